@@ -1,0 +1,230 @@
+"""Lazily read weight files: safetensors, and ``.pt`` state dicts through torch's restricted unpickler.
+
+Tensors are views of the memory-mapped file, so that opening eight models costs no memory and merging them touches
+each page once. A file is checked before anything is read from it: size, header, declared against actual bytes.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from merging.checkpoints.layouts import Layout, recognise
+from merging.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+
+MAX_HEADER_BYTES = 100 * 2**20
+MAX_TENSORS = 100_000
+_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Shape and dtype of a tensor, known without reading it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def floating(self) -> bool:
+        """Whether the tensor takes part in merging; integer buffers are copied from the base."""
+        return self.dtype.is_floating_point
+
+
+class Checkpoint(Mapping[str, torch.Tensor]):
+    """A read-only mapping from tensor name to tensor, in sorted order, with a content fingerprint.
+
+    Indexing gives a CPU tensor that is a view of the mapped file where the format allows it: never write into it.
+    """
+
+    def __init__(self, path: Path, layout: Layout, infos: dict[str, TensorInfo], source: "_Source") -> None:
+        self.path = path
+        self.layout = layout
+        self.infos = infos
+        self._source = source
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._source.tensor(self.layout.names[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.infos)
+
+    def __len__(self) -> int:
+        return len(self.infos)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({self.path.name!r}, {len(self)} tensors)"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file's bytes, 64 hexadecimal digits. Reads the whole file the first time."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors of the visual tower."""
+        return sum(torch.Size(i.shape).numel() * i.dtype.itemsize for i in self.infos.values())
+
+
+class _Source:
+    """Where tensors of an open file come from, by their stored names."""
+
+    def infos(self) -> dict[str, TensorInfo]:
+        raise NotImplementedError
+
+    def tensor(self, name: str) -> torch.Tensor:
+        raise NotImplementedError
+
+
+class _SafetensorsSource(_Source):
+    def __init__(self, path: Path) -> None:
+        self._header = _safetensors_header(path)
+        try:
+            self._file = safe_open(path, framework="pt", device="cpu")
+        except (SafetensorError, OSError) as error:
+            raise CorruptCheckpoint(
+                f"{path.name}: not a valid safetensors file ({error}); download or export it again"
+            ) from None
+
+    def infos(self) -> dict[str, TensorInfo]:
+        return {
+            name: TensorInfo(tuple(entry["shape"]), _DTYPES[entry["dtype"]]) for name, entry in self._header.items()
+        }
+
+    def tensor(self, name: str) -> torch.Tensor:
+        tensor: torch.Tensor = self._file.get_tensor(name)
+        return tensor
+
+
+class _TorchSource(_Source):
+    def __init__(self, path: Path) -> None:
+        self._tensors = _torch_state_dict(path)
+
+    def infos(self) -> dict[str, TensorInfo]:
+        return {name: TensorInfo(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
+
+    def tensor(self, name: str) -> torch.Tensor:
+        return self._tensors[name].detach().contiguous()
+
+
+def open_checkpoint(path: Path | str, part: Literal["visual", "all"] = "visual") -> Checkpoint:
+    """Open a weight file lazily.
+
+    Args:
+        path: ``.safetensors``, or ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` holding a state dict.
+        part: the visual tower under open_clip's names, or all tensors under the names in the file.
+
+    Raises:
+        CheckpointError: the file is missing or of an unknown kind.
+        CorruptCheckpoint: it is truncated or contradicts itself.
+        UnsafeCheckpoint: it is a pickle that would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
+    if path.stat().st_size == 0:
+        raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
+    if path.suffix == ".safetensors":
+        source: _Source = _SafetensorsSource(path)
+    elif path.suffix in _TORCH_SUFFIXES:
+        source = _TorchSource(path)
+    else:
+        raise CheckpointError(
+            f"{path.name}: unknown kind of weight file {path.suffix!r}; expected .safetensors or one of "
+            + ", ".join(_TORCH_SUFFIXES)
+        )
+    stored = source.infos()
+    if not stored:
+        raise CorruptCheckpoint(f"{path.name}: the file holds no tensors")
+    if len(stored) > MAX_TENSORS:
+        raise CorruptCheckpoint(f"{path.name}: {len(stored)} tensors; at most {MAX_TENSORS} are read")
+    layout = recognise(stored) if part == "visual" else Layout("all tensors", {name: name for name in stored}, ())
+    return Checkpoint(path, layout, {name: stored[layout.names[name]] for name in sorted(layout.names)}, source)
+
+
+def _safetensors_header(path: Path) -> dict[str, Any]:
+    """Read and check the header of a safetensors file: lengths, dtypes, and the bytes it declares."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > MAX_HEADER_BYTES or 8 + length > size:
+            raise CorruptCheckpoint(
+                f"{path.name}: the header declares {length} bytes in a file of {size}; expected at most "
+                f"{MAX_HEADER_BYTES} and less than the file; the file is truncated or not safetensors"
+            )
+        try:
+            header = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+            unknown = sorted({entry["dtype"] for entry in header.values()} - _DTYPES.keys())
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+            raise CorruptCheckpoint(f"{path.name}: the header is not that of a safetensors file") from None
+    if unknown:
+        raise CorruptCheckpoint(f"{path.name}: unsupported dtypes {unknown}; expected {sorted(_DTYPES)}")
+    if 8 + length + end != size:
+        raise CorruptCheckpoint(
+            f"{path.name}: the header declares {8 + length + end} bytes, the file has {size}; "
+            "it is truncated or was overwritten; download or export it again"
+        )
+    return header  # type: ignore[no-any-return]
+
+
+def _torch_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """Read a ``.pt`` state dict with torch's restricted unpickler, which builds tensors and containers only."""
+    _check_zip(path)
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError:
+        raise UnsafeCheckpoint(
+            f"{path.name}: this is a pickle of whole Python objects ({_unsafe_globals(path)}), not a state dict; "
+            "loading it could run code, so nothing was loaded; save model.state_dict() or a .safetensors file instead"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError, IndexError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise CorruptCheckpoint(f"{path.name}: can't be read ({reason}); download or export it again") from None
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping):
+        raise CorruptCheckpoint(
+            f"{path.name}: holds a {type(loaded).__name__}; expected a state dict, name → tensor, "
+            'or {"state_dict": …}'
+        )
+    return {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse archives that unpack to more than they hold; torch itself stores tensors uncompressed."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        raise CorruptCheckpoint(f"{path.name}: a broken zip archive; download or export it again") from None
+    if unpacked > os.path.getsize(path):
+        raise UnsafeCheckpoint(
+            f"{path.name}: the archive unpacks to {unpacked} bytes from {os.path.getsize(path)}; "
+            "weight files are stored uncompressed, so this one is refused"
+        )
+
+
+def _unsafe_globals(path: Path) -> str:
+    """Names of what a pickle asks to import, for the message; finding them imports nothing."""
+    try:
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # any kind of malformed pickle: the message is then only less precise
+        names = []
+    return "it asks for " + ", ".join(names[:5]) if names else "of an unknown kind"

@@ -1,0 +1,87 @@
+"""Writing weight files tensor by tensor, so that a merged model never has to fit in memory.
+
+safetensors' own ``save_file`` wants all tensors at once. The format is an 8-byte length, a JSON header and the raw
+bytes, so the header can be written first from shapes alone and the tensors streamed after it.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from merging.checkpoints.reading import _DTYPES, TensorInfo
+from merging.errors import CheckpointError
+
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it when the block ends well and is removed otherwise.
+
+    Raises:
+        CheckpointError: the folder can't be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: can't be written ({error.strerror}); nothing was changed") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_tensors(
+    path: Path | str,
+    infos: Mapping[str, TensorInfo],
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    metadata: Mapping[str, str] | None = None,
+) -> int:
+    """Write a ``.safetensors`` file from a stream of tensors; the file appears only when it is complete.
+
+    Args:
+        path: where to write; an existing file is replaced.
+        infos: shape and dtype to store of every tensor, in the order in which the stream gives them.
+        tensors: the stream; each tensor is converted to the dtype in ``infos``.
+        metadata: strings for the header.
+
+    Returns:
+        Number of bytes written.
+
+    Raises:
+        CheckpointError: the stream's names, order or shapes differ from ``infos``, or the disk refuses.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path.name}: merged weights are written as .safetensors; name the file so")
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    offset = 0
+    for name, info in infos.items():
+        nbytes = torch.Size(info.shape).numel() * info.dtype.itemsize
+        header[name] = {
+            "dtype": _CODES[info.dtype], "shape": list(info.shape), "data_offsets": [offset, offset + nbytes],
+        }  # fmt: skip
+        offset += nbytes
+    blob = json.dumps(header, separators=(",", ":")).encode()
+    blob += b" " * (-len(blob) % 8)
+    with atomic_path(path) as temporary, temporary.open("wb", buffering=0) as file:
+        file.write(len(blob).to_bytes(8, "little") + blob)
+        expected = iter(infos.items())
+        for name, tensor in tensors:
+            wanted, info = next(expected, ("nothing more", None))
+            if info is None or name != wanted or tuple(tensor.shape) != info.shape:
+                raise CheckpointError(
+                    f"{path.name}: got tensor {name!r} {tuple(tensor.shape)} where {wanted!r} was announced"
+                )
+            data = tensor.detach().to("cpu", info.dtype).contiguous()
+            view = memoryview(data.view(-1).view(torch.uint8).numpy()) if data.numel() else memoryview(b"")
+            while view:  # an unbuffered write may take only a part
+                view = view[file.write(view) :]
+        if next(expected, None) is not None:
+            raise CheckpointError(f"{path.name}: the stream ended before all {len(infos)} tensors were written")
+    return 8 + len(blob) + offset

@@ -1,0 +1,65 @@
+"""What a method gets besides vectors and parameters: where to compute, and how to report."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from merging.errors import Cancelled, MissingPart
+
+if TYPE_CHECKING:
+    from merging.evaluation import Evaluator
+    from merging.geometry import Geometry
+    from merging.vectors import TaskVectors
+
+Progress = Callable[[int, int, str], None]
+
+
+def no_progress(done: int, total: int, message: str) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Device, dtype and seed of a run, its callbacks, and the evaluator where a method needs images.
+
+    ``dtype`` is the one of forward passes; merging arithmetic is always float32 or better.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    seed: int = 0
+    on_progress: Progress = no_progress
+    cancelled: Callable[[], bool] = lambda: False
+    evaluator: "Evaluator | None" = None
+    known_geometry: "Geometry | None" = None
+
+    def geometry(self, vectors: "TaskVectors") -> "Geometry":
+        """Gram matrices of the unedited task vectors: those handed over, else measured now."""
+        from merging.geometry import measure
+
+        return self.known_geometry or measure(vectors, self)
+
+    def step(self, done: int, total: int, message: str) -> None:
+        """Report progress and stop here if the work was cancelled.
+
+        Raises:
+            Cancelled: somebody asked for the work to stop.
+        """
+        if self.cancelled():
+            raise Cancelled(f"cancelled during {message!r}, step {done} of {total}")
+        self.on_progress(done, total, message)
+
+    def need_images(self, method: str) -> "Evaluator":
+        """The evaluator, for a method that can't do without images.
+
+        Raises:
+            MissingPart: this run has no suite with images and heads.
+        """
+        if self.evaluator is None:
+            raise MissingPart(
+                f"{method} needs images and heads for every chosen task, and this suite has none; "
+                "add `data` and `head` to its suite.yaml, or choose a data-free method"
+            )
+        return self.evaluator

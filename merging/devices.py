@@ -1,0 +1,83 @@
+"""Choosing where tensors live. The only module that asks torch which accelerators exist."""
+
+import resource
+import sys
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from merging.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What a device is called and how much memory it has, in bytes."""
+
+    name: str
+    title: str
+    memory: int
+
+
+def resolve(name: str = "auto") -> torch.device:
+    """The torch device for ``auto | cpu | cuda | cuda:N | mps``.
+
+    ``auto`` takes the first CUDA device, else Apple's GPU, else the CPU.
+
+    Raises:
+        DeviceError: the name is unknown, or there is no such device on this machine.
+    """
+    kind, _, index = name.partition(":")
+    if name == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    elif kind not in ("cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdigit())):
+        raise DeviceError(f"unknown device {name!r}; expected auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda":
+        number = int(index or 0)
+        if number >= torch.cuda.device_count():
+            raise DeviceError(
+                f"device {name!r} was asked for, but this machine shows {torch.cuda.device_count()} CUDA devices; "
+                "use --device auto or cpu"
+            )
+        return torch.device("cuda", number)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device 'mps' was asked for, but torch finds no Apple GPU; use --device auto or cpu")
+    return torch.device(kind)
+
+
+def describe(device: torch.device) -> DeviceInfo:
+    """Name, human-readable title and total memory of a device."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return DeviceInfo(str(device), properties.name, properties.total_memory)
+    title = "Apple GPU" if device.type == "mps" else f"CPU, {torch.get_num_threads()} threads"
+    return DeviceInfo(str(device), title, psutil.virtual_memory().total)
+
+
+def available() -> list[str]:
+    """Names that :func:`resolve` accepts on this machine, ``auto`` first."""
+    names = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    return [*names, "mps"] if torch.backends.mps.is_available() else names
+
+
+def reset_peak(device: torch.device) -> None:
+    """Start measuring peak memory anew (CUDA only; a process's own peak can't be reset)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory held so far: of the CUDA device's allocator, else of this whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def explain_out_of_memory(device: torch.device) -> DeviceError:
+    """The error to raise in place of torch's when a device has run out of memory."""
+    info = describe(device)
+    return DeviceError(
+        f"out of memory on {info.title} ({info.memory / 2**30:.1f} GiB): choose fewer tasks, a smaller batch size, "
+        "dtype bfloat16 for evaluation, or --device cpu"
+    )

@@ -1,0 +1,299 @@
+"""Adaptive Weight Disentanglement: subtract one redundant vector δ from all task vectors.
+
+No reference code was ever published. The paper (arXiv 2411.18729) leaves open whether δ is one vector of the whole
+model or one per layer, and whether plain descent or Adam finds it; both readings are here, as presets.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from merging.context import Context
+from merging.edits.redundancy import Redundancy, descent, exact, mixing
+from merging.geometry import Geometry
+from merging.registry import Edit, LinearEdit, Params, TensorEdit, edit
+from merging.vectors import TaskVectors, is_matrix
+
+Scope = Literal["model", "layer", "row"]
+Solver = Literal["descent", "exact", "adam"]
+TARGET_NORM = 2.0  # root mean square norm that layers and rows are scaled to: what α and β were chosen for
+_BATCH = 512  # problems solved at once: their Gram matrices stay in cache
+
+
+class AwdParams(Params):
+    """How the redundant vector is found."""
+
+    scope: Scope = Field("model", description="One redundant vector for the model, per tensor, or per output row.")
+    solver: Solver = Field(
+        "descent",
+        description="descent: the published iteration. exact: its minimiser. adam: element-wise Adam on the full vector.",
+    )
+    alpha: float = Field(0.1, ge=0, le=10, title="α", description="Weight of the norm of the redundant vector.")
+    beta: float = Field(
+        0.01, gt=0, le=10, title="β", description="Step size of descent; learning rate of adam, in units of a weight."
+    )
+    steps: int = Field(300, ge=0, le=5000, description="Number of steps.")
+    tensors: Literal["all", "matrices"] = Field(
+        "all", description="Which tensors are disentangled; scope model needs all."
+    )
+
+
+@dataclass(frozen=True)
+class Disentangled:
+    """What AWD found.
+
+    Attributes:
+        edit: the edit itself; linear unless scope is row or the solver adam.
+        after: geometry of the edited vectors.
+        coefficients: a, ``[T]`` for scope model, ``[L, T]`` for scope layer, None where δ is not of that form.
+        curve: objective before each step and at the end, mean over layers or rows.
+        redundant_norm: ‖δ‖ over the whole model.
+    """
+
+    edit: Edit
+    after: Geometry
+    coefficients: np.ndarray | None
+    curve: np.ndarray
+    redundant_norm: float
+
+    @property
+    def multipliers(self) -> np.ndarray | None:
+        """1 − T a: what AWD followed by a plain sum multiplies each task vector by, shaped as ``coefficients``."""
+        if self.coefficients is None:
+            return None
+        multipliers: np.ndarray = 1 - self.coefficients.shape[-1] * self.coefficients
+        return multipliers
+
+
+@edit(
+    "awd",
+    title="AWD",
+    paper="https://arxiv.org/abs/2411.18729",
+    presets={
+        "Reading A: one vector, plain descent (unverified)": {},
+        "Reading B: one per matrix, Adam (unverified)": {
+            "scope": "layer", "solver": "adam", "beta": 1e-5, "tensors": "matrices",
+        },
+    },
+)  # fmt: skip
+def awd(vectors: TaskVectors, params: AwdParams, context: Context) -> Edit:
+    """Subtract one redundant vector so that the task vectors become more orthogonal."""
+    return disentangle(vectors, context.geometry(vectors), params, context).edit
+
+
+def is_live(params: AwdParams) -> bool:
+    """Whether Gram matrices of tensors are all that is needed, so that :func:`from_geometry` will do."""
+    return params.solver != "adam" and params.scope != "row"
+
+
+def disentangle(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: Context) -> Disentangled:
+    """Find the redundant vector and the edit that subtracts it.
+
+    Args:
+        vectors: the task vectors; read only for scope row and for adam.
+        geometry: theirs.
+        params: how.
+        context: device, progress, cancellation.
+    """
+    if is_live(params):
+        return from_geometry(geometry, params)
+    if params.solver == "adam":
+        return _adam(vectors, geometry, params, context)
+    return _rows(vectors, geometry, params, context)
+
+
+def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
+    """Scopes model and layer in Gram space: milliseconds, for a model of any size."""
+    length, tasks = len(geometry.names), len(geometry.tasks)
+    if params.scope == "model":
+        found = _solve(geometry.gram[None], params)
+        coefficients, per_layer = found.coefficients[0], np.tile(found.coefficients, (length, 1))
+        norm = _redundant_norm(geometry.gram[None], found.coefficients)
+    else:
+        chosen = _chosen(geometry, params)
+        found = _solve(_normalised(geometry.grams[chosen]), params)
+        per_layer = np.zeros((length, tasks))
+        per_layer[chosen] = found.coefficients
+        coefficients = per_layer
+        norm = _redundant_norm(geometry.grams, per_layer)
+    matrices = mixing(per_layer)
+    report = _report(geometry, params, coefficients, found.curve, norm)
+    edit = LinearEdit(dict(zip(geometry.names, matrices, strict=True)), report)
+    return Disentangled(edit, geometry.mixed(matrices), coefficients, found.curve, norm)
+
+
+def _report(
+    geometry: Geometry, params: AwdParams, coefficients: np.ndarray | None, curve: np.ndarray, norm: float
+) -> dict[str, object]:
+    """What a run keeps of AWD."""
+    tasks = len(geometry.tasks)
+    return {
+        "scope": params.scope,
+        "solver": params.solver,
+        "coefficients": None if coefficients is None else coefficients.tolist(),
+        "task_multipliers": None if coefficients is None else (1 - tasks * coefficients).tolist(),
+        "tensors": list(geometry.names) if params.scope == "layer" and coefficients is not None else None,
+        "objective_before": float(curve[0]),
+        "objective_after": float(curve[-1]),
+        "objective": curve.tolist(),
+        "redundant_norm": norm,
+    }
+
+
+def _chosen(geometry: Geometry, params: AwdParams) -> list[int]:
+    """Indices of the tensors to disentangle: of the kind asked for, and not all zero."""
+    matrices = params.tensors == "matrices"
+    return [
+        index
+        for index, name in enumerate(geometry.names)
+        if np.trace(geometry.grams[index]) > 0 and (not matrices or is_matrix(geometry.shapes[name]))
+    ]
+
+
+def _normalised(grams: np.ndarray) -> np.ndarray:
+    """Gram matrices rescaled to the root mean square norm that α and β are meant for; ``[B, T, T]``."""
+    squares = np.diagonal(grams, axis1=1, axis2=2).mean(axis=1)
+    factors = np.divide(TARGET_NORM**2, squares, out=np.ones_like(squares), where=squares > 0)
+    scaled: np.ndarray = grams * factors[:, None, None]
+    return scaled
+
+
+def _solve(grams: np.ndarray, params: AwdParams) -> Redundancy:
+    """Solve a batch of any size, a cache-sized part at a time; ``[B, T, T]``."""
+    if not len(grams):
+        return Redundancy(np.zeros((0, grams.shape[-1])), np.zeros(1))
+    solver = exact if params.solver == "exact" else descent
+    parts = [
+        solver(grams[start : start + _BATCH], params.alpha, params.beta, params.steps)
+        for start in range(0, len(grams), _BATCH)
+    ]
+    weights = [len(part.coefficients) for part in parts]
+    curve = np.average([part.curve for part in parts], axis=0, weights=weights)
+    return Redundancy(np.concatenate([part.coefficients for part in parts]), curve)
+
+
+def _redundant_norm(grams: np.ndarray, coefficients: np.ndarray) -> float:
+    """‖δ‖ over all problems of a batch."""
+    return float(np.sqrt(max(0.0, np.einsum("bi,bij,bj->", coefficients, grams, coefficients))))
+
+
+def _as_rows(stack: torch.Tensor) -> torch.Tensor:
+    """``[T, *shape]`` → ``[T, R, N]``: output rows of a matrix or kernel; a vector counts as one row."""
+    return stack.reshape(len(stack), 1 if stack.ndim <= 2 else stack.shape[1], -1)
+
+
+def _rows(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: Context) -> Disentangled:
+    """Scope row: one redundant vector per output row, from the Gram matrix of every row."""
+    chosen = [geometry.names[index] for index in _chosen(geometry, params)]
+    grams = []
+    for done, name in enumerate(chosen):
+        rows = _as_rows(vectors.stack(name, context.device)[1]).movedim(0, 1)
+        grams.append((rows @ rows.mT).double().cpu().numpy())
+        context.step(done + 1, len(chosen), "measuring rows")
+    joined = np.concatenate(grams) if grams else np.zeros((0, len(vectors.tasks), len(vectors.tasks)))
+    alive = np.einsum("bii->b", joined) > 0
+    found = _solve(_normalised(joined[alive]), params)
+    coefficients = np.zeros(joined.shape[:2])
+    coefficients[alive] = found.coefficients
+    after = geometry.grams.copy()
+    table: dict[str, torch.Tensor] = {}
+    offset = 0
+    for name, gram in zip(chosen, grams, strict=True):
+        part = coefficients[offset : offset + len(gram)]
+        offset += len(gram)
+        after[geometry.names.index(name)] = (mixing(part) @ gram @ np.swapaxes(mixing(part), 1, 2)).sum(axis=0)
+        table[name] = torch.as_tensor(part.T.copy(), dtype=torch.float32)  # [T, R]
+
+    def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        if name not in table:
+            return stack
+        rows = _as_rows(stack)
+        redundant = (table[name].to(rows.device)[:, :, None] * rows).sum(dim=0)
+        return (rows - redundant).reshape(stack.shape)
+
+    norm = _redundant_norm(joined, coefficients)
+    edit = TensorEdit(apply, _report(geometry, params, None, found.curve, norm))
+    return Disentangled(edit, geometry.with_grams(after), None, found.curve, norm)
+
+
+def _adam(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: Context) -> Disentangled:
+    """Element-wise Adam on the full δ. Its steps leave the span of the task vectors, so δ itself is kept: D numbers.
+
+    α weighs ‖δ‖ in the scaled units of the scope, as for the other solvers; β is a step in units of a weight.
+    """
+    chosen = [geometry.names[index] for index in _chosen(geometry, params)]
+    groups = [chosen] if params.scope == "model" else [[name] for name in chosen]
+    after = geometry.grams.copy()
+    deltas: dict[str, torch.Tensor] = {}
+    curves, weights = [], []
+    square = 0.0
+    for done, group in enumerate(groups):
+        stacks = [vectors.stack(name, context.device)[1] for name in group]
+        units = [_as_rows(s) if params.scope == "row" else s.reshape(len(s), 1, -1) for s in stacks]
+        flat = torch.cat(units, dim=2)  # [T, units, N]
+        delta, curve = _adam_on(flat, params, context, done, len(groups))
+        curves.append(curve)
+        weights.append(flat.shape[1])
+        square += float(delta.double().square().sum())
+        for name, stack, part in zip(group, stacks, _split(delta, units), strict=True):
+            deltas[name] = part.reshape(stack.shape[1:])
+            phi = (stack - deltas[name]).reshape(len(stack), -1)
+            after[geometry.names.index(name)] = (phi @ phi.T).double().cpu().numpy()
+
+    def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        return stack - deltas[name].to(stack.device) if name in deltas else stack
+
+    curve = np.average(curves, axis=0, weights=weights) if curves else np.zeros(1)
+    edit = TensorEdit(apply, _report(geometry, params, None, curve, square**0.5))
+    return Disentangled(edit, geometry.with_grams(after), None, curve, square**0.5)
+
+
+def _split(delta: torch.Tensor, units: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Cut ``[units, N]`` back into the tensors it was joined from."""
+    yield from delta.split([unit.shape[2] for unit in units], dim=1)
+
+
+def _adam_on(
+    stack: torch.Tensor, params: AwdParams, context: Context, group: int, groups: int
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Adam on one δ per unit, ``[T, U, N]`` → δ ``[U, N]`` and the mean objective over the iterations.
+
+    The gradient is written out: with h as in :func:`~merging.edits.redundancy.descent`,
+    ∇L_O = −2/(T(T−1)) Σ_j h_j φ_j, so a step costs two passes over the stack.
+    """
+    tasks = len(stack)
+    x = stack.movedim(0, 1)  # [U, T, N]
+    gram = (x @ x.mT).double()
+    scale = TARGET_NORM / gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-30).sqrt()
+    if params.scope == "model":
+        scale = torch.ones_like(scale)
+    pairs = max(1, tasks * (tasks - 1))
+    delta = torch.zeros_like(x[:, 0]).requires_grad_()
+    optimiser = torch.optim.Adam([delta], lr=params.beta)
+    curve = np.empty(params.steps + 1)
+    for step in range(params.steps + 1):
+        d = delta.detach()
+        u = torch.einsum("utn,un->ut", x, d).double()
+        square = d.double().square().sum(dim=1)
+        shared = gram - u[:, :, None] - u[:, None, :] + square[:, None, None]
+        squares = shared.diagonal(dim1=1, dim2=2)
+        inverse = torch.where(squares > 1e-30, squares.clamp_min(1e-30).rsqrt(), 0.0)
+        weighted = (shared.abs() * inverse[:, None, :]).sum(dim=2)  # Σ_j |P_ij| v_j
+        mean_cosine = ((inverse * weighted).sum(dim=1) - (inverse > 0).sum(dim=1)) / pairs
+        length = square.sqrt()
+        curve[step] = float((mean_cosine + params.alpha * scale * length).mean())
+        if step == params.steps:
+            break
+        h = inverse * (shared.sign() * inverse[:, None, :]).sum(dim=2) - inverse.pow(3) * weighted
+        grow = torch.where(length > 0, params.alpha * scale / length.clamp_min(1e-30), 0.0)
+        pull = (2 / pairs) * h
+        own = (pull.sum(dim=1) + grow).to(d.dtype)
+        delta.grad = own[:, None] * d - torch.einsum("ut,utn->un", pull.to(d.dtype), x)
+        optimiser.step()
+        if step % 25 == 0:
+            context.step(group * params.steps + step, groups * params.steps, "disentangling")
+    return delta.detach(), curve

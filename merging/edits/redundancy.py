@@ -1,0 +1,234 @@
+"""Finding the redundant vector of Adaptive Weight Disentanglement from inner products alone.
+
+The objective (arXiv 2411.18729), for T task vectors τ_i and one vector δ, is
+
+    L(δ) = 1/(T(T−1)) Σ_{i≠j} |cos(τ_i − δ, τ_j − δ)| + α ‖δ‖₂
+
+It depends on δ only through inner products, so a problem in D dimensions is one in the T coefficients of
+``δ = Σ_k a_k τ_k``. Problems are solved in batches: the whole model is a batch of one, scope ``layer`` a batch of L,
+scope ``row`` one of all rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from merging.geometry import mean_abs_cosine
+
+_TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """A batch of B solutions.
+
+    Attributes:
+        coefficients: a, float64 ``[B, T]``: δ = Σ_k a_k τ_k.
+        curve: mean objective over the batch before each step and after the last one.
+    """
+
+    coefficients: np.ndarray
+    curve: np.ndarray
+
+
+def objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.ndarray:
+    """L for each problem, ``[B]``.
+
+    Args:
+        gram: ⟨τ_i, τ_j⟩, ``[B, T, T]``.
+        coefficients: a, ``[B, T]``.
+        alpha: weight of ‖δ‖.
+    """
+    shared = mixing(coefficients) @ gram @ np.swapaxes(mixing(coefficients), 1, 2)
+    square = np.einsum("bi,bij,bj->b", coefficients, gram, coefficients)
+    value: np.ndarray = mean_abs_cosine(shared) + alpha * np.sqrt(np.clip(square, 0, None))
+    return value
+
+
+def mixing(coefficients: np.ndarray) -> np.ndarray:
+    """The matrices E with φ = E τ, that is ``I − 1 aᵀ``: ``[…, T]`` → ``[…, T, T]``."""
+    tasks = coefficients.shape[-1]
+    matrices: np.ndarray = np.eye(tasks) - np.ones((tasks, 1)) * coefficients[..., None, :]
+    return matrices
+
+
+def descent(
+    gram: np.ndarray, alpha: float, rate: float, steps: int, progress: Callable[[int], None] | None = None
+) -> Redundancy:
+    """Plain gradient descent ``δ ← δ − β ∇L`` from δ = 0, iterated on the coefficients a.
+
+    ∇L is a combination of the τ's, so one step in D dimensions is one update of T numbers: the same iterates, to
+    rounding. With ``P`` the Gram matrix of the φ_i, ``v_i = 1/‖φ_i‖`` and ``s_ij = sign P_ij``,
+
+        h_j = v_j Σ_i s_ij v_i − v_j³ Σ_i |P_ij| v_i            (the terms i = j cancel)
+        a ← a + β [2/(T(T−1)) (h − (Σ_j h_j) a) − α a / ‖δ‖]
+
+    Args:
+        gram: ``[B, T, T]``.
+        alpha: weight of ‖δ‖, whose sub-gradient at δ = 0 is taken as 0.
+        rate: β.
+        steps: number of steps.
+        progress: called with the number of finished steps now and then.
+    """
+    batch, tasks, _ = gram.shape
+    if tasks < 2:
+        return Redundancy(np.zeros((batch, tasks)), np.zeros(steps + 1))
+    g = np.ascontiguousarray(np.moveaxis(gram, 0, -1), dtype=np.float64)  # [T, T, B]: long rows are fast
+    a = np.zeros((tasks, batch))
+    pull = 2 / (tasks * (tasks - 1))
+    curve = np.empty(steps + 1)
+    product, shared, absolute = np.empty_like(g), np.empty_like(g), np.empty_like(g)
+    for step in range(steps + 1):
+        np.multiply(g, a[None], out=product)
+        u = product.sum(axis=1)  # [T, B] = G a
+        square = np.clip((a * u).sum(axis=0), 0, None)  # ‖δ‖²
+        length = np.sqrt(square)
+        np.subtract(g, (u - 0.5 * square)[:, None], out=shared)
+        np.subtract(shared, (u - 0.5 * square)[None], out=shared)  # P = G − u_i − u_j + ‖δ‖²
+        inverse = _inverse_sqrt(shared[np.arange(tasks), np.arange(tasks)])
+        np.abs(shared, out=absolute)
+        np.multiply(absolute, inverse[None], out=product)
+        weighted = product.sum(axis=1)  # Σ_j |P_ij| v_j
+        present = (inverse > 0).sum(axis=0)
+        curve[step] = np.mean(((inverse * weighted).sum(axis=0) - present) * (pull / 2) + alpha * length)
+        if step == steps:
+            break
+        np.copysign(inverse[None], shared, out=product)  # s_ij v_j: P_ij = 0 only by accident or where v is 0
+        product[shared == 0] = 0
+        h = inverse * product.sum(axis=1) - inverse**3 * weighted
+        shrink = pull * h.sum(axis=0) + alpha * np.divide(1, length, out=np.zeros(batch), where=length > 0)
+        a += rate * (pull * h - shrink * a)
+        if progress is not None and step % 50 == 0:
+            progress(step)
+    return Redundancy(a.T.copy(), curve)
+
+
+def exact(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:
+    """Minimise L over δ in the span of the task vectors.
+
+    Quasi-Newton (BFGS) from four starts on a smoothed objective whose smoothing goes to zero; the best point by the
+    true objective is kept. Descent's end point is a start and a candidate: the result is never above it. A part of δ
+    orthogonal to all task vectors never lowered the optimum (the tests let an optimiser try), so none is offered.
+
+    Args:
+        gram: ``[B, T, T]``.
+        alpha: weight of ‖δ‖.
+        rate: β of the descent that gives one of the starts.
+        steps: its number of steps.
+    """
+    batch, tasks, _ = gram.shape
+    walked = descent(gram, alpha, rate, steps)
+    if tasks < 2:
+        return walked
+    # Coordinates of the task vectors in an orthonormal basis of their span, at root mean square norm 1.
+    values, axes = np.linalg.eigh(gram)
+    roots = np.sqrt(np.clip(values, 0, None))
+    unit = np.sqrt(np.clip(np.diagonal(gram, axis1=1, axis2=2).mean(axis=1), _TINY, None))
+    x = axes * roots[:, None, :] / unit[:, None, None]
+    mean = x.mean(axis=1)
+    descended = np.einsum("bij,bi->bj", x, walked.coefficients)
+    current = np.concatenate([descended, np.zeros_like(mean), 0.5 * mean, mean])
+    count = len(current) // batch
+    points, weight = np.tile(x, (count, 1, 1)), np.tile(alpha * unit, count)
+    best, best_value = current.copy(), _smoothed(current, points, weight, 0.0)[0]
+    curve = [float(walked.curve[0])]
+    for smoothing in (1e-1, 1e-2, 1e-3, 1e-5):
+        current = _bfgs(current, points, weight, smoothing, iterations=30)
+        value = _smoothed(current, points, weight, 0.0)[0]
+        better = value < best_value
+        best[better], best_value[better] = current[better], value[better]
+        curve.append(float(np.mean(best_value.reshape(count, batch).min(axis=0))))
+    choice = best_value.reshape(count, batch).argmin(axis=0)
+    delta = best.reshape(count, batch, tasks)[choice, np.arange(batch)] * unit[:, None]
+    solved = np.divide(delta, roots, out=np.zeros_like(roots), where=roots > 1e-9 * roots.max(axis=1)[:, None])
+    coefficients = np.einsum("bij,bj->bi", axes, solved)
+    # Changing coordinates rounds; where that matters, descent's own numbers win.
+    worse = objective(gram, coefficients, alpha) > objective(gram, walked.coefficients, alpha)
+    coefficients[worse] = walked.coefficients[worse]
+    curve.append(float(np.mean(objective(gram, coefficients, alpha))))
+    return Redundancy(coefficients, np.array(curve))
+
+
+def _smoothed(
+    delta: np.ndarray, x: np.ndarray, weight: np.ndarray, smoothing: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """L with |c| and ‖δ‖ replaced by √(·² + ε²), and its gradient, for δ ``[B, K]`` and vectors ``[B, T, K]``."""
+    tasks = x.shape[1]
+    phi = x - delta[:, None, :]
+    inverse = _inverse_sqrt(np.einsum("btk,btk->bt", phi, phi))
+    n = phi * inverse[:, :, None]
+    c = (n @ np.swapaxes(n, 1, 2)) * (1 - np.eye(tasks))
+    soft = np.sqrt(c * c + smoothing**2)
+    length = np.sqrt(np.einsum("bk,bk->b", delta, delta) + smoothing**2)
+    off_diagonal = soft.sum(axis=(1, 2)) - tasks * smoothing
+    value = off_diagonal / (tasks * (tasks - 1)) + weight * (length - smoothing)
+    slope = np.divide(c, soft, out=np.zeros_like(c), where=soft > 0)
+    turned = slope @ n - (slope * c).sum(axis=2)[:, :, None] * n
+    pull = -2 / (tasks * (tasks - 1)) * np.einsum("bik,bi->bk", turned, inverse)
+    grown = np.divide(weight, length, out=np.zeros_like(length), where=length > 0)
+    return value, pull + grown[:, None] * delta
+
+
+def _bfgs(delta: np.ndarray, x: np.ndarray, weight: np.ndarray, smoothing: float, iterations: int) -> np.ndarray:
+    """BFGS with backtracking on a batch of small independent problems, ``[B, K]`` → ``[B, K]``."""
+    result = delta.copy()
+    index = np.arange(len(delta))  # problems still moving
+    identity = np.eye(delta.shape[1])
+    inverse_hessian = np.tile(identity, (len(delta), 1, 1))
+    value, gradient = _smoothed(delta, x, weight, smoothing)
+    for _ in range(iterations):
+        direction = -np.einsum("bij,bj->bi", inverse_hessian, gradient)
+        downhill = np.einsum("bi,bi->b", direction, gradient)
+        lost = downhill >= 0
+        direction[lost], inverse_hessian[lost] = -gradient[lost], identity
+        downhill[lost] = -np.einsum("bi,bi->b", gradient[lost], gradient[lost])
+        moved, new_value, new_gradient = _line_search(
+            delta, direction, downhill, value, gradient, x[index], weight[index], smoothing
+        )
+        s, y = moved - delta, new_gradient - gradient
+        curvature = np.einsum("bi,bi->b", s, y)
+        usable = curvature > 1e-14
+        rho = np.divide(1, curvature, out=np.zeros_like(curvature), where=usable)
+        left = identity - rho[:, None, None] * s[:, :, None] * y[:, None, :]
+        update = left @ inverse_hessian @ np.swapaxes(left, 1, 2) + rho[:, None, None] * s[:, :, None] * s[:, None, :]
+        inverse_hessian = np.where(usable[:, None, None], update, identity)
+        result[index] = moved
+        moving = np.abs(s).max(axis=1) > 1e-7
+        if not moving.any():
+            break
+        index, inverse_hessian = index[moving], inverse_hessian[moving]
+        delta, value, gradient = moved[moving], new_value[moving], new_gradient[moving]
+    return result
+
+
+def _line_search(
+    delta: np.ndarray,
+    direction: np.ndarray,
+    downhill: np.ndarray,
+    value: np.ndarray,
+    gradient: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    smoothing: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Halve the step of each problem until it satisfies Armijo's condition; a problem that can't moves nowhere."""
+    moved, new_value, new_gradient = delta.copy(), value.copy(), gradient.copy()
+    scale = np.minimum(1.0, 1.0 / np.maximum(np.linalg.norm(direction, axis=1), _TINY))
+    left = np.arange(len(delta))
+    for _ in range(15):
+        trial = delta[left] + scale[left, None] * direction[left]
+        trial_value, trial_gradient = _smoothed(trial, x[left], weight[left], smoothing)
+        good = trial_value <= value[left] + 1e-4 * scale[left] * downhill[left]
+        accepted = left[good]
+        moved[accepted], new_value[accepted], new_gradient[accepted] = trial[good], trial_value[good], trial_gradient[good]
+        left = left[~good]
+        if not left.size:
+            break
+        scale[left] *= 0.5
+    return moved, new_value, new_gradient
+
+
+def _inverse_sqrt(squares: np.ndarray) -> np.ndarray:
+    """1/√x, and 0 where x is (numerically) 0."""
+    return np.divide(1.0, np.sqrt(np.clip(squares, _TINY, None)), out=np.zeros_like(squares), where=squares > _TINY)

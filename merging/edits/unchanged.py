@@ -1,0 +1,15 @@
+"""No edit: task vectors go into the merge as they are."""
+
+from merging.context import Context
+from merging.registry import LinearEdit, Params, edit
+from merging.vectors import TaskVectors
+
+
+class NoParams(Params):
+    """Nothing to set."""
+
+
+@edit("none", title="No edit")
+def unchanged(vectors: TaskVectors, params: NoParams, context: Context) -> LinearEdit:
+    """Leave the task vectors as they are."""
+    return LinearEdit({})

@@ -1,0 +1,184 @@
+"""Accuracy of a visual tower with frozen heads, and the images that methods adapt on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from merging.checkpoints import open_checkpoint
+from merging.context import Context
+from merging.errors import MissingPart, SuiteError
+from merging.images import ImageSet, load_images
+from merging.suites import clip
+from merging.suites.suite import Split, Suite
+
+_BATCH = {"cpu": 100}
+_GPU_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 accuracy, 0 … 1.
+
+    Attributes:
+        per_task: task → accuracy.
+        counts: task → number of images.
+        split: which images.
+    """
+
+    per_task: dict[str, float]
+    counts: dict[str, int]
+    split: str
+
+    @property
+    def average(self) -> float:
+        """Mean over tasks, each counting the same."""
+        return sum(self.per_task.values()) / len(self.per_task)
+
+    @property
+    def images(self) -> int:
+        """Number of images over all tasks."""
+        return sum(self.counts.values())
+
+
+@dataclass
+class Evaluator:
+    """One visual tower on one device, with the images and heads of a suite; everything is loaded once.
+
+    Attributes:
+        suite: where heads and images come from.
+        device: where the forward passes run.
+        dtype: their precision.
+        cache: folder for preprocessed images.
+    """
+
+    suite: Suite
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    cache: Path | None = None
+    _sets: dict[tuple[str, Split], ImageSet] = field(default_factory=dict, repr=False)
+    _heads: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def tower(self) -> torch.nn.Module:
+        """The visual tower; it holds the base model's weights until :meth:`load` writes others."""
+        return clip.build_tower(self.suite, self.device, self.dtype)
+
+    @cached_property
+    def input(self) -> clip.Input:
+        """Size and normalisation of the tower's input."""
+        return clip.input_of(self.suite)
+
+    def require(self, tasks: Sequence[str], split: Split) -> None:
+        """Insist on images and heads for all of the tasks.
+
+        Raises:
+            MissingPart: a task has none.
+        """
+        for task in tasks:
+            if not self.suite.measurable(task):
+                raise MissingPart(
+                    f"suite {self.suite.name!r}: task {task!r} lacks images or a head, so its accuracy can't be "
+                    "computed; add `data` and `head` (or `classes` and a `text_tower`) in suite.yaml"
+                )
+            self.image_set(task, split)
+
+    def image_set(self, task: str, split: Split) -> ImageSet:
+        """Images and labels of a task and split."""
+        if (task, split) not in self._sets:
+            self._sets[task, split] = load_images(self.suite, task, split, self.input.size, self.cache)
+        return self._sets[task, split]
+
+    def count(self, task: str, split: Split) -> int:
+        """Number of images of a task and split."""
+        return len(self.image_set(task, split))
+
+    def head(self, task: str) -> torch.Tensor:
+        """The frozen classifier of a task on the device: ``[classes, embed_dim]``, rows of norm 1.
+
+        Raises:
+            SuiteError: the file holds no such matrix.
+        """
+        if task not in self._heads:
+            self._heads[task] = load_head(self.suite, task).to(self.device, self.dtype)
+        return self._heads[task]
+
+    def images(self, task: str, split: Split, indices: np.ndarray | slice) -> torch.Tensor:
+        """Normalised images on the device, ``[N, 3, size, size]``."""
+        pixels = torch.from_numpy(np.ascontiguousarray(self.image_set(task, split).pixels[indices])).to(self.device)
+        mean = torch.tensor(self.input.mean, device=self.device)
+        std = torch.tensor(self.input.std, device=self.device)
+        return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).to(self.dtype)
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Write weights into the tower; tensors that are not given stay as they are."""
+        own = self.tower.state_dict()
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised embeddings ``[N, embed_dim]``."""
+        return torch.nn.functional.normalize(self.tower(images), dim=-1)
+
+    def logits(self, task: str, features: torch.Tensor) -> torch.Tensor:
+        """``logit_scale · features · headᵀ``, float32 ``[N, classes]``."""
+        return self.suite.logit_scale * (features @ self.head(task).T).float()
+
+    def accuracy(
+        self,
+        state: Mapping[str, torch.Tensor],
+        tasks: Sequence[str],
+        split: Split = "test",
+        context: Context | None = None,
+    ) -> Accuracy:
+        """Top-1 accuracy of one set of weights on every task.
+
+        Args:
+            state: weights of the whole tower, or those that differ from what it holds now.
+            tasks: which tasks.
+            split: which images.
+            context: progress and cancellation.
+
+        Raises:
+            MissingPart: a task has no images or head.
+        """
+        self.require(tasks, split)
+        self.load(state)
+        per_task = {}
+        for done, task in enumerate(tasks):
+            if context is not None:
+                context.step(done, len(tasks), f"evaluating {task}")
+            per_task[task] = float((self.predictions(task, split) == self.image_set(task, split).labels).mean())
+        return Accuracy(per_task, {task: self.count(task, split) for task in tasks}, split)
+
+    @torch.inference_mode()
+    def predictions(self, task: str, split: Split) -> np.ndarray:
+        """Class indices that the tower, as it is loaded, predicts for all images of a task: int64 ``[N]``."""
+        size = _BATCH.get(self.device.type, _GPU_BATCH)
+        parts = [
+            self.logits(task, self.features(self.images(task, split, slice(start, start + size)))).argmax(dim=1).cpu()
+            for start in range(0, self.count(task, split), size)
+        ]
+        return torch.cat(parts).numpy()
+
+
+def load_head(suite: Suite, task_name: str) -> torch.Tensor:
+    """Head of a task, float32 ``[classes, embed_dim]``: from its file, else from the text tower.
+
+    Raises:
+        SuiteError: the file holds no matrix ``weight`` with a row per class.
+    """
+    task = suite.task(task_name)
+    if task.head is None:
+        return clip.build_head(suite, task_name)
+    stored = open_checkpoint(suite.path(task.head), part="all")
+    if "weight" not in stored or stored["weight"].ndim != 2:
+        raise SuiteError(f"{task.head}: expected a tensor 'weight' [classes, embed_dim]; it holds {list(stored)[:4]}")
+    weight = stored["weight"].float()
+    if task.classes and len(weight) != len(task.classes):
+        raise SuiteError(f"{task.head}: {len(weight)} rows for {len(task.classes)} classes of task {task_name!r}")
+    return torch.nn.functional.normalize(weight, dim=1)

@@ -1,0 +1,195 @@
+"""How task vectors lie to each other: Gram matrices, norms, cosines.
+
+One streaming pass over the files gives the Gram matrix of every tensor; all that Adaptive Weight Disentanglement, the
+heat maps and the 2-D map need follows from those few numbers. They are cached by the content of the files.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from merging.checkpoints.writing import atomic_path
+from merging.context import Context
+from merging.errors import SpecError
+from merging.vectors import TaskVectors
+
+Level = Literal["model", "block", "layer"]
+CHUNK = 1 << 15  # entries of one task vector held at a time: T of them fit in a core's second-level cache
+_VERSION = "gram-1"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Gram matrices of T task vectors, one a tensor.
+
+    Attributes:
+        tasks: T names.
+        names: L tensor names.
+        shapes: tensor name → shape.
+        grams: inner products ⟨τ_i, τ_j⟩ over each tensor, float64 ``[L, T, T]``.
+    """
+
+    tasks: tuple[str, ...]
+    names: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    grams: np.ndarray
+
+    def select(self, tasks: Sequence[str]) -> "Geometry":
+        """The same for some of the tasks, in the order given.
+
+        Raises:
+            SpecError: a task is not among them.
+        """
+        unknown = [task for task in tasks if task not in self.tasks]
+        if unknown:
+            raise SpecError(f"unknown tasks {unknown}; there are {list(self.tasks)}")
+        index = [self.tasks.index(task) for task in tasks]
+        return replace(self, tasks=tuple(tasks), grams=self.grams[:, index][:, :, index])
+
+    def mixed(self, matrices: np.ndarray) -> "Geometry":
+        """The geometry after a linear edit, ``E G Eᵀ`` for ``matrices`` E ``[L, T, T]`` or ``[T, T]``."""
+        return self.with_grams(matrices @ self.grams @ np.swapaxes(matrices, -1, -2))
+
+    def with_grams(self, grams: np.ndarray) -> "Geometry":
+        """The same tasks and tensors with other inner products ``[L, T, T]``."""
+        return replace(self, grams=grams)
+
+    @property
+    def gram(self) -> np.ndarray:
+        """The whole model's Gram matrix ``[T, T]``."""
+        total: np.ndarray = self.grams.sum(axis=0)
+        return total
+
+    @property
+    def norms(self) -> np.ndarray:
+        """‖τ_t‖ over the whole model, ``[T]``."""
+        return np.sqrt(np.clip(np.diagonal(self.gram), 0, None))
+
+    def at(self, level: Level) -> tuple[tuple[str, ...], np.ndarray]:
+        """Labels and Gram matrices ``[N, T, T]`` for the whole model, each block, or each tensor."""
+        if level == "model":
+            return ("model",), self.gram[None]
+        if level == "layer":
+            return self.names, self.grams
+        labels = [block_of(name) for name in self.names]
+        order = tuple(sorted(set(labels), key=_block_order))
+        grams = np.stack([self.grams[[label == wanted for label in labels]].sum(axis=0) for wanted in order])
+        return order, grams
+
+
+def block_of(name: str) -> str:
+    """The part of the tower a tensor belongs to: ``stem``, ``block N`` or ``output``.
+
+    >>> block_of("transformer.resblocks.3.ln_1.weight")
+    'block 3'
+    """
+    parts = name.split(".")
+    if "resblocks" in parts:
+        return f"block {parts[parts.index('resblocks') + 1]}"
+    return "output" if parts[0] in ("ln_post", "proj", "head") else "stem"
+
+
+def _block_order(label: str) -> tuple[int, int]:
+    kind, _, number = label.partition(" ")
+    return {"stem": 0, "block": 1, "output": 2}[kind], int(number or 0)
+
+
+def cosines(gram: np.ndarray) -> np.ndarray:
+    """Cosine similarity from Gram matrices ``[…, T, T]``; a zero vector has cosine 0 with everything, never NaN."""
+    norms = np.sqrt(np.clip(np.diagonal(gram, axis1=-2, axis2=-1), 0, None))
+    inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    return np.clip(gram * inverse[..., :, None] * inverse[..., None, :], -1.0, 1.0)
+
+
+def mean_abs_cosine(gram: np.ndarray) -> np.ndarray:
+    """Mean of |cos| over pairs i ≠ j, shape ``[…]``; 0 for a single task."""
+    tasks = gram.shape[-1]
+    if tasks < 2:
+        return np.zeros(gram.shape[:-2])
+    off_diagonal = np.abs(cosines(gram)) * (1 - np.eye(tasks))
+    mean: np.ndarray = off_diagonal.sum(axis=(-2, -1)) / (tasks * (tasks - 1))
+    return mean
+
+
+def planar_map(gram: np.ndarray) -> np.ndarray:
+    """Two coordinates per task vector and for the base model, ``[T + 1, 2]``: principal axes about the base.
+
+    The base sits at the origin (last row); distances are as near to those in weight space as two axes allow.
+    """
+    values, axes = np.linalg.eigh(gram)
+    top = np.argsort(values)[::-1][:2]
+    points = axes[:, top] * np.sqrt(np.clip(values[top], 0, None))
+    if points.shape[1] < 2:
+        points = np.hstack([points, np.zeros_like(points)])
+    return np.vstack([points, np.zeros((1, 2))])
+
+
+def gram_of_stack(stack: torch.Tensor) -> np.ndarray:
+    """Gram matrix ``[T, T]`` of a stack ``[T, *shape]``, accumulated in float64 over chunks."""
+    flat = stack.reshape(len(stack), -1)
+    total = torch.zeros((len(flat), len(flat)), dtype=torch.float64)
+    for chunk in flat.split(CHUNK, dim=1):
+        total += (chunk @ chunk.T).double().cpu()
+    return total.numpy()
+
+
+def measure(vectors: TaskVectors, context: Context | None = None) -> Geometry:
+    """Gram matrices of all tensors in one pass over the files (or over the edited vectors, if an edit is set).
+
+    Raises:
+        NonFiniteWeights: a weight is NaN or infinite; the message names file and tensor.
+        Cancelled: on request.
+    """
+    context = context or Context()
+    grams = np.empty((len(vectors.names), len(vectors.tasks), len(vectors.tasks)))
+    streamed = vectors.edit is None and context.device.type == "cpu"
+    buffer = torch.empty((len(vectors.tasks), CHUNK))
+    for index, name in enumerate(vectors.names):
+        if streamed:
+            grams[index] = _streamed_gram(vectors, name, buffer)
+        else:
+            grams[index] = gram_of_stack(vectors.stack(name, context.device)[1])
+        if not np.isfinite(grams[index]).all():
+            raise vectors.owner_of_nonfinite(name)
+        context.step(index + 1, len(vectors.names), "measuring task vectors")
+    return Geometry(vectors.tasks, vectors.names, _shapes(vectors), grams)
+
+
+def _shapes(vectors: TaskVectors) -> dict[str, tuple[int, ...]]:
+    return {name: vectors.info(name).shape for name in vectors.names}
+
+
+def _streamed_gram(vectors: TaskVectors, name: str, buffer: torch.Tensor) -> np.ndarray:
+    """Gram matrix of one tensor that reads every file once and holds one chunk a task."""
+    base = vectors.base[name].reshape(-1)
+    models = [checkpoint[name].reshape(-1) for checkpoint in vectors.checkpoints]
+    total = torch.zeros((len(models), len(models)), dtype=torch.float64)
+    for start in range(0, base.numel(), CHUNK):
+        part = base[start : start + CHUNK].float()
+        block = buffer[:, : part.numel()]
+        for row, model in zip(block, models, strict=True):
+            torch.sub(model[start : start + CHUNK].float(), part, out=row)
+        total += block @ block.T
+    return total.numpy()
+
+
+def cached(vectors: TaskVectors, folder: Path, context: Context | None = None) -> Geometry:
+    """As :func:`measure`, kept in ``folder`` under the fingerprints of the files. Unedited vectors only."""
+    prints = [vectors.base.fingerprint, *(checkpoint.fingerprint for checkpoint in vectors.checkpoints)]
+    key = hashlib.sha256("\n".join([_VERSION, *prints]).encode()).hexdigest()[:32]
+    path = folder / "geometry" / f"{key}.npz"
+    if path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return Geometry(vectors.tasks, tuple(stored["names"].tolist()), _shapes(vectors), stored["grams"])
+        except (OSError, ValueError, KeyError):
+            path.unlink(missing_ok=True)  # an unreadable entry is a missing entry
+    geometry = measure(vectors, context)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, names=np.array(geometry.names), grams=geometry.grams)
+    return geometry

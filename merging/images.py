@@ -1,0 +1,155 @@
+"""Evaluation images: read once, brought to the tower's size as 8-bit pixels, kept in memory or memory-mapped."""
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image, UnidentifiedImageError
+
+from merging.checkpoints.writing import atomic_path
+from merging.errors import MissingPart, SuiteError
+from merging.suites.suite import ImageFolderData, Split, Suite, Task
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one task and split.
+
+    Attributes:
+        pixels: uint8 ``[N, size, size, 3]``.
+        labels: int64 ``[N]``, indices into the task's classes.
+        fingerprint: of content and size.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_images(suite: Suite, task_name: str, split: Split, size: int, cache: Path | None = None) -> ImageSet:
+    """Images of a task and split at ``size`` × ``size`` pixels (shorter side resized, centre cropped).
+
+    Args:
+        suite: the suite.
+        task_name: one of its tasks.
+        split: val or test.
+        size: side of the tower's input.
+        cache: folder for preprocessed image folders.
+
+    Raises:
+        MissingPart: the task has no data.
+        SuiteError: the files are missing, or of other types or shapes than expected.
+    """
+    task = suite.task(task_name)
+    if task.data is None:
+        raise MissingPart(f"suite {suite.name!r}: task {task_name!r} has no images; add `data` in suite.yaml")
+    path = suite.path(task.data.path)
+    if isinstance(task.data, ImageFolderData):
+        return _from_folder(path, task, split, size, cache)
+    return _from_arrays(path, task, split, size)
+
+
+def _from_arrays(path: Path, task: Task, split: Split, size: int) -> ImageSet:
+    if not path.is_file():
+        raise SuiteError(f"task {task.name!r}: images {path.name} are missing; check `data.path` in suite.yaml")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > psutil.virtual_memory().available // 2:
+            raise SuiteError(f"{path.name}: unpacks to {unpacked} bytes, over half of the free memory")
+        with np.load(path, allow_pickle=False) as stored:
+            pixels, labels = stored[f"{split}_images"], stored[f"{split}_labels"]
+    except KeyError:
+        raise MissingPart(
+            f"{path.name}: no {split}_images and {split}_labels; expected val_images, val_labels, test_images, test_labels"
+        ) from None
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise SuiteError(f"{path.name}: not a readable .npz file ({error})") from None
+    _check(path.name, task, pixels, labels)
+    digest = hashlib.sha256(pixels.tobytes() + labels.tobytes() + str(size).encode()).hexdigest()
+    if pixels.shape[1:3] != (size, size):
+        pixels = np.stack([_fit(Image.fromarray(image), size) for image in pixels])
+    return ImageSet(pixels, labels.astype(np.int64), digest)
+
+
+def _check(file: str, task: Task, pixels: np.ndarray, labels: np.ndarray) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+        raise SuiteError(f"{file}: images are {pixels.dtype} {list(pixels.shape)}; expected uint8 [N, H, W, 3]")
+    if labels.ndim != 1 or len(labels) != len(pixels) or labels.dtype.kind not in "iu":
+        raise SuiteError(f"{file}: labels are {labels.dtype} {list(labels.shape)}; expected integers [{len(pixels)}]")
+    if not len(labels):
+        raise SuiteError(f"{file}: holds no images")
+    if labels.min() < 0 or (task.classes and labels.max() >= len(task.classes)):
+        raise SuiteError(
+            f"{file}: labels run from {labels.min()} to {labels.max()}; "
+            f"task {task.name!r} has {len(task.classes)} classes, so expected 0 to {len(task.classes) - 1}"
+        )
+
+
+def _from_folder(root: Path, task: Task, split: Split, size: int, cache: Path | None) -> ImageSet:
+    folder = root / split
+    if not folder.is_dir():
+        raise MissingPart(f"task {task.name!r}: no folder {root.name}/{split}; expected {root.name}/{split}/class/image")
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, class_folder in enumerate(_class_folders(folder, task)):
+        found = sorted(path for path in class_folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+        files += found
+        labels += [label] * len(found)
+    if not files:
+        raise SuiteError(f"task {task.name!r}: no images under {root.name}/{split}")
+    listing = "\n".join(f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)
+    digest = hashlib.sha256(f"{listing}\n{labels}\n{size}".encode()).hexdigest()
+    stored = cache / "images" / f"{digest[:32]}.npy" if cache else None
+    if stored is None or not stored.is_file():
+        pixels = np.empty((len(files), size, size, 3), dtype=np.uint8)
+        for row, path in zip(pixels, files, strict=True):
+            row[:] = _open_image(path, size)
+        if stored is None:
+            return ImageSet(pixels, np.array(labels), digest)
+        with atomic_path(stored) as temporary, temporary.open("wb") as file:
+            np.save(file, pixels)
+    return ImageSet(np.load(stored, mmap_mode="r"), np.array(labels), digest)
+
+
+def _class_folders(folder: Path, task: Task) -> list[Path]:
+    """Class folders in the order of the task's classes: by name if all match, else sorted."""
+    present = sorted(path for path in folder.iterdir() if path.is_dir())
+    by_name = {path.name.replace("_", " ").lower(): path for path in present}
+    wanted = [name.replace("_", " ").lower() for name in task.classes]
+    if wanted and all(name in by_name for name in wanted):
+        return [by_name[name] for name in wanted]
+    if wanted and len(wanted) != len(present):
+        raise SuiteError(
+            f"task {task.name!r}: {len(present)} class folders in {folder.name}, {len(wanted)} classes in suite.yaml; "
+            "expected one folder a class, named as the classes or in their order"
+        )
+    return present
+
+
+def _open_image(path: Path, size: int) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return _fit(image, size)
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise SuiteError(f"{path.parent.name}/{path.name}: not a readable image ({type(error).__name__})") from None
+
+
+def _fit(image: Image.Image, size: int) -> np.ndarray:
+    """Shorter side to ``size`` with bicubic resampling, then the central square: CLIP's evaluation transform."""
+    image = image.convert("RGB")
+    if image.size != (size, size):
+        factor = size / min(image.size)
+        image = image.resize((max(size, round(image.width * factor)), max(size, round(image.height * factor))),
+                             Image.Resampling.BICUBIC)  # fmt: skip
+        left, top = (image.width - size) // 2, (image.height - size) // 2
+        image = image.crop((left, top, left + size, top + size))
+    return np.asarray(image, dtype=np.uint8)

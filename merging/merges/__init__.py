@@ -1,0 +1,1 @@
+"""Merges: how a stack of task vectors becomes one model. One file a method."""

@@ -1,0 +1,175 @@
+"""AdaMerging: learn the coefficients by minimising the entropy of predictions on unlabeled images.
+
+The merged weights θ* are leaves of the autograd graph, not results of it. After all tasks' batches ran,
+
+    ∂ℓ/∂c[t,l] = ⟨∂ℓ/∂θ*^l, τ_t^l⟩
+
+is one contraction a step: the gradient that back-propagation through T × L multiply-adds would give, at a fraction of
+its memory traffic. The image tower is shared, so all tasks' images go through it as one batch.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from merging.context import Context
+from merging.evaluation import Evaluator
+from merging.registry import LinearMerge, Params, merge
+from merging.vectors import TaskVectors
+
+_SNAPSHOTS = 10
+
+
+class AdaMergingParams(Params):
+    """Official defaults."""
+
+    granularity: Literal["layer", "task"] = Field(
+        "layer", description="layer: a coefficient per task and tensor. task: one per task."
+    )
+    steps: int = Field(500, ge=0, le=20_000, description="Optimisation steps.")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Adam's learning rate.")
+    initial: float = Field(0.3, ge=-1, le=2, description="Coefficient that all tasks start from.")
+    batch_size: int = Field(32, ge=1, le=1024, description="Images a task and step (16 in FusionBench).")
+    clamp: bool = Field(True, description="Keep coefficients within 0 … 1, as the official code does.")
+    split: Literal["test", "val"] = Field(
+        "test", description="Unlabeled images to adapt on. The published protocol takes the test images."
+    )
+
+
+@merge("adamerging", title="AdaMerging", paper="https://arxiv.org/abs/2310.02575", needs="unlabeled")
+def adamerging(vectors: TaskVectors, params: AdaMergingParams, context: Context) -> LinearMerge:
+    """Learn coefficients per task or per layer by minimising prediction entropy on unlabeled images."""
+    evaluator = context.need_images("AdaMerging")
+    evaluator.require(vectors.tasks, params.split)
+    learner = CoefficientLearner(vectors, params, context, evaluator)
+    entropies, trajectory, snapshots = [], [learner.mean_per_task()], [learner.table().tolist()]
+    every = max(1, params.steps // _SNAPSHOTS)
+    batches = _batches(evaluator, vectors.tasks, params, context.seed)
+    for step in range(params.steps):
+        entropies.append(learner.step(next(batches)))
+        trajectory.append(learner.mean_per_task())
+        if (step + 1) % every == 0:
+            snapshots.append(learner.table().tolist())
+        context.step(step + 1, params.steps, f"adapting, entropy {sum(entropies[-1]):.3f}")
+    table = learner.table()  # [L, T]
+    return LinearMerge(
+        dict(zip(vectors.names, table, strict=True)),
+        {
+            "entropy": entropies,
+            "trajectory": trajectory,
+            "snapshots": snapshots,
+            "snapshot_every": every,
+            "adapted_on": {"split": params.split, "images_seen": params.steps * params.batch_size * len(vectors.tasks)},
+        },
+    )
+
+
+class CoefficientLearner:
+    """The coefficients, the merged model they make, and Adam on them."""
+
+    def __init__(self, vectors: TaskVectors, params: AdaMergingParams, context: Context, evaluator: Evaluator) -> None:
+        self.tasks = vectors.tasks
+        self.params = params
+        self.evaluator = evaluator
+        self.tower = evaluator.tower
+        self.weights = dict(self.tower.named_parameters())
+        self.base: dict[str, torch.Tensor] = {}
+        self.stacks: dict[str, torch.Tensor] = {}
+        for name, base, stack in vectors.iterate(context.device):
+            self.base[name] = base
+            self.stacks[name] = stack.reshape(len(stack), -1)
+        rows = len(vectors.names) if params.granularity == "layer" else 1
+        self.raw = torch.full((rows, len(vectors.tasks)), params.initial, device=context.device)
+        self.raw.grad = torch.zeros_like(self.raw)
+        self.optimiser = torch.optim.Adam([self.raw], lr=params.learning_rate, betas=(0.9, 0.999))
+
+    def coefficients(self) -> torch.Tensor:
+        """c in use, ``[L, T]``, or ``[1, T]`` for one a task."""
+        return self.raw.clamp(0, 1) if self.params.clamp else self.raw
+
+    def table(self) -> np.ndarray:
+        """c as float64 ``[L, T]``, whatever the granularity."""
+        values = self.coefficients().double().cpu().numpy()
+        table: np.ndarray = np.broadcast_to(values, (len(self.base), len(self.tasks))).copy()
+        return table
+
+    def mean_per_task(self) -> list[float]:
+        """Mean coefficient of each task over the layers."""
+        means: list[float] = self.coefficients().mean(dim=0).tolist()
+        return means
+
+    def step(self, batch: Mapping[str, torch.Tensor]) -> list[float]:
+        """One step of Adam; gives the mean entropy of each task before it, in nats."""
+        losses = self.gradient(batch)
+        self.optimiser.step()
+        return losses
+
+    @torch.no_grad()
+    def gradient(self, batch: Mapping[str, torch.Tensor]) -> list[float]:
+        """Set ``raw.grad`` from a batch of images ``[N, 3, H, W]`` per task; gives each task's entropy."""
+        self._write_merged()
+        with torch.enable_grad():
+            entropies = self._entropies(batch)
+            torch.stack(entropies).sum().backward()
+        used = self.coefficients()
+        for index, (name, stack) in enumerate(self.stacks.items()):
+            weight = self.weights.get(name)
+            gradient = None if weight is None else weight.grad
+            row = stack @ gradient.reshape(-1).to(stack.dtype) if gradient is not None else stack.new_zeros(len(stack))
+            self._accumulate(index, row)
+        if self.params.clamp:  # a coefficient that sits outside gets no gradient through clamp
+            assert self.raw.grad is not None
+            self.raw.grad[used != self.raw] = 0
+        return [float(entropy.detach()) for entropy in entropies]
+
+    def _accumulate(self, index: int, row: torch.Tensor) -> None:
+        assert self.raw.grad is not None
+        if len(self.raw) > 1 or len(self.base) == 1:
+            self.raw.grad[index] = row
+        elif index == 0:
+            self.raw.grad[0] = row
+        else:
+            self.raw.grad[0] += row
+
+    def _write_merged(self) -> None:
+        used = self.coefficients().expand(len(self.base), -1)
+        merged = {
+            name: torch.addmv(base.reshape(-1), self.stacks[name].T, c).view_as(base)
+            for (name, base), c in zip(self.base.items(), used, strict=True)
+        }
+        self.evaluator.load(merged)
+        self.tower.zero_grad(set_to_none=True)
+
+    def _entropies(self, batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        features = self.evaluator.features(torch.cat([batch[task] for task in self.tasks]))
+        parts = features.split([len(batch[task]) for task in self.tasks])
+        return [
+            mean_entropy(self.evaluator.logits(task, part)) for task, part in zip(self.tasks, parts, strict=True)
+        ]
+
+
+def mean_entropy(logits: torch.Tensor) -> torch.Tensor:
+    """Mean Shannon entropy of softmax(logits ``[N, C]``), in nats."""
+    logs = logits.log_softmax(dim=1)
+    return -(logs.exp() * logs).sum(dim=1).mean()
+
+
+def _batches(
+    evaluator: Evaluator, tasks: tuple[str, ...], params: AdaMergingParams, seed: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Endless batches per task, each task shuffled anew every pass by a generator of its own."""
+    streams = {task: _indices(evaluator.count(task, params.split), params.batch_size, seed + n)
+               for n, task in enumerate(sorted(tasks))}  # fmt: skip
+    while True:
+        yield {task: evaluator.images(task, params.split, next(streams[task])) for task in tasks}
+
+
+def _indices(count: int, size: int, seed: int) -> Iterator[np.ndarray]:
+    random = np.random.default_rng(seed)
+    while True:
+        order = random.permutation(count)
+        for start in range(0, count - min(size, count) + 1, size):
+            yield order[start : start + size]

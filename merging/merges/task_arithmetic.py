@@ -1,0 +1,43 @@
+"""Task Arithmetic: add the task vectors to the base model, scaled."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from merging.context import Context
+from merging.errors import SpecError
+from merging.merges.scaling import search_scaling
+from merging.registry import LinearMerge, Params, merge
+from merging.vectors import TaskVectors
+
+Coefficient = Annotated[float, Field(ge=-10, le=10)]
+
+
+class TaskArithmeticParams(Params):
+    """The scaling coefficients."""
+
+    scaling: Coefficient | tuple[Coefficient, ...] | Literal["auto"] = Field(
+        0.3,
+        title="λ",
+        description="One coefficient for all tasks, one per task (negative ones forget), or auto: "
+        "chosen on the validation split from 0 … 1.",
+    )
+
+
+@merge("task_arithmetic", title="Task Arithmetic", paper="https://arxiv.org/abs/2212.04089")
+def task_arithmetic(vectors: TaskVectors, params: TaskArithmeticParams, context: Context) -> LinearMerge:
+    """Add all task vectors to the base model, scaled by λ."""
+    count = len(vectors.tasks)
+    report: dict[str, object] = {}
+    if params.scaling == "auto":
+        search = search_scaling(vectors, torch.ones(count), context)
+        weights, report = np.full(count, search.chosen), search.report()
+    elif isinstance(params.scaling, tuple):
+        if len(params.scaling) != count:
+            raise SpecError(f"merge.scaling: {len(params.scaling)} coefficients for {count} tasks; give one or {count}")
+        weights = np.array(params.scaling, dtype=np.float64)
+    else:
+        weights = np.full(count, params.scaling, dtype=np.float64)
+    return LinearMerge({name: weights for name in vectors.names}, report)

@@ -1,0 +1,191 @@
+"""From a specification to merged weights: plan the edit, plan the merge, stream the tensors."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from merging import registry
+from merging.context import Context
+from merging.errors import SpecError
+from merging.geometry import Geometry, gram_of_stack
+from merging.registry import Edit, LinearEdit, LinearMerge, Merge
+from merging.vectors import TaskVectors
+
+CHUNK = 1 << 17  # entries combined at a time: the accumulator stays in cache while the files stream past
+_VERSION = 1  # raise when a change alters the numbers that a specification gives
+
+
+class MergeSpec(BaseModel):
+    """Everything that determines a merged model besides the files themselves. Parameters are filled with defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: str
+    tasks: tuple[str, ...] = Field(min_length=1)
+    edit: str = "none"
+    edit_params: dict[str, Any] = Field(default_factory=dict)
+    merge: str = "task_arithmetic"
+    merge_params: dict[str, Any] = Field(default_factory=dict)
+    split: Literal["test", "val"] = "test"
+    seed: int = Field(0, ge=0, lt=2**32)
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    evaluate: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        complete = dict(values)
+        for kind, default in (("edit", "none"), ("merge", "task_arithmetic")):
+            method = registry.find(kind, complete.get(kind, default))  # type: ignore[arg-type]
+            given = complete.get(f"{kind}_params") or {}
+            complete[f"{kind}_params"] = method.parse(given).model_dump(mode="json")
+        return complete
+
+    @classmethod
+    def build(cls, **values: Any) -> "MergeSpec":
+        """Validate, with every problem as a :class:`~merging.errors.SpecError`."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise SpecError(f"merge specification: {registry.explain(error)}") from None
+
+    @property
+    def label(self) -> str:
+        """Short name of the method, such as ``AWD + Task Arithmetic``."""
+        merge = registry.find("merge", self.merge).title
+        return merge if self.edit == "none" else f"{registry.find('edit', self.edit).title} + {merge}"
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Precision of forward passes."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+    def fingerprint(self, contents: Sequence[str]) -> str:
+        """Identity of the result: this specification and fingerprints of all files it reads, 64 hex digits."""
+        fields = self.model_dump(mode="json", exclude={"suite"})
+        text = json.dumps([_VERSION, fields, list(contents)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass
+class Plan:
+    """A planned merge, ready to stream.
+
+    Attributes:
+        vectors: the unedited task vectors.
+        edit: the planned edit.
+        merge: the planned merge.
+        table: the coefficients c ``[L, T]`` if the whole run is linear, else None.
+        edited_grams: Gram matrix of each edited stack seen while a non-linear run streamed.
+    """
+
+    vectors: TaskVectors
+    edit: Edit
+    merge: Merge
+    table: np.ndarray | None
+    edited_grams: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def tensors(self, context: Context | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+        """Merged tensors in the base's dtype, in sorted order; integer buffers are the base's.
+
+        Raises:
+            NonFiniteWeights: NaN or infinity in a file, or an overflow.
+        """
+        context = context or Context()
+        rows = None if self.table is None else dict(zip(self.vectors.names, self.table, strict=True))
+        for done, (name, info) in enumerate(self.vectors.base.infos.items()):
+            context.step(done, len(self.vectors.base), "merging")
+            if not info.floating:
+                yield name, self.vectors.base[name]
+                continue
+            if rows is not None:
+                merged = combine(self.vectors, name, rows[name], context.device)
+            else:
+                merged = self._apply(name, context)
+            yield name, merged.to(info.dtype)
+
+    def _apply(self, name: str, context: Context) -> torch.Tensor:
+        base, stack = self.vectors.stack(name, context.device)
+        edited = self.edit(name, base, stack)
+        if not isinstance(self.edit, LinearEdit):
+            self.edited_grams[name] = gram_of_stack(edited)
+        merged = self.merge(name, base, edited)
+        if not bool(torch.isfinite(merged.sum())):
+            raise self.vectors.owner_of_nonfinite(name)
+        return merged
+
+    def edited_geometry(self, before: Geometry) -> Geometry | None:
+        """Geometry of the edited vectors, once all tensors have streamed; None if it was not seen."""
+        if isinstance(self.edit, LinearEdit):
+            eye = np.eye(len(self.vectors.tasks))
+            return before.mixed(np.stack([self.edit.matrices.get(name, eye) for name in before.names]))
+        if len(self.edited_grams) == len(before.names):
+            return before.with_grams(np.stack([self.edited_grams[name] for name in before.names]))
+        return None
+
+
+def plan(vectors: TaskVectors, spec: MergeSpec, context: Context) -> Plan:
+    """Plan the edit and the merge of a specification; may take long for methods that learn.
+
+    Raises:
+        MergingError: whatever the methods raise.
+    """
+    edit_method, merge_method = registry.find("edit", spec.edit), registry.find("merge", spec.merge)
+    edit: Edit = edit_method.plan(vectors, edit_method.parse(spec.edit_params), context)
+    merge: Merge = merge_method.plan(vectors.edited(edit), merge_method.parse(spec.merge_params), context)
+    return Plan(vectors, edit, merge, coefficient_table(vectors, edit, merge))
+
+
+def coefficient_table(vectors: TaskVectors, edit: Edit, merge: Merge) -> np.ndarray | None:
+    """c ``[L, T]`` with θ*^l = θ₀^l + Σ_t c[l,t] τ_t^l, if edit and merge are both linear."""
+    if not isinstance(edit, LinearEdit) or not isinstance(merge, LinearMerge):
+        return None
+    eye = np.eye(len(vectors.tasks))
+    return np.stack([merge.coefficients[name] @ edit.matrices.get(name, eye) for name in vectors.names])
+
+
+def replay(vectors: TaskVectors, table: np.ndarray, context: Context | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+    """The merged tensors of a linear run from its coefficient table ``[L, T]`` alone.
+
+    Raises:
+        SpecError: the table is of another shape than these vectors.
+    """
+    expected = (len(vectors.names), len(vectors.tasks))
+    if table.shape != expected:
+        raise SpecError(f"coefficient table of shape {table.shape}; these checkpoints need {expected}")
+    return Plan(vectors, LinearEdit({}), LinearMerge({}), table).tensors(context)
+
+
+def combine(
+    vectors: TaskVectors, name: str, weights: np.ndarray, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """``θ₀ + Σ_t w_t τ_t`` of one tensor, float32, reading every file once.
+
+    Written as ``(1 − Σ w) θ₀ + Σ w_t θ_t``, so that no task vector is ever stored; one task with w = 1 gives
+    exactly that task's weights.
+    """
+    base = vectors.base[name].reshape(-1)
+    models = [(float(w), c[name].reshape(-1)) for w, c in zip(weights, vectors.checkpoints, strict=True) if w != 0]
+    merged = torch.empty(base.numel(), device=device)
+    size = CHUNK if merged.device.type == "cpu" else max(1, base.numel())
+    own = 1.0 - sum(w for w, _ in models)
+    for start in range(0, base.numel(), size):
+        part = merged[start : start + size]
+        part.copy_(base[start : start + size])
+        if own != 1.0:
+            part.mul_(own)
+        for weight, model in models:
+            part.add_(model[start : start + size].to(part.device, torch.float32), alpha=weight)
+        if not bool(torch.isfinite(part.sum())):
+            raise vectors.owner_of_nonfinite(name)
+    return merged.view(vectors.base[name].shape)

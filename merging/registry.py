@@ -1,0 +1,215 @@
+"""What an edit and a merge are, and the table of all of them.
+
+An *edit* looks at all task vectors once and returns a function on the stack of one tensor; a *merge* does the same
+and reduces the stack to one tensor. Planning (looking at everything) is separate from applying (tensor by tensor), so
+that applying can stream.
+
+Methods that only rescale task vectors say so by returning :class:`LinearEdit` or :class:`LinearMerge`; two of those
+compose to a table of coefficients ``c[t, l]``, which *is* the run.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from merging.context import Context
+from merging.errors import SpecError
+from merging.vectors import StackFunction, TaskVectors
+
+Needs = Literal["none", "unlabeled", "labelled"]
+Report = dict[str, Any]
+
+
+class Params(BaseModel):
+    """Base of every method's parameters: validated, frozen, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class LinearEdit:
+    """An edit that mixes task vectors: the edited stack is ``matrices[name] @ stack``, ``[T, T]`` a tensor.
+
+    A tensor that is not listed stays as it is.
+    """
+
+    matrices: Mapping[str, np.ndarray]
+    report: Report = field(default_factory=dict)
+
+    def __call__(self, name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        """Apply to one stack ``[T, *shape]``."""
+        matrix = self.matrices.get(name)
+        if matrix is None:
+            return stack
+        mixing = torch.as_tensor(matrix, dtype=stack.dtype, device=stack.device)
+        return (mixing @ stack.reshape(len(stack), -1)).reshape(stack.shape)
+
+
+@dataclass(frozen=True)
+class TensorEdit:
+    """Any other edit: a function of one tensor's stack."""
+
+    apply: StackFunction
+    report: Report = field(default_factory=dict)
+
+    def __call__(self, name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        """Apply to one stack ``[T, *shape]``."""
+        return self.apply(name, base, stack)
+
+
+@dataclass(frozen=True)
+class LinearMerge:
+    """A merge that is a weighted sum: ``θ₀ + Σ_t coefficients[name][t] τ_t``, ``[T]`` a tensor."""
+
+    coefficients: Mapping[str, np.ndarray]
+    report: Report = field(default_factory=dict)
+
+    def __call__(self, name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        """Merge one stack ``[T, *shape]`` to ``[*shape]``."""
+        weights = torch.as_tensor(self.coefficients[name], dtype=stack.dtype, device=stack.device)
+        return base + (weights @ stack.reshape(len(stack), -1)).reshape(base.shape)
+
+
+@dataclass(frozen=True)
+class TensorMerge:
+    """Any other merge: a function of base and stack of one tensor that gives the merged tensor."""
+
+    apply: StackFunction
+    report: Report = field(default_factory=dict)
+
+    def __call__(self, name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        """Merge one stack ``[T, *shape]`` to ``[*shape]``."""
+        return self.apply(name, base, stack)
+
+
+Edit = LinearEdit | TensorEdit
+Merge = LinearMerge | TensorMerge
+Plan = Callable[[TaskVectors, Any, Context], Any]
+F = TypeVar("F", bound=Plan)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered edit or merge.
+
+    Attributes:
+        name: what specs and the command line call it.
+        title: what people call it.
+        paper: URL of its source, empty if it has none.
+        needs: the data it looks at besides weights.
+        params: its parameter model.
+        plan: the function itself.
+        presets: named parameter sets, as ``title → values``.
+        summary: first line of its docstring.
+    """
+
+    name: str
+    kind: Literal["edit", "merge"]
+    title: str
+    paper: str
+    needs: Needs
+    params: type[Params]
+    plan: Plan
+    presets: Mapping[str, Mapping[str, Any]]
+    summary: str
+
+    def parse(self, values: Mapping[str, Any]) -> Params:
+        """Validate parameter values and fill in defaults.
+
+        Raises:
+            SpecError: a name is unknown or a value out of bounds.
+        """
+        try:
+            return self.params.model_validate(dict(values))
+        except ValidationError as error:
+            known = ", ".join(self.params.model_fields) or "none"
+            raise SpecError(
+                f"{self.kind} {self.name!r}: {explain(error)}; its parameters are: {known}"
+            ) from None
+
+
+_EDITS: dict[str, Method] = {}
+_MERGES: dict[str, Method] = {}
+
+
+def edit(
+    name: str, *, title: str, paper: str = "", needs: Needs = "none", presets: Mapping[str, Mapping[str, Any]] = {}
+) -> Callable[[F], F]:
+    """Register a function ``(vectors, params, context) → Edit``."""
+    return _register(_EDITS, "edit", name, title, paper, needs, presets)
+
+
+def merge(
+    name: str, *, title: str, paper: str = "", needs: Needs = "none", presets: Mapping[str, Mapping[str, Any]] = {}
+) -> Callable[[F], F]:
+    """Register a function ``(vectors, params, context) → Merge``; its vectors are the edited ones."""
+    return _register(_MERGES, "merge", name, title, paper, needs, presets)
+
+
+def _register(
+    table: dict[str, Method],
+    kind: Literal["edit", "merge"],
+    name: str,
+    title: str,
+    paper: str,
+    needs: Needs,
+    presets: Mapping[str, Mapping[str, Any]],
+) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        if name in table:
+            raise ValueError(f"{kind} {name!r} is registered twice")
+        params = get_type_hints(function)["params"]
+        summary = (inspect.getdoc(function) or "").splitlines()[0]
+        table[name] = Method(name, kind, title, paper, needs, params, function, presets, summary)
+        return function
+
+    return decorate
+
+
+@cache
+def _load_all() -> None:
+    for package in ("merging.edits", "merging.merges"):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, package + "."):
+            importlib.import_module(module.name)
+
+
+def edits() -> dict[str, Method]:
+    """All edits by name."""
+    _load_all()
+    return dict(sorted(_EDITS.items(), key=lambda item: (item[0] != "none", item[0])))
+
+
+def merges() -> dict[str, Method]:
+    """All merges by name."""
+    _load_all()
+    return dict(sorted(_MERGES.items()))
+
+
+def find(kind: Literal["edit", "merge"], name: str) -> Method:
+    """One method.
+
+    Raises:
+        SpecError: there is none of that name.
+    """
+    table = edits() if kind == "edit" else merges()
+    if name not in table:
+        raise SpecError(f"unknown {kind} {name!r}; there are: {', '.join(table)}")
+    return table[name]
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error in one line: where, what was wrong, what was seen."""
+    parts = []
+    for item in error.errors(include_url=False)[:3]:
+        where = ".".join(str(step) for step in item["loc"]) or "value"
+        seen = "" if item["type"] in ("missing", "extra_forbidden") else f" (got {str(item['input'])[:60]!r})"
+        parts.append(f"{where}: {item['msg']}{seen}")
+    return "; ".join(parts)

@@ -1,0 +1,159 @@
+"""Carrying out one specification from files to result. The command line and the worker both come through here."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from merging import devices, registry
+from merging.checkpoints import open_checkpoint, save_tensors
+from merging.context import Context, Progress, no_progress
+from merging.errors import MergingError
+from merging.geometry import Geometry, cosines, mean_abs_cosine
+from merging.pipeline import MergeSpec, Plan, plan, replay
+from merging.registry import LinearEdit
+from merging.suites.suite import Suite, load_suite
+from merging.vectors import TaskVectors
+from merging.workspace import Workspace
+
+
+def execute(
+    spec: MergeSpec,
+    workspace: Workspace,
+    output: Path | None = None,
+    on_progress: Progress = no_progress,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Merge as specified, evaluate if asked to, and give the result as JSON-ready values.
+
+    Args:
+        spec: what to do.
+        workspace: where caches are.
+        output: file for the merged weights, ``.safetensors``; the weights are not kept if None.
+        on_progress: called with steps done, steps in all, and what is going on.
+        cancelled: asked between steps.
+
+    Returns:
+        ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
+        ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors;
+        ``seconds`` by phase and in all; ``peak_bytes``; ``device``; ``fingerprints`` of the files; ``output``.
+
+    Raises:
+        MergingError: anything that is the input's fault, a device out of memory, or cancellation.
+    """
+    started = time.perf_counter()
+    device = devices.resolve(spec.device)
+    devices.reset_peak(device)
+    suite = load_suite(spec.suite)
+    vectors = workspace.vectors(suite, spec.tasks)
+    evaluator = None
+    if all(suite.measurable(task) for task in spec.tasks):
+        evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
+    known = workspace.geometry(suite, spec.tasks) if spec.edit == "awd" else None
+    context = Context(device, spec.torch_dtype, spec.seed, on_progress, cancelled, evaluator, known)
+    times = {}
+    try:
+        planned = plan(vectors, spec, context)
+        times["plan"] = time.perf_counter() - started
+        result = _merge_and_measure(planned, spec, suite, context, output, times)
+    except torch.OutOfMemoryError:
+        raise devices.explain_out_of_memory(device) from None
+    times["total"] = time.perf_counter() - started
+    return {
+        **result,
+        "label": spec.label,
+        "coefficients": coefficient_columns(planned),
+        "edit": planned.edit.report,
+        "merge": planned.merge.report,
+        "seconds": times,
+        "peak_bytes": devices.peak_bytes(device),
+        "device": str(device),
+        "fingerprints": {
+            suite.base: vectors.base.fingerprint,
+            **{task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)},
+        },
+        "output": output.name if output is not None else None,
+    }
+
+
+def _merge_and_measure(
+    planned: Plan, spec: MergeSpec, suite: Suite, context: Context, output: Path | None, times: dict[str, float]
+) -> dict[str, Any]:
+    clock = time.perf_counter()
+    evaluating = spec.evaluate and context.evaluator is not None
+    state: Any = {}
+    if output is not None:
+        save_tensors(output, planned.vectors.base.infos, planned.tensors(context), {"method": spec.label})
+        state = open_checkpoint(output) if evaluating else {}
+    elif evaluating:
+        state = dict(planned.tensors(context))
+    else:
+        for _ in planned.tensors(context):  # the numbers below come from streaming, and errors must show
+            pass
+    times["merge"] = time.perf_counter() - clock
+    result: dict[str, Any] = {"accuracy": None, "average": None, "split": spec.split, "images": None, "counts": None}
+    if evaluating and context.evaluator is not None:
+        clock = time.perf_counter()
+        accuracy = context.evaluator.accuracy(state, spec.tasks, spec.split, context)
+        result |= {
+            "accuracy": accuracy.per_task, "average": accuracy.average,
+            "images": accuracy.images, "counts": accuracy.counts,
+        }  # fmt: skip
+        times["evaluate"] = time.perf_counter() - clock
+    result["after"] = _after(planned, context)
+    return result
+
+
+def _after(planned: Plan, context: Context) -> dict[str, Any] | None:
+    """Geometry of the edited task vectors over the whole model, if there was an edit."""
+    if isinstance(planned.edit, LinearEdit):
+        if not planned.edit.matrices:
+            return None
+        geometry: Geometry | None = planned.edited_geometry(context.geometry(planned.vectors))
+    else:
+        shapes = {name: planned.vectors.info(name).shape for name in planned.vectors.names}
+        blank = np.zeros((len(shapes), len(planned.vectors.tasks), len(planned.vectors.tasks)))
+        geometry = planned.edited_geometry(Geometry(planned.vectors.tasks, planned.vectors.names, shapes, blank))
+    return None if geometry is None else describe_geometry(geometry)
+
+
+def describe_geometry(geometry: Geometry) -> dict[str, Any]:
+    """Norms, cosines and mean |cos| of the whole model, JSON-ready."""
+    return {
+        "norms": geometry.norms.tolist(),
+        "cosine": cosines(geometry.gram).tolist(),
+        "mean_abs": float(mean_abs_cosine(geometry.gram)),
+    }
+
+
+def coefficient_columns(planned: Plan) -> dict[str, Any] | None:
+    """The coefficient table as stored: ``table[t][l]``, with the names of tasks and tensors."""
+    if planned.table is None:
+        return None
+    return {
+        "tasks": list(planned.vectors.tasks),
+        "tensors": list(planned.vectors.names),
+        "table": planned.table.T.tolist(),
+    }
+
+
+def rebuild(result: dict[str, Any], spec: MergeSpec, vectors: TaskVectors, output: Path) -> None:
+    """Write the weights of a linear run from its coefficient table, without solving anything again.
+
+    Raises:
+        MergingError: the checkpoints are not the ones that the run used.
+    """
+    prints = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
+    if prints != list(result["fingerprints"].values()):
+        raise MergingError("the checkpoints changed since this run; its coefficients belong to other weights; run it again")
+    table = np.array(result["coefficients"]["table"]).T
+    context = Context(devices.resolve(spec.device))
+    save_tensors(output, vectors.base.infos, replay(vectors, table, context), {"method": spec.label})
+
+
+def needs_weights_kept(spec: MergeSpec) -> bool:
+    """Whether a run's weights can't be rebuilt from a coefficient table, by the kind of its edit."""
+    return spec.edit not in ("none",) and registry.find("edit", spec.edit) is not None

@@ -1,0 +1,309 @@
+"""The table of runs, in one SQLite file that pages, command line and worker share.
+
+Pages write queued rows and read; the worker claims rows and writes progress. Every call opens its own connection, so
+that threads and processes never share one. Write-ahead logging lets readers go on while somebody writes.
+"""
+
+import json
+import shutil
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from merging.errors import RunError
+from merging.pipeline import MergeSpec
+
+State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
+ACTIVE: tuple[State, ...] = ("queued", "running")
+STALE_SECONDS = 15.0  # a running row whose worker has not been heard of for this long is lost
+
+_SCHEMA = """
+create table if not exists runs (
+    id text primary key,
+    fingerprint text not null,
+    spec text not null,
+    state text not null,
+    message text not null default '',
+    done integer not null default 0,
+    total integer not null default 0,
+    phase_started real,
+    created real not null,
+    started real,
+    finished real,
+    heartbeat real,
+    cancel_asked real,
+    error text,
+    log text,
+    result text
+);
+create unique index if not exists one_live_run_per_fingerprint
+    on runs (fingerprint) where state in ('queued', 'running', 'done');
+create table if not exists accuracies (key text primary key, value text not null);
+create table if not exists fingerprints (
+    path text primary key, size integer not null, changed integer not null, fingerprint text not null
+);
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row. Times are seconds since the epoch.
+
+    Attributes:
+        id: twelve hexadecimal digits.
+        fingerprint: of the specification and all files it reads.
+        spec: what to do.
+        state: queued, running, done, failed, cancelled or lost.
+        message: what it is doing, in words.
+        done: finished steps of the present phase.
+        total: steps of the present phase.
+        error: why it failed, in one paragraph.
+        log: last lines of output of a run that failed.
+        result: what came of it, see :func:`merging.runs.execute.execute`.
+    """
+
+    id: str
+    fingerprint: str
+    spec: MergeSpec
+    state: State
+    message: str
+    done: int
+    total: int
+    phase_started: float | None
+    created: float
+    started: float | None
+    finished: float | None
+    heartbeat: float | None
+    cancel_asked: float | None
+    error: str | None
+    log: str | None
+    result: dict[str, Any] | None
+
+    @property
+    def active(self) -> bool:
+        """Whether it is still to change by itself."""
+        return self.state in ACTIVE
+
+    @property
+    def share(self) -> float:
+        """Progress within the present phase, 0 … 1."""
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    def seconds_left(self, now: float) -> float | None:
+        """Estimated time until the present phase ends, from its pace so far; None before there is any."""
+        if self.state != "running" or self.phase_started is None or not 0 < self.done < self.total:
+            return None
+        return (now - self.phase_started) / self.done * (self.total - self.done)
+
+
+class RunStore:
+    """Runs in ``home/runs.sqlite``, their files in ``home/runs/ID``."""
+
+    def __init__(self, home: Path | str) -> None:
+        self.home = Path(home)
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.path = self.home / "runs.sqlite"
+        with self._connect() as connection:
+            connection.execute("pragma journal_mode = wal")
+            connection.executescript(_SCHEMA)
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def folder(self, run_id: str) -> Path:
+        """Where the files of a run are kept."""
+        return self.home / "runs" / run_id
+
+    # --- asking for work -------------------------------------------------------------------------------------------
+
+    def submit(self, spec: MergeSpec, fingerprint: str) -> Run:
+        """Queue a run, or give the one that already does, or did, exactly this."""
+        now = time.time()
+        with self._connect() as connection:
+            connection.execute(
+                "insert or ignore into runs (id, fingerprint, spec, state, created) values (?, ?, ?, 'queued', ?)",
+                (uuid.uuid4().hex[:12], fingerprint, spec.model_dump_json(), now),
+            )
+            row = connection.execute(
+                "select * from runs where fingerprint = ? and state in ('queued', 'running', 'done')", (fingerprint,)
+            ).fetchone()
+        return _run(row)
+
+    def retry(self, run_id: str) -> Run:
+        """Queue the same specification again after it failed, was cancelled or lost.
+
+        Raises:
+            RunError: it is still active, or done.
+        """
+        run = self.get(run_id)
+        if run.active or run.state == "done":
+            raise RunError(f"run {run_id} is {run.state}; only failed, cancelled or lost runs can be retried")
+        return self.submit(run.spec, run.fingerprint)
+
+    def cancel(self, run_id: str) -> Run:
+        """Ask for a run to stop: a queued one is cancelled at once, a running one by its worker."""
+        now = time.time()
+        with self._connect() as connection:
+            connection.execute(
+                "update runs set state = 'cancelled', finished = ?, cancel_asked = ? where id = ? and state = 'queued'",
+                (now, now, run_id),
+            )
+            connection.execute(
+                "update runs set cancel_asked = coalesce(cancel_asked, ?) where id = ? and state = 'running'",
+                (now, run_id),
+            )
+        return self.get(run_id)
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run and its files.
+
+        Raises:
+            RunError: it is running; cancel it first.
+        """
+        with self._connect() as connection:
+            gone = connection.execute("delete from runs where id = ? and state != 'running'", (run_id,)).rowcount
+        if not gone:
+            raise RunError(f"run {self.get(run_id).id} is running; cancel it before deleting it")
+        shutil.rmtree(self.folder(run_id), ignore_errors=True)
+
+    # --- looking ---------------------------------------------------------------------------------------------------
+
+    def get(self, run_id: str) -> Run:
+        """One run, by its id or an unambiguous beginning of it.
+
+        Raises:
+            RunError: there is none, or several begin so.
+        """
+        self.mark_lost()
+        with self._connect() as connection:
+            rows = connection.execute(
+                "select * from runs where substr(id, 1, ?) = ? limit 2", (len(run_id), run_id)
+            ).fetchall()
+        if len(rows) != 1 or not run_id:
+            raise RunError(f"{'no run' if not rows else 'several runs begin with'} {run_id!r}; see `runs list`")
+        return _run(rows[0])
+
+    def all(self, limit: int = 500) -> list[Run]:
+        """Runs, newest first."""
+        self.mark_lost()
+        with self._connect() as connection:
+            rows = connection.execute("select * from runs order by created desc, rowid desc limit ?", (limit,))
+            return [_run(row) for row in rows]
+
+    # --- doing -----------------------------------------------------------------------------------------------------
+
+    def queued(self) -> list[Run]:
+        """Runs that wait, oldest first."""
+        with self._connect() as connection:
+            rows = connection.execute("select * from runs where state = 'queued' order by created, rowid")
+            return [_run(row) for row in rows]
+
+    def claim(self, run_id: str) -> bool:
+        """Take a queued run for oneself; False if somebody else was faster or it was cancelled."""
+        now = time.time()
+        with self._connect() as connection:
+            return bool(
+                connection.execute(
+                    "update runs set state = 'running', started = ?, heartbeat = ?, phase_started = ?, done = 0, "
+                    "total = 0, message = 'starting' where id = ? and state = 'queued'",
+                    (now, now, now, run_id),
+                ).rowcount
+            )
+
+    def progress(self, run_id: str, done: int, total: int, message: str, new_phase: bool) -> None:
+        """Write how far a running run is."""
+        now = time.time()
+        with self._connect() as connection:
+            connection.execute(
+                "update runs set done = ?, total = ?, message = ?, heartbeat = ?, "
+                "phase_started = case when ? then ? else phase_started end where id = ? and state = 'running'",
+                (done, total, message, now, new_phase, now, run_id),
+            )
+
+    def beat(self, run_id: str) -> float | None:
+        """Say that the worker of a running run is alive; gives the time at which cancelling was asked for, if so."""
+        with self._connect() as connection:
+            connection.execute("update runs set heartbeat = ? where id = ? and state = 'running'", (time.time(), run_id))
+            row = connection.execute("select cancel_asked from runs where id = ?", (run_id,)).fetchone()
+        return None if row is None else row["cancel_asked"]
+
+    def finish(self, run_id: str, result: dict[str, Any]) -> None:
+        """Mark a run as done."""
+        text = json.dumps(result, allow_nan=False)
+        self._end(run_id, "done", result=text)
+
+    def stop(self, run_id: str, state: State, error: str, log: str = "") -> None:
+        """Mark a running run as failed, cancelled or lost, with the reason."""
+        self._end(run_id, state, error=error, log=log)
+
+    def _end(
+        self, run_id: str, state: State, result: str | None = None, error: str | None = None, log: str | None = None
+    ) -> None:
+        with self._connect() as connection:
+            connection.execute(
+                "update runs set state = ?, finished = ?, result = ?, error = ?, log = ? where id = ? "
+                "and state = 'running'",
+                (state, time.time(), result, error, log, run_id),
+            )
+
+    def mark_lost(self) -> None:
+        """Mark running rows as lost whose worker has fallen silent."""
+        with self._connect() as connection:
+            connection.execute(
+                "update runs set state = 'lost', finished = ?, error = ? where state = 'running' and heartbeat < ?",
+                (
+                    time.time(),
+                    "the worker stopped without a word (killed, or the machine restarted); run it again",
+                    time.time() - STALE_SECONDS,
+                ),
+            )
+
+    # --- what was computed once ------------------------------------------------------------------------------------
+
+    def known_accuracy(self, key: str) -> dict[str, Any] | None:
+        """A remembered accuracy."""
+        with self._connect() as connection:
+            row = connection.execute("select value from accuracies where key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row["value"])
+
+    def remember_accuracy(self, key: str, value: dict[str, Any]) -> None:
+        """Remember an accuracy under a key that names weights, images and head by content."""
+        with self._connect() as connection:
+            connection.execute("insert or replace into accuracies values (?, ?)", (key, json.dumps(value)))
+
+    def known_fingerprint(self, path: Path) -> str | None:
+        """The fingerprint of a file that has not changed since it was taken."""
+        status = path.stat()
+        with self._connect() as connection:
+            row = connection.execute(
+                "select fingerprint from fingerprints where path = ? and size = ? and changed = ?",
+                (str(path.resolve()), status.st_size, status.st_mtime_ns),
+            ).fetchone()
+        return None if row is None else str(row["fingerprint"])
+
+    def remember_fingerprint(self, path: Path, fingerprint: str) -> None:
+        """Remember the fingerprint of a file as it is now."""
+        status = path.stat()
+        with self._connect() as connection:
+            connection.execute(
+                "insert or replace into fingerprints values (?, ?, ?, ?)",
+                (str(path.resolve()), status.st_size, status.st_mtime_ns, fingerprint),
+            )
+
+
+def _run(row: sqlite3.Row) -> Run:
+    values = dict(row)
+    values["spec"] = MergeSpec.model_validate_json(values["spec"])
+    values["result"] = json.loads(values["result"]) if values["result"] else None
+    return Run(**values)

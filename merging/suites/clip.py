@@ -1,0 +1,124 @@
+"""Building the towers of a suite's CLIP with open_clip, and heads from its text tower."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import open_clip
+import torch
+
+from merging.checkpoints import open_checkpoint
+from merging.errors import MismatchedCheckpoint, MissingPart, SuiteError
+from merging.suites.suite import Preprocess, Suite
+
+_NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the tower wants to see: square images of ``size`` pixels, normalised per channel."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def config(suite: Suite) -> dict[str, Any]:
+    """The open_clip model configuration of a suite's architecture.
+
+    Raises:
+        SuiteError: open_clip knows no model of that name, or the inline configuration lacks a part.
+    """
+    if isinstance(suite.architecture, dict):
+        missing = {"embed_dim", "vision_cfg"} - suite.architecture.keys()
+        if missing:
+            raise SuiteError(f"suite {suite.name!r}: architecture lacks {sorted(missing)}")
+        return dict(suite.architecture)
+    found = open_clip.get_model_config(suite.architecture)
+    if found is None:
+        raise SuiteError(
+            f"suite {suite.name!r}: open_clip knows no model {suite.architecture!r}; "
+            "see open_clip.list_models(), for example ViT-B-32"
+        )
+    return dict(found)
+
+
+def input_of(suite: Suite) -> Input:
+    """Image size and normalisation: the suite's own, else the architecture's."""
+    size = config(suite)["vision_cfg"].get("image_size", 224)
+    if not isinstance(size, int):
+        raise SuiteError(f"suite {suite.name!r}: image_size {size!r}; only square images are supported")
+    chosen = suite.preprocess or Preprocess(
+        mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD
+    )
+    return Input(size, chosen.mean, chosen.std)
+
+
+def build_tower(suite: Suite, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    """The visual tower with the base model's weights, in evaluation mode.
+
+    Raises:
+        SuiteError: open_clip can't build the architecture.
+        MismatchedCheckpoint: the base checkpoint's names or shapes are not the architecture's.
+    """
+    model = _build(suite, {"text_cfg": _NO_TEXT})
+    tower: torch.nn.Module = model.visual
+    state = {name: tensor.float() for name, tensor in suite.base_checkpoint.items()}
+    _load_exactly(tower, state, suite, suite.base)
+    return tower.to(device, dtype).eval().requires_grad_(True)
+
+
+def build_head(suite: Suite, task_name: str) -> torch.Tensor:
+    """Zero-shot head of a task from the text tower: ``[classes, embed_dim]``, rows of norm 1.
+
+    For every class the normalised embeddings of all templates are averaged and normalised again (arXiv 2103.00020).
+
+    Raises:
+        MissingPart: the suite has no text tower, or the task no class names.
+    """
+    task = suite.task(task_name)
+    if suite.text_tower is None or not task.classes:
+        raise MissingPart(
+            f"suite {suite.name!r}, task {task_name!r}: no head; name a `head` file, or `classes` and a `text_tower`"
+        )
+    settings = config(suite)
+    model = _build(suite, {})
+    model.visual = torch.nn.Identity()
+    stored = open_checkpoint(suite.path(suite.text_tower), part="all")
+    state = {name: tensor.float() for name, tensor in stored.items() if not name.startswith("visual.")}
+    _load_exactly(model, state, suite, suite.text_tower)
+    length = settings.get("text_cfg", {}).get("context_length", 77)
+    named = isinstance(suite.architecture, str)
+    tokenizer = open_clip.get_tokenizer(suite.architecture) if named else open_clip.SimpleTokenizer(length)
+    templates = task.templates or suite.templates
+    rows = []
+    with torch.inference_mode():
+        for name in task.classes:
+            tokens = tokenizer([template.format(name) for template in templates])
+            embedded = model.eval().encode_text(tokens, normalize=True)
+            rows.append(torch.nn.functional.normalize(embedded.mean(dim=0), dim=0))
+    return torch.stack(rows).clone()
+
+
+def _build(suite: Suite, changes: dict[str, Any]) -> Any:
+    settings = config(suite)
+    wanted = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
+    arguments = {**{key: value for key, value in settings.items() if key in wanted}, **changes}
+    arguments.setdefault("text_cfg", _NO_TEXT)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return open_clip.CLIP(**arguments)
+    except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, ZeroDivisionError) as error:
+        raise SuiteError(f"suite {suite.name!r}: open_clip can't build this architecture: {error}") from None
+
+
+def _load_exactly(module: torch.nn.Module, state: dict[str, torch.Tensor], suite: Suite, file: str) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    wrong = [n for n in expected.keys() & state.keys() if tuple(state[n].shape) != expected[n]]
+    if missing or extra or wrong:
+        raise MismatchedCheckpoint(
+            f"{file}: not the weights of {suite.architecture_label}: {len(missing)} tensors missing "
+            f"(such as {missing[:2]}), {len(extra)} unexpected (such as {extra[:2]}), {len(wrong)} of another shape "
+            f"(such as {sorted(wrong)[:2]}); check `architecture` in suite.yaml"
+        )
+    module.load_state_dict(state)

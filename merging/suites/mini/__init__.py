@@ -1,0 +1,1 @@
+"""The embedded suite: eight small CLIP image classifiers, their data, and the scripts that made them."""

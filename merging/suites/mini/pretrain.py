@@ -1,0 +1,124 @@
+"""Contrastive pre-training of both towers on image–caption pairs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from open_clip.model import CLIP
+from torch import Tensor, nn
+from torch.nn import functional
+
+from merging.suites.mini.atomic import replacing
+from merging.suites.mini.captions import CaptionMix, caption
+from merging.suites.mini.data import Pool, Progress
+from merging.suites.mini.model import fast_on_cpu, new_model, shifted, to_input, tokenizer
+from merging.suites.mini.tasks import BY_NAME, TASKS
+
+CAPTIONS_PER_IMAGE = 4
+MAX_LOGIT_SCALE = math.log(100)
+
+
+@dataclass(frozen=True)
+class PretrainingPlan:
+    """Settings of contrastive pre-training. The learning rate rises, stays, then falls to 0 over the last `decay` share.
+
+    `patch_dropout` leaves out that share of image patches, as in FLIP (arXiv 2212.00794), until the learning rate falls.
+    """
+
+    steps: int = 6000
+    batch_per_task: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: int = 200
+    decay: float = 0.3
+    patch_dropout: float = 0.25
+    save_every: int = 200
+
+
+def caption_tokens(pool: Pool, mix: CaptionMix, seed: int) -> Tensor:
+    """Several captions for every image of the pool, as tokens int32 [N, CAPTIONS_PER_IMAGE, context]."""
+    rng = np.random.default_rng([seed, 7])
+    texts = [
+        caption(BY_NAME[task], label, facts, mix, seed, rng)
+        for task, label, facts in zip(pool.tasks, pool.labels, pool.facts, strict=True)
+        for _ in range(CAPTIONS_PER_IMAGE)
+    ]
+    distinct, position = np.unique(np.asarray(texts), return_inverse=True)
+    tokens = tokenizer()(distinct.tolist()).int()
+    chosen: Tensor = tokens[torch.from_numpy(position)]
+    return chosen.view(len(pool.tasks), CAPTIONS_PER_IMAGE, -1)
+
+
+def _trapezoid(step: int, plan: PretrainingPlan) -> float:
+    falling = (plan.steps - step) / max(1.0, plan.decay * plan.steps)
+    return min(1.0, (step + 1) / plan.warmup, falling)
+
+
+def contrastive_loss(model: CLIP, images: Tensor, tokens: Tensor) -> Tensor:
+    """CLIP's symmetric loss; pairs whose captions are the same text count as matches of each other."""
+    image_features = model.encode_image(images, normalize=True).float()
+    text_features = model.encode_text(tokens, normalize=True).float()
+    logits = model.logit_scale.exp() * image_features @ text_features.T
+    same = (tokens[:, None] == tokens[None]).all(-1).float()
+    target = same / same.sum(1, keepdim=True)
+    return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+
+
+def _optimizer(model: CLIP, plan: PretrainingPlan) -> torch.optim.AdamW:
+    matrices = [p for p in model.parameters() if p.ndim > 1 and p is not model.token_embedding.weight]
+    others = [p for p in model.parameters() if p.ndim <= 1 or p is model.token_embedding.weight]
+    groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def _restore(model: CLIP, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
+    """Load a checkpoint if there is one; returns the number of steps done."""
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def pretrain(
+    pool: Pool, mix: CaptionMix, plan: PretrainingPlan, seed: int, checkpoint: Path, on_progress: Progress
+) -> CLIP:
+    """A CLIP trained on the pool; goes on from `checkpoint` if it exists, and saves there regularly."""
+    torch.manual_seed(seed)
+    model = new_model(plan.patch_dropout)
+    tokens = caption_tokens(pool, mix, seed)
+    rows = [pool.rows(task.name) for task in TASKS]
+    optimizer = _optimizer(model, plan)
+    start = _restore(model, optimizer, checkpoint)
+    model.train()
+    average = 0.0
+    for step in range(start, plan.steps):
+        rng = np.random.default_rng([seed, 11, step])  # by step, so that a resumed run sees the same batches
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        torch.manual_seed(int(rng.integers(2**31)))  # patch dropout draws from the global generator
+        batch = np.concatenate([rng.choice(r, plan.batch_per_task, replace=False) for r in rows])
+        texts = tokens[torch.from_numpy(batch), torch.from_numpy(rng.integers(CAPTIONS_PER_IMAGE, size=len(batch)))]
+        factor = _trapezoid(step, plan)
+        model.visual.patch_dropout.prob = plan.patch_dropout if factor == 1 else 0.0
+        for group in optimizer.param_groups:
+            group["lr"] = plan.learning_rate * factor
+        with fast_on_cpu():
+            loss = contrastive_loss(model, shifted(to_input(pool.images[batch]), generator), texts.long())
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        average = loss.item() if step == start else 0.98 * average + 0.02 * loss.item()
+        done = step + 1
+        on_progress(done, plan.steps, f"pre-training, loss {average:.2f}")
+        if done % plan.save_every == 0 or done == plan.steps:
+            with replacing(checkpoint) as temporary:
+                torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, temporary)
+    return model

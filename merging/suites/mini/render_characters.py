@@ -1,0 +1,92 @@
+"""House numbers and printed letters: one character each, among distractors, in eight typefaces."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from merging.suites.mini.canvas import (
+    FULL,
+    Colour,
+    Facts,
+    Pixels,
+    choose,
+    clutter,
+    contrasting_pair,
+    photograph,
+    shade,
+    uneven,
+)
+from merging.suites.mini.glyphs import CHARACTERS, FONTS, glyph
+
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+HEIGHTS = {"small": (0.34, 0.44), "medium": (0.46, 0.58), "large": (0.60, 0.76)}
+
+
+def _stamp(
+    rng: np.random.Generator,
+    image: Image.Image,
+    character: str,
+    font: str,
+    height: float,
+    colour: Colour,
+    x: float,
+    y: float,
+) -> None:
+    """Print one character, stretched, turned and sheared a little, with its centre at (x, y)."""
+    mask = glyph(character, font)
+    tall = int(height)
+    wide = max(4, int(tall * mask.width / mask.height * rng.uniform(0.8, 1.25)))
+    mask = mask.resize((wide, tall), Image.Resampling.BILINEAR)
+    margin = tall // 4
+    framed = Image.new("L", (wide + 2 * margin, tall + 2 * margin))
+    framed.paste(mask, (margin, margin))
+    shear = rng.normal(0, 0.12)
+    framed = framed.transform(
+        framed.size, Image.Transform.AFFINE, (1, shear, -shear * framed.height / 2, 0, 1, 0), Image.Resampling.BILINEAR
+    )
+    framed = framed.rotate(rng.normal(0, 7), Image.Resampling.BILINEAR)
+    image.paste(colour, (int(x - framed.width / 2), int(y - framed.height / 2)), framed)
+
+
+def render_house_number(label: str, rng: np.random.Generator) -> tuple[Pixels, Facts]:
+    """The digit `label` (a word) in the middle, parts of other digits at its sides, as on the front of a house."""
+    ink, wall = contrasting_pair(rng)
+    font, size = choose(rng, list(FONTS)), choose(rng, list(HEIGHTS))
+    image = uneven(rng, shade(rng, wall), 22)
+    clutter(rng, image, int(rng.integers(0, 4)))
+    height = FULL * rng.uniform(*HEIGHTS[size])
+    x, y = FULL / 2 + rng.normal(0, 4, 2)
+    colour = shade(rng, ink)
+    for side in (-1, 1):
+        if rng.random() < 0.55:
+            other = str(rng.integers(10))
+            _stamp(
+                rng,
+                image,
+                other,
+                font,
+                height,
+                colour,
+                x + side * height * rng.uniform(0.72, 0.95),
+                y + rng.normal(0, 3),
+            )
+    _stamp(rng, image, str(NUMBERS.index(label)), font, height, colour, x, y)
+    return photograph(rng, image, noise=11, blur=0.4), {"ink": ink, "ground": wall, "font": font, "size": size}
+
+
+def render_letter(label: str, rng: np.random.Generator) -> tuple[Pixels, Facts]:
+    """The capital letter `label` anywhere on a plain or ruled ground, sometimes with a bar across it."""
+    ink, ground = contrasting_pair(rng, 60)
+    font, size = choose(rng, list(FONTS)), choose(rng, list(HEIGHTS))
+    image = uneven(rng, shade(rng, ground), 14)
+    height = FULL * rng.uniform(*HEIGHTS[size]) * 0.95
+    slack = (FULL - height) / 2
+    x, y = FULL / 2 + rng.uniform(-0.8, 0.8, 2) * slack
+    if rng.random() < 0.3:
+        other = CHARACTERS[int(rng.integers(10, len(CHARACTERS)))]
+        faint = shade(rng, choose(rng, ["grey", ground]), 25)
+        _stamp(rng, image, other, font, height * 0.8, faint, *rng.uniform(0, FULL, 2))
+    _stamp(rng, image, label.upper(), font, height, shade(rng, ink), float(x), float(y))
+    clutter(rng, image, int(rng.integers(0, 3)))
+    return photograph(rng, image, noise=11, blur=0.4), {"ink": ink, "ground": ground, "font": font, "size": size}

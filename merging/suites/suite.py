@@ -1,0 +1,212 @@
+"""The ``suite.yaml`` file and what it names.
+
+Weights, images and heads can each be missing: geometry and merging need only weights, accuracy needs all three.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from merging.checkpoints import Checkpoint, open_checkpoint
+from merging.errors import MissingPart, SuiteError
+from merging.registry import explain
+from merging.vectors import TaskVectors
+
+MAX_YAML_BYTES = 2 * 2**20
+DEFAULT = "mini"
+Split = Literal["val", "test"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Preprocess(_Part):
+    """Mean and standard deviation per channel, of pixel values in 0 … 1."""
+
+    mean: tuple[float, float, float]
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+
+
+class ArraysData(_Part):
+    """Images in an ``.npz`` file."""
+
+    kind: Literal["arrays"]
+    path: str
+
+
+class ImageFolderData(_Part):
+    """Images in folders ``path/split/class/image``, class folders sorted or named as the classes."""
+
+    kind: Literal["imagefolder"]
+    path: str
+
+
+class Task(_Part):
+    """A fine-tuned model with its evaluation set and head."""
+
+    name: str = Field(min_length=1, max_length=80)
+    checkpoint: str | None = None
+    head: str | None = None
+    classes: tuple[str, ...] = Field(default=(), max_length=100_000)
+    templates: tuple[str, ...] | None = None
+    data: Annotated[ArraysData | ImageFolderData, Field(discriminator="kind")] | None = None
+    title: str = ""
+    description: str = ""
+    source: str = ""
+    licence: str = ""
+
+    @property
+    def label(self) -> str:
+        """What to call the task on screen."""
+        return self.title or self.name
+
+
+class Suite(_Part):
+    """A parsed ``suite.yaml``. Paths in it are relative to the file and may not leave its folder."""
+
+    name: str = Field(min_length=1, max_length=80)
+    architecture: str | dict[str, Any]
+    logit_scale: float = Field(100.0, gt=0, le=1000)
+    preprocess: Preprocess | None = None
+    base: str
+    tasks: tuple[Task, ...] = Field(min_length=1, max_length=1000)
+    title: str = ""
+    description: str = ""
+    licence: str = ""
+    text_tower: str | None = None
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    folder: Path = Field(exclude=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Suite":
+        names = self.task_names
+        if len(set(names)) != len(names):
+            raise ValueError(f"task names must differ, got {list(names)}")
+        for template in (*self.templates, *(t for task in self.tasks for t in task.templates or ())):
+            if template.count("{}") != 1:
+                raise ValueError(f"template {template!r} must hold {{}} exactly once")
+        return self
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names in the order of the file."""
+        return tuple(task.name for task in self.tasks)
+
+    @property
+    def label(self) -> str:
+        """What to call the suite on screen."""
+        return self.title or self.name
+
+    @property
+    def architecture_label(self) -> str:
+        """What to call the architecture on screen."""
+        if isinstance(self.architecture, str):
+            return self.architecture
+        vision = self.architecture.get("vision_cfg", {})
+        return f"ViT {vision.get('layers')} × {vision.get('width')}, patch {vision.get('patch_size')}"
+
+    def task(self, name: str) -> Task:
+        """One task.
+
+        Raises:
+            SuiteError: there is none of that name.
+        """
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise SuiteError(f"suite {self.name!r} has no task {name!r}; it has {', '.join(self.task_names)}")
+
+    def mergeable(self) -> tuple[str, ...]:
+        """Names of the tasks that have a checkpoint file."""
+        return tuple(t.name for t in self.tasks if t.checkpoint and self.path(t.checkpoint).is_file())
+
+    def measurable(self, name: str) -> bool:
+        """Whether accuracy can be computed for a task: images and a head, or classes to make one from."""
+        task = self.task(name)
+        return task.data is not None and bool(task.head or (task.classes and self.text_tower))
+
+    def path(self, relative: str) -> Path:
+        """Resolve a path of the file.
+
+        Raises:
+            SuiteError: it leads out of the suite's folder.
+        """
+        root = self.folder.resolve()
+        path = (root / relative).resolve()
+        if not path.is_relative_to(root):
+            raise SuiteError(f"suite {self.name!r}: path {relative!r} leads out of the suite's folder; move the file in")
+        return path
+
+    @cached_property
+    def base_checkpoint(self) -> Checkpoint:
+        """The pre-trained weights."""
+        return open_checkpoint(self.path(self.base))
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """The fine-tuned weights of a task.
+
+        Raises:
+            SuiteError: the suite names no file for it.
+        """
+        cache: dict[str, Checkpoint] = self._checkpoints
+        if name not in cache:
+            relative = self.task(name).checkpoint
+            if relative is None:
+                raise MissingPart(f"suite {self.name!r}: task {name!r} has no checkpoint; add one, or leave the task out")
+            cache[name] = open_checkpoint(self.path(relative))
+        return cache[name]
+
+    @cached_property
+    def _checkpoints(self) -> dict[str, Checkpoint]:
+        return {}
+
+    def vectors(self, tasks: Sequence[str] | None = None) -> TaskVectors:
+        """Task vectors of the chosen tasks (all that have a checkpoint by default)."""
+        chosen = tuple(tasks) if tasks is not None else self.mergeable()
+        if not chosen:
+            raise MissingPart(f"suite {self.name!r}: no checkpoint file was found; put them where suite.yaml says")
+        return TaskVectors(self.base_checkpoint, tuple(self.checkpoint(name) for name in chosen), chosen)
+
+
+def builtin_suites() -> dict[str, Path]:
+    """Name → folder of the suites that ship with the package."""
+    here = Path(__file__).parent
+    return {path.parent.name: path.parent for path in sorted(here.glob("*/suite.yaml"))}
+
+
+def load_suite(reference: str | Path) -> Suite:
+    """A suite by built-in name, or by the path of a ``suite.yaml`` or its folder.
+
+    Raises:
+        SuiteError: it does not exist, is not YAML, or breaks the schema; the message says where.
+    """
+    builtin = builtin_suites()
+    path = builtin[str(reference)] if str(reference) in builtin else Path(reference)
+    if path.is_dir():
+        path = path / "suite.yaml"
+    if not path.is_file():
+        raise SuiteError(
+            f"no suite {Path(reference).name!r}: expected a built-in name ({', '.join(builtin) or 'none'}), "
+            "or the path of a suite.yaml"
+        )
+    if path.stat().st_size > MAX_YAML_BYTES:
+        raise SuiteError(f"{path.name}: {path.stat().st_size} bytes; a suite.yaml of at most {MAX_YAML_BYTES} is read")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        where = re.sub(r"\s+", " ", str(error))[:300].replace(str(path), path.name)
+        raise SuiteError(f"{path.name}: not valid YAML: {where}") from None
+    if not isinstance(content, dict):
+        raise SuiteError(f"{path.name}: holds a {type(content).__name__}; expected name, architecture, base, tasks, …")
+    if "folder" in content:
+        raise SuiteError(f"{path.name}: unknown field 'folder'")
+    try:
+        return Suite.model_validate({**content, "folder": path.parent})
+    except ValidationError as error:
+        raise SuiteError(f"{path.name}: {explain(error)}") from None

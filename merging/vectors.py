@@ -1,0 +1,110 @@
+"""Task vectors τ_t = θ_t − θ₀, streamed tensor by tensor."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+from merging.checkpoints.reading import Checkpoint, TensorInfo
+from merging.errors import MismatchedCheckpoint, NonFiniteWeights, SpecError
+
+# (name, base [*shape], stack [T, *shape]) → stack [T, *shape], all float32 on one device
+StackFunction = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class TaskVectors:
+    """A base model and T fine-tuned ones with exactly the same names and shapes.
+
+    Attributes:
+        base: the pre-trained weights θ₀.
+        checkpoints: the fine-tuned weights θ_t, in task order.
+        tasks: their names.
+        edit: applied to every stack on its way out, once an edit was chosen.
+    """
+
+    base: Checkpoint
+    checkpoints: tuple[Checkpoint, ...]
+    tasks: tuple[str, ...]
+    edit: StackFunction | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tasks or len(self.tasks) != len(self.checkpoints):
+            raise SpecError(f"{len(self.tasks)} task names for {len(self.checkpoints)} checkpoints; expected as many")
+        if len(set(self.tasks)) != len(self.tasks):
+            raise SpecError(f"a task is named twice in {list(self.tasks)}")
+        for task, checkpoint in zip(self.tasks, self.checkpoints, strict=True):
+            _check_same(self.base, checkpoint, task)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The floating-point tensors, sorted; others are copied from the base."""
+        return tuple(name for name, info in self.base.infos.items() if info.floating)
+
+    def info(self, name: str) -> TensorInfo:
+        """Shape and stored dtype of a tensor."""
+        return self.base.infos[name]
+
+    @cached_property
+    def size(self) -> int:
+        """D, the number of weights that take part."""
+        return sum(torch.Size(self.info(name).shape).numel() for name in self.names)
+
+    def stack(self, name: str, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+        """θ₀ of one tensor and the task vectors there, ``([*shape], [T, *shape])`` in float32."""
+        base = self.base[name].to(device, torch.float32)
+        stack = torch.empty((len(self.tasks), *base.shape), device=device)
+        for row, checkpoint in zip(stack, self.checkpoints, strict=True):
+            torch.sub(checkpoint[name].to(device, torch.float32), base, out=row)
+        return base, stack if self.edit is None else self.edit(name, base, stack)
+
+    def iterate(self, device: torch.device | str = "cpu") -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        """``(name, base, stack)`` of every floating-point tensor, in sorted order."""
+        for name in self.names:
+            yield name, *self.stack(name, device)
+
+    def edited(self, edit: StackFunction) -> "TaskVectors":
+        """The same vectors with ``edit`` applied after the edits they already carry."""
+        before = self.edit
+        if before is None:
+            return replace(self, edit=edit)
+        return replace(self, edit=lambda name, base, stack: edit(name, base, before(name, base, stack)))
+
+    def owner_of_nonfinite(self, name: str) -> NonFiniteWeights:
+        """The error to raise when arithmetic on tensor ``name`` gave NaN or infinity: it names the file."""
+        for checkpoint in (self.base, *self.checkpoints):
+            if not bool(torch.isfinite(checkpoint[name]).all()):
+                return NonFiniteWeights(
+                    f"{checkpoint.path.name}: tensor {name!r} holds NaN or infinity; "
+                    "this model can't be merged; export it again or leave the task out"
+                )
+        return NonFiniteWeights(f"tensor {name!r}: the arithmetic overflowed float32; use smaller coefficients")
+
+
+def is_matrix(shape: Sequence[int]) -> bool:
+    """Whether a tensor counts as a matrix for per-matrix methods: two dimensions, both above one."""
+    return len(shape) == 2 and min(shape) > 1
+
+
+def _check_same(base: Checkpoint, other: Checkpoint, task: str) -> None:
+    """Insist on the base's exact names and shapes."""
+    where = f"{other.path.name} (task {task!r})"
+    missing = [name for name in base if name not in other.infos]
+    extra = [name for name in other if name not in base.infos]
+    if missing or extra:
+        raise MismatchedCheckpoint(
+            f"{where}: other tensors than the base {base.path.name}: "
+            f"{len(missing)} missing (such as {missing[:2]}), {len(extra)} unexpected (such as {extra[:2]}); "
+            "both must be the visual tower of the same architecture"
+        )
+    for name, info in base.infos.items():
+        if other.infos[name].shape != info.shape:
+            raise MismatchedCheckpoint(
+                f"{where}: tensor {name!r} has shape {list(other.infos[name].shape)}, "
+                f"the base {base.path.name} has {list(info.shape)}; both must be of the same architecture"
+            )
+        if other.infos[name].floating != info.floating:
+            raise MismatchedCheckpoint(
+                f"{where}: tensor {name!r} is {other.infos[name].dtype}, in the base {info.dtype}"
+            )

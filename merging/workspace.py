@@ -1,0 +1,158 @@
+"""One folder with everything that was computed: runs, Gram matrices, preprocessed images, accuracies.
+
+A :class:`Workspace` ties a suite's files to those caches, so that nothing is computed twice for the same content.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from merging import geometry
+from merging.checkpoints import Checkpoint, open_checkpoint
+from merging.context import Context
+from merging.evaluation import Accuracy, Evaluator
+from merging.geometry import Geometry
+from merging.pipeline import MergeSpec
+from merging.runs.store import Run, RunStore
+from merging.suites.suite import Split, Suite, load_suite
+from merging.vectors import TaskVectors
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Caches and runs under one folder."""
+
+    home: Path
+
+    @cached_property
+    def store(self) -> RunStore:
+        """The table of runs."""
+        return RunStore(self.home)
+
+    @property
+    def cache(self) -> Path:
+        """Folder for what can be computed again."""
+        return self.home / "cache"
+
+    def fingerprint(self, checkpoint: Checkpoint) -> str:
+        """Content fingerprint of a weight file, remembered until the file changes."""
+        known = self.store.known_fingerprint(checkpoint.path)
+        if known is not None:
+            checkpoint.fingerprint = known
+        else:
+            self.store.remember_fingerprint(checkpoint.path, checkpoint.fingerprint)
+        return checkpoint.fingerprint
+
+    def vectors(self, suite: Suite, tasks: Sequence[str] | None = None) -> TaskVectors:
+        """Task vectors whose files' fingerprints are known."""
+        vectors = suite.vectors(tasks)
+        for checkpoint in (vectors.base, *vectors.checkpoints):
+            self.fingerprint(checkpoint)
+        return vectors
+
+    def geometry(self, suite: Suite, tasks: Sequence[str] | None = None, context: Context | None = None) -> Geometry:
+        """Gram matrices of the chosen tasks, cut from those of the whole suite, which are measured once."""
+        whole = geometry.cached(self.vectors(suite), self.cache, context)
+        return whole if tasks is None else whole.select(tasks)
+
+    def evaluator(
+        self, suite: Suite, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+    ) -> Evaluator:
+        """An evaluator that keeps preprocessed images in this workspace."""
+        return Evaluator(suite, device or torch.device("cpu"), dtype, self.cache)
+
+    def accuracy_of(
+        self,
+        evaluator: Evaluator,
+        checkpoint: Checkpoint,
+        tasks: Sequence[str],
+        split: Split = "test",
+        context: Context | None = None,
+    ) -> Accuracy:
+        """Accuracy of one weight file on some tasks; each is evaluated once per weights, images and head."""
+        evaluator.require(tasks, split)
+        keys = {task: self._accuracy_key(evaluator, checkpoint, task, split) for task in tasks}
+        known = {task: self.store.known_accuracy(key) for task, key in keys.items()}
+        missing = [task for task in tasks if known[task] is None]
+        if missing:
+            fresh = evaluator.accuracy(checkpoint, missing, split, context)
+            for task in missing:
+                known[task] = {"accuracy": fresh.per_task[task]}
+                self.store.remember_accuracy(keys[task], {"accuracy": fresh.per_task[task]})
+        return Accuracy(
+            {task: value["accuracy"] for task, value in known.items() if value is not None},
+            {task: evaluator.count(task, split) for task in tasks},
+            split,
+        )
+
+    def base_accuracy(self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test") -> Accuracy:
+        """Zero-shot accuracy: the base model on every task."""
+        return self.accuracy_of(evaluator, evaluator.suite.base_checkpoint, tasks, split)
+
+    def individual_accuracy(
+        self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test", context: Context | None = None
+    ) -> Accuracy:
+        """Accuracy of every fine-tuned model on its own task."""
+        parts = []
+        for done, task in enumerate(tasks):
+            if context is not None:
+                context.step(done, len(tasks), f"evaluating the model of {task}")
+            parts.append(self.accuracy_of(evaluator, evaluator.suite.checkpoint(task), [task], split))
+        return Accuracy(
+            {task: part.per_task[task] for task, part in zip(tasks, parts, strict=True)},
+            {task: part.counts[task] for task, part in zip(tasks, parts, strict=True)},
+            split,
+        )
+
+    def spec_fingerprint(self, spec: MergeSpec) -> str:
+        """Identity of a run: the specification and the content of every file it will read.
+
+        Raises:
+            MergingError: a file is missing or broken, so that bad input is refused before anything is queued.
+        """
+        suite = load_suite(spec.suite)
+        for task in spec.tasks:
+            suite.task(task)
+        vectors = self.vectors(suite, spec.tasks)
+        contents = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
+        contents.append(json.dumps([suite.logit_scale, suite.architecture, suite.preprocess and suite.preprocess.std]))
+        for task in spec.tasks:
+            contents += self._evaluation_files(suite, task)
+        return spec.fingerprint(contents)
+
+    def submit(self, spec: MergeSpec) -> Run:
+        """Queue a run, or give the one that already does, or did, exactly this."""
+        return self.store.submit(spec, self.spec_fingerprint(spec))
+
+    def _evaluation_files(self, suite: Suite, task_name: str) -> list[str]:
+        """Fingerprints of head and images of a task, cheaply: size and time of change stand for image files."""
+        task = suite.task(task_name)
+        parts = []
+        for relative in (task.head, task.data.path if task.data else None):
+            if relative is not None and suite.path(relative).exists():
+                status = suite.path(relative).stat()
+                parts.append(f"{relative} {status.st_size} {status.st_mtime_ns}")
+        return parts
+
+    def _accuracy_key(self, evaluator: Evaluator, checkpoint: Checkpoint, task: str, split: Split) -> str:
+        head = evaluator.head(task).float().cpu().numpy().tobytes()
+        parts = [
+            self.fingerprint(checkpoint),
+            evaluator.image_set(task, split).fingerprint,
+            hashlib.sha256(head).hexdigest(),
+            str(evaluator.input),
+            str(evaluator.suite.architecture),
+            str(evaluator.dtype),
+            evaluator.device.type,
+        ]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def open_weights(path: Path | str) -> Checkpoint:
+    """A weight file given by hand, such as a merged model."""
+    return open_checkpoint(path)
