@@ -10,7 +10,7 @@ import torch
 
 from merging.checkpoints import open_checkpoint
 from merging.context import Context
-from merging.errors import MissingPart, SuiteError
+from merging.errors import MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.images import ImageSet, load_images
 from merging.suites import clip
 from merging.suites.suite import Split, Suite
@@ -115,8 +115,19 @@ class Evaluator:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Write weights into the tower; tensors that are not given stay as they are."""
+        """Write weights into the tower: all floating-point tensors, so that none of an earlier model is left.
+
+        Raises:
+            MismatchedCheckpoint: other names or shapes than the tower's.
+        """
         own = self.tower.state_dict()
+        lacking = sorted({name for name, tensor in own.items() if tensor.is_floating_point()} - set(state))
+        wrong = sorted(name for name in state if name not in own or state[name].shape != own[name].shape)
+        if lacking or wrong:
+            raise MismatchedCheckpoint(
+                f"not the weights of {self.suite.architecture_label}: {len(lacking)} tensors are missing "
+                f"(such as {lacking[:2]}), {len(wrong)} unknown or of another shape (such as {wrong[:2]})"
+            )
         for name, tensor in state.items():
             own[name].copy_(tensor)
 
@@ -138,13 +149,15 @@ class Evaluator:
         """Top-1 accuracy of one set of weights on every task.
 
         Args:
-            state: weights of the whole tower, or those that differ from what it holds now.
+            state: weights of the whole tower; integer buffers may be left out.
             tasks: which tasks.
             split: which images.
             context: progress and cancellation.
 
         Raises:
             MissingPart: a task has no images or head.
+            MismatchedCheckpoint: the weights are not those of this tower.
+            NonFiniteWeights: they give NaN.
         """
         self.require(tasks, split)
         self.load(state)
@@ -159,18 +172,24 @@ class Evaluator:
     def predictions(self, task: str, split: Split) -> np.ndarray:
         """Class indices that the tower, as it is loaded, predicts for all images of a task: int64 ``[N]``."""
         size = _BATCH.get(self.device.type, _GPU_BATCH)
-        parts = [
-            self.logits(task, self.features(self.images(task, split, slice(start, start + size)))).argmax(dim=1).cpu()
-            for start in range(0, self.count(task, split), size)
-        ]
-        return torch.cat(parts).numpy()
+        parts = []
+        for start in range(0, self.count(task, split), size):
+            logits = self.logits(task, self.features(self.images(task, split, slice(start, start + size))))
+            if not bool(torch.isfinite(logits).all()):
+                raise NonFiniteWeights(
+                    f"task {task!r}: the model's output is NaN or infinite; its weights are, "
+                    f"or they overflow {self.dtype}"
+                )
+            parts.append(logits.argmax(dim=1).cpu())
+        predictions: np.ndarray = torch.cat(parts).numpy()
+        return predictions
 
 
 def load_head(suite: Suite, task_name: str) -> torch.Tensor:
     """Head of a task, float32 ``[classes, embed_dim]``: from its file, else from the text tower.
 
     Raises:
-        SuiteError: the file holds no matrix ``weight`` with a row per class.
+        SuiteError: the file holds no matrix ``weight`` with a row per class and a column per feature.
     """
     task = suite.task(task_name)
     if task.head is None:
@@ -181,4 +200,7 @@ def load_head(suite: Suite, task_name: str) -> torch.Tensor:
     weight = stored["weight"].float()
     if task.classes and len(weight) != len(task.classes):
         raise SuiteError(f"{task.head}: {len(weight)} rows for {len(task.classes)} classes of task {task_name!r}")
+    columns = clip.config(suite)["embed_dim"]
+    if weight.shape[1] != columns or not bool(torch.isfinite(weight).all()):
+        raise SuiteError(f"{task.head}: 'weight' is {list(weight.shape)}; expected {columns} finite numbers a class")
     return torch.nn.functional.normalize(weight, dim=1)

@@ -5,10 +5,12 @@ heat maps and the 2-D map need follows from those few numbers. They are cached b
 """
 
 import hashlib
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -68,7 +70,8 @@ class Geometry:
     @property
     def norms(self) -> np.ndarray:
         """‖τ_t‖ over the whole model, ``[T]``."""
-        return np.sqrt(np.clip(np.diagonal(self.gram), 0, None))
+        norms: np.ndarray = np.sqrt(np.clip(np.diagonal(self.gram), 0, None))
+        return norms
 
     def at(self, level: Level) -> tuple[tuple[str, ...], np.ndarray]:
         """Labels and Gram matrices ``[N, T, T]`` for the whole model, each block, or each tensor."""
@@ -103,7 +106,8 @@ def cosines(gram: np.ndarray) -> np.ndarray:
     """Cosine similarity from Gram matrices ``[…, T, T]``; a zero vector has cosine 0 with everything, never NaN."""
     norms = np.sqrt(np.clip(np.diagonal(gram, axis1=-2, axis2=-1), 0, None))
     inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    return np.clip(gram * inverse[..., :, None] * inverse[..., None, :], -1.0, 1.0)
+    clipped: np.ndarray = np.clip(gram * inverse[..., :, None] * inverse[..., None, :], -1.0, 1.0)
+    return clipped
 
 
 def mean_abs_cosine(gram: np.ndarray) -> np.ndarray:
@@ -114,6 +118,15 @@ def mean_abs_cosine(gram: np.ndarray) -> np.ndarray:
     off_diagonal = np.abs(cosines(gram)) * (1 - np.eye(tasks))
     mean: np.ndarray = off_diagonal.sum(axis=(-2, -1)) / (tasks * (tasks - 1))
     return mean
+
+
+def describe(geometry: Geometry) -> dict[str, Any]:
+    """Norms, cosines and mean |cos| of the whole model, JSON-ready."""
+    return {
+        "norms": geometry.norms.tolist(),
+        "cosine": cosines(geometry.gram).tolist(),
+        "mean_abs": float(mean_abs_cosine(geometry.gram)),
+    }
 
 
 def planar_map(gram: np.ndarray) -> np.ndarray:
@@ -183,13 +196,22 @@ def cached(vectors: TaskVectors, folder: Path, context: Context | None = None) -
     prints = [vectors.base.fingerprint, *(checkpoint.fingerprint for checkpoint in vectors.checkpoints)]
     key = hashlib.sha256("\n".join([_VERSION, *prints]).encode()).hexdigest()[:32]
     path = folder / "geometry" / f"{key}.npz"
-    if path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return Geometry(vectors.tasks, tuple(stored["names"].tolist()), _shapes(vectors), stored["grams"])
-        except (OSError, ValueError, KeyError):
-            path.unlink(missing_ok=True)  # an unreadable entry is a missing entry
+    grams = _read_grams(path, vectors)
+    if grams is not None:
+        return Geometry(vectors.tasks, vectors.names, _shapes(vectors), grams)
     geometry = measure(vectors, context)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, names=np.array(geometry.names), grams=geometry.grams)
     return geometry
+
+
+def _read_grams(path: Path, vectors: TaskVectors) -> np.ndarray | None:
+    """A cache entry; None if there is none. A damaged one, or one of other tensors, counts as none."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            grams: np.ndarray = stored["grams"]
+            fits = tuple(stored["names"].tolist()) == vectors.names
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    tasks = len(vectors.tasks)
+    return grams if fits and grams.shape == (len(vectors.names), tasks, tasks) else None

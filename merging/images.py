@@ -1,19 +1,28 @@
 """Evaluation images: read once, brought to the tower's size as 8-bit pixels, kept in memory or memory-mapped."""
 
 import hashlib
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from merging.checkpoints.writing import atomic_path
 from merging.errors import MissingPart, SuiteError
 from merging.suites.suite import ImageFolderData, Split, Suite, Task
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+_BROKEN_ARRAYS = (
+    OSError, ValueError, EOFError, RuntimeError, NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+_BROKEN_IMAGE = (
+    OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError, KeyError, OverflowError,
+    Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,30 @@ def load_images(suite: Suite, task_name: str, split: Split, size: int, cache: Pa
     return _from_arrays(path, task, split, size)
 
 
+def sample_images(suite: Suite, task_name: str, size: int, limit: int = 10) -> list[tuple[str, np.ndarray]]:
+    """One test image of each of the first classes, ``(class name, uint8 [size, size, 3])``, to look at.
+
+    Raises:
+        MissingPart: the task has no data.
+        SuiteError: the files are missing or unreadable.
+    """
+    task = suite.task(task_name)
+    if isinstance(task.data, ImageFolderData):
+        found = []
+        folder = suite.path(task.data.path) / "test"
+        for class_folder in _class_folders(folder, task)[:limit] if folder.is_dir() else []:
+            first = next((p for p in sorted(class_folder.iterdir()) if p.suffix.lower() in _SUFFIXES), None)
+            if first is not None:
+                found.append((class_folder.name, _open_image(first, size)))
+        return found
+    images = load_images(suite, task_name, "test", size)
+    labels, first_rows = np.unique(images.labels, return_index=True)
+    return [
+        (task.classes[label] if task.classes else str(label), images.pixels[row])
+        for label, row in list(zip(labels.tolist(), first_rows.tolist(), strict=True))[:limit]
+    ]
+
+
 def _from_arrays(path: Path, task: Task, split: Split, size: int) -> ImageSet:
     if not path.is_file():
         raise SuiteError(f"task {task.name!r}: images {path.name} are missing; check `data.path` in suite.yaml")
@@ -69,10 +102,10 @@ def _from_arrays(path: Path, task: Task, split: Split, size: int) -> ImageSet:
             pixels, labels = stored[f"{split}_images"], stored[f"{split}_labels"]
     except KeyError:
         raise MissingPart(
-            f"{path.name}: no {split}_images and {split}_labels; expected val_images, val_labels, test_images, test_labels"
+            f"{path.name}: no {split}_images and {split}_labels; expected both for each of val and test"
         ) from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise SuiteError(f"{path.name}: not a readable .npz file ({error})") from None
+    except _BROKEN_ARRAYS as error:
+        raise SuiteError(f"{path.name}: not a readable .npz file ({type(error).__name__})") from None
     _check(path.name, task, pixels, labels)
     digest = hashlib.sha256(pixels.tobytes() + labels.tobytes() + str(size).encode()).hexdigest()
     if pixels.shape[1:3] != (size, size):
@@ -97,7 +130,9 @@ def _check(file: str, task: Task, pixels: np.ndarray, labels: np.ndarray) -> Non
 def _from_folder(root: Path, task: Task, split: Split, size: int, cache: Path | None) -> ImageSet:
     folder = root / split
     if not folder.is_dir():
-        raise MissingPart(f"task {task.name!r}: no folder {root.name}/{split}; expected {root.name}/{split}/class/image")
+        raise MissingPart(
+            f"task {task.name!r}: no folder {root.name}/{split}; expected {root.name}/{split}/class/image"
+        )
     files: list[Path] = []
     labels: list[int] = []
     for label, class_folder in enumerate(_class_folders(folder, task)):
@@ -109,15 +144,27 @@ def _from_folder(root: Path, task: Task, split: Split, size: int, cache: Path | 
     listing = "\n".join(f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)
     digest = hashlib.sha256(f"{listing}\n{labels}\n{size}".encode()).hexdigest()
     stored = cache / "images" / f"{digest[:32]}.npy" if cache else None
-    if stored is None or not stored.is_file():
+    pixels = _read_pixels(stored, len(files), size)
+    if pixels is None:
         pixels = np.empty((len(files), size, size, 3), dtype=np.uint8)
         for row, path in zip(pixels, files, strict=True):
             row[:] = _open_image(path, size)
-        if stored is None:
-            return ImageSet(pixels, np.array(labels), digest)
-        with atomic_path(stored) as temporary, temporary.open("wb") as file:
-            np.save(file, pixels)
-    return ImageSet(np.load(stored, mmap_mode="r"), np.array(labels), digest)
+        if stored is not None:
+            with atomic_path(stored) as temporary, temporary.open("wb") as file:
+                np.save(file, pixels)
+            pixels = _read_pixels(stored, len(files), size)
+            assert pixels is not None
+    return ImageSet(pixels, np.array(labels), digest)
+
+
+def _read_pixels(path: Path | None, count: int, size: int) -> np.ndarray | None:
+    """A memory-mapped cache entry; None if there is none, or it is damaged."""
+    try:
+        pixels: np.ndarray | None = None if path is None else np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = pixels is not None and pixels.dtype == np.uint8 and pixels.shape == (count, size, size, 3)
+    return pixels if fits else None
 
 
 def _class_folders(folder: Path, task: Task) -> list[Path]:
@@ -139,7 +186,7 @@ def _open_image(path: Path, size: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return _fit(image, size)
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+    except _BROKEN_IMAGE as error:
         raise SuiteError(f"{path.parent.name}/{path.name}: not a readable image ({type(error).__name__})") from None
 
 

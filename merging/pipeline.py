@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from merging import registry
 from merging.context import Context
-from merging.errors import SpecError
+from merging.errors import NonFiniteWeights, SpecError
 from merging.geometry import Geometry, gram_of_stack
 from merging.registry import Edit, LinearEdit, LinearMerge, Merge
 from merging.vectors import TaskVectors
@@ -47,6 +47,8 @@ class MergeSpec(BaseModel):
         for kind, default in (("edit", "none"), ("merge", "task_arithmetic")):
             method = registry.find(kind, complete.get(kind, default))  # type: ignore[arg-type]
             given = complete.get(f"{kind}_params") or {}
+            if not isinstance(given, Mapping):
+                raise SpecError(f"{kind}_params: expected names and values, got {str(given)[:60]!r}")
             complete[f"{kind}_params"] = method.parse(given).model_dump(mode="json")
         return complete
 
@@ -112,7 +114,10 @@ class Plan:
                 merged = combine(self.vectors, name, rows[name], context.device)
             else:
                 merged = self._apply(name, context)
-            yield name, merged.to(info.dtype)
+            stored = merged.to(info.dtype)
+            if info.dtype == torch.float16 and not bool(torch.isfinite(stored).all()):
+                raise NonFiniteWeights(f"tensor {name!r}: merged weights overflow float16; use smaller coefficients")
+            yield name, stored
 
     def _apply(self, name: str, context: Context) -> torch.Tensor:
         base, stack = self.vectors.stack(name, context.device)
@@ -154,7 +159,9 @@ def coefficient_table(vectors: TaskVectors, edit: Edit, merge: Merge) -> np.ndar
     return np.stack([merge.coefficients[name] @ edit.matrices.get(name, eye) for name in vectors.names])
 
 
-def replay(vectors: TaskVectors, table: np.ndarray, context: Context | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+def replay(
+    vectors: TaskVectors, table: np.ndarray, context: Context | None = None
+) -> Iterator[tuple[str, torch.Tensor]]:
     """The merged tensors of a linear run from its coefficient table ``[L, T]`` alone.
 
     Raises:
@@ -166,9 +173,7 @@ def replay(vectors: TaskVectors, table: np.ndarray, context: Context | None = No
     return Plan(vectors, LinearEdit({}), LinearMerge({}), table).tensors(context)
 
 
-def combine(
-    vectors: TaskVectors, name: str, weights: np.ndarray, device: torch.device | str = "cpu"
-) -> torch.Tensor:
+def combine(vectors: TaskVectors, name: str, weights: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
     """``θ₀ + Σ_t w_t τ_t`` of one tensor, float32, reading every file once.
 
     Written as ``(1 − Σ w) θ₀ + Σ w_t θ_t``, so that no task vector is ever stored; one task with w = 1 gives

@@ -11,6 +11,7 @@ compose to a table of coefficients ``c[t, l]``, which *is* the run.
 import importlib
 import inspect
 import pkgutil
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -131,9 +132,7 @@ class Method:
             return self.params.model_validate(dict(values))
         except ValidationError as error:
             known = ", ".join(self.params.model_fields) or "none"
-            raise SpecError(
-                f"{self.kind} {self.name!r}: {explain(error)}; its parameters are: {known}"
-            ) from None
+            raise SpecError(f"{self.kind} {self.name!r}: {explain(error)}; its parameters are: {known}") from None
 
 
 _EDITS: dict[str, Method] = {}
@@ -200,7 +199,7 @@ def find(kind: Literal["edit", "merge"], name: str) -> Method:
         SpecError: there is none of that name.
     """
     table = edits() if kind == "edit" else merges()
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise SpecError(f"unknown {kind} {name!r}; there are: {', '.join(table)}")
     return table[name]
 
@@ -210,6 +209,6 @@ def explain(error: ValidationError) -> str:
     parts = []
     for item in error.errors(include_url=False)[:3]:
         where = ".".join(str(step) for step in item["loc"]) or "value"
-        seen = "" if item["type"] in ("missing", "extra_forbidden") else f" (got {str(item['input'])[:60]!r})"
+        seen = "" if item["type"] in ("missing", "extra_forbidden") else f" (got {reprlib.repr(item['input'])})"
         parts.append(f"{where}: {item['msg']}{seen}")
     return "; ".join(parts)

@@ -15,12 +15,15 @@ import torch
 from merging import geometry
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.context import Context
+from merging.errors import CheckpointError
 from merging.evaluation import Accuracy, Evaluator
 from merging.geometry import Geometry
 from merging.pipeline import MergeSpec
 from merging.runs.store import Run, RunStore
 from merging.suites.suite import Split, Suite, load_suite
 from merging.vectors import TaskVectors
+
+_MEASURED_FIELDS = {"architecture", "logit_scale", "preprocess", "templates", "classes", "data"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,12 @@ class Workspace:
 
     def geometry(self, suite: Suite, tasks: Sequence[str] | None = None, context: Context | None = None) -> Geometry:
         """Gram matrices of the chosen tasks, cut from those of the whole suite, which are measured once."""
-        whole = geometry.cached(self.vectors(suite), self.cache, context)
+        try:
+            whole = geometry.cached(self.vectors(suite), self.cache, context)
+        except CheckpointError:
+            if tasks is None:
+                raise
+            return geometry.cached(self.vectors(suite, tasks), self.cache, context)  # another task's file is broken
         return whole if tasks is None else whole.select(tasks)
 
     def evaluator(
@@ -120,7 +128,8 @@ class Workspace:
             suite.task(task)
         vectors = self.vectors(suite, spec.tasks)
         contents = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
-        contents.append(json.dumps([suite.logit_scale, suite.architecture, suite.preprocess and suite.preprocess.std]))
+        tasks = [suite.task(name).model_dump(mode="json", include=_MEASURED_FIELDS) for name in spec.tasks]
+        contents.append(json.dumps([suite.model_dump(mode="json", include=_MEASURED_FIELDS), tasks]))
         for task in spec.tasks:
             contents += self._evaluation_files(suite, task)
         return spec.fingerprint(contents)
@@ -133,7 +142,7 @@ class Workspace:
         """Fingerprints of head and images of a task, cheaply: size and time of change stand for image files."""
         task = suite.task(task_name)
         parts = []
-        for relative in (task.head, task.data.path if task.data else None):
+        for relative in (task.head, task.data.path if task.data else None, suite.text_tower):
             if relative is not None and suite.path(relative).exists():
                 status = suite.path(relative).stat()
                 parts.append(f"{relative} {status.st_size} {status.st_mtime_ns}")

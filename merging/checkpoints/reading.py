@@ -6,9 +6,6 @@ each page once. A file is checked before anything is read from it: size, header,
 
 import hashlib
 import json
-import os
-import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from merging.checkpoints.layouts import Layout, recognise
-from merging.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+from merging.checkpoints.torch_files import read_state_dict
+from merging.errors import CheckpointError, CorruptCheckpoint
 
 MAX_HEADER_BYTES = 100 * 2**20
 MAX_TENSORS = 100_000
@@ -111,7 +109,10 @@ class _SafetensorsSource(_Source):
 
 class _TorchSource(_Source):
     def __init__(self, path: Path) -> None:
-        self._tensors = _torch_state_dict(path)
+        self._tensors = read_state_dict(path)
+        for name, tensor in self._tensors.items():
+            if tensor.dtype not in _DTYPES.values():
+                raise CheckpointError(f"{path.name}: tensor {name!r} is {tensor.dtype}, a type that can't be merged")
 
     def infos(self) -> dict[str, TensorInfo]:
         return {name: TensorInfo(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
@@ -180,51 +181,3 @@ def _safetensors_header(path: Path) -> dict[str, Any]:
             "it is truncated or was overwritten; download or export it again"
         )
     return header  # type: ignore[no-any-return]
-
-
-def _torch_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """Read a ``.pt`` state dict with torch's restricted unpickler, which builds tensors and containers only."""
-    _check_zip(path)
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError:
-        raise UnsafeCheckpoint(
-            f"{path.name}: this is a pickle of whole Python objects ({_unsafe_globals(path)}), not a state dict; "
-            "loading it could run code, so nothing was loaded; save model.state_dict() or a .safetensors file instead"
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError, IndexError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise CorruptCheckpoint(f"{path.name}: can't be read ({reason}); download or export it again") from None
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping):
-        raise CorruptCheckpoint(
-            f"{path.name}: holds a {type(loaded).__name__}; expected a state dict, name → tensor, "
-            'or {"state_dict": …}'
-        )
-    return {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
-
-
-def _check_zip(path: Path) -> None:
-    """Refuse archives that unpack to more than they hold; torch itself stores tensors uncompressed."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError):
-        raise CorruptCheckpoint(f"{path.name}: a broken zip archive; download or export it again") from None
-    if unpacked > os.path.getsize(path):
-        raise UnsafeCheckpoint(
-            f"{path.name}: the archive unpacks to {unpacked} bytes from {os.path.getsize(path)}; "
-            "weight files are stored uncompressed, so this one is refused"
-        )
-
-
-def _unsafe_globals(path: Path) -> str:
-    """Names of what a pickle asks to import, for the message; finding them imports nothing."""
-    try:
-        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # any kind of malformed pickle: the message is then only less precise
-        names = []
-    return "it asks for " + ", ".join(names[:5]) if names else "of an unknown kind"

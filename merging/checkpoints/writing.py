@@ -7,7 +7,7 @@ bytes, so the header can be written first from shapes alone and the tensors stre
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from merging.checkpoints.reading import _DTYPES, TensorInfo
 from merging.errors import CheckpointError
 
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_NOTHING = TensorInfo((), torch.bool)
 
 
 @contextmanager
@@ -33,7 +34,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise CheckpointError(f"{path.name}: can't be written ({error.strerror}); nothing was changed") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there may be no such folder
+            temporary.unlink(missing_ok=True)
 
 
 def save_tensors(
@@ -73,13 +75,13 @@ def save_tensors(
         file.write(len(blob).to_bytes(8, "little") + blob)
         expected = iter(infos.items())
         for name, tensor in tensors:
-            wanted, info = next(expected, ("nothing more", None))
-            if info is None or name != wanted or tuple(tensor.shape) != info.shape:
+            wanted, info = next(expected, ("nothing more", _NOTHING))
+            if name != wanted or tuple(tensor.shape) != info.shape:
                 raise CheckpointError(
                     f"{path.name}: got tensor {name!r} {tuple(tensor.shape)} where {wanted!r} was announced"
                 )
             data = tensor.detach().to("cpu", info.dtype).contiguous()
-            view = memoryview(data.view(-1).view(torch.uint8).numpy()) if data.numel() else memoryview(b"")
+            view = memoryview(data.view(-1).view(torch.uint8).numpy().data) if data.numel() else memoryview(b"")
             while view:  # an unbuffered write may take only a part
                 view = view[file.write(view) :]
         if next(expected, None) is not None:

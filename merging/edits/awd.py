@@ -30,16 +30,14 @@ class AwdParams(Params):
     scope: Scope = Field("model", description="One redundant vector for the model, per tensor, or per output row.")
     solver: Solver = Field(
         "descent",
-        description="descent: the published iteration. exact: its minimiser. adam: element-wise Adam on the full vector.",
+        description="descent: the published iteration. exact: its minimiser. adam: Adam on every weight of the vector.",
     )
     alpha: float = Field(0.1, ge=0, le=10, title="α", description="Weight of the norm of the redundant vector.")
     beta: float = Field(
         0.01, gt=0, le=10, title="β", description="Step size of descent; learning rate of adam, in units of a weight."
     )
     steps: int = Field(300, ge=0, le=5000, description="Number of steps.")
-    tensors: Literal["all", "matrices"] = Field(
-        "all", description="Which tensors are disentangled; scope model needs all."
-    )
+    tensors: Literal["all", "matrices"] = Field("all", description="Which tensors are disentangled.")
 
 
 @dataclass(frozen=True)
@@ -108,18 +106,14 @@ def disentangle(vectors: TaskVectors, geometry: Geometry, params: AwdParams, con
 
 def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
     """Scopes model and layer in Gram space: milliseconds, for a model of any size."""
-    length, tasks = len(geometry.names), len(geometry.tasks)
-    if params.scope == "model":
-        found = _solve(geometry.gram[None], params)
-        coefficients, per_layer = found.coefficients[0], np.tile(found.coefficients, (length, 1))
-        norm = _redundant_norm(geometry.gram[None], found.coefficients)
-    else:
-        chosen = _chosen(geometry, params)
-        found = _solve(_normalised(geometry.grams[chosen]), params)
-        per_layer = np.zeros((length, tasks))
-        per_layer[chosen] = found.coefficients
-        coefficients = per_layer
-        norm = _redundant_norm(geometry.grams, per_layer)
+    chosen = _chosen(geometry, params)
+    grams = geometry.grams[chosen]
+    whole = params.scope == "model"
+    found = _solve(grams.sum(axis=0, keepdims=True) if whole else _normalised(grams), params)
+    per_layer = np.zeros((len(geometry.names), len(geometry.tasks)))
+    per_layer[chosen] = found.coefficients  # one row for all layers, or one for each
+    coefficients = found.coefficients[0] if whole else per_layer
+    norm = _redundant_norm(geometry.grams, per_layer)
     matrices = mixing(per_layer)
     report = _report(geometry, params, coefficients, found.curve, norm)
     edit = LinearEdit(dict(zip(geometry.names, matrices, strict=True)), report)
@@ -226,7 +220,7 @@ def _adam(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: 
     α weighs ‖δ‖ in the scaled units of the scope, as for the other solvers; β is a step in units of a weight.
     """
     chosen = [geometry.names[index] for index in _chosen(geometry, params)]
-    groups = [chosen] if params.scope == "model" else [[name] for name in chosen]
+    groups = [chosen] if params.scope == "model" and chosen else [[name] for name in chosen]
     after = geometry.grams.copy()
     deltas: dict[str, torch.Tensor] = {}
     curves, weights = [], []
@@ -267,6 +261,8 @@ def _adam_on(
     """
     tasks = len(stack)
     x = stack.movedim(0, 1)  # [U, T, N]
+    if tasks < 2:  # nothing is shared; Adam would blow rounding errors up to whole steps
+        return torch.zeros_like(x[:, 0]), np.zeros(params.steps + 1)
     gram = (x @ x.mT).double()
     scale = TARGET_NORM / gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-30).sqrt()
     if params.scope == "model":

@@ -143,16 +143,15 @@ def exact(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy
     delta = best.reshape(count, batch, tasks)[choice, np.arange(batch)] * unit[:, None]
     solved = np.divide(delta, roots, out=np.zeros_like(roots), where=roots > 1e-9 * roots.max(axis=1)[:, None])
     coefficients = np.einsum("bij,bj->bi", axes, solved)
-    # Changing coordinates rounds; where that matters, descent's own numbers win.
-    worse = objective(gram, coefficients, alpha) > objective(gram, walked.coefficients, alpha)
-    coefficients[worse] = walked.coefficients[worse]
+    # Changing coordinates rounds; where that matters, descent's own numbers, or none at all, win.
+    for candidate in (walked.coefficients, np.zeros_like(coefficients)):
+        worse = objective(gram, coefficients, alpha) > objective(gram, candidate, alpha)
+        coefficients[worse] = candidate[worse]
     curve.append(float(np.mean(objective(gram, coefficients, alpha))))
     return Redundancy(coefficients, np.array(curve))
 
 
-def _smoothed(
-    delta: np.ndarray, x: np.ndarray, weight: np.ndarray, smoothing: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _smoothed(delta: np.ndarray, x: np.ndarray, weight: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
     """L with |c| and ‖δ‖ replaced by √(·² + ε²), and its gradient, for δ ``[B, K]`` and vectors ``[B, T, K]``."""
     tasks = x.shape[1]
     phi = x - delta[:, None, :]
@@ -221,7 +220,11 @@ def _line_search(
         trial_value, trial_gradient = _smoothed(trial, x[left], weight[left], smoothing)
         good = trial_value <= value[left] + 1e-4 * scale[left] * downhill[left]
         accepted = left[good]
-        moved[accepted], new_value[accepted], new_gradient[accepted] = trial[good], trial_value[good], trial_gradient[good]
+        moved[accepted], new_value[accepted], new_gradient[accepted] = (
+            trial[good],
+            trial_value[good],
+            trial_gradient[good],
+        )
         left = left[~good]
         if not left.size:
             break
@@ -231,4 +234,6 @@ def _line_search(
 
 def _inverse_sqrt(squares: np.ndarray) -> np.ndarray:
     """1/√x, and 0 where x is (numerically) 0."""
-    return np.divide(1.0, np.sqrt(np.clip(squares, _TINY, None)), out=np.zeros_like(squares), where=squares > _TINY)
+    inverse: np.ndarray = np.zeros_like(squares)
+    np.divide(1.0, np.sqrt(np.clip(squares, _TINY, None)), out=inverse, where=squares > _TINY)
+    return inverse

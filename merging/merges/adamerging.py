@@ -146,9 +146,7 @@ class CoefficientLearner:
     def _entropies(self, batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
         features = self.evaluator.features(torch.cat([batch[task] for task in self.tasks]))
         parts = features.split([len(batch[task]) for task in self.tasks])
-        return [
-            mean_entropy(self.evaluator.logits(task, part)) for task, part in zip(self.tasks, parts, strict=True)
-        ]
+        return [mean_entropy(self.evaluator.logits(task, part)) for task, part in zip(self.tasks, parts, strict=True)]
 
 
 def mean_entropy(logits: torch.Tensor) -> torch.Tensor:

@@ -15,4 +15,4 @@ class AverageParams(Params):
 def average(vectors: TaskVectors, params: AverageParams, context: Context) -> LinearMerge:
     """Add the mean of the task vectors to the base model."""
     weights = np.full(len(vectors.tasks), 1 / len(vectors.tasks))
-    return LinearMerge({name: weights for name in vectors.names})
+    return LinearMerge(dict.fromkeys(vectors.names, weights))

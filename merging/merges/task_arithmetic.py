@@ -40,4 +40,4 @@ def task_arithmetic(vectors: TaskVectors, params: TaskArithmeticParams, context:
         weights = np.array(params.scaling, dtype=np.float64)
     else:
         weights = np.full(count, params.scaling, dtype=np.float64)
-    return LinearMerge({name: weights for name in vectors.names}, report)
+    return LinearMerge(dict.fromkeys(vectors.names, weights), report)

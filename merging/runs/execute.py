@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from merging import devices, registry
+from merging import devices
 from merging.checkpoints import open_checkpoint, save_tensors
 from merging.context import Context, Progress, no_progress
 from merging.errors import MergingError
-from merging.geometry import Geometry, cosines, mean_abs_cosine
+from merging.geometry import Geometry, describe
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
-from merging.suites.suite import Suite, load_suite
+from merging.suites.suite import load_suite
 from merging.vectors import TaskVectors
 from merging.workspace import Workspace
 
@@ -24,6 +24,7 @@ def execute(
     spec: MergeSpec,
     workspace: Workspace,
     output: Path | None = None,
+    keep: Path | None = None,
     on_progress: Progress = no_progress,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
@@ -32,7 +33,9 @@ def execute(
     Args:
         spec: what to do.
         workspace: where caches are.
-        output: file for the merged weights, ``.safetensors``; the weights are not kept if None.
+        output: file for the merged weights, ``.safetensors``.
+        keep: file for the weights of a run that no coefficient table can rebuild; ignored for linear runs and
+            when ``output`` is given.
         on_progress: called with steps done, steps in all, and what is going on.
         cancelled: asked between steps.
 
@@ -58,7 +61,9 @@ def execute(
     try:
         planned = plan(vectors, spec, context)
         times["plan"] = time.perf_counter() - started
-        result = _merge_and_measure(planned, spec, suite, context, output, times)
+        if output is None and planned.table is None:
+            output = keep
+        result = _merge_and_measure(planned, spec, context, output, times)
     except torch.OutOfMemoryError:
         raise devices.explain_out_of_memory(device) from None
     times["total"] = time.perf_counter() - started
@@ -80,7 +85,7 @@ def execute(
 
 
 def _merge_and_measure(
-    planned: Plan, spec: MergeSpec, suite: Suite, context: Context, output: Path | None, times: dict[str, float]
+    planned: Plan, spec: MergeSpec, context: Context, output: Path | None, times: dict[str, float]
 ) -> dict[str, Any]:
     clock = time.perf_counter()
     evaluating = spec.evaluate and context.evaluator is not None
@@ -117,16 +122,7 @@ def _after(planned: Plan, context: Context) -> dict[str, Any] | None:
         shapes = {name: planned.vectors.info(name).shape for name in planned.vectors.names}
         blank = np.zeros((len(shapes), len(planned.vectors.tasks), len(planned.vectors.tasks)))
         geometry = planned.edited_geometry(Geometry(planned.vectors.tasks, planned.vectors.names, shapes, blank))
-    return None if geometry is None else describe_geometry(geometry)
-
-
-def describe_geometry(geometry: Geometry) -> dict[str, Any]:
-    """Norms, cosines and mean |cos| of the whole model, JSON-ready."""
-    return {
-        "norms": geometry.norms.tolist(),
-        "cosine": cosines(geometry.gram).tolist(),
-        "mean_abs": float(mean_abs_cosine(geometry.gram)),
-    }
+    return None if geometry is None else describe(geometry)
 
 
 def coefficient_columns(planned: Plan) -> dict[str, Any] | None:
@@ -148,12 +144,9 @@ def rebuild(result: dict[str, Any], spec: MergeSpec, vectors: TaskVectors, outpu
     """
     prints = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
     if prints != list(result["fingerprints"].values()):
-        raise MergingError("the checkpoints changed since this run; its coefficients belong to other weights; run it again")
+        raise MergingError(
+            "the checkpoints changed since this run; its coefficients belong to other weights; run it again"
+        )
     table = np.array(result["coefficients"]["table"]).T
     context = Context(devices.resolve(spec.device))
     save_tensors(output, vectors.base.infos, replay(vectors, table, context), {"method": spec.label})
-
-
-def needs_weights_kept(spec: MergeSpec) -> bool:
-    """Whether a run's weights can't be rebuilt from a coefficient table, by the kind of its edit."""
-    return spec.edit not in ("none",) and registry.find("edit", spec.edit) is not None

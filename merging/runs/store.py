@@ -108,9 +108,12 @@ class RunStore:
         self.home = Path(home)
         self.home.mkdir(parents=True, exist_ok=True)
         self.path = self.home / "runs.sqlite"
-        with self._connect() as connection:
-            connection.execute("pragma journal_mode = wal")
-            connection.executescript(_SCHEMA)
+        try:
+            with self._connect() as connection:
+                connection.execute("pragma journal_mode = wal")
+                connection.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
@@ -129,15 +132,17 @@ class RunStore:
 
     def submit(self, spec: MergeSpec, fingerprint: str) -> Run:
         """Queue a run, or give the one that already does, or did, exactly this."""
-        now = time.time()
+        self.mark_lost()
         with self._connect() as connection:
+            connection.execute("begin immediate")  # the row found must still be there when it is read
             connection.execute(
                 "insert or ignore into runs (id, fingerprint, spec, state, created) values (?, ?, ?, 'queued', ?)",
-                (uuid.uuid4().hex[:12], fingerprint, spec.model_dump_json(), now),
+                (uuid.uuid4().hex[:12], fingerprint, spec.model_dump_json(), time.time()),
             )
             row = connection.execute(
                 "select * from runs where fingerprint = ? and state in ('queued', 'running', 'done')", (fingerprint,)
             ).fetchone()
+            connection.execute("commit")
         return _run(row)
 
     def retry(self, run_id: str) -> Run:
@@ -153,7 +158,7 @@ class RunStore:
 
     def cancel(self, run_id: str) -> Run:
         """Ask for a run to stop: a queued one is cancelled at once, a running one by its worker."""
-        now = time.time()
+        run_id, now = self.get(run_id).id, time.time()
         with self._connect() as connection:
             connection.execute(
                 "update runs set state = 'cancelled', finished = ?, cancel_asked = ? where id = ? and state = 'queued'",
@@ -171,10 +176,11 @@ class RunStore:
         Raises:
             RunError: it is running; cancel it first.
         """
+        run_id = self.get(run_id).id
         with self._connect() as connection:
             gone = connection.execute("delete from runs where id = ? and state != 'running'", (run_id,)).rowcount
         if not gone:
-            raise RunError(f"run {self.get(run_id).id} is running; cancel it before deleting it")
+            raise RunError(f"run {run_id} is running; cancel it before deleting it")
         shutil.rmtree(self.folder(run_id), ignore_errors=True)
 
     # --- looking ---------------------------------------------------------------------------------------------------
@@ -193,6 +199,17 @@ class RunStore:
         if len(rows) != 1 or not run_id:
             raise RunError(f"{'no run' if not rows else 'several runs begin with'} {run_id!r}; see `runs list`")
         return _run(rows[0])
+
+    def find(self, fingerprint: str) -> Run | None:
+        """The run of a fingerprint that waits, runs or is done; else the newest that ended otherwise; None if none."""
+        self.mark_lost()
+        with self._connect() as connection:
+            row = connection.execute(
+                "select * from runs where fingerprint = ? "
+                "order by state in ('queued', 'running', 'done') desc, created desc, rowid desc limit 1",
+                (fingerprint,),
+            ).fetchone()
+        return None if row is None else _run(row)
 
     def all(self, limit: int = 500) -> list[Run]:
         """Runs, newest first."""
@@ -234,7 +251,9 @@ class RunStore:
     def beat(self, run_id: str) -> float | None:
         """Say that the worker of a running run is alive; gives the time at which cancelling was asked for, if so."""
         with self._connect() as connection:
-            connection.execute("update runs set heartbeat = ? where id = ? and state = 'running'", (time.time(), run_id))
+            connection.execute(
+                "update runs set heartbeat = ? where id = ? and state = 'running'", (time.time(), run_id)
+            )
             row = connection.execute("select cancel_asked from runs where id = ?", (run_id,)).fetchone()
         return None if row is None else row["cancel_asked"]
 

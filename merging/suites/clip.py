@@ -32,6 +32,10 @@ def config(suite: Suite) -> dict[str, Any]:
         missing = {"embed_dim", "vision_cfg"} - suite.architecture.keys()
         if missing:
             raise SuiteError(f"suite {suite.name!r}: architecture lacks {sorted(missing)}")
+        if not isinstance(suite.architecture["vision_cfg"], dict) or not isinstance(
+            suite.architecture["embed_dim"], int
+        ):
+            raise SuiteError(f"suite {suite.name!r}: architecture needs a number embed_dim and a mapping vision_cfg")
         return dict(suite.architecture)
     found = open_clip.get_model_config(suite.architecture)
     if found is None:
@@ -47,9 +51,7 @@ def input_of(suite: Suite) -> Input:
     size = config(suite)["vision_cfg"].get("image_size", 224)
     if not isinstance(size, int):
         raise SuiteError(f"suite {suite.name!r}: image_size {size!r}; only square images are supported")
-    chosen = suite.preprocess or Preprocess(
-        mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD
-    )
+    chosen = suite.preprocess or Preprocess(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
     return Input(size, chosen.mean, chosen.std)
 
 
@@ -107,7 +109,7 @@ def _build(suite: Suite, changes: dict[str, Any]) -> Any:
     try:
         with torch.random.fork_rng(devices=[]):
             return open_clip.CLIP(**arguments)
-    except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, ZeroDivisionError) as error:
+    except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, ZeroDivisionError, AttributeError) as error:
         raise SuiteError(f"suite {suite.name!r}: open_clip can't build this architecture: {error}") from None
 
 

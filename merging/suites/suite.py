@@ -18,7 +18,9 @@ from merging.registry import explain
 from merging.vectors import TaskVectors
 
 MAX_YAML_BYTES = 2 * 2**20
+MAX_YAML_NODES = 500_000  # with aliases written out: a few lines of them can stand for billions
 DEFAULT = "mini"
+_BAD_SCALARS = (ValueError, LookupError, AttributeError, TypeError, OverflowError)  # of a date or number that is none
 Split = Literal["val", "test"]
 
 
@@ -138,9 +140,15 @@ class Suite(_Part):
             SuiteError: it leads out of the suite's folder.
         """
         root = self.folder.resolve()
-        path = (root / relative).resolve()
+        try:
+            path = (root / relative).resolve()
+            path.exists()
+        except (OSError, ValueError, RuntimeError):
+            raise SuiteError(f"suite {self.name!r}: {relative[:80]!r} can't be a path") from None
         if not path.is_relative_to(root):
-            raise SuiteError(f"suite {self.name!r}: path {relative!r} leads out of the suite's folder; move the file in")
+            raise SuiteError(
+                f"suite {self.name!r}: path {relative!r} leads out of the suite's folder; move the file in"
+            )
         return path
 
     @cached_property
@@ -158,7 +166,9 @@ class Suite(_Part):
         if name not in cache:
             relative = self.task(name).checkpoint
             if relative is None:
-                raise MissingPart(f"suite {self.name!r}: task {name!r} has no checkpoint; add one, or leave the task out")
+                raise MissingPart(
+                    f"suite {self.name!r}: task {name!r} has no checkpoint; add one, or leave the task out"
+                )
             cache[name] = open_checkpoint(self.path(relative))
         return cache[name]
 
@@ -199,14 +209,29 @@ def load_suite(reference: str | Path) -> Suite:
         raise SuiteError(f"{path.name}: {path.stat().st_size} bytes; a suite.yaml of at most {MAX_YAML_BYTES} is read")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        where = re.sub(r"\s+", " ", str(error))[:300].replace(str(path), path.name)
+    except OSError as error:
+        raise SuiteError(f"{path.name}: can't be read ({error.strerror})") from None
+    except (yaml.YAMLError, RecursionError, *_BAD_SCALARS) as error:
+        where = re.sub(r"\s+", " ", str(error))[:300]
         raise SuiteError(f"{path.name}: not valid YAML: {where}") from None
     if not isinstance(content, dict):
         raise SuiteError(f"{path.name}: holds a {type(content).__name__}; expected name, architecture, base, tasks, …")
+    _check_size(path.name, content)
     if "folder" in content:
         raise SuiteError(f"{path.name}: unknown field 'folder'")
     try:
         return Suite.model_validate({**content, "folder": path.parent})
     except ValidationError as error:
         raise SuiteError(f"{path.name}: {explain(error)}") from None
+
+
+def _check_size(file: str, content: object) -> None:
+    """Refuse YAML whose aliases unfold to a huge or endless structure."""
+    left, seen = [content], 0
+    while left:
+        node = left.pop()
+        seen += 1
+        children = node.values() if isinstance(node, dict) else node if isinstance(node, list | set | tuple) else ()
+        if seen + len(left) + len(children) > MAX_YAML_NODES:
+            raise SuiteError(f"{file}: unfolds to more than {MAX_YAML_NODES} values; remove aliases (*name)")
+        left.extend(children)

@@ -62,6 +62,7 @@ class Reporter:
         print(title, file=sys.stderr, flush=True)
 
     def __call__(self, done: int, total: int, message: str) -> None:
+        """Say how far the stage is, unless something was said just now."""
         now = time.monotonic()
         if self._first < 0:
             self._first = done  # a resumed stage starts in the middle
@@ -116,7 +117,7 @@ def accuracies(output: Path, split: str) -> dict[str, tuple[float, float]]:
 
 
 def build(plan: BuildPlan, work: Path, output: Path, report: Reporter) -> dict[str, tuple[float, float]]:
-    """Make the whole suite in `output`, keeping intermediate files in `work`; returns `accuracies` on the test split."""
+    """Make the whole suite in `output`, intermediate files in `work`; returns `accuracies` on the test split."""
     model = pretrain_towers(plan, work, report)
     write_towers(model, output)
     logit_scale = math.exp(model.logit_scale.item())
@@ -143,11 +144,17 @@ def build(plan: BuildPlan, work: Path, output: Path, report: Reporter) -> dict[s
 @click.option(
     "--images", type=int, default=BuildPlan.pool_per_task, show_default=True, help="Pre-training images a task."
 )
-def main(work: Path, output: Path, seed: int, steps: int, fine_tuning_steps: int, images: int) -> None:
+@click.option(
+    "--train-images", type=int, default=BuildPlan.train_images, show_default=True, help="Fine-tuning images a task."
+)
+def main(
+    work: Path, output: Path, seed: int, steps: int, fine_tuning_steps: int, images: int, train_images: int
+) -> None:
     """Build the embedded suite: render, pre-train, fine-tune, write. About an hour on two cores."""
     plan = BuildPlan(
         seed=seed,
         pool_per_task=images,
+        train_images=train_images,
         pretraining=replace(PretrainingPlan(), steps=steps),
         fine_tuning=replace(FineTuningPlan(), steps=fine_tuning_steps),
     )

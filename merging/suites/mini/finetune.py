@@ -57,7 +57,7 @@ def fine_tune(
         logits = logit_scale * functional.normalize(features.float(), dim=-1) @ head.T
         loss = functional.cross_entropy(logits, targets[torch.from_numpy(batch)])
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(visual.parameters(), plan.gradient_clip)
         optimizer.step()
         schedule.step()

@@ -32,13 +32,9 @@ ARCHITECTURE: dict[str, Any] = {
 }
 
 
-def new_model(patch_dropout: float = 0.0) -> CLIP:
-    """A CLIP of the suite's architecture with random weights, from torch's global seed.
-
-    `patch_dropout` acts in training only and changes no parameter.
-    """
-    vision = ARCHITECTURE["vision_cfg"] | {"patch_dropout": patch_dropout}
-    return CLIP(**(ARCHITECTURE | {"vision_cfg": vision}))
+def new_model() -> CLIP:
+    """A CLIP of the suite's architecture with random weights, from torch's global seed."""
+    return CLIP(**ARCHITECTURE)
 
 
 def tokenizer() -> SimpleTokenizer:

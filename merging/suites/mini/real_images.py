@@ -1,4 +1,4 @@
-"""The two tasks with real photographs and scans: UCI digits (from scikit-learn) and Fashion-MNIST (a subset shipped here)."""
+"""The two tasks with real images: UCI digits (from scikit-learn) and Fashion-MNIST (a subset is shipped here)."""
 
 from __future__ import annotations
 

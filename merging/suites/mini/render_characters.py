@@ -20,7 +20,7 @@ from merging.suites.mini.canvas import (
 from merging.suites.mini.glyphs import CHARACTERS, FONTS, glyph
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-HEIGHTS = {"small": (0.34, 0.44), "medium": (0.46, 0.58), "large": (0.60, 0.76)}
+HEIGHTS = {"small": (0.46, 0.54), "medium": (0.56, 0.66), "large": (0.68, 0.80)}
 
 
 def _stamp(
@@ -51,15 +51,15 @@ def _stamp(
 
 def render_house_number(label: str, rng: np.random.Generator) -> tuple[Pixels, Facts]:
     """The digit `label` (a word) in the middle, parts of other digits at its sides, as on the front of a house."""
-    ink, wall = contrasting_pair(rng)
+    ink, wall = contrasting_pair(rng, 55)
     font, size = choose(rng, list(FONTS)), choose(rng, list(HEIGHTS))
     image = uneven(rng, shade(rng, wall), 22)
     clutter(rng, image, int(rng.integers(0, 4)))
     height = FULL * rng.uniform(*HEIGHTS[size])
-    x, y = FULL / 2 + rng.normal(0, 4, 2)
+    x, y = FULL / 2 + rng.normal(0, 3.5, 2)
     colour = shade(rng, ink)
     for side in (-1, 1):
-        if rng.random() < 0.55:
+        if rng.random() < 0.5:
             other = str(rng.integers(10))
             _stamp(
                 rng,
@@ -68,25 +68,25 @@ def render_house_number(label: str, rng: np.random.Generator) -> tuple[Pixels, F
                 font,
                 height,
                 colour,
-                x + side * height * rng.uniform(0.72, 0.95),
+                x + side * height * rng.uniform(0.78, 1.0),
                 y + rng.normal(0, 3),
             )
     _stamp(rng, image, str(NUMBERS.index(label)), font, height, colour, x, y)
-    return photograph(rng, image, noise=11, blur=0.4), {"ink": ink, "ground": wall, "font": font, "size": size}
+    return photograph(rng, image, noise=10, blur=0.3), {"ink": ink, "ground": wall, "font": font, "size": size}
 
 
 def render_letter(label: str, rng: np.random.Generator) -> tuple[Pixels, Facts]:
     """The capital letter `label` anywhere on a plain or ruled ground, sometimes with a bar across it."""
-    ink, ground = contrasting_pair(rng, 60)
+    ink, ground = contrasting_pair(rng, 55)
     font, size = choose(rng, list(FONTS)), choose(rng, list(HEIGHTS))
     image = uneven(rng, shade(rng, ground), 14)
     height = FULL * rng.uniform(*HEIGHTS[size]) * 0.95
     slack = (FULL - height) / 2
-    x, y = FULL / 2 + rng.uniform(-0.8, 0.8, 2) * slack
+    x, y = FULL / 2 + rng.uniform(-0.6, 0.6, 2) * slack
     if rng.random() < 0.3:
         other = CHARACTERS[int(rng.integers(10, len(CHARACTERS)))]
         faint = shade(rng, choose(rng, ["grey", ground]), 25)
         _stamp(rng, image, other, font, height * 0.8, faint, *rng.uniform(0, FULL, 2))
     _stamp(rng, image, label.upper(), font, height, shade(rng, ink), float(x), float(y))
     clutter(rng, image, int(rng.integers(0, 3)))
-    return photograph(rng, image, noise=11, blur=0.4), {"ink": ink, "ground": ground, "font": font, "size": size}
+    return photograph(rng, image, noise=10, blur=0.3), {"ink": ink, "ground": ground, "font": font, "size": size}

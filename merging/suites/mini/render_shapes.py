@@ -19,7 +19,7 @@ from merging.suites.mini.canvas import (
 )
 
 Points = list[tuple[float, float]]
-RADII = {"tiny": (0.17, 0.21), "medium": (0.22, 0.30), "big": (0.32, 0.42)}
+RADII = {"little": (0.22, 0.27), "medium": (0.28, 0.35), "big": (0.36, 0.44)}
 
 
 def _regular(corners: int, inner: float | None = None) -> Points:
@@ -43,6 +43,11 @@ def _crescent() -> Points:
     return [(float(x), float(y)) for x, y in outer + inner]
 
 
+def _cross() -> Points:
+    right: Points = [(-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3)]
+    return right + [(-x, -y) for x, y in right]
+
+
 def _ellipse(height: float = 1.0, start: float = 0.0, stop: float = 2 * np.pi) -> Points:
     return [(float(np.cos(a)), float(height * np.sin(a))) for a in np.linspace(start, stop, 40)]
 
@@ -53,8 +58,7 @@ OUTLINES: dict[str, Points] = {
     "triangle": _regular(3),
     "star": _regular(5, 0.42),
     "heart": _heart(),
-    "cross": [(-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3)]
-    + [(0.3, 1), (-0.3, 1), (-0.3, 0.3), (-1, 0.3), (-1, -0.3), (-0.3, -0.3)],
+    "cross": _cross(),
     "ring": _ellipse(),
     "crescent": _crescent(),
     "pentagon": _regular(5),
@@ -71,15 +75,15 @@ FILLED_MORE_OFTEN = 0.75
 
 def render_shape(label: str, rng: np.random.Generator) -> tuple[Pixels, Facts]:
     """The figure `label`, sometimes half hidden by a bar, among lines and blobs."""
-    ink, ground = contrasting_pair(rng, 38)
+    ink, ground = contrasting_pair(rng, 50)
     size = choose(rng, list(RADII))
     image = uneven(rng, shade(rng, ground), 22)
     clutter(rng, image, int(rng.integers(0, 4)))
     radius = FULL * rng.uniform(*RADII[size])
-    x, y = FULL / 2 + rng.uniform(-0.9, 0.9, 2) * (FULL / 2 - radius)
+    x, y = FULL / 2 + rng.uniform(-0.7, 0.7, 2) * (FULL / 2 - radius)
     stretch = np.array([rng.uniform(0.82, 1.18), 1.0])
     jitter = rng.normal(0, 0.03, (len(OUTLINES[label]), 2))
-    points = turned(np.asarray(OUTLINES[label]) * stretch + jitter, rng.normal(0, 22), radius, (float(x), float(y)))
+    points = turned(np.asarray(OUTLINES[label]) * stretch + jitter, rng.normal(0, 16), radius, (float(x), float(y)))
     draw, colour = ImageDraw.Draw(image), shade(rng, ink)
     filled = label != "ring" and rng.random() < FILLED_MORE_OFTEN
     if filled:
@@ -88,9 +92,9 @@ def render_shape(label: str, rng: np.random.Generator) -> tuple[Pixels, Facts]:
         # A ring is a circle drawn with a thick pen; an outlined circle has a thin one.
         pen = rng.uniform(0.38, 0.55) * radius if label == "ring" else rng.uniform(4, 7)
         draw.line([*points, *points[:2]], fill=colour, width=int(pen), joint="curve")
-    if rng.random() < 0.25:
+    if rng.random() < 0.2:
         angle = rng.uniform(0, 180)
         bar = turned([(-2, -0.12), (2, -0.12), (2, 0.12), (-2, 0.12)], float(angle), FULL / 2, (float(x), float(y)))
         draw.polygon(bar, fill=shade(rng, ground, 30))
     facts = {"ink": ink, "ground": ground, "size": size, "finish": "solid" if filled else "hollow"}
-    return photograph(rng, image, noise=11, blur=0.4), facts
+    return photograph(rng, image, noise=10, blur=0.3), facts

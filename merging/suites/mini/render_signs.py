@@ -13,7 +13,7 @@ from merging.suites.mini.glyphs import glyph
 BOARD = 120  # signs are drawn on a board of this size first
 RED, BLUE, YELLOW, WHITE, BLACK = (195, 30, 40), (30, 80, 170), (245, 200, 40), (240, 240, 240), (25, 25, 25)
 Pen = ImageDraw.ImageDraw
-DISTANCES = {"near": (0.74, 0.92), "at some distance": (0.56, 0.72), "far away": (0.42, 0.54)}
+DISTANCES = {"near": (0.80, 0.95), "at some distance": (0.66, 0.78), "far away": (0.52, 0.64)}
 WEATHERS = {"clear": 1.0, "dull": 0.75, "foggy": 0.5}
 
 

@@ -22,6 +22,7 @@ RENDERED_COUNTS = {"val": 200, "test": 400}
 
 
 def save_tensors(tensors: dict[str, Tensor], target: Path) -> None:
+    """Write a safetensors file."""
     with replacing(target) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 

@@ -1,0 +1,31 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8501
+
+.PHONY: app env test check bench clean
+
+app: env  ## the dashboard, in the browser
+	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
+
+env: $(VENV)/.made  ## a virtual environment with everything the app and the tests need
+
+$(VENV)/.made: requirements.txt requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+test: env  ## unit, property, app and browser tests
+	$(BIN)/python -m pytest
+
+check: env  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: env  ## speed and memory, as ratios to naive code on the same machine
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove caches and results, not the environment
+	rm -rf .merging .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,77 @@
+"""Entry point of the dashboard: ``streamlit run app.py``. Navigation, and the sidebar shared by all pages."""
+
+import streamlit as st
+
+from merging.errors import MergingError
+from ui import state
+from ui.figure import escape_markdown
+
+PAGES = [
+    st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
+    st.Page("pages/task_models.py", title="Task models", icon=":material/view_list:", url_path="task-models"),
+    st.Page("pages/similarity.py", title="Similarity", icon=":material/grid_view:"),
+    st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
+    st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),
+    st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
+]
+
+
+def sidebar() -> None:
+    """Suite, tasks, device and queue."""
+    entries = state.catalogue()
+    if not entries:
+        return
+    st.selectbox(
+        "Suite", list(entries), key="suite", bind="query-params",
+        help="A base model and the models fine-tuned from it, described by a suite.yaml",
+    )  # fmt: skip
+    suite = state.suite()
+    st.caption(escape_markdown(f"{suite.label} · {suite.architecture_label}"))
+    mergeable = suite.mergeable()
+    if mergeable:
+        with st.expander("Tasks", icon=":material/checklist:"):
+            state.choose_tasks()
+        st.caption(f"{len(state.checked_tasks())} of {len(mergeable)} tasks selected")
+    state.device_badge()
+    queue_badge()
+
+
+def queue_badge() -> None:
+    """How many runs are going on or wait."""
+    active = [run for run in state.workspace().store.all() if run.active]
+    running = sum(run.state == "running" for run in active)
+    if not active:
+        st.badge("no active runs", icon=":material/check:", color="gray")
+        return
+    text = f"{running} running" + (f", {len(active) - running} queued" if len(active) > running else "")
+    st.badge(text, icon=":material/progress_activity:", color="blue", help="The page Runs shows them")
+
+
+def no_suite() -> None:
+    """What to do when there is nothing to merge yet."""
+    st.title("No suite yet")
+    st.write("A suite is a base model with the models fine-tuned from it. Build the embedded one, or name your own:")
+    st.code(
+        "python -m merging.suites.mini.build            # trains the embedded suite\n"
+        "MERGING_SUITES=/folder/with/suites make app    # finds every suite.yaml below that folder",
+        language="bash",
+    )
+
+
+st.set_page_config(
+    page_title="Model merging", page_icon=":material/merge:", layout="wide", initial_sidebar_state="expanded"
+)
+page = st.navigation(PAGES)
+# The one place where errors raised on purpose become text on screen: never a traceback for bad input.
+try:
+    with st.sidebar:
+        sidebar()
+    if state.catalogue():
+        page.run()
+    else:
+        no_suite()
+except state.NoTaskSelected as error:
+    st.info(escape_markdown(str(error)), icon=":material/checklist:")
+    st.page_link("pages/task_models.py", label="Choose task models", icon=":material/view_list:")
+except MergingError as error:
+    st.error(escape_markdown(str(error)), icon=":material/error:")

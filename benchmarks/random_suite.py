@@ -1,0 +1,52 @@
+"""Random checkpoints with the exact tensor names and shapes of a CLIP visual tower."""
+
+from pathlib import Path
+
+import open_clip
+import torch
+import yaml
+
+from merging.checkpoints import save_tensors
+from merging.checkpoints.reading import TensorInfo
+
+
+def make_suite(folder: Path, architecture: str = "ViT-B-32", tasks: int = 8) -> Path:
+    """Write a base model, ``tasks`` fine-tuned ones (base + shared + own noise) and a suite.yaml; gives its path.
+
+    Files that are there already are kept.
+    """
+    suite = folder / "suite.yaml"
+    if suite.is_file():
+        return suite
+    with torch.device("meta"):
+        tower = open_clip.CLIP(
+            **{
+                key: value
+                for key, value in open_clip.get_model_config(architecture).items()
+                if key in ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
+            }
+        ).visual
+    infos = {
+        name: TensorInfo(tuple(tensor.shape), torch.float32) for name, tensor in sorted(tower.state_dict().items())
+    }
+
+    def noise(seed: int, scale: float) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        return {name: torch.randn(info.shape, generator=generator) * scale for name, info in infos.items()}
+
+    base, shared = noise(0, 0.02), noise(1, 0.0005)
+    save_tensors(folder / "base.safetensors", infos, base.items())
+    names = [f"task{number}" for number in range(1, tasks + 1)]
+    for number, name in enumerate(names):
+        own = noise(2 + number, 0.001)
+        save_tensors(
+            folder / f"{name}.safetensors", infos, ((key, base[key] + shared[key] + own[key]) for key in infos)
+        )
+    description = {
+        "name": f"random-{architecture}",
+        "architecture": architecture,
+        "base": "base.safetensors",
+        "tasks": [{"name": name, "checkpoint": f"{name}.safetensors"} for name in names],
+    }
+    suite.write_text(yaml.safe_dump(description), encoding="utf-8")
+    return suite

@@ -1,0 +1,112 @@
+"""The pieces of work that are timed, each beside the naive code or the machine's limit that it is compared with.
+
+Every function here is run in a fresh process by ``python -m benchmarks.work NAME SUITE``; it prints one JSON line
+with seconds and peak anonymous memory.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from benchmarks.memory import PeakMemory
+from merging.context import Context
+from merging.geometry import measure
+from merging.pipeline import MergeSpec, plan
+from merging.checkpoints import save_tensors
+from merging.suites.suite import load_suite
+from merging.vectors import TaskVectors
+
+Work = Callable[[Path], None]
+
+
+def _vectors(suite: Path) -> TaskVectors:
+    return load_suite(suite).vectors()
+
+
+def sum_bytes(suite: Path) -> None:
+    """The machine's limit: add up every number of all files once."""
+    vectors = _vectors(suite)
+    for checkpoint in (vectors.base, *vectors.checkpoints):
+        for name in vectors.names:
+            checkpoint[name].sum()
+
+
+def gram_chunked_loop(suite: Path) -> None:
+    """What one writes first: stack the task vectors of a tensor, multiply."""
+    vectors = _vectors(suite)
+    for name in vectors.names:
+        base = vectors.base[name].reshape(-1)
+        stack = torch.stack([checkpoint[name].reshape(-1) - base for checkpoint in vectors.checkpoints])
+        torch.mm(stack, stack.T)
+
+
+def gram(suite: Path) -> None:
+    """Gram matrices of all tensors."""
+    measure(_vectors(suite))
+
+
+def task_arithmetic_loop(suite: Path) -> None:
+    """The shortest plain torch loop that reads, accumulates and saves."""
+    folder = suite.parent
+    with safe_open(folder / "base.safetensors", framework="pt") as base:
+        merged = {name: base.get_tensor(name).clone() for name in base.keys()}  # noqa: SIM118  not a mapping
+        for number in range(1, 9):
+            with safe_open(folder / f"task{number}.safetensors", framework="pt") as model:
+                for name, total in merged.items():
+                    total.add_(model.get_tensor(name) - base.get_tensor(name), alpha=0.3)
+    save_file(merged, folder / "naive.safetensors")
+
+
+def _merge(suite: Path, **choices: str) -> None:
+    vectors = _vectors(suite)
+    spec = MergeSpec.build(suite=str(suite), tasks=vectors.tasks, evaluate=False, **choices)
+    context = Context()
+    planned = plan(vectors, spec, context)
+    save_tensors(suite.parent / "merged.safetensors", vectors.base.infos, planned.tensors(context))
+
+
+def task_arithmetic(suite: Path) -> None:
+    """Task Arithmetic, files to file."""
+    _merge(suite)
+
+
+def ties(suite: Path) -> None:
+    """TIES with its exact global threshold, files to file."""
+    _merge(suite, edit="ties")
+
+
+def awd_resolve(suite: Path) -> None:
+    """AWD of 152 layers, 8 tasks, 300 steps, from given Gram matrices."""
+    from merging.edits.redundancy import descent
+
+    random = np.random.default_rng(0)
+    stacks = random.normal(size=(152, 8, 64)) + random.normal(size=(152, 1, 64))
+    gram = stacks @ stacks.transpose(0, 2, 1) / 32
+    descent(gram, 0.1, 0.01, 300)
+
+
+WORKS: dict[str, Work] = {
+    work.__name__: work
+    for work in (sum_bytes, gram_chunked_loop, gram, task_arithmetic_loop, task_arithmetic, ties, awd_resolve)
+}
+
+
+def main() -> None:
+    """Time one piece of work after a run that warms the page cache."""
+    work, suite = WORKS[sys.argv[1]], Path(sys.argv[2])
+    with PeakMemory() as memory:
+        started = time.perf_counter()
+        work(suite)
+        seconds = time.perf_counter() - started
+    print(json.dumps({"seconds": seconds, "peak": memory.peak}))
+
+
+if __name__ == "__main__":
+    main()

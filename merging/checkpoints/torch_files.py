@@ -1,0 +1,128 @@
+"""Reading ``.pt`` state dicts without running what is in them.
+
+torch's restricted unpickler does the reading: it builds tensors and containers and refuses all else. What is here
+decides beforehand whether the file is worth reading, and explains afterwards why it was not read.
+"""
+
+import pickle
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from merging.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+
+_ADVICE = "save model.state_dict() or a .safetensors file instead"
+_HARMLESS = re.compile(r"torch\._utils\.|torch\.(\w*Storage|Size|\w*float\w*|\w*int\w*)$|collections\.OrderedDict$")
+_PICKLES = 6  # torch's old format is five pickles and then raw bytes
+_MAX_OPCODES = 2_000_000
+
+
+def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a state dict, or of the ``state_dict`` in a training checkpoint; memory-mapped where possible.
+
+    Raises:
+        UnsafeCheckpoint: reading it would run code, or it unpacks to more than it holds.
+        CorruptCheckpoint: it is truncated, no state dict, or contradicts itself.
+    """
+    zipped = zipfile.is_zipfile(path)
+    if zipped:
+        _check_archive(path)
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        OSError,
+        AttributeError,
+        TypeError,
+    ) as error:
+        names = requested_globals(path)
+        if names:
+            raise UnsafeCheckpoint(
+                f"{path.name}: a pickle of Python objects, not a state dict (it asks for {', '.join(names[:5])}); "
+                f"loading it could run code, so nothing was loaded; {_ADVICE}"
+            ) from None
+        raise CorruptCheckpoint(
+            f"{path.name}: torch can't read it ({type(error).__name__}); it is truncated, damaged or no weight file; "
+            "download or export it again"
+        ) from None
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping):
+        raise CorruptCheckpoint(
+            f"{path.name}: holds a {type(loaded).__name__}; expected a state dict, name → tensor, "
+            'or {"state_dict": …}'
+        )
+    tensors = {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
+    for name, tensor in tensors.items():
+        _check_tensor(path, name, tensor)
+    return tensors
+
+
+def requested_globals(path: Path) -> list[str]:
+    """What a pickle file would import, besides the parts of tensors, sorted; reads opcodes and imports nothing."""
+    found: set[str] = set()
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for member in archive.namelist():
+                    if member.endswith(".pkl"):
+                        with archive.open(member) as file:
+                            found.update(_globals_of(file))
+        else:
+            with path.open("rb") as file:
+                for _ in range(_PICKLES):
+                    found.update(_globals_of(file))
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError):
+        pass  # the rest is no pickle; what was found up to there still counts
+    return sorted(name for name in found if not _HARMLESS.match(name))
+
+
+def _globals_of(file: IO[bytes]) -> Iterator[str]:
+    """Dotted names of the globals of one pickle."""
+    strings: list[str] = []
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if count > _MAX_OPCODES:
+            return
+        if opcode.name in ("GLOBAL", "INST"):
+            yield str(argument).replace(" ", ".")
+        elif opcode.name == "STACK_GLOBAL":
+            yield ".".join(strings[-2:])
+        elif isinstance(argument, str):
+            strings.append(argument)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse archives of code, and those that unpack to more than they hold: torch stores tensors uncompressed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+            scripted = any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        raise CorruptCheckpoint(f"{path.name}: a broken zip archive; download or export it again") from None
+    if unpacked > path.stat().st_size:
+        raise UnsafeCheckpoint(
+            f"{path.name}: the archive unpacks to {unpacked} bytes from {path.stat().st_size}; "
+            "weight files are stored uncompressed, so this one is refused"
+        )
+    if scripted:
+        raise UnsafeCheckpoint(f"{path.name}: a TorchScript archive holds code beside weights; {_ADVICE}")
+
+
+def _check_tensor(path: Path, name: str, tensor: torch.Tensor) -> None:
+    """Only plain tensors whose numbers are really in the file: a stride of 0 makes terabytes out of four bytes."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        raise CheckpointError(f"{path.name}: tensor {name!r} is sparse, quantized or empty of data; {_ADVICE}")
+    if tensor.numel() * tensor.itemsize > path.stat().st_size:
+        raise CorruptCheckpoint(
+            f"{path.name}: tensor {name!r} declares {tensor.numel() * tensor.itemsize} bytes, "
+            f"more than the whole file of {path.stat().st_size}"
+        )

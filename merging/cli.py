@@ -1,0 +1,410 @@
+"""The command line: ``python -m merging …``.
+
+With ``--json`` a command prints one JSON object on standard output and nothing else; progress goes to standard error.
+Errors are one paragraph on standard error and exit status 1; wrong usage is exit status 2.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from merging.errors import MergingError, SpecError
+
+DEFAULT_HOME = Path(__file__).resolve().parent.parent / ".merging"
+
+
+class _Commands(click.Group):
+    """Turns every error raised on purpose into one paragraph and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MergingError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Merge CLIP vision models by arithmetic on task vectors."""
+
+
+def _home_option(function: Any) -> Any:
+    return click.option(
+        "--home",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_HOME,
+        envvar="MERGING_HOME",
+        help="Folder for runs and caches (default: .merging in the project).",
+    )(function)
+
+
+def _json_option(function: Any) -> Any:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
+
+
+def _device_option(function: Any) -> Any:
+    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")(function)
+
+
+def _tasks_option(function: Any) -> Any:
+    return click.option("--tasks", help="Comma-separated task names (default: all that have a checkpoint).")(function)
+
+
+def _split_option(function: Any) -> Any:
+    return click.option("--split", type=click.Choice(["test", "val"]), default="test", show_default=True)(function)
+
+
+def _set_option(function: Any) -> Any:
+    return click.option(
+        "--set", "settings", multiple=True, metavar="STAGE.NAME=VALUE", help="A parameter, such as edit.alpha=0.1."
+    )(function)
+
+
+@main.command()
+@_json_option
+def suites(as_json: bool) -> None:
+    """List the built-in suites."""
+    from merging.suites.suite import DEFAULT, builtin_suites, load_suite
+
+    found = [load_suite(name) for name in builtin_suites()]
+    rows = [
+        {
+            "name": suite.name,
+            "title": suite.label,
+            "architecture": suite.architecture_label,
+            "tasks": list(suite.task_names),
+            "default": suite.name == DEFAULT,
+        }
+        for suite in found
+    ]
+    if as_json:
+        _print_json({"suites": rows})
+        return
+    for row in rows:
+        click.echo(f"{row['name']}  {row['title']}, {row['architecture']}, {len(row['tasks'])} tasks")
+        click.echo(f"  {', '.join(row['tasks'])}")
+
+
+@main.command()
+@click.argument("suite")
+@_home_option
+@_json_option
+def check(suite: str, home: Path, as_json: bool) -> None:
+    """Check every file of SUITE: weights, heads, images."""
+    from merging.suites.report import check_suite
+    from merging.suites.suite import load_suite
+
+    report = check_suite(load_suite(suite), progress_on_stderr())
+    if as_json:
+        _print_json(report)
+    else:
+        for row in report["files"]:
+            click.echo(f"{'ok   ' if row['ok'] else 'ERROR'}  {row['file']}  {row['detail']}")
+        click.echo(f"{report['problems']} problems, {report['warnings']} warnings in {len(report['files'])} files")
+    if report["problems"]:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("suite")
+@_tasks_option
+@click.option("--edit", "edit_name", default="none", show_default=True, help="An edit, to see the cosines after it.")
+@_set_option
+@_device_option
+@_home_option
+@_json_option
+def similarity(
+    suite: str, tasks: str | None, edit_name: str, settings: Sequence[str], device: str, home: Path, as_json: bool
+) -> None:
+    """Cosine similarity of the task vectors of SUITE, before and after an edit."""
+    from merging.similarity import similarity_report
+    from merging.suites.suite import load_suite
+    from merging.workspace import Workspace
+
+    loaded = load_suite(suite)
+    parameters = _parameters(settings)
+    if parameters["merge"]:
+        raise SpecError(f"similarity takes edit parameters only, got {sorted(parameters['merge'])} for the merge")
+    report = similarity_report(
+        loaded, Workspace(home), _tasks(loaded, tasks), edit_name, parameters["edit"], device, progress_on_stderr()
+    )
+    if as_json:
+        _print_json(report)
+        return
+    _print_matrix(f"cosine, mean |cos| {report['before']['mean_abs']:.4f}", report["tasks"], report["before"]["cosine"])
+    if report["after"]:
+        title = f"after {edit_name}, mean |cos| {report['after']['mean_abs']:.4f}"
+        _print_matrix(title, report["tasks"], report["after"]["cosine"])
+
+
+@main.command()
+@click.argument("suite")
+@click.option("--merge", "merge_name", default="task_arithmetic", show_default=True, help="How to merge.")
+@click.option("--edit", "edit_name", default="none", show_default=True, help="What to do to the task vectors first.")
+@_set_option
+@_tasks_option
+@_device_option
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
+              help="Precision of forward passes; merging is float32.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True)
+@_split_option
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the weights, .safetensors.")
+@click.option("--evaluate", is_flag=True, help="Measure accuracy per task.")
+@_home_option
+@_json_option
+def merge(
+    suite: str, merge_name: str, edit_name: str, settings: Sequence[str], tasks: str | None, device: str, dtype: str,
+    seed: int, split: str, output: Path | None, evaluate: bool, home: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Merge the task models of SUITE."""
+    from merging import devices
+    from merging.pipeline import MergeSpec
+    from merging.runs.perform import perform
+    from merging.suites.suite import load_suite
+    from merging.workspace import Workspace
+
+    loaded = load_suite(suite)
+    parameters = _parameters(settings)
+    spec = MergeSpec.build(
+        suite=_reference(suite),
+        tasks=_tasks(loaded, tasks),
+        edit=edit_name,
+        edit_params=parameters["edit"],
+        merge=merge_name,
+        merge_params=parameters["merge"],
+        split=split,
+        seed=seed,
+        device=str(devices.resolve(device)),
+        dtype=dtype,
+        evaluate=evaluate,
+    )
+    run = perform(spec, Workspace(home), output, progress_on_stderr())
+    result = run.result or {}
+    if as_json:
+        _print_json(
+            {
+                "run": run.id,
+                "fingerprint": run.fingerprint,
+                **{key: result[key] for key in ("accuracy", "average", "split", "images", "coefficients")},
+                "edit": result["edit"],
+                "merge": result["merge"],
+                "seconds": result["seconds"]["total"],
+                "peak_bytes": result["peak_bytes"],
+                "output": str(output) if output else None,
+            }
+        )
+        return
+    click.echo(f"{spec.label}, {len(spec.tasks)} tasks, {result['seconds']['total']:.1f} s, run {run.id}")
+    if "scaling" in result["merge"]:
+        click.echo(f"λ = {result['merge']['scaling']:g}, chosen on the validation split")
+    if result["accuracy"]:
+        _print_accuracy(result["accuracy"], result["average"], result["split"], result["images"])
+    if output:
+        click.echo(f"written: {output}")
+
+
+@main.command()
+@click.argument("suite")
+@click.option("--base", "which", flag_value="base", help="The pre-trained model (zero-shot).")
+@click.option("--individual", "which", flag_value="individual", help="Each fine-tuned model on its own task.")
+@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="A weight file, such as a merge.")
+@_tasks_option
+@_split_option
+@_device_option
+@_home_option
+@_json_option
+def evaluate(
+    suite: str, which: str | None, checkpoint: Path | None, tasks: str | None, split: Any, device: str, home: Path,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Accuracy per task on SUITE of the base model, the fine-tuned models, or a weight file."""
+    from merging import devices
+    from merging.checkpoints import open_checkpoint
+    from merging.suites.suite import load_suite
+    from merging.workspace import Workspace
+
+    if (which is None) == (checkpoint is None):
+        raise click.UsageError("give exactly one of --base, --individual and --checkpoint FILE")
+    loaded = load_suite(suite)
+    workspace = Workspace(home)
+    evaluator = workspace.evaluator(loaded, devices.resolve(device))
+    chosen = _tasks(loaded, tasks)
+    if which == "individual":
+        accuracy = workspace.individual_accuracy(evaluator, chosen, split)
+    elif which == "base":
+        accuracy = workspace.base_accuracy(evaluator, chosen, split)
+    else:
+        assert checkpoint is not None
+        accuracy = workspace.accuracy_of(evaluator, open_checkpoint(checkpoint), chosen, split)
+    if as_json:
+        _print_json(
+            {"accuracy": accuracy.per_task, "average": accuracy.average, "split": split, "images": accuracy.images}
+        )
+    else:
+        _print_accuracy(accuracy.per_task, accuracy.average, split, accuracy.images)
+
+
+@main.group()
+def runs() -> None:
+    """What was run: list, show, export."""
+
+
+@runs.command("list")
+@_home_option
+@_json_option
+def runs_list(home: Path, as_json: bool) -> None:
+    """All runs, newest first."""
+    from merging.runs.store import RunStore
+
+    found = RunStore(home).all()
+    if as_json:
+        _print_json({"runs": [_run_row(run) for run in found]})
+        return
+    for run in found:
+        average = f"{100 * run.result['average']:5.1f} %" if run.result and run.result["average"] is not None else ""
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
+        click.echo(f"{run.id}  {when}  {run.state:9}  {run.spec.label:32} {len(run.spec.tasks)} tasks  {average}")
+    if not found:
+        click.echo("no runs yet; try: python -m merging merge mini --merge task_arithmetic --evaluate")
+
+
+@runs.command("show")
+@click.argument("run_id")
+@_home_option
+@_json_option
+def runs_show(run_id: str, home: Path, as_json: bool) -> None:
+    """One run: its specification, state and result."""
+    from merging.runs.store import RunStore
+
+    run = RunStore(home).get(run_id)
+    row = {**_run_row(run), "spec": run.spec.model_dump(mode="json"), "error": run.error, "result": run.result}
+    click.echo(json.dumps(row, indent=None if as_json else 2, ensure_ascii=False))
+
+
+@runs.command("export")
+@click.argument("run_id")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@_home_option
+@_json_option
+def runs_export(run_id: str, folder: Path, home: Path, as_json: bool) -> None:
+    """Write weights, recipe and a description of a finished run into FOLDER."""
+    from merging.runs.export import export_run
+    from merging.workspace import Workspace
+
+    workspace = Workspace(home)
+    files = export_run(workspace.store.get(run_id), workspace, folder)
+    if as_json:
+        _print_json({"files": [str(file) for file in files]})
+    else:
+        click.echo("\n".join(f"written: {file}" for file in files))
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Stop when nothing is queued any more.")
+@_home_option
+def worker(once: bool, home: Path) -> None:
+    """Carry out queued runs until stopped. The dashboard starts one by itself."""
+    import open_clip  # noqa: F401  imported before forking, so that every run starts warm
+
+    from merging.runs.worker import Worker, sole_worker
+    from merging.workspace import Workspace
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    with sole_worker(home):
+        Worker(Workspace(home)).serve(once)
+
+
+def progress_on_stderr() -> Any:
+    """A progress callback that rewrites one line of a terminal, or prints a line every few seconds elsewhere."""
+    terminal = sys.stderr.isatty()
+    state = {"message": "", "time": 0.0}
+
+    def report(done: int, total: int, message: str) -> None:
+        phase = message.split(" ", 1)[0]
+        now = time.monotonic()
+        if phase == state["message"] and done < total and now - state["time"] < (0.1 if terminal else 5.0):
+            return
+        if not terminal and phase == state["message"] and done < total and now - state["time"] < 5.0:
+            return
+        state["message"], state["time"] = phase, now
+        line = f"{message} ({done}/{total})"
+        click.echo(f"\r\x1b[K{line}" if terminal else line, err=True, nl=not terminal or done == total)
+
+    return report
+
+
+def _parameters(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``edit.alpha=0.1`` … → parameters by stage. Values are read as JSON, else as text; commas make lists."""
+    parameters: dict[str, dict[str, Any]] = {"edit": {}, "merge": {}}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        stage, dot, name = key.partition(".")
+        if not equals or not dot or stage not in parameters or not name:
+            raise SpecError(f"--set {setting!r}: expected edit.NAME=VALUE or merge.NAME=VALUE")
+        parameters[stage][name] = [_value(v) for v in value.split(",")] if "," in value else _value(value)
+    return parameters
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text.strip().strip("[]"))
+    except ValueError:
+        return text
+
+
+def _tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
+    if tasks is None:
+        chosen = suite.mergeable()
+        if not chosen:
+            suite.vectors()  # raises with the reason
+        return tuple(chosen)
+    names = tuple(name.strip() for name in tasks.split(",") if name.strip())
+    if not names:
+        raise SpecError(f"--tasks {tasks!r} names no task; the suite has {', '.join(suite.task_names)}")
+    for name in names:
+        suite.task(name)
+    return names
+
+
+def _reference(suite: str) -> str:
+    from merging.suites.suite import builtin_suites
+
+    return suite if suite in builtin_suites() else str(Path(suite).resolve())
+
+
+def _run_row(run: Any) -> dict[str, Any]:
+    return {
+        "run": run.id,
+        "fingerprint": run.fingerprint,
+        "state": run.state,
+        "label": run.spec.label,
+        "tasks": list(run.spec.tasks),
+        "created": run.created,
+        "average": run.result["average"] if run.result else None,
+    }
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def _print_matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
+    width = max(8, *(len(name) for name in names)) + 1
+    click.echo(title)
+    click.echo(" " * width + "".join(f"{name:>{width}}" for name in names))
+    for name, row in zip(names, rows, strict=True):
+        click.echo(f"{name:<{width}}" + "".join(f"{value:>{width}.3f}" for value in row))
+
+
+def _print_accuracy(per_task: dict[str, float], average: float, split: str, images: int) -> None:
+    width = max(len(name) for name in per_task) + 2
+    for name, value in per_task.items():
+        click.echo(f"{name:<{width}}{100 * value:6.1f} %")
+    click.echo(f"{'average':<{width}}{100 * average:6.1f} %   ({split} split, {images} images)")

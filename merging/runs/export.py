@@ -1,0 +1,91 @@
+"""A run as a folder that others can use: weights, recipe, a page about it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from merging.checkpoints.writing import atomic_path
+from merging.errors import RunError
+from merging.runs.execute import rebuild
+from merging.runs.store import Run
+from merging.suites.suite import load_suite
+from merging.workspace import Workspace
+
+KEPT_WEIGHTS = "model.safetensors"
+
+
+def export_run(run: Run, workspace: Workspace, folder: Path) -> list[Path]:
+    """Write ``model.safetensors``, ``recipe.json`` and ``README.md`` of a finished run into a folder.
+
+    Linear runs are rebuilt from their coefficient table; other weights were kept when the run was made.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError: the run is not done, or its weights are gone.
+        MergingError: the checkpoints have changed since.
+    """
+    weights = folder / KEPT_WEIGHTS
+    write_weights(run, workspace, weights)
+    recipe = folder / "recipe.json"
+    recipe.write_text(json.dumps(recipe_of(run), indent=2) + "\n", encoding="utf-8")
+    readme = folder / "README.md"
+    readme.write_text(_page(run), encoding="utf-8")
+    return [weights, recipe, readme]
+
+
+def write_weights(run: Run, workspace: Workspace, path: Path) -> None:
+    """Write the merged weights of a finished run to a ``.safetensors`` file; raises as :func:`export_run`."""
+    if run.state != "done" or run.result is None:
+        raise RunError(f"run {run.id} is {run.state}; only finished runs have weights")
+    if run.result["coefficients"] is not None:
+        vectors = workspace.vectors(load_suite(run.spec.suite), run.spec.tasks)
+        rebuild(run.result, run.spec, vectors, path)
+        return
+    kept = workspace.store.folder(run.id) / KEPT_WEIGHTS
+    if not kept.is_file():
+        raise RunError(f"run {run.id}: its weights were not kept; delete the run and make it again")
+    with atomic_path(path) as temporary:
+        shutil.copyfile(kept, temporary)
+
+
+def recipe_of(run: Run) -> dict[str, Any]:
+    """Everything needed to make the weights again: specification, fingerprints, coefficients."""
+    result = run.result or {}
+    spec = run.spec.model_dump(mode="json")
+    spec["suite"] = Path(spec["suite"]).parent.name if spec["suite"].endswith(".yaml") else Path(spec["suite"]).name
+    return {
+        "run": run.id,
+        "fingerprint": run.fingerprint,
+        "spec": spec,
+        "fingerprints": result.get("fingerprints"),
+        "coefficients": result.get("coefficients"),
+    }
+
+
+def _page(run: Run) -> str:
+    result = run.result or {}
+    lines = [
+        f"# {run.spec.label}",
+        "",
+        f"Merged from {len(run.spec.tasks)} task models: {', '.join(run.spec.tasks)}.",
+        "`model.safetensors` holds the visual tower, names as in open_clip's `model.visual`.",
+        "",
+    ]
+    if result.get("accuracy"):
+        lines += [
+            f"Top-1 accuracy on the {result['split']} split, {result['images']} images, seed {run.spec.seed}:",
+            "",
+            "| task | images | accuracy |",
+            "|---|---|---|",
+            *(f"| {t} | {result['counts'][t]} | {100 * a:.1f} % |" for t, a in result["accuracy"].items()),
+            f"| **average** | {result['images']} | {100 * result['average']:.1f} % |",
+            "",
+        ]
+    lines += ["Parameters:", "", "```json", json.dumps({
+        "edit": run.spec.edit, "edit_params": run.spec.edit_params,
+        "merge": run.spec.merge, "merge_params": run.spec.merge_params,
+    }, indent=2), "```", ""]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,102 @@
+"""Carrying out a run here and now, as the command line does, with the same record as the worker's."""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from merging.context import Progress
+from merging.errors import Cancelled, MergingError, RunError
+from merging.pipeline import MergeSpec
+from merging.runs.execute import execute
+from merging.runs.export import KEPT_WEIGHTS, write_weights
+from merging.runs.store import STALE_SECONDS, Run, RunStore
+from merging.workspace import Workspace
+
+
+def perform(spec: MergeSpec, workspace: Workspace, output: Path | None, on_progress: Progress) -> Run:
+    """Do what a specification says, unless it was done before, and give the finished run.
+
+    Args:
+        spec: what to do.
+        workspace: where runs and caches are.
+        output: file for the merged weights, ``.safetensors``.
+        on_progress: called as the work goes on.
+
+    Raises:
+        MergingError: the run failed; its row says so too.
+        Cancelled: it was cancelled from elsewhere, or interrupted.
+    """
+    store = workspace.store
+    run = workspace.submit(spec)
+    if run.state == "queued" and store.claim(run.id):
+        _carry_out(run, workspace, output, on_progress)
+        return store.get(run.id)
+    run = _wait(store, run.id, on_progress)
+    if output is not None:
+        write_weights(run, workspace, output)
+    return run
+
+
+def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress: Progress) -> None:
+    store = workspace.store
+    phase = ""
+
+    def report(done: int, total: int, message: str) -> None:
+        nonlocal phase
+        on_progress(done, total, message)
+        if done == total or message.split(" ", 1)[0] != phase:
+            store.progress(run.id, done, total, message, new_phase=True)
+            phase = message.split(" ", 1)[0]
+
+    kept = store.folder(run.id) / KEPT_WEIGHTS
+    try:
+        with _heartbeat(store, run.id) as cancelled:
+            result = execute(run.spec, workspace, output, kept, report, cancelled.is_set)
+        if result["coefficients"] is None and output is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(output, kept)
+        store.finish(run.id, result)
+    except (Cancelled, KeyboardInterrupt):
+        store.stop(run.id, "cancelled", "cancelled on the command line")
+        raise Cancelled(f"run {run.id} was cancelled; nothing was written") from None
+    except MergingError as error:
+        store.stop(run.id, "failed", str(error))
+        raise
+    except BaseException as error:
+        store.stop(run.id, "failed", f"unexpected {type(error).__name__}: {error}")
+        raise
+
+
+@contextmanager
+def _heartbeat(store: RunStore, run_id: str) -> Iterator[threading.Event]:
+    """Keep a row alive from a thread; the event is set once cancelling was asked for."""
+    ended, cancelled = threading.Event(), threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(STALE_SECONDS / 10):
+            if store.beat(run_id) is not None:
+                cancelled.set()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield cancelled
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _wait(store: RunStore, run_id: str, on_progress: Progress) -> Run:
+    """Follow a run that somebody else carries out, or that is done already."""
+    while True:
+        run = store.get(run_id)
+        if not run.active:
+            break
+        on_progress(run.done, max(run.total, 1), run.message or "queued")
+        time.sleep(0.5)
+    if run.state != "done":
+        raise RunError(f"run {run.id} is {run.state}: {run.error or 'no reason was recorded'}")
+    return run

@@ -1,0 +1,49 @@
+"""Cosine similarity of task vectors before and after an edit, as one JSON-ready report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from merging import devices, registry
+from merging.context import Context, Progress, no_progress
+from merging.edits.awd import AwdParams, disentangle
+from merging.geometry import describe, measure
+from merging.suites.suite import Suite
+from merging.workspace import Workspace
+
+
+def similarity_report(
+    suite: Suite,
+    workspace: Workspace,
+    tasks: Sequence[str],
+    edit: str = "none",
+    edit_params: dict[str, Any] | None = None,
+    device: str = "auto",
+    on_progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """``tasks``, ``norms``, ``before``, ``after`` (None without an edit) and, for AWD, ``awd``.
+
+    Raises:
+        MergingError: an unknown task, edit or parameter, or a broken checkpoint.
+    """
+    context = Context(devices.resolve(device), on_progress=on_progress)
+    method = registry.find("edit", edit)
+    params = method.parse(edit_params or {})
+    before = workspace.geometry(suite, tasks, Context(on_progress=on_progress))
+    report: dict[str, Any] = {
+        "suite": suite.name,
+        "tasks": list(tasks),
+        "norms": before.norms.tolist(),
+        "before": describe(before),
+        "after": None,
+    }
+    if edit == "none":
+        return report
+    vectors = workspace.vectors(suite, tasks)
+    if isinstance(params, AwdParams):
+        found = disentangle(vectors, before, params, context)
+        report["after"] = describe(found.after)
+        report["awd"] = found.edit.report
+        return report
+    planned = method.plan(vectors, params, context)
+    report["after"] = describe(measure(vectors.edited(planned), context))
+    return report

@@ -1,0 +1,191 @@
+"""Merge: choose an edit and a merge, see what it will cost, run it, watch it."""
+
+import streamlit as st
+
+from merging import registry
+from merging.errors import MergingError, RunError
+from merging.pipeline import MergeSpec
+from merging.runs import Run
+from ui import accuracy_view, merge_form, state
+from ui.charts.accuracy import accuracy_bars, accuracy_table
+from ui.command import merge_command
+from ui.figure import escape_markdown, show
+from ui.memory_estimate import Estimate, estimate
+from ui.run_panel import ensure_worker, run_panel
+from ui.run_text import duration, in_words, provenance, scaling_of, series_of
+
+
+def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
+    """What will run, what it will need, and the button that runs it."""
+    try:
+        spec = draft.spec(state.suite_reference(), tasks)
+        needed = estimate(state.suite().vectors(tasks), spec, not unmeasurable(tasks))
+    except MergingError as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")
+        return
+    with st.container(border=True):
+        words, cost = st.columns([0.72, 0.28], gap="medium")
+        with words:
+            st.markdown(f"**What will run** &nbsp; {escape_markdown(sentence(spec, tasks))}")
+            st.code(merge_command(spec, state.suite().mergeable()), language="bash")
+        with cost:
+            memory(needed, spec)
+            obstacle = why_not(spec, tasks)
+            if st.button(
+                "Merge", type="primary", icon=":material/merge:", width="stretch", disabled=bool(obstacle), help=obstacle
+            ):
+                submit(spec)
+        if obstacle:
+            st.warning(escape_markdown(obstacle), icon=":material/image_not_supported:")
+
+
+def unmeasurable(tasks: tuple[str, ...]) -> list[str]:
+    """Those of the tasks that have no images or no head."""
+    return [task for task in tasks if not state.suite().measurable(task)]
+
+
+def sentence(spec: MergeSpec, tasks: tuple[str, ...]) -> str:
+    """A specification in words."""
+    labels = list(accuracy_view.task_labels(tasks).values())
+    named = ", ".join(labels) if len(labels) <= 10 else f"{', '.join(labels[:9])} and {len(labels) - 9} more"
+    split = "test" if spec.split == "test" else "validation"
+    measured = "" if unmeasurable(tasks) else f", then accuracy of every task on the {split} split"
+    return f"{spec.label} of {len(tasks)} task models ({named}) on {spec.device}{measured}; seed {spec.seed}."
+
+
+def memory(needed: Estimate, spec: MergeSpec) -> None:
+    """The estimate, and how it came about."""
+    where = "GPU memory" if spec.device.startswith("cuda") else "Memory"
+    st.metric(f"{where}, estimated", megabytes(needed.total))
+    with st.popover("How this is estimated", type="tertiary", icon=":material/calculate:"):
+        st.caption(
+            "The largest of the phases, which follow each other, plus the image tower. D is the number of weights, "
+            "T of task models, N of entries in the largest tensor; a number takes 4 bytes. Images and activations of "
+            "a batch, the process itself and memory-mapped files come on top."
+        )
+        rows = [*needed.parts.items(), *([("the image tower", needed.tower)] if needed.tower else [])]
+        st.table([{"What": what[0].upper() + what[1:], "Size": megabytes(size)} for what, size in rows])
+
+
+def megabytes(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+
+
+def why_not(spec: MergeSpec, tasks: tuple[str, ...]) -> str:
+    """Why this can't run on the chosen tasks; empty if it can."""
+    lacking = unmeasurable(tasks)
+    looks = registry.find("merge", spec.merge).needs != "none" or registry.find("edit", spec.edit).needs != "none"
+    if not lacking or not (looks or spec.merge_params.get("scaling") == "auto"):
+        return ""
+    what = "Choosing λ on validation" if not looks else spec.label
+    labels = ", ".join(accuracy_view.task_labels(lacking).values())
+    return f"{what} needs images and heads; {labels} lack them. Choose a data-free method or other tasks."
+
+
+def submit(spec: MergeSpec) -> None:
+    """Queue the run, or point to the one that did the same."""
+    fingerprint = state.workspace().spec_fingerprint(spec)
+    before = state.workspace().store.find(fingerprint)
+    run = state.workspace().store.submit(spec, fingerprint)
+    if before is not None and before.id == run.id:
+        st.session_state["merge-notice"] = (
+            f"Exactly this was run before, with the same files: here is run {run.id}. {in_words(run.state)}"
+        )
+    show_run(run)
+    ensure_worker()
+    st.rerun()
+
+
+def show_run(run: Run) -> None:
+    """Put a run into the URL."""
+    st.query_params["run"] = run.id
+
+
+def chosen_run() -> Run | None:
+    """The run in the URL."""
+    run_id = st.query_params.get("run")
+    if not run_id:
+        return None
+    try:
+        return state.workspace().store.get(run_id)
+    except RunError as error:
+        st.warning(escape_markdown(str(error)), icon=":material/search_off:")
+        return None
+
+
+def watch() -> None:
+    """The run in the URL, and everything else that goes on."""
+    run = chosen_run()
+    others = [one for one in state.workspace().store.all() if one.active and (run is None or one.id != run.id)]
+    others.reverse()  # the queue is first come, first served
+    if run is None and not others:
+        st.caption("Nothing is running. A merge shows its progress here; you may leave the page, it goes on.")
+        return
+    st.subheader("Progress")
+    run_panel([*([run.id] if run else []), *(one.id for one in others)], key="merge", on_retry=show_run)
+    if run is not None and run.state == "done":
+        outcome(run)
+
+
+def outcome(run: Run) -> None:
+    """What came of a finished run."""
+    result = run.result or {}
+    cards = st.columns(4)
+    if result.get("average") is not None:
+        base = accuracy_view.baseline_series(run.spec.tasks) if run.spec.split == "test" else []
+        against = f"{100 * (result['average'] - base[0].average):+.1f} against zero-shot" if base else None
+        cards[0].metric("Average accuracy", f"{100 * result['average']:.1f} %", against, border=True)
+    else:
+        base = []
+        cards[0].metric("Average accuracy", "–", border=True, help="These tasks have no images or heads")
+    cards[1].metric("Coefficients", coefficients(run), border=True, help=scaling_of(run) or "c of each task and tensor")
+    cards[2].metric("Time", duration(result["seconds"]["total"]), border=True, help="From files to accuracy")
+    cards[3].metric("Peak memory", megabytes(result["peak_bytes"]), border=True, help=f"Measured on {result['device']}")
+    series = [*base[:1], *series_of([run]), *base[1:]]
+    if result.get("accuracy"):
+        labels = accuracy_view.task_labels(run.spec.tasks)
+        show(
+            accuracy_bars(series, labels), key="merge-outcome", takeaway=accuracy_view.takeaway(series),
+            table=accuracy_table(series, labels), file=f"run-{run.id}",
+        )  # fmt: skip
+        st.caption(provenance([run]))
+    query = state.shared_query()
+    with st.container(horizontal=True):
+        st.page_link("pages/accuracy.py", label="Compare on Accuracy", icon=":material/bar_chart:",
+                     query_params={**query, "runs": run.id})  # fmt: skip
+        st.page_link("pages/runs.py", label="Details and export on Runs", icon=":material/history:",
+                     query_params={**query, "run": run.id})  # fmt: skip
+
+
+def coefficients(run: Run) -> str:
+    """The coefficients of a run in a few characters."""
+    result = run.result or {}
+    if "scaling" in (result.get("merge") or {}):
+        return f"λ = {result['merge']['scaling']:g}"
+    if not result.get("coefficients"):
+        return "not linear"
+    values = [value for row in result["coefficients"]["table"] for value in row]
+    low, high = min(values), max(values)
+    return f"{low:.3g}" if high - low < 1e-9 else f"{low:.2f} … {high:.2f}"
+
+
+st.title("Merge")
+st.markdown("Every method is an **edit** of the task vectors followed by a **merge**. All pairs are allowed.")
+selected = state.selected_tasks()
+if not selected:
+    st.info("This suite has no checkpoint file yet. Put the files where its suite.yaml says, then reload this page.")
+    st.stop()
+shown = accuracy_view.task_labels(selected)
+merge_form.restore(shown)
+notice = st.session_state.pop("merge-notice", None)
+if notice:
+    st.info(escape_markdown(notice), icon=":material/info:")
+written = merge_form.draw(shown)
+try:
+    merge_form.remember(written)
+except MergingError as error:
+    st.error(escape_markdown(str(error)), icon=":material/error:")
+else:
+    plan(written, selected)
+watch()

@@ -1,0 +1,223 @@
+"""Similarity: how the task vectors lie to each other, before and after disentangling them."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from merging.edits.awd import AwdParams, Disentangled
+from merging.geometry import Geometry, Level, cosines, mean_abs_cosine
+from ui import awd, state
+from ui.charts import geometry as charts
+from ui.figure import escape_markdown, show
+
+
+@st.fragment
+def explorer(geometry: Geometry) -> None:
+    """Controls and charts: only this part of the page runs again when a slider moves."""
+    with st.container(border=True):
+        params = awd.controls()
+    found = awd.solve(geometry, params)
+    if found is None:
+        return
+    summary(geometry, found)
+    cosine_section(geometry, found)
+    left, right = st.columns([6, 5], gap="large")
+    with left:
+        layer_section(geometry, found)
+    with right:
+        map_section(geometry, found)
+    first, second, third = st.columns(3, gap="large")
+    with first:
+        multiplier_section(geometry, found)
+    with second:
+        norm_section(geometry, found)
+    with third:
+        objective_section(found, params)
+
+
+def dark() -> bool:
+    """Whether the reader's theme is dark."""
+    return st.context.theme.type == "dark"
+
+
+def summary(geometry: Geometry, found: Disentangled) -> None:
+    """The four numbers that say what AWD did."""
+    cells = st.columns(4, gap="medium")
+    before, after = float(mean_abs_cosine(geometry.gram)), float(mean_abs_cosine(found.after.gram))
+    change(cells[0], "Mean |cos|", before, after, "Mean absolute cosine over all pairs of tasks; 0 is orthogonal")
+    change(cells[1], "Mean norm", geometry.norms.mean(), found.after.norms.mean(), "Mean norm of the task vectors")
+    change(cells[2], "Objective L", found.curve[0], found.curve[-1], "Mean |cos| plus α times the norm of δ")
+    cells[3].metric("Norm of δ", f"{found.redundant_norm:.4f}", help="Of the redundant vector, over the whole model")
+
+
+def change(place: st.delta_generator.DeltaGenerator, label: str, before: float, after: float, help: str) -> None:
+    """A number after AWD with its change."""
+    place.metric(
+        label, f"{after:.4f}", f"{after - before:+.4f}", delta_color="off" if after == before else "inverse",
+        help=f"{help}. Before: {before:.4f}",
+    )  # fmt: skip
+
+
+def cosine_section(geometry: Geometry, found: Disentangled) -> None:
+    """Heat maps of the model, a block or a layer."""
+    bar = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    bar.subheader("Cosine similarity", width="content")
+    level: Level = bar.segmented_control(
+        "Level", ("model", "block", "layer"), default="model", required=True, key="level", bind="query-params",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    labels, grams = geometry.at(level)
+    _, after_grams = found.after.at(level)
+    index = 0
+    if level != "model":
+        order = range(len(labels)) if level == "block" else charts.tower_order(geometry)
+        index = bar.selectbox(
+            level.title(), list(order), format_func=lambda i: labels[i], key=level, bind="query-params",
+            label_visibility="collapsed", width=340,
+        )  # fmt: skip
+    zoom = bar.toggle("Zoom the scale", key="zoom", bind="query-params",
+                      help="The same symmetric range for all three maps, as narrow as the values allow")  # fmt: skip
+    before, after = cosines(grams[index]), cosines(after_grams[index])
+    names = geometry.tasks
+    show(
+        charts.cosine_figure(before, after, names, limit=charts.cosine_limit(before, after, zoom), dark=dark()),
+        key="cosines", file=f"cosines-{level}", takeaway=cosine_takeaway(grams[index], after_grams[index], names),
+        table=pair_table(before, after, names),
+    )  # fmt: skip
+
+
+def cosine_takeaway(before: np.ndarray, after: np.ndarray, tasks: tuple[str, ...]) -> str:
+    """One sentence on the closest pair and the mean."""
+    if len(tasks) < 2:
+        return "One task only: choose at least two to compare."
+    matrix = np.abs(cosines(before)) * (1 - np.eye(len(tasks)))
+    i, j = np.unravel_index(int(matrix.argmax()), matrix.shape)
+    was, now = float(mean_abs_cosine(before)), float(mean_abs_cosine(after))
+    trend = "falls" if now < was else "rises" if now > was else "stays"
+    return (
+        f"Mean |cos| {trend} from {was:.3f} to {now:.3f}; the closest pair, {tasks[i]} and {tasks[j]}, "
+        f"goes from {cosines(before)[i, j]:.3f} to {cosines(after)[i, j]:.3f}."
+    )
+
+
+def pair_table(before: np.ndarray, after: np.ndarray, tasks: tuple[str, ...]) -> pd.DataFrame:
+    """Every pair of tasks as a row."""
+    rows, columns = np.triu_indices(len(tasks), 1)
+    return pd.DataFrame(
+        {
+            "task": [tasks[i] for i in rows], "other task": [tasks[j] for j in columns],
+            "before": before[rows, columns], "after": after[rows, columns],
+            "difference": (after - before)[rows, columns],
+        }
+    )  # fmt: skip
+
+
+def layer_section(geometry: Geometry, found: Disentangled) -> None:
+    """Mean |cos| along the tower."""
+    st.subheader("Along the tower")
+    level = st.session_state.get("level", "model")
+    if level == "block":
+        labels, grams = geometry.at("block")
+        after_grams = found.after.at("block")[1]
+    else:
+        order = charts.tower_order(geometry)
+        labels = tuple(geometry.names[i] for i in order)
+        grams, after_grams = geometry.grams[order], found.after.grams[order]
+    before, after = mean_abs_cosine(grams), mean_abs_cosine(after_grams)
+    chosen = None
+    if level != "model" and level in st.session_state:
+        chosen = geometry.at(level)[0][st.session_state[level]]
+    lower = int((after < before - 1e-9).sum())
+    show(
+        charts.layer_figure(labels, before, after, chosen=chosen, dark=dark()),
+        key="layers", file="mean-cosine-per-layer",
+        takeaway=f"Task vectors are closest in {labels[int(before.argmax())]}; "
+        f"mean |cos| falls in {lower} of {len(labels)} {'blocks' if level == 'block' else 'tensors'}.",
+        table=pd.DataFrame({"part": labels, "before": before, "after": after}),
+    )  # fmt: skip
+
+
+def map_section(geometry: Geometry, found: Disentangled) -> None:
+    """The plane through the base model."""
+    st.subheader("Map of the task models")
+    plane = charts.planar_map(geometry.gram, found.after.gram, found.redundant_norm)
+    points = {"before": plane.before, "after": plane.after, "redundant vector": plane.redundant[None]}
+    table = pd.concat(
+        [
+            pd.DataFrame({"what": label, "task": geometry.tasks if len(xy) > 1 else "", "x": xy[:, 0], "y": xy[:, 1]})
+            for label, xy in points.items()
+        ]
+    )
+    show(
+        charts.map_figure(plane, geometry.tasks, dark=dark()), key="map", file="map-of-task-vectors",
+        takeaway=f"The plane holds {plane.shown:.0%} of the squared norms; every task moves by the same −δ.",
+        table=table,
+    )  # fmt: skip
+
+
+def multiplier_section(geometry: Geometry, found: Disentangled) -> None:
+    """What AWD followed by a plain sum comes down to."""
+    st.subheader("Equivalent coefficients")
+    multipliers = found.multipliers
+    if multipliers is None:
+        st.info(
+            "With this scope or solver the redundant vector is no combination of whole task vectors, "
+            "so no table of coefficients stands for it.",
+            icon=":material/info:",
+        )
+        return
+    if multipliers.ndim == 1:
+        figure = charts.multiplier_figure(multipliers, geometry.tasks, dark=dark())
+        table = pd.DataFrame({"task": geometry.tasks, "multiplier": multipliers})
+        span = "its own number"
+    else:
+        order = charts.tower_order(geometry)
+        labels = [geometry.names[i] for i in order]
+        figure = charts.multiplier_table_figure(multipliers[order], labels, geometry.tasks, dark=dark())
+        table = pd.DataFrame(multipliers[order], columns=list(geometry.tasks))
+        table.insert(0, "tensor", labels)
+        span = "its own number in every layer"
+    show(
+        figure, key="multipliers", file="task-multipliers", table=table,
+        takeaway=f"AWD + Task Arithmetic is Task Arithmetic with λ multiplied, for each task, by {span} (1 − T·a), "
+        f"here {multipliers.min():.3f} to {multipliers.max():.3f}.",
+    )  # fmt: skip
+
+
+def norm_section(geometry: Geometry, found: Disentangled) -> None:
+    """Norms of the vectors."""
+    st.subheader("Norms")
+    before, after = geometry.norms, found.after.norms
+    show(
+        charts.norm_figure(before, after, geometry.tasks, dark=dark()), key="norms", file="norms",
+        takeaway=f"Mean norm {before.mean():.3f} before, {after.mean():.3f} after: "
+        "part of what AWD does at a fixed λ is scaling.",
+        table=pd.DataFrame({"task": geometry.tasks, "before": before, "after": after}),
+    )  # fmt: skip
+
+
+def objective_section(found: Disentangled, params: AwdParams) -> None:
+    """The objective on its way down."""
+    st.subheader("Objective")
+    unit = "stage" if params.solver == "exact" else "step"
+    mean = {"model": "", "layer": ", mean over tensors", "row": ", mean over rows"}[params.scope]
+    show(
+        charts.objective_figure(found.curve, unit=unit), key="objective", file="objective",
+        takeaway=f"L from {found.curve[0]:.4f} to {found.curve[-1]:.4f} in {len(found.curve) - 1} {unit}s{mean}.",
+        table=pd.DataFrame({unit: range(len(found.curve)), "objective": found.curve}),
+    )  # fmt: skip
+
+
+st.title("Similarity")
+st.write(
+    "Task vectors that point the same way disturb each other when they are added. Adaptive Weight Disentanglement "
+    "subtracts one redundant vector δ from all of them so that they become more orthogonal."
+)
+selected = state.selected_tasks()
+if len(selected) < 2:
+    st.info(
+        f"Only {escape_markdown(selected[0])} is selected. Choose at least two tasks in the sidebar to compare them.",
+        icon=":material/checklist:",
+    )
+else:
+    explorer(state.geometry().select(selected))

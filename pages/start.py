@@ -1,0 +1,139 @@
+"""Start: what this is, the suite at hand, and the comparison of the main methods on it."""
+
+import streamlit as st
+
+from ui import accuracy_view, state
+from ui.charts.accuracy import Series, accuracy_bars, accuracy_table
+from ui.comparison import Entry, comparison, submit_missing
+from ui.figure import escape_markdown, show
+from ui.run_panel import ensure_worker, run_panel
+from ui.run_text import provenance, series_of
+
+
+def introduction() -> None:
+    """What this is, in three sentences."""
+    st.title("One model from many")
+    st.markdown(
+        "CLIP models that were fine-tuned on different tasks can be merged into **one** model by arithmetic on their "
+        "*task vectors*, the differences to the base model: no training, no extra cost when the model is used. "
+        "The tasks interfere, though, and **Adaptive Weight Disentanglement** subtracts what the task vectors share, "
+        "so that they become more orthogonal before they are added up. "
+        "This dashboard shows how the task vectors lie to each other, merges them in any way you choose, and measures "
+        "what each task keeps."
+    )
+
+
+def facts(tasks: tuple[str, ...]) -> None:
+    """The suite at hand in four numbers."""
+    suite = state.suite()
+    weights = suite.vectors(tasks[:1]).size
+    images = sum(state.evaluator().count(task, "test") for task in tasks if suite.measurable(task))
+    classes = sum(len(suite.task(task).classes) for task in tasks)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(escape_markdown(suite.label), width="content")
+        state.device_badge()
+    if suite.description:
+        st.caption(escape_markdown(suite.description))
+    cards = st.columns(4)
+    cards[0].metric("Tasks", f"{len(tasks)} of {len(suite.tasks)}", border=True, help="Chosen in the sidebar")
+    cards[1].metric("Classes", f"{classes:,}", border=True, help="Over all chosen tasks")
+    cards[2].metric("Weights", short_count(weights), border=True, help=suite.architecture_label)
+    cards[3].metric("Test images", f"{images:,}", border=True, help="Accuracy is measured on these")
+
+
+def short_count(number: int) -> str:
+    """A count in thousands or millions."""
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
+
+
+def action(entries: list[Entry]) -> None:
+    """The one primary button, or that there is nothing left to run."""
+    missing = [entry for entry in entries if entry.missing]
+    active = [entry for entry in entries if entry.run is not None and entry.run.active]
+    if not missing:
+        return
+    label = "Run the comparison" if len(missing) == len(entries) else f"Run the {len(missing)} that are missing"
+    line, note = st.columns([0.3, 0.7], vertical_alignment="center")
+    if line.button(label, type="primary", icon=":material/play_arrow:", width="stretch", disabled=bool(active)):
+        submit_missing(state.workspace(), entries)
+        ensure_worker()
+        st.rerun()
+    names = ", ".join(entry.spec.label for entry in missing)
+    note.caption(f"{names}. λ is chosen on validation images, all else as published. Results stay when you leave.")
+
+
+def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
+    """The chart of what is there so far, and the ranking."""
+    runs = [entry.run for entry in entries if entry.run is not None and entry.run.state == "done"]
+    merged = series_of(runs)
+    by_name = dict(zip((one.name for one in merged), runs, strict=True))
+    series = ordered([*accuracy_view.baseline_series(tasks), *merged])
+    if not series:
+        accuracy_view.offer_baselines(tasks)
+        return
+    labels = accuracy_view.task_labels(tasks)
+    st.subheader("Accuracy per task")
+    show(
+        accuracy_bars(series, labels), key="start-accuracy", takeaway=accuracy_view.takeaway(series),
+        table=accuracy_table(series, labels), file="comparison",
+    )  # fmt: skip
+    st.subheader("On average")
+    accuracy_view.show_ranking(accuracy_view.ranking(series, by_name))
+    st.caption(provenance(runs) or baseline_provenance(tasks))
+    lesson(merged)
+    if runs:
+        st.page_link(
+            "pages/accuracy.py", label="Compare in detail", icon=":material/bar_chart:", icon_position="right",
+            query_params={**state.shared_query(), "runs": [run.id for run in runs]},
+        )  # fmt: skip
+
+
+def ordered(series: list[Series]) -> list[Series]:
+    """Zero-shot first, the merges, one model per task last: from the floor to the ceiling."""
+    place = {accuracy_view.ZERO_SHOT: 0, accuracy_view.INDIVIDUAL: 2}
+    return sorted(series, key=lambda one: place.get(one.name, 1))
+
+
+def baseline_provenance(tasks: tuple[str, ...]) -> str:
+    """Split and number of images of the baselines."""
+    images = sum(state.evaluator().count(task, "test") for task in tasks)
+    return f"Top-1 accuracy on the test split, {images:,} images."
+
+
+def lesson(merged: list[Series]) -> None:
+    """What AWD did, at each method's best λ, from the numbers."""
+    averages = {one.method: 100 * one.average for one in merged}
+    sentences = [
+        f"AWD changes {method} by {averages[f'AWD + {method}'] - averages[method]:+.1f} points"
+        + (" at each one's best λ" if method == "Task Arithmetic" else "")
+        for method in ("Task Arithmetic", "AdaMerging")
+        if method in averages and f"AWD + {method}" in averages
+    ]
+    if sentences:
+        st.caption("; ".join(sentences) + ".")
+
+
+introduction()
+chosen = state.selected_tasks()
+if not chosen:
+    st.info("This suite has no checkpoint file yet. Put the files where its suite.yaml says, then reload this page.")
+    st.stop()
+facts(chosen)
+unmeasurable = [task for task in chosen if task not in state.measurable_tasks()]
+if unmeasurable:
+    names = ", ".join(accuracy_view.task_labels(unmeasurable).values())
+    st.info(
+        escape_markdown(
+            f"No accuracy without images and heads: {names} lack them. Add `data` and `head` to suite.yaml, or choose "
+            "other tasks in the sidebar. Similarity and merging work without."
+        ),
+        icon=":material/info:",
+    )
+    st.page_link("pages/similarity.py", label="Look at the task vectors", icon=":material/grid_view:")
+    st.stop()
+entries = comparison(state.workspace(), state.suite_reference(), chosen, str(state.device()))
+action(entries)
+unfinished = [entry.run for entry in entries if entry.run is not None and entry.run.state != "done"]
+if unfinished:
+    run_panel([run.id for run in unfinished], key="start")
+results(entries, chosen)

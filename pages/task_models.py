@@ -1,0 +1,172 @@
+"""Task models: what there is to merge, and the selection that all pages share."""
+
+import io
+
+import pandas as pd
+import streamlit as st
+from PIL import Image
+
+from merging.errors import MergingError
+from merging.images import sample_images
+from merging.suites import Suite
+from merging.suites.clip import input_of
+from ui import state
+from ui.figure import escape_markdown, to_csv
+from ui.theme import shorten
+
+THUMBNAIL = 128  # pixels stored, twice what is shown: sharp on dense screens
+SHOWN = 64
+MAX_STRIPS = 24
+
+
+def model_table(suite: Suite, baselines: state.Baselines | None) -> pd.DataFrame:
+    """One row a task that can be merged."""
+    norms = dict(zip(state.geometry().tasks, state.geometry().norms, strict=True))
+    zero_shot = baselines.zero_shot.per_task if baselines else {}
+    individual = baselines.individual.per_task if baselines else {}
+    counts = baselines.zero_shot.counts if baselines else {}
+    rows = []
+    for name in suite.mergeable():
+        task = suite.task(name)
+        rows.append(
+            {
+                "Task": task.name, "Norm of τ": norms[name],
+                "Zero-shot": _percent(zero_shot.get(name)), "Fine-tuned": _percent(individual.get(name)),
+                "Classes": len(task.classes) or None, "Test images": counts.get(name),
+                "Licence": task.licence, "Source": task.source, "Missing": ", ".join(state.missing_parts(name)),
+            }
+        )  # fmt: skip
+    table = pd.DataFrame(rows)
+    return table.drop(columns=[c for c in ("Licence", "Source", "Missing") if not table[c].any()])
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def choose(table: pd.DataFrame) -> None:
+    """The table with check boxes; what is checked there is what all pages work on."""
+    names = table["Task"].tolist()
+    rows = [names.index(task) for task in state.checked_tasks()]
+    st.session_state["task-table"] = {"selection": {"rows": rows, "columns": [], "cells": []}}
+    st.dataframe(
+        table, key="task-table", on_select=lambda: _take_over(names), selection_mode="multi-row", hide_index=True,
+        width="stretch", height="content" if len(table) <= 16 else 600, row_height=38, placeholder="–",
+        column_config={
+            "Norm of τ": st.column_config.NumberColumn(format="%.3f", help="How far fine-tuning moved the weights"),
+            "Zero-shot": _accuracy_column("Test accuracy of the base model, in percent"),
+            "Fine-tuned": _accuracy_column("Test accuracy of this task's own model, in percent"),
+            "Missing": st.column_config.TextColumn(help="Without these the task can be merged but not measured"),
+        },
+    )  # fmt: skip
+
+
+def _accuracy_column(help: str) -> object:
+    return st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100, help=help)
+
+
+def _take_over(names: list[str]) -> None:
+    """Callback: the rows checked in the table become the selection."""
+    state.set_selected_tasks([names[row] for row in st.session_state["task-table"]["selection"]["rows"]])
+
+
+def buttons(table: pd.DataFrame) -> None:
+    """All, none, how many, and the table as a file."""
+    names = table["Task"].tolist()
+    checked = state.checked_tasks()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Select all", icon=":material/select_all:", on_click=state.set_selected_tasks, args=(names,),
+            disabled=len(checked) == len(names),
+        )  # fmt: skip
+        st.button(
+            "Select none", icon=":material/deselect:", on_click=state.set_selected_tasks, args=([],),
+            disabled=not checked,
+        )  # fmt: skip
+        st.download_button(
+            "Download CSV", to_csv(table), "task-models.csv", "text/csv", icon=":material/download:", on_click="ignore"
+        )
+        st.page_link(
+            "pages/similarity.py", label=f"Compare {len(checked)} selected", icon=":material/grid_view:",
+            disabled=len(checked) < 2, query_params=state.shared_query(),
+        )  # fmt: skip
+
+
+def samples(suite: Suite) -> None:
+    """A strip of test images per checked task."""
+    st.subheader("What the tasks look like")
+    with_images = [task for task in state.checked_tasks() if "images" not in state.missing_parts(task)]
+    without = len(state.checked_tasks()) - len(with_images)
+    if without:
+        st.info(
+            f"{without} of the selected tasks have no images in this suite. Similarity and merging work without them; "
+            "for pictures and accuracy add `data` to these tasks in suite.yaml.",
+            icon=":material/image_not_supported:",
+        )
+    for task in with_images[:MAX_STRIPS]:
+        strip(suite, task)
+    if len(with_images) > MAX_STRIPS:
+        st.caption(f"Shown for the first {MAX_STRIPS} of {len(with_images)} selected tasks.")
+
+
+def strip(suite: Suite, name: str) -> None:
+    """Title, description and one image of each class."""
+    task = suite.task(name)
+    with st.container(border=True, gap="small"):
+        about = f" · {escape_markdown(task.description)}" if task.description else ""
+        st.markdown(f"**{escape_markdown(task.label)}**{about}")
+        try:
+            found = thumbnails(state.suite_reference(), state.stamp(), name)
+        except MergingError as error:
+            st.caption(escape_markdown(str(error)))
+            return
+        with st.container(horizontal=True, gap="xsmall"):
+            for class_name, png in found:
+                with st.container(width=SHOWN + 6, gap="xxsmall"):
+                    st.image(png, width=SHOWN, alt=f"{task.label}: {class_name}")
+                    st.caption(escape_markdown(shorten(class_name, 20)))
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def thumbnails(reference: str, _version: state.Stamp, name: str) -> list[tuple[str, bytes]]:
+    """Class names and PNG files; small images are enlarged without smoothing, so that pixels stay pixels."""
+    suite = state.suite()
+    found = []
+    for class_name, pixels in sample_images(suite, name, input_of(suite).size, limit=10):
+        image = Image.fromarray(pixels)
+        how = Image.Resampling.NEAREST if image.width < THUMBNAIL else Image.Resampling.LANCZOS
+        file = io.BytesIO()
+        image.resize((THUMBNAIL, THUMBNAIL), how).save(file, format="PNG")
+        found.append((class_name, file.getvalue()))
+    return found
+
+
+def missing_accuracy() -> None:
+    """Why there are no accuracies, and what to do."""
+    if not state.measurable_tasks():
+        st.info(
+            "Accuracies can't be shown: no task of this suite has weights, images and a head. Add `data` and `head` "
+            "(or `classes` and a `text_tower`) to its suite.yaml.",
+            icon=":material/info:",
+        )
+    elif st.button("Measure zero-shot and fine-tuned accuracy", icon=":material/speed:",
+                   help="Takes longer than a page should on this device, so only on request"):  # fmt: skip
+        state.baseline_accuracy(force=True)
+        st.rerun()
+
+
+st.title("Task models")
+current = state.suite()
+st.write(
+    f"Models fine-tuned from one base, {escape_markdown(current.architecture_label)}. "
+    "Those checked here are compared and merged on all pages."
+)
+if not current.mergeable():
+    state.selected_tasks()  # raises, and says which files are missing
+measured = state.baseline_accuracy()
+listed = model_table(current, measured)
+buttons(listed)
+choose(listed)
+if measured is None:
+    missing_accuracy()
+samples(current)

@@ -1,0 +1,93 @@
+"""Fixtures shared by all tests."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from merging.context import Context
+from merging.evaluation import Evaluator
+from merging.suites import Suite, load_suite
+from merging.vectors import TaskVectors
+from merging.workspace import Workspace
+from tests.random_models import random_vectors, write_suite
+
+settings.register_profile(
+    "project", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.register_profile("thorough", parent=settings.get_profile("project"), max_examples=500)
+settings.load_profile("project")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_threads() -> None:
+    """Tiny tensors are not worth threads, and test machines have few cores."""
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Every kind of device; those that this machine lacks are skipped."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("this machine has no CUDA device")
+    return torch.device(request.param, 0) if request.param == "cuda" else torch.device("cpu")
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> TaskVectors:
+    """Three random task vectors of a few hundred weights."""
+    return random_vectors(tmp_path / "models")
+
+
+@pytest.fixture
+def make_vectors(tmp_path: Path) -> Callable[..., TaskVectors]:
+    """Random task vectors with choices, each call in a folder of its own."""
+    made = 0
+
+    def make(**choices: object) -> TaskVectors:
+        nonlocal made
+        made += 1
+        return random_vectors(tmp_path / f"models{made}", **choices)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def suite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ``suite.yaml`` of a complete tiny suite that no test changes."""
+    return write_suite(tmp_path_factory.mktemp("suites") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def suite(suite_file: Path) -> Suite:
+    """The tiny suite."""
+    return load_suite(suite_file)
+
+
+@pytest.fixture
+def own_suite(suite_file: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny suite's folder that a test may damage."""
+    folder = tmp_path / "suite"
+    shutil.copytree(suite_file.parent, folder)
+    return folder
+
+
+@pytest.fixture
+def evaluator(suite: Suite) -> Evaluator:
+    """A fresh evaluator of the tiny suite on the CPU."""
+    return Evaluator(suite)
+
+
+@pytest.fixture
+def context(evaluator: Evaluator) -> Context:
+    """A context whose methods may look at images."""
+    return Context(evaluator=evaluator)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    """An empty workspace."""
+    return Workspace(tmp_path / "home")

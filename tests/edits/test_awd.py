@@ -1,0 +1,186 @@
+"""AWD on files: scopes and solvers against plain implementations on whole vectors."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from merging.context import Context
+from merging.edits.awd import TARGET_NORM, AwdParams, disentangle, from_geometry
+from merging.errors import Cancelled
+from merging.geometry import measure
+from merging.registry import LinearEdit, find
+from merging.vectors import TaskVectors
+from tests.edits.test_redundancy import plain_descent, plain_objective
+from tests.random_models import SHAPES, random_state, write_models
+
+
+@pytest.fixture
+def coarse(tmp_path: Path) -> TaskVectors:
+    """Task vectors of small multiples of 1/256, so that float32 inner products are exact and can be compared tightly."""
+    base = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
+    common = random_state(50, spread=60)
+    models = [
+        {name: (tensor + common[name]).round() / 256 for name, tensor in random_state(60 + task, spread=80).items()}
+        for task in range(4)
+    ]
+    return write_models(tmp_path / "coarse", base, models)
+
+
+def stacks(vectors: TaskVectors) -> dict[str, torch.Tensor]:
+    """τ of every tensor in float64, ``[T, *shape]``."""
+    return {name: stack.double() for name, _, stack in vectors.iterate()}
+
+
+def plainly_disentangled(stack: torch.Tensor, params: AwdParams) -> torch.Tensor:
+    """One layer or row ``[T, N]``: rescaled to the target norm, descended on, scaled back."""
+    scale = TARGET_NORM / stack.square().sum(dim=1).mean().sqrt()
+    delta = plain_descent(stack * scale, params.alpha, params.beta, params.steps)[0][-1]
+    return stack - delta / scale
+
+
+def assert_close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-6) -> None:
+    assert (found.double() - expected).norm() <= tolerance * expected.norm()
+
+
+def edited(vectors: TaskVectors, params: AwdParams) -> dict[str, torch.Tensor]:
+    edit = find("edit", "awd").plan(vectors, params, Context())
+    return {name: stack for name, _, stack in vectors.edited(edit).iterate()}
+
+
+def test_scope_model_is_descent_on_the_whole_vector(coarse: TaskVectors) -> None:
+    params = AwdParams(steps=100)
+    found = edited(coarse, params)
+    whole = torch.cat([stack.flatten(1) for stack in stacks(coarse).values()], dim=1)
+    expected = whole - plain_descent(whole, params.alpha, params.beta, params.steps)[0][-1]
+    assert_close(torch.cat([stack.flatten(1) for stack in found.values()], dim=1), expected)
+
+
+def test_scope_layer_is_descent_on_every_rescaled_layer(coarse: TaskVectors) -> None:
+    params = AwdParams(scope="layer", steps=100)
+    found = edited(coarse, params)
+    for name, stack in stacks(coarse).items():
+        assert_close(found[name].flatten(1), plainly_disentangled(stack.flatten(1), params))
+
+
+def test_scope_row_is_descent_on_every_rescaled_row(coarse: TaskVectors) -> None:
+    params = AwdParams(scope="row", steps=100)
+    found = edited(coarse, params)
+    for name, stack in stacks(coarse).items():
+        if stack.ndim == 2:  # a vector counts as one row
+            assert_close(found[name], plainly_disentangled(stack, params))
+            continue
+        for row in range(stack.shape[1]):
+            assert_close(found[name][:, row].flatten(1), plainly_disentangled(stack[:, row].flatten(1), params))
+
+
+def plain_adam(stack: torch.Tensor, params: AwdParams, scale: float) -> torch.Tensor:
+    """δ by torch's Adam on autograd's gradient of the objective; α weighs the norm in scaled units."""
+    delta = torch.zeros(stack.shape[1], dtype=stack.dtype, requires_grad=True)
+    optimiser = torch.optim.Adam([delta], lr=params.beta)
+    for _ in range(params.steps):
+        optimiser.zero_grad()
+        plain_objective(stack, delta, params.alpha * scale).backward()
+        optimiser.step()
+    return delta.detach()
+
+
+def test_adam_on_the_whole_model_is_torch_adam_on_autograd(coarse: TaskVectors) -> None:
+    params = AwdParams(solver="adam", beta=1e-3, steps=25)
+    found = edited(coarse, params)
+    whole = torch.cat([stack.flatten(1) for stack in stacks(coarse).values()], dim=1)
+    delta = whole - torch.cat([stack.flatten(1) for stack in found.values()], dim=1)
+    assert_close(delta[0], plain_adam(whole, params, 1.0), 1e-3)
+
+
+@pytest.mark.parametrize("scope", ["layer", "row"])
+def test_adam_per_layer_and_row_is_torch_adam_on_autograd(coarse: TaskVectors, scope: str) -> None:
+    params = AwdParams(solver="adam", beta=1e-3, steps=25, scope=scope)
+    found = edited(coarse, params)
+    for name, stack in stacks(coarse).items():
+        split = scope == "row" and stack.ndim > 2
+        units = stack.flatten(2).unbind(1) if split else [stack.flatten(1)]
+        deltas = (stack - found[name])[0].flatten(1).unbind(0) if split else [(stack - found[name])[0].flatten()]
+        for unit, delta in zip(units, deltas, strict=True):
+            scale = TARGET_NORM / float(unit.square().sum(dim=1).mean().sqrt())
+            assert_close(delta, plain_adam(unit, params, scale), 1e-3)
+
+
+@pytest.mark.parametrize("scope", ["model", "layer", "row"])
+@pytest.mark.parametrize("solver", ["descent", "exact", "adam"])
+def test_reported_geometry_is_that_of_the_edited_vectors(coarse: TaskVectors, scope: str, solver: str) -> None:
+    params = AwdParams(scope=scope, solver=solver, beta=1e-3 if solver == "adam" else 0.01, steps=30)
+    found = disentangle(coarse, measure(coarse), params, Context())
+    seen = measure(coarse.edited(found.edit))
+    np.testing.assert_allclose(found.after.grams, seen.grams, rtol=1e-4, atol=1e-5)
+    deltas = [coarse.stack(name)[1][0] - stack[0] for name, _, stack in coarse.edited(found.edit).iterate()]
+    norm = torch.cat([delta.flatten() for delta in deltas]).norm()
+    assert found.redundant_norm == pytest.approx(float(norm), rel=1e-3)
+    assert found.curve[-1] < found.curve[0]
+    report = found.edit.report
+    assert report["objective_before"] == found.curve[0]
+    assert report["objective_after"] == found.curve[-1]
+
+
+def test_multipliers_are_what_a_sum_of_edited_vectors_multiplies_by(coarse: TaskVectors) -> None:
+    found = from_geometry(measure(coarse), AwdParams(solver="exact"))
+    assert found.multipliers is not None
+    assert isinstance(found.edit, LinearEdit)
+    for name, _, stack in coarse.iterate():
+        summed = found.edit(name, stack[0], stack).sum(dim=0)
+        expected = torch.einsum("t,t...->...", torch.as_tensor(found.multipliers, dtype=torch.float32), stack)
+        torch.testing.assert_close(summed, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scope", ["model", "layer", "row"])
+@pytest.mark.parametrize("solver", ["descent", "adam"])
+def test_only_matrices_leaves_the_other_tensors_alone(coarse: TaskVectors, scope: str, solver: str) -> None:
+    params = AwdParams(scope=scope, solver=solver, tensors="matrices", steps=20)
+    found = edited(coarse, params)
+    for name, stack in stacks(coarse).items():
+        changed = not torch.equal(found[name].double(), stack)
+        assert changed == (name not in ("conv1.weight", "ln_post.bias"))
+
+
+@pytest.mark.parametrize("scope", ["model", "layer", "row"])
+@pytest.mark.parametrize("solver", ["descent", "exact", "adam"])
+def test_one_task_and_no_task_vector_stay_as_they_are(
+    make_vectors: Callable[..., TaskVectors], tmp_path: Path, scope: str, solver: str
+) -> None:
+    params = AwdParams(scope=scope, solver=solver, steps=10)
+    alone = make_vectors(tasks=1)
+    base = random_state(0)
+    still = write_models(tmp_path / "still", base, [base, base, base])
+    for vectors in (alone, still):
+        found = edited(vectors, params)
+        for name, _, stack in vectors.iterate():
+            assert torch.equal(found[name], stack)
+
+
+def test_no_steps_is_no_edit(vectors: TaskVectors) -> None:
+    for name, stack in edited(vectors, AwdParams(steps=0)).items():
+        assert torch.equal(stack, vectors.stack(name)[1])
+
+
+@pytest.mark.parametrize(
+    "values", [{"alpha": -1}, {"beta": 0}, {"steps": -1}, {"scope": "head"}, {"solver": "newton"}, {"gamma": 1}]
+)
+def test_parameters_out_of_bounds_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        AwdParams(**values)
+
+
+def test_presets_are_valid() -> None:
+    method = find("edit", "awd")
+    assert len(method.presets) == 2
+    for values in method.presets.values():
+        method.parse(values)
+
+
+@pytest.mark.parametrize("params", [AwdParams(scope="row"), AwdParams(solver="adam")])
+def test_long_solvers_can_be_cancelled(vectors: TaskVectors, params: AwdParams) -> None:
+    with pytest.raises(Cancelled):
+        disentangle(vectors, measure(vectors), params, Context(cancelled=lambda: True))

@@ -1,0 +1,147 @@
+"""The redundant vector from inner products, against the same thing done on whole vectors."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merging.edits.redundancy import descent, exact, mixing, objective
+
+
+def plain_objective(vectors: torch.Tensor, delta: torch.Tensor, alpha: float) -> torch.Tensor:
+    """L(δ) for task vectors ``[T, D]``, word by word as in the paper."""
+    phi = vectors - delta
+    total = torch.zeros((), dtype=vectors.dtype)
+    count = len(phi)
+    for i in range(count):
+        for j in range(count):
+            if i != j:
+                total = total + (phi[i] @ phi[j] / (phi[i].norm() * phi[j].norm())).abs()
+    if count > 1:
+        total = total / (count * (count - 1))
+    return total + alpha * delta.norm() if bool(delta.any()) else total
+
+
+def plain_descent(
+    vectors: torch.Tensor, alpha: float, rate: float, steps: int
+) -> tuple[list[torch.Tensor], list[float]]:
+    """Every iterate δ of gradient descent in all D dimensions, and the objective at each."""
+    delta = torch.zeros(vectors.shape[1], dtype=vectors.dtype)
+    iterates, values = [delta], []
+    for _ in range(steps):
+        delta = delta.detach().requires_grad_()
+        value = plain_objective(vectors, delta, alpha)
+        (gradient,) = torch.autograd.grad(value, delta)
+        values.append(value.item())
+        delta = (delta - rate * gradient).detach()
+        iterates.append(delta)
+    values.append(float(plain_objective(vectors, delta, alpha)))
+    return iterates, values
+
+
+def sample_vectors(tasks: int, seed: int, dimensions: int = 60, shared: float = 0.7, norm: float = 2.0) -> torch.Tensor:
+    """Vectors of about this norm with a part in common."""
+    generator = torch.Generator().manual_seed(seed)
+    own = torch.randn(tasks, dimensions, generator=generator, dtype=torch.float64)
+    common = torch.randn(dimensions, generator=generator, dtype=torch.float64)
+    both = own + shared * common
+    return both * norm / both.norm(dim=1).mean()
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 8])
+@pytest.mark.parametrize(("alpha", "rate"), [(0.1, 0.01), (0.0, 0.05), (1.0, 0.01)])
+def test_descent_gives_the_iterates_of_descent_on_whole_vectors(tasks: int, alpha: float, rate: float) -> None:
+    vectors = sample_vectors(tasks, seed=tasks)
+    gram = (vectors @ vectors.T).numpy()[None]
+    iterates, values = plain_descent(vectors, alpha, rate, steps=120)
+    for steps in (0, 1, 2, 7, 40, 120):
+        found = descent(gram, alpha, rate, steps)
+        delta = torch.as_tensor(found.coefficients[0]) @ vectors
+        assert (delta - iterates[steps]).norm() <= 1e-6 * max(1e-9, float(iterates[steps].norm()))
+    np.testing.assert_allclose(descent(gram, alpha, rate, 120).curve, values, rtol=1e-9)
+
+
+def test_descent_lowers_the_objective_and_starts_at_the_mean_cosine() -> None:
+    vectors = sample_vectors(4, seed=3)
+    curve = descent((vectors @ vectors.T).numpy()[None], 0.1, 0.01, 300).curve
+    start = plain_objective(vectors, torch.zeros(60, dtype=torch.float64), 0.1)
+    assert curve[0] == pytest.approx(float(start), rel=1e-12)
+    assert curve[-1] < 0.6 * curve[0]
+
+
+def test_a_batch_gives_what_its_problems_give_alone() -> None:
+    grams = np.stack([(v @ v.T).numpy() for v in (sample_vectors(3, seed) for seed in range(5))])
+    for solver in (descent, exact):
+        together = solver(grams, 0.1, 0.01, 50).coefficients
+        alone = np.concatenate([solver(gram[None], 0.1, 0.01, 50).coefficients for gram in grams])
+        np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-12)
+
+
+def test_a_single_task_shares_nothing() -> None:
+    for solver in (descent, exact):
+        found = solver(np.array([[[4.0]]]), 0.1, 0.01, 20)
+        assert found.coefficients.tolist() == [[0.0]]
+        assert not found.curve.any()
+
+
+def test_mixing_subtracts_the_same_vector_from_all() -> None:
+    vectors = sample_vectors(3, seed=1).numpy()
+    coefficients = np.array([0.5, -0.25, 1.0])
+    np.testing.assert_allclose(mixing(coefficients) @ vectors, vectors - coefficients @ vectors, rtol=1e-12)
+
+
+@st.composite
+def gram_matrices(draw: st.DrawFn) -> np.ndarray:
+    """Gram matrices of all sorts of vectors, degenerate ones included."""
+    tasks = draw(st.integers(1, 8))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rank = draw(st.integers(1, 10))
+    vectors = random.normal(size=(tasks, rank)) @ random.normal(size=(rank, 12))
+    kind = draw(st.sampled_from(["free", "equal", "opposite", "some zero", "all zero", "nearly equal"]))
+    if kind == "equal":
+        vectors[:] = vectors[0]
+    elif kind == "opposite":
+        vectors[tasks // 2 :] = -vectors[0]
+    elif kind == "some zero":
+        vectors[:: draw(st.integers(1, 3))] = 0
+    elif kind == "all zero":
+        vectors[:] = 0
+    elif kind == "nearly equal":
+        vectors = vectors[0] + 1e-5 * vectors
+    vectors *= 10.0 ** draw(st.integers(-4, 2))
+    return vectors @ vectors.T
+
+
+@given(gram_matrices(), st.sampled_from([0.0, 0.01, 0.1, 1.0, 10.0]), st.sampled_from([1e-3, 0.01, 1.0]))
+def test_exact_is_never_above_descent(gram: np.ndarray, alpha: float, rate: float) -> None:
+    walked = descent(gram[None], alpha, rate, 60)
+    solved = exact(gram[None], alpha, rate, 60)
+    assert np.isfinite(walked.coefficients).all()
+    assert np.isfinite(walked.curve).all()
+    assert np.isfinite(solved.coefficients).all()
+    assert np.isfinite(solved.curve).all()
+    assert objective(gram[None], solved.coefficients, alpha) <= objective(gram[None], walked.coefficients, alpha)
+    assert solved.curve[-1] <= walked.curve[-1] + 1e-12
+    assert solved.curve[-1] <= walked.curve[0] + 1e-12
+
+
+@pytest.mark.parametrize("tasks", [2, 3, 5])
+@pytest.mark.parametrize("alpha", [0.02, 0.1, 0.5])
+def test_no_optimiser_beats_exact_even_outside_the_span(tasks: int, alpha: float) -> None:
+    """δ may have a part of length p orthogonal to all task vectors; it never helps."""
+    vectors = sample_vectors(tasks, seed=10 * tasks, dimensions=30)
+    gram = (vectors @ vectors.T).numpy()
+    solved = exact(gram[None], alpha, 0.01, 300)
+    reached = float(objective(gram[None], solved.coefficients, alpha)[0])
+    padded = torch.cat([vectors, torch.zeros(tasks, 1, dtype=torch.float64)], dim=1)
+
+    def free(point: np.ndarray) -> float:
+        delta = torch.cat([torch.as_tensor(point[:tasks]) @ vectors, torch.as_tensor(point[tasks:])])
+        return float(plain_objective(padded, delta, alpha))
+
+    random = np.random.default_rng(0)
+    starts = [np.append(solved.coefficients[0], 0.3), np.full(tasks + 1, 0.1), *random.normal(0, 0.3, (4, tasks + 1))]
+    best = min(scipy.optimize.minimize(free, start, method="Powell").fun for start in starts)
+    assert reached <= best + 1e-4

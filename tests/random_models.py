@@ -1,0 +1,130 @@
+"""Small random checkpoints and suites that tests build for themselves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from merging.checkpoints import open_checkpoint
+from merging.vectors import TaskVectors
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "conv1.weight": (6, 3, 2, 2),
+    "ln_post.bias": (6,),
+    "proj": (6, 5),
+    "transformer.resblocks.0.mlp.c_fc.weight": (8, 6),
+    "transformer.resblocks.1.mlp.c_fc.weight": (8, 6),
+}
+ARCHITECTURE = {
+    "embed_dim": 16,
+    "vision_cfg": {
+        "image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "mlp_ratio": 2.0,
+    },
+}  # fmt: skip
+TASKS = ("circles", "digits", "leaves", "roads")
+CLASSES = 5
+
+State = dict[str, torch.Tensor]
+
+
+def write_models(
+    folder: Path, base: Mapping[str, torch.Tensor], models: Sequence[Mapping[str, torch.Tensor]]
+) -> TaskVectors:
+    """Task vectors read from real files with these weights; tasks are ``task0``, ``task1``, …"""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(dict(base), folder / "base.safetensors")
+    checkpoints = []
+    for index, model in enumerate(models):
+        save_file(dict(model), folder / f"task{index}.safetensors")
+        checkpoints.append(open_checkpoint(folder / f"task{index}.safetensors"))
+    names = tuple(f"task{index}" for index in range(len(models)))
+    return TaskVectors(open_checkpoint(folder / "base.safetensors"), tuple(checkpoints), names)
+
+
+def random_state(
+    seed: int, shapes: Mapping[str, tuple[int, ...]] = SHAPES, spread: float = 1.0, dtype: torch.dtype = torch.float32
+) -> State:
+    """Normally distributed weights."""
+    generator = torch.Generator().manual_seed(seed)
+    return {name: (spread * torch.randn(shape, generator=generator)).to(dtype) for name, shape in shapes.items()}
+
+
+def random_vectors(
+    folder: Path, tasks: int = 3, seed: int = 0, spread: float = 0.1, shapes: Mapping[str, tuple[int, ...]] = SHAPES
+) -> TaskVectors:
+    """A random base and models near it whose task vectors have a part in common."""
+    base, common = random_state(1000 + seed, shapes), random_state(2000 + seed, shapes, spread)
+    models = []
+    for task in range(tasks):
+        own = random_state(3000 + 100 * seed + task, shapes, spread)
+        models.append({name: base[name] + own[name] + 0.7 * common[name] for name in base})
+    return write_models(folder, base, models)
+
+
+def flattened(vectors: TaskVectors) -> torch.Tensor:
+    """All task vectors as one float64 matrix ``[T, D]``, tensors in sorted order, read without the package's streaming."""
+    rows = []
+    for checkpoint in vectors.checkpoints:
+        rows.append(torch.cat([(checkpoint[n].double() - vectors.base[n].double()).flatten() for n in vectors.names]))
+    return torch.stack(rows)
+
+
+def write_suite(folder: Path, tasks: Sequence[str] = TASKS, seed: int = 0, images: int = 24) -> Path:
+    """A complete suite on disk: a tiny random tower, models near it, images and heads; gives its suite.yaml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    tower = open_clip.CLIP(
+        **ARCHITECTURE, text_cfg={"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+    ).visual
+    base = {name: tensor.detach().clone().contiguous() for name, tensor in tower.state_dict().items()}
+    save_file(base, folder / "base.safetensors")
+    entries = []
+    for number, task in enumerate(tasks):
+        generator = torch.Generator().manual_seed(10 * seed + number)
+        model = {n: t + 0.05 * torch.randn(t.shape, generator=generator) for n, t in base.items()}
+        save_file(model, folder / f"{task}.safetensors")
+        head = torch.nn.functional.normalize(
+            torch.randn(CLASSES, ARCHITECTURE["embed_dim"], generator=generator), dim=1
+        )
+        save_file({"weight": head}, folder / f"{task}.head.safetensors")
+        write_arrays(folder / f"{task}.npz", np.random.default_rng(10 * seed + number), images)
+        entries.append(
+            {
+                "name": task,
+                "checkpoint": f"{task}.safetensors",
+                "head": f"{task}.head.safetensors",
+                "classes": [f"class {index}" for index in range(CLASSES)],
+                "data": {"kind": "arrays", "path": f"{task}.npz"},
+            }
+        )
+    return write_yaml(folder, tasks=entries)
+
+
+def write_arrays(path: Path, random: np.random.Generator, images: int = 24) -> None:
+    """Random images of both splits."""
+    arrays = {}
+    for split in ("val", "test"):
+        arrays[f"{split}_images"] = random.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
+        arrays[f"{split}_labels"] = random.integers(0, CLASSES, images)
+    np.savez(path, **arrays)
+
+
+def write_yaml(folder: Path, **changes: object) -> Path:
+    """A ``suite.yaml`` that is right but for the changes; a value of None leaves the field out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fields: dict[str, object] = {
+        "name": "tiny",
+        "architecture": ARCHITECTURE,
+        "logit_scale": 20.0,
+        "preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+        "base": "base.safetensors",
+        "tasks": [{"name": "digits", "checkpoint": "digits.safetensors"}],
+        **changes,
+    }
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in fields.items() if value is not None}))
+    return path

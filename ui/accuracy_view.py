@@ -1,0 +1,96 @@
+"""Accuracies as the pages Start and Accuracy show them: baselines, the ranking, the sentence under the chart."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import streamlit as st
+
+from merging.runs import Run
+from ui import state
+from ui.charts.accuracy import Series
+from ui.run_text import duration, scaling_of
+
+ZERO_SHOT, INDIVIDUAL = "Zero-shot", "Individual"
+
+
+def task_labels(tasks: Sequence[str]) -> dict[str, str]:
+    """Task → label; a task that the suite no longer has keeps its name."""
+    known = {task.name: task.label for task in state.suite().tasks}
+    return {task: known.get(task, task) for task in tasks}
+
+
+def baseline_series(tasks: Sequence[str]) -> list[Series]:
+    """Zero-shot and individual accuracy on the test images of some tasks; empty if they are not measured."""
+    measured = state.baseline_accuracy()
+    if measured is None or not set(tasks) <= measured.zero_shot.per_task.keys():
+        return []
+    pairs = ((ZERO_SHOT, measured.zero_shot), (INDIVIDUAL, measured.individual))
+    return [Series(name, name, {task: accuracy.per_task[task] for task in tasks}) for name, accuracy in pairs]
+
+
+def offer_baselines(tasks: Sequence[str]) -> None:
+    """A button that measures both baselines where that takes too long to do it unasked."""
+    if not set(tasks) <= set(state.measurable_tasks()) or state.baseline_accuracy() is not None:
+        return
+    st.info("Zero-shot and individual accuracy are not measured yet; with these models that may take minutes.")
+    if st.button("Measure the baselines", icon=":material/speed:"):
+        state.baseline_accuracy(force=True)
+        st.rerun()
+
+
+def takeaway(series: Sequence[Series]) -> str:
+    """What a chart of accuracies shows, in one sentence, from the numbers."""
+    named = {one.name: one for one in series}
+    merged = [one for one in series if one.method not in (ZERO_SHOT, INDIVIDUAL)]
+    if not merged:
+        if ZERO_SHOT in named and INDIVIDUAL in named:
+            gap = 100 * (named[INDIVIDUAL].average - named[ZERO_SHOT].average)
+            return f"One model per task is {gap:.1f} points better on average than the base model for all tasks."
+        return "There is nothing to compare yet."
+    best = max(merged, key=lambda one: one.average)
+    sentence = f"{best.name} is the best merge: {100 * best.average:.1f} % on average"
+    if INDIVIDUAL in named:
+        sentence += f", {100 * best.average / named[INDIVIDUAL].average:.0f} % of what one model per task reaches"
+    if ZERO_SHOT in named:
+        sentence += f", {100 * (best.average - named[ZERO_SHOT].average):+.1f} points against zero-shot"
+    return sentence + "."
+
+
+def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
+    """Methods by average accuracy, best first.
+
+    Args:
+        series: what to rank.
+        runs: series' name → its run, for those that are runs.
+    """
+    by_name = {one.name: one for one in series}
+    rows = []
+    for one in sorted(series, key=lambda one: -one.average):
+        run = runs.get(one.name)
+        row = {"Method": one.name, "Average (%)": 100 * one.average}
+        if ZERO_SHOT in by_name:
+            row["Against zero-shot"] = 100 * (one.average - by_name[ZERO_SHOT].average)
+        if INDIVIDUAL in by_name:
+            row["Of individual (%)"] = 100 * one.average / by_name[INDIVIDUAL].average
+        coefficients = {ZERO_SHOT: "the base model as it is", INDIVIDUAL: "one model per task, no merge"}
+        row["Coefficients"] = coefficients.get(one.name, "") if run is None else scaling_of(run)
+        row["Time"] = duration(run.result["seconds"]["total"]) if run is not None and run.result else ""
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def show_ranking(table: pd.DataFrame) -> None:
+    """The ranking with bars for the averages."""
+    st.dataframe(
+        table,
+        hide_index=True,
+        width="stretch",
+        column_config={
+            "Method": st.column_config.TextColumn(width="medium", pinned=True),
+            "Average (%)": st.column_config.ProgressColumn(min_value=0, max_value=100, format="%.1f", color="#2e93d1"),
+            "Against zero-shot": st.column_config.NumberColumn(format="%+.1f", help="Percentage points"),
+            "Of individual (%)": st.column_config.NumberColumn(format="%.1f"),
+            "Coefficients": st.column_config.TextColumn(width="large"),
+            "Time": st.column_config.TextColumn(width="small"),
+        },
+    )

@@ -1,0 +1,141 @@
+"""Adaptive Weight Disentanglement on screen: its controls, and solving, live or (where it must be) on the weights."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from merging import registry
+from merging.context import Context
+from merging.edits.awd import AwdParams, Disentangled, disentangle, from_geometry, is_live
+from merging.geometry import Geometry
+from merging.registry import LinearEdit
+from ui import state
+
+_BETAS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_CHEAP = 4e9  # numbers touched by a solve on the weights that a page does unasked, a few seconds on two cores
+METHOD = registry.find("edit", "awd")
+_DEFAULTS = AwdParams()
+
+
+@dataclass(frozen=True)
+class _Preset:
+    short: str
+    help: str
+    params: AwdParams
+
+
+def _presets() -> list[_Preset]:
+    found = []
+    for title, values in METHOD.presets.items():
+        short, _, rest = title.partition(": ")
+        found.append(_Preset(short, rest, AwdParams.model_validate(values)))
+    return found
+
+
+def controls() -> AwdParams:
+    """The widgets, each bound to the URL, and the way to a merge with them; gives validated parameters."""
+    top = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom")
+    choices = st.columns(3, gap="medium")
+    sliders = st.columns(3, gap="medium")
+    values: dict[str, Any] = {
+        "scope": _choice(choices[0], "Scope", "scope", ("model", "layer", "row")),
+        "solver": _choice(choices[1], "Solver", "solver", ("descent", "exact", "adam")),
+        "alpha": sliders[0].slider(
+            "α, weight of the norm", 0.0, 1.0, _DEFAULTS.alpha, 0.01, key="alpha", bind="query-params",
+            help=_help("alpha"),
+        ),
+        "beta": sliders[1].select_slider(
+            "β, step size", _BETAS, _DEFAULTS.beta, format_func=lambda value: f"{value:g}", key="beta",
+            bind="query-params", help=_help("beta"),
+        ),
+        "steps": sliders[2].slider(
+            "Steps", 0, 2000, _DEFAULTS.steps, 10, key="steps", bind="query-params", help=_help("steps")
+        ),
+    }  # fmt: skip
+    whole = values["scope"] == "model" and values["solver"] != "adam"
+    tensors = _choice(choices[2], "Tensors", "tensors", ("all", "matrices"), disabled=whole)
+    params = METHOD.parse({**values, "tensors": "all" if whole else tensors})
+    assert isinstance(params, AwdParams)
+    with top.container(horizontal=True, vertical_alignment="bottom", gap="small", width="content"):
+        _preset_choice(params)
+    top.page_link(
+        "pages/merge.py", label="Merge with these settings", icon=":material/merge:",
+        query_params={**state.shared_query(), **query(params)},
+    )  # fmt: skip
+    return params
+
+
+def _choice(place: Any, label: str, key: str, options: tuple[str, ...], disabled: bool = False) -> str:
+    chosen: str = place.segmented_control(
+        label, options, default=getattr(_DEFAULTS, key), required=True, key=key, bind="query-params",
+        help=_help(key), disabled=disabled, width="stretch",
+    )  # fmt: skip
+    return chosen
+
+
+def _help(field: str) -> str | None:
+    return AwdParams.model_fields[field].description
+
+
+def _preset_choice(params: AwdParams) -> None:
+    """Readings of the paper; the one that equals the parameters is marked."""
+    presets = _presets()
+    st.session_state["preset"] = next((preset.short for preset in presets if preset.params == params), None)
+    st.segmented_control(
+        "Reading of the paper", [preset.short for preset in presets], key="preset", on_change=_apply_preset,
+        help="No reference code was published, and two readings fit what is known. "
+        + " ".join(f"**{preset.short}**: {preset.help}." for preset in presets),
+    )  # fmt: skip
+    st.badge("unverified", icon=":material/help:", color="orange", help="Neither reading is confirmed by its authors")
+
+
+def _apply_preset() -> None:
+    chosen = st.session_state.get("preset")
+    for preset in _presets():
+        if preset.short == chosen:
+            st.session_state.update(preset.params.model_dump())
+
+
+def query(params: AwdParams) -> dict[str, str]:
+    """Query parameters that open the Merge page with these settings."""
+    return {"edit": METHOD.name, **{f"edit.{name}": _text(value) for name, value in params.model_dump().items()}}
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def solve(geometry: Geometry, params: AwdParams) -> Disentangled | None:
+    """What AWD finds for the selected tasks; None while a long solve waits for the user's word (a button is shown)."""
+    if is_live(params):
+        return from_geometry(geometry, params)
+    suite = state.suite()
+    numbers = suite.vectors(geometry.tasks).size * len(geometry.tasks)
+    work = numbers * (params.steps if params.solver == "adam" else 1)
+    key = (state.suite_reference(), state.stamp(), geometry.tasks, params.model_dump_json())
+    asked: dict[Any, bool] = st.session_state.setdefault("_awd_asked", {})
+    if work > _CHEAP and key not in asked:
+        kind = "Adam walks" if params.solver == "adam" else "Scope row looks"
+        st.info(
+            f"{kind} over all {numbers:,} weights of the selected tasks, so this is not live. "
+            f"It needs about {numbers * 12 / 2**30:.1f} GiB of memory.",
+            icon=":material/hourglass:",
+        )  # fmt: skip
+        if not st.button("Solve on the weights", type="primary", icon=":material/play_arrow:"):
+            return None
+        asked[key] = True
+    with st.spinner("Disentangling the weights …"):
+        return _solved_on_weights(*key)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _solved_on_weights(
+    reference: str, _version: state.Stamp, tasks: tuple[str, ...], params_json: str
+) -> Disentangled:
+    space, suite = state.workspace(), state.suite()
+    vectors = space.vectors(suite, tasks)
+    context = Context(state.device())
+    found = disentangle(vectors, space.geometry(suite, tasks), AwdParams.model_validate_json(params_json), context)
+    # The edit itself holds tensors; the charts need only the numbers.
+    return replace(found, edit=LinearEdit({}, found.edit.report))

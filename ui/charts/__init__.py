@@ -1,0 +1,1 @@
+"""Pure functions from numbers to plotly figures; nothing here knows streamlit."""

@@ -1,0 +1,194 @@
+"""Charts of accuracies: bars, dots and radar per task, and the search for λ.
+
+Values come in as 0 … 1; axes and tables show percent.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from ui.theme import arrange, plain, style_of
+
+MAX_RADAR = 4  # more outlines than this can't be told apart
+_AVERAGE_WIDTH = 1.9  # the average group, in widths of a task's group
+_RULE = "rgba(128, 128, 128, 0.45)"
+_SHADE = "rgba(128, 128, 128, 0.09)"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Accuracies of one model, or of one set of models, on several tasks.
+
+    Attributes:
+        name: the legend's text, different for every series of a chart.
+        method: what picks colour and marker, such as ``Task Arithmetic``.
+        accuracy: task → 0 … 1.
+        variant: 0 for the first series of its method in a chart, then 1, 2, …; told apart by pattern and open markers.
+    """
+
+    name: str
+    method: str
+    accuracy: Mapping[str, float]
+    variant: int = 0
+
+    @property
+    def average(self) -> float:
+        """Mean over the tasks, each counting the same."""
+        return sum(self.accuracy.values()) / len(self.accuracy)
+
+    def relative_to(self, reference: Mapping[str, float]) -> "Series":
+        """The same as shares of a reference's accuracies; tasks in which the reference is at 0 are left out."""
+        shares = {task: value / reference[task] for task, value in self.accuracy.items() if reference.get(task)}
+        return replace(self, accuracy=shares)
+
+
+def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str = "Accuracy (%)") -> go.Figure:
+    """Grouped bars: the average first and set apart, then one group per task.
+
+    Args:
+        series: what to compare.
+        tasks: task → label, in the order to draw.
+        axis: title of the value axis.
+    """
+    figure = go.Figure()
+    centres = [0.0, *(1.75 + index for index in range(len(tasks)))]
+    labels = ["Average", *tasks.values()]
+    for index, one in enumerate(series):
+        style = style_of(one.method)
+        values = _percent(one, tasks)
+        widths = [width / len(series) for width in (_AVERAGE_WIDTH * 0.84, *[0.84] * len(tasks))]
+        offsets = [width * (index - len(series) / 2) for width in widths]
+        figure.add_bar(
+            x=centres, y=values, width=widths, offset=offsets, name=plain(one.name),
+            marker={"color": style.color, "line": {"width": 0}, "pattern": {"shape": "/" if one.variant else ""}},
+            text=[_number(values[0]), *[""] * len(tasks)], textposition="outside", textangle=0, cliponaxis=False,
+            customdata=[plain(label) for label in labels],
+            hovertemplate="%{customdata}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    figure.add_vrect(x0=-1.05, x1=1.05, fillcolor=_SHADE, line_width=0, layer="below")
+    figure.update_xaxes(
+        tickvals=centres, ticktext=[plain(label) for label in labels], range=[-1.05, centres[-1] + 0.6],
+        showgrid=False, zeroline=False,
+    )  # fmt: skip
+    figure.update_yaxes(title=axis, range=[0, _ceiling(series)], ticksuffix=" ", rangemode="tozero")
+    return arrange(figure, height=430)
+
+
+def accuracy_dots(series: Sequence[Series], tasks: Mapping[str, str], axis: str = "Accuracy (%)") -> go.Figure:
+    """One row per task, one marker per method, the average on top and set apart; reads well with many methods."""
+    rows = [0.0, *(1.4 + index for index in range(len(tasks)))]
+    labels = ["<b>Average</b>", *(plain(label) for label in tasks.values())]
+    figure = go.Figure()
+    columns = [_percent(one, tasks) for one in series]
+    for index, row in enumerate(rows):
+        seen = [value for column in columns if (value := column[index]) is not None]
+        if seen:
+            figure.add_shape(
+                type="line", x0=min(seen), x1=max(seen), y0=row, y1=row, layer="below",
+                line={"color": _RULE, "width": 2},
+            )  # fmt: skip
+    for one, values in zip(series, columns, strict=True):
+        figure.add_scatter(
+            x=values, y=rows, mode="markers", name=plain(one.name), marker=_marker(one, 12), customdata=labels,
+            hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    figure.add_hrect(y0=-0.6, y1=0.65, fillcolor=_SHADE, line_width=0, layer="below")
+    figure.update_yaxes(tickvals=rows, ticktext=labels, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
+    figure.update_xaxes(title=axis, range=[0, _ceiling(series)], showgrid=True)
+    return arrange(figure, height=150 + 34 * len(rows))
+
+
+def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Figure:
+    """Outlines over the tasks, a second view for at most :data:`MAX_RADAR` methods.
+
+    Raises:
+        ValueError: there are more.
+    """
+    if len(series) > MAX_RADAR:
+        raise ValueError(f"{len(series)} series; a radar stays readable with at most {MAX_RADAR}")
+    labels = [plain(label) for label in tasks.values()]
+    figure = go.Figure()
+    for one in series:
+        values = _percent(one, tasks)[1:]
+        figure.add_scatterpolar(
+            r=[*values, values[0]], theta=[*labels, labels[0]], name=plain(one.name), mode="lines+markers",
+            line={"color": style_of(one.method).color, "width": 2, "dash": "dot" if one.variant else "solid"},
+            marker=_marker(one, 8), hovertemplate="%{theta}: <b>%{r:.1f}</b><extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    figure.update_polars(
+        radialaxis={"range": [0, _ceiling(series)], "gridcolor": _RULE, "tickfont": {"size": 11}},
+        angularaxis={"gridcolor": _RULE}, bgcolor="rgba(0, 0, 0, 0)",
+    )  # fmt: skip
+    return arrange(figure, height=520)
+
+
+def accuracy_table(series: Sequence[Series], tasks: Mapping[str, str]) -> pd.DataFrame:
+    """A row per series: average, then every task, in percent."""
+    columns = ["Average", *tasks.values()]
+    table = pd.DataFrame([_percent(one, tasks) for one in series], columns=columns, dtype="float64").round(2)
+    table.insert(0, "Method", [one.name for one in series])
+    return table
+
+
+def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go.Figure:
+    """Average validation accuracy at every λ that was tried, the chosen one marked.
+
+    Args:
+        searches: a series (its accuracy is not drawn) with ``scaling`` and ``scaling_search`` of its merge report.
+    """
+    figure = go.Figure()
+    for one, report in searches:
+        search: Mapping[str, list[float]] = report["scaling_search"]  # type: ignore[assignment]
+        color = style_of(one.method).color
+        values = [100 * value for value in search["average_accuracy"]]
+        best = search["scalings"].index(report["scaling"])  # type: ignore[arg-type]
+        figure.add_scatter(
+            x=search["scalings"], y=values, mode="lines", name=plain(one.name), legendgroup=one.name,
+            line={"color": color, "width": 2, "dash": "dot" if one.variant else "solid"},
+            hovertemplate="λ = %{x:g}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=[search["scalings"][best]], y=[values[best]], mode="markers+text", legendgroup=one.name, showlegend=False,
+            marker=_marker(one, 13), text=[f"λ = {report['scaling']:g}"], textposition="top center",
+            hovertemplate="chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra></extra>", cliponaxis=False,
+        )  # fmt: skip
+    figure.update_xaxes(title="Scaling coefficient λ", zeroline=False)
+    figure.update_yaxes(title="Average accuracy, validation (%)", zeroline=False)
+    return arrange(figure, height=360)
+
+
+def scaling_table(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> pd.DataFrame:
+    """A row per λ, a column per run, in percent."""
+    columns = {
+        one.name: dict(
+            zip(report["scaling_search"]["scalings"], report["scaling_search"]["average_accuracy"], strict=True)  # type: ignore[index]
+        )
+        for one, report in searches
+    }
+    table = 100 * pd.DataFrame(columns).sort_index()
+    return table.round(2).rename_axis("λ").reset_index()
+
+
+def _percent(one: Series, tasks: Mapping[str, str]) -> list[float | None]:
+    """Average over the tasks drawn, then each task; None where the series has no value."""
+    values = [one.accuracy.get(task) for task in tasks]
+    seen = [value for value in values if value is not None]
+    average = sum(seen) / len(seen) if len(seen) == len(values) else None
+    return [None if value is None else 100 * value for value in (average, *values)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _ceiling(series: Sequence[Series]) -> float:
+    """Upper end of a percent axis, with room for a number above a full bar."""
+    return max([104.0, *(100 * value + 6 for one in series for value in one.accuracy.values() if value > 1)])
+
+
+def _marker(one: Series, size: int) -> dict[str, object]:
+    style = style_of(one.method)
+    symbol = f"{style.symbol}-open" if one.variant else style.symbol
+    return {"color": style.color, "symbol": symbol, "size": size, "line": {"width": 2 if one.variant else 0.5}}

@@ -1,0 +1,274 @@
+"""Charts of task vectors: cosines before and after an edit, per layer, norms, multipliers, the 2-D map."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from merging.geometry import Geometry, block_of
+from ui import theme
+
+MAX_NUMBERED = 12  # tasks up to which cells carry their number
+
+
+def cosine_limit(before: np.ndarray, after: np.ndarray, zoom: bool) -> float:
+    """End of the symmetric colour scale: 1, or the largest |cos| between different tasks, rounded up to 0.05."""
+    if not zoom or len(before) < 2:
+        return 1.0
+    off = ~np.eye(len(before), dtype=bool)
+    largest = max(float(np.abs(m[off]).max()) for m in (before, after, after - before))
+    return min(1.0, max(0.05, float(np.ceil(largest * 20 - 1e-9) / 20)))
+
+
+def cosine_figure(
+    before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, limit: float = 1.0, dark: bool = False
+) -> go.Figure:
+    """Cosines between tasks ``[T, T]`` before an edit, after it, and their difference, on one symmetric scale.
+
+    Args:
+        before: cosines of the task vectors.
+        after: cosines of the edited ones.
+        tasks: names, in the order of the rows.
+        limit: the scale runs from minus to plus this.
+        dark: whether the page is dark.
+    """
+    hover = [theme.plain(task) for task in tasks]
+    places = list(range(len(tasks)))
+    figure = make_subplots(
+        rows=1, cols=3, shared_yaxes=True, horizontal_spacing=0.025,
+        subplot_titles=("Before", "After", "Difference, after − before"),
+    )  # fmt: skip
+    pairs = [[f"{a} · {b}" for b in hover] for a in hover]
+    for column, matrix in enumerate((before, after, after - before), start=1):
+        figure.add_trace(
+            go.Heatmap(
+                z=np.round(matrix, 4), x=places, y=places, coloraxis="coloraxis", xgap=1.5, ygap=1.5,
+                text=_cell_texts(matrix), texttemplate="%{text}" if len(places) <= MAX_NUMBERED else None,
+                textfont={"size": 11 if len(places) <= 8 else 9}, customdata=pairs,
+                hovertemplate="%{customdata}<br>%{z:.4f}<extra></extra>",
+            ),
+            row=1, col=column,
+        )  # fmt: skip
+    figure.update_yaxes(**_names_on_axis(tasks, 14), autorange="reversed", showgrid=False)
+    figure.update_xaxes(**_names_on_axis(tasks, 14), showgrid=False, tickangle=-45)
+    theme.arrange(
+        figure, height=380, legend=False, dragmode=False,
+        coloraxis={
+            "colorscale": theme.diverging_scale(dark), "cmin": -limit, "cmax": limit, "cmid": 0,
+            "colorbar": {
+                "thickness": 8, "outlinewidth": 0, "xpad": 6, "tickvals": [-limit, 0, limit],
+                "ticktext": [f"−{limit:g}", "0", f"{limit:g}"],
+            },
+        },
+    )  # fmt: skip
+    return figure
+
+
+def _names_on_axis(tasks: Sequence[str], length: int = 18) -> dict[str, Any]:
+    """Settings of an axis on which task i stands at i: as categories, equal short forms would fall together."""
+    names = [theme.plain(theme.shorten(task, length)) for task in tasks]
+    return {"tickvals": list(range(len(names))), "ticktext": names, "zeroline": False}
+
+
+def _cell_texts(matrix: np.ndarray) -> list[list[str]]:
+    """Two decimals without the leading zero, as there is little room: ``.12``, ``−.07``."""
+    texts = {"0.00": "0", "-0.00": "0", "1.00": "1", "-1.00": "−1"}
+    return [[texts.get(t, t.replace("0.", ".", 1).replace("-", "−")) for t in (f"{v:.2f}" for v in row)] for row in matrix]
+
+
+def layer_figure(
+    labels: Sequence[str], before: np.ndarray, after: np.ndarray, *, chosen: str | None = None, dark: bool = False
+) -> go.Figure:
+    """Mean |cos| over pairs of tasks in every layer (or block), before and after, in the order of the tower."""
+    figure = go.Figure()
+    positions = list(range(len(labels)))
+    for label, values, style in (("before", before, theme.BEFORE), ("after", after, theme.AFTER)):
+        figure.add_trace(
+            go.Scatter(
+                x=positions, y=np.round(values, 5), name=label, mode="lines+markers",
+                line={"color": _faint(style.color), "width": 1},
+                marker={"symbol": style.symbol, "size": 6, "color": style.color},
+                customdata=[theme.plain(name) for name in labels],
+                hovertemplate="%{customdata}<br>mean |cos| %{y:.4f}<extra>" + label + "</extra>",
+            )
+        )  # fmt: skip
+    if chosen in labels:
+        figure.add_vline(x=list(labels).index(chosen), line={"color": theme.neutral(dark), "width": 1, "dash": "dot"})
+    places, names = block_ticks(labels)
+    figure.update_xaxes(tickvals=places, ticktext=names, tickangle=0, showgrid=False, zeroline=False)
+    figure.update_yaxes(title_text="mean |cos|", rangemode="tozero")
+    return theme.arrange(figure, height=340)
+
+
+def _faint(color: str) -> str:
+    """A hexadecimal colour at a third of its strength, for lines that only lead the eye."""
+    red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.33)"
+
+
+def block_ticks(labels: Sequence[str]) -> tuple[list[float], list[str]]:
+    """One tick in the middle of each run of tensors of the same block; a block's own label stays as it is."""
+    blocks = [label if " " in label or label in ("stem", "output") else block_of(label) for label in labels]
+    starts = [i for i, block in enumerate(blocks) if i == 0 or blocks[i - 1] != block]
+    ends = [*starts[1:], len(blocks)]
+    return [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)], [blocks[start] for start in starts]
+
+
+def tower_order(geometry: Geometry) -> list[int]:
+    """Indices of the tensors from the input to the output of the tower; names alone sort block 10 before block 2."""
+    blocks = {label: place for place, label in enumerate(geometry.at("block")[0])}
+    return sorted(range(len(geometry.names)), key=lambda index: (blocks[block_of(geometry.names[index])], index))
+
+
+def multiplier_figure(multipliers: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
+    """What each task vector is multiplied by, 1 − T a ``[T]``, as bars from 1."""
+    figure = go.Figure(
+        go.Bar(
+            x=np.round(multipliers - 1, 6), base=1.0, y=list(range(len(tasks))), orientation="h",
+            marker={"color": theme.AFTER.color}, customdata=_hover(tasks, multipliers),
+            text=[f"{value:.3f}" for value in multipliers], textposition="outside", cliponaxis=False,
+            hovertemplate="%{customdata[0]}<br>× %{customdata[1]}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.add_vline(x=1, line={"color": theme.neutral(dark), "width": 1})
+    low, high = min(0.0, float(multipliers.min())), max(1.0, float(multipliers.max()))
+    room = 0.15 * (high - low)  # for the numbers outside the bars
+    limits = [low - room if low < 0 else 0.0, high + room]
+    figure.update_xaxes(title_text="multiplier of the task vector, 1 − T·a", range=limits, zeroline=False)
+    figure.update_yaxes(**_names_on_axis(tasks), autorange="reversed", showgrid=False)
+    return theme.arrange(figure, height=340, legend=False)
+
+
+def multiplier_table_figure(
+    multipliers: np.ndarray, labels: Sequence[str], tasks: Sequence[str], *, dark: bool = False
+) -> go.Figure:
+    """Multipliers per layer and task ``[L, T]``; the colours' middle is 1, no change."""
+    reach = max(0.01, float(np.abs(multipliers - 1).max()))
+    figure = go.Figure(
+        go.Heatmap(
+            z=np.round(multipliers.T, 4), x=list(range(len(labels))), y=list(range(len(tasks))),
+            colorscale=theme.diverging_scale(dark), zmin=1 - reach, zmax=1 + reach,
+            colorbar={"thickness": 12, "outlinewidth": 0, "title": {"text": "×"}},
+            customdata=[[f"{theme.plain(task)}<br>{theme.plain(label)}" for label in labels] for task in tasks],
+            hovertemplate="%{customdata}<br>× %{z:.4f}<extra></extra>",
+        )
+    )  # fmt: skip
+    places, names = block_ticks(labels)
+    figure.update_xaxes(tickvals=places, ticktext=names, tickangle=0, showgrid=False)
+    figure.update_yaxes(**_names_on_axis(tasks), autorange="reversed", showgrid=False)
+    return theme.arrange(figure, height=340, legend=False)
+
+
+def objective_figure(curve: np.ndarray, *, unit: str) -> go.Figure:
+    """The objective over the iterations; ``unit`` names them."""
+    figure = go.Figure(
+        go.Scatter(
+            y=np.round(curve, 6), mode="lines+markers" if len(curve) < 30 else "lines",
+            line={"color": theme.AFTER.color, "width": 2}, hovertemplate=unit + " %{x}<br>L = %{y:.5f}<extra></extra>",
+        )
+    )  # fmt: skip
+    figure.update_xaxes(title_text=unit, showgrid=False, rangemode="tozero")
+    figure.update_yaxes(title_text="objective L")
+    return theme.arrange(figure, height=340, legend=False)
+
+
+def norm_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
+    """Norm of every task vector before and after, as two dots on a line."""
+    figure = go.Figure()
+    rows = np.arange(len(tasks))
+    figure.add_trace(_links(np.stack([before, rows], axis=1), np.stack([after, rows], axis=1), dark))
+    for label, values, style in (("before", before, theme.BEFORE), ("after", after, theme.AFTER)):
+        figure.add_trace(
+            go.Scatter(
+                x=np.round(values, 5), y=rows, name=label, mode="markers", customdata=_hover(tasks, values),
+                marker={"symbol": style.symbol, "size": 10, "color": style.color},
+                hovertemplate="%{customdata[0]}<br>norm %{customdata[1]}<extra>" + label + "</extra>",
+            )
+        )  # fmt: skip
+    figure.update_xaxes(title_text="norm of the task vector", rangemode="tozero", zeroline=False)
+    figure.update_yaxes(**_names_on_axis(tasks), autorange="reversed", showgrid=False)
+    return theme.arrange(figure, height=340)
+
+
+def _hover(tasks: Sequence[str], values: np.ndarray) -> list[tuple[str, str]]:
+    """Full name and value of each task, for hover texts."""
+    return [(theme.plain(task), f"{value:.4f}") for task, value in zip(tasks, values, strict=True)]
+
+
+def _links(starts: np.ndarray, ends: np.ndarray, dark: bool) -> go.Scatter:
+    """Thin lines from each start to its end, ``[N, 2]`` both, as one trace with gaps."""
+    path = np.stack([starts, ends, np.full_like(starts, np.nan, dtype=float)], axis=1).reshape(-1, 2)
+    return go.Scatter(
+        x=path[:, 0], y=path[:, 1], mode="lines", line={"color": theme.neutral(dark), "width": 1, "dash": "dot"},
+        hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlanarMap:
+    """Projections on the two principal axes of the unedited task vectors, with the base model at the origin.
+
+    Attributes:
+        before: of τ_t, ``[T, 2]``.
+        after: of φ_t = τ_t − δ, ``[T, 2]``.
+        redundant: of δ, ``[2]``.
+        shown: share of Σ‖τ_t‖² that lies in the plane.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    redundant: np.ndarray
+    shown: float
+
+
+def planar_map(before: np.ndarray, after: np.ndarray, redundant_norm: float) -> PlanarMap:
+    """Both sets of vectors and δ in the same plane, from their Gram matrices ``[T, T]`` and ‖δ‖ alone.
+
+    As one δ is subtracted from all, ‖φ_i‖² = ‖τ_i‖² − 2⟨τ_i, δ⟩ + ‖δ‖² gives ⟨τ_i, δ⟩, whatever the scope and the
+    solver; an axis of the plane is a combination of the τ_i, so δ's coordinates follow.
+    """
+    values, axes = np.linalg.eigh(before)
+    top = np.argsort(values)[::-1][:2]
+    roots = np.sqrt(np.clip(values[top], 0, None))
+    inverse = np.divide(1.0, roots, out=np.zeros_like(roots), where=roots > 1e-9 * max(1e-30, float(roots.max())))
+    signs = np.where(axes[:, top].sum(axis=0) < 0, -1.0, 1.0)  # eigenvectors come with either sign: point right and up
+    plane = axes[:, top] * signs
+    points = _two_columns(plane * roots)
+    along = (np.diagonal(before) + redundant_norm**2 - np.diagonal(after)) / 2  # ⟨τ_i, δ⟩
+    delta = _two_columns((along @ plane * inverse)[None])[0]
+    total = float(np.trace(before))
+    shown = float(np.clip(values[top], 0, None).sum() / total) if total > 0 else 0.0
+    return PlanarMap(points, points - delta, delta, shown)
+
+
+def _two_columns(points: np.ndarray) -> np.ndarray:
+    """With a column of zeros if there is only one task, and so one axis."""
+    return points if points.shape[1] == 2 else np.hstack([points, np.zeros_like(points)])
+
+
+def map_figure(plane: PlanarMap, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
+    """The base model, the task models before and after, and the redundant vector, as points of one plane."""
+    names = [theme.plain(theme.shorten(task)) for task in tasks]
+    figure = go.Figure()
+    figure.add_trace(_links(plane.before, plane.after, dark))
+    groups = (
+        ("before", plane.before, theme.BEFORE, names, ""),
+        ("after", plane.after, theme.AFTER, names, "top center"),
+        ("δ", plane.redundant[None], theme.REDUNDANT, ["δ"], ""),
+        ("base", np.zeros((1, 2)), theme.BASE, ["base model"], ""),
+    )
+    for label, points, style, texts, position in groups:
+        figure.add_trace(
+            go.Scatter(
+                x=np.round(points[:, 0], 5), y=np.round(points[:, 1], 5), name=label, text=texts,
+                mode="markers+text" if position else "markers", textposition=position or None,
+                marker={"symbol": style.symbol, "size": 10, "color": style.color},
+                hovertemplate="%{text}<br>(%{x:.3f}, %{y:.3f})<extra>" + label + "</extra>",
+            )
+        )  # fmt: skip
+    figure.update_xaxes(title_text="first principal axis", zeroline=True)
+    figure.update_yaxes(title_text="second", zeroline=True, scaleanchor="x", scaleratio=1)
+    return theme.arrange(figure, height=340)

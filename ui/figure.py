@@ -1,0 +1,82 @@
+"""A chart as every page shows it: takeaway line, the numbers as a table, CSV and SVG downloads."""
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]()#+!|~$<>:"})
+
+
+def show(
+    figure: go.Figure, *, key: str, takeaway: str, table: pd.DataFrame, file: str, **plotly_chart_kwargs: Any
+) -> Any:
+    """Draw a chart with its takeaway below, and its numbers behind a button.
+
+    Args:
+        figure: what to draw.
+        key: unique on the page.
+        takeaway: one plain sentence, also read out by screen readers; markdown in it is not interpreted.
+        table: the numbers in the chart.
+        file: name of the downloads, without suffix.
+        plotly_chart_kwargs: passed on to ``st.plotly_chart``.
+
+    Returns:
+        What ``st.plotly_chart`` returns: the selection if ``on_select`` is given.
+    """
+    config = {
+        "displaylogo": False,
+        "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+        "toImageButtonOptions": {"format": "svg", "filename": file},
+        **plotly_chart_kwargs.pop("config", {}),
+    }
+    event = st.plotly_chart(figure, width="stretch", key=key, config=config, alt=takeaway, **plotly_chart_kwargs)
+    below = st.container(horizontal=True, wrap=False, vertical_alignment="top", gap="small")
+    below.caption(escape_markdown(takeaway), width="stretch")
+    # The table is built only while its popover is open: sliders redraw charts many times a second.
+    popover = below.popover(
+        "Data", icon=":material/table:", type="tertiary", key=f"{key}-data", on_change="rerun", width="content",
+        help="The numbers in this chart, and a download",
+    )  # fmt: skip
+    if popover.open:
+        with popover:
+            show_table(table, key=key, file=file)
+    return event
+
+
+def show_table(table: pd.DataFrame, *, key: str, file: str) -> None:
+    """A table with its CSV download."""
+    st.dataframe(table, hide_index=True, width="stretch", height="auto" if len(table) < 12 else 400)
+    st.download_button(
+        "Download CSV", to_csv(table), f"{file}.csv", "text/csv", key=f"{key}-csv", icon=":material/download:",
+        on_click="ignore",
+    )  # fmt: skip
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """CSV that spreadsheets read as data: text that would be taken for a formula gets a leading apostrophe.
+
+    >>> to_csv(pd.DataFrame({"task": ["=1+1"], "value": [-1.0]})).decode("utf-8-sig").split()
+    ['task,value', "'=1+1,-1.0"]
+    """
+    safe = table.rename(columns=_defused)
+    for position, column in enumerate(safe.columns):
+        if safe.dtypes.iloc[position].kind not in "biufcmM":
+            safe[column] = safe[column].map(_defused)
+    # The byte order mark makes spreadsheets read λ and α as such.
+    return safe.to_csv(index=False).encode("utf-8-sig")
+
+
+def _defused(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+
+
+def escape_markdown(text: str) -> str:
+    """Text in which streamlit's markdown finds nothing to interpret, such as task names from a file.
+
+    >>> print(escape_markdown("a_b"))
+    a\\_b
+    """
+    return text.translate(_MARKDOWN)

@@ -1,0 +1,96 @@
+"""How much memory a run needs above the bare process, from the sizes of the tensors. Pure arithmetic, no I/O.
+
+Counted are the arrays that the methods are known to hold at once (see :mod:`merging.edits`, :mod:`merging.merges`).
+Images and activations of one batch come on top; they depend on the architecture and are not counted.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from merging.pipeline import MergeSpec
+from merging.vectors import TaskVectors
+
+_FLOAT = 4  # merging arithmetic is float32
+_LINEAR_EDITS = ("none",)
+_LINEAR_MERGES = ("average", "task_arithmetic", "adamerging")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Peak memory of a run.
+
+    Attributes:
+        parts: what is held, and its bytes; the phases do not overlap, so the largest counts, plus the tower.
+        tower: bytes of the visual tower used for images, 0 if none are looked at.
+    """
+
+    parts: dict[str, int]
+    tower: int
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak."""
+        return max(self.parts.values()) + self.tower
+
+
+def estimate(vectors: TaskVectors, spec: MergeSpec, measurable: bool) -> Estimate:
+    """Memory that a specification needs.
+
+    Args:
+        vectors: the task vectors; only their shapes are looked at.
+        spec: what to run.
+        measurable: whether the suite has images and heads for all tasks.
+    """
+    tasks = len(vectors.tasks)
+    weights = vectors.size
+    largest = max(torch.Size(vectors.info(name).shape).numel() for name in vectors.names)
+    parts = {
+        f"edit: {_edit_text(spec)}": _FLOAT * _edit_numbers(spec, tasks, weights, largest),
+        f"merge: {_merge_text(spec)}": _FLOAT * _merge_numbers(spec, tasks, weights, largest),
+    }
+    looks = measurable and (spec.evaluate or spec.merge == "adamerging" or spec.merge_params.get("scaling") == "auto")
+    if measurable and spec.evaluate:
+        parts["evaluation: the merged weights, 4·D"] = _FLOAT * weights
+    return Estimate(parts, spec.torch_dtype.itemsize * weights if looks else 0)
+
+
+def _is_full_adam(spec: MergeSpec) -> bool:
+    return spec.edit == "awd" and spec.edit_params.get("solver") == "adam"
+
+
+def _edit_numbers(spec: MergeSpec, tasks: int, weights: int, largest: int) -> int:
+    if spec.edit == "none":
+        return 0
+    if _is_full_adam(spec):
+        held = weights if spec.edit_params.get("scope") == "model" else largest
+        return (2 * tasks + 5) * held + weights  # stack and its joined copy, δ, gradient, two moments, one temporary
+    return 0 if spec.edit == "awd" and spec.edit_params.get("scope") != "row" else 3 * tasks * largest
+
+
+def _edit_text(spec: MergeSpec) -> str:
+    if spec.edit == "none":
+        return "nothing"
+    if _is_full_adam(spec):
+        what = "D" if spec.edit_params.get("scope") == "model" else "N"
+        return f"Adam on δ, 4·((2T + 5)·{what} + D)"
+    if spec.edit == "awd" and spec.edit_params.get("scope") != "row":
+        return "Gram matrices only"
+    return "three stacks of the largest tensor, 4·3·T·N"
+
+
+def _merge_numbers(spec: MergeSpec, tasks: int, weights: int, largest: int) -> int:
+    if spec.merge == "adamerging":
+        return (tasks + 3) * weights
+    if spec.merge_params.get("scaling") == "auto":
+        return 3 * weights
+    linear = spec.merge in _LINEAR_MERGES and (spec.edit in _LINEAR_EDITS or _edit_text(spec) == "Gram matrices only")
+    return largest if linear else 3 * tasks * largest
+
+
+def _merge_text(spec: MergeSpec) -> str:
+    if spec.merge == "adamerging":
+        return "all task vectors, base, merged weights and their gradient, 4·(T + 3)·D"
+    if spec.merge_params.get("scaling") == "auto":
+        return "base, sum and merged weights while λ is searched, 4·3·D"
+    return "tensor by tensor"

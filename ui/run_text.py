@@ -1,0 +1,190 @@
+"""What runs are called and how their numbers are described, the same on every page."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from merging import registry
+from merging.runs import Run, State
+from ui.charts.accuracy import Series
+from ui.figure import escape_markdown
+
+_BADGES: dict[State, tuple[str, str]] = {
+    "queued": ("gray", "schedule"),
+    "running": ("blue", "progress_activity"),
+    "done": ("green", "check"),
+    "failed": ("red", "error"),
+    "cancelled": ("gray", "block"),
+    "lost": ("orange", "link_off"),
+}
+_WORDS: dict[State, str] = {
+    "queued": "It waits for the worker.",
+    "running": "It is running.",
+    "done": "It is done.",
+    "failed": "It failed.",
+    "cancelled": "It was cancelled before it ended.",
+    "lost": "Its worker stopped without a word. Run it again.",
+}
+
+
+def badge(state: State) -> str:
+    """A state as a coloured badge in markdown."""
+    color, icon = _BADGES[state]
+    return f":{color}-badge[:material/{icon}: {state}]"
+
+
+def in_words(state: State) -> str:
+    """A state as a sentence."""
+    return _WORDS[state]
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(4.21), duration(75), duration(7300)
+    ('4.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def when(stamp: float) -> str:
+    """A time of day, with the date unless it is today."""
+    moment, today = time.localtime(stamp), time.localtime()
+    same_day = moment[:3] == today[:3]
+    return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M", moment)
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """Parameters that differ from their defaults, by what people call them."""
+    found: dict[str, Any] = {}
+    for kind, name, values in (
+        ("edit", run.spec.edit, run.spec.edit_params),
+        ("merge", run.spec.merge, run.spec.merge_params),
+    ):
+        method = registry.find(kind, name)  # type: ignore[arg-type]
+        defaults = method.parse({}).model_dump(mode="json")
+        for field, value in values.items():
+            if value != defaults.get(field):
+                found[method.params.model_fields[field].title or field.replace("_", " ")] = value
+    return found
+
+
+def scaling_of(run: Run) -> str:
+    """Which coefficients a run uses and how they were chosen, in a few words; empty if that is no question for it."""
+    chosen = run.spec.merge_params.get("scaling")
+    report: dict[str, Any] = (run.result or {}).get("merge") or {}
+    if chosen == "auto":
+        return f"λ {report['scaling']:g}, best on validation" if "scaling" in report else "λ chosen on validation"
+    if isinstance(chosen, list):
+        return "λ set per task"
+    if chosen is not None:
+        return f"λ {chosen:g}, set by hand"
+    adapted = report.get("adapted_on")
+    if adapted:
+        per = run.spec.merge_params.get("granularity", "layer")
+        return f"one per {per}, learned on unlabeled {adapted['split']} images"
+    return ""
+
+
+def details(run: Run) -> str:
+    """What sets a run apart from its method's defaults, in one short line."""
+    parts = []
+    for name, value in settings(run).items():
+        if name == "λ":
+            parts.append(scaling_of(run))
+        else:
+            parts.append(f"{name} {_short(value)}")
+    return " · ".join(parts)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_short(item) for item in value) + "]"
+    return str(value)
+
+
+def name_runs(runs: Sequence[Run]) -> dict[str, str]:
+    """Run id → a name no other of these runs has: the method, then what differs, then the beginning of the id."""
+    names = {run.id: run.spec.label for run in runs}
+    for extend in (details, lambda run: run.id[:6]):
+        taken = list(names.values())
+        for run in runs:
+            if taken.count(names[run.id]) > 1 and extend(run):
+                names[run.id] = f"{names[run.id]} · {extend(run)}"
+    return names
+
+
+def option_label(run: Run) -> str:
+    """A run in a list to choose from."""
+    parts = [run.spec.label, details(run), f"{len(run.spec.tasks)} tasks"]
+    if run.result and run.result.get("average") is not None:
+        parts.append(f"{100 * run.result['average']:.1f} %")
+    return " · ".join(part for part in [*parts, when(run.created)] if part)
+
+
+def series_of(runs: Sequence[Run]) -> list[Series]:
+    """Accuracies of finished and evaluated runs, ready to draw; second and later runs of a method are variants."""
+    names = name_runs(runs)
+    seen: dict[str, int] = {}
+    series = []
+    for run in runs:
+        if run.result and run.result.get("accuracy"):
+            variant = seen.get(run.spec.label, 0)
+            seen[run.spec.label] = variant + 1
+            series.append(Series(names[run.id], run.spec.label, run.result["accuracy"], variant))
+    return series
+
+
+def provenance(runs: Sequence[Run]) -> str:
+    """Split, number of images and seed of finished runs, as a sentence for a caption, in markdown."""
+    measured = [(run, run.result) for run in runs if run.result and run.result.get("accuracy")]
+    if not measured:
+        return ""
+    splits = _listed({result["split"] for _, result in measured})
+    images = _listed({f"{result['images']:,}" for _, result in measured})
+    seeds = _listed({str(run.spec.seed) for run, _ in measured})
+    text = f"Top-1 accuracy on the {splits} split, {images} images, seed {seeds}."
+    adapted = sorted({run.spec.label for run, _ in measured if _saw_test(run)})
+    if adapted:
+        text += (
+            f" {' and '.join(adapted)} adapted on unlabeled test images, the same that accuracy is measured on "
+            "(the published protocol)."
+        )
+    return escape_markdown(text)
+
+
+def _saw_test(run: Run) -> bool:
+    """Whether a run adapted on the very images that it was evaluated on."""
+    adapted: dict[str, Any] = ((run.result or {}).get("merge") or {}).get("adapted_on") or {}
+    return adapted.get("split") == run.spec.split
+
+
+def _listed(values: set[str]) -> str:
+    return " or ".join(sorted(values))
+
+
+def mixtures(runs: Sequence[Run]) -> list[str]:
+    """Reasons why the accuracies of these runs can't be compared without a word, as sentences."""
+    reasons = []
+    if len({run.spec.split for run in runs}) > 1:
+        reasons.append("The runs were evaluated on different splits (validation and test).")
+    if len({frozenset(run.spec.tasks) for run in runs}) > 1:
+        reasons.append("The runs merge different sets of tasks; averages are over different tasks.")
+    if len({_weights(run) for run in runs}) > 1:
+        reasons.append("The runs start from different weights: another suite, or files that have changed since.")
+    return reasons
+
+
+def _weights(run: Run) -> str:
+    """Fingerprint of the base model that a run started from."""
+    prints = list(((run.result or {}).get("fingerprints") or {}).values())
+    return str(prints[0]) if prints else run.spec.suite

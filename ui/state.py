@@ -1,0 +1,301 @@
+"""What all pages look at: the workspace, the chosen suite and tasks, and what is measured once about them.
+
+Suite and tasks are chosen in the sidebar; both stand in the URL (``?suite=mini&tasks=digits&tasks=fashion``). Caches
+are keyed by the sizes and times of the files, so that replaced weights are noticed.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+import torch
+
+from merging import devices
+from merging.errors import MergingError, MissingPart, SuiteError
+from merging.evaluation import Accuracy, Evaluator
+from merging.geometry import Geometry
+from merging.suites import Suite, builtin_suites, load_suite
+from merging.suites.suite import DEFAULT
+from merging.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parent.parent
+_TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
+# Images × weights up to which both baselines take a few seconds, by kind of device.
+_QUICK = {"cpu": 2e10, "mps": 2e11, "cuda": 3e12}
+
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+class NoTaskSelected(MergingError):
+    """The user unchecked all tasks: nothing is wrong, there is just nothing to show."""
+
+
+@dataclass(frozen=True)
+class SuiteEntry:
+    """A suite to choose from.
+
+    Attributes:
+        reference: what ``load_suite`` and ``MergeSpec.suite`` take.
+        label: what it is called on screen.
+        problem: why it can't be used, if it can't.
+    """
+
+    reference: str
+    label: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Accuracy without any merging, per measurable task: of the base model, and of each fine-tuned model."""
+
+    zero_shot: Accuracy
+    individual: Accuracy
+
+
+@st.cache_resource
+def _workspace(home: str) -> Workspace:
+    return Workspace(Path(home))
+
+
+def workspace() -> Workspace:
+    """The folder with runs and caches: ``MERGING_HOME``, else ``.merging`` in the project."""
+    return _workspace(os.environ.get("MERGING_HOME") or str(ROOT / ".merging"))
+
+
+def catalogue() -> dict[str, SuiteEntry]:
+    """Suites by the short name that stands in the URL: the built-in ones, then those under ``MERGING_SUITES``."""
+    references = {name: name for name in builtin_suites()}
+    for root in filter(None, os.environ.get("MERGING_SUITES", "").split(os.pathsep)):
+        for path in sorted(Path(root).glob("**/suite.yaml")):
+            name, number = path.parent.name, 2
+            while name in references:
+                name, number = f"{path.parent.name}-{number}", number + 1
+            references[name] = str(path)
+    entries = {slug: _entry(slug, reference) for slug, reference in references.items()}
+    return dict(sorted(entries.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
+
+
+def _entry(slug: str, reference: str) -> SuiteEntry:
+    try:
+        return SuiteEntry(reference, _parsed(reference, _stamp([_yaml(reference)])).label)
+    except MergingError as error:
+        return SuiteEntry(reference, slug, str(error))
+
+
+def suites() -> dict[str, str]:
+    """Reference → label of every suite there is."""
+    return {entry.reference: entry.label for entry in catalogue().values()}
+
+
+def suite_reference() -> str:
+    """What goes into ``MergeSpec.suite`` for the suite chosen in the sidebar.
+
+    Raises:
+        SuiteError: there is no suite, or the chosen one can't be read.
+    """
+    entries = catalogue()
+    if not entries:
+        raise SuiteError("there is no suite to show; build the embedded one or set MERGING_SUITES")
+    chosen = st.session_state.get("suite")
+    entry = entries.get(chosen) or next(iter(entries.values()))
+    if entry.problem:
+        raise SuiteError(entry.problem)
+    return entry.reference
+
+
+def suite() -> Suite:
+    """The suite chosen in the sidebar."""
+    return _opened(suite_reference(), stamp())
+
+
+def stamp() -> Stamp:
+    """Names, sizes and times of all files of the chosen suite: changes when any of them does."""
+    reference = suite_reference()
+    described = _parsed(reference, _stamp([_yaml(reference)]))
+    relative = [described.base, described.text_tower]
+    for task in described.tasks:
+        relative += [task.checkpoint, task.head, task.data.path if task.data else None]
+    return _stamp([_yaml(reference), *(described.path(name) for name in relative if name)])
+
+
+def _yaml(reference: str) -> Path:
+    path = builtin_suites().get(reference, Path(reference))
+    return path / "suite.yaml" if path.is_dir() else path
+
+
+def _stamp(paths: list[Path]) -> Stamp:
+    stamps = []
+    for path in paths:
+        if path.exists():
+            status = path.stat()
+            stamps.append((path.name, status.st_size, status.st_mtime_ns))
+    return tuple(stamps)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _parsed(reference: str, _version: Stamp) -> Suite:
+    return load_suite(reference)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _opened(reference: str, version: Stamp) -> Suite:
+    return load_suite(reference)
+
+
+def selected_tasks() -> tuple[str, ...]:
+    """The chosen tasks in the suite's order, at least one; all that can be merged as long as nobody chose.
+
+    Raises:
+        NoTaskSelected: the user unchecked all of them.
+        MissingPart: no task of the suite has weights.
+    """
+    mergeable = suite().mergeable()
+    if not mergeable:
+        raise MissingPart(
+            f"no task of suite {suite().label!r} has weights; put the files where its suite.yaml says: "
+            + ", ".join(task.checkpoint or task.name for task in suite().tasks[:4])
+        )
+    chosen = checked_tasks()
+    if not chosen:
+        raise NoTaskSelected("no task is selected; check at least one in the sidebar or on the page Task models")
+    return chosen
+
+
+def checked_tasks() -> tuple[str, ...]:
+    """As :func:`selected_tasks`, but possibly none: for the controls of the selection themselves."""
+    mergeable = suite().mergeable()
+    chosen = st.session_state.get("tasks")
+    return mergeable if chosen is None else tuple(task for task in mergeable if task in chosen)
+
+
+def set_selected_tasks(tasks: Sequence[str]) -> None:
+    """Choose other tasks. Call it in a widget's callback, or follow it by ``st.rerun()``."""
+    st.session_state[_TASKS_WANTED] = list(tasks)
+
+
+def choose_tasks() -> None:
+    """The sidebar's control for the selection; the only widget with the key ``tasks``."""
+    mergeable = suite().mergeable()
+    reference = suite_reference()
+    wanted = st.session_state.pop(_TASKS_WANTED, None)
+    if st.session_state.get(_TASKS_OF, reference) != reference:
+        wanted = list(mergeable)  # another suite: its tasks have nothing to do with those chosen before
+    st.session_state[_TASKS_OF] = reference
+    if wanted is not None:
+        st.session_state["tasks"] = [task for task in mergeable if task in wanted]
+    st.multiselect(
+        "Tasks", mergeable, default=list(mergeable), key="tasks", bind="query-params", label_visibility="collapsed",
+        placeholder="Choose at least one task",
+    )  # fmt: skip
+
+
+def shared_query() -> dict[str, str | list[str]]:
+    """Suite and tasks as query parameters, for links from page to page."""
+    query: dict[str, str | list[str]] = {}
+    entries = list(catalogue())
+    if entries and st.session_state.get("suite", entries[0]) != entries[0]:
+        query["suite"] = str(st.session_state["suite"])
+    if checked_tasks() != suite().mergeable():
+        query["tasks"] = list(checked_tasks())
+    return query
+
+
+def geometry() -> Geometry:
+    """Gram matrices of all tasks of the chosen suite that have weights."""
+    return _geometry(suite_reference(), stamp())
+
+
+@st.cache_resource(max_entries=8, show_spinner="Measuring the task vectors, once for these files …")
+def _geometry(reference: str, version: Stamp) -> Geometry:
+    return workspace().geometry(_opened(reference, version))
+
+
+@st.cache_resource
+def device() -> torch.device:
+    """Where this machine computes: its GPU if there is one."""
+    return devices.resolve("auto")
+
+
+def device_badge() -> None:
+    """A badge that names the device and its memory."""
+    info = devices.describe(device())
+    icon, color = (":material/memory:", "gray") if device().type == "cpu" else (":material/bolt:", "green")
+    st.badge(
+        f"{info.title} · {info.memory / 2**30:.0f} GiB", icon=icon, color=color, help="Where merges run by default"
+    )
+
+
+@dataclass
+class _Measuring:
+    """An evaluator holds one set of weights at a time, so sessions take turns."""
+
+    evaluator: Evaluator
+    lock: threading.Lock
+    baselines: Baselines | None = None
+
+
+@st.cache_resource(max_entries=2, show_spinner=False)
+def _measuring(reference: str, version: Stamp) -> _Measuring:
+    return _Measuring(workspace().evaluator(_opened(reference, version), device()), threading.Lock())
+
+
+def evaluator() -> Evaluator:
+    """Images and heads of the chosen suite. Shared by all sessions: read images from it, don't load weights."""
+    return _measuring(suite_reference(), stamp()).evaluator
+
+
+def measurable_tasks() -> tuple[str, ...]:
+    """Tasks of the suite that have weights, images and a head."""
+    return tuple(task for task in suite().mergeable() if not missing_parts(task))
+
+
+def missing_parts(task_name: str) -> tuple[str, ...]:
+    """What a task lacks for its accuracy to be measured: any of weights, images and head."""
+    described, task = suite(), suite().task(task_name)
+
+    def present(relative: str | None) -> bool:
+        return relative is not None and described.path(relative).exists()
+
+    from_text = task.head is None and bool(task.classes) and present(described.text_tower)
+    parts = {
+        "weights": present(task.checkpoint),
+        "images": present(task.data.path if task.data else None),
+        "head": present(task.head) or from_text,
+    }
+    return tuple(part for part, there in parts.items() if not there)
+
+
+def baselines_are_quick() -> bool:
+    """Whether both baselines take seconds on this device, so that a page may measure them unasked."""
+    tasks = measurable_tasks()
+    images = sum(evaluator().count(task, "test") for task in tasks)
+    weights = sum(torch.Size(info.shape).numel() for info in suite().base_checkpoint.infos.values())
+    return images * weights <= _QUICK[device().type]
+
+
+def baseline_accuracy(force: bool = False) -> Baselines | None:
+    """Zero-shot and individual test accuracy of all measurable tasks.
+
+    Args:
+        force: measure even if it takes long; otherwise that is left to a button on the page Task models.
+
+    Returns:
+        None if no task can be measured, or measuring takes long and nobody asked for it yet.
+    """
+    tasks = measurable_tasks()
+    if not tasks:
+        return None
+    measuring = _measuring(suite_reference(), stamp())
+    if measuring.baselines is None and (force or baselines_are_quick()):
+        with st.spinner("Measuring zero-shot and fine-tuned accuracy …"), measuring.lock:
+            if measuring.baselines is None:
+                space = workspace()
+                measuring.baselines = Baselines(
+                    space.base_accuracy(measuring.evaluator, tasks),
+                    space.individual_accuracy(measuring.evaluator, tasks),
+                )
+    return measuring.baselines

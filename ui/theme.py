@@ -1,0 +1,116 @@
+"""Colours, markers and layout of figures: the same on every page, in the light and in the dark theme.
+
+Pure functions on plotly figures; whether the theme is dark is an argument, so that charts can be tested without a
+browser.
+"""
+
+import hashlib
+import html
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+LINE_HEIGHT = 1.35  # of text in figures, relative to its size
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one method is drawn everywhere.
+
+    Attributes:
+        color: hexadecimal; at least 3 : 1 against both themes' backgrounds.
+        symbol: a plotly marker, so that colour is never the only difference.
+    """
+
+    color: str
+    symbol: str
+
+
+# After Okabe and Ito's palette, shifted until every colour has 3 : 1 contrast on white and on near-black.
+_FIXED = {
+    "Zero-shot": Style("#868686", "circle"),
+    "Individual": Style("#b8609c", "diamond"),
+    "Task Arithmetic": Style("#cc7f00", "square"),
+    "AdaMerging": Style("#2e93d1", "triangle-up"),
+    "AWD + Task Arithmetic": Style("#d1541f", "triangle-down"),
+    "AWD + AdaMerging": Style("#4a6fd4", "star"),
+    "TIES + Task Arithmetic": Style("#0a9a72", "cross"),
+    "Weight averaging": Style("#8d8a1f", "x"),
+}
+_OTHER_COLORS = ("#8c62c9", "#a8703d", "#2a94a0", "#c2577a", "#5f8f3e", "#7d7f9e")
+_OTHER_SYMBOLS = ("hexagon", "pentagon", "star-diamond", "hourglass", "bowtie", "diamond-tall", "square-cross")
+
+BEFORE = Style("#868686", "circle-open")
+AFTER = Style("#2e93d1", "circle")
+REDUNDANT = Style("#d1541f", "diamond")
+BASE = Style("#868686", "square")
+
+# Negative blue, positive orange: told apart with every common kind of colour blindness. The middle is the background.
+_COSINES_LIGHT = ((0.0, "#12508c"), (0.25, "#6fa6d6"), (0.5, "#ffffff"), (0.75, "#eda35c"), (1.0, "#a94a06"))
+_COSINES_DARK = ((0.0, "#86c1f5"), (0.25, "#3672a8"), (0.5, "#171a21"), (0.75, "#b0652a"), (1.0, "#ffb877"))
+
+
+def style_of(label: str) -> Style:
+    """Colour and marker of a method by its label: fixed for the common ones, derived from the label for others.
+
+    >>> style_of("Task Arithmetic").symbol
+    'square'
+    """
+    if label in _FIXED:
+        return _FIXED[label]
+    number = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big")
+    color = _OTHER_COLORS[number % len(_OTHER_COLORS)]
+    return Style(color, _OTHER_SYMBOLS[number // len(_OTHER_COLORS) % len(_OTHER_SYMBOLS)])
+
+
+def diverging_scale(dark: bool = False) -> list[list[object]]:
+    """Plotly colour scale for values on both sides of a neutral middle: negative blue, positive orange."""
+    return [[position, color] for position, color in (_COSINES_DARK if dark else _COSINES_LIGHT)]
+
+
+def neutral(dark: bool = False) -> str:
+    """Colour of reference lines and quiet marks."""
+    return "#8b93a1" if dark else "#7a808a"
+
+
+def plain(text: str) -> str:
+    """Text from outside for use inside a figure, where plotly would read it as markup.
+
+    >>> plain("<b>digits</b>")
+    '&lt;b&gt;digits&lt;/b&gt;'
+    """
+    return html.escape(text, quote=False)
+
+
+def shorten(text: str, length: int = 18) -> str:
+    """Text of at most ``length`` characters for an axis, its middle left out.
+
+    >>> shorten("transformer.resblocks.0.mlp", 13)
+    'transf….0.mlp'
+    """
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def arrange(figure: go.Figure, *, height: int, legend: bool = True, **layout: object) -> go.Figure:
+    """Common layout: transparent background, tight margins, legend on top, stable interaction while values change.
+
+    ``uirevision`` keeps zoom and hidden traces when a slider redraws the figure.
+    """
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 44 if legend else 28, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        showlegend=legend,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0, "title_text": ""},
+        hoverlabel={"namelength": -1},
+        uirevision="keep",
+        font={"size": 12},
+    )
+    figure.update_xaxes(automargin=True, fixedrange=False)
+    figure.update_yaxes(automargin=True)
+    figure.update_layout(**layout)
+    return figure
