@@ -1,5 +1,7 @@
 """Entry point of the dashboard: ``streamlit run app.py``. Navigation, and the sidebar shared by all pages."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from merging.errors import MergingError
@@ -58,9 +60,12 @@ def no_suite() -> None:
     )
 
 
+# Local files: a material icon or an emoji as page icon would be fetched from the internet.
+IMAGES = Path(__file__).parent / "ui" / "images"
 st.set_page_config(
-    page_title="Model merging", page_icon=":material/merge:", layout="wide", initial_sidebar_state="expanded"
+    page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide", initial_sidebar_state="expanded"
 )
+st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.svg"))
 page = st.navigation(PAGES)
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:

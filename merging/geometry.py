@@ -7,7 +7,7 @@ heat maps and the 2-D map need follows from those few numbers. They are cached b
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,10 @@ import torch
 from merging.checkpoints.writing import atomic_path
 from merging.context import Context
 from merging.errors import SpecError
+from merging.streaming import ordered
 from merging.vectors import TaskVectors
 
 Level = Literal["model", "block", "layer"]
-CHUNK = 1 << 15  # entries of one task vector held at a time: T of them fit in a core's second-level cache
 _VERSION = "gram-1"
 
 
@@ -142,13 +142,9 @@ def planar_map(gram: np.ndarray) -> np.ndarray:
     return np.vstack([points, np.zeros((1, 2))])
 
 
-def gram_of_stack(stack: torch.Tensor) -> np.ndarray:
-    """Gram matrix ``[T, T]`` of a stack ``[T, *shape]``, accumulated in float64 over chunks."""
-    flat = stack.reshape(len(stack), -1)
-    total = torch.zeros((len(flat), len(flat)), dtype=torch.float64)
-    for chunk in flat.split(CHUNK, dim=1):
-        total += (chunk @ chunk.T).double().cpu()
-    return total.numpy()
+def gram_of(pieces: Iterable[torch.Tensor]) -> np.ndarray:
+    """Gram matrix ``[T, T]`` of a stack that comes in pieces ``[T, n]``; added up in float64."""
+    return sum(((piece @ piece.T).double().cpu() for piece in pieces), torch.zeros((), dtype=torch.float64)).numpy()
 
 
 def measure(vectors: TaskVectors, context: Context | None = None) -> Geometry:
@@ -160,35 +156,20 @@ def measure(vectors: TaskVectors, context: Context | None = None) -> Geometry:
     """
     context = context or Context()
     grams = np.empty((len(vectors.names), len(vectors.tasks), len(vectors.tasks)))
-    streamed = vectors.edit is None and context.device.type == "cpu"
-    buffer = torch.empty((len(vectors.tasks), CHUNK))
-    for index, name in enumerate(vectors.names):
-        if streamed:
-            grams[index] = _streamed_gram(vectors, name, buffer)
-        else:
-            grams[index] = gram_of_stack(vectors.stack(name, context.device)[1])
-        if not np.isfinite(grams[index]).all():
-            raise vectors.owner_of_nonfinite(name)
+
+    def one(name: str) -> np.ndarray:
+        return gram_of(stack for _, _, stack in vectors.pieces(name, context.device))
+
+    for index, gram in enumerate(ordered(one, vectors.names, context.device)):
+        if not np.isfinite(gram).all():
+            raise vectors.owner_of_nonfinite(vectors.names[index])
+        grams[index] = gram
         context.step(index + 1, len(vectors.names), "measuring task vectors")
     return Geometry(vectors.tasks, vectors.names, _shapes(vectors), grams)
 
 
 def _shapes(vectors: TaskVectors) -> dict[str, tuple[int, ...]]:
     return {name: vectors.info(name).shape for name in vectors.names}
-
-
-def _streamed_gram(vectors: TaskVectors, name: str, buffer: torch.Tensor) -> np.ndarray:
-    """Gram matrix of one tensor that reads every file once and holds one chunk a task."""
-    base = vectors.base[name].reshape(-1)
-    models = [checkpoint[name].reshape(-1) for checkpoint in vectors.checkpoints]
-    total = torch.zeros((len(models), len(models)), dtype=torch.float64)
-    for start in range(0, base.numel(), CHUNK):
-        part = base[start : start + CHUNK].float()
-        block = buffer[:, : part.numel()]
-        for row, model in zip(block, models, strict=True):
-            torch.sub(model[start : start + CHUNK].float(), part, out=row)
-        total += block @ block.T
-    return total.numpy()
 
 
 def cached(vectors: TaskVectors, folder: Path, context: Context | None = None) -> Geometry:

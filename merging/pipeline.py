@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from merging import registry
 from merging.context import Context
 from merging.errors import NonFiniteWeights, SpecError
-from merging.geometry import Geometry, gram_of_stack
+from merging.geometry import Geometry, gram_of
 from merging.registry import Edit, LinearEdit, LinearMerge, Merge
+from merging.streaming import COLUMNS, ordered
 from merging.vectors import TaskVectors
 
-CHUNK = 1 << 17  # entries combined at a time: the accumulator stays in cache while the files stream past
 _VERSION = 1  # raise when a change alters the numbers that a specification gives
 
 
@@ -105,29 +105,42 @@ class Plan:
         """
         context = context or Context()
         rows = None if self.table is None else dict(zip(self.vectors.names, self.table, strict=True))
-        for done, (name, info) in enumerate(self.vectors.base.infos.items()):
-            context.step(done, len(self.vectors.base), "merging")
+
+        def one(name: str) -> torch.Tensor:
+            info = self.vectors.info(name)
             if not info.floating:
-                yield name, self.vectors.base[name]
-                continue
+                return self.vectors.base[name]
             if rows is not None:
                 merged = combine(self.vectors, name, rows[name], context.device)
             else:
                 merged = self._apply(name, context)
-            stored = merged.to(info.dtype)
-            if info.dtype == torch.float16 and not bool(torch.isfinite(stored).all()):
-                raise NonFiniteWeights(f"tensor {name!r}: merged weights overflow float16; use smaller coefficients")
-            yield name, stored
+            return _as_stored(name, merged, info.dtype)
+
+        names = tuple(self.vectors.base)
+        for done, tensor in enumerate(ordered(one, names, context.device)):
+            context.step(done, len(names), "merging")
+            yield names[done], tensor
 
     def _apply(self, name: str, context: Context) -> torch.Tensor:
-        base, stack = self.vectors.stack(name, context.device)
-        edited = self.edit(name, base, stack)
-        if not isinstance(self.edit, LinearEdit):
-            self.edited_grams[name] = gram_of_stack(edited)
-        merged = self.merge(name, base, edited)
+        """Edit and merge one tensor, in pieces where both allow it."""
+        vectors = self.vectors.edited(self.edit)
+        merged = torch.empty(torch.Size(vectors.info(name).shape).numel(), device=context.device)
+        shape = vectors.info(name).shape
+
+        def edited() -> Iterator[torch.Tensor]:
+            if isinstance(self.merge, LinearMerge):
+                for where, base, stack in vectors.pieces(name, context.device):
+                    merged[where] = self.merge(name, base, stack)
+                    yield stack
+            else:
+                base, stack = vectors.stack(name, context.device)
+                merged.copy_(self.merge(name, base, stack).reshape(-1))
+                yield stack.reshape(len(stack), -1)
+
+        self.edited_grams[name] = gram_of(edited())
         if not bool(torch.isfinite(merged.sum())):
             raise self.vectors.owner_of_nonfinite(name)
-        return merged
+        return merged.view(shape)
 
     def edited_geometry(self, before: Geometry) -> Geometry | None:
         """Geometry of the edited vectors, once all tensors have streamed; None if it was not seen."""
@@ -182,7 +195,7 @@ def combine(vectors: TaskVectors, name: str, weights: np.ndarray, device: torch.
     base = vectors.base[name].reshape(-1)
     models = [(float(w), c[name].reshape(-1)) for w, c in zip(weights, vectors.checkpoints, strict=True) if w != 0]
     merged = torch.empty(base.numel(), device=device)
-    size = CHUNK if merged.device.type == "cpu" else max(1, base.numel())
+    size = COLUMNS if merged.device.type == "cpu" else max(1, base.numel())
     own = 1.0 - sum(w for w, _ in models)
     for start in range(0, base.numel(), size):
         part = merged[start : start + size]
@@ -193,4 +206,16 @@ def combine(vectors: TaskVectors, name: str, weights: np.ndarray, device: torch.
             part.add_(model[start : start + size].to(part.device, torch.float32), alpha=weight)
         if not bool(torch.isfinite(part.sum())):
             raise vectors.owner_of_nonfinite(name)
-    return merged.view(vectors.base[name].shape)
+    return merged.view(vectors.info(name).shape)
+
+
+def _as_stored(name: str, merged: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Convert to the base's dtype.
+
+    Raises:
+        NonFiniteWeights: the weights are too large for float16.
+    """
+    stored = merged.to(dtype)
+    if dtype == torch.float16 and not bool(torch.isfinite(stored).all()):
+        raise NonFiniteWeights(f"tensor {name!r}: merged weights overflow float16; use smaller coefficients")
+    return stored

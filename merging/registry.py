@@ -56,10 +56,14 @@ class LinearEdit:
 
 @dataclass(frozen=True)
 class TensorEdit:
-    """Any other edit: a function of one tensor's stack."""
+    """Any other edit: a function of one tensor's stack.
+
+    ``elementwise`` says that entries are treated one by one, so that it may be given any piece of a tensor.
+    """
 
     apply: StackFunction
     report: Report = field(default_factory=dict)
+    elementwise: bool = False
 
     def __call__(self, name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         """Apply to one stack ``[T, *shape]``."""

@@ -8,6 +8,7 @@ import torch
 
 from merging.checkpoints.reading import Checkpoint, TensorInfo
 from merging.errors import MismatchedCheckpoint, NonFiniteWeights, SpecError
+from merging.streaming import COLUMNS
 
 # (name, base [*shape], stack [T, *shape]) → stack [T, *shape], all float32 on one device
 StackFunction = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -58,6 +59,28 @@ class TaskVectors:
         for row, checkpoint in zip(stack, self.checkpoints, strict=True):
             torch.sub(checkpoint[name].to(device, torch.float32), base, out=row)
         return base, stack if self.edit is None else self.edit(name, base, stack)
+
+    def pieces(
+        self, name: str, device: torch.device | str = "cpu"
+    ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+        """One tensor, flattened, in pieces: where it lies, θ₀ ``[n]`` and the task vectors ``[T, n]`` there.
+
+        On the CPU a piece fits in a core's cache, unless an edit needs to see whole tensors; the next piece
+        overwrites the last one.
+        """
+        if torch.device(device).type != "cpu" or not getattr(self.edit, "elementwise", self.edit is None):
+            base, stack = self.stack(name, device)
+            yield slice(0, base.numel()), base.reshape(-1), stack.reshape(len(stack), -1)
+            return
+        flat = self.base[name].reshape(-1)
+        models = [checkpoint[name].reshape(-1) for checkpoint in self.checkpoints]
+        buffer = torch.empty((len(models), min(COLUMNS, flat.numel())))
+        for start in range(0, flat.numel(), COLUMNS):
+            where = slice(start, min(start + COLUMNS, flat.numel()))
+            base, stack = flat[where].float(), buffer[:, : where.stop - start]
+            for row, model in zip(stack, models, strict=True):
+                torch.sub(model[where].float(), base, out=row)
+            yield where, base, stack if self.edit is None else self.edit(name, base, stack)
 
     def iterate(self, device: torch.device | str = "cpu") -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         """``(name, base, stack)`` of every floating-point tensor, in sorted order."""

@@ -1,1 +1,192 @@
-"""placeholder"""
+"""Accuracy: chosen runs against the baselines, per task and on average."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from merging.runs import Run
+from ui import accuracy_view, state
+from ui.charts.accuracy import (
+    MAX_RADAR,
+    Series,
+    accuracy_bars,
+    accuracy_dots,
+    accuracy_radar,
+    accuracy_table,
+    scaling_curve,
+    scaling_table,
+)
+from ui.comparison import comparison
+from ui.figure import escape_markdown, show
+from ui.run_text import mixtures, name_runs, option_label, provenance, series_of
+from ui.url_choice import chosen_ids, remember_ids
+
+TASK_ARITHMETIC, ADAMERGING = "Task Arithmetic", "AdaMerging"
+BASELINES = (accuracy_view.ZERO_SHOT, TASK_ARITHMETIC, ADAMERGING, accuracy_view.INDIVIDUAL)
+
+
+def measured_runs() -> tuple[list[Run], int]:
+    """Finished runs with accuracies on the present weights, newest first, and how many others there are."""
+    base = state.workspace().fingerprint(state.suite().base_checkpoint)
+    done = [run for run in state.workspace().store.all() if run.result and run.result.get("accuracy")]
+    ours = [run for run in done if run.result and base in run.result["fingerprints"].values()]
+    return ours, len(done) - len(ours)
+
+
+def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
+    """The newest run of every method for the chosen tasks on the test split; else simply the newest run."""
+    fitting: dict[str, str] = {}
+    for run in runs:
+        if run.spec.tasks == tasks and run.spec.split == "test":
+            fitting.setdefault(run.spec.label, run.id)
+    return list(fitting.values())[:6] or [run.id for run in runs[:1]]
+
+
+def choose(runs: Sequence[Run]) -> list[Run]:
+    """Which runs to compare; stands in the URL."""
+    by_id = {run.id: run for run in runs}
+    key = "accuracy-runs"
+    chosen_ids("runs", key, list(by_id), default_choice(runs, state.selected_tasks()))
+    ids = st.multiselect(
+        "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id]), key=key,
+        placeholder="Choose finished runs", help="Finished runs on the weights of this suite, newest first",
+    )  # fmt: skip
+    remember_ids("runs", key, ids)
+    return [by_id[run_id] for run_id in ids]
+
+
+def controls() -> tuple[list[str], bool, str]:
+    """Baselines, whether to show shares of individual, and the view."""
+    with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
+        baselines = st.pills(
+            "Baselines", BASELINES, selection_mode="multi", default=BASELINES, key="accuracy-baselines"
+        )
+        scale = st.segmented_control(
+            "Scale", ("Absolute", "Share of individual"), default="Absolute", required=True, key="accuracy-scale"
+        )
+        view = st.segmented_control(
+            "View", ("Bars", "Dots", "Radar"), default="Bars", required=True, key="accuracy-view"
+        )
+    return list(baselines), scale == "Share of individual", str(view)
+
+
+def baseline_runs(names: Sequence[str], tasks: Sequence[str]) -> list[Run]:
+    """Task Arithmetic at its best validation λ and AdaMerging with its defaults, as far as they have been run."""
+    entries = comparison(state.workspace(), state.suite_reference(), tasks, str(state.device()))
+    return [entry.run for entry in entries if entry.run and entry.done and entry.spec.label in names]
+
+
+def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) -> None:
+    """Charts and tables of runs of one split."""
+    tasks = [task for task in state.suite().task_names if all(task in run.spec.tasks for run in runs)]
+    if not tasks:
+        st.warning("The chosen runs have no task in common, so there is nothing to compare. Choose others.")
+        return
+    for reason in mixtures(runs):
+        st.warning(reason, icon=":material/balance:")
+    split = runs[0].spec.split
+    if split == "test" and all(set(run.spec.tasks) == set(tasks) for run in runs):
+        known = {run.id for run in runs}
+        runs = [*(run for run in baseline_runs(baselines, runs[0].spec.tasks) if run.id not in known), *runs]
+    references = accuracy_view.baseline_series(tasks) if split == "test" else []
+    if not references:
+        st.caption("Zero-shot and individual accuracy are measured on the test split, so they are not drawn here."
+                   if split != "test" else "Zero-shot and individual accuracy are not measured yet.")  # fmt: skip
+        accuracy_view.offer_baselines(tasks)
+    series = restricted([*references, *series_of(runs)], tasks, baselines)
+    chart(series, references, tasks, relative, view, split)
+    names = name_runs(runs)
+    by_name = {names[run.id]: run for run in runs}
+    st.subheader("On average")
+    accuracy_view.show_ranking(accuracy_view.ranking(series, by_name))
+    st.caption(provenance(runs))
+    searches(runs, series, split)
+
+
+def restricted(series: Sequence[Series], tasks: Sequence[str], baselines: Sequence[str]) -> list[Series]:
+    """Only the common tasks, without baselines that nobody wants, from zero-shot to individual."""
+    place = {accuracy_view.ZERO_SHOT: 0, accuracy_view.INDIVIDUAL: 2}
+    kept = [
+        Series(one.name, one.method, {task: one.accuracy[task] for task in tasks}, one.variant)
+        for one in series
+        if one.method not in place or one.method in baselines
+    ]
+    return sorted(kept, key=lambda one: place.get(one.method, 1))
+
+
+def chart(
+    series: list[Series], references: Sequence[Series], tasks: Sequence[str], relative: bool, view: str, split: str
+) -> None:
+    """The chart of the view that was chosen."""
+    labels = accuracy_view.task_labels(tasks)
+    individual = next((one for one in references if one.name == accuracy_view.INDIVIDUAL), None)
+    shown, axis = series, "Accuracy (%)"
+    if relative and individual is not None:
+        shown, axis = [one.relative_to(individual.accuracy) for one in series], "Share of individual (%)"
+    elif relative:
+        st.info("Shares need the individual models' accuracy on the same images, which is missing. Shown as measured.")
+    drawn = shown
+    if view == "Radar":
+        drawn = shown if len(shown) <= MAX_RADAR else radar_choice(shown)
+        figure = accuracy_radar(drawn, labels)
+    else:
+        figure = (accuracy_bars if view == "Bars" else accuracy_dots)(shown, labels, axis)
+    show(
+        figure, key=f"accuracy-{split}", takeaway=accuracy_view.takeaway(series), table=accuracy_table(drawn, labels),
+        file=f"accuracy-{split}",
+    )  # fmt: skip
+
+
+def radar_choice(series: Sequence[Series]) -> list[Series]:
+    """Floor, ceiling and the best merges: as many as a radar can show."""
+    ends = [one for one in series if one.method in (accuracy_view.ZERO_SHOT, accuracy_view.INDIVIDUAL)]
+    merged = sorted((one for one in series if one not in ends), key=lambda one: -one.average)
+    st.caption(f"A radar stays readable with {MAX_RADAR} outlines: the best merges are shown.")
+    kept = [*ends, *merged[: MAX_RADAR - len(ends)]]
+    return [one for one in series if one in kept]
+
+
+def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
+    """How λ was chosen, for the runs that searched it."""
+    by_name = {one.name: one for one in series}
+    names = name_runs(runs)
+    found = [
+        (by_name[names[run.id]], run.result["merge"])
+        for run in runs
+        if run.result and "scaling_search" in (run.result.get("merge") or {}) and names[run.id] in by_name
+    ]
+    if not found:
+        return
+    st.subheader("How λ was chosen")
+    images = found[0][1]["scaling_search"]["images"]
+    chosen = ", ".join(f"{report['scaling']:g} for {one.name}" for one, report in found)
+    show(
+        scaling_curve(found), key=f"accuracy-search-{split}",
+        takeaway=f"Best λ on {images:,} validation images: {chosen}. Test images played no part.",
+        table=scaling_table(found), file="lambda-search",
+    )  # fmt: skip
+
+
+st.title("Accuracy")
+available, elsewhere = measured_runs()
+if not available:
+    st.info("No finished run with accuracies on this suite yet. Run the comparison, or a merge of your own.")
+    with st.container(horizontal=True):
+        st.page_link("pages/start.py", label="Run the comparison", icon=":material/play_arrow:",
+                     query_params=state.shared_query())  # fmt: skip
+        st.page_link("pages/merge.py", label="Merge", icon=":material/merge:", query_params=state.shared_query())
+    st.stop()
+picked = choose(available)
+if elsewhere:
+    st.caption(escape_markdown(f"{elsewhere} more runs belong to other suites, or to files that have changed since."))
+shown_baselines, as_shares, chosen_view = controls()
+if not picked:
+    st.info("Choose at least one run above.")
+    st.stop()
+splits = sorted({run.spec.split for run in picked})
+if len(splits) > 1:
+    st.warning("Some runs were measured on test images, others on validation images: they get a chart each.")
+for one_split in splits:
+    if len(splits) > 1:
+        st.header("Test split" if one_split == "test" else "Validation split")
+    compare([run for run in picked if run.spec.split == one_split], shown_baselines, as_shares, chosen_view)

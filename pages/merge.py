@@ -31,9 +31,7 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
         with cost:
             memory(needed, spec)
             obstacle = why_not(spec, tasks)
-            if st.button(
-                "Merge", type="primary", icon=":material/merge:", width="stretch", disabled=bool(obstacle), help=obstacle
-            ):
+            if st.button("Merge", type="primary", icon=":material/merge:", width="stretch", disabled=bool(obstacle)):
                 submit(spec)
         if obstacle:
             st.warning(escape_markdown(obstacle), icon=":material/image_not_supported:")

@@ -1,1 +1,201 @@
-"""placeholder"""
+"""Runs: the history, what differs between runs, and everything about one."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from merging.errors import MergingError
+from merging.runs import Run
+from ui import state
+from ui.charts.runs import timing_figure
+from ui.figure import escape_markdown, show
+from ui.merge_form import Draft
+from ui.run_details import belongs_here, details
+from ui.run_export import MAX_DOWNLOAD, to_folder, zipped
+from ui.run_panel import ensure_worker, run_panel
+from ui.run_text import badge, differences, duration, name_runs, scaling_of, when
+from ui.url_choice import chosen_ids, remember_ids
+
+_HIGHLIGHT = "background-color: rgba(204, 127, 0, 0.22)"
+
+
+def history(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a run, newest first."""
+    rows = []
+    for run in runs:
+        result = run.result or {}
+        average = result.get("average")
+        took = run.finished - run.started if run.finished and run.started else None
+        rows.append(
+            {
+                "State": run.state, "Method": run.spec.label, "Tasks": len(run.spec.tasks),
+                "Average (%)": None if average is None else 100 * average, "Split": run.spec.split,
+                "Coefficients": scaling_of(run), "Seed": run.spec.seed, "Device": run.spec.device,
+                "Started": when(run.started or run.created), "Took": "" if took is None else duration(took),
+                "Run": run.id,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def choose(runs: Sequence[Run]) -> list[Run]:
+    """The table; the runs that are checked stand in the URL."""
+    ids = [run.id for run in runs]
+    chosen = chosen_ids("run", "runs-chosen", ids, [])
+    st.session_state["runs-table"] = {
+        "selection": {"rows": [ids.index(one) for one in chosen], "columns": [], "cells": []}
+    }
+
+    def take_over() -> None:
+        rows = st.session_state["runs-table"]["selection"]["rows"]
+        st.session_state["runs-chosen"] = [ids[row] for row in rows if row < len(ids)]
+
+    st.dataframe(
+        history(runs), key="runs-table", on_select=take_over, selection_mode="multi-row", hide_index=True,
+        width="stretch", height="content" if len(runs) <= 10 else 400, placeholder="–",
+        column_config={
+            "Average (%)": st.column_config.ProgressColumn(min_value=0, max_value=100, format="%.1f", color="#2e93d1"),
+            "Coefficients": st.column_config.TextColumn(width="medium"),
+        },
+    )  # fmt: skip
+    remember_ids("run", "runs-chosen", chosen)
+    return [run for run in runs if run.id in chosen]
+
+
+def compare(runs: list[Run]) -> None:
+    """What differs between several runs, and how long each took."""
+    names = name_runs(runs)
+    st.subheader(f"{len(runs)} runs compared")
+    table = differences(runs, names)
+    if table.empty:
+        st.caption("These runs have the same settings and files.")
+    else:
+        st.caption("Only what differs; values unlike the first run's are marked.")
+        columns = list(table.columns[1:])
+        marked = table.style.apply(
+            lambda row: ["", *(_HIGHLIGHT if row[name] != row[columns[0]] else "" for name in columns)], axis=1
+        )
+        st.dataframe(marked, hide_index=True, width="stretch")
+    seconds = {names[run.id]: run.result["seconds"] for run in runs if run.result}
+    if len(seconds) > 1:
+        totals = {name: times["total"] for name, times in seconds.items()}
+        fastest, slowest = min(totals, key=lambda n: totals[n]), max(totals, key=lambda n: totals[n])
+        show(
+            timing_figure(seconds), key="runs-timing", file="timings",
+            takeaway=f"{fastest} took {duration(totals[fastest])}, {slowest} {duration(totals[slowest])}.",
+            table=pd.DataFrame(seconds).T.rename_axis("Run").reset_index(),
+        )  # fmt: skip
+        st.page_link(
+            "pages/accuracy.py", label="Compare their accuracy", icon=":material/bar_chart:",
+            query_params={**state.shared_query(), "runs": [run.id for run in runs if run.result]},
+        )  # fmt: skip
+
+
+def heading(run: Run) -> None:
+    """Name, state and what can be done with a run."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(escape_markdown(run.spec.label), width="content")
+        st.markdown(f"{badge(run.state)} &nbsp; `{run.id}`", width="stretch")
+        if run.state == "done":
+            export(run)
+        st.page_link(
+            "pages/merge.py", label="Change and run", icon=":material/tune:", query_params=form_link(run),
+            help="Opens the form with these settings",
+        )  # fmt: skip
+        if not run.active:
+            with st.popover("Run again", icon=":material/replay:", key=f"again-{run.id}"):
+                again(run)
+        if run.state != "running":
+            with st.popover("Delete", icon=":material/delete:", key=f"delete-{run.id}"):
+                delete(run)
+
+
+def form_link(run: Run) -> dict[str, str | list[str]]:
+    """Query parameters that open the page Merge with a run's settings, tasks and suite."""
+    spec = run.spec
+    draft = Draft(
+        {"edit": spec.edit, "merge": spec.merge},
+        {"edit": spec.edit_params, "merge": spec.merge_params},
+        {"device": spec.device, "seed": spec.seed, "split": spec.split, "dtype": spec.dtype},
+    )
+    slugs = [slug for slug, entry in state.catalogue().items() if entry.reference == spec.suite]
+    return {**({"suite": slugs[0]} if slugs else {}), "tasks": list(spec.tasks), **draft.query()}
+
+
+def export(run: Run) -> None:
+    """Weights, recipe and description as a download; large ones into a folder."""
+    if run.result and run.result.get("coefficients") and not belongs_here(run):
+        st.button(
+            "Export", icon=":material/download:", disabled=True,
+            help="Choose this run's suite in the sidebar; its checkpoints must not have changed since.",
+        )  # fmt: skip
+    elif state.suite().base_checkpoint.nbytes <= MAX_DOWNLOAD:
+        st.download_button(
+            "Export", lambda: zipped(run, state.workspace()), f"{run.id}.zip", "application/zip", on_click="ignore",
+            icon=":material/download:", key=f"export-{run.id}", help="Merged weights, recipe and a description, zipped",
+        )  # fmt: skip
+    elif st.button("Export", icon=":material/folder:", help="Writes weights, recipe and a description to a folder"):
+        with st.spinner("Writing the weights …"):
+            folder = to_folder(run, state.workspace())
+        st.toast(f"Written to {escape_markdown(folder)}", icon=":material/check:")
+
+
+def select(run: Run) -> None:
+    """Show this run next."""
+    st.session_state["runs-chosen"] = [run.id]
+
+
+def again(run: Run) -> None:
+    """Queue the same specification once more."""
+    if run.state == "done":
+        st.write("The same settings and files give the same numbers. This replaces the result.")
+    if st.button("Run it again", type="primary", key=f"again-now-{run.id}"):
+        space = state.workspace()
+        if run.state == "done" and space.spec_fingerprint(run.spec) == run.fingerprint:
+            space.store.delete(run.id)
+        fresh = space.submit(run.spec)
+        ensure_worker()
+        select(fresh)
+        st.rerun()
+
+
+def delete(run: Run) -> None:
+    """Remove a run after asking."""
+    st.write("This removes the run and its files for good.")
+    if st.button("Delete it", type="primary", icon=":material/delete:", key=f"delete-now-{run.id}"):
+        state.workspace().store.delete(run.id)
+        st.session_state["runs-chosen"] = []
+        st.rerun()
+
+
+st.title("Runs")
+every = state.workspace().store.all()
+if not every:
+    st.info("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.")
+    with st.container(horizontal=True):
+        st.page_link("pages/start.py", label="Run the comparison", icon=":material/play_arrow:",
+                     query_params=state.shared_query())  # fmt: skip
+        st.page_link("pages/merge.py", label="Merge", icon=":material/merge:", query_params=state.shared_query())
+    st.stop()
+active = [run.id for run in reversed(every) if run.active]
+if active:
+    run_panel(active, key="runs-active")
+linked = [one for one in st.query_params.get_all("run") if one not in {run.id for run in every}]
+if linked:
+    st.warning(escape_markdown(f"There is no run {', '.join(linked)}; it may have been deleted."))
+picked = choose(every)
+if not picked:
+    st.caption("Check one run to see everything about it, or several to compare them.")
+    st.stop()
+if len(picked) > 1:
+    compare(picked)
+for one in picked[:1] if len(picked) > 4 else picked:
+    heading(one)
+    try:
+        if one.state == "done":
+            details(one)
+        elif one.id not in active:
+            run_panel([one.id], key=f"ended-{one.id}", on_retry=select)
+    except MergingError as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")

@@ -21,18 +21,17 @@ def explorer(geometry: Geometry) -> None:
         return
     summary(geometry, found)
     cosine_section(geometry, found)
-    left, right = st.columns([6, 5], gap="large")
+    left, right = st.columns(2, gap="large")
     with left:
         layer_section(geometry, found)
     with right:
-        map_section(geometry, found)
-    first, second, third = st.columns(3, gap="large")
-    with first:
         multiplier_section(geometry, found)
-    with second:
+    left, right = st.columns(2, gap="large")
+    with left:
+        map_section(geometry, found)
+    with right:
         norm_section(geometry, found)
-    with third:
-        objective_section(found, params)
+    objective_section(found, params)
 
 
 def dark() -> bool:
@@ -60,7 +59,7 @@ def change(place: st.delta_generator.DeltaGenerator, label: str, before: float, 
 
 def cosine_section(geometry: Geometry, found: Disentangled) -> None:
     """Heat maps of the model, a block or a layer."""
-    bar = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
     bar.subheader("Cosine similarity", width="content")
     level: Level = bar.segmented_control(
         "Level", ("model", "block", "layer"), default="model", required=True, key="level", bind="query-params",
@@ -73,7 +72,7 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
         order = range(len(labels)) if level == "block" else charts.tower_order(geometry)
         index = bar.selectbox(
             level.title(), list(order), format_func=lambda i: labels[i], key=level, bind="query-params",
-            label_visibility="collapsed", width=340,
+            label_visibility="collapsed", width=260,
         )  # fmt: skip
     zoom = bar.toggle("Zoom the scale", key="zoom", bind="query-params",
                       help="The same symmetric range for all three maps, as narrow as the values allow")  # fmt: skip

@@ -53,16 +53,18 @@ def choose(table: pd.DataFrame) -> None:
         table, key="task-table", on_select=lambda: _take_over(names), selection_mode="multi-row", hide_index=True,
         width="stretch", height="content" if len(table) <= 16 else 600, row_height=38, placeholder="–",
         column_config={
-            "Norm of τ": st.column_config.NumberColumn(format="%.3f", help="How far fine-tuning moved the weights"),
+            "Norm of τ": st.column_config.NumberColumn(format="%.3f", width=80, help="How far fine-tuning moved the weights"),
             "Zero-shot": _accuracy_column("Test accuracy of the base model, in percent"),
             "Fine-tuned": _accuracy_column("Test accuracy of this task's own model, in percent"),
+            "Classes": st.column_config.NumberColumn(width=70),
+            "Test images": st.column_config.NumberColumn(width=96),
             "Missing": st.column_config.TextColumn(help="Without these the task can be merged but not measured"),
         },
     )  # fmt: skip
 
 
 def _accuracy_column(help: str) -> object:
-    return st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100, help=help)
+    return st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100, help=help, width=130)
 
 
 def _take_over(names: list[str]) -> None:

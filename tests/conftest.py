@@ -24,8 +24,8 @@ settings.load_profile("project")
 
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
-    """Tiny tensors are not worth threads, and test machines have few cores."""
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    """Tiny tensors are not worth threads: on a busy machine threads that wait for each other cost tenfold."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -76,11 +76,7 @@ def flattened(vectors: TaskVectors) -> torch.Tensor:
 def write_suite(folder: Path, tasks: Sequence[str] = TASKS, seed: int = 0, images: int = 24) -> Path:
     """A complete suite on disk: a tiny random tower, models near it, images and heads; gives its suite.yaml."""
     folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    tower = open_clip.CLIP(
-        **ARCHITECTURE, text_cfg={"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
-    ).visual
-    base = {name: tensor.detach().clone().contiguous() for name, tensor in tower.state_dict().items()}
+    base = random_tower(seed)
     save_file(base, folder / "base.safetensors")
     entries = []
     for number, task in enumerate(tasks):
@@ -102,6 +98,16 @@ def write_suite(folder: Path, tasks: Sequence[str] = TASKS, seed: int = 0, image
             }
         )
     return write_yaml(folder, tasks=entries)
+
+
+def random_tower(seed: int) -> State:
+    """Weights of a visual tower of :data:`ARCHITECTURE`, drawn here so that they are the same for every open_clip."""
+    text = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+    shapes = {
+        name: tuple(t.shape) for name, t in open_clip.CLIP(**ARCHITECTURE, text_cfg=text).visual.state_dict().items()
+    }
+    state = random_state(seed, dict(sorted(shapes.items())), spread=0.2)
+    return {name: tensor + 1 if "ln" in name and name.endswith("weight") else tensor for name, tensor in state.items()}
 
 
 def write_arrays(path: Path, random: np.random.Generator, images: int = 24) -> None:

@@ -33,7 +33,7 @@ def show(
         **plotly_chart_kwargs.pop("config", {}),
     }
     event = st.plotly_chart(figure, width="stretch", key=key, config=config, alt=takeaway, **plotly_chart_kwargs)
-    below = st.container(horizontal=True, wrap=False, vertical_alignment="top", gap="small")
+    below = st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small")
     below.caption(escape_markdown(takeaway), width="stretch")
     # The table is built only while its popover is open: sliders redraw charts many times a second.
     popover = below.popover(

@@ -3,6 +3,7 @@
 import torch
 
 from merging.context import Context
+from merging.streaming import ordered
 from merging.vectors import TaskVectors
 
 _SAMPLE = 400_000
@@ -19,8 +20,7 @@ def largest_magnitudes(vectors: TaskVectors, count: int, context: Context) -> to
         NonFiniteWeights: a weight is NaN or infinite.
     """
     stride = max(1, vectors.size // _SAMPLE)
-    samples = [stack.reshape(len(stack), -1)[:, ::stride].abs().cpu() for _, _, stack in vectors.iterate()]
-    sample = torch.cat(samples, dim=1).sort(dim=1).values
+    sample = torch.cat([_sampled(vectors, name, stride) for name in vectors.names], dim=1).sort(dim=1).values
     share = count / vectors.size
     margin = 1.0 if stride == 1 else _MARGIN
     while True:
@@ -39,27 +39,48 @@ def _quantile(sample: torch.Tensor, level: float, outside: float) -> torch.Tenso
     return torch.full((len(sample),), outside)
 
 
+def _sampled(vectors: TaskVectors, name: str, stride: int) -> torch.Tensor:
+    """Magnitude of every ``stride``-th entry of one tensor, ``[T, n]``; reads no others of unedited vectors."""
+    if vectors.edit is not None:
+        return vectors.stack(name)[1].reshape(len(vectors.tasks), -1)[:, ::stride].abs()
+    base = vectors.base[name].reshape(-1)[::stride].float()
+    return torch.stack([(c[name].reshape(-1)[::stride].float() - base).abs() for c in vectors.checkpoints])
+
+
 def _select_between(
     vectors: TaskVectors, count: int, low: torch.Tensor, high: torch.Tensor, context: Context
 ) -> torch.Tensor | None:
-    """The answer if it lies in ``(low, high]`` for every task, else None."""
-    above = [0] * len(vectors.tasks)
-    inside: list[list[torch.Tensor]] = [[] for _ in vectors.tasks]
-    for done, (name, _, stack) in enumerate(vectors.iterate(context.device)):
-        magnitudes = stack.reshape(len(stack), -1).abs_()
-        if not bool(torch.isfinite(magnitudes.sum())):
-            raise vectors.owner_of_nonfinite(name)
-        for task, row in enumerate(magnitudes):
-            candidates = row[row > low[task].item()] if low[task] > 0 else row
-            higher = candidates > high[task].item()
-            above[task] += int(higher.sum())
-            inside[task].append(candidates[~higher].cpu())
+    """The answer if it lies in ``(low, high]`` (``[0, high]`` where low is 0) for every task, else None."""
+    limits = list(zip(low.tolist(), high.tolist(), strict=True))
+
+    def one(name: str) -> tuple[list[int], list[list[torch.Tensor]]]:
+        above = [0] * len(limits)
+        inside: list[list[torch.Tensor]] = [[] for _ in limits]
+        for _, _, stack in vectors.pieces(name, context.device):
+            magnitudes = stack.abs()
+            if not bool(torch.isfinite(magnitudes.sum())):
+                raise vectors.owner_of_nonfinite(name)
+            for task, (row, (lowest, highest)) in enumerate(zip(magnitudes, limits, strict=True)):
+                higher = row > highest
+                above[task] += int(higher.sum())
+                between = higher.logical_not_()
+                if lowest > 0:
+                    between &= row > lowest
+                inside[task].append(row[between].cpu())
+        return above, inside
+
+    total = [0] * len(limits)
+    collected: list[list[torch.Tensor]] = [[] for _ in limits]
+    for done, (above, inside) in enumerate(ordered(one, vectors.names, context.device)):
+        total = [old + new for old, new in zip(total, above, strict=True)]
+        for parts, more in zip(collected, inside, strict=True):
+            parts += more
         context.step(done + 1, len(vectors.names), "finding thresholds")
     answers = []
-    for task, parts in enumerate(inside):
-        collected = torch.cat(parts)
-        rank = count - above[task]
-        if not 1 <= rank <= len(collected):
+    for number, parts in zip(total, collected, strict=True):
+        candidates = torch.cat(parts)
+        rank = count - number
+        if not 1 <= rank <= len(candidates):
             return None
-        answers.append(collected.kthvalue(len(collected) - rank + 1).values)
+        answers.append(candidates.kthvalue(len(candidates) - rank + 1).values)
     return torch.stack(answers)

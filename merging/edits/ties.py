@@ -51,4 +51,4 @@ def ties(vectors: TaskVectors, params: TiesParams, context: Context) -> TensorEd
             result /= agreeing.sum(dim=0).clamp_min(1)
         return result
 
-    return TensorEdit(apply, {"thresholds": thresholds.tolist(), "entries_kept": kept})
+    return TensorEdit(apply, {"thresholds": thresholds.tolist(), "entries_kept": kept}, elementwise=True)

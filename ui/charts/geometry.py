@@ -172,7 +172,7 @@ def objective_figure(curve: np.ndarray, *, unit: str) -> go.Figure:
     )  # fmt: skip
     figure.update_xaxes(title_text=unit, showgrid=False, rangemode="tozero")
     figure.update_yaxes(title_text="objective L")
-    return theme.arrange(figure, height=340, legend=False)
+    return theme.arrange(figure, height=240, legend=False)
 
 
 def norm_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
@@ -270,5 +270,5 @@ def map_figure(plane: PlanarMap, tasks: Sequence[str], *, dark: bool = False) ->
             )
         )  # fmt: skip
     figure.update_xaxes(title_text="first principal axis", zeroline=True)
-    figure.update_yaxes(title_text="second", zeroline=True, scaleanchor="x", scaleratio=1)
+    figure.update_yaxes(title_text="second principal axis", zeroline=True, scaleanchor="x", scaleratio=1)
     return theme.arrange(figure, height=340)

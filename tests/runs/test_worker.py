@@ -1,0 +1,158 @@
+"""The worker process: what happens to rows and files when runs end well, fail, are cancelled, or are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from merging.errors import RunError
+from merging.pipeline import MergeSpec
+from merging.runs import store as store_module
+from merging.runs.export import KEPT_WEIGHTS
+from merging.runs.store import Run
+from merging.runs.worker import Worker, is_working, sole_worker
+from merging.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+LONG = {"merge": "adamerging", "merge_params": {"steps": 20_000, "batch_size": 2}}
+
+
+def spec(suite_file: Path, **choices: object) -> MergeSpec:
+    return MergeSpec.build(suite=str(suite_file), tasks=("digits", "leaves"), device="cpu", **choices)
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for something that another process does; the limit only ends a hopeless test."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def process(workspace: Workspace) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker started as users start it."""
+    command = [sys.executable, "-m", "merging", "worker", "--home", str(workspace.home)]
+    workspace.home.mkdir(parents=True, exist_ok=True)
+    with (workspace.home / "worker.log").open("wb") as log:
+        child = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        yield child
+        child.terminate()
+        child.wait(30)
+
+
+def running_child(workspace: Workspace, run: Run) -> int:
+    """Process id of the child that carries out a run, once it does."""
+    until(lambda: workspace.store.get(run.id).done > 0, 120)
+    log = (workspace.home / "worker.log").read_text()
+    return int(log.split(f"run {run.id} started in process ")[1].split(":")[0])
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; a dead one that nobody buried yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def test_queued_runs_are_carried_out_in_order(workspace: Workspace, suite_file: Path) -> None:
+    first = workspace.submit(spec(suite_file))
+    second = workspace.submit(spec(suite_file, edit="ties"))
+    Worker(workspace).serve(once=True)
+    done = [workspace.store.get(run.id) for run in (first, second)]
+    assert [run.state for run in done] == ["done", "done"]
+    assert done[0].finished is not None and done[1].started is not None and done[0].finished <= done[1].started
+    assert done[0].result is not None and set(done[0].result["accuracy"]) == {"digits", "leaves"}
+    assert not (workspace.store.folder(first.id) / KEPT_WEIGHTS).exists()  # its coefficient table is enough
+    assert (workspace.store.folder(second.id) / KEPT_WEIGHTS).is_file()
+
+
+def test_a_failing_run_keeps_its_reason_and_the_worker_goes_on(workspace: Workspace, own_suite: Path) -> None:
+    failing = workspace.submit(spec(own_suite))
+    (own_suite / "digits.safetensors").write_bytes(b"\0" * 100)
+    Worker(workspace).serve(once=True)
+    run = workspace.store.get(failing.id)
+    assert run.state == "failed" and run.error is not None and "digits.safetensors" in run.error
+    assert str(own_suite) not in run.error
+
+
+def test_only_one_worker_serves_a_workspace(workspace: Workspace) -> None:
+    assert not is_working(workspace.home)
+    with sole_worker(workspace.home):
+        assert is_working(workspace.home)
+        with pytest.raises(RunError, match="another worker"), sole_worker(workspace.home):
+            pass
+    assert not is_working(workspace.home)
+
+
+def test_cancelling_stops_a_running_run(
+    process: subprocess.Popen[bytes], workspace: Workspace, suite_file: Path
+) -> None:
+    run = workspace.submit(spec(suite_file, **LONG))
+    running_child(workspace, run)
+    workspace.store.cancel(run.id)
+    until(lambda: workspace.store.get(run.id).state == "cancelled")
+    assert "adapting" in (workspace.store.get(run.id).error or "")
+
+
+def test_cancelling_escalates_to_killing(workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("merging.runs.worker.execute", lambda *_, **__: time.sleep(600))
+    run = workspace.submit(spec(suite_file))
+    worker = Worker(workspace, grace=0.2)
+    worker.start_queued()
+    (child,) = worker.children.values()
+    workspace.store.cancel(run.id)
+    until(lambda: worker.look_after() is None and not worker.children)
+    assert not alive(child.pid)
+    cancelled = workspace.store.get(run.id)
+    assert cancelled.state == "cancelled" and "killed" in (cancelled.error or "")
+
+
+def test_a_child_that_dies_fails_its_run_and_leaves_no_half_file(
+    workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(spec: MergeSpec, workspace: Workspace, keep: Path, **_: object) -> None:
+        keep.with_name(f".{keep.name}.1.tmp").write_bytes(b"half")
+        print("the last words")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("merging.runs.worker.execute", die)
+    run = workspace.submit(spec(suite_file))
+    Worker(workspace).serve(once=True)
+    dead = workspace.store.get(run.id)
+    assert dead.state == "failed" and "signal 9" in (dead.error or "") and "the last words" in (dead.log or "")
+    assert [path.name for path in workspace.store.folder(run.id).iterdir()] == ["log.txt"]
+
+
+def test_a_killed_worker_leaves_the_run_lost_and_it_can_be_retried(
+    process: subprocess.Popen[bytes], workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = workspace.submit(spec(suite_file, **LONG))
+    child = running_child(workspace, run)
+    process.kill()
+    process.wait()
+    until(lambda: not alive(child))  # the orphan notices that its worker is gone
+    monkeypatch.setattr(store_module, "STALE_SECONDS", -1.0)
+    lost = workspace.store.get(run.id)
+    assert lost.state == "lost" and "run it again" in (lost.error or "")
+    assert not list(workspace.store.folder(run.id).glob("*.safetensors*"))
+    again = workspace.store.retry(run.id)
+    assert again.state == "queued" and again.id != run.id and again.fingerprint == run.fingerprint
+
+
+def test_stopping_the_worker_stops_its_runs(
+    process: subprocess.Popen[bytes], workspace: Workspace, suite_file: Path
+) -> None:
+    run = workspace.submit(spec(suite_file, **LONG))
+    child = running_child(workspace, run)
+    process.terminate()
+    assert process.wait(30) == 0
+    until(lambda: not alive(child))
+    assert workspace.store.get(run.id).state == "lost"

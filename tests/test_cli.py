@@ -1,0 +1,132 @@
+"""The command line: output, exit statuses, errors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+
+from merging.cli import main
+from tests.random_models import TASKS
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def as_json(*arguments: object) -> dict[str, Any]:
+    """The one JSON object that a command prints on standard output; nothing else may stand there."""
+    result = call(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    value: dict[str, Any] = json.loads(result.stdout)
+    return value
+
+
+def test_suites_are_listed() -> None:
+    assert "mini" in {row["name"] for row in as_json("suites")["suites"]}
+    assert "mini" in call("suites").stdout
+
+
+def test_check_passes_a_good_suite_and_names_a_bad_file(suite_file: Path, own_suite: Path, home: Path) -> None:
+    good = call("check", suite_file, "--home", home)
+    assert good.exit_code == 0 and "0 problems" in good.stdout
+    (own_suite / "digits.safetensors").write_bytes(b"nonsense")
+    bad = call("check", own_suite, "--home", home)
+    assert bad.exit_code == 1 and "ERROR  digits.safetensors" in bad.stdout and "1 problems" in bad.stdout
+
+
+def test_similarity_reports_cosines_before_and_after(suite_file: Path, home: Path) -> None:
+    report = as_json("similarity", suite_file, "--edit", "awd", "--set", "edit.alpha=0.05", "--home", home)
+    assert tuple(report["tasks"]) == TASKS and len(report["norms"]) == len(TASKS)
+    assert report["after"]["mean_abs"] < report["before"]["mean_abs"]
+    awd = report["awd"]
+    assert awd["objective_after"] < awd["objective_before"] == pytest.approx(report["before"]["mean_abs"])
+    expected = [1 - len(TASKS) * a for a in awd["coefficients"]]
+    assert awd["task_multipliers"] == pytest.approx(expected) and awd["redundant_norm"] > 0
+
+
+def test_similarity_of_chosen_tasks_prints_a_table(suite_file: Path, home: Path) -> None:
+    result = call("similarity", suite_file, "--tasks", "roads,digits", "--home", home)
+    assert result.exit_code == 0 and "roads" in result.stdout and "circles" not in result.stdout
+
+
+def test_merge_writes_weights_that_evaluate_to_the_reported_accuracy(suite_file: Path, home: Path) -> None:
+    output = home / "merged.safetensors"
+    merged = as_json(
+        "merge", suite_file, "--merge", "task_arithmetic", "--set", "merge.scaling=0.4", "--evaluate",
+        "--output", output, "--home", home,
+    )  # fmt: skip
+    assert set(merged["accuracy"]) == set(TASKS) and merged["seconds"] > 0 and merged["peak_bytes"] > 0
+    assert merged["coefficients"]["table"][0][0] == 0.4
+    assert len(merged["coefficients"]["tensors"]) == len(load_file(output))
+    again = as_json("evaluate", suite_file, "--checkpoint", output, "--home", home)
+    assert again["accuracy"] == merged["accuracy"] and again["split"] == "test" and again["images"] > 0
+
+
+def test_the_same_merge_is_not_done_twice_but_its_file_is_written(suite_file: Path, home: Path) -> None:
+    first, second = home / "first.safetensors", home / "second.safetensors"
+    one = as_json("merge", suite_file, "--edit", "ties", "--output", first, "--home", home)
+    two = as_json("merge", suite_file, "--edit", "ties", "--output", second, "--home", home)
+    assert one["run"] == two["run"] and first.read_bytes()[-1000:] == second.read_bytes()[-1000:]
+    linear = as_json("merge", suite_file, "--output", first, "--home", home)
+    again = as_json("merge", suite_file, "--output", second, "--home", home)
+    assert linear["run"] == again["run"] and first.read_bytes() == second.read_bytes()
+
+
+def test_per_task_scaling_and_automatic_scaling(suite_file: Path, home: Path) -> None:
+    forget = as_json("merge", suite_file, "--set", "merge.scaling=1,-0.5,0,0.25", "--home", home)
+    assert [row[0] for row in forget["coefficients"]["table"]] == [1, -0.5, 0, 0.25]
+    chosen = as_json("merge", suite_file, "--set", "merge.scaling=auto", "--home", home)
+    assert chosen["merge"]["scaling"] in chosen["merge"]["scaling_search"]["scalings"]
+
+
+def test_runs_are_listed_shown_and_exported(suite_file: Path, home: Path) -> None:
+    assert "no runs yet" in call("runs", "list", "--home", home).stdout
+    run = as_json("merge", suite_file, "--evaluate", "--home", home)["run"]
+    assert as_json("runs", "list", "--home", home)["runs"][0]["state"] == "done"
+    assert as_json("runs", "show", run[:6], "--home", home)["spec"]["merge"] == "task_arithmetic"
+    files = [Path(file).name for file in as_json("runs", "export", run, home / "export", "--home", home)["files"]]
+    assert files == ["model.safetensors", "recipe.json", "README.md"]
+    assert "Task Arithmetic" in (home / "export" / "README.md").read_text()
+
+
+def test_base_and_individual_accuracy(suite_file: Path, home: Path) -> None:
+    base = as_json("evaluate", suite_file, "--base", "--split", "val", "--home", home)
+    own = as_json("evaluate", suite_file, "--individual", "--split", "val", "--home", home)
+    assert base["split"] == own["split"] == "val" and set(base["accuracy"]) == set(own["accuracy"]) == set(TASKS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["merge", "{suite}", "--merge", "nonsense"], "unknown merge 'nonsense'"),
+        (["merge", "{suite}", "--edit", "awd", "--set", "edit.alpha=-1"], "alpha"),
+        (["merge", "{suite}", "--set", "scaling=1"], "expected edit.NAME=VALUE or merge.NAME=VALUE"),
+        (["merge", "{suite}", "--set", "merge.scaling=1,2"], "2 coefficients for 4 tasks"),
+        (["merge", "{suite}", "--tasks", "digits,nonsense"], "no task 'nonsense'"),
+        (["merge", "{suite}", "--tasks", "digits,digits"], "named twice"),
+        (["merge", "{suite}", "--device", "cuda:99"], "cuda:99"),
+        (["merge", "{suite}", "--device", "abacus"], "unknown device 'abacus'"),
+        (["merge", "{suite}", "--output", "{home}/merged.pt"], ".safetensors"),
+        (["merge", "/nowhere/suite.yaml"], "no suite"),
+        (["runs", "show", "ffffff"], "no run 'ffffff'"),
+        (["evaluate", "{suite}", "--checkpoint", "missing.safetensors"], "no such weight file"),
+    ],
+)
+def test_bad_input_gives_one_clear_error(arguments: list[str], message: str, suite_file: Path, home: Path) -> None:
+    filled = [argument.format(suite=suite_file, home=home) for argument in arguments]
+    result = call(*filled, "--home", home, "--json")
+    assert result.exit_code == 1 and message in result.stderr, result.stderr
+    assert result.stdout == "" and "Traceback" not in result.stderr and str(suite_file.parent) not in result.stderr
+
+
+def test_wrong_usage_exits_with_2(suite_file: Path, home: Path) -> None:
+    assert call("evaluate", suite_file, "--home", home).exit_code == 2
+    assert call("evaluate", suite_file, "--base", "--individual", "--checkpoint", "f", "--home", home).exit_code == 2

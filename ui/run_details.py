@@ -1,0 +1,158 @@
+"""Everything about one run: what came of it, how its coefficients came about, where it came from."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from merging.geometry import cosines, mean_abs_cosine
+from merging.runs import Run
+from ui import accuracy_view, state
+from ui.charts.accuracy import accuracy_bars, accuracy_table
+from ui.charts.geometry import cosine_figure
+from ui.charts.runs import (
+    coefficient_heatmap,
+    coefficient_table,
+    entropy_figure,
+    steps_table,
+    timing_figure,
+    trajectory_figure,
+)
+from ui.figure import escape_markdown, show, show_table
+from ui.run_text import duration, name_runs, provenance, scaling_of, series_of
+
+
+def is_dark() -> bool:
+    """Whether the page is shown in the dark theme."""
+    return bool(st.context.theme.type == "dark")
+
+
+def details(run: Run) -> None:
+    """All sections that apply to a finished run, as tabs."""
+    result = run.result or {}
+    sections = {
+        "Accuracy": (_accuracy, bool(result.get("accuracy"))),
+        "Coefficients": (_coefficients, bool(result.get("coefficients"))),
+        "Adaptation": (_adaptation, bool((result.get("merge") or {}).get("entropy"))),
+        "Cosines": (_cosines, bool(result.get("after"))),
+        "Time and memory": (_timings, True),
+        "Settings and files": (_origin, True),
+    }
+    shown = {title: draw for title, (draw, applies) in sections.items() if applies}
+    for tab, draw in zip(st.tabs(list(shown)), shown.values(), strict=True):
+        with tab:
+            draw(run, result)
+
+
+def _labels(run: Run) -> dict[str, str]:
+    return accuracy_view.task_labels(run.spec.tasks)
+
+
+def _accuracy(run: Run, result: dict[str, Any]) -> None:
+    baselines = accuracy_view.baseline_series(run.spec.tasks) if belongs_here(run) and run.spec.split == "test" else []
+    series = [*baselines[:1], *series_of([run]), *baselines[1:]]
+    show(
+        accuracy_bars(series, _labels(run)), key=f"details-accuracy-{run.id}", takeaway=accuracy_view.takeaway(series),
+        table=accuracy_table(series, _labels(run)), file=f"accuracy-{run.id}",
+    )  # fmt: skip
+    st.caption(provenance([run]))
+
+
+def belongs_here(run: Run) -> bool:
+    """Whether a run used the weights of the chosen suite, as they are now."""
+    prints = ((run.result or {}).get("fingerprints") or {}).values()
+    return state.workspace().fingerprint(state.suite().base_checkpoint) in prints
+
+
+def _coefficients(run: Run, result: dict[str, Any]) -> None:
+    columns = result["coefficients"]
+    table = np.array(columns["table"])
+    means = table.mean(axis=1)
+    low, high = int(means.argmin()), int(means.argmax())
+    names = [_labels(run)[task] for task in columns["tasks"]]
+    if float(np.ptp(table)) < 1e-9:
+        takeaway = f"Every task vector enters with the same coefficient, {table.flat[0]:.3g}, in every tensor."
+    else:
+        takeaway = (
+            f"Averaged over the tensors, {names[high]} counts most ({means[high]:.3f}) and {names[low]} least "
+            f"({means[low]:.3f})."
+        )
+    st.caption("The run is this table: merged weights = base + Σ c · task vector, tensor by tensor.")
+    show(
+        coefficient_heatmap(columns, _labels(run), is_dark()), key=f"details-coefficients-{run.id}",
+        takeaway=takeaway, table=coefficient_table(columns, _labels(run)), file=f"coefficients-{run.id}",
+    )  # fmt: skip
+
+
+def _adaptation(run: Run, result: dict[str, Any]) -> None:
+    report, tasks = result["merge"], result["coefficients"]["tasks"] if result["coefficients"] else list(run.spec.tasks)
+    entropy, trajectory = np.array(report["entropy"]), np.array(report["trajectory"])
+    tenth = max(1, len(entropy) // 10)
+    before, after = entropy[:tenth].mean(), entropy[-tenth:].mean()
+    show(
+        entropy_figure(report["entropy"], tasks, _labels(run)), key=f"details-entropy-{run.id}",
+        takeaway=f"Mean prediction entropy went from {before:.3f} to {after:.3f} nats (first and last tenth of the "
+                 f"{len(entropy)} steps).",
+        table=steps_table(report["entropy"], tasks, _labels(run)), file=f"entropy-{run.id}",
+    )  # fmt: skip
+    moves = np.abs(trajectory[-1] - trajectory[0])
+    most = int(moves.argmax())
+    show(
+        trajectory_figure(report["trajectory"], tasks, _labels(run)), key=f"details-trajectory-{run.id}",
+        takeaway=f"The coefficients of {_labels(run)[tasks[most]]} moved most, from {trajectory[0][most]:.3f} to "
+                 f"{trajectory[-1][most]:.3f} on average over the tensors.",
+        table=steps_table(report["trajectory"], tasks, _labels(run)), file=f"trajectory-{run.id}",
+    )  # fmt: skip
+
+
+def _cosines(run: Run, result: dict[str, Any]) -> None:
+    names = list(_labels(run).values())
+    after = np.array(result["after"]["cosine"])
+    if not belongs_here(run):
+        st.info("The cosines before the edit need this run's checkpoints: choose its suite in the sidebar.")
+        show_table(_square(after, names), key=f"details-cosines-{run.id}", file=f"cosines-{run.id}")
+        return
+    gram = state.geometry().select(run.spec.tasks).gram
+    before = cosines(gram)
+    show(
+        cosine_figure(before, after, names, dark=is_dark()), key=f"details-cosines-{run.id}",
+        takeaway=f"Mean |cos| between different task vectors: {float(mean_abs_cosine(gram)):.4f} before the edit, "
+                 f"{result['after']['mean_abs']:.4f} after it.",
+        table=pd.concat([_square(before, names), _square(after, names)], keys=["before", "after"], names=["Stage"])
+        .reset_index(level=0).reset_index(drop=True), file=f"cosines-{run.id}",
+    )  # fmt: skip
+
+
+def _square(matrix: np.ndarray, names: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame(matrix, columns=names)
+    table.insert(0, "Task", names)
+    return table
+
+
+def _timings(run: Run, result: dict[str, Any]) -> None:
+    name = name_runs([run])[run.id]
+    seconds = result["seconds"]
+    phases = {phase: value for phase, value in seconds.items() if phase != "total"}
+    longest = max(phases, key=lambda phase: phases[phase])
+    show(
+        timing_figure({name: seconds}), key=f"details-timing-{run.id}",
+        takeaway=f"{duration(seconds['total'])} in all on {result['device']}, most of it to {longest} "
+                 f"({duration(phases[longest])}); peak memory {result['peak_bytes'] / 2**20:,.0f} MiB.",
+        table=pd.DataFrame({"Phase": list(seconds), "Seconds": list(seconds.values())}), file=f"timing-{run.id}",
+    )  # fmt: skip
+
+
+def _origin(run: Run, result: dict[str, Any]) -> None:
+    settings, files = st.columns(2, gap="medium")
+    with settings:
+        st.markdown("**Settings**")
+        chosen = scaling_of(run)
+        if chosen:
+            st.caption(escape_markdown(f"Coefficients: {chosen}."))
+        st.json(run.spec.model_dump(mode="json", exclude={"suite"}), expanded=2)
+    with files:
+        st.markdown("**Files, by content**")
+        rows = [{"File": file, "SHA-256": print_} for file, print_ in result["fingerprints"].items()]
+        show_table(pd.DataFrame(rows), key=f"details-files-{run.id}", file=f"files-{run.id}")
+        st.caption(f"Fingerprint of the run: `{run.fingerprint}`")
