@@ -16,14 +16,17 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmarks.memory import PeakMemory
-from merging.context import Context
-from merging.geometry import measure
-from merging.pipeline import MergeSpec, plan
 from merging.checkpoints import save_tensors
-from merging.suites.suite import load_suite
+from merging.context import Context
+from merging.edits.redundancy import descent
+from merging.evaluation import Evaluator
+from merging.geometry import measure
+from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
+from merging.pipeline import MergeSpec, plan
+from merging.suites.suite import DEFAULT, load_suite
 from merging.vectors import TaskVectors
 
-Work = Callable[[Path], None]
+Work = Callable[[Path], float | None]  # seconds, where only a part of it is to be timed
 
 
 def _vectors(suite: Path) -> TaskVectors:
@@ -38,7 +41,7 @@ def sum_bytes(suite: Path) -> None:
             checkpoint[name].sum()
 
 
-def gram_chunked_loop(suite: Path) -> None:
+def gram_plain_loop(suite: Path) -> None:
     """What one writes first: stack the task vectors of a tensor, multiply."""
     vectors = _vectors(suite)
     for name in vectors.names:
@@ -52,7 +55,7 @@ def gram(suite: Path) -> None:
     measure(_vectors(suite))
 
 
-def task_arithmetic_loop(suite: Path) -> None:
+def task_arithmetic_plain_loop(suite: Path) -> None:
     """The shortest plain torch loop that reads, accumulates and saves."""
     folder = suite.parent
     with safe_open(folder / "base.safetensors", framework="pt") as base:
@@ -84,18 +87,65 @@ def ties(suite: Path) -> None:
 
 def awd_resolve(suite: Path) -> None:
     """AWD of 152 layers, 8 tasks, 300 steps, from given Gram matrices."""
-    from merging.edits.redundancy import descent
-
     random = np.random.default_rng(0)
     stacks = random.normal(size=(152, 8, 64)) + random.normal(size=(152, 1, 64))
     gram = stacks @ stacks.transpose(0, 2, 1) / 32
     descent(gram, 0.1, 0.01, 300)
 
 
+_STEPS = 5
+
+
+def adamerging_step(suite: Path) -> float:
+    """One step of layer-wise AdaMerging on the embedded suite, 8 tasks, 32 images each; seconds a step."""
+    learner, batch = _learner()
+    learner.step(batch)
+    started = time.perf_counter()
+    for _ in range(_STEPS):
+        learner.step(batch)
+    return (time.perf_counter() - started) / _STEPS
+
+
+def eight_batches(suite: Path) -> float:
+    """Forward and backward passes of the same 8 batches, one after the other, and nothing else; seconds for all."""
+    learner, batch = _learner()
+    evaluator = learner.evaluator
+
+    def all_batches() -> None:
+        for task, images in batch.items():
+            mean_entropy(evaluator.logits(task, evaluator.features(images))).backward()
+
+    all_batches()
+    started = time.perf_counter()
+    for _ in range(_STEPS):
+        all_batches()
+    return (time.perf_counter() - started) / _STEPS
+
+
+def _learner() -> tuple[CoefficientLearner, dict[str, torch.Tensor]]:
+    suite = load_suite(DEFAULT)
+    vectors, evaluator = suite.vectors(), Evaluator(suite)
+    batch = {task: evaluator.images(task, "test", slice(0, 32)) for task in vectors.tasks}
+    return CoefficientLearner(vectors, AdaMergingParams(), Context(), evaluator), batch
+
+
+def mini_accuracy(suite: Path) -> float:
+    """Test accuracy of one model on all tasks of the embedded suite, images and tower loaded; seconds."""
+    evaluator = Evaluator(load_suite(DEFAULT))
+    tasks = evaluator.suite.task_names
+    evaluator.require(tasks, "test")
+    started = time.perf_counter()
+    evaluator.accuracy({}, tasks)
+    return time.perf_counter() - started
+
+
 WORKS: dict[str, Work] = {
     work.__name__: work
-    for work in (sum_bytes, gram_chunked_loop, gram, task_arithmetic_loop, task_arithmetic, ties, awd_resolve)
-}
+    for work in (
+        sum_bytes, gram_plain_loop, gram, task_arithmetic_plain_loop, task_arithmetic, ties, awd_resolve,
+        adamerging_step, eight_batches, mini_accuracy,
+    )
+}  # fmt: skip
 
 
 def main() -> None:
@@ -103,8 +153,8 @@ def main() -> None:
     work, suite = WORKS[sys.argv[1]], Path(sys.argv[2])
     with PeakMemory() as memory:
         started = time.perf_counter()
-        work(suite)
-        seconds = time.perf_counter() - started
+        own = work(suite)
+        seconds = time.perf_counter() - started if own is None else own
     print(json.dumps({"seconds": seconds, "peak": memory.peak}))
 
 

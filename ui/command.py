@@ -45,7 +45,7 @@ def _suite(reference: str) -> str:
     return f"…/{file.parent.name}/{file.name}"
 
 
-def _wrapped(parts: Sequence[str], width: int = 88) -> str:
+def _wrapped(parts: Sequence[str], width: int = 58) -> str:
     """Join with spaces, broken into continued lines."""
     lines = [""]
     for part in parts:

@@ -18,8 +18,8 @@ from merging.errors import SpecError
 from merging.registry import Method
 from ui.figure import escape_markdown
 
-SCALING_MODES = {"one": "One for all tasks", "each": "One per task", "auto": "Chosen on validation"}
-_SEGMENTS = 4  # more options than this become a drop-down
+SCALING_MODES = {"one": "One value", "each": "Per task", "auto": "Auto"}
+_SEGMENTS = 2  # more options than this become a drop-down: they would not fit in half a form's width
 _MANY = 100  # integers with at least this default are counted in fifties
 _ROW = 4  # coefficients per task side by side
 
@@ -237,7 +237,7 @@ def _scaling(field: FieldInfo, key: str, name: str, tasks: Tasks) -> Any:
         width="stretch",
     )  # fmt: skip
     if mode == "auto":
-        st.caption("The validation split decides: the smallest of the best values on a grid from 0 to 1 by 0.05.")
+        st.caption("Chosen on the validation split: the smallest of the best values on a grid from 0 to 1 by 0.05.")
         return "auto"
     if mode == "one":
         return _number(field, title, f"{key}.one", alone=True)

@@ -18,7 +18,7 @@ from merging.errors import RunError
 from merging.runs import Run
 from merging.runs.worker import is_working
 from ui.figure import escape_markdown
-from ui.run_text import badge, duration, in_words
+from ui.run_text import badge, duration, in_words, when
 from ui.state import ROOT, workspace
 
 POLL_SECONDS = 1.0
@@ -109,25 +109,27 @@ def _panel(
     waiting = [run.id for run in workspace().store.queued()] if active else []
     for run in runs:
         with st.container(border=True, key=f"{key}-{run.id}"):
-            _heading(run, names.get(run.id, run.spec.label), key)
-            if run.active:
-                _progress(run, waiting)
-            elif run.state != "done":
+            _line(run, names.get(run.id, run.spec.label), waiting, key)
+            if not run.active and run.state != "done":
                 _ending(run, key, on_retry)
     if active != active_before:
         st.rerun()  # something ended: results show, and the timer stops with the last one
 
 
-def _heading(run: Run, name: str, key: str) -> None:
-    line, action = st.columns([1, 0.2], vertical_alignment="center")
-    line.markdown(f"**{escape_markdown(name)}** &nbsp;{badge(run.state)} &nbsp;`{run.id}`")
+def _line(run: Run, name: str, waiting: Sequence[str], key: str) -> None:
+    """Name and state, progress, and the button that stops it, side by side."""
+    title, middle, action = st.columns([0.36, 0.5, 0.14], vertical_alignment="center", gap="medium")
+    title.markdown(f"**{escape_markdown(name)}** &nbsp;{badge(run.state)}", help=f"Run {run.id}")
     if run.active:
+        with middle:
+            _progress(run, waiting)
         action.button(
             "Cancel", key=f"{key}-cancel-{run.id}", icon=":material/stop_circle:", width="stretch",
             disabled=run.cancel_asked is not None, on_click=_cancel, args=(run.id,),
         )  # fmt: skip
-    elif run.started is not None and run.finished is not None:
-        action.caption(duration(run.finished - run.started), text_alignment="right")
+    elif run.finished is not None:
+        took = f", took {duration(run.finished - run.started)}" if run.started is not None else ""
+        middle.caption(f"`{run.id}` ended {when(run.finished)}{took}")
 
 
 def _cancel(run_id: str) -> None:

@@ -96,6 +96,14 @@ def open_page(suites_folder: Path) -> Iterator[Callable[..., AppTest]]:
     st.cache_resource.clear()
 
 
+@pytest.fixture(autouse=True)
+def launched_workers(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Homes for which a page wanted a worker; none is really started."""
+    homes: list[Path] = []
+    monkeypatch.setattr("ui.run_panel._Launcher.ensure", lambda launcher: homes.append(launcher.home))
+    return homes
+
+
 def texts(app: AppTest) -> str:
     """Everything that a page says in words, for tests that look for a sentence."""
     parts = [*app.title, *app.header, *app.subheader, *app.markdown, *app.caption, *app.info, *app.error, *app.warning]

@@ -102,7 +102,9 @@ def test_cancelling_stops_a_running_run(
     assert "adapting" in (workspace.store.get(run.id).error or "")
 
 
-def test_cancelling_escalates_to_killing(workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelling_escalates_to_killing(
+    workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("merging.runs.worker.execute", lambda *_, **__: time.sleep(600))
     run = workspace.submit(spec(suite_file))
     worker = Worker(workspace, grace=0.2)

@@ -40,7 +40,6 @@ def attacks(marker: Path) -> dict[str, object]:
         "open": Calls(open, str(marker), "w"),
         "subprocess": Calls(subprocess.check_output, ["touch", str(marker)]),
         "import": Calls(__import__, "antigravity"),
-        "getattr": Calls(getattr, os, "system"),
         "whole module": torch.nn.Linear(2, 2),
         "own class": Net(),
     }
@@ -59,8 +58,6 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, kind: str, how:
     elif how == "inside a state dict":
         torch.save({"state_dict": {"a": torch.ones(2), "b": attack}}, path)
     else:
-        if how == "protocol 0" and isinstance(attack, torch.nn.Module):
-            pytest.skip("modules do not pickle to protocol 0")
         path.write_bytes(pickle.dumps(attack, protocol=0 if how == "protocol 0" else 4))
     with pytest.raises(UnsafeCheckpoint, match=r"^model\.pt: ") as caught:
         open_checkpoint(path)
@@ -83,7 +80,8 @@ def test_state_dicts_ask_for_nothing(tmp_path: Path) -> None:
         assert requested_globals(tmp_path / name) == []
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+@pytest.mark.filterwarnings("ignore:.torch.load. received a zip file")
 def test_torchscript_archives_hold_code(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "model.pt"))
     with pytest.raises(UnsafeCheckpoint, match="TorchScript archive holds code"):
@@ -116,6 +114,7 @@ def test_a_broken_archive_is_refused(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "model.pt")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("seed", range(12))
 def test_damaged_bytes_give_our_errors_or_a_checkpoint(tmp_path: Path, seed: int) -> None:
     """Whatever bytes are wrong, nothing but this package's own errors comes out."""

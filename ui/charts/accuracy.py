@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import plotly.graph_objects as go
 
-from ui.theme import arrange, plain, style_of
+from ui.theme import arrange, plain, shorten, style_of
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
 _AVERAGE_WIDTH = 1.9  # the average group, in widths of a task's group
@@ -69,7 +69,7 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
         )  # fmt: skip
     figure.add_vrect(x0=-1.05, x1=1.05, fillcolor=_SHADE, line_width=0, layer="below")
     figure.update_xaxes(
-        tickvals=centres, ticktext=[plain(label) for label in labels], range=[-1.05, centres[-1] + 0.6],
+        tickvals=centres, ticktext=[_on_axis(label) for label in labels], range=[-1.05, centres[-1] + 0.6],
         showgrid=False, zeroline=False,
     )  # fmt: skip
     figure.update_yaxes(title=axis, range=[0, _ceiling(series)], ticksuffix=" ", rangemode="tozero")
@@ -181,6 +181,11 @@ def _percent(one: Series, tasks: Mapping[str, str]) -> list[float | None]:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
+
+
+def _on_axis(label: str) -> str:
+    """A task's name under its group, on two lines if it has two words."""
+    return plain(shorten(label, 24)).replace(" ", "<br>", 1)
 
 
 def _ceiling(series: Sequence[Series]) -> float:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from merging.geometry import Geometry, block_of
 from ui import theme
 
+_GAP = 0.03  # between heat maps, as a share of the width
 MAX_NUMBERED = 12  # tasks up to which cells carry their number
 
 
@@ -37,25 +37,28 @@ def cosine_figure(
     """
     hover = [theme.plain(task) for task in tasks]
     places = list(range(len(tasks)))
-    figure = make_subplots(
-        rows=1, cols=3, shared_yaxes=True, horizontal_spacing=0.025,
-        subplot_titles=("Before", "After", "Difference, after − before"),
-    )  # fmt: skip
     pairs = [[f"{a} · {b}" for b in hover] for a in hover]
-    for column, matrix in enumerate((before, after, after - before), start=1):
-        figure.add_trace(
-            go.Heatmap(
-                z=np.round(matrix, 4), x=places, y=places, coloraxis="coloraxis", xgap=1.5, ygap=1.5,
-                text=_cell_texts(matrix), texttemplate="%{text}" if len(places) <= MAX_NUMBERED else None,
-                textfont={"size": 11 if len(places) <= 8 else 9}, customdata=pairs,
+    maps = (("Before", before), ("After", after), ("Difference, after − before", after - before))
+    traces, axes, titles = [], {}, []
+    for number, (title, matrix) in enumerate(maps):
+        suffix = str(number + 1) if number else ""
+        start = number * (1 + _GAP) / 3
+        end = start + (1 - 2 * _GAP) / 3
+        axes[f"xaxis{suffix}"] = {
+            **_names_on_axis(tasks, 14), "domain": [start, end], "anchor": "y", "showgrid": False, "tickangle": -45,
+        }  # fmt: skip
+        titles.append(_caption(title, (start + end) / 2))
+        traces.append(
+            _trace(
+                "heatmap", z=np.round(matrix, 4), x=places, y=places, xaxis=f"x{suffix}", yaxis="y", xgap=1.5, ygap=1.5,
+                coloraxis="coloraxis", text=_cell_texts(matrix) if len(tasks) <= MAX_NUMBERED else None,
+                texttemplate="%{text}", textfont={"size": 11 if len(tasks) <= 8 else 9}, customdata=pairs,
                 hovertemplate="%{customdata}<br>%{z:.4f}<extra></extra>",
-            ),
-            row=1, col=column,
+            )
         )  # fmt: skip
-    figure.update_yaxes(**_names_on_axis(tasks, 14), autorange="reversed", showgrid=False)
-    figure.update_xaxes(**_names_on_axis(tasks, 14), showgrid=False, tickangle=-45)
-    theme.arrange(
-        figure, height=380, legend=False, dragmode=False,
+    return theme.compose(
+        traces, height=380, legend=False, dragmode=False, annotations=titles, **axes,
+        yaxis={**_names_on_axis(tasks, 14), "autorange": "reversed", "showgrid": False},
         coloraxis={
             "colorscale": theme.diverging_scale(dark), "cmin": -limit, "cmax": limit, "cmid": 0,
             "colorbar": {
@@ -64,7 +67,19 @@ def cosine_figure(
             },
         },
     )  # fmt: skip
-    return figure
+
+
+def _trace(kind: str, **settings: Any) -> dict[str, Any]:
+    """A trace as plain values: plotly checks these ten times faster than its own trace objects."""
+    return {"type": kind, **settings}
+
+
+def _caption(text: str, x: float) -> dict[str, Any]:
+    """A title above a part of a figure, centred at ``x``."""
+    return {
+        "text": text, "x": x, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "center", "yanchor": "bottom",
+        "showarrow": False, "font": {"size": 13},
+    }  # fmt: skip
 
 
 def _names_on_axis(tasks: Sequence[str], length: int = 18) -> dict[str, Any]:
@@ -75,32 +90,50 @@ def _names_on_axis(tasks: Sequence[str], length: int = 18) -> dict[str, Any]:
 
 def _cell_texts(matrix: np.ndarray) -> list[list[str]]:
     """Two decimals without the leading zero, as there is little room: ``.12``, ``−.07``."""
-    texts = {"0.00": "0", "-0.00": "0", "1.00": "1", "-1.00": "−1"}
-    return [[texts.get(t, t.replace("0.", ".", 1).replace("-", "−")) for t in (f"{v:.2f}" for v in row)] for row in matrix]
+    return [[_short_number(value) for value in row] for row in matrix]
+
+
+def _short_number(value: float) -> str:
+    text = f"{value:.2f}"
+    if float(text) in (0, 1, -1):
+        return f"{float(text):.0f}".replace("-0", "0").replace("-", "−")
+    return text.replace("0.", ".", 1).replace("-", "−")
 
 
 def layer_figure(
     labels: Sequence[str], before: np.ndarray, after: np.ndarray, *, chosen: str | None = None, dark: bool = False
 ) -> go.Figure:
     """Mean |cos| over pairs of tasks in every layer (or block), before and after, in the order of the tower."""
-    figure = go.Figure()
     positions = list(range(len(labels)))
-    for label, values, style in (("before", before, theme.BEFORE), ("after", after, theme.AFTER)):
-        figure.add_trace(
-            go.Scatter(
-                x=positions, y=np.round(values, 5), name=label, mode="lines+markers",
-                line={"color": _faint(style.color), "width": 1},
-                marker={"symbol": style.symbol, "size": 6, "color": style.color},
-                customdata=[theme.plain(name) for name in labels],
-                hovertemplate="%{customdata}<br>mean |cos| %{y:.4f}<extra>" + label + "</extra>",
-            )
-        )  # fmt: skip
-    if chosen in labels:
-        figure.add_vline(x=list(labels).index(chosen), line={"color": theme.neutral(dark), "width": 1, "dash": "dot"})
+    names = [theme.plain(name) for name in labels]
+    traces = [
+        _trace(
+            "scatter", x=positions, y=np.round(values, 5), name=label, mode="lines+markers", customdata=names,
+            line={"color": _faint(style.color), "width": 1},
+            marker={"symbol": style.symbol, "size": 6, "color": style.color},
+            hovertemplate="%{customdata}<br>mean |cos| %{y:.4f}<extra>" + label + "</extra>",
+        )
+        for label, values, style in (("before", before, theme.BEFORE), ("after", after, theme.AFTER))
+    ]  # fmt: skip
+    marks = [_upright(list(labels).index(chosen), dark, "dot")] if chosen in labels else []
+    return theme.compose(
+        traces, height=340, shapes=marks, xaxis=_blocks_on_axis(labels),
+        yaxis={"title": {"text": "mean |cos|"}, "rangemode": "tozero"},
+    )  # fmt: skip
+
+
+def _upright(x: float, dark: bool, dash: str = "solid") -> dict[str, Any]:
+    """A vertical reference line over the whole height."""
+    return {
+        "type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper",
+        "line": {"color": theme.neutral(dark), "width": 1, "dash": dash},
+    }  # fmt: skip
+
+
+def _blocks_on_axis(labels: Sequence[str]) -> dict[str, Any]:
+    """Settings of an axis on which tensor i stands at i, with the names of the blocks."""
     places, names = block_ticks(labels)
-    figure.update_xaxes(tickvals=places, ticktext=names, tickangle=0, showgrid=False, zeroline=False)
-    figure.update_yaxes(title_text="mean |cos|", rangemode="tozero")
-    return theme.arrange(figure, height=340)
+    return {"tickvals": places, "ticktext": names, "tickangle": 0, "showgrid": False, "zeroline": False}
 
 
 def _faint(color: str) -> str:
@@ -125,21 +158,20 @@ def tower_order(geometry: Geometry) -> list[int]:
 
 def multiplier_figure(multipliers: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
     """What each task vector is multiplied by, 1 − T a ``[T]``, as bars from 1."""
-    figure = go.Figure(
-        go.Bar(
-            x=np.round(multipliers - 1, 6), base=1.0, y=list(range(len(tasks))), orientation="h",
-            marker={"color": theme.AFTER.color}, customdata=_hover(tasks, multipliers),
-            text=[f"{value:.3f}" for value in multipliers], textposition="outside", cliponaxis=False,
-            hovertemplate="%{customdata[0]}<br>× %{customdata[1]}<extra></extra>",
-        )
+    bars = _trace(
+        "bar", x=np.round(multipliers - 1, 6), base=1.0, y=list(range(len(tasks))), orientation="h",
+        marker={"color": theme.AFTER.color}, customdata=_hover(tasks, multipliers),
+        text=[f"{value:.3f}" for value in multipliers], textposition="outside", cliponaxis=False,
+        hovertemplate="%{customdata[0]}<br>× %{customdata[1]}<extra></extra>",
     )  # fmt: skip
-    figure.add_vline(x=1, line={"color": theme.neutral(dark), "width": 1})
     low, high = min(0.0, float(multipliers.min())), max(1.0, float(multipliers.max()))
     room = 0.15 * (high - low)  # for the numbers outside the bars
     limits = [low - room if low < 0 else 0.0, high + room]
-    figure.update_xaxes(title_text="multiplier of the task vector, 1 − T·a", range=limits, zeroline=False)
-    figure.update_yaxes(**_names_on_axis(tasks), autorange="reversed", showgrid=False)
-    return theme.arrange(figure, height=340, legend=False)
+    return theme.compose(
+        [bars], height=340, legend=False, shapes=[_upright(1, dark)],
+        xaxis={"title": {"text": "multiplier of the task vector, 1 − T·a"}, "range": limits, "zeroline": False},
+        yaxis={**_names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
+    )  # fmt: skip
 
 
 def multiplier_table_figure(
@@ -147,50 +179,48 @@ def multiplier_table_figure(
 ) -> go.Figure:
     """Multipliers per layer and task ``[L, T]``; the colours' middle is 1, no change."""
     reach = max(0.01, float(np.abs(multipliers - 1).max()))
-    figure = go.Figure(
-        go.Heatmap(
-            z=np.round(multipliers.T, 4), x=list(range(len(labels))), y=list(range(len(tasks))),
-            colorscale=theme.diverging_scale(dark), zmin=1 - reach, zmax=1 + reach,
-            colorbar={"thickness": 12, "outlinewidth": 0, "title": {"text": "×"}},
-            customdata=[[f"{theme.plain(task)}<br>{theme.plain(label)}" for label in labels] for task in tasks],
-            hovertemplate="%{customdata}<br>× %{z:.4f}<extra></extra>",
-        )
+    cells = _trace(
+        "heatmap", z=np.round(multipliers.T, 4), x=list(range(len(labels))), y=list(range(len(tasks))),
+        colorscale=theme.diverging_scale(dark), zmin=1 - reach, zmax=1 + reach,
+        colorbar={"thickness": 8, "outlinewidth": 0, "xpad": 6},
+        customdata=[[f"{theme.plain(task)}<br>{theme.plain(label)}" for label in labels] for task in tasks],
+        hovertemplate="%{customdata}<br>× %{z:.4f}<extra></extra>",
     )  # fmt: skip
-    places, names = block_ticks(labels)
-    figure.update_xaxes(tickvals=places, ticktext=names, tickangle=0, showgrid=False)
-    figure.update_yaxes(**_names_on_axis(tasks), autorange="reversed", showgrid=False)
-    return theme.arrange(figure, height=340, legend=False)
+    return theme.compose(
+        [cells], height=340, legend=False, xaxis=_blocks_on_axis(labels),
+        yaxis={**_names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
+    )  # fmt: skip
 
 
 def objective_figure(curve: np.ndarray, *, unit: str) -> go.Figure:
     """The objective over the iterations; ``unit`` names them."""
-    figure = go.Figure(
-        go.Scatter(
-            y=np.round(curve, 6), mode="lines+markers" if len(curve) < 30 else "lines",
-            line={"color": theme.AFTER.color, "width": 2}, hovertemplate=unit + " %{x}<br>L = %{y:.5f}<extra></extra>",
-        )
+    line = _trace(
+        "scatter", y=np.round(curve, 6), mode="lines+markers" if len(curve) < 30 else "lines",
+        line={"color": theme.AFTER.color, "width": 2}, hovertemplate=unit + " %{x}<br>L = %{y:.5f}<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(title_text=unit, showgrid=False, rangemode="tozero")
-    figure.update_yaxes(title_text="objective L")
-    return theme.arrange(figure, height=240, legend=False)
+    return theme.compose(
+        [line], height=240, legend=False, xaxis={"title": {"text": unit}, "showgrid": False, "rangemode": "tozero"},
+        yaxis={"title": {"text": "objective L"}},
+    )  # fmt: skip
 
 
 def norm_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
     """Norm of every task vector before and after, as two dots on a line."""
-    figure = go.Figure()
     rows = np.arange(len(tasks))
-    figure.add_trace(_links(np.stack([before, rows], axis=1), np.stack([after, rows], axis=1), dark))
-    for label, values, style in (("before", before, theme.BEFORE), ("after", after, theme.AFTER)):
-        figure.add_trace(
-            go.Scatter(
-                x=np.round(values, 5), y=rows, name=label, mode="markers", customdata=_hover(tasks, values),
-                marker={"symbol": style.symbol, "size": 10, "color": style.color},
-                hovertemplate="%{customdata[0]}<br>norm %{customdata[1]}<extra>" + label + "</extra>",
-            )
-        )  # fmt: skip
-    figure.update_xaxes(title_text="norm of the task vector", rangemode="tozero", zeroline=False)
-    figure.update_yaxes(**_names_on_axis(tasks), autorange="reversed", showgrid=False)
-    return theme.arrange(figure, height=340)
+    traces = [_links(np.stack([before, rows], axis=1), np.stack([after, rows], axis=1), dark)]
+    traces += [
+        _trace(
+            "scatter", x=np.round(values, 5), y=rows, name=label, mode="markers", customdata=_hover(tasks, values),
+            marker={"symbol": style.symbol, "size": 10, "color": style.color},
+            hovertemplate="%{customdata[0]}<br>norm %{customdata[1]}<extra>" + label + "</extra>",
+        )
+        for label, values, style in (("before", before, theme.BEFORE), ("after", after, theme.AFTER))
+    ]  # fmt: skip
+    return theme.compose(
+        traces, height=340,
+        xaxis={"title": {"text": "norm of the task vector"}, "rangemode": "tozero", "zeroline": False},
+        yaxis={**_names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
+    )  # fmt: skip
 
 
 def _hover(tasks: Sequence[str], values: np.ndarray) -> list[tuple[str, str]]:
@@ -198,10 +228,10 @@ def _hover(tasks: Sequence[str], values: np.ndarray) -> list[tuple[str, str]]:
     return [(theme.plain(task), f"{value:.4f}") for task, value in zip(tasks, values, strict=True)]
 
 
-def _links(starts: np.ndarray, ends: np.ndarray, dark: bool) -> go.Scatter:
+def _links(starts: np.ndarray, ends: np.ndarray, dark: bool) -> dict[str, Any]:
     """Thin lines from each start to its end, ``[N, 2]`` both, as one trace with gaps."""
     path = np.stack([starts, ends, np.full_like(starts, np.nan, dtype=float)], axis=1).reshape(-1, 2)
-    return go.Scatter(
+    return _trace("scatter",
         x=path[:, 0], y=path[:, 1], mode="lines", line={"color": theme.neutral(dark), "width": 1, "dash": "dot"},
         hoverinfo="skip", showlegend=False,
     )  # fmt: skip
@@ -252,23 +282,23 @@ def _two_columns(points: np.ndarray) -> np.ndarray:
 def map_figure(plane: PlanarMap, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
     """The base model, the task models before and after, and the redundant vector, as points of one plane."""
     names = [theme.plain(theme.shorten(task)) for task in tasks]
-    figure = go.Figure()
-    figure.add_trace(_links(plane.before, plane.after, dark))
     groups = (
         ("before", plane.before, theme.BEFORE, names, ""),
         ("after", plane.after, theme.AFTER, names, "top center"),
         ("δ", plane.redundant[None], theme.REDUNDANT, ["δ"], ""),
         ("base", np.zeros((1, 2)), theme.BASE, ["base model"], ""),
     )
-    for label, points, style, texts, position in groups:
-        figure.add_trace(
-            go.Scatter(
-                x=np.round(points[:, 0], 5), y=np.round(points[:, 1], 5), name=label, text=texts,
-                mode="markers+text" if position else "markers", textposition=position or None,
-                marker={"symbol": style.symbol, "size": 10, "color": style.color},
-                hovertemplate="%{text}<br>(%{x:.3f}, %{y:.3f})<extra>" + label + "</extra>",
-            )
-        )  # fmt: skip
-    figure.update_xaxes(title_text="first principal axis", zeroline=True)
-    figure.update_yaxes(title_text="second principal axis", zeroline=True, scaleanchor="x", scaleratio=1)
-    return theme.arrange(figure, height=340)
+    traces = [_links(plane.before, plane.after, dark)]
+    traces += [
+        _trace(
+            "scatter", x=np.round(points[:, 0], 5), y=np.round(points[:, 1], 5), name=label, text=texts,
+            mode="markers+text" if position else "markers", textposition=position or None, cliponaxis=False,
+            marker={"symbol": style.symbol, "size": 10, "color": style.color},
+            hovertemplate="%{text}<br>(%{x:.3f}, %{y:.3f})<extra>" + label + "</extra>",
+        )
+        for label, points, style, texts, position in groups
+    ]  # fmt: skip
+    return theme.compose(
+        traces, height=340, xaxis={"title": {"text": "first principal axis"}, "zeroline": True},
+        yaxis={"title": {"text": "second principal axis"}, "zeroline": True, "scaleanchor": "x", "scaleratio": 1},
+    )  # fmt: skip

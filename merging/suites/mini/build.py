@@ -88,6 +88,7 @@ def pretrain_towers(plan: BuildPlan, work: Path, report: Reporter) -> CLIP:
 def fine_tune_task(task: Task, plan: BuildPlan, logit_scale: float, output: Path, report: Reporter) -> None:
     """Fine-tune the shipped base on one task and write the result."""
     visual = image_tower(output / "base.safetensors")
+    first = TASKS.index(task) * plan.fine_tuning.steps
     head = load_file(output / "heads" / f"{task.name}.safetensors")["weight"]
     images, labels = split_arrays(task, "train", plan.train_images, plan.seed)
     fine_tune(
@@ -98,7 +99,7 @@ def fine_tune_task(task: Task, plan: BuildPlan, logit_scale: float, output: Path
         labels,
         plan.fine_tuning,
         plan.seed,
-        lambda step: report(step, plan.fine_tuning.steps, f"fine-tuning on {task.name}"),
+        lambda step: report(first + step, len(TASKS) * plan.fine_tuning.steps, f"fine-tuning on {task.name}"),
     )
     save_tensors(half(visual.state_dict()), output / f"{task.name}.safetensors")
 

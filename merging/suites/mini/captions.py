@@ -49,6 +49,11 @@ def caption(task: Task, label: str, facts: Facts, mix: CaptionMix, seed: int, rn
     return choose(rng, task.frames).format(what=choose(rng, task.wordings[label]), **facts)
 
 
+def plain_frames(task: Task) -> tuple[str, ...]:
+    """The frames of precise captions that say nothing but the class."""
+    return tuple(frame for frame in task.frames if frame.count("{") == 1)
+
+
 def _prompt_like(task: Task, label: str, mix: CaptionMix, seed: int, rng: np.random.Generator) -> str:
     if rng.random() < mix.vague:
         return choose(rng, task.vague)

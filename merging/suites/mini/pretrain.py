@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from merging.suites.mini.atomic import replacing
-from merging.suites.mini.captions import CaptionMix, caption
+from merging.suites.mini.captions import CaptionMix, caption, plain_frames
 from merging.suites.mini.data import Pool, Progress
 from merging.suites.mini.model import fast_on_cpu, new_model, shifted, to_input, tokenizer
-from merging.suites.mini.tasks import BY_NAME
+from merging.suites.mini.tasks import BY_NAME, TASKS
 
 CAPTIONS_PER_IMAGE = 4
 # Images a task in every batch: more of what is slow to learn.
@@ -35,13 +35,17 @@ MAX_LOGIT_SCALE = math.log(100)
 
 @dataclass(frozen=True)
 class PretrainingPlan:
-    """Settings of pre-training. The learning rate rises, stays, and falls to 0 over the last `decay` share of steps."""
+    """Settings of pre-training. The learning rate rises, stays, and falls to 0 over the last `decay` share of steps.
+
+    From step `tags_from` on, pictures are also told apart by a plain caption of every class there is (`tag_loss`).
+    """
 
     steps: int = 5000
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warmup: int = 250
     decay: float = 0.35
+    tags_from: int = 1500
     save_every: int = 100
 
 
@@ -64,14 +68,34 @@ def _trapezoid(step: int, plan: PretrainingPlan) -> float:
     return min(1.0, (step + 1) / plan.warmup, falling)
 
 
-def contrastive_loss(model: CLIP, images: Tensor, tokens: Tensor) -> Tensor:
+def contrastive_loss(model: CLIP, image_features: Tensor, tokens: Tensor) -> Tensor:
     """CLIP's symmetric loss; pairs whose captions are the same text count as matches of each other."""
-    image_features = model.encode_image(images, normalize=True).float()
     text_features = model.encode_text(tokens, normalize=True).float()
     logits = model.logit_scale.exp() * image_features @ text_features.T
     same = (tokens[:, None] == tokens[None]).all(-1).float()
     target = same / same.sum(1, keepdim=True)
     return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+
+
+def tag_tokens() -> tuple[Tensor, dict[tuple[str, str], int]]:
+    """Plain precise captions of every class of every task, int64 [classes, 4, context], and each class's row."""
+    rows: dict[tuple[str, str], int] = {}
+    texts = []
+    for task in TASKS:
+        frames = plain_frames(task)
+        for label, wordings in task.wordings.items():
+            rows[task.name, label] = len(rows)
+            texts += [frames[i % len(frames)].format(what=wordings[i // 2]) for i in range(4)]
+    return tokenizer()(texts).view(len(rows), 4, -1), rows
+
+
+def tag_loss(model: CLIP, image_features: Tensor, tags: Tensor, classes: Tensor) -> Tensor:
+    """Cross entropy of telling each picture's class by one plain caption [classes, context] of every class.
+
+    Like the contrastive loss, but with every class as a negative and none of them a false one.
+    """
+    text_features = model.encode_text(tags, normalize=True).float()
+    return functional.cross_entropy(model.logit_scale.exp() * image_features @ text_features.T, classes)
 
 
 def _optimizer(model: CLIP, plan: PretrainingPlan) -> torch.optim.AdamW:
@@ -98,6 +122,8 @@ def pretrain(
     torch.manual_seed(seed)
     model = new_model()
     tokens = caption_tokens(pool, mix, seed)
+    tags, tag_rows = tag_tokens()
+    classes = torch.tensor([tag_rows[pair] for pair in zip(pool.tasks, pool.labels, strict=True)])
     rows = {task: pool.rows(task) for task in BATCH}
     optimizer = _optimizer(model, plan)
     start = _restore(model, optimizer, checkpoint)
@@ -111,7 +137,12 @@ def pretrain(
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * _trapezoid(step, plan)
         with fast_on_cpu():
-            loss = contrastive_loss(model, shifted(to_input(pool.images[batch]), generator), texts.long())
+            images = shifted(to_input(pool.images[batch]), generator)
+            image_features = model.encode_image(images, normalize=True).float()
+            loss = contrastive_loss(model, image_features, texts.long())
+            if step >= plan.tags_from:
+                shown = tags[torch.arange(len(tags)), torch.from_numpy(rng.integers(4, size=len(tags)))]
+                loss = loss + tag_loss(model, image_features, shown, classes[torch.from_numpy(batch)])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -1,0 +1,116 @@
+"""``python -m benchmarks``: time and memory of the main work, beside what each is compared with.
+
+Work and comparison take turns, every turn in a fresh process, so that a machine that slows down slows both. What to
+quote are the ratios of medians; absolute times depend on the machine.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from benchmarks.random_suite import make_suite
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a piece of work, what it is compared with, and what is to be reached."""
+
+    title: str
+    work: str
+    other: str | None
+    other_title: str
+    goal: str
+
+
+ROWS = (
+    Row("Gram matrices, 8 × {a}", "gram", "sum_bytes", "summing the same bytes", "≤ 4 ×, ≤ 400 MB"),
+    Row("the same, plain loop", "gram_plain_loop", "sum_bytes", "summing the same bytes", "(comparison)"),
+    Row("AWD re-solve, 152 layers, 300 steps", "awd_resolve", None, "", "≤ 0.03 s"),
+    Row("Task Arithmetic, files to file", "task_arithmetic", "task_arithmetic_plain_loop",
+        "plain torch loop", "≤ 1.2 ×, ≤ 600 MB"),
+    Row("TIES, files to file", "ties", "task_arithmetic_plain_loop", "plain TA loop", "≤ 1.2 GB"),
+    Row("AdaMerging step, 8 tasks (mini)", "adamerging_step", "eight_batches",
+        "8 batches forward and backward", "≤ 1.1 ×"),
+    Row("accuracy on mini, 8 tasks", "mini_accuracy", None, "", "< 2 s"),
+)  # fmt: skip
+COMMANDS = (
+    ("python -m merging merge, Task Arithmetic, whole process", [], "≤ 2.5 s"),
+    ("python -m merging merge, TIES, whole process", ["--edit", "ties"], "≤ 6 s"),
+)
+
+
+def main() -> None:
+    """Run all rows and print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--architecture", default="ViT-B-32", help="open_clip model whose shapes the files get")
+    parser.add_argument("--turns", type=int, default=3, help="turns of each piece of work")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="where the random files go")
+    options = parser.parse_args()
+    suite = make_suite(options.folder / options.architecture, options.architecture)
+    print(f"{os.cpu_count()} CPUs, {psutil.virtual_memory().total / 2**30:.0f} GiB, torch {torch.__version__}\n")
+    print("| work | seconds | anonymous memory | compared with | ratio | to reach |")
+    print("|---|---|---|---|---|---|")
+    for row in ROWS:
+        _print_row(row, suite, options.architecture, options.turns)
+    for title, extra, goal in COMMANDS:
+        seconds = statistics.median(_command(suite, options.folder, extra) for _ in range(options.turns))
+        print(f"| {title} | {seconds:.2f} | | | | {goal} |", flush=True)
+
+
+def _print_row(row: Row, suite: Path, architecture: str, turns: int) -> None:
+    own, other = [], []
+    for _ in range(turns):
+        own.append(_measure(row.work, suite))
+        if row.other is not None:
+            other.append(_measure(row.other, suite))
+    seconds = statistics.median(result["seconds"] for result in own)
+    memory = max(result["peak"] for result in own) / 1e6
+    ratio = ""
+    if other:
+        ratio = f"{seconds / statistics.median(result['seconds'] for result in other):.2f} ×"
+    title = row.title.format(a=architecture)
+    print(f"| {title} | {seconds:.3f} | {memory:.0f} MB | {row.other_title} | {ratio} | {row.goal} |", flush=True)
+
+
+def _measure(work: str, suite: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.work", work, str(suite)]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    result: dict[str, float] = json.loads(output.splitlines()[-1])
+    return result
+
+
+def _command(suite: Path, folder: Path, extra: list[str]) -> float:
+    """Seconds of the whole command, with a fresh list of runs so that nothing is taken from the last turn."""
+    home = folder / "home"
+    (home / "runs.sqlite").unlink(missing_ok=True)
+    output = folder / "merged.safetensors"
+    command = [
+        sys.executable,
+        "-m",
+        "merging",
+        "merge",
+        str(suite),
+        *extra,
+        "--output",
+        str(output),
+        "--home",
+        str(home),
+    ]
+    started = time.perf_counter()
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

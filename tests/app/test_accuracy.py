@@ -1,0 +1,124 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from merging.suites import Suite
+from tests.app.conftest import build_suite, texts
+from tests.app.finished_runs import finished
+from ui import state
+
+Open = Callable[..., AppTest]
+AUTO = {"merge_params": {"scaling": "auto"}}
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("merging.devices.torch.cuda.is_available", lambda: False)
+
+
+def ranked(app: AppTest) -> list[str]:
+    return app.dataframe[0].value["Method"].tolist()
+
+
+def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
+    app = open_page("accuracy")
+    assert not app.exception
+    assert "Run the comparison" in texts(app)
+
+
+def test_the_newest_run_of_every_method_is_compared_by_default(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    finished(space, tiny, 0.5, seed=1, merge="adamerging")
+    newest = finished(space, tiny, 0.8, merge="adamerging")
+    plain = finished(space, tiny, 0.6, **AUTO)
+    app = open_page("accuracy")
+    assert not app.exception
+    assert set(app.multiselect(key="accuracy-runs").value) == {newest.id, plain.id}
+    assert set(ranked(app)) == {"Zero-shot", "Individual", "AdaMerging", "Task Arithmetic"}
+    assert sorted(app.query_params["runs"]) == sorted([newest.id, plain.id])
+
+
+def test_a_link_chooses_runs_and_baselines_come_along(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    finished(space, tiny, 0.6, **AUTO)
+    finished(space, tiny, 0.8, merge="adamerging")
+    ties = finished(space, tiny, 0.7, edit="ties")
+    app = open_page("accuracy", runs=ties.id)
+    assert app.multiselect(key="accuracy-runs").value == [ties.id]
+    everything = {"Zero-shot", "Individual", "AdaMerging", "Task Arithmetic", "TIES + Task Arithmetic"}
+    assert set(ranked(app)) == everything
+    app.button_group(key="accuracy-baselines").set_value(["Individual"]).run()
+    assert set(ranked(app)) == {"Individual", "TIES + Task Arithmetic"}
+
+
+def test_runs_of_one_method_get_names_that_tell_them_apart(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    runs = [finished(space, tiny, 0.5 + scaling / 10, merge_params={"scaling": scaling}) for scaling in (0.2, 0.5)]
+    app = open_page("accuracy", runs=[run.id for run in runs])
+    names = [name for name in ranked(app) if name.startswith("Task")]
+    assert sorted(names) == ["Task Arithmetic · λ 0.2, set by hand", "Task Arithmetic · λ 0.5, set by hand"]
+
+
+def test_splits_are_never_mixed_in_one_chart(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    runs = [finished(space, tiny, 0.6, split=split) for split in ("test", "val")]
+    app = open_page("accuracy", runs=[run.id for run in runs])
+    assert not app.exception
+    assert [header.value for header in app.header] == ["Test split", "Validation split"]
+    assert "a chart each" in texts(app)
+    assert len(app.dataframe) == 2
+
+
+def test_different_task_sets_are_compared_on_what_they_share_and_say_so(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    runs = [finished(space, tiny, 0.6), finished(space, tiny, 0.7, tasks=("apples", "birds"))]
+    app = open_page("accuracy", runs=[run.id for run in runs])
+    assert "different sets of tasks" in texts(app)
+    apart = finished(space, tiny, 0.7, tasks=("cars", "doors"))
+    app = open_page("accuracy", runs=[runs[1].id, apart.id])
+    assert "no task in common" in texts(app)
+
+
+def test_shares_of_individual_and_other_views(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    finished(state.workspace(), tiny, 0.6, **AUTO)
+    app = open_page("accuracy")
+    app.button_group(key="accuracy-scale").set_value(["Share of individual"]).run()
+    for view in ("Dots", "Radar", "Bars"):
+        app.button_group(key="accuracy-view").set_value([view]).run()
+        assert not app.exception
+
+
+def test_the_search_for_scaling_is_shown_with_its_split(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    finished(state.workspace(), tiny, 0.6, **AUTO)
+    app = open_page("accuracy")
+    assert "How λ was chosen" in texts(app)
+    assert "0.4 for Task Arithmetic" in texts(app)
+
+
+def test_runs_of_other_suites_are_left_out_and_counted(suites_folder: Path, tiny: Suite, open_page: Open) -> None:
+    from merging.suites import load_suite
+
+    other = load_suite(build_suite(suites_folder / "zeta", tasks=("roads", "signs", "leaves", "owls", "pears")))
+    (other.folder / "base.safetensors").write_bytes((other.folder / "roads.safetensors").read_bytes())
+    open_page()
+    finished(state.workspace(), tiny, 0.6)
+    finished(state.workspace(), other, 0.6)
+    app = open_page("accuracy")
+    assert "1 more runs belong to other suites" in texts(app)
+    assert len(app.multiselect(key="accuracy-runs").options) == 1
+
+
+def test_unknown_ids_in_the_url_are_dropped(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, 0.6)
+    app = open_page("accuracy", runs=["nonsense", run.id])
+    assert app.multiselect(key="accuracy-runs").value == [run.id]

@@ -1,0 +1,166 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from merging.suites import Suite
+from tests.app.conftest import build_suite, texts
+from tests.app.finished_runs import ended, finished
+from ui import state
+
+Open = Callable[..., AppTest]
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    return next(one for one in app.button if one.label == label).click().run()
+
+
+def command(app: AppTest) -> str:
+    return " ".join(str(app.code[0].value).replace("\\\n", " ").split())
+
+
+def test_the_form_starts_with_plain_task_arithmetic(tiny: Suite, open_page: Open) -> None:
+    app = open_page("merge")
+    assert not app.exception
+    assert app.selectbox(key="form.edit").value == "none"
+    assert app.selectbox(key="form.merge").value == "task_arithmetic"
+    assert command(app) == "python -m merging merge …/tiny/suite.yaml --merge task_arithmetic --device cpu --evaluate"
+    assert "Nothing is running" in texts(app)
+
+
+def test_a_link_presets_the_form(tiny: Suite, open_page: Open) -> None:
+    link = {"edit": "awd", "edit.alpha": "0.25", "edit.scope": "layer", "merge.scaling": "auto", "seed": "7"}
+    app = open_page("merge", **link)
+    assert not app.exception
+    assert app.number_input(key="form.edit.awd.alpha").value == 0.25
+    for part in ("--edit awd", "edit.alpha=0.25", "edit.scope=layer", "merge.scaling=auto", "--seed 7"):
+        assert part in command(app)
+
+
+def test_a_bad_link_is_refused_and_nothing_changes(tiny: Suite, open_page: Open) -> None:
+    app = open_page("merge", **{"edit": "awd", "edit.alpha": "-3"})
+    assert not app.exception
+    assert "not taken over" in texts(app)
+    assert app.selectbox(key="form.edit").value == "none"
+
+
+@pytest.mark.parametrize("link", [{"edit": "nonsense"}, {"merge.scaling": "1,2"}, {"seed": "abc"}, {"device": "tpu"}])
+def test_no_link_can_break_the_page(tiny: Suite, open_page: Open, link: dict[str, str]) -> None:
+    app = open_page("merge", **link)
+    assert not app.exception
+    assert "Merge" in [b.label for b in app.button]
+
+
+def test_merging_queues_a_run_that_stands_in_the_url(
+    tiny: Suite, open_page: Open, launched_workers: list[Path]
+) -> None:
+    app = press(open_page("merge"), "Merge")
+    assert not app.exception
+    (run,) = state.workspace().store.all()
+    assert app.query_params["run"] == [run.id]
+    assert run.state == "queued"
+    assert run.spec.merge_params == {"scaling": 0.3}
+    assert launched_workers
+
+
+def test_the_same_again_is_found_instead_of_run(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    app = press(open_page("merge"), "Merge")
+    assert len(state.workspace().store.all()) == 1
+    assert app.query_params["run"] == [run.id]
+    assert "Exactly this was run before" in texts(app)
+
+
+def test_a_queued_run_can_be_cancelled(tiny: Suite, open_page: Open) -> None:
+    app = press(open_page("merge"), "Merge")
+    press(app, "Cancel")
+    (run,) = state.workspace().store.all()
+    assert run.state == "cancelled"
+
+
+def test_a_running_run_shows_phase_and_is_asked_to_stop(tiny: Suite, open_page: Open) -> None:
+    app = press(open_page("merge"), "Merge")
+    store = state.workspace().store
+    run = store.all()[0]
+    store.claim(run.id)
+    store.progress(run.id, 3, 10, "adapting_things now", True)
+    app.run()
+    assert "Cancel" in [b.label for b in app.button]
+    press(app, "Cancel")
+    assert store.get(run.id).cancel_asked is not None
+
+
+@pytest.mark.parametrize(
+    ("end", "words"), [("failed", "ran out of luck"), ("lost", "fell silent"), ("cancelled", "asked to")]
+)
+def test_a_run_that_ended_badly_says_why_and_can_be_run_again(
+    tiny: Suite, open_page: Open, end: str, words: str
+) -> None:
+    open_page()
+    run = ended(state.workspace(), tiny, end, words, "log line 1\nlog line 2")
+    app = open_page("merge", run=run.id)
+    assert words in texts(app)
+    assert "log line 1\nlog line 2" in [code.value for code in app.code]
+    press(app, "Run again")
+    fresh = state.workspace().store.all()[0]
+    assert fresh.id != run.id
+    assert app.query_params["run"] == [fresh.id]
+
+
+def test_a_finished_run_shows_what_came_of_it(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, 0.7, merge_params={"scaling": "auto"})
+    app = open_page("merge", run=run.id)
+    assert not app.exception
+    values = {metric.label: metric.value for metric in app.metric}
+    assert values["Coefficients"] == "λ = 0.4"
+    assert values["Average accuracy"].endswith("%")
+    assert "48 images" in texts(app)
+
+
+def test_an_unknown_run_in_the_url_is_no_error(tiny: Suite, open_page: Open) -> None:
+    app = open_page("merge", run="feedbeef")
+    assert not app.exception
+    assert "no run" in texts(app)
+
+
+def test_methods_that_need_images_are_refused_without_them(suites_folder: Path, open_page: Open) -> None:
+    build_suite(suites_folder / "bare", images=False)
+    app = open_page("merge", merge="adamerging")
+    assert not app.exception
+    assert "needs images and heads" in texts(app)
+    assert next(b for b in app.button if b.label == "Merge").disabled
+    app.selectbox(key="form.merge").set_value("average").run()
+    assert not next(b for b in app.button if b.label == "Merge").disabled
+
+
+def test_choosing_another_method_changes_form_and_command(tiny: Suite, open_page: Open) -> None:
+    app = open_page("merge")
+    app.selectbox(key="form.edit").set_value("ties").run()
+    app.selectbox(key="form.merge").set_value("adamerging").run()
+    assert not app.exception
+    assert "--edit ties --merge adamerging" in command(app)
+    assert app.query_params["edit"] == ["ties"]
+
+
+def test_the_form_is_as_it_was_when_one_comes_back(tiny: Suite, open_page: Open) -> None:
+    app = open_page("merge")
+    app.selectbox(key="form.edit").set_value("awd").run()
+    app.number_input(key="form.edit.awd.alpha").set_value(0.4).run()
+    app.switch_page("pages/runs.py").run()
+    for key in ("edit", "edit.alpha"):
+        app.query_params.pop(key, None)
+    app.switch_page("pages/merge.py").run()
+    assert app.number_input(key="form.edit.awd.alpha").value == 0.4
+
+
+def test_memory_is_estimated_from_the_sizes(tiny: Suite, open_page: Open) -> None:
+    def size(**link: Any) -> float:
+        app = open_page("merge", **link)
+        text = next(metric.value for metric in app.metric if metric.label == "Memory, estimated")
+        return float(str(text).split()[0])
+
+    assert size(merge="adamerging") > size()

@@ -1,0 +1,141 @@
+from collections.abc import Callable
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from merging.suites import Suite, load_suite
+from tests.app.conftest import texts
+from tests.app.finished_runs import ended, finished, spec_of
+from ui import state
+from ui.run_export import to_folder, zipped
+from ui.run_text import differences, name_runs
+
+Open = Callable[..., AppTest]
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    return next(one for one in app.button if one.label == label).click().run()
+
+
+def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
+    app = open_page("runs")
+    assert not app.exception
+    assert "No runs yet" in texts(app)
+
+
+def test_history_lists_every_state_newest_first(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    finished(space, tiny)
+    ended(space, tiny, "failed", "bad luck", merge="adamerging")
+    ended(space, tiny, "lost", "silence", merge="average")
+    space.submit(spec_of(tiny, seed=9))
+    app = open_page("runs")
+    assert not app.exception
+    table = next(frame.value for frame in app.dataframe if "State" in frame.value)
+    assert table["State"].tolist() == ["queued", "lost", "failed", "done"]
+    assert "Cancel" in [b.label for b in app.button]
+
+
+def test_a_deep_link_opens_a_linear_run(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, merge_params={"scaling": "auto"})
+    app = open_page("runs", run=run.id)
+    assert not app.exception
+    assert [tab.label for tab in app.tabs] == ["Accuracy", "Coefficients", "Time and memory", "Settings and files"]
+    assert run.fingerprint in texts(app)
+    assert "same coefficient, 0.3" in texts(app)
+
+
+def test_adamerging_shows_its_adaptation(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, edit="awd", merge="adamerging")
+    app = open_page("runs", run=run.id)
+    assert not app.exception
+    assert [tab.label for tab in app.tabs][:4] == ["Accuracy", "Coefficients", "Adaptation", "Cosines"]
+    words = texts(app)
+    assert "entropy went from" in words
+    assert "before the edit" in words
+    assert "adapted on unlabeled test images" in words
+
+
+def test_a_run_that_is_not_linear_has_no_coefficients(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, edit="ties")
+    app = open_page("runs", run=run.id)
+    assert not app.exception
+    assert "Coefficients" not in [tab.label for tab in app.tabs]
+
+
+def test_several_runs_show_only_what_differs(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    runs = [finished(state.workspace(), tiny, merge_params={"scaling": scaling}) for scaling in (0.2, 0.4)]
+    names = name_runs(runs)
+    table = differences(runs, names)
+    assert table["Setting"].tolist() == ["merge: scaling"]
+    assert [table[names[run.id]][0] for run in runs] == ["0.2", "0.4"]
+    app = open_page("runs", run=[run.id for run in runs])
+    assert not app.exception
+    assert "2 runs compared" in texts(app)
+
+
+def test_a_failed_run_shows_why_and_is_retried(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = ended(state.workspace(), tiny, "failed", "bad luck", "the last line")
+    app = open_page("runs", run=run.id)
+    assert "bad luck" in texts(app)
+    assert "the last line" in [code.value for code in app.code]
+    press(app, "Run again")
+    assert [one.state for one in state.workspace().store.all()] == ["queued", "failed"]
+
+
+def test_delete_asks_first(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    app = open_page("runs", run=run.id)
+    assert len(state.workspace().store.all()) == 1
+    press(app, "Delete it")
+    assert state.workspace().store.all() == []
+    assert "No runs yet" in texts(app)
+
+
+def test_a_finished_run_can_be_done_again(tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    press(open_page("runs", run=run.id), "Run it again")
+    (fresh,) = state.workspace().store.all()
+    assert fresh.state == "queued"
+    assert fresh.fingerprint == run.fingerprint
+    assert launched_workers
+
+
+def test_an_unknown_run_in_the_url_is_said_so(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    finished(state.workspace(), tiny)
+    app = open_page("runs", run="feedbeef")
+    assert not app.exception
+    assert "no run feedbeef" in texts(app)
+
+
+def test_export_holds_weights_recipe_and_description(tiny: Suite, open_page: Open) -> None:
+    import io
+    import zipfile
+
+    open_page()
+    space = state.workspace()
+    run = finished(space, tiny)
+    with zipfile.ZipFile(io.BytesIO(zipped(run, space))) as archive:
+        names = sorted(name.split("/")[1] for name in archive.namelist())
+    assert names == ["README.md", "model.safetensors", "recipe.json"]
+    assert to_folder(run, space) == f"home/exports/{run.id}"
+    assert (space.home / "exports" / run.id / "model.safetensors").is_file()
+
+
+def test_export_is_off_when_the_checkpoints_have_changed(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    (tiny.folder / "base.safetensors").write_bytes((tiny.folder / "apples.safetensors").read_bytes())
+    load_suite(tiny.folder)
+    app = open_page("runs", run=run.id)
+    assert not app.exception
+    assert next(b for b in app.button if b.label == "Export").disabled

@@ -1,0 +1,86 @@
+"""The main job as a person does it: pick, compare, disentangle, merge, measure."""
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import settled
+
+TINY = "suite=tiny"
+
+
+def test_comparison_survives_a_closed_tab(visit: Callable[..., Page]) -> None:
+    page = visit(f"/?{TINY}")
+    page.get_by_role("button", name="Run the comparison").click()
+    expect(page.get_by_text("Cancel").first).to_be_visible()
+    page.close()
+    again = visit(f"/?{TINY}")
+    expect(again.get_by_role("button", name="Cancel")).to_have_count(0, timeout=400_000)
+    settled(again)
+    for method in ("Zero-shot", "Individual", "Task Arithmetic", "AdaMerging", "AWD + Task Arithmetic", "AWD + AdaMerging"):
+        expect(again.get_by_text(method, exact=True).first).to_be_attached()
+    expect(again.get_by_role("button", name="Run the comparison")).to_have_count(0)
+    again.get_by_text("Compare in detail").click()
+    settled(again)
+    expect(again.get_by_role("heading", level=1)).to_have_text("Accuracy")
+    assert "runs=" in again.url
+
+
+def test_a_slider_changes_the_cosines(visit: Callable[..., Page]) -> None:
+    page = visit(f"/similarity?{TINY}")
+    value = page.get_by_test_id("stMetricValue").first
+    before = value.inner_text()
+    slider = page.get_by_role("slider", name=re.compile("α"))
+    slider.focus()
+    for _ in range(5):
+        slider.press("ArrowLeft")
+    expect(value).not_to_have_text(before)
+    settled(page)
+    assert "alpha=0.05" in page.url
+
+
+def test_a_view_of_the_similarity_page_is_a_link(visit: Callable[..., Page]) -> None:
+    page = visit(f"/similarity?{TINY}&scope=layer&level=block&alpha=0.3&tasks=apples&tasks=doors")
+    expect(page.get_by_role("slider", name=re.compile("α"))).to_have_attribute("aria-valuenow", "0.3")
+    expect(page.get_by_text("2 of 4 tasks selected")).to_be_visible()
+    page.get_by_text("Merge with these settings").click()
+    settled(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Merge")
+    expect(page.get_by_text("edit.scope=layer")).to_be_visible()
+
+
+def test_merge_shows_progress_and_result(visit: Callable[..., Page]) -> None:
+    page = visit(f"/merge?{TINY}&edit=ties")
+    page.get_by_role("button", name="Merge", exact=True).click()
+    expect(page.get_by_text("Average accuracy")).to_be_visible(timeout=120_000)
+    run = re.search(r"run=(\w+)", page.url)
+    assert run is not None
+    page.get_by_text("Details and export on Runs").click()
+    settled(page)
+    assert f"run={run.group(1)}" in page.url
+    expect(page.get_by_text(run.group(1)).first).to_be_attached()
+
+
+def test_a_running_merge_can_be_cancelled(visit: Callable[..., Page]) -> None:
+    page = visit(f"/merge?{TINY}&merge=adamerging&merge.steps=20000")
+    page.get_by_role("button", name="Merge", exact=True).click()
+    expect(page.get_by_text(re.compile("Adapting")).first).to_be_visible(timeout=120_000)
+    page.get_by_role("button", name="Cancel").first.click()
+    expect(page.get_by_role("button", name="Run again")).to_be_visible(timeout=60_000)
+
+
+def test_the_selection_is_shared_by_all_pages(visit: Callable[..., Page]) -> None:
+    page = visit(f"/task-models?{TINY}&tasks=apples&tasks=birds")
+    expect(page.get_by_text("2 of 4 tasks selected")).to_be_visible()
+    page.get_by_test_id("stSidebarNav").get_by_text("Similarity").click()
+    settled(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Similarity")
+    expect(page.get_by_text("2 of 4 tasks selected")).to_be_visible()
+
+
+def test_the_embedded_suite_is_there_at_once(visit: Callable[..., Page]) -> None:
+    page = visit("/")
+    expect(page.get_by_role("button", name="Run the comparison")).to_be_enabled()
+    expect(page.get_by_text("8 of 8 tasks selected")).to_be_visible()
+    expect(page.locator(".js-plotly-plot").first).to_be_visible()

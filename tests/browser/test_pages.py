@@ -1,0 +1,45 @@
+"""Every page in a real browser: it renders, nothing overflows, and nobody is shut out."""
+
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+PAGES = {
+    "/": "One model from many",
+    "/task-models": "Task models",
+    "/similarity": "Similarity",
+    "/merge": "Merge",
+    "/accuracy": "Accuracy",
+    "/runs": "Runs",
+}
+SERIOUS = ("serious", "critical")
+
+
+@pytest.mark.parametrize("width", [1280, 1920])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_page_renders_without_overflow(path: str, scheme: str, width: int, visit: Callable[..., Page]) -> None:
+    page = visit(path, width=width, height=1080, scheme=scheme)
+    expect(page.get_by_role("heading", level=1)).to_have_text(PAGES[path])
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    too_wide = page.evaluate(
+        "Array.from(document.querySelectorAll('[data-testid=stMain] .stPlotlyChart, [data-testid=stMain] button'))"
+        ".filter(e => e.getBoundingClientRect().right > window.innerWidth + 1).length"
+    )
+    assert too_wide == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_page_is_accessible(path: str, scheme: str, visit: Callable[..., Page]) -> None:
+    page = visit(path, scheme=scheme)
+    found = Axe().run(page)
+    violations = [
+        f"{violation['id']}: {violation['nodes'][0]['html'][:200]}"
+        for violation in found.response["violations"]
+        if violation["impact"] in SERIOUS
+    ]
+    assert not violations, "\n".join(violations)

@@ -1,0 +1,49 @@
+"""The README says what there is, and nothing that isn't there."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from merging import registry
+from merging.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands(group: click.Group, before: str = "") -> list[str]:
+    names = []
+    for name, command in group.commands.items():
+        names += commands(command, f"{before}{name} ") if isinstance(command, click.Group) else [before + name]
+    return names
+
+
+@pytest.mark.parametrize("command", commands(main))
+def test_every_command_is_documented(command: str) -> None:
+    assert f"python -m merging {command}" in README
+
+
+def test_every_documented_command_exists() -> None:
+    known = {command.split()[0] for command in commands(main)}
+    assert set(re.findall(r"python -m merging ([a-z]+)", README)) <= known
+
+
+@pytest.mark.parametrize("method", [*registry.edits().values(), *registry.merges().values()], ids=lambda m: m.name)
+def test_every_method_is_documented_with_its_paper(method: registry.Method) -> None:
+    row = next((line for line in README.splitlines() if line.startswith(f"| `{method.name}` ")), None)
+    assert row is not None
+    assert method.paper in row
+    assert method.summary in row
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)]+)\)", README)
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert not [target for target in re.findall(r"`?make ([a-z]+)`?", README) if f"\n{target}:" not in makefile]

@@ -1,0 +1,137 @@
+"""The table of methods and the messages about their parameters."""
+
+import pytest
+from pydantic import Field
+
+from merging import registry
+from merging.context import Context
+from merging.errors import SpecError
+from merging.pipeline import MergeSpec
+from merging.registry import LinearEdit, Params, TensorEdit
+from merging.vectors import TaskVectors
+
+ALL = [*registry.edits().values(), *registry.merges().values()]
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda method: f"{method.kind} {method.name}")
+def test_every_method_explains_itself(method: registry.Method) -> None:
+    assert method.title
+    assert method.summary.endswith(".")
+    assert method.paper == "" or method.paper.startswith("https://arxiv.org/abs/")
+    assert method.params.__doc__
+    method.parse({})  # defaults are valid
+    for values in method.presets.values():
+        method.parse(values)
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda method: f"{method.kind} {method.name}")
+def test_every_parameter_has_help_a_default_and_bounds(method: registry.Method) -> None:
+    for name, field in method.params.model_fields.items():
+        assert field.description, name
+        assert not field.is_required(), name
+    for schema in method.params.model_json_schema().get("properties", {}).values():
+        for choice in schema.get("anyOf", [schema]):
+            if choice.get("type") in ("number", "integer"):
+                assert "maximum" in choice or "exclusiveMaximum" in choice
+                assert "minimum" in choice or "exclusiveMinimum" in choice
+
+
+def test_no_edit_comes_first() -> None:
+    assert next(iter(registry.edits())) == "none"
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "AWD", 3, None, ["awd"]])
+def test_an_unknown_method_lists_the_known_ones(name: object) -> None:
+    with pytest.raises(SpecError, match="unknown edit .* there are: none, awd, ties"):
+        registry.find("edit", name)  # type: ignore[arg-type]
+
+
+def test_a_wrong_parameter_says_which_and_what_there_is() -> None:
+    with pytest.raises(SpecError, match=r"edit 'awd': alpha: Input should be .* \(got -1\).*parameters are: scope"):
+        registry.find("edit", "awd").parse({"alpha": -1})
+    with pytest.raises(SpecError, match="gamma: Extra inputs are not permitted"):
+        registry.find("edit", "awd").parse({"gamma": 1})
+    with pytest.raises(SpecError, match="its parameters are: none"):
+        registry.find("merge", "average").parse({"scaling": 1})
+
+
+def test_parameters_are_frozen_and_finite() -> None:
+    params = registry.find("edit", "awd").parse({})
+    with pytest.raises(ValueError, match="frozen"):
+        params.alpha = 3
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(SpecError):
+            registry.find("merge", "adamerging").parse({"learning_rate": value})
+
+
+def test_a_name_is_registered_once() -> None:
+    class ThingParams(Params):
+        """Things."""
+
+        size: int = Field(1, ge=0, le=2, description="How large.")
+
+    with pytest.raises(ValueError, match="'awd' is registered twice"):
+
+        @registry.edit("awd", title="Another AWD")
+        def thing(vectors: TaskVectors, params: ThingParams, context: Context) -> TensorEdit:
+            """Do a thing."""
+            raise AssertionError
+
+
+def test_a_linear_edit_leaves_unlisted_tensors_alone(vectors: TaskVectors) -> None:
+    base, stack = vectors.stack("proj")
+    assert LinearEdit({})("proj", base, stack) is stack
+
+
+# --- specifications --------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_filled_in_and_survive_json() -> None:
+    spec = MergeSpec.build(suite="mini", tasks=("a", "b"), edit="awd", edit_params={"alpha": 0.5})
+    assert spec.edit_params["alpha"] == 0.5
+    assert spec.edit_params["steps"] == 300
+    assert spec.merge_params == {"scaling": 0.3}
+    assert MergeSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert spec.label == "AWD + Task Arithmetic"
+    assert MergeSpec.build(suite="mini", tasks=("a",), merge="average").label == "Weight averaging"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"tasks": ()},
+        {"tasks": "ab"},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"split": "train"},
+        {"dtype": "int8"},
+        {"edit": "nonsense"},
+        {"merge": 7},
+        {"edit": ["awd"]},
+        {"edit_params": [1, 2]},
+        {"edit_params": "alpha"},
+        {"merge_params": {"scaling": {}}},
+        {"verbose": True},
+        {"suite": None},
+    ],
+)
+def test_what_is_wrong_with_a_specification_is_one_error_of_ours(values: dict[str, object]) -> None:
+    with pytest.raises(SpecError):
+        MergeSpec.build(**({"suite": "mini", "tasks": ("a",)} | values))
+
+
+def test_the_fingerprint_follows_everything_but_the_name_of_the_suite() -> None:
+    spec = MergeSpec.build(suite="mini", tasks=("a", "b"))
+    files = ["f1", "f2"]
+    assert spec.fingerprint(files) == spec.fingerprint(files)
+    assert spec.fingerprint(files) == spec.model_copy(update={"suite": "copy"}).fingerprint(files)
+    explicit = MergeSpec.build(suite="mini", tasks=("a", "b"), merge_params={"scaling": 0.3})
+    assert spec.fingerprint(files) == explicit.fingerprint(files)
+    changes = [
+        {"tasks": ("b", "a")}, {"seed": 1}, {"split": "val"}, {"dtype": "bfloat16"}, {"merge_params": {"scaling": 0.4}},
+        {"edit": "ties"}, {"evaluate": False},
+    ]  # fmt: skip
+    others = [
+        MergeSpec.build(**({"suite": "mini", "tasks": ("a", "b")} | change)).fingerprint(files) for change in changes
+    ]
+    assert len({spec.fingerprint(files), spec.fingerprint(["f1", "f3"]), *others}) == len(changes) + 2

@@ -1,0 +1,90 @@
+import itertools
+
+import pytest
+
+from ui.charts.accuracy import (
+    Series,
+    accuracy_bars,
+    accuracy_dots,
+    accuracy_radar,
+    accuracy_table,
+    scaling_curve,
+    scaling_table,
+)
+from ui.theme import style_of
+
+TASKS = {"digits": "Digits", "signs": "Traffic signs"}
+SERIES = [
+    Series("Zero-shot", "Zero-shot", {"digits": 0.4, "signs": 0.5}),
+    Series("TA · λ 0.3", "Task Arithmetic", {"digits": 0.7, "signs": 0.6}),
+    Series("TA · λ 0.4", "Task Arithmetic", {"digits": 0.75, "signs": 0.65}, variant=1),
+]
+
+
+def test_bars_put_the_average_first_and_apart() -> None:
+    figure = accuracy_bars(SERIES, TASKS)
+    bars = figure.data[1]
+    assert list(bars.y) == pytest.approx([65, 70, 60])
+    assert bars.x[1] - bars.x[0] > bars.x[2] - bars.x[1]
+    assert list(figure.layout.xaxis.ticktext) == ["Average", "Digits", "Traffic<br>signs"]
+    assert bars.text[0] == "65.0"
+
+
+def test_bars_of_a_group_do_not_overlap() -> None:
+    figure = accuracy_bars(SERIES, TASKS)
+    for place in range(3):
+        edges = [(bar.x[place] + bar.offset[place], bar.width[place]) for bar in figure.data]
+        for (left, width), (following, _) in itertools.pairwise(edges):
+            assert left + width == pytest.approx(following)
+
+
+def test_methods_keep_their_colour_and_variants_get_a_pattern() -> None:
+    first, second = accuracy_bars(SERIES, TASKS).data[1:]
+    assert first.marker.color == second.marker.color == style_of("Task Arithmetic").color
+    assert not first.marker.pattern.shape
+    assert second.marker.pattern.shape
+    symbols = [trace.marker.symbol for trace in accuracy_dots(SERIES, TASKS).data]
+    assert symbols == ["circle", "square", "square-open"]
+
+
+def test_a_missing_task_leaves_a_gap_and_no_average() -> None:
+    partial = Series("Partial", "AdaMerging", {"digits": 0.8})
+    assert list(accuracy_bars([partial], TASKS).data[0].y) == [None, 80, None]
+
+
+def test_names_from_outside_are_not_markup() -> None:
+    figure = accuracy_bars([Series("<b>x</b>", "AdaMerging", {"a": 1.0})], {"a": "<i>y</i>"})
+    assert "<i>" not in str(figure.layout.xaxis.ticktext)
+    assert "<b>x" not in figure.data[0].name
+
+
+def test_relative_values_are_shares_and_skip_zero() -> None:
+    shares = SERIES[1].relative_to({"digits": 0.35, "signs": 0.0})
+    assert shares.accuracy == {"digits": pytest.approx(2.0)}
+
+
+def test_axis_grows_beyond_100_for_shares_above_one() -> None:
+    high = SERIES[1].relative_to({"digits": 0.5, "signs": 0.5})
+    assert accuracy_bars([high], TASKS).layout.yaxis.range[1] > 140
+
+
+def test_radar_refuses_more_than_it_can_show() -> None:
+    with pytest.raises(ValueError, match="at most 4"):
+        accuracy_radar(SERIES + SERIES[:2], TASKS)
+    outline = accuracy_radar(SERIES, TASKS).data[0]
+    assert outline.r[0] == outline.r[-1]
+    assert len(outline.r) == 3
+
+
+def test_table_has_a_row_per_series_in_percent() -> None:
+    table = accuracy_table(SERIES, TASKS)
+    assert list(table.columns) == ["Method", "Average", "Digits", "Traffic signs"]
+    assert table.iloc[1].tolist() == ["TA · λ 0.3", 65.0, 70.0, 60.0]
+
+
+def test_search_marks_the_chosen_scaling() -> None:
+    report = {"scaling": 0.4, "scaling_search": {"scalings": [0.3, 0.4, 0.5], "average_accuracy": [0.6, 0.7, 0.65]}}
+    curve, chosen = scaling_curve([(SERIES[1], report)]).data
+    assert list(curve.y) == pytest.approx([60, 70, 65])
+    assert (chosen.x[0], chosen.y[0]) == pytest.approx((0.4, 70))
+    assert scaling_table([(SERIES[1], report)])["TA · λ 0.3"].tolist() == [60, 70, 65]

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from ui.charts.runs import (
+    coefficient_heatmap,
+    coefficient_table,
+    entropy_figure,
+    network_order,
+    smoothed,
+    steps_table,
+    timing_figure,
+    trajectory_figure,
+)
+
+TENSORS = [
+    "ln_post.bias", "positional_embedding", "transformer.resblocks.0.ln_1.bias",
+    "transformer.resblocks.10.ln_1.bias", "transformer.resblocks.2.ln_1.bias",
+]  # fmt: skip
+COLUMNS = {"tasks": ["a", "b"], "tensors": TENSORS, "table": [[0.1, 0.2, 0.3, 0.4, 0.5], [0, 0, 0, 0, -0.6]]}
+
+
+def test_tensors_stand_in_the_order_of_the_network() -> None:
+    assert network_order(TENSORS) == [1, 2, 4, 3, 0]
+
+
+def test_heatmap_is_centred_on_zero_and_follows_the_network() -> None:
+    figure = coefficient_heatmap(COLUMNS, {"a": "Task <A>"})
+    heat = figure.data[0]
+    assert heat.zmin == -heat.zmax == -0.6
+    assert np.asarray(heat.z)[0].tolist() == [0.2, 0.3, 0.5, 0.4, 0.1]
+    assert figure.layout.yaxis.ticktext[0] == "Task &lt;A&gt;"
+    assert list(figure.layout.xaxis.ticktext) == ["stem", "block 0", "block 2", "block 10", "output"]
+
+
+def test_heatmap_of_zeros_can_be_drawn() -> None:
+    assert coefficient_heatmap({**COLUMNS, "table": np.zeros((2, 5)).tolist()}, {}).data[0].zmax == 1
+
+
+def test_coefficient_table_has_a_row_per_tensor() -> None:
+    table = coefficient_table(COLUMNS, {"a": "A"})
+    assert table.columns.tolist() == ["Tensor", "A", "b"]
+    assert table["Tensor"].tolist()[0] == "positional_embedding"
+    assert table["b"].tolist() == [0, 0, -0.6, 0, 0]
+
+
+def test_smoothing_is_a_running_mean_of_the_past() -> None:
+    values = np.arange(60.0)[:, None]
+    assert smoothed(values)[:4, 0].tolist() == [0, 0.5, 1.0, 2.0]
+    assert smoothed(values)[-1, 0] == pytest.approx((57 + 58 + 59) / 3)
+
+
+def test_entropy_shows_every_task_and_the_mean() -> None:
+    figure = entropy_figure([[1.0, 3.0], [0.5, 2.5]], ["a", "b"], {"a": "A"})
+    assert [trace.name for trace in figure.data] == ["A", "b", "Mean of all tasks"]
+    assert list(figure.data[2].y) == pytest.approx([2.0, 1.5])
+
+
+def test_trajectory_has_a_line_per_task_even_beyond_the_palette() -> None:
+    tasks = [f"t{index}" for index in range(20)]
+    figure = trajectory_figure([[0.3] * 20, [0.4] * 20], tasks, {})
+    looks = {(trace.line.color, trace.line.dash) for trace in figure.data}
+    assert len(looks) == 20
+
+
+def test_steps_table_names_the_tasks() -> None:
+    assert steps_table([[1, 2], [3, 4]], ["a", "b"], {"a": "A"}).columns.tolist() == ["Step", "A", "b"]
+
+
+def test_timings_stack_phases_without_the_total() -> None:
+    figure = timing_figure({"x": {"plan": 1.0, "merge": 2.0, "total": 3.0}, "y": {"plan": 0.5, "total": 0.5}})
+    assert [trace.name for trace in figure.data] == ["Plan", "Merge"]
+    assert list(figure.data[1].x) == [2.0, 0.0]
