@@ -6,6 +6,7 @@ A :class:`Workspace` ties a suite's files to those caches, so that nothing is co
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 
 from merging import geometry
-from merging.checkpoints import Checkpoint, open_checkpoint
+from merging.checkpoints import Checkpoint, file_fingerprint
 from merging.context import Context
 from merging.errors import CheckpointError
 from merging.evaluation import Accuracy, Evaluator
@@ -44,18 +45,21 @@ class Workspace:
 
     def fingerprint(self, checkpoint: Checkpoint) -> str:
         """Content fingerprint of a weight file, remembered until the file changes."""
-        known = self.store.known_fingerprint(checkpoint.path)
-        if known is not None:
-            checkpoint.fingerprint = known
-        else:
-            self.store.remember_fingerprint(checkpoint.path, checkpoint.fingerprint)
+        checkpoint.fingerprint = self._file_fingerprint(checkpoint.path)
         return checkpoint.fingerprint
+
+    def _file_fingerprint(self, path: Path) -> str:
+        known = self.store.known_fingerprint(path)
+        if known is None:
+            known = file_fingerprint(path)
+            self.store.remember_fingerprint(path, known)
+        return known
 
     def vectors(self, suite: Suite, tasks: Sequence[str] | None = None) -> TaskVectors:
         """Task vectors whose files' fingerprints are known."""
         vectors = suite.vectors(tasks)
-        for checkpoint in (vectors.base, *vectors.checkpoints):
-            self.fingerprint(checkpoint)
+        with ThreadPoolExecutor() as pool:  # hashing a file needs one core
+            list(pool.map(self.fingerprint, (vectors.base, *vectors.checkpoints)))
         return vectors
 
     def geometry(self, suite: Suite, tasks: Sequence[str] | None = None, context: Context | None = None) -> Geometry:
@@ -139,14 +143,17 @@ class Workspace:
         return self.store.submit(spec, self.spec_fingerprint(spec))
 
     def _evaluation_files(self, suite: Suite, task_name: str) -> list[str]:
-        """Fingerprints of head and images of a task, cheaply: size and time of change stand for image files."""
+        """Fingerprints of head, text tower and images of a task; of an image folder only when it was changed."""
         task = suite.task(task_name)
-        parts = []
+        prints = []
         for relative in (task.head, task.data.path if task.data else None, suite.text_tower):
-            if relative is not None and suite.path(relative).exists():
-                status = suite.path(relative).stat()
-                parts.append(f"{relative} {status.st_size} {status.st_mtime_ns}")
-        return parts
+            path = suite.path(relative) if relative is not None else None
+            if path is not None and path.is_file():
+                prints.append(self._file_fingerprint(path))
+            elif path is not None and path.is_dir():
+                folders = (path, *path.glob("*/"), *path.glob("*/*/"))
+                prints.append(str(max(folder.stat().st_mtime_ns for folder in folders)))
+        return prints
 
     def _accuracy_key(self, evaluator: Evaluator, checkpoint: Checkpoint, task: str, split: Split) -> str:
         head = evaluator.head(task).float().cpu().numpy().tobytes()
@@ -160,8 +167,3 @@ class Workspace:
             evaluator.device.type,
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def open_weights(path: Path | str) -> Checkpoint:
-    """A weight file given by hand, such as a merged model."""
-    return open_checkpoint(path)

@@ -68,8 +68,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the file's bytes, 64 hexadecimal digits. Reads the whole file the first time."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_fingerprint(self.path)
 
     @property
     def nbytes(self) -> int:
@@ -119,6 +118,12 @@ class _TorchSource(_Source):
 
     def tensor(self, name: str) -> torch.Tensor:
         return self._tensors[name].detach().contiguous()
+
+
+def file_fingerprint(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_checkpoint(path: Path | str, part: Literal["visual", "all"] = "visual") -> Checkpoint:

@@ -108,7 +108,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
-    """Open a path of the dashboard in a fresh browser and wait until it is drawn; errors on the console fail the test."""
+    """Open a path of the dashboard in a fresh browser and wait until it is drawn; console errors fail the test."""
     contexts, complaints = [], []
 
     def opened(path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light") -> Page:

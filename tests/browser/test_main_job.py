@@ -8,6 +8,9 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import settled
 
 TINY = "suite=tiny"
+METHODS = (
+    "Zero-shot", "Individual", "Task Arithmetic", "AdaMerging", "AWD + Task Arithmetic", "AWD + AdaMerging",
+)  # fmt: skip
 
 
 def test_comparison_survives_a_closed_tab(visit: Callable[..., Page]) -> None:
@@ -18,7 +21,7 @@ def test_comparison_survives_a_closed_tab(visit: Callable[..., Page]) -> None:
     again = visit(f"/?{TINY}")
     expect(again.get_by_role("button", name="Cancel")).to_have_count(0, timeout=400_000)
     settled(again)
-    for method in ("Zero-shot", "Individual", "Task Arithmetic", "AdaMerging", "AWD + Task Arithmetic", "AWD + AdaMerging"):
+    for method in METHODS:
         expect(again.get_by_text(method, exact=True).first).to_be_attached()
     expect(again.get_by_role("button", name="Run the comparison")).to_have_count(0)
     again.get_by_text("Compare in detail").click()
