@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app env test check bench clean
+.PHONY: app env test check bench screenshots clean
 
 app: env  ## the dashboard, in the browser
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
@@ -26,6 +26,9 @@ check: env  ## lint and types
 
 bench: env  ## speed and memory, as ratios to naive code on the same machine
 	$(BIN)/python -m benchmarks
+
+screenshots: env  ## the README's pictures
+	$(BIN)/python docs/screenshots.py
 
 clean:  ## remove caches and results, not the environment
 	rm -rf .merging .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from benchmarks import browser
 from benchmarks.random_suite import make_suite
 from merging.runs.store import RunStore
 
@@ -66,6 +67,8 @@ def main() -> None:
         _print_row(row, suite, options.architecture, options.turns)
     for title, extra, goal in COMMANDS:
         seconds = statistics.median(_command(suite, options.folder, extra) for _ in range(options.turns))
+        print(f"| {title} | {seconds:.2f} | | | | {goal} |", flush=True)
+    for title, seconds, goal in browser.measure():
         print(f"| {title} | {seconds:.2f} | | | | {goal} |", flush=True)
 
 

@@ -189,7 +189,7 @@ def cached(vectors: TaskVectors, folder: Path, context: Context | None = None) -
 def _read_grams(path: Path, vectors: TaskVectors) -> np.ndarray | None:
     """A cache entry; None if there is none. A damaged one, or one of other tensors, counts as none."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             grams: np.ndarray = stored["grams"]
             fits = tuple(stored["names"].tolist()) == vectors.names
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):

@@ -98,7 +98,7 @@ def _from_arrays(path: Path, task: Task, split: Split, size: int) -> ImageSet:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > psutil.virtual_memory().available // 2:
             raise SuiteError(f"{path.name}: unpacks to {unpacked} bytes, over half of the free memory")
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             pixels, labels = stored[f"{split}_images"], stored[f"{split}_labels"]
     except KeyError:
         raise MissingPart(

@@ -249,10 +249,16 @@ class RunStore:
             )
 
     def beat(self, run_id: str) -> float | None:
-        """Say that the worker of a running run is alive; gives the time at which cancelling was asked for, if so."""
+        """Say that the worker of a running run is alive; gives the time at which cancelling was asked for, if so.
+
+        A run that was taken for lost, because its machine was too busy for a while, is running again by this, unless
+        somebody has queued the same since.
+        """
         with self._connect() as connection:
             connection.execute(
-                "update runs set heartbeat = ? where id = ? and state = 'running'", (time.time(), run_id)
+                "update or ignore runs set heartbeat = ?, state = 'running', finished = null, error = null "
+                "where id = ? and state in ('running', 'lost')",
+                (time.time(), run_id),
             )
             row = connection.execute("select cancel_asked from runs where id = ?", (run_id,)).fetchone()
         return None if row is None else row["cancel_asked"]
@@ -271,8 +277,8 @@ class RunStore:
     ) -> None:
         with self._connect() as connection:
             connection.execute(
-                "update runs set state = ?, finished = ?, result = ?, error = ?, log = ? where id = ? "
-                "and state = 'running'",
+                "update or ignore runs set state = ?, finished = ?, result = ?, error = ?, log = ? where id = ? "
+                "and state in ('running', 'lost')",
                 (state, time.time(), result, error, log, run_id),
             )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import settled
+from tests.dashboard import settled
 
 TINY = "suite=tiny"
 METHODS = (

@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 
 from merging.suites.mini import build as build_module
 from merging.suites.mini.data import REAL, RENDERERS, render, split_arrays
+from merging.suites.mini.finetune import FineTuningPlan
 from merging.suites.mini.model import ARCHITECTURE, new_model, zero_shot_head
+from merging.suites.mini.pretrain import PretrainingPlan
 from merging.suites.mini.tasks import BY_NAME, TASKS
 
 MINI = Path(build_module.__file__).parent
@@ -114,13 +116,18 @@ def test_every_task_gains_from_fine_tuning() -> None:
     assert individual >= 0.88
 
 
-def test_a_tiny_build_runs_from_nothing_and_resumes(tmp_path: Path) -> None:
+def test_a_tiny_build_runs_from_nothing_and_again(tmp_path: Path) -> None:
     work, output = tmp_path / "work", tmp_path / "out"
-    arguments = ["--work", str(work), "--output", str(output), "--images", "20", "--train-images", "20"]
-    arguments += ["--steps", "2", "--fine-tuning-steps", "2"]
-    build_module.main(arguments, standalone_mode=False)
+    plan = build_module.BuildPlan(
+        pool_per_task=20,
+        train_images=20,
+        pretraining=PretrainingPlan(steps=2, tags_from=1),
+        fine_tuning=FineTuningPlan(steps=2),
+    )
+    found = build_module.build(plan, work, output, build_module.Reporter())
+    assert found.keys() == set(NAMES)
     first = load_file(output / "signs.safetensors")
-    build_module.main(arguments, standalone_mode=False)
+    build_module.build(plan, work, output, build_module.Reporter())
     assert yaml.safe_load((output / "suite.yaml").read_text(encoding="utf-8"))["name"] == "mini"
     assert all(torch.equal(first[key], value) for key, value in load_file(output / "signs.safetensors").items())
     assert list(output.rglob(".*")) == []

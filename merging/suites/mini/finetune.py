@@ -45,7 +45,7 @@ def fine_tune(
 ) -> None:
     """Train the image tower, in place, on cross entropy with a frozen head."""
     visual.train()
-    optimizer = torch.optim.AdamW(visual.parameters(), lr=plan.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(visual.parameters(), lr=plan.learning_rate, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, total_steps=plan.steps)
     generator = torch.Generator().manual_seed(seed)
     batches = _batches(len(labels), plan.batch, np.random.default_rng([seed, 13]))

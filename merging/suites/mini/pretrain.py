@@ -40,7 +40,7 @@ class PretrainingPlan:
     From step `tags_from` on, pictures are also told apart by a plain caption of every class there is (`tag_loss`).
     """
 
-    steps: int = 5000
+    steps: int = 4200
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warmup: int = 250

@@ -1,0 +1,63 @@
+"""How long a person waits: the first page of a warm server, and from a slider to redrawn heat maps."""
+
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from tests.dashboard import CHROMIUM, launch, running_dashboard, settled
+
+# Resolves once plotly has drawn the chart anew after the next key press.
+_REDRAWN = """() => new Promise(resolve => {
+    const plot = document.querySelector('.js-plotly-plot');
+    const start = performance.now();
+    plot.once('plotly_afterplot', () => resolve(performance.now() - start));
+})"""
+
+
+def measure(turns: int = 5) -> Iterator[tuple[str, float, str]]:
+    """Rows of title, median seconds and what is to be reached; none without Chromium."""
+    if CHROMIUM is None:
+        return
+    with (
+        tempfile.TemporaryDirectory() as home,
+        running_dashboard(Path(home)) as url,
+        sync_playwright() as playwright,
+    ):
+        browser = launch(playwright)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(90_000)
+        yield "first page, warm", _median(lambda: _load(page, url), turns), "< 2 s"
+        page.goto(f"{url}/similarity")
+        settled(page)
+        page.locator(".js-plotly-plot").first.wait_for()
+        yield "slider to redrawn heat maps (mini)", _median(lambda: _slide(page), turns), "< 0.3 s"
+        browser.close()
+
+
+def _median(action: Callable[[], float], turns: int) -> float:
+    action()  # warms what is warm for a user too
+    return statistics.median(action() for _ in range(turns))
+
+
+def _load(page: Page, url: str) -> float:
+    started = time.perf_counter()
+    page.goto(url)
+    settled(page)
+    page.locator(".js-plotly-plot").first.wait_for()
+    return time.perf_counter() - started
+
+
+def _slide(page: Page) -> float:
+    slider = page.get_by_role("slider", name=re.compile("α"))
+    slider.focus()
+    drawn = page.evaluate_handle(f"window.drawn = ({_REDRAWN})()")
+    slider.press("ArrowRight")
+    milliseconds: float = page.evaluate("window.drawn")
+    drawn.dispose()
+    settled(page)
+    return milliseconds / 1000

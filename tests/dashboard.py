@@ -1,0 +1,88 @@
+"""The dashboard as users start it, and a real Chromium to look at it: for tests, benchmarks and the README's pictures."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, Playwright, expect
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+_PATIENCE = 90_000  # milliseconds; ends a hopeless wait on a busy machine
+
+
+@contextmanager
+def running_dashboard(home: Path, suites: Path | None = None) -> Iterator[str]:
+    """Start the dashboard on a free port with a workspace of its own; gives its address, stops it at the end."""
+    home.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {"MERGING_HOME": str(home), "MERGING_SUITES": str(suites or "")}
+    command = [
+        sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true",
+        "--server.fileWatcherType", "none",
+    ]  # fmt: skip
+    with (home / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            _wait_until_healthy(f"http://127.0.0.1:{port}/_stcore/health", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)
+            _stop_worker(home)
+
+
+def launch(playwright: Playwright) -> Browser:
+    """Chromium, headless.
+
+    Raises:
+        RuntimeError: there is none on this machine.
+    """
+    if CHROMIUM is None:
+        raise RuntimeError("there is no Chromium on this machine (apt install chromium)")
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+
+
+def settled(page: Page) -> None:
+    """Wait until the page is connected and its script has run to the end."""
+    app = page.locator('[data-testid="stApp"]')
+    expect(app).to_have_attribute("data-test-connection-state", "CONNECTED", timeout=_PATIENCE)
+    expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=_PATIENCE)
+
+
+def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(900):
+        if process.poll() is not None:
+            raise RuntimeError(f"the dashboard ended at once with exit status {process.returncode}")
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError("the dashboard did not become healthy")
+
+
+def _stop_worker(home: Path) -> None:
+    """The worker outlives the dashboard on purpose; that of a test must not outlive the test."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"worker" in command and str(home.resolve()).encode() in command:
+            os.kill(int(process.name), 15)
