@@ -40,7 +40,7 @@ def sidebar() -> None:
 
 def queue_badge() -> None:
     """How many runs are going on or wait."""
-    active = [run for run in state.workspace().store.all() if run.active]
+    active = state.workspace().store.active()
     running = sum(run.state == "running" for run in active)
     if not active:
         st.badge("no active runs", icon=":material/check:", color="gray")
@@ -55,7 +55,7 @@ def no_suite() -> None:
     st.write("A suite is a base model with the models fine-tuned from it. Build the embedded one, or name your own:")
     st.code(
         "python -m merging.suites.mini.build            # trains the embedded suite\n"
-        "MERGING_SUITES=/folder/with/suites make app    # finds every suite.yaml below that folder",
+        "MERGING_SUITES=/folder/with/suites make app    # finds suite.yaml up to two folders below it",
         language="bash",
     )
 

@@ -55,9 +55,8 @@ def _load(page: Page, url: str) -> float:
 def _slide(page: Page) -> float:
     slider = page.get_by_role("slider", name=re.compile("α"))
     slider.focus()
-    drawn = page.evaluate_handle(f"window.drawn = ({_REDRAWN})()")
+    page.evaluate(f"() => {{ window.drawn = ({_REDRAWN})(); }}")  # starts waiting, does not wait
     slider.press("ArrowRight")
     milliseconds: float = page.evaluate("window.drawn")
-    drawn.dispose()
     settled(page)
     return milliseconds / 1000

@@ -17,9 +17,12 @@ from ui.charts.accuracy import (
     scaling_table,
 )
 from ui.comparison import comparison
+from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.run_text import mixtures, name_runs, option_label, provenance, series_of
 from ui.url_choice import chosen_ids, remember_ids
+
+through_app()
 
 TASK_ARITHMETIC, ADAMERGING = "Task Arithmetic", "AdaMerging"
 BASELINES = (accuracy_view.ZERO_SHOT, TASK_ARITHMETIC, ADAMERGING, accuracy_view.INDIVIDUAL)
@@ -57,23 +60,22 @@ def choose(runs: Sequence[Run]) -> list[Run]:
 
 def controls() -> tuple[list[str], bool, str]:
     """Baselines, whether to show shares of individual, and the view."""
-    with st.container(horizontal=True, gap="large", vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         baselines = st.pills(
             "Baselines", BASELINES, selection_mode="multi", default=BASELINES, key="accuracy-baselines"
         )
         scale = st.segmented_control(
-            "Scale", ("Absolute", "Share of individual"), default="Absolute", required=True, key="accuracy-scale"
+            "Scale", ("Absolute", "% of individual"), default="Absolute", required=True, key="accuracy-scale"
         )
         view = st.segmented_control(
             "View", ("Bars", "Dots", "Radar"), default="Bars", required=True, key="accuracy-view"
         )
-    return list(baselines), scale == "Share of individual", str(view)
+    return list(baselines), scale == "% of individual", str(view)
 
 
 def baseline_runs(names: Sequence[str], tasks: Sequence[str]) -> list[Run]:
     """Task Arithmetic at its best validation λ and AdaMerging with its defaults, as far as they have been run."""
-    entries = comparison(state.workspace(), state.suite_reference(), tasks, str(state.device()))
-    return [entry.run for entry in entries if entry.run and entry.done and entry.spec.label in names]
+    return [entry.run for entry in comparison(tasks) if entry.run and entry.done and entry.spec.label in names]
 
 
 def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) -> None:

@@ -1,5 +1,6 @@
 """Merge: choose an edit and a merge, see what it will cost, run it, watch it."""
 
+import pandas as pd
 import streamlit as st
 
 from merging import registry
@@ -9,10 +10,13 @@ from merging.runs import Run
 from ui import accuracy_view, merge_form, state
 from ui.charts.accuracy import accuracy_bars, accuracy_table
 from ui.command import merge_command
+from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.memory_estimate import Estimate, estimate
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import duration, in_words, provenance, scaling_of, series_of
+
+through_app()
 
 
 def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
@@ -62,7 +66,8 @@ def memory(needed: Estimate, spec: MergeSpec) -> None:
             "a batch, the process itself and memory-mapped files come on top."
         )
         rows = [*needed.parts.items(), *([("the image tower", needed.tower)] if needed.tower else [])]
-        st.table([{"What": what[0].upper() + what[1:], "Size": megabytes(size)} for what, size in rows])
+        table = pd.DataFrame([(what[0].upper() + what[1:], megabytes(size)) for what, size in rows])
+        st.table(table.set_axis(["What", "Size"], axis=1).set_index("What"))
 
 
 def megabytes(size: int) -> str:
@@ -115,8 +120,7 @@ def chosen_run() -> Run | None:
 def watch() -> None:
     """The run in the URL, and everything else that goes on."""
     run = chosen_run()
-    others = [one for one in state.workspace().store.all() if one.active and (run is None or one.id != run.id)]
-    others.reverse()  # the queue is first come, first served
+    others = [one for one in state.workspace().store.active() if run is None or one.id != run.id]
     if run is None and not others:
         st.caption("Nothing is running. A merge shows its progress here; you may leave the page, it goes on.")
         return
@@ -171,9 +175,6 @@ def coefficients(run: Run) -> str:
 st.title("Merge")
 st.markdown("Every method is an **edit** of the task vectors followed by a **merge**. All pairs are allowed.")
 selected = state.selected_tasks()
-if not selected:
-    st.info("This suite has no checkpoint file yet. Put the files where its suite.yaml says, then reload this page.")
-    st.stop()
 shown = accuracy_view.task_labels(selected)
 merge_form.restore(shown)
 notice = st.session_state.pop("merge-notice", None)

@@ -9,13 +9,16 @@ from merging.errors import MergingError
 from merging.runs import Run
 from ui import state
 from ui.charts.runs import timing_figure
+from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.merge_form import Draft
 from ui.run_details import belongs_here, details
 from ui.run_export import MAX_DOWNLOAD, to_folder, zipped
 from ui.run_panel import ensure_worker, run_panel
-from ui.run_text import badge, differences, duration, name_runs, scaling_of, when
+from ui.run_text import STATE_COLORS, badge, differences, duration, name_runs, scaling_of, when
 from ui.url_choice import chosen_ids, remember_ids
+
+through_app()
 
 _HIGHLIGHT = "background-color: rgba(204, 127, 0, 0.22)"
 
@@ -29,10 +32,10 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
         took = run.finished - run.started if run.finished and run.started else None
         rows.append(
             {
-                "State": run.state, "Method": run.spec.label, "Tasks": len(run.spec.tasks),
-                "Average (%)": None if average is None else 100 * average, "Split": run.spec.split,
-                "Coefficients": scaling_of(run), "Seed": run.spec.seed, "Device": run.spec.device,
-                "Started": when(run.started or run.created), "Took": "" if took is None else duration(took),
+                "State": [run.state], "Method": run.spec.label,
+                "Average (%)": None if average is None else 100 * average, "Coefficients": scaling_of(run),
+                "Split": run.spec.split, "Tasks": len(run.spec.tasks), "Took": "" if took is None else duration(took),
+                "Started": when(run.started or run.created), "Seed": run.spec.seed, "Device": run.spec.device,
                 "Run": run.id,
             }
         )  # fmt: skip
@@ -55,8 +58,17 @@ def choose(runs: Sequence[Run]) -> list[Run]:
         history(runs), key="runs-table", on_select=take_over, selection_mode="multi-row", hide_index=True,
         width="stretch", height="content" if len(runs) <= 10 else 400, placeholder="–",
         column_config={
-            "Average (%)": st.column_config.ProgressColumn(min_value=0, max_value=100, format="%.1f", color="#2e93d1"),
-            "Coefficients": st.column_config.TextColumn(width="medium"),
+            "State": st.column_config.MultiselectColumn(
+                width=80, options=list(STATE_COLORS), color=list(STATE_COLORS.values())
+            ),
+            "Method": st.column_config.TextColumn(width=170),
+            "Average (%)": st.column_config.ProgressColumn(
+                min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=115
+            ),
+            "Coefficients": st.column_config.TextColumn(width=220),
+            "Split": st.column_config.TextColumn(width=50),
+            "Tasks": st.column_config.NumberColumn(width=50),
+            "Took": st.column_config.TextColumn(width=70, help="From start to end, waiting not counted"),
         },
     )  # fmt: skip
     remember_ids("run", "runs-chosen", chosen)
@@ -100,10 +112,10 @@ def heading(run: Run) -> None:
         if run.state == "done":
             export(run)
         st.page_link(
-            "pages/merge.py", label="Change and run", icon=":material/tune:", query_params=form_link(run),
-            help="Opens the form with these settings",
+            "pages/merge.py", label="Adjust", icon=":material/tune:", query_params=form_link(run),
+            help="Opens the form of the page Merge with these settings",
         )  # fmt: skip
-        if not run.active:
+        if run.state == "done":
             with st.popover("Run again", icon=":material/replay:", key=f"again-{run.id}"):
                 again(run)
         if run.state != "running":
@@ -147,12 +159,11 @@ def select(run: Run) -> None:
 
 
 def again(run: Run) -> None:
-    """Queue the same specification once more."""
-    if run.state == "done":
-        st.write("The same settings and files give the same numbers. This replaces the result.")
+    """Queue the specification of a finished run once more."""
+    st.write("The same settings and files give the same numbers. This replaces the result.")
     if st.button("Run it again", type="primary", key=f"again-now-{run.id}"):
         space = state.workspace()
-        if run.state == "done" and space.spec_fingerprint(run.spec) == run.fingerprint:
+        if space.spec_fingerprint(run.spec) == run.fingerprint:
             space.store.delete(run.id)
         fresh = space.submit(run.spec)
         ensure_worker()
@@ -178,7 +189,7 @@ if not every:
                      query_params=state.shared_query())  # fmt: skip
         st.page_link("pages/merge.py", label="Merge", icon=":material/merge:", query_params=state.shared_query())
     st.stop()
-active = [run.id for run in reversed(every) if run.active]
+active = [run.id for run in reversed(every) if run.active]  # first come, first served
 if active:
     run_panel(active, key="runs-active")
 linked = [one for one in st.query_params.get_all("run") if one not in {run.id for run in every}]

@@ -8,7 +8,10 @@ from merging.edits.awd import AwdParams, Disentangled
 from merging.geometry import Geometry, Level, cosines, mean_abs_cosine
 from ui import awd, state
 from ui.charts import geometry as charts
+from ui.entry import through_app
 from ui.figure import escape_markdown, show
+
+through_app()
 
 
 @st.fragment
@@ -74,8 +77,10 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
             level.title(), list(order), format_func=lambda i: labels[i], key=level, bind="query-params",
             label_visibility="collapsed", width=260,
         )  # fmt: skip
-    zoom = bar.toggle("Zoom the scale", key="zoom", bind="query-params",
-                      help="The same symmetric range for all three maps, as narrow as the values allow")  # fmt: skip
+    zoom = bar.toggle(
+        "Zoom the scale", True, key="zoom", bind="query-params",
+        help="Colours span the largest cosine between different tasks instead of −1 … 1, the same in all three maps",
+    )  # fmt: skip
     before, after = cosines(grams[index]), cosines(after_grams[index])
     names = geometry.tasks
     show(

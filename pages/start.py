@@ -5,9 +5,12 @@ import streamlit as st
 from ui import accuracy_view, state
 from ui.charts.accuracy import Series, accuracy_bars, accuracy_table
 from ui.comparison import Entry, comparison, submit_missing
+from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import provenance, series_of
+
+through_app()
 
 
 def introduction() -> None:
@@ -55,7 +58,7 @@ def action(entries: list[Entry]) -> None:
     label = "Run the comparison" if len(missing) == len(entries) else f"Run the {len(missing)} that are missing"
     line, note = st.columns([0.3, 0.7], vertical_alignment="center")
     if line.button(label, type="primary", icon=":material/play_arrow:", width="stretch", disabled=bool(active)):
-        submit_missing(state.workspace(), entries)
+        submit_missing(entries)
         ensure_worker()
         st.rerun()
     names = ", ".join(entry.spec.label for entry in missing)
@@ -115,9 +118,6 @@ def lesson(merged: list[Series]) -> None:
 
 introduction()
 chosen = state.selected_tasks()
-if not chosen:
-    st.info("This suite has no checkpoint file yet. Put the files where its suite.yaml says, then reload this page.")
-    st.stop()
 facts(chosen)
 unmeasurable = [task for task in chosen if task not in state.measurable_tasks()]
 if unmeasurable:
@@ -131,7 +131,7 @@ if unmeasurable:
     )
     st.page_link("pages/similarity.py", label="Look at the task vectors", icon=":material/grid_view:")
     st.stop()
-entries = comparison(state.workspace(), state.suite_reference(), chosen, str(state.device()))
+entries = comparison(chosen)
 action(entries)
 unfinished = [entry.run for entry in entries if entry.run is not None and entry.run.state != "done"]
 if unfinished:

@@ -11,8 +11,11 @@ from merging.images import sample_images
 from merging.suites import Suite
 from merging.suites.clip import input_of
 from ui import state
+from ui.entry import through_app
 from ui.figure import escape_markdown, to_csv
 from ui.theme import shorten
+
+through_app()
 
 THUMBNAIL = 128  # pixels stored, twice what is shown: sharp on dense screens
 SHOWN = 64
@@ -53,7 +56,7 @@ def choose(table: pd.DataFrame) -> None:
         table, key="task-table", on_select=lambda: _take_over(names), selection_mode="multi-row", hide_index=True,
         width="stretch", height="content" if len(table) <= 16 else 600, row_height=38, placeholder="–",
         column_config={
-            "Norm of τ": st.column_config.NumberColumn(format="%.3f", width=80, help="How far fine-tuning moved the weights"),
+            "Norm of τ": st.column_config.NumberColumn(format="%.3f", width=80, help="How far fine-tuning moved"),
             "Zero-shot": _accuracy_column("Test accuracy of the base model, in percent"),
             "Fine-tuned": _accuracy_column("Test accuracy of this task's own model, in percent"),
             "Classes": st.column_config.NumberColumn(width=70),
@@ -165,6 +168,7 @@ st.write(
 )
 if not current.mergeable():
     state.selected_tasks()  # raises, and says which files are missing
+state.geometry()  # before anything is measured with them: weights that don't fit are named here
 measured = state.baseline_accuracy()
 listed = model_table(current, measured)
 buttons(listed)

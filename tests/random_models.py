@@ -66,7 +66,7 @@ def random_vectors(
 
 
 def flattened(vectors: TaskVectors) -> torch.Tensor:
-    """All task vectors as one float64 matrix ``[T, D]``, tensors in sorted order, read without the package's streaming."""
+    """All task vectors as one float64 matrix ``[T, D]``, tensors in sorted order, without any streaming."""
     rows = []
     for checkpoint in vectors.checkpoints:
         rows.append(torch.cat([(checkpoint[n].double() - vectors.base[n].double()).flatten() for n in vectors.names]))
@@ -119,7 +119,7 @@ def write_arrays(path: Path, random: np.random.Generator, images: int = 24) -> N
     np.savez(path, **arrays)
 
 
-def write_yaml(folder: Path, **changes: object) -> Path:
+def write_yaml(folder: Path, /, **changes: object) -> Path:
     """A ``suite.yaml`` that is right but for the changes; a value of None leaves the field out."""
     folder.mkdir(parents=True, exist_ok=True)
     fields: dict[str, object] = {

@@ -117,7 +117,7 @@ def test_damaged_archives_are_refused(tmp_path: Path, damage: Callable[[Path], o
 
 
 def test_missing_files_and_tasks_without_images(tmp_path: Path) -> None:
-    with pytest.raises(SuiteError, match="images images.npz are missing"):
+    with pytest.raises(SuiteError, match=r"images images\.npz are missing"):
         load_images(suite_with(tmp_path, "arrays"), "pets", "test", 8)
     bare = load_suite(write_yaml(tmp_path, tasks=[{"name": "pets"}]))
     with pytest.raises(MissingPart, match="task 'pets' has no images"):

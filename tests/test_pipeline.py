@@ -269,7 +269,7 @@ GOLDEN: dict[tuple[str, str], tuple[float, ...]] = {
 @every_edit
 @every_merge
 def test_golden_values(vectors: TaskVectors, edit: str, merge: str) -> None:
-    """Pinned results: a change here changes what users' saved specifications mean; raise the pipeline's version then."""
+    """Pinned results: what changes them changes what saved runs mean; raise the pipeline's version then."""
     found = merged(vectors, spec_of(vectors.tasks, edit, merge))
     summary = [float(tensor.double().norm()) for tensor in found.values()]
     assert summary == pytest.approx(GOLDEN[edit, merge], rel=2e-5)

@@ -69,9 +69,9 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
         run = runs.get(one.name)
         row = {"Method": one.name, "Average (%)": 100 * one.average}
         if ZERO_SHOT in by_name:
-            row["Against zero-shot"] = 100 * (one.average - by_name[ZERO_SHOT].average)
+            row["vs zero-shot"] = 100 * (one.average - by_name[ZERO_SHOT].average)
         if INDIVIDUAL in by_name:
-            row["Of individual (%)"] = 100 * one.average / by_name[INDIVIDUAL].average
+            row["% of individual"] = 100 * one.average / by_name[INDIVIDUAL].average
         coefficients = {ZERO_SHOT: "the base model as it is", INDIVIDUAL: "one model per task, no merge"}
         row["Coefficients"] = coefficients.get(one.name, "") if run is None else scaling_of(run)
         row["Time"] = duration(run.result["seconds"]["total"]) if run is not None and run.result else ""
@@ -86,11 +86,15 @@ def show_ranking(table: pd.DataFrame) -> None:
         hide_index=True,
         width="stretch",
         column_config={
-            "Method": st.column_config.TextColumn(width="medium", pinned=True),
-            "Average (%)": st.column_config.ProgressColumn(min_value=0, max_value=100, format="%.1f", color="#2e93d1"),
-            "Against zero-shot": st.column_config.NumberColumn(format="%+.1f", help="Percentage points"),
-            "Of individual (%)": st.column_config.NumberColumn(format="%.1f"),
-            "Coefficients": st.column_config.TextColumn(width="large"),
-            "Time": st.column_config.TextColumn(width="small"),
+            "Method": st.column_config.TextColumn(width=185, pinned=True),
+            "Average (%)": st.column_config.ProgressColumn(
+                min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=140
+            ),
+            "vs zero-shot": st.column_config.NumberColumn(format="%+.1f", help="Percentage points", width=85),
+            "% of individual": st.column_config.NumberColumn(
+                format="%.1f", width=95, help="Of the average that one model per task reaches"
+            ),
+            "Coefficients": st.column_config.TextColumn(width=225),
+            "Time": st.column_config.TextColumn(width=70, help="From files to accuracy"),
         },
     )

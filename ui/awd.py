@@ -130,9 +130,7 @@ def solve(geometry: Geometry, params: AwdParams) -> Disentangled | None:
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _solved_on_weights(
-    reference: str, _version: state.Stamp, tasks: tuple[str, ...], params_json: str
-) -> Disentangled:
+def _solved_on_weights(reference: str, _version: state.Stamp, tasks: tuple[str, ...], params_json: str) -> Disentangled:
     space, suite = state.workspace(), state.suite()
     vectors = space.vectors(suite, tasks)
     context = Context(state.device())

@@ -42,7 +42,7 @@ def _suite(reference: str) -> str:
         return reference
     path = Path(reference)
     file = path if path.suffix == ".yaml" else path / "suite.yaml"
-    return f"…/{file.parent.name}/{file.name}"
+    return f"path/to/{file.parent.name}/{file.name}"
 
 
 def _wrapped(parts: Sequence[str], width: int = 58) -> str:

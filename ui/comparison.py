@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import streamlit as st
+
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from merging.workspace import Workspace
+from ui import state
 
 # (edit, edit parameters, merge, merge parameters): λ by validation, everything else at the published defaults
 METHODS: tuple[tuple[str, dict[str, Any], str, dict[str, Any]], ...] = (
@@ -42,28 +45,32 @@ class Entry:
         return self.run is None or not (self.run.active or self.done)
 
 
-def comparison(workspace: Workspace, suite: str, tasks: Sequence[str], device: str) -> list[Entry]:
-    """The comparison for some tasks of a suite; looks runs up by their fingerprint and queues nothing.
+def comparison(tasks: Sequence[str]) -> list[Entry]:
+    """The comparison for some tasks of the chosen suite; looks runs up by their fingerprint and queues nothing.
 
-    Args:
-        workspace: where runs are.
-        suite: reference of the suite.
-        tasks: which tasks to merge.
-        device: a resolved device name, so that runs of the command line are found too.
+    The device is resolved, so that runs of the command line are found too.
     """
-    entries = []
-    for edit, edit_params, merge, merge_params in METHODS:
-        spec = MergeSpec.build(
-            suite=suite, tasks=tuple(tasks), edit=edit, edit_params=edit_params, merge=merge,
-            merge_params=merge_params, device=device,
-        )  # fmt: skip
-        fingerprint = workspace.spec_fingerprint(spec)
-        entries.append(Entry(spec, fingerprint, workspace.store.find(fingerprint)))
-    return entries
+    specs = _identified(state.workspace(), state.suite_reference(), tuple(tasks), str(state.device()), state.stamp())
+    return [Entry(spec, print_, state.workspace().store.find(print_)) for spec, print_ in specs]
 
 
-def submit_missing(workspace: Workspace, entries: Sequence[Entry]) -> None:
+@st.cache_data(max_entries=64, show_spinner=False)
+def _identified(
+    _workspace: Workspace, suite: str, tasks: tuple[str, ...], device: str, version: state.Stamp
+) -> list[tuple[MergeSpec, str]]:
+    """Specifications and fingerprints; known until a file of the suite changes."""
+    specs = [
+        MergeSpec.build(
+            suite=suite, tasks=tasks, edit=edit, edit_params=edit_params, merge=merge, merge_params=merge_params,
+            device=device,
+        )
+        for edit, edit_params, merge, merge_params in METHODS
+    ]  # fmt: skip
+    return [(spec, _workspace.spec_fingerprint(spec)) for spec in specs]
+
+
+def submit_missing(entries: Sequence[Entry]) -> None:
     """Queue every method of a comparison that has no result and isn't on its way to one."""
     for entry in entries:
         if entry.missing:
-            workspace.store.submit(entry.spec, entry.fingerprint)
+            state.workspace().store.submit(entry.spec, entry.fingerprint)

@@ -148,7 +148,7 @@ def _stage(kind: Kind, heading: str, methods: Mapping[str, Method], tasks: Tasks
         st.session_state[key] = _DEFAULTS[kind]
     name = st.selectbox(f"**{heading}**", list(methods), format_func=lambda name: methods[name].title, key=key)
     method = methods[name]
-    source = f" &nbsp;[Paper]({method.paper})" if method.paper else ""
+    source = f" [Paper]({method.paper})" if method.paper else ""
     st.markdown(f"{method.summary}{source}")
     st.markdown(_NEEDS[method.needs])
     return name, method_form(method, _prefix(kind, method), tasks)
@@ -170,7 +170,7 @@ def _machine() -> dict[str, Any]:
             "Seed", 0, 2**32 - 1, step=1, key="form.seed", help="Of everything random: batches, dropped entries."
         ),
         "dtype": dtype.selectbox(
-            "Precision of images' passes", ("float32", "bfloat16", "float16"), key="form.dtype",
+            "Precision", ("float32", "bfloat16", "float16"), key="form.dtype",
             help="Of the forward passes. Merging itself is always float32.",
         ),
     }  # fmt: skip

@@ -61,8 +61,12 @@ def _accuracy(run: Run, result: dict[str, Any]) -> None:
 
 def belongs_here(run: Run) -> bool:
     """Whether a run used the weights of the chosen suite, as they are now."""
-    prints = ((run.result or {}).get("fingerprints") or {}).values()
-    return state.workspace().fingerprint(state.suite().base_checkpoint) in prints
+    suite, space = state.suite(), state.workspace()
+    prints = (run.result or {}).get("fingerprints") or {}
+    if not set(run.spec.tasks) <= set(suite.mergeable()):
+        return False
+    files = [suite.base_checkpoint, *(suite.checkpoint(task) for task in run.spec.tasks)]
+    return [space.fingerprint(file) for file in files] == list(prints.values())
 
 
 def _coefficients(run: Run, result: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ _BADGES: dict[State, tuple[str, str]] = {
     "cancelled": ("gray", "block"),
     "lost": ("orange", "link_off"),
 }
+STATE_COLORS: dict[str, str] = {state: color for state, (color, _) in _BADGES.items()}
 _WORDS: dict[State, str] = {
     "queued": "It waits for the worker.",
     "running": "It is running.",
@@ -92,7 +93,7 @@ def scaling_of(run: Run) -> str:
     adapted = report.get("adapted_on")
     if adapted:
         per = run.spec.merge_params.get("granularity", "layer")
-        return f"one per {per}, learned on unlabeled {adapted['split']} images"
+        return f"per {per}, adapted on {adapted['split']} images"
     return ""
 
 
@@ -118,7 +119,7 @@ def _short(value: Any) -> str:
 def name_runs(runs: Sequence[Run]) -> dict[str, str]:
     """Run id → a name no other of these runs has: the method, then what differs, then the beginning of the id."""
     names = {run.id: run.spec.label for run in runs}
-    for extend in (details, lambda run: run.id[:6]):
+    for extend in (lambda run: details(run) or scaling_of(run), lambda run: run.id[:6]):
         taken = list(names.values())
         for run in runs:
             if taken.count(names[run.id]) > 1 and extend(run):
@@ -213,5 +214,6 @@ def _flat(run: Run) -> dict[str, str]:
         values[kind] = registry.find(kind, name).title  # type: ignore[arg-type]
         values |= {f"{kind}: {key.replace('_', ' ')}": value for key, value in params.items()}
     values |= {"split": spec.split, "seed": spec.seed, "device": spec.device, "precision": spec.dtype}
-    values["base weights"] = _weights(run)[:12]
+    if run.result:
+        values["base weights"] = _weights(run)[:12]
     return {key: _short(value) for key, value in values.items()}

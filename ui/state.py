@@ -23,6 +23,8 @@ from merging.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
 _TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
+# Where suite.yaml may lie below a folder of MERGING_SUITES: deeper would mean walking through image folders.
+_DEPTHS = ("suite.yaml", "*/suite.yaml", "*/*/suite.yaml")
 # Images × weights up to which both baselines take a few seconds, by kind of device.
 _QUICK = {"cpu": 2e10, "mps": 2e11, "cuda": 3e12}
 
@@ -70,7 +72,7 @@ def catalogue() -> dict[str, SuiteEntry]:
     """Suites by the short name that stands in the URL: the built-in ones, then those under ``MERGING_SUITES``."""
     references = {name: name for name in builtin_suites()}
     for root in filter(None, os.environ.get("MERGING_SUITES", "").split(os.pathsep)):
-        for path in sorted(Path(root).glob("**/suite.yaml")):
+        for path in sorted(path for depth in _DEPTHS for path in Path(root).glob(depth)):
             name, number = path.parent.name, 2
             while name in references:
                 name, number = f"{path.parent.name}-{number}", number + 1

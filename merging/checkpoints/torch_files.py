@@ -4,7 +4,7 @@ torch's restricted unpickler does the reading: it builds tensors and containers 
 decides beforehand whether the file is worth reading, and explains afterwards why it was not read.
 """
 
-import pickle
+import io
 import pickletools
 import re
 import zipfile
@@ -19,7 +19,7 @@ from merging.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
 _ADVICE = "save model.state_dict() or a .safetensors file instead"
 _HARMLESS = re.compile(r"torch\._utils\.|torch\.(\w*Storage|Size|\w*float\w*|\w*int\w*)$|collections\.OrderedDict$")
 _PICKLES = 6  # torch's old format is five pickles and then raw bytes
-_MAX_OPCODES = 2_000_000
+_MAX_PICKLE = 32 * 2**20  # bytes looked at; from memory, so that a pickle can't ask for more than there is
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -29,21 +29,10 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         UnsafeCheckpoint: reading it would run code, or it unpacks to more than it holds.
         CorruptCheckpoint: it is truncated, no state dict, or contradicts itself.
     """
-    zipped = zipfile.is_zipfile(path)
-    if zipped:
-        _check_archive(path)
+    zipped = _check_archive(path)
     try:
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        OSError,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # damaged files make torch raise nearly anything, asserts and MemoryError included
         names = requested_globals(path)
         if names:
             raise UnsafeCheckpoint(
@@ -76,11 +65,12 @@ def requested_globals(path: Path) -> list[str]:
                 for member in archive.namelist():
                     if member.endswith(".pkl"):
                         with archive.open(member) as file:
-                            found.update(_globals_of(file))
+                            found.update(_globals_of(io.BytesIO(file.read(_MAX_PICKLE))))
         else:
             with path.open("rb") as file:
-                for _ in range(_PICKLES):
-                    found.update(_globals_of(file))
+                head = io.BytesIO(file.read(_MAX_PICKLE))
+            for _ in range(_PICKLES):
+                found.update(_globals_of(head))
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError):
         pass  # the rest is no pickle; what was found up to there still counts
     return sorted(name for name in found if not _HARMLESS.match(name))
@@ -89,9 +79,7 @@ def requested_globals(path: Path) -> list[str]:
 def _globals_of(file: IO[bytes]) -> Iterator[str]:
     """Dotted names of the globals of one pickle."""
     strings: list[str] = []
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if count > _MAX_OPCODES:
-            return
+    for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
         elif opcode.name == "STACK_GLOBAL":
@@ -100,9 +88,14 @@ def _globals_of(file: IO[bytes]) -> Iterator[str]:
             strings.append(argument)
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse archives of code, and those that unpack to more than they hold: torch stores tensors uncompressed."""
+def _check_archive(path: Path) -> bool:
+    """Whether this is a zip archive; those of code or that unpack to more than they hold are refused.
+
+    torch stores tensors uncompressed, so that no weight file grows.
+    """
     try:
+        if not zipfile.is_zipfile(path):
+            return False
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
             scripted = any(name.endswith("/constants.pkl") for name in archive.namelist())
@@ -115,6 +108,7 @@ def _check_archive(path: Path) -> None:
         )
     if scripted:
         raise UnsafeCheckpoint(f"{path.name}: a TorchScript archive holds code beside weights; {_ADVICE}")
+    return True
 
 
 def _check_tensor(path: Path, name: str, tensor: torch.Tensor) -> None:

@@ -79,6 +79,7 @@ def descent(
     pull = 2 / (tasks * (tasks - 1))
     curve = np.empty(steps + 1)
     product, shared, absolute = np.empty_like(g), np.empty_like(g), np.empty_like(g)
+    into_range = _range_projection(gram)
     for step in range(steps + 1):
         np.multiply(g, a[None], out=product)
         u = product.sum(axis=1)  # [T, B] = G a
@@ -98,10 +99,26 @@ def descent(
         product[shared == 0] = 0
         h = inverse * product.sum(axis=1) - inverse**3 * weighted
         shrink = pull * h.sum(axis=0) + alpha * np.divide(1, length, out=np.zeros(batch), where=length > 0)
+        if into_range is not None:
+            h = np.einsum("bij,jb->ib", into_range, h)
         a += rate * (pull * h - shrink * a)
         if progress is not None and step % 50 == 0:
             progress(step)
     return Redundancy(a.T.copy(), curve)
+
+
+def _range_projection(gram: np.ndarray) -> np.ndarray | None:
+    """Projections ``[B, T, T]`` onto the ranges of Gram matrices, None if all of them are regular.
+
+    Where task vectors depend on each other, δ has many coefficients; the part of a that makes no δ would grow until
+    it drowns the part that does.
+    """
+    values, axes = np.linalg.eigh(gram)
+    kept = values > 1e-12 * values[:, -1:]
+    if kept.all():
+        return None
+    projection: np.ndarray = (axes * kept[:, None, :]) @ np.swapaxes(axes, 1, 2)
+    return projection
 
 
 def exact(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:

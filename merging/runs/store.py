@@ -211,6 +211,13 @@ class RunStore:
             ).fetchone()
         return None if row is None else _run(row)
 
+    def active(self) -> list[Run]:
+        """Runs that wait or are running, oldest first."""
+        self.mark_lost()
+        with self._connect() as connection:
+            rows = connection.execute("select * from runs where state in ('queued', 'running') order by created, rowid")
+            return [_run(row) for row in rows]
+
     def all(self, limit: int = 500) -> list[Run]:
         """Runs, newest first."""
         self.mark_lost()

@@ -90,7 +90,9 @@ def build_head(suite: Suite, task_name: str) -> torch.Tensor:
     _load_exactly(model, state, suite, suite.text_tower)
     length = settings.get("text_cfg", {}).get("context_length", 77)
     named = isinstance(suite.architecture, str)
-    tokenizer = open_clip.get_tokenizer(suite.architecture) if named else open_clip.SimpleTokenizer(length)
+    tokenizer = (
+        open_clip.get_tokenizer(suite.architecture) if named else open_clip.SimpleTokenizer(context_length=length)
+    )
     templates = task.templates or suite.templates
     rows = []
     with torch.inference_mode():

@@ -1,63 +1,49 @@
 """A tiny random suite in a temporary folder, and the dashboard looking at it."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import parse_qs
 
-import numpy as np
-import open_clip
 import pytest
 import streamlit as st
-import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite, load_suite
+from tests.random_models import write_suite
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("apples", "birds", "cars", "doors")
-CLASSES = ("one", "two", "three")
-ARCHITECTURE = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "mlp_ratio": 2.0},
-}
 
 
 def build_suite(folder: Path, *, images: bool = True, weights: bool = True, tasks: tuple[str, ...] = TASKS) -> Path:
-    """Write a suite of random weights that share a direction, random heads and random images; gives its suite.yaml."""
-    torch.manual_seed(0)
-    text = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
-    base = {name: t.clone() for name, t in open_clip.CLIP(**ARCHITECTURE, text_cfg=text).visual.state_dict().items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(base, folder / "base.safetensors")
-    shared = {name: 0.01 * torch.randn_like(tensor) for name, tensor in base.items()}
-    rng = np.random.default_rng(0)
-    described = []
-    for task in tasks:
-        entry: dict[str, object] = {
-            "name": task, "checkpoint": f"{task}.safetensors", "classes": list(CLASSES), "title": task.title(),
-            "licence": "CC0", "source": "random numbers",
-        }  # fmt: skip
-        if weights:
-            tuned = {n: t + shared[n] + 0.02 * torch.randn_like(t) for n, t in base.items()}
-            save_file(tuned, folder / f"{task}.safetensors")
-        if images:
-            head = torch.nn.functional.normalize(torch.randn(3, 16), dim=1)
-            save_file({"weight": head}, folder / f"{task}-head.safetensors")
-            arrays = {}
-            for split, count in (("val", 6), ("test", 12)):
-                arrays[f"{split}_images"] = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-                arrays[f"{split}_labels"] = np.arange(count) % 3
-            np.savez(folder / f"{task}.npz", **arrays)
-            entry |= {"head": f"{task}-head.safetensors", "data": {"kind": "arrays", "path": f"{task}.npz"}}
-        described.append(entry)
-    content = {
-        "name": folder.name, "title": f"{folder.name.title()} suite", "architecture": ARCHITECTURE,
-        "logit_scale": 10.0, "preprocess": {"mean": [0.5] * 3, "std": [0.5] * 3}, "base": "base.safetensors",
-        "tasks": described,
-    }  # fmt: skip
-    (folder / "suite.yaml").write_text(yaml.safe_dump(content))
-    return folder / "suite.yaml"
+    """A random suite named after its folder, without images and heads or without weights if asked; its suite.yaml."""
+    path = write_suite(folder, tasks)
+    draw_together(folder, tasks)
+    content = yaml.safe_load(path.read_text())
+    content |= {"name": folder.name, "title": f"{folder.name.title()} suite"}
+    for entry in content["tasks"]:
+        entry |= {"title": entry["name"].title(), "licence": "CC0", "source": "random numbers"}
+        if not weights:
+            (folder / entry["checkpoint"]).unlink()
+        if not images:
+            del entry["head"], entry["data"]
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def draw_together(folder: Path, tasks: tuple[str, ...]) -> None:
+    """Give the task vectors norms around 2 and a part in common, as fine-tuned models have: else AWD finds nothing."""
+    base = load_file(folder / "base.safetensors")
+    models = [load_file(folder / f"{task}.safetensors") for task in tasks]
+    for task, model in zip(tasks, models, strict=True):
+        mixed = {
+            name: tensor + 0.2 * (model[name] - tensor) + 0.1 * sum(other[name] - tensor for other in models)
+            for name, tensor in base.items()
+        }
+        save_file(mixed, folder / f"{task}.safetensors")
 
 
 @pytest.fixture
@@ -105,6 +91,14 @@ def launched_workers(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def texts(app: AppTest) -> str:
-    """Everything that a page says in words, for tests that look for a sentence."""
+    """Everything that a page says in words, without the escapes against markdown."""
     parts = [*app.title, *app.header, *app.subheader, *app.markdown, *app.caption, *app.info, *app.error, *app.warning]
-    return "\n".join(str(element.value) for element in parts)
+    return re.sub(r"\\(?=[^\w\s])", "", "\n".join(str(element.value) for element in parts))
+
+
+def links(app: AppTest) -> dict[str, dict[str, list[str]]]:
+    """Label of every page link → the query parameters it carries."""
+    found = {}
+    for element in app.get("page_link"):
+        found[element.proto.label] = parse_qs(element.proto.query_string)
+    return found

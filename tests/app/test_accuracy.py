@@ -90,9 +90,9 @@ def test_shares_of_individual_and_other_views(tiny: Suite, open_page: Open) -> N
     open_page()
     finished(state.workspace(), tiny, 0.6, **AUTO)
     app = open_page("accuracy")
-    app.button_group(key="accuracy-scale").set_value(["Share of individual"]).run()
+    app.button_group(key="accuracy-scale").set_value("% of individual").run()
     for view in ("Dots", "Radar", "Bars"):
-        app.button_group(key="accuracy-view").set_value([view]).run()
+        app.button_group(key="accuracy-view").set_value(view).run()
         assert not app.exception
 
 

@@ -20,7 +20,7 @@ from tests.random_models import SHAPES, random_state, write_models
 
 @pytest.fixture
 def coarse(tmp_path: Path) -> TaskVectors:
-    """Task vectors of small multiples of 1/256, so that float32 inner products are exact and can be compared tightly."""
+    """Task vectors of small multiples of 1/256: float32 inner products are exact and can be compared tightly."""
     base = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
     common = random_state(50, spread=60)
     models = [
@@ -67,7 +67,7 @@ def test_scope_layer_is_descent_on_every_rescaled_layer(coarse: TaskVectors) -> 
 
 
 def test_scope_row_is_descent_on_every_rescaled_row(coarse: TaskVectors) -> None:
-    params = AwdParams(scope="row", steps=100)
+    params = AwdParams(scope="row", steps=40)
     found = edited(coarse, params)
     for name, stack in stacks(coarse).items():
         if stack.ndim == 2:  # a vector counts as one row

@@ -13,14 +13,10 @@ from merging.edits.redundancy import descent, exact, mixing, objective
 def plain_objective(vectors: torch.Tensor, delta: torch.Tensor, alpha: float) -> torch.Tensor:
     """L(δ) for task vectors ``[T, D]``, word by word as in the paper."""
     phi = vectors - delta
-    total = torch.zeros((), dtype=vectors.dtype)
+    unit = phi / phi.norm(dim=1, keepdim=True)
     count = len(phi)
-    for i in range(count):
-        for j in range(count):
-            if i != j:
-                total = total + (phi[i] @ phi[j] / (phi[i].norm() * phi[j].norm())).abs()
-    if count > 1:
-        total = total / (count * (count - 1))
+    pairs = (unit @ unit.T).abs() * (1 - torch.eye(count, dtype=phi.dtype))
+    total = pairs.sum() / max(1, count * (count - 1))
     return total + alpha * delta.norm() if bool(delta.any()) else total
 
 

@@ -1,5 +1,6 @@
 """Files made to run code, or to eat the machine, when they are opened. Each is refused and leaves no trace."""
 
+import contextlib
 import io
 import os
 import pickle
@@ -13,7 +14,7 @@ import torch
 
 from merging.checkpoints import open_checkpoint
 from merging.checkpoints.torch_files import requested_globals
-from merging.errors import CorruptCheckpoint, UnsafeCheckpoint
+from merging.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
 
 
 class Calls:
@@ -115,7 +116,7 @@ def test_a_broken_archive_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(40))
 def test_damaged_bytes_give_our_errors_or_a_checkpoint(tmp_path: Path, seed: int) -> None:
     """Whatever bytes are wrong, nothing but this package's own errors comes out."""
     random = torch.Generator().manual_seed(seed)
@@ -127,8 +128,6 @@ def test_damaged_bytes_give_our_errors_or_a_checkpoint(tmp_path: Path, seed: int
         for position in torch.randint(0, len(content), (6,), generator=random).tolist():
             content[position] ^= 1 + position % 255
         (tmp_path / name).write_bytes(content)
-        try:
+        with contextlib.suppress(CheckpointError):
             for tensor in open_checkpoint(tmp_path / name).values():
-                assert tensor.shape in {(20,), (3, 4)} or tensor.numel() < 1000
-        except (CorruptCheckpoint, UnsafeCheckpoint) as error:
-            assert str(tmp_path) not in str(error)
+                assert tensor.nbytes <= len(content)

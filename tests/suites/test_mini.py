@@ -13,6 +13,7 @@ from merging.suites.mini.data import REAL, RENDERERS, render, split_arrays
 from merging.suites.mini.finetune import FineTuningPlan
 from merging.suites.mini.model import ARCHITECTURE, new_model, zero_shot_head
 from merging.suites.mini.pretrain import PretrainingPlan
+from merging.suites.mini.suite_files import REAL_COUNTS
 from merging.suites.mini.tasks import BY_NAME, TASKS
 
 MINI = Path(build_module.__file__).parent
@@ -83,7 +84,7 @@ def test_rendering_again_gives_the_shipped_images(images: dict, name: str) -> No
 
 @pytest.mark.parametrize("name", list(REAL))
 def test_real_images_are_the_shipped_ones(images: dict, name: str) -> None:
-    pixels, labels = split_arrays(BY_NAME[name], "test", 500, seed=0)
+    pixels, labels = split_arrays(BY_NAME[name], "test", REAL_COUNTS["test"], seed=0)
     assert np.array_equal(pixels, images[name]["test_images"])
     assert np.array_equal(labels, images[name]["test_labels"])
 

@@ -175,7 +175,7 @@ def test_paths_may_not_leave_the_folder(tmp_path: Path, path: str) -> None:
 def test_what_cannot_be_a_path_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     suite = load_suite(write_yaml(tmp_path, base=path))
-    with pytest.raises((SuiteError, CheckpointError), match="can't be a path|no such weight file"):
+    with pytest.raises((SuiteError, CheckpointError), match=r"can't be a path|no such weight file"):
         _ = suite.base_checkpoint
 
 

@@ -54,7 +54,7 @@ def test_every_numeric_parameter_of_a_method_is_bounded(method: Method) -> None:
 def test_presets_fill_the_form_and_are_marked(method: Method) -> None:
     for title, values in method.presets.items():
         app = draw(method)
-        app.button_group(key="form.preset").set_value([title]).run()
+        app.button_group(key="form.preset").set_value(title).run()
         assert not app.exception
         assert method.parse(app.session_state["values"]) == method.parse(values)
         assert app.session_state["form.preset"] == title

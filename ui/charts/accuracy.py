@@ -12,7 +12,8 @@ import plotly.graph_objects as go
 from ui.theme import arrange, plain, shorten, style_of
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
-_AVERAGE_WIDTH = 1.9  # the average group, in widths of a task's group
+_AVERAGE_WIDTH = 2.7  # the average group, in widths of a task's group: room for numbers over its bars
+_MAX_NUMBERED = 7  # series up to which those numbers fit
 _RULE = "rgba(128, 128, 128, 0.45)"
 _SHADE = "rgba(128, 128, 128, 0.09)"
 
@@ -53,7 +54,8 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
         axis: title of the value axis.
     """
     figure = go.Figure()
-    centres = [0.0, *(1.75 + index for index in range(len(tasks)))]
+    edge = _AVERAGE_WIDTH / 2 + 0.1
+    centres = [0.0, *(edge + 0.6 + index for index in range(len(tasks)))]
     labels = ["Average", *tasks.values()]
     for index, one in enumerate(series):
         style = style_of(one.method)
@@ -63,13 +65,14 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
         figure.add_bar(
             x=centres, y=values, width=widths, offset=offsets, name=plain(one.name),
             marker={"color": style.color, "line": {"width": 0}, "pattern": {"shape": "/" if one.variant else ""}},
-            text=[_number(values[0]), *[""] * len(tasks)], textposition="outside", textangle=0, cliponaxis=False,
+            text=[_number(values[0]) if len(series) <= _MAX_NUMBERED else "", *[""] * len(tasks)],
+            textposition="outside", textangle=0, textfont={"size": 10}, cliponaxis=False,
             customdata=[plain(label) for label in labels],
             hovertemplate="%{customdata}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
-    figure.add_vrect(x0=-1.05, x1=1.05, fillcolor=_SHADE, line_width=0, layer="below")
+    figure.add_vrect(x0=-edge, x1=edge, fillcolor=_SHADE, line_width=0, layer="below")
     figure.update_xaxes(
-        tickvals=centres, ticktext=[_on_axis(label) for label in labels], range=[-1.05, centres[-1] + 0.6],
+        tickvals=centres, ticktext=[_on_axis(label) for label in labels], range=[-edge, centres[-1] + 0.55],
         showgrid=False, zeroline=False,
     )  # fmt: skip
     figure.update_yaxes(title=axis, range=[0, _ceiling(series)], ticksuffix=" ", rangemode="tozero")

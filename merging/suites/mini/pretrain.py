@@ -105,6 +105,14 @@ def _optimizer(model: CLIP, plan: PretrainingPlan) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
+@torch.no_grad()
+def _forget_unseen_tokens(model: CLIP, tokens: Tensor) -> None:
+    """Set the embeddings of tokens that no caption used from their random start to zero: they compress to nothing."""
+    unseen = torch.ones(len(model.token_embedding.weight), dtype=torch.bool)
+    unseen[tokens.unique().long()] = False
+    model.token_embedding.weight[unseen] = 0.0
+
+
 def _restore(model: CLIP, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
     """Load a checkpoint if there is one; returns the number of steps done."""
     if not checkpoint.exists():
@@ -155,4 +163,5 @@ def pretrain(
         if done % plan.save_every == 0 or done == plan.steps:
             with replacing(checkpoint) as temporary:
                 torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, temporary)
+    _forget_unseen_tokens(model, torch.cat([tokens.flatten(), tags.flatten()]))
     return model

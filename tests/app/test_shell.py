@@ -1,0 +1,114 @@
+"""Navigation, the sidebar that all pages share, and errors that become text."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from merging.pipeline import MergeSpec
+from merging.runs.store import RunStore
+from merging.suites import Suite
+from tests.app.conftest import TASKS, build_suite, texts
+
+PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "runs")
+Open = Callable[..., AppTest]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens(page: str, tiny: Suite, open_page: Open) -> None:
+    app = open_page(page)
+    assert not app.exception
+    assert not app.error
+    assert app.title
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_without_a_suite_every_page_says_what_to_do(page: str, open_page: Open) -> None:
+    app = open_page(page)
+    assert not app.exception
+    assert app.title[0].value == "No suite yet"
+    assert "merging.suites.mini.build" in app.code[0].value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_broken_suite_is_an_error_in_words(page: str, suites_folder: Path, open_page: Open) -> None:
+    folder = suites_folder / "broken"
+    folder.mkdir()
+    (folder / "suite.yaml").write_text("name: broken\nsurprise: 1\n")
+    app = open_page(page)
+    assert not app.exception
+    assert "suite.yaml" in app.error[0].value
+    assert str(suites_folder) not in texts(app)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_weights_of_another_shape_are_an_error_in_words(page: str, tiny: Suite, open_page: Open) -> None:
+    (tiny.folder / "birds.safetensors").write_bytes((tiny.folder / "birds.head.safetensors").read_bytes())
+    app = open_page(page)
+    assert not app.exception
+    if page not in ("merge", "accuracy", "runs"):
+        assert "birds" in app.error[0].value
+    assert str(tiny.folder) not in texts(app)
+
+
+def test_the_sidebar_names_suite_device_and_queue(tiny: Suite, open_page: Open, tmp_path: Path) -> None:
+    assert "no active runs" in texts(open_page())
+    spec = MergeSpec.build(suite=str(tiny.folder / "suite.yaml"), tasks=TASKS)
+    RunStore(tmp_path / "home").submit(spec, "f" * 64)
+    said = texts(open_page())
+    assert "Tiny suite" in said
+    assert "1 queued" in said
+    assert "GiB" in said
+
+
+def test_tasks_come_from_the_url_and_stay_while_pages_change(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity", tasks=["apples", "doors"])
+    assert app.multiselect(key="tasks").value == ["apples", "doors"]
+    app.switch_page("pages/task_models.py").run()
+    assert app.multiselect(key="tasks").value == ["apples", "doors"]
+    assert "2 of 4 tasks selected" in texts(app)
+
+
+def test_unknown_tasks_in_the_url_are_dropped(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity", tasks=["apples", "nonsense"])
+    assert not app.exception
+    assert "nonsense" not in app.multiselect(key="tasks").value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_task_is_a_hint_and_no_error(page: str, tiny: Suite, open_page: Open) -> None:
+    app = open_page(page)
+    app.multiselect(key="tasks").set_value([]).run()
+    assert not app.exception
+    assert not app.error
+
+
+def test_another_suite_starts_with_all_of_its_tasks(tiny: Suite, suites_folder: Path, open_page: Open) -> None:
+    build_suite(suites_folder / "urban", tasks=("cars", "signs", "roads"))
+    app = open_page("task_models")
+    app.multiselect(key="tasks").set_value(["cars", "doors"]).run()
+    app.selectbox(key="suite").set_value("urban").run()
+    assert not app.exception
+    assert app.multiselect(key="tasks").value == ["cars", "signs", "roads"]
+    app.selectbox(key="suite").set_value("tiny").run()
+    assert app.multiselect(key="tasks").value == list(TASKS)
+
+
+def test_suites_with_the_same_folder_name_are_told_apart(suites_folder: Path, open_page: Open) -> None:
+    build_suite(suites_folder / "one" / "same")
+    build_suite(suites_folder / "two" / "same", tasks=("roads", "signs"))
+    app = open_page("task_models", suite="same-2")
+    assert app.selectbox(key="suite").options == ["same", "same-2"]
+    assert app.multiselect(key="tasks").value == ["roads", "signs"]
+
+
+def test_replaced_weights_are_noticed(tiny: Suite, open_page: Open) -> None:
+    app = open_page("task_models")
+    before = app.dataframe[0].value["Norm of τ"].tolist()
+    (tiny.folder / "birds.safetensors").write_bytes((tiny.folder / "cars.safetensors").read_bytes())
+    app.run()
+    after = app.dataframe[0].value["Norm of τ"].tolist()
+    assert after[1] == pytest.approx(after[2])
+    assert after[0] == pytest.approx(before[0])
+    assert after[1] != pytest.approx(before[1])

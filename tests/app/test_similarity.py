@@ -1,0 +1,142 @@
+"""The page Similarity: sliders change the numbers, and the numbers are the package's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from merging.context import Context
+from merging.edits.awd import AwdParams, disentangle, from_geometry
+from merging.geometry import Geometry, mean_abs_cosine
+from merging.suites import Suite
+from merging.workspace import Workspace
+from tests.app.conftest import links, texts
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def geometry(tiny: Suite, tmp_path: Path) -> Geometry:
+    """Gram matrices of the tiny suite, measured apart from the dashboard."""
+    return Workspace(tmp_path / "elsewhere").geometry(tiny)
+
+
+def numbers(app: AppTest) -> list[str]:
+    """Values of the four metrics: mean |cos|, mean norm, objective, norm of δ."""
+    return [metric.value for metric in app.metric]
+
+
+def expected(geometry: Geometry, **params: object) -> list[str]:
+    """The same from the package."""
+    found = from_geometry(geometry, AwdParams(**params))
+    after = [float(mean_abs_cosine(found.after.gram)), found.after.norms.mean(), found.curve[-1], found.redundant_norm]
+    return [f"{value:.4f}" for value in after]
+
+
+def test_it_opens_with_reading_a(geometry: Geometry, open_page: Open) -> None:
+    app = open_page("similarity")
+    assert not app.exception
+    assert numbers(app) == expected(geometry)
+    assert app.button_group(key="preset").value == "Reading A"
+    assert "unverified" in texts(app)
+    assert "AWD + Task Arithmetic is Task Arithmetic with λ multiplied" in texts(app)
+
+
+@pytest.mark.parametrize(
+    ("widget", "key", "value"),
+    [
+        ("slider", "alpha", 0.4),
+        ("slider", "steps", 50),
+        ("select_slider", "beta", 0.05),
+        ("button_group", "scope", "layer"),
+        ("button_group", "solver", "exact"),
+    ],
+)
+def test_every_control_changes_the_numbers(
+    widget: str, key: str, value: object, geometry: Geometry, open_page: Open
+) -> None:
+    app = open_page("similarity")
+    before = numbers(app)
+    getattr(app, widget)(key=key).set_value(value).run()
+    assert not app.exception
+    assert numbers(app) == expected(geometry, **{key: value})
+    assert numbers(app) != before
+    assert app.button_group(key="preset").value is None
+
+
+def test_a_shared_link_opens_the_same_view(geometry: Geometry, open_page: Open) -> None:
+    app = open_page("similarity", tasks=["apples", "cars", "doors"], alpha="0.25", scope="layer", level="block",
+                    block="block 1")  # fmt: skip
+    assert not app.exception
+    assert numbers(app) == expected(geometry.select(["apples", "cars", "doors"]), alpha=0.25, scope="layer")
+    assert app.selectbox(key="block").value is not None
+
+
+@pytest.mark.parametrize("level", ["block", "layer"])
+def test_levels_have_a_picker(level: str, geometry: Geometry, open_page: Open) -> None:
+    app = open_page("similarity")
+    app.button_group(key="level").set_value(level).run()
+    assert not app.exception
+    options = app.selectbox(key=level).options
+    assert sorted(options) == sorted(geometry.at(level)[0])  # type: ignore[arg-type]
+
+
+def test_rows_are_solved_on_the_weights(geometry: Geometry, tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity")
+    app.button_group(key="scope").set_value("row").run()
+    assert not app.exception
+    found = disentangle(tiny.vectors(), geometry, AwdParams(scope="row"), Context())
+    assert float(numbers(app)[0]) == pytest.approx(float(mean_abs_cosine(found.after.gram)), abs=1e-4)
+    assert "no table of coefficients stands for it" in texts(app)
+
+
+def test_reading_b_sets_all_controls(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity")
+    app.button_group(key="preset").set_value("Reading B").run()
+    assert not app.exception
+    chosen = [app.button_group(key=key).value for key in ("scope", "solver", "tensors", "preset")]
+    assert chosen == ["layer", "adam", "matrices", "Reading B"]
+    assert app.select_slider(key="beta").value == 1e-5
+
+
+def test_large_solves_wait_for_a_click(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.awd._CHEAP", 0)
+    app = open_page("similarity", scope="row")
+    assert not app.metric
+    assert "GiB of memory" in texts(app)
+    next(button for button in app.button if button.label == "Solve on the weights").click().run()
+    assert not app.exception
+    assert len(app.metric) == 4
+
+
+def test_settings_travel_to_the_merge_page(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity", tasks=["apples", "doors"], alpha="0.25", scope="layer")
+    query = links(app)["Merge with these settings"]
+    assert query["tasks"] == ["apples", "doors"]
+    assert query["edit"] == ["awd"]
+    given = {name.removeprefix("edit."): value[0] for name, value in query.items() if name.startswith("edit.")}
+    assert AwdParams.model_validate(given) == AwdParams(alpha=0.25, scope="layer")
+
+
+def test_one_task_is_told_what_to_do(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity", tasks=["cars"])
+    assert not app.exception
+    assert "Choose at least two tasks" in texts(app)
+    assert not app.metric
+
+
+def test_two_identical_models(tiny: Suite, open_page: Open) -> None:
+    (tiny.folder / "birds.safetensors").write_bytes((tiny.folder / "apples.safetensors").read_bytes())
+    app = open_page("similarity", tasks=["apples", "birds"])
+    assert not app.exception
+    assert all(np.isfinite(float(value)) for value in numbers(app))
+    assert "the closest pair, apples and birds, goes from 1.000" in texts(app)
+
+
+def test_a_model_equal_to_the_base(tiny: Suite, open_page: Open) -> None:
+    (tiny.folder / "birds.safetensors").write_bytes((tiny.folder / "base.safetensors").read_bytes())
+    app = open_page("similarity")
+    assert not app.exception
+    assert all(np.isfinite(float(value)) for value in numbers(app))

@@ -1,0 +1,92 @@
+"""The page Task models: its numbers are the package's, its selection is everybody's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from merging.suites import Suite
+from merging.workspace import Workspace
+from tests.app.conftest import TASKS, build_suite, links, texts
+
+Open = Callable[..., AppTest]
+
+
+def test_the_table_shows_norms_and_accuracies_as_measured(tiny: Suite, open_page: Open, tmp_path: Path) -> None:
+    table = open_page("task_models").dataframe[0].value
+    space = Workspace(tmp_path / "elsewhere")
+    evaluator = space.evaluator(tiny)
+    zero_shot = space.base_accuracy(evaluator, TASKS)
+    individual = space.individual_accuracy(evaluator, TASKS)
+    assert table["Task"].tolist() == list(TASKS)
+    np.testing.assert_allclose(table["Norm of τ"], space.geometry(tiny).norms)
+    np.testing.assert_allclose(table["Zero-shot"], [100 * zero_shot.per_task[task] for task in TASKS])
+    np.testing.assert_allclose(table["Fine-tuned"], [100 * individual.per_task[task] for task in TASKS])
+    assert table["Classes"].tolist() == [5] * 4
+    assert table["Test images"].tolist() == [24] * 4
+    assert table["Licence"].tolist() == ["CC0"] * 4
+    assert "Missing" not in table
+
+
+def test_all_and_none(tiny: Suite, open_page: Open) -> None:
+    app = open_page("task_models")
+    button = {element.label: element for element in app.button}
+    assert button["Select all"].disabled
+    button["Select none"].click().run()
+    assert not app.exception
+    assert app.multiselect(key="tasks").value == []
+    button = {element.label: element for element in app.button}
+    assert button["Select none"].disabled
+    button["Select all"].click().run()
+    assert app.multiselect(key="tasks").value == list(TASKS)
+
+
+def test_the_table_checks_what_the_sidebar_selects(tiny: Suite, open_page: Open) -> None:
+    app = open_page("task_models")
+    app.multiselect(key="tasks").set_value(["birds", "doors"]).run()
+    assert app.session_state["task-table"]["selection"]["rows"] == [1, 3]
+    assert links(app)["Compare 2 selected"] == {"tasks": ["birds", "doors"]}
+
+
+def test_a_strip_of_images_per_selected_task(tiny: Suite, open_page: Open) -> None:
+    app = open_page("task_models", tasks=["cars"])
+    said = texts(app)
+    assert "**Cars**" in said
+    assert "**Birds**" not in said
+    assert all(f"class {number}" in said for number in range(5))
+    assert len(app.get("image")) == 5
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_missing_parts_are_named(images: bool, suites_folder: Path, open_page: Open) -> None:
+    path = build_suite(suites_folder / "partial", images=images)
+    if images:
+        (path.parent / "cars.npz").unlink()
+    app = open_page("task_models")
+    assert not app.exception
+    assert not app.error
+    missing = app.dataframe[0].value["Missing"].tolist()
+    if images:
+        assert missing == ["", "", "images", ""]
+        assert "1 of the selected tasks have no images" in texts(app)
+    else:
+        assert missing == ["images, head"] * 4
+        assert "Accuracies can't be shown" in texts(app)
+
+
+def test_without_any_weights_the_missing_files_are_named(suites_folder: Path, open_page: Open) -> None:
+    build_suite(suites_folder / "bare", weights=False)
+    app = open_page("task_models")
+    assert not app.exception
+    assert "apples.safetensors" in texts(app)
+
+
+def test_long_measurements_wait_for_a_click(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.state._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
+    app = open_page("task_models")
+    assert app.dataframe[0].value["Zero-shot"].isna().all()
+    next(button for button in app.button if button.label.startswith("Measure")).click().run()
+    assert not app.exception
+    assert app.dataframe[0].value["Zero-shot"].notna().all()

@@ -1,0 +1,217 @@
+"""Specifications carried out from files to result, on the tiny suite."""
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from merging import registry
+from merging.checkpoints import open_checkpoint
+from merging.context import Context
+from merging.errors import Cancelled, DeviceError, MergingError, MismatchedCheckpoint, MissingPart, SuiteError
+from merging.geometry import measure
+from merging.pipeline import MergeSpec
+from merging.runs.execute import execute, rebuild
+from merging.suites import Suite, load_suite
+from merging.workspace import Workspace
+from tests.random_models import TASKS, write_arrays
+
+QUICK: dict[str, dict[str, object]] = {
+    "awd": {"steps": 10},
+    "adamerging": {"steps": 2, "batch_size": 4},
+    "task_arithmetic": {"scaling": 0.2},
+}
+PAIRS = list(itertools.product(registry.edits(), registry.merges()))
+
+
+def spec_of(suite_file: Path, edit: str = "none", merge: str = "task_arithmetic", **values: object) -> MergeSpec:
+    methods = {
+        "edit": edit, "edit_params": QUICK.get(edit, {}), "merge": merge, "merge_params": QUICK.get(merge, {}),
+    }  # fmt: skip
+    return MergeSpec.build(suite=str(suite_file), **({"tasks": TASKS, "device": "cpu"} | methods | values))
+
+
+def lasting(result: dict[str, object]) -> dict[str, object]:
+    """What must be the same when a run is repeated: all but times and memory."""
+    return {name: value for name, value in result.items() if name not in ("seconds", "peak_bytes")}
+
+
+@pytest.mark.parametrize(("edit", "merge"), PAIRS)
+def test_every_pair_of_methods(
+    suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path, edit: str, merge: str
+) -> None:
+    spec = spec_of(suite_file, edit, merge)
+    first = execute(spec, workspace, output=tmp_path / "one.safetensors")
+    again = execute(spec, workspace, output=tmp_path / "two.safetensors")
+    assert json.loads(json.dumps(first, allow_nan=False)) == first
+    assert lasting(first) | {"output": None} == lasting(again) | {"output": None}
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+
+    written = open_checkpoint(tmp_path / "one.safetensors")
+    assert written.infos == suite.base_checkpoint.infos
+    measured = workspace.evaluator(suite).accuracy(written, TASKS)
+    assert first["accuracy"] == measured.per_task
+    assert first["average"] == measured.average
+    assert (first["split"], first["images"]) == ("test", 96)
+    assert (first["after"] is None) == (edit == "none")
+    assert first["label"] == spec.label
+    assert (first["coefficients"] is None) == (edit == "ties")
+    if first["coefficients"] is not None:
+        assert np.shape(first["coefficients"]["table"]) == (len(TASKS), len(first["coefficients"]["tensors"]))
+        rebuild(first, spec, suite.vectors(TASKS), tmp_path / "three.safetensors")
+        rebuilt = open_checkpoint(tmp_path / "three.safetensors")
+        assert all(torch.equal(rebuilt[name], written[name]) for name in written)
+
+
+@pytest.mark.parametrize("edit", ["awd", "ties"])
+def test_the_geometry_reported_is_that_of_the_edited_vectors(
+    suite_file: Path, suite: Suite, workspace: Workspace, edit: str
+) -> None:
+    result = execute(spec_of(suite_file, edit, evaluate=False), workspace)
+    method = registry.find("edit", edit)
+    vectors = suite.vectors(TASKS)
+    edited = measure(vectors.edited(method.plan(vectors, method.parse(QUICK.get(edit, {})), Context())))
+    np.testing.assert_allclose(result["after"]["norms"], edited.norms, rtol=1e-4)
+
+
+def test_weights_are_written_or_kept_where_asked(suite_file: Path, workspace: Workspace, tmp_path: Path) -> None:
+    kept = tmp_path / "kept.safetensors"
+    linear = execute(spec_of(suite_file), workspace, keep=kept)
+    assert linear["output"] is None
+    assert not kept.exists()
+    other = execute(spec_of(suite_file, "ties"), workspace, keep=kept)
+    assert other["output"] == "kept.safetensors"
+    assert kept.is_file()
+    without = execute(spec_of(suite_file, "ties"), workspace)
+    assert without["accuracy"] == other["accuracy"]
+
+
+def test_without_evaluation_or_images_there_is_no_accuracy(
+    suite_file: Path, own_suite: Path, workspace: Workspace
+) -> None:
+    result = execute(spec_of(suite_file, evaluate=False), workspace)
+    assert (result["accuracy"], result["average"], result["images"]) == (None, None, None)
+    content = (own_suite / "suite.yaml").read_text().replace("head: digits.head.safetensors", "")
+    (own_suite / "suite.yaml").write_text(content)
+    assert execute(spec_of(own_suite), workspace)["accuracy"] is None
+    assert execute(spec_of(own_suite, tasks=("roads",)), workspace)["images"] == 24
+    with pytest.raises(MissingPart, match="AdaMerging needs images"):
+        execute(spec_of(own_suite, merge="adamerging"), workspace)
+
+
+def test_scaling_auto_says_what_it_took(suite_file: Path, workspace: Workspace) -> None:
+    result = execute(spec_of(suite_file, merge_params={"scaling": "auto"}), workspace)
+    table = np.array(result["coefficients"]["table"])
+    assert (table == result["merge"]["scaling"]).all()
+    assert result["merge"]["scaling_search"]["split"] == "val"
+
+
+@pytest.mark.parametrize(("edit", "merge"), [("none", "task_arithmetic"), ("ties", "average"), ("none", "adamerging")])
+@pytest.mark.parametrize("after", [0, 1, 3, 12])
+def test_cancelling_leaves_nothing_behind(
+    suite_file: Path, workspace: Workspace, tmp_path: Path, edit: str, merge: str, after: int
+) -> None:
+    asked = itertools.count()
+    folder = tmp_path / "output"
+    with pytest.raises(Cancelled):
+        execute(
+            spec_of(suite_file, edit, merge),
+            workspace,
+            output=folder / "model.safetensors",
+            cancelled=lambda: next(asked) >= after,
+        )
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_progress_never_runs_backwards_within_a_phase(suite_file: Path, workspace: Workspace) -> None:
+    seen: list[tuple[int, int, str]] = []
+    execute(spec_of(suite_file, "ties", "adamerging"), workspace, on_progress=lambda *step: seen.append(step))
+    assert all(0 <= done <= total for done, total, _ in seen)
+    for (done, total, message), (later, of, phase) in itertools.pairwise(seen):
+        assert later >= done or message.split()[0] != phase.split()[0] or total != of
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"tasks": ("digits", "nobody")}, SuiteError),
+        ({"tasks": ("digits", "digits")}, MergingError),
+        ({"device": "cuda:99"}, DeviceError),
+        ({"device": "abacus"}, DeviceError),
+        ({"merge_params": {"scaling": (0.1, 0.2)}}, MergingError),
+        ({"suite": "nowhere"}, SuiteError),
+    ],
+)
+def test_what_cannot_be_done_is_an_error_of_ours(
+    suite_file: Path, workspace: Workspace, values: dict[str, object], error: type[Exception]
+) -> None:
+    spec = spec_of(suite_file).model_dump() | values
+    with pytest.raises(error):
+        execute(MergeSpec.build(**spec), workspace)
+
+
+def test_a_table_is_not_replayed_on_other_weights(own_suite: Path, workspace: Workspace, tmp_path: Path) -> None:
+    spec = spec_of(own_suite)
+    result = execute(spec, workspace)
+    (own_suite / "roads.safetensors").write_bytes((own_suite / "digits.safetensors").read_bytes())
+    with pytest.raises(MergingError, match="the checkpoints changed since this run"):
+        rebuild(result, spec, load_suite(own_suite).vectors(TASKS), tmp_path / "model.safetensors")
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+# --- the workspace ---------------------------------------------------------------------------------------------------
+
+
+def test_what_changes_the_result_changes_the_identity_of_a_run(own_suite: Path, workspace: Workspace) -> None:
+    spec = spec_of(own_suite)
+    original = (own_suite / "suite.yaml").read_text()
+    prints = [workspace.spec_fingerprint(spec)]
+    assert workspace.spec_fingerprint(spec) == prints[0]
+    for old, new in (("logit_scale: 20.0", "logit_scale: 30.0"), ("- 0.25\n", "- 0.2\n"), ("- 0.5\n", "- 0.4\n")):
+        assert old in original
+        (own_suite / "suite.yaml").write_text(original.replace(old, new))
+        prints.append(workspace.spec_fingerprint(spec))
+    (own_suite / "suite.yaml").write_text(original)
+    write_arrays(own_suite / "roads.npz", np.random.default_rng(77), images=25)
+    prints.append(workspace.spec_fingerprint(spec))
+    (own_suite / "roads.safetensors").write_bytes((own_suite / "digits.safetensors").read_bytes())
+    prints.append(workspace.spec_fingerprint(spec))
+    assert len(set(prints)) == len(prints)
+
+
+def test_bad_input_is_refused_before_it_is_queued(own_suite: Path, workspace: Workspace) -> None:
+    (own_suite / "roads.safetensors").write_bytes(b"broken")
+    with pytest.raises(MergingError, match=r"roads\.safetensors"):
+        workspace.submit(spec_of(own_suite))
+    assert workspace.store.all() == []
+    assert workspace.submit(spec_of(own_suite, tasks=("digits",))).state == "queued"
+
+
+def test_a_broken_file_of_another_task_is_not_in_the_way(own_suite: Path, workspace: Workspace) -> None:
+    (own_suite / "roads.safetensors").write_bytes(b"broken")
+    result = execute(spec_of(own_suite, "awd", tasks=("digits", "leaves")), workspace)
+    assert result["images"] == 48
+    with pytest.raises(MergingError, match=r"roads\.safetensors"):
+        workspace.geometry(load_suite(own_suite))
+
+
+def test_a_model_of_another_shape_is_named(own_suite: Path, workspace: Workspace) -> None:
+    (own_suite / "roads.safetensors").write_bytes((own_suite / "roads.head.safetensors").read_bytes())
+    with pytest.raises(MismatchedCheckpoint, match=r"roads\.safetensors \(task 'roads'\)"):
+        execute(spec_of(own_suite), workspace)
+
+
+def test_accuracies_are_computed_once(suite: Suite, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluator = workspace.evaluator(suite)
+    base = workspace.base_accuracy(evaluator, TASKS)
+    individual = workspace.individual_accuracy(evaluator, TASKS)
+    for task in TASKS:
+        direct = evaluator.accuracy(suite.checkpoint(task), [task])
+        assert individual.per_task[task] == direct.per_task[task]
+    fresh = workspace.evaluator(suite)
+    monkeypatch.setattr(fresh, "accuracy", lambda *_: pytest.fail("evaluated again"))
+    assert workspace.base_accuracy(fresh, TASKS) == base
+    assert workspace.individual_accuracy(fresh, TASKS) == individual

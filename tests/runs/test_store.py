@@ -1,0 +1,247 @@
+"""The table of runs: every change of state, from one process and from many at once."""
+
+import multiprocessing
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from merging.errors import RunError
+from merging.pipeline import MergeSpec
+from merging.runs.store import STALE_SECONDS, RunStore
+
+SPEC = MergeSpec.build(suite="tiny", tasks=("a", "b"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RunStore:
+    return RunStore(tmp_path / "home")
+
+
+def running(store: RunStore, fingerprint: str = "f") -> str:
+    run = store.submit(SPEC, fingerprint)
+    assert store.claim(run.id)
+    return run.id
+
+
+def silence(store: RunStore, run_id: str) -> None:
+    """Make a run look as if its worker had not been heard of for too long."""
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("update runs set heartbeat = ? where id = ?", (time.time() - STALE_SECONDS - 1, run_id))
+    connection.close()
+
+
+def test_a_run_from_queue_to_result(store: RunStore) -> None:
+    run = store.submit(SPEC, "f")
+    assert (run.state, run.active, run.spec, run.result) == ("queued", True, SPEC, None)
+    assert [waiting.id for waiting in store.queued()] == [run.id]
+    assert store.claim(run.id)
+    assert store.queued() == []
+    store.progress(run.id, 3, 4, "merging", new_phase=True)
+    half = store.get(run.id)
+    assert (half.state, half.share, half.message) == ("running", 0.75, "merging")
+    store.finish(run.id, {"average": 0.5, "accuracy": {"a": 1.0}})
+    done = store.get(run.id)
+    assert (done.state, done.active, done.result) == ("done", False, {"average": 0.5, "accuracy": {"a": 1.0}})
+    assert done.created <= done.started <= done.finished
+
+
+def test_time_left_is_estimated_from_the_present_phase(store: RunStore) -> None:
+    run_id = running(store)
+    assert store.get(run_id).seconds_left(time.time()) is None
+    store.progress(run_id, 10, 40, "adapting", new_phase=True)
+    run = store.get(run_id)
+    assert run.phase_started is not None
+    assert run.seconds_left(run.phase_started + 5) == pytest.approx(15)
+    store.progress(run_id, 20, 40, "adapting", new_phase=False)
+    assert store.get(run_id).phase_started == run.phase_started
+
+
+def test_the_same_work_is_queued_once(store: RunStore) -> None:
+    first = store.submit(SPEC, "f")
+    assert store.submit(SPEC, "f").id == first.id
+    store.claim(first.id)
+    assert store.submit(SPEC, "f").id == first.id
+    store.finish(first.id, {})
+    assert store.submit(SPEC, "f").id == first.id
+    assert store.submit(SPEC, "g").id != first.id
+    store.delete(first.id)
+    assert store.submit(SPEC, "f").id != first.id
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled", "lost"])
+def test_what_did_not_succeed_can_be_tried_again(store: RunStore, state: str) -> None:
+    run_id = running(store)
+    store.stop(run_id, state, "the reason", "last lines")
+    stopped = store.get(run_id)
+    assert (stopped.state, stopped.error, stopped.log) == (state, "the reason", "last lines")
+    again = store.retry(run_id)
+    assert again.id != run_id
+    assert (again.state, again.spec) == ("queued", SPEC)
+    assert store.retry(run_id).id == again.id
+
+
+def test_what_is_active_or_done_is_not_retried(store: RunStore) -> None:
+    run_id = store.submit(SPEC, "f").id
+    for state in ("queued", "running", "done"):
+        if state == "running":
+            store.claim(run_id)
+        if state == "done":
+            store.finish(run_id, {})
+        with pytest.raises(RunError, match=f"is {state}; only failed, cancelled or lost runs"):
+            store.retry(run_id)
+
+
+def test_cancelling_while_queued_is_at_once_and_while_running_a_request(store: RunStore) -> None:
+    queued = store.submit(SPEC, "f")
+    assert store.cancel(queued.id).state == "cancelled"
+    assert not store.claim(queued.id)
+    run_id = running(store, "g")
+    assert store.beat(run_id) is None
+    asked = store.cancel(run_id)
+    assert asked.state == "running"
+    assert store.beat(run_id) == asked.cancel_asked
+    assert store.cancel(run_id).cancel_asked == asked.cancel_asked
+    store.stop(run_id, "cancelled", "on request")
+    assert store.cancel(run_id).state == "cancelled"
+
+
+def test_a_silent_worker_means_lost(store: RunStore) -> None:
+    run_id = running(store)
+    store.beat(run_id)
+    assert store.get(run_id).state == "running"
+    silence(store, run_id)
+    lost = store.get(run_id)
+    assert lost.state == "lost"
+    assert "run it again" in (lost.error or "")
+
+
+def test_a_worker_that_was_only_slow_is_believed(store: RunStore) -> None:
+    run_id = running(store)
+    silence(store, run_id)
+    assert store.get(run_id).state == "lost"
+    store.finish(run_id, {"late": True})
+    assert (store.get(run_id).state, store.get(run_id).result) == ("done", {"late": True})
+
+
+def test_a_slow_worker_does_not_disturb_the_run_that_took_over(store: RunStore) -> None:
+    run_id = running(store)
+    silence(store, run_id)
+    again = store.submit(SPEC, "f")
+    store.beat(run_id)
+    store.finish(run_id, {"late": True})
+    assert store.get(run_id).state == "lost"
+    assert store.get(again.id).state == "queued"
+
+
+def test_work_of_a_silent_worker_can_be_submitted_at_once(store: RunStore) -> None:
+    run_id = running(store)
+    silence(store, run_id)
+    again = store.submit(SPEC, "f")
+    assert (again.state, again.id != run_id) == ("queued", True)
+
+
+def test_deleting_takes_the_files_too(store: RunStore) -> None:
+    run_id = running(store)
+    folder = store.folder(run_id)
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(RunError, match="is running; cancel it before"):
+        store.delete(run_id)
+    assert folder.is_dir()
+    store.finish(run_id, {})
+    store.delete(run_id[:6])
+    assert not folder.exists()
+    assert store.all() == []
+
+
+def test_unknown_and_ambiguous_ids(store: RunStore) -> None:
+    ids = [store.submit(SPEC, str(number)).id for number in range(17)]  # two of seventeen begin with the same digit
+    shared = next(digit for digit in "0123456789abcdef" if sum(run_id.startswith(digit) for run_id in ids) > 1)
+    for action in (store.get, store.cancel, store.retry, store.delete):
+        with pytest.raises(RunError, match="no run 'zzz'"):
+            action("zzz")
+        with pytest.raises(RunError, match=f"several runs begin with '{shared}'"):
+            action(shared)
+        with pytest.raises(RunError):
+            action("")
+        with pytest.raises(RunError, match="no run"):
+            action("%")
+    assert store.get(ids[3][:10]).id == ids[3]
+    assert store.cancel(ids[3][:10]).state == "cancelled"
+
+
+def test_newest_first_and_oldest_next(store: RunStore) -> None:
+    ids = [store.submit(SPEC, str(number)).id for number in range(4)]
+    assert [run.id for run in store.all()] == ids[::-1]
+    assert [run.id for run in store.all(limit=2)] == ids[:1:-1]
+    assert [run.id for run in store.queued()] == ids
+
+
+def test_results_must_be_plain_json(store: RunStore) -> None:
+    run_id = running(store)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.finish(run_id, {"average": float("nan")})
+    assert store.get(run_id).state == "running"
+
+
+def test_what_was_computed_is_remembered(store: RunStore, tmp_path: Path) -> None:
+    assert store.known_accuracy("key") is None
+    store.remember_accuracy("key", {"accuracy": 0.25})
+    assert RunStore(store.home).known_accuracy("key") == {"accuracy": 0.25}
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    assert store.known_fingerprint(path) is None
+    store.remember_fingerprint(path, "abc")
+    assert store.known_fingerprint(path) == "abc"
+    path.write_bytes(b"four")
+    assert store.known_fingerprint(path) is None
+
+
+def test_a_damaged_table_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "runs.sqlite").write_bytes(b"this is no database" * 100)
+    with pytest.raises(RunError, match=r"runs\.sqlite: can't be used"):
+        RunStore(tmp_path)
+
+
+# --- many processes at once ------------------------------------------------------------------------------------------
+
+
+def submit_often(home: Path, barrier: object, found: object) -> None:
+    store = RunStore(home)
+    barrier.wait()  # type: ignore[attr-defined]
+    found.put({store.submit(SPEC, "same").id for _ in range(10)})  # type: ignore[attr-defined]
+
+
+def claim_all(home: Path, barrier: object, found: object) -> None:
+    store = RunStore(home)
+    ids = [run.id for run in store.queued()]
+    barrier.wait()  # type: ignore[attr-defined]
+    found.put([run_id for run_id in ids if store.claim(run_id)])  # type: ignore[attr-defined]
+
+
+def together(target: object, home: Path, processes: int = 4) -> list[object]:
+    """What several processes found that started at the same moment."""
+    fork = multiprocessing.get_context("fork")
+    barrier, found = fork.Barrier(processes), fork.Queue()
+    children = [fork.Process(target=target, args=(home, barrier, found)) for _ in range(processes)]  # type: ignore[arg-type]
+    for child in children:
+        child.start()
+    results = [found.get(timeout=60) for _ in children]
+    for child in children:
+        child.join()
+    return results
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_processes_that_submit_the_same_get_one_run(store: RunStore) -> None:
+    assert len(set.union(*together(submit_often, store.home))) == 1
+    assert len(store.all()) == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_every_run_is_claimed_by_one_process(store: RunStore) -> None:
+    ids = [store.submit(SPEC, str(number)).id for number in range(20)]
+    claimed = [run_id for part in together(claim_all, store.home) for run_id in part]
+    assert sorted(claimed) == sorted(ids)

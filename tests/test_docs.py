@@ -1,0 +1,85 @@
+"""Examples in docstrings run, and the package keeps the promises of its own documentation."""
+
+import ast
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import merging
+from merging import errors
+
+ROOT = Path(merging.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+WITH_EXAMPLES = [path for path in FILES if ">>> " in path.read_text()]
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_there_are_examples() -> None:
+    assert len(WITH_EXAMPLES) >= 2
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=module_name)
+def test_examples_in_docstrings(path: Path) -> None:
+    result = doctest.testmod(importlib.import_module(module_name(path)))
+    assert result.attempted
+    assert not result.failed
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_the_package_knows_no_user_interface_and_no_environment(path: Path) -> None:
+    """Nothing in it imports streamlit; only command line, worker and builders print or read the environment."""
+    tree = ast.parse(path.read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not any(name.split(".")[0] == "streamlit" for name in imported)
+    if path.name in ("cli.py", "worker.py", "perform.py") or "mini" in path.parts:
+        return
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not calls & {"print", "os.getenv", "os.environ.get", "input", "eval", "exec", "pickle.load", "pickle.loads"}
+    attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not attributes & {"os.environ", "sys.argv"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_only_one_module_asks_for_accelerators(path: Path) -> None:
+    if path.name != "devices.py":
+        assert not re.search(r"(cuda|mps)\.(is_available|device_count)", path.read_text())
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_all_loading_by_torch_is_restricted(path: Path) -> None:
+    for call in ast.walk(ast.parse(path.read_text())):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "torch.load":
+            assert any(
+                keyword.arg == "weights_only" and ast.unparse(keyword.value) == "True" for keyword in call.keywords
+            )
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    """The drawing in the module's docstring names every class under its parent."""
+    parents: dict[int, str] = {}
+    drawn: dict[str, str] = {}
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"^([\s│├└─]*)([A-Z][A-Za-z]+)(\s|$)", line)
+        if match and hasattr(errors, match[2]):
+            depth = len(match[1]) // 4 - 1
+            parents[depth] = match[2]
+            drawn[match[2]] = parents.get(depth - 1, "")
+    classes = {name: item for name, item in vars(errors).items() if isinstance(item, type)}
+    assert drawn.keys() == classes.keys()
+    for name, item in classes.items():
+        assert drawn[name] == (item.__base__.__name__ if name != "MergingError" else "")
+
+
+def test_names_offered_exist() -> None:
+    for path in FILES:
+        if path.name == "__init__.py":
+            module = importlib.import_module(module_name(path))
+            for name in getattr(module, "__all__", ()):
+                assert hasattr(module, name)

@@ -1,0 +1,200 @@
+"""Accuracy against a plain loop; heads from files and from a text tower; what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from merging.checkpoints import open_checkpoint
+from merging.context import Context
+from merging.errors import Cancelled, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
+from merging.evaluation import Evaluator, load_head
+from merging.suites import Suite, clip, load_suite
+from tests.random_models import ARCHITECTURE, CLASSES, TASKS
+
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+
+
+def edited(folder: Path, **changes: object) -> Suite:
+    """The suite of a folder with other fields; those of ``task`` go into its first task."""
+    content = yaml.safe_load((folder / "suite.yaml").read_text())
+    content["tasks"][0].update(changes.pop("task", {}))
+    (folder / "suite.yaml").write_text(yaml.safe_dump(content | changes))
+    return load_suite(folder)
+
+
+def plain_accuracy(suite: Suite, state: dict[str, torch.Tensor], task: str, split: str) -> float:
+    """One image at a time, with nothing of the evaluator."""
+    tower = open_clip.CLIP(**ARCHITECTURE, text_cfg=TEXT).visual
+    tower.load_state_dict(state)
+    tower.eval()
+    stored = np.load(suite.path(f"{task}.npz"))
+    head = open_checkpoint(suite.path(f"{task}.head.safetensors"), part="all")["weight"]
+    hits = []
+    for pixels, label in zip(stored[f"{split}_images"], stored[f"{split}_labels"], strict=True):
+        image = (torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255 - 0.5) / 0.25
+        with torch.no_grad():
+            hits.append(int((tower(image) @ head.T).argmax()) == label)
+    return float(np.mean(hits))
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_accuracy_is_that_of_a_plain_loop(suite: Suite, device: torch.device, split: str) -> None:
+    evaluator = Evaluator(suite, device)
+    state = dict(suite.checkpoint("leaves"))
+    found = evaluator.accuracy(state, TASKS, split)
+    expected = {task: plain_accuracy(suite, state, task, split) for task in TASKS}
+    assert found.per_task == pytest.approx(expected, abs=1e-9 if device.type == "cpu" else 0.05)
+    assert found.counts == dict.fromkeys(TASKS, 24)
+    assert found.images == 96
+    assert found.split == split
+    assert found.average == pytest.approx(np.mean(list(expected.values())), abs=0.05)
+
+
+def test_batches_do_not_matter(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Evaluator(suite).accuracy(suite.base_checkpoint, TASKS)
+    monkeypatch.setattr("merging.evaluation._BATCH", {"cpu": 7})
+    assert Evaluator(suite).accuracy(suite.base_checkpoint, TASKS) == whole
+
+
+def test_nothing_of_an_earlier_model_is_left(suite: Suite, evaluator: Evaluator) -> None:
+    expected = evaluator.accuracy(suite.base_checkpoint, TASKS)
+    evaluator.accuracy(suite.checkpoint("digits"), TASKS)
+    assert evaluator.accuracy(suite.base_checkpoint, TASKS) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions_agree_closely(suite: Suite, dtype: torch.dtype) -> None:
+    evaluator = Evaluator(suite, dtype=dtype)
+    expected = Evaluator(suite).accuracy(suite.base_checkpoint, TASKS).average
+    assert evaluator.accuracy(suite.base_checkpoint, TASKS).average == pytest.approx(expected, abs=0.1)
+
+
+def test_weights_of_another_tower_are_refused(suite: Suite, evaluator: Evaluator) -> None:
+    state = dict(suite.base_checkpoint)
+    for changes, reason in (
+        ({"proj": None}, r"1 tensors are missing \(such as \['proj'\]\)"),
+        ({"extra": torch.ones(1)}, r"1 unknown or of another shape \(such as \['extra'\]\)"),
+        ({"proj": torch.ones(1, 16)}, r"unknown or of another shape \(such as \['proj'\]\)"),
+    ):
+        wrong = {name: tensor for name, tensor in (state | changes).items() if tensor is not None}
+        with pytest.raises(MismatchedCheckpoint, match=reason):
+            evaluator.accuracy(wrong, TASKS)
+
+
+def test_weights_that_give_nan_have_no_accuracy(suite: Suite, evaluator: Evaluator) -> None:
+    state = dict(suite.base_checkpoint)
+    state["proj"] = torch.full_like(state["proj"], torch.nan)
+    with pytest.raises(NonFiniteWeights, match="output is NaN or infinite"):
+        evaluator.accuracy(state, TASKS)
+
+
+def test_a_base_of_another_architecture_is_refused(own_suite: Path) -> None:
+    suite = edited(own_suite, architecture={**ARCHITECTURE, "embed_dim": 24})
+    with pytest.raises(MismatchedCheckpoint, match=r"base\.safetensors: not the weights of ViT 2 × 32.*'proj'"):
+        _ = Evaluator(suite).tower
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [
+        ("ViT-Z-99", "open_clip knows no model 'ViT-Z-99'"),
+        ({"embed_dim": 16}, r"architecture lacks \['vision_cfg'\]"),
+        ({"embed_dim": 16, "vision_cfg": 3}, "a mapping vision_cfg"),
+        ({"embed_dim": "x", "vision_cfg": {}}, "a number embed_dim"),
+        ({"embed_dim": 16, "vision_cfg": {"image_size": 32, "depth": 3}}, "open_clip can't build"),
+        ({"embed_dim": 16, "vision_cfg": {**ARCHITECTURE["vision_cfg"], "head_width": 0}}, "open_clip can't build"),
+        ({"embed_dim": 16, "vision_cfg": {**ARCHITECTURE["vision_cfg"], "width": -4}}, "open_clip can't build"),
+        ({"embed_dim": 16, "vision_cfg": {**ARCHITECTURE["vision_cfg"], "image_size": [32, 16]}}, "only square images"),
+    ],
+)
+def test_impossible_architectures_are_refused(own_suite: Path, architecture: object, reason: str) -> None:
+    suite = edited(own_suite, architecture=architecture)
+    with pytest.raises(SuiteError, match=reason):
+        Evaluator(suite).accuracy({}, TASKS)
+
+
+def test_input_comes_from_the_suite_or_the_architecture(suite: Suite, own_suite: Path) -> None:
+    assert clip.input_of(suite) == clip.Input(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    named = edited(own_suite, architecture="ViT-B-32", preprocess=None)
+    found = clip.input_of(named)
+    assert (found.size, found.mean) == (224, open_clip.OPENAI_DATASET_MEAN)
+
+
+def test_missing_parts_and_cancelling(own_suite: Path, suite: Suite, evaluator: Evaluator) -> None:
+    bare = edited(own_suite, task={"data": None})
+    with pytest.raises(MissingPart, match="task 'circles' lacks images or a head"):
+        Evaluator(bare).accuracy(bare.base_checkpoint, TASKS)
+    with pytest.raises(Cancelled, match="evaluating circles"):
+        evaluator.accuracy(suite.base_checkpoint, TASKS, context=Context(cancelled=lambda: True))
+
+
+# --- heads -----------------------------------------------------------------------------------------------------------
+
+
+def test_heads_have_rows_of_norm_one(own_suite: Path) -> None:
+    save_file({"weight": 7 * torch.randn(CLASSES, 16)}, own_suite / "long.safetensors")
+    head = load_head(edited(own_suite, task={"head": "long.safetensors"}), "circles")
+    torch.testing.assert_close(head.norm(dim=1), torch.ones(CLASSES))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "reason"),
+    [
+        ({"bias": torch.ones(5)}, r"expected a tensor 'weight' \[classes, embed_dim\]; it holds \['bias'\]"),
+        ({"weight": torch.ones(5)}, "expected a tensor 'weight'"),
+        ({"weight": torch.ones(4, 16)}, "4 rows for 5 classes of task 'circles'"),
+        ({"weight": torch.ones(5, 12)}, "expected 16 finite numbers"),
+        ({"weight": torch.full((5, 16), torch.inf)}, "expected 16 finite numbers"),
+    ],
+)
+def test_a_wrong_head_is_refused(own_suite: Path, tensors: dict[str, torch.Tensor], reason: str) -> None:
+    save_file(tensors, own_suite / "wrong.safetensors")
+    with pytest.raises(SuiteError, match=rf"wrong\.safetensors: .*{reason}"):
+        load_head(edited(own_suite, task={"head": "wrong.safetensors"}), "circles")
+
+
+@pytest.fixture(scope="module")
+def text_state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(4)
+    model = open_clip.CLIP(**ARCHITECTURE, text_cfg=TEXT)
+    return {n: t.detach().clone() for n, t in model.state_dict().items() if not n.startswith("visual.")}
+
+
+def test_heads_are_built_from_the_text_tower(own_suite: Path, text_state: dict[str, torch.Tensor]) -> None:
+    save_file(text_state, own_suite / "text.safetensors")
+    templates = ["a photo of a {}.", "{} on a table."]
+    suite = edited(
+        own_suite,
+        architecture={**ARCHITECTURE, "text_cfg": TEXT},
+        text_tower="text.safetensors",
+        templates=templates,
+        task={"head": None, "classes": ["cat", "dog"]},
+    )
+    found = load_head(suite, "circles")
+    model = open_clip.CLIP(**ARCHITECTURE, text_cfg=TEXT)
+    model.load_state_dict(text_state, strict=False)
+    for row, name in zip(found, ["cat", "dog"], strict=True):
+        tokens = open_clip.SimpleTokenizer(context_length=77)([template.format(name) for template in templates])
+        with torch.no_grad():
+            features = model.encode_text(tokens)
+        mean = (features / features.norm(dim=1, keepdim=True)).mean(dim=0)
+        torch.testing.assert_close(row, mean / mean.norm(), rtol=1e-4, atol=1e-5)
+    assert suite.measurable("circles")
+
+
+def test_a_text_tower_is_needed_and_checked(own_suite: Path, text_state: dict[str, torch.Tensor]) -> None:
+    suite = edited(own_suite, task={"head": None})
+    assert not suite.measurable("circles")
+    with pytest.raises(MissingPart, match="name a `head` file, or `classes` and a `text_tower`"):
+        load_head(suite, "circles")
+    save_file(
+        {name: tensor for name, tensor in text_state.items() if name != "logit_scale"}, own_suite / "t.safetensors"
+    )
+    wrong = edited(own_suite, architecture={**ARCHITECTURE, "text_cfg": TEXT}, text_tower="t.safetensors")
+    with pytest.raises(MismatchedCheckpoint, match=r"t\.safetensors: not the weights of .*'logit_scale'"):
+        load_head(wrong, "circles")
