@@ -74,7 +74,7 @@ def suites(as_json: bool) -> None:
     from merging.suites.suite import DEFAULT, builtin_suites, load_suite
 
     found = [load_suite(name) for name in builtin_suites()]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": suite.name,
             "title": suite.label,
@@ -324,16 +324,14 @@ def worker(once: bool, home: Path) -> None:
 def progress_on_stderr() -> Any:
     """A progress callback that rewrites one line of a terminal, or prints a line every few seconds elsewhere."""
     terminal = sys.stderr.isatty()
-    state = {"message": "", "time": 0.0}
+    shown_phase, shown_at = "", 0.0
 
     def report(done: int, total: int, message: str) -> None:
-        phase = message.split(" ", 1)[0]
-        now = time.monotonic()
-        if phase == state["message"] and done < total and now - state["time"] < (0.1 if terminal else 5.0):
+        nonlocal shown_phase, shown_at
+        phase, now = message.split(" ", 1)[0], time.monotonic()
+        if phase == shown_phase and done < total and now - shown_at < (0.1 if terminal else 5.0):
             return
-        if not terminal and phase == state["message"] and done < total and now - state["time"] < 5.0:
-            return
-        state["message"], state["time"] = phase, now
+        shown_phase, shown_at = phase, now
         line = f"{message} ({done}/{total})"
         click.echo(f"\r\x1b[K{line}" if terminal else line, err=True, nl=not terminal or done == total)
 

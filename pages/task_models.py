@@ -52,7 +52,7 @@ def choose(table: pd.DataFrame) -> None:
     names = table["Task"].tolist()
     rows = [names.index(task) for task in state.checked_tasks()]
     st.session_state["task-table"] = {"selection": {"rows": rows, "columns": [], "cells": []}}
-    st.dataframe(
+    st.dataframe(  # type: ignore[call-overload]  # streamlit types a column only by its concrete class
         table, key="task-table", on_select=lambda: _take_over(names), selection_mode="multi-row", hide_index=True,
         width="stretch", height="content" if len(table) <= 16 else 600, row_height=38, placeholder="–",
         column_config={

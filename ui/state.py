@@ -102,7 +102,7 @@ def suite_reference() -> str:
     entries = catalogue()
     if not entries:
         raise SuiteError("there is no suite to show; build the embedded one or set MERGING_SUITES")
-    chosen = st.session_state.get("suite")
+    chosen = str(st.session_state.get("suite"))
     entry = entries.get(chosen) or next(iter(entries.values()))
     if entry.problem:
         raise SuiteError(entry.problem)
@@ -225,10 +225,11 @@ def device() -> torch.device:
 def device_badge() -> None:
     """A badge that names the device and its memory."""
     info = devices.describe(device())
-    icon, color = (":material/memory:", "gray") if device().type == "cpu" else (":material/bolt:", "green")
-    st.badge(
-        f"{info.title} · {info.memory / 2**30:.0f} GiB", icon=icon, color=color, help="Where merges run by default"
-    )
+    text = f"{info.title} · {info.memory / 2**30:.0f} GiB"
+    if device().type == "cpu":
+        st.badge(text, icon=":material/memory:", color="gray", help="Where merges run by default")
+    else:
+        st.badge(text, icon=":material/bolt:", color="green", help="Where merges run by default")
 
 
 @dataclass

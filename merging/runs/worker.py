@@ -169,6 +169,7 @@ def _carry_out(run: Run, workspace: Workspace) -> None:
         with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as output:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
+            sys.stdout = sys.stderr = output  # line by line, so that the last words of a killed process are there
             code = _execute_and_record(run, workspace, folder)
     finally:
         os._exit(code)

@@ -46,8 +46,8 @@ def _task_rows(suite: Suite, evaluator: Evaluator, name: str, seen: dict[str, st
         yield _warning("images", name, "none named: no accuracy for this task")
         return
     yield _row(task.head or "head from text", name, lambda: f"head {list(evaluator.head(name).shape)}")
-    for split in ("val", "test"):
-        yield _row(f"{task.data.path} ({split})", name, lambda s=split: f"{evaluator.count(name, s)} images")
+    yield _row(f"{task.data.path} (val)", name, lambda: f"{evaluator.count(name, 'val')} images")
+    yield _row(f"{task.data.path} (test)", name, lambda: f"{evaluator.count(name, 'test')} images")
 
 
 def _row(file: str, task: str | None, look: Callable[[], str]) -> Row:

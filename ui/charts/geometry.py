@@ -115,7 +115,7 @@ def layer_figure(
         )
         for label, values, style in (("before", before, theme.BEFORE), ("after", after, theme.AFTER))
     ]  # fmt: skip
-    marks = [_upright(list(labels).index(chosen), dark, "dot")] if chosen in labels else []
+    marks = [_upright(list(labels).index(chosen), dark, "dot")] if chosen is not None and chosen in labels else []
     return theme.compose(
         traces, height=340, shapes=marks, xaxis=_blocks_on_axis(labels),
         yaxis={"title": {"text": "mean |cos|"}, "rangemode": "tozero"},
