@@ -12,8 +12,9 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from tests.app.conftest import build_suite
 from tests.dashboard import CHROMIUM, launch, running_dashboard, settled
 
-# What Chromium says about a server on plain HTTP, or about fonts, is no fault of a page.
-HARMLESS = re.compile(r"favicon|preload|Permissions-Policy|Unrecognized feature|sandbox attribute|WebGL|GPU stall")
+# What Chromium says about a server on plain HTTP, or about fonts, is no fault of a page; and for a link to a page
+# Streamlit's client first looks for its endpoints below that page's path.
+HARMLESS = re.compile(r"/_stcore/|preload|Permissions-Policy|Unrecognized feature|sandbox attribute|WebGL|GPU stall")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,8 +66,9 @@ def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
         page = context.new_page()
 
         def listen(message: ConsoleMessage) -> None:
-            if message.type == "error" and not HARMLESS.search(message.text):
-                complaints.append(message.text)
+            told = f"{message.text} {message.location['url']}"
+            if message.type == "error" and not HARMLESS.search(told):
+                complaints.append(told)
 
         page.on("console", listen)
         page.on("pageerror", lambda error: complaints.append(str(error)))
