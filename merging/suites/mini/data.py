@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from merging.checkpoints.writing import atomic_path
 from merging.suites.mini import real_images
-from merging.suites.mini.atomic import replacing
 from merging.suites.mini.canvas import SIZE, Facts, Pixels
 from merging.suites.mini.render_characters import render_house_number, render_letter
 from merging.suites.mini.render_landcover import render_land
@@ -109,9 +109,9 @@ def make_pool(per_task: int, seed: int, on_progress: Progress) -> Pool:
 
 def save_pool(pool: Pool, folder: Path) -> None:
     """Write the pool's images and words under `folder`; the words come last and mark the pool as complete."""
-    with replacing(folder / "pool.npy") as temporary:
-        np.save(temporary, pool.images)
-    with replacing(folder / "pool.json") as temporary:
+    with atomic_path(folder / "pool.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, pool.images)
+    with atomic_path(folder / "pool.json") as temporary:
         temporary.write_text(json.dumps({"tasks": pool.tasks, "labels": pool.labels, "facts": pool.facts}))
 
 

@@ -12,7 +12,7 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn import functional
 
-from merging.suites.mini.atomic import replacing
+from merging.checkpoints.writing import atomic_path
 from merging.suites.mini.captions import CaptionMix, caption, plain_frames
 from merging.suites.mini.data import Pool, Progress
 from merging.suites.mini.model import fast_on_cpu, new_model, shifted, to_input, tokenizer
@@ -161,7 +161,7 @@ def pretrain(
         done = step + 1
         on_progress(done, plan.steps, f"pre-training, loss {average:.2f}")
         if done % plan.save_every == 0 or done == plan.steps:
-            with replacing(checkpoint) as temporary:
+            with atomic_path(checkpoint) as temporary:
                 torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, temporary)
     _forget_unseen_tokens(model, torch.cat([tokens.flatten(), tags.flatten()]))
     return model

@@ -11,7 +11,7 @@ from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from merging.suites.mini.atomic import replacing
+from merging.checkpoints.writing import atomic_path
 from merging.suites.mini.data import REAL, split_arrays
 from merging.suites.mini.model import ARCHITECTURE, new_model, zero_shot_head
 from merging.suites.mini.tasks import GENERIC_TEMPLATES, TASKS, Task
@@ -23,7 +23,7 @@ RENDERED_COUNTS = {"val": 200, "test": 300}
 
 def save_tensors(tensors: dict[str, Tensor], target: Path) -> None:
     """Write a safetensors file."""
-    with replacing(target) as temporary:
+    with atomic_path(target) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
 
 
@@ -55,9 +55,9 @@ def write_images(task: Task, seed: int, target: Path) -> None:
     counts = REAL_COUNTS if task.name in REAL else RENDERED_COUNTS
     val_images, val_labels = split_arrays(task, "val", counts["val"], seed)
     test_images, test_labels = split_arrays(task, "test", counts["test"], seed)
-    with replacing(target) as temporary:
+    with atomic_path(target) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
-            temporary, val_images=val_images, val_labels=val_labels, test_images=test_images, test_labels=test_labels
+            file, val_images=val_images, val_labels=val_labels, test_images=test_images, test_labels=test_labels
         )
 
 
@@ -99,5 +99,5 @@ def suite_description(logit_scale: float) -> dict[str, object]:
 def write_description(logit_scale: float, target: Path) -> None:
     """suite.yaml."""
     text = yaml.safe_dump(suite_description(logit_scale), sort_keys=False, allow_unicode=True, width=120)
-    with replacing(target) as temporary:
+    with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
