@@ -43,11 +43,11 @@ def main() -> None:
 
 def compare(page: Page) -> None:
     """Run the comparison of the Start page, unless it was run in this workspace before."""
-    run = page.get_by_role("button", name="Run the")
-    if run.count():
+    run, cancel = page.get_by_role("button", name="Run the"), page.get_by_role("button", name="Cancel")
+    if run.count() and run.is_enabled():
         run.click()
-        page.get_by_role("button", name="Cancel").first.wait_for()
-        expect(page.get_by_role("button", name="Cancel")).to_have_count(0, timeout=1_800_000)
+        cancel.first.wait_for()
+    expect(cancel).to_have_count(0, timeout=1_800_000)
 
 
 if __name__ == "__main__":
