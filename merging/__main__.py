@@ -6,7 +6,7 @@ import os
 # Read when torch is loaded, so it stands before everything else.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from merging.cli import main  # noqa: E402
+from merging.cli import main
 
 if __name__ == "__main__":
     main(prog_name="python -m merging")
