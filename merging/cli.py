@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from merging.errors import MergingError, SpecError
+from merging.errors import MergingError, MissingPart, SpecError
 
 DEFAULT_HOME = Path(__file__).resolve().parent.parent / ".merging"
 
@@ -185,6 +185,12 @@ def merge(
         dtype=dtype,
         evaluate=evaluate,
     )
+    unmeasurable = [task for task in spec.tasks if not loaded.measurable(task)]
+    if evaluate and unmeasurable:
+        raise MissingPart(
+            f"--evaluate: tasks {unmeasurable} lack images or a head; add them in suite.yaml, "
+            "choose others with --tasks, or merge without --evaluate"
+        )
     run = perform(spec, Workspace(home), output, progress_on_stderr())
     result = run.result or {}
     if as_json:
@@ -251,9 +257,12 @@ def evaluate(
         _print_accuracy(accuracy.per_task, accuracy.average, split, accuracy.images)
 
 
-@main.group()
-def runs() -> None:
-    """What was run: list, show, export."""
+@main.group(invoke_without_command=True)
+@click.pass_context
+def runs(context: click.Context) -> None:
+    """What was run: list (also without a word), show, export."""
+    if context.invoked_subcommand is None:
+        context.invoke(runs_list)
 
 
 @runs.command("list")
@@ -358,11 +367,11 @@ def _value(text: str) -> Any:
 
 
 def _tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
-    if tasks is None:
-        chosen = suite.mergeable()
+    if tasks is None:  # a file that is named but missing is an error, not a task less
+        chosen = tuple(task.name for task in suite.tasks if task.checkpoint)
         if not chosen:
-            suite.vectors()  # raises with the reason
-        return tuple(chosen)
+            raise MissingPart(f"suite {suite.name!r} names no checkpoint for any task; add them in its suite.yaml")
+        return chosen
     names = tuple(name.strip() for name in tasks.split(",") if name.strip())
     if not names:
         raise SpecError(f"--tasks {tasks!r} names no task; the suite has {', '.join(suite.task_names)}")

@@ -59,7 +59,7 @@ class Context:
         """
         if self.evaluator is None:
             raise MissingPart(
-                f"{method} needs images and heads for every chosen task, and this suite has none; "
+                f"{method} needs images and heads for every chosen task, and at least one lacks them; "
                 "add `data` and `head` to its suite.yaml, or choose a data-free method"
             )
         return self.evaluator

@@ -108,7 +108,7 @@ class Evaluator:
 
     def images(self, task: str, split: Split, indices: np.ndarray | slice) -> torch.Tensor:
         """Normalised images on the device, ``[N, 3, size, size]``."""
-        pixels = torch.from_numpy(np.ascontiguousarray(self.image_set(task, split).pixels[indices])).to(self.device)
+        pixels = torch.from_numpy(np.array(self.image_set(task, split).pixels[indices])).to(self.device)
         mean = torch.tensor(self.input.mean, device=self.device)
         std = torch.tensor(self.input.std, device=self.device)
         return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).to(self.dtype)

@@ -168,16 +168,18 @@ def _read_pixels(path: Path | None, count: int, size: int) -> np.ndarray | None:
 
 
 def _class_folders(folder: Path, task: Task) -> list[Path]:
-    """Class folders in the order of the task's classes: by name if all match, else sorted."""
+    """Class folders in the order of the task's classes: by name if all match, sorted if none does."""
     present = sorted(path for path in folder.iterdir() if path.is_dir())
     by_name = {path.name.replace("_", " ").lower(): path for path in present}
     wanted = [name.replace("_", " ").lower() for name in task.classes]
     if wanted and all(name in by_name for name in wanted):
         return [by_name[name] for name in wanted]
-    if wanted and len(wanted) != len(present):
+    if wanted and (len(wanted) != len(present) or any(name in by_name for name in wanted)):
         raise SuiteError(
             f"task {task.name!r}: {len(present)} class folders in {folder.name}, {len(wanted)} classes in suite.yaml; "
-            "expected one folder a class, named as the classes or in their order"
+            "expected one folder a class, all named as the classes or none; classes without a folder: "
+            f"{sorted(set(wanted) - by_name.keys())[:5]}, "
+            f"folders without a class: {sorted(by_name.keys() - set(wanted))[:5]}"
         )
     return present
 

@@ -212,7 +212,9 @@ def explain(error: ValidationError) -> str:
     """A pydantic error in one line: where, what was wrong, what was seen."""
     parts = []
     for item in error.errors(include_url=False)[:3]:
-        where = ".".join(str(step) for step in item["loc"]) or "value"
-        seen = "" if item["type"] in ("missing", "extra_forbidden") else f" (got {reprlib.repr(item['input'])})"
-        parts.append(f"{where}: {item['msg']}{seen}")
+        where = ".".join(str(step) for step in item["loc"])
+        unseen = item["type"] in ("missing", "extra_forbidden") or not where  # the whole input is no help
+        seen = "" if unseen else f" (got {reprlib.repr(item['input'])})"
+        text = item["msg"].removeprefix("Value error, ").replace("Extra inputs are not permitted", "unknown name")
+        parts.append(f"{where}: {text}{seen}" if where else text)
     return "; ".join(parts)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
@@ -130,3 +131,28 @@ def test_bad_input_gives_one_clear_error(arguments: list[str], message: str, sui
 def test_wrong_usage_exits_with_2(suite_file: Path, home: Path) -> None:
     assert call("evaluate", suite_file, "--home", home).exit_code == 2
     assert call("evaluate", suite_file, "--base", "--individual", "--checkpoint", "f", "--home", home).exit_code == 2
+
+
+def test_a_missing_checkpoint_is_an_error_and_not_a_task_less(own_suite: Path, home: Path) -> None:
+    (own_suite / "roads.safetensors").unlink()
+    result = call("merge", own_suite, "--home", home)
+    assert result.exit_code == 1 and "roads.safetensors: no such weight file" in result.stderr
+
+
+def test_evaluating_a_task_without_images_is_refused(own_suite: Path, home: Path) -> None:
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    del described["tasks"][1]["data"]
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
+    result = call("merge", own_suite, "--evaluate", "--home", home)
+    assert result.exit_code == 1 and described["tasks"][1]["name"] in result.stderr
+    assert as_json("merge", own_suite, "--home", home)["accuracy"] is None
+
+
+def test_runs_alone_lists(home: Path) -> None:
+    assert "no runs yet" in CliRunner().invoke(main, ["runs"], env={"MERGING_HOME": str(home)}).stdout
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = call("runs", "list", "--home", tmp_path / "file" / "home")
+    assert result.exit_code == 1 and "can't be created" in result.stderr

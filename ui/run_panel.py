@@ -118,7 +118,7 @@ def _panel(
 
 def _line(run: Run, name: str, waiting: Sequence[str], key: str) -> None:
     """Name and state, progress, and the button that stops it, side by side."""
-    title, middle, action = st.columns([0.36, 0.5, 0.14], vertical_alignment="center", gap="medium")
+    title, middle, action = st.columns([0.34, 0.46, 0.2], vertical_alignment="center", gap="medium")
     title.markdown(f"**{escape_markdown(name)}** &nbsp;{badge(run.state)}", help=f"Run {run.id}")
     if run.active:
         with middle:

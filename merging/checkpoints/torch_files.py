@@ -7,6 +7,7 @@ decides beforehand whether the file is worth reading, and explains afterwards wh
 import io
 import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,9 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """
     zipped = _check_archive(path)
     try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch thinks of old pickles is said by our own errors
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # damaged files make torch raise nearly anything, asserts and MemoryError included
         names = requested_globals(path)
         if names:

@@ -106,7 +106,12 @@ class RunStore:
 
     def __init__(self, home: Path | str) -> None:
         self.home = Path(home)
-        self.home.mkdir(parents=True, exist_ok=True)
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"the folder for runs, {self.home.name!r}, can't be created ({error.strerror}); choose another"
+            ) from None
         self.path = self.home / "runs.sqlite"
         try:
             with self._connect() as connection:
