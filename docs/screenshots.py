@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from merging.runs import RunStore  # noqa: E402  needs the path above
 from tests.dashboard import launch, running_dashboard, settled  # noqa: E402  needs the path above
 
 IMAGES = ROOT / "docs" / "images"
@@ -17,7 +18,7 @@ SHOTS = {
     "similarity": "/similarity",
     "merge": "/merge?edit=awd&merge=adamerging",
     "accuracy": "/accuracy",
-    "runs": "/runs",
+    "runs": "/runs?run={run}",
 }
 
 
@@ -32,8 +33,9 @@ def main() -> None:
         page.goto(url)
         settled(page)
         compare(page)
+        newest = RunStore(home).all()[0].id
         for name, path in SHOTS.items():
-            page.goto(url + path)
+            page.goto(url + path.format(run=newest))
             settled(page)
             page.wait_for_timeout(1500)  # plotly draws after the script has ended
             page.screenshot(path=IMAGES / f"{name}.png")

@@ -160,6 +160,12 @@ def test_another_number_of_class_folders_is_refused(folder: Path) -> None:
         load_images(suite_with(folder, "imagefolder"), "pets", "test", 8)
 
 
+def test_class_folders_that_match_in_part_are_refused(folder: Path) -> None:
+    (folder / "images" / "test" / "dog").rename(folder / "images" / "test" / "hound")
+    with pytest.raises(SuiteError, match=r"classes without a folder: \['dog'\], folders without a class: \['hound'\]"):
+        load_images(suite_with(folder, "imagefolder"), "pets", "test", 8)
+
+
 def test_missing_splits_and_empty_folders(folder: Path) -> None:
     with pytest.raises(MissingPart, match="no folder images/val"):
         load_images(suite_with(folder, "imagefolder"), "pets", "val", 8)
