@@ -46,4 +46,8 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
 
 def test_every_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert not [target for target in re.findall(r"`?make ([a-z]+)`?", README) if f"\n{target}:" not in makefile]
+    assert not [
+        target
+        for target in re.findall(r"(?:`|^    )make ([a-z]+)", README, re.MULTILINE)
+        if f"\n{target}:" not in makefile
+    ]
