@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -76,17 +76,15 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         return sum(torch.Size(i.shape).numel() * i.dtype.itemsize for i in self.infos.values())
 
 
-class _Source:
+class _Source(Protocol):
     """Where tensors of an open file come from, by their stored names."""
 
-    def infos(self) -> dict[str, TensorInfo]:
-        raise NotImplementedError
+    def infos(self) -> dict[str, TensorInfo]: ...
 
-    def tensor(self, name: str) -> torch.Tensor:
-        raise NotImplementedError
+    def tensor(self, name: str) -> torch.Tensor: ...
 
 
-class _SafetensorsSource(_Source):
+class _SafetensorsSource:
     def __init__(self, path: Path) -> None:
         self._header = _safetensors_header(path)
         try:
@@ -106,7 +104,7 @@ class _SafetensorsSource(_Source):
         return tensor
 
 
-class _TorchSource(_Source):
+class _TorchSource:
     def __init__(self, path: Path) -> None:
         self._tensors = read_state_dict(path)
         for name, tensor in self._tensors.items():
