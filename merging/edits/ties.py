@@ -1,15 +1,16 @@
 """TIES: keep each task's largest entries, agree on a sign per entry, drop what disagrees."""
 
 import math
-from functools import cache
 from typing import Literal
 
 import torch
 from pydantic import Field
+from torch.nn.functional import hardshrink
 
 from merging.context import Context
 from merging.edits.thresholds import largest_magnitudes
 from merging.registry import Params, TensorEdit, edit
+from merging.streaming import ordered
 from merging.vectors import TaskVectors
 
 
@@ -28,27 +29,32 @@ def ties(vectors: TaskVectors, params: TiesParams, context: Context) -> TensorEd
     kept = max(1, math.floor(params.keep * vectors.size + 1e-9))
     thresholds = largest_magnitudes(vectors, kept, context)
 
-    def trimmed(stack: torch.Tensor) -> torch.Tensor:
-        limits = thresholds.to(stack.device).view(-1, *[1] * (stack.ndim - 1))
-        return torch.where(stack.abs() >= limits, stack, 0.0)
+    below = torch.nextafter(thresholds, torch.zeros(())).tolist()
 
-    @cache
-    def majority() -> float:
-        """Sign of most entries, for those whose trimmed values cancel exactly. Costs a pass, so only on demand."""
-        balance = sum(int(trimmed(stack).sum(0).sign().sum()) for _, _, stack in vectors.iterate(context.device))
-        return float((balance > 0) - (balance < 0))
+    def trimmed(stack: torch.Tensor) -> torch.Tensor:
+        """The entries of at least the threshold, zero elsewhere; hardshrink keeps what is *above* its bound."""
+        return torch.stack([hardshrink(row, bound) for row, bound in zip(stack, below, strict=True)])
+
+    def balance(name: str) -> int:
+        """Entries whose trimmed values sum to a positive number, less those with a negative sum."""
+        return sum(int(trimmed(stack).sum(0).sign().sum()) for _, _, stack in vectors.pieces(name, context.device))
+
+    total_balance = 0
+    for done, more in enumerate(ordered(balance, vectors.names, context.device)):
+        total_balance += more
+        context.step(done + 1, len(vectors.names), "electing signs")
+    majority = math.copysign(1.0, total_balance) if total_balance else 0.0
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         kept_stack = trimmed(stack)
         total = kept_stack.sum(dim=0)
         elected = total.sign()
-        cancelled = (total == 0) & kept_stack.any(dim=0)
+        cancelled = (total == 0) & (kept_stack.abs().sum(dim=0) > 0)
         if bool(cancelled.any()):
-            elected[cancelled] = majority()
-        agreeing = kept_stack * elected > 0
-        result = torch.where(agreeing, kept_stack, 0.0)
+            elected[cancelled] = majority  # exact cancellations follow most entries
+        result = kept_stack.mul_(elected).relu_().mul_(elected)  # what agrees stays, the rest is zero
         if params.combine == "mean":
-            result /= agreeing.sum(dim=0).clamp_min(1)
+            result /= (result != 0).sum(dim=0).clamp_min(1)
         return result
 
     return TensorEdit(apply, {"thresholds": thresholds.tolist(), "entries_kept": kept}, elementwise=True)
