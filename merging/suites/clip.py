@@ -1,9 +1,11 @@
-"""Building the towers of a suite's CLIP with open_clip, and heads from its text tower."""
+"""Building the towers of a suite's CLIP with open_clip, and heads from its text tower.
+
+open_clip is imported where it is used: loading it takes longer than merging eight models, which needs none of it.
+"""
 
 from dataclasses import dataclass
 from typing import Any
 
-import open_clip
 import torch
 
 from merging.checkpoints import open_checkpoint
@@ -37,6 +39,8 @@ def config(suite: Suite) -> dict[str, Any]:
         ):
             raise SuiteError(f"suite {suite.name!r}: architecture needs a number embed_dim and a mapping vision_cfg")
         return dict(suite.architecture)
+    import open_clip
+
     found = open_clip.get_model_config(suite.architecture)
     if found is None:
         raise SuiteError(
@@ -47,12 +51,29 @@ def config(suite: Suite) -> dict[str, Any]:
 
 
 def input_of(suite: Suite) -> Input:
-    """Image size and normalisation: the suite's own, else the architecture's."""
+    """Image size and normalisation: the suite's own, else the architecture's.
+
+    A named architecture is taken to have the normalisation of its pre-trained weights in open_clip (OpenAI's where
+    there are several); an inline one has CLIP's.
+    """
     size = config(suite)["vision_cfg"].get("image_size", 224)
     if not isinstance(size, int):
         raise SuiteError(f"suite {suite.name!r}: image_size {size!r}; only square images are supported")
-    chosen = suite.preprocess or Preprocess(mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD)
+    chosen = suite.preprocess or _usual_preprocess(suite.architecture)
     return Input(size, chosen.mean, chosen.std)
+
+
+def _usual_preprocess(architecture: str | dict[str, Any]) -> Preprocess:
+    import open_clip
+
+    found: dict[str, Any] = {}
+    if isinstance(architecture, str):
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        tag = "openai" if "openai" in tags else next(iter(tags), "")
+        found = open_clip.get_pretrained_cfg(architecture, tag)
+    return Preprocess(
+        mean=found.get("mean") or open_clip.OPENAI_DATASET_MEAN, std=found.get("std") or open_clip.OPENAI_DATASET_STD
+    )
 
 
 def build_tower(suite: Suite, device: torch.device, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
@@ -82,6 +103,8 @@ def build_head(suite: Suite, task_name: str) -> torch.Tensor:
         raise MissingPart(
             f"suite {suite.name!r}, task {task_name!r}: no head; name a `head` file, or `classes` and a `text_tower`"
         )
+    import open_clip
+
     settings = config(suite)
     model = _build(suite, {})
     model.visual = torch.nn.Identity()
@@ -104,6 +127,8 @@ def build_head(suite: Suite, task_name: str) -> torch.Tensor:
 
 
 def _build(suite: Suite, changes: dict[str, Any]) -> Any:
+    import open_clip
+
     settings = config(suite)
     wanted = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
     arguments = {**{key: value for key, value in settings.items() if key in wanted}, **changes}

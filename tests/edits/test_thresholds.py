@@ -53,6 +53,17 @@ def test_it_is_the_order_statistic(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert torch.equal(found, expected)
 
 
+def test_zeros_do_not_widen_the_bracket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vector that is mostly zero is answered in one pass, without collecting its zeros."""
+    passes = []
+    select = thresholds._select_between
+    monkeypatch.setattr(thresholds, "_SAMPLE", 3000)
+    monkeypatch.setattr(thresholds, "_select_between", lambda *given: passes.append(1) or select(*given))
+    rows = [distributions()["all zero"], distributions()["spikes"]]
+    assert largest_magnitudes(vectors_of(tmp_path, rows), 1200, Context()).tolist() == [0, 0]
+    assert len(passes) == 1
+
+
 def test_infinite_weights_are_named(tmp_path: Path) -> None:
     rows = [torch.ones(SIZE), torch.ones(SIZE)]
     rows[1][1000] = torch.inf
