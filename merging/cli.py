@@ -4,6 +4,7 @@ With ``--json`` a command prints one JSON object on standard output and nothing 
 Errors are one paragraph on standard error and exit status 1; wrong usage is exit status 2.
 """
 
+import csv
 import json
 import logging
 import sys
@@ -54,7 +55,10 @@ def _device_option(function: Any) -> Any:
 
 
 def _tasks_option(function: Any) -> Any:
-    return click.option("--tasks", help="Comma-separated task names (default: all that have a checkpoint).")(function)
+    return click.option(
+        "--tasks",
+        help="Comma-separated task names (default: all with a checkpoint).",
+    )(function)
 
 
 def _split_option(function: Any) -> Any:
@@ -372,7 +376,7 @@ def _tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
         if not chosen:
             raise MissingPart(f"suite {suite.name!r} names no checkpoint for any task; add them in its suite.yaml")
         return chosen
-    names = tuple(name.strip() for name in tasks.split(",") if name.strip())
+    names = tuple(name.strip() for name in next(csv.reader([tasks], skipinitialspace=True), []) if name.strip())
     if not names:
         raise SpecError(f"--tasks {tasks!r} names no task; the suite has {', '.join(suite.task_names)}")
     for name in names:

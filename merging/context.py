@@ -1,6 +1,6 @@
 """What a method gets besides vectors and parameters: where to compute, and how to report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -51,15 +51,16 @@ class Context:
             raise Cancelled(f"cancelled during {message!r}, step {done} of {total}")
         self.on_progress(done, total, message)
 
-    def need_images(self, method: str) -> "Evaluator":
-        """The evaluator, for a method that can't do without images.
+    def need_images(self, method: str, tasks: Sequence[str]) -> "Evaluator":
+        """The evaluator, for a method that can't do without images of some tasks.
 
         Raises:
-            MissingPart: this run has no suite with images and heads.
+            MissingPart: there is no suite, or one of the tasks has no images or head.
         """
-        if self.evaluator is None:
+        lacking = [task for task in tasks if self.evaluator is None or not self.evaluator.suite.measurable(task)]
+        if self.evaluator is None or lacking:
             raise MissingPart(
-                f"{method} needs images and heads for every chosen task, and at least one lacks them; "
-                "add `data` and `head` to its suite.yaml, or choose a data-free method"
+                f"{method} needs images and a head for every chosen task; {', '.join(lacking)} lack them; "
+                "add `data` and `head` in suite.yaml, leave these tasks out, or choose a data-free method"
             )
         return self.evaluator

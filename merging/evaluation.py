@@ -89,7 +89,14 @@ class Evaluator:
     def image_set(self, task: str, split: Split) -> ImageSet:
         """Images and labels of a task and split."""
         if (task, split) not in self._sets:
-            self._sets[task, split] = load_images(self.suite, task, split, self.input.size, self.cache)
+            found = load_images(self.suite, task, split, self.input.size, self.cache)
+            classes = len(self.head(task)) if self.suite.measurable(task) else None
+            if classes is not None and found.labels.max() >= classes:
+                raise SuiteError(
+                    f"task {task!r}, {split} split: labels run to {found.labels.max()}, "
+                    f"the head has {classes} classes, so expected 0 to {classes - 1}"
+                )
+            self._sets[task, split] = found
         return self._sets[task, split]
 
     def count(self, task: str, split: Split) -> int:

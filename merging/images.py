@@ -4,6 +4,7 @@ import hashlib
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +128,15 @@ def _check(file: str, task: Task, pixels: np.ndarray, labels: np.ndarray) -> Non
         )
 
 
+def folder_fingerprint(root: Path, paths: Iterable[Path]) -> str:
+    """SHA-256 over names, sizes and times of files below ``root``: theirs, not their content's."""
+    listing = []
+    for path in sorted(paths):
+        status = path.stat()
+        listing.append(f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+
+
 def _from_folder(root: Path, task: Task, split: Split, size: int, cache: Path | None) -> ImageSet:
     folder = root / split
     if not folder.is_dir():
@@ -141,8 +151,7 @@ def _from_folder(root: Path, task: Task, split: Split, size: int, cache: Path | 
         labels += [label] * len(found)
     if not files:
         raise SuiteError(f"task {task.name!r}: no images under {root.name}/{split}")
-    listing = "\n".join(f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)
-    digest = hashlib.sha256(f"{listing}\n{labels}\n{size}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{folder_fingerprint(root, files)}\n{labels}\n{size}".encode()).hexdigest()
     stored = cache / "images" / f"{digest[:32]}.npy" if cache else None
     pixels = _read_pixels(stored, len(files), size)
     if pixels is None:

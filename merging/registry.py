@@ -11,6 +11,7 @@ compose to a table of coefficients ``c[t, l]``, which *is* the run.
 import importlib
 import inspect
 import pkgutil
+import re
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -208,11 +209,15 @@ def find(kind: Literal["edit", "merge"], name: str) -> Method:
     return table[name]
 
 
+# Steps that pydantic adds to a location for the alternatives of a type, such as constrained-float or tuple[float, ...]
+_BRANCH = re.compile(r"(float|int|str|bool|constrained-\w+|function-.*|\w+\[.*)$")
+
+
 def explain(error: ValidationError) -> str:
     """A pydantic error in one line: where, what was wrong, what was seen."""
     parts = []
     for item in error.errors(include_url=False)[:3]:
-        where = ".".join(str(step) for step in item["loc"])
+        where = ".".join(str(step) for step in item["loc"] if not _BRANCH.match(str(step)))
         unseen = item["type"] in ("missing", "extra_forbidden") or not where  # the whole input is no help
         seen = "" if unseen else f" (got {reprlib.repr(item['input'])})"
         text = item["msg"].removeprefix("Value error, ").replace("Extra inputs are not permitted", "unknown name")

@@ -19,6 +19,7 @@ from merging.context import Context
 from merging.errors import CheckpointError
 from merging.evaluation import Accuracy, Evaluator
 from merging.geometry import Geometry
+from merging.images import folder_fingerprint
 from merging.pipeline import MergeSpec
 from merging.runs.store import Run, RunStore
 from merging.suites.suite import Split, Suite, load_suite
@@ -143,7 +144,7 @@ class Workspace:
         return self.store.submit(spec, self.spec_fingerprint(spec))
 
     def _evaluation_files(self, suite: Suite, task_name: str) -> list[str]:
-        """Fingerprints of head, text tower and images of a task; of an image folder only when it was changed."""
+        """Fingerprints of head, text tower and images of a task; of an image folder by names, sizes and times."""
         task = suite.task(task_name)
         prints = []
         for relative in (task.head, task.data.path if task.data else None, suite.text_tower):
@@ -151,8 +152,7 @@ class Workspace:
             if path is not None and path.is_file():
                 prints.append(self._file_fingerprint(path))
             elif path is not None and path.is_dir():
-                folders = (path, *path.glob("*/"), *path.glob("*/*/"))
-                prints.append(str(max(folder.stat().st_mtime_ns for folder in folders)))
+                prints.append(folder_fingerprint(path, path.rglob("*")))
         return prints
 
     def _accuracy_key(self, evaluator: Evaluator, checkpoint: Checkpoint, task: str, split: Split) -> str:

@@ -16,9 +16,13 @@ from merging.workspace import Workspace
 from tests.random_models import random_vectors, write_suite
 
 settings.register_profile(
-    "project", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "project",
+    deadline=None,
+    max_examples=30,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-settings.register_profile("thorough", parent=settings.get_profile("project"), max_examples=500)
+settings.register_profile("thorough", parent=settings.get_profile("project"), max_examples=500, derandomize=False)
 settings.load_profile("project")
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -115,7 +116,9 @@ def test_base_and_individual_accuracy(suite_file: Path, home: Path) -> None:
         (["merge", "{suite}", "--tasks", "digits,digits"], "named twice"),
         (["merge", "{suite}", "--device", "cuda:99"], "cuda:99"),
         (["merge", "{suite}", "--device", "abacus"], "unknown device 'abacus'"),
+        (["merge", "{suite}", "--set", "merge.scaling=much"], "merge 'task_arithmetic': scaling: "),
         (["merge", "{suite}", "--output", "{home}/merged.pt"], ".safetensors"),
+        (["merge", "{suite}", "--output", "{suite}/merged.safetensors"], "can't be written"),
         (["merge", "/nowhere/suite.yaml"], "no suite"),
         (["runs", "show", "ffffff"], "no run 'ffffff'"),
         (["evaluate", "{suite}", "--checkpoint", "missing.safetensors"], "no such weight file"),
@@ -126,6 +129,7 @@ def test_bad_input_gives_one_clear_error(arguments: list[str], message: str, sui
     result = call(*filled, "--home", home, "--json")
     assert result.exit_code == 1 and message in result.stderr, result.stderr
     assert result.stdout == "" and "Traceback" not in result.stderr and str(suite_file.parent) not in result.stderr
+    assert as_json("runs", "list", "--home", home)["runs"] == []  # nothing was tried
 
 
 def test_wrong_usage_exits_with_2(suite_file: Path, home: Path) -> None:
@@ -145,7 +149,36 @@ def test_evaluating_a_task_without_images_is_refused(own_suite: Path, home: Path
     (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
     result = call("merge", own_suite, "--evaluate", "--home", home)
     assert result.exit_code == 1 and described["tasks"][1]["name"] in result.stderr
+    result = call("merge", own_suite, "--merge", "adamerging", "--home", home)
+    assert result.exit_code == 1 and f"{described['tasks'][1]['name']} lack" in result.stderr
+    assert as_json("runs", "list", "--home", home)["runs"] == []
     assert as_json("merge", own_suite, "--home", home)["accuracy"] is None
+
+
+def test_labels_beyond_the_head_are_refused(own_suite: Path, home: Path) -> None:
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    del described["tasks"][1]["classes"]
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
+    arrays = dict(np.load(own_suite / described["tasks"][1]["data"]["path"]))
+    arrays["test_labels"][3] = 40
+    np.savez(own_suite / described["tasks"][1]["data"]["path"], **arrays)
+    for command in (["check", own_suite], ["evaluate", own_suite, "--base"]):
+        result = call(*command, "--home", home)
+        assert result.exit_code == 1 and "labels run to 40" in result.stderr + result.stdout
+
+
+def test_a_broken_base_is_reported_once(own_suite: Path, home: Path) -> None:
+    (own_suite / "base.safetensors").write_bytes(b"broken")
+    result = call("check", own_suite, "--home", home)
+    assert result.exit_code == 1 and result.stdout.count("ERROR") == 1, result.stdout
+
+
+def test_task_names_with_commas_can_be_quoted(own_suite: Path, home: Path) -> None:
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    described["tasks"][1]["name"] = "roads, wet"
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
+    found = as_json("similarity", own_suite, "--tasks", '"roads, wet", circles', "--home", home)
+    assert found["tasks"] == ["roads, wet", "circles"]
 
 
 def test_runs_alone_lists(home: Path) -> None:

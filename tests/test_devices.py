@@ -71,6 +71,6 @@ def test_a_step_reports_and_then_the_next_one_stops() -> None:
 
 
 def test_images_are_there_or_missing(evaluator: Evaluator) -> None:
-    assert Context(evaluator=evaluator).need_images("a method") is evaluator
+    assert Context(evaluator=evaluator).need_images("a method", ()) is evaluator
     with pytest.raises(MissingPart, match=r"^a method needs images"):
-        Context().need_images("a method")
+        Context().need_images("a method", ())

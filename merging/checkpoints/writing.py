@@ -38,6 +38,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def require_writable(path: Path) -> None:
+    """Find out before long work whether its result can be written to ``path``.
+
+    Raises:
+        CheckpointError: the name is not that of a weight file, or the folder can't be written to.
+    """
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path.name}: merged weights are written as .safetensors; name the file so")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: can't be written ({error.strerror}); choose another folder") from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise CheckpointError(f"{path.name}: can't be written there; choose another name or folder")
+
+
 def save_tensors(
     path: Path | str,
     infos: Mapping[str, TensorInfo],
@@ -59,8 +75,7 @@ def save_tensors(
         CheckpointError: the stream's names, order or shapes differ from ``infos``, or the disk refuses.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path.name}: merged weights are written as .safetensors; name the file so")
+    require_writable(path)
     header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     offset = 0
     for name, info in infos.items():

@@ -17,6 +17,7 @@ import numpy as np
 from merging.geometry import mean_abs_cosine
 
 _TINY = 1e-30
+_DIVERGED = 1e6  # a coefficient this large means that β was too large; beyond it rounding is all that is left
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ def descent(
         h_j = v_j Σ_i s_ij v_i − v_j³ Σ_i |P_ij| v_i            (the terms i = j cancel)
         a ← a + β [2/(T(T−1)) (h − (Σ_j h_j) a) − α a / ‖δ‖]
 
+    A problem that diverges (β much too large for the norms) stops where it is, so that all numbers stay finite.
+
     Args:
         gram: ``[B, T, T]``.
         alpha: weight of ‖δ‖, whose sub-gradient at δ = 0 is taken as 0.
@@ -101,10 +104,12 @@ def descent(
         shrink = pull * h.sum(axis=0) + alpha * np.divide(1, length, out=np.zeros(batch), where=length > 0)
         if into_range is not None:
             h = np.einsum("bij,jb->ib", into_range, h)
-        a += rate * (pull * h - shrink * a)
+        a += np.where(np.abs(a).max(axis=0) < _DIVERGED, rate * (pull * h - shrink * a), 0.0)
         if progress is not None and step % 50 == 0:
             progress(step)
-    return Redundancy(a.T.copy(), curve)
+    found = a.T.copy()
+    curve[-1] = np.mean(objective(gram, found, alpha))  # of the very numbers that are given
+    return Redundancy(found, curve)
 
 
 def _range_projection(gram: np.ndarray) -> np.ndarray | None:

@@ -42,7 +42,7 @@ class AdaMergingParams(Params):
 @merge("adamerging", title="AdaMerging", paper="https://arxiv.org/abs/2310.02575", needs="unlabeled")
 def adamerging(vectors: TaskVectors, params: AdaMergingParams, context: Context) -> LinearMerge:
     """Learn coefficients per task or per layer by minimising prediction entropy on unlabeled images."""
-    evaluator = context.need_images("AdaMerging")
+    evaluator = context.need_images("AdaMerging", vectors.tasks)
     evaluator.require(vectors.tasks, params.split)
     learner = CoefficientLearner(vectors, params, context, evaluator)
     entropies, trajectory, snapshots = [], [learner.mean_per_task()], [learner.table().tolist()]

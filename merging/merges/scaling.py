@@ -47,7 +47,7 @@ def search_scaling(
     Raises:
         MissingPart: the suite has no validation images or heads.
     """
-    evaluator = context.need_images("choosing the scaling coefficient (scaling: auto)")
+    evaluator = context.need_images("choosing the scaling coefficient (scaling: auto)", vectors.tasks)
     evaluator.require(vectors.tasks, "val")
     bases, sums = {}, {}
     for name, base, stack in vectors.iterate(context.device):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,12 @@ def execute(
     devices.reset_peak(device)
     suite = load_suite(spec.suite)
     vectors = workspace.vectors(suite, spec.tasks)
-    evaluator = None
-    if all(suite.measurable(task) for task in spec.tasks):
-        evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
-    known = workspace.geometry(suite, spec.tasks) if spec.edit == "awd" else None
-    context = Context(device, spec.torch_dtype, spec.seed, on_progress, cancelled, evaluator, known)
+    context = Context(
+        device, spec.torch_dtype, spec.seed, on_progress, cancelled,
+        workspace.evaluator(suite, device, spec.torch_dtype),
+    )  # fmt: skip
+    if spec.edit == "awd":
+        context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
     times = {}
     try:
         planned = plan(vectors, spec, context)
@@ -88,7 +90,8 @@ def _merge_and_measure(
     planned: Plan, spec: MergeSpec, context: Context, output: Path | None, times: dict[str, float]
 ) -> dict[str, Any]:
     clock = time.perf_counter()
-    evaluating = spec.evaluate and context.evaluator is not None
+    evaluator = context.evaluator
+    evaluating = spec.evaluate and evaluator is not None and all(map(evaluator.suite.measurable, spec.tasks))
     state: Any = {}
     if output is not None:
         save_tensors(output, planned.vectors.base.infos, planned.tensors(context), {"method": spec.label})
@@ -100,9 +103,9 @@ def _merge_and_measure(
             pass
     times["merge"] = time.perf_counter() - clock
     result: dict[str, Any] = {"accuracy": None, "average": None, "split": spec.split, "images": None, "counts": None}
-    if evaluating and context.evaluator is not None:
+    if evaluating and evaluator is not None:
         clock = time.perf_counter()
-        accuracy = context.evaluator.accuracy(state, spec.tasks, spec.split, context)
+        accuracy = evaluator.accuracy(state, spec.tasks, spec.split, context)
         result |= {
             "accuracy": accuracy.per_task, "average": accuracy.average,
             "images": accuracy.images, "counts": accuracy.counts,

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from merging.checkpoints.writing import require_writable
 from merging.context import Progress
-from merging.errors import Cancelled, MergingError, RunError
+from merging.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.export import KEPT_WEIGHTS, write_weights
@@ -30,6 +31,8 @@ def perform(spec: MergeSpec, workspace: Workspace, output: Path | None, on_progr
         Cancelled: it was cancelled from elsewhere, or interrupted.
     """
     store = workspace.store
+    if output is not None:
+        require_writable(output)
     run = workspace.submit(spec)
     if run.state == "queued" and store.claim(run.id):
         _carry_out(run, workspace, output, on_progress)
@@ -62,6 +65,10 @@ def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress:
     except (Cancelled, KeyboardInterrupt):
         store.stop(run.id, "cancelled", "cancelled on the command line")
         raise Cancelled(f"run {run.id} was cancelled; nothing was written") from None
+    except (SpecError, MissingPart):
+        store.stop(run.id, "failed", "refused")
+        store.delete(run.id)  # nothing was tried, so there is nothing to look up later
+        raise
     except MergingError as error:
         store.stop(run.id, "failed", str(error))
         raise

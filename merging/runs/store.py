@@ -9,13 +9,16 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from merging.errors import RunError
+from pydantic import ValidationError
+
+from merging.errors import MergingError, RunError
 from merging.pipeline import MergeSpec
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
@@ -64,7 +67,7 @@ class Run:
         total: steps of the present phase.
         error: why it failed, in one paragraph.
         log: last lines of output of a run that failed.
-        result: what came of it, see :func:`merging.runs.execute.execute`.
+        result_json: what came of it, as stored.
     """
 
     id: str
@@ -82,7 +85,12 @@ class Run:
     cancel_asked: float | None
     error: str | None
     log: str | None
-    result: dict[str, Any] | None
+    result_json: str | None
+
+    @cached_property
+    def result(self) -> dict[str, Any] | None:
+        """What came of it, see :func:`merging.runs.execute.execute`; read when first asked for."""
+        return json.loads(self.result_json) if self.result_json else None
 
     @property
     def active(self) -> bool:
@@ -179,9 +187,9 @@ class RunStore:
         """Remove a run and its files.
 
         Raises:
-            RunError: it is running; cancel it first.
+            RunError: there is none, or it is running; cancel it first.
         """
-        run_id = self.get(run_id).id
+        run_id = self._row(run_id)["id"]
         with self._connect() as connection:
             gone = connection.execute("delete from runs where id = ? and state != 'running'", (run_id,)).rowcount
         if not gone:
@@ -194,8 +202,11 @@ class RunStore:
         """One run, by its id or an unambiguous beginning of it.
 
         Raises:
-            RunError: there is none, or several begin so.
+            RunError: there is none, several begin so, or it is of another version of this program.
         """
+        return _run(self._row(run_id))
+
+    def _row(self, run_id: str) -> sqlite3.Row:
         self.mark_lost()
         with self._connect() as connection:
             rows = connection.execute(
@@ -203,7 +214,8 @@ class RunStore:
             ).fetchall()
         if len(rows) != 1 or not run_id:
             raise RunError(f"{'no run' if not rows else 'several runs begin with'} {run_id!r}; see `runs list`")
-        return _run(rows[0])
+        row: sqlite3.Row = rows[0]
+        return row
 
     def find(self, fingerprint: str) -> Run | None:
         """The run of a fingerprint that waits, runs or is done; else the newest that ended otherwise; None if none."""
@@ -214,21 +226,21 @@ class RunStore:
                 "order by state in ('queued', 'running', 'done') desc, created desc, rowid desc limit 1",
                 (fingerprint,),
             ).fetchone()
-        return None if row is None else _run(row)
+        return next(_readable([row] if row else []), None)
 
     def active(self) -> list[Run]:
         """Runs that wait or are running, oldest first."""
         self.mark_lost()
         with self._connect() as connection:
             rows = connection.execute("select * from runs where state in ('queued', 'running') order by created, rowid")
-            return [_run(row) for row in rows]
+            return list(_readable(rows))
 
     def all(self, limit: int = 500) -> list[Run]:
         """Runs, newest first."""
         self.mark_lost()
         with self._connect() as connection:
             rows = connection.execute("select * from runs order by created desc, rowid desc limit ?", (limit,))
-            return [_run(row) for row in rows]
+            return list(_readable(rows))
 
     # --- doing -----------------------------------------------------------------------------------------------------
 
@@ -236,7 +248,7 @@ class RunStore:
         """Runs that wait, oldest first."""
         with self._connect() as connection:
             rows = connection.execute("select * from runs where state = 'queued' order by created, rowid")
-            return [_run(row) for row in rows]
+            return list(_readable(rows))
 
     def claim(self, run_id: str) -> bool:
         """Take a queued run for oneself; False if somebody else was faster or it was cancelled."""
@@ -341,6 +353,17 @@ class RunStore:
 
 def _run(row: sqlite3.Row) -> Run:
     values = dict(row)
-    values["spec"] = MergeSpec.model_validate_json(values["spec"])
-    values["result"] = json.loads(values["result"]) if values["result"] else None
-    return Run(**values)
+    try:
+        values["spec"] = MergeSpec.model_validate_json(values["spec"])
+    except (ValidationError, MergingError) as error:
+        raise RunError(
+            f"run {values['id']} was made by another version of this program and can't be read ({error}); delete it"
+        ) from None
+    return Run(result_json=values.pop("result"), **values)
+
+
+def _readable(rows: Iterable[sqlite3.Row]) -> Iterator[Run]:
+    """The runs of some rows; one that another version wrote must not hide the others."""
+    for row in rows:
+        with suppress(RunError):
+            yield _run(row)

@@ -27,7 +27,7 @@ def check_suite(suite: Suite, on_progress: Progress = no_progress) -> dict[str, 
     seen: dict[str, str] = {}
     for done, task in enumerate(suite.tasks):
         on_progress(done, len(suite.tasks), f"checking {task.name}")
-        rows += _task_rows(suite, evaluator, task.name, seen)
+        rows += _task_rows(suite, evaluator, task.name, seen, rows[0]["ok"])
     return {
         "suite": suite.name,
         "files": rows,
@@ -36,12 +36,14 @@ def check_suite(suite: Suite, on_progress: Progress = no_progress) -> dict[str, 
     }
 
 
-def _task_rows(suite: Suite, evaluator: Evaluator, name: str, seen: dict[str, str]) -> Iterator[Row]:
+def _task_rows(
+    suite: Suite, evaluator: Evaluator, name: str, seen: dict[str, str], base_is_sound: bool
+) -> Iterator[Row]:
     task = suite.task(name)
     if task.checkpoint is None:
         yield _warning("checkpoint", name, "none named: the task can be evaluated, not merged")
     else:
-        yield _row(task.checkpoint, name, lambda: _fine_tuned(suite, name, seen))
+        yield _row(task.checkpoint, name, lambda: _fine_tuned(suite, name, seen, base_is_sound))
     if task.data is None:
         yield _warning("images", name, "none named: no accuracy for this task")
         return
@@ -75,9 +77,11 @@ def _weights(checkpoint: Checkpoint) -> str:
     )
 
 
-def _fine_tuned(suite: Suite, name: str, seen: dict[str, str]) -> str:
+def _fine_tuned(suite: Suite, name: str, seen: dict[str, str], base_is_sound: bool) -> str:
     checkpoint = suite.checkpoint(name)
     detail = _weights(checkpoint)
+    if not base_is_sound:
+        return f"{detail}; not compared with the base, which is broken"
     vectors = TaskVectors(suite.base_checkpoint, (checkpoint,), (name,))
     norm = sum(float(stack.double().square().sum()) for _, _, stack in vectors.iterate()) ** 0.5
     twin = seen.setdefault(checkpoint.fingerprint, name)

@@ -3,6 +3,7 @@
 Weights, images and heads can each be missing: geometry and merging need only weights, accuracy needs all three.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from functools import cached_property
@@ -134,14 +135,14 @@ class Suite(_Part):
         return task.data is not None and bool(task.head or (task.classes and self.text_tower))
 
     def path(self, relative: str) -> Path:
-        """Resolve a path of the file.
+        """Where a path of the file leads; symbolic links on the way may lead anywhere, as in download caches.
 
         Raises:
-            SuiteError: it leads out of the suite's folder.
+            SuiteError: the path as written leads out of the suite's folder.
         """
         root = self.folder.resolve()
         try:
-            path = (root / relative).resolve()
+            path = Path(os.path.normpath(root / relative))
             path.exists()
         except (OSError, ValueError, RuntimeError):
             raise SuiteError(f"suite {self.name!r}: {relative[:80]!r} can't be a path") from None

@@ -33,7 +33,7 @@ def naive_entropies(
         name: base + torch.einsum("t,t...->...", row, stack)
         for row, (name, base, stack) in zip(used, vectors.iterate(), strict=True)
     }
-    evaluator = context.need_images("the test")
+    evaluator = context.need_images("the test", ())
     losses = []
     for task in vectors.tasks:
         features = torch.func.functional_call(evaluator.tower, merged, (batch[task],))
@@ -57,9 +57,9 @@ def test_the_gradient_is_that_of_autograd_through_the_merge(
     if edited:
         task_vectors = task_vectors.edited(lambda name, base, stack: stack * 0.5 + stack.roll(1, 0))
     params = AdaMergingParams(granularity=granularity, clamp=clamp, batch_size=6)
-    learner = CoefficientLearner(task_vectors, params, context, context.need_images("the test"))
+    learner = CoefficientLearner(task_vectors, params, context, context.need_images("the test", ()))
     learner.raw.copy_(uneven(learner.raw.shape))
-    batch = next(_batches(context.need_images("the test"), task_vectors.tasks, params, seed=0))
+    batch = next(_batches(context.need_images("the test", ()), task_vectors.tasks, params, seed=0))
     entropies = learner.gradient(batch)
 
     coefficients = learner.raw.clone().requires_grad_()
@@ -81,7 +81,7 @@ def test_the_steps_are_those_of_torch_adam(task_vectors: TaskVectors, context: C
     rows = len(task_vectors.names) if granularity == "layer" else 1
     coefficients = torch.full((rows, len(task_vectors.tasks)), 0.3, requires_grad=True)
     optimiser = torch.optim.Adam([coefficients], lr=0.01)
-    batches = _batches(context.need_images("the test"), task_vectors.tasks, params, seed=0)
+    batches = _batches(context.need_images("the test", ()), task_vectors.tasks, params, seed=0)
     for step in range(params.steps):
         optimiser.zero_grad()
         losses = naive_entropies(task_vectors, context, coefficients, next(batches), clamp=True)
@@ -135,13 +135,13 @@ def test_coefficients_stay_within_bounds_if_clamped(task_vectors: TaskVectors, c
 
 def test_batches_larger_than_the_images_take_all_of_them(context: Context) -> None:
     params = AdaMergingParams(batch_size=1000)
-    evaluator = context.need_images("the test")
+    evaluator = context.need_images("the test", ())
     batch = next(_batches(evaluator, ("digits",), params, seed=0))
     assert len(batch["digits"]) == evaluator.count("digits", "test")
 
 
 def test_every_pass_sees_every_image_once(context: Context) -> None:
-    evaluator = context.need_images("the test")
+    evaluator = context.need_images("the test", ())
     batches = _batches(evaluator, ("digits",), AdaMergingParams(batch_size=8), seed=3)
     seen = torch.cat([next(batches)["digits"] for _ in range(3)]).flatten(1)
     everything = evaluator.images("digits", "test", slice(None)).flatten(1)

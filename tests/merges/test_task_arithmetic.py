@@ -60,7 +60,7 @@ def test_auto_takes_the_smallest_of_the_best_on_validation(suite: Suite, context
     assert search["split"] == "val"
     assert search["images"] == 4 * 24
     assert search["scalings"] == list(GRID) == [round(0.05 * step, 2) for step in range(21)]
-    evaluator = context.need_images("the test")
+    evaluator = context.need_images("the test", ())
     for scaling, found in zip(GRID, search["average_accuracy"], strict=True):
         state = merged(task_arithmetic(vectors, scaling), vectors)
         assert found == pytest.approx(evaluator.accuracy(state, vectors.tasks, "val").average, abs=0.02)
@@ -73,7 +73,7 @@ def test_the_search_can_be_given_signs_and_a_grid(suite: Suite, context: Context
     vectors = suite.vectors(["digits", "roads"])
     search = search_scaling(vectors, torch.tensor([1.0, -1.0]), context, grid=(0.5,))
     state = merged(task_arithmetic(vectors, (0.5, -0.5)), vectors)
-    accuracy = context.need_images("the test").accuracy(state, vectors.tasks, "val")
+    accuracy = context.need_images("the test", ()).accuracy(state, vectors.tasks, "val")
     assert search.accuracies == (pytest.approx(accuracy.average, abs=0.03),)
     assert search.chosen == 0.5
 

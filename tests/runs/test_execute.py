@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from merging import registry
 from merging.checkpoints import open_checkpoint
@@ -180,6 +181,18 @@ def test_what_changes_the_result_changes_the_identity_of_a_run(own_suite: Path, 
     (own_suite / "roads.safetensors").write_bytes((own_suite / "digits.safetensors").read_bytes())
     prints.append(workspace.spec_fingerprint(spec))
     assert len(set(prints)) == len(prints)
+
+
+def test_an_image_replaced_in_its_folder_changes_the_identity_of_a_run(own_suite: Path, workspace: Workspace) -> None:
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    described["tasks"][1]["data"] = {"kind": "imagefolder", "path": "images"}
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
+    image = own_suite / "images" / "test" / "class 0" / "one.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"one")
+    before = workspace.spec_fingerprint(spec_of(own_suite))
+    image.write_bytes(b"another")
+    assert workspace.spec_fingerprint(spec_of(own_suite)) != before
 
 
 def test_bad_input_is_refused_before_it_is_queued(own_suite: Path, workspace: Workspace) -> None:

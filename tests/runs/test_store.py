@@ -156,6 +156,20 @@ def test_deleting_takes_the_files_too(store: RunStore) -> None:
     assert store.all() == []
 
 
+def test_a_run_of_another_version_does_not_hide_the_others(store: RunStore) -> None:
+    old, new = store.submit(SPEC, "old"), store.submit(SPEC, "new")
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("update runs set spec = replace(spec, 'task_arithmetic', 'gone') where id = ?", (old.id,))
+    connection.close()
+    assert [run.id for run in store.all()] == [run.id for run in store.queued()] == [new.id]
+    assert store.find("old") is None
+    with pytest.raises(RunError, match="another version"):
+        store.get(old.id)
+    store.delete(old.id)
+    with pytest.raises(RunError, match="no run"):
+        store.get(old.id)
+
+
 def test_unknown_and_ambiguous_ids(store: RunStore) -> None:
     ids = [store.submit(SPEC, str(number)).id for number in range(17)]  # two of seventeen begin with the same digit
     shared = next(digit for digit in "0123456789abcdef" if sum(run_id.startswith(digit) for run_id in ids) > 1)
