@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -65,6 +66,12 @@ class MergeSpec(BaseModel):
         """Short name of the method, such as ``AWD + Task Arithmetic``."""
         merge = registry.find("merge", self.merge).title
         return merge if self.edit == "none" else f"{registry.find('edit', self.edit).title} + {merge}"
+
+    @property
+    def suite_name(self) -> str:
+        """The suite's built-in name, or the name of the folder that its ``suite.yaml`` is in."""
+        path = Path(self.suite)
+        return path.parent.name if path.suffix == ".yaml" else path.name
 
     @property
     def torch_dtype(self) -> torch.dtype:

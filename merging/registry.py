@@ -215,11 +215,16 @@ _BRANCH = re.compile(r"(float|int|str|bool|constrained-\w+|function-.*|\w+\[.*)$
 
 def explain(error: ValidationError) -> str:
     """A pydantic error in one line: where, what was wrong, what was seen."""
-    parts = []
-    for item in error.errors(include_url=False)[:3]:
+    found: dict[str, list[str]] = {}
+    seen: dict[str, str] = {}
+    for item in error.errors(include_url=False):
         where = ".".join(str(step) for step in item["loc"] if not _BRANCH.match(str(step)))
-        unseen = item["type"] in ("missing", "extra_forbidden") or not where  # the whole input is no help
-        seen = "" if unseen else f" (got {reprlib.repr(item['input'])})"
         text = item["msg"].removeprefix("Value error, ").replace("Extra inputs are not permitted", "unknown name")
-        parts.append(f"{where}: {text}{seen}" if where else text)
+        found.setdefault(where, []).append(text)
+        if where and item["type"] not in ("missing", "extra_forbidden"):  # there the whole input is no help
+            seen[where] = f" (got {reprlib.repr(item['input'])})"
+    parts = []
+    for where, texts in list(found.items())[:3]:
+        alternatives = " or ".join([texts[0], *(text.removeprefix("Input should be ") for text in texts[1:])])
+        parts.append(f"{where}: {alternatives}{seen.get(where, '')}" if where else alternatives)
     return "; ".join(parts)

@@ -90,11 +90,9 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
     if split == "test" and all(set(run.spec.tasks) == set(tasks) for run in runs):
         known = {run.id for run in runs}
         runs = [*(run for run in baseline_runs(baselines, runs[0].spec.tasks) if run.id not in known), *runs]
-    references = accuracy_view.baseline_series(tasks) if split == "test" else []
+    references = accuracy_view.baseline_series(tasks, split)
     if not references:
-        st.caption("Zero-shot and individual accuracy are measured on the test split, so they are not drawn here."
-                   if split != "test" else "Zero-shot and individual accuracy are not measured yet.")  # fmt: skip
-        accuracy_view.offer_baselines(tasks)
+        accuracy_view.offer_baselines(tasks, split)
     series = restricted([*references, *series_of(runs)], tasks, baselines)
     chart(series, references, tasks, relative, view, split)
     names = name_runs(runs)

@@ -1,6 +1,7 @@
 """Merge: choose an edit and a merge, see what it will cost, run it, watch it."""
 
 import pandas as pd
+import psutil
 import streamlit as st
 
 from merging import registry
@@ -59,11 +60,13 @@ def memory(needed: Estimate, spec: MergeSpec) -> None:
     """The estimate, and how it came about."""
     where = "GPU memory" if spec.device.startswith("cuda") else "Memory"
     st.metric(f"{where}, estimated", megabytes(needed.total))
+    held = psutil.Process().memory_info().rss
+    st.caption(f"on top of the program itself, now {megabytes(held)}")
     with st.popover("How this is estimated", type="tertiary", icon=":material/calculate:"):
         st.caption(
             "The largest of the phases, which follow each other, plus the image tower. D is the number of weights, "
             "T of task models, N of entries in the largest tensor; a number takes 4 bytes. Images and activations of "
-            "a batch, the process itself and memory-mapped files come on top."
+            "a batch, the program itself and memory-mapped files come on top."
         )
         rows = [*needed.parts.items(), *([("the image tower", needed.tower)] if needed.tower else [])]
         table = pd.DataFrame([(what[0].upper() + what[1:], megabytes(size)) for what, size in rows])
@@ -135,7 +138,7 @@ def outcome(run: Run) -> None:
     result = run.result or {}
     cards = st.columns(4)
     if result.get("average") is not None:
-        base = accuracy_view.baseline_series(run.spec.tasks) if run.spec.split == "test" else []
+        base = accuracy_view.baseline_series(run.spec.tasks, run.spec.split)
         against = f"{100 * (result['average'] - base[0].average):+.1f} against zero-shot" if base else None
         cards[0].metric("Average accuracy", f"{100 * result['average']:.1f} %", against, border=True)
     else:

@@ -34,9 +34,9 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
             {
                 "State": [run.state], "Method": run.spec.label,
                 "Average (%)": None if average is None else 100 * average, "Coefficients": scaling_of(run),
-                "Split": run.spec.split, "Tasks": len(run.spec.tasks), "Took": "" if took is None else duration(took),
+                "Suite": run.spec.suite_name, "Tasks": len(run.spec.tasks), "Split": run.spec.split,
+                "Took": "" if took is None else duration(took), "Run": run.id,
                 "Started": when(run.started or run.created), "Seed": run.spec.seed, "Device": run.spec.device,
-                "Run": run.id,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -61,13 +61,14 @@ def choose(runs: Sequence[Run]) -> list[Run]:
             "State": st.column_config.MultiselectColumn(
                 width=80, options=list(STATE_COLORS), color=list(STATE_COLORS.values())
             ),
-            "Method": st.column_config.TextColumn(width=170),
+            "Method": st.column_config.TextColumn(width=150),
             "Average (%)": st.column_config.ProgressColumn(
-                min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=115
+                min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=100
             ),
-            "Coefficients": st.column_config.TextColumn(width=220),
-            "Split": st.column_config.TextColumn(width=50),
-            "Tasks": st.column_config.NumberColumn(width=50),
+            "Coefficients": st.column_config.TextColumn(width=140),
+            "Suite": st.column_config.TextColumn(width=55),
+            "Split": st.column_config.TextColumn(width=40),
+            "Tasks": st.column_config.NumberColumn(width=40),
             "Took": st.column_config.TextColumn(width=70, help="From start to end, waiting not counted"),
         },
     )  # fmt: skip
@@ -88,7 +89,7 @@ def compare(runs: list[Run]) -> None:
         marked = table.style.apply(
             lambda row: ["", *(_HIGHLIGHT if row[name] != row[columns[0]] else "" for name in columns)], axis=1
         )
-        st.dataframe(marked, hide_index=True, width="stretch")
+        st.dataframe(marked, hide_index=True, width="stretch", height="content" if len(table) <= 25 else 800)
     seconds = {names[run.id]: run.result["seconds"] for run in runs if run.result}
     if len(seconds) > 1:
         totals = {name: times["total"] for name, times in seconds.items()}
@@ -108,19 +109,26 @@ def heading(run: Run) -> None:
     """Name, state and what can be done with a run."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(escape_markdown(run.spec.label), width="content")
-        st.markdown(f"{badge(run.state)} &nbsp; `{run.id}`", width="stretch")
-        if run.state == "done":
-            export(run)
-        st.page_link(
-            "pages/merge.py", label="Adjust", icon=":material/tune:", query_params=form_link(run),
-            help="Opens the form of the page Merge with these settings",
-        )  # fmt: skip
-        if run.state == "done":
-            with st.popover("Run again", icon=":material/replay:", key=f"again-{run.id}"):
-                again(run)
-        if run.state != "running":
-            with st.popover("Delete", icon=":material/delete:", key=f"delete-{run.id}"):
-                delete(run)
+        st.markdown(f"{badge(run.state)} &nbsp; `{run.id}`", width="content")
+        st.space("stretch")
+        with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            actions(run)
+
+
+def actions(run: Run) -> None:
+    """What can be done with a run."""
+    if run.state == "done":
+        export(run)
+    st.page_link(
+        "pages/merge.py", label="Adjust", icon=":material/tune:", query_params=form_link(run),
+        help="Opens the form of the page Merge with these settings",
+    )  # fmt: skip
+    if run.state == "done":
+        with st.popover("Run again", icon=":material/replay:", key=f"again-{run.id}"):
+            again(run)
+    if run.state != "running":
+        with st.popover("Delete", icon=":material/delete:", key=f"delete-{run.id}"):
+            delete(run)
 
 
 def form_link(run: Run) -> dict[str, str | list[str]]:

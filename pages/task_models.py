@@ -33,14 +33,14 @@ def model_table(suite: Suite, baselines: state.Baselines | None) -> pd.DataFrame
         task = suite.task(name)
         rows.append(
             {
-                "Task": task.name, "Norm of τ": norms[name],
+                "Task": task.name, "Title": task.title, "Norm of τ": norms[name],
                 "Zero-shot": _percent(zero_shot.get(name)), "Fine-tuned": _percent(individual.get(name)),
                 "Classes": len(task.classes) or None, "Test images": counts.get(name),
-                "Licence": task.licence, "Source": task.source, "Missing": ", ".join(state.missing_parts(name)),
+                "Missing": ", ".join(state.missing_parts(name)),
             }
         )  # fmt: skip
     table = pd.DataFrame(rows)
-    return table.drop(columns=[c for c in ("Licence", "Source", "Missing") if not table[c].any()])
+    return table.drop(columns=[c for c in ("Title", "Missing") if not table[c].any()])
 
 
 def _percent(share: float | None) -> float | None:
@@ -120,6 +120,9 @@ def strip(suite: Suite, name: str) -> None:
     with st.container(border=True, gap="small"):
         about = f" · {escape_markdown(task.description)}" if task.description else ""
         st.markdown(f"**{escape_markdown(task.label)}**{about}")
+        origin = " · ".join(part for part in (task.source, task.licence) if part)
+        if origin:
+            st.caption(escape_markdown(origin))
         try:
             found = thumbnails(state.suite_reference(), state.stamp(), name)
         except MergingError as error:

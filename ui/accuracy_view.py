@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.runs import Run
+from merging.suites.suite import Split
 from ui import state
 from ui.charts.accuracy import Series
 from ui.run_text import duration, scaling_of
@@ -19,22 +20,22 @@ def task_labels(tasks: Sequence[str]) -> dict[str, str]:
     return {task: known.get(task, task) for task in tasks}
 
 
-def baseline_series(tasks: Sequence[str]) -> list[Series]:
-    """Zero-shot and individual accuracy on the test images of some tasks; empty if they are not measured."""
-    measured = state.baseline_accuracy()
+def baseline_series(tasks: Sequence[str], split: Split = "test") -> list[Series]:
+    """Zero-shot and individual accuracy on the images of some tasks; empty if they are not measured."""
+    measured = state.baseline_accuracy(split)
     if measured is None or not set(tasks) <= measured.zero_shot.per_task.keys():
         return []
     pairs = ((ZERO_SHOT, measured.zero_shot), (INDIVIDUAL, measured.individual))
     return [Series(name, name, {task: accuracy.per_task[task] for task in tasks}) for name, accuracy in pairs]
 
 
-def offer_baselines(tasks: Sequence[str]) -> None:
+def offer_baselines(tasks: Sequence[str], split: Split = "test") -> None:
     """A button that measures both baselines where that takes too long to do it unasked."""
-    if not set(tasks) <= set(state.measurable_tasks()) or state.baseline_accuracy() is not None:
+    if not set(tasks) <= set(state.measurable_tasks()) or state.baseline_accuracy(split) is not None:
         return
     st.info("Zero-shot and individual accuracy are not measured yet; with these models that may take minutes.")
     if st.button("Measure the baselines", icon=":material/speed:"):
-        state.baseline_accuracy(force=True)
+        state.baseline_accuracy(split, force=True)
         st.rerun()
 
 
@@ -69,7 +70,8 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
         run = runs.get(one.name)
         row = {"Method": one.name, "Average (%)": 100 * one.average}
         if ZERO_SHOT in by_name:
-            row["vs zero-shot"] = 100 * (one.average - by_name[ZERO_SHOT].average)
+            gain = 100 * (one.average - by_name[ZERO_SHOT].average)
+            row["vs zero-shot"] = None if one.name == ZERO_SHOT else gain
         if INDIVIDUAL in by_name:
             row["% of individual"] = 100 * one.average / by_name[INDIVIDUAL].average
         coefficients = {ZERO_SHOT: "the base model as it is", INDIVIDUAL: "one model per task, no merge"}
@@ -85,6 +87,7 @@ def show_ranking(table: pd.DataFrame) -> None:
         table,
         hide_index=True,
         width="stretch",
+        placeholder="–",
         column_config={
             "Method": st.column_config.TextColumn(width=185, pinned=True),
             "Average (%)": st.column_config.ProgressColumn(

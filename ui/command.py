@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from merging import registry
+from merging import devices, registry
 from merging.pipeline import MergeSpec
 from merging.suites import builtin_suites
 from ui.forms import changed, to_text
@@ -29,7 +29,8 @@ def merge_command(spec: MergeSpec, all_tasks: Sequence[str]) -> str:
         parts.append("--tasks " + shlex.quote(",".join(spec.tasks)))
     defaults = MergeSpec.model_fields
     for option in ("device", "dtype", "seed", "split"):
-        if getattr(spec, option) != defaults[option].default:
+        usual = (defaults[option].default, str(devices.resolve("auto")) if option == "device" else None)
+        if getattr(spec, option) not in usual:
             parts.append(f"--{option} {getattr(spec, option)}")
     if spec.evaluate:
         parts.append("--evaluate")

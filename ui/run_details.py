@@ -50,7 +50,7 @@ def _labels(run: Run) -> dict[str, str]:
 
 
 def _accuracy(run: Run, result: dict[str, Any]) -> None:
-    baselines = accuracy_view.baseline_series(run.spec.tasks) if belongs_here(run) and run.spec.split == "test" else []
+    baselines = accuracy_view.baseline_series(run.spec.tasks, run.spec.split) if belongs_here(run) else []
     series = [*baselines[:1], *series_of([run]), *baselines[1:]]
     show(
         accuracy_bars(series, _labels(run)), key=f"details-accuracy-{run.id}", takeaway=accuracy_view.takeaway(series),

@@ -7,7 +7,7 @@ are keyed by the sizes and times of the files, so that replaced weights are noti
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import streamlit as st
@@ -18,7 +18,7 @@ from merging.errors import MergingError, MissingPart, SuiteError
 from merging.evaluation import Accuracy, Evaluator
 from merging.geometry import Geometry
 from merging.suites import Suite, builtin_suites, load_suite
-from merging.suites.suite import DEFAULT
+from merging.suites.suite import DEFAULT, Split
 from merging.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -238,7 +238,7 @@ class _Measuring:
 
     evaluator: Evaluator
     lock: threading.Lock
-    baselines: Baselines | None = None
+    baselines: dict[Split, Baselines] = field(default_factory=dict)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)
@@ -280,10 +280,11 @@ def baselines_are_quick() -> bool:
     return images * weights <= _QUICK[device().type]
 
 
-def baseline_accuracy(force: bool = False) -> Baselines | None:
-    """Zero-shot and individual test accuracy of all measurable tasks.
+def baseline_accuracy(split: Split = "test", force: bool = False) -> Baselines | None:
+    """Zero-shot and individual accuracy of all measurable tasks.
 
     Args:
+        split: on which images.
         force: measure even if it takes long; otherwise that is left to a button on the page Task models.
 
     Returns:
@@ -293,12 +294,12 @@ def baseline_accuracy(force: bool = False) -> Baselines | None:
     if not tasks:
         return None
     measuring = _measuring(suite_reference(), stamp())
-    if measuring.baselines is None and (force or baselines_are_quick()):
+    if split not in measuring.baselines and (force or baselines_are_quick()):
         with st.spinner("Measuring zero-shot and fine-tuned accuracy …"), measuring.lock:
-            if measuring.baselines is None:
+            if split not in measuring.baselines:
                 space = workspace()
-                measuring.baselines = Baselines(
-                    space.base_accuracy(measuring.evaluator, tasks),
-                    space.individual_accuracy(measuring.evaluator, tasks),
+                measuring.baselines[split] = Baselines(
+                    space.base_accuracy(measuring.evaluator, tasks, split),
+                    space.individual_accuracy(measuring.evaluator, tasks, split),
                 )
-    return measuring.baselines
+    return measuring.baselines.get(split)

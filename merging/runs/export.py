@@ -54,8 +54,7 @@ def write_weights(run: Run, workspace: Workspace, path: Path) -> None:
 def recipe_of(run: Run) -> dict[str, Any]:
     """Everything needed to make the weights again: specification, fingerprints, coefficients."""
     result = run.result or {}
-    spec = run.spec.model_dump(mode="json")
-    spec["suite"] = Path(spec["suite"]).parent.name if spec["suite"].endswith(".yaml") else Path(spec["suite"]).name
+    spec = {**run.spec.model_dump(mode="json"), "suite": run.spec.suite_name}
     return {
         "run": run.id,
         "fingerprint": run.fingerprint,

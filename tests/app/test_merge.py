@@ -27,7 +27,7 @@ def test_the_form_starts_with_plain_task_arithmetic(tiny: Suite, open_page: Open
     assert app.selectbox(key="form.edit").value == "none"
     assert app.selectbox(key="form.merge").value == "task_arithmetic"
     assert command(app) == (
-        "python -m merging merge path/to/tiny/suite.yaml --merge task_arithmetic --device cpu --evaluate"
+        "python -m merging merge path/to/tiny/suite.yaml --merge task_arithmetic --evaluate"
     )
     assert "Nothing is running" in texts(app)
 

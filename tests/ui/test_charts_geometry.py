@@ -95,7 +95,7 @@ def test_tensors_run_from_input_to_output(vectors: np.ndarray) -> None:
     geometry = geometry_of(names, vectors)
     order = [geometry.names[index] for index in charts.tower_order(geometry)]
     assert order == [names[0], names[3], names[2], names[1]]
-    assert charts.block_ticks(order) == ([0, 1, 2, 3], ["stem", "block 2", "block 10", "output"])
+    assert charts.block_ticks(order) == ([0, 1, 2, 3], ["stem", "block 2", "block 10", "out"])
 
 
 def test_block_labels_are_their_own_ticks() -> None:
@@ -105,7 +105,7 @@ def test_block_labels_are_their_own_ticks() -> None:
 def test_layer_chart_marks_the_chosen_layer() -> None:
     labels = ["conv1.weight", "proj"]
     figure = charts.layer_figure(labels, np.array([0.3, 0.2]), np.array([0.1, 0.1]), chosen="proj")
-    assert [trace.name for trace in figure.data] == ["before", "after"]
+    assert [trace.name for trace in figure.data if trace.name] == ["before", "after"]
     assert figure.layout.shapes[0].x0 == 1
     assert not charts.layer_figure(labels, np.zeros(2), np.zeros(2)).layout.shapes
 
@@ -121,6 +121,13 @@ def test_multiplier_table_is_centred_on_one() -> None:
     cells = figure.data[0]
     assert cells.zmin + cells.zmax == pytest.approx(2)
     np.testing.assert_allclose(cells.z, [[0.5], [1.1]])
+
+
+def test_names_on_the_map_keep_clear_of_each_other() -> None:
+    points = np.array([[0.0, 0.0], [0.05, 0.02], [-0.05, 0.01], [0.02, -0.04], [2.0, 1.0]])
+    plane = charts.PlanarMap(points, points, np.array([0.01, 0.0]), 0.5)
+    places = charts._label_places(plane, ["alpha", "beta", "gamma", "delta", "far"])
+    assert len(set(places[:4])) == 4
 
 
 def test_norms_and_objective_are_the_given_numbers(vectors: np.ndarray) -> None:

@@ -106,10 +106,10 @@ def layer_figure(
     """Mean |cos| over pairs of tasks in every layer (or block), before and after, in the order of the tower."""
     positions = list(range(len(labels)))
     names = [theme.plain(name) for name in labels]
-    traces = [
+    traces = [_links(np.stack([positions, before], axis=1), np.stack([positions, after], axis=1), dark)]
+    traces += [
         _trace(
-            "scatter", x=positions, y=np.round(values, 5), name=label, mode="lines+markers", customdata=names,
-            line={"color": _faint(style.color), "width": 1},
+            "scatter", x=positions, y=np.round(values, 5), name=label, mode="markers", customdata=names,
             marker={"symbol": style.symbol, "size": 6, "color": style.color},
             hovertemplate="%{customdata}<br>mean |cos| %{y:.4f}<extra>" + label + "</extra>",
         )
@@ -136,10 +136,7 @@ def _blocks_on_axis(labels: Sequence[str]) -> dict[str, Any]:
     return {"tickvals": places, "ticktext": names, "tickangle": 0, "showgrid": False, "zeroline": False}
 
 
-def _faint(color: str) -> str:
-    """A hexadecimal colour at a third of its strength, for lines that only lead the eye."""
-    red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.33)"
+_TICKS = {"output": "out"}  # beside the last block there is little room
 
 
 def block_ticks(labels: Sequence[str]) -> tuple[list[float], list[str]]:
@@ -147,7 +144,7 @@ def block_ticks(labels: Sequence[str]) -> tuple[list[float], list[str]]:
     blocks = [label if " " in label or label in ("stem", "output") else block_of(label) for label in labels]
     starts = [i for i, block in enumerate(blocks) if i == 0 or blocks[i - 1] != block]
     ends = [*starts[1:], len(blocks)]
-    return [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)], [blocks[start] for start in starts]
+    return [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)], [_TICKS.get(blocks[start], blocks[start]) for start in starts]
 
 
 def tower_order(geometry: Geometry) -> list[int]:
@@ -279,24 +276,61 @@ def _two_columns(points: np.ndarray) -> np.ndarray:
     return points if points.shape[1] == 2 else np.hstack([points, np.zeros_like(points)])
 
 
+_AROUND = {  # plotly's text positions, and where the middle of the text is then, in half widths and heights
+    "top center": (0, 1), "bottom center": (0, -1), "middle right": (1, 0), "middle left": (-1, 0),
+    "top right": (1, 1), "top left": (-1, 1), "bottom right": (1, -1), "bottom left": (-1, -1),
+}  # fmt: skip
+
+
+def _label_places(plane: PlanarMap, names: Sequence[str], pixels: float = 230, marker: float = 6) -> list[str]:
+    """A text position for every point after the edit, such that texts hide each other and the points least.
+
+    One after the other, each text takes the place around its point that overlaps least with what is there already.
+
+    Args:
+        plane: the points.
+        names: their texts.
+        pixels: height of the plot, to know the size of texts in the units of the points.
+        marker: half the size of a marker in pixels.
+    """
+    everything = np.concatenate([plane.before, plane.after, plane.redundant[None], np.zeros((1, 2))])
+    unit = pixels / max(1e-12, float(np.ptp(everything[:, 1])))
+    taken = [np.concatenate([point * unit - marker, point * unit + marker]) for point in everything]
+    places = []
+    for point, name in zip(plane.after * unit, names, strict=True):
+        half = np.array([3.5 * len(name) + 2, 8.0])
+        middles = {place: point + np.array(side) * (half + marker) for place, side in _AROUND.items()}
+        boxes = {place: np.concatenate([middle - half, middle + half]) for place, middle in middles.items()}
+        best = min(boxes, key=lambda place: sum(_shared_area(boxes[place], other) for other in taken))
+        places.append(best)
+        taken.append(boxes[best])
+    return places
+
+
+def _shared_area(one: np.ndarray, other: np.ndarray) -> float:
+    """Area that two boxes ``[left, bottom, right, top]`` have in common."""
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    return float(np.prod(np.clip(sides, 0, None)))
+
+
 def map_figure(plane: PlanarMap, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
     """The base model, the task models before and after, and the redundant vector, as points of one plane."""
     names = [theme.plain(theme.shorten(task)) for task in tasks]
     groups = (
-        ("before", plane.before, theme.BEFORE, names, ""),
-        ("after", plane.after, theme.AFTER, names, "top center"),
-        ("δ", plane.redundant[None], theme.REDUNDANT, ["δ"], ""),
-        ("base", np.zeros((1, 2)), theme.BASE, ["base model"], ""),
+        ("before", plane.before, theme.BEFORE, names, []),
+        ("after", plane.after, theme.AFTER, names, _label_places(plane, names)),
+        ("δ", plane.redundant[None], theme.REDUNDANT, ["δ"], []),
+        ("base", np.zeros((1, 2)), theme.BASE, ["base model"], []),
     )
     traces = [_links(plane.before, plane.after, dark)]
     traces += [
         _trace(
             "scatter", x=np.round(points[:, 0], 5), y=np.round(points[:, 1], 5), name=label, text=texts,
-            mode="markers+text" if position else "markers", textposition=position or None, cliponaxis=False,
+            mode="markers+text" if places else "markers", textposition=places or None, cliponaxis=False,
             marker={"symbol": style.symbol, "size": 10, "color": style.color},
             hovertemplate="%{text}<br>(%{x:.3f}, %{y:.3f})<extra>" + label + "</extra>",
         )
-        for label, points, style, texts, position in groups
+        for label, points, style, texts, places in groups
     ]  # fmt: skip
     return theme.compose(
         traces, height=340, xaxis={"title": {"text": "first principal axis"}, "zeroline": True},
