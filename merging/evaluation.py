@@ -12,10 +12,11 @@ from merging.checkpoints import open_checkpoint
 from merging.context import Context
 from merging.errors import MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.images import ImageSet, load_images
+from merging.streaming import ordered
 from merging.suites import clip
 from merging.suites.suite import Split, Suite
 
-_BATCH = {"cpu": 100}
+_BATCH = {"cpu": 25}  # a thread each
 _GPU_BATCH = 512
 
 
@@ -175,20 +176,23 @@ class Evaluator:
             per_task[task] = float((self.predictions(task, split) == self.image_set(task, split).labels).mean())
         return Accuracy(per_task, {task: self.count(task, split) for task in tasks}, split)
 
-    @torch.inference_mode()
     def predictions(self, task: str, split: Split) -> np.ndarray:
         """Class indices that the tower, as it is loaded, predicts for all images of a task: int64 ``[N]``."""
         size = _BATCH.get(self.device.type, _GPU_BATCH)
-        parts = []
-        for start in range(0, self.count(task, split), size):
+        self.head(task)  # loaded before several threads ask for it
+
+        @torch.inference_mode()
+        def batch(start: int) -> torch.Tensor:
             logits = self.logits(task, self.features(self.images(task, split, slice(start, start + size))))
             if not bool(torch.isfinite(logits).all()):
                 raise NonFiniteWeights(
                     f"task {task!r}: the model's output is NaN or infinite; its weights are, "
                     f"or they overflow {self.dtype}"
                 )
-            parts.append(logits.argmax(dim=1).cpu())
-        predictions: np.ndarray = torch.cat(parts).numpy()
+            return logits.argmax(dim=1).cpu()
+
+        starts = range(0, self.count(task, split), size)
+        predictions: np.ndarray = torch.cat(list(ordered(batch, starts, self.device))).numpy()
         return predictions
 
 

@@ -29,7 +29,7 @@ def test_heatmap_is_centred_on_zero_and_follows_the_network() -> None:
     assert heat.zmin == -heat.zmax == -0.6
     assert np.asarray(heat.z)[0].tolist() == [0.2, 0.3, 0.5, 0.4, 0.1]
     assert figure.layout.yaxis.ticktext[0] == "Task &lt;A&gt;"
-    assert list(figure.layout.xaxis.ticktext) == ["stem", "block 0", "block 2", "block 10", "output"]
+    assert list(figure.layout.xaxis.ticktext) == ["stem", "block 0", "block 2", "block 10", "out"]
 
 
 def test_heatmap_of_zeros_can_be_drawn() -> None:

@@ -144,7 +144,8 @@ def block_ticks(labels: Sequence[str]) -> tuple[list[float], list[str]]:
     blocks = [label if " " in label or label in ("stem", "output") else block_of(label) for label in labels]
     starts = [i for i, block in enumerate(blocks) if i == 0 or blocks[i - 1] != block]
     ends = [*starts[1:], len(blocks)]
-    return [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)], [_TICKS.get(blocks[start], blocks[start]) for start in starts]
+    names = [_TICKS.get(blocks[start], blocks[start]) for start in starts]
+    return [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)], names
 
 
 def tower_order(geometry: Geometry) -> list[int]:
