@@ -81,26 +81,23 @@ def descent(
     a = np.zeros((tasks, batch))
     pull = 2 / (tasks * (tasks - 1))
     curve = np.empty(steps + 1)
-    product, shared, absolute = np.empty_like(g), np.empty_like(g), np.empty_like(g)
+    shared, absolute = np.empty_like(g), np.empty_like(g)
     into_range = _range_projection(gram)
     for step in range(steps + 1):
-        np.multiply(g, a[None], out=product)
-        u = product.sum(axis=1)  # [T, B] = G a
+        u = np.einsum("ijb,jb->ib", g, a)  # G a
         square = np.clip((a * u).sum(axis=0), 0, None)  # ‖δ‖²
         length = np.sqrt(square)
         np.subtract(g, (u - 0.5 * square)[:, None], out=shared)
         np.subtract(shared, (u - 0.5 * square)[None], out=shared)  # P = G − u_i − u_j + ‖δ‖²
         inverse = _inverse_sqrt(shared[np.arange(tasks), np.arange(tasks)])
         np.abs(shared, out=absolute)
-        np.multiply(absolute, inverse[None], out=product)
-        weighted = product.sum(axis=1)  # Σ_j |P_ij| v_j
+        weighted = np.einsum("ijb,jb->ib", absolute, inverse)  # Σ_j |P_ij| v_j
         present = (inverse > 0).sum(axis=0)
         curve[step] = np.mean(((inverse * weighted).sum(axis=0) - present) * (pull / 2) + alpha * length)
         if step == steps:
             break
-        np.copysign(inverse[None], shared, out=product)  # s_ij v_j: P_ij = 0 only by accident or where v is 0
-        product[shared == 0] = 0
-        h = inverse * product.sum(axis=1) - inverse**3 * weighted
+        signs = np.sign(shared, out=absolute)
+        h = inverse * np.einsum("ijb,jb->ib", signs, inverse) - inverse * inverse * inverse * weighted
         shrink = pull * h.sum(axis=0) + alpha * np.divide(1, length, out=np.zeros(batch), where=length > 0)
         if into_range is not None:
             h = np.einsum("bij,jb->ib", into_range, h)
