@@ -1,5 +1,7 @@
 """Similarity: how the task vectors lie to each other, before and after disentangling them."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -13,6 +15,10 @@ from ui.figure import escape_markdown, show
 
 through_app()
 
+# Seconds in which the browser draws the heat maps before the other charts reach it and keep it busy. While a slider
+# moves, the next value interrupts this pause, and the others are not drawn for every value on the way.
+_HEAD_START = 0.12
+
 
 @st.fragment
 def explorer(geometry: Geometry) -> None:
@@ -24,6 +30,9 @@ def explorer(geometry: Geometry) -> None:
         return
     summary(geometry, found)
     cosine_section(geometry, found)
+    if st.session_state.get("explored") == geometry.tasks:
+        time.sleep(_HEAD_START)
+    st.session_state["explored"] = geometry.tasks
     left, right = st.columns(2, gap="large")
     with left:
         layer_section(geometry, found)

@@ -134,13 +134,17 @@ class Suite(_Part):
         task = self.task(name)
         return task.data is not None and bool(task.head or (task.classes and self.text_tower))
 
+    @cached_property
+    def _root(self) -> Path:
+        return self.folder.resolve()
+
     def path(self, relative: str) -> Path:
         """Where a path of the file leads; symbolic links on the way may lead anywhere, as in download caches.
 
         Raises:
             SuiteError: the path as written leads out of the suite's folder.
         """
-        root = self.folder.resolve()
+        root = self._root
         try:
             path = Path(os.path.normpath(root / relative))
             path.exists()

@@ -302,16 +302,16 @@ def _label_places(plane: PlanarMap, names: Sequence[str], pixels: float = 230, m
         half = np.array([3.5 * len(name) + 2, 8.0])
         middles = {place: point + np.array(side) * (half + marker) for place, side in _AROUND.items()}
         boxes = {place: np.concatenate([middle - half, middle + half]) for place, middle in middles.items()}
-        best = min(boxes, key=lambda place: sum(_shared_area(boxes[place], other) for other in taken))
+        best = min(boxes, key=lambda place: _shared_area(boxes[place], np.array(taken)))
         places.append(best)
         taken.append(boxes[best])
     return places
 
 
-def _shared_area(one: np.ndarray, other: np.ndarray) -> float:
-    """Area that two boxes ``[left, bottom, right, top]`` have in common."""
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    return float(np.prod(np.clip(sides, 0, None)))
+def _shared_area(box: np.ndarray, others: np.ndarray) -> float:
+    """Area that a box ``[left, bottom, right, top]`` has in common with others ``[N, 4]``, added up."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return float(np.clip(sides, 0, None).prod(axis=1).sum())
 
 
 def map_figure(plane: PlanarMap, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
