@@ -82,6 +82,18 @@ def test_the_same_merge_is_not_done_twice_but_its_file_is_written(suite_file: Pa
     assert linear["run"] == again["run"] and first.read_bytes() == second.read_bytes()
 
 
+def test_weights_are_kept_once_and_not_trusted_when_changed(suite_file: Path, home: Path) -> None:
+    command = ("merge", suite_file, "--edit", "ties", "--home", home)
+    run = as_json(*command, "--output", home / "out.safetensors")["run"]
+    assert (home / "runs" / run / "model.safetensors").samefile(home / "out.safetensors")
+    as_json(*command, "--output", home / "again.safetensors")
+    assert (home / "again.safetensors").read_bytes() == (home / "out.safetensors").read_bytes()
+    with (home / "out.safetensors").open("r+b") as file:
+        file.write(b"scribbled over")
+    result = call(*command, "--output", home / "third.safetensors")
+    assert result.exit_code == 1 and "were changed" in result.stderr and not (home / "third.safetensors").exists()
+
+
 def test_per_task_scaling_and_automatic_scaling(suite_file: Path, home: Path) -> None:
     forget = as_json("merge", suite_file, "--set", "merge.scaling=1,-0.5,0,0.25", "--home", home)
     assert [row[0] for row in forget["coefficients"]["table"]] == [1, -0.5, 0, 0.25]

@@ -45,10 +45,31 @@ def write_weights(run: Run, workspace: Workspace, path: Path) -> None:
         rebuild(run.result, run.spec, vectors, path)
         return
     kept = workspace.store.folder(run.id) / KEPT_WEIGHTS
-    if not kept.is_file():
-        raise RunError(f"run {run.id}: its weights were not kept; delete the run and make it again")
+    if not kept.is_file() or run.result.get("kept", _state(kept)) != _state(kept):
+        raise RunError(f"run {run.id}: its weights are gone or were changed; delete the run and make it again")
     with atomic_path(path) as temporary:
         shutil.copyfile(kept, temporary)
+
+
+def keep_weights(output: Path, kept: Path) -> list[int]:
+    """Keep a file of weights for later exports without a second copy of it, where the file system allows that.
+
+    Returns:
+        What :func:`write_weights` compares: the two names stand for one file, which somebody might write into.
+    """
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.unlink(missing_ok=True)
+    try:
+        kept.hardlink_to(output)
+    except OSError:
+        shutil.copyfile(output, kept)
+    return _state(kept)
+
+
+def _state(path: Path) -> list[int]:
+    """Size and time of the last change of a file."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def recipe_of(run: Run) -> dict[str, Any]:

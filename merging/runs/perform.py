@@ -1,6 +1,5 @@
 """Carrying out a run here and now, as the command line does, with the same record as the worker's."""
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from merging.context import Progress
 from merging.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
-from merging.runs.export import KEPT_WEIGHTS, write_weights
+from merging.runs.export import KEPT_WEIGHTS, keep_weights, write_weights
 from merging.runs.store import STALE_SECONDS, Run, RunStore
 from merging.workspace import Workspace
 
@@ -59,8 +58,7 @@ def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress:
         with _heartbeat(store, run.id) as cancelled:
             result = execute(run.spec, workspace, output, kept, report, cancelled.is_set)
         if result["coefficients"] is None and output is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(output, kept)
+            result["kept"] = keep_weights(output, kept)
         store.finish(run.id, result)
     except (Cancelled, KeyboardInterrupt):
         store.stop(run.id, "cancelled", "cancelled on the command line")
