@@ -5,10 +5,10 @@ The merged weights θ* are leaves of the autograd graph, not results of it. Afte
     ∂ℓ/∂c[t,l] = ⟨∂ℓ/∂θ*^l, τ_t^l⟩
 
 is one contraction a step: the gradient that back-propagation through T × L multiply-adds would give, at a fraction of
-its memory traffic. The image tower is shared, so all tasks' images go through it as one batch.
+its memory traffic. The image tower is shared, so images of several tasks go through it as one batch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from merging.registry import LinearMerge, Params, merge
 from merging.vectors import TaskVectors
 
 _SNAPSHOTS = 10
+_CPU_IMAGES = 64  # images in one pass on a CPU
 
 
 class AdaMergingParams(Params):
@@ -111,9 +112,12 @@ class CoefficientLearner:
     def gradient(self, batch: Mapping[str, torch.Tensor]) -> list[float]:
         """Set ``raw.grad`` from a batch of images ``[N, 3, H, W]`` per task; gives each task's entropy."""
         self._write_merged()
-        with torch.enable_grad():
-            entropies = self._entropies(batch)
-            torch.stack(entropies).sum().backward()
+        entropies = []
+        for tasks in self._passes(batch):
+            with torch.enable_grad():
+                part = self._entropies(batch, tasks)
+                torch.stack(part).sum().backward()  # adds to the gradient of the passes before
+            entropies += [float(entropy.detach()) for entropy in part]
         used = self.coefficients()
         for index, (name, stack) in enumerate(self.stacks.items()):
             weight = self.weights.get(name)
@@ -123,7 +127,14 @@ class CoefficientLearner:
         if self.params.clamp:  # a coefficient that sits outside gets no gradient through clamp
             assert self.raw.grad is not None
             self.raw.grad[used != self.raw] = 0
-        return [float(entropy.detach()) for entropy in entropies]
+        return entropies
+
+    def _passes(self, batch: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, ...]]:
+        """Tasks whose images go through the tower together: all of them on a GPU, what a CPU's cache likes there."""
+        images = len(batch[self.tasks[0]])
+        together = len(self.tasks) if self.raw.is_cuda else max(1, _CPU_IMAGES // images)
+        for start in range(0, len(self.tasks), together):
+            yield self.tasks[start : start + together]
 
     def _accumulate(self, index: int, row: torch.Tensor) -> None:
         assert self.raw.grad is not None
@@ -143,10 +154,10 @@ class CoefficientLearner:
         self.evaluator.load(merged)
         self.tower.zero_grad(set_to_none=True)
 
-    def _entropies(self, batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-        features = self.evaluator.features(torch.cat([batch[task] for task in self.tasks]))
-        parts = features.split([len(batch[task]) for task in self.tasks])
-        return [mean_entropy(self.evaluator.logits(task, part)) for task, part in zip(self.tasks, parts, strict=True)]
+    def _entropies(self, batch: Mapping[str, torch.Tensor], tasks: Sequence[str]) -> list[torch.Tensor]:
+        features = self.evaluator.features(torch.cat([batch[task] for task in tasks]))
+        parts = features.split([len(batch[task]) for task in tasks])
+        return [mean_entropy(self.evaluator.logits(task, part)) for task, part in zip(tasks, parts, strict=True)]
 
 
 def mean_entropy(logits: torch.Tensor) -> torch.Tensor:
