@@ -47,9 +47,17 @@ class Context:
         Raises:
             Cancelled: somebody asked for the work to stop.
         """
-        if self.cancelled():
-            raise Cancelled(f"cancelled during {message!r}, step {done} of {total}")
+        self.stop_if_cancelled(f"{message!r}, step {done} of {total}")
         self.on_progress(done, total, message)
+
+    def stop_if_cancelled(self, during: str = "a long computation") -> None:
+        """Stop here if the work was cancelled, without reporting anything.
+
+        Raises:
+            Cancelled: somebody asked for the work to stop.
+        """
+        if self.cancelled():
+            raise Cancelled(f"cancelled during {during}")
 
     def need_images(self, method: str, tasks: Sequence[str]) -> "Evaluator":
         """The evaluator, for a method that can't do without images of some tasks.

@@ -27,6 +27,7 @@ from merging.errors import SpecError
 from merging.vectors import StackFunction, TaskVectors
 
 Needs = Literal["none", "unlabeled", "labelled"]
+NEEDS: tuple[Needs, ...] = ("none", "unlabeled", "labelled")
 Report = dict[str, Any]
 
 
@@ -34,6 +35,10 @@ class Params(BaseModel):
     """Base of every method's parameters: validated, frozen, unknown names refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def needs(self) -> Needs:
+        """The data that these values ask for; ``auto`` always means: chosen on labelled validation images."""
+        return "labelled" if "auto" in (getattr(self, name) for name in type(self).model_fields) else "none"
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Method:
         name: what specs and the command line call it.
         title: what people call it.
         paper: URL of its source, empty if it has none.
-        needs: the data it looks at besides weights.
+        needs: the data it looks at besides weights, whatever its parameters.
         params: its parameter model.
         plan: the function itself.
         presets: named parameter sets, as ``title → values``.
@@ -126,6 +131,11 @@ class Method:
     plan: Plan
     presets: Mapping[str, Mapping[str, Any]]
     summary: str
+
+    def needs_with(self, values: Mapping[str, Any]) -> Needs:
+        """The data that the method looks at with these parameter values."""
+        asked: tuple[Needs, ...] = (self.needs, self.parse(values).needs())
+        return max(asked, key=NEEDS.index)
 
     def parse(self, values: Mapping[str, Any]) -> Params:
         """Validate parameter values and fill in defaults.

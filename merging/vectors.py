@@ -53,11 +53,17 @@ class TaskVectors:
         return sum(torch.Size(self.info(name).shape).numel() for name in self.names)
 
     def stack(self, name: str, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-        """θ₀ of one tensor and the task vectors there, ``([*shape], [T, *shape])`` in float32."""
+        """θ₀ of one tensor and the task vectors there, ``([*shape], [T, *shape])`` in float32.
+
+        Raises:
+            NonFiniteWeights: a file holds NaN or infinity there.
+        """
         base = self.base[name].to(device, torch.float32)
         stack = torch.empty((len(self.tasks), *base.shape), device=device)
         for row, checkpoint in zip(stack, self.checkpoints, strict=True):
             torch.sub(checkpoint[name].to(device, torch.float32), base, out=row)
+        if not bool(torch.isfinite(stack.sum())):
+            raise self.owner_of_nonfinite(name)
         return base, stack if self.edit is None else self.edit(name, base, stack)
 
     def pieces(
@@ -108,6 +114,11 @@ class TaskVectors:
 def is_matrix(shape: Sequence[int]) -> bool:
     """Whether a tensor counts as a matrix for per-matrix methods: two dimensions, both above one."""
     return len(shape) == 2 and min(shape) > 1
+
+
+def is_linear_weight(name: str, shape: Sequence[int]) -> bool:
+    """Whether a tensor is the weight ``[out, in]`` of a linear layer in one of the transformer's blocks."""
+    return "resblocks." in name and name.endswith("weight") and is_matrix(shape)
 
 
 def _check_same(base: Checkpoint, other: Checkpoint, task: str) -> None:

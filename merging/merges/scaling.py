@@ -1,13 +1,23 @@
-"""Choosing the scaling coefficient λ on the validation split."""
+"""The scaling coefficient λ: given, or chosen on the validation split.
+
+Every merge that computes one direction v per tensor ends in ``θ₀ + λ v``. With λ = ``auto`` the direction is computed
+once and the accuracy on validation images decides.
+"""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 
 from merging.context import Context
-from merging.vectors import TaskVectors
+from merging.registry import TensorMerge
+from merging.streaming import ordered
+from merging.vectors import StackFunction, TaskVectors
 
+Coefficient = Annotated[float, Field(ge=-10, le=10)]
 GRID = tuple(round(0.05 * step, 2) for step in range(21))  # 0 … 1, arXiv 2212.04089
+WIDE_GRID = tuple(round(0.1 * step, 1) for step in range(21))  # 0 … 2, for merges whose own λ is 1
 
 
 @dataclass(frozen=True)
@@ -34,13 +44,13 @@ class ScalingSearch:
 
 
 def search_scaling(
-    vectors: TaskVectors, weights: torch.Tensor, context: Context, grid: tuple[float, ...] = GRID
+    vectors: TaskVectors, directions: dict[str, torch.Tensor], context: Context, grid: tuple[float, ...] = GRID
 ) -> ScalingSearch:
-    """Evaluate ``θ₀ + λ Σ_t s_t τ_t`` on the validation images of all tasks for every λ of a grid.
+    """Evaluate ``θ₀ + λ v`` on the validation images of all tasks for every λ of a grid.
 
     Args:
         vectors: the (edited) task vectors.
-        weights: s, float32 ``[T]``.
+        directions: v of every floating-point tensor.
         context: device and the evaluator.
         grid: the values of λ.
 
@@ -49,18 +59,50 @@ def search_scaling(
     """
     evaluator = context.need_images("choosing the scaling coefficient (scaling: auto)", vectors.tasks)
     evaluator.require(vectors.tasks, "val")
-    bases, sums = {}, {}
-    for name, base, stack in vectors.iterate(context.device):
-        signs = weights.to(stack.device).view(-1, *[1] * base.ndim)
-        bases[name], sums[name] = base, (signs * stack).sum(dim=0)
+    bases = {name: vectors.base[name].to(context.device, torch.float32) for name in vectors.names}
     accuracies = []
     images = 0
     for done, scaling in enumerate(grid):
         context.step(done, len(grid), f"choosing λ on validation: {scaling:g}")
         result = evaluator.accuracy(
-            {name: base + scaling * sums[name] for name, base in bases.items()}, vectors.tasks, "val"
+            {name: base + scaling * directions[name] for name, base in bases.items()}, vectors.tasks, "val"
         )
         accuracies.append(result.average)
         images = result.images
     best = max(range(len(grid)), key=lambda index: (accuracies[index], -grid[index]))
     return ScalingSearch(grid[best], grid, tuple(accuracies), "val", images)
+
+
+def computed(vectors: TaskVectors, direction: StackFunction, context: Context) -> dict[str, torch.Tensor]:
+    """The direction of every tensor, all of them in memory."""
+
+    def one(name: str) -> torch.Tensor:
+        return direction(name, *vectors.stack(name, context.device))
+
+    found = {}
+    for done, tensor in enumerate(ordered(one, vectors.names, context.device)):
+        found[vectors.names[done]] = tensor
+        context.step(done + 1, len(vectors.names), "computing the direction")
+    return found
+
+
+def scaled(
+    vectors: TaskVectors, scaling: float | Literal["auto"], direction: StackFunction, context: Context
+) -> TensorMerge:
+    """The merge ``θ₀ + λ v`` with v computed tensor by tensor.
+
+    Args:
+        vectors: the (edited) task vectors.
+        scaling: λ, or auto for the best of :data:`WIDE_GRID` on validation.
+        direction: v of one tensor, from its name, θ₀ and the stack ``[T, *shape]``.
+        context: device and evaluator.
+
+    Raises:
+        MissingPart: λ is to be chosen and the suite has no validation images or heads.
+    """
+    if scaling != "auto":
+        return TensorMerge(lambda name, base, stack: base + scaling * direction(name, base, stack))
+    context.need_images("choosing the scaling coefficient (scaling: auto)", vectors.tasks)  # before the work
+    found = computed(vectors, direction, context)
+    search = search_scaling(vectors, found, context, WIDE_GRID)
+    return TensorMerge(lambda name, base, stack: base + search.chosen * found[name], search.report())

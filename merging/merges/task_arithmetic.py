@@ -1,18 +1,15 @@
 """Task Arithmetic: add the task vectors to the base model, scaled."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from merging.context import Context
 from merging.errors import SpecError
-from merging.merges.scaling import search_scaling
+from merging.merges.scaling import Coefficient, computed, search_scaling
 from merging.registry import LinearMerge, Params, merge
 from merging.vectors import TaskVectors
-
-Coefficient = Annotated[float, Field(ge=-10, le=10)]
 
 
 class TaskArithmeticParams(Params):
@@ -32,7 +29,8 @@ def task_arithmetic(vectors: TaskVectors, params: TaskArithmeticParams, context:
     count = len(vectors.tasks)
     report: dict[str, object] = {}
     if params.scaling == "auto":
-        search = search_scaling(vectors, torch.ones(count), context)
+        sums = computed(vectors, lambda name, base, stack: stack.sum(dim=0), context)
+        search = search_scaling(vectors, sums, context)
         weights, report = np.full(count, search.chosen), search.report()
     elif isinstance(params.scaling, tuple):
         if len(params.scaling) != count:

@@ -8,7 +8,7 @@ import torch
 
 from merging.context import Context
 from merging.errors import MissingPart, SpecError
-from merging.merges.scaling import GRID, search_scaling
+from merging.merges.scaling import GRID, computed, search_scaling
 from merging.merges.task_arithmetic import TaskArithmeticParams
 from merging.registry import LinearMerge, find
 from merging.suites import Suite
@@ -71,7 +71,8 @@ def test_auto_takes_the_smallest_of_the_best_on_validation(suite: Suite, context
 
 def test_the_search_can_be_given_signs_and_a_grid(suite: Suite, context: Context) -> None:
     vectors = suite.vectors(["digits", "roads"])
-    search = search_scaling(vectors, torch.tensor([1.0, -1.0]), context, grid=(0.5,))
+    signed = computed(vectors, lambda name, base, stack: stack[0] - stack[1], context)
+    search = search_scaling(vectors, signed, context, grid=(0.5,))
     state = merged(task_arithmetic(vectors, (0.5, -0.5)), vectors)
     accuracy = context.need_images("the test", ()).accuracy(state, vectors.tasks, "val")
     assert search.accuracies == (pytest.approx(accuracy.average, abs=0.03),)

@@ -1,0 +1,82 @@
+"""DOGE: one learned update that closes the gaps of all task vectors, off what they share (arXiv 2501.01230).
+
+Per weight matrix of the blocks one δ is added to all task vectors, found with Adam on
+
+    Σ_j ‖ rowsum( τ_j ⊙ (τ_j − Σ_i λ_i (τ_i + δ)) ) ‖²,      λ_i = 0.07/‖τ_i‖
+
+with gradients projected off the subspace that the tasks share. ``τ_t + δ`` then keeps the entries where τ_t is large.
+"""
+
+import math
+
+import torch
+from pydantic import Field
+
+from merging.context import Context
+from merging.merges.spectra import svd, top_triplets
+from merging.registry import Params, TensorEdit, edit
+from merging.vectors import TaskVectors, is_linear_weight
+
+
+class DogeParams(Params):
+    """The descent, the shared subspace, and the layer-wise coefficients."""
+
+    steps: int = Field(400, ge=0, le=10_000, description="Steps of Adam on δ.")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Adam's learning rate.")
+    shared: float = Field(1 / 6, ge=0, le=1, description="Share of the rank that is protected as common to the tasks.")
+    keep: float = Field(0.3, gt=0, le=1, description="Share of entries kept of each task vector and matrix.")
+    strength: float = Field(0.07, gt=0, le=10, title="η", description="λ of a tensor and task is η/‖τ‖.")
+    scaled: bool = Field(
+        True, description="Multiply each edited vector by its λ, so that Task Arithmetic with λ = 1 is DOGE TA. "
+        "Off for AdaMerging, which learns the coefficients.",
+    )  # fmt: skip
+
+
+@edit("doge", title="DOGE", paper="https://arxiv.org/abs/2501.01230")
+def doge(vectors: TaskVectors, params: DogeParams, context: Context) -> TensorEdit:
+    """Add one learned update per matrix to all task vectors, off the subspace that they share, and trim them."""
+
+    def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        norms = stack.flatten(1).norm(dim=1)
+        weights = torch.where(norms > 0, params.strength / norms.clamp_min(1e-30), 0.0)
+        edited = stack
+        if is_linear_weight(name, base.shape):
+            moved = stack + _update(stack, weights, params, context)
+            kept = max(1, math.floor(params.keep * base.numel() + 1e-9))
+            limits = stack.abs().flatten(1).kthvalue(base.numel() - kept + 1, dim=1).values
+            edited = torch.where(stack.abs() >= limits.view(-1, 1, 1), moved, 0.0)
+            edited[norms == 0] = 0  # all entries of such a task are at the threshold
+        return edited * weights.view(-1, *[1] * base.ndim) if params.scaled else edited
+
+    return TensorEdit(apply)
+
+
+def _update(stack: torch.Tensor, weights: torch.Tensor, params: DogeParams, context: Context) -> torch.Tensor:
+    """δ ``[m, n]`` of one matrix; stack ``[T, m, n]``, λ ``[T]``."""
+    delta = torch.zeros_like(stack[0])
+    total = weights.sum()
+    if not float(total):
+        return delta
+    basis = shared_basis(stack, params.shared)
+    merged = torch.tensordot(weights, stack, dims=1)
+    gaps = (stack * (stack - merged)).sum(dim=2)  # rowsum(τ_j ⊙ (τ_j − Σ λ τ)), [T, m]
+    optimiser = torch.optim.Adam([delta], lr=params.learning_rate)
+    for _ in range(params.steps):
+        context.stop_if_cancelled("DOGE")
+        residuals = gaps - total * torch.einsum("tmn,mn->tm", stack, delta)
+        gradient = -2 * total * torch.einsum("tm,tmn->mn", residuals, stack)
+        delta.grad = gradient - basis @ (basis.T @ gradient)
+        optimiser.step()
+    return delta
+
+
+def shared_basis(stack: torch.Tensor, share: float) -> torch.Tensor:
+    """Orthonormal columns ``[m, ⌊share · r⌋]`` that span what the tasks have in common.
+
+    The top r/T left singular vectors of every task vector are joined; the main left singular vectors of that are taken.
+    """
+    rank = min(stack.shape[1:])
+    count = max(1, rank // len(stack))
+    joined = torch.cat([top_triplets(vector, count)[0] for vector in stack if bool(vector.any())], dim=1)
+    left, _, _ = svd(joined)
+    return left[:, : int(share * rank)]

@@ -1,0 +1,32 @@
+"""TSV-M: keep each task's largest singular triplets and make them orthogonal to the others' (arXiv 2412.00081)."""
+
+import torch
+
+from merging.context import Context
+from merging.merges.isotropic import IsotropicParams
+from merging.merges.scaling import scaled
+from merging.merges.spectra import polar, top_triplets
+from merging.registry import TensorMerge, merge
+from merging.vectors import TaskVectors, is_matrix
+
+
+@merge("tsv_m", title="TSV-M", paper="https://arxiv.org/abs/2412.00081")
+def tsv_m(vectors: TaskVectors, params: IsotropicParams, context: Context) -> TensorMerge:
+    """Join the top singular triplets of all task vectors, with their singular vectors decorrelated.
+
+    Every task gets ``r/T`` of the rank r of a matrix. The joined U and V are replaced by their polar factors, the
+    singular values stay. Tensors that are no matrices take ``α mean(τ)``.
+    """
+
+    def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        if not is_matrix(base.shape):
+            return stack.mean(dim=0)
+        if not bool(stack.any()):
+            return torch.zeros_like(base)
+        count = max(1, min(base.shape) // len(stack))
+        triplets = [top_triplets(vector, count) for vector in stack if bool(vector.any())]
+        left = polar(torch.cat([u for u, _, _ in triplets], dim=1))[0]
+        right = polar(torch.cat([v for _, _, v in triplets]))[0]
+        return (left * torch.cat([s for _, s, _ in triplets])) @ right
+
+    return scaled(vectors, params.scaling, direction, context)

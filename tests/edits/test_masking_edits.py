@@ -1,0 +1,218 @@
+"""DARE, Consensus, TATR and DOGE against plain implementations on whole tensors or flattened vectors."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from merging.context import Context
+from merging.errors import MissingPart
+from merging.gradients import mean_absolute_gradients
+from merging.registry import find
+from merging.suites import Suite
+from merging.vectors import TaskVectors
+from tests.random_models import random_state, random_vectors, write_models
+
+
+def edited(
+    vectors: TaskVectors, edit: str, context: Context | None = None, **params: object
+) -> dict[str, torch.Tensor]:
+    method = find("edit", edit)
+    plan = method.plan(vectors, method.parse(params), context or Context())
+    return {name: stack for name, _, stack in vectors.edited(plan).iterate()}
+
+
+def flat(stacks: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([stack.flatten(1) for stack in stacks.values()], dim=1)
+
+
+def original(vectors: TaskVectors) -> dict[str, torch.Tensor]:
+    return {name: stack for name, _, stack in vectors.iterate()}
+
+
+# --- DARE ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.3, 0.9])
+def test_dare_drops_or_scales_every_entry(tmp_path: Path, drop: float) -> None:
+    vectors = random_vectors(tmp_path, 3, shapes={"w": (80, 90)})
+    before, after = flat(original(vectors)), flat(edited(vectors, "dare", drop=drop))
+    kept = after != 0
+    torch.testing.assert_close(after[kept], before[kept] / (1 - drop))
+    assert float(kept.float().mean()) == pytest.approx(1 - drop, abs=0.02)
+    if drop:
+        assert not torch.equal(kept[0], kept[1])
+
+
+def test_dare_depends_on_seed_and_names_alone(tmp_path: Path) -> None:
+    vectors = random_vectors(tmp_path, 3)
+    turned = TaskVectors(vectors.base, vectors.checkpoints[::-1], vectors.tasks[::-1])
+    for name, stack in edited(vectors, "dare").items():
+        assert torch.equal(stack, edited(turned, "dare")[name].flip(0))
+    assert not torch.equal(flat(edited(vectors, "dare")), flat(edited(vectors, "dare", Context(seed=1))))
+
+
+# --- Consensus -------------------------------------------------------------------------------------------------------
+
+
+def plain_consensus(stack: torch.Tensor, merged: torch.Tensor, threshold: float, agree: int) -> torch.Tensor:
+    active = sum((t.abs() > threshold * (merged - t).abs()).int() for t in stack)
+    return merged * (active >= min(agree, len(stack)))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 5])
+@pytest.mark.parametrize("agree", [1, 2, 3])
+@pytest.mark.parametrize("threshold", [0.2, 0.4, 1.0])
+def test_consensus_keeps_what_several_masks_hold(tmp_path: Path, tasks: int, agree: int, threshold: float) -> None:
+    vectors = random_vectors(tmp_path, tasks)
+    found = edited(vectors, "consensus", threshold=threshold, agree=agree)
+    for name, stack in original(vectors).items():
+        expected = plain_consensus(stack, stack.sum(dim=0), threshold, agree)
+        torch.testing.assert_close(found[name].sum(dim=0), expected)
+
+
+def test_consensus_of_the_ties_sum(tmp_path: Path) -> None:
+    vectors = random_vectors(tmp_path, 4)
+    found, trimmed = edited(vectors, "consensus", total="ties", keep=0.5), edited(vectors, "ties", keep=0.5)
+    for name, stack in original(vectors).items():
+        expected = plain_consensus(stack, trimmed[name].sum(dim=0), 0.4, 2)
+        torch.testing.assert_close(found[name].sum(dim=0), expected)
+
+
+def test_consensus_chooses_thresholds_per_task_on_validation(suite: Suite, context: Context) -> None:
+    vectors = suite.vectors(["digits", "roads"])
+    method = find("edit", "consensus")
+    report = method.plan(vectors, method.parse({"threshold": "auto"}), context).report
+    evaluator = context.need_images("the test", ())
+    for index, task in enumerate(vectors.tasks):
+        accuracies = []
+        for threshold in report["threshold_search"]["thresholds"]:
+            state = {}
+            for name, base, stack in vectors.iterate():
+                merged = stack.sum(dim=0)
+                state[name] = base + merged * (stack[index].abs() > threshold * (merged - stack[index]).abs())
+            accuracies.append(evaluator.accuracy(state, [task], "val").average)
+        assert report["threshold_search"]["accuracy"][index] == pytest.approx(accuracies)
+        chosen = report["threshold_search"]["thresholds"].index(report["thresholds"][index])
+        assert accuracies[chosen] == max(accuracies)
+    with pytest.raises(MissingPart, match="threshold: auto"):
+        method.plan(vectors, method.parse({"threshold": "auto"}), Context())
+
+
+# --- TATR ------------------------------------------------------------------------------------------------------------
+
+
+def plain_sensitivity(gradients: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """Ω from ``[T, D]`` both, pair by pair."""
+    total = torch.zeros_like(vectors[0])
+    for i in range(len(vectors)):
+        for j in range(len(vectors)):
+            if i != j:
+                total += gradients[i] * vectors[j].abs()
+    return total
+
+
+def assert_left_out(before: torch.Tensor, after: torch.Tensor, sensitivity: torch.Tensor, drop: float) -> None:
+    """Exactly the most sensitive entries are zero; entries that round to the limit may go either way."""
+    count = math.floor(drop * before.shape[1] + 1e-9)
+    limit = float(sensitivity.kthvalue(before.shape[1] - count).values)
+    margin = 1e-5 * limit
+    assert not after[:, sensitivity > limit + margin].any()
+    assert torch.equal(after[:, sensitivity < limit - margin], before[:, sensitivity < limit - margin])
+
+
+@pytest.mark.parametrize("drop", [0.01, 0.1, 0.5])
+@pytest.mark.parametrize("tasks", [2, 5])
+def test_tatr_leaves_out_the_most_sensitive_entries(tmp_path: Path, tasks: int, drop: float) -> None:
+    vectors = random_vectors(tmp_path, tasks)
+    before, after = flat(original(vectors)), flat(edited(vectors, "trust_region", drop=drop))
+    assert_left_out(before, after, plain_sensitivity(before.abs(), before), drop)
+
+
+def test_tatr_with_gradients(suite: Suite, context: Context) -> None:
+    vectors = suite.vectors(["digits", "roads", "leaves"])
+    params = {"sensitivity": "gradient", "images": 5, "drop": 0.2}
+    before, after = flat(original(vectors)), flat(edited(vectors, "trust_region", context, **params))
+    evaluator = context.need_images("the test", ())
+    rows = []
+    for task in vectors.tasks:
+        found = mean_absolute_gradients(evaluator, task, 5, context)
+        rows.append(torch.cat([found[name].flatten() for name in vectors.names]))
+    assert_left_out(before, after, plain_sensitivity(torch.stack(rows), before), 0.2)
+    with pytest.raises(MissingPart, match="TATR"):
+        edited(vectors, "trust_region", **params)
+
+
+def test_mean_absolute_gradients_are_those_of_single_images(suite: Suite, context: Context) -> None:
+    evaluator = context.need_images("the test", ())
+    found = mean_absolute_gradients(evaluator, "digits", 24, context)  # all validation images, whatever their order
+    labels = evaluator.image_set("digits", "val").labels
+    total = torch.zeros_like(evaluator.tower.proj)
+    for index, label in enumerate(labels.tolist()):
+        logits = evaluator.logits(
+            "digits", evaluator.features(evaluator.images("digits", "val", slice(index, index + 1)))
+        )
+        loss = torch.nn.functional.cross_entropy(logits, torch.tensor([label]))
+        total += torch.autograd.grad(loss, evaluator.tower.proj)[0].abs()
+    torch.testing.assert_close(found["proj"], total / len(labels), rtol=1e-4, atol=1e-7)
+
+
+# --- DOGE ------------------------------------------------------------------------------------------------------------
+
+MATRIX = "transformer.resblocks.0.mlp.c_fc.weight"
+
+
+def plain_doge(stack: torch.Tensor, steps: int, rate: float, share: float, keep: float) -> torch.Tensor:
+    """With autograd on the published loss and projections written out; ``[T, m, n]``."""
+    rank, tasks = min(stack.shape[1:]), len(stack)
+    weights = 0.07 / stack.flatten(1).norm(dim=1)
+    tops = [torch.linalg.svd(t, full_matrices=False)[0][:, : max(1, rank // tasks)] for t in stack]
+    basis = torch.linalg.svd(torch.cat(tops, dim=1), full_matrices=False)[0][:, : int(share * rank)]
+    delta = torch.nn.Parameter(torch.zeros_like(stack[0]))
+    optimiser = torch.optim.Adam([delta], lr=rate)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        merged = sum(w * (t + delta) for w, t in zip(weights, stack, strict=True))
+        loss = sum((t * (t - merged)).sum(dim=1).square().sum() for t in stack)
+        loss.backward()
+        delta.grad -= basis @ basis.T @ delta.grad
+        optimiser.step()
+    moved = (stack + delta).detach()
+    kept = max(1, math.floor(keep * stack[0].numel() + 1e-9))
+    limits = stack.abs().flatten(1).sort(dim=1, descending=True).values[:, kept - 1]
+    return weights.view(-1, 1, 1) * moved * (stack.abs() >= limits.view(-1, 1, 1))
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 4])
+def test_doge_is_the_plain_implementation(tmp_path: Path, tasks: int) -> None:
+    shapes = {MATRIX: (24, 18), "ln_post.bias": (7,), "proj": (6, 5)}
+    vectors = random_vectors(tmp_path, tasks, shapes=shapes)
+    found = edited(vectors, "doge", steps=15, learning_rate=1e-3, shared=0.3)
+    for name, stack in original(vectors).items():
+        if name == MATRIX:
+            expected = plain_doge(stack, 15, 1e-3, 0.3, 0.3)
+        else:
+            expected = stack * (0.07 / stack.flatten(1).norm(dim=1)).view(-1, *[1] * (stack.ndim - 1))
+        torch.testing.assert_close(found[name], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_doge_without_its_coefficients_is_for_learned_ones(tmp_path: Path) -> None:
+    vectors = random_vectors(tmp_path, 2, shapes={MATRIX: (24, 18)})
+    scaled, bare = (edited(vectors, "doge", steps=5, scaled=scaled)[MATRIX] for scaled in (True, False))
+    norms = original(vectors)[MATRIX].flatten(1).norm(dim=1).view(-1, 1, 1)
+    torch.testing.assert_close(scaled, 0.07 / norms * bare)
+
+
+# --- All of them -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("edit", ["dare", "consensus", "trust_region", "doge"])
+def test_zero_task_vectors_stay_zero(tmp_path: Path, edit: str) -> None:
+    base, model = random_state(0), random_state(1)
+    stacks = edited(write_models(tmp_path / "all", base, [base, base]), edit)
+    assert not flat(stacks).any() and bool(torch.isfinite(flat(stacks)).all())
+    stacks = edited(write_models(tmp_path / "one", base, [model, base]), edit)
+    assert bool(torch.isfinite(flat(stacks)).all())
+    if edit != "consensus":  # which hands out the merged vector
+        assert not flat(stacks)[1].any()

@@ -1,0 +1,48 @@
+"""Polar factors and leading singular triplets against full decompositions."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merging.merges.spectra import polar, top_triplets
+
+shapes = st.tuples(st.integers(1, 24), st.integers(1, 24))
+
+
+def matrix(shape: tuple[int, int], seed: int, decay: float = 0.0) -> torch.Tensor:
+    """Random, with singular values that fall off as ``exp(−decay · k)``."""
+    generator = torch.Generator().manual_seed(seed)
+    u, _, v = torch.linalg.svd(torch.randn(shape, generator=generator).double(), full_matrices=False)
+    return (u * torch.exp(-decay * torch.arange(min(shape)))) @ v
+
+
+@given(shapes, st.integers(0, 99), st.sampled_from([0.0, 0.05, 0.3]), st.sampled_from([1e-6, 1.0, 1e4]))
+def test_the_polar_factor_is_that_of_the_full_decomposition(
+    shape: tuple[int, int], seed: int, decay: float, scale: float
+) -> None:
+    exact = scale * matrix(shape, seed, decay)
+    u, s, v = torch.linalg.svd(exact, full_matrices=False)
+    factor, mean = polar(exact.float())
+    torch.testing.assert_close(factor.double(), u @ v, rtol=0, atol=2e-3 if decay > 0.1 else 1e-4)
+    assert float(mean) == pytest.approx(float(s.mean()), rel=1e-4)
+
+
+def test_zero_has_no_polar_factor() -> None:
+    factor, mean = polar(torch.zeros(4, 9))
+    assert not factor.any() and float(mean) == 0
+
+
+@given(shapes, st.integers(0, 99), st.data())
+def test_leading_triplets_are_those_of_the_full_decomposition(
+    shape: tuple[int, int], seed: int, data: st.DataObject
+) -> None:
+    exact = matrix(shape, seed, decay=0.1)
+    count = data.draw(st.integers(1, min(shape)))
+    left, lengths, right = top_triplets(exact.float(), count)
+    u, s, v = torch.linalg.svd(exact, full_matrices=False)
+    assert left.shape == (shape[0], count) and right.shape == (count, shape[1])
+    torch.testing.assert_close(lengths.double(), s[:count], rtol=1e-4, atol=1e-7)
+    expected = (u[:, :count] * s[:count]) @ v[:count]
+    torch.testing.assert_close(((left * lengths) @ right).double(), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(left.T @ left, torch.eye(count), rtol=0, atol=1e-3)
