@@ -97,6 +97,27 @@ def suites(as_json: bool) -> None:
 
 
 @main.command()
+@_json_option
+def methods(as_json: bool) -> None:
+    """List edits, merges and the published methods made of them, with their parameters."""
+    from merging.catalogue import catalogue
+
+    found = catalogue()
+    if as_json:
+        _print_json(found)
+        return
+    for kind in ("edits", "merges"):
+        click.echo(f"{kind}:")
+        for row in found[kind]:
+            click.echo(f"  {row['name']:16} {row['title']}: {row['summary']} {row['paper']}".rstrip())
+            for parameter in row["parameters"]:
+                click.echo(f"      {parameter['name']} = {parameter['default']}  ({parameter['type']})")
+    click.echo("presets (merge SUITE --preset NAME):")
+    for row in found["presets"]:
+        click.echo(f"  {row['name']:16} {row['title']}: {row['edit']} + {row['merge']}  {row['paper']}")
+
+
+@main.command()
 @click.argument("suite")
 @_home_option
 @_json_option
@@ -150,8 +171,9 @@ def similarity(
 
 @main.command()
 @click.argument("suite")
-@click.option("--merge", "merge_name", default="task_arithmetic", show_default=True, help="How to merge.")
-@click.option("--edit", "edit_name", default="none", show_default=True, help="What to do to the task vectors first.")
+@click.option("--preset", help="A published method, see `methods`; --set still changes its parameters.")
+@click.option("--merge", "merge_name", help="How to merge (default: task_arithmetic).")
+@click.option("--edit", "edit_name", help="What to do to the task vectors first (default: none).")
 @_set_option
 @_tasks_option
 @_device_option
@@ -164,8 +186,9 @@ def similarity(
 @_home_option
 @_json_option
 def merge(
-    suite: str, merge_name: str, edit_name: str, settings: Sequence[str], tasks: str | None, device: str, dtype: str,
-    seed: int, split: str, output: Path | None, evaluate: bool, home: Path, as_json: bool,
+    suite: str, preset: str | None, merge_name: str | None, edit_name: str | None, settings: Sequence[str],
+    tasks: str | None, device: str, dtype: str, seed: int, split: str, output: Path | None, evaluate: bool, home: Path,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Merge the task models of SUITE."""
     from merging import devices
@@ -174,15 +197,13 @@ def merge(
     from merging.suites.suite import load_suite
     from merging.workspace import Workspace
 
+    if preset is not None and (merge_name or edit_name):
+        raise click.UsageError("give either --preset or --edit and --merge")
     loaded = load_suite(suite)
-    parameters = _parameters(settings)
     spec = MergeSpec.build(
         suite=_reference(suite),
         tasks=_tasks(loaded, tasks),
-        edit=edit_name,
-        edit_params=parameters["edit"],
-        merge=merge_name,
-        merge_params=parameters["merge"],
+        **_method(preset, edit_name, merge_name, _parameters(settings)),
         split=split,
         seed=seed,
         device=str(devices.resolve(device)),
@@ -349,6 +370,20 @@ def progress_on_stderr() -> Any:
         click.echo(f"\r\x1b[K{line}" if terminal else line, err=True, nl=not terminal or done == total)
 
     return report
+
+
+def _method(
+    preset: str | None, edit: str | None, merge: str | None, parameters: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Edit, merge and their parameters: those of a preset or given by name, with ``--set`` on top."""
+    from merging.presets import find_preset
+
+    chosen: dict[str, Any] = {"edit": edit or "none", "merge": merge or "task_arithmetic"}
+    if preset is not None:
+        chosen = find_preset(preset).spec_fields()
+    for kind, given in parameters.items():
+        chosen[f"{kind}_params"] = {**chosen.get(f"{kind}_params", {}), **given}
+    return chosen
 
 
 def _parameters(settings: Sequence[str]) -> dict[str, dict[str, Any]]:

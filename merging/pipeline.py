@@ -51,6 +51,9 @@ class MergeSpec(BaseModel):
             if not isinstance(given, Mapping):
                 raise SpecError(f"{kind}_params: expected names and values, got {str(given)[:60]!r}")
             complete[f"{kind}_params"] = method.parse(given).model_dump(mode="json")
+        merge = registry.find("merge", complete.get("merge", "task_arithmetic"))
+        if merge.unedited and complete.get("edit", "none") != "none":
+            raise SpecError(f"{merge.title} takes no edit: {merge.unedited}; choose edit none or another merge")
         return complete
 
     @classmethod
@@ -66,6 +69,13 @@ class MergeSpec(BaseModel):
         """Short name of the method, such as ``AWD + Task Arithmetic``."""
         merge = registry.find("merge", self.merge).title
         return merge if self.edit == "none" else f"{registry.find('edit', self.edit).title} + {merge}"
+
+    @property
+    def needs(self) -> registry.Needs:
+        """The data that edit and merge look at, besides what accuracy is measured on."""
+        edit = registry.find("edit", self.edit).needs_with(self.edit_params)
+        merge = registry.find("merge", self.merge).needs_with(self.merge_params)
+        return max(edit, merge, key=registry.NEEDS.index)
 
     @property
     def suite_name(self) -> str:

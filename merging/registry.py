@@ -120,6 +120,7 @@ class Method:
         plan: the function itself.
         presets: named parameter sets, as ``title → values``.
         summary: first line of its docstring.
+        unedited: for a merge that makes no sense after an edit: why.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Method:
     plan: Plan
     presets: Mapping[str, Mapping[str, Any]]
     summary: str
+    unedited: str = ""
 
     def needs_with(self, values: Mapping[str, Any]) -> Needs:
         """The data that the method looks at with these parameter values."""
@@ -162,10 +164,11 @@ def edit(
 
 
 def merge(
-    name: str, *, title: str, paper: str = "", needs: Needs = "none", presets: Mapping[str, Mapping[str, Any]] = {}
-) -> Callable[[F], F]:
+    name: str, *, title: str, paper: str = "", needs: Needs = "none", presets: Mapping[str, Mapping[str, Any]] = {},
+    unedited: str = "",
+) -> Callable[[F], F]:  # fmt: skip
     """Register a function ``(vectors, params, context) → Merge``; its vectors are the edited ones."""
-    return _register(_MERGES, "merge", name, title, paper, needs, presets)
+    return _register(_MERGES, "merge", name, title, paper, needs, presets, unedited)
 
 
 def _register(
@@ -176,13 +179,14 @@ def _register(
     paper: str,
     needs: Needs,
     presets: Mapping[str, Mapping[str, Any]],
+    unedited: str = "",
 ) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         if name in table:
             raise ValueError(f"{kind} {name!r} is registered twice")
         params = get_type_hints(function)["params"]
         summary = (inspect.getdoc(function) or "").splitlines()[0]
-        table[name] = Method(name, kind, title, paper, needs, params, function, presets, summary)
+        table[name] = Method(name, kind, title, paper, needs, params, function, presets, summary, unedited)
         return function
 
     return decorate

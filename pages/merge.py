@@ -81,10 +81,10 @@ def megabytes(size: int) -> str:
 def why_not(spec: MergeSpec, tasks: tuple[str, ...]) -> str:
     """Why this can't run on the chosen tasks; empty if it can."""
     lacking = unmeasurable(tasks)
-    looks = registry.find("merge", spec.merge).needs != "none" or registry.find("edit", spec.edit).needs != "none"
-    if not lacking or not (looks or spec.merge_params.get("scaling") == "auto"):
+    if not lacking or spec.needs == "none":
         return ""
-    what = "Choosing λ on validation" if not looks else spec.label
+    by_itself = registry.find("merge", spec.merge).needs != "none"
+    what = spec.label if by_itself else f"{spec.label} with these parameters"
     labels = ", ".join(accuracy_view.task_labels(lacking).values())
     return f"{what} needs images and heads; {labels} lack them. Choose a data-free method or other tasks."
 
@@ -176,7 +176,9 @@ def coefficients(run: Run) -> str:
 
 
 st.title("Merge")
-st.markdown("Every method is an **edit** of the task vectors followed by a **merge**. All pairs are allowed.")
+st.markdown(
+    "Every method is an **edit** of the task vectors followed by a **merge**. Take a published pair, or your own."
+)
 selected = state.selected_tasks()
 shown = accuracy_view.task_labels(selected)
 merge_form.restore(shown)

@@ -82,6 +82,14 @@ def test_the_same_merge_is_not_done_twice_but_its_file_is_written(suite_file: Pa
     assert linear["run"] == again["run"] and first.read_bytes() == second.read_bytes()
 
 
+def test_presets_are_pairs_and_settings_change_them(suite_file: Path, home: Path) -> None:
+    named = as_json("merge", suite_file, "--preset", "iso_c", "--set", "merge.scaling=1.2", "--home", home)
+    spelled = as_json("merge", suite_file, "--merge", "iso_c", "--set", "merge.scaling=1.2", "--home", home)
+    assert named["run"] == spelled["run"] and named["coefficients"] is None
+    assert call("merge", suite_file, "--preset", "iso_c", "--merge", "average", "--home", home).exit_code == 2
+    assert "unknown preset 'x'" in call("merge", suite_file, "--preset", "x", "--home", home).stderr
+
+
 def test_weights_are_kept_once_and_not_trusted_when_changed(suite_file: Path, home: Path) -> None:
     command = ("merge", suite_file, "--edit", "ties", "--home", home)
     run = as_json(*command, "--output", home / "out.safetensors")["run"]

@@ -42,7 +42,7 @@ def test_no_edit_comes_first() -> None:
 
 @pytest.mark.parametrize("name", ["nonsense", "", "AWD", 3, None, ["awd"]])
 def test_an_unknown_method_lists_the_known_ones(name: object) -> None:
-    with pytest.raises(SpecError, match=r"unknown edit .* there are: none, awd, ties"):
+    with pytest.raises(SpecError, match=r"unknown edit .* there are: none, awd, .*ties"):
         registry.find("edit", name)  # type: ignore[arg-type]
 
 

@@ -84,6 +84,9 @@ def widget_values(method: Method, prefix: str, values: Mapping[str, Any], tasks:
         if isinstance(value, tuple) and len(value) != len(tasks):
             raise SpecError(f"{name}: {len(value)} coefficients for {len(tasks)} tasks; give one or {len(tasks)}")
         state[key] = "each" if isinstance(value, tuple) else "auto" if value == "auto" else "one"
+        if not _offers_each(field):
+            state[f"{key}.one"] = _fixed_scaling(value, field)
+            continue
         each = value if isinstance(value, tuple) else [_fixed_scaling(value, field)] * len(tasks)
         state[f"{key}.one"] = _fixed_scaling(value, field)
         state |= {f"{key}.{task}": float(own) for task, own in zip(tasks, each, strict=True)}
@@ -130,10 +133,8 @@ def from_text(text: str) -> Any:
 
 
 def is_scaling(field: FieldInfo) -> bool:
-    """Whether a field is a coefficient that can be one number, one per task, or ``auto``."""
-    return get_origin(field.annotation) in (Union, UnionType) and any(
-        get_origin(option) is tuple for option in get_args(field.annotation)
-    )
+    """Whether a field is a coefficient: one number, or else one per task or ``auto`` as far as its type allows that."""
+    return get_origin(field.annotation) in (Union, UnionType)
 
 
 def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
@@ -231,13 +232,14 @@ def _with_range(field: FieldInfo) -> str:
 def _scaling(field: FieldInfo, key: str, name: str, tasks: Tasks) -> Any:
     """λ: how it is chosen, and then one number, one per task, or nothing."""
     title = _title(field, name)
-    modes = [mode for mode in SCALING_MODES if mode != "auto" or _offers_auto(field)]
+    offered = {"one": True, "each": _offers_each(field), "auto": _offers_auto(field)}
+    modes = [mode for mode in SCALING_MODES if offered[mode]]
     mode = st.segmented_control(
         title, modes, format_func=SCALING_MODES.__getitem__, key=key, help=field.description, required=True,
         width="stretch",
     )  # fmt: skip
     if mode == "auto":
-        st.caption("Chosen on the validation split: the smallest of the best values on a grid from 0 to 1 by 0.05.")
+        st.caption("Chosen on the validation split, from a grid of values; the run says which it took.")
         return "auto"
     if mode == "one":
         return _number(field, title, f"{key}.one", alone=True)
@@ -252,6 +254,10 @@ def _scaling(field: FieldInfo, key: str, name: str, tasks: Tasks) -> Any:
                 )
             )
     return values
+
+
+def _offers_each(field: FieldInfo) -> bool:
+    return any(get_origin(option) is tuple for option in get_args(field.annotation))
 
 
 def _offers_auto(field: FieldInfo) -> bool:

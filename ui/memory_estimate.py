@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
+from merging import registry
 from merging.pipeline import MergeSpec
 from merging.vectors import TaskVectors
 
 _FLOAT = 4  # merging arithmetic is float32
-_LINEAR_EDITS = ("none",)
-_LINEAR_MERGES = ("average", "task_arithmetic", "adamerging")
+_LINEAR_MERGES = ("average", "task_arithmetic")
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def estimate(vectors: TaskVectors, spec: MergeSpec, measurable: bool) -> Estimat
         f"edit: {_edit_text(spec)}": _FLOAT * _edit_numbers(spec, tasks, weights, largest),
         f"merge: {_merge_text(spec)}": _FLOAT * _merge_numbers(spec, tasks, weights, largest),
     }
-    looks = measurable and (spec.evaluate or spec.merge == "adamerging" or spec.merge_params.get("scaling") == "auto")
     if measurable and spec.evaluate:
         parts["evaluation: the merged weights, 4·D"] = _FLOAT * weights
+    looks = measurable and (spec.evaluate or spec.needs != "none")
     return Estimate(parts, spec.torch_dtype.itemsize * weights if looks else 0)
 
 
@@ -60,12 +60,12 @@ def _is_full_adam(spec: MergeSpec) -> bool:
 
 
 def _edit_numbers(spec: MergeSpec, tasks: int, weights: int, largest: int) -> int:
-    if spec.edit == "none":
-        return 0
     if _is_full_adam(spec):
         held = weights if spec.edit_params.get("scope") == "model" else largest
         return (2 * tasks + 5) * held + weights  # stack and its joined copy, δ, gradient, two moments, one temporary
-    return 0 if spec.edit == "awd" and spec.edit_params.get("scope") != "row" else 3 * tasks * largest
+    if _edit_is_mixing(spec):
+        return 0
+    return 3 * tasks * largest + (3 * weights if _edit_needs(spec) else 0)
 
 
 def _edit_text(spec: MergeSpec) -> str:
@@ -74,23 +74,35 @@ def _edit_text(spec: MergeSpec) -> str:
     if _is_full_adam(spec):
         what = "D" if spec.edit_params.get("scope") == "model" else "N"
         return f"Adam on δ, 4·((2T + 5)·{what} + D)"
-    if spec.edit == "awd" and spec.edit_params.get("scope") != "row":
+    if _edit_is_mixing(spec):
         return "Gram matrices only"
-    return "three stacks of the largest tensor, 4·3·T·N"
+    stacks = "three stacks of the largest tensor, 4·3·T·N"
+    return f"{stacks}, and what is computed on images, 4·3·D" if _edit_needs(spec) else stacks
+
+
+def _edit_is_mixing(spec: MergeSpec) -> bool:
+    """Whether the edit mixes whole task vectors, so that coefficients are all it holds."""
+    return spec.edit == "none" or (spec.edit == "awd" and spec.edit_params.get("scope") != "row")
+
+
+def _edit_needs(spec: MergeSpec) -> bool:
+    return registry.find("edit", spec.edit).needs_with(spec.edit_params) != "none"
 
 
 def _merge_numbers(spec: MergeSpec, tasks: int, weights: int, largest: int) -> int:
     if spec.merge == "adamerging":
         return (tasks + 3) * weights
-    if spec.merge_params.get("scaling") == "auto":
-        return 3 * weights
-    linear = spec.merge in _LINEAR_MERGES and (spec.edit in _LINEAR_EDITS or _edit_text(spec) == "Gram matrices only")
-    return largest if linear else 3 * tasks * largest
+    if spec.merge == "fisher":
+        return 4 * weights
+    streamed = largest if spec.merge in _LINEAR_MERGES and _edit_is_mixing(spec) else 3 * tasks * largest
+    return max(streamed, 3 * weights) if spec.merge_params.get("scaling") == "auto" else streamed
 
 
 def _merge_text(spec: MergeSpec) -> str:
     if spec.merge == "adamerging":
         return "all task vectors, base, merged weights and their gradient, 4·(T + 3)·D"
+    if spec.merge == "fisher":
+        return "two weighted sums, a gradient and its square, 4·4·D"
     if spec.merge_params.get("scaling") == "auto":
         return "base, sum and merged weights while λ is searched, 4·3·D"
     return "tensor by tensor"

@@ -13,8 +13,9 @@ import streamlit as st
 from merging import devices, registry
 from merging.errors import SpecError
 from merging.pipeline import MergeSpec
+from merging.presets import PRESETS, Preset
 from merging.registry import Method
-from ui.forms import Tasks, changed, fill, from_text, method_form, to_text
+from ui.forms import Tasks, changed, fill, from_text, method_form, to_text, widget_values
 
 Kind = Literal["edit", "merge"]
 _DRAFT = "merge-draft"  # session state: the form as query parameters, kept across pages
@@ -127,6 +128,7 @@ def remember(draft: Draft) -> None:
 
 def draw(tasks: Tasks) -> Draft:
     """Draw the form; it shows what :func:`restore` put there."""
+    _published(tasks)
     left, right = st.columns(2, gap="medium")
     with left.container(border=True, height="stretch"):
         edit = _stage("edit", "Edit the task vectors", registry.edits(), tasks)
@@ -135,6 +137,45 @@ def draw(tasks: Tasks) -> Draft:
     with st.container(border=True):
         options = _machine()
     return Draft({"edit": edit[0], "merge": merge[0]}, {"edit": edit[1], "merge": merge[1]}, options)
+
+
+def _published(tasks: Tasks) -> None:
+    """A choice of published methods that fills both stages; it names the one that the form shows now."""
+    key = "form.published"
+    st.session_state[key] = next((name for name, one in PRESETS.items() if _is_shown(one, tasks)), None)
+
+    def apply() -> None:
+        chosen = st.session_state[key]
+        if chosen is not None:
+            one = PRESETS[chosen]
+            options = {name: st.session_state[f"form.{name}"] for name in _OPTIONS}
+            names: dict[Kind, str] = {"edit": one.edit, "merge": one.merge}
+            values: dict[Kind, dict[str, Any]] = {"edit": dict(one.edit_params), "merge": dict(one.merge_params)}
+            preset(Draft(names, values, options).query(), tasks)
+
+    choice, about = st.columns([0.4, 0.6], vertical_alignment="bottom")
+    name = choice.selectbox(
+        "Published method", list(PRESETS), format_func=lambda name: PRESETS[name].title, key=key, on_change=apply,
+        index=None, placeholder="Your own pair", help="Fills the form below with the pair and parameters of a paper",
+    )  # fmt: skip
+    if name is not None:
+        one = PRESETS[name]
+        about.markdown(f"[{one.paper.removeprefix('https://')}]({one.paper}) &nbsp; {_NEEDS[one.needs]} {one.note}")
+
+
+def _is_shown(one: Preset, tasks: Tasks) -> bool:
+    """Whether the widgets hold exactly this preset."""
+    stages: tuple[tuple[Kind, str, Mapping[str, Any]], ...] = (
+        ("edit", one.edit, one.edit_params), ("merge", one.merge, one.merge_params),
+    )  # fmt: skip
+    for kind, name, values in stages:
+        method = registry.find(kind, name)
+        if st.session_state[f"form.{kind}"] != name:
+            return False
+        state, defaults = (widget_values(method, _prefix(kind, method), given, tasks) for given in (values, {}))
+        if any(st.session_state.get(key, defaults[key]) != value for key, value in state.items()):
+            return False
+    return True
 
 
 def _prefix(kind: Kind, method: Method) -> str:
@@ -150,8 +191,13 @@ def _stage(kind: Kind, heading: str, methods: Mapping[str, Method], tasks: Tasks
     method = methods[name]
     source = f" [Paper]({method.paper})" if method.paper else ""
     st.markdown(f"{method.summary}{source}")
-    st.markdown(_NEEDS[method.needs])
-    return name, method_form(method, _prefix(kind, method), tasks)
+    looks_at = st.empty()
+    values = method_form(method, _prefix(kind, method), tasks)
+    try:
+        looks_at.markdown(_NEEDS[method.needs_with(values)])
+    except SpecError:  # said in full where the whole form is checked
+        looks_at.markdown(_NEEDS[method.needs])
+    return name, values
 
 
 def _machine() -> dict[str, Any]:

@@ -26,7 +26,7 @@ class ConsensusParams(Params):
         0.4, title="λ", description="Of the masks: the larger, the fewer entries count as a task's own. "
         "auto: the best of 0.2 … 0.6 for each task on validation.",
     )  # fmt: skip
-    agree: int = Field(2, ge=1, description="Masks in which an entry must be active to stay.")
+    agree: int = Field(2, ge=1, le=1000, description="Masks in which an entry must be active to stay.")
     total: Literal["sum", "ties"] = Field("sum", description="The merged vector: the sum, or the TIES sum.")
     keep: float = Field(0.2, gt=0, le=1, description="Share of entries that TIES keeps, where total is ties.")
 

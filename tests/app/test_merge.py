@@ -157,6 +157,21 @@ def test_the_form_is_as_it_was_when_one_comes_back(tiny: Suite, open_page: Open)
     assert app.number_input(key="form.edit.awd.alpha").value == 0.4
 
 
+def test_a_published_method_fills_the_form(tiny: Suite, open_page: Open) -> None:
+    app = open_page("merge")
+    assert app.selectbox(key="form.published").value is None
+    app.selectbox(key="form.published").select("consensus_ties").run()
+    assert not app.exception
+    assert (app.selectbox(key="form.edit").value, app.selectbox(key="form.merge").value) == (
+        "consensus", "task_arithmetic",
+    )  # fmt: skip
+    assert "--set edit.total=ties" in command(app) and "--set merge.scaling=auto" in command(app)
+    assert app.selectbox(key="form.published").value == "consensus_ties"
+    app.selectbox(key="form.merge").select("tsv_m").run()
+    assert not app.exception
+    assert app.selectbox(key="form.published").value is None
+
+
 def test_memory_is_estimated_from_the_sizes(tiny: Suite, open_page: Open) -> None:
     def size(**link: Any) -> float:
         app = open_page("merge", **link)

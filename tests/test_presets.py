@@ -1,0 +1,63 @@
+"""Published methods by name, and the list of everything."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from merging import registry
+from merging.catalogue import catalogue
+from merging.cli import main
+from merging.errors import SpecError
+from merging.pipeline import MergeSpec
+from merging.presets import PRESETS, find_preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_valid_pair_with_a_paper(name: str) -> None:
+    one = PRESETS[name]
+    spec = MergeSpec.build(suite="any", tasks=("a", "b"), **one.spec_fields())
+    assert spec.needs == one.needs
+    assert one.paper.startswith("https://arxiv.org/abs/") and one.name == name
+
+
+def test_every_method_is_in_a_preset() -> None:
+    assert {one.edit for one in PRESETS.values()} == set(registry.edits())
+    assert {one.merge for one in PRESETS.values()} == set(registry.merges())
+
+
+def test_what_presets_look_at() -> None:
+    assert find_preset("tsv_m").needs == find_preset("doge_ta").needs == "none"
+    assert find_preset("adamerging_pp").needs == "unlabeled"
+    assert find_preset("tatr").needs == find_preset("iso_c").needs == "labelled"
+    with pytest.raises(SpecError, match="unknown preset 'magic'; there are: average"):
+        find_preset("magic")
+
+
+def test_a_senseless_pair_is_refused_with_the_reason() -> None:
+    with pytest.raises(SpecError, match="Fisher merging takes no edit: its weights are"):
+        MergeSpec.build(suite="any", tasks=("a",), edit="ties", merge="fisher")
+
+
+def test_the_catalogue_is_complete_and_says_types_defaults_and_bounds() -> None:
+    found = catalogue()
+    assert {row["name"] for row in found["edits"]} == set(registry.edits())
+    assert {row["name"] for row in found["merges"]} == set(registry.merges())
+    assert [row["name"] for row in found["presets"]] == list(PRESETS)
+    parameters = {
+        p["name"]: p for row in found["merges"] if row["name"] == "task_arithmetic" for p in row["parameters"]
+    }
+    assert parameters["scaling"]["type"] == "number | list of number | auto"
+    assert (parameters["scaling"]["default"], parameters["scaling"]["minimum"], parameters["scaling"]["maximum"]) == (
+        0.3, -10, 10,
+    )  # fmt: skip
+    for row in [*found["edits"], *found["merges"]]:
+        method = registry.find("edit" if row in found["edits"] else "merge", row["name"])
+        assert method.parse({p["name"]: p["default"] for p in row["parameters"]}) == method.parse({})
+
+
+def test_the_command_prints_the_catalogue() -> None:
+    assert json.loads(CliRunner().invoke(main, ["methods", "--json"]).stdout) == catalogue()
+    text = CliRunner().invoke(main, ["methods"]).stdout
+    for name in (*registry.edits(), *registry.merges(), *PRESETS):
+        assert f"  {name} " in text
