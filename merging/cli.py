@@ -282,6 +282,45 @@ def evaluate(
         _print_accuracy(accuracy.per_task, accuracy.average, split, accuracy.images)
 
 
+@main.command()
+@click.argument("suite")
+@click.option("--presets", help="Comma-separated names of presets, see `methods` (default: all).")
+@_tasks_option
+@_device_option
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file for the table.")
+@_home_option
+@_json_option
+def leaderboard(
+    suite: str, presets: str | None, tasks: str | None, device: str, output: Path | None, home: Path, as_json: bool
+) -> None:
+    """Run all published methods on SUITE, λ chosen on validation, and print the table of test accuracies.
+
+    What was run before is taken from the history, so an interrupted leaderboard goes on where it stopped.
+    """
+    from merging import devices
+    from merging.checkpoints.writing import atomic_path
+    from merging.leaderboard import leaderboard, to_markdown
+    from merging.presets import PRESETS, find_preset
+    from merging.suites.suite import load_suite
+    from merging.workspace import Workspace
+
+    loaded = load_suite(suite)
+    names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
+    rows = list(
+        leaderboard(
+            loaded, _reference(suite), Workspace(home), [find_preset(name) for name in names],
+            _tasks(loaded, tasks), str(devices.resolve(device)), progress_on_stderr(),
+        )
+    )  # fmt: skip
+    if output:
+        with atomic_path(output) as temporary:
+            temporary.write_text(to_markdown(rows), encoding="utf-8")
+    if as_json:
+        _print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
+    else:
+        click.echo(to_markdown(rows), nl=False)
+
+
 @main.group(invoke_without_command=True)
 @click.pass_context
 def runs(context: click.Context) -> None:

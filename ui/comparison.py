@@ -2,22 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 
 from merging.pipeline import MergeSpec
+from merging.presets import PRESETS
 from merging.runs import Run
 from merging.workspace import Workspace
 from ui import state
 
-# (edit, edit parameters, merge, merge parameters): λ by validation, everything else at the published defaults
-METHODS: tuple[tuple[str, dict[str, Any], str, dict[str, Any]], ...] = (
-    ("none", {}, "task_arithmetic", {"scaling": "auto"}),
-    ("none", {}, "adamerging", {}),
-    ("awd", {}, "task_arithmetic", {"scaling": "auto"}),
-    ("awd", {}, "adamerging", {}),
-)
+METHODS = ("task_arithmetic", "adamerging", "awd_ta", "awd_adamerging")
 
 
 @dataclass(frozen=True)
@@ -60,12 +54,8 @@ def _identified(
 ) -> list[tuple[MergeSpec, str]]:
     """Specifications and fingerprints; known until a file of the suite changes."""
     specs = [
-        MergeSpec.build(
-            suite=suite, tasks=tasks, edit=edit, edit_params=edit_params, merge=merge, merge_params=merge_params,
-            device=device,
-        )
-        for edit, edit_params, merge, merge_params in METHODS
-    ]  # fmt: skip
+        MergeSpec.build(suite=suite, tasks=tasks, device=device, **PRESETS[name].spec_fields()) for name in METHODS
+    ]
     return [(spec, _workspace.spec_fingerprint(spec)) for spec in specs]
 
 

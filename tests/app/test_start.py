@@ -5,6 +5,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.images import load_images
+from merging.presets import PRESETS
 from merging.suites import Suite
 from merging.workspace import Workspace
 from tests.app.conftest import build_suite, texts
@@ -13,10 +14,7 @@ from ui import state
 from ui.comparison import METHODS
 
 Open = Callable[..., AppTest]
-COMPARISON = [
-    {"edit": edit, "edit_params": edit_params, "merge": merge, "merge_params": merge_params}
-    for edit, edit_params, merge, merge_params in METHODS
-]
+COMPARISON = [PRESETS[name].spec_fields() for name in METHODS]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,147 @@
+"""The leaderboard of a suite: every published method, its λ chosen on validation, measured on test."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from merging import registry
+from merging.context import Progress
+from merging.errors import MissingPart
+from merging.pipeline import MergeSpec
+from merging.presets import Preset
+from merging.runs.perform import perform
+from merging.runs.store import Run
+from merging.suites.suite import Suite
+from merging.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method.
+
+    Attributes:
+        method: its title.
+        needs: the data it looks at, apart from the labelled validation images on which λ is chosen.
+        accuracy: task → test accuracy, 0 … 1.
+        normalised: mean over tasks of accuracy divided by that of the task's own model; None without those models.
+        scaling: λ chosen on validation, or None if there is none to choose.
+        seconds: from files to accuracy, the search for λ included.
+        peak_bytes: peak memory of the process.
+        run: the run's id; None for the two baselines.
+    """
+
+    method: str
+    needs: str
+    accuracy: dict[str, float]
+    normalised: float | None
+    scaling: float | None = None
+    seconds: float | None = None
+    peak_bytes: int | None = None
+    run: str | None = None
+
+    @property
+    def average(self) -> float:
+        """Mean over tasks, each counting the same."""
+        return sum(self.accuracy.values()) / len(self.accuracy)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**vars(self), "average": self.average}
+
+
+def spec_of(preset: Preset, suite: str, tasks: Sequence[str], device: str, seed: int = 0) -> MergeSpec:
+    """What the leaderboard runs for a preset: its parameters, but λ always chosen on validation where there is one."""
+    fields = preset.spec_fields()
+    if "scaling" in registry.find("merge", preset.merge).params.model_fields:
+        fields["merge_params"] = {**fields["merge_params"], "scaling": "auto"}
+    return MergeSpec.build(suite=suite, tasks=tuple(tasks), device=device, seed=seed, **fields)
+
+
+def data_needed(preset: Preset) -> str:
+    """What a preset looks at, apart from choosing λ."""
+    own = {name: value for name, value in preset.merge_params.items() if name != "scaling"}
+    edit = registry.find("edit", preset.edit).needs_with(preset.edit_params)
+    return max(edit, registry.find("merge", preset.merge).needs_with(own), key=registry.NEEDS.index)
+
+
+def leaderboard(
+    suite: Suite,
+    reference: str,
+    workspace: Workspace,
+    presets: Sequence[Preset],
+    tasks: Sequence[str],
+    device: str,
+    on_progress: Progress,
+) -> Iterator[Row]:
+    """Rows as they are done: zero-shot, one model per task, then the presets. What was run before is not run again.
+
+    Args:
+        suite: whose models are merged.
+        reference: its name or path, as it stands in specifications.
+        workspace: where runs are kept.
+        presets: which methods.
+        tasks: which tasks.
+        device: where to compute, resolved.
+        on_progress: told of every run's progress.
+
+    Raises:
+        MissingPart: a task has no images or head.
+        MergingError: whatever a run raises.
+    """
+    lacking = [task for task in tasks if not suite.measurable(task)]
+    if lacking:
+        raise MissingPart(f"a leaderboard needs images and a head for every task; {', '.join(lacking)} lack them")
+    evaluator = workspace.evaluator(suite)
+    zero_shot = workspace.base_accuracy(evaluator, tasks).per_task
+    individual = workspace.individual_accuracy(evaluator, tasks).per_task
+    yield Row("Zero-shot", "none", zero_shot, _normalised(zero_shot, individual))
+    yield Row("Individual", "labelled", individual, 1.0)
+    for number, preset in enumerate(presets):
+        head = f"{preset.title} ({number + 1} of {len(presets)})"
+
+        def report(done: int, total: int, message: str, head: str = head) -> None:
+            on_progress(done, total, f"{head}: {message}")
+
+        run = perform(spec_of(preset, reference, tasks, device), workspace, None, report)
+        yield row_of(preset, run, individual)
+
+
+def row_of(preset: Preset, run: Run, individual: dict[str, float]) -> Row:
+    """The row of a finished run."""
+    result = run.result or {}
+    return Row(
+        method=preset.title,
+        needs=data_needed(preset),
+        accuracy=result["accuracy"],
+        normalised=_normalised(result["accuracy"], individual),
+        scaling=result["merge"].get("scaling"),
+        seconds=result["seconds"]["total"],
+        peak_bytes=result["peak_bytes"],
+        run=run.id,
+    )
+
+
+def _normalised(accuracy: dict[str, float], individual: dict[str, float]) -> float | None:
+    if not all(individual.get(task) for task in accuracy):
+        return None
+    return sum(value / individual[task] for task, value in accuracy.items()) / len(accuracy)
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """The table, best average first."""
+    tasks = list(rows[0].accuracy)
+    lines = [
+        f"| method | data | {' | '.join(tasks)} | **average** | normalised | λ | seconds | memory (MB) |",
+        "|---|---|" + "---:|" * (len(tasks) + 5),
+    ]
+    for row in sorted(rows, key=lambda row: -row.average):
+        cells = [row.method, row.needs, *(f"{100 * row.accuracy[task]:.1f}" for task in tasks)]
+        cells += [
+            f"**{100 * row.average:.1f}**",
+            "" if row.normalised is None else f"{100 * row.normalised:.1f}",
+            "" if row.scaling is None else f"{row.scaling:g}",
+            "" if row.seconds is None else f"{row.seconds:.1f}",
+            "" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

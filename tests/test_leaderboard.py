@@ -1,0 +1,74 @@
+"""The leaderboard against single runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from merging.cli import main
+from merging.leaderboard import Row, data_needed, to_markdown
+from merging.pipeline import MergeSpec
+from merging.presets import PRESETS
+from merging.runs.execute import execute
+from merging.suites import Suite
+from merging.workspace import Workspace
+from tests.random_models import TASKS
+
+
+def call(suite_file: Path, home: Path, *more: str) -> dict:
+    arguments = ["leaderboard", str(suite_file), "--home", str(home), "--json", *more]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_rows_are_what_single_runs_give(suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path) -> None:
+    table = tmp_path / "table.md"
+    found = call(suite_file, workspace.home, "--presets", "average, tsv_m", "--output", str(table))
+    zero_shot, individual, average, tsv = found["rows"]
+    assert [row["method"] for row in found["rows"]] == ["Zero-shot", "Individual", "Weight averaging", "TSV-M"]
+    evaluator = workspace.evaluator(suite)
+    assert zero_shot["accuracy"] == workspace.base_accuracy(evaluator, TASKS).per_task
+    own = workspace.individual_accuracy(evaluator, TASKS).per_task
+    assert (individual["accuracy"], individual["normalised"]) == (own, 1.0)
+    spec = MergeSpec.build(suite=str(suite_file), tasks=TASKS, merge="tsv_m", merge_params={"scaling": "auto"})
+    result = execute(spec, workspace)
+    assert (tsv["accuracy"], tsv["scaling"]) == (result["accuracy"], result["merge"]["scaling"])
+    assert tsv["average"] == pytest.approx(result["average"])
+    assert own["roads"] == 0 and tsv["normalised"] is None  # there is nothing to divide by
+    some = call(suite_file, workspace.home, "--presets", "tsv_m", "--tasks", "digits,leaves")["rows"][-1]
+    assert some["normalised"] == pytest.approx(sum(some["accuracy"][t] / own[t] for t in ("digits", "leaves")) / 2)
+    assert average["scaling"] is None and average["needs"] == tsv["needs"] == "none"
+    lines = table.read_text().splitlines()
+    assert len(lines) == 6 and lines[0].startswith("| method | data | circles | digits ")
+
+
+def test_nothing_is_run_twice(suite_file: Path, workspace: Workspace) -> None:
+    first, second = (call(suite_file, workspace.home, "--presets", "iso_c")["rows"][-1] for _ in range(2))
+    assert first == second and len(workspace.store.all()) == 1
+
+
+def test_data_needed_does_not_count_choosing_the_scaling() -> None:
+    needed = {name: data_needed(preset) for name, preset in PRESETS.items()}
+    assert needed["task_arithmetic"] == needed["iso_c"] == needed["tatr_zero_shot"] == "none"
+    assert needed["adamerging"] == needed["fisher"] == "unlabeled"
+    assert needed["tatr"] == needed["consensus_ta"] == "labelled"
+
+
+def test_the_table_is_sorted_by_average(suite_file: Path, workspace: Workspace) -> None:
+
+    table = to_markdown(
+        [Row("worse", "none", {"a": 0.1}, None), Row("better", "none", {"a": 0.2}, 0.5, 0.3, 1.0, 10**6)]
+    )
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| better", "| worse"]
+
+
+def test_tasks_without_images_are_refused(own_suite: Path, tmp_path: Path) -> None:
+
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    del described["tasks"][1]["data"]
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
+    result = CliRunner().invoke(main, ["leaderboard", str(own_suite), "--home", str(tmp_path / "home")])
+    assert result.exit_code == 1 and f"{described['tasks'][1]['name']} lack them" in result.stderr
