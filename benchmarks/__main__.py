@@ -42,6 +42,13 @@ ROWS = (
     Row("Task Arithmetic, files to file", "task_arithmetic", "task_arithmetic_plain_loop",
         "plain torch loop", "≤ 1.2 ×, ≤ 600 MB"),
     Row("TIES, files to file", "ties", "task_arithmetic_plain_loop", "plain TA loop", "≤ 1.2 GB"),
+    Row("DARE, files to file", "dare", "task_arithmetic_plain_loop", "plain TA loop", ""),
+    Row("Consensus TA, files to file", "consensus", "task_arithmetic_plain_loop", "plain TA loop", ""),
+    Row("TATR, zero-shot, files to file", "trust_region", "task_arithmetic_plain_loop", "plain TA loop", ""),
+    Row("Iso-C, files to file", "iso_c", "iso_c_full_decompositions", "a full SVD per matrix", "≤ 0.5 ×, ≤ 1.2 GB"),
+    Row("TSV-M, files to file", "tsv_m", "iso_c_full_decompositions", "one full SVD per matrix", "≤ 1.2 GB"),
+    Row("WUDI in closed form, files to file", "wudi_closed_form", "iso_c_full_decompositions",
+        "a full SVD per matrix", "≤ 1.2 GB"),
     Row("AdaMerging step, 8 tasks (mini)", "adamerging_step", "eight_batches",
         "8 batches forward and backward", "≤ 1.1 ×"),
     Row("accuracy on mini, 8 tasks", "mini_accuracy", None, "", "< 2 s"),
@@ -49,6 +56,7 @@ ROWS = (
 COMMANDS = (
     ("python -m merging merge, Task Arithmetic, whole process", [], "≤ 2.5 s"),
     ("python -m merging merge, TIES, whole process", ["--edit", "ties"], "≤ 6 s"),
+    ("python -m merging merge, Iso-C, whole process", ["--merge", "iso_c"], "≤ 6 s"),
 )
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from merging.geometry import measure
 from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
 from merging.pipeline import MergeSpec, plan
 from merging.suites.suite import DEFAULT, load_suite
-from merging.vectors import TaskVectors
+from merging.vectors import TaskVectors, is_matrix
 
 Work = Callable[[Path], float | None]  # seconds, where only a part of it is to be timed
 
@@ -67,7 +68,7 @@ def task_arithmetic_plain_loop(suite: Path) -> None:
     save_file(merged, folder / "naive.safetensors")
 
 
-def _merge(suite: Path, **choices: str) -> None:
+def _merge(suite: Path, **choices: Any) -> None:
     vectors = _vectors(suite)
     spec = MergeSpec.build(suite=str(suite), tasks=vectors.tasks, evaluate=False, **choices)
     context = Context()
@@ -83,6 +84,45 @@ def task_arithmetic(suite: Path) -> None:
 def ties(suite: Path) -> None:
     """TIES with its exact global threshold, files to file."""
     _merge(suite, edit="ties")
+
+
+def dare(suite: Path) -> None:
+    """DARE, files to file."""
+    _merge(suite, edit="dare")
+
+
+def consensus(suite: Path) -> None:
+    """Consensus TA with the masks' threshold given, files to file."""
+    _merge(suite, edit="consensus")
+
+
+def trust_region(suite: Path) -> None:
+    """TATR without data, its exact global threshold included, files to file."""
+    _merge(suite, edit="trust_region")
+
+
+def iso_c(suite: Path) -> None:
+    """Iso-C, files to file."""
+    _merge(suite, merge="iso_c")
+
+
+def iso_c_full_decompositions(suite: Path) -> None:
+    """Iso-C as its formula says: a full singular value decomposition of every summed matrix; nothing is saved."""
+    vectors = _vectors(suite)
+    for _, base, stack in vectors.iterate():
+        if is_matrix(base.shape):
+            left, lengths, right = torch.linalg.svd(stack.sum(dim=0), full_matrices=False)
+            lengths.mean() * (left @ right)
+
+
+def tsv_m(suite: Path) -> None:
+    """TSV-M, files to file."""
+    _merge(suite, merge="tsv_m")
+
+
+def wudi_closed_form(suite: Path) -> None:
+    """WUDI in closed form, files to file."""
+    _merge(suite, merge="wudi", merge_params={"solver": "closed_form"})
 
 
 def awd_resolve(suite: Path) -> float:
@@ -146,7 +186,8 @@ def mini_accuracy(suite: Path) -> float:
 WORKS: dict[str, Work] = {
     work.__name__: work
     for work in (
-        sum_bytes, gram_plain_loop, gram, task_arithmetic_plain_loop, task_arithmetic, ties, awd_resolve,
+        sum_bytes, gram_plain_loop, gram, task_arithmetic_plain_loop, task_arithmetic, ties, dare, consensus,
+        trust_region, iso_c, iso_c_full_decompositions, tsv_m, wudi_closed_form, awd_resolve,
         adamerging_step, eight_batches, mini_accuracy,
     )
 }  # fmt: skip
