@@ -1,6 +1,7 @@
 """``python -m merging``."""
 
 import os
+import signal
 import sys
 
 # On a machine with other work, threads that spin while they wait for each other cost more than half of the speed.
@@ -10,6 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from merging.cli import main
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing is left half-written
     status: object = 0
     try:
         main(prog_name="python -m merging")

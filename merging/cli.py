@@ -119,9 +119,8 @@ def methods(as_json: bool) -> None:
 
 @main.command()
 @click.argument("suite")
-@_home_option
 @_json_option
-def check(suite: str, home: Path, as_json: bool) -> None:
+def check(suite: str, as_json: bool) -> None:
     """Check every file of SUITE: weights, heads, images."""
     from merging.suites.report import check_suite
     from merging.suites.suite import load_suite
@@ -164,7 +163,7 @@ def similarity(
         _print_json(report)
         return
     _print_matrix(f"cosine, mean |cos| {report['before']['mean_abs']:.4f}", report["tasks"], report["before"]["cosine"])
-    if report["after"]:
+    if edit_name != "none":
         title = f"after {edit_name}, mean |cos| {report['after']['mean_abs']:.4f}"
         _print_matrix(title, report["tasks"], report["after"]["cosine"])
 

@@ -212,6 +212,8 @@ def load_head(suite: Suite, task_name: str) -> torch.Tensor:
     if task.classes and len(weight) != len(task.classes):
         raise SuiteError(f"{task.head}: {len(weight)} rows for {len(task.classes)} classes of task {task_name!r}")
     columns = clip.config(suite)["embed_dim"]
-    if weight.shape[1] != columns or not bool(torch.isfinite(weight).all()):
-        raise SuiteError(f"{task.head}: 'weight' is {list(weight.shape)}; expected {columns} finite numbers a class")
+    if weight.shape[1] != columns:
+        raise SuiteError(f"{task.head}: 'weight' is {list(weight.shape)}; expected {columns} numbers a class")
+    if not bool(torch.isfinite(weight).all()):
+        raise SuiteError(f"{task.head}: 'weight' holds NaN or infinity; build the head again")
     return torch.nn.functional.normalize(weight, dim=1)

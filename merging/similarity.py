@@ -20,7 +20,7 @@ def similarity_report(
     device: str = "auto",
     on_progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """``tasks``, ``norms``, ``before``, ``after`` (None without an edit) and, for AWD, ``awd``.
+    """``tasks``, ``norms``, ``before``, ``after`` (the same without an edit) and, for AWD, ``awd``.
 
     Raises:
         MergingError: an unknown task, edit or parameter, or a broken checkpoint.
@@ -34,7 +34,7 @@ def similarity_report(
         "tasks": list(tasks),
         "norms": before.norms.tolist(),
         "before": describe(before),
-        "after": None,
+        "after": describe(before),
     }
     if edit == "none":
         return report

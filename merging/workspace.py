@@ -16,7 +16,7 @@ import torch
 from merging import geometry
 from merging.checkpoints import Checkpoint, file_fingerprint
 from merging.context import Context
-from merging.errors import CheckpointError
+from merging.errors import CheckpointError, RunError
 from merging.evaluation import Accuracy, Evaluator
 from merging.geometry import Geometry
 from merging.images import folder_fingerprint
@@ -142,6 +142,18 @@ class Workspace:
     def submit(self, spec: MergeSpec) -> Run:
         """Queue a run, or give the one that already does, or did, exactly this."""
         return self.store.submit(spec, self.spec_fingerprint(spec))
+
+    def retry(self, run_id: str) -> Run:
+        """Queue the same specification again, on the files as they are now, after it failed, was cancelled or lost.
+
+        Raises:
+            RunError: it is still active, or done.
+            MergingError: a file is missing or broken.
+        """
+        run = self.store.get(run_id)
+        if run.active or run.state == "done":
+            raise RunError(f"run {run_id} is {run.state}; only failed, cancelled or lost runs can be retried")
+        return self.submit(run.spec)
 
     def _evaluation_files(self, suite: Suite, task_name: str) -> list[str]:
         """Fingerprints of head, text tower and images of a task; of an image folder by names, sizes and times."""

@@ -37,10 +37,10 @@ def test_suites_are_listed() -> None:
 
 
 def test_check_passes_a_good_suite_and_names_a_bad_file(suite_file: Path, own_suite: Path, home: Path) -> None:
-    good = call("check", suite_file, "--home", home)
+    good = call("check", suite_file)
     assert good.exit_code == 0 and "0 problems" in good.stdout
     (own_suite / "digits.safetensors").write_bytes(b"nonsense")
-    bad = call("check", own_suite, "--home", home)
+    bad = call("check", own_suite)
     assert bad.exit_code == 1 and "ERROR  digits.safetensors" in bad.stdout and "1 problems" in bad.stdout
 
 
@@ -182,14 +182,58 @@ def test_labels_beyond_the_head_are_refused(own_suite: Path, home: Path) -> None
     arrays = dict(np.load(own_suite / described["tasks"][1]["data"]["path"]))
     arrays["test_labels"][3] = 40
     np.savez(own_suite / described["tasks"][1]["data"]["path"], **arrays)
-    for command in (["check", own_suite], ["evaluate", own_suite, "--base"]):
-        result = call(*command, "--home", home)
+    for command in (["check", own_suite], ["evaluate", own_suite, "--base", "--home", home]):
+        result = call(*command)
         assert result.exit_code == 1 and "labels run to 40" in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize(
+    ("vision", "reason"),
+    [({"width": 33}, "can't build this architecture"), ({"timm_model_name": "no_such_model"}, "can't build"),
+     ({"layers": 3}, "not the weights of")],
+)  # fmt: skip
+def test_a_tower_that_cannot_be_built_is_found_before_any_work(
+    own_suite: Path, home: Path, vision: dict[str, object], reason: str
+) -> None:
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    described["architecture"]["vision_cfg"] |= vision
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
+    check = call("check", own_suite)
+    assert check.exit_code == 1 and check.stdout.count("ERROR") == 1 and reason in check.stdout
+    merge = call("merge", own_suite, "--evaluate", "--output", home / "out.safetensors", "--home", home)
+    assert merge.exit_code == 1 and reason in merge.stderr and "Traceback" not in merge.stderr
+    assert not (home / "out.safetensors").exists()
+
+
+def test_broken_images_are_found_before_weights_are_written(own_suite: Path, home: Path) -> None:
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    (own_suite / described["tasks"][2]["data"]["path"]).write_bytes(b"no archive")
+    result = call("merge", own_suite, "--evaluate", "--output", home / "out.safetensors", "--home", home)
+    assert result.exit_code == 1 and "not a readable .npz" in result.stderr
+    assert not (home / "out.safetensors").exists()
+
+
+def test_an_obstructed_export_is_an_error_in_words_and_leaves_nothing(suite_file: Path, home: Path) -> None:
+    run = as_json("merge", suite_file, "--home", home)["run"]
+    (home / "out" / "recipe.json").mkdir(parents=True)
+    result = call("runs", "export", run, home / "out", "--home", home)
+    assert result.exit_code == 1 and "recipe.json: can't be written" in result.stderr
+    assert [path.name for path in (home / "out").iterdir()] == ["recipe.json"]
+
+
+def test_names_are_plain_text_in_an_exported_page(own_suite: Path, home: Path) -> None:
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    described["tasks"][1]["name"] = "<script>alert(1)</script> | ![x](y)"
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
+    run = as_json("merge", own_suite, "--evaluate", "--home", home)["run"]
+    call("runs", "export", run, home / "out", "--home", home)
+    page = (home / "out" / "README.md").read_text()
+    assert "<script>" not in page and "![x]" not in page and "\\<script\\>" in page
 
 
 def test_a_broken_base_is_reported_once(own_suite: Path, home: Path) -> None:
     (own_suite / "base.safetensors").write_bytes(b"broken")
-    result = call("check", own_suite, "--home", home)
+    result = call("check", own_suite)
     assert result.exit_code == 1 and result.stdout.count("ERROR") == 1, result.stdout
 
 

@@ -103,9 +103,6 @@ def test_a_base_of_another_architecture_is_refused(own_suite: Path) -> None:
     ("architecture", "reason"),
     [
         ("ViT-Z-99", "open_clip knows no model 'ViT-Z-99'"),
-        ({"embed_dim": 16}, r"architecture lacks \['vision_cfg'\]"),
-        ({"embed_dim": 16, "vision_cfg": 3}, "a mapping vision_cfg"),
-        ({"embed_dim": "x", "vision_cfg": {}}, "a number embed_dim"),
         ({"embed_dim": 16, "vision_cfg": {"image_size": 32, "depth": 3}}, "open_clip can't build"),
         ({"embed_dim": 16, "vision_cfg": {**ARCHITECTURE["vision_cfg"], "head_width": 0}}, "open_clip can't build"),
         ({"embed_dim": 16, "vision_cfg": {**ARCHITECTURE["vision_cfg"], "width": -4}}, "open_clip can't build"),
@@ -148,8 +145,8 @@ def test_heads_have_rows_of_norm_one(own_suite: Path) -> None:
         ({"bias": torch.ones(5)}, r"expected a tensor 'weight' \[classes, embed_dim\]; it holds \['bias'\]"),
         ({"weight": torch.ones(5)}, "expected a tensor 'weight'"),
         ({"weight": torch.ones(4, 16)}, "4 rows for 5 classes of task 'circles'"),
-        ({"weight": torch.ones(5, 12)}, "expected 16 finite numbers"),
-        ({"weight": torch.full((5, 16), torch.inf)}, "expected 16 finite numbers"),
+        ({"weight": torch.ones(5, 12)}, "expected 16 numbers a class"),
+        ({"weight": torch.full((5, 16), torch.inf)}, "holds NaN or infinity"),
     ],
 )
 def test_a_wrong_head_is_refused(own_suite: Path, tensors: dict[str, torch.Tensor], reason: str) -> None:

@@ -157,7 +157,7 @@ def _ending(run: Run, key: str, on_retry: Callable[[Run], None] | None) -> None:
         with st.expander("Last lines of the log", icon=":material/terminal:"):
             st.code(run.log, language=None, wrap_lines=True)
     if st.button("Run again", key=f"{key}-again-{run.id}", icon=":material/replay:"):
-        fresh = workspace().store.retry(run.id)
+        fresh = workspace().retry(run.id)
         if on_retry is not None:
             on_retry(fresh)
         st.rerun()

@@ -28,6 +28,7 @@ def execute(
     keep: Path | None = None,
     on_progress: Progress = no_progress,
     cancelled: Callable[[], bool] = lambda: False,
+    fingerprint: str = "",
 ) -> dict[str, Any]:
     """Merge as specified, evaluate if asked to, and give the result as JSON-ready values.
 
@@ -39,6 +40,7 @@ def execute(
             when ``output`` is given.
         on_progress: called with steps done, steps in all, and what is going on.
         cancelled: asked between steps.
+        fingerprint: identity of the run that was asked for; files that have changed since are an error.
 
     Returns:
         ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
@@ -49,14 +51,17 @@ def execute(
         MergingError: anything that is the input's fault, a device out of memory, or cancellation.
     """
     started = time.perf_counter()
+    if fingerprint and workspace.spec_fingerprint(spec) != fingerprint:
+        raise MergingError("files of the suite have changed since this run was asked for; run it again")
     device = devices.resolve(spec.device)
     devices.reset_peak(device)
     suite = load_suite(spec.suite)
     vectors = workspace.vectors(suite, spec.tasks)
-    context = Context(
-        device, spec.torch_dtype, spec.seed, on_progress, cancelled,
-        workspace.evaluator(suite, device, spec.torch_dtype),
-    )  # fmt: skip
+    evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
+    context = Context(device, spec.torch_dtype, spec.seed, on_progress, cancelled, evaluator)
+    if _evaluating(spec, context):
+        evaluator.require(spec.tasks, spec.split)  # before the work, not after it
+        evaluator.tower  # noqa: B018  built here, so that an impossible architecture is found now
     if spec.edit == "awd":
         context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
     times = {}
@@ -86,12 +91,18 @@ def execute(
     }
 
 
+def _evaluating(spec: MergeSpec, context: Context) -> bool:
+    """Whether accuracy is asked for and can be measured."""
+    evaluator = context.evaluator
+    return spec.evaluate and evaluator is not None and all(map(evaluator.suite.measurable, spec.tasks))
+
+
 def _merge_and_measure(
     planned: Plan, spec: MergeSpec, context: Context, output: Path | None, times: dict[str, float]
 ) -> dict[str, Any]:
     clock = time.perf_counter()
     evaluator = context.evaluator
-    evaluating = spec.evaluate and evaluator is not None and all(map(evaluator.suite.measurable, spec.tasks))
+    evaluating = _evaluating(spec, context)
     state: Any = {}
     if output is not None:
         save_tensors(output, planned.vectors.base.infos, planned.tensors(context), {"method": spec.label})

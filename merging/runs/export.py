@@ -1,6 +1,7 @@
 """A run as a folder that others can use: weights, recipe, a page about it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,13 @@ def export_run(run: Run, workspace: Workspace, folder: Path) -> list[Path]:
         RunError: the run is not done, or its weights are gone.
         MergingError: the checkpoints have changed since.
     """
+    texts = {"recipe.json": json.dumps(recipe_of(run), indent=2) + "\n", "README.md": _page(run)}
+    for name, text in texts.items():
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     weights = folder / KEPT_WEIGHTS
     write_weights(run, workspace, weights)
-    recipe = folder / "recipe.json"
-    recipe.write_text(json.dumps(recipe_of(run), indent=2) + "\n", encoding="utf-8")
-    readme = folder / "README.md"
-    readme.write_text(_page(run), encoding="utf-8")
-    return [weights, recipe, readme]
+    return [weights, *(folder / name for name in texts)]
 
 
 def write_weights(run: Run, workspace: Workspace, path: Path) -> None:
@@ -85,12 +86,17 @@ def recipe_of(run: Run) -> dict[str, Any]:
     }
 
 
+def _plain(text: str) -> str:
+    """Text from a file in which Markdown finds nothing to interpret."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$&-])", r"\\\1", text)
+
+
 def _page(run: Run) -> str:
     result = run.result or {}
     lines = [
         f"# {run.spec.label}",
         "",
-        f"Merged from {len(run.spec.tasks)} task models: {', '.join(run.spec.tasks)}.",
+        f"Merged from {len(run.spec.tasks)} task models: {', '.join(map(_plain, run.spec.tasks))}.",
         "`model.safetensors` holds the visual tower, names as in open_clip's `model.visual`.",
         "",
     ]
@@ -100,7 +106,7 @@ def _page(run: Run) -> str:
             "",
             "| task | images | accuracy |",
             "|---|---|---|",
-            *(f"| {t} | {result['counts'][t]} | {100 * a:.1f} % |" for t, a in result["accuracy"].items()),
+            *(f"| {_plain(t)} | {result['counts'][t]} | {100 * a:.1f} % |" for t, a in result["accuracy"].items()),
             f"| **average** | {result['images']} | {100 * result['average']:.1f} % |",
             "",
         ]

@@ -12,6 +12,7 @@ from merging.errors import Cancelled, MergingError, MissingPart, RunError, SpecE
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.export import KEPT_WEIGHTS, keep_weights, write_weights
+from merging.runs.reporting import Reporter
 from merging.runs.store import STALE_SECONDS, Run, RunStore
 from merging.workspace import Workspace
 
@@ -44,19 +45,16 @@ def perform(spec: MergeSpec, workspace: Workspace, output: Path | None, on_progr
 
 def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress: Progress) -> None:
     store = workspace.store
-    phase = ""
+    to_row = Reporter(store, run.id)
 
     def report(done: int, total: int, message: str) -> None:
-        nonlocal phase
         on_progress(done, total, message)
-        if done == total or message.split(" ", 1)[0] != phase:
-            store.progress(run.id, done, total, message, new_phase=True)
-            phase = message.split(" ", 1)[0]
+        to_row(done, total, message)
 
     kept = store.folder(run.id) / KEPT_WEIGHTS
     try:
         with _heartbeat(store, run.id) as cancelled:
-            result = execute(run.spec, workspace, output, kept, report, cancelled.is_set)
+            result = execute(run.spec, workspace, output, kept, report, cancelled.is_set, run.fingerprint)
         if result["coefficients"] is None and output is not None:
             result["kept"] = keep_weights(output, kept)
         store.finish(run.id, result)

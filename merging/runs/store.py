@@ -125,6 +125,8 @@ class RunStore:
             with self._connect() as connection:
                 connection.execute("pragma journal_mode = wal")
                 connection.executescript(_SCHEMA)
+        except sqlite3.OperationalError as error:
+            raise RunError(f"{self.path.name}: can't be opened for writing ({error}); choose another folder") from None
         except sqlite3.DatabaseError as error:
             raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
 
@@ -157,17 +159,6 @@ class RunStore:
             ).fetchone()
             connection.execute("commit")
         return _run(row)
-
-    def retry(self, run_id: str) -> Run:
-        """Queue the same specification again after it failed, was cancelled or lost.
-
-        Raises:
-            RunError: it is still active, or done.
-        """
-        run = self.get(run_id)
-        if run.active or run.state == "done":
-            raise RunError(f"run {run_id} is {run.state}; only failed, cancelled or lost runs can be retried")
-        return self.submit(run.spec, run.fingerprint)
 
     def cancel(self, run_id: str) -> Run:
         """Ask for a run to stop: a queued one is cancelled at once, a running one by its worker."""

@@ -20,13 +20,13 @@ from merging import devices
 from merging.errors import Cancelled, DeviceError, MergingError, RunError
 from merging.runs.execute import execute
 from merging.runs.export import KEPT_WEIGHTS
+from merging.runs.reporting import Reporter, StopSign
 from merging.runs.store import Run, RunStore
 from merging.workspace import Workspace
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 8.0  # how long a cancelled run may take to stop by itself
 LOG_LINES = 30
-_WRITE_SECONDS = 0.25  # progress goes to the table at most this often
 
 log = logging.getLogger("merging.worker")
 
@@ -80,6 +80,7 @@ class Worker:
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # counting GPUs must not open them before forks
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        sweep(self.workspace.home / "runs")
         while not self.stopping:
             self.look_after()
             self.start_queued()
@@ -139,8 +140,7 @@ class Worker:
     def _bury(self, child: Child, code: int) -> None:
         """Give the row of a child that ended without saying why its last state. A row that has one is left alone."""
         folder = self.store.folder(child.run.id)
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        sweep(folder)
         tail = log_tail(folder / "log.txt")
         if child.killed:
             self.store.stop(child.run.id, "cancelled", "cancelled; it did not stop by itself and was killed", tail)
@@ -148,6 +148,12 @@ class Worker:
             reason = f"signal {-code}, perhaps out of memory" if code < 0 else f"exit status {code}"
             self.store.stop(child.run.id, "failed", f"the process that carried out the run died ({reason})", tail)
         log.info("run %s ended: %s", child.run.id, self.store.get(child.run.id).state)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes had half written below a folder."""
+    for leftover in folder.rglob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def log_tail(path: Path) -> str:
@@ -176,19 +182,22 @@ def _carry_out(run: Run, workspace: Workspace) -> None:
 
 
 def _execute_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
-    reporter = Reporter(workspace.store, run.id, os.getppid())
+    parent = os.getppid()
+    sign = StopSign(workspace.store, run.id, abandoned=lambda: os.getppid() != parent)
     try:
         result = execute(
             run.spec,
             workspace,
             keep=folder / KEPT_WEIGHTS,
-            on_progress=reporter.report,
-            cancelled=reporter.cancelled,
+            on_progress=Reporter(workspace.store, run.id, print),
+            cancelled=sign,
+            fingerprint=run.fingerprint,
         )
         workspace.store.finish(run.id, result)
         return 0
     except Cancelled as error:
-        workspace.store.stop(run.id, "cancelled", str(error))
+        if not sign.abandoned:  # else the row will be found lost
+            workspace.store.stop(run.id, "cancelled", str(error))
     except MergingError as error:
         workspace.store.stop(run.id, "failed", str(error), log_tail(folder / "log.txt"))
     except BaseException as error:
@@ -197,37 +206,3 @@ def _execute_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
             run.id, "failed", f"unexpected {type(error).__name__}: {error}", log_tail(folder / "log.txt")
         )
     return 1
-
-
-class Reporter:
-    """Writes a run's progress to its row, and knows whether it is to stop."""
-
-    def __init__(self, store: RunStore, run_id: str, parent: int) -> None:
-        self.store = store
-        self.run_id = run_id
-        self.parent = parent
-        self.phase = ""
-        self.written = 0.0
-        self.asked = 0.0
-        self.stop = False
-
-    def report(self, done: int, total: int, message: str) -> None:
-        """As :data:`merging.context.Progress`; a new phase begins when the first word of the message changes."""
-        phase = message.split(" ", 1)[0].rstrip(",:")
-        fresh = phase != self.phase
-        now = time.monotonic()
-        if fresh or done == total or now - self.written > _WRITE_SECONDS:
-            if fresh or now - self.written > 2:
-                print(f"{time.strftime('%H:%M:%S')} {message} ({done}/{total})")
-            self.store.progress(self.run_id, done, total, message, fresh)
-            self.phase, self.written = phase, now
-
-    def cancelled(self) -> bool:
-        """Whether somebody asked for the run to stop, or the worker is gone; looks at most four times a second."""
-        now = time.monotonic()
-        if not self.stop and now - self.asked > _WRITE_SECONDS:
-            self.asked = now
-            if os.getppid() != self.parent:
-                os._exit(1)  # nobody is left to report to: the row will be found lost
-            self.stop = self.store.get(self.run_id).cancel_asked is not None
-        return self.stop

@@ -12,6 +12,9 @@ from merging.checkpoints import open_checkpoint
 from merging.errors import MismatchedCheckpoint, MissingPart, SuiteError
 from merging.suites.suite import Preprocess, Suite
 
+_UNBUILDABLE = (
+    TypeError, ValueError, AssertionError, KeyError, RuntimeError, ZeroDivisionError, AttributeError, OSError,
+)  # fmt: skip
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 
 
@@ -28,16 +31,9 @@ def config(suite: Suite) -> dict[str, Any]:
     """The open_clip model configuration of a suite's architecture.
 
     Raises:
-        SuiteError: open_clip knows no model of that name, or the inline configuration lacks a part.
+        SuiteError: open_clip knows no model of that name.
     """
     if isinstance(suite.architecture, dict):
-        missing = {"embed_dim", "vision_cfg"} - suite.architecture.keys()
-        if missing:
-            raise SuiteError(f"suite {suite.name!r}: architecture lacks {sorted(missing)}")
-        if not isinstance(suite.architecture["vision_cfg"], dict) or not isinstance(
-            suite.architecture["embed_dim"], int
-        ):
-            raise SuiteError(f"suite {suite.name!r}: architecture needs a number embed_dim and a mapping vision_cfg")
         return dict(suite.architecture)
     import open_clip
 
@@ -133,10 +129,25 @@ def _build(suite: Suite, changes: dict[str, Any]) -> Any:
     wanted = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
     arguments = {**{key: value for key, value in settings.items() if key in wanted}, **changes}
     arguments.setdefault("text_cfg", _NO_TEXT)
+    arguments["vision_cfg"] = {**arguments["vision_cfg"], "timm_model_pretrained": False}  # nothing is downloaded
+    if {"hf_model_name", "hf_tokenizer_name"} & arguments["text_cfg"].keys():
+        raise SuiteError(
+            f"suite {suite.name!r}: this text tower comes from the Hugging Face hub, which is not asked; "
+            "name a `head` file for every task"
+        )
     try:
         with torch.random.fork_rng(devices=[]):
             return open_clip.CLIP(**arguments)
-    except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, ZeroDivisionError, AttributeError) as error:
+    except (
+        TypeError,
+        ValueError,
+        AssertionError,
+        KeyError,
+        RuntimeError,
+        ZeroDivisionError,
+        AttributeError,
+        OSError,
+    ) as error:
         raise SuiteError(f"suite {suite.name!r}: open_clip can't build this architecture: {error}") from None
 
 

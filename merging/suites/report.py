@@ -24,10 +24,15 @@ def check_suite(suite: Suite, on_progress: Progress = no_progress) -> dict[str, 
     """
     evaluator = Evaluator(suite)
     rows: list[Row] = [_row(suite.base, None, lambda: _weights(suite.base_checkpoint))]
+    base_is_sound = rows[0]["ok"]
+    buildable = not base_is_sound  # a broken base can't be tried
+    if any(task.data for task in suite.tasks) and base_is_sound:
+        rows.append(_row("architecture", None, lambda: _built(suite, evaluator)))
+        buildable = rows[-1]["ok"]
     seen: dict[str, str] = {}
     for done, task in enumerate(suite.tasks):
         on_progress(done, len(suite.tasks), f"checking {task.name}")
-        rows += _task_rows(suite, evaluator, task.name, seen, rows[0]["ok"])
+        rows += _task_rows(suite, evaluator, task.name, seen, base_is_sound, buildable)
     return {
         "suite": suite.name,
         "files": rows,
@@ -37,7 +42,7 @@ def check_suite(suite: Suite, on_progress: Progress = no_progress) -> dict[str, 
 
 
 def _task_rows(
-    suite: Suite, evaluator: Evaluator, name: str, seen: dict[str, str], base_is_sound: bool
+    suite: Suite, evaluator: Evaluator, name: str, seen: dict[str, str], base_is_sound: bool, buildable: bool
 ) -> Iterator[Row]:
     task = suite.task(name)
     if task.checkpoint is None:
@@ -47,6 +52,8 @@ def _task_rows(
     if task.data is None:
         yield _warning("images", name, "none named: no accuracy for this task")
         return
+    if not buildable:
+        return  # heads and images are checked against the architecture
     yield _row(task.head or "head from text", name, lambda: f"head {list(evaluator.head(name).shape)}")
     yield _row(f"{task.data.path} (val)", name, lambda: f"{evaluator.count(name, 'val')} images")
     yield _row(f"{task.data.path} (test)", name, lambda: f"{evaluator.count(name, 'test')} images")
@@ -64,6 +71,11 @@ def _row(file: str, task: str | None, look: Callable[[], str]) -> Row:
 
 def _warning(file: str, task: str | None, detail: str) -> Row:
     return {"file": file, "task": task, "ok": True, "warning": True, "detail": f"warning: {detail}"}
+
+
+def _built(suite: Suite, evaluator: Evaluator) -> str:
+    evaluator.tower  # noqa: B018  built, and loaded with the base model
+    return f"{suite.architecture_label}, images of {evaluator.input.size} × {evaluator.input.size} pixels"
 
 
 def _weights(checkpoint: Checkpoint) -> str:

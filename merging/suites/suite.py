@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.errors import MissingPart, SuiteError
@@ -29,11 +29,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class Preprocess(_Part):
     """Mean and standard deviation per channel, of pixel values in 0 … 1."""
 
-    mean: tuple[float, float, float]
-    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+    mean: tuple[_Finite, _Finite, _Finite]
+    std: tuple[_Positive, _Positive, _Positive]
 
 
 class ArraysData(_Part):
@@ -85,6 +89,22 @@ class Suite(_Part):
     text_tower: str | None = None
     templates: tuple[str, ...] = ("a photo of a {}.",)
     folder: Path = Field(exclude=True)
+
+    @field_validator("architecture")
+    @classmethod
+    def _buildable_offline(cls, value: str | dict[str, Any]) -> str | dict[str, Any]:
+        if isinstance(value, str):
+            if not re.fullmatch(r"[\w.-]{1,80}", value):
+                raise ValueError("expected the name of an open_clip model, such as ViT-B-32; nothing is downloaded")
+            return value
+        missing = {"embed_dim", "vision_cfg"} - value.keys()
+        if missing:
+            raise ValueError(f"lacks {sorted(missing)}")
+        if not isinstance(value["vision_cfg"], dict) or not isinstance(value["embed_dim"], int):
+            raise ValueError("needs a number embed_dim and a mapping vision_cfg")
+        if not isinstance(value.get("text_cfg", {}), dict):
+            raise ValueError("needs a mapping text_cfg")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "Suite":

@@ -71,26 +71,13 @@ def test_the_same_work_is_queued_once(store: RunStore) -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "lost"])
-def test_what_did_not_succeed_can_be_tried_again(store: RunStore, state: str) -> None:
+def test_what_did_not_succeed_says_why_and_leaves_room(store: RunStore, state: str) -> None:
     run_id = running(store)
     store.stop(run_id, state, "the reason", "last lines")
     stopped = store.get(run_id)
     assert (stopped.state, stopped.error, stopped.log) == (state, "the reason", "last lines")
-    again = store.retry(run_id)
-    assert again.id != run_id
-    assert (again.state, again.spec) == ("queued", SPEC)
-    assert store.retry(run_id).id == again.id
-
-
-def test_what_is_active_or_done_is_not_retried(store: RunStore) -> None:
-    run_id = store.submit(SPEC, "f").id
-    for state in ("queued", "running", "done"):
-        if state == "running":
-            store.claim(run_id)
-        if state == "done":
-            store.finish(run_id, {})
-        with pytest.raises(RunError, match=f"is {state}; only failed, cancelled or lost runs"):
-            store.retry(run_id)
+    again = store.submit(SPEC, "f")
+    assert again.id != run_id and again.state == "queued"
 
 
 def test_cancelling_while_queued_is_at_once_and_while_running_a_request(store: RunStore) -> None:
@@ -173,7 +160,7 @@ def test_a_run_of_another_version_does_not_hide_the_others(store: RunStore) -> N
 def test_unknown_and_ambiguous_ids(store: RunStore) -> None:
     ids = [store.submit(SPEC, str(number)).id for number in range(17)]  # two of seventeen begin with the same digit
     shared = next(digit for digit in "0123456789abcdef" if sum(run_id.startswith(digit) for run_id in ids) > 1)
-    for action in (store.get, store.cancel, store.retry, store.delete):
+    for action in (store.get, store.cancel, store.delete):
         with pytest.raises(RunError, match="no run 'zzz'"):
             action("zzz")
         with pytest.raises(RunError, match=f"several runs begin with '{shared}'"):

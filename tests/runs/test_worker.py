@@ -145,8 +145,50 @@ def test_a_killed_worker_leaves_the_run_lost_and_it_can_be_retried(
     lost = workspace.store.get(run.id)
     assert lost.state == "lost" and "run it again" in (lost.error or "")
     assert not list(workspace.store.folder(run.id).glob("*.safetensors*"))
-    again = workspace.store.retry(run.id)
+    again = workspace.retry(run.id)
     assert again.state == "queued" and again.id != run.id and again.fingerprint == run.fingerprint
+
+
+def test_a_worker_killed_while_weights_are_written_leaves_no_half_file(workspace: Workspace, suite_file: Path) -> None:
+    """The child notices between two tensors that it is alone, and takes its temporary file with it."""
+    folder = workspace.home / "runs"
+    run = workspace.submit(spec(suite_file, edit="ties", evaluate=False))
+    slowly = "import time, merging.pipeline as p; f = p._as_stored\n"
+    slowly += "p._as_stored = lambda *a: (time.sleep(0.3), f(*a))[1]"
+        "import time, merging.pipeline as p; f = p._as_stored; p._as_stored = lambda *a: (time.sleep(0.3), f(*a))[1]"
+    )
+    start = f"from merging.cli import main; main(['worker', '--home', {str(workspace.home)!r}])"
+    with (workspace.home / "worker.log").open("wb") as log:
+        worker = subprocess.Popen([sys.executable, "-c", f"{slowly}\n{start}"], cwd=ROOT, stdout=log, stderr=log)
+    until(lambda: bool(list(folder.rglob(".*.tmp"))))
+    child = running_child(workspace, run)
+    worker.kill()
+    worker.wait()
+    until(lambda: not alive(child))
+    assert [path.name for path in workspace.store.folder(run.id).iterdir()] == ["log.txt"]
+
+
+def test_a_new_worker_sweeps_up(workspace: Workspace) -> None:
+    folder = workspace.store.folder("0123456789ab")
+    folder.mkdir(parents=True)
+    (folder / ".model.safetensors.77.tmp").write_bytes(b"half")
+    (folder / "model.safetensors").write_bytes(b"whole")
+    Worker(workspace).serve(once=True)
+    assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
+
+
+def test_files_that_change_after_submitting_fail_the_run(workspace: Workspace, own_suite: Path) -> None:
+    run = workspace.submit(spec(own_suite, evaluate=False))
+    (own_suite / "leaves.safetensors").write_bytes((own_suite / "roads.safetensors").read_bytes())
+    Worker(workspace).serve(once=True)
+    failed = workspace.store.get(run.id)
+    assert failed.state == "failed" and "changed since this run was asked for" in (failed.error or "")
+    again = workspace.retry(run.id)
+    assert again.fingerprint == workspace.spec_fingerprint(run.spec) != run.fingerprint
+    Worker(workspace).serve(once=True)
+    assert workspace.store.get(again.id).state == "done"
+    with pytest.raises(RunError, match="is done; only failed, cancelled or lost runs"):
+        workspace.retry(again.id)
 
 
 def test_stopping_the_worker_stops_its_runs(

@@ -148,6 +148,12 @@ def test_a_few_aliases_are_fine(tmp_path: Path) -> None:
         ({"logit_scale": float("nan")}, "logit_scale"),
         ({"preprocess": {"mean": [0, 0, 0], "std": [1, 0, 1]}}, r"preprocess\.std\.1"),
         ({"preprocess": {"mean": [0.5]}}, "preprocess"),
+        ({"preprocess": {"mean": [float("nan"), 0, 0], "std": [1, 1, 1]}}, r"preprocess\.mean\.0"),
+        ({"preprocess": {"mean": [0, 0, 0], "std": [1, float("inf"), 1]}}, r"preprocess\.std\.1"),
+        ({"architecture": {"embed_dim": 64, "vision_cfg": 3}}, "architecture.*mapping vision_cfg"),
+        ({"architecture": {"embed_dim": 64}}, r"architecture.*lacks \['vision_cfg'\]"),
+        ({"architecture": "hf-hub:laion/CLIP-ViT-B-32"}, "architecture.*nothing is downloaded"),
+        ({"architecture": "local-dir:/tmp"}, "architecture.*nothing is downloaded"),
     ],
 )
 def test_what_breaks_the_schema_is_named(tmp_path: Path, changes: dict[str, object], reason: str) -> None:

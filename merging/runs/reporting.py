@@ -1,0 +1,62 @@
+"""A run's progress on its way into the table of runs; the worker and the command line both report through here."""
+
+import time
+from collections.abc import Callable
+
+from merging.runs.store import RunStore
+
+_WRITE_SECONDS = 0.25  # progress goes to the table at most this often
+
+
+class Reporter:
+    """Writes progress to the row of a run.
+
+    Args:
+        store: the table.
+        run_id: the row.
+        log: told of every new phase, and of progress within one every two seconds.
+    """
+
+    def __init__(self, store: RunStore, run_id: str, log: Callable[[str], None] | None = None) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._log = log
+        self._phase = ""
+        self._written = self._logged = 0.0
+
+    def __call__(self, done: int, total: int, message: str) -> None:
+        """As :data:`merging.context.Progress`; a new phase begins when the first word of the message changes."""
+        phase, now = message.split(" ", 1)[0].rstrip(",:"), time.monotonic()
+        fresh = phase != self._phase
+        if not (fresh or done == total or now - self._written > _WRITE_SECONDS):
+            return
+        if self._log is not None and (fresh or now - self._logged > 2):
+            self._log(f"{time.strftime('%H:%M:%S')} {message} ({done}/{total})")
+            self._logged = now
+        self._store.progress(self._run_id, done, total, message, fresh)
+        self._phase, self._written = phase, now
+
+
+class StopSign:
+    """Whether a run is to stop; looks at most four times a second.
+
+    Attributes:
+        abandoned: it is to stop because whoever looked after it is gone.
+    """
+
+    def __init__(self, store: RunStore, run_id: str, abandoned: Callable[[], bool]) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._is_abandoned = abandoned
+        self._asked = 0.0
+        self._stop = False
+        self.abandoned = False
+
+    def __call__(self) -> bool:
+        """Whether somebody asked for the run to stop, or nobody is left to look after it."""
+        now = time.monotonic()
+        if not self._stop and now - self._asked > _WRITE_SECONDS:
+            self._asked = now
+            self.abandoned = self._is_abandoned()
+            self._stop = self.abandoned or self._store.get(self._run_id).cancel_asked is not None
+        return self._stop
