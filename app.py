@@ -39,7 +39,11 @@ def sidebar() -> None:
 
 
 def queue_badge() -> None:
-    """How many runs are going on or wait."""
+    """How many runs are going on or wait; looks again by itself while there are any."""
+    st.fragment(_queue_badge, run_every=3 if state.workspace().store.active() else None)()
+
+
+def _queue_badge() -> None:
     active = state.workspace().store.active()
     running = sum(run.state == "running" for run in active)
     if not active:

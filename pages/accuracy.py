@@ -90,6 +90,7 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
     if split == "test" and all(set(run.spec.tasks) == set(tasks) for run in runs):
         known = {run.id for run in runs}
         runs = [*(run for run in baseline_runs(baselines, runs[0].spec.tasks) if run.id not in known), *runs]
+    absent_baselines(baselines, runs)
     references = accuracy_view.baseline_series(tasks, split)
     if not references:
         accuracy_view.offer_baselines(tasks, split)
@@ -101,6 +102,17 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
     accuracy_view.show_ranking(accuracy_view.ranking(series, by_name))
     st.caption(provenance(runs))
     searches(runs, series, split)
+
+
+def absent_baselines(wanted: Sequence[str], runs: Sequence[Run]) -> None:
+    """Say which baselines were asked for and never run on these tasks and this split, and where to run them."""
+    labels = {run.spec.label for run in runs}
+    absent = [name for name in (TASK_ARITHMETIC, ADAMERGING) if name in wanted and name not in labels]
+    if absent:
+        note, way = st.columns([0.72, 0.28], vertical_alignment="center")
+        note.caption(f"Not drawn, as there is no such run on all of these tasks and this split: {', '.join(absent)}.")
+        way.page_link("pages/start.py", label="Run the comparison", icon=":material/play_arrow:",
+                      query_params=state.shared_query())  # fmt: skip
 
 
 def restricted(series: Sequence[Series], tasks: Sequence[str], baselines: Sequence[str]) -> list[Series]:

@@ -1,12 +1,14 @@
 """Runs: the history, what differs between runs, and everything about one."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
 from merging.errors import MergingError
 from merging.runs import Run
+from merging.runs.export import KEPT_WEIGHTS
 from ui import state
 from ui.charts.runs import timing_figure
 from ui.entry import through_app
@@ -34,12 +36,14 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
             {
                 "State": [run.state], "Method": run.spec.label,
                 "Average (%)": None if average is None else 100 * average, "Coefficients": scaling_of(run),
-                "Suite": run.spec.suite_name, "Tasks": len(run.spec.tasks), "Split": run.spec.split,
-                "Took": "" if took is None else duration(took), "Run": run.id,
-                "Started": when(run.started or run.created), "Seed": run.spec.seed, "Device": run.spec.device,
+                "Tasks": len(run.spec.tasks), "Took": "" if took is None else duration(took), "Run": run.id,
+                "Started": when(run.started or run.created), "Suite": run.spec.suite_name, "Split": run.spec.split,
+                "Seed": run.spec.seed, "Device": run.spec.device,
             }
         )  # fmt: skip
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    same = [name for name in ("Suite", "Split", "Seed", "Device") if table[name].nunique() < 2]
+    return table.drop(columns=same)  # what is the same everywhere needs no column
 
 
 def choose(runs: Sequence[Run]) -> list[Run]:
@@ -59,16 +63,16 @@ def choose(runs: Sequence[Run]) -> list[Run]:
         width="stretch", height="content" if len(runs) <= 10 else 400, placeholder="–",
         column_config={
             "State": st.column_config.MultiselectColumn(
-                width=80, options=list(STATE_COLORS), color=list(STATE_COLORS.values())
+                width=85, options=list(STATE_COLORS), color=list(STATE_COLORS.values())
             ),
-            "Method": st.column_config.TextColumn(width=150),
+            "Method": st.column_config.TextColumn(width=155),
             "Average (%)": st.column_config.ProgressColumn(
                 min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=100
             ),
-            "Coefficients": st.column_config.TextColumn(width=140),
-            "Suite": st.column_config.TextColumn(width=55),
-            "Split": st.column_config.TextColumn(width=40),
+            "Coefficients": st.column_config.TextColumn(width=145),
             "Tasks": st.column_config.NumberColumn(width=40),
+            "Run": st.column_config.TextColumn(width=95),
+            "Started": st.column_config.TextColumn(width=70),
             "Took": st.column_config.TextColumn(width=70, help="From start to end, waiting not counted"),
         },
     )  # fmt: skip
@@ -145,12 +149,14 @@ def form_link(run: Run) -> dict[str, str | list[str]]:
 
 def export(run: Run) -> None:
     """Weights, recipe and description as a download; large ones into a folder."""
-    if run.result and run.result.get("coefficients") and not belongs_here(run):
+    linear = bool(run.result and run.result.get("coefficients"))
+    kept = state.workspace().store.folder(run.id) / KEPT_WEIGHTS
+    if linear and not belongs_here(run):
         st.button(
             "Export", icon=":material/download:", disabled=True,
             help="Choose this run's suite in the sidebar; its checkpoints must not have changed since.",
         )  # fmt: skip
-    elif state.suite().base_checkpoint.nbytes <= MAX_DOWNLOAD:
+    elif (state.suite().base_checkpoint.nbytes if linear else file_size(kept)) <= MAX_DOWNLOAD:
         st.download_button(
             "Export", lambda: zipped(run, state.workspace()), f"{run.id}.zip", "application/zip", on_click="ignore",
             icon=":material/download:", key=f"export-{run.id}", help="Merged weights, recipe and a description, zipped",
@@ -159,6 +165,11 @@ def export(run: Run) -> None:
         with st.spinner("Writing the weights …"):
             folder = to_folder(run, state.workspace())
         st.toast(f"Written to {escape_markdown(folder)}", icon=":material/check:")
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file, 0 if it is gone."""
+    return path.stat().st_size if path.is_file() else 0
 
 
 def select(run: Run) -> None:
@@ -185,6 +196,8 @@ def delete(run: Run) -> None:
     if st.button("Delete it", type="primary", icon=":material/delete:", key=f"delete-now-{run.id}"):
         state.workspace().store.delete(run.id)
         st.session_state["runs-chosen"] = []
+        st.query_params.pop("run", None)
+        st.toast(f"Run {run.id} was deleted", icon=":material/check:")
         st.rerun()
 
 

@@ -44,7 +44,7 @@ def model_table(suite: Suite, baselines: state.Baselines | None) -> pd.DataFrame
 
 
 def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+    return None if share is None else round(100 * share, 1)  # as Python rounds, not the browser
 
 
 def choose(table: pd.DataFrame) -> None:
@@ -99,6 +99,9 @@ def buttons(table: pd.DataFrame) -> None:
 
 def samples(suite: Suite) -> None:
     """A strip of test images per checked task."""
+    if not state.checked_tasks():
+        st.info("Check tasks in the table to see their images, compare their task vectors and merge them.")
+        return
     st.subheader("What the tasks look like")
     with_images = [task for task in state.checked_tasks() if "images" not in state.missing_parts(task)]
     without = len(state.checked_tasks()) - len(with_images)

@@ -49,7 +49,8 @@ def takeaway(series: Sequence[Series]) -> str:
             return f"One model per task is {gap:.1f} points better on average than the base model for all tasks."
         return "There is nothing to compare yet."
     best = max(merged, key=lambda one: one.average)
-    sentence = f"{best.name} is the best merge: {100 * best.average:.1f} % on average"
+    verb = "is the best merge:" if len(merged) > 1 else "reaches"
+    sentence = f"{best.name} {verb} {100 * best.average:.1f} % on average"
     if INDIVIDUAL in named:
         sentence += f", {100 * best.average / named[INDIVIDUAL].average:.0f} % of what one model per task reaches"
     if ZERO_SHOT in named:
@@ -68,7 +69,7 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
     rows = []
     for one in sorted(series, key=lambda one: -one.average):
         run = runs.get(one.name)
-        row = {"Method": one.name, "Average (%)": 100 * one.average}
+        row = {"Method": one.name, "Average (%)": round(100 * one.average, 1)}  # as Python rounds, not the browser
         if ZERO_SHOT in by_name:
             gain = 100 * (one.average - by_name[ZERO_SHOT].average)
             row["vs zero-shot"] = None if one.name == ZERO_SHOT else gain

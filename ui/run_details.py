@@ -157,6 +157,6 @@ def _origin(run: Run, result: dict[str, Any]) -> None:
         st.json(run.spec.model_dump(mode="json", exclude={"suite"}), expanded=2)
     with files:
         st.markdown("**Files, by content**")
-        rows = [{"File": file, "SHA-256": print_} for file, print_ in result["fingerprints"].items()]
+        rows = [{"File": file, "SHA-256": f"{print_[:16]}…"} for file, print_ in result["fingerprints"].items()]
         show_table(pd.DataFrame(rows), key=f"details-files-{run.id}", file=f"files-{run.id}")
         st.caption(f"Fingerprint of the run: `{run.fingerprint}`")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from merging.errors import RunError
+from merging.errors import MergingError, RunError
 from merging.runs import Run
-from merging.runs.worker import is_working
+from merging.runs.worker import is_working, log_tail
 from ui.figure import escape_markdown
 from ui.run_text import badge, duration, in_words, when
 from ui.state import ROOT, workspace
@@ -153,11 +153,16 @@ def _progress(run: Run, waiting: Sequence[str]) -> None:
 def _ending(run: Run, key: str, on_retry: Callable[[Run], None] | None) -> None:
     show = {"failed": st.error, "lost": st.warning}.get(run.state, st.info)
     show(escape_markdown(run.error or in_words(run.state)))
-    if run.log:
+    log = run.log or log_tail(workspace().store.folder(run.id) / "log.txt")  # nobody kept that of a lost run
+    if log:
         with st.expander("Last lines of the log", icon=":material/terminal:"):
-            st.code(run.log, language=None, wrap_lines=True)
+            st.code(log, language=None, wrap_lines=True)
     if st.button("Run again", key=f"{key}-again-{run.id}", icon=":material/replay:"):
-        fresh = workspace().retry(run.id)
+        try:
+            fresh = workspace().retry(run.id)
+        except MergingError as error:
+            st.error(escape_markdown(str(error)), icon=":material/error:")
+            return
         if on_retry is not None:
             on_retry(fresh)
         st.rerun()

@@ -155,8 +155,6 @@ def test_a_worker_killed_while_weights_are_written_leaves_no_half_file(workspace
     run = workspace.submit(spec(suite_file, edit="ties", evaluate=False))
     slowly = "import time, merging.pipeline as p; f = p._as_stored\n"
     slowly += "p._as_stored = lambda *a: (time.sleep(0.3), f(*a))[1]"
-        "import time, merging.pipeline as p; f = p._as_stored; p._as_stored = lambda *a: (time.sleep(0.3), f(*a))[1]"
-    )
     start = f"from merging.cli import main; main(['worker', '--home', {str(workspace.home)!r}])"
     with (workspace.home / "worker.log").open("wb") as log:
         worker = subprocess.Popen([sys.executable, "-c", f"{slowly}\n{start}"], cwd=ROOT, stdout=log, stderr=log)

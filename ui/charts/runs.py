@@ -118,6 +118,9 @@ def steps_table(values: Sequence[Sequence[float]], tasks: Sequence[str], labels:
     return pd.DataFrame(values, columns=[labels.get(task, task) for task in tasks]).rename_axis("Step").reset_index()
 
 
+_PHASE_COLORS = ("#6b7280", "#9a8fb5", "#7f9c96", "#b39a6b")  # none of them is a method's
+
+
 def timing_figure(seconds: Mapping[str, Mapping[str, float]]) -> go.Figure:
     """Seconds by phase, one bar per run.
 
@@ -129,10 +132,10 @@ def timing_figure(seconds: Mapping[str, Mapping[str, float]]) -> go.Figure:
     for index, phase in enumerate(phases):
         figure.add_bar(
             y=[plain(name) for name in seconds], x=[times.get(phase, 0.0) for times in seconds.values()],
-            name=phase.capitalize(), orientation="h", marker={"color": _TASK_COLORS[index % len(_TASK_COLORS)]},
+            name=phase.capitalize(), orientation="h", marker={"color": _PHASE_COLORS[index % len(_PHASE_COLORS)]},
             hovertemplate="%{fullData.name}: <b>%{x:.2f} s</b><extra></extra>",
         )  # fmt: skip
-    figure.update_layout(barmode="stack")
+    figure.update_layout(barmode="stack", legend_traceorder="normal")
     figure.update_xaxes(title="Seconds")
     figure.update_yaxes(autorange="reversed", automargin=True)
     return arrange(figure, height=130 + 42 * len(seconds))
