@@ -213,9 +213,6 @@ if not every:
 active = [run.id for run in reversed(every) if run.active]  # first come, first served
 if active:
     run_panel(active, key="runs-active")
-linked = [one for one in st.query_params.get_all("run") if one not in {run.id for run in every}]
-if linked:
-    st.warning(escape_markdown(f"There is no run {', '.join(linked)}; it may have been deleted."))
 picked = choose(every)
 if not picked:
     st.caption("Check one run to see everything about it, or several to compare them.")

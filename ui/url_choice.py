@@ -4,15 +4,20 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from ui.figure import escape_markdown
+
 
 def chosen_ids(parameter: str, key: str, options: Sequence[str], default: Sequence[str]) -> list[str]:
     """Ids to show as chosen: from the URL if it names any, else as before, else the default; put under ``key``.
 
-    Ids that are not among the options are dropped.
+    Ids that are not among the options are dropped, with a warning if the URL names them.
     """
     linked = st.query_params.get_all(parameter)
+    unknown = [run_id for run_id in linked if run_id not in options]
+    if unknown:
+        st.warning(escape_markdown(f"There is no run {', '.join(unknown)} here; it may have been deleted."))
     if linked and linked != st.session_state.get(f"{key}-linked"):
-        wanted: Sequence[str] = linked
+        wanted: Sequence[str] = [run_id for run_id in linked if run_id in options] or default
     elif key in st.session_state:
         wanted = st.session_state[key]
     else:
