@@ -317,7 +317,7 @@ def _shared_area(box: np.ndarray, others: np.ndarray) -> float:
 def map_figure(plane: PlanarMap, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
     """The base model, the task models before and after, and the redundant vector, as points of one plane."""
     names = [theme.plain(theme.shorten(task)) for task in tasks]
-    groups = (
+    groups: tuple[tuple[str, np.ndarray, theme.Style, list[str], list[str]], ...] = (
         ("before", plane.before, theme.BEFORE, names, []),
         ("after", plane.after, theme.AFTER, names, _label_places(plane, names)),
         ("δ", plane.redundant[None], theme.REDUNDANT, ["δ"], []),
