@@ -60,7 +60,7 @@ def no_suite() -> None:
     st.code(
         "python -m merging.suites.mini.build            # trains the embedded suite\n"
         "MERGING_SUITES=/folder/with/suites make app    # finds suite.yaml up to two folders below it",
-        language="bash",
+        language=None,
     )
 
 
@@ -69,6 +69,7 @@ IMAGES = Path(__file__).parent / "ui" / "images"
 st.set_page_config(
     page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide", initial_sidebar_state="expanded"
 )
+st.html(IMAGES.parent / "style.css")
 st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.svg"))
 page = st.navigation(PAGES)
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.

@@ -32,7 +32,7 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
         words, cost = st.columns([0.72, 0.28], gap="medium")
         with words:
             st.markdown(f"**What will run** &nbsp; {escape_markdown(sentence(spec, tasks))}")
-            st.code(merge_command(spec, state.suite().mergeable()), language="bash")
+            st.code(merge_command(spec, state.suite().mergeable()), language=None)
         with cost:
             memory(needed, spec)
             obstacle = why_not(spec, tasks)

@@ -54,8 +54,13 @@ def controls() -> AwdParams:
         ),
     }  # fmt: skip
     whole = values["scope"] == "model" and values["solver"] != "adam"
-    tensors = _choice(choices[2], "Tensors", "tensors", ("all", "matrices"), disabled=whole)
-    params = METHOD.parse({**values, "tensors": "all" if whole else tensors})
+    if whole:
+        choices[2].markdown("Tensors")
+        choices[2].caption("all: there is one vector for the whole model")
+        tensors = "all"
+    else:
+        tensors = _choice(choices[2], "Tensors", "tensors", ("all", "matrices"))
+    params = METHOD.parse({**values, "tensors": tensors})
     assert isinstance(params, AwdParams)
     with top.container(horizontal=True, vertical_alignment="bottom", gap="small", width="content"):
         _preset_choice(params)
@@ -66,10 +71,10 @@ def controls() -> AwdParams:
     return params
 
 
-def _choice(place: Any, label: str, key: str, options: tuple[str, ...], disabled: bool = False) -> str:
+def _choice(place: Any, label: str, key: str, options: tuple[str, ...]) -> str:
     chosen: str = place.segmented_control(
         label, options, default=getattr(_DEFAULTS, key), required=True, key=key, bind="query-params",
-        help=_help(key), disabled=disabled, width="stretch",
+        help=_help(key), width="stretch",
     )  # fmt: skip
     return chosen
 
