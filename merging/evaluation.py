@@ -87,6 +87,15 @@ class Evaluator:
                 )
             self.image_set(task, split)
 
+    def prepare(self, tasks: Sequence[str], split: Split) -> None:
+        """Load images and heads and build the tower, so that whatever is wrong with them is found before long work.
+
+        Raises:
+            MergingError: as :meth:`require` and :func:`merging.suites.clip.build_tower`.
+        """
+        self.require(tasks, split)
+        _ = self.tower
+
     def image_set(self, task: str, split: Split) -> ImageSet:
         """Images and labels of a task and split."""
         if (task, split) not in self._sets:

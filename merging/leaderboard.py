@@ -57,11 +57,10 @@ def spec_of(preset: Preset, suite: str, tasks: Sequence[str], device: str, seed:
     return MergeSpec.build(suite=suite, tasks=tuple(tasks), device=device, seed=seed, **fields)
 
 
-def data_needed(preset: Preset) -> str:
+def data_needed(preset: Preset) -> registry.Needs:
     """What a preset looks at, apart from choosing λ."""
     own = {name: value for name, value in preset.merge_params.items() if name != "scaling"}
-    edit = registry.find("edit", preset.edit).needs_with(preset.edit_params)
-    return max(edit, registry.find("merge", preset.merge).needs_with(own), key=registry.NEEDS.index)
+    return registry.needs_of(preset.edit, preset.edit_params, preset.merge, own)
 
 
 def leaderboard(

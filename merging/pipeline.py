@@ -73,9 +73,7 @@ class MergeSpec(BaseModel):
     @property
     def needs(self) -> registry.Needs:
         """The data that edit and merge look at, besides what accuracy is measured on."""
-        edit = registry.find("edit", self.edit).needs_with(self.edit_params)
-        merge = registry.find("merge", self.merge).needs_with(self.merge_params)
-        return max(edit, merge, key=registry.NEEDS.index)
+        return registry.needs_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @property
     def suite_name(self) -> str:

@@ -36,9 +36,7 @@ class Preset:
     @property
     def needs(self) -> registry.Needs:
         """The data that it looks at."""
-        edit = registry.find("edit", self.edit).needs_with(self.edit_params)
-        merge = registry.find("merge", self.merge).needs_with(self.merge_params)
-        return max(edit, merge, key=registry.NEEDS.index)
+        return registry.needs_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     def spec_fields(self) -> dict[str, Any]:
         """The part of a :class:`~merging.pipeline.MergeSpec` that it determines."""

@@ -223,6 +223,12 @@ def find(kind: Literal["edit", "merge"], name: str) -> Method:
     return table[name]
 
 
+def needs_of(edit: str, edit_params: Mapping[str, Any], merge: str, merge_params: Mapping[str, Any]) -> Needs:
+    """The data that an edit and a merge look at with these parameters, besides what accuracy is measured on."""
+    parts = (find("edit", edit).needs_with(edit_params), find("merge", merge).needs_with(merge_params))
+    return max(parts, key=NEEDS.index)
+
+
 # Steps that pydantic adds to a location for the alternatives of a type, such as constrained-float or tuple[float, ...]
 _BRANCH = re.compile(r"(float|int|str|bool|constrained-\w+|function-.*|\w+\[.*)$")
 

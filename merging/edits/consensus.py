@@ -70,13 +70,14 @@ def _thresholds(
     chosen, accuracies = [], []
     for index, task in enumerate(vectors.tasks):
         found = []
+        own = {name: stack[index : index + 1].clone() for name, _, stack in vectors.iterate(context.device)}
         for number, threshold in enumerate(THRESHOLDS):
             context.step(index * len(THRESHOLDS) + number, len(vectors.tasks) * len(THRESHOLDS), "choosing masks")
-            state = {}
-            for name in vectors.names:
-                base = vectors.base[name].to(context.device, torch.float32)
-                own = vectors.stack(name, context.device)[1][index : index + 1]
-                state[name] = base + masks(own, merged[name], (threshold,))[0] * merged[name]
+            state = {
+                name: vectors.base[name].to(context.device, torch.float32)
+                + masks(own[name], total, (threshold,))[0] * total
+                for name, total in merged.items()
+            }
             found.append(evaluator.accuracy(state, [task], "val").average)
         chosen.append(THRESHOLDS[max(range(len(found)), key=lambda i: (found[i], -abs(THRESHOLDS[i] - 0.4)))])
         accuracies.append(found)

@@ -13,8 +13,8 @@ import torch
 from pydantic import Field
 
 from merging.context import Context
-from merging.merges.spectra import svd, top_triplets
 from merging.registry import Params, TensorEdit, edit
+from merging.spectra import svd, top_triplets
 from merging.vectors import TaskVectors, is_linear_weight
 
 

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from merging.context import Context
 from merging.merges.scaling import Coefficient, scaled
-from merging.merges.spectra import polar, svd, top_triplets
 from merging.registry import Params, TensorMerge, merge
+from merging.spectra import polar, svd, top_triplets
 from merging.vectors import TaskVectors, is_matrix
 
 _PAPER = "https://arxiv.org/abs/2502.04959"

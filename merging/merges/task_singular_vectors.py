@@ -5,8 +5,8 @@ import torch
 from merging.context import Context
 from merging.merges.isotropic import IsotropicParams
 from merging.merges.scaling import scaled
-from merging.merges.spectra import polar, top_triplets
 from merging.registry import TensorMerge, merge
+from merging.spectra import polar, top_triplets
 from merging.vectors import TaskVectors, is_matrix
 
 

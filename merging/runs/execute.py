@@ -16,7 +16,7 @@ from merging.errors import MergingError
 from merging.geometry import Geometry, describe
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
-from merging.suites.suite import load_suite
+from merging.suites.suite import Suite, load_suite
 from merging.vectors import TaskVectors
 from merging.workspace import Workspace
 
@@ -59,13 +59,12 @@ def execute(
     vectors = workspace.vectors(suite, spec.tasks)
     evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
     context = Context(device, spec.torch_dtype, spec.seed, on_progress, cancelled, evaluator)
-    if _evaluating(spec, context):
-        evaluator.require(spec.tasks, spec.split)  # before the work, not after it
-        evaluator.tower  # noqa: B018  built here, so that an impossible architecture is found now
-    if spec.edit == "awd":
-        context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
     times = {}
     try:
+        if _evaluating(spec, suite):
+            evaluator.prepare(spec.tasks, spec.split)
+        if spec.edit == "awd":
+            context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
         planned = plan(vectors, spec, context)
         times["plan"] = time.perf_counter() - started
         if output is None and planned.table is None:
@@ -74,27 +73,20 @@ def execute(
     except torch.OutOfMemoryError:
         raise devices.explain_out_of_memory(device) from None
     times["total"] = time.perf_counter() - started
+    prints = {task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)}
     return {
         **result,
-        "label": spec.label,
-        "coefficients": coefficient_columns(planned),
-        "edit": planned.edit.report,
-        "merge": planned.merge.report,
-        "seconds": times,
-        "peak_bytes": devices.peak_bytes(device),
-        "device": str(device),
-        "fingerprints": {
-            suite.base: vectors.base.fingerprint,
-            **{task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)},
-        },
+        "label": spec.label, "coefficients": coefficient_columns(planned),
+        "edit": planned.edit.report, "merge": planned.merge.report,
+        "seconds": times, "peak_bytes": devices.peak_bytes(device), "device": str(device),
+        "fingerprints": {suite.base: vectors.base.fingerprint, **prints},
         "output": output.name if output is not None else None,
-    }
+    }  # fmt: skip
 
 
-def _evaluating(spec: MergeSpec, context: Context) -> bool:
+def _evaluating(spec: MergeSpec, suite: Suite) -> bool:
     """Whether accuracy is asked for and can be measured."""
-    evaluator = context.evaluator
-    return spec.evaluate and evaluator is not None and all(map(evaluator.suite.measurable, spec.tasks))
+    return spec.evaluate and all(map(suite.measurable, spec.tasks))
 
 
 def _merge_and_measure(
@@ -102,7 +94,7 @@ def _merge_and_measure(
 ) -> dict[str, Any]:
     clock = time.perf_counter()
     evaluator = context.evaluator
-    evaluating = _evaluating(spec, context)
+    evaluating = evaluator is not None and _evaluating(spec, evaluator.suite)
     state: Any = {}
     if output is not None:
         save_tensors(output, planned.vectors.base.infos, planned.tensors(context), {"method": spec.label})

@@ -74,7 +74,7 @@ def _warning(file: str, task: str | None, detail: str) -> Row:
 
 
 def _built(suite: Suite, evaluator: Evaluator) -> str:
-    evaluator.tower  # noqa: B018  built, and loaded with the base model
+    _ = evaluator.tower  # built, and loaded with the base model
     return f"{suite.architecture_label}, images of {evaluator.input.size} × {evaluator.input.size} pixels"
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.merges.spectra import polar, top_triplets
+from merging.spectra import polar, top_triplets
 
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
