@@ -4,7 +4,6 @@ With ``--json`` a command prints one JSON object on standard output and nothing 
 Errors are one paragraph on standard error and exit status 1; wrong usage is exit status 2.
 """
 
-import csv
 import json
 import logging
 import sys
@@ -15,9 +14,24 @@ from typing import Any
 
 import click
 
+from merging.cli_io import (
+    device_option,
+    home_option,
+    json_option,
+    print_accuracy,
+    print_json,
+    print_matrix,
+    progress_on_stderr,
+    read_method,
+    read_settings,
+    read_tasks,
+    run_row,
+    set_option,
+    split_option,
+    suite_reference,
+    tasks_option,
+)
 from merging.errors import MergingError, MissingPart, SpecError
-
-DEFAULT_HOME = Path(__file__).resolve().parent.parent / ".merging"
 
 
 class _Commands(click.Group):
@@ -36,43 +50,8 @@ def main() -> None:
     """Merge CLIP vision models by arithmetic on task vectors."""
 
 
-def _home_option(function: Any) -> Any:
-    return click.option(
-        "--home",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=DEFAULT_HOME,
-        envvar="MERGING_HOME",
-        help="Folder for runs and caches (default: .merging in the project).",
-    )(function)
-
-
-def _json_option(function: Any) -> Any:
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
-
-
-def _device_option(function: Any) -> Any:
-    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")(function)
-
-
-def _tasks_option(function: Any) -> Any:
-    return click.option(
-        "--tasks",
-        help="Comma-separated task names (default: all with a checkpoint).",
-    )(function)
-
-
-def _split_option(function: Any) -> Any:
-    return click.option("--split", type=click.Choice(["test", "val"]), default="test", show_default=True)(function)
-
-
-def _set_option(function: Any) -> Any:
-    return click.option(
-        "--set", "settings", multiple=True, metavar="STAGE.NAME=VALUE", help="A parameter, such as edit.alpha=0.1."
-    )(function)
-
-
 @main.command()
-@_json_option
+@json_option
 def suites(as_json: bool) -> None:
     """List the built-in suites."""
     from merging.suites.suite import DEFAULT, builtin_suites, load_suite
@@ -89,7 +68,7 @@ def suites(as_json: bool) -> None:
         for suite in found
     ]
     if as_json:
-        _print_json({"suites": rows})
+        print_json({"suites": rows})
         return
     for row in rows:
         click.echo(f"{row['name']}  {row['title']}, {row['architecture']}, {len(row['tasks'])} tasks")
@@ -97,14 +76,14 @@ def suites(as_json: bool) -> None:
 
 
 @main.command()
-@_json_option
+@json_option
 def methods(as_json: bool) -> None:
     """List edits, merges and the published methods made of them, with their parameters."""
     from merging.catalogue import catalogue
 
     found = catalogue()
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for kind in ("edits", "merges"):
         click.echo(f"{kind}:")
@@ -119,7 +98,7 @@ def methods(as_json: bool) -> None:
 
 @main.command()
 @click.argument("suite")
-@_json_option
+@json_option
 def check(suite: str, as_json: bool) -> None:
     """Check every file of SUITE: weights, heads, images."""
     from merging.suites.report import check_suite
@@ -127,7 +106,7 @@ def check(suite: str, as_json: bool) -> None:
 
     report = check_suite(load_suite(suite), progress_on_stderr())
     if as_json:
-        _print_json(report)
+        print_json(report)
     else:
         for row in report["files"]:
             click.echo(f"{'ok   ' if row['ok'] else 'ERROR'}  {row['file']}  {row['detail']}")
@@ -138,12 +117,12 @@ def check(suite: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("suite")
-@_tasks_option
+@tasks_option
 @click.option("--edit", "edit_name", default="none", show_default=True, help="An edit, to see the cosines after it.")
-@_set_option
-@_device_option
-@_home_option
-@_json_option
+@set_option
+@device_option
+@home_option
+@json_option
 def similarity(
     suite: str, tasks: str | None, edit_name: str, settings: Sequence[str], device: str, home: Path, as_json: bool
 ) -> None:
@@ -153,19 +132,19 @@ def similarity(
     from merging.workspace import Workspace
 
     loaded = load_suite(suite)
-    parameters = _parameters(settings)
+    parameters = read_settings(settings)
     if parameters["merge"]:
         raise SpecError(f"similarity takes edit parameters only, got {sorted(parameters['merge'])} for the merge")
     report = similarity_report(
-        loaded, Workspace(home), _tasks(loaded, tasks), edit_name, parameters["edit"], device, progress_on_stderr()
+        loaded, Workspace(home), read_tasks(loaded, tasks), edit_name, parameters["edit"], device, progress_on_stderr()
     )
     if as_json:
-        _print_json(report)
+        print_json(report)
         return
-    _print_matrix(f"cosine, mean |cos| {report['before']['mean_abs']:.4f}", report["tasks"], report["before"]["cosine"])
+    print_matrix(f"cosine, mean |cos| {report['before']['mean_abs']:.4f}", report["tasks"], report["before"]["cosine"])
     if edit_name != "none":
         title = f"after {edit_name}, mean |cos| {report['after']['mean_abs']:.4f}"
-        _print_matrix(title, report["tasks"], report["after"]["cosine"])
+        print_matrix(title, report["tasks"], report["after"]["cosine"])
 
 
 @main.command()
@@ -173,17 +152,17 @@ def similarity(
 @click.option("--preset", help="A published method, see `methods`; --set still changes its parameters.")
 @click.option("--merge", "merge_name", help="How to merge (default: task_arithmetic).")
 @click.option("--edit", "edit_name", help="What to do to the task vectors first (default: none).")
-@_set_option
-@_tasks_option
-@_device_option
+@set_option
+@tasks_option
+@device_option
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
               help="Precision of forward passes; merging is float32.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True)
-@_split_option
+@split_option
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the weights, .safetensors.")
 @click.option("--evaluate", is_flag=True, help="Measure accuracy per task.")
-@_home_option
-@_json_option
+@home_option
+@json_option
 def merge(
     suite: str, preset: str | None, merge_name: str | None, edit_name: str | None, settings: Sequence[str],
     tasks: str | None, device: str, dtype: str, seed: int, split: str, output: Path | None, evaluate: bool, home: Path,
@@ -200,9 +179,9 @@ def merge(
         raise click.UsageError("give either --preset or --edit and --merge")
     loaded = load_suite(suite)
     spec = MergeSpec.build(
-        suite=_reference(suite),
-        tasks=_tasks(loaded, tasks),
-        **_method(preset, edit_name, merge_name, _parameters(settings)),
+        suite=suite_reference(suite),
+        tasks=read_tasks(loaded, tasks),
+        **read_method(preset, edit_name, merge_name, read_settings(settings)),
         split=split,
         seed=seed,
         device=str(devices.resolve(device)),
@@ -218,7 +197,7 @@ def merge(
     run = perform(spec, Workspace(home), output, progress_on_stderr())
     result = run.result or {}
     if as_json:
-        _print_json(
+        print_json(
             {
                 "run": run.id,
                 "fingerprint": run.fingerprint,
@@ -235,7 +214,7 @@ def merge(
     if "scaling" in result["merge"]:
         click.echo(f"λ = {result['merge']['scaling']:g}, chosen on the validation split")
     if result["accuracy"]:
-        _print_accuracy(result["accuracy"], result["average"], result["split"], result["images"])
+        print_accuracy(result["accuracy"], result["average"], result["split"], result["images"])
     if output:
         click.echo(f"written: {output}")
 
@@ -245,11 +224,11 @@ def merge(
 @click.option("--base", "which", flag_value="base", help="The pre-trained model (zero-shot).")
 @click.option("--individual", "which", flag_value="individual", help="Each fine-tuned model on its own task.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="A weight file, such as a merge.")
-@_tasks_option
-@_split_option
-@_device_option
-@_home_option
-@_json_option
+@tasks_option
+@split_option
+@device_option
+@home_option
+@json_option
 def evaluate(
     suite: str, which: str | None, checkpoint: Path | None, tasks: str | None, split: Any, device: str, home: Path,
     as_json: bool,
@@ -265,7 +244,7 @@ def evaluate(
     loaded = load_suite(suite)
     workspace = Workspace(home)
     evaluator = workspace.evaluator(loaded, devices.resolve(device))
-    chosen = _tasks(loaded, tasks)
+    chosen = read_tasks(loaded, tasks)
     if which == "individual":
         accuracy = workspace.individual_accuracy(evaluator, chosen, split)
     elif which == "base":
@@ -274,21 +253,21 @@ def evaluate(
         assert checkpoint is not None
         accuracy = workspace.accuracy_of(evaluator, open_checkpoint(checkpoint), chosen, split)
     if as_json:
-        _print_json(
+        print_json(
             {"accuracy": accuracy.per_task, "average": accuracy.average, "split": split, "images": accuracy.images}
         )
     else:
-        _print_accuracy(accuracy.per_task, accuracy.average, split, accuracy.images)
+        print_accuracy(accuracy.per_task, accuracy.average, split, accuracy.images)
 
 
 @main.command()
 @click.argument("suite")
 @click.option("--presets", help="Comma-separated names of presets, see `methods` (default: all).")
-@_tasks_option
-@_device_option
+@tasks_option
+@device_option
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file for the table.")
-@_home_option
-@_json_option
+@home_option
+@json_option
 def leaderboard(
     suite: str, presets: str | None, tasks: str | None, device: str, output: Path | None, home: Path, as_json: bool
 ) -> None:
@@ -307,15 +286,15 @@ def leaderboard(
     names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
     rows = list(
         leaderboard(
-            loaded, _reference(suite), Workspace(home), [find_preset(name) for name in names],
-            _tasks(loaded, tasks), str(devices.resolve(device)), progress_on_stderr(),
+            loaded, suite_reference(suite), Workspace(home), [find_preset(name) for name in names],
+            read_tasks(loaded, tasks), str(devices.resolve(device)), progress_on_stderr(),
         )
     )  # fmt: skip
     if output:
         with atomic_path(output) as temporary:
             temporary.write_text(to_markdown(rows), encoding="utf-8")
     if as_json:
-        _print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
+        print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
     else:
         click.echo(to_markdown(rows), nl=False)
 
@@ -329,15 +308,15 @@ def runs(context: click.Context) -> None:
 
 
 @runs.command("list")
-@_home_option
-@_json_option
+@home_option
+@json_option
 def runs_list(home: Path, as_json: bool) -> None:
     """All runs, newest first."""
     from merging.runs.store import RunStore
 
     found = RunStore(home).all()
     if as_json:
-        _print_json({"runs": [_run_row(run) for run in found]})
+        print_json({"runs": [run_row(run) for run in found]})
         return
     for run in found:
         average = f"{100 * run.result['average']:5.1f} %" if run.result and run.result["average"] is not None else ""
@@ -349,22 +328,22 @@ def runs_list(home: Path, as_json: bool) -> None:
 
 @runs.command("show")
 @click.argument("run_id")
-@_home_option
-@_json_option
+@home_option
+@json_option
 def runs_show(run_id: str, home: Path, as_json: bool) -> None:
     """One run: its specification, state and result."""
     from merging.runs.store import RunStore
 
     run = RunStore(home).get(run_id)
-    row = {**_run_row(run), "spec": run.spec.model_dump(mode="json"), "error": run.error, "result": run.result}
+    row = {**run_row(run), "spec": run.spec.model_dump(mode="json"), "error": run.error, "result": run.result}
     click.echo(json.dumps(row, indent=None if as_json else 2, ensure_ascii=False))
 
 
 @runs.command("export")
 @click.argument("run_id")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@_home_option
-@_json_option
+@home_option
+@json_option
 def runs_export(run_id: str, folder: Path, home: Path, as_json: bool) -> None:
     """Write weights, recipe and a description of a finished run into FOLDER."""
     from merging.runs.export import export_run
@@ -373,14 +352,14 @@ def runs_export(run_id: str, folder: Path, home: Path, as_json: bool) -> None:
     workspace = Workspace(home)
     files = export_run(workspace.store.get(run_id), workspace, folder)
     if as_json:
-        _print_json({"files": [str(file) for file in files]})
+        print_json({"files": [str(file) for file in files]})
     else:
         click.echo("\n".join(f"written: {file}" for file in files))
 
 
 @main.command()
 @click.option("--once", is_flag=True, help="Stop when nothing is queued any more.")
-@_home_option
+@home_option
 def worker(once: bool, home: Path) -> None:
     """Carry out queued runs until stopped. The dashboard starts one by itself."""
     import open_clip  # noqa: F401  imported before forking, so that every run starts warm
@@ -391,104 +370,3 @@ def worker(once: bool, home: Path) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     with sole_worker(home):
         Worker(Workspace(home)).serve(once)
-
-
-def progress_on_stderr() -> Any:
-    """A progress callback that rewrites one line of a terminal, or prints a line every few seconds elsewhere."""
-    terminal = sys.stderr.isatty()
-    shown_phase, shown_at = "", 0.0
-
-    def report(done: int, total: int, message: str) -> None:
-        nonlocal shown_phase, shown_at
-        phase, now = message.split(" ", 1)[0], time.monotonic()
-        if phase == shown_phase and done < total and now - shown_at < (0.1 if terminal else 5.0):
-            return
-        shown_phase, shown_at = phase, now
-        line = f"{message} ({done}/{total})"
-        click.echo(f"\r\x1b[K{line}" if terminal else line, err=True, nl=not terminal or done == total)
-
-    return report
-
-
-def _method(
-    preset: str | None, edit: str | None, merge: str | None, parameters: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """Edit, merge and their parameters: those of a preset or given by name, with ``--set`` on top."""
-    from merging.presets import find_preset
-
-    chosen: dict[str, Any] = {"edit": edit or "none", "merge": merge or "task_arithmetic"}
-    if preset is not None:
-        chosen = find_preset(preset).spec_fields()
-    for kind, given in parameters.items():
-        chosen[f"{kind}_params"] = {**chosen.get(f"{kind}_params", {}), **given}
-    return chosen
-
-
-def _parameters(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """``edit.alpha=0.1`` … → parameters by stage. Values are read as JSON, else as text; commas make lists."""
-    parameters: dict[str, dict[str, Any]] = {"edit": {}, "merge": {}}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        stage, dot, name = key.partition(".")
-        if not equals or not dot or stage not in parameters or not name:
-            raise SpecError(f"--set {setting!r}: expected edit.NAME=VALUE or merge.NAME=VALUE")
-        parameters[stage][name] = [_value(v) for v in value.split(",")] if "," in value else _value(value)
-    return parameters
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text.strip().strip("[]"))
-    except ValueError:
-        return text
-
-
-def _tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
-    if tasks is None:  # a file that is named but missing is an error, not a task less
-        chosen = tuple(task.name for task in suite.tasks if task.checkpoint)
-        if not chosen:
-            raise MissingPart(f"suite {suite.name!r} names no checkpoint for any task; add them in its suite.yaml")
-        return chosen
-    names = tuple(name.strip() for name in next(csv.reader([tasks], skipinitialspace=True), []) if name.strip())
-    if not names:
-        raise SpecError(f"--tasks {tasks!r} names no task; the suite has {', '.join(suite.task_names)}")
-    for name in names:
-        suite.task(name)
-    return names
-
-
-def _reference(suite: str) -> str:
-    from merging.suites.suite import builtin_suites
-
-    return suite if suite in builtin_suites() else str(Path(suite).resolve())
-
-
-def _run_row(run: Any) -> dict[str, Any]:
-    return {
-        "run": run.id,
-        "fingerprint": run.fingerprint,
-        "state": run.state,
-        "label": run.spec.label,
-        "tasks": list(run.spec.tasks),
-        "created": run.created,
-        "average": run.result["average"] if run.result else None,
-    }
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
-
-
-def _print_matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
-    width = max(8, *(len(name) for name in names)) + 1
-    click.echo(title)
-    click.echo(" " * width + "".join(f"{name:>{width}}" for name in names))
-    for name, row in zip(names, rows, strict=True):
-        click.echo(f"{name:<{width}}" + "".join(f"{value:>{width}.3f}" for value in row))
-
-
-def _print_accuracy(per_task: dict[str, float], average: float, split: str, images: int) -> None:
-    width = max(len(name) for name in per_task) + 2
-    for name, value in per_task.items():
-        click.echo(f"{name:<{width}}{100 * value:6.1f} %")
-    click.echo(f"{'average':<{width}}{100 * average:6.1f} %   ({split} split, {images} images)")

@@ -1,0 +1,163 @@
+"""What the commands share: options, reading what was typed, printing results."""
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from merging.errors import MissingPart, SpecError
+
+DEFAULT_HOME = Path(__file__).resolve().parent.parent / ".merging"
+
+
+def home_option(function: Any) -> Any:
+    """``--home``: the workspace."""
+    return click.option(
+        "--home",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_HOME,
+        envvar="MERGING_HOME",
+        help="Folder for runs and caches (default: .merging in the project).",
+    )(function)
+
+
+def json_option(function: Any) -> Any:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
+
+
+def device_option(function: Any) -> Any:
+    """``--device``."""
+    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")(function)
+
+
+def tasks_option(function: Any) -> Any:
+    """``--tasks``, as :func:`read_tasks` reads them."""
+    return click.option(
+        "--tasks",
+        help="Comma-separated task names (default: all with a checkpoint).",
+    )(function)
+
+
+def split_option(function: Any) -> Any:
+    """``--split``."""
+    return click.option("--split", type=click.Choice(["test", "val"]), default="test", show_default=True)(function)
+
+
+def set_option(function: Any) -> Any:
+    """``--set``, as :func:`read_settings` reads them."""
+    return click.option(
+        "--set", "settings", multiple=True, metavar="STAGE.NAME=VALUE", help="A parameter, such as edit.alpha=0.1."
+    )(function)
+
+
+def progress_on_stderr() -> Any:
+    """A progress callback that rewrites one line of a terminal, or prints a line every few seconds elsewhere."""
+    terminal = sys.stderr.isatty()
+    shown_phase, shown_at = "", 0.0
+
+    def report(done: int, total: int, message: str) -> None:
+        nonlocal shown_phase, shown_at
+        phase, now = message.split(" ", 1)[0], time.monotonic()
+        if phase == shown_phase and done < total and now - shown_at < (0.1 if terminal else 5.0):
+            return
+        shown_phase, shown_at = phase, now
+        line = f"{message} ({done}/{total})"
+        click.echo(f"\r\x1b[K{line}" if terminal else line, err=True, nl=not terminal or done == total)
+
+    return report
+
+
+def read_method(
+    preset: str | None, edit: str | None, merge: str | None, parameters: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Edit, merge and their parameters: those of a preset or given by name, with ``--set`` on top."""
+    from merging.presets import find_preset
+
+    chosen: dict[str, Any] = {"edit": edit or "none", "merge": merge or "task_arithmetic"}
+    if preset is not None:
+        chosen = find_preset(preset).spec_fields()
+    for kind, given in parameters.items():
+        chosen[f"{kind}_params"] = {**chosen.get(f"{kind}_params", {}), **given}
+    return chosen
+
+
+def read_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``edit.alpha=0.1`` … → parameters by stage. Values are read as JSON, else as text; commas make lists."""
+    parameters: dict[str, dict[str, Any]] = {"edit": {}, "merge": {}}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        stage, dot, name = key.partition(".")
+        if not equals or not dot or stage not in parameters or not name:
+            raise SpecError(f"--set {setting!r}: expected edit.NAME=VALUE or merge.NAME=VALUE")
+        parameters[stage][name] = [_value(v) for v in value.split(",")] if "," in value else _value(value)
+    return parameters
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text.strip().strip("[]"))
+    except ValueError:
+        return text
+
+
+def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
+    """Names after ``--tasks``, checked; without them all tasks that name a checkpoint."""
+    if tasks is None:  # a file that is named but missing is an error, not a task less
+        chosen = tuple(task.name for task in suite.tasks if task.checkpoint)
+        if not chosen:
+            raise MissingPart(f"suite {suite.name!r} names no checkpoint for any task; add them in its suite.yaml")
+        return chosen
+    names = tuple(name.strip() for name in next(csv.reader([tasks], skipinitialspace=True), []) if name.strip())
+    if not names:
+        raise SpecError(f"--tasks {tasks!r} names no task; the suite has {', '.join(suite.task_names)}")
+    for name in names:
+        suite.task(name)
+    return names
+
+
+def suite_reference(suite: str) -> str:
+    """How a suite stands in a specification: its built-in name, or an absolute path."""
+    from merging.suites.suite import builtin_suites
+
+    return suite if suite in builtin_suites() else str(Path(suite).resolve())
+
+
+def run_row(run: Any) -> dict[str, Any]:
+    """A run in a few JSON-ready values."""
+    return {
+        "run": run.id,
+        "fingerprint": run.fingerprint,
+        "state": run.state,
+        "label": run.spec.label,
+        "tasks": list(run.spec.tasks),
+        "created": run.created,
+        "average": run.result["average"] if run.result else None,
+    }
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def print_matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
+    """A square matrix with the names of its rows and columns."""
+    width = max(8, *(len(name) for name in names)) + 1
+    click.echo(title)
+    click.echo(" " * width + "".join(f"{name:>{width}}" for name in names))
+    for name, row in zip(names, rows, strict=True):
+        click.echo(f"{name:<{width}}" + "".join(f"{value:>{width}.3f}" for value in row))
+
+
+def print_accuracy(per_task: dict[str, float], average: float, split: str, images: int) -> None:
+    """Accuracy per task and on average."""
+    width = max(len(name) for name in per_task) + 2
+    for name, value in per_task.items():
+        click.echo(f"{name:<{width}}{100 * value:6.1f} %")
+    click.echo(f"{'average':<{width}}{100 * average:6.1f} %   ({split} split, {images} images)")
