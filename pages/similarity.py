@@ -16,7 +16,7 @@ from ui.figure import escape_markdown, show
 through_app()
 
 # Seconds in which the browser draws the heat maps before the other charts reach it and keep it busy. While a slider
-# moves, the next value interrupts this pause, and the others are not drawn for every value on the way.
+# moves, a newer value takes over after this pause, and the others are not drawn for every value on the way.
 _HEAD_START = 0.12
 
 

@@ -56,7 +56,7 @@ def controls() -> AwdParams:
     whole = values["scope"] == "model" and values["solver"] != "adam"
     if whole:
         choices[2].markdown("Tensors")
-        choices[2].caption("all: there is one vector for the whole model")
+        choices[2].caption("all: one vector for the model")
         tensors = "all"
     else:
         tensors = _choice(choices[2], "Tensors", "tensors", ("all", "matrices"))
