@@ -55,7 +55,7 @@ def controls() -> AwdParams:
     }  # fmt: skip
     whole = values["scope"] == "model" and values["solver"] != "adam"
     if whole:
-        choices[2].markdown("Tensors")
+        choices[2].markdown(":small[Tensors]")
         choices[2].caption("all: one vector for the model")
         tensors = "all"
     else:
