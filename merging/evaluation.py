@@ -113,6 +113,11 @@ class Evaluator:
         """Number of images of a task and split."""
         return len(self.image_set(task, split))
 
+    def draw(self, task: str, split: Split, images: int, seed: int) -> np.ndarray:
+        """Sorted indices of at most so many images, drawn without replacement by the seed and the task's name alone."""
+        random = np.random.default_rng([seed, *task.encode()])
+        return np.sort(random.permutation(self.count(task, split))[:images])
+
     def head(self, task: str) -> torch.Tensor:
         """The frozen classifier of a task on the device: ``[classes, embed_dim]``, rows of norm 1.
 

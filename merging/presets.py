@@ -71,6 +71,7 @@ _ALL = (
     Preset("wudi_closed_form", "WUDI, closed form", _ARXIV + "2503.08099", merge="wudi",
            merge_params={"solver": "closed_form"}, note="The minimum that the published iteration heads for."),
     Preset("fisher", "Fisher merging", _ARXIV + "2111.09832", merge="fisher"),
+    Preset("regmean", "RegMean", _ARXIV + "2212.09849", merge="regmean"),
     Preset("adamerging_task", "AdaMerging, task-wise", _ARXIV + "2310.02575", merge="adamerging",
            merge_params={"granularity": "task"}),
     Preset("adamerging", "AdaMerging", _ARXIV + "2310.02575", merge="adamerging"),

@@ -42,7 +42,7 @@ DATA_FREE: dict[str, tuple[str, dict[str, object]]] = {
     "wudi closed": ("wudi", {"solver": "closed_form"}),
 }
 LINEAR_MERGES = ("average", "task arithmetic")
-LEARNED = {"adamerging", "fisher"}  # these look at images, and have tests of their own
+LEARNED = {"adamerging", "fisher", "regmean"}  # these look at images, and have tests of their own
 # Edits with which one task, or equal models, come out as they went in.
 FAITHFUL = ("none", "awd model", "awd exact", "awd layer", "awd row", "awd adam", "ties", "consensus", "trust region")
 LINEAR = ("none", "awd model", "awd exact", "awd layer")

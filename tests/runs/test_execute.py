@@ -27,6 +27,7 @@ QUICK: dict[str, dict[str, object]] = {
     "doge": {"steps": 3},
     "wudi": {"steps": 3},
     "fisher": {"images": 2},
+    "regmean": {"images": 2},
 }
 PAIRS = [
     (edit, merge)
