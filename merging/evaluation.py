@@ -45,6 +45,13 @@ class Accuracy:
         return sum(self.counts.values())
 
 
+def joined(parts: Sequence[Accuracy]) -> Accuracy:
+    """Accuracies on different tasks and the same split as one."""
+    per_task = {task: value for part in parts for task, value in part.per_task.items()}
+    counts = {task: value for part in parts for task, value in part.counts.items()}
+    return Accuracy(per_task, counts, parts[0].split)
+
+
 @dataclass
 class Evaluator:
     """One visual tower on one device, with the images and heads of a suite; everything is loaded once.

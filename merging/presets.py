@@ -59,6 +59,8 @@ _ALL = (
            edit_params={"threshold": "auto"}, merge_params=_BEST),
     Preset("consensus_ties", "Consensus TIES", _ARXIV + "2405.07813", edit="consensus",
            edit_params={"threshold": "auto", "total": "ties"}, merge_params=_BEST),
+    Preset("tall_masks", "TALL masks (localised)", _ARXIV + "2405.07813", merge="tall_masks",
+           merge_params={"threshold": "auto"}, note="Not one model: one a task, from one vector and a mask each."),
     Preset("tatr", "TATR", _ARXIV + "2501.15065", edit="trust_region", edit_params={"sensitivity": "gradient"},
            merge_params=_BEST),
     Preset("tatr_zero_shot", "TATR, zero-shot", _ARXIV + "2501.15065", edit="trust_region", merge_params=_BEST),

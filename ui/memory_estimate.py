@@ -99,7 +99,12 @@ def _merge_numbers(spec: MergeSpec, tasks: int, weights: int, largest: int, squa
     if spec.merge == "regmean":
         return 3 * squares + 2 * weights
     streamed = largest if spec.merge in _LINEAR_MERGES and _edit_is_mixing(spec) else 3 * tasks * largest
-    return max(streamed, 3 * weights) if spec.merge_params.get("scaling") == "auto" else streamed
+    return max(streamed, 3 * weights) if _searches(spec) else streamed
+
+
+def _searches(spec: MergeSpec) -> bool:
+    """Whether λ, of the sum or of masks, is chosen on validation."""
+    return "auto" in (spec.merge_params.get("scaling"), spec.merge_params.get("threshold"))
 
 
 def _merge_text(spec: MergeSpec) -> str:
@@ -109,6 +114,6 @@ def _merge_text(spec: MergeSpec) -> str:
         return "two weighted sums, a gradient and its square, 4·4·D"
     if spec.merge == "regmean":
         return "Gram matrices of the layers' inputs, their sum and products in float64, 4·(3·Σ in² + 2·D)"
-    if spec.merge_params.get("scaling") == "auto":
+    if _searches(spec):
         return "base, sum and merged weights while λ is searched, 4·3·D"
     return "tensor by tensor"
