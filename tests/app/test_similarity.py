@@ -12,7 +12,7 @@ from merging.edits.awd import AwdParams, disentangle, from_geometry
 from merging.geometry import Geometry, mean_abs_cosine
 from merging.suites import Suite
 from merging.workspace import Workspace
-from tests.app.conftest import links, texts
+from tests.app.conftest import TASKS, links, texts
 
 Open = Callable[..., AppTest]
 
@@ -120,10 +120,20 @@ def test_settings_travel_to_the_merge_page(tiny: Suite, open_page: Open) -> None
     assert AwdParams.model_validate(given) == AwdParams(alpha=0.25, scope="layer")
 
 
+@pytest.mark.parametrize("scope", ["model", "layer"])
+def test_charts_call_tasks_by_their_titles(scope: str, tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity", scope=scope)
+    figures = [chart.proto.spec for chart in app.get("plotly_chart")]
+    assert len(figures) == 6
+    for task in TASKS:
+        assert sum(task.title() in figure for figure in figures) == 4  # not along the tower, not in the objective
+        assert not any(task in figure for figure in figures)
+
+
 def test_one_task_is_told_what_to_do(tiny: Suite, open_page: Open) -> None:
     app = open_page("similarity", tasks=["cars"])
     assert not app.exception
-    assert "Choose at least two tasks" in texts(app)
+    assert "Only Cars is selected. Choose at least two tasks" in texts(app)
     assert not app.metric
 
 
@@ -132,7 +142,7 @@ def test_two_identical_models(tiny: Suite, open_page: Open) -> None:
     app = open_page("similarity", tasks=["apples", "birds"])
     assert not app.exception
     assert all(np.isfinite(float(value)) for value in numbers(app))
-    assert "the closest pair, apples and birds, goes from 1.000" in texts(app)
+    assert "the closest pair, Apples and Birds, goes from 1.000" in texts(app)
 
 
 def test_a_model_equal_to_the_base(tiny: Suite, open_page: Open) -> None:

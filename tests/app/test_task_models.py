@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite
@@ -21,7 +22,8 @@ def test_the_table_shows_norms_and_accuracies_as_measured(tiny: Suite, open_page
     evaluator = space.evaluator(tiny)
     zero_shot = space.base_accuracy(evaluator, TASKS)
     individual = space.individual_accuracy(evaluator, TASKS)
-    assert table["Task"].tolist() == list(TASKS)
+    assert table["Task"].tolist() == ["Apples", "Birds", "Cars", "Doors"]
+    assert table["Name"].tolist() == list(TASKS)
     np.testing.assert_allclose(table["Norm of τ"], space.geometry(tiny).norms)
     np.testing.assert_allclose(table["Zero-shot"], [round(100 * zero_shot.per_task[task], 1) for task in TASKS])
     np.testing.assert_allclose(table["Fine-tuned"], [round(100 * individual.per_task[task], 1) for task in TASKS])
@@ -29,6 +31,27 @@ def test_the_table_shows_norms_and_accuracies_as_measured(tiny: Suite, open_page
     assert table["Test images"].tolist() == [24] * 4
     assert sum("CC0" in caption.value for caption in app.caption) == 4
     assert "Missing" not in table
+
+
+def retitle(suite: Suite, **titles: str) -> None:
+    """Give tasks other titles in suite.yaml."""
+    content = yaml.safe_load((suite.folder / "suite.yaml").read_text())
+    for entry in content["tasks"]:
+        entry["title"] = titles.get(entry["name"], "")
+    (suite.folder / "suite.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_names_that_are_the_labels_need_no_column(tiny: Suite, open_page: Open) -> None:
+    retitle(tiny)
+    table = open_page("task_models").dataframe[0].value
+    assert table["Task"].tolist() == list(TASKS)
+    assert "Name" not in table
+
+
+def test_tasks_with_the_same_title_are_told_apart(tiny: Suite, open_page: Open) -> None:
+    retitle(tiny, birds="Wings", doors="Wings", cars="Cars")
+    app = open_page("task_models")
+    assert app.dataframe[0].value["Task"].tolist() == ["apples", "Wings (birds)", "Cars", "Wings (doors)"]
 
 
 def test_all_and_none(tiny: Suite, open_page: Open) -> None:
