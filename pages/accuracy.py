@@ -8,6 +8,7 @@ from merging.runs import Run
 from ui import accuracy_view, state
 from ui.charts.accuracy import (
     MAX_RADAR,
+    MIN_RADAR_TASKS,
     Series,
     accuracy_bars,
     accuracy_dots,
@@ -138,6 +139,9 @@ def chart(
     elif relative:
         st.info("Shares need the individual models' accuracy on the same images, which is missing. Shown as measured.")
     drawn = shown
+    if view == "Radar" and len(tasks) < MIN_RADAR_TASKS:
+        st.caption(f"A radar needs at least {MIN_RADAR_TASKS} tasks, here are {len(tasks)}: bars are shown.")
+        view = "Bars"
     if view == "Radar":
         drawn = shown if len(shown) <= MAX_RADAR else radar_choice(shown)
         figure = accuracy_radar(drawn, labels)

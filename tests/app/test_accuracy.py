@@ -96,6 +96,16 @@ def test_shares_of_individual_and_other_views(tiny: Suite, open_page: Open) -> N
         assert not app.exception
 
 
+def test_two_tasks_are_bars_instead_of_a_radar_and_it_says_why(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, 0.6, tasks=("apples", "birds"))
+    app = open_page("accuracy", runs=run.id)
+    app.button_group(key="accuracy-view").set_value("Radar").run()
+    assert not app.exception
+    assert "A radar needs at least 3 tasks, here are 2: bars are shown." in texts(app)
+    assert '"type":"bar"' in app.get("plotly_chart")[0].proto.spec
+
+
 def test_the_search_for_scaling_is_shown_with_its_split(tiny: Suite, open_page: Open) -> None:
     open_page()
     finished(state.workspace(), tiny, 0.6, **AUTO)
