@@ -197,8 +197,8 @@ def objective_figure(curve: np.ndarray, *, unit: str) -> go.Figure:
         line={"color": theme.AFTER.color, "width": 2}, hovertemplate=unit + " %{x}<br>L = %{y:.5f}<extra></extra>",
     )  # fmt: skip
     return theme.compose(
-        [line], height=240, legend=False, xaxis={"title": {"text": unit}, "showgrid": False, "rangemode": "tozero"},
-        yaxis={"title": {"text": "objective L"}},
+        [line], height=240, legend=False, yaxis={"title": {"text": "objective L"}},
+        xaxis={**theme.step_axis(len(curve) - 1, unit), "showgrid": False, "rangemode": "tozero"},
     )  # fmt: skip
 
 
