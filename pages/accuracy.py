@@ -20,6 +20,7 @@ from ui.charts.accuracy import (
 from ui.comparison import comparison
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
+from ui.no_runs import no_runs
 from ui.run_text import mixtures, name_runs, option_label, provenance, series_of
 from ui.url_choice import chosen_ids, remember_ids
 
@@ -186,12 +187,7 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
 st.title("Accuracy")
 available, elsewhere = measured_runs()
 if not available:
-    st.info("No finished run with accuracies on this suite yet. Run the comparison, or a merge of your own.")
-    with st.container(horizontal=True):
-        st.page_link("pages/start.py", label="Run the comparison", icon=":material/play_arrow:",
-                     query_params=state.shared_query())  # fmt: skip
-        st.page_link("pages/merge.py", label="Merge", icon=":material/merge:", query_params=state.shared_query())
-    st.stop()
+    no_runs("No finished run with accuracies on this suite yet. Run the comparison, or a merge of your own.")
 picked = choose(available)
 if elsewhere:
     st.caption(escape_markdown(f"{elsewhere} more runs belong to other suites, or to files that have changed since."))

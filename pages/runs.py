@@ -14,6 +14,7 @@ from ui.charts.runs import timing_figure
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.merge_form import Draft
+from ui.no_runs import no_runs
 from ui.run_details import belongs_here, details
 from ui.run_export import MAX_DOWNLOAD, to_folder, zipped
 from ui.run_panel import ensure_worker, run_panel
@@ -204,12 +205,7 @@ def delete(run: Run) -> None:
 st.title("Runs")
 every = state.workspace().store.all()
 if not every:
-    st.info("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.")
-    with st.container(horizontal=True):
-        st.page_link("pages/start.py", label="Run the comparison", icon=":material/play_arrow:",
-                     query_params=state.shared_query())  # fmt: skip
-        st.page_link("pages/merge.py", label="Merge", icon=":material/merge:", query_params=state.shared_query())
-    st.stop()
+    no_runs("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.")
 active = [run.id for run in reversed(every) if run.active]  # first come, first served
 if active:
     run_panel(active, key="runs-active")

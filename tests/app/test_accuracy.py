@@ -5,7 +5,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite
-from tests.app.conftest import build_suite, texts
+from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import finished
 from ui import state
 
@@ -23,9 +23,10 @@ def ranked(app: AppTest) -> list[str]:
 
 
 def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
-    app = open_page("accuracy")
+    app = open_page("accuracy", tasks=["apples", "cars"])
     assert not app.exception
     assert "Run the comparison" in texts(app)
+    assert links(app)["Run the comparison"] == links(app)["Merge"] == {"tasks": ["apples", "cars"]}
 
 
 def test_the_newest_run_of_every_method_is_compared_by_default(tiny: Suite, open_page: Open) -> None:

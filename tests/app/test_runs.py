@@ -4,7 +4,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite, load_suite
-from tests.app.conftest import texts
+from tests.app.conftest import links, texts
 from tests.app.finished_runs import ended, finished, spec_of
 from ui import state
 from ui.run_export import to_folder, zipped
@@ -18,9 +18,10 @@ def press(app: AppTest, label: str) -> AppTest:
 
 
 def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
-    app = open_page("runs")
+    app = open_page("runs", tasks=["apples", "cars"])
     assert not app.exception
     assert "No runs yet" in texts(app)
+    assert links(app)["Run the comparison"] == links(app)["Merge"] == {"tasks": ["apples", "cars"]}
 
 
 def test_history_lists_every_state_newest_first(tiny: Suite, open_page: Open) -> None:

@@ -1,0 +1,17 @@
+"""What pages about runs show while there are none."""
+
+from typing import NoReturn
+
+import streamlit as st
+
+from ui import state
+
+
+def no_runs(explanation: str) -> NoReturn:
+    """Say why there is nothing to see, link to the two pages that start runs, and end the page."""
+    st.info(explanation)
+    query = state.shared_query()
+    with st.container(horizontal=True):
+        st.page_link("pages/start.py", label="Run the comparison", icon=":material/play_arrow:", query_params=query)
+        st.page_link("pages/merge.py", label="Merge", icon=":material/merge:", query_params=query)
+    st.stop()
