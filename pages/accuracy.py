@@ -51,7 +51,8 @@ def choose(runs: Sequence[Run]) -> list[Run]:
     """Which runs to compare; stands in the URL."""
     by_id = {run.id: run for run in runs}
     key = "accuracy-runs"
-    chosen_ids("runs", key, list(by_id), default_choice(runs, state.selected_tasks()))
+    default = default_choice(runs, state.selected_tasks())
+    chosen_ids("runs", key, list(by_id), default, "The newest runs are shown instead.")
     ids = st.multiselect(
         "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id]), key=key,
         placeholder="Choose finished runs", help="Finished runs on the weights of this suite, newest first",
@@ -187,7 +188,7 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
 st.title("Accuracy")
 available, elsewhere = measured_runs()
 if not available:
-    no_runs("No finished run with accuracies on this suite yet. Run the comparison, or a merge of your own.")
+    no_runs("No finished run with accuracies on this suite yet. Run the comparison, or a merge of your own.", "runs")
 picked = choose(available)
 if elsewhere:
     st.caption(escape_markdown(f"{elsewhere} more runs belong to other suites, or to files that have changed since."))

@@ -16,6 +16,7 @@ from ui.figure import escape_markdown, show
 from ui.memory_estimate import Estimate, estimate
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import duration, in_words, provenance, scaling_of, series_of
+from ui.url_choice import warn_of_runs
 
 through_app()
 
@@ -109,20 +110,20 @@ def show_run(run: Run) -> None:
 
 
 def chosen_run() -> Run | None:
-    """The run in the URL."""
+    """The run in the URL; one that is not there is named, and leaves the URL."""
     run_id = st.query_params.get("run")
     if not run_id:
         return None
     try:
         return state.workspace().store.get(run_id)
-    except RunError as error:
-        st.warning(escape_markdown(str(error)), icon=":material/search_off:")
+    except RunError:
+        warn_of_runs([run_id], "The form starts a new one.")
+        del st.query_params["run"]
         return None
 
 
-def watch() -> None:
+def watch(run: Run | None) -> None:
     """The run in the URL, and everything else that goes on."""
-    run = chosen_run()
     others = [one for one in state.workspace().store.active() if run is None or one.id != run.id]
     if run is None and not others:
         st.caption("Nothing is running. A merge shows its progress here; you may leave the page, it goes on.")
@@ -176,6 +177,7 @@ def coefficients(run: Run) -> str:
 
 
 st.title("Merge")
+linked = chosen_run()
 st.markdown(
     "Every method is an **edit** of the task vectors followed by a **merge**. Take a published pair, or your own."
 )
@@ -192,4 +194,4 @@ except MergingError as error:
     st.error(escape_markdown(str(error)), icon=":material/error:")
 else:
     plan(written, selected)
-watch()
+watch(linked)

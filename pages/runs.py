@@ -50,7 +50,7 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
 def choose(runs: Sequence[Run]) -> list[Run]:
     """The table; the runs that are checked stand in the URL."""
     ids = [run.id for run in runs]
-    chosen = chosen_ids("run", "runs-chosen", ids, [])
+    chosen = chosen_ids("run", "runs-chosen", ids, [], "All that there are stand in the table.")
     st.session_state["runs-table"] = {
         "selection": {"rows": [ids.index(one) for one in chosen], "columns": [], "cells": []}
     }
@@ -205,7 +205,7 @@ def delete(run: Run) -> None:
 st.title("Runs")
 every = state.workspace().store.all()
 if not every:
-    no_runs("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.")
+    no_runs("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.", "run")
 active = [run.id for run in reversed(every) if run.active]  # first come, first served
 if active:
     run_panel(active, key="runs-active")

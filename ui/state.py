@@ -20,6 +20,7 @@ from merging.geometry import Geometry
 from merging.suites import Suite, builtin_suites, load_suite
 from merging.suites.suite import DEFAULT, Split
 from merging.workspace import Workspace
+from ui.url_choice import not_found
 
 ROOT = Path(__file__).resolve().parent.parent
 _TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
@@ -179,13 +180,18 @@ def set_selected_tasks(tasks: Sequence[str]) -> None:
     st.session_state[_TASKS_WANTED] = list(tasks)
 
 
-def choose_tasks() -> None:
-    """The sidebar's control for the selection; the only widget with the key ``tasks``."""
+def choose_tasks() -> list[str]:
+    """The sidebar's control for the selection; the only widget with the key ``tasks``.
+
+    Returns:
+        Tasks that the URL names and the suite has no weights for.
+    """
     mergeable = suite().mergeable()
     reference = suite_reference()
+    missing = not_found("tasks", mergeable)
     wanted = st.session_state.pop(_TASKS_WANTED, None)
     if st.session_state.get(_TASKS_OF, reference) != reference:
-        wanted = list(mergeable)  # another suite: its tasks have nothing to do with those chosen before
+        wanted, missing = list(mergeable), []  # another suite: its tasks have nothing to do with those chosen before
     st.session_state[_TASKS_OF] = reference
     if wanted is not None:
         st.session_state["tasks"] = [task for task in mergeable if task in wanted]
@@ -193,6 +199,7 @@ def choose_tasks() -> None:
         "Tasks", mergeable, default=list(mergeable), key="tasks", bind="query-params", label_visibility="collapsed",
         placeholder="Choose at least one task",
     )  # fmt: skip
+    return missing
 
 
 def shared_query() -> dict[str, str | list[str]]:

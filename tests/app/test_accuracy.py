@@ -133,3 +133,12 @@ def test_unknown_ids_in_the_url_are_dropped(tiny: Suite, open_page: Open) -> Non
     run = finished(state.workspace(), tiny, 0.6)
     app = open_page("accuracy", runs=["nonsense", run.id])
     assert app.multiselect(key="accuracy-runs").value == [run.id]
+    assert "no run nonsense here; it may have been deleted. Only the others are shown." in texts(app)
+
+
+def test_unknown_ids_alone_give_the_newest_runs_and_say_so(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, 0.6)
+    app = open_page("accuracy", runs="nonsense")
+    assert app.multiselect(key="accuracy-runs").value == [run.id]
+    assert "no run nonsense here; it may have been deleted. The newest runs are shown instead." in texts(app)

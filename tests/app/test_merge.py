@@ -124,7 +124,8 @@ def test_a_finished_run_shows_what_came_of_it(tiny: Suite, open_page: Open) -> N
 def test_an_unknown_run_in_the_url_is_no_error(tiny: Suite, open_page: Open) -> None:
     app = open_page("merge", run="feedbeef")
     assert not app.exception
-    assert "no run" in texts(app)
+    assert "no run feedbeef here; it may have been deleted. The form starts a new one." in texts(app)
+    assert not app.run().warning
 
 
 def test_methods_that_need_images_are_refused_without_them(suites_folder: Path, open_page: Open) -> None:

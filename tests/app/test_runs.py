@@ -115,7 +115,22 @@ def test_an_unknown_run_in_the_url_is_said_so(tiny: Suite, open_page: Open) -> N
     finished(state.workspace(), tiny)
     app = open_page("runs", run="feedbeef")
     assert not app.exception
+    assert "no run feedbeef here; it may have been deleted. All that there are stand in the table." in texts(app)
+
+
+def test_of_several_runs_in_the_url_those_that_are_there_are_shown(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    app = open_page("runs", run=["feedbeef", run.id])
+    assert "no run feedbeef here; it may have been deleted. Only the others are shown." in texts(app)
+    assert app.query_params["run"] == run.id
+
+
+def test_an_unknown_run_is_named_where_there_are_none(tiny: Suite, open_page: Open) -> None:
+    app = open_page("runs", run="feedbeef")
     assert "no run feedbeef" in texts(app)
+    assert "No runs yet" in texts(app)
+    assert not app.run().warning
 
 
 def test_export_holds_weights_recipe_and_description(tiny: Suite, open_page: Open) -> None:
