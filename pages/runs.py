@@ -206,7 +206,7 @@ st.title("Runs")
 every = state.workspace().store.all()
 if not every:
     no_runs("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.", "run")
-active = [run.id for run in reversed(every) if run.active]  # first come, first served
+active = [run.id for run in state.workspace().store.active()]
 if active:
     run_panel(active, key="runs-active")
 picked = choose(every)

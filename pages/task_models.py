@@ -162,10 +162,8 @@ def missing_accuracy() -> None:
             "(or `classes` and a `text_tower`) to its suite.yaml.",
             icon=":material/info:",
         )
-    elif st.button("Measure zero-shot and fine-tuned accuracy", icon=":material/speed:",
-                   help="Takes longer than a page should on this device, so only on request"):  # fmt: skip
-        state.baseline_accuracy(force=True)
-        st.rerun()
+    else:
+        accuracy_view.offer_baselines(state.measurable_tasks())
 
 
 st.title("Task models")
