@@ -130,6 +130,34 @@ def test_large_solves_are_the_workers(
     assert not state.workspace().store.all()  # the history is one of merges
 
 
+def test_beta_left_at_its_default_moves_with_the_solver(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity")
+    for solver, beta in (("adam", 1e-5), ("exact", 0.01), ("descent", 0.01), ("adam", 1e-5), ("descent", 0.01)):
+        app.button_group(key="solver").set_value(solver).run()
+        assert not app.exception
+        assert app.select_slider(key="beta").value == beta
+    assert app.button_group(key="preset").value == "Reading A"
+
+
+def test_beta_chosen_by_the_user_stays_with_every_solver(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity", beta="0.0001")
+    for solver in ("adam", "exact", "descent"):
+        app.button_group(key="solver").set_value(solver).run()
+        assert app.select_slider(key="beta").value == 1e-4
+    app.select_slider(key="beta").set_value(1e-5).run()
+    app.button_group(key="solver").set_value("exact").run()
+    assert app.select_slider(key="beta").value == 1e-5  # Adam's default, but chosen for descent
+
+
+def test_beta_of_a_link_is_taken_as_it_is(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity", solver="adam", beta="0.001", steps="10")
+    assert app.select_slider(key="beta").value == 0.001
+    app = open_page("similarity", solver="adam", beta=f"{1e-5:g}", steps="10")
+    assert app.select_slider(key="beta").value == 1e-5
+    app.button_group(key="solver").set_value("descent").run()
+    assert app.select_slider(key="beta").value == 0.01
+
+
 def test_settings_travel_to_the_merge_page(tiny: Suite, open_page: Open) -> None:
     app = open_page("similarity", tasks=["apples", "doors"], alpha="0.25", scope="layer")
     query = links(app)["Merge with these settings"]
