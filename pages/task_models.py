@@ -141,7 +141,7 @@ def strip(suite: Suite, name: str) -> None:
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def thumbnails(reference: str, _version: state.Stamp, name: str) -> list[tuple[str, bytes]]:
+def thumbnails(reference: str, version: state.Stamp, name: str) -> list[tuple[str, bytes]]:
     """Class names and PNG files; small images are enlarged without smoothing, so that pixels stay pixels."""
     suite = state.suite()
     found = []

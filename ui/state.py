@@ -1,7 +1,7 @@
 """What all pages look at: the workspace, the chosen suite and tasks, and what is measured once about them.
 
 Suite and tasks are chosen in the sidebar; both stand in the URL (``?suite=mini&tasks=digits&tasks=fashion``). Caches
-are keyed by the sizes and times of the files, so that replaced weights are noticed.
+are keyed by the sizes and times of the files, so that replaced weights and images are noticed.
 """
 
 import os
@@ -22,6 +22,7 @@ from merging.runs import Run
 from merging.suites import Suite, builtin_suites, load_suite
 from merging.suites.suite import DEFAULT, Split
 from merging.workspace import Workspace
+from ui.folder_watch import FolderWatch
 from ui.url_choice import not_found
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,10 +133,17 @@ def _yaml(reference: str) -> Path:
     return path / "suite.yaml" if path.is_dir() else path
 
 
+@st.cache_resource
+def _folder_watch() -> FolderWatch:
+    return FolderWatch()
+
+
 def _stamp(paths: list[Path]) -> Stamp:
     stamps = []
     for path in paths:
-        if path.exists():
+        if path.is_dir():  # its own time says nothing of images replaced in place
+            stamps.append((path.name, *_folder_watch().stamp(path)))
+        elif path.exists():
             status = path.stat()
             stamps.append((path.name, status.st_size, status.st_mtime_ns))
     return tuple(stamps)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite
@@ -74,6 +75,40 @@ def test_the_table_checks_what_the_sidebar_selects(tiny: Suite, open_page: Open)
     app.multiselect(key="tasks").set_value(["birds", "doors"]).run()
     assert app.session_state["task-table"]["selection"]["rows"] == [1, 3]
     assert links(app)["Compare 2 selected"] == {"tasks": ["birds", "doors"]}
+
+
+def with_image_folder(suite: Suite, task: str) -> Path:
+    """Let a task read its images from a folder, two of each class and split, all black; gives the folder."""
+    folder = suite.folder / "images" / task
+    for split in ("val", "test"):
+        for number in range(5):
+            place = folder / split / f"class {number}"
+            place.mkdir(parents=True)
+            for name in ("1.png", "2.png"):
+                Image.new("RGB", (32, 32)).save(place / name)
+    content = yaml.safe_load((suite.folder / "suite.yaml").read_text())
+    for entry in content["tasks"]:
+        if entry["name"] == task:
+            entry["data"] = {"kind": "imagefolder", "path": f"images/{task}"}
+    (suite.folder / "suite.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def test_an_image_replaced_in_place_is_noticed(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pictures(app: AppTest) -> list[str]:
+        return [element.proto.imgs[0].url for element in app.get("image")]
+
+    monkeypatch.setattr("ui.folder_watch._PAUSE", 0)
+    monkeypatch.setattr("ui.folder_watch._SHARE", 0)
+    folder = with_image_folder(tiny, "cars")
+    app = open_page("task_models", tasks=["cars"])
+    before = pictures(app)
+    assert len(before) == 5
+    assert pictures(app.run()) == before
+    Image.new("RGB", (32, 32), "white").save(folder / "test" / "class 2" / "1.png")
+    after = pictures(app.run())
+    assert not app.exception
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False, True, True]
 
 
 def test_a_strip_of_images_per_selected_task(tiny: Suite, open_page: Open) -> None:
