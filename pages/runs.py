@@ -124,10 +124,12 @@ def actions(run: Run) -> None:
     """What can be done with a run."""
     if run.state == "done":
         export(run)
-    st.page_link(
-        "pages/merge.py", label="Adjust", icon=":material/tune:", query_params=form_link(run),
-        help="Opens the form of the page Merge with these settings",
-    )  # fmt: skip
+    # No link: suite and tasks are widgets that are there already, which take nothing from the URL any more.
+    if st.button(
+        "Adjust", icon=":material/tune:", key=f"adjust-{run.id}", help="Opens the page Merge with these settings",
+        on_click=state.choose, args=(run.spec.suite, run.spec.tasks),
+    ):  # fmt: skip
+        st.switch_page("pages/merge.py", query_params=form_of(run))
     if run.state == "done":
         with st.popover("Run again", icon=":material/replay:", key=f"again-{run.id}"):
             again(run)
@@ -136,16 +138,14 @@ def actions(run: Run) -> None:
             delete(run)
 
 
-def form_link(run: Run) -> dict[str, str | list[str]]:
-    """Query parameters that open the page Merge with a run's settings, tasks and suite."""
+def form_of(run: Run) -> dict[str, str]:
+    """Query parameters that open the page Merge with a run's settings."""
     spec = run.spec
-    draft = Draft(
+    return Draft(
         {"edit": spec.edit, "merge": spec.merge},
         {"edit": spec.edit_params, "merge": spec.merge_params},
         {"device": spec.device, "seed": spec.seed, "split": spec.split, "dtype": spec.dtype},
-    )
-    slugs = [slug for slug, entry in state.catalogue().items() if entry.reference == spec.suite]
-    return {**({"suite": slugs[0]} if slugs else {}), "tasks": list(spec.tasks), **draft.query()}
+    ).query()
 
 
 def export(run: Run) -> None:

@@ -190,6 +190,14 @@ def set_selected_tasks(tasks: Sequence[str]) -> None:
     st.session_state[_TASKS_WANTED] = list(tasks)
 
 
+def choose(reference: str, tasks: Sequence[str]) -> None:
+    """Choose a suite, if it is still there, and tasks of it. Call it in a widget's callback."""
+    slugs = [slug for slug, entry in catalogue().items() if entry.reference == reference]
+    if slugs:
+        st.session_state["suite"] = slugs[0]
+    set_selected_tasks(tasks)
+
+
 def choose_tasks() -> list[str]:
     """The sidebar's control for the selection; the only widget with the key ``tasks``.
 
@@ -198,11 +206,11 @@ def choose_tasks() -> list[str]:
     """
     mergeable = suite().mergeable()
     reference = suite_reference()
-    missing = not_found("tasks", mergeable)
     wanted = st.session_state.pop(_TASKS_WANTED, None)
-    if st.session_state.get(_TASKS_OF, reference) != reference:
-        wanted, missing = list(mergeable), []  # another suite: its tasks have nothing to do with those chosen before
+    if wanted is None and st.session_state.get(_TASKS_OF, reference) != reference:
+        wanted = list(mergeable)  # another suite: its tasks have nothing to do with those chosen before
     st.session_state[_TASKS_OF] = reference
+    missing = not_found("tasks", mergeable) if wanted is None else []
     if wanted is not None:
         st.session_state["tasks"] = [task for task in mergeable if task in wanted]
     st.multiselect(

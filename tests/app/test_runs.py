@@ -4,7 +4,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite, load_suite
-from tests.app.conftest import links, texts
+from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import ended, finished, spec_of
 from ui import state
 from ui.run_export import to_folder, zipped
@@ -88,6 +88,23 @@ def test_a_failed_run_shows_why_and_is_retried(tiny: Suite, open_page: Open) -> 
     assert "the last line" in [code.value for code in app.code]
     press(app, "Run again")
     assert [one.state for one in state.workspace().store.all()] == ["queued", "failed"]
+
+
+def test_adjusting_opens_the_form_with_suite_tasks_and_settings(
+    tiny: Suite, suites_folder: Path, open_page: Open
+) -> None:
+    open_page()
+    changes = {"tasks": ("birds", "doors"), "edit": "awd", "edit_params": {"alpha": 0.25}, "seed": 7}
+    run = finished(state.workspace(), tiny, **changes)
+    build_suite(suites_folder / "aardvark", tasks=("birds", "roads"))
+    app = press(open_page("runs", suite="aardvark", run=run.id), "Adjust")
+    assert not app.exception
+    assert not app.warning
+    assert app.title[0].value == "Merge"
+    assert app.selectbox(key="suite").value == "tiny"
+    assert app.multiselect(key="tasks").value == ["birds", "doors"]
+    assert app.number_input(key="form.edit.awd.alpha").value == 0.25
+    assert app.number_input(key="form.seed").value == 7
 
 
 def test_delete_asks_first(tiny: Suite, open_page: Open) -> None:
