@@ -1,5 +1,6 @@
 """Accuracies as the pages Start and Accuracy show them: baselines, the ranking, the sentence under the chart."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -16,9 +17,11 @@ ZERO_SHOT, INDIVIDUAL = "Zero-shot", "Individual"
 
 
 def task_labels(tasks: Sequence[str]) -> dict[str, str]:
-    """Task → label; a task that the suite no longer has keeps its name."""
+    """Task → label, no two the same; a task that the suite no longer has keeps its name."""
     known = {task.name: task.label for task in state.suite().tasks}
-    return {task: known.get(task, task) for task in tasks}
+    shared = Counter(known.values())
+    labels = {task: label if shared[label] == 1 else f"{label} ({task})" for task, label in known.items()}
+    return {task: labels.get(task, task) for task in tasks}
 
 
 def baseline_series(tasks: Sequence[str], split: Split = "test") -> list[Series]:

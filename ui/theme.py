@@ -94,6 +94,16 @@ def shorten(text: str, length: int = 18) -> str:
     return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
 
 
+def step_axis(last: int, title: str) -> dict[str, Any]:
+    """Settings of an axis that counts steps from 0 to ``last``: ticks at whole numbers only.
+
+    >>> step_axis(4, "Step")["dtick"]
+    1
+    """
+    few = {"tick0": 0, "dtick": 1} if last <= 10 else {}  # of more steps, plotly finds whole numbers by itself
+    return {"title": {"text": title}, "zeroline": False, **few}
+
+
 def compose(traces: Sequence[Mapping[str, Any]], *, height: int, legend: bool = True, **layout: Any) -> go.Figure:
     """A figure with the common layout: transparent background, tight margins, legend on top.
 

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from ui.theme import arrange, plain, shorten, style_of
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
+MIN_RADAR_TASKS = 3  # with fewer an outline is a line
 _AVERAGE_WIDTH = 2.7  # the average group, in widths of a task's group: room for numbers over its bars
 _MAX_NUMBERED = 7  # series up to which those numbers fit
 _RULE = "rgba(128, 128, 128, 0.45)"
@@ -107,24 +108,34 @@ def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Fig
     """Outlines over the tasks, a second view for at most :data:`MAX_RADAR` methods.
 
     Raises:
-        ValueError: there are more.
+        ValueError: there are more, or fewer than :data:`MIN_RADAR_TASKS` tasks.
     """
     if len(series) > MAX_RADAR:
         raise ValueError(f"{len(series)} series; a radar stays readable with at most {MAX_RADAR}")
+    if len(tasks) < MIN_RADAR_TASKS:
+        raise ValueError(f"{len(tasks)} tasks; a radar needs at least {MIN_RADAR_TASKS}")
+    # Angles as numbers: as categories, equal short forms of labels would fall together.
+    angles = [360 * index / len(tasks) for index in range(len(tasks))]
     labels = [plain(label) for label in tasks.values()]
     figure = go.Figure()
     for one in series:
         values = _percent(one, tasks)[1:]
         figure.add_scatterpolar(
-            r=[*values, values[0]], theta=[*labels, labels[0]], name=plain(one.name), mode="lines+markers",
+            r=[*values, values[0]], theta=[*angles, angles[0]], name=plain(one.name), mode="lines+markers",
             line={"color": style_of(one.method).color, "width": 2, "dash": "dot" if one.variant else "solid"},
-            marker=_marker(one, 8), hovertemplate="%{theta}: <b>%{r:.1f}</b><extra>%{fullData.name}</extra>",
+            marker=_marker(one, 8), customdata=[*labels, labels[0]],
+            hovertemplate="%{customdata}: <b>%{r:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.update_polars(
         radialaxis={"range": [0, _ceiling(series)], "gridcolor": _RULE, "tickfont": {"size": 11}},
-        angularaxis={"gridcolor": _RULE}, bgcolor="rgba(0, 0, 0, 0)",
+        angularaxis={
+            "gridcolor": _RULE, "tickvals": angles, "ticktext": [_on_axis(label) for label in tasks.values()],
+        },
+        bgcolor="rgba(0, 0, 0, 0)",
     )  # fmt: skip
-    return arrange(figure, height=520)
+    # Plotly keeps no room for the labels around a radar: two lines of them above and below, then the legend.
+    arrange(figure, height=560, margin={"l": 8, "r": 8, "t": 84, "b": 44})
+    return figure.update_layout(legend_y=1.1)
 
 
 def accuracy_table(series: Sequence[Series], tasks: Mapping[str, str]) -> pd.DataFrame:
