@@ -103,9 +103,11 @@ class Workspace:
             split,
         )
 
-    def base_accuracy(self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test") -> Accuracy:
+    def base_accuracy(
+        self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test", context: Context | None = None
+    ) -> Accuracy:
         """Zero-shot accuracy: the base model on every task."""
-        return self.accuracy_of(evaluator, evaluator.suite.base_checkpoint, tasks, split)
+        return self.accuracy_of(evaluator, evaluator.suite.base_checkpoint, tasks, split, context)
 
     def individual_accuracy(
         self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test", context: Context | None = None

@@ -36,13 +36,12 @@ def standings(entries: Sequence[Entry], baselines: Sequence[Series]) -> list[Sta
     individual = accuracies[1] if accuracies else {}
     seen: dict[str, int] = {}
     for entry in entries:
-        method = entry.spec.label
-        run = entry.run
-        row = row_of(entry.preset, run, individual) if run is not None and entry.done else None
+        preset, run, method = entry.preset, entry.run, entry.spec.label
+        row = row_of(preset, run, individual) if run is not None and entry.done else None
         lines.append(
             Standing(
-                entry.preset.title, method, seen.get(method, 0), data_needed(entry.preset), entry.preset.paper,
-                entry.preset.note,                 state_of(run), run.id if run else None, row,
+                title=preset.title, method=method, variant=seen.get(method, 0), needs=data_needed(preset),
+                paper=preset.paper, note=preset.note, state=state_of(run), run=run.id if run else None, row=row,
             )
         )  # fmt: skip
         seen[method] = seen.get(method, 0) + 1

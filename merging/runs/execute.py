@@ -16,6 +16,7 @@ from merging.errors import MergingError
 from merging.geometry import Geometry, describe
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
+from merging.runs.unmerged import disentangle_weights, measure_baselines
 from merging.suites.suite import Suite, load_suite
 from merging.vectors import TaskVectors
 from merging.workspace import Workspace
@@ -43,9 +44,11 @@ def execute(
         fingerprint: identity of the run that was asked for; files that have changed since are an error.
 
     Returns:
-        ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
-        ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors;
-        ``seconds`` by phase and in all; ``peak_bytes``; ``device``; ``fingerprints`` of the files; ``output``.
+        For every job ``label``, ``seconds`` in all and by phase, ``peak_bytes``, ``device`` and ``fingerprints`` of
+        the files. For a merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients``
+        (``tensors``, ``tasks``, ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the
+        geometry of the edited vectors; ``output``. For ``baselines`` and ``disentangle`` see
+        :mod:`merging.runs.unmerged`.
 
     Raises:
         MergingError: anything that is the input's fault, a device out of memory, or cancellation.
@@ -59,27 +62,48 @@ def execute(
     vectors = workspace.vectors(suite, spec.tasks)
     evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
     context = Context(device, spec.torch_dtype, spec.seed, on_progress, cancelled, evaluator)
-    times = {}
+    times: dict[str, float] = {}
     try:
         if _evaluating(spec, suite):
             evaluator.prepare(spec.tasks, spec.split)
         if spec.edit == "awd":
             context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
-        planned = plan(vectors, spec, context)
-        times["plan"] = time.perf_counter() - started
-        if output is None and planned.table is None:
-            output = keep
-        result = _merge_and_measure(planned, spec, context, output, times)
+        if spec.job == "baselines":
+            result = measure_baselines(spec, workspace, evaluator, context)
+        elif spec.job == "disentangle":
+            result = disentangle_weights(spec, vectors, context)
+        else:
+            result = _merge(vectors, spec, context, output, keep, times)
     except torch.OutOfMemoryError:
         raise devices.explain_out_of_memory(device) from None
     times["total"] = time.perf_counter() - started
     prints = {task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)}
     return {
         **result,
-        "label": spec.label, "coefficients": coefficient_columns(planned),
-        "edit": planned.edit.report, "merge": planned.merge.report,
+        "label": spec.label,
         "seconds": times, "peak_bytes": devices.peak_bytes(device), "device": str(device),
         "fingerprints": {suite.base: vectors.base.fingerprint, **prints},
+    }  # fmt: skip
+
+
+def _merge(
+    vectors: TaskVectors,
+    spec: MergeSpec,
+    context: Context,
+    output: Path | None,
+    keep: Path | None,
+    times: dict[str, float],
+) -> dict[str, Any]:
+    """The merge itself, and the accuracy of what came of it."""
+    clock = time.perf_counter()
+    planned = plan(vectors, spec, context)
+    times["plan"] = time.perf_counter() - clock
+    if output is None and planned.table is None:
+        output = keep
+    return {
+        **_merge_and_measure(planned, spec, context, output, times),
+        "coefficients": coefficient_columns(planned),
+        "edit": planned.edit.report, "merge": planned.merge.report,
         "output": output.name if output is not None else None,
     }  # fmt: skip
 
