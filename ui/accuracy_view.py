@@ -27,12 +27,10 @@ def explain_unmeasurable(tasks: Sequence[str]) -> bool:
     lacking = [task for task in tasks if task not in state.measurable_tasks()]
     if not lacking:
         return False
-    names = ", ".join(task_labels(lacking).values())
+    names = escape_markdown(", ".join(task_labels(lacking).values()))
     st.info(
-        escape_markdown(
-            f"No accuracy without images and heads: {names} lack them. Add `data` and `head` to suite.yaml, or choose "
-            "other tasks in the sidebar. Similarity and merging work without."
-        ),
+        f"No accuracy without images and heads: {names} lack them. Add `data` and `head` to suite.yaml, or choose "
+        "other tasks in the sidebar. Similarity and merging work without.",
         icon=":material/info:",
     )
     st.page_link("pages/similarity.py", label="Look at the task vectors", icon=":material/grid_view:")

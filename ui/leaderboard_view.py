@@ -34,18 +34,27 @@ def standings(entries: Sequence[Entry], baselines: Sequence[Series]) -> list[Sta
         for row in (baseline_rows(*accuracies) if accuracies else ())
     ]
     individual = accuracies[1] if accuracies else {}
-    seen: dict[str, int] = {}
+    variants = variants_of(entries)
     for entry in entries:
-        preset, run, method = entry.preset, entry.run, entry.spec.label
+        preset, run = entry.preset, entry.run
         row = row_of(preset, run, individual) if run is not None and entry.done else None
         lines.append(
             Standing(
-                title=preset.title, method=method, variant=seen.get(method, 0), needs=data_needed(preset),
+                title=preset.title, method=entry.spec.label, variant=variants[preset.name], needs=data_needed(preset),
                 paper=preset.paper, note=preset.note, state=state_of(run), run=run.id if run else None, row=row,
             )
         )  # fmt: skip
-        seen[method] = seen.get(method, 0) + 1
     return ranked(lines)
+
+
+def variants_of(entries: Sequence[Entry]) -> dict[str, int]:
+    """Preset → 0 for the one that is called as its edit and merge are, or else the first of them; then 1, 2, …"""
+    seen: dict[str, int] = {}
+    variants = {}
+    for entry in sorted(entries, key=lambda entry: entry.preset.title != entry.spec.label):
+        variants[entry.preset.name] = seen.get(entry.spec.label, 0)
+        seen[entry.spec.label] = variants[entry.preset.name] + 1
+    return variants
 
 
 def state_of(run: Run | None) -> str:
