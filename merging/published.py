@@ -137,7 +137,7 @@ def load_published(path: Path) -> Published:
     except ValidationError as error:
         raise MergingError(f"{path.name}: {explain(error)}") from None
     except (OSError, ValueError) as error:
-        raise MergingError(f"{path.name}: can't be read as JSON ({error.__class__.__name__})") from None
+        raise MergingError(f"{path.name}: can't be read as JSON ({type(error).__name__}); restore it") from None
 
 
 @cache

@@ -11,8 +11,9 @@ from merging.runs import Run
 from merging.runs.store import ACTIVE
 from ui import state
 from ui.charts.accuracy import Series
-from ui.charts.leaderboard import NOT_RUN, UNDER_WAY, Standing, ranked
+from ui.charts.leaderboard import NOT_RUN, UNDER_WAY, Standing, ranked, task_column
 from ui.comparison import Entry
+from ui.figure import escape_markdown
 from ui.run_text import STATE_COLORS
 from ui.theme import glyph_of, style_of
 
@@ -30,9 +31,12 @@ def standings(entries: Sequence[Entry], baselines: Sequence[Series]) -> list[Sta
     """
     accuracies = [dict(one.accuracy) for one in baselines]
     lines = [
-        Standing(row.method, row.method, 0, row.needs, "", "", "", None, row)
+        Standing(
+            title=row.method, method=row.method, variant=0, needs=row.needs, paper="", note="", state="", run=None,
+            row=row,
+        )
         for row in (baseline_rows(*accuracies) if accuracies else ())
-    ]
+    ]  # fmt: skip
     individual = accuracies[1] if accuracies else {}
     variants = variants_of(entries)
     for entry in entries:
@@ -76,7 +80,7 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
     drawn.insert(0, "Mark", [glyph_of(one.method, one.variant) for one in lines])
     drawn["Run"] = [link_to(one.run) if one.run else None for one in lines]
     if "State" in drawn:
-        drawn["State"] = [[state_] if state_ else [] for state_ in drawn["State"]]
+        drawn["State"] = [[word] if word else [] for word in drawn["State"]]
     colors = [f"color: {style_of(one.method).color}" for one in lines]
     number = st.column_config.NumberColumn
     columns = {
@@ -94,7 +98,10 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
         "State": st.column_config.MultiselectColumn(
             width=85, options=list(_STATES), color=list(_STATES.values()), help="Of its run"
         ),
-        **{task: number(format="%.1f", width=78, help=label) for task, label in labels.items()},
+        **{
+            task_column(task): number(format="%.1f", width=78, help=escape_markdown(label))
+            for task, label in labels.items()
+        },
         "λ": number(format="%g", width=50, help="Chosen on validation images"),
         "Seconds": number(format="%.1f", width=75, help="From files to accuracy, the search for λ included"),
         "Memory (MB)": number(format="%d", width=100, help="Peak of the process"),

@@ -34,7 +34,7 @@ def published_section(suite: Suite, tasks: Sequence[str]) -> None:
         with st.expander("Published results for CLIP", icon=":material/menu_book:"):
             elsewhere()
         return
-    family = suite.checkpoints or ask_family()
+    family = suite.checkpoints or ask_family(suite)
     if family is None:
         return
     if architecture not in published().architectures(family):
@@ -49,12 +49,12 @@ def published_section(suite: Suite, tasks: Sequence[str]) -> None:
     one_table(*published().select(family, architecture))
 
 
-def ask_family() -> Family | None:
+def ask_family(suite: Suite) -> Family | None:
     """A control that asks which family a suite's checkpoints are of; None until it is answered."""
     known = published().families
     st.write(_APART + " Which are these?")
     family: Family | None = st.segmented_control(
-        "Checkpoints", list(known), format_func=lambda name: known[name].title, key="checkpoints", bind="query-params",
+        "Checkpoints", list(known), format_func=lambda name: known[name].title, key=f"checkpoints-{suite.name}",
         help="With `checkpoints: fusion_bench` or `checkpoints: task_arithmetic` in suite.yaml nobody is asked again",
     )  # fmt: skip
     if family is None:

@@ -17,6 +17,10 @@ from ui.theme import compose, neutral, plain
 
 NEEDS_WORDS: dict[Needs, str] = {"none": "no data", "unlabeled": "unlabeled images", "labelled": "labelled images"}
 NOT_RUN, UNDER_WAY = "not run", "under way"
+_COLUMNS = (
+    "Mark", "Method", "Data", "Average (%)", "Normalised (%)", "State", "λ", "Seconds", "Memory (MB)", "Paper", "Run",
+    "Note",
+)  # fmt: skip
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
 _RULE = "rgba(128, 128, 128, 0.45)"
 
@@ -83,8 +87,7 @@ def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd
         "State": [one.state for one in standings],
     }
     for task in tasks:
-        name = f"{task} (task)" if task in (*columns, "λ", "Seconds", "Memory (MB)", "Paper", "Run", "Note") else task
-        columns[name] = [value(one, lambda row, task=task: row.accuracy[task]) for one in standings]  # type: ignore[misc]
+        columns[task_column(task)] = [value(one, lambda row, task=task: row.accuracy[task]) for one in standings]  # type: ignore[misc]
     columns |= {
         "λ": [value(one, lambda row: row.scaling, 1, 6) for one in standings],
         "Seconds": [value(one, lambda row: row.seconds, 1) for one in standings],
@@ -97,6 +100,15 @@ def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd
     measured_only = {one.state for one in standings} <= {"", "done"}
     unnormalised = all(one is None for one in columns["Normalised (%)"])
     return table.drop(columns=["State"] * measured_only + ["Normalised (%)"] * unnormalised)
+
+
+def task_column(task: str) -> str:
+    """The column of a task's accuracies, never called as one of the others is.
+
+    >>> task_column("digits"), task_column("Run")
+    ('digits', 'Run (task)')
+    """
+    return f"{task} (task)" if task in _COLUMNS else task
 
 
 def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Figure:
