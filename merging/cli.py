@@ -21,6 +21,7 @@ from merging.cli_io import (
     print_accuracy,
     print_json,
     print_matrix,
+    print_storage,
     progress_on_stderr,
     read_method,
     read_settings,
@@ -213,6 +214,8 @@ def merge(
     click.echo(f"{spec.label}, {len(spec.tasks)} tasks, {result['seconds']['total']:.1f} s, run {run.id}")
     if "scaling" in result["merge"]:
         click.echo(f"λ = {result['merge']['scaling']:g}, chosen on the validation split")
+    if "storage" in result["merge"]:
+        print_storage(result["merge"]["storage"], len(spec.tasks))
     if result["accuracy"]:
         print_accuracy(result["accuracy"], result["average"], result["split"], result["images"])
     if output:
@@ -235,7 +238,6 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Accuracy per task on SUITE of the base model, the fine-tuned models, or a weight file."""
     from merging import devices
-    from merging.checkpoints import open_checkpoint
     from merging.suites.suite import load_suite
     from merging.workspace import Workspace
 
@@ -251,7 +253,7 @@ def evaluate(
         accuracy = workspace.base_accuracy(evaluator, chosen, split)
     else:
         assert checkpoint is not None
-        accuracy = workspace.accuracy_of(evaluator, open_checkpoint(checkpoint), chosen, split)
+        accuracy = workspace.file_accuracy(evaluator, checkpoint, chosen, split)
     if as_json:
         print_json(
             {"accuracy": accuracy.per_task, "average": accuracy.average, "split": split, "images": accuracy.images}

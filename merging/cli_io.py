@@ -161,3 +161,13 @@ def print_accuracy(per_task: dict[str, float], average: float, split: str, image
     for name, value in per_task.items():
         click.echo(f"{name:<{width}}{100 * value:6.1f} %")
     click.echo(f"{'average':<{width}}{100 * average:6.1f} %   ({split} split, {images} images)")
+
+
+def print_storage(storage: dict[str, int], tasks: int) -> None:
+    """How much localised models take, in megabytes of 10⁶ bytes."""
+    sizes = {name: f"{bits / 8e6:.1f} MB" for name, bits in storage.items()}
+    click.echo(
+        f"{tasks} models, one a task: base {sizes['base']}, shared vector {sizes['vector']}, masks {sizes['masks']} "
+        f"(compressed {sizes['masks_compressed']})"
+    )
+    click.echo(f"together {sizes['localised']}; the base and {tasks} fine-tuned models take {sizes['models']}")

@@ -45,6 +45,13 @@ class Accuracy:
         return sum(self.counts.values())
 
 
+def joined(parts: Sequence[Accuracy]) -> Accuracy:
+    """Accuracies on different tasks and the same split as one."""
+    per_task = {task: value for part in parts for task, value in part.per_task.items()}
+    counts = {task: value for part in parts for task, value in part.counts.items()}
+    return Accuracy(per_task, counts, parts[0].split)
+
+
 @dataclass
 class Evaluator:
     """One visual tower on one device, with the images and heads of a suite; everything is loaded once.
@@ -112,6 +119,11 @@ class Evaluator:
     def count(self, task: str, split: Split) -> int:
         """Number of images of a task and split."""
         return len(self.image_set(task, split))
+
+    def draw(self, task: str, split: Split, images: int, seed: int) -> np.ndarray:
+        """Sorted indices of at most so many images, drawn without replacement by the seed and the task's name alone."""
+        random = np.random.default_rng([seed, *task.encode()])
+        return np.sort(random.permutation(self.count(task, split))[:images])
 
     def head(self, task: str) -> torch.Tensor:
         """The frozen classifier of a task on the device: ``[classes, embed_dim]``, rows of norm 1.

@@ -14,14 +14,11 @@ def per_image(
 ) -> Iterator[tuple[torch.Tensor, int, dict[str, torch.nn.Parameter]]]:
     """Logits ``[classes]`` of one labelled validation image after the other, its label, and the tower's parameters.
 
-    The tower keeps the weights it holds. Images are drawn without replacement by the seed and the task's name alone.
+    The tower keeps the weights it holds.
     """
-    count = evaluator.count(task, "val")
-    random = np.random.default_rng([context.seed, *task.encode()])
-    chosen = np.sort(random.permutation(count)[:images])
     labels = evaluator.image_set(task, "val").labels
     parameters = dict(evaluator.tower.named_parameters())
-    for index in chosen:
+    for index in evaluator.draw(task, "val", images, context.seed):
         context.stop_if_cancelled(f"gradients of {task}")
         evaluator.tower.zero_grad(set_to_none=True)
         with torch.enable_grad():

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from merging import registry
+from merging import localised, registry
+from merging.checkpoints.reading import TensorInfo
 from merging.context import Context
 from merging.errors import NonFiniteWeights, SpecError
 from merging.geometry import Geometry, gram_of
-from merging.registry import Edit, LinearEdit, LinearMerge, Merge
+from merging.localised import MaskCount
+from merging.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
 from merging.streaming import COLUMNS, ordered
 from merging.vectors import TaskVectors
 
@@ -113,6 +115,7 @@ class Plan:
         merge: the planned merge.
         table: the coefficients c ``[L, T]`` if the whole run is linear, else None.
         edited_grams: Gram matrix of each edited stack seen while a non-linear run streamed.
+        mask_counts: what the masks of each tensor held while a localised run streamed.
     """
 
     vectors: TaskVectors
@@ -120,9 +123,41 @@ class Plan:
     merge: Merge
     table: np.ndarray | None
     edited_grams: dict[str, np.ndarray] = field(default_factory=dict)
+    mask_counts: dict[str, MaskCount] = field(default_factory=dict)
+
+    @property
+    def per_task(self) -> bool:
+        """Whether every task gets a model of its own."""
+        return isinstance(self.merge, LocalisedMerge)
+
+    @property
+    def infos(self) -> Mapping[str, TensorInfo]:
+        """Names, shapes and dtypes of what :meth:`tensors` gives."""
+        base = self.vectors.base
+        return localised.stored_infos(base, len(self.vectors.tasks)) if self.per_task else base.infos
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a file of these tensors has to say besides them."""
+        return localised.metadata(self.vectors.base, self.vectors.tasks) if self.per_task else {}
+
+    def served(self, tensors: Mapping[str, torch.Tensor], task: str) -> Mapping[str, torch.Tensor]:
+        """Weights of the model that serves a task, from what :meth:`tensors` gave."""
+        if not self.per_task:
+            return tensors
+        return localised.assembled(self.vectors.base, tensors, self.vectors.tasks.index(task))
+
+    def merge_report(self) -> Report:
+        """The merge's report, with what was seen while the tensors streamed."""
+        if not self.per_task:
+            return self.merge.report
+        counts = [self.mask_counts[name] for name in self.vectors.names]
+        return {**self.merge.report, **localised.storage_report(self.vectors.base, len(self.vectors.tasks), counts)}
 
     def tensors(self, context: Context | None = None) -> Iterator[tuple[str, torch.Tensor]]:
-        """Merged tensors in the base's dtype, in sorted order; integer buffers are the base's.
+        """What is written: merged tensors in the base's dtype, in sorted order; integer buffers are the base's.
+
+        Of a localised merge these are vectors and packed masks instead, see :mod:`merging.localised`.
 
         Raises:
             NonFiniteWeights: NaN or infinity in a file, or an overflow.
@@ -130,35 +165,50 @@ class Plan:
         context = context or Context()
         rows = None if self.table is None else dict(zip(self.vectors.names, self.table, strict=True))
 
-        def one(name: str) -> torch.Tensor:
+        def one(name: str) -> list[tuple[str, torch.Tensor]]:
             info = self.vectors.info(name)
+            if isinstance(self.merge, LocalisedMerge):
+                return self._localise(name, self.merge, context) if info.floating else []
             if not info.floating:
-                return self.vectors.base[name]
+                return [(name, self.vectors.base[name])]
             if rows is not None:
                 merged = combine(self.vectors, name, rows[name], context.device)
             else:
-                merged = self._apply(name, context)
-            return _as_stored(name, merged, info.dtype)
+                merged = self._apply(name, self.merge, context)
+            return [(name, _as_stored(name, merged, info.dtype))]
 
         names = tuple(self.vectors.base)
-        for done, tensor in enumerate(ordered(one, names, context.device)):
+        for done, tensors in enumerate(ordered(one, names, context.device)):
             context.step(done, len(names), "merging")
-            yield names[done], tensor
+            yield from tensors
 
-    def _apply(self, name: str, context: Context) -> torch.Tensor:
+    def _localise(self, name: str, merge: LocalisedMerge, context: Context) -> list[tuple[str, torch.Tensor]]:
+        """Edit one tensor, and its shared vector and masks as they are stored."""
+        base, stack = self.vectors.edited(self.edit).stack(name, context.device)
+        self.edited_grams[name] = gram_of([stack.reshape(len(stack), -1)])
+        vector, masks = merge.apply(name, base, stack)
+        if not bool(torch.isfinite(vector.sum())):
+            raise self.vectors.owner_of_nonfinite(name)
+        vector = _as_stored(name, vector, self.vectors.info(name).dtype)
+        _as_stored(name, base + vector.float() * masks.any(dim=0), vector.dtype)  # overflows where a model would
+        stored = localised.stored(name, vector, masks)
+        self.mask_counts[name] = localised.count(masks, stored[1][1])
+        return stored
+
+    def _apply(self, name: str, merge: LinearMerge | TensorMerge, context: Context) -> torch.Tensor:
         """Edit and merge one tensor, in pieces where both allow it."""
         vectors = self.vectors.edited(self.edit)
         merged = torch.empty(torch.Size(vectors.info(name).shape).numel(), device=context.device)
         shape = vectors.info(name).shape
 
         def edited() -> Iterator[torch.Tensor]:
-            if isinstance(self.merge, LinearMerge):
+            if isinstance(merge, LinearMerge):
                 for where, base, stack in vectors.pieces(name, context.device):
-                    merged[where] = self.merge(name, base, stack)
+                    merged[where] = merge(name, base, stack)
                     yield stack
             else:
                 base, stack = vectors.stack(name, context.device)
-                merged.copy_(self.merge(name, base, stack).reshape(-1))
+                merged.copy_(merge(name, base, stack).reshape(-1))
                 yield stack.reshape(len(stack), -1)
 
         self.edited_grams[name] = gram_of(edited())

@@ -5,7 +5,8 @@ and reduces the stack to one tensor. Planning (looking at everything) is separat
 that applying can stream.
 
 Methods that only rescale task vectors say so by returning :class:`LinearEdit` or :class:`LinearMerge`; two of those
-compose to a table of coefficients ``c[t, l]``, which *is* the run.
+compose to a table of coefficients ``c[t, l]``, which *is* the run. A :class:`LocalisedMerge` gives not one model but
+one a task.
 """
 
 import importlib
@@ -101,8 +102,19 @@ class TensorMerge:
         return self.apply(name, base, stack)
 
 
+@dataclass(frozen=True)
+class LocalisedMerge:
+    """A merge that serves every task by a model of its own, ``θ₀ + m_t ⊙ v``: one shared vector and a mask a task.
+
+    ``apply`` gives v ``[*shape]`` and the masks, bool ``[T, *shape]``, of one tensor from its name, θ₀ and the stack.
+    """
+
+    apply: Callable[[str, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+    report: Report = field(default_factory=dict)
+
+
 Edit = LinearEdit | TensorEdit
-Merge = LinearMerge | TensorMerge
+Merge = LinearMerge | TensorMerge | LocalisedMerge
 Plan = Callable[[TaskVectors, Any, Context], Any]
 F = TypeVar("F", bound=Plan)
 
@@ -121,6 +133,7 @@ class Method:
         presets: named parameter sets, as ``title → values``.
         summary: first line of its docstring.
         unedited: for a merge that makes no sense after an edit: why.
+        localised: whether it is a merge that gives a model for each task instead of one for all.
     """
 
     name: str
@@ -133,6 +146,7 @@ class Method:
     presets: Mapping[str, Mapping[str, Any]]
     summary: str
     unedited: str = ""
+    localised: bool = False
 
     def needs_with(self, values: Mapping[str, Any]) -> Needs:
         """The data that the method looks at with these parameter values."""
@@ -184,9 +198,12 @@ def _register(
     def decorate(function: F) -> F:
         if name in table:
             raise ValueError(f"{kind} {name!r} is registered twice")
-        params = get_type_hints(function)["params"]
+        hints = get_type_hints(function)
         summary = (inspect.getdoc(function) or "").splitlines()[0]
-        table[name] = Method(name, kind, title, paper, needs, params, function, presets, summary, unedited)
+        localised = hints.get("return") is LocalisedMerge
+        table[name] = Method(
+            name, kind, title, paper, needs, hints["params"], function, presets, summary, unedited, localised
+        )
         return function
 
     return decorate

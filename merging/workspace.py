@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 
 from merging import geometry
-from merging.checkpoints import Checkpoint, file_fingerprint
+from merging.checkpoints import Checkpoint, file_fingerprint, open_checkpoint
 from merging.context import Context
 from merging.errors import CheckpointError, RunError
-from merging.evaluation import Accuracy, Evaluator
+from merging.evaluation import Accuracy, Evaluator, joined
 from merging.geometry import Geometry
 from merging.images import folder_fingerprint
+from merging.localised import is_localised, task_weights
 from merging.pipeline import MergeSpec
 from merging.runs.store import Run, RunStore
 from merging.suites.suite import Split, Suite, load_suite
@@ -103,6 +104,19 @@ class Workspace:
             split,
         )
 
+    def file_accuracy(self, evaluator: Evaluator, file: Path, tasks: Sequence[str], split: Split = "test") -> Accuracy:
+        """Accuracy of a weight file: of the model in it, or of each task's own where it holds localised models.
+
+        Raises:
+            CheckpointError: the file can't be used, or its models belong to another base.
+            SpecError: it holds no model for one of the tasks.
+        """
+        if not is_localised(file):
+            return self.accuracy_of(evaluator, open_checkpoint(file), tasks, split)
+        base = evaluator.suite.base_checkpoint
+        self.fingerprint(base)
+        return joined([evaluator.accuracy(task_weights(base, file, task), [task], split) for task in tasks])
+
     def base_accuracy(
         self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test", context: Context | None = None
     ) -> Accuracy:
@@ -118,11 +132,7 @@ class Workspace:
             if context is not None:
                 context.step(done, len(tasks), f"evaluating the model of {task}")
             parts.append(self.accuracy_of(evaluator, evaluator.suite.checkpoint(task), [task], split))
-        return Accuracy(
-            {task: part.per_task[task] for task, part in zip(tasks, parts, strict=True)},
-            {task: part.counts[task] for task, part in zip(tasks, parts, strict=True)},
-            split,
-        )
+        return joined(parts)
 
     def spec_fingerprint(self, spec: MergeSpec) -> str:
         """Identity of a run: the specification and the content of every file it will read.

@@ -102,6 +102,32 @@ def test_weights_are_kept_once_and_not_trusted_when_changed(suite_file: Path, ho
     assert result.exit_code == 1 and "were changed" in result.stderr and not (home / "third.safetensors").exists()
 
 
+def test_localised_models_are_written_measured_and_exported(suite_file: Path, home: Path) -> None:
+    output = home / "tall.safetensors"
+    command = ("merge", suite_file, "--merge", "tall_masks", "--evaluate", "--home", home)
+    made = as_json(*command, "--output", output)
+    assert made["merge"]["storage"]["localised"] < made["merge"]["storage"]["models"]
+    again = as_json("evaluate", suite_file, "--checkpoint", output, "--home", home)
+    assert again["accuracy"] == made["accuracy"] and again["images"] == made["images"]
+    printed = call(*command).stdout
+    assert "4 models, one a task: base" in printed and "the base and 4 fine-tuned models take" in printed
+
+
+def test_the_code_in_an_exported_recipe_rebuilds_a_model(
+    suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = as_json("merge", suite_file, "--merge", "tall_masks", "--home", home)["run"]
+    as_json("runs", "export", run, home / "export", "--home", home)
+    (home / "export" / "base.safetensors").symlink_to(suite_file.parent / "base.safetensors")
+    monkeypatch.chdir(home / "export")
+    code = "\n".join(json.loads(Path("recipe.json").read_text())["rebuild"])
+    page = Path("README.md").read_text()
+    assert code in page and "is not one model" in page
+    found: dict[str, Any] = {}
+    exec(code.replace("the task's name", "roads"), found)
+    assert found["weights"].keys() == load_file("base.safetensors").keys()
+
+
 def test_per_task_scaling_and_automatic_scaling(suite_file: Path, home: Path) -> None:
     forget = as_json("merge", suite_file, "--set", "merge.scaling=1,-0.5,0,0.25", "--home", home)
     assert [row[0] for row in forget["coefficients"]["table"]] == [1, -0.5, 0, 0.25]

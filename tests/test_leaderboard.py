@@ -57,8 +57,8 @@ def test_nothing_is_run_twice(suite_file: Path, workspace: Workspace) -> None:
 def test_data_needed_does_not_count_choosing_the_scaling() -> None:
     needed = {name: data_needed(preset) for name, preset in PRESETS.items()}
     assert needed["task_arithmetic"] == needed["iso_c"] == needed["tatr_zero_shot"] == "none"
-    assert needed["adamerging"] == needed["fisher"] == "unlabeled"
-    assert needed["tatr"] == needed["consensus_ta"] == "labelled"
+    assert needed["adamerging"] == needed["fisher"] == needed["regmean"] == "unlabeled"
+    assert needed["tatr"] == needed["consensus_ta"] == needed["tall_masks"] == "labelled"
 
 
 def test_the_table_is_sorted_by_average(suite_file: Path, workspace: Workspace) -> None:

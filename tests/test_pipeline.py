@@ -42,7 +42,8 @@ DATA_FREE: dict[str, tuple[str, dict[str, object]]] = {
     "wudi closed": ("wudi", {"solver": "closed_form"}),
 }
 LINEAR_MERGES = ("average", "task arithmetic")
-LEARNED = {"adamerging", "fisher"}  # these look at images, and have tests of their own
+LEARNED = {"adamerging", "fisher", "regmean"}  # these look at images, and have tests of their own
+LOCALISED = {"tall_masks"}  # these give one model a task, and have tests of their own
 # Edits with which one task, or equal models, come out as they went in.
 FAITHFUL = ("none", "awd model", "awd exact", "awd layer", "awd row", "awd adam", "ties", "consensus", "trust region")
 LINEAR = ("none", "awd model", "awd exact", "awd layer")
@@ -71,7 +72,7 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 def test_every_registered_method_is_tried_here() -> None:
     """A method that is added must be added to these properties too."""
     assert {name for name, _ in EDITS.values()} == set(registry.edits())
-    assert {name for name, _ in DATA_FREE.values()} | LEARNED == set(registry.merges())
+    assert {name for name, _ in DATA_FREE.values()} | LEARNED | LOCALISED == set(registry.merges())
 
 
 @pytest.mark.parametrize("edit", [*FAITHFUL, "ties mean"])

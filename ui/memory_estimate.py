@@ -10,7 +10,7 @@ import torch
 
 from merging import registry
 from merging.pipeline import MergeSpec
-from merging.vectors import TaskVectors
+from merging.vectors import TaskVectors, is_linear_weight
 
 _FLOAT = 4  # merging arithmetic is float32
 _LINEAR_MERGES = ("average", "task_arithmetic")
@@ -44,10 +44,12 @@ def estimate(vectors: TaskVectors, spec: MergeSpec, measurable: bool) -> Estimat
     """
     tasks = len(vectors.tasks)
     weights = vectors.size
-    largest = max(torch.Size(vectors.info(name).shape).numel() for name in vectors.names)
+    shapes = {name: vectors.info(name).shape for name in vectors.names}
+    largest = max(torch.Size(shape).numel() for shape in shapes.values())
+    squares = sum(shape[1] ** 2 for name, shape in shapes.items() if is_linear_weight(name, shape))
     parts = {
         f"edit: {_edit_text(spec)}": _FLOAT * _edit_numbers(spec, tasks, weights, largest),
-        f"merge: {_merge_text(spec)}": _FLOAT * _merge_numbers(spec, tasks, weights, largest),
+        f"merge: {_merge_text(spec)}": _FLOAT * _merge_numbers(spec, tasks, weights, largest, squares),
     }
     if measurable and spec.evaluate:
         parts["evaluation: the merged weights, 4·D"] = _FLOAT * weights
@@ -89,13 +91,20 @@ def _edit_needs(spec: MergeSpec) -> bool:
     return registry.find("edit", spec.edit).needs_with(spec.edit_params) != "none"
 
 
-def _merge_numbers(spec: MergeSpec, tasks: int, weights: int, largest: int) -> int:
+def _merge_numbers(spec: MergeSpec, tasks: int, weights: int, largest: int, squares: int) -> int:
     if spec.merge == "adamerging":
         return (tasks + 3) * weights
     if spec.merge == "fisher":
         return 4 * weights
+    if spec.merge == "regmean":
+        return 3 * squares + 2 * weights
     streamed = largest if spec.merge in _LINEAR_MERGES and _edit_is_mixing(spec) else 3 * tasks * largest
-    return max(streamed, 3 * weights) if spec.merge_params.get("scaling") == "auto" else streamed
+    return max(streamed, 3 * weights) if _searches(spec) else streamed
+
+
+def _searches(spec: MergeSpec) -> bool:
+    """Whether λ, of the sum or of masks, is chosen on validation."""
+    return "auto" in (spec.merge_params.get("scaling"), spec.merge_params.get("threshold"))
 
 
 def _merge_text(spec: MergeSpec) -> str:
@@ -103,6 +112,8 @@ def _merge_text(spec: MergeSpec) -> str:
         return "all task vectors, base, merged weights and their gradient, 4·(T + 3)·D"
     if spec.merge == "fisher":
         return "two weighted sums, a gradient and its square, 4·4·D"
-    if spec.merge_params.get("scaling") == "auto":
+    if spec.merge == "regmean":
+        return "Gram matrices of the layers' inputs, their sum and products in float64, 4·(3·Σ in² + 2·D)"
+    if _searches(spec):
         return "base, sum and merged weights while λ is searched, 4·3·D"
     return "tensor by tensor"

@@ -16,6 +16,8 @@ from ui.charts.runs import (
     coefficient_table,
     entropy_figure,
     steps_table,
+    storage_figure,
+    storage_table,
     timing_figure,
     trajectory_figure,
 )
@@ -34,6 +36,7 @@ def details(run: Run) -> None:
     sections = {
         "Accuracy": (_accuracy, bool(result.get("accuracy"))),
         "Coefficients": (_coefficients, bool(result.get("coefficients"))),
+        "Storage": (_storage, "storage" in (result.get("merge") or {})),
         "Adaptation": (_adaptation, bool((result.get("merge") or {}).get("entropy"))),
         "Cosines": (_cosines, bool(result.get("after"))),
         "Time and memory": (_timings, True),
@@ -87,6 +90,30 @@ def _coefficients(run: Run, result: dict[str, Any]) -> None:
         coefficient_heatmap(columns, _labels(run), is_dark()), key=f"details-coefficients-{run.id}",
         takeaway=takeaway, table=coefficient_table(columns, _labels(run)), file=f"coefficients-{run.id}",
     )  # fmt: skip
+
+
+def _storage(run: Run, result: dict[str, Any]) -> None:
+    report, count = result["merge"], len(run.spec.tasks)
+    storage = report["storage"]
+    table = storage_table(storage, count)
+    st.caption(
+        f"{count} models, one a task: each is the base plus the shared vector where the task's mask is active. "
+        "Counted are the tensors of the visual tower at the width of their types."
+    )
+    show(
+        storage_figure(table), key=f"details-storage-{run.id}",
+        takeaway=f"{storage['localised'] / 8e6:,.1f} MB instead of {storage['models'] / 8e6:,.1f} MB for the base and "
+                 f"{count} fine-tuned models: {storage['models'] / storage['localised']:.1f} times less. Of the "
+                 f"masks' {storage['masks'] / 8e6:,.1f} MB, compressing by zlib leaves "
+                 f"{100 * storage['masks_compressed'] / storage['masks']:.0f} %.",
+        table=table, file=f"storage-{run.id}",
+    )  # fmt: skip
+    st.markdown("**Masks**")
+    masks = {
+        "Task": list(_labels(run).values()), "λ": report["thresholds"],
+        "Active entries (%)": [round(100 * share, 1) for share in report["active"]],
+    }  # fmt: skip
+    show_table(pd.DataFrame(masks), key=f"details-masks-{run.id}", file=f"masks-{run.id}")
 
 
 def _adaptation(run: Run, result: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from merging import devices
 from merging.checkpoints import open_checkpoint, save_tensors
 from merging.context import Context, Progress, no_progress
 from merging.errors import MergingError
+from merging.evaluation import Accuracy, Evaluator, joined
 from merging.geometry import Geometry, describe
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
@@ -103,7 +104,7 @@ def _merge(
     return {
         **_merge_and_measure(planned, spec, context, output, times),
         "coefficients": coefficient_columns(planned),
-        "edit": planned.edit.report, "merge": planned.merge.report,
+        "edit": planned.edit.report, "merge": planned.merge_report(),
         "output": output.name if output is not None else None,
     }  # fmt: skip
 
@@ -121,8 +122,8 @@ def _merge_and_measure(
     evaluating = evaluator is not None and _evaluating(spec, evaluator.suite)
     state: Any = {}
     if output is not None:
-        save_tensors(output, planned.vectors.base.infos, planned.tensors(context), {"method": spec.label})
-        state = open_checkpoint(output) if evaluating else {}
+        save_tensors(output, planned.infos, planned.tensors(context), {"method": spec.label, **planned.metadata})
+        state = open_checkpoint(output, part="all") if evaluating else {}
     elif evaluating:
         state = dict(planned.tensors(context))
     else:
@@ -132,7 +133,7 @@ def _merge_and_measure(
     result: dict[str, Any] = {"accuracy": None, "average": None, "split": spec.split, "images": None, "counts": None}
     if evaluating and evaluator is not None:
         clock = time.perf_counter()
-        accuracy = evaluator.accuracy(state, spec.tasks, spec.split, context)
+        accuracy = _accuracy(planned, state, spec, evaluator, context)
         result |= {
             "accuracy": accuracy.per_task, "average": accuracy.average,
             "images": accuracy.images, "counts": accuracy.counts,
@@ -140,6 +141,17 @@ def _merge_and_measure(
         times["evaluate"] = time.perf_counter() - clock
     result["after"] = _after(planned, context)
     return result
+
+
+def _accuracy(planned: Plan, state: Any, spec: MergeSpec, evaluator: Evaluator, context: Context) -> Accuracy:
+    """Accuracy on every task, of the one model or of each task's own."""
+    if not planned.per_task:
+        return evaluator.accuracy(state, spec.tasks, spec.split, context)
+    parts = []
+    for done, task in enumerate(spec.tasks):
+        context.step(done, len(spec.tasks), f"evaluating {task}")
+        parts.append(evaluator.accuracy(planned.served(state, task), [task], spec.split))
+    return joined(parts)
 
 
 def _after(planned: Plan, context: Context) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from merging import registry
 from merging.checkpoints.writing import atomic_path
 from merging.errors import RunError
 from merging.runs.execute import rebuild
@@ -14,6 +15,14 @@ from merging.suites.suite import load_suite
 from merging.workspace import Workspace
 
 KEPT_WEIGHTS = "model.safetensors"
+
+
+_REBUILD = (
+    "from merging.checkpoints import open_checkpoint",
+    "from merging.localised import task_weights",
+    "",
+    'weights = task_weights(open_checkpoint("base.safetensors"), "model.safetensors", "the task\'s name")',
+)
 
 
 def export_run(run: Run, workspace: Workspace, folder: Path) -> list[Path]:
@@ -77,12 +86,14 @@ def recipe_of(run: Run) -> dict[str, Any]:
     """Everything needed to make the weights again: specification, fingerprints, coefficients."""
     result = run.result or {}
     spec = {**run.spec.model_dump(mode="json"), "suite": run.spec.suite_name}
+    localised = registry.find("merge", run.spec.merge).localised
     return {
         "run": run.id,
         "fingerprint": run.fingerprint,
         "spec": spec,
         "fingerprints": result.get("fingerprints"),
         "coefficients": result.get("coefficients"),
+        **({"rebuild": list(_REBUILD)} if localised else {}),
     }
 
 
@@ -91,13 +102,27 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~$&-])", r"\\\1", text)
 
 
+def _contents(run: Run) -> list[str]:
+    """What the file of weights is, in lines of markdown."""
+    if not registry.find("merge", run.spec.merge).localised:
+        return ["`model.safetensors` holds the visual tower, names as in open_clip's `model.visual`."]
+    return [
+        "`model.safetensors` is not one model: it holds a vector that all tasks share and a mask of one bit a weight",
+        "for every task. With the base model it gives each task's visual tower, names as in `model.visual`:",
+        "",
+        "```python",
+        *_REBUILD,
+        "```",
+    ]
+
+
 def _page(run: Run) -> str:
     result = run.result or {}
     lines = [
         f"# {run.spec.label}",
         "",
         f"Merged from {len(run.spec.tasks)} task models: {', '.join(map(_plain, run.spec.tasks))}.",
-        "`model.safetensors` holds the visual tower, names as in open_clip's `model.visual`.",
+        *_contents(run),
         "",
     ]
     if result.get("accuracy"):

@@ -41,7 +41,10 @@ def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float 
         curve = [level - (value - 0.4) ** 2 for value in scalings]
         search = {"scalings": scalings, "average_accuracy": curve, "split": "val", "images": 24}
         merge = {"scaling": 0.4, "scaling_search": search}
-    linear = spec.edit != "ties"
+    elif spec.merge == "tall_masks":
+        storage = {"base": 8e6, "vector": 8e6, "masks": 2e6, "masks_compressed": 1e6, "localised": 18e6, "models": 40e6}
+        merge = {"thresholds": [0.4] * count, "active": [0.25] * count, "storage": storage}
+    linear = spec.edit != "ties" and spec.merge != "tall_masks"
     after = None
     if spec.edit != "none":
         cosine = 0.02 * np.ones((count, count)) + 0.98 * np.eye(count)

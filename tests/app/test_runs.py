@@ -67,6 +67,22 @@ def test_a_run_that_is_not_linear_has_no_coefficients(tiny: Suite, open_page: Op
     assert "Coefficients" not in [tab.label for tab in app.tabs]
 
 
+def test_localised_models_show_what_they_take(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, merge="tall_masks")
+    app = open_page("runs", run=run.id)
+    assert not app.exception
+    assert [tab.label for tab in app.tabs] == ["Accuracy", "Storage", "Time and memory", "Settings and files"]
+    words = texts(app)
+    assert "2.2 MB instead of 5.0 MB" in words and "2.2 times less" in words and "leaves 50 %" in words
+    count = len(tiny.task_names)
+    tables = [frame.value for frame in app.dataframe]
+    history = next(table for table in tables if "State" in table)
+    assert history["Coefficients"].tolist() == [f"{count} models, masks λ 0.4"]
+    masks = next(table for table in tables if "Active entries (%)" in table)
+    assert masks["λ"].tolist() == [0.4] * count and masks["Active entries (%)"].tolist() == [25.0] * count
+
+
 def test_several_runs_show_only_what_differs(tiny: Suite, open_page: Open) -> None:
     open_page()
     runs = [finished(state.workspace(), tiny, merge_params={"scaling": scaling}) for scaling in (0.2, 0.4)]

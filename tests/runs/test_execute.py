@@ -23,6 +23,7 @@ from merging.errors import (
     SuiteError,
 )
 from merging.geometry import measure
+from merging.localised import task_weights
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute, rebuild
 from merging.runs.unmerged import disentangled
@@ -37,11 +38,17 @@ QUICK: dict[str, dict[str, object]] = {
     "doge": {"steps": 3},
     "wudi": {"steps": 3},
     "fisher": {"images": 2},
+    "regmean": {"images": 2},
 }
 PAIRS = [
     (edit, merge)
     for edit, merge in itertools.product(registry.edits(), registry.merges())
-    if edit == "none" or not registry.find("merge", merge).unedited
+    if (edit == "none" or not registry.find("merge", merge).unedited) and not registry.find("merge", merge).localised
+]
+LOCALISED_PAIRS = [
+    (edit, merge)
+    for edit, merge in itertools.product(registry.edits(), registry.merges())
+    if registry.find("merge", merge).localised
 ]
 LINEAR = list(itertools.product(("none", "awd"), ("average", "task_arithmetic", "adamerging")))
 
@@ -83,6 +90,29 @@ def test_every_pair_of_methods(
         rebuild(first, spec, suite.vectors(TASKS), tmp_path / "three.safetensors")
         rebuilt = open_checkpoint(tmp_path / "three.safetensors")
         assert all(torch.equal(rebuilt[name], written[name]) for name in written)
+
+
+@pytest.mark.parametrize(("edit", "merge"), LOCALISED_PAIRS)
+def test_every_pair_that_gives_a_model_for_each_task(
+    suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path, edit: str, merge: str
+) -> None:
+    spec = spec_of(suite_file, edit, merge)
+    first = execute(spec, workspace, output=tmp_path / "one.safetensors")
+    again = execute(spec, workspace)
+    assert json.loads(json.dumps(first, allow_nan=False)) == first
+    assert lasting(first) | {"output": None} == lasting(again)
+    evaluator = workspace.evaluator(suite)
+    for task in TASKS:
+        rebuilt = task_weights(suite.base_checkpoint, tmp_path / "one.safetensors", task)
+        assert first["accuracy"][task] == evaluator.accuracy(rebuilt, [task]).average
+    assert workspace.file_accuracy(evaluator, tmp_path / "one.safetensors", TASKS).per_task == first["accuracy"]
+    assert first["average"] == pytest.approx(sum(first["accuracy"].values()) / len(TASKS))
+    assert (first["split"], first["images"], first["counts"]) == ("test", 96, dict.fromkeys(TASKS, 24))
+    assert first["coefficients"] is None and (first["after"] is None) == (edit == "none")
+    assert len(first["merge"]["active"]) == len(first["merge"]["thresholds"]) == len(TASKS)
+    assert (tmp_path / "one.safetensors").stat().st_size * 8 > (
+        first["merge"]["storage"]["vector"] + first["merge"]["storage"]["masks"]
+    )
 
 
 @pytest.mark.parametrize("edit", ["awd", "ties"])
@@ -128,7 +158,10 @@ def test_scaling_auto_says_what_it_took(suite_file: Path, workspace: Workspace) 
     assert result["merge"]["scaling_search"]["split"] == "val"
 
 
-@pytest.mark.parametrize(("edit", "merge"), [("none", "task_arithmetic"), ("ties", "average"), ("none", "adamerging")])
+@pytest.mark.parametrize(
+    ("edit", "merge"),
+    [("none", "task_arithmetic"), ("ties", "average"), ("none", "adamerging"), ("none", "tall_masks")],
+)
 @pytest.mark.parametrize("after", [0, 1, 3, 12])
 def test_cancelling_leaves_nothing_behind(
     suite_file: Path, workspace: Workspace, tmp_path: Path, edit: str, merge: str, after: int

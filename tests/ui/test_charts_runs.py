@@ -8,6 +8,8 @@ from ui.charts.runs import (
     network_order,
     smoothed,
     steps_table,
+    storage_figure,
+    storage_table,
     timing_figure,
     trajectory_figure,
 )
@@ -64,6 +66,16 @@ def test_trajectory_has_a_line_per_task_even_beyond_the_palette() -> None:
 
 def test_steps_table_names_the_tasks() -> None:
     assert steps_table([[1, 2], [3, 4]], ["a", "b"], {"a": "A"}).columns.tolist() == ["Step", "A", "b"]
+
+
+def test_storage_compares_ways_part_by_part() -> None:
+    storage = {"base": 8e6, "vector": 8e6, "masks": 4e6, "masks_compressed": 2e6, "localised": 20e6, "models": 48e6}
+    table = storage_table(storage, 5)
+    sums = table.groupby("Stored as", sort=False)["MB"].sum().to_dict()
+    assert sums == {"Vector and masks": 2.5, "Masks compressed": 2.25, "Base and 5 models": 6.0}
+    figure = storage_figure(table)
+    assert [trace.name for trace in figure.data] == ["Base", "Shared vector", "Masks", "Fine-tuned models"]
+    assert list(figure.data[3].x) == [5.0] and list(figure.data[3].y) == ["Base and 5 models"]
 
 
 def test_timings_stack_phases_without_the_total() -> None:

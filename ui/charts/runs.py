@@ -141,6 +141,38 @@ def timing_figure(seconds: Mapping[str, Mapping[str, float]]) -> go.Figure:
     return arrange(figure, height=130 + 42 * len(seconds))
 
 
+def storage_table(storage: Mapping[str, int], tasks: int) -> pd.DataFrame:
+    """What is stored for T localised models and for T fine-tuned ones, part by part, in megabytes of 10⁶ bytes.
+
+    Args:
+        storage: bits, as :func:`merging.localised.storage_report` gives them.
+        tasks: T.
+    """
+    base = storage["base"]
+    ways = {
+        "Vector and masks": {"Base": base, "Shared vector": storage["vector"], "Masks": storage["masks"]},
+        "Masks compressed": {"Base": base, "Shared vector": storage["vector"], "Masks": storage["masks_compressed"]},
+        f"Base and {tasks} models": {"Base": base, "Fine-tuned models": storage["models"] - base},
+    }
+    rows = [(way, part, bits / 8e6) for way, parts in ways.items() for part, bits in parts.items()]
+    return pd.DataFrame(rows, columns=["Stored as", "Part", "MB"])
+
+
+def storage_figure(table: pd.DataFrame) -> go.Figure:
+    """The table of :func:`storage_table` as one stacked bar for each way of storing."""
+    figure = go.Figure()
+    for index, (part, rows) in enumerate(table.groupby("Part", sort=False)):
+        figure.add_bar(
+            y=rows["Stored as"], x=rows["MB"], name=str(part), orientation="h",
+            marker={"color": _PHASE_COLORS[index % len(_PHASE_COLORS)]},
+            hovertemplate="%{fullData.name}: <b>%{x:,.2f} MB</b><extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="stack", legend_traceorder="normal")
+    figure.update_xaxes(title="Megabytes")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return arrange(figure, height=130 + 42 * table["Stored as"].nunique())
+
+
 def _line(index: int) -> dict[str, object]:
     count = len(_TASK_COLORS)
     return {"color": _TASK_COLORS[index % count], "dash": _DASHES[index // count % len(_DASHES)], "width": 2}

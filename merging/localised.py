@@ -1,0 +1,152 @@
+"""Files of localised models: one vector that all tasks share, and a mask of one bit a weight for every task.
+
+Beside the base model such a file is all that is needed: task t's weights are ``θ₀ + m_t ⊙ v``, see
+:func:`task_weights`. For each floating-point tensor ``NAME`` of the base it holds ``vector.NAME`` in the base's shape
+and dtype, and ``masks.NAME``, uint8 ``[T, ⌈n/8⌉]``, the flattened masks with eight entries a byte, the first in the
+highest bit. The header names the tasks in order and the fingerprint of the base.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from merging.checkpoints import Checkpoint, open_checkpoint
+from merging.checkpoints.reading import TensorInfo
+from merging.errors import CheckpointError, SpecError
+
+_VECTOR, _MASKS = "vector.", "masks."
+
+
+def task_weights(base: Checkpoint, file: Path | str, task: str) -> dict[str, torch.Tensor]:
+    """All weights of one task's model, in the dtypes of the base: exactly those that the run was evaluated with.
+
+    Args:
+        base: the base model, as from :func:`merging.checkpoints.open_checkpoint`.
+        file: the ``.safetensors`` file that a localised merge wrote.
+        task: which model.
+
+    Raises:
+        CheckpointError: the file is no such file, or was made from another base.
+        SpecError: it holds no mask for this task.
+    """
+    path = Path(file)
+    tasks, fingerprint = _header(path)
+    if fingerprint != base.fingerprint:
+        raise CheckpointError(
+            f"{path.name}: made from another base model than {base.path.name}; its sums would be wrong"
+        )
+    if task not in tasks:
+        raise SpecError(f"{path.name} holds no model for task {task!r}; it has {', '.join(tasks)}")
+    return assembled(base, open_checkpoint(path, part="all"), tasks.index(task))
+
+
+def is_localised(file: Path | str) -> bool:
+    """Whether a weight file holds one model for each of several tasks."""
+    path = Path(file)
+    return path.suffix == ".safetensors" and any(name.startswith(_MASKS) for name in open_checkpoint(path, part="all"))
+
+
+def stored_infos(base: Checkpoint, tasks: int) -> dict[str, TensorInfo]:
+    """Shapes and dtypes of a file's tensors, in the order in which they are written."""
+    infos = {}
+    for name, info in base.infos.items():
+        if info.floating:
+            infos[_VECTOR + name] = info
+            infos[_MASKS + name] = TensorInfo((tasks, (torch.Size(info.shape).numel() + 7) // 8), torch.uint8)
+    return infos
+
+
+def stored(name: str, vector: torch.Tensor, masks: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    """The two tensors of a file that stand for one of the base, from its vector and its masks, bool ``[T, *shape]``."""
+    packed = np.packbits(masks.reshape(len(masks), -1).cpu().numpy(), axis=1)
+    return [(_VECTOR + name, vector), (_MASKS + name, torch.from_numpy(packed))]
+
+
+def metadata(base: Checkpoint, tasks: Sequence[str]) -> dict[str, str]:
+    """What the header of a file says besides the tensors."""
+    return {"tasks": json.dumps(list(tasks)), "base": base.fingerprint}
+
+
+def assembled(base: Checkpoint, state: Mapping[str, torch.Tensor], index: int) -> dict[str, torch.Tensor]:
+    """Weights of one model from a file's tensors: integer buffers are the base's."""
+    return {
+        name: masked_sum(base[name], state[_VECTOR + name], _unpacked(state[_MASKS + name][index], info.shape))
+        if info.floating
+        else base[name]
+        for name, info in base.infos.items()
+    }
+
+
+def masked_sum(base: torch.Tensor, vector: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """``θ₀ + m ⊙ v`` in float32, in the dtype of θ₀; where m is 0 it is θ₀."""
+    return torch.where(mask, (base.float() + vector.float()).to(base.dtype), base)
+
+
+def _unpacked(row: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    count = torch.Size(shape).numel()
+    return torch.from_numpy(np.unpackbits(row.numpy(), count=count).astype(bool)).reshape(tuple(shape))
+
+
+def _header(path: Path) -> tuple[list[str], str]:
+    """Tasks and fingerprint of the base."""
+    if not is_localised(path):
+        raise CheckpointError(
+            f"{path.name}: holds no masks; expected the file of a localised merge, such as tall_masks"
+        )
+    with safe_open(path, framework="pt") as opened:
+        found = opened.metadata() or {}
+    try:
+        tasks = [str(task) for task in json.loads(found["tasks"])]
+        return tasks, found["base"]
+    except (KeyError, ValueError, TypeError):
+        raise CheckpointError(f"{path.name}: its header names no tasks and base; export the run again") from None
+
+
+@dataclass(frozen=True)
+class MaskCount:
+    """What one tensor's masks hold: active entries of each task, entries, and bytes after compression by zlib."""
+
+    active: np.ndarray
+    entries: int
+    compressed: int
+
+
+def count(masks: torch.Tensor, packed: torch.Tensor) -> MaskCount:
+    """Count the masks of one tensor, bool ``[T, *shape]`` and as they are stored."""
+    active = masks.reshape(len(masks), -1).sum(dim=1).cpu().numpy()
+    return MaskCount(active, masks[0].numel(), len(zlib.compress(packed.numpy().tobytes())))
+
+
+def storage_report(base: Checkpoint, tasks: int, counts: Sequence[MaskCount]) -> dict[str, Any]:
+    """What is stored, in bits, and the share of active entries in each task's mask.
+
+    Counted are the tensors of the visual tower, at the width of their dtypes, without headers of files. ``models`` is
+    what the base and a fine-tuned model for every task take; ``localised`` the base, the vector and the masks.
+    """
+    bits = 8 * base.nbytes
+    infos = stored_infos(base, tasks)
+
+    def stored_bits(prefix: str) -> int:
+        return 8 * sum(
+            torch.Size(info.shape).numel() * info.dtype.itemsize
+            for name, info in infos.items()
+            if name.startswith(prefix)
+        )
+
+    vector, packed = stored_bits(_VECTOR), stored_bits(_MASKS)
+    entries = sum(one.entries for one in counts)
+    return {
+        "active": (np.sum([one.active for one in counts], axis=0) / entries).tolist(),
+        "storage": {
+            "base": bits, "vector": vector, "masks": packed,
+            "masks_compressed": 8 * sum(one.compressed for one in counts),
+            "localised": bits + vector + packed, "models": (1 + tasks) * bits,
+        },
+    }  # fmt: skip
