@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
+from merging import registry
 from merging.leaderboard import baseline_rows, data_needed, row_of
 from merging.runs import Run
 from merging.runs.store import ACTIVE
@@ -46,6 +47,7 @@ def standings(entries: Sequence[Entry], baselines: Sequence[Series]) -> list[Sta
             Standing(
                 title=preset.title, method=entry.spec.label, variant=variants[preset.name], needs=data_needed(preset),
                 paper=preset.paper, note=preset.note, state=state_of(run), run=run.id if run else None, row=row,
+                localised=registry.find("merge", preset.merge).localised,
             )
         )  # fmt: skip
     return ranked(lines)

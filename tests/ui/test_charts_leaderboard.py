@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -100,6 +101,11 @@ def test_dots_are_grouped_by_data_and_ranked_within_a_group() -> None:
     assert low < 45 and high > 92.5
 
 
+def test_methods_that_give_a_model_for_each_task_stand_apart() -> None:
+    figure = leaderboard_dots([*LINES, replace(line("Masks", (0.9, 0.9)), localised=True)])
+    assert list(figure.layout.yaxis.ticktext)[-2:] == ["<b>A model for each task</b>", "Masks"]
+
+
 def test_dots_have_the_methods_own_colour_and_marker_open_for_a_variant() -> None:
     figure = leaderboard_dots([line("TSV-M", (0.5, 0.5)), line("AdaMerging", (0.4, 0.4), variant=1)])
     first, second = (trace.marker for trace in figure.data)
@@ -116,6 +122,11 @@ def test_the_takeaway_names_the_best_of_every_kind_of_data() -> None:
     assert takeaway(LINES) == (
         "Best on average: AdaMerging (unlabeled images) with 80.0 %; Iso-C (no data) with 75.0 %. "
         "The first keeps 50.0 % of each task's own accuracy."
+    )
+    many = replace(line("Masks", (0.9, 0.9)), localised=True)
+    assert takeaway([*LINES, many]).startswith(
+        "Best on average: AdaMerging (unlabeled images) with 80.0 %; Iso-C (no data) with 75.0 %; "
+        "Masks (a model for each task) with 90.0 %. The first keeps"
     )
     assert takeaway([LINES[0], LINES[2]]) == "No method has been measured here yet."
     assert takeaway([line("a", (0.5, 0.5), normalised=None)]) == "Best on average: a (no data) with 50.0 %."

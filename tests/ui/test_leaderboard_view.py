@@ -71,3 +71,8 @@ def test_the_method_that_other_pages_show_under_the_same_name_keeps_its_marker()
     assert set(variants) == set(PRESETS)
     assert variants["adamerging"] == variants["wudi"] == variants["consensus_ta"] == 0
     assert variants["adamerging_task"] == variants["wudi_closed_form"] == variants["consensus_ties"] == 1
+
+
+def test_only_what_gives_a_model_for_each_task_is_called_localised() -> None:
+    lines = standings([entry(name) for name in PRESETS], [])
+    assert [one.title for one in lines if one.localised] == [PRESETS["tall_masks"].title]

@@ -11,11 +11,13 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.leaderboard import Row
-from merging.registry import NEEDS, Needs
+from merging.registry import Needs
 from ui.charts.accuracy import Series, marker_of
 from ui.theme import compose, neutral, plain
 
 NEEDS_WORDS: dict[Needs, str] = {"none": "no data", "unlabeled": "unlabeled images", "labelled": "labelled images"}
+ONE_A_TASK = "a model for each task"
+GROUPS = (*NEEDS_WORDS.values(), ONE_A_TASK)
 NOT_RUN, UNDER_WAY = "not run", "under way"
 _COLUMNS = (
     "Mark", "Method", "Data", "Average (%)", "Normalised (%)", "State", "λ", "Seconds", "Memory (MB)", "Paper", "Run",
@@ -39,6 +41,7 @@ class Standing:
         state: how its run ended, or :data:`UNDER_WAY` or :data:`NOT_RUN`; empty for a baseline.
         run: id of its run; None if there is none.
         row: what was measured; None if nothing was yet.
+        localised: whether it gives a model for each task, and so can't be ranked among those that give one for all.
     """
 
     title: str
@@ -50,6 +53,12 @@ class Standing:
     state: str
     run: str | None
     row: Row | None
+    localised: bool = False
+
+    @property
+    def group(self) -> str:
+        """With which other methods it can be compared: one of :data:`GROUPS`."""
+        return ONE_A_TASK if self.localised else NEEDS_WORDS[self.needs]
 
     @property
     def baseline(self) -> bool:
@@ -112,7 +121,7 @@ def task_column(task: str) -> str:
 
 
 def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Figure:
-    """Average accuracy of every measured method, in groups by the data needed, best first in each.
+    """Average accuracy of every measured method, by the data needed, best first; localised ones apart.
 
     The baselines are vertical lines; from zero-shot to each dot goes a thin rule, the gain by merging.
     """
@@ -122,11 +131,11 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
     traces: list[dict[str, Any]] = []
     shapes: list[dict[str, Any]] = []
     start, place = min(lines.values(), default=0.0), 0.0
-    for needs in NEEDS:
-        group = [one for one in methods if one.needs == needs]
+    for name in GROUPS:
+        group = [one for one in methods if one.group == name]
         if not group:
             continue
-        ticks[place] = f"<b>{NEEDS_WORDS[needs].capitalize()}</b>"
+        ticks[place] = f"<b>{name.capitalize()}</b>"
         for one in group:
             place += 1
             ticks[place] = plain(one.title)
@@ -177,9 +186,10 @@ def takeaway(standings: Sequence[Standing]) -> str:
     measured = [(one, one.row) for one in ranked(standings) if one.row is not None and not one.baseline]
     if not measured:
         return "No method has been measured here yet."
-    best: dict[Needs, str] = {}
+    measured.sort(key=lambda pair: pair[0].localised)  # those that give one model for all come first
+    best: dict[str, str] = {}
     for one, row in measured:
-        best.setdefault(one.needs, f"{one.title} ({NEEDS_WORDS[one.needs]}) with {100 * row.average:.1f} %")
+        best.setdefault(one.group, f"{one.title} ({one.group}) with {100 * row.average:.1f} %")
     text = f"Best on average: {'; '.join(best.values())}."
     normalised = measured[0][1].normalised
     return (
