@@ -95,7 +95,7 @@ def accuracy_dots(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
             )  # fmt: skip
     for one, values in zip(series, columns, strict=True):
         figure.add_scatter(
-            x=values, y=rows, mode="markers", name=plain(one.name), marker=_marker(one, 12), customdata=labels,
+            x=values, y=rows, mode="markers", name=plain(one.name), marker=marker_of(one, 12), customdata=labels,
             hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.add_hrect(y0=-0.6, y1=0.65, fillcolor=_SHADE, line_width=0, layer="below")
@@ -123,7 +123,7 @@ def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Fig
         figure.add_scatterpolar(
             r=[*values, values[0]], theta=[*angles, angles[0]], name=plain(one.name), mode="lines+markers",
             line={"color": style_of(one.method).color, "width": 2, "dash": "dot" if one.variant else "solid"},
-            marker=_marker(one, 8), customdata=[*labels, labels[0]],
+            marker=marker_of(one, 8), customdata=[*labels, labels[0]],
             hovertemplate="%{customdata}: <b>%{r:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.update_polars(
@@ -165,7 +165,7 @@ def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go
         )  # fmt: skip
         figure.add_scatter(
             x=[search["scalings"][best]], y=[values[best]], mode="markers+text", legendgroup=one.name, showlegend=False,
-            marker=_marker(one, 13), text=[f"λ = {report['scaling']:g}"], textposition="top center",
+            marker=marker_of(one, 13), text=[f"λ = {report['scaling']:g}"], textposition="top center",
             hovertemplate="chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra></extra>", cliponaxis=False,
         )  # fmt: skip
     figure.update_xaxes(title="Scaling coefficient λ", zeroline=False)
@@ -183,6 +183,13 @@ def scaling_table(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> pd
     }
     table = 100 * pd.DataFrame(columns).sort_index()
     return table.round(2).rename_axis("λ").reset_index()
+
+
+def marker_of(one: Series, size: int) -> dict[str, object]:
+    """The plotly marker of a series; that of a variant is open."""
+    style = style_of(one.method)
+    symbol = f"{style.symbol}-open" if one.variant else style.symbol
+    return {"color": style.color, "symbol": symbol, "size": size, "line": {"width": 2 if one.variant else 0.5}}
 
 
 def _percent(one: Series, tasks: Mapping[str, str]) -> list[float | None]:
@@ -205,9 +212,3 @@ def _on_axis(label: str) -> str:
 def _ceiling(series: Sequence[Series]) -> float:
     """Upper end of a percent axis, with room for a number above a full bar."""
     return max([104.0, *(100 * value + 6 for one in series for value in one.accuracy.values() if value > 1)])
-
-
-def _marker(one: Series, size: int) -> dict[str, object]:
-    style = style_of(one.method)
-    symbol = f"{style.symbol}-open" if one.variant else style.symbol
-    return {"color": style.color, "symbol": symbol, "size": size, "line": {"width": 2 if one.variant else 0.5}}
