@@ -14,6 +14,7 @@ from merging.checkpoints import open_checkpoint, save_tensors
 from merging.context import Context, Progress, no_progress
 from merging.errors import MergingError
 from merging.evaluation import Accuracy, Evaluator, joined
+from merging.forgetting import bystanders, forgetting_report
 from merging.geometry import Geometry, describe
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
@@ -46,6 +47,7 @@ def execute(
     Returns:
         ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
         ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors;
+        ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted;
         ``seconds`` by phase and in all; ``peak_bytes``; ``device``; ``fingerprints`` of the files; ``output``.
 
     Raises:
@@ -63,14 +65,14 @@ def execute(
     times = {}
     try:
         if _evaluating(spec, suite):
-            evaluator.prepare(spec.tasks, spec.split)
+            evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
         if spec.edit == "awd":
             context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
         planned = plan(vectors, spec, context)
         times["plan"] = time.perf_counter() - started
         if output is None and planned.table is None:
             output = keep
-        result = _merge_and_measure(planned, spec, context, output, times)
+        result = _merge_and_measure(planned, spec, workspace, context, output, times)
     except torch.OutOfMemoryError:
         raise devices.explain_out_of_memory(device) from None
     times["total"] = time.perf_counter() - started
@@ -91,7 +93,12 @@ def _evaluating(spec: MergeSpec, suite: Suite) -> bool:
 
 
 def _merge_and_measure(
-    planned: Plan, spec: MergeSpec, context: Context, output: Path | None, times: dict[str, float]
+    planned: Plan,
+    spec: MergeSpec,
+    workspace: Workspace,
+    context: Context,
+    output: Path | None,
+    times: dict[str, float],
 ) -> dict[str, Any]:
     clock = time.perf_counter()
     evaluator = context.evaluator
@@ -107,6 +114,7 @@ def _merge_and_measure(
             pass
     times["merge"] = time.perf_counter() - clock
     result: dict[str, Any] = {"accuracy": None, "average": None, "split": spec.split, "images": None, "counts": None}
+    result["forgetting"] = None
     if evaluating and evaluator is not None:
         clock = time.perf_counter()
         accuracy = _accuracy(planned, state, spec, evaluator, context)
@@ -114,6 +122,8 @@ def _merge_and_measure(
             "accuracy": accuracy.per_task, "average": accuracy.average,
             "images": accuracy.images, "counts": accuracy.counts,
         }  # fmt: skip
+        if spec.forgotten:
+            result["forgetting"] = _forgetting(planned, state, accuracy, spec, evaluator, workspace, context)
         times["evaluate"] = time.perf_counter() - clock
     result["after"] = _after(planned, context)
     return result
@@ -128,6 +138,22 @@ def _accuracy(planned: Plan, state: Any, spec: MergeSpec, evaluator: Evaluator, 
         context.step(done, len(spec.tasks), f"evaluating {task}")
         parts.append(evaluator.accuracy(planned.served(state, task), [task], spec.split))
     return joined(parts)
+
+
+def _forgetting(
+    planned: Plan,
+    state: Any,
+    merged: Accuracy,
+    spec: MergeSpec,
+    evaluator: Evaluator,
+    workspace: Workspace,
+    context: Context,
+) -> dict[str, Any]:
+    """What a run that subtracts task vectors took from their tasks and from all others."""
+    others = bystanders(evaluator.suite, spec.tasks, spec.forgotten)
+    after = joined([merged, *([evaluator.accuracy(state, others, spec.split, context)] if others else [])])
+    before = workspace.base_accuracy(evaluator, tuple(after.per_task), spec.split)
+    return forgetting_report(before, after, spec.forgotten, planned.merge.report["weights"])
 
 
 def _after(planned: Plan, context: Context) -> dict[str, Any] | None:
