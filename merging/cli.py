@@ -19,6 +19,7 @@ from merging.cli_io import (
     home_option,
     json_option,
     print_accuracy,
+    print_forgetting,
     print_json,
     print_matrix,
     print_storage,
@@ -203,6 +204,7 @@ def merge(
                 "run": run.id,
                 "fingerprint": run.fingerprint,
                 **{key: result[key] for key in ("accuracy", "average", "split", "images", "coefficients")},
+                "forgetting": result.get("forgetting"),
                 "edit": result["edit"],
                 "merge": result["merge"],
                 "seconds": result["seconds"]["total"],
@@ -218,6 +220,8 @@ def merge(
         print_storage(result["merge"]["storage"], len(spec.tasks))
     if result["accuracy"]:
         print_accuracy(result["accuracy"], result["average"], result["split"], result["images"])
+    if result.get("forgetting"):
+        print_forgetting(result["forgetting"])
     if output:
         click.echo(f"written: {output}")
 

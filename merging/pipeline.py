@@ -89,6 +89,11 @@ class MergeSpec(BaseModel):
         return registry.needs_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @property
+    def forgotten(self) -> tuple[str, ...]:
+        """Tasks whose vectors are subtracted, so that the model forgets them."""
+        return registry.find("merge", self.merge).parse(self.merge_params).forgotten(self.tasks)
+
+    @property
     def suite_name(self) -> str:
         """The suite's built-in name, or the name of the folder that its ``suite.yaml`` is in."""
         path = Path(self.suite)

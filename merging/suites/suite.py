@@ -159,6 +159,12 @@ class Suite(_Part):
         task = self.task(name)
         return task.data is not None and bool(task.head or (task.classes and self.text_tower))
 
+    def present(self, name: str) -> bool:
+        """Whether a task is measurable and the files that it names for that are there."""
+        task = self.task(name)
+        files = (task.data.path if task.data else None, task.head or self.text_tower)
+        return self.measurable(name) and all(file is not None and self.path(file).exists() for file in files)
+
     @cached_property
     def _root(self) -> Path:
         return self.folder.resolve()

@@ -5,6 +5,7 @@ Values come in as 0 … 1; axes and tables show percent.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -144,6 +145,47 @@ def accuracy_table(series: Sequence[Series], tasks: Mapping[str, str]) -> pd.Dat
     table = pd.DataFrame([_percent(one, tasks) for one in series], columns=columns, dtype="float64").round(2)
     table.insert(0, "Method", [one.name for one in series])
     return table
+
+
+def forgetting_figure(report: Mapping[str, Any], method: str, tasks: Mapping[str, str]) -> go.Figure:
+    """A row per task with its accuracy before and after a merge; the tasks to forget on top and set apart.
+
+    Args:
+        report: as :func:`merging.forgetting.forgetting_report` gives it.
+        method: what picks colour and marker of the merged model.
+        tasks: task → label.
+    """
+    groups = [list(report[group].items()) for group in ("forgotten", "kept")]
+    rows = [index + 0.4 * (index >= len(groups[0])) for index in range(sum(map(len, groups)))]
+    found = [item for group in groups for item in group]
+    labels = [plain(tasks[task]) for task, _ in found]
+    figure = go.Figure()
+    for row, (_, values) in zip(rows, found, strict=True):
+        figure.add_shape(
+            type="line", x0=100 * values["before"], x1=100 * values["after"], y0=row, y1=row, layer="below",
+            line={"color": _RULE, "width": 2},
+        )  # fmt: skip
+    for key, one in (("before", Series("Zero-shot", "Zero-shot", {})), ("after", Series(method, method, {}))):
+        figure.add_scatter(
+            x=[100 * values[key] for _, values in found], y=rows, mode="markers", name=plain(one.name),
+            marker=marker_of(one, 12), customdata=labels,
+            hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    figure.add_hrect(y0=-0.6, y1=len(groups[0]) - 0.35, fillcolor=_SHADE, line_width=0, layer="below")
+    ticks = [f"{label} (forget)" if index < len(groups[0]) else label for index, label in enumerate(labels)]
+    figure.update_yaxes(tickvals=rows, ticktext=ticks, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
+    figure.update_xaxes(title="Accuracy (%)", range=[0, 104], showgrid=True)
+    return arrange(figure, height=150 + 34 * len(rows))
+
+
+def forgetting_table(report: Mapping[str, Any], tasks: Mapping[str, str]) -> pd.DataFrame:
+    """A row per task: what was meant to happen, the weight of its vector if it was merged, accuracies in percent."""
+    rows = [
+        (tasks[task], words, report["weights"].get(task), 100 * values["before"], 100 * values["after"])
+        for group, words in (("forgotten", "forget"), ("kept", "keep"))
+        for task, values in report[group].items()
+    ]
+    return pd.DataFrame(rows, columns=["Task", "Meant to", "Weight", "Zero-shot (%)", "After (%)"]).round(2)
 
 
 def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go.Figure:
