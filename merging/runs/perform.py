@@ -33,11 +33,14 @@ def perform(spec: MergeSpec, workspace: Workspace, output: Path | None, on_progr
     store = workspace.store
     if output is not None:
         require_writable(output)
-    run = workspace.submit(spec)
-    if run.state == "queued" and store.claim(run.id):
-        _carry_out(run, workspace, output, on_progress)
-        return store.get(run.id)
-    run = _wait(store, run.id, on_progress)
+    while True:
+        run = workspace.submit(spec)
+        if run.state == "queued" and store.claim(run.id):
+            _carry_out(run, workspace, output, on_progress)
+            return store.get(run.id)
+        run = _wait(store, run.id, on_progress)
+        if run.state != "lost":  # else whoever carried it out is gone, and it is up to us
+            break
     if output is not None:
         write_weights(run, workspace, output)
     return run
@@ -100,6 +103,6 @@ def _wait(store: RunStore, run_id: str, on_progress: Progress) -> Run:
             break
         on_progress(run.done, max(run.total, 1), run.message or "queued")
         time.sleep(0.5)
-    if run.state != "done":
+    if run.state not in ("done", "lost"):
         raise RunError(f"run {run.id} is {run.state}: {run.error or 'no reason was recorded'}")
     return run

@@ -1,0 +1,56 @@
+"""Runs carried out here and now, beside others that may do the same."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from merging.errors import RunError
+from merging.pipeline import MergeSpec
+from merging.runs import store as store_module
+from merging.runs.perform import perform
+from merging.workspace import Workspace
+
+
+def spec(suite_file: Path) -> MergeSpec:
+    return MergeSpec.build(suite=str(suite_file), tasks=("digits", "leaves"), device="cpu")
+
+
+def quietly(done: int, total: int, message: str) -> None:
+    """Progress that nobody looks at."""
+
+
+def test_what_is_done_is_not_done_again(workspace: Workspace, suite_file: Path) -> None:
+    first = perform(spec(suite_file), workspace, None, quietly)
+    assert first.state == "done"
+    assert perform(spec(suite_file), workspace, None, quietly) == first
+
+
+def test_a_run_that_somebody_else_carries_out_is_waited_for(workspace: Workspace, suite_file: Path) -> None:
+    run = workspace.submit(spec(suite_file))
+    assert workspace.store.claim(run.id)
+    other = threading.Timer(0.3, workspace.store.finish, (run.id, {"made": "elsewhere"}))
+    other.start()
+    assert perform(spec(suite_file), workspace, None, quietly).result == {"made": "elsewhere"}
+    other.join()
+
+
+def test_a_run_that_somebody_else_lost_is_taken_over(
+    workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = workspace.submit(spec(suite_file))
+    assert workspace.store.claim(run.id)
+    monkeypatch.setattr(store_module, "STALE_SECONDS", 1.0)
+    done = perform(spec(suite_file), workspace, None, quietly)
+    assert done.id != run.id and done.state == "done"
+    assert workspace.store.get(run.id).state == "lost"
+
+
+def test_a_run_that_failed_elsewhere_says_why(workspace: Workspace, suite_file: Path) -> None:
+    run = workspace.submit(spec(suite_file))
+    assert workspace.store.claim(run.id)
+    other = threading.Timer(0.3, workspace.store.stop, (run.id, "failed", "the disk is full"))
+    other.start()
+    with pytest.raises(RunError, match="the disk is full"):
+        perform(spec(suite_file), workspace, None, quietly)
+    other.join()
