@@ -15,6 +15,7 @@ PAGES = [
     st.Page("pages/similarity.py", title="Similarity", icon=":material/grid_view:"),
     st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
     st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),
+    st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
     st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
 ]
 

@@ -19,6 +19,7 @@ from merging.cli_io import (
     home_option,
     json_option,
     print_accuracy,
+    print_forgetting,
     print_json,
     print_matrix,
     print_storage,
@@ -203,6 +204,7 @@ def merge(
                 "run": run.id,
                 "fingerprint": run.fingerprint,
                 **{key: result[key] for key in ("accuracy", "average", "split", "images", "coefficients")},
+                "forgetting": result.get("forgetting"),
                 "edit": result["edit"],
                 "merge": result["merge"],
                 "seconds": result["seconds"]["total"],
@@ -218,6 +220,8 @@ def merge(
         print_storage(result["merge"]["storage"], len(spec.tasks))
     if result["accuracy"]:
         print_accuracy(result["accuracy"], result["average"], result["split"], result["images"])
+    if result.get("forgetting"):
+        print_forgetting(result["forgetting"])
     if output:
         click.echo(f"written: {output}")
 
@@ -299,6 +303,23 @@ def leaderboard(
         print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
     else:
         click.echo(to_markdown(rows), nl=False)
+
+
+@main.command()
+@click.option("--family", help="task_arithmetic or fusion_bench: which published checkpoints (default: both, apart).")
+@click.option("--architecture", help="ViT-B-32, ViT-B-16 or ViT-L-14 (default: all).")
+@json_option
+def published(family: str | None, architecture: str | None, as_json: bool) -> None:
+    """Print published accuracies of merging methods on CLIP, a table for each family of checkpoints."""
+    from merging.published import published as known
+    from merging.published import to_markdown
+
+    tables = known().select(family, architecture)
+    if as_json:
+        found = known().model_dump(mode="json", exclude={"tables"})
+        print_json({**found, "tables": [table.model_dump(mode="json") for table in tables]})
+    else:
+        click.echo(to_markdown(tables), nl=False)
 
 
 @main.group(invoke_without_command=True)

@@ -171,3 +171,19 @@ def print_storage(storage: dict[str, int], tasks: int) -> None:
         f"(compressed {sizes['masks_compressed']})"
     )
     click.echo(f"together {sizes['localised']}; the base and {tasks} fine-tuned models take {sizes['models']}")
+
+
+def print_forgetting(report: dict[str, Any]) -> None:
+    """Accuracy before and after, of the tasks to forget and of all others."""
+    from merging.forgetting import in_words
+
+    click.echo(f"forgetting: {in_words(report['weights'])}")
+    width = max(len(name) for group in ("forgotten", "kept") for name in report[group]) + 2
+    width = max(width, len("forgotten, mean") + 2)
+    click.echo(f"{'':<{width}}{'zero-shot':>10}{'after':>10}")
+    for group in ("forgotten", "kept"):
+        mean = report["means"][group]
+        rows = {**report[group], **({f"{group}, mean": mean} if mean else {})}
+        for name, values in rows.items():
+            numbers = "".join(f"{100 * values[key]:8.1f} %" for key in ("before", "after"))
+            click.echo(f"{name:<{width}}{numbers}")

@@ -14,7 +14,7 @@ import inspect
 import pkgutil
 import re
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -40,6 +40,10 @@ class Params(BaseModel):
     def needs(self) -> Needs:
         """The data that these values ask for; ``auto`` always means: chosen on labelled validation images."""
         return "labelled" if "auto" in (getattr(self, name) for name in type(self).model_fields) else "none"
+
+    def forgotten(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """The tasks, of those merged, whose vectors these values subtract."""
+        return ()
 
 
 @dataclass(frozen=True)

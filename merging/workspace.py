@@ -18,6 +18,7 @@ from merging.checkpoints import Checkpoint, file_fingerprint, open_checkpoint
 from merging.context import Context
 from merging.errors import CheckpointError, RunError
 from merging.evaluation import Accuracy, Evaluator, joined
+from merging.forgetting import bystanders
 from merging.geometry import Geometry
 from merging.images import folder_fingerprint
 from merging.localised import is_localised, task_weights
@@ -145,9 +146,10 @@ class Workspace:
             suite.task(task)
         vectors = self.vectors(suite, spec.tasks)
         contents = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
-        tasks = [suite.task(name).model_dump(mode="json", include=_MEASURED_FIELDS) for name in spec.tasks]
+        watched = (*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten))
+        tasks = [suite.task(name).model_dump(mode="json", include=_MEASURED_FIELDS) for name in watched]
         contents.append(json.dumps([suite.model_dump(mode="json", include=_MEASURED_FIELDS), tasks]))
-        for task in spec.tasks:
+        for task in watched:
             contents += self._evaluation_files(suite, task)
         return spec.fingerprint(contents)
 

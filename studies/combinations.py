@@ -19,8 +19,6 @@ EDITS: dict[str, tuple[str, dict[str, Any]]] = {
     "AWD (layer)": ("awd", {"scope": "layer"}),
     "AWD (row)": ("awd", {"scope": "row"}),
     "TIES": ("ties", {}),
-    "TIES (keep 0.5)": ("ties", {"keep": 0.5}),
-    "DARE": ("dare", {}),
     "Consensus": ("consensus", {}),
     "TATR": ("trust_region", {}),
     "DOGE": ("doge", {}),

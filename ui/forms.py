@@ -108,7 +108,7 @@ def changed(method: Method, values: Mapping[str, Any]) -> dict[str, Any]:
     """
     defaults = method.parse({}).model_dump(mode="json")
     given = method.parse(values).model_dump(mode="json")
-    return {name: value for name, value in given.items() if value != defaults[name]}
+    return {name: value for name, value in given.items() if value != defaults.get(name)}
 
 
 def to_text(value: Any) -> str:

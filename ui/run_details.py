@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from merging.forgetting import in_words
 from merging.geometry import cosines, mean_abs_cosine
 from merging.runs import Run
 from ui import accuracy_view, state
-from ui.charts.accuracy import accuracy_bars, accuracy_table
+from ui.charts.accuracy import accuracy_bars, accuracy_table, forgetting_figure, forgetting_table
 from ui.charts.geometry import cosine_figure
 from ui.charts.runs import (
     coefficient_heatmap,
@@ -35,6 +36,7 @@ def details(run: Run) -> None:
     result = run.result or {}
     sections = {
         "Accuracy": (_accuracy, bool(result.get("accuracy"))),
+        "Forgetting": (_forgetting, bool(result.get("forgetting"))),
         "Coefficients": (_coefficients, bool(result.get("coefficients"))),
         "Storage": (_storage, "storage" in (result.get("merge") or {})),
         "Adaptation": (_adaptation, bool((result.get("merge") or {}).get("entropy"))),
@@ -60,6 +62,27 @@ def _accuracy(run: Run, result: dict[str, Any]) -> None:
         table=accuracy_table(series, _labels(run)), file=f"accuracy-{run.id}",
     )  # fmt: skip
     st.caption(provenance([run]))
+
+
+def _forgetting(run: Run, result: dict[str, Any]) -> None:
+    report = result["forgetting"]
+    labels = accuracy_view.task_labels([*report["forgotten"], *report["kept"]])
+    lost, kept = report["means"]["forgotten"], report["means"]["kept"]
+    takeaway = (
+        f"{' and '.join(labels[task] for task in report['forgotten'])}: from {100 * lost['before']:.1f} % zero-shot to "
+        f"{100 * lost['after']:.1f} %{' on average' if len(report['forgotten']) > 1 else ''}."
+    )
+    if kept:
+        takeaway += (
+            f" The other {len(report['kept'])} tasks: from {100 * kept['before']:.1f} % to {100 * kept['after']:.1f} % "
+            "on average."
+        )
+    words = in_words({labels[task]: weight for task, weight in report["weights"].items()})
+    st.caption(escape_markdown(f"Task vectors: {words}. Every other task of the suite is a control, merged or not."))
+    show(
+        forgetting_figure(report, run.spec.label, labels), key=f"details-forgetting-{run.id}", takeaway=takeaway,
+        table=forgetting_table(report, labels), file=f"forgetting-{run.id}",
+    )  # fmt: skip
 
 
 def belongs_here(run: Run) -> bool:

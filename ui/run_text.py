@@ -86,8 +86,12 @@ def scaling_of(run: Run) -> str:
         threshold = run.spec.merge_params["threshold"]
         how = "λ chosen on validation" if threshold == "auto" else f"λ {threshold:g}"
         return f"{len(run.spec.tasks)} models, masks {how}"
-    chosen = run.spec.merge_params.get("scaling")
     report: dict[str, Any] = (run.result or {}).get("merge") or {}
+    if run.spec.forgotten:
+        names = run.spec.forgotten
+        what = f"forgets {names[0] if len(names) == 1 else f'{len(names)} tasks'}"
+        return f"{what}, λ {report['scaling']:g} by validation" if "scaling" in report else what
+    chosen = run.spec.merge_params.get("scaling")
     if chosen == "auto":
         return f"λ {report['scaling']:g}, best on validation" if "scaling" in report else "λ chosen on validation"
     if isinstance(chosen, list):

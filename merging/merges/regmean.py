@@ -18,7 +18,7 @@ class RegMeanParams(Params):
 
     images: int = Field(256, ge=1, le=10_000, description="Unlabeled validation images a task.")
     off_diagonal: float = Field(
-        0.95, ge=0, le=0.999, title="off-diagonals ×",
+        0.95, ge=0, le=0.999, title="Off-diagonals ×",
         description="Factor of the Gram matrices' off-diagonal entries; below 1 they are invertible however few the "
         "images.",
     )  # fmt: skip

@@ -14,6 +14,7 @@ from merging.checkpoints import open_checkpoint, save_tensors
 from merging.context import Context, Progress, no_progress
 from merging.errors import MergingError
 from merging.evaluation import Accuracy, Evaluator, joined
+from merging.forgetting import bystanders, forgetting_report
 from merging.geometry import Geometry, describe
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
@@ -48,8 +49,9 @@ def execute(
         For every job ``label``, ``seconds`` in all and by phase, ``peak_bytes``, ``device`` and ``fingerprints`` of
         the files. For a merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients``
         (``tensors``, ``tasks``, ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the
-        geometry of the edited vectors; ``output``. For ``baselines`` and ``disentangle`` see
-        :mod:`merging.runs.unmerged`.
+        geometry of the edited vectors; ``output``; ``forgetting``, see
+        :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted. For ``baselines`` and
+        ``disentangle`` see :mod:`merging.runs.unmerged`.
 
     Raises:
         MergingError: anything that is the input's fault, a device out of memory, or cancellation.
@@ -66,7 +68,7 @@ def execute(
     times: dict[str, float] = {}
     try:
         if _evaluating(spec, suite):
-            evaluator.prepare(spec.tasks, spec.split)
+            evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
         if spec.edit == "awd":
             context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
         if spec.job == "baselines":
@@ -74,7 +76,7 @@ def execute(
         elif spec.job == "disentangle":
             result = disentangle_weights(spec, vectors, context)
         else:
-            result = _merge(vectors, spec, context, output, keep, times)
+            result = _merge(vectors, spec, workspace, context, output, keep, times)
     except torch.OutOfMemoryError:
         raise devices.explain_out_of_memory(device) from None
     times["total"] = time.perf_counter() - started
@@ -90,6 +92,7 @@ def execute(
 def _merge(
     vectors: TaskVectors,
     spec: MergeSpec,
+    workspace: Workspace,
     context: Context,
     output: Path | None,
     keep: Path | None,
@@ -102,7 +105,7 @@ def _merge(
     if output is None and planned.table is None:
         output = keep
     return {
-        **_merge_and_measure(planned, spec, context, output, times),
+        **_merge_and_measure(planned, spec, workspace, context, output, times),
         "coefficients": coefficient_columns(planned),
         "edit": planned.edit.report, "merge": planned.merge_report(),
         "output": output.name if output is not None else None,
@@ -115,7 +118,12 @@ def _evaluating(spec: MergeSpec, suite: Suite) -> bool:
 
 
 def _merge_and_measure(
-    planned: Plan, spec: MergeSpec, context: Context, output: Path | None, times: dict[str, float]
+    planned: Plan,
+    spec: MergeSpec,
+    workspace: Workspace,
+    context: Context,
+    output: Path | None,
+    times: dict[str, float],
 ) -> dict[str, Any]:
     clock = time.perf_counter()
     evaluator = context.evaluator
@@ -131,6 +139,7 @@ def _merge_and_measure(
             pass
     times["merge"] = time.perf_counter() - clock
     result: dict[str, Any] = {"accuracy": None, "average": None, "split": spec.split, "images": None, "counts": None}
+    result["forgetting"] = None
     if evaluating and evaluator is not None:
         clock = time.perf_counter()
         accuracy = _accuracy(planned, state, spec, evaluator, context)
@@ -138,6 +147,8 @@ def _merge_and_measure(
             "accuracy": accuracy.per_task, "average": accuracy.average,
             "images": accuracy.images, "counts": accuracy.counts,
         }  # fmt: skip
+        if spec.forgotten:
+            result["forgetting"] = _forgetting(planned, state, accuracy, spec, evaluator, workspace, context)
         times["evaluate"] = time.perf_counter() - clock
     result["after"] = _after(planned, context)
     return result
@@ -152,6 +163,22 @@ def _accuracy(planned: Plan, state: Any, spec: MergeSpec, evaluator: Evaluator, 
         context.step(done, len(spec.tasks), f"evaluating {task}")
         parts.append(evaluator.accuracy(planned.served(state, task), [task], spec.split))
     return joined(parts)
+
+
+def _forgetting(
+    planned: Plan,
+    state: Any,
+    merged: Accuracy,
+    spec: MergeSpec,
+    evaluator: Evaluator,
+    workspace: Workspace,
+    context: Context,
+) -> dict[str, Any]:
+    """What a run that subtracts task vectors took from their tasks and from all others."""
+    others = bystanders(evaluator.suite, spec.tasks, spec.forgotten)
+    after = joined([merged, *([evaluator.accuracy(state, others, spec.split, context)] if others else [])])
+    before = workspace.base_accuracy(evaluator, tuple(after.per_task), spec.split)
+    return forgetting_report(before, after, spec.forgotten, planned.merge.report["weights"])
 
 
 def _after(planned: Plan, context: Context) -> dict[str, Any] | None:

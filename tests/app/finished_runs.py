@@ -45,6 +45,14 @@ def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float 
     elif spec.merge == "tall_masks":
         storage = {"base": 8e6, "vector": 8e6, "masks": 2e6, "masks_compressed": 1e6, "localised": 18e6, "models": 40e6}
         merge = {"thresholds": [0.4] * count, "active": [0.25] * count, "storage": storage}
+    forgetting = None
+    if spec.forgotten:
+        rows = {task: {"before": 0.5, "after": 0.25, "images": 12} for task in spec.forgotten}
+        rest = {task: {"before": 0.4, "after": 0.38, "images": 12} for task in suite.task_names if task not in rows}
+        forgetting = {
+            "split": spec.split, "weights": dict.fromkeys(spec.tasks, -0.5), "forgotten": rows, "kept": rest,
+            "means": {"forgotten": {"before": 0.5, "after": 0.25}, "kept": {"before": 0.4, "after": 0.38}},
+        }  # fmt: skip
     linear = spec.edit != "ties" and spec.merge != "tall_masks"
     after = None
     if spec.edit != "none":
@@ -55,6 +63,7 @@ def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float 
         "accuracy": accuracy, "average": sum(accuracy.values()) / count, "split": spec.split, "images": 12 * count,
         "counts": dict.fromkeys(spec.tasks, 12), "after": after, "label": spec.label,
         "coefficients": columns if linear else None, "edit": {}, "merge": merge,
+        "forgetting": forgetting,
         "seconds": {"plan": 1.5, "merge": 0.25, "evaluate": 0.5, "total": 2.3}, "peak_bytes": 400 * 2**20,
         "device": "cpu",
         "fingerprints": {

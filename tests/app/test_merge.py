@@ -42,6 +42,13 @@ def test_a_link_presets_the_form(tiny: Suite, open_page: Open) -> None:
         assert part in command(app)
 
 
+def test_a_link_can_ask_to_forget(tiny: Suite, open_page: Open) -> None:
+    app = open_page("merge", **{"merge.scaling": "auto", "merge.weights": "-1"})
+    assert not app.exception
+    for part in ("merge.scaling=auto", "merge.weights=-1"):
+        assert part in command(app)
+
+
 def test_a_bad_link_is_refused_and_nothing_changes(tiny: Suite, open_page: Open) -> None:
     app = open_page("merge", **{"edit": "awd", "edit.alpha": "-3"})
     assert not app.exception

@@ -84,6 +84,21 @@ def test_localised_models_show_what_they_take(tiny: Suite, open_page: Open) -> N
     assert masks["λ"].tolist() == [0.4] * count and masks["Active entries (%)"].tolist() == [25.0] * count
 
 
+def test_a_negation_shows_what_is_forgotten_and_what_is_kept(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    first = tiny.task_names[0]
+    run = finished(state.workspace(), tiny, tasks=(first,), merge_params={"scaling": 0.5, "weights": -1})
+    app = open_page("runs", run=run.id)
+    assert not app.exception
+    assert "Forgetting" in [tab.label for tab in app.tabs]
+    history = next(frame.value for frame in app.dataframe if "State" in frame.value)
+    assert history["Coefficients"].tolist() == [f"forgets {first}"]
+    words = texts(app)
+    assert "subtracted (−0.5)" in words.replace("\\", "")
+    assert "from 50.0 % zero-shot to 25.0 %" in words
+    assert f"The other {len(tiny.task_names) - 1} tasks: from 40.0 % to 38.0 % on average" in words
+
+
 def test_several_runs_show_only_what_differs(tiny: Suite, open_page: Open) -> None:
     open_page()
     runs = [finished(state.workspace(), tiny, merge_params={"scaling": scaling}) for scaling in (0.2, 0.4)]

@@ -11,7 +11,7 @@ from merging.runs.store import RunStore
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, texts
 
-PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "runs")
+PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "runs")
 Open = Callable[..., AppTest]
 
 

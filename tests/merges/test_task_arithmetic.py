@@ -41,6 +41,22 @@ def test_another_number_of_coefficients_than_tasks_is_refused(vectors: TaskVecto
         task_arithmetic(vectors, scaling)
 
 
+def test_weights_multiply_the_coefficient(vectors: TaskVectors) -> None:
+    method = find("merge", "task_arithmetic")
+    for scaling, expected in ((0.5, (0.5, -0.25, 0.0)), ((1.0, 2.0, 3.0), (1.0, -1.0, 0.0))):
+        plan = method.plan(vectors, method.parse({"scaling": scaling, "weights": (1.0, -0.5, 0.0)}), Context())
+        for row in plan.coefficients.values():
+            np.testing.assert_allclose(row, expected)
+    with pytest.raises(SpecError, match=r"merge\.weights: 2 coefficients for 3 tasks"):
+        method.plan(vectors, method.parse({"weights": (1.0, 2.0)}), Context())
+
+
+def test_weights_of_one_do_not_change_specifications() -> None:
+    method = find("merge", "task_arithmetic")
+    assert method.parse({"weights": 1}).model_dump(mode="json") == {"scaling": 0.3}
+    assert method.parse({"weights": -1}).model_dump(mode="json") == {"scaling": 0.3, "weights": -1.0}
+
+
 @pytest.mark.parametrize("scaling", [11, -10.5, "best", (0.1, 99.0), float("nan"), None])
 def test_scalings_out_of_bounds_are_refused(scaling: object) -> None:
     with pytest.raises(SpecError, match="scaling"):

@@ -8,6 +8,8 @@ from ui.charts.accuracy import (
     accuracy_dots,
     accuracy_radar,
     accuracy_table,
+    forgetting_figure,
+    forgetting_table,
     scaling_curve,
     scaling_table,
 )
@@ -115,3 +117,29 @@ def test_search_marks_the_chosen_scaling() -> None:
     assert list(curve.y) == pytest.approx([60, 70, 65])
     assert (chosen.x[0], chosen.y[0]) == pytest.approx((0.4, 70))
     assert scaling_table([(SERIES[1], report)])["TA · λ 0.3"].tolist() == [60, 70, 65]
+
+
+FORGETTING = {
+    "weights": {"signs": -0.5},
+    "forgotten": {"signs": {"before": 0.5, "after": 0.2}},
+    "kept": {"digits": {"before": 0.4, "after": 0.39}},
+}
+
+
+def test_forgetting_has_a_row_per_task_those_to_forget_on_top() -> None:
+    figure = forgetting_figure(FORGETTING, "Task Arithmetic", TASKS | {"signs": "Traffic <signs>"})
+    before, after = figure.data
+    assert list(before.x) == [50.0, 40.0] and list(after.x) == [20.0, 39.0]
+    assert list(figure.layout.yaxis.ticktext) == ["Traffic &lt;signs&gt; (forget)", "Digits"]
+    assert list(before.y) == list(after.y) == list(figure.layout.yaxis.tickvals)
+    assert (before.marker.color, after.marker.color) == tuple(
+        style_of(method).color for method in ("Zero-shot", "Task Arithmetic")
+    )
+
+
+def test_forgetting_table_says_what_was_meant_to_happen() -> None:
+    table = forgetting_table(FORGETTING, TASKS)
+    assert table["Task"].tolist() == ["Traffic signs", "Digits"]
+    assert table["Meant to"].tolist() == ["forget", "keep"]
+    assert table["After (%)"].tolist() == [20.0, 39.0]
+    assert table["Weight"].isna().tolist() == [False, True]

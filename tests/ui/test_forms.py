@@ -77,7 +77,9 @@ def test_scaling_can_be_one_number_one_per_task_or_auto(scaling: Any, expected: 
 def test_scaling_per_task_has_an_input_per_task_with_its_escaped_label() -> None:
     method = find("merge", "task_arithmetic")
     app = draw(method, **{"form.scaling": "each"})
-    assert [box.label for box in app.number_input] == ["Digits", "Traffic\\_signs"]
+    boxes = {box.key: box.label for box in app.number_input}
+    assert list(boxes.items())[:-1] == [("form.scaling.digits", "Digits"), ("form.scaling.signs", "Traffic\\_signs")]
+    assert list(boxes)[-1] == "form.weights.one"
     app.number_input(key="form.scaling.signs").set_value(-0.5).run()
     assert app.session_state["values"]["scaling"] == [0.3, -0.5]
 

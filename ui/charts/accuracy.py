@@ -5,6 +5,7 @@ Values come in as 0 … 1; axes and tables show percent.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -95,7 +96,7 @@ def accuracy_dots(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
             )  # fmt: skip
     for one, values in zip(series, columns, strict=True):
         figure.add_scatter(
-            x=values, y=rows, mode="markers", name=plain(one.name), marker=_marker(one, 12), customdata=labels,
+            x=values, y=rows, mode="markers", name=plain(one.name), marker=marker_of(one, 12), customdata=labels,
             hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.add_hrect(y0=-0.6, y1=0.65, fillcolor=_SHADE, line_width=0, layer="below")
@@ -123,7 +124,7 @@ def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Fig
         figure.add_scatterpolar(
             r=[*values, values[0]], theta=[*angles, angles[0]], name=plain(one.name), mode="lines+markers",
             line={"color": style_of(one.method).color, "width": 2, "dash": "dot" if one.variant else "solid"},
-            marker=_marker(one, 8), customdata=[*labels, labels[0]],
+            marker=marker_of(one, 8), customdata=[*labels, labels[0]],
             hovertemplate="%{customdata}: <b>%{r:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.update_polars(
@@ -146,6 +147,47 @@ def accuracy_table(series: Sequence[Series], tasks: Mapping[str, str]) -> pd.Dat
     return table
 
 
+def forgetting_figure(report: Mapping[str, Any], method: str, tasks: Mapping[str, str]) -> go.Figure:
+    """A row per task with its accuracy before and after a merge; the tasks to forget on top and set apart.
+
+    Args:
+        report: as :func:`merging.forgetting.forgetting_report` gives it.
+        method: what picks colour and marker of the merged model.
+        tasks: task → label.
+    """
+    groups = [list(report[group].items()) for group in ("forgotten", "kept")]
+    rows = [index + 0.4 * (index >= len(groups[0])) for index in range(sum(map(len, groups)))]
+    found = [item for group in groups for item in group]
+    labels = [plain(tasks[task]) for task, _ in found]
+    figure = go.Figure()
+    for row, (_, values) in zip(rows, found, strict=True):
+        figure.add_shape(
+            type="line", x0=100 * values["before"], x1=100 * values["after"], y0=row, y1=row, layer="below",
+            line={"color": _RULE, "width": 2},
+        )  # fmt: skip
+    for key, one in (("before", Series("Zero-shot", "Zero-shot", {})), ("after", Series(method, method, {}))):
+        figure.add_scatter(
+            x=[100 * values[key] for _, values in found], y=rows, mode="markers", name=plain(one.name),
+            marker=marker_of(one, 12), customdata=labels,
+            hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    figure.add_hrect(y0=-0.6, y1=len(groups[0]) - 0.35, fillcolor=_SHADE, line_width=0, layer="below")
+    ticks = [f"{label} (forget)" if index < len(groups[0]) else label for index, label in enumerate(labels)]
+    figure.update_yaxes(tickvals=rows, ticktext=ticks, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
+    figure.update_xaxes(title="Accuracy (%)", range=[0, 104], showgrid=True)
+    return arrange(figure, height=150 + 34 * len(rows))
+
+
+def forgetting_table(report: Mapping[str, Any], tasks: Mapping[str, str]) -> pd.DataFrame:
+    """A row per task: what was meant to happen, the weight of its vector if it was merged, accuracies in percent."""
+    rows = [
+        (tasks[task], words, report["weights"].get(task), 100 * values["before"], 100 * values["after"])
+        for group, words in (("forgotten", "forget"), ("kept", "keep"))
+        for task, values in report[group].items()
+    ]
+    return pd.DataFrame(rows, columns=["Task", "Meant to", "Weight", "Zero-shot (%)", "After (%)"]).round(2)
+
+
 def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go.Figure:
     """Average validation accuracy at every λ that was tried, the chosen one marked.
 
@@ -165,7 +207,7 @@ def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go
         )  # fmt: skip
         figure.add_scatter(
             x=[search["scalings"][best]], y=[values[best]], mode="markers+text", legendgroup=one.name, showlegend=False,
-            marker=_marker(one, 13), text=[f"λ = {report['scaling']:g}"], textposition="top center",
+            marker=marker_of(one, 13), text=[f"λ = {report['scaling']:g}"], textposition="top center",
             hovertemplate="chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra></extra>", cliponaxis=False,
         )  # fmt: skip
     figure.update_xaxes(title="Scaling coefficient λ", zeroline=False)
@@ -183,6 +225,13 @@ def scaling_table(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> pd
     }
     table = 100 * pd.DataFrame(columns).sort_index()
     return table.round(2).rename_axis("λ").reset_index()
+
+
+def marker_of(one: Series, size: int) -> dict[str, object]:
+    """The plotly marker of a series; that of a variant is open."""
+    style = style_of(one.method)
+    symbol = f"{style.symbol}-open" if one.variant else style.symbol
+    return {"color": style.color, "symbol": symbol, "size": size, "line": {"width": 2 if one.variant else 0.5}}
 
 
 def _percent(one: Series, tasks: Mapping[str, str]) -> list[float | None]:
@@ -205,9 +254,3 @@ def _on_axis(label: str) -> str:
 def _ceiling(series: Sequence[Series]) -> float:
     """Upper end of a percent axis, with room for a number above a full bar."""
     return max([104.0, *(100 * value + 6 for one in series for value in one.accuracy.values() if value > 1)])
-
-
-def _marker(one: Series, size: int) -> dict[str, object]:
-    style = style_of(one.method)
-    symbol = f"{style.symbol}-open" if one.variant else style.symbol
-    return {"color": style.color, "symbol": symbol, "size": size, "line": {"width": 2 if one.variant else 0.5}}
