@@ -50,7 +50,7 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
 def choose(runs: Sequence[Run]) -> list[Run]:
     """The table; the runs that are checked stand in the URL."""
     ids = [run.id for run in runs]
-    chosen = chosen_ids("run", "runs-chosen", ids, [], "All that there are stand in the table.")
+    chosen = chosen_ids("run", "runs-chosen", ids, [], "The table holds all there are.")
     st.session_state["runs-table"] = {
         "selection": {"rows": [ids.index(one) for one in chosen], "columns": [], "cells": []}
     }

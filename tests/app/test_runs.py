@@ -163,7 +163,7 @@ def test_an_unknown_run_in_the_url_is_said_so(tiny: Suite, open_page: Open) -> N
     finished(state.workspace(), tiny)
     app = open_page("runs", run="feedbeef")
     assert not app.exception
-    assert "no run feedbeef here; it may have been deleted. All that there are stand in the table." in texts(app)
+    assert "no run feedbeef here; it may have been deleted. The table holds all there are." in texts(app)
 
 
 def test_of_several_runs_in_the_url_those_that_are_there_are_shown(tiny: Suite, open_page: Open) -> None:
