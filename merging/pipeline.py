@@ -25,12 +25,17 @@ _VERSION = 1  # raise when a change alters the numbers that a specification give
 
 
 class MergeSpec(BaseModel):
-    """Everything that determines a merged model besides the files themselves. Parameters are filled with defaults."""
+    """Everything that determines a merged model besides the files themselves. Parameters are filled with defaults.
+
+    Two other jobs for the worker are asked for in the same form: ``baselines``, the accuracy of the unmerged models,
+    and ``disentangle``, what AWD does to the task vectors, without a merge.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     suite: str
     tasks: tuple[str, ...] = Field(min_length=1)
+    job: Literal["merge", "baselines", "disentangle"] = "merge"
     edit: str = "none"
     edit_params: dict[str, Any] = Field(default_factory=dict)
     merge: str = "task_arithmetic"
@@ -56,6 +61,8 @@ class MergeSpec(BaseModel):
         merge = registry.find("merge", complete.get("merge", "task_arithmetic"))
         if merge.unedited and complete.get("edit", "none") != "none":
             raise SpecError(f"{merge.title} takes no edit: {merge.unedited}; choose edit none or another merge")
+        if complete.get("job") == "disentangle" and complete.get("edit") != "awd":
+            raise SpecError(f"only edit awd disentangles; got edit {complete.get('edit', 'none')!r}")
         return complete
 
     @classmethod
@@ -68,7 +75,9 @@ class MergeSpec(BaseModel):
 
     @property
     def label(self) -> str:
-        """Short name of the method, such as ``AWD + Task Arithmetic``."""
+        """Short name of the method, such as ``AWD + Task Arithmetic``, or of the other job."""
+        if self.job != "merge":
+            return {"baselines": "Zero-shot and individual accuracy", "disentangle": "AWD on the weights"}[self.job]
         merge = registry.find("merge", self.merge).title
         return merge if self.edit == "none" else f"{registry.find('edit', self.edit).title} + {merge}"
 
@@ -96,7 +105,7 @@ class MergeSpec(BaseModel):
 
     def fingerprint(self, contents: Sequence[str]) -> str:
         """Identity of the result: this specification and fingerprints of all files it reads, 64 hex digits."""
-        fields = self.model_dump(mode="json", exclude={"suite"})
+        fields = self.model_dump(mode="json", exclude={"suite"} if self.job != "merge" else {"suite", "job"})
         text = json.dumps([_VERSION, fields, list(contents)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

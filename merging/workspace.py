@@ -118,9 +118,11 @@ class Workspace:
         self.fingerprint(base)
         return joined([evaluator.accuracy(task_weights(base, file, task), [task], split) for task in tasks])
 
-    def base_accuracy(self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test") -> Accuracy:
+    def base_accuracy(
+        self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test", context: Context | None = None
+    ) -> Accuracy:
         """Zero-shot accuracy: the base model on every task."""
-        return self.accuracy_of(evaluator, evaluator.suite.base_checkpoint, tasks, split)
+        return self.accuracy_of(evaluator, evaluator.suite.base_checkpoint, tasks, split, context)
 
     def individual_accuracy(
         self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test", context: Context | None = None

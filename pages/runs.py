@@ -210,7 +210,7 @@ if not every:
                      query_params=state.shared_query())  # fmt: skip
         st.page_link("pages/merge.py", label="Merge", icon=":material/merge:", query_params=state.shared_query())
     st.stop()
-active = [run.id for run in reversed(every) if run.active]  # first come, first served
+active = [run.id for run in state.workspace().store.active()]
 if active:
     run_panel(active, key="runs-active")
 picked = choose(every)

@@ -58,6 +58,8 @@ def action(entries: list[Entry]) -> None:
     label = "Run the comparison" if len(missing) == len(entries) else f"Run the {len(missing)} that are missing"
     line, note = st.columns([0.3, 0.7], vertical_alignment="center")
     if line.button(label, type="primary", icon=":material/play_arrow:", width="stretch", disabled=bool(active)):
+        if state.baseline_accuracy() is None:
+            state.workspace().submit(state.baseline_job("test")[0])
         submit_missing(entries)
         ensure_worker()
         st.rerun()
@@ -71,8 +73,8 @@ def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
     merged = series_of(runs)
     by_name = dict(zip((one.name for one in merged), runs, strict=True))
     series = ordered([*accuracy_view.baseline_series(tasks), *merged])
+    accuracy_view.offer_baselines(tasks)
     if not series:
-        accuracy_view.offer_baselines(tasks)
         return
     labels = accuracy_view.task_labels(tasks)
     st.subheader("Accuracy per task")

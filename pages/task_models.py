@@ -10,7 +10,7 @@ from merging.errors import MergingError
 from merging.images import sample_images
 from merging.suites import Suite
 from merging.suites.clip import input_of
-from ui import state
+from ui import accuracy_view, state
 from ui.entry import through_app
 from ui.figure import escape_markdown, to_csv
 from ui.theme import shorten
@@ -160,10 +160,8 @@ def missing_accuracy() -> None:
             "(or `classes` and a `text_tower`) to its suite.yaml.",
             icon=":material/info:",
         )
-    elif st.button("Measure zero-shot and fine-tuned accuracy", icon=":material/speed:",
-                   help="Takes longer than a page should on this device, so only on request"):  # fmt: skip
-        state.baseline_accuracy(force=True)
-        st.rerun()
+    else:
+        accuracy_view.offer_baselines(state.measurable_tasks())
 
 
 st.title("Task models")

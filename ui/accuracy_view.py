@@ -9,6 +9,7 @@ from merging.runs import Run
 from merging.suites.suite import Split
 from ui import state
 from ui.charts.accuracy import Series
+from ui.run_panel import offer_job
 from ui.run_text import duration, scaling_of
 
 ZERO_SHOT, INDIVIDUAL = "Zero-shot", "Individual"
@@ -30,13 +31,13 @@ def baseline_series(tasks: Sequence[str], split: Split = "test") -> list[Series]
 
 
 def offer_baselines(tasks: Sequence[str], split: Split = "test") -> None:
-    """A button that measures both baselines where that takes too long to do it unasked."""
+    """Where measuring both baselines takes too long to do it unasked: a button for it, or how far the worker is."""
     if not set(tasks) <= set(state.measurable_tasks()) or state.baseline_accuracy(split) is not None:
         return
-    st.info("Zero-shot and individual accuracy are not measured yet; with these models that may take minutes.")
-    if st.button("Measure the baselines", icon=":material/speed:"):
-        state.baseline_accuracy(split, force=True)
-        st.rerun()
+    offer_job(
+        *state.baseline_job(split), key=f"baselines-{split}", button="Measure the baselines", icon=":material/speed:",
+        reason="Zero-shot and individual accuracy are not measured yet; with these models that may take minutes.",
+    )  # fmt: skip
 
 
 def takeaway(series: Sequence[Series]) -> str:

@@ -1,5 +1,6 @@
 """Adaptive Weight Disentanglement on screen: its controls, and solving, live or (where it must be) on the weights."""
 
+import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,8 +10,11 @@ from merging import registry
 from merging.context import Context
 from merging.edits.awd import AwdParams, Disentangled, disentangle, from_geometry, is_live
 from merging.geometry import Geometry
+from merging.pipeline import MergeSpec
 from merging.registry import LinearEdit
+from merging.runs.unmerged import disentangled
 from ui import state
+from ui.run_panel import offer_job
 
 _BETAS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _CHEAP = 4e9  # numbers touched by a solve on the weights that a page does unasked, a few seconds on two cores
@@ -112,30 +116,40 @@ def _text(value: object) -> str:
 
 
 def solve(geometry: Geometry, params: AwdParams) -> Disentangled | None:
-    """What AWD finds for the selected tasks; None while a long solve waits for the user's word (a button is shown)."""
+    """What AWD finds for the selected tasks; None while a long solve waits for a button, or is under way."""
     if is_live(params):
         return from_geometry(geometry, params)
-    suite = state.suite()
-    numbers = suite.vectors(geometry.tasks).size * len(geometry.tasks)
-    work = numbers * (params.steps if params.solver == "adam" else 1)
+    numbers = state.suite().vectors(geometry.tasks).size * len(geometry.tasks)
     key = (state.suite_reference(), state.stamp(), geometry.tasks, params.model_dump_json())
-    asked: dict[Any, bool] = st.session_state.setdefault("_awd_asked", {})
-    if work > _CHEAP and key not in asked:
-        kind = "Adam walks" if params.solver == "adam" else "Scope row looks"
-        st.info(
-            f"{kind} over all {numbers:,} weights of the selected tasks, so this is not live. "
-            f"It needs about {numbers * 12 / 2**30:.1f} GiB of memory.",
-            icon=":material/hourglass:",
-        )  # fmt: skip
-        if not st.button("Solve on the weights", type="primary", icon=":material/play_arrow:"):
-            return None
-        asked[key] = True
-    with st.spinner("Disentangling the weights …"):
-        return _solved_on_weights(*key)
+    if numbers * (params.steps if params.solver == "adam" else 1) <= _CHEAP:
+        with st.spinner("Disentangling the weights …"):
+            return _solved_on_weights(*key)
+    spec, fingerprint = _job(*key, str(state.device()))
+    run = state.workspace().store.find(fingerprint)
+    if run is not None and run.result is not None:
+        return disentangled(run.result, geometry)
+    kind = "Adam walks" if params.solver == "adam" else "Scope row looks"
+    offer_job(
+        spec, run, key="awd-job", button="Solve on the weights", icon=":material/play_arrow:",
+        reason=f"{kind} over all {numbers:,} weights of the selected tasks, so this is not live. "
+        f"It needs about {numbers * 12 / 2**30:.1f} GiB of memory.",
+    )  # fmt: skip
+    return None
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _job(
+    reference: str, version: state.Stamp, tasks: tuple[str, ...], params_json: str, device: str
+) -> tuple[MergeSpec, str]:
+    spec = MergeSpec.build(
+        suite=reference, tasks=tasks, job="disentangle", edit="awd", edit_params=json.loads(params_json), device=device,
+        evaluate=False,
+    )  # fmt: skip
+    return spec, state.workspace().spec_fingerprint(spec)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
-def _solved_on_weights(reference: str, _version: state.Stamp, tasks: tuple[str, ...], params_json: str) -> Disentangled:
+def _solved_on_weights(reference: str, version: state.Stamp, tasks: tuple[str, ...], params_json: str) -> Disentangled:
     space, suite = state.workspace(), state.suite()
     vectors = space.vectors(suite, tasks)
     context = Context(state.device())

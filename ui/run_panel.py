@@ -15,6 +15,7 @@ from pathlib import Path
 import streamlit as st
 
 from merging.errors import MergingError, RunError
+from merging.pipeline import MergeSpec
 from merging.runs import Run
 from merging.runs.worker import is_working, log_tail
 from ui.figure import escape_markdown
@@ -93,6 +94,27 @@ def run_panel(
         ensure_worker()
     panel = partial(_panel, tuple(run_ids), active, key, names or {}, on_retry)
     st.fragment(panel, run_every=POLL_SECONDS if active else None, key=f"{key}-panel")()
+
+
+def offer_job(spec: MergeSpec, run: Run | None, *, key: str, button: str, icon: str, reason: str) -> None:
+    """Work that takes too long for a page: a button that queues it for the worker, then how far it is.
+
+    Args:
+        spec: what to do.
+        run: the run that does it, or did and ended badly; None if nobody has asked for it.
+        key: unique on the page.
+        button: what the button says.
+        icon: its icon.
+        reason: why the page has nothing to show yet.
+    """
+    if run is not None:
+        run_panel([run.id], key=key)
+        return
+    st.info(reason, icon=":material/hourglass:")
+    if st.button(button, key=f"{key}-start", type="primary", icon=icon):
+        workspace().submit(spec)
+        ensure_worker()
+        st.rerun()
 
 
 def _panel(

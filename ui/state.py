@@ -17,6 +17,8 @@ from merging import devices
 from merging.errors import MergingError, MissingPart, SuiteError
 from merging.evaluation import Accuracy, Evaluator
 from merging.geometry import Geometry
+from merging.pipeline import MergeSpec
+from merging.runs import Run
 from merging.suites import Suite, builtin_suites, load_suite
 from merging.suites.suite import DEFAULT, Split
 from merging.workspace import Workspace
@@ -139,7 +141,7 @@ def _stamp(paths: list[Path]) -> Stamp:
 
 
 @st.cache_resource(max_entries=32, show_spinner=False)
-def _parsed(reference: str, _version: Stamp) -> Suite:
+def _parsed(reference: str, version: Stamp) -> Suite:
     return load_suite(reference)
 
 
@@ -280,21 +282,23 @@ def baselines_are_quick() -> bool:
     return images * weights <= _QUICK[device().type]
 
 
-def baseline_accuracy(split: Split = "test", force: bool = False) -> Baselines | None:
+def baseline_accuracy(split: Split = "test") -> Baselines | None:
     """Zero-shot and individual accuracy of all measurable tasks.
 
     Args:
         split: on which images.
-        force: measure even if it takes long; otherwise that is left to a button on the page Task models.
 
     Returns:
-        None if no task can be measured, or measuring takes long and nobody asked for it yet.
+        None if no task can be measured, or if measuring takes long and the worker has not done it (see
+        :func:`ui.accuracy_view.offer_baselines`).
     """
     tasks = measurable_tasks()
     if not tasks:
         return None
     measuring = _measuring(suite_reference(), stamp())
-    if split not in measuring.baselines and (force or baselines_are_quick()):
+    if split not in measuring.baselines and not baselines_are_quick():
+        return _baselines_of(baseline_job(split)[1])
+    if split not in measuring.baselines:
         with st.spinner("Measuring zero-shot and fine-tuned accuracy …"), measuring.lock:
             if split not in measuring.baselines:
                 space = workspace()
@@ -302,4 +306,27 @@ def baseline_accuracy(split: Split = "test", force: bool = False) -> Baselines |
                     space.base_accuracy(measuring.evaluator, tasks, split),
                     space.individual_accuracy(measuring.evaluator, tasks, split),
                 )
-    return measuring.baselines.get(split)
+    return measuring.baselines[split]
+
+
+def baseline_job(split: Split) -> tuple[MergeSpec, Run | None]:
+    """The job that measures both baselines, and the run that does or did it, if anybody asked for it."""
+    spec, fingerprint = _baseline_job(suite_reference(), stamp(), measurable_tasks(), split, str(device()))
+    return spec, workspace().store.find(fingerprint)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _baseline_job(
+    reference: str, version: Stamp, tasks: tuple[str, ...], split: Split, where: str
+) -> tuple[MergeSpec, str]:
+    spec = MergeSpec.build(suite=reference, tasks=tasks, split=split, device=where, job="baselines")
+    return spec, workspace().spec_fingerprint(spec)
+
+
+def _baselines_of(run: Run | None) -> Baselines | None:
+    if run is None or run.result is None:
+        return None
+    counts, split = run.result["counts"], run.result["split"]
+    return Baselines(
+        Accuracy(run.result["zero_shot"], counts, split), Accuracy(run.result["individual"], counts, split)
+    )

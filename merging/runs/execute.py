@@ -18,6 +18,7 @@ from merging.forgetting import bystanders, forgetting_report
 from merging.geometry import Geometry, describe
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
+from merging.runs.unmerged import disentangle_weights, measure_baselines
 from merging.suites.suite import Suite, load_suite
 from merging.vectors import TaskVectors
 from merging.workspace import Workspace
@@ -45,10 +46,12 @@ def execute(
         fingerprint: identity of the run that was asked for; files that have changed since are an error.
 
     Returns:
-        ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
-        ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors;
-        ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted;
-        ``seconds`` by phase and in all; ``peak_bytes``; ``device``; ``fingerprints`` of the files; ``output``.
+        For every job ``label``, ``seconds`` in all and by phase, ``peak_bytes``, ``device`` and ``fingerprints`` of
+        the files. For a merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients``
+        (``tensors``, ``tasks``, ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the
+        geometry of the edited vectors; ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task
+        vectors are subtracted; ``output``. For ``baselines`` and ``disentangle`` see
+        :mod:`merging.runs.unmerged`.
 
     Raises:
         MergingError: anything that is the input's fault, a device out of memory, or cancellation.
@@ -62,27 +65,48 @@ def execute(
     vectors = workspace.vectors(suite, spec.tasks)
     evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
     context = Context(device, spec.torch_dtype, spec.seed, on_progress, cancelled, evaluator)
-    times = {}
+    times: dict[str, float] = {}
     try:
         if _evaluating(spec, suite):
             evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
         if spec.edit == "awd":
             context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
-        planned = plan(vectors, spec, context)
-        times["plan"] = time.perf_counter() - started
-        if output is None and planned.table is None:
-            output = keep
-        result = _merge_and_measure(planned, spec, workspace, context, output, times)
+        if spec.job == "baselines":
+            result = measure_baselines(spec, workspace, evaluator, context)
+        elif spec.job == "disentangle":
+            result = disentangle_weights(spec, vectors, context)
+        else:
+            result = _merge(vectors, spec, context, output, keep, times)
     except torch.OutOfMemoryError:
         raise devices.explain_out_of_memory(device) from None
     times["total"] = time.perf_counter() - started
     prints = {task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)}
     return {
         **result,
-        "label": spec.label, "coefficients": coefficient_columns(planned),
-        "edit": planned.edit.report, "merge": planned.merge_report(),
+        "label": spec.label,
         "seconds": times, "peak_bytes": devices.peak_bytes(device), "device": str(device),
         "fingerprints": {suite.base: vectors.base.fingerprint, **prints},
+    }  # fmt: skip
+
+
+def _merge(
+    vectors: TaskVectors,
+    spec: MergeSpec,
+    context: Context,
+    output: Path | None,
+    keep: Path | None,
+    times: dict[str, float],
+) -> dict[str, Any]:
+    """The merge itself, and the accuracy of what came of it."""
+    clock = time.perf_counter()
+    planned = plan(vectors, spec, context)
+    times["plan"] = time.perf_counter() - clock
+    if output is None and planned.table is None:
+        output = keep
+    return {
+        **_merge_and_measure(planned, spec, context, output, times),
+        "coefficients": coefficient_columns(planned),
+        "edit": planned.edit.report, "merge": planned.merge_report(),
         "output": output.name if output is not None else None,
     }  # fmt: skip
 
@@ -93,12 +117,7 @@ def _evaluating(spec: MergeSpec, suite: Suite) -> bool:
 
 
 def _merge_and_measure(
-    planned: Plan,
-    spec: MergeSpec,
-    workspace: Workspace,
-    context: Context,
-    output: Path | None,
-    times: dict[str, float],
+    planned: Plan, spec: MergeSpec, context: Context, output: Path | None, times: dict[str, float]
 ) -> dict[str, Any]:
     clock = time.perf_counter()
     evaluator = context.evaluator
@@ -113,8 +132,9 @@ def _merge_and_measure(
         for _ in planned.tensors(context):  # the numbers below come from streaming, and errors must show
             pass
     times["merge"] = time.perf_counter() - clock
-    result: dict[str, Any] = {"accuracy": None, "average": None, "split": spec.split, "images": None, "counts": None}
-    result["forgetting"] = None
+    result: dict[str, Any] = {
+        "accuracy": None, "average": None, "split": spec.split, "images": None, "counts": None, "forgetting": None,
+    }  # fmt: skip
     if evaluating and evaluator is not None:
         clock = time.perf_counter()
         accuracy = _accuracy(planned, state, spec, evaluator, context)
@@ -123,7 +143,7 @@ def _merge_and_measure(
             "images": accuracy.images, "counts": accuracy.counts,
         }  # fmt: skip
         if spec.forgotten:
-            result["forgetting"] = _forgetting(planned, state, accuracy, spec, evaluator, workspace, context)
+            result["forgetting"] = _forgetting(planned, state, accuracy, spec, evaluator, context)
         times["evaluate"] = time.perf_counter() - clock
     result["after"] = _after(planned, context)
     return result
@@ -141,18 +161,12 @@ def _accuracy(planned: Plan, state: Any, spec: MergeSpec, evaluator: Evaluator, 
 
 
 def _forgetting(
-    planned: Plan,
-    state: Any,
-    merged: Accuracy,
-    spec: MergeSpec,
-    evaluator: Evaluator,
-    workspace: Workspace,
-    context: Context,
+    planned: Plan, state: Any, merged: Accuracy, spec: MergeSpec, evaluator: Evaluator, context: Context
 ) -> dict[str, Any]:
     """What a run that subtracts task vectors took from their tasks and from all others."""
     others = bystanders(evaluator.suite, spec.tasks, spec.forgotten)
     after = joined([merged, *([evaluator.accuracy(state, others, spec.split, context)] if others else [])])
-    before = workspace.base_accuracy(evaluator, tuple(after.per_task), spec.split)
+    before = evaluator.accuracy(planned.vectors.base, tuple(after.per_task), spec.split, context)
     return forgetting_report(before, after, spec.forgotten, planned.merge.report["weights"])
 
 

@@ -227,10 +227,14 @@ class RunStore:
             return list(_readable(rows))
 
     def all(self, limit: int = 500) -> list[Run]:
-        """Runs, newest first."""
+        """Merges, newest first; the other jobs are looked up by whoever asked for them."""
         self.mark_lost()
         with self._connect() as connection:
-            rows = connection.execute("select * from runs order by created desc, rowid desc limit ?", (limit,))
+            rows = connection.execute(
+                "select * from runs where case when json_valid(spec) then json_extract(spec, '$.job') end is null "
+                "or json_extract(spec, '$.job') = 'merge' order by created desc, rowid desc limit ?",
+                (limit,),
+            )
             return list(_readable(rows))
 
     # --- doing -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from merging.geometry import Geometry, mean_abs_cosine
 from merging.suites import Suite
 from merging.workspace import Workspace
 from tests.app.conftest import links, texts
+from tests.app.finished_runs import carry_out_queued
+from ui import state
 
 Open = Callable[..., AppTest]
 
@@ -101,14 +103,31 @@ def test_reading_b_sets_all_controls(tiny: Suite, open_page: Open) -> None:
     assert app.select_slider(key="beta").value == 1e-5
 
 
-def test_large_solves_wait_for_a_click(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("params", [{"scope": "row"}, {"solver": "adam", "beta": 1e-4, "steps": 20}])
+def test_large_solves_are_the_workers(
+    tiny: Suite,
+    geometry: Geometry,
+    open_page: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    launched_workers: list[Path],
+    params: dict[str, object],
+) -> None:
     monkeypatch.setattr("ui.awd._CHEAP", 0)
-    app = open_page("similarity", scope="row")
+    app = open_page("similarity", **{name: str(value) for name, value in params.items()})
     assert not app.metric
     assert "GiB of memory" in texts(app)
+    assert not launched_workers
     next(button for button in app.button if button.label == "Solve on the weights").click().run()
+    assert not app.exception and not app.metric
+    assert "Waiting for the worker" in "".join(bar.proto.text for bar in app.get("progress"))
+    assert launched_workers
+    carry_out_queued(state.workspace())
+    app.run()
     assert not app.exception
-    assert len(app.metric) == 4
+    found = disentangle(tiny.vectors(), geometry, AwdParams(**params), Context())
+    assert float(numbers(app)[0]) == pytest.approx(float(mean_abs_cosine(found.after.gram)), abs=1e-4)
+    assert float(numbers(app)[3]) == pytest.approx(found.redundant_norm, abs=1e-4)
+    assert not state.workspace().store.all()  # the history is one of merges
 
 
 def test_settings_travel_to_the_merge_page(tiny: Suite, open_page: Open) -> None:

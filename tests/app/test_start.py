@@ -113,3 +113,15 @@ def test_the_comparison_follows_the_chosen_tasks(tiny: Suite, open_page: Open) -
     button(app, "Run the comparison").click().run()  # type: ignore[attr-defined]
     assert {run.spec.tasks for run in state.workspace().store.all()} == {("apples", "cars")}
     assert isinstance(state.workspace(), Workspace)
+
+
+def test_with_large_models_the_worker_measures_the_baselines_too(
+    tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ui.state._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
+    app = open_page("start")
+    assert any(button.label == "Measure the baselines" for button in app.button)
+    next(button for button in app.button if button.label == "Run the comparison").click().run()
+    assert not app.exception
+    assert [run.spec.job for run in state.workspace().store.queued()] == ["baselines", *["merge"] * 4]
+    assert not any(button.label == "Measure the baselines" for button in app.button)

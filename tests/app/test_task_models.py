@@ -10,6 +10,8 @@ from streamlit.testing.v1 import AppTest
 from merging.suites import Suite
 from merging.workspace import Workspace
 from tests.app.conftest import TASKS, build_suite, links, texts
+from tests.app.finished_runs import carry_out_queued
+from ui import state
 
 Open = Callable[..., AppTest]
 
@@ -89,5 +91,32 @@ def test_long_measurements_wait_for_a_click(tiny: Suite, open_page: Open, monkey
     app = open_page("task_models")
     assert app.dataframe[0].value["Zero-shot"].isna().all()
     next(button for button in app.button if button.label.startswith("Measure")).click().run()
+    assert app.dataframe[0].value["Zero-shot"].isna().all()
+    carry_out_queued(state.workspace())
+    app.run()
     assert not app.exception
-    assert app.dataframe[0].value["Zero-shot"].notna().all()
+    measured = state.workspace().base_accuracy(state.workspace().evaluator(tiny), TASKS)
+    shown = app.dataframe[0].value["Zero-shot"]
+    np.testing.assert_allclose(shown, [round(100 * measured.per_task[task], 1) for task in TASKS])
+
+
+def test_a_measurement_that_fails_says_why(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.state._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
+    app = open_page("task_models")
+    next(button for button in app.button if button.label.startswith("Measure")).click().run()
+    store = state.workspace().store
+    (run,) = store.queued()
+    assert store.claim(run.id)
+    store.stop(run.id, "failed", "CPU out of memory; choose fewer tasks")
+    app.run()
+    assert not app.exception
+    assert "choose fewer tasks" in texts(app)
+    assert any(button.label == "Run again" for button in app.button)
+
+
+def test_a_suite_description_that_changes_is_noticed(tiny: Suite, open_page: Open) -> None:
+    app = open_page("task_models")
+    path = tiny.folder / "suite.yaml"
+    path.write_text(path.read_text().replace("Apples", "Pomegranates"))
+    app.run()
+    assert "Pomegranates" in set(app.dataframe[0].value["Title"])

@@ -12,11 +12,21 @@ import yaml
 from merging import registry
 from merging.checkpoints import open_checkpoint
 from merging.context import Context
-from merging.errors import Cancelled, DeviceError, MergingError, MismatchedCheckpoint, MissingPart, SuiteError
+from merging.edits.awd import AwdParams, disentangle
+from merging.errors import (
+    Cancelled,
+    DeviceError,
+    MergingError,
+    MismatchedCheckpoint,
+    MissingPart,
+    SpecError,
+    SuiteError,
+)
 from merging.geometry import measure
 from merging.localised import task_weights
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute, rebuild
+from merging.runs.unmerged import disentangled
 from merging.suites import Suite, load_suite
 from merging.workspace import Workspace
 from tests.random_models import TASKS, write_arrays
@@ -269,3 +279,45 @@ def test_accuracies_are_computed_once(suite: Suite, workspace: Workspace, monkey
     monkeypatch.setattr(fresh, "accuracy", lambda *_: pytest.fail("evaluated again"))
     assert workspace.base_accuracy(fresh, TASKS) == base
     assert workspace.individual_accuracy(fresh, TASKS) == individual
+
+
+def test_baselines_as_a_job(suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path) -> None:
+    result = execute(spec_of(suite_file, job="baselines", split="val"), workspace)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    space = Workspace(tmp_path / "elsewhere")
+    evaluator = space.evaluator(suite)
+    assert result["zero_shot"] == space.base_accuracy(evaluator, TASKS, "val").per_task
+    assert result["individual"] == space.individual_accuracy(evaluator, TASKS, "val").per_task
+    assert result["split"] == "val"
+
+
+def test_baselines_can_be_cancelled(suite_file: Path, workspace: Workspace) -> None:
+    with pytest.raises(Cancelled):
+        execute(spec_of(suite_file, job="baselines"), workspace, cancelled=lambda: True)
+
+
+@pytest.mark.parametrize("params", [{"scope": "row"}, {"solver": "adam", "beta": 1e-4, "steps": 5}])
+def test_disentangling_as_a_job(
+    suite_file: Path, suite: Suite, workspace: Workspace, params: dict[str, object]
+) -> None:
+    result = execute(spec_of(suite_file, "awd", job="disentangle", edit_params=params), workspace)
+    before = workspace.geometry(suite, TASKS)
+    direct = disentangle(suite.vectors(TASKS), before, AwdParams(**params), Context())
+    found = disentangled(json.loads(json.dumps(result, allow_nan=False)), before)
+    np.testing.assert_array_equal(found.after.grams, direct.after.grams)
+    np.testing.assert_array_equal(found.curve, direct.curve)
+    assert found.redundant_norm == direct.redundant_norm
+    assert found.multipliers is None
+
+
+def test_only_awd_disentangles(suite_file: Path) -> None:
+    with pytest.raises(SpecError, match="only edit awd disentangles; got edit 'ties'"):
+        spec_of(suite_file, "ties", job="disentangle")
+
+
+def test_other_jobs_are_no_history(suite_file: Path, workspace: Workspace) -> None:
+    merge = workspace.submit(spec_of(suite_file))
+    job = workspace.submit(spec_of(suite_file, job="baselines"))
+    assert merge.fingerprint != job.fingerprint
+    assert [run.id for run in workspace.store.all()] == [merge.id]
+    assert [run.id for run in workspace.store.active()] == [merge.id, job.id]

@@ -1,0 +1,1 @@
+"""Experiments whose results are pages of ``docs/``: every number there can be made again by one command."""
