@@ -7,6 +7,7 @@ import streamlit as st
 from merging.errors import MergingError
 from ui import state
 from ui.figure import escape_markdown
+from ui.url_choice import not_found, warn
 
 PAGES = [
     st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
@@ -14,28 +15,38 @@ PAGES = [
     st.Page("pages/similarity.py", title="Similarity", icon=":material/grid_view:"),
     st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
     st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),
+    st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
     st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
 ]
 
 
-def sidebar() -> None:
-    """Suite, tasks, device and queue."""
+def sidebar() -> list[str]:
+    """Suite, tasks, device and queue; gives sentences on what the URL asks for in vain."""
     entries = state.catalogue()
     if not entries:
-        return
+        return []
+    in_vain = []
+    unknown = not_found("suite", entries)
     st.selectbox(
         "Suite", list(entries), key="suite", bind="query-params",
         help="A base model and the models fine-tuned from it, described by a suite.yaml",
     )  # fmt: skip
     suite = state.suite()
     st.caption(escape_markdown(f"{suite.label} · {suite.architecture_label}"))
+    if unknown:
+        in_vain.append(f"There is no suite {', '.join(unknown)} here. {suite.label} is shown instead.")
     mergeable = suite.mergeable()
     if mergeable:
         with st.expander("Tasks", icon=":material/checklist:"):
-            state.choose_tasks()
-        st.caption(f"{len(state.checked_tasks())} of {len(mergeable)} tasks selected")
+            missing = state.choose_tasks()
+        selected = state.checked_tasks()
+        st.caption(f"{len(selected)} of {len(mergeable)} tasks selected")
+        if missing:
+            rest = "All tasks are selected instead." if selected == mergeable else "Only the others are selected."
+            in_vain.append(f"{suite.label} has no task {', '.join(missing)} with weights. {rest}")
     state.device_badge()
     queue_badge()
+    return in_vain
 
 
 def queue_badge() -> None:
@@ -75,7 +86,9 @@ page = st.navigation(PAGES)
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:
     with st.sidebar:
-        sidebar()
+        in_vain = sidebar()
+    for sentence in in_vain:
+        warn(sentence)
     if state.catalogue():
         page.run()
     else:

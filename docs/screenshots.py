@@ -18,6 +18,7 @@ SHOTS = {
     "similarity": "/similarity",
     "merge": "/merge?edit=awd&merge=adamerging",
     "accuracy": "/accuracy",
+    "leaderboard": "/leaderboard",
     "runs": "/runs?run={run}",
 }
 

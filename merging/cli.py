@@ -305,6 +305,23 @@ def leaderboard(
         click.echo(to_markdown(rows), nl=False)
 
 
+@main.command()
+@click.option("--family", help="task_arithmetic or fusion_bench: which published checkpoints (default: both, apart).")
+@click.option("--architecture", help="ViT-B-32, ViT-B-16 or ViT-L-14 (default: all).")
+@json_option
+def published(family: str | None, architecture: str | None, as_json: bool) -> None:
+    """Print published accuracies of merging methods on CLIP, a table for each family of checkpoints."""
+    from merging.published import published as known
+    from merging.published import to_markdown
+
+    tables = known().select(family, architecture)
+    if as_json:
+        found = known().model_dump(mode="json", exclude={"tables"})
+        print_json({**found, "tables": [table.model_dump(mode="json") for table in tables]})
+    else:
+        click.echo(to_markdown(tables), nl=False)
+
+
 @main.group(invoke_without_command=True)
 @click.pass_context
 def runs(context: click.Context) -> None:

@@ -1,6 +1,6 @@
 """The leaderboard of a suite: every published method, its λ chosen on validation, measured on test."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Row:
     """
 
     method: str
-    needs: str
+    needs: registry.Needs
     accuracy: dict[str, float]
     normalised: float | None
     scaling: float | None = None
@@ -52,15 +52,32 @@ class Row:
 def spec_of(preset: Preset, suite: str, tasks: Sequence[str], device: str, seed: int = 0) -> MergeSpec:
     """What the leaderboard runs for a preset: its parameters, but λ always chosen on validation where there is one."""
     fields = preset.spec_fields()
-    if "scaling" in registry.find("merge", preset.merge).params.model_fields:
+    if _has_scaling(preset):
         fields["merge_params"] = {**fields["merge_params"], "scaling": "auto"}
     return MergeSpec.build(suite=suite, tasks=tuple(tasks), device=device, seed=seed, **fields)
+
+
+def _has_scaling(preset: Preset) -> bool:
+    """Whether there is a λ to choose."""
+    return "scaling" in registry.find("merge", preset.merge).params.model_fields
 
 
 def data_needed(preset: Preset) -> registry.Needs:
     """What a preset looks at, apart from choosing λ."""
     own = {name: value for name, value in preset.merge_params.items() if name != "scaling"}
     return registry.needs_of(preset.edit, preset.edit_params, preset.merge, own)
+
+
+def cheapest_first(presets: Iterable[Preset]) -> list[Preset]:
+    """Presets in the order to run them: by the data needed, then closed forms before what optimises in many steps.
+
+    Among equals those without a λ to search come first, as the search evaluates the merged model once a value.
+    """
+
+    def key(preset: Preset) -> tuple[int, bool, bool]:
+        return registry.NEEDS.index(data_needed(preset)), preset.iterative, _has_scaling(preset)
+
+    return sorted(presets, key=key)
 
 
 def leaderboard(
@@ -93,8 +110,7 @@ def leaderboard(
     evaluator = workspace.evaluator(suite)
     zero_shot = workspace.base_accuracy(evaluator, tasks).per_task
     individual = workspace.individual_accuracy(evaluator, tasks).per_task
-    yield Row("Zero-shot", "none", zero_shot, _normalised(zero_shot, individual))
-    yield Row("Individual", "labelled", individual, 1.0)
+    yield from baseline_rows(zero_shot, individual)
     for number, preset in enumerate(presets):
         head = f"{preset.title} ({number + 1} of {len(presets)})"
 
@@ -105,8 +121,16 @@ def leaderboard(
         yield row_of(preset, run, individual)
 
 
-def row_of(preset: Preset, run: Run, individual: dict[str, float]) -> Row:
-    """The row of a finished run."""
+def baseline_rows(zero_shot: dict[str, float], individual: dict[str, float]) -> tuple[Row, Row]:
+    """The rows of the base model and of one model per task, from their accuracies."""
+    return (
+        Row("Zero-shot", "none", zero_shot, _normalised(zero_shot, individual)),
+        Row("Individual", "labelled", individual, 1.0),
+    )
+
+
+def row_of(preset: Preset, run: Run, individual: Mapping[str, float]) -> Row:
+    """The row of a finished run; ``individual`` may be empty if those accuracies are not known."""
     result = run.result or {}
     return Row(
         method=preset.title,
@@ -120,7 +144,7 @@ def row_of(preset: Preset, run: Run, individual: dict[str, float]) -> Row:
     )
 
 
-def _normalised(accuracy: dict[str, float], individual: dict[str, float]) -> float | None:
+def _normalised(accuracy: Mapping[str, float], individual: Mapping[str, float]) -> float | None:
     if not all(individual.get(task) for task in accuracy):
         return None
     return sum(value / individual[task] for task, value in accuracy.items()) / len(accuracy)

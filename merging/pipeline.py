@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,6 +132,11 @@ class Plan:
     edited_grams: dict[str, np.ndarray] = field(default_factory=dict)
     mask_counts: dict[str, MaskCount] = field(default_factory=dict)
 
+    @cached_property
+    def edited(self) -> TaskVectors:
+        """The edited task vectors."""
+        return self.vectors.edited(self.edit)
+
     @property
     def per_task(self) -> bool:
         """Whether every task gets a model of its own."""
@@ -189,8 +196,9 @@ class Plan:
 
     def _localise(self, name: str, merge: LocalisedMerge, context: Context) -> list[tuple[str, torch.Tensor]]:
         """Edit one tensor, and its shared vector and masks as they are stored."""
-        base, stack = self.vectors.edited(self.edit).stack(name, context.device)
-        self.edited_grams[name] = gram_of([stack.reshape(len(stack), -1)])
+        base, stack = self.edited.stack(name, context.device, passing=True)
+        if not isinstance(self.edit, LinearEdit):
+            self.edited_grams[name] = gram_of([stack.reshape(len(stack), -1)])
         vector, masks = merge.apply(name, base, stack)
         if not bool(torch.isfinite(vector.sum())):
             raise self.vectors.owner_of_nonfinite(name)
@@ -202,21 +210,23 @@ class Plan:
 
     def _apply(self, name: str, merge: LinearMerge | TensorMerge, context: Context) -> torch.Tensor:
         """Edit and merge one tensor, in pieces where both allow it."""
-        vectors = self.vectors.edited(self.edit)
-        merged = torch.empty(torch.Size(vectors.info(name).shape).numel(), device=context.device)
-        shape = vectors.info(name).shape
+        shape = self.vectors.info(name).shape
+        merged = torch.empty(torch.Size(shape).numel(), device=context.device)
 
-        def edited() -> Iterator[torch.Tensor]:
+        def stacks() -> Iterator[torch.Tensor]:
             if isinstance(merge, LinearMerge):
-                for where, base, stack in vectors.pieces(name, context.device):
+                for where, base, stack in self.edited.pieces(name, context.device):
                     merged[where] = merge(name, base, stack)
                     yield stack
             else:
-                base, stack = vectors.stack(name, context.device)
+                base, stack = self.edited.stack(name, context.device, passing=True)
                 merged.copy_(merge(name, base, stack).reshape(-1))
                 yield stack.reshape(len(stack), -1)
 
-        self.edited_grams[name] = gram_of(edited())
+        if isinstance(self.edit, LinearEdit):
+            deque(stacks(), maxlen=0)  # the geometry after it follows from that before
+        else:
+            self.edited_grams[name] = gram_of(stacks())
         if not bool(torch.isfinite(merged.sum())):
             raise self.vectors.owner_of_nonfinite(name)
         return merged.view(shape)

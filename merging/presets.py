@@ -22,6 +22,7 @@ class Preset:
         edit: its edit, with parameters that differ from the defaults.
         merge: its merge, likewise.
         note: what the papers leave open, or what differs here.
+        iterative: whether it optimises in many steps, which takes far longer than the closed forms do.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Preset:
     merge: str = "task_arithmetic"
     merge_params: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    iterative: bool = False
 
     @property
     def needs(self) -> registry.Needs:
@@ -65,23 +67,25 @@ _ALL = (
            merge_params=_BEST),
     Preset("tatr_zero_shot", "TATR, zero-shot", _ARXIV + "2501.15065", edit="trust_region", merge_params=_BEST),
     Preset("awd_ta", "AWD + Task Arithmetic", _ARXIV + "2411.18729", edit="awd", merge_params=_BEST, note=_UNVERIFIED),
-    Preset("doge_ta", "DOGE TA", _ARXIV + "2501.01230", edit="doge", merge_params={"scaling": 1.0}),
+    Preset("doge_ta", "DOGE TA", _ARXIV + "2501.01230", edit="doge", merge_params={"scaling": 1.0},
+           iterative=True),
     Preset("iso_c", "Iso-C", _ARXIV + "2502.04959", merge="iso_c", merge_params=_BEST),
     Preset("iso_cts", "Iso-CTS", _ARXIV + "2502.04959", merge="iso_cts", merge_params=_BEST),
     Preset("tsv_m", "TSV-M", _ARXIV + "2412.00081", merge="tsv_m"),
-    Preset("wudi", "WUDI", _ARXIV + "2503.08099", merge="wudi"),
+    Preset("wudi", "WUDI", _ARXIV + "2503.08099", merge="wudi", iterative=True),
     Preset("wudi_closed_form", "WUDI, closed form", _ARXIV + "2503.08099", merge="wudi",
            merge_params={"solver": "closed_form"}, note="The minimum that the published iteration heads for."),
     Preset("fisher", "Fisher merging", _ARXIV + "2111.09832", merge="fisher"),
     Preset("regmean", "RegMean", _ARXIV + "2212.09849", merge="regmean"),
     Preset("adamerging_task", "AdaMerging, task-wise", _ARXIV + "2310.02575", merge="adamerging",
-           merge_params={"granularity": "task"}),
-    Preset("adamerging", "AdaMerging", _ARXIV + "2310.02575", merge="adamerging"),
-    Preset("adamerging_pp", "AdaMerging++", _ARXIV + "2310.02575", edit="ties", merge="adamerging"),
+           merge_params={"granularity": "task"}, iterative=True),
+    Preset("adamerging", "AdaMerging", _ARXIV + "2310.02575", merge="adamerging", iterative=True),
+    Preset("adamerging_pp", "AdaMerging++", _ARXIV + "2310.02575", edit="ties", merge="adamerging",
+           iterative=True),
     Preset("awd_adamerging", "AWD + AdaMerging", _ARXIV + "2411.18729", edit="awd", merge="adamerging",
-           note=_UNVERIFIED),
+           note=_UNVERIFIED, iterative=True),
     Preset("doge_am", "DOGE AM", _ARXIV + "2501.01230", edit="doge", edit_params={"scaled": False},
-           merge="adamerging"),
+           merge="adamerging", iterative=True),
 )  # fmt: skip
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 

@@ -8,7 +8,7 @@ import torch
 
 from merging.checkpoints.reading import Checkpoint, TensorInfo
 from merging.errors import MismatchedCheckpoint, NonFiniteWeights, SpecError
-from merging.streaming import COLUMNS
+from merging.streaming import COLUMNS, scratch
 
 # (name, base [*shape], stack [T, *shape]) → stack [T, *shape], all float32 on one device
 StackFunction = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -52,14 +52,23 @@ class TaskVectors:
         """D, the number of weights that take part."""
         return sum(torch.Size(self.info(name).shape).numel() for name in self.names)
 
-    def stack(self, name: str, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    def stack(
+        self, name: str, device: torch.device | str = "cpu", passing: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """θ₀ of one tensor and the task vectors there, ``([*shape], [T, *shape])`` in float32.
+
+        Args:
+            name: which tensor.
+            device: where the result is to be.
+            passing: on the CPU the vectors may lie in memory that the thread's next passing stack overwrites.
 
         Raises:
             NonFiniteWeights: a file holds NaN or infinity there.
         """
         base = self.base[name].to(device, torch.float32)
-        stack = torch.empty((len(self.tasks), *base.shape), device=device)
+        shape = (len(self.tasks), *base.shape)
+        reused = passing and torch.device(device).type == "cpu"
+        stack = scratch(shape) if reused else torch.empty(shape, device=device)
         for row, checkpoint in zip(stack, self.checkpoints, strict=True):
             torch.sub(checkpoint[name].to(device, torch.float32), base, out=row)
         if not bool(torch.isfinite(stack.sum())):
@@ -75,7 +84,7 @@ class TaskVectors:
         overwrites the last one.
         """
         if torch.device(device).type != "cpu" or not getattr(self.edit, "elementwise", self.edit is None):
-            base, stack = self.stack(name, device)
+            base, stack = self.stack(name, device, passing=True)
             yield slice(0, base.numel()), base.reshape(-1), stack.reshape(len(stack), -1)
             return
         flat = self.base[name].reshape(-1)

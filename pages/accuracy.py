@@ -8,6 +8,7 @@ from merging.runs import Run
 from ui import accuracy_view, state
 from ui.charts.accuracy import (
     MAX_RADAR,
+    MIN_RADAR_TASKS,
     Series,
     accuracy_bars,
     accuracy_dots,
@@ -19,6 +20,7 @@ from ui.charts.accuracy import (
 from ui.comparison import comparison
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
+from ui.no_runs import no_runs
 from ui.run_text import mixtures, name_runs, option_label, provenance, series_of
 from ui.url_choice import chosen_ids, remember_ids
 
@@ -49,7 +51,8 @@ def choose(runs: Sequence[Run]) -> list[Run]:
     """Which runs to compare; stands in the URL."""
     by_id = {run.id: run for run in runs}
     key = "accuracy-runs"
-    chosen_ids("runs", key, list(by_id), default_choice(runs, state.selected_tasks()))
+    default = default_choice(runs, state.selected_tasks())
+    chosen_ids("runs", key, list(by_id), default, "The newest runs are shown instead.")
     ids = st.multiselect(
         "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id]), key=key,
         placeholder="Choose finished runs", help="Finished runs on the weights of this suite, newest first",
@@ -138,6 +141,9 @@ def chart(
     elif relative:
         st.info("Shares need the individual models' accuracy on the same images, which is missing. Shown as measured.")
     drawn = shown
+    if view == "Radar" and len(tasks) < MIN_RADAR_TASKS:
+        st.caption(f"A radar needs at least {MIN_RADAR_TASKS} tasks, here are {len(tasks)}: bars are shown.")
+        view = "Bars"
     if view == "Radar":
         drawn = shown if len(shown) <= MAX_RADAR else radar_choice(shown)
         figure = accuracy_radar(drawn, labels)
@@ -182,12 +188,7 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
 st.title("Accuracy")
 available, elsewhere = measured_runs()
 if not available:
-    st.info("No finished run with accuracies on this suite yet. Run the comparison, or a merge of your own.")
-    with st.container(horizontal=True):
-        st.page_link("pages/start.py", label="Run the comparison", icon=":material/play_arrow:",
-                     query_params=state.shared_query())  # fmt: skip
-        st.page_link("pages/merge.py", label="Merge", icon=":material/merge:", query_params=state.shared_query())
-    st.stop()
+    no_runs("No finished run with accuracies on this suite yet. Run the comparison, or a merge of your own.", "runs")
 picked = choose(available)
 if elsewhere:
     st.caption(escape_markdown(f"{elsewhere} more runs belong to other suites, or to files that have changed since."))

@@ -16,30 +16,41 @@ from ui.figure import escape_markdown, show
 from ui.memory_estimate import Estimate, estimate
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import duration, in_words, provenance, scaling_of, series_of
+from ui.url_choice import warn_of_runs
 
 through_app()
 
 
 def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
-    """What will run, what it will need, and the button that runs it."""
-    try:
-        spec = draft.spec(state.suite_reference(), tasks)
-        needed = estimate(state.suite().vectors(tasks), spec, not unmeasurable(tasks))
-    except MergingError as error:
-        st.error(escape_markdown(str(error)), icon=":material/error:")
-        return
+    """What will run, what it will need, and the button that runs it.
+
+    The button is off where files are missing or broken as far as that shows without reading weights and images: NaN in
+    a checkpoint shows only when the run meets it, which then fails with the file's and the tensor's name.
+    """
     with st.container(border=True):
         words, cost = st.columns([0.72, 0.28], gap="medium")
+        try:
+            spec = draft.spec(state.suite_reference(), tasks)
+            needed = estimate(state.suite().vectors(tasks), spec, not unmeasurable(tasks))
+        except MergingError as error:
+            words.error(escape_markdown(str(error)), icon=":material/error:")
+            merge_button(cost, disabled=True)
+            return
         with words:
             st.markdown(f"**What will run** &nbsp; {escape_markdown(sentence(spec, tasks))}")
             st.code(merge_command(spec, state.suite().mergeable()), language=None)
         with cost:
             memory(needed, spec)
             obstacle = why_not(spec, tasks)
-            if st.button("Merge", type="primary", icon=":material/merge:", width="stretch", disabled=bool(obstacle)):
+            if merge_button(cost, disabled=bool(obstacle)):
                 submit(spec)
         if obstacle:
             st.warning(escape_markdown(obstacle), icon=":material/image_not_supported:")
+
+
+def merge_button(place: st.delta_generator.DeltaGenerator, disabled: bool) -> bool:
+    """The one primary button."""
+    return place.button("Merge", type="primary", icon=":material/merge:", width="stretch", disabled=disabled)
 
 
 def unmeasurable(tasks: tuple[str, ...]) -> list[str]:
@@ -81,12 +92,30 @@ def megabytes(size: int) -> str:
 def why_not(spec: MergeSpec, tasks: tuple[str, ...]) -> str:
     """Why this can't run on the chosen tasks; empty if it can."""
     lacking = unmeasurable(tasks)
-    if not lacking or spec.needs == "none":
+    if not lacking:
+        return unreadable(tasks)
+    if spec.needs == "none":
         return ""
     by_itself = registry.find("merge", spec.merge).needs != "none"
     what = spec.label if by_itself else f"{spec.label} with these parameters"
     labels = ", ".join(accuracy_view.task_labels(lacking).values())
     return f"{what} needs images and heads; {labels} lack them. Choose a data-free method or other tasks."
+
+
+def unreadable(tasks: tuple[str, ...]) -> str:
+    """What stops accuracy from being measured after the merge, though suite.yaml describes all it needs."""
+    labels = accuracy_view.task_labels(tasks)
+    missing = {labels[task]: parts for task in tasks if (parts := state.missing_parts(task))}
+    if missing:
+        named = "; ".join(f"{' and '.join(parts)} of {label}" for label, parts in missing.items())
+        return f"Files are missing: {named}. Put them where suite.yaml says, or choose other tasks."
+    try:
+        for task in tasks:
+            if state.suite().task(task).head is not None:  # made from a text tower, a head takes longer
+                state.evaluator().head(task)
+    except MergingError as error:
+        return str(error)
+    return ""
 
 
 def submit(spec: MergeSpec) -> None:
@@ -109,20 +138,20 @@ def show_run(run: Run) -> None:
 
 
 def chosen_run() -> Run | None:
-    """The run in the URL."""
+    """The run in the URL; one that is not there is named, and leaves the URL."""
     run_id = st.query_params.get("run")
     if not run_id:
         return None
     try:
         return state.workspace().store.get(run_id)
-    except RunError as error:
-        st.warning(escape_markdown(str(error)), icon=":material/search_off:")
+    except RunError:
+        warn_of_runs([run_id], "The form starts a new one.")
+        del st.query_params["run"]
         return None
 
 
-def watch() -> None:
+def watch(run: Run | None) -> None:
     """The run in the URL, and everything else that goes on."""
-    run = chosen_run()
     others = [one for one in state.workspace().store.active() if run is None or one.id != run.id]
     if run is None and not others:
         st.caption("Nothing is running. A merge shows its progress here; you may leave the page, it goes on.")
@@ -176,6 +205,7 @@ def coefficients(run: Run) -> str:
 
 
 st.title("Merge")
+linked = chosen_run()
 st.markdown(
     "Every method is an **edit** of the task vectors followed by a **merge**. Take a published pair, or your own."
 )
@@ -192,4 +222,4 @@ except MergingError as error:
     st.error(escape_markdown(str(error)), icon=":material/error:")
 else:
     plan(written, selected)
-watch()
+watch(linked)

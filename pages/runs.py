@@ -14,6 +14,7 @@ from ui.charts.runs import timing_figure
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.merge_form import Draft
+from ui.no_runs import no_runs
 from ui.run_details import belongs_here, details
 from ui.run_export import MAX_DOWNLOAD, to_folder, zipped
 from ui.run_panel import ensure_worker, run_panel
@@ -49,7 +50,7 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
 def choose(runs: Sequence[Run]) -> list[Run]:
     """The table; the runs that are checked stand in the URL."""
     ids = [run.id for run in runs]
-    chosen = chosen_ids("run", "runs-chosen", ids, [])
+    chosen = chosen_ids("run", "runs-chosen", ids, [], "All that there are stand in the table.")
     st.session_state["runs-table"] = {
         "selection": {"rows": [ids.index(one) for one in chosen], "columns": [], "cells": []}
     }
@@ -123,10 +124,12 @@ def actions(run: Run) -> None:
     """What can be done with a run."""
     if run.state == "done":
         export(run)
-    st.page_link(
-        "pages/merge.py", label="Adjust", icon=":material/tune:", query_params=form_link(run),
-        help="Opens the form of the page Merge with these settings",
-    )  # fmt: skip
+    # No link: suite and tasks are widgets that are there already, which take nothing from the URL any more.
+    if st.button(
+        "Adjust", icon=":material/tune:", key=f"adjust-{run.id}", help="Opens the page Merge with these settings",
+        on_click=state.choose, args=(run.spec.suite, run.spec.tasks),
+    ):  # fmt: skip
+        st.switch_page("pages/merge.py", query_params=form_of(run))
     if run.state == "done":
         with st.popover("Run again", icon=":material/replay:", key=f"again-{run.id}"):
             again(run)
@@ -135,16 +138,14 @@ def actions(run: Run) -> None:
             delete(run)
 
 
-def form_link(run: Run) -> dict[str, str | list[str]]:
-    """Query parameters that open the page Merge with a run's settings, tasks and suite."""
+def form_of(run: Run) -> dict[str, str]:
+    """Query parameters that open the page Merge with a run's settings."""
     spec = run.spec
-    draft = Draft(
+    return Draft(
         {"edit": spec.edit, "merge": spec.merge},
         {"edit": spec.edit_params, "merge": spec.merge_params},
         {"device": spec.device, "seed": spec.seed, "split": spec.split, "dtype": spec.dtype},
-    )
-    slugs = [slug for slug, entry in state.catalogue().items() if entry.reference == spec.suite]
-    return {**({"suite": slugs[0]} if slugs else {}), "tasks": list(spec.tasks), **draft.query()}
+    ).query()
 
 
 def export(run: Run) -> None:
@@ -204,12 +205,7 @@ def delete(run: Run) -> None:
 st.title("Runs")
 every = state.workspace().store.all()
 if not every:
-    st.info("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.")
-    with st.container(horizontal=True):
-        st.page_link("pages/start.py", label="Run the comparison", icon=":material/play_arrow:",
-                     query_params=state.shared_query())  # fmt: skip
-        st.page_link("pages/merge.py", label="Merge", icon=":material/merge:", query_params=state.shared_query())
-    st.stop()
+    no_runs("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.", "run")
 active = [run.id for run in state.workspace().store.active()]
 if active:
     run_panel(active, key="runs-active")

@@ -8,7 +8,7 @@ import streamlit as st
 
 from merging.edits.awd import AwdParams, Disentangled
 from merging.geometry import Geometry, Level, cosines, mean_abs_cosine
-from ui import awd, state
+from ui import accuracy_view, awd, state
 from ui.charts import geometry as charts
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
@@ -51,6 +51,11 @@ def dark() -> bool:
     return st.context.theme.type == "dark"
 
 
+def labels_of(geometry: Geometry) -> tuple[str, ...]:
+    """What to call its tasks, in their order."""
+    return tuple(accuracy_view.task_labels(geometry.tasks).values())
+
+
 def summary(geometry: Geometry, found: Disentangled) -> None:
     """The four numbers that say what AWD did."""
     cells = st.columns(4, gap="medium")
@@ -91,7 +96,7 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
         help="Colours span the largest cosine between different tasks instead of −1 … 1, the same in all three maps",
     )  # fmt: skip
     before, after = cosines(grams[index]), cosines(after_grams[index])
-    names = geometry.tasks
+    names = labels_of(geometry)
     show(
         charts.cosine_figure(before, after, names, limit=charts.cosine_limit(before, after, zoom), dark=dark()),
         key="cosines", file=f"cosines-{level}", takeaway=cosine_takeaway(grams[index], after_grams[index], names),
@@ -154,15 +159,16 @@ def map_section(geometry: Geometry, found: Disentangled) -> None:
     """The plane through the base model."""
     st.subheader("Map of the task models")
     plane = charts.planar_map(geometry.gram, found.after.gram, found.redundant_norm)
+    names = labels_of(geometry)
     points = {"before": plane.before, "after": plane.after, "redundant vector": plane.redundant[None]}
     table = pd.concat(
         [
-            pd.DataFrame({"what": label, "task": geometry.tasks if len(xy) > 1 else "", "x": xy[:, 0], "y": xy[:, 1]})
+            pd.DataFrame({"what": label, "task": names if len(xy) > 1 else "", "x": xy[:, 0], "y": xy[:, 1]})
             for label, xy in points.items()
         ]
     )
     show(
-        charts.map_figure(plane, geometry.tasks, dark=dark()), key="map", file="map-of-task-vectors",
+        charts.map_figure(plane, names, dark=dark()), key="map", file="map-of-task-vectors",
         takeaway=f"The plane holds {plane.shown:.0%} of the squared norms; every task moves by the same −δ.",
         table=table,
     )  # fmt: skip
@@ -179,15 +185,16 @@ def multiplier_section(geometry: Geometry, found: Disentangled) -> None:
             icon=":material/info:",
         )
         return
+    names = labels_of(geometry)
     if multipliers.ndim == 1:
-        figure = charts.multiplier_figure(multipliers, geometry.tasks, dark=dark())
-        table = pd.DataFrame({"task": geometry.tasks, "multiplier": multipliers})
+        figure = charts.multiplier_figure(multipliers, names, dark=dark())
+        table = pd.DataFrame({"task": names, "multiplier": multipliers})
         span = "its own number"
     else:
         order = charts.tower_order(geometry)
         labels = [geometry.names[i] for i in order]
-        figure = charts.multiplier_table_figure(multipliers[order], labels, geometry.tasks, dark=dark())
-        table = pd.DataFrame(multipliers[order], columns=list(geometry.tasks))
+        figure = charts.multiplier_table_figure(multipliers[order], labels, names, dark=dark())
+        table = pd.DataFrame(multipliers[order], columns=list(names))
         table.insert(0, "tensor", labels)
         span = "its own number in every layer"
     show(
@@ -200,12 +207,12 @@ def multiplier_section(geometry: Geometry, found: Disentangled) -> None:
 def norm_section(geometry: Geometry, found: Disentangled) -> None:
     """Norms of the vectors."""
     st.subheader("Norms")
-    before, after = geometry.norms, found.after.norms
+    before, after, names = geometry.norms, found.after.norms, labels_of(geometry)
     show(
-        charts.norm_figure(before, after, geometry.tasks, dark=dark()), key="norms", file="norms",
+        charts.norm_figure(before, after, names, dark=dark()), key="norms", file="norms",
         takeaway=f"Mean norm {before.mean():.3f} before, {after.mean():.3f} after: "
         "part of what AWD does at a fixed λ is scaling.",
-        table=pd.DataFrame({"task": geometry.tasks, "before": before, "after": after}),
+        table=pd.DataFrame({"task": names, "before": before, "after": after}),
     )  # fmt: skip
 
 
@@ -228,8 +235,9 @@ st.write(
 )
 selected = state.selected_tasks()
 if len(selected) < 2:
+    only = accuracy_view.task_labels(selected)[selected[0]]
     st.info(
-        f"Only {escape_markdown(selected[0])} is selected. Choose at least two tasks in the sidebar to compare them.",
+        f"Only {escape_markdown(only)} is selected. Choose at least two tasks in the sidebar to compare them.",
         icon=":material/checklist:",
     )
 else:

@@ -121,17 +121,7 @@ def lesson(merged: list[Series]) -> None:
 introduction()
 chosen = state.selected_tasks()
 facts(chosen)
-unmeasurable = [task for task in chosen if task not in state.measurable_tasks()]
-if unmeasurable:
-    names = ", ".join(accuracy_view.task_labels(unmeasurable).values())
-    st.info(
-        escape_markdown(
-            f"No accuracy without images and heads: {names} lack them. Add `data` and `head` to suite.yaml, or choose "
-            "other tasks in the sidebar. Similarity and merging work without."
-        ),
-        icon=":material/info:",
-    )
-    st.page_link("pages/similarity.py", label="Look at the task vectors", icon=":material/grid_view:")
+if accuracy_view.explain_unmeasurable(chosen):
     st.stop()
 entries = comparison(chosen)
 action(entries)

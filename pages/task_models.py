@@ -1,6 +1,7 @@
 """Task models: what there is to merge, and the selection that all pages share."""
 
 import io
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
@@ -29,18 +30,18 @@ def model_table(suite: Suite, baselines: state.Baselines | None) -> pd.DataFrame
     individual = baselines.individual.per_task if baselines else {}
     counts = baselines.zero_shot.counts if baselines else {}
     rows = []
-    for name in suite.mergeable():
-        task = suite.task(name)
+    for name, label in accuracy_view.task_labels(suite.mergeable()).items():
         rows.append(
             {
-                "Task": task.name, "Title": task.title, "Norm of τ": norms[name],
+                "Task": label, "Name": name, "Norm of τ": norms[name],
                 "Zero-shot": _percent(zero_shot.get(name)), "Fine-tuned": _percent(individual.get(name)),
-                "Classes": len(task.classes) or None, "Test images": counts.get(name),
+                "Classes": len(suite.task(name).classes) or None, "Test images": counts.get(name),
                 "Missing": ", ".join(state.missing_parts(name)),
             }
         )  # fmt: skip
     table = pd.DataFrame(rows)
-    return table.drop(columns=[c for c in ("Title", "Missing") if not table[c].any()])
+    empty = {"Name": (table["Name"] == table["Task"]).all(), "Missing": not table["Missing"].any()}
+    return table.drop(columns=[column for column, nothing_to_say in empty.items() if nothing_to_say])
 
 
 def _percent(share: float | None) -> float | None:
@@ -49,13 +50,14 @@ def _percent(share: float | None) -> float | None:
 
 def choose(table: pd.DataFrame) -> None:
     """The table with check boxes; what is checked there is what all pages work on."""
-    names = table["Task"].tolist()
+    names = state.suite().mergeable()
     rows = [names.index(task) for task in state.checked_tasks()]
     st.session_state["task-table"] = {"selection": {"rows": rows, "columns": [], "cells": []}}
     st.dataframe(  # type: ignore[call-overload]  # streamlit types a column only by its concrete class
         table, key="task-table", on_select=lambda: _take_over(names), selection_mode="multi-row", hide_index=True,
         width="stretch", height="content" if len(table) <= 16 else 600, row_height=38, placeholder="–",
         column_config={
+            "Name": st.column_config.TextColumn(help="As it stands in suite.yaml, in the URL and on the command line"),
             "Norm of τ": st.column_config.NumberColumn(format="%.3f", width=80, help="How far fine-tuning moved"),
             "Zero-shot": _accuracy_column("Test accuracy of the base model, in percent"),
             "Fine-tuned": _accuracy_column("Test accuracy of this task's own model, in percent"),
@@ -70,14 +72,14 @@ def _accuracy_column(help: str) -> object:
     return st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100, help=help, width=130)
 
 
-def _take_over(names: list[str]) -> None:
+def _take_over(names: Sequence[str]) -> None:
     """Callback: the rows checked in the table become the selection."""
     state.set_selected_tasks([names[row] for row in st.session_state["task-table"]["selection"]["rows"]])
 
 
 def buttons(table: pd.DataFrame) -> None:
     """All, none, how many, and the table as a file."""
-    names = table["Task"].tolist()
+    names = state.suite().mergeable()
     checked = state.checked_tasks()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
@@ -139,7 +141,7 @@ def strip(suite: Suite, name: str) -> None:
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def thumbnails(reference: str, _version: state.Stamp, name: str) -> list[tuple[str, bytes]]:
+def thumbnails(reference: str, version: state.Stamp, name: str) -> list[tuple[str, bytes]]:
     """Class names and PNG files; small images are enlarged without smoothing, so that pixels stay pixels."""
     suite = state.suite()
     found = []

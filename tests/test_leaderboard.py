@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
+from merging import registry
 from merging.cli import main
-from merging.leaderboard import Row, data_needed, to_markdown
+from merging.leaderboard import Row, cheapest_first, data_needed, to_markdown
 from merging.pipeline import MergeSpec
-from merging.presets import PRESETS
+from merging.presets import PRESETS, Preset
+from merging.registry import NEEDS
 from merging.runs.execute import execute
 from merging.suites import Suite
 from merging.workspace import Workspace
@@ -72,3 +76,31 @@ def test_tasks_without_images_are_refused(own_suite: Path, tmp_path: Path) -> No
     (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
     result = CliRunner().invoke(main, ["leaderboard", str(own_suite), "--home", str(tmp_path / "home")])
     assert result.exit_code == 1 and f"{described['tasks'][1]['name']} lack them" in result.stderr
+
+
+def test_the_cheapest_methods_come_first() -> None:
+    order = cheapest_first(PRESETS.values())
+    assert sorted(preset.name for preset in order) == sorted(PRESETS)
+    needs = [NEEDS.index(data_needed(preset)) for preset in order]
+    assert needs == sorted(needs)
+    names = [preset.name for preset in order]
+    assert names[0] == "average"  # no data, no λ
+    assert names.index("wudi_closed_form") < names.index("wudi") and names.index("iso_c") < names.index("doge_ta")
+    assert names.index("fisher") < names.index("adamerging_task")
+
+
+@given(st.permutations(list(PRESETS.values())))
+def test_among_equals_the_given_order_stays(presets: list[Preset]) -> None:
+    order = cheapest_first(presets)
+    alike = [preset.name for preset in presets if preset.merge == "adamerging"]
+    assert [preset.name for preset in order if preset.merge == "adamerging"] == alike
+
+
+def test_what_takes_many_steps_is_marked() -> None:
+    """But for AWD, whose steps in Gram space take milliseconds, and the closed form, which takes none."""
+    for preset in PRESETS.values():
+        methods = [(registry.find("merge", preset.merge), preset.merge_params)]
+        if preset.edit != "awd":
+            methods.append((registry.find("edit", preset.edit), preset.edit_params))
+        steps = any("steps" in m.params.model_fields and v.get("solver") != "closed_form" for m, v in methods)
+        assert preset.iterative == steps, preset.name

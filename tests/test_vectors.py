@@ -1,5 +1,6 @@
 """The stack of task vectors, whole and in pieces, plain and edited."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,14 @@ def test_the_base_may_be_the_one_that_is_broken(tmp_path: Path) -> None:
 def test_what_counts_as_a_matrix() -> None:
     assert is_matrix((2, 3))
     assert not any(is_matrix(shape) for shape in [(), (4,), (1, 4), (4, 1), (2, 3, 4)])
+
+
+def test_a_passing_stack_lasts_until_its_thread_asks_for_the_next(vectors: TaskVectors) -> None:
+    first, second = vectors.names[:2]
+    kept = vectors.stack(first, passing=True)[1]
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: [vectors.stack(name, passing=True) for name in vectors.names]).result()
+    assert torch.equal(kept, vectors.stack(first)[1])
+    again = vectors.stack(second, passing=True)[1]
+    assert torch.equal(again, vectors.stack(second)[1])
+    assert again.untyped_storage().data_ptr() == kept.untyped_storage().data_ptr() or again.numel() > kept.numel()

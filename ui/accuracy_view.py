@@ -1,5 +1,6 @@
-"""Accuracies as the pages Start and Accuracy show them: baselines, the ranking, the sentence under the chart."""
+"""Accuracies as several pages show them: baselines, the ranking, the sentence under the chart."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -9,6 +10,7 @@ from merging.runs import Run
 from merging.suites.suite import Split
 from ui import state
 from ui.charts.accuracy import Series
+from ui.figure import escape_markdown
 from ui.run_panel import offer_job
 from ui.run_text import duration, scaling_of
 
@@ -16,9 +18,26 @@ ZERO_SHOT, INDIVIDUAL = "Zero-shot", "Individual"
 
 
 def task_labels(tasks: Sequence[str]) -> dict[str, str]:
-    """Task → label; a task that the suite no longer has keeps its name."""
+    """Task → label, no two the same; a task that the suite no longer has keeps its name."""
     known = {task.name: task.label for task in state.suite().tasks}
-    return {task: known.get(task, task) for task in tasks}
+    shared = Counter(known.values())
+    labels = {task: label if shared[label] == 1 else f"{label} ({task})" for task, label in known.items()}
+    return {task: labels.get(task, task) for task in tasks}
+
+
+def explain_unmeasurable(tasks: Sequence[str]) -> bool:
+    """Whether accuracy can't be measured for some of the tasks; says which, and what to do."""
+    lacking = [task for task in tasks if task not in state.measurable_tasks()]
+    if not lacking:
+        return False
+    names = escape_markdown(", ".join(task_labels(lacking).values()))
+    st.info(
+        f"No accuracy without images and heads: {names} lack them. Add `data` and `head` to suite.yaml, or choose "
+        "other tasks in the sidebar. Similarity and merging work without.",
+        icon=":material/info:",
+    )
+    st.page_link("pages/similarity.py", label="Look at the task vectors", icon=":material/grid_view:")
+    return True
 
 
 def baseline_series(tasks: Sequence[str], split: Split = "test") -> list[Series]:

@@ -1,6 +1,7 @@
 """Adaptive Weight Disentanglement on screen: its controls, and solving, live or (where it must be) on the weights."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import streamlit as st
 
 from merging import registry
 from merging.context import Context
-from merging.edits.awd import AwdParams, Disentangled, disentangle, from_geometry, is_live
+from merging.edits.awd import ADAM_BETA, AwdParams, Disentangled, disentangle, from_geometry, is_live
 from merging.geometry import Geometry
 from merging.pipeline import MergeSpec
 from merging.registry import LinearEdit
@@ -20,6 +21,7 @@ _BETAS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05
 _CHEAP = 4e9  # numbers touched by a solve on the weights that a page does unasked, a few seconds on two cores
 METHOD = registry.find("edit", "awd")
 _DEFAULTS = AwdParams()
+_SOLVER_BEFORE = "_solver_before"  # session state: the solver of the last run of the page
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def controls() -> AwdParams:
     sliders = st.columns(3, gap="medium")
     values: dict[str, Any] = {
         "scope": _choice(choices[0], "Scope", "scope", ("model", "layer", "row")),
-        "solver": _choice(choices[1], "Solver", "solver", ("descent", "exact", "adam")),
+        "solver": _choice(choices[1], "Solver", "solver", ("descent", "exact", "adam"), on_change=_move_beta),
         "alpha": sliders[0].slider(
             "α, weight of the norm", 0.0, 1.0, _DEFAULTS.alpha, 0.01, key="alpha", bind="query-params",
             help=_help("alpha"),
@@ -57,6 +59,7 @@ def controls() -> AwdParams:
             "Steps", 0, 2000, _DEFAULTS.steps, 10, key="steps", bind="query-params", help=_help("steps")
         ),
     }  # fmt: skip
+    st.session_state[_SOLVER_BEFORE] = values["solver"]
     whole = values["scope"] == "model" and values["solver"] != "adam"
     if whole:
         choices[2].markdown(":small[Tensors]")
@@ -75,12 +78,27 @@ def controls() -> AwdParams:
     return params
 
 
-def _choice(place: Any, label: str, key: str, options: tuple[str, ...]) -> str:
+def _choice(
+    place: Any, label: str, key: str, options: tuple[str, ...], on_change: Callable[[], None] | None = None
+) -> str:
     chosen: str = place.segmented_control(
         label, options, default=getattr(_DEFAULTS, key), required=True, key=key, bind="query-params",
-        help=_help(key), width="stretch",
+        help=_help(key), width="stretch", on_change=on_change,
     )  # fmt: skip
     return chosen
+
+
+def _move_beta() -> None:
+    """Callback: β means something else for Adam, so one that was left at the old solver's default moves to the new's.
+
+    Links are not touched by this: they say which β they mean.
+    """
+    if st.session_state["beta"] == _usual_beta(st.session_state[_SOLVER_BEFORE]):
+        st.session_state["beta"] = _usual_beta(st.session_state["solver"])
+
+
+def _usual_beta(solver: str) -> float:
+    return ADAM_BETA if solver == "adam" else _DEFAULTS.beta
 
 
 def _help(field: str) -> str | None:

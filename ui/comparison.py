@@ -1,12 +1,13 @@
-"""The comparison on the page Start: which methods, and which of their runs exist already."""
+"""Published methods on the chosen suite and tasks: which of their runs exist already, and queueing the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import streamlit as st
 
+from merging.leaderboard import spec_of
 from merging.pipeline import MergeSpec
-from merging.presets import PRESETS
+from merging.presets import PRESETS, Preset
 from merging.runs import Run
 from merging.workspace import Workspace
 from ui import state
@@ -16,14 +17,16 @@ METHODS = ("task_arithmetic", "adamerging", "awd_ta", "awd_adamerging")
 
 @dataclass(frozen=True)
 class Entry:
-    """One method of the comparison.
+    """One method.
 
     Attributes:
+        preset: its name, paper and parameters.
         spec: what to run.
         fingerprint: identity of its result.
         run: the run that does or did it, or None if nobody has asked for it.
     """
 
+    preset: Preset
     spec: MergeSpec
     fingerprint: str
     run: Run | None
@@ -40,27 +43,36 @@ class Entry:
 
 
 def comparison(tasks: Sequence[str]) -> list[Entry]:
-    """The comparison for some tasks of the chosen suite; looks runs up by their fingerprint and queues nothing.
+    """The four methods that the page Start compares."""
+    return look_up([PRESETS[name] for name in METHODS], tasks)
+
+
+def look_up(presets: Sequence[Preset], tasks: Sequence[str]) -> list[Entry]:
+    """Methods on some tasks of the chosen suite; looks runs up by their fingerprint and queues nothing.
 
     The device is resolved, so that runs of the command line are found too.
     """
-    specs = _identified(state.workspace(), state.suite_reference(), tuple(tasks), str(state.device()), state.stamp())
-    return [Entry(spec, print_, state.workspace().store.find(print_)) for spec, print_ in specs]
+    names = tuple(preset.name for preset in presets)
+    found = _identified(
+        state.workspace(), state.suite_reference(), names, tuple(tasks), str(state.device()), state.stamp()
+    )
+    store = state.workspace().store
+    return [
+        Entry(preset, spec, print_, store.find(print_)) for preset, (spec, print_) in zip(presets, found, strict=True)
+    ]
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _identified(
-    _workspace: Workspace, suite: str, tasks: tuple[str, ...], device: str, version: state.Stamp
+    _workspace: Workspace, suite: str, names: tuple[str, ...], tasks: tuple[str, ...], device: str, version: state.Stamp
 ) -> list[tuple[MergeSpec, str]]:
     """Specifications and fingerprints; known until a file of the suite changes."""
-    specs = [
-        MergeSpec.build(suite=suite, tasks=tasks, device=device, **PRESETS[name].spec_fields()) for name in METHODS
-    ]
+    specs = [spec_of(PRESETS[name], suite, tasks, device) for name in names]
     return [(spec, _workspace.spec_fingerprint(spec)) for spec in specs]
 
 
 def submit_missing(entries: Sequence[Entry]) -> None:
-    """Queue every method of a comparison that has no result and isn't on its way to one."""
+    """Queue every method that has no result and isn't on its way to one, in the order given."""
     for entry in entries:
         if entry.missing:
             state.workspace().store.submit(entry.spec, entry.fingerprint)

@@ -46,9 +46,10 @@ def show(
     return event
 
 
-def show_table(table: pd.DataFrame, *, key: str, file: str) -> None:
-    """A table with its CSV download."""
-    st.dataframe(table, hide_index=True, width="stretch", height="auto" if len(table) < 12 else 400)
+def show_table(table: pd.DataFrame, *, key: str, file: str, **dataframe_kwargs: Any) -> None:
+    """A table with its CSV download; further arguments are passed on to ``st.dataframe``."""
+    choices = {"height": "auto" if len(table) < 12 else 400, **dataframe_kwargs}
+    st.dataframe(table, hide_index=True, width="stretch", **choices)
     st.download_button(
         "Download CSV", to_csv(table), f"{file}.csv", "text/csv", key=f"{key}-csv", icon=":material/download:",
         on_click="ignore",

@@ -1,7 +1,7 @@
 """What all pages look at: the workspace, the chosen suite and tasks, and what is measured once about them.
 
 Suite and tasks are chosen in the sidebar; both stand in the URL (``?suite=mini&tasks=digits&tasks=fashion``). Caches
-are keyed by the sizes and times of the files, so that replaced weights are noticed.
+are keyed by the sizes and times of the files, so that replaced weights and images are noticed.
 """
 
 import os
@@ -22,6 +22,8 @@ from merging.runs import Run
 from merging.suites import Suite, builtin_suites, load_suite
 from merging.suites.suite import DEFAULT, Split
 from merging.workspace import Workspace
+from ui.folder_watch import FolderWatch
+from ui.url_choice import not_found
 
 ROOT = Path(__file__).resolve().parent.parent
 _TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
@@ -131,10 +133,17 @@ def _yaml(reference: str) -> Path:
     return path / "suite.yaml" if path.is_dir() else path
 
 
+@st.cache_resource
+def _folder_watch() -> FolderWatch:
+    return FolderWatch()
+
+
 def _stamp(paths: list[Path]) -> Stamp:
     stamps = []
     for path in paths:
-        if path.exists():
+        if path.is_dir():  # its own time says nothing of images replaced in place
+            stamps.append((path.name, *_folder_watch().stamp(path)))
+        elif path.exists():
             status = path.stat()
             stamps.append((path.name, status.st_size, status.st_mtime_ns))
     return tuple(stamps)
@@ -181,20 +190,34 @@ def set_selected_tasks(tasks: Sequence[str]) -> None:
     st.session_state[_TASKS_WANTED] = list(tasks)
 
 
-def choose_tasks() -> None:
-    """The sidebar's control for the selection; the only widget with the key ``tasks``."""
+def choose(reference: str, tasks: Sequence[str]) -> None:
+    """Choose a suite, if it is still there, and tasks of it. Call it in a widget's callback."""
+    slugs = [slug for slug, entry in catalogue().items() if entry.reference == reference]
+    if slugs:
+        st.session_state["suite"] = slugs[0]
+    set_selected_tasks(tasks)
+
+
+def choose_tasks() -> list[str]:
+    """The sidebar's control for the selection; the only widget with the key ``tasks``.
+
+    Returns:
+        Tasks that the URL names and the suite has no weights for.
+    """
     mergeable = suite().mergeable()
     reference = suite_reference()
     wanted = st.session_state.pop(_TASKS_WANTED, None)
-    if st.session_state.get(_TASKS_OF, reference) != reference:
+    if wanted is None and st.session_state.get(_TASKS_OF, reference) != reference:
         wanted = list(mergeable)  # another suite: its tasks have nothing to do with those chosen before
     st.session_state[_TASKS_OF] = reference
+    missing = not_found("tasks", mergeable) if wanted is None else []
     if wanted is not None:
         st.session_state["tasks"] = [task for task in mergeable if task in wanted]
     st.multiselect(
         "Tasks", mergeable, default=list(mergeable), key="tasks", bind="query-params", label_visibility="collapsed",
         placeholder="Choose at least one task",
     )  # fmt: skip
+    return missing
 
 
 def shared_query() -> dict[str, str | list[str]]:

@@ -38,12 +38,35 @@ _FIXED = {
     "Weight averaging": Style("#8d8a1f", "x"),
 }
 _OTHER_COLORS = ("#8c62c9", "#a8703d", "#2a94a0", "#c2577a", "#5f8f3e", "#7d7f9e")
-_OTHER_SYMBOLS = ("hexagon", "pentagon", "star-diamond", "hourglass", "bowtie", "diamond-tall", "square-cross")
+_OTHER_SYMBOLS = ("hexagon", "pentagon", "star-diamond", "triangle-left", "triangle-right", "square-cross")
+# The other published methods: no two of them look the same, which a style derived from the label can't promise.
+_PUBLISHED = {
+    "Iso-C": Style(_OTHER_COLORS[0], "hexagon"),
+    "Iso-CTS": Style(_OTHER_COLORS[0], "pentagon"),
+    "DARE + Task Arithmetic": Style(_OTHER_COLORS[1], "square-cross"),
+    "DOGE + Task Arithmetic": Style(_OTHER_COLORS[1], "hexagon"),
+    "DOGE + AdaMerging": Style(_OTHER_COLORS[1], "star-diamond"),
+    "TSV-M": Style(_OTHER_COLORS[2], "star-diamond"),
+    "RegMean": Style(_OTHER_COLORS[2], "square-cross"),
+    "Consensus + Task Arithmetic": Style(_OTHER_COLORS[3], "triangle-left"),
+    "TALL masks (localised)": Style(_OTHER_COLORS[3], "square-cross"),
+    "Fisher merging": Style(_OTHER_COLORS[3], "hexagon"),
+    "WUDI": Style(_OTHER_COLORS[4], "triangle-right"),
+    "TIES + AdaMerging": Style(_OTHER_COLORS[4], "pentagon"),
+    "TATR + Task Arithmetic": Style(_OTHER_COLORS[5], "pentagon"),
+}
 
 BEFORE = Style("#868686", "circle-open")
 AFTER = Style("#2e93d1", "circle")
 REDUNDANT = Style("#d1541f", "diamond")
 BASE = Style("#868686", "square")
+
+# The same markers as characters, filled and open, for tables.
+_GLYPHS = {
+    "circle": "●○", "diamond": "◆◇", "square": "■□", "triangle-up": "▲△", "triangle-down": "▼▽", "star": "★☆",
+    "cross": "✚✛", "x": "✖✕", "hexagon": "⬢⬡", "pentagon": "⬟⬠", "star-diamond": "✦✧", "triangle-left": "◄◁",
+    "triangle-right": "►▷", "square-cross": "▣▢",
+}  # fmt: skip
 
 # Negative blue, positive orange: told apart with every common kind of colour blindness. The middle is the background.
 _COSINES_LIGHT = ((0.0, "#12508c"), (0.25, "#6fa6d6"), (0.5, "#ffffff"), (0.75, "#eda35c"), (1.0, "#a94a06"))
@@ -51,16 +74,26 @@ _COSINES_DARK = ((0.0, "#86c1f5"), (0.25, "#3672a8"), (0.5, "#171a21"), (0.75, "
 
 
 def style_of(label: str) -> Style:
-    """Colour and marker of a method by its label: fixed for the common ones, derived from the label for others.
+    """Colour and marker of a method by its label: fixed for published ones, derived from the label for others.
 
     >>> style_of("Task Arithmetic").symbol
     'square'
     """
-    if label in _FIXED:
-        return _FIXED[label]
+    known = _FIXED.get(label) or _PUBLISHED.get(label)
+    if known is not None:
+        return known
     number = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big")
     color = _OTHER_COLORS[number % len(_OTHER_COLORS)]
     return Style(color, _OTHER_SYMBOLS[number // len(_OTHER_COLORS) % len(_OTHER_SYMBOLS)])
+
+
+def glyph_of(label: str, variant: int = 0) -> str:
+    """The marker of a method as a character; open for a variant.
+
+    >>> glyph_of("Task Arithmetic"), glyph_of("Task Arithmetic", 1)
+    ('■', '□')
+    """
+    return _GLYPHS[style_of(label).symbol][bool(variant)]
 
 
 def diverging_scale(dark: bool = False) -> list[list[object]]:
@@ -92,6 +125,16 @@ def shorten(text: str, length: int = 18) -> str:
         return text
     tail = (length - 1) // 2
     return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def step_axis(last: int, title: str) -> dict[str, Any]:
+    """Settings of an axis that counts steps from 0 to ``last``: ticks at whole numbers only.
+
+    >>> step_axis(4, "Step")["dtick"]
+    1
+    """
+    few = {"tick0": 0, "dtick": 1} if last <= 10 else {}  # of more steps, plotly finds whole numbers by itself
+    return {"title": {"text": title}, "zeroline": False, **few}
 
 
 def compose(traces: Sequence[Mapping[str, Any]], *, height: int, legend: bool = True, **layout: Any) -> go.Figure:

@@ -1,21 +1,42 @@
-"""Chosen run ids that stand in the URL, for widgets whose options streamlit can't bind by itself."""
+"""What the URL chooses: names that nobody knows, and run ids for widgets that streamlit can't bind by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import streamlit as st
 
 from ui.figure import escape_markdown
 
 
-def chosen_ids(parameter: str, key: str, options: Sequence[str], default: Sequence[str]) -> list[str]:
+def not_found(parameter: str, options: Collection[str]) -> list[str]:
+    """What the URL names and is not there; streamlit drops it without a word when it draws a widget bound to that."""
+    return [name for name in st.query_params.get_all(parameter) if name and name not in options]
+
+
+def warn(sentence: str) -> None:
+    """Say what a link asked for in vain, and what is shown instead."""
+    st.warning(escape_markdown(sentence), icon=":material/search_off:")
+
+
+def warn_of_runs(missing: Sequence[str], instead: str = "") -> None:
+    """Say that runs named by the URL are not there.
+
+    Args:
+        missing: their ids; without any nothing is said.
+        instead: a sentence on what is shown instead.
+    """
+    if missing:
+        warn(f"There is no run {', '.join(missing)} here; it may have been deleted. {instead}".strip())
+
+
+def chosen_ids(parameter: str, key: str, options: Sequence[str], default: Sequence[str], instead: str) -> list[str]:
     """Ids to show as chosen: from the URL if it names any, else as before, else the default; put under ``key``.
 
-    Ids that are not among the options are dropped, with a warning if the URL names them.
+    Ids that are not among the options are dropped, with a warning if the URL names them; ``instead`` is its sentence
+    on what is shown if the URL names no others.
     """
     linked = st.query_params.get_all(parameter)
-    unknown = [run_id for run_id in linked if run_id not in options]
-    if unknown:
-        st.warning(escape_markdown(f"There is no run {', '.join(unknown)} here; it may have been deleted."))
+    missing = not_found(parameter, options)
+    warn_of_runs(missing, "Only the others are shown." if set(linked) & set(options) else instead)
     if linked and linked != st.session_state.get(f"{key}-linked"):
         wanted: Sequence[str] = [run_id for run_id in linked if run_id in options] or default
     elif key in st.session_state:

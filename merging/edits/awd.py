@@ -20,6 +20,7 @@ from merging.vectors import TaskVectors, is_matrix
 
 Scope = Literal["model", "layer", "row"]
 Solver = Literal["descent", "exact", "adam"]
+ADAM_BETA = 1e-5  # a step in units of a weight; descent's β multiplies a gradient and is far too large for that
 TARGET_NORM = 2.0  # root mean square norm that layers and rows are scaled to: what α and β were chosen for
 _BATCH = 512  # problems solved at once: their Gram matrices stay in cache
 
@@ -34,8 +35,9 @@ class AwdParams(Params):
     )
     alpha: float = Field(0.1, ge=0, le=10, title="α", description="Weight of the norm of the redundant vector.")
     beta: float = Field(
-        0.01, gt=0, le=10, title="β", description="Step size of descent; learning rate of adam, in units of a weight."
-    )
+        0.01, gt=0, le=10, title="β",
+        description=f"Step size of descent; for adam about how far a step moves a weight, such as {ADAM_BETA:g}.",
+    )  # fmt: skip
     steps: int = Field(300, ge=0, le=5000, description="Number of steps.")
     tensors: Literal["all", "matrices"] = Field("all", description="Which tensors are disentangled.")
 
@@ -74,7 +76,7 @@ class Disentangled:
     presets={
         "Reading A: one vector, plain descent (unverified)": {},
         "Reading B: one per matrix, Adam (unverified)": {
-            "scope": "layer", "solver": "adam", "beta": 1e-5, "tensors": "matrices",
+            "scope": "layer", "solver": "adam", "beta": ADAM_BETA, "tensors": "matrices",
         },
     },
 )  # fmt: skip

@@ -77,7 +77,9 @@ def computed(vectors: TaskVectors, direction: StackFunction, context: Context) -
     """The direction of every tensor, all of them in memory."""
 
     def one(name: str) -> torch.Tensor:
-        return direction(name, *vectors.stack(name, context.device))
+        base, stack = vectors.stack(name, context.device, passing=True)
+        found = direction(name, base, stack)
+        return found.clone() if found.untyped_storage().data_ptr() == stack.untyped_storage().data_ptr() else found
 
     found = {}
     for done, tensor in enumerate(ordered(one, vectors.names, context.device)):

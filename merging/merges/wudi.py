@@ -53,7 +53,8 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
         for vector, weight in zip(stack, weights, strict=True):
             square = weight * (vector.T @ vector)
             s += square
-            r += vector @ square
+            wide = 2 * rows < columns  # then the product of the rows is the smaller one
+            r += (weight * (vector @ vector.T)) @ vector if wide else vector @ square
         if params.solver == "closed_form":
             ridge = params.ridge * s.diagonal().mean()
             s.diagonal().add_(ridge)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.errors import MissingPart, SuiteError
+from merging.published import Family
 from merging.registry import explain
 from merging.vectors import TaskVectors
 
@@ -75,10 +76,14 @@ class Task(_Part):
 
 
 class Suite(_Part):
-    """A parsed ``suite.yaml``. Paths in it are relative to the file and may not leave its folder."""
+    """A parsed ``suite.yaml``. Paths in it are relative to the file and may not leave its folder.
+
+    ``checkpoints`` says of which published family the weights are, for the published numbers to set beside one's own.
+    """
 
     name: str = Field(min_length=1, max_length=80)
     architecture: str | dict[str, Any]
+    checkpoints: Family | None = None
     logit_scale: float = Field(100.0, gt=0, le=1000)
     preprocess: Preprocess | None = None
     base: str

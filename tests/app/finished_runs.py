@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from merging.errors import MergingError
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from merging.runs.execute import execute
@@ -86,7 +87,10 @@ def carry_out_queued(workspace: Workspace) -> None:
     """Do what is queued, here and now, as the worker does."""
     for run in workspace.store.queued():
         assert workspace.store.claim(run.id)
-        workspace.store.finish(run.id, execute(run.spec, workspace, fingerprint=run.fingerprint))
+        try:
+            workspace.store.finish(run.id, execute(run.spec, workspace, fingerprint=run.fingerprint))
+        except MergingError as error:
+            workspace.store.stop(run.id, "failed", str(error))
 
 
 def ended(workspace: Workspace, suite: Suite, state: Any, error: str, log: str = "", **changes: Any) -> Run:

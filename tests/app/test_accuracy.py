@@ -5,7 +5,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite
-from tests.app.conftest import build_suite, texts
+from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import finished
 from ui import state
 
@@ -23,9 +23,10 @@ def ranked(app: AppTest) -> list[str]:
 
 
 def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
-    app = open_page("accuracy")
+    app = open_page("accuracy", tasks=["apples", "cars"])
     assert not app.exception
     assert "Run the comparison" in texts(app)
+    assert links(app)["Run the comparison"] == links(app)["Merge"] == {"tasks": ["apples", "cars"]}
 
 
 def test_the_newest_run_of_every_method_is_compared_by_default(tiny: Suite, open_page: Open) -> None:
@@ -96,6 +97,16 @@ def test_shares_of_individual_and_other_views(tiny: Suite, open_page: Open) -> N
         assert not app.exception
 
 
+def test_two_tasks_are_bars_instead_of_a_radar_and_it_says_why(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, 0.6, tasks=("apples", "birds"))
+    app = open_page("accuracy", runs=run.id)
+    app.button_group(key="accuracy-view").set_value("Radar").run()
+    assert not app.exception
+    assert "A radar needs at least 3 tasks, here are 2: bars are shown." in texts(app)
+    assert '"type":"bar"' in app.get("plotly_chart")[0].proto.spec
+
+
 def test_the_search_for_scaling_is_shown_with_its_split(tiny: Suite, open_page: Open) -> None:
     open_page()
     finished(state.workspace(), tiny, 0.6, **AUTO)
@@ -122,3 +133,12 @@ def test_unknown_ids_in_the_url_are_dropped(tiny: Suite, open_page: Open) -> Non
     run = finished(state.workspace(), tiny, 0.6)
     app = open_page("accuracy", runs=["nonsense", run.id])
     assert app.multiselect(key="accuracy-runs").value == [run.id]
+    assert "no run nonsense here; it may have been deleted. Only the others are shown." in texts(app)
+
+
+def test_unknown_ids_alone_give_the_newest_runs_and_say_so(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, 0.6)
+    app = open_page("accuracy", runs="nonsense")
+    assert app.multiselect(key="accuracy-runs").value == [run.id]
+    assert "no run nonsense here; it may have been deleted. The newest runs are shown instead." in texts(app)

@@ -3,11 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Button
 
 from merging.suites import Suite
 from tests.app.conftest import build_suite, texts
-from tests.app.finished_runs import ended, finished
+from tests.app.finished_runs import carry_out_queued, ended, finished
 from ui import state
 
 Open = Callable[..., AppTest]
@@ -131,7 +134,8 @@ def test_a_finished_run_shows_what_came_of_it(tiny: Suite, open_page: Open) -> N
 def test_an_unknown_run_in_the_url_is_no_error(tiny: Suite, open_page: Open) -> None:
     app = open_page("merge", run="feedbeef")
     assert not app.exception
-    assert "no run" in texts(app)
+    assert "no run feedbeef here; it may have been deleted. The form starts a new one." in texts(app)
+    assert not app.run().warning
 
 
 def test_methods_that_need_images_are_refused_without_them(suites_folder: Path, open_page: Open) -> None:
@@ -142,6 +146,66 @@ def test_methods_that_need_images_are_refused_without_them(suites_folder: Path, 
     assert next(b for b in app.button if b.label == "Merge").disabled
     app.selectbox(key="form.merge").set_value("average").run()
     assert not next(b for b in app.button if b.label == "Merge").disabled
+
+
+def merge_button(app: AppTest) -> Button:
+    (button,) = (one for one in app.button if one.label == "Merge")
+    return button
+
+
+def damage(suite: Suite, how: str) -> None:
+    file = suite.folder / "birds.safetensors"
+    if how == "truncated checkpoint":
+        file.write_bytes(file.read_bytes()[:-8])
+    elif how == "truncated base":
+        (suite.folder / "base.safetensors").write_bytes(b"")
+    elif how == "other shapes":
+        file.write_bytes((suite.folder / "birds.head.safetensors").read_bytes())
+    elif how == "no images":
+        (suite.folder / "birds.npz").unlink()
+    elif how == "truncated head":
+        (suite.folder / "birds.head.safetensors").write_bytes(b"\0" * 20)
+    elif how == "NaN in a head":
+        save_file({"weight": torch.full((5, 16), torch.nan)}, suite.folder / "birds.head.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("truncated checkpoint", "birds.safetensors: the header declares"),
+        ("truncated base", "base.safetensors: the file is empty"),
+        ("other shapes", "birds.safetensors (task 'birds')"),
+        ("no images", "Files are missing: images of Birds."),
+        ("truncated head", "birds.head.safetensors"),
+        ("NaN in a head", "birds.head.safetensors: 'weight' holds NaN"),
+    ],
+)
+def test_what_is_known_to_fail_cannot_be_started(how: str, reason: str, tiny: Suite, open_page: Open) -> None:
+    assert not merge_button(open_page("merge")).disabled
+    damage(tiny, how)
+    app = open_page("merge")
+    assert not app.exception
+    assert merge_button(app).disabled
+    assert reason in texts(app)
+    app = open_page("merge", tasks=["apples", "cars"])
+    assert merge_button(app).disabled == (how == "truncated base")
+
+
+def test_files_that_are_not_described_stop_no_merge_that_needs_none(suites_folder: Path, open_page: Open) -> None:
+    build_suite(suites_folder / "bare", images=False)
+    assert not merge_button(open_page("merge")).disabled
+
+
+def test_nan_in_a_checkpoint_fails_the_run_in_words(tiny: Suite, open_page: Open) -> None:
+    file = tiny.folder / "birds.safetensors"
+    weights = load_file(file)
+    weights["conv1.weight"][0, 0, 0, 0] = torch.nan
+    save_file(weights, file)
+    app = press(open_page("merge"), "Merge")
+    carry_out_queued(state.workspace())
+    app.run()
+    assert "birds.safetensors: tensor 'conv1.weight' holds NaN or infinity" in texts(app)
+    assert "leave the task out" in texts(app)
 
 
 def test_choosing_another_method_changes_form_and_command(tiny: Suite, open_page: Open) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite, load_suite
-from tests.app.conftest import texts
+from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import ended, finished, spec_of
 from ui import state
 from ui.run_export import to_folder, zipped
@@ -18,9 +18,10 @@ def press(app: AppTest, label: str) -> AppTest:
 
 
 def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
-    app = open_page("runs")
+    app = open_page("runs", tasks=["apples", "cars"])
     assert not app.exception
     assert "No runs yet" in texts(app)
+    assert links(app)["Run the comparison"] == links(app)["Merge"] == {"tasks": ["apples", "cars"]}
 
 
 def test_history_lists_every_state_newest_first(tiny: Suite, open_page: Open) -> None:
@@ -120,6 +121,23 @@ def test_a_failed_run_shows_why_and_is_retried(tiny: Suite, open_page: Open) -> 
     assert [one.state for one in state.workspace().store.all()] == ["queued", "failed"]
 
 
+def test_adjusting_opens_the_form_with_suite_tasks_and_settings(
+    tiny: Suite, suites_folder: Path, open_page: Open
+) -> None:
+    open_page()
+    changes = {"tasks": ("birds", "doors"), "edit": "awd", "edit_params": {"alpha": 0.25}, "seed": 7}
+    run = finished(state.workspace(), tiny, **changes)
+    build_suite(suites_folder / "aardvark", tasks=("birds", "roads"))
+    app = press(open_page("runs", suite="aardvark", run=run.id), "Adjust")
+    assert not app.exception
+    assert not app.warning
+    assert app.title[0].value == "Merge"
+    assert app.selectbox(key="suite").value == "tiny"
+    assert app.multiselect(key="tasks").value == ["birds", "doors"]
+    assert app.number_input(key="form.edit.awd.alpha").value == 0.25
+    assert app.number_input(key="form.seed").value == 7
+
+
 def test_delete_asks_first(tiny: Suite, open_page: Open) -> None:
     open_page()
     run = finished(state.workspace(), tiny)
@@ -145,7 +163,22 @@ def test_an_unknown_run_in_the_url_is_said_so(tiny: Suite, open_page: Open) -> N
     finished(state.workspace(), tiny)
     app = open_page("runs", run="feedbeef")
     assert not app.exception
+    assert "no run feedbeef here; it may have been deleted. All that there are stand in the table." in texts(app)
+
+
+def test_of_several_runs_in_the_url_those_that_are_there_are_shown(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    app = open_page("runs", run=["feedbeef", run.id])
+    assert "no run feedbeef here; it may have been deleted. Only the others are shown." in texts(app)
+    assert app.query_params["run"] == run.id
+
+
+def test_an_unknown_run_is_named_where_there_are_none(tiny: Suite, open_page: Open) -> None:
+    app = open_page("runs", run="feedbeef")
     assert "no run feedbeef" in texts(app)
+    assert "No runs yet" in texts(app)
+    assert not app.run().warning
 
 
 def test_export_holds_weights_recipe_and_description(tiny: Suite, open_page: Open) -> None:

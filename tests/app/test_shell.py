@@ -11,7 +11,7 @@ from merging.runs.store import RunStore
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, texts
 
-PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "runs")
+PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "runs")
 Open = Callable[..., AppTest]
 
 
@@ -70,10 +70,42 @@ def test_tasks_come_from_the_url_and_stay_while_pages_change(tiny: Suite, open_p
     assert "2 of 4 tasks selected" in texts(app)
 
 
-def test_unknown_tasks_in_the_url_are_dropped(tiny: Suite, open_page: Open) -> None:
-    app = open_page("similarity", tasks=["apples", "nonsense"])
+def warnings(app: AppTest) -> list[str]:
+    return [element.value.replace("\\", "") for element in app.warning]
+
+
+def test_unknown_tasks_in_the_url_are_dropped_and_named_once(tiny: Suite, open_page: Open) -> None:
+    app = open_page(tasks=["apples", "nonsense", "cars"])
     assert not app.exception
-    assert "nonsense" not in app.multiselect(key="tasks").value
+    assert app.multiselect(key="tasks").value == ["apples", "cars"]
+    assert warnings(app) == ["Tiny suite has no task nonsense with weights. Only the others are selected."]
+    assert not warnings(app.run())
+
+
+def test_a_link_to_unknown_tasks_only_selects_all_and_says_so(tiny: Suite, open_page: Open) -> None:
+    app = open_page(tasks=["<b>", "nonsense"])
+    assert app.multiselect(key="tasks").value == list(TASKS)
+    assert warnings(app) == ["Tiny suite has no task <b>, nonsense with weights. All tasks are selected instead."]
+
+
+def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, open_page: Open) -> None:
+    app = open_page(suite="nonsense")
+    assert app.selectbox(key="suite").value == "tiny"
+    assert warnings(app) == ["There is no suite nonsense here. Tiny suite is shown instead."]
+    assert not warnings(app.run())
+
+
+@pytest.mark.parametrize("query", [{}, {"tasks": ["apples", "doors"]}, {"suite": "tiny", "tasks": ["cars"]}])
+def test_links_to_what_is_there_warn_of_nothing(
+    query: dict[str, str | list[str]], tiny: Suite, suites_folder: Path, open_page: Open
+) -> None:
+    build_suite(suites_folder / "aardvark", tasks=("cars", "roads"))
+    app = open_page(**({"suite": "tiny"} | query))
+    assert not app.warning
+    app.selectbox(key="suite").set_value("aardvark").run()
+    assert app.multiselect(key="tasks").value == ["cars", "roads"]
+    assert not app.warning
+    assert not app.run().warning
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -12,7 +12,7 @@ from merging.edits.awd import AwdParams, disentangle, from_geometry
 from merging.geometry import Geometry, mean_abs_cosine
 from merging.suites import Suite
 from merging.workspace import Workspace
-from tests.app.conftest import links, texts
+from tests.app.conftest import TASKS, links, texts
 from tests.app.finished_runs import carry_out_queued
 from ui import state
 
@@ -130,6 +130,34 @@ def test_large_solves_are_the_workers(
     assert not state.workspace().store.all()  # the history is one of merges
 
 
+def test_beta_left_at_its_default_moves_with_the_solver(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity")
+    for solver, beta in (("adam", 1e-5), ("exact", 0.01), ("descent", 0.01), ("adam", 1e-5), ("descent", 0.01)):
+        app.button_group(key="solver").set_value(solver).run()
+        assert not app.exception
+        assert app.select_slider(key="beta").value == beta
+    assert app.button_group(key="preset").value == "Reading A"
+
+
+def test_beta_chosen_by_the_user_stays_with_every_solver(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity", beta="0.0001")
+    for solver in ("adam", "exact", "descent"):
+        app.button_group(key="solver").set_value(solver).run()
+        assert app.select_slider(key="beta").value == 1e-4
+    app.select_slider(key="beta").set_value(1e-5).run()
+    app.button_group(key="solver").set_value("exact").run()
+    assert app.select_slider(key="beta").value == 1e-5  # Adam's default, but chosen for descent
+
+
+def test_beta_of_a_link_is_taken_as_it_is(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity", solver="adam", beta="0.001", steps="10")
+    assert app.select_slider(key="beta").value == 0.001
+    app = open_page("similarity", solver="adam", beta=f"{1e-5:g}", steps="10")
+    assert app.select_slider(key="beta").value == 1e-5
+    app.button_group(key="solver").set_value("descent").run()
+    assert app.select_slider(key="beta").value == 0.01
+
+
 def test_settings_travel_to_the_merge_page(tiny: Suite, open_page: Open) -> None:
     app = open_page("similarity", tasks=["apples", "doors"], alpha="0.25", scope="layer")
     query = links(app)["Merge with these settings"]
@@ -139,10 +167,20 @@ def test_settings_travel_to_the_merge_page(tiny: Suite, open_page: Open) -> None
     assert AwdParams.model_validate(given) == AwdParams(alpha=0.25, scope="layer")
 
 
+@pytest.mark.parametrize("scope", ["model", "layer"])
+def test_charts_call_tasks_by_their_titles(scope: str, tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity", scope=scope)
+    figures = [chart.proto.spec for chart in app.get("plotly_chart")]
+    assert len(figures) == 6
+    for task in TASKS:
+        assert sum(task.title() in figure for figure in figures) == 4  # not along the tower, not in the objective
+        assert not any(task in figure for figure in figures)
+
+
 def test_one_task_is_told_what_to_do(tiny: Suite, open_page: Open) -> None:
     app = open_page("similarity", tasks=["cars"])
     assert not app.exception
-    assert "Choose at least two tasks" in texts(app)
+    assert "Only Cars is selected. Choose at least two tasks" in texts(app)
     assert not app.metric
 
 
@@ -151,7 +189,7 @@ def test_two_identical_models(tiny: Suite, open_page: Open) -> None:
     app = open_page("similarity", tasks=["apples", "birds"])
     assert not app.exception
     assert all(np.isfinite(float(value)) for value in numbers(app))
-    assert "the closest pair, apples and birds, goes from 1.000" in texts(app)
+    assert "the closest pair, Apples and Birds, goes from 1.000" in texts(app)
 
 
 def test_a_model_equal_to_the_base(tiny: Suite, open_page: Open) -> None:

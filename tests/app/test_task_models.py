@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite
@@ -23,7 +25,8 @@ def test_the_table_shows_norms_and_accuracies_as_measured(tiny: Suite, open_page
     evaluator = space.evaluator(tiny)
     zero_shot = space.base_accuracy(evaluator, TASKS)
     individual = space.individual_accuracy(evaluator, TASKS)
-    assert table["Task"].tolist() == list(TASKS)
+    assert table["Task"].tolist() == ["Apples", "Birds", "Cars", "Doors"]
+    assert table["Name"].tolist() == list(TASKS)
     np.testing.assert_allclose(table["Norm of τ"], space.geometry(tiny).norms)
     np.testing.assert_allclose(table["Zero-shot"], [round(100 * zero_shot.per_task[task], 1) for task in TASKS])
     np.testing.assert_allclose(table["Fine-tuned"], [round(100 * individual.per_task[task], 1) for task in TASKS])
@@ -31,6 +34,27 @@ def test_the_table_shows_norms_and_accuracies_as_measured(tiny: Suite, open_page
     assert table["Test images"].tolist() == [24] * 4
     assert sum("CC0" in caption.value for caption in app.caption) == 4
     assert "Missing" not in table
+
+
+def retitle(suite: Suite, **titles: str) -> None:
+    """Give tasks other titles in suite.yaml."""
+    content = yaml.safe_load((suite.folder / "suite.yaml").read_text())
+    for entry in content["tasks"]:
+        entry["title"] = titles.get(entry["name"], "")
+    (suite.folder / "suite.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_names_that_are_the_labels_need_no_column(tiny: Suite, open_page: Open) -> None:
+    retitle(tiny)
+    table = open_page("task_models").dataframe[0].value
+    assert table["Task"].tolist() == list(TASKS)
+    assert "Name" not in table
+
+
+def test_tasks_with_the_same_title_are_told_apart(tiny: Suite, open_page: Open) -> None:
+    retitle(tiny, birds="Wings", doors="Wings", cars="Cars")
+    app = open_page("task_models")
+    assert app.dataframe[0].value["Task"].tolist() == ["apples", "Wings (birds)", "Cars", "Wings (doors)"]
 
 
 def test_all_and_none(tiny: Suite, open_page: Open) -> None:
@@ -51,6 +75,40 @@ def test_the_table_checks_what_the_sidebar_selects(tiny: Suite, open_page: Open)
     app.multiselect(key="tasks").set_value(["birds", "doors"]).run()
     assert app.session_state["task-table"]["selection"]["rows"] == [1, 3]
     assert links(app)["Compare 2 selected"] == {"tasks": ["birds", "doors"]}
+
+
+def with_image_folder(suite: Suite, task: str) -> Path:
+    """Let a task read its images from a folder, two of each class and split, all black; gives the folder."""
+    folder = suite.folder / "images" / task
+    for split in ("val", "test"):
+        for number in range(5):
+            place = folder / split / f"class {number}"
+            place.mkdir(parents=True)
+            for name in ("1.png", "2.png"):
+                Image.new("RGB", (32, 32)).save(place / name)
+    content = yaml.safe_load((suite.folder / "suite.yaml").read_text())
+    for entry in content["tasks"]:
+        if entry["name"] == task:
+            entry["data"] = {"kind": "imagefolder", "path": f"images/{task}"}
+    (suite.folder / "suite.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def test_an_image_replaced_in_place_is_noticed(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pictures(app: AppTest) -> list[str]:
+        return [element.proto.imgs[0].url for element in app.get("image")]
+
+    monkeypatch.setattr("ui.folder_watch._PAUSE", 0)
+    monkeypatch.setattr("ui.folder_watch._SHARE", 0)
+    folder = with_image_folder(tiny, "cars")
+    app = open_page("task_models", tasks=["cars"])
+    before = pictures(app)
+    assert len(before) == 5
+    assert pictures(app.run()) == before
+    Image.new("RGB", (32, 32), "white").save(folder / "test" / "class 2" / "1.png")
+    after = pictures(app.run())
+    assert not app.exception
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False, True, True]
 
 
 def test_a_strip_of_images_per_selected_task(tiny: Suite, open_page: Open) -> None:
@@ -119,4 +177,4 @@ def test_a_suite_description_that_changes_is_noticed(tiny: Suite, open_page: Ope
     path = tiny.folder / "suite.yaml"
     path.write_text(path.read_text().replace("Apples", "Pomegranates"))
     app.run()
-    assert "Pomegranates" in set(app.dataframe[0].value["Title"])
+    assert "Pomegranates" in set(app.dataframe[0].value["Task"])

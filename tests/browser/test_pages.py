@@ -12,6 +12,7 @@ PAGES = {
     "/similarity": "Similarity",
     "/merge": "Merge",
     "/accuracy": "Accuracy",
+    "/leaderboard": "Leaderboard",
     "/runs": "Runs",
 }
 SERIOUS = ("serious", "critical")

@@ -201,3 +201,11 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(SuiteError, match="can't be read"):
         load_suite(path)
+
+
+def test_a_suite_may_name_its_published_family(tmp_path: Path) -> None:
+    assert load_suite(write_yaml(tmp_path)).checkpoints is None
+    assert load_suite(write_yaml(tmp_path, checkpoints="fusion_bench")).checkpoints == "fusion_bench"
+    for other in ("mine", 3, ["fusion_bench"]):
+        with pytest.raises(SuiteError, match="checkpoints: Input should be 'task_arithmetic' or 'fusion_bench'"):
+            load_suite(write_yaml(tmp_path, checkpoints=other))

@@ -70,12 +70,39 @@ def test_axis_grows_beyond_100_for_shares_above_one() -> None:
     assert accuracy_bars([high], TASKS).layout.yaxis.range[1] > 140
 
 
-def test_radar_refuses_more_than_it_can_show() -> None:
+ROUND = {"digits": "Digits", "signs": "Traffic signs", "a": "A very long title of a task, first", "b": "<b>Bold</b>"}
+
+
+def on_all(name: str, level: float) -> Series:
+    return Series(name, "AdaMerging", {task: level + index / 10 for index, task in enumerate(ROUND)})
+
+
+def test_radar_refuses_what_it_cannot_show() -> None:
+    five = [on_all(str(index), 0.5) for index in range(5)]
     with pytest.raises(ValueError, match="at most 4"):
-        accuracy_radar(SERIES + SERIES[:2], TASKS)
-    outline = accuracy_radar(SERIES, TASKS).data[0]
-    assert outline.r[0] == outline.r[-1]
-    assert len(outline.r) == 3
+        accuracy_radar(five, ROUND)
+    with pytest.raises(ValueError, match="2 tasks; a radar needs at least 3"):
+        accuracy_radar(SERIES, TASKS)
+
+
+def test_radar_goes_once_around_the_tasks() -> None:
+    figure = accuracy_radar([on_all("x", 0.5)], ROUND)
+    outline, axis = figure.data[0], figure.layout.polar.angularaxis
+    assert list(outline.r) == pytest.approx([50, 60, 70, 80, 50])
+    assert list(outline.theta) == pytest.approx([0, 90, 180, 270, 0])
+    assert list(axis.tickvals) == list(outline.theta)[:-1]
+    assert list(outline.customdata)[2] == ROUND["a"]
+    assert "<b>" not in str(outline.customdata) + str(axis.ticktext)
+
+
+def test_radar_leaves_room_for_two_lines_of_label_above_and_below() -> None:
+    figure = accuracy_radar([on_all("x", 0.5)], ROUND)
+    lines = max(text.count("<br>") + 1 for text in figure.layout.polar.angularaxis.ticktext)
+    assert lines == 2
+    height, margin = 1.3 * figure.layout.font.size * lines, figure.layout.margin
+    assert margin.b > height
+    below_legend = (figure.layout.legend.y - 1) * (figure.layout.height - margin.t - margin.b)
+    assert margin.t - 30 > below_legend > height
 
 
 def test_table_has_a_row_per_series_in_percent() -> None:

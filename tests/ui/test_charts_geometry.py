@@ -140,6 +140,13 @@ def test_norms_and_objective_are_the_given_numbers(vectors: np.ndarray) -> None:
     np.testing.assert_allclose(charts.objective_figure(curve, unit="step").data[0].y, curve)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 5, 10])
+def test_few_steps_of_the_objective_are_ticked_at_whole_numbers(steps: int) -> None:
+    axis = charts.objective_figure(np.linspace(0.5, 0.2, steps + 1), unit="stage").layout.xaxis
+    assert (axis.tick0, axis.dtick) == (0, 1)
+    assert charts.objective_figure(np.zeros(301), unit="step").layout.xaxis.dtick is None
+
+
 def test_map_shows_everything_that_is_on_it(vectors: np.ndarray) -> None:
     gram = vectors @ vectors.T
     figure = charts.map_figure(charts.planar_map(gram, gram, 0.0), list("abcde"))

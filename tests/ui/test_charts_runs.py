@@ -64,6 +64,16 @@ def test_trajectory_has_a_line_per_task_even_beyond_the_palette() -> None:
     assert len(looks) == 20
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 10])
+def test_few_steps_are_ticked_at_whole_numbers(steps: int) -> None:
+    for figure in (trajectory_figure([[0.3]] * (steps + 1), ["a"], {}), entropy_figure([[0.3]] * steps, ["a"], {})):
+        assert (figure.layout.xaxis.tick0, figure.layout.xaxis.dtick) == (0, 1)
+
+
+def test_many_steps_are_not_all_ticked() -> None:
+    assert trajectory_figure([[0.3]] * 501, ["a"], {}).layout.xaxis.dtick is None
+
+
 def test_steps_table_names_the_tasks() -> None:
     assert steps_table([[1, 2], [3, 4]], ["a", "b"], {"a": "A"}).columns.tolist() == ["Step", "A", "b"]
 

@@ -5,7 +5,11 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from merging.leaderboard import spec_of
+from merging.presets import PRESETS
 from ui import theme
 
 FIXED = (
@@ -51,6 +55,29 @@ def test_other_methods_keep_their_style_and_never_borrow_a_fixed_one() -> None:
     style = theme.style_of("Somebody's new method")
     assert style == theme.style_of("Somebody's new method")
     assert style.color not in {theme.style_of(label).color for label in FIXED}
+
+
+def test_no_two_published_methods_look_the_same() -> None:
+    seen: dict[str, int] = {}
+    looks = []
+    for preset in PRESETS.values():
+        label = spec_of(preset, "mini", ("digits",), "cpu").label
+        style, is_open = theme.style_of(label), seen.get(label, 0) > 0
+        looks.append((style.color, style.symbol, is_open))
+        seen[label] = seen.get(label, 0) + 1
+    assert len(set(looks)) == len(looks)
+
+
+@given(st.text(max_size=30))
+def test_every_method_has_a_character_for_its_marker(label: str) -> None:
+    filled, opened = theme.glyph_of(label), theme.glyph_of(label, 1)
+    assert len(filled) == len(opened) == 1 and filled != opened
+
+
+def test_characters_of_different_markers_differ() -> None:
+    by_symbol = {theme.style_of(str(number)).symbol: theme.glyph_of(str(number)) for number in range(200)}
+    by_symbol |= {theme.style_of(label).symbol: theme.glyph_of(label) for label in FIXED}
+    assert len(set(by_symbol.values())) == len(by_symbol) >= len(FIXED) + 4
 
 
 def test_diverging_scale_is_neutral_in_the_middle() -> None:

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from ui.theme import arrange, plain, shorten, style_of
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
+MIN_RADAR_TASKS = 3  # with fewer an outline is a line
 _AVERAGE_WIDTH = 2.7  # the average group, in widths of a task's group: room for numbers over its bars
 _MAX_NUMBERED = 7  # series up to which those numbers fit
 _RULE = "rgba(128, 128, 128, 0.45)"
@@ -95,7 +96,7 @@ def accuracy_dots(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
             )  # fmt: skip
     for one, values in zip(series, columns, strict=True):
         figure.add_scatter(
-            x=values, y=rows, mode="markers", name=plain(one.name), marker=_marker(one, 12), customdata=labels,
+            x=values, y=rows, mode="markers", name=plain(one.name), marker=marker_of(one, 12), customdata=labels,
             hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.add_hrect(y0=-0.6, y1=0.65, fillcolor=_SHADE, line_width=0, layer="below")
@@ -108,24 +109,34 @@ def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Fig
     """Outlines over the tasks, a second view for at most :data:`MAX_RADAR` methods.
 
     Raises:
-        ValueError: there are more.
+        ValueError: there are more, or fewer than :data:`MIN_RADAR_TASKS` tasks.
     """
     if len(series) > MAX_RADAR:
         raise ValueError(f"{len(series)} series; a radar stays readable with at most {MAX_RADAR}")
+    if len(tasks) < MIN_RADAR_TASKS:
+        raise ValueError(f"{len(tasks)} tasks; a radar needs at least {MIN_RADAR_TASKS}")
+    # Angles as numbers: as categories, equal short forms of labels would fall together.
+    angles = [360 * index / len(tasks) for index in range(len(tasks))]
     labels = [plain(label) for label in tasks.values()]
     figure = go.Figure()
     for one in series:
         values = _percent(one, tasks)[1:]
         figure.add_scatterpolar(
-            r=[*values, values[0]], theta=[*labels, labels[0]], name=plain(one.name), mode="lines+markers",
+            r=[*values, values[0]], theta=[*angles, angles[0]], name=plain(one.name), mode="lines+markers",
             line={"color": style_of(one.method).color, "width": 2, "dash": "dot" if one.variant else "solid"},
-            marker=_marker(one, 8), hovertemplate="%{theta}: <b>%{r:.1f}</b><extra>%{fullData.name}</extra>",
+            marker=marker_of(one, 8), customdata=[*labels, labels[0]],
+            hovertemplate="%{customdata}: <b>%{r:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.update_polars(
         radialaxis={"range": [0, _ceiling(series)], "gridcolor": _RULE, "tickfont": {"size": 11}},
-        angularaxis={"gridcolor": _RULE}, bgcolor="rgba(0, 0, 0, 0)",
+        angularaxis={
+            "gridcolor": _RULE, "tickvals": angles, "ticktext": [_on_axis(label) for label in tasks.values()],
+        },
+        bgcolor="rgba(0, 0, 0, 0)",
     )  # fmt: skip
-    return arrange(figure, height=520)
+    # Plotly keeps no room for the labels around a radar: two lines of them above and below, then the legend.
+    arrange(figure, height=560, margin={"l": 8, "r": 8, "t": 84, "b": 44})
+    return figure.update_layout(legend_y=1.1)
 
 
 def accuracy_table(series: Sequence[Series], tasks: Mapping[str, str]) -> pd.DataFrame:
@@ -196,7 +207,7 @@ def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go
         )  # fmt: skip
         figure.add_scatter(
             x=[search["scalings"][best]], y=[values[best]], mode="markers+text", legendgroup=one.name, showlegend=False,
-            marker=_marker(one, 13), text=[f"λ = {report['scaling']:g}"], textposition="top center",
+            marker=marker_of(one, 13), text=[f"λ = {report['scaling']:g}"], textposition="top center",
             hovertemplate="chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra></extra>", cliponaxis=False,
         )  # fmt: skip
     figure.update_xaxes(title="Scaling coefficient λ", zeroline=False)
@@ -214,6 +225,13 @@ def scaling_table(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> pd
     }
     table = 100 * pd.DataFrame(columns).sort_index()
     return table.round(2).rename_axis("λ").reset_index()
+
+
+def marker_of(one: Series, size: int) -> dict[str, object]:
+    """The plotly marker of a series; that of a variant is open."""
+    style = style_of(one.method)
+    symbol = f"{style.symbol}-open" if one.variant else style.symbol
+    return {"color": style.color, "symbol": symbol, "size": size, "line": {"width": 2 if one.variant else 0.5}}
 
 
 def _percent(one: Series, tasks: Mapping[str, str]) -> list[float | None]:
@@ -236,9 +254,3 @@ def _on_axis(label: str) -> str:
 def _ceiling(series: Sequence[Series]) -> float:
     """Upper end of a percent axis, with room for a number above a full bar."""
     return max([104.0, *(100 * value + 6 for one in series for value in one.accuracy.values() if value > 1)])
-
-
-def _marker(one: Series, size: int) -> dict[str, object]:
-    style = style_of(one.method)
-    symbol = f"{style.symbol}-open" if one.variant else style.symbol
-    return {"color": style.color, "symbol": symbol, "size": size, "line": {"width": 2 if one.variant else 0.5}}

@@ -31,7 +31,7 @@ def cosine_figure(
     Args:
         before: cosines of the task vectors.
         after: cosines of the edited ones.
-        tasks: names, in the order of the rows.
+        tasks: what to call them, in the order of the rows.
         limit: the scale runs from minus to plus this.
         dark: whether the page is dark.
     """
@@ -45,7 +45,7 @@ def cosine_figure(
         start = number * (1 + _GAP) / 3
         end = start + (1 - 2 * _GAP) / 3
         axes[f"xaxis{suffix}"] = {
-            **_names_on_axis(tasks, 14), "domain": [start, end], "anchor": "y", "showgrid": False, "tickangle": -45,
+            **_names_on_axis(tasks), "domain": [start, end], "anchor": "y", "showgrid": False, "tickangle": -45,
         }  # fmt: skip
         titles.append(_caption(title, (start + end) / 2))
         traces.append(
@@ -58,7 +58,7 @@ def cosine_figure(
         )  # fmt: skip
     return theme.compose(
         traces, height=380, legend=False, dragmode=False, annotations=titles, **axes,
-        yaxis={**_names_on_axis(tasks, 14), "autorange": "reversed", "showgrid": False},
+        yaxis={**_names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
         coloraxis={
             "colorscale": theme.diverging_scale(dark), "cmin": -limit, "cmax": limit, "cmid": 0,
             "colorbar": {
@@ -197,8 +197,8 @@ def objective_figure(curve: np.ndarray, *, unit: str) -> go.Figure:
         line={"color": theme.AFTER.color, "width": 2}, hovertemplate=unit + " %{x}<br>L = %{y:.5f}<extra></extra>",
     )  # fmt: skip
     return theme.compose(
-        [line], height=240, legend=False, xaxis={"title": {"text": unit}, "showgrid": False, "rangemode": "tozero"},
-        yaxis={"title": {"text": "objective L"}},
+        [line], height=240, legend=False, yaxis={"title": {"text": "objective L"}},
+        xaxis={**theme.step_axis(len(curve) - 1, unit), "showgrid": False, "rangemode": "tozero"},
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from merging.geometry import block_of
 from ui.charts.geometry import block_ticks
-from ui.theme import arrange, diverging_scale, plain, shorten
+from ui.theme import arrange, diverging_scale, plain, shorten, step_axis
 
 _RULE = "rgba(128, 128, 128, 0.55)"
 # colour-blind-safe, 3 : 1 on both themes; tasks beyond the eighth repeat them with another dash
@@ -78,7 +78,7 @@ def trajectory_figure(
             x=list(range(len(values))), y=values, mode="lines", name=plain(labels.get(task, task)), line=_line(index),
             hovertemplate="step %{x}: <b>%{y:.3f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
-    figure.update_xaxes(title="Step", zeroline=False)
+    figure.update_xaxes(step_axis(len(trajectory) - 1, "Step"))
     figure.update_yaxes(title="Coefficient, mean over layers", zeroline=False)
     return arrange(figure, height=380)
 
@@ -98,7 +98,7 @@ def entropy_figure(entropy: Sequence[Sequence[float]], tasks: Sequence[str], lab
         x=steps, y=table.mean(axis=1), mode="lines", name="Mean of all tasks", line={"color": "#7F7F7F", "width": 4},
         hovertemplate="step %{x}: <b>%{y:.3f}</b><extra>%{fullData.name}</extra>",
     )  # fmt: skip
-    figure.update_xaxes(title="Step", zeroline=False)
+    figure.update_xaxes(step_axis(len(entropy) - 1, "Step"))
     figure.update_yaxes(title="Prediction entropy (nats)", rangemode="tozero", zeroline=False)
     return arrange(figure, height=380)
 

@@ -1,0 +1,178 @@
+"""Published accuracies of merging methods on CLIP, as orientation beside one's own.
+
+They come in two families of fine-tuned checkpoints: the same eight tasks and architectures, but other weights. A number
+of one family says nothing about a method on the other, so tables are kept, shown and returned by family.
+"""
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from merging.errors import MergingError, SpecError
+from merging.registry import explain
+
+FILE = Path(__file__).with_name("published.json")
+_ROUNDING = 0.005  # of a printed average against the mean of the printed tasks; three rows are 0.0015 … 0.004 apart
+
+Family = Literal["task_arithmetic", "fusion_bench"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _share(percent: float) -> float:
+    return round(percent / 100, 6)
+
+
+_Accuracy = Annotated[float, Field(ge=0, le=100), AfterValidator(_share)]  # percent in the file, 0 … 1 here
+
+
+class FamilyInfo(_Part):
+    """What a family of checkpoints is called, and what it is."""
+
+    title: str = Field(min_length=1)
+    description: str = Field(min_length=1)
+
+
+class PublishedRow(_Part):
+    """One method.
+
+    Attributes:
+        method: its name as in the source.
+        accuracy: task → test accuracy, 0 … 1.
+        average: over the tasks, as printed, 0 … 1.
+    """
+
+    method: str = Field(min_length=1)
+    accuracy: dict[str, _Accuracy]
+    average: _Accuracy
+
+
+class PublishedTable(_Part):
+    """What one source says about one architecture and one family of checkpoints."""
+
+    checkpoints: Family
+    architecture: str
+    source: str = Field(min_length=1)
+    rows: tuple[PublishedRow, ...] = Field(min_length=1)
+
+    def ranked(self) -> list[PublishedRow]:
+        """Rows by average, best first."""
+        return sorted(self.rows, key=lambda row: -row.average)
+
+
+class Published(_Part):
+    """All published tables.
+
+    Attributes:
+        note: how they were measured.
+        families: what the two families are.
+        tasks: the tasks of every row, in the usual order.
+        tables: at most one a family and architecture.
+    """
+
+    note: str
+    families: dict[Family, FamilyInfo]
+    tasks: tuple[str, ...] = Field(min_length=1)
+    tables: tuple[PublishedTable, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Published":
+        kinds = [(table.checkpoints, table.architecture) for table in self.tables]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError(f"several tables of one family and architecture among {kinds}")
+        for table in self.tables:
+            where = f"{table.checkpoints} {table.architecture}"
+            if table.checkpoints not in self.families:
+                raise ValueError(f"{where}: the family is not described under families")
+            names = [row.method for row in table.rows]
+            if len(set(names)) != len(names):
+                raise ValueError(f"{where}: methods must differ, got {names}")
+            for row in table.rows:
+                self._check(row, f"{where}, {row.method}")
+        return self
+
+    def _check(self, row: PublishedRow, where: str) -> None:
+        if set(row.accuracy) != set(self.tasks):
+            raise ValueError(f"{where}: tasks {sorted(row.accuracy)}, expected {sorted(self.tasks)}")
+        mean = sum(row.accuracy.values()) / len(row.accuracy)
+        if abs(mean - row.average) > _ROUNDING:
+            raise ValueError(f"{where}: average {100 * row.average:.1f}, but its tasks have {100 * mean:.1f}")
+
+    def architectures(self, family: str | None = None) -> tuple[str, ...]:
+        """Architectures with a table, of one family or of any."""
+        return tuple(dict.fromkeys(t.architecture for t in self.tables if family in (None, t.checkpoints)))
+
+    def select(self, family: str | None = None, architecture: str | None = None) -> tuple[PublishedTable, ...]:
+        """Tables of a family, of an architecture, or both; all of them without a wish.
+
+        Raises:
+            SpecError: there is none.
+        """
+        found = tuple(
+            table
+            for table in self.tables
+            if family in (None, table.checkpoints) and architecture in (None, table.architecture)
+        )
+        if not found:
+            kinds = ", ".join(f"{table.checkpoints} {table.architecture}" for table in self.tables)
+            wish = " ".join(part for part in (family, architecture) if part)
+            raise SpecError(f"no published table of {wish!r}; there are: {kinds}")
+        return found
+
+
+def load_published(path: Path) -> Published:
+    """Published tables from a file.
+
+    Raises:
+        MergingError: it can't be read, or does not hold such tables; the message says where.
+    """
+    try:
+        return Published.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise MergingError(f"{path.name}: {explain(error)}") from None
+    except (OSError, ValueError) as error:
+        raise MergingError(f"{path.name}: can't be read as JSON ({type(error).__name__}); restore it") from None
+
+
+@cache
+def published() -> Published:
+    """The tables that ship with the package."""
+    return load_published(FILE)
+
+
+def published_architecture(architecture: str | dict[str, Any]) -> str | None:
+    """The name under which an architecture has published tables; None if it has none.
+
+    The suffix ``-quickgelu`` of open_clip marks the activation that these models were trained with.
+
+    >>> published_architecture("ViT-B-32-quickgelu")
+    'ViT-B-32'
+    """
+    name = architecture.removesuffix("-quickgelu") if isinstance(architecture, str) else None
+    return name if name in published().architectures() else None
+
+
+def to_markdown(tables: Iterable[PublishedTable]) -> str:
+    """The note, then every table under a heading of its own with its source, best average first, in percent."""
+    known = published()
+    parts = [known.note + "\n"]
+    for table in tables:
+        family = known.families[table.checkpoints]
+        lines = [
+            f"## {table.architecture}, {family.title} checkpoints",
+            f"Accuracy in percent on {family.description}. Source: {table.source}.",
+            f"| method | {' | '.join(known.tasks)} | **average** |\n|---|{'---:|' * (len(known.tasks) + 1)}",
+        ]
+        rows = [
+            f"| {row.method} | {' | '.join(f'{100 * row.accuracy[task]:.1f}' for task in known.tasks)} "
+            f"| **{100 * row.average:.1f}** |"
+            for row in table.ranked()
+        ]
+        parts.append("\n\n".join(lines) + "\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)

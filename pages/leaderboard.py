@@ -1,0 +1,119 @@
+"""Leaderboard: every published method on the chosen suite and tasks, and what others published."""
+
+import streamlit as st
+
+from merging.leaderboard import cheapest_first, data_needed
+from merging.presets import PRESETS
+from merging.registry import NEEDS
+from ui import accuracy_view, state
+from ui.charts.leaderboard import NEEDS_WORDS, Standing, leaderboard_dots, leaderboard_table, takeaway
+from ui.comparison import Entry, look_up, submit_missing
+from ui.entry import through_app
+from ui.figure import show, to_csv
+from ui.leaderboard_view import show_leaderboard, standings
+from ui.published_view import published_section
+from ui.run_panel import ensure_worker, run_panel
+from ui.run_text import provenance
+
+through_app()
+
+_NEXT = 2  # waiting runs that are shown with their progress; the others are counted
+_COMPARED = 6  # methods that the page Accuracy can show side by side
+
+
+def controls() -> list[str]:
+    """The kinds of data that methods may look at."""
+    chosen = st.pills(
+        "Data needed", NEEDS, selection_mode="multi", default=NEEDS, key="data", bind="query-params",
+        format_func=lambda needs: NEEDS_WORDS[needs].capitalize(),
+        help="Besides the labelled validation images on which every method's λ is chosen",
+    )  # fmt: skip
+    return list(chosen)
+
+
+def action(entries: list[Entry]) -> None:
+    """The one primary button: queue what is missing."""
+    missing = [entry for entry in entries if entry.missing]
+    if not missing:
+        return
+    button, note = st.columns([0.3, 0.7], vertical_alignment="center")
+    label = "Run all" if len(missing) == len(entries) else "Run the missing ones"
+    if button.button(label, type="primary", icon=":material/play_arrow:", width="stretch"):
+        submit_missing(missing)
+        ensure_worker()
+        st.rerun()
+    note.caption(
+        f"{len(missing)} of {len(entries)} methods have no result yet. They are queued one after the other, those that "
+        "need no data first, then those that need no optimisation. Results stay when you leave."
+    )
+
+
+def watch(entries: list[Entry]) -> None:
+    """Progress of what goes on and what is next, and what failed with its reason."""
+    runs = [(entry, entry.run) for entry in entries if entry.run is not None]
+    waiting = sorted((pair for pair in runs if pair[1].state == "queued"), key=lambda pair: pair[1].created)
+    shown = [pair for pair in runs if pair[1].state in ("running", "failed", "lost")] + waiting[:_NEXT]
+    if not shown:
+        return
+    run_panel([run.id for _, run in shown], key="board", names={run.id: entry.preset.title for entry, run in shown})
+    if len(waiting) > _NEXT:
+        note, button = st.columns([0.8, 0.2], vertical_alignment="center")
+        names = " · ".join(entry.preset.title for entry, _ in waiting[_NEXT:])
+        note.caption(f"{len(waiting) - _NEXT} more wait: {names}.")
+        if button.button("Cancel all waiting", icon=":material/stop_circle:", width="stretch"):
+            for _, run in waiting:
+                state.workspace().store.cancel(run.id)
+            st.rerun()
+
+
+def results(lines: list[Standing], tasks: tuple[str, ...], entries: list[Entry]) -> None:
+    """The table and the chart."""
+    table = leaderboard_table(lines, tasks)
+    show_leaderboard(table, lines, accuracy_view.task_labels(tasks))
+    done = [entry.run for entry in entries if entry.run is not None and entry.done]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Download CSV", to_csv(table), "leaderboard.csv", "text/csv", icon=":material/download:", on_click="ignore"
+        )
+        best = [line.run for line in lines if line.row and line.run][:_COMPARED]
+        if best:
+            st.page_link(
+                "pages/accuracy.py", label="Compare the best task by task", icon=":material/bar_chart:",
+                query_params={**state.shared_query(), "runs": best},
+            )  # fmt: skip
+    if not done:
+        return
+    st.caption(provenance(done))
+    st.subheader("On average")
+    show(
+        leaderboard_dots(lines, st.context.theme.type == "dark"), key="leaderboard-dots", takeaway=takeaway(lines),
+        table=table.drop(columns=["Paper", "Run", "Note"]), file="leaderboard-averages",
+    )  # fmt: skip
+
+
+def board(tasks: tuple[str, ...]) -> None:
+    """The suite's own leaderboard."""
+    wanted = controls()
+    every = look_up(cheapest_first(PRESETS.values()), tasks)
+    entries = [entry for entry in every if data_needed(entry.preset) in wanted]
+    if not entries:
+        st.info("No kind of data is chosen, so there is no method to show. Choose at least one.")
+        return
+    action(entries)
+    watch(entries)
+    baselines = accuracy_view.baseline_series(tasks)
+    if not baselines:
+        accuracy_view.offer_baselines(tasks)
+    lines = [line for line in standings(every, baselines) if line.baseline or line.needs in wanted]
+    results(lines, tasks, entries)
+
+
+st.title("Leaderboard")
+st.write(
+    "Every published method on the chosen suite and tasks, each with its parameters from the paper and its λ chosen on "
+    "validation images, ranked by average accuracy on test images."
+)
+selected = state.selected_tasks()
+if not accuracy_view.explain_unmeasurable(selected):
+    board(selected)
+published_section(state.suite(), selected)

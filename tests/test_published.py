@@ -1,0 +1,144 @@
+"""The published tables: what they hold, how they are chosen, and that a broken file is named."""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from click.testing import CliRunner
+
+from merging.cli import main
+from merging.errors import MergingError, SpecError
+from merging.published import FILE, Family, load_published, published, published_architecture, to_markdown
+
+RAW = json.loads(FILE.read_text(encoding="utf-8"))
+KINDS = {(table["checkpoints"], table["architecture"]) for table in RAW["tables"]}
+
+
+def written(folder: Path, content: Any) -> Path:
+    path = folder / "published.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_every_printed_number_is_kept_as_a_share() -> None:
+    known = published()
+    assert len(known.tables) == len(RAW["tables"])
+    for table, raw in zip(known.tables, RAW["tables"], strict=True):
+        assert (table.checkpoints, table.architecture, table.source) == (
+            raw["checkpoints"], raw["architecture"], raw["source"],
+        )  # fmt: skip
+        for row, line in zip(table.rows, raw["rows"], strict=True):
+            assert row.method == line["method"]
+            assert {task: 100 * value for task, value in row.accuracy.items()} == pytest.approx(line["accuracy"])
+            assert 100 * row.average == pytest.approx(line["average"])
+
+
+def test_the_families_are_those_that_a_suite_may_name() -> None:
+    assert set(published().families) == set(get_args(Family)) == {family for family, _ in KINDS}
+
+
+@pytest.mark.parametrize("family", [None, *get_args(Family)])
+@pytest.mark.parametrize("architecture", [None, "ViT-B-32", "ViT-B-16", "ViT-L-14", "RN50"])
+def test_tables_are_chosen_by_family_and_architecture(family: str | None, architecture: str | None) -> None:
+    wanted = {(f, a) for f, a in KINDS if family in (None, f) and architecture in (None, a)}
+    if not wanted:
+        with pytest.raises(SpecError, match="there are: fusion_bench ViT-B-32"):
+            published().select(family, architecture)
+        return
+    found = published().select(family, architecture)
+    assert {(table.checkpoints, table.architecture) for table in found} == wanted and len(found) == len(wanted)
+    assert set(published().architectures(family)) == {a for f, a in KINDS if family in (None, f)}
+
+
+def test_rows_are_ranked_by_their_printed_average() -> None:
+    for table in published().tables:
+        averages = [row.average for row in table.ranked()]
+        assert averages == sorted(averages, reverse=True) and len(averages) == len(table.rows)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"),
+    [
+        ("ViT-B-32", "ViT-B-32"), ("ViT-L-14-quickgelu", "ViT-L-14"), ("ViT-H-14", None), ("ViT-B-32-256", None),
+        ({"embed_dim": 512, "vision_cfg": {}}, None),
+    ],
+)  # fmt: skip
+def test_an_architecture_is_known_by_its_name_in_open_clip(architecture: Any, expected: str | None) -> None:
+    assert published_architecture(architecture) == expected
+
+
+def spoiled(**changes: Any) -> dict[str, Any]:
+    """A file with one table of one row, with changes to the row or, under other names, to the whole."""
+    row = {"method": "M", "accuracy": {"a": 40.0, "b": 60.0}, "average": 50.0}
+    table = {"checkpoints": "fusion_bench", "architecture": "X", "source": "S", "rows": [row]}
+    families = {"fusion_bench": {"title": "F", "description": "d"}}
+    content: dict[str, Any] = {"note": "n", "families": families, "tasks": ["a", "b"], "tables": [table]}
+    for name, value in changes.items():
+        place = next(part for part in (row, table, content) if name in part)
+        place[name] = value
+    return content
+
+
+def test_a_sound_file_is_read(tmp_path: Path) -> None:
+    (table,) = load_published(written(tmp_path, spoiled())).tables
+    assert table.rows[0].accuracy == {"a": 0.4, "b": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("no json", "can't be read as JSON"),
+        ([], "valid dictionary"),
+        (spoiled(accuracy={"a": 40.0}), "M: tasks .*expected"),
+        (spoiled(accuracy={"a": 40.0, "c": 60.0}), "M: tasks .*expected"),
+        (spoiled(accuracy={"a": 140.0, "b": 60.0}), "less than or equal to 100"),
+        (spoiled(average=51.0), r"average 51\.0, but its tasks have 50\.0"),
+        (spoiled(checkpoints="mine"), "'task_arithmetic' or 'fusion_bench'"),
+        (spoiled(families={}), "not described under families"),
+        (spoiled(rows=2 * spoiled()["tables"][0]["rows"]), "methods must differ"),
+        (spoiled(rows=[]), "at least 1 item"),
+        (spoiled(tables=2 * spoiled()["tables"]), "several tables"),
+        ({**spoiled(), "surprise": 1}, "surprise: unknown name"),
+    ],
+)
+def test_a_broken_file_is_refused_with_the_place(tmp_path: Path, content: Any, complaint: str) -> None:
+    with pytest.raises(MergingError, match=rf"^published\.json: .*{complaint}"):
+        load_published(written(tmp_path, content))
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MergingError, match=r"^published\.json: can't be read"):
+        load_published(tmp_path / "published.json")
+
+
+def test_every_family_has_tables_of_its_own_in_markdown() -> None:
+    text = to_markdown(published().tables)
+    sections = text.split("\n## ")[1:]
+    assert len(sections) == len(KINDS)
+    for section, raw in zip(sections, RAW["tables"], strict=True):
+        assert raw["source"] in section and raw["architecture"] in section.splitlines()[0]
+        rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
+        assert len(rows) == len(raw["rows"])
+        best = max(raw["rows"], key=lambda row: row["average"])
+        assert rows[0].startswith(f"| {best['method']} |") and f"**{best['average']:.1f}**" in rows[0]
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, ["published", *arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_command_prints_tables_or_json() -> None:
+    code, out, _ = call("--family", "task_arithmetic", "--architecture", "ViT-L-14")
+    assert code == 0 and out.count("\n## ") == 1 and "WUDI-Merging" in out
+    code, out, _ = call("--architecture", "ViT-B-32", "--json")
+    found = json.loads(out)
+    assert [table["checkpoints"] for table in found["tables"]] == ["fusion_bench", "task_arithmetic"]
+    assert found["tables"][0]["rows"][0]["average"] == pytest.approx(0.482)
+    assert found["note"] == RAW["note"]
+
+
+def test_the_command_says_what_there_is() -> None:
+    code, out, err = call("--family", "mine")
+    assert (code, out) == (1, "") and "fusion_bench ViT-B-32" in err

@@ -1,0 +1,132 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merging.leaderboard import Row
+from merging.registry import Needs
+from ui.charts.leaderboard import (
+    NOT_RUN,
+    Standing,
+    leaderboard_dots,
+    leaderboard_table,
+    ranked,
+    takeaway,
+)
+from ui.theme import style_of
+
+TASKS = ("digits", "signs")
+
+
+def line(
+    title: str, values: Sequence[float] | None, needs: Needs = "none", state: str = "done", variant: int = 0,
+    normalised: float | None = 0.5, note: str = "",
+) -> Standing:  # fmt: skip
+    row = None
+    if values is not None:
+        row = Row(title, needs, dict(zip(TASKS, values, strict=True)), normalised, 0.35, 12.34, 512_400_000, "abc")
+    run = None if state == NOT_RUN else "abc"
+    return Standing(title, title, variant, needs, "https://arxiv.org/abs/1", note, state, run, row)
+
+
+def baseline(title: str, values: Sequence[float]) -> Standing:
+    row = Row(title, "none", dict(zip(TASKS, values, strict=True)), 1.0)
+    return Standing(title, title, 0, "none", "", "", "", None, row)
+
+
+LINES = [
+    baseline("Zero-shot", (0.4, 0.5)),
+    line("Task Arithmetic", (0.7, 0.6)),
+    line("TSV-M", None, state=NOT_RUN, note="a note"),
+    line("AdaMerging", (0.9, 0.7), "unlabeled"),
+    line("Iso-C", (0.8, 0.7)),
+    baseline("Individual", (0.95, 0.9)),
+]
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=8))
+def test_best_average_first_and_what_is_not_measured_last_in_its_order(averages: list[float | None]) -> None:
+    lines = [line(str(number), None if value is None else (value, value)) for number, value in enumerate(averages)]
+    found = ranked(lines)
+    measured = [one.row.average for one in found if one.row]
+    assert measured == sorted((value for value in averages if value is not None), reverse=True)
+    assert [one.title for one in found[len(measured) :]] == [str(n) for n, v in enumerate(averages) if v is None]
+
+
+def test_the_table_holds_percent_and_leaves_gaps_where_nothing_was_measured() -> None:
+    table = leaderboard_table(LINES, TASKS)
+    assert list(table.columns) == [
+        "Method", "Data", "Average (%)", "Normalised (%)", "State", "digits", "signs", "λ", "Seconds", "Memory (MB)",
+        "Paper", "Run", "Note",
+    ]  # fmt: skip
+    row = table.iloc[3]
+    assert row["Method"] == "AdaMerging" and row["Data"] == "unlabeled" and row["State"] == "done"
+    numbers = row[["Average (%)", "Normalised (%)", "digits", "signs", "λ", "Seconds", "Memory (MB)"]]
+    assert numbers.tolist() == pytest.approx([80, 50, 90, 70, 0.35, 12.3, 512])
+    missing = table.iloc[2]
+    assert missing[["Average (%)", "Normalised (%)", "digits", "λ", "Seconds", "Run"]].isna().all()
+    assert missing["State"] == NOT_RUN and missing["Note"] == "a note"
+
+
+def test_columns_that_say_nothing_are_left_out() -> None:
+    lines = [line("a", (0.1, 0.2), normalised=None), line("b", (0.2, 0.3), normalised=None)]
+    assert not {"State", "Normalised (%)"} & set(leaderboard_table(lines, TASKS).columns)
+
+
+def test_a_task_named_like_a_column_stays_apart() -> None:
+    row = Row("a", "none", {"Run": 0.25, "Method": 0.75}, None)
+    table = leaderboard_table([Standing("a", "a", 0, "none", "", "", "done", "abc", row)], ("Run", "Method"))
+    assert table.columns.is_unique
+    assert table.iloc[0][["Run (task)", "Method (task)", "Run"]].tolist() == [25, 75, "abc"]
+
+
+def test_dots_are_grouped_by_data_and_ranked_within_a_group() -> None:
+    figure = leaderboard_dots(LINES)
+    assert [trace.name for trace in figure.data] == ["Iso-C", "Task Arithmetic", "AdaMerging"]
+    assert [trace.x[0] for trace in figure.data] == pytest.approx([75, 65, 80])
+    ticks = dict(zip(figure.layout.yaxis.tickvals, figure.layout.yaxis.ticktext, strict=True))
+    assert list(ticks.values()) == [
+        "<b>No data</b>",
+        "Iso-C",
+        "Task Arithmetic",
+        "<b>Unlabeled images</b>",
+        "AdaMerging",
+    ]
+    assert all(ticks[trace.y[0]] == trace.name for trace in figure.data)
+    assert list(ticks) == sorted(ticks)
+    assert [note.text for note in figure.layout.annotations] == ["Zero-shot 45.0", "Individual 92.5"]
+    low, high = figure.layout.xaxis.range
+    assert low < 45 and high > 92.5
+
+
+def test_methods_that_give_a_model_for_each_task_stand_apart() -> None:
+    figure = leaderboard_dots([*LINES, replace(line("Masks", (0.9, 0.9)), localised=True)])
+    assert list(figure.layout.yaxis.ticktext)[-2:] == ["<b>A model for each task</b>", "Masks"]
+
+
+def test_dots_have_the_methods_own_colour_and_marker_open_for_a_variant() -> None:
+    figure = leaderboard_dots([line("TSV-M", (0.5, 0.5)), line("AdaMerging", (0.4, 0.4), variant=1)])
+    first, second = (trace.marker for trace in figure.data)
+    assert (first.color, first.symbol) == (style_of("TSV-M").color, style_of("TSV-M").symbol)
+    assert second.symbol == style_of("AdaMerging").symbol + "-open"
+
+
+def test_names_from_outside_are_not_markup() -> None:
+    figure = leaderboard_dots([line("<b>x</b>", (0.5, 0.5))])
+    assert "<b>x" not in figure.data[0].name + "".join(figure.layout.yaxis.ticktext)
+
+
+def test_the_takeaway_names_the_best_of_every_kind_of_data() -> None:
+    assert takeaway(LINES) == (
+        "Best on average: AdaMerging (unlabeled images) with 80.0 %; Iso-C (no data) with 75.0 %. "
+        "The first keeps 50.0 % of each task's own accuracy."
+    )
+    many = replace(line("Masks", (0.9, 0.9)), localised=True)
+    assert takeaway([*LINES, many]).startswith(
+        "Best on average: AdaMerging (unlabeled images) with 80.0 %; Iso-C (no data) with 75.0 %; "
+        "Masks (a model for each task) with 90.0 %. The first keeps"
+    )
+    assert takeaway([LINES[0], LINES[2]]) == "No method has been measured here yet."
+    assert takeaway([line("a", (0.5, 0.5), normalised=None)]) == "Best on average: a (no data) with 50.0 %."

@@ -1,0 +1,78 @@
+"""Lines of the leaderboard from presets and runs."""
+
+from pathlib import Path
+
+import pytest
+
+from merging.leaderboard import cheapest_first, spec_of
+from merging.presets import PRESETS
+from merging.runs import Run, RunStore, State
+from ui.charts.accuracy import Series
+from ui.charts.leaderboard import NOT_RUN, UNDER_WAY
+from ui.comparison import Entry
+from ui.leaderboard_view import standings, state_of, variants_of
+
+TASKS = ("digits", "signs")
+BASELINES = [
+    Series("Zero-shot", "Zero-shot", {"digits": 0.2, "signs": 0.3}),
+    Series("Individual", "Individual", {"digits": 0.8, "signs": 1.0}),
+]
+RESULT = {
+    "accuracy": {"digits": 0.4, "signs": 0.7}, "merge": {"scaling": 0.3}, "seconds": {"total": 2.0},
+    "peak_bytes": 10**8,
+}  # fmt: skip
+
+
+def entry(name: str, run: Run | None = None) -> Entry:
+    return Entry(PRESETS[name], spec_of(PRESETS[name], "mini", TASKS, "cpu"), "f", run)
+
+
+def run_in(store: RunStore, name: str, state: State) -> Run:
+    run = store.submit(entry(name).spec, name)
+    if state != "queued":
+        store.claim(run.id)
+    if state == "done":
+        store.finish(run.id, RESULT)
+    elif state not in ("queued", "running"):
+        store.stop(run.id, state, "why")
+    return store.get(run.id)
+
+
+def test_a_finished_run_is_measured_against_each_tasks_own_model(tmp_path: Path) -> None:
+    run = run_in(RunStore(tmp_path), "iso_c", "done")
+    lines = standings([entry("tsv_m"), entry("iso_c", run)], BASELINES)
+    assert [one.title for one in lines] == ["Individual", "Iso-C", "Zero-shot", "TSV-M"]
+    iso, tsv = lines[1], lines[3]
+    assert iso.row is not None and iso.run == run.id and not iso.baseline
+    assert iso.row.average == pytest.approx(0.55) and iso.row.normalised == pytest.approx((0.4 / 0.8 + 0.7 / 1.0) / 2)
+    assert (tsv.row, tsv.run, tsv.state) == (None, None, NOT_RUN)
+    assert lines[0].baseline and lines[2].baseline
+
+
+def test_without_baselines_there_is_nothing_to_normalise_by(tmp_path: Path) -> None:
+    (line,) = standings([entry("iso_c", run_in(RunStore(tmp_path), "iso_c", "done"))], [])
+    assert line.row is not None and line.row.normalised is None
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("queued", UNDER_WAY), ("running", UNDER_WAY), ("done", "done"), ("failed", "failed"),
+        ("cancelled", "cancelled"), ("lost", "lost"),
+    ],
+)  # fmt: skip
+def test_states_in_words(state: State, said: str, tmp_path: Path) -> None:
+    assert state_of(run_in(RunStore(tmp_path), "iso_c", state)) == said
+    assert state_of(None) == NOT_RUN
+
+
+def test_the_method_that_other_pages_show_under_the_same_name_keeps_its_marker() -> None:
+    variants = variants_of([entry(preset.name) for preset in cheapest_first(PRESETS.values())])
+    assert set(variants) == set(PRESETS)
+    assert variants["adamerging"] == variants["wudi"] == variants["consensus_ta"] == 0
+    assert variants["adamerging_task"] == variants["wudi_closed_form"] == variants["consensus_ties"] == 1
+
+
+def test_only_what_gives_a_model_for_each_task_is_called_localised() -> None:
+    lines = standings([entry(name) for name in PRESETS], [])
+    assert [one.title for one in lines if one.localised] == [PRESETS["tall_masks"].title]
