@@ -168,7 +168,7 @@ def forgetting_figure(report: Mapping[str, Any], method: str, tasks: Mapping[str
     for key, one in (("before", Series("Zero-shot", "Zero-shot", {})), ("after", Series(method, method, {}))):
         figure.add_scatter(
             x=[100 * values[key] for _, values in found], y=rows, mode="markers", name=plain(one.name),
-            marker=_marker(one, 12), customdata=labels,
+            marker=marker_of(one, 12), customdata=labels,
             hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.add_hrect(y0=-0.6, y1=len(groups[0]) - 0.35, fillcolor=_SHADE, line_width=0, layer="below")
