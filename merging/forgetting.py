@@ -126,8 +126,8 @@ def forgetting_report(
     return {"split": after.split, "weights": dict(weights), **rows, "means": means}
 
 
-def in_words(weights: Mapping[str, float]) -> str:
-    """What was done with which task vector.
+def in_words(weights: Mapping[str, float], labels: Mapping[str, str] = {}) -> str:
+    """What was done with which task vector; tasks are called by their labels, if they have one.
 
     >>> in_words({"digits": -0.5, "roads": 1.0, "signs": 0.0})
     'digits subtracted (−0.5), roads added (1), signs left out (0)'
@@ -135,7 +135,7 @@ def in_words(weights: Mapping[str, float]) -> str:
 
     def words(task: str, weight: float) -> str:
         verb = "subtracted" if weight < 0 else "added" if weight > 0 else "left out"
-        return f"{task} {verb} ({format(weight or 0.0, 'g').replace('-', '−')})"
+        return f"{labels.get(task, task)} {verb} ({format(weight or 0.0, 'g').replace('-', '−')})"
 
     return ", ".join(words(task, weight) for task, weight in weights.items())
 

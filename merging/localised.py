@@ -37,20 +37,24 @@ def task_weights(base: Checkpoint, file: Path | str, task: str) -> dict[str, tor
         SpecError: it holds no mask for this task.
     """
     path = Path(file)
-    tasks, fingerprint = _header(path)
+    stored = open_checkpoint(path, part="all")
+    tasks, fingerprint = _header(path, stored)
     if fingerprint != base.fingerprint:
         raise CheckpointError(
             f"{path.name}: made from another base model than {base.path.name}; its sums would be wrong"
         )
     if task not in tasks:
         raise SpecError(f"{path.name} holds no model for task {task!r}; it has {', '.join(tasks)}")
-    return assembled(base, open_checkpoint(path, part="all"), tasks.index(task))
+    return assembled(base, stored, tasks.index(task))
 
 
 def is_localised(file: Path | str) -> bool:
     """Whether a weight file holds one model for each of several tasks."""
-    path = Path(file)
-    return path.suffix == ".safetensors" and any(name.startswith(_MASKS) for name in open_checkpoint(path, part="all"))
+    return Path(file).suffix == ".safetensors" and _holds_masks(open_checkpoint(file, part="all"))
+
+
+def _holds_masks(stored: Checkpoint) -> bool:
+    return any(name.startswith(_MASKS) for name in stored)
 
 
 def stored_infos(base: Checkpoint, tasks: int) -> dict[str, TensorInfo]:
@@ -94,9 +98,9 @@ def _unpacked(row: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(np.unpackbits(row.numpy(), count=count).astype(bool)).reshape(tuple(shape))
 
 
-def _header(path: Path) -> tuple[list[str], str]:
+def _header(path: Path, stored: Checkpoint) -> tuple[list[str], str]:
     """Tasks and fingerprint of the base."""
-    if not is_localised(path):
+    if not _holds_masks(stored):
         raise CheckpointError(
             f"{path.name}: holds no masks; expected the file of a localised merge, such as tall_masks"
         )

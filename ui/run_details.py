@@ -77,7 +77,7 @@ def _forgetting(run: Run, result: dict[str, Any]) -> None:
             f" The other {len(report['kept'])} tasks: from {100 * kept['before']:.1f} % to {100 * kept['after']:.1f} % "
             "on average."
         )
-    words = in_words({labels[task]: weight for task, weight in report["weights"].items()})
+    words = in_words(report["weights"], labels)
     st.caption(escape_markdown(f"Task vectors: {words}. Every other task of the suite is a control, merged or not."))
     show(
         forgetting_figure(report, run.spec.label, labels), key=f"details-forgetting-{run.id}", takeaway=takeaway,

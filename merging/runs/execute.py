@@ -49,9 +49,9 @@ def execute(
         For every job ``label``, ``seconds`` in all and by phase, ``peak_bytes``, ``device`` and ``fingerprints`` of
         the files. For a merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients``
         (``tensors``, ``tasks``, ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the
-        geometry of the edited vectors; ``output``; ``forgetting``, see
-        :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted. For ``baselines`` and
-        ``disentangle`` see :mod:`merging.runs.unmerged`.
+        geometry of the edited vectors; ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task
+        vectors are subtracted; ``output``. For ``baselines`` and ``disentangle`` see
+        :mod:`merging.runs.unmerged`.
 
     Raises:
         MergingError: anything that is the input's fault, a device out of memory, or cancellation.
@@ -76,7 +76,7 @@ def execute(
         elif spec.job == "disentangle":
             result = disentangle_weights(spec, vectors, context)
         else:
-            result = _merge(vectors, spec, workspace, context, output, keep, times)
+            result = _merge(vectors, spec, context, output, keep, times)
     except torch.OutOfMemoryError:
         raise devices.explain_out_of_memory(device) from None
     times["total"] = time.perf_counter() - started
@@ -92,7 +92,6 @@ def execute(
 def _merge(
     vectors: TaskVectors,
     spec: MergeSpec,
-    workspace: Workspace,
     context: Context,
     output: Path | None,
     keep: Path | None,
@@ -105,7 +104,7 @@ def _merge(
     if output is None and planned.table is None:
         output = keep
     return {
-        **_merge_and_measure(planned, spec, workspace, context, output, times),
+        **_merge_and_measure(planned, spec, context, output, times),
         "coefficients": coefficient_columns(planned),
         "edit": planned.edit.report, "merge": planned.merge_report(),
         "output": output.name if output is not None else None,
@@ -118,12 +117,7 @@ def _evaluating(spec: MergeSpec, suite: Suite) -> bool:
 
 
 def _merge_and_measure(
-    planned: Plan,
-    spec: MergeSpec,
-    workspace: Workspace,
-    context: Context,
-    output: Path | None,
-    times: dict[str, float],
+    planned: Plan, spec: MergeSpec, context: Context, output: Path | None, times: dict[str, float]
 ) -> dict[str, Any]:
     clock = time.perf_counter()
     evaluator = context.evaluator
@@ -138,8 +132,9 @@ def _merge_and_measure(
         for _ in planned.tensors(context):  # the numbers below come from streaming, and errors must show
             pass
     times["merge"] = time.perf_counter() - clock
-    result: dict[str, Any] = {"accuracy": None, "average": None, "split": spec.split, "images": None, "counts": None}
-    result["forgetting"] = None
+    result: dict[str, Any] = {
+        "accuracy": None, "average": None, "split": spec.split, "images": None, "counts": None, "forgetting": None,
+    }  # fmt: skip
     if evaluating and evaluator is not None:
         clock = time.perf_counter()
         accuracy = _accuracy(planned, state, spec, evaluator, context)
@@ -148,7 +143,7 @@ def _merge_and_measure(
             "images": accuracy.images, "counts": accuracy.counts,
         }  # fmt: skip
         if spec.forgotten:
-            result["forgetting"] = _forgetting(planned, state, accuracy, spec, evaluator, workspace, context)
+            result["forgetting"] = _forgetting(planned, state, accuracy, spec, evaluator, context)
         times["evaluate"] = time.perf_counter() - clock
     result["after"] = _after(planned, context)
     return result
@@ -166,18 +161,12 @@ def _accuracy(planned: Plan, state: Any, spec: MergeSpec, evaluator: Evaluator, 
 
 
 def _forgetting(
-    planned: Plan,
-    state: Any,
-    merged: Accuracy,
-    spec: MergeSpec,
-    evaluator: Evaluator,
-    workspace: Workspace,
-    context: Context,
+    planned: Plan, state: Any, merged: Accuracy, spec: MergeSpec, evaluator: Evaluator, context: Context
 ) -> dict[str, Any]:
     """What a run that subtracts task vectors took from their tasks and from all others."""
     others = bystanders(evaluator.suite, spec.tasks, spec.forgotten)
     after = joined([merged, *([evaluator.accuracy(state, others, spec.split, context)] if others else [])])
-    before = workspace.base_accuracy(evaluator, tuple(after.per_task), spec.split)
+    before = evaluator.accuracy(planned.vectors.base, tuple(after.per_task), spec.split, context)
     return forgetting_report(before, after, spec.forgotten, planned.merge.report["weights"])
 
 
