@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from merging import devices
 from merging.checkpoints.writing import atomic_path
 from merging.pipeline import MergeSpec
 from merging.runs.perform import perform
@@ -97,7 +98,8 @@ def measure(spec: MergeSpec, workspace: Workspace) -> Result:
 def main(suite: str, home: Path, name: str | None, device: str, sections: tuple[str, ...]) -> None:
     """Run the study on SUITE; one to two hours on two cores."""
     described = load_suite(suite)
-    results = run_study(described, suite, Workspace(home), device, sections, lambda text: click.echo(text, err=True))
+    where = str(devices.resolve(device))
+    results = run_study(described, suite, Workspace(home), where, sections, lambda text: click.echo(text, err=True))
     path = RESULTS / f"{name or described.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
