@@ -73,7 +73,7 @@ def _merge(suite: Path, **choices: Any) -> None:
     spec = MergeSpec.build(suite=str(suite), tasks=vectors.tasks, evaluate=False, **choices)
     context = Context()
     planned = plan(vectors, spec, context)
-    save_tensors(suite.parent / "merged.safetensors", vectors.base.infos, planned.tensors(context))
+    save_tensors(suite.parent / "merged.safetensors", planned.infos, planned.tensors(context), planned.metadata)
 
 
 def task_arithmetic(suite: Path) -> None:
@@ -101,6 +101,11 @@ def trust_region(suite: Path) -> None:
     _merge(suite, edit="trust_region")
 
 
+def tall_masks(suite: Path) -> None:
+    """TALL masks with their threshold given, files to one file."""
+    _merge(suite, merge="tall_masks")
+
+
 def iso_c(suite: Path) -> None:
     """Iso-C, files to file."""
     _merge(suite, merge="iso_c")
@@ -113,6 +118,11 @@ def iso_c_full_decompositions(suite: Path) -> None:
         if is_matrix(base.shape):
             left, lengths, right = torch.linalg.svd(stack.sum(dim=0), full_matrices=False)
             lengths.mean() * (left @ right)
+
+
+def iso_cts(suite: Path) -> None:
+    """Iso-CTS, files to file."""
+    _merge(suite, merge="iso_cts")
 
 
 def tsv_m(suite: Path) -> None:
@@ -187,7 +197,7 @@ WORKS: dict[str, Work] = {
     work.__name__: work
     for work in (
         sum_bytes, gram_plain_loop, gram, task_arithmetic_plain_loop, task_arithmetic, ties, dare, consensus,
-        trust_region, iso_c, iso_c_full_decompositions, tsv_m, wudi_closed_form, awd_resolve,
+        trust_region, tall_masks, iso_c, iso_c_full_decompositions, iso_cts, tsv_m, wudi_closed_form, awd_resolve,
         adamerging_step, eight_batches, mini_accuracy,
     )
 }  # fmt: skip
