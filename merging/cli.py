@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from merging.cli_io import (
+    counted,
     device_option,
     home_option,
     json_option,
@@ -73,7 +74,7 @@ def suites(as_json: bool) -> None:
         print_json({"suites": rows})
         return
     for row in rows:
-        click.echo(f"{row['name']}  {row['title']}, {row['architecture']}, {len(row['tasks'])} tasks")
+        click.echo(f"{row['name']}  {row['title']}, {row['architecture']}, {counted(len(row['tasks']), 'task')}")
         click.echo(f"  {', '.join(row['tasks'])}")
 
 
@@ -213,7 +214,7 @@ def merge(
             }
         )
         return
-    click.echo(f"{spec.label}, {len(spec.tasks)} tasks, {result['seconds']['total']:.1f} s, run {run.id}")
+    click.echo(f"{spec.label}, {counted(len(spec.tasks), 'task')}, {result['seconds']['total']:.1f} s, run {run.id}")
     if "scaling" in result["merge"]:
         click.echo(f"λ = {result['merge']['scaling']:g}, chosen on the validation split")
     if "storage" in result["merge"]:
@@ -344,7 +345,9 @@ def runs_list(home: Path, as_json: bool) -> None:
     for run in found:
         average = f"{100 * run.result['average']:5.1f} %" if run.result and run.result["average"] is not None else ""
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
-        click.echo(f"{run.id}  {when}  {run.state:9}  {run.spec.label:32} {len(run.spec.tasks)} tasks  {average}")
+        click.echo(
+            f"{run.id}  {when}  {run.state:9}  {run.spec.label:32} {counted(len(run.spec.tasks), 'task')}  {average}"
+        )
     if not found:
         click.echo("no runs yet; try: python -m merging merge mini --merge task_arithmetic --evaluate")
 

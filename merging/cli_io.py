@@ -187,3 +187,12 @@ def print_forgetting(report: dict[str, Any]) -> None:
         for name, values in rows.items():
             numbers = "".join(f"{100 * values[key]:8.1f} %" for key in ("before", "after"))
             click.echo(f"{name:<{width}}{numbers}")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "task"), counted(8, "task")
+    ('1 task', '8 tasks')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -241,4 +241,4 @@ if len(selected) < 2:
         icon=":material/checklist:",
     )
 else:
-    explorer(state.geometry().select(selected))
+    explorer(state.geometry(selected))

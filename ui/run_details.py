@@ -167,7 +167,7 @@ def _cosines(run: Run, result: dict[str, Any]) -> None:
         st.info("The cosines before the edit need this run's checkpoints: choose its suite in the sidebar.")
         show_table(_square(after, names), key=f"details-cosines-{run.id}", file=f"cosines-{run.id}")
         return
-    gram = state.geometry().select(run.spec.tasks).gram
+    gram = state.geometry(run.spec.tasks).gram
     before = cosines(gram)
     show(
         cosine_figure(before, after, names, dark=is_dark()), key=f"details-cosines-{run.id}",

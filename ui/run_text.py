@@ -76,7 +76,8 @@ def settings(run: Run) -> dict[str, Any]:
         defaults = method.parse({}).model_dump(mode="json")
         for field, value in values.items():
             if value != defaults.get(field):
-                found[method.params.model_fields[field].title or field.replace("_", " ")] = value
+                title = method.params.model_fields[field].title or field.replace("_", " ")
+                found[f"{title} of {method.title}" if title in found else title] = value
     return found
 
 

@@ -231,14 +231,18 @@ def shared_query() -> dict[str, str | list[str]]:
     return query
 
 
-def geometry() -> Geometry:
-    """Gram matrices of all tasks of the chosen suite that have weights."""
-    return _geometry(suite_reference(), stamp())
+def geometry(tasks: tuple[str, ...] | None = None) -> Geometry:
+    """Gram matrices of some tasks of the chosen suite, or of all that have weights.
+
+    Raises:
+        CheckpointError: a file of one of these tasks is broken.
+    """
+    return _geometry(suite_reference(), stamp(), tasks)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Measuring the task vectors, once for these files …")
-def _geometry(reference: str, version: Stamp) -> Geometry:
-    return workspace().geometry(_opened(reference, version))
+def _geometry(reference: str, version: Stamp, tasks: tuple[str, ...] | None) -> Geometry:
+    return workspace().geometry(_opened(reference, version), tasks)
 
 
 @st.cache_resource

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 from merging.context import Context
@@ -197,3 +199,15 @@ def test_a_model_equal_to_the_base(tiny: Suite, open_page: Open) -> None:
     app = open_page("similarity")
     assert not app.exception
     assert all(np.isfinite(float(value)) for value in numbers(app))
+
+
+def test_a_broken_model_that_is_not_selected_does_no_harm(tiny: Suite, open_page: Open) -> None:
+    broken = load_file(tiny.folder / "doors.safetensors")
+    name = next(iter(broken))
+    broken[name] = torch.full_like(broken[name], float("nan"))
+    save_file(broken, tiny.folder / "doors.safetensors")
+    app = open_page("similarity", tasks=["apples", "birds"])
+    assert not app.exception and not app.error
+    assert len(app.metric) == 4
+    app = open_page("similarity", tasks=["apples", "doors"])
+    assert "doors.safetensors" in texts(app) and "NaN" in texts(app)
