@@ -23,6 +23,8 @@ from merging.cli_io import (
     print_forgetting,
     print_json,
     print_matrix,
+    print_proposal,
+    print_report,
     print_storage,
     progress_on_stderr,
     read_method,
@@ -111,9 +113,36 @@ def check(suite: str, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        for row in report["files"]:
-            click.echo(f"{'ok   ' if row['ok'] else 'ERROR'}  {row['file']}  {row['detail']}")
-        click.echo(f"{report['problems']} problems, {report['warnings']} warnings in {len(report['files'])} files")
+        print_report(report)
+    if report["problems"]:
+        sys.exit(1)
+
+
+@main.command("init-suite")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--base", type=click.Path(path_type=Path), help="The pre-trained weights (default: found by its name).")
+@click.option("--name", help="Name of the suite (default: the folder's).")
+@click.option("--force", is_flag=True, help="Replace a suite.yaml that is there.")
+@json_option
+def init_suite_command(folder: Path, base: Path | None, name: str | None, force: bool, as_json: bool) -> None:
+    """Write FOLDER/suite.yaml by looking at the checkpoints, heads and images in FOLDER, and check them."""
+    from merging.suites.initialise import init_suite
+    from merging.suites.report import check_suite
+    from merging.suites.suite import load_suite
+
+    made = init_suite(folder, base, name, force)
+    report = check_suite(load_suite(folder), progress_on_stderr())
+    if as_json:
+        print_json(
+            {
+                "written": str(folder / "suite.yaml"), "suite": made.content, "notes": made.notes,
+                "missing": list(made.missing), "left_out": made.left_out, "check": report,
+            }
+        )  # fmt: skip
+    else:
+        click.echo(f"written: {folder / 'suite.yaml'}")
+        print_proposal(made)
+        print_report(report)
     if report["problems"]:
         sys.exit(1)
 

@@ -155,6 +155,30 @@ def print_matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[float
         click.echo(f"{name:<{width}}" + "".join(f"{value:>{width}.3f}" for value in row))
 
 
+def print_report(report: dict[str, Any]) -> None:
+    """What :func:`merging.suites.report.check_suite` found, a line a file."""
+    for row in report["files"]:
+        click.echo(f"{'ok   ' if row['ok'] else 'ERROR'}  {row['file']}  {row['detail']}")
+    click.echo(f"{report['problems']} problems, {report['warnings']} warnings in {len(report['files'])} files")
+
+
+def print_proposal(proposal: Any) -> None:
+    """What :func:`merging.suites.initialise.init_suite` wrote, what it assumed, and what is missing."""
+    content = proposal.content
+    named = isinstance(content["architecture"], str)
+    click.echo(f"base: {content['base']}")
+    click.echo(f"architecture: {content['architecture'] if named else json.dumps(content['architecture'])}")
+    for task in content["tasks"]:
+        files = [task["checkpoint"], task.get("head"), task.get("data", {}).get("path")]
+        click.echo(f"task {task['name']}: {', '.join(filter(None, files))}")
+    for key, note in proposal.notes.items():
+        click.echo(f"{key}: {note}")
+    for sentence in proposal.missing:
+        click.echo(f"missing: {sentence}")
+    for file, reason in proposal.left_out.items():
+        click.echo(f"left out: {file}: {reason}")
+
+
 def print_accuracy(per_task: dict[str, float], average: float, split: str, images: int) -> None:
     """Accuracy per task and on average."""
     width = max(len(name) for name in per_task) + 2

@@ -44,6 +44,23 @@ def test_check_passes_a_good_suite_and_names_a_bad_file(suite_file: Path, own_su
     assert bad.exit_code == 1 and "ERROR  digits.safetensors" in bad.stdout and "1 problems" in bad.stdout
 
 
+def test_a_folder_is_made_a_suite_and_checked(own_suite: Path) -> None:
+    refused = call("init-suite", own_suite)
+    assert refused.exit_code == 1 and "--force" in refused.stderr and refused.stdout == ""
+    (own_suite / "broken.pt").write_bytes(b"nonsense")
+    made = call("init-suite", own_suite, "--force", "--name", "mine")
+    assert made.exit_code == 0, made.stderr
+    for line in ("base: base.safetensors", "task roads: roads.safetensors, roads.head.safetensors, roads.npz"):
+        assert line in made.stdout.splitlines()
+    assert "left out: broken.pt: " in made.stdout and "0 problems" in made.stdout
+    found = as_json("init-suite", own_suite, "--force")
+    assert [task["name"] for task in found["suite"]["tasks"]] == list(TASKS)
+    assert found["check"]["problems"] == 0 and set(found["left_out"]) == {"broken.pt"}
+    (own_suite / "roads.npz").write_bytes(b"nonsense")
+    damaged = call("init-suite", own_suite, "--force")
+    assert damaged.exit_code == 1 and "ERROR  roads.npz (test)" in damaged.stdout
+
+
 def test_similarity_reports_cosines_before_and_after(suite_file: Path, home: Path) -> None:
     report = as_json("similarity", suite_file, "--edit", "awd", "--set", "edit.solver=exact", "--home", home)
     assert tuple(report["tasks"]) == TASKS and len(report["norms"]) == len(TASKS)

@@ -27,7 +27,7 @@ def test_every_command_is_documented(command: str) -> None:
 
 def test_every_documented_command_exists() -> None:
     known = {command.split()[0] for command in commands(main)}
-    assert set(re.findall(r"python -m merging ([a-z]+)", README)) <= known
+    assert set(re.findall(r"python -m merging ([a-z-]+)", README)) <= known
 
 
 @pytest.mark.parametrize("method", [*registry.edits().values(), *registry.merges().values()], ids=lambda m: m.name)

@@ -1,0 +1,123 @@
+"""Which architecture a visual tower has, as far as the names and shapes of its tensors show it.
+
+They show neither the number of attention heads nor the activation function: models that differ in these alone have
+the same shapes.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from merging.errors import MismatchedCheckpoint
+
+_BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
+_USUAL_HEAD_WIDTH = 64  # of every published CLIP tower
+
+
+@dataclass(frozen=True)
+class Tower:
+    """The sizes of a vision transformer.
+
+    Attributes:
+        width: features of a token.
+        layers: number of transformer blocks.
+        patch_size: side of a patch in pixels.
+        image_size: side of an image in pixels.
+        mlp_width: features inside the blocks' perceptrons.
+        embed_dim: features that come out; None if the file holds no projection.
+    """
+
+    width: int
+    layers: int
+    patch_size: int
+    image_size: int
+    mlp_width: int
+    embed_dim: int | None
+
+    @property
+    def name(self) -> str | None:
+        """The open_clip model with these sizes, if it is one of :data:`NAMED`."""
+        for name, tower in NAMED.items():
+            if self in (tower, Tower(**{**vars(tower), "embed_dim": None})):
+                return name
+        return None
+
+    @property
+    def head_width(self) -> int:
+        """Features of an attention head in published models of this width; no shape shows the real number."""
+        return math.gcd(self.width, _USUAL_HEAD_WIDTH)
+
+    @property
+    def label(self) -> str:
+        """What to call it in reports."""
+        sizes = f"{self.layers} × {self.width}, patch {self.patch_size}, {self.image_size} pixels"
+        return f"{self.name} ({sizes})" if self.name else f"ViT {sizes}"
+
+    def architecture(self) -> str | dict[str, Any]:
+        """What to write as ``architecture`` in a suite.yaml: a name, else an open_clip configuration.
+
+        Raises:
+            MismatchedCheckpoint: there is no projection, and no published model to know its size from.
+        """
+        if self.name is not None:
+            return self.name
+        if self.embed_dim is None:
+            raise MismatchedCheckpoint(
+                f"{self.label}: holds no projection `proj` [width, embed_dim], so its embed_dim is unknown; "
+                "add the projection to the files or write suite.yaml by hand"
+            )
+        return {
+            "embed_dim": self.embed_dim,
+            "vision_cfg": {
+                "image_size": self.image_size, "layers": self.layers, "width": self.width,
+                "head_width": self.head_width, "patch_size": self.patch_size, "mlp_ratio": self.mlp_width / self.width,
+            },
+        }  # fmt: skip
+
+
+# Sizes as in open_clip's model configurations of these names.
+NAMED = {
+    "ViT-B-32": Tower(768, 12, 32, 224, 3072, 512),
+    "ViT-B-16": Tower(768, 12, 16, 224, 3072, 512),
+    "ViT-L-14": Tower(1024, 24, 14, 224, 4096, 768),
+}
+
+
+def tower_of(shapes: Mapping[str, Sequence[int]]) -> Tower:
+    """The sizes of a tower whose tensors are named as in open_clip's ``model.visual``.
+
+    Args:
+        shapes: tensor name → shape.
+
+    Raises:
+        MismatchedCheckpoint: these are not the tensors of a vision transformer for square images.
+
+    >>> tower_of({"conv1.weight": (8, 3, 4, 4), "positional_embedding": (26, 8), "proj": (8, 6),
+    ...           "transformer.resblocks.0.mlp.c_fc.weight": (16, 8)}).image_size
+    20
+    """
+    first = "transformer.resblocks.0.mlp.c_fc.weight"
+    lacking = [
+        name
+        for name, dimensions in (("conv1.weight", 4), ("positional_embedding", 2), (first, 2))
+        if len(shapes.get(name, ())) != dimensions
+    ]
+    if lacking:
+        raise MismatchedCheckpoint(
+            f"not the visual tower of a CLIP vision transformer: lacks {lacking}; it holds {sorted(shapes)[:3]} …"
+        )
+    width, _, height, patch_size = shapes["conv1.weight"]
+    patches = shapes["positional_embedding"][0] - 1  # and one position for the class token
+    grid = math.isqrt(max(patches, 0))
+    if height != patch_size or grid * grid != patches or not grid:
+        raise MismatchedCheckpoint(
+            f"patches of {height} × {patch_size} pixels, {patches} of them; expected squares, as many across as down"
+        )
+    blocks = {int(match[1]) for name in shapes if (match := _BLOCK.match(name))}
+    projection = shapes.get("proj")
+    return Tower(
+        width=width, layers=len(blocks), patch_size=patch_size, image_size=grid * patch_size,
+        mlp_width=shapes[first][0], embed_dim=projection[1] if projection and len(projection) == 2 else None,
+    )  # fmt: skip

@@ -1,0 +1,131 @@
+"""What lies in a folder of checkpoints: weights, heads and images, told apart by their names and places."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from merging.errors import SuiteError
+
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_DEPTH = 3  # of folders that are looked into
+_SPLITS = {"train", "val", "test"}
+# Names that say nothing of the task: the folder around says it.
+_GENERIC = re.compile(
+    r"(finetuned|fine[-_]tuned|model|checkpoint|weights|(open_clip_)?(pytorch_)?model|images?|data)$", re.IGNORECASE
+)
+_BASE = re.compile(r"(base|zero[-_]?shot|pre[-_]?trained|openai)([-_. ]|$)", re.IGNORECASE)
+_HEAD = re.compile(r"head([-_.](?P<before>.+))?|(?P<after>.+)[-_.]head", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Files and folders of images, by what they are; all paths are relative to the folder.
+
+    Attributes:
+        weights: weight files that are no heads.
+        heads: name of the task → its head.
+        images: name of the task → an ``.npz`` file, or a folder ``split/class/image``.
+    """
+
+    weights: list[Path] = field(default_factory=list)
+    heads: dict[str, Path] = field(default_factory=dict)
+    images: dict[str, Path] = field(default_factory=dict)
+
+    def head(self, task: str) -> Path | None:
+        """The head of a task, whatever the spelling of its name."""
+        return _by_name(self.heads, task)
+
+    def images_of(self, task: str) -> Path | None:
+        """The images of a task, whatever the spelling of its name."""
+        return _by_name(self.images, task)
+
+
+def look(folder: Path) -> Contents:
+    """Sort what lies in a folder, down to three folders deep; image folders are not walked through.
+
+    Raises:
+        SuiteError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise SuiteError(f"{folder.name}: no such folder; expected one that holds checkpoints")
+    found = Contents()
+    for path in _walk(folder, _DEPTH):
+        relative = path.relative_to(folder)
+        head = _HEAD.fullmatch(relative.stem)
+        if path.is_dir() or path.suffix == ".npz":
+            found.images.setdefault(label(relative), relative)
+        elif head or relative.parent.name == "heads":
+            name = (head["before"] or head["after"] or relative.parent.name) if head else relative.stem
+            found.heads.setdefault(name, relative)
+        else:
+            found.weights.append(relative)
+    return found
+
+
+def label(path: Path) -> str:
+    """What a file or folder is about: its name without the suffix, or its folder's where the name says nothing.
+
+    >>> label(Path("SUN397/finetuned.pt")), label(Path("digits.safetensors"))
+    ('SUN397', 'digits')
+    """
+    stem = path.name.removesuffix(path.suffix) if path.suffix in (*WEIGHT_SUFFIXES, ".npz") else path.name
+    return path.parent.name if _GENERIC.match(stem) and path.parent.name else stem
+
+
+def base_candidates(weights: list[Path]) -> list[Path]:
+    """Weight files that may be the pre-trained model, by their names; of those in nested folders the outermost.
+
+    A file whose name is the beginning of all others' counts too (``clip-vit-base-patch32`` beside
+    ``clip-vit-base-patch32_sun397``), as on the Hugging Face hub.
+    """
+    named = [path for path in weights if _BASE.match(label(path))]
+    if not named:
+        labels = {path: label(path) for path in weights}
+        named = [
+            path
+            for path in weights
+            if len(weights) > 1
+            and all(labels[other].startswith(f"{labels[path]}_") for other in weights if other != path)
+        ]
+    depth = min((len(path.parts) for path in named), default=0)
+    return [path for path in named if len(path.parts) == depth]
+
+
+def is_named_as_base(path: Path) -> bool:
+    """Whether a weight file's name says that it is a pre-trained model."""
+    return bool(_BASE.match(label(path)))
+
+
+def class_folders(folder: Path) -> list[str]:
+    """Names of the class folders of an image folder ``split/class/image``, sorted."""
+    for split in ("test", "val", "train"):
+        if (folder / split).is_dir():
+            return sorted(path.name for path in (folder / split).iterdir() if path.is_dir())
+    return []
+
+
+def _walk(folder: Path, depth: int) -> Iterator[Path]:
+    """Weight files, ``.npz`` files and folders of images, sorted."""
+    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in entries:
+        if path.is_file() and path.suffix in (*WEIGHT_SUFFIXES, ".npz"):
+            yield path
+    for path in entries:
+        if not path.is_dir() or not os.access(path, os.R_OK):
+            continue
+        inside = {child.name for child in os.scandir(path) if child.is_dir()}
+        if inside & _SPLITS:
+            yield path
+        elif depth > 1:
+            yield from _walk(path, depth - 1)
+
+
+def _by_name(paths: dict[str, Path], task: str) -> Path | None:
+    plain = {_plain(name): path for name, path in paths.items()}
+    return plain.get(_plain(task))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()

@@ -1,0 +1,246 @@
+"""Writing a ``suite.yaml`` for a folder of checkpoints by looking at it."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from merging.checkpoints import Checkpoint, open_checkpoint
+from merging.checkpoints.writing import atomic_path
+from merging.errors import MergingError, SuiteError
+from merging.registry import explain
+from merging.suites.architecture import Tower, tower_of
+from merging.suites.folder import Contents, base_candidates, class_folders, is_named_as_base, label, look
+from merging.suites.suite import Suite
+from merging.vectors import TaskVectors
+
+FILE = "suite.yaml"
+_WIDTH = 110  # of a line of comment
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a folder's ``suite.yaml`` is to say, and what the files left open.
+
+    Attributes:
+        content: the fields of the file.
+        notes: field → what was assumed there and why.
+        missing: sentences on what accuracy would need and the folder lacks.
+        left_out: weight file → why it is no task of the suite.
+    """
+
+    content: dict[str, Any]
+    notes: dict[str, str]
+    missing: tuple[str, ...]
+    left_out: dict[str, str]
+
+
+def init_suite(folder: Path, base: Path | None = None, name: str | None = None, force: bool = False) -> Proposal:
+    """Look at a folder and write its ``suite.yaml``.
+
+    Args:
+        folder: where the checkpoints lie.
+        base: the pre-trained weights, a file in the folder; found by its name if not given.
+        name: of the suite; the folder's if not given.
+        force: replace a ``suite.yaml`` that is there.
+
+    Returns:
+        What was written.
+
+    Raises:
+        SuiteError: there is a ``suite.yaml`` already, no fine-tuned model, or not exactly one base.
+        CheckpointError: the base can't be read.
+    """
+    path = folder / FILE
+    if path.exists() and not force:
+        raise SuiteError(f"{folder.name}/{FILE} is there already; nothing was changed; --force replaces it")
+    proposal = propose(folder, base, name)
+    try:
+        Suite.model_validate({**proposal.content, "folder": folder})
+    except ValidationError as error:
+        raise SuiteError(f"{folder.name}: no suite can be made of it: {explain(error)}") from None
+    with atomic_path(path) as temporary:
+        temporary.write_text(to_yaml(proposal), encoding="utf-8")
+    return proposal
+
+
+def propose(folder: Path, base: Path | None = None, name: str | None = None) -> Proposal:
+    """As :func:`init_suite`, without writing anything."""
+    found = look(folder)
+    chosen = _base(folder, found, base)
+    opened = open_checkpoint(folder / chosen)
+    tower = tower_of({tensor: info.shape for tensor, info in opened.infos.items()})
+    tasks, text_towers, left_out = _fine_tuned(folder, found, chosen, opened)
+    if not tasks:
+        reasons = "; ".join(f"{file}: {reason}" for file, reason in list(left_out.items())[:3])
+        raise SuiteError(f"{folder.name}: no fine-tuned model beside the base {chosen.name}. {reasons}".rstrip(". "))
+    text = _text_tower(folder, chosen, opened, text_towers) if tower.name else None
+    entries = [_task(folder, found, task, tasks[task]) for task in sorted(tasks, key=str.casefold)]
+    content: dict[str, Any] = {
+        "name": (name or folder.resolve().name)[:80],
+        "architecture": _architecture(tower, chosen),
+        "logit_scale": _logit_scale(folder, chosen, opened),
+        "base": chosen.as_posix(),
+        "text_tower": text.as_posix() if text else None,
+        "tasks": entries,
+    }
+    content = {key: value for key, value in content.items() if value is not None}
+    return Proposal(content, _notes(content, tower), tuple(_missing(entries, text_towers, text, tower)), left_out)
+
+
+def to_yaml(proposal: Proposal) -> str:
+    """The text of the ``suite.yaml``, with comments on what was assumed."""
+    parts = []
+    for key, value in proposal.content.items():
+        if key in proposal.notes:
+            parts.append(_comment(proposal.notes[key]))
+        parts.append(yaml.safe_dump({key: value}, sort_keys=False, allow_unicode=True, width=_WIDTH))
+    left_out = [f"left out: {file}: {reason}" for file, reason in proposal.left_out.items()]
+    return "".join([*parts, *map(_comment, (*proposal.missing, *left_out))])
+
+
+def _comment(text: str) -> str:
+    """A sentence as one line of comment, whatever stands in it."""
+    line = " ".join(text.split())
+    return f"# {''.join(letter if letter.isprintable() else '?' for letter in line)}\n"
+
+
+def _base(folder: Path, found: Contents, given: Path | None) -> Path:
+    """The base, relative to the folder."""
+    if given is not None:
+        root = folder.resolve()
+        for path in (folder / given, given):
+            place = path.parent.resolve()  # the folder of a link, not of what it leads to
+            if path.is_file() and place.is_relative_to(root):
+                return place.relative_to(root) / path.name
+        raise SuiteError(f"base {given.name}: no such file in {folder.name}; move it in")
+    candidates = base_candidates(found.weights)
+    if len(candidates) > 1 and len({open_checkpoint(folder / path).fingerprint for path in candidates}) == 1:
+        return candidates[0]  # the same file beside every task
+    if len(candidates) == 1:
+        return candidates[0]
+    listed = ", ".join(path.as_posix() for path in (candidates or found.weights)[:20])
+    if candidates:
+        raise SuiteError(f"{folder.name}: {len(candidates)} files may be the base: {listed}; name one with --base")
+    if not listed:
+        raise SuiteError(f"{folder.name}: no weight files; expected a base and models fine-tuned from it")
+    raise SuiteError(
+        f"{folder.name}: no file is named as a base (base, zeroshot, pretrained, openai, …); "
+        f"name the one that the others were fine-tuned from with --base; there are: {listed}"
+    )
+
+
+def _fine_tuned(
+    folder: Path, found: Contents, base: Path, opened: Checkpoint
+) -> tuple[dict[str, Path], list[Path], dict[str, str]]:
+    """Tasks with their files, files of a text tower, and what is neither, with the reason."""
+    usable: list[Path] = []
+    text_towers: list[Path] = []
+    left_out: dict[str, str] = {}
+    for path in found.weights:
+        if path == base:
+            continue
+        if is_named_as_base(path):
+            left_out[path.as_posix()] = f"another base beside {base.as_posix()}"
+            continue
+        try:
+            checkpoint = open_checkpoint(folder / path)
+            if "token_embedding.weight" in checkpoint.infos and "conv1.weight" not in checkpoint.infos:
+                text_towers.append(path)
+                continue
+            TaskVectors(opened, (checkpoint,), (label(path),))
+            usable.append(path)
+        except MergingError as error:
+            left_out[path.as_posix()] = str(error)
+    return _named(usable, label(base)), text_towers, left_out
+
+
+def _named(paths: list[Path], base: str) -> dict[str, Path]:
+    """A name for every task: what its file or folder is called, without the base's name before it."""
+    short = {path: label(path).removeprefix(f"{base}_")[:80] for path in paths}
+    often = Counter(short.values())
+    whole = {path: "-".join(path.with_suffix("").parts)[-80:] for path in paths}
+    return {short[path] if often[short[path]] == 1 else whole[path]: path for path in paths}
+
+
+def _task(folder: Path, found: Contents, name: str, checkpoint: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": name, "checkpoint": checkpoint.as_posix()}
+    head, images = found.head(name), found.images_of(name)
+    if head is not None:
+        entry["head"] = head.as_posix()
+    if images is not None:
+        kind = "arrays" if images.suffix == ".npz" else "imagefolder"
+        classes = [folder_name.replace("_", " ") for folder_name in class_folders(folder / images)]
+        entry |= {"classes": classes} if classes else {}
+        entry["data"] = {"kind": kind, "path": images.as_posix()}
+    return {**entry, "source": "", "licence": ""}
+
+
+def _architecture(tower: Tower, base: Path) -> str | dict[str, Any]:
+    architecture = tower.architecture()
+    if isinstance(architecture, str) and "openai" in base.as_posix().lower():
+        return f"{architecture}-quickgelu"
+    return architecture
+
+
+def _logit_scale(folder: Path, path: Path, base: Checkpoint) -> float | None:
+    """The exponentiated logit scale of a file that holds a whole CLIP."""
+    stored = next((name for name in base.layout.dropped if name.split(".")[-1] == "logit_scale"), None)
+    if stored is None:
+        return None
+    scale = math.exp(min(float(open_checkpoint(folder / path, part="all")[stored]), 100.0))
+    return round(scale, 4)
+
+
+def _text_tower(folder: Path, path: Path, base: Checkpoint, others: list[Path]) -> Path | None:
+    """The one file with a text tower under open_clip's names: the base's own, else the only other one."""
+    if "token_embedding.weight" in base.layout.dropped:
+        return path
+    return others[0] if len(others) == 1 else None
+
+
+def _notes(content: Mapping[str, Any], tower: Tower) -> dict[str, str]:
+    architecture = content["architecture"]
+    notes = {"tasks": "source and licence of each task's images: no file says; fill them in"}
+    if isinstance(architecture, dict):
+        notes["architecture"] = (
+            f"read from shapes, but for two things that they don't show: head_width ({tower.head_width} is usual) and "
+            "quick_gelu (false is assumed); wrong ones lower every accuracy"
+        )
+    elif architecture.endswith("-quickgelu"):
+        notes["architecture"] = (
+            f"sizes read from shapes; weights don't show the activation: QuickGELU, since the base is named after "
+            f"OpenAI; write {tower.name} if it was trained with GELU; the wrong one lowers every accuracy"
+        )
+    else:
+        notes["architecture"] = (
+            f"sizes read from shapes; weights don't show the activation: GELU is assumed; write {tower.name}-quickgelu "
+            "for models that come from OpenAI's weights; the wrong one lowers every accuracy"
+        )
+    if "logit_scale" not in content:
+        notes["base"] = "logit_scale: no file says; 100, that of OpenAI's CLIP, is taken if none is written here"
+    return notes
+
+
+def _missing(entries: list[dict[str, Any]], others: list[Path], text: Path | None, tower: Tower) -> list[str]:
+    def lacking(wanted: str) -> str:
+        return ", ".join(entry["name"] for entry in entries if wanted not in entry)
+
+    missing = []
+    if lacking("data"):
+        missing.append(f"no images for {lacking('data')}: no accuracy for these")
+    headless = [entry["name"] for entry in entries if "head" not in entry and not (text and "classes" in entry)]
+    if headless:
+        missing.append(
+            f"no head for {', '.join(headless)}: name a head file, or classes and a text_tower; else no accuracy"
+        )
+    if others and text is None:
+        found = ", ".join(path.as_posix() for path in others)
+        why = "several" if tower.name else "for this architecture write its text_cfg too"
+        missing.append(f"text towers found but not named ({why}): {found}")
+    return missing
