@@ -103,13 +103,19 @@ def methods(as_json: bool) -> None:
 
 @main.command()
 @click.argument("suite")
+@click.option("--accuracy", is_flag=True, help="Measure the fine-tuned models too: test far above validation is odd.")
+@device_option
+@home_option
 @json_option
-def check(suite: str, as_json: bool) -> None:
+def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) -> None:
     """Check every file of SUITE: weights, heads, images."""
+    from merging import devices
     from merging.suites.report import check_suite
     from merging.suites.suite import load_suite
+    from merging.workspace import Workspace
 
-    report = check_suite(load_suite(suite), progress_on_stderr())
+    workspace = Workspace(home) if accuracy or home.is_dir() else None  # looking alone makes no folder
+    report = check_suite(load_suite(suite), progress_on_stderr(), workspace, devices.resolve(device), accuracy)
     if as_json:
         print_json(report)
     else:

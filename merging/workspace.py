@@ -91,19 +91,24 @@ class Workspace:
     ) -> Accuracy:
         """Accuracy of one weight file on some tasks; each is evaluated once per weights, images and head."""
         evaluator.require(tasks, split)
-        keys = {task: self._accuracy_key(evaluator, checkpoint, task, split) for task in tasks}
-        known = {task: self.store.known_accuracy(key) for task, key in keys.items()}
+        known = {task: self.known_accuracy(evaluator, checkpoint, task, split) for task in tasks}
         missing = [task for task in tasks if known[task] is None]
         if missing:
             fresh = evaluator.accuracy(checkpoint, missing, split, context)
             for task in missing:
-                known[task] = {"accuracy": fresh.per_task[task]}
-                self.store.remember_accuracy(keys[task], {"accuracy": fresh.per_task[task]})
+                known[task] = fresh.per_task[task]
+                key = self._accuracy_key(evaluator, checkpoint, task, split)
+                self.store.remember_accuracy(key, {"accuracy": fresh.per_task[task]})
         return Accuracy(
-            {task: value["accuracy"] for task, value in known.items() if value is not None},
+            {task: value for task, value in known.items() if value is not None},
             {task: evaluator.count(task, split) for task in tasks},
             split,
         )
+
+    def known_accuracy(self, evaluator: Evaluator, checkpoint: Checkpoint, task: str, split: Split) -> float | None:
+        """Accuracy of a weight file on a task, if it was measured before on such a device in such a precision."""
+        known = self.store.known_accuracy(self._accuracy_key(evaluator, checkpoint, task, split))
+        return None if known is None else float(known["accuracy"])
 
     def file_accuracy(self, evaluator: Evaluator, file: Path, tasks: Sequence[str], split: Split = "test") -> Accuracy:
         """Accuracy of a weight file: of the model in it, or of each task's own where it holds localised models.

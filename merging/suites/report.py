@@ -1,104 +1,221 @@
 """Checking every file of a suite and saying what is wrong with each, without stopping at the first."""
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
 from merging.checkpoints import Checkpoint
 from merging.context import Progress, no_progress
-from merging.errors import MergingError, MissingPart, NonFiniteWeights
+from merging.errors import MergingError, MissingPart
 from merging.evaluation import Evaluator
-from merging.suites.suite import Suite
-from merging.vectors import TaskVectors
+from merging.suites.suite import Split, Suite
+from merging.suites.weight_facts import WeightFacts, compared, facts_of
+from merging.workspace import Workspace
 
-Row = dict[str, Any]
+SPLITS: tuple[Split, Split] = ("val", "test")
+
+# A model fine-tuned from a base stays near it; two that were trained apart are further from each other than from zero.
+_FAR = 0.5
+# Test above validation: more than chance gives, and more than splits of one data set differ by.
+_GAP = 0.05
+_STANDARD_ERRORS = 4
 
 
-def check_suite(suite: Suite, on_progress: Progress = no_progress) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Finding:
+    """What looking at one thing of a suite gave.
+
+    Attributes:
+        file: the file, or what else was looked at.
+        task: whose it is; None if all tasks share it.
+        detail: what was seen, or the error.
+        ok: whether it can be used.
+        warnings: what is usable and yet odd.
+        weights: for weight files that can be read.
+    """
+
+    file: str
+    task: str | None
+    detail: str
+    ok: bool = True
+    warnings: tuple[str, ...] = ()
+    weights: WeightFacts | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready values: the attributes, with warnings also before the rest of ``detail``, and ``warning``."""
+        said = "; ".join([*(f"warning: {warning}" for warning in self.warnings), *filter(None, [self.detail])])
+        return {
+            "file": self.file, "task": self.task, "ok": self.ok, "warning": bool(self.warnings), "detail": said,
+            "warnings": list(self.warnings), "weights": asdict(self.weights) if self.weights else None,
+        }  # fmt: skip
+
+
+def check_suite(
+    suite: Suite,
+    on_progress: Progress = no_progress,
+    workspace: Workspace | None = None,
+    device: torch.device | None = None,
+    measure: bool = False,
+) -> dict[str, Any]:
     """Open everything a suite names.
 
+    Args:
+        suite: what to check.
+        on_progress: called task by task.
+        workspace: where accuracies of the fine-tuned models may be known; those are judged too.
+        device: where accuracies are measured, or were.
+        measure: measure those accuracies that are not known; needs a workspace.
+
     Returns:
-        ``files``, a list of rows with ``file``, ``task``, ``ok``, ``warning`` and ``detail``; ``problems`` and
-        ``warnings``, their numbers.
+        ``files``, a list of rows, see :meth:`Finding.as_json`; ``problems`` and ``warnings``, how many rows have one.
     """
-    evaluator = Evaluator(suite)
-    rows: list[Row] = [_row(suite.base, None, lambda: _weights(suite.base_checkpoint))]
-    base_is_sound = rows[0]["ok"]
-    buildable = not base_is_sound  # a broken base can't be tried
-    if any(task.data for task in suite.tasks) and base_is_sound:
-        rows.append(_row("architecture", None, lambda: _built(suite, evaluator)))
-        buildable = rows[-1]["ok"]
-    seen: dict[str, str] = {}
+    where = device or torch.device("cpu")
+    evaluator = workspace.evaluator(suite, where) if workspace else Evaluator(suite, where)
+    check = _Check(suite, evaluator, workspace, measure)
+    findings = [check.base()]
+    check.base_is_sound = findings[0].ok
+    if any(task.data for task in suite.tasks) and check.base_is_sound:
+        findings.append(_finding("architecture", None, check.architecture))
+        check.buildable = findings[-1].ok
     for done, task in enumerate(suite.tasks):
         on_progress(done, len(suite.tasks), f"checking {task.name}")
-        rows += _task_rows(suite, evaluator, task.name, seen, base_is_sound, buildable)
+        findings += check.task(task.name)
     return {
         "suite": suite.name,
-        "files": rows,
-        "problems": sum(not row["ok"] for row in rows),
-        "warnings": sum(row["warning"] for row in rows),
+        "files": [finding.as_json() for finding in findings],
+        "problems": sum(not finding.ok for finding in findings),
+        "warnings": sum(bool(finding.warnings) for finding in findings),
     }
 
 
-def _task_rows(
-    suite: Suite, evaluator: Evaluator, name: str, seen: dict[str, str], base_is_sound: bool, buildable: bool
-) -> Iterator[Row]:
-    task = suite.task(name)
-    if task.checkpoint is None:
-        yield _warning("checkpoint", name, "none named: the task can be evaluated, not merged")
-    else:
-        yield _row(task.checkpoint, name, lambda: _fine_tuned(suite, name, seen, base_is_sound))
-    if task.data is None:
-        yield _warning("images", name, "none named: no accuracy for this task")
-        return
-    if not buildable:
-        return  # heads and images are checked against the architecture
-    yield _row(task.head or "head from text", name, lambda: f"head {list(evaluator.head(name).shape)}")
-    yield _row(f"{task.data.path} (val)", name, lambda: f"{evaluator.count(name, 'val')} images")
-    yield _row(f"{task.data.path} (test)", name, lambda: f"{evaluator.count(name, 'test')} images")
+@dataclass
+class _Check:
+    """One look at a suite, and what was seen of it so far."""
+
+    suite: Suite
+    evaluator: Evaluator
+    workspace: Workspace | None
+    measure: bool
+    base_is_sound: bool = False
+    buildable: bool = True  # a broken base can't be tried
+    seen: dict[str, str] = field(default_factory=dict)  # fingerprint → first task with that file
+
+    def base(self) -> Finding:
+        return _finding(self.suite.base, None, self._base)
+
+    def _base(self) -> Finding:
+        facts = facts_of(self.suite.base_checkpoint)
+        return Finding(self.suite.base, None, facts.text, weights=facts)
+
+    def architecture(self) -> str:
+        _ = self.evaluator.tower  # built, and loaded with the base model
+        size = self.evaluator.input.size
+        return f"{self.suite.architecture_label}, images of {size} × {size} pixels"
+
+    def task(self, name: str) -> Iterator[Finding]:
+        task = self.suite.task(name)
+        if task.checkpoint is None:
+            yield _warned("checkpoint", name, "none named: the task can be evaluated, not merged")
+        else:
+            yield _finding(task.checkpoint, name, partial(self._fine_tuned, name, task.checkpoint))
+        if task.data is None:
+            yield _warned("images", name, "none named: no accuracy for this task")
+            return
+        if not self.buildable:
+            return  # heads and images are checked against the architecture
+        looks: list[tuple[str, Callable[[], str]]] = [
+            (task.head or "head from text", lambda: f"head {list(self.evaluator.head(name).shape)}"),
+            *((f"{task.data.path} ({split})", partial(self._images, name, split)) for split in SPLITS),
+        ]
+        found = [_finding(file, name, look) for file, look in looks]
+        yield from found
+        sound = self.base_is_sound and all(finding.ok and not finding.warnings for finding in found)
+        if sound and task.checkpoint is not None:
+            yield from self._accuracy(name, task.checkpoint)
+
+    def _images(self, name: str, split: Split) -> str:
+        return f"{self.evaluator.count(name, split)} images"
+
+    def _fine_tuned(self, name: str, file: str) -> Finding:
+        checkpoint = self.suite.checkpoint(name)
+        facts = facts_of(checkpoint)
+        if not self.base_is_sound:
+            return Finding(file, name, f"{facts.text}; not compared with the base, which is broken", weights=facts)
+        base = self.suite.base_checkpoint
+        facts = compared(facts, base, checkpoint, name)
+        return Finding(file, name, facts.text, warnings=tuple(self._oddities(name, facts, base)), weights=facts)
+
+    def _oddities(self, name: str, facts: WeightFacts, base: Checkpoint) -> Iterator[str]:
+        """What is usable and yet hardly meant."""
+        if facts.changed == 0:
+            elsewhere = facts.fingerprint != base.fingerprint and facts.dropped
+            yield "equal to the base model" + (": it can differ in its text tower at most" if elsewhere else "")
+        twin = self.seen.setdefault(facts.fingerprint, name)
+        if twin != name:
+            yield f"the same file as task {twin!r}"
+        if facts.relative_difference is not None and facts.relative_difference > _FAR:
+            yield (
+                f"far from the base (‖τ‖ is {100 * facts.relative_difference:.0f} % of ‖θ₀‖); "
+                "was it fine-tuned from another one?"
+            )
+
+    def _accuracy(self, name: str, file: str) -> Iterator[Finding]:
+        """Fine-tuned accuracy on both splits, where it is known or to be measured, compared."""
+        if self.workspace is None or not self.suite.measurable(name):
+            return
+        try:
+            known = [self._accuracy_on(name, split) for split in SPLITS]
+        except MergingError as error:
+            if self.measure:  # else the row of the file or head says what is wrong
+                yield Finding(f"accuracy of {file}", name, str(error), ok=False)
+            return
+        val, test = known
+        if val is not None and test is not None:
+            warning = gap_warning(val, self.evaluator.count(name, "val"), test, self.evaluator.count(name, "test"))
+            detail = f"fine-tuned model: test {100 * test:.1f} %, validation {100 * val:.1f} %"
+            yield Finding(f"accuracy of {file}", name, detail, warnings=(warning,) if warning else ())
+
+    def _accuracy_on(self, name: str, split: Split) -> float | None:
+        assert self.workspace is not None
+        checkpoint = self.suite.checkpoint(name)
+        if self.measure:
+            return self.workspace.accuracy_of(self.evaluator, checkpoint, [name], split).per_task[name]
+        return self.workspace.known_accuracy(self.evaluator, checkpoint, name, split)
 
 
-def _row(file: str, task: str | None, look: Callable[[], str]) -> Row:
-    try:
-        detail = look()
-    except MissingPart as error:
-        return _warning(file, task, str(error))
-    except MergingError as error:
-        return {"file": file, "task": task, "ok": False, "warning": False, "detail": str(error)}
-    return {"file": file, "task": task, "ok": True, "warning": detail.startswith("warning"), "detail": detail}
+def gap_warning(val: float, val_images: int, test: float, test_images: int) -> str:
+    """What to say of a fine-tuned model that does better on test than on validation; empty if nothing.
 
+    Both accuracies are 0 … 1. Test images that were in the training data show in this way: one published model of
+    DTD has 98 % on test and 78.5 % on validation.
 
-def _warning(file: str, task: str | None, detail: str) -> Row:
-    return {"file": file, "task": task, "ok": True, "warning": True, "detail": f"warning: {detail}"}
-
-
-def _built(suite: Suite, evaluator: Evaluator) -> str:
-    _ = evaluator.tower  # built, and loaded with the base model
-    return f"{suite.architecture_label}, images of {evaluator.input.size} × {evaluator.input.size} pixels"
-
-
-def _weights(checkpoint: Checkpoint) -> str:
-    for name, tensor in checkpoint.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise NonFiniteWeights(f"{checkpoint.path.name}: tensor {name!r} holds NaN or infinity; export it again")
-    dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in checkpoint.infos.values()})
+    >>> gap_warning(0.785, 1880, 0.98, 1880)[:44]
+    'test accuracy is far above validation accura'
+    >>> gap_warning(0.97, 250, 0.98, 400)
+    ''
+    """
+    error = math.sqrt(val * (1 - val) / val_images + test * (1 - test) / test_images)
+    if test - val <= max(_GAP, _STANDARD_ERRORS * error):
+        return ""
     return (
-        f"{len(checkpoint)} tensors, {checkpoint.nbytes / 2**20:.1f} MiB, {'/'.join(dtypes)}, "
-        f"{checkpoint.layout.title}, sha256 {checkpoint.fingerprint[:12]}"
+        f"test accuracy is far above validation accuracy ({100 * test:.1f} % against {100 * val:.1f} %); "
+        "test images may have been in the training data"
     )
 
 
-def _fine_tuned(suite: Suite, name: str, seen: dict[str, str], base_is_sound: bool) -> str:
-    checkpoint = suite.checkpoint(name)
-    detail = _weights(checkpoint)
-    if not base_is_sound:
-        return f"{detail}; not compared with the base, which is broken"
-    vectors = TaskVectors(suite.base_checkpoint, (checkpoint,), (name,))
-    norm = sum(float(stack.double().square().sum()) for _, _, stack in vectors.iterate()) ** 0.5
-    twin = seen.setdefault(checkpoint.fingerprint, name)
-    if norm == 0:
-        return f"warning: equal to the base model; {detail}"
-    if twin != name:
-        return f"warning: the same file as task {twin!r}; {detail}"
-    return f"{detail}, norm of task vector {norm:.3g}"
+def _finding(file: str, task: str | None, look: Callable[[], str | Finding]) -> Finding:
+    try:
+        found = look()
+    except MissingPart as error:
+        return _warned(file, task, str(error))
+    except MergingError as error:
+        return Finding(file, task, str(error), ok=False)
+    return found if isinstance(found, Finding) else Finding(file, task, found)
+
+
+def _warned(file: str, task: str | None, warning: str) -> Finding:
+    return Finding(file, task, "", warnings=(warning,))

@@ -1,0 +1,97 @@
+"""What can be said of a weight file: layout, size, fingerprint, and how it differs from the base."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from merging.checkpoints import Checkpoint
+from merging.errors import MismatchedCheckpoint, NonFiniteWeights
+from merging.suites.architecture import tower_of
+from merging.vectors import TaskVectors
+
+
+@dataclass(frozen=True)
+class WeightFacts:
+    """What a weight file holds.
+
+    Attributes:
+        tensors: number of tensors of the visual tower.
+        layout: how they are named in the file.
+        dtype: of these tensors; several with a slash between.
+        bytes: of these tensors.
+        fingerprint: SHA-256 of the file.
+        dropped: number of tensors in the file that belong to no visual tower.
+        difference: ‖τ‖, the norm of the task vector; None where there is no base to compare with.
+        relative_difference: ‖τ‖ / ‖θ₀‖.
+        changed: number of floating-point tensors that differ from the base's.
+    """
+
+    tensors: int
+    layout: str
+    dtype: str
+    bytes: int
+    fingerprint: str
+    dropped: int
+    difference: float | None = None
+    relative_difference: float | None = None
+    changed: int | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it in words."""
+        parts = [
+            f"{self.tensors} tensors, {self.bytes / 2**20:.1f} MiB, {self.dtype}, {self.layout}",
+            f"sha256 {self.fingerprint[:12]}",
+        ]
+        if self.dropped:
+            parts.append(f"{self.dropped} tensors of other parts not used")
+        if self.difference is not None and self.relative_difference is not None:
+            parts.append(
+                f"norm of task vector {self.difference:.3g}, {100 * self.relative_difference:.3g} % of the base's"
+            )
+        return ", ".join(parts)
+
+
+def facts_of(checkpoint: Checkpoint) -> WeightFacts:
+    """Read a whole weight file.
+
+    Raises:
+        NonFiniteWeights: it holds NaN or infinity.
+    """
+    for name, tensor in checkpoint.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NonFiniteWeights(f"{checkpoint.path.name}: tensor {name!r} holds NaN or infinity; export it again")
+    dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in checkpoint.infos.values()})
+    return WeightFacts(
+        tensors=len(checkpoint), layout=checkpoint.layout.title, dtype="/".join(dtypes), bytes=checkpoint.nbytes,
+        fingerprint=checkpoint.fingerprint, dropped=len(checkpoint.layout.dropped),
+    )  # fmt: skip
+
+
+def compared(facts: WeightFacts, base: Checkpoint, checkpoint: Checkpoint, task: str) -> WeightFacts:
+    """The facts with how the file differs from the base.
+
+    Raises:
+        MismatchedCheckpoint: it is of another architecture; the message names both where they can be told.
+    """
+    try:
+        vectors = TaskVectors(base, (checkpoint,), (task,))
+    except MismatchedCheckpoint as error:
+        own, expected = _architecture(checkpoint), _architecture(base)
+        told = f"; the file looks like {own}, the base like {expected}" if own != expected else ""
+        raise MismatchedCheckpoint(f"{error}{told}") from None
+    changed, difference, norm = 0, 0.0, 0.0
+    for _, weights, stack in vectors.iterate():
+        squares = float(stack.double().square().sum())
+        changed += squares > 0
+        difference += squares
+        norm += float(weights.double().square().sum())
+    relative = (difference / norm) ** 0.5 if norm else None
+    return replace(facts, difference=difference**0.5, relative_difference=relative, changed=changed)
+
+
+def _architecture(checkpoint: Checkpoint) -> str:
+    try:
+        return tower_of({name: info.shape for name, info in checkpoint.infos.items()}).label
+    except MismatchedCheckpoint:
+        return "no CLIP vision transformer"
