@@ -18,7 +18,9 @@ from merging.cli_io import (
     counted,
     device_option,
     home_option,
+    image_limit_option,
     json_option,
+    open_workspace,
     print_accuracy,
     print_forgetting,
     print_json,
@@ -51,7 +53,8 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+@image_limit_option
+def main(image_limit: int | None) -> None:
     """Merge CLIP vision models by arithmetic on task vectors."""
 
 
@@ -112,9 +115,8 @@ def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) ->
     from merging import devices
     from merging.suites.report import check_suite
     from merging.suites.suite import load_suite
-    from merging.workspace import Workspace
 
-    workspace = Workspace(home) if accuracy or home.is_dir() else None  # looking alone makes no folder
+    workspace = open_workspace(home) if accuracy or home.is_dir() else None  # looking alone makes no folder
     report = check_suite(load_suite(suite), progress_on_stderr(), workspace, devices.resolve(device), accuracy)
     if as_json:
         print_json(report)
@@ -167,15 +169,15 @@ def similarity(
     """Cosine similarity of the task vectors of SUITE, before and after an edit."""
     from merging.similarity import similarity_report
     from merging.suites.suite import load_suite
-    from merging.workspace import Workspace
 
     loaded = load_suite(suite)
     parameters = read_settings(settings)
     if parameters["merge"]:
         raise SpecError(f"similarity takes edit parameters only, got {sorted(parameters['merge'])} for the merge")
     report = similarity_report(
-        loaded, Workspace(home), read_tasks(loaded, tasks), edit_name, parameters["edit"], device, progress_on_stderr()
-    )
+        loaded, open_workspace(home), read_tasks(loaded, tasks), edit_name, parameters["edit"], device,
+        progress_on_stderr(),
+    )  # fmt: skip
     if as_json:
         print_json(report)
         return
@@ -211,7 +213,6 @@ def merge(
     from merging.pipeline import MergeSpec
     from merging.runs.perform import perform
     from merging.suites.suite import load_suite
-    from merging.workspace import Workspace
 
     if preset is not None and (merge_name or edit_name):
         raise click.UsageError("give either --preset or --edit and --merge")
@@ -232,7 +233,7 @@ def merge(
             f"--evaluate: tasks {unmeasurable} lack images or a head; add them in suite.yaml, "
             "choose others with --tasks, or merge without --evaluate"
         )
-    run = perform(spec, Workspace(home), output, progress_on_stderr())
+    run = perform(spec, open_workspace(home), output, progress_on_stderr())
     result = run.result or {}
     if as_json:
         print_json(
@@ -279,12 +280,11 @@ def evaluate(
     """Accuracy per task on SUITE of the base model, the fine-tuned models, or a weight file."""
     from merging import devices
     from merging.suites.suite import load_suite
-    from merging.workspace import Workspace
 
     if (which is None) == (checkpoint is None):
         raise click.UsageError("give exactly one of --base, --individual and --checkpoint FILE")
     loaded = load_suite(suite)
-    workspace = Workspace(home)
+    workspace = open_workspace(home)
     evaluator = workspace.evaluator(loaded, devices.resolve(device))
     chosen = read_tasks(loaded, tasks)
     if which == "individual":
@@ -322,13 +322,12 @@ def leaderboard(
     from merging.leaderboard import leaderboard, to_markdown
     from merging.presets import PRESETS, find_preset
     from merging.suites.suite import load_suite
-    from merging.workspace import Workspace
 
     loaded = load_suite(suite)
     names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
     rows = list(
         leaderboard(
-            loaded, suite_reference(suite), Workspace(home), [find_preset(name) for name in names],
+            loaded, suite_reference(suite), open_workspace(home), [find_preset(name) for name in names],
             read_tasks(loaded, tasks), str(devices.resolve(device)), progress_on_stderr(),
         )
     )  # fmt: skip
@@ -408,9 +407,8 @@ def runs_show(run_id: str, home: Path, as_json: bool) -> None:
 def runs_export(run_id: str, folder: Path, home: Path, as_json: bool) -> None:
     """Write weights, recipe and a description of a finished run into FOLDER."""
     from merging.runs.export import export_run
-    from merging.workspace import Workspace
 
-    workspace = Workspace(home)
+    workspace = open_workspace(home)
     files = export_run(workspace.store.get(run_id), workspace, folder)
     if as_json:
         print_json({"files": [str(file) for file in files]})
@@ -426,8 +424,7 @@ def worker(once: bool, home: Path) -> None:
     import open_clip  # noqa: F401  imported before forking, so that every run starts warm
 
     from merging.runs.worker import Worker, sole_worker
-    from merging.workspace import Workspace
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     with sole_worker(home):
-        Worker(Workspace(home)).serve(once)
+        Worker(open_workspace(home)).serve(once)

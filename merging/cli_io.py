@@ -26,6 +26,27 @@ def home_option(function: Any) -> Any:
     )(function)
 
 
+def image_limit_option(function: Any) -> Any:
+    """``--image-cache-gb``, in bytes as ``image_limit``; stands before the command, since it concerns all of them."""
+    return click.option(
+        "--image-cache-gb",
+        "image_limit",
+        type=click.FloatRange(min=0, max=2**20),
+        envvar="MERGING_IMAGE_CACHE_GB",
+        callback=lambda _, __, value: None if value is None else int(value * 2**30),
+        help="Room for prepared images in GiB (default: 20); those that were not used for longest are removed first.",
+    )(function)
+
+
+def open_workspace(home: Path) -> Any:
+    """The workspace in a folder, with the room for images that the command line allows."""
+    from merging.image_cache import DEFAULT_LIMIT
+    from merging.workspace import Workspace
+
+    limit = click.get_current_context().find_root().params["image_limit"]
+    return Workspace(home, DEFAULT_LIMIT if limit is None else limit)
+
+
 def json_option(function: Any) -> Any:
     """``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)

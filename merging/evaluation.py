@@ -11,10 +11,12 @@ import torch
 from merging.checkpoints import open_checkpoint
 from merging.context import Context
 from merging.errors import MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
+from merging.image_cache import DEFAULT_LIMIT
 from merging.images import ImageSet, load_images
 from merging.streaming import ordered
 from merging.suites import clip
 from merging.suites.suite import Split, Suite
+from merging.suites.text_heads import text_head
 
 _BATCH = {"cpu": 25}  # a thread each
 _GPU_BATCH = 512
@@ -60,13 +62,15 @@ class Evaluator:
         suite: where heads and images come from.
         device: where the forward passes run.
         dtype: their precision.
-        cache: folder for preprocessed images.
+        cache: folder for prepared images and for heads built from text.
+        image_limit: bytes that the images may take there.
     """
 
     suite: Suite
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
     cache: Path | None = None
+    image_limit: int = DEFAULT_LIMIT
     _sets: dict[tuple[str, Split], ImageSet] = field(default_factory=dict, repr=False)
     _heads: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
@@ -106,7 +110,7 @@ class Evaluator:
     def image_set(self, task: str, split: Split) -> ImageSet:
         """Images and labels of a task and split."""
         if (task, split) not in self._sets:
-            found = load_images(self.suite, task, split, self.input.size, self.cache)
+            found = load_images(self.suite, task, split, self.input.size, self.cache, self.image_limit)
             classes = len(self.head(task)) if self.suite.measurable(task) else None
             if classes is not None and found.labels.max() >= classes:
                 raise SuiteError(
@@ -132,7 +136,7 @@ class Evaluator:
             SuiteError: the file holds no such matrix.
         """
         if task not in self._heads:
-            self._heads[task] = load_head(self.suite, task).to(self.device, self.dtype)
+            self._heads[task] = load_head(self.suite, task, self.cache).to(self.device, self.dtype)
         return self._heads[task]
 
     def images(self, task: str, split: Split, indices: np.ndarray | slice) -> torch.Tensor:
@@ -217,15 +221,20 @@ class Evaluator:
         return predictions
 
 
-def load_head(suite: Suite, task_name: str) -> torch.Tensor:
+def load_head(suite: Suite, task_name: str, cache: Path | None = None) -> torch.Tensor:
     """Head of a task, float32 ``[classes, embed_dim]``: from its file, else from the text tower.
+
+    Args:
+        suite: the suite.
+        task_name: one of its tasks.
+        cache: folder where heads built from text are kept.
 
     Raises:
         SuiteError: the file holds no matrix ``weight`` with a row per class and a column per feature.
     """
     task = suite.task(task_name)
     if task.head is None:
-        return clip.build_head(suite, task_name)
+        return text_head(suite, task_name, cache)
     stored = open_checkpoint(suite.path(task.head), part="all")
     if "weight" not in stored or stored["weight"].ndim != 2:
         raise SuiteError(f"{task.head}: expected a tensor 'weight' [classes, embed_dim]; it holds {list(stored)[:4]}")

@@ -18,9 +18,10 @@ from merging.checkpoints import Checkpoint, file_fingerprint, open_checkpoint
 from merging.context import Context
 from merging.errors import CheckpointError, RunError
 from merging.evaluation import Accuracy, Evaluator, joined
+from merging.folder_images import folder_fingerprint
 from merging.forgetting import bystanders
 from merging.geometry import Geometry
-from merging.images import folder_fingerprint
+from merging.image_cache import DEFAULT_LIMIT
 from merging.localised import is_localised, task_weights
 from merging.pipeline import MergeSpec
 from merging.runs.store import Run, RunStore
@@ -32,9 +33,15 @@ _MEASURED_FIELDS = {"architecture", "logit_scale", "preprocess", "templates", "c
 
 @dataclass(frozen=True)
 class Workspace:
-    """Caches and runs under one folder."""
+    """Caches and runs under one folder.
+
+    Attributes:
+        home: the folder.
+        image_limit: bytes that prepared images may take in it.
+    """
 
     home: Path
+    image_limit: int = DEFAULT_LIMIT
 
     @cached_property
     def store(self) -> RunStore:
@@ -78,8 +85,8 @@ class Workspace:
     def evaluator(
         self, suite: Suite, device: torch.device | None = None, dtype: torch.dtype = torch.float32
     ) -> Evaluator:
-        """An evaluator that keeps preprocessed images in this workspace."""
-        return Evaluator(suite, device or torch.device("cpu"), dtype, self.cache)
+        """An evaluator that keeps prepared images, and heads built from text, in this workspace."""
+        return Evaluator(suite, device or torch.device("cpu"), dtype, self.cache, self.image_limit)
 
     def accuracy_of(
         self,
@@ -178,8 +185,10 @@ class Workspace:
         """Fingerprints of head, text tower and images of a task; of an image folder by names, sizes and times."""
         task = suite.task(task_name)
         prints = []
-        for relative in (task.head, task.data.path if task.data else None, suite.text_tower):
-            path = suite.path(relative) if relative is not None else None
+        head, text = (
+            suite.path(relative) if relative is not None else None for relative in (task.head, suite.text_tower)
+        )
+        for path in (head, suite.images_path(task_name), text):
             if path is not None and path.is_file():
                 prints.append(self._file_fingerprint(path))
             elif path is not None and path.is_dir():

@@ -10,6 +10,7 @@ import yaml
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
+from merging import evaluation
 from merging.cli import main
 from tests.random_models import TASKS
 
@@ -299,6 +300,19 @@ def test_task_names_with_commas_can_be_quoted(own_suite: Path, home: Path) -> No
     (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
     found = as_json("similarity", own_suite, "--tasks", '"roads, wet", circles', "--home", home)
     assert found["tasks"] == ["roads, wet", "circles"]
+
+
+def test_the_room_for_images_comes_from_option_or_environment(
+    suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    load_images = evaluation.load_images
+    monkeypatch.setattr(evaluation, "load_images", lambda *given: seen.append(given[-1]) or load_images(*given))
+    command = ["evaluate", str(suite_file), "--base", "--tasks", "roads", "--home", str(home)]
+    for options, environment in (([], {}), (["--image-cache-gb", "0.5"], {}), ([], {"MERGING_IMAGE_CACHE_GB": "2"})):
+        assert CliRunner().invoke(main, [*options, *command], env=environment).exit_code == 0
+    assert list(dict.fromkeys(seen)) == [20 * 2**30, 2**29, 2**31]
+    assert CliRunner().invoke(main, command, env={"MERGING_IMAGE_CACHE_GB": "plenty"}).exit_code == 2
 
 
 def test_runs_alone_lists(home: Path) -> None:

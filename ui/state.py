@@ -17,6 +17,7 @@ from merging import devices
 from merging.errors import MergingError, MissingPart, SuiteError
 from merging.evaluation import Accuracy, Evaluator
 from merging.geometry import Geometry
+from merging.image_cache import DEFAULT_LIMIT
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from merging.suites import Suite, builtin_suites, load_suite
@@ -64,12 +65,28 @@ class Baselines:
 
 @st.cache_resource
 def _workspace(home: str) -> Workspace:
-    return Workspace(Path(home))
+    return Workspace(Path(home), _image_limit())
 
 
 def workspace() -> Workspace:
     """The folder with runs and caches: ``MERGING_HOME``, else ``.merging`` in the project."""
     return _workspace(os.environ.get("MERGING_HOME") or str(ROOT / ".merging"))
+
+
+def _image_limit() -> int:
+    """Bytes for prepared images: ``MERGING_IMAGE_CACHE_GB``, as on the command line.
+
+    Raises:
+        SuiteError: that is no number of gibibytes.
+    """
+    given = os.environ.get("MERGING_IMAGE_CACHE_GB")
+    try:
+        limit = int(float(given) * 2**30) if given else DEFAULT_LIMIT
+    except (ValueError, OverflowError):
+        limit = -1
+    if limit < 0:
+        raise SuiteError(f"MERGING_IMAGE_CACHE_GB is {given!r}; expected a number of gibibytes, such as 20")
+    return limit
 
 
 def catalogue() -> dict[str, SuiteEntry]:
@@ -124,8 +141,9 @@ def stamp() -> Stamp:
     described = _parsed(reference, _stamp([_yaml(reference)]))
     relative = [described.base, described.text_tower]
     for task in described.tasks:
-        relative += [task.checkpoint, task.head, task.data.path if task.data else None]
-    return _stamp([_yaml(reference), *(described.path(name) for name in relative if name)])
+        relative += [task.checkpoint, task.head]
+    images = filter(None, (described.images_path(task.name) for task in described.tasks))
+    return _stamp([_yaml(reference), *(described.path(name) for name in relative if name), *images])
 
 
 def _yaml(reference: str) -> Path:
@@ -292,10 +310,11 @@ def missing_parts(task_name: str) -> tuple[str, ...]:
     def present(relative: str | None) -> bool:
         return relative is not None and described.path(relative).exists()
 
+    images = described.images_path(task_name)
     from_text = task.head is None and bool(task.classes) and present(described.text_tower)
     parts = {
         "weights": present(task.checkpoint),
-        "images": present(task.data.path if task.data else None),
+        "images": images is not None and images.exists(),
         "head": present(task.head) or from_text,
     }
     return tuple(part for part, there in parts.items() if not there)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from merging.checkpoints import open_checkpoint
 from merging.errors import MismatchedCheckpoint, MissingPart, SuiteError
 from merging.suites.suite import Preprocess, Suite
 
@@ -104,7 +103,7 @@ def build_head(suite: Suite, task_name: str) -> torch.Tensor:
     settings = config(suite)
     model = _build(suite, {})
     model.visual = torch.nn.Identity()
-    stored = open_checkpoint(suite.path(suite.text_tower), part="all")
+    stored = suite.text_checkpoint
     state = {name: tensor.float() for name, tensor in stored.items() if not name.startswith("visual.")}
     _load_exactly(model, state, suite, suite.text_tower)
     length = settings.get("text_cfg", {}).get("context_length", 77)

@@ -26,7 +26,7 @@ class Contents:
     Attributes:
         weights: weight files that are no heads.
         heads: name of the task → its head.
-        images: name of the task → an ``.npz`` file, or a folder ``split/class/image``.
+        images: name of the task → an ``.npz`` file, or a folder ``split/class/image`` or of parquet files.
     """
 
     weights: list[Path] = field(default_factory=list)
@@ -107,18 +107,17 @@ def class_folders(folder: Path) -> list[str]:
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
-    """Weight files, ``.npz`` files and folders of images, sorted."""
+    """Weight files, ``.npz`` files and folders of images or parquet files, sorted."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for path in entries:
         if path.is_file() and path.suffix in (*WEIGHT_SUFFIXES, ".npz"):
             yield path
     for path in entries:
-        if not path.is_dir() or not os.access(path, os.R_OK):
+        if not path.is_dir() or path.name in _SPLITS or not os.access(path, os.R_OK):
             continue
-        inside = {child.name for child in os.scandir(path) if child.is_dir()}
-        if inside & _SPLITS:
+        if any((path / split).is_dir() for split in _SPLITS) or any(path.glob("*.parquet")):
             yield path
-        elif depth > 1:
+        if depth > 1:
             yield from _walk(path, depth - 1)
 
 

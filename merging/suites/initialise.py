@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.checkpoints.writing import atomic_path
 from merging.errors import MergingError, SuiteError
+from merging.hub_images import class_names
 from merging.registry import explain
 from merging.suites.architecture import Tower, tower_of
 from merging.suites.folder import Contents, base_candidates, class_folders, is_named_as_base, label, look
@@ -174,11 +175,19 @@ def _task(folder: Path, found: Contents, name: str, checkpoint: Path) -> dict[st
     if head is not None:
         entry["head"] = head.as_posix()
     if images is not None:
-        kind = "arrays" if images.suffix == ".npz" else "imagefolder"
-        classes = [folder_name.replace("_", " ") for folder_name in class_folders(folder / images)]
+        kind, classes = _kind_and_classes(folder / images)
         entry |= {"classes": classes} if classes else {}
         entry["data"] = {"kind": kind, "path": images.as_posix()}
     return {**entry, "source": "", "licence": ""}
+
+
+def _kind_and_classes(images: Path) -> tuple[str, list[str]]:
+    """How images are stored, and the names of their classes as far as that shows them."""
+    if images.suffix == ".npz":
+        return "arrays", []
+    if any(images.glob("*.parquet")):
+        return "huggingface", class_names(images)
+    return "imagefolder", [name.replace("_", " ") for name in class_folders(images)]
 
 
 def _architecture(tower: Tower, base: Path) -> str | dict[str, Any]:

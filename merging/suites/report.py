@@ -129,7 +129,7 @@ class _Check:
             return  # heads and images are checked against the architecture
         looks: list[tuple[str, Callable[[], str]]] = [
             (task.head or "head from text", lambda: f"head {list(self.evaluator.head(name).shape)}"),
-            *((f"{task.data.path} ({split})", partial(self._images, name, split)) for split in SPLITS),
+            *((f"{task.data.title} ({split})", partial(self._images, name, split)) for split in SPLITS),
         ]
         found = [_finding(file, name, look) for file, look in looks]
         yield from found

@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.errors import MissingPart, SuiteError
+from merging.hub_images import cached_dataset
 from merging.published import Family
 from merging.registry import explain
+from merging.torchvision_images import READERS
 from merging.vectors import TaskVectors
 
 MAX_YAML_BYTES = 2 * 2**20
@@ -47,12 +49,67 @@ class ArraysData(_Part):
     kind: Literal["arrays"]
     path: str
 
+    @property
+    def title(self) -> str:
+        """What to call it in reports."""
+        return self.path
+
 
 class ImageFolderData(_Part):
     """Images in folders ``path/split/class/image``, class folders sorted or named as the classes."""
 
     kind: Literal["imagefolder"]
     path: str
+
+    @property
+    def title(self) -> str:
+        """What to call it in reports."""
+        return self.path
+
+
+class HuggingFaceData(_Part):
+    """Parquet files as on the Hugging Face hub: below ``path``, or of a data set that is in the hub's cache."""
+
+    kind: Literal["huggingface"]
+    path: str | None = None
+    dataset: str | None = Field(None, pattern=r"^[\w.-]{1,96}(/[\w.-]{1,96})?$")
+    config: str | None = None
+    image: str = "image"
+    label: str = "label"
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "HuggingFaceData":
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("needs either `path`, a folder with parquet files, or `dataset`, a hub id")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What to call it in reports."""
+        return "/".join(filter(None, (self.path or self.dataset, self.config)))
+
+
+class TorchvisionData(_Part):
+    """A data set that ``torchvision.datasets`` reads; ``root`` is what it calls so."""
+
+    kind: Literal["torchvision"]
+    name: str
+    root: str
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in READERS:
+            raise ValueError(f"expected one of {', '.join(READERS)}")
+        return value
+
+    @property
+    def title(self) -> str:
+        """What to call it in reports."""
+        return f"{self.root}, {self.name}"
+
+
+Data = Annotated[ArraysData | ImageFolderData | HuggingFaceData | TorchvisionData, Field(discriminator="kind")]
 
 
 class Task(_Part):
@@ -63,7 +120,7 @@ class Task(_Part):
     head: str | None = None
     classes: tuple[str, ...] = Field(default=(), max_length=100_000)
     templates: tuple[str, ...] | None = None
-    data: Annotated[ArraysData | ImageFolderData, Field(discriminator="kind")] | None = None
+    data: Data | None = None
     title: str = ""
     description: str = ""
     source: str = ""
@@ -162,8 +219,23 @@ class Suite(_Part):
     def present(self, name: str) -> bool:
         """Whether a task is measurable and the files that it names for that are there."""
         task = self.task(name)
-        files = (task.data.path if task.data else None, task.head or self.text_tower)
-        return self.measurable(name) and all(file is not None and self.path(file).exists() for file in files)
+        head, images = task.head or self.text_tower, self.images_path(name)
+        return (
+            self.measurable(name)
+            and (images is not None and images.exists())
+            and (head is not None and self.path(head).exists())
+        )
+
+    def images_path(self, name: str) -> Path | None:
+        """The file or folder with a task's images; None if it names none, or the hub's cache lacks the data set."""
+        data = self.task(name).data
+        if data is None:
+            return None
+        if isinstance(data, TorchvisionData):
+            return self.path(data.root)
+        if isinstance(data, HuggingFaceData) and data.dataset is not None:
+            return cached_dataset(data.dataset)
+        return self.path(data.path or "")
 
     @cached_property
     def _root(self) -> Path:
@@ -191,6 +263,17 @@ class Suite(_Part):
     def base_checkpoint(self) -> Checkpoint:
         """The pre-trained weights."""
         return open_checkpoint(self.path(self.base))
+
+    @cached_property
+    def text_checkpoint(self) -> Checkpoint:
+        """The file with the text tower, all of its tensors.
+
+        Raises:
+            MissingPart: the suite names none.
+        """
+        if self.text_tower is None:
+            raise MissingPart(f"suite {self.name!r} names no text_tower")
+        return open_checkpoint(self.path(self.text_tower), part="all")
 
     def checkpoint(self, name: str) -> Checkpoint:
         """The fine-tuned weights of a task.

@@ -52,6 +52,15 @@ def test_weights_of_another_shape_are_an_error_in_words(page: str, tiny: Suite, 
     assert str(tiny.folder) not in texts(app)
 
 
+def test_room_for_images_that_is_no_number_is_an_error_in_words(
+    tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MERGING_IMAGE_CACHE_GB", "plenty")
+    app = open_page()
+    assert not app.exception
+    assert "MERGING_IMAGE_CACHE_GB is 'plenty'" in app.error[0].value.replace("\\", "")
+
+
 def test_the_sidebar_names_suite_device_and_queue(tiny: Suite, open_page: Open, tmp_path: Path) -> None:
     assert "no active runs" in texts(open_page())
     spec = MergeSpec.build(suite=str(tiny.folder / "suite.yaml"), tasks=TASKS)

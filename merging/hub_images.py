@@ -1,0 +1,155 @@
+"""Images in the layout of the Hugging Face hub: parquet files with an image and a label column.
+
+Reads a folder, or a data set that is in the hub's cache already; nothing is downloaded. Of the packages that can read
+these files ``pyarrow`` alone is used: ``datasets`` would convert everything to its own format first.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from merging.errors import MissingPart, SuiteError
+from merging.image_source import Source, open_image
+
+_SPLITS = {"train": ("train", "training"), "val": ("validation", "val", "valid", "dev"), "test": ("test",)}
+_SHARD = re.compile(r"-\d+-of-\d+(-\w+)?$")
+_ROWS = 64  # decoded at a time
+_BROKEN = (OSError, ValueError, KeyError, NotImplementedError, TypeError, RuntimeError)  # what pyarrow's errors are
+
+
+def cached_dataset(dataset: str) -> Path | None:
+    """Folder of a data set in the hub's cache (``HF_HOME`` moves it); None if it is not there."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(str(snapshot_download(dataset, repo_type="dataset", local_files_only=True)))
+    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        return None
+
+
+def hub_source(folder: Path, split: str, config: str | None, image: str, label: str) -> Source | None:
+    """Images of one split.
+
+    Args:
+        folder: holds ``train-00000-of-00001.parquet`` and so on, itself or in folders below it.
+        split: ``train``, ``val`` or ``test``.
+        config: folder of the configuration, where there are several.
+        image: column with the images' bytes.
+        label: column with class indices.
+
+    Returns:
+        None if there is no such split.
+
+    Raises:
+        SuiteError: pyarrow is missing, several configurations are there and none is named, or files are damaged or
+            have other columns.
+    """
+    files = _split_files(folder, split, config)
+    if not files:
+        return None
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise SuiteError(
+            "reading parquet files needs pyarrow: python -m pip install -r requirements-data.txt"
+        ) from None
+    try:
+        tables = [parquet.ParquetFile(file) for file in files]
+        _check_columns(files[0].name, tables[0].schema_arrow, image, label)
+        labels = np.concatenate([table.read(columns=[label])[label].to_numpy() for table in tables])
+    except _BROKEN as error:
+        raise SuiteError(f"{files[0].name}: not readable parquet files ({type(error).__name__})") from None
+    if labels.dtype.kind not in "iu":
+        raise SuiteError(f"{files[0].name}: column {label!r} is {labels.dtype}; expected class indices, integers")
+    starts = [0, *accumulate(table.metadata.num_rows for table in tables)]
+
+    def read(rows: Sequence[int], size: int) -> Iterator[np.ndarray]:
+        for file, table, start, end in zip(files, tables, starts, starts[1:], strict=False):
+            wanted = {row - start for row in rows if start <= row < end}
+            if wanted:
+                yield from _images(file, table, image, wanted, size)
+
+    status = [(str(file.relative_to(folder)), file.stat()) for file in files]
+    listing = [f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in status]
+    return Source(files[0].name, labels.astype(np.int64), "\n".join([*listing, image, label]), read)
+
+
+def class_names(folder: Path, label: str = "label") -> list[str]:
+    """Names of the classes as the parquet files themselves state them; empty if they don't."""
+    try:
+        from pyarrow import parquet
+
+        first = next(iter(sorted(folder.glob("**/*.parquet"))))
+        described = json.loads((parquet.read_schema(first).metadata or {})[b"huggingface"])
+        names = described["info"]["features"][label]["names"]
+    except (ImportError, StopIteration, *_BROKEN):
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _named(folder: Path, split: str) -> list[Path]:
+    """All parquet files of a split, sorted: the name of file or folder says which it is."""
+    return [path for path in sorted(folder.glob("**/*.parquet")) if _split_name(path) in _SPLITS[split]]
+
+
+def _split_name(path: Path) -> str:
+    stem = _SHARD.sub("", path.stem)
+    return (path.parent.name if stem.isdigit() else stem).lower()
+
+
+def _split_files(folder: Path, split: str, config: str | None) -> list[Path]:
+    found = _named(folder, split)
+    if config is not None:
+        return [path for path in found if config in path.relative_to(folder).parts[:-1]]
+    places = sorted({path.parent.relative_to(folder).as_posix() for path in found})
+    if len(places) > 1:
+        raise SuiteError(
+            f"{folder.name}: {split} split in {len(places)} folders ({', '.join(places[:8])}); name one as `config`"
+        )
+    return found
+
+
+def _check_columns(file: str, schema: Any, image: str, label: str) -> None:
+    missing = [name for name in (image, label) if name not in schema.names]
+    if missing:
+        raise SuiteError(
+            f"{file}: no column {', '.join(map(repr, missing))}; it has {', '.join(schema.names[:12])}; "
+            "name them as `image` and `label`"
+        )
+
+
+def _images(file: Path, table: Any, column: str, wanted: set[int], size: int) -> Iterator[np.ndarray]:
+    """The wanted rows of one file, in order."""
+    try:
+        cells = (cell for batch in table.iter_batches(batch_size=_ROWS, columns=[column]) for cell in batch.column(0))
+        for row, cell in enumerate(cells):
+            if row in wanted:
+                yield open_image(_bytes(cell.as_py(), file, row), f"{file.name}, row {row}", size)
+    except _BROKEN as error:
+        raise SuiteError(f"{file.name}: not a readable parquet file ({type(error).__name__})") from None
+
+
+def _bytes(value: Any, file: Path, row: int) -> bytes:
+    """The image file in a cell: bytes, or a record with ``bytes`` as `datasets` writes it."""
+    content = value.get("bytes") if isinstance(value, dict) else value
+    if not isinstance(content, bytes):
+        raise SuiteError(f"{file.name}, row {row}: no bytes of an image; expected them in the file, not as a path")
+    return content
+
+
+def missing_dataset(dataset: str) -> MissingPart:
+    """The error for a data set that is not in the cache: what to get and where it is to be."""
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE).name
+    return MissingPart(
+        f"data set {dataset} is not in the Hugging Face cache (folder {place!r}, moved by HF_HOME); nothing is "
+        f"downloaded here; get it with: hf download {dataset} --repo-type dataset; or copy its parquet files below "
+        "the suite's folder and name that as `path`"
+    )
