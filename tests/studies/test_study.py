@@ -12,7 +12,7 @@ from merging.suites import Suite, load_suite
 from merging.workspace import Workspace
 from studies import tables
 from studies.awd import RESULTS, measure, run_study
-from studies.cases import SCOPES, SOLVERS, VARIANTS, all_cases, subsets
+from studies.cases import SCOPES, SOLVERS, SUBSETS, VARIANTS, all_cases, subsets
 from studies.combinations import SHORTLIST, shortlist_cases, subset_cases
 from studies.page import PAGE, load, render
 
@@ -23,7 +23,7 @@ def test_subsets_are_different_and_always_the_same() -> None:
     for count in range(2, 9):
         found = subsets(TASKS, count)
         assert found == subsets(TASKS, count)
-        assert len(set(found)) == len(found) == (1 if count == 8 else 3)
+        assert len(set(found)) == len(found) == (1 if count == 8 else SUBSETS)
         assert all(len(subset) == count and list(subset) == sorted(subset) for subset in found)
 
 
