@@ -89,11 +89,16 @@ def _image_limit() -> int:
     return limit
 
 
+def suite_roots() -> list[Path]:
+    """The folders of ``MERGING_SUITES``: suites lie in them or up to two folders below."""
+    return [Path(root) for root in os.environ.get("MERGING_SUITES", "").split(os.pathsep) if root]
+
+
 def catalogue() -> dict[str, SuiteEntry]:
     """Suites by the short name that stands in the URL: the built-in ones, then those under ``MERGING_SUITES``."""
     references = {name: name for name in builtin_suites()}
-    for root in filter(None, os.environ.get("MERGING_SUITES", "").split(os.pathsep)):
-        for path in sorted(path for depth in _DEPTHS for path in Path(root).glob(depth)):
+    for root in suite_roots():
+        for path in sorted(path for depth in _DEPTHS for path in root.glob(depth)):
             name, number = path.parent.name, 2
             while name in references:
                 name, number = f"{path.parent.name}-{number}", number + 1

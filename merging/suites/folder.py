@@ -64,6 +64,35 @@ def look(folder: Path) -> Contents:
     return found
 
 
+def checkpoint_folders(root: Path) -> list[Path]:
+    """Folders up to two levels below ``root``, or itself, that hold checkpoints and no ``suite.yaml`` yet, sorted.
+
+    Checkpoints lie in the folder itself, or in at least two folders in it (a folder a model). Folders within one that
+    is found, or that is a suite, are not looked at.
+    """
+    return list(_checkpoint_folders(root, levels=2, outermost=True)) if root.is_dir() else []
+
+
+def _checkpoint_folders(folder: Path, levels: int, outermost: bool) -> Iterator[Path]:
+    if (folder / "suite.yaml").exists() and not outermost:
+        return
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    inside = [path for path in inside if path.name not in _SPLITS and os.access(path, os.R_OK)]
+    if not (folder / "suite.yaml").exists() and (
+        _holds_weights(folder) or (not outermost and sum(map(_holds_weights, inside)) > 1)
+    ):
+        yield folder
+    elif levels:
+        for path in inside:
+            yield from _checkpoint_folders(path, levels - 1, outermost=False)
+
+
+def _holds_weights(folder: Path) -> bool:
+    """Whether a weight file lies directly in a folder."""
+    with os.scandir(folder) as entries:
+        return any(entry.name.endswith(WEIGHT_SUFFIXES) and not entry.name.startswith(".") for entry in entries)
+
+
 def label(path: Path) -> str:
     """What a file or folder is about: its name without the suffix, or its folder's where the name says nothing.
 

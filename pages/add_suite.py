@@ -1,0 +1,130 @@
+"""Add a suite: a suite.yaml for a folder of checkpoints, and a look at every file of the chosen suite."""
+
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from merging.errors import MergingError
+from merging.suites.folder import checkpoint_folders, look
+from merging.suites.initialise import init_suite
+from merging.suites.report import check_suite
+from ui import state
+from ui.entry import through_app
+from ui.figure import escape_markdown, show_table
+from ui.suite_report import report_table, status_of, summary
+
+through_app()
+
+_BY_NAME = "found by its name"
+_WRITTEN, _REFUSED, _REPORT = "_suite_written", "_suite_refused", "_suite_report"
+
+
+def folders() -> dict[str, Path]:
+    """Folders with checkpoints and without a suite.yaml, by what they are called on screen."""
+    roots = state.suite_roots()
+    found = [(root, folder) for root in roots for folder in checkpoint_folders(root)]
+    return {(Path(root.name) / folder.relative_to(root)).as_posix(): folder for root, folder in found}
+
+
+def add() -> None:
+    """Choose a folder and write its suite.yaml."""
+    if not state.suite_roots():
+        st.info(
+            "The dashboard looks for folders below those named in the environment variable `MERGING_SUITES`, and it is "
+            "not set. Start it with `MERGING_SUITES=/folder/with/checkpoints make app`.",
+            icon=":material/folder_off:",
+        )
+        return
+    choices = folders()
+    if not choices:
+        st.info("There is no folder with checkpoints that has no suite.yaml yet. Put one below a folder of "
+                "MERGING_SUITES, at most two levels down.", icon=":material/folder_off:")  # fmt: skip
+        return
+    left, right = st.columns(2)
+    chosen = choices[left.selectbox("Folder", list(choices), key="folder", help="Checkpoints without a suite.yaml")]
+    weights = [path.as_posix() for path in look(chosen).weights]
+    base = right.selectbox("Base model", [_BY_NAME, *weights], key="base", help="The one the others were tuned from")
+    given = None if base == _BY_NAME else Path(base)
+    st.button(
+        "Write suite.yaml", type="primary", icon=":material/note_add:", on_click=_write, args=(chosen, given),
+        help="Chooses the new suite too",
+    )  # fmt: skip
+
+
+def _write(folder: Path, base: Path | None) -> None:
+    """Callback: write a folder's suite.yaml and choose that suite, or keep the reason why not."""
+    try:
+        made = init_suite(folder, base)
+    except MergingError as error:
+        st.session_state[_REFUSED] = str(error)
+        return
+    reference = str(folder / "suite.yaml")
+    state.choose(reference, [task["name"] for task in made.content["tasks"]])
+    st.session_state[_WRITTEN] = (reference, made)
+
+
+def written() -> None:
+    """What came of the last button pressed: what was found, assumed and left out, or why nothing was written."""
+    refused = st.session_state.pop(_REFUSED, None)
+    if refused:
+        st.error(escape_markdown(refused), icon=":material/error:")
+    reference, made = st.session_state.get(_WRITTEN, (None, None))
+    if made is None or reference != state.suite_reference():
+        return
+    tasks = ", ".join(task["name"] for task in made.content["tasks"])
+    st.success(
+        escape_markdown(
+            f"suite.yaml is written: base {made.content['base']}, {len(made.content['tasks'])} tasks ({tasks})."
+        ),
+        icon=":material/check:",
+    )
+    lines = [f"{field}: {note}" for field, note in made.notes.items()]
+    lines += [f"missing: {sentence}" for sentence in made.missing]
+    lines += [f"left out: {file}: {reason}" for file, reason in made.left_out.items()]
+    st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
+
+
+def _advance(bar: DeltaGenerator, done: int, total: int, message: str) -> None:
+    bar.progress(done / total, escape_markdown(message))
+
+
+def check() -> None:
+    """Look at every file of the chosen suite, when asked to, and show what was found."""
+    st.subheader(f"Files of {escape_markdown(state.suite().label)}")
+    this = (state.suite_reference(), state.stamp())
+    if st.button("Check all files", icon=":material/fact_check:", help="Reads every weight file and counts images"):
+        bar = st.progress(0.0, "Checking …")
+        report = check_suite(state.suite(), partial(_advance, bar), state.workspace(), state.device())
+        bar.empty()
+        st.session_state[_REPORT] = (this, report)
+    known = st.session_state.get(_REPORT)
+    if known is None or known[0] != this:
+        st.caption("Layout, type, size and fingerprint of each weight file, its difference from the base, and what is "
+                   "wrong or odd: equal to the base, listed twice, another architecture, NaN.")  # fmt: skip
+        return
+    report = known[1]
+    st.write(summary(report))
+    for row in report["files"]:
+        if status_of(row) == "error":
+            st.error(escape_markdown(f"{row['file']}: {row['detail']}"), icon=":material/error:")
+    show_table(
+        report_table(report), key="suite-report", file=f"files-of-{state.suite().name}",
+        column_config={
+            "MiB": st.column_config.NumberColumn(format="%.1f"),
+            "Norm of τ": st.column_config.NumberColumn(format="%.3g"),
+            "% of base": st.column_config.NumberColumn(format="%.2f", help="‖τ‖ / ‖θ₀‖"),
+            "SHA-256": st.column_config.TextColumn(help="The first 12 digits of the file's"),
+        },
+    )  # fmt: skip
+
+
+st.title("Add a suite")
+st.write(
+    "A folder of checkpoints becomes a suite by a file suite.yaml, which is written here by looking at the folder. "
+    "Nothing else in it is changed, and a suite.yaml that is there is never replaced."
+)
+add()
+written()
+check()
