@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -90,6 +91,11 @@ def _advance(bar: DeltaGenerator, done: int, total: int, message: str) -> None:
     bar.progress(done / total, escape_markdown(message))
 
 
+def _sentence(row: dict[str, Any]) -> str:
+    whose = f" ({row['task']})" if row["task"] else ""
+    return f"{row['file']}{whose}: {'; '.join(row['warnings']) or row['detail']}"
+
+
 def check() -> None:
     """Look at every file of the chosen suite, when asked to, and show what was found."""
     st.subheader(f"Files of {escape_markdown(state.suite().label)}")
@@ -106,12 +112,15 @@ def check() -> None:
         return
     report = known[1]
     st.write(summary(report))
-    for row in report["files"]:
-        if status_of(row) == "error":
-            st.error(escape_markdown(f"{row['file']}: {row['detail']}"), icon=":material/error:")
+    for status, box in (("error", st.error), ("warning", st.warning)):
+        rows = [row for row in report["files"] if status_of(row) == status]
+        if rows:
+            box("\n".join(f"- {escape_markdown(_sentence(row))}" for row in rows), icon=f":material/{status}:")
     show_table(
         report_table(report), key="suite-report", file=f"files-of-{state.suite().name}",
+        placeholder="",
         column_config={
+            "Detail": st.column_config.TextColumn(width="medium"),
             "MiB": st.column_config.NumberColumn(format="%.1f"),
             "Norm of τ": st.column_config.NumberColumn(format="%.3g"),
             "% of base": st.column_config.NumberColumn(format="%.2f", help="‖τ‖ / ‖θ₀‖"),

@@ -8,8 +8,9 @@ _MIB = 2**20
 
 
 def report_table(report: dict[str, Any]) -> pd.DataFrame:
-    """One row a file, in the order of :func:`merging.suites.report.check_suite`."""
-    return pd.DataFrame([_row(row) for row in report["files"]])
+    """One row a file: errors first, then warnings, else in the order of the report."""
+    order = ("error", "warning", "ok")
+    return pd.DataFrame([_row(row) for row in sorted(report["files"], key=lambda row: order.index(status_of(row)))])
 
 
 def status_of(row: dict[str, Any]) -> str:
@@ -34,10 +35,10 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     weights = row["weights"] or {}
     relative = weights.get("relative_difference")
     return {
-        "Status": status_of(row), "File": row["file"], "Task": row["task"],
-        "Layout": weights.get("layout"), "Type": weights.get("dtype"),
+        "Status": status_of(row), "File": row["file"], "Task": row["task"] or "",
+        "Detail": "; ".join(row["warnings"]) if row["warning"] else row["detail"] if not weights else "",
+        "Layout": weights.get("layout", ""), "Type": weights.get("dtype", ""),
         "MiB": weights["bytes"] / _MIB if weights else None,
         "Norm of τ": weights.get("difference"), "% of base": None if relative is None else 100 * relative,
-        "SHA-256": weights.get("fingerprint", "")[:12] or None,
-        "Detail": "; ".join(row["warnings"]) if row["warning"] else row["detail"] if not weights else None,
+        "SHA-256": weights.get("fingerprint", "")[:12],
     }  # fmt: skip
