@@ -127,7 +127,7 @@ def combinations_table(study: Result, limit: int) -> tuple[list[str], Rows]:
 
 
 def subsets_table(study: Result) -> tuple[list[str], Rows]:
-    """The shortlist on all tasks and on subsets: test accuracy on each, the mean, and that of validation, best first."""
+    """The shortlist on all tasks and on subsets: test accuracy on each, the mean, and the mean on validation."""
     sizes = sorted({len(one["tasks"]) for one in study["combinations"]}, reverse=True)
     by_label: dict[str, list[Result]] = {}
     for one in sorted(study["combinations"], key=lambda one: -len(one["tasks"])):
