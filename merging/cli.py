@@ -163,13 +163,15 @@ def similarity(
 @click.option("--seed", type=int, default=0, show_default=True)
 @split_option
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the weights, .safetensors.")
+@click.option("--layout", type=click.Choice(["open_clip", "huggingface"]), default="open_clip", show_default=True,
+              help="Names and shapes in it: open_clip's visual tower or transformers' CLIPVisionModel.")  # fmt: skip
 @click.option("--evaluate", is_flag=True, help="Measure accuracy per task.")
 @home_option
 @json_option
 def merge(
     suite: str, preset: str | None, merge_name: str | None, edit_name: str | None, settings: Sequence[str],
-    tasks: str | None, device: str, dtype: str, seed: int, split: str, output: Path | None, evaluate: bool, home: Path,
-    as_json: bool,
+    tasks: str | None, device: str, dtype: str, seed: int, split: str, output: Path | None, layout: Any, evaluate: bool,
+    home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Merge the task models of SUITE."""
     from merging import devices
@@ -197,7 +199,7 @@ def merge(
             f"--evaluate: tasks {unmeasurable} lack images or a head; add them in suite.yaml, "
             "choose others with --tasks, or merge without --evaluate"
         )
-    run = perform(spec, Workspace(home), output, progress_on_stderr())
+    run = perform(spec, Workspace(home), output, progress_on_stderr(), layout)
     result = run.result or {}
     if as_json:
         print_json(
