@@ -20,6 +20,7 @@ from merging.cli_io import (
     home_option,
     json_option,
     print_accuracy,
+    print_converted,
     print_forgetting,
     print_json,
     print_matrix,
@@ -306,6 +307,28 @@ def leaderboard(
         print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
     else:
         click.echo(to_markdown(rows), nl=False)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--output", "folder", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for the .safetensors files; the tree of folders that FILES are in is kept.")  # fmt: skip
+@json_option
+def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
+    """Take visual towers and heads out of FILES, whole pickled models too, without running what is in them."""
+    from merging.conversion import convert as converted
+    from merging.conversion import targets
+
+    rows, report = [], progress_on_stderr()
+    for done, (file, target) in enumerate(targets(files, folder).items()):
+        report(done, len(files), f"reading {file.name}")
+        rows.append(converted(file, target))
+        if not as_json:
+            print_converted(rows[-1])
+    if as_json:
+        print_json({"files": [row.as_json() for row in rows]})
+    if any(row.output is None for row in rows):
+        sys.exit(1)
 
 
 @main.command()

@@ -82,7 +82,8 @@ class Layout:
         for name in self.dropped:
             head, dot, _ = name.removeprefix(prefix).partition(".")
             groups[head + dot] = groups.get(head + dot, 0) + 1
-        words = [f"{head}… × {count}" if head.endswith(".") else head for head, count in groups.items()]
+        named = {head: head if head.isprintable() else repr(head) for head in groups}
+        words = [f"{named[head]}… × {n}" if head.endswith(".") else named[head] for head, n in groups.items()]
         shown = ", ".join(words[:8]) + (", …" if len(words) > 8 else "")
         return f"left out {len(self.dropped)} {'tensor' if len(self.dropped) == 1 else 'tensors'} ({shown})"
 

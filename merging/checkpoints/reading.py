@@ -22,7 +22,7 @@ from merging.errors import CheckpointError, CorruptCheckpoint
 
 MAX_HEADER_BYTES = 100 * 2**20
 MAX_TENSORS = 100_000
-_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -186,20 +186,29 @@ def open_checkpoint(path: Path | str, part: Literal["visual", "all"] = "visual")
         UnsafeCheckpoint: it is a pickle that would run code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
-    if path.stat().st_size == 0:
-        raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
+    require_content(path)
     if path.suffix == ".safetensors":
         source: Source = _SafetensorsSource(path)
-    elif path.suffix in _TORCH_SUFFIXES:
+    elif path.suffix in TORCH_SUFFIXES:
         source = _TorchSource(path)
     else:
         raise CheckpointError(
             f"{path.name}: unknown kind of weight file {path.suffix!r}; expected .safetensors or one of "
-            + ", ".join(_TORCH_SUFFIXES)
+            + ", ".join(TORCH_SUFFIXES)
         )
     return checkpoint_from(path, source, part)
+
+
+def require_content(path: Path) -> None:
+    """Insist on a file that is there and not empty.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
+    if path.stat().st_size == 0:
+        raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
 
 
 def checkpoint_from(path: Path, source: Source, part: Literal["visual", "all"]) -> Checkpoint:
