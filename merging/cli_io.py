@@ -196,7 +196,7 @@ def print_converted(row: Any) -> None:
     else:
         lines = [f"{row.kind:<5}  {row.file} → {row.output}", f"       {row.held}: {row.detail}"]
     if row.classes:
-        shown = ", ".join(row.classes[:6]) + (f" and {len(row.classes) - 6} more" if len(row.classes) > 6 else "")
+        shown = ", ".join(row.classes[:3]) + (f" and {len(row.classes) - 3} more" if len(row.classes) > 3 else "")
         lines.append(f"       named in it, not imported: {shown}")
     for line in lines:  # names from a file must not move a terminal's cursor
         click.echo("".join(letter if letter.isprintable() else "?" for letter in line))

@@ -199,7 +199,7 @@ def _called(function: object, arguments: object) -> object:
         return {}
     if name in ("builtins.set", "__builtin__.set", "torch.Size") and len(arguments) == 1:
         return arguments[0]
-    if name == "copyreg._reconstructor" and arguments and isinstance(arguments[0], Global):
+    if name in ("copyreg._reconstructor", "copy_reg._reconstructor") and arguments and isinstance(arguments[0], Global):
         return Shell(arguments[0].name)  # how objects were made before protocol 2
     return Shell(name)
 

@@ -78,14 +78,14 @@ class Layout:
         'left out 3 tensors (logit_scale, transformer.… × 2)'
         """
         prefix = _wrapper(self.dropped)
-        groups: dict[str, int] = {}
+        groups: dict[str, list[str]] = {}
         for name in self.dropped:
             head, dot, _ = name.removeprefix(prefix).partition(".")
-            groups[head + dot] = groups.get(head + dot, 0) + 1
-        named = {head: head if head.isprintable() else repr(head) for head in groups}
-        words = [f"{named[head]}… × {n}" if head.endswith(".") else named[head] for head, n in groups.items()]
-        shown = ", ".join(words[:8]) + (", …" if len(words) > 8 else "")
-        return f"left out {len(self.dropped)} {'tensor' if len(self.dropped) == 1 else 'tensors'} ({shown})"
+            groups.setdefault(head + dot, []).append(name.removeprefix(prefix))
+        words = [names[0] if len(names) == 1 else f"{head}… × {len(names)}" for head, names in groups.items()]
+        shown = ", ".join(word if word.isprintable() else repr(word) for word in words[:8])
+        more = ", …" if len(words) > 8 else ""
+        return f"left out {len(self.dropped)} {'tensor' if len(self.dropped) == 1 else 'tensors'} ({shown}{more})"
 
 
 def recognise(names: Iterable[str]) -> Layout:

@@ -142,10 +142,10 @@ def _tensors(root: object) -> Iterator[tuple[str, StoredTensor]]:
         name, value = item
         if isinstance(value, StoredTensor):
             count += 1
-            if count > MAX_TENSORS or len(name) > _MAX_NAME:
-                raise CorruptCheckpoint(f"more than {MAX_TENSORS} tensors, or a name of more than {_MAX_NAME} letters")
+            if count > MAX_TENSORS:
+                raise CorruptCheckpoint(f"more than {MAX_TENSORS} tensors")
             yield name, value
-        elif len(name) <= _MAX_NAME:
+        else:
             left.append(_children(f"{name}." if name else "", value, seen))
 
 
@@ -162,8 +162,11 @@ def _children(prefix: str, value: object, seen: set[int]) -> Iterator[tuple[str,
         if isinstance(group, dict) and id(group) not in seen:
             seen.add(id(group))
             for key, child in group.items():
-                if isinstance(key, str) and len(key) <= _MAX_NAME and key not in unsaved:
-                    yield prefix + key, child
+                if not isinstance(child, StoredTensor | Shell | dict) or not isinstance(key, str) or key in unsaved:
+                    continue
+                if len(prefix) + len(key) > _MAX_NAME:
+                    raise CorruptCheckpoint(f"names of more than {_MAX_NAME} letters")
+                yield prefix + key, child
 
 
 class _MappedTensors:
