@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app env test check bench screenshots clean
+.PHONY: app env test check bench study screenshots clean
 
 app: env  ## the dashboard, in the browser
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
@@ -26,6 +26,10 @@ check: env  ## lint and types
 
 bench: env  ## speed and memory, as ratios to naive code on the same machine
 	$(BIN)/python -m benchmarks
+
+study: env  ## the study of AWD and its page in docs, one to two hours
+	$(BIN)/python -m studies.awd
+	$(BIN)/python -m studies.page
 
 screenshots: env  ## the README's pictures
 	$(BIN)/python docs/screenshots.py

@@ -17,7 +17,7 @@ SCOPES = ("model", "layer", "row")
 SOLVERS = ("descent", "exact", "adam")
 # What stands in front of a merge: nothing, or AWD of one scope with the solver that the paper describes.
 VARIANTS: dict[str, dict[str, Any] | None] = {"none": None, **{scope: {"scope": scope} for scope in SCOPES}}
-SUBSETS = 3  # random subsets for each number of tasks below all
+SUBSETS = 2  # random subsets for each number of tasks below all
 _ADAM_STEP = 1e-5  # in units of a weight, as in reading B; β of the other solvers is no such step
 
 

@@ -20,8 +20,6 @@ EDITS: dict[str, tuple[str, dict[str, Any]]] = {
     "AWD (row)": ("awd", {"scope": "row"}),
     "TIES": ("ties", {}),
     "Consensus": ("consensus", {}),
-    "TATR": ("trust_region", {}),
-    "DOGE": ("doge", {}),
 }
 MERGES: dict[str, tuple[str, dict[str, Any]]] = {
     "Task Arithmetic": ("task_arithmetic", {}),

@@ -37,13 +37,13 @@ def render(first: Result, second: Result) -> str:
         numbers |= {
             f"zero_shot{key}": _mean(study["zero_shot"]), f"individual{key}": _mean(study["individual"]),
             f"cosine{key}": f"{mean_abs_cosine(np.array(study['before'])):.3f}",
-            f"merges_best{key}": tables.markdown(*tables.merges_table(study, best=True)),
             f"combinations{key}": tables.markdown(*tables.combinations_table(study, 10)),
             f"subsets{key}": tables.markdown(*tables.subsets_table(study)),
         }  # fmt: skip
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         numbers,
         solvers=tables.markdown(*tables.solvers_table(first)),
+        merges_best=tables.markdown(*tables.merges_table(first, best=True)),
         merges_fixed=tables.markdown(*tables.merges_table(first, best=False)),
         counts=tables.markdown(*tables.counts_table(first)),
         pairs=str(sum(len(one["tasks"]) == len(first["tasks"]) for one in first["combinations"])),

@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 from plotly.offline import get_plotlyjs
 
 from studies.cases import VARIANTS
-from studies.tables import AWD_OF, Result, average, gains_by_count, merge_names, only
+from studies.tables import AWD_OF, Result, average, gains_by_count, merge_names, merge_title, only
 from tests.dashboard import launch
 
 WIDTH, HEIGHT = 860, 380
@@ -32,7 +32,7 @@ def merges_figure(study: Result) -> go.Figure:
     order = sorted(values["none"], key=lambda merge: values["none"][merge])
     traces = [
         {
-            "type": "scatter", "mode": "markers", "name": AWD_OF[variant], "y": order,
+            "type": "scatter", "mode": "markers", "name": AWD_OF[variant], "y": [merge_title(merge) for merge in order],
             "x": [values[variant].get(merge) for merge in order],
             "marker": {"symbol": SYMBOLS[variant], "size": 11 if variant == "none" else 9, "color": COLORS[variant],
                        "line": {"width": 3 if variant == "none" else 0, "color": COLORS[variant]}},

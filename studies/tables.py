@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from merging import registry
 from merging.geometry import mean_abs_cosine
 from studies.cases import SCOPES, SOLVERS, VARIANTS
 
@@ -68,13 +69,23 @@ def merges_table(study: Result, best: bool) -> tuple[list[str], Rows]:
         by_variant = {cell["variant"]: average(cell) for cell in cells}
         if set(by_variant) >= set(VARIANTS):
             gains = [f"{by_variant[scope]:.1f} ({by_variant[scope] - by_variant['none']:+.1f})" for scope in SCOPES]
-            rows.append([merge, f"{by_variant['none']:.1f}", *gains])
+            rows.append([merge_title(merge), f"{by_variant['none']:.1f}", *gains])
     return ["merge", *(AWD_OF[name] for name in VARIANTS)], rows
 
 
 def merge_names(study: Result) -> list[str]:
     """Merges of the study, in the order in which they were run."""
     return list(dict.fromkeys(case["merge"] for case in study["cases"] if case["section"] == "merges"))
+
+
+def merge_title(merge: str) -> str:
+    """What people call a merge of the study.
+
+    >>> merge_title("wudi, closed form")
+    'WUDI, closed form'
+    """
+    name, comma, solver = merge.partition(",")
+    return registry.find("merge", name).title + comma + solver
 
 
 def gains_by_count(study: Result, variant: str, best: bool) -> dict[int, list[float]]:

@@ -12,7 +12,7 @@ from merging.suites import Suite, load_suite
 from merging.workspace import Workspace
 from studies import tables
 from studies.awd import RESULTS, measure, run_study
-from studies.cases import SCOPES, SOLVERS, VARIANTS, all_cases, subsets
+from studies.cases import SCOPES, SOLVERS, SUBSETS, VARIANTS, all_cases, subsets
 from studies.combinations import SHORTLIST, shortlist_cases, subset_cases
 from studies.page import PAGE, load, render
 
@@ -23,7 +23,7 @@ def test_subsets_are_different_and_always_the_same() -> None:
     for count in range(2, 9):
         found = subsets(TASKS, count)
         assert found == subsets(TASKS, count)
-        assert len(set(found)) == len(found) == (1 if count == 8 else 3)
+        assert len(set(found)) == len(found) == (1 if count == 8 else SUBSETS)
         assert all(len(subset) == count and list(subset) == sorted(subset) for subset in found)
 
 
@@ -97,7 +97,7 @@ def test_gains_are_against_the_same_merge_of_the_same_tasks() -> None:
     ]
     header, rows = tables.merges_table({"cases": cases}, best=True)
     assert header == ["merge", "no AWD", "AWD, model", "AWD, layer", "AWD, row"]
-    assert rows == [["task_arithmetic", "60.0", "61.0 (+1.0)", "58.0 (-2.0)", "60.0 (+0.0)"]]
+    assert rows == [["Task Arithmetic", "60.0", "61.0 (+1.0)", "58.0 (-2.0)", "60.0 (+0.0)"]]
     counts = [{**case, "section": "counts"} for case in cases]
     assert tables.gains_by_count({"cases": counts}, "model", True) == {2: [pytest.approx(1.0)]}
 
