@@ -183,6 +183,8 @@ def merge(
 
     if preset is not None and (merge_name or edit_name):
         raise click.UsageError("give either --preset or --edit and --merge")
+    if layout != "open_clip" and output is None:
+        raise click.UsageError("--layout says how the file of --output is written; give both")
     loaded = load_suite(suite)
     spec = MergeSpec.build(
         suite=suite_reference(suite),

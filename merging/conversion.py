@@ -1,7 +1,7 @@
 """Files that others wrote, whole pickled models among them, as the weight and head files of a suite."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ import torch
 
 from merging.checkpoints.pickled_modules import open_pickled_module
 from merging.checkpoints.reading import TORCH_SUFFIXES, Checkpoint, TensorInfo, open_checkpoint
-from merging.checkpoints.writing import save_tensors
+from merging.checkpoints.writing import WrittenLayout, save_tensors
 from merging.errors import CheckpointError, MergingError
 
 _ROWS_DIFFER = 0.01  # relative; float16 rounds norms by less, heads trained by themselves differ by far more
@@ -61,17 +61,19 @@ def targets(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
         target = folder / path.relative_to(common).with_suffix(".safetensors")
         if target in found.values():
             raise CheckpointError(f"{file.name}: another file would be written to {target.name} too; convert it apart")
-        if Path(os.path.abspath(target)) in whole or (
-            target.exists() and any(target.samefile(f) for f in _there(files))
-        ):
-            raise CheckpointError(f"{file.name}: {target.name} in the output folder is one of the files to convert; "
-                                  "choose another folder")  # fmt: skip
+        itself = target.exists() and any(other.exists() and target.samefile(other) for other in files)
+        if itself or Path(os.path.abspath(target)) in whole:
+            raise CheckpointError(
+                f"{file.name}: {target.name} in the output folder is one of the files to convert; choose another folder"
+            )
         found[file] = target
     return found
 
 
 def convert(file: Path, target: Path) -> Converted:
     """Write the visual tower in a file, or the head, as ``.safetensors`` under open_clip's names; runs nothing in it.
+
+    Hugging Face's ``CLIPVisionModel``, which ends before the projection, keeps its own names.
 
     Errors that are the file's fault are in the result.
     """
@@ -88,14 +90,13 @@ def convert(file: Path, target: Path) -> Converted:
             raise CheckpointError(
                 f"{file.name}: no CLIP visual transformer and no head; it holds {list(tensors)[:4]}, …"
             )
-        save_tensors(target, tensors.infos, tensors.items())
-        return Converted(str(file), str(target), "model", held, tensors.summary, tensors.layout.dropped, classes)
+        # without a projection the layout says that this is no mistake: a suite adds the base's
+        layout: WrittenLayout = "huggingface" if tensors.lacks_projection else "open_clip"
+        save_tensors(target, tensors.infos, tensors.items(), layout=layout)
+        detail = tensors.summary + (", layout kept, as it holds no projection" if tensors.lacks_projection else "")
+        return Converted(str(file), str(target), "model", held, detail, tensors.layout.dropped, classes)
     except MergingError as error:
         return Converted(str(file), None, None, "", str(error))
-
-
-def _there(files: Iterable[Path]) -> list[Path]:
-    return [file for file in files if file.exists()]
 
 
 def _write_head(tensors: Checkpoint, target: Path) -> tuple[str, float]:

@@ -20,6 +20,7 @@ from merging.errors import CheckpointError, CorruptCheckpoint
 
 MAX_OPERATIONS = 1_000_000  # a pickled ViT-L/14 has less than a tenth of that
 _MAX_NAME = 500  # characters of a dotted name; joining its halves is the one thing here that makes text
+_MAX_PERSISTENT = 6  # parts of what names a storage
 _MAX_DIMENSIONS = 16
 _MAX_INTEGER = 2**48
 _KEYS = (str, int, float, bool, bytes, type(None))  # hashing nested tuples can take for ever
@@ -172,7 +173,10 @@ class _Machine:
         self.push(_global(f"{module}.{name}"))
 
     def persistent(self, _: object) -> None:
-        kind, what, *rest = self.stack.pop()
+        name = self.stack.pop()
+        if not isinstance(name, tuple) or len(name) > _MAX_PERSISTENT:
+            raise ValueError
+        kind, what, *rest = name
         if kind == "module" and isinstance(what, Global):  # a class with its source text, in torch's old format
             self.push(what)
         else:
@@ -218,11 +222,13 @@ def _storage(
 
 
 def _tensor(storage: object, offset: object, shape: object, stride: object) -> StoredTensor:
-    """A tensor, once it is sure that it lies within its storage and shows no number twice more than there are."""
+    """A tensor, once it is sure that it lies within its storage and has no more numbers than that."""
     if not isinstance(storage, StoredBytes) or not isinstance(shape, tuple) or not isinstance(stride, tuple):
         raise ValueError
     if len(shape) != len(stride) or len(shape) > _MAX_DIMENSIONS or not all(map(_natural, (offset, *shape, *stride))):
         raise ValueError
+    if math.prod(max(size, 1) for size in shape) >= _MAX_INTEGER:
+        raise ValueError  # a size of 0 hides others whose product overflows
     assert isinstance(offset, int)
     last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     if 0 not in shape and (last >= storage.numel or math.prod(shape) > storage.numel):

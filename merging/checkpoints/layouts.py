@@ -19,7 +19,7 @@ PROJECTION = "proj"
 
 _WRAPPERS = ("module.", "model.", "image_encoder.", "_orig_mod.")
 _OPEN_CLIP = "visual."
-_OPEN_CLIP_ANCHOR = "conv1.weight"  # one of these two is in every visual transformer
+_OPEN_CLIP_ANCHOR = "conv1.weight"  # in every visual tower of its kind, and nowhere else
 _HUGGINGFACE = "vision_model."
 _HUGGINGFACE_ANCHOR = "embeddings.class_embedding"
 _HUGGINGFACE_PROJECTION = "visual_projection.weight"

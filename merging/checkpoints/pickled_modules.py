@@ -25,6 +25,9 @@ _MAX_UNSAVED = 100  # buffers of one module that are not saved; each name is loo
 _TIED = 2  # tied weights are in the file once and in the model under two names
 _MAGIC = 0x1950A86A20F9469CFC6C  # begins the old format, before a version, word sizes, the model and the keys
 _LOCAL_HEADER = 30  # bytes before the name in front of a member of a zip archive
+_DAMAGE = (  # what zipfile, torch and we raise at contradictions
+    zipfile.BadZipFile, NotImplementedError, OSError, EOFError, ValueError, KeyError, RuntimeError, OverflowError,
+)  # fmt: skip
 
 Places = Mapping[str, tuple[int, int]]  # key of a storage → where it begins in the file, and its bytes
 
@@ -58,16 +61,7 @@ def open_pickled_module(path: Path | str) -> PickledModule:
         root, places = _from_archive(path) if check_archive(path) else _from_old_format(path)
         found = dict(_tensors(root))
         source = _MappedTensors(path, found, places)
-    except (
-        zipfile.BadZipFile,
-        NotImplementedError,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        OverflowError,
-    ):
+    except _DAMAGE:
         raise CorruptCheckpoint(f"{path.name}: a damaged archive; download or export it again") from None
     except CheckpointError as error:
         if str(error).startswith(f"{path.name}: "):

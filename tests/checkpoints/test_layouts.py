@@ -340,6 +340,10 @@ def test_towers_that_hugging_face_has_no_class_for_are_not_written(tmp_path: Pat
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_a_layout_without_a_file_is_wrong_usage(suite_file: Path) -> None:
+    assert CliRunner().invoke(main, ["merge", str(suite_file), "--layout", "huggingface"]).exit_code == 2
+
+
 def test_localised_models_have_no_other_layout(suite_file: Path, tmp_path: Path) -> None:
     arguments = ["merge", str(suite_file), "--merge", "tall_masks", "--layout", "huggingface", "--home", str(tmp_path)]
     result = CliRunner().invoke(main, [*arguments, "--output", str(tmp_path / "model.safetensors")])

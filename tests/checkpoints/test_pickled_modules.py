@@ -15,6 +15,7 @@ import open_clip
 import pytest
 import torch
 import torchvision
+import transformers
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -265,6 +266,24 @@ def test_files_in_other_layouts_are_converted_too(tmp_path: Path) -> None:
         found = load_file(tmp_path / "out" / f"{name}.safetensors")
         assert all(torch.equal(found[key], tensor) for key, tensor in TOWER.items())
     assert torch.equal(load_file(tmp_path / "out" / "head.safetensors")["weight"], torch.eye(3))
+
+
+def test_pickled_models_of_hugging_face_stay_usable_in_a_suite(tmp_path: Path) -> None:
+    """A CLIPVisionModel has no projection; written under open_clip's names it would look incomplete."""
+    config = transformers.CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8
+    )
+    model = transformers.CLIPVisionModel(config)
+    path = save(model, tmp_path / "task.pt")
+    result = call(path, "--output", tmp_path / "out")
+    assert result.exit_code == 0 and "layout kept, as it holds no projection" in result.stdout
+    save_file(TOWER, tmp_path / "base.safetensors")
+    base = open_checkpoint(tmp_path / "base.safetensors")
+    task = open_checkpoint(tmp_path / "out" / "task.safetensors")
+    assert task.lacks_projection
+    found = task.completed(base)
+    assert list(found) == list(base)
+    assert torch.equal(found["class_embedding"], model.state_dict()["embeddings.class_embedding"])
 
 
 @pytest.mark.parametrize(

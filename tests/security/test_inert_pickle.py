@@ -226,6 +226,7 @@ HUGE: dict[str, bytes] = {
     + b"ccollections\nOrderedDict\nh\x01\x85R0" * 3000
     + b"N.",
     "a long list as many sets": b"](" + b"K\x01" * 3000 + b"eq\x01" + b"c__builtin__\nset\nh\x01\x85R0" * 3000 + b"N.",
+    "a long list as a persistent name": b"](" + b"K\x01" * 3000 + b"eq\x01" + b"h\x01Q0" * 3000 + b"N.",
     "billions of laughs": b"]q\x00" + b"".join(b"](" + b"h%c" % i * 10 + b"eq%c" % (i + 1) for i in range(100)) + b".",
     "tuples as keys": b")q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(100)) + b"0}hdNs.",
     "modules in modules": nested(30_000, b"layer"),
@@ -266,8 +267,9 @@ BEYOND: dict[str, tuple[bytes, dict[str, bytes], str]] = {
     "offset": (tensor(1, (4,), (1,)), FOUR, "reaches beyond its storage"),
     "stride": (tensor(0, (2,), (4,)), FOUR, "reaches beyond its storage"),
     "a stride of 0": (tensor(0, (10**12,), (0,)), FOUR, "reaches beyond its storage"),
-    "sizes that overflow": (tensor(0, (2**33, 2**33), (0, 0)), FOUR, "reaches beyond its storage"),
+    "sizes that overflow": (tensor(0, (2**33, 2**33), (0, 0)), FOUR, "damaged"),
     "huge sizes": (tensor(0, (2**300,), (1,)), FOUR, "damaged"),
+    "sizes that hide behind a 0": (tensor(0, (0, 2**40, 2**40), (1, 1, 1)), FOUR, "damaged"),
     "negative offset": (tensor(-1, (1,), (1,)), FOUR, "damaged"),
     "negative size": (tensor(0, (-1,), (1,)), FOUR, "damaged"),
     "negative stride": (tensor(3, (4,), (-1,)), FOUR, "damaged"),
