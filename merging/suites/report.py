@@ -82,11 +82,7 @@ def _weights(checkpoint: Checkpoint) -> str:
     for name, tensor in checkpoint.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise NonFiniteWeights(f"{checkpoint.path.name}: tensor {name!r} holds NaN or infinity; export it again")
-    dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in checkpoint.infos.values()})
-    return (
-        f"{len(checkpoint)} tensors, {checkpoint.nbytes / 2**20:.1f} MiB, {'/'.join(dtypes)}, "
-        f"{checkpoint.layout.title}, sha256 {checkpoint.fingerprint[:12]}"
-    )
+    return f"{checkpoint.summary}, sha256 {checkpoint.fingerprint[:12]}"
 
 
 def _fine_tuned(suite: Suite, name: str, seen: dict[str, str], base_is_sound: bool) -> str:
