@@ -22,6 +22,7 @@ from merging.cli_io import (
     json_option,
     open_workspace,
     print_accuracy,
+    print_converted,
     print_forgetting,
     print_json,
     print_matrix,
@@ -200,13 +201,15 @@ def similarity(
 @click.option("--seed", type=int, default=0, show_default=True)
 @split_option
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the weights, .safetensors.")
+@click.option("--layout", type=click.Choice(["open_clip", "huggingface"]), default="open_clip", show_default=True,
+              help="Names and shapes in it: open_clip's visual tower or transformers' CLIPVisionModel.")  # fmt: skip
 @click.option("--evaluate", is_flag=True, help="Measure accuracy per task.")
 @home_option
 @json_option
 def merge(
     suite: str, preset: str | None, merge_name: str | None, edit_name: str | None, settings: Sequence[str],
-    tasks: str | None, device: str, dtype: str, seed: int, split: str, output: Path | None, evaluate: bool, home: Path,
-    as_json: bool,
+    tasks: str | None, device: str, dtype: str, seed: int, split: str, output: Path | None, layout: Any, evaluate: bool,
+    home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Merge the task models of SUITE."""
     from merging import devices
@@ -216,6 +219,8 @@ def merge(
 
     if preset is not None and (merge_name or edit_name):
         raise click.UsageError("give either --preset or --edit and --merge")
+    if layout != "open_clip" and output is None:
+        raise click.UsageError("--layout says how the file of --output is written; give both")
     loaded = load_suite(suite)
     spec = MergeSpec.build(
         suite=suite_reference(suite),
@@ -233,7 +238,7 @@ def merge(
             f"--evaluate: tasks {unmeasurable} lack images or a head; add them in suite.yaml, "
             "choose others with --tasks, or merge without --evaluate"
         )
-    run = perform(spec, open_workspace(home), output, progress_on_stderr())
+    run = perform(spec, open_workspace(home), output, progress_on_stderr(), layout)
     result = run.result or {}
     if as_json:
         print_json(
@@ -338,6 +343,28 @@ def leaderboard(
         print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
     else:
         click.echo(to_markdown(rows), nl=False)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--output", "folder", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for the .safetensors files; the tree of folders that FILES are in is kept.")  # fmt: skip
+@json_option
+def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
+    """Take visual towers and heads out of FILES, whole pickled models too, without running what is in them."""
+    from merging.conversion import convert as converted
+    from merging.conversion import targets
+
+    rows, report = [], progress_on_stderr()
+    for done, (file, target) in enumerate(targets(files, folder).items()):
+        report(done, len(files), f"reading {file.name}")
+        rows.append(converted(file, target))
+        if not as_json:
+            print_converted(rows[-1])
+    if as_json:
+        print_json({"files": [row.as_json() for row in rows]})
+    if any(row.output is None for row in rows):
+        sys.exit(1)
 
 
 @main.command()

@@ -234,6 +234,19 @@ def print_forgetting(report: dict[str, Any]) -> None:
             click.echo(f"{name:<{width}}{numbers}")
 
 
+def print_converted(row: Any) -> None:
+    """What a file held, what was written and what was left out."""
+    if row.output is None:
+        lines = [f"ERROR  {row.file}  {row.detail}"]
+    else:
+        lines = [f"{row.kind:<5}  {row.file} → {row.output}", f"       {row.held}: {row.detail}"]
+    if row.classes:
+        shown = ", ".join(row.classes[:3]) + (f" and {len(row.classes) - 3} more" if len(row.classes) > 3 else "")
+        lines.append(f"       named in it, not imported: {shown}")
+    for line in lines:  # names from a file must not move a terminal's cursor
+        click.echo("".join(letter if letter.isprintable() else "?" for letter in line))
+
+
 def counted(number: int, noun: str) -> str:
     """A number of things in words.
 

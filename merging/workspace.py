@@ -124,9 +124,9 @@ class Workspace:
             CheckpointError: the file can't be used, or its models belong to another base.
             SpecError: it holds no model for one of the tasks.
         """
-        if not is_localised(file):
-            return self.accuracy_of(evaluator, open_checkpoint(file), tasks, split)
         base = evaluator.suite.base_checkpoint
+        if not is_localised(file):
+            return self.accuracy_of(evaluator, open_checkpoint(file).completed(base), tasks, split)
         self.fingerprint(base)
         return joined([evaluator.accuracy(task_weights(base, file, task), [task], split) for task in tasks])
 
@@ -205,5 +205,6 @@ class Workspace:
             str(evaluator.suite.architecture),
             str(evaluator.dtype),
             evaluator.device.type,
+            *([self.fingerprint(checkpoint.lender)] if checkpoint.lender is not None else []),
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

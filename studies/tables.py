@@ -127,17 +127,17 @@ def combinations_table(study: Result, limit: int) -> tuple[list[str], Rows]:
 
 
 def subsets_table(study: Result) -> tuple[list[str], Rows]:
-    """The shortlist on subsets of the tasks: test accuracy on each, and the mean."""
-    results = [one for one in study["combinations"] if len(one["tasks"]) < len(study["tasks"])]
-    subsets = sorted({tuple(one["tasks"]) for one in results}, key=len)
-    whole = {one["label"]: one for one in study["combinations"] if len(one["tasks"]) == len(study["tasks"])}
-    labels = dict.fromkeys(one["label"] for one in results)
+    """The shortlist on all tasks and on subsets: test accuracy on each, the mean, and the mean on validation."""
+    sizes = sorted({len(one["tasks"]) for one in study["combinations"]}, reverse=True)
+    by_label: dict[str, list[Result]] = {}
+    for one in sorted(study["combinations"], key=lambda one: -len(one["tasks"])):
+        by_label.setdefault(one["label"], []).append(one)
     rows = []
-    for label in labels:
-        values = [average(whole[label])]
-        values += [average(one) for subset in subsets for one in pick(results, label=label, tasks=list(subset))]
-        published = "yes" if whole[label]["published"] else "no"
-        rows.append([label, published, *(f"{value:.1f}" for value in values), f"{np.mean(values):.2f}"])
+    for label, results in by_label.items():
+        if len(results) == len(sizes):  # else it was not on the shortlist
+            tests = [average(one) for one in results]
+            validation = 100 * float(np.mean([one["validation"] for one in results]))
+            published = "yes" if results[0]["published"] else "no"
+            rows.append([label, published, *(f"{value:.1f}" for value in [*tests, float(np.mean(tests)), validation])])
     rows.sort(key=lambda row: -float(row[-1]))
-    header = [f"{len(subset)} tasks" for subset in subsets]
-    return ["edit + merge", "published", f"all {len(study['tasks'])}", *header, "mean"], rows
+    return ["edit + merge", "published", *(f"{size} tasks" for size in sizes), "test, mean", "validation, mean"], rows

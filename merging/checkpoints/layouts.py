@@ -1,14 +1,57 @@
-"""Which tensors of a file are the visual tower, and what they are called there.
+"""Which tensors of a file are the visual tower, what they are called there, and how they are stored.
 
 Everything in this package is named as in open_clip's ``model.visual``: ``conv1.weight``,
 ``transformer.resblocks.0.attn.in_proj_weight``, ``proj`` and so on. Files often hold the whole CLIP, or the same
-tensors under a wrapper's prefix.
+tensors under a wrapper's prefix, or Hugging Face's ``CLIPModel``, ``CLIPVisionModel`` or
+``CLIPVisionModelWithProjection``: other names, queries, keys and values apart, the projection transposed. transformers
+writes a ``CLIPVisionModel`` with names under ``vision_model.`` before its version 5 and without that prefix since.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-_WRAPPERS = ("module.", "model.", "image_encoder.")
+from merging.errors import CheckpointError
+
+Family = Literal["open_clip", "huggingface", "unknown"]
+PROJECTION = "proj"
+
+_WRAPPERS = ("module.", "model.", "image_encoder.", "_orig_mod.")
+_OPEN_CLIP = "visual."
+_OPEN_CLIP_ANCHOR = "conv1.weight"  # in every visual tower of its kind, and nowhere else
+_HUGGINGFACE = "vision_model."
+_HUGGINGFACE_ANCHOR = "embeddings.class_embedding"
+_HUGGINGFACE_PROJECTION = "visual_projection.weight"
+_HUGGINGFACE_BUFFER = "embeddings.position_ids"  # the numbers 0, 1, 2, …; written by old versions
+_LAYER = re.compile(r"encoder\.layers\.(\d{1,4})\.")
+_BLOCK = re.compile(r"transformer\.resblocks\.(\d{1,4})\.")
+
+# open_clip's names → Hugging Face's, of everything that is the same tensor in both
+_OUTSIDE_BLOCKS = {
+    "class_embedding": "embeddings.class_embedding",
+    "conv1.weight": "embeddings.patch_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    **{f"ln_pre.{kind}": f"pre_layrnorm.{kind}" for kind in ("weight", "bias")},  # spelt like this there
+    **{f"ln_post.{kind}": f"post_layernorm.{kind}" for kind in ("weight", "bias")},
+}
+_IN_A_BLOCK = {
+    "ln_1": "layer_norm1", "ln_2": "layer_norm2", "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The stored tensors that one tensor of the tower is made of.
+
+    Attributes:
+        stored: their names in the file, joined along the first axis.
+        transposed: whether the tower has the transpose.
+    """
+
+    stored: tuple[str, ...]
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -17,31 +60,132 @@ class Layout:
 
     Attributes:
         title: what the layout is called in reports.
-        names: tower name → name in the file.
+        origins: tower name → what it is made of.
         dropped: names in the file that belong to no visual tower (text tower, logit scale).
+        family: whose names these are; ``unknown`` if they are taken as they are and look like no visual tower.
     """
 
     title: str
-    names: dict[str, str]
+    origins: dict[str, Origin]
     dropped: tuple[str, ...]
+    family: Family
+
+    @property
+    def dropped_in_words(self) -> str:
+        """What was left out, tensors with the same beginning counted together.
+
+        >>> recognise(["visual.conv1.weight", "transformer.a", "transformer.b", "logit_scale"]).dropped_in_words
+        'left out 3 tensors (logit_scale, transformer.… × 2)'
+        """
+        prefix = _wrapper(self.dropped)
+        groups: dict[str, list[str]] = {}
+        for name in self.dropped:
+            head, dot, _ = name.removeprefix(prefix).partition(".")
+            groups.setdefault(head + dot, []).append(name.removeprefix(prefix))
+        words = [names[0] if len(names) == 1 else f"{head}… × {len(names)}" for head, names in groups.items()]
+        shown = ", ".join(word if word.isprintable() else repr(word) for word in words[:8])
+        more = ", …" if len(words) > 8 else ""
+        return f"left out {len(self.dropped)} {'tensor' if len(self.dropped) == 1 else 'tensors'} ({shown}{more})"
 
 
 def recognise(names: Iterable[str]) -> Layout:
     """Find the visual tower among the tensor names of a file.
 
-    >>> recognise(["module.visual.conv1.weight", "module.logit_scale"]).names
-    {'conv1.weight': 'module.visual.conv1.weight'}
+    Raises:
+        CheckpointError: there are several, or names look like Hugging Face's CLIP but are not exactly those.
+
+    >>> recognise(["module.visual.conv1.weight", "module.logit_scale"]).origins
+    {'conv1.weight': Origin(stored=('module.visual.conv1.weight',), transposed=False)}
     """
     stored = sorted(names)
+    prefix = _under(stored, _HUGGINGFACE_ANCHOR, _HUGGINGFACE)
+    if prefix is not None:
+        return _huggingface(stored, prefix)
+    prefix = _under(stored, _OPEN_CLIP + _OPEN_CLIP_ANCHOR, "")
+    tower = _wrapper(stored) + _OPEN_CLIP if prefix is None else prefix + _OPEN_CLIP
+    if any(name.startswith(tower) for name in stored):
+        inside = {name.removeprefix(tower): Origin((name,)) for name in stored if name.startswith(tower)}
+        dropped = tuple(name for name in stored if not name.startswith(tower))
+        return Layout(f"open_clip CLIP under {tower!r}", inside, dropped, "open_clip")
+    prefix = _wrapper(stored)
+    bare = {name.removeprefix(prefix): Origin((name,)) for name in stored}
+    title = f"visual tower under {prefix!r}" if prefix else "visual tower"
+    return Layout(title, bare, (), "open_clip" if _OPEN_CLIP_ANCHOR in bare else "unknown")
+
+
+def huggingface_names(tower: Sequence[str]) -> dict[str, Origin]:
+    """How Hugging Face's ``CLIPVisionModelWithProjection`` stores each tensor of a tower.
+
+    Without ``proj`` it is a ``CLIPVisionModel``; both load into either version of transformers.
+
+    Raises:
+        CheckpointError: the tower is not one that Hugging Face's classes can hold.
+    """
+    layers = {match[1] for name in tower if (match := _BLOCK.match(name))}
+    origins = _huggingface_origins(layers, _HUGGINGFACE, _HUGGINGFACE_PROJECTION if PROJECTION in tower else None)
+    odd = sorted(set(tower) ^ origins.keys())
+    if odd:
+        raise CheckpointError(
+            f"this visual tower can't be written in Hugging Face's layout: tensors such as {odd[:2]} are in one of "
+            "the two only; write it in open_clip's layout"
+        )
+    return origins
+
+
+def _wrapper(stored: Sequence[str]) -> str:
+    """The wrappers' prefix that all names share."""
     prefix = ""
     while True:
-        wrapper = next((w for w in _WRAPPERS if stored and all(n.startswith(prefix + w) for n in stored)), None)
-        if wrapper is None:
-            break
-        prefix += wrapper
-    tower = prefix + "visual."
-    if any(name.startswith(tower) for name in stored):
-        inside = {name.removeprefix(tower): name for name in stored if name.startswith(tower)}
-        return Layout(f"CLIP under {tower!r}", inside, tuple(n for n in stored if not n.startswith(tower)))
-    title = f"visual tower under {prefix!r}" if prefix else "visual tower"
-    return Layout(title, {name.removeprefix(prefix): name for name in stored}, ())
+        found = next((w for w in _WRAPPERS if stored and all(n.startswith(prefix + w) for n in stored)), None)
+        if found is None:
+            return prefix
+        prefix += found
+
+
+def _under(stored: Sequence[str], anchor: str, optional: str) -> str | None:
+    """What stands before the name ``anchor`` and, where it is there, before ``optional`` in front of that.
+
+    Raises:
+        CheckpointError: several towers hold such a tensor.
+    """
+    found = [name.removesuffix(anchor) for name in stored if name == anchor or name.endswith("." + anchor)]
+    if len(found) > 1:
+        raise CheckpointError(f"holds several visual towers (under {found[:4]}); save the one that is meant")
+    return found[0].removesuffix(optional) if found else None
+
+
+def _huggingface(stored: Sequence[str], prefix: str) -> Layout:
+    under = prefix + _HUGGINGFACE if prefix + _HUGGINGFACE + _HUGGINGFACE_ANCHOR in stored else prefix
+    inside = {name.removeprefix(under) for name in stored if name.startswith(under)}
+    if under == prefix:
+        inside.discard(_HUGGINGFACE_PROJECTION)
+    projection = prefix + _HUGGINGFACE_PROJECTION if prefix + _HUGGINGFACE_PROJECTION in stored else None
+    layers = {match[1] for name in inside if (match := _LAYER.match(name))}
+    origins = _huggingface_origins(layers, under, projection)
+    taken = {name for origin in origins.values() for name in origin.stored}
+    missing = sorted(taken.difference(stored))
+    extra = sorted(under + name for name in inside - {_HUGGINGFACE_BUFFER} if under + name not in taken)
+    if missing or extra:
+        raise CheckpointError(
+            f"begins like Hugging Face's CLIP vision model, but {len(missing)} of its tensors are missing (such as "
+            f"{missing[:2]}) and {len(extra)} are unknown (such as {extra[:2]}); only CLIP's own architecture is read"
+        )
+    dropped = tuple(name for name in stored if name not in taken)
+    whole = any(name.startswith(f"{prefix}text_model.") for name in dropped)
+    kind = "CLIPModel" if whole else "CLIPVisionModelWithProjection" if projection else "CLIPVisionModel"
+    return Layout(f"Hugging Face {kind}" + (f" under {under!r}" if under else ""), origins, dropped, "huggingface")
+
+
+def _huggingface_origins(layers: Iterable[str], under: str, projection: str | None) -> dict[str, Origin]:
+    """Origins of all tensors of a tower with these layers, whose stored names begin with ``under``."""
+    origins = {name: Origin((under + other,)) for name, other in _OUTSIDE_BLOCKS.items()}
+    for layer in layers:
+        block, other = f"transformer.resblocks.{layer}.", f"{under}encoder.layers.{layer}."
+        for kind in ("weight", "bias"):
+            parts = tuple(f"{other}self_attn.{part}_proj.{kind}" for part in "qkv")
+            origins[f"{block}attn.in_proj_{kind}"] = Origin(parts)
+            for name, theirs in _IN_A_BLOCK.items():
+                origins[f"{block}{name}.{kind}"] = Origin((f"{other}{theirs}.{kind}",))
+    if projection is not None:
+        origins[PROJECTION] = Origin((projection,), transposed=True)
+    return origins

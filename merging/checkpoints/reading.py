@@ -1,7 +1,8 @@
 """Lazily read weight files: safetensors, and ``.pt`` state dicts through torch's restricted unpickler.
 
 Tensors are views of the memory-mapped file, so that opening eight models costs no memory and merging them touches
-each page once. A file is checked before anything is read from it: size, header, declared against actual bytes.
+each page once; those that a layout stores in parts or transposed are put together when they are asked for. A file is
+checked before anything is read from it: size, header, declared against actual bytes.
 """
 
 import hashlib
@@ -15,13 +16,13 @@ from typing import Any, Literal, Protocol
 import torch
 from safetensors import SafetensorError, safe_open
 
-from merging.checkpoints.layouts import Layout, recognise
+from merging.checkpoints.layouts import PROJECTION, Layout, Origin, recognise
 from merging.checkpoints.torch_files import read_state_dict
 from merging.errors import CheckpointError, CorruptCheckpoint
 
 MAX_HEADER_BYTES = 100 * 2**20
 MAX_TENSORS = 100_000
-_TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -44,17 +45,40 @@ class TensorInfo:
 class Checkpoint(Mapping[str, torch.Tensor]):
     """A read-only mapping from tensor name to tensor, in sorted order, with a content fingerprint.
 
-    Indexing gives a CPU tensor that is a view of the mapped file where the format allows it: never write into it.
+    Indexing gives a contiguous CPU tensor that is a view of the mapped file where the format allows it: never write
+    into it.
+
+    Attributes:
+        path: the file.
+        layout: how its names map to those of the tower.
+        infos: shape and dtype of every tensor.
+        lender: the model whose projection this one uses, its own file holding none.
     """
 
-    def __init__(self, path: Path, layout: Layout, infos: dict[str, TensorInfo], source: "_Source") -> None:
+    def __init__(
+        self,
+        path: Path,
+        layout: Layout,
+        infos: dict[str, TensorInfo],
+        source: "Source",
+        lender: "Checkpoint | None" = None,
+    ) -> None:
         self.path = path
         self.layout = layout
         self.infos = infos
+        self.lender = lender
         self._source = source
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self._source.tensor(self.layout.names[name])
+        origin = self.layout.origins.get(name)
+        if origin is None:
+            if self.lender is None:
+                raise KeyError(name)
+            return self.lender[name]
+        if len(origin.stored) > 1:
+            return torch.cat([self._source.tensor(part) for part in origin.stored])
+        tensor = self._source.tensor(origin.stored[0])
+        return tensor.T.contiguous() if origin.transposed else tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.infos)
@@ -75,13 +99,38 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         """Bytes of the tensors of the visual tower."""
         return sum(torch.Size(i.shape).numel() * i.dtype.itemsize for i in self.infos.values())
 
+    @property
+    def summary(self) -> str:
+        """Number, size and precision of the tensors, whose layout they had, and what was left out, in words."""
+        dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in self.infos.values()})
+        parts = [f"{len(self)} tensors", f"{self.nbytes / 2**20:.1f} MiB", "/".join(dtypes), self.layout.title]
+        if self.layout.dropped:
+            parts.append(self.layout.dropped_in_words)
+        if self.lender is not None:
+            parts.append(f"{PROJECTION} is that of {self.lender.path.name}")
+        return ", ".join(parts)
 
-class _Source(Protocol):
+    @property
+    def lacks_projection(self) -> bool:
+        """Whether this is Hugging Face's ``CLIPVisionModel``, which ends before the projection."""
+        return self.layout.family == "huggingface" and PROJECTION not in self.infos
+
+    def completed(self, base: "Checkpoint") -> "Checkpoint":
+        """The same model with the base's projection if its own file holds none: fine-tuning leaves that as it is."""
+        if not self.lacks_projection or PROJECTION not in base.infos:
+            return self
+        infos = dict(sorted({**self.infos, PROJECTION: base.infos[PROJECTION]}.items()))
+        return Checkpoint(self.path, self.layout, infos, self._source, base)
+
+
+class Source(Protocol):
     """Where tensors of an open file come from, by their stored names."""
 
-    def infos(self) -> dict[str, TensorInfo]: ...
+    def infos(self) -> dict[str, TensorInfo]:
+        """Shape and dtype of everything that is stored."""
 
-    def tensor(self, name: str) -> torch.Tensor: ...
+    def tensor(self, name: str) -> torch.Tensor:
+        """A contiguous tensor on the CPU."""
 
 
 class _SafetensorsSource:
@@ -132,31 +181,68 @@ def open_checkpoint(path: Path | str, part: Literal["visual", "all"] = "visual")
         part: the visual tower under open_clip's names, or all tensors under the names in the file.
 
     Raises:
-        CheckpointError: the file is missing or of an unknown kind.
+        CheckpointError: the file is missing, of an unknown kind, or its names are those of no layout.
         CorruptCheckpoint: it is truncated or contradicts itself.
         UnsafeCheckpoint: it is a pickle that would run code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
-    if path.stat().st_size == 0:
-        raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
+    require_content(path)
     if path.suffix == ".safetensors":
-        source: _Source = _SafetensorsSource(path)
-    elif path.suffix in _TORCH_SUFFIXES:
+        source: Source = _SafetensorsSource(path)
+    elif path.suffix in TORCH_SUFFIXES:
         source = _TorchSource(path)
     else:
         raise CheckpointError(
             f"{path.name}: unknown kind of weight file {path.suffix!r}; expected .safetensors or one of "
-            + ", ".join(_TORCH_SUFFIXES)
+            + ", ".join(TORCH_SUFFIXES)
         )
+    return checkpoint_from(path, source, part)
+
+
+def require_content(path: Path) -> None:
+    """Insist on a file that is there and not empty.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
+    if path.stat().st_size == 0:
+        raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
+
+
+def checkpoint_from(path: Path, source: Source, part: Literal["visual", "all"]) -> Checkpoint:
+    """The tensors of an open file under the names of a layout; arguments and errors as :func:`open_checkpoint`."""
     stored = source.infos()
     if not stored:
         raise CorruptCheckpoint(f"{path.name}: the file holds no tensors")
     if len(stored) > MAX_TENSORS:
         raise CorruptCheckpoint(f"{path.name}: {len(stored)} tensors; at most {MAX_TENSORS} are read")
-    layout = recognise(stored) if part == "visual" else Layout("all tensors", {name: name for name in stored}, ())
-    return Checkpoint(path, layout, {name: stored[layout.names[name]] for name in sorted(layout.names)}, source)
+    if part == "all":
+        layout = Layout("all tensors", {name: Origin((name,)) for name in stored}, (), "unknown")
+    else:
+        try:
+            layout = recognise(stored)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path.name}: {error}") from None
+    infos = {name: _joined(path, stored, layout.origins[name]) for name in sorted(layout.origins)}
+    return Checkpoint(path, layout, infos, source)
+
+
+def _joined(path: Path, stored: dict[str, TensorInfo], origin: Origin) -> TensorInfo:
+    """Shape and dtype of what a tower tensor's parts give together."""
+    parts = [stored[name] for name in origin.stored]
+    first = parts[0]
+    if len(parts) > 1:
+        if any(part != first or len(part.shape) == 0 for part in parts):
+            seen = {name: list(stored[name].shape) for name in origin.stored}
+            raise CheckpointError(f"{path.name}: expected tensors of the same shape and dtype, got {seen}")
+        return TensorInfo((len(parts) * first.shape[0], *first.shape[1:]), first.dtype)
+    if origin.transposed:
+        if len(first.shape) != 2:
+            raise CheckpointError(f"{path.name}: {origin.stored[0]!r} is {list(first.shape)}; expected a matrix")
+        return TensorInfo(first.shape[::-1], first.dtype)
+    return first
 
 
 def _safetensors_header(path: Path) -> dict[str, Any]:

@@ -18,9 +18,13 @@ import torch
 from merging.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
 
 _ADVICE = "save model.state_dict() or a .safetensors file instead"
-_HARMLESS = re.compile(r"torch\._utils\.|torch\.(\w*Storage|Size|\w*float\w*|\w*int\w*)$|collections\.OrderedDict$")
+_CONVERT = "`python -m merging convert` takes the tensors out of whole models without running anything"
+_HARMLESS = re.compile(
+    r"torch\._utils\.|torch\.(\w*Storage|Size|\w*float\w*|\w*int\w*)$|collections\.OrderedDict$"
+    r"|(builtins|__builtin__)\.set$"
+)
 _PICKLES = 6  # torch's old format is five pickles and then raw bytes
-_MAX_PICKLE = 32 * 2**20  # bytes looked at; from memory, so that a pickle can't ask for more than there is
+MAX_PICKLE_BYTES = 32 * 2**20  # bytes looked at; from memory, so that a pickle can't ask for more than there is
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -30,7 +34,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         UnsafeCheckpoint: reading it would run code, or it unpacks to more than it holds.
         CorruptCheckpoint: it is truncated, no state dict, or contradicts itself.
     """
-    zipped = _check_archive(path)
+    zipped = check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch thinks of old pickles is said by our own errors
@@ -40,7 +44,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         if names:
             raise UnsafeCheckpoint(
                 f"{path.name}: a pickle of Python objects, not a state dict (it asks for {', '.join(names[:5])}); "
-                f"loading it could run code, so nothing was loaded; {_ADVICE}"
+                f"loading it could run code, so nothing was loaded; {_CONVERT}"
             ) from None
         raise CorruptCheckpoint(
             f"{path.name}: torch can't read it ({type(error).__name__}); it is truncated, damaged or no weight file; "
@@ -68,10 +72,10 @@ def requested_globals(path: Path) -> list[str]:
                 for member in archive.namelist():
                     if member.endswith(".pkl"):
                         with archive.open(member) as file:
-                            found.update(_globals_of(io.BytesIO(file.read(_MAX_PICKLE))))
+                            found.update(_globals_of(io.BytesIO(file.read(MAX_PICKLE_BYTES))))
         else:
             with path.open("rb") as file:
-                head = io.BytesIO(file.read(_MAX_PICKLE))
+                head = io.BytesIO(file.read(MAX_PICKLE_BYTES))
             for _ in range(_PICKLES):
                 found.update(_globals_of(head))
     except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError):
@@ -91,10 +95,14 @@ def _globals_of(file: IO[bytes]) -> Iterator[str]:
             strings.append(argument)
 
 
-def _check_archive(path: Path) -> bool:
+def check_archive(path: Path) -> bool:
     """Whether this is a zip archive; those of code or that unpack to more than they hold are refused.
 
     torch stores tensors uncompressed, so that no weight file grows.
+
+    Raises:
+        CorruptCheckpoint: the archive is broken.
+        UnsafeCheckpoint: it is one of those that are refused.
     """
     try:
         if not zipfile.is_zipfile(path):

@@ -9,12 +9,15 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 import torch
 
+from merging.checkpoints.layouts import Origin, huggingface_names
 from merging.checkpoints.reading import _DTYPES, TensorInfo
 from merging.errors import CheckpointError
 
+WrittenLayout = Literal["open_clip", "huggingface"]
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _NOTHING = TensorInfo((), torch.bool)
 
@@ -59,6 +62,7 @@ def save_tensors(
     infos: Mapping[str, TensorInfo],
     tensors: Iterable[tuple[str, torch.Tensor]],
     metadata: Mapping[str, str] | None = None,
+    layout: WrittenLayout = "open_clip",
 ) -> int:
     """Write a ``.safetensors`` file from a stream of tensors; the file appears only when it is complete.
 
@@ -67,15 +71,21 @@ def save_tensors(
         infos: shape and dtype to store of every tensor, in the order in which the stream gives them.
         tensors: the stream; each tensor is converted to the dtype in ``infos``.
         metadata: strings for the header.
+        layout: ``open_clip`` writes names and tensors as they come; ``huggingface`` writes a visual tower as
+            transformers' ``CLIPVisionModelWithProjection``, or ``CLIPVisionModel`` where there is no ``proj``.
 
     Returns:
         Number of bytes written.
 
     Raises:
-        CheckpointError: the stream's names, order or shapes differ from ``infos``, or the disk refuses.
+        CheckpointError: the stream's names, order or shapes differ from ``infos``, the tower has no such layout, or
+            the disk refuses.
     """
     path = Path(path)
     require_writable(path)
+    if layout == "huggingface":
+        origins = huggingface_names(tuple(infos))
+        infos, tensors = _split_infos(infos, origins), _split(tensors, origins)
     header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
     offset = 0
     for name, info in infos.items():
@@ -102,3 +112,28 @@ def save_tensors(
         if next(expected, None) is not None:
             raise CheckpointError(f"{path.name}: the stream ended before all {len(infos)} tensors were written")
     return 8 + len(blob) + offset
+
+
+def _split_infos(infos: Mapping[str, TensorInfo], origins: Mapping[str, Origin]) -> dict[str, TensorInfo]:
+    """Shapes and dtypes of the stored parts of a tower's tensors."""
+    parts = {}
+    for name, info in infos.items():
+        stored, shape = origins[name].stored, info.shape
+        if len(stored) > 1:
+            shape = (shape[0] // len(stored), *shape[1:])
+        elif origins[name].transposed:
+            shape = shape[::-1]
+        parts.update(dict.fromkeys(stored, TensorInfo(shape, info.dtype)))
+    return parts
+
+
+def _split(
+    tensors: Iterable[tuple[str, torch.Tensor]], origins: Mapping[str, Origin]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """A stream of tower tensors as the parts that are stored."""
+    for name, tensor in tensors:
+        stored = origins[name].stored
+        if len(stored) > 1:
+            yield from zip(stored, tensor.chunk(len(stored)), strict=True)
+        else:
+            yield stored[0], tensor.T if origins[name].transposed else tensor

@@ -11,6 +11,7 @@ import torch
 
 from merging import devices
 from merging.checkpoints import open_checkpoint, save_tensors
+from merging.checkpoints.writing import WrittenLayout
 from merging.context import Context, Progress, no_progress
 from merging.errors import MergingError
 from merging.evaluation import Accuracy, Evaluator, joined
@@ -194,7 +195,9 @@ def coefficient_columns(planned: Plan) -> dict[str, Any] | None:
     }
 
 
-def rebuild(result: dict[str, Any], spec: MergeSpec, vectors: TaskVectors, output: Path) -> None:
+def rebuild(
+    result: dict[str, Any], spec: MergeSpec, vectors: TaskVectors, output: Path, layout: WrittenLayout = "open_clip"
+) -> None:
     """Write the weights of a linear run from its coefficient table, without solving anything again.
 
     Raises:
@@ -207,4 +210,4 @@ def rebuild(result: dict[str, Any], spec: MergeSpec, vectors: TaskVectors, outpu
         )
     table = np.array(result["coefficients"]["table"]).T
     context = Context(devices.resolve(spec.device))
-    save_tensors(output, vectors.base.infos, replay(vectors, table, context), {"method": spec.label})
+    save_tensors(output, vectors.base.infos, replay(vectors, table, context), {"method": spec.label}, layout)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from merging import registry
-from merging.checkpoints.writing import atomic_path
+from merging.checkpoints import open_checkpoint, save_tensors
+from merging.checkpoints.writing import WrittenLayout, atomic_path
 from merging.errors import RunError
 from merging.runs.execute import rebuild
 from merging.runs.store import Run
@@ -46,17 +47,21 @@ def export_run(run: Run, workspace: Workspace, folder: Path) -> list[Path]:
     return [weights, *(folder / name for name in texts)]
 
 
-def write_weights(run: Run, workspace: Workspace, path: Path) -> None:
+def write_weights(run: Run, workspace: Workspace, path: Path, layout: WrittenLayout = "open_clip") -> None:
     """Write the merged weights of a finished run to a ``.safetensors`` file; raises as :func:`export_run`."""
     if run.state != "done" or run.result is None:
         raise RunError(f"run {run.id} is {run.state}; only finished runs have weights")
     if run.result["coefficients"] is not None:
         vectors = workspace.vectors(load_suite(run.spec.suite), run.spec.tasks)
-        rebuild(run.result, run.spec, vectors, path)
+        rebuild(run.result, run.spec, vectors, path, layout)
         return
     kept = workspace.store.folder(run.id) / KEPT_WEIGHTS
     if not kept.is_file() or run.result.get("kept", _state(kept)) != _state(kept):
         raise RunError(f"run {run.id}: its weights are gone or were changed; delete the run and make it again")
+    if layout != "open_clip":
+        weights = open_checkpoint(kept, part="all")
+        save_tensors(path, weights.infos, weights.items(), {"method": run.spec.label}, layout)
+        return
     with atomic_path(path) as temporary:
         shutil.copyfile(kept, temporary)
 

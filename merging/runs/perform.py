@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from merging.checkpoints.writing import require_writable
+from merging import registry
+from merging.checkpoints.layouts import huggingface_names
+from merging.checkpoints.writing import WrittenLayout, require_writable
 from merging.context import Progress
 from merging.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
 from merging.pipeline import MergeSpec
@@ -14,10 +16,17 @@ from merging.runs.execute import execute
 from merging.runs.export import KEPT_WEIGHTS, keep_weights, write_weights
 from merging.runs.reporting import Reporter
 from merging.runs.store import STALE_SECONDS, Run, RunStore
+from merging.suites.suite import load_suite
 from merging.workspace import Workspace
 
 
-def perform(spec: MergeSpec, workspace: Workspace, output: Path | None, on_progress: Progress) -> Run:
+def perform(
+    spec: MergeSpec,
+    workspace: Workspace,
+    output: Path | None,
+    on_progress: Progress,
+    layout: WrittenLayout = "open_clip",
+) -> Run:
     """Do what a specification says, unless it was done before, and give the finished run.
 
     Args:
@@ -25,25 +34,40 @@ def perform(spec: MergeSpec, workspace: Workspace, output: Path | None, on_progr
         workspace: where runs and caches are.
         output: file for the merged weights, ``.safetensors``.
         on_progress: called as the work goes on.
+        layout: whose names and shapes the file has; anything but open_clip's is written once the run is finished.
 
     Raises:
+        SpecError: localised models were asked for in a layout for one model.
+        CheckpointError: the visual tower does not fit the layout, or the file can't be written.
         MergingError: the run failed; its row says so too.
         Cancelled: it was cancelled from elsewhere, or interrupted.
     """
     store = workspace.store
     if output is not None:
         require_writable(output)
+    if layout == "huggingface":
+        _require_one_clip(spec)
+    direct = output if layout == "open_clip" else None
     while True:
         run = workspace.submit(spec)
         if run.state == "queued" and store.claim(run.id):
-            _carry_out(run, workspace, output, on_progress)
-            return store.get(run.id)
-        run = _wait(store, run.id, on_progress)
+            _carry_out(run, workspace, direct, on_progress)
+            run, written = store.get(run.id), direct is not None
+            break
+        run, written = _wait(store, run.id, on_progress), False
         if run.state != "lost":  # else whoever carried it out is gone, and it is up to us
             break
-    if output is not None:
-        write_weights(run, workspace, output)
+    if output is not None and not written:
+        write_weights(run, workspace, output, layout)
     return run
+
+
+def _require_one_clip(spec: MergeSpec) -> None:
+    """Find out before long work whether its result can be written in Hugging Face's layout."""
+    if registry.find("merge", spec.merge).localised:
+        raise SpecError(f"{spec.merge} writes models for {len(spec.tasks)} tasks in one file; Hugging Face's layout "
+                        "holds one; leave out --layout")  # fmt: skip
+    huggingface_names(tuple(load_suite(spec.suite).base_checkpoint))
 
 
 def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress: Progress) -> None:

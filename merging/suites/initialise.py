@@ -1,6 +1,7 @@
 """Writing a ``suite.yaml`` for a folder of checkpoints by looking at it."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from merging.suites.suite import Suite
 from merging.vectors import TaskVectors
 
 FILE = "suite.yaml"
+_OPENAI = re.compile(r"openai|clip-vit-(base|large)-patch", re.IGNORECASE)  # the latter are their names on the hub
 _WIDTH = 110  # of a line of comment
 
 
@@ -150,7 +152,7 @@ def _fine_tuned(
             left_out[path.as_posix()] = f"another base beside {base.as_posix()}"
             continue
         try:
-            checkpoint = open_checkpoint(folder / path)
+            checkpoint = open_checkpoint(folder / path).completed(opened)
             if "token_embedding.weight" in checkpoint.infos and "conv1.weight" not in checkpoint.infos:
                 text_towers.append(path)
                 continue
@@ -192,7 +194,7 @@ def _kind_and_classes(images: Path) -> tuple[str, list[str]]:
 
 def _architecture(tower: Tower, base: Path) -> str | dict[str, Any]:
     architecture = tower.architecture()
-    if isinstance(architecture, str) and "openai" in base.as_posix().lower():
+    if isinstance(architecture, str) and _OPENAI.search(base.as_posix()):
         return f"{architecture}-quickgelu"
     return architecture
 

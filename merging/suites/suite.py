@@ -276,7 +276,7 @@ class Suite(_Part):
         return open_checkpoint(self.path(self.text_tower), part="all")
 
     def checkpoint(self, name: str) -> Checkpoint:
-        """The fine-tuned weights of a task.
+        """The fine-tuned weights of a task, with the base's projection if their file holds none.
 
         Raises:
             SuiteError: the suite names no file for it.
@@ -288,7 +288,8 @@ class Suite(_Part):
                 raise MissingPart(
                     f"suite {self.name!r}: task {name!r} has no checkpoint; add one, or leave the task out"
                 )
-            cache[name] = open_checkpoint(self.path(relative))
+            opened = open_checkpoint(self.path(relative))
+            cache[name] = opened.completed(self.base_checkpoint) if opened.lacks_projection else opened
         return cache[name]
 
     @cached_property

@@ -21,6 +21,7 @@ class WeightFacts:
         bytes: of these tensors.
         fingerprint: SHA-256 of the file.
         dropped: number of tensors in the file that belong to no visual tower.
+        summary: these in words, as `convert` and `merge` print them.
         difference: ‖τ‖, the norm of the task vector; None where there is no base to compare with.
         relative_difference: ‖τ‖ / ‖θ₀‖.
         changed: number of floating-point tensors that differ from the base's.
@@ -32,6 +33,7 @@ class WeightFacts:
     bytes: int
     fingerprint: str
     dropped: int
+    summary: str
     difference: float | None = None
     relative_difference: float | None = None
     changed: int | None = None
@@ -39,12 +41,7 @@ class WeightFacts:
     @property
     def text(self) -> str:
         """All of it in words."""
-        parts = [
-            f"{self.tensors} tensors, {self.bytes / 2**20:.1f} MiB, {self.dtype}, {self.layout}",
-            f"sha256 {self.fingerprint[:12]}",
-        ]
-        if self.dropped:
-            parts.append(f"{self.dropped} tensors of other parts not used")
+        parts = [self.summary, f"sha256 {self.fingerprint[:12]}"]
         if self.difference is not None and self.relative_difference is not None:
             parts.append(
                 f"norm of task vector {self.difference:.3g}, {100 * self.relative_difference:.3g} % of the base's"
@@ -64,7 +61,7 @@ def facts_of(checkpoint: Checkpoint) -> WeightFacts:
     dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in checkpoint.infos.values()})
     return WeightFacts(
         tensors=len(checkpoint), layout=checkpoint.layout.title, dtype="/".join(dtypes), bytes=checkpoint.nbytes,
-        fingerprint=checkpoint.fingerprint, dropped=len(checkpoint.layout.dropped),
+        fingerprint=checkpoint.fingerprint, dropped=len(checkpoint.layout.dropped), summary=checkpoint.summary,
     )  # fmt: skip
 
 

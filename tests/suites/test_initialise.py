@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from merging.checkpoints.layouts import huggingface_names
 from merging.errors import CheckpointError, SuiteError
 from merging.suites import load_suite
 from merging.suites.folder import label
@@ -248,3 +249,22 @@ def test_loaded_weights_are_those_of_the_files(own_suite: Path) -> None:
     roads = load_suite(own_suite).checkpoint("roads")
     expected = load_file(own_suite / "roads.safetensors")
     assert all(torch.equal(roads[name], expected[name]) for name in expected)
+
+
+def test_repositories_in_the_hubs_own_layout_borrow_the_bases_projection(tmp_path: Path) -> None:
+    """Task models there are a ``CLIPVisionModel`` without projection; their base is a whole CLIP."""
+    for number, end in enumerate(["", "_dtd"]):
+        tower = random_tower(number)
+        stored = {}
+        for name, origin in huggingface_names(list(tower)).items():
+            parts = tower[name].T.contiguous() if origin.transposed else tower[name]
+            pieces = [piece.contiguous() for piece in parts.chunk(len(origin.stored))]
+            stored |= dict(zip(origin.stored, pieces, strict=True))
+        if end:
+            del stored["visual_projection.weight"]
+        put(tmp_path / f"clip-vit-base-patch32{end}" / "model.safetensors", state=stored)
+    made = init_suite(tmp_path)
+    assert made.left_out == {} and made.content["base"] == "clip-vit-base-patch32/model.safetensors"
+    suite = load_suite(tmp_path)
+    assert suite.mergeable() == ("dtd",) and check_suite(suite)["problems"] == 0
+    assert all(torch.equal(suite.base_checkpoint[name], tensor) for name, tensor in random_tower(0).items())
