@@ -448,10 +448,10 @@ def runs_export(run_id: str, folder: Path, home: Path, as_json: bool) -> None:
 @home_option
 def worker(once: bool, home: Path) -> None:
     """Carry out queued runs until stopped. The dashboard starts one by itself."""
-    import open_clip  # noqa: F401  imported before forking, so that every run starts warm
-
     from merging.runs.worker import Worker, sole_worker
+    from merging.suites.clip import load_open_clip
 
+    load_open_clip()  # before forking, so that every run starts warm
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     with sole_worker(home):
         Worker(open_workspace(home)).serve(once)

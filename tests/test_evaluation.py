@@ -1,5 +1,7 @@
 """Accuracy against a plain loop; heads from files and from a text tower; what is refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +197,11 @@ def test_a_text_tower_is_needed_and_checked(own_suite: Path, text_state: dict[st
     wrong = edited(own_suite, architecture={**ARCHITECTURE, "text_cfg": TEXT}, text_tower="t.safetensors")
     with pytest.raises(MismatchedCheckpoint, match=r"t\.safetensors: not the weights of .*'logit_scale'"):
         load_head(wrong, "circles")
+
+
+def test_open_clip_comes_without_transformers() -> None:
+    code = (
+        "import sys; from merging.suites.clip import load_open_clip; package = load_open_clip(); "
+        "assert package.CLIP and 'transformers' not in sys.modules; import transformers"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -3,6 +3,8 @@
 open_clip is imported where it is used: loading it takes longer than merging eight models, which needs none of it.
 """
 
+import importlib
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,21 @@ _UNBUILDABLE = (
     TypeError, ValueError, AssertionError, KeyError, RuntimeError, ZeroDivisionError, AttributeError, OSError,
 )  # fmt: skip
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+
+
+def load_open_clip() -> Any:
+    """The package open_clip, without transformers.
+
+    Where transformers is installed, open_clip loads it, which takes seconds, for text towers that nothing here uses.
+    """
+    hidden = "transformers" not in sys.modules
+    if hidden:
+        sys.modules["transformers"] = None  # type: ignore[assignment]  # makes importing it fail
+    try:
+        return importlib.import_module("open_clip")
+    finally:
+        if hidden:
+            del sys.modules["transformers"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,7 @@ def config(suite: Suite) -> dict[str, Any]:
     """
     if isinstance(suite.architecture, dict):
         return dict(suite.architecture)
-    import open_clip
+    open_clip = load_open_clip()
 
     found = open_clip.get_model_config(suite.architecture)
     if found is None:
@@ -59,7 +76,7 @@ def input_of(suite: Suite) -> Input:
 
 
 def _usual_preprocess(architecture: str | dict[str, Any]) -> Preprocess:
-    import open_clip
+    open_clip = load_open_clip()
 
     found: dict[str, Any] = {}
     if isinstance(architecture, str):
@@ -98,7 +115,7 @@ def build_head(suite: Suite, task_name: str) -> torch.Tensor:
         raise MissingPart(
             f"suite {suite.name!r}, task {task_name!r}: no head; name a `head` file, or `classes` and a `text_tower`"
         )
-    import open_clip
+    open_clip = load_open_clip()
 
     settings = config(suite)
     model = _build(suite, {})
@@ -122,7 +139,7 @@ def build_head(suite: Suite, task_name: str) -> torch.Tensor:
 
 
 def _build(suite: Suite, changes: dict[str, Any]) -> Any:
-    import open_clip
+    open_clip = load_open_clip()
 
     settings = config(suite)
     wanted = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
