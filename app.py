@@ -11,7 +11,7 @@ from ui.url_choice import not_found, warn
 
 PAGES = [
     st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
-    st.Page("pages/task_models.py", title="Task models", icon=":material/view_list:", url_path="task-models"),
+    st.Page("pages/task_models.py", title="Task models", icon=":material/view_list:"),
     st.Page("pages/similarity.py", title="Similarity", icon=":material/grid_view:"),
     st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
     st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),

@@ -74,7 +74,7 @@ def test_a_running_merge_can_be_cancelled(visit: Callable[..., Page]) -> None:
 
 
 def test_the_selection_is_shared_by_all_pages(visit: Callable[..., Page]) -> None:
-    page = visit(f"/task-models?{TINY}&tasks=apples&tasks=birds")
+    page = visit(f"/task_models?{TINY}&tasks=apples&tasks=birds")
     expect(page.get_by_text("2 of 4 tasks selected")).to_be_visible()
     page.get_by_test_id("stSidebarNav").get_by_text("Similarity").click()
     settled(page)

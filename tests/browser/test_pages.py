@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 PAGES = {
     "/": "One model from many",
-    "/task-models": "Task models",
+    "/task_models": "Task models",
     "/similarity": "Similarity",
     "/merge": "Merge",
     "/accuracy": "Accuracy",
