@@ -46,6 +46,11 @@ def render(first: Result, second: Result) -> str:
         merges_best=tables.markdown(*tables.merges_table(first, best=True)),
         merges_fixed=tables.markdown(*tables.merges_table(first, best=False)),
         counts=tables.markdown(*tables.counts_table(first)),
+        **{
+            f"ta_{name}again": f"{tables.average(result):.1f}"
+            for name, label in (("", ""), ("model_", "AWD + "), ("layer_", "AWD (layer) + "), ("row_", "AWD (row) + "))
+            for result in tables.pick(second["combinations"], label=f"{label}Task Arithmetic", tasks=second["tasks"])
+        },
         pairs=str(sum(len(one["tasks"]) == len(first["tasks"]) for one in first["combinations"])),
     )
 
