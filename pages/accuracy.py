@@ -32,9 +32,9 @@ BASELINES = (accuracy_view.ZERO_SHOT, TASK_ARITHMETIC, ADAMERGING, accuracy_view
 
 def measured_runs() -> tuple[list[Run], int]:
     """Finished runs with accuracies on the present weights, newest first, and how many others there are."""
-    base = state.workspace().fingerprint(state.suite().base_checkpoint)
+    present = state.fingerprints()
     done = [run for run in state.workspace().store.all() if run.result and run.result.get("accuracy")]
-    ours = [run for run in done if run.result and base in run.result["fingerprints"].values()]
+    ours = [run for run in done if run.result and run.result["fingerprints"].items() <= present.items()]
     return ours, len(done) - len(ours)
 
 

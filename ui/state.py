@@ -7,6 +7,7 @@ are keyed by the sizes and times of the files, so that replaced weights and imag
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -241,6 +242,24 @@ def choose_tasks() -> list[str]:
         placeholder="Choose at least one task",
     )  # fmt: skip
     return missing
+
+
+def fingerprints() -> dict[str, str]:
+    """Contents of the chosen suite's base, by its file name, and of its task models, by task, as runs keep them.
+
+    A model that is missing or broken is left out.
+    """
+    return _fingerprints(suite_reference(), stamp())
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _fingerprints(reference: str, version: Stamp) -> dict[str, str]:
+    chosen, space = _opened(reference, version), workspace()
+    found = {chosen.base: space.fingerprint(chosen.base_checkpoint)}
+    for task in chosen.mergeable():
+        with suppress(MergingError):
+            found[task] = space.fingerprint(chosen.checkpoint(task))
+    return found
 
 
 def shared_query() -> dict[str, str | list[str]]:

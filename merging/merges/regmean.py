@@ -45,8 +45,9 @@ def regmean(vectors: TaskVectors, params: RegMeanParams, context: Context) -> Te
             products[name] = stack[index].to("cpu", torch.float64) @ gram + products.get(name, 0)
             grams[name] = gram + grams.get(name, 0)
     merged = {}
-    for index, name in enumerate(sorted(grams)):
-        context.step(index, len(grams), "solving for the layers")
+    names = sorted(grams)
+    for index, name in enumerate(names):
+        context.step(index, len(names), "solving for the layers")
         merged[name] = _solved(grams.pop(name), products.pop(name), vectors, name)
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:

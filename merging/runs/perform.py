@@ -16,7 +16,7 @@ from merging.runs.execute import execute
 from merging.runs.export import KEPT_WEIGHTS, keep_weights, write_weights
 from merging.runs.reporting import Reporter
 from merging.runs.store import STALE_SECONDS, Run, RunStore
-from merging.suites.suite import load_suite
+from merging.suites.suite import Suite, load_suite
 from merging.workspace import Workspace
 
 
@@ -45,6 +45,7 @@ def perform(
     store = workspace.store
     if output is not None:
         require_writable(output)
+        _require_no_input(output, load_suite(spec.suite))
     if layout == "huggingface":
         _require_one_clip(spec)
     direct = output if layout == "open_clip" else None
@@ -68,6 +69,13 @@ def _require_one_clip(spec: MergeSpec) -> None:
         raise SpecError(f"{spec.merge} writes models for {len(spec.tasks)} tasks in one file; Hugging Face's layout "
                         "holds one; leave out --layout")  # fmt: skip
     huggingface_names(tuple(load_suite(spec.suite).base_checkpoint))
+
+
+def _require_no_input(output: Path, suite: Suite) -> None:
+    """Insist that the output does not replace a model of the suite."""
+    files = [suite.base, *(task.checkpoint for task in suite.tasks if task.checkpoint)]
+    if output.resolve() in {suite.path(file).resolve() for file in files}:
+        raise SpecError(f"{output.name} is a model of suite {suite.name!r} and would be lost; choose another output")
 
 
 def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress: Progress) -> None:

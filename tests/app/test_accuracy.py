@@ -2,12 +2,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from merging.suites import Suite
+from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import finished
 from ui import state
+from ui.run_text import option_label
 
 Open = Callable[..., AppTest]
 AUTO = {"merge_params": {"scaling": "auto"}}
@@ -142,3 +144,17 @@ def test_unknown_ids_alone_give_the_newest_runs_and_say_so(tiny: Suite, open_pag
     app = open_page("accuracy", runs="nonsense")
     assert app.multiselect(key="accuracy-runs").value == [run.id]
     assert "no run nonsense here; it may have been deleted. The newest runs are shown instead." in texts(app)
+
+
+def test_runs_of_another_suite_on_the_same_base_stay_out(tiny: Suite, suites_folder: Path, open_page: Open) -> None:
+    other = load_suite(build_suite(suites_folder / "other"))
+    (other.folder / "base.safetensors").write_bytes((tiny.folder / "base.safetensors").read_bytes())
+    weights = load_file(other.folder / "cars.safetensors")
+    save_file({name: 1.01 * tensor for name, tensor in weights.items()}, other.folder / "cars.safetensors")
+    open_page()
+    own = finished(state.workspace(), tiny, 0.6, **AUTO)
+    finished(state.workspace(), load_suite(other.folder / "suite.yaml"), 0.8, **AUTO)
+    app = open_page("accuracy", suite="tiny")
+    assert not app.exception
+    assert app.multiselect(key="accuracy-runs").options == [option_label(own)]
+    assert "1 more runs belong to other suites" in texts(app)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from merging.errors import RunError
+from merging.errors import RunError, SpecError
 from merging.pipeline import MergeSpec
 from merging.runs import store as store_module
 from merging.runs.perform import perform
@@ -54,3 +54,12 @@ def test_a_run_that_failed_elsewhere_says_why(workspace: Workspace, suite_file: 
     with pytest.raises(RunError, match="the disk is full"):
         perform(spec(suite_file), workspace, None, quietly)
     other.join()
+
+
+@pytest.mark.parametrize("name", ["base", "digits"])
+def test_a_model_of_the_suite_is_never_overwritten(workspace: Workspace, own_suite: Path, name: str) -> None:
+    file = own_suite / f"{name}.safetensors"
+    before = file.read_bytes()
+    with pytest.raises(SpecError, match=f"{name}.safetensors is a model of suite"):
+        perform(spec(own_suite), workspace, own_suite / "." / file.name, quietly)
+    assert file.read_bytes() == before and not workspace.store.all()
