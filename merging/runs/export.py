@@ -98,8 +98,15 @@ def recipe_of(run: Run) -> dict[str, Any]:
         "spec": spec,
         "fingerprints": result.get("fingerprints"),
         "coefficients": result.get("coefficients"),
+        "chosen": _chosen(run),
         **({"rebuild": list(_REBUILD)} if localised else {}),
     }
+
+
+def _chosen(run: Run) -> dict[str, Any]:
+    """What ``auto`` stands for in the specification: the values that were chosen on validation images."""
+    report = (run.result or {}).get("merge") or {}
+    return {name: report[name] for name in ("scaling", "thresholds") if name in report}
 
 
 def _plain(text: str) -> str:
@@ -144,4 +151,7 @@ def _page(run: Run) -> str:
         "edit": run.spec.edit, "edit_params": run.spec.edit_params,
         "merge": run.spec.merge, "merge_params": run.spec.merge_params,
     }, indent=2), "```", ""]  # fmt: skip
+    if _chosen(run):
+        lines += ["Chosen on validation, where a parameter is auto, or given:", "", "```json",
+                  json.dumps(_chosen(run)), "```", ""]  # fmt: skip
     return "\n".join(lines)
