@@ -11,8 +11,8 @@ import torch
 from merging.checkpoints import open_checkpoint
 from merging.context import Context
 from merging.errors import MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
-from merging.image_cache import DEFAULT_LIMIT
-from merging.images import ImageSet, load_images
+from merging.images.cache import DEFAULT_LIMIT
+from merging.images.image_sets import ImageSet, load_images
 from merging.streaming import ordered
 from merging.suites import clip
 from merging.suites.suite import Split, Suite

@@ -18,10 +18,10 @@ from merging.checkpoints import Checkpoint, file_fingerprint, open_checkpoint
 from merging.context import Context
 from merging.errors import CheckpointError, RunError
 from merging.evaluation import Accuracy, Evaluator, joined
-from merging.folder_images import folder_fingerprint
 from merging.forgetting import bystanders
 from merging.geometry import Geometry
-from merging.image_cache import DEFAULT_LIMIT
+from merging.images.cache import DEFAULT_LIMIT
+from merging.images.folders import folder_fingerprint
 from merging.localised import is_localised, task_weights
 from merging.pipeline import MergeSpec
 from merging.runs.store import Run, RunStore

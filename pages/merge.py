@@ -8,7 +8,7 @@ from merging import registry
 from merging.errors import MergingError, RunError
 from merging.pipeline import MergeSpec
 from merging.runs import Run
-from ui import accuracy_view, merge_form, state
+from ui import accuracy_view, measuring, merge_form, state
 from ui.charts.accuracy import accuracy_bars, accuracy_table
 from ui.command import merge_command
 from ui.entry import through_app
@@ -105,14 +105,14 @@ def why_not(spec: MergeSpec, tasks: tuple[str, ...]) -> str:
 def unreadable(tasks: tuple[str, ...]) -> str:
     """What stops accuracy from being measured after the merge, though suite.yaml describes all it needs."""
     labels = accuracy_view.task_labels(tasks)
-    missing = {labels[task]: parts for task in tasks if (parts := state.missing_parts(task))}
+    missing = {labels[task]: parts for task in tasks if (parts := measuring.missing_parts(task))}
     if missing:
         named = "; ".join(f"{' and '.join(parts)} of {label}" for label, parts in missing.items())
         return f"Files are missing: {named}. Put them where suite.yaml says, or choose other tasks."
     try:
         for task in tasks:
             if state.suite().task(task).head is not None:  # made from a text tower, a head takes longer
-                state.evaluator().head(task)
+                measuring.evaluator().head(task)
     except MergingError as error:
         return str(error)
     return ""

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from ui import accuracy_view, state
+from ui import accuracy_view, measuring, state
 from ui.charts.accuracy import Series, accuracy_bars, accuracy_table
 from ui.comparison import Entry, comparison, submit_missing
 from ui.entry import through_app
@@ -30,7 +30,7 @@ def facts(tasks: tuple[str, ...]) -> None:
     """The suite at hand in four numbers."""
     suite = state.suite()
     weights = suite.vectors(tasks[:1]).size
-    images = sum(state.evaluator().count(task, "test") for task in tasks if suite.measurable(task))
+    images = sum(measuring.evaluator().count(task, "test") for task in tasks if suite.measurable(task))
     classes = sum(len(suite.task(task).classes) for task in tasks)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(escape_markdown(suite.label), width="content")
@@ -58,8 +58,8 @@ def action(entries: list[Entry]) -> None:
     label = "Run the comparison" if len(missing) == len(entries) else f"Run the {len(missing)} that are missing"
     line, note = st.columns([0.3, 0.7], vertical_alignment="center")
     if line.button(label, type="primary", icon=":material/play_arrow:", width="stretch", disabled=bool(active)):
-        if state.baseline_accuracy() is None:
-            state.workspace().submit(state.baseline_job("test")[0])
+        if measuring.baseline_accuracy() is None:
+            state.workspace().submit(measuring.baseline_job("test")[0])
         submit_missing(entries)
         ensure_worker()
         st.rerun()
@@ -101,7 +101,7 @@ def ordered(series: list[Series]) -> list[Series]:
 
 def baseline_provenance(tasks: tuple[str, ...]) -> str:
     """Split and number of images of the baselines."""
-    images = sum(state.evaluator().count(task, "test") for task in tasks)
+    images = sum(measuring.evaluator().count(task, "test") for task in tasks)
     return f"Top-1 accuracy on the test split, {images:,} images."
 
 

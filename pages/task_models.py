@@ -8,10 +8,10 @@ import streamlit as st
 from PIL import Image
 
 from merging.errors import MergingError
-from merging.images import sample_images
+from merging.images.image_sets import sample_images
 from merging.suites import Suite
 from merging.suites.clip import input_of
-from ui import accuracy_view, state
+from ui import accuracy_view, measuring, state
 from ui.entry import through_app
 from ui.figure import escape_markdown, to_csv
 from ui.theme import shorten
@@ -23,7 +23,7 @@ SHOWN = 64
 MAX_STRIPS = 24
 
 
-def model_table(suite: Suite, baselines: state.Baselines | None) -> pd.DataFrame:
+def model_table(suite: Suite, baselines: measuring.Baselines | None) -> pd.DataFrame:
     """One row a task that can be merged."""
     norms = dict(zip(state.geometry().tasks, state.geometry().norms, strict=True))
     zero_shot = baselines.zero_shot.per_task if baselines else {}
@@ -36,7 +36,7 @@ def model_table(suite: Suite, baselines: state.Baselines | None) -> pd.DataFrame
                 "Task": label, "Name": name, "Norm of τ": norms[name],
                 "Zero-shot": _percent(zero_shot.get(name)), "Fine-tuned": _percent(individual.get(name)),
                 "Classes": len(suite.task(name).classes) or None, "Test images": counts.get(name),
-                "Missing": ", ".join(state.missing_parts(name)),
+                "Missing": ", ".join(measuring.missing_parts(name)),
             }
         )  # fmt: skip
     table = pd.DataFrame(rows)
@@ -105,7 +105,7 @@ def samples(suite: Suite) -> None:
         st.info("Check tasks in the table to see their images, compare their task vectors and merge them.")
         return
     st.subheader("What the tasks look like")
-    with_images = [task for task in state.checked_tasks() if "images" not in state.missing_parts(task)]
+    with_images = [task for task in state.checked_tasks() if "images" not in measuring.missing_parts(task)]
     without = len(state.checked_tasks()) - len(with_images)
     if without:
         st.info(
@@ -156,14 +156,14 @@ def thumbnails(reference: str, version: state.Stamp, name: str) -> list[tuple[st
 
 def missing_accuracy() -> None:
     """Why there are no accuracies, and what to do."""
-    if not state.measurable_tasks():
+    if not measuring.measurable_tasks():
         st.info(
             "Accuracies can't be shown: no task of this suite has weights, images and a head. Add `data` and `head` "
             "(or `classes` and a `text_tower`) to its suite.yaml.",
             icon=":material/info:",
         )
     else:
-        accuracy_view.offer_baselines(state.measurable_tasks())
+        accuracy_view.offer_baselines(measuring.measurable_tasks())
 
 
 st.title("Task models")
@@ -175,7 +175,7 @@ st.write(
 if not current.mergeable():
     state.selected_tasks()  # raises, and says which files are missing
 state.geometry()  # before anything is measured with them: weights that don't fit are named here
-measured = state.baseline_accuracy()
+measured = measuring.baseline_accuracy()
 listed = model_table(current, measured)
 buttons(listed)
 choose(listed)

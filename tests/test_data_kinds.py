@@ -15,11 +15,11 @@ import torchvision
 from PIL import Image
 
 from merging.errors import MissingPart, SuiteError
-from merging.image_source import held_out
-from merging.images import load_images, sample_images
+from merging.images.image_sets import load_images, sample_images
+from merging.images.source import held_out
+from merging.images.torchvision_data import READERS
 from merging.suites import Suite, load_suite
 from merging.suites.initialise import propose
-from merging.torchvision_images import READERS
 from merging.workspace import Workspace
 from tests.random_models import CLASSES, write_yaml
 
@@ -328,7 +328,7 @@ def test_resized_arrays_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     np.savez(tmp_path / "pets.npz", test_images=pictures(4), test_labels=[0, 1, 2, 0])
     suite = suite_of(tmp_path, kind="arrays", path="pets.npz")
     first = load_images(suite, "pets", "test", 16, tmp_path / "cache")
-    monkeypatch.setattr("merging.array_images.fit", lambda *_: pytest.fail("resized again"))
+    monkeypatch.setattr("merging.images.arrays.fit", lambda *_: pytest.fail("resized again"))
     assert np.array_equal(load_images(suite, "pets", "test", 16, tmp_path / "cache").pixels, first.pixels)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from merging.errors import CheckpointError, SuiteError
-from merging.image_cache import prepared
+from merging.images.cache import prepared
 
 SIZE = 4
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from merging.errors import MissingPart, SuiteError
-from merging.images import ImageSet, load_images
+from merging.images.image_sets import ImageSet, load_images
 from merging.suites import Suite, load_suite
 from tests.random_models import CLASSES, write_yaml
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from merging.runs import Run
 from merging.suites.suite import Split
-from ui import state
+from ui import measuring, state
 from ui.charts.accuracy import Series
 from ui.figure import escape_markdown
 from ui.run_panel import offer_job
@@ -27,7 +27,7 @@ def task_labels(tasks: Sequence[str]) -> dict[str, str]:
 
 def explain_unmeasurable(tasks: Sequence[str]) -> bool:
     """Whether accuracy can't be measured for some of the tasks; says which, and what to do."""
-    lacking = [task for task in tasks if task not in state.measurable_tasks()]
+    lacking = [task for task in tasks if task not in measuring.measurable_tasks()]
     if not lacking:
         return False
     names = escape_markdown(", ".join(task_labels(lacking).values()))
@@ -42,7 +42,7 @@ def explain_unmeasurable(tasks: Sequence[str]) -> bool:
 
 def baseline_series(tasks: Sequence[str], split: Split = "test") -> list[Series]:
     """Zero-shot and individual accuracy on the images of some tasks; empty if they are not measured."""
-    measured = state.baseline_accuracy(split)
+    measured = measuring.baseline_accuracy(split)
     if measured is None or not set(tasks) <= measured.zero_shot.per_task.keys():
         return []
     pairs = ((ZERO_SHOT, measured.zero_shot), (INDIVIDUAL, measured.individual))
@@ -51,10 +51,11 @@ def baseline_series(tasks: Sequence[str], split: Split = "test") -> list[Series]
 
 def offer_baselines(tasks: Sequence[str], split: Split = "test") -> None:
     """Where measuring both baselines takes too long to do it unasked: a button for it, or how far the worker is."""
-    if not set(tasks) <= set(state.measurable_tasks()) or state.baseline_accuracy(split) is not None:
+    if not set(tasks) <= set(measuring.measurable_tasks()) or measuring.baseline_accuracy(split) is not None:
         return
     offer_job(
-        *state.baseline_job(split), key=f"baselines-{split}", button="Measure the baselines", icon=":material/speed:",
+        *measuring.baseline_job(split), key=f"baselines-{split}", button="Measure the baselines",
+        icon=":material/speed:",
         reason="Zero-shot and individual accuracy are not measured yet; with these models that may take minutes.",
     )  # fmt: skip
 

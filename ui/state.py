@@ -1,14 +1,13 @@
-"""What all pages look at: the workspace, the chosen suite and tasks, and what is measured once about them.
+"""What all pages look at: the workspace, the chosen suite and tasks, their geometry, the device.
 
 Suite and tasks are chosen in the sidebar; both stand in the URL (``?suite=mini&tasks=digits&tasks=fashion``). Caches
 are keyed by the sizes and times of the files, so that replaced weights and images are noticed.
 """
 
 import os
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
@@ -16,13 +15,10 @@ import torch
 
 from merging import devices
 from merging.errors import MergingError, MissingPart, SuiteError
-from merging.evaluation import Accuracy, Evaluator
 from merging.geometry import Geometry
-from merging.image_cache import DEFAULT_LIMIT
-from merging.pipeline import MergeSpec
-from merging.runs import Run
+from merging.images.cache import DEFAULT_LIMIT
 from merging.suites import Suite, builtin_suites, load_suite
-from merging.suites.suite import DEFAULT, Split
+from merging.suites.suite import DEFAULT
 from merging.workspace import Workspace
 from ui.folder_watch import FolderWatch
 from ui.url_choice import not_found
@@ -31,8 +27,6 @@ ROOT = Path(__file__).resolve().parent.parent
 _TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
 # Where suite.yaml may lie below a folder of MERGING_SUITES: deeper would mean walking through image folders.
 _DEPTHS = ("suite.yaml", "*/suite.yaml", "*/*/suite.yaml")
-# Images × weights up to which both baselines take a few seconds, by kind of device.
-_QUICK = {"cpu": 2e10, "mps": 2e11, "cuda": 3e12}
 
 Stamp = tuple[tuple[str, int, int], ...]
 
@@ -54,14 +48,6 @@ class SuiteEntry:
     reference: str
     label: str
     problem: str = ""
-
-
-@dataclass(frozen=True)
-class Baselines:
-    """Accuracy without any merging, per measurable task: of the base model, and of each fine-tuned model."""
-
-    zero_shot: Accuracy
-    individual: Accuracy
 
 
 @st.cache_resource
@@ -301,102 +287,3 @@ def device_badge() -> None:
         st.badge(text, icon=":material/memory:", color="gray", help="Where merges run by default")
     else:
         st.badge(text, icon=":material/bolt:", color="green", help="Where merges run by default")
-
-
-@dataclass
-class _Measuring:
-    """An evaluator holds one set of weights at a time, so sessions take turns."""
-
-    evaluator: Evaluator
-    lock: threading.Lock
-    baselines: dict[Split, Baselines] = field(default_factory=dict)
-
-
-@st.cache_resource(max_entries=2, show_spinner=False)
-def _measuring(reference: str, version: Stamp) -> _Measuring:
-    return _Measuring(workspace().evaluator(_opened(reference, version), device()), threading.Lock())
-
-
-def evaluator() -> Evaluator:
-    """Images and heads of the chosen suite. Shared by all sessions: read images from it, don't load weights."""
-    return _measuring(suite_reference(), stamp()).evaluator
-
-
-def measurable_tasks() -> tuple[str, ...]:
-    """Tasks of the suite that have weights, images and a head."""
-    return tuple(task for task in suite().mergeable() if not missing_parts(task))
-
-
-def missing_parts(task_name: str) -> tuple[str, ...]:
-    """What a task lacks for its accuracy to be measured: any of weights, images and head."""
-    described, task = suite(), suite().task(task_name)
-
-    def present(relative: str | None) -> bool:
-        return relative is not None and described.path(relative).exists()
-
-    images = described.images_path(task_name)
-    from_text = task.head is None and bool(task.classes) and present(described.text_tower)
-    parts = {
-        "weights": present(task.checkpoint),
-        "images": images is not None and images.exists(),
-        "head": present(task.head) or from_text,
-    }
-    return tuple(part for part, there in parts.items() if not there)
-
-
-def baselines_are_quick() -> bool:
-    """Whether both baselines take seconds on this device, so that a page may measure them unasked."""
-    tasks = measurable_tasks()
-    images = sum(evaluator().count(task, "test") for task in tasks)
-    weights = sum(torch.Size(info.shape).numel() for info in suite().base_checkpoint.infos.values())
-    return images * weights <= _QUICK[device().type]
-
-
-def baseline_accuracy(split: Split = "test") -> Baselines | None:
-    """Zero-shot and individual accuracy of all measurable tasks.
-
-    Args:
-        split: on which images.
-
-    Returns:
-        None if no task can be measured, or if measuring takes long and the worker has not done it (see
-        :func:`ui.accuracy_view.offer_baselines`).
-    """
-    tasks = measurable_tasks()
-    if not tasks:
-        return None
-    measuring = _measuring(suite_reference(), stamp())
-    if split not in measuring.baselines and not baselines_are_quick():
-        return _baselines_of(baseline_job(split)[1])
-    if split not in measuring.baselines:
-        with st.spinner("Measuring zero-shot and fine-tuned accuracy …"), measuring.lock:
-            if split not in measuring.baselines:
-                space = workspace()
-                measuring.baselines[split] = Baselines(
-                    space.base_accuracy(measuring.evaluator, tasks, split),
-                    space.individual_accuracy(measuring.evaluator, tasks, split),
-                )
-    return measuring.baselines[split]
-
-
-def baseline_job(split: Split) -> tuple[MergeSpec, Run | None]:
-    """The job that measures both baselines, and the run that does or did it, if anybody asked for it."""
-    spec, fingerprint = _baseline_job(suite_reference(), stamp(), measurable_tasks(), split, str(device()))
-    return spec, workspace().store.find(fingerprint)
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def _baseline_job(
-    reference: str, version: Stamp, tasks: tuple[str, ...], split: Split, where: str
-) -> tuple[MergeSpec, str]:
-    spec = MergeSpec.build(suite=reference, tasks=tasks, split=split, device=where, job="baselines")
-    return spec, workspace().spec_fingerprint(spec)
-
-
-def _baselines_of(run: Run | None) -> Baselines | None:
-    if run is None or run.result is None:
-        return None
-    counts, split = run.result["counts"], run.result["split"]
-    return Baselines(
-        Accuracy(run.result["zero_shot"], counts, split), Accuracy(run.result["individual"], counts, split)
-    )

@@ -45,9 +45,10 @@ def perform(
     store = workspace.store
     if output is not None:
         require_writable(output)
-        _require_no_input(output, load_suite(spec.suite))
-    if layout == "huggingface":
-        _require_one_clip(spec)
+        suite = load_suite(spec.suite)
+        _require_no_input(output, suite)
+        if layout == "huggingface":
+            _require_one_clip(spec, suite)
     direct = output if layout == "open_clip" else None
     while True:
         run = workspace.submit(spec)
@@ -63,12 +64,12 @@ def perform(
     return run
 
 
-def _require_one_clip(spec: MergeSpec) -> None:
+def _require_one_clip(spec: MergeSpec, suite: Suite) -> None:
     """Find out before long work whether its result can be written in Hugging Face's layout."""
     if registry.find("merge", spec.merge).localised:
         raise SpecError(f"{spec.merge} writes models for {len(spec.tasks)} tasks in one file; Hugging Face's layout "
                         "holds one; leave out --layout")  # fmt: skip
-    huggingface_names(tuple(load_suite(spec.suite).base_checkpoint))
+    huggingface_names(tuple(suite.base_checkpoint))
 
 
 def _require_no_input(output: Path, suite: Suite) -> None:

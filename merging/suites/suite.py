@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.errors import MissingPart, SuiteError
-from merging.hub_images import cached_dataset
+from merging.images.hub import cached_dataset
+from merging.images.torchvision_data import READERS
 from merging.published import Family
 from merging.registry import explain
-from merging.torchvision_images import READERS
 from merging.vectors import TaskVectors
 
 MAX_YAML_BYTES = 2 * 2**20

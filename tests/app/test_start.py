@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from merging.images import load_images
+from merging.images.image_sets import load_images
 from merging.presets import PRESETS
 from merging.suites import Suite
 from merging.workspace import Workspace
@@ -118,7 +118,7 @@ def test_the_comparison_follows_the_chosen_tasks(tiny: Suite, open_page: Open) -
 def test_with_large_models_the_worker_measures_the_baselines_too(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ui.state._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
+    monkeypatch.setattr("ui.measuring._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
     app = open_page("start")
     assert any(button.label == "Measure the baselines" for button in app.button)
     next(button for button in app.button if button.label == "Run the comparison").click().run()

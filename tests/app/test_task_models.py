@@ -145,7 +145,7 @@ def test_without_any_weights_the_missing_files_are_named(suites_folder: Path, op
 
 
 def test_long_measurements_wait_for_a_click(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.state._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
+    monkeypatch.setattr("ui.measuring._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
     app = open_page("task_models")
     assert app.dataframe[0].value["Zero-shot"].isna().all()
     next(button for button in app.button if button.label.startswith("Measure")).click().run()
@@ -159,7 +159,7 @@ def test_long_measurements_wait_for_a_click(tiny: Suite, open_page: Open, monkey
 
 
 def test_a_measurement_that_fails_says_why(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.state._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
+    monkeypatch.setattr("ui.measuring._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
     app = open_page("task_models")
     next(button for button in app.button if button.label.startswith("Measure")).click().run()
     store = state.workspace().store

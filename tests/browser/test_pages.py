@@ -14,6 +14,7 @@ PAGES = {
     "/accuracy": "Accuracy",
     "/leaderboard": "Leaderboard",
     "/runs": "Runs",
+    "/add_suite": "Add a suite",
 }
 SERIOUS = ("serious", "critical")
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from merging.errors import MissingPart, SuiteError
-from merging.image_source import Source, open_image
+from merging.images.source import Source, open_image
 
 _SPLITS = {"train": ("train", "training"), "val": ("validation", "val", "valid", "dev"), "test": ("test",)}
 _SHARD = re.compile(r"-\d+-of-\d+(-\w+)?$")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from merging.array_images import array_source
 from merging.errors import MissingPart, SuiteError
-from merging.folder_images import class_folders, folder_fingerprint, folder_source, images_in
-from merging.hub_images import hub_source, missing_dataset
-from merging.image_cache import DEFAULT_LIMIT, prepared
-from merging.image_source import Source, held_out, open_image
+from merging.images.arrays import array_source
+from merging.images.cache import DEFAULT_LIMIT, prepared
+from merging.images.folders import class_folders, folder_fingerprint, folder_source, images_in
+from merging.images.hub import hub_source, missing_dataset
+from merging.images.source import Source, held_out, open_image
+from merging.images.torchvision_data import torchvision_source
 from merging.suites.suite import (
     ArraysData,
     HuggingFaceData,
@@ -21,7 +22,6 @@ from merging.suites.suite import (
     Task,
     TorchvisionData,
 )
-from merging.torchvision_images import torchvision_source
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def load_images(
 ) -> ImageSet:
     """Images of a task and split at ``size`` × ``size`` pixels (shorter side resized, centre cropped).
 
-    Where data has a training but no validation split, :func:`merging.image_source.held_out` says which training
+    Where data has a training but no validation split, :func:`merging.images.source.held_out` says which training
     images serve for validation.
 
     Args:

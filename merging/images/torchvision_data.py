@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from merging.errors import MissingPart, SuiteError
-from merging.image_source import Source, fit
+from merging.images.source import Source, fit
 
 _BROKEN = (
     OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, EOFError, SyntaxError, pickle.UnpicklingError,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from merging.errors import SuiteError
-from merging.image_source import Source, open_image
+from merging.images.source import Source, open_image
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 
