@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from merging.checkpoints import open_checkpoint
 from merging.context import Context
 from merging.errors import MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.images.cache import DEFAULT_LIMIT
@@ -235,7 +234,7 @@ def load_head(suite: Suite, task_name: str, cache: Path | None = None) -> torch.
     task = suite.task(task_name)
     if task.head is None:
         return text_head(suite, task_name, cache)
-    stored = open_checkpoint(suite.path(task.head), part="all")
+    stored = suite.open(task.head, "all")
     if "weight" not in stored or stored["weight"].ndim != 2:
         raise SuiteError(f"{task.head}: expected a tensor 'weight' [classes, embed_dim]; it holds {list(stored)[:4]}")
     weight = stored["weight"].float()

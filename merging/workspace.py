@@ -55,7 +55,7 @@ class Workspace:
 
     def fingerprint(self, checkpoint: Checkpoint) -> str:
         """Content fingerprint of a weight file, remembered until the file changes."""
-        checkpoint.fingerprint = self._file_fingerprint(checkpoint.path)
+        checkpoint.fingerprint = checkpoint.verified(self._file_fingerprint(checkpoint.path))
         return checkpoint.fingerprint
 
     def _file_fingerprint(self, path: Path) -> str:

@@ -14,11 +14,11 @@ import streamlit as st
 import torch
 
 from merging import devices
-from merging.errors import MergingError, MissingPart, SuiteError
+from merging.errors import MergingError, SuiteError
 from merging.geometry import Geometry
 from merging.images.cache import DEFAULT_LIMIT
 from merging.suites import Suite, builtin_suites, load_suite
-from merging.suites.suite import DEFAULT
+from merging.suites.suite import DEFAULT, missing_files
 from merging.workspace import Workspace
 from ui.folder_watch import FolderWatch
 from ui.url_choice import not_found
@@ -178,10 +178,7 @@ def selected_tasks() -> tuple[str, ...]:
     """
     mergeable = suite().mergeable()
     if not mergeable:
-        raise MissingPart(
-            f"no task of suite {suite().label!r} has weights; put the files where its suite.yaml says: "
-            + ", ".join(task.checkpoint or task.name for task in suite().tasks[:4])
-        )
+        raise missing_files(suite(), suite().missing_weights(suite().task_names), "no task has weights")
     chosen = checked_tasks()
     if not chosen:
         raise NoTaskSelected("no task is selected; check at least one in the sidebar or on the page Task models")
@@ -241,7 +238,7 @@ def fingerprints() -> dict[str, str]:
 @st.cache_data(max_entries=8, show_spinner=False)
 def _fingerprints(reference: str, version: Stamp) -> dict[str, str]:
     chosen, space = _opened(reference, version), workspace()
-    found = {chosen.base: space.fingerprint(chosen.base_checkpoint)}
+    found = {str(chosen.base): space.fingerprint(chosen.base_checkpoint)}
     for task in chosen.mergeable():
         with suppress(MergingError):
             found[task] = space.fingerprint(chosen.checkpoint(task))

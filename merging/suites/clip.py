@@ -98,7 +98,7 @@ def build_tower(suite: Suite, device: torch.device, dtype: torch.dtype = torch.f
     model = _build(suite, {"text_cfg": _NO_TEXT})
     tower: torch.nn.Module = model.visual
     state = {name: tensor.float() for name, tensor in suite.base_checkpoint.items()}
-    _load_exactly(tower, state, suite, suite.base)
+    _load_exactly(tower, state, suite, str(suite.base))
     return tower.to(device, dtype).eval().requires_grad_(True)
 
 
@@ -121,8 +121,8 @@ def build_head(suite: Suite, task_name: str) -> torch.Tensor:
     model = _build(suite, {})
     model.visual = torch.nn.Identity()
     stored = suite.text_checkpoint
-    state = {name: tensor.float() for name, tensor in stored.items() if not name.startswith("visual.")}
-    _load_exactly(model, state, suite, suite.text_tower)
+    state = {name: tensor.float() for name, tensor in stored.items()}
+    _load_exactly(model, state, suite, str(suite.text_tower))
     length = settings.get("text_cfg", {}).get("context_length", 77)
     named = isinstance(suite.architecture, str)
     tokenizer = (
