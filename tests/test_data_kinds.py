@@ -69,8 +69,12 @@ def test_shards_are_read_in_order(tmp_path: Path) -> None:
     assert np.array_equal(found.pixels, pixels) and found.labels.tolist() == labels.tolist()
     larger = load_images(hub(tmp_path), "pets", "test", 12)
     assert larger.pixels.shape == (23, 12, 12, 3) and larger.fingerprint != found.fingerprint
-    (tmp_path / "pets" / "data" / "test-00001-of-00003.parquet").unlink()
+    shard = tmp_path / "pets" / "data" / "test-00001-of-00003.parquet"
+    write_parquet(shard, pixels[:2], labels[:2])
     assert load_images(hub(tmp_path), "pets", "test", SIZE).fingerprint != found.fingerprint
+    shard.unlink()
+    with pytest.raises(MissingPart, match=r"1 of the files of the test split are missing, 2 are there"):
+        load_images(hub(tmp_path), "pets", "test", SIZE)
 
 
 @pytest.mark.parametrize("name", ["validation", "val", "valid", "dev"])

@@ -103,7 +103,8 @@ def _in_words(hub: str, kind: Kind, revision: str) -> Iterator[None]:
         yield
     except errors.GatedRepoError:
         raise HubError(
-            f"{hub}: the hub wants an account that has accepted the terms of this {kind}; set HF_TOKEN, or: hf auth login"
+            f"{hub}: the hub wants an account that has accepted the terms of this {kind}; set HF_TOKEN, or: "
+            "hf auth login"
         ) from None
     except errors.RepositoryNotFoundError:
         raise HubError(f"{hub}: no such {kind} on the Hugging Face hub, or a private one (set HF_TOKEN)") from None
@@ -115,7 +116,7 @@ def _in_words(hub: str, kind: Kind, revision: str) -> Iterator[None]:
         raise HubError(f"{hub}: the hub is not asked, as HF_HUB_OFFLINE is set") from None
     except errors.HfHubHTTPError as error:
         raise HubError(f"{hub}: the hub answered {error.response.status_code}; try again later") from None
-    except (errors.HfHubHTTPError.__mro__[1], OSError) as error:  # the first is what its client's errors have in common
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of the client that it uses
         raise HubError(f"{hub}: the Hugging Face hub can't be reached ({type(error).__name__})") from None
 
 

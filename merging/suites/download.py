@@ -155,16 +155,14 @@ def _step(on_progress: Progress, cancelled: Callable[[], bool], done: int, total
 
 
 def _fetch_all(wanted: Sequence[Remote], on_progress: Progress, cancelled: Callable[[], bool]) -> None:
-    total = sum(remote.size for remote in wanted)
+    total, before = sum(remote.size for remote in wanted), 0
     require_room(total)
-    before = 0
     for number, remote in enumerate(wanted, 1):
         name = f"{remote.hub.split('/')[-1]}/{remote.file.split('/')[-1]}"
+        message = f"downloading {name}, file {number} of {len(wanted)}, MiB"
 
-        def report(
-            done: int, before: int = before, message: str = f"downloading {name}, {number} of {len(wanted)}"
-        ) -> None:
-            on_progress((before + done) // _MIB, max(total // _MIB, 1), f"{message}, MiB")
+        def report(done: int, before: int = before, message: str = message) -> None:
+            on_progress((before + done) // _MIB, max(total // _MIB, 1), message)
 
         fetch(remote, report, cancelled)
         before += remote.size

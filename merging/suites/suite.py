@@ -378,9 +378,8 @@ def missing_files(suite: Suite, missing: Sequence[FileReference], what: str = ""
 def builtin_suites() -> dict[str, Path]:
     """Name → folder of the suites that ship with the package: the embedded one, and those of published checkpoints."""
     here = Path(__file__).parent
-    return {
-        path.parent.name: path.parent for path in (*here.glob("*/suite.yaml"), *here.glob("published/*/suite.yaml"))
-    }
+    files = [*here.glob("*/suite.yaml"), *here.glob("published/*/suite.yaml")]
+    return {path.parent.name: path.parent for path in sorted(files)}
 
 
 def downloaded_suites() -> dict[str, Path]:
