@@ -68,14 +68,14 @@ def look_up(hub: str, files: Sequence[str], revision: str = "main", kind: Kind =
     Raises:
         HubError: there is no network, repository, revision or file, or access is refused.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError
 
     for file in files:
-        url = hf_hub_url(hub, file, repo_type=kind, revision=revision, endpoint=constants.ENDPOINT)
+        url = hf_hub_url(hub, file, repo_type=kind, revision=revision)
         try:
             with _in_words(hub, kind, revision):
-                found = get_hf_file_metadata(url, endpoint=constants.ENDPOINT)
+                found = get_hf_file_metadata(url)
         except EntryNotFoundError:
             continue
         digest, size, commit = (found.etag or "").lower(), found.size, found.commit_hash or ""

@@ -88,7 +88,9 @@ def hub_source(folder: Path, split: str, config: str | None, image: str, label: 
 
     status = [(str(file.relative_to(folder)), file.stat()) for file in files]
     listing = [f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in status]
-    return Source(files[0].name, labels.astype(np.int64), "\n".join([*listing, image, label]), read)
+    stated = tuple(_stated(tables[0].schema_arrow.metadata, label))
+    print_of_all = "\n".join([*listing, image, label])
+    return Source(files[0].name, labels.astype(np.int64), print_of_all, read, classes=stated)
 
 
 def class_names(folder: Path, label: str = "label") -> list[str]:
@@ -97,9 +99,16 @@ def class_names(folder: Path, label: str = "label") -> list[str]:
         from pyarrow import parquet
 
         first = next(iter(sorted(folder.glob("**/*.parquet"))))
-        described = json.loads((parquet.read_schema(first).metadata or {})[b"huggingface"])
-        names = described["info"]["features"][label]["names"]
+        return _stated(parquet.read_schema(first).metadata, label)
     except (ImportError, StopIteration, *_BROKEN):
+        return []
+
+
+def _stated(metadata: Any, label: str) -> list[str]:
+    """Names of the classes in what `datasets` notes at the head of a parquet file; empty if it states none."""
+    try:
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
+    except (ValueError, LookupError, TypeError):
         return []
     return [str(name) for name in names] if isinstance(names, list) else []
 
