@@ -16,12 +16,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from benchmarks.memory import PeakMemory
 from merging.checkpoints import save_tensors
 from merging.context import Context
 from merging.edits.redundancy import descent
 from merging.evaluation import Evaluator
 from merging.geometry import measure
+from merging.memory import PeakMemory
 from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
 from merging.pipeline import MergeSpec, plan
 from merging.suites.suite import DEFAULT, load_suite
