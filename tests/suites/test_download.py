@@ -33,7 +33,8 @@ def hubbed(hub: FakeHub, content: dict[str, bytes], tmp_path: Path) -> Path:
     hub.files = {f"zoo/{task}": {"model.safetensors": content[f"{task}.safetensors"]} for task in TASKS}
     hub.files["zoo/base"] = {"pytorch_model.bin": b"", "model.safetensors": content["base.safetensors"]}
     hub.files["datasets/zoo/roads"] = {
-        "README.md": b"text", "data/test-00000-of-00002.parquet": parquet(0), "data/test-00001-of-00002.parquet": parquet(1),
+        "README.md": b"text", "data/test-00000-of-00002.parquet": parquet(0),
+        "data/test-00001-of-00002.parquet": parquet(1),
         "data/train-00000-of-00001.parquet": parquet(2), "data/contrast-00000-of-00001.parquet": parquet(3),
     }  # fmt: skip
     tasks: list[dict[str, Any]] = [{"name": task, "checkpoint": {"hub": f"zoo/{task}"}} for task in TASKS]
@@ -190,7 +191,7 @@ def test_a_repository_with_a_suite_yaml_is_a_suite(
 
 def test_a_suite_of_the_hub_that_is_too_large_is_not_fetched(hub: FakeHub) -> None:
     hub.files["zoo/bomb"] = {"suite.yaml": b"# " + b"x" * (3 * 2**20)}
-    with pytest.raises(SuiteError, match="zoo/bomb: its suite.yaml has 3145730 bytes"):
+    with pytest.raises(SuiteError, match=r"zoo/bomb: its suite\.yaml has 3145730 bytes"):
         download("zoo/bomb")
     assert hub.transfers() == []
 
