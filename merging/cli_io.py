@@ -247,6 +247,15 @@ def print_converted(row: Any) -> None:
         click.echo("".join(letter if letter.isprintable() else "?" for letter in line))
 
 
+def print_downloaded(found: dict[str, Any]) -> None:
+    """What was downloaded, and what has to be got in other ways."""
+    for row in found["files"]:
+        click.echo(f"{row['file']}  {row['bytes'] / 2**20:.1f} MiB, digest {row['digest'][:12]}")
+    click.echo(f"{counted(len(found['files']), 'file')} downloaded, {found['bytes'] / 2**20:.1f} MiB")
+    for row in found["missing"]:
+        click.echo(f"missing: {row['what']}: put it where suite.yaml says, at {row['place']} beside it")
+
+
 def counted(number: int, noun: str) -> str:
     """A number of things in words.
 

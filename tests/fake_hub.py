@@ -3,8 +3,9 @@
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,6 +26,7 @@ class FakeHub:
         small: contents that are no large files: known by git's digest and sent by the hub itself.
         lies: content → what is sent instead.
         cut: bytes after which the next transfers break off, one after the other.
+        drip: seconds between pieces of 64 KiB.
         ranges: whether a part of a file can be asked for.
         refused: repository → status and error code.
         asked: every request: method, path and headers.
@@ -34,6 +36,7 @@ class FakeHub:
     small: set[bytes] = field(default_factory=set)
     lies: dict[bytes, bytes] = field(default_factory=dict)
     cut: list[int] = field(default_factory=list)
+    drip: float = 0.0
     ranges: bool = True
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -120,7 +123,13 @@ class _Request(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body)
+            self.write(body)
+
+    def write(self, body: bytes) -> None:
+        with suppress(ConnectionError):  # whoever asked may have had enough
+            for start in range(0, len(body), 2**16):
+                self.wfile.write(body[start : start + 2**16])
+                time.sleep(self.hub.drip)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -121,6 +121,7 @@ def _looked_up(
 ) -> Iterator[Remote]:
     """What the hub says of everything that is missing. Paths in a suite of the hub are files of its repository."""
     files = [each for each in _files(suite, tasks) if not suite.path(each).is_file()]
+    files = [each for each in files if isinstance(each, HubFile) or own is not None]
     sets = [task.data for task in _without_images(suite, tasks if data else ())]
     for done, each in enumerate(files):
         _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {each}")
