@@ -143,10 +143,10 @@ def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
 
 
 def suite_reference(suite: str) -> str:
-    """How a suite stands in a specification: its built-in name, or an absolute path."""
-    from merging.suites.suite import builtin_suites
+    """How a suite stands in a specification: its built-in name, the id that it was downloaded by, or its whole path."""
+    from merging.suites.suite import is_name
 
-    return suite if suite in builtin_suites() else str(Path(suite).resolve())
+    return suite if is_name(suite) else str(Path(suite).resolve())
 
 
 def run_row(run: Any) -> dict[str, Any]:

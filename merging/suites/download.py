@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from merging.context import Progress, no_progress
 from merging.errors import Cancelled, HubError, SuiteError
-from merging.hub.cache import HubFile, in_cache, is_hub_id, snapshot
+from merging.hub.cache import HubFile, in_cache, snapshot
 from merging.hub.transfer import Remote, fetch, list_files, look_up, require_room
 from merging.images.hub import files_wanted, is_whole
 from merging.suites.suite import (
@@ -17,6 +16,8 @@ from merging.suites.suite import (
     HuggingFaceData,
     Suite,
     Task,
+    builtin_suites,
+    is_name,
     load_suite,
 )
 
@@ -76,7 +77,7 @@ def download(
         SuiteError: there is no such suite.
         Cancelled: somebody asked for the work to stop.
     """
-    from_hub = is_hub_id(reference) and not Path(reference).exists()
+    from_hub = is_name(reference) and reference not in builtin_suites()
     suite = _fetched_suite(reference, cancelled) if from_hub else load_suite(reference)
     for task in tasks or ():
         suite.task(task)

@@ -400,12 +400,16 @@ def downloaded_suites() -> dict[str, Path]:
     return found
 
 
+def is_name(reference: str) -> bool:
+    """Whether a reference is the name of a built-in suite or the id of one of the hub, and no path."""
+    return reference in builtin_suites() or (is_hub_id(reference) and not Path(reference).exists())
+
+
 def suite_file(reference: str | Path) -> Path:
     """Where the ``suite.yaml`` of a reference is, see :func:`load_suite`, or would be."""
-    text = str(reference)
-    path = builtin_suites().get(text, Path(reference))
-    if is_hub_id(text) and not path.exists():
-        path = snapshot(text, "model")
+    path = Path(reference)
+    if is_name(str(reference)):
+        path = builtin_suites().get(str(reference)) or snapshot(str(reference), "model")
     return path / "suite.yaml" if path.is_dir() else path
 
 
