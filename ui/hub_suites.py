@@ -31,9 +31,8 @@ def offer_download() -> None:
     chosen = tuple(task for task in suite.task_names if task in tasks) or suite.task_names
     images = st.checkbox("Images too", key="download-images", help="Of SUN397 alone they are more than ten gigabytes")
     missing = missing_parts(suite, chosen, images)
-    _say_what_is_missing(suite, missing)
-    job = DownloadJob(suite=name, tasks=chosen, data=images)
-    _download(job, disabled=not any(part.on_hub for part in missing))
+    _say_what_is_missing(name, suite, missing)
+    _download(DownloadJob(suite=name, tasks=chosen, data=images), wanted=any(part.on_hub for part in missing))
 
 
 def _other_repository(hub: str) -> None:
@@ -43,21 +42,24 @@ def _other_repository(hub: str) -> None:
     elif not is_hub_id(hub):
         st.error("Expected the id of a repository, such as owner/name", icon=":material/error:")
     else:
-        _download(DownloadJob(suite=hub, data=st.checkbox("Images too", key="download-images")), disabled=False)
+        _download(DownloadJob(suite=hub, data=st.checkbox("Images too", key="download-images")), wanted=True)
 
 
-def _say_what_is_missing(suite: Suite, missing: list[Missing]) -> None:
+def _say_what_is_missing(name: str, suite: Suite, missing: list[Missing]) -> None:
     """What is not here: in numbers, with all places where somebody without a network can put things."""
     by_hand = [part for part in missing if not part.on_hub]
     on_hub = [part for part in missing if part.on_hub]
     if not missing:
-        st.success("Everything is here; choose the suite in the sidebar.", icon=":material/check:")
+        st.success("All of this is here.", icon=":material/check:")
+        st.button(
+            "Choose this suite", icon=":material/arrow_forward:", on_click=state.choose, args=(name, suite.mergeable())
+        )
         return
     if by_hand:
         st.info(
             escape_markdown(
-                f"{len(by_hand)} files are not on the hub: the authors published pickled models in a folder on Google "
-                f"Drive. The suite.yaml of {suite.name} says how to get and convert them."
+                f"Not on the hub: {counted(by_hand)}. The authors published pickled models in a folder on Google Drive. "
+                f"The suite.yaml of {suite.name} says how to get and convert them."
             ),
             icon=":material/folder_open:",
         )
@@ -82,18 +84,18 @@ def counted(parts: list[Missing]) -> str:
     return " and ".join(words)
 
 
-def _download(job: DownloadJob, disabled: bool) -> None:
+def _download(job: DownloadJob, wanted: bool) -> None:
+    """A button that queues the download, if there is anything to get, and how far it is."""
     run = find_job(job)
-    if run is None or run.state == "done":
+    if wanted and (run is None or run.state == "done"):
         st.button(
-            "Download", type="primary", icon=":material/download:", on_click=ask_for, args=(job,), disabled=disabled,
+            "Download", type="primary", icon=":material/download:", on_click=ask_for, args=(job,),
             help="By the worker. Every file is compared with its checksum; what breaks off goes on where it stopped",
         )  # fmt: skip
     result = show_job(run, key="download")
-    if result is None or not result["files"]:
-        return
-    mebibytes = result["bytes"] / 2**20
-    st.success(
-        escape_markdown(f"{len(result['files'])} files of {result['suite']} were downloaded, {mebibytes:.1f} MiB."),
-        icon=":material/check:",
-    )
+    if result is not None and result["files"]:
+        st.caption(
+            escape_markdown(
+                f"{len(result['files'])} files of {result['suite']} were downloaded, {result['bytes'] / 1e6:.1f} MB."
+            )
+        )

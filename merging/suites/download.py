@@ -21,7 +21,7 @@ from merging.suites.suite import (
     load_suite,
 )
 
-_MIB = 2**20
+_MEGABYTE = 10**6
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def download(
             ``owner/name``, that holds a ``suite.yaml``.
         tasks: which; all by default.
         data: get images of the hub too.
-        on_progress: called with mebibytes done and in all.
+        on_progress: called with megabytes done and in all.
         cancelled: asked between pieces.
 
     Returns:
@@ -160,11 +160,10 @@ def _fetch_all(wanted: Sequence[Remote], on_progress: Progress, cancelled: Calla
     total, before = sum(remote.size for remote in wanted), 0
     require_room(total)
     for number, remote in enumerate(wanted, 1):
-        name = f"{remote.hub.split('/')[-1]}/{remote.file.split('/')[-1]}"
-        message = f"downloading {name}, file {number} of {len(wanted)}, MiB"
+        message = f"downloading {remote.hub.split('/')[-1]}, file {number} of {len(wanted)}, megabytes"
 
         def report(done: int, before: int = before, message: str = message) -> None:
-            on_progress((before + done) // _MIB, max(total // _MIB, 1), message)
+            on_progress((before + done) // _MEGABYTE, max(total // _MEGABYTE, 1), message)
 
         fetch(remote, report, cancelled)
         before += remote.size

@@ -175,7 +175,7 @@ def test_a_published_suite_is_downloaded_when_asked_for(offered: FakeHub, open_p
     assert app.selectbox(key="published").options == ["Ready", "Another repository"]
     assert "ready" not in app.selectbox(key="suite").options  # none of its models is here
     said = texts(app)
-    assert "Missing here and on the hub: 4 files of weights" in said and "1 files are not on the hub" in said
+    assert "Missing here and on the hub: 4 files of weights" in said and "Not on the hub: 1 file of weights" in said
     places = next(code.value for code in app.code if "models--zoo" in code.value)
     assert "models--zoo--base/snapshots/main/model.safetensors" in places and "doors/finetuned.safetensors" in places
     app.multiselect(key="download-tasks").set_value([TASKS[1]]).run()
@@ -184,11 +184,12 @@ def test_a_published_suite_is_downloaded_when_asked_for(offered: FakeHub, open_p
     assert offered.asked == [] and "Waiting for the worker" in app.get("progress")[0].proto.text
     carry_out()
     app.run()
-    assert "2 files of ready were downloaded" in "".join(box.value for box in app.success)
+    assert "2 files of ready were downloaded" in texts(app)
     assert app.selectbox(key="suite").options == ["mini", "ready", "tiny"]
     asked = len(offered.asked)
-    app.selectbox(key="suite").set_value("ready").run()
-    assert not app.exception and app.multiselect(key="tasks").options == [TASKS[1]]
+    app = press(app, "Choose this suite")
+    assert not app.exception and app.selectbox(key="suite").value == "ready"
+    assert app.multiselect(key="tasks").options == [TASKS[1]]
     assert len(offered.asked) == asked
 
 
@@ -201,7 +202,7 @@ def test_a_download_that_fails_says_where_files_belong(offered: FakeHub, open_pa
     offered.refused.clear()
     app = press(app, "Run again")
     carry_out()
-    assert "4 files of ready were downloaded" in "".join(box.value for box in app.run().success)
+    assert "4 files of ready were downloaded" in texts(app.run())
 
 
 def test_a_repository_with_a_suite_is_downloaded_by_its_id(offered: FakeHub, tiny: Suite, open_page: Open) -> None:

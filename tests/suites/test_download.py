@@ -67,7 +67,7 @@ def test_a_suite_arrives_and_can_be_merged(hub: FakeHub, hubbed: Path, suite: Su
     assert found["bytes"] == sum(row["bytes"] for row in found["files"])
     assert [row["what"] for row in found["missing"]] == []
     assert all(0 <= done <= total for done, total, _ in steps)
-    assert steps[0][2] == "asking the hub for zoo/base" and "downloading roads/model.safetensors" in steps[-1][2]
+    assert steps[0][2] == "asking the hub for zoo/base" and "downloading roads, file 5 of 5" in steps[-1][2]
     mine = load_suite(hubbed)
     assert mine.mergeable() == TASKS
     assert mine.vectors().base.fingerprint == suite.base_checkpoint.fingerprint == found["files"][0]["digest"]
