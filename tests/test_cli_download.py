@@ -33,7 +33,7 @@ def test_a_download_is_reported(hubbed: Path) -> None:
         f"zoo/{name}/model.safetensors" for name in ("base", TASKS[1], TASKS[2])
     ]
     assert lines[3].startswith("3 files downloaded, ") and len(lines) == 4
-    assert f"downloading {TASKS[2]}, file 3 of 3" in result.stderr
+    assert "downloading base, file 1 of 3, megabytes" in result.stderr
     result = call("download", hubbed)
     assert result.stdout.splitlines()[1].startswith("1 file downloaded")
     assert "missing: mine.safetensors" in result.stdout

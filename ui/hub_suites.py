@@ -58,8 +58,8 @@ def _say_what_is_missing(name: str, suite: Suite, missing: list[Missing]) -> Non
     if by_hand:
         st.info(
             escape_markdown(
-                f"Not on the hub: {counted(by_hand)}. The authors published pickled models in a folder on Google Drive. "
-                f"The suite.yaml of {suite.name} says how to get and convert them."
+                f"Not on the hub: {counted(by_hand)}. The authors published pickled models in a folder on Google "
+                f"Drive. The suite.yaml of {suite.name} says how to get and convert them."
             ),
             icon=":material/folder_open:",
         )
