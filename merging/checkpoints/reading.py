@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from merging.checkpoints.layouts import PROJECTION, Layout, Origin, recognise
 from merging.checkpoints.torch_files import read_state_dict
-from merging.errors import CheckpointError, CorruptCheckpoint
+from merging.errors import CheckpointError, CorruptCheckpoint, NonFiniteWeights
 
 MAX_HEADER_BYTES = 100 * 2**20
 MAX_TENSORS = 100_000
@@ -93,6 +93,16 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     def fingerprint(self) -> str:
         """SHA-256 of the file's bytes, 64 hexadecimal digits. Reads the whole file the first time."""
         return file_fingerprint(self.path)
+
+    def require_finite(self) -> None:
+        """Read all tensors and insist on numbers.
+
+        Raises:
+            NonFiniteWeights: one holds NaN or infinity.
+        """
+        for name, tensor in self.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise NonFiniteWeights(f"{self.path.name}: tensor {name!r} holds NaN or infinity; export it again")
 
     @property
     def nbytes(self) -> int:

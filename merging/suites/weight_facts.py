@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from merging.checkpoints import Checkpoint
-from merging.errors import MismatchedCheckpoint, NonFiniteWeights
+from merging.errors import MismatchedCheckpoint
 from merging.suites.architecture import tower_of
 from merging.vectors import TaskVectors
 
@@ -55,9 +53,7 @@ def facts_of(checkpoint: Checkpoint) -> WeightFacts:
     Raises:
         NonFiniteWeights: it holds NaN or infinity.
     """
-    for name, tensor in checkpoint.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise NonFiniteWeights(f"{checkpoint.path.name}: tensor {name!r} holds NaN or infinity; export it again")
+    checkpoint.require_finite()
     dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in checkpoint.infos.values()})
     return WeightFacts(
         tensors=len(checkpoint), layout=checkpoint.layout.title, dtype="/".join(dtypes), bytes=checkpoint.nbytes,
