@@ -270,8 +270,8 @@ def merge(
 
 @main.command()
 @click.argument("suite")
-@click.option("--base", "which", flag_value="base", help="The pre-trained model (zero-shot).")
-@click.option("--individual", "which", flag_value="individual", help="Each fine-tuned model on its own task.")
+@click.option("--base", is_flag=True, help="The pre-trained model (zero-shot).")
+@click.option("--individual", is_flag=True, help="Each fine-tuned model on its own task.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="A weight file, such as a merge.")
 @tasks_option
 @split_option
@@ -279,26 +279,29 @@ def merge(
 @home_option
 @json_option
 def evaluate(
-    suite: str, which: str | None, checkpoint: Path | None, tasks: str | None, split: Any, device: str, home: Path,
-    as_json: bool,
+    suite: str, base: bool, individual: bool, checkpoint: Path | None, tasks: str | None, split: Any, device: str,
+    home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Accuracy per task on SUITE of the base model, the fine-tuned models, or a weight file."""
     from merging import devices
     from merging.suites.suite import load_suite
 
-    if (which is None) == (checkpoint is None):
-        raise click.UsageError("give exactly one of --base, --individual and --checkpoint FILE")
+    given = {"--base": base, "--individual": individual, "--checkpoint": checkpoint is not None}
+    named = [option for option, there in given.items() if there]
+    if len(named) != 1:
+        raise click.UsageError(
+            f"give exactly one of --base, --individual and --checkpoint FILE; got {' and '.join(named) or 'none'}"
+        )
     loaded = load_suite(suite)
     workspace = open_workspace(home)
     evaluator = workspace.evaluator(loaded, devices.resolve(device))
     chosen = read_tasks(loaded, tasks)
-    if which == "individual":
-        accuracy = workspace.individual_accuracy(evaluator, chosen, split)
-    elif which == "base":
+    if checkpoint is not None:
+        accuracy = workspace.file_accuracy(evaluator, checkpoint, chosen, split)
+    elif base:
         accuracy = workspace.base_accuracy(evaluator, chosen, split)
     else:
-        assert checkpoint is not None
-        accuracy = workspace.file_accuracy(evaluator, checkpoint, chosen, split)
+        accuracy = workspace.individual_accuracy(evaluator, chosen, split)
     if as_json:
         print_json(
             {"accuracy": accuracy.per_task, "average": accuracy.average, "split": split, "images": accuracy.images}

@@ -39,7 +39,7 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
         with words:
             st.markdown(f"**What will run** &nbsp; {escape_markdown(sentence(spec, tasks))}")
             named = [task.name for task in state.suite().tasks if task.checkpoint]  # those the command takes by itself
-            st.code(merge_command(spec, named), language=None)
+            st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None)
         with cost:
             memory(needed, spec)
             obstacle = why_not(spec, tasks)

@@ -193,7 +193,10 @@ def test_base_and_individual_accuracy(suite_file: Path, home: Path) -> None:
         (["merge", "{suite}", "--tasks", "digits,digits"], "named twice"),
         (["merge", "{suite}", "--device", "cuda:99"], "cuda:99"),
         (["merge", "{suite}", "--device", "abacus"], "unknown device 'abacus'"),
-        (["merge", "{suite}", "--set", "merge.scaling=much"], "merge 'task_arithmetic': scaling: "),
+        (
+            ["merge", "{suite}", "--set", "merge.scaling=much"],
+            "merge.scaling = 'much': must be a number or a list or 'auto'",
+        ),
         (["merge", "{suite}", "--output", "{home}/merged.pt"], ".safetensors"),
         (["merge", "{suite}", "--output", "{suite}/merged.safetensors"], "can't be written"),
         (["merge", "/nowhere/suite.yaml"], "no suite"),
@@ -211,7 +214,12 @@ def test_bad_input_gives_one_clear_error(arguments: list[str], message: str, sui
 
 def test_wrong_usage_exits_with_2(suite_file: Path, home: Path) -> None:
     assert call("evaluate", suite_file, "--home", home).exit_code == 2
-    assert call("evaluate", suite_file, "--base", "--individual", "--checkpoint", "f", "--home", home).exit_code == 2
+    options = (("--base", "--individual"), ("--individual", "--base"), ("--base", "--checkpoint", "f"),
+               ("--checkpoint", "f", "--individual"), ("--base", "--individual", "--checkpoint", "f"))  # fmt: skip
+    for given in options:
+        result = call("evaluate", suite_file, *given, "--home", home)
+        assert result.exit_code == 2 and result.stdout == ""
+        assert "give exactly one of --base, --individual and --checkpoint FILE; got " in result.stderr
 
 
 def test_a_missing_checkpoint_is_an_error_and_not_a_task_less(own_suite: Path, home: Path) -> None:

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.errors import MissingPart, SuiteError
+from merging.explain import explain, nearest
 from merging.images.hub import cached_dataset
 from merging.images.torchvision_data import READERS
 from merging.published import Family
-from merging.registry import explain
 from merging.vectors import TaskVectors
 
 MAX_YAML_BYTES = 2 * 2**20
@@ -205,7 +205,8 @@ class Suite(_Part):
         for task in self.tasks:
             if task.name == name:
                 return task
-        raise SuiteError(f"suite {self.name!r} has no task {name!r}; it has {', '.join(self.task_names)}")
+        near = nearest(name, self.task_names)
+        raise SuiteError(f"suite {self.name!r} has no task {name!r}{near}; it has {', '.join(self.task_names)}")
 
     def mergeable(self) -> tuple[str, ...]:
         """Names of the tasks that have a checkpoint file."""
@@ -342,7 +343,7 @@ def load_suite(reference: str | Path) -> Suite:
     try:
         return Suite.model_validate({**content, "folder": path.parent})
     except ValidationError as error:
-        raise SuiteError(f"{path.name}: {explain(error)}") from None
+        raise SuiteError(f"{path.name}: {explain(error, known=Suite.model_fields)}") from None
 
 
 def _check_size(file: str, content: object) -> None:

@@ -186,7 +186,13 @@ def test_what_is_known_to_fail_cannot_be_started(how: str, reason: str, tiny: Su
 
 def test_files_that_are_not_described_stop_no_merge_that_needs_none(suites_folder: Path, open_page: Open) -> None:
     build_suite(suites_folder / "bare", images=False)
-    assert not merge_button(open_page("merge")).disabled
+    app = open_page("merge")
+    assert not merge_button(app).disabled
+    assert "--evaluate" not in app.code[0].value  # the command would refuse it
+
+
+def test_the_command_line_evaluates_what_can_be_measured(tiny: Suite, open_page: Open) -> None:
+    assert "--evaluate" in open_page("merge").code[0].value
 
 
 def test_choosing_another_method_changes_form_and_command(tiny: Suite, open_page: Open) -> None:
