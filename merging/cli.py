@@ -7,7 +7,6 @@ Errors are one paragraph on standard error and exit status 1; wrong usage is exi
 import json
 import logging
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from merging.cli_io import (
     print_converted,
     print_forgetting,
     print_json,
-    print_matrix,
     print_proposal,
     print_report,
     print_storage,
@@ -39,6 +37,7 @@ from merging.cli_io import (
     suite_reference,
     tasks_option,
 )
+from merging.cli_text import print_methods, print_runs, print_similarity
 from merging.errors import MergingError, MissingPart, SpecError
 
 
@@ -94,15 +93,7 @@ def methods(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    for kind in ("edits", "merges"):
-        click.echo(f"{kind}:")
-        for row in found[kind]:
-            click.echo(f"  {row['name']:16} {row['title']}: {row['summary']} {row['paper']}".rstrip())
-            for parameter in row["parameters"]:
-                click.echo(f"      {parameter['name']} = {parameter['default']}  ({parameter['type']})")
-    click.echo("presets (merge SUITE --preset NAME):")
-    for row in found["presets"]:
-        click.echo(f"  {row['name']:16} {row['title']}: {row['edit']} + {row['merge']}  {row['paper']}")
+    print_methods(found)
 
 
 @main.command()
@@ -182,10 +173,7 @@ def similarity(
     if as_json:
         print_json(report)
         return
-    print_matrix(f"cosine, mean |cos| {report['before']['mean_abs']:.4f}", report["tasks"], report["before"]["cosine"])
-    if edit_name != "none":
-        title = f"after {edit_name}, mean |cos| {report['after']['mean_abs']:.4f}"
-        print_matrix(title, report["tasks"], report["after"]["cosine"])
+    print_similarity(report, edit_name)
 
 
 @main.command()
@@ -390,7 +378,7 @@ def published(family: str | None, architecture: str | None, as_json: bool) -> No
 @main.group(invoke_without_command=True)
 @click.pass_context
 def runs(context: click.Context) -> None:
-    """What was run: list (also without a word), show, export."""
+    """What was run: list (also without a word), show, export, delete."""
     if context.invoked_subcommand is None:
         context.invoke(runs_list)
 
@@ -402,17 +390,19 @@ def runs_list(home: Path, as_json: bool) -> None:
     """All runs, newest first."""
     from merging.runs.store import RunStore
 
-    found = RunStore(home).all()
+    store = RunStore(home)
+    rows = [run_row(run) for run in store.all()]
+    broken = store.unreadable()
     if as_json:
-        print_json({"runs": [run_row(run) for run in found]})
+        unreadable = [{"run": run.id, "state": run.state, "created": run.created, "reason": run.reason}
+                      for run in broken]  # fmt: skip
+        print_json({"runs": rows, "unreadable": unreadable})
         return
-    for run in found:
-        average = f"{100 * run.result['average']:5.1f} %" if run.result and run.result["average"] is not None else ""
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
-        click.echo(
-            f"{run.id}  {when}  {run.state:9}  {run.spec.label:32} {counted(len(run.spec.tasks), 'task')}  {average}"
-        )
-    if not found:
+    if rows:
+        print_runs(rows)
+    for one in broken:
+        click.echo(f"{one.id}  unreadable  {one.reason}")
+    if not rows and not broken:
         click.echo("no runs yet; try: python -m merging merge mini --merge task_arithmetic --evaluate")
 
 
@@ -427,6 +417,21 @@ def runs_show(run_id: str, home: Path, as_json: bool) -> None:
     run = RunStore(home).get(run_id)
     row = {**run_row(run), "spec": run.spec.model_dump(mode="json"), "error": run.error, "result": run.result}
     click.echo(json.dumps(row, indent=None if as_json else 2, ensure_ascii=False))
+
+
+@runs.command("delete")
+@click.argument("run_id")
+@home_option
+@json_option
+def runs_delete(run_id: str, home: Path, as_json: bool) -> None:
+    """Remove a run and its files for good; it may be one that can't be read."""
+    from merging.runs.store import RunStore
+
+    deleted = RunStore(home).delete(run_id)
+    if as_json:
+        print_json({"deleted": deleted})
+    else:
+        click.echo(f"deleted: {deleted}")
 
 
 @runs.command("export")

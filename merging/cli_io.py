@@ -150,30 +150,25 @@ def suite_reference(suite: str) -> str:
 
 
 def run_row(run: Any) -> dict[str, Any]:
-    """A run in a few JSON-ready values."""
+    """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was."""
+    result = run.result or {}
     return {
         "run": run.id,
         "fingerprint": run.fingerprint,
         "state": run.state,
         "label": run.spec.label,
+        "suite": run.spec.suite_name,
         "tasks": list(run.spec.tasks),
+        "scaling": run.spec.merge_params.get("scaling"),
+        "scaling_chosen": (result.get("merge") or {}).get("scaling"),
         "created": run.created,
-        "average": run.result["average"] if run.result else None,
+        "average": result.get("average"),
     }
 
 
 def print_json(value: Any) -> None:
     """One JSON object on one line."""
     click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
-
-
-def print_matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
-    """A square matrix with the names of its rows and columns."""
-    width = max(8, *(len(name) for name in names)) + 1
-    click.echo(title)
-    click.echo(" " * width + "".join(f"{name:>{width}}" for name in names))
-    for name, row in zip(names, rows, strict=True):
-        click.echo(f"{name:<{width}}" + "".join(f"{value:>{width}.3f}" for value in row))
 
 
 def print_report(report: dict[str, Any]) -> None:
