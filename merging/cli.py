@@ -1,9 +1,10 @@
 """The command line: ``python -m merging …``.
 
 With ``--json`` a command prints one JSON object on standard output and nothing else; progress goes to standard error.
-Errors are one paragraph on standard error and exit status 1; wrong usage is exit status 2.
+Errors are one paragraph on standard error and exit status 1; wrong usage is exit status 2, Ctrl-C 130.
 """
 
+import errno
 import json
 import logging
 import sys
@@ -14,8 +15,10 @@ from typing import Any
 import click
 
 from merging.cli_io import (
+    INTERRUPTED,
     counted,
     device_option,
+    end_with,
     home_option,
     image_limit_option,
     json_option,
@@ -42,14 +45,23 @@ from merging.errors import MergingError, MissingPart, SpecError
 
 
 class _Commands(click.Group):
-    """Turns every error raised on purpose into one paragraph and exit status 1."""
+    """Turns every error raised on purpose, and what the system refuses, into one paragraph and exit status 1.
+
+    Ctrl-C ends with one line and the status that shells give for it.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except MergingError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(1)
+            end_with(f"Error: {error}")
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read the output has enough; click ends quietly
+                raise
+            file = f"{Path(str(error.filename)).name}: " if error.filename else ""
+            end_with(f"Error: {file}{error.strerror or error}")
+        except KeyboardInterrupt:
+            end_with("Interrupted; nothing is left half-written.", INTERRUPTED)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -314,13 +326,15 @@ def leaderboard(
     What was run before is taken from the history, so an interrupted leaderboard goes on where it stopped.
     """
     from merging import devices
-    from merging.checkpoints.writing import atomic_path
+    from merging.checkpoints.writing import atomic_path, require_place
     from merging.leaderboard import leaderboard, to_markdown
     from merging.presets import PRESETS, find_preset
     from merging.suites.suite import load_suite
 
     loaded = load_suite(suite)
     names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
+    if output:
+        require_place(output)
     rows = list(
         leaderboard(
             loaded, suite_reference(suite), open_workspace(home), [find_preset(name) for name in names],

@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from merging.errors import MissingPart, SpecError
 
+INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
 DEFAULT_HOME = Path(__file__).resolve().parent.parent / ".merging"
 
 
@@ -92,6 +93,12 @@ def progress_on_stderr() -> Any:
         click.echo(f"\r\x1b[K{line}" if terminal else line, err=True, nl=not terminal or done == total)
 
     return report
+
+
+def end_with(sentence: str, status: int = 1) -> NoReturn:
+    """Say why the command ends, on a line of its own even where progress was being written, and end it."""
+    click.echo(f"\r\x1b[K{sentence}" if sys.stderr.isatty() else sentence, err=True)
+    click.get_current_context().exit(status)
 
 
 def read_method(

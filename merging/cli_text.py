@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
-import numpy as np
 
 WIDTH = 100
 _NEEDS = {"none": "weights only", "unlabeled": "unlabeled images", "labelled": "labelled images"}
@@ -56,7 +55,7 @@ def print_similarity(report: Mapping[str, Any], edit: str) -> None:
         print_matrix(f"after {edit}, mean |cos| {after['mean_abs']:.4f}", tasks, after["cosine"])
         columns["norm after"] = [f"{norm:.4f}" for norm in after["norms"]]
     if awd and awd["task_multipliers"]:
-        columns["× in a sum"] = _multipliers(np.array(awd["task_multipliers"]))
+        columns["× in a sum"] = _multipliers(awd["task_multipliers"])
     click.echo()
     print_table(list(columns), list(zip(*columns.values(), strict=True)), right=list(columns)[1:])
     if awd:
@@ -69,11 +68,11 @@ def print_similarity(report: Mapping[str, Any], edit: str) -> None:
             click.echo(f"× in a sum: AWD + Task Arithmetic is Task Arithmetic with λ times this, {each}")
 
 
-def _multipliers(values: np.ndarray) -> list[str]:
-    """One number a task ``[T]``, or the range over the tensors ``[L, T]``."""
-    if values.ndim == 1:
+def _multipliers(values: Sequence[Any]) -> list[str]:
+    """One number a task ``[T]``, or the range over the tensors ``[L][T]``."""
+    if not isinstance(values[0], list):
         return [f"{value:.4f}" for value in values]
-    return [f"{low:.3f} … {high:.3f}" for low, high in zip(values.min(axis=0), values.max(axis=0), strict=True)]
+    return [f"{min(column):.3f} … {max(column):.3f}" for column in zip(*values, strict=True)]
 
 
 def print_methods(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

@@ -81,10 +81,10 @@ def _must(item: Any) -> str:
 
 
 def nearest(name: object, known: Collection[str]) -> str:
-    """``; did you mean …?`` with the names that are nearest, to be put behind an error; empty if none is near.
+    """The names that are nearest as a question in brackets, to be put behind an error; empty if none is near.
 
     >>> nearest("alhpa", ["alpha", "beta", "steps"])
-    "; did you mean 'alpha'?"
+    " (did you mean 'alpha'?)"
     """
-    near = difflib.get_close_matches(str(name), list(known), n=2, cutoff=0.5)
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    near = difflib.get_close_matches(str(name), list(known), n=2, cutoff=0.6)
+    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""

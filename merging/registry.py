@@ -167,7 +167,7 @@ class Method:
         except ValidationError as error:
             names = list(self.params.model_fields)
             has = f"parameters of {self.kind} {self.name!r}: {', '.join(names) or 'none'}"
-            raise SpecError(f"{explain(error, f'{self.kind}.', names)} ({has})") from None
+            raise SpecError(f"{explain(error, f'{self.kind}.', names)}; {has}") from None
 
 
 _EDITS: dict[str, Method] = {}

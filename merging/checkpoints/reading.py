@@ -7,6 +7,7 @@ checked before anything is read from it: size, header, declared against actual b
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -210,14 +211,22 @@ def open_checkpoint(path: Path | str, part: Literal["visual", "all"] = "visual")
 
 
 def require_content(path: Path) -> None:
-    """Insist on a file that is there and not empty.
+    """Insist on a file that is there, may be read and is not empty.
 
     Raises:
         CheckpointError: it is not.
     """
-    if not path.is_file():
+    try:
+        there = path.is_file()
+        size = 0
+        if there:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: can't be read ({error.strerror}); check its permissions") from None
+    if not there:
         raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
-    if path.stat().st_size == 0:
+    if size == 0:
         raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
 
 

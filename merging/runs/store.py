@@ -10,7 +10,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -138,23 +138,27 @@ class RunStore:
                 f"the folder for runs, {self.home.name!r}, can't be created ({error.strerror}); choose another"
             ) from None
         self.path = self.home / "runs.sqlite"
-        try:
-            with self._connect() as connection:
-                connection.execute("pragma journal_mode = wal")
-                connection.executescript(_SCHEMA)
-        except sqlite3.OperationalError as error:
-            raise RunError(f"{self.path.name}: can't be opened for writing ({error}); choose another folder") from None
-        except sqlite3.DatabaseError as error:
-            raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
+        with self._connect() as connection:
+            connection.execute("pragma journal_mode = wal")
+            connection.executescript(_SCHEMA)
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        connection.row_factory = sqlite3.Row
+        """A connection for one piece of work.
+
+        Raises:
+            RunError: the file can't be written (permissions, a full disk), or is no database.
+        """
         try:
-            yield connection
-        finally:
-            connection.close()
+            with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
+                connection.row_factory = sqlite3.Row
+                yield connection
+        except sqlite3.OperationalError as error:
+            raise RunError(
+                f"{self.path.name}: can't be opened for writing ({error}); make room or choose another folder"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
 
     def folder(self, run_id: str) -> Path:
         """Where the files of a run are kept."""

@@ -321,6 +321,10 @@ def load_suite(reference: str | Path) -> Suite:
     path = builtin[str(reference)] if str(reference) in builtin else Path(reference)
     if path.is_dir():
         path = path / "suite.yaml"
+        if not path.is_file():
+            raise SuiteError(f"no suite.yaml in folder {path.parent.name!r}; `init-suite` writes one for checkpoints")
+    if path.is_file() and path.suffix not in (".yaml", ".yml"):
+        raise SuiteError(f"{path.name}: no description of a suite; expected a suite.yaml, or the folder that it is in")
     if not path.is_file():
         raise SuiteError(
             f"no suite {Path(reference).name!r}: expected a built-in name ({', '.join(builtin) or 'none'}), "
@@ -336,7 +340,8 @@ def load_suite(reference: str | Path) -> Suite:
         where = re.sub(r"\s+", " ", str(error))[:300]
         raise SuiteError(f"{path.name}: not valid YAML: {where}") from None
     if not isinstance(content, dict):
-        raise SuiteError(f"{path.name}: holds a {type(content).__name__}; expected name, architecture, base, tasks, …")
+        held = "is empty" if content is None else "holds no names with values"
+        raise SuiteError(f"{path.name}: {held}; expected name, architecture, base, tasks, …")
     _check_size(path.name, content)
     if "folder" in content:
         raise SuiteError(f"{path.name}: unknown field 'folder'")
