@@ -7,6 +7,7 @@ checked before anything is read from it: size, header, declared against actual b
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             NonFiniteWeights: one holds NaN or infinity.
         """
         for name, tensor in self.items():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            if tensor.is_floating_point() and not _is_finite(tensor):
                 raise NonFiniteWeights(f"{self.path.name}: tensor {name!r} holds NaN or infinity; export it again")
 
     @property
@@ -132,6 +133,11 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             return self
         infos = dict(sorted({**self.infos, PROJECTION: base.infos[PROJECTION]}.items()))
         return Checkpoint(self.path, self.layout, infos, self._source, base)
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Whether no entry is NaN or infinite; the sum says so in a fraction of the time, unless it overflows."""
+    return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
 
 
 class Source(Protocol):
