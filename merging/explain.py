@@ -26,6 +26,7 @@ _MUST = {
     "string_type": "text",
     "string_too_short": "at least {min_length} characters long",
     "string_too_long": "at most {max_length} characters long",
+    "string_pattern_mismatch": "text that fits {pattern}",
     "tuple_type": "a list",
     "list_type": "a list",
     "too_short": "a list of at least {min_length}",

@@ -79,13 +79,10 @@ class Workspace:
             CheckpointError: the base is broken, or the model of a chosen task.
         """
         wanted = suite.mergeable() if tasks is None else tuple(tasks)
-        try:
-            return geometry.cached(self.vectors(suite), self.cache, context).select(wanted)
-        except CheckpointError:
-            broken = self.broken(suite, context)
-            sound = [task for task in suite.mergeable() if task not in broken]
-            measured = sound if set(wanted) <= set(sound) else wanted
-            return geometry.cached(self.vectors(suite, measured), self.cache, context).select(wanted)
+        broken = self.broken(suite, context)
+        sound = tuple(task for task in suite.mergeable() if task not in broken)
+        measured = sound if set(wanted) <= set(sound) else wanted  # which raises what is wrong with one of them
+        return geometry.cached(self.vectors(suite, measured), self.cache, context).select(wanted)
 
     def broken(self, suite: Suite, context: Context | None = None) -> dict[str, str]:
         """Tasks whose model is there and can't be merged, with the reason: unreadable, of other shapes, NaN.

@@ -205,7 +205,8 @@ def delete(run: Run) -> None:
 
 def unreadable(runs: Sequence[UnreadableRun]) -> None:
     """Rows that can't be read, each with the reason and a way to be rid of it."""
-    with st.expander(f"{len(runs)} unreadable", icon=":material/unknown_document:", expanded=True):
+    title = "1 run can't be read" if len(runs) == 1 else f"{len(runs)} runs can't be read"
+    with st.expander(title, icon=":material/unknown_document:", expanded=True):
         for run in runs:
             words, button = st.columns([0.82, 0.18], vertical_alignment="center")
             words.caption(escape_markdown(f"{when(run.created)}, {run.state}: {run.reason}"))

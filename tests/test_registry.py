@@ -92,7 +92,7 @@ def test_no_wording_of_pydantic_shows_through(method: registry.Method) -> None:
             except SpecError as error:
                 said = str(error)
                 assert said.startswith(f"{method.kind}.{field}")
-                for word in ("Input", "should", "valid ", "String", "Extra", "permitted", "unable", "float", "tuple["):
+                for word in ("Input", "should", "valid ", "String", "Extra", "permitted", "unable", "tuple["):
                     assert word not in said, said
 
 

@@ -171,8 +171,7 @@ def _opened(reference: str, version: Stamp) -> Suite:
 
 def usable_tasks() -> tuple[str, ...]:
     """Tasks of the chosen suite that can be selected: their weights are there and not broken."""
-    broken = broken_tasks()
-    return tuple(task for task in suite().mergeable() if task not in broken)
+    return _examined(suite_reference(), stamp())[0]
 
 
 def broken_tasks() -> dict[str, str]:
@@ -180,14 +179,15 @@ def broken_tasks() -> dict[str, str]:
 
     None if the base is broken: then pages that need it say so.
     """
-    return _broken_tasks(suite_reference(), stamp())
+    return _examined(suite_reference(), stamp())[1]
 
 
 @st.cache_resource(max_entries=8, show_spinner="Measuring the task vectors, once for these files …")
-def _broken_tasks(reference: str, version: Stamp) -> dict[str, str]:
+def _examined(reference: str, version: Stamp) -> tuple[tuple[str, ...], dict[str, str]]:
+    chosen, broken = _opened(reference, version), dict[str, str]()
     with suppress(MergingError):
-        return workspace().broken(_opened(reference, version))
-    return {}
+        broken = workspace().broken(chosen)
+    return tuple(task for task in chosen.mergeable() if task not in broken), broken
 
 
 def selected_tasks() -> tuple[str, ...]:
