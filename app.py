@@ -1,5 +1,6 @@
 """Entry point of the dashboard: ``streamlit run app.py``. Navigation, and the sidebar shared by all pages."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -36,18 +37,39 @@ def sidebar() -> list[str]:
     st.caption(escape_markdown(f"{suite.label} · {suite.architecture_label}"))
     if unknown:
         in_vain.append(f"There is no suite {', '.join(unknown)} here. {suite.label} is shown instead.")
-    mergeable = suite.mergeable()
-    if mergeable:
+    usable = state.usable_tasks()
+    if usable:
         with st.expander("Tasks", icon=":material/checklist:"):
             missing = state.choose_tasks()
         selected = state.checked_tasks()
-        st.caption(f"{len(selected)} of {len(mergeable)} tasks selected")
-        if missing:
-            rest = "All tasks are selected instead." if selected == mergeable else "Only the others are selected."
-            in_vain.append(f"{suite.label} has no task {', '.join(missing)} with weights. {rest}")
+        st.caption(f"{len(selected)} of {len(usable)} tasks selected")
+        in_vain += not_selectable(
+            missing, "All tasks are selected instead." if selected == usable else "Only the others are selected."
+        )
+    broken_models()
     state.device_badge()
     queue_badge()
     return in_vain
+
+
+def not_selectable(missing: Sequence[str], instead: str) -> list[str]:
+    """Why tasks that were asked for are not selected, and what is instead."""
+    broken = state.broken_tasks()
+    sentences = [f"{task} can't be used: {broken[task]}. {instead}" for task in missing if task in broken]
+    unknown = ", ".join(task for task in missing if task not in broken)
+    if unknown:
+        sentences.append(f"{state.suite().label} has no task {unknown} with weights. {instead}")
+    return sentences
+
+
+def broken_models() -> None:
+    """The task models that can't be used, and why."""
+    broken = state.broken_tasks()
+    if broken:
+        title = "1 broken model" if len(broken) == 1 else f"{len(broken)} broken models"
+        with st.expander(title, icon=":material/error:"):
+            for reason in broken.values():
+                st.caption(escape_markdown(reason))
 
 
 def queue_badge() -> None:

@@ -17,6 +17,7 @@ from merging import localised, registry
 from merging.checkpoints.reading import TensorInfo
 from merging.context import Context
 from merging.errors import NonFiniteWeights, SpecError
+from merging.explain import explain
 from merging.geometry import Geometry, gram_of
 from merging.localised import MaskCount
 from merging.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
@@ -73,7 +74,7 @@ class MergeSpec(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise SpecError(f"merge specification: {registry.explain(error)}") from None
+            raise SpecError(f"merge specification: {explain(error, known=cls.model_fields)}") from None
 
     @property
     def label(self) -> str:

@@ -9,6 +9,7 @@ import streamlit as st
 from merging.errors import MergingError
 from merging.runs import Run
 from merging.runs.export import KEPT_WEIGHTS
+from merging.runs.store import UnreadableRun
 from ui import state
 from ui.charts.runs import timing_figure
 from ui.entry import through_app
@@ -202,8 +203,24 @@ def delete(run: Run) -> None:
         st.rerun()
 
 
+def unreadable(runs: Sequence[UnreadableRun]) -> None:
+    """Rows that can't be read, each with the reason and a way to be rid of it."""
+    title = "1 run can't be read" if len(runs) == 1 else f"{len(runs)} runs can't be read"
+    with st.expander(title, icon=":material/unknown_document:", expanded=True):
+        for run in runs:
+            words, button = st.columns([0.82, 0.18], vertical_alignment="center")
+            words.caption(escape_markdown(f"{when(run.created)}, {run.state}: {run.reason}"))
+            if run.state != "running" and button.button(
+                "Delete", icon=":material/delete:", key=f"delete-unreadable-{run.id}", width="stretch"
+            ):
+                state.workspace().store.delete(run.id)
+                st.rerun()
+
+
 st.title("Runs")
-every = state.workspace().store.all()
+every, damaged = state.workspace().store.all(), state.workspace().store.unreadable()
+if damaged:
+    unreadable(damaged)
 if not every:
     no_runs("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.", "run")
 active = [run.id for run in state.workspace().store.active()]

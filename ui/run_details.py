@@ -89,7 +89,7 @@ def belongs_here(run: Run) -> bool:
     """Whether a run used the weights of the chosen suite, as they are now."""
     suite, space = state.suite(), state.workspace()
     prints = (run.result or {}).get("fingerprints") or {}
-    if not set(run.spec.tasks) <= set(suite.mergeable()):
+    if not set(run.spec.tasks) <= set(state.usable_tasks()):
         return False
     files = [suite.base_checkpoint, *(suite.checkpoint(task) for task in run.spec.tasks)]
     return [space.fingerprint(file) for file in files] == list(prints.values())

@@ -1,3 +1,4 @@
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,3 +204,39 @@ def test_export_is_off_when_the_checkpoints_have_changed(tiny: Suite, open_page:
     app = open_page("runs", run=run.id)
     assert not app.exception
     assert next(b for b in app.button if b.label == "Export").disabled
+
+
+def forget_method(run_id: str) -> None:
+    """Make a row one of a version that had another method."""
+    with sqlite3.connect(state.workspace().store.path) as connection:
+        connection.execute(
+            "update runs set spec = replace(spec, '\"task_arithmetic\"', '\"gone\"') where id = ?", (run_id,)
+        )
+    connection.close()
+
+
+def test_an_unreadable_run_is_shown_as_such_beside_the_others_and_can_be_deleted(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    old, new = finished(space, tiny), finished(space, tiny, merge="average")
+    forget_method(old.id)
+    for page in ("start", "accuracy", "leaderboard", "merge", "runs"):
+        app = open_page(page)
+        assert not app.exception and not app.error
+    table = next(frame.value for frame in app.dataframe if "State" in frame.value)
+    assert table["Run"].tolist() == [new.id]
+    assert "1 run can't be read" in [element.label for element in app.expander]
+    assert f"run {old.id} was made by another version of this program and can't be read" in texts(app)
+    app.button(key=f"delete-unreadable-{old.id}").click().run()
+    assert not app.exception and "can't be read" not in texts(app)
+    assert not space.store.unreadable() and [run.id for run in space.store.all()] == [new.id]
+
+
+def test_when_all_runs_are_unreadable_they_can_be_deleted(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    forget_method(run.id)
+    app = open_page("runs")
+    assert not app.exception and "No runs yet" in texts(app)
+    app.button(key=f"delete-unreadable-{run.id}").click().run()
+    assert not app.exception and not state.workspace().store.unreadable()
