@@ -57,13 +57,14 @@ def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
 def choose(runs: Sequence[Run]) -> list[Run]:
     """Which runs to compare; stands in the URL. As long as nobody chose, they follow the selected tasks."""
     by_id = {run.id: run for run in runs}
-    default = default_choice(runs, state.selected_tasks())
+    tasks = state.selected_tasks()
+    default = default_choice(runs, tasks)
     if st.session_state.get(_KEY) is not None and st.session_state[_KEY] == st.session_state.get(_DEFAULT):
         st.session_state[_KEY] = default
     st.session_state[_DEFAULT] = default
     chosen_ids(_KEY, list(by_id), default, "The newest runs are shown instead." if default else "")
     ids = st.multiselect(
-        "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id]), key=_KEY,
+        "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id], tasks), key=_KEY,
         placeholder="Choose finished runs", help="Finished runs on the weights of this suite, newest first",
     )  # fmt: skip
     remember_ids("runs", _KEY, ids)

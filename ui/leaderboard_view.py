@@ -18,7 +18,7 @@ from ui.comparison import Entry
 from ui.figure import escape_markdown
 from ui.run_text import STATE_COLORS
 
-_TASK_WIDTH = 67  # pixels: eight of them fit into a window of 1280
+_TASK_WIDTH, _TASK_LETTERS = 67, 9  # pixels, of which eight fit into a window of 1280, and letters that fit into that
 _STATES = {NOT_RUN: "gray", UNDER_WAY: "blue"} | {
     name: color for name, color in STATE_COLORS.items() if name not in ACTIVE
 }
@@ -78,7 +78,7 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
         "Normalised (%)": number("Norm.", format="%.1f", width=62, help=accuracy_view.NORMALISED),
         **{
             task_column(task): number(
-                format="%.1f", width=_TASK_WIDTH,
+                _head(task), format="%.1f", width=_TASK_WIDTH,
                 help=escape_markdown(f"{label}: accuracy in percent")
             )
             for task, label in labels.items()
@@ -100,6 +100,11 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
         drawn, key="leaderboard-table", hide_index=True, width="stretch", height="content", placeholder="–",
         column_config=columns,
     )  # fmt: skip
+
+
+def _head(task: str) -> str:
+    """A task's name as far as it fits over its column; the rest is in the column's help."""
+    return task if len(task) <= _TASK_LETTERS else task[: _TASK_LETTERS - 2] + "…"
 
 
 def link_to(run: str) -> str:

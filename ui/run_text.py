@@ -118,9 +118,12 @@ def name_runs(runs: Sequence[Run]) -> dict[str, str]:
     return names
 
 
-def option_label(run: Run) -> str:
-    """A run in a list to choose from."""
-    parts = [run.spec.label, scaling_of(run), f"{len(run.spec.tasks)} tasks"]
+def option_label(run: Run, tasks: Sequence[str]) -> str:
+    """A run in a list to choose from; how many tasks it merges is said if they are not these."""
+    scaling = f"λ {(run.result or {})['merge']['scaling']:g}" if chosen_on_validation(run) else scaling_of(run)
+    parts = [run.spec.label, scaling]
+    if set(run.spec.tasks) != set(tasks):
+        parts.append(f"{len(run.spec.tasks)} {'tasks' if len(run.spec.tasks) > 1 else 'task'}")
     if run.result and run.result.get("average") is not None:
         parts.append(f"{100 * run.result['average']:.1f} %")
     return " · ".join(part for part in [*parts, when(run.created)] if part)
