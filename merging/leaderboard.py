@@ -27,7 +27,7 @@ class Row:
         normalised: see :func:`merging.evaluation.normalised_accuracy`; None without the tasks' own models.
         scaling: λ chosen on validation, or None if there is none to choose.
         seconds: from files to accuracy, the search for λ included.
-        peak_bytes: peak memory of the process.
+        peak_bytes: peak memory, see :class:`merging.memory.PeakMemory`.
         run: the run's id; None for the two baselines.
     """
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from merging import devices
 from merging.checkpoints import open_checkpoint, save_tensors
@@ -16,6 +15,7 @@ from merging.errors import MergingError
 from merging.evaluation import Accuracy, Evaluator, joined
 from merging.forgetting import bystanders, forgetting_report
 from merging.geometry import Geometry, describe
+from merging.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
 from merging.runs.reporting import PhaseClock
@@ -48,11 +48,11 @@ def execute(
 
     Returns:
         For every job ``label``, ``seconds`` by phase, named after what happens, and in all (``total``),
-        ``peak_bytes``, ``device`` and ``fingerprints`` of the files. For a merge ``accuracy`` (task → 0 … 1),
-        ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``, ``table`` ``[T][L]``) if linear;
-        ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors; ``forgetting``, see
-        :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted; ``output``. For ``baselines`` and
-        ``disentangle`` see :mod:`merging.runs.unmerged`.
+        ``peak_bytes`` (see :class:`merging.memory.PeakMemory`), ``device`` and ``fingerprints`` of the files. For a
+        merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
+        ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors;
+        ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted; ``output``.
+        For ``baselines`` and ``disentangle`` see :mod:`merging.runs.unmerged`.
 
     Raises:
         MergingError: anything that is the input's fault, a device out of memory, or cancellation.
@@ -61,29 +61,31 @@ def execute(
     if fingerprint and workspace.spec_fingerprint(spec) != fingerprint:
         raise MergingError("files of the suite have changed since this run was asked for; run it again")
     device = devices.resolve(spec.device)
-    devices.reset_peak(device)
     suite = load_suite(spec.suite)
-    vectors = workspace.vectors(suite, spec.tasks)
-    evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
-    context = Context(device, spec.torch_dtype, spec.seed, clock, cancelled, evaluator)
     try:
-        if _evaluating(spec, suite):
-            evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
-        if spec.edit == "awd":
-            context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
-        if spec.job == "baselines":
-            result = measure_baselines(spec, workspace, evaluator, context)
-        elif spec.job == "disentangle":
-            result = disentangle_weights(spec, vectors, context)
-        else:
-            result = _merge(vectors, spec, context, output, keep, clock)
-    except torch.OutOfMemoryError:
-        raise devices.explain_out_of_memory(device) from None
+        with PeakMemory(device) as memory:
+            vectors = workspace.vectors(suite, spec.tasks)
+            evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
+            context = Context(device, spec.torch_dtype, spec.seed, clock, cancelled, evaluator)
+            if _evaluating(spec, suite):
+                evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
+            if spec.edit == "awd":
+                context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
+            if spec.job == "baselines":
+                result = measure_baselines(spec, workspace, evaluator, context)
+            elif spec.job == "disentangle":
+                result = disentangle_weights(spec, vectors, context)
+            else:
+                result = _merge(vectors, spec, context, output, keep, clock)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise explain_out_of_memory(device) from None
+        raise
     prints = {task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)}
     return {
         **result,
         "label": spec.label,
-        "seconds": clock.seconds(), "peak_bytes": devices.peak_bytes(device), "device": str(device),
+        "seconds": clock.seconds(), "peak_bytes": memory.peak, "device": str(device),
         "fingerprints": {suite.base: vectors.base.fingerprint, **prints},
     }  # fmt: skip
 
