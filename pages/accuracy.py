@@ -22,7 +22,7 @@ from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.no_runs import no_runs, ways_to_run
 from ui.run_text import chosen_on_validation, mixtures, name_runs, option_label, provenance, series_of
-from ui.url_choice import chosen_ids, remember_ids
+from ui.url_choice import chosen_ids, kept_ids, remember_ids
 
 through_app()
 
@@ -59,7 +59,8 @@ def choose(runs: Sequence[Run]) -> list[Run]:
     by_id = {run.id: run for run in runs}
     tasks = state.selected_tasks()
     default = default_choice(runs, tasks)
-    if st.session_state.get(_KEY) is not None and st.session_state[_KEY] == st.session_state.get(_DEFAULT):
+    kept = kept_ids(_KEY)
+    if kept is not None and kept == st.session_state.get(_DEFAULT):
         st.session_state[_KEY] = default
     st.session_state[_DEFAULT] = default
     chosen_ids(_KEY, list(by_id), default, "The newest runs are shown instead." if default else "")
@@ -94,7 +95,7 @@ def explain_other_tasks(runs: Sequence[Run]) -> None:
         counts = sorted({len(run.spec.tasks) for run in others})
         st.caption(
             f":material/info: {which} other tasks than the {len(tasks)} selected in the sidebar: "
-            f"{' or '.join(map(str, counts))} tasks."
+            f"{' or '.join(map(str, counts))} task{'' if counts == [1] else 's'}."
         )
 
 

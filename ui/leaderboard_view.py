@@ -91,7 +91,7 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
         ),
         "λ": number(format="%g", width=50, help="Chosen on validation images"),
         "Seconds": number(format="%.1f", width=80, help="From files to accuracy, the search for λ included"),
-        "Memory (MB)": number(format="%d", width=110, help="The most that was held while it ran, above what was held before"),
+        "Memory (MB)": number(format="%d", width=110, help="The most held while it ran, above what was before"),
         "Paper": st.column_config.LinkColumn(width=95, display_text=r"arxiv\.org/abs/(.+)"),
         "Run": st.column_config.LinkColumn(width=115, display_text=r"run=(\w+)", help="Opens the run in a new tab"),
         "Note": st.column_config.TextColumn(width=360),

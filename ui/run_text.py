@@ -71,8 +71,8 @@ def scaling_of(run: Run) -> str:
     """Which coefficients a run uses and how they were chosen, in a few words; empty if that is no question for it."""
     if registry.find("merge", run.spec.merge).localised:
         threshold = run.spec.merge_params["threshold"]
-        how = "λ chosen on validation" if threshold == "auto" else f"λ {threshold:g}"
-        return f"{len(run.spec.tasks)} models, masks {how}"
+        masks = "validated masks" if threshold == "auto" else f"masks λ {threshold:g}"
+        return f"{len(run.spec.tasks)} models, {masks}"
     report: dict[str, Any] = (run.result or {}).get("merge") or {}
     if run.spec.forgotten:
         names = run.spec.forgotten

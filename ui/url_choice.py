@@ -129,6 +129,12 @@ def chosen_ids(key: str, options: Sequence[str], default: Sequence[str], instead
     return ids
 
 
+def kept_ids(key: str) -> list[str] | None:
+    """What was chosen under a key when the page was drawn last, also if another page was looked at since."""
+    kept: list[str] | None = st.session_state.get(key, st.session_state.get(f"{key}-linked"))
+    return kept
+
+
 def came_by_link(key: str) -> bool:
     """Whether what is chosen under a key is what a link asked for."""
     return bool(st.session_state[key]) and st.session_state[key] == st.session_state.get(f"{key}-by-link")

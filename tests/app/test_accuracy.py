@@ -79,6 +79,10 @@ def test_what_nobody_chose_follows_the_selected_tasks(tiny: Suite, open_page: Op
     assert app.multiselect(key="accuracy-runs").value == [every.id]
     app.multiselect(key="tasks").set_value(["apples", "birds"]).run()
     assert app.multiselect(key="accuracy-runs").value == [two.id]
+    app.switch_page("pages/task_models.py").run()
+    app.multiselect(key="tasks").set_value(list(tiny.task_names)).run()
+    app.switch_page("pages/accuracy.py").run()
+    assert app.multiselect(key="accuracy-runs").value == [every.id]
     app.multiselect(key="tasks").set_value(["apples", "cars"]).run()
     assert app.multiselect(key="accuracy-runs").value == []
     app.multiselect(key="accuracy-runs").set_value([every.id]).run()
