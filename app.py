@@ -6,9 +6,9 @@ from pathlib import Path
 import streamlit as st
 
 from merging.errors import MergingError
-from ui import state
+from ui import awd, merge_form, state
 from ui.figure import escape_markdown
-from ui.url_choice import not_found, warn
+from ui.url_choice import RUN_PARAMETERS, drop_unknown, not_found, warn
 
 PAGES = [
     st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
@@ -20,6 +20,20 @@ PAGES = [
     st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
     st.Page("pages/add_suite.py", title="Add a suite", icon=":material/create_new_folder:"),
 ]
+# What a page's URL can hold besides suite and tasks.
+PARAMETERS = {
+    "Similarity": (*awd.PARAMETERS, "level", "block", "layer", "zoom"),
+    "Merge": (*merge_form.PARAMETERS, "run"),
+    "Accuracy": RUN_PARAMETERS,
+    "Leaderboard": ("data",),
+    "Runs": RUN_PARAMETERS,
+}
+
+
+def unknown_parameters(page: str) -> list[str]:
+    """Sentences on what the URL holds that a page does not know; it is taken out of the URL."""
+    known = ("suite", "tasks", *PARAMETERS.get(page, ()))
+    return drop_unknown(page, known, merge_form.PREFIXES if page == "Merge" else ())
 
 
 def sidebar() -> list[str]:
@@ -110,7 +124,7 @@ page = st.navigation(PAGES)
 try:
     with st.sidebar:
         in_vain = sidebar()
-    for sentence in in_vain:
+    for sentence in [*in_vain, *unknown_parameters(page.title)]:
         warn(sentence)
     if state.catalogue():
         page.run()

@@ -176,7 +176,7 @@ class Workspace:
         parts = []
         for done, task in enumerate(tasks):
             if context is not None:
-                context.step(done, len(tasks), f"evaluating the model of {task}")
+                context.step(done, len(tasks), f"evaluating on {task} with its own model")
             parts.append(self.accuracy_of(evaluator, evaluator.suite.checkpoint(task), [task], split))
         return joined(parts)
 

@@ -149,7 +149,7 @@ def strip(suite: Suite, name: str) -> None:
             return
         with st.container(horizontal=True, gap="xsmall"):
             for class_name, png in found:
-                with st.container(width=SHOWN + 6, gap="xxsmall"):
+                with st.container(width=SHOWN + 12, gap="xxsmall"):
                     st.image(png, width=SHOWN, alt=f"{task.label}: {class_name}")
                     st.caption(escape_markdown(shorten(class_name, 20)))
 
