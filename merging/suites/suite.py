@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.checkpoints.reading import Part
 from merging.errors import MissingPart, SuiteError
+from merging.explain import explain, nearest
 from merging.hub.cache import HubFile, cache_folder, in_cache, is_hub_id, located, promised_sha256, snapshot
 from merging.images.hub import cached_dataset
 from merging.images.torchvision_data import READERS
 from merging.published import Family
-from merging.registry import explain
 from merging.suites.known_datasets import known_datasets
 from merging.vectors import TaskVectors
 
@@ -231,7 +231,8 @@ class Suite(_Part):
         for task in self.tasks:
             if task.name == name:
                 return task
-        raise SuiteError(f"suite {self.name!r} has no task {name!r}; it has {', '.join(self.task_names)}")
+        near = nearest(name, self.task_names)
+        raise SuiteError(f"suite {self.name!r} has no task {name!r}{near}; it has {', '.join(self.task_names)}")
 
     def mergeable(self) -> tuple[str, ...]:
         """Names of the tasks that have a checkpoint file."""
@@ -420,6 +421,10 @@ def load_suite(reference: str | Path) -> Suite:
         SuiteError: it does not exist, is not YAML, or breaks the schema; the message says where.
     """
     path = suite_file(reference)
+    if path.parent.is_dir() and not path.is_file() and Path(reference).is_dir():
+        raise SuiteError(f"no suite.yaml in folder {path.parent.name!r}; `init-suite` writes one for checkpoints")
+    if path.is_file() and path.suffix not in (".yaml", ".yml"):
+        raise SuiteError(f"{path.name}: no description of a suite; expected a suite.yaml, or the folder that it is in")
     if not path.is_file():
         hub = f"; python -m merging download {reference} looks on the hub" if is_hub_id(str(reference)) else ""
         raise SuiteError(
@@ -436,14 +441,15 @@ def load_suite(reference: str | Path) -> Suite:
         where = re.sub(r"\s+", " ", str(error))[:300]
         raise SuiteError(f"{path.name}: not valid YAML: {where}") from None
     if not isinstance(content, dict):
-        raise SuiteError(f"{path.name}: holds a {type(content).__name__}; expected name, architecture, base, tasks, …")
+        held = "is empty" if content is None else "holds no names with values"
+        raise SuiteError(f"{path.name}: {held}; expected name, architecture, base, tasks, …")
     _check_size(path.name, content)
     if "folder" in content:
         raise SuiteError(f"{path.name}: unknown field 'folder'")
     try:
         return Suite.model_validate({**content, "folder": path.parent})
     except ValidationError as error:
-        raise SuiteError(f"{path.name}: {explain(error)}") from None
+        raise SuiteError(f"{path.name}: {explain(error, known=Suite.model_fields)}") from None
 
 
 def _check_size(file: str, content: object) -> None:
