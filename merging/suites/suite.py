@@ -374,10 +374,10 @@ def missing_files(suite: Suite, missing: Sequence[FileReference], what: str = ""
     count = "a file is missing" if len(missing) == 1 else f"{len(missing)} files are missing"
     parts = [f"suite {suite.name!r}: {what or count}"]
     if local:
-        parts.append(f"put beside its suite.yaml: {', '.join(local)}")
+        parts.append(f"put the files where its suite.yaml says: {', '.join(local)}")
     if remote:
         parts.append(
-            f"get them with: python -m merging download {suite.reference}; or put them in the Hugging Face cache (the "
+            f"python -m merging download {suite.reference} gets what is on the hub; or put in the Hugging Face cache (the "
             f"folder {cache_folder().name!r}, moved by HF_HOME): {', '.join(remote)}"
         )
     return MissingPart("; ".join(parts))
