@@ -377,8 +377,8 @@ def missing_files(suite: Suite, missing: Sequence[FileReference], what: str = ""
         parts.append(f"put the files where its suite.yaml says: {', '.join(local)}")
     if remote:
         parts.append(
-            f"python -m merging download {suite.reference} gets what is on the hub; or put in the Hugging Face cache (the "
-            f"folder {cache_folder().name!r}, moved by HF_HOME): {', '.join(remote)}"
+            f"python -m merging download {suite.reference} gets what is on the hub; or put in the Hugging Face cache "
+            f"(the folder {cache_folder().name!r}, moved by HF_HOME): {', '.join(remote)}"
         )
     return MissingPart("; ".join(parts))
 
