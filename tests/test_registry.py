@@ -140,7 +140,7 @@ def test_defaults_are_filled_in_and_survive_json() -> None:
     assert spec.edit_params["steps"] == 300
     assert spec.merge_params == {"scaling": 0.3}
     assert MergeSpec.model_validate_json(spec.model_dump_json()) == spec
-    assert spec.label == "AWD + Task Arithmetic"
+    assert spec.label == "AWD + Task Arithmetic · alpha 0.5"
     assert MergeSpec.build(suite="mini", tasks=("a",), merge="average").label == "Weight averaging"
 
 
