@@ -192,7 +192,8 @@ def print_json(value: Any) -> None:
 def print_report(report: dict[str, Any]) -> None:
     """What :func:`merging.suites.report.check_suite` found, a line a file."""
     for row in report["files"]:
-        click.echo(f"{'ok   ' if row['ok'] else 'ERROR'}  {row['file']}  {row['detail']}")
+        word = ("warn" if row["warning"] else "ok") if row["ok"] else "ERROR"
+        click.echo(f"{word:<5}  {row['file']}  {row['detail']}")
     click.echo(f"{report['problems']} problems, {report['warnings']} warnings in {len(report['files'])} files")
 
 
