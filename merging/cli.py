@@ -98,12 +98,15 @@ def methods(as_json: bool) -> None:
     for kind in ("edits", "merges"):
         click.echo(f"{kind}:")
         for row in found[kind]:
-            click.echo(f"  {row['name']:16} {row['title']}: {row['summary']} {row['paper']}".rstrip())
+            data = f"Data needed: {row['needs']}."
+            click.echo(f"  {row['name']:16} {row['title']}: {row['summary']} {data} {row['paper']}".rstrip())
             for parameter in row["parameters"]:
                 click.echo(f"      {parameter['name']} = {parameter['default']}  ({parameter['type']})")
     click.echo("presets (merge SUITE --preset NAME):")
     for row in found["presets"]:
-        click.echo(f"  {row['name']:16} {row['title']}: {row['edit']} + {row['merge']}  {row['paper']}")
+        chosen = f"; {' and '.join(row['chosen'])} chosen on labelled validation images" if row["chosen"] else ""
+        data = f"data needed: {row['needs']}{chosen}"
+        click.echo(f"  {row['name']:16} {row['title']}: {row['edit']} + {row['merge']}  ({data})  {row['paper']}")
 
 
 @main.command()

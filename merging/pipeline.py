@@ -84,9 +84,9 @@ class MergeSpec(BaseModel):
         return merge if self.edit == "none" else f"{registry.find('edit', self.edit).title} + {merge}"
 
     @property
-    def needs(self) -> registry.Needs:
+    def data(self) -> registry.Data:
         """The data that edit and merge look at, besides what accuracy is measured on."""
-        return registry.needs_of(self.edit, self.edit_params, self.merge, self.merge_params)
+        return registry.data_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @property
     def forgotten(self) -> tuple[str, ...]:

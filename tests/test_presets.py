@@ -11,13 +11,14 @@ from merging.cli import main
 from merging.errors import SpecError
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, find_preset
+from merging.registry import Data
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_valid_pair_with_a_paper(name: str) -> None:
     one = PRESETS[name]
     spec = MergeSpec.build(suite="any", tasks=("a", "b"), **one.spec_fields())
-    assert spec.needs == one.needs
+    assert spec.data == one.data
     assert one.paper.startswith("https://arxiv.org/abs/") and one.name == name
 
 
@@ -27,9 +28,10 @@ def test_every_method_is_in_a_preset() -> None:
 
 
 def test_what_presets_look_at() -> None:
-    assert find_preset("tsv_m").needs == find_preset("doge_ta").needs == "none"
-    assert find_preset("adamerging_pp").needs == "unlabeled"
-    assert find_preset("tatr").needs == find_preset("iso_c").needs == "labelled"
+    assert not find_preset("tsv_m").data.images and not find_preset("doge_ta").data.images
+    assert find_preset("adamerging_pp").data == Data("unlabeled")
+    assert find_preset("tatr").data == Data("labelled", ("merge.scaling",))
+    assert find_preset("iso_c").data == Data("none", ("merge.scaling",)) and find_preset("iso_c").data.images
     with pytest.raises(SpecError, match="unknown preset 'magic'; there are: average"):
         find_preset("magic")
 
@@ -54,6 +56,15 @@ def test_the_catalogue_is_complete_and_says_types_defaults_and_bounds() -> None:
     for row in [*found["edits"], *found["merges"]]:
         method = registry.find("edit" if row in found["edits"] else "merge", row["name"])
         assert method.parse({p["name"]: p["default"] for p in row["parameters"]}) == method.parse({})
+
+
+def test_the_command_says_what_data_is_needed() -> None:
+    printed = CliRunner().invoke(main, ["methods"]).stdout
+    methods, presets = (part.splitlines() for part in printed.split("presets (merge SUITE --preset NAME):"))
+    assert any(line.startswith("  regmean ") and "Data needed: unlabeled." in line for line in methods)
+    rows = {line.split()[0]: line for line in presets if line}
+    assert "(data needed: none; edit.threshold and merge.scaling chosen on labelled" in rows["consensus_ta"]
+    assert "(data needed: none)" in rows["wudi"] and "(data needed: unlabeled)" in rows["regmean"]
 
 
 def test_the_command_prints_the_catalogue() -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from merging import registry
-from merging.leaderboard import baseline_rows, data_needed, row_of
+from merging.leaderboard import baseline_rows, data_looked_at, row_of
 from merging.runs import Run
 from merging.runs.store import ACTIVE
 from ui import state
@@ -33,7 +33,7 @@ def standings(entries: Sequence[Entry], baselines: Sequence[Series]) -> list[Sta
     accuracies = [dict(one.accuracy) for one in baselines]
     lines = [
         Standing(
-            title=row.method, method=row.method, variant=0, needs=row.needs, paper="", note="", state="", run=None,
+            title=row.method, method=row.method, variant=0, data=row.data, paper="", note="", state="", run=None,
             row=row,
         )
         for row in (baseline_rows(*accuracies) if accuracies else ())
@@ -45,7 +45,7 @@ def standings(entries: Sequence[Entry], baselines: Sequence[Series]) -> list[Sta
         row = row_of(preset, run, individual) if run is not None and entry.done else None
         lines.append(
             Standing(
-                title=preset.title, method=entry.spec.label, variant=variants[preset.name], needs=data_needed(preset),
+                title=preset.title, method=entry.spec.label, variant=variants[preset.name], data=data_looked_at(preset),
                 paper=preset.paper, note=preset.note, state=state_of(run), run=run.id if run else None, row=row,
                 localised=registry.find("merge", preset.merge).localised,
             )
@@ -88,9 +88,7 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
     columns = {
         "Mark": st.column_config.TextColumn("", width=36, pinned=True, help="Colour and marker in all charts"),
         "Method": st.column_config.TextColumn(width=165, pinned=True),
-        "Data": st.column_config.TextColumn(
-            width=80, help="What it looks at besides the validation images on which λ is chosen"
-        ),
+        "Data": st.column_config.TextColumn(width=80, help="The images that the method needs by itself"),
         "Average (%)": st.column_config.ProgressColumn(
             min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=120
         ),
@@ -104,6 +102,9 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
             task_column(task): number(format="%.1f", width=78, help=escape_markdown(label))
             for task, label in labels.items()
         },
+        "Chosen": st.column_config.TextColumn(
+            width=95, help="Its parameters that are chosen on labelled validation images"
+        ),
         "λ": number(format="%g", width=50, help="Chosen on validation images"),
         "Seconds": number(format="%.1f", width=75, help="From files to accuracy, the search for λ included"),
         "Memory (MB)": number(format="%d", width=100, help="Peak of the process"),

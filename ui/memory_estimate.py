@@ -53,7 +53,7 @@ def estimate(vectors: TaskVectors, spec: MergeSpec, measurable: bool) -> Estimat
     }
     if measurable and spec.evaluate:
         parts["evaluation: the merged weights, 4·D"] = _FLOAT * weights
-    looks = measurable and (spec.evaluate or spec.needs != "none")
+    looks = measurable and (spec.evaluate or spec.data.images)
     return Estimate(parts, spec.torch_dtype.itemsize * weights if looks else 0)
 
 
@@ -88,7 +88,7 @@ def _edit_is_mixing(spec: MergeSpec) -> bool:
 
 
 def _edit_needs(spec: MergeSpec) -> bool:
-    return registry.find("edit", spec.edit).needs_with(spec.edit_params) != "none"
+    return registry.find("edit", spec.edit).data(spec.edit_params).images
 
 
 def _merge_numbers(spec: MergeSpec, tasks: int, weights: int, largest: int, squares: int) -> int:

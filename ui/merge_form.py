@@ -14,7 +14,7 @@ from merging import devices, registry
 from merging.errors import SpecError
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, Preset
-from merging.registry import Method
+from merging.registry import Data, Method
 from ui.forms import Tasks, changed, fill, from_text, method_form, to_text, widget_values
 
 Kind = Literal["edit", "merge"]
@@ -160,7 +160,13 @@ def _published(tasks: Tasks) -> None:
     )  # fmt: skip
     if name is not None:
         one = PRESETS[name]
-        about.markdown(f"[{one.paper.removeprefix('https://')}]({one.paper}) &nbsp; {_NEEDS[one.needs]} {one.note}")
+        about.markdown(f"[{one.paper.removeprefix('https://')}]({one.paper}) &nbsp; {badges(one.data)} {one.note}")
+
+
+def badges(data: Data) -> str:
+    """What a method needs by itself, and what of it is chosen on labelled images, as Markdown."""
+    chosen = f" :orange-badge[:material/tune: {data.chosen_words} chosen on labelled images]" if data.chosen else ""
+    return _NEEDS[data.needs] + chosen
 
 
 def _is_shown(one: Preset, tasks: Tasks) -> bool:
@@ -194,7 +200,7 @@ def _stage(kind: Kind, heading: str, methods: Mapping[str, Method], tasks: Tasks
     looks_at = st.empty()
     values = method_form(method, _prefix(kind, method), tasks)
     try:
-        looks_at.markdown(_NEEDS[method.needs_with(values)])
+        looks_at.markdown(badges(method.data(values)))
     except SpecError:  # said in full where the whole form is checked
         looks_at.markdown(_NEEDS[method.needs])
     return name, values

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.leaderboard import Row
-from merging.registry import Needs
+from merging.registry import Data, Needs
 from ui.charts.accuracy import Series, marker_of
 from ui.theme import compose, neutral, plain
 
@@ -20,8 +20,8 @@ ONE_A_TASK = "a model for each task"
 GROUPS = (*NEEDS_WORDS.values(), ONE_A_TASK)
 NOT_RUN, UNDER_WAY = "not run", "under way"
 _COLUMNS = (
-    "Mark", "Method", "Data", "Average (%)", "Normalised (%)", "State", "λ", "Seconds", "Memory (MB)", "Paper", "Run",
-    "Note",
+    "Mark", "Method", "Data", "Average (%)", "Normalised (%)", "State", "Chosen", "λ", "Seconds", "Memory (MB)",
+    "Paper", "Run", "Note",
 )  # fmt: skip
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
 _RULE = "rgba(128, 128, 128, 0.45)"
@@ -35,7 +35,7 @@ class Standing:
         title: the method's name in publications, different for every line.
         method: what picks colour and marker, such as ``Task Arithmetic``.
         variant: 0 for the first line of its ``method``, then 1, 2, …
-        needs: the data it looks at, apart from choosing λ.
+        data: what it looks at, by itself and to choose λ or thresholds.
         paper: URL of its source; empty for a baseline.
         note: what to know about it; may be empty.
         state: how its run ended, or :data:`UNDER_WAY` or :data:`NOT_RUN`; empty for a baseline.
@@ -47,7 +47,7 @@ class Standing:
     title: str
     method: str
     variant: int
-    needs: Needs
+    data: Data
     paper: str
     note: str
     state: str
@@ -58,7 +58,7 @@ class Standing:
     @property
     def group(self) -> str:
         """With which other methods it can be compared: one of :data:`GROUPS`."""
-        return ONE_A_TASK if self.localised else NEEDS_WORDS[self.needs]
+        return ONE_A_TASK if self.localised else NEEDS_WORDS[self.data.needs]
 
     @property
     def baseline(self) -> bool:
@@ -90,7 +90,7 @@ def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd
 
     columns: dict[str, list[Any]] = {
         "Method": [one.title for one in standings],
-        "Data": [one.needs for one in standings],
+        "Data": [one.data.needs for one in standings],
         "Average (%)": [value(one, lambda row: row.average) for one in standings],
         "Normalised (%)": [value(one, lambda row: row.normalised) for one in standings],
         "State": [one.state for one in standings],
@@ -98,6 +98,7 @@ def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd
     for task in tasks:
         columns[task_column(task)] = [value(one, lambda row, task=task: row.accuracy[task]) for one in standings]  # type: ignore[misc]
     columns |= {
+        "Chosen": [one.data.chosen_words or None for one in standings],
         "λ": [value(one, lambda row: row.scaling, 1, 6) for one in standings],
         "Seconds": [value(one, lambda row: row.seconds, 1) for one in standings],
         "Memory (MB)": [value(one, lambda row: row.peak_bytes, 1e-6, 0) for one in standings],
