@@ -19,6 +19,7 @@ from merging.context import Context
 from merging.errors import NonFiniteWeights, SpecError
 from merging.geometry import Geometry, gram_of
 from merging.localised import MaskCount
+from merging.pairs import refusal
 from merging.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
 from merging.streaming import COLUMNS, ordered
 from merging.vectors import TaskVectors
@@ -60,9 +61,11 @@ class MergeSpec(BaseModel):
             if not isinstance(given, Mapping):
                 raise SpecError(f"{kind}_params: expected names and values, got {str(given)[:60]!r}")
             complete[f"{kind}_params"] = method.parse(given).model_dump(mode="json")
-        merge = registry.find("merge", complete.get("merge", "task_arithmetic"))
-        if merge.unedited and complete.get("edit", "none") != "none":
-            raise SpecError(f"{merge.title} takes no edit: {merge.unedited}; choose edit none or another merge")
+        reason = refusal(
+            complete.get("edit", "none"), complete["edit_params"], complete.get("merge", "task_arithmetic")
+        )
+        if reason:
+            raise SpecError(reason)
         if complete.get("job") == "disentangle" and complete.get("edit") != "awd":
             raise SpecError(f"only edit awd disentangles; got edit {complete.get('edit', 'none')!r}")
         return complete

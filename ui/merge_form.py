@@ -12,6 +12,7 @@ import streamlit as st
 
 from merging import devices, registry
 from merging.errors import SpecError
+from merging.pairs import refusal
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, Preset
 from merging.registry import Data, Method
@@ -134,6 +135,7 @@ def draw(tasks: Tasks) -> Draft:
         edit = _stage("edit", "Edit the task vectors", registry.edits(), tasks)
     with right.container(border=True, height="stretch"):
         merge = _stage("merge", "Merge them", registry.merges(), tasks)
+        _refused_after(*edit)
     with st.container(border=True):
         options = _machine()
     return Draft({"edit": edit[0], "merge": merge[0]}, {"edit": edit[1], "merge": merge[1]}, options)
@@ -182,6 +184,17 @@ def _is_shown(one: Preset, tasks: Tasks) -> bool:
         if any(st.session_state.get(key, defaults[key]) != value for key, value in state.items()):
             return False
     return True
+
+
+def _refused_after(edit: str, values: Mapping[str, Any]) -> None:
+    """Names the merges that make no sense after an edit; the reason comes when one is chosen."""
+    try:
+        refused = [method.title for name, method in registry.merges().items() if refusal(edit, values, name)]
+    except SpecError:  # said in full where the whole form is checked
+        return
+    if refused:
+        title = registry.find("edit", edit).title
+        st.caption(f"Not after {title} as it is set: {', '.join(refused)}.")
 
 
 def _prefix(kind: Kind, method: Method) -> str:

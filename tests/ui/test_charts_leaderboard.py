@@ -58,8 +58,8 @@ def test_best_average_first_and_what_is_not_measured_last_in_its_order(averages:
 def test_the_table_holds_percent_and_leaves_gaps_where_nothing_was_measured() -> None:
     table = leaderboard_table(LINES, TASKS)
     assert list(table.columns) == [
-        "Method", "Data", "Average (%)", "Normalised (%)", "State", "digits", "signs", "λ", "Seconds", "Memory (MB)",
-        "Paper", "Run", "Note",
+        "Method", "Data", "Average (%)", "Normalised (%)", "State", "digits", "signs", "Chosen", "λ", "Seconds",
+        "Memory (MB)", "Paper", "Run", "Note",
     ]  # fmt: skip
     row = table.iloc[3]
     assert row["Method"] == "AdaMerging" and row["Data"] == "unlabeled" and row["State"] == "done"
