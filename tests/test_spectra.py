@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.spectra import polar, top_triplets
+from merging.spectra import add_gram, gram, mirror, polar, top_triplets
 
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
@@ -46,3 +46,25 @@ def test_leading_triplets_are_those_of_the_full_decomposition(
     expected = (u[:, :count] * s[:count]) @ v[:count]
     torch.testing.assert_close(((left * lengths) @ right).double(), expected, rtol=0, atol=1e-4)
     torch.testing.assert_close(left.T @ left, torch.eye(count), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (40, 256), (300, 257), (70, 600)])
+def test_the_gram_matrix_is_the_product_whatever_its_blocks(shape: tuple[int, int]) -> None:
+    one, two = (matrix(shape, seed).float() for seed in (0, 1))
+    exact = one.double().T @ one.double()
+    torch.testing.assert_close(gram(one).double(), exact, rtol=0, atol=1e-5)
+    assert torch.equal(gram(one), gram(one).T)
+    total = torch.zeros(shape[1], shape[1])
+    add_gram(total, one, 0.5)
+    add_gram(total, two, 2.0)
+    torch.testing.assert_close(
+        mirror(total).double(), 0.5 * exact + 2 * two.double().T @ two.double(), rtol=0, atol=1e-5
+    )
+
+
+def test_the_same_matrix_gives_the_same_bits() -> None:
+    one = matrix((600, 300), 3).float()
+    for first, second in zip(polar(one), polar(one.clone()), strict=True):
+        assert torch.equal(first, second)
+    for first, second in zip(top_triplets(one, 40), top_triplets(one.clone(), 40), strict=True):
+        assert torch.equal(first, second)

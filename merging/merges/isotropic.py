@@ -65,8 +65,7 @@ def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context
             return torch.zeros_like(base)
         lefts, values, rights = [left[:, :common]], [lengths[:common]], [right[:common]]
         for vector in stack if own else ():
-            rest = vector - lefts[0] @ (lefts[0].T @ vector)
-            u, s, v = top_triplets(rest, own)
+            u, s, v = _outside(vector, left, common, own)
             some = s > 1e-6 * lengths[0]  # nothing is left of a task that lies within the common directions
             u, s, v = u[:, some], s[some], v[some]
             lefts.append(u)
@@ -75,3 +74,18 @@ def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context
         return torch.cat(values).mean() * (polar(torch.cat(lefts, dim=1))[0] @ polar(torch.cat(rights))[0])
 
     return scaled(vectors, params.scaling, direction, context)
+
+
+def _outside(
+    vector: torch.Tensor, left: torch.Tensor, common: int, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The ``count`` largest singular triplets of what lies outside of the first ``common`` columns of ``left``.
+
+    Where those columns and the others span everything, what lies outside has coordinates in the others, which are few.
+    """
+    if left.shape[0] == left.shape[1]:
+        others = left[:, common:]
+        u, s, v = top_triplets(others.T @ vector, count)
+        return others @ u, s, v
+    inside = left[:, :common]
+    return top_triplets(torch.addmm(vector, inside, inside.T @ vector, alpha=-1), count)

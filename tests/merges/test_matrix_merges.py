@@ -21,6 +21,7 @@ SHAPES = {
     "transformer.resblocks.0.mlp.c_fc.weight": (64, 24),
     "transformer.resblocks.0.mlp.c_proj.weight": (24, 64),
     "transformer.resblocks.0.attn.out_proj.weight": (24, 24),
+    "transformer.resblocks.1.mlp.c_proj.weight": (20, 280),
 }
 
 
