@@ -14,7 +14,7 @@ from pydantic import Field
 
 from merging.context import Context
 from merging.registry import Params, TensorEdit, edit
-from merging.spectra import svd, top_triplets
+from merging.spectra import nonzero, side_by_side, svd, top_triplets
 from merging.vectors import TaskVectors, is_linear_weight
 
 _ROWS = 64  # of all tasks at once: few enough to stay in the cache between the two uses of an entry
@@ -90,6 +90,6 @@ def shared_basis(stack: torch.Tensor, share: float) -> torch.Tensor:
     """
     rank = min(stack.shape[1:])
     count = max(1, rank // len(stack))
-    joined = torch.cat([top_triplets(vector, count)[0] for vector in stack if bool(vector.any())], dim=1)
+    joined, _, _ = side_by_side(*top_triplets(nonzero(stack), count))
     left, _, _ = svd(joined)
     return left[:, : int(share * rank)]
