@@ -37,11 +37,16 @@ class Row:
 
 
 ROWS = (
+    Row("check: every file, against the base", "check", "sum_bytes", "summing the same bytes", ""),
     Row("Gram matrices, 8 × {a}", "gram", "sum_bytes", "summing the same bytes", "≤ 4 ×, ≤ 400 MB"),
     Row("the same, plain loop", "gram_plain_loop", "sum_bytes", "summing the same bytes", "(comparison)"),
+    Row("similarity before and after AWD, seen before", "similarity_seen", None, "", "< 1 s"),
     Row("AWD re-solve, 152 layers, 300 steps", "awd_resolve", None, "", "≤ 0.03 s"),
     Row("Task Arithmetic, files to file", "task_arithmetic", "task_arithmetic_plain_loop",
         "plain torch loop", "≤ 1.2 ×, ≤ 600 MB"),
+    Row("AWD + Task Arithmetic, files to file", "awd", "task_arithmetic_plain_loop", "plain TA loop", ""),
+    Row("AWD by rows + Task Arithmetic, files to file", "awd_rows", "task_arithmetic_plain_loop", "plain TA loop", ""),
+    Row("export of a run from its coefficients", "export", "task_arithmetic_plain_loop", "plain TA loop", ""),
     Row("TIES, files to file", "ties", "task_arithmetic_plain_loop", "plain TA loop", "≤ 1.2 GB"),
     Row("DARE, files to file", "dare", "task_arithmetic_plain_loop", "plain TA loop", ""),
     Row("Consensus TA, files to file", "consensus", "task_arithmetic_plain_loop", "plain TA loop", ""),
@@ -78,17 +83,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="ViT-B-32", help="open_clip model whose shapes the files get")
     parser.add_argument("--turns", type=int, default=3, help="turns of each piece of work")
+    parser.add_argument("--rows", nargs="+", metavar="WORK", choices=[row.work for row in ROWS],
+                        help="only these pieces of work, by their names in benchmarks/work.py")  # fmt: skip
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="where the random files go")
-    parser.add_argument("--only", default="", help="rows whose work has this in its name, such as wudi")
     options = parser.parse_args()
     suite = make_suite(options.folder / options.architecture, options.architecture)
     print(f"{os.cpu_count()} CPUs, {psutil.virtual_memory().total / 2**30:.0f} GiB, torch {torch.__version__}\n")
     print("| work | seconds | anonymous memory | compared with | ratio | to reach |")
     print("|---|---|---|---|---|---|")
     for row in ROWS:
-        if options.only in row.work:
+        if not options.rows or row.work in options.rows:
             _print_row(row, suite, options.architecture, min(options.turns, row.turns or options.turns))
-    if options.only:
+    if options.rows:
         return
     for title, extra, goal in COMMANDS:
         seconds = statistics.median(_command(suite, options.folder, extra) for _ in range(options.turns))

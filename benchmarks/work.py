@@ -17,16 +17,21 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmarks.batches import TASKS, isotropic, leading, measured, ridge
-from benchmarks.memory import PeakMemory
 from merging.checkpoints import save_tensors
-from merging.context import Context
+from merging.context import Context, no_progress
 from merging.edits.redundancy import descent
 from merging.evaluation import Evaluator
 from merging.geometry import measure
+from merging.memory import PeakMemory
 from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
 from merging.pipeline import MergeSpec, plan
+from merging.runs.export import export_run
+from merging.runs.perform import perform
+from merging.similarity import similarity_report
+from merging.suites.report import check_suite
 from merging.suites.suite import DEFAULT, load_suite
 from merging.vectors import TaskVectors, is_matrix
+from merging.workspace import Workspace
 
 Work = Callable[[Path], float | None]  # seconds, where only a part of it is to be timed
 
@@ -80,6 +85,41 @@ def _merge(suite: Path, **choices: Any) -> None:
 def task_arithmetic(suite: Path) -> None:
     """Task Arithmetic, files to file."""
     _merge(suite)
+
+
+def awd(suite: Path) -> None:
+    """AWD in Gram space, then Task Arithmetic; Gram matrices included."""
+    _merge(suite, edit="awd")
+
+
+def awd_rows(suite: Path) -> None:
+    """AWD row by row, then Task Arithmetic."""
+    _merge(suite, edit="awd", edit_params={"scope": "row"})
+
+
+def check(suite: Path) -> None:
+    """What ``python -m merging check`` does."""
+    if check_suite(load_suite(suite))["problems"]:
+        raise ValueError(f"{suite}: the check found problems")
+
+
+def similarity_seen(suite: Path) -> float:
+    """The similarity report, AWD included, of a suite that was looked at before; seconds."""
+    loaded, workspace = load_suite(suite), Workspace(suite.parent / "home")
+    workspace.geometry(loaded)
+    started = time.perf_counter()
+    similarity_report(load_suite(suite), workspace, loaded.task_names, "awd", {"scope": "layer"})
+    return time.perf_counter() - started
+
+
+def export(suite: Path) -> float:
+    """Weights of a linear run, rebuilt from its coefficient table; seconds without the run."""
+    workspace, loaded = Workspace(suite.parent / "home"), load_suite(suite)
+    spec = MergeSpec.build(suite=str(suite), tasks=loaded.task_names, evaluate=False, seed=1)
+    run = perform(spec, workspace, None, no_progress)
+    started = time.perf_counter()
+    export_run(run, workspace, suite.parent / "export")
+    return time.perf_counter() - started
 
 
 def ties(suite: Path) -> None:
@@ -237,7 +277,8 @@ def mini_accuracy(suite: Path) -> float:
 WORKS: dict[str, Work] = {
     work.__name__: work
     for work in (
-        sum_bytes, gram_plain_loop, gram, task_arithmetic_plain_loop, task_arithmetic, ties, dare, consensus,
+        check, sum_bytes, gram_plain_loop, gram, similarity_seen, awd, awd_rows, export, task_arithmetic_plain_loop,
+        task_arithmetic, ties, dare, consensus,
         trust_region, tall_masks, iso_c, iso_c_full_decompositions, iso_cts, tsv_m, wudi_closed_form, wudi_adam, doge,
         isotropic_batches, isotropic_threads, leading_batches, leading_threads, ridge_batches, ridge_threads,
         awd_resolve, adamerging_step, eight_batches, mini_accuracy,

@@ -20,6 +20,7 @@ from merging.cli_io import (
     home_option,
     image_limit_option,
     json_option,
+    layout_option,
     open_workspace,
     print_accuracy,
     print_converted,
@@ -205,8 +206,7 @@ def similarity(
 @click.option("--seed", type=int, default=0, show_default=True)
 @split_option
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the weights, .safetensors.")
-@click.option("--layout", type=click.Choice(["open_clip", "huggingface"]), default="open_clip", show_default=True,
-              help="Names and shapes in it: open_clip's visual tower or transformers' CLIPVisionModel.")  # fmt: skip
+@layout_option
 @click.option("--evaluate", is_flag=True, help="Measure accuracy per task.")
 @home_option
 @json_option
@@ -433,18 +433,42 @@ def runs_show(run_id: str, home: Path, as_json: bool) -> None:
 @runs.command("export")
 @click.argument("run_id")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@layout_option
 @home_option
 @json_option
-def runs_export(run_id: str, folder: Path, home: Path, as_json: bool) -> None:
-    """Write weights, recipe and a description of a finished run into FOLDER."""
+def runs_export(run_id: str, folder: Path, layout: Any, home: Path, as_json: bool) -> None:
+    """Write weights, recipe, model card and coefficients of a finished run into FOLDER."""
     from merging.runs.export import export_run
 
     workspace = open_workspace(home)
-    files = export_run(workspace.store.get(run_id), workspace, folder)
+    files = export_run(workspace.store.get(run_id), workspace, folder, layout)
     if as_json:
         print_json({"files": [str(file) for file in files]})
     else:
         click.echo("\n".join(f"written: {file}" for file in files))
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.option("--suite", help="The suite with its checkpoints, where the recipe's is not built in.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), required=True,
+              help="File for the weights, .safetensors.")  # fmt: skip
+@home_option
+@json_option
+def replay(recipe: Path, suite: str | None, output: Path, home: Path, as_json: bool) -> None:
+    """Make the weights of an exported RECIPE again, on the CPU, and compare them with those that were exported."""
+    from merging.runs import recipe as recipes
+    from merging.suites.suite import load_suite
+
+    known = recipes.read_recipe(recipe)
+    loaded = load_suite(suite or known.built_in_suite())
+    found = recipes.replay(known, loaded, open_workspace(home), output, progress_on_stderr())
+    if as_json:
+        print_json({"output": str(output), "sha256": found.sha256, "identical": found.identical})
+    else:
+        click.echo(f"written: {output}\n{found.verdict(known)}")
+    if not found.identical:
+        click.get_current_context().exit(1)
 
 
 @main.command()

@@ -57,6 +57,17 @@ def device_option(function: Any) -> Any:
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")(function)
 
 
+def layout_option(function: Any) -> Any:
+    """``--layout``."""
+    return click.option(
+        "--layout",
+        type=click.Choice(["open_clip", "huggingface"]),
+        default="open_clip",
+        show_default=True,
+        help="Names and shapes of the weights: open_clip's visual tower or transformers' CLIPVisionModel.",
+    )(function)
+
+
 def tasks_option(function: Any) -> Any:
     """``--tasks``, as :func:`read_tasks` reads them."""
     return click.option(

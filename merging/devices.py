@@ -1,7 +1,5 @@
 """Choosing where tensors live. The only module that asks torch which accelerators exist."""
 
-import resource
-import sys
 from dataclasses import dataclass
 
 import psutil
@@ -58,26 +56,3 @@ def available() -> list[str]:
     """Names that :func:`resolve` accepts on this machine, ``auto`` first."""
     names = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     return [*names, "mps"] if torch.backends.mps.is_available() else names
-
-
-def reset_peak(device: torch.device) -> None:
-    """Start measuring peak memory anew (CUDA only; a process's own peak can't be reset)."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Most memory held so far: of the CUDA device's allocator, else of this whole process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def explain_out_of_memory(device: torch.device) -> DeviceError:
-    """The error to raise in place of torch's when a device has run out of memory."""
-    info = describe(device)
-    return DeviceError(
-        f"out of memory on {info.title} ({info.memory / 2**30:.1f} GiB): choose fewer tasks, a smaller batch size, "
-        "dtype bfloat16 for evaluation, or --device cpu"
-    )

@@ -13,13 +13,14 @@ from merging.context import Context
 from merging.errors import MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.images.cache import DEFAULT_LIMIT
 from merging.images.image_sets import ImageSet, load_images
+from merging.memory import BatchSize
 from merging.streaming import ordered
 from merging.suites import clip
 from merging.suites.suite import Split, Suite
 from merging.suites.text_heads import text_head
 
-_BATCH = {"cpu": 25}  # a thread each
-_GPU_BATCH = 512
+CPU_IMAGES = 25  # in one pass, a thread each
+GPU_IMAGES = 512
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Evaluator:
         dtype: their precision.
         cache: folder for prepared images and for heads built from text.
         image_limit: bytes that the images may take there.
+        batch: images in one forward pass; fewer once memory has run out.
     """
 
     suite: Suite
@@ -71,8 +73,12 @@ class Evaluator:
     dtype: torch.dtype = torch.float32
     cache: Path | None = None
     image_limit: int = DEFAULT_LIMIT
+    batch: BatchSize = field(init=False)
     _sets: dict[tuple[str, Split], ImageSet] = field(default_factory=dict, repr=False)
     _heads: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.batch = BatchSize(CPU_IMAGES if self.device.type == "cpu" else GPU_IMAGES)
 
     @cached_property
     def tower(self) -> torch.nn.Module:
@@ -203,12 +209,15 @@ class Evaluator:
 
     def predictions(self, task: str, split: Split) -> np.ndarray:
         """Class indices that the tower, as it is loaded, predicts for all images of a task: int64 ``[N]``."""
-        size = _BATCH.get(self.device.type, _GPU_BATCH)
         self.head(task)  # loaded before several threads ask for it
+        return self.batch.fit(lambda images: self._predictions(task, split, images))
+
+    def _predictions(self, task: str, split: Split, images: int) -> np.ndarray:
+        """The same with so many images in a pass."""
 
         @torch.inference_mode()
         def batch(start: int) -> torch.Tensor:
-            logits = self.logits(task, self.features(self.images(task, split, slice(start, start + size))))
+            logits = self.logits(task, self.features(self.images(task, split, slice(start, start + images))))
             if not bool(torch.isfinite(logits).all()):
                 raise NonFiniteWeights(
                     f"task {task!r}: the model's output is NaN or infinite; its weights are, "
@@ -216,7 +225,7 @@ class Evaluator:
                 )
             return logits.argmax(dim=1).cpu()
 
-        starts = range(0, self.count(task, split), size)
+        starts = range(0, self.count(task, split), images)
         predictions: np.ndarray = torch.cat(list(ordered(batch, starts, self.device))).numpy()
         return predictions
 

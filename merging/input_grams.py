@@ -14,8 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from merging.context import Context
 from merging.evaluation import Evaluator
+from merging.memory import BatchSize
 
-_BATCH = 32  # images in one pass; all of a layer's tokens are rows of its input
+_IMAGES = 32  # in one pass; all of a layer's tokens are rows of its input
 _ATTENTION = inspect.signature(functional.multi_head_attention_forward)
 
 
@@ -80,11 +81,17 @@ def input_grams(
         self-attention is such a weight; convolutions and bare parameters are not.
     """
     evaluator.load(weights)
-    watch = _Watch({id(parameter): name for name, parameter in evaluator.tower.named_parameters()})
+    names = {id(parameter): name for name, parameter in evaluator.tower.named_parameters()}
     chosen = evaluator.draw(task, "val", images, context.seed)
-    for start in range(0, len(chosen), _BATCH):
-        context.stop_if_cancelled(f"inputs of {task}")
-        batch = evaluator.images(task, "val", chosen[start : start + _BATCH])
-        with watch:
-            evaluator.tower(batch)
+
+    def watched(size: int) -> _Watch:
+        watch = _Watch(names)
+        for start in range(0, len(chosen), size):
+            context.stop_if_cancelled(f"inputs of {task}")
+            batch = evaluator.images(task, "val", chosen[start : start + size])
+            with watch:
+                evaluator.tower(batch)
+        return watch
+
+    watch = BatchSize(_IMAGES).fit(watched)
     return {name: total / watch.rows[name] for name, total in watch.sums.items()}

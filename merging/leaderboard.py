@@ -26,7 +26,7 @@ class Row:
         normalised: mean over tasks of accuracy divided by that of the task's own model; None without those models.
         scaling: λ chosen on validation, or None if there is none to choose.
         seconds: from files to accuracy, the search for λ included.
-        peak_bytes: peak memory of the process.
+        peak_bytes: peak memory, see :class:`merging.memory.PeakMemory`.
         run: the run's id; None for the two baselines.
     """
 

@@ -1,10 +1,11 @@
 """Merge: choose an edit and a merge, see what it will cost, run it, watch it."""
 
 import pandas as pd
-import psutil
 import streamlit as st
 
+from merging import devices
 from merging.errors import MergingError, RunError
+from merging.memory_estimate import Estimate, estimate
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from ui import accuracy_view, measuring, merge_form, state
@@ -12,7 +13,6 @@ from ui.charts.accuracy import accuracy_bars, accuracy_table
 from ui.command import merge_command
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
-from ui.memory_estimate import Estimate, estimate
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import duration, in_words, provenance, scaling_of, series_of
 from ui.url_choice import warn_of_runs
@@ -30,7 +30,7 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
         words, cost = st.columns([0.72, 0.28], gap="medium")
         try:
             spec = draft.spec(state.suite_reference(), tasks)
-            needed = estimate(state.suite().vectors(tasks), spec, not unmeasurable(tasks))
+            needed = memory_needed(spec, tasks)
         except MergingError as error:
             words.error(escape_markdown(str(error)), icon=":material/error:")
             merge_button(cost, disabled=True)
@@ -66,19 +66,27 @@ def sentence(spec: MergeSpec, tasks: tuple[str, ...]) -> str:
     return f"{spec.label} of {len(tasks)} task models ({named}) on {spec.device}{measured}; seed {spec.seed}."
 
 
+def memory_needed(spec: MergeSpec, tasks: tuple[str, ...]) -> Estimate:
+    """The estimate on the chosen device."""
+    device, suite = devices.resolve(spec.device), state.suite()
+    room = devices.describe(device).memory if device.type == "cuda" else None
+    return estimate(suite.vectors(tasks), spec, not unmeasurable(tasks), device, suite.quick_gelu, room)
+
+
 def memory(needed: Estimate, spec: MergeSpec) -> None:
     """The estimate, and how it came about."""
-    where = "GPU memory" if spec.device.startswith("cuda") else "Memory"
+    where = "GPU memory" if devices.resolve(spec.device).type == "cuda" else "Memory"
     st.metric(f"{where}, estimated", megabytes(needed.total))
-    held = psutil.Process().memory_info().rss
-    st.caption(f"on top of the program itself, now {megabytes(held)}")
+    st.caption("on top of what the program holds before it runs")
+    if needed.images is not None:
+        st.caption(f"learning with {needed.images} images in a pass, since more would not fit")
     with st.popover("How this is estimated", type="tertiary", icon=":material/calculate:"):
         st.caption(
-            "The largest of the phases, which follow each other, plus the image tower. D is the number of weights, "
-            "T of task models, N of entries in the largest tensor; a number takes 4 bytes. Images and activations of "
-            "a batch, the program itself and memory-mapped files come on top."
+            "The largest of the phases, which follow each other, plus what is held throughout. D is the number of "
+            "weights, T of task models, N of entries in the largest tensor; a number takes 4 bytes where nothing else "
+            "is said. Memory-mapped files, images and weights, come on top: the system can take their memory back."
         )
-        rows = [*needed.parts.items(), *([("the image tower", needed.tower)] if needed.tower else [])]
+        rows = [*needed.phases.items(), *((f"throughout: {what}", size) for what, size in needed.throughout.items())]
         table = pd.DataFrame([(what[0].upper() + what[1:], megabytes(size)) for what, size in rows])
         st.table(table.set_axis(["What", "Size"], axis=1).set_index("What"))
 
@@ -173,7 +181,12 @@ def outcome(run: Run) -> None:
         cards[0].metric("Average accuracy", "–", border=True, help="These tasks have no images or heads")
     cards[1].metric("Coefficients", coefficients(run), border=True, help=scaling_of(run) or "c of each task and tensor")
     cards[2].metric("Time", duration(result["seconds"]["total"]), border=True, help="From files to accuracy")
-    cards[3].metric("Peak memory", megabytes(result["peak_bytes"]), border=True, help=f"Measured on {result['device']}")
+    cards[3].metric(
+        "Peak memory",
+        megabytes(result["peak_bytes"]),
+        border=True,
+        help=f"Measured on {result['device']}, on top of what the program held before",
+    )
     series = [*base[:1], *series_of([run]), *base[1:]]
     if result.get("accuracy"):
         labels = accuracy_view.task_labels(run.spec.tasks)

@@ -145,16 +145,16 @@ def test_localised_models_are_written_measured_and_exported(suite_file: Path, ho
     assert "4 models, one a task: base" in printed and "the base and 4 fine-tuned models take" in printed
 
 
-def test_the_code_in_an_exported_recipe_rebuilds_a_model(
+def test_the_code_on_an_exported_page_rebuilds_a_model(
     suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = as_json("merge", suite_file, "--merge", "tall_masks", "--home", home)["run"]
     as_json("runs", "export", run, home / "export", "--home", home)
     (home / "export" / "base.safetensors").symlink_to(suite_file.parent / "base.safetensors")
     monkeypatch.chdir(home / "export")
-    code = "\n".join(json.loads(Path("recipe.json").read_text())["rebuild"])
     page = Path("README.md").read_text()
-    assert code in page and "is not one model" in page
+    code = page.split("```python\n")[1].split("```")[0]
+    assert "is not one model" in page and not Path("classify.py").exists()
     found: dict[str, Any] = {}
     exec(code.replace("the task's name", "roads"), found)
     assert found["weights"].keys() == load_file("base.safetensors").keys()
@@ -173,7 +173,10 @@ def test_runs_are_listed_shown_and_exported(suite_file: Path, home: Path) -> Non
     assert as_json("runs", "list", "--home", home)["runs"][0]["state"] == "done"
     assert as_json("runs", "show", run[:6], "--home", home)["spec"]["merge"] == "task_arithmetic"
     files = [Path(file).name for file in as_json("runs", "export", run, home / "export", "--home", home)["files"]]
-    assert files == ["model.safetensors", "recipe.json", "README.md"]
+    assert files == [
+        "README.md", "classify.py", "coefficients.csv", "config.json", "heads.safetensors", "model.safetensors",
+        "recipe.yaml",
+    ]  # fmt: skip
     assert "Task Arithmetic" in (home / "export" / "README.md").read_text()
 
 
@@ -273,10 +276,10 @@ def test_broken_images_are_found_before_weights_are_written(own_suite: Path, hom
 
 def test_an_obstructed_export_is_an_error_in_words_and_leaves_nothing(suite_file: Path, home: Path) -> None:
     run = as_json("merge", suite_file, "--home", home)["run"]
-    (home / "out" / "recipe.json").mkdir(parents=True)
+    (home / "out" / "recipe.yaml").mkdir(parents=True)
     result = call("runs", "export", run, home / "out", "--home", home)
-    assert result.exit_code == 1 and "recipe.json: can't be written" in result.stderr
-    assert [path.name for path in (home / "out").iterdir()] == ["recipe.json"]
+    assert result.exit_code == 1 and "recipe.yaml: can't be written" in result.stderr
+    assert [path.name for path in (home / "out").iterdir()] == ["recipe.yaml"]
 
 
 def test_names_are_plain_text_in_an_exported_page(own_suite: Path, home: Path) -> None:

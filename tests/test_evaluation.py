@@ -59,7 +59,7 @@ def test_accuracy_is_that_of_a_plain_loop(suite: Suite, device: torch.device, sp
 
 def test_batches_do_not_matter(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Evaluator(suite).accuracy(suite.base_checkpoint, TASKS)
-    monkeypatch.setattr("merging.evaluation._BATCH", {"cpu": 7})
+    monkeypatch.setattr("merging.evaluation.CPU_IMAGES", 7)
     assert Evaluator(suite).accuracy(suite.base_checkpoint, TASKS) == whole
 
 

@@ -17,11 +17,12 @@ from pydantic import Field
 
 from merging.context import Context
 from merging.evaluation import Evaluator
+from merging.memory import BatchSize
 from merging.registry import LinearMerge, Params, merge
 from merging.vectors import TaskVectors
 
 _SNAPSHOTS = 10
-_CPU_IMAGES = 64  # images in one pass on a CPU
+CPU_IMAGES = 64  # in one pass: what its cache likes; a GPU takes all of a step's
 
 
 class AdaMergingParams(Params):
@@ -38,6 +39,15 @@ class AdaMergingParams(Params):
     split: Literal["test", "val"] = Field(
         "test", description="Unlabeled images to adapt on. The published protocol takes the test images."
     )
+    task_vectors: Literal["float32", "bfloat16"] = Field(
+        "float32", description="How task vectors are held while learning; bfloat16 halves their memory."
+    )
+    held: Literal["device", "host"] = Field(
+        "device", description="Where: on the device, or in the computer's memory, copied to the device in every step."
+    )
+
+
+Part = tuple[str, slice]  # some images of a task's batch
 
 
 @merge("adamerging", title="AdaMerging", paper="https://arxiv.org/abs/2310.02575", needs="unlabeled")
@@ -76,16 +86,20 @@ class CoefficientLearner:
         self.params = params
         self.evaluator = evaluator
         self.tower = evaluator.tower
-        self.weights = dict(self.tower.named_parameters())
+        self.merged = self.tower.state_dict(keep_vars=True)
         self.base: dict[str, torch.Tensor] = {}
-        self.stacks: dict[str, torch.Tensor] = {}
+        self.stacks: dict[str, torch.Tensor] = {}  # [T, N]
+        held, dtype = context.device if params.held == "device" else "cpu", getattr(torch, params.task_vectors)
         for name, base, stack in vectors.iterate(context.device):
             self.base[name] = base
-            self.stacks[name] = stack.reshape(len(stack), -1)
+            stack = stack.reshape(len(stack), -1).to(held, dtype)
+            self.stacks[name] = stack.pin_memory() if context.device.type == "cuda" and held == "cpu" else stack
         rows = len(vectors.names) if params.granularity == "layer" else 1
         self.raw = torch.full((rows, len(vectors.tasks)), params.initial, device=context.device)
         self.raw.grad = torch.zeros_like(self.raw)
         self.optimiser = torch.optim.Adam([self.raw], lr=params.learning_rate, betas=(0.9, 0.999))
+        images = params.batch_size * len(vectors.tasks)
+        self.batch = BatchSize(min(images, CPU_IMAGES) if context.device.type == "cpu" else images)
 
     def coefficients(self) -> torch.Tensor:
         """c in use, ``[L, T]``, or ``[1, T]`` for one a task."""
@@ -112,29 +126,36 @@ class CoefficientLearner:
     def gradient(self, batch: Mapping[str, torch.Tensor]) -> list[float]:
         """Set ``raw.grad`` from a batch of images ``[N, 3, H, W]`` per task; gives each task's entropy."""
         self._write_merged()
-        entropies = []
-        for tasks in self._passes(batch):
-            with torch.enable_grad():
-                part = self._entropies(batch, tasks)
-                torch.stack(part).sum().backward()  # adds to the gradient of the passes before
-            entropies += [float(entropy.detach()) for entropy in part]
+        entropies = self.batch.fit(lambda images: self._backward(batch, images))
         used = self.coefficients()
-        for index, (name, stack) in enumerate(self.stacks.items()):
-            weight = self.weights.get(name)
-            gradient = None if weight is None else weight.grad
-            row = stack @ gradient.reshape(-1).to(stack.dtype) if gradient is not None else stack.new_zeros(len(stack))
-            self._accumulate(index, row)
+        for index, (name, weight) in enumerate(self._weights()):
+            stack = self._stack(name)
+            gradient = None if weight.grad is None else weight.grad.reshape(-1).to(stack.dtype)
+            self._accumulate(index, stack.new_zeros(len(stack)) if gradient is None else stack @ gradient)
         if self.params.clamp:  # a coefficient that sits outside gets no gradient through clamp
             assert self.raw.grad is not None
             self.raw.grad[used != self.raw] = 0
         return entropies
 
-    def _passes(self, batch: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, ...]]:
-        """Tasks whose images go through the tower together: all of them on a GPU, what a CPU's cache likes there."""
-        images = len(batch[self.tasks[0]])
-        together = len(self.tasks) if self.raw.is_cuda else max(1, _CPU_IMAGES // images)
-        for start in range(0, len(self.tasks), together):
-            yield self.tasks[start : start + together]
+    def _backward(self, batch: Mapping[str, torch.Tensor], images: int) -> list[float]:
+        """Gradients of the merged weights, with at most so many images in a pass; each task's entropy."""
+        self.tower.zero_grad(set_to_none=True)
+        entropies = dict.fromkeys(batch, 0.0)
+        for parts in _passes({task: len(inputs) for task, inputs in batch.items()}, images):
+            with torch.enable_grad():
+                shares = self._entropies(batch, parts)
+                torch.stack(shares).sum().backward()  # adds to the gradient of the passes before
+            for (task, _), share in zip(parts, shares, strict=True):
+                entropies[task] += float(share.detach())
+        return list(entropies.values())
+
+    def _stack(self, name: str) -> torch.Tensor:
+        """Task vectors ``[T, N]`` of a tensor for arithmetic: float32, on the device."""
+        return self.stacks[name].to(self.raw.device, non_blocking=True).float()
+
+    def _weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The merged tensors in the tower, in the order of the coefficients' rows."""
+        return ((name, self.merged[name]) for name in self.base)
 
     def _accumulate(self, index: int, row: torch.Tensor) -> None:
         assert self.raw.grad is not None
@@ -147,17 +168,33 @@ class CoefficientLearner:
 
     def _write_merged(self) -> None:
         used = self.coefficients().expand(len(self.base), -1)
-        merged = {
-            name: torch.addmv(base.reshape(-1), self.stacks[name].T, c).view_as(base)
-            for (name, base), c in zip(self.base.items(), used, strict=True)
-        }
-        self.evaluator.load(merged)
-        self.tower.zero_grad(set_to_none=True)
+        for (name, weight), c in zip(self._weights(), used, strict=True):
+            base = self.base[name]
+            weight.copy_(torch.addmv(base.reshape(-1), self._stack(name).T, c).view_as(base))
 
-    def _entropies(self, batch: Mapping[str, torch.Tensor], tasks: Sequence[str]) -> list[torch.Tensor]:
-        features = self.evaluator.features(torch.cat([batch[task] for task in tasks]))
-        parts = features.split([len(batch[task]) for task in tasks])
-        return [mean_entropy(self.evaluator.logits(task, part)) for task, part in zip(tasks, parts, strict=True)]
+    def _entropies(self, batch: Mapping[str, torch.Tensor], parts: Sequence[Part]) -> list[torch.Tensor]:
+        """Of every part its share of its task's mean entropy."""
+        images = [batch[task][where] for task, where in parts]
+        features = self.evaluator.features(torch.cat(images)).split([len(part) for part in images])
+        return [
+            mean_entropy(self.evaluator.logits(task, part)) * (len(part) / len(batch[task]))
+            for (task, _), part in zip(parts, features, strict=True)
+        ]
+
+
+def _passes(counts: Mapping[str, int], images: int) -> Iterator[list[Part]]:
+    """All images of every task, in passes of at most so many; tasks are kept whole where they fit in a pass."""
+    parts: list[Part] = []
+    room = images
+    for task, count in counts.items():
+        for start in range(0, count, images):
+            size = min(images, count - start)
+            if size > room:
+                yield parts
+                parts, room = [], images
+            parts.append((task, slice(start, start + size)))
+            room -= size
+    yield parts
 
 
 def mean_entropy(logits: torch.Tensor) -> torch.Tensor:

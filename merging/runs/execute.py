@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from merging import devices
 from merging.checkpoints import open_checkpoint, save_tensors
@@ -17,6 +16,7 @@ from merging.errors import MergingError
 from merging.evaluation import Accuracy, Evaluator, joined
 from merging.forgetting import bystanders, forgetting_report
 from merging.geometry import Geometry, describe
+from merging.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
 from merging.runs.unmerged import disentangle_weights, measure_baselines
@@ -47,7 +47,8 @@ def execute(
         fingerprint: identity of the run that was asked for; files that have changed since are an error.
 
     Returns:
-        For every job ``label``, ``seconds`` in all and by phase, ``peak_bytes``, ``device`` and ``fingerprints`` of
+        For every job ``label``, ``seconds`` in all and by phase, ``peak_bytes`` (see
+        :class:`merging.memory.PeakMemory`), ``device`` and ``fingerprints`` of
         the files. For a merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients``
         (``tensors``, ``tasks``, ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the
         geometry of the edited vectors; ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task
@@ -61,31 +62,33 @@ def execute(
     if fingerprint and workspace.spec_fingerprint(spec) != fingerprint:
         raise MergingError("files of the suite have changed since this run was asked for; run it again")
     device = devices.resolve(spec.device)
-    devices.reset_peak(device)
     suite = load_suite(spec.suite)
-    vectors = workspace.vectors(suite, spec.tasks)
-    evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
-    context = Context(device, spec.torch_dtype, spec.seed, on_progress, cancelled, evaluator)
     times: dict[str, float] = {}
     try:
-        if _evaluating(spec, suite):
-            evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
-        if spec.edit == "awd":
-            context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
-        if spec.job == "baselines":
-            result = measure_baselines(spec, workspace, evaluator, context)
-        elif spec.job == "disentangle":
-            result = disentangle_weights(spec, vectors, context)
-        else:
-            result = _merge(vectors, spec, context, output, keep, times)
-    except torch.OutOfMemoryError:
-        raise devices.explain_out_of_memory(device) from None
+        with PeakMemory(device) as memory:
+            vectors = workspace.vectors(suite, spec.tasks)
+            evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
+            context = Context(device, spec.torch_dtype, spec.seed, on_progress, cancelled, evaluator)
+            if _evaluating(spec, suite):
+                evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
+            if spec.edit == "awd":
+                context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
+            if spec.job == "baselines":
+                result = measure_baselines(spec, workspace, evaluator, context)
+            elif spec.job == "disentangle":
+                result = disentangle_weights(spec, vectors, context)
+            else:
+                result = _merge(vectors, spec, context, output, keep, times)
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise explain_out_of_memory(device) from None
+        raise
     times["total"] = time.perf_counter() - started
     prints = {task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)}
     return {
         **result,
         "label": spec.label,
-        "seconds": times, "peak_bytes": devices.peak_bytes(device), "device": str(device),
+        "seconds": times, "peak_bytes": memory.peak, "device": str(device),
         "fingerprints": {suite.base: vectors.base.fingerprint, **prints},
     }  # fmt: skip
 

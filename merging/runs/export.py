@@ -1,35 +1,40 @@
-"""A run as a folder that others can use: weights, recipe, a page about it."""
+"""A run as a folder that others can use: weights, recipe, model card, coefficients, and what it takes to classify."""
 
+import csv
+import io
 import json
-import re
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EISDIR
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 from merging import registry
-from merging.checkpoints import open_checkpoint, save_tensors
+from merging.checkpoints import save_tensors
+from merging.checkpoints.reading import TensorInfo
 from merging.checkpoints.writing import WrittenLayout, atomic_path
-from merging.errors import RunError
+from merging.errors import CheckpointError, RunError
+from merging.evaluation import load_head
 from merging.runs.execute import rebuild
+from merging.runs.model_card import CLASSIFY, model_card
+from merging.runs.recipe import Coefficients, in_layout, recipe_of
 from merging.runs.store import Run
-from merging.suites.suite import load_suite
+from merging.suites import clip
+from merging.suites.suite import Suite, load_suite
 from merging.workspace import Workspace
 
 KEPT_WEIGHTS = "model.safetensors"
 
 
-_REBUILD = (
-    "from merging.checkpoints import open_checkpoint",
-    "from merging.localised import task_weights",
-    "",
-    'weights = task_weights(open_checkpoint("base.safetensors"), "model.safetensors", "the task\'s name")',
-)
+def export_run(run: Run, workspace: Workspace, folder: Path, layout: WrittenLayout = "open_clip") -> list[Path]:
+    """Write a finished run into a folder.
 
-
-def export_run(run: Run, workspace: Workspace, folder: Path) -> list[Path]:
-    """Write ``model.safetensors``, ``recipe.json`` and ``README.md`` of a finished run into a folder.
-
-    Linear runs are rebuilt from their coefficient table; other weights were kept when the run was made.
+    ``model.safetensors``, ``recipe.yaml`` and ``README.md``, a model card; for linear runs ``coefficients.csv``; where
+    every task has a head, and the weights are one model in open_clip's layout, also ``heads.safetensors``,
+    ``config.json`` and ``classify.py``. Linear runs are rebuilt from their coefficient table; other weights were kept
+    when the run was made.
 
     Returns:
         The files written.
@@ -38,13 +43,72 @@ def export_run(run: Run, workspace: Workspace, folder: Path) -> list[Path]:
         RunError: the run is not done, or its weights are gone.
         MergingError: the checkpoints have changed since.
     """
-    texts = {"recipe.json": json.dumps(recipe_of(run), indent=2) + "\n", "README.md": _page(run)}
-    for name, text in texts.items():
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    weights = folder / KEPT_WEIGHTS
-    write_weights(run, workspace, weights)
-    return [weights, *(folder / name for name in texts)]
+    suite = load_suite(run.spec.suite)
+    with _appearing_in(folder) as made:
+        weights = made / KEPT_WEIGHTS
+        write_weights(run, workspace, weights, layout)
+        recipe = recipe_of(run, weights, layout)
+        texts = {"recipe.yaml": recipe.to_yaml()}
+        if recipe.coefficients is not None:
+            texts["coefficients.csv"] = _table(recipe.coefficients)
+        one_model = layout == "open_clip" and not registry.find("merge", run.spec.merge).localised
+        if one_model and all(map(suite.measurable, run.spec.tasks)):
+            texts |= {"classify.py": CLASSIFY, "config.json": _config(run, suite)}
+            _write_heads(made / "heads.safetensors", run, suite, workspace)
+        texts["README.md"] = model_card(run, recipe, suite, tuple(texts))
+        for name, text in texts.items():
+            (made / name).write_text(text, encoding="utf-8")
+        names = sorted(path.name for path in made.iterdir())
+    return [folder / name for name in names]
+
+
+@contextmanager
+def _appearing_in(folder: Path) -> Iterator[Path]:
+    """An empty folder whose files go to ``folder`` once all of them are complete.
+
+    Raises:
+        CheckpointError: something is in the way, or the disk refuses; nothing was changed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".export-", dir=folder) as made:
+            yield Path(made)
+            files = sorted(Path(made).iterdir())
+            for file in files:
+                if (folder / file.name).is_dir():
+                    raise IsADirectoryError(EISDIR, os.strerror(EISDIR), file.name)
+            for file in files:
+                file.replace(folder / file.name)
+    except OSError as error:
+        name = Path(error.filename or folder).name
+        raise CheckpointError(f"{name}: can't be written ({error.strerror}); nothing was changed") from None
+
+
+def _table(coefficients: Coefficients) -> str:
+    """A line for every tensor, a column for every task; numbers as exact as they are."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["tensor", *coefficients.tasks])
+    writer.writerows(zip(coefficients.tensors, *coefficients.table, strict=True))
+    return text.getvalue()
+
+
+def _config(run: Run, suite: Suite) -> str:
+    """What it takes to build the tower and read its answers."""
+    tower, wanted = clip.config(suite), clip.input_of(suite)
+    content = {
+        "embed_dim": tower["embed_dim"], "vision_cfg": tower["vision_cfg"],
+        "quick_gelu": bool(tower.get("quick_gelu")), "logit_scale": suite.logit_scale,
+        "size": wanted.size, "mean": list(wanted.mean), "std": list(wanted.std),
+        "classes": {name: list(suite.task(name).classes) for name in run.spec.tasks},
+    }  # fmt: skip
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _write_heads(path: Path, run: Run, suite: Suite, workspace: Workspace) -> None:
+    """The heads of all tasks, a matrix ``[classes, embed_dim]`` each, under their names."""
+    heads = {name: load_head(suite, name, workspace.cache) for name in sorted(run.spec.tasks)}
+    save_tensors(path, {name: TensorInfo(tuple(head.shape), head.dtype) for name, head in heads.items()}, heads.items())
 
 
 def write_weights(run: Run, workspace: Workspace, path: Path, layout: WrittenLayout = "open_clip") -> None:
@@ -59,8 +123,7 @@ def write_weights(run: Run, workspace: Workspace, path: Path, layout: WrittenLay
     if not kept.is_file() or run.result.get("kept", _state(kept)) != _state(kept):
         raise RunError(f"run {run.id}: its weights are gone or were changed; delete the run and make it again")
     if layout != "open_clip":
-        weights = open_checkpoint(kept, part="all")
-        save_tensors(path, weights.infos, weights.items(), {"method": run.spec.label}, layout)
+        in_layout(kept, path, run.spec.label, layout)
         return
     with atomic_path(path) as temporary:
         shutil.copyfile(kept, temporary)
@@ -85,73 +148,3 @@ def _state(path: Path) -> list[int]:
     """Size and time of the last change of a file."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
-
-
-def recipe_of(run: Run) -> dict[str, Any]:
-    """Everything needed to make the weights again: specification, fingerprints, coefficients."""
-    result = run.result or {}
-    spec = {**run.spec.model_dump(mode="json"), "suite": run.spec.suite_name}
-    localised = registry.find("merge", run.spec.merge).localised
-    return {
-        "run": run.id,
-        "fingerprint": run.fingerprint,
-        "spec": spec,
-        "fingerprints": result.get("fingerprints"),
-        "coefficients": result.get("coefficients"),
-        "chosen": _chosen(run),
-        **({"rebuild": list(_REBUILD)} if localised else {}),
-    }
-
-
-def _chosen(run: Run) -> dict[str, Any]:
-    """What ``auto`` stands for in the specification: the values that were chosen on validation images."""
-    report = (run.result or {}).get("merge") or {}
-    return {name: report[name] for name in ("scaling", "thresholds") if name in report}
-
-
-def _plain(text: str) -> str:
-    """Text from a file in which Markdown finds nothing to interpret."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$&-])", r"\\\1", text)
-
-
-def _contents(run: Run) -> list[str]:
-    """What the file of weights is, in lines of markdown."""
-    if not registry.find("merge", run.spec.merge).localised:
-        return ["`model.safetensors` holds the visual tower, names as in open_clip's `model.visual`."]
-    return [
-        "`model.safetensors` is not one model: it holds a vector that all tasks share and a mask of one bit a weight",
-        "for every task. With the base model it gives each task's visual tower, names as in `model.visual`:",
-        "",
-        "```python",
-        *_REBUILD,
-        "```",
-    ]
-
-
-def _page(run: Run) -> str:
-    result = run.result or {}
-    lines = [
-        f"# {run.spec.label}",
-        "",
-        f"Merged from {len(run.spec.tasks)} task models: {', '.join(map(_plain, run.spec.tasks))}.",
-        *_contents(run),
-        "",
-    ]
-    if result.get("accuracy"):
-        lines += [
-            f"Top-1 accuracy on the {result['split']} split, {result['images']} images, seed {run.spec.seed}:",
-            "",
-            "| task | images | accuracy |",
-            "|---|---|---|",
-            *(f"| {_plain(t)} | {result['counts'][t]} | {100 * a:.1f} % |" for t, a in result["accuracy"].items()),
-            f"| **average** | {result['images']} | {100 * result['average']:.1f} % |",
-            "",
-        ]
-    lines += ["Parameters:", "", "```json", json.dumps({
-        "edit": run.spec.edit, "edit_params": run.spec.edit_params,
-        "merge": run.spec.merge, "merge_params": run.spec.merge_params,
-    }, indent=2), "```", ""]  # fmt: skip
-    if _chosen(run):
-        lines += ["Chosen on validation, where a parameter is auto, or given:", "", "```json",
-                  json.dumps(_chosen(run)), "```", ""]  # fmt: skip
-    return "\n".join(lines)

@@ -196,6 +196,13 @@ class Suite(_Part):
         vision = self.architecture.get("vision_cfg", {})
         return f"ViT {vision.get('layers')} × {vision.get('width')}, patch {vision.get('patch_size')}"
 
+    @property
+    def quick_gelu(self) -> bool:
+        """Whether the towers' activation is QuickGELU, as in OpenAI's models."""
+        if isinstance(self.architecture, str):
+            return self.architecture.endswith("-quickgelu")
+        return bool(self.architecture.get("quick_gelu"))
+
     def task(self, name: str) -> Task:
         """One task.
 

@@ -191,7 +191,7 @@ def test_export_holds_weights_recipe_and_description(tiny: Suite, open_page: Ope
     run = finished(space, tiny)
     with zipfile.ZipFile(io.BytesIO(zipped(run, space))) as archive:
         names = sorted(name.split("/")[1] for name in archive.namelist())
-    assert names == ["README.md", "model.safetensors", "recipe.json"]
+    assert {"README.md", "classify.py", "coefficients.csv", "model.safetensors", "recipe.yaml"} <= set(names)
     assert to_folder(run, space) == f"home/exports/{run.id}"
     assert (space.home / "exports" / run.id / "model.safetensors").is_file()
 

@@ -17,7 +17,7 @@ from merging.context import Context
 from merging.errors import CheckpointError, MissingPart, NonFiniteWeights, SpecError
 from merging.localised import is_localised, masked_sum, task_weights
 from merging.pipeline import MergeSpec, Plan, plan
-from merging.registry import find, merges
+from merging.registry import Data, find, merges
 from merging.suites import Suite
 from merging.vectors import TaskVectors
 from tests.random_models import random_state, random_vectors, write_models
@@ -164,7 +164,7 @@ def test_thresholds_are_chosen_as_for_consensus(suite: Suite, context: Context) 
     consensus = find("edit", "consensus")
     expected = consensus.plan(vectors, consensus.parse({"threshold": "auto"}), context).report
     assert report == expected and len(report["thresholds"]) == 2
-    assert find("merge", "tall_masks").needs_with({"threshold": "auto"}) == "labelled"
+    assert find("merge", "tall_masks").data({"threshold": "auto"}) == Data("none", ("merge.threshold",))
     with pytest.raises(MissingPart, match="threshold: auto"):
         planned(vectors, threshold="auto")
 

@@ -27,7 +27,6 @@ from merging.localised import task_weights
 from merging.pairs import refusal
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute, rebuild
-from merging.runs.export import export_run
 from merging.runs.unmerged import disentangled
 from merging.suites import Suite, load_suite
 from merging.workspace import Workspace
@@ -323,15 +322,3 @@ def test_other_jobs_are_no_history(suite_file: Path, workspace: Workspace) -> No
     assert merge.fingerprint != job.fingerprint
     assert [run.id for run in workspace.store.all()] == [merge.id]
     assert [run.id for run in workspace.store.active()] == [merge.id, job.id]
-
-
-def test_an_export_says_which_lambda_was_chosen(suite_file: Path, workspace: Workspace, tmp_path: Path) -> None:
-    spec = spec_of(suite_file, merge_params={"scaling": "auto"})
-    run = workspace.submit(spec)
-    assert workspace.store.claim(run.id)
-    result = execute(spec, workspace)
-    workspace.store.finish(run.id, result)
-    export_run(workspace.store.get(run.id), workspace, tmp_path / "out")
-    recipe = json.loads((tmp_path / "out" / "recipe.json").read_text())
-    assert recipe["chosen"] == {"scaling": result["merge"]["scaling"]}
-    assert f'"scaling": {result["merge"]["scaling"]}' in (tmp_path / "out" / "README.md").read_text()

@@ -1,0 +1,140 @@
+"""The page that goes with exported weights: what they are, how good they are, under which terms, how to load them."""
+
+import json
+import re
+
+from merging import registry
+from merging.runs.recipe import Recipe
+from merging.runs.store import Run
+from merging.suites.suite import Suite
+
+# Rebuilds one task's model from a file of localised models; a test runs it as it stands.
+LOCALISED = """\
+from merging.checkpoints import open_checkpoint
+from merging.localised import task_weights
+
+weights = task_weights(open_checkpoint("base.safetensors"), "model.safetensors", "the task's name")
+"""
+
+# Loads the weights and classifies an image; written beside them as classify.py, and run by a test.
+CLASSIFY = """\
+import json, sys
+import open_clip, torch
+from PIL import Image
+from safetensors.torch import load_file
+from torchvision import transforms as T
+
+config, task, image = json.load(open("config.json")), sys.argv[1], Image.open(sys.argv[2]).convert("RGB")
+no_text = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+model = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], no_text, config["quick_gelu"]).visual.eval()
+model.load_state_dict({name: tensor.float() for name, tensor in load_file("model.safetensors").items()})
+square = [T.Resize(config["size"], T.InterpolationMode.BICUBIC), T.CenterCrop(config["size"]), T.ToTensor()]
+features = model(T.Compose([*square, T.Normalize(config["mean"], config["std"])])(image)[None])
+logits = torch.nn.functional.normalize(features) @ load_file("heads.safetensors")[task].T * config["logit_scale"]
+index = int(logits.argmax())
+print(config["classes"][task][index] if config["classes"][task] else index, f"{logits.softmax(1).max():.0%}")
+"""
+
+HUGGINGFACE = """\
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+config = CLIPVisionConfig.from_pretrained("the base model's name on the hub")
+model = CLIPVisionModelWithProjection.from_pretrained(".", config=config)
+"""
+
+
+def model_card(run: Run, recipe: Recipe, suite: Suite, files: tuple[str, ...]) -> str:
+    """The page, in Markdown, with the fields that the Hugging Face hub reads at its head.
+
+    Args:
+        run: a finished run.
+        recipe: of it and its weights.
+        suite: what it was made from.
+        files: names of the files beside the page.
+    """
+    return "\n".join([
+        "---", "library_name: open_clip", "license: other", "tags: [clip, model-merging]", "---", "",
+        f"# {_plain(recipe.label)}", "",
+        f"Merged from {len(run.spec.tasks)} models of {_plain(suite.label)}, fine-tuned from one CLIP "
+        f"({_plain(suite.architecture_label)}) on different tasks: {', '.join(map(_plain, run.spec.tasks))}.", "",
+        *_accuracy(run), *_parameters(run, recipe), *_use(run, recipe, files), *_files(recipe), *_licence(run, suite),
+    ])  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """Text from a file in which Markdown finds nothing to interpret."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|<>~$&-])", r"\\\1", text)
+
+
+def _accuracy(run: Run) -> list[str]:
+    result = run.result or {}
+    if not result.get("accuracy"):
+        return ["Its accuracy was not measured.", ""]
+    rows = [f"| {_plain(t)} | {result['counts'][t]} | {100 * a:.1f} % |" for t, a in result["accuracy"].items()]
+    adapted = (result.get("merge") or {}).get("adapted_on", {}).get("split")
+    return [
+        "## Accuracy", "",
+        f"Top-1 on the {result['split']} split, {result['images']} images, seed {run.spec.seed}."
+        + (f" Coefficients were adapted on unlabeled {adapted} images." if adapted else ""), "",
+        "| task | images | accuracy |", "|---|---:|---:|", *rows,
+        f"| **average** | {result['images']} | **{100 * result['average']:.1f} %** |", "",
+    ]  # fmt: skip
+
+
+def _parameters(run: Run, recipe: Recipe) -> list[str]:
+    papers = {registry.find("edit", run.spec.edit).paper, registry.find("merge", run.spec.merge).paper} - {""}
+    parameters = {
+        "edit": run.spec.edit, "edit_params": run.spec.edit_params,
+        "merge": run.spec.merge, "merge_params": run.spec.merge_params,
+    }  # fmt: skip
+    lines = ["## Method", "", "```json", json.dumps(parameters, indent=2), "```", ""]
+    if recipe.chosen:
+        lines += [f"Chosen on validation images, where a parameter is auto: `{json.dumps(recipe.chosen)}`.", ""]
+    return [*lines, *(f"<{paper}>" for paper in sorted(papers)), *([""] if papers else [])]
+
+
+def _use(run: Run, recipe: Recipe, files: tuple[str, ...]) -> list[str]:
+    if registry.find("merge", run.spec.merge).localised:
+        return [
+            "## Use", "",
+            "`model.safetensors` is not one model: it holds a vector that all tasks share and a mask of one bit a",
+            "weight for every task. With the base model it gives each task's visual tower, names as in open_clip's",
+            "`model.visual`:", "", "```python", *LOCALISED.splitlines(), "```", "",
+        ]  # fmt: skip
+    if recipe.weights.layout == "huggingface":
+        what = "the visual tower, names as in transformers' `CLIPVisionModelWithProjection`"
+        return [
+            "## Use",
+            "",
+            f"`model.safetensors` holds {what}.",
+            "",
+            "```python",
+            *HUGGINGFACE.splitlines(),
+            "```",
+            "",
+        ]
+    lines = ["## Use", "", "`model.safetensors` holds the visual tower, names as in open_clip's `model.visual`."]
+    if "classify.py" in files:
+        lines += [
+            "`python classify.py TASK IMAGE`, in this folder, loads it and classifies an image:", "",
+            "```python", *CLASSIFY.splitlines(), "```",
+        ]  # fmt: skip
+    return [*lines, ""]
+
+
+def _files(recipe: Recipe) -> list[str]:
+    prints = [f"| {_plain(name)} | `{value}` |" for name, value in recipe.fingerprints.items()]
+    return [
+        "## Made from", "",
+        "`python -m merging replay recipe.yaml` makes these weights again, bit for bit on the CPU, from files with the",
+        "same fingerprints.", "", "| file or task | SHA-256 |", "|---|---|", *prints,
+        f"| the tensors written | `{recipe.weights.sha256}` |", "",
+    ]  # fmt: skip
+
+
+def _licence(run: Run, suite: Suite) -> list[str]:
+    """The suite's licence and its tasks', or that none is known."""
+    named = {"": suite.licence, **{name: suite.task(name).licence for name in run.spec.tasks}}
+    known = [f"{name}: {licence}" if name else licence for name, licence in named.items() if licence]
+    terms = "; ".join(map(_plain, known)) or "not stated in the suite"
+    return [f"Licence of what it was made from: {terms}. Merged weights are bound by the terms of all of it.", ""]

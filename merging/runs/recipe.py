@@ -1,0 +1,243 @@
+"""A run as a recipe: a file from which anybody who has the same checkpoints rebuilds the same weights, bit for bit."""
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from merging import registry
+from merging.checkpoints import open_checkpoint, save_tensors
+from merging.checkpoints.writing import WrittenLayout, require_writable
+from merging.context import Progress, no_progress
+from merging.errors import MergingError, SpecError
+from merging.pipeline import MergeSpec
+from merging.runs.execute import execute, rebuild
+from merging.runs.store import Run
+from merging.suites.suite import Suite, builtin_suites
+from merging.vectors import TaskVectors
+from merging.workspace import Workspace
+
+_INTRODUCTION = (
+    "# What these weights were made of. With the same checkpoints they are made again, bit for bit on the CPU, by\n"
+    "#     python -m merging replay recipe.yaml --output model.safetensors\n"
+)
+_MAX_BYTES = 64 * 2**20
+
+
+class Coefficients(BaseModel):
+    """The table c of a linear run: ``table[t][l]`` is what task t's vector is multiplied with in tensor l."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: list[str]
+    tensors: list[str]
+    table: list[list[float]]
+
+
+class Written(BaseModel):
+    """The weights that were written: a hash of all tensors, and how they are named."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sha256: str
+    layout: Literal["open_clip", "huggingface"] = "open_clip"
+
+
+class Recipe(BaseModel):
+    """What ``recipe.yaml`` holds.
+
+    Attributes:
+        label: what the method is called.
+        run: identity of the run that it was written for.
+        spec: its specification, with the suite's name in place of its path.
+        chosen: what ``auto`` came to: values that were chosen on validation images.
+        device: where the run was made.
+        fingerprints: SHA-256 of the base's and of every task's file.
+        coefficients: of a linear run, None of others.
+        weights: what was written.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: str
+    run: str
+    spec: dict[str, Any]
+    chosen: dict[str, Any] = Field(default_factory=dict)
+    device: str = "cpu"
+    fingerprints: dict[str, str]
+    coefficients: Coefficients | None = None
+    weights: Written
+
+    @property
+    def suite_name(self) -> str:
+        """The suite it was made from: a built-in name, or the name of a folder."""
+        return str(self.spec.get("suite", ""))
+
+    def built_in_suite(self) -> str:
+        """The name of the suite, if it is one that everybody has.
+
+        Raises:
+            SpecError: it is somebody's own.
+        """
+        if self.suite_name not in builtin_suites():
+            raise SpecError(
+                f"the recipe is of suite {self.suite_name!r}, which is not built in; name the suite that holds its "
+                "checkpoints with --suite PATH"
+            )
+        return self.suite_name
+
+    def to_yaml(self) -> str:
+        """As a file, with what to do with it in the first lines."""
+        content = self.model_dump(mode="json", exclude_none=True)
+        return _INTRODUCTION + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+    def spec_for(self, suite: Suite) -> MergeSpec:
+        """The specification with a suite's path, on the CPU, with what was chosen in place of ``auto``.
+
+        Thresholds that were chosen for every task are chosen again: a parameter holds only one.
+
+        Raises:
+            SpecError: it names methods or parameters that there are not.
+        """
+        fields = {**self.spec, "suite": str(suite.folder / "suite.yaml"), "device": "cpu", "evaluate": False}
+        parameters = dict(fields.get("merge_params") or {})
+        if parameters.get("scaling") == "auto" and "scaling" in self.chosen:
+            parameters["scaling"] = self.chosen["scaling"]
+        return MergeSpec.build(**{**fields, "merge_params": parameters})
+
+
+def recipe_of(run: Run, weights: Path, layout: WrittenLayout = "open_clip") -> Recipe:
+    """The recipe of a finished run, and of the file that its weights were written to."""
+    result = run.result or {}
+    return Recipe(
+        label=run.spec.label, run=run.id,
+        spec={**run.spec.model_dump(mode="json"), "suite": run.spec.suite_name},
+        chosen=chosen_values(result), device=result["device"], fingerprints=result["fingerprints"],
+        coefficients=result["coefficients"], weights=Written(sha256=weights_sha256(weights), layout=layout),
+    )  # fmt: skip
+
+
+def chosen_values(result: dict[str, Any]) -> dict[str, Any]:
+    """What ``auto`` stands for in a specification: the values that were chosen on validation images."""
+    reports = {**(result.get("edit") or {}), **(result.get("merge") or {})}
+    return {name: reports[name] for name in ("scaling", "thresholds") if name in reports}
+
+
+def weights_sha256(path: Path) -> str:
+    """SHA-256 of all tensors of a weight file by name, dtype, shape and content, whatever else the file says."""
+    digest = hashlib.sha256()
+    stored = open_checkpoint(path, part="all")
+    for name in sorted(stored):
+        tensor = stored[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        if tensor.numel():
+            digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from its file.
+
+    Raises:
+        SpecError: it can't be read or is no recipe.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise SpecError(f"{path.name}: {path.stat().st_size} bytes; a recipe has at most {_MAX_BYTES}")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not YAML"
+        raise SpecError(
+            f"{path.name}: can't be read as a recipe ({reason}); expected one that an export wrote"
+        ) from None
+    if not isinstance(content, dict):
+        raise SpecError(f"{path.name}: expected the mapping that an export writes, got {type(content).__name__}")
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(f"{path.name}: {registry.explain(error)}; expected a recipe that an export wrote") from None
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Weights that were made again.
+
+    Attributes:
+        sha256: of the tensors written, see :func:`weights_sha256`.
+        identical: whether they are those of the recipe, bit for bit.
+    """
+
+    sha256: str
+    identical: bool
+
+    def verdict(self, recipe: Recipe) -> str:
+        """In a sentence."""
+        if self.identical:
+            return f"identical to the exported weights, bit for bit (sha256 of the tensors {self.sha256[:12]})"
+        made = f"the run was made on {recipe.device}, where sums are rounded in another order" * (
+            recipe.device != "cpu"
+        )
+        return (
+            f"not identical: the tensors' sha256 is {self.sha256[:12]}, the recipe says {recipe.weights.sha256[:12]}; "
+            f"{made or 'other versions of torch or another processor can round differently'}"
+        )
+
+
+def replay(
+    recipe: Recipe, suite: Suite, workspace: Workspace, output: Path, on_progress: Progress = no_progress
+) -> Replayed:
+    """Make a recipe's weights again: from its table of coefficients, else by doing what it specifies.
+
+    Args:
+        recipe: what to make.
+        suite: where its checkpoints are.
+        workspace: where caches are.
+        output: file for the weights, ``.safetensors``.
+        on_progress: called as the work goes on.
+
+    Raises:
+        MergingError: the checkpoints are others than the recipe's, or what the merge itself raises.
+    """
+    require_writable(output)
+    spec = recipe.spec_for(suite)
+    vectors = workspace.vectors(suite, spec.tasks)
+    _require_same_files(recipe, vectors)
+    layout = recipe.weights.layout
+    if recipe.coefficients is not None:
+        result = {"fingerprints": recipe.fingerprints, "coefficients": recipe.coefficients.model_dump()}
+        rebuild(result, spec, vectors, output, layout)
+    elif layout == "open_clip":
+        execute(spec, workspace, output, on_progress=on_progress)
+    else:
+        with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+            made = Path(folder) / output.name
+            execute(spec, workspace, made, on_progress=on_progress)
+            in_layout(made, output, spec.label, layout)
+    found = weights_sha256(output)
+    return Replayed(found, found == recipe.weights.sha256)
+
+
+def in_layout(weights: Path, output: Path, label: str, layout: WrittenLayout) -> None:
+    """Write a file of weights again with another layout's names and shapes."""
+    stored = open_checkpoint(weights, part="all")
+    save_tensors(output, stored.infos, stored.items(), {"method": label}, layout)
+
+
+def _require_same_files(recipe: Recipe, vectors: TaskVectors) -> None:
+    """Insist on the checkpoints that the recipe names, by content."""
+    names = [vectors.base.path.name, *vectors.tasks]
+    found = [vectors.base.fingerprint, *(checkpoint.fingerprint for checkpoint in vectors.checkpoints)]
+    expected = list(recipe.fingerprints.values())
+    if len(expected) != len(found):
+        raise SpecError(f"the recipe has fingerprints of {len(expected)} files for {len(found)}; it was changed")
+    others = [name for name, own, wanted in zip(names, found, expected, strict=True) if own != wanted]
+    if others:
+        raise MergingError(
+            f"other checkpoints than the recipe's: {', '.join(others)}; its weights can be made only from files with "
+            "the fingerprints that stand in it"
+        )

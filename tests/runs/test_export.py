@@ -1,0 +1,199 @@
+"""Exported folders: complete, usable on their own, and rebuilt bit for bit from their recipe."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from merging.cli import main
+from merging.context import no_progress
+from merging.errors import CheckpointError, MergingError, SpecError
+from merging.evaluation import Evaluator
+from merging.pipeline import MergeSpec
+from merging.presets import PRESETS
+from merging.runs.export import export_run
+from merging.runs.perform import perform
+from merging.runs.recipe import read_recipe, replay, weights_sha256
+from merging.runs.store import Run
+from merging.suites import Suite, load_suite
+from merging.workspace import Workspace
+from tests.random_models import TASKS
+
+# Presets that learn get few steps, those that look at images few images.
+QUICK = {
+    "adamerging": {"steps": 3}, "wudi": {"steps": 5}, "doge": {"steps": 5},
+    "fisher": {"images": 4}, "regmean": {"images": 4}, "trust_region": {"images": 4},
+}  # fmt: skip
+
+
+def run_of(suite_file: Path, workspace: Workspace, **choices: object) -> Run:
+    spec = MergeSpec.build(suite=str(suite_file), tasks=choices.pop("tasks", TASKS), **choices)
+    return perform(spec, workspace, None, no_progress)
+
+
+def exported(suite_file: Path, workspace: Workspace, folder: Path, **choices: object) -> Run:
+    run = run_of(suite_file, workspace, **choices)
+    export_run(run, workspace, folder)
+    return run
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_rebuilt_bit_for_bit(
+    name: str, suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path
+) -> None:
+    fields = PRESETS[name].spec_fields()
+    fields["merge_params"] |= QUICK.get(fields["merge"], {})
+    fields["edit_params"] |= QUICK.get(fields["edit"], {})
+    run = exported(suite_file, workspace, tmp_path / "out", **fields)
+    recipe = read_recipe(tmp_path / "out" / "recipe.yaml")
+    found = replay(recipe, suite, Workspace(tmp_path / "elsewhere"), tmp_path / "again.safetensors")
+    assert found.identical, run.spec.label
+    again, first = load_file(tmp_path / "again.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    assert again.keys() == first.keys()
+    assert all(torch.equal(again[key], first[key]) for key in first)
+
+
+@pytest.mark.parametrize("choices", [{}, {"edit": "ties", "merge_params": {"scaling": "auto"}}])
+def test_other_layouts_are_rebuilt_too(
+    choices: dict[str, object], suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path
+) -> None:
+    run = run_of(suite_file, workspace, **choices)
+    files = export_run(run, workspace, tmp_path / "out", "huggingface")
+    assert "classify.py" not in [file.name for file in files]
+    assert "CLIPVisionModelWithProjection" in (tmp_path / "out" / "README.md").read_text()
+    recipe = read_recipe(tmp_path / "out" / "recipe.yaml")
+    assert replay(recipe, suite, workspace, tmp_path / "again.safetensors").identical
+    assert any(name.startswith("vision_model.") for name in load_file(tmp_path / "again.safetensors"))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("tmp")] == []
+
+
+def test_the_snippet_classifies_as_the_evaluator_does(
+    suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path
+) -> None:
+    exported(suite_file, workspace, tmp_path / "out")
+    assert len((tmp_path / "out" / "classify.py").read_text().splitlines()) == 15
+    assert (tmp_path / "out" / "classify.py").read_text() in (tmp_path / "out" / "README.md").read_text()
+    evaluator = Evaluator(suite)
+    evaluator.load(load_file(tmp_path / "out" / "model.safetensors"))
+    predicted = evaluator.predictions("roads", "test")
+    pixels = np.load(suite.path("roads.npz"))["test_images"]
+    for index in (0, 7):
+        Image.fromarray(pixels[index]).save(tmp_path / "image.png")
+        command = [sys.executable, "classify.py", "roads", str(tmp_path / "image.png")]
+        said = subprocess.run(command, cwd=tmp_path / "out", capture_output=True, text=True, check=True).stdout
+        classes = suite.task("roads").classes
+        assert said.rsplit(" ", 1)[0] == (classes[predicted[index]] if classes else str(predicted[index]))
+
+
+def test_the_coefficients_are_a_table_of_their_own(suite_file: Path, workspace: Workspace, tmp_path: Path) -> None:
+    run = exported(suite_file, workspace, tmp_path / "out", edit="awd", edit_params={"scope": "layer"})
+    assert run.result is not None
+    header, *rows = list(csv.reader((tmp_path / "out" / "coefficients.csv").read_text().splitlines()))
+    assert header == ["tensor", *TASKS]
+    assert [row[0] for row in rows] == run.result["coefficients"]["tensors"]
+    assert [[float(cell) for cell in row[1:]] for row in rows] == np.array(
+        run.result["coefficients"]["table"]
+    ).T.tolist()
+
+
+def test_the_card_says_what_was_done_and_measured(own_suite: Path, workspace: Workspace, tmp_path: Path) -> None:
+    content = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    content["licence"] = "MIT"
+    content["tasks"][0]["licence"] = "CC BY 4.0"
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(content))
+    file = own_suite / "suite.yaml"
+    run = exported(file, workspace, tmp_path / "out", edit="ties", merge_params={"scaling": "auto"})
+    assert run.result is not None
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Licence of what it was made from: MIT; circles: CC BY 4.0" in card
+    assert f"| **average** | 96 | **{100 * run.result['average']:.1f} %** |" in card
+    assert f'"scaling": {run.result["merge"]["scaling"]}' in card
+    assert all(value in card for value in run.result["fingerprints"].values())
+    assert "https://arxiv.org/abs/2306.01708" in card
+    assert weights_sha256(tmp_path / "out" / "model.safetensors") in card
+    assert str(tmp_path) not in card + (tmp_path / "out" / "recipe.yaml").read_text()
+
+
+def test_what_was_chosen_by_an_edit_is_in_the_recipe_too(
+    suite_file: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    run = exported(suite_file, workspace, tmp_path / "out", edit="consensus", edit_params={"threshold": "auto"})
+    assert run.result is not None
+    assert read_recipe(tmp_path / "out" / "recipe.yaml").chosen["thresholds"] == run.result["edit"]["thresholds"]
+
+
+def test_other_checkpoints_are_refused_by_name(own_suite: Path, workspace: Workspace, tmp_path: Path) -> None:
+    exported(own_suite / "suite.yaml", workspace, tmp_path / "out")
+    state = load_file(own_suite / "roads.safetensors")
+    save_file({name: 2 * tensor for name, tensor in state.items()}, own_suite / "roads.safetensors")
+    recipe = read_recipe(tmp_path / "out" / "recipe.yaml")
+    with pytest.raises(MergingError, match=r"other checkpoints than the recipe's: roads;"):
+        replay(recipe, load_suite(own_suite / "suite.yaml"), workspace, tmp_path / "again.safetensors")
+    assert not (tmp_path / "again.safetensors").exists()
+
+
+def test_weights_that_differ_are_noticed(suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path) -> None:
+    exported(suite_file, workspace, tmp_path / "out")
+    recipe = read_recipe(tmp_path / "out" / "recipe.yaml")
+    assert recipe.coefficients is not None
+    recipe.coefficients.table[1][3] += 1e-3
+    found = replay(recipe, suite, workspace, tmp_path / "again.safetensors")
+    assert not found.identical and found.verdict(recipe).startswith("not identical")
+    assert "made on cuda:0" in found.verdict(recipe.model_copy(update={"device": "cuda:0"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "not YAML"),
+        ("just text", "expected the mapping"),
+        ("label: x", "run: Field required"),
+        ("!!python/object/apply:os.system ['true']", "not YAML"),
+        (None, "can't be read"),
+    ],
+)
+def test_what_is_no_recipe_is_refused(text: str | None, message: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(SpecError, match=message):
+        read_recipe(tmp_path / "recipe.yaml")
+
+
+def test_an_export_that_fails_changes_nothing(
+    suite_file: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = exported(suite_file, workspace, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def full(*args: object, **choices: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        export_run(run, workspace, tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_the_command_says_whether_the_weights_are_identical(
+    suite_file: Path, workspace: Workspace, tmp_path: Path
+) -> None:
+    exported(suite_file, workspace, tmp_path / "out")
+    recipe, home = tmp_path / "out" / "recipe.yaml", str(workspace.home)
+    command = ["replay", str(recipe), "--output", str(tmp_path / "again.safetensors"), "--home", home]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1 and "--suite PATH" in refused.output
+    made = CliRunner().invoke(main, [*command, "--suite", str(suite_file)])
+    assert made.exit_code == 0 and "identical to the exported weights, bit for bit" in made.output
+    content = yaml.safe_load(recipe.read_text())
+    content["weights"]["sha256"] = "0" * 64
+    recipe.write_text(yaml.safe_dump(content))
+    other = CliRunner().invoke(main, [*command, "--suite", str(suite_file), "--json"])
+    assert other.exit_code == 1 and '"identical": false' in other.output
