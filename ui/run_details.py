@@ -69,7 +69,9 @@ def _forgetting(run: Run, result: dict[str, Any]) -> None:
     labels = accuracy_view.task_labels([task for group in GROUPS for task in report.get(group, ())])
     words = in_words(report["weights"], labels)
     st.caption(
-        escape_markdown(f"Task vectors: {words}. Every other task of the suite is measured too, as it should stay.")
+        escape_markdown(
+            f"Task vectors: {words}. All other tasks of the suite are measured too: they should stay as they were."
+        )
     )
     show(
         forgetting_figure(report, run.spec.label, labels), key=f"details-forgetting-{run.id}",
