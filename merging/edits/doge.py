@@ -65,7 +65,7 @@ def _update(stack: torch.Tensor, weights: torch.Tensor, params: DogeParams, cont
         return delta
     basis = shared_basis(stack, params.shared)
     merged = torch.tensordot(weights, stack, dims=1)
-    gaps = (stack * (stack - merged)).sum(dim=2)  # rowsum(τ_j ⊙ (τ_j − Σ λ τ)), [T, m]
+    gaps = torch.stack([(one * (one - merged)).sum(dim=1) for one in stack])  # rowsum(τ_j ⊙ (τ_j − Σ λ τ)), [T, m]
     delta.grad = gradient = torch.empty_like(delta)
     optimiser = torch.optim.Adam([delta], lr=params.learning_rate, fused=True)
     size = _ROWS if delta.device.type == "cpu" else len(delta)
