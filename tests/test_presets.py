@@ -1,6 +1,7 @@
 """Published methods by name, and the list of everything."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -60,11 +61,17 @@ def test_the_catalogue_is_complete_and_says_types_defaults_and_bounds() -> None:
 
 def test_the_command_says_what_data_is_needed() -> None:
     printed = CliRunner().invoke(main, ["methods"]).stdout
-    methods, presets = (part.splitlines() for part in printed.split("presets (merge SUITE --preset NAME):"))
-    assert any(line.startswith("  regmean ") and "Data needed: unlabeled." in line for line in methods)
-    rows = {line.split()[0]: line for line in presets if line}
-    assert "(data needed: none; edit.threshold and merge.scaling chosen on labelled" in rows["consensus_ta"]
-    assert "(data needed: none)" in rows["wudi"] and "(data needed: unlabeled)" in rows["regmean"]
+    methods, presets = printed.split("presets (merge SUITE --preset NAME):")
+
+    def after(text: str, name: str) -> str:
+        """The paragraph of a method, on one line."""
+        return " ".join(re.split(r"\n  (?=\w)", text.split(f"\n  {name} ")[1])[0].split())
+
+    assert "data needed: unlabeled, https" in after(methods, "regmean")
+    found = after(presets, "consensus_ta")
+    assert "data needed: none, edit.threshold and merge.scaling chosen on labelled validation images, https" in found
+    assert "data needed: none, https" in after(presets, "wudi")
+    assert "data needed: unlabeled, https" in after(presets, "regmean")
 
 
 def test_the_command_prints_the_catalogue() -> None:

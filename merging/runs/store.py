@@ -10,7 +10,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,6 +109,23 @@ class Run:
         return (now - self.phase_started) / self.done * (self.total - self.done)
 
 
+@dataclass(frozen=True)
+class UnreadableRun:
+    """A row that this version of the program can't read: its method is gone, or its specification is damaged.
+
+    Attributes:
+        id: twelve hexadecimal digits.
+        state: as in :class:`Run`.
+        created: seconds since the epoch.
+        reason: why it can't be read, and what to do.
+    """
+
+    id: str
+    state: State
+    created: float
+    reason: str
+
+
 class RunStore:
     """Runs in ``home/runs.sqlite``, their files in ``home/runs/ID``."""
 
@@ -121,23 +138,27 @@ class RunStore:
                 f"the folder for runs, {self.home.name!r}, can't be created ({error.strerror}); choose another"
             ) from None
         self.path = self.home / "runs.sqlite"
-        try:
-            with self._connect() as connection:
-                connection.execute("pragma journal_mode = wal")
-                connection.executescript(_SCHEMA)
-        except sqlite3.OperationalError as error:
-            raise RunError(f"{self.path.name}: can't be opened for writing ({error}); choose another folder") from None
-        except sqlite3.DatabaseError as error:
-            raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
+        with self._connect() as connection:
+            connection.execute("pragma journal_mode = wal")
+            connection.executescript(_SCHEMA)
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        connection.row_factory = sqlite3.Row
+        """A connection for one piece of work.
+
+        Raises:
+            RunError: the file can't be written (permissions, a full disk), or is no database.
+        """
         try:
-            yield connection
-        finally:
-            connection.close()
+            with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
+                connection.row_factory = sqlite3.Row
+                yield connection
+        except sqlite3.OperationalError as error:
+            raise RunError(
+                f"{self.path.name}: can't be opened for writing ({error}); make room or choose another folder"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
 
     def folder(self, run_id: str) -> Path:
         """Where the files of a run are kept."""
@@ -146,17 +167,14 @@ class RunStore:
     # --- asking for work -------------------------------------------------------------------------------------------
 
     def submit(self, spec: MergeSpec, fingerprint: str) -> Run:
-        """Queue a run, or give the one that already does, or did, exactly this."""
+        """Queue a run, or give the one that already does, or did, exactly this. One that can't be read is replaced."""
         self.mark_lost()
         with self._connect() as connection:
             connection.execute("begin immediate")  # the row found must still be there when it is read
-            connection.execute(
-                "insert or ignore into runs (id, fingerprint, spec, state, created) values (?, ?, ?, 'queued', ?)",
-                (uuid.uuid4().hex[:12], fingerprint, spec.model_dump_json(), time.time()),
-            )
-            row = connection.execute(
-                "select * from runs where fingerprint = ? and state in ('queued', 'running', 'done')", (fingerprint,)
-            ).fetchone()
+            row = _queue(connection, spec, fingerprint)
+            if not any(_readable([row])):
+                connection.execute("delete from runs where id = ? and state != 'running'", (row["id"],))
+                row = _queue(connection, spec, fingerprint)
             connection.execute("commit")
         return _run(row)
 
@@ -174,18 +192,19 @@ class RunStore:
             )
         return self.get(run_id)
 
-    def delete(self, run_id: str) -> None:
-        """Remove a run and its files.
+    def delete(self, run_id: str) -> str:
+        """Remove a run and its files; gives its whole id.
 
         Raises:
             RunError: there is none, or it is running; cancel it first.
         """
-        run_id = self._row(run_id)["id"]
+        run_id = str(self._row(run_id)["id"])
         with self._connect() as connection:
             gone = connection.execute("delete from runs where id = ? and state != 'running'", (run_id,)).rowcount
         if not gone:
             raise RunError(f"run {run_id} is running; cancel it before deleting it")
         shutil.rmtree(self.folder(run_id), ignore_errors=True)
+        return run_id
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -228,14 +247,26 @@ class RunStore:
 
     def all(self, limit: int = 500) -> list[Run]:
         """Merges, newest first; the other jobs are looked up by whoever asked for them."""
+        return list(_readable(self._merges(limit)))
+
+    def unreadable(self, limit: int = 500) -> list[UnreadableRun]:
+        """Rows that :meth:`all` leaves out since they can't be read, newest first; they can still be deleted."""
+        found = []
+        for row in self._merges(limit):
+            try:
+                _run(row)
+            except RunError as error:
+                found.append(UnreadableRun(row["id"], row["state"], row["created"], str(error)))
+        return found
+
+    def _merges(self, limit: int) -> list[sqlite3.Row]:
         self.mark_lost()
         with self._connect() as connection:
-            rows = connection.execute(
+            return connection.execute(
                 "select * from runs where case when json_valid(spec) then json_extract(spec, '$.job') end is null "
                 "or json_extract(spec, '$.job') = 'merge' order by created desc, rowid desc limit ?",
                 (limit,),
-            )
-            return list(_readable(rows))
+            ).fetchall()
 
     # --- doing -----------------------------------------------------------------------------------------------------
 
@@ -344,6 +375,18 @@ class RunStore:
                 "insert or replace into fingerprints values (?, ?, ?, ?)",
                 (str(path.resolve()), status.st_size, status.st_mtime_ns, fingerprint),
             )
+
+
+def _queue(connection: sqlite3.Connection, spec: MergeSpec, fingerprint: str) -> sqlite3.Row:
+    """The live row of a fingerprint; a new one if there is none."""
+    connection.execute(
+        "insert or ignore into runs (id, fingerprint, spec, state, created) values (?, ?, ?, 'queued', ?)",
+        (uuid.uuid4().hex[:12], fingerprint, spec.model_dump_json(), time.time()),
+    )
+    row: sqlite3.Row = connection.execute(
+        "select * from runs where fingerprint = ? and state in ('queued', 'running', 'done')", (fingerprint,)
+    ).fetchone()
+    return row
 
 
 def _run(row: sqlite3.Row) -> Run:
