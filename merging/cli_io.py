@@ -245,6 +245,27 @@ def print_forgetting(report: dict[str, Any]) -> None:
             click.echo(f"{name:<{width}}{numbers}")
 
 
+def print_sweep(found: Any) -> None:
+    """How far a sweep is, its best trials and all others: a :class:`merging.sweeps.progress.Snapshot`."""
+    from merging.sweeps.progress import in_words
+
+    definition = found.sweep.definition
+    objective = "average" if definition.objective == "average" else "normalised average"
+    failed = f", {found.failed} failed" if found.failed else ""
+    click.echo(f"sweep {found.sweep.id}: {found.finished} of {counted(definition.total, 'trial')}{failed}")
+    for subset, tasks in enumerate(definition.tasks):
+        best, test = found.best(subset), found.test(subset)
+        click.echo(f"tasks {', '.join(tasks)}")
+        for trial in sorted(found.of_subset(subset), key=lambda one: (one.value is None, -(one.value or 0))):
+            value = f"{100 * trial.value:6.1f} %" if trial.value is not None else f"{trial.state:>8}"
+            click.echo(f"{trial.number:6}  {value}  {in_words(trial)}{'  ← best' if trial is best else ''}")
+        if best and test and test.value is not None:
+            click.echo(
+                f"best {objective} on validation {100 * best.value:.1f} %, on test {100 * test.value:.1f} % "
+                f"(run {test.run})"
+            )
+
+
 def print_converted(row: Any) -> None:
     """What a file held, what was written and what was left out."""
     if row.output is None:
