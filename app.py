@@ -16,6 +16,7 @@ PAGES = [
     st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
     st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),
     st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
+    st.Page("pages/sweeps.py", title="Sweeps", icon=":material/travel_explore:"),
     st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
     st.Page("pages/add_suite.py", title="Add a suite", icon=":material/create_new_folder:"),
 ]

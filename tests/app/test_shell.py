@@ -11,7 +11,7 @@ from merging.runs.store import RunStore
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, texts
 
-PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "runs", "add_suite")
+PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "sweeps", "runs", "add_suite")
 Open = Callable[..., AppTest]
 
 
@@ -47,7 +47,7 @@ def test_weights_of_another_shape_are_an_error_in_words(page: str, tiny: Suite, 
     (tiny.folder / "birds.safetensors").write_bytes((tiny.folder / "birds.head.safetensors").read_bytes())
     app = open_page(page)
     assert not app.exception
-    if page not in ("merge", "accuracy", "runs", "add_suite"):  # these look at weights when asked to
+    if page not in ("merge", "accuracy", "sweeps", "runs", "add_suite"):  # these look at weights when asked to
         assert "birds" in app.error[0].value
     assert str(tiny.folder) not in texts(app)
 

@@ -19,10 +19,11 @@ from merging.pipeline import MergeSpec
 from merging.runs.export import KEPT_WEIGHTS
 from merging.runs.worker import Worker, is_working
 from merging.suites import load_suite
-from merging.sweeps import Sweep, SweepDefinition, SweepStore, Trial, driver
+from merging.sweeps import SweepDefinition, SweepStore, Trial, driver
 from merging.sweeps.driver import Driver, LocalWorker, best_of
 from merging.sweeps.progress import Snapshot, best_so_far, look
 from merging.workspace import Workspace
+from tests.sweeps.by_hand import ByHand, made_up, peak, to_the_end
 
 ROOT = Path(__file__).parents[2]
 SCALINGS = [0.2, 0.4, 0.6]
@@ -45,51 +46,6 @@ def carried_out(definition: SweepDefinition, workspace: Workspace) -> Snapshot:
     sweep = driver.start(definition, workspace)
     Worker(workspace).serve(once=True)
     return look(sweep.id, SweepStore(workspace.store))
-
-
-class ByHand:
-    """Makes up the results of runs at once, and counts them; runs of some λ never end, or end badly."""
-
-    def __init__(self, workspace: Workspace, accuracy: Callable[[MergeSpec], float], state: str = "done") -> None:
-        self.store = workspace.store
-        self.accuracy = accuracy
-        self.state = state
-        self.specs: list[MergeSpec] = []
-
-    def submit(self, spec: MergeSpec, fingerprint: str) -> None:
-        run, taken = self.store.take(spec, fingerprint)
-        if not taken:
-            return
-        self.specs.append(spec)
-        if self.state == "done":
-            self.store.finish(run.id, made_up(spec, self.accuracy(spec)))
-        elif self.state != "running":
-            self.store.stop(run.id, self.state, "as the test wants it")
-
-    def look_after(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def made_up(spec: MergeSpec, accuracy: float) -> dict[str, Any]:
-    return {"accuracy": dict.fromkeys(spec.tasks, accuracy), "split": spec.split, "average": accuracy}
-
-
-def to_the_end(sweep: Sweep, workspace: Workspace, carrier: Any, steps: int = 200) -> list[Trial]:
-    sweeps = SweepStore(workspace.store)
-    one = Driver(sweep, sweeps, workspace, carrier)
-    for _ in range(steps):
-        if not one.advance():
-            break
-    return sweeps.trials(sweep.id)
-
-
-def peak(spec: MergeSpec) -> float:
-    """Best at λ = 0.37 on validation; on test the other way round."""
-    value = 1 - abs(spec.merge_params["scaling"] - 0.37)
-    return value if spec.split == "val" else 1 - value
 
 
 def test_a_grid_is_run_and_the_best_is_measured_on_test(workspace: Workspace, suite_file: Path) -> None:
