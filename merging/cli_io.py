@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from merging.errors import MissingPart, SpecError
 
+INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
 DEFAULT_HOME = Path(__file__).resolve().parent.parent / ".merging"
 
 
@@ -105,6 +106,12 @@ def progress_on_stderr() -> Any:
     return report
 
 
+def end_with(sentence: str, status: int = 1) -> NoReturn:
+    """Say why the command ends, on a line of its own even where progress was being written, and end it."""
+    click.echo(f"\r\x1b[K{sentence}" if sys.stderr.isatty() else sentence, err=True)
+    click.get_current_context().exit(status)
+
+
 def read_method(
     preset: str | None, edit: str | None, merge: str | None, parameters: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
@@ -161,30 +168,25 @@ def suite_reference(suite: str) -> str:
 
 
 def run_row(run: Any) -> dict[str, Any]:
-    """A run in a few JSON-ready values."""
+    """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was."""
+    result = run.result or {}
     return {
         "run": run.id,
         "fingerprint": run.fingerprint,
         "state": run.state,
         "label": run.spec.label,
+        "suite": run.spec.suite_name,
         "tasks": list(run.spec.tasks),
+        "scaling": run.spec.merge_params.get("scaling"),
+        "scaling_chosen": (result.get("merge") or {}).get("scaling"),
         "created": run.created,
-        "average": run.result["average"] if run.result else None,
+        "average": result.get("average"),
     }
 
 
 def print_json(value: Any) -> None:
     """One JSON object on one line."""
     click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
-
-
-def print_matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
-    """A square matrix with the names of its rows and columns."""
-    width = max(8, *(len(name) for name in names)) + 1
-    click.echo(title)
-    click.echo(" " * width + "".join(f"{name:>{width}}" for name in names))
-    for name, row in zip(names, rows, strict=True):
-        click.echo(f"{name:<{width}}" + "".join(f"{value:>{width}.3f}" for value in row))
 
 
 def print_report(report: dict[str, Any]) -> None:
@@ -243,27 +245,6 @@ def print_forgetting(report: dict[str, Any]) -> None:
         for name, values in rows.items():
             numbers = "".join(f"{100 * values[key]:8.1f} %" for key in ("before", "after"))
             click.echo(f"{name:<{width}}{numbers}")
-
-
-def print_sweep(found: Any) -> None:
-    """How far a sweep is, its best trials and all others: a :class:`merging.sweeps.progress.Snapshot`."""
-    from merging.sweeps.progress import in_words
-
-    definition = found.sweep.definition
-    objective = "average" if definition.objective == "average" else "normalised average"
-    failed = f", {found.failed} failed" if found.failed else ""
-    click.echo(f"sweep {found.sweep.id}: {found.finished} of {counted(definition.total, 'trial')}{failed}")
-    for subset, tasks in enumerate(definition.tasks):
-        best, test = found.best(subset), found.test(subset)
-        click.echo(f"tasks {', '.join(tasks)}")
-        for trial in sorted(found.of_subset(subset), key=lambda one: (one.value is None, -(one.value or 0))):
-            value = f"{100 * trial.value:6.1f} %" if trial.value is not None else f"{trial.state:>8}"
-            click.echo(f"{trial.number:6}  {value}  {in_words(trial)}{'  ← best' if trial is best else ''}")
-        if best and test and test.value is not None:
-            click.echo(
-                f"best {objective} on validation {100 * best.value:.1f} %, on test {100 * test.value:.1f} % "
-                f"(run {test.run})"
-            )
 
 
 def print_converted(row: Any) -> None:

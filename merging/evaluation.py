@@ -55,6 +55,24 @@ def joined(parts: Sequence[Accuracy]) -> Accuracy:
     return Accuracy(per_task, counts, parts[0].split)
 
 
+def normalised_accuracy(accuracy: Mapping[str, float], individual: Mapping[str, float]) -> float | None:
+    """Normalised accuracy: the mean over tasks of accuracy divided by that of the task's own model.
+
+    As in the papers of TALL masks (arXiv 2405.07813) and TSV-M (arXiv 2412.00081): the mean of the ratios, not the
+    ratio of the means, so that every task counts the same, however hard it is.
+
+    Args:
+        accuracy: task → accuracy of the merged model, 0 … 1.
+        individual: task → accuracy of the model fine-tuned on it, 0 … 1, for at least the same tasks.
+
+    Returns:
+        1 for what one model a task reaches; None if a task's own accuracy is not known, or 0.
+    """
+    if not accuracy or not all(individual.get(task) for task in accuracy):
+        return None
+    return sum(value / individual[task] for task, value in accuracy.items()) / len(accuracy)
+
+
 @dataclass
 class Evaluator:
     """One visual tower on one device, with the images and heads of a suite; everything is loaded once.
@@ -203,7 +221,7 @@ class Evaluator:
         per_task = {}
         for done, task in enumerate(tasks):
             if context is not None:
-                context.step(done, len(tasks), f"evaluating {task}")
+                context.step(done, len(tasks), f"evaluating on {task}")
             per_task[task] = float((self.predictions(task, split) == self.image_set(task, split).labels).mean())
         return Accuracy(per_task, {task: self.count(task, split) for task in tasks}, split)
 

@@ -10,12 +10,13 @@ from merging.suites import builtin_suites
 from ui.forms import changed, to_text
 
 
-def merge_command(spec: MergeSpec, all_tasks: Sequence[str]) -> str:
+def merge_command(spec: MergeSpec, all_tasks: Sequence[str], measurable: bool) -> str:
     """The ``python -m merging merge`` call of a specification; what equals a default is left out.
 
     Args:
         spec: what to run.
         all_tasks: the tasks that the command takes when none are named.
+        measurable: whether all tasks have images and heads, without which the command refuses ``--evaluate``.
     """
     parts = ["python -m merging merge", shlex.quote(_suite(spec.suite))]
     if spec.edit != "none":
@@ -32,7 +33,7 @@ def merge_command(spec: MergeSpec, all_tasks: Sequence[str]) -> str:
         usual = (defaults[option].default, str(devices.resolve("auto")) if option == "device" else None)
         if getattr(spec, option) not in usual:
             parts.append(f"--{option} {getattr(spec, option)}")
-    if spec.evaluate:
+    if spec.evaluate and measurable:
         parts.append("--evaluate")
     return _wrapped(parts)
 

@@ -47,8 +47,8 @@ def evaluator() -> Evaluator:
 
 
 def measurable_tasks() -> tuple[str, ...]:
-    """Tasks of the suite that have weights, images and a head."""
-    return tuple(task for task in state.suite().mergeable() if not missing_parts(task))
+    """Tasks of the suite that have usable weights, images and a head."""
+    return tuple(task for task in state.usable_tasks() if not missing_parts(task))
 
 
 def missing_parts(task_name: str) -> tuple[str, ...]:

@@ -169,19 +169,42 @@ def _opened(reference: str, version: Stamp) -> Suite:
     return load_suite(reference)
 
 
+def usable_tasks() -> tuple[str, ...]:
+    """Tasks of the chosen suite that can be selected: their weights are there and not broken."""
+    return _examined(suite_reference(), stamp())[0]
+
+
+def broken_tasks() -> dict[str, str]:
+    """Tasks of the chosen suite whose weights are there and can't be used, with the reason and what to do.
+
+    None if the base is broken: then pages that need it say so.
+    """
+    return _examined(suite_reference(), stamp())[1]
+
+
+@st.cache_resource(max_entries=8, show_spinner="Measuring the task vectors, once for these files …")
+def _examined(reference: str, version: Stamp) -> tuple[tuple[str, ...], dict[str, str]]:
+    chosen, broken = _opened(reference, version), dict[str, str]()
+    with suppress(MergingError):
+        broken = workspace().broken(chosen)
+    return tuple(task for task in chosen.mergeable() if task not in broken), broken
+
+
 def selected_tasks() -> tuple[str, ...]:
-    """The chosen tasks in the suite's order, at least one; all that can be merged as long as nobody chose.
+    """The chosen tasks in the suite's order, at least one; all that can be used as long as nobody chose.
 
     Raises:
         NoTaskSelected: the user unchecked all of them.
         MissingPart: no task of the suite has weights.
+        SuiteError: all of them are broken.
     """
-    mergeable = suite().mergeable()
-    if not mergeable:
+    if not suite().mergeable():
         raise MissingPart(
             f"no task of suite {suite().label!r} has weights; put the files where its suite.yaml says: "
             + ", ".join(task.checkpoint or task.name for task in suite().tasks[:4])
         )
+    if not usable_tasks():
+        raise SuiteError(f"no task model of suite {suite().label!r} can be used. {'. '.join(broken_tasks().values())}")
     chosen = checked_tasks()
     if not chosen:
         raise NoTaskSelected("no task is selected; check at least one in the sidebar or on the page Task models")
@@ -190,9 +213,9 @@ def selected_tasks() -> tuple[str, ...]:
 
 def checked_tasks() -> tuple[str, ...]:
     """As :func:`selected_tasks`, but possibly none: for the controls of the selection themselves."""
-    mergeable = suite().mergeable()
+    usable = usable_tasks()
     chosen = st.session_state.get("tasks")
-    return mergeable if chosen is None else tuple(task for task in mergeable if task in chosen)
+    return usable if chosen is None else tuple(task for task in usable if task in chosen)
 
 
 def set_selected_tasks(tasks: Sequence[str]) -> None:
@@ -212,19 +235,23 @@ def choose_tasks() -> list[str]:
     """The sidebar's control for the selection; the only widget with the key ``tasks``.
 
     Returns:
-        Tasks that the URL names and the suite has no weights for.
+        Tasks that the URL names, a button asked for or were selected, and that the suite has no usable weights for.
     """
-    mergeable = suite().mergeable()
+    usable = usable_tasks()
     reference = suite_reference()
     wanted = st.session_state.pop(_TASKS_WANTED, None)
     if wanted is None and st.session_state.get(_TASKS_OF, reference) != reference:
-        wanted = list(mergeable)  # another suite: its tasks have nothing to do with those chosen before
+        wanted = list(usable)  # another suite: its tasks have nothing to do with those chosen before
     st.session_state[_TASKS_OF] = reference
-    missing = not_found("tasks", mergeable) if wanted is None else []
+    missing = not_found("tasks", usable) if wanted is None else []
+    before = st.session_state.get("tasks", [])
+    if wanted is None and not set(before) <= set(usable):
+        wanted = before  # a file broke, or went
     if wanted is not None:
-        st.session_state["tasks"] = [task for task in mergeable if task in wanted]
+        missing += [task for task in wanted if task not in (*usable, *missing)]
+        st.session_state["tasks"] = [task for task in usable if task in wanted]
     st.multiselect(
-        "Tasks", mergeable, default=list(mergeable), key="tasks", bind="query-params", label_visibility="collapsed",
+        "Tasks", usable, default=list(usable), key="tasks", bind="query-params", label_visibility="collapsed",
         placeholder="Choose at least one task",
     )  # fmt: skip
     return missing
@@ -254,22 +281,22 @@ def shared_query() -> dict[str, str | list[str]]:
     entries = list(catalogue())
     if entries and st.session_state.get("suite", entries[0]) != entries[0]:
         query["suite"] = str(st.session_state["suite"])
-    if checked_tasks() != suite().mergeable():
+    if checked_tasks() != usable_tasks():
         query["tasks"] = list(checked_tasks())
     return query
 
 
 def geometry(tasks: tuple[str, ...] | None = None) -> Geometry:
-    """Gram matrices of some tasks of the chosen suite, or of all that have weights.
+    """Gram matrices of some tasks of the chosen suite, or of all that can be used.
 
     Raises:
-        CheckpointError: a file of one of these tasks is broken.
+        CheckpointError: the base is broken, or a file of one of these tasks.
     """
-    return _geometry(suite_reference(), stamp(), tasks)
+    return _geometry(suite_reference(), stamp(), usable_tasks() if tasks is None else tasks)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Measuring the task vectors, once for these files …")
-def _geometry(reference: str, version: Stamp, tasks: tuple[str, ...] | None) -> Geometry:
+def _geometry(reference: str, version: Stamp, tasks: tuple[str, ...]) -> Geometry:
     return workspace().geometry(_opened(reference, version), tasks)
 
 

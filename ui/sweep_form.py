@@ -19,6 +19,11 @@ from ui import state
 from ui.figure import escape_markdown
 from ui.forms import from_text
 
+PARAMETERS = (
+    "sweep", "subset", "from", "edits", "merges", "search", "trials", "objective", "sweep_seed", "subsets",
+    "sweep_device", "parallel",
+)  # fmt: skip
+PREFIXES = ("edits.", "merges.")
 _NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"\s*({_NUMBER})\s+to\s+({_NUMBER})(?:\s+by\s+({_NUMBER})|\s+(log))?\s*")
 _SYNTAX = (

@@ -7,6 +7,8 @@ checked before anything is read from it: size, header, declared against actual b
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from merging.checkpoints.layouts import PROJECTION, Layout, Origin, recognise
 from merging.checkpoints.torch_files import read_state_dict
-from merging.errors import CheckpointError, CorruptCheckpoint
+from merging.errors import CheckpointError, CorruptCheckpoint, NonFiniteWeights
 
 MAX_HEADER_BYTES = 100 * 2**20
 MAX_TENSORS = 100_000
@@ -94,6 +96,16 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         """SHA-256 of the file's bytes, 64 hexadecimal digits. Reads the whole file the first time."""
         return file_fingerprint(self.path)
 
+    def require_finite(self) -> None:
+        """Read all tensors and insist on numbers.
+
+        Raises:
+            NonFiniteWeights: one holds NaN or infinity.
+        """
+        for name, tensor in self.items():
+            if tensor.is_floating_point() and not _is_finite(tensor):
+                raise NonFiniteWeights(f"{self.path.name}: tensor {name!r} holds NaN or infinity; export it again")
+
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors of the visual tower."""
@@ -121,6 +133,11 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             return self
         infos = dict(sorted({**self.infos, PROJECTION: base.infos[PROJECTION]}.items()))
         return Checkpoint(self.path, self.layout, infos, self._source, base)
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Whether no entry is NaN or infinite; the sum says so in a fraction of the time, unless it overflows."""
+    return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
 
 
 class Source(Protocol):
@@ -200,14 +217,22 @@ def open_checkpoint(path: Path | str, part: Literal["visual", "all"] = "visual")
 
 
 def require_content(path: Path) -> None:
-    """Insist on a file that is there and not empty.
+    """Insist on a file that is there, may be read and is not empty.
 
     Raises:
         CheckpointError: it is not.
     """
-    if not path.is_file():
+    try:
+        there = path.is_file()
+        size = 0
+        if there:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: can't be read ({error.strerror}); check its permissions") from None
+    if not there:
         raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
-    if path.stat().st_size == 0:
+    if size == 0:
         raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
 
 

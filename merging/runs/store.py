@@ -10,7 +10,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,6 +109,23 @@ class Run:
         return (now - self.phase_started) / self.done * (self.total - self.done)
 
 
+@dataclass(frozen=True)
+class UnreadableRun:
+    """A row that this version of the program can't read: its method is gone, or its specification is damaged.
+
+    Attributes:
+        id: twelve hexadecimal digits.
+        state: as in :class:`Run`.
+        created: seconds since the epoch.
+        reason: why it can't be read, and what to do.
+    """
+
+    id: str
+    state: State
+    created: float
+    reason: str
+
+
 class RunStore:
     """Runs in ``home/runs.sqlite``, their files in ``home/runs/ID``."""
 
@@ -121,24 +138,27 @@ class RunStore:
                 f"the folder for runs, {self.home.name!r}, can't be created ({error.strerror}); choose another"
             ) from None
         self.path = self.home / "runs.sqlite"
-        try:
-            with self.connect() as connection:
-                connection.execute("pragma journal_mode = wal")
-                connection.executescript(_SCHEMA)
-        except sqlite3.OperationalError as error:
-            raise RunError(f"{self.path.name}: can't be opened for writing ({error}); choose another folder") from None
-        except sqlite3.DatabaseError as error:
-            raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
+        with self.connect() as connection:
+            connection.execute("pragma journal_mode = wal")
+            connection.executescript(_SCHEMA)
 
     @contextmanager
     def connect(self) -> Iterator[sqlite3.Connection]:
-        """A connection of one's own, closed at the end; every statement is a transaction unless one is begun."""
-        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        connection.row_factory = sqlite3.Row
+        """A connection for one piece of work.
+
+        Raises:
+            RunError: the file can't be written (permissions, a full disk), or is no database.
+        """
         try:
-            yield connection
-        finally:
-            connection.close()
+            with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
+                connection.row_factory = sqlite3.Row
+                yield connection
+        except sqlite3.OperationalError as error:
+            raise RunError(
+                f"{self.path.name}: can't be opened for writing ({error}); make room or choose another folder"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
 
     def folder(self, run_id: str) -> Path:
         """Where the files of a run are kept."""
@@ -147,28 +167,22 @@ class RunStore:
     # --- asking for work -------------------------------------------------------------------------------------------
 
     def submit(self, spec: MergeSpec, fingerprint: str) -> Run:
-        """Queue a run, or give the one that already does, or did, exactly this."""
+        """Queue a run, or give the one that already does, or did, exactly this. One that can't be read is replaced."""
         return self._enter(spec, fingerprint, "queued")[0]
 
     def take(self, spec: MergeSpec, fingerprint: str) -> tuple[Run, bool]:
-        """Enter a run as running, for whoever carries it out without a queue, and say so; else as :meth:`submit`."""
+        """As :meth:`submit`, but a new run is running at once, by the caller; also says whether it is new."""
         return self._enter(spec, fingerprint, "running")
 
     def _enter(self, spec: MergeSpec, fingerprint: str, state: State) -> tuple[Run, bool]:
-        """A new run in a state, and True; or the one that already does, or did, exactly this, and False."""
         self.mark_lost()
-        run_id, now = uuid.uuid4().hex[:12], time.time()
-        begun = now if state == "running" else None
+        run_id = uuid.uuid4().hex[:12]
         with self.connect() as connection:
             connection.execute("begin immediate")  # the row found must still be there when it is read
-            connection.execute(
-                "insert or ignore into runs (id, fingerprint, spec, state, created, started, heartbeat, phase_started) "
-                "values (?, ?, ?, ?, ?, ?, ?, ?)",
-                (run_id, fingerprint, spec.model_dump_json(), state, now, begun, begun, begun),
-            )
-            row = connection.execute(
-                "select * from runs where fingerprint = ? and state in ('queued', 'running', 'done')", (fingerprint,)
-            ).fetchone()
+            row = _live_row(connection, run_id, spec, fingerprint, state)
+            if not any(_readable([row])):
+                connection.execute("delete from runs where id = ? and state != 'running'", (row["id"],))
+                row = _live_row(connection, run_id, spec, fingerprint, state)
             connection.execute("commit")
         return _run(row), row["id"] == run_id
 
@@ -186,18 +200,19 @@ class RunStore:
             )
         return self.get(run_id)
 
-    def delete(self, run_id: str) -> None:
-        """Remove a run and its files.
+    def delete(self, run_id: str) -> str:
+        """Remove a run and its files; gives its whole id.
 
         Raises:
             RunError: there is none, or it is running; cancel it first.
         """
-        run_id = self._row(run_id)["id"]
+        run_id = str(self._row(run_id)["id"])
         with self.connect() as connection:
             gone = connection.execute("delete from runs where id = ? and state != 'running'", (run_id,)).rowcount
         if not gone:
             raise RunError(f"run {run_id} is running; cancel it before deleting it")
         shutil.rmtree(self.folder(run_id), ignore_errors=True)
+        return run_id
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -240,14 +255,26 @@ class RunStore:
 
     def all(self, limit: int = 500) -> list[Run]:
         """Merges, newest first; the other jobs are looked up by whoever asked for them."""
+        return list(_readable(self._merges(limit)))
+
+    def unreadable(self, limit: int = 500) -> list[UnreadableRun]:
+        """Rows that :meth:`all` leaves out since they can't be read, newest first; they can still be deleted."""
+        found = []
+        for row in self._merges(limit):
+            try:
+                _run(row)
+            except RunError as error:
+                found.append(UnreadableRun(row["id"], row["state"], row["created"], str(error)))
+        return found
+
+    def _merges(self, limit: int) -> list[sqlite3.Row]:
         self.mark_lost()
         with self.connect() as connection:
-            rows = connection.execute(
+            return connection.execute(
                 "select * from runs where case when json_valid(spec) then json_extract(spec, '$.job') end is null "
                 "or json_extract(spec, '$.job') = 'merge' order by created desc, rowid desc limit ?",
                 (limit,),
-            )
-            return list(_readable(rows))
+            ).fetchall()
 
     # --- doing -----------------------------------------------------------------------------------------------------
 
@@ -356,6 +383,23 @@ class RunStore:
                 "insert or replace into fingerprints values (?, ?, ?, ?)",
                 (str(path.resolve()), status.st_size, status.st_mtime_ns, fingerprint),
             )
+
+
+def _live_row(
+    connection: sqlite3.Connection, run_id: str, spec: MergeSpec, fingerprint: str, state: State
+) -> sqlite3.Row:
+    """The live row of a fingerprint; a new one in a state if there is none."""
+    now = time.time()
+    begun = now if state == "running" else None
+    connection.execute(
+        "insert or ignore into runs (id, fingerprint, spec, state, created, started, heartbeat, phase_started) "
+        "values (?, ?, ?, ?, ?, ?, ?, ?)",
+        (run_id, fingerprint, spec.model_dump_json(), state, now, begun, begun, begun),
+    )
+    row: sqlite3.Row = connection.execute(
+        "select * from runs where fingerprint = ? and state in ('queued', 'running', 'done')", (fingerprint,)
+    ).fetchone()
+    return row
 
 
 def _run(row: sqlite3.Row) -> Run:

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.checkpoints.writing import atomic_path
 from merging.errors import MergingError, SuiteError
+from merging.explain import explain
 from merging.images.hub import class_names
-from merging.registry import explain
 from merging.suites.architecture import Tower, tower_of
 from merging.suites.folder import Contents, base_candidates, class_folders, is_named_as_base, label, look
 from merging.suites.suite import Suite

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.errors import MissingPart, SuiteError
+from merging.explain import explain, nearest
 from merging.images.hub import cached_dataset
 from merging.images.torchvision_data import READERS
 from merging.published import Family
-from merging.registry import explain
 from merging.vectors import TaskVectors
 
 MAX_YAML_BYTES = 2 * 2**20
@@ -212,7 +212,8 @@ class Suite(_Part):
         for task in self.tasks:
             if task.name == name:
                 return task
-        raise SuiteError(f"suite {self.name!r} has no task {name!r}; it has {', '.join(self.task_names)}")
+        near = nearest(name, self.task_names)
+        raise SuiteError(f"suite {self.name!r} has no task {name!r}{near}; it has {', '.join(self.task_names)}")
 
     def mergeable(self) -> tuple[str, ...]:
         """Names of the tasks that have a checkpoint file."""
@@ -327,6 +328,10 @@ def load_suite(reference: str | Path) -> Suite:
     path = builtin[str(reference)] if str(reference) in builtin else Path(reference)
     if path.is_dir():
         path = path / "suite.yaml"
+        if not path.is_file():
+            raise SuiteError(f"no suite.yaml in folder {path.parent.name!r}; `init-suite` writes one for checkpoints")
+    if path.is_file() and path.suffix not in (".yaml", ".yml"):
+        raise SuiteError(f"{path.name}: no description of a suite; expected a suite.yaml, or the folder that it is in")
     if not path.is_file():
         raise SuiteError(
             f"no suite {Path(reference).name!r}: expected a built-in name ({', '.join(builtin) or 'none'}), "
@@ -342,14 +347,15 @@ def load_suite(reference: str | Path) -> Suite:
         where = re.sub(r"\s+", " ", str(error))[:300]
         raise SuiteError(f"{path.name}: not valid YAML: {where}") from None
     if not isinstance(content, dict):
-        raise SuiteError(f"{path.name}: holds a {type(content).__name__}; expected name, architecture, base, tasks, …")
+        held = "is empty" if content is None else "holds no names with values"
+        raise SuiteError(f"{path.name}: {held}; expected name, architecture, base, tasks, …")
     _check_size(path.name, content)
     if "folder" in content:
         raise SuiteError(f"{path.name}: unknown field 'folder'")
     try:
         return Suite.model_validate({**content, "folder": path.parent})
     except ValidationError as error:
-        raise SuiteError(f"{path.name}: {explain(error)}") from None
+        raise SuiteError(f"{path.name}: {explain(error, known=Suite.model_fields)}") from None
 
 
 def _check_size(file: str, content: object) -> None:

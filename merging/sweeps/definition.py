@@ -37,6 +37,7 @@ from pydantic import (
 
 from merging import registry
 from merging.errors import MissingPart, SpecError
+from merging.explain import explain
 from merging.pipeline import MergeSpec
 from merging.registry import Method
 from merging.suites.suite import Split, Suite, builtin_suites
@@ -283,7 +284,7 @@ def _check_value(path: str, method: Method, parameter: str, value: Any) -> Any:
     try:
         return getattr(method.parse({parameter: value}), parameter)
     except SpecError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(str(error).replace(f"{method.kind}.{parameter}", path, 1)) from None
 
 
 def parse_definition(text: str, name: str = "sweep") -> SweepDefinition:
@@ -308,7 +309,7 @@ def build_definition(content: Mapping[str, Any], name: str = "sweep") -> SweepDe
     try:
         return SweepDefinition.model_validate(dict(content))
     except ValidationError as error:
-        raise SpecError(f"{name}: {registry.explain(error)}") from None
+        raise SpecError(f"{name}: {explain(error, known=SweepDefinition.model_fields)}") from None
     except SpecError as error:
         raise SpecError(f"{name}: {error}") from None
 

@@ -22,7 +22,10 @@ def follow(sweep_id: str, workspace: Workspace, on_progress: Progress) -> Snapsh
         on_progress: told how many trials are done and of the best so far.
 
     Returns:
-        The sweep as it ended: done, failed, or cancelled, which an interruption (Ctrl-C) does too.
+        The sweep as it ended: done, failed or cancelled.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted, and so the sweep is cancelled.
     """
     sweeps, told = SweepStore(workspace.store), -1
 
@@ -46,6 +49,7 @@ def follow(sweep_id: str, workspace: Workspace, on_progress: Progress) -> Snapsh
                 time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
         driver.cancel(sweep_id, workspace)
+        raise
     return look(sweep_id, sweeps)
 
 

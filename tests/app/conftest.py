@@ -74,8 +74,9 @@ def open_page(suites_folder: Path) -> Iterator[Callable[..., AppTest]]:
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
         for name, value in query.items():
             app.query_params[name] = value
-        app.run()
-        return app if page is None else app.switch_page(f"pages/{page}.py").run()
+        if page is not None:
+            app.switch_page(f"pages/{page}.py")
+        return app.run()
 
     yield opened
     st.cache_data.clear()

@@ -83,7 +83,7 @@ def test_what_can_not_be_searched_is_said_before_it_starts(tiny: Suite, open_pag
     app.segmented_control(key="search").set_value("tpe").run()
     assert not app.error and "TPE with 30 trials" in texts(app).replace("*", "")
     app.text_input(key="merges.task_arithmetic.scaling").set_value("0.1, 50").run()
-    assert "got 50" in app.error[0].value.replace("\\", "")
+    assert "scaling = 50" in app.error[0].value.replace("\\", "")
     app.text_input(key="merges.task_arithmetic.scaling").set_value("0.1").run()
     app.text_area(key="subsets").set_value("apples, pears").run()
     app = button(app, "Start the sweep").click().run()

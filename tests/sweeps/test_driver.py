@@ -309,7 +309,7 @@ def test_the_command_line_carries_out_a_file(tmp_path: Path, suite_file: Path) -
     command = [sys.executable, "-m", "merging", "sweep", str(file), "--home", str(home)]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "3 of 3 trials" in shown.stdout and shown.stdout.count("Task Arithmetic · λ 0.") == 3
-    assert shown.stdout.count("← best") == 1 and "best so far" in shown.stderr
+    assert shown.stdout.count("best average on validation: trial ") == 1 and "best so far" in shown.stderr
     runs = Workspace(home).store.all()
     again = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
     found = json.loads(again.stdout)
@@ -333,7 +333,7 @@ def test_interrupting_the_command_cancels_and_the_same_command_goes_on(tmp_path:
     until(lambda: any(run.done > 1 for run in store.active()))
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
-    assert child.returncode == 1 and "cancelled: the same command goes on" in said
+    assert child.returncode == 130 and "Interrupted" in said
     assert not store.active()
     sweeps = SweepStore(store)
     assert sweeps.ids("cancelled") == sweeps.ids()
