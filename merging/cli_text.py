@@ -166,8 +166,7 @@ def print_sweep(found: Any) -> None:
             for one in trials
         ]
         print_table(["trial", "validation", "method"], rows, right=("trial", "validation"))
-        if best and test and test.value is not None:
-            click.echo(
-                f"best {objective} on validation: trial {best.number}, {100 * best.value:.1f} %; "
-                f"on test {100 * test.value:.1f} % (run {test.run})"
-            )
+        if best is None or test is None or test.state == "open":
+            continue
+        said = f"{100 * test.value:.1f} % (run {test.run})" if test.value is not None else f"not measured: {test.error}"
+        click.echo(f"best {objective} on validation: trial {best.number}, {100 * best.value:.1f} %; on test {said}")

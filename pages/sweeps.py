@@ -5,7 +5,7 @@ from functools import partial
 import streamlit as st
 
 from merging.errors import MergingError
-from merging.sweeps import SweepDefinition, SweepStore, Trial, driver
+from merging.sweeps import Sweep, SweepDefinition, SweepStore, Trial, driver
 from merging.sweeps.progress import Snapshot, in_words, look
 from ui import accuracy_view, state, sweep_form
 from ui.charts.sweeps import course_figure, objective_title, parallel_figure, trials_table
@@ -74,8 +74,9 @@ def begin(definition: SweepDefinition, scheduler: str) -> None:
     st.rerun()
 
 
-def choose(ids: list[str]) -> Snapshot:
+def choose(found: dict[str, Sweep]) -> Snapshot:
     """The sweep to show: the one just started, that of the URL, the one looked at before, or the newest."""
+    ids = list(found)
     linked, before = st.query_params.get("sweep"), st.session_state.get("sweep-linked")
     wanted = st.session_state.pop("sweep-started", None) or (linked if linked != before else None)
     if wanted not in ids and wanted is not None:
@@ -85,7 +86,6 @@ def choose(ids: list[str]) -> Snapshot:
         wanted = before if before in ids else ids[0]
     if wanted is not None:
         st.session_state["sweep-shown"] = wanted
-    found = {sweep_id: look(sweep_id, sweeps()).sweep for sweep_id in ids}
     chosen = st.selectbox(
         "Sweep", ids, key="sweep-shown",
         format_func=lambda one: f"{found[one].definition.label} · {found[one].state} · {when(found[one].created)}",
@@ -168,6 +168,8 @@ def winner(found: Snapshot, best: Trial, test: Trial | None) -> None:
         on_test.metric(
             "On test", percent(test.value if test else None), help="Measured for the best alone; it chose nothing"
         )
+        if test is not None and test.error:
+            st.warning(escape_markdown(f"Measuring it on test failed: {test.error}"), icon=":material/error:")
 
 
 def percent(value: float | None) -> str:
@@ -206,7 +208,7 @@ def results(found: Snapshot) -> None:
 
 
 st.title("Sweeps")
-known = sweeps().ids()
+known = {sweep.id: sweep for sweep in sweeps().all()}
 if not known and not_found("sweep", ()):
     warn(f"There is no sweep {', '.join(not_found('sweep', ()))} here.")
     st.query_params.pop("sweep", None)

@@ -11,10 +11,10 @@ import streamlit as st
 
 from merging import devices, registry
 from merging.errors import SpecError
+from merging.labels import short
 from merging.registry import Method
 from merging.sweeps import SweepDefinition, parse_definition
 from merging.sweeps.definition import MAX_TRIALS, build_definition
-from merging.sweeps.progress import as_text
 from ui import state
 from ui.figure import escape_markdown
 from ui.forms import from_text
@@ -111,7 +111,7 @@ def _parameters(section: str, method: Method) -> dict[str, Any]:
                 field = fields[name]
                 text = column.text_input(
                     field.title or name.replace("_", " ").capitalize(), _suggested(method, name),
-                    key=f"{section}.{method.name}.{name}", bind="query-params", placeholder=as_text(field.default),
+                    key=f"{section}.{method.name}.{name}", bind="query-params", placeholder=short(field.default),
                     help=f"{field.description or ''} {_SYNTAX}".strip(),
                 )  # fmt: skip
                 if text and text.strip():

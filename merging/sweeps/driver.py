@@ -88,9 +88,13 @@ def _device(definition: SweepDefinition, scheduler: str) -> str:
 
 def identity(definition: SweepDefinition, workspace: Workspace) -> str:
     """Fingerprint of a completed definition and of all files that its runs will read."""
-    plain = {"edit": "none", "merge": "task_arithmetic"}
-    files = [workspace.spec_fingerprint(definition.spec(subset, plain)) for subset in definition.tasks]
-    return hashlib.sha256("\n".join([definition.model_dump_json(exclude={"suite"}), *files]).encode()).hexdigest()
+    files = workspace.spec_fingerprint(definition.spec(_union(definition), {"edit": "none", "merge": "average"}))
+    return hashlib.sha256(f"{definition.model_dump_json(exclude={'suite'})}\n{files}".encode()).hexdigest()
+
+
+def _union(definition: SweepDefinition) -> tuple[str, ...]:
+    """All tasks of all subsets."""
+    return tuple(dict.fromkeys(task for subset in definition.tasks for task in subset))
 
 
 def cancel(sweep_id: str, workspace: Workspace) -> None:
@@ -200,6 +204,7 @@ class Driver:
 
     def _conclude(self, trial: Trial, run: Run) -> None:
         result = run.result or {}
+        # What the task models reach by themselves has no objective; its run's result is looked up when it is needed.
         value = 0.0 if trial.role == "individual" else self._objective(result["accuracy"], result["split"])
         self.sweeps.conclude(self.sweep.id, trial, run.id, value, None)
         if trial.role == "trial" and run.created >= self.sweep.created:
@@ -238,8 +243,9 @@ class Driver:
             raise MergingError(f"the task models' own accuracies could not be measured: {failed[0]}")
         if known:
             return []
-        tasks = tuple(dict.fromkeys(task for subset in self.definition.tasks for task in subset))
-        fields = {"suite": self.definition.suite, "tasks": tasks, "device": self.definition.device}
+        fields = {
+            "suite": self.definition.suite, "tasks": _union(self.definition), "device": self.definition.device,
+        }  # fmt: skip
         return [
             self._asked("individual", number, 0, MergeSpec.build(job="baselines", split=split, **fields))
             for number, split in enumerate(_SPLITS)

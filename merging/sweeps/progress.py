@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging import registry
+from merging.labels import label_of, short
 from merging.sweeps.driver import best_of
 from merging.sweeps.store import Sweep, SweepStore, Trial
 
@@ -110,18 +111,12 @@ def titles(path: str) -> tuple[str, str]:
     return method.title, method.params.model_fields[parameter].title or parameter.replace("_", " ")
 
 
+def method_title(trial: Trial) -> str:
+    """What people call the pair of edit and merge, whatever its parameters."""
+    return label_of(trial.spec.edit, {}, trial.spec.merge, {})
+
+
 def in_words(trial: Trial) -> str:
     """Method and values of a trial on one line."""
-    values = [f"{titles(path)[1]} {as_text(value)}" for path, value in parameters(trial).items()]
-    return " · ".join([trial.spec.label, *values])
-
-
-def as_text(value: Any) -> str:
-    """A parameter's value for people, numbers with five digits at most.
-
-    >>> as_text(0.123456), as_text("layer"), as_text([0.1, 0.25])
-    ('0.12346', 'layer', '0.1, 0.25')
-    """
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(as_text, value))
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+    values = [f"{titles(path)[1]} {short(value)}" for path, value in parameters(trial).items()]
+    return " · ".join([method_title(trial), *values])

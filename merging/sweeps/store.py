@@ -9,13 +9,16 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from merging.errors import RunError
+from pydantic import ValidationError
+
+from merging.errors import MergingError, RunError
 from merging.pipeline import MergeSpec
 from merging.runs.store import RunStore
-from merging.sweeps.definition import Settings, SweepDefinition, parse_definition
+from merging.sweeps.definition import Settings, SweepDefinition
 
 SweepState = Literal["running", "done", "failed", "cancelled"]
 Role = Literal["trial", "test", "individual"]
@@ -123,8 +126,8 @@ class SweepStore:
                 (uuid.uuid4().hex[:12], fingerprint, definition.model_dump_json(), scheduler, time.time()),
             )
             connection.execute(
-                "update trials set state = 'open', error = null where state = 'failed' and sweep = "
-                "(select id from sweeps where fingerprint = ? and state in ('failed', 'cancelled'))",
+                "update trials set state = 'open', error = null where (state = 'failed' or role = 'individual') "
+                "and sweep = (select id from sweeps where fingerprint = ? and state in ('failed', 'cancelled'))",
                 (fingerprint,),
             )
             connection.execute(
@@ -147,6 +150,14 @@ class SweepStore:
         if row is None:
             raise RunError(f"no sweep {sweep_id!r}")
         return _sweep(row)
+
+    def all(self) -> list[Sweep]:
+        """All sweeps, newest first, but for those of other versions of this program."""
+        found = []
+        for sweep_id in self.ids():
+            with suppress(RunError):
+                found.append(self.get(sweep_id))
+        return found
 
     def ids(self, state: SweepState | None = None) -> list[str]:
         """Ids of all sweeps, or of those in a state, newest first."""
@@ -201,7 +212,11 @@ class SweepStore:
 
 def _sweep(row: sqlite3.Row) -> Sweep:
     values = dict(row)
-    return Sweep(**{**values, "definition": parse_definition(values["definition"], f"sweep {values['id']}")})
+    try:
+        values["definition"] = SweepDefinition.model_validate_json(values["definition"])
+    except (ValidationError, MergingError):
+        raise RunError(f"sweep {values['id']} was made by another version of this program and can't be read") from None
+    return Sweep(**values)
 
 
 def _trial(row: sqlite3.Row) -> Trial:

@@ -47,7 +47,7 @@ def test_a_file_says_what_to_try() -> None:
 def test_what_is_written_reads_as_the_same() -> None:
     found = parse_definition(FILE)
     assert parse_definition(found.to_yaml()) == found
-    assert parse_definition(found.model_dump_json()) == found
+    assert SweepDefinition.model_validate_json(found.model_dump_json()) == found
 
 
 def test_a_grid_is_the_full_product_without_refused_pairs() -> None:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from merging.cli import main
+from merging.cli_text import print_sweep
 from merging.errors import MergingError, SpecError
 from merging.pipeline import MergeSpec
 from merging.runs.export import KEPT_WEIGHTS
@@ -178,6 +179,40 @@ def test_a_failed_trial_is_no_end_and_is_tried_again_when_asked(workspace: Works
     assert all(trial.state == "done" for trial in to_the_end(again, workspace, ByHand(workspace, peak)))
 
 
+class NoTest(ByHand):
+    """Fails what is measured on test."""
+
+    def submit(self, spec: MergeSpec, fingerprint: str) -> None:
+        self.state = "done" if spec.split == "val" else "failed"
+        super().submit(spec, fingerprint)
+
+
+def test_a_best_trial_that_fails_on_test_is_said(
+    workspace: Workspace, suite_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = driver.start(defined(suite_file), workspace)
+    to_the_end(sweep, workspace, NoTest(workspace, peak))
+    print_sweep(look(sweep.id, SweepStore(workspace.store)))
+    assert "trial 1, 97.0 %; on test not measured: its run failed: as the test wants it" in capsys.readouterr().out
+
+
+def test_accuracies_of_the_task_models_that_were_deleted_are_measured_again(
+    workspace: Workspace, suite_file: Path
+) -> None:
+    definition = defined(suite_file, objective="normalised")
+    sweep = driver.start(definition, workspace)
+    sweeps = SweepStore(workspace.store)
+    to_the_end(sweep, workspace, LocalWorker(workspace.store), steps=2)
+    for trial in sweeps.trials(sweep.id, "individual"):
+        sweeps.conclude(sweep.id, trial, None, 0.0, None)
+        run = workspace.store.find(trial.fingerprint)
+        assert run is not None
+        workspace.store.delete(run.id)
+    failed = carried_out(definition, workspace)
+    assert failed.sweep.state == "failed" and "is gone; start the sweep again" in str(failed.sweep.error)
+    assert carried_out(definition, workspace).sweep.state == "done"
+
+
 def test_weights_of_trials_are_not_kept_but_those_of_the_best(workspace: Workspace, suite_file: Path) -> None:
     edits = {"ties": {"keep": [0.2, 0.4]}}
     mine = workspace.submit(
@@ -296,6 +331,16 @@ def test_best_so_far_never_falls(suite_file: Path) -> None:
     values = [None, 0.4, 0.3, None, 0.6, 0.5]
     trials = [Trial("trial", n, 0, {}, spec, "f", "done", "r", value) for n, value in enumerate(values)]
     assert best_so_far(trials) == [None, 0.4, 0.4, 0.4, 0.6, 0.6]
+
+
+def test_what_another_version_wrote_hides_nothing(workspace: Workspace, suite_file: Path) -> None:
+    sweeps = SweepStore(workspace.store)
+    readable, other = (driver.start(defined(suite_file, seed=seed), workspace) for seed in (0, 1))
+    with workspace.store.connect() as connection:
+        connection.execute("update sweeps set definition = ? where id = ?", ('{"magic": true}', other.id))
+    assert [sweep.id for sweep in sweeps.all()] == [readable.id]
+    with pytest.raises(MergingError, match="another version"):
+        sweeps.get(other.id)
 
 
 def write(path: Path, suite_file: Path, **changes: Any) -> Path:

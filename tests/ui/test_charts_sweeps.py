@@ -40,7 +40,7 @@ def test_the_best_so_far_is_a_staircase_over_all_trials() -> None:
     assert stairs.name == "Best so far" and stairs.line.shape == "hv"
     assert (list(stairs.x), list(stairs.y)) == ([0, 1, 2, 3], [50, 50, 50, 80])
     points = {one.name: (list(one.x), list(one.y)) for one in figure.data[:-1]}
-    assert points == {"Task Arithmetic": ([0], [50]), "TIES + Task Arithmetic": ([1, 3], [40, 80])}
+    assert points == {"Task Arithmetic": ([0], [50]), "TIES": ([1, 3], [40, 80])}
     assert "validation" in figure.layout.yaxis.title.text
 
 
@@ -52,7 +52,7 @@ def test_lines_pass_through_what_was_varied(dark: bool) -> None:
     assert list(axes["Average (%)"].values) == [50, 40, 80] == list(figure.data[0].line.color)  # not the failed one
     assert list(axes["Task Arithmetic: λ"].values) == [0.2, 0.4, 0.6]
     assert [axes["Method"].ticktext[place] for place in axes["Method"].values] == [
-        "Task Arithmetic", "TIES + Task Arithmetic", "TIES + Task Arithmetic",
+        "Task Arithmetic", "TIES", "TIES",
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.sweeps import Range, SweepDefinition, Trial
-from merging.sweeps.progress import best_so_far, parameters, titles
+from merging.sweeps.progress import best_so_far, method_title, parameters, titles
 from ui.theme import arrange, compose, neutral, plain, shorten, step_axis, style_of
 
 _LIGHT, _DARK = ("#c4cfdb", "#6fa6d6", "#12508c"), ("#39434f", "#3672a8", "#9fd0ff")  # weak to strong on their ground
@@ -27,8 +27,8 @@ def objective_title(definition: SweepDefinition) -> str:
 def course_figure(trials: Sequence[Trial], definition: SweepDefinition, dark: bool = False) -> go.Figure:
     """Validation objective of every trial, and the best so far as a staircase."""
     traces: list[dict[str, Any]] = []
-    for label in dict.fromkeys(trial.spec.label for trial in trials):
-        own = [trial for trial in trials if trial.spec.label == label and trial.value is not None]
+    for label in dict.fromkeys(method_title(trial) for trial in trials):
+        own = [trial for trial in trials if method_title(trial) == label and trial.value is not None]
         style = style_of(label)
         traces.append(
             {
@@ -63,7 +63,7 @@ def parallel_figure(trials: Sequence[Trial], definition: SweepDefinition, dark: 
     values = [100 * (trial.value or 0) for trial in done]
     domains = {path: domain for pair in definition.pairs for path, domain in definition.space(pair).items()}
     varied = [path for path, domain in domains.items() if isinstance(domain, Range) or len(domain) > 1]
-    dimensions = [_categories("Method", [trial.spec.label for trial in done])] if len(definition.pairs) > 1 else []
+    dimensions = [_categories("Method", [method_title(trial) for trial in done])] if len(definition.pairs) > 1 else []
     for path in varied:
         own = [parameters(trial).get(path) for trial in done]
         method, name = titles(path)
@@ -124,7 +124,7 @@ def trials_table(trials: Sequence[Trial], definition: SweepDefinition) -> pd.Dat
         own = parameters(trial)
         rows.append(
             {
-                "Trial": trial.number, "State": trial.state, "Method": trial.spec.label,
+                "Trial": trial.number, "State": trial.state, "Method": method_title(trial),
                 objective_title(definition): None if trial.value is None else round(100 * trial.value, 2),
                 **{": ".join(titles(path)): _cell(own.get(path)) for path in paths},
                 "Run": trial.run, "Error": trial.error,
