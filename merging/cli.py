@@ -26,6 +26,7 @@ from merging.cli_io import (
     open_workspace,
     print_accuracy,
     print_converted,
+    print_downloaded,
     print_forgetting,
     print_json,
     print_proposal,
@@ -74,25 +75,26 @@ def main(image_limit: int | None) -> None:
 @main.command()
 @json_option
 def suites(as_json: bool) -> None:
-    """List the built-in suites."""
-    from merging.suites.suite import DEFAULT, builtin_suites, load_suite
+    """List the suites that come with the package and those downloaded, with how many of their models are here."""
+    from merging.suites.suite import DEFAULT, builtin_suites, downloaded_suites, load_suite
 
-    found = [load_suite(name) for name in builtin_suites()]
-    rows: list[dict[str, Any]] = [
-        {
-            "name": suite.name,
-            "title": suite.label,
-            "architecture": suite.architecture_label,
-            "tasks": list(suite.task_names),
-            "default": suite.name == DEFAULT,
-        }
-        for suite in found
-    ]
+    rows: list[dict[str, Any]] = []
+    for name in sorted(builtin_suites(), key=lambda name: (name != DEFAULT, name)) + list(downloaded_suites()):
+        suite = load_suite(name)
+        missing = [str(each) for each in suite.missing_weights(suite.task_names)]
+        rows.append(
+            {
+                "name": name, "title": suite.label, "architecture": suite.architecture_label,
+                "tasks": list(suite.task_names), "default": name == DEFAULT, "missing": missing,
+            }
+        )  # fmt: skip
     if as_json:
         print_json({"suites": rows})
         return
     for row in rows:
-        click.echo(f"{row['name']}  {row['title']}, {row['architecture']}, {counted(len(row['tasks']), 'task')}")
+        here = f"{counted(len(row['missing']), 'file')} missing" if row["missing"] else "all files here"
+        what = f"{row['title']}, {row['architecture']}, {counted(len(row['tasks']), 'task')}"
+        click.echo(f"{row['name']}  {what}, {here}")
         click.echo(f"  {', '.join(row['tasks'])}")
 
 
@@ -396,6 +398,27 @@ def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
         print_json({"files": [row.as_json() for row in rows]})
     if any(row.output is None for row in rows):
         sys.exit(1)
+
+
+@main.command()
+@click.argument("suite")
+@click.option("--tasks", help="Comma-separated task names (default: all).")
+@click.option("--data", is_flag=True, help="Get images too; those of all eight published tasks are many gigabytes.")
+@json_option
+def download(suite: str, tasks: str | None, data: bool, as_json: bool) -> None:
+    """Get the missing files of SUITE from the Hugging Face hub, each compared with its checksum.
+
+    SUITE may also be the id, owner/name, of a model repository that holds a suite.yaml. What broke off goes on where it
+    stopped.
+    """
+    from merging.suites.download import download as downloaded
+
+    names = None if tasks is None else [name.strip() for name in tasks.split(",")]
+    found = downloaded(suite, names, data, progress_on_stderr())
+    if as_json:
+        print_json(found)
+    else:
+        print_downloaded(found)
 
 
 @main.command()

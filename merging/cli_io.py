@@ -161,10 +161,10 @@ def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
 
 
 def suite_reference(suite: str) -> str:
-    """How a suite stands in a specification: its built-in name, or an absolute path."""
-    from merging.suites.suite import builtin_suites
+    """How a suite stands in a specification: its built-in name, the id that it was downloaded by, or its whole path."""
+    from merging.suites.suite import is_name
 
-    return suite if suite in builtin_suites() else str(Path(suite).resolve())
+    return suite if is_name(suite) else str(Path(suite).resolve())
 
 
 def run_row(run: Any) -> dict[str, Any]:
@@ -258,6 +258,15 @@ def print_converted(row: Any) -> None:
         lines.append(f"       named in it, not imported: {shown}")
     for line in lines:  # names from a file must not move a terminal's cursor
         click.echo("".join(letter if letter.isprintable() else "?" for letter in line))
+
+
+def print_downloaded(found: dict[str, Any]) -> None:
+    """What was downloaded, and what has to be got in other ways."""
+    for row in found["files"]:
+        click.echo(f"{row['file']}  {row['bytes'] / 2**20:.1f} MiB, digest {row['digest'][:12]}")
+    click.echo(f"{counted(len(found['files']), 'file')} downloaded, {found['bytes'] / 2**20:.1f} MiB")
+    for row in found["missing"]:
+        click.echo(f"missing: {row['what']}: put it where suite.yaml says, at {row['place']} beside it")
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from merging.checkpoints import open_checkpoint
 from merging.context import Context
 from merging.errors import MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.images.cache import DEFAULT_LIMIT
@@ -160,7 +159,7 @@ class Evaluator:
             SuiteError: the file holds no such matrix.
         """
         if task not in self._heads:
-            self._heads[task] = load_head(self.suite, task, self.cache).to(self.device, self.dtype)
+            self._heads[task] = load_head(self.suite, task, self.cache, self.device).to(self.device, self.dtype)
         return self._heads[task]
 
     def images(self, task: str, split: Split, indices: np.ndarray | slice) -> torch.Tensor:
@@ -248,21 +247,24 @@ class Evaluator:
         return predictions
 
 
-def load_head(suite: Suite, task_name: str, cache: Path | None = None) -> torch.Tensor:
-    """Head of a task, float32 ``[classes, embed_dim]``: from its file, else from the text tower.
+def load_head(
+    suite: Suite, task_name: str, cache: Path | None = None, device: torch.device | None = None
+) -> torch.Tensor:
+    """Head of a task, float32 ``[classes, embed_dim]`` on the CPU: from its file, else from the text tower.
 
     Args:
         suite: the suite.
         task_name: one of its tasks.
         cache: folder where heads built from text are kept.
+        device: where the text tower runs; the CPU by default.
 
     Raises:
         SuiteError: the file holds no matrix ``weight`` with a row per class and a column per feature.
     """
     task = suite.task(task_name)
     if task.head is None:
-        return text_head(suite, task_name, cache)
-    stored = open_checkpoint(suite.path(task.head), part="all")
+        return text_head(suite, task_name, cache, device)
+    stored = suite.open(task.head, "all")
     if "weight" not in stored or stored["weight"].ndim != 2:
         raise SuiteError(f"{task.head}: expected a tensor 'weight' [classes, embed_dim]; it holds {list(stored)[:4]}")
     weight = stored["weight"].float()

@@ -24,6 +24,7 @@ from merging.images.cache import DEFAULT_LIMIT
 from merging.images.folders import folder_fingerprint
 from merging.localised import is_localised, task_weights
 from merging.pipeline import MergeSpec
+from merging.runs.file_jobs import FileJob
 from merging.runs.store import Run, RunStore
 from merging.suites.suite import Split, Suite, load_suite
 from merging.vectors import TaskVectors
@@ -55,7 +56,7 @@ class Workspace:
 
     def fingerprint(self, checkpoint: Checkpoint) -> str:
         """Content fingerprint of a weight file, remembered until the file changes."""
-        checkpoint.fingerprint = self._file_fingerprint(checkpoint.path)
+        checkpoint.fingerprint = checkpoint.verified(self._file_fingerprint(checkpoint.path))
         return checkpoint.fingerprint
 
     def _file_fingerprint(self, path: Path) -> str:
@@ -202,6 +203,20 @@ class Workspace:
         """Queue a run, or give the one that already does, or did, exactly this."""
         return self.store.submit(spec, self.spec_fingerprint(spec))
 
+    def submit_file_job(self, job: FileJob, version: str = "") -> Run:
+        """Queue a job on files, or give the one that already waits, runs, or has done it.
+
+        Args:
+            job: what to do.
+            version: of the files, where a job that was done on the same ones need not be done again.
+        """
+        fingerprint = job.fingerprint(version)
+        known = self.store.find(fingerprint)
+        if known is not None and (known.active or (known.state == "done" and version)):
+            return known
+        self.store.forget(job)
+        return self.store.submit(job, fingerprint)
+
     def retry(self, run_id: str) -> Run:
         """Queue the same specification again, on the files as they are now, after it failed, was cancelled or lost.
 
@@ -212,7 +227,9 @@ class Workspace:
         run = self.store.get(run_id)
         if run.active or run.state == "done":
             raise RunError(f"run {run_id} is {run.state}; only failed, cancelled or lost runs can be retried")
-        return self.submit(run.spec)
+        if not isinstance(run.order, MergeSpec):
+            return self.store.submit(run.order, run.fingerprint)
+        return self.submit(run.order)
 
     def _evaluation_files(self, suite: Suite, task_name: str) -> list[str]:
         """Fingerprints of head, text tower and images of a task; of an image folder by names, sizes and times."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from merging import devices, registry
 from merging.pipeline import MergeSpec
-from merging.suites import builtin_suites
+from merging.suites.suite import is_name
 from ui.forms import changed, to_text
 
 
@@ -40,7 +40,7 @@ def merge_command(spec: MergeSpec, all_tasks: Sequence[str], measurable: bool) -
 
 def _suite(reference: str) -> str:
     """A built-in name, or a path without the folders of this machine that lead to it."""
-    if reference in builtin_suites():
+    if is_name(reference):
         return reference
     path = Path(reference)
     file = path if path.suffix == ".yaml" else path / "suite.yaml"

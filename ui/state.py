@@ -14,11 +14,11 @@ import streamlit as st
 import torch
 
 from merging import devices
-from merging.errors import MergingError, MissingPart, SuiteError
+from merging.errors import MergingError, SuiteError
 from merging.geometry import Geometry
 from merging.images.cache import DEFAULT_LIMIT
 from merging.suites import Suite, builtin_suites, load_suite
-from merging.suites.suite import DEFAULT
+from merging.suites.suite import DEFAULT, downloaded_suites, missing_files, suite_file
 from merging.workspace import Workspace
 from ui.folder_watch import FolderWatch
 from ui.url_choice import not_found
@@ -82,21 +82,40 @@ def suite_roots() -> list[Path]:
 
 
 def catalogue() -> dict[str, SuiteEntry]:
-    """Suites by the short name that stands in the URL: the built-in ones, then those under ``MERGING_SUITES``."""
-    references = {name: name for name in builtin_suites()}
+    """Suites by the short name that stands in the URL: built-in ones, those under ``MERGING_SUITES``, downloaded ones.
+
+    Suites of published checkpoints are left out as long as none of their models is here.
+    """
+    references = {name: name for name in builtin_suites() if name == DEFAULT or _any_model_here(name)}
     for root in suite_roots():
         for path in sorted(path for depth in _DEPTHS for path in root.glob(depth)):
             name, number = path.parent.name, 2
-            while name in references:
+            while name in references or name in builtin_suites():
                 name, number = f"{path.parent.name}-{number}", number + 1
             references[name] = str(path)
+    references |= {hub: hub for hub in downloaded_suites()}
     entries = {slug: _entry(slug, reference) for slug, reference in references.items()}
     return dict(sorted(entries.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
 
 
+def published_suites() -> dict[str, Suite]:
+    """The suites of published checkpoints, whether or not their files are here."""
+    return {name: _described(name) for name in builtin_suites() if name != DEFAULT}
+
+
+def _any_model_here(name: str) -> bool:
+    with suppress(MergingError):
+        return bool(_described(name).mergeable())
+    return False
+
+
+def _described(reference: str) -> Suite:
+    return _parsed(reference, _stamp([suite_file(reference)]))
+
+
 def _entry(slug: str, reference: str) -> SuiteEntry:
     try:
-        return SuiteEntry(reference, _parsed(reference, _stamp([_yaml(reference)])).label)
+        return SuiteEntry(reference, _described(reference).label)
     except MergingError as error:
         return SuiteEntry(reference, slug, str(error))
 
@@ -130,17 +149,12 @@ def suite() -> Suite:
 def stamp() -> Stamp:
     """Names, sizes and times of all files of the chosen suite: changes when any of them does."""
     reference = suite_reference()
-    described = _parsed(reference, _stamp([_yaml(reference)]))
+    described = _described(reference)
     relative = [described.base, described.text_tower]
     for task in described.tasks:
         relative += [task.checkpoint, task.head]
     images = filter(None, (described.images_path(task.name) for task in described.tasks))
-    return _stamp([_yaml(reference), *(described.path(name) for name in relative if name), *images])
-
-
-def _yaml(reference: str) -> Path:
-    path = builtin_suites().get(reference, Path(reference))
-    return path / "suite.yaml" if path.is_dir() else path
+    return _stamp([suite_file(reference), *(described.path(name) for name in relative if name), *images])
 
 
 @st.cache_resource
@@ -199,10 +213,7 @@ def selected_tasks() -> tuple[str, ...]:
         SuiteError: all of them are broken.
     """
     if not suite().mergeable():
-        raise MissingPart(
-            f"no task of suite {suite().label!r} has weights; put the files where its suite.yaml says: "
-            + ", ".join(task.checkpoint or task.name for task in suite().tasks[:4])
-        )
+        raise missing_files(suite(), suite().missing_weights(suite().task_names), "no task has weights")
     if not usable_tasks():
         raise SuiteError(f"no task model of suite {suite().label!r} can be used. {'. '.join(broken_tasks().values())}")
     chosen = checked_tasks()
@@ -268,7 +279,7 @@ def fingerprints() -> dict[str, str]:
 @st.cache_data(max_entries=8, show_spinner=False)
 def _fingerprints(reference: str, version: Stamp) -> dict[str, str]:
     chosen, space = _opened(reference, version), workspace()
-    found = {chosen.base: space.fingerprint(chosen.base_checkpoint)}
+    found = {str(chosen.base): space.fingerprint(chosen.base_checkpoint)}
     for task in chosen.mergeable():
         with suppress(MergingError):
             found[task] = space.fingerprint(chosen.checkpoint(task))

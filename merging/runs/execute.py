@@ -86,7 +86,7 @@ def execute(
         **result,
         "label": spec.label,
         "seconds": clock.seconds(), "peak_bytes": memory.peak, "device": str(device),
-        "fingerprints": {suite.base: vectors.base.fingerprint, **prints},
+        "fingerprints": {str(suite.base): vectors.base.fingerprint, **prints},
     }  # fmt: skip
 
 

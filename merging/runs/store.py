@@ -1,4 +1,4 @@
-"""The table of runs, in one SQLite file that pages, command line and worker share.
+"""The table of runs and of jobs on files, in one SQLite file that pages, command line and worker share.
 
 Pages write queued rows and read; the worker claims rows and writes progress. Every call opens its own connection, so
 that threads and processes never share one. Write-ahead logging lets readers go on while somebody writes.
@@ -16,10 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from merging.errors import MergingError, RunError
 from merging.pipeline import MergeSpec
+from merging.runs.file_jobs import FileJob, is_file_job, parse_file_job
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 ACTIVE: tuple[State, ...] = ("queued", "running")
@@ -60,7 +59,7 @@ class Run:
     Attributes:
         id: twelve hexadecimal digits.
         fingerprint: of the specification and all files it reads.
-        spec: what to do.
+        order: what to do.
         state: queued, running, done, failed, cancelled or lost.
         message: what it is doing, in words.
         done: finished steps of the present phase.
@@ -72,7 +71,7 @@ class Run:
 
     id: str
     fingerprint: str
-    spec: MergeSpec
+    order: MergeSpec | FileJob
     state: State
     message: str
     done: int
@@ -86,6 +85,17 @@ class Run:
     error: str | None
     log: str | None
     result_json: str | None
+
+    @property
+    def spec(self) -> MergeSpec:
+        """What to do, of a run that works on merged or unmerged models.
+
+        Raises:
+            RunError: it is a job on files.
+        """
+        if not isinstance(self.order, MergeSpec):
+            raise RunError(f"run {self.id} is no merge but a {self.order.label.lower()}")
+        return self.order
 
     @cached_property
     def result(self) -> dict[str, Any] | None:
@@ -166,7 +176,7 @@ class RunStore:
 
     # --- asking for work -------------------------------------------------------------------------------------------
 
-    def submit(self, spec: MergeSpec, fingerprint: str) -> Run:
+    def submit(self, spec: MergeSpec | FileJob, fingerprint: str) -> Run:
         """Queue a run, or give the one that already does, or did, exactly this. One that can't be read is replaced."""
         return self._enter(spec, fingerprint, "queued")[0]
 
@@ -174,7 +184,7 @@ class RunStore:
         """As :meth:`submit`, but a new run is running at once, by the caller; also says whether it is new."""
         return self._enter(spec, fingerprint, "running")
 
-    def _enter(self, spec: MergeSpec, fingerprint: str, state: State) -> tuple[Run, bool]:
+    def _enter(self, spec: MergeSpec | FileJob, fingerprint: str, state: State) -> tuple[Run, bool]:
         self.mark_lost()
         run_id = uuid.uuid4().hex[:12]
         with self.connect() as connection:
@@ -213,6 +223,15 @@ class RunStore:
             raise RunError(f"run {run_id} is running; cancel it before deleting it")
         shutil.rmtree(self.folder(run_id), ignore_errors=True)
         return run_id
+
+    def forget(self, job: FileJob) -> None:
+        """Remove ended rows of a job on files, which are of no use once it is asked for again."""
+        with self.connect() as connection:
+            rows = connection.execute(
+                "select id from runs where spec = ? and state not in ('queued', 'running')", (job.model_dump_json(),)
+            ).fetchall()
+        for row in rows:
+            self.delete(row["id"])
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -386,7 +405,7 @@ class RunStore:
 
 
 def _live_row(
-    connection: sqlite3.Connection, run_id: str, spec: MergeSpec, fingerprint: str, state: State
+    connection: sqlite3.Connection, run_id: str, spec: MergeSpec | FileJob, fingerprint: str, state: State
 ) -> sqlite3.Row:
     """The live row of a fingerprint; a new one in a state if there is none."""
     now = time.time()
@@ -405,12 +424,13 @@ def _live_row(
 def _run(row: sqlite3.Row) -> Run:
     values = dict(row)
     try:
-        values["spec"] = MergeSpec.model_validate_json(values["spec"])
-    except (ValidationError, MergingError) as error:
+        stored = json.loads(values.pop("spec"))
+        order = parse_file_job(stored) if is_file_job(stored) else MergeSpec.model_validate(stored)
+    except (ValueError, MergingError) as error:
         raise RunError(
             f"run {values['id']} was made by another version of this program and can't be read ({error}); delete it"
         ) from None
-    return Run(result_json=values.pop("result"), **values)
+    return Run(order=order, result_json=values.pop("result"), **values)
 
 
 def _readable(rows: Iterable[sqlite3.Row]) -> Iterator[Run]:

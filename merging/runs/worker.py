@@ -20,8 +20,11 @@ from typing import NoReturn
 
 from merging import devices
 from merging.errors import Cancelled, DeviceError, MergingError, RunError
+from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.export import KEPT_WEIGHTS
+from merging.runs.file_jobs import FILE_LANE
+from merging.runs.file_work import carry_out_file_job
 from merging.runs.reporting import Reporter, StopSign
 from merging.runs.store import Run, RunStore
 from merging.sweeps.driver import drive
@@ -70,7 +73,7 @@ class Child:
 
 
 class Worker:
-    """Claims queued runs, one per device at a time, and looks after the children that carry them out.
+    """Claims queued runs, one per device and one on files at a time, and looks after the children that do them.
 
     Another child drives each sweep that is going on: it queues the sweep's runs like anybody else.
     """
@@ -117,7 +120,7 @@ class Worker:
         """Start the oldest queued run of every device that is free."""
         for run in self.store.queued():
             try:
-                device = str(devices.resolve(run.spec.device))
+                device = FILE_LANE if run.order.device == FILE_LANE else str(devices.resolve(run.order.device))
             except DeviceError as error:
                 if self.store.claim(run.id):
                     self.store.stop(run.id, "failed", str(error))
@@ -134,7 +137,7 @@ class Worker:
 
     def _fork(self, run: Run) -> int:
         pid = _fork(partial(_carry_out, run, self.workspace))
-        log.info("run %s started in process %d: %s", run.id, pid, run.spec.label)
+        log.info("run %s started in process %d: %s", run.id, pid, run.order.label)
         return pid
 
     def look_after(self) -> None:
@@ -249,14 +252,14 @@ def _execute_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
     parent = os.getppid()
     sign = StopSign(workspace.store, run.id, abandoned=lambda: os.getppid() != parent)
     try:
-        result = execute(
-            run.spec,
-            workspace,
-            keep=folder / KEPT_WEIGHTS,
-            on_progress=Reporter(workspace.store, run.id, print),
-            cancelled=sign,
-            fingerprint=run.fingerprint,
-        )
+        report = Reporter(workspace.store, run.id, print)
+        if isinstance(run.order, MergeSpec):
+            kept = folder / KEPT_WEIGHTS
+            result = execute(
+                run.order, workspace, keep=kept, on_progress=report, cancelled=sign, fingerprint=run.fingerprint
+            )
+        else:
+            result = carry_out_file_job(run.order, workspace, report, sign)
         workspace.store.finish(run.id, result)
         return 0
     except Cancelled as error:

@@ -40,7 +40,7 @@ from merging.errors import MissingPart, SpecError
 from merging.explain import explain
 from merging.pipeline import MergeSpec
 from merging.registry import Method
-from merging.suites.suite import Split, Suite, builtin_suites
+from merging.suites.suite import Split, Suite, is_name
 
 MAX_TRIALS = 2000
 _MAX_BYTES = 64 * 2**10
@@ -315,7 +315,7 @@ def build_definition(content: Mapping[str, Any], name: str = "sweep") -> SweepDe
 
 
 def read_definition(path: Path) -> SweepDefinition:
-    """A definition from a file; a path in ``suite`` that is not absolute starts at the file's folder.
+    """A definition from a file; a relative path in ``suite`` starts at the file's folder.
 
     Raises:
         SpecError: it can't be read, or as :func:`parse_definition`.
@@ -328,6 +328,6 @@ def read_definition(path: Path) -> SweepDefinition:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SpecError(f"{path.name}: can't be read ({reason}); expected a YAML file of a sweep") from None
     definition = parse_definition(text, path.name)
-    if definition.suite in builtin_suites():
+    if is_name(definition.suite):
         return definition
     return definition.model_copy(update={"suite": str((path.parent / definition.suite).resolve())})

@@ -163,11 +163,10 @@ class Driver:
         Raises:
             MergingError: the sweep can't go on, or no trial succeeded.
         """
-        awaited = self.sweeps.trials(self.sweep.id, state="open")
+        awaited = self._open()
         for trial in awaited:
             self._follow(trial)
-        left = self.sweeps.trials(self.sweep.id, state="open")
-        if left and len(left) == len(awaited) and self._looked:
+        if awaited and self._looked and len(self._open()) == len(awaited):
             return True  # nothing has ended, so there is no more room than before
         self._looked = True
         stages: dict[Role, Callable[[], list[Trial]]] = {
@@ -181,6 +180,12 @@ class Driver:
             if self.sweeps.trials(self.sweep.id, role, "open"):
                 return True
         return False
+
+    def _open(self) -> list[Trial]:
+        """Open trials; as long as the task models' own accuracies are missing, by which others are divided, only those."""
+        return self.sweeps.trials(self.sweep.id, "individual", "open") or self.sweeps.trials(
+            self.sweep.id, state="open"
+        )
 
     def _submit(self, trial: Trial) -> None:
         self._attempts[trial.fingerprint] += 1

@@ -295,10 +295,10 @@ def test_every_run_is_claimed_by_one_process(store: RunStore) -> None:
 
 
 def test_a_run_that_is_taken_is_running_and_in_nobody_s_queue(store: RunStore) -> None:
-    taken, mine = store.take(spec(), "f" * 64)
+    taken, mine = store.take(SPEC, "f" * 64)
     assert mine and taken.state == "running" and taken.started is not None and not store.queued()
-    again, mine = store.take(spec(), "f" * 64)
+    again, mine = store.take(SPEC, "f" * 64)
     assert not mine and again.id == taken.id
-    assert store.submit(spec(), "f" * 64).id == taken.id
-    waiting = store.submit(spec(), "e" * 64)
-    assert store.take(spec(), "e" * 64) == (waiting, False)
+    assert store.submit(SPEC, "f" * 64).id == taken.id
+    waiting = store.submit(SPEC, "e" * 64)
+    assert store.take(SPEC, "e" * 64) == (waiting, False)
