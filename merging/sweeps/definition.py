@@ -40,7 +40,7 @@ from merging.errors import MissingPart, SpecError
 from merging.explain import explain
 from merging.pipeline import MergeSpec
 from merging.registry import Method
-from merging.suites.suite import Split, Suite, is_name
+from merging.suites.suite import Split, Suite, builtin_suites, is_name
 
 MAX_TRIALS = 2000
 _MAX_BYTES = 64 * 2**10
@@ -328,6 +328,7 @@ def read_definition(path: Path) -> SweepDefinition:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SpecError(f"{path.name}: can't be read ({reason}); expected a YAML file of a sweep") from None
     definition = parse_definition(text, path.name)
-    if is_name(definition.suite):
+    beside = path.parent / definition.suite
+    if is_name(definition.suite) and not (beside.exists() and definition.suite not in builtin_suites()):
         return definition
-    return definition.model_copy(update={"suite": str((path.parent / definition.suite).resolve())})
+    return definition.model_copy(update={"suite": str(beside.resolve())})

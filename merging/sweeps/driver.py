@@ -182,7 +182,7 @@ class Driver:
         return False
 
     def _open(self) -> list[Trial]:
-        """Open trials; as long as the task models' own accuracies are missing, by which others are divided, only those."""
+        """Open trials; only the task models' own accuracies while these, by which others are divided, are missing."""
         return self.sweeps.trials(self.sweep.id, "individual", "open") or self.sweeps.trials(
             self.sweep.id, state="open"
         )

@@ -151,6 +151,8 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_the_path_of_a_suite_starts_at_the_file(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "suite.yaml").touch()
     (tmp_path / "sweep.yaml").write_text("suite: mine/suite.yaml\nmerges: {average: }\n")
     assert read_definition(tmp_path / "sweep.yaml").suite == str(tmp_path / "mine" / "suite.yaml")
     (tmp_path / "sweep.yaml").write_text("suite: mini\nmerges: {average: }\n")
