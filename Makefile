@@ -10,7 +10,7 @@ app: env  ## the dashboard, in the browser
 
 env: $(VENV)/.made  ## a virtual environment with everything the app and the tests need
 
-$(VENV)/.made: requirements.txt requirements-dev.txt
+$(VENV)/.made: requirements.txt requirements-cluster.txt requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt

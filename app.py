@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from merging.errors import MergingError
-from ui import awd, merge_form, state
+from ui import awd, merge_form, state, sweep_form
 from ui.figure import escape_markdown
 from ui.url_choice import RUN_PARAMETERS, drop_unknown, not_found, warn
 
@@ -17,6 +17,7 @@ PAGES = [
     st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
     st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),
     st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
+    st.Page("pages/sweeps.py", title="Sweeps", icon=":material/travel_explore:"),
     st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
     st.Page("pages/add_suite.py", title="Add a suite", icon=":material/create_new_folder:"),
 ]
@@ -26,14 +27,16 @@ PARAMETERS = {
     "Merge": (*merge_form.PARAMETERS, "run"),
     "Accuracy": RUN_PARAMETERS,
     "Leaderboard": ("data",),
+    "Sweeps": sweep_form.PARAMETERS,
     "Runs": RUN_PARAMETERS,
 }
+PREFIXES = {"Merge": merge_form.PREFIXES, "Sweeps": sweep_form.PREFIXES}
 
 
 def unknown_parameters(page: str) -> list[str]:
     """Sentences on what the URL holds that a page does not know; it is taken out of the URL."""
     known = ("suite", "tasks", *PARAMETERS.get(page, ()))
-    return drop_unknown(page, known, merge_form.PREFIXES if page == "Merge" else ())
+    return drop_unknown(page, known, PREFIXES.get(page, ()))
 
 
 def sidebar() -> list[str]:

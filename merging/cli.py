@@ -43,8 +43,8 @@ from merging.cli_io import (
     suite_reference,
     tasks_option,
 )
-from merging.cli_text import print_methods, print_runs, print_similarity
-from merging.errors import MergingError, MissingPart, SpecError
+from merging.cli_text import print_methods, print_runs, print_similarity, print_sweep
+from merging.errors import MergingError, MissingPart, RunError, SpecError
 
 
 class _Commands(click.Group):
@@ -351,6 +351,32 @@ def leaderboard(
         print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
     else:
         click.echo(to_markdown(rows), nl=False)
+
+
+@main.command()
+@click.argument("file", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.option("--scheduler", default="", help="A Dask scheduler whose workers do the runs, such as tcp://host:8786.")
+@home_option
+@json_option
+def sweep(file: Path, scheduler: str, home: Path, as_json: bool) -> None:
+    """Try the methods, parameter values and task subsets that the YAML FILE names; the best on validation wins.
+
+    The same command goes on with a sweep that was stopped. Every trial is a run, and what was run before costs nothing.
+    """
+    from merging.suites.clip import load_open_clip
+    from merging.sweeps import driver, read_definition
+    from merging.sweeps.foreground import follow
+
+    workspace = open_workspace(home)
+    started = driver.start(read_definition(file), workspace, scheduler)
+    load_open_clip()  # before forking, so that every trial starts warm
+    found = follow(started.id, workspace, progress_on_stderr())
+    if as_json:
+        print_json(found.as_json())
+    else:
+        print_sweep(found)
+    if found.sweep.state != "done":
+        raise RunError(f"sweep {found.sweep.id} {found.sweep.state}: {found.sweep.error or 'the same command goes on'}")
 
 
 @main.command()

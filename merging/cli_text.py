@@ -148,3 +148,26 @@ def _coefficient(row: Mapping[str, Any]) -> str:
     if isinstance(asked, list):
         return "per task"
     return "" if asked is None else _value(asked)
+
+
+def print_sweep(found: Any) -> None:
+    """How far a sweep is, all its trials, the best first: a :class:`merging.sweeps.progress.Snapshot`."""
+    from merging.sweeps.progress import in_words
+
+    definition = found.sweep.definition
+    objective = "average" if definition.objective == "average" else "normalised average"
+    failed = f", {found.failed} failed" if found.failed else ""
+    click.echo(f"sweep {found.sweep.id}: {found.finished} of {definition.total} trials{failed}")
+    for subset, tasks in enumerate(definition.tasks):
+        best, test = found.best(subset), found.test(subset)
+        click.echo(textwrap.fill(f"tasks {', '.join(tasks)}", WIDTH, subsequent_indent="  "))
+        trials = sorted(found.of_subset(subset), key=lambda one: (one.value is None, -(one.value or 0)))
+        rows = [
+            [str(one.number), one.state if one.value is None else f"{100 * one.value:.1f} %", in_words(one)]
+            for one in trials
+        ]
+        print_table(["trial", "validation", "method"], rows, right=("trial", "validation"))
+        if best is None or test is None or test.state == "open":
+            continue
+        said = f"{100 * test.value:.1f} % (run {test.run})" if test.value is not None else f"not measured: {test.error}"
+        click.echo(f"best {objective} on validation: trial {best.number}, {100 * best.value:.1f} %; on test {said}")

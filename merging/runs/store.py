@@ -148,12 +148,12 @@ class RunStore:
                 f"the folder for runs, {self.home.name!r}, can't be created ({error.strerror}); choose another"
             ) from None
         self.path = self.home / "runs.sqlite"
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute("pragma journal_mode = wal")
             connection.executescript(_SCHEMA)
 
     @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
+    def connect(self) -> Iterator[sqlite3.Connection]:
         """A connection for one piece of work.
 
         Raises:
@@ -178,20 +178,28 @@ class RunStore:
 
     def submit(self, spec: MergeSpec | FileJob, fingerprint: str) -> Run:
         """Queue a run, or give the one that already does, or did, exactly this. One that can't be read is replaced."""
+        return self._enter(spec, fingerprint, "queued")[0]
+
+    def take(self, spec: MergeSpec, fingerprint: str) -> tuple[Run, bool]:
+        """As :meth:`submit`, but a new run is running at once, by the caller; also says whether it is new."""
+        return self._enter(spec, fingerprint, "running")
+
+    def _enter(self, spec: MergeSpec | FileJob, fingerprint: str, state: State) -> tuple[Run, bool]:
         self.mark_lost()
-        with self._connect() as connection:
+        run_id = uuid.uuid4().hex[:12]
+        with self.connect() as connection:
             connection.execute("begin immediate")  # the row found must still be there when it is read
-            row = _queue(connection, spec, fingerprint)
+            row = _live_row(connection, run_id, spec, fingerprint, state)
             if not any(_readable([row])):
                 connection.execute("delete from runs where id = ? and state != 'running'", (row["id"],))
-                row = _queue(connection, spec, fingerprint)
+                row = _live_row(connection, run_id, spec, fingerprint, state)
             connection.execute("commit")
-        return _run(row)
+        return _run(row), row["id"] == run_id
 
     def cancel(self, run_id: str) -> Run:
         """Ask for a run to stop: a queued one is cancelled at once, a running one by its worker."""
         run_id, now = self.get(run_id).id, time.time()
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute(
                 "update runs set state = 'cancelled', finished = ?, cancel_asked = ? where id = ? and state = 'queued'",
                 (now, now, run_id),
@@ -209,7 +217,7 @@ class RunStore:
             RunError: there is none, or it is running; cancel it first.
         """
         run_id = str(self._row(run_id)["id"])
-        with self._connect() as connection:
+        with self.connect() as connection:
             gone = connection.execute("delete from runs where id = ? and state != 'running'", (run_id,)).rowcount
         if not gone:
             raise RunError(f"run {run_id} is running; cancel it before deleting it")
@@ -218,7 +226,7 @@ class RunStore:
 
     def forget(self, job: FileJob) -> None:
         """Remove ended rows of a job on files, which are of no use once it is asked for again."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             rows = connection.execute(
                 "select id from runs where spec = ? and state not in ('queued', 'running')", (job.model_dump_json(),)
             ).fetchall()
@@ -237,7 +245,7 @@ class RunStore:
 
     def _row(self, run_id: str) -> sqlite3.Row:
         self.mark_lost()
-        with self._connect() as connection:
+        with self.connect() as connection:
             rows = connection.execute(
                 "select * from runs where substr(id, 1, ?) = ? limit 2", (len(run_id), run_id)
             ).fetchall()
@@ -249,7 +257,7 @@ class RunStore:
     def find(self, fingerprint: str) -> Run | None:
         """The run of a fingerprint that waits, runs or is done; else the newest that ended otherwise; None if none."""
         self.mark_lost()
-        with self._connect() as connection:
+        with self.connect() as connection:
             row = connection.execute(
                 "select * from runs where fingerprint = ? "
                 "order by state in ('queued', 'running', 'done') desc, created desc, rowid desc limit 1",
@@ -260,7 +268,7 @@ class RunStore:
     def active(self) -> list[Run]:
         """Runs that wait or are running, oldest first."""
         self.mark_lost()
-        with self._connect() as connection:
+        with self.connect() as connection:
             rows = connection.execute("select * from runs where state in ('queued', 'running') order by created, rowid")
             return list(_readable(rows))
 
@@ -280,7 +288,7 @@ class RunStore:
 
     def _merges(self, limit: int) -> list[sqlite3.Row]:
         self.mark_lost()
-        with self._connect() as connection:
+        with self.connect() as connection:
             return connection.execute(
                 "select * from runs where case when json_valid(spec) then json_extract(spec, '$.job') end is null "
                 "or json_extract(spec, '$.job') = 'merge' order by created desc, rowid desc limit ?",
@@ -291,14 +299,14 @@ class RunStore:
 
     def queued(self) -> list[Run]:
         """Runs that wait, oldest first."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             rows = connection.execute("select * from runs where state = 'queued' order by created, rowid")
             return list(_readable(rows))
 
     def claim(self, run_id: str) -> bool:
         """Take a queued run for oneself; False if somebody else was faster or it was cancelled."""
         now = time.time()
-        with self._connect() as connection:
+        with self.connect() as connection:
             return bool(
                 connection.execute(
                     "update runs set state = 'running', started = ?, heartbeat = ?, phase_started = ?, done = 0, "
@@ -310,7 +318,7 @@ class RunStore:
     def progress(self, run_id: str, done: int, total: int, message: str, new_phase: bool) -> None:
         """Write how far a running run is."""
         now = time.time()
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute(
                 "update runs set done = ?, total = ?, message = ?, heartbeat = ?, "
                 "phase_started = case when ? then ? else phase_started end where id = ? and state = 'running'",
@@ -323,7 +331,7 @@ class RunStore:
         A run that was taken for lost, because its machine was too busy for a while, is running again by this, unless
         somebody has queued the same since.
         """
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute(
                 "update or ignore runs set heartbeat = ?, state = 'running', finished = null, error = null "
                 "where id = ? and state in ('running', 'lost')",
@@ -344,7 +352,7 @@ class RunStore:
     def _end(
         self, run_id: str, state: State, result: str | None = None, error: str | None = None, log: str | None = None
     ) -> None:
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute(
                 "update or ignore runs set state = ?, finished = ?, result = ?, error = ?, log = ? where id = ? "
                 "and state in ('running', 'lost')",
@@ -353,7 +361,7 @@ class RunStore:
 
     def mark_lost(self) -> None:
         """Mark running rows as lost whose worker has fallen silent."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute(
                 "update runs set state = 'lost', finished = ?, error = ? where state = 'running' and heartbeat < ?",
                 (
@@ -367,19 +375,19 @@ class RunStore:
 
     def known_accuracy(self, key: str) -> dict[str, Any] | None:
         """A remembered accuracy."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             row = connection.execute("select value from accuracies where key = ?", (key,)).fetchone()
         return None if row is None else json.loads(row["value"])
 
     def remember_accuracy(self, key: str, value: dict[str, Any]) -> None:
         """Remember an accuracy under a key that names weights, images and head by content."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute("insert or replace into accuracies values (?, ?)", (key, json.dumps(value)))
 
     def known_fingerprint(self, path: Path) -> str | None:
         """The fingerprint of a file that has not changed since it was taken."""
         status = path.stat()
-        with self._connect() as connection:
+        with self.connect() as connection:
             row = connection.execute(
                 "select fingerprint from fingerprints where path = ? and size = ? and changed = ?",
                 (str(path.resolve()), status.st_size, status.st_mtime_ns),
@@ -389,18 +397,23 @@ class RunStore:
     def remember_fingerprint(self, path: Path, fingerprint: str) -> None:
         """Remember the fingerprint of a file as it is now."""
         status = path.stat()
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute(
                 "insert or replace into fingerprints values (?, ?, ?, ?)",
                 (str(path.resolve()), status.st_size, status.st_mtime_ns, fingerprint),
             )
 
 
-def _queue(connection: sqlite3.Connection, spec: MergeSpec | FileJob, fingerprint: str) -> sqlite3.Row:
-    """The live row of a fingerprint; a new one if there is none."""
+def _live_row(
+    connection: sqlite3.Connection, run_id: str, spec: MergeSpec | FileJob, fingerprint: str, state: State
+) -> sqlite3.Row:
+    """The live row of a fingerprint; a new one in a state if there is none."""
+    now = time.time()
+    begun = now if state == "running" else None
     connection.execute(
-        "insert or ignore into runs (id, fingerprint, spec, state, created) values (?, ?, ?, 'queued', ?)",
-        (uuid.uuid4().hex[:12], fingerprint, spec.model_dump_json(), time.time()),
+        "insert or ignore into runs (id, fingerprint, spec, state, created, started, heartbeat, phase_started) "
+        "values (?, ?, ?, ?, ?, ?, ?, ?)",
+        (run_id, fingerprint, spec.model_dump_json(), state, now, begun, begun, begun),
     )
     row: sqlite3.Row = connection.execute(
         "select * from runs where fingerprint = ? and state in ('queued', 'running', 'done')", (fingerprint,)

@@ -11,10 +11,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from merging import devices
 from merging.errors import Cancelled, DeviceError, MergingError, RunError
@@ -25,6 +27,8 @@ from merging.runs.file_jobs import FILE_LANE
 from merging.runs.file_work import carry_out_file_job
 from merging.runs.reporting import Reporter, StopSign
 from merging.runs.store import Run, RunStore
+from merging.sweeps.driver import drive
+from merging.sweeps.store import SweepStore
 from merging.workspace import Workspace
 
 POLL_SECONDS = 0.2
@@ -69,27 +73,42 @@ class Child:
 
 
 class Worker:
-    """Claims queued runs, one per device and one on files at a time, and looks after the children that do them."""
+    """Claims queued runs, one per device and one on files at a time, and looks after the children that do them.
+
+    Another child drives each sweep that is going on: it queues the sweep's runs like anybody else.
+    """
 
     def __init__(self, workspace: Workspace, grace: float = GRACE_SECONDS) -> None:
         self.workspace = workspace
         self.store: RunStore = workspace.store
         self.grace = grace
+        self.sweeps = SweepStore(workspace.store)
         self.children: dict[str, Child] = {}
+        self.drivers: dict[str, int] = {}  # sweep → process id
         self.stopping = False
 
-    def serve(self, once: bool = False) -> None:
-        """Work until told to stop by SIGTERM or SIGINT, or, with ``once``, until nothing is queued any more."""
+    def serve(self, once: bool = False, until: Callable[[], bool] = lambda: False) -> None:
+        """Work until told to stop by SIGTERM or SIGINT.
+
+        Args:
+            once: or until nothing is queued and no sweep goes on any more.
+            until: or until this is so and the runs that were started by then have ended.
+        """
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # counting GPUs must not open them before forks
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         sweep(self.workspace.home / "runs")
         while not self.stopping:
             self.look_after()
-            self.start_queued()
-            if once and not self.children and not self.store.queued():
+            enough = until() or (once and not self.store.queued() and not self.sweeps.ids("running"))
+            if enough and not self.children and not self.drivers:
                 return
+            if not enough:
+                self.start_queued()
+                self.drive_sweeps()
             time.sleep(POLL_SECONDS)
+        for pid in self.drivers.values():
+            _kill_group(pid)
         for child in self.children.values():
             self._kill(child)
             self.store.stop(child.run.id, "lost", "the worker was stopped; run it again")
@@ -109,17 +128,26 @@ class Worker:
             if device not in self.children and self.store.claim(run.id):
                 self.children[device] = Child(self._fork(run), run)
 
+    def drive_sweeps(self) -> None:
+        """See to it that every sweep that is going on has a driver."""
+        for sweep_id in self.sweeps.ids("running"):
+            if sweep_id not in self.drivers:
+                self.drivers[sweep_id] = _fork(partial(_drive, sweep_id, self.workspace))
+                log.info("sweep %s driven by process %d", sweep_id, self.drivers[sweep_id])
+
     def _fork(self, run: Run) -> int:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            _carry_out(run, self.workspace)
+        pid = _fork(partial(_carry_out, run, self.workspace))
         log.info("run %s started in process %d: %s", run.id, pid, run.order.label)
         return pid
 
     def look_after(self) -> None:
         """Notice children that ended, keep the others' rows alive, and enforce cancellation."""
+        for sweep_id, pid in list(self.drivers.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del self.drivers[sweep_id]
+                if code := os.waitstatus_to_exitcode(status):
+                    self.sweeps.end(sweep_id, "failed", f"the process that drove the sweep died ({_reason(code)})")
         for device, child in list(self.children.items()):
             ended, status = os.waitpid(child.pid, os.WNOHANG)
             if ended:
@@ -133,12 +161,7 @@ class Worker:
     def _kill(self, child: Child) -> None:
         child.killed = True
         log.warning("run %s: killing process group %d", child.run.id, child.pid)
-        for target in (os.killpg, os.kill):  # the group exists once the child has called setsid
-            try:
-                target(child.pid, signal.SIGKILL)
-                return
-            except ProcessLookupError:
-                continue
+        _kill_group(child.pid)
 
     def _bury(self, child: Child, code: int) -> None:
         """Give the row of a child that ended without saying why its last state. A row that has one is left alone."""
@@ -148,9 +171,32 @@ class Worker:
         if child.killed:
             self.store.stop(child.run.id, "cancelled", "cancelled; it did not stop by itself and was killed", tail)
         else:
-            reason = f"signal {-code}, perhaps out of memory" if code < 0 else f"exit status {code}"
-            self.store.stop(child.run.id, "failed", f"the process that carried out the run died ({reason})", tail)
+            reason = f"the process that carried out the run died ({_reason(code)})"
+            self.store.stop(child.run.id, "failed", reason, tail)
         log.info("run %s ended: %s", child.run.id, self.store.get(child.run.id).state)
+
+
+def _reason(code: int) -> str:
+    return f"signal {-code}, perhaps out of memory" if code < 0 else f"exit status {code}"
+
+
+def _kill_group(pid: int) -> None:
+    for target in (os.killpg, os.kill):  # the group exists once the child has called setsid
+        try:
+            target(pid, signal.SIGKILL)
+            return
+        except ProcessLookupError:
+            continue
+
+
+def _fork(body: Callable[[], NoReturn]) -> int:
+    """A child process that does something; gives its id."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        body()
+    return pid
 
 
 def sweep(folder: Path) -> None:
@@ -166,13 +212,11 @@ def log_tail(path: Path) -> str:
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])
 
 
-def _carry_out(run: Run, workspace: Workspace) -> None:
-    """Body of the forked child; never returns."""
+def _carry_out(run: Run, workspace: Workspace) -> NoReturn:
+    """Body of a forked child that carries out a run."""
     code = 1
     try:
-        os.setsid()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
+        _become_independent()
         folder = workspace.store.folder(run.id)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as output:
@@ -182,6 +226,26 @@ def _carry_out(run: Run, workspace: Workspace) -> None:
             code = _execute_and_record(run, workspace, folder)
     finally:
         os._exit(code)
+
+
+def _drive(sweep_id: str, workspace: Workspace) -> NoReturn:
+    """Body of a forked child that drives a sweep."""
+    code, parent = 1, os.getppid()
+    try:
+        _become_independent()
+        drive(sweep_id, workspace, stopped=lambda: os.getppid() != parent)
+        code = 0
+    except BaseException:
+        traceback.print_exc()  # goes where the worker logs
+    finally:
+        os._exit(code)
+
+
+def _become_independent() -> None:
+    """Lead a process group of one's own, and end by the signals that the worker handles."""
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _execute_and_record(run: Run, workspace: Workspace, folder: Path) -> int:

@@ -11,13 +11,14 @@ from merging.runs.store import RunStore
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, texts
 
-PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "runs", "add_suite")
+PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "sweeps", "runs", "add_suite")
 TITLES = dict(
     zip(
-        PAGES, ("Start", "Task models", "Similarity", "Merge", "Accuracy", "Leaderboard", "Runs", "Add a suite"),
+        PAGES,
+        ("Start", "Task models", "Similarity", "Merge", "Accuracy", "Leaderboard", "Sweeps", "Runs", "Add a suite"),
         strict=True,
     )
-)  # fmt: skip
+)
 Open = Callable[..., AppTest]
 
 

@@ -13,6 +13,7 @@ PAGES = {
     "/merge": "Merge",
     "/accuracy": "Accuracy",
     "/leaderboard": "Leaderboard",
+    "/sweeps": "Sweeps",
     "/runs": "Runs",
     "/add_suite": "Add a suite",
 }

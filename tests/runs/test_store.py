@@ -292,3 +292,13 @@ def test_every_run_is_claimed_by_one_process(store: RunStore) -> None:
     ids = [store.submit(SPEC, str(number)).id for number in range(20)]
     claimed = [run_id for part in together(claim_all, store.home) for run_id in part]
     assert sorted(claimed) == sorted(ids)
+
+
+def test_a_run_that_is_taken_is_running_and_in_nobody_s_queue(store: RunStore) -> None:
+    taken, mine = store.take(SPEC, "f" * 64)
+    assert mine and taken.state == "running" and taken.started is not None and not store.queued()
+    again, mine = store.take(SPEC, "f" * 64)
+    assert not mine and again.id == taken.id
+    assert store.submit(SPEC, "f" * 64).id == taken.id
+    waiting = store.submit(SPEC, "e" * 64)
+    assert store.take(SPEC, "e" * 64) == (waiting, False)

@@ -1,0 +1,334 @@
+"""What a sweep tries: methods, values of their parameters, task subsets; from a form or a YAML file.
+
+::
+
+    suite: mini
+    tasks: [[digits, letters], [digits, letters, signs]]    # left out: one subset, all tasks
+    edits:
+      none:
+      ties: {keep: [0.1, 0.2]}                               # values to try
+    merges:
+      task_arithmetic: {scaling: {low: 0.1, high: 0.5, step: 0.1}}
+    search: grid                                             # or tpe, with `trials`
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from merging import registry
+from merging.errors import MissingPart, SpecError
+from merging.explain import explain
+from merging.pipeline import MergeSpec
+from merging.registry import Method
+from merging.suites.suite import Split, Suite, builtin_suites, is_name
+
+MAX_TRIALS = 2000
+_MAX_BYTES = 64 * 2**10
+_FIELDS = "suite, tasks, edits, merges, search, trials, parallel, objective, seed, device"
+
+Settings = dict[str, Any]  # ``edit``, ``merge`` and the values of their parameters, ``edits.ties.keep`` and so on
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Range(_Part):
+    """Numbers from ``low`` to ``high``: those of the grid ``low + i · step``, else all, on a log scale if asked to."""
+
+    low: float
+    high: float
+    step: float | None = Field(None, gt=0)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _sound(self) -> "Range":
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high; got low {self.low:g}, high {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a log scale needs low above 0; got {self.low:g}")
+        if self.log and self.step is not None:
+            raise ValueError("give either step or log, not both")
+        if self.step is not None and (self.high - self.low) / self.step > MAX_TRIALS:
+            raise ValueError(f"more than {MAX_TRIALS} values; choose a larger step")
+        return self
+
+    def values(self) -> tuple[float, ...]:
+        """The numbers of the grid; ``high`` is one of them if it lies on it. Needs a step.
+
+        >>> Range(low=0.1, high=0.4, step=0.1).values()
+        (0.1, 0.2, 0.3, 0.4)
+        """
+        assert self.step is not None
+        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        return tuple(float(f"{self.low + index * self.step:.12g}") for index in range(count))
+
+
+def _as_choices(value: Any) -> Any:
+    """One value is a choice of one."""
+    return value if isinstance(value, (list, tuple)) else (value,)
+
+
+Value = StrictBool | StrictInt | StrictFloat | StrictStr | tuple[float, ...]
+Choices = Annotated[tuple[Value, ...], Field(min_length=1, max_length=MAX_TRIALS), BeforeValidator(_as_choices)]
+Domain = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("values")],
+    Discriminator(lambda value: "range" if isinstance(value, (Mapping, Range)) else "values"),
+]
+Space = Annotated[dict[str, Domain], BeforeValidator(lambda value: {} if value is None else value)]
+Methods = Annotated[dict[str, Space], Field(min_length=1, max_length=50)]
+
+
+class SweepDefinition(_Part):
+    """A sweep: every task subset with every pair of edit and merge that makes sense and values of their parameters.
+
+    Attributes:
+        suite: as in :class:`~merging.pipeline.MergeSpec`.
+        tasks: the task subsets; each is searched by itself and has a best trial of its own, since fewer tasks are
+            easier to merge.
+        edits: edit → parameter → one value, a list of values, or a :class:`Range`.
+        merges: the same of merges.
+        search: ``grid`` tries all combinations; ``tpe`` lets optuna's tree-structured Parzen estimator propose them.
+        trials: how many of a task subset ``tpe`` tries; no field of a grid.
+        parallel: how many trials may be under way at once. With ``tpe`` trial n is proposed from the results of all
+            trials up to n - parallel, whichever others are done, so that a sweep can be repeated.
+        objective: what is maximised, always on the validation split: the average accuracy over the tasks, or the
+            average of the accuracy divided by that of the task's own model.
+        seed: of the search, and of every trial.
+        device: where trials run.
+    """
+
+    suite: str
+    tasks: tuple[Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)], ...] = Field((), max_length=100)
+    edits: Methods = {"none": {}}
+    merges: Methods
+    search: Literal["grid", "tpe"] = "grid"
+    trials: int | None = Field(None, ge=1, le=MAX_TRIALS)
+    parallel: int = Field(1, ge=1, le=64)
+    objective: Literal["average", "normalised"] = "average"
+    seed: int = Field(0, ge=0, lt=2**32)
+    device: str = "auto"
+
+    @model_validator(mode="after")
+    def _sound(self) -> "SweepDefinition":
+        for section, kind, methods in self._sections():
+            for name, space in methods.items():
+                method = registry.find(kind, name)
+                for parameter, domain in space.items():
+                    _check_domain(f"{section}.{name}.{parameter}", method, parameter, domain, self.search)
+        if not self.pairs:
+            raise ValueError("no pair of these edits and merges makes sense; add edit none, or another merge")
+        if self.search == "grid" and self.trials is not None:
+            raise ValueError("trials: a grid tries every combination; leave it out, or choose search: tpe")
+        if self.search == "tpe" and self.trials is None:
+            raise ValueError("trials: search tpe needs a number of trials, such as 30")
+        if self.total > MAX_TRIALS:
+            raise ValueError(f"{self.total} trials; at most {MAX_TRIALS} are allowed: give fewer values or subsets")
+        return self
+
+    def _sections(self) -> tuple[tuple[str, Literal["edit", "merge"], dict[str, Space]], ...]:
+        return ("edits", "edit", self.edits), ("merges", "merge", self.merges)
+
+    @cached_property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Every edit with every merge, but for an edit before a merge that takes none."""
+        every = itertools.product(self.edits, self.merges)
+        return tuple((e, m) for e, m in every if e == "none" or not registry.find("merge", m).unedited)
+
+    def space(self, pair: tuple[str, str]) -> dict[str, Range | Choices]:
+        """The parameters of a pair by their path, such as ``edits.ties.keep``, and what to try of each."""
+        edit, merge = pair
+        found = {f"edits.{edit}.{name}": domain for name, domain in self.edits[edit].items()}
+        return found | {f"merges.{merge}.{name}": domain for name, domain in self.merges[merge].items()}
+
+    def grid(self) -> Iterator[Settings]:
+        """Every combination for one task subset: the full product less refused pairs. Ranges need a step."""
+        for pair in self.pairs:
+            space = self.space(pair)
+            values = [self.values(path, domain) for path, domain in space.items()]
+            for chosen in itertools.product(*values):
+                yield {"edit": pair[0], "merge": pair[1], **dict(zip(space, chosen, strict=True))}
+
+    def values(self, path: str, domain: Range | Choices) -> tuple[Any, ...]:
+        """All values of a domain that can be listed."""
+        if not isinstance(domain, Range):
+            return domain
+        return tuple(map(int, domain.values())) if self.is_whole(path) else domain.values()
+
+    def is_whole(self, path: str) -> bool:
+        """Whether the parameter at a path takes whole numbers."""
+        section, name, parameter = path.split(".")
+        method = registry.find("edit" if section == "edits" else "merge", name)
+        return method.params.model_fields[parameter].annotation is int
+
+    @property
+    def trials_per_subset(self) -> int:
+        """How many trials a task subset gets."""
+        if self.trials is not None:
+            return self.trials
+        return sum(math.prod(_size(domain) for domain in self.space(pair).values()) for pair in self.pairs)
+
+    @property
+    def total(self) -> int:
+        """How many trials there are in all."""
+        return max(1, len(self.tasks)) * self.trials_per_subset
+
+    @property
+    def label(self) -> str:
+        """In a few words, such as ``TIES, None × Task Arithmetic · grid of 12``."""
+        titles = [
+            ", ".join(registry.find(kind, name).title for name in methods)
+            for _, kind, methods in self._sections()
+            if list(methods) != ["none"]
+        ]
+        how = f"grid of {self.total}" if self.search == "grid" else f"TPE, {self.total} trials"
+        return f"{' × '.join(titles)} · {how}"
+
+    def to_yaml(self) -> str:
+        """As a file; what equals a default is left out."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        for section in ("edits", "merges"):
+            for methods in content.get(section, {}).values():
+                for name, domain in methods.items():
+                    if isinstance(domain, list) and len(domain) == 1 and not isinstance(domain[0], list):
+                        methods[name] = domain[0]
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+
+    def completed(self, suite: Suite, device: str) -> "SweepDefinition":
+        """The same on a device, with the suite's tasks spelled out; checked against the suite and trial by trial.
+
+        Raises:
+            SuiteError: a task is unknown, or lacks weights, images or a head.
+            SpecError: a combination is refused.
+        """
+        subsets = self.tasks or (suite.mergeable(),)
+        lacking = sorted({name for subset in subsets for name in subset if not suite.measurable(name)})
+        if lacking or not subsets[0]:
+            raise MissingPart(
+                f"a sweep needs weights, images and a head for every task; {', '.join(lacking) or 'all'} lack them"
+            )
+        complete = self.model_copy(update={"tasks": subsets, "device": device})
+        for subset in subsets:
+            suite.vectors(subset)
+            if self.search == "grid":
+                for settings in complete.grid():
+                    complete.spec(subset, settings)
+        return complete
+
+    def spec(self, tasks: tuple[str, ...], settings: Mapping[str, Any], split: Split = "val") -> MergeSpec:
+        """The run that a trial is: on the validation split, on which trials are compared.
+
+        Raises:
+            SpecError: the values do not go together.
+        """
+        edit, merge = settings["edit"], settings["merge"]
+
+        def of(prefix: str) -> dict[str, Any]:
+            return {path.removeprefix(prefix): value for path, value in settings.items() if path.startswith(prefix)}
+
+        return MergeSpec.build(
+            suite=self.suite, tasks=tasks, edit=edit, edit_params=of(f"edits.{edit}."), merge=merge,
+            merge_params=of(f"merges.{merge}."), split=split, seed=self.seed, device=self.device,
+        )  # fmt: skip
+
+
+def _size(domain: Range | Choices) -> int:
+    return len(domain.values()) if isinstance(domain, Range) else len(domain)
+
+
+def _check_domain(path: str, method: Method, parameter: str, domain: Range | Choices, search: str) -> None:
+    """Insist that a method takes all values of a domain.
+
+    Raises:
+        ValueError: it does not, or a grid has no values to try.
+    """
+    if isinstance(domain, Range):
+        _check_range(path, method, parameter, domain, search)
+        return
+    for value in domain:
+        _check_value(path, method, parameter, value)
+
+
+def _check_range(path: str, method: Method, parameter: str, domain: Range, search: str) -> None:
+    seen = [_check_value(path, method, parameter, value) for value in (domain.low, domain.high)]
+    if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in seen):
+        raise ValueError(f"{path}: is no number, so it can't have a range; give a list of values")
+    if isinstance(seen[0], int) and domain.step is not None and not domain.step.is_integer():
+        raise ValueError(f"{path}: takes whole numbers; got step {domain.step:g}")
+    if search == "grid" and domain.step is None:
+        raise ValueError(f"{path}: a grid needs a step or a list of values; got low and high alone")
+
+
+def _check_value(path: str, method: Method, parameter: str, value: Any) -> Any:
+    """The value as the method reads it."""
+    try:
+        return getattr(method.parse({parameter: value}), parameter)
+    except SpecError as error:
+        raise ValueError(str(error).replace(f"{method.kind}.{parameter}", path, 1)) from None
+
+
+def parse_definition(text: str, name: str = "sweep") -> SweepDefinition:
+    """A definition from YAML text; ``name`` is what errors call it.
+
+    Raises:
+        SpecError: it is not YAML or breaks the schema; the message says where, what was seen and what was expected.
+    """
+    if len(text.encode()) > _MAX_BYTES:
+        raise SpecError(f"{name}: {len(text.encode())} bytes; a sweep of at most {_MAX_BYTES} is read")
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise SpecError(f"{name}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    if not isinstance(content, dict):
+        raise SpecError(f"{name}: expected a mapping with {_FIELDS}; got {type(content).__name__}")
+    return build_definition(content, name)
+
+
+def build_definition(content: Mapping[str, Any], name: str = "sweep") -> SweepDefinition:
+    """A definition from its fields; errors as of :func:`parse_definition`."""
+    try:
+        return SweepDefinition.model_validate(dict(content))
+    except ValidationError as error:
+        raise SpecError(f"{name}: {explain(error, known=SweepDefinition.model_fields)}") from None
+    except SpecError as error:
+        raise SpecError(f"{name}: {error}") from None
+
+
+def read_definition(path: Path) -> SweepDefinition:
+    """A definition from a file; a relative path in ``suite`` starts at the file's folder.
+
+    Raises:
+        SpecError: it can't be read, or as :func:`parse_definition`.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise SpecError(f"{path.name}: {path.stat().st_size} bytes; a sweep of at most {_MAX_BYTES} is read")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SpecError(f"{path.name}: can't be read ({reason}); expected a YAML file of a sweep") from None
+    definition = parse_definition(text, path.name)
+    beside = path.parent / definition.suite
+    if is_name(definition.suite) and not (beside.exists() and definition.suite not in builtin_suites()):
+        return definition
+    return definition.model_copy(update={"suite": str(beside.resolve())})

@@ -1,0 +1,49 @@
+"""A sweep as a person does it: fill in, start, leave, come back, read the result; and stop one."""
+
+import re
+from collections.abc import Callable
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.test_pages import SERIOUS
+from tests.dashboard import settled
+
+TINY = "suite=tiny&tasks=apples&tasks=birds"
+
+
+def test_a_sweep_survives_a_closed_tab_and_its_link_shows_the_best(visit: Callable[..., Page]) -> None:
+    page = visit(f"/sweeps?{TINY}&merges.task_arithmetic.scaling=0.2, 0.4")
+    expect(page.get_by_text("A grid of 2 trials")).to_be_visible()
+    page.get_by_role("button", name="Start the sweep").click()
+    page.wait_for_url(re.compile(r"sweep=\w{12}"))
+    link = page.url[page.url.index("/sweeps") :]
+    page.close()
+    again = visit(link)
+    expect(again.get_by_text("2 of 2 trials")).to_be_visible(timeout=200_000)
+    expect(again.get_by_test_id("stMetricValue").nth(1)).to_have_text(re.compile(r"\d %"), timeout=100_000)
+    settled(again)
+    expect(again.locator(".js-plotly-plot")).to_have_count(2)
+    expect(again.locator(".js-plotly-plot .parcoords").first).to_be_attached()
+    assert again.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    found = [one for one in Axe().run(again).response["violations"] if one["impact"] in SERIOUS]
+    assert not found, found
+    again.get_by_text("Details and export on Runs").click()
+    settled(again)
+    expect(again.get_by_role("heading", level=1)).to_have_text("Runs")
+    assert "run=" in again.url
+
+
+def test_a_running_sweep_can_be_cancelled_and_taken_up_again(visit: Callable[..., Page]) -> None:
+    page = visit(f"/sweeps?{TINY}&merges=AdaMerging&merges.adamerging.steps=20000, 19000")
+    form = page.get_by_text("New sweep", exact=True)
+    if not page.get_by_role("button", name="Start the sweep").is_visible():
+        form.click()
+    page.get_by_role("button", name="Start the sweep").click()
+    expect(page.get_by_text(re.compile("adapting")).first).to_be_visible(timeout=120_000)
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    expect(page.get_by_role("button", name="Go on")).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text(re.compile("adapting")).first).to_be_visible(timeout=120_000)
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    expect(page.get_by_role("button", name="Go on")).to_be_visible(timeout=60_000)

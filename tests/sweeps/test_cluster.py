@@ -1,0 +1,159 @@
+"""Sweeps on a real Dask cluster of worker processes on this machine."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client, LocalCluster, get_worker
+
+from merging.pipeline import MergeSpec
+from merging.runs.worker import Worker
+from merging.sweeps import SweepDefinition, SweepStore, driver
+from merging.workspace import Workspace
+
+pytestmark = pytest.mark.timeout(300)
+STEPS = [30, 40, 50, 60]  # AdaMerging on the tiny suite for some seconds
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Two worker processes, each started again by its nanny if it dies."""
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1",
+        local_directory=str(tmp_path_factory.mktemp("scratch")), silence_logs=50,
+    ) as started:  # fmt: skip
+        yield started
+
+
+def defined(suite_file: Path, **changes: Any) -> SweepDefinition:
+    fields = {
+        "suite": str(suite_file), "tasks": [["digits", "leaves"]], "device": "cpu", "parallel": 2,
+        "merges": {"adamerging": {"steps": STEPS, "batch_size": [8]}}, **changes,
+    }  # fmt: skip
+    return SweepDefinition.model_validate(fields)
+
+
+def until(condition: Callable[[], Any], seconds: float = 120) -> None:
+    """Wait for something that another process does; the limit only ends a hopeless test."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_killed_worker_s_trial_is_retried_and_every_result_is_stored_once(
+    cluster: LocalCluster, workspace: Workspace, suite_file: Path
+) -> None:
+    sweep = driver.start(defined(suite_file), workspace, cluster.scheduler_address)
+    sweeps = SweepStore(workspace.store)
+    thread = threading.Thread(target=driver.drive, args=(sweep.id, workspace))
+    with Client(cluster, set_as_default=False) as client:
+        pids = client.run(os.getpid)
+        assert len(set(pids.values()) - {os.getpid()}) == 2
+        thread.start()
+        until(lambda: sum(bool(keys) for keys in client.processing().values()) == 2)
+        until(lambda: any(client.run(busy).values()))
+        address, (key,) = next((a, keys) for a, keys in client.processing().items() if keys)
+        assert address in pids
+        os.kill(pids[address], signal.SIGKILL)
+        thread.join(200)
+        assert not thread.is_alive()
+        assert set(client.run(os.getpid).values()) - set(pids.values())  # it really died
+    assert sweeps.get(sweep.id).state == "done", sweeps.get(sweep.id).error
+    struck = workspace.store.get(str(key).removeprefix("merging-"))
+    assert struck.state == "done" and struck.result is not None
+    runs = workspace.store.all()
+    assert [run.state for run in runs] == ["done"] * 5  # four trials, and the best on test
+    assert len({run.fingerprint for run in runs}) == 5
+    trials = sweeps.trials(sweep.id, "trial")
+    assert [trial.settings["merges.adamerging.steps"] for trial in trials] == STEPS
+    assert all(trial.state == "done" and trial.value is not None for trial in trials)
+    here = Workspace(workspace.home.parent / "here")
+    local = driver.start(defined(suite_file), here)
+    Worker(here).serve(once=True)
+    assert [trial.value for trial in trials] == [
+        trial.value for trial in SweepStore(here.store).trials(local.id, "trial")
+    ]
+
+
+def test_cancelling_stops_what_runs_on_the_cluster(
+    cluster: LocalCluster, workspace: Workspace, suite_file: Path
+) -> None:
+    merges = {"adamerging": {"steps": [20_000, 19_999, 19_998], "batch_size": [2]}}
+    sweep = driver.start(defined(suite_file, merges=merges), workspace, cluster.scheduler_address)
+    thread = threading.Thread(target=driver.drive, args=(sweep.id, workspace))
+    with Client(cluster, set_as_default=False) as client:
+        thread.start()
+        until(lambda: sum(bool(keys) for keys in client.processing().values()) == 2)
+        driver.cancel(sweep.id, workspace)
+        thread.join(60)
+        assert not thread.is_alive()
+        until(lambda: not any(client.run(busy).values()))
+    assert SweepStore(workspace.store).get(sweep.id).state == "cancelled"
+    assert [run.state for run in workspace.store.all()] == ["cancelled"] * 2
+
+
+def busy(dask_worker: Any) -> int:
+    """Tasks that a worker of the cluster is really computing."""
+    return len(dask_worker.active_threads)
+
+
+def test_a_refused_run_fails_its_trial_with_the_reason(
+    cluster: LocalCluster, workspace: Workspace, own_suite: Path
+) -> None:
+    """The files change between asking and doing: the worker of the cluster notices."""
+    sweep = driver.start(defined(own_suite / "suite.yaml", parallel=1), workspace, cluster.scheduler_address)
+    submit = driver.Driver._submit
+
+    def change(self: driver.Driver, trial: Any) -> None:
+        (own_suite / "leaves.safetensors").write_bytes((own_suite / "roads.safetensors").read_bytes())
+        submit(self, trial)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(driver.Driver, "_submit", change)
+        driver.drive(sweep.id, workspace)
+    sweeps = SweepStore(workspace.store)
+    assert "have changed since this sweep" in str(sweeps.get(sweep.id).error)
+    assert "have changed since this run" in str(sweeps.trials(sweep.id)[0].error)
+
+
+def test_without_a_scheduler_or_a_gpu_the_sweep_says_so(
+    cluster: LocalCluster, workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps = SweepStore(workspace.store)
+    sweep = driver.start(defined(suite_file, device="cuda"), workspace, cluster.scheduler_address)
+    driver.drive(sweep.id, workspace)
+    assert "none of the 2 workers of the cluster offers a GPU" in str(sweeps.get(sweep.id).error)
+    monkeypatch.setattr("merging.sweeps.cluster._ANSWER_SECONDS", 1)
+    sweep = driver.start(defined(suite_file, seed=1), workspace, "tcp://127.0.0.1:1")
+    driver.drive(sweep.id, workspace)
+    assert "no Dask scheduler answers at 'tcp://127.0.0.1:1'" in str(sweeps.get(sweep.id).error)
+
+
+GPUS_LEFT: list[float] = []
+
+
+def look_at_resources(spec: str, fingerprint: str, run_id: str) -> dict[str, Any]:
+    """In place of a run: how many GPUs its worker has left for others meanwhile."""
+    GPUS_LEFT.append(get_worker().state.available_resources["GPU"])
+    return {"accuracy": {"digits": 0.5}, "average": 0.5, "split": MergeSpec.model_validate_json(spec).split}
+
+
+def test_a_trial_on_a_gpu_takes_one_from_its_worker(
+    workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merging.sweeps.cluster.carry_out", look_at_resources)
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", silence_logs=50,
+        protocol="tcp", host="127.0.0.1", resources={"GPU": 1},
+    ) as one:  # fmt: skip
+        sweep = driver.start(defined(suite_file, device="cuda"), workspace, one.scheduler_address)
+        driver.drive(sweep.id, workspace)
+    found = SweepStore(workspace.store)
+    assert found.get(sweep.id).state == "done", found.get(sweep.id).error
+    assert GPUS_LEFT == [0] * 5
