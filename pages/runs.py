@@ -8,7 +8,7 @@ import streamlit as st
 
 from merging.errors import MergingError
 from merging.runs import Run
-from merging.runs.export import KEPT_WEIGHTS
+from merging.runs.weights import KEPT_WEIGHTS
 from ui import state
 from ui.charts.runs import timing_figure
 from ui.entry import through_app

@@ -19,9 +19,9 @@ from pathlib import Path
 from merging import devices
 from merging.errors import Cancelled, DeviceError, MergingError, RunError
 from merging.runs.execute import execute
-from merging.runs.export import KEPT_WEIGHTS
 from merging.runs.reporting import Reporter, StopSign
 from merging.runs.store import Run, RunStore
+from merging.runs.weights import KEPT_WEIGHTS
 from merging.workspace import Workspace
 
 POLL_SECONDS = 0.2

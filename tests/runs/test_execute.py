@@ -25,8 +25,9 @@ from merging.errors import (
 from merging.geometry import measure
 from merging.localised import task_weights
 from merging.pipeline import MergeSpec
-from merging.runs.execute import execute, rebuild
+from merging.runs.execute import execute
 from merging.runs.unmerged import disentangled
+from merging.runs.weights import rebuild
 from merging.suites import Suite, load_suite
 from merging.workspace import Workspace
 from tests.random_models import TASKS, write_arrays
