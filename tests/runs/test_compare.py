@@ -113,7 +113,7 @@ def test_the_job_measures_the_run_of_its_specification(suite_file: Path, workspa
     assert run.result is not None
     assert (result["run"], result["accuracy"]) == (run.id, run.result["accuracy"])
     assert set(known_predictions(run, workspace, evaluator_of(run, workspace))) == set(TASKS)
-    assert [one.id for one in workspace.store.all()][0] == run.id  # the job itself is no run to look at
+    assert workspace.store.all()[0].id == run.id  # the job itself is no run to look at
 
 
 def test_the_job_of_a_deleted_run_says_so(suite_file: Path, workspace: Workspace) -> None:
@@ -158,9 +158,8 @@ def test_runs_are_compared_with_the_first(suite_file: Path, suite: Suite, worksp
 def test_two_runs_of_equal_weights_do_not_differ(suite_file: Path, workspace: Workspace) -> None:
     runs = [run_of(suite_file, workspace, seed=seed, **LINEAR) for seed in (0, 1)]
     (pair,) = compare_runs(runs, workspace).pairs
-    assert {(one.difference, one.low, one.high, one.p, one.adjusted) for one in pair.tasks.values()} == {
-        (0, 0, 0, 1, 1)
-    }
+    found = {(one.difference, one.low, one.high, one.p, one.adjusted) for one in pair.tasks.values()}
+    assert found == {(0, 0, 0, 1, 1)}
 
 
 def test_only_common_tasks_are_compared(suite_file: Path, workspace: Workspace) -> None:
