@@ -17,6 +17,7 @@ PAGES = [
     st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),
     st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
     st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
+    st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
     st.Page("pages/add_suite.py", title="Add a suite", icon=":material/create_new_folder:"),
 ]
 

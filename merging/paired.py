@@ -72,8 +72,18 @@ class Comparison:
     high: float
 
     @property
+    def reference(self) -> float:
+        """Accuracy of the reference, the mean over tasks, each counting the same."""
+        return sum(one.reference for one in self.tasks.values()) / len(self.tasks)
+
+    @property
+    def accuracy(self) -> float:
+        """Accuracy of the model, likewise."""
+        return sum(one.accuracy for one in self.tasks.values()) / len(self.tasks)
+
+    @property
     def difference(self) -> float:
-        """Mean over tasks, each counting the same."""
+        """Accuracy of the model minus that of the reference, likewise."""
         return sum(one.difference for one in self.tasks.values()) / len(self.tasks)
 
     def count(self, verdict: Verdict) -> int:

@@ -14,6 +14,7 @@ PAGES = {
     "/accuracy": "Accuracy",
     "/leaderboard": "Leaderboard",
     "/runs": "Runs",
+    "/compare": "Compare",
     "/add_suite": "Add a suite",
 }
 SERIOUS = ("serious", "critical")

@@ -1,0 +1,261 @@
+"""Compare: two to four runs image by image, each against the first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from merging.errors import MergingError
+from merging.images.thumbnails import png_of
+from merging.paired import RESAMPLES, SIGNIFICANCE, in_words
+from merging.runs import Run
+from merging.runs.compare import MAX_RUNS, RunComparison
+from ui import accuracy_view, state
+from ui.charts.compare import (
+    confusion_figure,
+    confusion_table,
+    difference_figure,
+    difference_table,
+    shares,
+    shown_classes,
+    subtracted,
+)
+from ui.charts.runs import coefficient_heatmap, coefficient_table
+from ui.compare_view import class_names, measured
+from ui.entry import through_app
+from ui.figure import escape_markdown, show
+from ui.measuring import evaluator
+from ui.no_runs import no_runs
+from ui.run_details import is_dark
+from ui.run_differences import show_differences
+from ui.run_text import mixtures, name_runs, option_label, provenance, series_of
+from ui.theme import shorten
+from ui.url_choice import chosen_ids, not_found, remember_ids, warn
+
+through_app()
+
+FIRST_IMAGES = 12
+MORE_IMAGES = 24
+SHOWN = 64  # pixels of an image on the page
+
+
+def default_choice(runs: Sequence[Run]) -> list[str]:
+    """Task Arithmetic as the reference if it was run, and the best of the other runs on the same tasks and split."""
+    reference = next((run for run in runs if run.spec.label == "Task Arithmetic"), runs[-1])
+    fitting = [
+        run for run in runs
+        if run.id != reference.id and (run.spec.tasks, run.spec.split) == (reference.spec.tasks, reference.spec.split)
+    ]  # fmt: skip
+    best = max(fitting, key=lambda run: (run.result or {})["average"], default=None)
+    return [run.id for run in (reference, best or next(run for run in runs if run.id != reference.id))]
+
+
+def choose(runs: Sequence[Run]) -> list[Run]:
+    """Which runs to compare, the reference first; stands in the URL."""
+    by_id, key = {run.id: run for run in runs}, "compare-runs"
+    chosen = chosen_ids("run", key, list(by_id), default_choice(runs), "Two others are shown instead.")
+    st.session_state[key] = chosen[:MAX_RUNS]
+    ids = st.multiselect(
+        "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id]), key=key, max_selections=MAX_RUNS,
+        placeholder="Choose two to four finished runs",
+        help="The first one is the reference that the others are compared with",
+    )  # fmt: skip
+    remember_ids("run", key, ids)
+    return [by_id[run_id] for run_id in ids]
+
+
+def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str]) -> None:
+    """Per task, how much better or worse than the reference, and how sure that is."""
+    reference, others = names[0], names[1:]
+    st.subheader("Task by task")
+    sentences = [
+        f"{name} against {reference}: {in_words(pair)}; on average {100 * pair.difference:+.1f} points "
+        f"({100 * pair.low:+.1f} to {100 * pair.high:+.1f})."
+        for name, pair in zip(others, found.pairs, strict=True)
+    ]
+    for sentence in sentences:
+        st.markdown(escape_markdown(sentence))
+    table = difference_table(others, found.pairs, labels)
+    show(
+        difference_figure(series_of(found.runs)[1:], found.pairs, labels, reference), key="compare-differences",
+        takeaway=largest_difference(found, others, labels), table=table, file="compare-differences",
+    )  # fmt: skip
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        table, hide_index=True, width="stretch", height="content" if len(table) <= 12 else 460, placeholder="–",
+        column_config={
+            "Run": st.column_config.TextColumn(width=140), "Task": st.column_config.TextColumn(width=140),
+            "Verdict": st.column_config.TextColumn(width=130, help="At a corrected p below 0.05"),
+            **{name: number(format="%+.1f", width=70, help="In points") for name in ("Difference", "From", "To")},
+            **{name: number(format="%.2g", width=75) for name in ("p", "p, corrected")},
+            **{name: number(format="%.1f", width=90) for name in ("Reference (%)", "Run (%)")},
+            "Gained": number(width=60, help="Images that only this run gets right"),
+            "Lost": number(width=55, help="Images that only the reference gets right"), "Images": number(width=60),
+        },
+    )  # fmt: skip
+    st.caption(
+        f"{provenance(found.runs)} Intervals: percentile bootstrap, {RESAMPLES:,} resamples of the images within each "
+        "task, seed 0, both runs on the same ones. p: McNemar's exact test on the images that one run gets right and "
+        "the other wrong; corrected by Holm's method for all tests in the table. A verdict needs a corrected p below "
+        f"{SIGNIFICANCE:g}; the test is of these images, not of other seeds or checkpoints."
+    )
+
+
+def largest_difference(found: RunComparison, names: Sequence[str], labels: dict[str, str]) -> str:
+    """The task on which any run differs most from the reference, as a sentence."""
+    all_of_them = [
+        (name, labels[task], one)
+        for name, pair in zip(names, found.pairs, strict=True)
+        for task, one in pair.tasks.items()
+    ]
+    name, label, one = max(all_of_them, key=lambda item: abs(item[2].difference))
+    return (
+        f"The largest difference is that of {name} on {label}: {100 * one.difference:+.1f} points "
+        f"({100 * one.low:+.1f} to {100 * one.high:+.1f})."
+    )
+
+
+def choose_task(found: RunComparison, names: Sequence[str], labels: dict[str, str]) -> tuple[str, int]:
+    """A task, and the run to set beside the reference: its place among the runs."""
+    unknown = not_found("task", found.tasks)
+    if unknown:
+        warn(f"These runs have no task {', '.join(unknown)} in common. Another is shown instead.")
+    changes = [abs(one.difference) for one in found.pairs[0].tasks.values()]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        task = st.selectbox(
+            "Task", found.tasks, index=int(np.argmax(changes)), format_func=lambda name: labels[name], key="task",
+            bind="query-params", width=280,
+        )  # fmt: skip
+        other = 1
+        if len(found.runs) > 2:
+            places = list(range(1, len(found.runs)))
+            other = st.segmented_control(
+                f"Against {names[0]}", places, format_func=lambda place: names[place], default=1, required=True,
+                key="compare-other",
+            )  # fmt: skip
+    return task, other
+
+
+def confusions(
+    found: RunComparison, pair: tuple[int, int], titles: Sequence[str], task: str, classes: Sequence[str]
+) -> None:
+    """Which classes each run takes for which, and the difference."""
+    first, second = (shares(found, run, task) for run in pair)
+    kept = shown_classes(first, second)
+    change = second - first
+    gain, loss = int(np.diag(change).argmax()), int(np.diag(change).argmin())
+    said = [
+        f"{classes[place]} is recognised, {value:+.0f}"
+        for place, value in ((gain, change[gain, gain]), (loss, change[loss, loss]))
+        if abs(value) >= 0.5
+    ]
+    takeaway = (
+        f"{titles[1]} against {titles[0]}: what changes most is how often {' and '.join(dict.fromkeys(said))} points."
+        if said
+        else f"{titles[1]} and {titles[0]} recognise every class equally often."
+    )
+    if len(kept) < len(classes):
+        st.caption(f"Drawn are the {len(kept)} of {len(classes)} classes that differ most; the data hold all.")
+    names = [classes[index] for index in kept]
+    cut = np.ix_(kept, kept)
+    counts = np.bincount(found.labels[task], minlength=len(classes))
+    show(
+        confusion_figure(first[cut], second[cut], titles, names, dark=is_dark()), key="compare-confusion",
+        takeaway=takeaway, table=confusion_table(first, second, counts, titles, classes), file=f"confusion-{task}",
+    )  # fmt: skip
+
+
+def disagreements(
+    found: RunComparison, pair: tuple[int, int], titles: Sequence[str], task: str, classes: Sequence[str]
+) -> None:
+    """Images about which one run is right and the other wrong."""
+    first, second = pair
+    for column, (winner, loser), name in zip(
+        st.columns(2, gap="medium"), ((second, first), (first, second)), reversed(titles), strict=True
+    ):
+        with column:
+            gallery(found, winner, loser, name, task, classes)
+
+
+def gallery(found: RunComparison, winner: int, loser: int, name: str, task: str, classes: Sequence[str]) -> None:
+    """Images that only one run gets right, with what they are and what the other run takes them for."""
+    indices = found.only_right(winner, loser, task)
+    st.markdown(f"**Only {escape_markdown(name)} is right** about {len(indices)} of {len(found.labels[task])} images")
+    key = f"compare-images-{found.runs[winner].id}-{found.runs[loser].id}-{task}"
+    limit = st.session_state.get(key, FIRST_IMAGES)
+    pixels = evaluator().image_set(task, found.split).pixels
+    with st.container(horizontal=True, gap="small"):
+        for index in indices[:limit]:
+            true, guess = classes[found.labels[task][index]], classes[found.predictions[loser][task][index]]
+            with st.container(width=SHOWN + 34, gap="xxsmall"):
+                st.image(png_of(pixels[index]), width=SHOWN, alt=f"{true}, taken for {guess}")
+                st.caption(f"{escape_markdown(shorten(true))}, not {escape_markdown(shorten(guess))}")
+    if limit < len(indices):
+        rest = min(MORE_IMAGES, len(indices) - limit)
+        st.button(f"{rest} more", icon=":material/expand_more:", key=f"{key}-more", on_click=more, args=(key,))
+
+
+def more(key: str) -> None:
+    """Show more images of a gallery."""
+    st.session_state[key] = st.session_state.get(key, FIRST_IMAGES) + MORE_IMAGES
+
+
+def coefficients(found: RunComparison, other: int, titles: Sequence[str], labels: dict[str, str]) -> None:
+    """Coefficient tables subtracted, where both runs are linear."""
+    tables = [(found.runs[place].result or {})["coefficients"] for place in (0, other)]
+    st.subheader("Coefficients")
+    if None in tables:
+        which = " and ".join(name for name, table in zip(titles, tables, strict=True) if table is None)
+        st.caption(escape_markdown(f"{which} is no table of coefficients, so there is nothing to subtract."))
+        return
+    change = subtracted(*tables)
+    if change is None:
+        return
+    means = np.array(change["table"]).mean(axis=1)
+    most = int(np.abs(means).argmax())
+    show(
+        coefficient_heatmap(change, labels, is_dark()), key="compare-coefficients", file="coefficients-difference",
+        takeaway=f"Coefficients of {titles[1]} minus those of {titles[0]}: averaged over the tensors, "
+                 f"{labels.get(change['tasks'][most], change['tasks'][most])} changes most ({means[most]:+.3f}).",
+        table=coefficient_table(change, labels),
+    )  # fmt: skip
+
+
+def comparison(runs: list[Run]) -> None:
+    """Everything about the chosen runs."""
+    for reason in mixtures(runs):
+        st.warning(reason, icon=":material/balance:")
+    found = measured(runs)
+    if found is None:
+        return
+    names = [name_runs(runs)[run.id] for run in runs]
+    labels = accuracy_view.task_labels(found.tasks)
+    verdicts(found, names, labels)
+    st.subheader("One task, image by image")
+    task, other = choose_task(found, names, labels)
+    classes = class_names(state.suite(), task, found.classes[task])
+    titles = (names[0], names[other])
+    confusions(found, (0, other), titles, task, classes)
+    disagreements(found, (0, other), titles, task, classes)
+    coefficients(found, other, titles, labels)
+    st.subheader("Settings")
+    show_differences(runs)
+
+
+st.title("Compare")
+available, elsewhere = accuracy_view.measured_runs()
+if len(available) < 2:
+    no_runs(
+        "This takes two finished runs with accuracies on this suite. Run the comparison, or merges of your own.",
+        "run",
+    )
+picked = choose(available)
+if elsewhere:
+    st.caption(escape_markdown(f"{elsewhere} more runs belong to other suites, or to files that have changed since."))
+if len(picked) < 2:
+    st.info("Choose two to four runs above; the first is the reference.")
+    st.stop()
+try:
+    comparison(picked)
+except MergingError as error:
+    st.error(escape_markdown(str(error)), icon=":material/error:")
