@@ -16,6 +16,16 @@ LEVEL = 0.95  # of the intervals
 SIGNIFICANCE = 0.05
 
 Verdict = Literal["better", "worse", "same"]
+VERDICTS: dict[Verdict, str] = {"better": "better", "worse": "worse", "same": "no difference shown"}
+
+
+HOW = (
+    f"Intervals ({100 * LEVEL:.0f} %): percentile bootstrap, {RESAMPLES:,} resamples of the images within each task, "
+    "seed 0, both runs on the same ones; the average is the mean over tasks. p: McNemar's exact test, two-sided, on "
+    "the images that one run gets right and the other wrong; corrected by Holm's method for all tests in the table. "
+    f"A verdict needs a corrected p below {SIGNIFICANCE:g}. All of this is about these images, not about other seeds "
+    "or checkpoints."
+)
 
 
 @dataclass(frozen=True)
@@ -196,19 +206,27 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
     return table
 
 
-def in_words(comparison: Comparison) -> str:
-    """The verdicts as part of a sentence.
+def in_points(one: Comparison | TaskDifference) -> str:
+    """A difference with its interval, in points.
+
+    >>> in_points(TaskDifference(9, 0.0, 1.0, 9, 0, 1.0, 1.0, 0.004, 0.008))
+    '+100.0 points (+100.0 to +100.0)'
+    """
+    return f"{100 * one.difference:+.1f} points ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
+
+
+def in_words(comparison: Comparison, name: str, reference: str) -> str:
+    """What came of a comparison, as a sentence.
 
     >>> one = TaskDifference(9, 0.0, 1.0, 9, 0, 1.0, 1.0, 0.004, 0.008)
     >>> two = TaskDifference(9, 0.5, 0.5, 1, 1, -0.3, 0.3, 1.0, 1.0)
-    >>> in_words(Comparison({"a": one, "b": two}, 0.4, 0.6))
-    'better on 1 task, no difference that these images show on 1'
+    >>> in_words(Comparison({"a": one, "b": two}, 0.4, 0.6), "B", "A")[:74]
+    'B against A: better on 1 task, no difference that these images show on 1; '
     """
-    said = {"better": "better on", "worse": "worse on", "same": "no difference that these images show on"}
-    parts: list[str] = []
-    for verdict, words in said.items():
-        count = comparison.count(verdict)  # type: ignore[arg-type]
-        if count:
-            noun = "" if parts else (" task" if count == 1 else " tasks")
-            parts.append(f"{words} {count}{noun}")
-    return ", ".join(parts)
+    said: dict[Verdict, str] = {
+        "better": "better on", "worse": "worse on", "same": "no difference that these images show on"
+    }  # fmt: skip
+    counts = {verdict: comparison.count(verdict) for verdict in said if comparison.count(verdict)}
+    parts = [f"{said[verdict]} {count}" for verdict, count in counts.items()]
+    parts[0] += " task" if next(iter(counts.values())) == 1 else " tasks"
+    return f"{name} against {reference}: {', '.join(parts)}; on average {in_points(comparison)}."

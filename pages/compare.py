@@ -7,21 +7,19 @@ import streamlit as st
 
 from merging.errors import MergingError
 from merging.images.thumbnails import png_of
-from merging.paired import RESAMPLES, SIGNIFICANCE, in_words
+from merging.paired import HOW, SIGNIFICANCE, in_points, in_words
 from merging.runs import Run
-from merging.runs.compare import MAX_RUNS, RunComparison
+from merging.runs.compare import MAX_RUNS, RunComparison, shown_classes, subtracted
+from merging.runs.comparison_report import comparison_report, report_title
 from ui import accuracy_view, state
 from ui.charts.compare import (
     confusion_figure,
     confusion_table,
     difference_figure,
     difference_table,
-    shares,
-    shown_classes,
-    subtracted,
 )
 from ui.charts.runs import coefficient_heatmap, coefficient_table
-from ui.compare_view import class_names, measured
+from ui.compare_view import measured
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.measuring import evaluator
@@ -68,13 +66,8 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
     """Per task, how much better or worse than the reference, and how sure that is."""
     reference, others = names[0], names[1:]
     st.subheader("Task by task")
-    sentences = [
-        f"{name} against {reference}: {in_words(pair)}; on average {100 * pair.difference:+.1f} points "
-        f"({100 * pair.low:+.1f} to {100 * pair.high:+.1f})."
-        for name, pair in zip(others, found.pairs, strict=True)
-    ]
-    for sentence in sentences:
-        st.markdown(escape_markdown(sentence))
+    for name, pair in zip(others, found.pairs, strict=True):
+        st.markdown(escape_markdown(in_words(pair, name, reference)))
     table = difference_table(others, found.pairs, labels)
     show(
         difference_figure(series_of(found.runs)[1:], found.pairs, labels, reference), key="compare-differences",
@@ -85,7 +78,7 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
         table, hide_index=True, width="stretch", height="content" if len(table) <= 12 else 460, placeholder="–",
         column_config={
             "Run": st.column_config.TextColumn(width=140), "Task": st.column_config.TextColumn(width=140),
-            "Verdict": st.column_config.TextColumn(width=130, help="At a corrected p below 0.05"),
+            "Verdict": st.column_config.TextColumn(width=130, help=f"At a corrected p below {SIGNIFICANCE:g}"),
             **{name: number(format="%+.1f", width=70, help="In points") for name in ("Difference", "From", "To")},
             **{name: number(format="%.2g", width=75) for name in ("p", "p, corrected")},
             **{name: number(format="%.1f", width=90) for name in ("Reference (%)", "Run (%)")},
@@ -93,12 +86,21 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
             "Lost": number(width=55, help="Images that only the reference gets right"), "Images": number(width=60),
         },
     )  # fmt: skip
-    st.caption(
-        f"{provenance(found.runs)} Intervals: percentile bootstrap, {RESAMPLES:,} resamples of the images within each "
-        "task, seed 0, both runs on the same ones. p: McNemar's exact test on the images that one run gets right and "
-        "the other wrong; corrected by Holm's method for all tests in the table. A verdict needs a corrected p below "
-        f"{SIGNIFICANCE:g}; the test is of these images, not of other seeds or checkpoints."
-    )
+    st.caption(f"{provenance(found.runs)} {HOW}")
+
+
+def take_away(found: RunComparison, names: Sequence[str], labels: dict[str, str]) -> None:
+    """The whole comparison as one file, and the command that writes it."""
+    title, images = report_title(state.suite().label, names), evaluator()  # no session is at hand when it is clicked
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            "Report", lambda: comparison_report(found, names, labels, images, title), "comparison.html",
+            "text/html", on_click="ignore", icon=":material/docs:", key="compare-report",
+            help="One HTML file with all tables, charts and images of all tasks; it needs no script and no network",
+        )  # fmt: skip
+        with st.popover("Command", icon=":material/terminal:"):
+            ids = " ".join(run.id for run in found.runs)
+            st.code(f"python -m merging runs compare {ids} --html comparison.html", language=None, wrap_lines=True)
 
 
 def largest_difference(found: RunComparison, names: Sequence[str], labels: dict[str, str]) -> str:
@@ -109,23 +111,20 @@ def largest_difference(found: RunComparison, names: Sequence[str], labels: dict[
         for task, one in pair.tasks.items()
     ]
     name, label, one = max(all_of_them, key=lambda item: abs(item[2].difference))
-    return (
-        f"The largest difference is that of {name} on {label}: {100 * one.difference:+.1f} points "
-        f"({100 * one.low:+.1f} to {100 * one.high:+.1f})."
-    )
+    return f"The largest difference is that of {name} on {label}: {in_points(one)}."
 
 
 def choose_task(found: RunComparison, names: Sequence[str], labels: dict[str, str]) -> tuple[str, int]:
     """A task, and the run to set beside the reference: its place among the runs."""
-    unknown = not_found("task", found.tasks)
+    by_label = {labels[task]: task for task in found.tasks}
+    unknown = not_found("task", by_label)
     if unknown:
         warn(f"These runs have no task {', '.join(unknown)} in common. Another is shown instead.")
     changes = [abs(one.difference) for one in found.pairs[0].tasks.values()]
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        task = st.selectbox(
-            "Task", found.tasks, index=int(np.argmax(changes)), format_func=lambda name: labels[name], key="task",
-            bind="query-params", width=280,
-        )  # fmt: skip
+        label = st.selectbox(
+            "Task", list(by_label), index=int(np.argmax(changes)), key="task", bind="query-params", width=280
+        )
         other = 1
         if len(found.runs) > 2:
             places = list(range(1, len(found.runs)))
@@ -133,27 +132,16 @@ def choose_task(found: RunComparison, names: Sequence[str], labels: dict[str, st
                 f"Against {names[0]}", places, format_func=lambda place: names[place], default=1, required=True,
                 key="compare-other",
             )  # fmt: skip
-    return task, other
+    return by_label[label], other
 
 
 def confusions(
     found: RunComparison, pair: tuple[int, int], titles: Sequence[str], task: str, classes: Sequence[str]
 ) -> None:
     """Which classes each run takes for which, and the difference."""
-    first, second = (shares(found, run, task) for run in pair)
+    first, second = (found.shares(run, task) for run in pair)
     kept = shown_classes(first, second)
-    change = second - first
-    gain, loss = int(np.diag(change).argmax()), int(np.diag(change).argmin())
-    said = [
-        f"{classes[place]} is recognised, {value:+.0f}"
-        for place, value in ((gain, change[gain, gain]), (loss, change[loss, loss]))
-        if abs(value) >= 0.5
-    ]
-    takeaway = (
-        f"{titles[1]} against {titles[0]}: what changes most is how often {' and '.join(dict.fromkeys(said))} points."
-        if said
-        else f"{titles[1]} and {titles[0]} recognise every class equally often."
-    )
+    takeaway = recognition(np.diag(second - first), titles, classes)
     if len(kept) < len(classes):
         st.caption(f"Drawn are the {len(kept)} of {len(classes)} classes that differ most; the data hold all.")
     names = [classes[index] for index in kept]
@@ -163,6 +151,15 @@ def confusions(
         confusion_figure(first[cut], second[cut], titles, names, dark=is_dark()), key="compare-confusion",
         takeaway=takeaway, table=confusion_table(first, second, counts, titles, classes), file=f"confusion-{task}",
     )  # fmt: skip
+
+
+def recognition(change: np.ndarray, titles: Sequence[str], classes: Sequence[str]) -> str:
+    """The classes of which more or fewer images are recognised than by the reference, most, as a sentence."""
+    ends = dict.fromkeys(int(place) for place in (change.argmax(), change.argmin()) if abs(change[place]) >= 0.5)
+    if not ends:
+        return f"{titles[1]} recognises as many images of every class as {titles[0]}."
+    named = " and ".join(f"{classes[place]} ({change[place]:+.0f} points)" for place in ends)
+    return f"The share that is recognised changes most from {titles[0]} to {titles[1]} for {named}."
 
 
 def disagreements(
@@ -231,9 +228,10 @@ def comparison(runs: list[Run]) -> None:
     names = [name_runs(runs)[run.id] for run in runs]
     labels = accuracy_view.task_labels(found.tasks)
     verdicts(found, names, labels)
+    take_away(found, names, labels)
     st.subheader("One task, image by image")
     task, other = choose_task(found, names, labels)
-    classes = class_names(state.suite(), task, found.classes[task])
+    classes = found.classes[task]
     titles = (names[0], names[other])
     confusions(found, (0, other), titles, task, classes)
     disagreements(found, (0, other), titles, task, classes)

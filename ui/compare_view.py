@@ -9,7 +9,6 @@ from merging.pipeline import MergeSpec
 from merging.runs import Run
 from merging.runs.compare import RunComparison, compare_runs, require_comparable
 from merging.runs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of
-from merging.suites import Suite
 from ui import measuring, state
 from ui.figure import escape_markdown
 from ui.run_panel import ensure_worker, run_panel
@@ -105,8 +104,3 @@ def _job(run: Run) -> tuple[MergeSpec, Run | None]:
         space.store.delete(job.id)
         job = None
     return spec, job
-
-
-def class_names(suite: Suite, task: str, count: int) -> list[str]:
-    """What to call the classes of a task; by number where the suite does not name them."""
-    return list(suite.task(task).classes) or [f"class {index}" for index in range(count)]

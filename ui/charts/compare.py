@@ -7,18 +7,15 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from merging.paired import LEVEL, Comparison, TaskDifference
-from merging.runs.compare import RunComparison
+from merging.paired import LEVEL, VERDICTS, Comparison, TaskDifference
 from ui import theme
 from ui.charts.accuracy import Series, marker_of
 
 AVERAGE = "Average"
-MAX_CLASSES = 40  # in a confusion matrix; more cells can't be told apart
 _NUMBERED = 12  # classes up to which cells carry their number
-_SPREAD = 0.52  # of the rows between two tasks, over which several runs' markers are spread
+_SPREAD = 0.36  # of the rows between two tasks, over which several runs' markers are spread
 _RULE = "rgba(128, 128, 128, 0.7)"
 _SHADE = "rgba(128, 128, 128, 0.09)"
-VERDICTS = {"better": "better", "worse": "worse", "same": "no difference shown"}
 
 
 def difference_figure(
@@ -57,7 +54,7 @@ def difference_figure(
             }
         )  # fmt: skip
     return theme.compose(
-        traces, height=150 + (30 + 6 * len(pairs)) * len(rows),
+        traces, height=150 + (28 + 8 * len(pairs)) * len(rows),
         shapes=[
             {"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "yref": "paper", "line": {"color": _RULE, "width": 2}},
             {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": -0.6, "y1": 0.65, "fillcolor": _SHADE,
@@ -100,21 +97,6 @@ def difference_table(names: Sequence[str], pairs: Sequence[Comparison], labels: 
     points = ["Reference (%)", "Run (%)", "Difference", "From", "To"]
     table[points] = table[points].round(2)
     return table.drop(columns="Run") if len(pairs) == 1 else table
-
-
-def shares(found: RunComparison, run: int, task: str) -> np.ndarray:
-    """A run's confusion matrix in percent of the images of each class ``[classes, classes]``; 0 for absent classes."""
-    table = found.confusion(run, task).astype(float)
-    counts = table.sum(axis=1, keepdims=True)
-    percent: np.ndarray = 100 * np.divide(table, counts, out=np.zeros_like(table), where=counts > 0)
-    return percent
-
-
-def shown_classes(first: np.ndarray, second: np.ndarray) -> list[int]:
-    """Indices of at most :data:`MAX_CLASSES` classes, in order: those whose rows and columns differ most."""
-    change = np.abs(second - first)
-    by_change = np.argsort(-(change.sum(axis=0) + change.sum(axis=1)), kind="stable")
-    return sorted(int(index) for index in by_change[:MAX_CLASSES])
 
 
 def confusion_figure(
@@ -176,7 +158,7 @@ def confusion_table(
     """A row per true and predicted class that either run has, those that differ most first; shares in percent.
 
     Args:
-        first: of the reference, as :func:`shares` gives it.
+        first: of the reference, as :meth:`merging.runs.compare.RunComparison.shares` gives it.
         second: of the other run.
         counts: images of each true class.
         titles: names of both.
@@ -189,26 +171,3 @@ def confusion_table(
     rows.sort(key=lambda row: -abs(row[-1]))
     columns = ["True class", "Predicted", "Images of the class", f"{titles[0]} (%)", f"{titles[1]} (%)", "Difference"]
     return pd.DataFrame(rows, columns=columns).round(2)
-
-
-def subtracted(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Coefficients of the second of two linear runs minus those of the first, for the tasks and tensors of both.
-
-    Args:
-        first: ``tasks``, ``tensors`` and ``table`` ``[T][L]`` of a run's result.
-        second: the same of another run.
-
-    Returns:
-        The same form; None if they have no tensor or no task in common.
-    """
-    tasks = [task for task in first["tasks"] if task in second["tasks"]]
-    tensors = [name for name in first["tensors"] if name in set(second["tensors"])]
-    if not tasks or not tensors:
-        return None
-
-    def cut(coefficients: Mapping[str, Any]) -> np.ndarray:
-        rows = [coefficients["tasks"].index(task) for task in tasks]
-        places = {name: index for index, name in enumerate(coefficients["tensors"])}
-        return np.array(coefficients["table"])[np.ix_(rows, [places[name] for name in tensors])]
-
-    return {"tasks": tasks, "tensors": tensors, "table": (cut(second) - cut(first)).tolist()}
