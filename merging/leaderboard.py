@@ -7,6 +7,7 @@ from typing import Any
 from merging import registry
 from merging.context import Progress
 from merging.errors import MissingPart
+from merging.evaluation import normalised_accuracy
 from merging.pipeline import MergeSpec
 from merging.presets import Preset
 from merging.runs.perform import perform
@@ -23,7 +24,7 @@ class Row:
         method: its title.
         needs: the data it looks at, apart from the labelled validation images on which λ is chosen.
         accuracy: task → test accuracy, 0 … 1.
-        normalised: mean over tasks of accuracy divided by that of the task's own model; None without those models.
+        normalised: see :func:`merging.evaluation.normalised_accuracy`; None without the tasks' own models.
         scaling: λ chosen on validation, or None if there is none to choose.
         seconds: from files to accuracy, the search for λ included.
         peak_bytes: peak memory, see :class:`merging.memory.PeakMemory`.
@@ -124,7 +125,7 @@ def leaderboard(
 def baseline_rows(zero_shot: dict[str, float], individual: dict[str, float]) -> tuple[Row, Row]:
     """The rows of the base model and of one model per task, from their accuracies."""
     return (
-        Row("Zero-shot", "none", zero_shot, _normalised(zero_shot, individual)),
+        Row("Zero-shot", "none", zero_shot, normalised_accuracy(zero_shot, individual)),
         Row("Individual", "labelled", individual, 1.0),
     )
 
@@ -136,18 +137,12 @@ def row_of(preset: Preset, run: Run, individual: Mapping[str, float]) -> Row:
         method=preset.title,
         needs=data_needed(preset),
         accuracy=result["accuracy"],
-        normalised=_normalised(result["accuracy"], individual),
+        normalised=normalised_accuracy(result["accuracy"], individual),
         scaling=result["merge"].get("scaling"),
         seconds=result["seconds"]["total"],
         peak_bytes=result["peak_bytes"],
         run=run.id,
     )
-
-
-def _normalised(accuracy: Mapping[str, float], individual: Mapping[str, float]) -> float | None:
-    if not all(individual.get(task) for task in accuracy):
-        return None
-    return sum(value / individual[task] for task, value in accuracy.items()) / len(accuracy)
 
 
 def to_markdown(rows: Sequence[Row]) -> str:

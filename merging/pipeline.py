@@ -17,7 +17,9 @@ from merging import localised, registry
 from merging.checkpoints.reading import TensorInfo
 from merging.context import Context
 from merging.errors import NonFiniteWeights, SpecError
+from merging.explain import explain
 from merging.geometry import Geometry, gram_of
+from merging.labels import label_of
 from merging.localised import MaskCount
 from merging.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
 from merging.streaming import COLUMNS, ordered
@@ -74,11 +76,11 @@ class MergeSpec(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise SpecError(f"merge specification: {registry.explain(error)}") from None
+            raise SpecError(f"merge specification: {explain(error, known=cls.model_fields)}") from None
 
-    @property
+    @cached_property
     def label(self) -> str:
-        """Short name of the method, such as ``AWD + Task Arithmetic``, or of the other job."""
+        """Name of the method as :func:`merging.labels.label_of` gives it, or of the other job."""
         if self.job != "merge":
             return {
                 "baselines": "Zero-shot and individual accuracy", "disentangle": "AWD on the weights",
@@ -88,8 +90,7 @@ class MergeSpec(BaseModel):
 
     @property
     def _method(self) -> str:
-        merge = registry.find("merge", self.merge).title
-        return merge if self.edit == "none" else f"{registry.find('edit', self.edit).title} + {merge}"
+        return label_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @property
     def needs(self) -> registry.Needs:

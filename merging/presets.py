@@ -9,6 +9,7 @@ from typing import Any
 
 from merging import registry
 from merging.errors import SpecError
+from merging.explain import nearest
 
 
 @dataclass(frozen=True)
@@ -97,5 +98,5 @@ def find_preset(name: str) -> Preset:
         SpecError: there is none of that name.
     """
     if name not in PRESETS:
-        raise SpecError(f"unknown preset {name!r}; there are: {', '.join(PRESETS)}")
+        raise SpecError(f"unknown preset {name!r}{nearest(name, PRESETS)}; there are: {', '.join(PRESETS)}")
     return PRESETS[name]

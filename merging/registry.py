@@ -12,8 +12,6 @@ one a task.
 import importlib
 import inspect
 import pkgutil
-import re
-import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from merging.context import Context
 from merging.errors import SpecError
+from merging.explain import explain, nearest
 from merging.vectors import StackFunction, TaskVectors
 
 Needs = Literal["none", "unlabeled", "labelled"]
@@ -166,8 +165,9 @@ class Method:
         try:
             return self.params.model_validate(dict(values))
         except ValidationError as error:
-            known = ", ".join(self.params.model_fields) or "none"
-            raise SpecError(f"{self.kind} {self.name!r}: {explain(error)}; its parameters are: {known}") from None
+            names = list(self.params.model_fields)
+            has = f"parameters of {self.kind} {self.name!r}: {', '.join(names) or 'none'}"
+            raise SpecError(f"{explain(error, f'{self.kind}.', names)}; {has}") from None
 
 
 _EDITS: dict[str, Method] = {}
@@ -240,7 +240,7 @@ def find(kind: Literal["edit", "merge"], name: str) -> Method:
     """
     table = edits() if kind == "edit" else merges()
     if not isinstance(name, str) or name not in table:
-        raise SpecError(f"unknown {kind} {name!r}; there are: {', '.join(table)}")
+        raise SpecError(f"unknown {kind} {name!r}{nearest(name, table)}; there are: {', '.join(table)}")
     return table[name]
 
 
@@ -248,24 +248,3 @@ def needs_of(edit: str, edit_params: Mapping[str, Any], merge: str, merge_params
     """The data that an edit and a merge look at with these parameters, besides what accuracy is measured on."""
     parts = (find("edit", edit).needs_with(edit_params), find("merge", merge).needs_with(merge_params))
     return max(parts, key=NEEDS.index)
-
-
-# Steps that pydantic adds to a location for the alternatives of a type, such as constrained-float or tuple[float, ...]
-_BRANCH = re.compile(r"(float|int|str|bool|constrained-\w+|function-.*|\w+\[.*)$")
-
-
-def explain(error: ValidationError) -> str:
-    """A pydantic error in one line: where, what was wrong, what was seen."""
-    found: dict[str, list[str]] = {}
-    seen: dict[str, str] = {}
-    for item in error.errors(include_url=False):
-        where = ".".join(str(step) for step in item["loc"] if not _BRANCH.match(str(step)))
-        text = item["msg"].removeprefix("Value error, ").replace("Extra inputs are not permitted", "unknown name")
-        found.setdefault(where, []).append(text)
-        if where and item["type"] not in ("missing", "extra_forbidden"):  # there the whole input is no help
-            seen[where] = f" (got {reprlib.repr(item['input'])})"
-    parts = []
-    for where, texts in list(found.items())[:3]:
-        alternatives = " or ".join([texts[0], *(text.removeprefix("Input should be ") for text in texts[1:])])
-        parts.append(f"{where}: {alternatives}{seen.get(where, '')}" if where else alternatives)
-    return "; ".join(parts)

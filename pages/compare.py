@@ -26,39 +26,44 @@ from ui.measuring import evaluator
 from ui.no_runs import no_runs
 from ui.run_details import is_dark
 from ui.run_differences import show_differences
-from ui.run_text import mixtures, name_runs, option_label, provenance, series_of
+from ui.run_text import chosen_on_validation, mixtures, name_runs, option_label, provenance, series_of
 from ui.theme import shorten
 from ui.url_choice import chosen_ids, not_found, remember_ids, warn
 
 through_app()
 
+_KEY = "compare-runs"
 FIRST_IMAGES = 12
 MORE_IMAGES = 24
 SHOWN = 64  # pixels of an image on the page
 
 
-def default_choice(runs: Sequence[Run]) -> list[str]:
-    """Task Arithmetic as the reference if it was run, and the best of the other runs on the same tasks and split."""
-    reference = next((run for run in runs if run.spec.label == "Task Arithmetic"), runs[-1])
-    fitting = [
-        run for run in runs
-        if run.id != reference.id and (run.spec.tasks, run.spec.split) == (reference.spec.tasks, reference.spec.split)
-    ]  # fmt: skip
-    best = max(fitting, key=lambda run: (run.result or {})["average"], default=None)
-    return [run.id for run in (reference, best or next(run for run in runs if run.id != reference.id))]
+def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
+    """Task Arithmetic as the reference if it was run, and the best of the other runs on the same tasks and split.
+
+    Runs of exactly these tasks on the test split come first; of Task Arithmetic, those with λ chosen on validation.
+    """
+    fitting = [run for run in runs if run.spec.tasks == tasks and run.spec.split == "test"]
+    runs = fitting if len(fitting) > 1 else runs
+    plain = sorted((run for run in runs if run.spec.label == "Task Arithmetic"), key=chosen_on_validation)
+    reference = plain[-1] if plain else runs[-1]
+    others = [run for run in runs if run.id != reference.id]
+    alike = [run for run in others if (run.spec.tasks, run.spec.split) == (reference.spec.tasks, reference.spec.split)]
+    best = max(alike or others, key=lambda run: (run.result or {})["average"])
+    return [reference.id, best.id]
 
 
 def choose(runs: Sequence[Run]) -> list[Run]:
     """Which runs to compare, the reference first; stands in the URL."""
-    by_id, key = {run.id: run for run in runs}, "compare-runs"
-    chosen = chosen_ids("run", key, list(by_id), default_choice(runs), "Two others are shown instead.")
-    st.session_state[key] = chosen[:MAX_RUNS]
+    by_id, tasks = {run.id: run for run in runs}, state.selected_tasks()
+    chosen = chosen_ids(_KEY, list(by_id), default_choice(runs, tasks), "Two others are shown instead.")
+    st.session_state[_KEY] = chosen[:MAX_RUNS]
     ids = st.multiselect(
-        "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id]), key=key, max_selections=MAX_RUNS,
-        placeholder="Choose two to four finished runs",
+        "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id], tasks), key=_KEY,
+        max_selections=MAX_RUNS, placeholder="Choose two to four finished runs",
         help="The first one is the reference that the others are compared with",
     )  # fmt: skip
-    remember_ids("run", key, ids)
+    remember_ids("run", _KEY, ids)
     return [by_id[run_id] for run_id in ids]
 
 
@@ -243,10 +248,7 @@ def comparison(runs: list[Run]) -> None:
 st.title("Compare")
 available, elsewhere = accuracy_view.measured_runs()
 if len(available) < 2:
-    no_runs(
-        "This takes two finished runs with accuracies on this suite. Run the comparison, or merges of your own.",
-        "run",
-    )
+    no_runs("This takes two finished runs with accuracies on this suite. Run the comparison, or merges of your own.")
 picked = choose(available)
 if elsewhere:
     st.caption(escape_markdown(f"{elsewhere} more runs belong to other suites, or to files that have changed since."))

@@ -23,8 +23,8 @@ through_app()
 def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
     """What will run, what it will need, and the button that runs it.
 
-    The button is off where files are missing or broken as far as that shows without reading weights and images: NaN in
-    a checkpoint shows only when the run meets it, which then fails with the file's and the tensor's name.
+    The button is off where files are missing or broken as far as that shows without reading images. Task models that
+    are broken can't be selected in the first place.
     """
     with st.container(border=True):
         words, cost = st.columns([0.72, 0.28], gap="medium")
@@ -37,7 +37,8 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
             return
         with words:
             st.markdown(f"**What will run** &nbsp; {escape_markdown(sentence(spec, tasks))}")
-            st.code(merge_command(spec, state.suite().mergeable()), language=None)
+            named = [task.name for task in state.suite().tasks if task.checkpoint]  # those the command takes by itself
+            st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None)
         with cost:
             memory(needed, spec)
             obstacle = why_not(spec, tasks)

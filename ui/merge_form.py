@@ -16,6 +16,7 @@ from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, Preset
 from merging.registry import Method
 from ui.forms import Tasks, changed, fill, from_text, method_form, to_text, widget_values
+from ui.url_choice import warn
 
 Kind = Literal["edit", "merge"]
 _DRAFT = "merge-draft"  # session state: the form as query parameters, kept across pages
@@ -67,9 +68,12 @@ class Draft:
         return query | {key: to_text(value) for key, value in self.options.items() if value != _DEFAULTS[key]}
 
 
+PARAMETERS, PREFIXES = tuple(_DEFAULTS), ("edit.", "merge.")  # what the URL can hold
+
+
 def concerns_form(key: str) -> bool:
     """Whether a query parameter belongs to the form."""
-    return key in _DEFAULTS or key.startswith(("edit.", "merge."))
+    return key in PARAMETERS or key.startswith(PREFIXES)
 
 
 def restore(tasks: Tasks) -> None:
@@ -86,9 +90,18 @@ def restore(tasks: Tasks) -> None:
         try:
             preset(source, tasks)
         except SpecError as error:
-            st.session_state["merge-notice"] = f"The link's settings were not taken over: {error}"
+            warn(f"The link's settings were not taken over: {error}")
+        else:
+            warn_of_device(source)
     for key, value in _DEFAULTS.items():
         st.session_state.setdefault(f"form.{key}", value)
+
+
+def warn_of_device(query: Mapping[str, str]) -> None:
+    """Say so if a link names a device that this machine lacks, as links to runs of other machines do."""
+    device, there = query.get("device", _DEFAULTS["device"]), devices.available()
+    if device not in there:
+        warn(f"The link asks for device = {device}, which is none of {', '.join(there)}. auto is shown instead.")
 
 
 def preset(query: Mapping[str, str], tasks: Tasks) -> None:

@@ -23,7 +23,7 @@ from ui.charts.runs import (
     trajectory_figure,
 )
 from ui.figure import escape_markdown, show, show_table
-from ui.run_text import duration, name_runs, provenance, scaling_of, series_of
+from ui.run_text import duration, phases, provenance, scaling_of, series_of
 
 
 def is_dark() -> bool:
@@ -89,7 +89,7 @@ def belongs_here(run: Run) -> bool:
     """Whether a run used the weights of the chosen suite, as they are now."""
     suite, space = state.suite(), state.workspace()
     prints = (run.result or {}).get("fingerprints") or {}
-    if not set(run.spec.tasks) <= set(suite.mergeable()):
+    if not set(run.spec.tasks) <= set(state.usable_tasks()):
         return False
     files = [suite.base_checkpoint, *(suite.checkpoint(task) for task in run.spec.tasks)]
     return [space.fingerprint(file) for file in files] == list(prints.values())
@@ -185,15 +185,14 @@ def _square(matrix: np.ndarray, names: list[str]) -> pd.DataFrame:
 
 
 def _timings(run: Run, result: dict[str, Any]) -> None:
-    name = name_runs([run])[run.id]
-    seconds = result["seconds"]
-    phases = {phase: value for phase, value in seconds.items() if phase != "total"}
-    longest = max(phases, key=lambda phase: phases[phase])
+    seconds, total = phases(run), result["seconds"]["total"]
+    longest = max(seconds, key=lambda phase: seconds[phase])
+    table = pd.DataFrame({"Phase": [*seconds, "total"], "Seconds": [*seconds.values(), total]})
     show(
-        timing_figure({name: seconds}), key=f"details-timing-{run.id}",
-        takeaway=f"{duration(seconds['total'])} in all on {result['device']}, most of it to {longest} "
-                 f"({duration(phases[longest])}); peak memory {result['peak_bytes'] / 2**20:,.0f} MiB.",
-        table=pd.DataFrame({"Phase": list(seconds), "Seconds": list(seconds.values())}), file=f"timing-{run.id}",
+        timing_figure({run.spec.label: seconds}), key=f"details-timing-{run.id}",
+        takeaway=f"{duration(total)} in all on {result['device']}, {duration(seconds[longest])} of it {longest}; "
+                 f"peak memory {result['peak_bytes'] / 2**20:,.0f} MiB.",
+        table=table, file=f"timing-{run.id}",
     )  # fmt: skip
 
 

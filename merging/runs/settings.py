@@ -5,22 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from merging import registry
+from merging.labels import short
 from merging.runs.store import Run
 
 ABSENT = "–"
-
-
-def short(value: Any) -> str:
-    """A setting's value as text.
-
-    >>> short(0.30000000000000004), short([1.0, 0.5])
-    ('0.3', '[1, 0.5]')
-    """
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list):
-        return "[" + ", ".join(short(item) for item in value) + "]"
-    return str(value)
 
 
 def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:

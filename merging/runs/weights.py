@@ -10,7 +10,7 @@ import torch
 
 from merging import devices
 from merging.checkpoints import save_tensors
-from merging.checkpoints.writing import WrittenLayout
+from merging.checkpoints.writing import WrittenLayout, atomic_path
 from merging.context import Context
 from merging.errors import MergingError, RunError
 from merging.pipeline import MergeSpec, replay
@@ -70,13 +70,17 @@ def keep_weights(output: Path, kept: Path) -> list[int]:
 
     Returns:
         What :func:`kept_weights` compares: the two names stand for one file, which somebody might write into.
+
+    Raises:
+        CheckpointError: the disk refuses.
     """
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.unlink(missing_ok=True)
     try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.unlink(missing_ok=True)
         kept.hardlink_to(output)
     except OSError:
-        shutil.copyfile(output, kept)
+        with atomic_path(kept) as temporary:
+            shutil.copyfile(output, temporary)
     return _state(kept)
 
 

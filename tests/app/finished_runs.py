@@ -65,8 +65,8 @@ def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float 
         "counts": dict.fromkeys(spec.tasks, 12), "after": after, "label": spec.label,
         "coefficients": columns if linear else None, "edit": {}, "merge": merge,
         "forgetting": forgetting,
-        "seconds": {"plan": 1.5, "merge": 0.25, "evaluate": 0.5, "total": 2.3}, "peak_bytes": 400 * 2**20,
-        "device": "cpu",
+        "seconds": {"preparing": 0.05, "adapting": 1.5, "merging": 0.25, "evaluating": 0.5, "total": 2.3},
+        "peak_bytes": 400 * 2**20, "device": "cpu",
         "fingerprints": {
             suite.base: vectors.base.fingerprint,
             **{task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)},

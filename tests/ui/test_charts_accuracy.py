@@ -45,6 +45,9 @@ def test_methods_keep_their_colour_and_variants_get_a_pattern() -> None:
     assert first.marker.color == second.marker.color == style_of("Task Arithmetic").color
     assert not first.marker.pattern.shape
     assert second.marker.pattern.shape
+    two = [Series(name, name, {"digits": 0.5}) for name in ("Consensus TA", "Consensus TIES")]
+    one, other = accuracy_bars(two, TASKS).data
+    assert one.marker.color == other.marker.color and one.marker.pattern.shape != other.marker.pattern.shape
     symbols = [trace.marker.symbol for trace in accuracy_dots(SERIES, TASKS).data]
     assert symbols == ["circle", "square", "square-open"]
 
@@ -116,6 +119,7 @@ def test_search_marks_the_chosen_scaling() -> None:
     curve, chosen = scaling_curve([(SERIES[1], report)]).data
     assert list(curve.y) == pytest.approx([60, 70, 65])
     assert (chosen.x[0], chosen.y[0]) == pytest.approx((0.4, 70))
+    assert curve.name == "TA · λ 0.3, λ = 0.4" and not chosen.text  # texts at neighbouring points would overlap
     assert scaling_table([(SERIES[1], report)])["TA · λ 0.3"].tolist() == [60, 70, 65]
 
 

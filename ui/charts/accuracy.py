@@ -66,7 +66,7 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
         offsets = [width * (index - len(series) / 2) for width in widths]
         figure.add_bar(
             x=centres, y=values, width=widths, offset=offsets, name=plain(one.name),
-            marker={"color": style.color, "line": {"width": 0}, "pattern": {"shape": "/" if one.variant else ""}},
+            marker={"color": style.color, "line": {"width": 0}, "pattern": _pattern(one)},
             text=[_number(values[0]) if len(series) <= _MAX_NUMBERED else "", *[""] * len(tasks)],
             textposition="outside", textangle=0, textfont={"size": 10}, cliponaxis=False,
             customdata=[plain(label) for label in labels],
@@ -189,7 +189,9 @@ def forgetting_table(report: Mapping[str, Any], tasks: Mapping[str, str]) -> pd.
 
 
 def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go.Figure:
-    """Average validation accuracy at every λ that was tried, the chosen one marked.
+    """Average validation accuracy at every λ that was tried, the chosen one marked, and named in the legend.
+
+    Beside the markers there is no room for it: of many methods the best λ is much the same.
 
     Args:
         searches: a series (its accuracy is not drawn) with ``scaling`` and ``scaling_search`` of its merge report.
@@ -201,13 +203,14 @@ def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go
         values = [100 * value for value in search["average_accuracy"]]
         best = search["scalings"].index(report["scaling"])  # type: ignore[arg-type]
         figure.add_scatter(
-            x=search["scalings"], y=values, mode="lines", name=plain(one.name), legendgroup=one.name,
+            x=search["scalings"], y=values, mode="lines", legendgroup=one.name,
+            name=f"{plain(one.name)}, λ = {report['scaling']:g}",
             line={"color": color, "width": 2, "dash": "dot" if one.variant else "solid"},
-            hovertemplate="λ = %{x:g}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+            hovertemplate="λ = %{x:g}: <b>%{y:.1f}</b><extra>" + plain(one.name) + "</extra>",
         )  # fmt: skip
         figure.add_scatter(
-            x=[search["scalings"][best]], y=[values[best]], mode="markers+text", legendgroup=one.name, showlegend=False,
-            marker=marker_of(one, 13), text=[f"λ = {report['scaling']:g}"], textposition="top center",
+            x=[search["scalings"][best]], y=[values[best]], mode="markers", legendgroup=one.name, showlegend=False,
+            marker=marker_of(one, 13),
             hovertemplate="chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra></extra>", cliponaxis=False,
         )  # fmt: skip
     figure.update_xaxes(title="Scaling coefficient λ", zeroline=False)
@@ -232,6 +235,12 @@ def marker_of(one: Series, size: int) -> dict[str, object]:
     style = style_of(one.method)
     symbol = f"{style.symbol}-open" if one.variant else style.symbol
     return {"color": style.color, "symbol": symbol, "size": size, "line": {"width": 2 if one.variant else 0.5}}
+
+
+def _pattern(one: Series) -> dict[str, object]:
+    """The plotly pattern of a series' bars: that of its method, or of a variant; the bar stays the more of it."""
+    shape = "/" if one.variant else style_of(one.method).pattern
+    return {"shape": shape, "size": 6, "solidity": 0.25, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.6}
 
 
 def _percent(one: Series, tasks: Mapping[str, str]) -> list[float | None]:
