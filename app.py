@@ -19,6 +19,7 @@ PAGES = [
     st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
     st.Page("pages/sweeps.py", title="Sweeps", icon=":material/travel_explore:"),
     st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
+    st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
     st.Page("pages/add_suite.py", title="Add a suite", icon=":material/create_new_folder:"),
 ]
 # What a page's URL can hold besides suite and tasks.
@@ -29,6 +30,7 @@ PARAMETERS = {
     "Leaderboard": ("data",),
     "Sweeps": sweep_form.PARAMETERS,
     "Runs": RUN_PARAMETERS,
+    "Compare": (*RUN_PARAMETERS, "task"),
 }
 PREFIXES = {"Merge": merge_form.PREFIXES, "Sweeps": sweep_form.PREFIXES}
 

@@ -20,6 +20,7 @@ SHOTS = {
     "accuracy": "/accuracy",
     "leaderboard": "/leaderboard",
     "runs": "/runs?run={run}",
+    "compare": "/compare",
 }
 
 

@@ -25,6 +25,7 @@ from merging.cli_io import (
     layout_option,
     open_workspace,
     print_accuracy,
+    print_comparison,
     print_converted,
     print_downloaded,
     print_forgetting,
@@ -442,7 +443,7 @@ def published(family: str | None, architecture: str | None, as_json: bool) -> No
 @main.group(invoke_without_command=True)
 @click.pass_context
 def runs(context: click.Context) -> None:
-    """What was run: list (also without a word), show, export, delete."""
+    """What was run: list (also without a word), show, compare, export, delete."""
     if context.invoked_subcommand is None:
         context.invoke(runs_list)
 
@@ -514,6 +515,30 @@ def runs_export(run_id: str, folder: Path, layout: Any, home: Path, as_json: boo
         print_json({"files": [str(file) for file in files]})
     else:
         click.echo("\n".join(f"written: {file}" for file in files))
+
+
+@runs.command("compare")
+@click.argument("run_ids", nargs=-1, required=True, metavar="ID ID …")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report, one HTML file.")
+@home_option
+@json_option
+def runs_compare(run_ids: tuple[str, ...], html: Path | None, home: Path, as_json: bool) -> None:
+    """Compare finished runs with the first of them, image by image: intervals and tests per task."""
+    from merging.context import Context
+    from merging.runs.compare import compare_runs, comparison_row
+    from merging.runs.comparison_report import write_report
+
+    workspace = open_workspace(home)
+    chosen = [workspace.store.get(run_id) for run_id in run_ids]
+    found = compare_runs(chosen, workspace, Context(on_progress=progress_on_stderr()))
+    if html is not None:
+        write_report(html, found, workspace)
+    if as_json:
+        print_json({**comparison_row(found), "html": None if html is None else str(html)})
+        return
+    print_comparison(found)
+    if html is not None:
+        click.echo(f"written: {html}")
 
 
 @main.command()

@@ -97,6 +97,16 @@ def block_of(name: str) -> str:
     return "output" if parts[0] in ("ln_post", "proj", "head") else "stem"
 
 
+def network_order(names: Sequence[str]) -> list[int]:
+    """Indices that bring tensor names from alphabetical order to stem, block 0, block 1, …, output."""
+
+    def key(index: int) -> tuple[float, int]:
+        block = block_of(names[index])
+        return {"stem": -1.0, "output": np.inf}.get(block, float(block.split(" ")[-1]) if " " in block else 0.0), index
+
+    return sorted(range(len(names)), key=key)
+
+
 def _block_order(label: str) -> tuple[int, int]:
     kind, _, number = label.partition(" ")
     return {"stem": 0, "block": 1, "output": 2}[kind], int(number or 0)

@@ -32,15 +32,16 @@ _VERSION = 2  # raise when a change alters the numbers that a specification give
 class MergeSpec(BaseModel):
     """Everything that determines a merged model besides the files themselves. Parameters are filled with defaults.
 
-    Two other jobs for the worker are asked for in the same form: ``baselines``, the accuracy of the unmerged models,
-    and ``disentangle``, what AWD does to the task vectors, without a merge.
+    Other jobs for the worker are asked for in the same form: ``baselines``, the accuracy of the unmerged models,
+    ``disentangle``, what AWD does to the task vectors, without a merge, and ``predictions``, what the finished run of
+    this specification says of every image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     suite: str
     tasks: tuple[str, ...] = Field(min_length=1)
-    job: Literal["merge", "baselines", "disentangle"] = "merge"
+    job: Literal["merge", "baselines", "disentangle", "predictions"] = "merge"
     edit: str = "none"
     edit_params: dict[str, Any] = Field(default_factory=dict)
     merge: str = "task_arithmetic"
@@ -84,7 +85,14 @@ class MergeSpec(BaseModel):
     def label(self) -> str:
         """Name of the method as :func:`merging.labels.label_of` gives it, or of the other job."""
         if self.job != "merge":
-            return {"baselines": "Zero-shot and individual accuracy", "disentangle": "AWD on the weights"}[self.job]
+            return {
+                "baselines": "Zero-shot and individual accuracy", "disentangle": "AWD on the weights",
+                "predictions": f"Predictions of {self._method}",
+            }[self.job]  # fmt: skip
+        return self._method
+
+    @property
+    def _method(self) -> str:
         return label_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @property

@@ -246,15 +246,27 @@ class Workspace:
         return prints
 
     def _accuracy_key(self, evaluator: Evaluator, checkpoint: Checkpoint, task: str, split: Split) -> str:
-        head = evaluator.head(task).float().cpu().numpy().tobytes()
-        parts = [
-            self.fingerprint(checkpoint),
-            evaluator.image_set(task, split).fingerprint,
-            hashlib.sha256(head).hexdigest(),
-            str(evaluator.input),
-            str(evaluator.suite.architecture),
-            str(evaluator.dtype),
-            evaluator.device.type,
-            *([self.fingerprint(checkpoint.lender)] if checkpoint.lender is not None else []),
-        ]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        files = [checkpoint] if checkpoint.lender is None else [checkpoint, checkpoint.lender]
+        return evaluation_key([self.fingerprint(file) for file in files], evaluator, task, split)
+
+
+def evaluation_key(model: Sequence[str], evaluator: Evaluator, task: str, split: Split) -> str:
+    """Names what a model does on a task's images, by the content of everything it depends on; 64 hex digits.
+
+    Args:
+        model: what identifies the model.
+        evaluator: its images, head, device and precision.
+        task: which task.
+        split: which of its images.
+    """
+    head = evaluator.head(task).float().cpu().numpy().tobytes()
+    parts = [
+        *model,
+        evaluator.image_set(task, split).fingerprint,
+        hashlib.sha256(head).hexdigest(),
+        str(evaluator.input),
+        str(evaluator.suite.architecture),
+        str(evaluator.dtype),
+        evaluator.device.type,
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from merging.runs import Run
+from merging.runs.compare import MAX_RUNS
 from ui import accuracy_view, state
 from ui.charts.accuracy import (
     MAX_RADAR,
@@ -30,14 +31,6 @@ TASK_ARITHMETIC, ADAMERGING = "Task Arithmetic", "AdaMerging"
 _DEFAULT_RUNS = 6  # more bars a group are hard to tell apart
 _KEY, _DEFAULT = "accuracy-runs", "accuracy-runs-default"
 BASELINES = (accuracy_view.ZERO_SHOT, TASK_ARITHMETIC, ADAMERGING, accuracy_view.INDIVIDUAL)
-
-
-def measured_runs() -> tuple[list[Run], int]:
-    """Finished runs with accuracies on the present weights, newest first, and how many others there are."""
-    present = state.fingerprints()
-    done = [run for run in state.workspace().store.all() if run.result and run.result.get("accuracy")]
-    ours = [run for run in done if run.result and run.result["fingerprints"].items() <= present.items()]
-    return ours, len(done) - len(ours)
 
 
 def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
@@ -143,6 +136,11 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
     st.subheader("On average")
     accuracy_view.show_ranking(accuracy_view.ranking(series, by_name))
     st.caption(provenance(runs))
+    if len(runs) > 1:
+        st.page_link(
+            "pages/compare.py", label="Compare image by image", icon=":material/compare_arrows:",
+            query_params={**state.shared_query(), "run": [run.id for run in runs[:MAX_RUNS]]},
+        )  # fmt: skip
     searches(runs, series, split)
 
 
@@ -232,7 +230,7 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
 
 
 st.title("Accuracy")
-available, elsewhere = measured_runs()
+available, elsewhere = accuracy_view.measured_runs()
 if not available:
     no_runs("No finished run with accuracies on this suite yet. Run the comparison, or a merge of your own.")
 picked = choose(available)

@@ -8,8 +8,9 @@ import streamlit as st
 
 from merging.errors import MergingError
 from merging.runs import Run
-from merging.runs.export import KEPT_WEIGHTS
+from merging.runs.compare import MAX_RUNS
 from merging.runs.store import UnreadableRun
+from merging.runs.weights import KEPT_WEIGHTS
 from ui import state
 from ui.charts.runs import timing_figure
 from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns
@@ -18,16 +19,16 @@ from ui.figure import escape_markdown, show
 from ui.merge_form import Draft
 from ui.no_runs import no_runs
 from ui.run_details import belongs_here, details
+from ui.run_differences import show_differences
 from ui.run_export import MAX_DOWNLOAD, to_folder, zipped
 from ui.run_panel import ensure_worker, run_panel
-from ui.run_text import STATE_COLORS, badge, differences, duration, name_runs, phases, scaling_of, when
+from ui.run_text import STATE_COLORS, badge, duration, name_runs, phases, scaling_of, when
 from ui.url_choice import came_by_link, chosen_ids, remember_ids
 
 through_app()
 
 _KEY = "runs-chosen"
 _IN_FULL = 4  # runs that are shown one below the other; of more, only the first
-_HIGHLIGHT = "background-color: rgba(204, 127, 0, 0.22)"
 
 
 def history(runs: Sequence[Run]) -> pd.DataFrame:
@@ -90,16 +91,7 @@ def compare(runs: list[Run]) -> None:
     """What differs between several runs, and how long each took."""
     names = name_runs(runs)
     st.subheader(f"{len(runs)} runs compared")
-    table = differences(runs, names)
-    if table.empty:
-        st.caption("These runs have the same settings and files.")
-    else:
-        st.caption("Only what differs; values unlike the first run's are marked.")
-        columns = list(table.columns[1:])
-        marked = table.style.apply(
-            lambda row: ["", *(_HIGHLIGHT if row[name] != row[columns[0]] else "" for name in columns)], axis=1
-        )
-        st.dataframe(marked, hide_index=True, width="stretch", height="content" if len(table) <= 25 else 800)
+    show_differences(runs)
     totals = {names[run.id]: run.result["seconds"]["total"] for run in runs if run.result}
     if len(totals) > 1:
         seconds = {names[run.id]: phases(run) for run in runs if run.result}
@@ -109,10 +101,16 @@ def compare(runs: list[Run]) -> None:
             takeaway=f"{fastest} took {duration(totals[fastest])}, {slowest} {duration(totals[slowest])}.",
             table=pd.DataFrame(seconds).T.assign(total=list(totals.values())).rename_axis("Run").reset_index(),
         )  # fmt: skip
-        st.page_link(
-            "pages/accuracy.py", label="Compare their accuracy", icon=":material/bar_chart:",
-            query_params={**state.shared_query(), "runs": [run.id for run in runs if run.result]},
-        )  # fmt: skip
+        ids = [run.id for run in runs if run.result]
+        with st.container(horizontal=True):
+            st.page_link(
+                "pages/accuracy.py", label="Compare their accuracy", icon=":material/bar_chart:",
+                query_params={**state.shared_query(), "runs": ids},
+            )  # fmt: skip
+            st.page_link(
+                "pages/compare.py", label="Compare image by image", icon=":material/compare_arrows:",
+                query_params={**state.shared_query(), "run": ids[:MAX_RUNS]},
+            )  # fmt: skip
 
 
 def heading(run: Run) -> None:

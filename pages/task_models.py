@@ -1,14 +1,13 @@
 """Task models: what there is to merge, and the selection that all pages share."""
 
-import io
 from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
-from PIL import Image
 
 from merging.errors import MergingError
 from merging.images.image_sets import sample_images
+from merging.images.thumbnails import png_of
 from merging.suites import Suite
 from merging.suites.clip import input_of
 from ui import accuracy_view, measuring, state
@@ -18,7 +17,6 @@ from ui.theme import shorten
 
 through_app()
 
-THUMBNAIL = 128  # pixels stored, twice what is shown: sharp on dense screens
 SHOWN = 64
 MAX_STRIPS = 24
 
@@ -156,16 +154,10 @@ def strip(suite: Suite, name: str) -> None:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def thumbnails(reference: str, version: state.Stamp, name: str) -> list[tuple[str, bytes]]:
-    """Class names and PNG files; small images are enlarged without smoothing, so that pixels stay pixels."""
+    """Class names and PNG files."""
     suite = state.suite()
-    found = []
-    for class_name, pixels in sample_images(suite, name, input_of(suite).size, limit=10):
-        image = Image.fromarray(pixels)
-        how = Image.Resampling.NEAREST if image.width < THUMBNAIL else Image.Resampling.LANCZOS
-        file = io.BytesIO()
-        image.resize((THUMBNAIL, THUMBNAIL), how).save(file, format="PNG")
-        found.append((class_name, file.getvalue()))
-    return found
+    samples = sample_images(suite, name, input_of(suite).size, limit=10)
+    return [(class_name, png_of(pixels)) for class_name, pixels in samples]
 
 
 def missing_accuracy() -> None:

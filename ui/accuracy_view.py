@@ -21,6 +21,14 @@ ZERO_SHOT, INDIVIDUAL = "Zero-shot", "Individual"
 NORMALISED = "Normalised accuracy: mean over the tasks of accuracy divided by that of the task's own model, in percent"
 
 
+def measured_runs() -> tuple[list[Run], int]:
+    """Finished runs with accuracies on the present weights, newest first, and how many others there are."""
+    present = state.fingerprints()
+    done = [run for run in state.workspace().store.all() if run.result and run.result.get("accuracy")]
+    ours = [run for run in done if run.result and run.result["fingerprints"].items() <= present.items()]
+    return ours, len(done) - len(ours)
+
+
 def task_labels(tasks: Sequence[str]) -> dict[str, str]:
     """Task → label, no two the same; a task that the suite no longer has keeps its name."""
     known = {task.name: task.label for task in state.suite().tasks}

@@ -1,5 +1,6 @@
-"""A chart as every page shows it: takeaway line, the numbers as a table, CSV and SVG downloads."""
+"""A chart as every page shows it: takeaway line, the numbers as a table, downloads as CSV, HTML and SVG."""
 
+import html
 from typing import Any
 
 import pandas as pd
@@ -7,6 +8,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+# plotly.js draws with scripts and styles that stand in the page; from elsewhere it needs nothing.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]()#+!|~$<>:"})
 
 
@@ -38,12 +41,34 @@ def show(
     # The table is built only while its popover is open: sliders redraw charts many times a second.
     popover = below.popover(
         "Data", icon=":material/table:", type="tertiary", key=f"{key}-data", on_change="rerun", width="content",
-        help="The numbers in this chart, and a download",
+        help="The numbers in this chart, and downloads",
     )  # fmt: skip
     if popover.open:
         with popover:
             show_table(table, key=key, file=file)
+            st.download_button(
+                "Chart as HTML", lambda: to_html(figure, takeaway), f"{file}.html", "text/html", key=f"{key}-html",
+                icon=":material/insert_chart:", on_click="ignore", help="Interactive, and needs no network",
+            )  # fmt: skip
+            st.caption("As SVG: the camera above the chart.")
     return event
+
+
+def to_html(figure: go.Figure, takeaway: str) -> str:
+    """A page of its own with an interactive chart. All it needs is in it, and a browser lets it fetch nothing.
+
+    Args:
+        figure: the chart.
+        takeaway: one plain sentence, its title and caption.
+    """
+    drawn = go.Figure(figure).update_layout(template="plotly_white", font={"family": "system-ui, sans-serif"})
+    chart = drawn.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+    said = html.escape(takeaway)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><title>{said}</title></head>'
+        f'<body style="font-family: system-ui, sans-serif">{chart}<p>{said}</p></body></html>\n'
+    )
 
 
 def show_table(table: pd.DataFrame, *, key: str, file: str, **dataframe_kwargs: Any) -> None:

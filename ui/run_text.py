@@ -2,15 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from merging import registry
-from merging.labels import short
 from merging.runs import Run, State
+from merging.runs.settings import base_weights
 from ui.charts.accuracy import Series
 from ui.figure import escape_markdown
 
@@ -180,37 +177,6 @@ def mixtures(runs: Sequence[Run]) -> list[str]:
             "The runs merge different sets of tasks. Only the tasks they share are shown, and fewer tasks are "
             "easier to merge."
         )
-    if len({_weights(run) for run in runs}) > 1:
+    if len({base_weights(run) for run in runs}) > 1:
         reasons.append("The runs start from different weights: another suite, or files that have changed since.")
     return reasons
-
-
-def _weights(run: Run) -> str:
-    """Fingerprint of the base model that a run started from."""
-    prints = list(((run.result or {}).get("fingerprints") or {}).values())
-    return str(prints[0]) if prints else run.spec.suite
-
-
-def differences(runs: Sequence[Run], names: Mapping[str, str]) -> pd.DataFrame:
-    """The settings in which runs differ: a row per setting, a column per run, values as text."""
-    flat = {run.id: _flat(run) for run in runs}
-    keys = list(dict.fromkeys(key for values in flat.values() for key in values))
-    rows = []
-    for key in keys:
-        values = [flat[run.id].get(key, "–") for run in runs]
-        if len(set(values)) > 1:
-            rows.append({"Setting": key, **{names[run.id]: value for run, value in zip(runs, values, strict=True)}})
-    return pd.DataFrame(rows)
-
-
-def _flat(run: Run) -> dict[str, str]:
-    """All settings of a run by name, as text."""
-    spec = run.spec
-    values: dict[str, Any] = {"suite": Path(spec.suite).parent.name or spec.suite, "tasks": ", ".join(spec.tasks)}
-    for kind, name, params in (("edit", spec.edit, spec.edit_params), ("merge", spec.merge, spec.merge_params)):
-        values[kind] = registry.find(kind, name).title  # type: ignore[arg-type]
-        values |= {f"{kind}: {key.replace('_', ' ')}": value for key, value in params.items()}
-    values |= {"split": spec.split, "seed": spec.seed, "device": spec.device, "precision": spec.dtype}
-    if run.result:
-        values["base weights"] = _weights(run)[:12]
-    return {key: short(value) for key, value in values.items()}

@@ -9,15 +9,15 @@ import numpy as np
 
 from merging import devices
 from merging.checkpoints import open_checkpoint, save_tensors
-from merging.checkpoints.writing import WrittenLayout
 from merging.context import Context, Progress, no_progress
 from merging.errors import MergingError
 from merging.evaluation import Accuracy, Evaluator, joined
 from merging.forgetting import bystanders, forgetting_report
 from merging.geometry import Geometry, describe
 from merging.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
-from merging.pipeline import MergeSpec, Plan, plan, replay
+from merging.pipeline import MergeSpec, Plan, plan
 from merging.registry import LinearEdit
+from merging.runs.predictions import measure_predictions
 from merging.runs.reporting import PhaseClock
 from merging.runs.unmerged import disentangle_weights, measure_baselines
 from merging.suites.suite import Suite, load_suite
@@ -52,7 +52,8 @@ def execute(
         merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
         ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors;
         ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted; ``output``.
-        For ``baselines`` and ``disentangle`` see :mod:`merging.runs.unmerged`.
+        For ``baselines`` and ``disentangle`` see :mod:`merging.runs.unmerged`, for ``predictions``
+        :mod:`merging.runs.predictions`.
 
     Raises:
         MergingError: anything that is the input's fault, a device out of memory, or cancellation.
@@ -69,12 +70,14 @@ def execute(
             context = Context(device, spec.torch_dtype, spec.seed, clock, cancelled, evaluator)
             if _evaluating(spec, suite):
                 evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
-            if spec.edit == "awd":
+            if spec.edit == "awd" and spec.job != "predictions":
                 context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
             if spec.job == "baselines":
                 result = measure_baselines(spec, workspace, evaluator, context)
             elif spec.job == "disentangle":
                 result = disentangle_weights(spec, vectors, context)
+            elif spec.job == "predictions":
+                result = measure_predictions(spec, workspace, context)
             else:
                 result = _merge(vectors, spec, context, output, keep, clock)
     except (RuntimeError, MemoryError) as error:
@@ -189,21 +192,3 @@ def coefficient_columns(planned: Plan) -> dict[str, Any] | None:
         "tensors": list(planned.vectors.names),
         "table": planned.table.T.tolist(),
     }
-
-
-def rebuild(
-    result: dict[str, Any], spec: MergeSpec, vectors: TaskVectors, output: Path, layout: WrittenLayout = "open_clip"
-) -> None:
-    """Write the weights of a linear run from its coefficient table, without solving anything again.
-
-    Raises:
-        MergingError: the checkpoints are not the ones that the run used.
-    """
-    prints = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
-    if prints != list(result["fingerprints"].values()):
-        raise MergingError(
-            "the checkpoints changed since this run; its coefficients belong to other weights; run it again"
-        )
-    table = np.array(result["coefficients"]["table"]).T
-    context = Context(devices.resolve(spec.device))
-    save_tensors(output, vectors.base.infos, replay(vectors, table, context), {"method": spec.label}, layout)

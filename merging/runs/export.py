@@ -15,17 +15,15 @@ from merging import registry
 from merging.checkpoints import save_tensors
 from merging.checkpoints.reading import TensorInfo
 from merging.checkpoints.writing import WrittenLayout, atomic_path
-from merging.errors import CheckpointError, RunError
+from merging.errors import CheckpointError
 from merging.evaluation import load_head
-from merging.runs.execute import rebuild
 from merging.runs.model_card import CLASSIFY, model_card
 from merging.runs.recipe import Coefficients, in_layout, recipe_of
 from merging.runs.store import Run
+from merging.runs.weights import KEPT_WEIGHTS, kept_weights, rebuild, require_done
 from merging.suites import clip
 from merging.suites.suite import Suite, load_suite
 from merging.workspace import Workspace
-
-KEPT_WEIGHTS = "model.safetensors"
 
 
 def export_run(run: Run, workspace: Workspace, folder: Path, layout: WrittenLayout = "open_clip") -> list[Path]:
@@ -113,42 +111,14 @@ def _write_heads(path: Path, run: Run, suite: Suite, workspace: Workspace) -> No
 
 def write_weights(run: Run, workspace: Workspace, path: Path, layout: WrittenLayout = "open_clip") -> None:
     """Write the merged weights of a finished run to a ``.safetensors`` file; raises as :func:`export_run`."""
-    if run.state != "done" or run.result is None:
-        raise RunError(f"run {run.id} is {run.state}; only finished runs have weights")
-    if run.result["coefficients"] is not None:
+    result = require_done(run)
+    if result["coefficients"] is not None:
         vectors = workspace.vectors(load_suite(run.spec.suite), run.spec.tasks)
-        rebuild(run.result, run.spec, vectors, path, layout)
+        rebuild(result, run.spec, vectors, path, layout)
         return
-    kept = workspace.store.folder(run.id) / KEPT_WEIGHTS
-    if not kept.is_file() or run.result.get("kept", _state(kept)) != _state(kept):
-        raise RunError(f"run {run.id}: its weights are gone or were changed; delete the run and make it again")
+    kept = kept_weights(run, workspace.store)
     if layout != "open_clip":
         in_layout(kept, path, run.spec.label, layout)
         return
     with atomic_path(path) as temporary:
         shutil.copyfile(kept, temporary)
-
-
-def keep_weights(output: Path, kept: Path) -> list[int]:
-    """Keep a file of weights for later exports without a second copy of it, where the file system allows that.
-
-    Returns:
-        What :func:`write_weights` compares: the two names stand for one file, which somebody might write into.
-
-    Raises:
-        CheckpointError: the disk refuses.
-    """
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.unlink(missing_ok=True)
-        kept.hardlink_to(output)
-    except OSError:
-        with atomic_path(kept) as temporary:
-            shutil.copyfile(output, temporary)
-    return _state(kept)
-
-
-def _state(path: Path) -> list[int]:
-    """Size and time of the last change of a file."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]

@@ -13,9 +13,10 @@ from merging.context import Progress
 from merging.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
-from merging.runs.export import KEPT_WEIGHTS, keep_weights, write_weights
+from merging.runs.export import write_weights
 from merging.runs.reporting import Reporter
 from merging.runs.store import STALE_SECONDS, Run, RunStore
+from merging.runs.weights import KEPT_WEIGHTS, keep_weights
 from merging.suites.suite import Suite, load_suite
 from merging.workspace import Workspace
 

@@ -46,6 +46,7 @@ create table if not exists runs (
 create unique index if not exists one_live_run_per_fingerprint
     on runs (fingerprint) where state in ('queued', 'running', 'done');
 create table if not exists accuracies (key text primary key, value text not null);
+create table if not exists predictions (key text primary key, run text not null, value blob not null);
 create table if not exists fingerprints (
     path text primary key, size integer not null, changed integer not null, fingerprint text not null
 );
@@ -219,6 +220,8 @@ class RunStore:
         run_id = str(self._row(run_id)["id"])
         with self.connect() as connection:
             gone = connection.execute("delete from runs where id = ? and state != 'running'", (run_id,)).rowcount
+            if gone:
+                connection.execute("delete from predictions where run = ?", (run_id,))
         if not gone:
             raise RunError(f"run {run_id} is running; cancel it before deleting it")
         shutil.rmtree(self.folder(run_id), ignore_errors=True)
@@ -383,6 +386,17 @@ class RunStore:
         """Remember an accuracy under a key that names weights, images and head by content."""
         with self.connect() as connection:
             connection.execute("insert or replace into accuracies values (?, ?)", (key, json.dumps(value)))
+
+    def known_predictions(self, key: str) -> bytes | None:
+        """What :meth:`remember_predictions` was given."""
+        with self.connect() as connection:
+            row = connection.execute("select value from predictions where key = ?", (key,)).fetchone()
+        return None if row is None else bytes(row["value"])
+
+    def remember_predictions(self, key: str, run_id: str, value: bytes) -> None:
+        """Remember what a run predicts, under a key that names images and head by content, until it is deleted."""
+        with self.connect() as connection:
+            connection.execute("insert or replace into predictions values (?, ?, ?)", (key, run_id, value))
 
     def known_fingerprint(self, path: Path) -> str | None:
         """The fingerprint of a file that has not changed since it was taken."""

@@ -22,11 +22,11 @@ from merging import devices
 from merging.errors import Cancelled, DeviceError, MergingError, RunError
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
-from merging.runs.export import KEPT_WEIGHTS
 from merging.runs.file_jobs import FILE_LANE
 from merging.runs.file_work import carry_out_file_job
 from merging.runs.reporting import Reporter, StopSign
 from merging.runs.store import Run, RunStore
+from merging.runs.weights import KEPT_WEIGHTS
 from merging.sweeps.driver import drive
 from merging.sweeps.store import SweepStore
 from merging.workspace import Workspace

@@ -15,7 +15,7 @@ from merging import devices
 from merging.errors import MergingError, SpecError
 from merging.pipeline import MergeSpec
 from merging.runs import Run, RunStore
-from merging.runs.export import KEPT_WEIGHTS
+from merging.runs.weights import KEPT_WEIGHTS
 from merging.suites.suite import Split, load_suite
 from merging.sweeps.definition import Settings, SweepDefinition
 from merging.sweeps.search import Known, next_numbers, propose

@@ -8,6 +8,7 @@ from merging.errors import MergingError
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from merging.runs.execute import execute
+from merging.runs.weights import KEPT_WEIGHTS
 from merging.suites import Suite
 from merging.workspace import Workspace
 
@@ -90,8 +91,10 @@ def carry_out_queued(workspace: Workspace) -> None:
     """Do what is queued, here and now, as the worker does."""
     for run in workspace.store.queued():
         assert workspace.store.claim(run.id)
+        kept = workspace.store.folder(run.id) / KEPT_WEIGHTS
+        kept.parent.mkdir(parents=True, exist_ok=True)
         try:
-            workspace.store.finish(run.id, execute(run.spec, workspace, fingerprint=run.fingerprint))
+            workspace.store.finish(run.id, execute(run.spec, workspace, keep=kept, fingerprint=run.fingerprint))
         except MergingError as error:
             workspace.store.stop(run.id, "failed", str(error))
 

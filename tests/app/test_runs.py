@@ -10,8 +10,9 @@ from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import ended, finished, spec_of
 from ui import state
+from ui.run_differences import differences
 from ui.run_export import to_folder, zipped
-from ui.run_text import differences, name_runs, phases
+from ui.run_text import name_runs, phases
 
 Open = Callable[..., AppTest]
 
@@ -134,7 +135,7 @@ def test_several_runs_show_only_what_differs(tiny: Suite, open_page: Open) -> No
     open_page()
     runs = [finished(state.workspace(), tiny, merge_params={"scaling": scaling}) for scaling in (0.2, 0.4)]
     names = name_runs(runs)
-    table = differences(runs, names)
+    table = differences(runs)
     assert table["Setting"].tolist() == ["merge: scaling"]
     assert [table[names[run.id]][0] for run in runs] == ["0.2", "0.4"]
     app = open_page("runs", run=[run.id for run in runs])

@@ -15,6 +15,7 @@ PAGES = {
     "/leaderboard": "Leaderboard",
     "/sweeps": "Sweeps",
     "/runs": "Runs",
+    "/compare": "Compare",
     "/add_suite": "Add a suite",
 }
 SERIOUS = ("serious", "critical")

@@ -26,8 +26,9 @@ from merging.geometry import measure
 from merging.localised import task_weights
 from merging.pairs import refusal
 from merging.pipeline import MergeSpec
-from merging.runs.execute import execute, rebuild
+from merging.runs.execute import execute
 from merging.runs.unmerged import disentangled
+from merging.runs.weights import rebuild
 from merging.suites import Suite, load_suite
 from merging.workspace import Workspace
 from tests.random_models import TASKS, write_arrays

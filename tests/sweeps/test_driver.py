@@ -17,7 +17,7 @@ from merging.cli import main
 from merging.cli_text import print_sweep
 from merging.errors import MergingError, SpecError
 from merging.pipeline import MergeSpec
-from merging.runs.export import KEPT_WEIGHTS
+from merging.runs.weights import KEPT_WEIGHTS
 from merging.runs.worker import Worker, is_working
 from merging.suites import load_suite
 from merging.sweeps import SweepDefinition, SweepStore, Trial, driver

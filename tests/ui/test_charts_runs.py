@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from merging.geometry import network_order
 from ui.charts.runs import (
     coefficient_heatmap,
     coefficient_table,
     entropy_figure,
-    network_order,
     smoothed,
     steps_table,
     storage_figure,

@@ -1,11 +1,13 @@
 """Downloads are data, not formulas; takeaways are text, not markup."""
 
 import io
+import re
 
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
-from ui.figure import escape_markdown, to_csv
+from ui.figure import escape_markdown, to_csv, to_html
 
 
 @pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
@@ -29,3 +31,14 @@ def test_the_table_itself_is_not_changed() -> None:
 
 def test_markdown_is_escaped() -> None:
     assert escape_markdown("a_b **c** [d](e)") == r"a\_b \*\*c\*\* \[d\]\(e\)"
+
+
+def test_a_chart_as_html_holds_all_it_needs_and_names_stay_text() -> None:
+    evil = "</script><script>alert(1)</script>"
+    figure = go.Figure(go.Bar(x=[evil], y=[1.0], name=evil))
+    page = to_html(figure, f"{evil} & more")
+    assert "</script><script>alert" not in page
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in page
+    assert not re.findall(r"<(?:script|link|iframe)[^>]*\s(?:src|href)=", page)
+    assert "default-src 'none'" in page and len(page) > 1_000_000  # plotly.js is in it
+    assert figure.layout.template.layout.paper_bgcolor == go.Figure().layout.template.layout.paper_bgcolor

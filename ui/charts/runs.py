@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from merging.geometry import block_of
+from merging.geometry import block_of, network_order
 from ui.charts.geometry import block_ticks
 from ui.theme import arrange, diverging_scale, plain, shorten, step_axis
 
@@ -56,16 +56,6 @@ def coefficient_table(coefficients: Mapping[str, Any], labels: Mapping[str, str]
     table = pd.DataFrame(np.array(coefficients["table"]).T[order], columns=columns)
     table.insert(0, "Tensor", [coefficients["tensors"][index] for index in order])
     return table
-
-
-def network_order(names: Sequence[str]) -> list[int]:
-    """Indices that bring tensor names from alphabetical order to stem, block 0, block 1, …, output."""
-
-    def key(index: int) -> tuple[float, int]:
-        block = block_of(names[index])
-        return {"stem": -1.0, "output": np.inf}.get(block, float(block.split(" ")[-1]) if " " in block else 0.0), index
-
-    return sorted(range(len(names)), key=key)
 
 
 def trajectory_figure(

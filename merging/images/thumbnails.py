@@ -1,0 +1,20 @@
+"""Images as small PNG files, to be shown."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+THUMBNAIL = 128  # pixels stored, twice what is shown: sharp on dense screens
+
+
+def png_of(pixels: np.ndarray, side: int = THUMBNAIL) -> bytes:
+    """A PNG file of an image, uint8 ``[H, W, 3]``, at ``side`` × ``side`` pixels.
+
+    Small images are enlarged without smoothing, so that pixels stay pixels.
+    """
+    image = Image.fromarray(pixels)
+    how = Image.Resampling.NEAREST if image.width < side else Image.Resampling.LANCZOS
+    file = io.BytesIO()
+    image.resize((side, side), how).save(file, format="PNG")
+    return file.getvalue()

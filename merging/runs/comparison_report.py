@@ -1,0 +1,236 @@
+"""Runs side by side as one HTML file for a paper or a lecture: no script, nothing from elsewhere."""
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from merging.checkpoints.writing import atomic_path
+from merging.evaluation import Evaluator
+from merging.geometry import network_order
+from merging.images.thumbnails import png_of
+from merging.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, in_words
+from merging.runs.compare import RunComparison, shown_classes, subtracted
+from merging.runs.predictions import evaluator_of
+from merging.runs.settings import differing
+from merging.svg import Whisker, escaped, heat_map, whiskers
+from merging.workspace import Workspace
+
+MAX_IMAGES = 8  # of a task that one run gets right and the other wrong, each way
+_NUMBERED = 12  # classes up to which cells carry their number
+_SIDE = 64  # pixels of an image
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2128; background: #fff; max-width: 980px; margin: 2rem auto;
+  padding: 0 1rem; }
+h1, h2, h3 { line-height: 1.25; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; } h3 { margin-top: 2rem; }
+table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; } caption { text-align: left; color: #555; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid #e3e5e8; text-align: left; vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.differs { background: #f9e8cd; }
+.wide { overflow-x: auto; } .images { display: flex; flex-wrap: wrap; gap: .6rem; margin: .5rem 0 1rem; }
+figure { margin: 0; width: 96px; font-size: 12px; } .note { color: #555; font-size: 13px; }
+@media print { body { max-width: none; } svg, figure, tr { break-inside: avoid; } }
+"""
+# A browser keeps to this even if something slipped past the escaping: no script, no request.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def comparison_report(
+    found: RunComparison, names: Sequence[str], labels: Mapping[str, str], images: Evaluator, title: str
+) -> str:
+    """The page.
+
+    Args:
+        found: the runs, the reference first.
+        names: what to call them, no two the same.
+        labels: task → what to call it.
+        images: where the images of the tasks are.
+        title: of the page.
+    """
+    tasks = "".join(_task(found, names, task, labels[task], images) for task in found.tasks)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escaped(title)}</title><style>{_STYLE}</style></head><body><h1>{escaped(title)}</h1>"
+        + _overview(found, names) + _differences(found, names, labels) + _coefficients(found, names, labels)
+        + f"<h2>Image by image</h2>{tasks}" + _settings(found, names) + _methods(found)
+        + "</body></html>\n"
+    )  # fmt: skip
+
+
+def write_report(path: Path, found: RunComparison, workspace: Workspace) -> None:
+    """Write the page to a file, with the runs' methods and the suite's titles as names.
+
+    Raises:
+        CheckpointError: the file can't be written; nothing was changed.
+    """
+    images = evaluator_of(found.runs[0], workspace)
+    labels = {task: images.suite.task(task).label for task in found.tasks}
+    if len(set(labels.values())) < len(labels):
+        labels = {task: task for task in labels}
+    page = comparison_report(found, found.names, labels, images, report_title(images.suite.label, found.names))
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def report_title(suite: str, names: Sequence[str]) -> str:
+    """What to call a comparison.
+
+    >>> report_title("Mini", ["Task Arithmetic", "TIES", "DARE"])
+    'Mini: TIES and DARE against Task Arithmetic'
+    """
+    return f"{suite}: {' and '.join(names[1:])} against {names[0]}"
+
+
+def _overview(found: RunComparison, names: Sequence[str]) -> str:
+    rows = []
+    for index, (run, name) in enumerate(zip(found.runs, names, strict=True)):
+        role = "reference" if index == 0 else ""
+        rows.append([name, role, f"{100 * found.average(index):.1f}", run.id, run.fingerprint[:12]])
+    head = ["Run", "", "Average accuracy (%)", "Id", "Fingerprint"]
+    return (
+        f"<p>Top-1 accuracy on the {found.split} split, {found.images:,} images of {len(found.tasks)} "
+        f"task{'s' if len(found.tasks) > 1 else ''}.</p>" + _table(head, rows, numeric={2})
+    )
+
+
+def _differences(found: RunComparison, names: Sequence[str], labels: Mapping[str, str]) -> str:
+    drawn = [("Average", [_whisker(pair) for pair in found.pairs])]
+    drawn += [(labels[task], [_whisker(pair.tasks[task]) for pair in found.pairs]) for task in found.tasks]
+    chart = whiskers(
+        drawn, names[1:], f"Points more than {names[0]}, with {100 * LEVEL:.0f} % intervals",
+        "Difference of accuracy per task; the numbers are in the tables below",
+    )  # fmt: skip
+    parts = [f"<h2>Task by task</h2><div class='wide'>{chart}</div>"]
+    tested = [
+        "Difference", f"{100 * LEVEL:.0f} % interval", "Gained", "Lost", "Images", "p", "p, corrected", "Verdict",
+    ]  # fmt: skip
+    for name, pair in zip(names[1:], found.pairs, strict=True):
+        rows = [
+            [*_numbers(labels[task], one), str(one.better), str(one.worse), str(one.images), f"{one.p:.2g}",
+             f"{one.adjusted:.2g}", VERDICTS[one.verdict]]
+            for task, one in pair.tasks.items()
+        ]  # fmt: skip
+        rows.append([*_numbers("Average", pair), "", "", str(found.images), "", "", ""])
+        table = _table(["Task", f"{names[0]} (%)", f"{name} (%)", *tested], rows, numeric=set(range(1, 10)))
+        said = escaped(in_words(pair, name, names[0]))
+        parts.append(f"<p><strong>{said}</strong></p><div class='wide'>{table}</div>")
+    return "".join(parts)
+
+
+def _numbers(label: str, one: Comparison | TaskDifference) -> list[str]:
+    return [
+        label, f"{100 * one.reference:.1f}", f"{100 * one.accuracy:.1f}", f"{100 * one.difference:+.1f}",
+        f"{100 * one.low:+.1f} to {100 * one.high:+.1f}",
+    ]  # fmt: skip
+
+
+def _whisker(one: Comparison | TaskDifference) -> Whisker:
+    return Whisker(100 * one.difference, 100 * one.low, 100 * one.high)
+
+
+def _coefficients(found: RunComparison, names: Sequence[str], labels: Mapping[str, str]) -> str:
+    parts = []
+    for run, name in zip(found.runs[1:], names[1:], strict=True):
+        tables = [(one.result or {})["coefficients"] for one in (found.runs[0], run)]
+        change = None if None in tables else subtracted(*tables)
+        if change is None:
+            continue
+        matrix = np.array(change["table"])[:, network_order(change["tensors"])]
+        limit = float(np.abs(matrix).max()) or 1.0
+        rows = [labels.get(task, task) for task in change["tasks"]]
+        title = f"{name} minus {names[0]}, from −{limit:.2g} (blue) to {limit:.2g} (orange)"
+        parts.append(f"<div class='wide'>{heat_map(matrix, rows, [], limit, title)}</div>")
+    if not parts:
+        return ""
+    return (
+        "<h2>Coefficients</h2><p>Both runs are tables: merged weights = base + Σ c · task vector, tensor by tensor. "
+        "Columns are the tensors, from the input to the output.</p>" + "".join(parts)
+    )
+
+
+def _task(found: RunComparison, names: Sequence[str], task: str, label: str, images: Evaluator) -> str:
+    parts = [f"<h3>{escaped(label)}</h3>"]
+    classes, labels = found.classes[task], found.labels[task]
+    pixels = images.image_set(task, found.split).pixels
+    for other in range(1, len(found.runs)):
+        first, second = found.shares(0, task), found.shares(other, task)
+        kept = shown_classes(first, second)
+        shown, nameless = [classes[index] for index in kept], [""] * len(kept)
+        few = len(kept) <= _NUMBERED
+        maps = [
+            heat_map(
+                matrix[np.ix_(kept, kept)], shown if place == 0 else nameless, shown, 100, title,
+                cell=22 if few else 12, numbers=few,
+            )
+            for place, (title, matrix) in enumerate(
+                ((names[0], first), (names[other], second), ("Difference", second - first))
+            )
+        ]  # fmt: skip
+        note = "" if len(kept) == len(classes) else f" The {len(kept)} of {len(classes)} classes that differ most."
+        parts.append(
+            f"<p class='note'>True class (rows) and what it is taken for (columns), in percent of each row.{note}</p>"
+            f"<div class='wide'>{''.join(maps)}</div>"
+        )
+        for winner, loser in ((other, 0), (0, other)):
+            found_images = found.only_right(winner, loser, task)
+            parts.append(f"<p>Only {escaped(names[winner])} is right (not {escaped(names[loser])}) about "
+                         f"{len(found_images)} of {len(labels)} images.</p>")  # fmt: skip
+            parts.append(_images(
+                found_images, pixels, lambda i: classes[labels[i]],
+                lambda i, run=loser: classes[found.predictions[run][task][i]],  # type: ignore[misc]
+            ))  # fmt: skip
+    return "".join(parts)
+
+
+def _images(indices: np.ndarray, pixels: np.ndarray, true: Callable[[int], str], guess: Callable[[int], str]) -> str:
+    shown = []
+    for index in indices[:MAX_IMAGES]:
+        data = base64.b64encode(png_of(np.asarray(pixels[index]), _SIDE)).decode()
+        said = f"{escaped(true(index))}, not {escaped(guess(index))}"
+        image = f'<img src="data:image/png;base64,{data}" width="{_SIDE}" height="{_SIDE}" alt="{said}">'
+        shown.append(f"<figure>{image}<figcaption>{said}</figcaption></figure>")
+    return f"<div class='images'>{''.join(shown)}</div>" if shown else ""
+
+
+def _settings(found: RunComparison, names: Sequence[str]) -> str:
+    rows = differing(found.runs)
+    if not rows:
+        return "<h2>Settings</h2><p>These runs have the same settings and files.</p>"
+    cells = "".join(
+        f"<tr><td>{escaped(name)}</td>"
+        + "".join(f"<td{'' if value == values[0] else ' class=differs'}>{escaped(value)}</td>" for value in values)
+        + "</tr>"
+        for name, values in rows
+    )
+    head = "".join(f"<th>{escaped(name)}</th>" for name in ("Setting", *names))
+    return f"<h2>Settings that differ</h2><div class='wide'><table><tr>{head}</tr>{cells}</table></div>"
+
+
+def _methods(found: RunComparison) -> str:
+    seen = sorted({
+        run.spec.label for run in found.runs
+        if (((run.result or {}).get("merge") or {}).get("adapted_on") or {}).get("split") == found.split
+    })  # fmt: skip
+    adapted = (
+        f" {escaped(' and '.join(seen))} adapted on unlabeled {found.split} images, the same that accuracy is measured "
+        "on (the published protocol)."
+        if seen else ""
+    )  # fmt: skip
+    return (
+        "<h2>How this was computed</h2><p class='note'>Gained: images that only the run gets right; lost: that only "
+        f"the reference does. {escaped(HOW)}{adapted}</p>"
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: set[int]) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "<tr>" + "".join(
+            f"<{tag}{' class=n' if place in numeric else ''}>{escaped(cell)}</{tag}>"
+            for place, cell in enumerate(cells)
+        ) + "</tr>"  # fmt: skip
+
+    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"

@@ -1,0 +1,121 @@
+"""What finished runs say of every image: weighed image by image, two runs show more than two averages do.
+
+Predictions are measured on the run's weights, rebuilt or kept, and remembered per task in the workspace until the run
+is deleted, under a key that names images and head by content.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from merging import devices, registry
+from merging.checkpoints import open_checkpoint
+from merging.context import Context
+from merging.errors import RunError
+from merging.evaluation import Evaluator
+from merging.localised import task_weights
+from merging.pipeline import MergeSpec
+from merging.runs.store import Run
+from merging.runs.weights import kept_weights, rebuilt, require_done
+from merging.suites.suite import load_suite
+from merging.workspace import Workspace, evaluation_key
+
+_STORED = np.dtype("<i4")
+
+
+def evaluator_of(run: Run, workspace: Workspace) -> Evaluator:
+    """The evaluator with which a run's accuracy was measured: its suite, device and precision."""
+    return workspace.evaluator(load_suite(run.spec.suite), devices.resolve(run.spec.device), run.spec.torch_dtype)
+
+
+def known_predictions(run: Run, workspace: Workspace, evaluator: Evaluator) -> dict[str, np.ndarray]:
+    """Class indices per task, int64 ``[N]``, for the tasks whose present images the run was seen on before."""
+    found = {}
+    for task in run.spec.tasks:
+        stored = workspace.store.known_predictions(_key(run, evaluator, task))
+        if stored is not None:
+            found[task] = np.frombuffer(stored, _STORED).astype(np.int64)
+    return found
+
+
+def predictions_of(
+    run: Run, workspace: Workspace, evaluator: Evaluator, context: Context | None = None
+) -> dict[str, np.ndarray]:
+    """What a finished run predicts for all images of its split: task → class indices, int64 ``[N]``.
+
+    Args:
+        run: a finished run.
+        workspace: where its weights are, and where predictions are remembered.
+        evaluator: as :func:`evaluator_of` gives it; its tower gets the run's weights.
+        context: progress and cancellation.
+
+    Raises:
+        RunError: the run is not done, or its weights are gone.
+        MissingPart: a task has no images or head.
+        MergingError: the checkpoints have changed since.
+    """
+    context = context or Context()
+    require_done(run)
+    tasks, split = run.spec.tasks, run.spec.split
+    evaluator.require(tasks, split)
+    found = known_predictions(run, workspace, evaluator)
+    missing = [task for task in tasks if task not in found]
+    for done, (task, weights) in enumerate(_served(run, workspace, evaluator, missing)):
+        context.step(done, len(missing), f"classifying the images of {task}")
+        if weights is not None:
+            evaluator.load(weights)
+        found[task] = evaluator.predictions(task, split)
+        key = _key(run, evaluator, task)
+        workspace.store.remember_predictions(key, run.id, found[task].astype(_STORED).tobytes())
+    return {task: found[task] for task in tasks}
+
+
+def _served(
+    run: Run, workspace: Workspace, evaluator: Evaluator, tasks: Sequence[str]
+) -> Iterator[tuple[str, Mapping[str, torch.Tensor] | None]]:
+    """Each task with the weights that serve it; None where those of the task before do."""
+    if not tasks:
+        return
+    if registry.find("merge", run.spec.merge).localised:
+        base = evaluator.suite.base_checkpoint
+        workspace.fingerprint(base)
+        for task in tasks:
+            yield task, task_weights(base, kept_weights(run, workspace.store), task)
+        return
+    yield tasks[0], _weights(run, workspace, evaluator)
+    yield from ((task, None) for task in tasks[1:])
+
+
+def _weights(run: Run, workspace: Workspace, evaluator: Evaluator) -> Mapping[str, torch.Tensor]:
+    result = require_done(run)
+    if result["coefficients"] is None:
+        return open_checkpoint(kept_weights(run, workspace.store), part="all")
+    return dict(rebuilt(result, run.spec, workspace.vectors(evaluator.suite, run.spec.tasks)))
+
+
+def _key(run: Run, evaluator: Evaluator, task: str) -> str:
+    return evaluation_key([run.id], evaluator, task, run.spec.split)
+
+
+def prediction_job(run: Run) -> MergeSpec:
+    """The job that has the worker measure the predictions of a finished run."""
+    return run.spec.model_copy(update={"job": "predictions"})
+
+
+def measure_predictions(spec: MergeSpec, workspace: Workspace, context: Context) -> dict[str, Any]:
+    """Carry out :func:`prediction_job`: gives the ``run`` that was measured and its ``accuracy``, task → 0 … 1.
+
+    Raises:
+        RunError: no finished run has this specification.
+        MergingError: as :func:`predictions_of`.
+    """
+    wanted = spec.model_copy(update={"job": "merge"})
+    run = next((run for run in workspace.store.all() if run.state == "done" and run.spec == wanted), None)
+    if run is None:
+        raise RunError(f"there is no finished run of {wanted.label} with these settings any more; make it again")
+    evaluator = context.evaluator or evaluator_of(run, workspace)
+    found = predictions_of(run, workspace, evaluator, context)
+    labels = {task: evaluator.image_set(task, spec.split).labels for task in found}
+    return {"run": run.id, "accuracy": {task: float((found[task] == labels[task]).mean()) for task in found}}

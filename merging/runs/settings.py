@@ -1,0 +1,38 @@
+"""The settings of runs as text, to set side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from merging import registry
+from merging.labels import short
+from merging.runs.store import Run
+
+ABSENT = "–"
+
+
+def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """The settings in which runs differ, each with its value in every run, :data:`ABSENT` where a run has none."""
+    flat = [_flat(run) for run in runs]
+    names = dict.fromkeys(name for values in flat for name in values)
+    rows = [(name, [values.get(name, ABSENT) for values in flat]) for name in names]
+    return [(name, values) for name, values in rows if len(set(values)) > 1]
+
+
+def base_weights(run: Run) -> str:
+    """Fingerprint of the base model that a run started from; its suite if it was never carried out."""
+    prints = list(((run.result or {}).get("fingerprints") or {}).values())
+    return str(prints[0]) if prints else run.spec.suite
+
+
+def _flat(run: Run) -> dict[str, str]:
+    """All settings of a run by name, as text."""
+    spec = run.spec
+    values: dict[str, Any] = {"suite": Path(spec.suite).parent.name or spec.suite, "tasks": ", ".join(spec.tasks)}
+    for kind, name, params in (("edit", spec.edit, spec.edit_params), ("merge", spec.merge, spec.merge_params)):
+        values[kind] = registry.find(kind, name).title  # type: ignore[arg-type]
+        values |= {f"{kind}: {key.replace('_', ' ')}": value for key, value in params.items()}
+    values |= {"split": spec.split, "seed": spec.seed, "device": spec.device, "precision": spec.dtype}
+    if run.result:
+        values["base weights"] = base_weights(run)[:12]
+    return {key: short(value) for key, value in values.items()}

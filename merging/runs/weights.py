@@ -1,0 +1,90 @@
+"""The weights of a finished run: rebuilt from its coefficient table, or those that were kept when it was made."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from merging import devices
+from merging.checkpoints import save_tensors
+from merging.checkpoints.writing import WrittenLayout, atomic_path
+from merging.context import Context
+from merging.errors import MergingError, RunError
+from merging.pipeline import MergeSpec, replay
+from merging.runs.store import Run, RunStore
+from merging.vectors import TaskVectors
+
+KEPT_WEIGHTS = "model.safetensors"
+
+
+def require_done(run: Run) -> dict[str, Any]:
+    """The result of a finished run.
+
+    Raises:
+        RunError: it is not done.
+    """
+    if run.state != "done" or run.result is None:
+        raise RunError(f"run {run.id} is {run.state}; only finished runs have weights")
+    return run.result
+
+
+def rebuilt(result: dict[str, Any], spec: MergeSpec, vectors: TaskVectors) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights of a linear run from its coefficient table, without solving anything again.
+
+    Raises:
+        MergingError: the checkpoints are not the ones that the run used.
+    """
+    prints = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
+    if prints != list(result["fingerprints"].values()):
+        raise MergingError(
+            "the checkpoints changed since this run; its coefficients belong to other weights; run it again"
+        )
+    table = np.array(result["coefficients"]["table"]).T
+    return replay(vectors, table, Context(devices.resolve(spec.device)))
+
+
+def rebuild(
+    result: dict[str, Any], spec: MergeSpec, vectors: TaskVectors, output: Path, layout: WrittenLayout = "open_clip"
+) -> None:
+    """Write what :func:`rebuilt` gives into a file; raises as it does."""
+    save_tensors(output, vectors.base.infos, rebuilt(result, spec, vectors), {"method": spec.label}, layout)
+
+
+def kept_weights(run: Run, store: RunStore) -> Path:
+    """The file with the weights of a run that no table can rebuild.
+
+    Raises:
+        RunError: it is gone, or was changed since.
+    """
+    kept = store.folder(run.id) / KEPT_WEIGHTS
+    if not kept.is_file() or require_done(run).get("kept", _state(kept)) != _state(kept):
+        raise RunError(f"run {run.id}: its weights are gone or were changed; delete the run and make it again")
+    return kept
+
+
+def keep_weights(output: Path, kept: Path) -> list[int]:
+    """Keep a file of weights for later without a second copy of it, where the file system allows that.
+
+    Returns:
+        What :func:`kept_weights` compares: the two names stand for one file, which somebody might write into.
+
+    Raises:
+        CheckpointError: the disk refuses.
+    """
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.unlink(missing_ok=True)
+        kept.hardlink_to(output)
+    except OSError:
+        with atomic_path(kept) as temporary:
+            shutil.copyfile(output, temporary)
+    return _state(kept)
+
+
+def _state(path: Path) -> list[int]:
+    """Size and time of the last change of a file."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]

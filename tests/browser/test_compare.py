@@ -1,0 +1,116 @@
+"""Comparing runs in a real browser, and what one takes away: pages that work with the network off."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from playwright.sync_api import Browser, Page, expect
+
+from merging.runs.execute import execute
+from merging.runs.store import Run
+from merging.suites import load_suite
+from merging.workspace import Workspace
+from tests.app.conftest import build_suite
+from tests.app.finished_runs import spec_of
+from tests.browser.conftest import Server
+from tests.dashboard import settled
+
+EVIL = "<img src=x onerror=window.hit=1><script>window.hit=1</script>"
+
+
+@pytest.fixture(scope="session")
+def runs(server: Server) -> list[Run]:
+    """Two finished runs of a suite whose names are markup, in the dashboard's workspace."""
+    folder = server.home.parent / "suites" / "evil"
+    path = build_suite(folder)
+    content = yaml.safe_load(path.read_text())
+    for number, entry in enumerate(content["tasks"]):
+        entry |= {"title": f"{EVIL} {number}", "classes": [f"{EVIL} {index}" for index in range(5)]}
+    path.write_text(yaml.safe_dump(content))
+    space, suite = Workspace(server.home), load_suite(path)
+    found = []
+    for scaling in (0.2, 1.5):
+        run = space.submit(spec_of(suite, merge_params={"scaling": scaling}))
+        if space.store.claim(run.id):
+            space.store.finish(run.id, execute(run.spec, space))
+        found.append(space.store.get(run.id))
+    return found
+
+
+@pytest.fixture
+def offline(browser: Browser) -> Iterator[Callable[[Path], Page]]:
+    """Open a file with the network off; anything it asks for, and any error, fails the test."""
+    contexts, complaints = [], []
+
+    def opened(path: Path) -> Page:
+        context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not complaints, complaints
+
+
+def compared(visit: Callable[..., Page], runs: list[Run]) -> Page:
+    query = "&".join(f"run={run.id}" for run in runs)
+    page = visit(f"/compare?suite=evil&{query}")
+    expect(page.get_by_role("button", name="Report")).to_be_visible(timeout=60_000)
+    settled(page)
+    return page
+
+
+def test_runs_are_compared_and_names_stay_text(visit: Callable[..., Page], runs: list[Run]) -> None:
+    page = compared(visit, runs)
+    expect(page.locator(".js-plotly-plot")).to_have_count(3)
+    expect(page.get_by_text("McNemar's exact test")).to_be_visible()
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    assert page.evaluate("window.hit") is None
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert all(f"run={run.id}" in page.url for run in runs)
+
+
+def test_the_report_opens_without_a_network(
+    visit: Callable[..., Page], runs: list[Run], offline: Callable[[Path], Page], tmp_path: Path
+) -> None:
+    page = compared(visit, runs)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Report").click()
+    download.value.save_as(tmp_path / "report.html")
+    report = offline(tmp_path / "report.html")
+    expect(report.get_by_role("heading", level=1)).to_be_visible()
+    expect(report.locator("svg").first).to_be_visible()
+    boxes = report.locator("svg").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+    assert len(boxes) == 1 + 1 + 4 * 3 and min(boxes) > 50
+    widths = report.locator("img").evaluate_all("all => all.map(one => one.naturalWidth)")
+    assert widths and min(widths) == 64  # decoded, not broken
+    assert report.evaluate("window.hit") is None
+    expect(report.get_by_role("heading", level=3).first).to_have_text(f"{EVIL} 0")
+
+
+def test_a_chart_is_taken_away_as_html_and_svg(
+    visit: Callable[..., Page], runs: list[Run], offline: Callable[[Path], Page], tmp_path: Path
+) -> None:
+    page = compared(visit, runs)
+    chart = page.locator(".js-plotly-plot").first
+    chart.hover()
+    with page.expect_download() as picture:
+        chart.locator('[data-title*="Download plot"]').click()
+    assert picture.value.suggested_filename == "compare-differences.svg"
+    picture.value.save_as(tmp_path / "chart.svg")
+    assert (tmp_path / "chart.svg").read_text().startswith("<svg")
+    page.get_by_role("button", name=re.compile("Data")).first.click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Chart as HTML").click()
+    download.value.save_as(tmp_path / "chart.html")
+    alone = offline(tmp_path / "chart.html")
+    expect(alone.locator(".js-plotly-plot .point").first).to_be_attached()
+    assert alone.evaluate("window.hit") is None
