@@ -79,8 +79,9 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
         takeaway=largest_difference(found, others, labels), table=table, file="compare-differences",
     )  # fmt: skip
     number = st.column_config.NumberColumn
-    st.dataframe(
-        table, hide_index=True, width="stretch", height="content" if len(table) <= 12 else 460, placeholder="–",
+    shown = table.round(dict.fromkeys(("Difference", "From", "To", "Reference (%)", "Run (%)"), 1))
+    st.dataframe(  # rounded as Python does it, not the browser
+        shown, hide_index=True, width="stretch", height="content" if len(table) <= 12 else 460, placeholder="–",
         column_config={
             "Run": st.column_config.TextColumn(width=140), "Task": st.column_config.TextColumn(width=140),
             "Verdict": st.column_config.TextColumn(width=130, help=f"At a corrected p below {SIGNIFICANCE:g}"),
