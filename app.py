@@ -14,6 +14,7 @@ PAGES = [
     st.Page("pages/task_models.py", title="Task models", icon=":material/view_list:"),
     st.Page("pages/similarity.py", title="Similarity", icon=":material/grid_view:"),
     st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
+    st.Page("pages/what_if.py", title="What if", icon=":material/tune:"),
     st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),
     st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
     st.Page("pages/runs.py", title="Runs", icon=":material/history:"),

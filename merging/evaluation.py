@@ -254,7 +254,7 @@ class Evaluator:
         indices: np.ndarray | None,
         reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
-        """What ``reduce`` makes of logits ``[n, classes]`` and labels ``[n]``, for all images, on the CPU: ``[N, …]``."""
+        """What ``reduce`` makes of logits ``[n, classes]`` and labels ``[n]``, for all images, on the CPU."""
         self.head(task)  # loaded before several threads ask for it
         labels = torch.as_tensor(self._labels(task, split, indices), dtype=torch.int64)
 

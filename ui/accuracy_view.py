@@ -15,6 +15,7 @@ from ui.run_panel import offer_job
 from ui.run_text import duration, scaling_of
 
 ZERO_SHOT, INDIVIDUAL = "Zero-shot", "Individual"
+SPLIT_WORDS: dict[Split, str] = {"val": "validation", "test": "test"}
 
 
 def task_labels(tasks: Sequence[str]) -> dict[str, str]:
