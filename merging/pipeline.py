@@ -26,18 +26,29 @@ from merging.vectors import TaskVectors
 _VERSION = 1  # raise when a change alters the numbers that a specification gives
 
 
+Job = Literal["merge", "baselines", "disentangle", "interference", "scaling_curve", "landscape"]
+# What jobs are called that are not about one method alone
+_JOB_LABELS: dict[Job, str] = {
+    "baselines": "Zero-shot and individual accuracy",
+    "disentangle": "AWD on the weights",
+    "landscape": "Landscape of two task vectors",
+}
+_JOB_SUFFIXES: dict[Job, str] = {"interference": ", leaving out each task", "scaling_curve": ", accuracy over λ"}
+
+
 class MergeSpec(BaseModel):
     """Everything that determines a merged model besides the files themselves. Parameters are filled with defaults.
 
-    Two other jobs for the worker are asked for in the same form: ``baselines``, the accuracy of the unmerged models,
-    and ``disentangle``, what AWD does to the task vectors, without a merge.
+    Other jobs for the worker are asked for in the same form: ``baselines``, the accuracy of the unmerged models,
+    ``disentangle``, what AWD does to the task vectors, without a merge, ``interference``, what each task costs the
+    others, ``scaling_curve``, accuracy over λ, and ``landscape``, loss and accuracy in the plane of two task vectors.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     suite: str
     tasks: tuple[str, ...] = Field(min_length=1)
-    job: Literal["merge", "baselines", "disentangle"] = "merge"
+    job: Job = "merge"
     edit: str = "none"
     edit_params: dict[str, Any] = Field(default_factory=dict)
     merge: str = "task_arithmetic"
@@ -63,8 +74,7 @@ class MergeSpec(BaseModel):
         merge = registry.find("merge", complete.get("merge", "task_arithmetic"))
         if merge.unedited and complete.get("edit", "none") != "none":
             raise SpecError(f"{merge.title} takes no edit: {merge.unedited}; choose edit none or another merge")
-        if complete.get("job") == "disentangle" and complete.get("edit") != "awd":
-            raise SpecError(f"only edit awd disentangles; got edit {complete.get('edit', 'none')!r}")
+        _require_doable(complete)
         return complete
 
     @classmethod
@@ -78,10 +88,11 @@ class MergeSpec(BaseModel):
     @property
     def label(self) -> str:
         """Short name of the method, such as ``AWD + Task Arithmetic``, or of the other job."""
-        if self.job != "merge":
-            return {"baselines": "Zero-shot and individual accuracy", "disentangle": "AWD on the weights"}[self.job]
+        if self.job in _JOB_LABELS:
+            return _JOB_LABELS[self.job]
         merge = registry.find("merge", self.merge).title
-        return merge if self.edit == "none" else f"{registry.find('edit', self.edit).title} + {merge}"
+        method = merge if self.edit == "none" else f"{registry.find('edit', self.edit).title} + {merge}"
+        return method + _JOB_SUFFIXES.get(self.job, "")
 
     @property
     def needs(self) -> registry.Needs:
@@ -110,6 +121,28 @@ class MergeSpec(BaseModel):
         fields = self.model_dump(mode="json", exclude={"suite"} if self.job != "merge" else {"suite", "job"})
         text = json.dumps([_VERSION, fields, list(contents)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _require_doable(complete: Mapping[str, Any]) -> None:
+    """Insist that a job other than a merge gets a method and tasks that it can work with; parameters are complete."""
+    job, edit, tasks = complete.get("job", "merge"), complete.get("edit", "none"), complete.get("tasks") or ()
+    if job in ("disentangle", "landscape") and edit != "awd":
+        raise SpecError(f"job {job}: only edit awd disentangles; got edit {edit!r}")
+    if job == "landscape" and len(tasks) != 2:
+        raise SpecError(f"job landscape: a plane is spanned by two task vectors; got {len(tasks)} tasks")
+    if job == "interference" and len(tasks) < 2:
+        raise SpecError(f"job interference: expected at least two tasks, got {list(tasks)}")
+    merge_params: Mapping[str, Any] = complete.get("merge_params", {})
+    searched = [
+        f"{kind}.{name}"
+        for kind in ("edit", "merge")
+        for name, value in complete.get(f"{kind}_params", {}).items()
+        if value == "auto"
+    ]
+    if job == "interference" and searched:
+        raise SpecError(f"job interference: {', '.join(searched)} must be fixed, or every subset would get its own")
+    if job == "scaling_curve" and not isinstance(merge_params.get("scaling"), (int, float)):
+        raise SpecError(f"job scaling_curve: merge {complete.get('merge')!r} has no single λ (merge.scaling) to vary")
 
 
 @dataclass

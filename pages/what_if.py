@@ -6,10 +6,11 @@ from merging.suites.suite import Split
 from ui import accuracy_view, state
 from ui.coefficients_view import coefficients_view
 from ui.entry import through_app
+from ui.interference_view import interference_view
 
 through_app()
 
-VIEWS = {"coefficients": "Coefficients"}
+VIEWS = {"coefficients": "Coefficients", "interference": "Drop one out"}
 
 
 def controls() -> tuple[str, Split]:
@@ -35,4 +36,5 @@ if chosen_split == "test":
         "test accuracy is then no fair estimate.",
         icon=":material/visibility:",
     )
-coefficients_view(state.selected_tasks(), chosen_split)
+show_view = {"coefficients": coefficients_view, "interference": interference_view}[chosen_view]
+show_view(state.selected_tasks(), chosen_split)

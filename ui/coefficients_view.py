@@ -71,7 +71,7 @@ def _choices(labels: Mapping[str, str]) -> tuple[str, list[str]]:
     merged = right.pills(
         "Tasks merged", list(labels), selection_mode="multi", default=list(labels), key="merged", bind="query-params",
         format_func=labels.__getitem__, help="A task that is left out is still measured. The sidebar chooses which "
-        "tasks there are here.",
+        "tasks there are here.", wrap=True,
     )  # fmt: skip
     return edit, [task for task in labels if task in merged]
 

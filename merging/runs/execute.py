@@ -19,6 +19,7 @@ from merging.geometry import Geometry, describe
 from merging.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
+from merging.runs.leaving_out import measure_interference
 from merging.runs.unmerged import disentangle_weights, measure_baselines
 from merging.suites.suite import Suite, load_suite
 from merging.vectors import TaskVectors
@@ -53,7 +54,8 @@ def execute(
         (``tensors``, ``tasks``, ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the
         geometry of the edited vectors; ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task
         vectors are subtracted; ``output``. For ``baselines`` and ``disentangle`` see
-        :mod:`merging.runs.unmerged`.
+        :mod:`merging.runs.unmerged`, for ``interference`` :mod:`merging.runs.leaving_out`, for ``scaling_curve``
+        and ``landscape`` :mod:`merging.runs.exploring`.
 
     Raises:
         MergingError: anything that is the input's fault, a device out of memory, or cancellation.
@@ -77,6 +79,8 @@ def execute(
                 result = measure_baselines(spec, workspace, evaluator, context)
             elif spec.job == "disentangle":
                 result = disentangle_weights(spec, vectors, context)
+            elif spec.job == "interference":
+                result = measure_interference(spec, workspace, context)
             else:
                 result = _merge(vectors, spec, context, output, keep, times)
     except (RuntimeError, MemoryError) as error:

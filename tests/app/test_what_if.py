@@ -165,3 +165,29 @@ def test_weights_alone_show_the_geometry(suites_folder: Path, open_page: Open) -
     assert not app.exception
     assert "No accuracy without images and heads" in texts(app)
     assert "The merged vector is" in texts(app)
+
+
+def test_drop_one_out_is_a_job(tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:
+    app = open_page("what_if", what="Drop one out")
+    assert not app.exception and not launched_workers
+    assert "5 merges, each measured on all 4 tasks" in texts(app)
+    next(button for button in app.button if button.label == "Drop one out").click().run()
+    assert launched_workers
+    carry_out_queued(state.workspace())
+    app.run()
+    assert not app.exception
+    assert len(app.get("plotly_chart")) == 2
+    assert "On average a task changes another's accuracy by" in texts(app)
+    assert "Pearson r =" in texts(app)
+    assert not state.workspace().store.all()  # the history is one of merges
+    app.selectbox(key="out-edit").set_value("ties").run()
+    assert "5 merges" in texts(app)
+    app.selectbox(key="out-merge").set_value("fisher").run()
+    assert not app.exception
+    assert "takes no edit" in texts(app)
+
+
+def test_drop_one_out_needs_two_tasks(tiny: Suite, open_page: Open) -> None:
+    app = open_page("what_if", what="Drop one out", tasks=["cars"])
+    assert not app.exception
+    assert "Choose at least two tasks" in texts(app)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from ui import theme
 from ui.charts.accuracy import Series, marker_of
-from ui.charts.geometry import names_on_axis
+from ui.charts.geometry import MAX_NUMBERED, names_on_axis
 
 _SHADE = "rgba(128, 128, 128, 0.09)"
 
@@ -90,4 +90,87 @@ def direction_figure(cosines: np.ndarray, tasks: Sequence[str]) -> go.Figure:
             "range": [low - room if low < 0 else 0.0, high + room],
         },
         yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
+    )  # fmt: skip
+
+
+def interference_figure(
+    cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str], *, dark: bool = False
+) -> go.Figure:
+    """Cosines beside what each task does to the others' accuracy, in the same order; the diagonals are left out.
+
+    Args:
+        cosine: of the task vectors, ``[T, T]``.
+        change: of accuracy of task i (row) when task j (column) joins, −1 … 1, ``[T, T]``.
+        tasks: what to call them.
+        dark: whether the page is dark.
+    """
+    hover = [theme.plain(task) for task in tasks]
+    places = list(range(len(tasks)))
+    panels = (
+        ("Cosine of τ", cosine, "%.2f", [[f"{a} · {b}" for b in hover] for a in hover], ""),
+        ("Change of the row's accuracy when the column joins (points)", 100 * change, "%+.1f",
+         [[f"{a} when {b} joins" for b in hover] for a in hover], " points"),
+    )  # fmt: skip
+    traces: list[dict[str, object]] = []
+    layout: dict[str, object] = {}
+    titles = []
+    for number, (title, matrix, form, pairs, unit) in enumerate(panels):
+        suffix = "2" if number else ""
+        start, end = (0.56, 1.0) if number else (0.0, 0.44)
+        shown = _without_diagonal(matrix)
+        limit = max((abs(value) for row in shown for value in row if value is not None), default=0.0) or 1.0
+        texts = [["" if value is None else (form % value).replace("-", "−") for value in row] for row in shown]
+        traces.append(
+            {
+                "type": "heatmap", "z": shown, "x": places, "y": places, "xaxis": f"x{suffix}", "yaxis": "y",
+                "xgap": 1.5, "ygap": 1.5, "colorscale": theme.diverging_scale(dark), "zmin": -limit, "zmax": limit,
+                "showscale": False, "text": texts if len(tasks) <= MAX_NUMBERED else None, "texttemplate": "%{text}",
+                "textfont": {"size": 11 if len(tasks) <= 8 else 9}, "customdata": pairs, "hoverongaps": False,
+                "hovertemplate": "%{customdata}<br>%{z:.3f}" + unit + "<extra></extra>",
+            }
+        )  # fmt: skip
+        layout[f"xaxis{suffix}"] = {
+            **names_on_axis(tasks), "domain": [start, end], "anchor": "y", "showgrid": False, "tickangle": -45,
+        }  # fmt: skip
+        titles.append(
+            {
+                "text": title, "x": (start + end) / 2, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "center",
+                "yanchor": "bottom", "showarrow": False, "font": {"size": 13},
+            }
+        )  # fmt: skip
+    return theme.compose(
+        traces, height=160 + 34 * len(tasks), legend=False, dragmode=False, annotations=titles,
+        yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False}, **layout,
+    )  # fmt: skip
+
+
+def _without_diagonal(matrix: np.ndarray) -> list[list[float | None]]:
+    return [[None if i == j else float(value) for j, value in enumerate(row)] for i, row in enumerate(matrix)]
+
+
+def agreement_figure(cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
+    """Every pair of different tasks: its cosine and the change of accuracy, with the straight line of least squares."""
+    rows, columns = np.nonzero(~np.eye(len(tasks), dtype=bool))
+    x, y = cosine[rows, columns], 100 * change[rows, columns]
+    names = [theme.plain(task) for task in tasks]
+    traces: list[dict[str, object]] = [
+        {
+            "type": "scatter", "mode": "markers", "x": np.round(x, 5).tolist(), "y": np.round(y, 3).tolist(),
+            "marker": {"color": theme.AFTER.color, "size": 8, "opacity": 0.75},
+            "customdata": [f"{names[i]} when {names[j]} joins" for i, j in zip(rows, columns, strict=True)],
+            "hovertemplate": "%{customdata}<br>cosine %{x:.3f}, <b>%{y:+.1f}</b> points<extra></extra>",
+        }
+    ]  # fmt: skip
+    if np.ptp(x) > 0:
+        slope, height = np.polyfit(x, y, 1)
+        ends = [float(x.min()), float(x.max())]
+        traces.append(
+            {
+                "type": "scatter", "mode": "lines", "x": ends, "y": [slope * end + height for end in ends],
+                "line": {"color": theme.neutral(dark), "width": 2, "dash": "dot"}, "hoverinfo": "skip",
+            }
+        )  # fmt: skip
+    return theme.compose(
+        traces, height=380, legend=False, xaxis={"title": {"text": "cosine of the two task vectors"}, "zeroline": True},
+        yaxis={"title": {"text": "change of accuracy (points)"}, "zeroline": True},
     )  # fmt: skip
