@@ -7,10 +7,14 @@ from ui import accuracy_view, state
 from ui.coefficients_view import coefficients_view
 from ui.entry import through_app
 from ui.interference_view import interference_view
+from ui.landscape_view import landscape_view
+from ui.scaling_view import scaling_view
 
 through_app()
 
-VIEWS = {"coefficients": "Coefficients", "interference": "Drop one out"}
+VIEWS = {
+    "coefficients": "Coefficients", "interference": "Drop one out", "scaling": "λ curves", "landscape": "Landscape",
+}  # fmt: skip
 
 
 def controls() -> tuple[str, Split]:
@@ -36,5 +40,8 @@ if chosen_split == "test":
         "test accuracy is then no fair estimate.",
         icon=":material/visibility:",
     )
-show_view = {"coefficients": coefficients_view, "interference": interference_view}[chosen_view]
+show_view = {
+    "coefficients": coefficients_view, "interference": interference_view, "scaling": scaling_view,
+    "landscape": landscape_view,
+}[chosen_view]  # fmt: skip
 show_view(state.selected_tasks(), chosen_split)

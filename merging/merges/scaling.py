@@ -4,6 +4,7 @@ Every merge that computes one direction v per tensor ends in ``θ₀ + λ v``. W
 once and the accuracy on validation images decides.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,8 +12,10 @@ import torch
 from pydantic import Field
 
 from merging.context import Context
+from merging.evaluation import Accuracy
 from merging.registry import TensorMerge
 from merging.streaming import ordered
+from merging.suites.suite import Split
 from merging.vectors import StackFunction, TaskVectors
 
 Coefficient = Annotated[float, Field(ge=-10, le=10)]
@@ -57,20 +60,51 @@ def search_scaling(
     Raises:
         MissingPart: the suite has no validation images or heads.
     """
-    evaluator = context.need_images("choosing the scaling coefficient (scaling: auto)", vectors.tasks)
-    evaluator.require(vectors.tasks, "val")
+    context.need_images("choosing the scaling coefficient (scaling: auto)", vectors.tasks)
+    found = accuracies_along(vectors, directions, context, grid, "val", "choosing λ on validation")
+    averages = tuple(accuracy.average for accuracy in found)
+    return ScalingSearch(smallest_best(grid, averages), grid, averages, "val", found[0].images)
+
+
+def smallest_best(grid: Sequence[float], averages: Sequence[float]) -> float:
+    """The smallest of those λ whose accuracy is the best."""
+    return grid[max(range(len(grid)), key=lambda index: (averages[index], -grid[index]))]
+
+
+def accuracies_along(
+    vectors: TaskVectors,
+    directions: dict[str, torch.Tensor],
+    context: Context,
+    grid: Sequence[float],
+    split: Split,
+    what: str,
+    stored: bool = False,
+) -> list[Accuracy]:
+    """Accuracy of ``θ₀ + λ v`` on all images of a split, at every λ of a grid.
+
+    Args:
+        vectors: the (edited) task vectors.
+        directions: v of every floating-point tensor.
+        context: device and the evaluator.
+        grid: the values of λ.
+        split: which images.
+        what: what this is about, for progress and errors.
+        stored: whether weights are rounded to the base's dtype first, as those of runs are.
+
+    Raises:
+        MissingPart: the suite has no such images or heads.
+    """
+    evaluator = context.need_images(what, vectors.tasks)
+    evaluator.require(vectors.tasks, split)
     bases = {name: vectors.base[name].to(context.device, torch.float32) for name in vectors.names}
-    accuracies = []
-    images = 0
+    found = []
     for done, scaling in enumerate(grid):
-        context.step(done, len(grid), f"choosing λ on validation: {scaling:g}")
-        result = evaluator.accuracy(
-            {name: base + scaling * directions[name] for name, base in bases.items()}, vectors.tasks, "val"
-        )
-        accuracies.append(result.average)
-        images = result.images
-    best = max(range(len(grid)), key=lambda index: (accuracies[index], -grid[index]))
-    return ScalingSearch(grid[best], grid, tuple(accuracies), "val", images)
+        context.step(done, len(grid), f"{what}: {scaling:g}")
+        merged = {name: base + scaling * directions[name] for name, base in bases.items()}
+        if stored:
+            merged = {name: tensor.to(vectors.base[name].dtype) for name, tensor in merged.items()}
+        found.append(evaluator.accuracy(merged, vectors.tasks, split))
+    return found
 
 
 def computed(vectors: TaskVectors, direction: StackFunction, context: Context) -> dict[str, torch.Tensor]:

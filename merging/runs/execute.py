@@ -19,6 +19,7 @@ from merging.geometry import Geometry, describe
 from merging.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
+from merging.runs.exploring import measure_landscape, measure_scaling_curve
 from merging.runs.leaving_out import measure_interference
 from merging.runs.unmerged import disentangle_weights, measure_baselines
 from merging.suites.suite import Suite, load_suite
@@ -81,6 +82,10 @@ def execute(
                 result = disentangle_weights(spec, vectors, context)
             elif spec.job == "interference":
                 result = measure_interference(spec, workspace, context)
+            elif spec.job == "scaling_curve":
+                result = measure_scaling_curve(spec, vectors, context)
+            elif spec.job == "landscape":
+                result = measure_landscape(spec, vectors, context)
             else:
                 result = _merge(vectors, spec, context, output, keep, times)
     except (RuntimeError, MemoryError) as error:

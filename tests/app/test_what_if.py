@@ -191,3 +191,47 @@ def test_drop_one_out_needs_two_tasks(tiny: Suite, open_page: Open) -> None:
     app = open_page("what_if", what="Drop one out", tasks=["cars"])
     assert not app.exception
     assert "Choose at least two tasks" in texts(app)
+
+
+def test_curves_of_several_methods(tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:
+    app = open_page("what_if", what="λ curves")
+    assert not app.exception
+    assert "3 of the chosen methods have no curve yet" in texts(app)
+    next(button for button in app.button if button.label == "Measure the curves").click().run()
+    assert launched_workers
+    carry_out_queued(state.workspace())
+    app.run()
+    assert not app.exception
+    said = texts(app)
+    for title in ("Task Arithmetic", "TIES", "AWD + Task Arithmetic"):
+        assert f"{title}: λ = " in said
+    assert "96 validation and 96 test images in all" in said
+    assert sum('"dash":"dash"' in chart.proto.spec for chart in app.get("plotly_chart")) == 1
+    app.selectbox(key="curve-task").set_value("cars").run()
+    assert not app.exception
+    assert "On Cars, with λ chosen on validation" in texts(app)
+    app.button_group(key="curves").set_value([]).run()
+    assert "Choose at least one method" in texts(app)
+
+
+def test_landscape_of_two_tasks(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("merging.runs.exploring", "ui.landscape_view"):
+        monkeypatch.setattr(f"{module}.STEPS", 3)
+    app = open_page("what_if", what="Landscape", second="Cars")
+    assert not app.exception
+    assert "18 models" in texts(app)
+    next(button for button in app.button if button.label == "Measure the landscape").click().run()
+    spec = state.workspace().store.queued()[0].spec
+    assert (spec.tasks, spec.edit_params["scope"]) == (("apples", "cars"), "model")
+    carry_out_queued(state.workspace())
+    app.run()
+    assert not app.exception
+    assert "48 validation images, drawn at random, at 3 × 3 points" in texts(app)
+    assert "both pictures show the same plane" in texts(app)
+    figure = app.get("plotly_chart")[0].proto.spec
+    for label in ("Base", "Model of Apples", "Model of Cars", "AWD + Task Arithmetic, "):
+        assert figure.count(f'"name":"{label}') == 2
+    app.button_group(key="plane-of").set_value("loss").run()
+    assert "best loss of the grid" in texts(app) and " nats" in texts(app)
+    app.button_group(key="plane-task").set_value("cars").run()
+    assert not app.exception

@@ -1,6 +1,8 @@
 """Charts of the page What if: where a merge points, who disturbs whom, curves over λ, the plane of two task vectors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -174,3 +176,124 @@ def agreement_figure(cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str
         traces, height=380, legend=False, xaxis={"title": {"text": "cosine of the two task vectors"}, "zeroline": True},
         yaxis={"title": {"text": "change of accuracy (points)"}, "zeroline": True},
     )  # fmt: skip
+
+
+def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]]) -> go.Figure:
+    """Average accuracy over λ: validation as lines with the chosen λ marked, test dashed.
+
+    Args:
+        curves: a series (its accuracy is not drawn) and a result of :func:`merging.runs.exploring.measure_scaling_curve`.
+    """
+    traces: list[dict[str, Any]] = []
+    for one, found in curves:
+        color, name = theme.style_of(one.method).color, theme.plain(one.name)
+        place = found["scalings"].index(found["scaling"])
+        for split, words, dash in (("val", "validation", "solid"), ("test", "test", "dash")):
+            values = [100 * value for value in found[split]["average"]]
+            traces.append(
+                {
+                    "type": "scatter", "mode": "lines", "x": found["scalings"], "y": values,
+                    "name": f"{name}, {words}", "legendgroup": f"{one.name}-{split}",
+                    "line": {"color": color, "width": 2.5 if split == "val" else 1.5, "dash": dash},
+                    "hovertemplate": "λ = %{x:g}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+                }
+            )  # fmt: skip
+            if split == "val":
+                traces.append(
+                    {
+                        "type": "scatter", "mode": "markers", "x": [found["scaling"]], "y": [values[place]],
+                        "legendgroup": f"{one.name}-{split}", "showlegend": False, "marker": marker_of(one, 13),
+                        "cliponaxis": False, "name": name,
+                        "hovertemplate": "chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+                    }
+                )  # fmt: skip
+    return theme.compose(
+        traces, height=460, xaxis={"title": {"text": "Scaling coefficient λ"}, "zeroline": False},
+        yaxis={"title": {"text": "Average accuracy (%)"}, "zeroline": False},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model in the plane of a landscape.
+
+    Attributes:
+        label: what to write beside it.
+        x: coefficient of the first axis.
+        y: that of the second.
+        style: how it is drawn.
+    """
+
+    label: str
+    x: float
+    y: float
+    style: theme.Style
+
+
+def landscape_figure(
+    axis: Sequence[float],
+    planes: Sequence[tuple[str, np.ndarray, Sequence[Place], tuple[str, str]]],
+    unit: str,
+    *,
+    low_is_good: bool,
+) -> go.Figure:
+    """Contours over the plane of two vectors, panels side by side on one scale, with models as marks.
+
+    Args:
+        axis: values of both coordinates.
+        planes: title, values ``[y][x]``, models, and names of the axes of every panel.
+        unit: of the values, for the colour bar.
+        low_is_good: whether low values are better, as of a loss; the best is always the brightest.
+    """
+    values = np.concatenate([plane[1].ravel() for plane in planes])
+    low, high = float(values.min()), float(np.quantile(values, 0.95))
+    traces: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {}
+    titles = []
+    for number, (title, table, models, names) in enumerate(planes):
+        suffix = str(number + 1) if number else ""
+        width = (1 - 0.1 * (len(planes) - 1)) / len(planes)
+        start = number * (width + 0.1)
+        at = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
+        traces.append(
+            {
+                "type": "contour", "x": list(axis), "y": list(axis), "z": np.round(table, 4).tolist(), **at,
+                "coloraxis": "coloraxis", "contours": {"coloring": "heatmap"}, "ncontours": 14,
+                "line": {"width": 0.6, "color": "rgba(128, 128, 128, 0.7)"},
+                "hovertemplate": "(%{x:.2f}, %{y:.2f}): <b>%{z:.3g}</b><extra></extra>",
+            }
+        )  # fmt: skip
+        traces += [
+            {
+                "type": "scatter", "mode": "markers", "x": [one.x], "y": [one.y], **at, "name": theme.plain(one.label),
+                "showlegend": number == 0, "legendgroup": one.label, "cliponaxis": False,
+                "marker": {
+                    "symbol": one.style.symbol, "size": 13, "color": one.style.color,
+                    "line": {"width": 2, "color": "white"},
+                },
+                "hovertemplate": "(%{x:.2f}, %{y:.2f})<extra>%{fullData.name}</extra>",
+            }
+            for one in models
+        ]  # fmt: skip
+        ends = [float(axis[0]), float(axis[-1])]
+        layout[f"xaxis{suffix}"] = {
+            "title": {"text": names[0]}, "domain": [start, start + width], "anchor": f"y{suffix}", "range": ends,
+            "zeroline": False, "showgrid": False,
+        }  # fmt: skip
+        layout[f"yaxis{suffix}"] = {
+            "title": {"text": names[1]}, "anchor": f"x{suffix}", "range": ends, "zeroline": False, "showgrid": False,
+        }  # fmt: skip
+        titles.append(
+            {
+                "text": title, "x": start + width / 2, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "center",
+                "yanchor": "bottom", "showarrow": False, "font": {"size": 13},
+            }
+        )  # fmt: skip
+    figure = theme.compose(
+        traces, height=520, annotations=titles, margin={"l": 8, "r": 8, "t": 80, "b": 8}, **layout,
+        coloraxis={
+            "colorscale": "Cividis", "reversescale": low_is_good, "cmin": low, "cmax": high,
+            "colorbar": {"thickness": 10, "outlinewidth": 0, "title": {"text": unit}},
+        },
+    )  # fmt: skip
+    return figure.update_layout(legend_y=1.09)
