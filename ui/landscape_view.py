@@ -120,7 +120,11 @@ def places(result: Mapping[str, Any], plane: str, names: list[str]) -> list[Plac
     """The models that lie in a plane."""
     found = result["planes"][plane]["places"]
     models = _models(result, names)
-    return [Place(label, *found[key][:2], style) for key, (label, style) in models.items() if found[key][2] <= _NEAR]
+    return [
+        Place(label, found[key][0], found[key][1], style)
+        for key, (label, style) in models.items()
+        if found[key][2] <= _NEAR
+    ]
 
 
 def takeaway(result: Mapping[str, Any], planes: Mapping[str, np.ndarray], quantity: str, tasks: tuple[str, ...]) -> str:

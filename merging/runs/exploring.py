@@ -1,13 +1,14 @@
 """Jobs of the worker that look around a merge: accuracy over λ, and the plane of two task vectors."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from merging import registry
-from merging.context import Context
+from merging.context import Context, no_progress
 from merging.edits.awd import AwdParams, disentangle
 from merging.evaluation import Accuracy
 from merging.geometry import Geometry
@@ -99,13 +100,14 @@ def measure_landscape(spec: MergeSpec, vectors: TaskVectors, context: Context) -
         return {"loss": {task: pair[0] for task, pair in both.items()},
                 "accuracy": {task: pair[1] for task, pair in both.items()}}  # fmt: skip
 
+    quiet = replace(context, on_progress=no_progress)  # hundreds of merges, each too quick to report on
     axis = np.linspace(LOWEST, HIGHEST, STEPS)
     planes: dict[str, dict[str, Any]] = {}
     for name, what_if in (("before", before), ("after", after)):
         cells = []
         for done, (y, x) in enumerate((y, x) for y in axis for x in axis):
             context.step(done, STEPS**2, f"measuring the plane {name} AWD")
-            cells.append(measured(what_if.weights((x, y), context)))
+            cells.append(measured(what_if.weights((x, y), quiet)))
         planes[name] = {
             quantity: {
                 task: np.array([cell[quantity][task] for cell in cells]).reshape(STEPS, STEPS).tolist()
@@ -116,10 +118,10 @@ def measure_landscape(spec: MergeSpec, vectors: TaskVectors, context: Context) -
     for name, found in places(after, geometry, scaling["before"], scaling["after"]).items():
         planes[name]["places"] = found
     models = {
-        BASE: before.weights((0, 0), context), FIRST: before.weights((1, 0), context),
-        SECOND: before.weights((0, 1), context),
-        TASK_ARITHMETIC: before.weights((scaling["before"],) * 2, context),
-        AWD: after.weights((scaling["after"],) * 2, context),
+        BASE: before.weights((0, 0), quiet), FIRST: before.weights((1, 0), quiet),
+        SECOND: before.weights((0, 1), quiet),
+        TASK_ARITHMETIC: before.weights((scaling["before"],) * 2, quiet),
+        AWD: after.weights((scaling["after"],) * 2, quiet),
     }  # fmt: skip
     return {
         "axis": axis.tolist(), "planes": planes, "points": {name: measured(state) for name, state in models.items()},

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from merging.context import Context
+from merging.context import Context, Progress
 from merging.errors import SpecError
 from merging.evaluation import Evaluator
 from merging.pipeline import MergeSpec, plan
@@ -49,9 +49,11 @@ def measure_interference(spec: MergeSpec, workspace: Workspace, context: Context
     """
     evaluator = context.need_images("Drop one out", spec.tasks)
     evaluator.prepare(spec.tasks, spec.split)
-    rows = [_measured(spec, workspace, evaluator, context, "all tasks")]
-    for task in spec.tasks:
-        rows.append(_measured(_without(spec, task), workspace, evaluator, context, f"without {task}", spec.tasks))
+    merges = {"all tasks": spec, **{f"without {task}": _without(spec, task) for task in spec.tasks}}
+    rows = []
+    for done, (what, part) in enumerate(merges.items()):
+        inner = replace(context, on_progress=_as_part_of(context, done, len(merges), what))
+        rows.append(_measured(part, spec.tasks, workspace, evaluator, inner))
     together, apart = np.array(rows[0]), np.array(rows[1:])
     counts = {task: evaluator.count(task, spec.split) for task in spec.tasks}
     return {
@@ -81,41 +83,30 @@ def _without(spec: MergeSpec, left_out: str) -> MergeSpec:
     return MergeSpec.build(**fields)
 
 
+def _as_part_of(context: Context, done: int, total: int, what: str) -> Progress:
+    """Reports of one merge as reports of the whole job, which counts merges."""
+
+    def report(inner_done: int, inner_total: int, message: str) -> None:
+        context.on_progress(done, total, f"leaving out, {what}: {message}")
+
+    return report
+
+
 def _measured(
-    spec: MergeSpec,
-    workspace: Workspace,
-    evaluator: Evaluator,
-    context: Context,
-    what: str,
-    tasks: tuple[str, ...] | None = None,
+    spec: MergeSpec, tasks: tuple[str, ...], workspace: Workspace, evaluator: Evaluator, context: Context
 ) -> list[float]:
-    """Accuracy of one merge on the given tasks, or on those merged. A task without a localised model gets the base.
-
-    Args:
-        spec: the merge.
-        workspace: knows the geometry.
-        evaluator: images and heads.
-        context: progress, cancellation.
-        what: for the progress.
-        tasks: on what to measure.
-    """
-    tasks = tasks or spec.tasks
-
-    def report(done: int, total: int, message: str) -> None:
-        context.on_progress(done, total, f"{what}: {message}")
-
+    """Accuracy of one merge on some tasks; one that a localised merge has no model for is served by the base."""
     suite = evaluator.suite
-    inner = replace(context, on_progress=report)
     if spec.edit == "awd":
-        inner = replace(inner, known_geometry=workspace.geometry(suite, spec.tasks, inner))
-    planned = plan(workspace.vectors(suite, spec.tasks), spec, inner)
-    state = dict(planned.tensors(inner))
+        context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
+    planned = plan(workspace.vectors(suite, spec.tasks), spec, context)
+    state = dict(planned.tensors(context))
     if not planned.per_task:
-        found = evaluator.accuracy(state, tasks, spec.split, inner).per_task
+        found = evaluator.accuracy(state, tasks, spec.split, context).per_task
         return [found[task] for task in tasks]
     served = [planned.served(state, task) if task in spec.tasks else suite.base_checkpoint for task in tasks]
     pairs = zip(served, tasks, strict=True)
-    return [evaluator.accuracy(one, [task], spec.split, inner).per_task[task] for one, task in pairs]
+    return [evaluator.accuracy(one, [task], spec.split, context).per_task[task] for one, task in pairs]
 
 
 def agreement(similarity: np.ndarray, change: np.ndarray, relabellings: int = 2000, seed: int = 0) -> Agreement:

@@ -64,6 +64,14 @@ def test_every_row_is_a_run_of_its_own(choices: dict[str, object], suite_file: P
         assert {task: found[task] for task in own} == own
 
 
+def test_progress_counts_merges(suite_file: Path, workspace: Workspace) -> None:
+    told: list[tuple[int, int, str]] = []
+    execute(spec_of(suite_file), workspace, on_progress=lambda *report: told.append(report))
+    mine = [(done, total) for done, total, message in told if message.startswith("leaving out")]
+    assert list(dict.fromkeys(mine)) == [(done, 5) for done in range(5)]
+    assert any("without roads" in message for _, _, message in told)
+
+
 def test_what_can_not_be_left_out(suite_file: Path, workspace: Workspace) -> None:
     with pytest.raises(SpecError, match="at least two"):
         spec_of(suite_file, TASKS[:1])

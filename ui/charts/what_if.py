@@ -182,7 +182,7 @@ def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]]) -> go.Figu
     """Average accuracy over λ: validation as lines with the chosen λ marked, test dashed.
 
     Args:
-        curves: a series (its accuracy is not drawn) and a result of :func:`merging.runs.exploring.measure_scaling_curve`.
+        curves: a series (its accuracy is not drawn) and a result of the job ``scaling_curve``.
     """
     traces: list[dict[str, Any]] = []
     for one, found in curves:
