@@ -30,17 +30,31 @@ _MINE = "This merge"
 def coefficients_view(tasks: tuple[str, ...], split: Split) -> None:
     """The whole view; its fragment runs again by itself while there is something left to measure."""
     st.session_state[_WHOLE] = True
-    _explorer(tasks, split)
+    measurable = set(tasks) <= set(measuring.measurable_tasks())
+    counts = {}
+    if measurable and measuring.baselines_are_quick():
+        images = measuring.evaluator()
+        counts = {task: images.count(task, split) for task in tasks}
+    _explorer(accuracy_view.task_labels(tasks), split, measurable, counts)
 
 
 @st.fragment
-def _explorer(tasks: tuple[str, ...], split: Split) -> None:
+def _explorer(labels: Mapping[str, str], split: Split, measurable: bool, counts: Mapping[str, int]) -> None:
+    """Controls and what they lead to. What asks the file system was found out before.
+
+    Args:
+        labels: task → label.
+        split: on which images.
+        measurable: whether all tasks have images and heads.
+        counts: task → number of images, where they are few enough to be measured at once; else empty.
+    """
     whole = st.session_state.pop(_WHOLE, False)
-    labels = accuracy_view.task_labels(tasks)
     edit, merged = _choices(labels)
     left, right = st.columns([0.34, 0.66], gap="large")
     with left:
         position = _sliders(labels, edit, merged, split)
+        if position is not None:
+            _onwards(position)
     with right:
         if position is None:
             st.info("No task is merged: this is the base model. Choose at least one task above.")
@@ -49,14 +63,12 @@ def _explorer(tasks: tuple[str, ...], split: Split) -> None:
         with geometry:
             _direction(position, labels)
         with result:
-            lacking = [task for task in tasks if task not in measuring.measurable_tasks()]
-            if lacking:
-                accuracy_view.explain_unmeasurable(tasks)
-            elif measuring.baselines_are_quick():
-                _live(position, labels, whole)
+            if not measurable:
+                accuracy_view.explain_unmeasurable(tuple(labels))
+            elif counts:
+                _live(position, labels, counts, whole)
             else:
                 _queued(position, labels)
-    _onwards(position)
 
 
 def _choices(labels: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -114,7 +126,7 @@ def _resets(edit: str, tasks: Sequence[str]) -> None:
     if values:
         st.session_state[_ALL] = round(sum(values) / len(values) / STEP) * STEP
     st.slider(
-        "**All tasks**", LOWEST, HIGHEST, step=STEP, key=_ALL, on_change=_follow_all, disabled=not values,
+        "All tasks", LOWEST, HIGHEST, step=STEP, key=_ALL, on_change=_follow_all, disabled=not values,
         help="Sets all sliders below; shows their mean",
     )  # fmt: skip
 
@@ -166,11 +178,10 @@ def _direction(position: Position, labels: Mapping[str, str]) -> None:
     )  # fmt: skip
 
 
-def _live(position: Position, labels: Mapping[str, str], whole: bool) -> None:
+def _live(position: Position, labels: Mapping[str, str], counts: Mapping[str, int], whole: bool) -> None:
     """Accuracy on a sample, then on everything; each run of the fragment measures for a moment."""
     tasks = tuple(labels)
     live_accuracy.prepare(position)
-    counts = {task: measuring.evaluator().count(task, position.split) for task in tasks}
     small = max(counts.values()) <= SAMPLE
     full = [Need(position, task, None) for task in tasks]
     sample = full if small else [Need(position, task, SAMPLE) for task in tasks]

@@ -12,6 +12,7 @@ from ui.charts.accuracy import Series, marker_of
 from ui.charts.geometry import MAX_NUMBERED, names_on_axis
 
 _SHADE = "rgba(128, 128, 128, 0.09)"
+_GAP = 0.16  # between planes, as a share of the width: room for the names of an axis
 
 
 def outcome_figure(
@@ -246,14 +247,15 @@ def landscape_figure(
         low_is_good: whether low values are better, as of a loss; the best is always the brightest.
     """
     values = np.concatenate([plane[1].ravel() for plane in planes])
-    low, high = float(values.min()), float(np.quantile(values, 0.95))
+    low = float(values.min())
+    high = float(np.quantile(values, 0.95) if low_is_good else values.max())  # far out losses grow without end
     traces: list[dict[str, Any]] = []
     layout: dict[str, Any] = {}
     titles = []
     for number, (title, table, models, names) in enumerate(planes):
         suffix = str(number + 1) if number else ""
-        width = (1 - 0.1 * (len(planes) - 1)) / len(planes)
-        start = number * (width + 0.1)
+        width = (1 - _GAP * (len(planes) - 1)) / len(planes)
+        start = number * (width + _GAP)
         at = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
         traces.append(
             {
