@@ -1,13 +1,14 @@
 """Entry point of the dashboard: ``streamlit run app.py``. Navigation, and the sidebar shared by all pages."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
 
 from merging.errors import MergingError
-from ui import state
+from ui import awd, coefficients_view, interference_view, landscape_view, merge_form, scaling_view, state
 from ui.figure import escape_markdown
-from ui.url_choice import not_found, warn
+from ui.url_choice import RUN_PARAMETERS, drop_unknown, not_found, warn
 
 PAGES = [
     st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
@@ -20,6 +21,25 @@ PAGES = [
     st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
     st.Page("pages/add_suite.py", title="Add a suite", icon=":material/create_new_folder:"),
 ]
+# What a page's URL can hold besides suite and tasks.
+PARAMETERS = {
+    "Similarity": (*awd.PARAMETERS, "level", "block", "layer", "zoom"),
+    "Merge": (*merge_form.PARAMETERS, "run"),
+    "What if": (
+        "what", "what-split", *coefficients_view.PARAMETERS, *interference_view.PARAMETERS, *scaling_view.PARAMETERS,
+        *landscape_view.PARAMETERS,
+    ),
+    "Accuracy": RUN_PARAMETERS,
+    "Leaderboard": ("data",),
+    "Runs": RUN_PARAMETERS,
+}  # fmt: skip
+PREFIXES = {"Merge": merge_form.PREFIXES, "What if": (*coefficients_view.PREFIXES, *interference_view.PREFIXES)}
+
+
+def unknown_parameters(page: str) -> list[str]:
+    """Sentences on what the URL holds that a page does not know; it is taken out of the URL."""
+    known = ("suite", "tasks", *PARAMETERS.get(page, ()))
+    return drop_unknown(page, known, PREFIXES.get(page, ()))
 
 
 def sidebar() -> list[str]:
@@ -37,18 +57,39 @@ def sidebar() -> list[str]:
     st.caption(escape_markdown(f"{suite.label} · {suite.architecture_label}"))
     if unknown:
         in_vain.append(f"There is no suite {', '.join(unknown)} here. {suite.label} is shown instead.")
-    mergeable = suite.mergeable()
-    if mergeable:
+    usable = state.usable_tasks()
+    if usable:
         with st.expander("Tasks", icon=":material/checklist:"):
             missing = state.choose_tasks()
         selected = state.checked_tasks()
-        st.caption(f"{len(selected)} of {len(mergeable)} tasks selected")
-        if missing:
-            rest = "All tasks are selected instead." if selected == mergeable else "Only the others are selected."
-            in_vain.append(f"{suite.label} has no task {', '.join(missing)} with weights. {rest}")
+        st.caption(f"{len(selected)} of {len(usable)} tasks selected")
+        in_vain += not_selectable(
+            missing, "All tasks are selected instead." if selected == usable else "Only the others are selected."
+        )
+    broken_models()
     state.device_badge()
     queue_badge()
     return in_vain
+
+
+def not_selectable(missing: Sequence[str], instead: str) -> list[str]:
+    """Why tasks that were asked for are not selected, and what is instead."""
+    broken = state.broken_tasks()
+    sentences = [f"{task} can't be used: {broken[task]}. {instead}" for task in missing if task in broken]
+    unknown = ", ".join(task for task in missing if task not in broken)
+    if unknown:
+        sentences.append(f"{state.suite().label} has no task {unknown} with weights. {instead}")
+    return sentences
+
+
+def broken_models() -> None:
+    """The task models that can't be used, and why."""
+    broken = state.broken_tasks()
+    if broken:
+        title = "1 broken model" if len(broken) == 1 else f"{len(broken)} broken models"
+        with st.expander(title, icon=":material/error:"):
+            for reason in broken.values():
+                st.caption(escape_markdown(reason))
 
 
 def queue_badge() -> None:
@@ -89,7 +130,7 @@ page = st.navigation(PAGES)
 try:
     with st.sidebar:
         in_vain = sidebar()
-    for sentence in in_vain:
+    for sentence in [*in_vain, *unknown_parameters(page.title)]:
         warn(sentence)
     if state.catalogue():
         page.run()

@@ -1,13 +1,13 @@
 """The command line: ``python -m merging …``.
 
 With ``--json`` a command prints one JSON object on standard output and nothing else; progress goes to standard error.
-Errors are one paragraph on standard error and exit status 1; wrong usage is exit status 2.
+Errors are one paragraph on standard error and exit status 1; wrong usage is exit status 2, Ctrl-C 130.
 """
 
+import errno
 import json
 import logging
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from typing import Any
 import click
 
 from merging.cli_io import (
+    INTERRUPTED,
     counted,
     device_option,
+    end_with,
     home_option,
     image_limit_option,
     json_option,
@@ -24,11 +26,12 @@ from merging.cli_io import (
     open_workspace,
     print_accuracy,
     print_converted,
+    print_downloaded,
     print_forgetting,
     print_json,
-    print_matrix,
     print_proposal,
     print_report,
+    print_scaling,
     print_storage,
     progress_on_stderr,
     read_method,
@@ -40,18 +43,28 @@ from merging.cli_io import (
     suite_reference,
     tasks_option,
 )
+from merging.cli_text import print_methods, print_runs, print_similarity
 from merging.errors import MergingError, MissingPart, SpecError
 
 
 class _Commands(click.Group):
-    """Turns every error raised on purpose into one paragraph and exit status 1."""
+    """Turns every error raised on purpose, and what the system refuses, into one paragraph and exit status 1.
+
+    Ctrl-C ends with one line and the status that shells give for it.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except MergingError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(1)
+            end_with(f"Error: {error}")
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read the output has enough; click ends quietly
+                raise
+            file = f"{Path(str(error.filename)).name}: " if error.filename else ""
+            end_with(f"Error: {file}{error.strerror or error}")
+        except KeyboardInterrupt:
+            end_with("Interrupted; nothing is left half-written.", INTERRUPTED)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,25 +76,26 @@ def main(image_limit: int | None) -> None:
 @main.command()
 @json_option
 def suites(as_json: bool) -> None:
-    """List the built-in suites."""
-    from merging.suites.suite import DEFAULT, builtin_suites, load_suite
+    """List the suites that come with the package and those downloaded, with how many of their models are here."""
+    from merging.suites.suite import DEFAULT, builtin_suites, downloaded_suites, load_suite
 
-    found = [load_suite(name) for name in builtin_suites()]
-    rows: list[dict[str, Any]] = [
-        {
-            "name": suite.name,
-            "title": suite.label,
-            "architecture": suite.architecture_label,
-            "tasks": list(suite.task_names),
-            "default": suite.name == DEFAULT,
-        }
-        for suite in found
-    ]
+    rows: list[dict[str, Any]] = []
+    for name in sorted(builtin_suites(), key=lambda name: (name != DEFAULT, name)) + list(downloaded_suites()):
+        suite = load_suite(name)
+        missing = [str(each) for each in suite.missing_weights(suite.task_names)]
+        rows.append(
+            {
+                "name": name, "title": suite.label, "architecture": suite.architecture_label,
+                "tasks": list(suite.task_names), "default": name == DEFAULT, "missing": missing,
+            }
+        )  # fmt: skip
     if as_json:
         print_json({"suites": rows})
         return
     for row in rows:
-        click.echo(f"{row['name']}  {row['title']}, {row['architecture']}, {counted(len(row['tasks']), 'task')}")
+        here = f"{counted(len(row['missing']), 'file')} missing" if row["missing"] else "all files here"
+        what = f"{row['title']}, {row['architecture']}, {counted(len(row['tasks']), 'task')}"
+        click.echo(f"{row['name']}  {what}, {here}")
         click.echo(f"  {', '.join(row['tasks'])}")
 
 
@@ -95,15 +109,7 @@ def methods(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    for kind in ("edits", "merges"):
-        click.echo(f"{kind}:")
-        for row in found[kind]:
-            click.echo(f"  {row['name']:16} {row['title']}: {row['summary']} {row['paper']}".rstrip())
-            for parameter in row["parameters"]:
-                click.echo(f"      {parameter['name']} = {parameter['default']}  ({parameter['type']})")
-    click.echo("presets (merge SUITE --preset NAME):")
-    for row in found["presets"]:
-        click.echo(f"  {row['name']:16} {row['title']}: {row['edit']} + {row['merge']}  {row['paper']}")
+    print_methods(found)
 
 
 @main.command()
@@ -183,10 +189,7 @@ def similarity(
     if as_json:
         print_json(report)
         return
-    print_matrix(f"cosine, mean |cos| {report['before']['mean_abs']:.4f}", report["tasks"], report["before"]["cosine"])
-    if edit_name != "none":
-        title = f"after {edit_name}, mean |cos| {report['after']['mean_abs']:.4f}"
-        print_matrix(title, report["tasks"], report["after"]["cosine"])
+    print_similarity(report, edit_name)
 
 
 @main.command()
@@ -257,7 +260,7 @@ def merge(
         return
     click.echo(f"{spec.label}, {counted(len(spec.tasks), 'task')}, {result['seconds']['total']:.1f} s, run {run.id}")
     if "scaling" in result["merge"]:
-        click.echo(f"λ = {result['merge']['scaling']:g}, chosen on the validation split")
+        print_scaling(result["merge"])
     if "storage" in result["merge"]:
         print_storage(result["merge"]["storage"], len(spec.tasks))
     if result["accuracy"]:
@@ -270,8 +273,8 @@ def merge(
 
 @main.command()
 @click.argument("suite")
-@click.option("--base", "which", flag_value="base", help="The pre-trained model (zero-shot).")
-@click.option("--individual", "which", flag_value="individual", help="Each fine-tuned model on its own task.")
+@click.option("--base", is_flag=True, help="The pre-trained model (zero-shot).")
+@click.option("--individual", is_flag=True, help="Each fine-tuned model on its own task.")
 @click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="A weight file, such as a merge.")
 @tasks_option
 @split_option
@@ -279,26 +282,29 @@ def merge(
 @home_option
 @json_option
 def evaluate(
-    suite: str, which: str | None, checkpoint: Path | None, tasks: str | None, split: Any, device: str, home: Path,
-    as_json: bool,
+    suite: str, base: bool, individual: bool, checkpoint: Path | None, tasks: str | None, split: Any, device: str,
+    home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Accuracy per task on SUITE of the base model, the fine-tuned models, or a weight file."""
     from merging import devices
     from merging.suites.suite import load_suite
 
-    if (which is None) == (checkpoint is None):
-        raise click.UsageError("give exactly one of --base, --individual and --checkpoint FILE")
+    given = {"--base": base, "--individual": individual, "--checkpoint": checkpoint is not None}
+    named = [option for option, there in given.items() if there]
+    if len(named) != 1:
+        raise click.UsageError(
+            f"give exactly one of --base, --individual and --checkpoint FILE; got {' and '.join(named) or 'none'}"
+        )
     loaded = load_suite(suite)
     workspace = open_workspace(home)
     evaluator = workspace.evaluator(loaded, devices.resolve(device))
     chosen = read_tasks(loaded, tasks)
-    if which == "individual":
-        accuracy = workspace.individual_accuracy(evaluator, chosen, split)
-    elif which == "base":
+    if checkpoint is not None:
+        accuracy = workspace.file_accuracy(evaluator, checkpoint, chosen, split)
+    elif base:
         accuracy = workspace.base_accuracy(evaluator, chosen, split)
     else:
-        assert checkpoint is not None
-        accuracy = workspace.file_accuracy(evaluator, checkpoint, chosen, split)
+        accuracy = workspace.individual_accuracy(evaluator, chosen, split)
     if as_json:
         print_json(
             {"accuracy": accuracy.per_task, "average": accuracy.average, "split": split, "images": accuracy.images}
@@ -323,13 +329,15 @@ def leaderboard(
     What was run before is taken from the history, so an interrupted leaderboard goes on where it stopped.
     """
     from merging import devices
-    from merging.checkpoints.writing import atomic_path
+    from merging.checkpoints.writing import atomic_path, require_place
     from merging.leaderboard import leaderboard, to_markdown
     from merging.presets import PRESETS, find_preset
     from merging.suites.suite import load_suite
 
     loaded = load_suite(suite)
     names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
+    if output:
+        require_place(output)
     rows = list(
         leaderboard(
             loaded, suite_reference(suite), open_workspace(home), [find_preset(name) for name in names],
@@ -368,6 +376,27 @@ def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("suite")
+@click.option("--tasks", help="Comma-separated task names (default: all).")
+@click.option("--data", is_flag=True, help="Get images too; those of all eight published tasks are many gigabytes.")
+@json_option
+def download(suite: str, tasks: str | None, data: bool, as_json: bool) -> None:
+    """Get the missing files of SUITE from the Hugging Face hub, each compared with its checksum.
+
+    SUITE may also be the id, owner/name, of a model repository that holds a suite.yaml. What broke off goes on where it
+    stopped.
+    """
+    from merging.suites.download import download as downloaded
+
+    names = None if tasks is None else [name.strip() for name in tasks.split(",")]
+    found = downloaded(suite, names, data, progress_on_stderr())
+    if as_json:
+        print_json(found)
+    else:
+        print_downloaded(found)
+
+
+@main.command()
 @click.option("--family", help="task_arithmetic or fusion_bench: which published checkpoints (default: both, apart).")
 @click.option("--architecture", help="ViT-B-32, ViT-B-16 or ViT-L-14 (default: all).")
 @json_option
@@ -387,7 +416,7 @@ def published(family: str | None, architecture: str | None, as_json: bool) -> No
 @main.group(invoke_without_command=True)
 @click.pass_context
 def runs(context: click.Context) -> None:
-    """What was run: list (also without a word), show, export."""
+    """What was run: list (also without a word), show, export, delete."""
     if context.invoked_subcommand is None:
         context.invoke(runs_list)
 
@@ -399,17 +428,19 @@ def runs_list(home: Path, as_json: bool) -> None:
     """All runs, newest first."""
     from merging.runs.store import RunStore
 
-    found = RunStore(home).all()
+    store = RunStore(home)
+    rows = [run_row(run) for run in store.all()]
+    broken = store.unreadable()
     if as_json:
-        print_json({"runs": [run_row(run) for run in found]})
+        unreadable = [{"run": run.id, "state": run.state, "created": run.created, "reason": run.reason}
+                      for run in broken]  # fmt: skip
+        print_json({"runs": rows, "unreadable": unreadable})
         return
-    for run in found:
-        average = f"{100 * run.result['average']:5.1f} %" if run.result and run.result["average"] is not None else ""
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
-        click.echo(
-            f"{run.id}  {when}  {run.state:9}  {run.spec.label:32} {counted(len(run.spec.tasks), 'task')}  {average}"
-        )
-    if not found:
+    if rows:
+        print_runs(rows)
+    for one in broken:
+        click.echo(f"{one.id}  unreadable  {one.reason}")
+    if not rows and not broken:
         click.echo("no runs yet; try: python -m merging merge mini --merge task_arithmetic --evaluate")
 
 
@@ -424,6 +455,21 @@ def runs_show(run_id: str, home: Path, as_json: bool) -> None:
     run = RunStore(home).get(run_id)
     row = {**run_row(run), "spec": run.spec.model_dump(mode="json"), "error": run.error, "result": run.result}
     click.echo(json.dumps(row, indent=None if as_json else 2, ensure_ascii=False))
+
+
+@runs.command("delete")
+@click.argument("run_id")
+@home_option
+@json_option
+def runs_delete(run_id: str, home: Path, as_json: bool) -> None:
+    """Remove a run and its files for good; it may be one that can't be read."""
+    from merging.runs.store import RunStore
+
+    deleted = RunStore(home).delete(run_id)
+    if as_json:
+        print_json({"deleted": deleted})
+    else:
+        click.echo(f"deleted: {deleted}")
 
 
 @runs.command("export")

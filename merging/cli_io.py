@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from merging.errors import MissingPart, SpecError
 
+INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
 DEFAULT_HOME = Path(__file__).resolve().parent.parent / ".merging"
 
 
@@ -105,6 +106,12 @@ def progress_on_stderr() -> Any:
     return report
 
 
+def end_with(sentence: str, status: int = 1) -> NoReturn:
+    """Say why the command ends, on a line of its own even where progress was being written, and end it."""
+    click.echo(f"\r\x1b[K{sentence}" if sys.stderr.isatty() else sentence, err=True)
+    click.get_current_context().exit(status)
+
+
 def read_method(
     preset: str | None, edit: str | None, merge: str | None, parameters: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
@@ -154,22 +161,26 @@ def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
 
 
 def suite_reference(suite: str) -> str:
-    """How a suite stands in a specification: its built-in name, or an absolute path."""
-    from merging.suites.suite import builtin_suites
+    """How a suite stands in a specification: its built-in name, the id that it was downloaded by, or its whole path."""
+    from merging.suites.suite import is_name
 
-    return suite if suite in builtin_suites() else str(Path(suite).resolve())
+    return suite if is_name(suite) else str(Path(suite).resolve())
 
 
 def run_row(run: Any) -> dict[str, Any]:
-    """A run in a few JSON-ready values."""
+    """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was."""
+    result = run.result or {}
     return {
         "run": run.id,
         "fingerprint": run.fingerprint,
         "state": run.state,
         "label": run.spec.label,
+        "suite": run.spec.suite_name,
         "tasks": list(run.spec.tasks),
+        "scaling": run.spec.merge_params.get("scaling"),
+        "scaling_chosen": (result.get("merge") or {}).get("scaling"),
         "created": run.created,
-        "average": run.result["average"] if run.result else None,
+        "average": result.get("average"),
     }
 
 
@@ -178,19 +189,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-def print_matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
-    """A square matrix with the names of its rows and columns."""
-    width = max(8, *(len(name) for name in names)) + 1
-    click.echo(title)
-    click.echo(" " * width + "".join(f"{name:>{width}}" for name in names))
-    for name, row in zip(names, rows, strict=True):
-        click.echo(f"{name:<{width}}" + "".join(f"{value:>{width}.3f}" for value in row))
-
-
 def print_report(report: dict[str, Any]) -> None:
     """What :func:`merging.suites.report.check_suite` found, a line a file."""
     for row in report["files"]:
-        click.echo(f"{'ok   ' if row['ok'] else 'ERROR'}  {row['file']}  {row['detail']}")
+        word = ("warn" if row["warning"] else "ok") if row["ok"] else "ERROR"
+        click.echo(f"{word:<5}  {row['file']}  {row['detail']}")
     click.echo(f"{report['problems']} problems, {report['warnings']} warnings in {len(report['files'])} files")
 
 
@@ -229,15 +232,22 @@ def print_storage(storage: dict[str, int], tasks: int) -> None:
     click.echo(f"together {sizes['localised']}; the base and {tasks} fine-tuned models take {sizes['models']}")
 
 
+def print_scaling(report: dict[str, Any]) -> None:
+    """λ as it was chosen, and whether a larger one than those tried may do better."""
+    search = report.get("scaling_search") or report["forgetting_search"]
+    edge = "; it is the largest that was tried, so a larger one may do better" if search.get("at_edge") else ""
+    click.echo(f"λ = {report['scaling']:g}, chosen on the validation split{edge}")
+
+
 def print_forgetting(report: dict[str, Any]) -> None:
-    """Accuracy before and after, of the tasks to forget and of all others."""
-    from merging.forgetting import in_words
+    """Accuracy before and after, of the tasks that are forgotten, added and kept."""
+    from merging.forgetting import GROUPS, in_words
 
     click.echo(f"forgetting: {in_words(report['weights'])}")
-    width = max(len(name) for group in ("forgotten", "kept") for name in report[group]) + 2
+    width = max(len(name) for group in GROUPS for name in report[group]) + 2
     width = max(width, len("forgotten, mean") + 2)
     click.echo(f"{'':<{width}}{'zero-shot':>10}{'after':>10}")
-    for group in ("forgotten", "kept"):
+    for group in GROUPS:
         mean = report["means"][group]
         rows = {**report[group], **({f"{group}, mean": mean} if mean else {})}
         for name, values in rows.items():
@@ -256,6 +266,15 @@ def print_converted(row: Any) -> None:
         lines.append(f"       named in it, not imported: {shown}")
     for line in lines:  # names from a file must not move a terminal's cursor
         click.echo("".join(letter if letter.isprintable() else "?" for letter in line))
+
+
+def print_downloaded(found: dict[str, Any]) -> None:
+    """What was downloaded, and what has to be got in other ways."""
+    for row in found["files"]:
+        click.echo(f"{row['file']}  {row['bytes'] / 2**20:.1f} MiB, digest {row['digest'][:12]}")
+    click.echo(f"{counted(len(found['files']), 'file')} downloaded, {found['bytes'] / 2**20:.1f} MiB")
+    for row in found["missing"]:
+        click.echo(f"missing: {row['what']}: put it where suite.yaml says, at {row['place']} beside it")
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,5 +1,6 @@
 """What a method gets besides vectors and parameters: where to compute, and how to report."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
     from merging.vectors import TaskVectors
 
 Progress = Callable[[int, int, str], None]
+
+
+def phase_of(message: str) -> str:
+    """What goes on by a message of progress, without how far it is.
+
+    >>> phase_of("adapting, entropy 1.234"), phase_of("choosing λ on validation: 0.3"), phase_of("gradients of digits")
+    ('adapting', 'choosing λ', 'gradients')
+    """
+    return re.split(r"[,:]| of | on ", message, maxsplit=1)[0]
 
 
 def no_progress(done: int, total: int, message: str) -> None:

@@ -1,5 +1,6 @@
 """Choosing where tensors live. The only module that asks torch which accelerators exist."""
 
+import gc
 from dataclasses import dataclass
 
 import psutil
@@ -56,3 +57,10 @@ def available() -> list[str]:
     """Names that :func:`resolve` accepts on this machine, ``auto`` first."""
     names = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     return [*names, "mps"] if torch.backends.mps.is_available() else names
+
+
+def release() -> None:
+    """Give back memory that torch keeps for later, so that the next try finds all that is free."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from merging.checkpoints import open_checkpoint
 from merging.context import Context
 from merging.errors import MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.images.cache import DEFAULT_LIMIT
@@ -53,6 +52,24 @@ def joined(parts: Sequence[Accuracy]) -> Accuracy:
     per_task = {task: value for part in parts for task, value in part.per_task.items()}
     counts = {task: value for part in parts for task, value in part.counts.items()}
     return Accuracy(per_task, counts, parts[0].split)
+
+
+def normalised_accuracy(accuracy: Mapping[str, float], individual: Mapping[str, float]) -> float | None:
+    """Normalised accuracy: the mean over tasks of accuracy divided by that of the task's own model.
+
+    As in the papers of TALL masks (arXiv 2405.07813) and TSV-M (arXiv 2412.00081): the mean of the ratios, not the
+    ratio of the means, so that every task counts the same, however hard it is.
+
+    Args:
+        accuracy: task → accuracy of the merged model, 0 … 1.
+        individual: task → accuracy of the model fine-tuned on it, 0 … 1, for at least the same tasks.
+
+    Returns:
+        1 for what one model a task reaches; None if a task's own accuracy is not known, or 0.
+    """
+    if not accuracy or not all(individual.get(task) for task in accuracy):
+        return None
+    return sum(value / individual[task] for task, value in accuracy.items()) / len(accuracy)
 
 
 @dataclass
@@ -142,7 +159,7 @@ class Evaluator:
             SuiteError: the file holds no such matrix.
         """
         if task not in self._heads:
-            self._heads[task] = load_head(self.suite, task, self.cache).to(self.device, self.dtype)
+            self._heads[task] = load_head(self.suite, task, self.cache, self.device).to(self.device, self.dtype)
         return self._heads[task]
 
     def images(self, task: str, split: Split, indices: np.ndarray | slice) -> torch.Tensor:
@@ -203,7 +220,7 @@ class Evaluator:
         per_task = {}
         for done, task in enumerate(tasks):
             if context is not None:
-                context.step(done, len(tasks), f"evaluating {task}")
+                context.step(done, len(tasks), f"evaluating on {task}")
             per_task[task] = self.share_right(task, split)
         return Accuracy(per_task, {task: self.count(task, split) for task in tasks}, split)
 
@@ -278,21 +295,24 @@ class Evaluator:
         return self.batch.fit(run)
 
 
-def load_head(suite: Suite, task_name: str, cache: Path | None = None) -> torch.Tensor:
-    """Head of a task, float32 ``[classes, embed_dim]``: from its file, else from the text tower.
+def load_head(
+    suite: Suite, task_name: str, cache: Path | None = None, device: torch.device | None = None
+) -> torch.Tensor:
+    """Head of a task, float32 ``[classes, embed_dim]`` on the CPU: from its file, else from the text tower.
 
     Args:
         suite: the suite.
         task_name: one of its tasks.
         cache: folder where heads built from text are kept.
+        device: where the text tower runs; the CPU by default.
 
     Raises:
         SuiteError: the file holds no matrix ``weight`` with a row per class and a column per feature.
     """
     task = suite.task(task_name)
     if task.head is None:
-        return text_head(suite, task_name, cache)
-    stored = open_checkpoint(suite.path(task.head), part="all")
+        return text_head(suite, task_name, cache, device)
+    stored = suite.open(task.head, "all")
     if "weight" not in stored or stored["weight"].ndim != 2:
         raise SuiteError(f"{task.head}: expected a tensor 'weight' [classes, embed_dim]; it holds {list(stored)[:4]}")
     weight = stored["weight"].float()

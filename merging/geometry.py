@@ -111,12 +111,15 @@ def cosines(gram: np.ndarray) -> np.ndarray:
 
 
 def mean_abs_cosine(gram: np.ndarray) -> np.ndarray:
-    """Mean of |cos| over pairs i ≠ j, shape ``[…]``; 0 for a single task."""
+    """Mean of |cos| over pairs i ≠ j of vectors that are not zero, shape ``[…]``; 0 where there is no such pair.
+
+    A zero vector has no direction. Counted as orthogonal to all others, one unchanged model in a set would make the
+    set look more orthogonal than it is.
+    """
     tasks = gram.shape[-1]
-    if tasks < 2:
-        return np.zeros(gram.shape[:-2])
+    directed = (np.diagonal(gram, axis1=-2, axis2=-1) > 0).sum(axis=-1)
     off_diagonal = np.abs(cosines(gram)) * (1 - np.eye(tasks))
-    mean: np.ndarray = off_diagonal.sum(axis=(-2, -1)) / (tasks * (tasks - 1))
+    mean: np.ndarray = off_diagonal.sum(axis=(-2, -1)) / np.maximum(directed * (directed - 1), 1)
     return mean
 
 

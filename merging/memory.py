@@ -4,7 +4,6 @@ On a CPU that is anonymous memory of the process: resident pages of mapped files
 time, do not count.
 """
 
-import gc
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TypeVar
 import psutil
 import torch
 
-from merging.devices import describe
+from merging.devices import describe, release
 from merging.errors import DeviceError
 
 Result = TypeVar("Result")
@@ -103,13 +102,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
-
-
-def release() -> None:
-    """Give back what torch keeps for later, so that the next try finds all memory that is free."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def explain_out_of_memory(device: torch.device) -> DeviceError:

@@ -74,7 +74,7 @@ def estimate(
         on_cpu=device.type == "cpu",
         mapped=device.type == "cpu" and all(vectors.info(name).dtype == torch.float32 for name in shapes),
     )
-    looks = measurable and (spec.evaluate or spec.needs != "none")
+    looks = measurable and (spec.evaluate or spec.data.images)
     throughout = {}
     if looks:
         throughout["the image tower"] = sizes.item * sizes.weights
@@ -162,25 +162,31 @@ def _tower(shapes: dict[str, tuple[int, ...]]) -> Tower | None:
         return None
 
 
+def _learning(spec: MergeSpec) -> adamerging.AdaMergingParams:
+    """AdaMerging's parameters, defaults included."""
+    return adamerging.AdaMergingParams(**spec.merge_params)
+
+
 def _step_images(spec: MergeSpec, sizes: _Sizes) -> int:
-    images = int(spec.merge_params["batch_size"]) * sizes.tasks
+    images = _learning(spec).batch_size * sizes.tasks
     return min(images, adamerging.CPU_IMAGES) if sizes.on_cpu else images
 
 
 def _adamerging_bytes(spec: MergeSpec, sizes: _Sizes) -> int:
     """What learning holds besides images: task vectors, base, the tower's gradient, float32 copies of one tensor."""
-    item = 2 if spec.merge_params["task_vectors"] == "bfloat16" else _FLOAT
-    elsewhere = spec.merge_params["held"] == "host" and not sizes.on_cpu
-    copies = 2 * sizes.largest + (sizes.tasks * sizes.largest if item == 2 or elsewhere else 0)
+    params = _learning(spec)
+    item = getattr(torch, params.task_vectors).itemsize
+    elsewhere = params.held == "host" and not sizes.on_cpu
+    copies = 2 * sizes.largest + (sizes.tasks * sizes.largest if item < _FLOAT or elsewhere else 0)
     stacks = 0 if elsewhere else item * sizes.tasks * sizes.weights
     base = 0 if sizes.mapped else _FLOAT * sizes.weights
     return stacks + base + sizes.item * sizes.weights + _FLOAT * copies
 
 
 def _learning_text(spec: MergeSpec) -> str:
-    size = 2 if spec.merge_params["task_vectors"] == "bfloat16" else _FLOAT
-    where = ", in the computer's memory" if spec.merge_params["held"] == "host" else ""
-    return f"all task vectors, {size}·T·D{where}, base and gradient"
+    params = _learning(spec)
+    where = ", in the computer's memory" if params.held == "host" else ""
+    return f"all task vectors, {getattr(torch, params.task_vectors).itemsize}·T·D{where}, base and gradient"
 
 
 def _is_full_adam(spec: MergeSpec) -> bool:
@@ -218,7 +224,7 @@ def _edit_is_mixing(spec: MergeSpec) -> bool:
 
 
 def _edit_needs(spec: MergeSpec) -> bool:
-    return registry.find("edit", spec.edit).needs_with(spec.edit_params) != "none"
+    return registry.find("edit", spec.edit).data(spec.edit_params).images
 
 
 def _merge_bytes(spec: MergeSpec, sizes: _Sizes) -> int:

@@ -17,13 +17,16 @@ from merging import localised, registry
 from merging.checkpoints.reading import TensorInfo
 from merging.context import Context
 from merging.errors import NonFiniteWeights, SpecError
+from merging.explain import explain
 from merging.geometry import Geometry, gram_of
+from merging.labels import label_of
 from merging.localised import MaskCount
+from merging.pairs import refusal
 from merging.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
 from merging.streaming import COLUMNS, ordered
 from merging.vectors import TaskVectors
 
-_VERSION = 1  # raise when a change alters the numbers that a specification gives
+_VERSION = 2  # raise when a change alters the numbers that a specification gives
 
 
 Job = Literal["merge", "baselines", "disentangle", "interference", "scaling_curve", "landscape"]
@@ -71,9 +74,11 @@ class MergeSpec(BaseModel):
             if not isinstance(given, Mapping):
                 raise SpecError(f"{kind}_params: expected names and values, got {str(given)[:60]!r}")
             complete[f"{kind}_params"] = method.parse(given).model_dump(mode="json")
-        merge = registry.find("merge", complete.get("merge", "task_arithmetic"))
-        if merge.unedited and complete.get("edit", "none") != "none":
-            raise SpecError(f"{merge.title} takes no edit: {merge.unedited}; choose edit none or another merge")
+        reason = refusal(
+            complete.get("edit", "none"), complete["edit_params"], complete.get("merge", "task_arithmetic")
+        )
+        if reason:
+            raise SpecError(reason)
         _require_doable(complete)
         return complete
 
@@ -83,21 +88,20 @@ class MergeSpec(BaseModel):
         try:
             return cls(**values)
         except ValidationError as error:
-            raise SpecError(f"merge specification: {registry.explain(error)}") from None
+            raise SpecError(f"merge specification: {explain(error, known=cls.model_fields)}") from None
 
-    @property
+    @cached_property
     def label(self) -> str:
-        """Short name of the method, such as ``AWD + Task Arithmetic``, or of the other job."""
+        """Name of the method as :func:`merging.labels.label_of` gives it, or of the other job."""
         if self.job in _JOB_LABELS:
             return _JOB_LABELS[self.job]
-        merge = registry.find("merge", self.merge).title
-        method = merge if self.edit == "none" else f"{registry.find('edit', self.edit).title} + {merge}"
+        method = label_of(self.edit, self.edit_params, self.merge, self.merge_params)
         return method + _JOB_SUFFIXES.get(self.job, "")
 
     @property
-    def needs(self) -> registry.Needs:
+    def data(self) -> registry.Data:
         """The data that edit and merge look at, besides what accuracy is measured on."""
-        return registry.needs_of(self.edit, self.edit_params, self.merge, self.merge_params)
+        return registry.data_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @property
     def forgotten(self) -> tuple[str, ...]:

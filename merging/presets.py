@@ -9,6 +9,7 @@ from typing import Any
 
 from merging import registry
 from merging.errors import SpecError
+from merging.explain import nearest
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class Preset:
     iterative: bool = False
 
     @property
-    def needs(self) -> registry.Needs:
+    def data(self) -> registry.Data:
         """The data that it looks at."""
-        return registry.needs_of(self.edit, self.edit_params, self.merge, self.merge_params)
+        return registry.data_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     def spec_fields(self) -> dict[str, Any]:
         """The part of a :class:`~merging.pipeline.MergeSpec` that it determines."""
@@ -97,5 +98,5 @@ def find_preset(name: str) -> Preset:
         SpecError: there is none of that name.
     """
     if name not in PRESETS:
-        raise SpecError(f"unknown preset {name!r}; there are: {', '.join(PRESETS)}")
+        raise SpecError(f"unknown preset {name!r}{nearest(name, PRESETS)}; there are: {', '.join(PRESETS)}")
     return PRESETS[name]

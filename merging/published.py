@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from merging.errors import MergingError, SpecError
-from merging.registry import explain
+from merging.explain import explain
 
 FILE = Path(__file__).with_name("published.json")
 _ROUNDING = 0.005  # of a printed average against the mean of the printed tasks; three rows are 0.0015 … 0.004 apart

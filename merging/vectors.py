@@ -113,10 +113,10 @@ class TaskVectors:
         """The error to raise when arithmetic on tensor ``name`` gave NaN or infinity: it names the file."""
         for checkpoint in (self.base, *self.checkpoints):
             if not bool(torch.isfinite(checkpoint[name]).all()):
-                return NonFiniteWeights(
-                    f"{checkpoint.path.name}: tensor {name!r} holds NaN or infinity; "
-                    "this model can't be merged; export it again or leave the task out"
-                )
+                advice = "this model can't be merged; export it again or leave the task out"
+                if checkpoint is self.base:
+                    advice = "this is the base, so nothing of the suite can be merged; export or download it again"
+                return NonFiniteWeights(f"{checkpoint.path.name}: tensor {name!r} holds NaN or infinity; {advice}")
         return NonFiniteWeights(f"tensor {name!r}: the arithmetic overflowed float32; use smaller coefficients")
 
 

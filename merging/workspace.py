@@ -16,7 +16,7 @@ import torch
 from merging import geometry
 from merging.checkpoints import Checkpoint, file_fingerprint, open_checkpoint
 from merging.context import Context
-from merging.errors import CheckpointError, RunError
+from merging.errors import CheckpointError, NonFiniteWeights, RunError
 from merging.evaluation import Accuracy, Evaluator, joined
 from merging.forgetting import bystanders
 from merging.geometry import Geometry
@@ -24,6 +24,7 @@ from merging.images.cache import DEFAULT_LIMIT
 from merging.images.folders import folder_fingerprint
 from merging.localised import is_localised, task_weights
 from merging.pipeline import MergeSpec
+from merging.runs.file_jobs import FileJob
 from merging.runs.store import Run, RunStore
 from merging.suites.suite import Split, Suite, load_suite
 from merging.vectors import TaskVectors
@@ -55,7 +56,7 @@ class Workspace:
 
     def fingerprint(self, checkpoint: Checkpoint) -> str:
         """Content fingerprint of a weight file, remembered until the file changes."""
-        checkpoint.fingerprint = self._file_fingerprint(checkpoint.path)
+        checkpoint.fingerprint = checkpoint.verified(self._file_fingerprint(checkpoint.path))
         return checkpoint.fingerprint
 
     def _file_fingerprint(self, path: Path) -> str:
@@ -73,14 +74,43 @@ class Workspace:
         return vectors
 
     def geometry(self, suite: Suite, tasks: Sequence[str] | None = None, context: Context | None = None) -> Geometry:
-        """Gram matrices of the chosen tasks, cut from those of the whole suite, which are measured once."""
+        """Gram matrices of the chosen tasks, cut from those of all sound ones, which are measured once.
+
+        Raises:
+            CheckpointError: the base is broken, or the model of a chosen task.
+        """
+        wanted = suite.mergeable() if tasks is None else tuple(tasks)
+        broken = self.broken(suite, context)
+        sound = tuple(task for task in suite.mergeable() if task not in broken)
+        measured = sound if set(wanted) <= set(sound) else wanted  # which raises what is wrong with one of them
+        return geometry.cached(self.vectors(suite, measured), self.cache, context).select(wanted)
+
+    def broken(self, suite: Suite, context: Context | None = None) -> dict[str, str]:
+        """Tasks whose model is there and can't be merged, with the reason: unreadable, of other shapes, NaN.
+
+        The weights are read once for this, by measuring their geometry.
+
+        Raises:
+            CheckpointError: the base is broken, so that nothing can be said of the others.
+        """
+        base, reasons = suite.base_checkpoint, {}
+        for task in suite.mergeable():
+            try:
+                TaskVectors(base, (suite.checkpoint(task),), (task,))
+            except CheckpointError as error:
+                reasons[task] = str(error)
+        fitting = [task for task in suite.mergeable() if task not in reasons]
         try:
-            whole = geometry.cached(self.vectors(suite), self.cache, context)
-        except CheckpointError:
-            if tasks is None:
-                raise
-            return geometry.cached(self.vectors(suite, tasks), self.cache, context)  # another task's file is broken
-        return whole if tasks is None else whole.select(tasks)
+            if fitting:
+                geometry.cached(self.vectors(suite, fitting), self.cache, context)
+        except NonFiniteWeights:
+            base.require_finite()
+            for task in fitting:
+                try:
+                    suite.checkpoint(task).require_finite()
+                except NonFiniteWeights as error:
+                    reasons[task] = str(error)
+        return reasons
 
     def evaluator(
         self, suite: Suite, device: torch.device | None = None, dtype: torch.dtype = torch.float32
@@ -101,7 +131,11 @@ class Workspace:
         known = {task: self.known_accuracy(evaluator, checkpoint, task, split) for task in tasks}
         missing = [task for task in tasks if known[task] is None]
         if missing:
-            fresh = evaluator.accuracy(checkpoint, missing, split, context)
+            try:
+                fresh = evaluator.accuracy(checkpoint, missing, split, context)
+            except NonFiniteWeights:
+                checkpoint.require_finite()  # names file and tensor if they are to blame
+                raise
             for task in missing:
                 known[task] = fresh.per_task[task]
                 key = self._accuracy_key(evaluator, checkpoint, task, split)
@@ -143,7 +177,7 @@ class Workspace:
         parts = []
         for done, task in enumerate(tasks):
             if context is not None:
-                context.step(done, len(tasks), f"evaluating the model of {task}")
+                context.step(done, len(tasks), f"evaluating on {task} with its own model")
             parts.append(self.accuracy_of(evaluator, evaluator.suite.checkpoint(task), [task], split))
         return joined(parts)
 
@@ -169,6 +203,20 @@ class Workspace:
         """Queue a run, or give the one that already does, or did, exactly this."""
         return self.store.submit(spec, self.spec_fingerprint(spec))
 
+    def submit_file_job(self, job: FileJob, version: str = "") -> Run:
+        """Queue a job on files, or give the one that already waits, runs, or has done it.
+
+        Args:
+            job: what to do.
+            version: of the files, where a job that was done on the same ones need not be done again.
+        """
+        fingerprint = job.fingerprint(version)
+        known = self.store.find(fingerprint)
+        if known is not None and (known.active or (known.state == "done" and version)):
+            return known
+        self.store.forget(job)
+        return self.store.submit(job, fingerprint)
+
     def retry(self, run_id: str) -> Run:
         """Queue the same specification again, on the files as they are now, after it failed, was cancelled or lost.
 
@@ -179,7 +227,9 @@ class Workspace:
         run = self.store.get(run_id)
         if run.active or run.state == "done":
             raise RunError(f"run {run_id} is {run.state}; only failed, cancelled or lost runs can be retried")
-        return self.submit(run.spec)
+        if not isinstance(run.order, MergeSpec):
+            return self.store.submit(run.order, run.fingerprint)
+        return self.submit(run.order)
 
     def _evaluation_files(self, suite: Suite, task_name: str) -> list[str]:
         """Fingerprints of head, text tower and images of a task; of an image folder by names, sizes and times."""

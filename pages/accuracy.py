@@ -20,13 +20,15 @@ from ui.charts.accuracy import (
 from ui.comparison import comparison
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
-from ui.no_runs import no_runs
-from ui.run_text import mixtures, name_runs, option_label, provenance, series_of
-from ui.url_choice import chosen_ids, remember_ids
+from ui.no_runs import no_runs, ways_to_run
+from ui.run_text import chosen_on_validation, mixtures, name_runs, option_label, provenance, series_of
+from ui.url_choice import chosen_ids, kept_ids, remember_ids
 
 through_app()
 
 TASK_ARITHMETIC, ADAMERGING = "Task Arithmetic", "AdaMerging"
+_DEFAULT_RUNS = 6  # more bars a group are hard to tell apart
+_KEY, _DEFAULT = "accuracy-runs", "accuracy-runs-default"
 BASELINES = (accuracy_view.ZERO_SHOT, TASK_ARITHMETIC, ADAMERGING, accuracy_view.INDIVIDUAL)
 
 
@@ -39,41 +41,78 @@ def measured_runs() -> tuple[list[Run], int]:
 
 
 def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
-    """The newest run of every method for the chosen tasks on the test split; else simply the newest run."""
-    fitting: dict[str, str] = {}
+    """One run of every method for exactly these tasks on the test split, newest methods first; at most six.
+
+    Among runs of one method that with λ chosen on validation comes before those with a λ given, then the newest.
+    """
+    fitting: dict[str, Run] = {}
     for run in runs:
         if run.spec.tasks == tasks and run.spec.split == "test":
-            fitting.setdefault(run.spec.label, run.id)
-    return list(fitting.values())[:6] or [run.id for run in runs[:1]]
+            known = fitting.setdefault(run.spec.label, run)
+            if chosen_on_validation(run) and not chosen_on_validation(known):
+                fitting[run.spec.label] = run
+    return [run.id for run in fitting.values()][:_DEFAULT_RUNS]
 
 
 def choose(runs: Sequence[Run]) -> list[Run]:
-    """Which runs to compare; stands in the URL."""
+    """Which runs to compare; stands in the URL. As long as nobody chose, they follow the selected tasks."""
     by_id = {run.id: run for run in runs}
-    key = "accuracy-runs"
-    default = default_choice(runs, state.selected_tasks())
-    chosen_ids("runs", key, list(by_id), default, "The newest runs are shown instead.")
+    tasks = state.selected_tasks()
+    default = default_choice(runs, tasks)
+    kept = kept_ids(_KEY)
+    if kept is not None and kept == st.session_state.get(_DEFAULT):
+        st.session_state[_KEY] = default
+    st.session_state[_DEFAULT] = default
+    chosen_ids(_KEY, list(by_id), default, "The newest runs are shown instead." if default else "")
     ids = st.multiselect(
-        "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id]), key=key,
+        "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id], tasks), key=_KEY,
         placeholder="Choose finished runs", help="Finished runs on the weights of this suite, newest first",
     )  # fmt: skip
-    remember_ids("runs", key, ids)
+    remember_ids("runs", _KEY, ids)
     return [by_id[run_id] for run_id in ids]
 
 
+def explain_nothing_chosen(runs: Sequence[Run]) -> None:
+    """Why nothing is compared: the selected tasks were never merged, or nobody chose a run."""
+    tasks = state.selected_tasks()
+    if default_choice(runs, tasks):
+        st.info("Choose at least one run above.")
+        return
+    names = escape_markdown(", ".join(accuracy_view.task_labels(tasks).values()))
+    st.info(
+        f"No finished run merges exactly the selected tasks ({names}). Run the comparison or a merge on them, select "
+        f"other tasks in the sidebar, or choose above among {len(runs)} runs of other tasks."
+    )
+    ways_to_run()
+
+
+def explain_other_tasks(runs: Sequence[Run]) -> None:
+    """Say so if runs merge other tasks than those selected in the sidebar."""
+    tasks = state.selected_tasks()
+    others = [run for run in runs if set(run.spec.tasks) != set(tasks)]
+    if others:
+        which = "The chosen runs merge" if len(others) == len(runs) else f"{len(others)} of the chosen runs merge"
+        counts = sorted({len(run.spec.tasks) for run in others})
+        st.caption(
+            f":material/info: {which} other tasks than the {len(tasks)} selected in the sidebar: "
+            f"{' or '.join(map(str, counts))} task{'' if counts == [1] else 's'}."
+        )
+
+
 def controls() -> tuple[list[str], bool, str]:
-    """Baselines, whether to show shares of individual, and the view."""
+    """Baselines, whether to show normalised accuracy, and the view."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         baselines = st.pills(
             "Baselines", BASELINES, selection_mode="multi", default=BASELINES, key="accuracy-baselines"
         )
         scale = st.segmented_control(
-            "Scale", ("Absolute", "% of individual"), default="Absolute", required=True, key="accuracy-scale"
-        )
+            "Scale", ("Absolute", "Normalised"), default="Absolute", required=True, key="accuracy-scale",
+            help=accuracy_view.NORMALISED,
+        )  # fmt: skip
         view = st.segmented_control(
             "View", ("Bars", "Dots", "Radar"), default="Bars", required=True, key="accuracy-view"
         )
-    return list(baselines), scale == "% of individual", str(view)
+    return list(baselines), scale == "Normalised", str(view)
 
 
 def baseline_runs(names: Sequence[str], tasks: Sequence[str]) -> list[Run]:
@@ -137,9 +176,12 @@ def chart(
     individual = next((one for one in references if one.name == accuracy_view.INDIVIDUAL), None)
     shown, axis = series, "Accuracy (%)"
     if relative and individual is not None:
-        shown, axis = [one.relative_to(individual.accuracy) for one in series], "Share of individual (%)"
+        shown, axis = [one.relative_to(individual.accuracy) for one in series], "Normalised accuracy (%)"
     elif relative:
-        st.info("Shares need the individual models' accuracy on the same images, which is missing. Shown as measured.")
+        st.info(
+            "Normalised accuracy needs the individual models' accuracy on the same images, which is missing. Shown as "
+            "measured."
+        )
     drawn = shown
     if view == "Radar" and len(tasks) < MIN_RADAR_TASKS:
         st.caption(f"A radar needs at least {MIN_RADAR_TASKS} tasks, here are {len(tasks)}: bars are shown.")
@@ -177,7 +219,11 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
         return
     st.subheader("How λ was chosen")
     images = found[0][1]["scaling_search"]["images"]
-    chosen = ", ".join(f"{report['scaling']:g} for {one.name}" for one, report in found)
+    edge = {True: " (the largest tried, so a larger one may do better)", False: ""}
+    chosen = ", ".join(
+        f"{report['scaling']:g} for {one.name}{edge[report['scaling_search'].get('at_edge', False)]}"
+        for one, report in found
+    )
     show(
         scaling_curve(found), key=f"accuracy-search-{split}",
         takeaway=f"Best λ on {images:,} validation images: {chosen}. Test images played no part.",
@@ -188,14 +234,15 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
 st.title("Accuracy")
 available, elsewhere = measured_runs()
 if not available:
-    no_runs("No finished run with accuracies on this suite yet. Run the comparison, or a merge of your own.", "runs")
+    no_runs("No finished run with accuracies on this suite yet. Run the comparison, or a merge of your own.")
 picked = choose(available)
 if elsewhere:
     st.caption(escape_markdown(f"{elsewhere} more runs belong to other suites, or to files that have changed since."))
 shown_baselines, as_shares, chosen_view = controls()
 if not picked:
-    st.info("Choose at least one run above.")
+    explain_nothing_chosen(available)
     st.stop()
+explain_other_tasks(picked)
 splits = sorted({run.spec.split for run in picked})
 if len(splits) > 1:
     st.warning("Some runs were measured on test images, others on validation images: they get a chart each.")

@@ -1,25 +1,26 @@
-"""Add a suite: a suite.yaml for a folder of checkpoints, and a look at every file of the chosen suite."""
+"""Add a suite, from a folder of checkpoints or from the Hugging Face hub; and look at every file of the chosen one."""
 
-from functools import partial
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from merging.errors import MergingError
+from merging.runs.file_jobs import CheckJob
 from merging.suites.folder import checkpoint_folders, look
 from merging.suites.initialise import init_suite
-from merging.suites.report import check_suite
 from ui import state
 from ui.entry import through_app
 from ui.figure import escape_markdown, show_table
+from ui.file_jobs import ask_for, find_job, offer_conversion, show_job
+from ui.hub_suites import offer_download
 from ui.suite_report import report_table, status_of, summary
 
 through_app()
 
 _BY_NAME = "found by its name"
-_WRITTEN, _REFUSED, _REPORT = "_suite_written", "_suite_refused", "_suite_report"
+_WRITTEN, _REFUSED = "_suite_written", "_suite_refused"
 
 
 def folders() -> dict[str, Path]:
@@ -52,6 +53,7 @@ def add() -> None:
         "Write suite.yaml", type="primary", icon=":material/note_add:", on_click=_write, args=(chosen, given),
         help="Chooses the new suite too",
     )  # fmt: skip
+    offer_conversion(chosen)
 
 
 def _write(folder: Path, base: Path | None) -> None:
@@ -87,10 +89,6 @@ def written() -> None:
     st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
 
 
-def _advance(bar: DeltaGenerator, done: int, total: int, message: str) -> None:
-    bar.progress(done / total, escape_markdown(message))
-
-
 def _sentence(row: dict[str, Any]) -> str:
     whose = f" ({row['task']})" if row["task"] else ""
     return f"{row['file']}{whose}: {'; '.join(row['warnings']) or row['detail']}"
@@ -99,18 +97,19 @@ def _sentence(row: dict[str, Any]) -> str:
 def check() -> None:
     """Look at every file of the chosen suite, when asked to, and show what was found."""
     st.subheader(f"Files of {escape_markdown(state.suite().label)}")
-    this = (state.suite_reference(), state.stamp())
-    if st.button("Check all files", icon=":material/fact_check:", help="Reads every weight file and counts images"):
-        bar = st.progress(0.0, "Checking …")
-        report = check_suite(state.suite(), partial(_advance, bar), state.workspace(), state.device())
-        bar.empty()
-        st.session_state[_REPORT] = (this, report)
-    known = st.session_state.get(_REPORT)
-    if known is None or known[0] != this:
+    job = CheckJob(suite=state.suite_reference(), measured_on=str(state.device()))
+    version = hashlib.sha256(repr(state.stamp()).encode()).hexdigest()
+    run = find_job(job, version)
+    if run is None:
+        st.button(
+            "Check all files", icon=":material/fact_check:", on_click=ask_for, args=(job, version),
+            help="Reads every weight file and counts images; the worker does it",
+        )  # fmt: skip
         st.caption("Layout, type, size and fingerprint of each weight file, its difference from the base, and what is "
                    "wrong or odd: equal to the base, listed twice, another architecture, NaN.")  # fmt: skip
+    report = show_job(run, key="check")
+    if report is None:
         return
-    report = known[1]
     st.write(summary(report))
     for status, box in (("error", st.error), ("warning", st.warning)):
         rows = [row for row in report["files"] if status_of(row) == status]
@@ -130,10 +129,14 @@ def check() -> None:
 
 
 st.title("Add a suite")
-st.write(
-    "A folder of checkpoints becomes a suite by a file suite.yaml, which is written here by looking at the folder. "
-    "Nothing else in it is changed, and a suite.yaml that is there is never replaced."
-)
-add()
-written()
+from_folder, from_hub = st.tabs(["Folder of checkpoints", "Hugging Face hub"])
+with from_folder:
+    st.write(
+        "A folder of checkpoints becomes a suite by a file suite.yaml, which is written here by looking at the folder. "
+        "Nothing else in it is changed, and a suite.yaml that is there is never replaced."
+    )
+    add()
+    written()
+with from_hub:
+    offer_download()
 check()

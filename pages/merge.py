@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from merging import devices, registry
+from merging import devices
 from merging.errors import MergingError, RunError
 from merging.memory_estimate import Estimate, estimate
 from merging.pipeline import MergeSpec
@@ -23,8 +23,8 @@ through_app()
 def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
     """What will run, what it will need, and the button that runs it.
 
-    The button is off where files are missing or broken as far as that shows without reading weights and images: NaN in
-    a checkpoint shows only when the run meets it, which then fails with the file's and the tensor's name.
+    The button is off where files are missing or broken as far as that shows without reading images. Task models that
+    are broken can't be selected in the first place.
     """
     with st.container(border=True):
         words, cost = st.columns([0.72, 0.28], gap="medium")
@@ -37,7 +37,8 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
             return
         with words:
             st.markdown(f"**What will run** &nbsp; {escape_markdown(sentence(spec, tasks))}")
-            st.code(merge_command(spec, state.suite().mergeable()), language=None)
+            named = [task.name for task in state.suite().tasks if task.checkpoint]  # those the command takes by itself
+            st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None)
         with cost:
             memory(needed, spec)
             obstacle = why_not(spec, tasks)
@@ -101,10 +102,9 @@ def why_not(spec: MergeSpec, tasks: tuple[str, ...]) -> str:
     lacking = unmeasurable(tasks)
     if not lacking:
         return unreadable(tasks)
-    if spec.needs == "none":
+    if not spec.data.images:
         return ""
-    by_itself = registry.find("merge", spec.merge).needs != "none"
-    what = spec.label if by_itself else f"{spec.label} with these parameters"
+    what = spec.label if spec.data.needs != "none" else f"{spec.label} with these parameters"
     labels = ", ".join(accuracy_view.task_labels(lacking).values())
     return f"{what} needs images and heads; {labels} lack them. Choose a data-free method or other tasks."
 

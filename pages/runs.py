@@ -9,8 +9,10 @@ import streamlit as st
 from merging.errors import MergingError
 from merging.runs import Run
 from merging.runs.export import KEPT_WEIGHTS
+from merging.runs.store import UnreadableRun
 from ui import state
 from ui.charts.runs import timing_figure
+from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.merge_form import Draft
@@ -18,11 +20,13 @@ from ui.no_runs import no_runs
 from ui.run_details import belongs_here, details
 from ui.run_export import MAX_DOWNLOAD, to_folder, zipped
 from ui.run_panel import ensure_worker, run_panel
-from ui.run_text import STATE_COLORS, badge, differences, duration, name_runs, scaling_of, when
-from ui.url_choice import chosen_ids, remember_ids
+from ui.run_text import STATE_COLORS, badge, differences, duration, name_runs, phases, scaling_of, when
+from ui.url_choice import came_by_link, chosen_ids, remember_ids
 
 through_app()
 
+_KEY = "runs-chosen"
+_IN_FULL = 4  # runs that are shown one below the other; of more, only the first
 _HIGHLIGHT = "background-color: rgba(204, 127, 0, 0.22)"
 
 
@@ -35,10 +39,10 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
         took = run.finished - run.started if run.finished and run.started else None
         rows.append(
             {
-                "State": [run.state], "Method": run.spec.label,
-                "Average (%)": None if average is None else 100 * average, "Coefficients": scaling_of(run),
-                "Tasks": len(run.spec.tasks), "Took": "" if took is None else duration(took), "Run": run.id,
-                "Started": when(run.started or run.created), "Suite": run.spec.suite_name, "Split": run.spec.split,
+                "State": [run.state], MARK: mark(run.spec.label), METHOD: run.spec.label,
+                AVERAGE: None if average is None else 100 * average, "Coefficients": scaling_of(run),
+                "Took": "" if took is None else duration(took), "Started": when(run.started or run.created),
+                "Tasks": len(run.spec.tasks), "Run": run.id, "Suite": run.spec.suite_name, "Split": run.spec.split,
                 "Seed": run.spec.seed, "Device": run.spec.device,
             }
         )  # fmt: skip
@@ -47,38 +51,39 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
     return table.drop(columns=same)  # what is the same everywhere needs no column
 
 
-def choose(runs: Sequence[Run]) -> list[Run]:
-    """The table; the runs that are checked stand in the URL."""
+def chosen(runs: Sequence[Run]) -> list[Run]:
+    """The runs that are checked in the table; they stand in the URL."""
+    ids = chosen_ids(_KEY, [run.id for run in runs], [], "The table holds all there are.")
+    remember_ids("run", _KEY, ids)
+    return [run for run in runs if run.id in ids]
+
+
+def table(runs: Sequence[Run]) -> None:
+    """All runs, with a box to check for each."""
     ids = [run.id for run in runs]
-    chosen = chosen_ids("run", "runs-chosen", ids, [], "The table holds all there are.")
-    st.session_state["runs-table"] = {
-        "selection": {"rows": [ids.index(one) for one in chosen], "columns": [], "cells": []}
-    }
+    rows = [ids.index(one) for one in st.session_state[_KEY]]
+    st.session_state["runs-table"] = {"selection": {"rows": rows, "columns": [], "cells": []}}
 
     def take_over() -> None:
         rows = st.session_state["runs-table"]["selection"]["rows"]
-        st.session_state["runs-chosen"] = [ids[row] for row in rows if row < len(ids)]
+        st.session_state[_KEY] = [ids[row] for row in rows if row < len(ids)]
 
+    frame = history(runs)
     st.dataframe(
-        history(runs), key="runs-table", on_select=take_over, selection_mode="multi-row", hide_index=True,
+        frame, key="runs-table", on_select=take_over, selection_mode="multi-row", hide_index=True,
         width="stretch", height="content" if len(runs) <= 10 else 400, placeholder="–",
         column_config={
+            **method_columns(frame[METHOD].tolist(), pinned=False),
             "State": st.column_config.MultiselectColumn(
-                width=85, options=list(STATE_COLORS), color=list(STATE_COLORS.values())
+                width=78, options=list(STATE_COLORS), color=list(STATE_COLORS.values())
             ),
-            "Method": st.column_config.TextColumn(width=155),
-            "Average (%)": st.column_config.ProgressColumn(
-                min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=100
-            ),
-            "Coefficients": st.column_config.TextColumn(width=145),
-            "Tasks": st.column_config.NumberColumn(width=40),
-            "Run": st.column_config.TextColumn(width=95),
-            "Started": st.column_config.TextColumn(width=70),
-            "Took": st.column_config.TextColumn(width=70, help="From start to end, waiting not counted"),
+            "Coefficients": st.column_config.TextColumn(width=172),
+            "Took": st.column_config.TextColumn(width=84, help="From start to end, waiting not counted"),
+            "Started": st.column_config.TextColumn(width=72 if max(map(len, frame["Started"])) < 9 else 125),
+            "Tasks": st.column_config.NumberColumn(width=52),
+            "Run": st.column_config.TextColumn(width=106),
         },
     )  # fmt: skip
-    remember_ids("run", "runs-chosen", chosen)
-    return [run for run in runs if run.id in chosen]
 
 
 def compare(runs: list[Run]) -> None:
@@ -95,14 +100,14 @@ def compare(runs: list[Run]) -> None:
             lambda row: ["", *(_HIGHLIGHT if row[name] != row[columns[0]] else "" for name in columns)], axis=1
         )
         st.dataframe(marked, hide_index=True, width="stretch", height="content" if len(table) <= 25 else 800)
-    seconds = {names[run.id]: run.result["seconds"] for run in runs if run.result}
-    if len(seconds) > 1:
-        totals = {name: times["total"] for name, times in seconds.items()}
+    totals = {names[run.id]: run.result["seconds"]["total"] for run in runs if run.result}
+    if len(totals) > 1:
+        seconds = {names[run.id]: phases(run) for run in runs if run.result}
         fastest, slowest = min(totals, key=lambda n: totals[n]), max(totals, key=lambda n: totals[n])
         show(
             timing_figure(seconds), key="runs-timing", file="timings",
             takeaway=f"{fastest} took {duration(totals[fastest])}, {slowest} {duration(totals[slowest])}.",
-            table=pd.DataFrame(seconds).T.rename_axis("Run").reset_index(),
+            table=pd.DataFrame(seconds).T.assign(total=list(totals.values())).rename_axis("Run").reset_index(),
         )  # fmt: skip
         st.page_link(
             "pages/accuracy.py", label="Compare their accuracy", icon=":material/bar_chart:",
@@ -175,7 +180,7 @@ def file_size(path: Path) -> int:
 
 def select(run: Run) -> None:
     """Show this run next."""
-    st.session_state["runs-chosen"] = [run.id]
+    st.session_state[_KEY] = [run.id]
 
 
 def again(run: Run) -> None:
@@ -196,31 +201,57 @@ def delete(run: Run) -> None:
     st.write("This removes the run and its files for good.")
     if st.button("Delete it", type="primary", icon=":material/delete:", key=f"delete-now-{run.id}"):
         state.workspace().store.delete(run.id)
-        st.session_state["runs-chosen"] = []
+        st.session_state[_KEY] = []
         st.query_params.pop("run", None)
         st.toast(f"Run {run.id} was deleted", icon=":material/check:")
         st.rerun()
 
 
+def unreadable(runs: Sequence[UnreadableRun]) -> None:
+    """Rows that can't be read, each with the reason and a way to be rid of it."""
+    title = "1 run can't be read" if len(runs) == 1 else f"{len(runs)} runs can't be read"
+    with st.expander(title, icon=":material/unknown_document:", expanded=True):
+        for run in runs:
+            words, button = st.columns([0.82, 0.18], vertical_alignment="center")
+            words.caption(escape_markdown(f"{when(run.created)}, {run.state}: {run.reason}"))
+            if run.state != "running" and button.button(
+                "Delete", icon=":material/delete:", key=f"delete-unreadable-{run.id}", width="stretch"
+            ):
+                state.workspace().store.delete(run.id)
+                st.rerun()
+
+
+def everything(runs: list[Run], active: list[str]) -> None:
+    """All about the runs that are checked: what differs between several, then each."""
+    if len(runs) > 1:
+        compare(runs)
+    for one in runs[:1] if len(runs) > _IN_FULL else runs:
+        heading(one)
+        try:
+            if one.state == "done":
+                details(one)
+            elif one.id not in active:
+                run_panel([one.id], key=f"ended-{one.id}", on_retry=select)
+        except MergingError as error:
+            st.error(escape_markdown(str(error)), icon=":material/error:")
+
+
 st.title("Runs")
-every = state.workspace().store.all()
+every, damaged = state.workspace().store.all(), state.workspace().store.unreadable()
+if damaged:
+    unreadable(damaged)
 if not every:
-    no_runs("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.", "run")
-active = [run.id for run in state.workspace().store.active()]
-if active:
-    run_panel(active, key="runs-active")
-picked = choose(every)
+    no_runs("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.")
+going_on = [run.id for run in state.workspace().store.active()]
+if going_on:
+    run_panel(going_on, key="runs-active")
+picked = chosen(every)
+if came_by_link(_KEY):  # what a link names comes first, not below a table in which it would have to be looked for
+    everything(picked, going_on)
+    st.subheader("All runs")
+    table(every)
+    st.stop()
+table(every)
 if not picked:
     st.caption("Check one run to see everything about it, or several to compare them.")
-    st.stop()
-if len(picked) > 1:
-    compare(picked)
-for one in picked[:1] if len(picked) > 4 else picked:
-    heading(one)
-    try:
-        if one.state == "done":
-            details(one)
-        elif one.id not in active:
-            run_panel([one.id], key=f"ended-{one.id}", on_retry=select)
-    except MergingError as error:
-        st.error(escape_markdown(str(error)), icon=":material/error:")
+everything(picked, going_on)

@@ -12,9 +12,11 @@ from ui import accuracy_view, awd, state
 from ui.charts import geometry as charts
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
+from ui.url_choice import refused_options, warn_of_values
 
 through_app()
 
+_LEVELS: tuple[Level, ...] = ("model", "block", "layer")
 # Seconds in which the browser draws the heat maps before the other charts reach it and keep it busy. While a slider
 # moves, a newer value takes over after this pause, and the others are not drawn for every value on the way.
 _HEAD_START = 0.12
@@ -78,8 +80,9 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
     """Heat maps of the model, a block or a layer."""
     bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
     bar.subheader("Cosine similarity", width="content")
+    refused = refused_options("level", _LEVELS)
     level: Level = bar.segmented_control(
-        "Level", ("model", "block", "layer"), default="model", required=True, key="level", bind="query-params",
+        "Level", _LEVELS, default="model", required=True, key="level", bind="query-params",
         label_visibility="collapsed",
     )  # fmt: skip
     labels, grams = geometry.at(level)
@@ -87,14 +90,18 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
     index = 0
     if level != "model":
         order = range(len(labels)) if level == "block" else charts.tower_order(geometry)
+        parts = refused_options(level, labels)
         index = bar.selectbox(
             level.title(), list(order), format_func=lambda i: labels[i], key=level, bind="query-params",
             label_visibility="collapsed", width=260,
         )  # fmt: skip
+        warn_of_values(parts, labels.__getitem__)
+    refused += refused_options("zoom", ("true", "false"))
     zoom = bar.toggle(
         "Zoom the scale", True, key="zoom", bind="query-params",
         help="Colours span the largest cosine between different tasks instead of −1 … 1, the same in all three maps",
     )  # fmt: skip
+    warn_of_values(refused, lambda value: str(value).lower())
     before, after = cosines(grams[index]), cosines(after_grams[index])
     names = labels_of(geometry)
     show(

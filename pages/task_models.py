@@ -24,13 +24,13 @@ MAX_STRIPS = 24
 
 
 def model_table(suite: Suite, baselines: measuring.Baselines | None) -> pd.DataFrame:
-    """One row a task that can be merged."""
+    """One row a task that can be used."""
     norms = dict(zip(state.geometry().tasks, state.geometry().norms, strict=True))
     zero_shot = baselines.zero_shot.per_task if baselines else {}
     individual = baselines.individual.per_task if baselines else {}
     counts = baselines.zero_shot.counts if baselines else {}
     rows = []
-    for name, label in accuracy_view.task_labels(suite.mergeable()).items():
+    for name, label in accuracy_view.task_labels(state.usable_tasks()).items():
         rows.append(
             {
                 "Task": label, "Name": name, "Norm of τ": norms[name],
@@ -50,7 +50,7 @@ def _percent(share: float | None) -> float | None:
 
 def choose(table: pd.DataFrame) -> None:
     """The table with check boxes; what is checked there is what all pages work on."""
-    names = state.suite().mergeable()
+    names = state.usable_tasks()
     rows = [names.index(task) for task in state.checked_tasks()]
     st.session_state["task-table"] = {"selection": {"rows": rows, "columns": [], "cells": []}}
     st.dataframe(  # type: ignore[call-overload]  # streamlit types a column only by its concrete class
@@ -79,7 +79,7 @@ def _take_over(names: Sequence[str]) -> None:
 
 def buttons(table: pd.DataFrame) -> None:
     """All, none, how many, and the table as a file."""
-    names = state.suite().mergeable()
+    names = state.usable_tasks()
     checked = state.checked_tasks()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
@@ -97,6 +97,20 @@ def buttons(table: pd.DataFrame) -> None:
             "pages/similarity.py", label=f"Compare {len(checked)} selected", icon=":material/grid_view:",
             disabled=len(checked) < 2, query_params=state.shared_query(),
         )  # fmt: skip
+
+
+def not_usable() -> None:
+    """The task models that can't be chosen, and why."""
+    broken = state.broken_tasks()
+    if not broken:
+        return
+    labels = accuracy_view.task_labels(tuple(broken))
+    lines = [f"- {escape_markdown(f'{labels[task]}: {reason}')}" for task, reason in broken.items()]
+    st.warning(
+        "These models can't be used. Mend their files, or take the tasks out of suite.yaml; the others work without "
+        "them.\n\n" + "\n".join(lines),
+        icon=":material/error:",
+    )  # fmt: skip
 
 
 def samples(suite: Suite) -> None:
@@ -135,7 +149,7 @@ def strip(suite: Suite, name: str) -> None:
             return
         with st.container(horizontal=True, gap="xsmall"):
             for class_name, png in found:
-                with st.container(width=SHOWN + 6, gap="xxsmall"):
+                with st.container(width=SHOWN + 12, gap="xxsmall"):
                     st.image(png, width=SHOWN, alt=f"{task.label}: {class_name}")
                     st.caption(escape_markdown(shorten(class_name, 20)))
 
@@ -172,13 +186,14 @@ st.write(
     f"Models fine-tuned from one base, {escape_markdown(current.architecture_label)}. "
     "Those checked here are compared and merged on all pages."
 )
-if not current.mergeable():
-    state.selected_tasks()  # raises, and says which files are missing
-state.geometry()  # before anything is measured with them: weights that don't fit are named here
+if not state.usable_tasks():
+    state.selected_tasks()  # raises, and says which files are missing or broken
+state.geometry()  # before anything is measured with it: a broken base is named here
 measured = measuring.baseline_accuracy()
 listed = model_table(current, measured)
 buttons(listed)
 choose(listed)
+not_usable()
 if measured is None:
     missing_accuracy()
 samples(current)

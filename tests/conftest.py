@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,7 @@ from merging.evaluation import Evaluator
 from merging.suites import Suite, load_suite
 from merging.vectors import TaskVectors
 from merging.workspace import Workspace
+from tests.fake_hub import FakeHub, serving
 from tests.random_models import random_vectors, write_suite
 
 settings.register_profile(
@@ -95,3 +97,15 @@ def context(evaluator: Evaluator) -> Context:
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """An empty workspace."""
     return Workspace(tmp_path / "home")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """An empty Hugging Face hub on this machine, and an empty cache of it."""
+    with serving() as hub:
+        template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr("merging.hub.transfer._PAUSE", 0.0)
+        yield hub

@@ -1,6 +1,8 @@
 """The command line: output, exit statuses, errors."""
 
 import json
+import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from safetensors.torch import load_file
 
 from merging import evaluation
 from merging.cli import main
+from merging.cli_text import print_matrix
 from tests.random_models import TASKS
 
 
@@ -123,11 +126,12 @@ def test_weights_are_kept_once_and_not_trusted_when_changed(suite_file: Path, ho
 def test_what_is_forgotten_and_what_is_kept_is_reported(suite_file: Path, home: Path) -> None:
     command = ("merge", suite_file, "--tasks", "digits,roads", "--set", "merge.weights=-1,0.5", "--evaluate")
     report = as_json(*command, "--home", home)["forgetting"]
-    assert list(report["forgotten"]) == ["digits"] and set(report["kept"]) == set(TASKS) - {"digits"}
+    assert list(report["forgotten"]) == ["digits"] and list(report["added"]) == ["roads"]
+    assert set(report["kept"]) == set(TASKS) - {"digits", "roads"}
     lines = call(*command, "--home", home).stdout.splitlines()
     start = lines.index("forgetting: digits subtracted (−0.3), roads added (0.15)")
     names = [line[:17].strip() for line in lines[start + 2 :]]
-    assert names == ["digits", "forgotten, mean", *report["kept"], "kept, mean"]
+    assert names == ["digits", "forgotten, mean", "roads", "added, mean", *report["kept"], "kept, mean"]
     kept = report["means"]["kept"]
     assert lines[-1].split()[2:] == [f"{100 * kept['before']:.1f}", "%", f"{100 * kept['after']:.1f}", "%"]
     assert as_json("merge", suite_file, "--evaluate", "--home", home)["forgetting"] is None
@@ -185,6 +189,89 @@ def test_base_and_individual_accuracy(suite_file: Path, home: Path) -> None:
     assert base["split"] == own["split"] == "val" and set(base["accuracy"]) == set(own["accuracy"]) == set(TASKS)
 
 
+def within_100_columns(result: Result) -> list[str]:
+    """The lines of a successful command."""
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    return lines
+
+
+def test_methods_as_text_say_all_that_the_json_does() -> None:
+    lines = within_100_columns(call("methods"))
+    said = re.sub(r"\s+", " ", " ".join(lines))
+    found = as_json("methods")
+    for row in found["edits"] + found["merges"]:
+        assert f"{row['title']}: {row['summary']}" in said and row["paper"] in said
+        for parameter in row["parameters"]:
+            assert f"{parameter['type']}" in said and parameter["description"] in said
+    assert "alpha = 0.1 number, at least 0, at most 10 Weight of the norm" in said
+    assert "beta = 0.01 number, above 0, at most 10" in said and "drop = 0.5 number, at least 0, below 1" in said
+    assert "clamp = true boolean" in said
+    assert "data needed: unlabeled, https://arxiv.org/abs/2310.02575" in said
+    for preset in found["presets"]:
+        assert f"{preset['title']}: {preset['edit']}" in said and preset["note"].rstrip(".") in said
+    assert "consensus (threshold = auto, total = ties) + task_arithmetic (scaling = auto)" in said
+
+
+def test_similarity_as_text_has_norms_and_multipliers(suite_file: Path, home: Path) -> None:
+    command = ("similarity", suite_file, "--edit", "awd", "--home", home)
+    report = as_json(*command)
+    lines = within_100_columns(call(*command))
+    start = next(number for number, line in enumerate(lines) if line.startswith("task "))
+    for number, task in enumerate(TASKS):
+        name, norm, after, multiplier = lines[start + 1 + number].split()
+        assert (name, norm) == (task, f"{report['norms'][number]:.4f}")
+        assert after == f"{report['after']['norms'][number]:.4f}"
+        assert multiplier == f"{report['awd']['task_multipliers'][number]:.4f}"
+    awd = report["awd"]
+    assert f"objective {awd['objective_before']:.4f} → {awd['objective_after']:.4f}" in lines[-2]
+    layered = call(*command, "--set", "edit.scope=layer").stdout
+    assert " … " in layered and "tensor by tensor" in layered
+    plain = call("similarity", suite_file, "--home", home).stdout
+    assert "norm after" not in plain and "× in a sum" not in plain and f"{report['norms'][0]:.4f}" in plain
+
+
+def test_a_matrix_of_many_tasks_is_numbered(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"task number {number}" for number in range(12)]
+    print_matrix("title", names, np.eye(12).tolist())
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100 + 3
+    assert lines[1].split() == [str(number) for number in range(1, 13)]
+    assert lines[-1].startswith("12 task number 11")
+    print_matrix("title", names[:2], np.eye(2).tolist())
+    assert "task number 0" in capsys.readouterr().out.splitlines()[1]
+
+
+def test_runs_as_text_have_suite_and_scaling(suite_file: Path, home: Path) -> None:
+    for settings in (("merge.scaling=0.4",), ("merge.scaling=auto",), ("merge.scaling=1,0,0.5,1",)):
+        call("merge", suite_file, "--evaluate", "--set", *settings, "--home", home)
+    call("merge", suite_file, "--merge", "average", "--home", home)
+    header, *lines = within_100_columns(call("runs", "list", "--home", home))
+    assert header.split() == ["run", "queued", "at", "state", "method", "suite", "tasks", "λ", "average"]
+    rows = as_json("runs", "list", "--home", home)["runs"]
+    for line, row in zip(lines, rows, strict=True):
+        assert row["run"] in line and row["label"] in line and f" {row['suite']} " in line and row["suite"] == "tiny"
+    chosen = rows[2]["scaling_chosen"]
+    assert rows[2]["scaling"] == "auto" and f" {chosen:g} (val) " in lines[2]
+    assert " per task " in lines[1] and " 0.4 " in lines[3] and lines[0].endswith("  4")
+
+
+def test_unreadable_runs_are_listed_and_deleted(suite_file: Path, home: Path) -> None:
+    old = as_json("merge", suite_file, "--home", home)["run"]
+    new = as_json("merge", suite_file, "--merge", "average", "--home", home)["run"]
+    with sqlite3.connect(home / "runs.sqlite") as connection:
+        connection.execute("update runs set spec = replace(spec, 'task_arithmetic', 'gone') where id = ?", (old,))
+    connection.close()
+    listed = as_json("runs", "list", "--home", home)
+    assert [row["run"] for row in listed["runs"]] == [new] and [row["run"] for row in listed["unreadable"]] == [old]
+    printed = call("runs", "list", "--home", home).stdout
+    assert new in printed and f"{old}  unreadable  " in printed and "unknown merge 'gone'" in printed
+    assert as_json("runs", "delete", old[:6], "--home", home) == {"deleted": old}
+    assert call("runs", "delete", new, "--home", home).stdout == f"deleted: {new}\n"
+    assert as_json("runs", "list", "--home", home) == {"runs": [], "unreadable": []}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -196,7 +283,10 @@ def test_base_and_individual_accuracy(suite_file: Path, home: Path) -> None:
         (["merge", "{suite}", "--tasks", "digits,digits"], "named twice"),
         (["merge", "{suite}", "--device", "cuda:99"], "cuda:99"),
         (["merge", "{suite}", "--device", "abacus"], "unknown device 'abacus'"),
-        (["merge", "{suite}", "--set", "merge.scaling=much"], "merge 'task_arithmetic': scaling: "),
+        (
+            ["merge", "{suite}", "--set", "merge.scaling=much"],
+            "merge.scaling = 'much': must be a number or a list or 'auto'",
+        ),
         (["merge", "{suite}", "--output", "{home}/merged.pt"], ".safetensors"),
         (["merge", "{suite}", "--output", "{suite}/merged.safetensors"], "can't be written"),
         (["merge", "/nowhere/suite.yaml"], "no suite"),
@@ -214,7 +304,12 @@ def test_bad_input_gives_one_clear_error(arguments: list[str], message: str, sui
 
 def test_wrong_usage_exits_with_2(suite_file: Path, home: Path) -> None:
     assert call("evaluate", suite_file, "--home", home).exit_code == 2
-    assert call("evaluate", suite_file, "--base", "--individual", "--checkpoint", "f", "--home", home).exit_code == 2
+    options = (("--base", "--individual"), ("--individual", "--base"), ("--base", "--checkpoint", "f"),
+               ("--checkpoint", "f", "--individual"), ("--base", "--individual", "--checkpoint", "f"))  # fmt: skip
+    for given in options:
+        result = call("evaluate", suite_file, *given, "--home", home)
+        assert result.exit_code == 2 and result.stdout == ""
+        assert "give exactly one of --base, --individual and --checkpoint FILE; got " in result.stderr
 
 
 def test_a_missing_checkpoint_is_an_error_and_not_a_task_less(own_suite: Path, home: Path) -> None:

@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.random_models import CLASSES, write_yaml
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 SIZE = 8
+NAMES = [f"class_{index}" for index in range(CLASSES)]
 
 
 def pictures(count: int, seed: int = 0) -> np.ndarray:
@@ -38,12 +40,19 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def write_parquet(path: Path, pixels: np.ndarray, labels: Any, **columns: Any) -> None:
+def write_parquet(
+    path: Path,
+    pixels: np.ndarray,
+    labels: Any,
+    names: Sequence[str] = ("class_0", "class_1", "class_2"),
+    **columns: Any,
+) -> None:
     """Rows as `datasets` writes them: a record of bytes and path, and a class index with its names in the header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(path, Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     cells = [{"bytes": png(image), "path": None} for image in pixels]
     table = pa.table({"image": cells, "label": pa.array(labels), **columns})
-    features = {"label": {"names": [f"class_{n}" for n in range(CLASSES)], "_type": "ClassLabel"}}
+    features = {"label": {"names": list(names), "_type": "ClassLabel"}}
     table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     parquet.write_table(table, path, row_group_size=5)
 
@@ -69,8 +78,12 @@ def test_shards_are_read_in_order(tmp_path: Path) -> None:
     assert np.array_equal(found.pixels, pixels) and found.labels.tolist() == labels.tolist()
     larger = load_images(hub(tmp_path), "pets", "test", 12)
     assert larger.pixels.shape == (23, 12, 12, 3) and larger.fingerprint != found.fingerprint
-    (tmp_path / "pets" / "data" / "test-00001-of-00003.parquet").unlink()
+    shard = tmp_path / "pets" / "data" / "test-00001-of-00003.parquet"
+    write_parquet(shard, pixels[:2], labels[:2])
     assert load_images(hub(tmp_path), "pets", "test", SIZE).fingerprint != found.fingerprint
+    shard.unlink()
+    with pytest.raises(MissingPart, match=r"1 of the files of the test split are missing, 2 are there"):
+        load_images(hub(tmp_path), "pets", "test", SIZE)
 
 
 @pytest.mark.parametrize("name", ["validation", "val", "valid", "dev"])
@@ -226,9 +239,9 @@ def test_a_data_set_that_is_not_in_the_cache_is_not_downloaded(tmp_path: Path, h
     [
         ({"kind": "huggingface"}, "needs either `path`"),
         ({"kind": "huggingface", "path": "a", "dataset": "b"}, "needs either `path`"),
-        ({"kind": "huggingface", "dataset": "../../etc"}, "String should match"),
+        ({"kind": "huggingface", "dataset": "../../etc"}, "must be text that fits"),
         ({"kind": "torchvision", "name": "EuroSAT", "root": "data"}, "expected one of MNIST"),
-        ({"kind": "torchvision", "name": "MNIST"}, "root: Field required"),
+        ({"kind": "torchvision", "name": "MNIST"}, "root: is missing"),
     ],
 )
 def test_what_is_no_place_for_images_is_refused(tmp_path: Path, data: dict[str, str], reason: str) -> None:
@@ -334,10 +347,10 @@ def test_resized_arrays_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_parquet_files_beside_the_models_are_found_with_their_classes(own_suite: Path) -> None:
     (own_suite / "roads.npz").unlink()
-    write_parquet(own_suite / "data" / "Roads" / "data" / "test-00000-of-00001.parquet", pictures(3), [0, 1, 2])
+    write_parquet(own_suite / "data" / "Roads" / "data" / "test-00000-of-00001.parquet", pictures(3), [0, 1, 2], NAMES)
     task = next(task for task in propose(own_suite).content["tasks"] if task["name"] == "roads")
     assert task["data"] == {"kind": "huggingface", "path": "data/Roads/data"}
-    assert task["classes"] == [f"class_{index}" for index in range(CLASSES)]
+    assert task["classes"] == NAMES
 
 
 def test_the_room_for_images_reaches_the_cache(own_suite: Path, tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ import open_clip
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from merging.checkpoints import open_checkpoint
 from merging.context import Context
 from merging.errors import Cancelled, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
-from merging.evaluation import Evaluator, load_head
+from merging.evaluation import Evaluator, load_head, normalised_accuracy
 from merging.suites import Suite, clip, load_suite
 from tests.random_models import ARCHITECTURE, CLASSES, TASKS
 
@@ -128,7 +130,7 @@ def test_missing_parts_and_cancelling(own_suite: Path, suite: Suite, evaluator: 
     bare = edited(own_suite, task={"data": None})
     with pytest.raises(MissingPart, match="task 'circles' lacks images or a head"):
         Evaluator(bare).accuracy(bare.base_checkpoint, TASKS)
-    with pytest.raises(Cancelled, match="evaluating circles"):
+    with pytest.raises(Cancelled, match="evaluating on circles"):
         evaluator.accuracy(suite.base_checkpoint, TASKS, context=Context(cancelled=lambda: True))
 
 
@@ -205,3 +207,16 @@ def test_open_clip_comes_without_transformers() -> None:
         "assert package.CLIP and 'transformers' not in sys.modules; import transformers"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 1)), min_size=1, max_size=9))
+def test_normalised_accuracy_is_the_mean_of_the_ratios(pairs: list[tuple[float, float]]) -> None:
+    merged = {str(number): value for number, (value, _) in enumerate(pairs)}
+    own = {str(number): value for number, (_, value) in enumerate(pairs)} | {"another": 0.0}
+    assert normalised_accuracy(merged, own) == pytest.approx(np.mean([value / mine for value, mine in pairs]))
+    assert normalised_accuracy(merged, {**own, "0": 0.0}) is normalised_accuracy(merged, {}) is None
+
+
+def test_normalised_accuracy_is_not_the_ratio_of_the_means() -> None:
+    merged, own = {"hard": 0.1, "easy": 0.9}, {"hard": 0.2, "easy": 1.0}
+    assert normalised_accuracy(merged, own) == pytest.approx((0.5 + 0.9) / 2) != pytest.approx(1.0 / 1.2)

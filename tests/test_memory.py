@@ -15,12 +15,12 @@ from merging.errors import DeviceError
 from merging.evaluation import Evaluator
 from merging.input_grams import input_grams
 from merging.memory import BatchSize, PeakMemory, anonymous_bytes, explain_out_of_memory, is_out_of_memory
-from merging.memory_estimate import _Sizes, _tokens, estimate
+from merging.memory_estimate import _adamerging_bytes, _Sizes, _tokens, estimate
 from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, _passes
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.suites import Suite
-from merging.suites.architecture import Tower, tower_of
+from merging.suites.architecture import NAMED, Tower, tower_of
 from merging.workspace import Workspace
 from tests.random_models import TASKS
 
@@ -267,3 +267,20 @@ def test_a_towers_weights_and_open_clip_count_only_where_images_are_looked_at(su
 def test_towers_that_are_no_vision_transformer_have_an_estimate(suite_file: Path, vectors: object) -> None:
     spec = spec_of(suite_file, merge="adamerging")
     assert estimate(vectors, spec, True).total > 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("title", "name"), [("ViT-B/32", "ViT-B-32"), ("ViT-B/16", "ViT-B-16"), ("ViT-L/14", "ViT-L-14")]
+)
+def test_the_readme_says_what_adamerging_needs_on_a_gpu(title: str, name: str) -> None:
+    config = open_clip.get_model_config(name)
+    with torch.device("meta"):
+        tower = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"]).visual
+    counts = [weight.numel() for weight in tower.state_dict().values()]
+    sizes = _Sizes(8, sum(counts), max(counts), 0, 4, NAMED[name], quick_gelu=True, on_cpu=False, mapped=False)
+    needed = []
+    for choices in ({}, {"task_vectors": "bfloat16"}, {"held": "host"}):
+        spec = MergeSpec.build(suite="mini", tasks=TASKS, merge="adamerging", merge_params=choices)
+        needed.append(f"{(_adamerging_bytes(spec, sizes) + 4 * sizes.weights) / 1e9:.1f}")
+    row = f"| {title} | {' | '.join(needed)} | {sizes.backward(1) / 1e9:.3f} |"
+    assert row in (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ from merging.workspace import Workspace
 from tests.random_models import flattened
 
 COEFFICIENTS = (0.4, -0.25, 1.5)
-DATA_FREE = [name for name, method in registry.edits().items() if method.needs_with({}) == "none"]
+DATA_FREE = [name for name, method in registry.edits().items() if not method.data({}).images]
 
 
 def edited_rows(vectors: TaskVectors, edit: str) -> torch.Tensor:

@@ -2,20 +2,24 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from merging.evaluation import normalised_accuracy
 from merging.runs import Run
 from merging.suites.suite import Split
 from ui import measuring, state
 from ui.charts.accuracy import Series
+from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns
 from ui.figure import escape_markdown
 from ui.run_panel import offer_job
 from ui.run_text import duration, scaling_of
 
 ZERO_SHOT, INDIVIDUAL = "Zero-shot", "Individual"
 SPLIT_WORDS: dict[Split, str] = {"val": "validation", "test": "test"}
+NORMALISED = "Normalised accuracy: mean over the tasks of accuracy divided by that of the task's own model, in percent"
 
 
 def task_labels(tasks: Sequence[str]) -> dict[str, str]:
@@ -73,8 +77,9 @@ def takeaway(series: Sequence[Series]) -> str:
     best = max(merged, key=lambda one: one.average)
     verb = "is the best merge:" if len(merged) > 1 else "reaches"
     sentence = f"{best.name} {verb} {100 * best.average:.1f} % on average"
-    if INDIVIDUAL in named:
-        sentence += f", {100 * best.average / named[INDIVIDUAL].average:.0f} % of what one model per task reaches"
+    normalised = normalised_accuracy(best.accuracy, named[INDIVIDUAL].accuracy) if INDIVIDUAL in named else None
+    if normalised is not None:
+        sentence += f", normalised {100 * normalised:.1f} %"
     if ZERO_SHOT in named:
         sentence += f", {100 * (best.average - named[ZERO_SHOT].average):+.1f} points against zero-shot"
     return sentence + "."
@@ -91,12 +96,14 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
     rows = []
     for one in sorted(series, key=lambda one: -one.average):
         run = runs.get(one.name)
-        row = {"Method": one.name, "Average (%)": round(100 * one.average, 1)}  # as Python rounds, not the browser
+        row: dict[str, Any] = {MARK: mark(one.method, one.variant), METHOD: one.name}
+        row[AVERAGE] = round(100 * one.average, 1)  # as Python rounds, not the browser
         if ZERO_SHOT in by_name:
             gain = 100 * (one.average - by_name[ZERO_SHOT].average)
             row["vs zero-shot"] = None if one.name == ZERO_SHOT else gain
         if INDIVIDUAL in by_name:
-            row["% of individual"] = 100 * one.average / by_name[INDIVIDUAL].average
+            normalised = normalised_accuracy(one.accuracy, by_name[INDIVIDUAL].accuracy)
+            row["Normalised (%)"] = None if normalised is None else round(100 * normalised, 1)
         coefficients = {ZERO_SHOT: "the base model as it is", INDIVIDUAL: "one model per task, no merge"}
         row["Coefficients"] = coefficients.get(one.name, "") if run is None else scaling_of(run)
         row["Time"] = duration(run.result["seconds"]["total"]) if run is not None and run.result else ""
@@ -112,15 +119,10 @@ def show_ranking(table: pd.DataFrame) -> None:
         width="stretch",
         placeholder="–",
         column_config={
-            "Method": st.column_config.TextColumn(width=185, pinned=True),
-            "Average (%)": st.column_config.ProgressColumn(
-                min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=140
-            ),
+            **method_columns(table[METHOD].tolist()),
             "vs zero-shot": st.column_config.NumberColumn(format="%+.1f", help="Percentage points", width=85),
-            "% of individual": st.column_config.NumberColumn(
-                format="%.1f", width=95, help="Of the average that one model per task reaches"
-            ),
-            "Coefficients": st.column_config.TextColumn(width=225),
-            "Time": st.column_config.TextColumn(width=70, help="From files to accuracy"),
+            "Normalised (%)": st.column_config.NumberColumn("Normalised", format="%.1f", help=NORMALISED, width=95),
+            "Coefficients": st.column_config.TextColumn(width=200),
+            "Time": st.column_config.TextColumn(width=95, help="From files to accuracy"),
         },
     )

@@ -16,8 +16,12 @@ from merging.registry import LinearEdit
 from merging.runs.unmerged import disentangled
 from ui import state
 from ui.run_panel import offer_job
+from ui.url_choice import Refused, refused_numbers, refused_options, warn_of_values
 
 _BETAS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_CHOICES = {"scope": ("model", "layer", "row"), "solver": ("descent", "exact", "adam"), "tensors": ("all", "matrices")}
+_ALPHAS, _STEPS = (0.0, 1.0), (0, 2000)  # smallest and largest
+PARAMETERS = (*_CHOICES, "alpha", "beta", "steps")
 _CHEAP = 4e9  # numbers touched by a solve on the weights that a page does unasked, a few seconds on two cores
 METHOD = registry.find("edit", "awd")
 _DEFAULTS = AwdParams()
@@ -41,22 +45,23 @@ def _presets() -> list[_Preset]:
 
 def controls() -> AwdParams:
     """The widgets, each bound to the URL, and the way to a merge with them; gives validated parameters."""
+    refused = _refused()
     top = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom")
     choices = st.columns(3, gap="medium")
     sliders = st.columns(3, gap="medium")
     values: dict[str, Any] = {
-        "scope": _choice(choices[0], "Scope", "scope", ("model", "layer", "row")),
-        "solver": _choice(choices[1], "Solver", "solver", ("descent", "exact", "adam"), on_change=_move_beta),
+        "scope": _choice(choices[0], "Scope", "scope"),
+        "solver": _choice(choices[1], "Solver", "solver", on_change=_move_beta),
         "alpha": sliders[0].slider(
-            "α, weight of the norm", 0.0, 1.0, _DEFAULTS.alpha, 0.01, key="alpha", bind="query-params",
+            "α, weight of the norm", *_ALPHAS, _DEFAULTS.alpha, 0.01, key="alpha", bind="query-params",
             help=_help("alpha"),
         ),
         "beta": sliders[1].select_slider(
-            "β, step size", _BETAS, _DEFAULTS.beta, format_func=lambda value: f"{value:g}", key="beta",
+            "β, step size", _BETAS, _DEFAULTS.beta, format_func=_beta_text, key="beta",
             bind="query-params", help=_help("beta"),
         ),
         "steps": sliders[2].slider(
-            "Steps", 0, 2000, _DEFAULTS.steps, 10, key="steps", bind="query-params", help=_help("steps")
+            "Steps", *_STEPS, _DEFAULTS.steps, 10, key="steps", bind="query-params", help=_help("steps")
         ),
     }  # fmt: skip
     st.session_state[_SOLVER_BEFORE] = values["solver"]
@@ -66,7 +71,8 @@ def controls() -> AwdParams:
         choices[2].caption("all: one vector for the model")
         tensors = "all"
     else:
-        tensors = _choice(choices[2], "Tensors", "tensors", ("all", "matrices"))
+        tensors = _choice(choices[2], "Tensors", "tensors")
+    warn_of_values(one for one in refused if one.parameter in st.session_state)
     params = METHOD.parse({**values, "tensors": tensors})
     assert isinstance(params, AwdParams)
     with top.container(horizontal=True, vertical_alignment="bottom", gap="small", width="content"):
@@ -78,11 +84,20 @@ def controls() -> AwdParams:
     return params
 
 
-def _choice(
-    place: Any, label: str, key: str, options: tuple[str, ...], on_change: Callable[[], None] | None = None
-) -> str:
+def _refused() -> list[Refused]:
+    """What the URL asks for in vain."""
+    found = [one for name, options in _CHOICES.items() for one in refused_options(name, options)]
+    found += refused_numbers("alpha", *_ALPHAS) + refused_numbers("steps", *_STEPS)
+    return found + refused_options("beta", map(_beta_text, _BETAS))
+
+
+def _beta_text(value: float) -> str:
+    return f"{value:g}"
+
+
+def _choice(place: Any, label: str, key: str, on_change: Callable[[], None] | None = None) -> str:
     chosen: str = place.segmented_control(
-        label, options, default=getattr(_DEFAULTS, key), required=True, key=key, bind="query-params",
+        label, _CHOICES[key], default=getattr(_DEFAULTS, key), required=True, key=key, bind="query-params",
         help=_help(key), width="stretch", on_change=on_change,
     )  # fmt: skip
     return chosen

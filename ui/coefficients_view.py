@@ -21,6 +21,8 @@ from ui.run_panel import offer_job
 
 LOWEST, HIGHEST, STEP = -1.0, 1.5, 0.05
 START = 0.3  # λ where nobody has chosen one, arXiv 2212.04089
+# What the URL can hold
+PARAMETERS, PREFIXES = ("what-edit", "merged"), ("c.",)
 _ALL = "all-coefficients"
 _WHOLE = "what-if-whole"  # session state: the whole page runs, not only the fragment
 _TRAIL = "what-if-trail"  # session state: the position shown, and the one before it
@@ -73,7 +75,7 @@ def _explorer(labels: Mapping[str, str], split: Split, measurable: bool, counts:
 
 def _choices(labels: Mapping[str, str]) -> tuple[str, list[str]]:
     """The edit, and the tasks that take part."""
-    edits = {name: method for name, method in registry.edits().items() if method.needs_with({}) == "none"}
+    edits = {name: method for name, method in registry.edits().items() if not method.data({}).images}
     left, right = st.columns([0.34, 0.66], gap="large")
     edit = left.selectbox(
         "Edit the task vectors", list(edits), format_func=lambda name: edits[name].title, key="what-edit",

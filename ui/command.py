@@ -6,16 +6,17 @@ from pathlib import Path
 
 from merging import devices, registry
 from merging.pipeline import MergeSpec
-from merging.suites import builtin_suites
+from merging.suites.suite import is_name
 from ui.forms import changed, to_text
 
 
-def merge_command(spec: MergeSpec, all_tasks: Sequence[str]) -> str:
+def merge_command(spec: MergeSpec, all_tasks: Sequence[str], measurable: bool) -> str:
     """The ``python -m merging merge`` call of a specification; what equals a default is left out.
 
     Args:
         spec: what to run.
         all_tasks: the tasks that the command takes when none are named.
+        measurable: whether all tasks have images and heads, without which the command refuses ``--evaluate``.
     """
     parts = ["python -m merging merge", shlex.quote(_suite(spec.suite))]
     if spec.edit != "none":
@@ -32,14 +33,14 @@ def merge_command(spec: MergeSpec, all_tasks: Sequence[str]) -> str:
         usual = (defaults[option].default, str(devices.resolve("auto")) if option == "device" else None)
         if getattr(spec, option) not in usual:
             parts.append(f"--{option} {getattr(spec, option)}")
-    if spec.evaluate:
+    if spec.evaluate and measurable:
         parts.append("--evaluate")
     return _wrapped(parts)
 
 
 def _suite(reference: str) -> str:
     """A built-in name, or a path without the folders of this machine that lead to it."""
-    if reference in builtin_suites():
+    if is_name(reference):
         return reference
     path = Path(reference)
     file = path if path.suffix == ".yaml" else path / "suite.yaml"

@@ -19,6 +19,7 @@ from ui.figure import escape_markdown, show
 from ui.jobs import run_of
 from ui.run_panel import offer_job
 
+PARAMETERS, PREFIXES = ("out-edit", "out-merge"), ("out-scaling-",)  # what the URL can hold
 _LIKELY = 0.05  # chance below which a correlation counts as more than chance
 _STRONG = 0.25  # share of the variance that cosine has to explain for it to predict anything
 

@@ -16,6 +16,7 @@ from ui.figure import show
 from ui.jobs import run_of
 from ui.run_panel import offer_job
 
+PARAMETERS = ("first", "second", "plane-scope", "plane-of")  # what the URL can hold
 _MEAN = "mean"
 _PANELS = {"before": "Before AWD: axes τ", "after": "After AWD: axes φ"}
 _NEAR = 0.01  # distance from a plane, as a share of that from the base, up to which a model counts as in it

@@ -12,7 +12,7 @@ import torch
 from merging.evaluation import Accuracy, Evaluator
 from merging.pipeline import MergeSpec
 from merging.runs import Run
-from merging.suites.suite import Split
+from merging.suites.suite import FileReference, Split
 from ui import state
 
 # Images × weights up to which both baselines take a few seconds, by kind of device.
@@ -47,8 +47,8 @@ def evaluator() -> Evaluator:
 
 
 def measurable_tasks() -> tuple[str, ...]:
-    """Tasks of the suite that have weights, images and a head."""
-    return tuple(task for task in state.suite().mergeable() if not missing_parts(task))
+    """Tasks of the suite that have usable weights, images and a head."""
+    return tuple(task for task in state.usable_tasks() if not missing_parts(task))
 
 
 def missing_parts(task_name: str) -> tuple[str, ...]:
@@ -56,8 +56,8 @@ def missing_parts(task_name: str) -> tuple[str, ...]:
     described = state.suite()
     task = described.task(task_name)
 
-    def present(relative: str | None) -> bool:
-        return relative is not None and described.path(relative).exists()
+    def present(reference: FileReference | None) -> bool:
+        return reference is not None and described.path(reference).exists()
 
     images = described.images_path(task_name)
     from_text = task.head is None and bool(task.classes) and present(described.text_tower)

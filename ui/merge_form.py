@@ -12,10 +12,12 @@ import streamlit as st
 
 from merging import devices, registry
 from merging.errors import SpecError
+from merging.pairs import refusal
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, Preset
-from merging.registry import Method
+from merging.registry import Data, Method
 from ui.forms import Tasks, changed, fill, from_text, method_form, to_text, widget_values
+from ui.url_choice import warn
 
 Kind = Literal["edit", "merge"]
 _DRAFT = "merge-draft"  # session state: the form as query parameters, kept across pages
@@ -67,9 +69,12 @@ class Draft:
         return query | {key: to_text(value) for key, value in self.options.items() if value != _DEFAULTS[key]}
 
 
+PARAMETERS, PREFIXES = tuple(_DEFAULTS), ("edit.", "merge.")  # what the URL can hold
+
+
 def concerns_form(key: str) -> bool:
     """Whether a query parameter belongs to the form."""
-    return key in _DEFAULTS or key.startswith(("edit.", "merge."))
+    return key in PARAMETERS or key.startswith(PREFIXES)
 
 
 def restore(tasks: Tasks) -> None:
@@ -86,9 +91,18 @@ def restore(tasks: Tasks) -> None:
         try:
             preset(source, tasks)
         except SpecError as error:
-            st.session_state["merge-notice"] = f"The link's settings were not taken over: {error}"
+            warn(f"The link's settings were not taken over: {error}")
+        else:
+            warn_of_device(source)
     for key, value in _DEFAULTS.items():
         st.session_state.setdefault(f"form.{key}", value)
+
+
+def warn_of_device(query: Mapping[str, str]) -> None:
+    """Say so if a link names a device that this machine lacks, as links to runs of other machines do."""
+    device, there = query.get("device", _DEFAULTS["device"]), devices.available()
+    if device not in there:
+        warn(f"The link asks for device = {device}, which is none of {', '.join(there)}. auto is shown instead.")
 
 
 def preset(query: Mapping[str, str], tasks: Tasks) -> None:
@@ -134,6 +148,7 @@ def draw(tasks: Tasks) -> Draft:
         edit = _stage("edit", "Edit the task vectors", registry.edits(), tasks)
     with right.container(border=True, height="stretch"):
         merge = _stage("merge", "Merge them", registry.merges(), tasks)
+        _refused_after(*edit)
     with st.container(border=True):
         options = _machine()
     return Draft({"edit": edit[0], "merge": merge[0]}, {"edit": edit[1], "merge": merge[1]}, options)
@@ -160,7 +175,13 @@ def _published(tasks: Tasks) -> None:
     )  # fmt: skip
     if name is not None:
         one = PRESETS[name]
-        about.markdown(f"[{one.paper.removeprefix('https://')}]({one.paper}) &nbsp; {_NEEDS[one.needs]} {one.note}")
+        about.markdown(f"[{one.paper.removeprefix('https://')}]({one.paper}) &nbsp; {badges(one.data)} {one.note}")
+
+
+def badges(data: Data) -> str:
+    """What a method needs by itself, and what of it is chosen on labelled images, as Markdown."""
+    chosen = f" :orange-badge[:material/tune: {data.chosen_words} chosen on labelled images]" if data.chosen else ""
+    return _NEEDS[data.needs] + chosen
 
 
 def _is_shown(one: Preset, tasks: Tasks) -> bool:
@@ -176,6 +197,17 @@ def _is_shown(one: Preset, tasks: Tasks) -> bool:
         if any(st.session_state.get(key, defaults[key]) != value for key, value in state.items()):
             return False
     return True
+
+
+def _refused_after(edit: str, values: Mapping[str, Any]) -> None:
+    """Names the merges that make no sense after an edit; the reason comes when one is chosen."""
+    try:
+        refused = [method.title for name, method in registry.merges().items() if refusal(edit, values, name)]
+    except SpecError:  # said in full where the whole form is checked
+        return
+    if refused:
+        title = registry.find("edit", edit).title
+        st.caption(f"Not after {title} as it is set: {', '.join(refused)}.")
 
 
 def _prefix(kind: Kind, method: Method) -> str:
@@ -194,7 +226,7 @@ def _stage(kind: Kind, heading: str, methods: Mapping[str, Method], tasks: Tasks
     looks_at = st.empty()
     values = method_form(method, _prefix(kind, method), tasks)
     try:
-        looks_at.markdown(_NEEDS[method.needs_with(values)])
+        looks_at.markdown(badges(method.data(values)))
     except SpecError:  # said in full where the whole form is checked
         looks_at.markdown(_NEEDS[method.needs])
     return name, values

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.forgetting import in_words
+from merging.forgetting import GROUPS, Group, in_words
 from merging.geometry import cosines, mean_abs_cosine
 from merging.runs import Run
 from ui import accuracy_view, state
@@ -23,7 +23,7 @@ from ui.charts.runs import (
     trajectory_figure,
 )
 from ui.figure import escape_markdown, show, show_table
-from ui.run_text import duration, name_runs, provenance, scaling_of, series_of
+from ui.run_text import duration, phases, provenance, scaling_of, series_of
 
 
 def is_dark() -> bool:
@@ -66,30 +66,34 @@ def _accuracy(run: Run, result: dict[str, Any]) -> None:
 
 def _forgetting(run: Run, result: dict[str, Any]) -> None:
     report = result["forgetting"]
-    labels = accuracy_view.task_labels([*report["forgotten"], *report["kept"]])
-    lost, kept = report["means"]["forgotten"], report["means"]["kept"]
-    takeaway = (
-        f"{' and '.join(labels[task] for task in report['forgotten'])}: from {100 * lost['before']:.1f} % zero-shot to "
-        f"{100 * lost['after']:.1f} %{' on average' if len(report['forgotten']) > 1 else ''}."
-    )
-    if kept:
-        takeaway += (
-            f" The other {len(report['kept'])} tasks: from {100 * kept['before']:.1f} % to {100 * kept['after']:.1f} % "
-            "on average."
-        )
+    labels = accuracy_view.task_labels([task for group in GROUPS for task in report.get(group, ())])
     words = in_words(report["weights"], labels)
-    st.caption(escape_markdown(f"Task vectors: {words}. Every other task of the suite is a control, merged or not."))
+    st.caption(
+        escape_markdown(
+            f"Task vectors: {words}. All other tasks of the suite are measured too: they should stay as they were."
+        )
+    )
     show(
-        forgetting_figure(report, run.spec.label, labels), key=f"details-forgetting-{run.id}", takeaway=takeaway,
+        forgetting_figure(report, run.spec.label, labels), key=f"details-forgetting-{run.id}",
+        takeaway=" ".join(_mean_in_words(report, group, labels) for group in GROUPS if report.get(group)),
         table=forgetting_table(report, labels), file=f"forgetting-{run.id}",
     )  # fmt: skip
+
+
+def _mean_in_words(report: dict[str, Any], group: Group, labels: dict[str, str]) -> str:
+    """What became of the tasks of one group, from before to after, as a sentence."""
+    mean, tasks = report["means"][group], [labels[task] for task in report[group]]
+    verb = {"forgotten": "Forgotten", "added": "Added", "kept": "To be kept"}[group]
+    named = " and ".join(tasks) if len(tasks) <= 2 else f"{len(tasks)} tasks"
+    on_average = " on average" if len(tasks) > 1 else ""
+    return f"{verb}, {named}: {100 * mean['before']:.1f} % zero-shot, {100 * mean['after']:.1f} % after{on_average}."
 
 
 def belongs_here(run: Run) -> bool:
     """Whether a run used the weights of the chosen suite, as they are now."""
     suite, space = state.suite(), state.workspace()
     prints = (run.result or {}).get("fingerprints") or {}
-    if not set(run.spec.tasks) <= set(suite.mergeable()):
+    if not set(run.spec.tasks) <= set(state.usable_tasks()):
         return False
     files = [suite.base_checkpoint, *(suite.checkpoint(task) for task in run.spec.tasks)]
     return [space.fingerprint(file) for file in files] == list(prints.values())
@@ -185,15 +189,14 @@ def _square(matrix: np.ndarray, names: list[str]) -> pd.DataFrame:
 
 
 def _timings(run: Run, result: dict[str, Any]) -> None:
-    name = name_runs([run])[run.id]
-    seconds = result["seconds"]
-    phases = {phase: value for phase, value in seconds.items() if phase != "total"}
-    longest = max(phases, key=lambda phase: phases[phase])
+    seconds, total = phases(run), result["seconds"]["total"]
+    longest = max(seconds, key=lambda phase: seconds[phase])
+    table = pd.DataFrame({"Phase": [*seconds, "total"], "Seconds": [*seconds.values(), total]})
     show(
-        timing_figure({name: seconds}), key=f"details-timing-{run.id}",
-        takeaway=f"{duration(seconds['total'])} in all on {result['device']}, most of it to {longest} "
-                 f"({duration(phases[longest])}); peak memory {result['peak_bytes'] / 2**20:,.0f} MiB.",
-        table=pd.DataFrame({"Phase": list(seconds), "Seconds": list(seconds.values())}), file=f"timing-{run.id}",
+        timing_figure({run.spec.label: seconds}), key=f"details-timing-{run.id}",
+        takeaway=f"{duration(total)} in all on {result['device']}, {duration(seconds[longest])} of it {longest}; "
+                 f"peak memory {result['peak_bytes'] / 2**20:,.0f} MiB.",
+        table=table, file=f"timing-{run.id}",
     )  # fmt: skip
 
 

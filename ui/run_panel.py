@@ -131,7 +131,7 @@ def _panel(
     waiting = [run.id for run in workspace().store.queued()] if active else []
     for run in runs:
         with st.container(border=True, key=f"{key}-{run.id}"):
-            _line(run, names.get(run.id, run.spec.label), waiting, key)
+            _line(run, names.get(run.id, run.order.label), waiting, key)
             if not run.active and run.state != "done":
                 _ending(run, key, on_retry)
     if active != active_before:

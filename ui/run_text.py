@@ -1,6 +1,7 @@
 """What runs are called and how their numbers are described, the same on every page."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from merging import registry
+from merging.labels import short
 from merging.runs import Run, State
 from ui.charts.accuracy import Series
 from ui.figure import escape_markdown
@@ -65,28 +67,12 @@ def when(stamp: float) -> str:
     return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M", moment)
 
 
-def settings(run: Run) -> dict[str, Any]:
-    """Parameters that differ from their defaults, by what people call them."""
-    found: dict[str, Any] = {}
-    for kind, name, values in (
-        ("edit", run.spec.edit, run.spec.edit_params),
-        ("merge", run.spec.merge, run.spec.merge_params),
-    ):
-        method = registry.find(kind, name)  # type: ignore[arg-type]
-        defaults = method.parse({}).model_dump(mode="json")
-        for field, value in values.items():
-            if value != defaults.get(field):
-                title = method.params.model_fields[field].title or field.replace("_", " ")
-                found[f"{title} of {method.title}" if title in found else title] = value
-    return found
-
-
 def scaling_of(run: Run) -> str:
     """Which coefficients a run uses and how they were chosen, in a few words; empty if that is no question for it."""
     if registry.find("merge", run.spec.merge).localised:
         threshold = run.spec.merge_params["threshold"]
-        how = "λ chosen on validation" if threshold == "auto" else f"λ {threshold:g}"
-        return f"{len(run.spec.tasks)} models, masks {how}"
+        masks = "validated masks" if threshold == "auto" else f"masks λ {threshold:g}"
+        return f"{len(run.spec.tasks)} models, {masks}"
     report: dict[str, Any] = (run.result or {}).get("merge") or {}
     if run.spec.forgotten:
         names = run.spec.forgotten
@@ -102,43 +88,42 @@ def scaling_of(run: Run) -> str:
     adapted = report.get("adapted_on")
     if adapted:
         per = run.spec.merge_params.get("granularity", "layer")
-        return f"per {per}, adapted on {adapted['split']} images"
+        return f"per {per}, on {adapted['split']} images"
     return ""
 
 
-def details(run: Run) -> str:
-    """What sets a run apart from its method's defaults, in one short line."""
-    parts = []
-    for name, value in settings(run).items():
-        if name == "λ":
-            parts.append(scaling_of(run))
-        else:
-            parts.append(f"{name} {_short(value)}")
-    return " · ".join(parts)
+# Runs of earlier versions told only three phases apart.
+_FORMER_PHASES = {"plan": "before merging", "merge": "merging", "evaluate": "evaluating"}
 
 
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_short(item) for item in value) + "]"
-    return str(value)
+def phases(run: Run) -> dict[str, float]:
+    """Seconds of a finished run by phase, in the order in which they began, without the total."""
+    seconds: dict[str, float] = (run.result or {}).get("seconds") or {}
+    return {_FORMER_PHASES.get(phase, phase): value for phase, value in seconds.items() if phase != "total"}
+
+
+def chosen_on_validation(run: Run) -> bool:
+    """Whether a run chose its λ on validation images."""
+    return "scaling_search" in ((run.result or {}).get("merge") or {})
 
 
 def name_runs(runs: Sequence[Run]) -> dict[str, str]:
-    """Run id → a name no other of these runs has: the method, then what differs, then the beginning of the id."""
+    """Run id → a name no other of these runs has: its label, then how λ was chosen, then the beginning of the id."""
     names = {run.id: run.spec.label for run in runs}
-    for extend in (lambda run: details(run) or scaling_of(run), lambda run: run.id[:6]):
-        taken = list(names.values())
+    for extend in (scaling_of, lambda run: run.id[:6]):
+        taken = Counter(names.values())
         for run in runs:
-            if taken.count(names[run.id]) > 1 and extend(run):
+            if taken[names[run.id]] > 1 and extend(run):
                 names[run.id] = f"{names[run.id]} · {extend(run)}"
     return names
 
 
-def option_label(run: Run) -> str:
-    """A run in a list to choose from."""
-    parts = [run.spec.label, details(run), f"{len(run.spec.tasks)} tasks"]
+def option_label(run: Run, tasks: Sequence[str]) -> str:
+    """A run in a list to choose from; how many tasks it merges is said if they are not these."""
+    scaling = f"λ {(run.result or {})['merge']['scaling']:g}" if chosen_on_validation(run) else scaling_of(run)
+    parts = [run.spec.label, scaling]
+    if set(run.spec.tasks) != set(tasks):
+        parts.append(f"{len(run.spec.tasks)} {'tasks' if len(run.spec.tasks) > 1 else 'task'}")
     if run.result and run.result.get("average") is not None:
         parts.append(f"{100 * run.result['average']:.1f} %")
     return " · ".join(part for part in [*parts, when(run.created)] if part)
@@ -228,4 +213,4 @@ def _flat(run: Run) -> dict[str, str]:
     values |= {"split": spec.split, "seed": spec.seed, "device": spec.device, "precision": spec.dtype}
     if run.result:
         values["base weights"] = _weights(run)[:12]
-    return {key: _short(value) for key, value in values.items()}
+    return {key: short(value) for key, value in values.items()}

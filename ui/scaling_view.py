@@ -18,6 +18,7 @@ from ui.figure import show
 from ui.jobs import run_of
 from ui.run_panel import ensure_worker, run_panel
 
+PARAMETERS = ("curves",)  # what the URL can hold
 _AT_FIRST = ("task_arithmetic", "ties", "awd_ta")
 
 
@@ -74,8 +75,8 @@ def _offer(missing: Sequence[MergeSpec], asked: Sequence[tuple[Preset, Run]]) ->
             ensure_worker()
             st.rerun()
         note.caption(
-            f"{len(missing)} of the chosen methods have no curve yet. Each is measured at 21 values of λ, on all "
-            "validation and all test images; results stay."
+            f"{len(missing)} of the chosen methods have no curve yet. Each is measured at 21 values of λ or "
+            "more, on all validation and all test images; results stay."
         )
     going = [(preset, run) for preset, run in asked if run.state != "done"]
     if going:
@@ -91,13 +92,10 @@ def _curves(found: Sequence[tuple[Preset, Mapping[str, Any]]], tasks: Sequence[s
         "Accuracy of", [None, *tasks], format_func=lambda one: "all tasks, on average" if one is None else labels[one],
         key="curve-task", width=320, help="λ is chosen by the average in any case",
     )  # fmt: skip
-    seen: dict[str, int] = {}
-    drawn = []
-    for preset, result in found:
-        method = _label(preset)
-        series = Series(preset.title, method, {}, seen.setdefault(method, 0))
-        seen[method] += 1
-        drawn.append((series, result if task is None else _of_task(result, task)))
+    drawn = [
+        (Series(preset.title, preset.title, {}), result if task is None else _of_task(result, task))
+        for preset, result in found
+    ]
     images = {split: f"{found[0][1][split]['images']:,}" for split in ("val", "test")}
     chosen = "; ".join(f"{series.name}: λ = {one['scaling']:g}, test {_at(one):.1f} %" for series, one in drawn)
     what = "On average" if task is None else f"On {labels[task]}"
@@ -106,10 +104,6 @@ def _curves(found: Sequence[tuple[Preset, Mapping[str, Any]]], tasks: Sequence[s
         takeaway=f"{what}, with λ chosen on validation: {chosen}. {images['val']} validation and {images['test']} test "
         "images in all.",
     )  # fmt: skip
-
-
-def _label(preset: Preset) -> str:
-    return MergeSpec.build(suite="", tasks=("any",), edit=preset.edit, merge=preset.merge).label
 
 
 def _of_task(result: Mapping[str, Any], task: str) -> dict[str, Any]:

@@ -14,11 +14,11 @@ import streamlit as st
 import torch
 
 from merging import devices
-from merging.errors import MergingError, MissingPart, SuiteError
+from merging.errors import MergingError, SuiteError
 from merging.geometry import Geometry
 from merging.images.cache import DEFAULT_LIMIT
 from merging.suites import Suite, builtin_suites, load_suite
-from merging.suites.suite import DEFAULT
+from merging.suites.suite import DEFAULT, downloaded_suites, missing_files, suite_file
 from merging.workspace import Workspace
 from ui.folder_watch import FolderWatch
 from ui.url_choice import not_found
@@ -82,21 +82,40 @@ def suite_roots() -> list[Path]:
 
 
 def catalogue() -> dict[str, SuiteEntry]:
-    """Suites by the short name that stands in the URL: the built-in ones, then those under ``MERGING_SUITES``."""
-    references = {name: name for name in builtin_suites()}
+    """Suites by the short name that stands in the URL: built-in ones, those under ``MERGING_SUITES``, downloaded ones.
+
+    Suites of published checkpoints are left out as long as none of their models is here.
+    """
+    references = {name: name for name in builtin_suites() if name == DEFAULT or _any_model_here(name)}
     for root in suite_roots():
         for path in sorted(path for depth in _DEPTHS for path in root.glob(depth)):
             name, number = path.parent.name, 2
-            while name in references:
+            while name in references or name in builtin_suites():
                 name, number = f"{path.parent.name}-{number}", number + 1
             references[name] = str(path)
+    references |= {hub: hub for hub in downloaded_suites()}
     entries = {slug: _entry(slug, reference) for slug, reference in references.items()}
     return dict(sorted(entries.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
 
 
+def published_suites() -> dict[str, Suite]:
+    """The suites of published checkpoints, whether or not their files are here."""
+    return {name: _described(name) for name in builtin_suites() if name != DEFAULT}
+
+
+def _any_model_here(name: str) -> bool:
+    with suppress(MergingError):
+        return bool(_described(name).mergeable())
+    return False
+
+
+def _described(reference: str) -> Suite:
+    return _parsed(reference, _stamp([suite_file(reference)]))
+
+
 def _entry(slug: str, reference: str) -> SuiteEntry:
     try:
-        return SuiteEntry(reference, _parsed(reference, _stamp([_yaml(reference)])).label)
+        return SuiteEntry(reference, _described(reference).label)
     except MergingError as error:
         return SuiteEntry(reference, slug, str(error))
 
@@ -130,17 +149,12 @@ def suite() -> Suite:
 def stamp() -> Stamp:
     """Names, sizes and times of all files of the chosen suite: changes when any of them does."""
     reference = suite_reference()
-    described = _parsed(reference, _stamp([_yaml(reference)]))
+    described = _described(reference)
     relative = [described.base, described.text_tower]
     for task in described.tasks:
         relative += [task.checkpoint, task.head]
     images = filter(None, (described.images_path(task.name) for task in described.tasks))
-    return _stamp([_yaml(reference), *(described.path(name) for name in relative if name), *images])
-
-
-def _yaml(reference: str) -> Path:
-    path = builtin_suites().get(reference, Path(reference))
-    return path / "suite.yaml" if path.is_dir() else path
+    return _stamp([suite_file(reference), *(described.path(name) for name in relative if name), *images])
 
 
 @st.cache_resource
@@ -169,19 +183,39 @@ def _opened(reference: str, version: Stamp) -> Suite:
     return load_suite(reference)
 
 
+def usable_tasks() -> tuple[str, ...]:
+    """Tasks of the chosen suite that can be selected: their weights are there and not broken."""
+    return _examined(suite_reference(), stamp())[0]
+
+
+def broken_tasks() -> dict[str, str]:
+    """Tasks of the chosen suite whose weights are there and can't be used, with the reason and what to do.
+
+    None if the base is broken: then pages that need it say so.
+    """
+    return _examined(suite_reference(), stamp())[1]
+
+
+@st.cache_resource(max_entries=8, show_spinner="Measuring the task vectors, once for these files …")
+def _examined(reference: str, version: Stamp) -> tuple[tuple[str, ...], dict[str, str]]:
+    chosen, broken = _opened(reference, version), dict[str, str]()
+    with suppress(MergingError):
+        broken = workspace().broken(chosen)
+    return tuple(task for task in chosen.mergeable() if task not in broken), broken
+
+
 def selected_tasks() -> tuple[str, ...]:
-    """The chosen tasks in the suite's order, at least one; all that can be merged as long as nobody chose.
+    """The chosen tasks in the suite's order, at least one; all that can be used as long as nobody chose.
 
     Raises:
         NoTaskSelected: the user unchecked all of them.
         MissingPart: no task of the suite has weights.
+        SuiteError: all of them are broken.
     """
-    mergeable = suite().mergeable()
-    if not mergeable:
-        raise MissingPart(
-            f"no task of suite {suite().label!r} has weights; put the files where its suite.yaml says: "
-            + ", ".join(task.checkpoint or task.name for task in suite().tasks[:4])
-        )
+    if not suite().mergeable():
+        raise missing_files(suite(), suite().missing_weights(suite().task_names), "no task has weights")
+    if not usable_tasks():
+        raise SuiteError(f"no task model of suite {suite().label!r} can be used. {'. '.join(broken_tasks().values())}")
     chosen = checked_tasks()
     if not chosen:
         raise NoTaskSelected("no task is selected; check at least one in the sidebar or on the page Task models")
@@ -190,9 +224,9 @@ def selected_tasks() -> tuple[str, ...]:
 
 def checked_tasks() -> tuple[str, ...]:
     """As :func:`selected_tasks`, but possibly none: for the controls of the selection themselves."""
-    mergeable = suite().mergeable()
+    usable = usable_tasks()
     chosen = st.session_state.get("tasks")
-    return mergeable if chosen is None else tuple(task for task in mergeable if task in chosen)
+    return usable if chosen is None else tuple(task for task in usable if task in chosen)
 
 
 def set_selected_tasks(tasks: Sequence[str]) -> None:
@@ -212,19 +246,23 @@ def choose_tasks() -> list[str]:
     """The sidebar's control for the selection; the only widget with the key ``tasks``.
 
     Returns:
-        Tasks that the URL names and the suite has no weights for.
+        Tasks that the URL names, a button asked for or were selected, and that the suite has no usable weights for.
     """
-    mergeable = suite().mergeable()
+    usable = usable_tasks()
     reference = suite_reference()
     wanted = st.session_state.pop(_TASKS_WANTED, None)
     if wanted is None and st.session_state.get(_TASKS_OF, reference) != reference:
-        wanted = list(mergeable)  # another suite: its tasks have nothing to do with those chosen before
+        wanted = list(usable)  # another suite: its tasks have nothing to do with those chosen before
     st.session_state[_TASKS_OF] = reference
-    missing = not_found("tasks", mergeable) if wanted is None else []
+    missing = not_found("tasks", usable) if wanted is None else []
+    before = st.session_state.get("tasks", [])
+    if wanted is None and not set(before) <= set(usable):
+        wanted = before  # a file broke, or went
     if wanted is not None:
-        st.session_state["tasks"] = [task for task in mergeable if task in wanted]
+        missing += [task for task in wanted if task not in (*usable, *missing)]
+        st.session_state["tasks"] = [task for task in usable if task in wanted]
     st.multiselect(
-        "Tasks", mergeable, default=list(mergeable), key="tasks", bind="query-params", label_visibility="collapsed",
+        "Tasks", usable, default=list(usable), key="tasks", bind="query-params", label_visibility="collapsed",
         placeholder="Choose at least one task",
     )  # fmt: skip
     return missing
@@ -241,7 +279,7 @@ def fingerprints() -> dict[str, str]:
 @st.cache_data(max_entries=8, show_spinner=False)
 def _fingerprints(reference: str, version: Stamp) -> dict[str, str]:
     chosen, space = _opened(reference, version), workspace()
-    found = {chosen.base: space.fingerprint(chosen.base_checkpoint)}
+    found = {str(chosen.base): space.fingerprint(chosen.base_checkpoint)}
     for task in chosen.mergeable():
         with suppress(MergingError):
             found[task] = space.fingerprint(chosen.checkpoint(task))
@@ -254,22 +292,22 @@ def shared_query() -> dict[str, str | list[str]]:
     entries = list(catalogue())
     if entries and st.session_state.get("suite", entries[0]) != entries[0]:
         query["suite"] = str(st.session_state["suite"])
-    if checked_tasks() != suite().mergeable():
+    if checked_tasks() != usable_tasks():
         query["tasks"] = list(checked_tasks())
     return query
 
 
 def geometry(tasks: tuple[str, ...] | None = None) -> Geometry:
-    """Gram matrices of some tasks of the chosen suite, or of all that have weights.
+    """Gram matrices of some tasks of the chosen suite, or of all that can be used.
 
     Raises:
-        CheckpointError: a file of one of these tasks is broken.
+        CheckpointError: the base is broken, or a file of one of these tasks.
     """
-    return _geometry(suite_reference(), stamp(), tasks)
+    return _geometry(suite_reference(), stamp(), usable_tasks() if tasks is None else tasks)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Measuring the task vectors, once for these files …")
-def _geometry(reference: str, version: Stamp, tasks: tuple[str, ...] | None) -> Geometry:
+def _geometry(reference: str, version: Stamp, tasks: tuple[str, ...]) -> Geometry:
     return workspace().geometry(_opened(reference, version), tasks)
 
 

@@ -6,11 +6,16 @@ browser.
 
 import hashlib
 import html
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
+from urllib.parse import quote
 
 import plotly.graph_objects as go
+
+Points = list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -20,10 +25,12 @@ class Style:
     Attributes:
         color: hexadecimal; at least 3 : 1 against both themes' backgrounds.
         symbol: a plotly marker, so that colour is never the only difference.
+        pattern: a plotly pattern for bars, which have no marker; no two methods of one colour have the same.
     """
 
     color: str
     symbol: str
+    pattern: str = ""
 
 
 # After Okabe and Ito's palette, shifted until every colour has 3 : 1 contrast on white and on near-black.
@@ -34,39 +41,47 @@ _FIXED = {
     "AdaMerging": Style("#2e93d1", "triangle-up"),
     "AWD + Task Arithmetic": Style("#d1541f", "triangle-down"),
     "AWD + AdaMerging": Style("#4a6fd4", "star"),
-    "TIES + Task Arithmetic": Style("#0a9a72", "cross"),
+    "TIES": Style("#0a9a72", "cross"),
     "Weight averaging": Style("#8d8a1f", "x"),
 }
-_OTHER_COLORS = ("#8c62c9", "#a8703d", "#2a94a0", "#c2577a", "#5f8f3e", "#7d7f9e")
-_OTHER_SYMBOLS = ("hexagon", "pentagon", "star-diamond", "triangle-left", "triangle-right", "square-cross")
-# The other published methods: no two of them look the same, which a style derived from the label can't promise.
+# Six more, of all colours with that contrast the farthest from those above and from each other, in OKLab.
+_PURPLE, _LAVENDER, _TEAL, _PINK, _BROWN, _MOSS = _OTHER_COLORS = (
+    "#8f45b5", "#9f7ee5", "#156e8a", "#e3246f", "#9a5757", "#5a6f3e",
+)  # fmt: skip
+_OTHER_SYMBOLS = (
+    "hexagon", "pentagon", "hexagram", "star-diamond", "triangle-left", "triangle-right", "hourglass", "bowtie",
+)  # fmt: skip
+_OTHER_PATTERNS = ("-", "|", "+")
 _PUBLISHED = {
-    "Iso-C": Style(_OTHER_COLORS[0], "hexagon"),
-    "Iso-CTS": Style(_OTHER_COLORS[0], "pentagon"),
-    "DARE + Task Arithmetic": Style(_OTHER_COLORS[1], "square-cross"),
-    "DOGE + Task Arithmetic": Style(_OTHER_COLORS[1], "hexagon"),
-    "DOGE + AdaMerging": Style(_OTHER_COLORS[1], "star-diamond"),
-    "TSV-M": Style(_OTHER_COLORS[2], "star-diamond"),
-    "RegMean": Style(_OTHER_COLORS[2], "square-cross"),
-    "Consensus + Task Arithmetic": Style(_OTHER_COLORS[3], "triangle-left"),
-    "TALL masks (localised)": Style(_OTHER_COLORS[3], "square-cross"),
-    "Fisher merging": Style(_OTHER_COLORS[3], "hexagon"),
-    "WUDI": Style(_OTHER_COLORS[4], "triangle-right"),
-    "TIES + AdaMerging": Style(_OTHER_COLORS[4], "pentagon"),
-    "TATR + Task Arithmetic": Style(_OTHER_COLORS[5], "pentagon"),
+    "Iso-C": Style(_PURPLE, "hexagon"),
+    "Iso-CTS": Style(_PURPLE, "star-diamond", "x"),
+    "DARE": Style(_PURPLE, "bowtie", "."),
+    "WUDI": Style(_LAVENDER, "triangle-right"),
+    "WUDI, closed form": Style(_LAVENDER, "pentagon", "x"),
+    "AdaMerging++": Style(_LAVENDER, "hourglass", "."),
+    "TSV-M": Style(_TEAL, "hexagram"),
+    "RegMean": Style(_TEAL, "hourglass", "x"),
+    "AdaMerging, task-wise": Style(_TEAL, "triangle-left", "."),
+    "Consensus TA": Style(_PINK, "triangle-left"),
+    "Consensus TIES": Style(_PINK, "bowtie", "x"),
+    "TALL masks (localised)": Style(_PINK, "hexagon", "."),
+    "DOGE TA": Style(_BROWN, "pentagon"),
+    "DOGE AM": Style(_BROWN, "star-diamond", "x"),
+    "TATR": Style(_MOSS, "hourglass"),
+    "TATR, zero-shot": Style(_MOSS, "triangle-right", "x"),
+    "Fisher merging": Style(_MOSS, "hexagram", "."),
 }
+# What is left for methods that nobody published.
+_FREE = tuple(
+    Style(color, symbol, _OTHER_PATTERNS[number % len(_OTHER_PATTERNS)])
+    for number, (symbol, color) in enumerate(product(_OTHER_SYMBOLS, _OTHER_COLORS))
+    if (color, symbol) not in {(style.color, style.symbol) for style in _PUBLISHED.values()}
+)
 
 BEFORE = Style("#868686", "circle-open")
 AFTER = Style("#2e93d1", "circle")
 REDUNDANT = Style("#d1541f", "diamond")
 BASE = Style("#868686", "square")
-
-# The same markers as characters, filled and open, for tables.
-_GLYPHS = {
-    "circle": "●○", "diamond": "◆◇", "square": "■□", "triangle-up": "▲△", "triangle-down": "▼▽", "star": "★☆",
-    "cross": "✚✛", "x": "✖✕", "hexagon": "⬢⬡", "pentagon": "⬟⬠", "star-diamond": "✦✧", "triangle-left": "◄◁",
-    "triangle-right": "►▷", "square-cross": "▣▢",
-}  # fmt: skip
 
 # Negative blue, positive orange: told apart with every common kind of colour blindness. The middle is the background.
 _COSINES_LIGHT = ((0.0, "#12508c"), (0.25, "#6fa6d6"), (0.5, "#ffffff"), (0.75, "#eda35c"), (1.0, "#a94a06"))
@@ -83,17 +98,52 @@ def style_of(label: str) -> Style:
     if known is not None:
         return known
     number = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big")
-    color = _OTHER_COLORS[number % len(_OTHER_COLORS)]
-    return Style(color, _OTHER_SYMBOLS[number // len(_OTHER_COLORS) % len(_OTHER_SYMBOLS)])
+    return _FREE[number % len(_FREE)]
 
 
-def glyph_of(label: str, variant: int = 0) -> str:
-    """The marker of a method as a character; open for a variant.
+def _around(corners: int, outer: float, inner: float | None = None, turn: float = 0.0) -> Points:
+    """Corners of a regular polygon, from the top; with an inner radius those of a star."""
+    radii = [outer] if inner is None else [outer, inner]
+    count = corners * len(radii)
+    angles = [2 * math.pi * index / count + math.radians(turn) for index in range(count)]
+    return [
+        (radii[index % len(radii)] * math.sin(angle), -radii[index % len(radii)] * math.cos(angle))
+        for index, angle in enumerate(angles)
+    ]
 
-    >>> glyph_of("Task Arithmetic"), glyph_of("Task Arithmetic", 1)
-    ('■', '□')
+
+_PLUS: Points = [
+    (-0.4, -1.2), (0.4, -1.2), (0.4, -0.4), (1.2, -0.4), (1.2, 0.4), (0.4, 0.4), (0.4, 1.2), (-0.4, 1.2), (-0.4, 0.4),
+    (-1.2, 0.4), (-1.2, -0.4), (-0.4, -0.4),
+]  # fmt: skip
+# Plotly's markers as polygons, y downwards, in units of half a marker's size.
+_OUTLINES: dict[str, Points] = {
+    "circle": _around(32, 1.0), "square": _around(4, math.sqrt(2), turn=45), "diamond": _around(4, 1.3),
+    "triangle-up": _around(3, 1.15), "triangle-down": _around(3, 1.15, turn=180),
+    "triangle-left": _around(3, 1.15, turn=-90), "triangle-right": _around(3, 1.15, turn=90),
+    "pentagon": _around(5, 1.0), "hexagon": _around(6, 1.0), "star": _around(5, 1.4, 0.54),
+    "hexagram": _around(6, 1.2, 0.69), "star-diamond": _around(4, 1.4, 0.5), "cross": _PLUS,
+    "x": [((x - y) / math.sqrt(2), (x + y) / math.sqrt(2)) for x, y in _PLUS],
+    "hourglass": [(-1, -1), (1, -1), (-1, 1), (1, 1)], "bowtie": [(-1, -1), (1, 1), (1, -1), (-1, 1)],
+}  # fmt: skip
+
+
+def marker_image(label: str, is_open: bool = False) -> str:
+    """The marker of a method as an image for tables, a data URL, open for a variant.
+
+    An image keeps its colour where text does not: streamlit fades the text of columns that are pinned.
+
+    >>> marker_image("Task Arithmetic").startswith("data:image/svg+xml")
+    True
     """
-    return _GLYPHS[style_of(label).symbol][bool(variant)]
+    style = style_of(label)
+    points = " ".join(f"{7 * x:.2f},{7 * y:.2f}" for x, y in _OUTLINES[style.symbol])
+    fill = "none" if is_open else style.color
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="32" height="32" viewBox="-16 -16 32 32">'
+        f'<polygon points="{points}" stroke="{style.color}" stroke-width="2" fill="{fill}"/></svg>'
+    )
+    return "data:image/svg+xml;utf8," + quote(svg)
 
 
 def diverging_scale(dark: bool = False) -> list[list[object]]:

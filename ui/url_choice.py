@@ -1,10 +1,15 @@
 """What the URL chooses: names that nobody knows, and run ids for widgets that streamlit can't bind by itself."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
+from merging.labels import short
 from ui.figure import escape_markdown
+
+RUN_PARAMETERS = ("run", "runs")  # what names runs in the URL of Runs and of Accuracy; each page takes both
 
 
 def not_found(parameter: str, options: Collection[str]) -> list[str]:
@@ -15,6 +20,75 @@ def not_found(parameter: str, options: Collection[str]) -> list[str]:
 def warn(sentence: str) -> None:
     """Say what a link asked for in vain, and what is shown instead."""
     st.warning(escape_markdown(sentence), icon=":material/search_off:")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A value in the URL that a widget does not take.
+
+    Attributes:
+        parameter: its name in the URL, which is the widget's key too.
+        value: as it stands there.
+        allowed: what the widget takes, in words that follow *which is*.
+    """
+
+    parameter: str
+    value: str
+    allowed: str
+
+
+def refused_options(parameter: str, options: Iterable[str]) -> list[Refused]:
+    """What the URL names that is no option of a widget; to be asked before that widget is drawn."""
+    known = list(options)
+    allowed = f"none of {', '.join(known)}"
+    return [Refused(parameter, value, allowed) for value in not_found(parameter, known)]
+
+
+def refused_numbers(parameter: str, low: float, high: float) -> list[Refused]:
+    """What the URL names that is no number within bounds, both allowed; to be asked before the widget is drawn."""
+    allowed = f"no number from {low:g} to {high:g}"
+    values = st.query_params.get_all(parameter)
+    return [Refused(parameter, value, allowed) for value in values if value and not _within(value, low, high)]
+
+
+def _within(text: str, low: float, high: float) -> bool:
+    try:
+        return low <= float(text) <= high
+    except ValueError:
+        return False
+
+
+def warn_of_values(refused: Iterable[Refused], in_words: Callable[[Any], str] = short) -> None:
+    """Say what the URL asked for in vain, what is allowed, and what is shown; to be called once the widget is drawn.
+
+    Args:
+        refused: what was asked for.
+        in_words: what the reader sees for a value of the widget.
+    """
+    for one in refused:
+        shown = in_words(st.session_state[one.parameter])
+        warn(f"The link asks for {one.parameter} = {one.value}, which is {one.allowed}. {shown} is shown instead.")
+
+
+def drop_unknown(page: str, known: Collection[str], prefixes: tuple[str, ...] = ()) -> list[str]:
+    """Take parameters out of the URL that a page does not know.
+
+    Args:
+        page: its title.
+        known: the parameters that it knows.
+        prefixes: beginnings of others.
+
+    Returns:
+        A sentence on each, to warn of.
+    """
+    unknown = [name for name in st.query_params if name not in known and not name.startswith(prefixes or ("\0",))]
+    sentences = []
+    for name in unknown:
+        value = ", ".join(st.query_params.get_all(name))
+        takes = ", ".join([*known, *(f"{prefix}…" for prefix in prefixes)])
+        sentences.append(f"The page {page} takes no {name} = {value}; a link to it can hold {takes}.")
+        del st.query_params[name]
+    return sentences
 
 
 def warn_of_runs(missing: Sequence[str], instead: str = "") -> None:
@@ -28,17 +102,24 @@ def warn_of_runs(missing: Sequence[str], instead: str = "") -> None:
         warn(f"There is no run {', '.join(missing)} here; it may have been deleted. {instead}".strip())
 
 
-def chosen_ids(parameter: str, key: str, options: Sequence[str], default: Sequence[str], instead: str) -> list[str]:
+def linked_ids() -> list[str]:
+    """The run ids that the URL names: by ``run`` or ``runs``, several times or with commas between them."""
+    values = [value for parameter in RUN_PARAMETERS for value in st.query_params.get_all(parameter)]
+    return list(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
+
+
+def chosen_ids(key: str, options: Sequence[str], default: Sequence[str], instead: str) -> list[str]:
     """Ids to show as chosen: from the URL if it names any, else as before, else the default; put under ``key``.
 
     Ids that are not among the options are dropped, with a warning if the URL names them; ``instead`` is its sentence
     on what is shown if the URL names no others.
     """
-    linked = st.query_params.get_all(parameter)
-    missing = not_found(parameter, options)
-    warn_of_runs(missing, "Only the others are shown." if set(linked) & set(options) else instead)
+    linked = linked_ids()
+    missing = [one for one in linked if one not in options]
+    warn_of_runs(missing, "Only the others are shown." if len(missing) < len(linked) else instead)
     if linked and linked != st.session_state.get(f"{key}-linked"):
         wanted: Sequence[str] = [run_id for run_id in linked if run_id in options] or default
+        st.session_state[f"{key}-by-link"] = list(wanted)
     elif key in st.session_state:
         wanted = st.session_state[key]
     else:
@@ -48,9 +129,22 @@ def chosen_ids(parameter: str, key: str, options: Sequence[str], default: Sequen
     return ids
 
 
+def kept_ids(key: str) -> list[str] | None:
+    """What was chosen under a key when the page was drawn last, also if another page was looked at since."""
+    kept: list[str] | None = st.session_state.get(key, st.session_state.get(f"{key}-linked"))
+    return kept
+
+
+def came_by_link(key: str) -> bool:
+    """Whether what is chosen under a key is what a link asked for."""
+    return bool(st.session_state[key]) and st.session_state[key] == st.session_state.get(f"{key}-by-link")
+
+
 def remember_ids(parameter: str, key: str, ids: Sequence[str]) -> None:
-    """Write the chosen ids into the URL and keep them for when the page is opened again."""
+    """Write the chosen ids into the URL, under one name, and keep them for when the page is opened again."""
     st.session_state[f"{key}-linked"] = list(ids)
+    for other in set(RUN_PARAMETERS) - {parameter}:
+        st.query_params.pop(other, None)
     if not ids:
         st.query_params.pop(parameter, None)
     elif st.query_params.get_all(parameter) != list(ids):

@@ -1,14 +1,14 @@
-"""Which tensors of a file are the visual tower, what they are called there, and how they are stored.
+"""Which tensors of a file are the visual or the text tower, what they are called there, and how they are stored.
 
-Everything in this package is named as in open_clip's ``model.visual``: ``conv1.weight``,
-``transformer.resblocks.0.attn.in_proj_weight``, ``proj`` and so on. Files often hold the whole CLIP, or the same
-tensors under a wrapper's prefix, or Hugging Face's ``CLIPModel``, ``CLIPVisionModel`` or
+Everything in this package is named as in open_clip: the visual tower as in ``model.visual``, ``conv1.weight``,
+``transformer.resblocks.0.attn.in_proj_weight``, ``proj`` and so on, the text tower as in ``model``. Files often hold
+the whole CLIP, or the same tensors under a wrapper's prefix, or Hugging Face's ``CLIPModel``, ``CLIPVisionModel`` or
 ``CLIPVisionModelWithProjection``: other names, queries, keys and values apart, the projection transposed. transformers
 writes a ``CLIPVisionModel`` with names under ``vision_model.`` before its version 5 and without that prefix since.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +27,10 @@ _HUGGINGFACE_BUFFER = "embeddings.position_ids"  # the numbers 0, 1, 2, …; wri
 _LAYER = re.compile(r"encoder\.layers\.(\d{1,4})\.")
 _BLOCK = re.compile(r"transformer\.resblocks\.(\d{1,4})\.")
 
+_HUGGINGFACE_TEXT = "text_model."
+_HUGGINGFACE_TEXT_ANCHOR = "text_model.embeddings.token_embedding.weight"
+_HUGGINGFACE_TEXT_PROJECTION = "text_projection.weight"
+
 # open_clip's names → Hugging Face's, of everything that is the same tensor in both
 _OUTSIDE_BLOCKS = {
     "class_embedding": "embeddings.class_embedding",
@@ -34,6 +38,11 @@ _OUTSIDE_BLOCKS = {
     "positional_embedding": "embeddings.position_embedding.weight",
     **{f"ln_pre.{kind}": f"pre_layrnorm.{kind}" for kind in ("weight", "bias")},  # spelt like this there
     **{f"ln_post.{kind}": f"post_layernorm.{kind}" for kind in ("weight", "bias")},
+}
+_OUTSIDE_TEXT_BLOCKS = {
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    **{f"ln_final.{kind}": f"final_layer_norm.{kind}" for kind in ("weight", "bias")},
 }
 _IN_A_BLOCK = {
     "ln_1": "layer_norm1", "ln_2": "layer_norm2", "attn.out_proj": "self_attn.out_proj",
@@ -113,6 +122,34 @@ def recognise(names: Iterable[str]) -> Layout:
     return Layout(title, bare, (), "open_clip" if _OPEN_CLIP_ANCHOR in bare else "unknown")
 
 
+def recognise_text(names: Iterable[str]) -> Layout:
+    """Find the text tower among the tensor names of a file: open_clip's, or that of Hugging Face's ``CLIPModel``.
+
+    Raises:
+        CheckpointError: names look like Hugging Face's CLIP but are not exactly those.
+
+    >>> recognise_text(["model.visual.proj", "model.ln_final.bias"]).origins
+    {'ln_final.bias': Origin(stored=('model.ln_final.bias',), transposed=False)}
+    """
+    stored = sorted(names)
+    prefix = _under(stored, _HUGGINGFACE_TEXT_ANCHOR, "")
+    if prefix is None:
+        prefix = _wrapper(stored)
+        inside = [name for name in stored if not name.startswith(prefix + _OPEN_CLIP)]
+        origins = {name.removeprefix(prefix): Origin((name,)) for name in inside}
+        return Layout("open_clip text tower", origins, tuple(sorted({*stored} - {*inside})), "open_clip")
+    under = prefix + _HUGGINGFACE_TEXT
+    tower = {name.removeprefix(under) for name in stored if name.startswith(under)}
+    layers = {match[1] for name in tower if (match := _LAYER.match(name))}
+    origins = {
+        **_huggingface_origins(layers, under, _OUTSIDE_TEXT_BLOCKS),
+        "text_projection": Origin((prefix + _HUGGINGFACE_TEXT_PROJECTION,), transposed=True),
+        "logit_scale": Origin((f"{prefix}logit_scale",)),
+    }
+    dropped = _require_all(stored, origins, under, tower, "text")
+    return Layout(f"Hugging Face CLIPModel text tower under {under!r}", origins, dropped, "huggingface")
+
+
 def huggingface_names(tower: Sequence[str]) -> dict[str, Origin]:
     """How Hugging Face's ``CLIPVisionModelWithProjection`` stores each tensor of a tower.
 
@@ -122,7 +159,9 @@ def huggingface_names(tower: Sequence[str]) -> dict[str, Origin]:
         CheckpointError: the tower is not one that Hugging Face's classes can hold.
     """
     layers = {match[1] for name in tower if (match := _BLOCK.match(name))}
-    origins = _huggingface_origins(layers, _HUGGINGFACE, _HUGGINGFACE_PROJECTION if PROJECTION in tower else None)
+    origins = _huggingface_origins(layers, _HUGGINGFACE, _OUTSIDE_BLOCKS)
+    if PROJECTION in tower:
+        origins[PROJECTION] = Origin((_HUGGINGFACE_PROJECTION,), transposed=True)
     odd = sorted(set(tower) ^ origins.keys())
     if odd:
         raise CheckpointError(
@@ -161,24 +200,39 @@ def _huggingface(stored: Sequence[str], prefix: str) -> Layout:
         inside.discard(_HUGGINGFACE_PROJECTION)
     projection = prefix + _HUGGINGFACE_PROJECTION if prefix + _HUGGINGFACE_PROJECTION in stored else None
     layers = {match[1] for name in inside if (match := _LAYER.match(name))}
-    origins = _huggingface_origins(layers, under, projection)
-    taken = {name for origin in origins.values() for name in origin.stored}
-    missing = sorted(taken.difference(stored))
-    extra = sorted(under + name for name in inside - {_HUGGINGFACE_BUFFER} if under + name not in taken)
-    if missing or extra:
-        raise CheckpointError(
-            f"begins like Hugging Face's CLIP vision model, but {len(missing)} of its tensors are missing (such as "
-            f"{missing[:2]}) and {len(extra)} are unknown (such as {extra[:2]}); only CLIP's own architecture is read"
-        )
-    dropped = tuple(name for name in stored if name not in taken)
+    origins = _huggingface_origins(layers, under, _OUTSIDE_BLOCKS)
+    if projection is not None:
+        origins[PROJECTION] = Origin((projection,), transposed=True)
+    dropped = _require_all(stored, origins, under, inside, "vision")
     whole = any(name.startswith(f"{prefix}text_model.") for name in dropped)
     kind = "CLIPModel" if whole else "CLIPVisionModelWithProjection" if projection else "CLIPVisionModel"
     return Layout(f"Hugging Face {kind}" + (f" under {under!r}" if under else ""), origins, dropped, "huggingface")
 
 
-def _huggingface_origins(layers: Iterable[str], under: str, projection: str | None) -> dict[str, Origin]:
-    """Origins of all tensors of a tower with these layers, whose stored names begin with ``under``."""
-    origins = {name: Origin((under + other,)) for name, other in _OUTSIDE_BLOCKS.items()}
+def _require_all(
+    stored: Sequence[str], origins: Mapping[str, Origin], under: str, inside: Iterable[str], kind: str
+) -> tuple[str, ...]:
+    """What of a file belongs to no tower, once it is sure that the tower is there with exactly these names."""
+    taken = {name for origin in origins.values() for name in origin.stored}
+    missing = sorted(taken.difference(stored))
+    extra = sorted(under + name for name in inside if name != _HUGGINGFACE_BUFFER and under + name not in taken)
+    if missing or extra:
+        raise CheckpointError(
+            f"begins like Hugging Face's CLIP {kind} model, but {len(missing)} of its tensors are missing (such as "
+            f"{missing[:2]}) and {len(extra)} are unknown (such as {extra[:2]}); only CLIP's own architecture is read"
+        )
+    return tuple(name for name in stored if name not in taken)
+
+
+def _huggingface_origins(layers: Iterable[str], under: str, outside: Mapping[str, str]) -> dict[str, Origin]:
+    """Origins of the tensors of a tower with these layers, whose stored names begin with ``under``.
+
+    Args:
+        layers: numbers of the layers.
+        under: prefix of the stored names.
+        outside: names of the tensors outside the layers.
+    """
+    origins = {name: Origin((under + other,)) for name, other in outside.items()}
     for layer in layers:
         block, other = f"transformer.resblocks.{layer}.", f"{under}encoder.layers.{layer}."
         for kind in ("weight", "bias"):
@@ -186,6 +240,4 @@ def _huggingface_origins(layers: Iterable[str], under: str, projection: str | No
             origins[f"{block}attn.in_proj_{kind}"] = Origin(parts)
             for name, theirs in _IN_A_BLOCK.items():
                 origins[f"{block}{name}.{kind}"] = Origin((f"{other}{theirs}.{kind}",))
-    if projection is not None:
-        origins[PROJECTION] = Origin((projection,), transposed=True)
     return origins

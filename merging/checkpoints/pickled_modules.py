@@ -1,8 +1,10 @@
 """Whole pickled models as checkpoints: tensors out, nothing run.
 
 Both formats of ``torch.save`` are read: zip archives with a ``data.pkl`` and one member a storage, and the old format,
-five pickles followed by the storages. The pickle is read by :mod:`merging.checkpoints.inert_pickle`; in what comes of
-it every module is walked as ``state_dict()`` would, by ``_parameters``, ``_buffers`` and ``_modules``.
+five pickles followed by the storages. TorchScript archives, as OpenAI's original CLIP files are, have the first of
+these formats with code beside it, which is left alone. The pickle is read by :mod:`merging.checkpoints.inert_pickle`;
+in what comes of it every module is walked as ``state_dict()`` would, by ``_parameters``, ``_buffers`` and ``_modules``;
+one of TorchScript has its parameters and modules as plain attributes.
 """
 
 import io
@@ -23,6 +25,7 @@ from merging.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
 _MAX_NAME = 300  # characters; names of nested modules grow with every level
 _MAX_UNSAVED = 100  # buffers of one module that are not saved; each name is looked for among them
 _TIED = 2  # tied weights are in the file once and in the model under two names
+_TORCHSCRIPT = "__torch__."  # begins the names of its classes
 _MAGIC = 0x1950A86A20F9469CFC6C  # begins the old format, before a version, word sizes, the model and the keys
 _LOCAL_HEADER = 30  # bytes before the name in front of a member of a zip archive
 _DAMAGE = (  # what zipfile, torch and we raise at contradictions
@@ -53,12 +56,12 @@ def open_pickled_module(path: Path | str) -> PickledModule:
     Raises:
         CheckpointError: there is no such file, or tensors are of a kind that is not read.
         CorruptCheckpoint: it is damaged, contradicts itself, or holds no tensors.
-        UnsafeCheckpoint: it unpacks to more than it holds, or is an archive of code.
+        UnsafeCheckpoint: it unpacks to more than it holds.
     """
     path = Path(path)
     require_content(path)
     try:
-        root, places = _from_archive(path) if check_archive(path) else _from_old_format(path)
+        root, places = _from_archive(path) if check_archive(path, torchscript=True) else _from_old_format(path)
         found = dict(_tensors(root))
         source = _MappedTensors(path, found, places)
     except _DAMAGE:
@@ -149,7 +152,8 @@ def _children(prefix: str, value: object, seen: set[int]) -> Iterator[tuple[str,
     unsaved: object = ()
     if isinstance(value, Shell):
         state = value.state if isinstance(value.state, dict) else {}
-        groups = [state.get(group) for group in ("_parameters", "_buffers", "_modules")]
+        scripted = value.kind.startswith(_TORCHSCRIPT)
+        groups = [state] if scripted else [state.get(group) for group in ("_parameters", "_buffers", "_modules")]
         unsaved = state.get("_non_persistent_buffers_set")
     unsaved = unsaved if isinstance(unsaved, list) and len(unsaved) <= _MAX_UNSAVED else ()
     for group in groups:

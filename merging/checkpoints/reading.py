@@ -7,6 +7,8 @@ checked before anything is read from it: size, header, declared against actual b
 
 import hashlib
 import json
+import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +18,11 @@ from typing import Any, Literal, Protocol
 import torch
 from safetensors import SafetensorError, safe_open
 
-from merging.checkpoints.layouts import PROJECTION, Layout, Origin, recognise
+from merging.checkpoints.layouts import PROJECTION, Layout, Origin, recognise, recognise_text
 from merging.checkpoints.torch_files import read_state_dict
-from merging.errors import CheckpointError, CorruptCheckpoint
+from merging.errors import CheckpointError, CorruptCheckpoint, NonFiniteWeights
 
+Part = Literal["visual", "text", "all"]
 MAX_HEADER_BYTES = 100 * 2**20
 MAX_TENSORS = 100_000
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
@@ -53,6 +56,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         layout: how its names map to those of the tower.
         infos: shape and dtype of every tensor.
         lender: the model whose projection this one uses, its own file holding none.
+        promised: what the fingerprint must be, where that is known.
     """
 
     def __init__(
@@ -62,11 +66,13 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         infos: dict[str, TensorInfo],
         source: "Source",
         lender: "Checkpoint | None" = None,
+        promised: str | None = None,
     ) -> None:
         self.path = path
         self.layout = layout
         self.infos = infos
         self.lender = lender
+        self.promised = promised
         self._source = source
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -91,8 +97,31 @@ class Checkpoint(Mapping[str, torch.Tensor]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the file's bytes, 64 hexadecimal digits. Reads the whole file the first time."""
-        return file_fingerprint(self.path)
+        """SHA-256 of the file's bytes, 64 hexadecimal digits. Reads the whole file the first time.
+
+        Raises:
+            CorruptCheckpoint: another one was promised.
+        """
+        return self.verified(file_fingerprint(self.path))
+
+    def verified(self, fingerprint: str) -> str:
+        """The fingerprint of the file, if it is the promised one or none was promised; raises as there."""
+        if self.promised is not None and fingerprint != self.promised:
+            raise CorruptCheckpoint(
+                f"{self.path.name}: its SHA-256 is {fingerprint[:12]}…, expected {self.promised[:12]}…; it is "
+                "damaged or another file; delete it and download it again"
+            )
+        return fingerprint
+
+    def require_finite(self) -> None:
+        """Read all tensors and insist on numbers.
+
+        Raises:
+            NonFiniteWeights: one holds NaN or infinity.
+        """
+        for name, tensor in self.items():
+            if tensor.is_floating_point() and not _is_finite(tensor):
+                raise NonFiniteWeights(f"{self.path.name}: tensor {name!r} holds NaN or infinity; export it again")
 
     @property
     def nbytes(self) -> int:
@@ -120,7 +149,12 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         if not self.lacks_projection or PROJECTION not in base.infos:
             return self
         infos = dict(sorted({**self.infos, PROJECTION: base.infos[PROJECTION]}.items()))
-        return Checkpoint(self.path, self.layout, infos, self._source, base)
+        return Checkpoint(self.path, self.layout, infos, self._source, base, self.promised)
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Whether no entry is NaN or infinite; the sum says so in a fraction of the time, unless it overflows."""
+    return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
 
 
 class Source(Protocol):
@@ -173,12 +207,13 @@ def file_fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_checkpoint(path: Path | str, part: Literal["visual", "all"] = "visual") -> Checkpoint:
+def open_checkpoint(path: Path | str, part: Part = "visual", promised: str | None = None) -> Checkpoint:
     """Open a weight file lazily.
 
     Args:
         path: ``.safetensors``, or ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` holding a state dict.
-        part: the visual tower under open_clip's names, or all tensors under the names in the file.
+        part: the visual tower or the text tower, each under open_clip's names, or all tensors under those in the file.
+        promised: the SHA-256 that the file must have; looked at when its fingerprint is taken.
 
     Raises:
         CheckpointError: the file is missing, of an unknown kind, or its names are those of no layout.
@@ -196,22 +231,30 @@ def open_checkpoint(path: Path | str, part: Literal["visual", "all"] = "visual")
             f"{path.name}: unknown kind of weight file {path.suffix!r}; expected .safetensors or one of "
             + ", ".join(TORCH_SUFFIXES)
         )
-    return checkpoint_from(path, source, part)
+    return checkpoint_from(path, source, part, promised)
 
 
 def require_content(path: Path) -> None:
-    """Insist on a file that is there and not empty.
+    """Insist on a file that is there, may be read and is not empty.
 
     Raises:
         CheckpointError: it is not.
     """
-    if not path.is_file():
+    try:
+        there = path.is_file()
+        size = 0
+        if there:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise CheckpointError(f"{path.name}: can't be read ({error.strerror}); check its permissions") from None
+    if not there:
         raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
-    if path.stat().st_size == 0:
+    if size == 0:
         raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
 
 
-def checkpoint_from(path: Path, source: Source, part: Literal["visual", "all"]) -> Checkpoint:
+def checkpoint_from(path: Path, source: Source, part: Part, promised: str | None = None) -> Checkpoint:
     """The tensors of an open file under the names of a layout; arguments and errors as :func:`open_checkpoint`."""
     stored = source.infos()
     if not stored:
@@ -222,11 +265,11 @@ def checkpoint_from(path: Path, source: Source, part: Literal["visual", "all"]) 
         layout = Layout("all tensors", {name: Origin((name,)) for name in stored}, (), "unknown")
     else:
         try:
-            layout = recognise(stored)
+            layout = recognise(stored) if part == "visual" else recognise_text(stored)
         except CheckpointError as error:
             raise CheckpointError(f"{path.name}: {error}") from None
     infos = {name: _joined(path, stored, layout.origins[name]) for name in sorted(layout.origins)}
-    return Checkpoint(path, layout, infos, source)
+    return Checkpoint(path, layout, infos, source, promised=promised)
 
 
 def _joined(path: Path, stored: dict[str, TensorInfo], origin: Origin) -> TensorInfo:

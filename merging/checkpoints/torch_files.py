@@ -95,10 +95,14 @@ def _globals_of(file: IO[bytes]) -> Iterator[str]:
             strings.append(argument)
 
 
-def check_archive(path: Path) -> bool:
+def check_archive(path: Path, torchscript: bool = False) -> bool:
     """Whether this is a zip archive; those of code or that unpack to more than they hold are refused.
 
     torch stores tensors uncompressed, so that no weight file grows.
+
+    Args:
+        path: the file.
+        torchscript: let an archive of code pass, for somebody who leaves its code alone.
 
     Raises:
         CorruptCheckpoint: the archive is broken.
@@ -108,8 +112,10 @@ def check_archive(path: Path) -> bool:
         if not zipfile.is_zipfile(path):
             return False
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-            scripted = any(name.endswith("/constants.pkl") for name in archive.namelist())
+            members = archive.infolist()
+            scripted = any(member.filename.endswith("/constants.pkl") for member in members)
+            code = [member for member in members if scripted and "/code/" in member.filename]  # compressed, never read
+            unpacked = sum(member.file_size for member in members) - sum(member.file_size for member in code)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         raise CorruptCheckpoint(f"{path.name}: a broken zip archive; download or export it again") from None
     if unpacked > path.stat().st_size:
@@ -117,8 +123,11 @@ def check_archive(path: Path) -> bool:
             f"{path.name}: the archive unpacks to {unpacked} bytes from {path.stat().st_size}; "
             "weight files are stored uncompressed, so this one is refused"
         )
-    if scripted:
-        raise UnsafeCheckpoint(f"{path.name}: a TorchScript archive holds code beside weights; {_ADVICE}")
+    if scripted and not torchscript:
+        raise UnsafeCheckpoint(
+            f"{path.name}: a TorchScript archive, as OpenAI's original CLIP files are: code beside weights, so nothing "
+            f"was loaded; {_CONVERT}"
+        )
     return True
 
 

@@ -35,7 +35,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise CheckpointError(f"{path.name}: can't be written ({error.strerror}); nothing was changed") from None
+        raise CheckpointError(
+            f"{path.name}: can't be written ({error.strerror}); nothing was changed; make room or choose another folder"
+        ) from None
     finally:
         with suppress(OSError):  # there may be no such folder
             temporary.unlink(missing_ok=True)
@@ -49,6 +51,15 @@ def require_writable(path: Path) -> None:
     """
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path.name}: merged weights are written as .safetensors; name the file so")
+    require_place(path)
+
+
+def require_place(path: Path) -> None:
+    """As :func:`require_writable`, for a file of any kind.
+
+    Raises:
+        CheckpointError: the folder can't be written to.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

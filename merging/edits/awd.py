@@ -2,6 +2,9 @@
 
 No reference code was ever published. The paper (arXiv 2411.18729) leaves open whether δ is one vector of the whole
 model or one per layer, and whether plain descent or Adam finds it; both readings are here, as presets.
+
+Vectors that are zero (over the model, the tensor or the row, by scope) take no part and stay zero, see
+:mod:`merging.edits.redundancy`.
 """
 
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ import torch
 from pydantic import Field
 
 from merging.context import Context
-from merging.edits.redundancy import Redundancy, descent, exact, mixing
+from merging.edits.redundancy import Redundancy, descent, directed, exact, mixing
 from merging.geometry import Geometry
 from merging.registry import Edit, LinearEdit, Params, TensorEdit, edit
 from merging.vectors import TaskVectors, is_matrix
@@ -50,6 +53,8 @@ class Disentangled:
         edit: the edit itself; linear unless scope is row or the solver adam.
         after: geometry of the edited vectors.
         coefficients: a, ``[T]`` for scope model, ``[L, T]`` for scope layer, None where δ is not of that form.
+        multipliers: 1 − n a, for n vectors that are not zero: what AWD followed by a plain sum multiplies each task
+            vector by. Shaped as ``coefficients``, None where they are.
         curve: objective before each step and at the end, mean over layers or rows.
         redundant_norm: ‖δ‖ over the whole model.
     """
@@ -57,16 +62,9 @@ class Disentangled:
     edit: Edit
     after: Geometry
     coefficients: np.ndarray | None
+    multipliers: np.ndarray | None
     curve: np.ndarray
     redundant_norm: float
-
-    @property
-    def multipliers(self) -> np.ndarray | None:
-        """1 − T a: what AWD followed by a plain sum multiplies each task vector by, shaped as ``coefficients``."""
-        if self.coefficients is None:
-            return None
-        multipliers: np.ndarray = 1 - self.coefficients.shape[-1] * self.coefficients
-        return multipliers
 
 
 @edit(
@@ -109,30 +107,36 @@ def disentangle(vectors: TaskVectors, geometry: Geometry, params: AwdParams, con
 def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
     """Scopes model and layer in Gram space: milliseconds, for a model of any size."""
     chosen = _chosen(geometry, params)
-    grams = geometry.grams[chosen]
     whole = params.scope == "model"
-    found = _solve(grams.sum(axis=0, keepdims=True) if whole else _normalised(grams), params)
-    per_layer = np.zeros((len(geometry.names), len(geometry.tasks)))
-    per_layer[chosen] = found.coefficients  # one row for all layers, or one for each
-    coefficients = found.coefficients[0] if whole else per_layer
+    grams = geometry.grams[chosen].sum(axis=0, keepdims=True) if whole else _normalised(geometry.grams[chosen])
+    found = _solve(grams, params)
+    solved = mixing(found.coefficients, directed(grams))  # one for all layers, or one for each
+    matrices = np.tile(np.eye(len(geometry.tasks)), (len(geometry.names), 1, 1))
+    matrices[chosen] = solved
+    per_layer = np.zeros(matrices.shape[:2])
+    per_layer[chosen] = found.coefficients
     norm = _redundant_norm(geometry.grams, per_layer)
-    matrices = mixing(per_layer)
-    report = _report(geometry, params, coefficients, found.curve, norm)
+    coefficients, multipliers = per_layer, matrices.sum(axis=1)
+    if whole:
+        coefficients, multipliers = found.coefficients[0], solved[0].sum(axis=0)
+    report = {
+        **_report(params, found.curve, norm),
+        "coefficients": coefficients.tolist(),
+        "task_multipliers": multipliers.tolist(),
+        "tensors": None if whole else list(geometry.names),
+    }
     edit = LinearEdit(dict(zip(geometry.names, matrices, strict=True)), report)
-    return Disentangled(edit, geometry.mixed(matrices), coefficients, found.curve, norm)
+    return Disentangled(edit, geometry.mixed(matrices), coefficients, multipliers, found.curve, norm)
 
 
-def _report(
-    geometry: Geometry, params: AwdParams, coefficients: np.ndarray | None, curve: np.ndarray, norm: float
-) -> dict[str, object]:
-    """What a run keeps of AWD."""
-    tasks = len(geometry.tasks)
+def _report(params: AwdParams, curve: np.ndarray, norm: float) -> dict[str, object]:
+    """What a run keeps of AWD; scopes and solvers with coefficients fill those in."""
     return {
         "scope": params.scope,
         "solver": params.solver,
-        "coefficients": None if coefficients is None else coefficients.tolist(),
-        "task_multipliers": None if coefficients is None else (1 - tasks * coefficients).tolist(),
-        "tensors": list(geometry.names) if params.scope == "layer" and coefficients is not None else None,
+        "coefficients": None,
+        "task_multipliers": None,
+        "tensors": None,
         "objective_before": float(curve[0]),
         "objective_after": float(curve[-1]),
         "objective": curve.tolist(),
@@ -151,8 +155,8 @@ def _chosen(geometry: Geometry, params: AwdParams) -> list[int]:
 
 
 def _normalised(grams: np.ndarray) -> np.ndarray:
-    """Gram matrices rescaled to the root mean square norm that α and β are meant for; ``[B, T, T]``."""
-    squares = np.diagonal(grams, axis1=1, axis2=2).mean(axis=1)
+    """Gram matrices rescaled to the root mean square norm that α and β are meant for, zero vectors not counted."""
+    squares = np.diagonal(grams, axis1=1, axis2=2).sum(axis=1) / np.maximum(directed(grams).sum(axis=1), 1)
     factors = np.divide(TARGET_NORM**2, squares, out=np.ones_like(squares), where=squares > 0)
     scaled: np.ndarray = grams * factors[:, None, None]
     return scaled
@@ -193,27 +197,37 @@ def _rows(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: 
     joined = np.concatenate(grams) if grams else np.zeros((0, len(vectors.tasks), len(vectors.tasks)))
     alive = np.einsum("bii->b", joined) > 0
     found = _solve(_normalised(joined[alive]), params)
-    coefficients = np.zeros(joined.shape[:2])
+    coefficients, there = np.zeros(joined.shape[:2]), directed(joined)
     coefficients[alive] = found.coefficients
     after = geometry.grams.copy()
-    table: dict[str, torch.Tensor] = {}
+    table: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     offset = 0
     for name, gram in zip(chosen, grams, strict=True):
-        part = coefficients[offset : offset + len(gram)]
+        part = slice(offset, offset + len(gram))
         offset += len(gram)
-        after[geometry.names.index(name)] = (mixing(part) @ gram @ np.swapaxes(mixing(part), 1, 2)).sum(axis=0)
-        table[name] = torch.as_tensor(part.T.copy(), dtype=torch.float32)  # [T, R]
+        matrices = mixing(coefficients[part], there[part])
+        after[geometry.names.index(name)] = (matrices @ gram @ np.swapaxes(matrices, 1, 2)).sum(axis=0)
+        weights = torch.as_tensor(coefficients[part].T.copy(), dtype=torch.float32)  # [T, R]
+        table[name] = weights, torch.as_tensor(there[part].T.copy())
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         if name not in table:
             return stack
         rows = _as_rows(stack)
-        redundant = (table[name].to(rows.device)[:, :, None] * rows).sum(dim=0)
-        return (rows - redundant).reshape(stack.shape)
+        weights, moving = (part.to(rows.device) for part in table[name])
+        redundant = (weights[:, :, None] * rows).sum(dim=0)
+        return _subtracted(rows, redundant, moving).reshape(stack.shape)
 
     norm = _redundant_norm(joined, coefficients)
-    edit = TensorEdit(apply, _report(geometry, params, None, found.curve, norm))
-    return Disentangled(edit, geometry.with_grams(after), None, found.curve, norm)
+    edit = TensorEdit(apply, _report(params, found.curve, norm))
+    return Disentangled(edit, geometry.with_grams(after), None, None, found.curve, norm)
+
+
+def _subtracted(units: torch.Tensor, delta: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """φ = τ − δ of the vectors ``[T, U, N]`` that have a direction, by ``there`` ``[T, U]``; the others as they are."""
+    phi = units - delta
+    phi[~there] = units[~there]
+    return phi
 
 
 def _adam(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: Context) -> Disentangled:
@@ -224,28 +238,36 @@ def _adam(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: 
     chosen = [geometry.names[index] for index in _chosen(geometry, params)]
     groups = [chosen] if params.scope == "model" and chosen else [[name] for name in chosen]
     after = geometry.grams.copy()
-    deltas: dict[str, torch.Tensor] = {}
+    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # δ [U, N] and which vectors it is subtracted from [T, U]
     curves, weights = [], []
     square = 0.0
+
+    def units(stack: torch.Tensor) -> torch.Tensor:
+        return _as_rows(stack) if params.scope == "row" else stack.reshape(len(stack), 1, -1)
+
+    def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        if name not in found:
+            return stack
+        delta, there = (part.to(stack.device) for part in found[name])
+        return _subtracted(units(stack), delta, there).reshape(stack.shape)
+
     for done, group in enumerate(groups):
-        stacks = [vectors.stack(name, context.device)[1] for name in group]
-        units = [_as_rows(s) if params.scope == "row" else s.reshape(len(s), 1, -1) for s in stacks]
-        flat = torch.cat(units, dim=2)  # [T, units, N]
-        delta, curve = _adam_on(flat, params, context, done, len(groups))
+        stacks = [units(vectors.stack(name, context.device)[1]) for name in group]
+        flat = torch.cat(stacks, dim=2)  # [T, U, N]
+        gram = (flat.movedim(0, 1) @ flat.permute(1, 2, 0)).double()
+        there = torch.as_tensor(directed(gram.cpu().numpy()), device=flat.device)  # [U, T]
+        delta, curve = _adam_on(flat, gram, there, params, context, done, len(groups))
         curves.append(curve)
         weights.append(flat.shape[1])
         square += float(delta.double().square().sum())
-        for name, stack, part in zip(group, stacks, _split(delta, units), strict=True):
-            deltas[name] = part.reshape(stack.shape[1:])
-            phi = (stack - deltas[name]).reshape(len(stack), -1)
+        for name, stack, part in zip(group, stacks, _split(delta, stacks), strict=True):
+            found[name] = part, there.T
+            phi = _subtracted(stack, part, there.T).reshape(len(stack), -1)
             after[geometry.names.index(name)] = (phi @ phi.T).double().cpu().numpy()
 
-    def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        return stack - deltas[name].to(stack.device) if name in deltas else stack
-
     curve = np.average(curves, axis=0, weights=weights) if curves else np.zeros(1)
-    edit = TensorEdit(apply, _report(geometry, params, None, curve, square**0.5))
-    return Disentangled(edit, geometry.with_grams(after), None, curve, square**0.5)
+    edit = TensorEdit(apply, _report(params, curve, square**0.5))
+    return Disentangled(edit, geometry.with_grams(after), None, None, curve, square**0.5)
 
 
 def _split(delta: torch.Tensor, units: list[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -254,22 +276,27 @@ def _split(delta: torch.Tensor, units: list[torch.Tensor]) -> Iterator[torch.Ten
 
 
 def _adam_on(
-    stack: torch.Tensor, params: AwdParams, context: Context, group: int, groups: int
+    stack: torch.Tensor,
+    gram: torch.Tensor,
+    there: torch.Tensor,
+    params: AwdParams,
+    context: Context,
+    group: int,
+    groups: int,
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Adam on one δ per unit, ``[T, U, N]`` → δ ``[U, N]`` and the mean objective over the iterations.
 
     The gradient is written out: with h as in :func:`~merging.edits.redundancy.descent`,
-    ∇L_O = −2/(T(T−1)) Σ_j h_j φ_j, so a step costs two passes over the stack.
+    ∇L_O = −2/(T(T−1)) Σ_j h_j φ_j, so a step costs two passes over the stack. T counts the vectors that have a
+    direction, by ``there`` ``[U, T]``; ``gram`` is that of every unit, ``[U, T, T]``.
     """
-    tasks = len(stack)
     x = stack.movedim(0, 1)  # [U, T, N]
-    if tasks < 2:  # nothing is shared; Adam would blow rounding errors up to whole steps
-        return torch.zeros_like(x[:, 0]), np.zeros(params.steps + 1)
-    gram = (x @ x.mT).double()
-    scale = TARGET_NORM / gram.diagonal(dim1=1, dim2=2).mean(dim=1).clamp_min(1e-30).sqrt()
+    counts = there.sum(dim=1)
+    scale = TARGET_NORM / (gram.diagonal(dim1=1, dim2=2).sum(dim=1) / counts.clamp_min(1)).clamp_min(1e-30).sqrt()
     if params.scope == "model":
         scale = torch.ones_like(scale)
-    pairs = max(1, tasks * (tasks - 1))
+    pairs = (counts * (counts - 1)).clamp_min(1)
+    shares = counts > 1  # else Adam would blow rounding errors up to whole steps
     delta = torch.zeros_like(x[:, 0]).requires_grad_()
     optimiser = torch.optim.Adam([delta], lr=params.beta)
     curve = np.empty(params.steps + 1)
@@ -279,7 +306,7 @@ def _adam_on(
         square = d.double().square().sum(dim=1)
         shared = gram - u[:, :, None] - u[:, None, :] + square[:, None, None]
         squares = shared.diagonal(dim1=1, dim2=2)
-        inverse = torch.where(squares > 1e-30, squares.clamp_min(1e-30).rsqrt(), 0.0)
+        inverse = torch.where(there & (squares > 1e-30), squares.clamp_min(1e-30).rsqrt(), 0.0)
         weighted = (shared.abs() * inverse[:, None, :]).sum(dim=2)  # Σ_j |P_ij| v_j
         mean_cosine = ((inverse * weighted).sum(dim=1) - (inverse > 0).sum(dim=1)) / pairs
         length = square.sqrt()
@@ -288,7 +315,7 @@ def _adam_on(
             break
         h = inverse * (shared.sign() * inverse[:, None, :]).sum(dim=2) - inverse.pow(3) * weighted
         grow = torch.where(length > 0, params.alpha * scale / length.clamp_min(1e-30), 0.0)
-        pull = (2 / pairs) * h
+        pull = (2 * shares / pairs)[:, None] * h
         own = (pull.sum(dim=1) + grow).to(d.dtype)
         delta.grad = own[:, None] * d - torch.einsum("ut,utn->un", pull.to(d.dtype), x)
         optimiser.step()

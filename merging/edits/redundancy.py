@@ -7,6 +7,11 @@ The objective (arXiv 2411.18729), for T task vectors τ_i and one vector δ, is
 It depends on δ only through inner products, so a problem in D dimensions is one in the T coefficients of
 ``δ = Σ_k a_k τ_k``. Problems are solved in batches: the whole model is a batch of one, scope ``layer`` a batch of L,
 scope ``row`` one of all rows.
+
+A zero vector (a model equal to the base, a tensor or row that one task did not change) has no direction, so it takes no
+part: T counts the others. If it did, its φ would be −δ as soon as δ is not 0, parallel to nothing before and to
+everything δ touches after: descent would end far above where it began. It also has nothing redundant to lose, and stays
+zero: with δ subtracted from it, an unchanged model in the set would subtract a δ more from every sum.
 """
 
 from collections.abc import Callable
@@ -14,9 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from merging.geometry import mean_abs_cosine
+from merging.geometry import cosines
 
 _TINY = 1e-30
+_ZERO = 1e-24  # share of the largest squared norm up to which a vector is zero: less than any type of weights resolves
+_SMOOTHINGS = (1e-1, 1e-2, 1e-3, 1e-5)  # of the absolute values that exact minimises, one stage each
 _DIVERGED = 1e6  # a coefficient this large means that β was too large; beyond it rounding is all that is left
 
 
@@ -33,30 +40,46 @@ class Redundancy:
     curve: np.ndarray
 
 
+_Solver = Callable[[np.ndarray, float, float, int], Redundancy]
+
+
+def directed(gram: np.ndarray) -> np.ndarray:
+    """Which of the vectors have a direction, that is are not zero: ``[…, T, T]`` → bool ``[…, T]``."""
+    squares = np.diagonal(gram, axis1=-2, axis2=-1)
+    found: np.ndarray = squares > _ZERO * squares.max(axis=-1, keepdims=True)
+    return found
+
+
 def objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.ndarray:
-    """L for each problem, ``[B]``.
+    """L for each problem, ``[B]``; vectors that are zero in ``gram`` are left out.
 
     Args:
         gram: ⟨τ_i, τ_j⟩, ``[B, T, T]``.
         coefficients: a, ``[B, T]``.
         alpha: weight of ‖δ‖.
     """
-    shared = mixing(coefficients) @ gram @ np.swapaxes(mixing(coefficients), 1, 2)
+    there = directed(gram)
+    matrices = mixing(coefficients, there)
+    counted = there[:, :, None] & there[:, None, :] & ~np.eye(gram.shape[-1], dtype=bool)
+    cosine = np.abs(cosines(matrices @ gram @ np.swapaxes(matrices, 1, 2)))
     square = np.einsum("bi,bij,bj->b", coefficients, gram, coefficients)
-    value: np.ndarray = mean_abs_cosine(shared) + alpha * np.sqrt(np.clip(square, 0, None))
+    mean = np.where(counted, cosine, 0).sum(axis=(1, 2)) / np.maximum(counted.sum(axis=(1, 2)), 1)
+    value: np.ndarray = mean + alpha * np.sqrt(np.clip(square, 0, None))
     return value
 
 
-def mixing(coefficients: np.ndarray) -> np.ndarray:
-    """The matrices E with φ = E τ, that is ``I − 1 aᵀ``: ``[…, T]`` → ``[…, T, T]``."""
-    tasks = coefficients.shape[-1]
-    matrices: np.ndarray = np.eye(tasks) - np.ones((tasks, 1)) * coefficients[..., None, :]
+def mixing(coefficients: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """The matrices E with φ = E τ: ``I − 1 aᵀ``, whose 1 is 0 for vectors that stay as they are, ``[…, T, T]``.
+
+    Args:
+        coefficients: a, ``[…, T]``.
+        there: from which vectors δ is subtracted, ``[…, T]``, see :func:`directed`.
+    """
+    matrices: np.ndarray = np.eye(coefficients.shape[-1]) - there[..., :, None] * coefficients[..., None, :]
     return matrices
 
 
-def descent(
-    gram: np.ndarray, alpha: float, rate: float, steps: int, progress: Callable[[int], None] | None = None
-) -> Redundancy:
+def descent(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:
     """Plain gradient descent ``δ ← δ − β ∇L`` from δ = 0, iterated on the coefficients a.
 
     ∇L is a combination of the τ's, so one step in D dimensions is one update of T numbers: the same iterates, to
@@ -72,8 +95,31 @@ def descent(
         alpha: weight of ‖δ‖, whose sub-gradient at δ = 0 is taken as 0.
         rate: β.
         steps: number of steps.
-        progress: called with the number of finished steps now and then.
     """
+    return _without_zeros(_descent, gram, alpha, rate, steps)
+
+
+def _without_zeros(solver: _Solver, gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:
+    """Solve each problem on its non-zero vectors alone, all problems with the same number of those together."""
+    there = directed(gram)
+    if there.all():
+        return solver(gram, alpha, rate, steps)
+    first = np.argsort(~there, axis=1, kind="stable")  # those that take part, in their order, then the others
+    count = there.sum(axis=1)
+    coefficients = np.zeros(there.shape)
+    curves, weights = [], []
+    for number in np.unique(count):
+        (problems,) = np.nonzero(count == number)
+        own = first[problems, :number]  # [b, number]
+        part = solver(gram[problems[:, None, None], own[:, :, None], own[:, None, :]], alpha, rate, steps)
+        coefficients[problems[:, None], own] = part.coefficients
+        curves.append(part.curve)
+        weights.append(len(problems))
+    return Redundancy(coefficients, np.average(curves, axis=0, weights=weights))
+
+
+def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:
+    """As :func:`descent`, on vectors that are not zero."""
     batch, tasks, _ = gram.shape
     if tasks < 2:
         return Redundancy(np.zeros((batch, tasks)), np.zeros(steps + 1))
@@ -102,8 +148,6 @@ def descent(
         if into_range is not None:
             h = np.einsum("bij,jb->ib", into_range, h)
         a += np.where(np.abs(a).max(axis=0) < _DIVERGED, rate * (pull * h - shrink * a), 0.0)
-        if progress is not None and step % 50 == 0:
-            progress(step)
     found = a.T.copy()
     curve[-1] = np.mean(objective(gram, found, alpha))  # of the very numbers that are given
     return Redundancy(found, curve)
@@ -136,10 +180,15 @@ def exact(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy
         rate: β of the descent that gives one of the starts.
         steps: its number of steps.
     """
+    return _without_zeros(_exact, gram, alpha, rate, steps)
+
+
+def _exact(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:
+    """As :func:`exact`, on vectors that are not zero."""
     batch, tasks, _ = gram.shape
-    walked = descent(gram, alpha, rate, steps)
     if tasks < 2:
-        return walked
+        return Redundancy(np.zeros((batch, tasks)), np.zeros(len(_SMOOTHINGS) + 2))
+    walked = _descent(gram, alpha, rate, steps)
     # Coordinates of the task vectors in an orthonormal basis of their span, at root mean square norm 1.
     values, axes = np.linalg.eigh(gram)
     roots = np.sqrt(np.clip(values, 0, None))
@@ -152,7 +201,7 @@ def exact(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy
     points, weight = np.tile(x, (count, 1, 1)), np.tile(alpha * unit, count)
     best, best_value = current.copy(), _smoothed(current, points, weight, 0.0)[0]
     curve = [float(walked.curve[0])]
-    for smoothing in (1e-1, 1e-2, 1e-3, 1e-5):
+    for smoothing in _SMOOTHINGS:
         current = _bfgs(current, points, weight, smoothing, iterations=30)
         value = _smoothed(current, points, weight, 0.0)[0]
         better = value < best_value

@@ -1,36 +1,47 @@
 """Images in the layout of the Hugging Face hub: parquet files with an image and a label column.
 
-Reads a folder, or a data set that is in the hub's cache already; nothing is downloaded. Of the packages that can read
-these files ``pyarrow`` alone is used: ``datasets`` would convert everything to its own format first.
+Reads a folder, or a data set that is in the hub's cache already (:mod:`merging.suites.download` gets it there). Of the
+packages that can read these files ``pyarrow`` alone is used: ``datasets`` would convert everything to its own format
+first.
 """
 
 import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from merging.errors import MissingPart, SuiteError
+from merging.hub.cache import cache_folder, in_cache, snapshot
 from merging.images.source import Source, open_image
 
 _SPLITS = {"train": ("train", "training"), "val": ("validation", "val", "valid", "dev"), "test": ("test",)}
-_SHARD = re.compile(r"-\d+-of-\d+(-\w+)?$")
+_SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)(-\w+)?$")
 _ROWS = 64  # decoded at a time
 _BROKEN = (OSError, ValueError, KeyError, NotImplementedError, TypeError, RuntimeError)  # what pyarrow's errors are
 
 
 def cached_dataset(dataset: str) -> Path | None:
     """Folder of a data set in the hub's cache (``HF_HOME`` moves it); None if it is not there."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+    folder = snapshot(dataset, "dataset")
+    return folder if folder.is_dir() else None
 
-    try:
-        return Path(str(snapshot_download(dataset, repo_type="dataset", local_files_only=True)))
-    except (LocalEntryNotFoundError, HFValidationError, OSError):
-        return None
+
+def is_whole(folder: Path, config: str | None) -> bool:
+    """Whether all files are there of the test split, and of validation or training."""
+    counts = {split: _missing_shards(_chosen(folder, split, config)) for split in _SPLITS}
+    return counts["test"] == 0 and 0 in (counts["val"], counts["train"])
+
+
+def files_wanted(names: Sequence[str], config: str | None) -> list[str]:
+    """Of the files of a repository, those with the images of the splits that are used here."""
+    paths = [PurePosixPath(name) for name in names if name.endswith(".parquet")]
+    known = {alias for aliases in _SPLITS.values() for alias in aliases}
+    wanted = [path for path in paths if _split_name(path) in known]
+    return [str(path) for path in wanted if config is None or config in path.parts[:-1]]
 
 
 def hub_source(folder: Path, split: str, config: str | None, image: str, label: str) -> Source | None:
@@ -77,7 +88,9 @@ def hub_source(folder: Path, split: str, config: str | None, image: str, label: 
 
     status = [(str(file.relative_to(folder)), file.stat()) for file in files]
     listing = [f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in status]
-    return Source(files[0].name, labels.astype(np.int64), "\n".join([*listing, image, label]), read)
+    stated = tuple(_stated(tables[0].schema_arrow.metadata, label))
+    print_of_all = "\n".join([*listing, image, label])
+    return Source(files[0].name, labels.astype(np.int64), print_of_all, read, classes=stated)
 
 
 def class_names(folder: Path, label: str = "label") -> list[str]:
@@ -86,9 +99,16 @@ def class_names(folder: Path, label: str = "label") -> list[str]:
         from pyarrow import parquet
 
         first = next(iter(sorted(folder.glob("**/*.parquet"))))
-        described = json.loads((parquet.read_schema(first).metadata or {})[b"huggingface"])
-        names = described["info"]["features"][label]["names"]
+        return _stated(parquet.read_schema(first).metadata, label)
     except (ImportError, StopIteration, *_BROKEN):
+        return []
+
+
+def _stated(metadata: Any, label: str) -> list[str]:
+    """Names of the classes in what `datasets` notes at the head of a parquet file; empty if it states none."""
+    try:
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
+    except (ValueError, LookupError, TypeError):
         return []
     return [str(name) for name in names] if isinstance(names, list) else []
 
@@ -98,21 +118,41 @@ def _named(folder: Path, split: str) -> list[Path]:
     return [path for path in sorted(folder.glob("**/*.parquet")) if _split_name(path) in _SPLITS[split]]
 
 
-def _split_name(path: Path) -> str:
+def _split_name(path: PurePath) -> str:
     stem = _SHARD.sub("", path.stem)
     return (path.parent.name if stem.isdigit() else stem).lower()
 
 
 def _split_files(folder: Path, split: str, config: str | None) -> list[Path]:
-    found = _named(folder, split)
+    found = _chosen(folder, split, config)
+    missing = _missing_shards(found)
+    if missing:
+        raise MissingPart(
+            f"{folder.name}: {missing} of the files of the {split} split are missing, {len(found)} are there; "
+            "download the rest: python -m merging download SUITE --data"
+        )
     if config is not None:
-        return [path for path in found if config in path.relative_to(folder).parts[:-1]]
+        return found
     places = sorted({path.parent.relative_to(folder).as_posix() for path in found})
     if len(places) > 1:
         raise SuiteError(
             f"{folder.name}: {split} split in {len(places)} folders ({', '.join(places[:8])}); name one as `config`"
         )
     return found
+
+
+def _chosen(folder: Path, split: str, config: str | None) -> list[Path]:
+    """The files of a split, of one configuration if one is named."""
+    found = _named(folder, split)
+    return found if config is None else [path for path in found if config in path.relative_to(folder).parts[:-1]]
+
+
+def _missing_shards(files: Sequence[Path]) -> int | None:
+    """How many files a split lacks, as the names of the others say (``test-00000-of-00002``); None if it has none."""
+    if not files:
+        return None
+    names = [match for path in files if (match := _SHARD.search(path.stem))]
+    return max((int(match["count"]) for match in names), default=len(names)) - len({match["number"] for match in names})
 
 
 def _check_columns(file: str, schema: Any, image: str, label: str) -> None:
@@ -145,11 +185,8 @@ def _bytes(value: Any, file: Path, row: int) -> bytes:
 
 def missing_dataset(dataset: str) -> MissingPart:
     """The error for a data set that is not in the cache: what to get and where it is to be."""
-    from huggingface_hub import constants
-
-    place = Path(constants.HF_HUB_CACHE).name
     return MissingPart(
-        f"data set {dataset} is not in the Hugging Face cache (folder {place!r}, moved by HF_HOME); nothing is "
-        f"downloaded here; get it with: hf download {dataset} --repo-type dataset; or copy its parquet files below "
-        "the suite's folder and name that as `path`"
+        f"data set {dataset} is not in the Hugging Face cache (folder {cache_folder().name!r}, moved by HF_HOME); get "
+        f"it with: python -m merging download SUITE --data, or: hf download {dataset} --repo-type dataset; or copy its "
+        f"parquet files to {in_cache(snapshot(dataset, 'dataset'))}/data there"
     )

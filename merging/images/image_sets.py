@@ -1,6 +1,7 @@
 """Evaluation images: read once, brought to the tower's size as 8-bit pixels, kept in memory or memory-mapped."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,4 +147,15 @@ def _check_labels(source: Source, task: Task) -> None:
         raise SuiteError(
             f"{source.name}: labels run from {labels.min()} to {labels.max()}; "
             f"task {task.name!r} has {len(task.classes)} classes, so expected 0 to {len(task.classes) - 1}"
+        )
+    stated, named = source.classes, task.classes
+    if stated and named and len(stated) != len(named):
+        raise SuiteError(
+            f"{source.name}: {len(stated)} class names in the file, {len(named)} in suite.yaml for task {task.name!r}"
+        )
+    theirs, ours = ([re.sub(r"[\W_]", "", name).lower() for name in names] for names in (stated, named))
+    if theirs != ours and sorted(theirs) == sorted(ours):
+        raise SuiteError(
+            f"{source.name}: task {task.name!r} has the class names of the file in another order; "
+            "write them in suite.yaml in the file's order, which is that of the labels"
         )

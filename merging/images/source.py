@@ -30,6 +30,7 @@ class Source:
         fingerprint: changes when the images do.
         read: ascending indices, size → those images, uint8 ``[size, size, 3]`` each, one after the other.
         pixels: uint8 ``[N, H, W, 3]``, where they lie decoded in memory.
+        classes: names of the classes in the order of the labels, where the files state them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Source:
     fingerprint: str
     read: Callable[[Sequence[int], int], Iterator[np.ndarray]]
     pixels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,6 +51,7 @@ class Source:
             f"{self.fingerprint} {indices.tolist()}",
             lambda rows, size: self.read(indices[list(rows)].tolist(), size),
             None if self.pixels is None else self.pixels[indices],
+            self.classes,
         )
 
 

@@ -40,10 +40,14 @@ class AdaMergingParams(Params):
         "test", description="Unlabeled images to adapt on. The published protocol takes the test images."
     )
     task_vectors: Literal["float32", "bfloat16"] = Field(
-        "float32", description="How task vectors are held while learning; bfloat16 halves their memory."
+        "float32",
+        description="How task vectors are held while learning; bfloat16 halves their memory.",
+        exclude_if=lambda value: value == "float32",
     )
     held: Literal["device", "host"] = Field(
-        "device", description="Where: on the device, or in the computer's memory, copied to the device in every step."
+        "device",
+        description="Where: on the device, or in the computer's memory, copied to the device in every step.",
+        exclude_if=lambda value: value == "device",
     )
 
 

@@ -1,6 +1,5 @@
 """Carrying out one specification from files to result. The command line and the worker both come through here."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.registry import LinearEdit
 from merging.runs.exploring import measure_landscape, measure_scaling_curve
 from merging.runs.leaving_out import measure_interference
+from merging.runs.reporting import PhaseClock
 from merging.runs.unmerged import disentangle_weights, measure_baselines
 from merging.suites.suite import Suite, load_suite
 from merging.vectors import TaskVectors
@@ -49,29 +49,27 @@ def execute(
         fingerprint: identity of the run that was asked for; files that have changed since are an error.
 
     Returns:
-        For every job ``label``, ``seconds`` in all and by phase, ``peak_bytes`` (see
-        :class:`merging.memory.PeakMemory`), ``device`` and ``fingerprints`` of
-        the files. For a merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients``
-        (``tensors``, ``tasks``, ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the
-        geometry of the edited vectors; ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task
-        vectors are subtracted; ``output``. For ``baselines`` and ``disentangle`` see
-        :mod:`merging.runs.unmerged`, for ``interference`` :mod:`merging.runs.leaving_out`, for ``scaling_curve``
-        and ``landscape`` :mod:`merging.runs.exploring`.
+        For every job ``label``, ``seconds`` by phase, named after what happens, and in all (``total``),
+        ``peak_bytes`` (see :class:`merging.memory.PeakMemory`), ``device`` and ``fingerprints`` of the files. For a
+        merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
+        ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors;
+        ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted; ``output``.
+        For ``baselines`` and ``disentangle`` see :mod:`merging.runs.unmerged`, for ``interference``
+        :mod:`merging.runs.leaving_out`, for ``scaling_curve`` and ``landscape`` :mod:`merging.runs.exploring`.
 
     Raises:
         MergingError: anything that is the input's fault, a device out of memory, or cancellation.
     """
-    started = time.perf_counter()
+    clock = PhaseClock(on_progress)
     if fingerprint and workspace.spec_fingerprint(spec) != fingerprint:
         raise MergingError("files of the suite have changed since this run was asked for; run it again")
     device = devices.resolve(spec.device)
     suite = load_suite(spec.suite)
-    times: dict[str, float] = {}
     try:
         with PeakMemory(device) as memory:
             vectors = workspace.vectors(suite, spec.tasks)
             evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
-            context = Context(device, spec.torch_dtype, spec.seed, on_progress, cancelled, evaluator)
+            context = Context(device, spec.torch_dtype, spec.seed, clock, cancelled, evaluator)
             if _evaluating(spec, suite):
                 evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
             if spec.edit == "awd":
@@ -87,18 +85,17 @@ def execute(
             elif spec.job == "landscape":
                 result = measure_landscape(spec, vectors, context)
             else:
-                result = _merge(vectors, spec, context, output, keep, times)
+                result = _merge(vectors, spec, context, output, keep, clock)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise explain_out_of_memory(device) from None
         raise
-    times["total"] = time.perf_counter() - started
     prints = {task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)}
     return {
         **result,
         "label": spec.label,
-        "seconds": times, "peak_bytes": memory.peak, "device": str(device),
-        "fingerprints": {suite.base: vectors.base.fingerprint, **prints},
+        "seconds": clock.seconds(), "peak_bytes": memory.peak, "device": str(device),
+        "fingerprints": {str(suite.base): vectors.base.fingerprint, **prints},
     }  # fmt: skip
 
 
@@ -108,16 +105,14 @@ def _merge(
     context: Context,
     output: Path | None,
     keep: Path | None,
-    times: dict[str, float],
+    clock: PhaseClock,
 ) -> dict[str, Any]:
     """The merge itself, and the accuracy of what came of it."""
-    clock = time.perf_counter()
     planned = plan(vectors, spec, context)
-    times["plan"] = time.perf_counter() - clock
     if output is None and planned.table is None:
         output = keep
     return {
-        **_merge_and_measure(planned, spec, context, output, times),
+        **_merge_and_measure(planned, spec, context, output, clock),
         "coefficients": coefficient_columns(planned),
         "edit": planned.edit.report, "merge": planned.merge_report(),
         "output": output.name if output is not None else None,
@@ -130,9 +125,9 @@ def _evaluating(spec: MergeSpec, suite: Suite) -> bool:
 
 
 def _merge_and_measure(
-    planned: Plan, spec: MergeSpec, context: Context, output: Path | None, times: dict[str, float]
+    planned: Plan, spec: MergeSpec, context: Context, output: Path | None, clock: PhaseClock
 ) -> dict[str, Any]:
-    clock = time.perf_counter()
+    clock.enter("merging")
     evaluator = context.evaluator
     evaluating = evaluator is not None and _evaluating(spec, evaluator.suite)
     state: Any = {}
@@ -144,12 +139,11 @@ def _merge_and_measure(
     else:
         for _ in planned.tensors(context):  # the numbers below come from streaming, and errors must show
             pass
-    times["merge"] = time.perf_counter() - clock
     result: dict[str, Any] = {
         "accuracy": None, "average": None, "split": spec.split, "images": None, "counts": None, "forgetting": None,
     }  # fmt: skip
     if evaluating and evaluator is not None:
-        clock = time.perf_counter()
+        clock.enter("evaluating")
         accuracy = _accuracy(planned, state, spec, evaluator, context)
         result |= {
             "accuracy": accuracy.per_task, "average": accuracy.average,
@@ -157,7 +151,6 @@ def _merge_and_measure(
         }  # fmt: skip
         if spec.forgotten:
             result["forgetting"] = _forgetting(planned, state, accuracy, spec, evaluator, context)
-        times["evaluate"] = time.perf_counter() - clock
     result["after"] = _after(planned, context)
     return result
 
@@ -168,7 +161,7 @@ def _accuracy(planned: Plan, state: Any, spec: MergeSpec, evaluator: Evaluator, 
         return evaluator.accuracy(state, spec.tasks, spec.split, context)
     parts = []
     for done, task in enumerate(spec.tasks):
-        context.step(done, len(spec.tasks), f"evaluating {task}")
+        context.step(done, len(spec.tasks), f"evaluating on {task}")
         parts.append(evaluator.accuracy(planned.served(state, task), [task], spec.split))
     return joined(parts)
 
@@ -180,7 +173,7 @@ def _forgetting(
     others = bystanders(evaluator.suite, spec.tasks, spec.forgotten)
     after = joined([merged, *([evaluator.accuracy(state, others, spec.split, context)] if others else [])])
     before = evaluator.accuracy(planned.vectors.base, tuple(after.per_task), spec.split, context)
-    return forgetting_report(before, after, spec.forgotten, planned.merge.report["weights"])
+    return forgetting_report(before, after, planned.merge.report["weights"])
 
 
 def _after(planned: Plan, context: Context) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """Jobs of the worker that look around a merge: accuracy over λ, and the plane of two task vectors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from merging.context import Context, no_progress
 from merging.edits.awd import AwdParams, disentangle
 from merging.evaluation import Accuracy
 from merging.geometry import Geometry
-from merging.merges.scaling import GRID, WIDE_GRID, accuracies_along, computed, smallest_best
+from merging.merges.scaling import GRID, WIDE_GRID, accuracy_along, computed, first_best, search_averages
 from merging.pipeline import MergeSpec, plan
 from merging.registry import LinearEdit, LocalisedMerge
 from merging.suites.suite import Split
@@ -52,17 +52,18 @@ def measure_scaling_curve(spec: MergeSpec, vectors: TaskVectors, context: Contex
     found = computed(planned.edited, lambda name, base, stack: merge(name, base, stack) - base, context)
     own = registry.find("merge", spec.merge).parse({}).model_dump()["scaling"]
     grid = WIDE_GRID if own == 1 else GRID
-    val, test = (
-        accuracies_along(planned.edited, found, context, grid, split, f"measuring λ on {split}", split == "test")
-        for split in splits
-    )
+    scalings, val = search_averages(grid, accuracy_along(planned.edited, found, "val", context), context)
+    measure, test = accuracy_along(planned.edited, found, "test", context, stored=True), []
+    for done, scaling in enumerate(scalings):
+        context.step(done, len(scalings), f"measuring on test: {scaling:g}")
+        test.append(measure(scaling))
     return {
-        "scalings": list(grid), "scaling": smallest_best(grid, [one.average for one in val]),
+        "scalings": list(scalings), "scaling": scalings[first_best([one.average for one in val])],
         "val": _curve(val, spec.tasks), "test": _curve(test, spec.tasks),
     }  # fmt: skip
 
 
-def _curve(found: list[Accuracy], tasks: tuple[str, ...]) -> dict[str, Any]:
+def _curve(found: Sequence[Accuracy], tasks: tuple[str, ...]) -> dict[str, Any]:
     return {
         "average": [one.average for one in found],
         "per_task": {task: [one.per_task[task] for one in found] for task in tasks},

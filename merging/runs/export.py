@@ -134,13 +134,17 @@ def keep_weights(output: Path, kept: Path) -> list[int]:
 
     Returns:
         What :func:`write_weights` compares: the two names stand for one file, which somebody might write into.
+
+    Raises:
+        CheckpointError: the disk refuses.
     """
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.unlink(missing_ok=True)
     try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.unlink(missing_ok=True)
         kept.hardlink_to(output)
     except OSError:
-        shutil.copyfile(output, kept)
+        with atomic_path(kept) as temporary:
+            shutil.copyfile(output, temporary)
     return _state(kept)
 
 

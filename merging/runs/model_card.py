@@ -35,12 +35,12 @@ index = int(logits.argmax())
 print(config["classes"][task][index] if config["classes"][task] else index, f"{logits.softmax(1).max():.0%}")
 """
 
-HUGGINGFACE = """\
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-
-config = CLIPVisionConfig.from_pretrained("the base model's name on the hub")
-model = CLIPVisionModelWithProjection.from_pretrained(".", config=config)
-"""
+_HUGGINGFACE = (
+    "from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection",
+    "",
+    'config = CLIPVisionConfig.from_pretrained("the base model\'s name on the hub")',
+    'model = CLIPVisionModelWithProjection.from_pretrained(".", config=config)',
+)
 
 
 def model_card(run: Run, recipe: Recipe, suite: Suite, files: tuple[str, ...]) -> str:
@@ -109,7 +109,7 @@ def _use(run: Run, recipe: Recipe, files: tuple[str, ...]) -> list[str]:
             f"`model.safetensors` holds {what}.",
             "",
             "```python",
-            *HUGGINGFACE.splitlines(),
+            *_HUGGINGFACE,
             "```",
             "",
         ]

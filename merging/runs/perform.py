@@ -40,7 +40,8 @@ def perform(
         SpecError: localised models were asked for in a layout for one model.
         CheckpointError: the visual tower does not fit the layout, or the file can't be written.
         MergingError: the run failed; its row says so too.
-        Cancelled: it was cancelled from elsewhere, or interrupted.
+        Cancelled: it was cancelled from elsewhere.
+        KeyboardInterrupt: it was interrupted; its row says so, and no file is left half-written.
     """
     store = workspace.store
     if output is not None:
@@ -94,8 +95,11 @@ def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress:
         if result["coefficients"] is None and output is not None:
             result["kept"] = keep_weights(output, kept)
         store.finish(run.id, result)
-    except (Cancelled, KeyboardInterrupt):
-        store.stop(run.id, "cancelled", "cancelled on the command line")
+    except KeyboardInterrupt:
+        store.stop(run.id, "cancelled", "interrupted on the command line")
+        raise
+    except Cancelled:
+        store.stop(run.id, "cancelled", "cancelled on request")
         raise Cancelled(f"run {run.id} was cancelled; nothing was written") from None
     except (SpecError, MissingPart):
         store.stop(run.id, "failed", "refused")

@@ -10,11 +10,11 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from merging import registry
 from merging.checkpoints import open_checkpoint, save_tensors
 from merging.checkpoints.writing import WrittenLayout, require_writable
 from merging.context import Progress, no_progress
 from merging.errors import MergingError, SpecError
+from merging.explain import explain
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute, rebuild
 from merging.runs.store import Run
@@ -160,7 +160,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise SpecError(f"{path.name}: {registry.explain(error)}; expected a recipe that an export wrote") from None
+        raise SpecError(f"{path.name}: {explain(error)}; expected a recipe that an export wrote") from None
 
 
 @dataclass(frozen=True)

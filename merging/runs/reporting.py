@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from merging.context import Progress, phase_of
 from merging.runs.store import RunStore
 
 _WRITE_SECONDS = 0.25  # progress goes to the table at most this often
@@ -25,8 +26,8 @@ class Reporter:
         self._written = self._logged = 0.0
 
     def __call__(self, done: int, total: int, message: str) -> None:
-        """As :data:`merging.context.Progress`; a new phase begins when the first word of the message changes."""
-        phase, now = message.split(" ", 1)[0].rstrip(",:"), time.monotonic()
+        """As :data:`merging.context.Progress`; for phases see :func:`merging.context.phase_of`."""
+        phase, now = phase_of(message), time.monotonic()
         fresh = phase != self._phase
         if not (fresh or done == total or now - self._written > _WRITE_SECONDS):
             return
@@ -35,6 +36,38 @@ class Reporter:
             self._logged = now
         self._store.progress(self._run_id, done, total, message, fresh)
         self._phase, self._written = phase, now
+
+
+class PhaseClock:
+    """Seconds by phase, from the progress that passes through to somebody else.
+
+    What happens between two messages counts for the phase of the earlier one; before the first one it is *preparing*.
+
+    Args:
+        on_progress: told of everything.
+    """
+
+    def __init__(self, on_progress: Progress) -> None:
+        self._on_progress = on_progress
+        self._phase = "preparing"
+        self._since = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    def __call__(self, done: int, total: int, message: str) -> None:
+        """As :data:`merging.context.Progress`."""
+        self.enter(phase_of(message))
+        self._on_progress(done, total, message)
+
+    def enter(self, phase: str) -> None:
+        """Say that a phase begins, or goes on."""
+        now = time.perf_counter()
+        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._since
+        self._phase, self._since = phase, now
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of every phase until now, in the order in which they began, and in all as ``total``."""
+        self.enter(self._phase)
+        return {**self._seconds, "total": sum(self._seconds.values())}
 
 
 class StopSign:

@@ -1,4 +1,4 @@
-"""The table of runs, in one SQLite file that pages, command line and worker share.
+"""The table of runs and of jobs on files, in one SQLite file that pages, command line and worker share.
 
 Pages write queued rows and read; the worker claims rows and writes progress. Every call opens its own connection, so
 that threads and processes never share one. Write-ahead logging lets readers go on while somebody writes.
@@ -10,16 +10,15 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from merging.errors import MergingError, RunError
 from merging.pipeline import MergeSpec
+from merging.runs.file_jobs import FileJob, is_file_job, parse_file_job
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 ACTIVE: tuple[State, ...] = ("queued", "running")
@@ -60,7 +59,7 @@ class Run:
     Attributes:
         id: twelve hexadecimal digits.
         fingerprint: of the specification and all files it reads.
-        spec: what to do.
+        order: what to do.
         state: queued, running, done, failed, cancelled or lost.
         message: what it is doing, in words.
         done: finished steps of the present phase.
@@ -72,7 +71,7 @@ class Run:
 
     id: str
     fingerprint: str
-    spec: MergeSpec
+    order: MergeSpec | FileJob
     state: State
     message: str
     done: int
@@ -86,6 +85,17 @@ class Run:
     error: str | None
     log: str | None
     result_json: str | None
+
+    @property
+    def spec(self) -> MergeSpec:
+        """What to do, of a run that works on merged or unmerged models.
+
+        Raises:
+            RunError: it is a job on files.
+        """
+        if not isinstance(self.order, MergeSpec):
+            raise RunError(f"run {self.id} is no merge but a {self.order.label.lower()}")
+        return self.order
 
     @cached_property
     def result(self) -> dict[str, Any] | None:
@@ -109,6 +119,23 @@ class Run:
         return (now - self.phase_started) / self.done * (self.total - self.done)
 
 
+@dataclass(frozen=True)
+class UnreadableRun:
+    """A row that this version of the program can't read: its method is gone, or its specification is damaged.
+
+    Attributes:
+        id: twelve hexadecimal digits.
+        state: as in :class:`Run`.
+        created: seconds since the epoch.
+        reason: why it can't be read, and what to do.
+    """
+
+    id: str
+    state: State
+    created: float
+    reason: str
+
+
 class RunStore:
     """Runs in ``home/runs.sqlite``, their files in ``home/runs/ID``."""
 
@@ -121,23 +148,27 @@ class RunStore:
                 f"the folder for runs, {self.home.name!r}, can't be created ({error.strerror}); choose another"
             ) from None
         self.path = self.home / "runs.sqlite"
-        try:
-            with self._connect() as connection:
-                connection.execute("pragma journal_mode = wal")
-                connection.executescript(_SCHEMA)
-        except sqlite3.OperationalError as error:
-            raise RunError(f"{self.path.name}: can't be opened for writing ({error}); choose another folder") from None
-        except sqlite3.DatabaseError as error:
-            raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
+        with self._connect() as connection:
+            connection.execute("pragma journal_mode = wal")
+            connection.executescript(_SCHEMA)
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        connection.row_factory = sqlite3.Row
+        """A connection for one piece of work.
+
+        Raises:
+            RunError: the file can't be written (permissions, a full disk), or is no database.
+        """
         try:
-            yield connection
-        finally:
-            connection.close()
+            with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
+                connection.row_factory = sqlite3.Row
+                yield connection
+        except sqlite3.OperationalError as error:
+            raise RunError(
+                f"{self.path.name}: can't be opened for writing ({error}); make room or choose another folder"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
 
     def folder(self, run_id: str) -> Path:
         """Where the files of a run are kept."""
@@ -145,18 +176,15 @@ class RunStore:
 
     # --- asking for work -------------------------------------------------------------------------------------------
 
-    def submit(self, spec: MergeSpec, fingerprint: str) -> Run:
-        """Queue a run, or give the one that already does, or did, exactly this."""
+    def submit(self, spec: MergeSpec | FileJob, fingerprint: str) -> Run:
+        """Queue a run, or give the one that already does, or did, exactly this. One that can't be read is replaced."""
         self.mark_lost()
         with self._connect() as connection:
             connection.execute("begin immediate")  # the row found must still be there when it is read
-            connection.execute(
-                "insert or ignore into runs (id, fingerprint, spec, state, created) values (?, ?, ?, 'queued', ?)",
-                (uuid.uuid4().hex[:12], fingerprint, spec.model_dump_json(), time.time()),
-            )
-            row = connection.execute(
-                "select * from runs where fingerprint = ? and state in ('queued', 'running', 'done')", (fingerprint,)
-            ).fetchone()
+            row = _queue(connection, spec, fingerprint)
+            if not any(_readable([row])):
+                connection.execute("delete from runs where id = ? and state != 'running'", (row["id"],))
+                row = _queue(connection, spec, fingerprint)
             connection.execute("commit")
         return _run(row)
 
@@ -174,18 +202,28 @@ class RunStore:
             )
         return self.get(run_id)
 
-    def delete(self, run_id: str) -> None:
-        """Remove a run and its files.
+    def delete(self, run_id: str) -> str:
+        """Remove a run and its files; gives its whole id.
 
         Raises:
             RunError: there is none, or it is running; cancel it first.
         """
-        run_id = self._row(run_id)["id"]
+        run_id = str(self._row(run_id)["id"])
         with self._connect() as connection:
             gone = connection.execute("delete from runs where id = ? and state != 'running'", (run_id,)).rowcount
         if not gone:
             raise RunError(f"run {run_id} is running; cancel it before deleting it")
         shutil.rmtree(self.folder(run_id), ignore_errors=True)
+        return run_id
+
+    def forget(self, job: FileJob) -> None:
+        """Remove ended rows of a job on files, which are of no use once it is asked for again."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                "select id from runs where spec = ? and state not in ('queued', 'running')", (job.model_dump_json(),)
+            ).fetchall()
+        for row in rows:
+            self.delete(row["id"])
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -228,14 +266,26 @@ class RunStore:
 
     def all(self, limit: int = 500) -> list[Run]:
         """Merges, newest first; the other jobs are looked up by whoever asked for them."""
+        return list(_readable(self._merges(limit)))
+
+    def unreadable(self, limit: int = 500) -> list[UnreadableRun]:
+        """Rows that :meth:`all` leaves out since they can't be read, newest first; they can still be deleted."""
+        found = []
+        for row in self._merges(limit):
+            try:
+                _run(row)
+            except RunError as error:
+                found.append(UnreadableRun(row["id"], row["state"], row["created"], str(error)))
+        return found
+
+    def _merges(self, limit: int) -> list[sqlite3.Row]:
         self.mark_lost()
         with self._connect() as connection:
-            rows = connection.execute(
+            return connection.execute(
                 "select * from runs where case when json_valid(spec) then json_extract(spec, '$.job') end is null "
                 "or json_extract(spec, '$.job') = 'merge' order by created desc, rowid desc limit ?",
                 (limit,),
-            )
-            return list(_readable(rows))
+            ).fetchall()
 
     # --- doing -----------------------------------------------------------------------------------------------------
 
@@ -346,15 +396,28 @@ class RunStore:
             )
 
 
+def _queue(connection: sqlite3.Connection, spec: MergeSpec | FileJob, fingerprint: str) -> sqlite3.Row:
+    """The live row of a fingerprint; a new one if there is none."""
+    connection.execute(
+        "insert or ignore into runs (id, fingerprint, spec, state, created) values (?, ?, ?, 'queued', ?)",
+        (uuid.uuid4().hex[:12], fingerprint, spec.model_dump_json(), time.time()),
+    )
+    row: sqlite3.Row = connection.execute(
+        "select * from runs where fingerprint = ? and state in ('queued', 'running', 'done')", (fingerprint,)
+    ).fetchone()
+    return row
+
+
 def _run(row: sqlite3.Row) -> Run:
     values = dict(row)
     try:
-        values["spec"] = MergeSpec.model_validate_json(values["spec"])
-    except (ValidationError, MergingError) as error:
+        stored = json.loads(values.pop("spec"))
+        order = parse_file_job(stored) if is_file_job(stored) else MergeSpec.model_validate(stored)
+    except (ValueError, MergingError) as error:
         raise RunError(
             f"run {values['id']} was made by another version of this program and can't be read ({error}); delete it"
         ) from None
-    return Run(result_json=values.pop("result"), **values)
+    return Run(order=order, result_json=values.pop("result"), **values)
 
 
 def _readable(rows: Iterable[sqlite3.Row]) -> Iterator[Run]:

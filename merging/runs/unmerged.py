@@ -46,4 +46,5 @@ def disentangled(result: dict[str, Any], before: Geometry) -> Disentangled:
     """
     report = result["edit"]
     after = before.with_grams(np.array(result["grams"]))
-    return Disentangled(LinearEdit({}, report), after, None, np.array(report["objective"]), report["redundant_norm"])
+    curve = np.array(report["objective"])
+    return Disentangled(LinearEdit({}, report), after, None, None, curve, report["redundant_norm"])

@@ -18,8 +18,11 @@ from pathlib import Path
 
 from merging import devices
 from merging.errors import Cancelled, DeviceError, MergingError, RunError
+from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.export import KEPT_WEIGHTS
+from merging.runs.file_jobs import FILE_LANE
+from merging.runs.file_work import carry_out_file_job
 from merging.runs.reporting import Reporter, StopSign
 from merging.runs.store import Run, RunStore
 from merging.workspace import Workspace
@@ -66,7 +69,7 @@ class Child:
 
 
 class Worker:
-    """Claims queued runs, one per device at a time, and looks after the children that carry them out."""
+    """Claims queued runs, one per device and one on files at a time, and looks after the children that do them."""
 
     def __init__(self, workspace: Workspace, grace: float = GRACE_SECONDS) -> None:
         self.workspace = workspace
@@ -98,7 +101,7 @@ class Worker:
         """Start the oldest queued run of every device that is free."""
         for run in self.store.queued():
             try:
-                device = str(devices.resolve(run.spec.device))
+                device = FILE_LANE if run.order.device == FILE_LANE else str(devices.resolve(run.order.device))
             except DeviceError as error:
                 if self.store.claim(run.id):
                     self.store.stop(run.id, "failed", str(error))
@@ -112,7 +115,7 @@ class Worker:
         pid = os.fork()
         if pid == 0:
             _carry_out(run, self.workspace)
-        log.info("run %s started in process %d: %s", run.id, pid, run.spec.label)
+        log.info("run %s started in process %d: %s", run.id, pid, run.order.label)
         return pid
 
     def look_after(self) -> None:
@@ -185,14 +188,14 @@ def _execute_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
     parent = os.getppid()
     sign = StopSign(workspace.store, run.id, abandoned=lambda: os.getppid() != parent)
     try:
-        result = execute(
-            run.spec,
-            workspace,
-            keep=folder / KEPT_WEIGHTS,
-            on_progress=Reporter(workspace.store, run.id, print),
-            cancelled=sign,
-            fingerprint=run.fingerprint,
-        )
+        report = Reporter(workspace.store, run.id, print)
+        if isinstance(run.order, MergeSpec):
+            kept = folder / KEPT_WEIGHTS
+            result = execute(
+                run.order, workspace, keep=kept, on_progress=report, cancelled=sign, fingerprint=run.fingerprint
+            )
+        else:
+            result = carry_out_file_job(run.order, workspace, report, sign)
         workspace.store.finish(run.id, result)
         return 0
     except Cancelled as error:

@@ -16,6 +16,7 @@ from merging.suites.suite import Preprocess, Suite
 _UNBUILDABLE = (
     TypeError, ValueError, AssertionError, KeyError, RuntimeError, ZeroDivisionError, AttributeError, OSError,
 )  # fmt: skip
+_NO_VISION = {"image_size": 8, "patch_size": 8, "layers": 1, "width": 8, "head_width": 8}
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 
 
@@ -98,14 +99,19 @@ def build_tower(suite: Suite, device: torch.device, dtype: torch.dtype = torch.f
     model = _build(suite, {"text_cfg": _NO_TEXT})
     tower: torch.nn.Module = model.visual
     state = {name: tensor.float() for name, tensor in suite.base_checkpoint.items()}
-    _load_exactly(tower, state, suite, suite.base)
+    _load_exactly(tower, state, suite, str(suite.base))
     return tower.to(device, dtype).eval().requires_grad_(True)
 
 
-def build_head(suite: Suite, task_name: str) -> torch.Tensor:
-    """Zero-shot head of a task from the text tower: ``[classes, embed_dim]``, rows of norm 1.
+def build_head(suite: Suite, task_name: str, device: torch.device | None = None) -> torch.Tensor:
+    """Zero-shot head of a task from the text tower: float32 ``[classes, embed_dim]`` on the CPU, rows of norm 1.
 
     For every class the normalised embeddings of all templates are averaged and normalised again (arXiv 2103.00020).
+
+    Args:
+        suite: the suite.
+        task_name: one of its tasks.
+        device: where the text tower runs; the CPU by default.
 
     Raises:
         MissingPart: the suite has no text tower, or the task no class names.
@@ -118,24 +124,25 @@ def build_head(suite: Suite, task_name: str) -> torch.Tensor:
     open_clip = load_open_clip()
 
     settings = config(suite)
-    model = _build(suite, {})
+    model = _build(suite, {"vision_cfg": _NO_VISION})
     model.visual = torch.nn.Identity()
     stored = suite.text_checkpoint
-    state = {name: tensor.float() for name, tensor in stored.items() if not name.startswith("visual.")}
-    _load_exactly(model, state, suite, suite.text_tower)
+    state = {name: tensor.float() for name, tensor in stored.items()}
+    _load_exactly(model, state, suite, str(suite.text_tower))
     length = settings.get("text_cfg", {}).get("context_length", 77)
     named = isinstance(suite.architecture, str)
     tokenizer = (
         open_clip.get_tokenizer(suite.architecture) if named else open_clip.SimpleTokenizer(context_length=length)
     )
     templates = task.templates or suite.templates
+    model.to(device or "cpu").eval()
     rows = []
     with torch.inference_mode():
         for name in task.classes:
             tokens = tokenizer([template.format(name) for template in templates])
-            embedded = model.eval().encode_text(tokens, normalize=True)
+            embedded = model.encode_text(tokens.to(device or "cpu"), normalize=True)
             rows.append(torch.nn.functional.normalize(embedded.mean(dim=0), dim=0))
-    return torch.stack(rows).clone()
+    return torch.stack(rows).cpu().clone()
 
 
 def _build(suite: Suite, changes: dict[str, Any]) -> Any:

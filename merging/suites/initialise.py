@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.checkpoints.writing import atomic_path
 from merging.errors import MergingError, SuiteError
+from merging.explain import explain
 from merging.images.hub import class_names
-from merging.registry import explain
 from merging.suites.architecture import Tower, tower_of
 from merging.suites.folder import Contents, base_candidates, class_folders, is_named_as_base, label, look
 from merging.suites.suite import Suite
@@ -23,6 +23,7 @@ from merging.vectors import TaskVectors
 
 FILE = "suite.yaml"
 _OPENAI = re.compile(r"openai|clip-vit-(base|large)-patch", re.IGNORECASE)  # the latter are their names on the hub
+_TEXT_ANCHORS = {"token_embedding.weight", "text_model.embeddings.token_embedding.weight"}
 _WIDTH = 110  # of a line of comment
 
 
@@ -209,8 +210,8 @@ def _logit_scale(folder: Path, path: Path, base: Checkpoint) -> float | None:
 
 
 def _text_tower(folder: Path, path: Path, base: Checkpoint, others: list[Path]) -> Path | None:
-    """The one file with a text tower under open_clip's names: the base's own, else the only other one."""
-    if "token_embedding.weight" in base.layout.dropped:
+    """The one file with a text tower: the base's own, else the only other one."""
+    if not _TEXT_ANCHORS.isdisjoint(base.layout.dropped):
         return path
     return others[0] if len(others) == 1 else None
 

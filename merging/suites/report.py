@@ -105,11 +105,11 @@ class _Check:
     seen: dict[str, str] = field(default_factory=dict)  # fingerprint → first task with that file
 
     def base(self) -> Finding:
-        return _finding(self.suite.base, None, self._base)
+        return _finding(str(self.suite.base), None, self._base, needed=True)
 
     def _base(self) -> Finding:
         facts = facts_of(self.suite.base_checkpoint)
-        return Finding(self.suite.base, None, facts.text, weights=facts)
+        return Finding(str(self.suite.base), None, facts.text, weights=facts)
 
     def architecture(self) -> str:
         _ = self.evaluator.tower  # built, and loaded with the base model
@@ -121,21 +121,27 @@ class _Check:
         if task.checkpoint is None:
             yield _warned("checkpoint", name, "none named: the task can be evaluated, not merged")
         else:
-            yield _finding(task.checkpoint, name, partial(self._fine_tuned, name, task.checkpoint))
+            file = str(task.checkpoint)
+            yield _finding(file, name, partial(self._fine_tuned, name, file), needed=True)
         if task.data is None:
             yield _warned("images", name, "none named: no accuracy for this task")
             return
         if not self.buildable:
             return  # heads and images are checked against the architecture
-        looks: list[tuple[str, Callable[[], str]]] = [
-            (task.head or "head from text", lambda: f"head {list(self.evaluator.head(name).shape)}"),
-            *((f"{task.data.title} ({split})", partial(self._images, name, split)) for split in SPLITS),
+        images = [
+            _finding(f"{task.data.title} ({split})", name, partial(self._images, name, split)) for split in SPLITS
         ]
-        found = [_finding(file, name, look) for file, look in looks]
+        found = images
+        if task.head is not None or all(finding.ok and not finding.warnings for finding in images):
+            # building a head from text takes a while, and is of use with images only
+            found = [_finding(str(task.head or "head from text"), name, partial(self._head, name)), *images]
         yield from found
         sound = self.base_is_sound and all(finding.ok and not finding.warnings for finding in found)
         if sound and task.checkpoint is not None:
-            yield from self._accuracy(name, task.checkpoint)
+            yield from self._accuracy(name, str(task.checkpoint))
+
+    def _head(self, name: str) -> str:
+        return f"head {list(self.evaluator.head(name).shape)}"
 
     def _images(self, name: str, split: Split) -> str:
         return f"{self.evaluator.count(name, split)} images"
@@ -207,12 +213,13 @@ def gap_warning(val: float, val_images: int, test: float, test_images: int) -> s
     )
 
 
-def _finding(file: str, task: str | None, look: Callable[[], str | Finding]) -> Finding:
+def _finding(file: str, task: str | None, look: Callable[[], str | Finding], needed: bool = False) -> Finding:
+    """What a look gave; what is missing is a problem where it is ``needed``, and odd elsewhere."""
     try:
         found = look()
-    except MissingPart as error:
-        return _warned(file, task, str(error))
     except MergingError as error:
+        if isinstance(error, MissingPart) and not needed:
+            return _warned(file, task, str(error))
         return Finding(file, task, str(error), ok=False)
     return found if isinstance(found, Finding) else Finding(file, task, found)
 

@@ -14,11 +14,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from merging.checkpoints import Checkpoint, open_checkpoint
+from merging.checkpoints.reading import Part
 from merging.errors import MissingPart, SuiteError
+from merging.explain import explain, nearest
+from merging.hub.cache import HubFile, cache_folder, in_cache, is_hub_id, located, promised_sha256, snapshot
 from merging.images.hub import cached_dataset
 from merging.images.torchvision_data import READERS
 from merging.published import Family
-from merging.registry import explain
+from merging.suites.known_datasets import known_datasets
 from merging.vectors import TaskVectors
 
 MAX_YAML_BYTES = 2 * 2**20
@@ -26,6 +29,7 @@ MAX_YAML_NODES = 500_000  # with aliases written out: a few lines of them can st
 DEFAULT = "mini"
 _BAD_SCALARS = (ValueError, LookupError, AttributeError, TypeError, OverflowError)  # of a date or number that is none
 Split = Literal["val", "test"]
+FileReference = str | HubFile  # a path relative to suite.yaml, or a file of the Hugging Face hub
 
 
 class _Part(BaseModel):
@@ -113,11 +117,16 @@ Data = Annotated[ArraysData | ImageFolderData | HuggingFaceData | TorchvisionDat
 
 
 class Task(_Part):
-    """A fine-tuned model with its evaluation set and head."""
+    """A fine-tuned model with its evaluation set and head.
+
+    ``dataset`` names one of :func:`merging.suites.known_datasets.known_datasets`, whose fields hold where the task
+    states none itself.
+    """
 
     name: str = Field(min_length=1, max_length=80)
-    checkpoint: str | None = None
-    head: str | None = None
+    dataset: str | None = None
+    checkpoint: FileReference | None = None
+    head: FileReference | None = None
     classes: tuple[str, ...] = Field(default=(), max_length=100_000)
     templates: tuple[str, ...] | None = None
     data: Data | None = None
@@ -125,6 +134,16 @@ class Task(_Part):
     description: str = ""
     source: str = ""
     licence: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_in(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("dataset") is None:
+            return values
+        known = known_datasets().get(str(values["dataset"]))
+        if known is None:
+            raise ValueError(f"dataset {str(values['dataset'])[:80]!r}: expected one of {', '.join(known_datasets())}")
+        return {**known, **values}
 
     @property
     def label(self) -> str:
@@ -143,12 +162,12 @@ class Suite(_Part):
     checkpoints: Family | None = None
     logit_scale: float = Field(100.0, gt=0, le=1000)
     preprocess: Preprocess | None = None
-    base: str
+    base: FileReference
     tasks: tuple[Task, ...] = Field(min_length=1, max_length=1000)
     title: str = ""
     description: str = ""
     licence: str = ""
-    text_tower: str | None = None
+    text_tower: FileReference | None = None
     templates: tuple[str, ...] = ("a photo of a {}.",)
     folder: Path = Field(exclude=True)
 
@@ -212,7 +231,8 @@ class Suite(_Part):
         for task in self.tasks:
             if task.name == name:
                 return task
-        raise SuiteError(f"suite {self.name!r} has no task {name!r}; it has {', '.join(self.task_names)}")
+        near = nearest(name, self.task_names)
+        raise SuiteError(f"suite {self.name!r} has no task {name!r}{near}; it has {', '.join(self.task_names)}")
 
     def mergeable(self) -> tuple[str, ...]:
         """Names of the tasks that have a checkpoint file."""
@@ -248,13 +268,17 @@ class Suite(_Part):
     def _root(self) -> Path:
         return self.folder.resolve()
 
-    def path(self, relative: str) -> Path:
-        """Where a path of the file leads; symbolic links on the way may lead anywhere, as in download caches.
+    def path(self, reference: FileReference) -> Path:
+        """Where a file is, or would be: one of the hub's in its cache, any other below the suite's folder.
+
+        Symbolic links on the way may lead anywhere, as in download caches.
 
         Raises:
             SuiteError: the path as written leads out of the suite's folder.
         """
-        root = self._root
+        if isinstance(reference, HubFile):
+            return located(reference)
+        root, relative = self._root, reference
         try:
             path = Path(os.path.normpath(root / relative))
             path.exists()
@@ -266,10 +290,20 @@ class Suite(_Part):
             )
         return path
 
+    def missing_weights(self, tasks: Sequence[str]) -> list[FileReference]:
+        """The base and the fine-tuned models of some tasks, those that the suite names and that are not there."""
+        named = (self.base, *(self.task(name).checkpoint for name in tasks))
+        return [each for each in named if each is not None and not self.path(each).is_file()]
+
+    @property
+    def reference(self) -> str:
+        """What the suite is called on a command line; a path is given without the folders that lead to it."""
+        return self.name if builtin_suites().get(self.name) == self.folder else f"{self.folder.name}/suite.yaml"
+
     @cached_property
     def base_checkpoint(self) -> Checkpoint:
         """The pre-trained weights."""
-        return open_checkpoint(self.path(self.base))
+        return self.open(self.base)
 
     @cached_property
     def text_checkpoint(self) -> Checkpoint:
@@ -280,7 +314,7 @@ class Suite(_Part):
         """
         if self.text_tower is None:
             raise MissingPart(f"suite {self.name!r} names no text_tower")
-        return open_checkpoint(self.path(self.text_tower), part="all")
+        return self.open(self.text_tower, "text")
 
     def checkpoint(self, name: str) -> Checkpoint:
         """The fine-tuned weights of a task, with the base's projection if their file holds none.
@@ -295,9 +329,22 @@ class Suite(_Part):
                 raise MissingPart(
                     f"suite {self.name!r}: task {name!r} has no checkpoint; add one, or leave the task out"
                 )
-            opened = open_checkpoint(self.path(relative))
+            opened = self.open(relative)
             cache[name] = opened.completed(self.base_checkpoint) if opened.lacks_projection else opened
         return cache[name]
+
+    def open(self, reference: FileReference, part: Part = "visual") -> Checkpoint:
+        """A weight file of the suite.
+
+        Raises:
+            MissingPart: a file of the hub is not in its cache.
+            CheckpointError: as :func:`merging.checkpoints.open_checkpoint`.
+        """
+        path = self.path(reference)
+        if isinstance(reference, HubFile) and not path.is_file():
+            raise missing_files(self, [reference])
+        promised = reference.sha256 if isinstance(reference, HubFile) else None
+        return open_checkpoint(path, part, promised or promised_sha256(path))
 
     @cached_property
     def _checkpoints(self) -> dict[str, Checkpoint]:
@@ -307,30 +354,82 @@ class Suite(_Part):
         """Task vectors of the chosen tasks (all that have a checkpoint by default)."""
         chosen = tuple(tasks) if tasks is not None else self.mergeable()
         if not chosen:
-            raise MissingPart(f"suite {self.name!r}: no checkpoint file was found; put them where suite.yaml says")
+            raise missing_files(self, self.missing_weights(self.task_names), "no checkpoint file was found")
+        missing = self.missing_weights(chosen)
+        if len(missing) > 1:
+            raise missing_files(self, missing)
         return TaskVectors(self.base_checkpoint, tuple(self.checkpoint(name) for name in chosen), chosen)
 
 
+def missing_files(suite: Suite, missing: Sequence[FileReference], what: str = "") -> MissingPart:
+    """The error for files of a suite that are not there: the places of all of them, and how to get them.
+
+    Args:
+        suite: the suite.
+        missing: what it names.
+        what: how the message begins, if not with the number of files.
+    """
+    local = [each for each in missing if isinstance(each, str)]
+    remote = [in_cache(suite.path(each)) for each in missing if isinstance(each, HubFile)]
+    count = "a file is missing" if len(missing) == 1 else f"{len(missing)} files are missing"
+    parts = [f"suite {suite.name!r}: {what or count}"]
+    if local:
+        parts.append(f"put the files where its suite.yaml says: {', '.join(local)}")
+    if remote:
+        parts.append(
+            f"python -m merging download {suite.reference} gets what is on the hub; or put in the Hugging Face cache "
+            f"(the folder {cache_folder().name!r}, moved by HF_HOME): {', '.join(remote)}"
+        )
+    return MissingPart("; ".join(parts))
+
+
 def builtin_suites() -> dict[str, Path]:
-    """Name → folder of the suites that ship with the package."""
+    """Name → folder of the suites that ship with the package: the embedded one, and those of published checkpoints."""
     here = Path(__file__).parent
-    return {path.parent.name: path.parent for path in sorted(here.glob("*/suite.yaml"))}
+    files = [*here.glob("*/suite.yaml"), *here.glob("published/*/suite.yaml")]
+    return {path.parent.name: path.parent for path in sorted(files)}
+
+
+def downloaded_suites() -> dict[str, Path]:
+    """Id → folder of the suites that were downloaded from the Hugging Face hub."""
+    found = {}
+    for repository in sorted(cache_folder().glob("models--*--*")):
+        hub = "/".join(repository.name.split("--", 2)[1:])
+        folder = snapshot(hub, "model")
+        if is_hub_id(hub) and (folder / "suite.yaml").is_file():
+            found[hub] = folder
+    return found
+
+
+def is_name(reference: str) -> bool:
+    """Whether a reference is the name of a built-in suite or the id of one of the hub, and no path."""
+    return reference in builtin_suites() or (is_hub_id(reference) and not Path(reference).exists())
+
+
+def suite_file(reference: str | Path) -> Path:
+    """Where the ``suite.yaml`` of a reference is, see :func:`load_suite`, or would be."""
+    path = Path(reference)
+    if is_name(str(reference)):
+        path = builtin_suites().get(str(reference)) or snapshot(str(reference), "model")
+    return path / "suite.yaml" if path.is_dir() else path
 
 
 def load_suite(reference: str | Path) -> Suite:
-    """A suite by built-in name, or by the path of a ``suite.yaml`` or its folder.
+    """A suite by built-in name, by the path of a ``suite.yaml`` or its folder, or by the id that it was downloaded by.
 
     Raises:
         SuiteError: it does not exist, is not YAML, or breaks the schema; the message says where.
     """
-    builtin = builtin_suites()
-    path = builtin[str(reference)] if str(reference) in builtin else Path(reference)
-    if path.is_dir():
-        path = path / "suite.yaml"
+    path = suite_file(reference)
+    if path.parent.is_dir() and not path.is_file() and Path(reference).is_dir():
+        raise SuiteError(f"no suite.yaml in folder {path.parent.name!r}; `init-suite` writes one for checkpoints")
+    if path.is_file() and path.suffix not in (".yaml", ".yml"):
+        raise SuiteError(f"{path.name}: no description of a suite; expected a suite.yaml, or the folder that it is in")
     if not path.is_file():
+        hub = f"; python -m merging download {reference} looks on the hub" if is_hub_id(str(reference)) else ""
         raise SuiteError(
-            f"no suite {Path(reference).name!r}: expected a built-in name ({', '.join(builtin) or 'none'}), "
-            "or the path of a suite.yaml"
+            f"no suite {Path(reference).name!r}: expected a built-in name ({', '.join(builtin_suites()) or 'none'}), "
+            f"or the path of a suite.yaml{hub}"
         )
     if path.stat().st_size > MAX_YAML_BYTES:
         raise SuiteError(f"{path.name}: {path.stat().st_size} bytes; a suite.yaml of at most {MAX_YAML_BYTES} is read")
@@ -342,14 +441,15 @@ def load_suite(reference: str | Path) -> Suite:
         where = re.sub(r"\s+", " ", str(error))[:300]
         raise SuiteError(f"{path.name}: not valid YAML: {where}") from None
     if not isinstance(content, dict):
-        raise SuiteError(f"{path.name}: holds a {type(content).__name__}; expected name, architecture, base, tasks, …")
+        held = "is empty" if content is None else "holds no names with values"
+        raise SuiteError(f"{path.name}: {held}; expected name, architecture, base, tasks, …")
     _check_size(path.name, content)
     if "folder" in content:
         raise SuiteError(f"{path.name}: unknown field 'folder'")
     try:
         return Suite.model_validate({**content, "folder": path.parent})
     except ValidationError as error:
-        raise SuiteError(f"{path.name}: {explain(error)}") from None
+        raise SuiteError(f"{path.name}: {explain(error, known=Suite.model_fields)}") from None
 
 
 def _check_size(file: str, content: object) -> None:

@@ -14,19 +14,19 @@ from merging.suites import clip
 from merging.suites.suite import Suite
 
 
-def text_head(suite: Suite, task_name: str, cache: Path | None) -> torch.Tensor:
+def text_head(suite: Suite, task_name: str, cache: Path | None, device: torch.device | None = None) -> torch.Tensor:
     """As :func:`merging.suites.clip.build_head`, kept under ``cache`` by content of all that goes into it.
 
     Raises:
         MissingPart: the suite has no text tower, or the task no class names.
     """
     if cache is None or suite.text_tower is None:
-        return clip.build_head(suite, task_name)
+        return clip.build_head(suite, task_name, device)
     entry = cache / "heads" / f"{_identity(suite, task_name)}.safetensors"
     known = _stored(entry, len(suite.task(task_name).classes))
     if known is not None:
         return known
-    head = clip.build_head(suite, task_name)
+    head = clip.build_head(suite, task_name, device)
     save_tensors(entry, {"weight": TensorInfo(tuple(head.shape), head.dtype)}, [("weight", head)])
     return head
 

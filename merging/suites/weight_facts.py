@@ -3,10 +3,8 @@
 import math
 from dataclasses import dataclass, replace
 
-import torch
-
 from merging.checkpoints import Checkpoint
-from merging.errors import MismatchedCheckpoint, NonFiniteWeights
+from merging.errors import MismatchedCheckpoint
 from merging.geometry import measure
 from merging.suites.architecture import tower_of
 from merging.vectors import TaskVectors
@@ -57,9 +55,7 @@ def facts_of(checkpoint: Checkpoint) -> WeightFacts:
     Raises:
         NonFiniteWeights: it holds NaN or infinity.
     """
-    for name, tensor in checkpoint.items():
-        if tensor.is_floating_point() and not _is_finite(tensor):
-            raise NonFiniteWeights(f"{checkpoint.path.name}: tensor {name!r} holds NaN or infinity; export it again")
+    checkpoint.require_finite()
     dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in checkpoint.infos.values()})
     return WeightFacts(
         tensors=len(checkpoint), layout=checkpoint.layout.title, dtype="/".join(dtypes), bytes=checkpoint.nbytes,
@@ -85,11 +81,6 @@ def compared(facts: WeightFacts, base: Checkpoint, checkpoint: Checkpoint, task:
         facts, difference=difference, relative_difference=difference / norm if norm else None,
         changed=int((squares > 0).sum()),
     )  # fmt: skip
-
-
-def _is_finite(tensor: torch.Tensor) -> bool:
-    """Whether no entry is NaN or infinite; the sum says so in a fraction of the time, unless it overflows."""
-    return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
 
 
 def _norm(base: Checkpoint) -> float:

@@ -55,6 +55,7 @@ def suites_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MERGING_SUITES", str(folder))
     monkeypatch.setattr("merging.suites.suite.builtin_suites", dict)
     monkeypatch.setattr("ui.state.builtin_suites", dict)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
     return folder
 
 
@@ -74,8 +75,9 @@ def open_page(suites_folder: Path) -> Iterator[Callable[..., AppTest]]:
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
         for name, value in query.items():
             app.query_params[name] = value
-        app.run()
-        return app if page is None else app.switch_page(f"pages/{page}.py").run()
+        if page is not None:
+            app.switch_page(f"pages/{page}.py")
+        return app.run()
 
     yield opened
     st.cache_data.clear()

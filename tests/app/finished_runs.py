@@ -50,8 +50,11 @@ def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float 
         rows = {task: {"before": 0.5, "after": 0.25, "images": 12} for task in spec.forgotten}
         rest = {task: {"before": 0.4, "after": 0.38, "images": 12} for task in suite.task_names if task not in rows}
         forgetting = {
-            "split": spec.split, "weights": dict.fromkeys(spec.tasks, -0.5), "forgotten": rows, "kept": rest,
-            "means": {"forgotten": {"before": 0.5, "after": 0.25}, "kept": {"before": 0.4, "after": 0.38}},
+            "split": spec.split, "weights": dict.fromkeys(spec.tasks, -0.5), "forgotten": rows, "added": {},
+            "kept": rest,
+            "means": {
+                "forgotten": {"before": 0.5, "after": 0.25}, "added": None, "kept": {"before": 0.4, "after": 0.38},
+            },
         }  # fmt: skip
     linear = spec.edit != "ties" and spec.merge != "tall_masks"
     after = None
@@ -64,8 +67,8 @@ def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float 
         "counts": dict.fromkeys(spec.tasks, 12), "after": after, "label": spec.label,
         "coefficients": columns if linear else None, "edit": {}, "merge": merge,
         "forgetting": forgetting,
-        "seconds": {"plan": 1.5, "merge": 0.25, "evaluate": 0.5, "total": 2.3}, "peak_bytes": 400 * 2**20,
-        "device": "cpu",
+        "seconds": {"preparing": 0.05, "adapting": 1.5, "merging": 0.25, "evaluating": 0.5, "total": 2.3},
+        "peak_bytes": 400 * 2**20, "device": "cpu",
         "fingerprints": {
             suite.base: vectors.base.fingerprint,
             **{task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)},

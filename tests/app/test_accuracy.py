@@ -44,6 +44,80 @@ def test_the_newest_run_of_every_method_is_compared_by_default(tiny: Suite, open
     assert sorted(app.query_params["runs"]) == sorted([newest.id, plain.id])
 
 
+def test_a_scaling_chosen_on_validation_comes_before_newer_ones_given(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    older = finished(space, tiny, 0.5, **AUTO, seed=1)
+    validated = finished(space, tiny, 0.6, **AUTO)
+    for scaling in (0.3, 0.9):
+        finished(space, tiny, 0.9, merge_params={"scaling": scaling})
+    ties = [finished(space, tiny, 0.7, edit="ties", merge_params={"scaling": scaling}) for scaling in (0.3, 0.5)]
+    app = open_page("accuracy")
+    assert set(app.multiselect(key="accuracy-runs").value) == {validated.id, ties[1].id}
+    assert older.id not in app.multiselect(key="accuracy-runs").value
+
+
+def test_tasks_that_were_never_merged_are_said_so(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    finished(state.workspace(), tiny, 0.6, **AUTO)
+    finished(state.workspace(), tiny, 0.6, tasks=("apples", "birds"))
+    app = open_page("accuracy", tasks=["apples", "cars"])
+    assert not app.exception
+    assert app.multiselect(key="accuracy-runs").value == [] and not app.get("plotly_chart")
+    assert "No finished run merges exactly the selected tasks (Apples, Cars)." in texts(app)
+    assert "choose above among 2 runs of other tasks" in texts(app)
+    assert [" · 2 tasks · " in option for option in app.multiselect(key="accuracy-runs").options] == [True, False]
+    assert links(app)["Run the comparison"] == links(app)["Merge"] == {"tasks": ["apples", "cars"]}
+    assert "runs" not in app.query_params
+
+
+def test_what_nobody_chose_follows_the_selected_tasks(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    every = finished(state.workspace(), tiny, 0.6, **AUTO)
+    two = finished(state.workspace(), tiny, 0.6, tasks=("apples", "birds"))
+    app = open_page("accuracy")
+    assert app.multiselect(key="accuracy-runs").value == [every.id]
+    app.multiselect(key="tasks").set_value(["apples", "birds"]).run()
+    assert app.multiselect(key="accuracy-runs").value == [two.id]
+    app.switch_page("pages/task_models.py").run()
+    app.multiselect(key="tasks").set_value(list(tiny.task_names)).run()
+    app.switch_page("pages/accuracy.py").run()
+    assert app.multiselect(key="accuracy-runs").value == [every.id]
+    app.multiselect(key="tasks").set_value(["apples", "cars"]).run()
+    assert app.multiselect(key="accuracy-runs").value == []
+    app.multiselect(key="accuracy-runs").set_value([every.id]).run()
+    app.multiselect(key="tasks").set_value(["apples", "birds"]).run()
+    assert app.multiselect(key="accuracy-runs").value == [every.id]  # somebody chose it
+
+
+def test_runs_of_other_tasks_than_selected_say_so(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    runs = [finished(state.workspace(), tiny, 0.6), finished(state.workspace(), tiny, 0.6, tasks=("apples", "birds"))]
+    said = texts(open_page("accuracy", runs=runs[1].id))
+    assert "The chosen runs merge other tasks than the 4 selected in the sidebar: 2 tasks." in said
+    said = texts(open_page("accuracy", runs=[run.id for run in runs]))
+    assert "1 of the chosen runs merge other tasks than the 4 selected in the sidebar: 2 tasks." in said
+    assert "selected in the sidebar:" not in texts(open_page("accuracy", runs=runs[0].id))
+
+
+@pytest.mark.parametrize("form", ["{0},{1}", "{0}, {1}", ["{0}", "{1}"], ["{0},{1}", "{1}"]])
+@pytest.mark.parametrize("name", ["run", "runs"])
+def test_both_names_and_lists_with_commas_choose_runs(
+    name: str, form: str | list[str], tiny: Suite, open_page: Open
+) -> None:
+    open_page()
+    space = state.workspace()
+    ids = [finished(space, tiny, 0.6, edit=edit).id for edit in ("ties", "dare", "none")][:2]
+    value = form.format(*ids) if isinstance(form, str) else [one.format(*ids) for one in form]
+    for page, own in (("accuracy", "runs"), ("runs", "run")):
+        app = open_page(page, **{name: value})
+        assert not app.exception and not app.warning
+        assert app.query_params[own] == ids
+        assert set(app.query_params) == {own}
+        key = "accuracy-runs" if page == "accuracy" else "runs-chosen"
+        assert list(app.session_state[key]) == ids
+
+
 def test_a_link_chooses_runs_and_baselines_come_along(tiny: Suite, open_page: Open) -> None:
     open_page()
     space = state.workspace()
@@ -52,10 +126,10 @@ def test_a_link_chooses_runs_and_baselines_come_along(tiny: Suite, open_page: Op
     ties = finished(space, tiny, 0.7, edit="ties")
     app = open_page("accuracy", runs=ties.id)
     assert app.multiselect(key="accuracy-runs").value == [ties.id]
-    everything = {"Zero-shot", "Individual", "AdaMerging", "Task Arithmetic", "TIES + Task Arithmetic"}
+    everything = {"Zero-shot", "Individual", "AdaMerging", "Task Arithmetic", "TIES"}
     assert set(ranked(app)) == everything
     app.button_group(key="accuracy-baselines").set_value(["Individual"]).run()
-    assert set(ranked(app)) == {"Individual", "TIES + Task Arithmetic"}
+    assert set(ranked(app)) == {"Individual", "TIES"}
 
 
 def test_runs_of_one_method_get_names_that_tell_them_apart(tiny: Suite, open_page: Open) -> None:
@@ -89,11 +163,11 @@ def test_different_task_sets_are_compared_on_what_they_share_and_say_so(tiny: Su
     assert "no task in common" in texts(app)
 
 
-def test_shares_of_individual_and_other_views(tiny: Suite, open_page: Open) -> None:
+def test_normalised_accuracy_and_other_views(tiny: Suite, open_page: Open) -> None:
     open_page()
     finished(state.workspace(), tiny, 0.6, **AUTO)
     app = open_page("accuracy")
-    app.button_group(key="accuracy-scale").set_value("% of individual").run()
+    app.button_group(key="accuracy-scale").set_value("Normalised").run()
     for view in ("Dots", "Radar", "Bars"):
         app.button_group(key="accuracy-view").set_value(view).run()
         assert not app.exception
@@ -156,5 +230,22 @@ def test_runs_of_another_suite_on_the_same_base_stay_out(tiny: Suite, suites_fol
     finished(state.workspace(), load_suite(other.folder / "suite.yaml"), 0.8, **AUTO)
     app = open_page("accuracy", suite="tiny")
     assert not app.exception
-    assert app.multiselect(key="accuracy-runs").options == [option_label(own)]
+    assert app.multiselect(key="accuracy-runs").options == [option_label(own, tiny.task_names)]
     assert "1 more runs belong to other suites" in texts(app)
+
+
+def test_one_definition_of_normalised_accuracy(tiny: Suite, open_page: Open) -> None:
+    """The mean of the ratios, in the ranking, under the chart and on the leaderboard."""
+    open_page()
+    run = finished(state.workspace(), tiny, 0.6, **AUTO)
+    assert run.result is not None
+    accuracy = run.result["accuracy"]
+    space = state.workspace()
+    own = space.individual_accuracy(space.evaluator(tiny), tiny.task_names).per_task
+    expected = round(100 * sum(accuracy[task] / own[task] for task in accuracy) / len(accuracy), 1)
+    app = open_page("accuracy")
+    table = app.dataframe[0].value.set_index("Method")
+    assert table.loc["Task Arithmetic", "Normalised (%)"] == expected
+    assert f"normalised {expected:.1f} %" in texts(app)
+    board = open_page("leaderboard").dataframe[0].value.set_index("Method")
+    assert board.loc["Task Arithmetic", "Normalised (%)"] == expected

@@ -1,15 +1,24 @@
 """The page Add a suite: folders it offers, what it writes, and the report on every file."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 from streamlit.testing.v1 import AppTest
 
+from merging.errors import MergingError
+from merging.pipeline import MergeSpec
+from merging.runs.file_work import carry_out_file_job
 from merging.suites import Suite, load_suite
 from merging.suites.folder import checkpoint_folders
+from merging.workspace import Workspace
 from tests.app.conftest import TASKS, build_suite, texts
+from tests.fake_hub import FakeHub
+from tests.random_models import write_yaml
 
 Open = Callable[..., AppTest]
 
@@ -17,6 +26,17 @@ Open = Callable[..., AppTest]
 def press(app: AppTest, label: str) -> AppTest:
     next(button for button in app.button if button.label == label).click()
     return app.run()
+
+
+def carry_out() -> None:
+    """Do in this process what waits for the worker."""
+    space = Workspace(Path(os.environ["MERGING_HOME"]))
+    for run in space.store.queued():
+        assert space.store.claim(run.id) and not isinstance(run.order, MergeSpec)
+        try:
+            space.store.finish(run.id, carry_out_file_job(run.order, space, lambda *_: None, lambda: False))
+        except MergingError as error:
+            space.store.stop(run.id, "failed", str(error))
 
 
 @pytest.fixture
@@ -58,6 +78,9 @@ def test_every_file_is_reported_on_when_asked(tiny: Suite, open_page: Open) -> N
     app = open_page("add_suite")
     assert not app.dataframe
     app = press(app, "Check all files")
+    assert not app.dataframe and "Waiting for the worker" in app.get("progress")[0].proto.text  # no page reads files
+    carry_out()
+    app.run()
     table: pd.DataFrame = app.dataframe[0].value
     rows = table.set_index("File")
     assert rows.loc["birds.safetensors", "Status"] == "warning"
@@ -99,3 +122,105 @@ def test_folders_with_checkpoints_are_found_and_suites_are_not(tmp_path: Path) -
     put("base.pt")
     assert checkpoint_folders(tmp_path) == [tmp_path]
     assert checkpoint_folders(tmp_path / "gone") == []
+
+
+# --- pickled models --------------------------------------------------------------------------------------------------
+
+
+def test_pickled_models_of_a_folder_are_converted_by_the_worker(loose: Path, open_page: Open) -> None:
+    for path in loose.glob("*.safetensors"):
+        if not path.name.endswith("head.safetensors"):
+            torch.save(load_file(path), path.with_suffix(".pt"))
+        path.unlink()
+    (loose / "odd.pt").write_bytes(b"nonsense")
+    app = press(open_page("add_suite"), "Convert 6 .pt files")
+    output = loose.with_name("loose-converted")
+    assert not output.exists()
+    carry_out()
+    app.run()
+    table = app.dataframe[0].value.set_index("File")
+    assert table.loc["base.pt", "Written"] == "base.safetensors" and table.loc["base.pt", "Kind"] == "model"
+    assert table.loc["odd.pt", "Kind"] == "error" and "odd.pt: the pickle in it is damaged" in texts(app)
+    assert sorted(path.stem for path in output.iterdir()) == sorted(["base", *TASKS])
+    assert "5 of 6 files are converted; choose the folder loose-converted" in app.success[0].value.replace("\\", "")
+    app.selectbox(key="folder").set_value("suites/loose-converted").run()
+    app = press(app, "Write suite.yaml")
+    assert load_suite(output).mergeable() == TASKS and app.selectbox(key="suite").value == "loose-converted"
+
+
+def test_a_folder_without_pickles_offers_no_conversion(loose: Path, open_page: Open) -> None:
+    assert not [button for button in open_page("add_suite").button if "Convert" in button.label]
+
+
+# --- the hub ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def offered(tiny: Suite, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    """A built-in suite whose models are on the hub, but for one that is nowhere; `tiny` stands for the embedded one."""
+    for name in ("base", *TASKS[:3]):
+        hub.files[f"zoo/{name}"] = {"model.safetensors": (tiny.folder / f"{name}.safetensors").read_bytes()}
+    tasks: list[dict[str, object]] = [{"name": task, "checkpoint": {"hub": f"zoo/{task}"}} for task in TASKS[:3]]
+    tasks.append({"name": TASKS[3], "checkpoint": "doors/finetuned.safetensors"})
+    path = write_yaml(tmp_path / "ready", name="ready", title="Ready", base={"hub": "zoo/base"}, tasks=tasks)
+    found = {"mini": tiny.folder, "ready": path.parent}
+    monkeypatch.setattr("ui.state.builtin_suites", lambda: found)
+    monkeypatch.setattr("merging.suites.suite.builtin_suites", lambda: found)
+    monkeypatch.setattr("merging.suites.download.builtin_suites", lambda: found)
+    return hub
+
+
+def test_a_published_suite_is_downloaded_when_asked_for(offered: FakeHub, open_page: Open) -> None:
+    app = open_page("add_suite")
+    assert app.selectbox(key="published").options == ["Ready", "Another repository"]
+    assert "ready" not in app.selectbox(key="suite").options  # none of its models is here
+    said = texts(app)
+    assert "Missing here and on the hub: 4 files of weights" in said and "Not on the hub: 1 file of weights" in said
+    places = next(code.value for code in app.code if "models--zoo" in code.value)
+    assert "models--zoo--base/snapshots/main/model.safetensors" in places and "doors/finetuned.safetensors" in places
+    app.multiselect(key="download-tasks").set_value([TASKS[1]]).run()
+    assert "Missing here and on the hub: 2 files of weights" in texts(app) and offered.asked == []
+    app = press(app, "Download")
+    assert offered.asked == [] and "Waiting for the worker" in app.get("progress")[0].proto.text
+    carry_out()
+    app.run()
+    assert "2 files of ready were downloaded" in texts(app)
+    assert app.selectbox(key="suite").options == ["mini", "ready", "tiny"]
+    asked = len(offered.asked)
+    app = press(app, "Choose this suite")
+    assert not app.exception and app.selectbox(key="suite").value == "ready"
+    assert app.multiselect(key="tasks").options == [TASKS[1]]
+    assert len(offered.asked) == asked
+
+
+def test_a_download_that_fails_says_where_files_belong(offered: FakeHub, open_page: Open) -> None:
+    offered.refused["zoo/base"] = (503, "")
+    app = press(open_page("add_suite"), "Download")
+    carry_out()
+    app.run()
+    assert "zoo/base: the hub answered 503" in texts(app) and "models--zoo--base/snapshots/main" in texts(app)
+    offered.refused.clear()
+    app = press(app, "Run again")
+    carry_out()
+    assert "4 files of ready were downloaded" in texts(app.run())
+
+
+def test_a_repository_with_a_suite_is_downloaded_by_its_id(offered: FakeHub, tiny: Suite, open_page: Open) -> None:
+    offered.files["zoo/tiny"] = {path.name: path.read_bytes() for path in tiny.folder.iterdir()}
+    app = open_page("add_suite")
+    app.selectbox(key="published").set_value("another repository").run()
+    app.text_input(key="repository").set_value("nonsense").run()
+    assert "Expected the id of a repository" in app.error[0].value
+    app.text_input(key="repository").set_value("zoo/tiny").run()
+    app = press(app, "Download")
+    carry_out()
+    app.run()
+    assert "zoo/tiny" in app.selectbox(key="suite").options
+    app.selectbox(key="suite").set_value("zoo/tiny").run()
+    assert not app.exception and app.multiselect(key="tasks").options == list(TASKS)
+
+
+def test_no_page_asks_the_hub(offered: FakeHub, open_page: Open) -> None:
+    for page in ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "runs", "add_suite"):
+        assert not open_page(page).exception
+    assert offered.asked == []

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
 from merging.suites import Suite
 from tests.app.conftest import build_suite, texts
-from tests.app.finished_runs import carry_out_queued, ended, finished
+from tests.app.finished_runs import ended, finished
 from ui import state
 
 Open = Callable[..., AppTest]
@@ -154,13 +154,8 @@ def merge_button(app: AppTest) -> Button:
 
 
 def damage(suite: Suite, how: str) -> None:
-    file = suite.folder / "birds.safetensors"
-    if how == "truncated checkpoint":
-        file.write_bytes(file.read_bytes()[:-8])
-    elif how == "truncated base":
+    if how == "truncated base":
         (suite.folder / "base.safetensors").write_bytes(b"")
-    elif how == "other shapes":
-        file.write_bytes((suite.folder / "birds.head.safetensors").read_bytes())
     elif how == "no images":
         (suite.folder / "birds.npz").unlink()
     elif how == "truncated head":
@@ -172,9 +167,7 @@ def damage(suite: Suite, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
-        ("truncated checkpoint", "birds.safetensors: the header declares"),
         ("truncated base", "base.safetensors: the file is empty"),
-        ("other shapes", "birds.safetensors (task 'birds')"),
         ("no images", "Files are missing: images of Birds."),
         ("truncated head", "birds.head.safetensors"),
         ("NaN in a head", "birds.head.safetensors: 'weight' holds NaN"),
@@ -193,19 +186,13 @@ def test_what_is_known_to_fail_cannot_be_started(how: str, reason: str, tiny: Su
 
 def test_files_that_are_not_described_stop_no_merge_that_needs_none(suites_folder: Path, open_page: Open) -> None:
     build_suite(suites_folder / "bare", images=False)
-    assert not merge_button(open_page("merge")).disabled
+    app = open_page("merge")
+    assert not merge_button(app).disabled
+    assert "--evaluate" not in app.code[0].value  # the command would refuse it
 
 
-def test_nan_in_a_checkpoint_fails_the_run_in_words(tiny: Suite, open_page: Open) -> None:
-    file = tiny.folder / "birds.safetensors"
-    weights = load_file(file)
-    weights["conv1.weight"][0, 0, 0, 0] = torch.nan
-    save_file(weights, file)
-    app = press(open_page("merge"), "Merge")
-    carry_out_queued(state.workspace())
-    app.run()
-    assert "birds.safetensors: tensor 'conv1.weight' holds NaN or infinity" in texts(app)
-    assert "leave the task out" in texts(app)
+def test_the_command_line_evaluates_what_can_be_measured(tiny: Suite, open_page: Open) -> None:
+    assert "--evaluate" in open_page("merge").code[0].value
 
 
 def test_choosing_another_method_changes_form_and_command(tiny: Suite, open_page: Open) -> None:
@@ -250,3 +237,12 @@ def test_memory_is_estimated_from_the_sizes(tiny: Suite, open_page: Open) -> Non
         return float(str(text).split()[0])
 
     assert size(merge="adamerging") > size()
+
+
+def test_merges_that_make_no_sense_after_an_edit_are_named_before_one_is_chosen(tiny: Suite, open_page: Open) -> None:
+    app = open_page("merge", **{"edit": "ties", "edit.combine": "mean"})
+    assert "Not after TIES as it is set: Weight averaging, Fisher merging, RegMean." in texts(app)
+    app = open_page("merge", **{"edit": "ties", "merge": "fisher"})
+    assert "TIES and Fisher merging make no sense together" in texts(app)
+    assert next(one for one in app.button if one.label == "Merge").disabled
+    assert "Not after" not in texts(open_page("merge", edit="none"))

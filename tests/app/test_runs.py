@@ -1,4 +1,7 @@
+import json
+import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
@@ -8,7 +11,7 @@ from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import ended, finished, spec_of
 from ui import state
 from ui.run_export import to_folder, zipped
-from ui.run_text import differences, name_runs
+from ui.run_text import differences, name_runs, phases
 
 Open = Callable[..., AppTest]
 
@@ -46,6 +49,19 @@ def test_a_deep_link_opens_a_linear_run(tiny: Suite, open_page: Open) -> None:
     assert [tab.label for tab in app.tabs] == ["Accuracy", "Coefficients", "Time and memory", "Settings and files"]
     assert run.fingerprint in texts(app)
     assert "same coefficient, 0.3" in texts(app)
+
+
+def test_what_a_link_names_comes_before_the_table(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    linked = finished(state.workspace(), tiny, merge="average")
+    other = finished(state.workspace(), tiny)
+    app = open_page("runs", run=linked.id)
+    headings = [element.value for element in app.subheader]
+    assert headings == ["Weight averaging", "All runs"]
+    app.session_state["runs-chosen"] = [other.id]  # as a click in the table does
+    app.run()
+    assert [element.value for element in app.subheader] == ["Task Arithmetic"]
+    assert [element.value for element in open_page("runs").subheader] == []
 
 
 def test_adamerging_shows_its_adaptation(tiny: Suite, open_page: Open) -> None:
@@ -95,8 +111,23 @@ def test_a_negation_shows_what_is_forgotten_and_what_is_kept(tiny: Suite, open_p
     assert history["Coefficients"].tolist() == [f"forgets {first}"]
     words = texts(app)
     assert "subtracted (−0.5)" in words.replace("\\", "")
-    assert "from 50.0 % zero-shot to 25.0 %" in words
-    assert f"The other {len(tiny.task_names) - 1} tasks: from 40.0 % to 38.0 % on average" in words
+    assert ": 50.0 % zero-shot, 25.0 % after." in words
+    assert f"To be kept, {len(tiny.task_names) - 1} tasks: 40.0 % zero-shot, 38.0 % after on average." in words
+    assert "Added" not in words
+
+
+def test_the_time_is_told_by_what_happened(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, merge="adamerging")
+    assert "2.3 s in all on cpu, 1.5 s of it adapting; peak memory 400 MiB." in texts(open_page("runs", run=run.id))
+
+
+def test_runs_of_earlier_versions_still_show_their_times(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    assert run.result is not None
+    old = replace(run, result_json=json.dumps(run.result | {"seconds": {"plan": 1.0, "merge": 2.0, "total": 3.0}}))
+    assert phases(old) == {"before merging": 1.0, "merging": 2.0}
 
 
 def test_several_runs_show_only_what_differs(tiny: Suite, open_page: Open) -> None:
@@ -203,3 +234,39 @@ def test_export_is_off_when_the_checkpoints_have_changed(tiny: Suite, open_page:
     app = open_page("runs", run=run.id)
     assert not app.exception
     assert next(b for b in app.button if b.label == "Export").disabled
+
+
+def forget_method(run_id: str) -> None:
+    """Make a row one of a version that had another method."""
+    with sqlite3.connect(state.workspace().store.path) as connection:
+        connection.execute(
+            "update runs set spec = replace(spec, '\"task_arithmetic\"', '\"gone\"') where id = ?", (run_id,)
+        )
+    connection.close()
+
+
+def test_an_unreadable_run_is_shown_as_such_beside_the_others_and_can_be_deleted(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    old, new = finished(space, tiny), finished(space, tiny, merge="average")
+    forget_method(old.id)
+    for page in ("start", "accuracy", "leaderboard", "merge", "runs"):
+        app = open_page(page)
+        assert not app.exception and not app.error
+    table = next(frame.value for frame in app.dataframe if "State" in frame.value)
+    assert table["Run"].tolist() == [new.id]
+    assert "1 run can't be read" in [element.label for element in app.expander]
+    assert f"run {old.id} was made by another version of this program and can't be read" in texts(app)
+    app.button(key=f"delete-unreadable-{old.id}").click().run()
+    assert not app.exception and "can't be read" not in texts(app)
+    assert not space.store.unreadable() and [run.id for run in space.store.all()] == [new.id]
+
+
+def test_when_all_runs_are_unreadable_they_can_be_deleted(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    forget_method(run.id)
+    app = open_page("runs")
+    assert not app.exception and "No runs yet" in texts(app)
+    app.button(key=f"delete-unreadable-{run.id}").click().run()
+    assert not app.exception and not state.workspace().store.unreadable()

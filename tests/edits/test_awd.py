@@ -160,6 +160,104 @@ def test_one_task_and_no_task_vector_stay_as_they_are(
             assert torch.equal(found[name], stack)
 
 
+def with_a_model_equal_to_the_base(vectors: TaskVectors, folder: Path) -> TaskVectors:
+    """The same task models and, second in the row, the base once more."""
+    base, *models = (dict(checkpoint) for checkpoint in (vectors.base, *vectors.checkpoints))
+    return write_models(folder, base, [models[0], base, *models[1:]])
+
+
+@pytest.mark.parametrize("scope", ["model", "layer", "row"])
+@pytest.mark.parametrize("solver", ["descent", "exact", "adam"])
+def test_a_model_equal_to_the_base_changes_nothing_for_the_others(
+    coarse: TaskVectors, tmp_path: Path, scope: str, solver: str
+) -> None:
+    params = AwdParams(scope=scope, solver=solver, beta=1e-3 if solver == "adam" else 0.01, steps=30)
+    more = with_a_model_equal_to_the_base(coarse, tmp_path / "more")
+    expected, found = edited(coarse, params), edited(more, params)
+    for name in coarse.names:
+        assert not found[name][1].any()
+        torch.testing.assert_close(found[name][[0, 2, 3, 4]], expected[name], rtol=1e-4, atol=1e-6)
+    without, report = (disentangle(each, measure(each), params, Context()) for each in (coarse, more))
+    assert report.redundant_norm == pytest.approx(without.redundant_norm, rel=1e-5)
+    np.testing.assert_allclose(report.curve, without.curve, rtol=1e-5)
+    if report.multipliers is not None and without.multipliers is not None:
+        np.testing.assert_allclose(report.multipliers[..., [0, 2, 3, 4]], without.multipliers, rtol=1e-5)
+        assert (report.multipliers[..., 1] == 1).all()
+
+
+@pytest.fixture
+def partly_still(coarse: TaskVectors, tmp_path: Path) -> TaskVectors:
+    """Task 1 did not change one tensor, task 2 not the first rows of another, no task the last of its rows."""
+    base = dict(coarse.base)
+    models = [dict(checkpoint) for checkpoint in coarse.checkpoints]
+    models[1]["proj"] = base["proj"]
+    rows = "transformer.resblocks.0.mlp.c_fc.weight"
+    models[2][rows] = models[2][rows].clone()
+    models[2][rows][:5] = base[rows][:5]
+    for model in models:
+        model[rows] = torch.cat([model[rows][:-1], base[rows][-1:]])
+    return write_models(tmp_path / "partly", base, models)
+
+
+def plainly_disentangled_beside_zeros(stack: torch.Tensor, params: AwdParams) -> torch.Tensor:
+    """As :func:`plainly_disentangled` on the rows of ``[T, N]`` that are not zero; the others stay so."""
+    there = stack.abs().sum(dim=1) > 0
+    result = torch.zeros_like(stack)
+    if there.sum() > 1:
+        result[there] = plainly_disentangled(stack[there], params)
+    else:
+        result[there] = stack[there]
+    return result
+
+
+@pytest.mark.parametrize("scope", ["layer", "row"])
+def test_tensors_and_rows_that_a_task_did_not_change_take_no_part(partly_still: TaskVectors, scope: str) -> None:
+    params = AwdParams(scope=scope, steps=40)
+    found = edited(partly_still, params)
+    for name, stack in stacks(partly_still).items():
+        if scope == "layer" or stack.ndim == 2:
+            assert_close(found[name].flatten(1), plainly_disentangled_beside_zeros(stack.flatten(1), params))
+            continue
+        for row in range(stack.shape[1]):
+            expected = plainly_disentangled_beside_zeros(stack[:, row].flatten(1), params)
+            assert_close(found[name][:, row].flatten(1), expected)
+
+
+@pytest.mark.parametrize("scope", ["layer", "row"])
+def test_adam_leaves_out_what_a_task_did_not_change(partly_still: TaskVectors, scope: str) -> None:
+    params = AwdParams(solver="adam", beta=1e-3, steps=25, scope=scope)
+    found = edited(partly_still, params)
+    rows, still = "transformer.resblocks.0.mlp.c_fc.weight", stacks(partly_still)
+    others, moved = [0, 2, 3], still["proj"][0] - found["proj"][0]
+    assert not found["proj"][1].any() and not found[rows][:, -1].any()
+    if scope == "layer":
+        unit = still["proj"][others].flatten(1)
+        scale = TARGET_NORM / float(unit.square().sum(dim=1).mean().sqrt())
+        assert_close(moved.flatten(), plain_adam(unit, params, scale), 1e-3)
+    else:
+        assert not found[rows][2, :5].any()
+        unit = still[rows][[0, 1, 3], 0]
+        scale = TARGET_NORM / float(unit.square().sum(dim=1).mean().sqrt())
+        assert_close((still[rows] - found[rows])[0, 0], plain_adam(unit, params, scale), 1e-3)
+
+
+@pytest.mark.parametrize("scope", ["model", "layer", "row"])
+@pytest.mark.parametrize("solver", ["descent", "exact", "adam"])
+def test_reported_geometry_is_that_of_the_edited_vectors_beside_zeros(
+    partly_still: TaskVectors, scope: str, solver: str
+) -> None:
+    params = AwdParams(scope=scope, solver=solver, beta=1e-3 if solver == "adam" else 0.01, steps=30)
+    found = disentangle(partly_still, measure(partly_still), params, Context())
+    seen = measure(partly_still.edited(found.edit))
+    np.testing.assert_allclose(found.after.grams, seen.grams, rtol=1e-4, atol=1e-5)
+    if scope == "layer" and solver != "adam":
+        assert isinstance(found.edit, LinearEdit) and found.multipliers is not None
+        for index, (name, _, stack) in enumerate(partly_still.iterate()):
+            weights = torch.as_tensor(found.multipliers[index], dtype=torch.float32)
+            expected = torch.einsum("t,t...->...", weights, stack)
+            torch.testing.assert_close(found.edit(name, stack[0], stack).sum(dim=0), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_no_steps_is_no_edit(vectors: TaskVectors) -> None:
     for name, stack in edited(vectors, AwdParams(steps=0)).items():
         assert torch.equal(stack, vectors.stack(name)[1])

@@ -1,5 +1,7 @@
 """The redundant vector from inner products, against the same thing done on whole vectors."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -7,7 +9,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from merging.edits.redundancy import descent, exact, mixing, objective
+from merging.edits.redundancy import Redundancy, descent, directed, exact, mixing, objective
 
 
 def plain_objective(vectors: torch.Tensor, delta: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -85,7 +87,46 @@ def test_a_single_task_shares_nothing() -> None:
 def test_mixing_subtracts_the_same_vector_from_all() -> None:
     vectors = sample_vectors(3, seed=1).numpy()
     coefficients = np.array([0.5, -0.25, 1.0])
-    np.testing.assert_allclose(mixing(coefficients) @ vectors, vectors - coefficients @ vectors, rtol=1e-12)
+    everywhere = np.ones(3, dtype=bool)
+    np.testing.assert_allclose(mixing(coefficients, everywhere) @ vectors, vectors - coefficients @ vectors, rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", [descent, exact])
+@pytest.mark.parametrize("zeros", [(0,), (1, 3), (4, 5, 6)])
+def test_a_zero_vector_changes_nothing(solver: Callable[..., Redundancy], zeros: tuple[int, ...]) -> None:
+    """Zero vectors put in at these places leave δ as it is, and the others of a batch."""
+    vectors = sample_vectors(4, seed=5).numpy()
+    total = len(vectors) + len(zeros)
+    there = [place for place in range(total) if place not in zeros]
+    padded = np.zeros((total, vectors.shape[1]))
+    padded[there] = vectors
+    full = sample_vectors(total, seed=6).numpy()
+    batch = np.stack([padded @ padded.T, full @ full.T, np.zeros((total, total))])
+    without = solver((vectors @ vectors.T)[None], 0.1, 0.01, 80)
+    other = solver((full @ full.T)[None], 0.1, 0.01, 80)
+    found = solver(batch, 0.1, 0.01, 80)
+    np.testing.assert_allclose(found.coefficients[0, there], without.coefficients[0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.coefficients[1], other.coefficients[0], rtol=1e-9, atol=1e-12)
+    assert not found.coefficients[0, list(zeros)].any() and not found.coefficients[2].any()
+    np.testing.assert_allclose(found.curve, (without.curve + other.curve) / 3, rtol=1e-9)
+    assert objective(batch, found.coefficients, 0.1).mean() == pytest.approx(found.curve[-1])
+
+
+def test_descent_gets_down_beside_a_zero_vector() -> None:
+    vectors = sample_vectors(8, seed=8)
+    vectors[3] = 0
+    gram = (vectors @ vectors.T).numpy()[None]
+    found = descent(gram, 0.1, 0.01, 300)
+    assert found.curve[-1] < 0.6 * found.curve[0]
+    rest = torch.cat([vectors[:3], vectors[4:]])
+    iterates, values = plain_descent(rest, 0.1, 0.01, 300)
+    np.testing.assert_allclose(found.curve, values, rtol=1e-9)
+    np.testing.assert_allclose(found.coefficients[0] @ vectors.numpy(), iterates[-1].numpy(), rtol=1e-6, atol=1e-9)
+    there = directed(gram)
+    assert there.tolist() == [[True] * 3 + [False] + [True] * 4]
+    edited = mixing(found.coefficients, there)[0] @ vectors.numpy()
+    np.testing.assert_allclose(edited[there[0]], (rest - iterates[-1]).numpy(), rtol=1e-6, atol=1e-9)
+    assert not edited[3].any()
 
 
 @st.composite

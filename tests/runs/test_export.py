@@ -155,7 +155,7 @@ def test_weights_that_differ_are_noticed(suite_file: Path, suite: Suite, workspa
     [
         ("a: [", "not YAML"),
         ("just text", "expected the mapping"),
-        ("label: x", "run: Field required"),
+        ("label: x", "run: is missing"),
         ("!!python/object/apply:os.system ['true']", "not YAML"),
         (None, "can't be read"),
     ],

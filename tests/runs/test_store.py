@@ -157,6 +157,52 @@ def test_a_run_of_another_version_does_not_hide_the_others(store: RunStore) -> N
         store.get(old.id)
 
 
+DAMAGES = {
+    "a method that is gone": "replace(spec, 'task_arithmetic', 'gone')",
+    "a parameter that is gone": "replace(spec, 'scaling', 'strength')",
+    "no specification": "'{}'",
+    "no JSON": "'nonsense'",
+    "nothing": "''",
+    "a number": "7",
+}
+
+
+def damage(store: RunStore, run_id: str, expression: str) -> None:
+    """Overwrite the specification of a row by an SQL expression."""
+    with sqlite3.connect(store.path) as connection:
+        connection.execute(f"update runs set spec = {expression} where id = ?", (run_id,))
+    connection.close()
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_unreadable_rows_are_listed_apart_and_can_be_deleted(how: str, store: RunStore) -> None:
+    old, new = store.submit(SPEC, "old"), store.submit(SPEC, "new")
+    damage(store, old.id, DAMAGES[how])
+    assert [run.id for run in store.all()] == [run.id for run in store.active()] == [new.id]
+    (row,) = store.unreadable()
+    assert (row.id, row.state, row.created) == (old.id, "queued", old.created)
+    assert row.reason.startswith(f"run {old.id} was made by another version") and row.reason.endswith("delete it")
+    assert store.delete(old.id[:8]) == old.id
+    assert store.unreadable() == []
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_asking_for_the_same_again_replaces_an_unreadable_row(how: str, store: RunStore) -> None:
+    old = store.submit(SPEC, "same")
+    damage(store, old.id, DAMAGES[how])
+    new = store.submit(SPEC, "same")
+    assert new.id != old.id and new.state == "queued" and store.unreadable() == []
+
+
+def test_an_unreadable_row_that_is_running_is_left_to_whoever_runs_it(store: RunStore) -> None:
+    old = store.submit(SPEC, "same")
+    assert store.claim(old.id)
+    damage(store, old.id, DAMAGES["a method that is gone"])
+    with pytest.raises(RunError, match="another version"):
+        store.submit(SPEC, "same")
+    assert [row.state for row in store.unreadable()] == ["running"]
+
+
 def test_unknown_and_ambiguous_ids(store: RunStore) -> None:
     ids = [store.submit(SPEC, str(number)).id for number in range(17)]  # two of seventeen begin with the same digit
     shared = next(digit for digit in "0123456789abcdef" if sum(run_id.startswith(digit) for run_id in ids) > 1)

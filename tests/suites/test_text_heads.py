@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -12,8 +13,9 @@ from safetensors.torch import save_file
 from merging.errors import MissingPart
 from merging.evaluation import load_head
 from merging.suites import Suite, clip, load_suite
+from merging.suites.report import check_suite
 from merging.workspace import Workspace
-from tests.random_models import ARCHITECTURE, write_yaml
+from tests.random_models import ARCHITECTURE, CLASSES, random_tower, write_arrays, write_yaml
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 Make = Callable[..., Suite]
@@ -43,9 +45,9 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the tasks whose heads were built, in order."""
     real, built = clip.build_head, []
 
-    def build(suite: Suite, task: str) -> torch.Tensor:
+    def build(suite: Suite, task: str, device: torch.device | None = None) -> torch.Tensor:
         built.append(task)
-        return real(suite, task)
+        return real(suite, task, device)
 
     monkeypatch.setattr(clip, "build_head", build)
     return built
@@ -98,3 +100,16 @@ def test_nothing_is_kept_of_what_cannot_be_built(make: Make, tmp_path: Path) -> 
         with pytest.raises(MissingPart, match="no head"):
             load_head(suite, "pets", tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_check_builds_no_head_for_images_that_are_not_there(make: Make, builds: list[str], tmp_path: Path) -> None:
+    save_file(random_tower(0), tmp_path / "base.safetensors")
+    data = {"kind": "huggingface", "dataset": "zoo/pets"}
+    report = check_suite(make(task={"data": data}))
+    assert builds == [] and report["problems"] == 0 and [row["file"] for row in report["files"]][-2:] == [
+        "zoo/pets (val)", "zoo/pets (test)",
+    ]  # fmt: skip
+    write_arrays(tmp_path / "pets.npz", np.random.default_rng(0))
+    classes = [f"class {index}" for index in range(CLASSES)]
+    report = check_suite(make(task={"classes": classes, "data": {"kind": "arrays", "path": "pets.npz"}}))
+    assert builds == ["pets"] and "head from text" in [row["file"] for row in report["files"]]

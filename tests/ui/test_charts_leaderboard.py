@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.leaderboard import Row
-from merging.registry import Needs
+from merging.registry import Data, Needs
 from ui.charts.leaderboard import (
     NOT_RUN,
     Standing,
@@ -21,19 +21,19 @@ TASKS = ("digits", "signs")
 
 
 def line(
-    title: str, values: Sequence[float] | None, needs: Needs = "none", state: str = "done", variant: int = 0,
+    title: str, values: Sequence[float] | None, needs: Needs = "none", state: str = "done",
     normalised: float | None = 0.5, note: str = "",
 ) -> Standing:  # fmt: skip
-    row = None
+    data, row = Data(needs, ("merge.scaling",)), None
     if values is not None:
-        row = Row(title, needs, dict(zip(TASKS, values, strict=True)), normalised, 0.35, 12.34, 512_400_000, "abc")
+        row = Row(title, data, dict(zip(TASKS, values, strict=True)), normalised, 0.35, 12.34, 512_400_000, "abc")
     run = None if state == NOT_RUN else "abc"
-    return Standing(title, title, variant, needs, "https://arxiv.org/abs/1", note, state, run, row)
+    return Standing(title, data, "https://arxiv.org/abs/1", note, state, run, row)
 
 
 def baseline(title: str, values: Sequence[float]) -> Standing:
-    row = Row(title, "none", dict(zip(TASKS, values, strict=True)), 1.0)
-    return Standing(title, title, 0, "none", "", "", "", None, row)
+    row = Row(title, Data("none"), dict(zip(TASKS, values, strict=True)), 1.0)
+    return Standing(title, Data("none"), "", "", "", None, row)
 
 
 LINES = [
@@ -58,8 +58,8 @@ def test_best_average_first_and_what_is_not_measured_last_in_its_order(averages:
 def test_the_table_holds_percent_and_leaves_gaps_where_nothing_was_measured() -> None:
     table = leaderboard_table(LINES, TASKS)
     assert list(table.columns) == [
-        "Method", "Data", "Average (%)", "Normalised (%)", "State", "digits", "signs", "λ", "Seconds", "Memory (MB)",
-        "Paper", "Run", "Note",
+        "Method", "Average (%)", "Normalised (%)", "digits", "signs", "Data", "Chosen", "State", "λ", "Seconds",
+        "Memory (MB)", "Paper", "Run", "Note",
     ]  # fmt: skip
     row = table.iloc[3]
     assert row["Method"] == "AdaMerging" and row["Data"] == "unlabeled" and row["State"] == "done"
@@ -76,8 +76,8 @@ def test_columns_that_say_nothing_are_left_out() -> None:
 
 
 def test_a_task_named_like_a_column_stays_apart() -> None:
-    row = Row("a", "none", {"Run": 0.25, "Method": 0.75}, None)
-    table = leaderboard_table([Standing("a", "a", 0, "none", "", "", "done", "abc", row)], ("Run", "Method"))
+    row = Row("a", Data("none"), {"Run": 0.25, "Method": 0.75}, None)
+    table = leaderboard_table([Standing("a", Data("none"), "", "", "done", "abc", row)], ("Run", "Method"))
     assert table.columns.is_unique
     assert table.iloc[0][["Run (task)", "Method (task)", "Run"]].tolist() == [25, 75, "abc"]
 
@@ -106,11 +106,10 @@ def test_methods_that_give_a_model_for_each_task_stand_apart() -> None:
     assert list(figure.layout.yaxis.ticktext)[-2:] == ["<b>A model for each task</b>", "Masks"]
 
 
-def test_dots_have_the_methods_own_colour_and_marker_open_for_a_variant() -> None:
-    figure = leaderboard_dots([line("TSV-M", (0.5, 0.5)), line("AdaMerging", (0.4, 0.4), variant=1)])
-    first, second = (trace.marker for trace in figure.data)
-    assert (first.color, first.symbol) == (style_of("TSV-M").color, style_of("TSV-M").symbol)
-    assert second.symbol == style_of("AdaMerging").symbol + "-open"
+def test_dots_have_the_methods_own_colour_and_marker() -> None:
+    figure = leaderboard_dots([line("TSV-M", (0.5, 0.5)), line("AdaMerging", (0.4, 0.4))])
+    for trace, label in zip(figure.data, ("TSV-M", "AdaMerging"), strict=True):
+        assert (trace.marker.color, trace.marker.symbol) == (style_of(label).color, style_of(label).symbol)
 
 
 def test_names_from_outside_are_not_markup() -> None:
@@ -121,12 +120,12 @@ def test_names_from_outside_are_not_markup() -> None:
 def test_the_takeaway_names_the_best_of_every_kind_of_data() -> None:
     assert takeaway(LINES) == (
         "Best on average: AdaMerging (unlabeled images) with 80.0 %; Iso-C (no data) with 75.0 %. "
-        "The first keeps 50.0 % of each task's own accuracy."
+        "Normalised accuracy of the first: 50.0 %."
     )
     many = replace(line("Masks", (0.9, 0.9)), localised=True)
     assert takeaway([*LINES, many]).startswith(
         "Best on average: AdaMerging (unlabeled images) with 80.0 %; Iso-C (no data) with 75.0 %; "
-        "Masks (a model for each task) with 90.0 %. The first keeps"
+        "Masks (a model for each task) with 90.0 %. Normalised accuracy of the first: 50.0 %."
     )
     assert takeaway([LINES[0], LINES[2]]) == "No method has been measured here yet."
     assert takeaway([line("a", (0.5, 0.5), normalised=None)]) == "Best on average: a (no data) with 50.0 %."

@@ -88,7 +88,7 @@ def test_storage_compares_ways_part_by_part() -> None:
     assert list(figure.data[3].x) == [5.0] and list(figure.data[3].y) == ["Base and 5 models"]
 
 
-def test_timings_stack_phases_without_the_total() -> None:
-    figure = timing_figure({"x": {"plan": 1.0, "merge": 2.0, "total": 3.0}, "y": {"plan": 0.5, "total": 0.5}})
-    assert [trace.name for trace in figure.data] == ["Plan", "Merge"]
+def test_timings_stack_phases() -> None:
+    figure = timing_figure({"x": {"adapting": 1.0, "merging": 2.0}, "y": {"adapting": 0.5}})
+    assert [trace.name for trace in figure.data] == ["Adapting", "Merging"]
     assert list(figure.data[1].x) == [2.0, 0.0]

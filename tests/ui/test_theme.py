@@ -1,21 +1,25 @@
 """Colours can be told apart and read on both backgrounds; text from outside stays text."""
 
+import math
 import tomllib
 from itertools import combinations
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
+import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.leaderboard import spec_of
 from merging.presets import PRESETS
 from ui import theme
 
 FIXED = (
     "Zero-shot", "Individual", "Task Arithmetic", "AdaMerging", "AWD + Task Arithmetic", "AWD + AdaMerging",
-    "TIES + Task Arithmetic", "Weight averaging",
+    "TIES", "Weight averaging",
 )  # fmt: skip
+SHOWN = ("Zero-shot", "Individual", *(preset.title for preset in PRESETS.values()))
 CONFIG = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())
 
 
@@ -33,7 +37,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
-@pytest.mark.parametrize("label", [*FIXED, "DARE + Task Arithmetic", "Iso-C", "AWD + TSV-M"])
+@pytest.mark.parametrize("label", [*SHOWN, "Somebody's new method", "AWD + TSV-M", "TIES + Task Arithmetic · keep 0.1"])
 def test_marks_stand_out_from_both_backgrounds(label: str, mode: str) -> None:
     assert contrast(theme.style_of(label).color, CONFIG["theme"][mode]["backgroundColor"]) >= 3
 
@@ -51,33 +55,67 @@ def test_every_fixed_method_has_its_own_colour_and_marker() -> None:
         assert one.symbol != other.symbol
 
 
-def test_other_methods_keep_their_style_and_never_borrow_a_fixed_one() -> None:
-    style = theme.style_of("Somebody's new method")
-    assert style == theme.style_of("Somebody's new method")
-    assert style.color not in {theme.style_of(label).color for label in FIXED}
+def test_no_two_published_methods_share_colour_and_marker() -> None:
+    looks = {label: (theme.style_of(label).color, theme.style_of(label).symbol) for label in SHOWN}
+    assert len(set(looks.values())) == len(looks) == len(PRESETS) + 2
 
 
-def test_no_two_published_methods_look_the_same() -> None:
-    seen: dict[str, int] = {}
-    looks = []
-    for preset in PRESETS.values():
-        label = spec_of(preset, "mini", ("digits",), "cpu").label
-        style, is_open = theme.style_of(label), seen.get(label, 0) > 0
-        looks.append((style.color, style.symbol, is_open))
-        seen[label] = seen.get(label, 0) + 1
-    assert len(set(looks)) == len(looks)
+def test_bars_of_published_methods_differ_too() -> None:
+    looks = {(theme.style_of(label).color, theme.style_of(label).pattern) for label in SHOWN}
+    assert len(looks) == len(SHOWN)
+
+
+def seen_distance(one: str, other: str) -> float:
+    """Distance in OKLab, in which 0.02 can just be told apart."""
+    return math.dist(oklab(one), oklab(other))
+
+
+def oklab(color: str) -> tuple[float, float, float]:
+    """Björn Ottosson's OKLab."""
+    channels = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    long = (0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b) ** (1 / 3)
+    middle = (0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b) ** (1 / 3)
+    short = (0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b) ** (1 / 3)
+    return (
+        0.2104542553 * long + 0.7936177850 * middle - 0.0040720468 * short,
+        1.9779984951 * long - 2.4285922050 * middle + 0.4505937099 * short,
+        0.0259040371 * long + 0.7827717662 * middle - 0.8086757660 * short,
+    )
+
+
+def test_different_colours_look_different() -> None:
+    colors = {theme.style_of(label).color for label in SHOWN}
+    assert min(seen_distance(one, other) for one, other in combinations(colors, 2)) > 0.09
+
+
+@given(st.text(max_size=30).filter(lambda label: label not in SHOWN))
+def test_other_methods_keep_their_style_and_never_borrow_a_published_one(label: str) -> None:
+    style = theme.style_of(label)
+    assert style == theme.style_of(label)
+    assert (style.color, style.symbol) not in {(theme.style_of(one).color, theme.style_of(one).symbol) for one in SHOWN}
+    assert style.color not in {theme.style_of(one).color for one in FIXED}
 
 
 @given(st.text(max_size=30))
-def test_every_method_has_a_character_for_its_marker(label: str) -> None:
-    filled, opened = theme.glyph_of(label), theme.glyph_of(label, 1)
-    assert len(filled) == len(opened) == 1 and filled != opened
+def test_every_method_has_an_image_of_its_marker(label: str) -> None:
+    for is_open in (False, True):
+        url = theme.marker_image(label, is_open)
+        assert url.startswith("data:image/svg+xml;utf8,")
+        root = ElementTree.fromstring(unquote(url.split(",", 1)[1]))
+        (shape,) = root
+        assert shape.attrib["fill"] == ("none" if is_open else theme.style_of(label).color)
+        points = [tuple(map(float, pair.split(","))) for pair in shape.attrib["points"].split()]
+        assert len(points) >= 3 and all(abs(value) <= 11 for pair in points for value in pair)
 
 
-def test_characters_of_different_markers_differ() -> None:
-    by_symbol = {theme.style_of(str(number)).symbol: theme.glyph_of(str(number)) for number in range(200)}
-    by_symbol |= {theme.style_of(label).symbol: theme.glyph_of(label) for label in FIXED}
-    assert len(set(by_symbol.values())) == len(by_symbol) >= len(FIXED) + 4
+def test_images_of_different_markers_differ_and_plotly_knows_them() -> None:
+    labels = [*SHOWN, *map(str, range(100))]
+    by_symbol = {theme.style_of(label).symbol: label for label in labels}
+    outlines = {theme.marker_image(label).split("points")[1].split("stroke")[0] for label in by_symbol.values()}
+    assert len(outlines) == len(by_symbol)
+    for symbol in by_symbol:
+        go.scatter.Marker(symbol=symbol)  # raises if there is none of that name
 
 
 def test_diverging_scale_is_neutral_in_the_middle() -> None:

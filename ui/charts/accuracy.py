@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from merging.forgetting import GROUPS, Group
 from ui.theme import arrange, plain, shorten, style_of
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
@@ -18,6 +19,7 @@ _AVERAGE_WIDTH = 2.7  # the average group, in widths of a task's group: room for
 _MAX_NUMBERED = 7  # series up to which those numbers fit
 _RULE = "rgba(128, 128, 128, 0.45)"
 _SHADE = "rgba(128, 128, 128, 0.09)"
+_MEANT: dict[Group, str] = {"forgotten": "forget", "added": "add", "kept": "keep"}  # what is to happen to a task
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
         offsets = [width * (index - len(series) / 2) for width in widths]
         figure.add_bar(
             x=centres, y=values, width=widths, offset=offsets, name=plain(one.name),
-            marker={"color": style.color, "line": {"width": 0}, "pattern": {"shape": "/" if one.variant else ""}},
+            marker={"color": style.color, "line": {"width": 0}, "pattern": _pattern(one)},
             text=[_number(values[0]) if len(series) <= _MAX_NUMBERED else "", *[""] * len(tasks)],
             textposition="outside", textangle=0, textfont={"size": 10}, cliponaxis=False,
             customdata=[plain(label) for label in labels],
@@ -148,16 +150,19 @@ def accuracy_table(series: Sequence[Series], tasks: Mapping[str, str]) -> pd.Dat
 
 
 def forgetting_figure(report: Mapping[str, Any], method: str, tasks: Mapping[str, str]) -> go.Figure:
-    """A row per task with its accuracy before and after a merge; the tasks to forget on top and set apart.
+    """A row per task with its accuracy before and after a merge; those forgotten, added and kept in groups.
 
     Args:
         report: as :func:`merging.forgetting.forgetting_report` gives it.
         method: what picks colour and marker of the merged model.
         tasks: task → label.
     """
-    groups = [list(report[group].items()) for group in ("forgotten", "kept")]
-    rows = [index + 0.4 * (index >= len(groups[0])) for index in range(sum(map(len, groups)))]
-    found = [item for group in groups for item in group]
+    groups = [group for group in GROUPS if report.get(group)]
+    gaps, words, found = zip(
+        *((0.4 * number, _MEANT[group], item) for number, group in enumerate(groups) for item in report[group].items()),
+        strict=True,
+    )
+    rows = [index + gap for index, gap in enumerate(gaps)]
     labels = [plain(tasks[task]) for task, _ in found]
     figure = go.Figure()
     for row, (_, values) in zip(rows, found, strict=True):
@@ -171,8 +176,8 @@ def forgetting_figure(report: Mapping[str, Any], method: str, tasks: Mapping[str
             marker=marker_of(one, 12), customdata=labels,
             hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
-    figure.add_hrect(y0=-0.6, y1=len(groups[0]) - 0.35, fillcolor=_SHADE, line_width=0, layer="below")
-    ticks = [f"{label} (forget)" if index < len(groups[0]) else label for index, label in enumerate(labels)]
+    figure.add_hrect(y0=-0.6, y1=len(report["forgotten"]) - 0.35, fillcolor=_SHADE, line_width=0, layer="below")
+    ticks = [f"{label} ({word})" if word != "keep" else label for label, word in zip(labels, words, strict=True)]
     figure.update_yaxes(tickvals=rows, ticktext=ticks, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
     figure.update_xaxes(title="Accuracy (%)", range=[0, 104], showgrid=True)
     return arrange(figure, height=150 + 34 * len(rows))
@@ -182,14 +187,16 @@ def forgetting_table(report: Mapping[str, Any], tasks: Mapping[str, str]) -> pd.
     """A row per task: what was meant to happen, the weight of its vector if it was merged, accuracies in percent."""
     rows = [
         (tasks[task], words, report["weights"].get(task), 100 * values["before"], 100 * values["after"])
-        for group, words in (("forgotten", "forget"), ("kept", "keep"))
-        for task, values in report[group].items()
+        for group, words in _MEANT.items()
+        for task, values in report.get(group, {}).items()
     ]
     return pd.DataFrame(rows, columns=["Task", "Meant to", "Weight", "Zero-shot (%)", "After (%)"]).round(2)
 
 
 def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go.Figure:
-    """Average validation accuracy at every λ that was tried, the chosen one marked.
+    """Average validation accuracy at every λ that was tried, the chosen one marked, and named in the legend.
+
+    Beside the markers there is no room for it: of many methods the best λ is much the same.
 
     Args:
         searches: a series (its accuracy is not drawn) with ``scaling`` and ``scaling_search`` of its merge report.
@@ -201,13 +208,14 @@ def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go
         values = [100 * value for value in search["average_accuracy"]]
         best = search["scalings"].index(report["scaling"])  # type: ignore[arg-type]
         figure.add_scatter(
-            x=search["scalings"], y=values, mode="lines", name=plain(one.name), legendgroup=one.name,
+            x=search["scalings"], y=values, mode="lines", legendgroup=one.name,
+            name=f"{plain(one.name)}, λ = {report['scaling']:g}",
             line={"color": color, "width": 2, "dash": "dot" if one.variant else "solid"},
-            hovertemplate="λ = %{x:g}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+            hovertemplate="λ = %{x:g}: <b>%{y:.1f}</b><extra>" + plain(one.name) + "</extra>",
         )  # fmt: skip
         figure.add_scatter(
-            x=[search["scalings"][best]], y=[values[best]], mode="markers+text", legendgroup=one.name, showlegend=False,
-            marker=marker_of(one, 13), text=[f"λ = {report['scaling']:g}"], textposition="top center",
+            x=[search["scalings"][best]], y=[values[best]], mode="markers", legendgroup=one.name, showlegend=False,
+            marker=marker_of(one, 13),
             hovertemplate="chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra></extra>", cliponaxis=False,
         )  # fmt: skip
     figure.update_xaxes(title="Scaling coefficient λ", zeroline=False)
@@ -232,6 +240,12 @@ def marker_of(one: Series, size: int) -> dict[str, object]:
     style = style_of(one.method)
     symbol = f"{style.symbol}-open" if one.variant else style.symbol
     return {"color": style.color, "symbol": symbol, "size": size, "line": {"width": 2 if one.variant else 0.5}}
+
+
+def _pattern(one: Series) -> dict[str, object]:
+    """The plotly pattern of a series' bars: that of its method, or of a variant; the bar stays the more of it."""
+    shape = "/" if one.variant else style_of(one.method).pattern
+    return {"shape": shape, "size": 6, "solidity": 0.25, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.6}
 
 
 def _percent(one: Series, tasks: Mapping[str, str]) -> list[float | None]:

@@ -11,8 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.leaderboard import Row
-from merging.registry import Needs
+from merging.registry import Data, Needs
 from ui.charts.accuracy import Series, marker_of
+from ui.columns import AVERAGE, MARK, METHOD
 from ui.theme import compose, neutral, plain
 
 NEEDS_WORDS: dict[Needs, str] = {"none": "no data", "unlabeled": "unlabeled images", "labelled": "labelled images"}
@@ -20,7 +21,7 @@ ONE_A_TASK = "a model for each task"
 GROUPS = (*NEEDS_WORDS.values(), ONE_A_TASK)
 NOT_RUN, UNDER_WAY = "not run", "under way"
 _COLUMNS = (
-    "Mark", "Method", "Data", "Average (%)", "Normalised (%)", "State", "λ", "Seconds", "Memory (MB)", "Paper", "Run",
+    MARK, METHOD, AVERAGE, "Normalised (%)", "Data", "Chosen", "State", "λ", "Seconds", "Memory (MB)", "Paper", "Run",
     "Note",
 )  # fmt: skip
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
@@ -32,10 +33,8 @@ class Standing:
     """One line of the leaderboard.
 
     Attributes:
-        title: the method's name in publications, different for every line.
-        method: what picks colour and marker, such as ``Task Arithmetic``.
-        variant: 0 for the first line of its ``method``, then 1, 2, …
-        needs: the data it looks at, apart from choosing λ.
+        title: the method's name in publications, different for every line; it picks colour and marker.
+        data: what it looks at, by itself and to choose λ or thresholds.
         paper: URL of its source; empty for a baseline.
         note: what to know about it; may be empty.
         state: how its run ended, or :data:`UNDER_WAY` or :data:`NOT_RUN`; empty for a baseline.
@@ -45,9 +44,7 @@ class Standing:
     """
 
     title: str
-    method: str
-    variant: int
-    needs: Needs
+    data: Data
     paper: str
     note: str
     state: str
@@ -58,7 +55,7 @@ class Standing:
     @property
     def group(self) -> str:
         """With which other methods it can be compared: one of :data:`GROUPS`."""
-        return ONE_A_TASK if self.localised else NEEDS_WORDS[self.needs]
+        return ONE_A_TASK if self.localised else NEEDS_WORDS[self.data.needs]
 
     @property
     def baseline(self) -> bool:
@@ -69,7 +66,7 @@ class Standing:
     def series(self) -> Series:
         """Its accuracies, ready to draw; it must have been measured."""
         assert self.row is not None
-        return Series(self.title, self.method, self.row.accuracy, self.variant)
+        return Series(self.title, self.title, self.row.accuracy)
 
 
 def ranked(standings: Sequence[Standing]) -> list[Standing]:
@@ -89,15 +86,16 @@ def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd
         return None if found is None else round(scale * found, digits)  # as Python rounds, not the browser
 
     columns: dict[str, list[Any]] = {
-        "Method": [one.title for one in standings],
-        "Data": [one.needs for one in standings],
-        "Average (%)": [value(one, lambda row: row.average) for one in standings],
+        METHOD: [one.title for one in standings],
+        AVERAGE: [value(one, lambda row: row.average) for one in standings],
         "Normalised (%)": [value(one, lambda row: row.normalised) for one in standings],
-        "State": [one.state for one in standings],
     }
     for task in tasks:
         columns[task_column(task)] = [value(one, lambda row, task=task: row.accuracy[task]) for one in standings]  # type: ignore[misc]
     columns |= {
+        "Data": [one.data.needs for one in standings],
+        "Chosen": [one.data.chosen_words or None for one in standings],
+        "State": [one.state for one in standings],
         "λ": [value(one, lambda row: row.scaling, 1, 6) for one in standings],
         "Seconds": [value(one, lambda row: row.seconds, 1) for one in standings],
         "Memory (MB)": [value(one, lambda row: row.peak_bytes, 1e-6, 0) for one in standings],
@@ -192,6 +190,4 @@ def takeaway(standings: Sequence[Standing]) -> str:
         best.setdefault(one.group, f"{one.title} ({one.group}) with {100 * row.average:.1f} %")
     text = f"Best on average: {'; '.join(best.values())}."
     normalised = measured[0][1].normalised
-    return (
-        text if normalised is None else f"{text} The first keeps {100 * normalised:.1f} % of each task's own accuracy."
-    )
+    return text if normalised is None else f"{text} Normalised accuracy of the first: {100 * normalised:.1f} %."

@@ -118,16 +118,17 @@ def steps_table(values: Sequence[Sequence[float]], tasks: Sequence[str], labels:
     return pd.DataFrame(values, columns=[labels.get(task, task) for task in tasks]).rename_axis("Step").reset_index()
 
 
-_PHASE_COLORS = ("#6b7280", "#9a8fb5", "#7f9c96", "#b39a6b")  # none of them is a method's
+# None of them is a method's.
+_PHASE_COLORS = ("#6b7280", "#9a8fb5", "#7f9c96", "#b39a6b", "#6f8fae", "#a87f86", "#8a8f5c", "#a59a8f")
 
 
 def timing_figure(seconds: Mapping[str, Mapping[str, float]]) -> go.Figure:
     """Seconds by phase, one bar per run.
 
     Args:
-        seconds: run's name → phase → seconds; ``total`` is not drawn.
+        seconds: run's name → phase → seconds.
     """
-    phases = list(dict.fromkeys(phase for times in seconds.values() for phase in times if phase != "total"))
+    phases = list(dict.fromkeys(phase for times in seconds.values() for phase in times))
     figure = go.Figure()
     for index, phase in enumerate(phases):
         figure.add_bar(

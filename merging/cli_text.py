@@ -1,0 +1,150 @@
+"""Results of commands as text for a terminal of 100 columns: aligned, as complete as their JSON."""
+
+import textwrap
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+WIDTH = 100
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[str] = ()) -> None:
+    """Columns as wide as what is in them, two spaces apart; those that are empty everywhere are left out.
+
+    Args:
+        header: names of the columns.
+        rows: as many cells each.
+        right: columns whose cells end flush, as numbers do.
+    """
+    ends = set(right)
+    columns = [column for column in zip(header, *rows, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    for cells in zip(*columns, strict=True):
+        aligned = [
+            cell.rjust(width) if column[0] in ends else cell.ljust(width)
+            for cell, width, column in zip(cells, widths, columns, strict=True)
+        ]
+        click.echo("  ".join(aligned).rstrip())
+
+
+def print_matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
+    """A square matrix with the names of its rows; columns are numbered where names would make it too wide."""
+    cell = max(7, *(len(name) + 1 for name in names))
+    heads, labels = list(names), list(names)
+    if max(map(len, names)) + cell * len(names) > WIDTH:
+        cell, heads = 7, [str(number) for number in range(1, len(names) + 1)]
+        labels = [f"{number:>{len(heads[-1])}} {name}" for number, name in zip(heads, names, strict=True)]
+    first = max(map(len, labels))
+    click.echo(title)
+    click.echo(" " * first + "".join(f"{head:>{cell}}" for head in heads))
+    for label, row in zip(labels, rows, strict=True):
+        click.echo(f"{label:<{first}}" + "".join(f"{value:>{cell}.3f}" for value in row))
+
+
+def print_similarity(report: Mapping[str, Any], edit: str) -> None:
+    """What :func:`merging.similarity.similarity_report` found: cosines, norms, and what AWD came down to."""
+    tasks, before, after = report["tasks"], report["before"], report["after"]
+    print_matrix(f"cosine, mean |cos| {before['mean_abs']:.4f}", tasks, before["cosine"])
+    columns = {"task": tasks, "norm": [f"{norm:.4f}" for norm in report["norms"]]}
+    awd = report.get("awd")
+    if edit != "none":
+        print_matrix(f"after {edit}, mean |cos| {after['mean_abs']:.4f}", tasks, after["cosine"])
+        columns["norm after"] = [f"{norm:.4f}" for norm in after["norms"]]
+    if awd and awd["task_multipliers"]:
+        columns["× in a sum"] = _multipliers(awd["task_multipliers"])
+    click.echo()
+    print_table(list(columns), list(zip(*columns.values(), strict=True)), right=list(columns)[1:])
+    if awd:
+        click.echo(
+            f"objective {awd['objective_before']:.4f} → {awd['objective_after']:.4f}, "
+            f"norm of the redundant vector {awd['redundant_norm']:.4f}"
+        )
+        if awd["task_multipliers"]:
+            each = "task by task" + (" and tensor by tensor" if awd["scope"] == "layer" else "")
+            click.echo(f"× in a sum: AWD + Task Arithmetic is Task Arithmetic with λ times this, {each}")
+
+
+def _multipliers(values: Sequence[Any]) -> list[str]:
+    """One number a task ``[T]``, or the range over the tensors ``[L][T]``."""
+    if not isinstance(values[0], list):
+        return [f"{value:.4f}" for value in values]
+    return [f"{min(column):.3f} … {max(column):.3f}" for column in zip(*values, strict=True)]
+
+
+def print_methods(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """What :func:`merging.catalogue.catalogue` gives."""
+    for kind in ("edits", "merges"):
+        click.echo(f"{kind}:")
+        for row in found[kind]:
+            _paragraph(f"  {row['name']:<16} {row['title']}: {row['summary']}", 19)
+            _paragraph(" " * 19 + _origin(row), 19)
+            names = max((len(parameter["name"]) for parameter in row["parameters"]), default=0)
+            for parameter in row["parameters"]:
+                _print_parameter(parameter, names)
+    click.echo("presets (merge SUITE --preset NAME):")
+    for row in found["presets"]:
+        _paragraph(f"  {row['name']:<16} {row['title']}: {_pair(row)}", 19)
+        _paragraph(" " * 19 + "; ".join(filter(None, [_origin(row), row["note"].rstrip(".")])), 19)
+
+
+def _paragraph(text: str, indent: int) -> None:
+    lines = textwrap.wrap(
+        text, WIDTH, subsequent_indent=" " * indent, drop_whitespace=True, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    click.echo("\n".join(lines))
+
+
+def _origin(row: Mapping[str, Any]) -> str:
+    """The data that a method needs by itself, what is chosen on more, and its paper."""
+    chosen = row.get("chosen")
+    on_validation = f"{' and '.join(chosen)} chosen on labelled validation images" if chosen else ""
+    return ", ".join(filter(None, [f"data needed: {row['needs']}", on_validation, row["paper"]]))
+
+
+def _print_parameter(parameter: Mapping[str, Any], width: int) -> None:
+    bounds = [f"{words} {parameter[bound]:g}" for bound, words in _BOUNDS.items() if bound in parameter]
+    default = _value(parameter["default"])
+    click.echo(f"      {parameter['name']:<{width}} = {default:<10}  {', '.join([parameter['type'], *bounds])}")
+    if parameter["description"]:
+        _paragraph(" " * (width + 9) + parameter["description"], width + 9)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _pair(row: Mapping[str, Any]) -> str:
+    """Edit and merge of a preset with what differs from their defaults."""
+    parts = []
+    for kind in ("edit", "merge"):
+        given = ", ".join(f"{name} = {_value(value)}" for name, value in row[f"{kind}_params"].items())
+        parts.append(row[kind] + (f" ({given})" if given else ""))
+    return " + ".join(parts)
+
+
+def print_runs(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Runs as :func:`merging.cli_io.run_row` gives them, one a line."""
+    lines = []
+    for row in rows:
+        average = "" if row["average"] is None else f"{100 * row['average']:.1f} %"
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
+        lines.append([row["run"], when, row["state"], row["label"], row["suite"], str(len(row["tasks"])),
+                      _coefficient(row), average])  # fmt: skip
+    header = ["run", "queued at", "state", "method", "suite", "tasks", "λ", "average"]
+    print_table(header, lines, right=("tasks", "average"))
+
+
+def _coefficient(row: Mapping[str, Any]) -> str:
+    """λ as chosen on validation, or as it was asked for."""
+    if row["scaling_chosen"] is not None:
+        return f"{row['scaling_chosen']:g} (val)"
+    asked = row["scaling"]
+    if isinstance(asked, list):
+        return "per task"
+    return "" if asked is None else _value(asked)

@@ -1,0 +1,91 @@
+"""What is wrong with given values, in words: pydantic's findings without its wording; names that were nearly right."""
+
+import difflib
+import re
+import reprlib
+from collections.abc import Collection
+from typing import Any
+
+from pydantic import ValidationError
+
+# What a value must be, by pydantic's type of error, filled from its context.
+_MUST = {
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "above {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "below {lt:g}",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "literal_error": "{expected}",
+    "string_type": "text",
+    "string_too_short": "at least {min_length} characters long",
+    "string_too_long": "at most {max_length} characters long",
+    "string_pattern_mismatch": "text that fits {pattern}",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "dict_type": "names with values",
+    "model_type": "names with values",
+    "model_attributes_type": "names with values",
+    "union_tag_invalid": "of one of the kinds {expected_tags}",
+    "union_tag_not_found": "of a kind, named by {discriminator}",
+}
+# Errors that say only that a value is of another kind: of no interest where an alternative of the type fits better.
+_OTHER_KIND = {"float_type", "float_parsing", "tuple_type", "list_type", "literal_error"}
+# Steps that pydantic adds to a location for the alternatives of a type, such as constrained-float or tuple[float, ...]
+_BRANCH = re.compile(r"(float|int|str|bool|constrained-\w+|function-.*|\w+\[.*)$")
+_SHOWN = 3
+
+
+def explain(error: ValidationError, prefix: str = "", known: Collection[str] = ()) -> str:
+    """A pydantic error in one line: where, what was seen, what it must be.
+
+    Args:
+        error: what pydantic found.
+        prefix: put before every name, such as ``edit.``.
+        known: the names at the top level, of which the nearest are offered for an unknown one.
+    """
+    found: dict[str, list[Any]] = {}
+    for item in error.errors(include_url=False):
+        where = ".".join(str(step) for step in item["loc"] if not _BRANCH.match(str(step)))
+        found.setdefault(where, []).append(item)
+    whole = [where for where in found if not any(other.startswith(f"{where}.") for other in found if where)]
+    return "; ".join(_sentence(prefix + where if where else "", found[where], known) for where in whole[:_SHOWN])
+
+
+def _sentence(where: str, items: list[Any], known: Collection[str]) -> str:
+    items = [item for item in items if item["type"] not in _OTHER_KIND] or items
+    first = items[0]
+    if first["type"] == "missing":
+        return f"{where}: is missing"
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown name" + (nearest(first["loc"][0], known) if len(first["loc"]) == 1 else "")
+    if first["type"] in ("value_error", "assertion_error"):
+        said = re.sub(r"^(Value error|Assertion failed), ", "", first["msg"])
+        return f"{where} = {reprlib.repr(first['input'])}: {said}" if where else said
+    seen = f"{where} = {reprlib.repr(first['input'])}" if where else reprlib.repr(first["input"])
+    return f"{seen}: must be {' or '.join(dict.fromkeys(map(_must, items)))}"
+
+
+def _must(item: Any) -> str:
+    known = _MUST.get(item["type"])
+    if known is None:
+        return re.sub(r"^(Input|String|Value) should (be )?", "", item["msg"])
+    return known.format(**item.get("ctx", {}))
+
+
+def nearest(name: object, known: Collection[str]) -> str:
+    """The names that are nearest as a question in brackets, to be put behind an error; empty if none is near.
+
+    >>> nearest("alhpa", ["alpha", "beta", "steps"])
+    " (did you mean 'alpha'?)"
+    """
+    near = difflib.get_close_matches(str(name), list(known), n=2, cutoff=0.6)
+    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""

@@ -1,0 +1,81 @@
+"""What a method with its parameters is called: the same on the command line, in files and on every page."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from merging import registry
+from merging.presets import PRESETS, Preset
+
+# λ does not make another method: the same one is run with a λ given and with the best on validation.
+_SCALING = "scaling"
+
+
+def label_of(edit: str, edit_params: Mapping[str, Any], merge: str, merge_params: Mapping[str, Any]) -> str:
+    """The title of the published method that this is, whatever its λ; else the pair and how it differs.
+
+    The differences are to the published method that is called like the pair, else to the defaults. So methods with
+    different parameters, apart from λ, have different labels.
+
+    Raises:
+        SpecError: a method or a parameter is unknown, or a value out of bounds.
+
+    >>> label_of("ties", {}, "task_arithmetic", {"scaling": 0.4})
+    'TIES'
+    >>> label_of("ties", {"keep": 0.1}, "task_arithmetic", {})
+    'TIES + Task Arithmetic · keep 0.1'
+    """
+    values = _values(edit, edit_params, merge, merge_params)
+    published = _published().get(_key(edit, merge, values))
+    if published is not None:
+        return published.title
+    titles = [registry.find("merge", merge).title]
+    if edit != "none":
+        titles.insert(0, registry.find("edit", edit).title)
+    pair = " + ".join(titles)
+    namesake = next((preset for preset in PRESETS.values() if preset.title == pair), None)
+    usual = _values_of(namesake) if namesake is not None else _values(edit, {}, merge, {})
+    parts = [
+        f"{name[1].replace('_', ' ')} {short(value)}" for name, value in values.items() if value != usual.get(name)
+    ]
+    return " · ".join([pair, *parts])
+
+
+def short(value: Any) -> str:
+    """A parameter's value in a few characters.
+
+    >>> short(0.30000000001), short([0.3, -1.0]), short("row")
+    ('0.3', '[0.3, -1]', 'row')
+    """
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return "[" + ", ".join(short(item) for item in value) + "]"
+    return str(value)
+
+
+def _values(
+    edit: str, edit_params: Mapping[str, Any], merge: str, merge_params: Mapping[str, Any]
+) -> dict[tuple[str, str], Any]:
+    """Both stages' parameters with defaults filled in, by stage and name, without λ."""
+    edit_values = registry.find("edit", edit).parse(edit_params).model_dump(mode="json")
+    merge_values = registry.find("merge", merge).parse(merge_params).model_dump(mode="json")
+    merge_values.pop(_SCALING, None)
+    return {
+        **{("edit", name): value for name, value in edit_values.items()},
+        **{("merge", name): value for name, value in merge_values.items()},
+    }
+
+
+def _values_of(preset: Preset) -> dict[tuple[str, str], Any]:
+    return _values(preset.edit, preset.edit_params, preset.merge, preset.merge_params)
+
+
+def _key(edit: str, merge: str, values: Mapping[tuple[str, str], Any]) -> str:
+    return json.dumps([edit, merge, sorted(values.items())])
+
+
+@cache
+def _published() -> dict[str, Preset]:
+    return {_key(preset.edit, preset.merge, _values_of(preset)): preset for preset in PRESETS.values()}

@@ -1,0 +1,203 @@
+"""Getting what a suite names from the Hugging Face hub: models, text towers, heads and images. Only when asked to."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from merging.context import Progress, no_progress
+from merging.errors import Cancelled, HubError, SuiteError
+from merging.hub.cache import HubFile, in_cache, snapshot
+from merging.hub.transfer import Remote, fetch, list_files, look_up, require_room
+from merging.images.hub import files_wanted, is_whole
+from merging.suites.suite import (
+    MAX_YAML_BYTES,
+    ArraysData,
+    FileReference,
+    HuggingFaceData,
+    Suite,
+    Task,
+    builtin_suites,
+    is_name,
+    load_suite,
+)
+
+_MEGABYTE = 10**6
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that a suite names and that is not on this machine.
+
+    Attributes:
+        what: what it is called in ``suite.yaml``.
+        place: where it belongs: a path below the hub's cache, or below the suite's folder.
+        on_hub: whether the hub has it.
+    """
+
+    what: str
+    place: str
+    on_hub: bool
+
+
+def missing_parts(suite: Suite, tasks: Sequence[str] | None = None, data: bool = True) -> list[Missing]:
+    """What is not here of the files, and with ``data`` of the images, that some tasks need (all by default)."""
+    files = [
+        Missing(str(each), in_cache(suite.path(each)) if isinstance(each, HubFile) else each, isinstance(each, HubFile))
+        for each in _files(suite, tasks)
+        if not suite.path(each).is_file()
+    ]
+    return files + [_missing_images(suite, task) for task in _without_images(suite, tasks if data else ())]
+
+
+def download(
+    reference: str,
+    tasks: Sequence[str] | None = None,
+    data: bool = False,
+    on_progress: Progress = no_progress,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Download what is missing of a suite, and compare every file with the digest that the hub gives.
+
+    A download that broke off or was cancelled goes on where it stopped.
+
+    Args:
+        reference: a suite as :func:`merging.suites.load_suite` takes it, or a model repository of the hub,
+            ``owner/name``, that holds a ``suite.yaml``.
+        tasks: which; all by default.
+        data: get images of the hub too.
+        on_progress: called with megabytes done and in all.
+        cancelled: asked between pieces.
+
+    Returns:
+        ``suite``, ``files`` (each with ``file``, ``place``, ``bytes``, ``digest``), ``bytes`` in all, and ``missing``,
+        a list of :class:`Missing` as objects: what no download brings.
+
+    Raises:
+        HubError: something can't be downloaded; where nothing could be, the message says where all files belong.
+        SuiteError: there is no such suite.
+        Cancelled: somebody asked for the work to stop.
+    """
+    from_hub = is_name(reference) and reference not in builtin_suites()
+    suite = _fetched_suite(reference, cancelled) if from_hub else load_suite(reference)
+    for task in tasks or ():
+        suite.task(task)
+    try:
+        wanted = list(_looked_up(suite, tasks, data, reference if from_hub else None, on_progress, cancelled))
+    except HubError as error:
+        places = ", ".join(each.place for each in missing_parts(suite, tasks, data))
+        raise HubError(
+            f"{error}; without it, files can be put by hand below the cache or the suite: {places}"
+        ) from None
+    _fetch_all(wanted, on_progress, cancelled)
+    return {
+        "suite": suite.name,
+        "files": [_row(remote) for remote in wanted],
+        "bytes": sum(remote.size for remote in wanted),
+        "missing": [vars(each) for each in missing_parts(suite, tasks, data)],
+    }
+
+
+def _row(remote: Remote) -> dict[str, Any]:
+    return {
+        "file": f"{remote.hub}/{remote.file}", "place": in_cache(remote.path), "bytes": remote.size,
+        "digest": remote.digest,
+    }  # fmt: skip
+
+
+def _fetched_suite(hub: str, cancelled: Callable[[], bool]) -> Suite:
+    """The suite that a repository describes, as it is there now."""
+    found = look_up(hub, ["suite.yaml"])
+    if found.size > MAX_YAML_BYTES:
+        raise SuiteError(f"{hub}: its suite.yaml has {found.size} bytes; at most {MAX_YAML_BYTES} are read")
+    return load_suite(fetch(found, lambda _: None, cancelled))
+
+
+def _looked_up(
+    suite: Suite,
+    tasks: Sequence[str] | None,
+    data: bool,
+    own: str | None,
+    on_progress: Progress,
+    cancelled: Callable[[], bool],
+) -> Iterator[Remote]:
+    """What the hub says of everything that is missing. Paths in a suite of the hub are files of its repository."""
+    files = [each for each in _files(suite, tasks) if not suite.path(each).is_file()]
+    files = [each for each in files if isinstance(each, HubFile) or own is not None]
+    sets = [task.data for task in _without_images(suite, tasks if data else ())]
+    for done, each in enumerate(files):
+        _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {each}")
+        if isinstance(each, HubFile):
+            found = look_up(each.hub, each.candidates, each.revision)
+            if each.sha256 not in (None, found.digest):
+                raise HubError(
+                    f"{each}: the hub's file has the SHA-256 {found.digest[:12]}…, suite.yaml wants {each.sha256}; "
+                    "nothing was downloaded"
+                )
+            yield found
+        elif own is not None:
+            yield look_up(own, [each], suite.folder.name)
+    for done, images in enumerate(sets, len(files)):
+        assert images is not None
+        _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {images.title}")
+        if isinstance(images, HuggingFaceData) and images.dataset is not None:
+            names = files_wanted(list_files(images.dataset), images.config)
+            if not names:
+                raise HubError(f"{images.dataset}: no parquet files of a train, validation or test split on the hub")
+            for name in names:
+                _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {name}")
+                yield look_up(images.dataset, [name], kind="dataset")
+        elif own is not None and isinstance(images, ArraysData):
+            yield look_up(own, [images.path], suite.folder.name)
+
+
+def _step(on_progress: Progress, cancelled: Callable[[], bool], done: int, total: int, message: str) -> None:
+    on_progress(done, total, message)
+    if cancelled():
+        raise Cancelled("the download was cancelled before it began")
+
+
+def _fetch_all(wanted: Sequence[Remote], on_progress: Progress, cancelled: Callable[[], bool]) -> None:
+    total, before = sum(remote.size for remote in wanted), 0
+    require_room(total)
+    for number, remote in enumerate(wanted, 1):
+        message = f"downloading {remote.hub.split('/')[-1]}, file {number} of {len(wanted)}, megabytes"
+
+        def report(done: int, before: int = before, message: str = message) -> None:
+            on_progress((before + done) // _MEGABYTE, max(total // _MEGABYTE, 1), message)
+
+        fetch(remote, report, cancelled)
+        before += remote.size
+
+
+def _tasks(suite: Suite, names: Sequence[str] | None) -> list[Task]:
+    return [suite.task(name) for name in (suite.task_names if names is None else names)]
+
+
+def _files(suite: Suite, tasks: Sequence[str] | None) -> list[FileReference]:
+    """Every weight file that the tasks need, once."""
+    chosen = _tasks(suite, tasks)
+    text = [suite.text_tower] if any(task.head is None for task in chosen) else []
+    named = [suite.base, *text, *(task.checkpoint for task in chosen), *(task.head for task in chosen)]
+    return list(dict.fromkeys(each for each in named if each is not None))
+
+
+def _without_images(suite: Suite, tasks: Sequence[str] | None) -> list[Task]:
+    """Tasks whose images are named and not here, or not all of them; one for each data set."""
+    missing = {task.data: task for task in _tasks(suite, tasks) if task.data is not None and not _is_here(suite, task)}
+    return list(missing.values())
+
+
+def _is_here(suite: Suite, task: Task) -> bool:
+    folder = suite.images_path(task.name)
+    if folder is None or not folder.exists():
+        return False
+    return not (isinstance(task.data, HuggingFaceData) and task.data.dataset) or is_whole(folder, task.data.config)
+
+
+def _missing_images(suite: Suite, task: Task) -> Missing:
+    data = task.data
+    if isinstance(data, HuggingFaceData) and data.dataset is not None:
+        place = f"{in_cache(snapshot(data.dataset, 'dataset'))}/data/*.parquet"
+        return Missing(f"images {data.title}", place, True)
+    assert data is not None
+    return Missing(f"images {data.title}", data.title, False)

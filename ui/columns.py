@@ -1,0 +1,34 @@
+"""Columns that several tables have in common: a method's marker, its name, and an average with a bar."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from ui.theme import marker_image
+
+MARK, METHOD, AVERAGE = "Mark", "Method", "Average (%)"
+_LETTER, _NARROW, _WIDE = 6.4, 110, 420  # pixels: a letter, and the bounds of a column of names
+
+
+def mark(method: str, variant: int = 0) -> str:
+    """A cell of the column :data:`MARK`."""
+    return marker_image(method, is_open=bool(variant))
+
+
+def method_columns(names: Sequence[str], pinned: bool = True) -> dict[str, Any]:
+    """Settings of the three columns, the names never cut off as long as they are of a sensible length.
+
+    Args:
+        names: what stands in the column :data:`METHOD`.
+        pinned: whether mark and name stay in sight while the table is scrolled sideways.
+    """
+    width = round(_LETTER * max(map(len, names), default=0)) + 20
+    return {
+        MARK: st.column_config.ImageColumn("", width=36, pinned=pinned, help="Colour and marker in all charts"),
+        METHOD: st.column_config.TextColumn(width=min(_WIDE, max(_NARROW, width)), pinned=pinned),
+        AVERAGE: st.column_config.ProgressColumn(
+            "Average", min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=94,
+            help="Accuracy in percent, mean over the tasks",
+        ),
+    }  # fmt: skip
