@@ -6,7 +6,16 @@ from pathlib import Path
 import streamlit as st
 
 from merging.errors import MergingError
-from ui import awd, merge_form, state, sweep_form
+from ui import (
+    awd,
+    coefficients_view,
+    interference_view,
+    landscape_view,
+    merge_form,
+    scaling_view,
+    state,
+    sweep_form,
+)  # fmt: skip
 from ui.figure import escape_markdown
 from ui.url_choice import RUN_PARAMETERS, drop_unknown, not_found, warn
 
@@ -15,6 +24,7 @@ PAGES = [
     st.Page("pages/task_models.py", title="Task models", icon=":material/view_list:"),
     st.Page("pages/similarity.py", title="Similarity", icon=":material/grid_view:"),
     st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
+    st.Page("pages/what_if.py", title="What if", icon=":material/tune:"),
     st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),
     st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
     st.Page("pages/sweeps.py", title="Sweeps", icon=":material/travel_explore:"),
@@ -26,13 +36,21 @@ PAGES = [
 PARAMETERS = {
     "Similarity": (*awd.PARAMETERS, "level", "block", "layer", "zoom"),
     "Merge": (*merge_form.PARAMETERS, "run"),
+    "What if": (
+        "what", "what-split", *coefficients_view.PARAMETERS, *interference_view.PARAMETERS, *scaling_view.PARAMETERS,
+        *landscape_view.PARAMETERS,
+    ),
     "Accuracy": RUN_PARAMETERS,
     "Leaderboard": ("data",),
     "Sweeps": sweep_form.PARAMETERS,
     "Runs": RUN_PARAMETERS,
     "Compare": (*RUN_PARAMETERS, "task"),
+}  # fmt: skip
+PREFIXES = {
+    "Merge": merge_form.PREFIXES,
+    "What if": (*coefficients_view.PREFIXES, *interference_view.PREFIXES),
+    "Sweeps": sweep_form.PREFIXES,
 }
-PREFIXES = {"Merge": merge_form.PREFIXES, "Sweeps": sweep_form.PREFIXES}
 
 
 def unknown_parameters(page: str) -> list[str]:

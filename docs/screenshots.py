@@ -17,6 +17,7 @@ SHOTS = {
     "task-models": "/task_models",
     "similarity": "/similarity",
     "merge": "/merge?edit=awd&merge=adamerging",
+    "what-if": "/what_if",
     "accuracy": "/accuracy",
     "leaderboard": "/leaderboard",
     "runs": "/runs?run={run}",

@@ -1,6 +1,6 @@
 """Accuracy of a visual tower with frozen heads, and the images that methods adapt on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -221,30 +221,78 @@ class Evaluator:
         for done, task in enumerate(tasks):
             if context is not None:
                 context.step(done, len(tasks), f"evaluating on {task}")
-            per_task[task] = float((self.predictions(task, split) == self.image_set(task, split).labels).mean())
+            per_task[task] = self.share_right(task, split)
         return Accuracy(per_task, {task: self.count(task, split) for task in tasks}, split)
 
-    def predictions(self, task: str, split: Split) -> np.ndarray:
-        """Class indices that the tower, as it is loaded, predicts for all images of a task: int64 ``[N]``."""
+    def predictions(self, task: str, split: Split, indices: np.ndarray | None = None) -> np.ndarray:
+        """Class indices that the tower, as it is loaded, predicts: int64 ``[N]``.
+
+        Args:
+            task: which task.
+            split: which images.
+            indices: which of them, such as :meth:`draw` gives; all by default.
+
+        Raises:
+            NonFiniteWeights: the tower's weights give NaN.
+        """
+        found: np.ndarray = self._outputs(task, split, indices, lambda logits, labels: logits.argmax(dim=1)).numpy()
+        return found
+
+    def share_right(self, task: str, split: Split, indices: np.ndarray | None = None) -> float:
+        """Top-1 accuracy of the tower, as it is loaded, on a task's images or on some of them, 0 … 1.
+
+        Raises:
+            NonFiniteWeights: as :meth:`predictions`.
+        """
+        return float((self.predictions(task, split, indices) == self._labels(task, split, indices)).mean())
+
+    def loss_and_accuracy(self, task: str, split: Split, indices: np.ndarray | None = None) -> tuple[float, float]:
+        """Mean cross-entropy in nats and top-1 accuracy (0 … 1) of the tower as it is loaded.
+
+        Raises:
+            NonFiniteWeights: as :meth:`predictions`.
+        """
+
+        def both(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+            return torch.stack([losses, (logits.argmax(dim=1) == labels).float()], dim=1)
+
+        loss, accuracy = self._outputs(task, split, indices, both).double().mean(dim=0).tolist()
+        return loss, accuracy
+
+    def _labels(self, task: str, split: Split, indices: np.ndarray | None) -> np.ndarray:
+        labels = self.image_set(task, split).labels
+        return labels if indices is None else labels[indices]
+
+    def _outputs(
+        self,
+        task: str,
+        split: Split,
+        indices: np.ndarray | None,
+        reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
+        """What ``reduce`` makes of logits ``[n, classes]`` and labels ``[n]``, for all images, on the CPU."""
         self.head(task)  # loaded before several threads ask for it
-        return self.batch.fit(lambda images: self._predictions(task, split, images))
+        labels = torch.as_tensor(self._labels(task, split, indices), dtype=torch.int64)
 
-    def _predictions(self, task: str, split: Split, images: int) -> np.ndarray:
-        """The same with so many images in a pass."""
+        def run(images: int) -> torch.Tensor:
+            """The same with so many images in a pass."""
 
-        @torch.inference_mode()
-        def batch(start: int) -> torch.Tensor:
-            logits = self.logits(task, self.features(self.images(task, split, slice(start, start + images))))
-            if not bool(torch.isfinite(logits).all()):
-                raise NonFiniteWeights(
-                    f"task {task!r}: the model's output is NaN or infinite; its weights are, "
-                    f"or they overflow {self.dtype}"
-                )
-            return logits.argmax(dim=1).cpu()
+            @torch.inference_mode()
+            def batch(start: int) -> torch.Tensor:
+                part = slice(start, start + images)
+                chosen = part if indices is None else indices[part]
+                logits = self.logits(task, self.features(self.images(task, split, chosen)))
+                if not bool(torch.isfinite(logits).all()):
+                    raise NonFiniteWeights(
+                        f"task {task!r}: the model's output is NaN or infinite; its weights are, "
+                        f"or they overflow {self.dtype}"
+                    )
+                return reduce(logits, labels[part].to(logits.device)).cpu()
 
-        starts = range(0, self.count(task, split), images)
-        predictions: np.ndarray = torch.cat(list(ordered(batch, starts, self.device))).numpy()
-        return predictions
+            return torch.cat(list(ordered(batch, range(0, len(labels), images), self.device)))
+
+        return self.batch.fit(run)
 
 
 def load_head(

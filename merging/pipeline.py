@@ -29,19 +29,34 @@ from merging.vectors import TaskVectors
 _VERSION = 2  # raise when a change alters the numbers that a specification gives
 
 
+Job = Literal["merge", "baselines", "disentangle", "interference", "scaling_curve", "landscape", "predictions"]
+# What jobs are called that are not about one method alone
+_JOB_LABELS: dict[Job, str] = {
+    "baselines": "Zero-shot and individual accuracy",
+    "disentangle": "AWD on the weights",
+    "landscape": "Landscape of two task vectors",
+}
+_JOB_SUFFIXES: dict[Job, str] = {
+    "interference": ", leaving out each task",
+    "scaling_curve": ", accuracy over λ",
+    "predictions": ", predictions",
+}
+
+
 class MergeSpec(BaseModel):
     """Everything that determines a merged model besides the files themselves. Parameters are filled with defaults.
 
     Other jobs for the worker are asked for in the same form: ``baselines``, the accuracy of the unmerged models,
-    ``disentangle``, what AWD does to the task vectors, without a merge, and ``predictions``, what the finished run of
-    this specification says of every image.
+    ``disentangle``, what AWD does to the task vectors, without a merge, ``interference``, what each task costs the
+    others, ``scaling_curve``, accuracy over λ, ``landscape``, loss and accuracy in the plane of two task vectors, and
+    ``predictions``, what the finished run of this specification says of every image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     suite: str
     tasks: tuple[str, ...] = Field(min_length=1)
-    job: Literal["merge", "baselines", "disentangle", "predictions"] = "merge"
+    job: Job = "merge"
     edit: str = "none"
     edit_params: dict[str, Any] = Field(default_factory=dict)
     merge: str = "task_arithmetic"
@@ -69,8 +84,7 @@ class MergeSpec(BaseModel):
         )
         if reason:
             raise SpecError(reason)
-        if complete.get("job") == "disentangle" and complete.get("edit") != "awd":
-            raise SpecError(f"only edit awd disentangles; got edit {complete.get('edit', 'none')!r}")
+        _require_doable(complete)
         return complete
 
     @classmethod
@@ -84,16 +98,10 @@ class MergeSpec(BaseModel):
     @cached_property
     def label(self) -> str:
         """Name of the method as :func:`merging.labels.label_of` gives it, or of the other job."""
-        if self.job != "merge":
-            return {
-                "baselines": "Zero-shot and individual accuracy", "disentangle": "AWD on the weights",
-                "predictions": f"Predictions of {self._method}",
-            }[self.job]  # fmt: skip
-        return self._method
-
-    @property
-    def _method(self) -> str:
-        return label_of(self.edit, self.edit_params, self.merge, self.merge_params)
+        if self.job in _JOB_LABELS:
+            return _JOB_LABELS[self.job]
+        method = label_of(self.edit, self.edit_params, self.merge, self.merge_params)
+        return method + _JOB_SUFFIXES.get(self.job, "")
 
     @property
     def data(self) -> registry.Data:
@@ -122,6 +130,28 @@ class MergeSpec(BaseModel):
         fields = self.model_dump(mode="json", exclude={"suite"} if self.job != "merge" else {"suite", "job"})
         text = json.dumps([_VERSION, fields, list(contents)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _require_doable(complete: Mapping[str, Any]) -> None:
+    """Insist that a job other than a merge gets a method and tasks that it can work with; parameters are complete."""
+    job, edit, tasks = complete.get("job", "merge"), complete.get("edit", "none"), complete.get("tasks") or ()
+    if job in ("disentangle", "landscape") and edit != "awd":
+        raise SpecError(f"job {job}: only edit awd disentangles; got edit {edit!r}")
+    if job == "landscape" and len(tasks) != 2:
+        raise SpecError(f"job landscape: a plane is spanned by two task vectors; got {len(tasks)} tasks")
+    if job == "interference" and len(tasks) < 2:
+        raise SpecError(f"job interference: expected at least two tasks, got {list(tasks)}")
+    merge_params: Mapping[str, Any] = complete.get("merge_params", {})
+    searched = [
+        f"{kind}.{name}"
+        for kind in ("edit", "merge")
+        for name, value in complete.get(f"{kind}_params", {}).items()
+        if value == "auto"
+    ]
+    if job == "interference" and searched:
+        raise SpecError(f"job interference: {', '.join(searched)} must be fixed, or every subset would get its own")
+    if job == "scaling_curve" and not isinstance(merge_params.get("scaling"), (int, float)):
+        raise SpecError(f"job scaling_curve: merge {complete.get('merge')!r} has no single λ (merge.scaling) to vary")
 
 
 @dataclass

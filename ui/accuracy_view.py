@@ -18,6 +18,7 @@ from ui.run_panel import offer_job
 from ui.run_text import duration, scaling_of
 
 ZERO_SHOT, INDIVIDUAL = "Zero-shot", "Individual"
+SPLIT_WORDS: dict[Split, str] = {"val": "validation", "test": "test"}
 NORMALISED = "Normalised accuracy: mean over the tasks of accuracy divided by that of the task's own model, in percent"
 
 

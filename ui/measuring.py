@@ -53,7 +53,8 @@ def measurable_tasks() -> tuple[str, ...]:
 
 def missing_parts(task_name: str) -> tuple[str, ...]:
     """What a task lacks for its accuracy to be measured: any of weights, images and head."""
-    described, task = state.suite(), state.suite().task(task_name)
+    described = state.suite()
+    task = described.task(task_name)
 
     def present(reference: FileReference | None) -> bool:
         return reference is not None and described.path(reference).exists()

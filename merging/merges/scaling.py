@@ -17,6 +17,7 @@ from merging.context import Context
 from merging.evaluation import Accuracy
 from merging.registry import TensorMerge
 from merging.streaming import ordered
+from merging.suites.suite import Split
 from merging.vectors import StackFunction, TaskVectors
 
 Coefficient = Annotated[float, Field(ge=-10, le=10)]
@@ -109,16 +110,44 @@ def search_scaling(
     Raises:
         MissingPart: the suite has no validation images or heads.
     """
-    evaluator = context.need_images("choosing the scaling coefficient (scaling: auto)", vectors.tasks)
-    evaluator.require(vectors.tasks, "val")
+    context.need_images("choosing the scaling coefficient (scaling: auto)", vectors.tasks)
+    scalings, found = search_averages(grid, accuracy_along(vectors, directions, "val", context), context)
+    return ScalingSearch(scalings, tuple(one.average for one in found), "val", found[0].images)
+
+
+def search_averages(
+    grid: Sequence[float], measure: Callable[[float], Accuracy], context: Context
+) -> tuple[tuple[float, ...], tuple[Accuracy, ...]]:
+    """:func:`search_grid` for the best average accuracy."""
+    return search_grid(grid, measure, lambda seen: first_best([one.average for one in seen]), context)
+
+
+def accuracy_along(
+    vectors: TaskVectors, directions: dict[str, torch.Tensor], split: Split, context: Context, stored: bool = False
+) -> Callable[[float], Accuracy]:
+    """Accuracy of ``θ₀ + λ v`` on all images of a split, as a function of λ.
+
+    Args:
+        vectors: the (edited) task vectors.
+        directions: v of every floating-point tensor.
+        split: which images.
+        context: device and the evaluator.
+        stored: whether weights are rounded to the base's dtype first, as those of runs are.
+
+    Raises:
+        MissingPart: the suite has no such images or heads.
+    """
+    evaluator = context.need_images("accuracy over λ", vectors.tasks)
+    evaluator.require(vectors.tasks, split)
     bases = {name: vectors.base[name].to(context.device, torch.float32) for name in vectors.names}
 
     def measure(scaling: float) -> Accuracy:
         state = {name: base + scaling * directions[name] for name, base in bases.items()}
-        return evaluator.accuracy(state, vectors.tasks, "val")
+        if stored:
+            state = {name: tensor.to(vectors.base[name].dtype) for name, tensor in state.items()}
+        return evaluator.accuracy(state, vectors.tasks, split)
 
-    scalings, found = search_grid(grid, measure, lambda seen: first_best([one.average for one in seen]), context)
-    return ScalingSearch(scalings, tuple(one.average for one in found), "val", found[0].images)
+    return measure
 
 
 def computed(vectors: TaskVectors, direction: StackFunction, context: Context) -> dict[str, torch.Tensor]:

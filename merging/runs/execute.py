@@ -17,6 +17,8 @@ from merging.geometry import Geometry, describe
 from merging.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
 from merging.pipeline import MergeSpec, Plan, plan
 from merging.registry import LinearEdit
+from merging.runs.exploring import measure_landscape, measure_scaling_curve
+from merging.runs.leaving_out import measure_interference
 from merging.runs.predictions import measure_predictions
 from merging.runs.reporting import PhaseClock
 from merging.runs.unmerged import disentangle_weights, measure_baselines
@@ -52,8 +54,9 @@ def execute(
         merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
         ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors;
         ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted; ``output``.
-        For ``baselines`` and ``disentangle`` see :mod:`merging.runs.unmerged`, for ``predictions``
-        :mod:`merging.runs.predictions`.
+        For ``baselines`` and ``disentangle`` see :mod:`merging.runs.unmerged`, for ``interference``
+        :mod:`merging.runs.leaving_out`, for ``scaling_curve`` and ``landscape`` :mod:`merging.runs.exploring`, for
+        ``predictions`` :mod:`merging.runs.predictions`.
 
     Raises:
         MergingError: anything that is the input's fault, a device out of memory, or cancellation.
@@ -78,6 +81,12 @@ def execute(
                 result = disentangle_weights(spec, vectors, context)
             elif spec.job == "predictions":
                 result = measure_predictions(spec, workspace, context)
+            elif spec.job == "interference":
+                result = measure_interference(spec, workspace, context)
+            elif spec.job == "scaling_curve":
+                result = measure_scaling_curve(spec, vectors, context)
+            elif spec.job == "landscape":
+                result = measure_landscape(spec, vectors, context)
             else:
                 result = _merge(vectors, spec, context, output, keep, clock)
     except (RuntimeError, MemoryError) as error:

@@ -120,7 +120,7 @@ def test_where_it_takes_long_the_worker_classifies(
     app = next(one for one in app.button if one.label == "Classify the images").click().run()
     assert launched_workers
     queued = state.workspace().store.queued()
-    assert {run.spec.label for run in queued} == {"Predictions of Task Arithmetic"} and len(queued) == 2
+    assert {run.spec.label for run in queued} == {"Task Arithmetic, predictions"} and len(queued) == 2
     carry_out_queued(state.workspace())
     app = app.run()
     assert not app.exception

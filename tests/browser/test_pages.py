@@ -11,6 +11,7 @@ PAGES = {
     "/task_models": "Task models",
     "/similarity": "Similarity",
     "/merge": "Merge",
+    "/what_if": "What if",
     "/accuracy": "Accuracy",
     "/leaderboard": "Leaderboard",
     "/sweeps": "Sweeps",

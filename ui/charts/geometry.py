@@ -45,7 +45,7 @@ def cosine_figure(
         start = number * (1 + _GAP) / 3
         end = start + (1 - 2 * _GAP) / 3
         axes[f"xaxis{suffix}"] = {
-            **_names_on_axis(tasks), "domain": [start, end], "anchor": "y", "showgrid": False, "tickangle": -45,
+            **names_on_axis(tasks), "domain": [start, end], "anchor": "y", "showgrid": False, "tickangle": -45,
         }  # fmt: skip
         titles.append(_caption(title, (start + end) / 2))
         traces.append(
@@ -58,7 +58,7 @@ def cosine_figure(
         )  # fmt: skip
     return theme.compose(
         traces, height=380, legend=False, dragmode=False, annotations=titles, **axes,
-        yaxis={**_names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
+        yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
         coloraxis={
             "colorscale": theme.diverging_scale(dark), "cmin": -limit, "cmax": limit, "cmid": 0,
             "colorbar": {
@@ -82,7 +82,7 @@ def _caption(text: str, x: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _names_on_axis(tasks: Sequence[str], length: int = 18) -> dict[str, Any]:
+def names_on_axis(tasks: Sequence[str], length: int = 18) -> dict[str, Any]:
     """Settings of an axis on which task i stands at i: as categories, equal short forms would fall together."""
     names = [theme.plain(theme.shorten(task, length)) for task in tasks]
     return {"tickvals": list(range(len(names))), "ticktext": names, "zeroline": False}
@@ -168,7 +168,7 @@ def multiplier_figure(multipliers: np.ndarray, tasks: Sequence[str], *, dark: bo
     return theme.compose(
         [bars], height=340, legend=False, shapes=[_upright(1, dark)],
         xaxis={"title": {"text": "multiplier of the task vector, 1 − T·a"}, "range": limits, "zeroline": False},
-        yaxis={**_names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
+        yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
     )  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def multiplier_table_figure(
     )  # fmt: skip
     return theme.compose(
         [cells], height=340, legend=False, xaxis=_blocks_on_axis(labels),
-        yaxis={**_names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
+        yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
     )  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def norm_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, 
     return theme.compose(
         traces, height=340,
         xaxis={"title": {"text": "norm of the task vector"}, "rangemode": "tozero", "zeroline": False},
-        yaxis={**_names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
+        yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
     )  # fmt: skip
 
 

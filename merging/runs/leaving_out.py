@@ -1,0 +1,148 @@
+"""Drop one out, a job of the worker: what each task costs the others in a merge with fixed parameters.
+
+Entry (i, j) of the matrix is the accuracy of task i with all tasks minus that with all but j: negative where j disturbs
+i, positive where it helps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from merging.context import Context, Progress
+from merging.errors import SpecError
+from merging.evaluation import Evaluator
+from merging.pipeline import MergeSpec, plan
+from merging.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a symmetric matrix of similarities goes along with a matrix of changes, over all pairs i ≠ j.
+
+    Attributes:
+        pearson: linear correlation coefficient; NaN where one side is constant.
+        spearman: the same of ranks.
+        chance: share of relabellings of the tasks (a Mantel test) with at least this |pearson|. Pairs share tasks, so
+            they are not independent, and the usual test of a correlation would promise too much.
+        pairs: T (T − 1).
+    """
+
+    pearson: float
+    spearman: float
+    chance: float
+    pairs: int
+
+
+def measure_interference(spec: MergeSpec, workspace: Workspace, context: Context) -> dict[str, Any]:
+    """Merge all tasks, then all but each one, and measure every task each time.
+
+    Returns:
+        ``tasks``; ``accuracy`` ``[T]`` of the merge of all; ``without`` ``[T][T]``, whose row j is accuracy of all
+        tasks where j was left out; ``change`` ``[T][T]``, entry (i, j) as in :mod:`merging.runs.leaving_out`;
+        ``counts``, ``split``, ``images``.
+
+    Raises:
+        MissingPart: a task has no images or head.
+        MergingError: whatever the methods raise.
+    """
+    evaluator = context.need_images("Drop one out", spec.tasks)
+    evaluator.prepare(spec.tasks, spec.split)
+    merges = {"all tasks": spec, **{f"without {task}": _without(spec, task) for task in spec.tasks}}
+    rows = []
+    for done, (what, part) in enumerate(merges.items()):
+        inner = replace(context, on_progress=_as_part_of(context, done, len(merges), what))
+        rows.append(_measured(part, spec.tasks, workspace, evaluator, inner))
+    together, apart = np.array(rows[0]), np.array(rows[1:])
+    counts = {task: evaluator.count(task, spec.split) for task in spec.tasks}
+    return {
+        "tasks": list(spec.tasks), "accuracy": together.tolist(), "without": apart.tolist(),
+        "change": (together[:, None] - apart.T).tolist(),
+        "counts": counts, "split": spec.split, "images": sum(counts.values()),
+    }  # fmt: skip
+
+
+def _without(spec: MergeSpec, left_out: str) -> MergeSpec:
+    """The same merge without one task; parameters that list a number for each task lose its number."""
+    place = spec.tasks.index(left_out)
+
+    def shortened(params: Mapping[str, Any]) -> dict[str, Any]:
+        def lists(value: Any) -> bool:
+            return isinstance(value, (list, tuple)) and len(value) == len(spec.tasks)
+
+        return {
+            name: [one for index, one in enumerate(value) if index != place] if lists(value) else value
+            for name, value in params.items()
+        }
+
+    fields = spec.model_dump() | {
+        "job": "merge", "tasks": tuple(task for task in spec.tasks if task != left_out),
+        "edit_params": shortened(spec.edit_params), "merge_params": shortened(spec.merge_params),
+    }  # fmt: skip
+    return MergeSpec.build(**fields)
+
+
+def _as_part_of(context: Context, done: int, total: int, what: str) -> Progress:
+    """Reports of one merge as reports of the whole job, which counts merges."""
+
+    def report(inner_done: int, inner_total: int, message: str) -> None:
+        context.on_progress(done, total, f"leaving out, {what}: {message}")
+
+    return report
+
+
+def _measured(
+    spec: MergeSpec, tasks: tuple[str, ...], workspace: Workspace, evaluator: Evaluator, context: Context
+) -> list[float]:
+    """Accuracy of one merge on some tasks; one that a localised merge has no model for is served by the base."""
+    suite = evaluator.suite
+    if spec.edit == "awd":
+        context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
+    planned = plan(workspace.vectors(suite, spec.tasks), spec, context)
+    state = dict(planned.tensors(context))
+    if not planned.per_task:
+        found = evaluator.accuracy(state, tasks, spec.split, context).per_task
+        return [found[task] for task in tasks]
+    served = [planned.served(state, task) if task in spec.tasks else suite.base_checkpoint for task in tasks]
+    pairs = zip(served, tasks, strict=True)
+    return [evaluator.accuracy(one, [task], spec.split, context).per_task[task] for one, task in pairs]
+
+
+def agreement(similarity: np.ndarray, change: np.ndarray, relabellings: int = 2000, seed: int = 0) -> Agreement:
+    """Whether similar tasks change each other's accuracy more than others do.
+
+    Args:
+        similarity: symmetric ``[T, T]``, such as cosines.
+        change: ``[T, T]``, see :mod:`merging.runs.leaving_out`.
+        relabellings: how many random orders of the tasks are compared with theirs.
+        seed: draws them.
+
+    Raises:
+        SpecError: fewer than three tasks: there is nothing to correlate.
+    """
+    tasks = len(similarity)
+    if tasks < 3:
+        raise SpecError(f"correlation over pairs of tasks: expected at least three tasks, got {tasks}")
+    off = ~np.eye(tasks, dtype=bool)
+    x, y = similarity[off], change[off]
+    found = _pearson(x, y)
+    random = np.random.default_rng(seed)
+    orders = [random.permutation(tasks) for _ in range(relabellings)]
+    as_strong = sum(abs(_pearson(similarity[np.ix_(o, o)][off], y)) >= abs(found) - 1e-12 for o in orders)
+    chance = (1 + as_strong) / (1 + relabellings) if np.isfinite(found) else float("nan")
+    return Agreement(found, _pearson(_ranks(x), _ranks(y)), chance, len(x))
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+    a, b = x - x.mean(), y - y.mean()
+    spread = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / spread if spread > 1e-15 else float("nan")
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Rank of every value from 0; equal values share the mean of theirs."""
+    below = (values[None] < values[:, None]).sum(axis=1)
+    equal = (values[None] == values[:, None]).sum(axis=1)
+    ranks: np.ndarray = below + (equal - 1) / 2
+    return ranks

@@ -1,0 +1,47 @@
+"""What if: coefficients by hand, and what tasks, λ and directions do to each other."""
+
+import streamlit as st
+
+from merging.suites.suite import Split
+from ui import accuracy_view, state
+from ui.coefficients_view import coefficients_view
+from ui.entry import through_app
+from ui.interference_view import interference_view
+from ui.landscape_view import landscape_view
+from ui.scaling_view import scaling_view
+
+through_app()
+
+VIEWS = {
+    "coefficients": "Coefficients", "interference": "Drop one out", "scaling": "λ curves", "landscape": "Landscape",
+}  # fmt: skip
+
+
+def controls() -> tuple[str, Split]:
+    """Which view, and on which images."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        view = st.segmented_control(
+            "View", list(VIEWS), default="coefficients", required=True, key="what", bind="query-params",
+            format_func=VIEWS.__getitem__,
+        )  # fmt: skip
+        split: Split = st.segmented_control(
+            "Images", ("val", "test"), default="val", required=True, key="what-split", bind="query-params",
+            format_func=lambda split: accuracy_view.SPLIT_WORDS[split].capitalize(),
+        )  # fmt: skip
+    return str(view), split
+
+
+st.title("What if")
+st.write("Move a coefficient and watch what becomes of every task; then ask why.")
+chosen_view, chosen_split = controls()
+if chosen_split == "test":
+    st.warning(
+        "These are test images, to explore with. Coefficients chosen by looking at them are chosen on test, and their "
+        "test accuracy is then no fair estimate.",
+        icon=":material/visibility:",
+    )
+show_view = {
+    "coefficients": coefficients_view, "interference": interference_view, "scaling": scaling_view,
+    "landscape": landscape_view,
+}[chosen_view]  # fmt: skip
+show_view(state.selected_tasks(), chosen_split)

@@ -1,0 +1,237 @@
+"""The page What if: sliders change the numbers, and the numbers are those of runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from merging import registry
+from merging.runs.execute import execute
+from merging.suites import Suite
+from merging.what_if import specification
+from merging.workspace import Workspace
+from tests.app.conftest import TASKS, build_suite, links, texts
+from tests.app.finished_runs import carry_out_queued
+from ui import live_accuracy, state
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def average_of_run(tiny: Suite, tmp_path: Path) -> Callable[..., str]:
+    """Accuracy of a real run on all four tasks, as the page writes it."""
+
+    def run(coefficients: dict[str, float], edit: str = "none", split: str = "val") -> str:
+        spec = specification(str(tiny.folder / "suite.yaml"), coefficients, edit, split=split)
+        result = execute(spec, Workspace(tmp_path / "elsewhere"))
+        return f"{100 * float(np.mean(list(result['accuracy'].values()))):.1f} %"
+
+    return run
+
+
+def average(app: AppTest) -> str:
+    return str(app.metric[0].value)
+
+
+def test_it_opens_with_task_arithmetic(tiny: Suite, open_page: Open, average_of_run: Callable[..., str]) -> None:
+    app = open_page("what_if")
+    assert not app.exception
+    assert average(app) == average_of_run(dict.fromkeys(TASKS, 0.3))
+    assert "All 96 validation images" in texts(app)
+    assert [app.slider(key=f"c.{task}").label for task in TASKS] == [task.title() for task in TASKS]
+
+
+@pytest.mark.parametrize("edit", ["none", "awd", "ties"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_numbers_are_those_of_a_run(
+    edit: str, split: str, tiny: Suite, open_page: Open, average_of_run: Callable[..., str]
+) -> None:
+    chosen = dict(zip(TASKS, (1.5, -0.5, 0.0, 0.25), strict=True))
+    query = {f"c.{task}": f"{value:g}" for task, value in chosen.items()}
+    words = {"what-edit": registry.find("edit", edit).title, "what-split": {"val": "Validation", "test": "Test"}[split]}
+    app = open_page("what_if", **query, **words)
+    assert not app.exception
+    assert average(app) == average_of_run(chosen, edit, split)
+    assert ("chosen on test" in texts(app)) is (split == "test")
+
+
+def test_a_sample_comes_first(
+    tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch, average_of_run: Callable[..., str]
+) -> None:
+    monkeypatch.setattr("ui.coefficients_view.SAMPLE", 10)
+    asked: list[tuple[str, int | None]] = []
+
+    def watched(needs: object) -> bool:
+        asked.extend((need.task, need.images) for need in needs)  # type: ignore[attr-defined]
+        return real(needs)  # type: ignore[arg-type]
+
+    real = live_accuracy.measure_for_a_moment
+    monkeypatch.setattr("ui.live_accuracy.measure_for_a_moment", watched)
+    app = open_page("what_if")
+    assert not app.exception
+    images = [count for _, count in asked]
+    assert images[: len(TASKS)] == [10] * len(TASKS)
+    assert images[-1] is None
+    assert average(app) == average_of_run(dict.fromkeys(TASKS, 0.3))
+    assert "All 96 validation images" in texts(app)
+
+
+def test_what_changed_since_the_last_position(tiny: Suite, open_page: Open, average_of_run: Callable[..., str]) -> None:
+    app = open_page("what_if")
+    assert not app.metric[0].delta
+    before = average(app)
+    app.slider(key="c.apples").set_value(1.5).run()
+    assert not app.exception
+    after = average_of_run({**dict.fromkeys(TASKS, 0.3), "apples": 1.5})
+    assert average(app) == after
+    change = float(after.split()[0]) - float(before.split()[0])
+    assert float(app.metric[0].delta) == pytest.approx(change, abs=0.11)
+
+
+def test_all_and_resets(tiny: Suite, open_page: Open) -> None:
+    app = open_page("what_if")
+
+    def values() -> list[float]:
+        return [float(app.slider(key=f"c.{task}").value) for task in TASKS]
+
+    app.slider(key="all-coefficients").set_value(0.8).run()
+    assert values() == [0.8] * 4
+    app.button(key="alone-birds").click().run()
+    assert values() == [0, 1, 0, 0]
+    assert app.slider(key="all-coefficients").value == 0.25
+    app.button(key="reset-zero").click().run()
+    assert values() == [0] * 4
+    app.button(key="reset-best").click().run()
+    assert values() == [0.3] * 4
+    assert not app.exception
+
+
+def test_the_best_known_coefficient_is_that_of_a_finished_run(tiny: Suite, open_page: Open) -> None:
+    app = open_page("start")
+    next(button for button in app.button if "comparison" in button.label).click().run()
+    for run in state.workspace().store.queued():
+        if run.spec.label != "Task Arithmetic":
+            state.workspace().store.cancel(run.id)
+    carry_out_queued(state.workspace())
+    run = next(run for run in state.workspace().store.all() if run.spec.label == "Task Arithmetic" and run.result)
+    assert run.result is not None
+    app.switch_page("pages/what_if.py").run()
+    assert not app.exception
+    assert app.button(key="reset-best").label == f"λ = {run.result['merge']['scaling']:g}"
+
+
+def test_a_task_that_is_left_out_is_still_measured(
+    tiny: Suite, open_page: Open, average_of_run: Callable[..., str]
+) -> None:
+    app = open_page("what_if", **{"what-edit": "AWD"}, merged=["Apples", "Doors"])
+    assert not app.exception
+    assert app.slider(key="c.birds").disabled
+    figure = next(chart for chart in app.get("plotly_chart") if "This merge" in chart.proto.spec)
+    assert all(task.title() in figure.proto.spec for task in TASKS)
+    app.button_group(key="merged").set_value([]).run()
+    assert not app.exception
+    assert "this is the base model" in texts(app)
+
+
+def test_coefficients_travel_to_the_merge_page(tiny: Suite, open_page: Open) -> None:
+    app = open_page("what_if", **{"c.apples": "-0.4", "what-edit": "TIES"})
+    query = links(app)["Merge with these coefficients"]
+    assert query["merge.scaling"] == ["-0.4,0.3,0.3,0.3"]
+    assert query["edit"] == ["ties"]
+    assert query["tasks"] == list(TASKS)
+
+
+def test_large_models_are_measured_by_the_worker(
+    tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch, average_of_run: Callable[..., str]
+) -> None:
+    monkeypatch.setattr("ui.measuring._QUICK", {"cpu": 0})
+    app = open_page("what_if", **{"c.cars": "0.75"})
+    assert not app.exception and not app.metric
+    assert "The merged vector is" in texts(app)
+    next(button for button in app.button if button.label == "Measure this merge").click().run()
+    assert [run.spec.merge_params["scaling"] for run in state.workspace().store.queued()] == [[0.3, 0.3, 0.75, 0.3]]
+    carry_out_queued(state.workspace())
+    app.run()
+    assert not app.exception
+    expected = average_of_run({**dict.fromkeys(TASKS, 0.3), "cars": 0.75})
+    assert f"This merge reaches {expected} on average" in texts(app)
+
+
+def test_weights_alone_show_the_geometry(suites_folder: Path, open_page: Open) -> None:
+    build_suite(suites_folder / "bare", images=False)
+    app = open_page("what_if")
+    assert not app.exception
+    assert "No accuracy without images and heads" in texts(app)
+    assert "The merged vector is" in texts(app)
+
+
+def test_drop_one_out_is_a_job(tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:
+    app = open_page("what_if", what="Drop one out")
+    assert not app.exception and not launched_workers
+    assert "5 merges, each measured on all 4 tasks" in texts(app)
+    next(button for button in app.button if button.label == "Drop one out").click().run()
+    assert launched_workers
+    carry_out_queued(state.workspace())
+    app.run()
+    assert not app.exception
+    assert len(app.get("plotly_chart")) == 2
+    assert "On average a task changes another's accuracy by" in texts(app)
+    assert "Pearson r =" in texts(app)
+    assert not state.workspace().store.all()  # the history is one of merges
+    app.selectbox(key="out-edit").set_value("ties").run()
+    assert "5 merges" in texts(app)
+    app.selectbox(key="out-merge").set_value("fisher").run()
+    assert not app.exception
+    assert "takes no edit" in texts(app)
+
+
+def test_drop_one_out_needs_two_tasks(tiny: Suite, open_page: Open) -> None:
+    app = open_page("what_if", what="Drop one out", tasks=["cars"])
+    assert not app.exception
+    assert "Choose at least two tasks" in texts(app)
+
+
+def test_curves_of_several_methods(tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:
+    app = open_page("what_if", what="λ curves")
+    assert not app.exception
+    assert "3 of the chosen methods have no curve yet" in texts(app)
+    next(button for button in app.button if button.label == "Measure the curves").click().run()
+    assert launched_workers
+    carry_out_queued(state.workspace())
+    app.run()
+    assert not app.exception
+    said = texts(app)
+    for title in ("Task Arithmetic", "TIES", "AWD + Task Arithmetic"):
+        assert f"{title}: λ = " in said
+    assert "96 validation and 96 test images in all" in said
+    assert sum('"dash":"dash"' in chart.proto.spec for chart in app.get("plotly_chart")) == 1
+    app.selectbox(key="curve-task").set_value("cars").run()
+    assert not app.exception
+    assert "On Cars, with λ chosen on validation" in texts(app)
+    app.button_group(key="curves").set_value([]).run()
+    assert "Choose at least one method" in texts(app)
+
+
+def test_landscape_of_two_tasks(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("merging.runs.exploring", "ui.landscape_view"):
+        monkeypatch.setattr(f"{module}.STEPS", 3)
+    app = open_page("what_if", what="Landscape", second="Cars")
+    assert not app.exception
+    assert "18 models" in texts(app)
+    next(button for button in app.button if button.label == "Measure the landscape").click().run()
+    spec = state.workspace().store.queued()[0].spec
+    assert (spec.tasks, spec.edit_params["scope"]) == (("apples", "cars"), "model")
+    carry_out_queued(state.workspace())
+    app.run()
+    assert not app.exception
+    assert "48 validation images, drawn at random, at 3 × 3 points" in texts(app)
+    assert "both pictures show the same plane" in texts(app)
+    figure = app.get("plotly_chart")[0].proto.spec
+    for label in ("Base", "Model of Apples", "Model of Cars", "AWD + Task Arithmetic, "):
+        assert figure.count(f'"name":"{label}') == 2
+    app.button_group(key="plane-of").set_value("loss").run()
+    assert "best loss of the grid" in texts(app) and " nats" in texts(app)
+    app.button_group(key="plane-task").set_value("cars").run()
+    assert not app.exception

@@ -1,0 +1,301 @@
+"""Charts of the page What if: where a merge points, who disturbs whom, curves over λ, the plane of two task vectors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ui import theme
+from ui.charts.accuracy import Series, marker_of
+from ui.charts.geometry import MAX_NUMBERED, names_on_axis
+
+_SHADE = "rgba(128, 128, 128, 0.09)"
+_GAP = 0.16  # between planes, as a share of the width: room for the names of an axis
+
+
+def outcome_figure(
+    mine: Series, references: Sequence[Series], changes: Mapping[str, float], tasks: Mapping[str, str]
+) -> go.Figure:
+    """A bar per task, the average first and set apart; the references are marks, the change is written beside it.
+
+    Args:
+        mine: accuracies of the merge, 0 … 1.
+        references: what to compare with, on the same images.
+        changes: task → change since the last position, where there is one.
+        tasks: task → label, in the order to draw.
+    """
+    rows = [0.0, *(1.4 + index for index in range(len(tasks)))]
+    names = ["Average", *tasks.values()]
+    moved: list[float | None] = [changes.get(task) for task in tasks]
+    known = [change for change in moved if change is not None]
+    moved.insert(0, sum(known) / len(known) if len(known) == len(tasks) else None)
+
+    def percent(one: Series) -> list[float]:
+        return [100 * one.average, *(100 * one.accuracy[task] for task in tasks)]
+
+    values = percent(mine)
+    texts = [
+        f"<b>{value:.1f}</b>" + ("" if not change else f"  {100 * change:+.1f}".replace("-", "−"))
+        for value, change in zip(values, moved, strict=True)
+    ]
+    plain_names = [theme.plain(name) for name in names]
+    traces: list[dict[str, object]] = [
+        {
+            "type": "bar", "orientation": "h", "x": values, "y": rows, "width": 0.72, "name": theme.plain(mine.name),
+            "marker": {"color": theme.style_of(mine.method).color}, "customdata": plain_names,
+            "hovertemplate": "%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
+        }
+    ]  # fmt: skip
+    traces += [
+        {
+            "type": "scatter", "mode": "markers", "x": percent(one), "y": rows, "name": theme.plain(one.name),
+            "marker": {**marker_of(one, 11), "line": {"width": 1.5, "color": "white"}}, "customdata": plain_names,
+            "hovertemplate": "%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
+        }
+        for one in references
+    ]  # fmt: skip
+    notes = [
+        {"x": 1.01, "xref": "paper", "y": row, "text": text, "showarrow": False, "xanchor": "left", "align": "left"}
+        for row, text in zip(rows, texts, strict=True)
+    ]
+    ticks = [f"<b>{plain_names[0]}</b>", *(theme.plain(theme.shorten(name)) for name in names[1:])]
+    band = {
+        "type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": -0.6, "y1": 0.65, "layer": "below",
+        "fillcolor": _SHADE, "line": {"width": 0},
+    }  # fmt: skip
+    return theme.compose(
+        traces, height=110 + 36 * len(rows), annotations=notes, shapes=[band],
+        margin={"l": 8, "r": 100, "t": 44, "b": 8},
+        xaxis={"title": {"text": "Accuracy (%)"}, "range": [0, 102], "zeroline": False},
+        yaxis={
+            "tickvals": rows, "ticktext": ticks, "range": [rows[-1] + 0.6, -0.6], "showgrid": False, "zeroline": False,
+        },
+    )  # fmt: skip
+
+
+def direction_figure(cosines: np.ndarray, tasks: Sequence[str]) -> go.Figure:
+    """Cosine of the merged vector with every task vector, ``[T]``, as bars from 0."""
+    values = np.round(cosines, 5).tolist()
+    bars = {
+        "type": "bar", "x": values, "y": list(range(len(tasks))), "orientation": "h",
+        "marker": {"color": theme.AFTER.color}, "customdata": [theme.plain(task) for task in tasks],
+        "text": [f"{value:.2f}".replace("-", "−") for value in values], "textposition": "outside", "cliponaxis": False,
+        "hovertemplate": "%{customdata}<br>cosine %{x:.4f}<extra></extra>",
+    }  # fmt: skip
+    low, high = min(0.0, float(cosines.min())), max(0.1, float(cosines.max()))
+    room = 0.12 * (high - low)
+    return theme.compose(
+        [bars], height=70 + 26 * len(tasks), legend=False,
+        xaxis={
+            "title": {"text": "cosine of the merged vector with τ"}, "zeroline": True,
+            "range": [low - room if low < 0 else 0.0, high + room],
+        },
+        yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
+    )  # fmt: skip
+
+
+def interference_figure(
+    cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str], *, dark: bool = False
+) -> go.Figure:
+    """Cosines beside what each task does to the others' accuracy, in the same order; the diagonals are left out.
+
+    Args:
+        cosine: of the task vectors, ``[T, T]``.
+        change: of accuracy of task i (row) when task j (column) joins, −1 … 1, ``[T, T]``.
+        tasks: what to call them.
+        dark: whether the page is dark.
+    """
+    hover = [theme.plain(task) for task in tasks]
+    places = list(range(len(tasks)))
+    panels = (
+        ("Cosine of τ", cosine, "%.2f", [[f"{a} · {b}" for b in hover] for a in hover], ""),
+        ("Change of the row's accuracy when the column joins (points)", 100 * change, "%+.1f",
+         [[f"{a} when {b} joins" for b in hover] for a in hover], " points"),
+    )  # fmt: skip
+    traces: list[dict[str, object]] = []
+    layout: dict[str, object] = {}
+    titles = []
+    for number, (title, matrix, form, pairs, unit) in enumerate(panels):
+        suffix = "2" if number else ""
+        start, end = (0.56, 1.0) if number else (0.0, 0.44)
+        shown = _without_diagonal(matrix)
+        limit = max((abs(value) for row in shown for value in row if value is not None), default=0.0) or 1.0
+        texts = [["" if value is None else (form % value).replace("-", "−") for value in row] for row in shown]
+        traces.append(
+            {
+                "type": "heatmap", "z": shown, "x": places, "y": places, "xaxis": f"x{suffix}", "yaxis": "y",
+                "xgap": 1.5, "ygap": 1.5, "colorscale": theme.diverging_scale(dark), "zmin": -limit, "zmax": limit,
+                "showscale": False, "text": texts if len(tasks) <= MAX_NUMBERED else None, "texttemplate": "%{text}",
+                "textfont": {"size": 11 if len(tasks) <= 8 else 9}, "customdata": pairs, "hoverongaps": False,
+                "hovertemplate": "%{customdata}<br>%{z:.3f}" + unit + "<extra></extra>",
+            }
+        )  # fmt: skip
+        layout[f"xaxis{suffix}"] = {
+            **names_on_axis(tasks), "domain": [start, end], "anchor": "y", "showgrid": False, "tickangle": -45,
+        }  # fmt: skip
+        titles.append(
+            {
+                "text": title, "x": (start + end) / 2, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "center",
+                "yanchor": "bottom", "showarrow": False, "font": {"size": 13},
+            }
+        )  # fmt: skip
+    return theme.compose(
+        traces, height=160 + 34 * len(tasks), legend=False, dragmode=False, annotations=titles,
+        yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False}, **layout,
+    )  # fmt: skip
+
+
+def _without_diagonal(matrix: np.ndarray) -> list[list[float | None]]:
+    return [[None if i == j else float(value) for j, value in enumerate(row)] for i, row in enumerate(matrix)]
+
+
+def agreement_figure(cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
+    """Every pair of different tasks: its cosine and the change of accuracy, with the straight line of least squares."""
+    rows, columns = np.nonzero(~np.eye(len(tasks), dtype=bool))
+    x, y = cosine[rows, columns], 100 * change[rows, columns]
+    names = [theme.plain(task) for task in tasks]
+    traces: list[dict[str, object]] = [
+        {
+            "type": "scatter", "mode": "markers", "x": np.round(x, 5).tolist(), "y": np.round(y, 3).tolist(),
+            "marker": {"color": theme.AFTER.color, "size": 8, "opacity": 0.75},
+            "customdata": [f"{names[i]} when {names[j]} joins" for i, j in zip(rows, columns, strict=True)],
+            "hovertemplate": "%{customdata}<br>cosine %{x:.3f}, <b>%{y:+.1f}</b> points<extra></extra>",
+        }
+    ]  # fmt: skip
+    if np.ptp(x) > 0:
+        slope, height = np.polyfit(x, y, 1)
+        ends = [float(x.min()), float(x.max())]
+        traces.append(
+            {
+                "type": "scatter", "mode": "lines", "x": ends, "y": [slope * end + height for end in ends],
+                "line": {"color": theme.neutral(dark), "width": 2, "dash": "dot"}, "hoverinfo": "skip",
+            }
+        )  # fmt: skip
+    return theme.compose(
+        traces, height=380, legend=False, xaxis={"title": {"text": "cosine of the two task vectors"}, "zeroline": True},
+        yaxis={"title": {"text": "change of accuracy (points)"}, "zeroline": True},
+    )  # fmt: skip
+
+
+def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]]) -> go.Figure:
+    """Average accuracy over λ: validation as lines with the chosen λ marked, test dashed.
+
+    Args:
+        curves: a series (its accuracy is not drawn) and a result of the job ``scaling_curve``.
+    """
+    traces: list[dict[str, Any]] = []
+    for one, found in curves:
+        color, name = theme.style_of(one.method).color, theme.plain(one.name)
+        place = found["scalings"].index(found["scaling"])
+        for split, words, dash in (("val", "validation", "solid"), ("test", "test", "dash")):
+            values = [100 * value for value in found[split]["average"]]
+            traces.append(
+                {
+                    "type": "scatter", "mode": "lines", "x": found["scalings"], "y": values,
+                    "name": f"{name}, {words}", "legendgroup": f"{one.name}-{split}",
+                    "line": {"color": color, "width": 2.5 if split == "val" else 1.5, "dash": dash},
+                    "hovertemplate": "λ = %{x:g}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+                }
+            )  # fmt: skip
+            if split == "val":
+                traces.append(
+                    {
+                        "type": "scatter", "mode": "markers", "x": [found["scaling"]], "y": [values[place]],
+                        "legendgroup": f"{one.name}-{split}", "showlegend": False, "marker": marker_of(one, 13),
+                        "cliponaxis": False, "name": name,
+                        "hovertemplate": "chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+                    }
+                )  # fmt: skip
+    return theme.compose(
+        traces, height=460, xaxis={"title": {"text": "Scaling coefficient λ"}, "zeroline": False},
+        yaxis={"title": {"text": "Average accuracy (%)"}, "zeroline": False},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model in the plane of a landscape.
+
+    Attributes:
+        label: what to write beside it.
+        x: coefficient of the first axis.
+        y: that of the second.
+        style: how it is drawn.
+    """
+
+    label: str
+    x: float
+    y: float
+    style: theme.Style
+
+
+def landscape_figure(
+    axis: Sequence[float],
+    planes: Sequence[tuple[str, np.ndarray, Sequence[Place], tuple[str, str]]],
+    unit: str,
+    *,
+    low_is_good: bool,
+) -> go.Figure:
+    """Contours over the plane of two vectors, panels side by side on one scale, with models as marks.
+
+    Args:
+        axis: values of both coordinates.
+        planes: title, values ``[y][x]``, models, and names of the axes of every panel.
+        unit: of the values, for the colour bar.
+        low_is_good: whether low values are better, as of a loss; the best is always the brightest.
+    """
+    values = np.concatenate([plane[1].ravel() for plane in planes])
+    low = float(values.min())
+    high = float(np.quantile(values, 0.95) if low_is_good else values.max())  # far out losses grow without end
+    traces: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {}
+    titles = []
+    for number, (title, table, models, names) in enumerate(planes):
+        suffix = str(number + 1) if number else ""
+        width = (1 - _GAP * (len(planes) - 1)) / len(planes)
+        start = number * (width + _GAP)
+        at = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
+        traces.append(
+            {
+                "type": "contour", "x": list(axis), "y": list(axis), "z": np.round(table, 4).tolist(), **at,
+                "coloraxis": "coloraxis", "contours": {"coloring": "heatmap"}, "ncontours": 14,
+                "line": {"width": 0.6, "color": "rgba(128, 128, 128, 0.7)"},
+                "hovertemplate": "(%{x:.2f}, %{y:.2f}): <b>%{z:.3g}</b><extra></extra>",
+            }
+        )  # fmt: skip
+        traces += [
+            {
+                "type": "scatter", "mode": "markers", "x": [one.x], "y": [one.y], **at, "name": theme.plain(one.label),
+                "showlegend": number == 0, "legendgroup": one.label, "cliponaxis": False,
+                "marker": {
+                    "symbol": one.style.symbol, "size": 13, "color": one.style.color,
+                    "line": {"width": 2, "color": "white"},
+                },
+                "hovertemplate": "(%{x:.2f}, %{y:.2f})<extra>%{fullData.name}</extra>",
+            }
+            for one in models
+        ]  # fmt: skip
+        ends = [float(axis[0]), float(axis[-1])]
+        layout[f"xaxis{suffix}"] = {
+            "title": {"text": names[0]}, "domain": [start, start + width], "anchor": f"y{suffix}", "range": ends,
+            "zeroline": False, "showgrid": False,
+        }  # fmt: skip
+        layout[f"yaxis{suffix}"] = {
+            "title": {"text": names[1]}, "anchor": f"x{suffix}", "range": ends, "zeroline": False, "showgrid": False,
+        }  # fmt: skip
+        titles.append(
+            {
+                "text": title, "x": start + width / 2, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "center",
+                "yanchor": "bottom", "showarrow": False, "font": {"size": 13},
+            }
+        )  # fmt: skip
+    figure = theme.compose(
+        traces, height=520, annotations=titles, margin={"l": 8, "r": 8, "t": 80, "b": 8}, **layout,
+        coloraxis={
+            "colorscale": "Cividis", "reversescale": low_is_good, "cmin": low, "cmax": high,
+            "colorbar": {"thickness": 10, "outlinewidth": 0, "title": {"text": unit}},
+        },
+    )  # fmt: skip
+    return figure.update_layout(legend_y=1.09)

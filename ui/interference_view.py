@@ -1,0 +1,140 @@
+"""Drop one out: what each task costs the others, beside the cosines of their task vectors."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from merging import registry
+from merging.errors import MergingError
+from merging.geometry import cosines
+from merging.pipeline import MergeSpec
+from merging.runs.leaving_out import Agreement, agreement
+from merging.suites.suite import Split
+from ui import accuracy_view, state
+from ui.charts.what_if import agreement_figure, interference_figure
+from ui.figure import escape_markdown, show
+from ui.jobs import run_of
+from ui.run_panel import offer_job
+
+PARAMETERS, PREFIXES = ("out-edit", "out-merge"), ("out-scaling-",)  # what the URL can hold
+_LIKELY = 0.05  # chance below which a correlation counts as more than chance
+_STRONG = 0.25  # share of the variance that cosine has to explain for it to predict anything
+
+
+def interference_view(tasks: tuple[str, ...], split: Split) -> None:
+    """Choice of the method, the job, and both matrices."""
+    st.write(
+        "The merge is made once with all tasks, and once without each of them. What a task loses when another joins is "
+        "their interference. Parameters stay fixed."
+    )
+    if len(tasks) < 2:
+        st.info("Choose at least two tasks in the sidebar.", icon=":material/checklist:")
+        return
+    if accuracy_view.explain_unmeasurable(tasks):
+        return
+    try:
+        spec = _specification(tasks, split)
+        run = run_of(spec)
+    except MergingError as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")
+        return
+    if run is None or run.result is None:
+        offer_job(
+            spec, run, key="interference", button="Drop one out", icon=":material/group_remove:",
+            reason=f"{len(tasks) + 1} merges, each measured on all {len(tasks)} tasks, have not been made yet.",
+        )  # fmt: skip
+        return
+    _matrices(run.result, tasks)
+
+
+def _specification(tasks: tuple[str, ...], split: Split) -> MergeSpec:
+    """The job for the method that the widgets show.
+
+    Raises:
+        SpecError: the merge takes no edit.
+    """
+    edits, merges = registry.edits(), registry.merges()
+    left, middle, right = st.columns([0.35, 0.4, 0.25], gap="medium", vertical_alignment="bottom")
+    edit = left.selectbox("Edit", list(edits), format_func=lambda name: edits[name].title, key="out-edit",
+                          bind="query-params")  # fmt: skip
+    merge = middle.selectbox("Merge", list(merges), list(merges).index("task_arithmetic"), key="out-merge",
+                             format_func=lambda name: merges[name].title, bind="query-params")  # fmt: skip
+    usual = merges[merge].parse({}).model_dump()
+    params = {}
+    if isinstance(usual.get("scaling"), (int, float)):
+        params["scaling"] = right.number_input(
+            "λ", -1.0, 3.0, float(usual["scaling"]), 0.05, key=f"out-scaling-{merge}", bind="query-params",
+            help="All other parameters have their defaults",
+        )  # fmt: skip
+    return MergeSpec.build(
+        suite=state.suite_reference(), tasks=tasks, split=split, device=str(state.device()), job="interference",
+        edit=edit, merge=merge, merge_params=params,
+    )  # fmt: skip
+
+
+def _matrices(result: Mapping[str, object], tasks: tuple[str, ...]) -> None:
+    """Both heat maps, the scatter, and what they say."""
+    change = np.array(result["change"])
+    cosine = cosines(state.geometry(tasks).gram)
+    names = list(accuracy_view.task_labels(tasks).values())
+    dark = st.context.theme.type == "dark"
+    show(
+        interference_figure(cosine, change, names, dark=dark), key="interference", file="interference",
+        takeaway=cost(change, names), table=pair_table(cosine, change, names),
+    )  # fmt: skip
+    split = accuracy_view.SPLIT_WORDS[result["split"]]  # type: ignore[index]
+    fewest = min(result["counts"].values())  # type: ignore[attr-defined]
+    st.caption(
+        f"{result['images']:,} {split} images. With {fewest} of a task one image is {100 / fewest:.2g} points, so "
+        "differences of a few of them say little. The diagonals, a task with itself, are left out of both maps."
+    )
+    if len(tasks) < 3:
+        return
+    st.subheader("Does cosine predict interference?")
+    found = agreement(cosine, change)
+    show(
+        agreement_figure(cosine, change, names, dark=dark), key="agreement", file="cosine-and-interference",
+        takeaway=verdict(found), table=pair_table(cosine, change, names),
+    )  # fmt: skip
+
+
+def cost(change: np.ndarray, tasks: Sequence[str]) -> str:
+    """The most and least welcome task, from the means over the others, and the worst pair."""
+    off = np.where(np.eye(len(tasks), dtype=bool), np.nan, 100 * change)
+    means = np.nanmean(off, axis=0)
+    i, j = divmod(int(np.nanargmin(off)), len(tasks))
+    return (
+        f"On average a task changes another's accuracy by {np.nanmean(off):+.2f} points by joining. The most costly is "
+        f"{tasks[int(means.argmin())]} ({means.min():+.2f} on average), the least {tasks[int(means.argmax())]} "
+        f"({means.max():+.2f}). The largest single loss: {tasks[i]}, {off[i, j]:+.1f} when {tasks[j]} joins."
+    )
+
+
+def verdict(found: Agreement) -> str:
+    """Whether cosine predicts interference, said plainly from the coefficients."""
+    if not math.isfinite(found.pearson):
+        return "All cosines or all changes are the same, so there is nothing to correlate."
+    numbers = (
+        f"Pearson r = {found.pearson:+.2f}, Spearman ρ = {found.spearman:+.2f} over {found.pairs} pairs; "
+        f"{found.chance:.0%} of random relabellings of the tasks do as well."
+    )
+    explained = found.pearson**2
+    if found.chance > _LIKELY:
+        return f"Cosine does not predict interference here beyond chance. {numbers}"
+    direction = "closer tasks disturb each other more" if found.pearson < 0 else "closer tasks disturb each other less"
+    strength = "predicts a good part of" if explained >= _STRONG else "predicts little of"
+    return f"Cosine {strength} the interference here ({explained:.0%} of its variance): {direction}. {numbers}"
+
+
+def pair_table(cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str]) -> pd.DataFrame:
+    """Every ordered pair as a row, a task with itself included: what it gains by joining."""
+    rows, columns = np.indices(change.shape).reshape(2, -1)
+    return pd.DataFrame(
+        {
+            "task": [tasks[i] for i in rows], "joining": [tasks[j] for j in columns],
+            "cosine": cosine[rows, columns], "change (points)": (100 * change[rows, columns]).round(3),
+        }
+    )  # fmt: skip
