@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from benchmarks.batches import TASKS, isotropic, leading, measured, ridge
 from merging.checkpoints import save_tensors
 from merging.context import Context, no_progress
 from merging.edits.redundancy import descent
@@ -175,6 +176,46 @@ def wudi_closed_form(suite: Path) -> None:
     _merge(suite, merge="wudi", merge_params={"solver": "closed_form"})
 
 
+def wudi_adam(suite: Path) -> None:
+    """WUDI by the published iteration, 300 steps, files to file."""
+    _merge(suite, merge="wudi")
+
+
+def doge(suite: Path) -> None:
+    """DOGE TA, 400 steps, files to file."""
+    _merge(suite, edit="doge", merge_params={"scaling": 1.0})
+
+
+def isotropic_batches(suite: Path) -> float:
+    """Iso-C's decompositions, equal shapes in one batch; seconds."""
+    return measured(isotropic, 0, batched=True)
+
+
+def isotropic_threads(suite: Path) -> float:
+    """The same, a matrix a thread."""
+    return measured(isotropic, 0, batched=False)
+
+
+def leading_batches(suite: Path) -> float:
+    """TSV-M's decompositions, equal shapes in one batch; seconds."""
+    return measured(leading, TASKS, batched=True)
+
+
+def leading_threads(suite: Path) -> float:
+    """The same, the matrices of a layer a thread."""
+    return measured(leading, TASKS, batched=False)
+
+
+def ridge_batches(suite: Path) -> float:
+    """WUDI's linear systems, equal shapes in one batch; seconds."""
+    return measured(ridge, TASKS, batched=True)
+
+
+def ridge_threads(suite: Path) -> float:
+    """The same, the matrices of a layer a thread."""
+    return measured(ridge, TASKS, batched=False)
+
+
 def awd_resolve(suite: Path) -> float:
     """AWD of 152 layers, 8 tasks, 300 steps, from given Gram matrices, not for the first time; seconds."""
     random = np.random.default_rng(0)
@@ -238,8 +279,9 @@ WORKS: dict[str, Work] = {
     for work in (
         check, sum_bytes, gram_plain_loop, gram, similarity_seen, awd, awd_rows, export, task_arithmetic_plain_loop,
         task_arithmetic, ties, dare, consensus,
-        trust_region, tall_masks, iso_c, iso_c_full_decompositions, iso_cts, tsv_m, wudi_closed_form, awd_resolve,
-        adamerging_step, eight_batches, mini_accuracy,
+        trust_region, tall_masks, iso_c, iso_c_full_decompositions, iso_cts, tsv_m, wudi_closed_form, wudi_adam, doge,
+        isotropic_batches, isotropic_threads, leading_batches, leading_threads, ridge_batches, ridge_threads,
+        awd_resolve, adamerging_step, eight_batches, mini_accuracy,
     )
 }  # fmt: skip
 

@@ -13,6 +13,9 @@ _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 def catalogue() -> dict[str, list[dict[str, Any]]]:
     """``edits``, ``merges`` and ``presets``: lists of objects with ``name``, ``title``, ``paper``, ``needs`` and more.
 
+    ``needs`` is the data that the method looks at by itself (none, unlabeled or labelled), with its default parameters;
+    ``chosen`` are a preset's parameters that are chosen on labelled validation images besides.
+
     Methods have ``summary`` and ``parameters``, each with ``name``, ``type``, ``default``, ``description`` and, as far
     as they apply, the bounds of JSON schema. Presets have their edit, merge and parameters.
     """
@@ -29,7 +32,7 @@ def _method(method: Method) -> dict[str, Any]:
         "name": method.name,
         "title": method.title,
         "paper": method.paper,
-        "needs": method.needs,
+        "needs": method.data({}).needs,
         "summary": method.summary,
         "parameters": [_parameter(name, schema) for name, schema in properties.items()],
     }
@@ -37,8 +40,8 @@ def _method(method: Method) -> dict[str, Any]:
 
 def _preset(preset: Preset) -> dict[str, Any]:
     return {
-        "name": preset.name, "title": preset.title, "paper": preset.paper, "needs": preset.needs,
-        **preset.spec_fields(), "note": preset.note,
+        "name": preset.name, "title": preset.title, "paper": preset.paper, "needs": preset.data.needs,
+        "chosen": list(preset.data.chosen), **preset.spec_fields(), "note": preset.note,
     }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from merging.cli_io import (
     print_json,
     print_proposal,
     print_report,
+    print_scaling,
     print_storage,
     progress_on_stderr,
     read_method,
@@ -259,7 +260,7 @@ def merge(
         return
     click.echo(f"{spec.label}, {counted(len(spec.tasks), 'task')}, {result['seconds']['total']:.1f} s, run {run.id}")
     if "scaling" in result["merge"]:
-        click.echo(f"λ = {result['merge']['scaling']:g}, chosen on the validation split")
+        print_scaling(result["merge"])
     if "storage" in result["merge"]:
         print_storage(result["merge"]["storage"], len(spec.tasks))
     if result["accuracy"]:

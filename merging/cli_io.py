@@ -192,7 +192,8 @@ def print_json(value: Any) -> None:
 def print_report(report: dict[str, Any]) -> None:
     """What :func:`merging.suites.report.check_suite` found, a line a file."""
     for row in report["files"]:
-        click.echo(f"{'ok   ' if row['ok'] else 'ERROR'}  {row['file']}  {row['detail']}")
+        word = ("warn" if row["warning"] else "ok") if row["ok"] else "ERROR"
+        click.echo(f"{word:<5}  {row['file']}  {row['detail']}")
     click.echo(f"{report['problems']} problems, {report['warnings']} warnings in {len(report['files'])} files")
 
 
@@ -231,15 +232,22 @@ def print_storage(storage: dict[str, int], tasks: int) -> None:
     click.echo(f"together {sizes['localised']}; the base and {tasks} fine-tuned models take {sizes['models']}")
 
 
+def print_scaling(report: dict[str, Any]) -> None:
+    """λ as it was chosen, and whether a larger one than those tried may do better."""
+    search = report.get("scaling_search") or report["forgetting_search"]
+    edge = "; it is the largest that was tried, so a larger one may do better" if search.get("at_edge") else ""
+    click.echo(f"λ = {report['scaling']:g}, chosen on the validation split{edge}")
+
+
 def print_forgetting(report: dict[str, Any]) -> None:
-    """Accuracy before and after, of the tasks to forget and of all others."""
-    from merging.forgetting import in_words
+    """Accuracy before and after, of the tasks that are forgotten, added and kept."""
+    from merging.forgetting import GROUPS, in_words
 
     click.echo(f"forgetting: {in_words(report['weights'])}")
-    width = max(len(name) for group in ("forgotten", "kept") for name in report[group]) + 2
+    width = max(len(name) for group in GROUPS for name in report[group]) + 2
     width = max(width, len("forgotten, mean") + 2)
     click.echo(f"{'':<{width}}{'zero-shot':>10}{'after':>10}")
-    for group in ("forgotten", "kept"):
+    for group in GROUPS:
         mean = report["means"][group]
         rows = {**report[group], **({f"{group}, mean": mean} if mean else {})}
         for name, values in rows.items():

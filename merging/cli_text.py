@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 WIDTH = 100
-_NEEDS = {"none": "weights only", "unlabeled": "unlabeled images", "labelled": "labelled images"}
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 
@@ -100,8 +99,10 @@ def _paragraph(text: str, indent: int) -> None:
 
 
 def _origin(row: Mapping[str, Any]) -> str:
-    """What data a method looks at, and its paper."""
-    return ", ".join(filter(None, [f"looks at {_NEEDS[row['needs']]}", row["paper"]]))
+    """The data that a method needs by itself, what is chosen on more, and its paper."""
+    chosen = row.get("chosen")
+    on_validation = f"{' and '.join(chosen)} chosen on labelled validation images" if chosen else ""
+    return ", ".join(filter(None, [f"data needed: {row['needs']}", on_validation, row["paper"]]))
 
 
 def _print_parameter(parameter: Mapping[str, Any], width: int) -> None:

@@ -1,127 +1,166 @@
 """Forgetting by negation: what subtracted task vectors take from their tasks, and from all others (arXiv 2212.04089).
 
-A task whose vector enters with a negative weight is to be forgotten. All other tasks of the suite whose accuracy can be
-measured are *controls*, whether they were merged or not: a good negation leaves them as they were.
+A task whose vector enters with a negative weight is to be *forgotten*, one with a positive weight is *added*. All other
+tasks of the suite whose accuracy can be measured are *kept*: bystanders that a good negation leaves as they were.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from merging.context import Context
 from merging.errors import SpecError
 from merging.evaluation import Accuracy
+from merging.merges.scaling import search_grid
 from merging.suites.suite import Suite
 from merging.vectors import TaskVectors
 
-KEPT_SHARE = 0.95  # of the controls' zero-shot accuracy that has to stay (section 3)
+Group = Literal["forgotten", "added", "kept"]
+GROUPS: tuple[Group, ...] = ("forgotten", "added", "kept")
+KEPT_SHARE = 0.95  # of the bystanders' zero-shot accuracy that has to stay (section 3)
 
 
-def controls(suite: Suite, forgotten: Sequence[str]) -> tuple[str, ...]:
-    """The tasks that are to stay as they are: all others of the suite whose images and heads are there."""
-    return tuple(task for task in suite.task_names if task not in forgotten and suite.present(task))
+def group_of(weight: float) -> Group:
+    """What is meant to happen to a task whose vector has this weight; one that is not merged has 0."""
+    return "forgotten" if weight < 0 else "added" if weight > 0 else "kept"
 
 
 def bystanders(suite: Suite, merged: Sequence[str], forgotten: Sequence[str]) -> tuple[str, ...]:
-    """Controls that are not merged but measured all the same; none where nothing is to be forgotten."""
-    return tuple(task for task in controls(suite, forgotten) if task not in merged) if forgotten else ()
+    """Tasks that are not merged but measured all the same, as their images and heads are there.
+
+    None where nothing is to be forgotten.
+    """
+    return tuple(task for task in suite.task_names if task not in merged and suite.present(task)) if forgotten else ()
 
 
 @dataclass(frozen=True)
 class ForgettingSearch:
-    """Mean validation accuracy of forgotten tasks and of controls at every λ tried; λ = 0, the base, comes first."""
+    """Mean validation accuracies at every λ tried; λ = 0, the base, comes first.
+
+    Attributes:
+        scalings: the values of λ.
+        means: group → mean over its tasks, for each group that has tasks.
+        images: how many were looked at.
+    """
 
     scalings: tuple[float, ...]
-    forgotten: tuple[float, ...]
-    kept: tuple[float, ...]
+    means: Mapping[Group, tuple[float, ...]]
     images: int
 
     @property
+    def watched(self) -> Group:
+        """The tasks that have to stay as accurate as they were: the bystanders, or those added if there are none."""
+        return _watched(self.means)
+
+    @property
     def chosen(self) -> float:
-        """The smallest λ of those that forget most, while the controls keep :data:`KEPT_SHARE` of their accuracy."""
-        allowed = [index for index, kept in enumerate(self.kept) if kept >= KEPT_SHARE * self.kept[0]]
-        return self.scalings[min(allowed, key=lambda index: (self.forgotten[index], self.scalings[index]))]
+        """The smallest λ of those that forget most, while the tasks watched keep :data:`KEPT_SHARE`."""
+        return self.scalings[most_forgetting(self.means["forgotten"], self.means[self.watched])]
 
     def report(self) -> dict[str, object]:
-        """As kept with a run."""
+        """As kept with a run; ``at_edge`` says that a larger λ than those tried may forget more."""
         return {
             "scaling": self.chosen,
             "forgetting_search": {
-                "scalings": list(self.scalings), "forgotten": list(self.forgotten), "kept": list(self.kept),
-                "kept_share": KEPT_SHARE, "split": "val", "images": self.images,
+                "scalings": list(self.scalings), **{str(group): list(values) for group, values in self.means.items()},
+                "watched": self.watched, "kept_share": KEPT_SHARE, "split": "val", "images": self.images,
+                "at_edge": self.chosen == self.scalings[-1],
             },
         }  # fmt: skip
+
+
+def _watched(groups: Mapping[Group, object]) -> Group:
+    return "kept" if "kept" in groups else "added"
+
+
+def most_forgetting(forgotten: Sequence[float], watched: Sequence[float]) -> int:
+    """Where the first of the lowest accuracies stands, among those that leave the tasks watched their share."""
+    allowed = [index for index, kept in enumerate(watched) if kept >= KEPT_SHARE * watched[0]]
+    return min(allowed, key=lambda index: (forgotten[index], index))
 
 
 def search_forgetting(
     vectors: TaskVectors,
     directions: Mapping[str, torch.Tensor],
-    forgotten: Sequence[str],
+    weights: Mapping[str, float],
     context: Context,
     grid: Sequence[float],
 ) -> ForgettingSearch:
-    """Evaluate ``θ₀ + λ v`` on the validation images of forgotten tasks and controls for every λ of a grid.
+    """Evaluate ``θ₀ + λ v`` on the validation images of the whole suite for every λ of a grid.
+
+    The grid goes on as long as that pays, see :func:`~merging.merges.scaling.search_grid`.
 
     Args:
         vectors: the (edited) task vectors.
         directions: v = Σ s_t τ_t of every floating-point tensor.
-        forgotten: tasks with s_t < 0.
+        weights: merged task → s_t, some of them negative.
         context: device and the evaluator.
         grid: the values of λ; the first is 0.
 
     Raises:
         MissingPart: there are no validation images or heads of a forgotten task.
-        SpecError: the suite has no other task that could be kept.
+        SpecError: there is neither a bystander nor a task that is added, so nothing says how far to go.
     """
+    forgotten = [task for task, weight in weights.items() if weight < 0]
     evaluator = context.need_images("choosing how far to forget (scaling: auto with negative weights)", forgotten)
-    kept = controls(evaluator.suite, forgotten)
-    if not kept:
+    measured = [task for task in weights if task in forgotten or evaluator.suite.present(task)]
+    groups = _grouped((*measured, *bystanders(evaluator.suite, tuple(weights), forgotten)), weights)
+    if _watched(groups) not in groups:
         raise SpecError(
-            "scaling: auto with negative weights needs a task to be kept, and the suite has images and heads of none "
-            "but those to be forgotten; give a number for scaling"
+            "scaling: auto with negative weights needs a task to be kept or added, and the suite has images and heads "
+            "of none but those to be forgotten; give a number for scaling"
         )
-    tasks = (*forgotten, *kept)
+    tasks = tuple(task for group in groups.values() for task in group)
     evaluator.require(tasks, "val")
     bases = {name: vectors.base[name].to(context.device, torch.float32) for name in vectors.names}
-    found = []
-    for done, scaling in enumerate(grid):
-        context.step(done, len(grid), f"choosing λ on validation: {scaling:g}")
+
+    def measure(scaling: float) -> Accuracy:
         state = {name: base + scaling * directions[name] for name, base in bases.items()}
-        found.append(evaluator.accuracy(state, tasks, "val"))
-    return ForgettingSearch(
-        tuple(grid), tuple(_mean(one, forgotten) for one in found), tuple(_mean(one, kept) for one in found),
-        found[0].images,
-    )  # fmt: skip
+        return evaluator.accuracy(state, tasks, "val")
+
+    def means(found: Sequence[Accuracy], group: Group) -> tuple[float, ...]:
+        return tuple(_mean(one, groups[group]) for one in found)
+
+    def best(found: Sequence[Accuracy]) -> int:
+        return most_forgetting(means(found, "forgotten"), means(found, _watched(groups)))
+
+    scalings, found = search_grid(grid, measure, best, context)
+    return ForgettingSearch(scalings, {group: means(found, group) for group in groups}, found[0].images)
 
 
-def forgetting_report(
-    before: Accuracy, after: Accuracy, forgotten: Sequence[str], weights: Mapping[str, float]
-) -> dict[str, Any]:
-    """Accuracy of the base and of the merged model on the tasks to forget and on the controls.
+def _grouped(tasks: Sequence[str], weights: Mapping[str, float]) -> dict[Group, tuple[str, ...]]:
+    """The groups that have tasks, in the order of :data:`GROUPS`."""
+    groups = {group: tuple(task for task in tasks if group_of(weights.get(task, 0)) == group) for group in GROUPS}
+    return {group: members for group, members in groups.items() if members}
+
+
+def forgetting_report(before: Accuracy, after: Accuracy, weights: Mapping[str, float]) -> dict[str, Any]:
+    """Accuracy of the base and of the merged model on the tasks that are forgotten, added and kept.
 
     Args:
         before: zero-shot accuracy on all of them.
         after: the merged model's.
-        forgotten: tasks whose vectors were subtracted.
         weights: merged task → the coefficient of its vector.
 
     Returns:
-        ``split``; ``weights``; ``forgotten`` and ``kept``: task → ``before``, ``after`` (0 … 1) and ``images``;
-        ``means``: the same two → ``before`` and ``after``, None where there is no such task.
+        ``split``; ``weights``; ``forgotten``, ``added`` and ``kept``: task → ``before``, ``after`` (0 … 1) and
+        ``images``; ``means``: the same three → ``before`` and ``after``, None where there is no such task.
     """
-    groups = {"forgotten": tuple(forgotten), "kept": tuple(task for task in after.per_task if task not in forgotten)}
-    rows = {
+    groups = _grouped(tuple(after.per_task), weights)
+    rows: dict[str, Any] = {
         group: {
             task: {"before": before.per_task[task], "after": after.per_task[task], "images": after.counts[task]}
-            for task in tasks
+            for task in groups.get(group, ())
         }
-        for group, tasks in groups.items()
+        for group in GROUPS
     }
     means = {
-        group: {"before": _mean(before, tasks), "after": _mean(after, tasks)} if tasks else None
-        for group, tasks in groups.items()
+        group: {"before": _mean(before, groups[group]), "after": _mean(after, groups[group])}
+        if group in groups
+        else None
+        for group in GROUPS
     }
     return {"split": after.split, "weights": dict(weights), **rows, "means": means}
 

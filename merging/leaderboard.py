@@ -22,7 +22,7 @@ class Row:
 
     Attributes:
         method: its title.
-        needs: the data it looks at, apart from the labelled validation images on which λ is chosen.
+        data: what it looks at, by itself and to choose λ or thresholds.
         accuracy: task → test accuracy, 0 … 1.
         normalised: see :func:`merging.evaluation.normalised_accuracy`; None without the tasks' own models.
         scaling: λ chosen on validation, or None if there is none to choose.
@@ -32,7 +32,7 @@ class Row:
     """
 
     method: str
-    needs: registry.Needs
+    data: registry.Data
     accuracy: dict[str, float]
     normalised: float | None
     scaling: float | None = None
@@ -47,36 +47,38 @@ class Row:
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {**vars(self), "average": self.average}
+        return {
+            **{name: value for name, value in vars(self).items() if name != "data"},
+            "needs": self.data.needs, "chosen": list(self.data.chosen), "average": self.average,
+        }  # fmt: skip
 
 
 def spec_of(preset: Preset, suite: str, tasks: Sequence[str], device: str, seed: int = 0) -> MergeSpec:
     """What the leaderboard runs for a preset: its parameters, but λ always chosen on validation where there is one."""
+    return MergeSpec.build(suite=suite, tasks=tuple(tasks), device=device, seed=seed, **_fields(preset))
+
+
+def _fields(preset: Preset) -> dict[str, Any]:
     fields = preset.spec_fields()
-    if _has_scaling(preset):
+    if "scaling" in registry.find("merge", preset.merge).params.model_fields:
         fields["merge_params"] = {**fields["merge_params"], "scaling": "auto"}
-    return MergeSpec.build(suite=suite, tasks=tuple(tasks), device=device, seed=seed, **fields)
+    return fields
 
 
-def _has_scaling(preset: Preset) -> bool:
-    """Whether there is a λ to choose."""
-    return "scaling" in registry.find("merge", preset.merge).params.model_fields
-
-
-def data_needed(preset: Preset) -> registry.Needs:
-    """What a preset looks at, apart from choosing λ."""
-    own = {name: value for name, value in preset.merge_params.items() if name != "scaling"}
-    return registry.needs_of(preset.edit, preset.edit_params, preset.merge, own)
+def data_looked_at(preset: Preset) -> registry.Data:
+    """What the leaderboard's run of a preset looks at, besides the images that accuracy is measured on."""
+    return registry.data_of(**_fields(preset))
 
 
 def cheapest_first(presets: Iterable[Preset]) -> list[Preset]:
     """Presets in the order to run them: by the data needed, then closed forms before what optimises in many steps.
 
-    Among equals those without a λ to search come first, as the search evaluates the merged model once a value.
+    Among equals those with fewer parameters to choose come first, as a search evaluates the merged model once a value.
     """
 
-    def key(preset: Preset) -> tuple[int, bool, bool]:
-        return registry.NEEDS.index(data_needed(preset)), preset.iterative, _has_scaling(preset)
+    def key(preset: Preset) -> tuple[int, bool, int]:
+        data = data_looked_at(preset)
+        return registry.NEEDS.index(data.needs), preset.iterative, len(data.chosen)
 
     return sorted(presets, key=key)
 
@@ -125,8 +127,8 @@ def leaderboard(
 def baseline_rows(zero_shot: dict[str, float], individual: dict[str, float]) -> tuple[Row, Row]:
     """The rows of the base model and of one model per task, from their accuracies."""
     return (
-        Row("Zero-shot", "none", zero_shot, normalised_accuracy(zero_shot, individual)),
-        Row("Individual", "labelled", individual, 1.0),
+        Row("Zero-shot", registry.Data("none"), zero_shot, normalised_accuracy(zero_shot, individual)),
+        Row("Individual", registry.Data("labelled"), individual, 1.0),
     )
 
 
@@ -135,7 +137,7 @@ def row_of(preset: Preset, run: Run, individual: Mapping[str, float]) -> Row:
     result = run.result or {}
     return Row(
         method=preset.title,
-        needs=data_needed(preset),
+        data=data_looked_at(preset),
         accuracy=result["accuracy"],
         normalised=normalised_accuracy(result["accuracy"], individual),
         scaling=result["merge"].get("scaling"),
@@ -149,11 +151,13 @@ def to_markdown(rows: Sequence[Row]) -> str:
     """The table, best average first."""
     tasks = list(rows[0].accuracy)
     lines = [
-        f"| method | data | {' | '.join(tasks)} | **average** | normalised | λ | seconds | memory (MB) |",
-        "|---|---|" + "---:|" * (len(tasks) + 5),
+        f"| method | data needed | chosen | {' | '.join(tasks)} | **average** | normalised | λ | seconds "
+        "| memory (MB) |",
+        "|---|---|---|" + "---:|" * (len(tasks) + 5),
     ]
     for row in sorted(rows, key=lambda row: -row.average):
-        cells = [row.method, row.needs, *(f"{100 * row.accuracy[task]:.1f}" for task in tasks)]
+        cells = [row.method, row.data.needs, row.data.chosen_words]
+        cells += [f"{100 * row.accuracy[task]:.1f}" for task in tasks]
         cells += [
             f"**{100 * row.average:.1f}**",
             "" if row.normalised is None else f"{100 * row.normalised:.1f}",

@@ -74,7 +74,7 @@ def estimate(
         on_cpu=device.type == "cpu",
         mapped=device.type == "cpu" and all(vectors.info(name).dtype == torch.float32 for name in shapes),
     )
-    looks = measurable and (spec.evaluate or spec.needs != "none")
+    looks = measurable and (spec.evaluate or spec.data.images)
     throughout = {}
     if looks:
         throughout["the image tower"] = sizes.item * sizes.weights
@@ -224,7 +224,7 @@ def _edit_is_mixing(spec: MergeSpec) -> bool:
 
 
 def _edit_needs(spec: MergeSpec) -> bool:
-    return registry.find("edit", spec.edit).needs_with(spec.edit_params) != "none"
+    return registry.find("edit", spec.edit).data(spec.edit_params).images
 
 
 def _merge_bytes(spec: MergeSpec, sizes: _Sizes) -> int:

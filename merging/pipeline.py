@@ -21,11 +21,12 @@ from merging.explain import explain
 from merging.geometry import Geometry, gram_of
 from merging.labels import label_of
 from merging.localised import MaskCount
+from merging.pairs import refusal
 from merging.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
 from merging.streaming import COLUMNS, ordered
 from merging.vectors import TaskVectors
 
-_VERSION = 1  # raise when a change alters the numbers that a specification gives
+_VERSION = 2  # raise when a change alters the numbers that a specification gives
 
 
 class MergeSpec(BaseModel):
@@ -62,9 +63,11 @@ class MergeSpec(BaseModel):
             if not isinstance(given, Mapping):
                 raise SpecError(f"{kind}_params: expected names and values, got {str(given)[:60]!r}")
             complete[f"{kind}_params"] = method.parse(given).model_dump(mode="json")
-        merge = registry.find("merge", complete.get("merge", "task_arithmetic"))
-        if merge.unedited and complete.get("edit", "none") != "none":
-            raise SpecError(f"{merge.title} takes no edit: {merge.unedited}; choose edit none or another merge")
+        reason = refusal(
+            complete.get("edit", "none"), complete["edit_params"], complete.get("merge", "task_arithmetic")
+        )
+        if reason:
+            raise SpecError(reason)
         if complete.get("job") == "disentangle" and complete.get("edit") != "awd":
             raise SpecError(f"only edit awd disentangles; got edit {complete.get('edit', 'none')!r}")
         return complete
@@ -85,9 +88,9 @@ class MergeSpec(BaseModel):
         return label_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @property
-    def needs(self) -> registry.Needs:
+    def data(self) -> registry.Data:
         """The data that edit and merge look at, besides what accuracy is measured on."""
-        return registry.needs_of(self.edit, self.edit_params, self.merge, self.merge_params)
+        return registry.data_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @property
     def forgotten(self) -> tuple[str, ...]:

@@ -37,9 +37,9 @@ class Preset:
     iterative: bool = False
 
     @property
-    def needs(self) -> registry.Needs:
+    def data(self) -> registry.Data:
         """The data that it looks at."""
-        return registry.needs_of(self.edit, self.edit_params, self.merge, self.merge_params)
+        return registry.data_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     def spec_fields(self) -> dict[str, Any]:
         """The part of a :class:`~merging.pipeline.MergeSpec` that it determines."""

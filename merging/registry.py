@@ -37,12 +37,44 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def needs(self) -> Needs:
-        """The data that these values ask for; ``auto`` always means: chosen on labelled validation images."""
-        return "labelled" if "auto" in (getattr(self, name) for name in type(self).model_fields) else "none"
+        """The data that these values ask for, apart from choosing any of them."""
+        return "none"
+
+    def chosen(self) -> tuple[str, ...]:
+        """The parameters that are ``auto``, which always means: chosen on labelled validation images."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) == "auto")
 
     def forgotten(self, tasks: Sequence[str]) -> tuple[str, ...]:
         """The tasks, of those merged, whose vectors these values subtract."""
         return ()
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images that a method looks at, besides those that accuracy is measured on.
+
+    Attributes:
+        needs: what it needs by itself.
+        chosen: its parameters that are chosen on labelled validation images, such as ``merge.scaling``.
+    """
+
+    needs: Needs
+    chosen: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> bool:
+        """Whether it looks at any images at all."""
+        return self.needs != "none" or bool(self.chosen)
+
+    @property
+    def chosen_words(self) -> str:
+        """What is chosen, as people call it.
+
+        >>> Data("none", ("edit.threshold", "merge.scaling")).chosen_words
+        'threshold, λ'
+        """
+        names = [name.split(".")[1] for name in self.chosen]
+        return ", ".join("λ" if name == "scaling" else name for name in names)
 
 
 @dataclass(frozen=True)
@@ -151,10 +183,15 @@ class Method:
     unedited: str = ""
     localised: bool = False
 
-    def needs_with(self, values: Mapping[str, Any]) -> Needs:
-        """The data that the method looks at with these parameter values."""
-        asked: tuple[Needs, ...] = (self.needs, self.parse(values).needs())
-        return max(asked, key=NEEDS.index)
+    def data(self, values: Mapping[str, Any]) -> Data:
+        """The data that the method looks at with these parameter values.
+
+        Raises:
+            SpecError: a name is unknown or a value out of bounds.
+        """
+        params = self.parse(values)
+        asked: tuple[Needs, ...] = (self.needs, params.needs())
+        return Data(max(asked, key=NEEDS.index), tuple(f"{self.kind}.{name}" for name in params.chosen()))
 
     def parse(self, values: Mapping[str, Any]) -> Params:
         """Validate parameter values and fill in defaults.
@@ -244,7 +281,7 @@ def find(kind: Literal["edit", "merge"], name: str) -> Method:
     return table[name]
 
 
-def needs_of(edit: str, edit_params: Mapping[str, Any], merge: str, merge_params: Mapping[str, Any]) -> Needs:
-    """The data that an edit and a merge look at with these parameters, besides what accuracy is measured on."""
-    parts = (find("edit", edit).needs_with(edit_params), find("merge", merge).needs_with(merge_params))
-    return max(parts, key=NEEDS.index)
+def data_of(edit: str, edit_params: Mapping[str, Any], merge: str, merge_params: Mapping[str, Any]) -> Data:
+    """The data that an edit and a merge look at together with these parameters."""
+    parts = (find("edit", edit).data(edit_params), find("merge", merge).data(merge_params))
+    return Data(max((part.needs for part in parts), key=NEEDS.index), parts[0].chosen + parts[1].chosen)

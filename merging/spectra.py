@@ -2,7 +2,42 @@
 
 import torch
 
+_BLOCK = 256  # columns of a Gram matrix computed at once on the CPU: few enough to skip half, enough for fast products
 _WELL_CONDITIONED = 1e-3  # smallest over largest eigenvalue of the Gram matrix: below it float32 loses the small ones
+
+
+def add_gram(total: torch.Tensor, matrix: torch.Tensor, weight: float = 1.0) -> None:
+    """Adds ``weight · MᵀM`` of ``M [..., m, n]`` to the blocks of ``total [..., n, n]`` from the diagonal up.
+
+    :func:`mirror` completes it. Libraries compute all of a symmetric product; leaving out most of the lower half saves
+    up to 40 % of the time.
+    """
+    columns = matrix.shape[-1]
+    width = _BLOCK if matrix.device.type == "cpu" else columns
+    for start in range(0, columns, width):
+        stop = min(start + width, columns)
+        part = matrix[..., :stop].mT @ matrix[..., start:stop]
+        total[..., :stop, start:stop].add_(part, alpha=weight)
+
+
+def mirror(total: torch.Tensor) -> torch.Tensor:
+    """Completes what :func:`add_gram` has added up: the blocks below the diagonal, in place."""
+    for stop in range(_BLOCK, total.shape[-1], _BLOCK):
+        total[..., stop:, stop - _BLOCK : stop] = total[..., stop - _BLOCK : stop, stop:].mT
+    return total
+
+
+def gram(matrix: torch.Tensor) -> torch.Tensor:
+    """``MᵀM`` of ``[..., m, n]``, ``[..., n, n]``."""
+    total = matrix.new_zeros(*matrix.shape[:-2], matrix.shape[-1], matrix.shape[-1])
+    add_gram(total, matrix)
+    return mirror(total)
+
+
+def nonzero(stack: torch.Tensor) -> torch.Tensor:
+    """The matrices of a stack ``[T, m, n]`` that are not all zero; the stack itself if that is all of them."""
+    some = stack.flatten(1).any(dim=1)
+    return stack if bool(some.all()) else stack[some]
 
 
 def polar(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,7 +57,7 @@ def polar(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return factor.T, mean
     rows, columns = matrix.shape
     if rows >= 2 * columns:
-        squares, axes = torch.linalg.eigh(matrix.T @ matrix)
+        squares, axes = torch.linalg.eigh(gram(matrix))
         if squares[0] > _WELL_CONDITIONED * squares[-1]:
             lengths = squares.sqrt()
             return matrix @ ((axes / lengths) @ axes.T), lengths.mean()
@@ -33,27 +68,36 @@ def polar(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Thin singular value decomposition ``U [m, r]``, ``S [r]``, ``Vᵀ [r, n]``."""
+    """Thin singular value decomposition ``U [..., m, r]``, ``S [..., r]``, ``Vᵀ [..., r, n]``."""
     left, lengths, right = torch.linalg.svd(matrix, full_matrices=False)
     return left, lengths, right
 
 
-def top_triplets(matrix: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The ``count`` largest singular triplets: ``U [m, count]``, ``S [count]``, ``Vᵀ [count, n]``.
+def top_triplets(matrices: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The largest singular triplets of a batch: ``U [..., m, count]``, ``S [..., count]``, ``Vᵀ [..., count, n]``.
 
     A small part of them is taken from the Gram matrix of the shorter side: large singular values are accurate there.
+
+    Args:
+        matrices: ``[..., m, n]``, float32, such as the task vectors of one tensor.
+        count: how many, at most min(m, n).
     """
-    rows, columns = matrix.shape
+    rows, columns = matrices.shape[-2:]
     if rows < columns:
-        left, lengths, right = top_triplets(matrix.T, count)
-        return right.T, lengths, left.T
-    if 2 * count > columns:
-        left, lengths, right = svd(matrix)
-        return left[:, :count], lengths[:count], right[:count]
-    squares, axes = torch.linalg.eigh(matrix.T @ matrix)
-    right = axes[:, -count:].flip(1)
-    lengths = squares[-count:].flip(0).clamp_min(0).sqrt()
-    if not float(lengths[-1]) > _WELL_CONDITIONED * float(lengths[0]):
-        left, lengths, transposed = svd(matrix)
-        return left[:, :count], lengths[:count], transposed[:count]
-    return (matrix @ right) / lengths, lengths, right.T
+        left, lengths, right = top_triplets(matrices.mT, count)
+        return right.mT, lengths, left.mT
+    if 2 * count <= columns:
+        squares, axes = torch.linalg.eigh(gram(matrices))
+        right = axes[..., -count:].flip(-1)
+        lengths = squares[..., -count:].flip(-1).clamp_min(0).sqrt()
+        if bool((lengths[..., -1] > _WELL_CONDITIONED * lengths[..., 0]).all()):
+            return (matrices @ right) / lengths[..., None, :], lengths, right.mT
+    left, lengths, right = svd(matrices)
+    return left[..., :count], lengths[..., :count], right[..., :count, :]
+
+
+def side_by_side(
+    left: torch.Tensor, lengths: torch.Tensor, right: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Triplets of a batch ``[T, m, c]``, ``[T, c]``, ``[T, c, n]`` joined: ``[m, T·c]``, ``[T·c]``, ``[T·c, n]``."""
+    return left.movedim(0, 1).flatten(1), lengths.flatten(), right.flatten(0, 1)

@@ -219,7 +219,11 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
         return
     st.subheader("How λ was chosen")
     images = found[0][1]["scaling_search"]["images"]
-    chosen = ", ".join(f"{report['scaling']:g} for {one.name}" for one, report in found)
+    edge = {True: " (the largest tried, so a larger one may do better)", False: ""}
+    chosen = ", ".join(
+        f"{report['scaling']:g} for {one.name}{edge[report['scaling_search'].get('at_edge', False)]}"
+        for one, report in found
+    )
     show(
         scaling_curve(found), key=f"accuracy-search-{split}",
         takeaway=f"Best λ on {images:,} validation images: {chosen}. Test images played no part.",

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from merging.leaderboard import cheapest_first, data_needed
+from merging.leaderboard import cheapest_first, data_looked_at
 from merging.presets import PRESETS
 from merging.registry import NEEDS, Needs
 from ui import accuracy_view, state
@@ -27,7 +27,8 @@ def controls() -> list[Needs]:
     refused = refused_options("data", map(_needs_text, NEEDS))
     chosen: list[Needs] = st.pills(
         "Data needed", NEEDS, selection_mode="multi", default=NEEDS, key="data", bind="query-params",
-        format_func=_needs_text, help="Besides the labelled validation images on which every method's λ is chosen",
+        format_func=_needs_text,
+        help="By the method itself. λ, and what else is marked as chosen, takes labelled validation images besides.",
     )  # fmt: skip
     warn_of_values(refused, lambda shown: ", ".join(map(_needs_text, shown)))
     return list(chosen)
@@ -101,7 +102,7 @@ def board(tasks: tuple[str, ...]) -> None:
     """The suite's own leaderboard."""
     wanted = controls()
     every = look_up(cheapest_first(PRESETS.values()), tasks)
-    entries = [entry for entry in every if data_needed(entry.preset) in wanted]
+    entries = [entry for entry in every if data_looked_at(entry.preset).needs in wanted]
     if not entries:
         st.info("No kind of data is chosen, so there is no method to show. Choose at least one.")
         return
@@ -110,14 +111,14 @@ def board(tasks: tuple[str, ...]) -> None:
     baselines = accuracy_view.baseline_series(tasks)
     if not baselines:
         accuracy_view.offer_baselines(tasks)
-    lines = [line for line in standings(every, baselines) if line.baseline or line.needs in wanted]
+    lines = [line for line in standings(every, baselines) if line.baseline or line.data.needs in wanted]
     results(lines, tasks, entries)
 
 
 st.title("Leaderboard")
 st.write(
     "Every published method on the chosen suite and tasks, each with its parameters from the paper and its λ chosen on "
-    "validation images, ranked by average accuracy on test images."
+    "labelled validation images, ranked by average accuracy on test images."
 )
 selected = state.selected_tasks()
 if not accuracy_view.explain_unmeasurable(selected):

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from merging import devices, registry
+from merging import devices
 from merging.errors import MergingError, RunError
 from merging.memory_estimate import Estimate, estimate
 from merging.pipeline import MergeSpec
@@ -102,10 +102,9 @@ def why_not(spec: MergeSpec, tasks: tuple[str, ...]) -> str:
     lacking = unmeasurable(tasks)
     if not lacking:
         return unreadable(tasks)
-    if spec.needs == "none":
+    if not spec.data.images:
         return ""
-    by_itself = registry.find("merge", spec.merge).needs != "none"
-    what = spec.label if by_itself else f"{spec.label} with these parameters"
+    what = spec.label if spec.data.needs != "none" else f"{spec.label} with these parameters"
     labels = ", ".join(accuracy_view.task_labels(lacking).values())
     return f"{what} needs images and heads; {labels} lack them. Choose a data-free method or other tasks."
 

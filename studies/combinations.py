@@ -58,7 +58,7 @@ def shortlist_cases(tasks: tuple[str, ...]) -> list[Pair]:
         EDITS.items(), MERGES.items()
     ):
         fields = {"edit": edit, "edit_params": edit_params, "merge": merge}
-        assert registry.needs_of(edit, edit_params, merge, merge_params) == "none"
+        assert not registry.data_of(edit, edit_params, merge, merge_params).images
         found.append(
             Pair(
                 f"{edit_label} + {merge_label}" if edit_label else merge_label,

@@ -126,11 +126,12 @@ def test_weights_are_kept_once_and_not_trusted_when_changed(suite_file: Path, ho
 def test_what_is_forgotten_and_what_is_kept_is_reported(suite_file: Path, home: Path) -> None:
     command = ("merge", suite_file, "--tasks", "digits,roads", "--set", "merge.weights=-1,0.5", "--evaluate")
     report = as_json(*command, "--home", home)["forgetting"]
-    assert list(report["forgotten"]) == ["digits"] and set(report["kept"]) == set(TASKS) - {"digits"}
+    assert list(report["forgotten"]) == ["digits"] and list(report["added"]) == ["roads"]
+    assert set(report["kept"]) == set(TASKS) - {"digits", "roads"}
     lines = call(*command, "--home", home).stdout.splitlines()
     start = lines.index("forgetting: digits subtracted (−0.3), roads added (0.15)")
     names = [line[:17].strip() for line in lines[start + 2 :]]
-    assert names == ["digits", "forgotten, mean", *report["kept"], "kept, mean"]
+    assert names == ["digits", "forgotten, mean", "roads", "added, mean", *report["kept"], "kept, mean"]
     kept = report["means"]["kept"]
     assert lines[-1].split()[2:] == [f"{100 * kept['before']:.1f}", "%", f"{100 * kept['after']:.1f}", "%"]
     assert as_json("merge", suite_file, "--evaluate", "--home", home)["forgetting"] is None
@@ -207,7 +208,7 @@ def test_methods_as_text_say_all_that_the_json_does() -> None:
     assert "alpha = 0.1 number, at least 0, at most 10 Weight of the norm" in said
     assert "beta = 0.01 number, above 0, at most 10" in said and "drop = 0.5 number, at least 0, below 1" in said
     assert "clamp = true boolean" in said
-    assert "looks at unlabeled images, https://arxiv.org/abs/2310.02575" in said
+    assert "data needed: unlabeled, https://arxiv.org/abs/2310.02575" in said
     for preset in found["presets"]:
         assert f"{preset['title']}: {preset['edit']}" in said and preset["note"].rstrip(".") in said
     assert "consensus (threshold = auto, total = ties) + task_arithmetic (scaling = auto)" in said

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from merging.context import Context
 from merging.errors import MissingPart, SpecError
 from merging.evaluation import Accuracy, Evaluator
-from merging.forgetting import ForgettingSearch, bystanders, controls, forgetting_report, in_words
+from merging.forgetting import ForgettingSearch, Group, bystanders, forgetting_report, in_words
 from merging.merges.scaling import GRID
 from merging.pipeline import MergeSpec
 from merging.registry import LinearMerge, find
@@ -60,52 +60,69 @@ def test_other_merges_forget_nothing(suite_file: Path) -> None:
     assert spec_of(suite_file, merge="average").forgotten == ()
 
 
-def test_controls_are_all_others_whose_files_are_there(own_suite: Path) -> None:
-    suite = load_suite(own_suite)
-    assert controls(suite, ["digits"]) == ("circles", "leaves", "roads")
-    assert bystanders(suite, ["digits", "roads"], ["digits"]) == ("circles", "leaves")
-    assert bystanders(suite, ["digits", "roads"], []) == ()
+def test_bystanders_are_all_others_whose_files_are_there(own_suite: Path) -> None:
+    assert bystanders(load_suite(own_suite), ["digits", "roads"], ["digits"]) == ("circles", "leaves")
+    assert bystanders(load_suite(own_suite), ["digits", "roads"], []) == ()
     (own_suite / "leaves.npz").unlink()
     (own_suite / "roads.head.safetensors").unlink()
-    (own_suite / "circles.safetensors").unlink()  # a control needs no model of its own
-    assert controls(load_suite(own_suite), ["digits"]) == ("circles",)
+    (own_suite / "circles.safetensors").unlink()  # a bystander needs no model of its own
+    assert bystanders(load_suite(own_suite), ["digits"], ["digits"]) == ("circles",)
     described = yaml.safe_load((own_suite / "suite.yaml").read_text())
     del described["tasks"][0]["data"]
     (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
-    assert controls(load_suite(own_suite), ["digits"]) == ()
+    assert bystanders(load_suite(own_suite), ["digits"], ["digits"]) == ()
 
 
 # --- choosing λ ------------------------------------------------------------------------------------------------------
 
 
-@given(SHARES)
-def test_the_largest_forgetting_that_leaves_the_controls_enough(found: list[tuple[int, int]]) -> None:
+@given(SHARES, st.sampled_from(["kept", "added"]))
+def test_the_largest_forgetting_that_leaves_the_others_enough(found: list[tuple[int, int]], watched: Group) -> None:
     scalings = tuple(round(0.05 * step, 2) for step in range(len(found)))
-    forgotten, kept = ([row[column] / 100 for row in found] for column in (0, 1))
-    chosen = ForgettingSearch(scalings, tuple(forgotten), tuple(kept), 1).chosen
+    forgotten, kept = (tuple(row[column] / 100 for row in found) for column in (0, 1))
+    search = ForgettingSearch(scalings, {"forgotten": forgotten, watched: kept}, 1)
+    assert search.watched == watched
     allowed = [index for index in range(len(found)) if kept[index] >= 0.95 * kept[0]]
     lowest = min(forgotten[index] for index in allowed)
-    assert chosen == next(scalings[index] for index in allowed if forgotten[index] == lowest)
+    assert search.chosen == next(scalings[index] for index in allowed if forgotten[index] == lowest)
 
 
-def test_the_search_measures_forgotten_tasks_and_controls(suite: Suite, context: Context) -> None:
-    plan = planned(suite, ["digits", "roads"], context, scaling="auto", weights=(-1.0, 0.5))
+def test_with_bystanders_those_added_may_lose() -> None:
+    search = ForgettingSearch((0.0, 0.5), {"forgotten": (0.5, 0.1), "added": (0.9, 0.0), "kept": (0.4, 0.4)}, 1)
+    assert (search.watched, search.chosen, search.report()["scaling"]) == ("kept", 0.5, 0.5)
+
+
+def test_the_search_measures_forgotten_added_and_kept_tasks(suite: Suite, context: Context) -> None:
+    plan = planned(suite, ["digits", "roads", "leaves"], context, scaling="auto", weights=(-1.0, 0.5, 0.0))
     search = plan.report["forgetting_search"]
-    assert (search["scalings"], search["split"], search["images"]) == (list(GRID), "val", 4 * 24)
+    tried = search["scalings"]
+    assert tried[: len(GRID)] == list(GRID)
+    assert (search["split"], search["images"], search["watched"]) == ("val", 4 * 24, "kept")
     evaluator = Evaluator(suite)
-    for index in (0, 7, 20):
+    for index in (0, 7, 20, len(tried) - 1):
         state = {
-            name: base + GRID[index] * (0.5 * stack[1] - stack[0])
-            for name, base, stack in suite.vectors(["digits", "roads"]).iterate()
+            name: base + tried[index] * (0.5 * stack[1] - stack[0])
+            for name, base, stack in suite.vectors(["digits", "roads", "leaves"]).iterate()
         }
         found = evaluator.accuracy(state, TASKS, "val").per_task
         assert search["forgotten"][index] == pytest.approx(found["digits"], abs=0.05)
-        rest = [found[task] for task in TASKS if task != "digits"]
-        assert search["kept"][index] == pytest.approx(sum(rest) / 3, abs=0.05)
-    assert plan.report["scaling"] in GRID
+        assert search["added"][index] == pytest.approx(found["roads"], abs=0.05)
+        assert search["kept"][index] == pytest.approx((found["circles"] + found["leaves"]) / 2, abs=0.05)
+    assert plan.report["scaling"] in tried
     for row in plan.coefficients.values():
-        np.testing.assert_allclose(row, [-plan.report["scaling"], 0.5 * plan.report["scaling"]])
-    assert plan.report["weights"] == {"digits": -plan.report["scaling"], "roads": 0.5 * plan.report["scaling"]}
+        np.testing.assert_allclose(row, [-plan.report["scaling"], 0.5 * plan.report["scaling"], 0])
+    assert list(plan.report["weights"].values()) == [-plan.report["scaling"], 0.5 * plan.report["scaling"], 0]
+
+
+def test_without_bystanders_those_added_are_watched(suite: Suite, context: Context) -> None:
+    search = planned(suite, list(TASKS), context, scaling="auto", weights=(-1.0, 1.0, 1.0, 1.0)).report[
+        "forgetting_search"
+    ]
+    assert search["watched"] == "added" and "kept" not in search
+    best = search["scalings"].index(
+        ForgettingSearch(search["scalings"], {g: search[g] for g in ("forgotten", "added")}, 1).chosen
+    )
+    assert search["added"][best] >= 0.95 * search["added"][0]
 
 
 def test_positive_weights_are_searched_as_ever(suite: Suite, context: Context) -> None:
@@ -118,7 +135,7 @@ def test_positive_weights_are_searched_as_ever(suite: Suite, context: Context) -
 def test_choosing_needs_images_and_something_to_keep(suite: Suite, own_suite: Path, context: Context) -> None:
     with pytest.raises(MissingPart, match="choosing how far to forget"):
         planned(suite, ["digits"], Context(), scaling="auto", weights=-1.0)
-    with pytest.raises(SpecError, match="needs a task to be kept"):
+    with pytest.raises(SpecError, match="needs a task to be kept or added"):
         planned(suite, list(TASKS), context, scaling="auto", weights=-1.0)
 
 
@@ -128,15 +145,19 @@ def test_choosing_needs_images_and_something_to_keep(suite: Suite, own_suite: Pa
 def test_a_report_has_every_number_on_its_side() -> None:
     before = Accuracy({"a": 0.5, "b": 0.4, "c": 0.2}, {"a": 10, "b": 20, "c": 30}, "test")
     after = Accuracy({"b": 0.1, "a": 0.6, "c": 0.4}, {"b": 20, "a": 10, "c": 30}, "test")
-    report = forgetting_report(before, after, ("b",), {"a": 1.0, "b": -1.0})
+    report = forgetting_report(before, after, {"a": 1.0, "b": -1.0})
     assert report["forgotten"] == {"b": {"before": 0.4, "after": 0.1, "images": 20}}
-    assert report["kept"] == {
-        "a": {"before": 0.5, "after": 0.6, "images": 10}, "c": {"before": 0.2, "after": 0.4, "images": 30},
+    assert report["added"] == {"a": {"before": 0.5, "after": 0.6, "images": 10}}
+    assert report["kept"] == {"c": {"before": 0.2, "after": 0.4, "images": 30}}
+    assert report["means"] == {
+        "forgotten": {"before": 0.4, "after": 0.1}, "added": {"before": 0.5, "after": 0.6},
+        "kept": {"before": 0.2, "after": 0.4},
     }  # fmt: skip
-    assert report["means"]["forgotten"] == {"before": 0.4, "after": 0.1}
-    assert report["means"]["kept"] == {"before": pytest.approx(0.35), "after": pytest.approx(0.5)}
     assert (report["split"], report["weights"]) == ("test", {"a": 1.0, "b": -1.0})
-    nothing = forgetting_report(before, after, ("a", "b", "c"), {})
+    left_out = forgetting_report(before, after, {"a": 0.0, "b": -1.0})
+    assert left_out["added"] == {} and left_out["means"]["added"] is None
+    assert left_out["means"]["kept"] == {"before": pytest.approx(0.35), "after": pytest.approx(0.5)}
+    nothing = forgetting_report(before, after, dict.fromkeys("abc", -1.0))
     assert nothing["kept"] == {} and nothing["means"]["kept"] is None
 
 
@@ -154,7 +175,8 @@ def test_a_run_measures_the_whole_suite_before_and_after(
     spec = spec_of(suite_file, tasks, edit=edit, merge_params=params, split=split)
     result = execute(spec, workspace)
     report = result["forgetting"]
-    assert list(report["forgotten"]) == ["digits"] and sorted(report["kept"]) == ["circles", "leaves", "roads"]
+    assert list(report["forgotten"]) == ["digits"] and list(report["added"]) == ["roads"]
+    assert sorted(report["kept"]) == ["circles", "leaves"]
     assert report["weights"] == {"digits": -0.8, "roads": 0.4}
     vectors = suite.vectors(tasks)
     if edit == "ties":
@@ -164,11 +186,11 @@ def test_a_run_measures_the_whole_suite_before_and_after(
     evaluator = workspace.evaluator(suite)
     before = evaluator.accuracy(suite.base_checkpoint, TASKS, split).per_task  # type: ignore[arg-type]
     after = evaluator.accuracy(state, TASKS, split).per_task  # type: ignore[arg-type]
-    for task, values in {**report["forgotten"], **report["kept"]}.items():
+    for task, values in {**report["forgotten"], **report["added"], **report["kept"]}.items():
         assert values["before"] == before[task]
         assert values["after"] == pytest.approx(after[task], abs=0.05)  # rounding may turn an image
     assert result["accuracy"] == {
-        "digits": report["forgotten"]["digits"]["after"], "roads": report["kept"]["roads"]["after"],
+        "digits": report["forgotten"]["digits"]["after"], "roads": report["added"]["roads"]["after"],
     }  # fmt: skip
     assert report["split"] == split
 
@@ -178,7 +200,7 @@ def test_without_negative_weights_or_accuracy_there_is_no_report(suite_file: Pat
     assert execute(spec_of(suite_file, merge_params={"weights": -1}, evaluate=False), workspace)["forgetting"] is None
 
 
-def test_images_of_controls_belong_to_the_identity_of_such_a_run_only(own_suite: Path, workspace: Workspace) -> None:
+def test_images_of_bystanders_belong_to_the_identity_of_such_a_run_only(own_suite: Path, workspace: Workspace) -> None:
     added, subtracted = (spec_of(own_suite, ("digits",), merge_params={"scaling": scaling}) for scaling in (0.5, -0.5))
     before = [workspace.spec_fingerprint(spec) for spec in (added, subtracted)]
     write_arrays(own_suite / "roads.npz", np.random.default_rng(77), images=25)
@@ -186,7 +208,7 @@ def test_images_of_controls_belong_to_the_identity_of_such_a_run_only(own_suite:
     assert before[0] == after[0] and before[1] != after[1]
 
 
-def test_broken_images_of_a_control_are_found_before_the_merge(own_suite: Path, workspace: Workspace) -> None:
+def test_broken_images_of_a_bystander_are_found_before_the_merge(own_suite: Path, workspace: Workspace) -> None:
     (own_suite / "roads.npz").write_bytes(b"no archive")
     seen: list[str] = []
     with pytest.raises(Exception, match="not a readable"):

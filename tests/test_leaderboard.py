@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging import registry
+from merging.catalogue import catalogue
 from merging.cli import main
-from merging.leaderboard import Row, cheapest_first, data_needed, to_markdown
+from merging.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, Preset
-from merging.registry import NEEDS
+from merging.registry import NEEDS, Data
 from merging.runs.execute import execute
 from merging.suites import Suite
 from merging.workspace import Workspace
@@ -45,8 +46,13 @@ def test_rows_are_what_single_runs_give(suite_file: Path, suite: Suite, workspac
     some = call(suite_file, workspace.home, "--presets", "tsv_m", "--tasks", "digits,leaves")["rows"][-1]
     assert some["normalised"] == pytest.approx(sum(some["accuracy"][t] / own[t] for t in ("digits", "leaves")) / 2)
     assert average["scaling"] is None and average["needs"] == tsv["needs"] == "none"
+    assert (average["chosen"], tsv["chosen"]) == ([], ["merge.scaling"])
     lines = table.read_text().splitlines()
-    assert len(lines) == 6 and lines[0].startswith("| method | data | circles | digits ")
+    assert len(lines) == 6 and lines[0].startswith("| method | data needed | chosen | circles | digits ")
+    assert {tuple(line.split(" | ")[:3]) for line in lines[2:]} == {
+        ("| Zero-shot", "none", ""), ("| Individual", "labelled", ""), ("| Weight averaging", "none", ""),
+        ("| TSV-M", "none", "λ"),
+    }  # fmt: skip
 
 
 def test_nothing_is_run_twice(suite_file: Path, workspace: Workspace) -> None:
@@ -54,17 +60,29 @@ def test_nothing_is_run_twice(suite_file: Path, workspace: Workspace) -> None:
     assert first == second and len(workspace.store.all()) == 1
 
 
-def test_data_needed_does_not_count_choosing_the_scaling() -> None:
-    needed = {name: data_needed(preset) for name, preset in PRESETS.items()}
-    assert needed["task_arithmetic"] == needed["iso_c"] == needed["tatr_zero_shot"] == "none"
-    assert needed["adamerging"] == needed["fisher"] == needed["regmean"] == "unlabeled"
-    assert needed["tatr"] == needed["consensus_ta"] == needed["tall_masks"] == "labelled"
+def test_data_needed_does_not_count_what_is_chosen_on_validation() -> None:
+    data = {name: data_looked_at(preset) for name, preset in PRESETS.items()}
+    assert {name for name, one in data.items() if one.needs == "labelled"} == {"tatr"}
+    unlabeled = {"fisher", "regmean", "adamerging_task", "adamerging", "adamerging_pp", "awd_adamerging", "doge_am"}
+    assert {name for name, one in data.items() if one.needs == "unlabeled"} == unlabeled
+    assert data["task_arithmetic"].chosen == data["tatr"].chosen == data["doge_ta"].chosen == ("merge.scaling",)
+    assert data["consensus_ta"].chosen == ("edit.threshold", "merge.scaling")
+    assert data["tall_masks"].chosen == ("merge.threshold",)
+    assert data["average"].chosen == data["adamerging"].chosen == ()
+
+
+def test_the_leaderboard_and_the_list_of_methods_agree_on_the_data_needed() -> None:
+    listed = {row["name"]: row["needs"] for row in catalogue()["presets"]}
+    assert listed == {name: data_looked_at(preset).needs for name, preset in PRESETS.items()}
 
 
 def test_the_table_is_sorted_by_average(suite_file: Path, workspace: Workspace) -> None:
 
     table = to_markdown(
-        [Row("worse", "none", {"a": 0.1}, None), Row("better", "none", {"a": 0.2}, 0.5, 0.3, 1.0, 10**6)]
+        [
+            Row("worse", Data("none"), {"a": 0.1}, None),
+            Row("better", Data("none", ("merge.scaling",)), {"a": 0.2}, 0.5, 0.3, 1.0, 10**6),
+        ]
     )
     assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| better", "| worse"]
 
@@ -81,7 +99,7 @@ def test_tasks_without_images_are_refused(own_suite: Path, tmp_path: Path) -> No
 def test_the_cheapest_methods_come_first() -> None:
     order = cheapest_first(PRESETS.values())
     assert sorted(preset.name for preset in order) == sorted(PRESETS)
-    needs = [NEEDS.index(data_needed(preset)) for preset in order]
+    needs = [NEEDS.index(data_looked_at(preset).needs) for preset in order]
     assert needs == sorted(needs)
     names = [preset.name for preset in order]
     assert names[0] == "average"  # no data, no λ

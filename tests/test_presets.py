@@ -1,6 +1,7 @@
 """Published methods by name, and the list of everything."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -11,13 +12,14 @@ from merging.cli import main
 from merging.errors import SpecError
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, find_preset
+from merging.registry import Data
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_valid_pair_with_a_paper(name: str) -> None:
     one = PRESETS[name]
     spec = MergeSpec.build(suite="any", tasks=("a", "b"), **one.spec_fields())
-    assert spec.needs == one.needs
+    assert spec.data == one.data
     assert one.paper.startswith("https://arxiv.org/abs/") and one.name == name
 
 
@@ -27,15 +29,16 @@ def test_every_method_is_in_a_preset() -> None:
 
 
 def test_what_presets_look_at() -> None:
-    assert find_preset("tsv_m").needs == find_preset("doge_ta").needs == "none"
-    assert find_preset("adamerging_pp").needs == "unlabeled"
-    assert find_preset("tatr").needs == find_preset("iso_c").needs == "labelled"
+    assert not find_preset("tsv_m").data.images and not find_preset("doge_ta").data.images
+    assert find_preset("adamerging_pp").data == Data("unlabeled")
+    assert find_preset("tatr").data == Data("labelled", ("merge.scaling",))
+    assert find_preset("iso_c").data == Data("none", ("merge.scaling",)) and find_preset("iso_c").data.images
     with pytest.raises(SpecError, match="unknown preset 'magic'; there are: average"):
         find_preset("magic")
 
 
 def test_a_senseless_pair_is_refused_with_the_reason() -> None:
-    with pytest.raises(SpecError, match="Fisher merging takes no edit: its weights are"):
+    with pytest.raises(SpecError, match="TIES and Fisher merging make no sense together: Fisher merging takes no edit"):
         MergeSpec.build(suite="any", tasks=("a",), edit="ties", merge="fisher")
 
 
@@ -54,6 +57,21 @@ def test_the_catalogue_is_complete_and_says_types_defaults_and_bounds() -> None:
     for row in [*found["edits"], *found["merges"]]:
         method = registry.find("edit" if row in found["edits"] else "merge", row["name"])
         assert method.parse({p["name"]: p["default"] for p in row["parameters"]}) == method.parse({})
+
+
+def test_the_command_says_what_data_is_needed() -> None:
+    printed = CliRunner().invoke(main, ["methods"]).stdout
+    methods, presets = printed.split("presets (merge SUITE --preset NAME):")
+
+    def after(text: str, name: str) -> str:
+        """The paragraph of a method, on one line."""
+        return " ".join(re.split(r"\n  (?=\w)", text.split(f"\n  {name} ")[1])[0].split())
+
+    assert "data needed: unlabeled, https" in after(methods, "regmean")
+    found = after(presets, "consensus_ta")
+    assert "data needed: none, edit.threshold and merge.scaling chosen on labelled validation images, https" in found
+    assert "data needed: none, https" in after(presets, "wudi")
+    assert "data needed: unlabeled, https" in after(presets, "regmean")
 
 
 def test_the_command_prints_the_catalogue() -> None:

@@ -1,13 +1,17 @@
 """The README says what there is, and nothing that isn't there."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from merging import registry
 from merging.cli import main
+from merging.leaderboard import data_looked_at
+from merging.presets import PRESETS, Preset
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,7 +39,25 @@ def test_every_method_is_documented_with_its_paper(method: registry.Method) -> N
     row = next((line for line in README.splitlines() if line.startswith(f"| `{method.name}` ")), None)
     assert row is not None
     assert method.paper in row
-    assert method.summary in row
+    assert f"{method.summary} | {method.data({}).needs} |" in row
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+def test_every_preset_is_documented_with_its_pair_and_data(preset: Preset) -> None:
+    def stage(name: str, values: Mapping[str, Any]) -> str:
+        words = ", ".join(f"{key} = {value}" for key, value in values.items())
+        return f"`{name}`" + (f" ({words})" if words else "")
+
+    pair = f"{stage(preset.edit, preset.edit_params)} | {stage(preset.merge, preset.merge_params)}"
+    assert f"\n| `{preset.name}` | {preset.title} | {pair} | {preset.data.needs} |\n" in README
+
+
+def test_the_leaderboard_says_what_data_is_needed_as_a_new_one_would() -> None:
+    rows = README.split("\n| method | data needed | chosen |")[1].splitlines()
+    for preset in PRESETS.values():
+        data = data_looked_at(preset)
+        row = next((line for line in rows if line.startswith(f"| {preset.title} | ")), None)
+        assert row is None or row.startswith(f"| {preset.title} | {data.needs} | {data.chosen_words} | ")
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:

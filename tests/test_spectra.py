@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.spectra import polar, top_triplets
+from merging.spectra import add_gram, gram, mirror, nonzero, polar, side_by_side, top_triplets
 
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
@@ -46,3 +46,56 @@ def test_leading_triplets_are_those_of_the_full_decomposition(
     expected = (u[:, :count] * s[:count]) @ v[:count]
     torch.testing.assert_close(((left * lengths) @ right).double(), expected, rtol=0, atol=1e-4)
     torch.testing.assert_close(left.T @ left, torch.eye(count), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (40, 256), (300, 257), (70, 600)])
+def test_the_gram_matrix_is_the_product_whatever_its_blocks(shape: tuple[int, int]) -> None:
+    one, two = (matrix(shape, seed).float() for seed in (0, 1))
+    exact = one.double().T @ one.double()
+    torch.testing.assert_close(gram(one).double(), exact, rtol=0, atol=1e-5)
+    assert torch.equal(gram(one), gram(one).T)
+    total = torch.zeros(shape[1], shape[1])
+    add_gram(total, one, 0.5)
+    add_gram(total, two, 2.0)
+    torch.testing.assert_close(
+        mirror(total).double(), 0.5 * exact + 2 * two.double().T @ two.double(), rtol=0, atol=1e-5
+    )
+
+
+def test_the_same_matrix_gives_the_same_bits() -> None:
+    one = matrix((600, 300), 3).float()
+    for first, second in zip(polar(one), polar(one.clone()), strict=True):
+        assert torch.equal(first, second)
+    for first, second in zip(top_triplets(one, 40), top_triplets(one.clone(), 40), strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("shape", "count"), [((30, 12), 3), ((12, 30), 3), ((12, 12), 9), ((300, 260), 20)])
+def test_a_batch_gives_what_its_matrices_give_one_by_one(shape: tuple[int, int], count: int) -> None:
+    batch = torch.stack([matrix(shape, seed, decay=0.1).float() for seed in range(3)])
+    left, lengths, right = top_triplets(batch, count)
+    for index, one in enumerate(batch):
+        u, s, v = top_triplets(one, count)
+        torch.testing.assert_close(lengths[index], s, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close((left[index] * lengths[index]) @ right[index], (u * s) @ v, rtol=0, atol=1e-4)
+    joined = side_by_side(left, lengths, right)
+    torch.testing.assert_close(
+        (joined[0] * joined[1]) @ joined[2], ((left * lengths[:, None]) @ right).sum(dim=0), rtol=0, atol=1e-5
+    )
+
+
+def test_an_ill_conditioned_matrix_does_not_spoil_its_batch() -> None:
+    """Its smaller values are lost in a Gram matrix in float32."""
+    gentle, steep = matrix((20, 8), 0, decay=0.1).float(), matrix((20, 8), 1, decay=8.0).float()
+    left, lengths, right = top_triplets(torch.stack([gentle, steep]), 3)
+    for index, exact in enumerate((gentle, steep)):
+        u, s, v = torch.linalg.svd(exact.double(), full_matrices=False)
+        torch.testing.assert_close(lengths[index].double(), s[:3], rtol=1e-4, atol=1e-8)
+        found = ((left[index] * lengths[index]) @ right[index]).double()
+        torch.testing.assert_close(found, (u[:, :3] * s[:3]) @ v[:3], rtol=0, atol=1e-5)
+
+
+def test_only_matrices_that_are_not_zero_are_kept() -> None:
+    stack = torch.stack([matrix((3, 2), 0), torch.zeros(3, 2), matrix((3, 2), 1)]).float()
+    assert torch.equal(nonzero(stack), stack[[0, 2]])
+    assert nonzero(stack[[0, 2]]).shape == (2, 3, 2) and not len(nonzero(stack[1:2]))

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from merging import registry
-from merging.leaderboard import baseline_rows, data_needed, row_of
+from merging.leaderboard import baseline_rows, data_looked_at, row_of
 from merging.runs import Run
 from merging.runs.store import ACTIVE
 from ui import accuracy_view, state
@@ -34,7 +34,7 @@ def standings(entries: Sequence[Entry], baselines: Sequence[Series]) -> list[Sta
     accuracies = [dict(one.accuracy) for one in baselines]
     lines = [
         Standing(
-            title=row.method, needs=row.needs, paper="", note="", state="", run=None, row=row
+            title=row.method, data=row.data, paper="", note="", state="", run=None, row=row
         )
         for row in (baseline_rows(*accuracies) if accuracies else ())
     ]  # fmt: skip
@@ -44,7 +44,7 @@ def standings(entries: Sequence[Entry], baselines: Sequence[Series]) -> list[Sta
         row = row_of(preset, run, individual) if run is not None and entry.done else None
         lines.append(
             Standing(
-                title=preset.title, needs=data_needed(preset), paper=preset.paper, note=preset.note,
+                title=preset.title, data=data_looked_at(preset), paper=preset.paper, note=preset.note,
                 state=state_of(run), run=run.id if run else None, row=row,
                 localised=registry.find("merge", preset.merge).localised,
             )
@@ -83,8 +83,9 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
             )
             for task, label in labels.items()
         },
-        "Data": st.column_config.TextColumn(
-            width=85, help="What it looks at besides the validation images on which λ is chosen"
+        "Data": st.column_config.TextColumn(width=85, help="The images that the method needs by itself"),
+        "Chosen": st.column_config.TextColumn(
+            width=95, help="Its parameters that are chosen on labelled validation images"
         ),
         "State": st.column_config.MultiselectColumn(
             width=85, options=list(_STATES), color=list(_STATES.values()), help="Of its run"

@@ -12,9 +12,10 @@ import streamlit as st
 
 from merging import devices, registry
 from merging.errors import SpecError
+from merging.pairs import refusal
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, Preset
-from merging.registry import Method
+from merging.registry import Data, Method
 from ui.forms import Tasks, changed, fill, from_text, method_form, to_text, widget_values
 from ui.url_choice import warn
 
@@ -147,6 +148,7 @@ def draw(tasks: Tasks) -> Draft:
         edit = _stage("edit", "Edit the task vectors", registry.edits(), tasks)
     with right.container(border=True, height="stretch"):
         merge = _stage("merge", "Merge them", registry.merges(), tasks)
+        _refused_after(*edit)
     with st.container(border=True):
         options = _machine()
     return Draft({"edit": edit[0], "merge": merge[0]}, {"edit": edit[1], "merge": merge[1]}, options)
@@ -173,7 +175,13 @@ def _published(tasks: Tasks) -> None:
     )  # fmt: skip
     if name is not None:
         one = PRESETS[name]
-        about.markdown(f"[{one.paper.removeprefix('https://')}]({one.paper}) &nbsp; {_NEEDS[one.needs]} {one.note}")
+        about.markdown(f"[{one.paper.removeprefix('https://')}]({one.paper}) &nbsp; {badges(one.data)} {one.note}")
+
+
+def badges(data: Data) -> str:
+    """What a method needs by itself, and what of it is chosen on labelled images, as Markdown."""
+    chosen = f" :orange-badge[:material/tune: {data.chosen_words} chosen on labelled images]" if data.chosen else ""
+    return _NEEDS[data.needs] + chosen
 
 
 def _is_shown(one: Preset, tasks: Tasks) -> bool:
@@ -189,6 +197,17 @@ def _is_shown(one: Preset, tasks: Tasks) -> bool:
         if any(st.session_state.get(key, defaults[key]) != value for key, value in state.items()):
             return False
     return True
+
+
+def _refused_after(edit: str, values: Mapping[str, Any]) -> None:
+    """Names the merges that make no sense after an edit; the reason comes when one is chosen."""
+    try:
+        refused = [method.title for name, method in registry.merges().items() if refusal(edit, values, name)]
+    except SpecError:  # said in full where the whole form is checked
+        return
+    if refused:
+        title = registry.find("edit", edit).title
+        st.caption(f"Not after {title} as it is set: {', '.join(refused)}.")
 
 
 def _prefix(kind: Kind, method: Method) -> str:
@@ -207,7 +226,7 @@ def _stage(kind: Kind, heading: str, methods: Mapping[str, Method], tasks: Tasks
     looks_at = st.empty()
     values = method_form(method, _prefix(kind, method), tasks)
     try:
-        looks_at.markdown(_NEEDS[method.needs_with(values)])
+        looks_at.markdown(badges(method.data(values)))
     except SpecError:  # said in full where the whole form is checked
         looks_at.markdown(_NEEDS[method.needs])
     return name, values

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.forgetting import in_words
+from merging.forgetting import GROUPS, Group, in_words
 from merging.geometry import cosines, mean_abs_cosine
 from merging.runs import Run
 from ui import accuracy_view, state
@@ -66,23 +66,27 @@ def _accuracy(run: Run, result: dict[str, Any]) -> None:
 
 def _forgetting(run: Run, result: dict[str, Any]) -> None:
     report = result["forgetting"]
-    labels = accuracy_view.task_labels([*report["forgotten"], *report["kept"]])
-    lost, kept = report["means"]["forgotten"], report["means"]["kept"]
-    takeaway = (
-        f"{' and '.join(labels[task] for task in report['forgotten'])}: from {100 * lost['before']:.1f} % zero-shot to "
-        f"{100 * lost['after']:.1f} %{' on average' if len(report['forgotten']) > 1 else ''}."
-    )
-    if kept:
-        takeaway += (
-            f" The other {len(report['kept'])} tasks: from {100 * kept['before']:.1f} % to {100 * kept['after']:.1f} % "
-            "on average."
-        )
+    labels = accuracy_view.task_labels([task for group in GROUPS for task in report.get(group, ())])
     words = in_words(report["weights"], labels)
-    st.caption(escape_markdown(f"Task vectors: {words}. Every other task of the suite is a control, merged or not."))
+    st.caption(
+        escape_markdown(
+            f"Task vectors: {words}. All other tasks of the suite are measured too: they should stay as they were."
+        )
+    )
     show(
-        forgetting_figure(report, run.spec.label, labels), key=f"details-forgetting-{run.id}", takeaway=takeaway,
+        forgetting_figure(report, run.spec.label, labels), key=f"details-forgetting-{run.id}",
+        takeaway=" ".join(_mean_in_words(report, group, labels) for group in GROUPS if report.get(group)),
         table=forgetting_table(report, labels), file=f"forgetting-{run.id}",
     )  # fmt: skip
+
+
+def _mean_in_words(report: dict[str, Any], group: Group, labels: dict[str, str]) -> str:
+    """What became of the tasks of one group, from before to after, as a sentence."""
+    mean, tasks = report["means"][group], [labels[task] for task in report[group]]
+    verb = {"forgotten": "Forgotten", "added": "Added", "kept": "To be kept"}[group]
+    named = " and ".join(tasks) if len(tasks) <= 2 else f"{len(tasks)} tasks"
+    on_average = " on average" if len(tasks) > 1 else ""
+    return f"{verb}, {named}: {100 * mean['before']:.1f} % zero-shot, {100 * mean['after']:.1f} % after{on_average}."
 
 
 def belongs_here(run: Run) -> bool:

@@ -14,8 +14,10 @@ from pydantic import Field
 
 from merging.context import Context
 from merging.registry import Params, TensorEdit, edit
-from merging.spectra import svd, top_triplets
+from merging.spectra import nonzero, side_by_side, svd, top_triplets
 from merging.vectors import TaskVectors, is_linear_weight
+
+_ROWS = 64  # of all tasks at once: few enough to stay in the cache between the two uses of an entry
 
 
 class DogeParams(Params):
@@ -39,14 +41,18 @@ def doge(vectors: TaskVectors, params: DogeParams, context: Context) -> TensorEd
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         norms = stack.flatten(1).norm(dim=1)
         weights = torch.where(norms > 0, params.strength / norms.clamp_min(1e-30), 0.0)
-        edited = stack
+        factors = weights if params.scaled else torch.ones_like(weights)
+        edited = stack * factors.view(-1, *[1] * base.ndim)
         if is_linear_weight(name, base.shape):
-            moved = stack + _update(stack, weights, params, context)
+            delta = _update(stack, weights, params, context)
             kept = max(1, math.floor(params.keep * base.numel() + 1e-9))
-            limits = stack.abs().flatten(1).kthvalue(base.numel() - kept + 1, dim=1).values
-            edited = torch.where(stack.abs() >= limits.view(-1, 1, 1), moved, 0.0)
-            edited[norms == 0] = 0  # all entries of such a task are at the threshold
-        return edited * weights.view(-1, *[1] * base.ndim) if params.scaled else edited
+            for task, vector in enumerate(stack):
+                if norms[task] == 0:
+                    continue  # all its entries are at the threshold
+                magnitudes = vector.abs()
+                limit = magnitudes.flatten().kthvalue(base.numel() - kept + 1).values
+                edited[task].add_(factors[task] * delta).mul_(magnitudes >= limit)
+        return edited
 
     return TensorEdit(apply)
 
@@ -59,13 +65,20 @@ def _update(stack: torch.Tensor, weights: torch.Tensor, params: DogeParams, cont
         return delta
     basis = shared_basis(stack, params.shared)
     merged = torch.tensordot(weights, stack, dims=1)
-    gaps = (stack * (stack - merged)).sum(dim=2)  # rowsum(τ_j ⊙ (τ_j − Σ λ τ)), [T, m]
-    optimiser = torch.optim.Adam([delta], lr=params.learning_rate)
+    gaps = torch.stack([(one * (one - merged)).sum(dim=1) for one in stack])  # rowsum(τ_j ⊙ (τ_j − Σ λ τ)), [T, m]
+    delta.grad = gradient = torch.empty_like(delta)
+    optimiser = torch.optim.Adam([delta], lr=params.learning_rate, fused=True)
+    size = _ROWS if delta.device.type == "cpu" else len(delta)
     for _ in range(params.steps):
         context.stop_if_cancelled("DOGE")
-        residuals = gaps - total * torch.einsum("tmn,mn->tm", stack, delta)
-        gradient = -2 * total * torch.einsum("tm,tmn->mn", residuals, stack)
-        delta.grad = gradient - basis @ (basis.T @ gradient)
+        for start in range(0, len(delta), size):  # rows do not depend on each other but for the projection
+            rows = slice(start, start + size)
+            part = gradient[rows].zero_()
+            for vector, gap in zip(stack[:, rows], gaps[:, rows], strict=True):
+                residual = gap - total * torch.linalg.vecdot(vector, delta[rows])
+                part.addcmul_(vector, residual[:, None])
+            part.mul_(-2 * total)
+        gradient.addmm_(basis, basis.T @ gradient, alpha=-1)
         optimiser.step()
     return delta
 
@@ -77,6 +90,6 @@ def shared_basis(stack: torch.Tensor, share: float) -> torch.Tensor:
     """
     rank = min(stack.shape[1:])
     count = max(1, rank // len(stack))
-    joined = torch.cat([top_triplets(vector, count)[0] for vector in stack if bool(vector.any())], dim=1)
+    joined, _, _ = side_by_side(*top_triplets(nonzero(stack), count))
     left, _, _ = svd(joined)
     return left[:, : int(share * rank)]

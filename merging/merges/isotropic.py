@@ -8,7 +8,7 @@ from pydantic import Field
 from merging.context import Context
 from merging.merges.scaling import Coefficient, scaled
 from merging.registry import Params, TensorMerge, merge
-from merging.spectra import polar, svd, top_triplets
+from merging.spectra import polar, side_by_side, svd, top_triplets
 from merging.vectors import TaskVectors, is_matrix
 
 _PAPER = "https://arxiv.org/abs/2502.04959"
@@ -63,15 +63,26 @@ def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context
         left, lengths, right = svd(stack.sum(dim=0))
         if float(lengths[0]) == 0:
             return torch.zeros_like(base)
-        lefts, values, rights = [left[:, :common]], [lengths[:common]], [right[:common]]
-        for vector in stack if own else ():
-            rest = vector - lefts[0] @ (lefts[0].T @ vector)
-            u, s, v = top_triplets(rest, own)
+        us, values, vs = left[:, :common], lengths[:common], right[:common]
+        if own:
+            u, s, v = side_by_side(*_outside(stack, left, common, own))
             some = s > 1e-6 * lengths[0]  # nothing is left of a task that lies within the common directions
-            u, s, v = u[:, some], s[some], v[some]
-            lefts.append(u)
-            values.append(s)
-            rights.append(v)
-        return torch.cat(values).mean() * (polar(torch.cat(lefts, dim=1))[0] @ polar(torch.cat(rights))[0])
+            us, values, vs = torch.cat([us, u[:, some]], 1), torch.cat([values, s[some]]), torch.cat([vs, v[some]])
+        return values.mean() * (polar(us)[0] @ polar(vs)[0])
 
     return scaled(vectors, params.scaling, direction, context)
+
+
+def _outside(
+    stack: torch.Tensor, left: torch.Tensor, common: int, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The ``count`` largest singular triplets of every matrix outside of the first ``common`` columns of ``left``.
+
+    Where those columns and the others span everything, what lies outside has coordinates in the others, which are few.
+    """
+    if left.shape[0] == left.shape[1]:
+        others = left[:, common:]
+        u, s, v = top_triplets(others.T @ stack, count)
+        return others @ u, s, v
+    inside = left[:, :common]
+    return top_triplets(torch.baddbmm(stack, inside.expand(len(stack), -1, -1), inside.T @ stack, alpha=-1), count)

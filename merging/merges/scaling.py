@@ -1,16 +1,20 @@
 """The scaling coefficient λ: given, or chosen on the validation split.
 
 Every merge that computes one direction v per tensor ends in ``θ₀ + λ v``. With λ = ``auto`` the direction is computed
-once and the accuracy on validation images decides.
+once and the accuracy on validation images decides. The grid of λ is made for sums of many task vectors; fewer of them,
+or trimmed or averaged ones, may need more. So a grid whose last value is the best goes on.
 """
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import torch
 from pydantic import Field
 
 from merging.context import Context
+from merging.evaluation import Accuracy
 from merging.registry import TensorMerge
 from merging.streaming import ordered
 from merging.vectors import StackFunction, TaskVectors
@@ -18,20 +22,28 @@ from merging.vectors import StackFunction, TaskVectors
 Coefficient = Annotated[float, Field(ge=-10, le=10)]
 GRID = tuple(round(0.05 * step, 2) for step in range(21))  # 0 … 1, arXiv 2212.04089
 WIDE_GRID = tuple(round(0.1 * step, 1) for step in range(21))  # 0 … 2, for merges whose own λ is 1
+FARTHEST = 3.0  # where a grid ends at the latest
+PATIENCE = 3  # values in a row that are no better than the best, after which a grid goes on no more
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
 class ScalingSearch:
     """Validation accuracy at every λ tried; the smallest of the best is chosen."""
 
-    chosen: float
     scalings: tuple[float, ...]
     accuracies: tuple[float, ...]
     split: str
     images: int
 
+    @property
+    def chosen(self) -> float:
+        """The smallest of the best λ."""
+        return self.scalings[first_best(self.accuracies)]
+
     def report(self) -> dict[str, object]:
-        """As kept with a run."""
+        """As kept with a run; ``at_edge`` says that a larger λ than those tried may do better."""
         return {
             "scaling": self.chosen,
             "scaling_search": {
@@ -39,14 +51,54 @@ class ScalingSearch:
                 "average_accuracy": list(self.accuracies),
                 "split": self.split,
                 "images": self.images,
+                "at_edge": self.chosen == self.scalings[-1],
             },
         }
+
+
+def first_best(accuracies: Sequence[float]) -> int:
+    """Where the first of the largest values stands."""
+    return max(range(len(accuracies)), key=lambda index: (accuracies[index], -index))
+
+
+def search_grid(
+    grid: Sequence[float],
+    measure: Callable[[float], Found],
+    best: Callable[[Sequence[Found]], int],
+    context: Context,
+) -> tuple[tuple[float, ...], tuple[Found, ...]]:
+    """What was found at every λ of a grid, which goes on in its last step where its last value is the best.
+
+    It goes on until :data:`PATIENCE` values in a row are no better than the best, as accuracy on few images is no
+    smooth curve, and at most to :data:`FARTHEST`.
+
+    Args:
+        grid: rising values.
+        measure: gives what is found at one λ.
+        best: gives the place of the best of what was found so far.
+        context: told of progress.
+
+    Returns:
+        every λ tried, and what was found there.
+    """
+    step = grid[-1] - grid[-2] if len(grid) > 1 else math.inf  # a single value is tried alone
+    beyond = range(1, 1 + int((FARTHEST - grid[-1]) / step + 1e-9))
+    scalings = [*grid, *(round(grid[-1] + step * number, 6) for number in beyond)]
+    found: list[Found] = []
+    for done, scaling in enumerate(scalings):
+        if done == len(grid) and best(found) < done - 1:
+            break  # the best lies within the grid
+        if done > len(grid) and done - 1 - best(found) >= PATIENCE:
+            break
+        context.step(done, max(len(grid), done + 1), f"choosing λ on validation: {scaling:g}")
+        found.append(measure(scaling))
+    return tuple(scalings[: len(found)]), tuple(found)
 
 
 def search_scaling(
     vectors: TaskVectors, directions: dict[str, torch.Tensor], context: Context, grid: tuple[float, ...] = GRID
 ) -> ScalingSearch:
-    """Evaluate ``θ₀ + λ v`` on the validation images of all tasks for every λ of a grid.
+    """Evaluate ``θ₀ + λ v`` on the validation images of all tasks for every λ of a grid, see :func:`search_grid`.
 
     Args:
         vectors: the (edited) task vectors.
@@ -60,17 +112,13 @@ def search_scaling(
     evaluator = context.need_images("choosing the scaling coefficient (scaling: auto)", vectors.tasks)
     evaluator.require(vectors.tasks, "val")
     bases = {name: vectors.base[name].to(context.device, torch.float32) for name in vectors.names}
-    accuracies = []
-    images = 0
-    for done, scaling in enumerate(grid):
-        context.step(done, len(grid), f"choosing λ on validation: {scaling:g}")
-        result = evaluator.accuracy(
-            {name: base + scaling * directions[name] for name, base in bases.items()}, vectors.tasks, "val"
-        )
-        accuracies.append(result.average)
-        images = result.images
-    best = max(range(len(grid)), key=lambda index: (accuracies[index], -grid[index]))
-    return ScalingSearch(grid[best], grid, tuple(accuracies), "val", images)
+
+    def measure(scaling: float) -> Accuracy:
+        state = {name: base + scaling * directions[name] for name, base in bases.items()}
+        return evaluator.accuracy(state, vectors.tasks, "val")
+
+    scalings, found = search_grid(grid, measure, lambda seen: first_best([one.average for one in seen]), context)
+    return ScalingSearch(scalings, tuple(one.average for one in found), "val", found[0].images)
 
 
 def computed(vectors: TaskVectors, direction: StackFunction, context: Context) -> dict[str, torch.Tensor]:
@@ -95,7 +143,7 @@ def scaled(
 
     Args:
         vectors: the (edited) task vectors.
-        scaling: λ, or auto for the best of :data:`WIDE_GRID` on validation.
+        scaling: λ, or auto for the best on validation, from :data:`WIDE_GRID` on.
         direction: v of one tensor, from its name, θ₀ and the stack ``[T, *shape]``.
         context: device and evaluator.
 

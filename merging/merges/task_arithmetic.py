@@ -22,8 +22,9 @@ class TaskArithmeticParams(Params):
         0.3,
         title="λ",
         description="One coefficient for all tasks, one per task (negative ones forget), or auto: "
-        "chosen on the validation split from 0 … 1. With negative task weights auto forgets as much as leaves "
-        "the other tasks of the suite 95 % of their zero-shot accuracy.",
+        "chosen on the validation split from 0 … 1, and on to 3 while that pays. With negative task weights auto "
+        "forgets as much as leaves the tasks of the suite that are neither subtracted nor added (or, without such "
+        "tasks, those added) 95 % of their zero-shot accuracy.",
     )
     # Left out of specifications where it is 1, so that they are the same as before there were weights.
     weights: Coefficient | tuple[Coefficient, ...] = Field(
@@ -67,7 +68,7 @@ def task_arithmetic(vectors: TaskVectors, params: TaskArithmeticParams, context:
     if params.scaling == "auto":
         sums = computed(vectors, lambda name, base, stack: _weighted_sum(weights, stack), context)
         search = (
-            search_forgetting(vectors, sums, forgotten, context, GRID)
+            search_forgetting(vectors, sums, dict(zip(vectors.tasks, weights.tolist(), strict=True)), context, GRID)
             if forgotten
             else search_scaling(vectors, sums, context)
         )

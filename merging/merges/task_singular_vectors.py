@@ -6,7 +6,7 @@ from merging.context import Context
 from merging.merges.isotropic import IsotropicParams
 from merging.merges.scaling import scaled
 from merging.registry import TensorMerge, merge
-from merging.spectra import polar, top_triplets
+from merging.spectra import nonzero, polar, side_by_side, top_triplets
 from merging.vectors import TaskVectors, is_matrix
 
 
@@ -21,12 +21,11 @@ def tsv_m(vectors: TaskVectors, params: IsotropicParams, context: Context) -> Te
     def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         if not is_matrix(base.shape):
             return stack.mean(dim=0)
-        if not bool(stack.any()):
+        vectors = nonzero(stack)
+        if not len(vectors):
             return torch.zeros_like(base)
         count = max(1, min(base.shape) // len(stack))
-        triplets = [top_triplets(vector, count) for vector in stack if bool(vector.any())]
-        left = polar(torch.cat([u for u, _, _ in triplets], dim=1))[0]
-        right = polar(torch.cat([v for _, _, v in triplets]))[0]
-        return (left * torch.cat([s for _, s, _ in triplets])) @ right
+        left, lengths, right = side_by_side(*top_triplets(vectors, count))
+        return (polar(left)[0] * lengths) @ polar(right)[0]
 
     return scaled(vectors, params.scaling, direction, context)

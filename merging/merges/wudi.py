@@ -13,6 +13,7 @@ from pydantic import Field
 from merging.context import Context
 from merging.merges.scaling import Coefficient, scaled
 from merging.registry import Params, TensorMerge, merge
+from merging.spectra import add_gram, gram, mirror
 from merging.vectors import TaskVectors, is_linear_weight
 
 
@@ -50,11 +51,15 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
             return total  # is the minimum; Adam would walk along rounding errors
         rows, columns = base.shape
         s, r = total.new_zeros(columns, columns), total.new_zeros(rows, columns)
-        for vector, weight in zip(stack, weights, strict=True):
-            square = weight * (vector.T @ vector)
-            s += square
-            wide = 2 * rows < columns  # then the product of the rows is the smaller one
-            r += (weight * (vector @ vector.T)) @ vector if wide else vector @ square
+        for vector, weight in zip(stack, weights.tolist(), strict=True):
+            if 2 * rows < columns:  # then the product of the rows is the smaller one
+                add_gram(s, vector, weight)
+                r.addmm_(gram(vector.T), vector, alpha=weight)
+            else:
+                square = gram(vector)
+                s.add_(square, alpha=weight)
+                r.addmm_(vector, square, alpha=weight)
+        mirror(s)
         if params.solver == "closed_form":
             ridge = params.ridge * s.diagonal().mean()
             s.diagonal().add_(ridge)
@@ -67,9 +72,10 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
 
 def _adam(start: torch.Tensor, s: torch.Tensor, r: torch.Tensor, params: WudiParams, context: Context) -> torch.Tensor:
     merged = start.clone()
-    optimiser = torch.optim.Adam([merged], lr=params.learning_rate)
+    merged.grad = torch.empty_like(merged)
+    optimiser = torch.optim.Adam([merged], lr=params.learning_rate, fused=True)
     for _ in range(params.steps):
         context.stop_if_cancelled()
-        merged.grad = torch.addmm(r, merged, s, beta=-1).mul_(2)
+        torch.addmm(r, merged, s, beta=-2, alpha=2, out=merged.grad)
         optimiser.step()
     return merged

@@ -164,7 +164,7 @@ def _forgetting(
     others = bystanders(evaluator.suite, spec.tasks, spec.forgotten)
     after = joined([merged, *([evaluator.accuracy(state, others, spec.split, context)] if others else [])])
     before = evaluator.accuracy(planned.vectors.base, tuple(after.per_task), spec.split, context)
-    return forgetting_report(before, after, spec.forgotten, planned.merge.report["weights"])
+    return forgetting_report(before, after, planned.merge.report["weights"])
 
 
 def _after(planned: Plan, context: Context) -> dict[str, Any] | None:

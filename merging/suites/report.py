@@ -105,7 +105,7 @@ class _Check:
     seen: dict[str, str] = field(default_factory=dict)  # fingerprint → first task with that file
 
     def base(self) -> Finding:
-        return _finding(str(self.suite.base), None, self._base)
+        return _finding(str(self.suite.base), None, self._base, needed=True)
 
     def _base(self) -> Finding:
         facts = facts_of(self.suite.base_checkpoint)
@@ -122,7 +122,7 @@ class _Check:
             yield _warned("checkpoint", name, "none named: the task can be evaluated, not merged")
         else:
             file = str(task.checkpoint)
-            yield _finding(file, name, partial(self._fine_tuned, name, file))
+            yield _finding(file, name, partial(self._fine_tuned, name, file), needed=True)
         if task.data is None:
             yield _warned("images", name, "none named: no accuracy for this task")
             return
@@ -213,12 +213,13 @@ def gap_warning(val: float, val_images: int, test: float, test_images: int) -> s
     )
 
 
-def _finding(file: str, task: str | None, look: Callable[[], str | Finding]) -> Finding:
+def _finding(file: str, task: str | None, look: Callable[[], str | Finding], needed: bool = False) -> Finding:
+    """What a look gave; what is missing is a problem where it is ``needed``, and odd elsewhere."""
     try:
         found = look()
-    except MissingPart as error:
-        return _warned(file, task, str(error))
     except MergingError as error:
+        if isinstance(error, MissingPart) and not needed:
+            return _warned(file, task, str(error))
         return Finding(file, task, str(error), ok=False)
     return found if isinstance(found, Finding) else Finding(file, task, found)
 

@@ -50,8 +50,11 @@ def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float 
         rows = {task: {"before": 0.5, "after": 0.25, "images": 12} for task in spec.forgotten}
         rest = {task: {"before": 0.4, "after": 0.38, "images": 12} for task in suite.task_names if task not in rows}
         forgetting = {
-            "split": spec.split, "weights": dict.fromkeys(spec.tasks, -0.5), "forgotten": rows, "kept": rest,
-            "means": {"forgotten": {"before": 0.5, "after": 0.25}, "kept": {"before": 0.4, "after": 0.38}},
+            "split": spec.split, "weights": dict.fromkeys(spec.tasks, -0.5), "forgotten": rows, "added": {},
+            "kept": rest,
+            "means": {
+                "forgotten": {"before": 0.5, "after": 0.25}, "added": None, "kept": {"before": 0.4, "after": 0.38},
+            },
         }  # fmt: skip
     linear = spec.edit != "ties" and spec.merge != "tall_masks"
     after = None

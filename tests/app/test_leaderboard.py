@@ -8,7 +8,7 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from merging.leaderboard import cheapest_first, data_needed, spec_of
+from merging.leaderboard import cheapest_first, data_looked_at, spec_of
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS
 from merging.published import published
@@ -92,7 +92,7 @@ def test_finished_runs_fill_their_rows(tiny: Suite, open_page: Open) -> None:
         accuracy = run.result["accuracy"]
         assert row[list(tiny.task_names)].tolist() == [round(100 * accuracy[task], 1) for task in tiny.task_names]
         assert row["Average (%)"] == round(100 * run.result["average"], 1)
-        assert (row["Data"], row["Seconds"], row["Paper"]) == (data_needed(preset), 2.3, preset.paper)
+        assert (row["Data"], row["Seconds"], row["Paper"]) == (data_looked_at(preset).needs, 2.3, preset.paper)
         assert row["Run"] == f"runs?run={run.id}"
 
 
@@ -135,7 +135,7 @@ def test_methods_that_someone_cancelled_need_no_attention_but_are_offered(tiny: 
 
 def test_only_the_kinds_of_data_chosen_are_shown_and_run(tiny: Suite, open_page: Open) -> None:
     app = open_page("leaderboard", data=["Unlabeled images"])
-    wanted = [preset for preset in PRESETS.values() if data_needed(preset) == "unlabeled"]
+    wanted = [preset for preset in PRESETS.values() if data_looked_at(preset).needs == "unlabeled"]
     assert set(table(app).index) == {"Zero-shot", "Individual", *(preset.title for preset in wanted)}
     button(app, "Run all").click().run()  # type: ignore[attr-defined]
     assert len(runs()) == len(wanted)

@@ -111,8 +111,9 @@ def test_a_negation_shows_what_is_forgotten_and_what_is_kept(tiny: Suite, open_p
     assert history["Coefficients"].tolist() == [f"forgets {first}"]
     words = texts(app)
     assert "subtracted (−0.5)" in words.replace("\\", "")
-    assert "from 50.0 % zero-shot to 25.0 %" in words
-    assert f"The other {len(tiny.task_names) - 1} tasks: from 40.0 % to 38.0 % on average" in words
+    assert ": 50.0 % zero-shot, 25.0 % after." in words
+    assert f"To be kept, {len(tiny.task_names) - 1} tasks: 40.0 % zero-shot, 38.0 % after on average." in words
+    assert "Added" not in words
 
 
 def test_the_time_is_told_by_what_happened(tiny: Suite, open_page: Open) -> None:

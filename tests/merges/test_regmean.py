@@ -14,7 +14,7 @@ from merging.errors import MissingPart
 from merging.evaluation import Evaluator
 from merging.input_grams import input_grams
 from merging.pipeline import MergeSpec, plan
-from merging.registry import find
+from merging.registry import Data, find
 from merging.suites import Suite, load_suite
 from merging.vectors import TaskVectors
 from tests.random_models import TASKS, write_suite
@@ -223,4 +223,4 @@ def test_without_images_it_is_refused(suite: Suite) -> None:
     method = find("merge", "regmean")
     with pytest.raises(MissingPart, match="RegMean needs images"):
         method.plan(suite.vectors(), method.parse({}), Context())
-    assert method.needs_with({}) == "unlabeled"
+    assert method.data({}) == Data("unlabeled")

@@ -75,14 +75,16 @@ def test_auto_takes_the_smallest_of_the_best_on_validation(suite: Suite, context
     search = plan.report["scaling_search"]
     assert search["split"] == "val"
     assert search["images"] == 4 * 24
-    assert search["scalings"] == list(GRID) == [round(0.05 * step, 2) for step in range(21)]
+    tried = search["scalings"]
+    assert tried[:21] == list(GRID) == [round(0.05 * step, 2) for step in range(21)]
     evaluator = context.need_images("the test", ())
-    for scaling, found in zip(GRID, search["average_accuracy"], strict=True):
+    for scaling, found in zip(tried, search["average_accuracy"], strict=True):
         state = merged(task_arithmetic(vectors, scaling), vectors)
         assert found == pytest.approx(evaluator.accuracy(state, vectors.tasks, "val").average, abs=0.02)
     best = int(np.argmax(search["average_accuracy"]))
-    assert plan.report["scaling"] == GRID[best]
-    assert all((row == GRID[best]).all() for row in plan.coefficients.values())
+    assert plan.report["scaling"] == tried[best]
+    assert search["at_edge"] == (best == len(tried) - 1)
+    assert all((row == tried[best]).all() for row in plan.coefficients.values())
 
 
 def test_the_search_can_be_given_signs_and_a_grid(suite: Suite, context: Context) -> None:

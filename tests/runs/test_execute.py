@@ -24,6 +24,7 @@ from merging.errors import (
 )
 from merging.geometry import measure
 from merging.localised import task_weights
+from merging.pairs import refusal
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute, rebuild
 from merging.runs.unmerged import disentangled
@@ -43,12 +44,12 @@ QUICK: dict[str, dict[str, object]] = {
 PAIRS = [
     (edit, merge)
     for edit, merge in itertools.product(registry.edits(), registry.merges())
-    if (edit == "none" or not registry.find("merge", merge).unedited) and not registry.find("merge", merge).localised
+    if not refusal(edit, QUICK.get(edit, {}), merge) and not registry.find("merge", merge).localised
 ]
 LOCALISED_PAIRS = [
     (edit, merge)
     for edit, merge in itertools.product(registry.edits(), registry.merges())
-    if registry.find("merge", merge).localised
+    if not refusal(edit, QUICK.get(edit, {}), merge) and registry.find("merge", merge).localised
 ]
 LINEAR = list(itertools.product(("none", "awd"), ("average", "task_arithmetic", "adamerging")))
 

@@ -124,26 +124,34 @@ def test_search_marks_the_chosen_scaling() -> None:
 
 
 FORGETTING = {
-    "weights": {"signs": -0.5},
+    "weights": {"signs": -0.5, "roads": 0.5},
     "forgotten": {"signs": {"before": 0.5, "after": 0.2}},
+    "added": {"roads": {"before": 0.3, "after": 0.6}},
     "kept": {"digits": {"before": 0.4, "after": 0.39}},
 }
+LABELS = TASKS | {"signs": "Traffic <signs>", "roads": "Roads"}
 
 
-def test_forgetting_has_a_row_per_task_those_to_forget_on_top() -> None:
-    figure = forgetting_figure(FORGETTING, "Task Arithmetic", TASKS | {"signs": "Traffic <signs>"})
+def test_forgetting_has_a_row_per_task_in_groups() -> None:
+    figure = forgetting_figure(FORGETTING, "Task Arithmetic", LABELS)
     before, after = figure.data
-    assert list(before.x) == [50.0, 40.0] and list(after.x) == [20.0, 39.0]
-    assert list(figure.layout.yaxis.ticktext) == ["Traffic &lt;signs&gt; (forget)", "Digits"]
+    assert list(before.x) == [50.0, 30.0, 40.0] and list(after.x) == [20.0, 60.0, 39.0]
+    assert list(figure.layout.yaxis.ticktext) == ["Traffic &lt;signs&gt; (forget)", "Roads (add)", "Digits"]
     assert list(before.y) == list(after.y) == list(figure.layout.yaxis.tickvals)
+    assert list(before.y) == sorted(before.y) and min(b - a for a, b in itertools.pairwise(before.y)) >= 1
     assert (before.marker.color, after.marker.color) == tuple(
         style_of(method).color for method in ("Zero-shot", "Task Arithmetic")
     )
 
 
+def test_forgetting_of_everything_has_one_group() -> None:
+    figure = forgetting_figure(FORGETTING | {"added": {}, "kept": {}}, "Task Arithmetic", LABELS)
+    assert list(figure.data[0].y) == [0]
+
+
 def test_forgetting_table_says_what_was_meant_to_happen() -> None:
-    table = forgetting_table(FORGETTING, TASKS)
-    assert table["Task"].tolist() == ["Traffic signs", "Digits"]
-    assert table["Meant to"].tolist() == ["forget", "keep"]
-    assert table["After (%)"].tolist() == [20.0, 39.0]
-    assert table["Weight"].isna().tolist() == [False, True]
+    table = forgetting_table(FORGETTING, LABELS)
+    assert table["Task"].tolist() == ["Traffic <signs>", "Roads", "Digits"]
+    assert table["Meant to"].tolist() == ["forget", "add", "keep"]
+    assert table["After (%)"].tolist() == [20.0, 60.0, 39.0]
+    assert table["Weight"].isna().tolist() == [False, False, True]

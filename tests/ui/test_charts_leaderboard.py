@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.leaderboard import Row
-from merging.registry import Needs
+from merging.registry import Data, Needs
 from ui.charts.leaderboard import (
     NOT_RUN,
     Standing,
@@ -24,16 +24,16 @@ def line(
     title: str, values: Sequence[float] | None, needs: Needs = "none", state: str = "done",
     normalised: float | None = 0.5, note: str = "",
 ) -> Standing:  # fmt: skip
-    row = None
+    data, row = Data(needs, ("merge.scaling",)), None
     if values is not None:
-        row = Row(title, needs, dict(zip(TASKS, values, strict=True)), normalised, 0.35, 12.34, 512_400_000, "abc")
+        row = Row(title, data, dict(zip(TASKS, values, strict=True)), normalised, 0.35, 12.34, 512_400_000, "abc")
     run = None if state == NOT_RUN else "abc"
-    return Standing(title, needs, "https://arxiv.org/abs/1", note, state, run, row)
+    return Standing(title, data, "https://arxiv.org/abs/1", note, state, run, row)
 
 
 def baseline(title: str, values: Sequence[float]) -> Standing:
-    row = Row(title, "none", dict(zip(TASKS, values, strict=True)), 1.0)
-    return Standing(title, "none", "", "", "", None, row)
+    row = Row(title, Data("none"), dict(zip(TASKS, values, strict=True)), 1.0)
+    return Standing(title, Data("none"), "", "", "", None, row)
 
 
 LINES = [
@@ -58,8 +58,8 @@ def test_best_average_first_and_what_is_not_measured_last_in_its_order(averages:
 def test_the_table_holds_percent_and_leaves_gaps_where_nothing_was_measured() -> None:
     table = leaderboard_table(LINES, TASKS)
     assert list(table.columns) == [
-        "Method", "Average (%)", "Normalised (%)", "digits", "signs", "Data", "State", "λ", "Seconds", "Memory (MB)",
-        "Paper", "Run", "Note",
+        "Method", "Average (%)", "Normalised (%)", "digits", "signs", "Data", "Chosen", "State", "λ", "Seconds",
+        "Memory (MB)", "Paper", "Run", "Note",
     ]  # fmt: skip
     row = table.iloc[3]
     assert row["Method"] == "AdaMerging" and row["Data"] == "unlabeled" and row["State"] == "done"
@@ -76,8 +76,8 @@ def test_columns_that_say_nothing_are_left_out() -> None:
 
 
 def test_a_task_named_like_a_column_stays_apart() -> None:
-    row = Row("a", "none", {"Run": 0.25, "Method": 0.75}, None)
-    table = leaderboard_table([Standing("a", "none", "", "", "done", "abc", row)], ("Run", "Method"))
+    row = Row("a", Data("none"), {"Run": 0.25, "Method": 0.75}, None)
+    table = leaderboard_table([Standing("a", Data("none"), "", "", "done", "abc", row)], ("Run", "Method"))
     assert table.columns.is_unique
     assert table.iloc[0][["Run (task)", "Method (task)", "Run"]].tolist() == [25, 75, "abc"]
 

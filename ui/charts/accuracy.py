@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from merging.forgetting import GROUPS, Group
 from ui.theme import arrange, plain, shorten, style_of
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
@@ -18,6 +19,7 @@ _AVERAGE_WIDTH = 2.7  # the average group, in widths of a task's group: room for
 _MAX_NUMBERED = 7  # series up to which those numbers fit
 _RULE = "rgba(128, 128, 128, 0.45)"
 _SHADE = "rgba(128, 128, 128, 0.09)"
+_MEANT: dict[Group, str] = {"forgotten": "forget", "added": "add", "kept": "keep"}  # what is to happen to a task
 
 
 @dataclass(frozen=True)
@@ -148,16 +150,19 @@ def accuracy_table(series: Sequence[Series], tasks: Mapping[str, str]) -> pd.Dat
 
 
 def forgetting_figure(report: Mapping[str, Any], method: str, tasks: Mapping[str, str]) -> go.Figure:
-    """A row per task with its accuracy before and after a merge; the tasks to forget on top and set apart.
+    """A row per task with its accuracy before and after a merge; those forgotten, added and kept in groups.
 
     Args:
         report: as :func:`merging.forgetting.forgetting_report` gives it.
         method: what picks colour and marker of the merged model.
         tasks: task → label.
     """
-    groups = [list(report[group].items()) for group in ("forgotten", "kept")]
-    rows = [index + 0.4 * (index >= len(groups[0])) for index in range(sum(map(len, groups)))]
-    found = [item for group in groups for item in group]
+    groups = [group for group in GROUPS if report.get(group)]
+    gaps, words, found = zip(
+        *((0.4 * number, _MEANT[group], item) for number, group in enumerate(groups) for item in report[group].items()),
+        strict=True,
+    )
+    rows = [index + gap for index, gap in enumerate(gaps)]
     labels = [plain(tasks[task]) for task, _ in found]
     figure = go.Figure()
     for row, (_, values) in zip(rows, found, strict=True):
@@ -171,8 +176,8 @@ def forgetting_figure(report: Mapping[str, Any], method: str, tasks: Mapping[str
             marker=marker_of(one, 12), customdata=labels,
             hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
-    figure.add_hrect(y0=-0.6, y1=len(groups[0]) - 0.35, fillcolor=_SHADE, line_width=0, layer="below")
-    ticks = [f"{label} (forget)" if index < len(groups[0]) else label for index, label in enumerate(labels)]
+    figure.add_hrect(y0=-0.6, y1=len(report["forgotten"]) - 0.35, fillcolor=_SHADE, line_width=0, layer="below")
+    ticks = [f"{label} ({word})" if word != "keep" else label for label, word in zip(labels, words, strict=True)]
     figure.update_yaxes(tickvals=rows, ticktext=ticks, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
     figure.update_xaxes(title="Accuracy (%)", range=[0, 104], showgrid=True)
     return arrange(figure, height=150 + 34 * len(rows))
@@ -182,8 +187,8 @@ def forgetting_table(report: Mapping[str, Any], tasks: Mapping[str, str]) -> pd.
     """A row per task: what was meant to happen, the weight of its vector if it was merged, accuracies in percent."""
     rows = [
         (tasks[task], words, report["weights"].get(task), 100 * values["before"], 100 * values["after"])
-        for group, words in (("forgotten", "forget"), ("kept", "keep"))
-        for task, values in report[group].items()
+        for group, words in _MEANT.items()
+        for task, values in report.get(group, {}).items()
     ]
     return pd.DataFrame(rows, columns=["Task", "Meant to", "Weight", "Zero-shot (%)", "After (%)"]).round(2)
 

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.leaderboard import Row
-from merging.registry import Needs
+from merging.registry import Data, Needs
 from ui.charts.accuracy import Series, marker_of
 from ui.columns import AVERAGE, MARK, METHOD
 from ui.theme import compose, neutral, plain
@@ -21,7 +21,8 @@ ONE_A_TASK = "a model for each task"
 GROUPS = (*NEEDS_WORDS.values(), ONE_A_TASK)
 NOT_RUN, UNDER_WAY = "not run", "under way"
 _COLUMNS = (
-    MARK, METHOD, AVERAGE, "Normalised (%)", "Data", "State", "λ", "Seconds", "Memory (MB)", "Paper", "Run", "Note",
+    MARK, METHOD, AVERAGE, "Normalised (%)", "Data", "Chosen", "State", "λ", "Seconds", "Memory (MB)", "Paper", "Run",
+    "Note",
 )  # fmt: skip
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
 _RULE = "rgba(128, 128, 128, 0.45)"
@@ -33,7 +34,7 @@ class Standing:
 
     Attributes:
         title: the method's name in publications, different for every line; it picks colour and marker.
-        needs: the data it looks at, apart from choosing λ.
+        data: what it looks at, by itself and to choose λ or thresholds.
         paper: URL of its source; empty for a baseline.
         note: what to know about it; may be empty.
         state: how its run ended, or :data:`UNDER_WAY` or :data:`NOT_RUN`; empty for a baseline.
@@ -43,7 +44,7 @@ class Standing:
     """
 
     title: str
-    needs: Needs
+    data: Data
     paper: str
     note: str
     state: str
@@ -54,7 +55,7 @@ class Standing:
     @property
     def group(self) -> str:
         """With which other methods it can be compared: one of :data:`GROUPS`."""
-        return ONE_A_TASK if self.localised else NEEDS_WORDS[self.needs]
+        return ONE_A_TASK if self.localised else NEEDS_WORDS[self.data.needs]
 
     @property
     def baseline(self) -> bool:
@@ -92,7 +93,8 @@ def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd
     for task in tasks:
         columns[task_column(task)] = [value(one, lambda row, task=task: row.accuracy[task]) for one in standings]  # type: ignore[misc]
     columns |= {
-        "Data": [one.needs for one in standings],
+        "Data": [one.data.needs for one in standings],
+        "Chosen": [one.data.chosen_words or None for one in standings],
         "State": [one.state for one in standings],
         "λ": [value(one, lambda row: row.scaling, 1, 6) for one in standings],
         "Seconds": [value(one, lambda row: row.seconds, 1) for one in standings],

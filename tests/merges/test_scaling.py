@@ -1,0 +1,61 @@
+"""How far the grid of λ goes."""
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merging.context import Context
+from merging.merges.scaling import FARTHEST, GRID, PATIENCE, WIDE_GRID, ScalingSearch, first_best, search_grid
+
+
+def searched(
+    accuracy: Callable[[float], float], grid: tuple[float, ...] = GRID
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return search_grid(grid, accuracy, first_best, Context())
+
+
+@pytest.mark.parametrize("grid", [GRID, WIDE_GRID])
+@pytest.mark.parametrize("peak", [0.0, 0.5, 0.9])
+def test_a_grid_with_its_best_inside_is_left_as_it_is(grid: tuple[float, ...], peak: float) -> None:
+    assert searched(lambda scaling: -((scaling - peak) ** 2), grid)[0] == grid
+
+
+def test_a_flat_curve_does_not_go_on() -> None:
+    assert searched(lambda scaling: 0.5)[0] == GRID
+
+
+@pytest.mark.parametrize(("grid", "peak"), [(GRID, 1.0), (GRID, 1.3), (WIDE_GRID, 2.4)])
+def test_a_grid_with_its_best_at_the_end_goes_on_in_its_step(grid: tuple[float, ...], peak: float) -> None:
+    tried, found = searched(lambda scaling: -((scaling - peak) ** 2), grid)
+    assert tried[first_best(found)] == peak
+    step = round(grid[1] - grid[0], 6)
+    assert tried[-1] == pytest.approx(peak + PATIENCE * step)
+    assert {round(b - a, 6) for a, b in itertools.pairwise(tried)} == {step}
+
+
+def test_a_dip_on_the_way_up_is_passed() -> None:
+    tried, found = searched(lambda scaling: scaling - 0.2 * (1.05 <= scaling <= 1.1) if scaling <= 1.3 else 0.0)
+    assert tried[first_best(found)] == 1.3
+
+
+def test_an_endless_rise_ends_and_is_told() -> None:
+    for grid in (GRID, WIDE_GRID):
+        tried, found = searched(lambda scaling: scaling, grid)
+        assert tried[-1] == FARTHEST
+        search = ScalingSearch(tried, found, "val", 1)
+        assert search.chosen == FARTHEST and search.report()["scaling_search"]["at_edge"] is True  # type: ignore[index]
+    assert ScalingSearch((0.0, 0.1), (0.5, 0.5), "val", 1).report()["scaling_search"]["at_edge"] is False  # type: ignore[index]
+
+
+@given(st.lists(st.integers(0, 30), min_size=61, max_size=61))
+def test_every_value_up_to_the_last_is_tried_once_and_the_best_of_them_taken(values: list[int]) -> None:
+    curve = {round(0.05 * step, 2): value / 30 for step, value in enumerate(values)}
+    tried, found = searched(curve.__getitem__)
+    assert tried == tuple(curve)[: len(tried)] and found == tuple(curve[scaling] for scaling in tried)
+    best = first_best(found)
+    assert found[best] == max(found) and max(found[:best], default=-1) < found[best]
+    assert len(tried) == 21 or best >= 20
+    assert best < len(tried) - 1 or tried[-1] == FARTHEST

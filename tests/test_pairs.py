@@ -1,0 +1,66 @@
+"""Every edit with every merge: it runs, or it is refused with the reason."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from merging import registry
+from merging.checkpoints import open_checkpoint
+from merging.errors import MergingError
+from merging.pairs import refusal
+from merging.pipeline import MergeSpec
+from merging.presets import PRESETS
+from merging.runs.execute import execute
+from merging.workspace import Workspace
+
+QUICK: dict[str, dict[str, Any]] = {
+    "awd": {"steps": 10}, "adamerging": {"steps": 2, "batch_size": 4}, "doge": {"steps": 3}, "wudi": {"steps": 3},
+    "fisher": {"images": 2}, "regmean": {"images": 2},
+}  # fmt: skip
+EDITS: list[tuple[str, dict[str, Any]]] = [
+    *((name, QUICK.get(name, {})) for name in registry.edits()),
+    ("ties", {"combine": "mean"}),
+    ("doge", {"steps": 3, "scaled": False}),
+    ("consensus", {"total": "ties"}),
+]
+REFUSED = {
+    *((edit, "", "fisher") for edit in registry.edits() if edit != "none"),
+    ("ties", "mean", "fisher"), ("ties", "mean", "regmean"), ("ties", "mean", "average"),
+    ("doge", "", "tall_masks"), ("doge", "", "average"), ("doge", "", "regmean"),
+    ("doge", "bare", "fisher"), ("doge", "bare", "tall_masks"),
+    ("consensus", "", "tall_masks"), ("consensus", "ties", "fisher"), ("consensus", "ties", "tall_masks"),
+}  # fmt: skip
+
+
+def variant(values: dict[str, Any]) -> str:
+    return "bare" if values.get("scaled") is False else str(values.get("combine", values.get("total", "")))
+
+
+@pytest.mark.parametrize(("edit", "merge"), list(itertools.product(EDITS, registry.merges())), ids=str)
+def test_every_pair_runs_to_finite_weights_or_is_refused_with_the_reason(
+    suite_file: Path, workspace: Workspace, tmp_path: Path, edit: tuple[str, dict[str, Any]], merge: str
+) -> None:
+    name, values = edit
+    fields = {"edit": name, "edit_params": values, "merge": merge, "merge_params": QUICK.get(merge, {})}
+    choices = {"suite": str(suite_file), "tasks": ("digits", "leaves", "roads"), "device": "cpu", "evaluate": False}
+    if (name, variant(values), merge) in REFUSED:
+        titles = [registry.find("edit", name).title, registry.find("merge", merge).title]
+        with pytest.raises(MergingError) as caught:
+            MergeSpec.build(**choices, **fields)
+        said = str(caught.value)
+        assert all(title in said for title in titles) and len(said.split(": ", 1)[1]) > 60
+        assert refusal(name, values, merge) in said
+        return
+    assert refusal(name, values, merge) == ""
+    output = tmp_path / "merged.safetensors"
+    execute(MergeSpec.build(**choices, **fields), workspace, output=output)
+    written = open_checkpoint(output, part="all")
+    assert list(written)
+    assert all(bool(torch.isfinite(written[one]).all()) for one in written if written[one].is_floating_point())
+
+
+def test_no_published_method_is_refused() -> None:
+    assert not [one.name for one in PRESETS.values() if refusal(one.edit, one.edit_params, one.merge)]
