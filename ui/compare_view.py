@@ -22,21 +22,18 @@ def measured(runs: Sequence[Run]) -> RunComparison | None:
         MergingError: as :func:`merging.runs.compare.compare_runs`.
     """
     require_comparable(runs)
-    missing = _without_predictions(state.suite_reference(), state.stamp(), tuple(run.id for run in runs))
+    reference, version = state.suite_reference(), state.stamp()
+    missing = [run for run in runs if not _is_measured(reference, version, run.id)]
     if missing and not measuring.baselines_are_quick():
-        _offer([run for run in runs if run.id in missing])
+        _offer(missing)
         return None
     if missing:
-        _measure([run for run in runs if run.id in missing])
-    return _compared(state.suite_reference(), state.stamp(), tuple(run.id for run in runs))
-
-
-def _without_predictions(reference: str, version: state.Stamp, ids: tuple[str, ...]) -> list[str]:
-    """Those of some runs that have not been seen on every present image."""
-    return [run_id for run_id in ids if not _is_measured(reference, version, run_id)]
+        _measure(missing)
+    return _compared(reference, version, tuple(run.id for run in runs))
 
 
 def _is_measured(reference: str, version: state.Stamp, run_id: str) -> bool:
+    """Whether a run has been seen on every present image."""
     done: set[tuple[str, state.Stamp, str]] = _measured_before()
     if (reference, version, run_id) not in done:
         run, space = state.workspace().store.get(run_id), state.workspace()
