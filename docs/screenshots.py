@@ -20,6 +20,7 @@ SHOTS = {
     "what-if": "/what_if",
     "accuracy": "/accuracy",
     "leaderboard": "/leaderboard",
+    "sweeps": "/sweeps",
     "runs": "/runs?run={run}",
     "compare": "/compare",
 }
