@@ -18,12 +18,14 @@ VIEWS = {
 
 
 def controls() -> tuple[str, Split]:
-    """Which view, and on which images."""
+    """Which view, and on which images; curves over λ show both splits."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         view = st.segmented_control(
             "View", list(VIEWS), default="coefficients", required=True, key="what", bind="query-params",
             format_func=VIEWS.__getitem__,
         )  # fmt: skip
+        if view == "scaling":
+            return str(view), "val"
         split: Split = st.segmented_control(
             "Images", ("val", "test"), default="val", required=True, key="what-split", bind="query-params",
             format_func=lambda split: accuracy_view.SPLIT_WORDS[split].capitalize(),

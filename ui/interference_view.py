@@ -119,8 +119,10 @@ def verdict(found: Agreement) -> str:
         return "All cosines or all changes are the same, so there is nothing to correlate."
     numbers = (
         f"Pearson r = {found.pearson:+.2f}, Spearman ρ = {found.spearman:+.2f} over {found.pairs} pairs; "
-        f"{found.chance:.0%} of random relabellings of the tasks do as well."
+        f"{found.chance:.1%} of random relabellings of the tasks reach such an r."
     )
+    if abs(found.spearman) < abs(found.pearson) / 2:
+        numbers += " The ranks agree far less: a few pairs carry the correlation."
     explained = found.pearson**2
     if found.chance > _LIKELY:
         return f"Cosine does not predict interference here beyond chance. {numbers}"
