@@ -262,6 +262,23 @@ def test_half_precision_files_are_merged_in_float32(tmp_path: Path, edit: str, m
         torch.testing.assert_close(tensor, exact[name].half(), rtol=2e-3, atol=2e-3)
 
 
+@every_pair
+def test_models_of_different_precisions_are_merged_as_the_numbers_that_they_hold(
+    tmp_path: Path, edit: str, merge: str
+) -> None:
+    """Half of a suite in float16 or bfloat16 gives what the same numbers in float32 give."""
+    precisions = (torch.float16, torch.float32, torch.bfloat16)
+    base = random_state(0)
+    models = [random_state(1 + task, dtype=dtype) for task, dtype in enumerate(precisions)]
+    mixed = write_models(tmp_path / "mixed", base, models)
+    wide = write_models(tmp_path / "wide", base, [{n: t.float() for n, t in model.items()} for model in models])
+    spec = spec_of(mixed.tasks, edit, merge)
+    expected, found = merged(wide, spec), merged(mixed, spec)
+    for name, tensor in expected.items():
+        assert found[name].dtype == torch.float32
+        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("edit", ["none", "ties"])
 def test_overflow_is_an_error_and_not_infinity(tmp_path: Path, edit: str) -> None:
     base = {"w": torch.full((4,), 30000.0).half()}
