@@ -421,6 +421,8 @@ def download(suite: str, tasks: str | None, data: bool, as_json: bool) -> None:
         print_json(found)
     else:
         print_downloaded(found)
+    if found["missing"]:
+        click.get_current_context().exit(1)
 
 
 @main.command()

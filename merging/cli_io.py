@@ -194,7 +194,8 @@ def print_report(report: dict[str, Any]) -> None:
     for row in report["files"]:
         word = ("warn" if row["warning"] else "ok") if row["ok"] else "ERROR"
         click.echo(f"{word:<5}  {row['file']}  {row['detail']}")
-    click.echo(f"{report['problems']} problems, {report['warnings']} warnings in {len(report['files'])} files")
+    counts = f"{counted(report['problems'], 'problem')}, {counted(report['warnings'], 'warning')}"
+    click.echo(f"{counts} in {counted(len(report['files']), 'check')}")
 
 
 def print_proposal(proposal: Any) -> None:
@@ -288,7 +289,9 @@ def print_downloaded(found: dict[str, Any]) -> None:
     """What was downloaded, and what has to be got in other ways."""
     for row in found["files"]:
         click.echo(f"{row['file']}  {row['bytes'] / 2**20:.1f} MiB, digest {row['digest'][:12]}")
-    click.echo(f"{counted(len(found['files']), 'file')} downloaded, {found['bytes'] / 2**20:.1f} MiB")
+    if found["files"] or not found["missing"]:
+        total = f", {found['bytes'] / 2**20:.1f} MiB" if found["files"] else "; all that the suite names are here"
+        click.echo(f"{counted(len(found['files']), 'file')} downloaded{total}")
     for row in found["missing"]:
         click.echo(f"missing: {row['what']}: put it where suite.yaml says, at {row['place']} beside it")
 

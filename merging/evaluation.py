@@ -178,12 +178,16 @@ class Evaluator:
         """
         own = self.tower.state_dict()
         lacking = sorted({name for name, tensor in own.items() if tensor.is_floating_point()} - set(state))
-        wrong = sorted(name for name in state if name not in own or state[name].shape != own[name].shape)
-        if lacking or wrong:
-            raise MismatchedCheckpoint(
-                f"not the weights of {self.suite.architecture_label}: {len(lacking)} tensors are missing "
-                f"(such as {lacking[:2]}), {len(wrong)} unknown or of another shape (such as {wrong[:2]})"
-            )
+        unknown = sorted(name for name in state if name not in own)
+        other = [
+            f"{name} {list(state[name].shape)} where {list(own[name].shape)} is expected"
+            for name in sorted(state)
+            if name in own and state[name].shape != own[name].shape
+        ]
+        wrong = {"missing": lacking, "unknown": unknown, "of another shape": other}
+        if any(wrong.values()):
+            told = [f"{len(names)} tensors {what}, such as {names[0]}" for what, names in wrong.items() if names]
+            raise MismatchedCheckpoint(f"not the weights of {self.suite.architecture_label}: {'; '.join(told)}")
         for name, tensor in state.items():
             own[name].copy_(tensor)
 

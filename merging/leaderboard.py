@@ -12,6 +12,7 @@ from merging.pipeline import MergeSpec
 from merging.presets import Preset
 from merging.runs.perform import perform
 from merging.runs.store import Run
+from merging.suites import clip
 from merging.suites.suite import Suite
 from merging.workspace import Workspace
 
@@ -114,6 +115,7 @@ def leaderboard(
     zero_shot = workspace.base_accuracy(evaluator, tasks).per_task
     individual = workspace.individual_accuracy(evaluator, tasks).per_task
     yield from baseline_rows(zero_shot, individual)
+    clip.load_open_clip()  # else the first row alone would pay for it, in seconds and in memory
     for number, preset in enumerate(presets):
         head = f"{preset.title} ({number + 1} of {len(presets)})"
 

@@ -45,7 +45,7 @@ def test_check_passes_a_good_suite_and_names_a_bad_file(suite_file: Path, own_su
     assert good.exit_code == 0 and "0 problems" in good.stdout
     (own_suite / "digits.safetensors").write_bytes(b"nonsense")
     bad = call("check", own_suite)
-    assert bad.exit_code == 1 and "ERROR  digits.safetensors" in bad.stdout and "1 problems" in bad.stdout
+    assert bad.exit_code == 1 and "ERROR  digits.safetensors" in bad.stdout and "1 problem," in bad.stdout
 
 
 def test_a_folder_is_made_a_suite_and_checked(own_suite: Path) -> None:

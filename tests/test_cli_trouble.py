@@ -87,7 +87,7 @@ def test_a_database_that_refuses_later_is_an_error_in_words(
     suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = RunStore(home)
-    with store._connect() as connection:
+    with store.connect() as connection:
         connection.execute("drop table fingerprints")
     monkeypatch.setattr("merging.runs.store._SCHEMA", "")
     assert "runs.sqlite: can't be opened for writing (no such table" in said(call("merge", suite_file, "--home", home))

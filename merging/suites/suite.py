@@ -425,6 +425,9 @@ def load_suite(reference: str | Path) -> Suite:
         raise SuiteError(f"no suite.yaml in folder {path.parent.name!r}; `init-suite` writes one for checkpoints")
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         raise SuiteError(f"{path.name}: no description of a suite; expected a suite.yaml, or the folder that it is in")
+    if not path.is_file() and Path(reference).suffix in (".yaml", ".yml"):
+        named = "/".join(Path(reference).parts[-2:])
+        raise SuiteError(f"no suite at {named!r}: there is no such file; expected the path of a suite.yaml")
     if not path.is_file():
         hub = f"; python -m merging download {reference} looks on the hub" if is_hub_id(str(reference)) else ""
         raise SuiteError(
