@@ -35,7 +35,7 @@ def run_of(suite_file: Path, workspace: Workspace, **choices: object) -> Run:
 
 
 def forget_predictions(workspace: Workspace) -> None:
-    with workspace.store._connect() as connection:
+    with workspace.store.connect() as connection:
         connection.execute("delete from predictions")
 
 
