@@ -36,6 +36,8 @@ def coefficient_heatmap(coefficients: Mapping[str, Any], labels: Mapping[str, st
             colorscale=diverging_scale(dark),
             customdata=[[f"{row}<br>{plain(name)}" for name in names] for row in rows],
             hovertemplate="%{customdata}<br>c = <b>%{z:.3f}</b><extra></extra>",
+            # a bar as low as a row or two has room for nothing; the numbers are in the table
+            showscale=len(rows) > 2,
             colorbar={"title": {"text": "c"}, "thickness": 12, "outlinewidth": 0},
         )
     )  # fmt: skip
