@@ -1,6 +1,9 @@
 """Choosing where tensors live. The only module that asks torch which accelerators exist."""
 
+import ctypes
 import gc
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 import psutil
@@ -60,7 +63,10 @@ def available() -> list[str]:
 
 
 def release() -> None:
-    """Give back memory that torch keeps for later, so that the next try finds all that is free."""
+    """Give back memory that Python, the C library and torch keep for later, to the system and for whoever is next."""
     gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -47,6 +47,7 @@ class PeakMemory:
         self.peak = 0
 
     def __enter__(self) -> "PeakMemory":
+        release()  # what earlier work left behind would be used again, and not be seen
         self._start = self._held()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
