@@ -165,8 +165,11 @@ def watch(run: Run | None) -> None:
         return
     st.subheader("Progress")
     run_panel([*([run.id] if run else []), *(one.id for one in others)], key="merge", on_retry=show_run)
-    if run is not None and run.state == "done":
-        outcome(run)
+    if run is None:
+        return
+    now = state.workspace().store.get(run.id)  # it may have ended while the form was drawn, unseen by the panel
+    if now.state == "done":
+        outcome(now)
 
 
 def outcome(run: Run) -> None:

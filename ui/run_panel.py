@@ -109,6 +109,8 @@ def offer_job(spec: MergeSpec, run: Run | None, *, key: str, button: str, icon: 
     """
     if run is not None:
         run_panel([run.id], key=key)
+        if run.active and not any(one.active for one in find_runs([run.id])):
+            st.rerun()  # it ended after the page had looked, unseen by the panel
         return
     st.info(reason, icon=":material/hourglass:")
     if st.button(button, key=f"{key}-start", type="primary", icon=icon):

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,12 +24,17 @@ STEPS = [30, 40, 50, 60]  # AdaMerging on the tiny suite for some seconds
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """Two worker processes, each started again by its nanny if it dies."""
+    """Two worker processes, each started again by its nanny if it dies.
+
+    Tests of the dashboard leave Streamlit's script behind as the main module, which new processes would run first.
+    """
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1",
         local_directory=str(tmp_path_factory.mktemp("scratch")), silence_logs=50,
     ) as started:  # fmt: skip
         yield started
+    sys.modules["__main__"] = main
 
 
 def defined(suite_file: Path, **changes: Any) -> SweepDefinition:
