@@ -62,7 +62,7 @@ def watch(entries: list[Entry]) -> None:
     shown = [pair for pair in runs if pair[1].state in ("running", "failed", "lost")] + waiting[:_NEXT]
     if not shown:
         return
-    run_panel([run.id for _, run in shown], key="board", names={run.id: entry.preset.title for entry, run in shown})
+    run_panel([run for _, run in shown], key="board", names={run.id: entry.preset.title for entry, run in shown})
     if len(waiting) > _NEXT:
         note, button = st.columns([0.8, 0.2], vertical_alignment="center")
         names = " · ".join(entry.preset.title for entry, _ in waiting[_NEXT:])

@@ -164,12 +164,9 @@ def watch(run: Run | None) -> None:
         st.caption("Nothing is running. A merge shows its progress here; you may leave the page, it goes on.")
         return
     st.subheader("Progress")
-    run_panel([*([run.id] if run else []), *(one.id for one in others)], key="merge", on_retry=show_run)
-    if run is None:
-        return
-    now = state.workspace().store.get(run.id)  # it may have ended while the form was drawn, unseen by the panel
-    if now.state == "done":
-        outcome(now)
+    run_panel([*([run] if run else []), *others], key="merge", on_retry=show_run)
+    if run is not None and run.state == "done":
+        outcome(run)
 
 
 def outcome(run: Run) -> None:

@@ -219,7 +219,7 @@ def unreadable(runs: Sequence[UnreadableRun]) -> None:
                 st.rerun()
 
 
-def everything(runs: list[Run], active: list[str]) -> None:
+def everything(runs: list[Run]) -> None:
     """All about the runs that are checked: what differs between several, then each."""
     if len(runs) > 1:
         compare(runs)
@@ -228,8 +228,8 @@ def everything(runs: list[Run], active: list[str]) -> None:
         try:
             if one.state == "done":
                 details(one)
-            elif one.id not in active:
-                run_panel([one.id], key=f"ended-{one.id}", on_retry=select)
+            elif not one.active:
+                run_panel([one], key=f"ended-{one.id}", on_retry=select)
         except MergingError as error:
             st.error(escape_markdown(str(error)), icon=":material/error:")
 
@@ -240,16 +240,16 @@ if damaged:
     unreadable(damaged)
 if not every:
     no_runs("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.")
-going_on = [run.id for run in state.workspace().store.active()]
+going_on = state.workspace().store.active()
 if going_on:
     run_panel(going_on, key="runs-active")
 picked = chosen(every)
 if came_by_link(_KEY):  # what a link names comes first, not below a table in which it would have to be looked for
-    everything(picked, going_on)
+    everything(picked)
     st.subheader("All runs")
     table(every)
     st.stop()
 table(every)
 if not picked:
     st.caption("Check one run to see everything about it, or several to compare them.")
-everything(picked, going_on)
+everything(picked)

@@ -127,5 +127,5 @@ entries = comparison(chosen)
 action(entries)
 unfinished = [entry.run for entry in entries if entry.run is not None and entry.run.state != "done"]
 if unfinished:
-    run_panel([run.id for run in unfinished], key="start")
+    run_panel(unfinished, key="start")
 results(entries, chosen)

@@ -31,7 +31,7 @@ def show_job(run: Run | None, *, key: str) -> dict[str, Any] | None:
     if run is None:
         return None
     if run.state != "done":
-        run_panel([run.id], key=key)
+        run_panel([run], key=key)
         return None
     return run.result
 

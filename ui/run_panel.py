@@ -75,7 +75,7 @@ def find_runs(run_ids: Sequence[str]) -> list[Run]:
 
 
 def run_panel(
-    run_ids: Sequence[str],
+    runs: Sequence[Run],
     *,
     key: str,
     names: dict[str, str] | None = None,
@@ -84,15 +84,15 @@ def run_panel(
     """Show runs that wait, run, or ended badly; finished ones are one line.
 
     Args:
-        run_ids: which runs, in this order.
+        runs: which ones, in this order, as the page has seen them: where one has changed since, the page runs again.
         key: unique on the page.
         names: run id → what to call it, if not by its method.
         on_retry: told about the new run when somebody presses *Run again*.
     """
-    active = frozenset(run.id for run in find_runs(run_ids) if run.active)
+    active = frozenset(run.id for run in runs if run.active)
     if active:
         ensure_worker()
-    panel = partial(_panel, tuple(run_ids), active, key, names or {}, on_retry)
+    panel = partial(_panel, tuple(run.id for run in runs), active, key, names or {}, on_retry)
     st.fragment(panel, run_every=POLL_SECONDS if active else None, key=f"{key}-panel")()
 
 
@@ -108,9 +108,7 @@ def offer_job(spec: MergeSpec, run: Run | None, *, key: str, button: str, icon: 
         reason: why the page has nothing to show yet.
     """
     if run is not None:
-        run_panel([run.id], key=key)
-        if run.active and not any(one.active for one in find_runs([run.id])):
-            st.rerun()  # it ended after the page had looked, unseen by the panel
+        run_panel([run], key=key)
         return
     st.info(reason, icon=":material/hourglass:")
     if st.button(button, key=f"{key}-start", type="primary", icon=icon):

@@ -80,7 +80,7 @@ def _offer(missing: Sequence[MergeSpec], asked: Sequence[tuple[Preset, Run]]) ->
         )
     going = [(preset, run) for preset, run in asked if run.state != "done"]
     if going:
-        run_panel([run.id for _, run in going], key="curves", names={run.id: preset.title for preset, run in going})
+        run_panel([run for _, run in going], key="curves", names={run.id: preset.title for preset, run in going})
 
 
 def _curves(found: Sequence[tuple[Preset, Mapping[str, Any]]], tasks: Sequence[str]) -> None:

@@ -10,8 +10,8 @@ from streamlit.testing.v1.element_tree import Button
 
 from merging.suites import Suite
 from tests.app.conftest import build_suite, texts
-from tests.app.finished_runs import ended, finished
-from ui import state
+from tests.app.finished_runs import ended, finished, result_of, spec_of
+from ui import merge_form, state
 
 Open = Callable[..., AppTest]
 
@@ -129,6 +129,26 @@ def test_a_finished_run_shows_what_came_of_it(tiny: Suite, open_page: Open) -> N
     assert values["Coefficients"] == "λ = 0.4"
     assert values["Average accuracy"].endswith("%")
     assert "48 images" in texts(app)
+
+
+def test_a_run_that_ends_while_the_page_is_drawn_shows_its_result(
+    tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_page("merge")
+    space = state.workspace()
+    run = space.submit(spec_of(tiny))
+    space.store.claim(run.id)
+    drawn = merge_form.draw
+
+    def slowly(*arguments: Any) -> Any:
+        if space.store.get(run.id).active:
+            space.store.finish(run.id, result_of(tiny, run.spec, space, 0.6))
+        return drawn(*arguments)
+
+    monkeypatch.setattr(merge_form, "draw", slowly)
+    app = open_page("merge", run=run.id)
+    assert not app.exception
+    assert "Average accuracy" in [metric.label for metric in app.metric]
 
 
 def test_an_unknown_run_in_the_url_is_no_error(tiny: Suite, open_page: Open) -> None:
