@@ -17,10 +17,12 @@ from ui import (
     sweep_form,
 )  # fmt: skip
 from ui.figure import escape_markdown
+from ui.lesson import steps
 from ui.url_choice import RUN_PARAMETERS, drop_unknown, not_found, warn
 
 PAGES = [
     st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
+    st.Page("pages/learn.py", title="Learn", icon=":material/school:"),
     st.Page("pages/task_models.py", title="Task models", icon=":material/view_list:"),
     st.Page("pages/similarity.py", title="Similarity", icon=":material/grid_view:"),
     st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
@@ -34,6 +36,7 @@ PAGES = [
 ]
 # What a page's URL can hold besides suite and tasks.
 PARAMETERS = {
+    "Learn": steps.PARAMETERS,
     "Similarity": (*awd.PARAMETERS, "level", "block", "layer", "zoom"),
     "Merge": (*merge_form.PARAMETERS, "run"),
     "What if": (
