@@ -140,12 +140,13 @@ def no_suite() -> None:
 
 # Local files: a material icon or an emoji as page icon would be fetched from the internet.
 IMAGES = Path(__file__).parent / "ui" / "images"
+page = st.navigation(PAGES)
 st.set_page_config(
-    page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide", initial_sidebar_state="expanded"
-)
+    page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide",
+    initial_sidebar_state="collapsed" if page.title == "Learn" else "expanded",  # a class needs the room
+)  # fmt: skip
 st.html(IMAGES.parent / "style.css")
 st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.svg"))
-page = st.navigation(PAGES)
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:
     with st.sidebar:

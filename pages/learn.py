@@ -12,6 +12,8 @@ from ui.url_choice import refused_options, warn_of_values
 
 through_app()
 
+# Seconds of measuring after which the page is drawn again: longer where it was just opened, as nobody moves anything.
+_PATIENCE, _BREATH = 1.5, 0.3
 _WHOLE = "lesson-whole"  # session state: the whole page runs, not only the fragment
 
 
@@ -59,8 +61,8 @@ def screen(step: Step, labels: Mapping[str, str], counts: Mapping[str, int]) -> 
     asked = step.show(Lesson(labels, counts, left.container(), chart, whole))
     with left:
         ask(asked.question)
-    if len(live_accuracy.known(asked.needs)) < len(asked.needs):
-        live_accuracy.measure_for_a_moment(asked.needs)
+    if set(live_accuracy.known(asked.needs)) < set(asked.needs):
+        live_accuracy.measure_for_a_moment(asked.needs, _PATIENCE if whole else _BREATH)
         live_accuracy.again(whole)
 
 
@@ -88,6 +90,7 @@ with st.container(key="lesson"):
     step = STEPS[navigation()]
     st.title(step.title)
     if not obstacle(step, chosen):
-        counts = {task: measuring.evaluator().count(task, "val") for task in chosen} if step.measures else {}
+        quick = set(chosen) <= set(measuring.measurable_tasks()) and measuring.baselines_are_quick()
+        counts = {task: measuring.evaluator().count(task, "val") for task in chosen} if quick else {}
         st.session_state[_WHOLE] = True
         screen(step, accuracy_view.task_labels(chosen), counts)

@@ -186,13 +186,13 @@ def known(needs: Iterable[Need]) -> dict[Need, float]:
     return {need: found[need] for need in needs if need in found}
 
 
-def measure_for_a_moment(needs: Iterable[Need]) -> bool:
-    """Measure what is missing, in this order, for at most a moment; whether all of it is there now."""
+def measure_for_a_moment(needs: Iterable[Need], seconds: float = _BREATH) -> bool:
+    """Measure what is missing, in this order, for about so many seconds; whether all of it is there now."""
     started, working = time.monotonic(), bench()
     for need in needs:
         if need in working.known:
             continue
-        if time.monotonic() - started > _BREATH:
+        if time.monotonic() - started > seconds:
             return False
         working.measure(need)
     return True

@@ -10,17 +10,16 @@ import plotly.graph_objects as go
 
 from ui import theme
 
-TYPE = 17  # pixels of every letter in a chart of the lesson
+TYPE = 18  # pixels of every letter in a chart of the lesson
 _NAMED = 3  # closest pairs that are named in the chart of slopes
-_GAP = 0.06  # least distance of their names, as a share of the height
+_GAP = 0.15  # least distance of their names, on two lines, as a share of the height
 
 
-def enlarge(figure: go.Figure, size: int = TYPE) -> go.Figure:
-    """The same figure with all of its text in one large size, as high as the page gives it room."""
-    figure.update_layout(
-        height=None, font_size=size, hoverlabel_font_size=size, legend_font_size=size, margin_t=54,
-    )  # fmt: skip
-    axis = {"tickfont_size": size, "title_font_size": size}
+def enlarge(figure: go.Figure, dark: bool, size: int = TYPE) -> go.Figure:
+    """The same figure with all of its text large and in full contrast, as high as the page gives it room."""
+    font = {"size": size, "color": "#e6eaf0" if dark else "#0d141d"}
+    figure.update_layout(height=None, font=font, hoverlabel_font_size=size, legend_font=font)
+    axis = {"tickfont": font, "title_font": font}
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     figure.update_annotations(font_size=size)
@@ -63,7 +62,7 @@ def slopes_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *
         dark: whether the page is dark.
     """
     pairs = [(i, j) for i in range(len(tasks)) for j in range(i)]
-    names = [f"{theme.plain(tasks[j])} · {theme.plain(tasks[i])}" for i, j in pairs]
+    names = [f"{theme.plain(tasks[j])} ·<br>{theme.plain(tasks[i])}" for i, j in pairs]
     starts, ends = ([round(float(matrix[pair]), 5) for pair in pairs] for matrix in (before, after))
     closest = sorted(range(len(pairs)), key=lambda n: -abs(starts[n]))[:_NAMED]
     traces: list[dict[str, Any]] = []
@@ -83,7 +82,7 @@ def slopes_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *
     notes = [
         {
             "x": 1.03, "y": place, "text": names[n], "showarrow": False, "xanchor": "left",
-            "font": {"color": theme.REDUNDANT.color},
+            "align": "left", "font": {"color": theme.REDUNDANT.color},
         }
         for n, place in zip(closest, places, strict=True)
     ]  # fmt: skip
@@ -117,52 +116,51 @@ class Bar:
     """One row of the chart of candidates.
 
     Attributes:
-        name: what it is called; picks the colour.
-        method: what picks colour and pattern.
+        name: what it is called.
+        method: what picks the colour.
         value: in percent.
         cost: what it takes, in words.
+        out: whether it is out of the question.
     """
 
     name: str
     method: str
     value: float
     cost: str
+    out: bool = False
 
 
-def candidates_figure(bars: Sequence[Bar], best: str | None, axis: str) -> go.Figure:
-    """Models as bars, best first, each with what it costs written into the bar; the one that wins is framed.
+def candidates_figure(bars: Sequence[Bar], axis: str, *, dark: bool = False) -> go.Figure:
+    """Models as bars, each below its name and what it costs; those that are out of the question are faint.
 
     Args:
         bars: the models.
-        best: name of the one to be framed; None for none.
         axis: title of the value axis.
+        dark: whether the page is dark.
     """
     rows = list(range(len(bars)))
+    rest = theme.neutral(dark)
     traces: list[dict[str, Any]] = [
         {
-            "type": "bar", "orientation": "h", "x": [round(bar.value, 2) for bar in bars], "y": rows, "width": 0.74,
+            "type": "bar", "orientation": "h", "x": [round(bar.value, 2) for bar in bars], "y": rows, "width": 0.36,
             "marker": {
                 "color": [theme.style_of(bar.method).color for bar in bars],
-                "opacity": [0.9 if best in (None, bar.name) else 0.45 for bar in bars],
+                "opacity": [0.25 if bar.out else 1 for bar in bars],
             },
             "text": [f"<b>{bar.value:.1f}</b>" for bar in bars], "textposition": "outside", "cliponaxis": False,
             "customdata": [[theme.plain(bar.name), theme.plain(bar.cost)] for bar in bars],
             "hovertemplate": "%{customdata[0]}: <b>%{x:.1f}</b><br>%{customdata[1]}<extra></extra>",
         }
     ]  # fmt: skip
-    costs = [
+    texts = [
         {
-            "x": 1.01, "xref": "paper", "y": row, "text": theme.plain(bar.cost), "showarrow": False, "xanchor": "left",
-            "align": "left",
+            "x": 0, "y": row - 0.38, "text": f"<b>{theme.plain(bar.name)}</b>  {theme.plain(bar.cost)}",
+            "showarrow": False, "xanchor": "left", "align": "left", "font": {"color": rest} if bar.out else {},
         }
         for row, bar in zip(rows, bars, strict=True)
     ]  # fmt: skip
-    names = [theme.plain(theme.shorten(bar.name, 26)) for bar in bars]
-    ticks = [f"<b>{name}</b>" if bar.name == best else name for name, bar in zip(names, bars, strict=True)]
     return theme.compose(
-        traces, height=400, legend=False, annotations=costs, margin={"l": 8, "r": 290, "t": 28, "b": 8},
+        traces, height=400, legend=False, annotations=texts, margin={"l": 8, "r": 8, "t": 8, "b": 8},
         xaxis={"title": {"text": axis}, "range": [0, 112], "zeroline": False, "tickvals": [0, 25, 50, 75, 100]},
-        yaxis={
-            "tickvals": rows, "ticktext": ticks, "range": [len(bars) - 0.4, -0.6], "showgrid": False, "zeroline": False,
-        },
+        yaxis={"showticklabels": False, "range": [len(bars) - 0.6, -0.7], "showgrid": False, "zeroline": False},
     )  # fmt: skip

@@ -160,12 +160,21 @@ def agreement_figure(
         cosine: of the task vectors, ``[T, T]``.
         change: of accuracy of task i (row) when task j (column) joins, −1 … 1, ``[T, T]``; NaN if not measured yet.
         tasks: what to call them.
-        joining: a task j whose pairs stand out.
+        joining: a task j whose pairs stand out; the one closest to it is named.
         dark: whether the page is dark.
     """
     rows, columns = np.nonzero(~np.eye(len(tasks), dtype=bool) & np.isfinite(change))
     x, y = cosine[rows, columns], 100 * change[rows, columns]
     out = columns == joining
+    notes = []
+    if out.any():
+        nearest = int(np.flatnonzero(out)[x[out].argmax()])
+        notes = [
+            {
+                "x": float(x[nearest]), "y": float(y[nearest]), "text": theme.plain(tasks[rows[nearest]]),
+                "showarrow": False, "xanchor": "right", "xshift": -12,
+            }
+        ]  # fmt: skip
     names = [theme.plain(task) for task in tasks]
     traces: list[dict[str, object]] = [
         {
@@ -188,7 +197,8 @@ def agreement_figure(
             }
         )  # fmt: skip
     return theme.compose(
-        traces, height=380, legend=False, xaxis={"title": {"text": "cosine of the two task vectors"}, "zeroline": True},
+        traces, height=380, legend=False, annotations=notes,
+        xaxis={"title": {"text": "cosine of the two task vectors"}, "zeroline": True},
         yaxis={"title": {"text": "change of accuracy (points)"}, "zeroline": True},
     )  # fmt: skip
 

@@ -105,7 +105,8 @@ def _path(lesson: Lesson, run: Run | None) -> None:
     if run is not None:
         steps, path = path_so_far(run, state.workspace().store.folder(run.id))
     figure = trajectory_figure(path, lesson.tasks, lesson.labels, steps)
-    figure.update_xaxes(range=[0, STEPS if run is None else run.spec.merge_params["steps"]])
+    figure.update_xaxes(range=[0, STEPS if run is None else run.spec.merge_params["steps"]], tick0=None, dtick=None)
+    figure.update_yaxes(range=[0, max(2 * START, 1.05 * float(np.max(path)))])
     show(
         **large(figure), key="lesson-7", file="coefficients",
         takeaway="The coefficients have not moved yet." if len(path) == 1 else _summary(lesson, path[-1]),

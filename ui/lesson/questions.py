@@ -1,7 +1,7 @@
 """What the lesson asks. Which choice is right follows from the numbers handed in, never from what is usual."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from merging.runs.leaving_out import Agreement
 
@@ -17,7 +17,7 @@ class Question:
         text: the question.
         choices: at least two.
         right: index of the one that is right; None as long as the numbers that say so are not there.
-        because: those numbers, in a sentence or two; empty as long as they are not there.
+        because: those numbers, in a sentence or two; before they are there what they wait for, if not just for time.
     """
 
     text: str
@@ -26,20 +26,26 @@ class Question:
     because: str = ""
 
 
-def how_far(task: str, moved: float, length: float) -> Question:
+def how_far(task: str, moved: float, length: float, accuracy: Sequence[float]) -> Question:
     """Of the first step.
 
     Args:
         task: whose model it is.
         moved: ‖τ‖.
         length: ‖θ₀‖.
+        accuracy: on the task, of the base model and of the task's own, 0 … 1; empty if not measured.
     """
     share = moved / length
     return Question(
         f"How long is the task vector of {task}, compared with the base model's weights?",
-        (f"Over {_LARGE:.0%} of their length", f"{_SMALL:.0%} to {_LARGE:.0%}", f"Less than {_SMALL:.0%}"),
+        (
+            f"Over {100 * _LARGE:g} % of their length",
+            f"{100 * _SMALL:g} to {100 * _LARGE:g} %",
+            f"Less than {100 * _SMALL:g} %",
+        ),
         0 if share > _LARGE else 1 if share >= _SMALL else 2,
-        f"‖τ‖ = {moved:.2f} and ‖θ₀‖ = {length:.1f}: {share:.1%}.",
+        f"‖τ‖ = {moved:.2f} and ‖θ₀‖ = {length:.1f}: {100 * share:.1f} %."
+        + (f" It takes accuracy from {100 * accuracy[0]:.1f} to {100 * accuracy[1]:.1f} %." if accuracy else ""),
     )
 
 
@@ -142,8 +148,8 @@ def same_model(edited: float | None, plain: float | None, one_image: float, scal
         scaling: λ of the former.
     """
     asked = Question(
-        f"Merge twice: AWD, then λ = {scaling:g} for all; or no AWD, and {scaling:g} times its bar for each task. "
-        "Which is better?",
+        f"Merge twice: after AWD with λ = {scaling:g} for all; without AWD with {scaling:g} times the number in the "
+        "chart for each task. Which is better?",
         ("With AWD", "Without", "Neither: they are the same model"),
     )
     if edited is None or plain is None:
@@ -172,7 +178,9 @@ def surer_and_better(
         "It sees images without labels and only learns to be surer. Is it right more often, too?",
         (f"Yes, by over {NOTICEABLE:g} point", "No, it is only surer", "It is right less often"),
     )
-    if plain is None or edited is None or adapted is None:
+    if adapted is None:
+        return replace(asked, because="It has to learn first.")
+    if plain is None or edited is None:
         return asked
     return Question(
         asked.text, asked.choices, _gain(100 * (adapted - plain)),

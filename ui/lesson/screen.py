@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -85,9 +86,9 @@ class Step:
     measures: bool = True
 
 
-def large(figure: go.Figure) -> dict[str, object]:
+def large(figure: go.Figure) -> dict[str, Any]:
     """A chart as :func:`ui.figure.show` takes it, in large type, as high as there is room."""
-    return {"figure": enlarge(figure), "height": "stretch"}
+    return {"figure": enlarge(figure, st.context.theme.type == "dark"), "height": "stretch"}
 
 
 def choose_task(lesson: Lesson, label: str, key: str) -> str:
@@ -98,6 +99,13 @@ def choose_task(lesson: Lesson, label: str, key: str) -> str:
     )
     warn_of_values(refused, lesson.labels.__getitem__)
     return chosen
+
+
+def answered() -> bool:
+    """Whether somebody chose an answer; for what is drawn before the question."""
+    if "answer" in st.session_state:
+        return st.session_state["answer"] is not None
+    return "answer" in st.query_params
 
 
 def average(position: Position, tasks: Iterable[str]) -> float | None:
@@ -125,7 +133,9 @@ def ask(question: Question) -> None:
     refused = refused_options("answer", options)
     st.markdown(f"**{escape_markdown(question.text)}**")
     choices = st.container()
-    answer = st.pills("Your answer", options, key="answer", bind="query-params", label_visibility="collapsed")
+    answer = st.pills(
+        "Your answer", options, key="answer", bind="query-params", label_visibility="collapsed", wrap=True
+    )
     warn_of_values(refused, lambda shown: "No answer")
     told = answer is not None and question.right is not None
     lines = [
@@ -135,7 +145,7 @@ def ask(question: Question) -> None:
     choices.markdown("  \n".join(lines))
     if answer is not None:
         with st.container(key="lesson-answer"):
-            st.markdown(escape_markdown(question.because) if told else "_Still being measured …_")
+            st.markdown(escape_markdown(question.because or "Still being measured …"))
 
 
 def _choice(letter: str, text: str, right: bool, chosen: bool) -> str:

@@ -1,5 +1,7 @@
 """The steps of the lesson, in order. Each draws its control and its chart, and ends with a question."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -37,29 +39,32 @@ def what_it_is(lesson: Lesson) -> Asked:
             takeaway=f"{len(found.base):,} of {found.count:,} weights, drawn at random. On the line: not moved.",
             table=pd.DataFrame({"base": found.base, "fine-tuned": found.tuned}),
         )  # fmt: skip
-    return Asked(questions.how_far(label, moved, found.length))
+    accuracy = (
+        tuple(one.accuracy[task] for one in accuracy_view.baseline_series((task,), "val")) if lesson.counts else ()
+    )
+    return Asked(questions.how_far(label, moved, found.length, accuracy))
 
 
 def add_one(lesson: Lesson) -> Asked:
     """Adding one vector."""
     task = choose_task(lesson, "Add the vector of", "task")
     scaling = _slider(lesson, "λ, how much of it", "one", 0.0)
-    _bars(lesson, Position("none", ((task, scaling),), "val"))
-    base, own = Position("none", (), "val"), Position("none", ((task, 1.0),), "val")
+    shown = Position("none", ((task, scaling),), "val")
+    _bars(lesson, shown)
     others = [one for one in lesson.tasks if one != task]
-    needs = [Need(where, one, None) for where in (own, base) for one in others]
-    found = live_accuracy.known(needs)
-    changes = None
-    if len(found) == len(needs):
-        changes = {
-            lesson.labels[one]: found[Need(own, one, None)] - found[Need(base, one, None)] for one in others
-        }  # fmt: skip
-    return Asked(questions.bystanders(lesson.labels[task], changes), needs)
+    needs = live_accuracy.full(shown.alone(task), others)
+    found, changes = live_accuracy.known(needs), None
+    if others and len(found) == len(needs):
+        base = accuracy_view.baseline_series(lesson.tasks, "val")[0].accuracy
+        changes = {lesson.labels[need.task]: value - base[need.task] for need, value in found.items()}
+    question = questions.bystanders(lesson.labels[task], changes)
+    return Asked(question, [*live_accuracy.full(shown, lesson.tasks), *needs])
 
 
 def add_all(lesson: Lesson) -> Asked:
     """Adding all vectors."""
-    _bars(lesson, merged(lesson.tasks, _slider(lesson, "λ for all tasks", "all", START)))
+    shown = merged(lesson.tasks, _slider(lesson, "λ for all tasks", "all", START))
+    _bars(lesson, shown)
     together = merged(lesson.tasks, 1.0)
     zero_shot, individual = accuracy_view.baseline_series(lesson.tasks, "val")
     geometry = state.geometry(lesson.tasks)
@@ -67,7 +72,7 @@ def add_all(lesson: Lesson) -> Asked:
     question = questions.all_in_full(
         len(lesson.tasks), average(together, lesson.tasks), zero_shot.average, individual.average, longer
     )
-    return Asked(question, live_accuracy.full(together, lesson.tasks))
+    return Asked(question, [need for one in (shown, together) for need in live_accuracy.full(one, lesson.tasks)])
 
 
 def who_disturbs_whom(lesson: Lesson) -> Asked:
@@ -129,9 +134,13 @@ def only_coefficients(lesson: Lesson) -> Asked:
     alpha = _alpha(lesson)
     multipliers = from_geometry(state.geometry(lesson.tasks), AwdParams(alpha=alpha)).multipliers
     assert multipliers is not None  # with one vector for the whole model there always are some
+    figure = multiplier_figure(multipliers, lesson.names, dark=lesson.dark)
+    low, high = min(0.98, float(multipliers.min())), max(1.0, float(multipliers.max()))
+    room = 0.3 * (high - low)  # bars start at 1, so the axis need not
+    figure.update_xaxes(range=[low - room, high + (room if high > 1 else 0.1 * room)])
     with lesson.chart:
         show(
-            **large(multiplier_figure(multipliers, lesson.names, dark=lesson.dark)), key="lesson-6", file="multipliers",
+            **large(figure), key="lesson-6", file="multipliers",
             takeaway=f"What AWD followed by a sum multiplies each task vector by: {multipliers.min():.3f} to "
             f"{multipliers.max():.3f}.",
             table=pd.DataFrame({"task": lesson.names, "multiplier": multipliers}),
@@ -169,18 +178,20 @@ def _images(lesson: Lesson) -> str:
 def _bars(lesson: Lesson, position: Position) -> None:
     """Accuracy of every task between the base model and the task's own model."""
     found = live_accuracy.outcome(position, lesson.counts, lesson.whole)
-    mine = Series("This model", "Task Arithmetic", found.accuracy)
+    mine = Series("this model", "Task Arithmetic", found.accuracy)
+    names = {accuracy_view.ZERO_SHOT: "base model", accuracy_view.INDIVIDUAL: "the task's own model"}
+    references = [replace(one, name=names[one.name]) for one in found.references]
     images = _images(lesson) if found.images is None else f"a sample of {found.images} validation images a task"
     with lesson.chart:
         show(
-            **large(outcome_figure(mine, found.references, {}, lesson.labels)), key="lesson-bars", file="accuracy",
+            **large(outcome_figure(mine, references, {}, lesson.labels)), key="lesson-bars", file="accuracy",
             takeaway=f"{100 * mine.average:.1f} % on average, on {images}.",
             table=pd.DataFrame(
                 {
                     "task": lesson.names,
                     **{
                         f"{one.name} (%)": [round(100 * one.accuracy[task], 2) for task in lesson.tasks]
-                        for one in (mine, *found.references)
+                        for one in (mine, *references)
                     },
                 }
             ),
