@@ -18,7 +18,7 @@ from ui import (
 )  # fmt: skip
 from ui.figure import escape_markdown
 from ui.lesson import steps
-from ui.url_choice import RUN_PARAMETERS, drop_unknown, not_found, warn
+from ui.url_choice import RUN_PARAMETERS, drop_unknown, not_found, said_before, warn
 
 PAGES = [
     st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
@@ -151,7 +151,7 @@ st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.sv
 try:
     with st.sidebar:
         in_vain = sidebar()
-    for sentence in [*in_vain, *unknown_parameters(page.title)]:
+    for sentence in [*said_before(), *in_vain, *unknown_parameters(page.title)]:
         warn(sentence)
     if state.catalogue():
         page.run()

@@ -21,6 +21,7 @@ from merging.suites.suite import Split
 from merging.what_if import Directions, WhatIf, plan_edit
 from ui import accuracy_view, state
 from ui.charts.accuracy import Series
+from ui.url_choice import run_again
 
 SAMPLE = 100  # images of each task that are measured first
 SEED = 0  # that draws them
@@ -208,7 +209,7 @@ def measure(needs: Sequence[Need], whole: bool) -> None:
 def again(whole: bool) -> None:
     """Run the fragment, or the whole page, again at once, with the sliders as they are by then."""
     if whole:
-        st.rerun()
+        run_again()
     st.rerun(scope="fragment")
 
 

@@ -1,4 +1,4 @@
-"""The page Learn: every step shows, and its answers are those that the numbers give when they are computed otherwise."""
+"""The page Learn: every step shows, and its answers are those that numbers computed otherwise give."""
 
 import re
 from collections.abc import Callable
@@ -150,7 +150,7 @@ def test_adamerging_learns_in_the_worker(tiny: Suite, open_page: Open, launched_
     app.button(key="lesson-learn").click().run()
     assert not app.exception and launched_workers
     (run,) = state.workspace().store.queued()
-    assert app.query_params["run"] == [run.id]
+    assert app.query_params["run"] == run.id
     assert (run.spec.merge_params["split"], run.spec.split) == ("val", "test")
     store = state.workspace().store
     store.claim(run.id)
@@ -219,7 +219,8 @@ def test_which_to_ship_follows_from_what_is_asked(tiny: Suite, open_page: Open) 
 @pytest.mark.parametrize(
     ("parameter", "value", "shown", "step"),
     [
-        ("step", "9", "1 is shown", 1), ("answer", "Z", "No answer is shown", 1), ("task", "trees", "Apples is shown", 1),
+        ("step", "9", "1 is shown", 1), ("answer", "Z", "No answer is shown", 1),
+        ("task", "trees", "Apples is shown", 1),
         ("one", "7", "0 is shown", 2), ("all", "x", "0.3 is shown", 3), ("joining", "trees", "Apples is shown", 4),
         ("alpha", "2", "0.1 is shown", 5), ("demands", "Free", "is shown", 8),
     ],
