@@ -27,11 +27,8 @@ from ui.url_choice import refused_options, warn_of_values
 ONE, UNLABELLED, BLIND, QUICK, WORST = "One model", "No labels", "No images", "Within a minute", "Best worst task"
 DEMANDS = (ONE, UNLABELLED, BLIND, QUICK, WORST)
 _MINUTE = 60.0
-_ALWAYS = (
-    accuracy_view.ZERO_SHOT,
-    "Task Arithmetic",
-    "AWD + Task Arithmetic",
-)  # in the chart even if they win under no demands
+# In the chart even if they win under no demands.
+_ALWAYS = (accuracy_view.ZERO_SHOT, "Task Arithmetic", "AWD + Task Arithmetic")
 _FIRST = ("average", "task_arithmetic", "awd_ta", "tsv_m")  # what is offered to be measured for the lesson
 
 
