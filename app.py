@@ -50,6 +50,7 @@ PARAMETERS = {
     "Compare": (*RUN_PARAMETERS, "task"),
 }  # fmt: skip
 PREFIXES = {
+    "Learn": steps.PREFIXES,
     "Merge": merge_form.PREFIXES,
     "What if": (*coefficients_view.PREFIXES, *interference_view.PREFIXES),
     "Sweeps": sweep_form.PREFIXES,
@@ -140,11 +141,9 @@ def no_suite() -> None:
 
 # Local files: a material icon or an emoji as page icon would be fetched from the internet.
 IMAGES = Path(__file__).parent / "ui" / "images"
-page = st.navigation(PAGES)
-st.set_page_config(
-    page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide",
-    initial_sidebar_state="collapsed" if page.title == "Learn" else "expanded",  # a class needs the room
-)  # fmt: skip
+st.set_page_config(page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide")
+page = st.navigation(PAGES)  # after the page's icon is set, else it would set its own
+st.set_page_config(initial_sidebar_state="collapsed" if page.title == "Learn" else "expanded")  # a class needs the room
 st.html(IMAGES.parent / "style.css")
 st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.svg"))
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.

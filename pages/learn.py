@@ -23,7 +23,7 @@ def navigation() -> int:
     refused = refused_options("step", map(str, numbers))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="lesson-steps"):
         step: int = st.segmented_control(
-            "Step", numbers, default=1, required=True, key="step", bind="query-params", on_change=_forget_answer,
+            "Step", numbers, default=1, required=True, key="step", bind="query-params",
             label_visibility="collapsed",
         )  # fmt: skip
         st.markdown(f"{step} of {len(STEPS)}", width="content")
@@ -43,12 +43,6 @@ def navigation() -> int:
 def _go(step: int) -> None:
     """Callback: to another step."""
     st.session_state["step"] = step
-    _forget_answer()
-
-
-def _forget_answer() -> None:
-    """Callback: the next question is another one."""
-    st.session_state["answer"] = None
 
 
 @st.fragment

@@ -63,12 +63,12 @@ def test_every_step_asks_a_question(step: int, tiny: Suite, open_page: Open, lau
     assert not launched_workers
 
 
-def test_buttons_lead_through_the_lesson_and_forget_the_answer(tiny: Suite, open_page: Open) -> None:
-    app = open_page("learn", answer="B")
-    assert app.button_group(key="answer").value == "B" and right(app)
+def test_buttons_lead_through_the_lesson_and_ask_anew(tiny: Suite, open_page: Open) -> None:
+    app = open_page("learn", **{"answer.1": "B"})
+    assert app.button_group(key="answer.1").value == "B" and right(app)
     app.button(key="lesson-next").click().run()
     assert app.title[0].value == STEPS[1].title
-    assert app.button_group(key="answer").value is None
+    assert app.button_group(key="answer.2").value is None
     app.slider(key="one").set_value(0.75).run()
     app.button(key="lesson-next").click().run()
     app.button(key="lesson-previous").click().run()
@@ -83,7 +83,7 @@ def test_how_far_the_weights_moved(tiny: Suite, open_page: Open) -> None:
     tuned = load_file(tiny.folder / "cars.safetensors")
     length = sum(float((base[name].astype(np.float64) ** 2).sum()) for name in base) ** 0.5
     moved = sum(float(((tuned[name].astype(np.float64) - base[name]) ** 2).sum()) for name in base) ** 0.5
-    app = open_page("learn", task="Cars", answer="Show the answer")
+    app = open_page("learn", task="Cars", **{"answer.1": "Show the answer"})
     share = moved / length
     assert right(app) == ("A" if share > 0.3 else "B" if share >= 0.05 else "C")
     assert f"‖τ‖ = {moved:.2f} and ‖θ₀‖ = {length:.1f}: {100 * share:.1f} %." in texts(app)
@@ -94,7 +94,7 @@ def test_what_one_vector_does_to_the_others(tiny: Suite, open_page: Open) -> Non
     own = evaluator.accuracy(tiny.checkpoint("cars"), others, "val").per_task
     base = evaluator.accuracy(tiny.base_checkpoint, others, "val").per_task
     mean = 100 * float(np.mean([own[task] - base[task] for task in others]))
-    app = open_page("learn", step="2", task="Cars", one="0.5", answer="A")
+    app = open_page("learn", step="2", task="Cars", one="0.5", **{"answer.2": "A"})
     assert right(app) == three(mean)
     assert f"{mean:+.1f}".replace("-", "−") + " points on average" in texts(app)
 
@@ -105,7 +105,7 @@ def test_where_the_full_sum_ends_up(tiny: Suite, open_page: Open, tmp_path: Path
     evaluator = Evaluator(tiny)
     base = evaluator.accuracy(tiny.base_checkpoint, TASKS, "val").average
     own = float(np.mean([evaluator.accuracy(tiny.checkpoint(t), [t], "val").average for t in TASKS]))
-    app = open_page("learn", step="3", all="0.6", answer="A")
+    app = open_page("learn", step="3", all="0.6", **{"answer.3": "A"})
     assert right(app) == ("A" if summed >= own - 0.01 else "B" if summed >= base else "C")
     assert f"{100 * summed:.1f} %. The base model has {100 * base:.1f} %" in texts(app)
     assert f"{100 * shown:.1f} % on average, on 96 validation images" in texts(app)
@@ -121,7 +121,7 @@ def test_whether_cosine_predicts_interference(tiny: Suite, open_page: Open, tmp_
     pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
     x = [float(taus[i] @ taus[j] / np.linalg.norm(taus[i]) / np.linalg.norm(taus[j])) for i, j in pairs]
     r = float(np.corrcoef(x, [change[pair] for pair in pairs])[0, 1])
-    app = open_page("learn", step="4", joining="Doors", answer="A")
+    app = open_page("learn", step="4", joining="Doors", **{"answer.4": "A"})
     assert f"r = {r:+.2f}".replace("-", "−") + " over 12 pairs" in texts(app)
     (chance,) = re.findall(r"; ([\d.]+)% of random relabellings", texts(app))
     assert right(app) == ("C" if float(chance) > 5 else "A" if r < 0 else "B")
@@ -133,19 +133,19 @@ def test_what_awd_does_to_accuracy_and_to_coefficients(
 ) -> None:
     plain = done(tiny, tmp_path, merge_params={"scaling": 0.3})["average"]
     run = done(tiny, tmp_path, edit="awd", edit_params={"alpha": alpha}, merge_params={"scaling": 0.3})
-    app = open_page("learn", step="5", alpha=f"{alpha:g}", answer="A")
+    app = open_page("learn", step="5", alpha=f"{alpha:g}", **{"answer.5": "A"})
     assert right(app) == three(100 * (run["average"] - plain))
     assert f"{100 * plain:.1f} % before and {100 * run['average']:.1f} % after AWD" in texts(app)
     app.button(key="lesson-next").click().run()
     assert app.slider(key="alpha").value == alpha
     low, high = min(run["edit"]["task_multipliers"]), max(run["edit"]["task_multipliers"])
     assert f"{low:.3f} to {high:.3f}" in texts(app)
-    app.button_group(key="answer").set_value("A").run()
+    app.button_group(key="answer.6").set_value("A").run()
     assert right(app) == "C"
 
 
 def test_adamerging_learns_in_the_worker(tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:
-    app = open_page("learn", step="7", answer="A")
+    app = open_page("learn", step="7", **{"answer.7": "A"})
     assert "It has to learn first" in texts(app)
     app.button(key="lesson-learn").click().run()
     assert not app.exception and launched_workers
@@ -199,7 +199,7 @@ def test_which_to_ship_follows_from_what_is_asked(tiny: Suite, open_page: Open) 
     own = [evaluator.accuracy(tiny.checkpoint(task), [task]).average for task in TASKS]
     base = list(evaluator.accuracy(tiny.base_checkpoint, TASKS).per_task.values())
     facts += [("Individual, 4 models", own, False, False, False), ("Zero-shot", base, True, False, False)]
-    app = open_page("learn", step="8", answer="A")
+    app = open_page("learn", step="8", **{"answer.8": "A"})
     for asked in [subset for size in range(3) for subset in combinations(DEMANDS, size)]:
         app.button_group(key="demands").set_value(list(asked)).run()
         assert not app.exception
@@ -219,7 +219,7 @@ def test_which_to_ship_follows_from_what_is_asked(tiny: Suite, open_page: Open) 
 @pytest.mark.parametrize(
     ("parameter", "value", "shown", "step"),
     [
-        ("step", "9", "1 is shown", 1), ("answer", "Z", "No answer is shown", 1),
+        ("step", "9", "1 is shown", 1), ("answer.1", "Z", "No answer is shown", 1),
         ("task", "trees", "Apples is shown", 1),
         ("one", "7", "0 is shown", 2), ("all", "x", "0.3 is shown", 3), ("joining", "trees", "Apples is shown", 4),
         ("alpha", "2", "0.1 is shown", 5), ("demands", "Free", "is shown", 8),
@@ -247,7 +247,7 @@ def test_one_task_is_enough_or_it_says_how_many(step: int, tiny: Suite, open_pag
 
 def test_weights_alone_are_enough_for_the_first_step(suites_folder: Path, open_page: Open) -> None:
     build_suite(suites_folder / "bare", images=False)
-    app = open_page("learn", answer="A")
+    app = open_page("learn", **{"answer.1": "A"})
     assert not app.exception and right(app)
     app.button(key="lesson-next").click().run()
     assert not app.exception and "No accuracy without images and heads" in texts(app)

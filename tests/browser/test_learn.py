@@ -18,6 +18,7 @@ PATIENT = 120_000  # milliseconds; ends a hopeless wait on a busy machine
 def answered(page: Page) -> str:
     """The numbers that say why, once they are there."""
     told = page.locator(".st-key-lesson-answer")
+    expect(told).to_be_visible(timeout=PATIENT)
     expect(told).not_to_contain_text("Still being measured", timeout=PATIENT)
     settled(page)
     return told.inner_text()
@@ -64,7 +65,7 @@ def test_a_control_moves_the_chart_and_the_screen_is_a_link(visit: Callable[...,
     page.get_by_role("radio", name="C", exact=True).click()
     reason = answered(page)
     link = page.url[page.url.index("/learn") :]
-    assert "answer=C" in link and "step=3" in link
+    assert "answer.3=C" in link and "step=3" in link
     shown = page.locator(".st-key-lesson-chart").inner_text()
     page.close()
     again = visit(link)

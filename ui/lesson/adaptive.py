@@ -36,13 +36,12 @@ def let_the_data_choose(lesson: Lesson) -> Asked:
             run = state.workspace().submit(spec)
             ensure_worker()
             st.rerun()
-        if run is not None and run.state != "done":
-            run_panel([run], key="lesson-run")
-        else:
-            st.caption(_settings(spec if run is None else run.spec))
+        st.caption(_settings(spec if run is None else run.spec))
     if run is not None and st.query_params.get("run") != run.id:
         st.query_params["run"] = run.id
     with lesson.chart:
+        if run is not None and run.state != "done":
+            run_panel([run], key="lesson-run", names={run.id: "AdaMerging"})
         going = run is not None and run.active
         st.fragment(partial(_path, lesson, run), run_every=_POLL if going else None, key="lesson-path")()
     return _question(lesson, run)

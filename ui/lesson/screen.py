@@ -103,9 +103,13 @@ def choose_task(lesson: Lesson, label: str, key: str) -> str:
 
 def answered() -> bool:
     """Whether somebody chose an answer; for what is drawn before the question."""
-    if "answer" in st.session_state:
-        return st.session_state["answer"] is not None
-    return "answer" in st.query_params
+    key = _answer_key()
+    return st.session_state[key] is not None if key in st.session_state else key in st.query_params
+
+
+def _answer_key() -> str:
+    """Of the answer to the question of this step, in session state and in the URL."""
+    return f"answer.{st.session_state['step']}"
 
 
 def average(position: Position, tasks: Iterable[str]) -> float | None:
@@ -130,11 +134,11 @@ def ask(question: Question) -> None:
     """The question, its choices with the right one marked once somebody chose, and the numbers that say so."""
     letters = _LETTERS[: len(question.choices)]
     options = [*letters, SHOWN]
-    refused = refused_options("answer", options)
+    refused = refused_options(_answer_key(), options)
     st.markdown(f"**{escape_markdown(question.text)}**")
     choices = st.container()
     answer = st.pills(
-        "Your answer", options, key="answer", bind="query-params", label_visibility="collapsed", wrap=True
+        "Your answer", options, key=_answer_key(), bind="query-params", label_visibility="collapsed", wrap=True
     )
     warn_of_values(refused, lambda shown: "No answer")
     told = answer is not None and question.right is not None

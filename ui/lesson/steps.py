@@ -24,7 +24,8 @@ from ui.lesson.weights import weights_of
 from ui.live_accuracy import Need, Position
 from ui.url_choice import refused_numbers, warn_of_values
 
-PARAMETERS = ("step", "answer", "task", "one", "all", "joining", "alpha", "run", "demands")
+# What the URL can hold
+PARAMETERS, PREFIXES = ("step", "task", "one", "all", "joining", "alpha", "run", "demands"), ("answer.",)
 _HIGHEST_ALPHA = 0.5
 
 
