@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from merging.errors import MismatchedCheckpoint, MissingPart, SuiteError
+from merging.suites.inline import InlineArchitecture
 from merging.suites.suite import Preprocess, Suite
 
 _UNBUILDABLE = (
@@ -158,20 +159,16 @@ def _build(suite: Suite, changes: dict[str, Any]) -> Any:
             f"suite {suite.name!r}: this text tower comes from the Hugging Face hub, which is not asked; "
             "name a `head` file for every task"
         )
+    unbuildable = f"suite {suite.name!r}: open_clip can't build this architecture"
+    if isinstance(suite.architecture, dict):
+        reason = InlineArchitecture.model_validate(suite.architecture).contradiction()
+        if reason:
+            raise SuiteError(f"{unbuildable}: {reason}")
     try:
         with torch.random.fork_rng(devices=[]):
             return open_clip.CLIP(**arguments)
-    except (
-        TypeError,
-        ValueError,
-        AssertionError,
-        KeyError,
-        RuntimeError,
-        ZeroDivisionError,
-        AttributeError,
-        OSError,
-    ) as error:
-        raise SuiteError(f"suite {suite.name!r}: open_clip can't build this architecture: {error}") from None
+    except _UNBUILDABLE as error:
+        raise SuiteError(f"{unbuildable}: {error}") from None
 
 
 def _load_exactly(module: torch.nn.Module, state: dict[str, torch.Tensor], suite: Suite, file: str) -> None:
