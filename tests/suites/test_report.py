@@ -93,6 +93,31 @@ def test_unusable_files_are_problems_that_name_what_they_are(own_suite: Path) ->
     assert rows["roads"]["weights"] is None
 
 
+def test_a_missing_tensor_is_named_and_the_file_not_called_another_architecture(own_suite: Path) -> None:
+    """Those by which a tower is known included."""
+    base = load_file(own_suite / "base.safetensors")
+    for task, name in zip(TASKS, ("conv1.weight", "proj", "positional_embedding", "ln_post.bias"), strict=True):
+        save_file({other: base[other] for other in base if other != name}, own_suite / f"{task}.safetensors")
+        detail = rows_of(own_suite)[f"{task}.safetensors", task]["detail"]
+        assert f"other tensors than the base base.safetensors: 1 tensor missing ('{name}'); both must be" in detail
+        assert "looks like" not in detail and "unexpected" not in detail
+
+
+def test_a_broken_head_is_one_problem(own_suite: Path) -> None:
+    """Images are judged without it, where their classes are known and where they are not."""
+    content = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    del content["tasks"][0]["classes"]
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(content))
+    for task in TASKS[:2]:
+        (own_suite / f"{task}.head.safetensors").write_bytes(b"no head")
+    report = check_suite(load_suite(own_suite))
+    assert report["problems"] == 2 and report["warnings"] == 0
+    rows = rows_of(own_suite)
+    for task in TASKS[:2]:
+        assert not rows[f"{task}.head.safetensors", task]["ok"]
+        assert rows[f"{task}.npz (test)", task]["detail"] == rows[f"{task}.npz (val)", task]["detail"] == "24 images"
+
+
 def test_missing_parts_are_warnings(tmp_path: Path, own_suite: Path) -> None:
     tasks = [{"name": "roads", "checkpoint": "roads.safetensors"}, {"name": "digits"}]
     rows = rows_of(write_yaml(own_suite, tasks=tasks).parent)
