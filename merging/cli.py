@@ -255,10 +255,13 @@ def merge(
                 "merge": result["merge"],
                 "seconds": result["seconds"]["total"],
                 "peak_bytes": result["peak_bytes"],
+                "warnings": result.get("warnings", []),
                 "output": str(output) if output else None,
             }
         )
         return
+    for warning in result.get("warnings", []):
+        click.echo(f"warning: {warning}", err=True)
     click.echo(f"{spec.label}, {counted(len(spec.tasks), 'task')}, {result['seconds']['total']:.1f} s, run {run.id}")
     if "scaling" in result["merge"]:
         print_scaling(result["merge"])
@@ -387,9 +390,11 @@ def sweep(file: Path, scheduler: str, home: Path, as_json: bool) -> None:
 @json_option
 def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
     """Take visual towers and heads out of FILES, whole pickled models too, without running what is in them."""
+    from merging.checkpoints.writing import require_parent
     from merging.conversion import convert as converted
     from merging.conversion import targets
 
+    require_parent(folder)
     rows, report = [], progress_on_stderr()
     for done, (file, target) in enumerate(targets(files, folder).items()):
         report(done, len(files), f"reading {file.name}")
@@ -509,8 +514,10 @@ def runs_delete(run_id: str, home: Path, as_json: bool) -> None:
 @json_option
 def runs_export(run_id: str, folder: Path, layout: Any, home: Path, as_json: bool) -> None:
     """Write weights, recipe, model card and coefficients of a finished run into FOLDER."""
+    from merging.checkpoints.writing import require_parent
     from merging.runs.export import export_run
 
+    require_parent(folder)
     workspace = open_workspace(home)
     files = export_run(workspace.store.get(run_id), workspace, folder, layout)
     if as_json:
@@ -526,10 +533,13 @@ def runs_export(run_id: str, folder: Path, layout: Any, home: Path, as_json: boo
 @json_option
 def runs_compare(run_ids: tuple[str, ...], html: Path | None, home: Path, as_json: bool) -> None:
     """Compare finished runs with the first of them, image by image: intervals and tests per task."""
+    from merging.checkpoints.writing import require_place
     from merging.context import Context
     from merging.runs.compare import compare_runs, comparison_row
     from merging.runs.comparison_report import write_report
 
+    if html is not None:
+        require_place(html)
     workspace = open_workspace(home)
     chosen = [workspace.store.get(run_id) for run_id in run_ids]
     found = compare_runs(chosen, workspace, Context(on_progress=progress_on_stderr()))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from merging import evaluation
 from merging.cli import main
@@ -101,6 +101,47 @@ def test_the_same_merge_is_not_done_twice_but_its_file_is_written(suite_file: Pa
     linear = as_json("merge", suite_file, "--output", first, "--home", home)
     again = as_json("merge", suite_file, "--output", second, "--home", home)
     assert linear["run"] == again["run"] and first.read_bytes() == second.read_bytes()
+
+
+def test_a_merge_says_of_models_that_add_nothing_or_count_twice(own_suite: Path, home: Path) -> None:
+    assert as_json("merge", own_suite, "--home", home)["warnings"] == []
+    (own_suite / "roads.safetensors").write_bytes((own_suite / "base.safetensors").read_bytes())
+    half = {name: tensor.half() for name, tensor in load_file(own_suite / "digits.safetensors").items()}
+    save_file(half, own_suite / "digits.safetensors")
+    save_file({f"visual.{name}": tensor for name, tensor in half.items()}, own_suite / "leaves.safetensors")
+    expected = [
+        "task 'roads' equals the base model base.safetensors, so adds nothing to the merge",
+        "tasks 'digits' and 'leaves' equal each other in all weights, so that one model counts 2 times",
+    ]
+    assert as_json("merge", own_suite, "--home", home)["warnings"] == expected
+    said = call("merge", own_suite, "--home", home)  # from the history now
+    assert [line for line in said.stderr.splitlines() if "warning" in line] == [f"warning: {one}" for one in expected]
+    assert said.exit_code == 0 and "warning" not in said.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("merge", "{suite}", "--output", "{out}/merged.safetensors"),
+        ("leaderboard", "{suite}", "--presets", "average", "--output", "{out}/table.md"),
+        ("convert", "{suite}/digits.safetensors", "--output", "{out}/converted"),
+        ("runs", "export", "{run}", "{out}/export"),
+        ("runs", "compare", "{run}", "{run}", "--html", "{out}/report.html"),
+        ("replay", "{home}/export/recipe.yaml", "--suite", "{suite}", "--output", "{out}/again.safetensors"),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_nothing_is_done_for_a_folder_that_does_not_exist(
+    command: tuple[str, ...], suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MERGING_HOME", str(home))
+    run = as_json("merge", suite_file, "--merge", "average")["run"]
+    as_json("runs", "export", run, home / "export")
+    out = home / "mistyped" / "folder"
+    result = call(*(part.format(suite=suite_file.parent, run=run, out=out, home=home) for part in command))
+    assert result.exit_code == 1
+    assert "can't be written: 'folder', where it is to be, does not exist; nothing was done" in result.stderr
+    assert not out.parent.exists() and len(as_json("runs", "list")["runs"]) == 1
 
 
 def test_presets_are_pairs_and_settings_change_them(suite_file: Path, home: Path) -> None:

@@ -23,6 +23,7 @@ from merging.runs.predictions import measure_predictions
 from merging.runs.reporting import PhaseClock
 from merging.runs.unmerged import disentangle_weights, measure_baselines
 from merging.suites.suite import Suite, load_suite
+from merging.twins import oddities
 from merging.vectors import TaskVectors
 from merging.workspace import Workspace
 
@@ -53,7 +54,8 @@ def execute(
         ``peak_bytes`` (see :class:`merging.memory.PeakMemory`), ``device`` and ``fingerprints`` of the files. For a
         merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
         ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors;
-        ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted; ``output``.
+        ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted; ``warnings``,
+        sentences on what was hardly meant; ``output``.
         For ``baselines`` and ``disentangle`` see :mod:`merging.runs.unmerged`, for ``interference``
         :mod:`merging.runs.leaving_out`, for ``scaling_curve`` and ``landscape`` :mod:`merging.runs.exploring`, for
         ``predictions`` :mod:`merging.runs.predictions`.
@@ -117,7 +119,7 @@ def _merge(
     return {
         **_merge_and_measure(planned, spec, context, output, clock),
         "coefficients": coefficient_columns(planned),
-        "edit": planned.edit.report, "merge": planned.merge_report(),
+        "edit": planned.edit.report, "merge": planned.merge_report(), "warnings": oddities(vectors),
         "output": output.name if output is not None else None,
     }  # fmt: skip
 

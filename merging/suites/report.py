@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from merging.evaluation import Evaluator
 from merging.images.image_sets import ImageSet
 from merging.suites.suite import Split, Suite
 from merging.suites.weight_facts import WeightFacts, compared, facts_of
+from merging.twins import identical
+from merging.vectors import TaskVectors
 from merging.workspace import Workspace
 
 SPLITS: tuple[Split, Split] = ("val", "test")
@@ -105,6 +108,15 @@ class _Check:
     buildable: bool = True  # a broken base can't be tried
     seen: dict[str, str] = field(default_factory=dict)  # fingerprint → first task with that file
 
+    @cached_property
+    def twins(self) -> dict[str, str]:
+        """Task → the first one whose model has the same weights, for those that have such a twin before them."""
+        base, sound = self.suite.base_checkpoint, {}
+        for task in self.suite.mergeable():
+            with suppress(MergingError):  # what is wrong with it stands in its own row
+                sound[task] = TaskVectors(base, (self.suite.checkpoint(task),), (task,)).checkpoints[0]
+        return {later: group[0] for group in identical(sound) for later in group[1:]}
+
     def base(self) -> Finding:
         return _finding(str(self.suite.base), None, self._base, needed=True)
 
@@ -173,6 +185,8 @@ class _Check:
         twin = self.seen.setdefault(facts.fingerprint, name)
         if twin != name:
             yield f"the same file as task {twin!r}"
+        elif name in self.twins:
+            yield f"the same weights as task {self.twins[name]!r}, in another file"
         if facts.relative_difference is not None and facts.relative_difference > _FAR:
             yield (
                 f"far from the base (‖τ‖ is {100 * facts.relative_difference:.0f} % of ‖θ₀‖); "

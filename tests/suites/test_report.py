@@ -67,6 +67,18 @@ def test_odd_files_are_usable_and_warned_of(own_suite: Path) -> None:
     assert far.startswith("far from the base") and rows["leaves"]["detail"].startswith("warning: far from the base")
 
 
+def test_the_same_weights_in_another_file_are_warned_of(own_suite: Path) -> None:
+    model = load_file(own_suite / "circles.safetensors")
+    torch.save({f"module.visual.{name}": tensor for name, tensor in model.items()}, own_suite / "roads.pt")
+    content = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    content["tasks"][3]["checkpoint"] = "roads.pt"
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(content))
+    (own_suite / "leaves.safetensors").write_bytes(b"broken")
+    rows = rows_of(own_suite)
+    assert rows["roads.pt", "roads"]["warnings"] == ["the same weights as task 'circles', in another file"]
+    assert not rows["circles.safetensors", "circles"]["warning"] and not rows["digits.safetensors", "digits"]["warning"]
+
+
 def test_the_base_itself_is_no_fine_tuned_model(own_suite: Path) -> None:
     for task in ("digits", "roads"):
         (own_suite / f"{task}.safetensors").write_bytes((own_suite / "base.safetensors").read_bytes())
