@@ -5,7 +5,6 @@ Errors are one paragraph on standard error and exit status 1; wrong usage is exi
 """
 
 import errno
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -28,12 +27,10 @@ from merging.cli_io import (
     print_comparison,
     print_converted,
     print_downloaded,
-    print_forgetting,
     print_json,
     print_proposal,
     print_report,
-    print_scaling,
-    print_storage,
+    print_result,
     progress_on_stderr,
     read_method,
     read_settings,
@@ -44,7 +41,7 @@ from merging.cli_io import (
     suite_reference,
     tasks_option,
 )
-from merging.cli_text import print_methods, print_runs, print_similarity, print_sweep
+from merging.cli_text import print_methods, print_run, print_runs, print_similarity, print_sweep
 from merging.errors import MergingError, MissingPart, RunError, SpecError
 
 
@@ -263,14 +260,7 @@ def merge(
     for warning in result.get("warnings", []):
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{spec.label}, {counted(len(spec.tasks), 'task')}, {result['seconds']['total']:.1f} s, run {run.id}")
-    if "scaling" in result["merge"]:
-        print_scaling(result["merge"])
-    if "storage" in result["merge"]:
-        print_storage(result["merge"]["storage"], len(spec.tasks))
-    if result["accuracy"]:
-        print_accuracy(result["accuracy"], result["average"], result["split"], result["images"])
-    if result.get("forgetting"):
-        print_forgetting(result["forgetting"])
+    print_result(result, len(spec.tasks))
     if output:
         click.echo(f"written: {output}")
 
@@ -487,8 +477,11 @@ def runs_show(run_id: str, home: Path, as_json: bool) -> None:
     from merging.runs.store import RunStore
 
     run = RunStore(home).get(run_id)
-    row = {**run_row(run), "spec": run.spec.model_dump(mode="json"), "error": run.error, "result": run.result}
-    click.echo(json.dumps(row, indent=None if as_json else 2, ensure_ascii=False))
+    if as_json:
+        spec = run.spec.model_dump(mode="json")
+        print_json({**run_row(run), "spec": spec, "error": run.error, "log": run.log, "result": run.result})
+    else:
+        print_run(run)
 
 
 @runs.command("delete")

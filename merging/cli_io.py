@@ -168,7 +168,13 @@ def suite_reference(suite: str) -> str:
 
 
 def run_row(run: Any) -> dict[str, Any]:
-    """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was."""
+    """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was.
+
+    ``remaining``, of a run that forgets, is what to look at in place of ``average``, see
+    :func:`merging.forgetting.remaining`.
+    """
+    from merging.forgetting import remaining
+
     result = run.result or {}
     return {
         "run": run.id,
@@ -181,6 +187,8 @@ def run_row(run: Any) -> dict[str, Any]:
         "scaling_chosen": (result.get("merge") or {}).get("scaling"),
         "created": run.created,
         "average": result.get("average"),
+        "forgets": list(run.spec.forgotten),
+        "remaining": remaining(result["forgetting"]) if result.get("forgetting") else None,
     }
 
 
@@ -256,9 +264,21 @@ def print_scaling(report: dict[str, Any]) -> None:
     click.echo(f"λ = {report['scaling']:g}, chosen on the validation split{edge}")
 
 
+def print_result(result: dict[str, Any], tasks: int) -> None:
+    """What came of a merge of so many tasks: λ, sizes, accuracies, as far as there are any."""
+    if "scaling" in result["merge"]:
+        print_scaling(result["merge"])
+    if "storage" in result["merge"]:
+        print_storage(result["merge"]["storage"], tasks)
+    if result.get("forgetting"):
+        print_forgetting(result["forgetting"])
+    elif result["accuracy"]:
+        print_accuracy(result["accuracy"], result["average"], result["split"], result["images"])
+
+
 def print_forgetting(report: dict[str, Any]) -> None:
-    """Accuracy before and after, of the tasks that are forgotten, added and kept."""
-    from merging.forgetting import GROUPS, in_words
+    """Accuracy before and after, of the tasks that are forgotten, added and kept, and the mean without the first."""
+    from merging.forgetting import GROUPS, in_words, remaining
 
     click.echo(f"forgetting: {in_words(report['weights'])}")
     width = max(len(name) for group in GROUPS for name in report[group]) + 2
@@ -268,8 +288,17 @@ def print_forgetting(report: dict[str, Any]) -> None:
         mean = report["means"][group]
         rows = {**report[group], **({f"{group}, mean": mean} if mean else {})}
         for name, values in rows.items():
-            numbers = "".join(f"{100 * values[key]:8.1f} %" for key in ("before", "after"))
-            click.echo(f"{name:<{width}}{numbers}")
+            click.echo(f"{name:<{width}}{_before_and_after(values)}")
+    rest, images = remaining(report), sum(row["images"] for group in GROUPS for row in report[group].values())
+    measured = f"{report['split']} split, {images} images"
+    if rest is not None:
+        click.echo(f"{'average':<{width}}{_before_and_after(rest)}   (without tasks to be forgotten; {measured})")
+    else:
+        click.echo(f"no average, as all tasks are to be forgotten ({measured})")
+
+
+def _before_and_after(values: dict[str, float]) -> str:
+    return "".join(f"{100 * values[key]:8.1f} %" for key in ("before", "after"))
 
 
 def print_converted(row: Any) -> None:
