@@ -309,10 +309,11 @@ def evaluate(
 
 @main.command()
 @click.argument("suite")
-@click.option("--presets", help="Comma-separated names of presets, see `methods` (default: all).")
+@click.option("--presets", "--methods", "presets", help="Only these presets: names with commas (default: all).")
 @tasks_option
 @device_option
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Markdown file for the table.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path),
+              help="Markdown file for the table, written once it is complete.")  # fmt: skip
 @home_option
 @json_option
 def leaderboard(
@@ -320,31 +321,38 @@ def leaderboard(
 ) -> None:
     """Run all published methods on SUITE, λ chosen on validation, and print the table of test accuracies.
 
-    What was run before is taken from the history, so an interrupted leaderboard goes on where it stopped.
+    The methods are the presets that `methods` lists, the cheapest first; --presets chooses among them. What was run
+    before is taken from the history: Ctrl-C prints what there is, and the same command goes on.
     """
     from merging import devices
     from merging.checkpoints.writing import atomic_path, require_place
-    from merging.leaderboard import leaderboard, to_markdown
+    from merging.leaderboard import Row, cheapest_first, leaderboard, not_run_yet, to_markdown
     from merging.presets import PRESETS, find_preset
     from merging.suites.suite import load_suite
 
     loaded = load_suite(suite)
     names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
+    chosen = cheapest_first(map(find_preset, dict.fromkeys(names)))
     if output:
         require_place(output)
-    rows = list(
-        leaderboard(
-            loaded, suite_reference(suite), open_workspace(home), [find_preset(name) for name in names],
-            read_tasks(loaded, tasks), str(devices.resolve(device)), progress_on_stderr(),
-        )
-    )  # fmt: skip
-    if output:
-        with atomic_path(output) as temporary:
-            temporary.write_text(to_markdown(rows), encoding="utf-8")
-    if as_json:
-        print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
-    else:
-        click.echo(to_markdown(rows), nl=False)
+    workspace, of_tasks, where = open_workspace(home), read_tasks(loaded, tasks), str(devices.resolve(device))
+    left = [preset.title for preset in not_run_yet(chosen, suite_reference(suite), workspace, of_tasks, where)]
+    to_run = f"; to run: {'; '.join(left)}" if left else ""
+    click.echo(f"{counted(len(chosen), 'method')}, {len(chosen) - len(left)} run before{to_run}", err=True)
+    rows: list[Row] = []
+    try:
+        for row in leaderboard(
+            loaded, suite_reference(suite), workspace, chosen, of_tasks, where, progress_on_stderr()
+        ):
+            rows.append(row)
+        if output:
+            with atomic_path(output) as temporary:
+                temporary.write_text(to_markdown(rows), encoding="utf-8")
+    finally:  # a method that fails, or Ctrl-C, leaves the others' rows
+        if as_json and rows:
+            print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
+        elif rows:
+            click.echo(to_markdown(rows), nl=False)
 
 
 @main.command()
