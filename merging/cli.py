@@ -32,6 +32,7 @@ from merging.cli_io import (
     print_report,
     print_result,
     progress_on_stderr,
+    read_datasets,
     read_method,
     read_settings,
     read_tasks,
@@ -137,14 +138,24 @@ def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) ->
 @click.option("--base", type=click.Path(path_type=Path), help="The pre-trained weights (default: found by its name).")
 @click.option("--name", help="Name of the suite (default: the folder's).")
 @click.option("--force", is_flag=True, help="Replace a suite.yaml that is there.")
+@click.option("--dataset", "datasets", multiple=True, metavar="TASK=NAME",
+              help="Task TASK is on the known data set NAME, such as SUN397; NAME none: on none of them.")  # fmt: skip
+@click.option("--no-datasets", is_flag=True, help="Take no task for a known data set because of its name.")
 @json_option
-def init_suite_command(folder: Path, base: Path | None, name: str | None, force: bool, as_json: bool) -> None:
-    """Write FOLDER/suite.yaml by looking at the checkpoints, heads and images in FOLDER, and check them."""
+def init_suite_command(
+    folder: Path, base: Path | None, name: str | None, force: bool, datasets: Sequence[str], no_datasets: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Write FOLDER/suite.yaml by looking at the checkpoints, heads and images in FOLDER, and check them.
+
+    Tasks that are called like the data sets of the published suites (sun397, stanford-cars, …) get the class names,
+    prompt templates and images of these.
+    """
     from merging.suites.initialise import init_suite
     from merging.suites.report import check_suite
     from merging.suites.suite import load_suite
 
-    made = init_suite(folder, base, name, force)
+    made = init_suite(folder, base, name, force, read_datasets(datasets), not no_datasets)
     report = check_suite(load_suite(folder), progress_on_stderr())
     if as_json:
         print_json(

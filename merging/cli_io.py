@@ -126,6 +126,17 @@ def read_method(
     return chosen
 
 
+def read_datasets(given: Sequence[str]) -> dict[str, str | None]:
+    """``TASK=NAME`` … → task → name of a known data set, None for ``none``. Names of data sets hold no ``=``."""
+    datasets: dict[str, str | None] = {}
+    for each in given:
+        task, equals, name = each.rpartition("=")
+        if not equals or not task.strip() or not name.strip():
+            raise SpecError(f"--dataset {each!r}: expected TASK=NAME, such as scenes=SUN397, or TASK=none")
+        datasets[task.strip()] = None if name.strip() == "none" else name.strip()
+    return datasets
+
+
 def read_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     """``edit.alpha=0.1`` … → parameters by stage. Values are read as JSON, else as text; commas make lists."""
     parameters: dict[str, dict[str, Any]] = {"edit": {}, "merge": {}}
@@ -214,7 +225,8 @@ def print_proposal(proposal: Any) -> None:
     click.echo(f"architecture: {content['architecture'] if named else json.dumps(content['architecture'])}")
     for task in content["tasks"]:
         files = [task["checkpoint"], task.get("head"), task.get("data", {}).get("path")]
-        click.echo(f"task {task['name']}: {', '.join(filter(None, files))}")
+        known = [f"data set {task['dataset']}"] if "dataset" in task else []
+        click.echo(f"task {task['name']}: {', '.join([*filter(None, files), *known])}")
     for key, note in proposal.notes.items():
         click.echo(f"{key}: {note}")
     for sentence in proposal.missing:
