@@ -37,12 +37,14 @@ from merging.cli_io import (
     read_settings,
     read_tasks,
     run_row,
+    scheduler_option,
     set_option,
     split_option,
     suite_reference,
+    sweep_row,
     tasks_option,
 )
-from merging.cli_text import print_methods, print_run, print_runs, print_similarity, print_sweep
+from merging.cli_text import print_methods, print_run, print_runs, print_similarity, print_sweep, print_sweeps
 from merging.errors import MergingError, MissingPart, RunError, SpecError
 
 
@@ -366,24 +368,123 @@ def leaderboard(
             click.echo(to_markdown(rows), nl=False)
 
 
-@main.command()
+class _FirstWordOrFile(click.Group):
+    """A group whose first command is meant where no command is named: ``sweep FILE`` is ``sweep start FILE``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = args and args[0] in (*self.commands, *ctx.help_option_names)
+        return super().parse_args(ctx, args if named or not args else ["start", *args])
+
+
+@main.group(cls=_FirstWordOrFile, no_args_is_help=True)
+def sweep() -> None:
+    """Try many methods, parameter values and task subsets: sweep FILE, or list, show, resume, cancel, delete."""
+
+
+@sweep.command("start")
 @click.argument("file", type=click.Path(dir_okay=False, exists=True, path_type=Path))
-@click.option("--scheduler", default="", help="A Dask scheduler whose workers do the runs, such as tcp://host:8786.")
+@scheduler_option
 @home_option
 @json_option
-def sweep(file: Path, scheduler: str, home: Path, as_json: bool) -> None:
-    """Try the methods, parameter values and task subsets that the YAML FILE names; the best on validation wins.
+def sweep_start(file: Path, scheduler: str | None, home: Path, as_json: bool) -> None:
+    """Try what the YAML FILE names; the best on validation wins. The word start can be left out.
 
     The same command goes on with a sweep that was stopped. Every trial is a run, and what was run before costs nothing.
     """
-    from merging.suites.clip import load_open_clip
     from merging.sweeps import driver, read_definition
-    from merging.sweeps.foreground import follow
 
     workspace = open_workspace(home)
-    started = driver.start(read_definition(file), workspace, scheduler)
+    _follow(driver.start(read_definition(file), workspace, scheduler or "").id, workspace, as_json)
+
+
+@sweep.command("resume")
+@click.argument("sweep_id")
+@scheduler_option
+@home_option
+@json_option
+def sweep_resume(sweep_id: str, scheduler: str | None, home: Path, as_json: bool) -> None:
+    """Go on with a sweep that was cancelled or failed; trials that failed are tried again."""
+    from merging.sweeps import driver
+
+    workspace = open_workspace(home)
+    _follow(driver.resume(sweep_id, workspace, scheduler).id, workspace, as_json)
+
+
+@sweep.command("list")
+@home_option
+@json_option
+def sweep_list(home: Path, as_json: bool) -> None:
+    """All sweeps, newest first."""
+    from merging.runs.store import RunStore
+    from merging.sweeps import SweepStore
+    from merging.sweeps.progress import look
+
+    store = SweepStore(RunStore(home))
+    found = [look(each.id, store) for each in store.all()]
+    if as_json:
+        print_json({"sweeps": [sweep_row(each) for each in found]})
+    elif found:
+        print_sweeps([sweep_row(each) for each in found])
+    else:
+        click.echo("no sweeps yet; try: python -m merging sweep FILE, with a file as in the README")
+
+
+@sweep.command("show")
+@click.argument("sweep_id")
+@home_option
+@json_option
+def sweep_show(sweep_id: str, home: Path, as_json: bool) -> None:
+    """One sweep as far as it is: its trials, the best first, and what it found."""
+    from merging.runs.store import RunStore
+    from merging.sweeps import SweepStore
+    from merging.sweeps.progress import look
+
+    found = look(sweep_id, SweepStore(RunStore(home)))
+    if as_json:
+        print_json(found.as_json())
+    else:
+        print_sweep(found)
+
+
+@sweep.command("cancel")
+@click.argument("sweep_id")
+@home_option
+@json_option
+def sweep_cancel(sweep_id: str, home: Path, as_json: bool) -> None:
+    """Stop a sweep that goes on in another process, and the runs that it asked for."""
+    from merging.sweeps import driver
+
+    ended = driver.cancel(sweep_id, open_workspace(home))
+    if as_json:
+        print_json({"sweep": ended.id, "state": ended.state})
+    else:
+        click.echo(f"sweep {ended.id}: {ended.state}")
+
+
+@sweep.command("delete")
+@click.argument("sweep_id")
+@click.option("--runs", is_flag=True, help="Delete the runs too that were made for it alone.")
+@home_option
+@json_option
+def sweep_delete(sweep_id: str, runs: bool, home: Path, as_json: bool) -> None:
+    """Remove a sweep; its runs stay in the list of runs unless --runs is given."""
+    from merging.runs.store import RunStore
+    from merging.sweeps import SweepStore
+
+    deleted, gone = SweepStore(RunStore(home)).delete(sweep_id, runs)
+    if as_json:
+        print_json({"deleted": deleted, "runs": gone})
+    else:
+        click.echo(f"deleted: sweep {deleted}" + (f" and {counted(len(gone), 'run')}" if runs else ""))
+
+
+def _follow(sweep_id: str, workspace: Any, as_json: bool) -> None:
+    """See a sweep to its end and print what it came to."""
+    from merging.suites.clip import load_open_clip
+    from merging.sweeps.foreground import follow
+
     load_open_clip()  # before forking, so that every trial starts warm
-    found = follow(started.id, workspace, progress_on_stderr())
+    found = follow(sweep_id, workspace, progress_on_stderr())
     if as_json:
         print_json(found.as_json())
     else:

@@ -58,6 +58,14 @@ def device_option(function: Any) -> Any:
     return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")(function)
 
 
+def scheduler_option(function: Any) -> Any:
+    """``--scheduler``."""
+    return click.option(
+        "--scheduler",
+        help="A Dask scheduler whose workers do the runs, such as tcp://host:8786 (default: this machine).",
+    )(function)
+
+
 def layout_option(function: Any) -> Any:
     """``--layout``."""
     return click.option(
@@ -201,6 +209,17 @@ def run_row(run: Any) -> dict[str, Any]:
         "forgets": list(run.spec.forgotten),
         "remaining": remaining(result["forgetting"]) if result.get("forgetting") else None,
     }
+
+
+def sweep_row(found: Any) -> dict[str, Any]:
+    """A :class:`merging.sweeps.progress.Snapshot` in a few JSON-ready values; ``best`` is the best on validation."""
+    values = [trial.value for trial in found.trials if trial.value is not None]
+    sweep = found.sweep
+    return {
+        "sweep": sweep.id, "state": sweep.state, "label": sweep.definition.label, "created": sweep.created,
+        "total": sweep.definition.total, "finished": found.finished, "failed": found.failed,
+        "best": max(values, default=None), "scheduler": sweep.scheduler, "error": sweep.error,
+    }  # fmt: skip
 
 
 def print_json(value: Any) -> None:

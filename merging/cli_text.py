@@ -139,13 +139,17 @@ def print_runs(rows: Sequence[Mapping[str, Any]]) -> None:
     lines = []
     for row in rows:
         average = _average(row)
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
-        lines.append([row["run"], when, row["state"], row["label"], row["suite"], str(len(row["tasks"])),
-                      _coefficient(row), average])  # fmt: skip
+        lines.append([row["run"], _minute(row["created"]), row["state"], row["label"], row["suite"],
+                      str(len(row["tasks"])), _coefficient(row), average])  # fmt: skip
     header = ["run", "queued at", "state", "method", "suite", "tasks", "λ", "average"]
     print_table(header, lines, right=("tasks", "average"))
     if any(cells[-1].endswith("*") for cells in lines):
         click.echo("* over the tasks that are not to be forgotten")
+
+
+def _minute(seconds: float) -> str:
+    """A time on this machine's clock."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def _average(row: Mapping[str, Any]) -> str:
@@ -201,6 +205,18 @@ def _coefficient(row: Mapping[str, Any]) -> str:
     return "" if asked is None else _value(asked)
 
 
+def print_sweeps(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Sweeps as :func:`merging.cli_io.sweep_row` gives them, one a line."""
+    lines = [
+        [row["sweep"], _minute(row["created"]), row["state"], row["label"], f"{row['finished']}/{row['total']}",
+         "" if row["best"] is None else f"{100 * row['best']:.1f} %"]
+        for row in rows
+    ]  # fmt: skip
+    print_table(
+        ["sweep", "started at", "state", "what", "trials", "best on val"], lines, right=("trials", "best on val")
+    )
+
+
 def print_sweep(found: Any) -> None:
     """How far a sweep is, all its trials, the best first: a :class:`merging.sweeps.progress.Snapshot`."""
     from merging.sweeps.progress import in_words
@@ -208,7 +224,10 @@ def print_sweep(found: Any) -> None:
     definition = found.sweep.definition
     objective = "average" if definition.objective == "average" else "normalised average"
     failed = f", {found.failed} failed" if found.failed else ""
-    click.echo(f"sweep {found.sweep.id}: {found.finished} of {definition.total} trials{failed}")
+    state = "" if found.sweep.state == "done" else f", {found.sweep.state}"
+    click.echo(f"sweep {found.sweep.id}: {found.finished} of {definition.total} trials{failed}{state}")
+    if found.sweep.error:
+        _paragraph(f"error: {found.sweep.error}", 2)
     for subset, tasks in enumerate(definition.tasks):
         best, test = found.best(subset), found.test(subset)
         click.echo(textwrap.fill(f"tasks {', '.join(tasks)}", WIDTH, subsequent_indent="  "))
