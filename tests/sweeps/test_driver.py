@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from merging.cli import main
-from merging.cli_text import print_sweep
+from merging.cli.text import print_sweep
 from merging.errors import MergingError, RunError, SpecError
 from merging.pipeline import MergeSpec
 from merging.runs.weights import KEPT_WEIGHTS

@@ -13,7 +13,7 @@ import click
 from merging.errors import MissingPart, SpecError
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
-DEFAULT_HOME = Path(__file__).resolve().parent.parent / ".merging"
+DEFAULT_HOME = Path(__file__).resolve().parents[2] / ".merging"
 
 
 def home_option(function: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from merging.cli_io import (
+from merging.cli.options import (
     INTERRUPTED,
     counted,
     device_option,
@@ -44,7 +44,7 @@ from merging.cli_io import (
     sweep_row,
     tasks_option,
 )
-from merging.cli_text import print_methods, print_run, print_runs, print_similarity, print_sweep, print_sweeps
+from merging.cli.text import print_methods, print_run, print_runs, print_similarity, print_sweep, print_sweeps
 from merging.errors import MergingError, MissingPart, RunError, SpecError
 
 
