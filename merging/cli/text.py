@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from merging.cli.options import counted, print_result
+from merging.cli.results import counted, print_result
 
 WIDTH = 100
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
@@ -135,7 +135,7 @@ def _with_values(method: str, params: Mapping[str, Any]) -> str:
 
 
 def print_runs(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Runs as :func:`merging.cli.options.run_row` gives them, one a line."""
+    """Runs as :func:`merging.cli.results.run_row` gives them, one a line."""
     lines = []
     for row in rows:
         average = _average(row)
@@ -206,7 +206,7 @@ def _coefficient(row: Mapping[str, Any]) -> str:
 
 
 def print_sweeps(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Sweeps as :func:`merging.cli.options.sweep_row` gives them, one a line."""
+    """Sweeps as :func:`merging.cli.results.sweep_row` gives them, one a line."""
     lines = [
         [row["sweep"], _minute(row["created"]), row["state"], row["label"], f"{row['finished']}/{row['total']}",
          "" if row["best"] is None else f"{100 * row['best']:.1f} %"]
