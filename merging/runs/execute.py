@@ -114,13 +114,14 @@ def _merge(
     clock: PhaseClock,
 ) -> dict[str, Any]:
     """The merge itself, and the accuracy of what came of it."""
+    warnings = oddities(vectors)
     planned = plan(vectors, spec, context)
     if output is None and planned.table is None:
         output = keep
     return {
         **_merge_and_measure(planned, spec, context, output, clock),
         "coefficients": coefficient_columns(planned),
-        "edit": planned.edit.report, "merge": planned.merge_report(), "warnings": oddities(vectors),
+        "edit": planned.edit.report, "merge": planned.merge_report(), "warnings": warnings,
         "output": output.name if output is not None else None,
     }  # fmt: skip
 
