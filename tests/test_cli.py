@@ -207,7 +207,7 @@ def test_a_run_that_forgets_everything_has_no_average(suite_file: Path, home: Pa
     assert call("runs", "list", "--home", home).stdout.splitlines()[1].rstrip().endswith("-0.5")
 
 
-def test_a_run_is_shown_for_reading(suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_shown_for_reading(suite_file: Path, home: Path) -> None:
     command = ("merge", suite_file, "--edit", "awd", "--set", "merge.scaling=auto", "--evaluate", "--home", home)
     merged = as_json(*command)
     lines = within_100_columns(call("runs", "show", merged["run"][:6], "--home", home))
