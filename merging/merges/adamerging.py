@@ -63,6 +63,7 @@ def adamerging(vectors: TaskVectors, params: AdaMergingParams, context: Context)
     entropies, trajectory, snapshots = [], [learner.mean_per_task()], [learner.table().tolist()]
     every = max(1, params.steps // _SNAPSHOTS)
     batches = _batches(evaluator, vectors.tasks, params, context.seed)
+    context.step(0, params.steps, "adapting")  # else the first step would count for what was before
     for step in range(params.steps):
         entropies.append(learner.step(next(batches)))
         trajectory.append(learner.mean_per_task())
