@@ -21,7 +21,7 @@ from merging.suites import Suite, builtin_suites, load_suite
 from merging.suites.suite import DEFAULT, downloaded_suites, missing_files, suite_file
 from merging.workspace import Workspace
 from ui.folder_watch import FolderWatch
-from ui.url_choice import not_found
+from ui.url_choice import not_found, write_none
 
 ROOT = Path(__file__).resolve().parent.parent
 _TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
@@ -265,6 +265,8 @@ def choose_tasks() -> list[str]:
         "Tasks", usable, default=list(usable), key="tasks", bind="query-params", label_visibility="collapsed",
         placeholder="Choose at least one task",
     )  # fmt: skip
+    if not st.session_state["tasks"]:
+        write_none("tasks")
     return missing
 
 
@@ -293,7 +295,7 @@ def shared_query() -> dict[str, str | list[str]]:
     if entries and st.session_state.get("suite", entries[0]) != entries[0]:
         query["suite"] = str(st.session_state["suite"])
     if checked_tasks() != usable_tasks():
-        query["tasks"] = list(checked_tasks())
+        query["tasks"] = list(checked_tasks()) or ""  # none, which is not the same as not saying which
     return query
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from merging.labels import short
 from ui.figure import escape_markdown
@@ -15,6 +16,18 @@ RUN_PARAMETERS = ("run", "runs")  # what names runs in the URL of Runs and of Ac
 def not_found(parameter: str, options: Collection[str]) -> list[str]:
     """What the URL names and is not there; streamlit drops it without a word when it draws a widget bound to that."""
     return [name for name in st.query_params.get_all(parameter) if name and name not in options]
+
+
+def write_none(parameter: str) -> None:
+    """Let the URL say that a widget bound to a parameter is empty: ``parameter=``. To be called after it was drawn.
+
+    Streamlit writes that only when a click in the widget itself emptied it; emptied by a button, or restored on
+    another page, it leaves the parameter out, and a reload shows the default.
+    """
+    context = get_script_run_ctx()
+    if context is not None and st.query_params.get_all(parameter) != [""]:
+        with context.session_state.query_params() as parameters:
+            parameters.set_corrected_value(parameter, "", "string_array_value")
 
 
 def warn(sentence: str) -> None:
