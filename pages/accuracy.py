@@ -1,6 +1,7 @@
 """Accuracy: chosen runs against the baselines, per task and on average."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import streamlit as st
 
@@ -159,7 +160,7 @@ def restricted(series: Sequence[Series], tasks: Sequence[str], baselines: Sequen
     """Only the common tasks, without baselines that nobody wants, from zero-shot to individual."""
     place = {accuracy_view.ZERO_SHOT: 0, accuracy_view.INDIVIDUAL: 2}
     kept = [
-        Series(one.name, one.method, {task: one.accuracy[task] for task in tasks}, one.variant)
+        replace(one, accuracy={task: one.accuracy[task] for task in tasks})
         for one in series
         if one.method not in place or one.method in baselines
     ]

@@ -23,6 +23,7 @@ from ui.run_differences import show_differences
 from ui.run_export import MAX_DOWNLOAD, to_folder, zipped
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import STATE_COLORS, badge, duration, name_runs, phases, scaling_of, when
+from ui.theme import distinct_styles
 from ui.url_choice import came_by_link, chosen_ids, remember_ids
 
 through_app()
@@ -33,6 +34,8 @@ _IN_FULL = 4  # runs that are shown one below the other; of more, only the first
 
 def history(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a run, newest first."""
+    kinds = sorted({(run.spec.method, run.spec.label) for run in runs}, key=lambda kind: (kind[0] != kind[1], kind))
+    looks = dict(zip(kinds, distinct_styles([method for method, _ in kinds]), strict=True))
     rows = []
     for run in runs:
         result = run.result or {}
@@ -40,7 +43,7 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
         took = run.finished - run.started if run.finished and run.started else None
         rows.append(
             {
-                "State": [run.state], MARK: mark(run.spec.label), METHOD: run.spec.label,
+                "State": [run.state], MARK: mark(looks[run.spec.method, run.spec.label]), METHOD: run.spec.label,
                 AVERAGE: None if average is None else 100 * average, "Coefficients": scaling_of(run),
                 "Took": "" if took is None else duration(took), "Started": when(run.started or run.created),
                 "Tasks": len(run.spec.tasks), "Run": run.id, "Suite": run.spec.suite_name, "Split": run.spec.split,

@@ -104,7 +104,7 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
     rows = []
     for one in sorted(series, key=lambda one: -one.average):
         run = runs.get(one.name)
-        row: dict[str, Any] = {MARK: mark(one.method, one.variant), METHOD: one.name}
+        row: dict[str, Any] = {MARK: mark(one.style), METHOD: one.name}
         row[AVERAGE] = round(100 * one.average, 1)  # as Python rounds, not the browser
         if ZERO_SHOT in by_name:
             gain = 100 * (one.average - by_name[ZERO_SHOT].average)

@@ -269,8 +269,8 @@ def _outcome(
 
 
 def _method(position: Position) -> str:
-    """The label of the run that does the same: it picks colour and marker."""
-    return _spec(position).label
+    """The method of the run that does the same: it picks colour and marker."""
+    return _spec(position).method
 
 
 def _spec(position: Position) -> MergeSpec:
@@ -329,7 +329,7 @@ def _queued(position: Position, labels: Mapping[str, str]) -> None:
         )  # fmt: skip
         return
     measured = accuracy_view.task_labels(spec.tasks)
-    mine = Series(_MINE, spec.label, run.result["accuracy"])
+    mine = Series(_MINE, spec.method, run.result["accuracy"])
     references = accuracy_view.baseline_series(spec.tasks, position.split)
     series = [*references[:1], mine, *references[1:]]
     show(

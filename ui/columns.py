@@ -5,15 +5,15 @@ from typing import Any
 
 import streamlit as st
 
-from ui.theme import marker_image
+from ui.theme import Style, marker_image
 
 MARK, METHOD, AVERAGE = "Mark", "Method", "Average (%)"
 _LETTER, _NARROW, _WIDE = 6.4, 110, 420  # pixels: a letter, and the bounds of a column of names
 
 
-def mark(method: str, variant: int = 0) -> str:
+def mark(style: Style) -> str:
     """A cell of the column :data:`MARK`."""
-    return marker_image(method, is_open=bool(variant))
+    return marker_image(style)
 
 
 def method_columns(names: Sequence[str], pinned: bool = True) -> dict[str, Any]:

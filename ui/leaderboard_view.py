@@ -17,6 +17,7 @@ from ui.columns import MARK, METHOD, mark, method_columns
 from ui.comparison import Entry
 from ui.figure import escape_markdown
 from ui.run_text import STATE_COLORS
+from ui.theme import style_of
 
 _TASK_WIDTH, _TASK_LETTERS = 67, 9  # pixels, of which eight fit into a window of 1280, and letters that fit into that
 _STATES = {NOT_RUN: "gray", UNDER_WAY: "blue"} | {
@@ -68,7 +69,7 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
         labels: task → what to call it.
     """
     drawn = table.copy()
-    drawn.insert(0, MARK, [mark(one.title) for one in lines])
+    drawn.insert(0, MARK, [mark(style_of(one.title)) for one in lines])
     drawn["Run"] = [link_to(one.run) if one.run else None for one in lines]
     if "State" in drawn:
         drawn["State"] = [[word] if word else [] for word in drawn["State"]]

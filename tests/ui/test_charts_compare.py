@@ -5,6 +5,7 @@ from merging.paired import compare
 from merging.runs.compare import MAX_CLASSES, shown_classes, subtracted
 from ui.charts.accuracy import Series
 from ui.charts.compare import confusion_figure, confusion_table, difference_figure, difference_table
+from ui.theme import distinct_styles
 
 LABELS = {"a": "Task <A>", "b": "Task B"}
 
@@ -19,7 +20,8 @@ def pairs(count: int) -> list:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_whiskers_end_where_the_intervals_do(count: int) -> None:
     found = pairs(count)
-    series = [Series(f"run {index} <b>", "TIES", {}, index) for index in range(count)]
+    looks = distinct_styles(["TIES"] * count)
+    series = [Series(f"run {index} <b>", "TIES", {}, look) for index, look in enumerate(looks)]
     figure = difference_figure(series, found, LABELS, "reference")
     assert len(figure.data) == count
     places = set()

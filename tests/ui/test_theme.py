@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.presets import PRESETS
+from merging.registry import edits, merges
 from ui import theme
 
 FIXED = (
@@ -97,10 +98,39 @@ def test_other_methods_keep_their_style_and_never_borrow_a_published_one(label: 
     assert style.color not in {theme.style_of(one).color for one in FIXED}
 
 
+@given(st.lists(st.sampled_from([*SHOWN, "AWD + TSV-M", "DARE + Iso-C", "TIES + WUDI", "Mine"]), max_size=17))
+def test_runs_in_one_chart_keep_their_methods_colour_and_differ(methods: list[str]) -> None:
+    styles = theme.distinct_styles(methods)
+    assert len({(style.color, style.symbol) for style in styles}) == len(methods)
+    assert len({(style.color, style.pattern, style.pattern_size) for style in styles}) == len(methods)
+    assert len({(method, style.color) for method, style in zip(methods, styles, strict=True)}) == len(set(methods))
+    for method in set(methods) & set(SHOWN):
+        look = styles[methods.index(method)]
+        assert (look.color, look.symbol, look.pattern) == (
+            theme.style_of(method).color, theme.style_of(method).symbol, theme.style_of(method).pattern
+        )  # fmt: skip
+
+
+def test_methods_that_nobody_published_never_look_alike_in_one_chart() -> None:
+    pairs = [f"{edit.title} + {merge.title}" for edit in edits().values() for merge in merges().values()]
+    unknown = [pair for pair in pairs if pair not in SHOWN]
+    hashed = {(theme.style_of(pair).color, theme.style_of(pair).symbol) for pair in unknown}
+    assert len(hashed) < len(unknown)  # so that it takes more than the label alone
+    styles = theme.distinct_styles(unknown)
+    assert len({(style.color, style.symbol) for style in styles}) == len(unknown)
+    assert len({(style.color, style.pattern, style.pattern_size) for style in styles}) == len(unknown)
+
+
+def test_lines_of_one_colour_have_different_dashes() -> None:
+    styles = theme.distinct_styles(["TIES", "Iso-C", "Iso-CTS", "TIES", "TIES"])
+    assert len({(style.color, style.dash) for style in styles}) == 5
+    assert styles[0].dash == styles[1].dash == "solid"
+
+
 @given(st.text(max_size=30))
 def test_every_method_has_an_image_of_its_marker(label: str) -> None:
-    for is_open in (False, True):
-        url = theme.marker_image(label, is_open)
+    for is_open, style in enumerate(theme.distinct_styles([label, label])):
+        url = theme.marker_image(style)
         assert url.startswith("data:image/svg+xml;utf8,")
         root = ElementTree.fromstring(unquote(url.split(",", 1)[1]))
         (shape,) = root
@@ -112,7 +142,9 @@ def test_every_method_has_an_image_of_its_marker(label: str) -> None:
 def test_images_of_different_markers_differ_and_plotly_knows_them() -> None:
     labels = [*SHOWN, *map(str, range(100))]
     by_symbol = {theme.style_of(label).symbol: label for label in labels}
-    outlines = {theme.marker_image(label).split("points")[1].split("stroke")[0] for label in by_symbol.values()}
+    outlines = {
+        theme.marker_image(theme.style_of(label)).split("points")[1].split("stroke")[0] for label in by_symbol.values()
+    }
     assert len(outlines) == len(by_symbol)
     for symbol in by_symbol:
         go.scatter.Marker(symbol=symbol)  # raises if there is none of that name

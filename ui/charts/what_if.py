@@ -44,7 +44,7 @@ def outcome_figure(
     traces: list[dict[str, object]] = [
         {
             "type": "bar", "orientation": "h", "x": values, "y": rows, "width": 0.72, "name": theme.plain(mine.name),
-            "marker": {"color": theme.style_of(mine.method).color}, "customdata": plain_names,
+            "marker": {"color": mine.style.color}, "customdata": plain_names,
             "hovertemplate": "%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
         }
     ]  # fmt: skip
@@ -187,7 +187,7 @@ def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]]) -> go.Figu
     """
     traces: list[dict[str, Any]] = []
     for one, found in curves:
-        color, name = theme.style_of(one.method).color, theme.plain(one.name)
+        color, name = one.style.color, theme.plain(one.name)
         place = found["scalings"].index(found["scaling"])
         for split, words, dash in (("val", "validation", "solid"), ("test", "test", "dash")):
             values = [100 * value for value in found[split]["average"]]
