@@ -9,11 +9,13 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 from urllib.parse import quote
 
 import plotly.graph_objects as go
+
+from merging.svg import ink_on
 
 Points = list[tuple[float, float]]
 _OPEN = "-open"
@@ -213,6 +215,27 @@ def marker_image(style: Style) -> str:
 def diverging_scale(dark: bool = False) -> list[list[object]]:
     """Plotly colour scale for values on both sides of a neutral middle: negative blue, positive orange."""
     return [[position, color] for position, color in (_COSINES_DARK if dark else _COSINES_LIGHT)]
+
+
+def color_at(share: float, dark: bool = False) -> str:
+    """The colour of the diverging scale for a value from −1 to 1, its ends; beyond them that of the nearer end."""
+    scale = _COSINES_DARK if dark else _COSINES_LIGHT
+    position = (1 + min(1.0, max(-1.0, share))) / 2
+    low, high = next(pair for pair in pairwise(scale) if position <= pair[1][0])
+    weight = (position - low[0]) / (high[0] - low[0])
+    ends = [[int(color[start : start + 2], 16) for start in (1, 3, 5)] for _, color in (low, high)]
+    return "#" + "".join(f"{round(a + weight * (b - a)):02x}" for a, b in zip(*ends, strict=True))
+
+
+def on_cell(text: str, share: float, dark: bool = False) -> str:
+    """Text in a cell of a heat map on the diverging scale, black or white, whichever is easier to read there.
+
+    Args:
+        text: what to write, empty for nothing.
+        share: the cell's value over the end of the scale.
+        dark: whether the theme is dark.
+    """
+    return f'<span style="color:{ink_on(color_at(share, dark))}">{text}</span>' if text else ""
 
 
 def neutral(dark: bool = False) -> str:

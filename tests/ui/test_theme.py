@@ -7,10 +7,12 @@ from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plotly.colors import sample_colorscale
 
 from merging.presets import PRESETS
 from merging.registry import edits, merges
@@ -156,6 +158,26 @@ def test_diverging_scale_is_neutral_in_the_middle() -> None:
         assert [position for position, _ in scale] == [0, 0.25, 0.5, 0.75, 1]
         assert contrast(str(scale[2][1]), CONFIG["theme"][mode]["backgroundColor"]) < 1.1
         assert contrast(str(scale[0][1]), CONFIG["theme"][mode]["backgroundColor"]) > 4
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_numbers_can_be_read_on_every_colour_of_the_scale(dark: bool) -> None:
+    for share in np.linspace(-1.1, 1.1, 2001):
+        text = theme.on_cell("0.5", float(share), dark)
+        ink = text.split("color:")[1][:7]
+        assert text == f'<span style="color:{ink}">0.5</span>'
+        assert contrast(ink, theme.color_at(float(share), dark)) >= 4.5
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_colours_between_are_those_that_plotly_draws(dark: bool) -> None:
+    scale = theme.diverging_scale(dark)
+    shares = [-2.0, *np.linspace(-1, 1, 41), 2.0]
+    drawn = sample_colorscale(scale, [min(1.0, max(0.0, (1 + share) / 2)) for share in shares])
+    for share, color in zip(shares, drawn, strict=True):
+        expected = [int(part) for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
+        found = [int(theme.color_at(float(share), dark)[start : start + 2], 16) for start in (1, 3, 5)]
+        assert found == pytest.approx(expected, abs=1)
 
 
 def test_markup_in_names_is_escaped() -> None:

@@ -51,7 +51,7 @@ def cosine_figure(
         traces.append(
             _trace(
                 "heatmap", z=np.round(matrix, 4), x=places, y=places, xaxis=f"x{suffix}", yaxis="y", xgap=1.5, ygap=1.5,
-                coloraxis="coloraxis", text=_cell_texts(matrix) if len(tasks) <= MAX_NUMBERED else None,
+                coloraxis="coloraxis", text=_cell_texts(matrix, limit, dark) if len(tasks) <= MAX_NUMBERED else None,
                 texttemplate="%{text}", textfont={"size": 11 if len(tasks) <= 8 else 9}, customdata=pairs,
                 hovertemplate="%{customdata}<br>%{z:.4f}<extra></extra>",
             )
@@ -88,9 +88,9 @@ def names_on_axis(tasks: Sequence[str], length: int = 18) -> dict[str, Any]:
     return {"tickvals": list(range(len(names))), "ticktext": names, "zeroline": False}
 
 
-def _cell_texts(matrix: np.ndarray) -> list[list[str]]:
+def _cell_texts(matrix: np.ndarray, limit: float, dark: bool) -> list[list[str]]:
     """Two decimals without the leading zero, as there is little room: ``.12``, ``−.07``."""
-    return [[_short_number(value) for value in row] for row in matrix]
+    return [[theme.on_cell(_short_number(value), value / limit, dark) for value in row] for row in matrix]
 
 
 def _short_number(value: float) -> str:

@@ -122,7 +122,10 @@ def interference_figure(
         start, end = (0.56, 1.0) if number else (0.0, 0.44)
         shown = _without_diagonal(matrix)
         limit = max((abs(value) for row in shown for value in row if value is not None), default=0.0) or 1.0
-        texts = [["" if value is None else (form % value).replace("-", "−") for value in row] for row in shown]
+        texts = [
+            ["" if one is None else theme.on_cell((form % one).replace("-", "−"), one / limit, dark) for one in row]
+            for row in shown
+        ]
         traces.append(
             {
                 "type": "heatmap", "z": shown, "x": places, "y": places, "xaxis": f"x{suffix}", "yaxis": "y",
