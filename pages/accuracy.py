@@ -23,8 +23,8 @@ from ui.comparison import comparison
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.no_runs import no_runs, ways_to_run
+from ui.run_choice import chosen_ids, kept_ids, remember_ids
 from ui.run_text import chosen_on_validation, mixtures, name_runs, option_label, provenance, series_of
-from ui.url_choice import chosen_ids, kept_ids, remember_ids
 
 through_app()
 

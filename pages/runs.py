@@ -13,18 +13,18 @@ from merging.runs.store import UnreadableRun
 from merging.runs.weights import KEPT_WEIGHTS
 from ui import state
 from ui.charts.runs import timing_figure
-from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns
+from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns, text_width
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.merge_form import Draft
 from ui.no_runs import no_runs
+from ui.run_choice import came_by_link, chosen_ids, remember_ids
 from ui.run_details import belongs_here, details
 from ui.run_differences import show_differences
 from ui.run_export import MAX_DOWNLOAD, to_folder, zipped
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import STATE_COLORS, badge, duration, name_runs, phases, scaling_of, when
 from ui.theme import distinct_styles
-from ui.url_choice import came_by_link, chosen_ids, remember_ids
 
 through_app()
 
@@ -44,10 +44,10 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
         rows.append(
             {
                 "State": [run.state], MARK: mark(looks[run.spec.method, run.spec.label]), METHOD: run.spec.label,
-                AVERAGE: None if average is None else 100 * average, "Coefficients": scaling_of(run),
-                "Took": "" if took is None else duration(took), "Started": when(run.started or run.created),
-                "Tasks": len(run.spec.tasks), "Run": run.id, "Suite": run.spec.suite_name, "Split": run.spec.split,
-                "Seed": run.spec.seed, "Device": run.spec.device,
+                "Suite": run.spec.suite_name, AVERAGE: None if average is None else 100 * average,
+                "Coefficients": scaling_of(run), "Took": "" if took is None else duration(took),
+                "Started": when(run.started or run.created), "Tasks": len(run.spec.tasks), "Run": run.id,
+                "Split": run.spec.split, "Seed": run.spec.seed, "Device": run.spec.device,
             }
         )  # fmt: skip
     table = pd.DataFrame(rows)
@@ -73,6 +73,7 @@ def table(runs: Sequence[Run]) -> None:
         st.session_state[_KEY] = [ids[row] for row in rows if row < len(ids)]
 
     frame = history(runs)
+    suites = [run.spec.suite_name for run in runs]
     st.dataframe(
         frame, key="runs-table", on_select=take_over, selection_mode="multi-row", hide_index=True,
         width="stretch", height="content" if len(runs) <= 10 else 400, placeholder="–",
@@ -81,6 +82,7 @@ def table(runs: Sequence[Run]) -> None:
             "State": st.column_config.MultiselectColumn(
                 width=78, options=list(STATE_COLORS), color=list(STATE_COLORS.values())
             ),
+            "Suite": st.column_config.TextColumn(width=min(160, text_width(max(suites, key=len)))),
             "Coefficients": st.column_config.TextColumn(width=172),
             "Took": st.column_config.TextColumn(width=84, help="From start to end, waiting not counted"),
             "Started": st.column_config.TextColumn(width=72 if max(map(len, frame["Started"])) < 9 else 125),

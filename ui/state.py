@@ -98,6 +98,17 @@ def catalogue() -> dict[str, SuiteEntry]:
     return dict(sorted(entries.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
 
 
+def files_of_suites() -> set[Path]:
+    """The weight files that suites below ``MERGING_SUITES`` name; suites that can't be read name none."""
+    found: set[Path] = set()
+    for entry in catalogue().values():
+        if not entry.problem and any(Path(entry.reference).is_relative_to(root) for root in suite_roots()):
+            suite = _described(entry.reference)
+            names = [suite.base, *(task.checkpoint for task in suite.tasks)]
+            found |= {suite.path(name).resolve() for name in names if name}
+    return found
+
+
 def published_suites() -> dict[str, Suite]:
     """The suites of published checkpoints, whether or not their files are here."""
     return {name: _described(name) for name in builtin_suites() if name != DEFAULT}

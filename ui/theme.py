@@ -95,7 +95,7 @@ _FREE = tuple(
 BEFORE = Style("#868686", "circle-open")
 AFTER = Style("#2e93d1", "circle")
 REDUNDANT = Style("#d1541f", "diamond")
-BASE = Style("#868686", "square")
+BASE = Style("#868686", "square-open")
 
 # Negative blue, positive orange: told apart with every common kind of colour blindness. The middle is the background.
 _COSINES_LIGHT = ((0.0, "#12508c"), (0.25, "#6fa6d6"), (0.5, "#ffffff"), (0.75, "#eda35c"), (1.0, "#a94a06"))
