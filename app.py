@@ -55,6 +55,8 @@ PREFIXES = {
     "What if": (*coefficients_view.PREFIXES, *interference_view.PREFIXES),
     "Sweeps": sweep_form.PREFIXES,
 }
+# Names and beginnings of names of settings that stay while other pages are looked at.
+KEPT = {"What if": (PARAMETERS["What if"], PREFIXES["What if"]), "Similarity": (awd.PARAMETERS, ())}
 
 
 def unknown_parameters(page: str) -> list[str]:
@@ -93,6 +95,17 @@ def sidebar() -> list[str]:
     state.device_badge()
     queue_badge()
     return in_vain
+
+
+def keep_settings(page: str) -> None:
+    """Let what was set on pages whose settings stand in the URL live on while another page is shown.
+
+    Streamlit forgets widgets that a run did not draw, unless their values were assigned in it.
+    """
+    for title, (names, beginnings) in KEPT.items():
+        keys = [str(key) for key in st.session_state if key in names or str(key).startswith(beginnings or ("\0",))]
+        if title != page:
+            st.session_state.update({key: st.session_state[key] for key in keys})
 
 
 def not_downloaded() -> list[Suite]:
@@ -164,6 +177,7 @@ try:
         warn(sentence)
     for missing in not_here:
         hub_suites.way_to(missing)
+    keep_settings(page.title)
     if state.catalogue():
         page.run()
     else:

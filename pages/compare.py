@@ -242,10 +242,22 @@ def comparison(runs: list[Run]) -> None:
     """Everything about the chosen runs."""
     for reason in mixtures(runs):
         st.warning(reason, icon=":material/balance:")
-    found = measured(runs)
-    if found is None:
-        return
-    names = [name_runs(runs)[run.id] for run in runs]
+    found, left_out = measured(runs)
+    named = name_runs(runs)
+    for run_id, reason in left_out.items():
+        st.warning(escape_markdown(f"{named[run_id]} is left out: {reason}"), icon=":material/error:")
+    if found is not None:
+        image_by_image(found, [named[run.id] for run in found.runs])
+    elif left_out:
+        st.info("Fewer than two of these runs can be compared image by image. The page Accuracy shows what was "
+                "measured of them.", icon=":material/info:")  # fmt: skip
+    if found is not None or left_out:
+        st.subheader("Settings")
+        show_differences(runs)
+
+
+def image_by_image(found: RunComparison, names: Sequence[str]) -> None:
+    """What needs every run's answer for every image, and the coefficients."""
     labels = accuracy_view.task_labels(found.tasks)
     verdicts(found, names, labels)
     take_away(found, names, labels)
@@ -256,8 +268,6 @@ def comparison(runs: list[Run]) -> None:
     confusions(found, (0, other), titles, task, classes)
     disagreements(found, (0, other), titles, task, classes)
     coefficients(found, other, titles, labels)
-    st.subheader("Settings")
-    show_differences(runs)
 
 
 st.title("Compare")

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from merging.runs import Run
 from merging.runs.compare import compare_runs
+from merging.runs.weights import KEPT_WEIGHTS
 from merging.suites import Suite
 from tests.app.conftest import TASKS, links, texts
 from tests.app.finished_runs import carry_out_queued, finished, spec_of
@@ -166,3 +167,18 @@ def test_runs_and_accuracy_link_to_it(tiny: Suite, open_page: Open) -> None:
     ids = [run.id for run in two_runs(tiny)]
     assert links(open_page("runs", run=ids))["Compare image by image"]["run"] == list(reversed(ids))
     assert links(open_page("accuracy", runs=ids))["Compare image by image"]["run"] == ids
+
+
+def test_a_run_whose_weights_are_gone_is_left_out_with_the_reason(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    first, second = two_runs(tiny)
+    third = really_run(tiny, edit="ties", merge_params={"scaling": 0.4})
+    (state.workspace().store.folder(third.id) / KEPT_WEIGHTS).unlink()
+    app = open_page("compare", run=[first.id, second.id, third.id])
+    assert not app.exception and not app.error
+    assert "TIES is left out: " in texts(app)
+    assert [box.value for box in app.subheader][-1] == "Settings" and "Task by task" in texts(app)
+    app = open_page("compare", run=[first.id, third.id])
+    assert not app.exception and not app.error
+    assert "TIES is left out: " in texts(app) and "Fewer than two" in texts(app)
+    assert "edit" in app.dataframe[0].value["Setting"].tolist()
