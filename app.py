@@ -46,7 +46,7 @@ PARAMETERS = {
     "Accuracy": RUN_PARAMETERS,
     "Leaderboard": ("data",),
     "Sweeps": sweep_form.PARAMETERS,
-    "Runs": RUN_PARAMETERS,
+    "Runs": (*RUN_PARAMETERS, "trials"),
     "Compare": (*RUN_PARAMETERS, "task"),
     "Add a suite": (hub_suites.PARAMETER,),
 }  # fmt: skip

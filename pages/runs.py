@@ -11,6 +11,7 @@ from merging.runs import Run
 from merging.runs.compare import MAX_RUNS
 from merging.runs.store import UnreadableRun
 from merging.runs.weights import KEPT_WEIGHTS
+from merging.sweeps import SweepStore
 from ui import state
 from ui.charts.runs import timing_figure
 from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns, text_width
@@ -64,6 +65,9 @@ def chosen(runs: Sequence[Run]) -> list[Run]:
 
 def table(runs: Sequence[Run]) -> None:
     """All runs, with a box to check for each."""
+    if not runs:
+        st.caption("All runs are trials of sweeps.")
+        return
     ids = [run.id for run in runs]
     rows = [ids.index(one) for one in st.session_state[_KEY]]
     st.session_state["runs-table"] = {"selection": {"rows": rows, "columns": [], "cells": []}}
@@ -90,6 +94,18 @@ def table(runs: Sequence[Run]) -> None:
             "Run": st.column_config.TextColumn(width=106),
         },
     )  # fmt: skip
+
+
+def listed(runs: Sequence[Run]) -> list[Run]:
+    """The runs to list: trials of sweeps only where somebody asks for them, or has chosen them."""
+    trials = SweepStore(state.workspace().store).trial_fingerprints()
+    count = sum(run.fingerprint in trials for run in runs)
+    if not count or st.toggle(
+        f"Trials of sweeps ({count})", key="trials", bind="query-params",
+        help="Every trial is a run too; the page Sweeps lists them with what was tried",
+    ):  # fmt: skip
+        return list(runs)
+    return [run for run in runs if run.fingerprint not in trials or run.id in st.session_state[_KEY]]
 
 
 def compare(runs: list[Run]) -> None:
@@ -252,9 +268,9 @@ picked = chosen(every)
 if came_by_link(_KEY):  # what a link names comes first, not below a table in which it would have to be looked for
     everything(picked)
     st.subheader("All runs")
-    table(every)
+    table(listed(every))
     st.stop()
-table(every)
+table(listed(every))
 if not picked:
     st.caption("Check one run to see everything about it, or several to compare them.")
 everything(picked)
