@@ -171,7 +171,8 @@ page = st.navigation(PAGES)
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:
     not_here = not_downloaded()
-    with st.sidebar:
+    # Said in the page itself, which is empty until then: reading large models for the first time takes long.
+    with st.spinner("Opening the suite …"), st.sidebar:
         in_vain = sidebar()
     for sentence in [*in_vain, *unknown_parameters(page.title)]:
         warn(sentence)

@@ -135,7 +135,7 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
     names = name_runs(runs)
     by_name = {names[run.id]: run for run in runs}
     st.subheader("On average")
-    accuracy_view.show_ranking(accuracy_view.ranking(series, by_name))
+    accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), f"averages-{split}")
     st.caption(provenance(runs))
     if len(runs) > 1:
         st.page_link(

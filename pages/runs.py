@@ -16,7 +16,7 @@ from ui import state
 from ui.charts.runs import timing_figure
 from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns, text_width
 from ui.entry import through_app
-from ui.figure import escape_markdown, show
+from ui.figure import escape_markdown, offer_csv, show
 from ui.merge_form import Draft
 from ui.no_runs import no_runs
 from ui.run_choice import came_by_link, chosen_ids, remember_ids
@@ -94,6 +94,7 @@ def table(runs: Sequence[Run]) -> None:
             "Run": st.column_config.TextColumn(width=106),
         },
     )  # fmt: skip
+    offer_csv(frame.assign(State=[run.state for run in runs]), key="runs", file="runs")
 
 
 def listed(runs: Sequence[Run]) -> list[Run]:

@@ -323,8 +323,10 @@ def _numbers(
     for cell, title, pick in ((cells[1], "Gained most", max), (cells[2], "Lost most", min)):
         task = pick(changes, key=lambda one: changes[one]) if changes else None
         moved = task is not None and (changes[task] > 0 if pick is max else changes[task] < 0)
-        cell.metric(title, escape_markdown(labels[task]) if task is not None and moved else "–",
-                    f"{100 * changes[task]:+.1f}" if task is not None and moved else None)  # fmt: skip
+        if task is not None and moved:  # the name in small type: in that of the number, half of it would be cut off
+            cell.metric(f"{title}: {escape_markdown(labels[task])}", f"{100 * changes[task]:+.1f}")
+        else:
+            cell.metric(title, "–")
 
 
 def _task_table(

@@ -28,6 +28,7 @@ _TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
 # Where suite.yaml may lie below a folder of MERGING_SUITES: deeper would mean walking through image folders.
 _DEPTHS = ("suite.yaml", "*/suite.yaml", "*/*/suite.yaml")
 
+READING = "Reading the files of the suite, once as long as they stay the same …"
 Stamp = tuple[tuple[str, int, int], ...]
 
 
@@ -289,7 +290,7 @@ def fingerprints() -> dict[str, str]:
     return _fingerprints(suite_reference(), stamp())
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
+@st.cache_data(max_entries=8, show_spinner=READING)
 def _fingerprints(reference: str, version: Stamp) -> dict[str, str]:
     chosen, space = _opened(reference, version), workspace()
     found = {str(chosen.base): space.fingerprint(chosen.base_checkpoint)}
