@@ -105,6 +105,18 @@ def build_tower(suite: Suite, device: torch.device, dtype: torch.dtype = torch.f
     return tower.to(device, dtype).eval().requires_grad_(True)
 
 
+def count_weights(suite: Suite) -> tuple[int, int]:
+    """Weights of the visual tower, and of the whole model with its text tower, by the architecture alone.
+
+    Raises:
+        SuiteError: open_clip can't build the architecture.
+    """
+    with torch.device("meta"):  # shapes without memory
+        model = _build(suite, {})
+    tower, whole = (sum(one.numel() for one in part.parameters()) for part in (model.visual, model))
+    return tower, whole
+
+
 def build_head(suite: Suite, task_name: str, device: torch.device | None = None) -> torch.Tensor:
     """Zero-shot head of a task from the text tower: float32 ``[classes, embed_dim]`` on the CPU, rows of norm 1.
 

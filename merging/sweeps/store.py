@@ -219,6 +219,12 @@ class SweepStore:
             ).fetchall()
         return [_trial(row) for row in rows]
 
+    def trial_fingerprints(self) -> set[str]:
+        """Fingerprints of the runs that are trials of any sweep; a best trial measured on test is none of them."""
+        with self.runs.connect() as connection:
+            rows = connection.execute("select distinct fingerprint from trials where role = 'trial'")
+            return {row["fingerprint"] for row in rows}
+
     def add(self, sweep_id: str, trials: Sequence[Trial]) -> None:
         """Add trials; those that are there stay as they are."""
         with self.runs.connect() as connection:
