@@ -83,7 +83,7 @@ def test_how_far_the_weights_moved(tiny: Suite, open_page: Open) -> None:
     tuned = load_file(tiny.folder / "cars.safetensors")
     length = sum(float((base[name].astype(np.float64) ** 2).sum()) for name in base) ** 0.5
     moved = sum(float(((tuned[name].astype(np.float64) - base[name]) ** 2).sum()) for name in base) ** 0.5
-    app = open_page("learn", task="Cars", **{"answer.1": "Show the answer"})
+    app = open_page("learn", tuned="Cars", **{"answer.1": "Show the answer"})
     share = moved / length
     assert right(app) == ("A" if share > 0.3 else "B" if share >= 0.05 else "C")
     assert f"‖τ‖ = {moved:.2f} and ‖θ₀‖ = {length:.1f}: {100 * share:.1f} %." in texts(app)
@@ -94,7 +94,7 @@ def test_what_one_vector_does_to_the_others(tiny: Suite, open_page: Open) -> Non
     own = evaluator.accuracy(tiny.checkpoint("cars"), others, "val").per_task
     base = evaluator.accuracy(tiny.base_checkpoint, others, "val").per_task
     mean = 100 * float(np.mean([own[task] - base[task] for task in others]))
-    app = open_page("learn", step="2", task="Cars", one="0.5", **{"answer.2": "A"})
+    app = open_page("learn", step="2", tuned="Cars", one="0.5", **{"answer.2": "A"})
     assert right(app) == three(mean)
     assert f"{mean:+.1f}".replace("-", "−") + " points on average" in texts(app)
 
@@ -133,11 +133,11 @@ def test_what_awd_does_to_accuracy_and_to_coefficients(
 ) -> None:
     plain = done(tiny, tmp_path, merge_params={"scaling": 0.3})["average"]
     run = done(tiny, tmp_path, edit="awd", edit_params={"alpha": alpha}, merge_params={"scaling": 0.3})
-    app = open_page("learn", step="5", alpha=f"{alpha:g}", **{"answer.5": "A"})
+    app = open_page("learn", step="5", **{"learn-alpha": f"{alpha:g}", "answer.5": "A"})
     assert right(app) == three(100 * (run["average"] - plain))
     assert f"{100 * plain:.1f} % before and {100 * run['average']:.1f} % after AWD" in texts(app)
     app.button(key="lesson-next").click().run()
-    assert app.slider(key="alpha").value == alpha
+    assert app.slider(key="learn-alpha").value == alpha
     low, high = min(run["edit"]["task_multipliers"]), max(run["edit"]["task_multipliers"])
     assert f"{low:.3f} to {high:.3f}" in texts(app)
     app.button_group(key="answer.6").set_value("A").run()
@@ -220,9 +220,9 @@ def test_which_to_ship_follows_from_what_is_asked(tiny: Suite, open_page: Open) 
     ("parameter", "value", "shown", "step"),
     [
         ("step", "9", "1 is shown", 1), ("answer.1", "Z", "No answer is shown", 1),
-        ("task", "trees", "Apples is shown", 1),
+        ("tuned", "trees", "Apples is shown", 1),
         ("one", "7", "0 is shown", 2), ("all", "x", "0.3 is shown", 3), ("joining", "trees", "Apples is shown", 4),
-        ("alpha", "2", "0.1 is shown", 5), ("demands", "Free", "is shown", 8),
+        ("learn-alpha", "2", "0.1 is shown", 5), ("demands", "Free", "is shown", 8),
     ],
 )  # fmt: skip
 def test_what_a_link_asks_for_in_vain_is_named(

@@ -25,13 +25,13 @@ from ui.live_accuracy import Need, Position
 from ui.url_choice import refused_numbers, warn_of_values
 
 # What the URL can hold
-PARAMETERS, PREFIXES = ("step", "task", "one", "all", "joining", "alpha", "run", "demands"), ("answer.",)
+PARAMETERS, PREFIXES = ("step", "tuned", "one", "all", "joining", "learn-alpha", "run", "demands"), ("answer.",)
 _HIGHEST_ALPHA = 0.5
 
 
 def what_it_is(lesson: Lesson) -> Asked:
     """A task vector is a difference."""
-    task = choose_task(lesson, "Fine-tuned on", "task")
+    task = choose_task(lesson, "Fine-tuned on", "tuned")
     label, found = lesson.labels[task], weights_of(task)
     moved = float(state.geometry((task,)).norms[0])
     with lesson.chart:
@@ -48,7 +48,7 @@ def what_it_is(lesson: Lesson) -> Asked:
 
 def add_one(lesson: Lesson) -> Asked:
     """Adding one vector."""
-    task = choose_task(lesson, "Add the vector of", "task")
+    task = choose_task(lesson, "Add the vector of", "tuned")
     scaling = _slider(lesson, "λ, how much of it", "one", 0.0)
     shown = Position("none", ((task, scaling),), "val")
     _bars(lesson, shown)
@@ -160,9 +160,9 @@ def _slider(lesson: Lesson, label: str, key: str, start: float) -> float:
 
 
 def _alpha(lesson: Lesson) -> float:
-    refused = refused_numbers("alpha", 0, _HIGHEST_ALPHA)
+    refused = refused_numbers("learn-alpha", 0, _HIGHEST_ALPHA)
     value = lesson.control.slider(
-        "α, what a long δ costs", 0.0, _HIGHEST_ALPHA, AwdParams().alpha, 0.02, key="alpha", bind="query-params"
+        "α, what a long δ costs", 0.0, _HIGHEST_ALPHA, AwdParams().alpha, 0.02, key="learn-alpha", bind="query-params"
     )
     warn_of_values(refused)
     return float(value)
