@@ -1,0 +1,250 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685) of a visual tower's attention, and their linearisation (arXiv 2310.04742).
+
+An adapter adds ``s · up · down · x`` to the queries or to the values of one block; everything else is frozen. Adapters
+are a mapping from names such as ``transformer.resblocks.0.attn.q.down`` to tensors, so that files of them are
+checkpoints like any others, and the adapters that training began with are the base of task vectors.
+
+Partial linearisation (L-LoRA) puts in place of every adapter its first-order Taylor expansion about those it began
+with, as the authors' code does. With LoRA's usual beginning, up = 0, what is left of it is ``s · up · down₀ · x``: a
+linear function of the adapter's parameters. The tower as a whole is not; :class:`LinearisedTower` is.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.func import functional_call, jvp
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from merging.errors import MismatchedCheckpoint, SpecError
+
+Tensors = Mapping[str, torch.Tensor]
+_PLACES = {"q": 0, "v": 2}  # which third of the packed projection [3 · width, width] an adapter is added to
+_PACKED = "in_proj_weight"
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """What adapters are like; the defaults are those of arXiv 2310.04742.
+
+    Attributes:
+        rank: inner dimension r.
+        alpha: what an adapter's output is multiplied by, times r.
+        dropout: share of an adapter's inputs that are zeroed in training.
+        linearised: whether every adapter is replaced by its expansion (L-LoRA).
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.1
+    linearised: bool = False
+
+    @property
+    def scale(self) -> float:
+        """s = α / r."""
+        return self.alpha / self.rank
+
+
+class Adapter(nn.Module):
+    """``s · up · down · x``, or the expansion of that about the values which the adapter was made with.
+
+    Attributes:
+        down: ``[r, width]``, uniform within ± 1/√width as in LoRA.
+        up: ``[width, r]``, zero.
+    """
+
+    start_down: torch.Tensor
+    start_up: torch.Tensor
+
+    def __init__(self, width: int, settings: AdapterSettings, generator: torch.Generator) -> None:
+        super().__init__()
+        self.settings = settings
+        self.down = nn.Parameter((2 * torch.rand(settings.rank, width, generator=generator) - 1) / math.sqrt(width))
+        self.up = nn.Parameter(torch.zeros(width, settings.rank))
+        self.register_buffer("start_down", self.down.detach().clone(), persistent=False)
+        self.register_buffer("start_up", self.up.detach().clone(), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """What is added for inputs ``[…, width]``."""
+        x = functional.dropout(x, self.settings.dropout, self.training)
+        if not self.settings.linearised:
+            return self.settings.scale * _through(x, self.down, self.up)
+        unmoved, moved = _through(x, self.down, self.start_up), _through(x, self.start_down, self.up - self.start_up)
+        return self.settings.scale * (unmoved + moved)
+
+
+def _through(x: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    return functional.linear(functional.linear(x, down), up)
+
+
+class AdaptedAttention(nn.Module):
+    """A block's frozen self-attention with adapters on queries and values."""
+
+    def __init__(self, attention: nn.MultiheadAttention, settings: AdapterSettings, generator: torch.Generator) -> None:
+        super().__init__()
+        self.attention = attention
+        self.q = Adapter(attention.embed_dim, settings, generator)
+        self.v = Adapter(attention.embed_dim, settings, generator)
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        need_weights: bool = False,
+        attn_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, None]:
+        """As the attention of open_clip's blocks is called: all three inputs are the same, ``[N, tokens, width]``."""
+        own = self.attention
+        packed = functional.linear(query, own.in_proj_weight, own.in_proj_bias)
+        queries, keys, values = packed.chunk(3, dim=-1)
+        parts = (queries + self.q(query), keys, values + self.v(query))
+        q, k, v = (part.unflatten(-1, (own.num_heads, own.head_dim)).transpose(1, 2) for part in parts)
+        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+        return own.out_proj(mixed.transpose(1, 2).flatten(2)), None
+
+
+def attach(tower: nn.Module, settings: AdapterSettings, seed: int) -> nn.Module:
+    """Freeze a visual tower and give the attention of all its blocks adapters, in place.
+
+    Args:
+        tower: a tower of open_clip, with packed attention in ``transformer.resblocks``.
+        settings: what the adapters are like.
+        seed: of their first values; models to be merged must have begun with the same.
+
+    Returns:
+        the tower; only its adapters learn, and at first it computes what it did before.
+
+    Raises:
+        SpecError: the tower has no such attention.
+    """
+    found = [
+        (module, name, child)
+        for module in tower.modules()
+        for name, child in module.named_children()
+        if isinstance(child, nn.MultiheadAttention) and child.in_proj_weight is not None
+    ]
+    if not found:
+        raise SpecError(
+            f"adapters: {type(tower).__name__} has no attention with packed projections; expected a visual tower of "
+            "open_clip such as ViT-B-32"
+        )
+    tower.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for module, name, attention in found:
+        adapted = AdaptedAttention(attention, settings, generator).to(attention.in_proj_weight)
+        adapted.attention.requires_grad_(False)
+        setattr(module, name, adapted)
+    return tower
+
+
+def adapters_of(tower: nn.Module) -> dict[str, torch.Tensor]:
+    """The adapters of a tower as they are now, by name, detached copies."""
+    return {name: parameter.detach().clone() for name, parameter in _learning(tower).items()}
+
+
+@torch.no_grad()
+def set_adapters(tower: nn.Module, adapters: Tensors) -> None:
+    """Write adapters into a tower that has some.
+
+    Raises:
+        MismatchedCheckpoint: they are not the adapters of this tower.
+    """
+    own = _learning(tower)
+    shapes = [{name: tuple(tensor.shape) for name, tensor in one.items()} for one in (own, adapters)]
+    if shapes[0] != shapes[1]:
+        odd = sorted(name for name in {**own, **adapters} if shapes[0].get(name) != shapes[1].get(name))
+        raise MismatchedCheckpoint(
+            f"adapters: {len(odd)} are missing, unknown or of another shape (such as {odd[0]!r}: "
+            f"{shapes[1].get(odd[0])} where {shapes[0].get(odd[0])} is expected); attach the same kind to the tower"
+        )
+    for name, parameter in own.items():
+        parameter.copy_(adapters[name])
+
+
+def _learning(tower: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in tower.named_parameters() if parameter.requires_grad}
+
+
+def folded(base: Tensors, start: Tensors, adapters: Tensors, settings: AdapterSettings) -> dict[str, torch.Tensor]:
+    """Weights of an ordinary tower that computes what the base with these adapters does.
+
+    A model merged from adapters, linearised or not, is thus served, stored and evaluated like any other.
+
+    Args:
+        base: weights of the tower without adapters.
+        start: the adapters that training began with.
+        adapters: those to fold in.
+        settings: what they are like.
+
+    Returns:
+        all weights of the base, in float32, with the adapters added to queries and values.
+
+    Raises:
+        MismatchedCheckpoint: an adapter belongs to no packed projection of the base.
+    """
+    state = {name: tensor.float() for name, tensor in base.items()}
+    for name in (name for name in adapters if name.endswith(".up")):
+        place, packed = _target(name, state)
+        pair = (adapters[name], adapters[name.removesuffix("up") + "down"])
+        first = (start[name], start[name.removesuffix("up") + "down"])
+        weight = state[packed].clone()
+        third = weight.shape[1] * place
+        weight[third : third + weight.shape[1]] += _matrix(pair, first, settings)
+        state[packed] = weight
+    return state
+
+
+def _target(name: str, state: Tensors) -> tuple[int, str]:
+    """Which third of which tensor an adapter adds to."""
+    block, _, place = name.removesuffix(".up").rpartition(".")
+    packed = f"{block}.{_PACKED}"
+    if place not in _PLACES or packed not in state:
+        raise MismatchedCheckpoint(
+            f"adapter {name!r}: the base has no tensor {packed!r} to add it to; expected adapters named after its "
+            "blocks' attention, such as transformer.resblocks.0.attn.q.up"
+        )
+    return _PLACES[place], packed
+
+
+def _matrix(
+    pair: tuple[torch.Tensor, torch.Tensor], first: tuple[torch.Tensor, torch.Tensor], settings: AdapterSettings
+) -> torch.Tensor:
+    """The matrix ``[width, width]`` that an adapter multiplies its input with, from (up, down) now and at first."""
+    (up, down), (first_up, first_down) = pair, first
+    product = first_up @ down + (up - first_up) @ first_down if settings.linearised else up @ down
+    return settings.scale * product
+
+
+class LinearisedTower(nn.Module):
+    """A tower with adapters, expanded to first order in all of them at once: its output is linear in them.
+
+    Unlike L-LoRA's, its adapters can't be folded into weights: every pass takes forward-mode differentiation.
+    """
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+        self.start = adapters_of(tower)
+
+    def expansion(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The output where the adapters began, and its change to first order with the adapters' way since then.
+
+        Args:
+            images: normalised, ``[N, 3, size, size]``.
+
+        Returns:
+            f(x; p₀) and J(x; p₀)(p − p₀), ``[N, embed_dim]`` each.
+        """
+        way = {name: parameter - self.start[name] for name, parameter in _learning(self.tower).items()}
+        with sdpa_kernel(SDPBackend.MATH):  # the only one with forward-mode derivatives
+            value, slope, *_ = jvp(lambda now: functional_call(self.tower, now, (images,)), (self.start,), (way,))
+        return value, slope
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """f(x; p₀) + J(x; p₀)(p − p₀), ``[N, embed_dim]``; what the tower's pass does once, this does twice."""
+        value, slope = self.expansion(images)
+        return value + slope
