@@ -5,8 +5,10 @@ are a mapping from names such as ``transformer.resblocks.0.attn.q.down`` to tens
 checkpoints like any others, and the adapters that training began with are the base of task vectors.
 
 Partial linearisation (L-LoRA) puts in place of every adapter its first-order Taylor expansion about those it began
-with, as the authors' code does. With LoRA's usual beginning, up = 0, what is left of it is ``s · up · down₀ · x``: a
-linear function of the adapter's parameters. The tower as a whole is not; :class:`LinearisedTower` is.
+with, adapter by adapter, as the authors' code does. As an adapter is a product of two matrices, the expansion can be
+written down and needs no forward-mode differentiation: ``s · (up₀ · down + (up − up₀) · down₀) · x``. With LoRA's usual
+beginning, up₀ = 0, it is ``s · up · down₀ · x``: LoRA with down as it was drawn. What an adapter adds is then linear in
+its parameters; what the tower makes of it is not.
 """
 
 import math
@@ -15,9 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.func import functional_call, jvp
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from merging.errors import MismatchedCheckpoint, SpecError
 
@@ -143,30 +143,7 @@ def attach(tower: nn.Module, settings: AdapterSettings, seed: int) -> nn.Module:
 
 def adapters_of(tower: nn.Module) -> dict[str, torch.Tensor]:
     """The adapters of a tower as they are now, by name, detached copies."""
-    return {name: parameter.detach().clone() for name, parameter in _learning(tower).items()}
-
-
-@torch.no_grad()
-def set_adapters(tower: nn.Module, adapters: Tensors) -> None:
-    """Write adapters into a tower that has some.
-
-    Raises:
-        MismatchedCheckpoint: they are not the adapters of this tower.
-    """
-    own = _learning(tower)
-    shapes = [{name: tuple(tensor.shape) for name, tensor in one.items()} for one in (own, adapters)]
-    if shapes[0] != shapes[1]:
-        odd = sorted(name for name in {**own, **adapters} if shapes[0].get(name) != shapes[1].get(name))
-        raise MismatchedCheckpoint(
-            f"adapters: {len(odd)} are missing, unknown or of another shape (such as {odd[0]!r}: "
-            f"{shapes[1].get(odd[0])} where {shapes[0].get(odd[0])} is expected); attach the same kind to the tower"
-        )
-    for name, parameter in own.items():
-        parameter.copy_(adapters[name])
-
-
-def _learning(tower: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: parameter for name, parameter in tower.named_parameters() if parameter.requires_grad}
+    return {name: value.detach().clone() for name, value in tower.named_parameters() if value.requires_grad}
 
 
 def folded(base: Tensors, start: Tensors, adapters: Tensors, settings: AdapterSettings) -> dict[str, torch.Tensor]:
@@ -217,34 +194,3 @@ def _matrix(
     (up, down), (first_up, first_down) = pair, first
     product = first_up @ down + (up - first_up) @ first_down if settings.linearised else up @ down
     return settings.scale * product
-
-
-class LinearisedTower(nn.Module):
-    """A tower with adapters, expanded to first order in all of them at once: its output is linear in them.
-
-    Unlike L-LoRA's, its adapters can't be folded into weights: every pass takes forward-mode differentiation.
-    """
-
-    def __init__(self, tower: nn.Module) -> None:
-        super().__init__()
-        self.tower = tower
-        self.start = adapters_of(tower)
-
-    def expansion(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The output where the adapters began, and its change to first order with the adapters' way since then.
-
-        Args:
-            images: normalised, ``[N, 3, size, size]``.
-
-        Returns:
-            f(x; p₀) and J(x; p₀)(p − p₀), ``[N, embed_dim]`` each.
-        """
-        way = {name: parameter - self.start[name] for name, parameter in _learning(self.tower).items()}
-        with sdpa_kernel(SDPBackend.MATH):  # the only one with forward-mode derivatives
-            value, slope, *_ = jvp(lambda now: functional_call(self.tower, now, (images,)), (self.start,), (way,))
-        return value, slope
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """f(x; p₀) + J(x; p₀)(p − p₀), ``[N, embed_dim]``; what the tower's pass does once, this does twice."""
-        value, slope = self.expansion(images)
-        return value + slope

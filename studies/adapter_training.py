@@ -1,4 +1,4 @@
-"""Fine-tuning adapters on the tasks of the embedded suite, in three ways, as the suite's own models were fine-tuned.
+"""Fine-tuning adapters on the tasks of the embedded suite, in two ways, as the suite's own models were fine-tuned.
 
 What was trained is kept, by everything that determines it, so that a study that was stopped goes on where it was.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from merging.adapters import AdapterSettings, LinearisedTower, adapters_of, attach
+from merging.adapters import AdapterSettings, adapters_of, attach
 from merging.checkpoints import file_fingerprint, open_checkpoint
 from merging.evaluation import Evaluator
 from merging.suites.mini.build import HERE, BuildPlan
@@ -22,10 +22,10 @@ from merging.suites.mini.data import Labels, split_arrays
 from merging.suites.mini.finetune import FineTuningPlan, fine_tune
 from merging.suites.mini.suite_files import image_tower, save_tensors
 from merging.suites.mini.tasks import BY_NAME
-from studies.adapter_models import AdapterLine, Line, LinearisedLine, accuracy
+from studies.adapter_models import Line
 
 SEED = 0  # of the adapters' first values, which all tasks share, and of batches and augmentation
-RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # tried in turn until one is worse than the last
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # tried in turn until one is worse than the best before it
 RATE_TASKS = ("letters", "textures")  # the rate is chosen on these
 RATE_STEPS = 80
 
@@ -40,13 +40,11 @@ class Way:
         name: short name, as in files.
         title: what the page calls it.
         settings: what the adapters are like.
-        whole: whether the tower is expanded to first order in all adapters at once.
     """
 
     name: str
     title: str
     settings: AdapterSettings
-    whole: bool = False
 
 
 WAYS = {
@@ -54,26 +52,19 @@ WAYS = {
     for way in (
         Way("lora", "LoRA", AdapterSettings()),
         Way("l_lora", "L-LoRA", AdapterSettings(linearised=True)),
-        Way("tangent", "tower linearised in LoRA", AdapterSettings(), whole=True),
     )
 }
 
 
 def tower(way: Way) -> nn.Module:
     """The suite's base with adapters at their first values, as this way trains it."""
-    adapted = attach(image_tower(HERE / "base.safetensors"), way.settings, SEED)
-    return LinearisedTower(adapted) if way.whole else adapted
-
-
-def own_adapters(trained: nn.Module) -> dict[str, torch.Tensor]:
-    """The adapters of what :func:`tower` gave."""
-    return adapters_of(trained.tower if isinstance(trained, LinearisedTower) else trained)
+    return attach(image_tower(HERE / "base.safetensors"), way.settings, SEED)
 
 
 def start_file(way: Way, folder: Path) -> Path:
     """The adapters that training begins with, the base of all task vectors."""
     path = folder / f"{way.name}-start.safetensors"
-    save_tensors(own_adapters(tower(way)), path)
+    save_tensors(adapters_of(tower(way)), path)
     return path
 
 
@@ -87,7 +78,7 @@ def trained_file(way: Way, task: str, plan: FineTuningPlan, evaluator: Evaluator
         torch.manual_seed(SEED)  # dropout draws from torch's global generator
         scale = evaluator.suite.logit_scale
         fine_tune(model, evaluator.head(task), scale, images, labels, plan, SEED, lambda step: None)
-        save_tensors(own_adapters(model), path)
+        save_tensors(adapters_of(model), path)
     return path
 
 
@@ -98,17 +89,14 @@ def training_images(task: str) -> tuple[Pixels, Labels]:
 
 
 def _key(way: Way, task: str, plan: FineTuningPlan) -> str:
-    what = [asdict(way.settings), way.whole, asdict(plan), SEED, BuildPlan.train_images]
+    what = [asdict(way.settings), asdict(plan), SEED, BuildPlan.train_images]
     files = [file_fingerprint(HERE / "base.safetensors"), file_fingerprint(HERE / "heads" / f"{task}.safetensors")]
     return hashlib.sha256(json.dumps([*what, *files]).encode()).hexdigest()[:12]
 
 
 def line(way: Way, evaluator: Evaluator) -> Line:
     """What evaluates adapters of this way, merged or not."""
-    model = tower(way)
-    if isinstance(model, LinearisedTower):
-        return LinearisedLine(evaluator, model)
-    return AdapterLine(evaluator, own_adapters(model), way.settings)
+    return Line(evaluator, adapters_of(tower(way)), way.settings)
 
 
 def choose_rate(way: Way, evaluator: Evaluator, folder: Path, say: Say) -> tuple[float, dict[str, float]]:
@@ -126,7 +114,7 @@ def choose_rate(way: Way, evaluator: Evaluator, folder: Path, say: Say) -> tuple
         for task in RATE_TASKS:
             trained = open_checkpoint(trained_file(way, task, plan, evaluator, folder, say), part="all")
             direction = {name: trained[name] - start[name] for name in start}
-            reached.append(accuracy(served, direction, 1.0, [task], "val").average)
+            reached.append(served.accuracy(direction, 1.0, [task], "val").average)
         found[rate] = sum(reached) / len(reached)
         say(f"{way.title}, rate {rate:g}: {found[rate]:.1%} on validation")
         if found[rate] < max(found.values()):

@@ -28,14 +28,14 @@ from merging.suites.mini.finetune import FineTuningPlan
 from merging.suites.mini.suite_files import save_tensors
 from merging.suites.suite import load_suite
 from merging.vectors import TaskVectors
-from studies.adapter_models import Line, Tensors, WeightLine, accuracy
+from studies.adapter_models import Line, Tensors
 from studies.adapter_training import WAYS, Say, Way, choose_rate, line, start_file, trained_file
 from studies.awd import RESULTS
 from studies.cases import subsets
 
 NAME = "linearised"
 FULL, FOLDED = "full", "lora_weights"
-ALL_WAYS = (FULL, "lora", FOLDED, "l_lora", "tangent")
+ALL_WAYS = (FULL, "lora", FOLDED, "l_lora")
 EDITS = {"task_arithmetic": "none", "ties": "ties"}  # the edit before the sum of the task vectors
 SUBSET_SIZES = (3, 5)
 
@@ -50,7 +50,7 @@ class Models:
         title: what the page calls the way.
         vectors: their task vectors, in weights or in adapters.
         line: what evaluates points between them.
-        added: task vectors of what they add to the tower's weights, to first order for the linearised tower.
+        added: task vectors of what they add to the tower's weights.
         rate: the learning rate, and validation accuracy by rate; None for the suite's own models.
     """
 
@@ -67,13 +67,13 @@ def models_of(name: str, evaluator: Evaluator, folder: Path, say: Say) -> Models
     base = suite.base_checkpoint
     if name == FULL:
         own = suite.vectors()
-        return Models("full fine-tuning", own, WeightLine(evaluator, base), own, None)
+        return Models("full fine-tuning", own, Line(evaluator, base), own, None)
     way = WAYS["lora" if name == FOLDED else name]
     rate = choose_rate(way, evaluator, folder, say)
     vectors = adapter_vectors(way, rate[0], evaluator, folder, say)
     added = added_vectors(way, vectors, base, folder)
     if name == FOLDED:
-        return Models(f"{way.title}, merged as weights", added, WeightLine(evaluator, added.base), added, rate)
+        return Models(f"{way.title}, merged as weights", added, Line(evaluator, added.base), added, rate)
     return Models(way.title, vectors, line(way, evaluator), added, rate)
 
 
@@ -87,12 +87,11 @@ def adapter_vectors(way: Way, rate: float, evaluator: Evaluator, folder: Path, s
 
 
 def added_vectors(way: Way, vectors: TaskVectors, base: Checkpoint, folder: Path) -> TaskVectors:
-    """Task vectors of the towers that adapters are folded into; of a linearised tower, of its first order."""
-    settings = replace(way.settings, linearised=True) if way.whole else way.settings
+    """Task vectors of the towers that adapters are folded into."""
 
     def opened(name: str, adapters: Tensors) -> Checkpoint:
         path = folder / "weights" / f"{name}.safetensors"
-        save_tensors(folded(base, vectors.base, adapters, settings), path)
+        save_tensors(folded(base, vectors.base, adapters, way.settings), path)
         return open_checkpoint(path)
 
     models = tuple(opened(one.path.stem, one) for one in vectors.checkpoints)
@@ -108,7 +107,7 @@ def run_study(ways: Sequence[str], evaluator: Evaluator, folder: Path, say: Say)
     return {
         "suite": suite.label,
         "tasks": list(tasks),
-        "zero_shot": accuracy(full.line, nowhere, 0.0, tasks, "test").per_task,
+        "zero_shot": full.line.accuracy(nowhere, 0.0, tasks, "test").per_task,
         "ways": {name: measure_way(models_of(name, evaluator, folder, say), folder, say) for name in ways},
     }
 
@@ -168,17 +167,17 @@ def measure_merge(vectors: TaskVectors, line: Line, merge: str) -> Result:
     total = computed(edited, lambda name, base, stack: stack.sum(dim=0), context)
     common = {"merge": merge, "tasks": list(tasks)}
     if merge == "own":
-        return {**common, "accuracy": accuracy(line, total, 1.0, tasks, "test").per_task}
-    scalings, found = search_averages(GRID, lambda scaling: accuracy(line, total, scaling, tasks, "val"), context)
+        return {**common, "accuracy": line.accuracy(total, 1.0, tasks, "test").per_task}
+    scalings, found = search_averages(GRID, lambda scaling: line.accuracy(total, scaling, tasks, "val"), context)
     means = [one.average for one in found]
     best = scalings[means.index(max(means))]
     return {
         **common,
-        "accuracy": accuracy(line, total, best, tasks, "test").per_task,
+        "accuracy": line.accuracy(total, best, tasks, "test").per_task,
         "scaling": best,
         "validation": max(means),
         "search": {"scalings": list(scalings), "average_accuracy": means},
-        "average": accuracy(line, total, 1 / len(tasks), tasks, "test").per_task,
+        "average": line.accuracy(total, 1 / len(tasks), tasks, "test").per_task,
         "disturbed": disturbed(vectors, line, total, best),
     }
 
@@ -190,11 +189,11 @@ def disturbed(vectors: TaskVectors, line: Line, total: Tensors, scaling: float) 
     with all coefficients equal: 0 where task vectors do not touch each other's images.
     """
     found = {}
-    merged = line.predictions(total, scaling, vectors.tasks, "test")
+    merged = line.predictions(total, scaling, vectors.tasks)
     for task, checkpoint in zip(vectors.tasks, vectors.checkpoints, strict=True):
         one = replace(vectors, tasks=(task,), checkpoints=(checkpoint,))
         alone = computed(one, lambda name, base, stack: stack.sum(dim=0), Context())
-        said = line.predictions(alone, scaling, [task], "test")[task]
+        said = line.predictions(alone, scaling, [task])[task]
         found[task] = float(np.mean(said != merged[task]))
     return found
 

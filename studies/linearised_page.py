@@ -20,7 +20,7 @@ TEMPLATE = Path(__file__).parent / "partial-linearisation.template.md"
 TA, TIES = "task_arithmetic", "ties"
 STYLES = {
     "full": ("#7a808a", "circle"), "lora": ("#2e93d1", "square"), "lora_weights": ("#8c6bd8", "x"),
-    "l_lora": ("#cc7f00", "diamond"), "tangent": ("#0a9a72", "triangle-up"),
+    "l_lora": ("#cc7f00", "diamond"),
 }  # fmt: skip
 
 
