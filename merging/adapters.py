@@ -111,7 +111,7 @@ def attach(tower: nn.Module, settings: AdapterSettings, seed: int) -> nn.Module:
     """Freeze a visual tower and give the attention of all its blocks adapters, in place.
 
     Args:
-        tower: a tower of open_clip, with packed attention in ``transformer.resblocks``.
+        tower: a tower of open_clip, with torch's own attention in ``transformer.resblocks``.
         settings: what the adapters are like.
         seed: of their first values; models to be merged must have begun with the same.
 
@@ -123,13 +123,13 @@ def attach(tower: nn.Module, settings: AdapterSettings, seed: int) -> nn.Module:
     """
     found = [
         (module, name, child)
-        for module in tower.modules()
+        for path, module in tower.named_modules()
         for name, child in module.named_children()
-        if isinstance(child, nn.MultiheadAttention) and child.in_proj_weight is not None
+        if "resblocks" in path and isinstance(child, nn.MultiheadAttention) and child.batch_first
     ]
     if not found:
         raise SpecError(
-            f"adapters: {type(tower).__name__} has no attention with packed projections; expected a visual tower of "
+            f"adapters: {type(tower).__name__} has no blocks with packed attention; expected a visual tower of "
             "open_clip such as ViT-B-32"
         )
     tower.requires_grad_(False)

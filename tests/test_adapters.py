@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from merging.adapters import (
-    Adapter,
-    AdapterSettings,
-    adapters_of,
-    attach,
-    folded,
-)
+from merging.adapters import Adapter, AdapterSettings, adapters_of, attach, folded
 from merging.checkpoints import open_checkpoint, save_tensors
 from merging.checkpoints.reading import TensorInfo
 from merging.context import Context
@@ -213,7 +207,7 @@ def test_dropout_is_for_training_only(base: nn.Module) -> None:
 
 
 def test_what_can_have_no_adapters_is_refused() -> None:
-    with pytest.raises(SpecError, match="Linear has no attention with packed projections; expected a visual tower"):
+    with pytest.raises(SpecError, match="Linear has no blocks with packed attention; expected a visual tower"):
         attach(nn.Linear(2, 2), LORA, seed=0)
 
 
