@@ -17,7 +17,7 @@ $(VENV)/.made: requirements.txt requirements-cluster.txt requirements-dev.txt
 	touch $@
 
 test: env  ## unit, property, app and browser tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: env  ## lint and types
 	$(BIN)/ruff check .

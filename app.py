@@ -6,9 +6,11 @@ from pathlib import Path
 import streamlit as st
 
 from merging.errors import MergingError
+from merging.suites import Suite
 from ui import (
     awd,
     coefficients_view,
+    hub_suites,
     interference_view,
     landscape_view,
     merge_form,
@@ -17,7 +19,8 @@ from ui import (
     sweep_form,
 )  # fmt: skip
 from ui.figure import escape_markdown
-from ui.url_choice import RUN_PARAMETERS, drop_unknown, not_found, warn
+from ui.run_choice import RUN_PARAMETERS
+from ui.url_choice import drop_unknown, not_found, warn
 
 PAGES = [
     st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
@@ -43,14 +46,17 @@ PARAMETERS = {
     "Accuracy": RUN_PARAMETERS,
     "Leaderboard": ("data",),
     "Sweeps": sweep_form.PARAMETERS,
-    "Runs": RUN_PARAMETERS,
+    "Runs": (*RUN_PARAMETERS, "trials"),
     "Compare": (*RUN_PARAMETERS, "task"),
+    "Add a suite": (hub_suites.PARAMETER,),
 }  # fmt: skip
 PREFIXES = {
     "Merge": merge_form.PREFIXES,
     "What if": (*coefficients_view.PREFIXES, *interference_view.PREFIXES),
     "Sweeps": sweep_form.PREFIXES,
 }
+# Names and beginnings of names of settings that stay while other pages are looked at.
+KEPT = {"What if": (PARAMETERS["What if"], PREFIXES["What if"]), "Similarity": (awd.PARAMETERS, ())}
 
 
 def unknown_parameters(page: str) -> list[str]:
@@ -72,8 +78,10 @@ def sidebar() -> list[str]:
     )  # fmt: skip
     suite = state.suite()
     st.caption(escape_markdown(f"{suite.label} · {suite.architecture_label}"))
-    if unknown:
-        in_vain.append(f"There is no suite {', '.join(unknown)} here. {suite.label} is shown instead.")
+    to_get = state.published_suites()
+    for name in unknown:
+        why = f"{to_get[name].label} is not here yet" if name in to_get else f"There is no suite {name} here"
+        in_vain.append(f"{why}. {suite.label} is shown instead.")
     usable = state.usable_tasks()
     if usable:
         with st.expander("Tasks", icon=":material/checklist:"):
@@ -87,6 +95,23 @@ def sidebar() -> list[str]:
     state.device_badge()
     queue_badge()
     return in_vain
+
+
+def keep_settings(page: str) -> None:
+    """Let what was set on pages whose settings stand in the URL live on while another page is shown.
+
+    Streamlit forgets widgets that a run did not draw, unless their values were assigned in it.
+    """
+    for title, (names, beginnings) in KEPT.items():
+        keys = [str(key) for key in st.session_state if key in names or str(key).startswith(beginnings or ("\0",))]
+        if title != page:
+            st.session_state.update({key: st.session_state[key] for key in keys})
+
+
+def not_downloaded() -> list[Suite]:
+    """The suites of published checkpoints that the URL asks for and of which no model is here."""
+    published = state.published_suites()
+    return [published[name] for name in not_found("suite", state.catalogue()) if name in published]
 
 
 def not_selectable(missing: Sequence[str], instead: str) -> list[str]:
@@ -145,10 +170,15 @@ st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.sv
 page = st.navigation(PAGES)
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:
-    with st.sidebar:
+    not_here = not_downloaded()
+    # Said in the page itself, which is empty until then: reading large models for the first time takes long.
+    with st.spinner("Opening the suite …"), st.sidebar:
         in_vain = sidebar()
     for sentence in [*in_vain, *unknown_parameters(page.title)]:
         warn(sentence)
+    for missing in not_here:
+        hub_suites.way_to(missing)
+    keep_settings(page.title)
     if state.catalogue():
         page.run()
     else:

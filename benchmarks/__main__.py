@@ -80,11 +80,13 @@ COMMANDS = (
 
 def main() -> None:
     """Run all rows and print a table in Markdown."""
+    everything = [*(row.work for row in ROWS), "commands", "browser"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="ViT-B-32", help="open_clip model whose shapes the files get")
     parser.add_argument("--turns", type=int, default=3, help="turns of each piece of work")
-    parser.add_argument("--rows", nargs="+", metavar="WORK", choices=[row.work for row in ROWS],
-                        help="only these pieces of work, by their names in benchmarks/work.py")  # fmt: skip
+    parser.add_argument("--rows", nargs="+", metavar="WORK", choices=everything, default=everything,
+                        help="only these pieces of work, by their names in benchmarks/work.py; commands: whole "
+                        "processes; browser: the dashboard")  # fmt: skip
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="where the random files go")
     options = parser.parse_args()
     suite = make_suite(options.folder / options.architecture, options.architecture)
@@ -92,14 +94,12 @@ def main() -> None:
     print("| work | seconds | anonymous memory | compared with | ratio | to reach |")
     print("|---|---|---|---|---|---|")
     for row in ROWS:
-        if not options.rows or row.work in options.rows:
+        if row.work in options.rows:
             _print_row(row, suite, options.architecture, min(options.turns, row.turns or options.turns))
-    if options.rows:
-        return
-    for title, extra, goal in COMMANDS:
+    for title, extra, goal in COMMANDS if "commands" in options.rows else ():
         seconds = statistics.median(_command(suite, options.folder, extra) for _ in range(options.turns))
         print(f"| {title} | {seconds:.2f} | | | | {goal} |", flush=True)
-    for title, seconds, goal in browser.measure():
+    for title, seconds, goal in browser.measure() if "browser" in options.rows else ():
         print(f"| {title} | {seconds:.2f} | | | | {goal} |", flush=True)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from merging.context import Context
 from merging.errors import MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
+from merging.explain import differences
 from merging.images.cache import DEFAULT_LIMIT
 from merging.images.image_sets import ImageSet, load_images
 from merging.memory import BatchSize
@@ -133,7 +134,7 @@ class Evaluator:
     def image_set(self, task: str, split: Split) -> ImageSet:
         """Images and labels of a task and split."""
         if (task, split) not in self._sets:
-            found = load_images(self.suite, task, split, self.input.size, self.cache, self.image_limit)
+            found = self.bare_images(task, split)
             classes = len(self.head(task)) if self.suite.measurable(task) else None
             if classes is not None and found.labels.max() >= classes:
                 raise SuiteError(
@@ -142,6 +143,10 @@ class Evaluator:
                 )
             self._sets[task, split] = found
         return self._sets[task, split]
+
+    def bare_images(self, task: str, split: Split) -> ImageSet:
+        """As :meth:`image_set`, without a look at the head."""
+        return load_images(self.suite, task, split, self.input.size, self.cache, self.image_limit)
 
     def count(self, task: str, split: Split) -> int:
         """Number of images of a task and split."""
@@ -177,17 +182,13 @@ class Evaluator:
             MismatchedCheckpoint: other names or shapes than the tower's.
         """
         own = self.tower.state_dict()
-        lacking = sorted({name for name, tensor in own.items() if tensor.is_floating_point()} - set(state))
-        unknown = sorted(name for name in state if name not in own)
-        other = [
-            f"{name} {list(state[name].shape)} where {list(own[name].shape)} is expected"
-            for name in sorted(state)
-            if name in own and state[name].shape != own[name].shape
-        ]
-        wrong = {"missing": lacking, "unknown": unknown, "of another shape": other}
-        if any(wrong.values()):
-            told = [f"{len(names)} tensors {what}, such as {names[0]}" for what, names in wrong.items() if names]
-            raise MismatchedCheckpoint(f"not the weights of {self.suite.architecture_label}: {'; '.join(told)}")
+        lacking = {name for name, tensor in own.items() if tensor.is_floating_point()} - state.keys()
+        reshaped = {name for name in own.keys() & state.keys() if state[name].shape != own[name].shape}
+        wrong = differences({"missing": lacking, "unexpected": state.keys() - own.keys(), "of another shape": reshaped})
+        if wrong:
+            first = min(reshaped, default="")
+            sizes = f"; {first!r} is {list(state[first].shape)}, expected {list(own[first].shape)}" if first else ""
+            raise MismatchedCheckpoint(f"not the weights of {self.suite.architecture_label}: {wrong}{sizes}")
         for name, tensor in state.items():
             own[name].copy_(tensor)
 

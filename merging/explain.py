@@ -1,9 +1,12 @@
-"""What is wrong with given values, in words: pydantic's findings without its wording; names that were nearly right."""
+"""What is wrong with given values, in words.
+
+pydantic's findings without its wording; names that were nearly right; tensors that are not those expected.
+"""
 
 import difflib
 import re
 import reprlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -42,6 +45,7 @@ _OTHER_KIND = {"float_type", "float_parsing", "tuple_type", "list_type", "litera
 # Steps that pydantic adds to a location for the alternatives of a type, such as constrained-float or tuple[float, ...]
 _BRANCH = re.compile(r"(float|int|str|bool|constrained-\w+|function-.*|\w+\[.*)$")
 _SHOWN = 3
+_LONGEST = 120  # letters of a name that are shown; a file may hold names of any length
 
 
 def explain(error: ValidationError, prefix: str = "", known: Collection[str] = ()) -> str:
@@ -79,6 +83,24 @@ def _must(item: Any) -> str:
     if known is None:
         return re.sub(r"^(Input|String|Value) should (be )?", "", item["msg"])
     return known.format(**item.get("ctx", {}))
+
+
+def differences(tensors: Mapping[str, Collection[str]]) -> str:
+    """Which tensors are not as expected, by what they are; nothing is said of what has none.
+
+    >>> differences({"missing": ["d", "a", "b"], "unexpected": []})
+    "3 tensors missing (such as 'a', 'b')"
+    >>> differences({"missing": ["proj"], "unexpected": ["head.weight"]})
+    "1 tensor missing ('proj'), 1 tensor unexpected ('head.weight')"
+    """
+    parts = []
+    for what, names in tensors.items():
+        shown = ", ".join(repr(name[:_LONGEST]) for name in sorted(names)[:2])
+        if len(names) == 1:
+            parts.append(f"1 tensor {what} ({shown})")
+        elif names:
+            parts.append(f"{len(names)} tensors {what} ({'such as ' if len(names) > 2 else ''}{shown})")
+    return ", ".join(parts)
 
 
 def nearest(name: object, known: Collection[str]) -> str:

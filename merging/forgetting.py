@@ -146,7 +146,8 @@ def forgetting_report(before: Accuracy, after: Accuracy, weights: Mapping[str, f
 
     Returns:
         ``split``; ``weights``; ``forgotten``, ``added`` and ``kept``: task → ``before``, ``after`` (0 … 1) and
-        ``images``; ``means``: the same three → ``before`` and ``after``, None where there is no such task.
+        ``images``; ``means``: the same three → ``before`` and ``after``, None where there is no such task;
+        ``remaining``, see :func:`remaining`.
     """
     groups = _grouped(tuple(after.per_task), weights)
     rows: dict[str, Any] = {
@@ -162,7 +163,24 @@ def forgetting_report(before: Accuracy, after: Accuracy, weights: Mapping[str, f
         else None
         for group in GROUPS
     }
-    return {"split": after.split, "weights": dict(weights), **rows, "means": means}
+    return {"split": after.split, "weights": dict(weights), **rows, "means": means, "remaining": remaining(rows)}
+
+
+def remaining(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a model that forgets is still good for: its mean over the tasks that are kept or added, each counting once.
+
+    A mean with forgotten tasks in it would be the better the less was forgotten.
+
+    Args:
+        report: as :func:`forgetting_report` gives it.
+
+    Returns:
+        ``before`` and ``after``, 0 … 1, and ``tasks``, how many; None if all tasks are to be forgotten.
+    """
+    rows = [row for group in GROUPS if group != "forgotten" for row in report[group].values()]
+    if not rows:
+        return None
+    return {"tasks": len(rows), **{key: sum(row[key] for row in rows) / len(rows) for key in ("before", "after")}}
 
 
 def in_words(weights: Mapping[str, float], labels: Mapping[str, str] = {}) -> str:

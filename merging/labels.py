@@ -16,7 +16,7 @@ def label_of(edit: str, edit_params: Mapping[str, Any], merge: str, merge_params
     """The title of the published method that this is, whatever its λ; else the pair and how it differs.
 
     The differences are to the published method that is called like the pair, else to the defaults. So methods with
-    different parameters, apart from λ, have different labels.
+    different parameters, apart from λ and from those that change no result, have different labels.
 
     Raises:
         SpecError: a method or a parameter is unknown, or a value out of bounds.
@@ -30,16 +30,46 @@ def label_of(edit: str, edit_params: Mapping[str, Any], merge: str, merge_params
     published = _published().get(_key(edit, merge, values))
     if published is not None:
         return published.title
-    titles = [registry.find("merge", merge).title]
-    if edit != "none":
-        titles.insert(0, registry.find("edit", edit).title)
-    pair = " + ".join(titles)
+    pair = _pair(edit, merge)
     namesake = next((preset for preset in PRESETS.values() if preset.title == pair), None)
     usual = _values_of(namesake) if namesake is not None else _values(edit, {}, merge, {})
     parts = [
         f"{name[1].replace('_', ' ')} {short(value)}" for name, value in values.items() if value != usual.get(name)
     ]
     return " · ".join([pair, *parts])
+
+
+def method_of(edit: str, edit_params: Mapping[str, Any], merge: str, merge_params: Mapping[str, Any]) -> str:
+    """The method that this is a variant of, whatever its parameters.
+
+    Of the published methods with this edit and merge it is the one from which it differs in the fewest parameters; if
+    there is none, the pair.
+
+    Raises:
+        SpecError: a method or a parameter is unknown, or a value out of bounds.
+
+    >>> method_of("ties", {"keep": 0.1}, "task_arithmetic", {})
+    'TIES'
+    >>> method_of("none", {}, "adamerging", {"granularity": "task", "steps": 20})
+    'AdaMerging, task-wise'
+    """
+    values = _values(edit, edit_params, merge, merge_params)
+    published = [preset for preset in PRESETS.values() if (preset.edit, preset.merge) == (edit, merge)]
+    if not published:
+        return _pair(edit, merge)
+
+    def differences(preset: Preset) -> int:
+        own = _values_of(preset)
+        return sum(values.get(name) != own.get(name) for name in {*values, *own})
+
+    return min(published, key=differences).title
+
+
+def _pair(edit: str, merge: str) -> str:
+    titles = [registry.find("merge", merge).title]
+    if edit != "none":
+        titles.insert(0, registry.find("edit", edit).title)
+    return " + ".join(titles)
 
 
 def short(value: Any) -> str:
@@ -58,13 +88,16 @@ def short(value: Any) -> str:
 def _values(
     edit: str, edit_params: Mapping[str, Any], merge: str, merge_params: Mapping[str, Any]
 ) -> dict[tuple[str, str], Any]:
-    """Both stages' parameters with defaults filled in, by stage and name, without λ."""
-    edit_values = registry.find("edit", edit).parse(edit_params).model_dump(mode="json")
-    merge_values = registry.find("merge", merge).parse(merge_params).model_dump(mode="json")
-    merge_values.pop(_SCALING, None)
+    """Both stages' parameters with defaults filled in, by stage and name, without λ and what changes no result."""
+    stages = (
+        ("edit", registry.find("edit", edit), edit_params),
+        ("merge", registry.find("merge", merge), merge_params),
+    )
     return {
-        **{("edit", name): value for name, value in edit_values.items()},
-        **{("merge", name): value for name, value in merge_values.items()},
+        (kind, name): value
+        for kind, method, params in stages
+        for name, value in method.parse(params).model_dump(mode="json").items()
+        if (kind, name) != ("merge", _SCALING) and name not in method.params.changing_nothing
     }
 
 

@@ -84,6 +84,18 @@ def cheapest_first(presets: Iterable[Preset]) -> list[Preset]:
     return sorted(presets, key=key)
 
 
+def not_run_yet(
+    presets: Iterable[Preset], reference: str, workspace: Workspace, tasks: Sequence[str], device: str
+) -> list[Preset]:
+    """Those of some presets for which the leaderboard has to run something; arguments as there."""
+
+    def done(preset: Preset) -> bool:
+        known = workspace.store.find(workspace.spec_fingerprint(spec_of(preset, reference, tasks, device)))
+        return known is not None and known.state == "done"
+
+    return [preset for preset in presets if not done(preset)]
+
+
 def leaderboard(
     suite: Suite,
     reference: str,

@@ -19,7 +19,7 @@ from merging.context import Context
 from merging.errors import NonFiniteWeights, SpecError
 from merging.explain import explain
 from merging.geometry import Geometry, gram_of
-from merging.labels import label_of
+from merging.labels import label_of, method_of
 from merging.localised import MaskCount
 from merging.pairs import refusal
 from merging.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
@@ -102,6 +102,13 @@ class MergeSpec(BaseModel):
             return _JOB_LABELS[self.job]
         method = label_of(self.edit, self.edit_params, self.merge, self.merge_params)
         return method + _JOB_SUFFIXES.get(self.job, "")
+
+    @cached_property
+    def method(self) -> str:
+        """The method that this is a variant of, as :func:`merging.labels.method_of` gives it, or the other job."""
+        if self.job in _JOB_LABELS:
+            return _JOB_LABELS[self.job]
+        return method_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @property
     def data(self) -> registry.Data:

@@ -15,7 +15,7 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ class Params(BaseModel):
     """Base of every method's parameters: validated, frozen, unknown names refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    changing_nothing: ClassVar[frozenset[str]] = frozenset()
+    """Names of parameters that say how to compute and not what: no name of a method holds them."""
 
     def needs(self) -> Needs:
         """The data that these values ask for, apart from choosing any of them."""

@@ -106,9 +106,23 @@ def heat_map(
         x, y = left + across * j, 28 + cell * i
         parts.append(f'<rect x="{x:.1f}" y="{y}" width="{across:.1f}" height="{cell}" fill="{_color(value / limit)}"/>')
         if numbers and abs(value) >= 0.5:
-            ink = ' fill="#fff"' if abs(value) > 0.6 * limit else ""
+            ink = f' fill="{ink_on(_color(value / limit))}"'
             parts.append(_text(x + across / 2, y + cell / 2 + 3.5, f"{value:.0f}".replace("-", "−"), "middle", 10, ink))
     return _svg(int(width) + 1, int(height) + 1, title, parts)
+
+
+def ink_on(color: str) -> str:
+    """Black or white, whichever has the higher contrast on a colour ``#rrggbb``: at least 4.58 to 1 on any.
+
+    Contrast as in WCAG 2.1, section 1.4.3; it asks for 4.5 to 1.
+
+    >>> ink_on("#ffffff"), ink_on("#12508c")
+    ('#000000', '#ffffff')
+    """
+    channels = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
 
 
 def _svg(width: int, height: int, about: str, parts: Sequence[str]) -> str:

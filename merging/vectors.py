@@ -8,6 +8,7 @@ import torch
 
 from merging.checkpoints.reading import Checkpoint, TensorInfo
 from merging.errors import MismatchedCheckpoint, NonFiniteWeights, SpecError
+from merging.explain import differences
 from merging.streaming import COLUMNS, scratch
 
 # (name, base [*shape], stack [T, *shape]) → stack [T, *shape], all float32 on one device
@@ -133,12 +134,10 @@ def is_linear_weight(name: str, shape: Sequence[int]) -> bool:
 def _check_same(base: Checkpoint, other: Checkpoint, task: str) -> None:
     """Insist on the base's exact names and shapes."""
     where = f"{other.path.name} (task {task!r})"
-    missing = [name for name in base if name not in other.infos]
-    extra = [name for name in other if name not in base.infos]
-    if missing or extra:
+    wrong = differences({"missing": base.infos.keys() - other.infos, "unexpected": other.infos.keys() - base.infos})
+    if wrong:
         raise MismatchedCheckpoint(
-            f"{where}: other tensors than the base {base.path.name}: "
-            f"{len(missing)} missing (such as {missing[:2]}), {len(extra)} unexpected (such as {extra[:2]}); "
+            f"{where}: other tensors than the base {base.path.name}: {wrong}; "
             "both must be the visual tower of the same architecture"
         )
     for name, info in base.infos.items():

@@ -1,6 +1,7 @@
 """Accuracy: chosen runs against the baselines, per task and on average."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import streamlit as st
 
@@ -22,8 +23,8 @@ from ui.comparison import comparison
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.no_runs import no_runs, ways_to_run
+from ui.run_choice import chosen_ids, kept_ids, remember_ids
 from ui.run_text import chosen_on_validation, mixtures, name_runs, option_label, provenance, series_of
-from ui.url_choice import chosen_ids, kept_ids, remember_ids
 
 through_app()
 
@@ -134,7 +135,7 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
     names = name_runs(runs)
     by_name = {names[run.id]: run for run in runs}
     st.subheader("On average")
-    accuracy_view.show_ranking(accuracy_view.ranking(series, by_name))
+    accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), f"averages-{split}")
     st.caption(provenance(runs))
     if len(runs) > 1:
         st.page_link(
@@ -159,7 +160,7 @@ def restricted(series: Sequence[Series], tasks: Sequence[str], baselines: Sequen
     """Only the common tasks, without baselines that nobody wants, from zero-shot to individual."""
     place = {accuracy_view.ZERO_SHOT: 0, accuracy_view.INDIVIDUAL: 2}
     kept = [
-        Series(one.name, one.method, {task: one.accuracy[task] for task in tasks}, one.variant)
+        replace(one, accuracy={task: one.accuracy[task] for task in tasks})
         for one in series
         if one.method not in place or one.method in baselines
     ]

@@ -11,10 +11,11 @@ from merging.runs.file_jobs import CheckJob
 from merging.suites.folder import checkpoint_folders, look
 from merging.suites.initialise import init_suite
 from ui import state
+from ui.columns import text_width
 from ui.entry import through_app
 from ui.figure import escape_markdown, show_table
 from ui.file_jobs import ask_for, find_job, offer_conversion, show_job
-from ui.hub_suites import offer_download
+from ui.hub_suites import PARAMETER, offer_download
 from ui.suite_report import report_table, status_of, summary
 
 through_app()
@@ -24,9 +25,14 @@ _WRITTEN, _REFUSED = "_suite_written", "_suite_refused"
 
 
 def folders() -> dict[str, Path]:
-    """Folders with checkpoints and without a suite.yaml, by what they are called on screen."""
-    roots = state.suite_roots()
-    found = [(root, folder) for root in roots for folder in checkpoint_folders(root)]
+    """Folders with checkpoints that belong to no suite yet, by what they are called on screen."""
+    roots, used = state.suite_roots(), state.files_of_suites()
+    found = [
+        (root, folder)
+        for root in roots
+        for folder in checkpoint_folders(root)
+        if not any(file.is_relative_to(folder.resolve()) for file in used)
+    ]
     return {(Path(root.name) / folder.relative_to(root)).as_posix(): folder for root, folder in found}
 
 
@@ -110,26 +116,43 @@ def check() -> None:
     report = show_job(run, key="check")
     if report is None:
         return
-    st.write(summary(report))
+    said, button = st.columns([0.8, 0.2], vertical_alignment="center")
+    said.write(summary(report))
+    if run is not None:
+        button.button(
+            "Check again", icon=":material/replay:", on_click=_check_again, args=(run.id, job, version),
+            width="stretch", help="Reads every file anew, also those that look unchanged",
+        )  # fmt: skip
     for status, box in (("error", st.error), ("warning", st.warning)):
         rows = [row for row in report["files"] if status_of(row) == status]
         if rows:
             box("\n".join(f"- {escape_markdown(_sentence(row))}" for row in rows), icon=f":material/{status}:")
+    table = report_table(report)
     show_table(
-        report_table(report), key="suite-report", file=f"files-of-{state.suite().name}",
+        table, key="suite-report", file=f"files-of-{state.suite().name}",
         placeholder="",
         column_config={
-            "Detail": st.column_config.TextColumn(width="medium"),
-            "MiB": st.column_config.NumberColumn(format="%.1f"),
-            "Norm of τ": st.column_config.NumberColumn(format="%.3g"),
-            "% of base": st.column_config.NumberColumn(format="%.2f", help="‖τ‖ / ‖θ₀‖"),
-            "SHA-256": st.column_config.TextColumn(help="The first 12 digits of the file's"),
+            "Status": st.column_config.TextColumn(width=62),
+            "File": st.column_config.TextColumn(width=min(180, text_width(max(table["File"], key=len)))),
+            "Task": st.column_config.TextColumn(width=min(110, text_width(max(table["Task"], key=len)))),
+            "Detail": st.column_config.TextColumn(width=215),
+            "MiB": st.column_config.NumberColumn(format="%.1f", width=60),
+            "Norm of τ": st.column_config.NumberColumn(format="%.3g", width=76),
+            "% of base": st.column_config.NumberColumn(format="%.2f", width=78, help="‖τ‖ / ‖θ₀‖"),
+            "SHA-256": st.column_config.TextColumn(width=112, help="The first 12 digits of the file's"),
         },
     )  # fmt: skip
 
 
+def _check_again(done: str, job: CheckJob, version: str) -> None:
+    """Callback: forget a report and queue the check once more."""
+    state.workspace().store.delete(done)
+    ask_for(job, version)
+
+
 st.title("Add a suite")
-from_folder, from_hub = st.tabs(["Folder of checkpoints", "Hugging Face hub"])
+TABS = ["Folder of checkpoints", "Hugging Face hub"]
+from_folder, from_hub = st.tabs(TABS, default=TABS[PARAMETER in st.query_params])
 with from_folder:
     st.write(
         "A folder of checkpoints becomes a suite by a file suite.yaml, which is written here by looking at the folder. "

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from merging.errors import MergingError
@@ -19,16 +20,18 @@ from ui.charts.compare import (
     difference_table,
 )
 from ui.charts.runs import coefficient_heatmap, coefficient_table
+from ui.columns import text_width
 from ui.compare_view import measured
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.measuring import evaluator
 from ui.no_runs import no_runs
+from ui.run_choice import chosen_ids, remember_ids
 from ui.run_details import is_dark
 from ui.run_differences import show_differences
 from ui.run_text import chosen_on_validation, mixtures, name_runs, option_label, provenance, series_of
 from ui.theme import shorten
-from ui.url_choice import chosen_ids, not_found, remember_ids, warn
+from ui.url_choice import not_found, warn
 
 through_app()
 
@@ -73,26 +76,37 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
     st.subheader("Task by task")
     for name, pair in zip(others, found.pairs, strict=True):
         st.markdown(escape_markdown(in_words(pair, name, reference)))
-    table = difference_table(others, found.pairs, labels)
     show(
         difference_figure(series_of(found.runs)[1:], found.pairs, labels, reference), key="compare-differences",
-        takeaway=largest_difference(found, others, labels), table=table, file="compare-differences",
+        takeaway=largest_difference(found, others, labels), table=difference_table(others, found.pairs, labels),
+        file="compare-differences",
     )  # fmt: skip
+    for name, pair in zip(others, found.pairs, strict=True):
+        if len(others) > 1:
+            st.markdown(f"**{escape_markdown(f'{name} against {reference}')}**")
+        one_against_reference(difference_table([name], [pair], labels))
+    st.caption(f"{provenance(found.runs)} {HOW}")
+
+
+def one_against_reference(table: pd.DataFrame) -> None:
+    """The tests of one run, in columns that fit into a window of 1280 pixels."""
     number = st.column_config.NumberColumn
     shown = table.round(dict.fromkeys(("Difference", "From", "To", "Reference (%)", "Run (%)"), 1))
     st.dataframe(  # rounded as Python does it, not the browser
         shown, hide_index=True, width="stretch", height="content" if len(table) <= 12 else 460, placeholder="–",
         column_config={
-            "Run": st.column_config.TextColumn(width=140), "Task": st.column_config.TextColumn(width=140),
+            "Task": st.column_config.TextColumn(width=min(150, text_width(max(table["Task"], key=len)))),
             "Verdict": st.column_config.TextColumn(width=130, help=f"At a corrected p below {SIGNIFICANCE:g}"),
-            **{name: number(format="%+.1f", width=70, help="In points") for name in ("Difference", "From", "To")},
-            **{name: number(format="%.2g", width=75) for name in ("p", "p, corrected")},
-            **{name: number(format="%.1f", width=90) for name in ("Reference (%)", "Run (%)")},
-            "Gained": number(width=60, help="Images that only this run gets right"),
-            "Lost": number(width=55, help="Images that only the reference gets right"), "Images": number(width=60),
+            "Difference": number("Diff.", format="%+.1f", width=52, help="In points"),
+            **{name: number(format="%+.1f", width=52, help="Of the interval, in points") for name in ("From", "To")},
+            "p": number(format="%.2g", width=66),
+            "p, corrected": number("p, corr.", format="%.2g", width=66, help="Corrected for the number of tests"),
+            "Reference (%)": number("Reference", format="%.1f", width=78, help="Its accuracy in percent"),
+            "Run (%)": number("Run", format="%.1f", width=50, help="Its accuracy in percent"),
+            "Gained": number(width=58, help="Images that only this run gets right"),
+            "Lost": number(width=48, help="Images that only the reference gets right"), "Images": number(width=58),
         },
     )  # fmt: skip
-    st.caption(f"{provenance(found.runs)} {HOW}")
 
 
 def take_away(found: RunComparison, names: Sequence[str], labels: dict[str, str]) -> None:
@@ -228,10 +242,22 @@ def comparison(runs: list[Run]) -> None:
     """Everything about the chosen runs."""
     for reason in mixtures(runs):
         st.warning(reason, icon=":material/balance:")
-    found = measured(runs)
-    if found is None:
-        return
-    names = [name_runs(runs)[run.id] for run in runs]
+    found, left_out = measured(runs)
+    named = name_runs(runs)
+    for run_id, reason in left_out.items():
+        st.warning(escape_markdown(f"{named[run_id]} is left out: {reason}"), icon=":material/error:")
+    if found is not None:
+        image_by_image(found, [named[run.id] for run in found.runs])
+    elif left_out:
+        st.info("Fewer than two of these runs can be compared image by image. The page Accuracy shows what was "
+                "measured of them.", icon=":material/info:")  # fmt: skip
+    if found is not None or left_out:
+        st.subheader("Settings")
+        show_differences(runs)
+
+
+def image_by_image(found: RunComparison, names: Sequence[str]) -> None:
+    """What needs every run's answer for every image, and the coefficients."""
     labels = accuracy_view.task_labels(found.tasks)
     verdicts(found, names, labels)
     take_away(found, names, labels)
@@ -242,8 +268,6 @@ def comparison(runs: list[Run]) -> None:
     confusions(found, (0, other), titles, task, classes)
     disagreements(found, (0, other), titles, task, classes)
     coefficients(found, other, titles, labels)
-    st.subheader("Settings")
-    show_differences(runs)
 
 
 st.title("Compare")

@@ -13,9 +13,9 @@ from ui.charts.accuracy import accuracy_bars, accuracy_table
 from ui.command import merge_command
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
+from ui.run_choice import warn_of_runs
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import duration, in_words, provenance, scaling_of, series_of
-from ui.url_choice import warn_of_runs
 
 through_app()
 

@@ -11,19 +11,21 @@ from merging.runs import Run
 from merging.runs.compare import MAX_RUNS
 from merging.runs.store import UnreadableRun
 from merging.runs.weights import KEPT_WEIGHTS
+from merging.sweeps import SweepStore
 from ui import state
 from ui.charts.runs import timing_figure
-from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns
+from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns, text_width
 from ui.entry import through_app
-from ui.figure import escape_markdown, show
+from ui.figure import escape_markdown, offer_csv, show
 from ui.merge_form import Draft
 from ui.no_runs import no_runs
+from ui.run_choice import came_by_link, chosen_ids, remember_ids
 from ui.run_details import belongs_here, details
 from ui.run_differences import show_differences
 from ui.run_export import MAX_DOWNLOAD, to_folder, zipped
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import STATE_COLORS, badge, duration, name_runs, phases, scaling_of, when
-from ui.url_choice import came_by_link, chosen_ids, remember_ids
+from ui.theme import distinct_styles
 
 through_app()
 
@@ -33,6 +35,8 @@ _IN_FULL = 4  # runs that are shown one below the other; of more, only the first
 
 def history(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a run, newest first."""
+    kinds = sorted({(run.spec.method, run.spec.label) for run in runs}, key=lambda kind: (kind[0] != kind[1], kind))
+    looks = dict(zip(kinds, distinct_styles([method for method, _ in kinds]), strict=True))
     rows = []
     for run in runs:
         result = run.result or {}
@@ -40,11 +44,11 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
         took = run.finished - run.started if run.finished and run.started else None
         rows.append(
             {
-                "State": [run.state], MARK: mark(run.spec.label), METHOD: run.spec.label,
-                AVERAGE: None if average is None else 100 * average, "Coefficients": scaling_of(run),
-                "Took": "" if took is None else duration(took), "Started": when(run.started or run.created),
-                "Tasks": len(run.spec.tasks), "Run": run.id, "Suite": run.spec.suite_name, "Split": run.spec.split,
-                "Seed": run.spec.seed, "Device": run.spec.device,
+                "State": [run.state], MARK: mark(looks[run.spec.method, run.spec.label]), METHOD: run.spec.label,
+                "Suite": run.spec.suite_name, AVERAGE: None if average is None else 100 * average,
+                "Coefficients": scaling_of(run), "Took": "" if took is None else duration(took),
+                "Started": when(run.started or run.created), "Tasks": len(run.spec.tasks), "Run": run.id,
+                "Split": run.spec.split, "Seed": run.spec.seed, "Device": run.spec.device,
             }
         )  # fmt: skip
     table = pd.DataFrame(rows)
@@ -61,6 +65,9 @@ def chosen(runs: Sequence[Run]) -> list[Run]:
 
 def table(runs: Sequence[Run]) -> None:
     """All runs, with a box to check for each."""
+    if not runs:
+        st.caption("All runs are trials of sweeps.")
+        return
     ids = [run.id for run in runs]
     rows = [ids.index(one) for one in st.session_state[_KEY]]
     st.session_state["runs-table"] = {"selection": {"rows": rows, "columns": [], "cells": []}}
@@ -70,6 +77,7 @@ def table(runs: Sequence[Run]) -> None:
         st.session_state[_KEY] = [ids[row] for row in rows if row < len(ids)]
 
     frame = history(runs)
+    suites = [run.spec.suite_name for run in runs]
     st.dataframe(
         frame, key="runs-table", on_select=take_over, selection_mode="multi-row", hide_index=True,
         width="stretch", height="content" if len(runs) <= 10 else 400, placeholder="–",
@@ -78,6 +86,7 @@ def table(runs: Sequence[Run]) -> None:
             "State": st.column_config.MultiselectColumn(
                 width=78, options=list(STATE_COLORS), color=list(STATE_COLORS.values())
             ),
+            "Suite": st.column_config.TextColumn(width=min(160, text_width(max(suites, key=len)))),
             "Coefficients": st.column_config.TextColumn(width=172),
             "Took": st.column_config.TextColumn(width=84, help="From start to end, waiting not counted"),
             "Started": st.column_config.TextColumn(width=72 if max(map(len, frame["Started"])) < 9 else 125),
@@ -85,6 +94,19 @@ def table(runs: Sequence[Run]) -> None:
             "Run": st.column_config.TextColumn(width=106),
         },
     )  # fmt: skip
+    offer_csv(frame.assign(State=[run.state for run in runs]), key="runs", file="runs")
+
+
+def listed(runs: Sequence[Run]) -> list[Run]:
+    """The runs to list: trials of sweeps only where somebody asks for them, or has chosen them."""
+    trials = SweepStore(state.workspace().store).trial_fingerprints()
+    count = sum(run.fingerprint in trials for run in runs)
+    if not count or st.toggle(
+        f"Trials of sweeps ({count})", key="trials", bind="query-params",
+        help="Every trial is a run too; the page Sweeps lists them with what was tried",
+    ):  # fmt: skip
+        return list(runs)
+    return [run for run in runs if run.fingerprint not in trials or run.id in st.session_state[_KEY]]
 
 
 def compare(runs: list[Run]) -> None:
@@ -247,9 +269,9 @@ picked = chosen(every)
 if came_by_link(_KEY):  # what a link names comes first, not below a table in which it would have to be looked for
     everything(picked)
     st.subheader("All runs")
-    table(every)
+    table(listed(every))
     st.stop()
-table(every)
+table(listed(every))
 if not picked:
     st.caption("Check one run to see everything about it, or several to compare them.")
 everything(picked)

@@ -30,7 +30,8 @@ def facts(tasks: tuple[str, ...]) -> None:
     """The suite at hand in four numbers."""
     suite = state.suite()
     weights = suite.vectors(tasks[:1]).size
-    images = sum(measuring.evaluator().count(task, "test") for task in tasks if suite.measurable(task))
+    with st.spinner("Counting the images …"):
+        images = sum(measuring.evaluator().count(task, "test") for task in tasks if suite.measurable(task))
     classes = sum(len(suite.task(task).classes) for task in tasks)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(escape_markdown(suite.label), width="content")
@@ -83,7 +84,7 @@ def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
         table=accuracy_table(series, labels), file="comparison",
     )  # fmt: skip
     st.subheader("On average")
-    accuracy_view.show_ranking(accuracy_view.ranking(series, by_name))
+    accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), "comparison-averages")
     st.caption(provenance(runs) or baseline_provenance(tasks))
     lesson(merged)
     if runs:

@@ -86,11 +86,15 @@ def choose(found: dict[str, Sweep]) -> Snapshot:
         wanted = before if before in ids else ids[0]
     if wanted is not None:
         st.session_state["sweep-shown"] = wanted
-    chosen = st.selectbox(
+    choice, button = st.columns([0.82, 0.18], vertical_alignment="bottom")
+    chosen = choice.selectbox(
         "Sweep", ids, key="sweep-shown",
         format_func=lambda one: f"{found[one].definition.label} · {found[one].state} · {when(found[one].created)}",
     )  # fmt: skip
     st.query_params["sweep"] = st.session_state["sweep-linked"] = chosen
+    if found[chosen].state != "running":
+        with button:
+            delete(found[chosen])
     return look(chosen, sweeps())
 
 
@@ -123,6 +127,33 @@ def _progress(sweep_id: str, drawn: tuple[str, int, int]) -> None:
         st.error(escape_markdown(sweep.error), icon=":material/error:")
     if (sweep.state, found.finished, len(found.tests)) != drawn:
         st.rerun()
+
+
+def delete(sweep: Sweep) -> None:
+    """Remove a sweep after asking."""
+    with st.popover("Delete", icon=":material/delete:", key=f"delete-{sweep.id}", width="stretch"):
+        st.write("This removes the sweep and what it proposed for good. Its trials stay as runs unless you say so.")
+        runs = st.checkbox(
+            "Delete its runs too", key=f"delete-runs-{sweep.id}", help="Those that were made for it alone"
+        )
+        st.button(
+            "Delete it", type="primary", icon=":material/delete:", key=f"delete-now-{sweep.id}", on_click=_delete,
+            args=(sweep.id, runs),
+        )  # fmt: skip
+
+
+def _delete(sweep_id: str, runs: bool) -> None:
+    """Callback: remove a sweep, and forget that it was looked at."""
+    try:
+        _, gone = sweeps().delete(sweep_id, runs)
+    except MergingError as error:
+        st.toast(escape_markdown(str(error)), icon=":material/error:")
+        return
+    for key in ("sweep-shown", "sweep-linked"):
+        st.session_state.pop(key, None)
+    st.query_params.pop("sweep", None)
+    also = f", and {len(gone)} runs" if runs else ""
+    st.toast(f"Sweep {sweep_id} was deleted{also}", icon=":material/check:")
 
 
 def _doing(found: Snapshot) -> str:

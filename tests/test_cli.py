@@ -4,17 +4,18 @@ import json
 import re
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from merging import evaluation
 from merging.cli import main
-from merging.cli_text import print_matrix
+from merging.cli.text import print_matrix
+from merging.errors import CheckpointError
 from tests.random_models import TASKS
 
 
@@ -103,6 +104,47 @@ def test_the_same_merge_is_not_done_twice_but_its_file_is_written(suite_file: Pa
     assert linear["run"] == again["run"] and first.read_bytes() == second.read_bytes()
 
 
+def test_a_merge_says_of_models_that_add_nothing_or_count_twice(own_suite: Path, home: Path) -> None:
+    assert as_json("merge", own_suite, "--home", home)["warnings"] == []
+    (own_suite / "roads.safetensors").write_bytes((own_suite / "base.safetensors").read_bytes())
+    half = {name: tensor.half() for name, tensor in load_file(own_suite / "digits.safetensors").items()}
+    save_file(half, own_suite / "digits.safetensors")
+    save_file({f"visual.{name}": tensor for name, tensor in half.items()}, own_suite / "leaves.safetensors")
+    expected = [
+        "task 'roads' equals the base model base.safetensors, so adds nothing to the merge",
+        "tasks 'digits' and 'leaves' equal each other in all weights, so that one model counts 2 times",
+    ]
+    assert as_json("merge", own_suite, "--home", home)["warnings"] == expected
+    said = call("merge", own_suite, "--home", home)  # from the history now
+    assert [line for line in said.stderr.splitlines() if "warning" in line] == [f"warning: {one}" for one in expected]
+    assert said.exit_code == 0 and "warning" not in said.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("merge", "{suite}", "--output", "{out}/merged.safetensors"),
+        ("leaderboard", "{suite}", "--presets", "average", "--output", "{out}/table.md"),
+        ("convert", "{suite}/digits.safetensors", "--output", "{out}/converted"),
+        ("runs", "export", "{run}", "{out}/export"),
+        ("runs", "compare", "{run}", "{run}", "--html", "{out}/report.html"),
+        ("replay", "{home}/export/recipe.yaml", "--suite", "{suite}", "--output", "{out}/again.safetensors"),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_nothing_is_done_for_a_folder_that_does_not_exist(
+    command: tuple[str, ...], suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MERGING_HOME", str(home))
+    run = as_json("merge", suite_file, "--merge", "average")["run"]
+    as_json("runs", "export", run, home / "export")
+    out = home / "mistyped" / "folder"
+    result = call(*(part.format(suite=suite_file.parent, run=run, out=out, home=home) for part in command))
+    assert result.exit_code == 1
+    assert "can't be written: 'folder', where it is to be, does not exist; nothing was done" in result.stderr
+    assert not out.parent.exists() and len(as_json("runs", "list")["runs"]) == 1
+
+
 def test_presets_are_pairs_and_settings_change_them(suite_file: Path, home: Path) -> None:
     named = as_json("merge", suite_file, "--preset", "iso_c", "--set", "merge.scaling=1.2", "--home", home)
     spelled = as_json("merge", suite_file, "--merge", "iso_c", "--set", "merge.scaling=1.2", "--home", home)
@@ -131,10 +173,73 @@ def test_what_is_forgotten_and_what_is_kept_is_reported(suite_file: Path, home: 
     lines = call(*command, "--home", home).stdout.splitlines()
     start = lines.index("forgetting: digits subtracted (−0.3), roads added (0.15)")
     names = [line[:17].strip() for line in lines[start + 2 :]]
-    assert names == ["digits", "forgotten, mean", "roads", "added, mean", *report["kept"], "kept, mean"]
+    assert names == ["digits", "forgotten, mean", "roads", "added, mean", *report["kept"], "kept, mean", "average"]
     kept = report["means"]["kept"]
-    assert lines[-1].split()[2:] == [f"{100 * kept['before']:.1f}", "%", f"{100 * kept['after']:.1f}", "%"]
+    assert lines[-2].split()[2:] == [f"{100 * kept['before']:.1f}", "%", f"{100 * kept['after']:.1f}", "%"]
     assert as_json("merge", suite_file, "--evaluate", "--home", home)["forgetting"] is None
+
+
+def test_the_average_of_a_run_that_forgets_is_that_of_the_other_tasks(suite_file: Path, home: Path) -> None:
+    command = ("merge", suite_file, "--tasks", "digits,roads", "--set", "merge.weights=-1,0.5", "--evaluate")
+    found = as_json(*command, "--home", home)
+    others = [row["after"] for group in ("added", "kept") for row in found["forgetting"][group].values()]
+    assert len(others) == len(TASKS) - 1
+    average = f"{100 * np.mean(others):.1f} %"
+    assert found["average"] == pytest.approx(np.mean(list(found["accuracy"].values())))  # as the schema has it
+    printed = call(*command, "--home", home).stdout.splitlines()
+    assert average in printed[-1] and "(without tasks to be forgotten; test split, 96 images)" in printed[-1]
+    assert [line for line in printed if line.startswith("average")] == printed[-1:]
+    listed = call("runs", "list", "--home", home).stdout.splitlines()
+    assert listed[1].endswith(f"  {average}*") and listed[2] == "* over the tasks that are not to be forgotten"
+    (row,) = as_json("runs", "list", "--home", home)["runs"]
+    assert row["forgets"] == ["digits"] and f"{100 * row['remaining']['after']:.1f} %" == average
+    as_json("runs", "export", found["run"], home / "export", "--home", home)
+    card = (home / "export" / "README.md").read_text()
+    assert f"| **{average}** |" in card and "| **average** |" not in card
+    assert card.count("| kept |") == 2 and "| digits | forgotten | 24 |" in card
+
+
+def test_a_run_that_forgets_everything_has_no_average(suite_file: Path, home: Path) -> None:
+    command = ("merge", suite_file, "--set", "merge.scaling=-0.5", "--evaluate", "--home", home)
+    assert as_json(*command)["forgetting"]["remaining"] is None
+    printed = call(*command).stdout.splitlines()
+    assert printed[-1] == "no average, as all tasks are to be forgotten (test split, 96 images)"
+    assert call("runs", "list", "--home", home).stdout.splitlines()[1].rstrip().endswith("-0.5")
+
+
+def test_a_run_is_shown_for_reading(suite_file: Path, home: Path) -> None:
+    command = ("merge", suite_file, "--edit", "awd", "--set", "merge.scaling=auto", "--evaluate", "--home", home)
+    merged = as_json(*command)
+    lines = within_100_columns(call("runs", "show", merged["run"][:6], "--home", home))
+    assert lines[0] == f"run {merged['run']}  done"
+    assert lines[1] == f"AWD + Task Arithmetic, tiny, 4 tasks: {', '.join(TASKS)}"
+    said = " ".join(" ".join(lines).split())
+    for part in (
+        "edit awd (scope = model, solver = descent, alpha = 0.1,", "merge task_arithmetic (scaling = auto)",
+        f"took {merged['seconds']:.1f} s (preparing ", f"peak memory {merged['peak_bytes'] / 1e6:.0f} MB",
+        f"fingerprint {merged['fingerprint']}", f"λ = {merged['merge']['scaling']:g}, chosen on the validation split",
+    ):  # fmt: skip
+        assert part in said
+    printed = [line for line in call(*command).stdout.splitlines() if line.endswith("images)") or " %" in line]
+    assert lines[-len(printed) :] == printed and printed[-1].startswith("average")
+    assert "{" not in said
+
+
+def test_a_failed_run_is_shown_with_its_last_words(
+    suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any) -> NoReturn:
+        given[4](3, 7, "adapting, entropy 2")
+        raise CheckpointError("the disk is full")
+
+    monkeypatch.setattr("merging.runs.perform.execute", fail)
+    assert call("merge", suite_file, "--home", home).exit_code == 1
+    (row,) = as_json("runs", "list", "--home", home)["runs"]
+    lines = call("runs", "show", row["run"], "--home", home).stdout.splitlines()
+    assert lines[0].endswith("  failed") and lines[-3:-1] == ["error: the disk is full", "last lines of its output:"]
+    assert lines[-1].startswith("  ") and lines[-1].endswith(" adapting, entropy 2 (3/7)")
+    shown = as_json("runs", "show", row["run"], "--home", home)
+    assert shown["log"].endswith("adapting, entropy 2 (3/7)") and shown["error"] == "the disk is full"
 
 
 def test_localised_models_are_written_measured_and_exported(suite_file: Path, home: Path) -> None:

@@ -57,6 +57,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(
     command: tuple[str, ...], own_suite: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
+    out.mkdir()
     before = (own_suite / "suite.yaml").read_text()
     monkeypatch.setattr("merging.checkpoints.writing.os.replace", refusing(errno.ENOSPC))
     monkeypatch.setenv("MERGING_HOME", str(home))

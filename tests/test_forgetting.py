@@ -157,7 +157,9 @@ def test_a_report_has_every_number_on_its_side() -> None:
     left_out = forgetting_report(before, after, {"a": 0.0, "b": -1.0})
     assert left_out["added"] == {} and left_out["means"]["added"] is None
     assert left_out["means"]["kept"] == {"before": pytest.approx(0.35), "after": pytest.approx(0.5)}
+    assert report["remaining"] == {"tasks": 2, "before": pytest.approx(0.35), "after": pytest.approx(0.5)}
     nothing = forgetting_report(before, after, dict.fromkeys("abc", -1.0))
+    assert nothing["remaining"] is None
     assert nothing["kept"] == {} and nothing["means"]["kept"] is None
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from merging import registry
 from merging.labels import label_of
 from merging.leaderboard import spec_of
 from merging.pipeline import MergeSpec
@@ -80,3 +81,39 @@ def test_what_makes_a_method_different_is_said(
     edit: str, edit_params: dict[str, Any], merge: str, merge_params: dict[str, Any], label: str
 ) -> None:
     assert label_of(edit, edit_params, merge, merge_params) == label
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
+@pytest.mark.parametrize("changes", [{}, {"learning_rate": 0.5}, {"steps": 7}, {"keep": 0.35}, {"alpha": 0.9}])
+def test_a_changed_setting_leaves_the_method_what_it_is(preset: Preset, changes: dict[str, Any]) -> None:
+    fields = preset.spec_fields()
+    for kind, name in (("edit", preset.edit), ("merge", preset.merge)):
+        known = registry.find(kind, name).params.model_fields  # type: ignore[arg-type]
+        fields[f"{kind}_params"] |= {key: value for key, value in changes.items() if key in known}
+    assert MergeSpec.build(suite="any", tasks=("a", "b"), **fields).method == preset.title
+
+
+@pytest.mark.parametrize(
+    ("edit", "edit_params", "merge", "merge_params", "method"),
+    [
+        ("ties", {"keep": 0.1}, "task_arithmetic", {"scaling": 0.4}, "TIES"),
+        ("none", {}, "task_arithmetic", {"weights": [1, -1]}, "Task Arithmetic"),
+        ("none", {}, "adamerging", {"granularity": "task", "steps": 3}, "AdaMerging, task-wise"),
+        ("consensus", {"total": "ties", "agree": 1}, "task_arithmetic", {}, "Consensus TIES"),
+        ("awd", {"scope": "row"}, "tsv_m", {}, "AWD + TSV-M"),
+    ],
+)
+def test_variants_belong_to_the_nearest_method(
+    edit: str, edit_params: dict[str, Any], merge: str, merge_params: dict[str, Any], method: str
+) -> None:
+    spec = MergeSpec.build(
+        suite="any", tasks=("a", "b"), edit=edit, edit_params=edit_params, merge=merge, merge_params=merge_params
+    )
+    assert spec.method == method
+
+
+def test_where_vectors_are_held_is_in_no_name() -> None:
+    """It changes no number, as the order of the sums is the same; how they are rounded does, and is in the name."""
+    assert label_of("none", {}, "adamerging", {"held": "host"}) == "AdaMerging"
+    assert label_of("awd", {}, "adamerging", {"held": "host"}) == "AWD + AdaMerging"
+    assert "bfloat16" in label_of("none", {}, "adamerging", {"task_vectors": "bfloat16"})

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import yaml
@@ -12,11 +13,14 @@ from hypothesis import strategies as st
 from merging import registry
 from merging.catalogue import catalogue
 from merging.cli import main
+from merging.errors import MergingError
 from merging.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, Preset
 from merging.registry import NEEDS, Data
 from merging.runs.execute import execute
+from merging.runs.perform import perform
+from merging.runs.store import Run
 from merging.suites import Suite
 from merging.workspace import Workspace
 from tests.random_models import TASKS
@@ -58,6 +62,50 @@ def test_rows_are_what_single_runs_give(suite_file: Path, suite: Suite, workspac
 def test_nothing_is_run_twice(suite_file: Path, workspace: Workspace) -> None:
     first, second = (call(suite_file, workspace.home, "--presets", "iso_c")["rows"][-1] for _ in range(2))
     assert first == second and len(workspace.store.all()) == 1
+
+
+def test_all_presets_are_listed_and_the_cheapest_come_first(
+    suite_file: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(suite_file, workspace.home, "--presets", "average,iso_c")
+    asked: list[str] = []
+
+    def refuse(spec: MergeSpec, *_: object) -> NoReturn:
+        asked.append(spec.label)
+        raise MergingError("enough")
+
+    monkeypatch.setattr("merging.leaderboard.perform", refuse)
+    result = CliRunner().invoke(main, ["leaderboard", str(suite_file), "--home", str(workspace.home)])
+    order = cheapest_first(PRESETS.values())
+    assert asked == [order[0].title]
+    left = [preset.title for preset in order if preset.name not in ("average", "iso_c")]
+    assert len(left) == len(PRESETS) - 2
+    assert result.stderr.splitlines()[0] == f"{len(PRESETS)} methods, 2 run before; to run: {'; '.join(left)}"
+    some = ["leaderboard", str(suite_file), "--home", str(workspace.home), "--methods", "wudi, iso_c,iso_c"]
+    assert CliRunner().invoke(main, some).stderr.startswith("2 methods, 1 run before; to run: WUDI\n")
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (MergingError("the disk is full"), 1)])
+def test_what_is_done_is_shown_when_the_rest_is_not(
+    suite_file: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException,
+    status: int,
+) -> None:  # fmt: skip
+    def stop_at(spec: MergeSpec, *more: object) -> Run:
+        if spec.merge == "iso_c":
+            raise error
+        return perform(spec, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("merging.leaderboard.perform", stop_at)
+    table = tmp_path / "table.md"
+    table.write_text("an older one")
+    command = ["leaderboard", str(suite_file), "--home", str(workspace.home), "--presets", "average,iso_c,tsv_m"]
+    result = CliRunner().invoke(main, [*command, "--output", str(table)])
+    assert result.exit_code == status
+    methods = {line.split(" | ")[0].removeprefix("| ") for line in result.stdout.splitlines()[2:]}
+    assert methods == {"Zero-shot", "Individual", "Weight averaging"}
+    assert table.read_text() == "an older one"
+    printed = CliRunner().invoke(main, [*command, "--json"])
+    assert printed.exit_code == status and len(json.loads(printed.stdout)["rows"]) == 3
 
 
 def test_data_needed_does_not_count_what_is_chosen_on_validation() -> None:

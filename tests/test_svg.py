@@ -49,6 +49,24 @@ def test_whiskers_of_equal_models_can_be_drawn() -> None:
     assert "row" in texts(whiskers([("row", [Whisker(0, 0, 0)])], ["a"], "axis", "about"))
 
 
+@pytest.mark.parametrize("value", range(-100, 101))
+def test_numbers_in_cells_can_be_read(value: int) -> None:
+    if value == 0:
+        return
+    root = ElementTree.fromstring(heat_map(np.array([[float(value)]]), ["a"], ["x"], 100, "t", numbers=True))
+    cell = [rect.get("fill", "") for rect in root.iter(f"{SVG}rect")][-1]
+    ink = next(text.get("fill", "") for text in root.iter(f"{SVG}text") if (text.text or "")[-1:].isdigit())
+    high, low = sorted((luminance(cell), luminance(ink)), reverse=True)
+    assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+def luminance(color: str) -> float:
+    """Relative luminance as WCAG defines it."""
+    channels = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def test_cells_are_coloured_by_sign_and_size_and_zeros_are_left_out() -> None:
     values = np.array([[-100.0, 0, 50], [100, 0.2, 0]])
     root = ElementTree.fromstring(heat_map(values, ["a", "b"], list("xyz"), 100, "title", numbers=True))

@@ -13,7 +13,7 @@ from merging.suites.suite import Split
 from ui import measuring, state
 from ui.charts.accuracy import Series
 from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns
-from ui.figure import escape_markdown
+from ui.figure import escape_markdown, offer_csv
 from ui.run_panel import offer_job
 from ui.run_text import duration, scaling_of
 
@@ -104,7 +104,7 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
     rows = []
     for one in sorted(series, key=lambda one: -one.average):
         run = runs.get(one.name)
-        row: dict[str, Any] = {MARK: mark(one.method, one.variant), METHOD: one.name}
+        row: dict[str, Any] = {MARK: mark(one.style), METHOD: one.name}
         row[AVERAGE] = round(100 * one.average, 1)  # as Python rounds, not the browser
         if ZERO_SHOT in by_name:
             gain = 100 * (one.average - by_name[ZERO_SHOT].average)
@@ -119,8 +119,8 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def show_ranking(table: pd.DataFrame) -> None:
-    """The ranking with bars for the averages."""
+def show_ranking(table: pd.DataFrame, file: str) -> None:
+    """The ranking with bars for the averages, and its download under this name."""
     st.dataframe(
         table,
         hide_index=True,
@@ -134,3 +134,4 @@ def show_ranking(table: pd.DataFrame) -> None:
             "Time": st.column_config.TextColumn(width=95, help="From files to accuracy"),
         },
     )
+    offer_csv(table, key=f"{file}-ranking", file=file)

@@ -1,11 +1,13 @@
 """Coefficients by hand: a slider per task, and what becomes of every task while they move."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from merging import registry
+from merging.labels import short
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS
 from merging.suites.suite import Split
@@ -18,6 +20,7 @@ from ui.figure import escape_markdown, show
 from ui.forms import to_text
 from ui.live_accuracy import SAMPLE, Need, Position
 from ui.run_panel import offer_job
+from ui.url_choice import Refused, refused_numbers, refused_options, warn_of_values
 
 LOWEST, HIGHEST, STEP = -1.0, 1.5, 0.05
 START = 0.3  # λ where nobody has chosen one, arXiv 2212.04089
@@ -51,10 +54,12 @@ def _explorer(labels: Mapping[str, str], split: Split, measurable: bool, counts:
         counts: task → number of images, where they are few enough to be measured at once; else empty.
     """
     whole = st.session_state.pop(_WHOLE, False)
+    refused = _refused(labels)
     edit, merged = _choices(labels)
     left, right = st.columns([0.34, 0.66], gap="large")
     with left:
         position = _sliders(labels, edit, merged, split)
+        warn_of_values(refused, _shown_words(labels))
         if position is not None:
             _onwards(position)
     with right:
@@ -73,9 +78,32 @@ def _explorer(labels: Mapping[str, str], split: Split, measurable: bool, counts:
                 _queued(position, labels)
 
 
+def _refused(labels: Mapping[str, str]) -> list[Refused]:
+    """What the URL asks for in vain."""
+    found = refused_options("what-edit", (method.title for method in _edits().values()))
+    found += refused_options("merged", labels.values())
+    return found + [one for task in labels for one in refused_numbers(_key(task), LOWEST, HIGHEST)]
+
+
+def _shown_words(labels: Mapping[str, str]) -> Callable[[Any], str]:
+    """How to say what a widget of this view shows: a coefficient, an edit, or the tasks merged."""
+
+    def in_words(value: Any) -> str:
+        if isinstance(value, list):
+            return ", ".join(labels[task] for task in value) or "No task"
+        return _edits()[value].title if isinstance(value, str) else short(value)
+
+    return in_words
+
+
+def _edits() -> dict[str, registry.Method]:
+    """The edits to choose from: those that need no images."""
+    return {name: method for name, method in registry.edits().items() if not method.data({}).images}
+
+
 def _choices(labels: Mapping[str, str]) -> tuple[str, list[str]]:
     """The edit, and the tasks that take part."""
-    edits = {name: method for name, method in registry.edits().items() if not method.data({}).images}
+    edits = _edits()
     left, right = st.columns([0.34, 0.66], gap="large")
     edit = left.selectbox(
         "Edit the task vectors", list(edits), format_func=lambda name: edits[name].title, key="what-edit",
@@ -100,7 +128,9 @@ def _sliders(labels: Mapping[str, str], edit: str, merged: Sequence[str], split:
             disabled=task not in merged,
         )  # fmt: skip
         only.button(
-            "alone", key=f"alone-{task}", type="tertiary", on_click=_set_alone, args=(task, tuple(labels)),
+            # All but the icon is for screen readers: see style.css.
+            f"{escape_markdown(label)} alone", key=f"alone-{task}", type="tertiary", icon=":material/looks_one:",
+            on_click=_set_alone, args=(task, tuple(labels)),
             help=f"{escape_markdown(label)} at 1, all other tasks at 0",
         )  # fmt: skip
     chosen = tuple((task, float(st.session_state[_key(task)])) for task in merged)
@@ -269,8 +299,8 @@ def _outcome(
 
 
 def _method(position: Position) -> str:
-    """The label of the run that does the same: it picks colour and marker."""
-    return _spec(position).label
+    """The method of the run that does the same: it picks colour and marker."""
+    return _spec(position).method
 
 
 def _spec(position: Position) -> MergeSpec:
@@ -293,8 +323,10 @@ def _numbers(
     for cell, title, pick in ((cells[1], "Gained most", max), (cells[2], "Lost most", min)):
         task = pick(changes, key=lambda one: changes[one]) if changes else None
         moved = task is not None and (changes[task] > 0 if pick is max else changes[task] < 0)
-        cell.metric(title, escape_markdown(labels[task]) if task is not None and moved else "–",
-                    f"{100 * changes[task]:+.1f}" if task is not None and moved else None)  # fmt: skip
+        if task is not None and moved:  # the name in small type: in that of the number, half of it would be cut off
+            cell.metric(f"{title}: {escape_markdown(labels[task])}", f"{100 * changes[task]:+.1f}")
+        else:
+            cell.metric(title, "–")
 
 
 def _task_table(
@@ -329,7 +361,7 @@ def _queued(position: Position, labels: Mapping[str, str]) -> None:
         )  # fmt: skip
         return
     measured = accuracy_view.task_labels(spec.tasks)
-    mine = Series(_MINE, spec.label, run.result["accuracy"])
+    mine = Series(_MINE, spec.method, run.result["accuracy"])
     references = accuracy_view.baseline_series(spec.tasks, position.split)
     series = [*references[:1], mine, *references[1:]]
     show(

@@ -5,15 +5,20 @@ from typing import Any
 
 import streamlit as st
 
-from ui.theme import marker_image
+from ui.theme import Style, marker_image
 
 MARK, METHOD, AVERAGE = "Mark", "Method", "Average (%)"
 _LETTER, _NARROW, _WIDE = 6.4, 110, 420  # pixels: a letter, and the bounds of a column of names
 
 
-def mark(method: str, variant: int = 0) -> str:
+def mark(style: Style) -> str:
     """A cell of the column :data:`MARK`."""
-    return marker_image(method, is_open=bool(variant))
+    return marker_image(style)
+
+
+def text_width(text: str) -> int:
+    """Pixels of a column in which a text is not cut off."""
+    return round(_LETTER * len(text)) + 20
 
 
 def method_columns(names: Sequence[str], pinned: bool = True) -> dict[str, Any]:
@@ -23,12 +28,12 @@ def method_columns(names: Sequence[str], pinned: bool = True) -> dict[str, Any]:
         names: what stands in the column :data:`METHOD`.
         pinned: whether mark and name stay in sight while the table is scrolled sideways.
     """
-    width = round(_LETTER * max(map(len, names), default=0)) + 20
+    width = text_width(max(names, key=len, default=""))
     return {
         MARK: st.column_config.ImageColumn("", width=36, pinned=pinned, help="Colour and marker in all charts"),
         METHOD: st.column_config.TextColumn(width=min(_WIDE, max(_NARROW, width)), pinned=pinned),
         AVERAGE: st.column_config.ProgressColumn(
-            "Average", min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=94,
+            "Average", min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=84,
             help="Accuracy in percent, mean over the tasks",
         ),
     }  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from merging.context import Context
+from merging.errors import MergingError
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from merging.runs.compare import RunComparison, compare_runs, require_comparable
@@ -15,8 +16,10 @@ from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import name_runs
 
 
-def measured(runs: Sequence[Run]) -> RunComparison | None:
-    """Runs side by side; None while predictions are missing that only the worker should measure.
+def measured(runs: Sequence[Run]) -> tuple[RunComparison | None, dict[str, str]]:
+    """Runs side by side, and id → reason of those that can't be, as their weights or checkpoints are gone.
+
+    The first is None while predictions are missing that only the worker should measure, and with fewer than two runs.
 
     Raises:
         MergingError: as :func:`merging.runs.compare.compare_runs`.
@@ -26,10 +29,10 @@ def measured(runs: Sequence[Run]) -> RunComparison | None:
     missing = [run for run in runs if not _is_measured(reference, version, run.id)]
     if missing and not measuring.baselines_are_quick():
         _offer(missing)
-        return None
-    if missing:
-        _measure(missing)
-    return _compared(reference, version, tuple(run.id for run in runs))
+        return None, {}
+    left_out = _measure(missing) if missing else {}
+    kept = tuple(run.id for run in runs if run.id not in left_out)
+    return (_compared(reference, version, kept) if len(kept) > 1 else None), left_out
 
 
 def _is_measured(reference: str, version: state.Stamp, run_id: str) -> bool:
@@ -55,9 +58,10 @@ def _compared(reference: str, version: state.Stamp, ids: tuple[str, ...]) -> Run
     return compare_runs([space.store.get(run_id) for run_id in ids], space)
 
 
-def _measure(runs: Sequence[Run]) -> None:
-    """Classify all images with runs here and now, one after the other."""
+def _measure(runs: Sequence[Run]) -> dict[str, str]:
+    """Classify all images with runs here and now, one after the other; gives id → why not for those that can't."""
     names, space = name_runs(runs), state.workspace()
+    left_out: dict[str, str] = {}
     bar = st.progress(0.0)
     try:
         for number, run in enumerate(runs):
@@ -66,9 +70,13 @@ def _measure(runs: Sequence[Run]) -> None:
                 share = (number + done / max(1, total)) / len(runs)
                 bar.progress(share, text=escape_markdown(f"{name}: {message} …"))
 
-            predictions_of(run, space, evaluator_of(run, space), Context(on_progress=report))
+            try:
+                predictions_of(run, space, evaluator_of(run, space), Context(on_progress=report))
+            except MergingError as error:
+                left_out[run.id] = str(error)
     finally:
         bar.empty()
+    return left_out
 
 
 def _offer(runs: Sequence[Run]) -> None:

@@ -62,7 +62,7 @@ def look_up(presets: Sequence[Preset], tasks: Sequence[str]) -> list[Entry]:
     ]
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_entries=64, show_spinner=state.READING)
 def _identified(
     _workspace: Workspace, suite: str, names: tuple[str, ...], tasks: tuple[str, ...], device: str, version: state.Stamp
 ) -> list[tuple[MergeSpec, str]]:

@@ -7,6 +7,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from ui.columns import MARK
+
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 # plotly.js draws with scripts and styles that stand in the page; from elsewhere it needs nothing.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -40,8 +42,8 @@ def show(
     below.caption(escape_markdown(takeaway), width="stretch")
     # The table is built only while its popover is open: sliders redraw charts many times a second.
     popover = below.popover(
-        "Data", icon=":material/table:", type="tertiary", key=f"{key}-data", on_change="rerun", width="content",
-        help="The numbers in this chart, and downloads",
+        "Data and files", icon=":material/table:", type="tertiary", key=f"{key}-data", on_change="rerun",
+        width="content", help="The numbers in this chart as a table and as CSV; the chart as HTML and as SVG",
     )  # fmt: skip
     if popover.open:
         with popover:
@@ -50,7 +52,7 @@ def show(
                 "Chart as HTML", lambda: to_html(figure, takeaway), f"{file}.html", "text/html", key=f"{key}-html",
                 icon=":material/insert_chart:", on_click="ignore", help="Interactive, and needs no network",
             )  # fmt: skip
-            st.caption("As SVG: the camera above the chart.")
+            st.caption("As SVG: the camera at the upper right of the chart, which shows when you point at it.")
     return event
 
 
@@ -62,7 +64,8 @@ def to_html(figure: go.Figure, takeaway: str) -> str:
         takeaway: one plain sentence, its title and caption.
     """
     drawn = go.Figure(figure).update_layout(template="plotly_white", font={"family": "system-ui, sans-serif"})
-    chart = drawn.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+    config = {"displaylogo": False, "displayModeBar": True, "toImageButtonOptions": {"format": "svg"}}
+    chart = drawn.to_html(full_html=False, include_plotlyjs=True, config=config)
     said = html.escape(takeaway)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -75,9 +78,14 @@ def show_table(table: pd.DataFrame, *, key: str, file: str, **dataframe_kwargs: 
     """A table with its CSV download; further arguments are passed on to ``st.dataframe``."""
     choices = {"height": "auto" if len(table) < 12 else 400, **dataframe_kwargs}
     st.dataframe(table, hide_index=True, width="stretch", **choices)
+    offer_csv(table, key=key, file=file)
+
+
+def offer_csv(table: pd.DataFrame, *, key: str, file: str) -> None:
+    """A button that downloads a table as CSV, without its column of markers, which are images."""
     st.download_button(
-        "Download CSV", to_csv(table), f"{file}.csv", "text/csv", key=f"{key}-csv", icon=":material/download:",
-        on_click="ignore",
+        "Download CSV", to_csv(table.drop(columns=MARK, errors="ignore")), f"{file}.csv", "text/csv", key=f"{key}-csv",
+        icon=":material/download:", on_click="ignore",
     )  # fmt: skip
 
 

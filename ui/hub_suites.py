@@ -5,12 +5,21 @@ import streamlit as st
 from merging.hub.cache import is_hub_id
 from merging.runs.file_jobs import DownloadJob
 from merging.suites import Suite
-from merging.suites.download import Missing, missing_parts
+from merging.suites.download import Missing, estimated_bytes, missing_parts
 from ui import state
 from ui.figure import escape_markdown
 from ui.file_jobs import ask_for, find_job, show_job
 
+PARAMETER = "published"  # of the URL: the label of the suite to get
 _OTHER = "another repository"
+
+
+def way_to(suite: Suite) -> None:
+    """A link that opens the page Add a suite where this suite can be downloaded."""
+    st.page_link(
+        "pages/add_suite.py", label=f"Get {escape_markdown(suite.label)} on Add a suite", icon=":material/download:",
+        query_params={PARAMETER: suite.label},
+    )  # fmt: skip
 
 
 def offer_download() -> None:
@@ -18,7 +27,7 @@ def offer_download() -> None:
     published = state.published_suites()
     left, right = st.columns(2)
     name = left.selectbox(
-        "Published checkpoints", [*published, _OTHER], key="published",
+        "Published checkpoints", [*published, _OTHER], key=PARAMETER, bind="query-params",
         format_func=lambda name: published[name].label if name in published else name.capitalize(),
         help="The models that papers on merging report on. None of them is downloaded before you ask for it",
     )  # fmt: skip
@@ -64,11 +73,22 @@ def _say_what_is_missing(name: str, suite: Suite, missing: list[Missing]) -> Non
             icon=":material/folder_open:",
         )
     if on_hub:
-        st.caption(f"Missing here and on the hub: {counted(on_hub)}.")
+        size = estimated_bytes(suite, on_hub)
+        about = f", about {in_bytes(size)} of weights" if size else ""
+        st.caption(f"Missing here and on the hub: {counted(on_hub)}{about}.")
     with st.expander("Where the files belong, for a machine without a network", icon=":material/list:"):
         st.code("\n".join(part.place for part in missing), language=None)
         st.caption("Below the Hugging Face hub's cache (`~/.cache/huggingface/hub`, moved by `HF_HOME`), or beside the "
                    "suite's suite.yaml.")  # fmt: skip
+
+
+def in_bytes(size: int) -> str:
+    """A size for people, in the units of downloads.
+
+    >>> in_bytes(3_410_000_000), in_bytes(351_000_000)
+    ('3.4 GB', '351 MB')
+    """
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
 
 
 def counted(parts: list[Missing]) -> str:

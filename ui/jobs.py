@@ -16,6 +16,6 @@ def run_of(spec: MergeSpec) -> Run | None:
     return state.workspace().store.find(_fingerprint(spec.model_dump_json(), state.stamp()))
 
 
-@st.cache_data(max_entries=128, show_spinner=False)
+@st.cache_data(max_entries=128, show_spinner=state.READING)
 def _fingerprint(spec: str, version: state.Stamp) -> str:
     return state.workspace().spec_fingerprint(MergeSpec.model_validate_json(spec))

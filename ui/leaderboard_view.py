@@ -13,12 +13,14 @@ from merging.runs.store import ACTIVE
 from ui import accuracy_view, state
 from ui.charts.accuracy import Series
 from ui.charts.leaderboard import NOT_RUN, UNDER_WAY, Standing, ranked, task_column
-from ui.columns import MARK, METHOD, mark, method_columns
+from ui.columns import MARK, METHOD, mark, method_columns, text_width
 from ui.comparison import Entry
 from ui.figure import escape_markdown
 from ui.run_text import STATE_COLORS
+from ui.theme import shorten, style_of
 
-_TASK_WIDTH, _TASK_LETTERS = 67, 9  # pixels, of which eight fit into a window of 1280, and letters that fit into that
+_NARROWEST = 54  # pixels of a task's column
+_TASK_LETTERS = 16  # of a task's name over its column; the rest is in the column's help
 _STATES = {NOT_RUN: "gray", UNDER_WAY: "blue"} | {
     name: color for name, color in STATE_COLORS.items() if name not in ACTIVE
 }
@@ -68,7 +70,7 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
         labels: task → what to call it.
     """
     drawn = table.copy()
-    drawn.insert(0, MARK, [mark(one.title) for one in lines])
+    drawn.insert(0, MARK, [mark(style_of(one.title)) for one in lines])
     drawn["Run"] = [link_to(one.run) if one.run else None for one in lines]
     if "State" in drawn:
         drawn["State"] = [[word] if word else [] for word in drawn["State"]]
@@ -78,7 +80,7 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
         "Normalised (%)": number("Norm.", format="%.1f", width=62, help=accuracy_view.NORMALISED),
         **{
             task_column(task): number(
-                _head(task), format="%.1f", width=_TASK_WIDTH,
+                shorten(task, _TASK_LETTERS), format="%.1f", width=task_width(task),
                 help=escape_markdown(f"{label}: accuracy in percent")
             )
             for task, label in labels.items()
@@ -103,9 +105,9 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
     )  # fmt: skip
 
 
-def _head(task: str) -> str:
-    """A task's name as far as it fits over its column; the rest is in the column's help."""
-    return task if len(task) <= _TASK_LETTERS else task[: _TASK_LETTERS - 2] + "…"
+def task_width(task: str) -> int:
+    """Pixels of a task's column: its name fits, and eight of the usual length fit into a window of 1280."""
+    return max(_NARROWEST, text_width(shorten(task, _TASK_LETTERS)))
 
 
 def link_to(run: str) -> str:

@@ -36,7 +36,7 @@ class _Measuring:
     baselines: dict[Split, Baselines] = field(default_factory=dict)
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
+@st.cache_resource(max_entries=2, show_spinner="Getting images and heads ready …")
 def _measuring(reference: str, version: state.Stamp) -> _Measuring:
     return _Measuring(state.workspace().evaluator(state.suite(), state.device()), threading.Lock())
 
@@ -112,7 +112,7 @@ def baseline_job(split: Split) -> tuple[MergeSpec, Run | None]:
     return spec, state.workspace().store.find(fingerprint)
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
+@st.cache_data(max_entries=8, show_spinner=state.READING)
 def _baseline_job(
     reference: str, version: state.Stamp, tasks: tuple[str, ...], split: Split, where: str
 ) -> tuple[MergeSpec, str]:

@@ -5,7 +5,7 @@ from typing import NoReturn
 import streamlit as st
 
 from ui import state
-from ui.url_choice import RUN_PARAMETERS, linked_ids, warn_of_runs
+from ui.run_choice import RUN_PARAMETERS, linked_ids, warn_of_runs
 
 
 def no_runs(explanation: str) -> NoReturn:

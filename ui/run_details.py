@@ -74,7 +74,7 @@ def _forgetting(run: Run, result: dict[str, Any]) -> None:
         )
     )
     show(
-        forgetting_figure(report, run.spec.label, labels), key=f"details-forgetting-{run.id}",
+        forgetting_figure(report, run.spec.method, labels), key=f"details-forgetting-{run.id}",
         takeaway=" ".join(_mean_in_words(report, group, labels) for group in GROUPS if report.get(group)),
         table=forgetting_table(report, labels), file=f"forgetting-{run.id}",
     )  # fmt: skip

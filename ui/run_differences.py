@@ -7,6 +7,7 @@ import streamlit as st
 
 from merging.runs import Run
 from merging.runs.settings import differing
+from ui.figure import offer_csv
 from ui.run_text import name_runs
 
 _HIGHLIGHT = "background-color: rgba(204, 127, 0, 0.22)"
@@ -33,3 +34,4 @@ def show_differences(runs: Sequence[Run]) -> None:
         lambda row: ["", *(_HIGHLIGHT if row[name] != row[columns[0]] else "" for name in columns)], axis=1
     )
     st.dataframe(marked, hide_index=True, width="stretch", height="content" if len(table) <= 25 else 800)
+    offer_csv(table, key="differences", file="differences")

@@ -10,6 +10,7 @@ from merging.runs import Run, State
 from merging.runs.settings import base_weights
 from ui.charts.accuracy import Series
 from ui.figure import escape_markdown
+from ui.theme import Style, distinct_styles
 
 _BADGES: dict[State, tuple[str, str]] = {
     "queued": ("gray", "schedule"),
@@ -127,16 +128,22 @@ def option_label(run: Run, tasks: Sequence[str]) -> str:
 
 
 def series_of(runs: Sequence[Run]) -> list[Series]:
-    """Accuracies of finished and evaluated runs, ready to draw; second and later runs of a method are variants."""
-    names = name_runs(runs)
-    seen: dict[str, int] = {}
-    series = []
-    for run in runs:
-        if run.result and run.result.get("accuracy"):
-            variant = seen.get(run.spec.label, 0)
-            seen[run.spec.label] = variant + 1
-            series.append(Series(names[run.id], run.spec.label, run.result["accuracy"], variant))
-    return series
+    """Accuracies of finished and evaluated runs, ready to draw in one chart, no two of them alike."""
+    names, looks = name_runs(runs), looks_of(runs)
+    return [
+        Series(names[run.id], run.spec.method, run.result["accuracy"], looks[run.id])
+        for run in runs
+        if run.result and run.result.get("accuracy")
+    ]
+
+
+def looks_of(runs: Sequence[Run]) -> dict[str, Style]:
+    """Run id → how to draw it beside the others, no two alike.
+
+    Of the runs of a method, the first that is no variant of it has the method's own marker.
+    """
+    order = sorted(runs, key=lambda run: run.spec.label != run.spec.method)
+    return dict(zip((run.id for run in order), distinct_styles([run.spec.method for run in order]), strict=True))
 
 
 def provenance(runs: Sequence[Run]) -> str:

@@ -21,13 +21,14 @@ from merging.suites import Suite, builtin_suites, load_suite
 from merging.suites.suite import DEFAULT, downloaded_suites, missing_files, suite_file
 from merging.workspace import Workspace
 from ui.folder_watch import FolderWatch
-from ui.url_choice import not_found
+from ui.url_choice import not_found, write_none
 
 ROOT = Path(__file__).resolve().parent.parent
 _TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
 # Where suite.yaml may lie below a folder of MERGING_SUITES: deeper would mean walking through image folders.
 _DEPTHS = ("suite.yaml", "*/suite.yaml", "*/*/suite.yaml")
 
+READING = "Reading the files of the suite, once as long as they stay the same …"
 Stamp = tuple[tuple[str, int, int], ...]
 
 
@@ -96,6 +97,17 @@ def catalogue() -> dict[str, SuiteEntry]:
     references |= {hub: hub for hub in downloaded_suites()}
     entries = {slug: _entry(slug, reference) for slug, reference in references.items()}
     return dict(sorted(entries.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
+
+
+def files_of_suites() -> set[Path]:
+    """The weight files that suites below ``MERGING_SUITES`` name; suites that can't be read name none."""
+    found: set[Path] = set()
+    for entry in catalogue().values():
+        if not entry.problem and any(Path(entry.reference).is_relative_to(root) for root in suite_roots()):
+            suite = _described(entry.reference)
+            names = [suite.base, *(task.checkpoint for task in suite.tasks)]
+            found |= {suite.path(name).resolve() for name in names if name}
+    return found
 
 
 def published_suites() -> dict[str, Suite]:
@@ -265,6 +277,8 @@ def choose_tasks() -> list[str]:
         "Tasks", usable, default=list(usable), key="tasks", bind="query-params", label_visibility="collapsed",
         placeholder="Choose at least one task",
     )  # fmt: skip
+    if not st.session_state["tasks"]:
+        write_none("tasks")
     return missing
 
 
@@ -276,7 +290,7 @@ def fingerprints() -> dict[str, str]:
     return _fingerprints(suite_reference(), stamp())
 
 
-@st.cache_data(max_entries=8, show_spinner=False)
+@st.cache_data(max_entries=8, show_spinner=READING)
 def _fingerprints(reference: str, version: Stamp) -> dict[str, str]:
     chosen, space = _opened(reference, version), workspace()
     found = {str(chosen.base): space.fingerprint(chosen.base_checkpoint)}
@@ -293,7 +307,7 @@ def shared_query() -> dict[str, str | list[str]]:
     if entries and st.session_state.get("suite", entries[0]) != entries[0]:
         query["suite"] = str(st.session_state["suite"])
     if checked_tasks() != usable_tasks():
-        query["tasks"] = list(checked_tasks())
+        query["tasks"] = list(checked_tasks()) or ""  # none, which is not the same as not saying which
     return query
 
 

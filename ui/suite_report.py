@@ -36,9 +36,13 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     relative = weights.get("relative_difference")
     return {
         "Status": status_of(row), "File": row["file"], "Task": row["task"] or "",
-        "Detail": "; ".join(row["warnings"]) if row["warning"] else row["detail"] if not weights else "",
-        "Layout": weights.get("layout", ""), "Type": weights.get("dtype", ""),
+        "Detail": "; ".join(row["warnings"]) if row["warning"] else _detail(row, weights),
         "MiB": weights["bytes"] / _MIB if weights else None,
         "Norm of τ": weights.get("difference"), "% of base": None if relative is None else 100 * relative,
         "SHA-256": weights.get("fingerprint", "")[:12],
     }  # fmt: skip
+
+
+def _detail(row: dict[str, Any], weights: dict[str, Any]) -> str:
+    """Layout and type of weights; what was found about anything else."""
+    return f"{weights['layout']}, {weights['dtype']}" if weights else str(row["detail"])

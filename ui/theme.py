@@ -9,13 +9,16 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 from urllib.parse import quote
 
 import plotly.graph_objects as go
 
+from merging.svg import ink_on
+
 Points = list[tuple[float, float]]
+_OPEN = "-open"
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,22 @@ class Style:
 
     Attributes:
         color: hexadecimal; at least 3 : 1 against both themes' backgrounds.
-        symbol: a plotly marker, so that colour is never the only difference.
+        symbol: a plotly marker, so that colour is never the only difference; open (``square-open``) for variants.
         pattern: a plotly pattern for bars, which have no marker; no two methods of one colour have the same.
+        pattern_size: of the pattern, in pixels.
+        dash: a plotly dash for lines.
     """
 
     color: str
     symbol: str
     pattern: str = ""
+    pattern_size: int = 6
+    dash: str = "solid"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its marker is an outline."""
+        return self.symbol.endswith(_OPEN)
 
 
 # After Okabe and Ito's palette, shifted until every colour has 3 : 1 contrast on white and on near-black.
@@ -52,6 +64,8 @@ _OTHER_SYMBOLS = (
     "hexagon", "pentagon", "hexagram", "star-diamond", "triangle-left", "triangle-right", "hourglass", "bowtie",
 )  # fmt: skip
 _OTHER_PATTERNS = ("-", "|", "+")
+_PATTERNS = ("/", "\\", "x", "-", "|", "+", ".")
+_DASHES = ("solid", "dot", "dash", "dashdot", "longdash", "longdashdot")
 _PUBLISHED = {
     "Iso-C": Style(_PURPLE, "hexagon"),
     "Iso-CTS": Style(_PURPLE, "star-diamond", "x"),
@@ -81,7 +95,7 @@ _FREE = tuple(
 BEFORE = Style("#868686", "circle-open")
 AFTER = Style("#2e93d1", "circle")
 REDUNDANT = Style("#d1541f", "diamond")
-BASE = Style("#868686", "square")
+BASE = Style("#868686", "square-open")
 
 # Negative blue, positive orange: told apart with every common kind of colour blindness. The middle is the background.
 _COSINES_LIGHT = ((0.0, "#12508c"), (0.25, "#6fa6d6"), (0.5, "#ffffff"), (0.75, "#eda35c"), (1.0, "#a94a06"))
@@ -99,6 +113,59 @@ def style_of(label: str) -> Style:
         return known
     number = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big")
     return _FREE[number % len(_FREE)]
+
+
+def distinct_styles(methods: Sequence[str]) -> list[Style]:
+    """How to draw runs of these methods in one chart, no two of them alike.
+
+    The first run of a method looks as :func:`style_of` says, unless a method that nobody published comes out like
+    another one; further runs keep the colour and get another marker, pattern and dash. Of one colour there are 17
+    markers and 6 dashes; after those they repeat.
+
+    >>> [style.symbol for style in distinct_styles(["TIES", "AdaMerging", "TIES"])]
+    ['cross', 'triangle-up', 'cross-open']
+    """
+    first: dict[str, Style] = {}
+    for method in sorted(set(methods), key=lambda method: (not _is_known(method), methods.index(method))):
+        wanted, taken = style_of(method), list(first.values())
+        if not _is_known(method):
+            start = _FREE.index(wanted)
+            looks = {(style.color, style.symbol) for style in taken}
+            free = (style for style in (*_FREE[start:], *_FREE[:start]) if (style.color, style.symbol) not in looks)
+            wanted = next(free, wanted)
+        first[method] = _apart(wanted, taken)
+    found, used = [], list(first.values())
+    for place, method in enumerate(methods):
+        style = first[method]
+        if method in methods[:place]:
+            style = _apart(style, used)
+            used.append(style)
+        found.append(style)
+    return found
+
+
+def _is_known(label: str) -> bool:
+    return label in _FIXED or label in _PUBLISHED
+
+
+def _apart(wanted: Style, taken: Sequence[Style]) -> Style:
+    """A style, or one of its colour that differs from those taken in marker, pattern and dash."""
+    alike = [style for style in taken if style.color == wanted.color]
+    outlines = [wanted.symbol.removesuffix(_OPEN), *_OUTLINES]
+    symbols = [wanted.symbol, *(f"{outline}{_OPEN}" for outline in outlines)]
+    sizes = range(wanted.pattern_size, wanted.pattern_size + 4 * len(taken) + 1, 4)
+    patterns = [(wanted.pattern, wanted.pattern_size), *((shape, size) for size in sizes for shape in _PATTERNS)]
+    used = {(style.pattern, style.pattern_size) for style in alike}
+    pattern, size = next(one for one in patterns if one not in used)
+    return Style(
+        wanted.color, _first_free(symbols, [style.symbol for style in alike]), pattern, size,
+        _first_free(_DASHES, [style.dash for style in alike]),
+    )  # fmt: skip
+
+
+def _first_free(options: Sequence[str], used: Sequence[str]) -> str:
+    """The first option that was not used; when all were, the one used least often."""
+    return min(options, key=used.count)
 
 
 def _around(corners: int, outer: float, inner: float | None = None, turn: float = 0.0) -> Points:
@@ -128,17 +195,16 @@ _OUTLINES: dict[str, Points] = {
 }  # fmt: skip
 
 
-def marker_image(label: str, is_open: bool = False) -> str:
-    """The marker of a method as an image for tables, a data URL, open for a variant.
+def marker_image(style: Style) -> str:
+    """A marker as an image for tables, a data URL.
 
     An image keeps its colour where text does not: streamlit fades the text of columns that are pinned.
 
-    >>> marker_image("Task Arithmetic").startswith("data:image/svg+xml")
+    >>> marker_image(style_of("Task Arithmetic")).startswith("data:image/svg+xml")
     True
     """
-    style = style_of(label)
-    points = " ".join(f"{7 * x:.2f},{7 * y:.2f}" for x, y in _OUTLINES[style.symbol])
-    fill = "none" if is_open else style.color
+    points = " ".join(f"{7 * x:.2f},{7 * y:.2f}" for x, y in _OUTLINES[style.symbol.removesuffix(_OPEN)])
+    fill = "none" if style.is_open else style.color
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" width="32" height="32" viewBox="-16 -16 32 32">'
         f'<polygon points="{points}" stroke="{style.color}" stroke-width="2" fill="{fill}"/></svg>'
@@ -149,6 +215,27 @@ def marker_image(label: str, is_open: bool = False) -> str:
 def diverging_scale(dark: bool = False) -> list[list[object]]:
     """Plotly colour scale for values on both sides of a neutral middle: negative blue, positive orange."""
     return [[position, color] for position, color in (_COSINES_DARK if dark else _COSINES_LIGHT)]
+
+
+def color_at(share: float, dark: bool = False) -> str:
+    """The colour of the diverging scale for a value from −1 to 1, its ends; beyond them that of the nearer end."""
+    scale = _COSINES_DARK if dark else _COSINES_LIGHT
+    position = (1 + min(1.0, max(-1.0, share))) / 2
+    low, high = next(pair for pair in pairwise(scale) if position <= pair[1][0])
+    weight = (position - low[0]) / (high[0] - low[0])
+    ends = [[int(color[start : start + 2], 16) for start in (1, 3, 5)] for _, color in (low, high)]
+    return "#" + "".join(f"{round(a + weight * (b - a)):02x}" for a, b in zip(*ends, strict=True))
+
+
+def on_cell(text: str, share: float, dark: bool = False) -> str:
+    """Text in a cell of a heat map on the diverging scale, black or white, whichever is easier to read there.
+
+    Args:
+        text: what to write, empty for nothing.
+        share: the cell's value over the end of the scale.
+        dark: whether the theme is dark.
+    """
+    return f'<span style="color:{ink_on(color_at(share, dark))}">{text}</span>' if text else ""
 
 
 def neutral(dark: bool = False) -> str:

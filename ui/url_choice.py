@@ -1,20 +1,31 @@
-"""What the URL chooses: names that nobody knows, and run ids for widgets that streamlit can't bind by itself."""
+"""What the URL chooses: names and values that nobody knows, and what streamlit does not write into it by itself."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from merging.labels import short
 from ui.figure import escape_markdown
-
-RUN_PARAMETERS = ("run", "runs")  # what names runs in the URL of Runs and of Accuracy; each page takes both
 
 
 def not_found(parameter: str, options: Collection[str]) -> list[str]:
     """What the URL names and is not there; streamlit drops it without a word when it draws a widget bound to that."""
     return [name for name in st.query_params.get_all(parameter) if name and name not in options]
+
+
+def write_none(parameter: str) -> None:
+    """Let the URL say that a widget bound to a parameter is empty: ``parameter=``. To be called after it was drawn.
+
+    Streamlit writes that only when a click in the widget itself emptied it; emptied by a button, or restored on
+    another page, it leaves the parameter out, and a reload shows the default.
+    """
+    context = get_script_run_ctx()
+    if context is not None and st.query_params.get_all(parameter) != [""]:
+        with context.session_state.query_params() as parameters:
+            parameters.set_corrected_value(parameter, "", "string_array_value")
 
 
 def warn(sentence: str) -> None:
@@ -89,63 +100,3 @@ def drop_unknown(page: str, known: Collection[str], prefixes: tuple[str, ...] = 
         sentences.append(f"The page {page} takes no {name} = {value}; a link to it can hold {takes}.")
         del st.query_params[name]
     return sentences
-
-
-def warn_of_runs(missing: Sequence[str], instead: str = "") -> None:
-    """Say that runs named by the URL are not there.
-
-    Args:
-        missing: their ids; without any nothing is said.
-        instead: a sentence on what is shown instead.
-    """
-    if missing:
-        warn(f"There is no run {', '.join(missing)} here; it may have been deleted. {instead}".strip())
-
-
-def linked_ids() -> list[str]:
-    """The run ids that the URL names: by ``run`` or ``runs``, several times or with commas between them."""
-    values = [value for parameter in RUN_PARAMETERS for value in st.query_params.get_all(parameter)]
-    return list(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
-
-
-def chosen_ids(key: str, options: Sequence[str], default: Sequence[str], instead: str) -> list[str]:
-    """Ids to show as chosen: from the URL if it names any, else as before, else the default; put under ``key``.
-
-    Ids that are not among the options are dropped, with a warning if the URL names them; ``instead`` is its sentence
-    on what is shown if the URL names no others.
-    """
-    linked = linked_ids()
-    missing = [one for one in linked if one not in options]
-    warn_of_runs(missing, "Only the others are shown." if len(missing) < len(linked) else instead)
-    if linked and linked != st.session_state.get(f"{key}-linked"):
-        wanted: Sequence[str] = [run_id for run_id in linked if run_id in options] or default
-        st.session_state[f"{key}-by-link"] = list(wanted)
-    elif key in st.session_state:
-        wanted = st.session_state[key]
-    else:
-        wanted = st.session_state.get(f"{key}-linked") or default
-    ids = [run_id for run_id in dict.fromkeys(wanted) if run_id in options]
-    st.session_state[key] = ids
-    return ids
-
-
-def kept_ids(key: str) -> list[str] | None:
-    """What was chosen under a key when the page was drawn last, also if another page was looked at since."""
-    kept: list[str] | None = st.session_state.get(key, st.session_state.get(f"{key}-linked"))
-    return kept
-
-
-def came_by_link(key: str) -> bool:
-    """Whether what is chosen under a key is what a link asked for."""
-    return bool(st.session_state[key]) and st.session_state[key] == st.session_state.get(f"{key}-by-link")
-
-
-def remember_ids(parameter: str, key: str, ids: Sequence[str]) -> None:
-    """Write the chosen ids into the URL, under one name, and keep them for when the page is opened again."""
-    st.session_state[f"{key}-linked"] = list(ids)
-    for other in set(RUN_PARAMETERS) - {parameter}:
-        st.query_params.pop(other, None)
-    if not ids:
-        st.query_params.pop(parameter, None)
-    elif st.query_params.get_all(parameter) != list(ids):
-        st.query_params[parameter] = list(ids)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from merging.errors import CheckpointError
+from merging.explain import differences
 
 Family = Literal["open_clip", "huggingface", "unknown"]
 PROJECTION = "proj"
@@ -214,12 +215,11 @@ def _require_all(
 ) -> tuple[str, ...]:
     """What of a file belongs to no tower, once it is sure that the tower is there with exactly these names."""
     taken = {name for origin in origins.values() for name in origin.stored}
-    missing = sorted(taken.difference(stored))
-    extra = sorted(under + name for name in inside if name != _HUGGINGFACE_BUFFER and under + name not in taken)
-    if missing or extra:
+    extra = {under + name for name in inside if name != _HUGGINGFACE_BUFFER} - taken
+    wrong = differences({"missing": taken.difference(stored), "unexpected": extra})
+    if wrong:
         raise CheckpointError(
-            f"begins like Hugging Face's CLIP {kind} model, but {len(missing)} of its tensors are missing (such as "
-            f"{missing[:2]}) and {len(extra)} are unknown (such as {extra[:2]}); only CLIP's own architecture is read"
+            f"begins like Hugging Face's CLIP {kind} model, but has {wrong}; only CLIP's own architecture is read"
         )
     return tuple(name for name in stored if name not in taken)
 

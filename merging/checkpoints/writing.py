@@ -47,10 +47,9 @@ def require_writable(path: Path) -> None:
     """Find out before long work whether its result can be written to ``path``.
 
     Raises:
-        CheckpointError: the name is not that of a weight file, or the folder can't be written to.
+        CheckpointError: the name is not that of a weight file, or as :func:`require_place`.
     """
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path.name}: merged weights are written as .safetensors; name the file so")
+    _require_suffix(path)
     require_place(path)
 
 
@@ -58,14 +57,31 @@ def require_place(path: Path) -> None:
     """As :func:`require_writable`, for a file of any kind.
 
     Raises:
-        CheckpointError: the folder can't be written to.
+        CheckpointError: there is no such folder, which is a slip of the pen more often than a wish, or it can't be
+            written to.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{path.name}: can't be written ({error.strerror}); choose another folder") from None
+    require_parent(path)
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise CheckpointError(f"{path.name}: can't be written there; choose another name or folder")
+
+
+def require_parent(path: Path) -> None:
+    """Insist on the folder that a file, or another folder, is to be made in.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if not path.parent.is_dir():
+        what = "is no folder" if path.parent.exists() else "does not exist"
+        raise CheckpointError(
+            f"{path.name}: can't be written: {path.parent.name!r}, where it is to be, {what}; nothing was done; "
+            "create that folder or check the path"
+        )
+
+
+def _require_suffix(path: Path) -> None:
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path.name}: merged weights are written as .safetensors; name the file so")
 
 
 def save_tensors(
@@ -93,7 +109,7 @@ def save_tensors(
             the disk refuses.
     """
     path = Path(path)
-    require_writable(path)
+    _require_suffix(path)
     if layout == "huggingface":
         origins = huggingface_names(tuple(infos))
         infos, tensors = _split_infos(infos, origins), _split(tensors, origins)

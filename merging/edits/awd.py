@@ -19,6 +19,7 @@ from merging.context import Context
 from merging.edits.redundancy import Redundancy, descent, directed, exact, mixing
 from merging.geometry import Geometry
 from merging.registry import Edit, LinearEdit, Params, TensorEdit, edit
+from merging.streaming import ordered
 from merging.vectors import TaskVectors, is_matrix
 
 Scope = Literal["model", "layer", "row"]
@@ -163,14 +164,15 @@ def _normalised(grams: np.ndarray) -> np.ndarray:
 
 
 def _solve(grams: np.ndarray, params: AwdParams) -> Redundancy:
-    """Solve a batch of any size, a cache-sized part at a time; ``[B, T, T]``."""
+    """Solve a batch of any size, a cache-sized part at a time, several in parallel; ``[B, T, T]``."""
     if not len(grams):
         return Redundancy(np.zeros((0, grams.shape[-1])), np.zeros(1))
     solver = exact if params.solver == "exact" else descent
-    parts = [
-        solver(grams[start : start + _BATCH], params.alpha, params.beta, params.steps)
-        for start in range(0, len(grams), _BATCH)
-    ]
+
+    def solved(start: int) -> Redundancy:
+        return solver(grams[start : start + _BATCH], params.alpha, params.beta, params.steps)
+
+    parts = list(ordered(solved, range(0, len(grams), _BATCH), "cpu"))
     weights = [len(part.coefficients) for part in parts]
     curve = np.average([part.curve for part in parts], axis=0, weights=weights)
     return Redundancy(np.concatenate([part.coefficients for part in parts]), curve)

@@ -9,7 +9,7 @@ its memory traffic. The image tower is shared, so images of several tasks go thr
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ CPU_IMAGES = 64  # in one pass: what its cache likes; a GPU takes all of a step'
 
 class AdaMergingParams(Params):
     """Official defaults."""
+
+    changing_nothing: ClassVar[frozenset[str]] = frozenset({"held"})
 
     granularity: Literal["layer", "task"] = Field(
         "layer", description="layer: a coefficient per task and tensor. task: one per task."
@@ -63,6 +65,7 @@ def adamerging(vectors: TaskVectors, params: AdaMergingParams, context: Context)
     entropies, trajectory, snapshots = [], [learner.mean_per_task()], [learner.table().tolist()]
     every = max(1, params.steps // _SNAPSHOTS)
     batches = _batches(evaluator, vectors.tasks, params, context.seed)
+    context.step(0, params.steps, "adapting")  # else the first step would count for what was before
     for step in range(params.steps):
         entropies.append(learner.step(next(batches)))
         trajectory.append(learner.mean_per_task())

@@ -15,7 +15,7 @@ from merging.evaluation import Accuracy, Evaluator, joined
 from merging.forgetting import bystanders, forgetting_report
 from merging.geometry import Geometry, describe
 from merging.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
-from merging.pipeline import MergeSpec, Plan, plan
+from merging.pipeline import Job, MergeSpec, Plan, plan
 from merging.registry import LinearEdit
 from merging.runs.exploring import measure_landscape, measure_scaling_curve
 from merging.runs.leaving_out import measure_interference
@@ -23,8 +23,20 @@ from merging.runs.predictions import measure_predictions
 from merging.runs.reporting import PhaseClock
 from merging.runs.unmerged import disentangle_weights, measure_baselines
 from merging.suites.suite import Suite, load_suite
+from merging.twins import oddities
 from merging.vectors import TaskVectors
 from merging.workspace import Workspace
+
+_Measurement = Callable[[MergeSpec, TaskVectors, Workspace, Evaluator, Context], dict[str, Any]]
+# What jobs other than a merge do; each takes what it needs of the same things.
+_MEASUREMENTS: dict[Job, _Measurement] = {
+    "baselines": lambda spec, _, workspace, evaluator, context: measure_baselines(spec, workspace, evaluator, context),
+    "disentangle": lambda spec, vectors, _, __, context: disentangle_weights(spec, vectors, context),
+    "predictions": lambda spec, _, workspace, __, context: measure_predictions(spec, workspace, context),
+    "interference": lambda spec, _, workspace, __, context: measure_interference(spec, workspace, context),
+    "scaling_curve": lambda spec, vectors, _, __, context: measure_scaling_curve(spec, vectors, context),
+    "landscape": lambda spec, vectors, _, __, context: measure_landscape(spec, vectors, context),
+}
 
 
 def execute(
@@ -53,7 +65,8 @@ def execute(
         ``peak_bytes`` (see :class:`merging.memory.PeakMemory`), ``device`` and ``fingerprints`` of the files. For a
         merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
         ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors;
-        ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted; ``output``.
+        ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted; ``warnings``,
+        sentences on what was hardly meant; ``output``.
         For ``baselines`` and ``disentangle`` see :mod:`merging.runs.unmerged`, for ``interference``
         :mod:`merging.runs.leaving_out`, for ``scaling_curve`` and ``landscape`` :mod:`merging.runs.exploring`, for
         ``predictions`` :mod:`merging.runs.predictions`.
@@ -75,20 +88,10 @@ def execute(
                 evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
             if spec.edit == "awd" and spec.job != "predictions":
                 context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
-            if spec.job == "baselines":
-                result = measure_baselines(spec, workspace, evaluator, context)
-            elif spec.job == "disentangle":
-                result = disentangle_weights(spec, vectors, context)
-            elif spec.job == "predictions":
-                result = measure_predictions(spec, workspace, context)
-            elif spec.job == "interference":
-                result = measure_interference(spec, workspace, context)
-            elif spec.job == "scaling_curve":
-                result = measure_scaling_curve(spec, vectors, context)
-            elif spec.job == "landscape":
-                result = measure_landscape(spec, vectors, context)
-            else:
+            if spec.job == "merge":
                 result = _merge(vectors, spec, context, output, keep, clock)
+            else:
+                result = _MEASUREMENTS[spec.job](spec, vectors, workspace, evaluator, context)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise explain_out_of_memory(device) from None
@@ -111,13 +114,14 @@ def _merge(
     clock: PhaseClock,
 ) -> dict[str, Any]:
     """The merge itself, and the accuracy of what came of it."""
+    warnings = oddities(vectors)
     planned = plan(vectors, spec, context)
     if output is None and planned.table is None:
         output = keep
     return {
         **_merge_and_measure(planned, spec, context, output, clock),
         "coefficients": coefficient_columns(planned),
-        "edit": planned.edit.report, "merge": planned.merge_report(),
+        "edit": planned.edit.report, "merge": planned.merge_report(), "warnings": warnings,
         "output": output.name if output is not None else None,
     }  # fmt: skip
 

@@ -2,8 +2,10 @@
 
 import json
 import re
+from typing import Any
 
 from merging import registry
+from merging.forgetting import GROUPS, remaining
 from merging.runs.recipe import Recipe
 from merging.runs.store import Run
 from merging.suites.suite import Suite
@@ -70,15 +72,33 @@ def _accuracy(run: Run) -> list[str]:
     result = run.result or {}
     if not result.get("accuracy"):
         return ["Its accuracy was not measured.", ""]
-    rows = [f"| {_plain(t)} | {result['counts'][t]} | {100 * a:.1f} % |" for t, a in result["accuracy"].items()]
     adapted = (result.get("merge") or {}).get("adapted_on", {}).get("split")
     return [
         "## Accuracy", "",
-        f"Top-1 on the {result['split']} split, {result['images']} images, seed {run.spec.seed}."
+        f"Top-1 on the {result['split']} split, seed {run.spec.seed}."
         + (f" Coefficients were adapted on unlabeled {adapted} images." if adapted else ""), "",
-        "| task | images | accuracy |", "|---|---:|---:|", *rows,
-        f"| **average** | {result['images']} | **{100 * result['average']:.1f} %** |", "",
+        *(_before_and_after(result["forgetting"]) if result.get("forgetting") else _per_task(result)), "",
     ]  # fmt: skip
+
+
+def _per_task(result: dict[str, Any]) -> list[str]:
+    rows = [f"| {_plain(t)} | {result['counts'][t]} | {100 * a:.1f} % |" for t, a in result["accuracy"].items()]
+    average = f"| **average** | {result['images']} | **{100 * result['average']:.1f} %** |"
+    return ["| task | images | accuracy |", "|---|---:|---:|", *rows, average]
+
+
+def _before_and_after(report: dict[str, Any]) -> list[str]:
+    """Of a model that forgets: every task with what is meant for it; the average is that of the others."""
+    rows = [
+        f"| {_plain(task)} | {group} | {row['images']} | {100 * row['before']:.1f} % | {100 * row['after']:.1f} % |"
+        for group in GROUPS
+        for task, row in report[group].items()
+    ]
+    rest = remaining(report)
+    if rest is not None:
+        numbers = f"{100 * rest['before']:.1f} % | **{100 * rest['after']:.1f} %**"
+        rows.append(f"| **average without forgotten tasks** | | | {numbers} |")
+    return ["| task | meant to be | images | zero-shot | this model |", "|---|---|---:|---:|---:|", *rows]
 
 
 def _parameters(run: Run, recipe: Recipe) -> list[str]:

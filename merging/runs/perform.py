@@ -2,6 +2,8 @@
 
 import threading
 import time
+import traceback
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from merging.errors import Cancelled, MergingError, MissingPart, RunError, SpecE
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.export import write_weights
-from merging.runs.reporting import Reporter
+from merging.runs.reporting import LOG_LINES, Reporter
 from merging.runs.store import STALE_SECONDS, Run, RunStore
 from merging.runs.weights import KEPT_WEIGHTS, keep_weights
 from merging.suites.suite import Suite, load_suite
@@ -83,7 +85,8 @@ def _require_no_input(output: Path, suite: Suite) -> None:
 
 def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress: Progress) -> None:
     store = workspace.store
-    to_row = Reporter(store, run.id)
+    log: deque[str] = deque(maxlen=LOG_LINES)
+    to_row = Reporter(store, run.id, log.append)
 
     def report(done: int, total: int, message: str) -> None:
         on_progress(done, total, message)
@@ -107,10 +110,11 @@ def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress:
         store.delete(run.id)  # nothing was tried, so there is nothing to look up later
         raise
     except MergingError as error:
-        store.stop(run.id, "failed", str(error))
+        store.stop(run.id, "failed", str(error), "\n".join(log))
         raise
     except BaseException as error:
-        store.stop(run.id, "failed", f"unexpected {type(error).__name__}: {error}")
+        log.extend(traceback.format_exc().splitlines())
+        store.stop(run.id, "failed", f"unexpected {type(error).__name__}: {error}", "\n".join(log))
         raise
 
 

@@ -24,7 +24,7 @@ from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.file_jobs import FILE_LANE
 from merging.runs.file_work import carry_out_file_job
-from merging.runs.reporting import Reporter, StopSign
+from merging.runs.reporting import LOG_LINES, Reporter, StopSign
 from merging.runs.store import Run, RunStore
 from merging.runs.weights import KEPT_WEIGHTS
 from merging.sweeps.driver import drive
@@ -33,7 +33,6 @@ from merging.workspace import Workspace
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 8.0  # how long a cancelled run may take to stop by itself
-LOG_LINES = 30
 
 log = logging.getLogger("merging.worker")
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from merging.errors import MismatchedCheckpoint, MissingPart, SuiteError
+from merging.explain import differences
+from merging.suites.inline import InlineArchitecture
 from merging.suites.suite import Preprocess, Suite
 
 _UNBUILDABLE = (
@@ -103,6 +105,18 @@ def build_tower(suite: Suite, device: torch.device, dtype: torch.dtype = torch.f
     return tower.to(device, dtype).eval().requires_grad_(True)
 
 
+def count_weights(suite: Suite) -> tuple[int, int]:
+    """Weights of the visual tower, and of the whole model with its text tower, by the architecture alone.
+
+    Raises:
+        SuiteError: open_clip can't build the architecture.
+    """
+    with torch.device("meta"):  # shapes without memory
+        model = _build(suite, {})
+    tower, whole = (sum(one.numel() for one in part.parameters()) for part in (model.visual, model))
+    return tower, whole
+
+
 def build_head(suite: Suite, task_name: str, device: torch.device | None = None) -> torch.Tensor:
     """Zero-shot head of a task from the text tower: float32 ``[classes, embed_dim]`` on the CPU, rows of norm 1.
 
@@ -158,30 +172,29 @@ def _build(suite: Suite, changes: dict[str, Any]) -> Any:
             f"suite {suite.name!r}: this text tower comes from the Hugging Face hub, which is not asked; "
             "name a `head` file for every task"
         )
+    unbuildable = f"suite {suite.name!r}: open_clip can't build this architecture"
+    if isinstance(suite.architecture, dict):
+        reason = InlineArchitecture.model_validate(suite.architecture).contradiction()
+        if reason:
+            raise SuiteError(f"{unbuildable}: {reason}")
     try:
         with torch.random.fork_rng(devices=[]):
             return open_clip.CLIP(**arguments)
-    except (
-        TypeError,
-        ValueError,
-        AssertionError,
-        KeyError,
-        RuntimeError,
-        ZeroDivisionError,
-        AttributeError,
-        OSError,
-    ) as error:
-        raise SuiteError(f"suite {suite.name!r}: open_clip can't build this architecture: {error}") from None
+    except _UNBUILDABLE as error:
+        raise SuiteError(f"{unbuildable}: {error}") from None
 
 
 def _load_exactly(module: torch.nn.Module, state: dict[str, torch.Tensor], suite: Suite, file: str) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    wrong = [n for n in expected.keys() & state.keys() if tuple(state[n].shape) != expected[n]]
-    if missing or extra or wrong:
+    reshaped = {name for name in expected.keys() & state.keys() if tuple(state[name].shape) != expected[name]}
+    wrong = differences(
+        {
+            "missing": expected.keys() - state.keys(), "unexpected": state.keys() - expected.keys(),
+            "of another shape": reshaped,
+        }
+    )  # fmt: skip
+    if wrong:
         raise MismatchedCheckpoint(
-            f"{file}: not the weights of {suite.architecture_label}: {len(missing)} tensors missing "
-            f"(such as {missing[:2]}), {len(extra)} unexpected (such as {extra[:2]}), {len(wrong)} of another shape "
-            f"(such as {sorted(wrong)[:2]}); check `architecture` in suite.yaml"
+            f"{file}: not the weights of {suite.architecture_label}: {wrong}; check `architecture` in suite.yaml"
         )
     module.load_state_dict(state)

@@ -9,6 +9,7 @@ from merging.errors import Cancelled, HubError, SuiteError
 from merging.hub.cache import HubFile, in_cache, snapshot
 from merging.hub.transfer import Remote, fetch, list_files, look_up, require_room
 from merging.images.hub import files_wanted, is_whole
+from merging.suites.clip import count_weights
 from merging.suites.suite import (
     MAX_YAML_BYTES,
     ArraysData,
@@ -22,6 +23,7 @@ from merging.suites.suite import (
 )
 
 _MEGABYTE = 10**6
+_BYTES = 4  # of a weight: published models are float32
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,25 @@ def missing_parts(suite: Suite, tasks: Sequence[str] | None = None, data: bool =
         if not suite.path(each).is_file()
     ]
     return files + [_missing_images(suite, task) for task in _without_images(suite, tasks if data else ())]
+
+
+def estimated_bytes(suite: Suite, missing: Sequence[Missing]) -> int:
+    """About how many bytes the missing weights of the hub are; nobody is asked.
+
+    Taken are the architecture's weights at four bytes each: of the visual tower for a model, of the whole of CLIP for
+    the file that holds its text tower. Heads are small, and not counted; nor are images, of which nothing is known.
+
+    Raises:
+        SuiteError: open_clip can't build the architecture.
+    """
+    models = {str(name) for name in (suite.base, *(task.checkpoint for task in suite.tasks)) if name is not None}
+    tower, whole = count_weights(suite)
+    wanted = [part.what for part in missing if part.on_hub]
+    return sum(
+        _BYTES * (whole if what == str(suite.text_tower) else tower)
+        for what in wanted
+        if what in models or what == str(suite.text_tower)
+    )
 
 
 def download(

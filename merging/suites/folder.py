@@ -151,9 +151,14 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _by_name(paths: dict[str, Path], task: str) -> Path | None:
-    plain = {_plain(name): path for name, path in paths.items()}
-    return plain.get(_plain(task))
+    spelt = {plain(name): path for name, path in paths.items()}
+    return spelt.get(plain(task))
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name without what people spell differently: case, spaces, hyphens.
+
+    >>> plain("Stanford-Cars"), plain("stanford_cars")
+    ('stanfordcars', 'stanfordcars')
+    """
     return re.sub(r"[\W_]", "", name).lower()

@@ -3,7 +3,8 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from pydantic import ValidationError
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.checkpoints.writing import atomic_path
 from merging.errors import MergingError, SuiteError
-from merging.explain import explain
+from merging.explain import explain, nearest
 from merging.images.hub import class_names
 from merging.suites.architecture import Tower, tower_of
 from merging.suites.folder import Contents, base_candidates, class_folders, is_named_as_base, label, look
+from merging.suites.known_datasets import dataset_called, known_datasets
 from merging.suites.suite import Suite
 from merging.vectors import TaskVectors
 
@@ -44,7 +46,14 @@ class Proposal:
     left_out: dict[str, str]
 
 
-def init_suite(folder: Path, base: Path | None = None, name: str | None = None, force: bool = False) -> Proposal:
+def init_suite(
+    folder: Path,
+    base: Path | None = None,
+    name: str | None = None,
+    force: bool = False,
+    datasets: Mapping[str, str | None] | None = None,
+    recognise: bool = True,
+) -> Proposal:
     """Look at a folder and write its ``suite.yaml``.
 
     Args:
@@ -52,18 +61,22 @@ def init_suite(folder: Path, base: Path | None = None, name: str | None = None, 
         base: the pre-trained weights, a file in the folder; found by its name if not given.
         name: of the suite; the folder's if not given.
         force: replace a ``suite.yaml`` that is there.
+        datasets: task → one of :func:`~merging.suites.known_datasets.known_datasets` that it is on, or None for none
+            of these.
+        recognise: whether tasks that are not in ``datasets`` and are called like a known data set are on it.
 
     Returns:
         What was written.
 
     Raises:
-        SuiteError: there is a ``suite.yaml`` already, no fine-tuned model, or not exactly one base.
+        SuiteError: there is a ``suite.yaml`` already, no fine-tuned model, or not exactly one base; ``datasets`` names
+            a task or data set that there is not, or one that does not fit the task's head or images.
         CheckpointError: the base can't be read.
     """
     path = folder / FILE
     if path.exists() and not force:
         raise SuiteError(f"{folder.name}/{FILE} is there already; nothing was changed; --force replaces it")
-    proposal = propose(folder, base, name)
+    proposal = propose(folder, base, name, datasets, recognise)
     try:
         Suite.model_validate({**proposal.content, "folder": folder})
     except ValidationError as error:
@@ -73,7 +86,13 @@ def init_suite(folder: Path, base: Path | None = None, name: str | None = None, 
     return proposal
 
 
-def propose(folder: Path, base: Path | None = None, name: str | None = None) -> Proposal:
+def propose(
+    folder: Path,
+    base: Path | None = None,
+    name: str | None = None,
+    datasets: Mapping[str, str | None] | None = None,
+    recognise: bool = True,
+) -> Proposal:
     """As :func:`init_suite`, without writing anything."""
     found = look(folder)
     chosen = _base(folder, found, base)
@@ -85,6 +104,7 @@ def propose(folder: Path, base: Path | None = None, name: str | None = None) -> 
         raise SuiteError(f"{folder.name}: no fine-tuned model beside the base {chosen.name}. {reasons}".rstrip(". "))
     text = _text_tower(folder, chosen, opened, text_towers) if tower.name else None
     entries = [_task(folder, found, task, tasks[task]) for task in sorted(tasks, key=str.casefold)]
+    entries, unfit = _on_datasets(folder, entries, datasets or {}, recognise)
     content: dict[str, Any] = {
         "name": (name or folder.resolve().name)[:80],
         "architecture": _architecture(tower, chosen),
@@ -94,7 +114,8 @@ def propose(folder: Path, base: Path | None = None, name: str | None = None) -> 
         "tasks": entries,
     }
     content = {key: value for key, value in content.items() if value is not None}
-    return Proposal(content, _notes(content, tower), tuple(_missing(entries, text_towers, text, tower)), left_out)
+    missing = tuple(_missing(entries, text_towers, text, tower))
+    return Proposal(content, _notes(content, tower, unfit), missing, left_out)
 
 
 def to_yaml(proposal: Proposal) -> str:
@@ -181,7 +202,50 @@ def _task(folder: Path, found: Contents, name: str, checkpoint: Path) -> dict[st
         kind, classes = _kind_and_classes(folder / images)
         entry |= {"classes": classes} if classes else {}
         entry["data"] = {"kind": kind, "path": images.as_posix()}
-    return {**entry, "source": "", "licence": ""}
+    return entry
+
+
+def _on_datasets(
+    folder: Path, entries: Sequence[dict[str, Any]], given: Mapping[str, str | None], recognise: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The tasks with the known data sets that they are on, and why some are not on those that they are called like."""
+    unknown = sorted(given.keys() - {entry["name"] for entry in entries})
+    if unknown:
+        names = ", ".join(entry["name"] for entry in entries)
+        raise SuiteError(f"{folder.name}: a data set is given for {', '.join(unknown)}; the tasks are {names}")
+    described, unfit = [], []
+    for entry in entries:
+        task = entry["name"]
+        dataset = given[task] if task in given else dataset_called(task) if recognise else None
+        reason = "" if dataset is None else _unfit(folder, entry, dataset)
+        if reason and task in given:
+            raise SuiteError(reason)
+        unfit += [reason] * bool(reason)
+        known = dataset is not None and not reason
+        described.append(
+            {"name": task, "dataset": dataset, **entry} if known else {**entry, "source": "", "licence": ""}
+        )
+    return described, unfit
+
+
+def _unfit(folder: Path, entry: Mapping[str, Any], dataset: str) -> str:
+    """Why a task is not on a known data set, by the number of classes that its files show; empty if it may be."""
+    known = known_datasets().get(dataset)
+    if known is None:
+        near = nearest(dataset, known_datasets())
+        return f"task {entry['name']}: unknown data set {dataset!r}{near}; expected {', '.join(known_datasets())}"
+    shown = {"images": len(entry["classes"])} if "classes" in entry else {}
+    if "head" in entry:
+        with suppress(MergingError):  # what is wrong with it is for `check` to say
+            info = open_checkpoint(folder / entry["head"], part="all").infos.get("weight")
+            shown |= {"head": info.shape[0]} if info is not None and info.shape else {}
+    for what, classes in shown.items():
+        if classes != len(known["classes"]):
+            return (
+                f"task {entry['name']} is not on the known data set {dataset} with {len(known['classes'])} classes: "
+                f"it has {classes} by its {what}"
+            )
+    return ""
 
 
 def _kind_and_classes(images: Path) -> tuple[str, list[str]]:
@@ -216,9 +280,20 @@ def _text_tower(folder: Path, path: Path, base: Checkpoint, others: list[Path]) 
     return others[0] if len(others) == 1 else None
 
 
-def _notes(content: Mapping[str, Any], tower: Tower) -> dict[str, str]:
+def _notes(content: Mapping[str, Any], tower: Tower, unfit: Sequence[str]) -> dict[str, str]:
     architecture = content["architecture"]
-    notes = {"tasks": "source and licence of each task's images: no file says; fill them in"}
+    known = [f"{task['name']} ({task['dataset']})" for task in content["tasks"] if "dataset" in task]
+    about = [*unfit]
+    if known:
+        about.append(
+            f"taken for the known data sets that they are called like: {', '.join(known)}; `dataset` fills in title, "
+            "class names, templates, images on the hub, source and licence, and what is written beside it comes first"
+        )
+    if len(known) < len(content["tasks"]):
+        about.append(
+            f"source and licence of {'the other' if known else 'each'} task's images: no file says; fill them in"
+        )
+    notes = {"tasks": "; ".join(about)}
     if isinstance(architecture, dict):
         notes["architecture"] = (
             f"read from shapes, but for two things that they don't show: head_width ({tower.head_width} is usual) and "
@@ -241,12 +316,16 @@ def _notes(content: Mapping[str, Any], tower: Tower) -> dict[str, str]:
 
 def _missing(entries: list[dict[str, Any]], others: list[Path], text: Path | None, tower: Tower) -> list[str]:
     def lacking(wanted: str) -> str:
-        return ", ".join(entry["name"] for entry in entries if wanted not in entry)
+        return ", ".join(entry["name"] for entry in entries if wanted not in entry and "dataset" not in entry)
 
     missing = []
     if lacking("data"):
         missing.append(f"no images for {lacking('data')}: no accuracy for these")
-    headless = [entry["name"] for entry in entries if "head" not in entry and not (text and "classes" in entry)]
+    headless = [
+        entry["name"]
+        for entry in entries
+        if "head" not in entry and not (text and {"classes", "dataset"} & entry.keys())
+    ]
     if headless:
         missing.append(
             f"no head for {', '.join(headless)}: name a head file, or classes and a text_tower; else no accuracy"

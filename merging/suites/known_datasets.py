@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from merging.suites.folder import plain
+
 _FOLDER = Path(__file__).with_name("known")
 
 
@@ -16,3 +18,15 @@ def known_datasets() -> dict[str, dict[str, Any]]:
         path.stem: {"name": path.stem, **yaml.safe_load(path.read_text(encoding="utf-8"))}
         for path in sorted(_FOLDER.glob("*.yaml"))
     }
+
+
+def dataset_called(name: str) -> str | None:
+    """The data set that a task of this name is on, whatever the spelling: by its name, or its repository's on the hub.
+
+    >>> dataset_called("sun397"), dataset_called("stanford-cars"), dataset_called("digits")
+    ('SUN397', 'Cars', None)
+    """
+    for dataset, fields in known_datasets().items():
+        if plain(name) in (plain(dataset), plain(str(fields["data"]["dataset"]).split("/")[-1])):
+            return dataset
+    return None

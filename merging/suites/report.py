@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -12,8 +13,11 @@ from merging.checkpoints import Checkpoint
 from merging.context import Progress, no_progress
 from merging.errors import MergingError, MissingPart
 from merging.evaluation import Evaluator
+from merging.images.image_sets import ImageSet
 from merging.suites.suite import Split, Suite
 from merging.suites.weight_facts import WeightFacts, compared, facts_of
+from merging.twins import identical
+from merging.vectors import TaskVectors
 from merging.workspace import Workspace
 
 SPLITS: tuple[Split, Split] = ("val", "test")
@@ -104,6 +108,15 @@ class _Check:
     buildable: bool = True  # a broken base can't be tried
     seen: dict[str, str] = field(default_factory=dict)  # fingerprint → first task with that file
 
+    @cached_property
+    def twins(self) -> dict[str, str]:
+        """Task → the first one whose model has the same weights, for those that have such a twin before them."""
+        base, sound = self.suite.base_checkpoint, {}
+        for task in self.suite.mergeable():
+            with suppress(MergingError):  # what is wrong with it stands in its own row
+                sound[task] = TaskVectors(base, (self.suite.checkpoint(task),), (task,)).checkpoints[0]
+        return {later: group[0] for group in identical(sound) for later in group[1:]}
+
     def base(self) -> Finding:
         return _finding(str(self.suite.base), None, self._base, needed=True)
 
@@ -128,23 +141,32 @@ class _Check:
             return
         if not self.buildable:
             return  # heads and images are checked against the architecture
-        images = [
-            _finding(f"{task.data.title} ({split})", name, partial(self._images, name, split)) for split in SPLITS
-        ]
-        found = images
-        if task.head is not None or all(finding.ok and not finding.warnings for finding in images):
-            # building a head from text takes a while, and is of use with images only
-            found = [_finding(str(task.head or "head from text"), name, partial(self._head, name)), *images]
+        found = self._head_and_images(name, task.data.title)
         yield from found
         sound = self.base_is_sound and all(finding.ok and not finding.warnings for finding in found)
         if sound and task.checkpoint is not None:
             yield from self._accuracy(name, str(task.checkpoint))
 
+    def _head_and_images(self, name: str, title: str) -> list[Finding]:
+        """Head, if there is one, and both splits, each judged by itself: one that is broken is one problem."""
+        head = self.suite.task(name).head
+
+        def images(look: Callable[[str, Split], ImageSet]) -> list[Finding]:
+            def count(split: Split) -> str:
+                return f"{len(look(name, split))} images"
+
+            return [_finding(f"{title} ({split})", name, partial(count, split)) for split in SPLITS]
+
+        if head is not None:
+            found = _finding(str(head), name, partial(self._head, name))
+            return [found, *images(self.evaluator.image_set if found.ok else self.evaluator.bare_images)]
+        splits = images(self.evaluator.bare_images)
+        if not all(finding.ok and not finding.warnings for finding in splits):
+            return splits  # building a head from text takes a while, and is of use with images only
+        return [_finding("head from text", name, partial(self._head, name)), *splits]
+
     def _head(self, name: str) -> str:
         return f"head {list(self.evaluator.head(name).shape)}"
-
-    def _images(self, name: str, split: Split) -> str:
-        return f"{self.evaluator.count(name, split)} images"
 
     def _fine_tuned(self, name: str, file: str) -> Finding:
         checkpoint = self.suite.checkpoint(name)
@@ -163,6 +185,8 @@ class _Check:
         twin = self.seen.setdefault(facts.fingerprint, name)
         if twin != name:
             yield f"the same file as task {twin!r}"
+        elif name in self.twins:
+            yield f"the same weights as task {self.twins[name]!r}, in another file"
         if facts.relative_difference is not None and facts.relative_difference > _FAR:
             yield (
                 f"far from the base (‖τ‖ is {100 * facts.relative_difference:.0f} % of ‖θ₀‖); "

@@ -21,6 +21,7 @@ from merging.hub.cache import HubFile, cache_folder, in_cache, is_hub_id, locate
 from merging.images.hub import cached_dataset
 from merging.images.torchvision_data import READERS
 from merging.published import Family
+from merging.suites.inline import InlineArchitecture
 from merging.suites.known_datasets import known_datasets
 from merging.vectors import TaskVectors
 
@@ -181,10 +182,10 @@ class Suite(_Part):
         missing = {"embed_dim", "vision_cfg"} - value.keys()
         if missing:
             raise ValueError(f"lacks {sorted(missing)}")
-        if not isinstance(value["vision_cfg"], dict) or not isinstance(value["embed_dim"], int):
-            raise ValueError("needs a number embed_dim and a mapping vision_cfg")
-        if not isinstance(value.get("text_cfg", {}), dict):
-            raise ValueError("needs a mapping text_cfg")
+        for part in ("vision_cfg", "text_cfg"):
+            if not isinstance(value.get(part, {}), dict):
+                raise ValueError(f"needs a mapping {part}")
+        InlineArchitecture.model_validate(value)  # its errors name the place within the architecture
         return value
 
     @model_validator(mode="after")

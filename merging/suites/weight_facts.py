@@ -9,6 +9,8 @@ from merging.geometry import measure
 from merging.suites.architecture import tower_of
 from merging.vectors import TaskVectors
 
+_NO_TOWER = "no CLIP vision transformer"
+
 
 @dataclass(frozen=True)
 class WeightFacts:
@@ -72,9 +74,7 @@ def compared(facts: WeightFacts, base: Checkpoint, checkpoint: Checkpoint, task:
     try:
         vectors = TaskVectors(base, (checkpoint,), (task,))
     except MismatchedCheckpoint as error:
-        own, expected = _architecture(checkpoint), _architecture(base)
-        told = f"; the file looks like {own}, the base like {expected}" if own != expected else ""
-        raise MismatchedCheckpoint(f"{error}{told}") from None
+        raise MismatchedCheckpoint(f"{error}{_other_architecture(checkpoint, base)}") from None
     squares = measure(vectors).grams[:, 0, 0]  # ‖τ‖² of every tensor
     difference, norm = math.sqrt(squares.sum()), _norm(base)
     return replace(
@@ -89,8 +89,15 @@ def _norm(base: Checkpoint) -> float:
     return math.sqrt(sum(float(weights @ weights) for weights in flat))
 
 
+def _other_architecture(checkpoint: Checkpoint, base: Checkpoint) -> str:
+    """What two files look like, to be put behind an error; empty where they look the same, or one is incomplete."""
+    own, expected = _architecture(checkpoint), _architecture(base)
+    incomplete = _NO_TOWER in (own, expected) and 2 * len(checkpoint.infos.keys() & base.infos) > len(base)
+    return "" if own == expected or incomplete else f"; the file looks like {own}, the base like {expected}"
+
+
 def _architecture(checkpoint: Checkpoint) -> str:
     try:
         return tower_of({name: info.shape for name, info in checkpoint.infos.items()}).label
     except MismatchedCheckpoint:
-        return "no CLIP vision transformer"
+        return _NO_TOWER

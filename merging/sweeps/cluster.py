@@ -1,23 +1,29 @@
 """Carrying out runs on the workers of a Dask cluster (``distributed``), with the results in the local store.
 
 The workers must find suites under the same paths and need this package. Each keeps its caches in its own scratch
-folder. Dask itself gives the tasks of a worker that is lost to another one; a run on a GPU asks for the resource
-``GPU``, which workers offer by ``dask worker ADDRESS --nthreads 1 --resources GPU=1``.
+folder, and sends small weights back, see :data:`FETCHED_BYTES`. Dask itself gives the tasks of a worker that is lost to
+another one; a run on a GPU asks for the resource ``GPU``, which workers offer by
+``dask worker ADDRESS --nthreads 1 --resources GPU=1``.
 """
 
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from merging.checkpoints.writing import atomic_path
 from merging.errors import Cancelled, MergingError, RunError
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.store import RunStore
+from merging.runs.weights import KEPT_WEIGHTS
 from merging.workspace import Workspace
 
 if TYPE_CHECKING:
     from distributed import Future
 
+FETCHED_BYTES = 64 * 2**20  # weights up to this size come back with a result
+_WEIGHTS = "weights"  # in what a worker gives back, not in the stored result
 _ANSWER_SECONDS = 10
 _ASK_SECONDS = 1.0  # how often a run asks the scheduler whether it is to stop
 
@@ -82,7 +88,12 @@ class Cluster:
     def _record(self, run_id: str, future: "Future[Any]") -> None:
         """Write how a task ended."""
         if future.status == "finished":
-            self._store.finish(run_id, future.result())
+            result = dict(future.result())
+            weights = result.pop(_WEIGHTS, None)
+            if weights is not None:
+                with atomic_path(self._store.folder(run_id) / KEPT_WEIGHTS) as temporary:
+                    temporary.write_bytes(weights)
+            self._store.finish(run_id, result)
             return
         error = future.exception() if future.status == "error" else None
         if error is None:
@@ -113,7 +124,7 @@ def _key(run_id: str) -> str:
 
 
 def carry_out(spec: str, fingerprint: str, run_id: str) -> dict[str, Any]:
-    """What a worker of the cluster does for a run; gives its result."""
+    """What a worker of the cluster does for a run; gives its result, with weights that no table rebuilds if small."""
     from distributed import Event, get_worker
 
     stop, asked = Event(_key(run_id)), 0.0
@@ -126,4 +137,10 @@ def carry_out(spec: str, fingerprint: str, run_id: str) -> dict[str, Any]:
         return bool(stop.is_set())
 
     workspace = Workspace(Path(get_worker().local_directory) / "merging")
-    return execute(MergeSpec.model_validate_json(spec), workspace, cancelled=cancelled, fingerprint=fingerprint)
+    with TemporaryDirectory(dir=get_worker().local_directory) as folder:
+        kept = Path(folder) / KEPT_WEIGHTS
+        result = execute(
+            MergeSpec.model_validate_json(spec), workspace, keep=kept, cancelled=cancelled, fingerprint=fingerprint
+        )
+        small = kept.is_file() and kept.stat().st_size <= FETCHED_BYTES
+        return {**result, _WEIGHTS: kept.read_bytes()} if small else result

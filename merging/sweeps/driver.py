@@ -73,6 +73,24 @@ def start(definition: SweepDefinition, workspace: Workspace, scheduler: str = ""
     return SweepStore(workspace.store).start(completed, identity(completed, workspace), scheduler)
 
 
+def resume(sweep_id: str, workspace: Workspace, scheduler: str | None = None) -> Sweep:
+    """Go on with a sweep that was stopped or failed; one that runs or is done stays as it is.
+
+    Args:
+        sweep_id: its id or an unambiguous beginning of it.
+        workspace: where it is.
+        scheduler: as in :func:`start`; as it was started by default.
+
+    Raises:
+        RunError: there is none.
+        MergingError: files that it reads have changed since, so that it would be another sweep.
+    """
+    sweep = SweepStore(workspace.store).get(sweep_id)
+    if identity(sweep.definition, workspace) != sweep.fingerprint:
+        raise MergingError(f"files of the suite have changed since sweep {sweep.id} was started; start a new one")
+    return start(sweep.definition, workspace, sweep.scheduler if scheduler is None else scheduler)
+
+
 def _device(definition: SweepDefinition, scheduler: str) -> str:
     """The device with its number, so that trials are the same runs as those of the command line."""
     if not scheduler:
@@ -97,11 +115,13 @@ def _union(definition: SweepDefinition) -> tuple[str, ...]:
     return tuple(dict.fromkeys(task for subset in definition.tasks for task in subset))
 
 
-def cancel(sweep_id: str, workspace: Workspace) -> None:
-    """Stop a sweep, and the runs that it asked for."""
+def cancel(sweep_id: str, workspace: Workspace) -> Sweep:
+    """Stop a sweep, and the runs that it asked for; one that has ended stays as it is."""
     sweeps = SweepStore(workspace.store)
-    sweeps.end(sweep_id, "cancelled")
-    _cancel_runs(sweeps.get(sweep_id), sweeps)
+    sweep = sweeps.get(sweep_id)
+    sweeps.end(sweep.id, "cancelled")
+    _cancel_runs(sweep, sweeps)
+    return sweeps.get(sweep.id)
 
 
 def _cancel_runs(sweep: Sweep, sweeps: SweepStore) -> None:

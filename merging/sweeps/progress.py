@@ -79,9 +79,8 @@ def look(sweep_id: str, sweeps: SweepStore) -> Snapshot:
     Raises:
         RunError: there is none.
     """
-    return Snapshot(
-        sweeps.get(sweep_id), tuple(sweeps.trials(sweep_id, "trial")), tuple(sweeps.trials(sweep_id, "test"))
-    )
+    sweep = sweeps.get(sweep_id)
+    return Snapshot(sweep, tuple(sweeps.trials(sweep.id, "trial")), tuple(sweeps.trials(sweep.id, "test")))
 
 
 def best_so_far(trials: Sequence[Trial]) -> list[float | None]:

@@ -140,16 +140,50 @@ class SweepStore:
         return _sweep(row)
 
     def get(self, sweep_id: str) -> Sweep:
-        """One sweep.
+        """One sweep, by its id or an unambiguous beginning of it.
 
         Raises:
-            RunError: there is none, or it is of another version of this program.
+            RunError: there is none, several begin so, or it is of another version of this program.
         """
+        return _sweep(self._row(sweep_id))
+
+    def _row(self, sweep_id: str) -> sqlite3.Row:
         with self.runs.connect() as connection:
-            row = connection.execute("select * from sweeps where id = ?", (sweep_id,)).fetchone()
-        if row is None:
-            raise RunError(f"no sweep {sweep_id!r}")
-        return _sweep(row)
+            rows = connection.execute(
+                "select * from sweeps where substr(id, 1, ?) = ? limit 2", (len(sweep_id), sweep_id)
+            ).fetchall()
+        if len(rows) != 1 or not sweep_id:
+            raise RunError(f"{'no sweep' if not rows else 'several sweeps begin with'} {sweep_id!r}; see `sweep list`")
+        row: sqlite3.Row = rows[0]
+        return row
+
+    def delete(self, sweep_id: str, runs: bool = False) -> tuple[str, list[str]]:
+        """Remove a sweep and what it proposed; it may be one that can't be read.
+
+        Args:
+            sweep_id: its id or an unambiguous beginning of it.
+            runs: remove the runs too that were made for it and that no other sweep looks at.
+
+        Returns:
+            Its whole id, and those of the runs removed.
+
+        Raises:
+            RunError: there is none, or it goes on; cancel it first.
+        """
+        row = self._row(sweep_id)
+        whole = str(row["id"])
+        with self.runs.connect() as connection:
+            connection.execute("begin immediate")
+            gone = connection.execute("delete from sweeps where id = ? and state != 'running'", (whole,)).rowcount
+            if not gone:
+                raise RunError(f"sweep {whole} goes on; cancel it before deleting it")
+            own = connection.execute("delete from trials where sweep = ? returning fingerprint", (whole,)).fetchall()
+            others = {trial["fingerprint"] for trial in connection.execute("select fingerprint from trials")}
+            connection.execute("commit")
+        alone = {trial["fingerprint"] for trial in own} - others
+        found = [self.runs.find(fingerprint) for fingerprint in sorted(alone)] if runs else []
+        made_for_it = [run.id for run in found if run is not None and run.created >= row["created"] and not run.active]
+        return whole, [self.runs.delete(run) for run in made_for_it]
 
     def all(self) -> list[Sweep]:
         """All sweeps, newest first, but for those of other versions of this program."""
@@ -184,6 +218,12 @@ class SweepStore:
                 (sweep_id, role, state),
             ).fetchall()
         return [_trial(row) for row in rows]
+
+    def trial_fingerprints(self) -> set[str]:
+        """Fingerprints of the runs that are trials of any sweep; a best trial measured on test is none of them."""
+        with self.runs.connect() as connection:
+            rows = connection.execute("select distinct fingerprint from trials where role = 'trial'")
+            return {row["fingerprint"] for row in rows}
 
     def add(self, sweep_id: str, trials: Sequence[Trial]) -> None:
         """Add trials; those that are there stay as they are."""

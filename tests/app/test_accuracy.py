@@ -7,7 +7,7 @@ from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
-from tests.app.finished_runs import finished
+from tests.app.finished_runs import finished, spec_of
 from ui import state
 from ui.run_text import option_label
 
@@ -249,3 +249,21 @@ def test_one_definition_of_normalised_accuracy(tiny: Suite, open_page: Open) -> 
     assert f"normalised {expected:.1f} %" in texts(app)
     board = open_page("leaderboard").dataframe[0].value.set_index("Method")
     assert board.loc["Task Arithmetic", "Normalised (%)"] == expected
+
+
+def test_a_linked_run_that_can_not_be_shown_is_there_and_the_reason_is_said(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    store = state.workspace().store
+    finished(state.workspace(), tiny, 0.6)
+    waiting = state.workspace().submit(spec_of(tiny, merge_params={"scaling": 0.7}))
+    damaged = state.workspace().submit(spec_of(tiny, merge_params={"scaling": 0.8}))
+    with store.connect() as connection:
+        connection.execute(
+            "update runs set spec = replace(spec, 'task_arithmetic', 'gone') where id = ?", (damaged.id,)
+        )
+    app = open_page("accuracy", runs=[waiting.id, damaged.id])
+    assert not app.exception
+    said = texts(app)
+    assert f"Run {waiting.id} has no result to show here, as it is queued" in said
+    assert f"Run {damaged.id} can't be read: " in said
+    assert "deleted" not in said

@@ -62,6 +62,15 @@ def test_a_folder_becomes_a_suite_and_is_chosen(loose: Path, open_page: Open) ->
     assert not [box for box in app.selectbox if box.key == "folder"]  # nothing is left to add
 
 
+def test_folders_of_a_suites_own_files_are_not_offered(loose: Path, suites_folder: Path, open_page: Open) -> None:
+    """The folder that is searched is a suite itself, whose models lie in a folder of their own."""
+    tasks = [{"name": task, "checkpoint": f"loose/{task}.safetensors"} for task in TASKS]
+    write_yaml(suites_folder, name="own", base="loose/base.safetensors", tasks=tasks)
+    assert not [box for box in open_page("add_suite").selectbox if box.key == "folder"]
+    (suites_folder / "suite.yaml").unlink()
+    assert open_page("add_suite").selectbox(key="folder").options == ["suites/loose"]
+
+
 def test_the_base_can_be_named(loose: Path, open_page: Open) -> None:
     (loose / "base.safetensors").rename(loose / "start.safetensors")
     app = press(open_page("add_suite"), "Write suite.yaml")
@@ -88,10 +97,15 @@ def test_every_file_is_reported_on_when_asked(tiny: Suite, open_page: Open) -> N
     assert rows.loc["cars.npz (test)", "Status"] == "error"
     assert list(rows["Status"]) == ["error"] * 2 + ["warning"] + ["ok"] * (len(rows) - 3)
     assert "birds.safetensors (birds): equal to the base model" in texts(app)
-    assert rows.loc["apples.safetensors", "Status"] == "ok" and rows.loc["apples.safetensors", "Type"] == "float32"
+    assert rows.loc["apples.safetensors", "Status"] == "ok"
+    assert rows.loc["apples.safetensors", "Detail"] == "visual tower, float32"
     assert rows.loc["apples.safetensors", "SHA-256"] == tiny.checkpoint("apples").fingerprint[:12]
     assert "2 errors, 1 warning" in texts(app) and "cars.npz (test) (cars): cars.npz: not a readable" in texts(app)
     assert app.run().dataframe  # the report stays
+    app = press(app, "Check again")
+    assert not app.dataframe and "Waiting for the worker" in app.get("progress")[0].proto.text
+    carry_out()
+    pd.testing.assert_frame_equal(app.run().dataframe[0].value, table)
     (tiny.folder / "cars.npz").write_bytes(b"other nonsense")
     assert not app.run().dataframe  # until a file changes
 
@@ -175,6 +189,8 @@ def test_a_published_suite_is_downloaded_when_asked_for(offered: FakeHub, open_p
     assert app.selectbox(key="published").options == ["Ready", "Another repository"]
     assert "ready" not in app.selectbox(key="suite").options  # none of its models is here
     said = texts(app)
+    tower = sum(torch.Size(info.shape).numel() for info in load_suite("mini").base_checkpoint.infos.values())
+    assert f"4 files of weights, about {16 * tower / 1e6:.3g} MB of weights." in said
     assert "Missing here and on the hub: 4 files of weights" in said and "Not on the hub: 1 file of weights" in said
     places = next(code.value for code in app.code if "models--zoo" in code.value)
     assert "models--zoo--base/snapshots/main/model.safetensors" in places and "doors/finetuned.safetensors" in places
@@ -191,6 +207,17 @@ def test_a_published_suite_is_downloaded_when_asked_for(offered: FakeHub, open_p
     assert not app.exception and app.selectbox(key="suite").value == "ready"
     assert app.multiselect(key="tasks").options == [TASKS[1]]
     assert len(offered.asked) == asked
+
+
+def test_a_link_to_a_suite_that_is_not_here_says_how_to_get_it(offered: FakeHub, open_page: Open) -> None:
+    app = open_page("similarity", suite="ready")
+    assert not app.exception
+    assert "Ready is not here yet. " in texts(app)
+    link = next(one for one in app.get("page_link") if "Get Ready" in one.proto.label)
+    assert link.proto.page == "add_suite" and link.proto.query_string == "published=Ready"
+    app = open_page("add_suite", published="Ready")
+    assert app.selectbox(key="published").value == "ready"
+    assert not app.warning
 
 
 def test_a_download_that_fails_says_where_files_belong(offered: FakeHub, open_page: Open) -> None:

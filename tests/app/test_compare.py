@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from merging.runs import Run
 from merging.runs.compare import compare_runs
+from merging.runs.weights import KEPT_WEIGHTS
 from merging.suites import Suite
 from tests.app.conftest import TASKS, links, texts
 from tests.app.finished_runs import carry_out_queued, finished, spec_of
@@ -92,7 +93,8 @@ def test_more_runs_get_a_choice_of_which_to_look_at(tiny: Suite, open_page: Open
     runs = [*two_runs(tiny), really_run(tiny, merge="tall_masks", merge_params={"threshold": 0.4})]
     app = open_page("compare", run=[run.id for run in runs])
     assert not app.exception
-    assert len(app.dataframe[0].value) == 2 * 5
+    assert [len(app.dataframe[place].value) for place in range(2)] == [5, 5]  # a table against the reference each
+    assert "Run" not in app.dataframe[0].value
     app = app.segmented_control(key="compare-other").set_value(2).run()
     assert not app.exception
     assert "is no table of coefficients" in texts(app)
@@ -165,3 +167,18 @@ def test_runs_and_accuracy_link_to_it(tiny: Suite, open_page: Open) -> None:
     ids = [run.id for run in two_runs(tiny)]
     assert links(open_page("runs", run=ids))["Compare image by image"]["run"] == list(reversed(ids))
     assert links(open_page("accuracy", runs=ids))["Compare image by image"]["run"] == ids
+
+
+def test_a_run_whose_weights_are_gone_is_left_out_with_the_reason(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    first, second = two_runs(tiny)
+    third = really_run(tiny, edit="ties", merge_params={"scaling": 0.4})
+    (state.workspace().store.folder(third.id) / KEPT_WEIGHTS).unlink()
+    app = open_page("compare", run=[first.id, second.id, third.id])
+    assert not app.exception and not app.error
+    assert "TIES is left out: " in texts(app)
+    assert [box.value for box in app.subheader][-1] == "Settings" and "Task by task" in texts(app)
+    app = open_page("compare", run=[first.id, third.id])
+    assert not app.exception and not app.error
+    assert "TIES is left out: " in texts(app) and "Fewer than two" in texts(app)
+    assert "edit" in app.dataframe[0].value["Setting"].tolist()

@@ -85,6 +85,15 @@ def test_tasks_come_from_the_url_and_stay_while_pages_change(tiny: Suite, open_p
     assert "2 of 4 tasks selected" in texts(app)
 
 
+def test_that_no_task_is_selected_comes_from_the_url_too(tiny: Suite, open_page: Open) -> None:
+    app = open_page("task_models", tasks="")
+    assert app.multiselect(key="tasks").value == []
+    assert not app.warning
+    app.switch_page("pages/accuracy.py").run()
+    assert app.multiselect(key="tasks").value == []
+    assert app.query_params["tasks"] == ""
+
+
 def warnings(app: AppTest) -> list[str]:
     return [element.value.replace("\\", "") for element in app.warning]
 

@@ -1,6 +1,7 @@
 """The page Sweeps: its form, what it starts, what it shows of a sweep, stopping and going on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from merging.suites import Suite
 from merging.sweeps import Range, Sweep, SweepDefinition, SweepStore, driver, parse_definition
 from merging.workspace import Workspace
+from tests.app import finished_runs
 from tests.app.conftest import TASKS, links, texts
 from tests.sweeps.by_hand import ByHand, peak, to_the_end
 
@@ -156,3 +158,35 @@ def test_a_link_to_a_sweep_that_is_not_there_shows_the_newest(
     assert "There is no sweep nonsense here. The newest is shown instead." in texts(app)
     assert app.selectbox(key="sweep-shown").value == newest.id
     assert app.query_params["sweep"] == newest.id
+
+
+def test_trials_are_folded_away_among_the_runs_until_asked_for(
+    tiny: Suite, workspace: Workspace, open_page: Open
+) -> None:
+    sweep = finished(tiny, workspace)
+    trials, (test,) = (SweepStore(workspace.store).trials(sweep.id, role) for role in ("trial", "test"))
+    app = open_page("runs")
+    assert app.dataframe[0].value["Run"].tolist() == [test.run]
+    app.toggle(key="trials").set_value(True).run()
+    assert set(app.dataframe[0].value["Run"]) == {test.run, *(trial.run for trial in trials)}
+    run = finished_runs.finished(workspace, tiny)
+    SweepStore(workspace.store).add(sweep.id, [replace(trials[0], number=90, fingerprint=run.fingerprint)])
+    app = open_page("runs", run=run.id)
+    assert not app.exception
+    listed = next(frame.value for frame in app.dataframe if "State" in frame.value)
+    assert set(listed["Run"]) == {test.run, run.id}  # what is chosen is listed
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_sweep_can_be_deleted(runs: bool, tiny: Suite, workspace: Workspace, open_page: Open) -> None:
+    kept, sweep = finished(tiny, workspace, seed=1), finished(tiny, workspace)
+    before = len(workspace.store.all())
+    app = open_page("sweeps", sweep=sweep.id)
+    app.checkbox(key=f"delete-runs-{sweep.id}").set_value(runs).run()
+    app.button(key=f"delete-now-{sweep.id}").click().run()
+    assert not app.exception and not app.warning
+    assert SweepStore(workspace.store).ids() == [kept.id]
+    assert app.selectbox(key="sweep-shown").value == app.query_params["sweep"] == kept.id
+    assert len(workspace.store.all()) == before - 7 * runs
+    app.button(key=f"delete-now-{kept.id}").click().run()
+    assert not app.exception and "No sweeps yet" in texts(app) and "sweep" not in app.query_params

@@ -64,6 +64,7 @@ def test_all_and_none(tiny: Suite, open_page: Open) -> None:
     button["Select none"].click().run()
     assert not app.exception
     assert app.multiselect(key="tasks").value == []
+    assert app.query_params["tasks"] == ""
     button = {element.label: element for element in app.button}
     assert button["Select none"].disabled
     button["Select all"].click().run()

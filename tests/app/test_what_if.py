@@ -235,3 +235,44 @@ def test_landscape_of_two_tasks(tiny: Suite, open_page: Open, monkeypatch: pytes
     assert "best loss of the grid" in texts(app) and " nats" in texts(app)
     app.button_group(key="plane-task").set_value("cars").run()
     assert not app.exception
+
+
+def test_settings_survive_a_visit_to_another_page(tiny: Suite, open_page: Open) -> None:
+    app = open_page("what_if", **{"c.birds": "-0.5", "what-edit": "TIES", "merged": ["Birds", "Cars"]})
+    app.slider(key="c.cars").set_value(1.0).run()
+    before = average(app)
+    app.switch_page("pages/task_models.py").run()
+    app.switch_page("pages/what_if.py").run()
+    assert not app.exception and not app.warning
+    assert app.slider(key="c.birds").value == -0.5 and app.slider(key="c.cars").value == 1.0
+    assert app.selectbox(key="what-edit").value == "ties" and average(app) == before
+    assert app.query_params["c.cars"] == "1" or app.query_params["c.cars"] == "1.0"
+    assert app.query_params["merged"] == ["Birds", "Cars"]
+
+
+def test_tasks_that_went_meanwhile_are_no_trouble(tiny: Suite, open_page: Open) -> None:
+    app = open_page("what_if", merged=["Birds", "Cars"], what="Landscape", second="Doors")
+    app.switch_page("pages/task_models.py").run()
+    app.multiselect(key="tasks").set_value(["apples", "doors"]).run()
+    app.switch_page("pages/what_if.py").run()
+    assert not app.exception and not app.error
+    app.segmented_control(key="what").set_value("coefficients").run()
+    assert not app.exception and not app.error
+
+
+def test_values_asked_for_in_vain_are_named(tiny: Suite, open_page: Open) -> None:
+    query = {"c.birds": "7", "what-edit": "Nonsense", "merged": ["Cars", "Boats"], "what-split": "Train", "what": "Odd"}
+    app = open_page("what_if", **query)
+    said = texts(app)
+    assert "c.birds = 7, which is no number from -1 to 1.5. 0.3 is shown instead." in said
+    assert "what-edit = Nonsense, which is none of No edit," in said and "No edit is shown instead." in said
+    assert "merged = Boats, which is none of Apples, Birds, Cars, Doors. Cars is shown instead." in said
+    assert "what-split = Train, which is none of Validation, Test. Validation is shown instead." in said
+    assert "what = Odd, which is none of Coefficients," in said and "Coefficients is shown instead." in said
+    assert not app.run().warning
+
+
+def test_every_button_has_a_name_of_its_own(tiny: Suite, open_page: Open) -> None:
+    app = open_page("what_if")
+    names = [button.label for button in app.button]
+    assert len(set(names)) == len(names) and {f"{task.title()} alone" for task in TASKS} <= set(names)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.app.conftest import build_suite
 from tests.dashboard import CHROMIUM, launch, running_dashboard, settled
@@ -15,6 +15,10 @@ from tests.dashboard import CHROMIUM, launch, running_dashboard, settled
 # What Chromium says about a server on plain HTTP, or about fonts, is no fault of a page; and for a link to a page
 # Streamlit's client first looks for its endpoints below that page's path.
 HARMLESS = re.compile(r"/_stcore/|preload|Permissions-Policy|Unrecognized feature|sandbox attribute|WebGL|GPU stall")
+
+
+# Waits end as soon as what is expected is there; on a busy machine that may take longer than Playwright's five seconds.
+expect.set_options(timeout=60_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

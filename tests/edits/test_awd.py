@@ -1,5 +1,6 @@
 """AWD on files: scopes and solvers against plain implementations on whole vectors."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from merging.context import Context
+from merging.edits import awd
 from merging.edits.awd import TARGET_NORM, AwdParams, disentangle, from_geometry
 from merging.errors import Cancelled
 from merging.geometry import measure
@@ -282,3 +284,27 @@ def test_presets_are_valid() -> None:
 def test_long_solvers_can_be_cancelled(vectors: TaskVectors, params: AwdParams) -> None:
     with pytest.raises(Cancelled):
         disentangle(vectors, measure(vectors), params, Context(cancelled=lambda: True))
+
+
+@pytest.mark.parametrize("solver", ["descent", "exact"])
+def test_problems_solved_in_parallel_batches_are_those_solved_one_by_one(
+    solver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many threads there are, and wherever a batch ends; the curve is the mean over all problems."""
+    vectors = np.random.default_rng(0).normal(size=(23, 3, 6))
+    grams = vectors @ vectors.swapaxes(1, 2)
+    params = AwdParams(scope="row", solver=solver, steps=30)  # type: ignore[arg-type]
+    alone = [awd._solve(grams[[number]], params) for number in range(len(grams))]
+    seen: set[int] = set()
+    solve = getattr(awd, solver)
+    monkeypatch.setattr(awd, solver, lambda *given: (seen.add(threading.get_ident()), solve(*given))[1])
+    monkeypatch.setattr(awd, "_BATCH", 4)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        found = awd._solve(grams, params)
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(found.coefficients, np.concatenate([one.coefficients for one in alone]), rtol=1e-9)
+    np.testing.assert_allclose(found.curve, np.mean([one.curve for one in alone], axis=0), rtol=1e-9)
+    assert threading.get_ident() not in seen

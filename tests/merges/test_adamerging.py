@@ -162,7 +162,7 @@ def test_without_images_it_says_what_is_missing(task_vectors: TaskVectors) -> No
 
 
 def test_it_stops_when_cancelled(task_vectors: TaskVectors, context: Context) -> None:
-    with pytest.raises(Cancelled, match="step 1 of 500"):
+    with pytest.raises(Cancelled, match="step 0 of 500"):
         plan(task_vectors, replace(context, cancelled=lambda: True))
 
 

@@ -137,6 +137,7 @@ def test_the_command_compares_and_writes_the_report(suite_file: Path, workspace:
     found = three(suite_file, workspace)
     ids = [run.id for run in found.runs]
     file = tmp_path / "out" / "report.html"
+    file.parent.mkdir()
     said = call("runs", "compare", *ids, "--html", file, "--home", workspace.home)
     assert said.exit_code == 0, said.stderr
     assert f"written: {file}" in said.stdout and "McNemar" in said.stdout

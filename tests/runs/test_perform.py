@@ -2,10 +2,11 @@
 
 import threading
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
-from merging.errors import RunError, SpecError
+from merging.errors import CheckpointError, RunError, SpecError
 from merging.pipeline import MergeSpec
 from merging.runs import store as store_module
 from merging.runs.perform import perform
@@ -63,3 +64,21 @@ def test_a_model_of_the_suite_is_never_overwritten(workspace: Workspace, own_sui
     with pytest.raises(SpecError, match=f"{name}.safetensors is a model of suite"):
         perform(spec(own_suite), workspace, own_suite / "." / file.name, quietly)
     assert file.read_bytes() == before and not workspace.store.all()
+
+
+@pytest.mark.parametrize("error", [CheckpointError("the disk is full"), ZeroDivisionError("no such luck")])
+def test_a_run_that_fails_here_keeps_its_last_words(
+    workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*given: Any) -> NoReturn:
+        given[4](1, 2, "adapting, entropy 3")
+        raise error
+
+    monkeypatch.setattr("merging.runs.perform.execute", fail)
+    with pytest.raises(type(error)):
+        perform(spec(suite_file), workspace, None, quietly)
+    (run,) = workspace.store.all()
+    lines = (run.log or "").splitlines()
+    assert run.state == "failed" and lines[0].endswith(" adapting, entropy 3 (1/2)")
+    unexpected = isinstance(error, ZeroDivisionError)
+    assert lines[-1].startswith("ZeroDivisionError: no such luck") == unexpected and (len(lines) == 1) != unexpected

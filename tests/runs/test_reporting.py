@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.context import phase_of
+from merging.merges.adamerging import CoefficientLearner
 from merging.pipeline import MergeSpec
 from merging.runs import reporting
 from merging.runs.execute import execute
@@ -53,3 +54,14 @@ def test_a_run_tells_its_phases_after_what_happens(
     assert set(seconds) == {"preparing", "merging", "evaluating", "total", *phases}
     assert {phase_of(message) for message in messages} <= set(seconds)
     assert sum(seconds.values()) == pytest.approx(2 * seconds["total"])
+
+
+def test_the_first_step_of_adamerging_counts_as_adapting(
+    suite_file: Any, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases, seen = [], []
+    step = CoefficientLearner.step
+    monkeypatch.setattr(CoefficientLearner, "step", lambda self, batch: (seen.append(phases[-1]), step(self, batch))[1])
+    spec = MergeSpec.build(suite=str(suite_file), tasks=TASKS, merge="adamerging", merge_params={"steps": 3})
+    execute(spec, workspace, on_progress=lambda done, total, message: phases.append(phase_of(message)))
+    assert seen == ["adapting"] * 3

@@ -1,6 +1,7 @@
 """Downloading what a suite names, and only that."""
 
 import io
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import yaml
 from merging.errors import Cancelled, HubError, MissingPart, SuiteError
 from merging.images.image_sets import load_images
 from merging.suites import Suite, load_suite
-from merging.suites.download import download, missing_parts
+from merging.suites.download import Missing, download, estimated_bytes, missing_parts
 from merging.suites.suite import downloaded_suites
 from tests.fake_hub import FakeHub, sha256
 from tests.random_models import TASKS, write_yaml
@@ -211,3 +212,18 @@ def test_a_folder_of_that_name_comes_before_the_hub(
     shutil.copytree(own_suite, own_suite.parent / "zoo" / "tiny")
     assert load_suite("zoo/tiny").mergeable() == TASKS and download("zoo/tiny", data=True)["files"] == []
     assert hub.asked == []
+
+
+def test_the_size_is_estimated_from_the_architecture_alone() -> None:
+    """Of the embedded suite the files are there to count in; the hub's own numbers are those of the model cards."""
+    mini = load_suite("mini")
+    counts = [
+        sum(math.prod(one.shape) for one in file.infos.values())
+        for file in (mini.base_checkpoint, mini.text_checkpoint)
+    ]
+    parts = [Missing(name, name, True) for name in ("base.safetensors", "digits.safetensors")]
+    assert estimated_bytes(mini, parts) == 4 * 2 * counts[0]
+    assert estimated_bytes(mini, [Missing("text.safetensors", "", True)]) == 4 * sum(counts)
+    assert estimated_bytes(mini, [Missing("images a/b", "", True), Missing("digits.safetensors", "", False)]) == 0
+    published = load_suite("fusion_bench-ViT-B-32")
+    assert estimated_bytes(published, [Missing("openai/clip-vit-base-patch32", "", True)]) == 605_109_252

@@ -1,5 +1,6 @@
 """A suite.yaml made by looking at a folder: every way in which people name and place their files."""
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from merging.checkpoints.layouts import huggingface_names
+from merging.cli import main
 from merging.errors import CheckpointError, SuiteError
 from merging.suites import load_suite
 from merging.suites.folder import label
@@ -268,3 +271,80 @@ def test_repositories_in_the_hubs_own_layout_borrow_the_bases_projection(tmp_pat
     suite = load_suite(tmp_path)
     assert suite.mergeable() == ("dtd",) and check_suite(suite)["problems"] == 0
     assert all(torch.equal(suite.base_checkpoint[name], tensor) for name, tensor in random_tower(0).items())
+
+
+# --- data sets that are known ----------------------------------------------------------------------------------------
+
+
+def known_folder(folder: Path, *tasks: str) -> Path:
+    put(folder / "base.safetensors")
+    for number, task in enumerate(tasks):
+        put(folder / f"{task}.safetensors", number + 1)
+    return folder
+
+
+def test_tasks_called_like_known_data_sets_get_classes_templates_and_images(tmp_path: Path) -> None:
+    names = ("sun397", "Cars", "stanford-cars", "RESISC45", "EuroSat", "svhn", "GTSRB", "MNIST", "dtd", "pets")
+    made = init_suite(known_folder(tmp_path, *names))
+    suite, published = load_suite(tmp_path), load_suite("fusion_bench-ViT-B-32")
+    own = {"sun397": "SUN397", "stanford-cars": "Cars", "EuroSat": "EuroSAT", "svhn": "SVHN", "dtd": "DTD"}
+    for task in suite.tasks:
+        if task.name == "pets":
+            assert (task.dataset, task.classes, task.data, task.licence) == (None, (), None, "")
+            continue
+        known = published.task(own.get(task.name, task.name))
+        assert task.checkpoint == f"{task.name}.safetensors" and task.dataset == known.name
+        for field in ("classes", "templates", "data", "source", "licence", "title"):
+            assert getattr(task, field) == getattr(known, field) != ""
+    assert "no images for pets: no accuracy for these" in made.missing
+    assert "sun397 (SUN397)" in made.notes["tasks"] and "the other task's images" in made.notes["tasks"]
+    assert check_suite(suite)["problems"] == 0
+
+
+def test_what_is_in_the_folder_comes_before_what_is_known(tmp_path: Path) -> None:
+    known_folder(tmp_path, "mnist", "svhn")
+    for name in map(str, range(10)):
+        (tmp_path / "data" / "mnist" / "test" / f"digit {name}").mkdir(parents=True)
+    put(tmp_path / "heads" / "svhn.safetensors", state={"weight": torch.randn(10, 16)})
+    init_suite(tmp_path)
+    mnist, svhn = load_suite(tmp_path).tasks
+    assert mnist.dataset == "MNIST" and mnist.classes[3] == "digit 3" and mnist.data.kind == "imagefolder"  # type: ignore[union-attr]
+    assert mnist.templates == ('a photo of the number: "{}".',)
+    assert svhn.dataset == "SVHN" and svhn.head == "heads/svhn.safetensors"
+
+
+def test_a_namesake_with_other_classes_is_another_data_set(tmp_path: Path) -> None:
+    known_folder(tmp_path, "cars", "dtd")
+    for name in ("fast", "slow"):
+        (tmp_path / "data" / "cars" / "test" / name).mkdir(parents=True)
+    put(tmp_path / "heads" / "dtd.safetensors", state={"weight": torch.randn(3, 16)})
+    made = init_suite(tmp_path)
+    assert all(task.dataset is None for task in load_suite(tmp_path).tasks)
+    assert "cars is not on the known data set Cars with 196 classes: it has 2 by its images" in made.notes["tasks"]
+    assert "dtd is not on the known data set DTD with 47 classes: it has 3 by its head" in made.notes["tasks"]
+    with pytest.raises(SuiteError, match="cars is not on the known data set Cars with 196 classes: it has 2"):
+        init_suite(tmp_path, force=True, datasets={"cars": "Cars"})
+
+
+def test_data_sets_are_given_or_turned_off(tmp_path: Path) -> None:
+    known_folder(tmp_path, "cars", "scenes")
+
+    def found(*options: str) -> dict[str, str | None]:
+        result = CliRunner().invoke(main, ["init-suite", str(tmp_path), "--force", "--json", *options])
+        assert result.exit_code == 0, result.stderr
+        return {task["name"]: task.get("dataset") for task in json.loads(result.stdout)["suite"]["tasks"]}
+
+    assert found() == {"cars": "Cars", "scenes": None}
+    assert found("--no-datasets") == {"cars": None, "scenes": None}
+    assert found("--no-datasets", "--dataset", "scenes=SUN397") == {"cars": None, "scenes": "SUN397"}
+    assert found("--dataset", "cars=none") == {"cars": None, "scenes": None}
+    printed = CliRunner().invoke(main, ["init-suite", str(tmp_path), "--force"]).stdout
+    assert "task cars: cars.safetensors, data set Cars" in printed.splitlines()
+    before = (tmp_path / "suite.yaml").read_bytes()
+    for option, reason in (
+        ("cars", "expected TASK=NAME"), ("dogs=Cars", "given for dogs; the tasks are cars, scenes"),
+        ("cars=SUN39", "unknown data set 'SUN39' (did you mean 'SUN397'?)"),
+    ):  # fmt: skip
+        refused = CliRunner().invoke(main, ["init-suite", str(tmp_path), "--force", "--dataset", option])
+        assert refused.exit_code == 1 and reason in refused.stderr
+    assert (tmp_path / "suite.yaml").read_bytes() == before

@@ -67,6 +67,18 @@ def test_odd_files_are_usable_and_warned_of(own_suite: Path) -> None:
     assert far.startswith("far from the base") and rows["leaves"]["detail"].startswith("warning: far from the base")
 
 
+def test_the_same_weights_in_another_file_are_warned_of(own_suite: Path) -> None:
+    model = load_file(own_suite / "circles.safetensors")
+    torch.save({f"module.visual.{name}": tensor for name, tensor in model.items()}, own_suite / "roads.pt")
+    content = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    content["tasks"][3]["checkpoint"] = "roads.pt"
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(content))
+    (own_suite / "leaves.safetensors").write_bytes(b"broken")
+    rows = rows_of(own_suite)
+    assert rows["roads.pt", "roads"]["warnings"] == ["the same weights as task 'circles', in another file"]
+    assert not rows["circles.safetensors", "circles"]["warning"] and not rows["digits.safetensors", "digits"]["warning"]
+
+
 def test_the_base_itself_is_no_fine_tuned_model(own_suite: Path) -> None:
     for task in ("digits", "roads"):
         (own_suite / f"{task}.safetensors").write_bytes((own_suite / "base.safetensors").read_bytes())
@@ -91,6 +103,31 @@ def test_unusable_files_are_problems_that_name_what_they_are(own_suite: Path) ->
     assert "tensor 'proj' holds NaN" in rows["digits"]["detail"]
     assert "the file looks like no CLIP vision transformer" in rows["leaves"]["detail"]
     assert rows["roads"]["weights"] is None
+
+
+def test_a_missing_tensor_is_named_and_the_file_not_called_another_architecture(own_suite: Path) -> None:
+    """Those by which a tower is known included."""
+    base = load_file(own_suite / "base.safetensors")
+    for task, name in zip(TASKS, ("conv1.weight", "proj", "positional_embedding", "ln_post.bias"), strict=True):
+        save_file({other: base[other] for other in base if other != name}, own_suite / f"{task}.safetensors")
+        detail = rows_of(own_suite)[f"{task}.safetensors", task]["detail"]
+        assert f"other tensors than the base base.safetensors: 1 tensor missing ('{name}'); both must be" in detail
+        assert "looks like" not in detail and "unexpected" not in detail
+
+
+def test_a_broken_head_is_one_problem(own_suite: Path) -> None:
+    """Images are judged without it, where their classes are known and where they are not."""
+    content = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    del content["tasks"][0]["classes"]
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(content))
+    for task in TASKS[:2]:
+        (own_suite / f"{task}.head.safetensors").write_bytes(b"no head")
+    report = check_suite(load_suite(own_suite))
+    assert report["problems"] == 2 and report["warnings"] == 0
+    rows = rows_of(own_suite)
+    for task in TASKS[:2]:
+        assert not rows[f"{task}.head.safetensors", task]["ok"]
+        assert rows[f"{task}.npz (test)", task]["detail"] == rows[f"{task}.npz (val)", task]["detail"] == "24 images"
 
 
 def test_missing_parts_are_warnings(tmp_path: Path, own_suite: Path) -> None:

@@ -155,6 +155,14 @@ def test_a_few_aliases_are_fine(tmp_path: Path) -> None:
         ({"preprocess": {"mean": [0, 0, 0], "std": [1, float("inf"), 1]}}, r"preprocess\.std\.1"),
         ({"architecture": {"embed_dim": 64, "vision_cfg": 3}}, "architecture.*mapping vision_cfg"),
         ({"architecture": {"embed_dim": 64}}, r"architecture.*lacks \['vision_cfg'\]"),
+        (
+            {"architecture": {"embed_dim": "x", "vision_cfg": {}}},
+            r"architecture\.embed_dim = 'x': must be a whole number$",
+        ),
+        (
+            {"architecture": {"embed_dim": 8, "vision_cfg": {}, "quickgelu": True}},
+            "architecture.quickgelu: unknown name",
+        ),
         ({"architecture": "hf-hub:laion/CLIP-ViT-B-32"}, "architecture.*nothing is downloaded"),
         ({"architecture": "local-dir:/tmp"}, "architecture.*nothing is downloaded"),
     ],

@@ -14,6 +14,9 @@ import pytest
 from distributed import Client, LocalCluster, get_worker
 
 from merging.pipeline import MergeSpec
+from merging.runs.export import export_run
+from merging.runs.perform import perform
+from merging.runs.recipe import weights_sha256
 from merging.runs.worker import Worker
 from merging.sweeps import SweepDefinition, SweepStore, driver
 from merging.workspace import Workspace
@@ -103,6 +106,21 @@ def test_cancelling_stops_what_runs_on_the_cluster(
         until(lambda: not any(client.run(busy).values()))
     assert SweepStore(workspace.store).get(sweep.id).state == "cancelled"
     assert [run.state for run in workspace.store.all()] == ["cancelled"] * 2
+
+
+def test_small_weights_that_no_table_rebuilds_come_back(
+    cluster: LocalCluster, workspace: Workspace, suite_file: Path, tmp_path: Path
+) -> None:
+    merges = {"iso_c": {"scaling": [0.9]}}
+    sweep = driver.start(defined(suite_file, merges=merges), workspace, cluster.scheduler_address)
+    driver.drive(sweep.id, workspace)
+    (test,) = SweepStore(workspace.store).trials(sweep.id, "test")
+    run = workspace.store.get(str(test.run))
+    export_run(run, workspace, tmp_path / "export")
+    here = Workspace(workspace.home.parent / "here")
+    perform(run.spec, here, tmp_path / "here.safetensors", lambda *_: None)
+    assert weights_sha256(tmp_path / "export" / "model.safetensors") == weights_sha256(tmp_path / "here.safetensors")
+    assert [path.parent.name for path in workspace.home.rglob("model.safetensors")] == [run.id]  # not the trial's
 
 
 def busy(dask_worker: Any) -> int:

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from merging.cli import main
-from merging.cli_text import print_sweep
-from merging.errors import MergingError, SpecError
+from merging.cli.text import print_sweep
+from merging.errors import MergingError, RunError, SpecError
 from merging.pipeline import MergeSpec
 from merging.runs.weights import KEPT_WEIGHTS
 from merging.runs.worker import Worker, is_working
@@ -28,6 +28,7 @@ from tests.sweeps.by_hand import ByHand, made_up, peak, to_the_end
 
 ROOT = Path(__file__).parents[2]
 SCALINGS = [0.2, 0.4, 0.6]
+PLAIN = {"edit": "none", "merge": "task_arithmetic", "merges.task_arithmetic.scaling": 0.2}
 
 
 def defined(suite_file: Path, **changes: Any) -> SweepDefinition:
@@ -388,3 +389,91 @@ def test_the_command_line_refuses_in_words(tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text("suite: mini\nmerges: {tsv: }\n")
     result = CliRunner().invoke(main, ["sweep", str(tmp_path / "sweep.yaml"), "--home", str(tmp_path / "home")])
     assert result.exit_code == 1 and result.stderr.startswith("Error: sweep.yaml: unknown merge 'tsv'")
+
+
+# --- deleting, going on, the command line ----------------------------------------------------------------------------
+
+
+def call(*arguments: object) -> dict[str, Any]:
+    result = CliRunner().invoke(main, ["sweep", *map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_a_sweep_is_deleted_without_its_runs_or_with_those_that_are_its_own(
+    workspace: Workspace, suite_file: Path
+) -> None:
+    before = workspace.submit(defined(suite_file).spec(("digits", "leaves"), PLAIN))
+    first, second = defined(suite_file), defined(suite_file, merges={"task_arithmetic": {"scaling": [0.6, 0.8]}})
+    kept, gone = (carried_out(one, workspace).sweep.id for one in (first, second))
+    store = SweepStore(workspace.store)
+    runs = {run.id for run in workspace.store.all()}
+    assert store.delete(gone[:8]) == (gone, []) and store.ids() == [kept]
+    assert {run.id for run in workspace.store.all()} == runs and not store.trials(gone)
+    again = carried_out(second, workspace).sweep.id
+    shared = {trial.run for trial in store.trials(kept)} & {trial.run for trial in store.trials(again)}
+    own = {trial.run for trial in store.trials(kept)} - shared - {before.id}
+    assert shared and own and before.id in {trial.run for trial in store.trials(kept)}
+    assert set(store.delete(kept, runs=True)[1]) == own
+    assert {run.id for run in workspace.store.all()} == runs - own
+    with pytest.raises(RunError, match="no sweep"):
+        store.delete(kept)
+
+
+def test_a_sweep_that_goes_on_is_not_deleted(workspace: Workspace, suite_file: Path) -> None:
+    sweep = driver.start(defined(suite_file), workspace)
+    store = SweepStore(workspace.store)
+    store.add(sweep.id, [Trial("trial", 0, 0, {}, defined(suite_file).spec(("digits",), PLAIN), "f")])
+    with pytest.raises(RunError, match=f"sweep {sweep.id} goes on; cancel it"):
+        store.delete(sweep.id, runs=True)
+    assert store.get(sweep.id) == sweep and len(store.trials(sweep.id)) == 1
+    driver.cancel(sweep.id, workspace)
+    assert store.delete(sweep.id, runs=True) == (sweep.id, [])
+
+
+def test_a_cancelled_sweep_is_resumed_by_its_id(workspace: Workspace, own_suite: Path) -> None:
+    sweep = driver.start(defined(own_suite / "suite.yaml"), workspace, "tcp://somewhere:1")
+    assert driver.cancel(sweep.id, workspace).state == "cancelled"
+    assert driver.resume(sweep.id[:6], workspace).scheduler == "tcp://somewhere:1"
+    driver.cancel(sweep.id, workspace)
+    found = driver.resume(sweep.id, workspace, "")
+    assert (found.id, found.state, found.scheduler) == (sweep.id, "running", "")
+    driver.cancel(sweep.id, workspace)
+    (own_suite / "leaves.safetensors").write_bytes((own_suite / "roads.safetensors").read_bytes())
+    with pytest.raises(MergingError, match="have changed since sweep"):
+        driver.resume(sweep.id, workspace)
+    assert SweepStore(workspace.store).ids() == [sweep.id]
+
+
+def test_sweeps_on_the_command_line(workspace: Workspace, suite_file: Path, tmp_path: Path) -> None:
+    home = ("--home", workspace.home)
+    assert "no sweeps yet" in CliRunner().invoke(main, ["sweep", "list", "--home", str(workspace.home)]).stdout
+    file = tmp_path / "sweep.yaml"
+    file.write_text(defined(suite_file).to_yaml())
+    begun = call(file, *home)
+    assert call("start", file, *home) == begun  # the word can be left out
+    (row,) = call("list", *home)["sweeps"]
+    best = max(trial["average"] for trial in begun["trials"])
+    assert (row["sweep"], row["state"], row["finished"], row["best"]) == (begun["sweep"], "done", 3, best)
+    text = CliRunner().invoke(main, ["sweep", "list", "--home", str(workspace.home)]).stdout.splitlines()
+    assert text[1].startswith(f"{row['sweep']}  ") and text[1].split()[-3:] == ["3/3", f"{100 * best:.1f}", "%"]
+    assert call("show", row["sweep"][:5], *home) == begun
+    shown = CliRunner().invoke(main, ["sweep", "show", row["sweep"], "--home", str(workspace.home)]).stdout
+    assert shown.startswith(f"sweep {row['sweep']}: 3 of 3 trials\n") and "best average on validation" in shown
+    assert call("cancel", row["sweep"], *home) == {"sweep": row["sweep"], "state": "done"}
+    assert call("resume", row["sweep"], *home) == begun
+    stopped = driver.start(defined(suite_file, seed=3), workspace)
+    assert call("cancel", stopped.id, *home)["state"] == "cancelled"
+    shown = CliRunner().invoke(main, ["sweep", "show", stopped.id, "--home", str(workspace.home)]).stdout
+    assert shown.startswith(f"sweep {stopped.id}: 0 of 3 trials, cancelled\n")
+    assert call("resume", stopped.id, *home)["state"] == "done"
+    assert len(call("delete", stopped.id, "--runs", *home)["runs"]) == 4
+    assert call("delete", row["sweep"], *home) == {"deleted": row["sweep"], "runs": []}
+    assert call("list", *home) == {"sweeps": []} and len(workspace.store.all()) == 4
+    gone = CliRunner().invoke(main, ["sweep", "show", "abc", "--home", str(workspace.home)])
+    assert gone.exit_code == 1 and "no sweep 'abc'; see `sweep list`" in gone.stderr
+    assert CliRunner().invoke(main, ["sweep"]).exit_code == 2
+    assert "delete" in CliRunner().invoke(main, ["sweep", "--help"]).stdout
+    missing = CliRunner().invoke(main, ["sweep", str(tmp_path / "gone.yaml")])
+    assert missing.exit_code == 2 and "does not exist" in missing.stderr

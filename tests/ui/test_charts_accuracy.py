@@ -13,13 +13,14 @@ from ui.charts.accuracy import (
     scaling_curve,
     scaling_table,
 )
-from ui.theme import style_of
+from ui.theme import distinct_styles, style_of
 
 TASKS = {"digits": "Digits", "signs": "Traffic signs"}
+LOOKS = distinct_styles(["Task Arithmetic", "Task Arithmetic"])
 SERIES = [
     Series("Zero-shot", "Zero-shot", {"digits": 0.4, "signs": 0.5}),
     Series("TA · λ 0.3", "Task Arithmetic", {"digits": 0.7, "signs": 0.6}),
-    Series("TA · λ 0.4", "Task Arithmetic", {"digits": 0.75, "signs": 0.65}, variant=1),
+    Series("TA · λ 0.4", "Task Arithmetic", {"digits": 0.75, "signs": 0.65}, LOOKS[1]),
 ]
 
 

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from merging.paired import compare
 from merging.runs.compare import MAX_CLASSES, shown_classes, subtracted
 from ui.charts.accuracy import Series
 from ui.charts.compare import confusion_figure, confusion_table, difference_figure, difference_table
+from ui.theme import distinct_styles
 
 LABELS = {"a": "Task <A>", "b": "Task B"}
 
@@ -19,7 +22,8 @@ def pairs(count: int) -> list:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_whiskers_end_where_the_intervals_do(count: int) -> None:
     found = pairs(count)
-    series = [Series(f"run {index} <b>", "TIES", {}, index) for index in range(count)]
+    looks = distinct_styles(["TIES"] * count)
+    series = [Series(f"run {index} <b>", "TIES", {}, look) for index, look in enumerate(looks)]
     figure = difference_figure(series, found, LABELS, "reference")
     assert len(figure.data) == count
     places = set()
@@ -57,7 +61,7 @@ def test_confusions_share_one_symmetric_scale_and_the_third_is_the_difference() 
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (-100, 100)
     assert figure.data[0].customdata[0] == ["&lt;cat&gt;, right", "&lt;cat&gt; taken for dog"]
     assert "B &lt;i&gt;" in [note.text for note in figure.layout.annotations]
-    assert figure.data[2].text[1] == ["−20", "20"]
+    assert [re.sub("<.*?>", "", text) for text in figure.data[2].text[1]] == ["−20", "20"]
     table = confusion_table(first, second, np.array([10, 5]), ["A", "B"], ["cat", "dog"])
     assert table.iloc[0].tolist() in (["dog", "cat", 5, 40, 20, -20], ["dog", "dog", 5, 60, 80, 20])
     assert len(table) == 4

@@ -1,5 +1,7 @@
 """The charts of task vectors show the numbers that they were given, in the same order and on the same scale."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -44,7 +46,8 @@ def test_cells_carry_numbers_while_they_fit(tasks: int, numbered: bool) -> None:
 
 def test_numbers_in_cells_are_short() -> None:
     matrix = np.array([[1.0, -0.068], [0.1234, -0.004]])
-    assert [list(row) for row in charts.cosine_figure(matrix, matrix, ["a", "b"]).data[0].text] == [
+    drawn = charts.cosine_figure(matrix, matrix, ["a", "b"]).data[0].text
+    assert [[re.sub("<.*?>", "", text) for text in row] for row in drawn] == [
         ["1", "−.07"],
         [".12", "0"],
     ]
@@ -151,3 +154,10 @@ def test_map_shows_everything_that_is_on_it(vectors: np.ndarray) -> None:
     gram = vectors @ vectors.T
     figure = charts.map_figure(charts.planar_map(gram, gram, 0.0), list("abcde"))
     assert {trace.name for trace in figure.data if trace.name} == {"before", "after", "δ", "base"}
+
+
+def test_the_redundant_vector_can_be_seen_where_the_base_is() -> None:
+    *_, base, delta = charts.map_figure(charts.planar_map(np.eye(3), np.eye(3), 0.0), list("abc")).data
+    assert (base.name, delta.name) == ("base", "δ")  # drawn in this order
+    assert (base.x[0], base.y[0]) == (delta.x[0], delta.y[0])
+    assert base.marker.symbol.endswith("-open") and base.marker.size > 1.5 * delta.marker.size

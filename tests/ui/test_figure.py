@@ -2,12 +2,16 @@
 
 import io
 import re
+import tomllib
+from pathlib import Path
 
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from ui.figure import escape_markdown, to_csv, to_html
+from ui.columns import MARK, mark
+from ui.figure import escape_markdown, offer_csv, to_csv, to_html
+from ui.theme import style_of
 
 
 @pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
@@ -42,3 +46,14 @@ def test_a_chart_as_html_holds_all_it_needs_and_names_stay_text() -> None:
     assert not re.findall(r"<(?:script|link|iframe)[^>]*\s(?:src|href)=", page)
     assert "default-src 'none'" in page and len(page) > 1_000_000  # plotly.js is in it
     assert figure.layout.template.layout.paper_bgcolor == go.Figure().layout.template.layout.paper_bgcolor
+
+
+def test_markers_are_in_no_download_and_streamlits_own_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit's holds whatever a cell does: the images of markers, and text that spreadsheets take for formulas."""
+    given: list[bytes] = []
+    monkeypatch.setattr("ui.figure.st.download_button", lambda label, data, *rest, **more: given.append(data))
+    table = pd.DataFrame({MARK: [mark(style_of("TIES"))], "Method": ["TIES"], "Average (%)": [75.6]})
+    offer_csv(table, key="k", file="f")
+    assert given[0].decode("utf-8-sig").split() == ["Method,Average", "(%)", "TIES,75.6"]
+    config = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())
+    assert config["client"]["disableDataExport"] is True

@@ -7,10 +7,12 @@ import pytest
 from merging.leaderboard import cheapest_first, spec_of
 from merging.presets import PRESETS
 from merging.runs import Run, RunStore, State
+from merging.suites import load_suite
 from ui.charts.accuracy import Series
 from ui.charts.leaderboard import NOT_RUN, UNDER_WAY
+from ui.columns import AVERAGE, MARK, METHOD, method_columns, text_width
 from ui.comparison import Entry
-from ui.leaderboard_view import standings, state_of
+from ui.leaderboard_view import standings, state_of, task_width
 
 TASKS = ("digits", "signs")
 BASELINES = [
@@ -74,3 +76,12 @@ def test_every_method_has_the_name_under_which_other_pages_show_its_run() -> Non
 def test_only_what_gives_a_model_for_each_task_is_called_localised() -> None:
     lines = standings([entry(name) for name in PRESETS], [])
     assert [one.title for one in lines if one.localised] == [PRESETS["tall_masks"].title]
+
+
+def test_names_of_tasks_are_not_cut_off_and_fit_beside_the_averages() -> None:
+    tasks = load_suite("mini").task_names
+    assert all(task_width(task) >= text_width(task) for task in tasks)
+    fixed = method_columns([preset.title for preset in PRESETS.values()])
+    left = sum(int(fixed[name]["width"]) for name in (MARK, METHOD, AVERAGE)) + 62  # and normalised accuracy
+    assert left + sum(map(task_width, tasks)) <= 892  # what a window of 1280 pixels leaves
+    assert task_width("a task with a name that nobody reads to its end") <= 150

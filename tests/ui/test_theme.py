@@ -7,12 +7,15 @@ from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plotly.colors import sample_colorscale
 
 from merging.presets import PRESETS
+from merging.registry import edits, merges
 from ui import theme
 
 FIXED = (
@@ -97,10 +100,39 @@ def test_other_methods_keep_their_style_and_never_borrow_a_published_one(label: 
     assert style.color not in {theme.style_of(one).color for one in FIXED}
 
 
+@given(st.lists(st.sampled_from([*SHOWN, "AWD + TSV-M", "DARE + Iso-C", "TIES + WUDI", "Mine"]), max_size=17))
+def test_runs_in_one_chart_keep_their_methods_colour_and_differ(methods: list[str]) -> None:
+    styles = theme.distinct_styles(methods)
+    assert len({(style.color, style.symbol) for style in styles}) == len(methods)
+    assert len({(style.color, style.pattern, style.pattern_size) for style in styles}) == len(methods)
+    assert len({(method, style.color) for method, style in zip(methods, styles, strict=True)}) == len(set(methods))
+    for method in set(methods) & set(SHOWN):
+        look = styles[methods.index(method)]
+        assert (look.color, look.symbol, look.pattern) == (
+            theme.style_of(method).color, theme.style_of(method).symbol, theme.style_of(method).pattern
+        )  # fmt: skip
+
+
+def test_methods_that_nobody_published_never_look_alike_in_one_chart() -> None:
+    pairs = [f"{edit.title} + {merge.title}" for edit in edits().values() for merge in merges().values()]
+    unknown = [pair for pair in pairs if pair not in SHOWN]
+    hashed = {(theme.style_of(pair).color, theme.style_of(pair).symbol) for pair in unknown}
+    assert len(hashed) < len(unknown)  # so that it takes more than the label alone
+    styles = theme.distinct_styles(unknown)
+    assert len({(style.color, style.symbol) for style in styles}) == len(unknown)
+    assert len({(style.color, style.pattern, style.pattern_size) for style in styles}) == len(unknown)
+
+
+def test_lines_of_one_colour_have_different_dashes() -> None:
+    styles = theme.distinct_styles(["TIES", "Iso-C", "Iso-CTS", "TIES", "TIES"])
+    assert len({(style.color, style.dash) for style in styles}) == 5
+    assert styles[0].dash == styles[1].dash == "solid"
+
+
 @given(st.text(max_size=30))
 def test_every_method_has_an_image_of_its_marker(label: str) -> None:
-    for is_open in (False, True):
-        url = theme.marker_image(label, is_open)
+    for is_open, style in enumerate(theme.distinct_styles([label, label])):
+        url = theme.marker_image(style)
         assert url.startswith("data:image/svg+xml;utf8,")
         root = ElementTree.fromstring(unquote(url.split(",", 1)[1]))
         (shape,) = root
@@ -112,7 +144,9 @@ def test_every_method_has_an_image_of_its_marker(label: str) -> None:
 def test_images_of_different_markers_differ_and_plotly_knows_them() -> None:
     labels = [*SHOWN, *map(str, range(100))]
     by_symbol = {theme.style_of(label).symbol: label for label in labels}
-    outlines = {theme.marker_image(label).split("points")[1].split("stroke")[0] for label in by_symbol.values()}
+    outlines = {
+        theme.marker_image(theme.style_of(label)).split("points")[1].split("stroke")[0] for label in by_symbol.values()
+    }
     assert len(outlines) == len(by_symbol)
     for symbol in by_symbol:
         go.scatter.Marker(symbol=symbol)  # raises if there is none of that name
@@ -124,6 +158,26 @@ def test_diverging_scale_is_neutral_in_the_middle() -> None:
         assert [position for position, _ in scale] == [0, 0.25, 0.5, 0.75, 1]
         assert contrast(str(scale[2][1]), CONFIG["theme"][mode]["backgroundColor"]) < 1.1
         assert contrast(str(scale[0][1]), CONFIG["theme"][mode]["backgroundColor"]) > 4
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_numbers_can_be_read_on_every_colour_of_the_scale(dark: bool) -> None:
+    for share in np.linspace(-1.1, 1.1, 2001):
+        text = theme.on_cell("0.5", float(share), dark)
+        ink = text.split("color:")[1][:7]
+        assert text == f'<span style="color:{ink}">0.5</span>'
+        assert contrast(ink, theme.color_at(float(share), dark)) >= 4.5
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_colours_between_are_those_that_plotly_draws(dark: bool) -> None:
+    scale = theme.diverging_scale(dark)
+    shares = [-2.0, *np.linspace(-1, 1, 41), 2.0]
+    drawn = sample_colorscale(scale, [min(1.0, max(0.0, (1 + share) / 2)) for share in shares])
+    for share, color in zip(shares, drawn, strict=True):
+        expected = [int(part) for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
+        found = [int(theme.color_at(float(share), dark)[start : start + 2], 16) for start in (1, 3, 5)]
+        assert found == pytest.approx(expected, abs=1)
 
 
 def test_markup_in_names_is_escaped() -> None:

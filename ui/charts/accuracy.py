@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.forgetting import GROUPS, Group
-from ui.theme import arrange, plain, shorten, style_of
+from ui.theme import Style, arrange, plain, shorten, style_of
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
 MIN_RADAR_TASKS = 3  # with fewer an outline is a line
@@ -30,13 +30,18 @@ class Series:
         name: the legend's text, different for every series of a chart.
         method: what picks colour and marker, such as ``Task Arithmetic``.
         accuracy: task → 0 … 1.
-        variant: 0 for the first series of its method in a chart, then 1, 2, …; told apart by pattern and open markers.
+        look: how it is drawn, where that is not as its method; see :func:`ui.theme.distinct_styles`.
     """
 
     name: str
     method: str
     accuracy: Mapping[str, float]
-    variant: int = 0
+    look: Style | None = None
+
+    @property
+    def style(self) -> Style:
+        """How it is drawn."""
+        return self.look or style_of(self.method)
 
     @property
     def average(self) -> float:
@@ -62,13 +67,12 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
     centres = [0.0, *(edge + 0.6 + index for index in range(len(tasks)))]
     labels = ["Average", *tasks.values()]
     for index, one in enumerate(series):
-        style = style_of(one.method)
         values = _percent(one, tasks)
         widths = [width / len(series) for width in (_AVERAGE_WIDTH * 0.84, *[0.84] * len(tasks))]
         offsets = [width * (index - len(series) / 2) for width in widths]
         figure.add_bar(
             x=centres, y=values, width=widths, offset=offsets, name=plain(one.name),
-            marker={"color": style.color, "line": {"width": 0}, "pattern": _pattern(one)},
+            marker={"color": one.style.color, "line": {"width": 0}, "pattern": _pattern(one.style)},
             text=[_number(values[0]) if len(series) <= _MAX_NUMBERED else "", *[""] * len(tasks)],
             textposition="outside", textangle=0, textfont={"size": 10}, cliponaxis=False,
             customdata=[plain(label) for label in labels],
@@ -125,8 +129,8 @@ def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Fig
         values = _percent(one, tasks)[1:]
         figure.add_scatterpolar(
             r=[*values, values[0]], theta=[*angles, angles[0]], name=plain(one.name), mode="lines+markers",
-            line={"color": style_of(one.method).color, "width": 2, "dash": "dot" if one.variant else "solid"},
-            marker=marker_of(one, 8), customdata=[*labels, labels[0]],
+            line={"color": one.style.color, "width": 2, "dash": one.style.dash}, marker=marker_of(one, 8),
+            customdata=[*labels, labels[0]],
             hovertemplate="%{customdata}: <b>%{r:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.update_polars(
@@ -204,13 +208,12 @@ def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go
     figure = go.Figure()
     for one, report in searches:
         search: Mapping[str, list[float]] = report["scaling_search"]  # type: ignore[assignment]
-        color = style_of(one.method).color
         values = [100 * value for value in search["average_accuracy"]]
         best = search["scalings"].index(report["scaling"])  # type: ignore[arg-type]
         figure.add_scatter(
             x=search["scalings"], y=values, mode="lines", legendgroup=one.name,
             name=f"{plain(one.name)}, λ = {report['scaling']:g}",
-            line={"color": color, "width": 2, "dash": "dot" if one.variant else "solid"},
+            line={"color": one.style.color, "width": 2, "dash": one.style.dash},
             hovertemplate="λ = %{x:g}: <b>%{y:.1f}</b><extra>" + plain(one.name) + "</extra>",
         )  # fmt: skip
         figure.add_scatter(
@@ -236,16 +239,19 @@ def scaling_table(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> pd
 
 
 def marker_of(one: Series, size: int) -> dict[str, object]:
-    """The plotly marker of a series; that of a variant is open."""
-    style = style_of(one.method)
-    symbol = f"{style.symbol}-open" if one.variant else style.symbol
-    return {"color": style.color, "symbol": symbol, "size": size, "line": {"width": 2 if one.variant else 0.5}}
+    """The plotly marker of a series."""
+    style = one.style
+    return {
+        "color": style.color, "symbol": style.symbol, "size": size, "line": {"width": 2 if style.is_open else 0.5},
+    }  # fmt: skip
 
 
-def _pattern(one: Series) -> dict[str, object]:
-    """The plotly pattern of a series' bars: that of its method, or of a variant; the bar stays the more of it."""
-    shape = "/" if one.variant else style_of(one.method).pattern
-    return {"shape": shape, "size": 6, "solidity": 0.25, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.6}
+def _pattern(style: Style) -> dict[str, object]:
+    """The plotly pattern of bars; the bar stays the more of it."""
+    return {
+        "shape": style.pattern, "size": style.pattern_size, "solidity": 0.25, "fillmode": "overlay",
+        "fgcolor": "#ffffff", "fgopacity": 0.6,
+    }  # fmt: skip
 
 
 def _percent(one: Series, tasks: Mapping[str, str]) -> list[float | None]:

@@ -132,7 +132,7 @@ def confusion_figure(
         traces.append(
             {
                 "type": "heatmap", "z": np.round(matrix, 2), "xaxis": f"x{suffix}", "yaxis": "y", "xgap": 1, "ygap": 1,
-                "coloraxis": "coloraxis", "text": _numbers(matrix) if len(classes) <= _NUMBERED else None,
+                "coloraxis": "coloraxis", "text": _numbers(matrix, dark) if len(classes) <= _NUMBERED else None,
                 "texttemplate": "%{text}", "textfont": {"size": 10}, "customdata": hover,
                 "hovertemplate": "%{customdata}<br>%{z:.1f} %<extra></extra>",
             }
@@ -147,9 +147,14 @@ def confusion_figure(
     )  # fmt: skip
 
 
-def _numbers(matrix: np.ndarray) -> list[list[str]]:
+def _numbers(matrix: np.ndarray, dark: bool) -> list[list[str]]:
     """Whole percents, nothing for zeros."""
-    return [["" if abs(value) < 0.5 else f"{value:.0f}".replace("-", "−") for value in row] for row in matrix]
+
+    def cell(value: float) -> str:
+        text = "" if abs(value) < 0.5 else f"{value:.0f}".replace("-", "−")
+        return theme.on_cell(text, value / 100, dark)
+
+    return [[cell(value) for value in row] for row in matrix]
 
 
 def confusion_table(

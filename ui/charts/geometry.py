@@ -51,7 +51,7 @@ def cosine_figure(
         traces.append(
             _trace(
                 "heatmap", z=np.round(matrix, 4), x=places, y=places, xaxis=f"x{suffix}", yaxis="y", xgap=1.5, ygap=1.5,
-                coloraxis="coloraxis", text=_cell_texts(matrix) if len(tasks) <= MAX_NUMBERED else None,
+                coloraxis="coloraxis", text=_cell_texts(matrix, limit, dark) if len(tasks) <= MAX_NUMBERED else None,
                 texttemplate="%{text}", textfont={"size": 11 if len(tasks) <= 8 else 9}, customdata=pairs,
                 hovertemplate="%{customdata}<br>%{z:.4f}<extra></extra>",
             )
@@ -88,9 +88,9 @@ def names_on_axis(tasks: Sequence[str], length: int = 18) -> dict[str, Any]:
     return {"tickvals": list(range(len(names))), "ticktext": names, "zeroline": False}
 
 
-def _cell_texts(matrix: np.ndarray) -> list[list[str]]:
+def _cell_texts(matrix: np.ndarray, limit: float, dark: bool) -> list[list[str]]:
     """Two decimals without the leading zero, as there is little room: ``.12``, ``−.07``."""
-    return [[_short_number(value) for value in row] for row in matrix]
+    return [[theme.on_cell(_short_number(value), value / limit, dark) for value in row] for row in matrix]
 
 
 def _short_number(value: float) -> str:
@@ -314,21 +314,24 @@ def _shared_area(box: np.ndarray, others: np.ndarray) -> float:
     return float(np.clip(sides, 0, None).prod(axis=1).sum())
 
 
+_SIZES = {"base": 18, "δ": 9}  # pixels: where they coincide, δ lies within the outline of the base
+
+
 def map_figure(plane: PlanarMap, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
     """The base model, the task models before and after, and the redundant vector, as points of one plane."""
     names = [theme.plain(theme.shorten(task)) for task in tasks]
     groups: tuple[tuple[str, np.ndarray, theme.Style, list[str], list[str]], ...] = (
         ("before", plane.before, theme.BEFORE, names, []),
         ("after", plane.after, theme.AFTER, names, _label_places(plane, names)),
-        ("δ", plane.redundant[None], theme.REDUNDANT, ["δ"], []),
         ("base", np.zeros((1, 2)), theme.BASE, ["base model"], []),
+        ("δ", plane.redundant[None], theme.REDUNDANT, ["δ"], []),  # last, so on top: it is often close to the base
     )
-    traces = [_links(plane.before, plane.after, dark)]
+    traces = [_links(plane.before, plane.after, dark), _links(np.zeros((1, 2)), plane.redundant[None], dark)]
     traces += [
         _trace(
             "scatter", x=np.round(points[:, 0], 5), y=np.round(points[:, 1], 5), name=label, text=texts,
             mode="markers+text" if places else "markers", textposition=places or None, cliponaxis=False,
-            marker={"symbol": style.symbol, "size": 10, "color": style.color},
+            marker={"symbol": style.symbol, "size": _SIZES.get(label, 10), "color": style.color},
             hovertemplate="%{text}<br>(%{x:.3f}, %{y:.3f})<extra>" + label + "</extra>",
         )
         for label, points, style, texts, places in groups

@@ -29,7 +29,7 @@ def coefficient_heatmap(coefficients: Mapping[str, Any], labels: Mapping[str, st
     names = [coefficients["tensors"][index] for index in order]
     table = np.array(coefficients["table"])[:, order]
     limit = float(np.abs(table).max()) or 1.0
-    rows = [plain(shorten(labels.get(task, task))) for task in coefficients["tasks"]]
+    rows = [plain(shorten(labels.get(task, task), 30)) for task in coefficients["tasks"]]
     figure = go.Figure(
         go.Heatmap(
             z=table, x=list(range(len(names))), y=list(range(len(rows))), zmin=-limit, zmax=limit,

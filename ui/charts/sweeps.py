@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from merging.sweeps import Range, SweepDefinition, Trial
 from merging.sweeps.progress import best_so_far, method_title, parameters, titles
-from ui.theme import arrange, compose, neutral, plain, shorten, step_axis, style_of
+from ui.theme import arrange, compose, distinct_styles, neutral, plain, shorten, step_axis
 
 _LIGHT, _DARK = ("#c4cfdb", "#6fa6d6", "#12508c"), ("#39434f", "#3672a8", "#9fd0ff")  # weak to strong on their ground
 _NOT_THERE = "–"  # a parameter of a method that the trial does not use
@@ -27,9 +27,9 @@ def objective_title(definition: SweepDefinition) -> str:
 def course_figure(trials: Sequence[Trial], definition: SweepDefinition, dark: bool = False) -> go.Figure:
     """Validation objective of every trial, and the best so far as a staircase."""
     traces: list[dict[str, Any]] = []
-    for label in dict.fromkeys(method_title(trial) for trial in trials):
+    methods = list(dict.fromkeys(method_title(trial) for trial in trials))
+    for label, style in zip(methods, distinct_styles(methods), strict=True):
         own = [trial for trial in trials if method_title(trial) == label and trial.value is not None]
-        style = style_of(label)
         traces.append(
             {
                 "type": "scatter", "mode": "markers", "name": plain(label),

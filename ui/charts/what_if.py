@@ -44,7 +44,7 @@ def outcome_figure(
     traces: list[dict[str, object]] = [
         {
             "type": "bar", "orientation": "h", "x": values, "y": rows, "width": 0.72, "name": theme.plain(mine.name),
-            "marker": {"color": theme.style_of(mine.method).color}, "customdata": plain_names,
+            "marker": {"color": mine.style.color}, "customdata": plain_names,
             "hovertemplate": "%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
         }
     ]  # fmt: skip
@@ -122,7 +122,10 @@ def interference_figure(
         start, end = (0.56, 1.0) if number else (0.0, 0.44)
         shown = _without_diagonal(matrix)
         limit = max((abs(value) for row in shown for value in row if value is not None), default=0.0) or 1.0
-        texts = [["" if value is None else (form % value).replace("-", "−") for value in row] for row in shown]
+        texts = [
+            ["" if one is None else theme.on_cell((form % one).replace("-", "−"), one / limit, dark) for one in row]
+            for row in shown
+        ]
         traces.append(
             {
                 "type": "heatmap", "z": shown, "x": places, "y": places, "xaxis": f"x{suffix}", "yaxis": "y",
@@ -187,7 +190,7 @@ def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]]) -> go.Figu
     """
     traces: list[dict[str, Any]] = []
     for one, found in curves:
-        color, name = theme.style_of(one.method).color, theme.plain(one.name)
+        color, name = one.style.color, theme.plain(one.name)
         place = found["scalings"].index(found["scaling"])
         for split, words, dash in (("val", "validation", "solid"), ("test", "test", "dash")):
             values = [100 * value for value in found[split]["average"]]

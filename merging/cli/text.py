@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from merging.cli.results import counted, print_result
+
 WIDTH = 100
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
@@ -123,21 +125,74 @@ def _pair(row: Mapping[str, Any]) -> str:
     """Edit and merge of a preset with what differs from their defaults."""
     parts = []
     for kind in ("edit", "merge"):
-        given = ", ".join(f"{name} = {_value(value)}" for name, value in row[f"{kind}_params"].items())
-        parts.append(row[kind] + (f" ({given})" if given else ""))
+        parts.append(_with_values(row[kind], row[f"{kind}_params"]))
     return " + ".join(parts)
 
 
+def _with_values(method: str, params: Mapping[str, Any]) -> str:
+    given = ", ".join(f"{name} = {_value(value)}" for name, value in params.items())
+    return method + (f" ({given})" if given else "")
+
+
 def print_runs(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Runs as :func:`merging.cli_io.run_row` gives them, one a line."""
+    """Runs as :func:`merging.cli.results.run_row` gives them, one a line."""
     lines = []
     for row in rows:
-        average = "" if row["average"] is None else f"{100 * row['average']:.1f} %"
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["created"]))
-        lines.append([row["run"], when, row["state"], row["label"], row["suite"], str(len(row["tasks"])),
-                      _coefficient(row), average])  # fmt: skip
+        average = _average(row)
+        lines.append([row["run"], _minute(row["created"]), row["state"], row["label"], row["suite"],
+                      str(len(row["tasks"])), _coefficient(row), average])  # fmt: skip
     header = ["run", "queued at", "state", "method", "suite", "tasks", "λ", "average"]
     print_table(header, lines, right=("tasks", "average"))
+    if any(cells[-1].endswith("*") for cells in lines):
+        click.echo("* over the tasks that are not to be forgotten")
+
+
+def _minute(seconds: float) -> str:
+    """A time on this machine's clock."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _average(row: Mapping[str, Any]) -> str:
+    """Average accuracy; of a run that forgets, over all other tasks that were measured, with a star."""
+    if row["remaining"] is not None:
+        return f"{100 * row['remaining']['after']:.1f} %*"
+    return "" if row["average"] is None or row["forgets"] else f"{100 * row['average']:.1f} %"
+
+
+def print_run(run: Any) -> None:
+    """All of a :class:`merging.runs.store.Run` that is read by people; its JSON has every number."""
+    spec, result = run.spec, run.result or {}
+    click.echo(f"run {run.id}  {run.state}")
+    _paragraph(f"{spec.label}, {spec.suite_name}, {counted(len(spec.tasks), 'task')}: {', '.join(spec.tasks)}", 2)
+    for kind, name, params in (("edit", spec.edit, spec.edit_params), ("merge", spec.merge, spec.merge_params)):
+        _paragraph(f"{kind} {_with_values(name, params)}", 2)
+    click.echo(f"{spec.split} split, seed {spec.seed}, {result.get('device', spec.device)}, {spec.dtype}")
+    _paragraph(_times(run), 2)
+    click.echo(f"fingerprint {run.fingerprint}")
+    if run.state == "running":
+        click.echo(f"{run.message} ({run.done}/{run.total})")
+    for warning in result.get("warnings", []):
+        _paragraph(f"warning: {warning}", 2)
+    if run.error:
+        _paragraph(f"error: {run.error}", 2)
+    if run.log:
+        click.echo("last lines of its output:")
+        click.echo(textwrap.indent(run.log, "  "))
+    if "merge" in result:
+        print_result(result, len(spec.tasks))
+
+
+def _times(run: Any) -> str:
+    """When a run was asked for, how long each phase took, and the most memory it held."""
+    parts = [f"queued {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.created))}"]
+    seconds = dict((run.result or {}).get("seconds") or {})
+    if seconds:
+        total = seconds.pop("total")
+        phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in seconds.items())
+        parts.append(f"took {total:.1f} s ({phases}), peak memory {run.result['peak_bytes'] / 1e6:.0f} MB")
+    elif run.started and run.finished:
+        parts.append(f"ended after {run.finished - run.started:.1f} s")
+    return ", ".join(parts)
 
 
 def _coefficient(row: Mapping[str, Any]) -> str:
@@ -150,6 +205,18 @@ def _coefficient(row: Mapping[str, Any]) -> str:
     return "" if asked is None else _value(asked)
 
 
+def print_sweeps(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Sweeps as :func:`merging.cli.results.sweep_row` gives them, one a line."""
+    lines = [
+        [row["sweep"], _minute(row["created"]), row["state"], row["label"], f"{row['finished']}/{row['total']}",
+         "" if row["best"] is None else f"{100 * row['best']:.1f} %"]
+        for row in rows
+    ]  # fmt: skip
+    print_table(
+        ["sweep", "started at", "state", "what", "trials", "best on val"], lines, right=("trials", "best on val")
+    )
+
+
 def print_sweep(found: Any) -> None:
     """How far a sweep is, all its trials, the best first: a :class:`merging.sweeps.progress.Snapshot`."""
     from merging.sweeps.progress import in_words
@@ -157,7 +224,10 @@ def print_sweep(found: Any) -> None:
     definition = found.sweep.definition
     objective = "average" if definition.objective == "average" else "normalised average"
     failed = f", {found.failed} failed" if found.failed else ""
-    click.echo(f"sweep {found.sweep.id}: {found.finished} of {definition.total} trials{failed}")
+    state = "" if found.sweep.state == "done" else f", {found.sweep.state}"
+    click.echo(f"sweep {found.sweep.id}: {found.finished} of {definition.total} trials{failed}{state}")
+    if found.sweep.error:
+        _paragraph(f"error: {found.sweep.error}", 2)
     for subset, tasks in enumerate(definition.tasks):
         best, test = found.best(subset), found.test(subset)
         click.echo(textwrap.fill(f"tasks {', '.join(tasks)}", WIDTH, subsequent_indent="  "))

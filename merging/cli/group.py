@@ -1,0 +1,40 @@
+"""The group that all commands belong to, and how any of them ends that could not do its work."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import click
+
+from merging.cli.options import (
+    INTERRUPTED,
+    end_with,
+    image_limit_option,
+)
+from merging.errors import MergingError
+
+
+class _Commands(click.Group):
+    """Turns every error raised on purpose, and what the system refuses, into one paragraph and exit status 1.
+
+    Ctrl-C ends with one line and the status that shells give for it.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MergingError as error:
+            end_with(f"Error: {error}")
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read the output has enough; click ends quietly
+                raise
+            file = f"{Path(str(error.filename)).name}: " if error.filename else ""
+            end_with(f"Error: {file}{error.strerror or error}")
+        except KeyboardInterrupt:
+            end_with("Interrupted; nothing is left half-written.", INTERRUPTED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@image_limit_option
+def main(image_limit: int | None) -> None:
+    """Merge CLIP vision models by arithmetic on task vectors."""

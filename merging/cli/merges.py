@@ -1,0 +1,244 @@
+"""Commands that look at task vectors, merge them, and measure what comes of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from merging.cli.group import main
+from merging.cli.options import (
+    device_option,
+    home_option,
+    json_option,
+    layout_option,
+    open_workspace,
+    progress_on_stderr,
+    read_method,
+    read_settings,
+    read_tasks,
+    set_option,
+    split_option,
+    suite_reference,
+    tasks_option,
+)
+from merging.cli.results import counted, print_accuracy, print_json, print_result
+from merging.cli.text import print_similarity
+from merging.errors import MissingPart, SpecError
+
+
+@main.command()
+@click.argument("suite")
+@tasks_option
+@click.option("--edit", "edit_name", default="none", show_default=True, help="An edit, to see the cosines after it.")
+@set_option
+@device_option
+@home_option
+@json_option
+def similarity(
+    suite: str, tasks: str | None, edit_name: str, settings: Sequence[str], device: str, home: Path, as_json: bool
+) -> None:
+    """Cosine similarity of the task vectors of SUITE, before and after an edit."""
+    from merging.similarity import similarity_report
+    from merging.suites.suite import load_suite
+
+    loaded = load_suite(suite)
+    parameters = read_settings(settings)
+    if parameters["merge"]:
+        raise SpecError(f"similarity takes edit parameters only, got {sorted(parameters['merge'])} for the merge")
+    report = similarity_report(
+        loaded, open_workspace(home), read_tasks(loaded, tasks), edit_name, parameters["edit"], device,
+        progress_on_stderr(),
+    )  # fmt: skip
+    if as_json:
+        print_json(report)
+        return
+    print_similarity(report, edit_name)
+
+
+@main.command()
+@click.argument("suite")
+@click.option("--preset", help="A published method, see `methods`; --set still changes its parameters.")
+@click.option("--merge", "merge_name", help="How to merge (default: task_arithmetic).")
+@click.option("--edit", "edit_name", help="What to do to the task vectors first (default: none).")
+@set_option
+@tasks_option
+@device_option
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
+              help="Precision of forward passes; merging is float32.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True)
+@split_option
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the weights, .safetensors.")
+@layout_option
+@click.option("--evaluate", is_flag=True, help="Measure accuracy per task.")
+@home_option
+@json_option
+def merge(
+    suite: str, preset: str | None, merge_name: str | None, edit_name: str | None, settings: Sequence[str],
+    tasks: str | None, device: str, dtype: str, seed: int, split: str, output: Path | None, layout: Any, evaluate: bool,
+    home: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Merge the task models of SUITE."""
+    from merging import devices
+    from merging.pipeline import MergeSpec
+    from merging.runs.perform import perform
+    from merging.suites.suite import load_suite
+
+    if preset is not None and (merge_name or edit_name):
+        raise click.UsageError("give either --preset or --edit and --merge")
+    if layout != "open_clip" and output is None:
+        raise click.UsageError("--layout says how the file of --output is written; give both")
+    loaded = load_suite(suite)
+    spec = MergeSpec.build(
+        suite=suite_reference(suite),
+        tasks=read_tasks(loaded, tasks),
+        **read_method(preset, edit_name, merge_name, read_settings(settings)),
+        split=split,
+        seed=seed,
+        device=str(devices.resolve(device)),
+        dtype=dtype,
+        evaluate=evaluate,
+    )
+    unmeasurable = [task for task in spec.tasks if not loaded.measurable(task)]
+    if evaluate and unmeasurable:
+        raise MissingPart(
+            f"--evaluate: tasks {unmeasurable} lack images or a head; add them in suite.yaml, "
+            "choose others with --tasks, or merge without --evaluate"
+        )
+    run = perform(spec, open_workspace(home), output, progress_on_stderr(), layout)
+    result = run.result or {}
+    if as_json:
+        print_json(
+            {
+                "run": run.id,
+                "fingerprint": run.fingerprint,
+                **{key: result[key] for key in ("accuracy", "average", "split", "images", "coefficients")},
+                "forgetting": result.get("forgetting"),
+                "edit": result["edit"],
+                "merge": result["merge"],
+                "seconds": result["seconds"]["total"],
+                "peak_bytes": result["peak_bytes"],
+                "warnings": result.get("warnings", []),
+                "output": str(output) if output else None,
+            }
+        )
+        return
+    for warning in result.get("warnings", []):
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"{spec.label}, {counted(len(spec.tasks), 'task')}, {result['seconds']['total']:.1f} s, run {run.id}")
+    print_result(result, len(spec.tasks))
+    if output:
+        click.echo(f"written: {output}")
+
+
+@main.command()
+@click.argument("suite")
+@click.option("--base", is_flag=True, help="The pre-trained model (zero-shot).")
+@click.option("--individual", is_flag=True, help="Each fine-tuned model on its own task.")
+@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="A weight file, such as a merge.")
+@tasks_option
+@split_option
+@device_option
+@home_option
+@json_option
+def evaluate(
+    suite: str, base: bool, individual: bool, checkpoint: Path | None, tasks: str | None, split: Any, device: str,
+    home: Path, as_json: bool,
+) -> None:  # fmt: skip
+    """Accuracy per task on SUITE of the base model, the fine-tuned models, or a weight file."""
+    from merging import devices
+    from merging.suites.suite import load_suite
+
+    given = {"--base": base, "--individual": individual, "--checkpoint": checkpoint is not None}
+    named = [option for option, there in given.items() if there]
+    if len(named) != 1:
+        raise click.UsageError(
+            f"give exactly one of --base, --individual and --checkpoint FILE; got {' and '.join(named) or 'none'}"
+        )
+    loaded = load_suite(suite)
+    workspace = open_workspace(home)
+    evaluator = workspace.evaluator(loaded, devices.resolve(device))
+    chosen = read_tasks(loaded, tasks)
+    if checkpoint is not None:
+        accuracy = workspace.file_accuracy(evaluator, checkpoint, chosen, split)
+    elif base:
+        accuracy = workspace.base_accuracy(evaluator, chosen, split)
+    else:
+        accuracy = workspace.individual_accuracy(evaluator, chosen, split)
+    if as_json:
+        print_json(
+            {"accuracy": accuracy.per_task, "average": accuracy.average, "split": split, "images": accuracy.images}
+        )
+    else:
+        print_accuracy(accuracy.per_task, accuracy.average, split, accuracy.images)
+
+
+@main.command()
+@click.argument("suite")
+@click.option("--presets", "--methods", "presets", help="Only these presets: names with commas (default: all).")
+@tasks_option
+@device_option
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path),
+              help="Markdown file for the table, written once it is complete.")  # fmt: skip
+@home_option
+@json_option
+def leaderboard(
+    suite: str, presets: str | None, tasks: str | None, device: str, output: Path | None, home: Path, as_json: bool
+) -> None:
+    """Run all published methods on SUITE, λ chosen on validation, and print the table of test accuracies.
+
+    The methods are the presets that `methods` lists, the cheapest first; --presets chooses among them. What was run
+    before is taken from the history: Ctrl-C prints what there is, and the same command goes on.
+    """
+    from merging import devices
+    from merging.checkpoints.writing import atomic_path, require_place
+    from merging.leaderboard import Row, cheapest_first, leaderboard, not_run_yet, to_markdown
+    from merging.presets import PRESETS, find_preset
+    from merging.suites.suite import load_suite
+
+    loaded = load_suite(suite)
+    names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
+    chosen = cheapest_first(map(find_preset, dict.fromkeys(names)))
+    if output:
+        require_place(output)
+    workspace, of_tasks, where = open_workspace(home), read_tasks(loaded, tasks), str(devices.resolve(device))
+    left = [preset.title for preset in not_run_yet(chosen, suite_reference(suite), workspace, of_tasks, where)]
+    to_run = f"; to run: {'; '.join(left)}" if left else ""
+    click.echo(f"{counted(len(chosen), 'method')}, {len(chosen) - len(left)} run before{to_run}", err=True)
+    rows: list[Row] = []
+    try:
+        for row in leaderboard(
+            loaded, suite_reference(suite), workspace, chosen, of_tasks, where, progress_on_stderr()
+        ):
+            rows.append(row)
+        if output:
+            with atomic_path(output) as temporary:
+                temporary.write_text(to_markdown(rows), encoding="utf-8")
+    finally:  # a method that fails, or Ctrl-C, leaves the others' rows
+        if as_json and rows:
+            print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
+        elif rows:
+            click.echo(to_markdown(rows), nl=False)
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.option("--suite", help="The suite with its checkpoints, where the recipe's is not built in.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), required=True,
+              help="File for the weights, .safetensors.")  # fmt: skip
+@home_option
+@json_option
+def replay(recipe: Path, suite: str | None, output: Path, home: Path, as_json: bool) -> None:
+    """Make the weights of an exported RECIPE again, on the CPU, and compare them with those that were exported."""
+    from merging.runs import recipe as recipes
+    from merging.suites.suite import load_suite
+
+    known = recipes.read_recipe(recipe)
+    loaded = load_suite(suite or known.built_in_suite())
+    found = recipes.replay(known, loaded, open_workspace(home), output, progress_on_stderr())
+    if as_json:
+        print_json({"output": str(output), "sha256": found.sha256, "identical": found.identical})
+    else:
+        click.echo(f"written: {output}\n{found.verdict(known)}")
+    if not found.identical:
+        click.get_current_context().exit(1)

@@ -1,0 +1,188 @@
+"""What the commands share: options, and reading what was typed."""
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from merging.errors import MissingPart, SpecError
+
+INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
+
+
+DEFAULT_HOME = Path(__file__).resolve().parents[2] / ".merging"
+
+
+def home_option(function: Any) -> Any:
+    """``--home``: the workspace."""
+    return click.option(
+        "--home",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_HOME,
+        envvar="MERGING_HOME",
+        help="Folder for runs and caches (default: .merging in the project).",
+    )(function)
+
+
+def image_limit_option(function: Any) -> Any:
+    """``--image-cache-gb``, in bytes as ``image_limit``; stands before the command, since it concerns all of them."""
+    return click.option(
+        "--image-cache-gb",
+        "image_limit",
+        type=click.FloatRange(min=0, max=2**20),
+        envvar="MERGING_IMAGE_CACHE_GB",
+        callback=lambda _, __, value: None if value is None else int(value * 2**30),
+        help="Room for prepared images in GiB (default: 20); those that were not used for longest are removed first.",
+    )(function)
+
+
+def open_workspace(home: Path) -> Any:
+    """The workspace in a folder, with the room for images that the command line allows."""
+    from merging.images.cache import DEFAULT_LIMIT
+    from merging.workspace import Workspace
+
+    limit = click.get_current_context().find_root().params["image_limit"]
+    return Workspace(home, DEFAULT_LIMIT if limit is None else limit)
+
+
+def json_option(function: Any) -> Any:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
+
+
+def device_option(function: Any) -> Any:
+    """``--device``."""
+    return click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")(function)
+
+
+def scheduler_option(function: Any) -> Any:
+    """``--scheduler``."""
+    return click.option(
+        "--scheduler",
+        help="A Dask scheduler whose workers do the runs, such as tcp://host:8786 (default: this machine).",
+    )(function)
+
+
+def layout_option(function: Any) -> Any:
+    """``--layout``."""
+    return click.option(
+        "--layout",
+        type=click.Choice(["open_clip", "huggingface"]),
+        default="open_clip",
+        show_default=True,
+        help="Names and shapes of the weights: open_clip's visual tower or transformers' CLIPVisionModel.",
+    )(function)
+
+
+def tasks_option(function: Any) -> Any:
+    """``--tasks``, as :func:`read_tasks` reads them."""
+    return click.option(
+        "--tasks",
+        help="Comma-separated task names (default: all with a checkpoint).",
+    )(function)
+
+
+def split_option(function: Any) -> Any:
+    """``--split``."""
+    return click.option("--split", type=click.Choice(["test", "val"]), default="test", show_default=True)(function)
+
+
+def set_option(function: Any) -> Any:
+    """``--set``, as :func:`read_settings` reads them."""
+    return click.option(
+        "--set", "settings", multiple=True, metavar="STAGE.NAME=VALUE", help="A parameter, such as edit.alpha=0.1."
+    )(function)
+
+
+def progress_on_stderr() -> Any:
+    """A progress callback that rewrites one line of a terminal, or prints a line every few seconds elsewhere."""
+    terminal = sys.stderr.isatty()
+    shown_phase, shown_at = "", 0.0
+
+    def report(done: int, total: int, message: str) -> None:
+        nonlocal shown_phase, shown_at
+        phase, now = message.split(" ", 1)[0], time.monotonic()
+        if phase == shown_phase and done < total and now - shown_at < (0.1 if terminal else 5.0):
+            return
+        shown_phase, shown_at = phase, now
+        line = f"{message} ({done}/{total})"
+        click.echo(f"\r\x1b[K{line}" if terminal else line, err=True, nl=not terminal or done == total)
+
+    return report
+
+
+def end_with(sentence: str, status: int = 1) -> NoReturn:
+    """Say why the command ends, on a line of its own even where progress was being written, and end it."""
+    click.echo(f"\r\x1b[K{sentence}" if sys.stderr.isatty() else sentence, err=True)
+    click.get_current_context().exit(status)
+
+
+def read_method(
+    preset: str | None, edit: str | None, merge: str | None, parameters: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Edit, merge and their parameters: those of a preset or given by name, with ``--set`` on top."""
+    from merging.presets import find_preset
+
+    chosen: dict[str, Any] = {"edit": edit or "none", "merge": merge or "task_arithmetic"}
+    if preset is not None:
+        chosen = find_preset(preset).spec_fields()
+    for kind, given in parameters.items():
+        chosen[f"{kind}_params"] = {**chosen.get(f"{kind}_params", {}), **given}
+    return chosen
+
+
+def read_datasets(given: Sequence[str]) -> dict[str, str | None]:
+    """``TASK=NAME`` … → task → name of a known data set, None for ``none``. Names of data sets hold no ``=``."""
+    datasets: dict[str, str | None] = {}
+    for each in given:
+        task, equals, name = each.rpartition("=")
+        if not equals or not task.strip() or not name.strip():
+            raise SpecError(f"--dataset {each!r}: expected TASK=NAME, such as scenes=SUN397, or TASK=none")
+        datasets[task.strip()] = None if name.strip() == "none" else name.strip()
+    return datasets
+
+
+def read_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``edit.alpha=0.1`` … → parameters by stage. Values are read as JSON, else as text; commas make lists."""
+    parameters: dict[str, dict[str, Any]] = {"edit": {}, "merge": {}}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        stage, dot, name = key.partition(".")
+        if not equals or not dot or stage not in parameters or not name:
+            raise SpecError(f"--set {setting!r}: expected edit.NAME=VALUE or merge.NAME=VALUE")
+        parameters[stage][name] = [_value(v) for v in value.split(",")] if "," in value else _value(value)
+    return parameters
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text.strip().strip("[]"))
+    except ValueError:
+        return text
+
+
+def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
+    """Names after ``--tasks``, checked; without them all tasks that name a checkpoint."""
+    if tasks is None:  # a file that is named but missing is an error, not a task less
+        chosen = tuple(task.name for task in suite.tasks if task.checkpoint)
+        if not chosen:
+            raise MissingPart(f"suite {suite.name!r} names no checkpoint for any task; add them in its suite.yaml")
+        return chosen
+    names = tuple(name.strip() for name in next(csv.reader([tasks], skipinitialspace=True), []) if name.strip())
+    if not names:
+        raise SpecError(f"--tasks {tasks!r} names no task; the suite has {', '.join(suite.task_names)}")
+    for name in names:
+        suite.task(name)
+    return names
+
+
+def suite_reference(suite: str) -> str:
+    """How a suite stands in a specification: its built-in name, the id that it was downloaded by, or its whole path."""
+    from merging.suites.suite import is_name
+
+    return suite if is_name(suite) else str(Path(suite).resolve())

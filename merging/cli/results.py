@@ -1,0 +1,185 @@
+"""What commands print of results: rows as JSON, and a few lines of text."""
+
+import json
+from typing import Any
+
+import click
+
+
+def run_row(run: Any) -> dict[str, Any]:
+    """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was.
+
+    ``remaining``, of a run that forgets, is what to look at in place of ``average``, see
+    :func:`merging.forgetting.remaining`.
+    """
+    from merging.forgetting import remaining
+
+    result = run.result or {}
+    return {
+        "run": run.id,
+        "fingerprint": run.fingerprint,
+        "state": run.state,
+        "label": run.spec.label,
+        "suite": run.spec.suite_name,
+        "tasks": list(run.spec.tasks),
+        "scaling": run.spec.merge_params.get("scaling"),
+        "scaling_chosen": (result.get("merge") or {}).get("scaling"),
+        "created": run.created,
+        "average": result.get("average"),
+        "forgets": list(run.spec.forgotten),
+        "remaining": remaining(result["forgetting"]) if result.get("forgetting") else None,
+    }
+
+
+def sweep_row(found: Any) -> dict[str, Any]:
+    """A :class:`merging.sweeps.progress.Snapshot` in a few JSON-ready values; ``best`` is the best on validation."""
+    values = [trial.value for trial in found.trials if trial.value is not None]
+    sweep = found.sweep
+    return {
+        "sweep": sweep.id, "state": sweep.state, "label": sweep.definition.label, "created": sweep.created,
+        "total": sweep.definition.total, "finished": found.finished, "failed": found.failed,
+        "best": max(values, default=None), "scheduler": sweep.scheduler, "error": sweep.error,
+    }  # fmt: skip
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on one line."""
+    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """What :func:`merging.suites.report.check_suite` found, a line a file."""
+    for row in report["files"]:
+        word = ("warn" if row["warning"] else "ok") if row["ok"] else "ERROR"
+        click.echo(f"{word:<5}  {row['file']}  {row['detail']}")
+    counts = f"{counted(report['problems'], 'problem')}, {counted(report['warnings'], 'warning')}"
+    click.echo(f"{counts} in {counted(len(report['files']), 'check')}")
+
+
+def print_proposal(proposal: Any) -> None:
+    """What :func:`merging.suites.initialise.init_suite` wrote, what it assumed, and what is missing."""
+    content = proposal.content
+    named = isinstance(content["architecture"], str)
+    click.echo(f"base: {content['base']}")
+    click.echo(f"architecture: {content['architecture'] if named else json.dumps(content['architecture'])}")
+    for task in content["tasks"]:
+        files = [task["checkpoint"], task.get("head"), task.get("data", {}).get("path")]
+        known = [f"data set {task['dataset']}"] if "dataset" in task else []
+        click.echo(f"task {task['name']}: {', '.join([*filter(None, files), *known])}")
+    for key, note in proposal.notes.items():
+        click.echo(f"{key}: {note}")
+    for sentence in proposal.missing:
+        click.echo(f"missing: {sentence}")
+    for file, reason in proposal.left_out.items():
+        click.echo(f"left out: {file}: {reason}")
+
+
+def print_accuracy(per_task: dict[str, float], average: float, split: str, images: int) -> None:
+    """Accuracy per task and on average."""
+    width = max(len(name) for name in per_task) + 2
+    for name, value in per_task.items():
+        click.echo(f"{name:<{width}}{100 * value:6.1f} %")
+    click.echo(f"{'average':<{width}}{100 * average:6.1f} %   ({split} split, {images} images)")
+
+
+def print_comparison(found: Any) -> None:
+    """Runs against the first of them: a line a task, and what it comes to."""
+    from merging.paired import HOW, VERDICTS, in_words
+
+    names = found.names
+    width = max(len(task) for task in (*found.tasks, "average")) + 2
+    for name, pair in zip(names[1:], found.pairs, strict=True):
+        click.echo(in_words(pair, name, names[0]))
+        for task, one in [*pair.tasks.items(), ("average", pair)]:
+            numbers = f"{100 * one.reference:6.1f} % → {100 * one.accuracy:5.1f} %  {100 * one.difference:+6.1f}"
+            numbers += f"  ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
+            test = "" if one is pair else f"p {one.p:.2g}, corrected {one.adjusted:.2g}: {VERDICTS[one.verdict]}"
+            click.echo(f"{task:<{width}}{numbers:<46}{test}".rstrip())
+    click.echo(f"{found.split} split, {found.images} images. {HOW}")
+
+
+def print_storage(storage: dict[str, int], tasks: int) -> None:
+    """How much localised models take, in megabytes of 10⁶ bytes."""
+    sizes = {name: f"{bits / 8e6:.1f} MB" for name, bits in storage.items()}
+    click.echo(
+        f"{tasks} models, one a task: base {sizes['base']}, shared vector {sizes['vector']}, masks {sizes['masks']} "
+        f"(compressed {sizes['masks_compressed']})"
+    )
+    click.echo(f"together {sizes['localised']}; the base and {tasks} fine-tuned models take {sizes['models']}")
+
+
+def print_scaling(report: dict[str, Any]) -> None:
+    """λ as it was chosen, and whether a larger one than those tried may do better."""
+    search = report.get("scaling_search") or report["forgetting_search"]
+    edge = "; it is the largest that was tried, so a larger one may do better" if search.get("at_edge") else ""
+    click.echo(f"λ = {report['scaling']:g}, chosen on the validation split{edge}")
+
+
+def print_result(result: dict[str, Any], tasks: int) -> None:
+    """What came of a merge of so many tasks: λ, sizes, accuracies, as far as there are any."""
+    if "scaling" in result["merge"]:
+        print_scaling(result["merge"])
+    if "storage" in result["merge"]:
+        print_storage(result["merge"]["storage"], tasks)
+    if result.get("forgetting"):
+        print_forgetting(result["forgetting"])
+    elif result["accuracy"]:
+        print_accuracy(result["accuracy"], result["average"], result["split"], result["images"])
+
+
+def print_forgetting(report: dict[str, Any]) -> None:
+    """Accuracy before and after, of the tasks that are forgotten, added and kept, and the mean without the first."""
+    from merging.forgetting import GROUPS, in_words, remaining
+
+    click.echo(f"forgetting: {in_words(report['weights'])}")
+    width = max(len(name) for group in GROUPS for name in report[group]) + 2
+    width = max(width, len("forgotten, mean") + 2)
+    click.echo(f"{'':<{width}}{'zero-shot':>10}{'after':>10}")
+    for group in GROUPS:
+        mean = report["means"][group]
+        rows = {**report[group], **({f"{group}, mean": mean} if mean else {})}
+        for name, values in rows.items():
+            click.echo(f"{name:<{width}}{_before_and_after(values)}")
+    rest, images = remaining(report), sum(row["images"] for group in GROUPS for row in report[group].values())
+    measured = f"{report['split']} split, {images} images"
+    if rest is not None:
+        click.echo(f"{'average':<{width}}{_before_and_after(rest)}   (without tasks to be forgotten; {measured})")
+    else:
+        click.echo(f"no average, as all tasks are to be forgotten ({measured})")
+
+
+def _before_and_after(values: dict[str, float]) -> str:
+    return "".join(f"{100 * values[key]:8.1f} %" for key in ("before", "after"))
+
+
+def print_converted(row: Any) -> None:
+    """What a file held, what was written and what was left out."""
+    if row.output is None:
+        lines = [f"ERROR  {row.file}  {row.detail}"]
+    else:
+        lines = [f"{row.kind:<5}  {row.file} → {row.output}", f"       {row.held}: {row.detail}"]
+    if row.classes:
+        shown = ", ".join(row.classes[:3]) + (f" and {len(row.classes) - 3} more" if len(row.classes) > 3 else "")
+        lines.append(f"       named in it, not imported: {shown}")
+    for line in lines:  # names from a file must not move a terminal's cursor
+        click.echo("".join(letter if letter.isprintable() else "?" for letter in line))
+
+
+def print_downloaded(found: dict[str, Any]) -> None:
+    """What was downloaded, and what has to be got in other ways."""
+    for row in found["files"]:
+        click.echo(f"{row['file']}  {row['bytes'] / 2**20:.1f} MiB, digest {row['digest'][:12]}")
+    if found["files"] or not found["missing"]:
+        total = f", {found['bytes'] / 2**20:.1f} MiB" if found["files"] else "; all that the suite names are here"
+        click.echo(f"{counted(len(found['files']), 'file')} downloaded{total}")
+    for row in found["missing"]:
+        click.echo(f"missing: {row['what']}: put it where suite.yaml says, at {row['place']} beside it")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "task"), counted(8, "task")
+    ('1 task', '8 tasks')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

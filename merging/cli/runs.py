@@ -1,0 +1,135 @@
+"""Commands about what was run, and the worker that runs it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from merging.cli.group import main
+from merging.cli.options import home_option, json_option, layout_option, open_workspace, progress_on_stderr
+from merging.cli.results import print_comparison, print_json, run_row
+from merging.cli.text import print_run, print_runs
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def runs(context: click.Context) -> None:
+    """What was run: list (also without a word), show, compare, export, delete."""
+    if context.invoked_subcommand is None:
+        context.invoke(runs_list)
+
+
+@runs.command("list")
+@home_option
+@json_option
+def runs_list(home: Path, as_json: bool) -> None:
+    """All runs, newest first."""
+    from merging.runs.store import RunStore
+
+    store = RunStore(home)
+    rows = [run_row(run) for run in store.all()]
+    broken = store.unreadable()
+    if as_json:
+        unreadable = [{"run": run.id, "state": run.state, "created": run.created, "reason": run.reason}
+                      for run in broken]  # fmt: skip
+        print_json({"runs": rows, "unreadable": unreadable})
+        return
+    if rows:
+        print_runs(rows)
+    for one in broken:
+        click.echo(f"{one.id}  unreadable  {one.reason}")
+    if not rows and not broken:
+        click.echo("no runs yet; try: python -m merging merge mini --merge task_arithmetic --evaluate")
+
+
+@runs.command("show")
+@click.argument("run_id")
+@home_option
+@json_option
+def runs_show(run_id: str, home: Path, as_json: bool) -> None:
+    """One run: its specification, state and result."""
+    from merging.runs.store import RunStore
+
+    run = RunStore(home).get(run_id)
+    if as_json:
+        spec = run.spec.model_dump(mode="json")
+        print_json({**run_row(run), "spec": spec, "error": run.error, "log": run.log, "result": run.result})
+    else:
+        print_run(run)
+
+
+@runs.command("delete")
+@click.argument("run_id")
+@home_option
+@json_option
+def runs_delete(run_id: str, home: Path, as_json: bool) -> None:
+    """Remove a run and its files for good; it may be one that can't be read."""
+    from merging.runs.store import RunStore
+
+    deleted = RunStore(home).delete(run_id)
+    if as_json:
+        print_json({"deleted": deleted})
+    else:
+        click.echo(f"deleted: {deleted}")
+
+
+@runs.command("export")
+@click.argument("run_id")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@layout_option
+@home_option
+@json_option
+def runs_export(run_id: str, folder: Path, layout: Any, home: Path, as_json: bool) -> None:
+    """Write weights, recipe, model card and coefficients of a finished run into FOLDER."""
+    from merging.checkpoints.writing import require_parent
+    from merging.runs.export import export_run
+
+    require_parent(folder)
+    workspace = open_workspace(home)
+    files = export_run(workspace.store.get(run_id), workspace, folder, layout)
+    if as_json:
+        print_json({"files": [str(file) for file in files]})
+    else:
+        click.echo("\n".join(f"written: {file}" for file in files))
+
+
+@runs.command("compare")
+@click.argument("run_ids", nargs=-1, required=True, metavar="ID ID …")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report, one HTML file.")
+@home_option
+@json_option
+def runs_compare(run_ids: tuple[str, ...], html: Path | None, home: Path, as_json: bool) -> None:
+    """Compare finished runs with the first of them, image by image: intervals and tests per task."""
+    from merging.checkpoints.writing import require_place
+    from merging.context import Context
+    from merging.runs.compare import compare_runs, comparison_row
+    from merging.runs.comparison_report import write_report
+
+    if html is not None:
+        require_place(html)
+    workspace = open_workspace(home)
+    chosen = [workspace.store.get(run_id) for run_id in run_ids]
+    found = compare_runs(chosen, workspace, Context(on_progress=progress_on_stderr()))
+    if html is not None:
+        write_report(html, found, workspace)
+    if as_json:
+        print_json({**comparison_row(found), "html": None if html is None else str(html)})
+        return
+    print_comparison(found)
+    if html is not None:
+        click.echo(f"written: {html}")
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Stop when nothing is queued any more.")
+@home_option
+def worker(once: bool, home: Path) -> None:
+    """Carry out queued runs until stopped. The dashboard starts one by itself."""
+    from merging.runs.worker import Worker, sole_worker
+    from merging.suites.clip import load_open_clip
+
+    load_open_clip()  # before forking, so that every run starts warm
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    with sole_worker(home):
+        Worker(open_workspace(home)).serve(once)

@@ -1,0 +1,184 @@
+"""Commands about suites, their files, and what there is to run on them."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from merging.cli.group import main
+from merging.cli.options import (
+    device_option,
+    home_option,
+    json_option,
+    open_workspace,
+    progress_on_stderr,
+    read_datasets,
+)
+from merging.cli.results import counted, print_converted, print_downloaded, print_json, print_proposal, print_report
+from merging.cli.text import print_methods
+
+
+@main.command()
+@json_option
+def suites(as_json: bool) -> None:
+    """List the suites that come with the package and those downloaded, with how many of their models are here."""
+    from merging.suites.suite import DEFAULT, builtin_suites, downloaded_suites, load_suite
+
+    rows: list[dict[str, Any]] = []
+    for name in sorted(builtin_suites(), key=lambda name: (name != DEFAULT, name)) + list(downloaded_suites()):
+        suite = load_suite(name)
+        missing = [str(each) for each in suite.missing_weights(suite.task_names)]
+        rows.append(
+            {
+                "name": name, "title": suite.label, "architecture": suite.architecture_label,
+                "tasks": list(suite.task_names), "default": name == DEFAULT, "missing": missing,
+            }
+        )  # fmt: skip
+    if as_json:
+        print_json({"suites": rows})
+        return
+    for row in rows:
+        here = f"{counted(len(row['missing']), 'file')} missing" if row["missing"] else "all files here"
+        what = f"{row['title']}, {row['architecture']}, {counted(len(row['tasks']), 'task')}"
+        click.echo(f"{row['name']}  {what}, {here}")
+        click.echo(f"  {', '.join(row['tasks'])}")
+
+
+@main.command()
+@json_option
+def methods(as_json: bool) -> None:
+    """List edits, merges and the published methods made of them, with their parameters."""
+    from merging.catalogue import catalogue
+
+    found = catalogue()
+    if as_json:
+        print_json(found)
+        return
+    print_methods(found)
+
+
+@main.command()
+@click.argument("suite")
+@click.option("--accuracy", is_flag=True, help="Measure the fine-tuned models too: test far above validation is odd.")
+@device_option
+@home_option
+@json_option
+def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) -> None:
+    """Check every file of SUITE: weights, heads, images."""
+    from merging import devices
+    from merging.suites.report import check_suite
+    from merging.suites.suite import load_suite
+
+    workspace = open_workspace(home) if accuracy or home.is_dir() else None  # looking alone makes no folder
+    report = check_suite(load_suite(suite), progress_on_stderr(), workspace, devices.resolve(device), accuracy)
+    if as_json:
+        print_json(report)
+    else:
+        print_report(report)
+    if report["problems"]:
+        sys.exit(1)
+
+
+@main.command("init-suite")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--base", type=click.Path(path_type=Path), help="The pre-trained weights (default: found by its name).")
+@click.option("--name", help="Name of the suite (default: the folder's).")
+@click.option("--force", is_flag=True, help="Replace a suite.yaml that is there.")
+@click.option("--dataset", "datasets", multiple=True, metavar="TASK=NAME",
+              help="Task TASK is on the known data set NAME, such as SUN397; NAME none: on none of them.")  # fmt: skip
+@click.option("--no-datasets", is_flag=True, help="Take no task for a known data set because of its name.")
+@json_option
+def init_suite_command(
+    folder: Path, base: Path | None, name: str | None, force: bool, datasets: Sequence[str], no_datasets: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Write FOLDER/suite.yaml by looking at the checkpoints, heads and images in FOLDER, and check them.
+
+    Tasks that are called like the data sets of the published suites (sun397, stanford-cars, …) get the class names,
+    prompt templates and images of these.
+    """
+    from merging.suites.initialise import init_suite
+    from merging.suites.report import check_suite
+    from merging.suites.suite import load_suite
+
+    made = init_suite(folder, base, name, force, read_datasets(datasets), not no_datasets)
+    report = check_suite(load_suite(folder), progress_on_stderr())
+    if as_json:
+        print_json(
+            {
+                "written": str(folder / "suite.yaml"), "suite": made.content, "notes": made.notes,
+                "missing": list(made.missing), "left_out": made.left_out, "check": report,
+            }
+        )  # fmt: skip
+    else:
+        click.echo(f"written: {folder / 'suite.yaml'}")
+        print_proposal(made)
+        print_report(report)
+    if report["problems"]:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--output", "folder", required=True, type=click.Path(file_okay=False, path_type=Path),
+              help="Folder for the .safetensors files; the tree of folders that FILES are in is kept.")  # fmt: skip
+@json_option
+def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
+    """Take visual towers and heads out of FILES, whole pickled models too, without running what is in them."""
+    from merging.checkpoints.writing import require_parent
+    from merging.conversion import convert as converted
+    from merging.conversion import targets
+
+    require_parent(folder)
+    rows, report = [], progress_on_stderr()
+    for done, (file, target) in enumerate(targets(files, folder).items()):
+        report(done, len(files), f"reading {file.name}")
+        rows.append(converted(file, target))
+        if not as_json:
+            print_converted(rows[-1])
+    if as_json:
+        print_json({"files": [row.as_json() for row in rows]})
+    if any(row.output is None for row in rows):
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("suite")
+@click.option("--tasks", help="Comma-separated task names (default: all).")
+@click.option("--data", is_flag=True, help="Get images too; those of all eight published tasks are many gigabytes.")
+@json_option
+def download(suite: str, tasks: str | None, data: bool, as_json: bool) -> None:
+    """Get the missing files of SUITE from the Hugging Face hub, each compared with its checksum.
+
+    SUITE may also be the id, owner/name, of a model repository that holds a suite.yaml. What broke off goes on where it
+    stopped.
+    """
+    from merging.suites.download import download as downloaded
+
+    names = None if tasks is None else [name.strip() for name in tasks.split(",")]
+    found = downloaded(suite, names, data, progress_on_stderr())
+    if as_json:
+        print_json(found)
+    else:
+        print_downloaded(found)
+    if found["missing"]:
+        click.get_current_context().exit(1)
+
+
+@main.command()
+@click.option("--family", help="task_arithmetic or fusion_bench: which published checkpoints (default: both, apart).")
+@click.option("--architecture", help="ViT-B-32, ViT-B-16 or ViT-L-14 (default: all).")
+@json_option
+def published(family: str | None, architecture: str | None, as_json: bool) -> None:
+    """Print published accuracies of merging methods on CLIP, a table for each family of checkpoints."""
+    from merging.published import published as known
+    from merging.published import to_markdown
+
+    tables = known().select(family, architecture)
+    if as_json:
+        found = known().model_dump(mode="json", exclude={"tables"})
+        print_json({**found, "tables": [table.model_dump(mode="json") for table in tables]})
+    else:
+        click.echo(to_markdown(tables), nl=False)

@@ -1,0 +1,66 @@
+"""Architectures written out in suite.yaml: every wrong value is named with its place and what was expected."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+from pydantic import BaseModel
+
+from merging.errors import SuiteError
+from merging.suites import load_suite
+from merging.suites.inline import InlineArchitecture, TextConfig, VisionConfig
+from tests.random_models import ARCHITECTURE, write_yaml
+
+WRONG: list[tuple[str, str, object, str]] = [
+    ("vision_cfg", "width", "big", "a whole number"),
+    ("vision_cfg", "width", None, "a whole number"),
+    ("vision_cfg", "width", -4, "above 0"),
+    ("vision_cfg", "width", 1.5, "a whole number"),
+    ("vision_cfg", "width", True, "a whole number"),
+    ("vision_cfg", "width", [32], "a whole number"),
+    ("vision_cfg", "head_width", 0, "above 0"),
+    ("vision_cfg", "image_size", "224", "a whole number"),
+    ("vision_cfg", "patch_size", {"a": 1}, "a whole number"),
+    ("vision_cfg", "mlp_ratio", "four", "a number"),
+    ("vision_cfg", "mlp_ratio", float("nan"), "a finite number"),
+    ("vision_cfg", "mlp_ratio", 0, "above 0"),
+    ("vision_cfg", "patch_dropout", 1, "below 1"),
+    ("vision_cfg", "qk_norm", "yes", "true or false"),
+    ("vision_cfg", "pool_type", "max", "'tok', 'avg' or 'none'"),
+    ("vision_cfg", "pos_embed_type", 3, "'learnable' or 'sin_cos_2d'"),
+    ("vision_cfg", "timm_model_name", 3, "text"),
+    ("vision_cfg", "norm_kwargs", 3, "names with values"),
+    ("text_cfg", "context_length", "long", "a whole number"),
+    ("text_cfg", "heads", 0, "above 0"),
+    ("text_cfg", "pool_type", "max", "'first', 'last', 'argmax', 'eos' or 'none'"),
+]
+
+
+@pytest.mark.parametrize(("part", "key", "value", "expected"), WRONG)
+def test_a_wrong_value_is_named_with_what_was_expected(
+    tmp_path: Path, part: str, key: str, value: object, expected: str
+) -> None:
+    architecture = {**ARCHITECTURE, part: {**ARCHITECTURE.get(part, {}), key: value}}
+    with pytest.raises(SuiteError) as caught:
+        load_suite(write_yaml(tmp_path, architecture=architecture))
+    assert str(caught.value) == f"suite.yaml: architecture.{part}.{key} = {value!r}: must be {expected}"
+
+
+def test_a_mistyped_name_is_not_ignored(tmp_path: Path) -> None:
+    architecture = {**ARCHITECTURE, "vision_cfg": {**ARCHITECTURE["vision_cfg"], "depth": 3}}
+    with pytest.raises(SuiteError, match=r"architecture\.vision_cfg\.depth: unknown name"):
+        load_suite(write_yaml(tmp_path, architecture=architecture))
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(VisionConfig, CLIPVisionCfg), (TextConfig, CLIPTextCfg)])
+def test_fields_and_defaults_are_open_clips(ours: type[BaseModel], theirs: type[Any]) -> None:
+    assert ours().model_dump() == dataclasses.asdict(theirs())
+
+
+@pytest.mark.parametrize("name", open_clip.list_models())
+def test_every_architecture_of_open_clip_may_be_written_out(name: str) -> None:
+    found = InlineArchitecture.model_validate(open_clip.get_model_config(name))
+    assert not found.contradiction()
