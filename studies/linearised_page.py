@@ -11,7 +11,8 @@ from merging.checkpoints.writing import atomic_path
 from merging.evaluation import normalised_accuracy
 from merging.geometry import mean_abs_cosine
 from studies import tables
-from studies.linearised import NAME
+from studies.adapter_training import RATE_STEPS, WAYS
+from studies.linearised import FOLDED, NAME
 from studies.page import PLOTS, ROOT, load
 from studies.tables import Result, Rows, average, only
 
@@ -27,15 +28,12 @@ STYLES = {
 def render(study: Result) -> str:
     """The page: the template with every table and number filled in."""
     ways = study["ways"]
-    numbers = {"zero_shot": percent(study["zero_shot"])}
+    numbers = {"zero_shot": percent(study["zero_shot"]), "steps": str(RATE_STEPS)}
     for name, way in ways.items():
         merge = merged(study, name, TA)
         numbers |= {
-            f"{name}_individual": percent(way["individual"]), f"{name}_ta": f"{average(merge):.1f}",
-            f"{name}_ties": f"{average(merged(study, name, TIES)):.1f}", f"{name}_average": percent(merge["average"]),
-            f"{name}_normalised": f"{normalised(way, merge['accuracy']):.1f}",
-            f"{name}_cosine": f"{mean_abs_cosine(np.array(way['gram'])):.3f}",
-            f"{name}_rate": f"{way['rate']:g}" if way["rate"] else "", f"{name}_numbers": f"{way['numbers']:,}",
+            f"{name}_ta": f"{average(merge):.1f}", f"{name}_average": percent(merge["average"]),
+            f"{name}_normalised": f"{normalised(way, merge['accuracy']):.1f}", f"{name}_rate": f"{way['rate'] or 0:g}",
         }  # fmt: skip
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         numbers,
@@ -77,7 +75,7 @@ def ways_table(study: Result) -> tuple[list[str], Rows]:
         rows.append([way["title"], f"{way['numbers']:,}", percent(way["individual"]), own, added, size])
     return [
         "way",
-        "numbers learned",
+        "numbers in a vector",
         "individual",
         "mean \\|cos\\|",
         "the same in weights",
@@ -87,17 +85,19 @@ def ways_table(study: Result) -> tuple[list[str], Rows]:
 
 def rates_table(study: Result) -> tuple[list[str], Rows]:
     """Validation accuracy after the short training by learning rate."""
-    ways = {
-        way["title"]: way["rates"] for name, way in study["ways"].items() if way["rates"] and name != "lora_weights"
-    }
-    rates = list(next(iter(ways.values())))
-    return ["way", *rates], [[title, *(f"{100 * found[rate]:.1f}" for rate in rates)] for title, found in ways.items()]
+    ways = [study["ways"][name] for name in WAYS]
+    rates = list(dict.fromkeys(rate for way in ways for rate in way["rates"]))
+    rows = [
+        [way["title"], *(f"{100 * way['rates'][rate]:.1f}" if rate in way["rates"] else "–" for rate in rates)]
+        for way in ways
+    ]
+    return ["way", *rates], rows
 
 
 def individual_table(study: Result) -> tuple[list[str], Rows]:
     """Test accuracy of the unmerged models by task."""
     one = {"zero-shot": study["zero_shot"]} | {
-        way["title"]: way["individual"] for name, way in study["ways"].items() if name != "lora_weights"
+        way["title"]: way["individual"] for name, way in study["ways"].items() if name != FOLDED
     }
     rows = [
         [title, *(f"{100 * found[task]:.1f}" for task in study["tasks"]), percent(found)]
