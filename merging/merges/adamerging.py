@@ -69,6 +69,7 @@ def adamerging(vectors: TaskVectors, params: AdaMergingParams, context: Context)
     for step in range(params.steps):
         entropies.append(learner.step(next(batches)))
         trajectory.append(learner.mean_per_task())
+        context.on_numbers({"step": step + 1, "entropy": entropies[-1], "coefficients": trajectory[-1]})
         if (step + 1) % every == 0:
             snapshots.append(learner.table().tolist())
         context.step(step + 1, params.steps, f"adapting, entropy {sum(entropies[-1]):.3f}")
