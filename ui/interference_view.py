@@ -111,8 +111,8 @@ def cost(change: np.ndarray, tasks: Sequence[str]) -> str:
         else "No task loses by another's joining."
     )
     return (
-        f"On average a task changes another's accuracy by {signed(np.nanmean(off), 2)} points by joining. The least "
-        f"welcome is {tasks[int(means.argmin())]} ({signed(means.min(), 2)} on average), the most "
+        f"On average a task changes another's accuracy by {signed(float(np.nanmean(off)), 2)} points by joining. The "
+        f"least welcome is {tasks[int(means.argmin())]} ({signed(means.min(), 2)} on average), the most "
         f"{tasks[int(means.argmax())]} ({signed(means.max(), 2)}). {single}"
     )
 
