@@ -14,6 +14,7 @@ from ui.command import merge_command
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.run_choice import warn_of_runs
+from ui.run_details import warn_of_oddities
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import duration, in_words, provenance, scaling_of, series_of
 
@@ -172,6 +173,7 @@ def watch(run: Run | None) -> None:
 def outcome(run: Run) -> None:
     """What came of a finished run."""
     result = run.result or {}
+    warn_of_oddities(result)
     cards = st.columns(4)
     if result.get("average") is not None:
         base = accuracy_view.baseline_series(run.spec.tasks, run.spec.split)

@@ -1,5 +1,6 @@
 """Everything about one run: what came of it, how its coefficients came about, where it came from."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,16 @@ def details(run: Run) -> None:
         "Settings and files": (_origin, True),
     }
     shown = {title: draw for title, (draw, applies) in sections.items() if applies}
+    warn_of_oddities(result)
     for tab, draw in zip(st.tabs(list(shown)), shown.values(), strict=True):
         with tab:
             draw(run, result)
+
+
+def warn_of_oddities(result: Mapping[str, Any]) -> None:
+    """Say what was hardly meant about a finished run, such as a task model that equals the base."""
+    for sentence in result.get("warnings", ()):
+        st.warning(escape_markdown(f"{sentence[:1].upper()}{sentence[1:]}."), icon=":material/warning:")
 
 
 def _labels(run: Run) -> dict[str, str]:
