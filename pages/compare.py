@@ -45,7 +45,9 @@ def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
     """Task Arithmetic as the reference if it was run, and the best of the other runs on the same tasks and split.
 
     Runs of exactly these tasks on the test split come first; of Task Arithmetic, those with λ chosen on validation.
+    Runs that forget are left out as long as there are others.
     """
+    runs = [run for run in runs if not run.spec.forgotten] or runs
     fitting = [run for run in runs if run.spec.tasks == tasks and run.spec.split == "test"]
     runs = fitting if len(fitting) > 1 else runs
     plain = sorted((run for run in runs if run.spec.label == "Task Arithmetic"), key=chosen_on_validation)

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.errors import MergingError
+from merging.forgetting import average_of
 from merging.runs import Run
 from merging.runs.compare import MAX_RUNS
 from merging.runs.store import UnreadableRun
@@ -40,7 +41,7 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         result = run.result or {}
-        average = result.get("average")
+        average = average_of(result)
         took = run.finished - run.started if run.finished and run.started else None
         rows.append(
             {
@@ -94,6 +95,8 @@ def table(runs: Sequence[Run]) -> None:
             "Run": st.column_config.TextColumn(width=106),
         },
     )  # fmt: skip
+    if any(run.spec.forgotten for run in runs):
+        st.caption("The average of a run that forgets is over all other tasks of the suite that can be measured.")
     offer_csv(frame.assign(State=[run.state for run in runs]), key="runs", file="runs")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.forgetting import GROUPS, Group, in_words
+from merging.forgetting import GROUPS, Group, in_words, measured
 from merging.geometry import cosines, mean_abs_cosine
 from merging.runs import Run
 from ui import accuracy_view, state
@@ -63,13 +63,15 @@ def _labels(run: Run) -> dict[str, str]:
 
 
 def _accuracy(run: Run, result: dict[str, Any]) -> None:
-    baselines = accuracy_view.baseline_series(run.spec.tasks, run.spec.split) if belongs_here(run) else []
+    tasks = tuple(measured(result))
+    labels = accuracy_view.task_labels(tasks)
+    baselines = accuracy_view.baseline_series(tasks, run.spec.split) if belongs_here(run) else []
     series = [*baselines[:1], *series_of([run]), *baselines[1:]]
     show(
-        accuracy_bars(series, _labels(run)), key=f"details-accuracy-{run.id}", takeaway=accuracy_view.takeaway(series),
-        table=accuracy_table(series, _labels(run)), file=f"accuracy-{run.id}",
+        accuracy_bars(series, labels), key=f"details-accuracy-{run.id}", takeaway=accuracy_view.takeaway(series),
+        table=accuracy_table(series, labels), file=f"accuracy-{run.id}",
     )  # fmt: skip
-    st.caption(provenance([run]))
+    st.caption(f"{provenance([run])} {accuracy_view.note_on_forgotten(series)}".strip())
 
 
 def _forgetting(run: Run, result: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import finished, spec_of
 from ui import state
-from ui.run_text import option_label
+from ui.run_text import name_runs, option_label
 
 Open = Callable[..., AppTest]
 AUTO = {"merge_params": {"scaling": "auto"}}
@@ -55,6 +55,29 @@ def test_a_scaling_chosen_on_validation_comes_before_newer_ones_given(tiny: Suit
     app = open_page("accuracy")
     assert set(app.multiselect(key="accuracy-runs").value) == {validated.id, ties[1].id}
     assert older.id not in app.multiselect(key="accuracy-runs").value
+
+
+def test_a_task_to_be_forgotten_counts_in_no_average(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    plain = finished(space, tiny, 0.6, **AUTO)
+    first, *others = tiny.task_names
+    forgets = finished(space, tiny, 0.7, tasks=(first,), merge_params={"scaling": 0.5, "weights": -1})
+    app = open_page("accuracy")
+    assert app.multiselect(key="accuracy-runs").value == [plain.id]
+    app = open_page("accuracy", runs=[forgets.id, plain.id])
+    assert not app.exception
+    assert plain.result is not None
+    averages = dict(zip(ranked(app), app.dataframe[0].value["Average (%)"], strict=True))
+    mean = 100 * sum(plain.result["accuracy"][task] for task in others) / len(others)
+    names = name_runs([plain, forgets])
+    assert averages[names[forgets.id]] == pytest.approx(38.0)
+    assert averages[names[plain.id]] == pytest.approx(mean, abs=0.05)
+    words = texts(app)
+    assert "over the 3 tasks not to be forgotten" in words
+    assert f"{tiny.task(first).label} is to be forgotten by a run shown here and counts in no average." in words
+    app = open_page("accuracy", runs=[forgets.id])
+    assert "keeps 38.0 % on average over the 3 tasks not to be forgotten" in texts(app)
 
 
 def test_tasks_that_were_never_merged_are_said_so(tiny: Suite, open_page: Open) -> None:

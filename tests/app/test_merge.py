@@ -132,6 +132,20 @@ def test_a_finished_run_shows_what_came_of_it(tiny: Suite, open_page: Open) -> N
     assert "48 images" in texts(app)
 
 
+def test_the_average_of_a_run_that_forgets_is_that_of_the_others(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    params = {"scaling": 0.5, "weights": -1}
+    run = finished(state.workspace(), tiny, 0.9, tasks=tiny.task_names[:1], merge_params=params)
+    app = open_page("merge", run=run.id)
+    assert not app.exception
+    assert next(one.value for one in app.metric if one.label == "Average accuracy") == "38.0 %"
+    every = finished(state.workspace(), tiny, 0.9, merge_params=params)
+    app = open_page("merge", run=every.id)
+    assert not app.exception
+    assert next(one.value for one in app.metric if one.label == "Average accuracy") == "–"
+    assert "There is no average, as every task here is to be forgotten." in texts(app)
+
+
 @pytest.mark.parametrize("page", ["merge", "runs"])
 def test_a_model_that_equals_the_base_is_said_beside_the_result(page: str, tiny: Suite, open_page: Open) -> None:
     open_page()

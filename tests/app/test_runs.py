@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite, load_suite
@@ -112,9 +113,13 @@ def test_a_negation_shows_what_is_forgotten_and_what_is_kept(tiny: Suite, open_p
     assert history["Coefficients"].tolist() == [f"forgets {first}"]
     words = texts(app)
     assert "subtracted (−0.5)" in words.replace("\\", "")
-    assert ": 50.0 % zero-shot, 25.0 % after." in words
+    assert run.result is not None
+    assert f": 50.0 % zero-shot, {100 * run.result['accuracy'][first]:.1f} % after." in words
     assert f"To be kept, {len(tiny.task_names) - 1} tasks: 40.0 % zero-shot, 38.0 % after on average." in words
     assert "Added" not in words
+    assert history["Average (%)"].tolist() == pytest.approx([38.0])  # what it is to forget is not in it
+    assert "keeps 38.0 % on average over the 3 tasks not to be forgotten" in words
+    assert f"{tiny.task(first).label} is to be forgotten by a run shown here and counts in no average" in words
 
 
 def test_the_time_is_told_by_what_happened(tiny: Suite, open_page: Open) -> None:
