@@ -27,12 +27,14 @@ from ui.figure import escape_markdown, show
 from ui.no_runs import no_runs, ways_to_run
 from ui.run_choice import chosen_ids, kept_ids, remember_ids
 from ui.run_text import chosen_on_validation, mixtures, name_runs, option_label, provenance, series_of
+from ui.url_choice import called, refused_options, warn_of_values, write_none
 
 through_app()
 
 TASK_ARITHMETIC, ADAMERGING = "Task Arithmetic", "AdaMerging"
 _DEFAULT_RUNS = 6  # more bars a group are hard to tell apart
 _KEY, _DEFAULT = "accuracy-runs", "accuracy-runs-default"
+_SCALES, _VIEWS = ("Absolute", "Normalised"), ("Bars", "Dots", "Radar")
 BASELINES = (accuracy_view.ZERO_SHOT, TASK_ARITHMETIC, ADAMERGING, accuracy_view.INDIVIDUAL)
 
 
@@ -98,17 +100,20 @@ def explain_other_tasks(runs: Sequence[Run]) -> None:
 
 def controls() -> tuple[list[str], bool, str]:
     """Baselines, whether to show normalised accuracy, and the view."""
+    options = {"baselines": BASELINES, "scale": _SCALES, "view": _VIEWS}
+    refused = [one for name, known in options.items() for one in refused_options(name, known)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         baselines = st.pills(
-            "Baselines", BASELINES, selection_mode="multi", default=BASELINES, key="accuracy-baselines"
+            "Baselines", BASELINES, selection_mode="multi", default=BASELINES, key="baselines", bind="query-params"
         )
         scale = st.segmented_control(
-            "Scale", ("Absolute", "Normalised"), default="Absolute", required=True, key="accuracy-scale",
+            "Scale", _SCALES, default="Absolute", required=True, key="scale", bind="query-params",
             help=accuracy_view.NORMALISED,
         )  # fmt: skip
-        view = st.segmented_control(
-            "View", ("Bars", "Dots", "Radar"), default="Bars", required=True, key="accuracy-view"
-        )
+        view = st.segmented_control("View", _VIEWS, default="Bars", required=True, key="view", bind="query-params")
+    warn_of_values(refused, called({name: name for known in options.values() for name in known}))
+    if not baselines:
+        write_none("baselines")
     return list(baselines), scale == "Normalised", str(view)
 
 

@@ -18,8 +18,10 @@ from ui.charts.what_if import agreement_figure, interference_figure
 from ui.figure import escape_markdown, show
 from ui.jobs import run_of
 from ui.run_panel import offer_job
+from ui.url_choice import called, refused_numbers, refused_options, warn_of_values
 
 PARAMETERS, PREFIXES = ("out-edit", "out-merge"), ("out-scaling-",)  # what the URL can hold
+_LOWEST, _HIGHEST = -1.0, 3.0  # λ
 _LIKELY = 0.05  # chance below which a correlation counts as more than chance
 _STRONG = 0.25  # share of the variance that cosine has to explain for it to predict anything
 
@@ -58,17 +60,24 @@ def _specification(tasks: tuple[str, ...], split: Split) -> MergeSpec:
     """
     edits, merges = registry.edits(), registry.merges()
     left, middle, right = st.columns([0.35, 0.4, 0.25], gap="medium", vertical_alignment="bottom")
+    titles = {name: method.title for name, method in (*edits.items(), *merges.items())}
+    refused = refused_options("out-edit", (method.title for method in edits.values()))
+    refused += refused_options("out-merge", (method.title for method in merges.values()))
     edit = left.selectbox("Edit", list(edits), format_func=lambda name: edits[name].title, key="out-edit",
                           bind="query-params")  # fmt: skip
     merge = middle.selectbox("Merge", list(merges), list(merges).index("task_arithmetic"), key="out-merge",
                              format_func=lambda name: merges[name].title, bind="query-params")  # fmt: skip
+    warn_of_values(refused, called(titles))
     usual = merges[merge].parse({}).model_dump()
     params = {}
     if isinstance(usual.get("scaling"), (int, float)):
+        key = f"out-scaling-{merge}"
+        numbers = refused_numbers(key, _LOWEST, _HIGHEST)
         params["scaling"] = right.number_input(
-            "λ", -1.0, 3.0, float(usual["scaling"]), 0.05, key=f"out-scaling-{merge}", bind="query-params",
+            "λ", _LOWEST, _HIGHEST, float(usual["scaling"]), 0.05, key=key, bind="query-params",
             help="All other parameters have their defaults",
         )  # fmt: skip
+        warn_of_values(numbers)
     return MergeSpec.build(
         suite=state.suite_reference(), tasks=tasks, split=split, device=str(state.device()), job="interference",
         edit=edit, merge=merge, merge_params=params,

@@ -25,6 +25,9 @@ from ui.charts.runs import (
 )
 from ui.figure import escape_markdown, show, show_table
 from ui.run_text import duration, phases, provenance, scaling_of, series_of
+from ui.url_choice import named_in_url
+
+TAB = "tab."  # begins what the URL calls the open tab of a run
 
 
 def is_dark() -> bool:
@@ -47,7 +50,10 @@ def details(run: Run) -> None:
     }
     shown = {title: draw for title, (draw, applies) in sections.items() if applies}
     warn_of_oddities(result)
-    for tab, draw in zip(st.tabs(list(shown)), shown.values(), strict=True):
+    key = f"{TAB}{run.id}"
+    with named_in_url(key, {title: title for title in shown}):
+        tabs = st.tabs(list(shown), key=key, bind="query-params")
+    for tab, draw in zip(tabs, shown.values(), strict=True):
         with tab:
             draw(run, result)
 

@@ -151,7 +151,7 @@ def test_a_link_chooses_runs_and_baselines_come_along(tiny: Suite, open_page: Op
     assert app.multiselect(key="accuracy-runs").value == [ties.id]
     everything = {"Zero-shot", "Individual", "AdaMerging", "Task Arithmetic", "TIES"}
     assert set(ranked(app)) == everything
-    app.button_group(key="accuracy-baselines").set_value(["Individual"]).run()
+    app.button_group(key="baselines").set_value(["Individual"]).run()
     assert set(ranked(app)) == {"Individual", "TIES"}
 
 
@@ -190,9 +190,9 @@ def test_normalised_accuracy_and_other_views(tiny: Suite, open_page: Open) -> No
     open_page()
     finished(state.workspace(), tiny, 0.6, **AUTO)
     app = open_page("accuracy")
-    app.button_group(key="accuracy-scale").set_value("Normalised").run()
+    app.button_group(key="scale").set_value("Normalised").run()
     for view in ("Dots", "Radar", "Bars"):
-        app.button_group(key="accuracy-view").set_value(view).run()
+        app.button_group(key="view").set_value(view).run()
         assert not app.exception
 
 
@@ -200,7 +200,7 @@ def test_two_tasks_are_bars_instead_of_a_radar_and_it_says_why(tiny: Suite, open
     open_page()
     run = finished(state.workspace(), tiny, 0.6, tasks=("apples", "birds"))
     app = open_page("accuracy", runs=run.id)
-    app.button_group(key="accuracy-view").set_value("Radar").run()
+    app.button_group(key="view").set_value("Radar").run()
     assert not app.exception
     assert "A radar needs at least 3 tasks, here are 2: bars are shown." in texts(app)
     assert '"type":"bar"' in app.get("plotly_chart")[0].proto.spec
@@ -290,3 +290,24 @@ def test_a_linked_run_that_can_not_be_shown_is_there_and_the_reason_is_said(tiny
     assert f"Run {waiting.id} has no result to show here, as it is queued" in said
     assert f"Run {damaged.id} can't be read: " in said
     assert "deleted" not in said
+
+
+def test_a_link_holds_baselines_scale_and_view(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    app = open_page("accuracy", run=run.id)
+    app.button_group(key="baselines").set_value(["Individual"]).run()
+    app.button_group(key="scale").set_value("Normalised").run()
+    app.button_group(key="view").set_value("Dots").run()
+    link = {name: app.query_params[name] for name in ("runs", "baselines", "scale", "view")}
+    again = open_page("accuracy", **link)
+    assert not again.exception and not again.warning
+    assert ranked(again) == ranked(app) and set(ranked(again)) == {"Individual", "Task Arithmetic"}
+    assert (again.button_group(key="scale").value, again.button_group(key="view").value) == ("Normalised", "Dots")
+    app.switch_page("pages/task_models.py").run()
+    app.switch_page("pages/accuracy.py").run()
+    assert app.button_group(key="view").value == "Dots" and not app.warning
+    said = texts(open_page("accuracy", run=run.id, view="Pie", scale="Log", baselines="Nonsense"))
+    assert "view = Pie, which is none of Bars, Dots, Radar. Bars is shown instead." in said
+    assert "scale = Log, which is none of Absolute, Normalised. Absolute is shown instead." in said
+    assert "baselines = Nonsense, which is none of Zero-shot," in said

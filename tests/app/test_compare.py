@@ -95,9 +95,16 @@ def test_more_runs_get_a_choice_of_which_to_look_at(tiny: Suite, open_page: Open
     assert not app.exception
     assert [len(app.dataframe[place].value) for place in range(2)] == [5, 5]  # a table against the reference each
     assert "Run" not in app.dataframe[0].value
-    app = app.segmented_control(key="compare-other").set_value(2).run()
+    app = app.segmented_control(key="other").set_value(runs[2].id).run()
     assert not app.exception
     assert "is no table of coefficients" in texts(app)
+    link = {name: app.query_params[name] for name in ("run", "other")}
+    again = open_page("compare", **link)
+    assert "is no table of coefficients" in texts(again) and not again.warning
+    again = open_page("compare", run=link["run"], other="Nonsense")
+    assert "other = Nonsense, which is none of" in texts(again)
+    app.multiselect(key="compare-runs").set_value([runs[0].id, runs[1].id]).run()
+    assert not app.exception
 
 
 def test_by_default_task_arithmetic_is_compared_with_the_best_run(tiny: Suite, open_page: Open) -> None:

@@ -276,3 +276,13 @@ def test_when_all_runs_are_unreadable_they_can_be_deleted(tiny: Suite, open_page
     assert not app.exception and "No runs yet" in texts(app)
     app.button(key=f"delete-unreadable-{run.id}").click().run()
     assert not app.exception and not state.workspace().store.unreadable()
+
+
+def test_a_link_opens_a_tab(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    app = open_page("runs", run=run.id, **{f"tab.{run.id}": "Coefficients"})
+    assert not app.exception and not app.warning
+    assert app.query_params[f"tab.{run.id}"] == ["Coefficients"]
+    app = open_page("runs", run=run.id, **{f"tab.{run.id}": "Nonsense"})
+    assert "which is none of Accuracy, Coefficients, Time and memory, Settings and files" in texts(app)

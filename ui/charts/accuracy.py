@@ -18,6 +18,7 @@ MAX_RADAR = 4  # more outlines than this can't be told apart
 MIN_RADAR_TASKS = 3  # with fewer an outline is a line
 _AVERAGE_WIDTH = 2.7  # the average group, in widths of a task's group: room for numbers over its bars
 _MAX_NUMBERED = 7  # series up to which those numbers fit
+_BAR = 0.9  # width of a bar in its place: patterns of neighbours must not touch
 _GAP = 0.5  # before tasks that are to be forgotten, in widths of a task's group
 _RULE = "rgba(128, 128, 128, 0.45)"
 _SHADE = "rgba(128, 128, 128, 0.09)"
@@ -98,8 +99,9 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
     labels = ["Average", *tasks.values()]
     for index, one in enumerate(series):
         values = _percent(one, tasks)
-        widths = [width / len(series) for width in (_AVERAGE_WIDTH * 0.84, *[0.84] * len(tasks))]
-        offsets = [width * (index - len(series) / 2) for width in widths]
+        places = [width / len(series) for width in (_AVERAGE_WIDTH * 0.84, *[0.84] * len(tasks))]
+        widths = [_BAR * place for place in places]
+        offsets = [place * (index - len(series) / 2 + (1 - _BAR) / 2) for place in places]
         figure.add_bar(
             x=centres, y=values, width=widths, offset=offsets, name=plain(one.name),
             marker={"color": one.style.color, "line": {"width": 0}, "pattern": _pattern(one.style)},
