@@ -187,8 +187,8 @@ def mixtures(runs: Sequence[Run]) -> list[str]:
         reasons.append("The runs were evaluated on different splits (validation and test).")
     if len({frozenset(run.spec.tasks) for run in runs}) > 1:
         reasons.append(
-            "The runs merge different sets of tasks. Only the tasks they share are shown, and fewer tasks are "
-            "easier to merge."
+            "The runs merge different sets of tasks. Only tasks on which all were measured are shown, and fewer tasks "
+            "are easier to merge."
         )
     if len({base_weights(run) for run in runs}) > 1:
         reasons.append("The runs start from different weights: another suite, or files that have changed since.")

@@ -295,15 +295,10 @@ def test_a_linked_run_that_can_not_be_shown_is_there_and_the_reason_is_said(tiny
 def test_a_link_holds_baselines_scale_and_view(tiny: Suite, open_page: Open) -> None:
     open_page()
     run = finished(state.workspace(), tiny)
-    app = open_page("accuracy", run=run.id)
-    app.button_group(key="baselines").set_value(["Individual"]).run()
-    app.button_group(key="scale").set_value("Normalised").run()
-    app.button_group(key="view").set_value("Dots").run()
-    link = {name: app.query_params[name] for name in ("runs", "baselines", "scale", "view")}
-    again = open_page("accuracy", **link)
-    assert not again.exception and not again.warning
-    assert ranked(again) == ranked(app) and set(ranked(again)) == {"Individual", "Task Arithmetic"}
-    assert (again.button_group(key="scale").value, again.button_group(key="view").value) == ("Normalised", "Dots")
+    app = open_page("accuracy", run=run.id, baselines="Individual", scale="Normalised", view="Dots")
+    assert not app.exception and not app.warning
+    assert set(ranked(app)) == {"Individual", "Task Arithmetic"}
+    assert (app.button_group(key="scale").value, app.button_group(key="view").value) == ("Normalised", "Dots")
     app.switch_page("pages/task_models.py").run()
     app.switch_page("pages/accuracy.py").run()
     assert app.button_group(key="view").value == "Dots" and not app.warning

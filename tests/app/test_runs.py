@@ -283,6 +283,22 @@ def test_a_link_opens_a_tab(tiny: Suite, open_page: Open) -> None:
     run = finished(state.workspace(), tiny)
     app = open_page("runs", run=run.id, **{f"tab.{run.id}": "Coefficients"})
     assert not app.exception and not app.warning
-    assert app.query_params[f"tab.{run.id}"] == ["Coefficients"]
+    assert app.session_state[f"tab.{run.id}"] == "Coefficients"
     app = open_page("runs", run=run.id, **{f"tab.{run.id}": "Nonsense"})
     assert "which is none of Accuracy, Coefficients, Time and memory, Settings and files" in texts(app)
+
+
+def test_the_history_of_several_suites_fits_into_a_narrow_window(
+    tiny: Suite, suites_folder: Path, open_page: Open
+) -> None:
+    open_page()
+    space = state.workspace()
+    other = load_suite(build_suite(suites_folder / "another-suite-with-a-long-name", tasks=("cars", "roads")))
+    finished(space, tiny, edit="dare", edit_params={"drop": 0.123}, seed=3)
+    finished(space, tiny, split="val")
+    finished(space, other, merge="adamerging")
+    frame = next(one for one in open_page("runs", suite="tiny").dataframe if "State" in one.value)
+    shown = list(frame.proto.column_order)
+    assert {"State", "Method", "Suite", "Average (%)", "Coefficients", "Started"} <= set(shown)
+    widths = {name: column["width"] for name, column in json.loads(frame.proto.columns).items() if "width" in column}
+    assert sum(widths[name] for name in shown) <= 855

@@ -141,7 +141,7 @@ def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, op
         ("merge", "device", "tpu", "none of auto, cpu", "auto"),
         ("add_suite", "way", "Floppy disk", "none of Folder of checkpoints, Hugging Face hub", "Folder of checkpoints"),
         ("what_if?Drop one out", "out-edit", "foo", "none of No edit,", "No edit"),
-        ("what_if?Drop one out", "out-merge", "foo", "none of Weight averaging,", "Task Arithmetic"),
+        ("what_if?Drop one out", "out-merge", "foo", "none of AdaMerging,", "Task Arithmetic"),
         (
             "what_if?Drop one out",
             "out-scaling-task_arithmetic",
@@ -149,7 +149,13 @@ def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, op
             "no number from -1 to 3",
             "0.3",
         ),
-        ("what_if?λ curves", "curves", "foo", "none of Task Arithmetic,", "Task Arithmetic, AWD + Task Arithmetic"),
+        (
+            "what_if?λ curves",
+            "curves",
+            "foo",
+            "none of Task Arithmetic,",
+            "Task Arithmetic, TIES, AWD + Task Arithmetic",
+        ),
         ("what_if?Landscape", "first", "foo", "none of Apples, Birds, Cars, Doors", "Apples"),
         ("what_if?Landscape", "second", "Apples", "none of Birds, Cars, Doors", "Birds"),
         ("what_if?Landscape", "plane-scope", "row", "none of model, layer", "model"),
