@@ -48,7 +48,9 @@ def loose(tiny: Suite, suites_folder: Path) -> Path:
     return folder
 
 
-def test_known_data_sets_are_recognised_and_can_be_turned_off(suites_folder: Path, open_page: Open) -> None:
+def test_known_data_sets_are_recognised_and_can_be_turned_off(
+    tiny: Suite, suites_folder: Path, open_page: Open
+) -> None:
     folder = build_suite(suites_folder / "loose", tasks=("MNIST", "svhn", "birds")).parent
     for file in (folder / "suite.yaml", *folder.glob("*.head.*"), *folder.glob("*.npz")):
         file.unlink()  # what has other classes than the data sets
