@@ -57,7 +57,7 @@ def test_known_data_sets_are_recognised_and_can_be_turned_off(
     app = open_page("add_suite")
     assert not app.exception
     known = app.button_group(key=f"known-{folder}")
-    assert [option.content for option in known.options] == ["MNIST", "svhn: SVHN"]
+    assert known.options == ["MNIST", "svhn: SVHN"]
     known.set_value(["svhn"]).run()
     app = press(app, "Write suite.yaml")
     assert not app.exception and not app.error
