@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app env test check bench study screenshots clean
+.PHONY: app env test check bench study study-linearised screenshots clean
 
 app: env  ## the dashboard, in the browser
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
@@ -30,6 +30,10 @@ bench: env  ## speed and memory, as ratios to naive code on the same machine
 study: env  ## the study of AWD and its page in docs, one to two hours
 	$(BIN)/python -m studies.awd
 	$(BIN)/python -m studies.page
+
+study-linearised: env  ## the study of linearised adapters and its page in docs, about half an hour of one core
+	$(BIN)/python -m studies.linearised
+	$(BIN)/python -m studies.linearised_page
 
 screenshots: env  ## the README's pictures
 	$(BIN)/python docs/screenshots.py

@@ -19,12 +19,14 @@ from ui import (
     sweep_form,
 )  # fmt: skip
 from ui.figure import escape_markdown
+from ui.lesson import steps
 from ui.run_choice import RUN_PARAMETERS
 from ui.run_details import TAB
-from ui.url_choice import drop_unknown, not_found, warn
+from ui.url_choice import drop_unknown, not_found, said_before, warn
 
 PAGES = [
     st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
+    st.Page("pages/learn.py", title="Learn", icon=":material/school:"),
     st.Page("pages/task_models.py", title="Task models", icon=":material/view_list:"),
     st.Page("pages/similarity.py", title="Similarity", icon=":material/grid_view:"),
     st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
@@ -39,6 +41,7 @@ PAGES = [
 _ACCURACY = ("baselines", "scale", "view")
 # What a page's URL can hold besides suite and tasks.
 PARAMETERS = {
+    "Learn": steps.PARAMETERS,
     "Similarity": (*awd.PARAMETERS, "level", "block", "layer", "zoom"),
     "Merge": (*merge_form.PARAMETERS, "run"),
     "What if": (
@@ -53,6 +56,7 @@ PARAMETERS = {
     "Add a suite": (hub_suites.PARAMETER, "way"),
 }  # fmt: skip
 PREFIXES = {
+    "Learn": steps.PREFIXES,
     "Merge": merge_form.PREFIXES,
     "What if": (*coefficients_view.PREFIXES, *interference_view.PREFIXES),
     "Sweeps": sweep_form.PREFIXES,
@@ -169,19 +173,18 @@ def no_suite() -> None:
 
 # Local files: a material icon or an emoji as page icon would be fetched from the internet.
 IMAGES = Path(__file__).parent / "ui" / "images"
-st.set_page_config(
-    page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide", initial_sidebar_state="expanded"
-)
+st.set_page_config(page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide")
+page = st.navigation(PAGES)  # after the page's icon is set, else it would set its own
+st.set_page_config(initial_sidebar_state="collapsed" if page.title == "Learn" else "expanded")  # a class needs the room
 st.html(IMAGES.parent / "style.css")
 st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.svg"))
-page = st.navigation(PAGES)
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:
     not_here = not_downloaded()
     # Said in the page itself, which is empty until then: reading large models for the first time takes long.
     with st.spinner("Opening the suite …"), st.sidebar:
         in_vain = sidebar()
-    for sentence in [*in_vain, *unknown_parameters(page.title)]:
+    for sentence in [*said_before(), *in_vain, *unknown_parameters(page.title)]:
         warn(sentence)
     for missing in not_here:
         hub_suites.way_to(missing)

@@ -14,6 +14,7 @@ from tests.dashboard import launch, running_dashboard, settled  # noqa: E402  ne
 IMAGES = ROOT / "docs" / "images"
 SHOTS = {
     "start": "/",
+    "learn": "/learn?step=5&answer.5=B",
     "task-models": "/task_models",
     "similarity": "/similarity",
     "merge": "/merge?edit=awd&merge=adamerging",

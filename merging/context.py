@@ -1,9 +1,9 @@
 """What a method gets besides vectors and parameters: where to compute, and how to report."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from merging.vectors import TaskVectors
 
 Progress = Callable[[int, int, str], None]
+Numbers = Callable[[Mapping[str, Any]], None]  # JSON-ready
 
 
 def phase_of(message: str) -> str:
@@ -30,11 +31,16 @@ def no_progress(done: int, total: int, message: str) -> None:
     """Report to nobody."""
 
 
+def no_numbers(numbers: Mapping[str, Any]) -> None:
+    """Show numbers to nobody."""
+
+
 @dataclass(frozen=True)
 class Context:
     """Device, dtype and seed of a run, its callbacks, and the evaluator where a method needs images.
 
-    ``dtype`` is the one of forward passes; merging arithmetic is always float32 or better.
+    ``dtype`` is the one of forward passes; merging arithmetic is always float32 or better. ``on_numbers`` is told what
+    a method has learned so far, for those who watch.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -44,6 +50,7 @@ class Context:
     cancelled: Callable[[], bool] = lambda: False
     evaluator: "Evaluator | None" = None
     known_geometry: "Geometry | None" = None
+    on_numbers: Numbers = no_numbers
 
     def geometry(self, vectors: "TaskVectors") -> "Geometry":
         """Gram matrices of the unedited task vectors: those handed over, else measured now."""

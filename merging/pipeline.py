@@ -26,7 +26,7 @@ from merging.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merg
 from merging.streaming import COLUMNS, ordered
 from merging.vectors import TaskVectors
 
-_VERSION = 2  # raise when a change alters the numbers that a specification gives
+_VERSION = 2  # raise when a change alters the numbers of all methods; of a single merge: its `revision`
 
 
 Job = Literal["merge", "baselines", "disentangle", "interference", "scaling_curve", "landscape", "predictions"]
@@ -135,7 +135,9 @@ class MergeSpec(BaseModel):
     def fingerprint(self, contents: Sequence[str]) -> str:
         """Identity of the result: this specification and fingerprints of all files it reads, 64 hex digits."""
         fields = self.model_dump(mode="json", exclude={"suite"} if self.job != "merge" else {"suite", "job"})
-        text = json.dumps([_VERSION, fields, list(contents)], sort_keys=True)
+        revision = registry.find("merge", self.merge).revision
+        version = f"{_VERSION}.{revision}" if revision else _VERSION
+        text = json.dumps([version, fields, list(contents)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

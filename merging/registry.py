@@ -171,6 +171,7 @@ class Method:
         summary: first line of its docstring.
         unedited: for a merge that makes no sense after an edit: why.
         localised: whether it is a merge that gives a model for each task instead of one for all.
+        revision: raised when a change alters the numbers that it gives, so that its earlier runs count no more.
     """
 
     name: str
@@ -184,6 +185,7 @@ class Method:
     summary: str
     unedited: str = ""
     localised: bool = False
+    revision: int = 0
 
     def data(self, values: Mapping[str, Any]) -> Data:
         """The data that the method looks at with these parameter values.
@@ -222,10 +224,10 @@ def edit(
 
 def merge(
     name: str, *, title: str, paper: str = "", needs: Needs = "none", presets: Mapping[str, Mapping[str, Any]] = {},
-    unedited: str = "",
+    unedited: str = "", revision: int = 0,
 ) -> Callable[[F], F]:  # fmt: skip
     """Register a function ``(vectors, params, context) → Merge``; its vectors are the edited ones."""
-    return _register(_MERGES, "merge", name, title, paper, needs, presets, unedited)
+    return _register(_MERGES, "merge", name, title, paper, needs, presets, unedited, revision)
 
 
 def _register(
@@ -237,6 +239,7 @@ def _register(
     needs: Needs,
     presets: Mapping[str, Mapping[str, Any]],
     unedited: str = "",
+    revision: int = 0,
 ) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         if name in table:
@@ -245,7 +248,7 @@ def _register(
         summary = (inspect.getdoc(function) or "").splitlines()[0]
         localised = hints.get("return") is LocalisedMerge
         table[name] = Method(
-            name, kind, title, paper, needs, hints["params"], function, presets, summary, unedited, localised
+            name, kind, title, paper, needs, hints["params"], function, presets, summary, unedited, localised, revision
         )
         return function
 

@@ -25,9 +25,11 @@ def similarity_report(
     Raises:
         MergingError: an unknown task, edit or parameter, or a broken checkpoint.
     """
-    context = Context(devices.resolve(device), on_progress=on_progress)
     method = registry.find("edit", edit)
     params = method.parse(edit_params or {})
+    where = devices.resolve(device)
+    evaluator = workspace.evaluator(suite, where) if method.data(edit_params or {}).images else None
+    context = Context(where, on_progress=on_progress, evaluator=evaluator)
     before = workspace.geometry(suite, tasks, Context(on_progress=on_progress))
     report: dict[str, Any] = {
         "suite": suite.name,

@@ -1,6 +1,11 @@
 """Singular vectors and polar factors of weight matrices, at a fraction of the cost of a full decomposition."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+
+from merging.errors import NonFiniteWeights
 
 _BLOCK = 256  # columns of a Gram matrix computed at once on the CPU: few enough to skip half, enough for fast products
 _WELL_CONDITIONED = 1e-3  # smallest over largest eigenvalue of the Gram matrix: below it float32 loses the small ones
@@ -51,13 +56,16 @@ def polar(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
     Returns:
         ``[m, n]`` and a scalar.
+
+    Raises:
+        NonFiniteWeights: the matrix is too large to be decomposed.
     """
     if matrix.shape[0] < matrix.shape[1]:
         factor, mean = polar(matrix.T)
         return factor.T, mean
     rows, columns = matrix.shape
     if rows >= 2 * columns:
-        squares, axes = torch.linalg.eigh(gram(matrix))
+        squares, axes = _eigh(gram(matrix))
         if squares[0] > _WELL_CONDITIONED * squares[-1]:
             lengths = squares.sqrt()
             return matrix @ ((axes / lengths) @ axes.T), lengths.mean()
@@ -69,8 +77,38 @@ def polar(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Thin singular value decomposition ``U [..., m, r]``, ``S [..., r]``, ``Vᵀ [..., r, n]``."""
-    left, lengths, right = torch.linalg.svd(matrix, full_matrices=False)
+    with _decomposing():
+        left, lengths, right = torch.linalg.svd(matrix, full_matrices=False)
     return left, lengths, right
+
+
+def solve_positive(matrix: torch.Tensor, right: torch.Tensor, advice: str = "") -> torch.Tensor:
+    """``R M⁻¹`` of a symmetric positive definite ``M [n, n]`` and ``R [m, n]``; what else to do where it is not.
+
+    Raises:
+        NonFiniteWeights: M is not positive definite: a sum of squares that overflowed, or with too small a ridge.
+    """
+    with _decomposing(advice):
+        factor = torch.linalg.cholesky(matrix)
+    return torch.cholesky_solve(right.T, factor).T
+
+
+def _eigh(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    with _decomposing():
+        squares, axes = torch.linalg.eigh(matrix)
+    return squares, axes
+
+
+@contextmanager
+def _decomposing(advice: str = "") -> Iterator[None]:
+    """What LAPACK refuses are mostly matrices with infinities, from weights whose squares overflow."""
+    try:
+        yield
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        raise NonFiniteWeights(
+            "a matrix could not be decomposed, most likely since the squares of its weights overflow; `check` gives "
+            f"the norm of each task vector; leave out a task whose norm is far larger than the others'{advice}"
+        ) from None
 
 
 def top_triplets(matrices: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -87,7 +125,7 @@ def top_triplets(matrices: torch.Tensor, count: int) -> tuple[torch.Tensor, torc
         left, lengths, right = top_triplets(matrices.mT, count)
         return right.mT, lengths, left.mT
     if 2 * count <= columns:
-        squares, axes = torch.linalg.eigh(gram(matrices))
+        squares, axes = _eigh(gram(matrices))
         right = axes[..., -count:].flip(-1)
         lengths = squares[..., -count:].flip(-1).clamp_min(0).sqrt()
         if bool((lengths[..., -1] > _WELL_CONDITIONED * lengths[..., 0]).all()):

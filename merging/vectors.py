@@ -118,7 +118,10 @@ class TaskVectors:
                 if checkpoint is self.base:
                     advice = "this is the base, so nothing of the suite can be merged; export or download it again"
                 return NonFiniteWeights(f"{checkpoint.path.name}: tensor {name!r} holds NaN or infinity; {advice}")
-        return NonFiniteWeights(f"tensor {name!r}: the arithmetic overflowed float32; use smaller coefficients")
+        return NonFiniteWeights(
+            f"tensor {name!r}: the arithmetic overflowed float32; use smaller coefficients, or leave out "
+            "a model whose weights are far larger than the others' (`check` gives norms)"
+        )
 
 
 def is_matrix(shape: Sequence[int]) -> bool:

@@ -178,17 +178,26 @@ def outcome(run: Run) -> None:
     """What came of a finished run."""
     result = run.result or {}
     warn_of_oddities(result)
-    cards = st.columns(4)
+    cards = st.columns([0.25, 0.31, 0.2, 0.24])
     tasks = tuple(measured(result)) if result.get("accuracy") else ()
     base = accuracy_view.baseline_series(tasks, run.spec.split) if tasks else []
     series = set_apart([*base[:1], *(series_of([run]) if tasks else []), *base[1:]])
     average_card(cards[0], series, average_of(result))
-    cards[1].metric("Coefficients", coefficients(run), border=True, help=scaling_of(run) or "c of each task and tensor")
-    cards[2].metric("Time", duration(result["seconds"]["total"]), border=True, help="From files to accuracy")
+    cards[1].metric(
+        "Coefficients",
+        coefficients(run),
+        border=True,
+        height="stretch",
+        help=scaling_of(run) or "c of each task and tensor",
+    )
+    cards[2].metric(
+        "Time", duration(result["seconds"]["total"]), border=True, height="stretch", help="From files to accuracy"
+    )
     cards[3].metric(
         "Peak memory",
         megabytes(result["peak_bytes"]),
         border=True,
+        height="stretch",
         help=f"Measured on {result['device']}, on top of what the program held before",
     )
     if tasks:
@@ -210,12 +219,12 @@ def average_card(card: DeltaGenerator, series: Sequence[Series], average: float 
     """The mean accuracy, of the tasks that are not to be forgotten, and how far that is from zero-shot."""
     if average is None:
         why = "All its tasks are to be forgotten" if series else "These tasks have no images or heads"
-        card.metric("Average accuracy", "–", border=True, help=why)
+        card.metric("Average accuracy", "–", border=True, height="stretch", help=why)
         return
     zero_shot = [one.average for one in series if one.name == accuracy_view.ZERO_SHOT]
     card.metric(
         "Average accuracy", f"{100 * average:.1f} %",
-        f"{100 * (average - zero_shot[0]):+.1f} against zero-shot" if zero_shot else None, border=True,
+        f"{100 * (average - zero_shot[0]):+.1f} against zero-shot" if zero_shot else None, border=True, height="stretch",
         help="Without the tasks to be forgotten" if any(one.forgotten for one in series) else None,
     )  # fmt: skip
 
@@ -229,7 +238,7 @@ def coefficients(run: Run) -> str:
         return "not linear"
     values = [value for row in result["coefficients"]["table"] for value in row]
     low, high = min(values), max(values)
-    return f"{low:.3g}" if high - low < 1e-9 else f"{low:.2f} … {high:.2f}"
+    return f"{low:.3g}" if high - low < 1e-9 else f"{low:.2g} … {high:.2g}".replace("-", "−")
 
 
 st.title("Merge")

@@ -24,6 +24,10 @@ def introduction() -> None:
         "This dashboard shows how the task vectors lie to each other, merges them in any way you choose, and measures "
         "what each task keeps."
     )
+    st.page_link(
+        "pages/learn.py", label="New to merging? A lesson in eight steps", icon=":material/school:",
+        query_params=state.shared_query(),
+    )  # fmt: skip
 
 
 def facts(tasks: tuple[str, ...]) -> None:

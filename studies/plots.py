@@ -39,7 +39,7 @@ def merges_figure(study: Result) -> go.Figure:
         }
         for variant in VARIANTS
     ]  # fmt: skip
-    return _figure(traces, "average test accuracy (%)", "", height=60 + 34 * len(order))
+    return figure(traces, "average test accuracy (%)", "", height=60 + 34 * len(order))
 
 
 def scaling_figure(study: Result) -> go.Figure:
@@ -51,7 +51,7 @@ def scaling_figure(study: Result) -> go.Figure:
             search = result["search"]
             traces.append(_line(AWD_OF[variant], variant, search["scalings"],
                                 [100 * value for value in search["average_accuracy"]]))  # fmt: skip
-    return _figure(traces, "λ", "average validation accuracy (%)")
+    return figure(traces, "λ", "average validation accuracy (%)")
 
 
 def counts_figure(study: Result) -> go.Figure:
@@ -68,7 +68,7 @@ def counts_figure(study: Result) -> go.Figure:
                 "type": "scatter", "mode": "markers", "showlegend": False, "x": [x for x, _ in dots],
                 "y": [y for _, y in dots], "marker": {"color": COLORS[variant], "size": 5, "opacity": 0.35},
             }]  # fmt: skip
-    return _figure(traces, "number of tasks", "gain over Task Arithmetic (points)", xaxis={"dtick": 1})
+    return figure(traces, "number of tasks", "gain over Task Arithmetic (points)", xaxis={"dtick": 1})
 
 
 def _line(name: str, variant: str, x: list[float], y: list[float]) -> dict[str, Any]:
@@ -79,7 +79,8 @@ def _line(name: str, variant: str, x: list[float], y: list[float]) -> dict[str, 
     }  # fmt: skip
 
 
-def _figure(traces: list[dict[str, Any]], x: str, y: str, height: int = HEIGHT, **layout: Any) -> go.Figure:
+def figure(traces: list[dict[str, Any]], x: str, y: str, height: int = HEIGHT, **layout: Any) -> go.Figure:
+    """A figure in the studies' style, from traces, what the axes show, and further layout."""
     grid = {"gridcolor": "#e3e6ea", "zerolinecolor": "#b7bdc6", "automargin": True}
     return go.Figure(
         traces,

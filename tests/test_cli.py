@@ -76,6 +76,15 @@ def test_similarity_reports_cosines_before_and_after(suite_file: Path, home: Pat
     assert awd["task_multipliers"] == pytest.approx(expected) and awd["redundant_norm"] >= 0
 
 
+@pytest.mark.parametrize(
+    "settings", [("consensus", "edit.threshold=auto"), ("trust_region", "edit.sensitivity=gradient")]
+)
+def test_similarity_after_an_edit_that_looks_at_images(suite_file: Path, home: Path, settings: tuple[str, str]) -> None:
+    edit, setting = settings
+    report = as_json("similarity", suite_file, "--edit", edit, "--set", setting, "--home", home)
+    assert report["after"]["norms"] != report["before"]["norms"]
+
+
 def test_similarity_of_chosen_tasks_prints_a_table(suite_file: Path, home: Path) -> None:
     result = call("similarity", suite_file, "--tasks", "roads,digits", "--home", home)
     assert result.exit_code == 0 and "roads" in result.stdout and "circles" not in result.stdout

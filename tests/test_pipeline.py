@@ -321,7 +321,7 @@ GOLDEN: dict[str, list[float]] = json.loads((Path(__file__).parent / "golden_mer
 
 @every_pair
 def test_golden_values(vectors: TaskVectors, edit: str, merge: str) -> None:
-    """Pinned results: what changes them changes what saved runs mean; raise the pipeline's version then."""
+    """Pinned results: what changes them changes what saved runs mean; raise the pipeline's or the merge's version."""
     found = merged(vectors, spec_of(vectors.tasks, edit, merge))
     summary = [float(tensor.double().norm()) for tensor in found.values()]
     assert summary == pytest.approx(GOLDEN[f"{edit} + {merge}"], rel=2e-5)

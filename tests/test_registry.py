@@ -1,5 +1,6 @@
 """The table of methods and the messages about their parameters."""
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -9,7 +10,7 @@ from merging import registry
 from merging.context import Context
 from merging.errors import SpecError
 from merging.pipeline import MergeSpec
-from merging.registry import LinearEdit, Params, TensorEdit
+from merging.registry import LinearEdit, Params, TensorEdit, find
 from merging.vectors import TaskVectors
 
 ALL = [*registry.edits().values(), *registry.merges().values()]
@@ -183,3 +184,15 @@ def test_the_fingerprint_follows_everything_but_the_name_of_the_suite() -> None:
         MergeSpec.build(**({"suite": "mini", "tasks": ("a", "b")} | change)).fingerprint(files) for change in changes
     ]
     assert len({spec.fingerprint(files), spec.fingerprint(["f1", "f3"]), *others}) == len(changes) + 2
+
+
+def test_a_merge_that_computes_anew_forgets_its_own_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fingerprints() -> list[str]:
+        return [MergeSpec(suite="s", tasks=("t",), merge=merge).fingerprint([]) for merge in ("tsv_m", "iso_c")]
+
+    before = fingerprints()
+    changed = replace(find("merge", "iso_c"), revision=7)
+    monkeypatch.setitem(registry._MERGES, "iso_c", changed)
+    after = fingerprints()
+    assert before[0] == after[0]
+    assert before[1] != after[1]

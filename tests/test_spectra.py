@@ -1,11 +1,14 @@
 """Polar factors and leading singular triplets against full decompositions."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.spectra import add_gram, gram, mirror, nonzero, polar, side_by_side, top_triplets
+from merging.errors import NonFiniteWeights
+from merging.spectra import add_gram, gram, mirror, nonzero, polar, side_by_side, solve_positive, top_triplets
 
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
@@ -26,6 +29,24 @@ def test_the_polar_factor_is_that_of_the_full_decomposition(
     factor, mean = polar(exact.float())
     torch.testing.assert_close(factor.double(), u @ v, rtol=0, atol=2e-3 if decay > 0.1 else 1e-4)
     assert float(mean) == pytest.approx(float(s.mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (20, 8), (8, 20)])
+@pytest.mark.parametrize("work", [polar, lambda huge: top_triplets(huge, 2)])
+def test_what_is_too_large_to_be_decomposed_is_said(
+    shape: tuple[int, int], work: Callable[[torch.Tensor], object]
+) -> None:
+    huge = torch.full(shape, torch.inf)
+    with pytest.raises(NonFiniteWeights, match=r"could not be decomposed.*leave out a task"):
+        work(huge)
+
+
+def test_a_system_is_solved_or_the_reason_is_said() -> None:
+    factor, right = matrix((6, 6), 0, 0.1), matrix((3, 6), 1, 0.1)
+    square = factor @ factor.T
+    torch.testing.assert_close(solve_positive(square, right), right @ torch.linalg.inv(square))
+    with pytest.raises(NonFiniteWeights, match=r"could not be decomposed.*; or raise it$"):
+        solve_positive(-square, right, "; or raise it")
 
 
 def test_zero_has_no_polar_factor() -> None:

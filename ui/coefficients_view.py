@@ -18,7 +18,7 @@ from ui.charts.what_if import direction_figure, outcome_figure
 from ui.comparison import look_up
 from ui.figure import escape_markdown, show
 from ui.forms import to_text
-from ui.live_accuracy import SAMPLE, Need, Position
+from ui.live_accuracy import Need, Outcome, Position
 from ui.run_panel import offer_job
 from ui.url_choice import Refused, refused_numbers, refused_options, warn_of_values
 
@@ -212,53 +212,19 @@ def _direction(position: Position, labels: Mapping[str, str]) -> None:
 
 def _live(position: Position, labels: Mapping[str, str], counts: Mapping[str, int], whole: bool) -> None:
     """Accuracy on a sample, then on everything; each run of the fragment measures for a moment."""
-    tasks = tuple(labels)
-    live_accuracy.prepare(position)
-    small = max(counts.values()) <= SAMPLE
-    full = [Need(position, task, None) for task in tasks]
-    sample = full if small else [Need(position, task, SAMPLE) for task in tasks]
-    ends = [
-        Need(where, task, need.images) for need, task in zip(sample, tasks, strict=True)
-        for where in (position.base, position.alone(task))
-    ]  # fmt: skip
-    if len(live_accuracy.known(full)) < len(full):
-        _measure([*sample, *ends], whole)
-    done = live_accuracy.known(full)
-    if len(done) == len(full):
-        before = _step(position)
-        references = accuracy_view.baseline_series(tasks, position.split)
-        _outcome(position, before, {need.task: value for need, value in done.items()}, references, labels, None)
-        st.caption(f"All {sum(counts.values()):,} {accuracy_view.SPLIT_WORDS[position.split]} images.")
+    found = live_accuracy.outcome(position, counts, whole)
+    words = accuracy_view.SPLIT_WORDS[position.split]
+    if found.images is None:
+        _outcome(position, _step(position), found, labels)
+        st.caption(f"All {sum(counts.values()):,} {words} images.")
         return
-    drawn = {need.task: value for need, value in live_accuracy.known(sample).items()}
-    found = live_accuracy.known(ends)
-    references = [
-        Series(accuracy_view.ZERO_SHOT, accuracy_view.ZERO_SHOT,
-               {need.task: value for need, value in found.items() if need.position == position.base}),
-        Series(accuracy_view.INDIVIDUAL, accuracy_view.INDIVIDUAL,
-               {need.task: found[need] for need in ends if need.position == position.alone(need.task)}),
-    ]  # fmt: skip
-    _outcome(position, _before(position), drawn, references, labels, SAMPLE)
+    _outcome(position, _before(position), found, labels)
     st.caption(
-        f"{SAMPLE} {accuracy_view.SPLIT_WORDS[position.split]} images a task, drawn at random; measuring all "
-        f"{sum(counts.values()):,}: {len(done)} of {len(tasks)} tasks."
+        f"{found.images} {words} images a task, drawn at random; measuring all {sum(counts.values()):,}: "
+        f"{found.done} of {len(counts)} tasks."
     )
-    _measure(full, whole)
-    _again(whole)
-
-
-def _measure(needs: Sequence[Need], whole: bool) -> None:
-    """Measure what is missing, looking at the sliders again now and then, unless the whole page runs."""
-    while not live_accuracy.measure_for_a_moment(needs):
-        if not whole:
-            _again(whole)
-
-
-def _again(whole: bool) -> None:
-    """Run the fragment again at once, with the sliders as they are by then."""
-    if whole:
-        st.rerun()
-    st.rerun(scope="fragment")
+    live_accuracy.measure(live_accuracy.full(position, tuple(counts)), whole)
+    live_accuracy.again(whole)
 
 
 def _before(position: Position) -> Position | None:
@@ -276,20 +242,12 @@ def _step(position: Position) -> Position | None:
     return before
 
 
-def _outcome(
-    position: Position,
-    before: Position | None,
-    accuracy: Mapping[str, float],
-    references: Sequence[Series],
-    labels: Mapping[str, str],
-    images: int | None,
-) -> None:
+def _outcome(position: Position, before: Position | None, found: Outcome, labels: Mapping[str, str]) -> None:
     """Numbers, chart and what changed since the last position, all on the same images."""
-    earlier = {} if before is None else {
-        need.task: value for need, value in live_accuracy.known(Need(before, task, images) for task in labels).items()
-    }  # fmt: skip
-    mine = Series(_MINE, _method(position), accuracy)
-    changes = {task: accuracy[task] - earlier[task] for task in labels if task in earlier}
+    same = [] if before is None else [Need(before, task, found.images) for task in labels]
+    earlier = {need.task: value for need, value in live_accuracy.known(same).items()}
+    mine, references = Series(_MINE, _method(position), found.accuracy), found.references
+    changes = {task: found.accuracy[task] - earlier[task] for task in labels if task in earlier}
     _numbers(mine, references, changes, labels)
     series = [*references[:1], mine, *references[1:]]
     show(

@@ -22,7 +22,6 @@ from ui.url_choice import called, refused_numbers, refused_options, warn_of_valu
 
 PARAMETERS, PREFIXES = ("out-edit", "out-merge"), ("out-scaling-",)  # what the URL can hold
 _LOWEST, _HIGHEST = -1.0, 3.0  # λ
-_LIKELY = 0.05  # chance below which a correlation counts as more than chance
 _STRONG = 0.25  # share of the variance that cosine has to explain for it to predict anything
 
 
@@ -133,7 +132,7 @@ def verdict(found: Agreement) -> str:
     if abs(found.spearman) < abs(found.pearson) / 2:
         numbers += " The ranks agree far less: a few pairs carry the correlation."
     explained = found.pearson**2
-    if found.chance > _LIKELY:
+    if not found.beyond_chance:
         return f"Cosine does not predict interference here beyond chance. {numbers}"
     direction = "closer tasks disturb each other more" if found.pearson < 0 else "closer tasks disturb each other less"
     strength = "predicts a good part of" if explained >= _STRONG else "predicts little of"

@@ -8,8 +8,8 @@ measured is remembered.
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import streamlit as st
@@ -19,7 +19,9 @@ from merging.context import Context
 from merging.evaluation import Evaluator
 from merging.suites.suite import Split
 from merging.what_if import Directions, WhatIf, plan_edit
-from ui import state
+from ui import accuracy_view, state
+from ui.charts.accuracy import Series
+from ui.url_choice import run_again
 
 SAMPLE = 100  # images of each task that are measured first
 SEED = 0  # that draws them
@@ -36,11 +38,13 @@ class Position:
         edit: name of the edit.
         coefficients: the merged tasks and c of each; the others are left out.
         split: on which images it is measured.
+        edit_params: the edit's parameters that differ from its defaults, with their values.
     """
 
     edit: str
     coefficients: tuple[tuple[str, float], ...]
     split: Split
+    edit_params: tuple[tuple[str, float | str], ...] = ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -60,6 +64,16 @@ class Position:
     def alone(self, task: str) -> "Position":
         """The task's own model on the same images."""
         return Position("none", ((task, 1.0),), self.split)
+
+    @property
+    def weights_only(self) -> "Position":
+        """The same for all positions with these weights, whatever the images."""
+        return replace(self, split="val")
+
+    @property
+    def plan(self) -> "Position":
+        """The same for all positions with this edit of these tasks, whatever the coefficients."""
+        return replace(self.weights_only, coefficients=tuple((task, 1.0) for task in self.tasks))
 
 
 @dataclass(frozen=True)
@@ -90,8 +104,8 @@ class Bench:
     version: state.Stamp
     lock: threading.Lock = field(default_factory=threading.Lock)
     known: OrderedDict[Need, float] = field(default_factory=OrderedDict)
-    _edits: OrderedDict[tuple[str, tuple[str, ...]], WhatIf] = field(default_factory=OrderedDict)
-    _loaded: tuple[str, tuple[tuple[str, float], ...]] | None = None
+    _edits: OrderedDict[Position, WhatIf] = field(default_factory=OrderedDict)
+    _loaded: Position | None = None
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -100,7 +114,7 @@ class Bench:
 
     def is_planned(self, position: Position) -> bool:
         """Whether a merge there takes only a moment."""
-        return not position.tasks or (position.edit, position.tasks) in self._edits
+        return not position.tasks or position.plan in self._edits
 
     def prepare(self, position: Position) -> None:
         """Plan the edit of a position.
@@ -109,17 +123,19 @@ class Bench:
             MergingError: it can't be planned.
         """
         with self.lock:
-            self._planned(position.edit, position.tasks)
+            self._planned(position)
 
-    def _planned(self, edit: str, tasks: tuple[str, ...]) -> WhatIf:
-        if (edit, tasks) not in self._edits:
+    def _planned(self, position: Position) -> WhatIf:
+        key, tasks = position.plan, position.tasks
+        if key not in self._edits:
             space, suite = state.workspace(), state.suite()
             context = Context(state.device(), known_geometry=space.geometry(suite, tasks), evaluator=self.evaluator)
-            self._edits[edit, tasks] = plan_edit(space.vectors(suite, tasks), edit, context=context).held(context)
+            vectors, params = space.vectors(suite, tasks), dict(position.edit_params)
+            self._edits[key] = plan_edit(vectors, position.edit, params, context).held(context)
             while len(self._edits) > _EDITS:
                 self._edits.popitem(last=False)
-        self._edits.move_to_end((edit, tasks))
-        return self._edits[edit, tasks]
+        self._edits.move_to_end(key)
+        return self._edits[key]
 
     def measure(self, need: Need) -> float:
         """One accuracy, 0 … 1, and remember it.
@@ -129,10 +145,10 @@ class Bench:
         """
         with self.lock:
             where = need.position
-            if self._loaded != (where.edit, where.coefficients):
+            if self._loaded != where.weights_only:
                 self._loaded = None  # whatever fails now leaves other weights behind
                 self.evaluator.load(self._weights(where))
-                self._loaded = (where.edit, where.coefficients)
+                self._loaded = where.weights_only
             chosen = (
                 None if need.images is None else self.evaluator.draw(need.task, where.split, need.images, seed=SEED)
             )
@@ -144,7 +160,7 @@ class Bench:
     def _weights(self, position: Position) -> Mapping[str, torch.Tensor]:
         if not position.tasks:
             return state.suite().base_checkpoint
-        planned = self._planned(position.edit, position.tasks)
+        planned = self._planned(position)
         return planned.weights(position.values, Context(state.device()))
 
 
@@ -171,16 +187,87 @@ def known(needs: Iterable[Need]) -> dict[Need, float]:
     return {need: found[need] for need in needs if need in found}
 
 
-def measure_for_a_moment(needs: Iterable[Need]) -> bool:
-    """Measure what is missing, in this order, for at most a moment; whether all of it is there now."""
+def measure_for_a_moment(needs: Iterable[Need], seconds: float = _BREATH) -> bool:
+    """Measure what is missing, in this order, for about so many seconds; whether all of it is there now."""
     started, working = time.monotonic(), bench()
     for need in needs:
         if need in working.known:
             continue
-        if time.monotonic() - started > _BREATH:
+        if time.monotonic() - started > seconds:
             return False
         working.measure(need)
     return True
+
+
+def measure(needs: Sequence[Need], whole: bool) -> None:
+    """Measure what is missing, looking at the sliders again now and then, unless the whole page runs."""
+    while not measure_for_a_moment(needs):
+        if not whole:
+            again(whole)
+
+
+def again(whole: bool) -> None:
+    """Run the fragment, or the whole page, again at once, with the sliders as they are by then."""
+    if whole:
+        run_again()
+    st.rerun(scope="fragment")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Accuracy of a position and of what it is compared with, all on the same images.
+
+    Attributes:
+        accuracy: task → accuracy of the merge, 0 … 1.
+        references: zero-shot and individual accuracy.
+        images: of each task that it is measured on; None for all.
+        done: tasks that are measured on all images already.
+    """
+
+    accuracy: Mapping[str, float]
+    references: list[Series]
+    images: int | None
+    done: int
+
+
+def full(position: Position, tasks: Sequence[str]) -> list[Need]:
+    """Accuracy of a position on all images of some tasks."""
+    return [Need(position, task, None) for task in tasks]
+
+
+def outcome(position: Position, counts: Mapping[str, int], whole: bool) -> Outcome:
+    """What is known of a position, at least on a sample, which is measured now if nothing is.
+
+    Args:
+        position: which merge.
+        counts: task to show → number of its images.
+        whole: whether the whole page runs, and not only a fragment.
+    """
+    tasks = tuple(counts)
+    prepare(position)
+    everything = full(position, tasks)
+    sample = everything if max(counts.values()) <= SAMPLE else [Need(position, task, SAMPLE) for task in tasks]
+    ends = [
+        Need(where, need.task, need.images) for need in sample for where in (position.base, position.alone(need.task))
+    ]  # fmt: skip
+    if len(known(everything)) < len(tasks):
+        measure([*sample, *ends], whole)
+    done = known(everything)
+    if len(done) == len(tasks):
+        references = accuracy_view.baseline_series(tasks, position.split)
+        return Outcome({need.task: value for need, value in done.items()}, references, None, len(done))
+    found = known(ends)
+
+    def reference(name: str, wanted: Callable[[str], Position]) -> Series:
+        values = {need.task: value for need, value in found.items() if need.position == wanted(need.task)}
+        return Series(name, name, values)
+
+    references = [
+        reference(accuracy_view.ZERO_SHOT, lambda task: position.base),
+        reference(accuracy_view.INDIVIDUAL, position.alone),
+    ]
+    drawn = {need.task: value for need, value in known(sample).items()}
+    return Outcome(drawn, references, SAMPLE, len(done))
 
 
 def directions(edit: str, merged: tuple[str, ...], shown: tuple[str, ...]) -> Directions:

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from merging.labels import short
 from ui.figure import escape_markdown
+
+_SAID, _REPEAT = "warnings-said", "warnings-repeat"  # session state
 
 
 def not_found(parameter: str, options: Collection[str]) -> list[str]:
@@ -31,7 +33,20 @@ def write_none(parameter: str) -> None:
 
 def warn(sentence: str) -> None:
     """Say what a link asked for in vain, and what is shown instead."""
+    st.session_state[_SAID] = [*st.session_state.get(_SAID, []), sentence]
     st.warning(escape_markdown(sentence), icon=":material/search_off:")
+
+
+def run_again() -> NoReturn:
+    """Run the page again by itself; what it has warned of stays in sight, though the URL is in order by then."""
+    st.session_state[_REPEAT] = True
+    st.rerun()
+
+
+def said_before() -> list[str]:
+    """What the run before this one warned of, if this one follows it by itself; to be called once, at the start."""
+    said: list[str] = st.session_state.pop(_SAID, [])
+    return said if st.session_state.pop(_REPEAT, False) else []
 
 
 @dataclass(frozen=True)

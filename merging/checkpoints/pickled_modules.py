@@ -19,7 +19,7 @@ import torch
 from merging.checkpoints import inert_pickle
 from merging.checkpoints.inert_pickle import Shell, StoredBytes, StoredTensor
 from merging.checkpoints.reading import MAX_TENSORS, Checkpoint, TensorInfo, checkpoint_from, require_content
-from merging.checkpoints.torch_files import MAX_PICKLE_BYTES, check_archive, requested_globals
+from merging.checkpoints.torch_files import MAX_PICKLE_BYTES, NESTED, check_archive, requested_globals
 from merging.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
 
 _MAX_NAME = 300  # characters; names of nested modules grow with every level
@@ -126,8 +126,8 @@ def _from_old_format(path: Path) -> tuple[object, Places]:
 
 def _tensors(root: object) -> Iterator[tuple[str, StoredTensor]]:
     """Names and tensors of a model, or of a dict (such as a training checkpoint) that holds models and tensors."""
-    if isinstance(root, dict) and isinstance(root.get("state_dict"), dict | Shell):
-        root = root["state_dict"]
+    if isinstance(root, dict):
+        root = next((root[name] for name in NESTED if isinstance(root.get(name), dict | Shell)), root)
     left = [iter([("", root)])]
     seen: set[int] = set()  # what stands in two places is walked once
     count = 0

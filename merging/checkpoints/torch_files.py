@@ -23,12 +23,13 @@ _HARMLESS = re.compile(
     r"torch\._utils\.|torch\.(\w*Storage|Size|\w*float\w*|\w*int\w*)$|collections\.OrderedDict$"
     r"|(builtins|__builtin__)\.set$"
 )
+NESTED = ("state_dict", "model_state_dict", "model")  # what training scripts save their weights under
 _PICKLES = 6  # torch's old format is five pickles and then raw bytes
 MAX_PICKLE_BYTES = 32 * 2**20  # bytes looked at; from memory, so that a pickle can't ask for more than there is
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a state dict, or of the ``state_dict`` in a training checkpoint; memory-mapped where possible.
+    """All tensors of a state dict, or of that in a training checkpoint (:data:`NESTED`); memory-mapped where possible.
 
     Raises:
         UnsafeCheckpoint: reading it would run code, or it unpacks to more than it holds.
@@ -50,8 +51,8 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             f"{path.name}: torch can't read it ({type(error).__name__}); it is truncated, damaged or no weight file; "
             "download or export it again"
         ) from None
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
+    if isinstance(loaded, Mapping):
+        loaded = next((loaded[name] for name in NESTED if isinstance(loaded.get(name), Mapping)), loaded)
     if not isinstance(loaded, Mapping):
         raise CorruptCheckpoint(
             f"{path.name}: holds a {type(loaded).__name__}; expected a state dict, name → tensor, "

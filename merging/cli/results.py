@@ -104,8 +104,8 @@ def print_storage(storage: dict[str, int], tasks: int) -> None:
     """How much localised models take, in megabytes of 10⁶ bytes."""
     sizes = {name: f"{bits / 8e6:.1f} MB" for name, bits in storage.items()}
     click.echo(
-        f"{tasks} models, one a task: base {sizes['base']}, shared vector {sizes['vector']}, masks {sizes['masks']} "
-        f"(compressed {sizes['masks_compressed']})"
+        f"{counted(tasks, 'model')}, one a task: base {sizes['base']}, shared vector {sizes['vector']}, masks "
+        f"{sizes['masks']} (compressed {sizes['masks_compressed']})"
     )
     click.echo(f"together {sizes['localised']}; the base and {tasks} fine-tuned models take {sizes['models']}")
 

@@ -8,6 +8,7 @@ is one contraction a step: the gradient that back-propagation through T × L mul
 its memory traffic. The image tower is shared, so images of several tasks go through it as one batch.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -16,6 +17,7 @@ import torch
 from pydantic import Field
 
 from merging.context import Context
+from merging.errors import NonFiniteWeights
 from merging.evaluation import Evaluator
 from merging.memory import BatchSize
 from merging.registry import LinearMerge, Params, merge
@@ -68,7 +70,14 @@ def adamerging(vectors: TaskVectors, params: AdaMergingParams, context: Context)
     context.step(0, params.steps, "adapting")  # else the first step would count for what was before
     for step in range(params.steps):
         entropies.append(learner.step(next(batches)))
+        if not math.isfinite(sum(entropies[-1])):
+            raise NonFiniteWeights(
+                f"AdaMerging: the entropy of the predictions is no number in step {step + 1}: the merged weights "
+                "overflow, or a model's do; leave out models with huge weights (`check` gives norms), or evaluate in "
+                "float32"
+            )
         trajectory.append(learner.mean_per_task())
+        context.on_numbers({"step": step + 1, "entropy": entropies[-1], "coefficients": trajectory[-1]})
         if (step + 1) % every == 0:
             snapshots.append(learner.table().tolist())
         context.step(step + 1, params.steps, f"adapting, entropy {sum(entropies[-1]):.3f}")

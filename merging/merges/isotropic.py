@@ -46,19 +46,20 @@ def iso_c(vectors: TaskVectors, params: IsotropicParams, context: Context) -> Te
     return scaled(vectors, params.scaling, direction, context)
 
 
-@merge("iso_cts", title="Iso-CTS", paper=_PAPER)
+@merge("iso_cts", title="Iso-CTS", paper=_PAPER, revision=1)
 def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context) -> TensorMerge:
     """Iso-C whose least important directions make room for directions of single tasks.
 
     The top k left singular vectors of the sum are common; what a task has outside of them gives its own top
-    ``(r − k)/T`` triplets. Both sets together are made orthogonal, with equal singular values.
+    ``(r − k)/T`` triplets: their number is rounded to the nearest, as in the authors' code, and k is what is left.
+    Both sets together are made orthogonal, with equal singular values.
     """
 
     def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         if not is_matrix(base.shape):
             return stack.mean(dim=0)
         rank, tasks = min(base.shape), len(stack)
-        own = (rank - int(params.common * rank)) // tasks  # triplets a task
+        own = min(round((rank - int(params.common * rank)) / tasks), rank // tasks)  # triplets a task
         common = rank - own * tasks
         left, lengths, right = svd(stack.sum(dim=0))
         if float(lengths[0]) == 0:

@@ -10,6 +10,7 @@ from pydantic import Field
 from merging.context import Context
 from merging.input_grams import input_grams
 from merging.registry import Params, TensorMerge, merge
+from merging.spectra import solve_positive
 from merging.vectors import TaskVectors
 
 
@@ -67,5 +68,4 @@ def _solved(gram: torch.Tensor, product: torch.Tensor, vectors: TaskVectors, nam
     if bool(silent.any()):
         product[:, silent] = vectors.stack(name)[1].mean(dim=0)[:, silent].to(torch.float64)
         gram[silent, silent] = 1.0
-    factor = torch.linalg.cholesky(gram)
-    return torch.cholesky_solve(product.T, factor).T.float()
+    return solve_positive(gram, product).float()

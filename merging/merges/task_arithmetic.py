@@ -66,6 +66,7 @@ def task_arithmetic(vectors: TaskVectors, params: TaskArithmeticParams, context:
     forgotten = params.forgotten(vectors.tasks)
     report: dict[str, object] = {}
     if params.scaling == "auto":
+        context.need_images("choosing the scaling coefficient (scaling: auto)", forgotten or vectors.tasks)
         sums = computed(vectors, lambda name, base, stack: _weighted_sum(weights, stack), context)
         search = (
             search_forgetting(vectors, sums, dict(zip(vectors.tasks, weights.tolist(), strict=True)), context, GRID)

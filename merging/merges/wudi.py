@@ -13,7 +13,7 @@ from pydantic import Field
 from merging.context import Context
 from merging.merges.scaling import Coefficient, scaled
 from merging.registry import Params, TensorMerge, merge
-from merging.spectra import add_gram, gram, mirror
+from merging.spectra import add_gram, gram, mirror, solve_positive
 from merging.vectors import TaskVectors, is_linear_weight
 
 
@@ -63,8 +63,7 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
         if params.solver == "closed_form":
             ridge = params.ridge * s.diagonal().mean()
             s.diagonal().add_(ridge)
-            factor = torch.linalg.cholesky(s)
-            return torch.cholesky_solve((r + ridge * total).T, factor).T
+            return solve_positive(s, r + ridge * total, "; or raise merge.ridge")
         return _adam(total, s, r, params, context)
 
     return scaled(vectors, params.scaling, direction, context)

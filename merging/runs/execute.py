@@ -9,7 +9,7 @@ import numpy as np
 
 from merging import devices
 from merging.checkpoints import open_checkpoint, save_tensors
-from merging.context import Context, Progress, no_progress
+from merging.context import Context, Numbers, Progress, no_numbers, no_progress
 from merging.errors import MergingError
 from merging.evaluation import Accuracy, Evaluator, joined
 from merging.forgetting import bystanders, forgetting_report
@@ -47,6 +47,7 @@ def execute(
     on_progress: Progress = no_progress,
     cancelled: Callable[[], bool] = lambda: False,
     fingerprint: str = "",
+    on_numbers: Numbers = no_numbers,
 ) -> dict[str, Any]:
     """Merge as specified, evaluate if asked to, and give the result as JSON-ready values.
 
@@ -59,6 +60,7 @@ def execute(
         on_progress: called with steps done, steps in all, and what is going on.
         cancelled: asked between steps.
         fingerprint: identity of the run that was asked for; files that have changed since are an error.
+        on_numbers: called with what a method that learns has learned so far.
 
     Returns:
         For every job ``label``, ``seconds`` by phase, named after what happens, and in all (``total``),
@@ -83,7 +85,7 @@ def execute(
         with PeakMemory(device) as memory:
             vectors = workspace.vectors(suite, spec.tasks)
             evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
-            context = Context(device, spec.torch_dtype, spec.seed, clock, cancelled, evaluator)
+            context = Context(device, spec.torch_dtype, spec.seed, clock, cancelled, evaluator, on_numbers=on_numbers)
             if _evaluating(spec, suite):
                 evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
             if spec.edit == "awd" and spec.job != "predictions":

@@ -16,6 +16,8 @@ from merging.evaluation import Evaluator
 from merging.pipeline import MergeSpec, plan
 from merging.workspace import Workspace
 
+_LIKELY = 0.05  # chance up to which a correlation counts as more than chance
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -33,6 +35,11 @@ class Agreement:
     spearman: float
     chance: float
     pairs: int
+
+    @property
+    def beyond_chance(self) -> bool:
+        """Whether the correlation counts as more than chance; one that is NaN does not."""
+        return self.chance <= _LIKELY
 
 
 def measure_interference(spec: MergeSpec, workspace: Workspace, context: Context) -> dict[str, Any]:

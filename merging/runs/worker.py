@@ -26,6 +26,7 @@ from merging.runs.file_jobs import FILE_LANE
 from merging.runs.file_work import carry_out_file_job
 from merging.runs.reporting import LOG_LINES, Reporter, StopSign
 from merging.runs.store import Run, RunStore
+from merging.runs.trace import TRACE, Trace
 from merging.runs.weights import KEPT_WEIGHTS
 from merging.sweeps.driver import drive
 from merging.sweeps.store import SweepStore
@@ -255,7 +256,13 @@ def _execute_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
         if isinstance(run.order, MergeSpec):
             kept = folder / KEPT_WEIGHTS
             result = execute(
-                run.order, workspace, keep=kept, on_progress=report, cancelled=sign, fingerprint=run.fingerprint
+                run.order,
+                workspace,
+                keep=kept,
+                on_progress=report,
+                cancelled=sign,
+                fingerprint=run.fingerprint,
+                on_numbers=Trace(folder / TRACE),
             )
         else:
             result = carry_out_file_job(run.order, workspace, report, sign)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 _Size = Annotated[int, Field(gt=0, le=2**20, strict=True)]
+_Layers = Annotated[int, Field(gt=0, le=1000, strict=True)]  # each is built: a million would take hours and all memory
 _Whole = Annotated[int, Field(strict=True)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -41,7 +42,7 @@ class _Transformer(_Strict):
 class VisionConfig(_Transformer):
     """``vision_cfg``: the visual tower. Four ``layers`` make a ResNet, a ``timm_model_name`` one of timm's models."""
 
-    layers: _Size | tuple[_Size, _Size, _Size, _Size] = 12
+    layers: _Layers | tuple[_Layers, _Layers, _Layers, _Layers] = 12
     width: _Size = 768
     head_width: _Size = 64
     patch_size: _Size | None = 16
@@ -89,7 +90,7 @@ class TextConfig(_Transformer):
     tokenizer_kwargs: dict[str, Any] | None = None
     width: _Size = 512
     heads: _Size = 8
-    layers: _Size = 12
+    layers: _Layers = 12
     embed_cls: _Flag = False
     pad_id: _Whole = 0
     eos_id: _Whole = 2

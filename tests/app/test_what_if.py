@@ -60,7 +60,7 @@ def test_numbers_are_those_of_a_run(
 def test_a_sample_comes_first(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch, average_of_run: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr("ui.coefficients_view.SAMPLE", 10)
+    monkeypatch.setattr("ui.live_accuracy.SAMPLE", 10)
     asked: list[tuple[str, int | None]] = []
 
     def watched(needs: object) -> bool:

@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 PAGES = {
     "/": "One model from many",
+    "/learn?suite=tiny": "A task vector is a difference",
     "/task_models": "Task models",
     "/similarity": "Similarity",
     "/merge": "Merge",

@@ -292,6 +292,7 @@ def merged_files(suite: Path, folder: Path, *more: str) -> dict[str, Path]:
     files = {}
     for layout in ("huggingface", "open_clip"):
         files[layout] = folder / f"merged-{layout}" / "model.safetensors"
+        files[layout].parent.mkdir()
         arguments = ["merge", str(suite), "--layout", layout, "--output", str(files[layout]), "--device", "cpu", *more]
         result = CliRunner().invoke(main, [*arguments, "--home", str(folder / f"home-{layout}")])
         assert result.exit_code == 0, result.output

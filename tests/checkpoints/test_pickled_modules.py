@@ -170,11 +170,12 @@ def test_tensors_are_those_of_the_state_dict(modeling: Any, tmp_path: Path, zipp
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
-def test_training_checkpoints_with_objects_in_them(modeling: Any, tmp_path: Path, zipped: bool) -> None:
+@pytest.mark.parametrize("under", ["state_dict", "model_state_dict", "model"])
+def test_training_checkpoints_with_objects_in_them(modeling: Any, tmp_path: Path, under: str, zipped: bool) -> None:
     state = {f"module.visual.{name}": tensor for name, tensor in TOWER.items()}
     optimizer = {"state": {0: {"step": 3}}, "param_groups": [{"lr": 0.1}]}
     path = tmp_path / "epoch_3.pt"
-    save({"epoch": 3, "args": modeling.Recipe(), "state_dict": state, "optimizer": optimizer}, path, zipped)
+    save({"epoch": 3, "args": modeling.Recipe(), under: state, "optimizer": optimizer}, path, zipped)
     forget()
     module = open_pickled_module(path)
     assert module.kind == "dict" and module.classes == ("src.modeling.Recipe",)

@@ -37,10 +37,10 @@ def test_every_format_and_precision(tmp_path: Path, suffix: str, dtype: torch.dt
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.image_encoder.model."])
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_wrappers_and_prefixes_are_seen_through(tmp_path: Path, prefix: str, wrapped: bool) -> None:
+@pytest.mark.parametrize("under", ["", "state_dict", "model_state_dict", "model"])
+def test_wrappers_and_prefixes_are_seen_through(tmp_path: Path, prefix: str, under: str) -> None:
     state = {prefix + name: tensor for name, tensor in STATE.items()}
-    torch.save({"epoch": 3, "state_dict": state} if wrapped else state, tmp_path / "model.pt")
+    torch.save({"epoch": 3, "optimizer": {}, under: state} if under else state, tmp_path / "model.pt")
     assert_holds(open_checkpoint(tmp_path / "model.pt"), STATE)
 
 

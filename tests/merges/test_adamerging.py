@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from merging.context import Context
-from merging.errors import Cancelled, MissingPart
+from merging.errors import Cancelled, MissingPart, NonFiniteWeights
 from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, _batches, mean_entropy
 from merging.registry import LinearMerge, find
 from merging.suites import Suite
@@ -159,6 +159,16 @@ def test_it_runs_in_half_precision(suite: Suite, task_vectors: TaskVectors) -> N
 def test_without_images_it_says_what_is_missing(task_vectors: TaskVectors) -> None:
     with pytest.raises(MissingPart, match="AdaMerging needs images"):
         plan(task_vectors, Context())
+
+
+def test_it_stops_at_the_first_entropy_that_is_no_number(
+    task_vectors: TaskVectors, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr(CoefficientLearner, "step", lambda learner, batch: [steps.append(1) or 1.0, np.nan])
+    with pytest.raises(NonFiniteWeights, match="AdaMerging: the entropy of the predictions is no number in step 1"):
+        plan(task_vectors, context)
+    assert len(steps) == 1
 
 
 def test_it_stops_when_cancelled(task_vectors: TaskVectors, context: Context) -> None:

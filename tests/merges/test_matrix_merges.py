@@ -50,10 +50,8 @@ def plain_iso_c(stack: torch.Tensor) -> torch.Tensor:
 
 def plain_iso_cts(stack: torch.Tensor) -> torch.Tensor:
     tasks, rank = len(stack), min(stack.shape[1:])
-    k = int(0.8 * rank)
-    while (rank - k) % tasks:
-        k += 1
-    own = (rank - k) // tasks
+    own = round((rank - int(0.8 * rank)) / tasks)
+    k = rank - own * tasks
     u, s, v = thin(stack.sum(dim=0))
     us, ss, vs = [u[:, :k]], [s[:k]], [v[:k]]
     for vector in stack if own else []:

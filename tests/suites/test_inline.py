@@ -22,6 +22,7 @@ WRONG: list[tuple[str, str, object, str]] = [
     ("vision_cfg", "width", True, "a whole number"),
     ("vision_cfg", "width", [32], "a whole number"),
     ("vision_cfg", "head_width", 0, "above 0"),
+    ("vision_cfg", "layers", 1_000_000, "at most 1000"),
     ("vision_cfg", "image_size", "224", "a whole number"),
     ("vision_cfg", "patch_size", {"a": 1}, "a whole number"),
     ("vision_cfg", "mlp_ratio", "four", "a number"),
@@ -35,6 +36,7 @@ WRONG: list[tuple[str, str, object, str]] = [
     ("vision_cfg", "norm_kwargs", 3, "names with values"),
     ("text_cfg", "context_length", "long", "a whole number"),
     ("text_cfg", "heads", 0, "above 0"),
+    ("text_cfg", "layers", 1001, "at most 1000"),
     ("text_cfg", "pool_type", "max", "'first', 'last', 'argmax', 'eos' or 'none'"),
 ]
 

@@ -61,16 +61,27 @@ def coefficient_table(coefficients: Mapping[str, Any], labels: Mapping[str, str]
 
 
 def trajectory_figure(
-    trajectory: Sequence[Sequence[float]], tasks: Sequence[str], labels: Mapping[str, str]
+    trajectory: Sequence[Sequence[float]],
+    tasks: Sequence[str],
+    labels: Mapping[str, str],
+    steps: Sequence[int] | None = None,
 ) -> go.Figure:
-    """Mean coefficient of every task over AdaMerging's steps ``[steps + 1][T]``."""
+    """Mean coefficient of every task over AdaMerging's steps.
+
+    Args:
+        trajectory: ``[N][T]``.
+        tasks: T names.
+        labels: task → what to call it.
+        steps: after how many steps each was; all from 0 by default.
+    """
+    steps = range(len(trajectory)) if steps is None else steps
     figure = go.Figure()
     for index, (task, values) in enumerate(zip(tasks, np.array(trajectory).T, strict=True)):
         figure.add_scatter(
-            x=list(range(len(values))), y=values, mode="lines", name=plain(labels.get(task, task)), line=_line(index),
+            x=list(steps), y=values, mode="lines", name=plain(labels.get(task, task)), line=_line(index),
             hovertemplate="step %{x}: <b>%{y:.3f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
-    figure.update_xaxes(step_axis(len(trajectory) - 1, "Step"))
+    figure.update_xaxes(step_axis(steps[-1], "Step"))
     figure.update_yaxes(title="Coefficient, mean over layers", zeroline=False)
     return arrange(figure, height=380)
 

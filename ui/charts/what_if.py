@@ -154,20 +154,43 @@ def _without_diagonal(matrix: np.ndarray) -> list[list[float | None]]:
     return [[None if i == j else float(value) for j, value in enumerate(row)] for i, row in enumerate(matrix)]
 
 
-def agreement_figure(cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
-    """Every pair of different tasks: its cosine and the change of accuracy, with the straight line of least squares."""
-    rows, columns = np.nonzero(~np.eye(len(tasks), dtype=bool))
+def agreement_figure(
+    cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str], *, joining: int | None = None, dark: bool = False
+) -> go.Figure:
+    """Every pair of different tasks: its cosine and the change of accuracy, with the straight line of least squares.
+
+    Args:
+        cosine: of the task vectors, ``[T, T]``.
+        change: of accuracy of task i (row) when task j (column) joins, −1 … 1, ``[T, T]``; NaN if not measured yet.
+        tasks: what to call them.
+        joining: a task j whose pairs stand out; the one closest to it is named.
+        dark: whether the page is dark.
+    """
+    rows, columns = np.nonzero(~np.eye(len(tasks), dtype=bool) & np.isfinite(change))
     x, y = cosine[rows, columns], 100 * change[rows, columns]
+    out = columns == joining
+    notes = []
+    if out.any():
+        nearest = int(np.flatnonzero(out)[x[out].argmax()])
+        notes = [
+            {
+                "x": float(x[nearest]), "y": float(y[nearest]), "text": theme.plain(tasks[rows[nearest]]),
+                "showarrow": False, "xanchor": "right", "xshift": -12,
+            }
+        ]  # fmt: skip
     names = [theme.plain(task) for task in tasks]
     traces: list[dict[str, object]] = [
         {
             "type": "scatter", "mode": "markers", "x": np.round(x, 5).tolist(), "y": np.round(y, 3).tolist(),
-            "marker": {"color": theme.AFTER.color, "size": 8, "opacity": 0.75},
+            "marker": {
+                "color": np.where(out, theme.REDUNDANT.color, theme.AFTER.color).tolist(),
+                "size": np.where(out, 14, 8).tolist(), "opacity": 0.75,
+            },
             "customdata": [f"{names[i]} when {names[j]} joins" for i, j in zip(rows, columns, strict=True)],
             "hovertemplate": "%{customdata}<br>cosine %{x:.3f}, <b>%{y:+.1f}</b> points<extra></extra>",
         }
     ]  # fmt: skip
-    if np.ptp(x) > 0:
+    if len(x) and np.ptp(x) > 0:
         slope, height = np.polyfit(x, y, 1)
         ends = [float(x.min()), float(x.max())]
         traces.append(
@@ -177,7 +200,8 @@ def agreement_figure(cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str
             }
         )  # fmt: skip
     return theme.compose(
-        traces, height=380, legend=False, xaxis={"title": {"text": "cosine of the two task vectors"}, "zeroline": True},
+        traces, height=380, legend=False, annotations=notes,
+        xaxis={"title": {"text": "cosine of the two task vectors"}, "zeroline": True},
         yaxis={"title": {"text": "change of accuracy (points)"}, "zeroline": True},
     )  # fmt: skip
 

@@ -43,9 +43,10 @@ def fine_tune(
     seed: int,
     on_step: Callable[[int], None],
 ) -> None:
-    """Train the image tower, in place, on cross entropy with a frozen head."""
+    """Train what is not frozen of the image tower, in place, on cross entropy with a frozen head."""
     visual.train()
-    optimizer = torch.optim.AdamW(visual.parameters(), lr=plan.learning_rate, weight_decay=0.0, fused=True)
+    learning = [parameter for parameter in visual.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=plan.learning_rate, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, total_steps=plan.steps)
     generator = torch.Generator().manual_seed(seed)
     batches = _batches(len(labels), plan.batch, np.random.default_rng([seed, 13]))
@@ -58,7 +59,7 @@ def fine_tune(
         loss = functional.cross_entropy(logits, targets[torch.from_numpy(batch)])
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(visual.parameters(), plan.gradient_clip)
+        nn.utils.clip_grad_norm_(learning, plan.gradient_clip)
         optimizer.step()
         schedule.step()
         on_step(step + 1)

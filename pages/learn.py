@@ -1,0 +1,90 @@
+"""Learn: a lesson for a class in eight steps, each with a control to move and a question that the numbers answer."""
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from ui import accuracy_view, live_accuracy, measuring, state
+from ui.entry import through_app
+from ui.lesson.screen import Lesson, Step, ask
+from ui.lesson.steps import STEPS
+from ui.url_choice import refused_options, warn_of_values
+
+through_app()
+
+# Seconds of measuring after which the page is drawn again: longer where it was just opened, as nobody moves anything.
+_PATIENCE, _BREATH = 1.5, 0.3
+_WHOLE = "lesson-whole"  # session state: the whole page runs, not only the fragment
+
+
+def navigation() -> int:
+    """Which step is shown, 0 for the first, and the ways to others."""
+    numbers = list(range(1, len(STEPS) + 1))
+    refused = refused_options("step", map(str, numbers))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="lesson-steps"):
+        step: int = st.segmented_control(
+            "Step", numbers, default=1, required=True, key="step", bind="query-params",
+            label_visibility="collapsed",
+        )  # fmt: skip
+        st.markdown(f"{step} of {len(STEPS)}", width="content")
+        st.space("stretch")
+        st.button(
+            "Previous", icon=":material/arrow_back:", on_click=_go, args=(step - 1,), disabled=step == 1,
+            shortcut="PageUp", key="lesson-previous",
+        )  # fmt: skip
+        st.button(
+            "Next", type="primary", icon=":material/arrow_forward:", icon_position="right", on_click=_go,
+            args=(step + 1,), disabled=step == len(STEPS), shortcut="PageDown", key="lesson-next",
+        )  # fmt: skip
+    warn_of_values(refused)
+    return step - 1
+
+
+def _go(step: int) -> None:
+    """Callback: to another step."""
+    st.session_state["step"] = step
+
+
+@st.fragment
+def screen(step: Step, labels: Mapping[str, str], counts: Mapping[str, int]) -> None:
+    """One step: text, control and question beside the chart; measures what is missing while nobody moves anything."""
+    whole = bool(st.session_state.pop(_WHOLE, False))
+    left, right = st.columns([0.4, 0.6], gap="large")
+    left.markdown(step.text)
+    chart = right.container(key="lesson-chart", height="stretch")
+    asked = step.show(Lesson(labels, counts, left.container(), chart, whole))
+    with left:
+        ask(asked.question)
+    if set(live_accuracy.known(asked.needs)) < set(asked.needs):
+        live_accuracy.measure_for_a_moment(asked.needs, _PATIENCE if whole else _BREATH)
+        live_accuracy.again(whole)
+
+
+def obstacle(step: Step, tasks: tuple[str, ...]) -> bool:
+    """Whether something lacks for a step; says what, and what to do."""
+    if len(tasks) < step.tasks:
+        st.info(f"Choose at least {step.tasks} tasks in the sidebar for this step.", icon=":material/checklist:")
+        return True
+    if step is STEPS[0] or not (step.measures or step is STEPS[-1]):
+        return False
+    if accuracy_view.explain_unmeasurable(tasks):
+        return True
+    if step.measures and not measuring.baselines_are_quick():
+        st.info(
+            "This step measures merges while one watches, for which these models are too large. The lesson is made for "
+            "the embedded suite.",
+            icon=":material/hourglass:",
+        )
+        return True
+    return False
+
+
+chosen = state.selected_tasks()
+with st.container(key="lesson"):
+    step = STEPS[navigation()]
+    st.title(step.title)
+    if not obstacle(step, chosen):
+        quick = set(chosen) <= set(measuring.measurable_tasks()) and measuring.baselines_are_quick()
+        counts = {task: measuring.evaluator().count(task, "val") for task in chosen} if quick else {}
+        st.session_state[_WHOLE] = True
+        screen(step, accuracy_view.task_labels(chosen), counts)

@@ -1,0 +1,92 @@
+"""Pure parts of the lesson: questions and charts."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merging.runs.leaving_out import Agreement
+from ui.charts.lesson import Bar, apart, candidates_figure, enlarge, slopes_figure, weights_figure
+from ui.charts.what_if import agreement_figure
+from ui.lesson import questions
+from ui.lesson.shipping import DEMANDS, Candidate, ranked, winners
+
+TASKS = ("<b>", "cats", "dogs")
+
+
+@pytest.mark.parametrize(("moved", "right"), [(31, 0), (30, 1), (5, 1), (4.9, 2), (0, 2)])
+def test_how_far(moved: float, right: int) -> None:
+    assert questions.how_far("cats", moved, 100, ()).right == right
+
+
+@pytest.mark.parametrize(("mean", "right"), [(0.011, 0), (0.009, 1), (-0.009, 1), (-0.011, 2)])
+def test_the_others(mean: float, right: int) -> None:
+    found = questions.bystanders("cats", {"dogs": mean + 0.2, "cows": mean - 0.2})
+    assert found.right == right and "dogs" in found.because and "cows" in found.because
+    assert questions.bystanders("cats", None).right is None
+
+
+@pytest.mark.parametrize(("summed", "right"), [(0.95, 0), (0.89, 0), (0.8, 1), (0.4, 1), (0.39, 2)])
+def test_the_full_sum(summed: float, right: int) -> None:
+    assert questions.all_in_full(8, summed, 0.4, 0.9, 2.8).right == right
+
+
+@pytest.mark.parametrize(
+    ("pearson", "chance", "right"), [(-0.5, 0.01, 0), (0.5, 0.05, 1), (0.9, 0.06, 2), (float("nan"), float("nan"), 2)]
+)
+def test_closeness(pearson: float, chance: float, right: int) -> None:
+    found = questions.closer_loses_more(Agreement(pearson, pearson, chance, 12))
+    assert found.right == right and "nan" not in found.because
+    assert questions.closer_loses_more(None).right is None
+
+
+def test_the_same_model_within_an_image() -> None:
+    assert [questions.same_model(0.5, other, 0.01, 0.3).right for other in (0.5, 0.51, 0.49, 0.48, 0.52)] == [
+        2, 2, 2, 0, 1,
+    ]  # fmt: skip
+
+
+def candidate(name: str, accuracy: float, worst: float, **facts: object) -> Candidate:
+    usual = {"size": 1.0, "single": True, "images": False, "labels": False, "seconds": 1.0}
+    return Candidate(name, name, {"a": accuracy, "b": worst}, **usual | facts)  # type: ignore[arg-type]
+
+
+def test_everything_that_wins_under_some_demands_is_offered() -> None:
+    models = [
+        candidate("own", 0.99, 0.9, single=False), candidate("slow", 0.95, 0.5, seconds=61.0),
+        candidate("labels", 0.9, 0.2, labels=True, images=True), candidate("images", 0.8, 0.25, images=True),
+        candidate("blind", 0.3, 0.24), candidate("never", 0.1, 0.1),
+    ]  # fmt: skip
+    assert winners(models) == ["own", "slow", "labels", "images", "blind"]
+    assert [one.name for one in ranked(models, {DEMANDS[0], DEMANDS[3]})][:1] == ["labels"]
+
+
+@given(st.lists(st.floats(0, 1), max_size=6), st.floats(0.01, 0.5))
+def test_names_are_moved_apart_and_no_further_than_needed(values: list[float], gap: float) -> None:
+    moved = apart(values, gap)
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    assert all(moved[b] - moved[a] >= gap - 1e-9 for a, b in itertools.pairwise(order))
+    assert all(after >= before for before, after in zip(values, moved, strict=True))
+    if all(values[b] - values[a] >= gap for a, b in itertools.pairwise(order)):
+        assert moved == values
+
+
+def test_charts_are_large_and_escape_names() -> None:
+    before = np.array([[1, 0.5, -0.2], [0.5, 1, 0.1], [-0.2, 0.1, 1]])
+    change = np.full((3, 3), np.nan)
+    change[0, 1] = change[2, 1] = -0.1
+    figures = [
+        weights_figure(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9)), slopes_figure(before, before / 2, TASKS),
+        candidates_figure([Bar("<b>", "TIES", 50.0, "1 MB")], "Accuracy"),
+        agreement_figure(before, change, TASKS, joining=1),
+    ]  # fmt: skip
+    for figure in figures:
+        told = enlarge(figure, dark=True).to_json()
+        assert figure.layout.font.size >= 18 and figure.layout.height is None
+        assert "<b> ·" not in told and all(note.font.size >= 18 for note in figure.layout.annotations)
+    assert "&lt;b&gt; ·<br>cats" in figures[1].layout.annotations[0].text
+    assert "<b>&lt;b&gt;</b>" in figures[2].layout.annotations[0].text
+    assert len(figures[3].data[0].x) == 2  # what is measured
+    assert figures[3].layout.annotations[0].text == "&lt;b&gt;"

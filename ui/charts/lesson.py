@@ -1,0 +1,166 @@
+"""Charts of the page Learn, to be read from the last row: few marks, large type."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ui import theme
+
+TYPE = 18  # pixels of every letter in a chart of the lesson
+_NAMED = 3  # closest pairs that are named in the chart of slopes
+_GAP = 0.15  # least distance of their names, on two lines, as a share of the height
+
+
+def enlarge(figure: go.Figure, dark: bool, size: int = TYPE) -> go.Figure:
+    """The same figure with all of its text large and in full contrast, as high as the page gives it room."""
+    font = {"size": size, "color": "#e6eaf0" if dark else "#0d141d"}
+    figure.update_layout(height=None, font=font, hoverlabel_font_size=size, legend_font=font)
+    axis = {"tickfont": font, "title_font": font}
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    figure.update_annotations(font_size=size)
+    figure.for_each_trace(lambda trace: trace.update(textfont_size=size) if "textfont" in trace else None)
+    return figure
+
+
+def weights_figure(base: np.ndarray, tuned: np.ndarray, *, dark: bool = False) -> go.Figure:
+    """Some weights before (x) and after fine-tuning (y), ``[N]`` each: what did not move lies on the dashed line.
+
+    Args:
+        base: weights of the base model.
+        tuned: the same weights of a task model.
+        dark: whether the page is dark.
+    """
+    reach = float(np.quantile(np.abs(np.concatenate([base, tuned])), 0.995)) or 1.0
+    points = {
+        "type": "scatter", "mode": "markers", "x": np.round(base, 5).tolist(), "y": np.round(tuned, 5).tolist(),
+        "marker": {"color": theme.AFTER.color, "size": 5, "opacity": 0.6},
+        "hovertemplate": "base %{x:.4f}<br>fine-tuned %{y:.4f}<extra></extra>",
+    }  # fmt: skip
+    line = {
+        "type": "line", "x0": -reach, "x1": reach, "y0": -reach, "y1": reach, "layer": "below",
+        "line": {"color": theme.neutral(dark), "width": 2, "dash": "dash"},
+    }  # fmt: skip
+    return theme.compose(
+        [points], height=400, legend=False, shapes=[line],
+        xaxis={"title": {"text": "a weight in the base model"}, "range": [-reach, reach], "zeroline": False},
+        yaxis={"title": {"text": "after fine-tuning"}, "range": [-reach, reach], "zeroline": False},
+    )  # fmt: skip
+
+
+def slopes_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
+    """A line for every pair of tasks, from its cosine before an edit to that after it; the closest pairs are named.
+
+    Args:
+        before: cosines ``[T, T]``.
+        after: likewise.
+        tasks: what to call them.
+        dark: whether the page is dark.
+    """
+    pairs = [(i, j) for i in range(len(tasks)) for j in range(i)]
+    names = [f"{theme.plain(tasks[j])} ·<br>{theme.plain(tasks[i])}" for i, j in pairs]
+    starts, ends = ([round(float(matrix[pair]), 5) for pair in pairs] for matrix in (before, after))
+    closest = sorted(range(len(pairs)), key=lambda n: -abs(starts[n]))[:_NAMED]
+    traces: list[dict[str, Any]] = []
+    for n, (name, *ys) in enumerate(zip(names, starts, ends, strict=True)):
+        named = n in closest
+        color = theme.REDUNDANT.color if named else theme.AFTER.color
+        traces.append(
+            {
+                "type": "scatter", "mode": "lines+markers", "x": [0, 1], "y": ys, "opacity": 1 if named else 0.6,
+                "line": {"color": color, "width": 3 if named else 1.5}, "marker": {"size": 9 if named else 6},
+                "hovertemplate": f"{name}<br>%{{y:.3f}}<extra></extra>",
+            }
+        )  # fmt: skip
+    low, high = min(0.0, *starts, *ends), max(0.05, *starts, *ends)
+    room = 0.06 * (high - low)
+    places = apart([ends[n] for n in closest], _GAP * (high - low))
+    notes = [
+        {
+            "x": 1.03, "y": place, "text": names[n], "showarrow": False, "xanchor": "left",
+            "align": "left", "font": {"color": theme.REDUNDANT.color},
+        }
+        for n, place in zip(closest, places, strict=True)
+    ]  # fmt: skip
+    zero = {
+        "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "layer": "below",
+        "line": {"color": theme.neutral(dark), "width": 2, "dash": "dash"},
+    }  # fmt: skip
+    return theme.compose(
+        traces, height=400, legend=False, annotations=notes, shapes=[zero],
+        xaxis={"tickvals": [0, 1], "ticktext": ["before", "after AWD"], "range": [-0.12, 2.1], "showgrid": False,
+               "zeroline": False},
+        yaxis={"title": {"text": "cosine of two task vectors"}, "range": [low - room, high + room], "zeroline": False},
+    )  # fmt: skip
+
+
+def apart(values: Sequence[float], gap: float) -> list[float]:
+    """The values moved up, as little as it takes for any two to be at least ``gap`` apart; their order stays.
+
+    >>> apart([1.0, 0.0, 0.25], 0.5)
+    [1.0, 0.0, 0.5]
+    """
+    moved = list(values)
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    for lower, upper in pairwise(order):
+        moved[upper] = max(moved[upper], moved[lower] + gap)
+    return moved
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of the chart of candidates.
+
+    Attributes:
+        name: what it is called.
+        method: what picks the colour.
+        value: in percent.
+        cost: what it takes, in words.
+        out: whether it is out of the question.
+    """
+
+    name: str
+    method: str
+    value: float
+    cost: str
+    out: bool = False
+
+
+def candidates_figure(bars: Sequence[Bar], axis: str, *, dark: bool = False) -> go.Figure:
+    """Models as bars, each below its name and what it costs; those that are out of the question are faint.
+
+    Args:
+        bars: the models.
+        axis: title of the value axis.
+        dark: whether the page is dark.
+    """
+    rows = list(range(len(bars)))
+    rest = theme.neutral(dark)
+    traces: list[dict[str, Any]] = [
+        {
+            "type": "bar", "orientation": "h", "x": [round(bar.value, 2) for bar in bars], "y": rows, "width": 0.36,
+            "marker": {
+                "color": [theme.style_of(bar.method).color for bar in bars],
+                "opacity": [0.25 if bar.out else 1 for bar in bars],
+            },
+            "text": [f"<b>{bar.value:.1f}</b>" for bar in bars], "textposition": "outside", "cliponaxis": False,
+            "customdata": [[theme.plain(bar.name), theme.plain(bar.cost)] for bar in bars],
+            "hovertemplate": "%{customdata[0]}: <b>%{x:.1f}</b><br>%{customdata[1]}<extra></extra>",
+        }
+    ]  # fmt: skip
+    texts = [
+        {
+            "x": 0, "y": row - 0.38, "text": f"<b>{theme.plain(bar.name)}</b>  {theme.plain(bar.cost)}",
+            "showarrow": False, "xanchor": "left", "align": "left", "font": {"color": rest} if bar.out else {},
+        }
+        for row, bar in zip(rows, bars, strict=True)
+    ]  # fmt: skip
+    return theme.compose(
+        traces, height=400, legend=False, annotations=texts, margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        xaxis={"title": {"text": axis}, "range": [0, 112], "zeroline": False, "tickvals": [0, 25, 50, 75, 100]},
+        yaxis={"showticklabels": False, "range": [len(bars) - 0.6, -0.7], "showgrid": False, "zeroline": False},
+    )  # fmt: skip

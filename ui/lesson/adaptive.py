@@ -1,0 +1,138 @@
+"""The seventh step: AdaMerging in the time that a class has, watched while it learns."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from merging.pipeline import MergeSpec
+from merging.runs import Run
+from merging.runs.trace import TRACE, read_trace
+from ui import live_accuracy, state
+from ui.charts.runs import trajectory_figure
+from ui.coefficients_view import START
+from ui.figure import show
+from ui.jobs import run_of
+from ui.lesson import questions
+from ui.lesson.screen import Asked, Lesson, average, large, merged
+from ui.run_panel import ensure_worker, find_runs, run_panel
+from ui.url_choice import warn
+
+# A tenth of the published steps at ten times the published learning rate, on half as many images a step.
+STEPS, RATE, IMAGES = 60, 0.01, 16
+_ENDS = 5  # first and last steps whose entropy is compared
+_POLL = 1.0  # seconds
+
+
+def let_the_data_choose(lesson: Lesson) -> Asked:
+    """A button, the coefficients on their way, and what came of them on test images."""
+    spec = short_run(lesson.tasks)
+    run = _linked(lesson.tasks) or run_of(spec)
+    with lesson.control:
+        if run is None and st.button("Let it learn", type="primary", icon=":material/play_arrow:", key="lesson-learn"):
+            run = state.workspace().submit(spec)
+            ensure_worker()
+            st.rerun()
+        st.caption(_settings(spec if run is None else run.spec))
+    if run is not None and st.query_params.get("run") != run.id:
+        st.query_params["run"] = run.id
+    with lesson.chart:
+        if run is not None and run.state != "done":
+            run_panel([run], key="lesson-run", names={run.id: "AdaMerging"})
+        going = run is not None and run.active
+        st.fragment(partial(_path, lesson, run), run_every=_POLL if going else None, key="lesson-path")()
+    return _question(lesson, run)
+
+
+def short_run(tasks: tuple[str, ...]) -> MergeSpec:
+    """AdaMerging with few large steps, on validation images, measured on test."""
+    return MergeSpec.build(
+        suite=state.suite_reference(), tasks=tasks, device=str(state.device()), merge="adamerging",
+        merge_params={
+            "steps": STEPS, "learning_rate": RATE, "batch_size": IMAGES, "initial": START, "split": "val",
+        },
+    )  # fmt: skip
+
+
+def _settings(spec: MergeSpec) -> str:
+    """What a run does, in a line."""
+    given = spec.merge_params
+    split = {"val": "validation", "test": "test"}[given["split"]]
+    return (
+        f"{given['steps']} steps, {given['batch_size']} unlabeled {split} images a task each, learning rate "
+        f"{given['learning_rate']:g}; the paper takes 500 steps at 0.001. It starts at {given['initial']:g}."
+    )
+
+
+def _linked(tasks: tuple[str, ...]) -> Run | None:
+    """The run that the URL names, if it is one of AdaMerging on these tasks."""
+    wanted = st.query_params.get("run")
+    if not wanted:
+        return None
+    found = [
+        run for run in find_runs([wanted])
+        if isinstance(run.order, MergeSpec) and run.spec.job == "merge" and run.spec.merge == "adamerging"
+        and run.spec.suite == state.suite_reference() and run.spec.tasks == tasks
+    ]  # fmt: skip
+    if not found:
+        del st.query_params["run"]
+        warn(f"There is no run {wanted} of AdaMerging on these tasks. The lesson's own is shown instead.")
+    return found[0] if found else None
+
+
+def path_so_far(run: Run, folder: Path) -> tuple[list[int], list[list[float]]]:
+    """Steps, and mean coefficients ``[T]`` after each, as far as they are known.
+
+    Args:
+        run: one of AdaMerging.
+        folder: of the run.
+    """
+    if run.result is not None:
+        path: list[list[float]] = run.result["merge"]["trajectory"]
+        return list(range(len(path))), path
+    lines = read_trace(folder / TRACE)
+    start = [float(run.spec.merge_params["initial"])] * len(run.spec.tasks)
+    return [0, *(line["step"] for line in lines)], [start, *(line["coefficients"] for line in lines)]
+
+
+def _path(lesson: Lesson, run: Run | None) -> None:
+    """The chart of the coefficients; runs again by itself while they move."""
+    steps, path = [0], [[START] * len(lesson.tasks)]
+    if run is not None:
+        steps, path = path_so_far(run, state.workspace().store.folder(run.id))
+    figure = trajectory_figure(path, lesson.tasks, lesson.labels, steps)
+    figure.update_xaxes(range=[0, STEPS if run is None else run.spec.merge_params["steps"]], tick0=None, dtick=None)
+    figure.update_yaxes(range=[0, max(2 * START, 1.05 * float(np.max(path)))])
+    show(
+        **large(figure), key="lesson-7", file="coefficients",
+        takeaway="The coefficients have not moved yet." if len(path) == 1 else _summary(lesson, path[-1]),
+        table=pd.DataFrame(path, columns=list(lesson.names)).assign(step=steps),
+    )  # fmt: skip
+
+
+def _summary(lesson: Lesson, ends: list[float]) -> str:
+    """Where the coefficients are."""
+    high, low = int(np.argmax(ends)), int(np.argmin(ends))
+    return (
+        f"Means over layers: {lesson.names[high]} is highest at {ends[high]:.2f}, {lesson.names[low]} lowest at "
+        f"{ends[low]:.2f}."
+    )
+
+
+def _question(lesson: Lesson, run: Run | None) -> Asked:
+    """Asked on test images, which the lesson's run never saw."""
+    plain, edited = merged(lesson.tasks, START, split="test"), merged(lesson.tasks, START, split="test", edit="awd")
+    adapted, entropy = None, (0.0, 0.0)
+    if run is not None and run.result is not None:
+        result: dict[str, Any] = run.result
+        means = np.array(result["merge"]["entropy"]).mean(axis=1)
+        adapted, entropy = result["average"], (float(means[:_ENDS].mean()), float(means[-_ENDS:].mean()))
+    question = questions.surer_and_better(
+        average(plain, lesson.tasks), average(edited, lesson.tasks), adapted, entropy, START
+    )
+    busy = run is not None and run.active  # the worker needs the cores more
+    needs = [need for one in (plain, edited) for need in live_accuracy.full(one, lesson.tasks)]
+    return Asked(question, [] if busy else needs)

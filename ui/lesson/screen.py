@@ -1,0 +1,160 @@
+"""One step of the lesson on screen: what it gets, what it gives, and how its question is asked."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from merging.suites.suite import Split
+from ui import live_accuracy
+from ui.charts.lesson import enlarge
+from ui.figure import escape_markdown
+from ui.lesson.questions import Question
+from ui.live_accuracy import Need, Position
+from ui.url_choice import refused_options, warn_of_values
+
+SHOWN = "Show the answer"
+_LETTERS = "ABCDEFGH"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the steps look at.
+
+    Attributes:
+        labels: task → what to call it.
+        counts: task → number of its validation images.
+        control: where the live control goes.
+        chart: where the chart goes.
+        whole: whether the whole page runs, and not only its fragment.
+    """
+
+    labels: Mapping[str, str]
+    counts: Mapping[str, int]
+    control: DeltaGenerator
+    chart: DeltaGenerator
+    whole: bool
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks of the lesson."""
+        return tuple(self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What to call them."""
+        return tuple(self.labels.values())
+
+    @property
+    def dark(self) -> bool:
+        """Whether the reader's theme is dark."""
+        return bool(st.context.theme.type == "dark")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a step ends with.
+
+    Attributes:
+        question: what to ask.
+        needs: accuracies that are wanted soon; the page measures them while nobody moves anything.
+    """
+
+    question: Question
+    needs: Sequence[Need] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.
+
+    Attributes:
+        title: its one idea.
+        text: the same in a sentence or two.
+        show: draws control and chart.
+        tasks: how many it needs.
+        measures: whether it needs accuracies of new merges in a moment, so models that are not too large.
+    """
+
+    title: str
+    text: str
+    show: Callable[[Lesson], Asked]
+    tasks: int = 1
+    measures: bool = True
+
+
+def large(figure: go.Figure) -> dict[str, Any]:
+    """A chart as :func:`ui.figure.show` takes it, in large type, as high as there is room."""
+    return {"figure": enlarge(figure, st.context.theme.type == "dark"), "height": "stretch"}
+
+
+def choose_task(lesson: Lesson, label: str, key: str) -> str:
+    """A control for one task."""
+    refused = refused_options(key, lesson.names)
+    chosen: str = lesson.control.selectbox(
+        label, lesson.tasks, format_func=lesson.labels.__getitem__, key=key, bind="query-params"
+    )
+    warn_of_values(refused, lesson.labels.__getitem__)
+    return chosen
+
+
+def answered() -> bool:
+    """Whether somebody chose an answer; for what is drawn before the question."""
+    key = _answer_key()
+    return st.session_state[key] is not None if key in st.session_state else key in st.query_params
+
+
+def _answer_key() -> str:
+    """Of the answer to the question of this step, in session state and in the URL."""
+    return f"answer.{st.session_state['step']}"
+
+
+def average(position: Position, tasks: Iterable[str]) -> float | None:
+    """Mean accuracy of a position over tasks, on all images; None as long as one is not measured."""
+    needs = live_accuracy.full(position, tuple(tasks))
+    found = live_accuracy.known(needs)
+    return sum(found.values()) / len(found) if len(found) == len(needs) else None
+
+
+def merged(
+    tasks: Iterable[str], scaling: float | Sequence[float], *, split: Split = "val", edit: str = "none",
+    edit_params: Mapping[str, float] | None = None,
+) -> Position:  # fmt: skip
+    """The merge of some tasks with one coefficient for all of them, or with one each."""
+    names = tuple(tasks)
+    values = [scaling] * len(names) if isinstance(scaling, float) else scaling
+    pairs = tuple((task, float(value)) for task, value in zip(names, values, strict=True))
+    return Position(edit, pairs, split, tuple((edit_params or {}).items()))
+
+
+def ask(question: Question) -> None:
+    """The question, its choices with the right one marked once somebody chose, and the numbers that say so."""
+    letters = _LETTERS[: len(question.choices)]
+    options = [*letters, SHOWN]
+    refused = refused_options(_answer_key(), options)
+    st.markdown(f"**{escape_markdown(question.text)}**")
+    choices = st.container()
+    answer = st.pills(
+        "Your answer", options, key=_answer_key(), bind="query-params", label_visibility="collapsed", wrap=True
+    )
+    warn_of_values(refused, lambda shown: "No answer")
+    told = answer is not None and question.right is not None
+    lines = [
+        _choice(letter, text, told and index == question.right, told and letter == answer)
+        for index, (letter, text) in enumerate(zip(letters, question.choices, strict=True))
+    ]
+    choices.markdown("  \n".join(lines))
+    if answer is not None:
+        with st.container(key="lesson-answer"):
+            st.markdown(escape_markdown(question.because or "Still being measured …"))
+
+
+def _choice(letter: str, text: str, right: bool, chosen: bool) -> str:
+    """One choice as a line of markdown."""
+    words = f"**{letter}**&ensp;{escape_markdown(text)}"
+    if right:
+        return f":green[:material/check_circle: {words}]"
+    return f":red[:material/cancel: {words}]" if chosen else f":material/radio_button_unchecked: {words}"

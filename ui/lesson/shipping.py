@@ -1,0 +1,186 @@
+"""The last step: what every measured model reaches and costs, and which one does as is asked."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import pandas as pd
+import streamlit as st
+
+from merging.leaderboard import cheapest_first
+from merging.presets import PRESETS
+from merging.suites.suite import Suite
+from ui import accuracy_view, measuring, state
+from ui.charts.leaderboard import Standing
+from ui.charts.lesson import Bar, candidates_figure
+from ui.comparison import Entry, look_up, submit_missing
+from ui.figure import show
+from ui.jobs import run_of
+from ui.leaderboard_view import standings
+from ui.lesson import questions
+from ui.lesson.adaptive import short_run
+from ui.lesson.screen import Asked, Lesson, answered, large
+from ui.run_panel import ensure_worker, run_panel
+from ui.run_text import duration
+from ui.url_choice import refused_options, warn_of_values
+
+ONE, UNLABELLED, BLIND, QUICK, WORST = "One model", "No labels", "No images", "Within a minute", "Best worst task"
+DEMANDS = (ONE, UNLABELLED, BLIND, QUICK, WORST)
+_MINUTE = 60.0
+# In the chart even if they win under no demands.
+_ALWAYS = (accuracy_view.ZERO_SHOT, "Task Arithmetic", "AWD + Task Arithmetic")
+_FIRST = ("average", "task_arithmetic", "awd_ta", "tsv_m")  # what is offered to be measured for the lesson
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model, or a set of models, that could be shipped.
+
+    Attributes:
+        name: different for each.
+        method: what picks colour and pattern.
+        accuracy: task → test accuracy, 0 … 1.
+        size: bytes to store.
+        single: whether it is one model for all tasks.
+        images: whether images are needed to make it from the fine-tuned models.
+        labels: whether labels are.
+        seconds: to make and measure it; None if there is nothing to make.
+    """
+
+    name: str
+    method: str
+    accuracy: Mapping[str, float]
+    size: float
+    single: bool
+    images: bool
+    labels: bool
+    seconds: float | None
+
+    def does(self, demands: Collection[str]) -> bool:
+        """Whether it does as is asked."""
+        return not (
+            (ONE in demands and not self.single)
+            or (UNLABELLED in demands and self.labels)
+            or (BLIND in demands and self.images)
+            or (QUICK in demands and (self.seconds or 0.0) > _MINUTE)
+        )
+
+    def value(self, demands: Collection[str]) -> float:
+        """What it is judged by, in percent: the average, or the task it does worst."""
+        values = self.accuracy.values()
+        return 100 * (min(values) if WORST in demands else sum(values) / len(values))
+
+    @property
+    def cost(self) -> str:
+        """What it takes, in a few words."""
+        needs = "labelled images" if self.labels else "unlabeled images" if self.images else "no images"
+        time = "" if self.seconds is None else f", {duration(self.seconds)}"
+        return f"{self.size / 1e6:.3g} MB, {needs}{time}"
+
+
+def ranked(candidates: Sequence[Candidate], demands: Collection[str]) -> list[Candidate]:
+    """Those that do as is asked, best first."""
+    return sorted((one for one in candidates if one.does(demands)), key=lambda one: -one.value(demands))
+
+
+def winners(candidates: Sequence[Candidate]) -> list[str]:
+    """Names of all that are best under some of the demands, in the order given."""
+    sets = [chosen for size in range(len(DEMANDS) + 1) for chosen in combinations(DEMANDS, size)]
+    best = {first[0].name for chosen in sets if (first := ranked(candidates, chosen)[:1])}
+    return [one.name for one in candidates if one.name in best]
+
+
+def ship(lesson: Lesson) -> Asked:
+    """What is asked of a model, and the models that do so."""
+    refused = refused_options("demands", DEMANDS)
+    demands = lesson.control.pills(
+        "I need", DEMANDS, selection_mode="multi", key="demands", bind="query-params", wrap=True
+    )
+    warn_of_values(refused, ", ".join)
+    entries = look_up(cheapest_first(PRESETS.values()), lesson.tasks)
+    baselines = accuracy_view.baseline_series(lesson.tasks)
+    found = [_candidate(one, state.suite(), lesson.tasks) for one in standings(entries, baselines) if one.row]
+    found += _adapted(lesson.tasks, state.suite())
+    with lesson.control:
+        accuracy_view.offer_baselines(lesson.tasks)
+        _offer([entry for entry in entries if entry.preset.name in _FIRST])
+    order = ranked(found, demands)
+    best = order[0] if order else None
+    names = winners(found)
+    told = answered()  # before that the class has to read the costs itself
+    bars = [
+        Bar(one.name, one.method, one.value(demands), one.cost, out=told and one is not best)
+        for one in sorted(found, key=lambda one: -one.value(demands)) if one.name in names or one.method in _ALWAYS
+    ]  # fmt: skip
+    measure = "Accuracy on the worst task (%)" if WORST in demands else "Average accuracy (%)"
+    with lesson.chart:
+        show(
+            **large(candidates_figure(bars, measure, dark=lesson.dark)), key="lesson-8", file="candidates",
+            takeaway=f"All of this on {_test_images(lesson.tasks)} test images. Times are of this machine."
+            + (f" {len(order)} of {len(found)} measured models do as is asked." if told else ""),
+            table=_table(ranked(found, {WORST} & set(demands)), demands),
+        )  # fmt: skip
+    because = "" if best is None else f"{best.name}: {best.value(demands):.1f} %, {best.cost}."
+    return Asked(questions.which_to_ship(demands, names, None if best is None else best.name, because))
+
+
+def _candidate(line: Standing, suite: Suite, tasks: Sequence[str]) -> Candidate:
+    """A measured line of the leaderboard; what it needs counts from the fine-tuned models, which are there."""
+    assert line.row is not None
+    one, name = suite.base_checkpoint.nbytes, line.title
+    size = one
+    if line.baseline and line.title == accuracy_view.INDIVIDUAL:
+        size, name = len(tasks) * one, f"{line.title}, {len(tasks)} models"
+    if line.localised:
+        run = state.workspace().store.get(str(line.run))
+        size = (run.result or {})["merge"]["storage"]["localised"] // 8
+    data = line.data
+    return Candidate(
+        name, line.title, line.row.accuracy, size, single=name == line.title and not line.localised,
+        images=not line.baseline and (data.needs != "none" or bool(data.chosen)),
+        labels=not line.baseline and (data.needs == "labelled" or bool(data.chosen)), seconds=line.row.seconds,
+    )  # fmt: skip
+
+
+def _adapted(tasks: tuple[str, ...], suite: Suite) -> list[Candidate]:
+    """What the class let learn in the step before."""
+    run = run_of(short_run(tasks))
+    if run is None or run.result is None:
+        return []
+    result = run.result
+    return [
+        Candidate(
+            f"AdaMerging, {run.spec.merge_params['steps']} steps", run.spec.label, result["accuracy"],
+            suite.base_checkpoint.nbytes, single=True, images=True, labels=False, seconds=result["seconds"]["total"],
+        )
+    ]  # fmt: skip
+
+
+def _offer(entries: Sequence[Entry]) -> None:
+    """A button for the methods that take little time, or how far they are."""
+    if any(entry.missing for entry in entries) and not any(entry.run and entry.run.active for entry in entries):
+        names = ", ".join(entry.preset.title for entry in entries if entry.missing)
+        if st.button(
+            "Measure more", icon=":material/play_arrow:", key="lesson-more", help=f"{names}, a minute or two each"
+        ):
+            submit_missing(entries)
+            ensure_worker()
+            st.rerun()
+    going = [entry.run for entry in entries if entry.run is not None and entry.run.active]
+    if going:
+        run_panel(going, key="lesson-runs")
+
+
+def _test_images(tasks: Sequence[str]) -> str:
+    return f"{sum(measuring.evaluator().count(task, 'test') for task in tasks):,}"
+
+
+def _table(order: Sequence[Candidate], demands: Collection[str]) -> pd.DataFrame:
+    """A row per model, best first."""
+    return pd.DataFrame(
+        {
+            "model": [one.name for one in order], "accuracy (%)": [round(one.value(demands), 2) for one in order],
+            "megabytes": [round(one.size / 1e6, 2) for one in order], "images": [one.images for one in order],
+            "labels": [one.labels for one in order], "seconds": [one.seconds for one in order],
+        }
+    )  # fmt: skip
