@@ -224,7 +224,8 @@ def average_card(card: DeltaGenerator, series: Sequence[Series], average: float 
     zero_shot = [one.average for one in series if one.name == accuracy_view.ZERO_SHOT]
     card.metric(
         "Average accuracy", f"{100 * average:.1f} %",
-        f"{100 * (average - zero_shot[0]):+.1f} against zero-shot" if zero_shot else None, border=True, height="stretch",
+        f"{100 * (average - zero_shot[0]):+.1f} against zero-shot" if zero_shot else None,
+        border=True, height="stretch",
         help="Without the tasks to be forgotten" if any(one.forgotten for one in series) else None,
     )  # fmt: skip
 

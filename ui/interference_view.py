@@ -16,8 +16,7 @@ from merging.suites.suite import Split
 from ui import accuracy_view, state
 from ui.charts.what_if import agreement_figure, interference_figure
 from ui.figure import escape_markdown, show
-from ui.jobs import run_of
-from ui.run_panel import offer_job
+from ui.jobs import result_of
 from ui.url_choice import called, refused_numbers, refused_options, warn_of_values
 
 PARAMETERS, PREFIXES = ("out-edit", "out-merge"), ("out-scaling-",)  # what the URL can hold
@@ -37,18 +36,15 @@ def interference_view(tasks: tuple[str, ...], split: Split) -> None:
     if accuracy_view.explain_unmeasurable(tasks):
         return
     try:
-        spec = _specification(tasks, split)
-        run = run_of(spec)
+        result = result_of(
+            _specification(tasks, split), key="interference", button="Drop one out", icon=":material/group_remove:",
+            reason=f"{len(tasks) + 1} merges, each measured on all {len(tasks)} tasks, have not been made yet.",
+        )  # fmt: skip
     except MergingError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")
         return
-    if run is None or run.result is None:
-        offer_job(
-            spec, run, key="interference", button="Drop one out", icon=":material/group_remove:",
-            reason=f"{len(tasks) + 1} merges, each measured on all {len(tasks)} tasks, have not been made yet.",
-        )  # fmt: skip
-        return
-    _matrices(run.result, tasks)
+    if result is not None:
+        _matrices(result, tasks)
 
 
 def _specification(tasks: tuple[str, ...], split: Split) -> MergeSpec:

@@ -13,8 +13,7 @@ from merging.suites.suite import Split
 from ui import accuracy_view, state, theme
 from ui.charts.what_if import Place, landscape_figure
 from ui.figure import show
-from ui.jobs import run_of
-from ui.run_panel import offer_job
+from ui.jobs import result_of
 from ui.url_choice import called, refused_options, warn_of_values
 
 PARAMETERS = ("first", "second", "plane-scope", "plane-of", "plane-task")  # what the URL can hold
@@ -52,14 +51,12 @@ def landscape_view(tasks: tuple[str, ...], split: Split) -> None:
         suite=state.suite_reference(), tasks=pair, split=split, device=str(state.device()), job="landscape", edit="awd",
         edit_params={"scope": scope},
     )  # fmt: skip
-    run = run_of(spec)
-    if run is None or run.result is None:
-        offer_job(
-            spec, run, key="landscape", button="Measure the landscape", icon=":material/landscape:",
-            reason=f"{2 * STEPS**2} models, {IMAGES} images of each task, have not been measured yet.",
-        )  # fmt: skip
-        return
-    _planes(run.result, {task: labels[task] for task in pair}, str(scope))
+    result = result_of(
+        spec, key="landscape", button="Measure the landscape", icon=":material/landscape:",
+        reason=f"{2 * STEPS**2} models, {IMAGES} images of each task, have not been measured yet.",
+    )  # fmt: skip
+    if result is not None:
+        _planes(result, {task: labels[task] for task in pair}, str(scope))
 
 
 def _planes(result: Mapping[str, Any], labels: Mapping[str, str], scope: str) -> None:
