@@ -21,6 +21,7 @@ from ui import (
 from ui.figure import escape_markdown
 from ui.lesson import steps
 from ui.run_choice import RUN_PARAMETERS
+from ui.run_details import TAB
 from ui.url_choice import drop_unknown, not_found, said_before, warn
 
 PAGES = [
@@ -37,6 +38,7 @@ PAGES = [
     st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
     st.Page("pages/add_suite.py", title="Add a suite", icon=":material/create_new_folder:"),
 ]
+_ACCURACY = ("baselines", "scale", "view")
 # What a page's URL can hold besides suite and tasks.
 PARAMETERS = {
     "Learn": steps.PARAMETERS,
@@ -46,21 +48,26 @@ PARAMETERS = {
         "what", "what-split", *coefficients_view.PARAMETERS, *interference_view.PARAMETERS, *scaling_view.PARAMETERS,
         *landscape_view.PARAMETERS,
     ),
-    "Accuracy": RUN_PARAMETERS,
-    "Leaderboard": ("data",),
+    "Accuracy": (*RUN_PARAMETERS, *_ACCURACY),
+    "Leaderboard": ("data", "checkpoints"),
     "Sweeps": sweep_form.PARAMETERS,
     "Runs": (*RUN_PARAMETERS, "trials"),
-    "Compare": (*RUN_PARAMETERS, "task"),
-    "Add a suite": (hub_suites.PARAMETER,),
+    "Compare": (*RUN_PARAMETERS, "task", "other"),
+    "Add a suite": (hub_suites.PARAMETER, "way"),
 }  # fmt: skip
 PREFIXES = {
     "Learn": steps.PREFIXES,
     "Merge": merge_form.PREFIXES,
     "What if": (*coefficients_view.PREFIXES, *interference_view.PREFIXES),
     "Sweeps": sweep_form.PREFIXES,
+    "Leaderboard": ("architecture.", "checkpoints."),
+    "Runs": (TAB,),
 }
 # Names and beginnings of names of settings that stay while other pages are looked at.
-KEPT = {"What if": (PARAMETERS["What if"], PREFIXES["What if"]), "Similarity": (awd.PARAMETERS, ())}
+KEPT = {
+    "What if": (PARAMETERS["What if"], PREFIXES["What if"]), "Similarity": (awd.PARAMETERS, ()),
+    "Accuracy": (_ACCURACY, ()),
+}  # fmt: skip
 
 
 def unknown_parameters(page: str) -> list[str]:

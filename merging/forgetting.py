@@ -19,6 +19,7 @@ from merging.vectors import TaskVectors
 
 Group = Literal["forgotten", "added", "kept"]
 GROUPS: tuple[Group, ...] = ("forgotten", "added", "kept")
+TO_FORGET = " (forget)"  # stands after the names of such tasks
 KEPT_SHARE = 0.95  # of the bystanders' zero-shot accuracy that has to stay (section 3)
 
 
@@ -181,6 +182,28 @@ def remaining(report: Mapping[str, Any]) -> dict[str, Any] | None:
     if not rows:
         return None
     return {"tasks": len(rows), **{key: sum(row[key] for row in rows) / len(rows) for key in ("before", "after")}}
+
+
+def measured(result: Mapping[str, Any]) -> dict[str, float]:
+    """Task → accuracy of a finished run, 0 … 1: of the tasks merged and, of a run that forgets, of the bystanders.
+
+    Args:
+        result: as :func:`merging.runs.execute.execute` gives it for a merge that was evaluated.
+    """
+    kept = (result.get("forgetting") or {}).get("kept", {})
+    return {**result["accuracy"], **{task: row["after"] for task, row in kept.items()}}
+
+
+def average_of(result: Mapping[str, Any]) -> float | None:
+    """What to look at first of a finished run: its mean accuracy, 0 … 1, without tasks to be forgotten.
+
+    None where nothing was measured, or nothing but tasks to be forgotten.
+    """
+    if not result.get("forgetting"):
+        average: float | None = result.get("average")
+        return average
+    rest = remaining(result["forgetting"])
+    return None if rest is None else float(rest["after"])
 
 
 def in_words(weights: Mapping[str, float], labels: Mapping[str, str] = {}) -> str:

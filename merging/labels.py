@@ -1,7 +1,7 @@
 """What a method with its parameters is called: the same on the command line, in files and on every page."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -10,6 +10,16 @@ from merging.presets import PRESETS, Preset
 
 # λ does not make another method: the same one is run with a λ given and with the best on validation.
 _SCALING = "scaling"
+
+
+def in_a_row(names: Iterable[str]) -> str:
+    """Names as a sentence lists them.
+
+    >>> in_a_row(["TIES"]), in_a_row(["TIES", "DARE"]), in_a_row(["TIES", "DARE", "TATR"])
+    ('TIES', 'TIES and DARE', 'TIES, DARE and TATR')
+    """
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def label_of(edit: str, edit_params: Mapping[str, Any], merge: str, merge_params: Mapping[str, Any]) -> str:

@@ -5,7 +5,8 @@ get right, or both wrong, say nothing of a difference, and taking the two accura
 differences that there are.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,38 +72,54 @@ class TaskDifference:
 class Comparison:
     """A model against a reference.
 
+    Means are over the tasks that count, each the same; without any they are NaN.
+
     Attributes:
         tasks: task → difference.
-        low: lower end of the interval of the mean difference over tasks.
+        low: lower end of the interval of the mean difference.
         high: its upper end.
+        forgotten: tasks that one of the models compared is to forget; they count in no mean.
     """
 
     tasks: dict[str, TaskDifference]
     low: float
     high: float
+    forgotten: frozenset[str] = frozenset()
+
+    @property
+    def counted(self) -> dict[str, TaskDifference]:
+        """The tasks that are in the means."""
+        return {task: one for task, one in self.tasks.items() if task not in self.forgotten}
 
     @property
     def reference(self) -> float:
-        """Accuracy of the reference, the mean over tasks, each counting the same."""
-        return sum(one.reference for one in self.tasks.values()) / len(self.tasks)
+        """Mean accuracy of the reference."""
+        return _mean([one.reference for one in self.counted.values()])
 
     @property
     def accuracy(self) -> float:
-        """Accuracy of the model, likewise."""
-        return sum(one.accuracy for one in self.tasks.values()) / len(self.tasks)
+        """Mean accuracy of the model."""
+        return _mean([one.accuracy for one in self.counted.values()])
 
     @property
     def difference(self) -> float:
-        """Accuracy of the model minus that of the reference, likewise."""
-        return sum(one.difference for one in self.tasks.values()) / len(self.tasks)
+        """Mean accuracy of the model minus that of the reference."""
+        return _mean([one.difference for one in self.counted.values()])
 
     def count(self, verdict: Verdict) -> int:
-        """Number of tasks with this verdict."""
-        return sum(one.verdict == verdict for one in self.tasks.values())
+        """Number of tasks with this verdict, of those that count."""
+        return sum(one.verdict == verdict for one in self.counted.values())
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
 def compare(
-    reference: Mapping[str, np.ndarray], models: Sequence[Mapping[str, np.ndarray]], seed: int = 0
+    reference: Mapping[str, np.ndarray],
+    models: Sequence[Mapping[str, np.ndarray]],
+    seed: int = 0,
+    forgotten: Collection[str] = (),
 ) -> list[Comparison]:
     """Compare models with a reference, each on the same images; Holm's correction is over all tasks of all models.
 
@@ -110,6 +127,7 @@ def compare(
         reference: task → whether the reference is right, bool ``[N]``.
         models: the same for each model, with the same tasks.
         seed: of the resampling.
+        forgotten: tasks that are compared and count in no mean.
 
     Raises:
         ValueError: other tasks, or other numbers of images.
@@ -130,7 +148,9 @@ def compare(
             )
             for task, size in sizes.items()
         }  # fmt: skip
-        found.append(Comparison(tasks, *_interval(np.mean(list(drawn.values()), axis=0))))
+        counted = [differences for task, differences in drawn.items() if task not in forgotten]
+        interval = _interval(np.mean(counted, axis=0)) if counted else (math.nan, math.nan)
+        found.append(Comparison(tasks, *interval, frozenset(forgotten) & tasks.keys()))
     return found
 
 
@@ -226,7 +246,12 @@ def in_words(comparison: Comparison, name: str, reference: str) -> str:
     said: dict[Verdict, str] = {
         "better": "better on", "worse": "worse on", "same": "no difference that these images show on"
     }  # fmt: skip
+    left_out = len(comparison.forgotten)
+    apart = f"{left_out} {'task' if left_out == 1 else 'tasks'} to be forgotten" if left_out else ""
     counts = {verdict: comparison.count(verdict) for verdict in said if comparison.count(verdict)}
+    if not counts:
+        return f"{name} against {reference}: there is no average, as all that is compared is {apart}."
     parts = [f"{said[verdict]} {count}" for verdict, count in counts.items()]
     parts[0] += " task" if next(iter(counts.values())) == 1 else " tasks"
-    return f"{name} against {reference}: {', '.join(parts)}; on average {in_points(comparison)}."
+    without = f", without {apart}" if apart else ""
+    return f"{name} against {reference}: {', '.join(parts)}; on average {in_points(comparison)}{without}."

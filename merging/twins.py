@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from merging.checkpoints import Checkpoint
+from merging.labels import in_a_row
 from merging.vectors import TaskVectors
 
 
@@ -42,8 +43,7 @@ def oddities(vectors: TaskVectors) -> list[str]:
     said = []
     for group in identical({"": vectors.base, **models}):  # no task has an empty name
         quoted = [repr(name) for name in group if name]
-        listed = ", ".join(quoted[:-1]) + f" and {quoted[-1]}" if len(quoted) > 1 else quoted[0]
-        tasks = f"task {listed} equals" if len(quoted) == 1 else f"tasks {listed} equal"
+        tasks = f"task {quoted[0]} equals" if len(quoted) == 1 else f"tasks {in_a_row(quoted)} equal"
         if "" in group:
             adds = "adds" if len(quoted) == 1 else "add"
             said.append(f"{tasks} the base model {vectors.base.path.name}, so {adds} nothing to the merge")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from merging.forgetting import measured
 from merging.runs import Run
 from merging.runs.compare import MAX_RUNS
 from ui import accuracy_view, state
@@ -18,6 +19,7 @@ from ui.charts.accuracy import (
     accuracy_table,
     scaling_curve,
     scaling_table,
+    set_apart,
 )
 from ui.comparison import comparison
 from ui.entry import through_app
@@ -25,23 +27,26 @@ from ui.figure import escape_markdown, show
 from ui.no_runs import no_runs, ways_to_run
 from ui.run_choice import chosen_ids, kept_ids, remember_ids
 from ui.run_text import chosen_on_validation, mixtures, name_runs, option_label, provenance, series_of
+from ui.url_choice import called, refused_options, warn_of_values, write_none
 
 through_app()
 
 TASK_ARITHMETIC, ADAMERGING = "Task Arithmetic", "AdaMerging"
 _DEFAULT_RUNS = 6  # more bars a group are hard to tell apart
 _KEY, _DEFAULT = "accuracy-runs", "accuracy-runs-default"
+_SCALES, _VIEWS = ("Absolute", "Normalised"), ("Bars", "Dots", "Radar")
 BASELINES = (accuracy_view.ZERO_SHOT, TASK_ARITHMETIC, ADAMERGING, accuracy_view.INDIVIDUAL)
 
 
 def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
     """One run of every method for exactly these tasks on the test split, newest methods first; at most six.
 
-    Among runs of one method that with λ chosen on validation comes before those with a λ given, then the newest.
+    Among runs of one method that with λ chosen on validation comes before those with a λ given, then the newest. Runs
+    that forget are for those who ask for them.
     """
     fitting: dict[str, Run] = {}
     for run in runs:
-        if run.spec.tasks == tasks and run.spec.split == "test":
+        if run.spec.tasks == tasks and run.spec.split == "test" and not run.spec.forgotten:
             known = fitting.setdefault(run.spec.label, run)
             if chosen_on_validation(run) and not chosen_on_validation(known):
                 fitting[run.spec.label] = run
@@ -95,17 +100,20 @@ def explain_other_tasks(runs: Sequence[Run]) -> None:
 
 def controls() -> tuple[list[str], bool, str]:
     """Baselines, whether to show normalised accuracy, and the view."""
+    options = {"baselines": BASELINES, "scale": _SCALES, "view": _VIEWS}
+    refused = [one for name, known in options.items() for one in refused_options(name, known)]
     with st.container(horizontal=True, vertical_alignment="bottom"):
         baselines = st.pills(
-            "Baselines", BASELINES, selection_mode="multi", default=BASELINES, key="accuracy-baselines"
+            "Baselines", BASELINES, selection_mode="multi", default=BASELINES, key="baselines", bind="query-params"
         )
         scale = st.segmented_control(
-            "Scale", ("Absolute", "Normalised"), default="Absolute", required=True, key="accuracy-scale",
+            "Scale", _SCALES, default="Absolute", required=True, key="scale", bind="query-params",
             help=accuracy_view.NORMALISED,
         )  # fmt: skip
-        view = st.segmented_control(
-            "View", ("Bars", "Dots", "Radar"), default="Bars", required=True, key="accuracy-view"
-        )
+        view = st.segmented_control("View", _VIEWS, default="Bars", required=True, key="view", bind="query-params")
+    warn_of_values(refused, called({name: name for known in options.values() for name in known}))
+    if not baselines:
+        write_none("baselines")
     return list(baselines), scale == "Normalised", str(view)
 
 
@@ -116,7 +124,8 @@ def baseline_runs(names: Sequence[str], tasks: Sequence[str]) -> list[Run]:
 
 def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) -> None:
     """Charts and tables of runs of one split."""
-    tasks = [task for task in state.suite().task_names if all(task in run.spec.tasks for run in runs)]
+    found = [measured(run.result or {}) for run in runs]
+    tasks = [task for task in state.suite().task_names if all(task in accuracy for accuracy in found)]
     if not tasks:
         st.warning("The chosen runs have no task in common, so there is nothing to compare. Choose others.")
         return
@@ -136,7 +145,7 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
     by_name = {names[run.id]: run for run in runs}
     st.subheader("On average")
     accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), f"averages-{split}")
-    st.caption(provenance(runs))
+    st.caption(f"{provenance(runs)} {accuracy_view.note_on_forgotten(series)}".strip())
     if len(runs) > 1:
         st.page_link(
             "pages/compare.py", label="Compare image by image", icon=":material/compare_arrows:",
@@ -157,14 +166,14 @@ def absent_baselines(wanted: Sequence[str], runs: Sequence[Run]) -> None:
 
 
 def restricted(series: Sequence[Series], tasks: Sequence[str], baselines: Sequence[str]) -> list[Series]:
-    """Only the common tasks, without baselines that nobody wants, from zero-shot to individual."""
+    """Only the common tasks, those to be forgotten apart, without baselines that nobody wants, from zero-shot up."""
     place = {accuracy_view.ZERO_SHOT: 0, accuracy_view.INDIVIDUAL: 2}
     kept = [
         replace(one, accuracy={task: one.accuracy[task] for task in tasks})
         for one in series
         if one.method not in place or one.method in baselines
     ]
-    return sorted(kept, key=lambda one: place.get(one.method, 1))
+    return sorted(set_apart(kept), key=lambda one: place.get(one.method, 1))
 
 
 def chart(

@@ -7,9 +7,10 @@ from typing import Any
 import streamlit as st
 
 from merging.errors import MergingError
+from merging.labels import in_a_row
 from merging.runs.file_jobs import CheckJob
 from merging.suites.folder import checkpoint_folders, look
-from merging.suites.initialise import init_suite
+from merging.suites.initialise import init_suite, propose
 from ui import state
 from ui.columns import text_width
 from ui.entry import through_app
@@ -17,6 +18,7 @@ from ui.figure import escape_markdown, show_table
 from ui.file_jobs import ask_for, find_job, offer_conversion, show_job
 from ui.hub_suites import PARAMETER, offer_download
 from ui.suite_report import report_table, status_of, summary
+from ui.url_choice import named_in_url
 
 through_app()
 
@@ -55,17 +57,43 @@ def add() -> None:
     weights = [path.as_posix() for path in look(chosen).weights]
     base = right.selectbox("Base model", [_BY_NAME, *weights], key="base", help="The one the others were tuned from")
     given = None if base == _BY_NAME else Path(base)
+    refused = refused_datasets(chosen, given)
     st.button(
-        "Write suite.yaml", type="primary", icon=":material/note_add:", on_click=_write, args=(chosen, given),
+        "Write suite.yaml", type="primary", icon=":material/note_add:", on_click=_write, args=(chosen, given, refused),
         help="Chooses the new suite too",
     )  # fmt: skip
     offer_conversion(chosen)
 
 
-def _write(folder: Path, base: Path | None) -> None:
+def refused_datasets(folder: Path, base: Path | None) -> dict[str, None]:
+    """Tasks that are called like a known data set and that the reader says are on others; the rest are taken for it."""
+    stamp = tuple((path.as_posix(), (folder / path).stat().st_mtime_ns) for path in look(folder).weights)
+    recognised = _recognised(folder, base, stamp)
+    if not recognised:
+        return {}
+    kept = st.pills(
+        "Known data sets", list(recognised), selection_mode="multi", default=list(recognised), key=f"known-{folder}",
+        format_func=lambda task: task if task == recognised[task] else f"{task}: {recognised[task]}", wrap=True,
+        help="Tasks that are called like a data set of the published suites take class names, templates and images "
+        "from its description. Turn off those that are on other data",
+    )  # fmt: skip
+    return {task: None for task in recognised if task not in kept}
+
+
+@st.cache_data(max_entries=16, show_spinner="Looking at the folder …")
+def _recognised(folder: Path, base: Path | None, version: tuple[tuple[str, int], ...]) -> dict[str, str]:
+    """Task → known data set that it is called like; nothing if the folder can't become a suite, which writing says."""
+    try:
+        tasks = propose(folder, base).content["tasks"]
+    except MergingError:
+        return {}
+    return {task["name"]: task["dataset"] for task in tasks if "dataset" in task}
+
+
+def _write(folder: Path, base: Path | None, refused: dict[str, None]) -> None:
     """Callback: write a folder's suite.yaml and choose that suite, or keep the reason why not."""
     try:
-        made = init_suite(folder, base)
+        made = init_suite(folder, base, datasets=refused)
     except MergingError as error:
         st.session_state[_REFUSED] = str(error)
         return
@@ -89,7 +117,9 @@ def written() -> None:
         ),
         icon=":material/check:",
     )
-    lines = [f"{field}: {note}" for field, note in made.notes.items()]
+    known = [f"{task['name']} on {task['dataset']}" for task in made.content["tasks"] if "dataset" in task]
+    lines = [f"known data sets: {in_a_row(known)}"] if known else []
+    lines += [f"{field}: {note}" for field, note in made.notes.items()]
     lines += [f"missing: {sentence}" for sentence in made.missing]
     lines += [f"left out: {file}: {reason}" for file, reason in made.left_out.items()]
     st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
@@ -152,7 +182,8 @@ def _check_again(done: str, job: CheckJob, version: str) -> None:
 
 st.title("Add a suite")
 TABS = ["Folder of checkpoints", "Hugging Face hub"]
-from_folder, from_hub = st.tabs(TABS, default=TABS[PARAMETER in st.query_params])
+with named_in_url("way", {title: title for title in TABS}):
+    from_folder, from_hub = st.tabs(TABS, default=TABS[PARAMETER in st.query_params], key="way", bind="query-params")
 with from_folder:
     st.write(
         "A folder of checkpoints becomes a suite by a file suite.yaml, which is written here by looking at the folder. "

@@ -31,7 +31,7 @@ from ui.run_details import is_dark
 from ui.run_differences import show_differences
 from ui.run_text import chosen_on_validation, mixtures, name_runs, option_label, provenance, series_of
 from ui.theme import shorten
-from ui.url_choice import not_found, warn
+from ui.url_choice import called, not_found, refused_options, warn, warn_of_values
 
 through_app()
 
@@ -45,7 +45,9 @@ def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
     """Task Arithmetic as the reference if it was run, and the best of the other runs on the same tasks and split.
 
     Runs of exactly these tasks on the test split come first; of Task Arithmetic, those with λ chosen on validation.
+    Runs that forget are left out as long as there are others.
     """
+    runs = [run for run in runs if not run.spec.forgotten] or runs
     fitting = [run for run in runs if run.spec.tasks == tasks and run.spec.split == "test"]
     runs = fitting if len(fitting) > 1 else runs
     plain = sorted((run for run in runs if run.spec.label == "Task Arithmetic"), key=chosen_on_validation)
@@ -147,11 +149,15 @@ def choose_task(found: RunComparison, names: Sequence[str], labels: dict[str, st
         )
         other = 1
         if len(found.runs) > 2:
-            places = list(range(1, len(found.runs)))
-            other = st.segmented_control(
-                f"Against {names[0]}", places, format_func=lambda place: names[place], default=1, required=True,
-                key="compare-other",
+            ids = {run.id: name for run, name in zip(found.runs[1:], names[1:], strict=True)}
+            refused = refused_options("other", ids.values())
+            chosen = st.segmented_control(
+                f"Against {names[0]}", list(ids), format_func=ids.__getitem__, default=next(iter(ids)), required=True,
+                key="other", bind="query-params",
             )  # fmt: skip
+            other = 1 + list(ids).index(chosen)
+    if len(found.runs) > 2:
+        warn_of_values(refused, called(ids))
     return by_label[label], other
 
 

@@ -1,19 +1,24 @@
 """Merge: choose an edit and a merge, see what it will cost, run it, watch it."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from merging import devices
 from merging.errors import MergingError, RunError
+from merging.forgetting import average_of, measured
 from merging.memory_estimate import Estimate, estimate
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from ui import accuracy_view, measuring, merge_form, state
-from ui.charts.accuracy import accuracy_bars, accuracy_table
+from ui.charts.accuracy import Series, accuracy_bars, accuracy_table, set_apart
 from ui.command import merge_command
 from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.run_choice import warn_of_runs
+from ui.run_details import warn_of_oddities
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import duration, in_words, provenance, scaling_of, series_of
 
@@ -172,36 +177,57 @@ def watch(run: Run | None) -> None:
 def outcome(run: Run) -> None:
     """What came of a finished run."""
     result = run.result or {}
-    cards = st.columns(4)
-    if result.get("average") is not None:
-        base = accuracy_view.baseline_series(run.spec.tasks, run.spec.split)
-        against = f"{100 * (result['average'] - base[0].average):+.1f} against zero-shot" if base else None
-        cards[0].metric("Average accuracy", f"{100 * result['average']:.1f} %", against, border=True)
-    else:
-        base = []
-        cards[0].metric("Average accuracy", "–", border=True, help="These tasks have no images or heads")
-    cards[1].metric("Coefficients", coefficients(run), border=True, help=scaling_of(run) or "c of each task and tensor")
-    cards[2].metric("Time", duration(result["seconds"]["total"]), border=True, help="From files to accuracy")
+    warn_of_oddities(result)
+    cards = st.columns([0.25, 0.31, 0.2, 0.24])
+    tasks = tuple(measured(result)) if result.get("accuracy") else ()
+    base = accuracy_view.baseline_series(tasks, run.spec.split) if tasks else []
+    series = set_apart([*base[:1], *(series_of([run]) if tasks else []), *base[1:]])
+    average_card(cards[0], series, average_of(result))
+    cards[1].metric(
+        "Coefficients",
+        coefficients(run),
+        border=True,
+        height="stretch",
+        help=scaling_of(run) or "c of each task and tensor",
+    )
+    cards[2].metric(
+        "Time", duration(result["seconds"]["total"]), border=True, height="stretch", help="From files to accuracy"
+    )
     cards[3].metric(
         "Peak memory",
         megabytes(result["peak_bytes"]),
         border=True,
+        height="stretch",
         help=f"Measured on {result['device']}, on top of what the program held before",
     )
-    series = [*base[:1], *series_of([run]), *base[1:]]
-    if result.get("accuracy"):
-        labels = accuracy_view.task_labels(run.spec.tasks)
+    if tasks:
+        labels = accuracy_view.task_labels(tasks)
         show(
             accuracy_bars(series, labels), key="merge-outcome", takeaway=accuracy_view.takeaway(series),
             table=accuracy_table(series, labels), file=f"run-{run.id}",
         )  # fmt: skip
-        st.caption(provenance([run]))
+        st.caption(f"{provenance([run])} {accuracy_view.note_on_forgotten(series)}".strip())
     query = state.shared_query()
     with st.container(horizontal=True):
         st.page_link("pages/accuracy.py", label="Compare on Accuracy", icon=":material/bar_chart:",
                      query_params={**query, "runs": run.id})  # fmt: skip
         st.page_link("pages/runs.py", label="Details and export on Runs", icon=":material/history:",
                      query_params={**query, "run": run.id})  # fmt: skip
+
+
+def average_card(card: DeltaGenerator, series: Sequence[Series], average: float | None) -> None:
+    """The mean accuracy, of the tasks that are not to be forgotten, and how far that is from zero-shot."""
+    if average is None:
+        why = "All its tasks are to be forgotten" if series else "These tasks have no images or heads"
+        card.metric("Average accuracy", "–", border=True, height="stretch", help=why)
+        return
+    zero_shot = [one.average for one in series if one.name == accuracy_view.ZERO_SHOT]
+    card.metric(
+        "Average accuracy", f"{100 * average:.1f} %",
+        f"{100 * (average - zero_shot[0]):+.1f} against zero-shot" if zero_shot else None,
+        border=True, height="stretch",
+        help="Without the tasks to be forgotten" if any(one.forgotten for one in series) else None,
+    )  # fmt: skip
 
 
 def coefficients(run: Run) -> str:
@@ -213,7 +239,7 @@ def coefficients(run: Run) -> str:
         return "not linear"
     values = [value for row in result["coefficients"]["table"] for value in row]
     low, high = min(values), max(values)
-    return f"{low:.3g}" if high - low < 1e-9 else f"{low:.2f} … {high:.2f}"
+    return f"{low:.3g}" if high - low < 1e-9 else f"{low:.2g} … {high:.2g}".replace("-", "−")
 
 
 st.title("Merge")

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from merging.errors import MergingError
+from merging.forgetting import average_of
 from merging.runs import Run
 from merging.runs.compare import MAX_RUNS
 from merging.runs.store import UnreadableRun
@@ -14,7 +16,7 @@ from merging.runs.weights import KEPT_WEIGHTS
 from merging.sweeps import SweepStore
 from ui import state
 from ui.charts.runs import timing_figure
-from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns, text_width
+from ui.columns import AVERAGE, MARK, METHOD, fitting, mark, method_columns, text_width
 from ui.entry import through_app
 from ui.figure import escape_markdown, offer_csv, show
 from ui.merge_form import Draft
@@ -30,6 +32,8 @@ from ui.theme import distinct_styles
 through_app()
 
 _KEY = "runs-chosen"
+_ROOM, _METHOD = 855, 230  # pixels: of the table beside its boxes in a window of 1280, and of the longest method
+_LEAST_IMPORTANT = ("Device", "Seed", "Tasks", "Run", "Took", "Split")  # left out first; the CSV has them all
 _IN_FULL = 4  # runs that are shown one below the other; of more, only the first
 
 
@@ -40,7 +44,7 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         result = run.result or {}
-        average = result.get("average")
+        average = average_of(result)
         took = run.finished - run.started if run.finished and run.started else None
         rows.append(
             {
@@ -63,6 +67,23 @@ def chosen(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if run.id in ids]
 
 
+def _columns(frame: pd.DataFrame) -> dict[str, Any]:
+    """Settings of the columns that only this table has."""
+    text = st.column_config.TextColumn
+    return {
+        "State": st.column_config.MultiselectColumn(
+            width=78, options=list(STATE_COLORS), color=list(STATE_COLORS.values())
+        ),
+        "Suite": text(width=min(104, text_width(max(frame.get("Suite", [""]), key=len)))),
+        "Coefficients": text(width=172),
+        "Took": text(width=84, help="From start to end, waiting not counted"),
+        "Started": text(width=72 if max(map(len, frame["Started"])) < 9 else 125),
+        "Tasks": st.column_config.NumberColumn(width=52),
+        "Run": text(width=106), "Split": text(width=46), "Seed": st.column_config.NumberColumn(width=46),
+        "Device": text(width=58),
+    }  # fmt: skip
+
+
 def table(runs: Sequence[Run]) -> None:
     """All runs, with a box to check for each."""
     if not runs:
@@ -77,23 +98,15 @@ def table(runs: Sequence[Run]) -> None:
         st.session_state[_KEY] = [ids[row] for row in rows if row < len(ids)]
 
     frame = history(runs)
-    suites = [run.spec.suite_name for run in runs]
+    settings = {**method_columns(frame[METHOD].tolist(), pinned=False, widest=_METHOD), **_columns(frame)}
+    widths = {str(name): int(settings[str(name)]["width"]) for name in frame}
     st.dataframe(
-        frame, key="runs-table", on_select=take_over, selection_mode="multi-row", hide_index=True,
-        width="stretch", height="content" if len(runs) <= 10 else 400, placeholder="–",
-        column_config={
-            **method_columns(frame[METHOD].tolist(), pinned=False),
-            "State": st.column_config.MultiselectColumn(
-                width=78, options=list(STATE_COLORS), color=list(STATE_COLORS.values())
-            ),
-            "Suite": st.column_config.TextColumn(width=min(160, text_width(max(suites, key=len)))),
-            "Coefficients": st.column_config.TextColumn(width=172),
-            "Took": st.column_config.TextColumn(width=84, help="From start to end, waiting not counted"),
-            "Started": st.column_config.TextColumn(width=72 if max(map(len, frame["Started"])) < 9 else 125),
-            "Tasks": st.column_config.NumberColumn(width=52),
-            "Run": st.column_config.TextColumn(width=106),
-        },
+        frame, key="runs-table", on_select=take_over, selection_mode="multi-row", hide_index=True, width="stretch",
+        height="content" if len(runs) <= 10 else 400, placeholder="–", column_config=settings,
+        column_order=fitting(widths, _ROOM, _LEAST_IMPORTANT),
     )  # fmt: skip
+    if any(run.spec.forgotten for run in runs):
+        st.caption("The average of a run that forgets is over all other tasks of the suite that can be measured.")
     offer_csv(frame.assign(State=[run.state for run in runs]), key="runs", file="runs")
 
 

@@ -13,7 +13,7 @@ from ui.entry import through_app
 from ui.figure import escape_markdown, show, show_table
 from ui.run_panel import ensure_worker
 from ui.run_text import when
-from ui.url_choice import not_found, warn
+from ui.url_choice import named_in_url, not_found, warn
 
 through_app()
 
@@ -172,12 +172,12 @@ def subset_of(found: Snapshot) -> int:
     if len(subsets) == 1:
         return 0
     labels = [", ".join(accuracy_view.task_labels(tasks).values()) for tasks in subsets]
-    return int(
-        st.selectbox(
+    with named_in_url("subset", dict(enumerate(labels))):
+        chosen = st.selectbox(
             "Task subset", range(len(subsets)), key="subset", bind="query-params", format_func=labels.__getitem__,
             help="Each is searched by itself: fewer tasks are easier to merge",
-        )
-    )  # fmt: skip
+        )  # fmt: skip
+    return int(chosen)
 
 
 def winner(found: Snapshot, best: Trial, test: Trial | None) -> None:

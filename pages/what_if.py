@@ -9,7 +9,7 @@ from ui.entry import through_app
 from ui.interference_view import interference_view
 from ui.landscape_view import landscape_view
 from ui.scaling_view import scaling_view
-from ui.url_choice import refused_options, warn_of_values
+from ui.url_choice import called, refused_options, warn_of_values
 
 through_app()
 
@@ -20,26 +20,22 @@ VIEWS = {
 
 def controls() -> tuple[str, Split]:
     """Which view, and on which images; curves over λ show both splits."""
+    splits = {split: words.capitalize() for split, words in accuracy_view.SPLIT_WORDS.items()}
+    refused = refused_options("what", VIEWS.values())
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        refused = refused_options("what", VIEWS.values())
         view = st.segmented_control(
             "View", list(VIEWS), default="coefficients", required=True, key="what", bind="query-params",
             format_func=VIEWS.__getitem__,
         )  # fmt: skip
-        warn_of_values(refused, VIEWS.__getitem__)
-        if view == "scaling":
-            return str(view), "val"
-        refused = refused_options("what-split", (_split_text(split) for split in accuracy_view.SPLIT_WORDS))
-        split: Split = st.segmented_control(
-            "Images", ("val", "test"), default="val", required=True, key="what-split", bind="query-params",
-            format_func=_split_text,
-        )  # fmt: skip
-        warn_of_values(refused, _split_text)
+        split: Split = "val"
+        if view != "scaling":
+            refused += refused_options("what-split", splits.values())
+            split = st.segmented_control(
+                "Images", list(splits), default="val", required=True, key="what-split", bind="query-params",
+                format_func=splits.__getitem__,
+            )  # fmt: skip
+    warn_of_values(refused, called({**VIEWS, **splits}))
     return str(view), split
-
-
-def _split_text(split: Split) -> str:
-    return accuracy_view.SPLIT_WORDS[split].capitalize()
 
 
 st.title("What if")

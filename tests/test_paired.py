@@ -53,6 +53,25 @@ def test_a_resample_is_distributed_as_drawing_images_one_by_one() -> None:
         assert abs(drawn[total] / RESAMPLES - share) < 5 * math.sqrt(share * (1 - share) / RESAMPLES)
 
 
+def test_tasks_to_be_forgotten_are_tested_and_count_in_no_mean() -> None:
+    random = np.random.default_rng(7)
+    reference = {task: random.random(200) < 0.6 for task in "abc"}
+    model = {task: random.random(200) < share for task, share in zip("abc", (0.8, 0.5, 0.05), strict=True)}
+    (found,) = compare(reference, [model], forgotten={"c", "elsewhere"})
+    change = {task: float(model[task].mean() - reference[task].mean()) for task in "abc"}
+    assert {task: one.difference for task, one in found.tasks.items()} == pytest.approx(change)
+    assert found.difference == pytest.approx((change["a"] + change["b"]) / 2)
+    (two,) = compare({task: reference[task] for task in "ab"}, [{task: model[task] for task in "ab"}])
+    assert (found.low, found.high) == (two.low, two.high)
+    assert found.count("worse") == two.count("worse")
+    assert in_words(found, "B", "A").endswith("without 1 task to be forgotten.")
+    (none,) = compare(reference, [model], forgotten="abc")
+    assert math.isnan(none.difference) and math.isnan(none.low)
+    assert in_words(none, "B", "A") == (
+        "B against A: there is no average, as all that is compared is 3 tasks to be forgotten."
+    )
+
+
 def test_the_interval_is_that_of_a_plain_paired_bootstrap() -> None:
     random = np.random.default_rng(5)
     reference, model = random.random(300) < 0.6, random.random(300) < 0.7

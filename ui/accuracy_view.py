@@ -8,10 +8,11 @@ import pandas as pd
 import streamlit as st
 
 from merging.evaluation import normalised_accuracy
+from merging.labels import in_a_row
 from merging.runs import Run
 from merging.suites.suite import Split
 from ui import measuring, state
-from ui.charts.accuracy import Series
+from ui.charts.accuracy import Series, set_apart
 from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns
 from ui.figure import escape_markdown, offer_csv, signed
 from ui.run_panel import offer_job
@@ -75,6 +76,7 @@ def offer_baselines(tasks: Sequence[str], split: Split = "test") -> None:
 
 def takeaway(series: Sequence[Series]) -> str:
     """What a chart of accuracies shows, in one sentence, from the numbers."""
+    series = set_apart(series)
     named = {one.name: one for one in series}
     merged = [one for one in series if one.method not in (ZERO_SHOT, INDIVIDUAL)]
     if not merged:
@@ -83,14 +85,32 @@ def takeaway(series: Sequence[Series]) -> str:
             return f"One model per task is {gap:.1f} points better on average than the base model for all tasks."
         return "There is nothing to compare yet."
     best = max(merged, key=lambda one: one.average)
-    verb = "is the best merge:" if len(merged) > 1 else "reaches"
-    sentence = f"{best.name} {verb} {100 * best.average:.1f} % on average"
-    normalised = normalised_accuracy(best.accuracy, named[INDIVIDUAL].accuracy) if INDIVIDUAL in named else None
+    if not best.counted:
+        return "There is no average, as every task here is to be forgotten."
+    forgets = len(best.accuracy) - len(best.counted)
+    over = f" over the {_tasks(len(best.counted))} not to be forgotten" if forgets else ""
+    verb = "is the best merge:" if len(merged) > 1 else "keeps" if forgets else "reaches"
+    sentence = f"{best.name} {verb} {100 * best.average:.1f} % on average{over}"
+    normalised = normalised_accuracy(best.counted, named[INDIVIDUAL].accuracy) if INDIVIDUAL in named else None
     if normalised is not None:
         sentence += f", normalised {100 * normalised:.1f} %"
     if ZERO_SHOT in named:
         sentence += f", {signed(100 * (best.average - named[ZERO_SHOT].average))} points against zero-shot"
     return sentence + "."
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task{'' if count == 1 else 's'}"
+
+
+def note_on_forgotten(series: Sequence[Series]) -> str:
+    """Which tasks count in no average and why, as a sentence; empty if all do."""
+    labels = task_labels(sorted({task for one in series for task in one.forgotten}))
+    if not labels:
+        return ""
+    are, end = ("is", "s") if len(labels) == 1 else ("are", "")
+    named = in_a_row(labels.values())
+    return escape_markdown(f"{named} {are} to be forgotten by a run shown here and count{end} in no average.")
 
 
 def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
@@ -100,17 +120,18 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
         series: what to rank.
         runs: series' name → its run, for those that are runs.
     """
+    series = set_apart(series)
     by_name = {one.name: one for one in series}
     rows = []
     for one in sorted(series, key=lambda one: -one.average):
         run = runs.get(one.name)
         row: dict[str, Any] = {MARK: mark(one.style), METHOD: one.name}
-        row[AVERAGE] = round(100 * one.average, 1)  # as Python rounds, not the browser
+        row[AVERAGE] = round(100 * one.average, 1)  # as Python rounds, not the browser; NaN is shown as missing
         if ZERO_SHOT in by_name:
             gain = 100 * (one.average - by_name[ZERO_SHOT].average)
             row["vs zero-shot"] = None if one.name == ZERO_SHOT else gain
         if INDIVIDUAL in by_name:
-            normalised = normalised_accuracy(one.accuracy, by_name[INDIVIDUAL].accuracy)
+            normalised = normalised_accuracy(one.counted, by_name[INDIVIDUAL].accuracy)
             row["Normalised (%)"] = None if normalised is None else round(100 * normalised, 1)
         coefficients = {ZERO_SHOT: "the base model as it is", INDIVIDUAL: "one model per task, no merge"}
         row["Coefficients"] = coefficients.get(one.name, "") if run is None else scaling_of(run)

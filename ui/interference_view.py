@@ -16,10 +16,11 @@ from merging.suites.suite import Split
 from ui import accuracy_view, state
 from ui.charts.what_if import agreement_figure, interference_figure
 from ui.figure import escape_markdown, show, signed
-from ui.jobs import run_of
-from ui.run_panel import offer_job
+from ui.jobs import result_of
+from ui.url_choice import called, refused_numbers, refused_options, warn_of_values
 
 PARAMETERS, PREFIXES = ("out-edit", "out-merge"), ("out-scaling-",)  # what the URL can hold
+_LOWEST, _HIGHEST = -1.0, 3.0  # λ
 _STRONG = 0.25  # share of the variance that cosine has to explain for it to predict anything
 
 
@@ -35,18 +36,15 @@ def interference_view(tasks: tuple[str, ...], split: Split) -> None:
     if accuracy_view.explain_unmeasurable(tasks):
         return
     try:
-        spec = _specification(tasks, split)
-        run = run_of(spec)
+        result = result_of(
+            _specification(tasks, split), key="interference", button="Drop one out", icon=":material/group_remove:",
+            reason=f"{len(tasks) + 1} merges, each measured on all {len(tasks)} tasks, have not been made yet.",
+        )  # fmt: skip
     except MergingError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")
         return
-    if run is None or run.result is None:
-        offer_job(
-            spec, run, key="interference", button="Drop one out", icon=":material/group_remove:",
-            reason=f"{len(tasks) + 1} merges, each measured on all {len(tasks)} tasks, have not been made yet.",
-        )  # fmt: skip
-        return
-    _matrices(run.result, tasks)
+    if result is not None:
+        _matrices(result, tasks)
 
 
 def _specification(tasks: tuple[str, ...], split: Split) -> MergeSpec:
@@ -57,17 +55,24 @@ def _specification(tasks: tuple[str, ...], split: Split) -> MergeSpec:
     """
     edits, merges = registry.edits(), registry.merges()
     left, middle, right = st.columns([0.35, 0.4, 0.25], gap="medium", vertical_alignment="bottom")
+    titles = {name: method.title for name, method in (*edits.items(), *merges.items())}
+    refused = refused_options("out-edit", (method.title for method in edits.values()))
+    refused += refused_options("out-merge", (method.title for method in merges.values()))
     edit = left.selectbox("Edit", list(edits), format_func=lambda name: edits[name].title, key="out-edit",
                           bind="query-params")  # fmt: skip
     merge = middle.selectbox("Merge", list(merges), list(merges).index("task_arithmetic"), key="out-merge",
                              format_func=lambda name: merges[name].title, bind="query-params")  # fmt: skip
+    warn_of_values(refused, called(titles))
     usual = merges[merge].parse({}).model_dump()
     params = {}
     if isinstance(usual.get("scaling"), (int, float)):
+        key = f"out-scaling-{merge}"
+        numbers = refused_numbers(key, _LOWEST, _HIGHEST)
         params["scaling"] = right.number_input(
-            "λ", -1.0, 3.0, float(usual["scaling"]), 0.05, key=f"out-scaling-{merge}", bind="query-params",
+            "λ", _LOWEST, _HIGHEST, float(usual["scaling"]), 0.05, key=key, bind="query-params",
             help="All other parameters have their defaults",
         )  # fmt: skip
+        warn_of_values(numbers)
     return MergeSpec.build(
         suite=state.suite_reference(), tasks=tasks, split=split, device=str(state.device()), job="interference",
         edit=edit, merge=merge, merge_params=params,

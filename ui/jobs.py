@@ -1,10 +1,13 @@
 """Jobs of the worker whose results pages show: looked up by what they do, on the files as they are."""
 
+from typing import Any
+
 import streamlit as st
 
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from ui import state
+from ui.run_panel import offer_job
 
 
 def run_of(spec: MergeSpec) -> Run | None:
@@ -14,6 +17,26 @@ def run_of(spec: MergeSpec) -> Run | None:
         MergingError: a file is missing or broken.
     """
     return state.workspace().store.find(_fingerprint(spec.model_dump_json(), state.stamp()))
+
+
+def result_of(spec: MergeSpec, *, key: str, button: str, icon: str, reason: str) -> dict[str, Any] | None:
+    """What a job found; None if it is not done, and then a button offers it, or a panel says how far it is.
+
+    Args:
+        spec: the job.
+        key: unique on the page.
+        button: what the button says.
+        icon: its icon.
+        reason: why the page has nothing to show yet.
+
+    Raises:
+        MergingError: a file is missing or broken.
+    """
+    run = run_of(spec)
+    if run is None or run.result is None:
+        offer_job(spec, run, key=key, button=button, icon=icon, reason=reason)
+        return None
+    return run.result
 
 
 @st.cache_data(max_entries=128, show_spinner=state.READING)

@@ -13,11 +13,12 @@ from merging.suites.suite import Split
 from ui import accuracy_view, state, theme
 from ui.charts.what_if import Place, landscape_figure
 from ui.figure import show
-from ui.jobs import run_of
-from ui.run_panel import offer_job
+from ui.jobs import result_of
+from ui.url_choice import called, refused_options, warn_of_values
 
-PARAMETERS = ("first", "second", "plane-scope", "plane-of")  # what the URL can hold
+PARAMETERS = ("first", "second", "plane-scope", "plane-of", "plane-task")  # what the URL can hold
 _MEAN = "mean"
+_SCOPES, _QUANTITIES = ("model", "layer"), ("accuracy", "loss")
 _PANELS = {"before": "Before AWD: axes τ", "after": "After AWD: axes φ"}
 _NEAR = 0.01  # distance from a plane, as a share of that from the base, up to which a model counts as in it
 
@@ -32,14 +33,17 @@ def landscape_view(tasks: tuple[str, ...], split: Split) -> None:
         st.info("Choose at least two tasks in the sidebar.", icon=":material/checklist:")
         return
     labels = accuracy_view.task_labels(tasks)
+    refused = refused_options("first", labels.values()) + refused_options("plane-scope", _SCOPES)
     left, middle, right = st.columns(3, gap="medium", vertical_alignment="bottom")
     first = left.selectbox("First task", tasks, format_func=labels.__getitem__, key="first", bind="query-params")
     others = [task for task in tasks if task != first]
+    refused += refused_options("second", (labels[task] for task in others))
     second = middle.selectbox("Second task", others, format_func=labels.__getitem__, key="second", bind="query-params")
     scope = right.segmented_control(
-        "Scope of AWD", ("model", "layer"), default="model", required=True, key="plane-scope", bind="query-params",
+        "Scope of AWD", _SCOPES, default="model", required=True, key="plane-scope", bind="query-params",
         help="One redundant vector for the model keeps both planes the same; one per layer does not",
     )  # fmt: skip
+    warn_of_values(refused, called({**labels, **dict(zip(_SCOPES, _SCOPES, strict=True))}))
     pair = (first, second)
     if accuracy_view.explain_unmeasurable(pair):
         return
@@ -47,26 +51,27 @@ def landscape_view(tasks: tuple[str, ...], split: Split) -> None:
         suite=state.suite_reference(), tasks=pair, split=split, device=str(state.device()), job="landscape", edit="awd",
         edit_params={"scope": scope},
     )  # fmt: skip
-    run = run_of(spec)
-    if run is None or run.result is None:
-        offer_job(
-            spec, run, key="landscape", button="Measure the landscape", icon=":material/landscape:",
-            reason=f"{2 * STEPS**2} models, {IMAGES} images of each task, have not been measured yet.",
-        )  # fmt: skip
-        return
-    _planes(run.result, {task: labels[task] for task in pair}, str(scope))
+    result = result_of(
+        spec, key="landscape", button="Measure the landscape", icon=":material/landscape:",
+        reason=f"{2 * STEPS**2} models, {IMAGES} images of each task, have not been measured yet.",
+    )  # fmt: skip
+    if result is not None:
+        _planes(result, {task: labels[task] for task in pair}, str(scope))
 
 
 def _planes(result: Mapping[str, Any], labels: Mapping[str, str], scope: str) -> None:
     """Both planes, of the quantity and the task that the reader chooses."""
+    choices = {_MEAN: "both, mean", **labels}
+    refused = refused_options("plane-of", _QUANTITIES) + refused_options("plane-task", choices.values())
     with st.container(horizontal=True, gap="medium"):
         quantity = st.segmented_control(
-            "Show", ("accuracy", "loss"), default="accuracy", required=True, key="plane-of", bind="query-params"
+            "Show", _QUANTITIES, default="accuracy", required=True, key="plane-of", bind="query-params"
         )
         of = st.segmented_control(
-            "Of", (_MEAN, *labels), default=_MEAN, required=True, key="plane-task",
-            format_func=lambda task: "both, mean" if task == _MEAN else labels[task],
+            "Of", list(choices), default=_MEAN, required=True, key="plane-task", bind="query-params",
+            format_func=choices.__getitem__,
         )  # fmt: skip
+    warn_of_values(refused, called({**choices, **dict(zip(_QUANTITIES, _QUANTITIES, strict=True))}))
     chosen = tuple(labels) if of == _MEAN else (of,)
     scale = 100 if quantity == "accuracy" else 1
     planes = {

@@ -8,6 +8,7 @@ import streamlit as st
 from merging.published import Family, PublishedTable, published, published_architecture
 from merging.suites import Suite
 from ui.figure import escape_markdown, show_table
+from ui.url_choice import called, named_in_url, refused_options, warn_of_values
 
 _APART = (
     "Two families of fine-tuned checkpoints are published for the same eight tasks and architectures. Their weights "
@@ -53,10 +54,13 @@ def ask_family(suite: Suite) -> Family | None:
     """A control that asks which family a suite's checkpoints are of; None until it is answered."""
     known = published().families
     st.write(_APART + " Which are these?")
-    family: Family | None = st.segmented_control(
-        "Checkpoints", list(known), format_func=lambda name: known[name].title, key=f"checkpoints-{suite.name}",
-        help="With `checkpoints: fusion_bench` or `checkpoints: task_arithmetic` in suite.yaml nobody is asked again",
-    )  # fmt: skip
+    titles, key = {name: info.title for name, info in known.items()}, f"checkpoints.{suite.name}"
+    with named_in_url(key, titles):
+        family: Family | None = st.segmented_control(
+            "Checkpoints", list(titles), format_func=titles.__getitem__, key=key, bind="query-params",
+            help="With `checkpoints: fusion_bench` or `checkpoints: task_arithmetic` in suite.yaml nobody is asked "
+            "again",
+        )  # fmt: skip
     if family is None:
         st.caption("; ".join(f"{info.title}: {info.description}" for info in known.values()) + ".")
     return family
@@ -66,15 +70,19 @@ def elsewhere() -> None:
     """Tables of any family and architecture, one at a time."""
     known = published()
     st.write(_APART)
+    titles = {name: info.title for name, info in known.families.items()}
+    refused = refused_options("checkpoints", titles.values())
     with st.container(horizontal=True):
         family = st.segmented_control(
-            "Checkpoints", list(known.families), format_func=lambda name: known.families[name].title,
-            default=next(iter(known.families)), required=True, key="published-family",
+            "Checkpoints", list(titles), format_func=titles.__getitem__, default=next(iter(titles)), required=True,
+            key="checkpoints", bind="query-params",
         )  # fmt: skip
+        key, architectures = f"architecture.{family}", known.architectures(family)
+        refused += refused_options(key, architectures)
         architecture = st.segmented_control(
-            "Architecture", known.architectures(family), default=known.architectures(family)[0], required=True,
-            key=f"published-architecture-{family}",
+            "Architecture", architectures, default=architectures[0], required=True, key=key, bind="query-params",
         )  # fmt: skip
+    warn_of_values(refused, called({**titles, **{name: name for name in architectures}}))
     one_table(*known.select(family, architecture))
 
 

@@ -1,12 +1,13 @@
 """Everything about one run: what came of it, how its coefficients came about, where it came from."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.forgetting import GROUPS, Group, in_words
+from merging.forgetting import GROUPS, Group, in_words, measured
 from merging.geometry import cosines, mean_abs_cosine
 from merging.runs import Run
 from ui import accuracy_view, state
@@ -24,6 +25,9 @@ from ui.charts.runs import (
 )
 from ui.figure import escape_markdown, show, show_table
 from ui.run_text import duration, phases, provenance, scaling_of, series_of
+from ui.url_choice import named_in_url
+
+TAB = "tab."  # begins what the URL calls the open tab of a run
 
 
 def is_dark() -> bool:
@@ -45,9 +49,19 @@ def details(run: Run) -> None:
         "Settings and files": (_origin, True),
     }
     shown = {title: draw for title, (draw, applies) in sections.items() if applies}
-    for tab, draw in zip(st.tabs(list(shown)), shown.values(), strict=True):
+    warn_of_oddities(result)
+    key = f"{TAB}{run.id}"
+    with named_in_url(key, {title: title for title in shown}):
+        tabs = st.tabs(list(shown), key=key, bind="query-params")
+    for tab, draw in zip(tabs, shown.values(), strict=True):
         with tab:
             draw(run, result)
+
+
+def warn_of_oddities(result: Mapping[str, Any]) -> None:
+    """Say what was hardly meant about a finished run, such as a task model that equals the base."""
+    for sentence in result.get("warnings", ()):
+        st.warning(escape_markdown(f"{sentence[:1].upper()}{sentence[1:]}."), icon=":material/warning:")
 
 
 def _labels(run: Run) -> dict[str, str]:
@@ -55,13 +69,15 @@ def _labels(run: Run) -> dict[str, str]:
 
 
 def _accuracy(run: Run, result: dict[str, Any]) -> None:
-    baselines = accuracy_view.baseline_series(run.spec.tasks, run.spec.split) if belongs_here(run) else []
+    tasks = tuple(measured(result))
+    labels = accuracy_view.task_labels(tasks)
+    baselines = accuracy_view.baseline_series(tasks, run.spec.split) if belongs_here(run) else []
     series = [*baselines[:1], *series_of([run]), *baselines[1:]]
     show(
-        accuracy_bars(series, _labels(run)), key=f"details-accuracy-{run.id}", takeaway=accuracy_view.takeaway(series),
-        table=accuracy_table(series, _labels(run)), file=f"accuracy-{run.id}",
+        accuracy_bars(series, labels), key=f"details-accuracy-{run.id}", takeaway=accuracy_view.takeaway(series),
+        table=accuracy_table(series, labels), file=f"accuracy-{run.id}",
     )  # fmt: skip
-    st.caption(provenance([run]))
+    st.caption(f"{provenance([run])} {accuracy_view.note_on_forgotten(series)}".strip())
 
 
 def _forgetting(run: Run, result: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from merging import registry
+from merging.forgetting import average_of, measured
+from merging.labels import in_a_row
 from merging.runs import Run, State
 from merging.runs.settings import base_weights
 from ui.charts.accuracy import Series
@@ -122,16 +124,20 @@ def option_label(run: Run, tasks: Sequence[str]) -> str:
     parts = [run.spec.label, scaling]
     if set(run.spec.tasks) != set(tasks):
         parts.append(f"{len(run.spec.tasks)} {'tasks' if len(run.spec.tasks) > 1 else 'task'}")
-    if run.result and run.result.get("average") is not None:
-        parts.append(f"{100 * run.result['average']:.1f} %")
+    average = average_of(run.result or {})
+    if average is not None:
+        parts.append(f"{100 * average:.1f} %")
     return " · ".join(part for part in [*parts, when(run.created)] if part)
 
 
 def series_of(runs: Sequence[Run]) -> list[Series]:
-    """Accuracies of finished and evaluated runs, ready to draw in one chart, no two of them alike."""
+    """Accuracies of finished and evaluated runs, ready to draw in one chart, no two of them alike.
+
+    Runs that forget have those of the tasks that they were to leave alone too.
+    """
     names, looks = name_runs(runs), looks_of(runs)
     return [
-        Series(names[run.id], run.spec.method, run.result["accuracy"], looks[run.id])
+        Series(names[run.id], run.spec.method, measured(run.result), looks[run.id], frozenset(run.spec.forgotten))
         for run in runs
         if run.result and run.result.get("accuracy")
     ]
@@ -158,7 +164,7 @@ def provenance(runs: Sequence[Run]) -> str:
     adapted = sorted({run.spec.label for run, _ in measured if _saw_test(run)})
     if adapted:
         text += (
-            f" {' and '.join(adapted)} adapted on unlabeled test images, the same that accuracy is measured on "
+            f" {in_a_row(adapted)} adapted on unlabeled test images, the same that accuracy is measured on "
             "(the published protocol)."
         )
     return escape_markdown(text)
@@ -181,8 +187,8 @@ def mixtures(runs: Sequence[Run]) -> list[str]:
         reasons.append("The runs were evaluated on different splits (validation and test).")
     if len({frozenset(run.spec.tasks) for run in runs}) > 1:
         reasons.append(
-            "The runs merge different sets of tasks. Only the tasks they share are shown, and fewer tasks are "
-            "easier to merge."
+            "The runs merge different sets of tasks. Only tasks on which all were measured are shown, and fewer tasks "
+            "are easier to merge."
         )
     if len({base_weights(run) for run in runs}) > 1:
         reasons.append("The runs start from different weights: another suite, or files that have changed since.")

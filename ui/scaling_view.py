@@ -17,8 +17,10 @@ from ui.charts.what_if import curves_figure
 from ui.figure import show
 from ui.jobs import run_of
 from ui.run_panel import ensure_worker, run_panel
+from ui.url_choice import named_in_url, write_none
 
-PARAMETERS = ("curves",)  # what the URL can hold
+PARAMETERS = ("curves", "curve-task")  # what the URL can hold
+_ALL = "all"
 _AT_FIRST = ("task_arithmetic", "ties", "awd_ta")
 
 
@@ -31,12 +33,15 @@ def scaling_view(tasks: tuple[str, ...], split: Split) -> None:
     if accuracy_view.explain_unmeasurable(tasks):
         return
     offered = {name: preset for name, preset in PRESETS.items() if has_curve(preset)}
-    names = st.pills(
-        "Methods", list(offered), selection_mode="multi", default=_AT_FIRST, key="curves", bind="query-params",
-        format_func=lambda name: offered[name].title, wrap=True,
-        help="Published methods with one λ whose other parameters need not be searched",
-    )  # fmt: skip
+    titles = {name: preset.title for name, preset in offered.items()}
+    with named_in_url("curves", titles):
+        names = st.pills(
+            "Methods", list(titles), selection_mode="multi", default=_AT_FIRST, key="curves", bind="query-params",
+            format_func=titles.__getitem__, wrap=True,
+            help="Published methods with one λ whose other parameters need not be searched",
+        )  # fmt: skip
     if not names:
+        write_none("curves")
         st.info("Choose at least one method.")
         return
     jobs = [(offered[name], job_of(offered[name], tasks)) for name in offered if name in names]
@@ -88,20 +93,23 @@ def _curves(found: Sequence[tuple[Preset, Mapping[str, Any]]], tasks: Sequence[s
     if not found:
         return
     labels = accuracy_view.task_labels(tasks)
-    task = st.selectbox(
-        "Accuracy of", [None, *tasks], format_func=lambda one: "all tasks, on average" if one is None else labels[one],
-        key="curve-task", width=320, help="λ is chosen by the average in any case",
-    )  # fmt: skip
+    choices = {_ALL: "all tasks, on average", **labels}
+    with named_in_url("curve-task", choices):
+        chosen = st.selectbox(
+            "Accuracy of", list(choices), format_func=choices.__getitem__, key="curve-task", bind="query-params",
+            width=320, help="λ is chosen by the average in any case",
+        )  # fmt: skip
+    task = None if chosen == _ALL else chosen
     drawn = [
         (Series(preset.title, preset.title, {}), result if task is None else _of_task(result, task))
         for preset, result in found
     ]
     images = {split: f"{found[0][1][split]['images']:,}" for split in ("val", "test")}
-    chosen = "; ".join(f"{series.name}: λ = {one['scaling']:g}, test {_at(one):.1f} %" for series, one in drawn)
+    best = "; ".join(f"{series.name}: λ = {one['scaling']:g}, test {_at(one):.1f} %" for series, one in drawn)
     what = "On average" if task is None else f"On {labels[task]}"
     show(
         curves_figure(drawn), key="curves-figure", file="accuracy-over-lambda", table=curve_table(drawn),
-        takeaway=f"{what}, with λ chosen on validation: {chosen}. {images['val']} validation and {images['test']} test "
+        takeaway=f"{what}, with λ chosen on validation: {best}. {images['val']} validation and {images['test']} test "
         "images in all.",
     )  # fmt: skip
 

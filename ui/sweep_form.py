@@ -145,7 +145,8 @@ def _options() -> tuple[dict[str, Any], str]:
             "objective": objective.selectbox(
                 "Maximise, on validation", _OBJECTIVES, key="objective", bind="query-params",
                 format_func=_OBJECTIVES.__getitem__,
-                help="Normalised: every task's accuracy divided by that of its own model",
+                help="Normalised: every task's accuracy divided by that of its own model. Tasks to be forgotten, "
+                "whose weights are negative, do not count.",
             ),
             "seed": int(
                 seed.number_input("Seed", 0, 2**32 - 1, 0, key="sweep_seed", bind="query-params",

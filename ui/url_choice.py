@@ -1,6 +1,7 @@
 """What the URL chooses: names and values that nobody knows, and what streamlit does not write into it by itself."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -94,6 +95,33 @@ def warn_of_values(refused: Iterable[Refused], in_words: Callable[[Any], str] = 
     for one in refused:
         shown = in_words(st.session_state[one.parameter])
         warn(f"The link asks for {one.parameter} = {one.value}, which is {one.allowed}. {shown} is shown instead.")
+
+
+def called(labels: Mapping[Any, str]) -> Callable[[Any], str]:
+    """How to say what a widget of options shows: an option, several, or none.
+
+    >>> called({"a": "Apples", "b": "Birds"})(["a", "b"]), called({"a": "Apples"})([])
+    ('Apples, Birds', 'Nothing')
+    """
+
+    def in_words(value: Any) -> str:
+        values = value if isinstance(value, list) else [] if value is None else [value]
+        return ", ".join(labels[one] for one in values) or "Nothing"
+
+    return in_words
+
+
+@contextmanager
+def named_in_url(parameter: str, labels: Mapping[Any, str]) -> Iterator[None]:
+    """Around the drawing of one widget of options that is bound to the URL: what is no option is said below it.
+
+    Args:
+        parameter: the widget's key.
+        labels: option → what the URL calls it, the widget's text for it.
+    """
+    refused = refused_options(parameter, labels.values())
+    yield
+    warn_of_values(refused, called(labels))
 
 
 def drop_unknown(page: str, known: Collection[str], prefixes: tuple[str, ...] = ()) -> list[str]:

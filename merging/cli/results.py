@@ -84,16 +84,18 @@ def print_accuracy(per_task: dict[str, float], average: float, split: str, image
 
 def print_comparison(found: Any) -> None:
     """Runs against the first of them: a line a task, and what it comes to."""
+    from merging.forgetting import TO_FORGET
     from merging.paired import HOW, VERDICTS, in_words
 
     names = found.names
     width = max(len(task) for task in (*found.tasks, "average")) + 2
     for name, pair in zip(names[1:], found.pairs, strict=True):
         click.echo(in_words(pair, name, names[0]))
-        for task, one in [*pair.tasks.items(), ("average", pair)]:
+        for task, one in [*pair.tasks.items(), *([("average", pair)] if pair.counted else [])]:
             numbers = f"{100 * one.reference:6.1f} % → {100 * one.accuracy:5.1f} %  {100 * one.difference:+6.1f}"
             numbers += f"  ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
             test = "" if one is pair else f"p {one.p:.2g}, corrected {one.adjusted:.2g}: {VERDICTS[one.verdict]}"
+            test += TO_FORGET if task in pair.forgotten else ""
             click.echo(f"{task:<{width}}{numbers:<46}{test}".rstrip())
     click.echo(f"{found.split} split, {found.images} images. {HOW}")
 

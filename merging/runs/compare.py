@@ -28,7 +28,7 @@ class RunComparison:
         split: which images.
         labels: task → true classes, int64 ``[N]``, for the tasks that all runs have in common.
         predictions: for each run the same of what it predicts.
-        pairs: each run but the first against the first.
+        pairs: each run but the first against the first; tasks that any of the runs is to forget count in no mean.
         classes: task → names of its classes, numbered where the suite does not name them.
     """
 
@@ -67,9 +67,14 @@ class RunComparison:
         """Share of a task's images about which a run is right, 0 … 1."""
         return float(self.right(run, task).mean())
 
+    @property
+    def forgotten(self) -> frozenset[str]:
+        """The tasks that any of the runs is to forget."""
+        return self.pairs[0].forgotten
+
     def average(self, run: int) -> float:
-        """Mean of a run's accuracies, each task counting the same."""
-        return sum(self.accuracy(run, task) for task in self.tasks) / len(self.tasks)
+        """Mean of a run's accuracies over the tasks that no run is to forget, each counting the same; else NaN."""
+        return self.pairs[0].reference if run == 0 else self.pairs[run - 1].accuracy
 
     def confusion(self, run: int, task: str) -> np.ndarray:
         """How often a run takes class i (row) for class j (column): ``[classes, classes]``."""
@@ -130,7 +135,9 @@ def compare_runs(runs: Sequence[Run], workspace: Workspace, context: Context | N
     labels = {task: np.asarray(evaluators[0].image_set(task, split).labels) for task in tasks}
     right = [{task: found[task] == labels[task] for task in tasks} for found in predictions]
     classes = {task: _class_names(evaluators[0], task) for task in tasks}
-    return RunComparison(tuple(runs), split, labels, predictions, tuple(compare(right[0], right[1:])), classes)
+    forgotten = {task for run in runs for task in run.spec.forgotten}
+    pairs = compare(right[0], right[1:], forgotten=forgotten)
+    return RunComparison(tuple(runs), split, labels, predictions, tuple(pairs), classes)
 
 
 def _class_names(evaluator: Evaluator, task: str) -> tuple[str, ...]:
@@ -180,10 +187,13 @@ def subtracted(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str,
 
 
 def comparison_row(found: RunComparison) -> dict[str, Any]:
-    """A comparison as JSON-ready values."""
+    """A comparison as JSON-ready values; mean differences are None where all tasks are to be forgotten."""
     pairs = [
         {
-            "run": run.id, "name": name, "difference": pair.difference, "low": pair.low, "high": pair.high,
+            "run": run.id, "name": name,
+            **{
+                key: getattr(pair, key) if pair.counted else None for key in ("difference", "low", "high")
+            },
             "tasks": {
                 task: {**asdict(one), "difference": one.difference, "verdict": one.verdict}
                 for task, one in pair.tasks.items()
@@ -193,5 +203,5 @@ def comparison_row(found: RunComparison) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "reference": found.runs[0].id, "split": found.split, "images": found.images, "resamples": RESAMPLES,
-        "level": LEVEL, "runs": pairs,
+        "level": LEVEL, "forgotten": sorted(found.forgotten), "runs": pairs,
     }  # fmt: skip

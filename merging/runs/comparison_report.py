@@ -1,6 +1,7 @@
 """Runs side by side as one HTML file for a paper or a lecture: no script, nothing from elsewhere."""
 
 import base64
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 
 from merging.checkpoints.writing import atomic_path
 from merging.evaluation import Evaluator
+from merging.forgetting import TO_FORGET
 from merging.geometry import network_order
 from merging.images.thumbnails import png_of
+from merging.labels import in_a_row
 from merging.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, in_words
 from merging.runs.compare import RunComparison, shown_classes, subtracted
 from merging.runs.predictions import evaluator_of
@@ -82,23 +85,26 @@ def report_title(suite: str, names: Sequence[str]) -> str:
     >>> report_title("Mini", ["Task Arithmetic", "TIES", "DARE"])
     'Mini: TIES and DARE against Task Arithmetic'
     """
-    return f"{suite}: {' and '.join(names[1:])} against {names[0]}"
+    return f"{suite}: {in_a_row(names[1:])} against {names[0]}"
 
 
 def _overview(found: RunComparison, names: Sequence[str]) -> str:
     rows = []
     for index, (run, name) in enumerate(zip(found.runs, names, strict=True)):
         role = "reference" if index == 0 else ""
-        rows.append([name, role, f"{100 * found.average(index):.1f}", run.id, run.fingerprint[:12]])
+        average = found.average(index)
+        rows.append([name, role, "–" if math.isnan(average) else f"{100 * average:.1f}", run.id, run.fingerprint[:12]])
     head = ["Run", "", "Average accuracy (%)", "Id", "Fingerprint"]
+    note = " Averages are without tasks to be forgotten." if found.forgotten else ""
     return (
         f"<p>Top-1 accuracy on the {found.split} split, {found.images:,} images of {len(found.tasks)} "
-        f"task{'s' if len(found.tasks) > 1 else ''}.</p>" + _table(head, rows, numeric={2})
+        f"task{'s' if len(found.tasks) > 1 else ''}.{note}</p>" + _table(head, rows, numeric={2})
     )
 
 
 def _differences(found: RunComparison, names: Sequence[str], labels: Mapping[str, str]) -> str:
-    drawn = [("Average", [_whisker(pair) for pair in found.pairs])]
+    labels = {task: f"{labels[task]}{TO_FORGET if task in found.forgotten else ''}" for task in found.tasks}
+    drawn = [("Average", [_whisker(pair) for pair in found.pairs])] if found.pairs[0].counted else []
     drawn += [(labels[task], [_whisker(pair.tasks[task]) for pair in found.pairs]) for task in found.tasks]
     chart = whiskers(
         drawn, names[1:], f"Points more than {names[0]}, with {100 * LEVEL:.0f} % intervals",
@@ -114,7 +120,9 @@ def _differences(found: RunComparison, names: Sequence[str], labels: Mapping[str
              f"{one.adjusted:.2g}", VERDICTS[one.verdict]]
             for task, one in pair.tasks.items()
         ]  # fmt: skip
-        rows.append([*_numbers("Average", pair), "", "", str(found.images), "", "", ""])
+        if pair.counted:
+            images = sum(one.images for one in pair.counted.values())
+            rows.append([*_numbers("Average", pair), "", "", str(images), "", "", ""])
         table = _table(["Task", f"{names[0]} (%)", f"{name} (%)", *tested], rows, numeric=set(range(1, 10)))
         said = escaped(in_words(pair, name, names[0]))
         parts.append(f"<p><strong>{said}</strong></p><div class='wide'>{table}</div>")
@@ -216,7 +224,7 @@ def _methods(found: RunComparison) -> str:
         if (((run.result or {}).get("merge") or {}).get("adapted_on") or {}).get("split") == found.split
     })  # fmt: skip
     adapted = (
-        f" {escaped(' and '.join(seen))} adapted on unlabeled {found.split} images, the same that accuracy is measured "
+        f" {escaped(in_a_row(seen))} adapted on unlabeled {found.split} images, the same that accuracy is measured "
         "on (the published protocol)."
         if seen else ""
     )  # fmt: skip

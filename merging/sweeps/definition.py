@@ -113,7 +113,9 @@ class SweepDefinition(_Part):
         parallel: how many trials may be under way at once. With ``tpe`` trial n is proposed from the results of all
             trials up to n - parallel, whichever others are done, so that a sweep can be repeated.
         objective: what is maximised, always on the validation split: the average accuracy over the tasks, or the
-            average of the accuracy divided by that of the task's own model.
+            average of the accuracy divided by that of the task's own model. Tasks to be forgotten do not count, so it
+            compares only trials that forget the same ones; tasks of the suite that are not merged count in the
+            average of such trials, see :func:`merging.forgetting.average_of`, not in the normalised one.
         seed: of the search, and of every trial.
         device: where trials run.
     """

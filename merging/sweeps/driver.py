@@ -7,12 +7,13 @@ what was computed before costs nothing, and trials are carried out by the worker
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Protocol
+from typing import Any, Protocol
 
 from merging import devices
 from merging.errors import MergingError, SpecError
+from merging.forgetting import average_of
 from merging.pipeline import MergeSpec
 from merging.runs import Run, RunStore
 from merging.runs.weights import KEPT_WEIGHTS
@@ -230,17 +231,22 @@ class Driver:
     def _conclude(self, trial: Trial, run: Run) -> None:
         result = run.result or {}
         # What the task models reach by themselves has no objective; its run's result is looked up when it is needed.
-        value = 0.0 if trial.role == "individual" else self._objective(result["accuracy"], result["split"])
-        self.sweeps.conclude(self.sweep.id, trial, run.id, value, None)
+        value = 0.0 if trial.role == "individual" else self._objective(run, result)
+        error = "there is no accuracy to maximise, as all its tasks are to be forgotten" if value is None else None
+        self.sweeps.conclude(self.sweep.id, trial, run.id, value, error)
         if trial.role == "trial" and run.created >= self.sweep.created:
             # Hundreds of trials would fill the disk; the weights worth keeping are those of the best, measured on test.
             (self.sweeps.runs.folder(run.id) / KEPT_WEIGHTS).unlink(missing_ok=True)
 
-    def _objective(self, accuracy: dict[str, float], split: Split) -> float:
+    def _objective(self, run: Run, result: Mapping[str, Any]) -> float | None:
+        """What is maximised; None where all tasks are to be forgotten."""
         if self.definition.objective == "average":
-            return sum(accuracy.values()) / len(accuracy)
-        individual = self._individual_accuracy(split)
-        return sum(value / individual[task] for task, value in accuracy.items()) / len(accuracy)
+            return average_of(result)
+        individual = self._individual_accuracy(result["split"])
+        shares = [
+            value / individual[task] for task, value in result["accuracy"].items() if task not in run.spec.forgotten
+        ]
+        return sum(shares) / len(shares) if shares else None
 
     def _individual_accuracy(self, split: Split) -> dict[str, float]:
         trial = self.sweeps.trials(self.sweep.id, "individual")[_SPLITS.index(split)]

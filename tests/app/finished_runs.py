@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from merging.errors import MergingError
+from merging.evaluation import Accuracy
+from merging.forgetting import forgetting_report
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from merging.runs.execute import execute
@@ -48,15 +50,11 @@ def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float 
         merge = {"thresholds": [0.4] * count, "active": [0.25] * count, "storage": storage}
     forgetting = None
     if spec.forgotten:
-        rows = {task: {"before": 0.5, "after": 0.25, "images": 12} for task in spec.forgotten}
-        rest = {task: {"before": 0.4, "after": 0.38, "images": 12} for task in suite.task_names if task not in rows}
-        forgetting = {
-            "split": spec.split, "weights": dict.fromkeys(spec.tasks, -0.5), "forgotten": rows, "added": {},
-            "kept": rest,
-            "means": {
-                "forgotten": {"before": 0.5, "after": 0.25}, "added": None, "kept": {"before": 0.4, "after": 0.38},
-            },
-        }  # fmt: skip
+        counts = dict.fromkeys(suite.task_names, 12)
+        before = Accuracy({task: 0.5 if task in spec.forgotten else 0.4 for task in counts}, counts, spec.split)
+        after = Accuracy({**dict.fromkeys(counts, 0.38), **accuracy}, counts, spec.split)
+        weights = {task: -0.5 if task in spec.forgotten else 0.3 for task in spec.tasks}
+        forgetting = forgetting_report(before, after, weights)
     linear = spec.edit != "ties" and spec.merge != "tall_masks"
     after = None
     if spec.edit != "none":

@@ -9,7 +9,7 @@ from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import finished, spec_of
 from ui import state
-from ui.run_text import option_label
+from ui.run_text import name_runs, option_label
 
 Open = Callable[..., AppTest]
 AUTO = {"merge_params": {"scaling": "auto"}}
@@ -55,6 +55,29 @@ def test_a_scaling_chosen_on_validation_comes_before_newer_ones_given(tiny: Suit
     app = open_page("accuracy")
     assert set(app.multiselect(key="accuracy-runs").value) == {validated.id, ties[1].id}
     assert older.id not in app.multiselect(key="accuracy-runs").value
+
+
+def test_a_task_to_be_forgotten_counts_in_no_average(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    plain = finished(space, tiny, 0.6, **AUTO)
+    first, *others = tiny.task_names
+    forgets = finished(space, tiny, 0.7, tasks=(first,), merge_params={"scaling": 0.5, "weights": -1})
+    app = open_page("accuracy")
+    assert app.multiselect(key="accuracy-runs").value == [plain.id]
+    app = open_page("accuracy", runs=[forgets.id, plain.id])
+    assert not app.exception
+    assert plain.result is not None
+    averages = dict(zip(ranked(app), app.dataframe[0].value["Average (%)"], strict=True))
+    mean = 100 * sum(plain.result["accuracy"][task] for task in others) / len(others)
+    names = name_runs([plain, forgets])
+    assert averages[names[forgets.id]] == pytest.approx(38.0)
+    assert averages[names[plain.id]] == pytest.approx(mean, abs=0.05)
+    words = texts(app)
+    assert "over the 3 tasks not to be forgotten" in words
+    assert f"{tiny.task(first).label} is to be forgotten by a run shown here and counts in no average." in words
+    app = open_page("accuracy", runs=[forgets.id])
+    assert "keeps 38.0 % on average over the 3 tasks not to be forgotten" in texts(app)
 
 
 def test_tasks_that_were_never_merged_are_said_so(tiny: Suite, open_page: Open) -> None:
@@ -128,7 +151,7 @@ def test_a_link_chooses_runs_and_baselines_come_along(tiny: Suite, open_page: Op
     assert app.multiselect(key="accuracy-runs").value == [ties.id]
     everything = {"Zero-shot", "Individual", "AdaMerging", "Task Arithmetic", "TIES"}
     assert set(ranked(app)) == everything
-    app.button_group(key="accuracy-baselines").set_value(["Individual"]).run()
+    app.button_group(key="baselines").set_value(["Individual"]).run()
     assert set(ranked(app)) == {"Individual", "TIES"}
 
 
@@ -167,9 +190,9 @@ def test_normalised_accuracy_and_other_views(tiny: Suite, open_page: Open) -> No
     open_page()
     finished(state.workspace(), tiny, 0.6, **AUTO)
     app = open_page("accuracy")
-    app.button_group(key="accuracy-scale").set_value("Normalised").run()
+    app.button_group(key="scale").set_value("Normalised").run()
     for view in ("Dots", "Radar", "Bars"):
-        app.button_group(key="accuracy-view").set_value(view).run()
+        app.button_group(key="view").set_value(view).run()
         assert not app.exception
 
 
@@ -177,7 +200,7 @@ def test_two_tasks_are_bars_instead_of_a_radar_and_it_says_why(tiny: Suite, open
     open_page()
     run = finished(state.workspace(), tiny, 0.6, tasks=("apples", "birds"))
     app = open_page("accuracy", runs=run.id)
-    app.button_group(key="accuracy-view").set_value("Radar").run()
+    app.button_group(key="view").set_value("Radar").run()
     assert not app.exception
     assert "A radar needs at least 3 tasks, here are 2: bars are shown." in texts(app)
     assert '"type":"bar"' in app.get("plotly_chart")[0].proto.spec
@@ -275,3 +298,19 @@ def test_the_beginning_of_an_id_in_the_url_is_no_run(tiny: Suite, open_page: Ope
     said = texts(open_page("accuracy", runs=run.id[:6]))
     assert f"There is no run {run.id[:6]} here" in said
     assert "was not measured" not in said
+
+
+def test_a_link_holds_baselines_scale_and_view(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    app = open_page("accuracy", run=run.id, baselines="Individual", scale="Normalised", view="Dots")
+    assert not app.exception and not app.warning
+    assert set(ranked(app)) == {"Individual", "Task Arithmetic"}
+    assert (app.button_group(key="scale").value, app.button_group(key="view").value) == ("Normalised", "Dots")
+    app.switch_page("pages/task_models.py").run()
+    app.switch_page("pages/accuracy.py").run()
+    assert app.button_group(key="view").value == "Dots" and not app.warning
+    said = texts(open_page("accuracy", run=run.id, view="Pie", scale="Log", baselines="Nonsense"))
+    assert "view = Pie, which is none of Bars, Dots, Radar. Bars is shown instead." in said
+    assert "scale = Log, which is none of Absolute, Normalised. Absolute is shown instead." in said
+    assert "baselines = Nonsense, which is none of Zero-shot," in said

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from streamlit.testing.v1 import AppTest
 
@@ -45,6 +46,28 @@ def loose(tiny: Suite, suites_folder: Path) -> Path:
     folder = build_suite(suites_folder / "loose").parent
     (folder / "suite.yaml").unlink()
     return folder
+
+
+def test_known_data_sets_are_recognised_and_can_be_turned_off(
+    tiny: Suite, suites_folder: Path, open_page: Open
+) -> None:
+    folder = build_suite(suites_folder / "loose", tasks=("MNIST", "svhn", "birds")).parent
+    for file in (folder / "suite.yaml", *folder.glob("*.head.*"), *folder.glob("*.npz")):
+        file.unlink()  # what has other classes than the data sets
+    app = open_page("add_suite")
+    assert not app.exception
+    known = app.button_group(key=f"known-{folder}")
+    assert known.options == ["MNIST", "svhn: SVHN"]
+    known.set_value(["svhn"]).run()
+    app = press(app, "Write suite.yaml")
+    assert not app.exception and not app.error
+    written = yaml.safe_load((folder / "suite.yaml").read_text())["tasks"]
+    assert {task["name"]: task.get("dataset") for task in written} == {"MNIST": None, "svhn": "SVHN", "birds": None}
+    assert "known data sets: svhn on SVHN" in texts(app)
+
+
+def test_without_known_names_there_is_no_choice_of_data_sets(loose: Path, open_page: Open) -> None:
+    assert not [one for one in open_page("add_suite").button_group if str(one.key).startswith("known-")]
 
 
 def test_a_folder_becomes_a_suite_and_is_chosen(loose: Path, open_page: Open) -> None:

@@ -14,6 +14,7 @@ from merging.suites import Suite
 from tests.app.conftest import TASKS, links, texts
 from tests.app.finished_runs import carry_out_queued, finished, spec_of
 from ui import state
+from ui.run_text import name_runs
 
 Open = Callable[..., AppTest]
 
@@ -95,9 +96,16 @@ def test_more_runs_get_a_choice_of_which_to_look_at(tiny: Suite, open_page: Open
     assert not app.exception
     assert [len(app.dataframe[place].value) for place in range(2)] == [5, 5]  # a table against the reference each
     assert "Run" not in app.dataframe[0].value
-    app = app.segmented_control(key="compare-other").set_value(2).run()
+    app = app.segmented_control(key="other").set_value(runs[2].id).run()
     assert not app.exception
     assert "is no table of coefficients" in texts(app)
+    ids = [run.id for run in runs]
+    again = open_page("compare", run=ids, other=name_runs(runs)[runs[2].id])
+    assert "is no table of coefficients" in texts(again) and not again.warning
+    again = open_page("compare", run=ids, other="Nonsense")
+    assert "other = Nonsense, which is none of" in texts(again)
+    app.multiselect(key="compare-runs").set_value([runs[0].id, runs[1].id]).run()
+    assert not app.exception
 
 
 def test_by_default_task_arithmetic_is_compared_with_the_best_run(tiny: Suite, open_page: Open) -> None:

@@ -206,7 +206,7 @@ def test_without_a_declared_family_the_page_asks(suites_folder: Path, open_page:
     app = open_page("leaderboard")
     assert not app.exception and not app.dataframe
     assert "Which are these?" in texts(app) and "no number of one can be compared" in texts(app)
-    app.button_group(key="checkpoints-clip").set_value("fusion_bench").run()
+    app.button_group(key="checkpoints.clip").set_value("fusion_bench").run()
     assert len(app.dataframe) == 1
     assert shown_rows(app) == published_rows("fusion_bench", "ViT-B-32")
 
@@ -215,7 +215,7 @@ def test_the_answer_for_one_suite_is_none_for_another(suites_folder: Path, open_
     clip_suite(suites_folder)
     clip_suite(suites_folder, "other")
     app = open_page("leaderboard", suite="clip")
-    app.button_group(key="checkpoints-clip").set_value("fusion_bench").run()
+    app.button_group(key="checkpoints.clip").set_value("fusion_bench").run()
     app.selectbox(key="suite").set_value("other").run()
     assert not app.dataframe and "Which are these?" in texts(app)
 
@@ -231,8 +231,8 @@ def test_other_suites_have_published_results_for_orientation_only(tiny: Suite, o
     app = open_page("leaderboard")
     assert "There are no published numbers for Tiny suite" in texts(app)
     assert "Published results for CLIP" in [one.label for one in app.expander]
-    app.button_group(key="published-family").set_value("fusion_bench").run()
-    app.button_group(key="published-architecture-fusion_bench").set_value("ViT-L-14").run()
+    app.button_group(key="checkpoints").set_value("fusion_bench").run()
+    app.button_group(key="architecture.fusion_bench").set_value("ViT-L-14").run()
     assert not app.exception
     assert shown_rows(app) == published_rows("fusion_bench", "ViT-L-14")
 

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,9 @@ from safetensors.torch import save_file
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
-from merging.suites import Suite
+from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, texts
-from tests.app.finished_runs import ended, finished, result_of, spec_of
+from tests.app.finished_runs import carry_out_queued, ended, finished, result_of, spec_of
 from ui import merge_form, state
 
 Open = Callable[..., AppTest]
@@ -130,6 +131,32 @@ def test_a_finished_run_shows_what_came_of_it(tiny: Suite, open_page: Open) -> N
     assert values["Coefficients"] == "λ = 0.4"
     assert values["Average accuracy"].endswith("%")
     assert "48 images" in texts(app)
+
+
+def test_the_average_of_a_run_that_forgets_is_that_of_the_others(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    params = {"scaling": 0.5, "weights": -1}
+    run = finished(state.workspace(), tiny, 0.9, tasks=tiny.task_names[:1], merge_params=params)
+    app = open_page("merge", run=run.id)
+    assert not app.exception
+    assert next(one.value for one in app.metric if one.label == "Average accuracy") == "38.0 %"
+    every = finished(state.workspace(), tiny, 0.9, merge_params=params)
+    app = open_page("merge", run=every.id)
+    assert not app.exception
+    assert next(one.value for one in app.metric if one.label == "Average accuracy") == "–"
+    assert "There is no average, as every task here is to be forgotten." in texts(app)
+
+
+@pytest.mark.parametrize("page", ["merge", "runs"])
+def test_a_model_that_equals_the_base_is_said_beside_the_result(page: str, tiny: Suite, open_page: Open) -> None:
+    open_page()
+    shutil.copy(tiny.folder / "base.safetensors", tiny.folder / "birds.safetensors")
+    run = state.workspace().submit(spec_of(load_suite(tiny.folder / "suite.yaml"), merge="average"))
+    carry_out_queued(state.workspace())
+    app = open_page(page, run=run.id)
+    assert not app.exception
+    said = [str(one.value) for one in app.warning]
+    assert any("Task 'birds' equals the base model base" in one and "adds nothing" in one for one in said), said
 
 
 def test_a_run_that_ends_while_the_page_is_drawn_shows_its_result(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite, load_suite
@@ -112,9 +113,13 @@ def test_a_negation_shows_what_is_forgotten_and_what_is_kept(tiny: Suite, open_p
     assert history["Coefficients"].tolist() == [f"forgets {first}"]
     words = texts(app)
     assert "subtracted (−0.5)" in words.replace("\\", "")
-    assert ": 50.0 % zero-shot, 25.0 % after." in words
+    assert run.result is not None
+    assert f": 50.0 % zero-shot, {100 * run.result['accuracy'][first]:.1f} % after." in words
     assert f"To be kept, {len(tiny.task_names) - 1} tasks: 40.0 % zero-shot, 38.0 % after on average." in words
     assert "Added" not in words
+    assert history["Average (%)"].tolist() == pytest.approx([38.0])  # what it is to forget is not in it
+    assert "keeps 38.0 % on average over the 3 tasks not to be forgotten" in words
+    assert f"{tiny.task(first).label} is to be forgotten by a run shown here and counts in no average" in words
 
 
 def test_the_time_is_told_by_what_happened(tiny: Suite, open_page: Open) -> None:
@@ -271,3 +276,29 @@ def test_when_all_runs_are_unreadable_they_can_be_deleted(tiny: Suite, open_page
     assert not app.exception and "No runs yet" in texts(app)
     app.button(key=f"delete-unreadable-{run.id}").click().run()
     assert not app.exception and not state.workspace().store.unreadable()
+
+
+def test_a_link_opens_a_tab(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    app = open_page("runs", run=run.id, **{f"tab.{run.id}": "Coefficients"})
+    assert not app.exception and not app.warning
+    assert app.session_state[f"tab.{run.id}"] == "Coefficients"
+    app = open_page("runs", run=run.id, **{f"tab.{run.id}": "Nonsense"})
+    assert "which is none of Accuracy, Coefficients, Time and memory, Settings and files" in texts(app)
+
+
+def test_the_history_of_several_suites_fits_into_a_narrow_window(
+    tiny: Suite, suites_folder: Path, open_page: Open
+) -> None:
+    open_page()
+    space = state.workspace()
+    other = load_suite(build_suite(suites_folder / "another-suite-with-a-long-name", tasks=("cars", "roads")))
+    finished(space, tiny, edit="dare", edit_params={"drop": 0.123}, seed=3)
+    finished(space, tiny, split="val")
+    finished(space, other, merge="adamerging")
+    frame = next(one for one in open_page("runs", suite="tiny").dataframe if "State" in one.value)
+    shown = list(frame.proto.column_order)
+    assert {"State", "Method", "Suite", "Average (%)", "Coefficients", "Started"} <= set(shown)
+    widths = {name: column["width"] for name, column in json.loads(frame.proto.columns).items() if "width" in column}
+    assert sum(widths[name] for name in shown) <= 855

@@ -139,12 +139,33 @@ def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, op
             "No data, Unlabeled images, Labelled images",
         ),
         ("merge", "device", "tpu", "none of auto, cpu", "auto"),
+        ("add_suite", "way", "Floppy disk", "none of Folder of checkpoints, Hugging Face hub", "Folder of checkpoints"),
+        ("what_if?Drop one out", "out-edit", "foo", "none of No edit,", "No edit"),
+        ("what_if?Drop one out", "out-merge", "foo", "none of AdaMerging,", "Task Arithmetic"),
+        (
+            "what_if?Drop one out",
+            "out-scaling-task_arithmetic",
+            "9",
+            "no number from -1 to 3",
+            "0.3",
+        ),
+        (
+            "what_if?λ curves",
+            "curves",
+            "foo",
+            "none of Task Arithmetic,",
+            "Task Arithmetic, TIES, AWD + Task Arithmetic",
+        ),
+        ("what_if?Landscape", "first", "foo", "none of Apples, Birds, Cars, Doors", "Apples"),
+        ("what_if?Landscape", "second", "Apples", "none of Birds, Cars, Doors", "Birds"),
+        ("what_if?Landscape", "plane-scope", "row", "none of model, layer", "model"),
     ],
 )
 def test_values_that_a_link_asks_for_in_vain_are_named_once_with_what_is_allowed(
     page: str, parameter: str, value: str, said: str, shown: str, tiny: Suite, open_page: Open,
 ) -> None:  # fmt: skip
-    app = open_page(page, **{parameter: value})
+    page, _, view = page.partition("?")
+    app = open_page(page, **{parameter: value}, **({"what": view} if view else {}))
     assert not app.exception
     (warning,) = warnings(app)
     assert warning.startswith(f"The link asks for {parameter} = {value}, which is {said}")

@@ -65,7 +65,7 @@ def offline(browser: Browser) -> Iterator[Callable[[Path], Page]]:
 def compared(visit: Callable[..., Page], runs: list[Run]) -> Page:
     query = "&".join(f"run={run.id}" for run in runs)
     page = visit(f"/compare?suite=evil&{query}")
-    expect(page.get_by_role("button", name="Report")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="Report")).to_be_visible()
     settled(page)
     return page
 

@@ -70,7 +70,7 @@ def test_a_running_merge_can_be_cancelled(visit: Callable[..., Page]) -> None:
     page.get_by_role("button", name="Merge", exact=True).click()
     expect(page.get_by_text(re.compile("Adapting")).first).to_be_visible(timeout=120_000)
     page.get_by_role("button", name="Cancel").first.click()
-    expect(page.get_by_role("button", name="Run again")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("button", name="Run again")).to_be_visible()
 
 
 def test_the_selection_is_shared_by_all_pages(visit: Callable[..., Page]) -> None:

@@ -15,7 +15,6 @@ from tests.browser.conftest import Server
 from tests.dashboard import settled
 
 MINI = "tasks=digits&tasks=signs"
-PATIENT = 60_000  # milliseconds; ends a hopeless wait on a busy machine
 SAMPLE = "100 validation images a task, drawn at random"
 # Notes that a text was on the page, however short: on a fast machine full numbers follow at once.
 WATCH = """text => {
@@ -27,15 +26,15 @@ WATCH = """text => {
 def test_a_slider_changes_the_numbers(visit: Callable[..., Page], server: Server) -> None:
     page = visit(f"/what_if?{MINI}")
     value = page.get_by_test_id("stMetricValue").first
-    expect(page.get_by_text("All 450 validation images")).to_be_visible(timeout=PATIENT)
+    expect(page.get_by_text("All 450 validation images")).to_be_visible()
     before = value.inner_text()
     page.evaluate(WATCH, SAMPLE)
     slider = page.get_by_role("slider", name=re.compile("Traffic signs"))
     slider.focus()
     slider.press("Home")
     page.wait_for_function("window.seen")
-    expect(page.get_by_text("All 450 validation images")).to_be_visible(timeout=PATIENT)
-    expect(value).not_to_have_text(before, timeout=PATIENT)
+    expect(page.get_by_text("All 450 validation images")).to_be_visible()
+    expect(value).not_to_have_text(before)
     settled(page)
     assert "c.signs=-1" in page.url
     run = execute(specification("mini", {"digits": 0.3, "signs": -1.0}, "none", split="val"), Workspace(server.home))
@@ -45,22 +44,22 @@ def test_a_slider_changes_the_numbers(visit: Callable[..., Page], server: Server
 
 def test_the_last_of_many_moves_counts(visit: Callable[..., Page], server: Server) -> None:
     page = visit(f"/what_if?{MINI}")
-    expect(page.get_by_text("All 450 validation images")).to_be_visible(timeout=PATIENT)
+    expect(page.get_by_text("All 450 validation images")).to_be_visible()
     slider = page.get_by_role("slider", name=re.compile("Handwritten digits"))
     slider.focus()
     for _ in range(8):
         slider.press("ArrowRight")
     settled(page)
-    expect(page.get_by_text("All 450 validation images")).to_be_visible(timeout=PATIENT)
-    expect(page).to_have_url(re.compile(r"c\.digits=0\.7"), timeout=PATIENT)
+    expect(page.get_by_text("All 450 validation images")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"c\.digits=0\.7"))
     run = execute(specification("mini", {"digits": 0.7, "signs": 0.3}, "none", split="val"), Workspace(server.home))
-    expect(page.get_by_test_id("stMetricValue").first).to_have_text(f"{100 * run['average']:.1f} %", timeout=PATIENT)
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text(f"{100 * run['average']:.1f} %")
 
 
 def test_a_view_is_a_link(visit: Callable[..., Page]) -> None:
     page = visit(f"/what_if?{MINI}&c.digits=0&what-edit=TIES&what-split=Test")
-    expect(page.get_by_text("All 700 test images")).to_be_visible(timeout=PATIENT)
-    expect(page.get_by_text("chosen on test")).to_be_visible(timeout=PATIENT)
+    expect(page.get_by_text("All 700 test images")).to_be_visible()
+    expect(page.get_by_text("chosen on test")).to_be_visible()
     expect(page.get_by_role("slider", name=re.compile("Handwritten digits"))).to_have_value("0")
 
 
@@ -68,7 +67,7 @@ def test_jobs_show_their_results(visit: Callable[..., Page]) -> None:
     page = visit("/what_if?suite=tiny&what=Drop+one+out")
     page.get_by_role("button", name="Drop one out", exact=True).last.click()
     expect(page.get_by_text("Does cosine predict interference?")).to_be_visible(timeout=120_000)
-    expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=PATIENT)
+    expect(page.locator(".js-plotly-plot")).to_have_count(2)
 
 
 @pytest.mark.parametrize("view", ["Drop+one+out", "λ+curves", "Landscape"])

@@ -1,5 +1,6 @@
 """Predictions of finished runs, and runs side by side: the same numbers as the runs' own accuracies, or an error."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from merging.errors import MergingError, RunError
 from merging.evaluation import Evaluator
 from merging.localised import task_weights
 from merging.pipeline import MergeSpec
-from merging.runs.compare import RunComparison, compare_runs
+from merging.runs.compare import RunComparison, compare_runs, comparison_row
+from merging.runs.comparison_report import comparison_report
 from merging.runs.execute import execute
 from merging.runs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of
 from merging.runs.store import Run
@@ -153,6 +155,29 @@ def test_runs_are_compared_with_the_first(suite_file: Path, suite: Suite, worksp
             table = found.confusion(number, task)
             assert table.sum() == 24 and np.trace(table) == round(24 * one.accuracy)
             assert table.sum(axis=1).tolist() == np.bincount(truth, minlength=5).tolist()
+
+
+def test_what_a_run_is_to_forget_is_in_no_average(suite_file: Path, workspace: Workspace) -> None:
+    first, *others = TASKS
+    runs = [
+        run_of(suite_file, workspace, merge_params={"scaling": 0.4}),
+        run_of(suite_file, workspace, merge_params={"scaling": 0.4, "weights": [-1.0, *[1.0] * len(others)]}),
+    ]
+    found = compare_runs(runs, workspace)
+    for number, run in enumerate(runs):
+        assert run.result is not None
+        assert found.average(number) == pytest.approx(sum(run.result["accuracy"][t] for t in others) / len(others))
+    row = comparison_row(found)
+    assert row["forgotten"] == [first] and first in row["runs"][0]["tasks"]
+    assert row["runs"][0]["difference"] == pytest.approx(found.average(1) - found.average(0))
+
+
+def test_runs_that_forget_everything_have_no_average(suite_file: Path, workspace: Workspace) -> None:
+    runs = [run_of(suite_file, workspace, merge_params={"scaling": s, "weights": -1}) for s in (0.2, 0.4)]
+    found = compare_runs(runs, workspace)
+    assert comparison_row(found)["runs"][0]["difference"] is None
+    page = comparison_report(found, found.names, {t: t for t in TASKS}, evaluator_of(runs[0], workspace), "Two")
+    assert "nan" not in re.sub('base64,[^"]*', "", page) and f"{TASKS[0]} (forget)" in page
 
 
 def test_two_runs_of_equal_weights_do_not_differ(suite_file: Path, workspace: Workspace) -> None:

@@ -69,6 +69,33 @@ def test_a_grid_is_run_and_the_best_is_measured_on_test(workspace: Workspace, su
     assert len(on_test) == 2 and len(workspace.store.all()) == 8
 
 
+@pytest.mark.parametrize("objective", ["average", "normalised"])
+def test_what_is_to_be_forgotten_is_not_maximised(objective: str, workspace: Workspace, suite_file: Path) -> None:
+    """Of two trials that subtract a task vector, the one that leaves the others better off wins."""
+    weights = {"task_arithmetic": {"weights": [[-1, 1]], "scaling": [0.1, 2.0]}}
+    found = carried_out(defined(suite_file, merges=weights, objective=objective), workspace)
+    assert found.sweep.state == "done"
+    own = workspace.individual_accuracy(workspace.evaluator(load_suite(suite_file)), ["leaves"], "val").per_task
+    for trial in found.trials:
+        result = workspace.store.get(str(trial.run)).result
+        assert result is not None and trial.value is not None
+        report = result["forgetting"]
+        others = [row["after"] for group in ("added", "kept") for row in report[group].values()]
+        assert len(others) == len(load_suite(suite_file).task_names) - 1
+        expected = sum(others) / len(others)
+        if objective == "normalised":  # of tasks that are merged only: others have no model in the sweep
+            expected = result["accuracy"]["leaves"] / own["leaves"]
+        assert trial.value == pytest.approx(expected)
+
+
+def test_a_sweep_that_forgets_everything_has_nothing_to_maximise(workspace: Workspace, suite_file: Path) -> None:
+    tasks = list(load_suite(suite_file).task_names)
+    weights = {"task_arithmetic": {"weights": -1, "scaling": 0.1}}
+    found = carried_out(defined(suite_file, tasks=[tasks], merges=weights), workspace)
+    assert found.sweep.state == "failed"
+    assert "all its tasks are to be forgotten" in str(found.trials[0].error)
+
+
 def test_the_best_is_never_chosen_by_test(workspace: Workspace, suite_file: Path) -> None:
     """What is worst on test, and best on validation, wins; and only that was ever measured on test."""
     carrier = ByHand(workspace, peak)

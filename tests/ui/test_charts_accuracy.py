@@ -33,12 +33,37 @@ def test_bars_put_the_average_first_and_apart() -> None:
     assert bars.text[0] == "65.0"
 
 
-def test_bars_of_a_group_do_not_overlap() -> None:
+def test_tasks_to_be_forgotten_come_last_and_count_in_no_average() -> None:
+    series = [
+        SERIES[0],
+        Series("negation", "Task Arithmetic", {"digits": 0.1, "signs": 0.6}, None, frozenset({"digits"})),
+    ]
+    bars = accuracy_bars(series, TASKS)
+    assert [list(bar.y) for bar in bars.data] == [pytest.approx([50, 50, 40]), pytest.approx([60, 60, 10])]
+    assert bars.layout.xaxis.ticktext[-1] == "Digits<br>(forget)"
+    assert bars.data[0].x[2] - bars.data[0].x[1] > 1  # apart
+    dots = accuracy_dots(series, TASKS)
+    assert list(dots.data[0].x) == pytest.approx([50, 50, 40])
+    table = accuracy_table(series, TASKS)
+    assert list(table.columns) == ["Method", "Average", "Traffic signs", "Digits (forget)"]
+    assert table["Average"].tolist() == [50, 60]
+    only = [Series("all", "Task Arithmetic", {"digits": 0.1}, None, frozenset({"digits"}))]
+    assert list(accuracy_bars(only, {"digits": "Digits"}).data[0].y) == [None, pytest.approx(10)]
+
+
+def test_bars_of_a_group_neither_overlap_nor_touch() -> None:
     figure = accuracy_bars(SERIES, TASKS)
     for place in range(3):
         edges = [(bar.x[place] + bar.offset[place], bar.width[place]) for bar in figure.data]
         for (left, width), (following, _) in itertools.pairwise(edges):
-            assert left + width == pytest.approx(following)
+            assert left + 1.05 * width < following < left + 1.2 * width
+
+
+def test_a_group_of_bars_stands_on_its_label() -> None:
+    figure = accuracy_bars(SERIES, TASKS)
+    for place in range(3):
+        edges = [bar.offset[place] + extra * bar.width[place] for bar in figure.data for extra in (0, 1)]
+        assert min(edges) == pytest.approx(-max(edges))
 
 
 def test_methods_keep_their_colour_and_variants_get_a_pattern() -> None:

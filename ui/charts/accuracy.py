@@ -3,6 +3,7 @@
 Values come in as 0 … 1; axes and tables show percent.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from merging.forgetting import GROUPS, Group
+from merging.forgetting import GROUPS, TO_FORGET, Group
 from ui.theme import Style, arrange, plain, shorten, style_of
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
 MIN_RADAR_TASKS = 3  # with fewer an outline is a line
 _AVERAGE_WIDTH = 2.7  # the average group, in widths of a task's group: room for numbers over its bars
 _MAX_NUMBERED = 7  # series up to which those numbers fit
+_BAR = 0.9  # width of a bar in its place: patterns of neighbours must not touch
+_GAP = 0.5  # before tasks that are to be forgotten, in widths of a task's group
 _RULE = "rgba(128, 128, 128, 0.45)"
 _SHADE = "rgba(128, 128, 128, 0.09)"
 _MEANT: dict[Group, str] = {"forgotten": "forget", "added": "add", "kept": "keep"}  # what is to happen to a task
@@ -31,12 +34,14 @@ class Series:
         method: what picks colour and marker, such as ``Task Arithmetic``.
         accuracy: task → 0 … 1.
         look: how it is drawn, where that is not as its method; see :func:`ui.theme.distinct_styles`.
+        forgotten: tasks that count in no average, as they are to be forgotten; see :func:`set_apart`.
     """
 
     name: str
     method: str
     accuracy: Mapping[str, float]
     look: Style | None = None
+    forgotten: frozenset[str] = frozenset()
 
     @property
     def style(self) -> Style:
@@ -44,9 +49,14 @@ class Series:
         return self.look or style_of(self.method)
 
     @property
+    def counted(self) -> dict[str, float]:
+        """The accuracies that are in the average: those of tasks that are not to be forgotten."""
+        return {task: value for task, value in self.accuracy.items() if task not in self.forgotten}
+
+    @property
     def average(self) -> float:
-        """Mean over the tasks, each counting the same."""
-        return sum(self.accuracy.values()) / len(self.accuracy)
+        """Mean over the tasks that count, each the same; NaN if there are none."""
+        return sum(self.counted.values()) / len(self.counted) if self.counted else math.nan
 
     def relative_to(self, reference: Mapping[str, float]) -> "Series":
         """The same as shares of a reference's accuracies; tasks in which the reference is at 0 are left out."""
@@ -54,22 +64,44 @@ class Series:
         return replace(self, accuracy=shares)
 
 
+def set_apart(series: Sequence[Series]) -> list[Series]:
+    """The same with averages over the same tasks: those that none of them is to forget.
+
+    A mean with forgotten tasks in it would be the better the less was forgotten, and means of models side by side have
+    to be over the same tasks.
+    """
+    forgotten = frozenset[str]().union(*(one.forgotten for one in series))
+    return [replace(one, forgotten=forgotten & one.accuracy.keys()) for one in series]
+
+
+def _in_order(series: Sequence[Series], tasks: Mapping[str, str]) -> tuple[dict[str, str], int]:
+    """The tasks with those to be forgotten last, and named as such; how many of them there are."""
+    forgotten = {task for one in series for task in one.forgotten}
+    counted = {task: label for task, label in tasks.items() if task not in forgotten}
+    apart = {task: f"{label}{TO_FORGET}" for task, label in tasks.items() if task in forgotten}
+    return {**counted, **apart}, len(apart)
+
+
 def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str = "Accuracy (%)") -> go.Figure:
-    """Grouped bars: the average first and set apart, then one group per task.
+    """Grouped bars: the average first and set apart, then one group per task; those to be forgotten last, and apart.
 
     Args:
         series: what to compare.
         tasks: task → label, in the order to draw.
         axis: title of the value axis.
     """
+    series = set_apart(series)
+    tasks, apart = _in_order(series, tasks)
     figure = go.Figure()
     edge = _AVERAGE_WIDTH / 2 + 0.1
-    centres = [0.0, *(edge + 0.6 + index for index in range(len(tasks)))]
+    starts = [index + (_GAP if index >= len(tasks) - apart else 0.0) for index in range(len(tasks))]
+    centres = [0.0, *(edge + 0.6 + start for start in starts)]
     labels = ["Average", *tasks.values()]
     for index, one in enumerate(series):
         values = _percent(one, tasks)
-        widths = [width / len(series) for width in (_AVERAGE_WIDTH * 0.84, *[0.84] * len(tasks))]
-        offsets = [width * (index - len(series) / 2) for width in widths]
+        places = [width / len(series) for width in (_AVERAGE_WIDTH * 0.84, *[0.84] * len(tasks))]
+        widths = [_BAR * place for place in places]
+        offsets = [place * (index - len(series) / 2 + (1 - _BAR) / 2) for place in places]
         figure.add_bar(
             x=centres, y=values, width=widths, offset=offsets, name=plain(one.name),
             marker={"color": one.style.color, "line": {"width": 0}, "pattern": _pattern(one.style)},
@@ -79,6 +111,8 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
             hovertemplate="%{customdata}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.add_vrect(x0=-edge, x1=edge, fillcolor=_SHADE, line_width=0, layer="below")
+    if apart:
+        figure.add_vline(x=centres[-apart] - (1 + _GAP) / 2, line={"color": _RULE, "width": 1, "dash": "dot"})
     figure.update_xaxes(
         tickvals=centres, ticktext=[_on_axis(label) for label in labels], range=[-edge, centres[-1] + 0.55],
         showgrid=False, zeroline=False,
@@ -89,7 +123,9 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
 
 def accuracy_dots(series: Sequence[Series], tasks: Mapping[str, str], axis: str = "Accuracy (%)") -> go.Figure:
     """One row per task, one marker per method, the average on top and set apart; reads well with many methods."""
-    rows = [0.0, *(1.4 + index for index in range(len(tasks)))]
+    series = set_apart(series)
+    tasks, apart = _in_order(series, tasks)
+    rows = [0.0, *(1.4 + index + (_GAP if index >= len(tasks) - apart else 0.0) for index in range(len(tasks)))]
     labels = ["<b>Average</b>", *(plain(label) for label in tasks.values())]
     figure = go.Figure()
     columns = [_percent(one, tasks) for one in series]
@@ -108,7 +144,7 @@ def accuracy_dots(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
     figure.add_hrect(y0=-0.6, y1=0.65, fillcolor=_SHADE, line_width=0, layer="below")
     figure.update_yaxes(tickvals=rows, ticktext=labels, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
     figure.update_xaxes(title=axis, range=[0, _ceiling(series)], showgrid=True)
-    return arrange(figure, height=150 + 34 * len(rows))
+    return arrange(figure, height=round(150 + 34 * (rows[-1] + 0.6)))
 
 
 def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Figure:
@@ -121,6 +157,8 @@ def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Fig
         raise ValueError(f"{len(series)} series; a radar stays readable with at most {MAX_RADAR}")
     if len(tasks) < MIN_RADAR_TASKS:
         raise ValueError(f"{len(tasks)} tasks; a radar needs at least {MIN_RADAR_TASKS}")
+    series = set_apart(series)
+    tasks, _ = _in_order(series, tasks)
     # Angles as numbers: as categories, equal short forms of labels would fall together.
     angles = [360 * index / len(tasks) for index in range(len(tasks))]
     labels = [plain(label) for label in tasks.values()]
@@ -146,7 +184,9 @@ def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Fig
 
 
 def accuracy_table(series: Sequence[Series], tasks: Mapping[str, str]) -> pd.DataFrame:
-    """A row per series: average, then every task, in percent."""
+    """A row per series: average, then every task, those to be forgotten last and named as such; in percent."""
+    series = set_apart(series)
+    tasks, _ = _in_order(series, tasks)
     columns = ["Average", *tasks.values()]
     table = pd.DataFrame([_percent(one, tasks) for one in series], columns=columns, dtype="float64").round(2)
     table.insert(0, "Method", [one.name for one in series])
@@ -255,10 +295,11 @@ def _pattern(style: Style) -> dict[str, object]:
 
 
 def _percent(one: Series, tasks: Mapping[str, str]) -> list[float | None]:
-    """Average over the tasks drawn, then each task; None where the series has no value."""
+    """Average over the tasks drawn that count, then each task; None where the series has no value."""
     values = [one.accuracy.get(task) for task in tasks]
-    seen = [value for value in values if value is not None]
-    average = sum(seen) / len(seen) if len(seen) == len(values) else None
+    counted = [value for task, value in zip(tasks, values, strict=True) if task not in one.forgotten]
+    seen = [value for value in counted if value is not None]
+    average = sum(seen) / len(seen) if seen and len(seen) == len(counted) else None
     return [None if value is None else 100 * value for value in (average, *values)]
 
 
@@ -267,8 +308,10 @@ def _number(value: float | None) -> str:
 
 
 def _on_axis(label: str) -> str:
-    """A task's name under its group, on two lines if it has two words."""
-    return plain(shorten(label, 24)).replace(" ", "<br>", 1)
+    """A task's name under its group, on two lines if it has two words; that it is to be forgotten is below."""
+    name = label.removesuffix(TO_FORGET)
+    below = f"<br>{TO_FORGET.strip()}" if name != label else ""
+    return plain(shorten(name, 24)).replace(" ", "<br>", 1) + below
 
 
 def _ceiling(series: Sequence[Series]) -> float:

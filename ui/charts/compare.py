@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from merging.forgetting import TO_FORGET
 from merging.paired import LEVEL, VERDICTS, Comparison, TaskDifference
 from ui import theme
 from ui.charts.accuracy import Series, marker_of
@@ -30,7 +31,13 @@ def difference_figure(
         reference: the reference's name.
     """
     rows = [0.0, *(1.4 + index for index in range(len(labels)))]
-    names = [f"<b>{AVERAGE}</b>", *(theme.plain(theme.shorten(label, 26)) for label in labels.values())]
+    names = [
+        f"<b>{AVERAGE}</b>",
+        *(
+            theme.plain(theme.shorten(label, 26)) + (TO_FORGET if task in pairs[0].forgotten else "")
+            for task, label in labels.items()
+        ),
+    ]
     offsets = np.linspace(-_SPREAD / 2, _SPREAD / 2, len(pairs)) if len(pairs) > 1 else np.zeros(1)
     traces = []
     for one, pair, offset in zip(series, pairs, offsets, strict=True):
@@ -71,14 +78,15 @@ def difference_figure(
 
 
 def difference_table(names: Sequence[str], pairs: Sequence[Comparison], labels: Mapping[str, str]) -> pd.DataFrame:
-    """A row per run and task, then each run's average; accuracies in percent, differences in points."""
+    """A row per run and task, then each run's average, empty without tasks that count; in percent and in points."""
     rows: list[dict[str, Any]] = []
     for name, pair in zip(names, pairs, strict=True):
         for task, label in labels.items():
             one = pair.tasks[task]
             rows.append(
                 {
-                    "Run": name, "Task": label, "Verdict": VERDICTS[one.verdict],
+                    "Run": name, "Task": f"{label}{TO_FORGET if task in pair.forgotten else ''}",
+                    "Verdict": VERDICTS[one.verdict],
                     "Difference": 100 * one.difference, "From": 100 * one.low, "To": 100 * one.high,
                     "p": one.p, "p, corrected": one.adjusted,
                     "Reference (%)": 100 * one.reference, "Run (%)": 100 * one.accuracy,
@@ -90,7 +98,7 @@ def difference_table(names: Sequence[str], pairs: Sequence[Comparison], labels: 
                 "Run": name, "Task": AVERAGE, "Verdict": "",
                 "Difference": 100 * pair.difference, "From": 100 * pair.low, "To": 100 * pair.high,
                 "Reference (%)": 100 * pair.reference, "Run (%)": 100 * pair.accuracy,
-                "Images": sum(one.images for one in pair.tasks.values()),
+                "Images": sum(one.images for one in pair.counted.values()),
             }
         )  # fmt: skip
     table = pd.DataFrame(rows)
