@@ -110,10 +110,13 @@ def cost(change: np.ndarray, tasks: Sequence[str]) -> str:
     off = np.where(np.eye(len(tasks), dtype=bool), np.nan, 100 * change)
     means = np.nanmean(off, axis=0)
     i, j = divmod(int(np.nanargmin(off)), len(tasks))
+    said = f"On average a task changes another's accuracy by {np.nanmean(off):+.2f} points by joining."
+    if off[i, j] >= 0:
+        return f"{said} No task loses by it."
     return (
-        f"On average a task changes another's accuracy by {np.nanmean(off):+.2f} points by joining. The most costly is "
-        f"{tasks[int(means.argmin())]} ({means.min():+.2f} on average), the least {tasks[int(means.argmax())]} "
-        f"({means.max():+.2f}). The largest single loss: {tasks[i]}, {off[i, j]:+.1f} when {tasks[j]} joins."
+        f"{said} The most costly is {tasks[int(means.argmin())]} ({means.min():+.2f} on average), the least "
+        f"{tasks[int(means.argmax())]} ({means.max():+.2f}). The largest single loss: {tasks[i]}, {off[i, j]:+.1f} "
+        f"when {tasks[j]} joins."
     )
 
 

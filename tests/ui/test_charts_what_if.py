@@ -58,6 +58,11 @@ def test_matrices_share_their_order_and_leave_the_diagonal_out() -> None:
     assert "most costly is c (-1.00 on average)" in said
 
 
+def test_where_nobody_loses_no_loss_is_named() -> None:
+    said = cost(np.array([[np.nan, 0.0], [0.008, np.nan]]), ["a", "b"])
+    assert said == "On average a task changes another's accuracy by +0.40 points by joining. No task loses by it."
+
+
 def test_the_verdict_follows_the_numbers() -> None:
     assert "does not predict" in verdict(Agreement(0.8, 0.7, 0.2, 6))
     assert "predicts a good part" in verdict(Agreement(-0.8, -0.7, 0.001, 56))
