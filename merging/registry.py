@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from merging.context import Context
 from merging.errors import SpecError
@@ -37,6 +37,13 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     changing_nothing: ClassVar[frozenset[str]] = frozenset()
     """Names of parameters that say how to compute and not what: no name of a method holds them."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("must be a number or a name")
+        return value
 
     def needs(self) -> Needs:
         """The data that these values ask for, apart from choosing any of them."""

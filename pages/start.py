@@ -6,7 +6,7 @@ from ui import accuracy_view, measuring, state
 from ui.charts.accuracy import Series, accuracy_bars, accuracy_table
 from ui.comparison import Entry, comparison, submit_missing
 from ui.entry import through_app
-from ui.figure import escape_markdown, show
+from ui.figure import escape_markdown, show, signed
 from ui.run_panel import ensure_worker, run_panel
 from ui.run_text import provenance, series_of
 
@@ -114,7 +114,7 @@ def lesson(merged: list[Series]) -> None:
     """What AWD did, at each method's best λ, from the numbers."""
     averages = {one.method: 100 * one.average for one in merged}
     sentences = [
-        f"AWD changes {method} by {averages[f'AWD + {method}'] - averages[method]:+.1f} points"
+        f"AWD changes {method} by {signed(averages[f'AWD + {method}'] - averages[method])} points"
         + (" at each one's best λ" if method == "Task Arithmetic" else "")
         for method in ("Task Arithmetic", "AdaMerging")
         if method in averages and f"AWD + {method}" in averages

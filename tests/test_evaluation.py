@@ -112,6 +112,12 @@ def test_a_base_of_another_architecture_is_refused(own_suite: Path) -> None:
         _ = Evaluator(suite).tower
 
 
+def test_an_architecture_of_any_size_is_compared_before_it_is_built(own_suite: Path) -> None:
+    suite = edited(own_suite, architecture=vision(width=2**17))  # a tower of 800 GB
+    with pytest.raises(MismatchedCheckpoint, match="of another shape"):
+        _ = Evaluator(suite).tower
+
+
 @pytest.mark.parametrize(
     ("architecture", "reason"),
     [

@@ -196,3 +196,9 @@ def test_a_merge_that_computes_anew_forgets_its_own_runs_alone(monkeypatch: pyte
     after = fingerprints()
     assert before[0] == after[0]
     assert before[1] != after[1]
+
+
+@pytest.mark.parametrize(("merge", "name"), [("task_arithmetic", "scaling"), ("adamerging", "steps")])
+def test_truth_values_are_no_numbers(merge: str, name: str) -> None:
+    with pytest.raises(SpecError, match=f"{name} = True: must be a number or a name"):
+        find("merge", merge).parse({name: True})

@@ -14,7 +14,7 @@ from merging.suites.suite import Split
 from ui import measuring, state
 from ui.charts.accuracy import Series, set_apart
 from ui.columns import AVERAGE, MARK, METHOD, mark, method_columns
-from ui.figure import escape_markdown, offer_csv
+from ui.figure import escape_markdown, offer_csv, signed
 from ui.run_panel import offer_job
 from ui.run_text import duration, scaling_of
 
@@ -95,7 +95,7 @@ def takeaway(series: Sequence[Series]) -> str:
     if normalised is not None:
         sentence += f", normalised {100 * normalised:.1f} %"
     if ZERO_SHOT in named:
-        sentence += f", {100 * (best.average - named[ZERO_SHOT].average):+.1f} points against zero-shot"
+        sentence += f", {signed(100 * (best.average - named[ZERO_SHOT].average))} points against zero-shot"
     return sentence + "."
 
 

@@ -107,6 +107,15 @@ def _defused(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
 
 
+def signed(value: float, digits: int = 1) -> str:
+    """A number with its sign, as it is printed.
+
+    >>> signed(-0.25, 2), signed(3)
+    ('−0.25', '+3.0')
+    """
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def escape_markdown(text: str) -> str:
     """Text in which streamlit's markdown finds nothing to interpret, such as task names from a file.
 

@@ -15,7 +15,7 @@ from merging.runs.leaving_out import Agreement, agreement
 from merging.suites.suite import Split
 from ui import accuracy_view, state
 from ui.charts.what_if import agreement_figure, interference_figure
-from ui.figure import escape_markdown, show
+from ui.figure import escape_markdown, show, signed
 from ui.jobs import result_of
 from ui.url_choice import called, refused_numbers, refused_options, warn_of_values
 
@@ -110,13 +110,15 @@ def cost(change: np.ndarray, tasks: Sequence[str]) -> str:
     off = np.where(np.eye(len(tasks), dtype=bool), np.nan, 100 * change)
     means = np.nanmean(off, axis=0)
     i, j = divmod(int(np.nanargmin(off)), len(tasks))
-    said = f"On average a task changes another's accuracy by {np.nanmean(off):+.2f} points by joining."
-    if off[i, j] >= 0:
-        return f"{said} No task loses by it."
+    single = (
+        f"The largest single loss: {tasks[i]}, {signed(off[i, j])} when {tasks[j]} joins."
+        if off[i, j] < 0
+        else "No task loses by another's joining."
+    )
     return (
-        f"{said} The most costly is {tasks[int(means.argmin())]} ({means.min():+.2f} on average), the least "
-        f"{tasks[int(means.argmax())]} ({means.max():+.2f}). The largest single loss: {tasks[i]}, {off[i, j]:+.1f} "
-        f"when {tasks[j]} joins."
+        f"On average a task changes another's accuracy by {signed(float(np.nanmean(off)), 2)} points by joining. The "
+        f"least welcome is {tasks[int(means.argmin())]} ({signed(means.min(), 2)} on average), the most "
+        f"{tasks[int(means.argmax())]} ({signed(means.max(), 2)}). {single}"
     )
 
 

@@ -125,6 +125,8 @@ def _panel(
     on_retry: Callable[[Run], None] | None,
 ) -> None:
     runs = find_runs(run_ids)
+    if len(runs) < len(run_ids):
+        st.rerun()  # deleted elsewhere: the page says so
     active = frozenset(run.id for run in runs if run.active)
     if active:
         ensure_worker()
@@ -163,7 +165,9 @@ def _progress(run: Run, waiting: Sequence[str]) -> None:
         ahead = waiting.index(run.id) if run.id in waiting else 0
         st.progress(0.0, text="Waiting for the worker" if not ahead else f"Waiting, {ahead} in front of it")
         return
-    parts = ["Stopping …" if run.cancel_asked is not None else escape_markdown(run.message.capitalize())]
+    parts = [
+        "Stopping …" if run.cancel_asked is not None else escape_markdown(run.message[:1].upper() + run.message[1:])
+    ]
     if run.total > 1:
         parts.append(f"{run.done} of {run.total}")
     left = run.seconds_left(time.time())

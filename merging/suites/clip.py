@@ -5,16 +5,19 @@ open_clip is imported where it is used: loading it takes longer than merging eig
 
 import importlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from merging.checkpoints import Checkpoint
 from merging.errors import MismatchedCheckpoint, MissingPart, SuiteError
 from merging.explain import differences
 from merging.suites.inline import InlineArchitecture
 from merging.suites.suite import Preprocess, Suite
 
+_Module = TypeVar("_Module", bound=torch.nn.Module)
 _UNBUILDABLE = (
     TypeError, ValueError, AssertionError, KeyError, RuntimeError, ZeroDivisionError, AttributeError, OSError,
 )  # fmt: skip
@@ -98,10 +101,12 @@ def build_tower(suite: Suite, device: torch.device, dtype: torch.dtype = torch.f
         SuiteError: open_clip can't build the architecture.
         MismatchedCheckpoint: the base checkpoint's names or shapes are not the architecture's.
     """
-    model = _build(suite, {"text_cfg": _NO_TEXT})
-    tower: torch.nn.Module = model.visual
-    state = {name: tensor.float() for name, tensor in suite.base_checkpoint.items()}
-    _load_exactly(tower, state, suite, str(suite.base))
+
+    def empty() -> torch.nn.Module:
+        visual: torch.nn.Module = _build(suite, {"text_cfg": _NO_TEXT}).visual
+        return visual
+
+    tower = _loaded(empty, suite.base_checkpoint, suite, str(suite.base))
     return tower.to(device, dtype).eval().requires_grad_(True)
 
 
@@ -138,11 +143,13 @@ def build_head(suite: Suite, task_name: str, device: torch.device | None = None)
     open_clip = load_open_clip()
 
     settings = config(suite)
-    model = _build(suite, {"vision_cfg": _NO_VISION})
-    model.visual = torch.nn.Identity()
-    stored = suite.text_checkpoint
-    state = {name: tensor.float() for name, tensor in stored.items()}
-    _load_exactly(model, state, suite, str(suite.text_tower))
+
+    def empty() -> Any:
+        model = _build(suite, {"vision_cfg": _NO_VISION})
+        model.visual = torch.nn.Identity()
+        return model
+
+    model = _loaded(empty, suite.text_checkpoint, suite, str(suite.text_tower))
     length = settings.get("text_cfg", {}).get("context_length", 77)
     named = isinstance(suite.architecture, str)
     tokenizer = (
@@ -184,12 +191,17 @@ def _build(suite: Suite, changes: dict[str, Any]) -> Any:
         raise SuiteError(f"{unbuildable}: {error}") from None
 
 
-def _load_exactly(module: torch.nn.Module, state: dict[str, torch.Tensor], suite: Suite, file: str) -> None:
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    reshaped = {name for name in expected.keys() & state.keys() if tuple(state[name].shape) != expected[name]}
+def _loaded(empty: Callable[[], _Module], stored: Checkpoint, suite: Suite, file: str) -> _Module:
+    """A new module with the weights of a file, which must be exactly its own by name and shape.
+
+    They are compared before anything is built: the architecture comes from outside and may be of any size.
+    """
+    with torch.device("meta"):  # shapes without memory
+        expected = {name: tuple(tensor.shape) for name, tensor in empty().state_dict().items()}
+    reshaped = {name for name in expected.keys() & stored.keys() if tuple(stored.infos[name].shape) != expected[name]}
     wrong = differences(
         {
-            "missing": expected.keys() - state.keys(), "unexpected": state.keys() - expected.keys(),
+            "missing": expected.keys() - stored.keys(), "unexpected": stored.keys() - expected.keys(),
             "of another shape": reshaped,
         }
     )  # fmt: skip
@@ -197,4 +209,6 @@ def _load_exactly(module: torch.nn.Module, state: dict[str, torch.Tensor], suite
         raise MismatchedCheckpoint(
             f"{file}: not the weights of {suite.architecture_label}: {wrong}; check `architecture` in suite.yaml"
         )
-    module.load_state_dict(state)
+    module = empty()
+    module.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
+    return module

@@ -292,6 +292,14 @@ def test_a_linked_run_that_can_not_be_shown_is_there_and_the_reason_is_said(tiny
     assert "deleted" not in said
 
 
+def test_the_beginning_of_an_id_in_the_url_is_no_run(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny, 0.6)
+    said = texts(open_page("accuracy", runs=run.id[:6]))
+    assert f"There is no run {run.id[:6]} here" in said
+    assert "was not measured" not in said
+
+
 def test_a_link_holds_baselines_scale_and_view(tiny: Suite, open_page: Open) -> None:
     open_page()
     run = finished(state.workspace(), tiny)

@@ -97,8 +97,9 @@ def test_a_running_run_shows_phase_and_is_asked_to_stop(tiny: Suite, open_page: 
     store = state.workspace().store
     run = store.all()[0]
     store.claim(run.id)
-    store.progress(run.id, 3, 10, "adapting_things now", True)
+    store.progress(run.id, 3, 10, "adapting_things before AWD", True)
     app.run()
+    assert "Adapting\\_things before AWD" in app.get("progress")[0].proto.text
     assert "Cancel" in [b.label for b in app.button]
     press(app, "Cancel")
     assert store.get(run.id).cancel_asked is not None

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 from merging.runs import Run
 from merging.suites import Suite, load_suite
 from merging.workspace import Workspace
-from tests.app.finished_runs import finished
+from tests.app.finished_runs import ended, finished
 from tests.browser.conftest import Server
 from tests.dashboard import settled
 
@@ -58,3 +58,15 @@ def test_a_value_asked_for_in_vain_is_named(visit: Callable[..., Page]) -> None:
     expect(page.get_by_text("alpha = -5, which is no number from 0 to 1. 0.1 is shown instead.")).to_be_visible()
     page = visit("/?suite=tiny&alpha=-5")
     expect(page.get_by_text("The page Start takes no alpha = -5")).to_be_visible()
+
+
+def test_a_run_deleted_elsewhere_is_said_to_be_gone(server: Server, visit: Callable[..., Page]) -> None:
+    space = Workspace(server.home)
+    run = ended(space, load_suite(server.home.parent / "suites" / "tiny"), "failed", "bad luck", "the last line")
+    page = visit(f"/runs?suite=tiny&run={run.id}")
+    again = page.get_by_role("button", name="Run again")
+    expect(again).to_be_visible()
+    space.store.delete(run.id)
+    again.click()
+    expect(page.get_by_test_id("stAlert").filter(has_text=f"There is no run {run.id} here")).to_be_visible()
+    expect(page.get_by_role("button", name="Delete")).to_have_count(0)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from merging.runs.leaving_out import Agreement
+from ui.figure import signed
 
 NOTICEABLE = 1.0  # points of accuracy up to which two models count as equally good
 _SMALL, _LARGE = 0.05, 0.3  # shares of the base model's length that count as a small and a large move
@@ -209,12 +210,3 @@ def which_to_ship(demands: Sequence[str], names: Sequence[str], winner: str | No
 def _gain(points: float) -> int:
     """Index of the right one of: more, the same, less."""
     return 0 if points > NOTICEABLE else 2 if points < -NOTICEABLE else 1
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, as it is printed.
-
-    >>> signed(-0.25, 2), signed(3)
-    ('−0.25', '+3.0')
-    """
-    return f"{value:+.{digits}f}".replace("-", "−")
