@@ -25,12 +25,13 @@ _NUMBERED = 12  # classes up to which cells carry their number
 _SIDE = 64  # pixels of an image
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c2128; background: #fff; max-width: 980px; margin: 2rem auto;
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2128; background: #fff; max-width: 1120px; margin: 2rem auto;
   padding: 0 1rem; }
 h1, h2, h3 { line-height: 1.25; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; } h3 { margin-top: 2rem; }
 table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; } caption { text-align: left; color: #555; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #e3e5e8; text-align: left; vertical-align: top; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td:nth-child(-n+2) { white-space: nowrap; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td.n { white-space: nowrap; }
 td.differs { background: #f9e8cd; }
 .wide { overflow-x: auto; } .images { display: flex; flex-wrap: wrap; gap: .6rem; margin: .5rem 0 1rem; }
 figure { margin: 0; width: 96px; font-size: 12px; } .note { color: #555; font-size: 13px; }
@@ -111,27 +112,26 @@ def _differences(found: RunComparison, names: Sequence[str], labels: Mapping[str
         "Difference of accuracy per task; the numbers are in the tables below",
     )  # fmt: skip
     parts = [f"<h2>Task by task</h2><div class='wide'>{chart}</div>"]
-    tested = [
-        "Difference", f"{100 * LEVEL:.0f} % interval", "Gained", "Lost", "Images", "p", "p, corrected", "Verdict",
-    ]  # fmt: skip
+    tested = ["Difference", f"{100 * LEVEL:.0f} % interval", "Gained", "Lost", "Images", "p", "p, corrected"]
     for name, pair in zip(names[1:], found.pairs, strict=True):
         rows = [
-            [*_numbers(labels[task], one), str(one.better), str(one.worse), str(one.images), f"{one.p:.2g}",
-             f"{one.adjusted:.2g}", VERDICTS[one.verdict]]
+            [*_numbers(labels[task], VERDICTS[one.verdict], one), str(one.better), str(one.worse), str(one.images),
+             f"{one.p:.2g}", f"{one.adjusted:.2g}"]
             for task, one in pair.tasks.items()
         ]  # fmt: skip
         if pair.counted:
             images = sum(one.images for one in pair.counted.values())
-            rows.append([*_numbers("Average", pair), "", "", str(images), "", "", ""])
-        table = _table(["Task", f"{names[0]} (%)", f"{name} (%)", *tested], rows, numeric=set(range(1, 10)))
+            rows.append([*_numbers("Average", "", pair), "", "", str(images), "", ""])
+        head = ["Task", "Verdict", f"{names[0]} (%)", f"{name} (%)", *tested]
+        table = _table(head, rows, numeric=set(range(2, len(head))))
         said = escaped(in_words(pair, name, names[0]))
         parts.append(f"<p><strong>{said}</strong></p><div class='wide'>{table}</div>")
     return "".join(parts)
 
 
-def _numbers(label: str, one: Comparison | TaskDifference) -> list[str]:
+def _numbers(label: str, verdict: str, one: Comparison | TaskDifference) -> list[str]:
     return [
-        label, f"{100 * one.reference:.1f}", f"{100 * one.accuracy:.1f}", f"{100 * one.difference:+.1f}",
+        label, verdict, f"{100 * one.reference:.1f}", f"{100 * one.accuracy:.1f}", f"{100 * one.difference:+.1f}",
         f"{100 * one.low:+.1f} to {100 * one.high:+.1f}",
     ]  # fmt: skip
 
