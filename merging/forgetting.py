@@ -19,6 +19,7 @@ from merging.vectors import TaskVectors
 
 Group = Literal["forgotten", "added", "kept"]
 GROUPS: tuple[Group, ...] = ("forgotten", "added", "kept")
+CHOOSING_FORGETTING = "choosing how far to forget (scaling: auto with negative weights)"  # what images are for
 TO_FORGET = " (forget)"  # stands after the names of such tasks
 KEPT_SHARE = 0.95  # of the bystanders' zero-shot accuracy that has to stay (section 3)
 
@@ -105,7 +106,7 @@ def search_forgetting(
         SpecError: there is neither a bystander nor a task that is added, so nothing says how far to go.
     """
     forgotten = [task for task, weight in weights.items() if weight < 0]
-    evaluator = context.need_images("choosing how far to forget (scaling: auto with negative weights)", forgotten)
+    evaluator = context.need_images(CHOOSING_FORGETTING, forgotten)
     measured = [task for task in weights if task in forgotten or evaluator.suite.present(task)]
     groups = _grouped((*measured, *bystanders(evaluator.suite, tuple(weights), forgotten)), weights)
     if _watched(groups) not in groups:

@@ -21,6 +21,7 @@ from merging.suites.suite import Split
 from merging.vectors import StackFunction, TaskVectors
 
 Coefficient = Annotated[float, Field(ge=-10, le=10)]
+CHOOSING_SCALING = "choosing the scaling coefficient (scaling: auto)"  # what images are for
 GRID = tuple(round(0.05 * step, 2) for step in range(21))  # 0 … 1, arXiv 2212.04089
 WIDE_GRID = tuple(round(0.1 * step, 1) for step in range(21))  # 0 … 2, for merges whose own λ is 1
 FARTHEST = 3.0  # where a grid ends at the latest
@@ -110,7 +111,7 @@ def search_scaling(
     Raises:
         MissingPart: the suite has no validation images or heads.
     """
-    context.need_images("choosing the scaling coefficient (scaling: auto)", vectors.tasks)
+    context.need_images(CHOOSING_SCALING, vectors.tasks)
     scalings, found = search_averages(grid, accuracy_along(vectors, directions, "val", context), context)
     return ScalingSearch(scalings, tuple(one.average for one in found), "val", found[0].images)
 
@@ -181,7 +182,7 @@ def scaled(
     """
     if scaling != "auto":
         return TensorMerge(lambda name, base, stack: base + scaling * direction(name, base, stack))
-    context.need_images("choosing the scaling coefficient (scaling: auto)", vectors.tasks)  # before the work
+    context.need_images(CHOOSING_SCALING, vectors.tasks)  # before the work
     found = computed(vectors, direction, context)
     search = search_scaling(vectors, found, context, WIDE_GRID)
     return TensorMerge(lambda name, base, stack: base + search.chosen * found[name], search.report())

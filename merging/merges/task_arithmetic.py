@@ -9,8 +9,8 @@ from pydantic import Field
 
 from merging.context import Context
 from merging.errors import SpecError
-from merging.forgetting import search_forgetting
-from merging.merges.scaling import GRID, Coefficient, computed, search_scaling
+from merging.forgetting import CHOOSING_FORGETTING, search_forgetting
+from merging.merges.scaling import CHOOSING_SCALING, GRID, Coefficient, computed, search_scaling
 from merging.registry import LinearMerge, Params, merge
 from merging.vectors import TaskVectors
 
@@ -66,7 +66,7 @@ def task_arithmetic(vectors: TaskVectors, params: TaskArithmeticParams, context:
     forgotten = params.forgotten(vectors.tasks)
     report: dict[str, object] = {}
     if params.scaling == "auto":
-        context.need_images("choosing the scaling coefficient (scaling: auto)", forgotten or vectors.tasks)
+        context.need_images(CHOOSING_FORGETTING if forgotten else CHOOSING_SCALING, forgotten or vectors.tasks)
         sums = computed(vectors, lambda name, base, stack: _weighted_sum(weights, stack), context)
         search = (
             search_forgetting(vectors, sums, dict(zip(vectors.tasks, weights.tolist(), strict=True)), context, GRID)
