@@ -87,15 +87,17 @@ def choose(found: dict[str, Sweep]) -> Snapshot:
     if wanted is not None:
         st.session_state["sweep-shown"] = wanted
     choice, button = st.columns([0.82, 0.18], vertical_alignment="bottom")
-    chosen = choice.selectbox(
-        "Sweep", ids, key="sweep-shown",
-        format_func=lambda one: f"{found[one].definition.label} · {found[one].state} · {when(found[one].created)}",
-    )  # fmt: skip
+    chosen = choice.selectbox("Sweep", ids, key="sweep-shown", format_func=lambda one: _title(found[one]))
     st.query_params["sweep"] = st.session_state["sweep-linked"] = chosen
     if found[chosen].state != "running":
         with button:
             delete(found[chosen])
     return look(chosen, sweeps())
+
+
+def _title(sweep: Sweep) -> str:
+    """With its id: browser and server tell choices apart by their text, and all else can be the same."""
+    return f"{sweep.definition.label} · {sweep.state} · {when(sweep.created)} · {sweep.id}"
 
 
 def watch(found: Snapshot) -> None:

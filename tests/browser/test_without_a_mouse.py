@@ -11,6 +11,7 @@ from merging.suites import load_suite
 from merging.workspace import Workspace
 from tests.app.finished_runs import finished
 from tests.browser.conftest import Server
+from tests.browser.test_sweeps import open_form
 from tests.dashboard import settled
 
 TINY = "suite=tiny&tasks=apples&tasks=birds"
@@ -54,6 +55,8 @@ def test_the_main_control_works_without_a_mouse(
     path: str, role: Role, name: str, key: str, shown: str, visit: Callable[..., Page]
 ) -> None:
     page = visit(path)
+    if path.startswith("/sweeps"):
+        open_form(page)
     tab_to(page, role, name)
     assert focus_is_seen(page)
     page.keyboard.press(key)
