@@ -249,13 +249,7 @@ class RunStore:
     def _row(self, run_id: str) -> sqlite3.Row:
         self.mark_lost()
         with self.connect() as connection:
-            rows = connection.execute(
-                "select * from runs where substr(id, 1, ?) = ? limit 2", (len(run_id), run_id)
-            ).fetchall()
-        if len(rows) != 1 or not run_id:
-            raise RunError(f"{'no run' if not rows else 'several runs begin with'} {run_id!r}; see `runs list`")
-        row: sqlite3.Row = rows[0]
-        return row
+            return beginning_with(connection, "run", run_id)
 
     def find(self, fingerprint: str) -> Run | None:
         """The run of a fingerprint that waits, runs or is done; else the newest that ended otherwise; None if none."""
@@ -416,6 +410,22 @@ class RunStore:
                 "insert or replace into fingerprints values (?, ?, ?, ?)",
                 (str(path.resolve()), status.st_size, status.st_mtime_ns, fingerprint),
             )
+
+
+def beginning_with(connection: sqlite3.Connection, kind: Literal["run", "sweep"], beginning: str) -> sqlite3.Row:
+    """The row of a run or a sweep, by its id or an unambiguous beginning of it.
+
+    Raises:
+        RunError: there is none, or several begin so.
+    """
+    rows = connection.execute(
+        f"select * from {kind}s where substr(id, 1, ?) = ? limit 2", (len(beginning), beginning)
+    ).fetchall()
+    if len(rows) != 1 or not beginning:
+        listing = "runs list" if kind == "run" else "sweep list"
+        raise RunError(f"{f'no {kind}' if not rows else f'several {kind}s begin with'} {beginning!r}; see `{listing}`")
+    row: sqlite3.Row = rows[0]
+    return row
 
 
 def _live_row(

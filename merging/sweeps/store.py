@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from merging.errors import MergingError, RunError
 from merging.pipeline import MergeSpec
-from merging.runs.store import RunStore
+from merging.runs.store import RunStore, beginning_with
 from merging.sweeps.definition import Settings, SweepDefinition
 
 SweepState = Literal["running", "done", "failed", "cancelled"]
@@ -149,13 +149,7 @@ class SweepStore:
 
     def _row(self, sweep_id: str) -> sqlite3.Row:
         with self.runs.connect() as connection:
-            rows = connection.execute(
-                "select * from sweeps where substr(id, 1, ?) = ? limit 2", (len(sweep_id), sweep_id)
-            ).fetchall()
-        if len(rows) != 1 or not sweep_id:
-            raise RunError(f"{'no sweep' if not rows else 'several sweeps begin with'} {sweep_id!r}; see `sweep list`")
-        row: sqlite3.Row = rows[0]
-        return row
+            return beginning_with(connection, "sweep", sweep_id)
 
     def delete(self, sweep_id: str, runs: bool = False) -> tuple[str, list[str]]:
         """Remove a sweep and what it proposed; it may be one that can't be read.
