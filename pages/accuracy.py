@@ -26,8 +26,8 @@ from ui.entry import through_app
 from ui.figure import escape_markdown, show
 from ui.no_runs import no_runs, ways_to_run
 from ui.run_choice import chosen_ids, kept_ids, remember_ids
-from ui.run_text import chosen_on_validation, mixtures, name_runs, option_label, provenance, series_of
-from ui.url_choice import called, refused_options, warn_of_values, write_none
+from ui.run_text import chosen_on_validation, mixtures, name_runs, option_labels, provenance, series_of
+from ui.url_choice import called, refused_options, warn_of_values, write_chosen
 
 through_app()
 
@@ -64,7 +64,7 @@ def choose(runs: Sequence[Run]) -> list[Run]:
     st.session_state[_DEFAULT] = default
     chosen_ids(_KEY, list(by_id), default, "The newest runs are shown instead." if default else "")
     ids = st.multiselect(
-        "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id], tasks), key=_KEY,
+        "Runs", list(by_id), format_func=option_labels(runs, tasks).__getitem__, key=_KEY,
         placeholder="Choose finished runs", help="Finished runs on the weights of this suite, newest first",
     )  # fmt: skip
     remember_ids("runs", _KEY, ids)
@@ -113,7 +113,7 @@ def controls() -> tuple[list[str], bool, str]:
         view = st.segmented_control("View", _VIEWS, default="Bars", required=True, key="view", bind="query-params")
     warn_of_values(refused, called({name: name for known in options.values() for name in known}))
     if not baselines:
-        write_none("baselines")
+        write_chosen("baselines")
     return list(baselines), scale == "Normalised", str(view)
 
 

@@ -29,7 +29,7 @@ from ui.no_runs import no_runs
 from ui.run_choice import chosen_ids, remember_ids
 from ui.run_details import is_dark
 from ui.run_differences import show_differences
-from ui.run_text import chosen_on_validation, mixtures, name_runs, option_label, provenance, series_of
+from ui.run_text import chosen_on_validation, mixtures, name_runs, option_labels, provenance, series_of
 from ui.theme import shorten
 from ui.url_choice import called, not_found, refused_options, warn, warn_of_values
 
@@ -64,7 +64,7 @@ def choose(runs: Sequence[Run]) -> list[Run]:
     chosen = chosen_ids(_KEY, list(by_id), default_choice(runs, tasks), "Two others are shown instead.")
     st.session_state[_KEY] = chosen[:MAX_RUNS]
     ids = st.multiselect(
-        "Runs", list(by_id), format_func=lambda run_id: option_label(by_id[run_id], tasks), key=_KEY,
+        "Runs", list(by_id), format_func=option_labels(runs, tasks).__getitem__, key=_KEY,
         max_selections=MAX_RUNS, placeholder="Choose two to four finished runs",
         help="The first one is the reference that the others are compared with",
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from merging import registry
@@ -109,17 +109,15 @@ def chosen_on_validation(run: Run) -> bool:
 
 def name_runs(runs: Sequence[Run]) -> dict[str, str]:
     """Run id → a name no other of these runs has: its label, then how λ was chosen, then the beginning of the id."""
-    names = {run.id: run.spec.label for run in runs}
-    for extend in (scaling_of, lambda run: run.id[:6]):
-        taken = Counter(names.values())
-        for run in runs:
-            if taken[names[run.id]] > 1 and extend(run):
-                names[run.id] = f"{names[run.id]} · {extend(run)}"
-    return names
+    return _told_apart({run.id: run.spec.label for run in runs}, {run.id: scaling_of(run) for run in runs})
 
 
-def option_label(run: Run, tasks: Sequence[str]) -> str:
-    """A run in a list to choose from; how many tasks it merges is said if they are not these."""
+def option_labels(runs: Sequence[Run], tasks: Sequence[str]) -> dict[str, str]:
+    """Run id → its text in a list to choose from, no two alike; how many tasks it merges is said if not these."""
+    return _told_apart({run.id: _option_label(run, tasks) for run in runs})
+
+
+def _option_label(run: Run, tasks: Sequence[str]) -> str:
     scaling = f"λ {(run.result or {})['merge']['scaling']:g}" if chosen_on_validation(run) else scaling_of(run)
     parts = [run.spec.label, scaling]
     if set(run.spec.tasks) != set(tasks):
@@ -128,6 +126,17 @@ def option_label(run: Run, tasks: Sequence[str]) -> str:
     if average is not None:
         parts.append(f"{100 * average:.1f} %")
     return " · ".join(part for part in [*parts, when(run.created)] if part)
+
+
+def _told_apart(names: Mapping[str, str], *details: Mapping[str, str]) -> dict[str, str]:
+    """Names of runs, equal ones with their details, and if that is not enough with the beginning of their ids."""
+    told = dict(names)
+    for detail in (*details, {run_id: run_id[:6] for run_id in names}):
+        taken = Counter(told.values())
+        for run_id, name in list(told.items()):
+            if taken[name] > 1 and detail[run_id]:
+                told[run_id] = f"{name} · {detail[run_id]}"
+    return told
 
 
 def series_of(runs: Sequence[Run]) -> list[Series]:

@@ -17,7 +17,7 @@ from ui.charts.what_if import curves_figure
 from ui.figure import show
 from ui.jobs import run_of
 from ui.run_panel import ensure_worker, run_panel
-from ui.url_choice import named_in_url, write_none
+from ui.url_choice import named_in_url, write_chosen
 
 PARAMETERS = ("curves", "curve-task")  # what the URL can hold
 _ALL = "all"
@@ -41,7 +41,7 @@ def scaling_view(tasks: tuple[str, ...], split: Split) -> None:
             help="Published methods with one λ whose other parameters need not be searched",
         )  # fmt: skip
     if not names:
-        write_none("curves")
+        write_chosen("curves")
         st.info("Choose at least one method.")
         return
     jobs = [(offered[name], job_of(offered[name], tasks)) for name in offered if name in names]

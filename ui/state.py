@@ -21,7 +21,7 @@ from merging.suites import Suite, builtin_suites, load_suite
 from merging.suites.suite import DEFAULT, downloaded_suites, missing_files, suite_file
 from merging.workspace import Workspace
 from ui.folder_watch import FolderWatch
-from ui.url_choice import not_found, write_none
+from ui.url_choice import not_found, write_chosen
 
 ROOT = Path(__file__).resolve().parent.parent
 _TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
@@ -267,6 +267,10 @@ def choose_tasks() -> list[str]:
         wanted = list(usable)  # another suite: its tasks have nothing to do with those chosen before
     st.session_state[_TASKS_OF] = reference
     missing = not_found("tasks", usable) if wanted is None else []
+    in_a_row = any("," in name for name in missing)  # as the command line takes them
+    if in_a_row:
+        values = st.query_params.get_all("tasks")
+        wanted, missing = [part.strip() for value in values for part in value.split(",") if part.strip()], []
     before = st.session_state.get("tasks", [])
     if wanted is None and not set(before) <= set(usable):
         wanted = before  # a file broke, or went
@@ -277,8 +281,8 @@ def choose_tasks() -> list[str]:
         "Tasks", usable, default=list(usable), key="tasks", bind="query-params", label_visibility="collapsed",
         placeholder="Choose at least one task",
     )  # fmt: skip
-    if not st.session_state["tasks"]:
-        write_none("tasks")
+    if in_a_row or not st.session_state["tasks"]:
+        write_chosen("tasks", st.session_state["tasks"])
     return missing
 
 

@@ -1,6 +1,6 @@
 """What the URL chooses: names and values that nobody knows, and what streamlit does not write into it by itself."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -19,16 +19,17 @@ def not_found(parameter: str, options: Collection[str]) -> list[str]:
     return [name for name in st.query_params.get_all(parameter) if name and name not in options]
 
 
-def write_none(parameter: str) -> None:
-    """Let the URL say that a widget bound to a parameter is empty: ``parameter=``. To be called after it was drawn.
+def write_chosen(parameter: str, options: Sequence[str] = ()) -> None:
+    """Let the URL say which options a widget bound to it holds, or none: ``parameter=``.
 
-    Streamlit writes that only when a click in the widget itself emptied it; emptied by a button, or restored on
-    another page, it leaves the parameter out, and a reload shows the default.
+    To be called after it was drawn. Streamlit writes what a click in the widget itself chose. Emptied by a button, or restored on another page, it
+    leaves the parameter out, and a reload shows the default; so it does where a link's words had to be read first.
     """
+    values = list(options) or [""]
     context = get_script_run_ctx()
-    if context is not None and st.query_params.get_all(parameter) != [""]:
+    if context is not None and st.query_params.get_all(parameter) != values:
         with context.session_state.query_params() as parameters:
-            parameters.set_corrected_value(parameter, "", "string_array_value")
+            parameters.set_corrected_value(parameter, list(options) or "", "string_array_value")
 
 
 def warn(sentence: str) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import finished, spec_of
 from ui import state
-from ui.run_text import name_runs, option_label
+from ui.run_text import name_runs, option_labels
 
 Open = Callable[..., AppTest]
 AUTO = {"merge_params": {"scaling": "auto"}}
@@ -253,7 +254,7 @@ def test_runs_of_another_suite_on_the_same_base_stay_out(tiny: Suite, suites_fol
     finished(state.workspace(), load_suite(other.folder / "suite.yaml"), 0.8, **AUTO)
     app = open_page("accuracy", suite="tiny")
     assert not app.exception
-    assert app.multiselect(key="accuracy-runs").options == [option_label(own, tiny.task_names)]
+    assert app.multiselect(key="accuracy-runs").options == [*option_labels([own], tiny.task_names).values()]
     assert "1 more runs belong to other suites" in texts(app)
 
 
@@ -314,3 +315,13 @@ def test_a_link_holds_baselines_scale_and_view(tiny: Suite, open_page: Open) -> 
     assert "view = Pie, which is none of Bars, Dots, Radar. Bars is shown instead." in said
     assert "scale = Log, which is none of Absolute, Normalised. Absolute is shown instead." in said
     assert "baselines = Nonsense, which is none of Zero-shot," in said
+
+
+def test_runs_of_the_same_second_can_be_told_apart(tiny: Suite, open_page: Open) -> None:
+    """Streamlit tells options apart by their texts alone."""
+    open_page()
+    first = replace(finished(state.workspace(), tiny), id="aaaaaaaaaaaa")
+    second = replace(first, id="bbbbbbbbbbbb")
+    texts = option_labels([first, second], tiny.task_names)
+    assert texts[first.id].endswith(" · aaaaaa") and texts[second.id].endswith(" · bbbbbb")
+    assert "aaaaaa" not in option_labels([first], tiny.task_names)[first.id]

@@ -175,7 +175,7 @@ def test_a_run_of_something_else_is_refused_in_words(tiny: Suite, open_page: Ope
     open_page()
     other = finished(state.workspace(), tiny)
     app = open_page("learn", step="7", run=other.id)
-    assert f"no run {other.id} of AdaMerging on these tasks" in texts(app)
+    assert f"no run {other.id} of AdaMerging alone on these tasks" in texts(app)
     assert "run" not in app.query_params
 
 

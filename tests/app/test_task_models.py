@@ -179,3 +179,12 @@ def test_a_suite_description_that_changes_is_noticed(tiny: Suite, open_page: Ope
     path.write_text(path.read_text().replace("Apples", "Pomegranates"))
     app.run()
     assert "Pomegranates" in set(app.dataframe[0].value["Task"])
+
+
+def test_tasks_in_a_row_with_commas_are_taken_as_the_command_line_takes_them(tiny: Suite, open_page: Open) -> None:
+    app = open_page("task_models", tasks="cars, apples")
+    assert not app.exception and not app.warning
+    assert app.multiselect(key="tasks").value == ["apples", "cars"]
+    assert app.query_params["tasks"] == ["apples", "cars"]
+    app = open_page("task_models", tasks="cars,trains")
+    assert app.multiselect(key="tasks").value == ["cars"] and "trains" in app.warning[0].value

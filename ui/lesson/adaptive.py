@@ -68,18 +68,18 @@ def _settings(spec: MergeSpec) -> str:
 
 
 def _linked(tasks: tuple[str, ...]) -> Run | None:
-    """The run that the URL names, if it is one of AdaMerging on these tasks."""
+    """The run that the URL names, if it is one of AdaMerging, by itself, on these tasks."""
     wanted = st.query_params.get("run")
     if not wanted:
         return None
     found = [
         run for run in find_runs([wanted])
         if isinstance(run.order, MergeSpec) and run.spec.job == "merge" and run.spec.merge == "adamerging"
-        and run.spec.suite == state.suite_reference() and run.spec.tasks == tasks
+        and run.spec.edit == "none" and run.spec.suite == state.suite_reference() and run.spec.tasks == tasks
     ]  # fmt: skip
     if not found:
         del st.query_params["run"]
-        warn(f"There is no run {wanted} of AdaMerging on these tasks. The lesson's own is shown instead.")
+        warn(f"There is no run {wanted} of AdaMerging alone on these tasks. The lesson's own is shown instead.")
     return found[0] if found else None
 
 
@@ -123,7 +123,7 @@ def _summary(lesson: Lesson, ends: list[float]) -> str:
 
 
 def _question(lesson: Lesson, run: Run | None) -> Asked:
-    """Asked on test images, which the lesson's run never saw."""
+    """Asked on test images, which the run of the lesson itself never saw."""
     plain, edited = merged(lesson.tasks, START, split="test"), merged(lesson.tasks, START, split="test", edit="awd")
     adapted, entropy = None, (0.0, 0.0)
     if run is not None and run.result is not None:
