@@ -22,8 +22,9 @@ def not_found(parameter: str, options: Collection[str]) -> list[str]:
 def write_chosen(parameter: str, options: Sequence[str] = ()) -> None:
     """Let the URL say which options a widget bound to it holds, or none: ``parameter=``.
 
-    To be called after it was drawn. Streamlit writes what a click in the widget itself chose. Emptied by a button, or restored on another page, it
-    leaves the parameter out, and a reload shows the default; so it does where a link's words had to be read first.
+    To be called after it was drawn. Streamlit writes what a click in the widget itself chose. Emptied by a button, or
+    restored on another page, it leaves the parameter out, and a reload shows the
+    default; so it does where a link's words had to be read first.
     """
     values = list(options) or [""]
     context = get_script_run_ctx()
