@@ -97,8 +97,12 @@ def main() -> None:
         if row.work in options.rows:
             _print_row(row, suite, options.architecture, min(options.turns, row.turns or options.turns))
     for title, extra, goal in COMMANDS if "commands" in options.rows else ():
-        seconds = statistics.median(_command(suite, options.folder, extra) for _ in range(options.turns))
-        print(f"| {title} | {seconds:.2f} | | | | {goal} |", flush=True)
+        own, plain = [], []
+        for _ in range(options.turns):
+            own.append(_command(suite, options.folder, extra))
+            plain.append(_whole_process("task_arithmetic_plain_loop", suite))
+        seconds, ratio = statistics.median(own), statistics.median(own) / statistics.median(plain)
+        print(f"| {title} | {seconds:.2f} | | plain TA loop, whole process | {ratio:.2f} × | {goal} |", flush=True)
     for title, seconds, goal in browser.measure() if "browser" in options.rows else ():
         print(f"| {title} | {seconds:.2f} | | | | {goal} |", flush=True)
 
@@ -123,6 +127,13 @@ def _measure(work: str, suite: Path) -> dict[str, float]:
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     result: dict[str, float] = json.loads(output.splitlines()[-1])
     return result
+
+
+def _whole_process(work: str, suite: Path) -> float:
+    """Seconds of a piece of work with the start of its process and all that it loads."""
+    started = time.perf_counter()
+    _measure(work, suite)
+    return time.perf_counter() - started
 
 
 def _command(suite: Path, folder: Path, extra: list[str]) -> float:

@@ -77,7 +77,7 @@ class HuggingFaceData(_Part):
 
     kind: Literal["huggingface"]
     path: str | None = None
-    dataset: str | None = Field(None, pattern=r"^[\w.-]{1,96}(/[\w.-]{1,96})?$")
+    dataset: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,96}(/[A-Za-z0-9_.-]{1,96})?$")
     config: str | None = None
     image: str = "image"
     label: str = "label"
