@@ -1,6 +1,7 @@
 """The charts of the page What if show the numbers that they were given, and the sentences say what the numbers say."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,20 @@ def test_outcome_has_a_bar_and_marks_for_every_task() -> None:
     ]  # fmt: skip
     still = outcome_figure(mine, [], {}, {"x": "X", "y": "Y"})
     assert still.layout.annotations[0].text == "<b>70.0</b>"
+
+
+def test_tasks_to_be_forgotten_count_in_no_average() -> None:
+    accuracy = {"x": 0.5, "y": 0.1, "z": 0.7}
+    mine = Series("This merge", "Task Arithmetic", accuracy, forgotten=frozenset("y"))
+    zero = Series("Zero-shot", "Zero-shot", accuracy, forgotten=frozenset("y"))
+    labels = {"x": "X", "y": "Y", "z": "Z"}
+    figure = outcome_figure(mine, [zero], {"x": 0.02, "y": -0.3, "z": 0.0}, labels)
+    np.testing.assert_allclose([trace.x[0] for trace in figure.data], 60)
+    assert figure.layout.annotations[0].text == "<b>60.0</b>  +1.0"
+    assert figure.layout.yaxis.ticktext[2] == "Y (forget)"
+    nothing = outcome_figure(replace(mine, forgotten=frozenset("xyz")), [], {}, labels)
+    assert nothing.data[0].x[0] is None
+    assert nothing.layout.annotations[0].text == "–"
 
 
 def test_directions_are_bars() -> None:
