@@ -217,6 +217,7 @@ def test_curves_of_several_methods(tiny: Suite, open_page: Open, launched_worker
     app.selectbox(key="curve-task").set_value("cars").run()
     assert not app.exception
     assert "On Cars, with λ chosen on validation" in texts(app)
+    assert any("Accuracy on Cars (%)" in chart.proto.spec for chart in app.get("plotly_chart"))
     app.button_group(key="curves").set_value([]).run()
     assert "Choose at least one method" in texts(app)
 

@@ -212,11 +212,12 @@ def agreement_figure(
     )  # fmt: skip
 
 
-def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]]) -> go.Figure:
-    """Average accuracy over λ: validation as lines with the chosen λ marked, test dashed.
+def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]], axis: str = "Average accuracy (%)") -> go.Figure:
+    """Accuracy over λ: validation as lines with the chosen λ marked, test dashed.
 
     Args:
         curves: a series (its accuracy is not drawn) and a result of the job ``scaling_curve``.
+        axis: title of the value axis.
     """
     traces: list[dict[str, Any]] = []
     for one, found in curves:
@@ -243,7 +244,7 @@ def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]]) -> go.Figu
                 )  # fmt: skip
     return theme.compose(
         traces, height=460, xaxis={"title": {"text": "Scaling coefficient λ"}, "zeroline": False},
-        yaxis={"title": {"text": "Average accuracy (%)"}, "zeroline": False},
+        yaxis={"title": {"text": axis}, "zeroline": False},
     )  # fmt: skip
 
 
@@ -284,7 +285,7 @@ def landscape_figure(
     high = float(np.quantile(values, 0.95) if low_is_good else values.max())  # far out losses grow without end
     traces: list[dict[str, Any]] = []
     layout: dict[str, Any] = {}
-    titles = []
+    titles, named = [], set[str]()
     for number, (title, table, models, names) in enumerate(planes):
         suffix = str(number + 1) if number else ""
         width = (1 - _GAP * (len(planes) - 1)) / len(planes)
@@ -301,7 +302,7 @@ def landscape_figure(
         traces += [
             {
                 "type": "scatter", "mode": "markers", "x": [one.x], "y": [one.y], **at, "name": theme.plain(one.label),
-                "showlegend": number == 0, "legendgroup": one.label, "cliponaxis": False,
+                "showlegend": one.label not in named, "legendgroup": one.label, "cliponaxis": False,
                 "marker": {
                     "symbol": one.style.symbol, "size": 13, "color": one.style.color,
                     "line": {"width": 2, "color": "white"},
@@ -310,6 +311,7 @@ def landscape_figure(
             }
             for one in models
         ]  # fmt: skip
+        named |= {one.label for one in models}
         ends = [float(axis[0]), float(axis[-1])]
         layout[f"xaxis{suffix}"] = {
             "title": {"text": names[0]}, "domain": [start, start + width], "anchor": f"y{suffix}", "range": ends,
