@@ -148,6 +148,7 @@ def candidates_figure(bars: Sequence[Bar], axis: str, *, dark: bool = False) -> 
                 "opacity": [0.25 if bar.out else 1 for bar in bars],
             },
             "text": [f"<b>{bar.value:.1f}</b>" for bar in bars], "textposition": "outside", "cliponaxis": False,
+            "constraintext": "none",  # as large as all else, however thin the bars
             "customdata": [[theme.plain(bar.name), theme.plain(bar.cost)] for bar in bars],
             "hovertemplate": "%{customdata[0]}: <b>%{x:.1f}</b><br>%{customdata[1]}<extra></extra>",
         }
