@@ -118,7 +118,7 @@ def test_heads_that_fit_the_base_and_not_the_architecture_are_not_blamed(own_sui
     with pytest.raises(SuiteError, match=said):
         Evaluator(suite).prepare(["digits"], "test")
     save_file({"weight": torch.eye(CLASSES, 9)}, own_suite / "digits.head.safetensors")
-    with pytest.raises(SuiteError, match="expected 16 numbers a class$"):
+    with pytest.raises(SuiteError, match=r"expected 16 numbers a class$"):
         Evaluator(edited(own_suite, architecture=ARCHITECTURE)).prepare(["digits"], "test")
 
 
