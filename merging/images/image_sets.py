@@ -14,15 +14,8 @@ from merging.images.folders import class_folders, folder_fingerprint, folder_sou
 from merging.images.hub import hub_source, missing_dataset
 from merging.images.source import Source, held_out, open_image
 from merging.images.torchvision_data import torchvision_source
-from merging.suites.suite import (
-    ArraysData,
-    HuggingFaceData,
-    ImageFolderData,
-    Split,
-    Suite,
-    Task,
-    TorchvisionData,
-)
+from merging.suites.image_entries import ArraysData, HuggingFaceData, ImageFolderData, TorchvisionData
+from merging.suites.suite import Split, Suite, Task
 
 
 @dataclass(frozen=True)
