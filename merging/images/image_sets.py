@@ -127,7 +127,7 @@ def _expected(task: Task, split: Split) -> str:
         name = Path(data.path).name
         return f"no {split}_images and {split}_labels in {name}; expected both for each of val and test"
     if isinstance(data, ImageFolderData):
-        place = f"{Path(data.path).name}/{split}"
+        place = (Path(Path(data.path).name) / split).as_posix()
         return f"no folder {place}; expected {place}/class/image"
     return f"no {split} split in {data.title if data else 'its data'}"
 

@@ -17,7 +17,16 @@ from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.checkpoints.reading import Part
 from merging.errors import MissingPart, SuiteError
 from merging.explain import explain, nearest
-from merging.hub.cache import HubFile, cache_folder, in_cache, is_hub_id, located, promised_sha256, snapshot
+from merging.hub.cache import (
+    HubFile,
+    cache_folder,
+    id_in_address,
+    in_cache,
+    is_hub_id,
+    located,
+    promised_sha256,
+    snapshot,
+)
 from merging.images.hub import cached_dataset
 from merging.published import Family
 from merging.suites.image_entries import Data, Entry, HuggingFaceData, Preprocess, TorchvisionData
@@ -346,10 +355,11 @@ def load_suite(reference: str | Path) -> Suite:
         named = "/".join(Path(reference).parts[-2:])
         raise SuiteError(f"no suite at {named!r}: there is no such file; expected the path of a suite.yaml")
     if not path.is_file():
-        hub = f"; python -m merging download {reference} looks on the hub" if is_hub_id(str(reference)) else ""
+        meant = id_in_address(str(reference)) or (str(reference) if is_hub_id(str(reference)) else "")
+        hub = f"; python -m merging download {meant} looks on the hub" if meant else ""
         raise SuiteError(
             f"no suite {Path(reference).name!r}: expected a built-in name ({', '.join(builtin_suites()) or 'none'}), "
-            f"or the path of a suite.yaml{hub}"
+            f"the path of a suite.yaml, or the id owner/name of a model repository of the hub{hub}"
         )
     if path.stat().st_size > MAX_YAML_BYTES:
         raise SuiteError(f"{path.name}: {path.stat().st_size} bytes; a suite.yaml of at most {MAX_YAML_BYTES} is read")
