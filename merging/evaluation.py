@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from merging.context import Context
-from merging.errors import MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
+from merging.errors import MergingError, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.explain import differences
 from merging.images.cache import DEFAULT_LIMIT
 from merging.images.image_sets import ImageSet, load_images
@@ -325,7 +325,24 @@ def load_head(
         raise SuiteError(f"{task.head}: {len(weight)} rows for {len(task.classes)} classes of task {task_name!r}")
     columns = clip.config(suite)["embed_dim"]
     if weight.shape[1] != columns:
-        raise SuiteError(f"{task.head}: 'weight' is {list(weight.shape)}; expected {columns} numbers a class")
+        raise SuiteError(
+            f"{task.head}: 'weight' is {list(weight.shape)}; expected {columns} numbers a class"
+            f"{_wrong_architecture(suite, weight.shape[1])}"
+        )
     if not bool(torch.isfinite(weight).all()):
         raise SuiteError(f"{task.head}: 'weight' holds NaN or infinity; build the head again")
     return torch.nn.functional.normalize(weight, dim=1)
+
+
+def _wrong_architecture(suite: Suite, columns: int) -> str:
+    """What to say of a head that fits the base model and not the suite's architecture; empty for other heads."""
+    try:
+        own = suite.base_checkpoint.infos.get("proj")
+    except MergingError:
+        return ""
+    if own is None or own.shape[-1] != columns:
+        return ""
+    return (
+        f" by {suite.architecture_label}, while the base {suite.base} has {columns} outputs too; "
+        "check `architecture` in suite.yaml"
+    )

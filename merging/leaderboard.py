@@ -11,7 +11,7 @@ from merging.evaluation import normalised_accuracy
 from merging.pipeline import MergeSpec
 from merging.presets import Preset
 from merging.runs.perform import perform
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.suites import clip
 from merging.suites.suite import Suite
 from merging.workspace import Workspace

@@ -20,6 +20,7 @@ from merging.vectors import TaskVectors, is_linear_weight
 _FLOAT = 4  # merging arithmetic is float32
 _LINEAR_MERGES = ("average", "task_arithmetic")
 _OPEN_CLIP = 150 * 2**20  # of loading it, measured; in the computer's memory
+_BACKWARD = 100 * 2**20  # of torch's kernels and autograd on a CPU, whatever the size of the tower, measured
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def estimate(
         phases["evaluation: the merged weights and a batch of images"] = _FLOAT * sizes.weights + sizes.evaluation()
     if spec.merge != "adamerging":
         return Estimate(phases, throughout)
+    if sizes.on_cpu:
+        throughout["passes backwards"] = _BACKWARD
     images = wanted = _step_images(spec, sizes)
     held = _adamerging_bytes(spec, sizes)
     while room is not None and images > 1 and held + sizes.backward(images) + sum(throughout.values()) > room:

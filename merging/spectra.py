@@ -9,6 +9,7 @@ from merging.errors import NonFiniteWeights
 
 _BLOCK = 256  # columns of a Gram matrix computed at once on the CPU: few enough to skip half, enough for fast products
 _WELL_CONDITIONED = 1e-3  # smallest over largest eigenvalue of the Gram matrix: below it float32 loses the small ones
+NOTHING = 1e-5  # of the largest singular value: about what rounding leaves where there should be zero
 
 
 def add_gram(total: torch.Tensor, matrix: torch.Tensor, weight: float = 1.0) -> None:
@@ -45,7 +46,7 @@ def nonzero(stack: torch.Tensor) -> torch.Tensor:
     return stack if bool(some.all()) else stack[some]
 
 
-def polar(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def polar(matrix: torch.Tensor, nothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     """The polar factor ``U Vᵀ`` of ``U S Vᵀ``, and the mean of S.
 
     A well-conditioned oblong matrix needs only the Gram matrix of its shorter side, ``M (MᵀM)^(−1/2)``; others are
@@ -53,6 +54,8 @@ def polar(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
     Args:
         matrix: ``[m, n]``, float32.
+        nothing: directions whose share of the largest singular value is at most this are left out of the factor; what
+            a decomposition gives for them is arbitrary.
 
     Returns:
         ``[m, n]`` and a scalar.
@@ -61,7 +64,7 @@ def polar(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         NonFiniteWeights: the matrix is too large to be decomposed.
     """
     if matrix.shape[0] < matrix.shape[1]:
-        factor, mean = polar(matrix.T)
+        factor, mean = polar(matrix.T, nothing)
         return factor.T, mean
     rows, columns = matrix.shape
     if rows >= 2 * columns:
@@ -72,7 +75,8 @@ def polar(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     left, lengths, right = svd(matrix)
     if float(lengths[0]) == 0:
         return torch.zeros_like(matrix), lengths.mean()
-    return left @ right, lengths.mean()
+    rank = int((lengths > nothing * lengths[0]).sum()) if nothing else columns
+    return left[:, :rank] @ right[:rank], lengths.mean()
 
 
 def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -25,7 +25,8 @@ from merging.images.folders import folder_fingerprint
 from merging.localised import is_localised, task_weights
 from merging.pipeline import MergeSpec
 from merging.runs.file_jobs import FileJob
-from merging.runs.store import Run, RunStore
+from merging.runs.run import Run
+from merging.runs.store import RunStore
 from merging.suites.suite import Split, Suite, load_suite
 from merging.vectors import TaskVectors
 

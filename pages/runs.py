@@ -11,7 +11,7 @@ from merging.errors import MergingError
 from merging.forgetting import average_of
 from merging.runs import Run
 from merging.runs.compare import MAX_RUNS
-from merging.runs.store import UnreadableRun
+from merging.runs.run import UnreadableRun
 from merging.runs.weights import KEPT_WEIGHTS
 from merging.sweeps import SweepStore
 from ui import state

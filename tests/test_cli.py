@@ -527,8 +527,15 @@ def test_the_room_for_images_comes_from_option_or_environment(
     assert CliRunner().invoke(main, command, env={"MERGING_IMAGE_CACHE_GB": "plenty"}).exit_code == 2
 
 
-def test_runs_alone_lists(home: Path) -> None:
-    assert "no runs yet" in CliRunner().invoke(main, ["runs"], env={"MERGING_HOME": str(home)}).stdout
+def test_runs_alone_lists_those_of_the_home_that_was_named(suite_file: Path, home: Path) -> None:
+    named: list[tuple[list[str], dict[str, str]]] = [(["--home", str(home)], {}), ([], {"MERGING_HOME": str(home)})]
+    for options, environment in named:
+        assert "no runs yet" in CliRunner().invoke(main, ["runs", *options], env=environment).stdout
+    run = as_json("merge", suite_file, "--home", home)["run"]
+    for options, environment in named:
+        assert run in CliRunner().invoke(main, ["runs", *options], env=environment).stdout
+    assert [row["run"] for row in as_json("runs", "--home", home)["runs"]] == [run]
+    assert "No such command 'lists'" in call("runs", "lists").stderr and "Commands:" in call("runs", "--help").stdout
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_in_words(tmp_path: Path) -> None:

@@ -48,6 +48,14 @@ def test_a_download_that_fails_is_an_error(hubbed: Path, hub: FakeHub) -> None:
     assert f"models--zoo--{TASKS[2]}/snapshots/main/model.safetensors" in result.stderr
 
 
+@pytest.mark.parametrize("address", ["https://huggingface.co/zoo/base", "hf.co/zoo/base/tree/main?x=1"])
+def test_an_address_in_the_place_of_an_id_is_answered_with_the_id(hub: FakeHub, address: str) -> None:
+    result = call("download", address)
+    assert result.exit_code == 1 and "python -m merging download zoo/base looks on the hub" in result.stderr
+    assert "or the id owner/name of a model repository" in call("download", "zoo/base/more").stderr
+    assert hub.asked == []
+
+
 def test_suites_say_whether_their_files_are_here(hub: FakeHub, suite_file: Path) -> None:
     rows = {row["name"]: row for row in json.loads(call("suites", "--json").stdout)["suites"]}
     assert rows["mini"]["missing"] == [] and rows["mini"]["default"]

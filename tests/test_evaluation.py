@@ -112,6 +112,16 @@ def test_a_base_of_another_architecture_is_refused(own_suite: Path) -> None:
         _ = Evaluator(suite).tower
 
 
+def test_heads_that_fit_the_base_and_not_the_architecture_are_not_blamed(own_suite: Path) -> None:
+    suite = edited(own_suite, architecture={**ARCHITECTURE, "embed_dim": 24})
+    said = r"expected 24 numbers a class by ViT 2 × 32.*the base base\.safetensors has 16 outputs too; check `archi"
+    with pytest.raises(SuiteError, match=said):
+        Evaluator(suite).prepare(["digits"], "test")
+    save_file({"weight": torch.eye(CLASSES, 9)}, own_suite / "digits.head.safetensors")
+    with pytest.raises(SuiteError, match=r"expected 16 numbers a class$"):
+        Evaluator(edited(own_suite, architecture=ARCHITECTURE)).prepare(["digits"], "test")
+
+
 def test_an_architecture_of_any_size_is_compared_before_it_is_built(own_suite: Path) -> None:
     suite = edited(own_suite, architecture=vision(width=2**17))  # a tower of 800 GB
     with pytest.raises(MismatchedCheckpoint, match="of another shape"):

@@ -174,6 +174,22 @@ def test_missing_splits_and_empty_folders(folder: Path) -> None:
         load_images(suite_with(folder, "imagefolder"), "pets", "val", 8)
 
 
+def test_images_beside_the_suite_are_called_by_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in (folder / "images").iterdir():
+        path.rename(folder / path.name)
+    data = {"kind": "imagefolder", "path": "."}
+    write_yaml(folder, tasks=[{"name": "pets", "classes": ["cat", "dog", "big bird"], "data": data}])
+    monkeypatch.chdir(folder)
+    suite = load_suite("suite.yaml")
+    assert len(load_images(suite, "pets", "test", 8)) == 6
+    with pytest.raises(MissingPart, match="no folder val; expected val/class/image"):
+        load_images(suite, "pets", "val", 8)
+    for name in ("cat", "dog", "big_bird"):
+        (folder / "val" / name).mkdir(parents=True)
+    with pytest.raises(SuiteError, match=f"no images under {folder.name}/val"):
+        load_images(suite, "pets", "val", 8)
+
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

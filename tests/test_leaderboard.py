@@ -20,7 +20,7 @@ from merging.presets import PRESETS, Preset
 from merging.registry import NEEDS, Data
 from merging.runs.execute import execute
 from merging.runs.perform import perform
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.suites import Suite
 from merging.workspace import Workspace
 from tests.random_models import TASKS

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.errors import NonFiniteWeights
-from merging.spectra import add_gram, gram, mirror, nonzero, polar, side_by_side, solve_positive, top_triplets
+from merging.spectra import NOTHING, add_gram, gram, mirror, nonzero, polar, side_by_side, solve_positive, top_triplets
 
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
@@ -52,6 +52,17 @@ def test_a_system_is_solved_or_the_reason_is_said() -> None:
 def test_zero_has_no_polar_factor() -> None:
     factor, mean = polar(torch.zeros(4, 9))
     assert not factor.any() and float(mean) == 0
+
+
+@pytest.mark.parametrize("shape", [(20, 12), (12, 20), (14, 12)])
+def test_directions_with_nothing_in_them_can_be_left_out_of_the_factor(shape: tuple[int, int]) -> None:
+    u, _, v = torch.linalg.svd(matrix(shape, 2), full_matrices=False)
+    lengths = torch.tensor([3.0, 2.0, 1.0, 1e-3], dtype=torch.float64)
+    few = (u[:, :4] * lengths) @ v[:4]
+    factor, mean = polar(few.float(), NOTHING)
+    torch.testing.assert_close(factor.double(), u[:, :4] @ v[:4], rtol=0, atol=1e-3)
+    assert float(mean) == pytest.approx(float(lengths.sum()) / 12, rel=1e-4)
+    assert float(polar(few.float())[0].norm()) == pytest.approx(12**0.5, rel=1e-4)  # else as many as there can be
 
 
 @given(shapes, st.integers(0, 99), st.data())

@@ -9,7 +9,7 @@ import streamlit as st
 from merging import registry
 from merging.leaderboard import baseline_rows, data_looked_at, row_of
 from merging.runs import Run
-from merging.runs.store import ACTIVE
+from merging.runs.run import ACTIVE
 from ui import accuracy_view, state
 from ui.charts.accuracy import Series
 from ui.charts.leaderboard import NOT_RUN, UNDER_WAY, Standing, ranked, task_column

@@ -12,12 +12,17 @@ from merging.cli.results import print_comparison, print_json, run_row
 from merging.cli.text import print_run, print_runs
 
 
-@main.group(invoke_without_command=True)
-@click.pass_context
-def runs(context: click.Context) -> None:
+class _ListWithoutAWord(click.Group):
+    """A group whose list is meant where no command is named, options and their environment variables included."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = args and (args[0] in ctx.help_option_names or not args[0].startswith("-"))
+        return super().parse_args(ctx, args if named else ["list", *args])
+
+
+@main.group(cls=_ListWithoutAWord)
+def runs() -> None:
     """What was run: list (also without a word), show, compare, export, delete."""
-    if context.invoked_subcommand is None:
-        context.invoke(runs_list)
 
 
 @runs.command("list")

@@ -64,6 +64,18 @@ def is_hub_id(text: str) -> bool:
     return bool(re.fullmatch(HUB_ID, text)) and all(part.strip(".") for part in text.split("/"))
 
 
+def id_in_address(text: str) -> str:
+    """The id of the model repository that an address of the hub leads to; empty if it is none.
+
+    >>> id_in_address("https://huggingface.co/openai/clip-vit-base-patch32/tree/main")
+    'openai/clip-vit-base-patch32'
+    >>> id_in_address("openai/clip-vit-base-patch32"), id_in_address("https://huggingface.co/datasets/tanganke/dtd")
+    ('', '')
+    """
+    found = re.match(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([^/]+/[^/?#]+)", text)
+    return found[1] if found and is_hub_id(found[1]) and not found[1].startswith(("datasets/", "spaces/")) else ""
+
+
 def is_inside(path: str) -> bool:
     """Whether a path in a repository stays in it, as written."""
     parts = PurePosixPath(path).parts

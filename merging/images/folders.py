@@ -22,6 +22,7 @@ def folder_source(root: Path, split: str, task: str, classes: Sequence[str]) -> 
         SuiteError: it holds no images, or other folders than the classes.
     """
     folder = root / split
+    name = f"{root.absolute().name}/{split}"  # the folder of a suite may be called "."
     if not folder.is_dir():
         return None
     files: list[Path] = []
@@ -31,12 +32,11 @@ def folder_source(root: Path, split: str, task: str, classes: Sequence[str]) -> 
         files += found
         labels += [label] * len(found)
     if not files:
-        raise SuiteError(f"task {task!r}: no images under {root.name}/{split}")
+        raise SuiteError(f"task {task!r}: no images under {name}")
 
     def read(rows: Sequence[int], size: int) -> Iterator[np.ndarray]:
         return (open_image(files[row], f"{files[row].parent.name}/{files[row].name}", size) for row in rows)
 
-    name = f"{root.name}/{split}"
     return Source(name, np.array(labels, dtype=np.int64), folder_fingerprint(root, files), read)
 
 

@@ -14,15 +14,8 @@ from merging.images.folders import class_folders, folder_fingerprint, folder_sou
 from merging.images.hub import hub_source, missing_dataset
 from merging.images.source import Source, held_out, open_image
 from merging.images.torchvision_data import torchvision_source
-from merging.suites.suite import (
-    ArraysData,
-    HuggingFaceData,
-    ImageFolderData,
-    Split,
-    Suite,
-    Task,
-    TorchvisionData,
-)
+from merging.suites.image_entries import ArraysData, HuggingFaceData, ImageFolderData, TorchvisionData
+from merging.suites.suite import Split, Suite, Task
 
 
 @dataclass(frozen=True)
@@ -134,7 +127,7 @@ def _expected(task: Task, split: Split) -> str:
         name = Path(data.path).name
         return f"no {split}_images and {split}_labels in {name}; expected both for each of val and test"
     if isinstance(data, ImageFolderData):
-        place = f"{Path(data.path).name}/{split}"
+        place = (Path(Path(data.path).name) / split).as_posix()
         return f"no folder {place}; expected {place}/class/image"
     return f"no {split} split in {data.title if data else 'its data'}"
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from merging.context import Context
 from merging.merges.scaling import Coefficient, scaled
 from merging.registry import Params, TensorMerge, merge
-from merging.spectra import polar, side_by_side, svd, top_triplets
+from merging.spectra import NOTHING, polar, side_by_side, svd, top_triplets
 from merging.vectors import TaskVectors, is_matrix
 
 _PAPER = "https://arxiv.org/abs/2502.04959"
@@ -69,7 +69,7 @@ def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context
             u, s, v = side_by_side(*_outside(stack, left, common, own))
             some = s > 1e-6 * lengths[0]  # nothing is left of a task that lies within the common directions
             us, values, vs = torch.cat([us, u[:, some]], 1), torch.cat([values, s[some]]), torch.cat([vs, v[some]])
-        return values.mean() * (polar(us)[0] @ polar(vs)[0])
+        return values.mean() * (polar(us, NOTHING)[0] @ polar(vs, NOTHING)[0])
 
     return scaled(vectors, params.scaling, direction, context)
 

@@ -6,7 +6,7 @@ from merging.context import Context
 from merging.merges.isotropic import IsotropicParams
 from merging.merges.scaling import scaled
 from merging.registry import TensorMerge, merge
-from merging.spectra import nonzero, polar, side_by_side, top_triplets
+from merging.spectra import NOTHING, nonzero, polar, side_by_side, top_triplets
 from merging.vectors import TaskVectors, is_matrix
 
 
@@ -15,7 +15,8 @@ def tsv_m(vectors: TaskVectors, params: IsotropicParams, context: Context) -> Te
     """Join the top singular triplets of all task vectors, with their singular vectors decorrelated.
 
     Every task gets ``r/T`` of the rank r of a matrix. The joined U and V are replaced by their polar factors, the
-    singular values stay. Tensors that are no matrices take ``α mean(τ)``.
+    singular values stay. A direction that equal models bring several times counts once. Tensors that are no matrices
+    take ``α mean(τ)``.
     """
 
     def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
@@ -26,6 +27,6 @@ def tsv_m(vectors: TaskVectors, params: IsotropicParams, context: Context) -> Te
             return torch.zeros_like(base)
         count = max(1, min(base.shape) // len(stack))
         left, lengths, right = side_by_side(*top_triplets(vectors, count))
-        return (polar(left)[0] * lengths) @ polar(right)[0]
+        return (polar(left, NOTHING)[0] * lengths) @ polar(right, NOTHING)[0]
 
     return scaled(vectors, params.scaling, direction, context)

@@ -11,7 +11,7 @@ from merging.errors import RunError
 from merging.evaluation import Evaluator
 from merging.paired import LEVEL, RESAMPLES, Comparison, compare, confusion
 from merging.runs.predictions import evaluator_of, predictions_of
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.suites.suite import Split
 from merging.workspace import Workspace
 

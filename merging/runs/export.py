@@ -19,7 +19,7 @@ from merging.errors import CheckpointError
 from merging.evaluation import load_head
 from merging.runs.model_card import CLASSIFY, model_card
 from merging.runs.recipe import Coefficients, in_layout, recipe_of
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.runs.weights import KEPT_WEIGHTS, kept_weights, rebuild, require_done
 from merging.suites import clip
 from merging.suites.suite import Suite, load_suite

@@ -7,7 +7,7 @@ from typing import Any
 from merging import registry
 from merging.forgetting import GROUPS, remaining
 from merging.runs.recipe import Recipe
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.suites.suite import Suite
 
 # Rebuilds one task's model from a file of localised models; a test runs it as it stands.

@@ -17,7 +17,8 @@ from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.export import write_weights
 from merging.runs.reporting import LOG_LINES, Reporter
-from merging.runs.store import STALE_SECONDS, Run, RunStore
+from merging.runs.run import Run
+from merging.runs.store import STALE_SECONDS, RunStore
 from merging.runs.weights import KEPT_WEIGHTS, keep_weights
 from merging.suites.suite import Suite, load_suite
 from merging.workspace import Workspace

@@ -17,7 +17,7 @@ from merging.errors import RunError
 from merging.evaluation import Evaluator
 from merging.localised import task_weights
 from merging.pipeline import MergeSpec
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.runs.weights import kept_weights, rebuilt, require_done
 from merging.suites.suite import load_suite
 from merging.workspace import Workspace, evaluation_key

@@ -17,7 +17,7 @@ from merging.errors import MergingError, SpecError
 from merging.explain import explain
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.runs.weights import rebuild
 from merging.suites.suite import Suite, builtin_suites
 from merging.vectors import TaskVectors

@@ -6,7 +6,7 @@ from typing import Any
 
 from merging import registry
 from merging.labels import short
-from merging.runs.store import Run
+from merging.runs.run import Run
 
 ABSENT = "–"
 

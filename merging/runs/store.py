@@ -11,17 +11,14 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from merging.errors import MergingError, RunError
 from merging.pipeline import MergeSpec
 from merging.runs.file_jobs import FileJob, is_file_job, parse_file_job
+from merging.runs.run import Run, State, UnreadableRun
 
-State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
-ACTIVE: tuple[State, ...] = ("queued", "running")
 STALE_SECONDS = 15.0  # a running row whose worker has not been heard of for this long is lost
 
 _SCHEMA = """
@@ -51,90 +48,6 @@ create table if not exists fingerprints (
     path text primary key, size integer not null, changed integer not null, fingerprint text not null
 );
 """
-
-
-@dataclass(frozen=True)
-class Run:
-    """One row. Times are seconds since the epoch.
-
-    Attributes:
-        id: twelve hexadecimal digits.
-        fingerprint: of the specification and all files it reads.
-        order: what to do.
-        state: queued, running, done, failed, cancelled or lost.
-        message: what it is doing, in words.
-        done: finished steps of the present phase.
-        total: steps of the present phase.
-        error: why it failed, in one paragraph.
-        log: last lines of output of a run that failed.
-        result_json: what came of it, as stored.
-    """
-
-    id: str
-    fingerprint: str
-    order: MergeSpec | FileJob
-    state: State
-    message: str
-    done: int
-    total: int
-    phase_started: float | None
-    created: float
-    started: float | None
-    finished: float | None
-    heartbeat: float | None
-    cancel_asked: float | None
-    error: str | None
-    log: str | None
-    result_json: str | None
-
-    @property
-    def spec(self) -> MergeSpec:
-        """What to do, of a run that works on merged or unmerged models.
-
-        Raises:
-            RunError: it is a job on files.
-        """
-        if not isinstance(self.order, MergeSpec):
-            raise RunError(f"run {self.id} is no merge but a {self.order.label.lower()}")
-        return self.order
-
-    @cached_property
-    def result(self) -> dict[str, Any] | None:
-        """What came of it, see :func:`merging.runs.execute.execute`; read when first asked for."""
-        return json.loads(self.result_json) if self.result_json else None
-
-    @property
-    def active(self) -> bool:
-        """Whether it is still to change by itself."""
-        return self.state in ACTIVE
-
-    @property
-    def share(self) -> float:
-        """Progress within the present phase, 0 … 1."""
-        return min(1.0, self.done / self.total) if self.total else 0.0
-
-    def seconds_left(self, now: float) -> float | None:
-        """Estimated time until the present phase ends, from its pace so far; None before there is any."""
-        if self.state != "running" or self.phase_started is None or not 0 < self.done < self.total:
-            return None
-        return (now - self.phase_started) / self.done * (self.total - self.done)
-
-
-@dataclass(frozen=True)
-class UnreadableRun:
-    """A row that this version of the program can't read: its method is gone, or its specification is damaged.
-
-    Attributes:
-        id: twelve hexadecimal digits.
-        state: as in :class:`Run`.
-        created: seconds since the epoch.
-        reason: why it can't be read, and what to do.
-    """
-
-    id: str
-    state: State
-    created: float
-    reason: str
 
 
 class RunStore:

@@ -14,7 +14,8 @@ from merging.checkpoints.writing import WrittenLayout, atomic_path
 from merging.context import Context
 from merging.errors import MergingError, RunError
 from merging.pipeline import MergeSpec, replay
-from merging.runs.store import Run, RunStore
+from merging.runs.run import Run
+from merging.runs.store import RunStore
 from merging.vectors import TaskVectors
 
 KEPT_WEIGHTS = "model.safetensors"

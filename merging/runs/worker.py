@@ -25,7 +25,8 @@ from merging.runs.execute import execute
 from merging.runs.file_jobs import FILE_LANE
 from merging.runs.file_work import carry_out_file_job
 from merging.runs.reporting import LOG_LINES, Reporter, StopSign
-from merging.runs.store import Run, RunStore
+from merging.runs.run import Run
+from merging.runs.store import RunStore
 from merging.runs.trace import TRACE, Trace
 from merging.runs.weights import KEPT_WEIGHTS
 from merging.sweeps.driver import drive

@@ -14,8 +14,9 @@ import torch
 from merging.checkpoints import Checkpoint
 from merging.errors import MismatchedCheckpoint, MissingPart, SuiteError
 from merging.explain import differences
+from merging.suites.image_entries import Preprocess
 from merging.suites.inline import InlineArchitecture
-from merging.suites.suite import Preprocess, Suite
+from merging.suites.suite import Suite
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 _UNBUILDABLE = (

@@ -158,15 +158,18 @@ class _Check:
             return [_finding(f"{title} ({split})", name, partial(count, split)) for split in SPLITS]
 
         if head is not None:
-            found = _finding(str(head), name, partial(self._head, name))
+            found = _finding(str(head), name, partial(self._head, name, str(head)))
             return [found, *images(self.evaluator.image_set if found.ok else self.evaluator.bare_images)]
         splits = images(self.evaluator.bare_images)
         if not all(finding.ok and not finding.warnings for finding in splits):
             return splits  # building a head from text takes a while, and is of use with images only
-        return [_finding("head from text", name, partial(self._head, name)), *splits]
+        return [_finding("head from text", name, partial(self._head, name, "head from text")), *splits]
 
-    def _head(self, name: str) -> str:
-        return f"head {list(self.evaluator.head(name).shape)}"
+    def _head(self, name: str, file: str) -> Finding:
+        head = self.evaluator.head(name)
+        zero = int((head == 0).all(dim=1).sum())
+        warning = (f"{zero} of {len(head)} rows are zero: no image is recognised by them",) if zero else ()
+        return Finding(file, name, f"head {list(head.shape)}", warnings=warning)
 
     def _fine_tuned(self, name: str, file: str) -> Finding:
         checkpoint = self.suite.checkpoint(name)

@@ -8,19 +8,28 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.checkpoints.reading import Part
 from merging.errors import MissingPart, SuiteError
 from merging.explain import explain, nearest
-from merging.hub.cache import HubFile, cache_folder, in_cache, is_hub_id, located, promised_sha256, snapshot
+from merging.hub.cache import (
+    HubFile,
+    cache_folder,
+    id_in_address,
+    in_cache,
+    is_hub_id,
+    located,
+    promised_sha256,
+    snapshot,
+)
 from merging.images.hub import cached_dataset
-from merging.images.torchvision_data import READERS
 from merging.published import Family
+from merging.suites.image_entries import Data, Entry, HuggingFaceData, Preprocess, TorchvisionData
 from merging.suites.inline import InlineArchitecture
 from merging.suites.known_datasets import known_datasets
 from merging.vectors import TaskVectors
@@ -33,91 +42,7 @@ Split = Literal["val", "test"]
 FileReference = str | HubFile  # a path relative to suite.yaml, or a file of the Hugging Face hub
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Preprocess(_Part):
-    """Mean and standard deviation per channel, of pixel values in 0 … 1."""
-
-    mean: tuple[_Finite, _Finite, _Finite]
-    std: tuple[_Positive, _Positive, _Positive]
-
-
-class ArraysData(_Part):
-    """Images in an ``.npz`` file."""
-
-    kind: Literal["arrays"]
-    path: str
-
-    @property
-    def title(self) -> str:
-        """What to call it in reports."""
-        return self.path
-
-
-class ImageFolderData(_Part):
-    """Images in folders ``path/split/class/image``, class folders sorted or named as the classes."""
-
-    kind: Literal["imagefolder"]
-    path: str
-
-    @property
-    def title(self) -> str:
-        """What to call it in reports."""
-        return self.path
-
-
-class HuggingFaceData(_Part):
-    """Parquet files as on the Hugging Face hub: below ``path``, or of a data set that is in the hub's cache."""
-
-    kind: Literal["huggingface"]
-    path: str | None = None
-    dataset: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,96}(/[A-Za-z0-9_.-]{1,96})?$")
-    config: str | None = None
-    image: str = "image"
-    label: str = "label"
-
-    @model_validator(mode="after")
-    def _one_place(self) -> "HuggingFaceData":
-        if (self.path is None) == (self.dataset is None):
-            raise ValueError("needs either `path`, a folder with parquet files, or `dataset`, a hub id")
-        return self
-
-    @property
-    def title(self) -> str:
-        """What to call it in reports."""
-        return "/".join(filter(None, (self.path or self.dataset, self.config)))
-
-
-class TorchvisionData(_Part):
-    """A data set that ``torchvision.datasets`` reads; ``root`` is what it calls so."""
-
-    kind: Literal["torchvision"]
-    name: str
-    root: str
-
-    @field_validator("name")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in READERS:
-            raise ValueError(f"expected one of {', '.join(READERS)}")
-        return value
-
-    @property
-    def title(self) -> str:
-        """What to call it in reports."""
-        return f"{self.root}, {self.name}"
-
-
-Data = Annotated[ArraysData | ImageFolderData | HuggingFaceData | TorchvisionData, Field(discriminator="kind")]
-
-
-class Task(_Part):
+class Task(Entry):
     """A fine-tuned model with its evaluation set and head.
 
     ``dataset`` names one of :func:`merging.suites.known_datasets.known_datasets`, whose fields hold where the task
@@ -152,7 +77,7 @@ class Task(_Part):
         return self.title or self.name
 
 
-class Suite(_Part):
+class Suite(Entry):
     """A parsed ``suite.yaml``. Paths in it are relative to the file and may not leave its folder.
 
     ``checkpoints`` says of which published family the weights are, for the published numbers to set beside one's own.
@@ -430,10 +355,11 @@ def load_suite(reference: str | Path) -> Suite:
         named = "/".join(Path(reference).parts[-2:])
         raise SuiteError(f"no suite at {named!r}: there is no such file; expected the path of a suite.yaml")
     if not path.is_file():
-        hub = f"; python -m merging download {reference} looks on the hub" if is_hub_id(str(reference)) else ""
+        meant = id_in_address(str(reference)) or (str(reference) if is_hub_id(str(reference)) else "")
+        hub = f"; python -m merging download {meant} looks on the hub" if meant else ""
         raise SuiteError(
             f"no suite {Path(reference).name!r}: expected a built-in name ({', '.join(builtin_suites()) or 'none'}), "
-            f"or the path of a suite.yaml{hub}"
+            f"the path of a suite.yaml, or the id owner/name of a model repository of the hub{hub}"
         )
     if path.stat().st_size > MAX_YAML_BYTES:
         raise SuiteError(f"{path.name}: {path.stat().st_size} bytes; a suite.yaml of at most {MAX_YAML_BYTES} is read")

@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from merging.runs.execute import execute
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.suites import load_suite
 from merging.workspace import Workspace
 from tests.app.conftest import build_suite

@@ -16,7 +16,7 @@ from merging.runs.compare import RunComparison, compare_runs, comparison_row
 from merging.runs.comparison_report import comparison_report
 from merging.runs.execute import execute
 from merging.runs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.suites import Suite
 from merging.workspace import Workspace
 from tests.random_models import TASKS

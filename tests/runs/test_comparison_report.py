@@ -19,7 +19,7 @@ from merging.pipeline import MergeSpec
 from merging.runs.compare import RunComparison, compare_runs
 from merging.runs.comparison_report import MAX_IMAGES, comparison_report
 from merging.runs.execute import execute
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.suites import Suite, load_suite
 from merging.workspace import Workspace
 from tests.random_models import TASKS

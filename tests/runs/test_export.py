@@ -22,7 +22,7 @@ from merging.presets import PRESETS
 from merging.runs.export import export_run
 from merging.runs.perform import perform
 from merging.runs.recipe import read_recipe, replay, weights_sha256
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.suites import Suite, load_suite
 from merging.workspace import Workspace
 from tests.random_models import TASKS

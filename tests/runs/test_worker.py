@@ -13,7 +13,7 @@ import pytest
 from merging.errors import RunError
 from merging.pipeline import MergeSpec
 from merging.runs import store as store_module
-from merging.runs.store import Run
+from merging.runs.run import Run
 from merging.runs.weights import KEPT_WEIGHTS
 from merging.runs.worker import Worker, is_working, sole_worker
 from merging.workspace import Workspace

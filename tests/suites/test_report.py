@@ -115,6 +115,22 @@ def test_a_missing_tensor_is_named_and_the_file_not_called_another_architecture(
         assert "looks like" not in detail and "unexpected" not in detail
 
 
+def test_a_head_with_rows_of_zeros_is_odd(own_suite: Path) -> None:
+    for task, rows in (("digits", slice(None)), ("roads", slice(1, 2))):
+        path = own_suite / f"{task}.head.safetensors"
+        head = load_file(path)["weight"]
+        head[rows] = 0
+        save_file({"weight": head}, path)
+    found = rows_of(own_suite)
+    assert found["digits.head.safetensors", "digits"]["warnings"] == [
+        "5 of 5 rows are zero: no image is recognised by them"
+    ]
+    assert found["roads.head.safetensors", "roads"]["warnings"] == [
+        "1 of 5 rows are zero: no image is recognised by them"
+    ]
+    assert all(row["ok"] for row in found.values()) and sum(row["warning"] for row in found.values()) == 2
+
+
 def test_a_broken_head_is_one_problem(own_suite: Path) -> None:
     """Images are judged without it, where their classes are known and where they are not."""
     content = yaml.safe_load((own_suite / "suite.yaml").read_text())

@@ -1,0 +1,93 @@
+"""What a ``suite.yaml`` says of images: where they are, in one of four kinds, and how they become the tower's input."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from merging.images.torchvision_data import READERS
+
+
+class Entry(BaseModel):
+    """A part of ``suite.yaml``: it does not change, and takes no field that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Preprocess(Entry):
+    """Mean and standard deviation per channel, of pixel values in 0 … 1."""
+
+    mean: tuple[_Finite, _Finite, _Finite]
+    std: tuple[_Positive, _Positive, _Positive]
+
+
+class ArraysData(Entry):
+    """Images in an ``.npz`` file."""
+
+    kind: Literal["arrays"]
+    path: str
+
+    @property
+    def title(self) -> str:
+        """What to call it in reports."""
+        return self.path
+
+
+class ImageFolderData(Entry):
+    """Images in folders ``path/split/class/image``, class folders sorted or named as the classes."""
+
+    kind: Literal["imagefolder"]
+    path: str
+
+    @property
+    def title(self) -> str:
+        """What to call it in reports."""
+        return self.path
+
+
+class HuggingFaceData(Entry):
+    """Parquet files as on the Hugging Face hub: below ``path``, or of a data set that is in the hub's cache."""
+
+    kind: Literal["huggingface"]
+    path: str | None = None
+    dataset: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,96}(/[A-Za-z0-9_.-]{1,96})?$")
+    config: str | None = None
+    image: str = "image"
+    label: str = "label"
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "HuggingFaceData":
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("needs either `path`, a folder with parquet files, or `dataset`, a hub id")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What to call it in reports."""
+        return "/".join(filter(None, (self.path or self.dataset, self.config)))
+
+
+class TorchvisionData(Entry):
+    """A data set that ``torchvision.datasets`` reads; ``root`` is what it calls so."""
+
+    kind: Literal["torchvision"]
+    name: str
+    root: str
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in READERS:
+            raise ValueError(f"expected one of {', '.join(READERS)}")
+        return value
+
+    @property
+    def title(self) -> str:
+        """What to call it in reports."""
+        return f"{self.root}, {self.name}"
+
+
+Data = Annotated[ArraysData | ImageFolderData | HuggingFaceData | TorchvisionData, Field(discriminator="kind")]

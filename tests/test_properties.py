@@ -1,0 +1,210 @@
+"""Properties of every method that looks at no data, on drawn models, degenerate ones included."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merging.context import Context
+from merging.pipeline import MergeSpec, plan
+from merging.spectra import svd
+from merging.vectors import TaskVectors
+from tests.random_models import State, random_state, write_models
+from tests.test_pipeline import DATA_FREE, EDITS, FAITHFUL, PAIRS
+
+SHAPES = {
+    "conv1.weight": (4, 3, 2, 2),
+    "ln_post.bias": (6,),
+    "proj": (9, 6),
+    "transformer.resblocks.0.mlp.c_fc.weight": (18, 8),
+    "transformer.resblocks.0.mlp.c_proj.weight": (8, 18),
+}
+MATRICES = [name for name, shape in SHAPES.items() if len(shape) == 2]
+KINDS = ("free", "one zero", "a tensor of zeros", "one tensor of one task zero", "steep", "some equal")
+every_pair = pytest.mark.parametrize(("edit", "merge"), PAIRS)
+few = settings(max_examples=5)  # there are as many tests as pairs
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What hypothesis draws: T task vectors of some kind around a base."""
+
+    tasks: int
+    kind: str
+    spread: float
+    seed: int
+
+    def vectors(self) -> list[State]:
+        """τ of every task, in float32."""
+        found = [random_state(1 + self.seed * 100 + task, SHAPES, self.spread) for task in range(self.tasks)]
+        if self.kind == "one zero":
+            found[-1] = {name: torch.zeros_like(tensor) for name, tensor in found[-1].items()}
+        if self.kind == "a tensor of zeros":
+            for state in found:
+                state["transformer.resblocks.0.mlp.c_fc.weight"].zero_()
+        if self.kind == "one tensor of one task zero":
+            found[0]["transformer.resblocks.0.mlp.c_proj.weight"].zero_()
+        if self.kind == "steep":
+            found = [{name: tensor**3 / self.spread**2 for name, tensor in state.items()} for state in found]
+        if self.kind == "some equal":
+            found[: self.tasks // 2] = [found[0]] * (self.tasks // 2)
+        return found
+
+    def models(self, folder: Path, factor: float = 1.0) -> TaskVectors:
+        """The models with task vectors of this many times their length, around a base of zeros."""
+        base = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
+        models = [{name: factor * tensor for name, tensor in state.items()} for state in self.vectors()]
+        return write_models(folder, base, models)
+
+
+def drawn(*tasks: int) -> st.SearchStrategy[Drawn]:
+    return st.builds(
+        Drawn,
+        tasks=st.sampled_from(tasks or (1, 2, 3, 8)),
+        kind=st.sampled_from(KINDS),
+        spread=st.sampled_from([0.01, 0.1, 1.0]),
+        seed=st.integers(0, 9),
+    )
+
+
+def merged(
+    vectors: TaskVectors, edit: str, merge: str, edit_params: dict[str, object] | None = None, **params: object
+) -> State:
+    (edit_name, edit_given), (merge_name, merge_given) = EDITS[edit], DATA_FREE[merge]
+    spec = MergeSpec.build(
+        suite="none", tasks=vectors.tasks, edit=edit_name, edit_params={**edit_given, **(edit_params or {})},
+        merge=merge_name, merge_params={**merge_given, **params},
+    )  # fmt: skip
+    return dict(plan(vectors, spec, Context()).tensors())
+
+
+def assert_close(found: State, expected: State, tolerance: float) -> None:
+    """Tensors agree to this share of the longest of them."""
+    longest = max(float(tensor.norm()) for tensor in expected.values())
+    for name, tensor in expected.items():
+        assert float((found[name] - tensor).norm()) <= tolerance * longest + 1e-12, name
+
+
+@every_pair
+@few
+@given(case=drawn())
+def test_anything_is_merged_to_numbers_and_the_same_ones_again(
+    tmp_path_factory: pytest.TempPathFactory, edit: str, merge: str, case: Drawn
+) -> None:
+    vectors = case.models(tmp_path_factory.mktemp("models"))
+    found, again = (merged(vectors, edit, merge) for _ in range(2))
+    for name, tensor in found.items():
+        assert bool(tensor.isfinite().all()) and torch.equal(tensor, again[name]), name
+    if case.kind == "a tensor of zeros" and edit != "awd adam":
+        assert not found["transformer.resblocks.0.mlp.c_fc.weight"].any()
+
+
+@every_pair
+@few
+@given(case=drawn(), random=st.randoms(use_true_random=False))
+def test_the_order_of_tasks_does_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, edit: str, merge: str, case: Drawn, random: Random
+) -> None:
+    if edit == "awd model":
+        case = replace(case, spread=1.0)  # its β suits vectors that are not short: with others descent jumps about
+    vectors = case.models(tmp_path_factory.mktemp("models"))
+    order = list(range(case.tasks))
+    random.shuffle(order)
+    turned = TaskVectors(
+        vectors.base, tuple(vectors.checkpoints[i] for i in order), tuple(vectors.tasks[i] for i in order)
+    )
+    tolerance = 5e-3 if edit in ("awd adam", "doge") or merge == "wudi" else 1e-3
+    assert_close(merged(turned, edit, merge), merged(vectors, edit, merge), tolerance)
+
+
+def in_units(edit: str, merge: str, factor: float) -> tuple[dict[str, object], dict[str, object]]:
+    """Parameters that have a unit, for weights in a unit ``factor`` times as large."""
+    changes: dict[str, dict[str, object]] = {
+        "awd model": {"alpha": 0.1 / factor, "beta": 0.01 * factor**2},
+        "awd exact": {"alpha": 0.1 / factor},
+        "awd adam": {"alpha": 0.1 / factor, "beta": 1e-3 * factor},
+        "doge": {"strength": 5.0 * factor, "learning_rate": 1e-4 * factor},
+    }
+    return changes.get(edit, {}), {"learning_rate": 1e-3 * factor} if merge == "wudi" else {}
+
+
+@pytest.mark.parametrize(
+    ("edit", "merge"), [pair for pair in PAIRS if pair[0] == "none" or pair[1] == "task arithmetic"]
+)
+@few
+@given(case=drawn(), factor=st.sampled_from([0.25, 0.5, 2.0]))
+def test_the_update_scales_with_the_task_vectors(
+    tmp_path_factory: pytest.TempPathFactory, edit: str, merge: str, case: Drawn, factor: float
+) -> None:
+    """With learning rates, and the α, β and η that have a unit, in that unit."""
+    plain = merged(case.models(tmp_path_factory.mktemp("plain")), edit, merge)
+    edit_params, merge_params = in_units(edit, merge, factor)
+    longer = case.models(tmp_path_factory.mktemp("longer"), factor)
+    found = merged(longer, edit, merge, edit_params, **merge_params)
+    tolerance = 5e-3 if edit in ("awd adam", "doge") or merge == "wudi" else 1e-3
+    assert_close({name: tensor / factor for name, tensor in found.items()}, plain, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("edit", "merge"), [(e, m) for e, m in PAIRS if e in FAITHFUL and m not in ("iso-c", "iso-cts")]
+)
+@few
+@given(case=drawn(1))
+def test_one_task_gives_its_model(tmp_path_factory: pytest.TempPathFactory, edit: str, merge: str, case: Drawn) -> None:
+    vectors = case.models(tmp_path_factory.mktemp("models"))
+    keeping = {"ties": {"keep": 1.0}, "trust region": {"drop": 0.0}}
+    found = merged(vectors, edit, merge, keeping.get(edit), **({} if merge == "average" else {"scaling": 1.0}))
+    assert_close(found, dict(vectors.checkpoints[0]), 1e-4)
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 8])
+@given(spread=st.sampled_from([0.01, 1.0]), seed=st.integers(0, 9))
+def test_equal_models_give_what_their_one_task_vector_has(
+    tmp_path_factory: pytest.TempPathFactory, tasks: int, spread: float, seed: int
+) -> None:
+    """Each merge in its own words, with nothing that is not in the task vector."""
+    one = Drawn(1, "free", spread, seed).vectors()[0]
+    base = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
+    folder = tmp_path_factory.mktemp("models")
+    alone, vectors = write_models(folder / "one", base, [one]), write_models(folder / "all", base, [one] * tasks)
+    assert_close(merged(vectors, "none", "average"), one, 1e-6)
+    assert_close(merged(vectors, "none", "task arithmetic", scaling=1 / tasks), one, 1e-6)
+
+    iso, tsv = merged(vectors, "none", "iso-c"), merged(vectors, "none", "tsv-m")
+    cts, wudi = merged(vectors, "none", "iso-cts"), merged(vectors, "none", "wudi closed", ridge=1e-5)
+    alone_iso = merged(alone, "none", "iso-c")
+    for name, tensor in one.items():
+        if name not in MATRICES:
+            for found in (iso, tsv, cts, wudi):
+                torch.testing.assert_close(found[name], tensor)
+            continue
+        assert_close({name: iso[name]}, {name: tasks * alone_iso[name]}, 1e-3)
+        left, lengths, right = svd(tensor)
+        rank = min(tensor.shape)
+        count = max(1, rank // tasks)
+        top = (left[:, :count] * lengths[:count]) @ right[:count]
+        assert_close({name: tsv[name]}, {name: top}, 1e-3)  # a direction is counted once, whoever brings it
+        weights = (left.T @ cts[name] @ right.T).diagonal()
+        assert_close({name: cts[name]}, {name: (left * weights) @ right}, 1e-3)
+        assert_close({name: weights}, {name: weights.max() * (weights > 0.5 * weights.max())}, 1e-3)
+        # In WUDI the ridge pulls towards the sum what the task vector hardly says.
+        assert_close({name: wudi[name]}, {name: tensor}, 0.1)
+
+
+@pytest.mark.parametrize("edit", [name for name in FAITHFUL if name != "awd exact"])
+@few
+@given(tasks=st.sampled_from([2, 3, 8]), seed=st.integers(0, 9))
+def test_the_average_of_equal_edited_models_is_that_model(
+    tmp_path_factory: pytest.TempPathFactory, edit: str, tasks: int, seed: int
+) -> None:
+    """The exact minimum may call all of equal vectors redundant: a light penalty makes that best."""
+    one = Drawn(1, "free", 1.0, seed).vectors()[0]
+    base = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
+    vectors = write_models(tmp_path_factory.mktemp("models"), base, [one] * tasks)
+    keeping = {"ties": {"keep": 1.0}, "trust region": {"drop": 0.0}, "consensus": {"threshold": 0.1}}
+    # Plain descent and Adam never settle closer to a kink of the objective than a step is long.
+    assert_close(merged(vectors, edit, "average", keeping.get(edit)), one, 1e-2 if "awd" in edit else 1e-5)
