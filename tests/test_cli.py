@@ -340,6 +340,9 @@ def test_similarity_as_text_has_norms_and_multipliers(suite_file: Path, home: Pa
         assert multiplier == f"{report['awd']['task_multipliers'][number]:.4f}"
     awd = report["awd"]
     assert f"objective {awd['objective_before']:.4f} → {awd['objective_after']:.4f}" in lines[-2]
+    assert "the objective rose" not in "".join(lines)
+    diverging = call(*command, "--set", "edit.beta=0.05", "--set", "edit.solver=adam", "--set", "edit.steps=5").stdout
+    assert "the objective rose: take a smaller step size" in diverging
     layered = call(*command, "--set", "edit.scope=layer").stdout
     assert " … " in layered and "tensor by tensor" in layered
     plain = call("similarity", suite_file, "--home", home).stdout
