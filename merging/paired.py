@@ -226,13 +226,22 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
     return table
 
 
+def points(share: float) -> str:
+    """A difference of accuracies in points.
+
+    >>> points(-0.0052), points(0.25)
+    ('−0.5', '+25.0')
+    """
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
 def in_points(one: Comparison | TaskDifference) -> str:
     """A difference with its interval, in points.
 
     >>> in_points(TaskDifference(9, 0.0, 1.0, 9, 0, 1.0, 1.0, 0.004, 0.008))
     '+100.0 points (+100.0 to +100.0)'
     """
-    return f"{100 * one.difference:+.1f} points ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
+    return f"{points(one.difference)} points ({points(one.low)} to {points(one.high)})"
 
 
 def in_words(comparison: Comparison, name: str, reference: str) -> str:

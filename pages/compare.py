@@ -23,7 +23,7 @@ from ui.charts.runs import coefficient_heatmap, coefficient_table
 from ui.columns import text_width
 from ui.compare_view import measured
 from ui.entry import through_app
-from ui.figure import escape_markdown, show
+from ui.figure import escape_markdown, show, signed
 from ui.measuring import evaluator
 from ui.no_runs import no_runs
 from ui.run_choice import chosen_ids, remember_ids
@@ -86,16 +86,15 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
     for name, pair in zip(others, found.pairs, strict=True):
         if len(others) > 1:
             st.markdown(f"**{escape_markdown(f'{name} against {reference}')}**")
-        one_against_reference(difference_table([name], [pair], labels))
+        one_against_reference(difference_table([name], [pair], labels, digits=1))
     st.caption(f"{provenance(found.runs)} {HOW}")
 
 
 def one_against_reference(table: pd.DataFrame) -> None:
     """The tests of one run, in columns that fit into a window of 1280 pixels."""
     number = st.column_config.NumberColumn
-    shown = table.round(dict.fromkeys(("Difference", "From", "To", "Reference (%)", "Run (%)"), 1))
-    st.dataframe(  # rounded as Python does it, not the browser
-        shown, hide_index=True, width="stretch", height="content" if len(table) <= 12 else 460, placeholder="–",
+    st.dataframe(
+        table, hide_index=True, width="stretch", height="content" if len(table) <= 12 else 460, placeholder="–",
         column_config={
             "Task": st.column_config.TextColumn(width=min(150, text_width(max(table["Task"], key=len)))),
             "Verdict": st.column_config.TextColumn(width=130, help=f"At a corrected p below {SIGNIFICANCE:g}"),
@@ -184,7 +183,7 @@ def recognition(change: np.ndarray, titles: Sequence[str], classes: Sequence[str
     ends = dict.fromkeys(int(place) for place in (change.argmax(), change.argmin()) if abs(change[place]) >= 0.5)
     if not ends:
         return f"{titles[1]} recognises as many images of every class as {titles[0]}."
-    named = " and ".join(f"{classes[place]} ({change[place]:+.0f} points)" for place in ends)
+    named = " and ".join(f"{classes[place]} ({signed(change[place], 0)} points)" for place in ends)
     return f"The share that is recognised changes most from {titles[0]} to {titles[1]} for {named}."
 
 
@@ -239,7 +238,7 @@ def coefficients(found: RunComparison, other: int, titles: Sequence[str], labels
     show(
         coefficient_heatmap(change, labels, is_dark()), key="compare-coefficients", file="coefficients-difference",
         takeaway=f"Coefficients of {titles[1]} minus those of {titles[0]}: averaged over the tensors, "
-                 f"{labels.get(change['tasks'][most], change['tasks'][most])} changes most ({means[most]:+.3f}).",
+                 f"{labels.get(change['tasks'][most], change['tasks'][most])} changes most ({signed(means[most], 3)}).",
         table=coefficient_table(change, labels),
     )  # fmt: skip
 

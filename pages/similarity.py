@@ -176,8 +176,8 @@ def map_section(geometry: Geometry, found: Disentangled) -> None:
     )
     show(
         charts.map_figure(plane, names, dark=dark()), key="map", file="map-of-task-vectors",
-        takeaway=f"The plane holds {plane.shown:.0%} of the squared norms; every task that differs from the base moves "
-        "by the same −δ.",
+        takeaway=f"The plane holds {100 * plane.shown:.0f} % of the squared norms; every task that differs from the "
+        "base moves by the same −δ.",
         table=table,
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from ui.url_choice import named_in_url, not_found, warn
 through_app()
 
 _POLL_SECONDS = 1.5
+_FORM_LINKED = "sweep-form-linked"  # session state: a link filled the form, and nothing was started with it yet
 _BADGES = {
     "running": ":blue-badge[:material/progress_activity: running]", "done": ":green-badge[:material/check: done]",
     "failed": ":red-badge[:material/error: failed]", "cancelled": ":gray-badge[:material/block: cancelled]",
@@ -31,8 +32,9 @@ def sweeps() -> SweepStore:
 
 def new_sweep(expanded: bool) -> None:
     """The form, what it comes to, and the button that starts it."""
+    notes = st.container()
     with st.expander("New sweep", expanded=expanded, icon=":material/add:"):
-        definition, scheduler = sweep_form.draw()
+        definition, scheduler = sweep_form.draw(notes)
         words, button = st.columns([0.75, 0.25], vertical_alignment="center")
         if definition is not None:
             words.markdown(plan(definition))
@@ -71,6 +73,7 @@ def begin(definition: SweepDefinition, scheduler: str) -> None:
         return
     ensure_worker()
     st.session_state["sweep-started"] = sweep.id
+    st.session_state[_FORM_LINKED] = False
     st.rerun()
 
 
@@ -249,7 +252,7 @@ st.write(
     "Tries many combinations of methods and parameter values. Trials are compared by accuracy on validation images, "
     "never on test images; only the best is measured on test."
 )
-new_sweep(expanded=not known)
+new_sweep(expanded=not known or st.session_state.setdefault(_FORM_LINKED, sweep_form.linked()))
 if not known:
     st.info(
         "No sweeps yet. Start one with the form above, or by `python -m merging sweep FILE.yaml`; both are kept here."

@@ -13,7 +13,7 @@ from merging.presets import PRESETS
 from merging.suites.suite import Split
 from merging.what_if import specification
 from ui import accuracy_view, live_accuracy, measuring, state
-from ui.charts.accuracy import Series
+from ui.charts.accuracy import Series, set_apart
 from ui.charts.what_if import direction_figure, outcome_figure
 from ui.comparison import look_up
 from ui.figure import escape_markdown, show
@@ -246,7 +246,7 @@ def _outcome(position: Position, before: Position | None, found: Outcome, labels
     """Numbers, chart and what changed since the last position, all on the same images."""
     same = [] if before is None else [Need(before, task, found.images) for task in labels]
     earlier = {need.task: value for need, value in live_accuracy.known(same).items()}
-    mine, references = Series(_MINE, _method(position), found.accuracy), found.references
+    mine, *references = set_apart([_mine(position, found.accuracy), *found.references])
     changes = {task: found.accuracy[task] - earlier[task] for task in labels if task in earlier}
     _numbers(mine, references, changes, labels)
     series = [*references[:1], mine, *references[1:]]
@@ -256,9 +256,10 @@ def _outcome(position: Position, before: Position | None, found: Outcome, labels
     )  # fmt: skip
 
 
-def _method(position: Position) -> str:
-    """The method of the run that does the same: it picks colour and marker."""
-    return _spec(position).method
+def _mine(position: Position, accuracy: Mapping[str, float]) -> Series:
+    """This merge; the method of the run that does the same picks colour and marker, and says what it forgets."""
+    spec = _spec(position)
+    return Series(_MINE, spec.method, accuracy, forgotten=frozenset(spec.forgotten))
 
 
 def _spec(position: Position) -> MergeSpec:
@@ -273,10 +274,12 @@ def _numbers(
 ) -> None:
     """The average, and the tasks that gained and lost most."""
     cells = st.columns(3, gap="medium")
-    mean = sum(changes.values()) / len(changes) if changes else None
+    counted = [change for task, change in changes.items() if task in mine.counted]
     cells[0].metric(
-        "Average accuracy", f"{100 * mine.average:.1f} %", None if mean is None else f"{100 * mean:+.1f}",
-        help="The change is the one since the last position, on the same images",
+        "Average accuracy", f"{100 * mine.average:.1f} %" if mine.counted else "–",
+        f"{100 * sum(counted) / len(counted):+.1f}" if counted else None,
+        help="The change is the one since the last position, on the same images"
+        + (". Tasks with a negative coefficient are to be forgotten and do not count" if mine.forgotten else ""),
     )  # fmt: skip
     for cell, title, pick in ((cells[1], "Gained most", max), (cells[2], "Lost most", min)):
         task = pick(changes, key=lambda one: changes[one]) if changes else None
@@ -319,8 +322,8 @@ def _queued(position: Position, labels: Mapping[str, str]) -> None:
         )  # fmt: skip
         return
     measured = accuracy_view.task_labels(spec.tasks)
-    mine = Series(_MINE, spec.method, run.result["accuracy"])
-    references = accuracy_view.baseline_series(spec.tasks, position.split)
+    baselines = accuracy_view.baseline_series(spec.tasks, position.split)
+    mine, *references = set_apart([_mine(position, run.result["accuracy"]), *baselines])
     series = [*references[:1], mine, *references[1:]]
     show(
         outcome_figure(mine, references, {}, measured), key="what-if", file="what-if",

@@ -127,8 +127,8 @@ def verdict(found: Agreement) -> str:
     if not math.isfinite(found.pearson):
         return "All cosines or all changes are the same, so there is nothing to correlate."
     numbers = (
-        f"Pearson r = {found.pearson:+.2f}, Spearman ρ = {found.spearman:+.2f} over {found.pairs} pairs; "
-        f"{found.chance:.1%} of random relabellings of the tasks reach such an r."
+        f"Pearson r = {signed(found.pearson, 2)}, Spearman ρ = {signed(found.spearman, 2)} over {found.pairs} pairs; "
+        f"{100 * found.chance:.1f} % of random relabellings of the tasks reach such an r."
     )
     if abs(found.spearman) < abs(found.pearson) / 2:
         numbers += " The ranks agree far less: a few pairs carry the correlation."
@@ -137,7 +137,7 @@ def verdict(found: Agreement) -> str:
         return f"Cosine does not predict interference here beyond chance. {numbers}"
     direction = "closer tasks disturb each other more" if found.pearson < 0 else "closer tasks disturb each other less"
     strength = "predicts a good part of" if explained >= _STRONG else "predicts little of"
-    return f"Cosine {strength} the interference here ({explained:.0%} of its variance): {direction}. {numbers}"
+    return f"Cosine {strength} the interference here ({100 * explained:.0f} % of its variance): {direction}. {numbers}"
 
 
 def pair_table(cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str]) -> pd.DataFrame:

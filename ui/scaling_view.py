@@ -11,7 +11,7 @@ from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, Preset
 from merging.runs import Run
 from merging.suites.suite import Split
-from ui import accuracy_view, state
+from ui import accuracy_view, state, theme
 from ui.charts.accuracy import Series
 from ui.charts.what_if import curves_figure
 from ui.figure import show
@@ -107,8 +107,9 @@ def _curves(found: Sequence[tuple[Preset, Mapping[str, Any]]], tasks: Sequence[s
     images = {split: f"{found[0][1][split]['images']:,}" for split in ("val", "test")}
     best = "; ".join(f"{series.name}: λ = {one['scaling']:g}, test {_at(one):.1f} %" for series, one in drawn)
     what = "On average" if task is None else f"On {labels[task]}"
+    axis = "Average accuracy (%)" if task is None else f"Accuracy on {theme.plain(labels[task])} (%)"
     show(
-        curves_figure(drawn), key="curves-figure", file="accuracy-over-lambda", table=curve_table(drawn),
+        curves_figure(drawn, axis), key="curves-figure", file="accuracy-over-lambda", table=curve_table(drawn),
         takeaway=f"{what}, with λ chosen on validation: {best}. {images['val']} validation and {images['test']} test "
         "images in all.",
     )  # fmt: skip

@@ -4,10 +4,11 @@ Widgets are bound to the URL, so that a link fills the form. Values are typed: `
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from merging import devices, registry
 from merging.errors import SpecError
@@ -18,6 +19,7 @@ from merging.sweeps.definition import MAX_TRIALS, build_definition
 from ui import state
 from ui.figure import escape_markdown
 from ui.forms import from_text
+from ui.url_choice import Refused, called, refused_numbers, refused_options, warn_of_values
 
 PARAMETERS = (
     "sweep", "subset", "from", "edits", "merges", "search", "trials", "objective", "sweep_seed", "subsets",
@@ -32,6 +34,9 @@ _SYNTAX = (
 _SECTIONS: tuple[tuple[str, Literal["edit", "merge"], str], ...] = (
     ("edits", "edit", "Edits to try"), ("merges", "merge", "Merges to try"),
 )  # fmt: skip
+_METHODS = {"edit": registry.edits, "merge": registry.merges}
+_SOURCES = {"form": "Form", "yaml": "YAML"}
+_BOUNDS = {"trials": (1, MAX_TRIALS), "sweep_seed": (0, 2**32 - 1), "parallel": (1, 64)}
 _SEARCHES = {"grid": "Grid", "tpe": "TPE"}
 _OBJECTIVES = {"average": "Average accuracy", "normalised": "Normalised average"}
 
@@ -60,17 +65,45 @@ def read_subsets(text: str) -> list[list[str]]:
     return [names for names in lines if names]
 
 
-def draw() -> tuple[SweepDefinition | None, str]:
-    """Draw the form; gives what to try, None with an error on screen if it can't be, and the scheduler's address."""
+def linked() -> bool:
+    """Whether the URL fills the form, and does not lead to a sweep, which it names as soon as there is one."""
+    ours = {*PARAMETERS} - {"sweep", "subset"}
+    return "sweep" not in st.query_params and any(name in ours or name.startswith(PREFIXES) for name in st.query_params)
+
+
+def draw(notes: DeltaGenerator) -> tuple[SweepDefinition | None, str]:
+    """Draw the form; gives what to try, None with an error on screen if it can't be, and the scheduler's address.
+
+    Args:
+        notes: where to say what the URL asks for in vain; the form may be folded away.
+    """
+    refused = _refused()
     source = st.segmented_control(
-        "Definition", ("form", "yaml"), key="from", bind="query-params", default="form", required=True,
-        format_func={"form": "Form", "yaml": "YAML"}.__getitem__, label_visibility="collapsed",
+        "Definition", _SOURCES, key="from", bind="query-params", default="form", required=True,
+        format_func=_SOURCES.__getitem__, label_visibility="collapsed",
     )  # fmt: skip
     try:
         return _typed() if source == "yaml" else _filled_in()
     except SpecError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")
         return None, ""
+    finally:
+        with notes:
+            for values, in_words in refused:
+                warn_of_values((one for one in values if one.parameter in st.session_state), in_words)
+
+
+def _refused() -> list[tuple[list[Refused], Callable[[Any], str]]]:
+    """What the URL asks for in vain, and how to say what each widget shows instead."""
+    edits, merges = ({name: method.title for name, method in all_of().items()} for all_of in _METHODS.values())
+    devices = {name: name for name in _device_names()}
+    options = {
+        "from": _SOURCES, "edits": edits, "merges": merges, "search": _SEARCHES, "objective": _OBJECTIVES,
+        "sweep_device": devices,
+    }  # fmt: skip
+    found = [(refused_options(key, labels.values()), called(labels)) for key, labels in options.items()]
+    numbers = [one for key, bounds in _BOUNDS.items() for one in refused_numbers(key, *bounds)]
+    return [*found, (numbers, short)]
 
 
 def _filled_in() -> tuple[SweepDefinition, str]:
@@ -92,7 +125,7 @@ def _filled_in() -> tuple[SweepDefinition, str]:
 
 def _methods(section: str, kind: Literal["edit", "merge"], label: str) -> dict[str, dict[str, Any]]:
     """The methods of one stage and the values of their parameters; what is left empty keeps its default."""
-    known = registry.edits() if kind == "edit" else registry.merges()
+    known = _METHODS[kind]()
     chosen = st.multiselect(
         f"**{label}**", list(known), key=section, bind="query-params", format_func=lambda name: known[name].title,
         default=["none"] if kind == "edit" else ["task_arithmetic"],
@@ -137,7 +170,7 @@ def _options() -> tuple[dict[str, Any], str]:
             help="A grid tries every combination. TPE lets optuna propose each trial from the results so far.",
         )  # fmt: skip
         count = trials.number_input(
-            "Trials a task subset", 1, MAX_TRIALS, 30, key="trials", bind="query-params", disabled=how == "grid",
+            "Trials a task subset", *_BOUNDS["trials"], 30, key="trials", bind="query-params", disabled=how == "grid",
             help="How many combinations TPE tries",
         )  # fmt: skip
         options: dict[str, Any] = {
@@ -149,7 +182,7 @@ def _options() -> tuple[dict[str, Any], str]:
                 "whose weights are negative, do not count.",
             ),
             "seed": int(
-                seed.number_input("Seed", 0, 2**32 - 1, 0, key="sweep_seed", bind="query-params",
+                seed.number_input("Seed", *_BOUNDS["sweep_seed"], 0, key="sweep_seed", bind="query-params",
                                   help="Of the search and of every trial")
             ),
         }  # fmt: skip
@@ -164,7 +197,7 @@ def _options() -> tuple[dict[str, Any], str]:
                 help="Where trials run. On a cluster it has to be cpu or cuda.",
             )  # fmt: skip
             options["parallel"] = int(
-                parallel.number_input("Trials at once", 1, 64, 1, key="parallel", bind="query-params",
+                parallel.number_input("Trials at once", *_BOUNDS["parallel"], 1, key="parallel", bind="query-params",
                                       help="On a cluster as many as it has workers; this machine does one a device")
             )  # fmt: skip
             scheduler = address.text_input(

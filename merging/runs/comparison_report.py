@@ -13,7 +13,7 @@ from merging.forgetting import TO_FORGET
 from merging.geometry import network_order
 from merging.images.thumbnails import png_of
 from merging.labels import in_a_row
-from merging.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, in_words
+from merging.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, in_words, points
 from merging.runs.compare import RunComparison, shown_classes, subtracted
 from merging.runs.predictions import evaluator_of
 from merging.runs.settings import differing
@@ -131,8 +131,8 @@ def _differences(found: RunComparison, names: Sequence[str], labels: Mapping[str
 
 def _numbers(label: str, verdict: str, one: Comparison | TaskDifference) -> list[str]:
     return [
-        label, verdict, f"{100 * one.reference:.1f}", f"{100 * one.accuracy:.1f}", f"{100 * one.difference:+.1f}",
-        f"{100 * one.low:+.1f} to {100 * one.high:+.1f}",
+        label, verdict, f"{100 * one.reference:.1f}", f"{100 * one.accuracy:.1f}", points(one.difference),
+        f"{points(one.low)} to {points(one.high)}",
     ]  # fmt: skip
 
 

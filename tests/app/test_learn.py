@@ -123,7 +123,7 @@ def test_whether_cosine_predicts_interference(tiny: Suite, open_page: Open, tmp_
     r = float(np.corrcoef(x, [change[pair] for pair in pairs])[0, 1])
     app = open_page("learn", step="4", joining="Doors", **{"answer.4": "A"})
     assert f"r = {r:+.2f}".replace("-", "−") + " over 12 pairs" in texts(app)
-    (chance,) = re.findall(r"; ([\d.]+)% of random relabellings", texts(app))
+    (chance,) = re.findall(r"; ([\d.]+) % of random relabellings", texts(app))
     assert right(app) == ("C" if float(chance) > 5 else "A" if r < 0 else "B")
 
 

@@ -44,6 +44,26 @@ def button(app: AppTest, label: str) -> Any:
     return next(one for one in app.button if one.label == label)
 
 
+def test_a_link_opens_the_form_that_it_fills_and_what_it_asks_for_in_vain_is_named(
+    tiny: Suite, workspace: Workspace, open_page: Open
+) -> None:
+    def is_open(app: AppTest) -> bool:
+        return bool(next(one for one in app.expander if one.label == "New sweep").proto.expanded)
+
+    known = finished(tiny, workspace)
+    app = open_page("sweeps", search="Genetic", edits="Bogus", trials="0", **{"merges.task_arithmetic.scaling": "0.5"})
+    assert not app.exception
+    assert is_open(app) and app.text_input(key="merges.task_arithmetic.scaling").value == "0.5"
+    for said in (
+        "search = Genetic, which is none of Grid, TPE. Grid is shown", "edits = Bogus, which is none of No edit",
+        "trials = 0, which is no number from 1 to",
+    ):  # fmt: skip
+        assert any(said in one.value.replace("\\", "") for one in app.warning), said
+    assert is_open(app.run())
+    assert not is_open(open_page("sweeps"))
+    assert not is_open(open_page("sweeps", sweep=known.id, search="TPE"))
+
+
 def test_without_sweeps_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
     app = open_page("sweeps")
     assert not app.exception

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging import registry
+from merging.forgetting import average_of
 from merging.runs.execute import execute
 from merging.suites import Suite
 from merging.what_if import specification
@@ -26,7 +26,7 @@ def average_of_run(tiny: Suite, tmp_path: Path) -> Callable[..., str]:
     def run(coefficients: dict[str, float], edit: str = "none", split: str = "val") -> str:
         spec = specification(str(tiny.folder / "suite.yaml"), coefficients, edit, split=split)
         result = execute(spec, Workspace(tmp_path / "elsewhere"))
-        return f"{100 * float(np.mean(list(result['accuracy'].values()))):.1f} %"
+        return f"{100 * float(average_of(result) or 0):.1f} %"
 
     return run
 
@@ -55,6 +55,13 @@ def test_numbers_are_those_of_a_run(
     assert not app.exception
     assert average(app) == average_of_run(chosen, edit, split)
     assert ("chosen on test" in texts(app)) is (split == "test")
+
+
+def test_where_all_is_to_be_forgotten_there_is_no_average(tiny: Suite, open_page: Open) -> None:
+    app = open_page("what_if", **{f"c.{task}": "-0.5" for task in TASKS})
+    assert not app.exception
+    assert average(app) == "–"
+    assert "There is no average" in texts(app)
 
 
 def test_a_sample_comes_first(
@@ -210,6 +217,7 @@ def test_curves_of_several_methods(tiny: Suite, open_page: Open, launched_worker
     app.selectbox(key="curve-task").set_value("cars").run()
     assert not app.exception
     assert "On Cars, with λ chosen on validation" in texts(app)
+    assert any("Accuracy on Cars (%)" in chart.proto.spec for chart in app.get("plotly_chart"))
     app.button_group(key="curves").set_value([]).run()
     assert "Choose at least one method" in texts(app)
 

@@ -66,8 +66,8 @@ def test_everything_of_the_comparison_is_in_it(suite_file: Path, suite: Suite, w
     page = Page(report_of(found, suite))
     for pair in found.pairs:
         for one in pair.tasks.values():
-            assert f"{100 * one.difference:+.1f}\n" in page.text
-            assert f"{100 * one.low:+.1f} to {100 * one.high:+.1f}" in page.text
+            assert f"{100 * one.difference:+.1f}\n".replace("-", "−") in page.text
+            assert f"{100 * one.low:+.1f} to {100 * one.high:+.1f}".replace("-", "−") in page.text
     assert "Task\nVerdict\nA (%)\nB (%)\n" in page.text  # the verdict is in sight however narrow the window
     for run in found.runs:
         assert run.id in page.text

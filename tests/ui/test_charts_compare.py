@@ -1,9 +1,10 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from merging.paired import compare
+from merging.paired import compare, in_points
 from merging.runs.compare import MAX_CLASSES, shown_classes, subtracted
 from ui.charts.accuracy import Series
 from ui.charts.compare import confusion_figure, confusion_table, difference_figure, difference_table
@@ -50,6 +51,13 @@ def test_the_table_has_a_row_a_task_and_one_for_the_average() -> None:
     )
     assert table["Gained"].tolist()[:2] == [pair.tasks["a"].better, pair.tasks["b"].better]
     assert difference_table(["x", "y"], pairs(2), LABELS)["Run"].tolist() == ["x"] * 3 + ["y"] * 3
+
+
+def test_the_table_says_what_the_sentences_say() -> None:
+    pair = replace(pairs(1)[0], low=-0.000521, high=0.0094)
+    table = difference_table(["run"], [pair], LABELS, digits=1)
+    assert table[["From", "To"]].iloc[-1].tolist() == [-0.1, 0.9]
+    assert in_points(pair).endswith("(−0.1 to +0.9)")
 
 
 def test_confusions_share_one_symmetric_scale_and_the_third_is_the_difference() -> None:

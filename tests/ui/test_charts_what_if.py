@@ -1,6 +1,7 @@
 """The charts of the page What if show the numbers that they were given, and the sentences say what the numbers say."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,20 @@ def test_outcome_has_a_bar_and_marks_for_every_task() -> None:
     ]  # fmt: skip
     still = outcome_figure(mine, [], {}, {"x": "X", "y": "Y"})
     assert still.layout.annotations[0].text == "<b>70.0</b>"
+
+
+def test_tasks_to_be_forgotten_count_in_no_average() -> None:
+    accuracy = {"x": 0.5, "y": 0.1, "z": 0.7}
+    mine = Series("This merge", "Task Arithmetic", accuracy, forgotten=frozenset("y"))
+    zero = Series("Zero-shot", "Zero-shot", accuracy, forgotten=frozenset("y"))
+    labels = {"x": "X", "y": "Y", "z": "Z"}
+    figure = outcome_figure(mine, [zero], {"x": 0.02, "y": -0.3, "z": 0.0}, labels)
+    np.testing.assert_allclose([trace.x[0] for trace in figure.data], 60)
+    assert figure.layout.annotations[0].text == "<b>60.0</b>  +1.0"
+    assert figure.layout.yaxis.ticktext[2] == "Y (forget)"
+    nothing = outcome_figure(replace(mine, forgotten=frozenset("xyz")), [], {}, labels)
+    assert nothing.data[0].x[0] is None
+    assert nothing.layout.annotations[0].text == "–"
 
 
 def test_directions_are_bars() -> None:
@@ -83,6 +98,8 @@ def test_curves_mark_what_validation_chose() -> None:
     np.testing.assert_allclose(test.y, [10, 30, 70])
     assert (val.line.dash, test.line.dash) == ("solid", "dash")
     assert (list(chosen.x), list(chosen.y)) == ([0.5], [60])
+    one_task = curves_figure([(Series("TIES", "TIES", {}), result)], "Accuracy on Cars (%)")
+    assert one_task.layout.yaxis.title.text == "Accuracy on Cars (%)"
 
 
 @pytest.mark.parametrize("low_is_good", [False, True])
@@ -97,6 +114,16 @@ def test_planes_share_one_scale_and_the_best_is_bright(low_is_good: bool) -> Non
         np.testing.assert_array_equal(contour.z, table)
         assert contour.coloraxis == "coloraxis"
     assert [(mark.x[0], mark.y[0]) for mark in marks] == [(0.5, 1.0)] * 2
+    assert [mark.showlegend for mark in marks] == [True, False]
     assert figure.layout.coloraxis.reversescale is low_is_good
     assert figure.layout.coloraxis.cmin == 0
     assert figure.layout.coloraxis.cmax == (pytest.approx(np.quantile(tables, 0.95)) if low_is_good else 16)
+
+
+def test_a_model_of_one_plane_alone_is_named() -> None:
+    base, merged = (Place(name, 0.5, 1.0, theme.style_of("Zero-shot")) for name in ("Base", "AWD"))
+    planes = [(title, np.eye(3), models, ("x", "y")) for title, models in (("A", [base]), ("B", [base, merged]))]
+    figure = landscape_figure([0, 1, 2], planes, "%", low_is_good=False)
+    assert [(one.name, one.showlegend) for one in figure.data if one.type == "scatter"] == [
+        ("Base", True), ("Base", False), ("AWD", True),
+    ]  # fmt: skip

@@ -88,5 +88,6 @@ def test_charts_are_large_and_escape_names() -> None:
         assert "<b> ·" not in told and all(note.font.size >= 18 for note in figure.layout.annotations)
     assert "&lt;b&gt; ·<br>cats" in figures[1].layout.annotations[0].text
     assert "<b>&lt;b&gt;</b>" in figures[2].layout.annotations[0].text
+    assert figures[2].layout.annotations[1].text == "<b>50.0</b>"
     assert len(figures[3].data[0].x) == 2  # what is measured
     assert figures[3].layout.annotations[0].text == "&lt;b&gt;"

@@ -77,8 +77,13 @@ def difference_figure(
     )  # fmt: skip
 
 
-def difference_table(names: Sequence[str], pairs: Sequence[Comparison], labels: Mapping[str, str]) -> pd.DataFrame:
-    """A row per run and task, then each run's average, empty without tasks that count; in percent and in points."""
+def difference_table(
+    names: Sequence[str], pairs: Sequence[Comparison], labels: Mapping[str, str], digits: int = 2
+) -> pd.DataFrame:
+    """A row per run and task, then each run's average, empty without tasks that count; in percent and in points.
+
+    They are rounded once, as Python prints them: rounded again, or by a browser, they would not be those of the text.
+    """
     rows: list[dict[str, Any]] = []
     for name, pair in zip(names, pairs, strict=True):
         for task, label in labels.items():
@@ -103,7 +108,7 @@ def difference_table(names: Sequence[str], pairs: Sequence[Comparison], labels: 
         )  # fmt: skip
     table = pd.DataFrame(rows)
     points = ["Reference (%)", "Run (%)", "Difference", "From", "To"]
-    table[points] = table[points].round(2)
+    table[points] = table[points].map(lambda value: round(float(value), digits))
     return table.drop(columns="Run") if len(pairs) == 1 else table
 
 

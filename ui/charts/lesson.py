@@ -147,7 +147,6 @@ def candidates_figure(bars: Sequence[Bar], axis: str, *, dark: bool = False) -> 
                 "color": [theme.style_of(bar.method).color for bar in bars],
                 "opacity": [0.25 if bar.out else 1 for bar in bars],
             },
-            "text": [f"<b>{bar.value:.1f}</b>" for bar in bars], "textposition": "outside", "cliponaxis": False,
             "customdata": [[theme.plain(bar.name), theme.plain(bar.cost)] for bar in bars],
             "hovertemplate": "%{customdata[0]}: <b>%{x:.1f}</b><br>%{customdata[1]}<extra></extra>",
         }
@@ -156,6 +155,13 @@ def candidates_figure(bars: Sequence[Bar], axis: str, *, dark: bool = False) -> 
         {
             "x": 0, "y": row - 0.38, "text": f"<b>{theme.plain(bar.name)}</b>  {theme.plain(bar.cost)}",
             "showarrow": False, "xanchor": "left", "align": "left", "font": {"color": rest} if bar.out else {},
+        }
+        for row, bar in zip(rows, bars, strict=True)
+    ]  # fmt: skip
+    texts += [  # at the edge: text of the bars themselves is as small as they are thin, or meets the costs
+        {
+            "x": 112, "y": row, "text": f"<b>{bar.value:.1f}</b>", "showarrow": False, "xanchor": "right",
+            "font": {"color": rest} if bar.out else {},
         }
         for row, bar in zip(rows, bars, strict=True)
     ]  # fmt: skip

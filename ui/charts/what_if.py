@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from merging.forgetting import TO_FORGET
 from ui import theme
 from ui.charts.accuracy import Series, marker_of
 from ui.charts.geometry import MAX_NUMBERED, names_on_axis
@@ -20,6 +21,8 @@ def outcome_figure(
 ) -> go.Figure:
     """A bar per task, the average first and set apart; the references are marks, the change is written beside it.
 
+    Tasks to be forgotten are named as such.
+
     Args:
         mine: accuracies of the merge, 0 … 1.
         references: what to compare with, on the same images.
@@ -27,20 +30,22 @@ def outcome_figure(
         tasks: task → label, in the order to draw.
     """
     rows = [0.0, *(1.4 + index for index in range(len(tasks)))]
+    apart = ["", *(TO_FORGET if task in mine.forgotten else "" for task in tasks)]
     names = ["Average", *tasks.values()]
     moved: list[float | None] = [changes.get(task) for task in tasks]
-    known = [change for change in moved if change is not None]
-    moved.insert(0, sum(known) / len(known) if len(known) == len(tasks) else None)
+    known = [changes[task] for task in mine.counted if task in changes]
+    moved.insert(0, sum(known) / len(known) if known and len(known) == len(mine.counted) else None)
 
-    def percent(one: Series) -> list[float]:
-        return [100 * one.average, *(100 * one.accuracy[task] for task in tasks)]
+    def percent(one: Series) -> list[float | None]:
+        return [100 * one.average if one.counted else None, *(100 * one.accuracy[task] for task in tasks)]
 
     values = percent(mine)
     texts = [
-        f"<b>{value:.1f}</b>" + ("" if not change else f"  {100 * change:+.1f}".replace("-", "−"))
+        ("–" if value is None else f"<b>{value:.1f}</b>")
+        + ("" if not change else f"  {100 * change:+.1f}".replace("-", "−"))
         for value, change in zip(values, moved, strict=True)
     ]
-    plain_names = [theme.plain(name) for name in names]
+    plain_names = [theme.plain(name) + note for name, note in zip(names, apart, strict=True)]
     traces: list[dict[str, object]] = [
         {
             "type": "bar", "orientation": "h", "x": values, "y": rows, "width": 0.72, "name": theme.plain(mine.name),
@@ -60,7 +65,8 @@ def outcome_figure(
         {"x": 1.01, "xref": "paper", "y": row, "text": text, "showarrow": False, "xanchor": "left", "align": "left"}
         for row, text in zip(rows, texts, strict=True)
     ]
-    ticks = [f"<b>{plain_names[0]}</b>", *(theme.plain(theme.shorten(name)) for name in names[1:])]
+    short = [theme.plain(theme.shorten(name)) + note for name, note in zip(names, apart, strict=True)]
+    ticks = [f"<b>{short[0]}</b>", *short[1:]]
     band = {
         "type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": -0.6, "y1": 0.65, "layer": "below",
         "fillcolor": _SHADE, "line": {"width": 0},
@@ -206,11 +212,12 @@ def agreement_figure(
     )  # fmt: skip
 
 
-def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]]) -> go.Figure:
-    """Average accuracy over λ: validation as lines with the chosen λ marked, test dashed.
+def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]], axis: str = "Average accuracy (%)") -> go.Figure:
+    """Accuracy over λ: validation as lines with the chosen λ marked, test dashed.
 
     Args:
         curves: a series (its accuracy is not drawn) and a result of the job ``scaling_curve``.
+        axis: title of the value axis.
     """
     traces: list[dict[str, Any]] = []
     for one, found in curves:
@@ -237,7 +244,7 @@ def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]]) -> go.Figu
                 )  # fmt: skip
     return theme.compose(
         traces, height=460, xaxis={"title": {"text": "Scaling coefficient λ"}, "zeroline": False},
-        yaxis={"title": {"text": "Average accuracy (%)"}, "zeroline": False},
+        yaxis={"title": {"text": axis}, "zeroline": False},
     )  # fmt: skip
 
 
@@ -278,7 +285,7 @@ def landscape_figure(
     high = float(np.quantile(values, 0.95) if low_is_good else values.max())  # far out losses grow without end
     traces: list[dict[str, Any]] = []
     layout: dict[str, Any] = {}
-    titles = []
+    titles, named = [], set[str]()
     for number, (title, table, models, names) in enumerate(planes):
         suffix = str(number + 1) if number else ""
         width = (1 - _GAP * (len(planes) - 1)) / len(planes)
@@ -295,7 +302,7 @@ def landscape_figure(
         traces += [
             {
                 "type": "scatter", "mode": "markers", "x": [one.x], "y": [one.y], **at, "name": theme.plain(one.label),
-                "showlegend": number == 0, "legendgroup": one.label, "cliponaxis": False,
+                "showlegend": one.label not in named, "legendgroup": one.label, "cliponaxis": False,
                 "marker": {
                     "symbol": one.style.symbol, "size": 13, "color": one.style.color,
                     "line": {"width": 2, "color": "white"},
@@ -304,6 +311,7 @@ def landscape_figure(
             }
             for one in models
         ]  # fmt: skip
+        named |= {one.label for one in models}
         ends = [float(axis[0]), float(axis[-1])]
         layout[f"xaxis{suffix}"] = {
             "title": {"text": names[0]}, "domain": [start, start + width], "anchor": f"y{suffix}", "range": ends,

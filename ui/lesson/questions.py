@@ -107,8 +107,8 @@ def closer_loses_more(found: Agreement | None) -> Question:
     right = 2 if not found.beyond_chance else 0 if found.pearson < 0 else 1
     return Question(
         asked.text, asked.choices, right,
-        f"r = {signed(found.pearson, 2)} over {found.pairs} pairs, {found.pearson**2:.0%} of the variance; "
-        f"{found.chance:.1%} of random relabellings reach that. By ranks {signed(found.spearman, 2)}."
+        f"r = {signed(found.pearson, 2)} over {found.pairs} pairs, {100 * found.pearson**2:.0f} % of the variance; "
+        f"{100 * found.chance:.1f} % of random relabellings reach that. By ranks {signed(found.spearman, 2)}."
         if found.beyond_chance or found.pearson == found.pearson else "All cosines, or all changes, are the same.",
     )  # fmt: skip
 

@@ -116,7 +116,8 @@ def ship(lesson: Lesson) -> Asked:
     with lesson.chart:
         show(
             **large(candidates_figure(bars, measure, dark=lesson.dark)), key="lesson-8", file="candidates",
-            takeaway=f"All of this on {_test_images(lesson.tasks)} test images. Times are of this machine."
+            takeaway=f"All of this on {_test_images(lesson.tasks)} test images. What it takes counts "
+            "from the tasks' own models; times are of this machine."
             + (f" {len(order)} of {len(found)} measured models do as is asked." if told else ""),
             table=_table(ranked(found, {WORST} & set(demands)), demands),
         )  # fmt: skip
