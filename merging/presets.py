@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from merging import registry
+from merging.edits.awd import READING_B
 from merging.errors import SpecError
 from merging.explain import nearest
 
@@ -68,6 +69,8 @@ _ALL = (
            merge_params=_BEST),
     Preset("tatr_zero_shot", "TATR, zero-shot", _ARXIV + "2501.15065", edit="trust_region", merge_params=_BEST),
     Preset("awd_ta", "AWD + Task Arithmetic", _ARXIV + "2411.18729", edit="awd", merge_params=_BEST, note=_UNVERIFIED),
+    Preset("awd_ta_b", "AWD + TA, reading B", _ARXIV + "2411.18729", edit="awd", edit_params=READING_B,
+           merge_params=_BEST, note=f"{_UNVERIFIED} One redundant vector per matrix, found by Adam."),
     Preset("doge_ta", "DOGE TA", _ARXIV + "2501.01230", edit="doge", merge_params={"scaling": 1.0},
            iterative=True),
     Preset("iso_c", "Iso-C", _ARXIV + "2502.04959", merge="iso_c", merge_params=_BEST),

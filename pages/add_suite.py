@@ -110,11 +110,10 @@ def written() -> None:
     reference, made = st.session_state.get(_WRITTEN, (None, None))
     if made is None or reference != state.suite_reference():
         return
-    tasks = ", ".join(task["name"] for task in made.content["tasks"])
+    tasks = [task["name"] for task in made.content["tasks"]]
+    count = f"{len(tasks)} task" + ("s" if len(tasks) != 1 else "")
     st.success(
-        escape_markdown(
-            f"suite.yaml is written: base {made.content['base']}, {len(made.content['tasks'])} tasks ({tasks})."
-        ),
+        escape_markdown(f"suite.yaml is written: base {made.content['base']}, {count} ({', '.join(tasks)})."),
         icon=":material/check:",
     )
     known = [f"{task['name']} on {task['dataset']}" for task in made.content["tasks"] if "dataset" in task]
@@ -123,6 +122,8 @@ def written() -> None:
     lines += [f"missing: {sentence}" for sentence in made.missing]
     lines += [f"left out: {file}: {reason}" for file, reason in made.left_out.items()]
     st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
+    if made.left_out:
+        offer_conversion(Path(reference).parent)
 
 
 def _sentence(row: dict[str, Any]) -> str:

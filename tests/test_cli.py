@@ -339,11 +339,21 @@ def test_similarity_as_text_has_norms_and_multipliers(suite_file: Path, home: Pa
         assert after == f"{report['after']['norms'][number]:.4f}"
         assert multiplier == f"{report['awd']['task_multipliers'][number]:.4f}"
     awd = report["awd"]
-    assert f"objective {awd['objective_before']:.4f} → {awd['objective_after']:.4f}" in lines[-2]
+    assert any(
+        line.startswith(f"objective {awd['objective_before']:.4f} → {awd['objective_after']:.4f}") for line in lines
+    )
     layered = call(*command, "--set", "edit.scope=layer").stdout
     assert " … " in layered and "tensor by tensor" in layered
     plain = call("similarity", suite_file, "--home", home).stdout
     assert "norm after" not in plain and "× in a sum" not in plain and f"{report['norms'][0]:.4f}" in plain
+
+
+@pytest.mark.parametrize(("settings", "rises"), [("edit.solver=adam", True), ("edit.solver=exact", False)])
+def test_similarity_says_where_awd_made_it_worse(suite_file: Path, home: Path, settings: str, rises: bool) -> None:
+    command = ("similarity", suite_file, "--edit", "awd", "--set", settings, "--home", home)
+    awd = as_json(*command)["awd"]
+    assert (awd["objective_after"] > awd["objective_before"]) == rises
+    assert ("the objective rose: take a smaller step size" in call(*command).stdout) == rises
 
 
 def test_a_matrix_of_many_tasks_is_numbered(capsys: pytest.CaptureFixture[str]) -> None:

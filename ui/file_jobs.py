@@ -65,26 +65,27 @@ def offer_conversion(folder: Path) -> None:
         count = f"{len(job.files)} .pt file" + ("s" if len(job.files) != 1 else "")
         st.button(
             f"Convert {count}", icon=":material/transform:", on_click=ask_for, args=(job, version),
+            key=f"convert-{folder}",
             help="Takes the tensors out of whole pickled models, without running anything in them, and writes them as "
             f".safetensors into a folder of their own, {Path(job.output).name}",
         )  # fmt: skip
-    result = show_job(run, key="convert")
+    result = show_job(run, key=f"conversion-{folder}")
     if result is not None:
-        _show_conversion(result["files"], Path(job.output).name)
+        _show_conversion(result["files"], Path(job.output))
 
 
-def _show_conversion(rows: list[dict[str, Any]], output: str) -> None:
+def _show_conversion(rows: list[dict[str, Any]], output: Path) -> None:
     good = sum(row["ok"] for row in rows)
     if good:
         st.success(
-            escape_markdown(f"{good} of {len(rows)} files are converted; choose the folder {output} to go on."),
+            escape_markdown(f"{good} of {len(rows)} files are converted; choose the folder {output.name} to go on."),
             icon=":material/check:",
         )
     broken = [row for row in rows if not row["ok"]]
     if broken:
         lines = "\n".join(f"- {escape_markdown(row['detail'])}" for row in broken)
         st.error(lines, icon=":material/error:")
-    show_table(conversion_table(rows), key="conversion", file="conversion", placeholder="")
+    show_table(conversion_table(rows), key=f"converted-{output}", file="conversion", placeholder="")
 
 
 def conversion_table(rows: list[dict[str, Any]]) -> pd.DataFrame:

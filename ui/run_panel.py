@@ -163,7 +163,7 @@ def _cancel(run_id: str) -> None:
 def _progress(run: Run, waiting: Sequence[str]) -> None:
     if run.state == "queued":
         ahead = waiting.index(run.id) if run.id in waiting else 0
-        st.progress(0.0, text="Waiting for the worker" if not ahead else f"Waiting, {ahead} in front of it")
+        st.progress(0.0, text=f"Waiting, {ahead} in front of it" if ahead else "Waiting for the worker, next in line")
         return
     parts = [
         "Stopping …" if run.cancel_asked is not None else escape_markdown(run.message[:1].upper() + run.message[1:])

@@ -81,6 +81,7 @@ _PUBLISHED = {
     "TALL masks (localised)": Style(_PINK, "hexagon", "."),
     "DOGE TA": Style(_BROWN, "pentagon"),
     "DOGE AM": Style(_BROWN, "star-diamond", "x"),
+    "AWD + TA, reading B": Style(_BROWN, "triangle-right", "."),
     "TATR": Style(_MOSS, "hourglass"),
     "TATR, zero-shot": Style(_MOSS, "triangle-right", "x"),
     "Fisher merging": Style(_MOSS, "hexagram", "."),

@@ -64,6 +64,8 @@ def print_similarity(report: Mapping[str, Any], edit: str) -> None:
             f"objective {awd['objective_before']:.4f} → {awd['objective_after']:.4f}, "
             f"norm of the redundant vector {awd['redundant_norm']:.4f}"
         )
+        if awd["objective_after"] > awd["objective_before"]:
+            click.echo("the objective rose: take a smaller step size, edit.beta (for adam about 1e-5), or solver exact")
         if awd["task_multipliers"]:
             each = "task by task" + (" and tensor by tensor" if awd["scope"] == "layer" else "")
             click.echo(f"× in a sum: AWD + Task Arithmetic is Task Arithmetic with λ times this, {each}")

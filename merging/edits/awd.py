@@ -25,6 +25,7 @@ from merging.vectors import TaskVectors, is_matrix
 Scope = Literal["model", "layer", "row"]
 Solver = Literal["descent", "exact", "adam"]
 ADAM_BETA = 1e-5  # a step in units of a weight; descent's β multiplies a gradient and is far too large for that
+READING_B = {"scope": "layer", "solver": "adam", "beta": ADAM_BETA, "tensors": "matrices"}  # of the paper
 TARGET_NORM = 2.0  # root mean square norm that layers and rows are scaled to: what α and β were chosen for
 _BATCH = 512  # problems solved at once: their Gram matrices stay in cache
 
@@ -74,11 +75,9 @@ class Disentangled:
     paper="https://arxiv.org/abs/2411.18729",
     presets={
         "Reading A: one vector, plain descent (unverified)": {},
-        "Reading B: one per matrix, Adam (unverified)": {
-            "scope": "layer", "solver": "adam", "beta": ADAM_BETA, "tensors": "matrices",
-        },
+        "Reading B: one per matrix, Adam (unverified)": READING_B,
     },
-)  # fmt: skip
+)
 def awd(vectors: TaskVectors, params: AwdParams, context: Context) -> Edit:
     """Subtract one redundant vector so that the task vectors become more orthogonal."""
     return disentangle(vectors, context.geometry(vectors), params, context).edit

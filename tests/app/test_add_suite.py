@@ -185,6 +185,16 @@ def test_pickled_models_of_a_folder_are_converted_by_the_worker(loose: Path, ope
     assert load_suite(output).mergeable() == TASKS and app.selectbox(key="suite").value == "loose-converted"
 
 
+def test_what_is_pickled_can_be_converted_after_suite_yaml_was_written(loose: Path, open_page: Open) -> None:
+    (loose / "whole.pt").write_bytes(b"nonsense")
+    app = press(open_page("add_suite"), "Write suite.yaml")
+    assert "left out: whole.pt" in texts(app)
+    press(app, "Convert 1 .pt file")
+    carry_out()
+    app.run()
+    assert "whole.pt: the pickle in it is damaged" in texts(app) and not app.exception
+
+
 def test_a_folder_without_pickles_offers_no_conversion(loose: Path, open_page: Open) -> None:
     assert not [button for button in open_page("add_suite").button if "Convert" in button.label]
 
