@@ -23,11 +23,10 @@ from ui.charts.runs import coefficient_heatmap, coefficient_table
 from ui.columns import text_width
 from ui.compare_view import measured
 from ui.entry import through_app
-from ui.figure import escape_markdown, show, signed
+from ui.figure import escape_markdown, is_dark, show, signed
 from ui.measuring import evaluator
 from ui.no_runs import no_runs
 from ui.run_choice import chosen_ids, remember_ids
-from ui.run_details import is_dark
 from ui.run_differences import show_differences
 from ui.run_text import chosen_on_validation, mixtures, name_runs, option_labels, provenance, series_of
 from ui.theme import shorten

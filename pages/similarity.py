@@ -11,7 +11,7 @@ from merging.geometry import Geometry, Level, cosines, mean_abs_cosine
 from ui import accuracy_view, awd, state
 from ui.charts import geometry as charts
 from ui.entry import through_app
-from ui.figure import escape_markdown, show
+from ui.figure import escape_markdown, is_dark, show
 from ui.url_choice import refused_options, warn_of_values
 
 through_app()
@@ -46,11 +46,6 @@ def explorer(geometry: Geometry) -> None:
     with right:
         norm_section(geometry, found)
     objective_section(found, params)
-
-
-def dark() -> bool:
-    """Whether the reader's theme is dark."""
-    return st.context.theme.type == "dark"
 
 
 def labels_of(geometry: Geometry) -> tuple[str, ...]:
@@ -105,7 +100,7 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
     before, after = cosines(grams[index]), cosines(after_grams[index])
     names = labels_of(geometry)
     show(
-        charts.cosine_figure(before, after, names, limit=charts.cosine_limit(before, after, zoom), dark=dark()),
+        charts.cosine_figure(before, after, names, limit=charts.cosine_limit(before, after, zoom), dark=is_dark()),
         key="cosines", file=f"cosines-{level}", takeaway=cosine_takeaway(grams[index], after_grams[index], names),
         table=pair_table(before, after, names),
     )  # fmt: skip
@@ -154,7 +149,7 @@ def layer_section(geometry: Geometry, found: Disentangled) -> None:
         chosen = geometry.at(level)[0][st.session_state[level]]
     lower = int((after < before - 1e-9).sum())
     show(
-        charts.layer_figure(labels, before, after, chosen=chosen, dark=dark()),
+        charts.layer_figure(labels, before, after, chosen=chosen, dark=is_dark()),
         key="layers", file="mean-cosine-per-layer",
         takeaway=f"Task vectors are closest in {labels[int(before.argmax())]}; "
         f"mean |cos| falls in {lower} of {len(labels)} {'blocks' if level == 'block' else 'tensors'}.",
@@ -175,7 +170,7 @@ def map_section(geometry: Geometry, found: Disentangled) -> None:
         ]
     )
     show(
-        charts.map_figure(plane, names, dark=dark()), key="map", file="map-of-task-vectors",
+        charts.map_figure(plane, names, dark=is_dark()), key="map", file="map-of-task-vectors",
         takeaway=f"The plane holds {100 * plane.shown:.0f} % of the squared norms; every task that differs from the "
         "base moves by the same −δ.",
         table=table,
@@ -195,13 +190,13 @@ def multiplier_section(geometry: Geometry, found: Disentangled) -> None:
         return
     names = labels_of(geometry)
     if multipliers.ndim == 1:
-        figure = charts.multiplier_figure(multipliers, names, dark=dark())
+        figure = charts.multiplier_figure(multipliers, names, dark=is_dark())
         table = pd.DataFrame({"task": names, "multiplier": multipliers})
         span = "its own number"
     else:
         order = charts.tower_order(geometry)
         labels = [geometry.names[i] for i in order]
-        figure = charts.multiplier_table_figure(multipliers[order], labels, names, dark=dark())
+        figure = charts.multiplier_table_figure(multipliers[order], labels, names, dark=is_dark())
         table = pd.DataFrame(multipliers[order], columns=list(names))
         table.insert(0, "tensor", labels)
         span = "its own number in every layer"
@@ -217,7 +212,7 @@ def norm_section(geometry: Geometry, found: Disentangled) -> None:
     st.subheader("Norms")
     before, after, names = geometry.norms, found.after.norms, labels_of(geometry)
     show(
-        charts.norm_figure(before, after, names, dark=dark()), key="norms", file="norms",
+        charts.norm_figure(before, after, names, dark=is_dark()), key="norms", file="norms",
         takeaway=f"Mean norm {before.mean():.3f} before, {after.mean():.3f} after: "
         "part of what AWD does at a fixed λ is scaling.",
         table=pd.DataFrame({"task": names, "before": before, "after": after}),

@@ -15,6 +15,11 @@ _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inl
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]()#+!|~$<>:"})
 
 
+def is_dark() -> bool:
+    """Whether the reader's theme is dark."""
+    return bool(st.context.theme.type == "dark")
+
+
 def show(
     figure: go.Figure, *, key: str, takeaway: str, table: pd.DataFrame, file: str, **plotly_chart_kwargs: Any
 ) -> Any:
@@ -37,6 +42,8 @@ def show(
         "toImageButtonOptions": {"format": "svg", "filename": file},
         **plotly_chart_kwargs.pop("config", {}),
     }
+    # What the camera saves has the theme's letters: they need its ground as well.
+    figure.update_layout(paper_bgcolor=st.get_option(f"theme.{'dark' if is_dark() else 'light'}.backgroundColor"))
     event = st.plotly_chart(figure, width="stretch", key=key, config=config, alt=takeaway, **plotly_chart_kwargs)
     below = st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small")
     below.caption(escape_markdown(takeaway), width="stretch")
@@ -63,8 +70,10 @@ def to_html(figure: go.Figure, takeaway: str) -> str:
         figure: the chart.
         takeaway: one plain sentence, its title and caption.
     """
-    drawn = go.Figure(figure).update_layout(template="plotly_white", font={"family": "system-ui, sans-serif"})
-    config = {"displaylogo": False, "displayModeBar": True, "toImageButtonOptions": {"format": "svg"}}
+    drawn = go.Figure(figure).update_layout(
+        template="plotly_white", paper_bgcolor="white", font={"family": "system-ui, sans-serif"}
+    )
+    config = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
     chart = drawn.to_html(full_html=False, include_plotlyjs=True, config=config)
     said = html.escape(takeaway)
     return (

@@ -15,7 +15,7 @@ from merging.runs.leaving_out import Agreement, agreement
 from merging.suites.suite import Split
 from ui import accuracy_view, state
 from ui.charts.what_if import agreement_figure, interference_figure
-from ui.figure import escape_markdown, show, signed
+from ui.figure import escape_markdown, is_dark, show, signed
 from ui.jobs import result_of
 from ui.url_choice import called, refused_numbers, refused_options, warn_of_values
 
@@ -84,9 +84,8 @@ def _matrices(result: Mapping[str, object], tasks: tuple[str, ...]) -> None:
     change = np.array(result["change"])
     cosine = cosines(state.geometry(tasks).gram)
     names = list(accuracy_view.task_labels(tasks).values())
-    dark = st.context.theme.type == "dark"
     show(
-        interference_figure(cosine, change, names, dark=dark), key="interference", file="interference",
+        interference_figure(cosine, change, names, dark=is_dark()), key="interference", file="interference",
         takeaway=cost(change, names), table=pair_table(cosine, change, names),
     )  # fmt: skip
     split = accuracy_view.SPLIT_WORDS[result["split"]]  # type: ignore[index]
@@ -100,7 +99,7 @@ def _matrices(result: Mapping[str, object], tasks: tuple[str, ...]) -> None:
     st.subheader("Does cosine predict interference?")
     found = agreement(cosine, change)
     show(
-        agreement_figure(cosine, change, names, dark=dark), key="agreement", file="cosine-and-interference",
+        agreement_figure(cosine, change, names, dark=is_dark()), key="agreement", file="cosine-and-interference",
         takeaway=verdict(found), table=pair_table(cosine, change, names),
     )  # fmt: skip
 

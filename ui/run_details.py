@@ -23,16 +23,11 @@ from ui.charts.runs import (
     timing_figure,
     trajectory_figure,
 )
-from ui.figure import escape_markdown, show, show_table
+from ui.figure import escape_markdown, is_dark, show, show_table
 from ui.run_text import duration, phases, provenance, scaling_of, series_of
 from ui.url_choice import named_in_url
 
 TAB = "tab."  # begins what the URL calls the open tab of a run
-
-
-def is_dark() -> bool:
-    """Whether the page is shown in the dark theme."""
-    return bool(st.context.theme.type == "dark")
 
 
 def details(run: Run) -> None:

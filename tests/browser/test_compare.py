@@ -111,7 +111,9 @@ def test_a_chart_is_taken_away_as_html_and_svg(
         chart.locator('[data-title*="Download plot"]').click()
     assert picture.value.suggested_filename == "compare-differences.svg"
     picture.value.save_as(tmp_path / "chart.svg")
-    assert (tmp_path / "chart.svg").read_text().startswith("<svg")
+    saved = (tmp_path / "chart.svg").read_text()
+    assert saved.startswith("<svg")
+    assert 'style="fill: rgb(255, 255, 255); fill-opacity: 1;"' in saved[:400]  # the page's ground
     page.get_by_role("button", name=re.compile("Data")).first.click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Chart as HTML").click()

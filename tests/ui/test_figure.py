@@ -45,6 +45,7 @@ def test_a_chart_as_html_holds_all_it_needs_and_names_stay_text() -> None:
     assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in page
     assert not re.findall(r"<(?:script|link|iframe)[^>]*\s(?:src|href)=", page)
     assert "default-src 'none'" in page and len(page) > 1_000_000  # plotly.js is in it
+    assert '"paper_bgcolor":"white"' in page  # whatever the theme it was drawn in
     assert figure.layout.template.layout.paper_bgcolor == go.Figure().layout.template.layout.paper_bgcolor
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from merging.merges.adamerging import AdaMergingParams
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from merging.runs.trace import TRACE, read_trace
@@ -61,9 +62,13 @@ def _settings(spec: MergeSpec) -> str:
     """What a run does, in a line."""
     given = spec.merge_params
     split = {"val": "validation", "test": "test"}[given["split"]]
+    published = AdaMergingParams()
+    short = given["steps"] < published.steps
     return (
         f"{given['steps']} steps, {given['batch_size']} unlabeled {split} images a task each, learning rate "
-        f"{given['learning_rate']:g}; the paper takes 500 steps at 0.001. It starts at {given['initial']:g}."
+        f"{given['learning_rate']:g}"
+        + (f"; the paper takes {published.steps} steps at {published.learning_rate:g}" if short else "")
+        + f". It starts at {given['initial']:g}."
     )
 
 

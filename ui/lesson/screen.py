@@ -11,7 +11,7 @@ from streamlit.delta_generator import DeltaGenerator
 from merging.suites.suite import Split
 from ui import live_accuracy
 from ui.charts.lesson import enlarge
-from ui.figure import escape_markdown
+from ui.figure import escape_markdown, is_dark
 from ui.lesson.questions import Question
 from ui.live_accuracy import Need, Position
 from ui.url_choice import refused_options, warn_of_values
@@ -48,11 +48,6 @@ class Lesson:
         """What to call them."""
         return tuple(self.labels.values())
 
-    @property
-    def dark(self) -> bool:
-        """Whether the reader's theme is dark."""
-        return bool(st.context.theme.type == "dark")
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -88,7 +83,7 @@ class Step:
 
 def large(figure: go.Figure) -> dict[str, Any]:
     """A chart as :func:`ui.figure.show` takes it, in large type, as high as there is room."""
-    return {"figure": enlarge(figure, st.context.theme.type == "dark"), "height": "stretch"}
+    return {"figure": enlarge(figure, is_dark()), "height": "stretch"}
 
 
 def choose_task(lesson: Lesson, label: str, key: str) -> str:

@@ -14,7 +14,7 @@ from ui import accuracy_view, measuring, state
 from ui.charts.leaderboard import Standing
 from ui.charts.lesson import Bar, candidates_figure
 from ui.comparison import Entry, look_up, submit_missing
-from ui.figure import show
+from ui.figure import is_dark, show
 from ui.jobs import run_of
 from ui.leaderboard_view import standings
 from ui.lesson import questions
@@ -115,7 +115,7 @@ def ship(lesson: Lesson) -> Asked:
     measure = "Accuracy on the worst task (%)" if WORST in demands else "Average accuracy (%)"
     with lesson.chart:
         show(
-            **large(candidates_figure(bars, measure, dark=lesson.dark)), key="lesson-8", file="candidates",
+            **large(candidates_figure(bars, measure, dark=is_dark())), key="lesson-8", file="candidates",
             takeaway=f"All of this on {_test_images(lesson.tasks)} test images. What it takes counts "
             "from the tasks' own models; times are of this machine."
             + (f" {len(order)} of {len(found)} measured models do as is asked." if told else ""),

@@ -14,7 +14,7 @@ from ui.charts.geometry import multiplier_figure
 from ui.charts.lesson import slopes_figure, weights_figure
 from ui.charts.what_if import agreement_figure, outcome_figure
 from ui.coefficients_view import HIGHEST, LOWEST, START, STEP
-from ui.figure import show
+from ui.figure import is_dark, show
 from ui.interference_view import pair_table
 from ui.lesson import questions
 from ui.lesson.adaptive import let_the_data_choose
@@ -36,7 +36,7 @@ def what_it_is(lesson: Lesson) -> Asked:
     moved = float(state.geometry((task,)).norms[0])
     with lesson.chart:
         show(
-            **large(weights_figure(found.base, found.tuned, dark=lesson.dark)), key="lesson-1", file="weights",
+            **large(weights_figure(found.base, found.tuned, dark=is_dark())), key="lesson-1", file="weights",
             takeaway=f"{len(found.base):,} of {found.count:,} weights, drawn at random. On the line: not moved.",
             table=pd.DataFrame({"base": found.base, "fine-tuned": found.tuned}),
         )  # fmt: skip
@@ -97,7 +97,7 @@ def who_disturbs_whom(lesson: Lesson) -> Asked:
     place, complete = lesson.tasks.index(joining), len(found) == len(needs)
     with lesson.chart:
         show(
-            **large(agreement_figure(cosine, change, lesson.names, joining=place, dark=lesson.dark)), key="lesson-4",
+            **large(agreement_figure(cosine, change, lesson.names, joining=place, dark=is_dark())), key="lesson-4",
             file="cosine-and-interference", table=pair_table(cosine, change, lesson.names),
             takeaway=f"Each dot: what a task gains or loses when another joins; large: when {lesson.labels[joining]} "
             f"joins. {_images(lesson)}, λ = {START:g}"
@@ -116,7 +116,7 @@ def disentangle(lesson: Lesson) -> Asked:
     rows, columns = np.triu_indices(len(lesson.tasks), 1)
     with lesson.chart:
         show(
-            **large(slopes_figure(before, after, lesson.names, dark=lesson.dark)), key="lesson-5", file="cosines-awd",
+            **large(slopes_figure(before, after, lesson.names, dark=is_dark())), key="lesson-5", file="cosines-awd",
             takeaway=f"A line for each pair of tasks. Mean |cos| {means[0]:.3f} before, {means[1]:.3f} after.",
             table=pd.DataFrame(
                 {
@@ -135,7 +135,7 @@ def only_coefficients(lesson: Lesson) -> Asked:
     alpha = _alpha(lesson)
     multipliers = from_geometry(state.geometry(lesson.tasks), AwdParams(alpha=alpha)).multipliers
     assert multipliers is not None  # with one vector for the whole model there always are some
-    figure = multiplier_figure(multipliers, lesson.names, dark=lesson.dark)
+    figure = multiplier_figure(multipliers, lesson.names, dark=is_dark())
     low, high = min(0.98, float(multipliers.min())), max(1.0, float(multipliers.max()))
     room = 0.3 * (high - low)  # bars start at 1, so the axis need not
     figure.update_xaxes(range=[low - room, high + (room if high > 1 else 0.1 * room)])
