@@ -114,6 +114,8 @@ def test_a_chart_is_taken_away_as_html_and_svg(
     saved = (tmp_path / "chart.svg").read_text()
     assert saved.startswith("<svg")
     assert 'style="fill: rgb(255, 255, 255); fill-opacity: 1;"' in saved[:400]  # the page's ground
+    grey = chart.locator(".ytick text").first.evaluate("element => getComputedStyle(element).fill")
+    assert max(map(int, re.findall(r"\d+", grey))) <= 118  # the lightest grey with 4.5 : 1 on white
     page.get_by_role("button", name=re.compile("Data")).first.click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Chart as HTML").click()
