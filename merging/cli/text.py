@@ -65,7 +65,10 @@ def print_similarity(report: Mapping[str, Any], edit: str) -> None:
             f"norm of the redundant vector {awd['redundant_norm']:.4f}"
         )
         if awd["objective_after"] > awd["objective_before"]:
-            click.echo("the objective rose: take a smaller step size, edit.beta (for adam about 1e-5), or solver exact")
+            from merging.edits.awd import ADAM_BETA
+
+            step = f"edit.beta (for adam about {ADAM_BETA:g})"
+            click.echo(f"the objective rose: take a smaller step size, {step}, or solver exact")
         if awd["task_multipliers"]:
             each = "task by task" + (" and tensor by tensor" if awd["scope"] == "layer" else "")
             click.echo(f"× in a sum: AWD + Task Arithmetic is Task Arithmetic with λ times this, {each}")

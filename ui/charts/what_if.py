@@ -1,6 +1,6 @@
 """Charts of the page What if: where a merge points, who disturbs whom, curves over λ, the plane of two task vectors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -283,43 +283,21 @@ def landscape_figure(
     values = np.concatenate([plane[1].ravel() for plane in planes])
     low = float(values.min())
     high = float(np.quantile(values, 0.95) if low_is_good else values.max())  # far out losses grow without end
+    width = (1 - _GAP * (len(planes) - 1)) / len(planes)
+    ends = [float(axis[0]), float(axis[-1])]
     traces: list[dict[str, Any]] = []
     layout: dict[str, Any] = {}
     titles, named = [], set[str]()
     for number, (title, table, models, names) in enumerate(planes):
         suffix = str(number + 1) if number else ""
-        width = (1 - _GAP * (len(planes) - 1)) / len(planes)
         start = number * (width + _GAP)
-        at = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
-        traces.append(
-            {
-                "type": "contour", "x": list(axis), "y": list(axis), "z": np.round(table, 4).tolist(), **at,
-                "coloraxis": "coloraxis", "contours": {"coloring": "heatmap"}, "ncontours": 14,
-                "line": {"width": 0.6, "color": "rgba(128, 128, 128, 0.7)"},
-                "hovertemplate": "(%{x:.2f}, %{y:.2f}): <b>%{z:.3g}</b><extra></extra>",
-            }
-        )  # fmt: skip
-        traces += [
-            {
-                "type": "scatter", "mode": "markers", "x": [one.x], "y": [one.y], **at, "name": theme.plain(one.label),
-                "showlegend": one.label not in named, "legendgroup": one.label, "cliponaxis": False,
-                "marker": {
-                    "symbol": one.style.symbol, "size": 13, "color": one.style.color,
-                    "line": {"width": 2, "color": "white"},
-                },
-                "hovertemplate": "(%{x:.2f}, %{y:.2f})<extra>%{fullData.name}</extra>",
-            }
-            for one in models
-        ]  # fmt: skip
+        traces += _plane_traces(axis, table, models, {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}, named)
         named |= {one.label for one in models}
-        ends = [float(axis[0]), float(axis[-1])]
+        bare = {"range": ends, "zeroline": False, "showgrid": False}
         layout[f"xaxis{suffix}"] = {
-            "title": {"text": names[0]}, "domain": [start, start + width], "anchor": f"y{suffix}", "range": ends,
-            "zeroline": False, "showgrid": False,
+            "title": {"text": names[0]}, "domain": [start, start + width], "anchor": f"y{suffix}", **bare,
         }  # fmt: skip
-        layout[f"yaxis{suffix}"] = {
-            "title": {"text": names[1]}, "anchor": f"x{suffix}", "range": ends, "zeroline": False, "showgrid": False,
-        }  # fmt: skip
+        layout[f"yaxis{suffix}"] = {"title": {"text": names[1]}, "anchor": f"x{suffix}", **bare}
         titles.append(
             {
                 "text": title, "x": start + width / 2, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "center",
@@ -334,3 +312,28 @@ def landscape_figure(
         },
     )  # fmt: skip
     return figure.update_layout(legend_y=1.09)
+
+
+def _plane_traces(
+    axis: Sequence[float], table: np.ndarray, models: Sequence[Place], at: Mapping[str, str], named: Collection[str]
+) -> list[dict[str, Any]]:
+    """Contours of one panel and its models; those named already are not in the legend again."""
+    contours = {
+        "type": "contour", "x": list(axis), "y": list(axis), "z": np.round(table, 4).tolist(), **at,
+        "coloraxis": "coloraxis", "contours": {"coloring": "heatmap"}, "ncontours": 14,
+        "line": {"width": 0.6, "color": "rgba(128, 128, 128, 0.7)"},
+        "hovertemplate": "(%{x:.2f}, %{y:.2f}): <b>%{z:.3g}</b><extra></extra>",
+    }  # fmt: skip
+    marks = [
+        {
+            "type": "scatter", "mode": "markers", "x": [one.x], "y": [one.y], **at, "name": theme.plain(one.label),
+            "showlegend": one.label not in named, "legendgroup": one.label, "cliponaxis": False,
+            "marker": {
+                "symbol": one.style.symbol, "size": 13, "color": one.style.color,
+                "line": {"width": 2, "color": "white"},
+            },
+            "hovertemplate": "(%{x:.2f}, %{y:.2f})<extra>%{fullData.name}</extra>",
+        }
+        for one in models
+    ]  # fmt: skip
+    return [contours, *marks]
