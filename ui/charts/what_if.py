@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from merging.forgetting import TO_FORGET
+from merging.paired import points
 from ui import theme
 from ui.charts.accuracy import Series, marker_of
 from ui.charts.geometry import MAX_NUMBERED, names_on_axis
@@ -41,8 +42,7 @@ def outcome_figure(
 
     values = percent(mine)
     texts = [
-        ("–" if value is None else f"<b>{value:.1f}</b>")
-        + ("" if not change else f"  {100 * change:+.1f}".replace("-", "−"))
+        ("–" if value is None else f"<b>{value:.1f}</b>") + (f"  {points(change)}" if change else "")
         for value, change in zip(values, moved, strict=True)
     ]
     plain_names = [theme.plain(name) + note for name, note in zip(names, apart, strict=True)]
