@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 from merging.suites import Suite
 from ui import (
     awd,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from merging.streaming import ordered
+from merging.core.streaming import ordered
 
 BLOCKS, TASKS = 12, 8
 SHAPES = ((2304, 768), (768, 768), (3072, 768), (3072, 768))

@@ -18,11 +18,12 @@ from safetensors.torch import save_file
 
 from benchmarks.batches import TASKS, isotropic, leading, measured, ridge
 from merging.checkpoints import save_tensors
-from merging.context import Context, no_progress
+from merging.context import Context
+from merging.core.memory import PeakMemory
+from merging.core.progress import no_progress
 from merging.edits.redundancy import descent
 from merging.evaluation import Evaluator
 from merging.geometry import measure
-from merging.memory import PeakMemory
 from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
 from merging.pipeline import MergeSpec, plan
 from merging.runs.export import export_run

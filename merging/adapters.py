@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from merging.errors import MismatchedCheckpoint, SpecError
+from merging.core.errors import MismatchedCheckpoint, SpecError
 
 Tensors = Mapping[str, torch.Tensor]
 _PLACES = {"q": 0, "v": 2}  # which third of the packed projection [3 · width, width] an adapter is added to

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from merging.context import Context
-from merging.errors import MergingError, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
-from merging.explain import differences
+from merging.core.errors import MergingError, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
+from merging.core.memory import BatchSize
+from merging.core.progress import Work
+from merging.core.streaming import ordered
+from merging.core.wording import differences
 from merging.images.cache import DEFAULT_LIMIT
 from merging.images.image_sets import ImageSet, load_images
-from merging.memory import BatchSize
-from merging.streaming import ordered
 from merging.suites import clip
 from merging.suites.suite import Split, Suite
 from merging.suites.text_heads import text_head
@@ -205,7 +205,7 @@ class Evaluator:
         state: Mapping[str, torch.Tensor],
         tasks: Sequence[str],
         split: Split = "test",
-        context: Context | None = None,
+        context: Work | None = None,
     ) -> Accuracy:
         """Top-1 accuracy of one set of weights on every task.
 

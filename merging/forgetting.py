@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from merging.context import Context
-from merging.errors import SpecError
+from merging.core.errors import SpecError
 from merging.evaluation import Accuracy
 from merging.merges.scaling import search_grid
 from merging.suites.suite import Suite

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from merging.checkpoints.writing import atomic_path
-from merging.context import Context
-from merging.errors import SpecError
-from merging.streaming import ordered
+from merging.core.errors import SpecError
+from merging.core.files import atomic_path
+from merging.core.progress import Work
+from merging.core.streaming import ordered
 from merging.vectors import TaskVectors
 
 Level = Literal["model", "block", "layer"]
@@ -160,14 +160,14 @@ def gram_of(pieces: Iterable[torch.Tensor]) -> np.ndarray:
     return sum(((piece @ piece.T).double().cpu() for piece in pieces), torch.zeros((), dtype=torch.float64)).numpy()
 
 
-def measure(vectors: TaskVectors, context: Context | None = None) -> Geometry:
+def measure(vectors: TaskVectors, context: Work | None = None) -> Geometry:
     """Gram matrices of all tensors in one pass over the files (or over the edited vectors, if an edit is set).
 
     Raises:
         NonFiniteWeights: a weight is NaN or infinite; the message names file and tensor.
         Cancelled: on request.
     """
-    context = context or Context()
+    context = context or Work()
     grams = np.empty((len(vectors.names), len(vectors.tasks), len(vectors.tasks)))
 
     def one(name: str) -> np.ndarray:
@@ -185,7 +185,7 @@ def _shapes(vectors: TaskVectors) -> dict[str, tuple[int, ...]]:
     return {name: vectors.info(name).shape for name in vectors.names}
 
 
-def cached(vectors: TaskVectors, folder: Path, context: Context | None = None) -> Geometry:
+def cached(vectors: TaskVectors, folder: Path, context: Work | None = None) -> Geometry:
     """As :func:`measure`, kept in ``folder`` under the fingerprints of the files. Unedited vectors only."""
     prints = [vectors.base.fingerprint, *(checkpoint.fingerprint for checkpoint in vectors.checkpoints)]
     key = hashlib.sha256("\n".join([_VERSION, *prints]).encode()).hexdigest()[:32]

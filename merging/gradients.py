@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from merging.context import Context
+from merging.core.progress import Work
 from merging.evaluation import Evaluator
 
 
 def per_image(
-    evaluator: Evaluator, task: str, images: int, context: Context
+    evaluator: Evaluator, task: str, images: int, context: Work
 ) -> Iterator[tuple[torch.Tensor, int, dict[str, torch.nn.Parameter]]]:
     """Logits ``[classes]`` of one labelled validation image after the other, its label, and the tower's parameters.
 
@@ -27,7 +27,7 @@ def per_image(
     evaluator.tower.zero_grad(set_to_none=True)
 
 
-def mean_absolute_gradients(evaluator: Evaluator, task: str, images: int, context: Context) -> dict[str, torch.Tensor]:
+def mean_absolute_gradients(evaluator: Evaluator, task: str, images: int, context: Work) -> dict[str, torch.Tensor]:
     """Mean over images of the absolute gradient of the cross-entropy at the base model, per tensor.
 
     Args:
@@ -50,7 +50,7 @@ def mean_absolute_gradients(evaluator: Evaluator, task: str, images: int, contex
 
 
 def fisher_information(
-    evaluator: Evaluator, weights: Mapping[str, torch.Tensor], task: str, images: int, context: Context
+    evaluator: Evaluator, weights: Mapping[str, torch.Tensor], task: str, images: int, context: Work
 ) -> dict[str, torch.Tensor]:
     """Diagonal Fisher information of a model on unlabeled images, per tensor.
 

@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from merging.context import Context
+from merging.core.memory import BatchSize
+from merging.core.progress import Work
 from merging.evaluation import Evaluator
-from merging.memory import BatchSize
 
 _IMAGES = 32  # in one pass; all of a layer's tokens are rows of its input
 _ATTENTION = inspect.signature(functional.multi_head_attention_forward)
@@ -65,7 +65,7 @@ class _Watch(TorchFunctionMode):
 
 @torch.no_grad()
 def input_grams(
-    evaluator: Evaluator, weights: Mapping[str, torch.Tensor], task: str, images: int, context: Context
+    evaluator: Evaluator, weights: Mapping[str, torch.Tensor], task: str, images: int, context: Work
 ) -> dict[str, torch.Tensor]:
     """Mean of ``x xᵀ`` over the inputs x of every linear layer, one for each token of each image.
 

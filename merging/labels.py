@@ -1,25 +1,16 @@
 """What a method with its parameters is called: the same on the command line, in files and on every page."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from merging import registry
+from merging.core.text import short
 from merging.presets import PRESETS, Preset
 
 # λ does not make another method: the same one is run with a λ given and with the best on validation.
 _SCALING = "scaling"
-
-
-def in_a_row(names: Iterable[str]) -> str:
-    """Names as a sentence lists them.
-
-    >>> in_a_row(["TIES"]), in_a_row(["TIES", "DARE"]), in_a_row(["TIES", "DARE", "TATR"])
-    ('TIES', 'TIES and DARE', 'TIES, DARE and TATR')
-    """
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def label_of(edit: str, edit_params: Mapping[str, Any], merge: str, merge_params: Mapping[str, Any]) -> str:
@@ -80,19 +71,6 @@ def _pair(edit: str, merge: str) -> str:
     if edit != "none":
         titles.insert(0, registry.find("edit", edit).title)
     return " + ".join(titles)
-
-
-def short(value: Any) -> str:
-    """A parameter's value in a few characters.
-
-    >>> short(0.30000000001), short([0.3, -1.0]), short("row")
-    ('0.3', '[0.3, -1]', 'row')
-    """
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list):
-        return "[" + ", ".join(short(item) for item in value) + "]"
-    return str(value)
 
 
 def _values(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging import registry
-from merging.context import Progress
-from merging.errors import MissingPart
+from merging.core.errors import MissingPart
+from merging.core.progress import Progress
 from merging.evaluation import normalised_accuracy
 from merging.pipeline import MergeSpec
 from merging.presets import Preset
@@ -28,7 +28,7 @@ class Row:
         normalised: see :func:`merging.evaluation.normalised_accuracy`; None without the tasks' own models.
         scaling: λ chosen on validation, or None if there is none to choose.
         seconds: from files to accuracy, the search for λ included.
-        peak_bytes: peak memory, see :class:`merging.memory.PeakMemory`.
+        peak_bytes: peak memory, see :class:`merging.core.memory.PeakMemory`.
         run: the run's id; None for the two baselines.
     """
 

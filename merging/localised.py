@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.checkpoints.reading import TensorInfo
-from merging.errors import CheckpointError, SpecError
+from merging.core.errors import CheckpointError, SpecError
 
 _VECTOR, _MASKS = "vector.", "masks."
 

@@ -1,8 +1,8 @@
 """How much memory a run needs, from the sizes of the tensors alone. Pure arithmetic, no I/O.
 
 Counted are the arrays that the methods are known to hold at once (see :mod:`merging.edits`, :mod:`merging.merges`) and
-what images take on their way through the tower. :class:`merging.memory.PeakMemory` measures the same quantity. On a
-CPU the C library may hold up to a third more, since it keeps what it freed; memory-mapped files never count.
+what images take on their way through the tower. :class:`merging.core.memory.PeakMemory` measures the same quantity. On
+a CPU the C library may hold up to a third more, since it keeps what it freed; memory-mapped files never count.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from merging import registry
-from merging.errors import MismatchedCheckpoint
+from merging.core.errors import MismatchedCheckpoint
 from merging.evaluation import CPU_IMAGES, GPU_IMAGES
 from merging.merges import adamerging
 from merging.pipeline import MergeSpec

@@ -16,14 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from merging import localised, registry
 from merging.checkpoints.reading import TensorInfo
 from merging.context import Context
-from merging.errors import NonFiniteWeights, SpecError
-from merging.explain import explain
+from merging.core.errors import NonFiniteWeights, SpecError
+from merging.core.streaming import COLUMNS, ordered
+from merging.core.wording import explain
 from merging.geometry import Geometry, gram_of
 from merging.labels import label_of, method_of
 from merging.localised import MaskCount
 from merging.pairs import refusal
 from merging.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
-from merging.streaming import COLUMNS, ordered
 from merging.vectors import TaskVectors
 
 _VERSION = 2  # raise when a change alters the numbers of all methods; of a single merge: its `revision`
@@ -89,7 +89,7 @@ class MergeSpec(BaseModel):
 
     @classmethod
     def build(cls, **values: Any) -> "MergeSpec":
-        """Validate, with every problem as a :class:`~merging.errors.SpecError`."""
+        """Validate, with every problem as a :class:`~merging.core.errors.SpecError`."""
         try:
             return cls(**values)
         except ValidationError as error:

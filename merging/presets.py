@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from merging import registry
+from merging.core.errors import SpecError
+from merging.core.wording import nearest
 from merging.edits.awd import READING_B
-from merging.errors import SpecError
-from merging.explain import nearest
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from merging.errors import MergingError, SpecError
-from merging.explain import explain
+from merging.core.errors import MergingError, SpecError
+from merging.core.wording import explain
 
 FILE = Path(__file__).with_name("published.json")
 _ROUNDING = 0.005  # of a printed average against the mean of the printed tasks; three rows are 0.0015 … 0.004 apart

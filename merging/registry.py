@@ -22,8 +22,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from merging.context import Context
-from merging.errors import SpecError
-from merging.explain import explain, nearest
+from merging.core.errors import SpecError
+from merging.core.wording import explain, nearest
 from merging.vectors import StackFunction, TaskVectors
 
 Needs = Literal["none", "unlabeled", "labelled"]

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from merging import devices, registry
-from merging.context import Context, Progress, no_progress
+from merging import registry
+from merging.context import Context
+from merging.core import devices
+from merging.core.progress import Progress, no_progress
 from merging.edits.awd import AwdParams, disentangle
 from merging.geometry import describe, measure
 from merging.suites.suite import Suite

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from merging.errors import NonFiniteWeights
+from merging.core.errors import NonFiniteWeights
 
 _BLOCK = 256  # columns of a Gram matrix computed at once on the CPU: few enough to skip half, enough for fast products
 _WELL_CONDITIONED = 1e-3  # smallest over largest eigenvalue of the Gram matrix: below it float32 loses the small ones

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from merging.checkpoints import Checkpoint
-from merging.labels import in_a_row
+from merging.core.text import in_a_row
 from merging.vectors import TaskVectors
 
 

@@ -7,9 +7,9 @@ from functools import cached_property
 import torch
 
 from merging.checkpoints.reading import Checkpoint, TensorInfo
-from merging.errors import MismatchedCheckpoint, NonFiniteWeights, SpecError
-from merging.explain import differences
-from merging.streaming import COLUMNS, scratch
+from merging.core.errors import MismatchedCheckpoint, NonFiniteWeights, SpecError
+from merging.core.streaming import COLUMNS, scratch
+from merging.core.wording import differences
 
 # (name, base [*shape], stack [T, *shape]) → stack [T, *shape], all float32 on one device
 StackFunction = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]

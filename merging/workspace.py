@@ -16,7 +16,7 @@ import torch
 from merging import geometry
 from merging.checkpoints import Checkpoint, file_fingerprint, open_checkpoint
 from merging.context import Context
-from merging.errors import CheckpointError, NonFiniteWeights, RunError
+from merging.core.errors import CheckpointError, NonFiniteWeights, RunError
 from merging.evaluation import Accuracy, Evaluator, joined
 from merging.forgetting import bystanders
 from merging.geometry import Geometry

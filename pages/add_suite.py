@@ -6,8 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from merging.errors import MergingError
-from merging.labels import in_a_row
+from merging.core.errors import MergingError
+from merging.core.text import in_a_row
 from merging.runs.file_jobs import CheckJob
 from merging.suites.folder import checkpoint_folders, look
 from merging.suites.initialise import init_suite, propose

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 from merging.images.thumbnails import png_of
 from merging.paired import HOW, SIGNIFICANCE, in_points, in_words
 from merging.runs import Run

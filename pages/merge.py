@@ -6,8 +6,8 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from merging import devices
-from merging.errors import MergingError, RunError
+from merging.core import devices
+from merging.core.errors import MergingError, RunError
 from merging.forgetting import average_of, measured
 from merging.memory_estimate import Estimate, estimate
 from merging.pipeline import MergeSpec

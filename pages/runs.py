@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 from merging.forgetting import average_of
 from merging.runs import Run
 from merging.runs.compare import MAX_RUNS

@@ -4,7 +4,7 @@ from functools import partial
 
 import streamlit as st
 
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 from merging.sweeps import Sweep, SweepDefinition, SweepStore, Trial, driver
 from merging.sweeps.progress import Snapshot, in_words, look
 from ui import accuracy_view, state, sweep_form

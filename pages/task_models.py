@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 from merging.images.image_sets import sample_images
 from merging.images.thumbnails import png_of
 from merging.suites import Suite

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from merging import devices
-from merging.checkpoints.writing import atomic_path
+from merging.core import devices
+from merging.core.files import atomic_path
 from merging.pipeline import MergeSpec
 from merging.runs.perform import perform
 from merging.suites.suite import Suite, load_suite

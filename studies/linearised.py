@@ -19,8 +19,8 @@ import torch
 from merging import registry
 from merging.adapters import folded
 from merging.checkpoints import Checkpoint, open_checkpoint
-from merging.checkpoints.writing import atomic_path
 from merging.context import Context
+from merging.core.files import atomic_path
 from merging.evaluation import Evaluator
 from merging.geometry import measure as measure_geometry
 from merging.merges.scaling import GRID, computed, search_averages

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import numpy as np
 
-from merging.checkpoints.writing import atomic_path
+from merging.core.files import atomic_path
 from merging.evaluation import normalised_accuracy
 from merging.geometry import mean_abs_cosine
 from studies import tables

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from merging.checkpoints.writing import atomic_path
+from merging.core.files import atomic_path
 from merging.geometry import mean_abs_cosine
 from studies import tables
 from studies.awd import RESULTS

@@ -16,7 +16,7 @@ from merging.adapters import Adapter, AdapterSettings, adapters_of, attach, fold
 from merging.checkpoints import open_checkpoint, save_tensors
 from merging.checkpoints.reading import TensorInfo
 from merging.context import Context
-from merging.errors import MismatchedCheckpoint, SpecError
+from merging.core.errors import MismatchedCheckpoint, SpecError
 from merging.evaluation import Evaluator
 from merging.merges.task_arithmetic import TaskArithmeticParams, task_arithmetic
 from merging.suites import Suite

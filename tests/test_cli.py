@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from merging import evaluation
 from merging.cli import main
 from merging.cli.text import print_matrix
-from merging.errors import CheckpointError
+from merging.core.errors import CheckpointError
 from tests.random_models import TASKS
 
 

@@ -15,7 +15,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from merging.errors import MissingPart, SuiteError
+from merging.core.errors import MissingPart, SuiteError
 from merging.images.image_sets import load_images, sample_images
 from merging.images.source import held_out
 from merging.images.torchvision_data import READERS

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from merging import devices
-from merging.context import Context, no_progress
-from merging.errors import Cancelled, DeviceError, MissingPart
+from merging.context import Context
+from merging.core import devices
+from merging.core.errors import Cancelled, DeviceError, MissingPart
+from merging.core.progress import no_progress
 from merging.evaluation import Evaluator
 
 

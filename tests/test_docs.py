@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import merging
-from merging import errors
+from merging.core import errors
 
 ROOT = Path(merging.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))

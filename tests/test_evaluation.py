@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from merging.checkpoints import open_checkpoint
 from merging.context import Context
-from merging.errors import Cancelled, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
+from merging.core.errors import Cancelled, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.evaluation import Evaluator, load_head, normalised_accuracy
 from merging.suites import Suite, clip, load_suite
 from tests.random_models import ARCHITECTURE, CLASSES, TASKS

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.context import Context
-from merging.errors import MissingPart, SpecError
+from merging.core.errors import MissingPart, SpecError
 from merging.evaluation import Accuracy, Evaluator
 from merging.forgetting import ForgettingSearch, Group, bystanders, forgetting_report, in_words
 from merging.merges.scaling import GRID

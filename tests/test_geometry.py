@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from merging import geometry
 from merging.context import Context
-from merging.errors import Cancelled, NonFiniteWeights, SpecError
+from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
 from merging.geometry import block_of, cached, cosines, mean_abs_cosine, measure, planar_map
 from merging.vectors import TaskVectors
 from tests.random_models import flattened, random_state, write_models

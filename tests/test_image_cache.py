@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from merging.errors import CheckpointError, SuiteError
+from merging.core.errors import CheckpointError, SuiteError
 from merging.images.cache import prepared
 
 SIZE = 4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from merging.errors import MissingPart, SuiteError
+from merging.core.errors import MissingPart, SuiteError
 from merging.images.image_sets import ImageSet, load_images
 from merging.suites import Suite, load_suite
 from tests.random_models import CLASSES, write_yaml

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from merging import registry
 from merging.catalogue import catalogue
 from merging.cli import main
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 from merging.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, Preset

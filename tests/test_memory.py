@@ -11,10 +11,10 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from merging.checkpoints import open_checkpoint
 from merging.context import Context
-from merging.errors import DeviceError
+from merging.core.errors import DeviceError
+from merging.core.memory import BatchSize, PeakMemory, anonymous_bytes, explain_out_of_memory, is_out_of_memory
 from merging.evaluation import Evaluator
 from merging.input_grams import input_grams
-from merging.memory import BatchSize, PeakMemory, anonymous_bytes, explain_out_of_memory, is_out_of_memory
 from merging.memory_estimate import _adamerging_bytes, _Sizes, _tokens, estimate
 from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, _passes
 from merging.pipeline import MergeSpec

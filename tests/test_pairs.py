@@ -9,7 +9,7 @@ import torch
 
 from merging import registry
 from merging.checkpoints import open_checkpoint
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 from merging.pairs import refusal
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS

@@ -11,7 +11,7 @@ import torch
 
 from merging import registry
 from merging.context import Context
-from merging.errors import Cancelled, NonFiniteWeights, SpecError
+from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
 from merging.geometry import measure
 from merging.pairs import refusal
 from merging.pipeline import MergeSpec, Plan, plan, replay

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from merging import registry
 from merging.catalogue import catalogue
 from merging.cli import main
-from merging.errors import SpecError
+from merging.core.errors import SpecError
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, find_preset
 from merging.registry import Data

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from merging.cli import main
-from merging.errors import MergingError, SpecError
+from merging.core.errors import MergingError, SpecError
 from merging.published import FILE, Family, load_published, published, published_architecture, to_markdown
 
 RAW = json.loads(FILE.read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from merging import registry
 from merging.context import Context
-from merging.errors import SpecError
+from merging.core.errors import SpecError
 from merging.pipeline import MergeSpec
 from merging.registry import LinearEdit, Params, TensorEdit, find
 from merging.vectors import TaskVectors

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.errors import NonFiniteWeights
+from merging.core.errors import NonFiniteWeights
 from merging.spectra import NOTHING, add_gram, gram, mirror, nonzero, polar, side_by_side, solve_positive, top_triplets
 
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24))

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from merging import registry
-from merging.labels import short
+from merging.core.text import short
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS
 from merging.suites.suite import Split

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from merging.context import Context
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from merging.runs.compare import RunComparison, compare_runs, require_comparable

@@ -14,7 +14,7 @@ import annotated_types
 import streamlit as st
 from pydantic.fields import FieldInfo
 
-from merging.errors import SpecError
+from merging.core.errors import SpecError
 from merging.registry import Method
 from ui.figure import escape_markdown
 

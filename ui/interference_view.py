@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from merging import registry
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 from merging.geometry import cosines
 from merging.pipeline import MergeSpec
 from merging.runs.leaving_out import Agreement, agreement

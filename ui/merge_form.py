@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from merging import devices, registry
-from merging.errors import SpecError
+from merging import registry
+from merging.core import devices
+from merging.core.errors import SpecError
 from merging.pairs import refusal
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS, Preset

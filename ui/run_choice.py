@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from merging.errors import RunError
+from merging.core.errors import RunError
 from ui.state import workspace
 from ui.url_choice import warn
 

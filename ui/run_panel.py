@@ -14,7 +14,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from merging.errors import MergingError, RunError
+from merging.core.errors import MergingError, RunError
 from merging.pipeline import MergeSpec
 from merging.runs import Run
 from merging.runs.worker import is_working, log_tail

@@ -13,8 +13,8 @@ from pathlib import Path
 import streamlit as st
 import torch
 
-from merging import devices
-from merging.errors import MergingError, SuiteError
+from merging.core import devices
+from merging.core.errors import MergingError, SuiteError
 from merging.geometry import Geometry
 from merging.images.cache import DEFAULT_LIMIT
 from merging.suites import Suite, builtin_suites, load_suite

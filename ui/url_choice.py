@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from merging.labels import short
+from merging.core.text import short
 from ui.figure import escape_markdown
 
 _SAID, _REPEAT = "warnings-said", "warnings-repeat"  # session state

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import torch
 
-from merging.errors import CheckpointError, CorruptCheckpoint
+from merging.core.errors import CheckpointError, CorruptCheckpoint
 
 MAX_OPERATIONS = 1_000_000  # a pickled ViT-L/14 has less than a tenth of that
 _MAX_NAME = 500  # characters of a dotted name; joining its halves is the one thing here that makes text

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from merging.errors import CheckpointError
-from merging.explain import differences
+from merging.core.errors import CheckpointError
+from merging.core.wording import differences
 
 Family = Literal["open_clip", "huggingface", "unknown"]
 PROJECTION = "proj"

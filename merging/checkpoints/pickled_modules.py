@@ -20,7 +20,7 @@ from merging.checkpoints import inert_pickle
 from merging.checkpoints.inert_pickle import Shell, StoredBytes, StoredTensor
 from merging.checkpoints.reading import MAX_TENSORS, Checkpoint, TensorInfo, checkpoint_from, require_content
 from merging.checkpoints.torch_files import MAX_PICKLE_BYTES, NESTED, check_archive, requested_globals
-from merging.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
 
 _MAX_NAME = 300  # characters; names of nested modules grow with every level
 _MAX_UNSAVED = 100  # buffers of one module that are not saved; each name is looked for among them

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from merging.checkpoints.layouts import PROJECTION, Layout, Origin, recognise, recognise_text
 from merging.checkpoints.torch_files import read_state_dict
-from merging.errors import CheckpointError, CorruptCheckpoint, NonFiniteWeights
+from merging.core.errors import CheckpointError, CorruptCheckpoint, NonFiniteWeights
 
 Part = Literal["visual", "text", "all"]
 MAX_HEADER_BYTES = 100 * 2**20

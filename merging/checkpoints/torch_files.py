@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import torch
 
-from merging.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
 
 _ADVICE = "save model.state_dict() or a .safetensors file instead"
 _CONVERT = "`python -m merging convert` takes the tensors out of whole models without running anything"

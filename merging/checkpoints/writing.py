@@ -5,9 +5,7 @@ bytes, so the header can be written first from shapes alone and the tensors stre
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -15,32 +13,12 @@ import torch
 
 from merging.checkpoints.layouts import Origin, huggingface_names
 from merging.checkpoints.reading import _DTYPES, TensorInfo
-from merging.errors import CheckpointError
+from merging.core.errors import CheckpointError
+from merging.core.files import atomic_path, require_place
 
 WrittenLayout = Literal["open_clip", "huggingface"]
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _NOTHING = TensorInfo((), torch.bool)
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that replaces it when the block ends well and is removed otherwise.
-
-    Raises:
-        CheckpointError: the folder can't be written to.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path.name}: can't be written ({error.strerror}); nothing was changed; make room or choose another folder"
-        ) from None
-    finally:
-        with suppress(OSError):  # there may be no such folder
-            temporary.unlink(missing_ok=True)
 
 
 def require_writable(path: Path) -> None:
@@ -51,32 +29,6 @@ def require_writable(path: Path) -> None:
     """
     _require_suffix(path)
     require_place(path)
-
-
-def require_place(path: Path) -> None:
-    """As :func:`require_writable`, for a file of any kind.
-
-    Raises:
-        CheckpointError: there is no such folder, which is a slip of the pen more often than a wish, or it can't be
-            written to.
-    """
-    require_parent(path)
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise CheckpointError(f"{path.name}: can't be written there; choose another name or folder")
-
-
-def require_parent(path: Path) -> None:
-    """Insist on the folder that a file, or another folder, is to be made in.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    if not path.parent.is_dir():
-        what = "is no folder" if path.parent.exists() else "does not exist"
-        raise CheckpointError(
-            f"{path.name}: can't be written: {path.parent.name!r}, where it is to be, {what}; nothing was done; "
-            "create that folder or check the path"
-        )
 
 
 def _require_suffix(path: Path) -> None:

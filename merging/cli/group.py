@@ -11,7 +11,7 @@ from merging.cli.options import (
     end_with,
     image_limit_option,
 )
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 
 
 class _Commands(click.Group):

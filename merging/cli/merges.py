@@ -25,7 +25,7 @@ from merging.cli.options import (
 )
 from merging.cli.results import counted, print_accuracy, print_json, print_result
 from merging.cli.text import print_similarity
-from merging.errors import MissingPart, SpecError
+from merging.core.errors import MissingPart, SpecError
 
 
 @main.command()
@@ -80,7 +80,7 @@ def merge(
     home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Merge the task models of SUITE."""
-    from merging import devices
+    from merging.core import devices
     from merging.pipeline import MergeSpec
     from merging.runs.perform import perform
     from merging.suites.suite import load_suite
@@ -148,7 +148,7 @@ def evaluate(
     home: Path, as_json: bool,
 ) -> None:  # fmt: skip
     """Accuracy per task on SUITE of the base model, the fine-tuned models, or a weight file."""
-    from merging import devices
+    from merging.core import devices
     from merging.suites.suite import load_suite
 
     given = {"--base": base, "--individual": individual, "--checkpoint": checkpoint is not None}
@@ -192,8 +192,8 @@ def leaderboard(
     The methods are the presets that `methods` lists, the cheapest first; --presets chooses among them. What was run
     before is taken from the history: Ctrl-C prints what there is, and the same command goes on.
     """
-    from merging import devices
-    from merging.checkpoints.writing import atomic_path, require_place
+    from merging.core import devices
+    from merging.core.files import atomic_path, require_place
     from merging.leaderboard import Row, cheapest_first, leaderboard, not_run_yet, to_markdown
     from merging.presets import PRESETS, find_preset
     from merging.suites.suite import load_suite

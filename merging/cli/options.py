@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from merging.errors import MissingPart, SpecError
+from merging.core.errors import MissingPart, SpecError
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
 

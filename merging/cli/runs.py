@@ -87,7 +87,7 @@ def runs_delete(run_id: str, home: Path, as_json: bool) -> None:
 @json_option
 def runs_export(run_id: str, folder: Path, layout: Any, home: Path, as_json: bool) -> None:
     """Write weights, recipe, model card and coefficients of a finished run into FOLDER."""
-    from merging.checkpoints.writing import require_parent
+    from merging.core.files import require_parent
     from merging.runs.export import export_run
 
     require_parent(folder)
@@ -106,8 +106,8 @@ def runs_export(run_id: str, folder: Path, layout: Any, home: Path, as_json: boo
 @json_option
 def runs_compare(run_ids: tuple[str, ...], html: Path | None, home: Path, as_json: bool) -> None:
     """Compare finished runs with the first of them, image by image: intervals and tests per task."""
-    from merging.checkpoints.writing import require_place
     from merging.context import Context
+    from merging.core.files import require_place
     from merging.runs.compare import compare_runs, comparison_row
     from merging.runs.comparison_report import write_report
 

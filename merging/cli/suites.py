@@ -67,7 +67,7 @@ def methods(as_json: bool) -> None:
 @json_option
 def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) -> None:
     """Check every file of SUITE: weights, heads, images."""
-    from merging import devices
+    from merging.core import devices
     from merging.suites.report import check_suite
     from merging.suites.suite import load_suite
 
@@ -127,9 +127,9 @@ def init_suite_command(
 @json_option
 def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
     """Take visual towers and heads out of FILES, whole pickled models too, without running what is in them."""
-    from merging.checkpoints.writing import require_parent
     from merging.conversion import convert as converted
     from merging.conversion import targets
+    from merging.core.files import require_parent
 
     require_parent(folder)
     rows, report = [], progress_on_stderr()

@@ -9,7 +9,7 @@ from merging.cli.group import main
 from merging.cli.options import home_option, json_option, open_workspace, progress_on_stderr, scheduler_option
 from merging.cli.results import counted, print_json, sweep_row
 from merging.cli.text import print_sweep, print_sweeps
-from merging.errors import RunError
+from merging.core.errors import RunError
 
 
 class _FirstWordOrFile(click.Group):

@@ -16,10 +16,10 @@ import torch
 from pydantic import Field
 
 from merging.context import Context
+from merging.core.streaming import ordered
 from merging.edits.redundancy import Redundancy, descent, directed, exact, mixing
 from merging.geometry import Geometry
 from merging.registry import Edit, LinearEdit, Params, TensorEdit, edit
-from merging.streaming import ordered
 from merging.vectors import TaskVectors, is_matrix
 
 Scope = Literal["model", "layer", "row"]

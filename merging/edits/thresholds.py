@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from merging.context import Context
-from merging.streaming import ordered
+from merging.core.streaming import ordered
 from merging.vectors import TaskVectors
 
 _SAMPLE = 800_000

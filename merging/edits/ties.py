@@ -8,9 +8,9 @@ from pydantic import Field
 from torch.nn.functional import hardshrink
 
 from merging.context import Context
+from merging.core.streaming import ordered
 from merging.edits.thresholds import largest_magnitudes
 from merging.registry import Params, TensorEdit, edit
-from merging.streaming import ordered
 from merging.vectors import TaskVectors
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from merging.checkpoints.writing import atomic_path
-from merging.errors import Cancelled, HubError
+from merging.core.errors import Cancelled, HubError
+from merging.core.files import atomic_path
 from merging.hub.cache import Kind, cache_folder, is_inside, repository
 
 _CHUNK = 2**20

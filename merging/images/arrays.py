@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from merging.errors import SuiteError
+from merging.core.errors import SuiteError
 from merging.images.source import Source, fit
 
 _BROKEN = (

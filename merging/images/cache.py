@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from merging.checkpoints.writing import atomic_path
+from merging.core.files import atomic_path
 
 DEFAULT_LIMIT = 20 * 2**30  # bytes
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from merging.errors import MissingPart, SuiteError
+from merging.core.errors import MissingPart, SuiteError
 from merging.hub.cache import cache_folder, in_cache, snapshot
 from merging.images.source import Source, open_image
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from merging.errors import MissingPart, SuiteError
+from merging.core.errors import MissingPart, SuiteError
 from merging.images.arrays import array_source
 from merging.images.cache import DEFAULT_LIMIT, prepared
 from merging.images.folders import class_folders, folder_fingerprint, folder_source, images_in

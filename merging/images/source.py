@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from merging.errors import SuiteError
+from merging.core.errors import SuiteError
 
 _BROKEN_IMAGE = (
     OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError, KeyError, OverflowError,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from merging.errors import MissingPart, SuiteError
+from merging.core.errors import MissingPart, SuiteError
 from merging.images.source import Source, fit
 
 _BROKEN = (

@@ -17,9 +17,9 @@ import torch
 from pydantic import Field
 
 from merging.context import Context
-from merging.errors import NonFiniteWeights
+from merging.core.errors import NonFiniteWeights
+from merging.core.memory import BatchSize
 from merging.evaluation import Evaluator
-from merging.memory import BatchSize
 from merging.registry import LinearMerge, Params, merge
 from merging.vectors import TaskVectors
 

@@ -14,9 +14,9 @@ import torch
 from pydantic import Field
 
 from merging.context import Context
+from merging.core.streaming import ordered
 from merging.evaluation import Accuracy
 from merging.registry import TensorMerge
-from merging.streaming import ordered
 from merging.suites.suite import Split
 from merging.vectors import StackFunction, TaskVectors
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from merging.context import Context
-from merging.errors import SpecError
+from merging.core.errors import SpecError
 from merging.forgetting import CHOOSING_FORGETTING, search_forgetting
 from merging.merges.scaling import CHOOSING_SCALING, GRID, Coefficient, computed, search_scaling
 from merging.registry import LinearMerge, Params, merge

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from merging.context import Context
-from merging.errors import RunError
+from merging.core.errors import RunError
 from merging.evaluation import Evaluator
 from merging.paired import LEVEL, RESAMPLES, Comparison, compare, confusion
 from merging.runs.predictions import evaluator_of, predictions_of

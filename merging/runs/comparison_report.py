@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from merging.checkpoints.writing import atomic_path
+from merging.core.files import atomic_path
+from merging.core.text import in_a_row
 from merging.evaluation import Evaluator
 from merging.forgetting import TO_FORGET
 from merging.geometry import network_order
 from merging.images.thumbnails import png_of
-from merging.labels import in_a_row
 from merging.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, in_words, points
 from merging.runs.compare import RunComparison, shown_classes, subtracted
 from merging.runs.predictions import evaluator_of

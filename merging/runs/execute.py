@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from merging import devices
 from merging.checkpoints import open_checkpoint, save_tensors
-from merging.context import Context, Numbers, Progress, no_numbers, no_progress
-from merging.errors import MergingError
+from merging.context import Context
+from merging.core import devices
+from merging.core.errors import MergingError
+from merging.core.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
+from merging.core.progress import Numbers, Progress, no_numbers, no_progress
 from merging.evaluation import Accuracy, Evaluator, joined
 from merging.forgetting import bystanders, forgetting_report
 from merging.geometry import Geometry, describe
-from merging.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
 from merging.pipeline import Job, MergeSpec, Plan, plan
 from merging.registry import LinearEdit
 from merging.runs.exploring import measure_landscape, measure_scaling_curve
@@ -64,11 +65,11 @@ def execute(
 
     Returns:
         For every job ``label``, ``seconds`` by phase, named after what happens, and in all (``total``),
-        ``peak_bytes`` (see :class:`merging.memory.PeakMemory`), ``device`` and ``fingerprints`` of the files. For a
-        merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``, ``tasks``,
-        ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the edited vectors;
-        ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are subtracted; ``warnings``,
-        sentences on what was hardly meant; ``output``.
+        ``peak_bytes`` (see :class:`merging.core.memory.PeakMemory`), ``device`` and ``fingerprints`` of the files. For
+        a merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``,
+        ``tasks``, ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the
+        edited vectors; ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are
+        subtracted; ``warnings``, sentences on what was hardly meant; ``output``.
         For ``baselines`` and ``disentangle`` see :mod:`merging.runs.unmerged`, for ``interference``
         :mod:`merging.runs.leaving_out`, for ``scaling_curve`` and ``landscape`` :mod:`merging.runs.exploring`, for
         ``predictions`` :mod:`merging.runs.predictions`.
@@ -85,7 +86,9 @@ def execute(
         with PeakMemory(device) as memory:
             vectors = workspace.vectors(suite, spec.tasks)
             evaluator = workspace.evaluator(suite, device, spec.torch_dtype)
-            context = Context(device, spec.torch_dtype, spec.seed, clock, cancelled, evaluator, on_numbers=on_numbers)
+            context = Context(
+                device, spec.seed, clock, cancelled, dtype=spec.torch_dtype, evaluator=evaluator, on_numbers=on_numbers
+            )
             if _evaluating(spec, suite):
                 evaluator.prepare((*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten)), spec.split)
             if spec.edit == "awd" and spec.job != "predictions":

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from merging import registry
-from merging.context import Context, no_progress
+from merging.context import Context
+from merging.core.progress import no_progress
 from merging.edits.awd import AwdParams, disentangle
 from merging.evaluation import Accuracy
 from merging.geometry import Geometry

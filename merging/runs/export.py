@@ -14,8 +14,9 @@ from tempfile import TemporaryDirectory
 from merging import registry
 from merging.checkpoints import save_tensors
 from merging.checkpoints.reading import TensorInfo
-from merging.checkpoints.writing import WrittenLayout, atomic_path
-from merging.errors import CheckpointError
+from merging.checkpoints.writing import WrittenLayout
+from merging.core.errors import CheckpointError
+from merging.core.files import atomic_path
 from merging.evaluation import load_head
 from merging.runs.model_card import CLASSIFY, model_card
 from merging.runs.recipe import Coefficients, in_layout, recipe_of

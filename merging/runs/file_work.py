@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from merging import devices
-from merging.context import Progress
 from merging.conversion import convert, targets
-from merging.errors import Cancelled
+from merging.core import devices
+from merging.core.errors import Cancelled
+from merging.core.progress import Progress
 from merging.hub.cache import cache_folder
 from merging.runs.file_jobs import CheckJob, ConvertJob, DownloadJob, FileJob
 from merging.suites.download import download

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from merging.context import Context, Progress
-from merging.errors import SpecError
+from merging.context import Context
+from merging.core.errors import SpecError
+from merging.core.progress import Progress
 from merging.evaluation import Evaluator
 from merging.pipeline import MergeSpec, plan
 from merging.workspace import Workspace

@@ -11,8 +11,8 @@ from pathlib import Path
 from merging import registry
 from merging.checkpoints.layouts import huggingface_names
 from merging.checkpoints.writing import WrittenLayout, require_writable
-from merging.context import Progress
-from merging.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
+from merging.core.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
+from merging.core.progress import Progress
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.export import write_weights

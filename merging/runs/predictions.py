@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from merging import devices, registry
+from merging import registry
 from merging.checkpoints import open_checkpoint
 from merging.context import Context
-from merging.errors import RunError
+from merging.core import devices
+from merging.core.errors import RunError
 from merging.evaluation import Evaluator
 from merging.localised import task_weights
 from merging.pipeline import MergeSpec

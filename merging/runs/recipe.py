@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from merging.checkpoints import open_checkpoint, save_tensors
 from merging.checkpoints.writing import WrittenLayout, require_writable
-from merging.context import Progress, no_progress
-from merging.errors import MergingError, SpecError
-from merging.explain import explain
+from merging.core.errors import MergingError, SpecError
+from merging.core.progress import Progress, no_progress
+from merging.core.wording import explain
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.run import Run

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from merging.context import Progress, phase_of
+from merging.core.progress import Progress, phase_of
 from merging.runs.store import RunStore
 
 LOG_LINES = 30  # of a run that failed, kept with it
@@ -27,7 +27,7 @@ class Reporter:
         self._written = self._logged = 0.0
 
     def __call__(self, done: int, total: int, message: str) -> None:
-        """As :data:`merging.context.Progress`; for phases see :func:`merging.context.phase_of`."""
+        """As :data:`merging.core.progress.Progress`; for phases see :func:`merging.core.progress.phase_of`."""
         phase, now = phase_of(message), time.monotonic()
         fresh = phase != self._phase
         if not (fresh or done == total or now - self._written > _WRITE_SECONDS):
@@ -55,7 +55,7 @@ class PhaseClock:
         self._seconds: dict[str, float] = {}
 
     def __call__(self, done: int, total: int, message: str) -> None:
-        """As :data:`merging.context.Progress`."""
+        """As :data:`merging.core.progress.Progress`."""
         self.enter(phase_of(message))
         self._on_progress(done, total, message)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from merging.errors import RunError
+from merging.core.errors import RunError
 from merging.pipeline import MergeSpec
 from merging.runs.file_jobs import FileJob
 

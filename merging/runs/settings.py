@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from merging import registry
-from merging.labels import short
+from merging.core.text import short
 from merging.runs.run import Run
 
 ABSENT = "–"

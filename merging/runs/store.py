@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from merging.errors import MergingError, RunError
+from merging.core.errors import MergingError, RunError
 from merging.pipeline import MergeSpec
 from merging.runs.file_jobs import FileJob, is_file_job, parse_file_job
 from merging.runs.run import Run, State, UnreadableRun

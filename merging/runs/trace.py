@@ -11,7 +11,7 @@ _WRITE_SECONDS = 0.25  # at most this often
 
 
 class Trace:
-    """Appends numbers to a file, as :data:`merging.context.Numbers`.
+    """Appends numbers to a file, as :data:`merging.core.progress.Numbers`.
 
     Args:
         path: the file; its folder must be there.

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from merging import devices
 from merging.checkpoints import save_tensors
-from merging.checkpoints.writing import WrittenLayout, atomic_path
+from merging.checkpoints.writing import WrittenLayout
 from merging.context import Context
-from merging.errors import MergingError, RunError
+from merging.core import devices
+from merging.core.errors import MergingError, RunError
+from merging.core.files import atomic_path
 from merging.pipeline import MergeSpec, replay
 from merging.runs.run import Run
 from merging.runs.store import RunStore

@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from merging import devices
-from merging.errors import Cancelled, DeviceError, MergingError, RunError
+from merging.core import devices
+from merging.core.errors import Cancelled, DeviceError, MergingError, RunError
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.file_jobs import FILE_LANE

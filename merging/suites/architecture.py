@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from merging.errors import MismatchedCheckpoint
+from merging.core.errors import MismatchedCheckpoint
 
 _BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
 _USUAL_HEAD_WIDTH = 64  # of every published CLIP tower

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import torch
 
 from merging.checkpoints import Checkpoint
-from merging.errors import MismatchedCheckpoint, MissingPart, SuiteError
-from merging.explain import differences
+from merging.core.errors import MismatchedCheckpoint, MissingPart, SuiteError
+from merging.core.wording import differences
 from merging.suites.image_entries import Preprocess
 from merging.suites.inline import InlineArchitecture
 from merging.suites.suite import Suite

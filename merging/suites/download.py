@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from merging.context import Progress, no_progress
-from merging.errors import Cancelled, HubError, SuiteError
+from merging.core.errors import Cancelled, HubError, SuiteError
+from merging.core.progress import Progress, no_progress
 from merging.hub.cache import HubFile, in_cache, snapshot
 from merging.hub.transfer import Remote, fetch, list_files, look_up, require_room
 from merging.images.hub import files_wanted, is_whole

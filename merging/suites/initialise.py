@@ -13,9 +13,9 @@ import yaml
 from pydantic import ValidationError
 
 from merging.checkpoints import Checkpoint, open_checkpoint
-from merging.checkpoints.writing import atomic_path
-from merging.errors import MergingError, SuiteError
-from merging.explain import explain, nearest
+from merging.core.errors import MergingError, SuiteError
+from merging.core.files import atomic_path
+from merging.core.wording import explain, nearest
 from merging.images.hub import class_names
 from merging.suites.architecture import Tower, tower_of
 from merging.suites.folder import Contents, base_candidates, class_folders, is_named_as_base, label, look

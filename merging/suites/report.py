@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from merging.checkpoints import Checkpoint
-from merging.context import Progress, no_progress
-from merging.errors import MergingError, MissingPart
+from merging.core.errors import MergingError, MissingPart
+from merging.core.progress import Progress, no_progress
 from merging.evaluation import Evaluator
 from merging.images.image_sets import ImageSet
 from merging.suites.suite import Split, Suite

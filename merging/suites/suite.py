@@ -15,8 +15,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.checkpoints.reading import Part
-from merging.errors import MissingPart, SuiteError
-from merging.explain import explain, nearest
+from merging.core.errors import MissingPart, SuiteError
+from merging.core.wording import explain, nearest
 from merging.hub.cache import (
     HubFile,
     cache_folder,

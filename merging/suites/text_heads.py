@@ -9,7 +9,7 @@ import torch
 
 from merging.checkpoints import open_checkpoint, save_tensors
 from merging.checkpoints.reading import TensorInfo
-from merging.errors import CheckpointError
+from merging.core.errors import CheckpointError
 from merging.suites import clip
 from merging.suites.suite import Suite
 

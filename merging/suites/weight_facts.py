@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 
 from merging.checkpoints import Checkpoint
-from merging.errors import MismatchedCheckpoint
+from merging.core.errors import MismatchedCheckpoint
 from merging.geometry import measure
 from merging.suites.architecture import tower_of
 from merging.vectors import TaskVectors

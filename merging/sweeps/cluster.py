@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from merging.checkpoints.writing import atomic_path
-from merging.errors import Cancelled, MergingError, RunError
+from merging.core.errors import Cancelled, MergingError, RunError
+from merging.core.files import atomic_path
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.store import RunStore

@@ -36,8 +36,8 @@ from pydantic import (
 )
 
 from merging import registry
-from merging.errors import MissingPart, SpecError
-from merging.explain import explain
+from merging.core.errors import MissingPart, SpecError
+from merging.core.wording import explain
 from merging.pipeline import MergeSpec
 from merging.registry import Method
 from merging.suites.suite import Split, Suite, builtin_suites, is_name

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Protocol
 
-from merging import devices
-from merging.errors import MergingError, SpecError
+from merging.core import devices
+from merging.core.errors import MergingError, SpecError
 from merging.forgetting import average_of
 from merging.pipeline import MergeSpec
 from merging.runs import Run, RunStore

@@ -2,8 +2,8 @@
 
 import time
 
-from merging.context import Progress
-from merging.errors import RunError
+from merging.core.errors import RunError
+from merging.core.progress import Progress
 from merging.runs.worker import Worker, sole_worker
 from merging.sweeps import driver
 from merging.sweeps.progress import Snapshot, look

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging import registry
-from merging.labels import label_of, short
+from merging.core.text import short
+from merging.labels import label_of
 from merging.sweeps.driver import best_of
 from merging.sweeps.store import Sweep, SweepStore, Trial
 

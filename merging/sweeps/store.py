@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from merging.errors import MergingError, RunError
+from merging.core.errors import MergingError, RunError
 from merging.pipeline import MergeSpec
 from merging.runs.store import RunStore, beginning_with
 from merging.sweeps.definition import Settings, SweepDefinition

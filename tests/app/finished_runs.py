@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 from merging.evaluation import Accuracy
 from merging.forgetting import forgetting_report
 from merging.pipeline import MergeSpec

@@ -18,7 +18,7 @@ AUTO = {"merge_params": {"scaling": "auto"}}
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("merging.devices.torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("merging.core.devices.torch.cuda.is_available", lambda: False)
 
 
 def ranked(app: AppTest) -> list[str]:

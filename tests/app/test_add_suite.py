@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 from streamlit.testing.v1 import AppTest
 
-from merging.errors import MergingError
+from merging.core.errors import MergingError
 from merging.pipeline import MergeSpec
 from merging.runs.file_work import carry_out_file_job
 from merging.suites import Suite, load_suite

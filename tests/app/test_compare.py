@@ -21,7 +21,7 @@ Open = Callable[..., AppTest]
 
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("merging.devices.torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("merging.core.devices.torch.cuda.is_available", lambda: False)
 
 
 def really_run(suite: Suite, **changes: object) -> Run:

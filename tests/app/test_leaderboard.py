@@ -24,7 +24,7 @@ Open = Callable[..., AppTest]
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finished runs of these tests are runs on the CPU, whatever the machine has."""
-    monkeypatch.setattr("merging.devices.torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("merging.core.devices.torch.cuda.is_available", lambda: False)
 
 
 def fields(name: str) -> dict[str, object]:

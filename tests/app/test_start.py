@@ -20,7 +20,7 @@ COMPARISON = [PRESETS[name].spec_fields() for name in METHODS]
 @pytest.fixture(autouse=True)
 def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Finished runs of these tests are runs on the CPU, whatever the machine has."""
-    monkeypatch.setattr("merging.devices.torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("merging.core.devices.torch.cuda.is_available", lambda: False)
 
 
 def button(app: AppTest, label: str) -> object:

@@ -15,7 +15,7 @@ import merging
 from merging.checkpoints import open_checkpoint, save_tensors
 from merging.checkpoints.layouts import huggingface_names, recognise
 from merging.cli import main
-from merging.errors import CheckpointError, MergingError, MismatchedCheckpoint
+from merging.core.errors import CheckpointError, MergingError, MismatchedCheckpoint
 from merging.evaluation import Evaluator
 from merging.geometry import measure
 from merging.suites.report import check_suite

@@ -25,7 +25,7 @@ from merging.checkpoints import inert_pickle, open_checkpoint
 from merging.checkpoints.pickled_modules import open_pickled_module
 from merging.cli import main
 from merging.conversion import targets
-from merging.errors import CheckpointError, UnsafeCheckpoint
+from merging.core.errors import CheckpointError, UnsafeCheckpoint
 from merging.suites.report import check_suite
 from merging.suites.suite import load_suite
 from tests.random_models import ARCHITECTURE, CLASSES, random_tower, write_suite

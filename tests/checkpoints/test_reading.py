@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from merging.checkpoints import MAX_HEADER_BYTES, Checkpoint, open_checkpoint
-from merging.errors import CheckpointError, CorruptCheckpoint, MismatchedCheckpoint, SpecError, UnsafeCheckpoint
+from merging.core.errors import CheckpointError, CorruptCheckpoint, MismatchedCheckpoint, SpecError, UnsafeCheckpoint
 from merging.vectors import TaskVectors
 from tests.random_models import random_state, random_vectors
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from merging.checkpoints import open_checkpoint
 from merging.checkpoints.pickled_modules import open_pickled_module
 from merging.conversion import convert
-from merging.errors import CheckpointError, UnsafeCheckpoint
+from merging.core.errors import CheckpointError, UnsafeCheckpoint
 from tests.random_models import ARCHITECTURE, random_tower
 
 TOWER = random_tower(5)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from merging.checkpoints import open_checkpoint, save_tensors
 from merging.checkpoints.reading import TensorInfo
-from merging.errors import CheckpointError
+from merging.core.errors import CheckpointError
 from tests.random_models import random_state
 
 STATE = dict(sorted(random_state(0).items()))

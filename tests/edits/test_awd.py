@@ -10,9 +10,9 @@ import torch
 from pydantic import ValidationError
 
 from merging.context import Context
+from merging.core.errors import Cancelled
 from merging.edits import awd
 from merging.edits.awd import TARGET_NORM, AwdParams, disentangle, from_geometry
-from merging.errors import Cancelled
 from merging.geometry import measure
 from merging.registry import LinearEdit, find
 from merging.vectors import TaskVectors

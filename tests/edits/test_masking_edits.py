@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from merging.context import Context
-from merging.errors import MissingPart
+from merging.core.errors import MissingPart
 from merging.gradients import mean_absolute_gradients
 from merging.registry import find
 from merging.suites import Suite

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from merging.context import Context
+from merging.core.errors import NonFiniteWeights
 from merging.edits import thresholds
 from merging.edits.thresholds import largest_magnitudes
-from merging.errors import NonFiniteWeights
 from merging.vectors import TaskVectors
 from tests.random_models import write_models
 

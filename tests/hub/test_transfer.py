@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import hf_hub_download
 
-from merging.errors import Cancelled, HubError
+from merging.core.errors import Cancelled, HubError
 from merging.hub.cache import HubFile, located, promised_sha256, repository
 from merging.hub.transfer import Remote, fetch, list_files, look_up, require_room
 from tests.fake_hub import COMMIT, FakeHub, sha256

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from merging.context import Context
-from merging.errors import Cancelled, MissingPart, NonFiniteWeights
+from merging.core.errors import Cancelled, MissingPart, NonFiniteWeights
 from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, _batches, mean_entropy
 from merging.registry import LinearMerge, find
 from merging.suites import Suite

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from merging.context import Context
-from merging.errors import MissingPart
+from merging.core.errors import MissingPart
 from merging.gradients import fisher_information
 from merging.registry import find
 from merging.suites import Suite

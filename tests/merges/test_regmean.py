@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from merging.context import Context
-from merging.errors import MissingPart
+from merging.core.errors import MissingPart
 from merging.evaluation import Evaluator
 from merging.input_grams import input_grams
 from merging.pipeline import MergeSpec, plan

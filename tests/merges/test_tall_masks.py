@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from merging.checkpoints import open_checkpoint, save_tensors
 from merging.context import Context
-from merging.errors import CheckpointError, MissingPart, NonFiniteWeights, SpecError
+from merging.core.errors import CheckpointError, MissingPart, NonFiniteWeights, SpecError
 from merging.localised import is_localised, masked_sum, task_weights
 from merging.pairs import refusal
 from merging.pipeline import MergeSpec, Plan, plan

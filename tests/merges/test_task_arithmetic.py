@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from merging.context import Context
-from merging.errors import MissingPart, SpecError
+from merging.core.errors import MissingPart, SpecError
 from merging.merges.scaling import GRID, computed, search_scaling
 from merging.merges.task_arithmetic import TaskArithmeticParams
 from merging.registry import LinearMerge, find

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from merging import registry
-from merging.errors import CheckpointError, NonFiniteWeights
+from merging.core.errors import CheckpointError, NonFiniteWeights
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.suites import Suite, load_suite

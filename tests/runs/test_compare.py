@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from merging.errors import MergingError, RunError
+from merging.core.errors import MergingError, RunError
 from merging.evaluation import Evaluator
 from merging.localised import task_weights
 from merging.pipeline import MergeSpec

@@ -12,8 +12,7 @@ import yaml
 from merging import registry
 from merging.checkpoints import open_checkpoint
 from merging.context import Context
-from merging.edits.awd import AwdParams, disentangle
-from merging.errors import (
+from merging.core.errors import (
     Cancelled,
     DeviceError,
     MergingError,
@@ -22,6 +21,7 @@ from merging.errors import (
     SpecError,
     SuiteError,
 )
+from merging.edits.awd import AwdParams, disentangle
 from merging.geometry import measure
 from merging.localised import task_weights
 from merging.pairs import refusal

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from merging.context import Context
+from merging.core.errors import Cancelled, SpecError
 from merging.edits.awd import AwdParams, disentangle
-from merging.errors import Cancelled, SpecError
 from merging.evaluation import Evaluator
 from merging.geometry import measure
 from merging.pipeline import MergeSpec

@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from merging.cli import main
-from merging.context import no_progress
-from merging.errors import CheckpointError, MergingError, SpecError
+from merging.core.errors import CheckpointError, MergingError, SpecError
+from merging.core.progress import no_progress
 from merging.evaluation import Evaluator
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from merging.errors import MergingError, RunError
+from merging.core.errors import MergingError, RunError
 from merging.hub.cache import repository
 from merging.pipeline import MergeSpec
 from merging.runs.file_jobs import CheckJob, ConvertJob, DownloadJob, FileJob

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from merging.errors import Cancelled, SpecError
+from merging.core.errors import Cancelled, SpecError
 from merging.evaluation import Evaluator
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.context import phase_of
+from merging.core.progress import phase_of
 from merging.merges.adamerging import CoefficientLearner
 from merging.pipeline import MergeSpec
 from merging.runs import reporting

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from merging.errors import RunError
+from merging.core.errors import RunError
 from merging.pipeline import MergeSpec
 from merging.runs.store import STALE_SECONDS, RunStore
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from merging.errors import RunError
+from merging.core.errors import RunError
 from merging.pipeline import MergeSpec
 from merging.runs import store as store_module
 from merging.runs.run import Run

@@ -14,7 +14,7 @@ import torch
 
 from merging.checkpoints import open_checkpoint
 from merging.checkpoints.torch_files import requested_globals
-from merging.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
 
 
 class Calls:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.errors import MismatchedCheckpoint
+from merging.core.errors import MismatchedCheckpoint
 from merging.suites.architecture import NAMED, tower_of
 from tests.random_models import SHAPES
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from merging.errors import Cancelled, HubError, MissingPart, SuiteError
+from merging.core.errors import Cancelled, HubError, MissingPart, SuiteError
 from merging.images.image_sets import load_images
 from merging.suites import Suite, load_suite
 from merging.suites.download import Missing, download, estimated_bytes, missing_parts

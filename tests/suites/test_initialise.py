@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from merging.checkpoints.layouts import huggingface_names
 from merging.cli import main
-from merging.errors import CheckpointError, SuiteError
+from merging.core.errors import CheckpointError, SuiteError
 from merging.suites import load_suite
 from merging.suites.folder import label
 from merging.suites.initialise import init_suite, propose

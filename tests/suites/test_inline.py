@@ -9,7 +9,7 @@ import pytest
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from pydantic import BaseModel
 
-from merging.errors import SuiteError
+from merging.core.errors import SuiteError
 from merging.suites import load_suite
 from merging.suites.inline import InlineArchitecture, TextConfig, VisionConfig
 from tests.random_models import ARCHITECTURE, write_yaml

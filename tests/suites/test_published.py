@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from merging.errors import MissingPart, SuiteError
+from merging.core.errors import MissingPart, SuiteError
 from merging.hub.cache import HubFile
 from merging.images.image_sets import load_images
 from merging.published import published

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from merging.errors import CheckpointError, MissingPart, SuiteError
+from merging.core.errors import CheckpointError, MissingPart, SuiteError
 from merging.suites import Suite, builtin_suites, load_suite
 from merging.suites.suite import MAX_YAML_BYTES
 from tests.random_models import TASKS, write_suite, write_yaml

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from merging.errors import MissingPart
+from merging.core.errors import MissingPart
 from merging.evaluation import load_head
 from merging.suites import Suite, clip, load_suite
 from merging.suites.report import check_suite

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.errors import MissingPart, SpecError, SuiteError
+from merging.core.errors import MissingPart, SpecError, SuiteError
 from merging.suites import load_suite
 from merging.sweeps import Range, SweepDefinition, parse_definition, read_definition
 from tests.random_models import TASKS, write_yaml

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from merging.cli import main
 from merging.cli.text import print_sweep
-from merging.errors import MergingError, RunError, SpecError
+from merging.core.errors import MergingError, RunError, SpecError
 from merging.pipeline import MergeSpec
 from merging.runs.weights import KEPT_WEIGHTS
 from merging.runs.worker import Worker, is_working

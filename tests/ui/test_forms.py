@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from merging.errors import SpecError
+from merging.core.errors import SpecError
 from merging.registry import Method, edits, find, merges
 from ui.forms import bounds, changed, from_text, is_scaling, to_text, widget_values
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from merging.checkpoints.writing import atomic_path
+from merging.core.files import atomic_path
 from merging.suites.mini import real_images
 from merging.suites.mini.canvas import SIZE, Facts, Pixels
 from merging.suites.mini.render_characters import render_house_number, render_letter

@@ -12,7 +12,7 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from torch.nn import functional
 
-from merging.checkpoints.writing import atomic_path
+from merging.core.files import atomic_path
 from merging.suites.mini.captions import CaptionMix, caption, plain_frames
 from merging.suites.mini.data import Pool, Progress
 from merging.suites.mini.model import fast_on_cpu, new_model, shifted, to_input, tokenizer

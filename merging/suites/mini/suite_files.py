@@ -11,7 +11,7 @@ from open_clip.model import CLIP
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from merging.checkpoints.writing import atomic_path
+from merging.core.files import atomic_path
 from merging.suites.mini.data import REAL, split_arrays
 from merging.suites.mini.model import ARCHITECTURE, new_model, zero_shot_head
 from merging.suites.mini.tasks import GENERIC_TEMPLATES, TASKS, Task

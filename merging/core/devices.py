@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from merging.errors import DeviceError
+from merging.core.errors import DeviceError
 
 
 @dataclass(frozen=True)

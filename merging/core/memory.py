@@ -14,8 +14,8 @@ from typing import TypeVar
 import psutil
 import torch
 
-from merging.devices import describe, release
-from merging.errors import DeviceError
+from merging.core.devices import describe, release
+from merging.core.errors import DeviceError
 
 Result = TypeVar("Result")
 

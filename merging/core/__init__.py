@@ -1,0 +1,1 @@
+"""What everything else stands on: errors and their wording, devices and memory, streaming, files, progress."""
