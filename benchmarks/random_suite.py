@@ -6,8 +6,8 @@ import open_clip
 import torch
 import yaml
 
-from merging.checkpoints import save_tensors
-from merging.checkpoints.reading import TensorInfo
+from merging.weights.files import save_tensors
+from merging.weights.files.reading import TensorInfo
 
 
 def make_suite(folder: Path, architecture: str = "ViT-B-32", tasks: int = 8) -> Path:

@@ -17,13 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmarks.batches import TASKS, isotropic, leading, measured, ridge
-from merging.checkpoints import save_tensors
 from merging.context import Context
 from merging.core.memory import PeakMemory
 from merging.core.progress import no_progress
 from merging.edits.redundancy import descent
 from merging.evaluation import Evaluator
-from merging.geometry import measure
 from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
 from merging.pipeline import MergeSpec, plan
 from merging.runs.export import export_run
@@ -31,7 +29,9 @@ from merging.runs.perform import perform
 from merging.similarity import similarity_report
 from merging.suites.report import check_suite
 from merging.suites.suite import DEFAULT, load_suite
-from merging.vectors import TaskVectors, is_matrix
+from merging.weights.files import save_tensors
+from merging.weights.geometry import measure
+from merging.weights.vectors import TaskVectors, is_matrix
 from merging.workspace import Workspace
 
 Work = Callable[[Path], float | None]  # seconds, where only a part of it is to be timed

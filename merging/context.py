@@ -8,8 +8,8 @@ import torch
 from merging.core.errors import MissingPart
 from merging.core.progress import Numbers, Work, no_numbers
 from merging.evaluation import Evaluator
-from merging.geometry import Geometry, measure
-from merging.vectors import TaskVectors
+from merging.weights.geometry import Geometry, measure
+from merging.weights.vectors import TaskVectors
 
 
 @dataclass(frozen=True)

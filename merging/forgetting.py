@@ -15,7 +15,7 @@ from merging.core.errors import SpecError
 from merging.evaluation import Accuracy
 from merging.merges.scaling import search_grid
 from merging.suites.suite import Suite
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 Group = Literal["forgotten", "added", "kept"]
 GROUPS: tuple[Group, ...] = ("forgotten", "added", "kept")

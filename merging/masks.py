@@ -13,7 +13,7 @@ from merging.context import Context
 from merging.edits.ties import TiesParams, ties
 from merging.merges.scaling import computed
 from merging.registry import Params, TensorEdit
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 

@@ -15,7 +15,7 @@ from merging.evaluation import CPU_IMAGES, GPU_IMAGES
 from merging.merges import adamerging
 from merging.pipeline import MergeSpec
 from merging.suites.architecture import Tower, tower_of
-from merging.vectors import TaskVectors, is_linear_weight
+from merging.weights.vectors import TaskVectors, is_linear_weight
 
 _FLOAT = 4  # merging arithmetic is float32
 _LINEAR_MERGES = ("average", "task_arithmetic")

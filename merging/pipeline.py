@@ -13,18 +13,19 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from merging import localised, registry
-from merging.checkpoints.reading import TensorInfo
+from merging import registry
 from merging.context import Context
 from merging.core.errors import NonFiniteWeights, SpecError
 from merging.core.streaming import COLUMNS, ordered
 from merging.core.wording import explain
-from merging.geometry import Geometry, gram_of
 from merging.labels import label_of, method_of
-from merging.localised import MaskCount
 from merging.pairs import refusal
 from merging.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
-from merging.vectors import TaskVectors
+from merging.weights import localised
+from merging.weights.files.reading import TensorInfo
+from merging.weights.geometry import Geometry, gram_of
+from merging.weights.localised import MaskCount
+from merging.weights.vectors import TaskVectors
 
 _VERSION = 2  # raise when a change alters the numbers of all methods; of a single merge: its `revision`
 
@@ -220,7 +221,7 @@ class Plan:
     def tensors(self, context: Context | None = None) -> Iterator[tuple[str, torch.Tensor]]:
         """What is written: merged tensors in the base's dtype, in sorted order; integer buffers are the base's.
 
-        Of a localised merge these are vectors and packed masks instead, see :mod:`merging.localised`.
+        Of a localised merge these are vectors and packed masks instead, see :mod:`merging.weights.localised`.
 
         Raises:
             NonFiniteWeights: NaN or infinity in a file, or an overflow.

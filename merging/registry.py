@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from merging.context import Context
 from merging.core.errors import SpecError
 from merging.core.wording import explain, nearest
-from merging.vectors import StackFunction, TaskVectors
+from merging.weights.vectors import StackFunction, TaskVectors
 
 Needs = Literal["none", "unlabeled", "labelled"]
 NEEDS: tuple[Needs, ...] = ("none", "unlabeled", "labelled")

@@ -8,8 +8,8 @@ from merging.context import Context
 from merging.core import devices
 from merging.core.progress import Progress, no_progress
 from merging.edits.awd import AwdParams, disentangle
-from merging.geometry import describe, measure
 from merging.suites.suite import Suite
+from merging.weights.geometry import describe, measure
 from merging.workspace import Workspace
 
 

@@ -14,10 +14,10 @@ import torch
 from merging import registry
 from merging.context import Context
 from merging.core.streaming import ordered
-from merging.geometry import Geometry
 from merging.pipeline import MergeSpec, Plan, coefficient_table
 from merging.registry import Edit, LinearEdit, LinearMerge, TensorEdit
-from merging.vectors import TaskVectors
+from merging.weights.geometry import Geometry
+from merging.weights.vectors import TaskVectors
 
 
 @dataclass(frozen=True)

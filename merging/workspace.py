@@ -13,22 +13,22 @@ from pathlib import Path
 
 import torch
 
-from merging import geometry
-from merging.checkpoints import Checkpoint, file_fingerprint, open_checkpoint
 from merging.context import Context
 from merging.core.errors import CheckpointError, NonFiniteWeights, RunError
 from merging.evaluation import Accuracy, Evaluator, joined
 from merging.forgetting import bystanders
-from merging.geometry import Geometry
 from merging.images.cache import DEFAULT_LIMIT
 from merging.images.folders import folder_fingerprint
-from merging.localised import is_localised, task_weights
 from merging.pipeline import MergeSpec
 from merging.runs.file_jobs import FileJob
 from merging.runs.run import Run
 from merging.runs.store import RunStore
 from merging.suites.suite import Split, Suite, load_suite
-from merging.vectors import TaskVectors
+from merging.weights import geometry
+from merging.weights.files import Checkpoint, file_fingerprint, open_checkpoint
+from merging.weights.geometry import Geometry
+from merging.weights.localised import is_localised, task_weights
+from merging.weights.vectors import TaskVectors
 
 _MEASURED_FIELDS = {"architecture", "logit_scale", "preprocess", "templates", "classes", "data"}
 

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.edits.awd import AwdParams, Disentangled
-from merging.geometry import Geometry, Level, cosines, mean_abs_cosine
+from merging.weights.geometry import Geometry, Level, cosines, mean_abs_cosine
 from ui import accuracy_view, awd, state
 from ui.charts import geometry as charts
 from ui.entry import through_app

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from merging.adapters import AdapterSettings, adapters_of, attach
-from merging.checkpoints import file_fingerprint, open_checkpoint
 from merging.evaluation import Evaluator
 from merging.suites.mini.build import HERE, BuildPlan
 from merging.suites.mini.canvas import Pixels
@@ -22,6 +21,7 @@ from merging.suites.mini.data import Labels, split_arrays
 from merging.suites.mini.finetune import FineTuningPlan, fine_tune
 from merging.suites.mini.suite_files import image_tower, save_tensors
 from merging.suites.mini.tasks import BY_NAME
+from merging.weights.files import file_fingerprint, open_checkpoint
 from studies.adapter_models import Line
 
 SEED = 0  # of the adapters' first values, which all tasks share, and of batches and augmentation

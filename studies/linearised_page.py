@@ -9,7 +9,7 @@ import numpy as np
 
 from merging.core.files import atomic_path
 from merging.evaluation import normalised_accuracy
-from merging.geometry import mean_abs_cosine
+from merging.weights.geometry import mean_abs_cosine
 from studies import tables
 from studies.adapter_training import RATE_STEPS, WAYS
 from studies.linearised import FOLDED, NAME

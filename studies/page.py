@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from merging.core.files import atomic_path
-from merging.geometry import mean_abs_cosine
+from merging.weights.geometry import mean_abs_cosine
 from studies import tables
 from studies.awd import RESULTS
 from studies.tables import Result

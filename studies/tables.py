@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from merging import registry
-from merging.geometry import mean_abs_cosine
+from merging.weights.geometry import mean_abs_cosine
 from studies.cases import SCOPES, SOLVERS, VARIANTS
 
 Result = Mapping[str, Any]

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from merging.context import Context
 from merging.evaluation import Evaluator
 from merging.suites import Suite, load_suite
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 from merging.workspace import Workspace
 from tests.fake_hub import FakeHub, serving
 from tests.random_models import random_vectors, write_suite

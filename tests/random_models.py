@@ -9,8 +9,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from merging.checkpoints import open_checkpoint
-from merging.vectors import TaskVectors
+from merging.weights.files import open_checkpoint
+from merging.weights.vectors import TaskVectors
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "conv1.weight": (6, 3, 2, 2),

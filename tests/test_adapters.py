@@ -13,14 +13,14 @@ from torch import nn
 from torch.func import functional_call
 
 from merging.adapters import Adapter, AdapterSettings, adapters_of, attach, folded
-from merging.checkpoints import open_checkpoint, save_tensors
-from merging.checkpoints.reading import TensorInfo
 from merging.context import Context
 from merging.core.errors import MismatchedCheckpoint, SpecError
 from merging.evaluation import Evaluator
 from merging.merges.task_arithmetic import TaskArithmeticParams, task_arithmetic
 from merging.suites import Suite
-from merging.vectors import TaskVectors
+from merging.weights.files import open_checkpoint, save_tensors
+from merging.weights.files.reading import TensorInfo
+from merging.weights.vectors import TaskVectors
 
 State = dict[str, torch.Tensor]
 LORA = AdapterSettings(rank=3, alpha=6.0, dropout=0.0)

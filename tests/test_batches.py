@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.batches import Decomposition, isotropic, leading, ridge
-from merging.spectra import polar, top_triplets
+from merging.weights.spectra import polar, top_triplets
 
 
 def stacks() -> torch.Tensor:

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from merging.checkpoints import open_checkpoint
 from merging.context import Context
 from merging.core.errors import Cancelled, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.evaluation import Evaluator, load_head, normalised_accuracy
 from merging.suites import Suite, clip, load_suite
+from merging.weights.files import open_checkpoint
 from tests.random_models import ARCHITECTURE, CLASSES, TASKS
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging import geometry
 from merging.context import Context
 from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
-from merging.geometry import block_of, cached, cosines, mean_abs_cosine, measure, planar_map
-from merging.vectors import TaskVectors
+from merging.weights import geometry
+from merging.weights.geometry import block_of, cached, cosines, mean_abs_cosine, measure, planar_map
+from merging.weights.vectors import TaskVectors
 from tests.random_models import flattened, random_state, write_models
 
 
@@ -31,7 +31,7 @@ def test_grams_are_those_of_flattened_vectors(vectors: TaskVectors, device: torc
 
 
 def test_mixed_precisions_strides_scalars_and_integer_buffers(tmp_path: Path) -> None:
-    from merging.checkpoints import open_checkpoint
+    from merging.weights.files import open_checkpoint
 
     base = {"a": torch.randn(5, 4).half(), "b": torch.randn(7).bfloat16(), "c": torch.tensor(2.0), "n": torch.arange(3)}
     models = [

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 from torch.autograd.graph import saved_tensors_hooks
 
-from merging.checkpoints import open_checkpoint
 from merging.context import Context
 from merging.core.errors import DeviceError
 from merging.core.memory import BatchSize, PeakMemory, anonymous_bytes, explain_out_of_memory, is_out_of_memory
@@ -21,6 +20,7 @@ from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.suites import Suite
 from merging.suites.architecture import NAMED, Tower, tower_of
+from merging.weights.files import open_checkpoint
 from merging.workspace import Workspace
 from tests.random_models import TASKS
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from merging import registry
-from merging.checkpoints import open_checkpoint
 from merging.core.errors import MergingError
 from merging.pairs import refusal
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS
 from merging.runs.execute import execute
+from merging.weights.files import open_checkpoint
 from merging.workspace import Workspace
 
 QUICK: dict[str, dict[str, Any]] = {

@@ -12,11 +12,11 @@ import torch
 from merging import registry
 from merging.context import Context
 from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
-from merging.geometry import measure
 from merging.pairs import refusal
 from merging.pipeline import MergeSpec, Plan, plan, replay
 from merging.suites import Suite
-from merging.vectors import TaskVectors
+from merging.weights.geometry import measure
+from merging.weights.vectors import TaskVectors
 from tests.random_models import SHAPES, random_state, write_models
 
 EDITS: dict[str, tuple[str, dict[str, object]]] = {

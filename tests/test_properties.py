@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from merging.context import Context
 from merging.pipeline import MergeSpec, plan
-from merging.spectra import svd
-from merging.vectors import TaskVectors
+from merging.weights.spectra import svd
+from merging.weights.vectors import TaskVectors
 from tests.random_models import State, random_state, write_models
 from tests.test_pipeline import DATA_FREE, EDITS, FAITHFUL, PAIRS
 

@@ -11,7 +11,7 @@ from merging.context import Context
 from merging.core.errors import SpecError
 from merging.pipeline import MergeSpec
 from merging.registry import LinearEdit, Params, TensorEdit, find
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 ALL = [*registry.edits().values(), *registry.merges().values()]
 

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.core.errors import NonFiniteWeights
-from merging.spectra import NOTHING, add_gram, gram, mirror, nonzero, polar, side_by_side, solve_positive, top_triplets
+from merging.weights.spectra import (
+    NOTHING,
+    add_gram,
+    gram,
+    mirror,
+    nonzero,
+    polar,
+    side_by_side,
+    solve_positive,
+    top_triplets,
+)
 
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 

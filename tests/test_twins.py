@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.checkpoints import Checkpoint
-from merging.twins import identical, oddities
+from merging.weights.files import Checkpoint
+from merging.weights.twins import identical, oddities
 from tests.random_models import State, random_state, write_models
 
 

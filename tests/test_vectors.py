@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from merging.registry import LinearEdit, TensorEdit
-from merging.vectors import TaskVectors, is_matrix
+from merging.weights.vectors import TaskVectors, is_matrix
 from tests.random_models import random_state, write_models
 
 

@@ -10,11 +10,11 @@ import torch
 from merging import registry
 from merging.context import Context
 from merging.evaluation import Evaluator
-from merging.geometry import measure
 from merging.registry import TensorEdit
 from merging.runs.execute import execute
 from merging.suites import Suite
-from merging.vectors import TaskVectors
+from merging.weights.geometry import measure
+from merging.weights.vectors import TaskVectors
 from merging.what_if import WhatIf, plan_edit, specification
 from merging.workspace import Workspace
 from tests.random_models import flattened

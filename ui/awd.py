@@ -10,10 +10,10 @@ import streamlit as st
 from merging import registry
 from merging.context import Context
 from merging.edits.awd import ADAM_BETA, AwdParams, Disentangled, disentangle, from_geometry, is_live
-from merging.geometry import Geometry
 from merging.pipeline import MergeSpec
 from merging.registry import LinearEdit
 from merging.runs.unmerged import disentangled
+from merging.weights.geometry import Geometry
 from ui import state
 from ui.run_panel import offer_job
 from ui.url_choice import Refused, refused_numbers, refused_options, warn_of_values

@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from merging.checkpoints.reading import TORCH_SUFFIXES
 from merging.runs import Run
 from merging.runs.file_jobs import ConvertJob, FileJob
 from merging.suites.folder import look
+from merging.weights.files.reading import TORCH_SUFFIXES
 from ui import state
 from ui.figure import escape_markdown, show_table
 from ui.run_panel import ensure_worker, run_panel

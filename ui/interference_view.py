@@ -9,10 +9,10 @@ import streamlit as st
 
 from merging import registry
 from merging.core.errors import MergingError
-from merging.geometry import cosines
 from merging.pipeline import MergeSpec
 from merging.runs.leaving_out import Agreement, agreement
 from merging.suites.suite import Split
+from merging.weights.geometry import cosines
 from ui import accuracy_view, state
 from ui.charts.what_if import agreement_figure, interference_figure
 from ui.figure import escape_markdown, is_dark, show, signed

@@ -8,8 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from merging.forgetting import GROUPS, Group, in_words, measured
-from merging.geometry import cosines, mean_abs_cosine
 from merging.runs import Run
+from merging.weights.geometry import cosines, mean_abs_cosine
 from ui import accuracy_view, state
 from ui.charts.accuracy import accuracy_bars, accuracy_table, forgetting_figure, forgetting_table
 from ui.charts.geometry import cosine_figure

@@ -127,9 +127,9 @@ def init_suite_command(
 @json_option
 def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
     """Take visual towers and heads out of FILES, whole pickled models too, without running what is in them."""
-    from merging.conversion import convert as converted
-    from merging.conversion import targets
     from merging.core.files import require_parent
+    from merging.weights.convert import convert as converted
+    from merging.weights.convert import targets
 
     require_parent(folder)
     rows, report = [], progress_on_stderr()

@@ -18,9 +18,9 @@ from pydantic import Field
 from merging.context import Context
 from merging.core.streaming import ordered
 from merging.edits.redundancy import Redundancy, descent, directed, exact, mixing
-from merging.geometry import Geometry
 from merging.registry import Edit, LinearEdit, Params, TensorEdit, edit
-from merging.vectors import TaskVectors, is_matrix
+from merging.weights.geometry import Geometry
+from merging.weights.vectors import TaskVectors, is_matrix
 
 Scope = Literal["model", "layer", "row"]
 Solver = Literal["descent", "exact", "adam"]

@@ -9,7 +9,7 @@ from pydantic import Field
 from merging.context import Context
 from merging.masks import MaskParams, choose_thresholds, masks, merged_vector
 from merging.registry import TensorEdit, edit
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 
 class ConsensusParams(MaskParams):

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from merging.context import Context
 from merging.registry import Params, TensorEdit, edit
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 
 class DareParams(Params):

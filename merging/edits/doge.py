@@ -14,8 +14,8 @@ from pydantic import Field
 
 from merging.context import Context
 from merging.registry import Params, TensorEdit, edit
-from merging.spectra import nonzero, side_by_side, svd, top_triplets
-from merging.vectors import TaskVectors, is_linear_weight
+from merging.weights.spectra import nonzero, side_by_side, svd, top_triplets
+from merging.weights.vectors import TaskVectors, is_linear_weight
 
 _ROWS = 64  # of all tasks at once: few enough to stay in the cache between the two uses of an entry
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from merging.geometry import cosines
+from merging.weights.geometry import cosines
 
 _TINY = 1e-30
 _ZERO = 1e-24  # share of the largest squared norm up to which a vector is zero: less than any type of weights resolves

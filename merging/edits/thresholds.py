@@ -9,7 +9,7 @@ import torch
 
 from merging.context import Context
 from merging.core.streaming import ordered
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 _SAMPLE = 800_000
 _RUN = 16  # neighbours taken together: one line of the cache

@@ -11,7 +11,7 @@ from merging.context import Context
 from merging.core.streaming import ordered
 from merging.edits.thresholds import largest_magnitudes
 from merging.registry import Params, TensorEdit, edit
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 
 class TiesParams(Params):

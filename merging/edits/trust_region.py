@@ -13,7 +13,7 @@ from merging.context import Context
 from merging.edits.thresholds import largest_magnitudes
 from merging.gradients import mean_absolute_gradients
 from merging.registry import Needs, Params, TensorEdit, edit
-from merging.vectors import StackFunction, TaskVectors
+from merging.weights.vectors import StackFunction, TaskVectors
 
 
 class TrustRegionParams(Params):

@@ -2,7 +2,7 @@
 
 from merging.context import Context
 from merging.registry import LinearEdit, Params, edit
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 
 class NoParams(Params):

@@ -21,7 +21,7 @@ from merging.core.errors import NonFiniteWeights
 from merging.core.memory import BatchSize
 from merging.evaluation import Evaluator
 from merging.registry import LinearMerge, Params, merge
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 _SNAPSHOTS = 10
 CPU_IMAGES = 64  # in one pass: what its cache likes; a GPU takes all of a step's

@@ -4,7 +4,7 @@ import numpy as np
 
 from merging.context import Context
 from merging.registry import LinearMerge, Params, merge
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 
 class AverageParams(Params):

@@ -6,7 +6,7 @@ from pydantic import Field
 from merging.context import Context
 from merging.gradients import fisher_information
 from merging.registry import Params, TensorMerge, merge
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 
 class FisherParams(Params):

@@ -8,8 +8,8 @@ from pydantic import Field
 from merging.context import Context
 from merging.merges.scaling import Coefficient, scaled
 from merging.registry import Params, TensorMerge, merge
-from merging.spectra import NOTHING, polar, side_by_side, svd, top_triplets
-from merging.vectors import TaskVectors, is_matrix
+from merging.weights.spectra import NOTHING, polar, side_by_side, svd, top_triplets
+from merging.weights.vectors import TaskVectors, is_matrix
 
 _PAPER = "https://arxiv.org/abs/2502.04959"
 

@@ -10,8 +10,8 @@ from pydantic import Field
 from merging.context import Context
 from merging.input_grams import input_grams
 from merging.registry import Params, TensorMerge, merge
-from merging.spectra import solve_positive
-from merging.vectors import TaskVectors
+from merging.weights.spectra import solve_positive
+from merging.weights.vectors import TaskVectors
 
 
 class RegMeanParams(Params):

@@ -18,7 +18,7 @@ from merging.core.streaming import ordered
 from merging.evaluation import Accuracy
 from merging.registry import TensorMerge
 from merging.suites.suite import Split
-from merging.vectors import StackFunction, TaskVectors
+from merging.weights.vectors import StackFunction, TaskVectors
 
 Coefficient = Annotated[float, Field(ge=-10, le=10)]
 CHOOSING_SCALING = "choosing the scaling coefficient (scaling: auto)"  # what images are for

@@ -5,7 +5,7 @@ import torch
 from merging.context import Context
 from merging.masks import MaskParams, choose_thresholds, masks, merged_vector
 from merging.registry import LocalisedMerge, merge
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 
 @merge("tall_masks", title="TALL masks (localised)", paper="https://arxiv.org/abs/2405.07813")

@@ -12,7 +12,7 @@ from merging.core.errors import SpecError
 from merging.forgetting import CHOOSING_FORGETTING, search_forgetting
 from merging.merges.scaling import CHOOSING_SCALING, GRID, Coefficient, computed, search_scaling
 from merging.registry import LinearMerge, Params, merge
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 
 class TaskArithmeticParams(Params):

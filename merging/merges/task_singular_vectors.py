@@ -6,8 +6,8 @@ from merging.context import Context
 from merging.merges.isotropic import IsotropicParams
 from merging.merges.scaling import scaled
 from merging.registry import TensorMerge, merge
-from merging.spectra import NOTHING, nonzero, polar, side_by_side, top_triplets
-from merging.vectors import TaskVectors, is_matrix
+from merging.weights.spectra import NOTHING, nonzero, polar, side_by_side, top_triplets
+from merging.weights.vectors import TaskVectors, is_matrix
 
 
 @merge("tsv_m", title="TSV-M", paper="https://arxiv.org/abs/2412.00081")

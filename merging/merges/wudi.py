@@ -13,8 +13,8 @@ from pydantic import Field
 from merging.context import Context
 from merging.merges.scaling import Coefficient, scaled
 from merging.registry import Params, TensorMerge, merge
-from merging.spectra import add_gram, gram, mirror, solve_positive
-from merging.vectors import TaskVectors, is_linear_weight
+from merging.weights.spectra import add_gram, gram, mirror, solve_positive
+from merging.weights.vectors import TaskVectors, is_linear_weight
 
 
 class WudiParams(Params):

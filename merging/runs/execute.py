@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from merging.checkpoints import open_checkpoint, save_tensors
 from merging.context import Context
 from merging.core import devices
 from merging.core.errors import MergingError
@@ -15,7 +14,6 @@ from merging.core.memory import PeakMemory, explain_out_of_memory, is_out_of_mem
 from merging.core.progress import Numbers, Progress, no_numbers, no_progress
 from merging.evaluation import Accuracy, Evaluator, joined
 from merging.forgetting import bystanders, forgetting_report
-from merging.geometry import Geometry, describe
 from merging.pipeline import Job, MergeSpec, Plan, plan
 from merging.registry import LinearEdit
 from merging.runs.exploring import measure_landscape, measure_scaling_curve
@@ -24,8 +22,10 @@ from merging.runs.predictions import measure_predictions
 from merging.runs.reporting import PhaseClock
 from merging.runs.unmerged import disentangle_weights, measure_baselines
 from merging.suites.suite import Suite, load_suite
-from merging.twins import oddities
-from merging.vectors import TaskVectors
+from merging.weights.files import open_checkpoint, save_tensors
+from merging.weights.geometry import Geometry, describe
+from merging.weights.twins import oddities
+from merging.weights.vectors import TaskVectors
 from merging.workspace import Workspace
 
 _Measurement = Callable[[MergeSpec, TaskVectors, Workspace, Evaluator, Context], dict[str, Any]]

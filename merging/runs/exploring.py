@@ -12,12 +12,12 @@ from merging.context import Context
 from merging.core.progress import no_progress
 from merging.edits.awd import AwdParams, disentangle
 from merging.evaluation import Accuracy
-from merging.geometry import Geometry
 from merging.merges.scaling import GRID, WIDE_GRID, accuracy_along, computed, first_best, search_averages
 from merging.pipeline import MergeSpec, plan
 from merging.registry import LinearEdit, LocalisedMerge
 from merging.suites.suite import Split
-from merging.vectors import TaskVectors
+from merging.weights.geometry import Geometry
+from merging.weights.vectors import TaskVectors
 from merging.what_if import WhatIf
 
 LOWEST, HIGHEST, STEPS = -0.5, 1.5, 17  # of the landscape's grid in each direction; 0 and 1 are on it

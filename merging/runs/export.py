@@ -12,9 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from merging import registry
-from merging.checkpoints import save_tensors
-from merging.checkpoints.reading import TensorInfo
-from merging.checkpoints.writing import WrittenLayout
 from merging.core.errors import CheckpointError
 from merging.core.files import atomic_path
 from merging.evaluation import load_head
@@ -24,6 +21,9 @@ from merging.runs.run import Run
 from merging.runs.weights import KEPT_WEIGHTS, kept_weights, rebuild, require_done
 from merging.suites import clip
 from merging.suites.suite import Suite, load_suite
+from merging.weights.files import save_tensors
+from merging.weights.files.reading import TensorInfo
+from merging.weights.files.writing import WrittenLayout
 from merging.workspace import Workspace
 
 

@@ -50,7 +50,7 @@ class CheckJob(_FileJob):
 
 
 class ConvertJob(_FileJob):
-    """A folder whose pickled models :func:`merging.conversion.convert` is to read, and where the results go."""
+    """A folder whose pickled models :func:`merging.weights.convert.convert` is to read, and where the results go."""
 
     job: Literal["convert"] = "convert"
     folder: str

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from merging.conversion import convert, targets
 from merging.core import devices
 from merging.core.errors import Cancelled
 from merging.core.progress import Progress
@@ -13,6 +12,7 @@ from merging.runs.file_jobs import CheckJob, ConvertJob, DownloadJob, FileJob
 from merging.suites.download import download
 from merging.suites.report import check_suite
 from merging.suites.suite import load_suite
+from merging.weights.convert import convert, targets
 from merging.workspace import Workspace
 
 
@@ -29,7 +29,7 @@ def carry_out_file_job(
 
     Returns:
         The report of :func:`merging.suites.download.download` or :func:`merging.suites.report.check_suite`, or
-        ``files``, a list of :class:`merging.conversion.Converted` as objects.
+        ``files``, a list of :class:`merging.weights.convert.Converted` as objects.
 
     Raises:
         MergingError: it can't be done.

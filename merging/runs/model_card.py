@@ -12,8 +12,8 @@ from merging.suites.suite import Suite
 
 # Rebuilds one task's model from a file of localised models; a test runs it as it stands.
 LOCALISED = """\
-from merging.checkpoints import open_checkpoint
-from merging.localised import task_weights
+from merging.weights.files import open_checkpoint
+from merging.weights.localised import task_weights
 
 weights = task_weights(open_checkpoint("base.safetensors"), "model.safetensors", "the task's name")
 """

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from merging import registry
-from merging.checkpoints.layouts import huggingface_names
-from merging.checkpoints.writing import WrittenLayout, require_writable
 from merging.core.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
 from merging.core.progress import Progress
 from merging.pipeline import MergeSpec
@@ -21,6 +19,8 @@ from merging.runs.run import Run
 from merging.runs.store import STALE_SECONDS, RunStore
 from merging.runs.weights import KEPT_WEIGHTS, keep_weights
 from merging.suites.suite import Suite, load_suite
+from merging.weights.files.layouts import huggingface_names
+from merging.weights.files.writing import WrittenLayout, require_writable
 from merging.workspace import Workspace
 
 

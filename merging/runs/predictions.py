@@ -11,16 +11,16 @@ import numpy as np
 import torch
 
 from merging import registry
-from merging.checkpoints import open_checkpoint
 from merging.context import Context
 from merging.core import devices
 from merging.core.errors import RunError
 from merging.evaluation import Evaluator
-from merging.localised import task_weights
 from merging.pipeline import MergeSpec
 from merging.runs.run import Run
 from merging.runs.weights import kept_weights, rebuilt, require_done
 from merging.suites.suite import load_suite
+from merging.weights.files import open_checkpoint
+from merging.weights.localised import task_weights
 from merging.workspace import Workspace, evaluation_key
 
 _STORED = np.dtype("<i4")

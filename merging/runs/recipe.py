@@ -10,8 +10,6 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from merging.checkpoints import open_checkpoint, save_tensors
-from merging.checkpoints.writing import WrittenLayout, require_writable
 from merging.core.errors import MergingError, SpecError
 from merging.core.progress import Progress, no_progress
 from merging.core.wording import explain
@@ -20,7 +18,9 @@ from merging.runs.execute import execute
 from merging.runs.run import Run
 from merging.runs.weights import rebuild
 from merging.suites.suite import Suite, builtin_suites
-from merging.vectors import TaskVectors
+from merging.weights.files import open_checkpoint, save_tensors
+from merging.weights.files.writing import WrittenLayout, require_writable
+from merging.weights.vectors import TaskVectors
 from merging.workspace import Workspace
 
 _INTRODUCTION = (

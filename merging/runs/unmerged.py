@@ -8,10 +8,10 @@ from merging import registry
 from merging.context import Context
 from merging.edits.awd import AwdParams, Disentangled, disentangle
 from merging.evaluation import Evaluator
-from merging.geometry import Geometry
 from merging.pipeline import MergeSpec
 from merging.registry import LinearEdit
-from merging.vectors import TaskVectors
+from merging.weights.geometry import Geometry
+from merging.weights.vectors import TaskVectors
 from merging.workspace import Workspace
 
 

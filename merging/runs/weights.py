@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from merging.checkpoints import save_tensors
-from merging.checkpoints.writing import WrittenLayout
 from merging.context import Context
 from merging.core import devices
 from merging.core.errors import MergingError, RunError
@@ -17,7 +15,9 @@ from merging.core.files import atomic_path
 from merging.pipeline import MergeSpec, replay
 from merging.runs.run import Run
 from merging.runs.store import RunStore
-from merging.vectors import TaskVectors
+from merging.weights.files import save_tensors
+from merging.weights.files.writing import WrittenLayout
+from merging.weights.vectors import TaskVectors
 
 KEPT_WEIGHTS = "model.safetensors"
 

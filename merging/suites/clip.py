@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import torch
 
-from merging.checkpoints import Checkpoint
 from merging.core.errors import MismatchedCheckpoint, MissingPart, SuiteError
 from merging.core.wording import differences
 from merging.suites.image_entries import Preprocess
 from merging.suites.inline import InlineArchitecture
 from merging.suites.suite import Suite
+from merging.weights.files import Checkpoint
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 _UNBUILDABLE = (

@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from merging.checkpoints import Checkpoint, open_checkpoint
 from merging.core.errors import MergingError, SuiteError
 from merging.core.files import atomic_path
 from merging.core.wording import explain, nearest
@@ -21,7 +20,8 @@ from merging.suites.architecture import Tower, tower_of
 from merging.suites.folder import Contents, base_candidates, class_folders, is_named_as_base, label, look
 from merging.suites.known_datasets import dataset_called, known_datasets
 from merging.suites.suite import Suite
-from merging.vectors import TaskVectors
+from merging.weights.files import Checkpoint, open_checkpoint
+from merging.weights.vectors import TaskVectors
 
 FILE = "suite.yaml"
 _OPENAI = re.compile(r"openai|clip-vit-(base|large)-patch", re.IGNORECASE)  # the latter are their names on the hub

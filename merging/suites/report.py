@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from merging.checkpoints import Checkpoint
 from merging.core.errors import MergingError, MissingPart
 from merging.core.progress import Progress, no_progress
 from merging.evaluation import Evaluator
 from merging.images.image_sets import ImageSet
 from merging.suites.suite import Split, Suite
 from merging.suites.weight_facts import WeightFacts, compared, facts_of
-from merging.twins import identical
-from merging.vectors import TaskVectors
+from merging.weights.files import Checkpoint
+from merging.weights.twins import identical
+from merging.weights.vectors import TaskVectors
 from merging.workspace import Workspace
 
 SPLITS: tuple[Split, Split] = ("val", "test")

@@ -13,8 +13,6 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from merging.checkpoints import Checkpoint, open_checkpoint
-from merging.checkpoints.reading import Part
 from merging.core.errors import MissingPart, SuiteError
 from merging.core.wording import explain, nearest
 from merging.hub.cache import (
@@ -32,7 +30,9 @@ from merging.published import Family
 from merging.suites.image_entries import Data, Entry, HuggingFaceData, Preprocess, TorchvisionData
 from merging.suites.inline import InlineArchitecture
 from merging.suites.known_datasets import known_datasets
-from merging.vectors import TaskVectors
+from merging.weights.files import Checkpoint, open_checkpoint
+from merging.weights.files.reading import Part
+from merging.weights.vectors import TaskVectors
 
 MAX_YAML_BYTES = 2 * 2**20
 MAX_YAML_NODES = 500_000  # with aliases written out: a few lines of them can stand for billions
@@ -264,7 +264,7 @@ class Suite(Entry):
 
         Raises:
             MissingPart: a file of the hub is not in its cache.
-            CheckpointError: as :func:`merging.checkpoints.open_checkpoint`.
+            CheckpointError: as :func:`merging.weights.files.open_checkpoint`.
         """
         path = self.path(reference)
         if isinstance(reference, HubFile) and not path.is_file():

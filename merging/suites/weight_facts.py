@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass, replace
 
-from merging.checkpoints import Checkpoint
 from merging.core.errors import MismatchedCheckpoint
-from merging.geometry import measure
 from merging.suites.architecture import tower_of
-from merging.vectors import TaskVectors
+from merging.weights.files import Checkpoint
+from merging.weights.geometry import measure
+from merging.weights.vectors import TaskVectors
 
 _NO_TOWER = "no CLIP vision transformer"
 

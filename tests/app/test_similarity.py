@@ -11,8 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from merging.context import Context
 from merging.edits.awd import AwdParams, disentangle, from_geometry
-from merging.geometry import Geometry, mean_abs_cosine
 from merging.suites import Suite
+from merging.weights.geometry import Geometry, mean_abs_cosine
 from merging.workspace import Workspace
 from tests.app.conftest import TASKS, links, texts
 from tests.app.finished_runs import carry_out_queued

@@ -12,15 +12,15 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, CLIPVisionModelWithProjection
 
 import merging
-from merging.checkpoints import open_checkpoint, save_tensors
-from merging.checkpoints.layouts import huggingface_names, recognise
 from merging.cli import main
 from merging.core.errors import CheckpointError, MergingError, MismatchedCheckpoint
 from merging.evaluation import Evaluator
-from merging.geometry import measure
 from merging.suites.report import check_suite
 from merging.suites.suite import load_suite
-from merging.vectors import TaskVectors
+from merging.weights.files import open_checkpoint, save_tensors
+from merging.weights.files.layouts import huggingface_names, recognise
+from merging.weights.geometry import measure
+from merging.weights.vectors import TaskVectors
 from merging.workspace import Workspace
 from tests.random_models import ARCHITECTURE, State, random_tower, write_suite
 

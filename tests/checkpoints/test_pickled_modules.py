@@ -21,13 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from merging.checkpoints import inert_pickle, open_checkpoint
-from merging.checkpoints.pickled_modules import open_pickled_module
 from merging.cli import main
-from merging.conversion import targets
 from merging.core.errors import CheckpointError, UnsafeCheckpoint
 from merging.suites.report import check_suite
 from merging.suites.suite import load_suite
+from merging.weights.convert import targets
+from merging.weights.files import inert_pickle, open_checkpoint
+from merging.weights.files.pickled_modules import open_pickled_module
 from tests.random_models import ARCHITECTURE, CLASSES, random_tower, write_suite
 
 TOWER = random_tower(3)

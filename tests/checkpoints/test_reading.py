@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from merging.checkpoints import MAX_HEADER_BYTES, Checkpoint, open_checkpoint
 from merging.core.errors import CheckpointError, CorruptCheckpoint, MismatchedCheckpoint, SpecError, UnsafeCheckpoint
-from merging.vectors import TaskVectors
+from merging.weights.files import MAX_HEADER_BYTES, Checkpoint, open_checkpoint
+from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, random_vectors
 
 STATE = random_state(0)

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
-from merging.checkpoints import open_checkpoint
 from merging.core.errors import CheckpointError
 from merging.evaluation import load_head
 from merging.suites import load_suite
+from merging.weights.files import open_checkpoint
 from tests.random_models import ARCHITECTURE, random_tower, write_yaml
 
 WORDS = 49408  # of CLIP's tokenizer

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from merging.checkpoints import open_checkpoint
-from merging.checkpoints.pickled_modules import open_pickled_module
-from merging.conversion import convert
 from merging.core.errors import CheckpointError, UnsafeCheckpoint
+from merging.weights.convert import convert
+from merging.weights.files import open_checkpoint
+from merging.weights.files.pickled_modules import open_pickled_module
 from tests.random_models import ARCHITECTURE, random_tower
 
 TOWER = random_tower(5)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from merging.checkpoints import open_checkpoint, save_tensors
-from merging.checkpoints.reading import TensorInfo
 from merging.core.errors import CheckpointError
+from merging.weights.files import open_checkpoint, save_tensors
+from merging.weights.files.reading import TensorInfo
 from tests.random_models import random_state
 
 STATE = dict(sorted(random_state(0).items()))

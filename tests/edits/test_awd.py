@@ -13,9 +13,9 @@ from merging.context import Context
 from merging.core.errors import Cancelled
 from merging.edits import awd
 from merging.edits.awd import TARGET_NORM, AwdParams, disentangle, from_geometry
-from merging.geometry import measure
 from merging.registry import LinearEdit, find
-from merging.vectors import TaskVectors
+from merging.weights.geometry import measure
+from merging.weights.vectors import TaskVectors
 from tests.edits.test_redundancy import plain_descent, plain_objective
 from tests.random_models import SHAPES, random_state, write_models
 

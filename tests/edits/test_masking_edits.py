@@ -11,7 +11,7 @@ from merging.core.errors import MissingPart
 from merging.gradients import mean_absolute_gradients
 from merging.registry import find
 from merging.suites import Suite
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, random_vectors, write_models
 
 

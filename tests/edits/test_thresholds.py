@@ -9,7 +9,7 @@ from merging.context import Context
 from merging.core.errors import NonFiniteWeights
 from merging.edits import thresholds
 from merging.edits.thresholds import largest_magnitudes
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 from tests.random_models import write_models
 
 SIZE = 6000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from merging.context import Context
 from merging.edits.ties import TiesParams
 from merging.registry import find
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 from tests.random_models import random_vectors, write_models
 
 

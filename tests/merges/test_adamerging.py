@@ -11,7 +11,7 @@ from merging.core.errors import Cancelled, MissingPart, NonFiniteWeights
 from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, _batches, mean_entropy
 from merging.registry import LinearMerge, find
 from merging.suites import Suite
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 
 @pytest.fixture

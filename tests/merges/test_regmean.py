@@ -16,7 +16,7 @@ from merging.input_grams import input_grams
 from merging.pipeline import MergeSpec, plan
 from merging.registry import Data, find
 from merging.suites import Suite, load_suite
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 from tests.random_models import TASKS, write_suite
 
 State = dict[str, torch.Tensor]

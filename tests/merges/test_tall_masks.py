@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from merging.checkpoints import open_checkpoint, save_tensors
 from merging.context import Context
 from merging.core.errors import CheckpointError, MissingPart, NonFiniteWeights, SpecError
-from merging.localised import is_localised, masked_sum, task_weights
 from merging.pairs import refusal
 from merging.pipeline import MergeSpec, Plan, plan
 from merging.registry import Data, find, merges
 from merging.suites import Suite
-from merging.vectors import TaskVectors
+from merging.weights.files import open_checkpoint, save_tensors
+from merging.weights.localised import is_localised, masked_sum, task_weights
+from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, random_vectors, write_models
 from tests.test_pipeline import EDITS
 

@@ -12,7 +12,7 @@ from merging.merges.scaling import GRID, computed, search_scaling
 from merging.merges.task_arithmetic import TaskArithmeticParams
 from merging.registry import LinearMerge, find
 from merging.suites import Suite
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 
 def merged(plan: LinearMerge, vectors: TaskVectors) -> dict[str, torch.Tensor]:

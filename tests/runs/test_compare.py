@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 
 from merging.core.errors import MergingError, RunError
 from merging.evaluation import Evaluator
-from merging.localised import task_weights
 from merging.pipeline import MergeSpec
 from merging.runs.compare import RunComparison, compare_runs, comparison_row
 from merging.runs.comparison_report import comparison_report
@@ -18,6 +17,7 @@ from merging.runs.execute import execute
 from merging.runs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of
 from merging.runs.run import Run
 from merging.suites import Suite
+from merging.weights.localised import task_weights
 from merging.workspace import Workspace
 from tests.random_models import TASKS
 

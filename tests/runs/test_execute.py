@@ -10,7 +10,6 @@ import torch
 import yaml
 
 from merging import registry
-from merging.checkpoints import open_checkpoint
 from merging.context import Context
 from merging.core.errors import (
     Cancelled,
@@ -22,14 +21,15 @@ from merging.core.errors import (
     SuiteError,
 )
 from merging.edits.awd import AwdParams, disentangle
-from merging.geometry import measure
-from merging.localised import task_weights
 from merging.pairs import refusal
 from merging.pipeline import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.unmerged import disentangled
 from merging.runs.weights import rebuild
 from merging.suites import Suite, load_suite
+from merging.weights.files import open_checkpoint
+from merging.weights.geometry import measure
+from merging.weights.localised import task_weights
 from merging.workspace import Workspace
 from tests.random_models import TASKS, write_arrays
 

@@ -10,12 +10,12 @@ from merging.context import Context
 from merging.core.errors import Cancelled, SpecError
 from merging.edits.awd import AwdParams, disentangle
 from merging.evaluation import Evaluator
-from merging.geometry import measure
 from merging.pipeline import MergeSpec
 from merging.runs import exploring
 from merging.runs.execute import execute
 from merging.suites import Suite
-from merging.vectors import TaskVectors
+from merging.weights.geometry import measure
+from merging.weights.vectors import TaskVectors
 from merging.what_if import WhatIf
 from merging.workspace import Workspace
 from tests.random_models import TASKS, flattened, random_vectors

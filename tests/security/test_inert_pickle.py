@@ -15,11 +15,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from merging.checkpoints import inert_pickle
-from merging.checkpoints.inert_pickle import MAX_OPERATIONS, Global, Shell
-from merging.checkpoints.pickled_modules import open_pickled_module
 from merging.cli import main
 from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+from merging.weights.files import inert_pickle
+from merging.weights.files.inert_pickle import MAX_OPERATIONS, Global, Shell
+from merging.weights.files.pickled_modules import open_pickled_module
 
 TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
 LARGE = 20 * 2**20  # bytes that reading a small file may take at most

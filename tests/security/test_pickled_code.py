@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from merging.checkpoints import open_checkpoint
-from merging.checkpoints.torch_files import requested_globals
 from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+from merging.weights.files import open_checkpoint
+from merging.weights.files.torch_files import requested_globals
 
 
 class Calls:

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from merging.adapters import AdapterSettings, adapters_of, attach
-from merging.checkpoints import open_checkpoint
 from merging.evaluation import Evaluator
 from merging.merges.scaling import GRID
 from merging.suites import Suite, load_suite
 from merging.suites.mini.finetune import FineTuningPlan
-from merging.vectors import TaskVectors
+from merging.weights.files import open_checkpoint
+from merging.weights.vectors import TaskVectors
 from merging.workspace import Workspace
 from studies import adapter_training, linearised_page
 from studies.adapter_models import Line

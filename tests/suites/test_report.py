@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from merging.checkpoints import file_fingerprint
 from merging.suites import load_suite
 from merging.suites.report import check_suite, gap_warning
+from merging.weights.files import file_fingerprint
 from merging.workspace import Workspace
 from tests.random_models import TASKS, write_yaml
 

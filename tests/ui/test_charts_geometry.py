@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from merging.geometry import Geometry
+from merging.weights.geometry import Geometry
 from ui.charts import geometry as charts
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from merging.geometry import network_order
+from merging.weights.geometry import network_order
 from ui.charts.runs import (
     coefficient_heatmap,
     coefficient_table,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from merging.geometry import Geometry, block_of
+from merging.weights.geometry import Geometry, block_of
 from ui import theme
 
 _GAP = 0.03  # between heat maps, as a share of the width

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from merging.geometry import block_of, network_order
+from merging.weights.geometry import block_of, network_order
 from ui.charts.geometry import block_ticks
 from ui.theme import arrange, diverging_scale, plain, shorten, step_axis
 
@@ -149,7 +149,7 @@ def storage_table(storage: Mapping[str, int], tasks: int) -> pd.DataFrame:
     """What is stored for T localised models and for T fine-tuned ones, part by part, in megabytes of 10⁶ bytes.
 
     Args:
-        storage: bits, as :func:`merging.localised.storage_report` gives them.
+        storage: bits, as :func:`merging.weights.localised.storage_report` gives them.
         tasks: T.
     """
     base = storage["base"]

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from merging.edits.awd import AwdParams, from_geometry
-from merging.geometry import cosines, mean_abs_cosine
 from merging.runs.leaving_out import agreement
+from merging.weights.geometry import cosines, mean_abs_cosine
 from ui import accuracy_view, live_accuracy, state
 from ui.charts.accuracy import Series
 from ui.charts.geometry import multiplier_figure

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import torch
 
-from merging.checkpoints.pickled_modules import open_pickled_module
-from merging.checkpoints.reading import TORCH_SUFFIXES, Checkpoint, TensorInfo, open_checkpoint
-from merging.checkpoints.writing import WrittenLayout, save_tensors
 from merging.core.errors import CheckpointError, MergingError
+from merging.weights.files.pickled_modules import open_pickled_module
+from merging.weights.files.reading import TORCH_SUFFIXES, Checkpoint, TensorInfo, open_checkpoint
+from merging.weights.files.writing import WrittenLayout, save_tensors
 
 _ROWS_DIFFER = 0.01  # relative; float16 rounds norms by less, heads trained by themselves differ by far more
 

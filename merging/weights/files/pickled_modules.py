@@ -2,7 +2,7 @@
 
 Both formats of ``torch.save`` are read: zip archives with a ``data.pkl`` and one member a storage, and the old format,
 five pickles followed by the storages. TorchScript archives, as OpenAI's original CLIP files are, have the first of
-these formats with code beside it, which is left alone. The pickle is read by :mod:`merging.checkpoints.inert_pickle`;
+these formats with code beside it, which is left alone. The pickle is read by :mod:`merging.weights.files.inert_pickle`;
 in what comes of it every module is walked as ``state_dict()`` would, by ``_parameters``, ``_buffers`` and ``_modules``;
 one of TorchScript has its parameters and modules as plain attributes.
 """
@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from merging.checkpoints import inert_pickle
-from merging.checkpoints.inert_pickle import Shell, StoredBytes, StoredTensor
-from merging.checkpoints.reading import MAX_TENSORS, Checkpoint, TensorInfo, checkpoint_from, require_content
-from merging.checkpoints.torch_files import MAX_PICKLE_BYTES, NESTED, check_archive, requested_globals
 from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+from merging.weights.files import inert_pickle
+from merging.weights.files.inert_pickle import Shell, StoredBytes, StoredTensor
+from merging.weights.files.reading import MAX_TENSORS, Checkpoint, TensorInfo, checkpoint_from, require_content
+from merging.weights.files.torch_files import MAX_PICKLE_BYTES, NESTED, check_archive, requested_globals
 
 _MAX_NAME = 300  # characters; names of nested modules grow with every level
 _MAX_UNSAVED = 100  # buffers of one module that are not saved; each name is looked for among them

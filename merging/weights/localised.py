@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from merging.checkpoints import Checkpoint, open_checkpoint
-from merging.checkpoints.reading import TensorInfo
 from merging.core.errors import CheckpointError, SpecError
+from merging.weights.files import Checkpoint, open_checkpoint
+from merging.weights.files.reading import TensorInfo
 
 _VECTOR, _MASKS = "vector.", "masks."
 
@@ -28,7 +28,7 @@ def task_weights(base: Checkpoint, file: Path | str, task: str) -> dict[str, tor
     """All weights of one task's model, in the dtypes of the base: exactly those that the run was evaluated with.
 
     Args:
-        base: the base model, as from :func:`merging.checkpoints.open_checkpoint`.
+        base: the base model, as from :func:`merging.weights.files.open_checkpoint`.
         file: the ``.safetensors`` file that a localised merge wrote.
         task: which model.
 

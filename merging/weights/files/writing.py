@@ -11,10 +11,10 @@ from typing import Literal
 
 import torch
 
-from merging.checkpoints.layouts import Origin, huggingface_names
-from merging.checkpoints.reading import _DTYPES, TensorInfo
 from merging.core.errors import CheckpointError
 from merging.core.files import atomic_path, require_place
+from merging.weights.files.layouts import Origin, huggingface_names
+from merging.weights.files.reading import _DTYPES, TensorInfo
 
 WrittenLayout = Literal["open_clip", "huggingface"]
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}

@@ -6,10 +6,10 @@ from functools import cached_property
 
 import torch
 
-from merging.checkpoints.reading import Checkpoint, TensorInfo
 from merging.core.errors import MismatchedCheckpoint, NonFiniteWeights, SpecError
 from merging.core.streaming import COLUMNS, scratch
 from merging.core.wording import differences
+from merging.weights.files.reading import Checkpoint, TensorInfo
 
 # (name, base [*shape], stack [T, *shape]) → stack [T, *shape], all float32 on one device
 StackFunction = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
-from merging.checkpoints import Checkpoint
 from merging.core.text import in_a_row
-from merging.vectors import TaskVectors
+from merging.weights.files import Checkpoint
+from merging.weights.vectors import TaskVectors
 
 
 def identical(models: Mapping[str, Checkpoint]) -> list[tuple[str, ...]]:

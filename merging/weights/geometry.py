@@ -19,7 +19,7 @@ from merging.core.errors import SpecError
 from merging.core.files import atomic_path
 from merging.core.progress import Work
 from merging.core.streaming import ordered
-from merging.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors
 
 Level = Literal["model", "block", "layer"]
 _VERSION = "gram-1"

@@ -1,6 +1,6 @@
 """Opening, checking and writing weight files. Nothing here runs code that comes from a file."""
 
-from merging.checkpoints.reading import MAX_HEADER_BYTES, Checkpoint, file_fingerprint, open_checkpoint
-from merging.checkpoints.writing import save_tensors
+from merging.weights.files.reading import MAX_HEADER_BYTES, Checkpoint, file_fingerprint, open_checkpoint
+from merging.weights.files.writing import save_tensors
 
 __all__ = ["MAX_HEADER_BYTES", "Checkpoint", "file_fingerprint", "open_checkpoint", "save_tensors"]

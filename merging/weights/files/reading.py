@@ -18,9 +18,9 @@ from typing import Any, Literal, Protocol
 import torch
 from safetensors import SafetensorError, safe_open
 
-from merging.checkpoints.layouts import PROJECTION, Layout, Origin, recognise, recognise_text
-from merging.checkpoints.torch_files import read_state_dict
 from merging.core.errors import CheckpointError, CorruptCheckpoint, NonFiniteWeights
+from merging.weights.files.layouts import PROJECTION, Layout, Origin, recognise, recognise_text
+from merging.weights.files.torch_files import read_state_dict
 
 Part = Literal["visual", "text", "all"]
 MAX_HEADER_BYTES = 100 * 2**20

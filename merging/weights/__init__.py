@@ -1,0 +1,1 @@
+"""Weights: reading and writing their files, and what task vectors look like."""
