@@ -165,7 +165,7 @@ def no_suite() -> None:
     st.title("No suite yet")
     st.write("A suite is a base model with the models fine-tuned from it. Build the embedded one, or name your own:")
     st.code(
-        "python -m merging.suites.mini.build            # trains the embedded suite\n"
+        "python -m studies.mini_suite.build            # trains the embedded suite\n"
         "MERGING_SUITES=/folder/with/suites make app    # finds suite.yaml up to two folders below it",
         language=None,
     )

@@ -13,9 +13,9 @@ from merging.core.memory import BatchSize
 from merging.core.progress import Work
 from merging.core.streaming import ordered
 from merging.core.wording import differences
-from merging.images.cache import DEFAULT_LIMIT
-from merging.images.image_sets import ImageSet, load_images
 from merging.suites import clip
+from merging.suites.images.cache import DEFAULT_LIMIT
+from merging.suites.images.image_sets import ImageSet, load_images
 from merging.suites.suite import Split, Suite
 from merging.suites.text_heads import text_head
 

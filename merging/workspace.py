@@ -17,12 +17,12 @@ from merging.context import Context
 from merging.core.errors import CheckpointError, NonFiniteWeights, RunError
 from merging.evaluation import Accuracy, Evaluator, joined
 from merging.forgetting import bystanders
-from merging.images.cache import DEFAULT_LIMIT
-from merging.images.folders import folder_fingerprint
 from merging.pipeline import MergeSpec
 from merging.runs.file_jobs import FileJob
 from merging.runs.run import Run
 from merging.runs.store import RunStore
+from merging.suites.images.cache import DEFAULT_LIMIT
+from merging.suites.images.folders import folder_fingerprint
 from merging.suites.suite import Split, Suite, load_suite
 from merging.weights import geometry
 from merging.weights.files import Checkpoint, file_fingerprint, open_checkpoint

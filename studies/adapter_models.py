@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from merging.adapters import AdapterSettings, folded
 from merging.evaluation import Accuracy, Evaluator
 from merging.suites.suite import Split
+from studies.adapters import AdapterSettings, folded
 
 Tensors = Mapping[str, torch.Tensor]
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from merging.adapters import AdapterSettings, adapters_of, attach
 from merging.evaluation import Evaluator
-from merging.suites.mini.build import HERE, BuildPlan
-from merging.suites.mini.canvas import Pixels
-from merging.suites.mini.data import Labels, split_arrays
-from merging.suites.mini.finetune import FineTuningPlan, fine_tune
-from merging.suites.mini.suite_files import image_tower, save_tensors
-from merging.suites.mini.tasks import BY_NAME
 from merging.weights.files import file_fingerprint, open_checkpoint
 from studies.adapter_models import Line
+from studies.adapters import AdapterSettings, adapters_of, attach
+from studies.mini_suite.build import EMBEDDED, BuildPlan
+from studies.mini_suite.canvas import Pixels
+from studies.mini_suite.data import Labels, split_arrays
+from studies.mini_suite.finetune import FineTuningPlan, fine_tune
+from studies.mini_suite.suite_files import image_tower, save_tensors
+from studies.mini_suite.tasks import BY_NAME
 
 SEED = 0  # of the adapters' first values, which all tasks share, and of batches and augmentation
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # tried in turn until one is worse than the best before it
@@ -58,7 +58,7 @@ WAYS = {
 
 def tower(way: Way) -> nn.Module:
     """The suite's base with adapters at their first values, as this way trains it."""
-    return attach(image_tower(HERE / "base.safetensors"), way.settings, SEED)
+    return attach(image_tower(EMBEDDED / "base.safetensors"), way.settings, SEED)
 
 
 def start_file(way: Way, folder: Path) -> Path:
@@ -90,7 +90,10 @@ def training_images(task: str) -> tuple[Pixels, Labels]:
 
 def _key(way: Way, task: str, plan: FineTuningPlan) -> str:
     what = [asdict(way.settings), asdict(plan), SEED, BuildPlan.train_images]
-    files = [file_fingerprint(HERE / "base.safetensors"), file_fingerprint(HERE / "heads" / f"{task}.safetensors")]
+    files = [
+        file_fingerprint(EMBEDDED / "base.safetensors"),
+        file_fingerprint(EMBEDDED / "heads" / f"{task}.safetensors"),
+    ]
     return hashlib.sha256(json.dumps([*what, *files]).encode()).hexdigest()[:12]
 
 

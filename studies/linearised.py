@@ -17,21 +17,21 @@ import numpy as np
 import torch
 
 from merging import registry
-from merging.adapters import folded
 from merging.context import Context
 from merging.core.files import atomic_path
 from merging.evaluation import Evaluator
 from merging.merges.scaling import GRID, computed, search_averages
-from merging.suites.mini.finetune import FineTuningPlan
-from merging.suites.mini.suite_files import save_tensors
 from merging.suites.suite import load_suite
 from merging.weights.files import Checkpoint, open_checkpoint
 from merging.weights.geometry import measure as measure_geometry
 from merging.weights.vectors import TaskVectors
 from studies.adapter_models import Line, Tensors
 from studies.adapter_training import WAYS, Say, Way, choose_rate, line, start_file, trained_file
+from studies.adapters import folded
 from studies.awd import RESULTS
 from studies.cases import subsets
+from studies.mini_suite.finetune import FineTuningPlan
+from studies.mini_suite.suite_files import save_tensors
 
 NAME = "linearised"
 FULL, FOLDED = "full", "lora_weights"

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from merging.adapters import Adapter, AdapterSettings, adapters_of, attach, folded
 from merging.context import Context
 from merging.core.errors import MismatchedCheckpoint, SpecError
 from merging.evaluation import Evaluator
@@ -21,6 +20,7 @@ from merging.suites import Suite
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.files.reading import TensorInfo
 from merging.weights.vectors import TaskVectors
+from studies.adapters import Adapter, AdapterSettings, adapters_of, attach, folded
 
 State = dict[str, torch.Tensor]
 LORA = AdapterSettings(rank=3, alpha=6.0, dropout=0.0)

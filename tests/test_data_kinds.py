@@ -16,10 +16,10 @@ import torchvision
 from PIL import Image
 
 from merging.core.errors import MissingPart, SuiteError
-from merging.images.image_sets import load_images, sample_images
-from merging.images.source import held_out
-from merging.images.torchvision_data import READERS
 from merging.suites import Suite, load_suite
+from merging.suites.images.image_sets import load_images, sample_images
+from merging.suites.images.source import held_out
+from merging.suites.images.torchvision_data import READERS
 from merging.suites.initialise import propose
 from merging.workspace import Workspace
 from tests.random_models import CLASSES, write_yaml
@@ -341,7 +341,7 @@ def test_resized_arrays_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     np.savez(tmp_path / "pets.npz", test_images=pictures(4), test_labels=[0, 1, 2, 0])
     suite = suite_of(tmp_path, kind="arrays", path="pets.npz")
     first = load_images(suite, "pets", "test", 16, tmp_path / "cache")
-    monkeypatch.setattr("merging.images.arrays.fit", lambda *_: pytest.fail("resized again"))
+    monkeypatch.setattr("merging.suites.images.arrays.fit", lambda *_: pytest.fail("resized again"))
     assert np.array_equal(load_images(suite, "pets", "test", 16, tmp_path / "cache").pixels, first.pixels)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from merging.core.errors import CheckpointError, SuiteError
-from merging.images.cache import prepared
+from merging.suites.images.cache import prepared
 
 SIZE = 4
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from merging.core.errors import MissingPart, SuiteError
-from merging.images.image_sets import ImageSet, load_images
 from merging.suites import Suite, load_suite
+from merging.suites.images.image_sets import ImageSet, load_images
 from tests.random_models import CLASSES, write_yaml
 
 RANDOM = np.random.default_rng(0)

@@ -9,14 +9,14 @@ from click.testing import CliRunner
 
 from merging.cli import main
 from merging.core.errors import MergingError, SpecError
-from merging.published import FILE, Family, load_published, published, published_architecture, to_markdown
+from merging.suites.reported import FILE, Family, load_published, published, published_architecture, to_markdown
 
 RAW = json.loads(FILE.read_text(encoding="utf-8"))
 KINDS = {(table["checkpoints"], table["architecture"]) for table in RAW["tables"]}
 
 
 def written(folder: Path, content: Any) -> Path:
-    path = folder / "published.json"
+    path = folder / "reported.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return path
 
@@ -109,7 +109,7 @@ def test_a_broken_file_is_refused_with_the_place(tmp_path: Path, content: Any, c
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
     with pytest.raises(MergingError, match=r"^published\.json: can't be read"):
-        load_published(tmp_path / "published.json")
+        load_published(tmp_path / "reported.json")
 
 
 def test_every_family_has_tables_of_its_own_in_markdown() -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from merging.published import Family, PublishedTable, published, published_architecture
 from merging.suites import Suite
+from merging.suites.reported import Family, PublishedTable, published, published_architecture
 from ui.figure import escape_markdown, show_table
 from ui.url_choice import called, named_in_url, refused_options, warn_of_values
 

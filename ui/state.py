@@ -15,8 +15,8 @@ import torch
 
 from merging.core import devices
 from merging.core.errors import MergingError, SuiteError
-from merging.images.cache import DEFAULT_LIMIT
 from merging.suites import Suite, builtin_suites, load_suite
+from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.suite import DEFAULT, downloaded_suites, missing_files, suite_file
 from merging.weights.geometry import Geometry
 from merging.workspace import Workspace

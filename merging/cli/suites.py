@@ -173,8 +173,8 @@ def download(suite: str, tasks: str | None, data: bool, as_json: bool) -> None:
 @json_option
 def published(family: str | None, architecture: str | None, as_json: bool) -> None:
     """Print published accuracies of merging methods on CLIP, a table for each family of checkpoints."""
-    from merging.published import published as known
-    from merging.published import to_markdown
+    from merging.suites.reported import published as known
+    from merging.suites.reported import to_markdown
 
     tables = known().select(family, architecture)
     if as_json:

@@ -11,11 +11,11 @@ from merging.core.files import atomic_path
 from merging.core.text import in_a_row
 from merging.evaluation import Evaluator
 from merging.forgetting import TO_FORGET
-from merging.images.thumbnails import png_of
 from merging.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, in_words, points
 from merging.runs.compare import RunComparison, shown_classes, subtracted
 from merging.runs.predictions import evaluator_of
 from merging.runs.settings import differing
+from merging.suites.images.thumbnails import png_of
 from merging.svg import Whisker, escaped, heat_map, whiskers
 from merging.weights.geometry import network_order
 from merging.workspace import Workspace

@@ -13,7 +13,7 @@ import torch
 
 from merging.core.errors import MismatchedCheckpoint, MissingPart, SuiteError
 from merging.core.wording import differences
-from merging.suites.image_entries import Preprocess
+from merging.suites.images.kinds import Preprocess
 from merging.suites.inline import InlineArchitecture
 from merging.suites.suite import Suite
 from merging.weights.files import Checkpoint

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from merging.core.errors import MergingError, SuiteError
 from merging.core.files import atomic_path
 from merging.core.wording import explain, nearest
-from merging.images.hub import class_names
 from merging.suites.architecture import Tower, tower_of
 from merging.suites.folder import Contents, base_candidates, class_folders, is_named_as_base, label, look
+from merging.suites.images.hub import class_names
 from merging.suites.known_datasets import dataset_called, known_datasets
 from merging.suites.suite import Suite
 from merging.weights.files import Checkpoint, open_checkpoint

@@ -25,11 +25,11 @@ from merging.hub.cache import (
     promised_sha256,
     snapshot,
 )
-from merging.images.hub import cached_dataset
-from merging.published import Family
-from merging.suites.image_entries import Data, Entry, HuggingFaceData, Preprocess, TorchvisionData
+from merging.suites.images.hub_datasets import cached_dataset
+from merging.suites.images.kinds import Data, Entry, HuggingFaceData, Preprocess, TorchvisionData
 from merging.suites.inline import InlineArchitecture
 from merging.suites.known_datasets import known_datasets
+from merging.suites.reported import Family
 from merging.weights.files import Checkpoint, open_checkpoint
 from merging.weights.files.reading import Part
 from merging.weights.vectors import TaskVectors

@@ -11,9 +11,9 @@ from streamlit.testing.v1 import AppTest
 from merging.leaderboard import cheapest_first, data_looked_at, spec_of
 from merging.pipeline import MergeSpec
 from merging.presets import PRESETS
-from merging.published import published
 from merging.runs import Run
 from merging.suites import Suite, load_suite
+from merging.suites.reported import published
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import ended, finished
 from ui import state

@@ -35,7 +35,7 @@ def test_without_a_suite_every_page_says_what_to_do(page: str, open_page: Open) 
     app = open_page(page)
     assert not app.exception
     assert app.title[0].value == "No suite yet"
-    assert "merging.suites.mini.build" in app.code[0].value
+    assert "studies.mini_suite.build" in app.code[0].value
 
 
 @pytest.mark.parametrize("page", PAGES)

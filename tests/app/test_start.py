@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from merging.images.image_sets import load_images
 from merging.presets import PRESETS
 from merging.suites import Suite
+from merging.suites.images.image_sets import load_images
 from merging.workspace import Workspace
 from tests.app.conftest import build_suite, texts
 from tests.app.finished_runs import ended, finished

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from merging.adapters import AdapterSettings, adapters_of, attach
 from merging.evaluation import Evaluator
 from merging.merges.scaling import GRID
 from merging.suites import Suite, load_suite
-from merging.suites.mini.finetune import FineTuningPlan
 from merging.weights.files import open_checkpoint
 from merging.weights.vectors import TaskVectors
 from merging.workspace import Workspace
 from studies import adapter_training, linearised_page
 from studies.adapter_models import Line
 from studies.adapter_training import WAYS, choose_rate, trained_file
+from studies.adapters import AdapterSettings, adapters_of, attach
 from studies.linearised import ALL_WAYS, EDITS, NAME, SUBSET_SIZES, disturbed, measure_merge
 from studies.linearised_page import PAGE, render
+from studies.mini_suite.finetune import FineTuningPlan
 from studies.page import load
 
 State = dict[str, torch.Tensor]

@@ -8,15 +8,15 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from merging.suites.mini import build as build_module
-from merging.suites.mini.data import REAL, RENDERERS, render, split_arrays
-from merging.suites.mini.finetune import FineTuningPlan
-from merging.suites.mini.model import ARCHITECTURE, new_model, zero_shot_head
-from merging.suites.mini.pretrain import PretrainingPlan
-from merging.suites.mini.suite_files import REAL_COUNTS
-from merging.suites.mini.tasks import BY_NAME, TASKS
+from studies.mini_suite import build as build_module
+from studies.mini_suite.data import REAL, RENDERERS, render, split_arrays
+from studies.mini_suite.finetune import FineTuningPlan
+from studies.mini_suite.model import ARCHITECTURE, new_model, zero_shot_head
+from studies.mini_suite.pretrain import PretrainingPlan
+from studies.mini_suite.suite_files import REAL_COUNTS
+from studies.mini_suite.tasks import BY_NAME, TASKS
 
-MINI = Path(build_module.__file__).parent
+MINI = build_module.EMBEDDED
 MEGABYTE = 10**6
 NAMES = [task.name for task in TASKS]
 

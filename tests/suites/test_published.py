@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 
 from merging.core.errors import MissingPart, SuiteError
 from merging.hub.cache import HubFile
-from merging.images.image_sets import load_images
-from merging.published import published
 from merging.suites import builtin_suites, clip, load_suite
 from merging.suites.architecture import NAMED
+from merging.suites.images.image_sets import load_images
 from merging.suites.known_datasets import known_datasets
+from merging.suites.reported import published
 from merging.suites.suite import HuggingFaceData
 from tests.fake_hub import FakeHub
 from tests.random_models import write_yaml

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from merging.images.torchvision_data import READERS
+from merging.suites.images.torchvision_data import READERS
 
 
 class Entry(BaseModel):

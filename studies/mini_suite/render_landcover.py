@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from merging.suites.mini.canvas import FULL, Facts, Pixels, choose, photograph, turned
-from merging.suites.mini.render_textures import Field, smooth_noise
+from studies.mini_suite.canvas import FULL, Facts, Pixels, choose, photograph, turned
+from studies.mini_suite.render_textures import Field, smooth_noise
 
 Triple = tuple[int, int, int]
 GRASS, TREES, SOIL, SAND = (105, 140, 75), (45, 85, 45), (150, 120, 85), (215, 195, 150)

@@ -38,7 +38,7 @@ class Task:
         return tuple(self.wordings)[: self.class_count]
 
 
-_RENDERED = "rendered by merging/suites/mini"
+_RENDERED = "rendered by studies/mini_suite"
 _MIT = "MIT"
 
 DIGITS = Task(

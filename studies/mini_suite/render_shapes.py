@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import ImageDraw
 
-from merging.suites.mini.canvas import (
+from studies.mini_suite.canvas import (
     FULL,
     Facts,
     Pixels,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from merging.suites.mini.canvas import FULL, SCALE, Colour, Facts, Pixels, choose, clutter, photograph, shade, uneven
-from merging.suites.mini.glyphs import glyph
+from studies.mini_suite.canvas import FULL, SCALE, Colour, Facts, Pixels, choose, clutter, photograph, shade, uneven
+from studies.mini_suite.glyphs import glyph
 
 BOARD = 120  # signs are drawn on a board of this size first
 RED, BLUE, YELLOW, WHITE, BLACK = (195, 30, 40), (30, 80, 170), (245, 200, 40), (240, 240, 240), (25, 25, 25)

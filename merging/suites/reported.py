@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from merging.core.errors import MergingError, SpecError
 from merging.core.wording import explain
 
-FILE = Path(__file__).with_name("published.json")
+FILE = Path(__file__).with_name("reported.json")
 _ROUNDING = 0.005  # of a printed average against the mean of the printed tasks; three rows are 0.0015 … 0.004 apart
 
 Family = Literal["task_arithmetic", "fusion_bench"]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from merging.suites.mini.canvas import Pixels
-from merging.suites.mini.data import Labels
-from merging.suites.mini.tasks import Task
+from studies.mini_suite.canvas import Pixels
+from studies.mini_suite.data import Labels
+from studies.mini_suite.tasks import Task
 
 ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 64,

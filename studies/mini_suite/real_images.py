@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from merging.suites.mini.canvas import SIZE, Facts, Pixels
+from studies.mini_suite.canvas import SIZE, Facts, Pixels
 
 Labels = npt.NDArray[np.int64]
 Split = tuple[Pixels, Labels]
@@ -47,7 +47,7 @@ def digits() -> dict[str, Split]:
 def fashion() -> dict[str, Split]:
     """The shipped subset of Fashion-MNIST as train, val and test."""
     if not FASHION_SUBSET.exists():
-        raise FileNotFoundError(f"{FASHION_SUBSET} is missing; `python -m merging.suites.mini.real_images` makes it")
+        raise FileNotFoundError(f"{FASHION_SUBSET} is missing; `python -m studies.mini_suite.real_images` makes it")
     with np.load(FASHION_SUBSET) as archive:
         return {
             split: (_enlarge(archive[f"{split}_images"]), archive[f"{split}_labels"].astype(np.int64))

@@ -1,7 +1,7 @@
 """An atlas of printed characters, so that rendering needs no font at all.
 
 `glyphs.npz` holds the capital letters and digits of eight free typefaces as grey masks. It was made once by
-`python -m merging.suites.mini.glyphs`, which needs the DejaVu and Liberation fonts; nothing else does.
+`python -m studies.mini_suite.glyphs`, which needs the DejaVu and Liberation fonts; nothing else does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FONTS = {
 @functools.cache
 def _atlas() -> dict[str, npt.NDArray[np.uint8]]:
     if not ATLAS.exists():
-        raise FileNotFoundError(f"{ATLAS} is missing; make it with `python -m merging.suites.mini.glyphs`")
+        raise FileNotFoundError(f"{ATLAS} is missing; make it with `python -m studies.mini_suite.glyphs`")
     with np.load(ATLAS) as archive:
         return {font: archive[font] for font in FONTS}
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from merging.core.errors import MissingPart, SuiteError
-from merging.images.source import Source, fit
+from merging.suites.images.source import Source, fit
 
 _BROKEN = (
     OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, EOFError, SyntaxError, pickle.UnpicklingError,

@@ -1,4 +1,4 @@
-"""`python -m merging.suites.mini.build`: everything the suite ships, from seeds.
+"""`python -m studies.mini_suite.build`: everything the suite ships, from seeds.
 
 Rendering and pre-training leave files in the work folder, so a build that was stopped goes on where it was; the rest
 takes a few minutes and is done again. Delete the work folder to start afresh.
@@ -17,12 +17,12 @@ import numpy as np
 from open_clip.model import CLIP
 from safetensors.torch import load_file
 
-from merging.suites.mini.captions import CaptionMix
-from merging.suites.mini.data import load_pool, make_pool, save_pool, split_arrays
-from merging.suites.mini.finetune import FineTuningPlan, fine_tune
-from merging.suites.mini.model import accuracy
-from merging.suites.mini.pretrain import PretrainingPlan, pretrain
-from merging.suites.mini.suite_files import (
+from studies.mini_suite.captions import CaptionMix
+from studies.mini_suite.data import load_pool, make_pool, save_pool, split_arrays
+from studies.mini_suite.finetune import FineTuningPlan, fine_tune
+from studies.mini_suite.model import accuracy
+from studies.mini_suite.pretrain import PretrainingPlan, pretrain
+from studies.mini_suite.suite_files import (
     half,
     image_tower,
     save_tensors,
@@ -30,9 +30,9 @@ from merging.suites.mini.suite_files import (
     write_images,
     write_towers,
 )
-from merging.suites.mini.tasks import TASKS, Task
+from studies.mini_suite.tasks import TASKS, Task
 
-HERE = Path(__file__).parent
+EMBEDDED = Path(__file__).parents[2] / "merging" / "suites" / "mini"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,10 @@ def build(plan: BuildPlan, work: Path, output: Path, report: Reporter) -> dict[s
     "--work", type=click.Path(path_type=Path), default=Path("build/mini"), show_default=True, help="Intermediate files."
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path), default=HERE, help="Where the suite goes; default: this package."
+    "--output",
+    type=click.Path(path_type=Path),
+    default=EMBEDDED,
+    help="Where the suite goes; by default its place in the package.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--steps", type=int, default=PretrainingPlan.steps, show_default=True, help="Pre-training steps.")

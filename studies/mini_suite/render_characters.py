@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from merging.suites.mini.canvas import (
+from studies.mini_suite.canvas import (
     FULL,
     Colour,
     Facts,
@@ -17,7 +17,7 @@ from merging.suites.mini.canvas import (
     shade,
     uneven,
 )
-from merging.suites.mini.glyphs import CHARACTERS, FONTS, glyph
+from studies.mini_suite.glyphs import CHARACTERS, FONTS, glyph
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 HEIGHTS = {"small": (0.46, 0.54), "medium": (0.56, 0.66), "large": (0.68, 0.80)}

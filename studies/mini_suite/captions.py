@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from merging.suites.mini.canvas import Facts, choose
-from merging.suites.mini.tasks import BY_NAME, Task
+from studies.mini_suite.canvas import Facts, choose
+from studies.mini_suite.tasks import BY_NAME, Task
 
 WEB_FRAMES = ("a photo of a {}", "{}", "picture of {}", "my {}", "look, a {}", "the {} again", "image: {}")
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from merging.suites.mini.canvas import SIZE, Facts, Pixels, choose, contrasting_pair, photograph, shade
+from studies.mini_suite.canvas import SIZE, Facts, Pixels, choose, contrasting_pair, photograph, shade
 
 Field = npt.NDArray[np.float64]
 GRID = SIZE * 2

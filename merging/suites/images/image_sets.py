@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from merging.core.errors import MissingPart, SuiteError
-from merging.images.arrays import array_source
-from merging.images.cache import DEFAULT_LIMIT, prepared
-from merging.images.folders import class_folders, folder_fingerprint, folder_source, images_in
-from merging.images.hub import hub_source, missing_dataset
-from merging.images.source import Source, held_out, open_image
-from merging.images.torchvision_data import torchvision_source
-from merging.suites.image_entries import ArraysData, HuggingFaceData, ImageFolderData, TorchvisionData
+from merging.suites.images.arrays import array_source
+from merging.suites.images.cache import DEFAULT_LIMIT, prepared
+from merging.suites.images.folders import class_folders, folder_fingerprint, folder_source, images_in
+from merging.suites.images.hub import hub_source
+from merging.suites.images.hub_datasets import missing_dataset
+from merging.suites.images.kinds import ArraysData, HuggingFaceData, ImageFolderData, TorchvisionData
+from merging.suites.images.source import Source, held_out, open_image
+from merging.suites.images.torchvision_data import torchvision_source
 from merging.suites.suite import Split, Suite, Task
 
 
@@ -41,7 +42,7 @@ def load_images(
 ) -> ImageSet:
     """Images of a task and split at ``size`` × ``size`` pixels (shorter side resized, centre cropped).
 
-    Where data has a training but no validation split, :func:`merging.images.source.held_out` says which training
+    Where data has a training but no validation split, :func:`merging.suites.images.source.held_out` says which training
     images serve for validation.
 
     Args:

@@ -12,14 +12,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from merging.core.files import atomic_path
-from merging.suites.mini import real_images
-from merging.suites.mini.canvas import SIZE, Facts, Pixels
-from merging.suites.mini.render_characters import render_house_number, render_letter
-from merging.suites.mini.render_landcover import render_land
-from merging.suites.mini.render_shapes import render_shape
-from merging.suites.mini.render_signs import render_sign
-from merging.suites.mini.render_textures import render_texture
-from merging.suites.mini.tasks import TASKS, Task
+from studies.mini_suite import real_images
+from studies.mini_suite.canvas import SIZE, Facts, Pixels
+from studies.mini_suite.render_characters import render_house_number, render_letter
+from studies.mini_suite.render_landcover import render_land
+from studies.mini_suite.render_shapes import render_shape
+from studies.mini_suite.render_signs import render_sign
+from studies.mini_suite.render_textures import render_texture
+from studies.mini_suite.tasks import TASKS, Task
 
 Labels = npt.NDArray[np.int64]
 Progress = Callable[[int, int, str], None]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from merging.suites.mini.canvas import Pixels
-from merging.suites.mini.data import Labels
-from merging.suites.mini.model import fast_on_cpu, shifted, to_input
+from studies.mini_suite.canvas import Pixels
+from studies.mini_suite.data import Labels
+from studies.mini_suite.model import fast_on_cpu, shifted, to_input
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,12 @@ from typing import Any
 import numpy as np
 
 from merging.core.errors import MissingPart, SuiteError
-from merging.hub.cache import cache_folder, in_cache, snapshot
-from merging.images.source import Source, open_image
+from merging.suites.images.source import Source, open_image
 
 _SPLITS = {"train": ("train", "training"), "val": ("validation", "val", "valid", "dev"), "test": ("test",)}
 _SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)(-\w+)?$")
 _ROWS = 64  # decoded at a time
 _BROKEN = (OSError, ValueError, KeyError, NotImplementedError, TypeError, RuntimeError)  # what pyarrow's errors are
-
-
-def cached_dataset(dataset: str) -> Path | None:
-    """Folder of a data set in the hub's cache (``HF_HOME`` moves it); None if it is not there."""
-    folder = snapshot(dataset, "dataset")
-    return folder if folder.is_dir() else None
 
 
 def is_whole(folder: Path, config: str | None) -> bool:
@@ -181,12 +174,3 @@ def _bytes(value: Any, file: Path, row: int) -> bytes:
     if not isinstance(content, bytes):
         raise SuiteError(f"{file.name}, row {row}: no bytes of an image; expected them in the file, not as a path")
     return content
-
-
-def missing_dataset(dataset: str) -> MissingPart:
-    """The error for a data set that is not in the cache: what to get and where it is to be."""
-    return MissingPart(
-        f"data set {dataset} is not in the Hugging Face cache (folder {cache_folder().name!r}, moved by HF_HOME); get "
-        f"it with: python -m merging download SUITE --data, or: hf download {dataset} --repo-type dataset; or copy its "
-        f"parquet files to {in_cache(snapshot(dataset, 'dataset'))}/data there"
-    )

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from merging.core.files import atomic_path
-from merging.suites.mini.captions import CaptionMix, caption, plain_frames
-from merging.suites.mini.data import Pool, Progress
-from merging.suites.mini.model import fast_on_cpu, new_model, shifted, to_input, tokenizer
-from merging.suites.mini.tasks import BY_NAME, TASKS
+from studies.mini_suite.captions import CaptionMix, caption, plain_frames
+from studies.mini_suite.data import Pool, Progress
+from studies.mini_suite.model import fast_on_cpu, new_model, shifted, to_input, tokenizer
+from studies.mini_suite.tasks import BY_NAME, TASKS
 
 CAPTIONS_PER_IMAGE = 4
 # Images a task in every batch: more of what is slow to learn.

@@ -11,7 +11,7 @@ import psutil
 from PIL import Image
 
 from merging.core.errors import SuiteError
-from merging.images.source import Source, fit
+from merging.suites.images.source import Source, fit
 
 _BROKEN = (
     OSError, ValueError, EOFError, RuntimeError, NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error,

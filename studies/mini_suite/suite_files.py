@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from merging.core.files import atomic_path
-from merging.suites.mini.data import REAL, split_arrays
-from merging.suites.mini.model import ARCHITECTURE, new_model, zero_shot_head
-from merging.suites.mini.tasks import GENERIC_TEMPLATES, TASKS, Task
+from studies.mini_suite.data import REAL, split_arrays
+from studies.mini_suite.model import ARCHITECTURE, new_model, zero_shot_head
+from studies.mini_suite.tasks import GENERIC_TEMPLATES, TASKS, Task
 
 # Few enough that one model is measured on all tasks in under two seconds; noisy rendered images also hardly compress.
 REAL_COUNTS = {"val": 250, "test": 400}

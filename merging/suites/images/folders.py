@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from merging.core.errors import SuiteError
-from merging.images.source import Source, open_image
+from merging.suites.images.source import Source, open_image
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 

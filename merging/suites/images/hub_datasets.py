@@ -1,0 +1,21 @@
+"""Data sets in the Hugging Face hub's cache: where they are, and what to do about one that is not there."""
+
+from pathlib import Path
+
+from merging.core.errors import MissingPart
+from merging.hub.cache import cache_folder, in_cache, snapshot
+
+
+def cached_dataset(dataset: str) -> Path | None:
+    """Folder of a data set in the hub's cache (``HF_HOME`` moves it); None if it is not there."""
+    folder = snapshot(dataset, "dataset")
+    return folder if folder.is_dir() else None
+
+
+def missing_dataset(dataset: str) -> MissingPart:
+    """The error for a data set that is not in the cache: what to get and where it is to be."""
+    return MissingPart(
+        f"data set {dataset} is not in the Hugging Face cache (folder {cache_folder().name!r}, moved by HF_HOME); get "
+        f"it with: python -m merging download SUITE --data, or: hf download {dataset} --repo-type dataset; or copy its "
+        f"parquet files to {in_cache(snapshot(dataset, 'dataset'))}/data there"
+    )
