@@ -17,13 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmarks.batches import TASKS, isotropic, leading, measured, ridge
-from merging.context import Context
 from merging.core.memory import PeakMemory
 from merging.core.progress import no_progress
-from merging.edits.redundancy import descent
-from merging.evaluation import Evaluator
-from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
-from merging.pipeline import MergeSpec, plan
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.context import Context
+from merging.methods.edits.redundancy import descent
+from merging.methods.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
+from merging.methods.plan import MergeSpec, plan
 from merging.runs.export import export_run
 from merging.runs.perform import perform
 from merging.similarity import similarity_report

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from merging import registry
 from merging.core.errors import MissingPart
 from merging.core.progress import Progress
-from merging.evaluation import normalised_accuracy
-from merging.pipeline import MergeSpec
-from merging.presets import Preset
+from merging.evaluation import clip
+from merging.evaluation.evaluator import normalised_accuracy
+from merging.methods import registry
+from merging.methods.plan import MergeSpec
+from merging.methods.presets import Preset
 from merging.runs.perform import perform
 from merging.runs.run import Run
-from merging.suites import clip
 from merging.suites.suite import Suite
 from merging.workspace import Workspace
 
@@ -25,7 +25,7 @@ class Row:
         method: its title.
         data: what it looks at, by itself and to choose λ or thresholds.
         accuracy: task → test accuracy, 0 … 1.
-        normalised: see :func:`merging.evaluation.normalised_accuracy`; None without the tasks' own models.
+        normalised: see :func:`merging.evaluation.evaluator.normalised_accuracy`; None without the tasks' own models.
         scaling: λ chosen on validation, or None if there is none to choose.
         seconds: from files to accuracy, the search for λ included.
         peak_bytes: peak memory, see :class:`merging.core.memory.PeakMemory`.

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from merging import registry
-from merging.context import Context
 from merging.core import devices
 from merging.core.progress import Progress, no_progress
-from merging.edits.awd import AwdParams, disentangle
+from merging.methods import registry
+from merging.methods.context import Context
+from merging.methods.edits.awd import AwdParams, disentangle
 from merging.suites.suite import Suite
 from merging.weights.geometry import describe, measure
 from merging.workspace import Workspace

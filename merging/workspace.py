@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from merging.context import Context
 from merging.core.errors import CheckpointError, NonFiniteWeights, RunError
-from merging.evaluation import Accuracy, Evaluator, joined
-from merging.forgetting import bystanders
-from merging.pipeline import MergeSpec
+from merging.evaluation.evaluator import Accuracy, Evaluator, joined
+from merging.methods.context import Context
+from merging.methods.forgetting import bystanders
+from merging.methods.plan import MergeSpec
 from merging.runs.file_jobs import FileJob
 from merging.runs.run import Run
 from merging.runs.store import RunStore

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from merging.forgetting import measured
+from merging.methods.forgetting import measured
 from merging.runs import Run
 from merging.runs.compare import MAX_RUNS
 from ui import accuracy_view, state

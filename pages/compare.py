@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.core.errors import MergingError
-from merging.paired import HOW, SIGNIFICANCE, in_points, in_words
+from merging.evaluation.paired import HOW, SIGNIFICANCE, in_points, in_words
 from merging.runs import Run
 from merging.runs.compare import MAX_RUNS, RunComparison, shown_classes, subtracted
 from merging.runs.comparison_report import comparison_report, report_title

@@ -8,9 +8,9 @@ from streamlit.delta_generator import DeltaGenerator
 
 from merging.core import devices
 from merging.core.errors import MergingError, RunError
-from merging.forgetting import average_of, measured
-from merging.memory_estimate import Estimate, estimate
-from merging.pipeline import MergeSpec
+from merging.methods.estimate import Estimate, estimate
+from merging.methods.forgetting import average_of, measured
+from merging.methods.plan import MergeSpec
 from merging.runs import Run
 from ui import accuracy_view, measuring, merge_form, state
 from ui.charts.accuracy import Series, accuracy_bars, accuracy_table, set_apart

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.core.errors import MergingError
-from merging.forgetting import average_of
+from merging.methods.forgetting import average_of
 from merging.runs import Run
 from merging.runs.compare import MAX_RUNS
 from merging.runs.run import UnreadableRun

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.edits.awd import AwdParams, Disentangled
+from merging.methods.edits.awd import AwdParams, Disentangled
 from merging.weights.geometry import Geometry, Level, cosines, mean_abs_cosine
 from ui import accuracy_view, awd, state
 from ui.charts import geometry as charts

@@ -6,8 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from merging.core.errors import MergingError
+from merging.evaluation.clip import input_of
 from merging.suites import Suite
-from merging.suites.clip import input_of
 from merging.suites.images.image_sets import sample_images
 from merging.suites.images.thumbnails import png_of
 from ui import accuracy_view, measuring, state

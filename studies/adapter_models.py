@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from merging.evaluation import Accuracy, Evaluator
+from merging.evaluation.evaluator import Accuracy, Evaluator
 from merging.suites.suite import Split
 from studies.adapters import AdapterSettings, folded
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from merging.evaluation import Evaluator
+from merging.evaluation.evaluator import Evaluator
 from merging.weights.files import file_fingerprint, open_checkpoint
 from studies.adapter_models import Line
 from studies.adapters import AdapterSettings, adapters_of, attach

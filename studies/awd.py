@@ -13,7 +13,7 @@ import click
 
 from merging.core import devices
 from merging.core.files import atomic_path
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.perform import perform
 from merging.suites.suite import Suite, load_suite
 from merging.workspace import Workspace

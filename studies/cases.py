@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from merging import registry
-from merging.pipeline import MergeSpec
+from merging.methods import registry
+from merging.methods.plan import MergeSpec
 
 SCOPES = ("model", "layer", "row")
 SOLVERS = ("descent", "exact", "adam")

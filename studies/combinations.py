@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from merging import registry
-from merging.pipeline import MergeSpec
+from merging.methods import registry
+from merging.methods.plan import MergeSpec
 from studies.cases import subsets
 
 EDITS: dict[str, tuple[str, dict[str, Any]]] = {

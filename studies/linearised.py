@@ -16,11 +16,11 @@ import click
 import numpy as np
 import torch
 
-from merging import registry
-from merging.context import Context
 from merging.core.files import atomic_path
-from merging.evaluation import Evaluator
-from merging.merges.scaling import GRID, computed, search_averages
+from merging.evaluation.evaluator import Evaluator
+from merging.methods import registry
+from merging.methods.context import Context
+from merging.methods.scaling import GRID, computed, search_averages
 from merging.suites.suite import load_suite
 from merging.weights.files import Checkpoint, open_checkpoint
 from merging.weights.geometry import measure as measure_geometry

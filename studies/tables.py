@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from merging import registry
+from merging.methods import registry
 from merging.weights.geometry import mean_abs_cosine
 from studies.cases import SCOPES, SOLVERS, VARIANTS
 

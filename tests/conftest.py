@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from merging.context import Context
-from merging.evaluation import Evaluator
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.context import Context
 from merging.suites import Suite, load_suite
 from merging.weights.vectors import TaskVectors
 from merging.workspace import Workspace

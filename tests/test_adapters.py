@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from merging.context import Context
 from merging.core.errors import MismatchedCheckpoint, SpecError
-from merging.evaluation import Evaluator
-from merging.merges.task_arithmetic import TaskArithmeticParams, task_arithmetic
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.context import Context
+from merging.methods.merges.task_arithmetic import TaskArithmeticParams, task_arithmetic
 from merging.suites import Suite
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.files.reading import TensorInfo

@@ -12,10 +12,10 @@ import yaml
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file, save_file
 
-from merging import evaluation
 from merging.cli import main
 from merging.cli.text import print_matrix
 from merging.core.errors import CheckpointError
+from merging.evaluation import evaluator as evaluation
 from tests.random_models import TASKS
 
 

@@ -148,7 +148,7 @@ def test_a_leaderboard_that_could_not_be_written_is_refused_before_any_run(
     assert not RunStore(home).all()
 
 
-@pytest.mark.parametrize("where", ["merging.runs.perform.execute", "merging.pipeline.ordered"])
+@pytest.mark.parametrize("where", ["merging.runs.perform.execute", "merging.methods.plan.ordered"])
 def test_an_interrupted_merge_ends_with_130_and_one_line(
     where: str, suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

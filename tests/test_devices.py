@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from merging.context import Context
 from merging.core import devices
 from merging.core.errors import Cancelled, DeviceError, MissingPart
 from merging.core.progress import no_progress
-from merging.evaluation import Evaluator
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.context import Context
 
 
 def test_every_available_name_resolves() -> None:

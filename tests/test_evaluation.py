@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from merging.context import Context
 from merging.core.errors import Cancelled, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
-from merging.evaluation import Evaluator, load_head, normalised_accuracy
-from merging.suites import Suite, clip, load_suite
+from merging.evaluation.evaluator import Evaluator, clip, load_head, normalised_accuracy
+from merging.methods.context import Context
+from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint
 from tests.random_models import ARCHITECTURE, CLASSES, TASKS
 
@@ -67,7 +67,7 @@ def test_accuracy_is_that_of_a_plain_loop(suite: Suite, device: torch.device, sp
 
 def test_batches_do_not_matter(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Evaluator(suite).accuracy(suite.base_checkpoint, TASKS)
-    monkeypatch.setattr("merging.evaluation.CPU_IMAGES", 7)
+    monkeypatch.setattr("merging.evaluation.evaluator.CPU_IMAGES", 7)
     assert Evaluator(suite).accuracy(suite.base_checkpoint, TASKS) == whole
 
 
@@ -231,7 +231,7 @@ def test_a_text_tower_is_needed_and_checked(own_suite: Path, text_state: dict[st
 
 def test_open_clip_comes_without_transformers() -> None:
     code = (
-        "import sys; from merging.suites.clip import load_open_clip; package = load_open_clip(); "
+        "import sys; from merging.evaluation.clip import load_open_clip; package = load_open_clip(); "
         "assert package.CLIP and 'transformers' not in sys.modules; import transformers"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

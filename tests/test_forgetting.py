@@ -9,13 +9,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.context import Context
 from merging.core.errors import MissingPart, SpecError
-from merging.evaluation import Accuracy, Evaluator
-from merging.forgetting import ForgettingSearch, Group, bystanders, forgetting_report, in_words
-from merging.merges.scaling import GRID
-from merging.pipeline import MergeSpec
-from merging.registry import LinearMerge, find
+from merging.evaluation.evaluator import Accuracy, Evaluator
+from merging.methods.context import Context
+from merging.methods.forgetting import ForgettingSearch, Group, bystanders, forgetting_report, in_words
+from merging.methods.plan import MergeSpec
+from merging.methods.registry import LinearMerge, find
+from merging.methods.scaling import GRID
 from merging.runs.execute import execute
 from merging.suites import Suite, load_suite
 from merging.workspace import Workspace

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.context import Context
 from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
+from merging.methods.context import Context
 from merging.weights import geometry
 from merging.weights.geometry import block_of, cached, cosines, mean_abs_cosine, measure, planar_map
 from merging.weights.vectors import TaskVectors

@@ -10,14 +10,14 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging import registry
-from merging.catalogue import catalogue
 from merging.cli import main
 from merging.core.errors import MergingError
 from merging.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
-from merging.pipeline import MergeSpec
-from merging.presets import PRESETS, Preset
-from merging.registry import NEEDS, Data
+from merging.methods import registry
+from merging.methods.catalogue import catalogue
+from merging.methods.plan import MergeSpec
+from merging.methods.presets import PRESETS, Preset
+from merging.methods.registry import NEEDS, Data
 from merging.runs.execute import execute
 from merging.runs.perform import perform
 from merging.runs.run import Run

@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import save_file
 from torch.autograd.graph import saved_tensors_hooks
 
-from merging.context import Context
 from merging.core.errors import DeviceError
 from merging.core.memory import BatchSize, PeakMemory, anonymous_bytes, explain_out_of_memory, is_out_of_memory
-from merging.evaluation import Evaluator
-from merging.input_grams import input_grams
-from merging.memory_estimate import _adamerging_bytes, _Sizes, _tokens, estimate
-from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, _passes
-from merging.pipeline import MergeSpec
+from merging.evaluation.evaluator import Evaluator
+from merging.evaluation.input_grams import input_grams
+from merging.methods.context import Context
+from merging.methods.estimate import _adamerging_bytes, _Sizes, _tokens, estimate
+from merging.methods.merges.adamerging import AdaMergingParams, CoefficientLearner, _passes
+from merging.methods.plan import MergeSpec
 from merging.runs.execute import execute
 from merging.suites import Suite
 from merging.suites.architecture import NAMED, Tower, tower_of
@@ -179,7 +179,7 @@ def test_running_out_of_memory_says_what_to_do(
     def fail(*args: object) -> None:
         raise OUT
 
-    monkeypatch.setattr("merging.evaluation.Evaluator.features", fail)
+    monkeypatch.setattr("merging.evaluation.evaluator.Evaluator.features", fail)
     with pytest.raises(DeviceError, match=r"out of memory on CPU.*fewer tasks.*task_vectors=bfloat16") as caught:
         execute(MergeSpec.build(suite=str(suite_file), tasks=TASKS), workspace)
     assert "--device cpu" not in str(caught.value)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.paired import LEVEL, RESAMPLES, compare, confusion, holm, in_words, mcnemar, resampled
+from merging.evaluation.paired import LEVEL, RESAMPLES, compare, confusion, holm, in_words, mcnemar, resampled
 
 answers = st.integers(1, 60).flatmap(
     lambda size: st.tuples(*[st.lists(st.booleans(), min_size=size, max_size=size).map(np.array)] * 2)

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from merging import registry
 from merging.core.errors import MergingError
-from merging.pairs import refusal
-from merging.pipeline import MergeSpec
-from merging.presets import PRESETS
+from merging.methods import registry
+from merging.methods.pairs import refusal
+from merging.methods.plan import MergeSpec
+from merging.methods.presets import PRESETS
 from merging.runs.execute import execute
 from merging.weights.files import open_checkpoint
 from merging.workspace import Workspace

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from merging import registry
-from merging.context import Context
 from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
-from merging.pairs import refusal
-from merging.pipeline import MergeSpec, Plan, plan, replay
+from merging.methods import registry
+from merging.methods.context import Context
+from merging.methods.pairs import refusal
+from merging.methods.plan import MergeSpec, Plan, plan, replay
 from merging.suites import Suite
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors

@@ -6,13 +6,13 @@ import re
 import pytest
 from click.testing import CliRunner
 
-from merging import registry
-from merging.catalogue import catalogue
 from merging.cli import main
 from merging.core.errors import SpecError
-from merging.pipeline import MergeSpec
-from merging.presets import PRESETS, find_preset
-from merging.registry import Data
+from merging.methods import registry
+from merging.methods.catalogue import catalogue
+from merging.methods.plan import MergeSpec
+from merging.methods.presets import PRESETS, find_preset
+from merging.methods.registry import Data
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merging.context import Context
-from merging.pipeline import MergeSpec, plan
+from merging.methods.context import Context
+from merging.methods.plan import MergeSpec, plan
 from merging.weights.spectra import svd
 from merging.weights.vectors import TaskVectors
 from tests.random_models import State, random_state, write_models

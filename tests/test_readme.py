@@ -8,10 +8,10 @@ from typing import Any
 import click
 import pytest
 
-from merging import registry
 from merging.cli import main
 from merging.leaderboard import data_looked_at
-from merging.presets import PRESETS, Preset
+from merging.methods import registry
+from merging.methods.presets import PRESETS, Preset
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,11 +6,11 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from merging import registry
-from merging.context import Context
 from merging.core.errors import SpecError
-from merging.pipeline import MergeSpec
-from merging.registry import LinearEdit, Params, TensorEdit, find
+from merging.methods import registry
+from merging.methods.context import Context
+from merging.methods.plan import MergeSpec
+from merging.methods.registry import LinearEdit, Params, TensorEdit, find
 from merging.weights.vectors import TaskVectors
 
 ALL = [*registry.edits().values(), *registry.merges().values()]

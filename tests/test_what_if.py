@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from merging import registry
-from merging.context import Context
-from merging.evaluation import Evaluator
-from merging.registry import TensorEdit
+from merging.evaluation.evaluator import Evaluator
+from merging.methods import registry
+from merging.methods.context import Context
+from merging.methods.mixing import WhatIf, plan_edit, specification
+from merging.methods.registry import TensorEdit
 from merging.runs.execute import execute
 from merging.suites import Suite
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
-from merging.what_if import WhatIf, plan_edit, specification
 from merging.workspace import Workspace
 from tests.random_models import flattened
 

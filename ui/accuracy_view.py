@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.core.text import in_a_row
-from merging.evaluation import normalised_accuracy
+from merging.evaluation.evaluator import normalised_accuracy
 from merging.runs import Run
 from merging.suites.suite import Split
 from ui import measuring, state

@@ -7,11 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from merging import registry
-from merging.context import Context
-from merging.edits.awd import ADAM_BETA, AwdParams, Disentangled, disentangle, from_geometry, is_live
-from merging.pipeline import MergeSpec
-from merging.registry import LinearEdit
+from merging.methods import registry
+from merging.methods.context import Context
+from merging.methods.edits.awd import ADAM_BETA, AwdParams, Disentangled, disentangle, from_geometry, is_live
+from merging.methods.plan import MergeSpec
+from merging.methods.registry import LinearEdit
 from merging.runs.unmerged import disentangled
 from merging.weights.geometry import Geometry
 from ui import state

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from merging import registry
 from merging.core.text import short
-from merging.pipeline import MergeSpec
-from merging.presets import PRESETS
+from merging.methods import registry
+from merging.methods.mixing import specification
+from merging.methods.plan import MergeSpec
+from merging.methods.presets import PRESETS
 from merging.suites.suite import Split
-from merging.what_if import specification
 from ui import accuracy_view, live_accuracy, measuring, state
 from ui.charts.accuracy import Series, set_apart
 from ui.charts.what_if import direction_figure, outcome_figure

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from merging import registry
 from merging.core import devices
-from merging.pipeline import MergeSpec
+from merging.methods import registry
+from merging.methods.plan import MergeSpec
 from merging.suites.suite import is_name
 from ui.forms import changed, to_text
 

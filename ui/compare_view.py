@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from merging.context import Context
 from merging.core.errors import MergingError
-from merging.pipeline import MergeSpec
+from merging.methods.context import Context
+from merging.methods.plan import MergeSpec
 from merging.runs import Run
 from merging.runs.compare import RunComparison, compare_runs, require_comparable
 from merging.runs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from merging.leaderboard import spec_of
-from merging.pipeline import MergeSpec
-from merging.presets import PRESETS, Preset
+from merging.methods.plan import MergeSpec
+from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
 from merging.workspace import Workspace
 from ui import state

@@ -1,7 +1,7 @@
 """Forms generated from a method's ``Params``: one widget per field, with its title, bounds and description.
 
 Widgets live in session state under ``prefix.field``, so presets and links can fill a form before it is drawn. Limits
-are enforced by the browser only; :meth:`merging.registry.Method.parse` checks again.
+are enforced by the browser only; :meth:`merging.methods.registry.Method.parse` checks again.
 """
 
 import json
@@ -15,7 +15,7 @@ import streamlit as st
 from pydantic.fields import FieldInfo
 
 from merging.core.errors import SpecError
-from merging.registry import Method
+from merging.methods.registry import Method
 from ui.figure import escape_markdown
 
 SCALING_MODES = {"one": "One value", "each": "Per task", "auto": "Auto"}

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging import registry
 from merging.core.errors import MergingError
-from merging.pipeline import MergeSpec
+from merging.methods import registry
+from merging.methods.plan import MergeSpec
 from merging.runs.leaving_out import Agreement, agreement
 from merging.suites.suite import Split
 from merging.weights.geometry import cosines

@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs import Run
 from ui import state
 from ui.run_panel import offer_job

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.exploring import AWD, BASE, FIRST, HIGHEST, IMAGES, LOWEST, SECOND, STEPS, TASK_ARITHMETIC
 from merging.suites.suite import Split
 from ui import accuracy_view, state, theme

@@ -15,10 +15,10 @@ from functools import cached_property
 import streamlit as st
 import torch
 
-from merging.context import Context
-from merging.evaluation import Evaluator
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.context import Context
+from merging.methods.mixing import Directions, WhatIf, plan_edit
 from merging.suites.suite import Split
-from merging.what_if import Directions, WhatIf, plan_edit
 from ui import accuracy_view, state
 from ui.charts.accuracy import Series
 from ui.url_choice import run_again

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import streamlit as st
 import torch
 
-from merging.evaluation import Accuracy, Evaluator
-from merging.pipeline import MergeSpec
+from merging.evaluation.evaluator import Accuracy, Evaluator
+from merging.methods.plan import MergeSpec
 from merging.runs import Run
 from merging.suites.suite import FileReference, Split
 from ui import state

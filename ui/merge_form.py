@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from merging import registry
 from merging.core import devices
 from merging.core.errors import SpecError
-from merging.pairs import refusal
-from merging.pipeline import MergeSpec
-from merging.presets import PRESETS, Preset
-from merging.registry import Data, Method
+from merging.methods import registry
+from merging.methods.pairs import refusal
+from merging.methods.plan import MergeSpec
+from merging.methods.presets import PRESETS, Preset
+from merging.methods.registry import Data, Method
 from ui.forms import Tasks, changed, fill, from_text, method_form, to_text, widget_values
 from ui.url_choice import warn
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.forgetting import GROUPS, Group, in_words, measured
+from merging.methods.forgetting import GROUPS, Group, in_words, measured
 from merging.runs import Run
 from merging.weights.geometry import cosines, mean_abs_cosine
 from ui import accuracy_view, state

@@ -15,7 +15,7 @@ from pathlib import Path
 import streamlit as st
 
 from merging.core.errors import MergingError, RunError
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs import Run
 from merging.runs.worker import is_working, log_tail
 from ui.figure import escape_markdown

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from merging import registry
 from merging.core.text import in_a_row
-from merging.forgetting import average_of, measured
+from merging.methods import registry
+from merging.methods.forgetting import average_of, measured
 from merging.runs import Run, State
 from merging.runs.settings import base_weights
 from ui.charts.accuracy import Series

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from merging import registry
-from merging.pipeline import MergeSpec
-from merging.presets import PRESETS, Preset
+from merging.methods import registry
+from merging.methods.plan import MergeSpec
+from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
 from merging.suites.suite import Split
 from ui import accuracy_view, state, theme

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from merging import registry
 from merging.core import devices
 from merging.core.errors import SpecError
 from merging.core.text import short
-from merging.registry import Method
+from merging.methods import registry
+from merging.methods.registry import Method
 from merging.sweeps import SweepDefinition, parse_definition
 from merging.sweeps.definition import MAX_TRIALS, build_definition
 from ui import state

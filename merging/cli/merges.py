@@ -81,7 +81,7 @@ def merge(
 ) -> None:  # fmt: skip
     """Merge the task models of SUITE."""
     from merging.core import devices
-    from merging.pipeline import MergeSpec
+    from merging.methods.plan import MergeSpec
     from merging.runs.perform import perform
     from merging.suites.suite import load_suite
 
@@ -195,7 +195,7 @@ def leaderboard(
     from merging.core import devices
     from merging.core.files import atomic_path, require_place
     from merging.leaderboard import Row, cheapest_first, leaderboard, not_run_yet, to_markdown
-    from merging.presets import PRESETS, find_preset
+    from merging.methods.presets import PRESETS, find_preset
     from merging.suites.suite import load_suite
 
     loaded = load_suite(suite)

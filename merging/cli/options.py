@@ -126,7 +126,7 @@ def read_method(
     preset: str | None, edit: str | None, merge: str | None, parameters: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """Edit, merge and their parameters: those of a preset or given by name, with ``--set`` on top."""
-    from merging.presets import find_preset
+    from merging.methods.presets import find_preset
 
     chosen: dict[str, Any] = {"edit": edit or "none", "merge": merge or "task_arithmetic"}
     if preset is not None:

@@ -10,9 +10,9 @@ def run_row(run: Any) -> dict[str, Any]:
     """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was.
 
     ``remaining``, of a run that forgets, is what to look at in place of ``average``, see
-    :func:`merging.forgetting.remaining`.
+    :func:`merging.methods.forgetting.remaining`.
     """
-    from merging.forgetting import remaining
+    from merging.methods.forgetting import remaining
 
     result = run.result or {}
     return {
@@ -84,8 +84,8 @@ def print_accuracy(per_task: dict[str, float], average: float, split: str, image
 
 def print_comparison(found: Any) -> None:
     """Runs against the first of them: a line a task, and what it comes to."""
-    from merging.forgetting import TO_FORGET
-    from merging.paired import HOW, VERDICTS, in_words
+    from merging.evaluation.paired import HOW, VERDICTS, in_words
+    from merging.methods.forgetting import TO_FORGET
 
     names = found.names
     width = max(len(task) for task in (*found.tasks, "average")) + 2
@@ -131,7 +131,7 @@ def print_result(result: dict[str, Any], tasks: int) -> None:
 
 def print_forgetting(report: dict[str, Any]) -> None:
     """Accuracy before and after, of the tasks that are forgotten, added and kept, and the mean without the first."""
-    from merging.forgetting import GROUPS, in_words, remaining
+    from merging.methods.forgetting import GROUPS, in_words, remaining
 
     click.echo(f"forgetting: {in_words(report['weights'])}")
     width = max(len(name) for group in GROUPS for name in report[group]) + 2

@@ -106,8 +106,8 @@ def runs_export(run_id: str, folder: Path, layout: Any, home: Path, as_json: boo
 @json_option
 def runs_compare(run_ids: tuple[str, ...], html: Path | None, home: Path, as_json: bool) -> None:
     """Compare finished runs with the first of them, image by image: intervals and tests per task."""
-    from merging.context import Context
     from merging.core.files import require_place
+    from merging.methods.context import Context
     from merging.runs.compare import compare_runs, comparison_row
     from merging.runs.comparison_report import write_report
 
@@ -131,8 +131,8 @@ def runs_compare(run_ids: tuple[str, ...], html: Path | None, home: Path, as_jso
 @home_option
 def worker(once: bool, home: Path) -> None:
     """Carry out queued runs until stopped. The dashboard starts one by itself."""
+    from merging.evaluation.clip import load_open_clip
     from merging.runs.worker import Worker, sole_worker
-    from merging.suites.clip import load_open_clip
 
     load_open_clip()  # before forking, so that every run starts warm
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

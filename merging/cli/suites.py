@@ -50,7 +50,7 @@ def suites(as_json: bool) -> None:
 @json_option
 def methods(as_json: bool) -> None:
     """List edits, merges and the published methods made of them, with their parameters."""
-    from merging.catalogue import catalogue
+    from merging.methods.catalogue import catalogue
 
     found = catalogue()
     if as_json:

@@ -65,7 +65,7 @@ def print_similarity(report: Mapping[str, Any], edit: str) -> None:
             f"norm of the redundant vector {awd['redundant_norm']:.4f}"
         )
         if awd["objective_after"] > awd["objective_before"]:
-            from merging.edits.awd import ADAM_BETA
+            from merging.methods.edits.awd import ADAM_BETA
 
             step = f"edit.beta (for adam about {ADAM_BETA:g})"
             click.echo(f"the objective rose: take a smaller step size, {step}, or solver exact")
@@ -82,7 +82,7 @@ def _multipliers(values: Sequence[Any]) -> list[str]:
 
 
 def print_methods(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """What :func:`merging.catalogue.catalogue` gives."""
+    """What :func:`merging.methods.catalogue.catalogue` gives."""
     for kind in ("edits", "merges"):
         click.echo(f"{kind}:")
         for row in found[kind]:

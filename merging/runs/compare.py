@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from merging.context import Context
 from merging.core.errors import RunError
-from merging.evaluation import Evaluator
-from merging.paired import LEVEL, RESAMPLES, Comparison, compare, confusion
+from merging.evaluation.evaluator import Evaluator
+from merging.evaluation.paired import LEVEL, RESAMPLES, Comparison, compare, confusion
+from merging.methods.context import Context
 from merging.runs.predictions import evaluator_of, predictions_of
 from merging.runs.run import Run
 from merging.suites.suite import Split

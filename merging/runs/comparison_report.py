@@ -9,9 +9,9 @@ import numpy as np
 
 from merging.core.files import atomic_path
 from merging.core.text import in_a_row
-from merging.evaluation import Evaluator
-from merging.forgetting import TO_FORGET
-from merging.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, in_words, points
+from merging.evaluation.evaluator import Evaluator
+from merging.evaluation.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, in_words, points
+from merging.methods.forgetting import TO_FORGET
 from merging.runs.compare import RunComparison, shown_classes, subtracted
 from merging.runs.predictions import evaluator_of
 from merging.runs.settings import differing

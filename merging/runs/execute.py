@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from merging.context import Context
 from merging.core import devices
 from merging.core.errors import MergingError
 from merging.core.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
 from merging.core.progress import Numbers, Progress, no_numbers, no_progress
-from merging.evaluation import Accuracy, Evaluator, joined
-from merging.forgetting import bystanders, forgetting_report
-from merging.pipeline import Job, MergeSpec, Plan, plan
-from merging.registry import LinearEdit
+from merging.evaluation.evaluator import Accuracy, Evaluator, joined
+from merging.methods.context import Context
+from merging.methods.forgetting import bystanders, forgetting_report
+from merging.methods.plan import Job, MergeSpec, Plan, plan
+from merging.methods.registry import LinearEdit
 from merging.runs.exploring import measure_landscape, measure_scaling_curve
 from merging.runs.leaving_out import measure_interference
 from merging.runs.predictions import measure_predictions
@@ -68,7 +68,7 @@ def execute(
         ``peak_bytes`` (see :class:`merging.core.memory.PeakMemory`), ``device`` and ``fingerprints`` of the files. For
         a merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``,
         ``tasks``, ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the
-        edited vectors; ``forgetting``, see :func:`merging.forgetting.forgetting_report`, if task vectors are
+        edited vectors; ``forgetting``, see :func:`merging.methods.forgetting.forgetting_report`, if task vectors are
         subtracted; ``warnings``, sentences on what was hardly meant; ``output``.
         For ``baselines`` and ``disentangle`` see :mod:`merging.runs.unmerged`, for ``interference``
         :mod:`merging.runs.leaving_out`, for ``scaling_curve`` and ``landscape`` :mod:`merging.runs.exploring`, for

@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from merging import registry
-from merging.context import Context
 from merging.core.progress import no_progress
-from merging.edits.awd import AwdParams, disentangle
-from merging.evaluation import Accuracy
-from merging.merges.scaling import GRID, WIDE_GRID, accuracy_along, computed, first_best, search_averages
-from merging.pipeline import MergeSpec, plan
-from merging.registry import LinearEdit, LocalisedMerge
+from merging.evaluation.evaluator import Accuracy
+from merging.methods import registry
+from merging.methods.context import Context
+from merging.methods.edits.awd import AwdParams, disentangle
+from merging.methods.mixing import WhatIf
+from merging.methods.plan import MergeSpec, plan
+from merging.methods.registry import LinearEdit, LocalisedMerge
+from merging.methods.scaling import GRID, WIDE_GRID, accuracy_along, computed, first_best, search_averages
 from merging.suites.suite import Split
 from merging.weights.geometry import Geometry
 from merging.weights.vectors import TaskVectors
-from merging.what_if import WhatIf
 
 LOWEST, HIGHEST, STEPS = -0.5, 1.5, 17  # of the landscape's grid in each direction; 0 and 1 are on it
 IMAGES = 100  # of each task that the landscape is measured on

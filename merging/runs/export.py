@@ -11,15 +11,15 @@ from errno import EISDIR
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from merging import registry
 from merging.core.errors import CheckpointError
 from merging.core.files import atomic_path
-from merging.evaluation import load_head
+from merging.evaluation import clip
+from merging.evaluation.evaluator import load_head
+from merging.methods import registry
 from merging.runs.model_card import CLASSIFY, model_card
 from merging.runs.recipe import Coefficients, in_layout, recipe_of
 from merging.runs.run import Run
 from merging.runs.weights import KEPT_WEIGHTS, kept_weights, rebuild, require_done
-from merging.suites import clip
 from merging.suites.suite import Suite, load_suite
 from merging.weights.files import save_tensors
 from merging.weights.files.reading import TensorInfo

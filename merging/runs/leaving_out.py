@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from merging.context import Context
 from merging.core.errors import SpecError
 from merging.core.progress import Progress
-from merging.evaluation import Evaluator
-from merging.pipeline import MergeSpec, plan
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.context import Context
+from merging.methods.plan import MergeSpec, plan
 from merging.workspace import Workspace
 
 _LIKELY = 0.05  # chance up to which a correlation counts as more than chance

@@ -4,8 +4,8 @@ import json
 import re
 from typing import Any
 
-from merging import registry
-from merging.forgetting import GROUPS, remaining
+from merging.methods import registry
+from merging.methods.forgetting import GROUPS, remaining
 from merging.runs.recipe import Recipe
 from merging.runs.run import Run
 from merging.suites.suite import Suite

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from merging import registry
 from merging.core.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
 from merging.core.progress import Progress
-from merging.pipeline import MergeSpec
+from merging.methods import registry
+from merging.methods.plan import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.export import write_weights
 from merging.runs.reporting import LOG_LINES, Reporter

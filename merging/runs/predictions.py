@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from merging import registry
-from merging.context import Context
 from merging.core import devices
 from merging.core.errors import RunError
-from merging.evaluation import Evaluator
-from merging.pipeline import MergeSpec
+from merging.evaluation.evaluator import Evaluator
+from merging.methods import registry
+from merging.methods.context import Context
+from merging.methods.plan import MergeSpec
 from merging.runs.run import Run
 from merging.runs.weights import kept_weights, rebuilt, require_done
 from merging.suites.suite import load_suite

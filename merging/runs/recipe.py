@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from merging.core.errors import MergingError, SpecError
 from merging.core.progress import Progress, no_progress
 from merging.core.wording import explain
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.run import Run
 from merging.runs.weights import rebuild

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from merging.core.errors import RunError
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.file_jobs import FileJob
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from merging import registry
 from merging.core.text import short
+from merging.methods import registry
 from merging.runs.run import Run
 
 ABSENT = "–"

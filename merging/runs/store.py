@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merging.core.errors import MergingError, RunError
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.file_jobs import FileJob, is_file_job, parse_file_job
 from merging.runs.run import Run, State, UnreadableRun
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from merging import registry
-from merging.context import Context
-from merging.edits.awd import AwdParams, Disentangled, disentangle
-from merging.evaluation import Evaluator
-from merging.pipeline import MergeSpec
-from merging.registry import LinearEdit
+from merging.evaluation.evaluator import Evaluator
+from merging.methods import registry
+from merging.methods.context import Context
+from merging.methods.edits.awd import AwdParams, Disentangled, disentangle
+from merging.methods.plan import MergeSpec
+from merging.methods.registry import LinearEdit
 from merging.weights.geometry import Geometry
 from merging.weights.vectors import TaskVectors
 from merging.workspace import Workspace

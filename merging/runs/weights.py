@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from merging.context import Context
 from merging.core import devices
 from merging.core.errors import MergingError, RunError
 from merging.core.files import atomic_path
-from merging.pipeline import MergeSpec, replay
+from merging.methods.context import Context
+from merging.methods.plan import MergeSpec, replay
 from merging.runs.run import Run
 from merging.runs.store import RunStore
 from merging.weights.files import save_tensors

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from merging.core import devices
 from merging.core.errors import Cancelled, DeviceError, MergingError, RunError
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.file_jobs import FILE_LANE
 from merging.runs.file_work import carry_out_file_job

@@ -6,9 +6,9 @@ from typing import Any
 
 from merging.core.errors import Cancelled, HubError, SuiteError
 from merging.core.progress import Progress, no_progress
+from merging.evaluation.clip import count_weights
 from merging.hub.cache import HubFile, in_cache, snapshot
 from merging.hub.transfer import Remote, fetch, list_files, look_up, require_room
-from merging.suites.clip import count_weights
 from merging.suites.images.hub import files_wanted, is_whole
 from merging.suites.images.kinds import ArraysData, HuggingFaceData
 from merging.suites.suite import (

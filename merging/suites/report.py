@@ -11,7 +11,7 @@ import torch
 
 from merging.core.errors import MergingError, MissingPart
 from merging.core.progress import Progress, no_progress
-from merging.evaluation import Evaluator
+from merging.evaluation.evaluator import Evaluator
 from merging.suites.images.image_sets import ImageSet
 from merging.suites.suite import Split, Suite
 from merging.suites.weight_facts import WeightFacts, compared, facts_of

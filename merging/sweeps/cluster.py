@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from merging.core.errors import Cancelled, MergingError, RunError
 from merging.core.files import atomic_path
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.store import RunStore
 from merging.runs.weights import KEPT_WEIGHTS

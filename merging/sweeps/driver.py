@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from merging.core import devices
 from merging.core.errors import MergingError, SpecError
-from merging.forgetting import average_of
-from merging.pipeline import MergeSpec
+from merging.methods.forgetting import average_of
+from merging.methods.plan import MergeSpec
 from merging.runs import Run, RunStore
 from merging.runs.weights import KEPT_WEIGHTS
 from merging.suites.suite import Split, load_suite

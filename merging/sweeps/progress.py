@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from merging import registry
 from merging.core.text import short
-from merging.labels import label_of
+from merging.methods import registry
+from merging.methods.labels import label_of
 from merging.sweeps.driver import best_of
 from merging.sweeps.store import Sweep, SweepStore, Trial
 

@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from merging.core.errors import MergingError, RunError
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.store import RunStore, beginning_with
 from merging.sweeps.definition import Settings, SweepDefinition
 

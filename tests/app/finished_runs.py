@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from merging.core.errors import MergingError
-from merging.evaluation import Accuracy
-from merging.forgetting import forgetting_report
-from merging.pipeline import MergeSpec
+from merging.evaluation.evaluator import Accuracy
+from merging.methods.forgetting import forgetting_report
+from merging.methods.plan import MergeSpec
 from merging.runs import Run
 from merging.runs.execute import execute
 from merging.runs.weights import KEPT_WEIGHTS

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import MergingError
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.file_work import carry_out_file_job
 from merging.suites import Suite, load_suite
 from merging.suites.folder import checkpoint_folders

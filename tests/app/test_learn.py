@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 from streamlit.testing.v1 import AppTest
 
-from merging.evaluation import Evaluator
-from merging.pipeline import MergeSpec
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.plan import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.trace import TRACE, Trace
 from merging.suites import Suite

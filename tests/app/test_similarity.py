@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from merging.context import Context
-from merging.edits.awd import AwdParams, disentangle, from_geometry
+from merging.methods.context import Context
+from merging.methods.edits.awd import AwdParams, disentangle, from_geometry
 from merging.suites import Suite
 from merging.weights.geometry import Geometry, mean_abs_cosine
 from merging.workspace import Workspace

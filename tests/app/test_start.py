@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from merging.presets import PRESETS
+from merging.methods.presets import PRESETS
 from merging.suites import Suite
 from merging.suites.images.image_sets import load_images
 from merging.workspace import Workspace

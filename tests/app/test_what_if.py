@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from merging import registry
-from merging.forgetting import average_of
+from merging.methods import registry
+from merging.methods.forgetting import average_of
+from merging.methods.mixing import specification
 from merging.runs.execute import execute
 from merging.suites import Suite
-from merging.what_if import specification
 from merging.workspace import Workspace
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued

@@ -7,9 +7,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from merging.methods.mixing import specification
 from merging.runs.execute import execute
 from merging.suites import load_suite
-from merging.what_if import specification
 from merging.workspace import Workspace
 from tests.browser.conftest import Server
 from tests.dashboard import settled

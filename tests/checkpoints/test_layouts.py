@@ -14,7 +14,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionMode
 import merging
 from merging.cli import main
 from merging.core.errors import CheckpointError, MergingError, MismatchedCheckpoint
-from merging.evaluation import Evaluator
+from merging.evaluation.evaluator import Evaluator
 from merging.suites.report import check_suite
 from merging.suites.suite import load_suite
 from merging.weights.files import open_checkpoint, save_tensors

@@ -9,11 +9,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from merging.context import Context
 from merging.core.errors import Cancelled
-from merging.edits import awd
-from merging.edits.awd import TARGET_NORM, AwdParams, disentangle, from_geometry
-from merging.registry import LinearEdit, find
+from merging.methods.context import Context
+from merging.methods.edits import awd
+from merging.methods.edits.awd import TARGET_NORM, AwdParams, disentangle, from_geometry
+from merging.methods.registry import LinearEdit, find
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
 from tests.edits.test_redundancy import plain_descent, plain_objective

@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from merging.edits.redundancy import Redundancy, descent, directed, exact, mixing, objective
+from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixing, objective
 
 
 def plain_objective(vectors: torch.Tensor, delta: torch.Tensor, alpha: float) -> torch.Tensor:

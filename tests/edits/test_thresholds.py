@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from merging.context import Context
 from merging.core.errors import NonFiniteWeights
-from merging.edits import thresholds
-from merging.edits.thresholds import largest_magnitudes
+from merging.methods.context import Context
+from merging.methods.edits import magnitudes as thresholds
+from merging.methods.edits.magnitudes import largest_magnitudes
 from merging.weights.vectors import TaskVectors
 from tests.random_models import write_models
 

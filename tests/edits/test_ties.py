@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.context import Context
-from merging.edits.ties import TiesParams
-from merging.registry import find
+from merging.methods.context import Context
+from merging.methods.edits.ties import TiesParams
+from merging.methods.registry import find
 from merging.weights.vectors import TaskVectors
 from tests.random_models import random_vectors, write_models
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from merging.context import Context
 from merging.core.errors import Cancelled, MissingPart, NonFiniteWeights
-from merging.merges.adamerging import AdaMergingParams, CoefficientLearner, _batches, mean_entropy
-from merging.registry import LinearMerge, find
+from merging.methods.context import Context
+from merging.methods.merges.adamerging import AdaMergingParams, CoefficientLearner, _batches, mean_entropy
+from merging.methods.registry import LinearMerge, find
 from merging.suites import Suite
 from merging.weights.vectors import TaskVectors
 
@@ -149,7 +149,7 @@ def test_every_pass_sees_every_image_once(context: Context) -> None:
 
 
 def test_it_runs_in_half_precision(suite: Suite, task_vectors: TaskVectors) -> None:
-    from merging.evaluation import Evaluator
+    from merging.evaluation.evaluator import Evaluator
 
     context = Context(dtype=torch.bfloat16, evaluator=Evaluator(suite, dtype=torch.bfloat16))
     found = plan(task_vectors, context, steps=3, batch_size=4)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from merging.context import Context
 from merging.core.errors import MissingPart
-from merging.gradients import fisher_information
-from merging.registry import find
+from merging.evaluation.gradients import fisher_information
+from merging.methods.context import Context
+from merging.methods.registry import find
 from merging.suites import Suite
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from merging.context import Context
-from merging.evaluation import Evaluator
-from merging.pipeline import MergeSpec, plan
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.context import Context
+from merging.methods.plan import MergeSpec, plan
 from merging.suites import Suite, load_suite
 from tests.random_models import TASKS, write_suite
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from merging.context import Context
 from merging.core.errors import MissingPart
-from merging.merges.scaling import WIDE_GRID
-from merging.registry import find
+from merging.methods.context import Context
+from merging.methods.registry import find
+from merging.methods.scaling import WIDE_GRID
 from merging.suites import Suite
 from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, random_vectors, write_models

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from merging.context import Context
 from merging.core.errors import MissingPart
-from merging.evaluation import Evaluator
-from merging.input_grams import input_grams
-from merging.pipeline import MergeSpec, plan
-from merging.registry import Data, find
+from merging.evaluation.evaluator import Evaluator
+from merging.evaluation.input_grams import input_grams
+from merging.methods.context import Context
+from merging.methods.plan import MergeSpec, plan
+from merging.methods.registry import Data, find
 from merging.suites import Suite, load_suite
 from merging.weights.vectors import TaskVectors
 from tests.random_models import TASKS, write_suite

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.context import Context
-from merging.merges.scaling import FARTHEST, GRID, PATIENCE, WIDE_GRID, ScalingSearch, first_best, search_grid
+from merging.methods.context import Context
+from merging.methods.scaling import FARTHEST, GRID, PATIENCE, WIDE_GRID, ScalingSearch, first_best, search_grid
 
 
 def searched(

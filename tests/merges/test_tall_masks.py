@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from merging.context import Context
 from merging.core.errors import CheckpointError, MissingPart, NonFiniteWeights, SpecError
-from merging.pairs import refusal
-from merging.pipeline import MergeSpec, Plan, plan
-from merging.registry import Data, find, merges
+from merging.methods.context import Context
+from merging.methods.pairs import refusal
+from merging.methods.plan import MergeSpec, Plan, plan
+from merging.methods.registry import Data, find, merges
 from merging.suites import Suite
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.localised import is_localised, masked_sum, task_weights

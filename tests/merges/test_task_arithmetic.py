@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from merging.context import Context
 from merging.core.errors import MissingPart, SpecError
-from merging.merges.scaling import GRID, computed, search_scaling
-from merging.merges.task_arithmetic import TaskArithmeticParams
-from merging.registry import LinearMerge, find
+from merging.methods.context import Context
+from merging.methods.merges.task_arithmetic import TaskArithmeticParams
+from merging.methods.registry import LinearMerge, find
+from merging.methods.scaling import GRID, computed, search_scaling
 from merging.suites import Suite
 from merging.weights.vectors import TaskVectors
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from merging import registry
 from merging.core.errors import CheckpointError, NonFiniteWeights
-from merging.pipeline import MergeSpec
+from merging.methods import registry
+from merging.methods.plan import MergeSpec
 from merging.runs.execute import execute
 from merging.suites import Suite, load_suite
 from merging.workspace import Workspace

@@ -9,8 +9,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from merging.core.errors import MergingError, RunError
-from merging.evaluation import Evaluator
-from merging.pipeline import MergeSpec
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.plan import MergeSpec
 from merging.runs.compare import RunComparison, compare_runs, comparison_row
 from merging.runs.comparison_report import comparison_report
 from merging.runs.execute import execute

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from merging.cli import main
-from merging.evaluation import Evaluator
-from merging.pipeline import MergeSpec
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.plan import MergeSpec
 from merging.runs.compare import RunComparison, compare_runs
 from merging.runs.comparison_report import MAX_IMAGES, comparison_report
 from merging.runs.execute import execute

@@ -9,8 +9,6 @@ import pytest
 import torch
 import yaml
 
-from merging import registry
-from merging.context import Context
 from merging.core.errors import (
     Cancelled,
     DeviceError,
@@ -20,9 +18,11 @@ from merging.core.errors import (
     SpecError,
     SuiteError,
 )
-from merging.edits.awd import AwdParams, disentangle
-from merging.pairs import refusal
-from merging.pipeline import MergeSpec
+from merging.methods import registry
+from merging.methods.context import Context
+from merging.methods.edits.awd import AwdParams, disentangle
+from merging.methods.pairs import refusal
+from merging.methods.plan import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.unmerged import disentangled
 from merging.runs.weights import rebuild

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from merging.context import Context
 from merging.core.errors import Cancelled, SpecError
-from merging.edits.awd import AwdParams, disentangle
-from merging.evaluation import Evaluator
-from merging.pipeline import MergeSpec
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.context import Context
+from merging.methods.edits.awd import AwdParams, disentangle
+from merging.methods.mixing import WhatIf
+from merging.methods.plan import MergeSpec
 from merging.runs import exploring
 from merging.runs.execute import execute
 from merging.suites import Suite
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
-from merging.what_if import WhatIf
 from merging.workspace import Workspace
 from tests.random_models import TASKS, flattened, random_vectors
 

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from merging.cli import main
 from merging.core.errors import CheckpointError, MergingError, SpecError
 from merging.core.progress import no_progress
-from merging.evaluation import Evaluator
-from merging.pipeline import MergeSpec
-from merging.presets import PRESETS
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.plan import MergeSpec
+from merging.methods.presets import PRESETS
 from merging.runs.export import export_run
 from merging.runs.perform import perform
 from merging.runs.recipe import read_recipe, replay, weights_sha256

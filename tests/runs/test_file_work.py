@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from merging.core.errors import MergingError, RunError
 from merging.hub.cache import repository
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.file_jobs import CheckJob, ConvertJob, DownloadJob, FileJob
 from merging.runs.file_work import carry_out_file_job
 from merging.runs.worker import Worker

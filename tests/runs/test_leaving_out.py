@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from merging.core.errors import Cancelled, SpecError
-from merging.evaluation import Evaluator
-from merging.pipeline import MergeSpec
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.plan import MergeSpec
 from merging.runs.execute import execute
 from merging.runs.leaving_out import agreement
 from merging.suites import Suite

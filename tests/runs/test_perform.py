@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import pytest
 
 from merging.core.errors import CheckpointError, RunError, SpecError
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs import store as store_module
 from merging.runs.perform import perform
 from merging.workspace import Workspace

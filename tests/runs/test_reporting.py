@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.core.progress import phase_of
-from merging.merges.adamerging import CoefficientLearner
-from merging.pipeline import MergeSpec
+from merging.methods.merges.adamerging import CoefficientLearner
+from merging.methods.plan import MergeSpec
 from merging.runs import reporting
 from merging.runs.execute import execute
 from merging.runs.reporting import PhaseClock

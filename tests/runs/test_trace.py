@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from merging.context import Context
-from merging.evaluation import Evaluator
-from merging.merges.adamerging import AdaMergingParams, adamerging
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.context import Context
+from merging.methods.merges.adamerging import AdaMergingParams, adamerging
 from merging.runs.trace import Trace, read_trace
 from merging.suites import Suite
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from merging.core.errors import RunError
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs import store as store_module
 from merging.runs.run import Run
 from merging.runs.weights import KEPT_WEIGHTS
@@ -153,7 +153,7 @@ def test_a_worker_killed_while_weights_are_written_leaves_no_half_file(workspace
     """The child notices between two tensors that it is alone, and takes its temporary file with it."""
     folder = workspace.home / "runs"
     run = workspace.submit(spec(suite_file, edit="ties", evaluate=False))
-    slowly = "import time, merging.pipeline as p; f = p._as_stored\n"
+    slowly = "import time, merging.methods.plan as p; f = p._as_stored\n"
     slowly += "p._as_stored = lambda *a: (time.sleep(0.3), f(*a))[1]"
     start = f"from merging.cli import main; main(['worker', '--home', {str(workspace.home)!r}])"
     with (workspace.home / "worker.log").open("wb") as log:

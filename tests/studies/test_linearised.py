@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from merging.evaluation import Evaluator
-from merging.merges.scaling import GRID
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.scaling import GRID
 from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint
 from merging.weights.vectors import TaskVectors

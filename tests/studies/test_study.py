@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from merging import registry
+from merging.methods import registry
 from merging.suites import Suite, load_suite
 from merging.workspace import Workspace
 from studies import tables

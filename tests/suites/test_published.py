@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from merging.core.errors import MissingPart, SuiteError
+from merging.evaluation import clip
 from merging.hub.cache import HubFile
-from merging.suites import builtin_suites, clip, load_suite
+from merging.suites import builtin_suites, load_suite
 from merging.suites.architecture import NAMED
 from merging.suites.images.image_sets import load_images
 from merging.suites.known_datasets import known_datasets

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from merging.core.errors import MissingPart
-from merging.evaluation import load_head
-from merging.suites import Suite, clip, load_suite
+from merging.evaluation import clip
+from merging.evaluation.evaluator import load_head
+from merging.suites import Suite, load_suite
 from merging.suites.report import check_suite
 from merging.workspace import Workspace
 from tests.random_models import ARCHITECTURE, CLASSES, random_tower, write_arrays, write_yaml

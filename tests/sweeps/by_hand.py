@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs import State
 from merging.sweeps import Sweep, SweepStore, Trial
 from merging.sweeps.driver import Driver

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster, get_worker
 
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.export import export_run
 from merging.runs.perform import perform
 from merging.runs.recipe import weights_sha256

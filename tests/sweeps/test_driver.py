@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from merging.cli import main
 from merging.cli.text import print_sweep
 from merging.core.errors import MergingError, RunError, SpecError
-from merging.pipeline import MergeSpec
+from merging.methods.plan import MergeSpec
 from merging.runs.weights import KEPT_WEIGHTS
 from merging.runs.worker import Worker, is_working
 from merging.suites import load_suite

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from merging.paired import compare, in_points
+from merging.evaluation.paired import compare, in_points
 from merging.runs.compare import MAX_CLASSES, shown_classes, subtracted
 from ui.charts.accuracy import Series
 from ui.charts.compare import confusion_figure, confusion_table, difference_figure, difference_table

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.leaderboard import Row
-from merging.registry import Data, Needs
+from merging.methods.registry import Data, Needs
 from ui.charts.leaderboard import (
     NOT_RUN,
     Standing,

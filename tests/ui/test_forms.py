@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import SpecError
-from merging.registry import Method, edits, find, merges
+from merging.methods.registry import Method, edits, find, merges
 from ui.forms import bounds, changed, from_text, is_scaling, to_text, widget_values
 
 METHODS = [*edits().values(), *merges().values()]
@@ -18,7 +18,7 @@ def form(kind: str, name: str, tasks: dict[str, str], state: dict[str, object]) 
     """Script of a page with nothing but one form."""
     import streamlit as st
 
-    from merging.registry import find
+    from merging.methods.registry import find
     from ui.forms import method_form
 
     if "ready" not in st.session_state:
@@ -114,7 +114,7 @@ def test_values_survive_a_url(value: Any) -> None:
 def test_an_unknown_type_of_parameter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from pydantic import Field
 
-    from merging.registry import Params
+    from merging.methods.registry import Params
     from ui import forms
 
     class Odd(Params):

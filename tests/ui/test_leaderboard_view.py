@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from merging.leaderboard import cheapest_first, spec_of
-from merging.presets import PRESETS
+from merging.methods.presets import PRESETS
 from merging.runs import Run, RunStore, State
 from merging.suites import load_suite
 from ui.charts.accuracy import Series

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plotly.colors import sample_colorscale
 
-from merging.presets import PRESETS
-from merging.registry import edits, merges
+from merging.methods.presets import PRESETS
+from merging.methods.registry import edits, merges
 from ui import theme
 
 FIXED = (

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from merging.forgetting import GROUPS, TO_FORGET, Group
+from merging.methods.forgetting import GROUPS, TO_FORGET, Group
 from ui.theme import Style, arrange, plain, shorten, style_of
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
@@ -197,7 +197,7 @@ def forgetting_figure(report: Mapping[str, Any], method: str, tasks: Mapping[str
     """A row per task with its accuracy before and after a merge; those forgotten, added and kept in groups.
 
     Args:
-        report: as :func:`merging.forgetting.forgetting_report` gives it.
+        report: as :func:`merging.methods.forgetting.forgetting_report` gives it.
         method: what picks colour and marker of the merged model.
         tasks: task → label.
     """

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from merging.forgetting import TO_FORGET
-from merging.paired import LEVEL, VERDICTS, Comparison, TaskDifference
+from merging.evaluation.paired import LEVEL, VERDICTS, Comparison, TaskDifference
+from merging.methods.forgetting import TO_FORGET
 from ui import theme
 from ui.charts.accuracy import Series, marker_of
 

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.leaderboard import Row
-from merging.registry import Data, Needs
+from merging.methods.registry import Data, Needs
 from ui.charts.accuracy import Series, marker_of
 from ui.columns import AVERAGE, MARK, METHOD
 from ui.theme import compose, neutral, plain

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from merging.forgetting import TO_FORGET
-from merging.paired import points
+from merging.evaluation.paired import points
+from merging.methods.forgetting import TO_FORGET
 from ui import theme
 from ui.charts.accuracy import Series, marker_of
 from ui.charts.geometry import MAX_NUMBERED, names_on_axis

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.merges.adamerging import AdaMergingParams
-from merging.pipeline import MergeSpec
+from merging.methods.merges.adamerging import AdaMergingParams
+from merging.methods.plan import MergeSpec
 from merging.runs import Run
 from merging.runs.trace import TRACE, read_trace
 from ui import live_accuracy, state

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.leaderboard import cheapest_first
-from merging.presets import PRESETS
+from merging.methods.presets import PRESETS
 from merging.suites.suite import Suite
 from ui import accuracy_view, measuring, state
 from ui.charts.leaderboard import Standing

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from merging.edits.awd import AwdParams, from_geometry
+from merging.methods.edits.awd import AwdParams, from_geometry
 from merging.runs.leaving_out import agreement
 from merging.weights.geometry import cosines, mean_abs_cosine
 from ui import accuracy_view, live_accuracy, state

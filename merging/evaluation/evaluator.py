@@ -1,0 +1,348 @@
+"""Accuracy of a visual tower with frozen heads, and the images that methods adapt on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from merging.core.errors import MergingError, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
+from merging.core.memory import BatchSize
+from merging.core.progress import Work
+from merging.core.streaming import ordered
+from merging.core.wording import differences
+from merging.evaluation import clip
+from merging.evaluation.text_heads import text_head
+from merging.suites.images.cache import DEFAULT_LIMIT
+from merging.suites.images.image_sets import ImageSet, load_images
+from merging.suites.suite import Split, Suite
+
+CPU_IMAGES = 25  # in one pass, a thread each
+GPU_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 accuracy, 0 … 1.
+
+    Attributes:
+        per_task: task → accuracy.
+        counts: task → number of images.
+        split: which images.
+    """
+
+    per_task: dict[str, float]
+    counts: dict[str, int]
+    split: str
+
+    @property
+    def average(self) -> float:
+        """Mean over tasks, each counting the same."""
+        return sum(self.per_task.values()) / len(self.per_task)
+
+    @property
+    def images(self) -> int:
+        """Number of images over all tasks."""
+        return sum(self.counts.values())
+
+
+def joined(parts: Sequence[Accuracy]) -> Accuracy:
+    """Accuracies on different tasks and the same split as one."""
+    per_task = {task: value for part in parts for task, value in part.per_task.items()}
+    counts = {task: value for part in parts for task, value in part.counts.items()}
+    return Accuracy(per_task, counts, parts[0].split)
+
+
+def normalised_accuracy(accuracy: Mapping[str, float], individual: Mapping[str, float]) -> float | None:
+    """Normalised accuracy: the mean over tasks of accuracy divided by that of the task's own model.
+
+    As in the papers of TALL masks (arXiv 2405.07813) and TSV-M (arXiv 2412.00081): the mean of the ratios, not the
+    ratio of the means, so that every task counts the same, however hard it is.
+
+    Args:
+        accuracy: task → accuracy of the merged model, 0 … 1.
+        individual: task → accuracy of the model fine-tuned on it, 0 … 1, for at least the same tasks.
+
+    Returns:
+        1 for what one model a task reaches; None if a task's own accuracy is not known, or 0.
+    """
+    if not accuracy or not all(individual.get(task) for task in accuracy):
+        return None
+    return sum(value / individual[task] for task, value in accuracy.items()) / len(accuracy)
+
+
+@dataclass
+class Evaluator:
+    """One visual tower on one device, with the images and heads of a suite; everything is loaded once.
+
+    Attributes:
+        suite: where heads and images come from.
+        device: where the forward passes run.
+        dtype: their precision.
+        cache: folder for prepared images and for heads built from text.
+        image_limit: bytes that the images may take there.
+        batch: images in one forward pass; fewer once memory has run out.
+    """
+
+    suite: Suite
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    cache: Path | None = None
+    image_limit: int = DEFAULT_LIMIT
+    batch: BatchSize = field(init=False)
+    _sets: dict[tuple[str, Split], ImageSet] = field(default_factory=dict, repr=False)
+    _heads: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.batch = BatchSize(CPU_IMAGES if self.device.type == "cpu" else GPU_IMAGES)
+
+    @cached_property
+    def tower(self) -> torch.nn.Module:
+        """The visual tower; it holds the base model's weights until :meth:`load` writes others."""
+        return clip.build_tower(self.suite, self.device, self.dtype)
+
+    @cached_property
+    def input(self) -> clip.Input:
+        """Size and normalisation of the tower's input."""
+        return clip.input_of(self.suite)
+
+    def require(self, tasks: Sequence[str], split: Split) -> None:
+        """Insist on images and heads for all of the tasks.
+
+        Raises:
+            MissingPart: a task has none.
+        """
+        for task in tasks:
+            if not self.suite.measurable(task):
+                raise MissingPart(
+                    f"suite {self.suite.name!r}: task {task!r} lacks images or a head, so its accuracy can't be "
+                    "computed; add `data` and `head` (or `classes` and a `text_tower`) in suite.yaml"
+                )
+            self.image_set(task, split)
+
+    def prepare(self, tasks: Sequence[str], split: Split) -> None:
+        """Load images and heads and build the tower, so that whatever is wrong with them is found before long work.
+
+        Raises:
+            MergingError: as :meth:`require` and :func:`merging.evaluation.clip.build_tower`.
+        """
+        self.require(tasks, split)
+        _ = self.tower
+
+    def image_set(self, task: str, split: Split) -> ImageSet:
+        """Images and labels of a task and split."""
+        if (task, split) not in self._sets:
+            found = self.bare_images(task, split)
+            classes = len(self.head(task)) if self.suite.measurable(task) else None
+            if classes is not None and found.labels.max() >= classes:
+                raise SuiteError(
+                    f"task {task!r}, {split} split: labels run to {found.labels.max()}, "
+                    f"the head has {classes} classes, so expected 0 to {classes - 1}"
+                )
+            self._sets[task, split] = found
+        return self._sets[task, split]
+
+    def bare_images(self, task: str, split: Split) -> ImageSet:
+        """As :meth:`image_set`, without a look at the head."""
+        return load_images(self.suite, task, split, self.input.size, self.cache, self.image_limit)
+
+    def count(self, task: str, split: Split) -> int:
+        """Number of images of a task and split."""
+        return len(self.image_set(task, split))
+
+    def draw(self, task: str, split: Split, images: int, seed: int) -> np.ndarray:
+        """Sorted indices of at most so many images, drawn without replacement by the seed and the task's name alone."""
+        random = np.random.default_rng([seed, *task.encode()])
+        return np.sort(random.permutation(self.count(task, split))[:images])
+
+    def head(self, task: str) -> torch.Tensor:
+        """The frozen classifier of a task on the device: ``[classes, embed_dim]``, rows of norm 1.
+
+        Raises:
+            SuiteError: the file holds no such matrix.
+        """
+        if task not in self._heads:
+            self._heads[task] = load_head(self.suite, task, self.cache, self.device).to(self.device, self.dtype)
+        return self._heads[task]
+
+    def images(self, task: str, split: Split, indices: np.ndarray | slice) -> torch.Tensor:
+        """Normalised images on the device, ``[N, 3, size, size]``."""
+        pixels = torch.from_numpy(np.array(self.image_set(task, split).pixels[indices])).to(self.device)
+        mean = torch.tensor(self.input.mean, device=self.device)
+        std = torch.tensor(self.input.std, device=self.device)
+        return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).to(self.dtype)
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Write weights into the tower: all floating-point tensors, so that none of an earlier model is left.
+
+        Raises:
+            MismatchedCheckpoint: other names or shapes than the tower's.
+        """
+        own = self.tower.state_dict()
+        lacking = {name for name, tensor in own.items() if tensor.is_floating_point()} - state.keys()
+        reshaped = {name for name in own.keys() & state.keys() if state[name].shape != own[name].shape}
+        wrong = differences({"missing": lacking, "unexpected": state.keys() - own.keys(), "of another shape": reshaped})
+        if wrong:
+            first = min(reshaped, default="")
+            sizes = f"; {first!r} is {list(state[first].shape)}, expected {list(own[first].shape)}" if first else ""
+            raise MismatchedCheckpoint(f"not the weights of {self.suite.architecture_label}: {wrong}{sizes}")
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised embeddings ``[N, embed_dim]``."""
+        return torch.nn.functional.normalize(self.tower(images), dim=-1)
+
+    def logits(self, task: str, features: torch.Tensor) -> torch.Tensor:
+        """``logit_scale · features · headᵀ``, float32 ``[N, classes]``."""
+        return self.suite.logit_scale * (features @ self.head(task).T).float()
+
+    def accuracy(
+        self,
+        state: Mapping[str, torch.Tensor],
+        tasks: Sequence[str],
+        split: Split = "test",
+        context: Work | None = None,
+    ) -> Accuracy:
+        """Top-1 accuracy of one set of weights on every task.
+
+        Args:
+            state: weights of the whole tower; integer buffers may be left out.
+            tasks: which tasks.
+            split: which images.
+            context: progress and cancellation.
+
+        Raises:
+            MissingPart: a task has no images or head.
+            MismatchedCheckpoint: the weights are not those of this tower.
+            NonFiniteWeights: they give NaN.
+        """
+        self.require(tasks, split)
+        self.load(state)
+        per_task = {}
+        for done, task in enumerate(tasks):
+            if context is not None:
+                context.step(done, len(tasks), f"evaluating on {task}")
+            per_task[task] = self.share_right(task, split)
+        return Accuracy(per_task, {task: self.count(task, split) for task in tasks}, split)
+
+    def predictions(self, task: str, split: Split, indices: np.ndarray | None = None) -> np.ndarray:
+        """Class indices that the tower, as it is loaded, predicts: int64 ``[N]``.
+
+        Args:
+            task: which task.
+            split: which images.
+            indices: which of them, such as :meth:`draw` gives; all by default.
+
+        Raises:
+            NonFiniteWeights: the tower's weights give NaN.
+        """
+        found: np.ndarray = self._outputs(task, split, indices, lambda logits, labels: logits.argmax(dim=1)).numpy()
+        return found
+
+    def share_right(self, task: str, split: Split, indices: np.ndarray | None = None) -> float:
+        """Top-1 accuracy of the tower, as it is loaded, on a task's images or on some of them, 0 … 1.
+
+        Raises:
+            NonFiniteWeights: as :meth:`predictions`.
+        """
+        return float((self.predictions(task, split, indices) == self._labels(task, split, indices)).mean())
+
+    def loss_and_accuracy(self, task: str, split: Split, indices: np.ndarray | None = None) -> tuple[float, float]:
+        """Mean cross-entropy in nats and top-1 accuracy (0 … 1) of the tower as it is loaded.
+
+        Raises:
+            NonFiniteWeights: as :meth:`predictions`.
+        """
+
+        def both(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+            return torch.stack([losses, (logits.argmax(dim=1) == labels).float()], dim=1)
+
+        loss, accuracy = self._outputs(task, split, indices, both).double().mean(dim=0).tolist()
+        return loss, accuracy
+
+    def _labels(self, task: str, split: Split, indices: np.ndarray | None) -> np.ndarray:
+        labels = self.image_set(task, split).labels
+        return labels if indices is None else labels[indices]
+
+    def _outputs(
+        self,
+        task: str,
+        split: Split,
+        indices: np.ndarray | None,
+        reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
+        """What ``reduce`` makes of logits ``[n, classes]`` and labels ``[n]``, for all images, on the CPU."""
+        self.head(task)  # loaded before several threads ask for it
+        labels = torch.as_tensor(self._labels(task, split, indices), dtype=torch.int64)
+
+        def run(images: int) -> torch.Tensor:
+            """The same with so many images in a pass."""
+
+            @torch.inference_mode()
+            def batch(start: int) -> torch.Tensor:
+                part = slice(start, start + images)
+                chosen = part if indices is None else indices[part]
+                logits = self.logits(task, self.features(self.images(task, split, chosen)))
+                if not bool(torch.isfinite(logits).all()):
+                    raise NonFiniteWeights(
+                        f"task {task!r}: the model's output is NaN or infinite; its weights are, "
+                        f"or they overflow {self.dtype}"
+                    )
+                return reduce(logits, labels[part].to(logits.device)).cpu()
+
+            return torch.cat(list(ordered(batch, range(0, len(labels), images), self.device)))
+
+        return self.batch.fit(run)
+
+
+def load_head(
+    suite: Suite, task_name: str, cache: Path | None = None, device: torch.device | None = None
+) -> torch.Tensor:
+    """Head of a task, float32 ``[classes, embed_dim]`` on the CPU: from its file, else from the text tower.
+
+    Args:
+        suite: the suite.
+        task_name: one of its tasks.
+        cache: folder where heads built from text are kept.
+        device: where the text tower runs; the CPU by default.
+
+    Raises:
+        SuiteError: the file holds no matrix ``weight`` with a row per class and a column per feature.
+    """
+    task = suite.task(task_name)
+    if task.head is None:
+        return text_head(suite, task_name, cache, device)
+    stored = suite.open(task.head, "all")
+    if "weight" not in stored or stored["weight"].ndim != 2:
+        raise SuiteError(f"{task.head}: expected a tensor 'weight' [classes, embed_dim]; it holds {list(stored)[:4]}")
+    weight = stored["weight"].float()
+    if task.classes and len(weight) != len(task.classes):
+        raise SuiteError(f"{task.head}: {len(weight)} rows for {len(task.classes)} classes of task {task_name!r}")
+    columns = clip.config(suite)["embed_dim"]
+    if weight.shape[1] != columns:
+        raise SuiteError(
+            f"{task.head}: 'weight' is {list(weight.shape)}; expected {columns} numbers a class"
+            f"{_wrong_architecture(suite, weight.shape[1])}"
+        )
+    if not bool(torch.isfinite(weight).all()):
+        raise SuiteError(f"{task.head}: 'weight' holds NaN or infinity; build the head again")
+    return torch.nn.functional.normalize(weight, dim=1)
+
+
+def _wrong_architecture(suite: Suite, columns: int) -> str:
+    """What to say of a head that fits the base model and not the suite's architecture; empty for other heads."""
+    try:
+        own = suite.base_checkpoint.infos.get("proj")
+    except MergingError:
+        return ""
+    if own is None or own.shape[-1] != columns:
+        return ""
+    return (
+        f" by {suite.architecture_label}, while the base {suite.base} has {columns} outputs too; "
+        "check `architecture` in suite.yaml"
+    )

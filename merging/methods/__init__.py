@@ -1,0 +1,1 @@
+"""Methods: edits and merges, their table, the published pairs, and from a specification to merged weights."""

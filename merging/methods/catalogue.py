@@ -1,0 +1,65 @@
+"""Everything that can be run, as JSON-ready lists: edits, merges, presets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from merging.methods import registry
+from merging.methods.presets import PRESETS, Preset
+from merging.methods.registry import Method
+
+_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+
+
+def catalogue() -> dict[str, list[dict[str, Any]]]:
+    """``edits``, ``merges`` and ``presets``: lists of objects with ``name``, ``title``, ``paper``, ``needs`` and more.
+
+    ``needs`` is the data that the method looks at by itself (none, unlabeled or labelled), with its default parameters;
+    ``chosen`` are a preset's parameters that are chosen on labelled validation images besides.
+
+    Methods have ``summary`` and ``parameters``, each with ``name``, ``type``, ``default``, ``description`` and, as far
+    as they apply, the bounds of JSON schema. Presets have their edit, merge and parameters.
+    """
+    return {
+        "edits": [_method(method) for method in registry.edits().values()],
+        "merges": [_method(method) for method in registry.merges().values()],
+        "presets": [_preset(preset) for preset in PRESETS.values()],
+    }
+
+
+def _method(method: Method) -> dict[str, Any]:
+    properties = method.params.model_json_schema()["properties"] if method.params.model_fields else {}
+    return {
+        "name": method.name,
+        "title": method.title,
+        "paper": method.paper,
+        "needs": method.data({}).needs,
+        "summary": method.summary,
+        "parameters": [_parameter(name, schema) for name, schema in properties.items()],
+    }
+
+
+def _preset(preset: Preset) -> dict[str, Any]:
+    return {
+        "name": preset.name, "title": preset.title, "paper": preset.paper, "needs": preset.data.needs,
+        "chosen": list(preset.data.chosen), **preset.spec_fields(), "note": preset.note,
+    }  # fmt: skip
+
+
+def _parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    options = schema.get("anyOf", [schema])
+    bounds = {key: option[key] for option in reversed(options) for key in _BOUNDS if key in option}
+    return {
+        "name": name,
+        "type": " | ".join(_type(option) for option in options),
+        "default": schema["default"],
+        "description": schema.get("description", ""),
+        **bounds,
+    }
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    return f"list of {_type(schema['items'])}" if schema["type"] == "array" else str(schema["type"])

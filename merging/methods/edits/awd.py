@@ -1,0 +1,325 @@
+"""Adaptive Weight Disentanglement: subtract one redundant vector δ from all task vectors.
+
+No reference code was ever published. The paper (arXiv 2411.18729) leaves open whether δ is one vector of the whole
+model or one per layer, and whether plain descent or Adam finds it; both readings are here, as presets.
+
+Vectors that are zero (over the model, the tensor or the row, by scope) take no part and stay zero, see
+:mod:`merging.methods.edits.redundancy`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from merging.core.streaming import ordered
+from merging.methods.context import Context
+from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixing
+from merging.methods.registry import Edit, LinearEdit, Params, TensorEdit, edit
+from merging.weights.geometry import Geometry
+from merging.weights.vectors import TaskVectors, is_matrix
+
+Scope = Literal["model", "layer", "row"]
+Solver = Literal["descent", "exact", "adam"]
+ADAM_BETA = 1e-5  # a step in units of a weight; descent's β multiplies a gradient and is far too large for that
+READING_B = {"scope": "layer", "solver": "adam", "beta": ADAM_BETA, "tensors": "matrices"}  # of the paper
+TARGET_NORM = 2.0  # root mean square norm that layers and rows are scaled to: what α and β were chosen for
+_BATCH = 512  # problems solved at once: their Gram matrices stay in cache
+
+
+class AwdParams(Params):
+    """How the redundant vector is found."""
+
+    scope: Scope = Field("model", description="One redundant vector for the model, per tensor, or per output row.")
+    solver: Solver = Field(
+        "descent",
+        description="descent: the published iteration. exact: its minimiser. adam: Adam on every weight of the vector.",
+    )
+    alpha: float = Field(0.1, ge=0, le=10, title="α", description="Weight of the norm of the redundant vector.")
+    beta: float = Field(
+        0.01, gt=0, le=10, title="β",
+        description=f"Step size of descent; for adam about how far a step moves a weight, such as {ADAM_BETA:g}.",
+    )  # fmt: skip
+    steps: int = Field(300, ge=0, le=5000, description="Number of steps.")
+    tensors: Literal["all", "matrices"] = Field("all", description="Which tensors are disentangled.")
+
+
+@dataclass(frozen=True)
+class Disentangled:
+    """What AWD found.
+
+    Attributes:
+        edit: the edit itself; linear unless scope is row or the solver adam.
+        after: geometry of the edited vectors.
+        coefficients: a, ``[T]`` for scope model, ``[L, T]`` for scope layer, None where δ is not of that form.
+        multipliers: 1 − n a, for n vectors that are not zero: what AWD followed by a plain sum multiplies each task
+            vector by. Shaped as ``coefficients``, None where they are.
+        curve: objective before each step and at the end, mean over layers or rows.
+        redundant_norm: ‖δ‖ over the whole model.
+    """
+
+    edit: Edit
+    after: Geometry
+    coefficients: np.ndarray | None
+    multipliers: np.ndarray | None
+    curve: np.ndarray
+    redundant_norm: float
+
+
+@edit(
+    "awd",
+    title="AWD",
+    paper="https://arxiv.org/abs/2411.18729",
+    presets={
+        "Reading A: one vector, plain descent (unverified)": {},
+        "Reading B: one per matrix, Adam (unverified)": READING_B,
+    },
+)
+def awd(vectors: TaskVectors, params: AwdParams, context: Context) -> Edit:
+    """Subtract one redundant vector so that the task vectors become more orthogonal."""
+    return disentangle(vectors, context.geometry(vectors), params, context).edit
+
+
+def is_live(params: AwdParams) -> bool:
+    """Whether Gram matrices of tensors are all that is needed, so that :func:`from_geometry` will do."""
+    return params.solver != "adam" and params.scope != "row"
+
+
+def disentangle(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: Context) -> Disentangled:
+    """Find the redundant vector and the edit that subtracts it.
+
+    Args:
+        vectors: the task vectors; read only for scope row and for adam.
+        geometry: theirs.
+        params: how.
+        context: device, progress, cancellation.
+    """
+    if is_live(params):
+        return from_geometry(geometry, params)
+    if params.solver == "adam":
+        return _adam(vectors, geometry, params, context)
+    return _rows(vectors, geometry, params, context)
+
+
+def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
+    """Scopes model and layer in Gram space: milliseconds, for a model of any size."""
+    chosen = _chosen(geometry, params)
+    whole = params.scope == "model"
+    grams = geometry.grams[chosen].sum(axis=0, keepdims=True) if whole else _normalised(geometry.grams[chosen])
+    found = _solve(grams, params)
+    solved = mixing(found.coefficients, directed(grams))  # one for all layers, or one for each
+    matrices = np.tile(np.eye(len(geometry.tasks)), (len(geometry.names), 1, 1))
+    matrices[chosen] = solved
+    per_layer = np.zeros(matrices.shape[:2])
+    per_layer[chosen] = found.coefficients
+    norm = _redundant_norm(geometry.grams, per_layer)
+    coefficients, multipliers = per_layer, matrices.sum(axis=1)
+    if whole:
+        coefficients, multipliers = found.coefficients[0], solved[0].sum(axis=0)
+    report = {
+        **_report(params, found.curve, norm),
+        "coefficients": coefficients.tolist(),
+        "task_multipliers": multipliers.tolist(),
+        "tensors": None if whole else list(geometry.names),
+    }
+    edit = LinearEdit(dict(zip(geometry.names, matrices, strict=True)), report)
+    return Disentangled(edit, geometry.mixed(matrices), coefficients, multipliers, found.curve, norm)
+
+
+def _report(params: AwdParams, curve: np.ndarray, norm: float) -> dict[str, object]:
+    """What a run keeps of AWD; scopes and solvers with coefficients fill those in."""
+    return {
+        "scope": params.scope,
+        "solver": params.solver,
+        "coefficients": None,
+        "task_multipliers": None,
+        "tensors": None,
+        "objective_before": float(curve[0]),
+        "objective_after": float(curve[-1]),
+        "objective": curve.tolist(),
+        "redundant_norm": norm,
+    }
+
+
+def _chosen(geometry: Geometry, params: AwdParams) -> list[int]:
+    """Indices of the tensors to disentangle: of the kind asked for, and not all zero."""
+    matrices = params.tensors == "matrices"
+    return [
+        index
+        for index, name in enumerate(geometry.names)
+        if np.trace(geometry.grams[index]) > 0 and (not matrices or is_matrix(geometry.shapes[name]))
+    ]
+
+
+def _normalised(grams: np.ndarray) -> np.ndarray:
+    """Gram matrices rescaled to the root mean square norm that α and β are meant for, zero vectors not counted."""
+    squares = np.diagonal(grams, axis1=1, axis2=2).sum(axis=1) / np.maximum(directed(grams).sum(axis=1), 1)
+    factors = np.divide(TARGET_NORM**2, squares, out=np.ones_like(squares), where=squares > 0)
+    scaled: np.ndarray = grams * factors[:, None, None]
+    return scaled
+
+
+def _solve(grams: np.ndarray, params: AwdParams) -> Redundancy:
+    """Solve a batch of any size, a cache-sized part at a time, several in parallel; ``[B, T, T]``."""
+    if not len(grams):
+        return Redundancy(np.zeros((0, grams.shape[-1])), np.zeros(1))
+    solver = exact if params.solver == "exact" else descent
+
+    def solved(start: int) -> Redundancy:
+        return solver(grams[start : start + _BATCH], params.alpha, params.beta, params.steps)
+
+    parts = list(ordered(solved, range(0, len(grams), _BATCH), "cpu"))
+    weights = [len(part.coefficients) for part in parts]
+    curve = np.average([part.curve for part in parts], axis=0, weights=weights)
+    return Redundancy(np.concatenate([part.coefficients for part in parts]), curve)
+
+
+def _redundant_norm(grams: np.ndarray, coefficients: np.ndarray) -> float:
+    """‖δ‖ over all problems of a batch."""
+    return float(np.sqrt(max(0.0, np.einsum("bi,bij,bj->", coefficients, grams, coefficients))))
+
+
+def _as_rows(stack: torch.Tensor) -> torch.Tensor:
+    """``[T, *shape]`` → ``[T, R, N]``: output rows of a matrix or kernel; a vector counts as one row."""
+    return stack.reshape(len(stack), 1 if stack.ndim <= 2 else stack.shape[1], -1)
+
+
+def _rows(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: Context) -> Disentangled:
+    """Scope row: one redundant vector per output row, from the Gram matrix of every row."""
+    chosen = [geometry.names[index] for index in _chosen(geometry, params)]
+    grams = []
+    for done, name in enumerate(chosen):
+        rows = _as_rows(vectors.stack(name, context.device)[1]).movedim(0, 1)
+        grams.append((rows @ rows.mT).double().cpu().numpy())
+        context.step(done + 1, len(chosen), "measuring rows")
+    joined = np.concatenate(grams) if grams else np.zeros((0, len(vectors.tasks), len(vectors.tasks)))
+    alive = np.einsum("bii->b", joined) > 0
+    found = _solve(_normalised(joined[alive]), params)
+    coefficients, there = np.zeros(joined.shape[:2]), directed(joined)
+    coefficients[alive] = found.coefficients
+    after = geometry.grams.copy()
+    table: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    offset = 0
+    for name, gram in zip(chosen, grams, strict=True):
+        part = slice(offset, offset + len(gram))
+        offset += len(gram)
+        matrices = mixing(coefficients[part], there[part])
+        after[geometry.names.index(name)] = (matrices @ gram @ np.swapaxes(matrices, 1, 2)).sum(axis=0)
+        weights = torch.as_tensor(coefficients[part].T.copy(), dtype=torch.float32)  # [T, R]
+        table[name] = weights, torch.as_tensor(there[part].T.copy())
+
+    def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        if name not in table:
+            return stack
+        rows = _as_rows(stack)
+        weights, moving = (part.to(rows.device) for part in table[name])
+        redundant = (weights[:, :, None] * rows).sum(dim=0)
+        return _subtracted(rows, redundant, moving).reshape(stack.shape)
+
+    norm = _redundant_norm(joined, coefficients)
+    edit = TensorEdit(apply, _report(params, found.curve, norm))
+    return Disentangled(edit, geometry.with_grams(after), None, None, found.curve, norm)
+
+
+def _subtracted(units: torch.Tensor, delta: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """φ = τ − δ of the vectors ``[T, U, N]`` that have a direction, by ``there`` ``[T, U]``; the others as they are."""
+    phi = units - delta
+    phi[~there] = units[~there]
+    return phi
+
+
+def _adam(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: Context) -> Disentangled:
+    """Element-wise Adam on the full δ. Its steps leave the span of the task vectors, so δ itself is kept: D numbers.
+
+    α weighs ‖δ‖ in the scaled units of the scope, as for the other solvers; β is a step in units of a weight.
+    """
+    chosen = [geometry.names[index] for index in _chosen(geometry, params)]
+    groups = [chosen] if params.scope == "model" and chosen else [[name] for name in chosen]
+    after = geometry.grams.copy()
+    found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # δ [U, N] and which vectors it is subtracted from [T, U]
+    curves, weights = [], []
+    square = 0.0
+
+    def units(stack: torch.Tensor) -> torch.Tensor:
+        return _as_rows(stack) if params.scope == "row" else stack.reshape(len(stack), 1, -1)
+
+    def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        if name not in found:
+            return stack
+        delta, there = (part.to(stack.device) for part in found[name])
+        return _subtracted(units(stack), delta, there).reshape(stack.shape)
+
+    for done, group in enumerate(groups):
+        stacks = [units(vectors.stack(name, context.device)[1]) for name in group]
+        flat = torch.cat(stacks, dim=2)  # [T, U, N]
+        gram = (flat.movedim(0, 1) @ flat.permute(1, 2, 0)).double()
+        there = torch.as_tensor(directed(gram.cpu().numpy()), device=flat.device)  # [U, T]
+        delta, curve = _adam_on(flat, gram, there, params, context, done, len(groups))
+        curves.append(curve)
+        weights.append(flat.shape[1])
+        square += float(delta.double().square().sum())
+        for name, stack, part in zip(group, stacks, _split(delta, stacks), strict=True):
+            found[name] = part, there.T
+            phi = _subtracted(stack, part, there.T).reshape(len(stack), -1)
+            after[geometry.names.index(name)] = (phi @ phi.T).double().cpu().numpy()
+
+    curve = np.average(curves, axis=0, weights=weights) if curves else np.zeros(1)
+    edit = TensorEdit(apply, _report(params, curve, square**0.5))
+    return Disentangled(edit, geometry.with_grams(after), None, None, curve, square**0.5)
+
+
+def _split(delta: torch.Tensor, units: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Cut ``[units, N]`` back into the tensors it was joined from."""
+    yield from delta.split([unit.shape[2] for unit in units], dim=1)
+
+
+def _adam_on(
+    stack: torch.Tensor,
+    gram: torch.Tensor,
+    there: torch.Tensor,
+    params: AwdParams,
+    context: Context,
+    group: int,
+    groups: int,
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Adam on one δ per unit, ``[T, U, N]`` → δ ``[U, N]`` and the mean objective over the iterations.
+
+    The gradient is written out: with h as in :func:`~merging.methods.edits.redundancy.descent`,
+    ∇L_O = −2/(T(T−1)) Σ_j h_j φ_j, so a step costs two passes over the stack. T counts the vectors that have a
+    direction, by ``there`` ``[U, T]``; ``gram`` is that of every unit, ``[U, T, T]``.
+    """
+    x = stack.movedim(0, 1)  # [U, T, N]
+    counts = there.sum(dim=1)
+    scale = TARGET_NORM / (gram.diagonal(dim1=1, dim2=2).sum(dim=1) / counts.clamp_min(1)).clamp_min(1e-30).sqrt()
+    if params.scope == "model":
+        scale = torch.ones_like(scale)
+    pairs = (counts * (counts - 1)).clamp_min(1)
+    shares = counts > 1  # else Adam would blow rounding errors up to whole steps
+    delta = torch.zeros_like(x[:, 0]).requires_grad_()
+    optimiser = torch.optim.Adam([delta], lr=params.beta)
+    curve = np.empty(params.steps + 1)
+    for step in range(params.steps + 1):
+        d = delta.detach()
+        u = torch.einsum("utn,un->ut", x, d).double()
+        square = d.double().square().sum(dim=1)
+        shared = gram - u[:, :, None] - u[:, None, :] + square[:, None, None]
+        squares = shared.diagonal(dim1=1, dim2=2)
+        inverse = torch.where(there & (squares > 1e-30), squares.clamp_min(1e-30).rsqrt(), 0.0)
+        weighted = (shared.abs() * inverse[:, None, :]).sum(dim=2)  # Σ_j |P_ij| v_j
+        mean_cosine = ((inverse * weighted).sum(dim=1) - (inverse > 0).sum(dim=1)) / pairs
+        length = square.sqrt()
+        curve[step] = float((mean_cosine + params.alpha * scale * length).mean())
+        if step == params.steps:
+            break
+        h = inverse * (shared.sign() * inverse[:, None, :]).sum(dim=2) - inverse.pow(3) * weighted
+        grow = torch.where(length > 0, params.alpha * scale / length.clamp_min(1e-30), 0.0)
+        pull = (2 * shares / pairs)[:, None] * h
+        own = (pull.sum(dim=1) + grow).to(d.dtype)
+        delta.grad = own[:, None] * d - torch.einsum("ut,utn->un", pull.to(d.dtype), x)
+        optimiser.step()
+        if step % 25 == 0:
+            context.step(group * params.steps + step, groups * params.steps, "disentangling")
+    return delta.detach(), curve

@@ -1,0 +1,95 @@
+"""DOGE: one learned update that closes the gaps of all task vectors, off what they share (arXiv 2501.01230).
+
+Per weight matrix of the blocks one δ is added to all task vectors, found with Adam on
+
+    Σ_j ‖ rowsum( τ_j ⊙ (τ_j − Σ_i λ_i (τ_i + δ)) ) ‖²,      λ_i = 0.07/‖τ_i‖
+
+with gradients projected off the subspace that the tasks share. ``τ_t + δ`` then keeps the entries where τ_t is large.
+"""
+
+import math
+
+import torch
+from pydantic import Field
+
+from merging.methods.context import Context
+from merging.methods.registry import Params, TensorEdit, edit
+from merging.weights.spectra import nonzero, side_by_side, svd, top_triplets
+from merging.weights.vectors import TaskVectors, is_linear_weight
+
+_ROWS = 64  # of all tasks at once: few enough to stay in the cache between the two uses of an entry
+
+
+class DogeParams(Params):
+    """The descent, the shared subspace, and the layer-wise coefficients."""
+
+    steps: int = Field(400, ge=0, le=10_000, description="Steps of Adam on δ.")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Adam's learning rate.")
+    shared: float = Field(1 / 6, ge=0, le=1, description="Share of the rank that is protected as common to the tasks.")
+    keep: float = Field(0.3, gt=0, le=1, description="Share of entries kept of each task vector and matrix.")
+    strength: float = Field(0.07, gt=0, le=10, title="η", description="λ of a tensor and task is η/‖τ‖.")
+    scaled: bool = Field(
+        True, description="Multiply each edited vector by its λ, so that Task Arithmetic with λ = 1 is DOGE TA. "
+        "Off for AdaMerging, which learns the coefficients.",
+    )  # fmt: skip
+
+
+@edit("doge", title="DOGE", paper="https://arxiv.org/abs/2501.01230")
+def doge(vectors: TaskVectors, params: DogeParams, context: Context) -> TensorEdit:
+    """Add one learned update per matrix to all task vectors, off the subspace that they share, and trim them."""
+
+    def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        norms = stack.flatten(1).norm(dim=1)
+        weights = torch.where(norms > 0, params.strength / norms.clamp_min(1e-30), 0.0)
+        factors = weights if params.scaled else torch.ones_like(weights)
+        edited = stack * factors.view(-1, *[1] * base.ndim)
+        if is_linear_weight(name, base.shape):
+            delta = _update(stack, weights, params, context)
+            kept = max(1, math.floor(params.keep * base.numel() + 1e-9))
+            for task, vector in enumerate(stack):
+                if norms[task] == 0:
+                    continue  # all its entries are at the threshold
+                magnitudes = vector.abs()
+                limit = magnitudes.flatten().kthvalue(base.numel() - kept + 1).values
+                edited[task].add_(factors[task] * delta).mul_(magnitudes >= limit)
+        return edited
+
+    return TensorEdit(apply)
+
+
+def _update(stack: torch.Tensor, weights: torch.Tensor, params: DogeParams, context: Context) -> torch.Tensor:
+    """δ ``[m, n]`` of one matrix; stack ``[T, m, n]``, λ ``[T]``."""
+    delta = torch.zeros_like(stack[0])
+    total = weights.sum()
+    if not float(total):
+        return delta
+    basis = shared_basis(stack, params.shared)
+    merged = torch.tensordot(weights, stack, dims=1)
+    gaps = torch.stack([(one * (one - merged)).sum(dim=1) for one in stack])  # rowsum(τ_j ⊙ (τ_j − Σ λ τ)), [T, m]
+    delta.grad = gradient = torch.empty_like(delta)
+    optimiser = torch.optim.Adam([delta], lr=params.learning_rate, fused=True)
+    size = _ROWS if delta.device.type == "cpu" else len(delta)
+    for _ in range(params.steps):
+        context.stop_if_cancelled("DOGE")
+        for start in range(0, len(delta), size):  # rows do not depend on each other but for the projection
+            rows = slice(start, start + size)
+            part = gradient[rows].zero_()
+            for vector, gap in zip(stack[:, rows], gaps[:, rows], strict=True):
+                residual = gap - total * torch.linalg.vecdot(vector, delta[rows])
+                part.addcmul_(vector, residual[:, None])
+            part.mul_(-2 * total)
+        gradient.addmm_(basis, basis.T @ gradient, alpha=-1)
+        optimiser.step()
+    return delta
+
+
+def shared_basis(stack: torch.Tensor, share: float) -> torch.Tensor:
+    """Orthonormal columns ``[m, ⌊share · r⌋]`` that span what the tasks have in common.
+
+    The top r/T left singular vectors of every task vector are joined; the main left singular vectors of that are taken.
+    """
+    rank = min(stack.shape[1:])
+    count = max(1, rank // len(stack))
+    joined, _, _ = side_by_side(*top_triplets(nonzero(stack), count))
+    left, _, _ = svd(joined)
+    return left[:, : int(share * rank)]

@@ -1,0 +1,15 @@
+"""No edit: task vectors go into the merge as they are."""
+
+from merging.methods.context import Context
+from merging.methods.registry import LinearEdit, Params, edit
+from merging.weights.vectors import TaskVectors
+
+
+class NoParams(Params):
+    """Nothing to set."""
+
+
+@edit("none", title="No edit")
+def unchanged(vectors: TaskVectors, params: NoParams, context: Context) -> LinearEdit:
+    """Leave the task vectors as they are."""
+    return LinearEdit({})

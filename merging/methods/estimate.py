@@ -1,0 +1,258 @@
+"""How much memory a run needs, from the sizes of the tensors alone. Pure arithmetic, no I/O.
+
+Counted are the arrays that the methods are known to hold at once (see :mod:`merging.methods.edits`,
+:mod:`merging.methods.merges`) and what images take on their way through the tower.
+:class:`merging.core.memory.PeakMemory` measures the same quantity. On a CPU the C library may hold up to a third more,
+since it keeps what it freed; memory-mapped files never count.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from merging.core.errors import MismatchedCheckpoint
+from merging.evaluation.evaluator import CPU_IMAGES, GPU_IMAGES
+from merging.methods import registry
+from merging.methods.merges import adamerging
+from merging.methods.plan import MergeSpec
+from merging.suites.architecture import Tower, tower_of
+from merging.weights.vectors import TaskVectors, is_linear_weight
+
+_FLOAT = 4  # merging arithmetic is float32
+_LINEAR_MERGES = ("average", "task_arithmetic")
+_OPEN_CLIP = 150 * 2**20  # of loading it, measured; in the computer's memory
+_BACKWARD = 100 * 2**20  # of torch's kernels and autograd on a CPU, whatever the size of the tower, measured
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Peak memory of a run.
+
+    Attributes:
+        phases: what is held, and its bytes; the phases do not overlap, so the largest counts.
+        throughout: what is held all the time, and its bytes.
+        images: in one pass while AdaMerging learns, where there is no memory for all of a step's; else None.
+    """
+
+    phases: dict[str, int]
+    throughout: dict[str, int]
+    images: int | None = None
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak."""
+        return max(self.phases.values()) + sum(self.throughout.values())
+
+
+def estimate(
+    vectors: TaskVectors,
+    spec: MergeSpec,
+    measurable: bool,
+    device: torch.device | None = None,
+    quick_gelu: bool = False,
+    room: int | None = None,
+) -> Estimate:
+    """Memory that a specification needs on its device, above what the process holds before.
+
+    Args:
+        vectors: the task vectors; only their shapes are looked at.
+        spec: what to run.
+        measurable: whether the suite has images and heads for all tasks.
+        device: where it will run; by default the CPU.
+        quick_gelu: whether the tower's activation is QuickGELU, which keeps more for the backward pass.
+        room: bytes that the device has; where not all images of a step of AdaMerging fit, fewer are counted, as
+            the run will find out.
+    """
+    device = device or torch.device("cpu")
+    shapes = {name: vectors.info(name).shape for name in vectors.names}
+    sizes = _Sizes(
+        tasks=len(vectors.tasks),
+        weights=vectors.size,
+        largest=max(torch.Size(shape).numel() for shape in shapes.values()),
+        squares=sum(shape[1] ** 2 for name, shape in shapes.items() if is_linear_weight(name, shape)),
+        item=spec.torch_dtype.itemsize,
+        tower=_tower(shapes),
+        quick_gelu=quick_gelu,
+        on_cpu=device.type == "cpu",
+        mapped=device.type == "cpu" and all(vectors.info(name).dtype == torch.float32 for name in shapes),
+    )
+    looks = measurable and (spec.evaluate or spec.data.images)
+    throughout = {}
+    if looks:
+        throughout["the image tower"] = sizes.item * sizes.weights
+        if sizes.on_cpu:
+            throughout["loading open_clip"] = _OPEN_CLIP
+    phases = {
+        f"edit: {_edit_text(spec)}": _edit_bytes(spec, sizes),
+        f"merge: {_merge_text(spec)}": _merge_bytes(spec, sizes),
+    }
+    if measurable and spec.evaluate:
+        phases["evaluation: the merged weights and a batch of images"] = _FLOAT * sizes.weights + sizes.evaluation()
+    if spec.merge != "adamerging":
+        return Estimate(phases, throughout)
+    if sizes.on_cpu:
+        throughout["passes backwards"] = _BACKWARD
+    images = wanted = _step_images(spec, sizes)
+    held = _adamerging_bytes(spec, sizes)
+    while room is not None and images > 1 and held + sizes.backward(images) + sum(throughout.values()) > room:
+        images //= 2
+    phases[f"learning: {_learning_text(spec)}, and {images} images on their way"] = held + sizes.backward(images)
+    return Estimate(phases, throughout, images if images < wanted else None)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What the arithmetic starts from.
+
+    Attributes:
+        tasks: T.
+        weights: D, numbers in a model.
+        largest: N, numbers in its largest tensor.
+        squares: Σ in² over its linear layers.
+        item: bytes of a number in the tower.
+        tower: its shape, where it is a vision transformer.
+        quick_gelu: whether its activation is QuickGELU.
+        on_cpu: whether everything runs on the CPU.
+        mapped: whether the base's weights can stay in their mapped file.
+    """
+
+    tasks: int
+    weights: int
+    largest: int
+    squares: int
+    item: int
+    tower: Tower | None
+    quick_gelu: bool
+    on_cpu: bool
+    mapped: bool
+
+    def forward(self, images: int) -> int:
+        """Bytes of so many images on their way through one block: its input, and the perceptron's inner features."""
+        if self.tower is None:
+            return 0
+        features = 2 * self.tower.width + 3 * self.tower.mlp_width
+        return self.item * images * _tokens(self.tower) * features + self._pixels(images)
+
+    def evaluation(self) -> int:
+        """Bytes of the images that are evaluated at once."""
+        return self.forward(torch.get_num_threads() * CPU_IMAGES if self.on_cpu else GPU_IMAGES)
+
+    def backward(self, images: int) -> int:
+        """Bytes that autograd keeps of so many images: eight times the width and all inner features, in every block.
+
+        A block keeps the inputs of both norms and of all four linear layers, queries, keys, values and what attention
+        gave: 8 times the width besides the perceptron's; of that its activation's input and output, and with QuickGELU
+        the sigmoid. Around the blocks come patches, positions and two norms.
+        """
+        if self.tower is None:
+            return 0
+        inner = (3 if self.quick_gelu else 2) * self.tower.mlp_width
+        features = 3 * self.tower.width + self.tower.layers * (8 * self.tower.width + inner)
+        return self.item * images * _tokens(self.tower) * features + self._pixels(images)
+
+    def _pixels(self, images: int) -> int:
+        assert self.tower is not None
+        return 3 * _FLOAT * images * 3 * self.tower.image_size**2  # as numbers, normalised, and as the tower wants them
+
+
+def _tokens(tower: Tower) -> int:
+    return int((tower.image_size // tower.patch_size) ** 2 + 1)
+
+
+def _tower(shapes: dict[str, tuple[int, ...]]) -> Tower | None:
+    try:
+        return tower_of(shapes)
+    except MismatchedCheckpoint:  # not a vision transformer: what its images take is not known
+        return None
+
+
+def _learning(spec: MergeSpec) -> adamerging.AdaMergingParams:
+    """AdaMerging's parameters, defaults included."""
+    return adamerging.AdaMergingParams(**spec.merge_params)
+
+
+def _step_images(spec: MergeSpec, sizes: _Sizes) -> int:
+    images = _learning(spec).batch_size * sizes.tasks
+    return min(images, adamerging.CPU_IMAGES) if sizes.on_cpu else images
+
+
+def _adamerging_bytes(spec: MergeSpec, sizes: _Sizes) -> int:
+    """What learning holds besides images: task vectors, base, the tower's gradient, float32 copies of one tensor."""
+    params = _learning(spec)
+    item = getattr(torch, params.task_vectors).itemsize
+    elsewhere = params.held == "host" and not sizes.on_cpu
+    copies = 2 * sizes.largest + (sizes.tasks * sizes.largest if item < _FLOAT or elsewhere else 0)
+    stacks = 0 if elsewhere else item * sizes.tasks * sizes.weights
+    base = 0 if sizes.mapped else _FLOAT * sizes.weights
+    return stacks + base + sizes.item * sizes.weights + _FLOAT * copies
+
+
+def _learning_text(spec: MergeSpec) -> str:
+    params = _learning(spec)
+    where = ", in the computer's memory" if params.held == "host" else ""
+    return f"all task vectors, {getattr(torch, params.task_vectors).itemsize}·T·D{where}, base and gradient"
+
+
+def _is_full_adam(spec: MergeSpec) -> bool:
+    return spec.edit == "awd" and spec.edit_params.get("solver") == "adam"
+
+
+def _edit_bytes(spec: MergeSpec, sizes: _Sizes) -> int:
+    if _is_full_adam(spec):
+        held = sizes.weights if spec.edit_params.get("scope") == "model" else sizes.largest
+        # stack and its joined copy, δ, gradient, two moments, one temporary
+        return _FLOAT * ((2 * sizes.tasks + 5) * held + sizes.weights)
+    if _edit_is_mixing(spec):
+        return 0
+    stacks = 3 * sizes.tasks * sizes.largest
+    if not _edit_needs(spec):
+        return _FLOAT * stacks
+    return _FLOAT * (stacks + 3 * sizes.weights) + sizes.backward(1)
+
+
+def _edit_text(spec: MergeSpec) -> str:
+    if spec.edit == "none":
+        return "nothing"
+    if _is_full_adam(spec):
+        what = "D" if spec.edit_params.get("scope") == "model" else "N"
+        return f"Adam on δ, 4·((2T + 5)·{what} + D)"
+    if _edit_is_mixing(spec):
+        return "Gram matrices only"
+    stacks = "three stacks of the largest tensor, 4·3·T·N"
+    return f"{stacks}, what is computed on images, 4·3·D, and an image on its way back" if _edit_needs(spec) else stacks
+
+
+def _edit_is_mixing(spec: MergeSpec) -> bool:
+    """Whether the edit mixes whole task vectors, so that coefficients are all it holds."""
+    return spec.edit == "none" or (spec.edit == "awd" and spec.edit_params.get("scope") != "row")
+
+
+def _edit_needs(spec: MergeSpec) -> bool:
+    return registry.find("edit", spec.edit).data(spec.edit_params).images
+
+
+def _merge_bytes(spec: MergeSpec, sizes: _Sizes) -> int:
+    if spec.merge == "fisher":
+        return _FLOAT * 4 * sizes.weights + sizes.backward(1)
+    if spec.merge == "regmean":
+        return _FLOAT * (3 * sizes.squares + 2 * sizes.weights) + sizes.forward(32)
+    linear = spec.merge in _LINEAR_MERGES or spec.merge == "adamerging"
+    streamed = sizes.largest if linear and _edit_is_mixing(spec) else 3 * sizes.tasks * sizes.largest
+    if _searches(spec):
+        return _FLOAT * max(streamed, 3 * sizes.weights) + sizes.evaluation()
+    return _FLOAT * streamed
+
+
+def _searches(spec: MergeSpec) -> bool:
+    """Whether λ, of the sum or of masks, is chosen on validation."""
+    return "auto" in (spec.merge_params.get("scaling"), spec.merge_params.get("threshold"))
+
+
+def _merge_text(spec: MergeSpec) -> str:
+    if spec.merge == "fisher":
+        return "two weighted sums, a gradient and its square, 4·4·D, and an image on its way back"
+    if spec.merge == "regmean":
+        return "Gram matrices of the layers' inputs, their sum and products in float64, 4·(3·Σ in² + 2·D), and images"
+    if _searches(spec):
+        return "base, sum and merged weights while λ is searched, 4·3·D, and a batch of images"
+    return "tensor by tensor"

@@ -1,0 +1,89 @@
+"""Isotropic merging: make all singular values of the merged update equal (arXiv 2502.04959)."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from merging.methods.context import Context
+from merging.methods.registry import Params, TensorMerge, merge
+from merging.methods.scaling import Coefficient, scaled
+from merging.weights.spectra import NOTHING, polar, side_by_side, svd, top_triplets
+from merging.weights.vectors import TaskVectors, is_matrix
+
+_PAPER = "https://arxiv.org/abs/2502.04959"
+
+
+class IsotropicParams(Params):
+    """How far to go along the merged update."""
+
+    scaling: Coefficient | Literal["auto"] = Field(
+        1.0,
+        title="α",
+        description="Multiplier of the merged update (1 to 1.5), or auto: chosen on the validation split.",
+    )
+
+
+class CommonSubspaceParams(IsotropicParams):
+    """As Iso-C, and the share of directions that are common to all tasks."""
+
+    common: float = Field(0.8, ge=0, le=1, description="Share of the rank that is taken from the summed task vectors.")
+
+
+@merge("iso_c", title="Iso-C", paper=_PAPER)
+def iso_c(vectors: TaskVectors, params: IsotropicParams, context: Context) -> TensorMerge:
+    """Give the summed task vectors of every matrix equal singular values.
+
+    With ``Σ τ = U S Vᵀ`` the update is ``α mean(S) U Vᵀ``; tensors that are no matrices take ``α mean(τ)``.
+    """
+
+    def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        if not is_matrix(base.shape):
+            return stack.mean(dim=0)
+        factor, mean = polar(stack.sum(dim=0))
+        return mean * factor
+
+    return scaled(vectors, params.scaling, direction, context)
+
+
+@merge("iso_cts", title="Iso-CTS", paper=_PAPER, revision=1)
+def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context) -> TensorMerge:
+    """Iso-C whose least important directions make room for directions of single tasks.
+
+    The top k left singular vectors of the sum are common; what a task has outside of them gives its own top
+    ``(r − k)/T`` triplets: their number is rounded to the nearest, as in the authors' code, and k is what is left.
+    Both sets together are made orthogonal, with equal singular values.
+    """
+
+    def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        if not is_matrix(base.shape):
+            return stack.mean(dim=0)
+        rank, tasks = min(base.shape), len(stack)
+        own = min(round((rank - int(params.common * rank)) / tasks), rank // tasks)  # triplets a task
+        common = rank - own * tasks
+        left, lengths, right = svd(stack.sum(dim=0))
+        if float(lengths[0]) == 0:
+            return torch.zeros_like(base)
+        us, values, vs = left[:, :common], lengths[:common], right[:common]
+        if own:
+            u, s, v = side_by_side(*_outside(stack, left, common, own))
+            some = s > 1e-6 * lengths[0]  # nothing is left of a task that lies within the common directions
+            us, values, vs = torch.cat([us, u[:, some]], 1), torch.cat([values, s[some]]), torch.cat([vs, v[some]])
+        return values.mean() * (polar(us, NOTHING)[0] @ polar(vs, NOTHING)[0])
+
+    return scaled(vectors, params.scaling, direction, context)
+
+
+def _outside(
+    stack: torch.Tensor, left: torch.Tensor, common: int, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The ``count`` largest singular triplets of every matrix outside of the first ``common`` columns of ``left``.
+
+    Where those columns and the others span everything, what lies outside has coordinates in the others, which are few.
+    """
+    if left.shape[0] == left.shape[1]:
+        others = left[:, common:]
+        u, s, v = top_triplets(others.T @ stack, count)
+        return others @ u, s, v
+    inside = left[:, :common]
+    return top_triplets(torch.baddbmm(stack, inside.expand(len(stack), -1, -1), inside.T @ stack, alpha=-1), count)

@@ -1,0 +1,32 @@
+"""TSV-M: keep each task's largest singular triplets and make them orthogonal to the others' (arXiv 2412.00081)."""
+
+import torch
+
+from merging.methods.context import Context
+from merging.methods.merges.isotropic import IsotropicParams
+from merging.methods.registry import TensorMerge, merge
+from merging.methods.scaling import scaled
+from merging.weights.spectra import NOTHING, nonzero, polar, side_by_side, top_triplets
+from merging.weights.vectors import TaskVectors, is_matrix
+
+
+@merge("tsv_m", title="TSV-M", paper="https://arxiv.org/abs/2412.00081")
+def tsv_m(vectors: TaskVectors, params: IsotropicParams, context: Context) -> TensorMerge:
+    """Join the top singular triplets of all task vectors, with their singular vectors decorrelated.
+
+    Every task gets ``r/T`` of the rank r of a matrix. The joined U and V are replaced by their polar factors, the
+    singular values stay. A direction that equal models bring several times counts once. Tensors that are no matrices
+    take ``α mean(τ)``.
+    """
+
+    def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        if not is_matrix(base.shape):
+            return stack.mean(dim=0)
+        vectors = nonzero(stack)
+        if not len(vectors):
+            return torch.zeros_like(base)
+        count = max(1, min(base.shape) // len(stack))
+        left, lengths, right = side_by_side(*top_triplets(vectors, count))
+        return (polar(left, NOTHING)[0] * lengths) @ polar(right, NOTHING)[0]
+
+    return scaled(vectors, params.scaling, direction, context)

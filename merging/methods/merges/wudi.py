@@ -1,0 +1,80 @@
+"""WUDI: the merged update whose differences to the task vectors interfere least (arXiv 2503.08099).
+
+For every linear weight, find m that minimises ``Σ_t ‖(m − τ_t) τ_tᵀ‖² / ‖τ_t‖²``: rows of τ_t lie near the inputs of
+the layer, so the loss is what task t would notice. It is quadratic: with ``S = Σ τ_tᵀτ_t/‖τ_t‖²`` and
+``R = Σ τ_t τ_tᵀτ_t/‖τ_t‖²`` its gradient is ``2 (m S − R)``, and S and R are computed once.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from merging.methods.context import Context
+from merging.methods.registry import Params, TensorMerge, merge
+from merging.methods.scaling import Coefficient, scaled
+from merging.weights.spectra import add_gram, gram, mirror, solve_positive
+from merging.weights.vectors import TaskVectors, is_linear_weight
+
+
+class WudiParams(Params):
+    """The solver, and how far to go along its result."""
+
+    solver: Literal["adam", "closed_form"] = Field(
+        "adam", description="adam: the published iteration. closed_form: the minimum, with a ridge towards the sum."
+    )
+    steps: int = Field(300, ge=0, le=10_000, description="Steps of adam, which regularises by stopping early.")
+    learning_rate: float = Field(1e-5, gt=0, le=1, description="Adam's learning rate.")
+    ridge: float = Field(
+        0.01, gt=0, le=100, description="Weight of the ridge of closed_form, relative to the mean eigenvalue of S."
+    )
+    scaling: Coefficient | Literal["auto"] = Field(
+        1.0, title="λ", description="Multiplier of the merged update, or auto: chosen on the validation split."
+    )
+
+
+@merge("wudi", title="WUDI", paper="https://arxiv.org/abs/2503.08099")
+def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMerge:
+    """Find for every linear layer the update that interferes least with all task vectors.
+
+    The closed form is ``(R + ρ Σ τ)(S + ρ I)⁻¹`` with ``ρ = ridge · tr(S)/n``; where inputs say nothing it gives the
+    sum, from which the iteration starts too. Other tensors take the mean.
+    """
+
+    def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        if not is_linear_weight(name, base.shape):
+            return stack.mean(dim=0)
+        total = stack.sum(dim=0)
+        lengths = stack.flatten(1).square().sum(dim=1)
+        weights = torch.where(lengths > 0, 1 / lengths.clamp_min(1e-30), 0.0)
+        if int((weights > 0).sum()) < 2:
+            return total  # is the minimum; Adam would walk along rounding errors
+        rows, columns = base.shape
+        s, r = total.new_zeros(columns, columns), total.new_zeros(rows, columns)
+        for vector, weight in zip(stack, weights.tolist(), strict=True):
+            if 2 * rows < columns:  # then the product of the rows is the smaller one
+                add_gram(s, vector, weight)
+                r.addmm_(gram(vector.T), vector, alpha=weight)
+            else:
+                square = gram(vector)
+                s.add_(square, alpha=weight)
+                r.addmm_(vector, square, alpha=weight)
+        mirror(s)
+        if params.solver == "closed_form":
+            ridge = params.ridge * s.diagonal().mean()
+            s.diagonal().add_(ridge)
+            return solve_positive(s, r + ridge * total, "; or raise merge.ridge")
+        return _adam(total, s, r, params, context)
+
+    return scaled(vectors, params.scaling, direction, context)
+
+
+def _adam(start: torch.Tensor, s: torch.Tensor, r: torch.Tensor, params: WudiParams, context: Context) -> torch.Tensor:
+    merged = start.clone()
+    merged.grad = torch.empty_like(merged)
+    optimiser = torch.optim.Adam([merged], lr=params.learning_rate, fused=True)
+    for _ in range(params.steps):
+        context.stop_if_cancelled()
+        torch.addmm(r, merged, s, beta=-2, alpha=2, out=merged.grad)
+        optimiser.step()
+    return merged
