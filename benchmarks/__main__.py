@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import browser
 from benchmarks.random_suite import make_suite
-from merging.runs.store import RunStore
+from merging.runs.table import RunStore
 
 ROOT = Path(__file__).resolve().parent.parent
 

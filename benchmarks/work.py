@@ -24,15 +24,15 @@ from merging.methods.context import Context
 from merging.methods.edits.redundancy import descent
 from merging.methods.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
 from merging.methods.plan import MergeSpec, plan
-from merging.runs.export import export_run
-from merging.runs.perform import perform
-from merging.similarity import similarity_report
-from merging.suites.report import check_suite
+from merging.runs.export.export import export_run
+from merging.runs.foreground import perform
+from merging.runs.jobs.check import check_suite
+from merging.runs.jobs.similarity import similarity_report
+from merging.runs.workspace import Workspace
 from merging.suites.suite import DEFAULT, load_suite
 from merging.weights.files import save_tensors
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors, is_matrix
-from merging.workspace import Workspace
 
 Work = Callable[[Path], float | None]  # seconds, where only a part of it is to be timed
 

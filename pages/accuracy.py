@@ -7,7 +7,7 @@ import streamlit as st
 
 from merging.methods.forgetting import measured
 from merging.runs import Run
-from merging.runs.compare import MAX_RUNS
+from merging.runs.comparison.compare import MAX_RUNS
 from ui import accuracy_view, state
 from ui.charts.accuracy import (
     MAX_RADAR,

@@ -8,7 +8,7 @@ import streamlit as st
 
 from merging.core.errors import MergingError
 from merging.core.text import in_a_row
-from merging.runs.file_jobs import CheckJob
+from merging.runs.jobs.orders import CheckJob
 from merging.suites.folder import checkpoint_folders, look
 from merging.suites.initialise import init_suite, propose
 from ui import state

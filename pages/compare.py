@@ -9,8 +9,8 @@ import streamlit as st
 from merging.core.errors import MergingError
 from merging.evaluation.paired import HOW, SIGNIFICANCE, in_points, in_words
 from merging.runs import Run
-from merging.runs.compare import MAX_RUNS, RunComparison, shown_classes, subtracted
-from merging.runs.comparison_report import comparison_report, report_title
+from merging.runs.comparison.compare import MAX_RUNS, RunComparison, shown_classes, subtracted
+from merging.runs.comparison.report import comparison_report, report_title
 from merging.suites.images.thumbnails import png_of
 from ui import accuracy_view, state
 from ui.charts.compare import (

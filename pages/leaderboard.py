@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from merging.leaderboard import cheapest_first, data_looked_at
 from merging.methods.presets import PRESETS
 from merging.methods.registry import NEEDS, Needs
+from merging.runs.leaderboard import cheapest_first, data_looked_at
 from ui import accuracy_view, state
 from ui.charts.leaderboard import NEEDS_WORDS, Standing, leaderboard_dots, leaderboard_table, takeaway
 from ui.comparison import Entry, look_up, submit_missing

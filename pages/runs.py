@@ -10,9 +10,9 @@ import streamlit as st
 from merging.core.errors import MergingError
 from merging.methods.forgetting import average_of
 from merging.runs import Run
-from merging.runs.compare import MAX_RUNS
+from merging.runs.comparison.compare import MAX_RUNS
+from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.run import UnreadableRun
-from merging.runs.weights import KEPT_WEIGHTS
 from merging.sweeps import SweepStore
 from ui import state
 from ui.charts.runs import timing_figure

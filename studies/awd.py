@@ -14,9 +14,9 @@ import click
 from merging.core import devices
 from merging.core.files import atomic_path
 from merging.methods.plan import MergeSpec
-from merging.runs.perform import perform
+from merging.runs.foreground import perform
+from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
-from merging.workspace import Workspace
 from studies.cases import all_cases
 from studies.combinations import shortlist_cases, subset_cases
 

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, settings
 
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.weights.vectors import TaskVectors
-from merging.workspace import Workspace
 from tests.fake_hub import FakeHub, serving
 from tests.random_models import random_vectors, write_suite
 

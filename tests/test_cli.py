@@ -241,7 +241,7 @@ def test_a_failed_run_is_shown_with_its_last_words(
         given[4](3, 7, "adapting, entropy 2")
         raise CheckpointError("the disk is full")
 
-    monkeypatch.setattr("merging.runs.perform.execute", fail)
+    monkeypatch.setattr("merging.runs.foreground.execute", fail)
     assert call("merge", suite_file, "--home", home).exit_code == 1
     (row,) = as_json("runs", "list", "--home", home)["runs"]
     lines = call("runs", "show", row["run"], "--home", home).stdout.splitlines()

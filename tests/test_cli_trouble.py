@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from merging.cli import main
-from merging.runs.store import RunStore
+from merging.runs.table import RunStore
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,7 +90,7 @@ def test_a_database_that_refuses_later_is_an_error_in_words(
     store = RunStore(home)
     with store.connect() as connection:
         connection.execute("drop table fingerprints")
-    monkeypatch.setattr("merging.runs.store._SCHEMA", "")
+    monkeypatch.setattr("merging.runs.table._SCHEMA", "")
     assert "runs.sqlite: can't be opened for writing (no such table" in said(call("merge", suite_file, "--home", home))
 
 
@@ -114,7 +114,7 @@ def test_a_file_that_may_not_be_read_is_named(
 def test_anything_else_that_the_system_refuses_is_one_line(
     suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.workspace.file_fingerprint", refusing(errno.EIO))
+    monkeypatch.setattr("merging.runs.workspace.file_fingerprint", refusing(errno.EIO))
     result = call("similarity", suite_file, "--home", home)
     assert said(result) == "Error: base.safetensors: Input/output error\n"
 
@@ -148,7 +148,7 @@ def test_a_leaderboard_that_could_not_be_written_is_refused_before_any_run(
     assert not RunStore(home).all()
 
 
-@pytest.mark.parametrize("where", ["merging.runs.perform.execute", "merging.methods.plan.ordered"])
+@pytest.mark.parametrize("where", ["merging.runs.foreground.execute", "merging.methods.plan.ordered"])
 def test_an_interrupted_merge_ends_with_130_and_one_line(
     where: str, suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,12 +16,12 @@ import torchvision
 from PIL import Image
 
 from merging.core.errors import MissingPart, SuiteError
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.images.image_sets import load_images, sample_images
 from merging.suites.images.source import held_out
 from merging.suites.images.torchvision_data import READERS
 from merging.suites.initialise import propose
-from merging.workspace import Workspace
 from tests.random_models import CLASSES, write_yaml
 
 pa = pytest.importorskip("pyarrow")

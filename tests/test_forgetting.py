@@ -16,9 +16,9 @@ from merging.methods.forgetting import ForgettingSearch, Group, bystanders, forg
 from merging.methods.plan import MergeSpec
 from merging.methods.registry import LinearMerge, find
 from merging.methods.scaling import GRID
-from merging.runs.execute import execute
+from merging.runs.jobs.merge import execute
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
-from merging.workspace import Workspace
 from tests.random_models import TASKS, write_arrays
 
 SHARES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 100)), min_size=1, max_size=21)

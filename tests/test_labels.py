@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.leaderboard import spec_of
 from merging.methods import registry
 from merging.methods.labels import label_of
 from merging.methods.plan import MergeSpec
 from merging.methods.presets import PRESETS, Preset
+from merging.runs.leaderboard import spec_of
 
 # A few values of every kind: published ones, defaults and others.
 VALUES: dict[tuple[str, str], dict[str, list[Any]]] = {

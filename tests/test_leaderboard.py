@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from merging.cli import main
 from merging.core.errors import MergingError
-from merging.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
 from merging.methods import registry
 from merging.methods.catalogue import catalogue
 from merging.methods.plan import MergeSpec
 from merging.methods.presets import PRESETS, Preset
 from merging.methods.registry import NEEDS, Data
-from merging.runs.execute import execute
-from merging.runs.perform import perform
+from merging.runs.foreground import perform
+from merging.runs.jobs.merge import execute
+from merging.runs.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
 from merging.runs.run import Run
+from merging.runs.workspace import Workspace
 from merging.suites import Suite
-from merging.workspace import Workspace
 from tests.random_models import TASKS
 
 
@@ -74,7 +74,7 @@ def test_all_presets_are_listed_and_the_cheapest_come_first(
         asked.append(spec.label)
         raise MergingError("enough")
 
-    monkeypatch.setattr("merging.leaderboard.perform", refuse)
+    monkeypatch.setattr("merging.runs.leaderboard.perform", refuse)
     result = CliRunner().invoke(main, ["leaderboard", str(suite_file), "--home", str(workspace.home)])
     order = cheapest_first(PRESETS.values())
     assert asked == [order[0].title]
@@ -95,7 +95,7 @@ def test_what_is_done_is_shown_when_the_rest_is_not(
             raise error
         return perform(spec, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("merging.leaderboard.perform", stop_at)
+    monkeypatch.setattr("merging.runs.leaderboard.perform", stop_at)
     table = tmp_path / "table.md"
     table.write_text("an older one")
     command = ["leaderboard", str(suite_file), "--home", str(workspace.home), "--presets", "average,iso_c,tsv_m"]

@@ -12,9 +12,9 @@ from merging.methods import registry
 from merging.methods.pairs import refusal
 from merging.methods.plan import MergeSpec
 from merging.methods.presets import PRESETS
-from merging.runs.execute import execute
+from merging.runs.jobs.merge import execute
+from merging.runs.workspace import Workspace
 from merging.weights.files import open_checkpoint
-from merging.workspace import Workspace
 
 QUICK: dict[str, dict[str, Any]] = {
     "awd": {"steps": 10}, "adamerging": {"steps": 2, "batch_size": 4}, "doge": {"steps": 3}, "wudi": {"steps": 3},

@@ -9,9 +9,9 @@ import click
 import pytest
 
 from merging.cli import main
-from merging.leaderboard import data_looked_at
 from merging.methods import registry
 from merging.methods.presets import PRESETS, Preset
+from merging.runs.leaderboard import data_looked_at
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.svg import Whisker, heat_map, whiskers
+from merging.runs.comparison.svg import Whisker, heat_map, whiskers
 
 SVG = "{http://www.w3.org/2000/svg}"
 names = st.text(

@@ -12,7 +12,7 @@ from merging.methods.context import Context
 from merging.methods.edits.awd import ADAM_BETA, AwdParams, Disentangled, disentangle, from_geometry, is_live
 from merging.methods.plan import MergeSpec
 from merging.methods.registry import LinearEdit
-from merging.runs.unmerged import disentangled
+from merging.runs.jobs.baselines import disentangled
 from merging.weights.geometry import Geometry
 from ui import state
 from ui.run_panel import offer_job

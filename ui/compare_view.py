@@ -8,8 +8,8 @@ from merging.core.errors import MergingError
 from merging.methods.context import Context
 from merging.methods.plan import MergeSpec
 from merging.runs import Run
-from merging.runs.compare import RunComparison, compare_runs, require_comparable
-from merging.runs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of
+from merging.runs.comparison.compare import RunComparison, compare_runs, require_comparable
+from merging.runs.jobs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of
 from ui import measuring, state
 from ui.figure import escape_markdown
 from ui.run_panel import ensure_worker, run_panel
@@ -22,7 +22,7 @@ def measured(runs: Sequence[Run]) -> tuple[RunComparison | None, dict[str, str]]
     The first is None while predictions are missing that only the worker should measure, and with fewer than two runs.
 
     Raises:
-        MergingError: as :func:`merging.runs.compare.compare_runs`.
+        MergingError: as :func:`merging.runs.comparison.compare.compare_runs`.
     """
     require_comparable(runs)
     reference, version = state.suite_reference(), state.stamp()

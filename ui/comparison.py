@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from merging.leaderboard import spec_of
 from merging.methods.plan import MergeSpec
 from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
-from merging.workspace import Workspace
+from merging.runs.leaderboard import spec_of
+from merging.runs.workspace import Workspace
 from ui import state
 
 METHODS = ("task_arithmetic", "adamerging", "awd_ta", "awd_adamerging")

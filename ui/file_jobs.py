@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.runs import Run
-from merging.runs.file_jobs import ConvertJob, FileJob
+from merging.runs.jobs.orders import ConvertJob, FileJob
 from merging.suites.folder import look
 from merging.weights.files.reading import TORCH_SUFFIXES
 from ui import state

@@ -3,9 +3,9 @@
 import streamlit as st
 
 from merging.hub.cache import is_hub_id
-from merging.runs.file_jobs import DownloadJob
+from merging.runs.jobs.download import Missing, estimated_bytes, missing_parts
+from merging.runs.jobs.orders import DownloadJob
 from merging.suites import Suite
-from merging.suites.download import Missing, estimated_bytes, missing_parts
 from ui import state
 from ui.figure import escape_markdown
 from ui.file_jobs import ask_for, find_job, show_job

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.methods.plan import MergeSpec
-from merging.runs.exploring import AWD, BASE, FIRST, HIGHEST, IMAGES, LOWEST, SECOND, STEPS, TASK_ARITHMETIC
+from merging.runs.jobs.landscape import AWD, BASE, FIRST, HIGHEST, IMAGES, LOWEST, SECOND, STEPS, TASK_ARITHMETIC
 from merging.suites.suite import Split
 from ui import accuracy_view, state, theme
 from ui.charts.what_if import Place, landscape_figure

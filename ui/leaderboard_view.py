@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-from merging.leaderboard import baseline_rows, data_looked_at, row_of
 from merging.methods import registry
 from merging.runs import Run
+from merging.runs.leaderboard import baseline_rows, data_looked_at, row_of
 from merging.runs.run import ACTIVE
 from ui import accuracy_view, state
 from ui.charts.accuracy import Series

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.runs import Run
-from merging.runs.settings import differing
+from merging.runs.comparison.settings import differing
 from ui.figure import offer_csv
 from ui.run_text import name_runs
 

@@ -5,8 +5,8 @@ import zipfile
 from pathlib import Path
 
 from merging.runs import Run
-from merging.runs.export import export_run
-from merging.workspace import Workspace
+from merging.runs.export.export import export_run
+from merging.runs.workspace import Workspace
 
 MAX_DOWNLOAD = 400 * 2**20  # a download passes through the server's memory; larger weights are written to a folder
 

@@ -17,7 +17,7 @@ import streamlit as st
 from merging.core.errors import MergingError, RunError
 from merging.methods.plan import MergeSpec
 from merging.runs import Run
-from merging.runs.worker import is_working, log_tail
+from merging.runs.worker.serve import is_working, log_tail
 from ui.figure import escape_markdown
 from ui.run_text import badge, duration, in_words, when
 from ui.state import ROOT, workspace

@@ -9,7 +9,7 @@ from merging.core.text import in_a_row
 from merging.methods import registry
 from merging.methods.forgetting import average_of, measured
 from merging.runs import Run, State
-from merging.runs.settings import base_weights
+from merging.runs.comparison.settings import base_weights
 from ui.charts.accuracy import Series
 from ui.figure import escape_markdown
 from ui.theme import Style, distinct_styles

@@ -15,11 +15,11 @@ import torch
 
 from merging.core import devices
 from merging.core.errors import MergingError, SuiteError
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, builtin_suites, load_suite
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.suite import DEFAULT, downloaded_suites, missing_files, suite_file
 from merging.weights.geometry import Geometry
-from merging.workspace import Workspace
 from ui.folder_watch import FolderWatch
 from ui.url_choice import not_found, write_chosen
 

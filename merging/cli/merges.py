@@ -40,7 +40,7 @@ def similarity(
     suite: str, tasks: str | None, edit_name: str, settings: Sequence[str], device: str, home: Path, as_json: bool
 ) -> None:
     """Cosine similarity of the task vectors of SUITE, before and after an edit."""
-    from merging.similarity import similarity_report
+    from merging.runs.jobs.similarity import similarity_report
     from merging.suites.suite import load_suite
 
     loaded = load_suite(suite)
@@ -82,7 +82,7 @@ def merge(
     """Merge the task models of SUITE."""
     from merging.core import devices
     from merging.methods.plan import MergeSpec
-    from merging.runs.perform import perform
+    from merging.runs.foreground import perform
     from merging.suites.suite import load_suite
 
     if preset is not None and (merge_name or edit_name):
@@ -194,8 +194,8 @@ def leaderboard(
     """
     from merging.core import devices
     from merging.core.files import atomic_path, require_place
-    from merging.leaderboard import Row, cheapest_first, leaderboard, not_run_yet, to_markdown
     from merging.methods.presets import PRESETS, find_preset
+    from merging.runs.leaderboard import Row, cheapest_first, leaderboard, not_run_yet, to_markdown
     from merging.suites.suite import load_suite
 
     loaded = load_suite(suite)
@@ -232,7 +232,7 @@ def leaderboard(
 @json_option
 def replay(recipe: Path, suite: str | None, output: Path, home: Path, as_json: bool) -> None:
     """Make the weights of an exported RECIPE again, on the CPU, and compare them with those that were exported."""
-    from merging.runs import recipe as recipes
+    from merging.runs.export import recipe as recipes
     from merging.suites.suite import load_suite
 
     known = recipes.read_recipe(recipe)

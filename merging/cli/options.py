@@ -43,8 +43,8 @@ def image_limit_option(function: Any) -> Any:
 
 def open_workspace(home: Path) -> Any:
     """The workspace in a folder, with the room for images that the command line allows."""
+    from merging.runs.workspace import Workspace
     from merging.suites.images.cache import DEFAULT_LIMIT
-    from merging.workspace import Workspace
 
     limit = click.get_current_context().find_root().params["image_limit"]
     return Workspace(home, DEFAULT_LIMIT if limit is None else limit)

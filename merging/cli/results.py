@@ -48,7 +48,7 @@ def print_json(value: Any) -> None:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """What :func:`merging.suites.report.check_suite` found, a line a file."""
+    """What :func:`merging.runs.jobs.check.check_suite` found, a line a file."""
     for row in report["files"]:
         word = ("warn" if row["warning"] else "ok") if row["ok"] else "ERROR"
         click.echo(f"{word:<5}  {row['file']}  {row['detail']}")

@@ -30,7 +30,7 @@ def runs() -> None:
 @json_option
 def runs_list(home: Path, as_json: bool) -> None:
     """All runs, newest first."""
-    from merging.runs.store import RunStore
+    from merging.runs.table import RunStore
 
     store = RunStore(home)
     rows = [run_row(run) for run in store.all()]
@@ -54,7 +54,7 @@ def runs_list(home: Path, as_json: bool) -> None:
 @json_option
 def runs_show(run_id: str, home: Path, as_json: bool) -> None:
     """One run: its specification, state and result."""
-    from merging.runs.store import RunStore
+    from merging.runs.table import RunStore
 
     run = RunStore(home).get(run_id)
     if as_json:
@@ -70,7 +70,7 @@ def runs_show(run_id: str, home: Path, as_json: bool) -> None:
 @json_option
 def runs_delete(run_id: str, home: Path, as_json: bool) -> None:
     """Remove a run and its files for good; it may be one that can't be read."""
-    from merging.runs.store import RunStore
+    from merging.runs.table import RunStore
 
     deleted = RunStore(home).delete(run_id)
     if as_json:
@@ -88,7 +88,7 @@ def runs_delete(run_id: str, home: Path, as_json: bool) -> None:
 def runs_export(run_id: str, folder: Path, layout: Any, home: Path, as_json: bool) -> None:
     """Write weights, recipe, model card and coefficients of a finished run into FOLDER."""
     from merging.core.files import require_parent
-    from merging.runs.export import export_run
+    from merging.runs.export.export import export_run
 
     require_parent(folder)
     workspace = open_workspace(home)
@@ -108,8 +108,8 @@ def runs_compare(run_ids: tuple[str, ...], html: Path | None, home: Path, as_jso
     """Compare finished runs with the first of them, image by image: intervals and tests per task."""
     from merging.core.files import require_place
     from merging.methods.context import Context
-    from merging.runs.compare import compare_runs, comparison_row
-    from merging.runs.comparison_report import write_report
+    from merging.runs.comparison.compare import compare_runs, comparison_row
+    from merging.runs.comparison.report import write_report
 
     if html is not None:
         require_place(html)
@@ -132,9 +132,11 @@ def runs_compare(run_ids: tuple[str, ...], html: Path | None, home: Path, as_jso
 def worker(once: bool, home: Path) -> None:
     """Carry out queued runs until stopped. The dashboard starts one by itself."""
     from merging.evaluation.clip import load_open_clip
-    from merging.runs.worker import Worker, sole_worker
+    from merging.runs.worker.serve import Worker, sole_worker
+    from merging.sweeps.driver import SweepDrivers
 
     load_open_clip()  # before forking, so that every run starts warm
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     with sole_worker(home):
-        Worker(open_workspace(home)).serve(once)
+        workspace = open_workspace(home)
+        Worker(workspace, SweepDrivers(workspace)).serve(once)

@@ -68,7 +68,7 @@ def methods(as_json: bool) -> None:
 def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) -> None:
     """Check every file of SUITE: weights, heads, images."""
     from merging.core import devices
-    from merging.suites.report import check_suite
+    from merging.runs.jobs.check import check_suite
     from merging.suites.suite import load_suite
 
     workspace = open_workspace(home) if accuracy or home.is_dir() else None  # looking alone makes no folder
@@ -99,8 +99,8 @@ def init_suite_command(
     Tasks that are called like the data sets of the published suites (sun397, stanford-cars, …) get the class names,
     prompt templates and images of these.
     """
+    from merging.runs.jobs.check import check_suite
     from merging.suites.initialise import init_suite
-    from merging.suites.report import check_suite
     from merging.suites.suite import load_suite
 
     made = init_suite(folder, base, name, force, read_datasets(datasets), not no_datasets)
@@ -155,7 +155,7 @@ def download(suite: str, tasks: str | None, data: bool, as_json: bool) -> None:
     SUITE may also be the id, owner/name, of a model repository that holds a suite.yaml. What broke off goes on where it
     stopped.
     """
-    from merging.suites.download import download as downloaded
+    from merging.runs.jobs.download import download as downloaded
 
     names = None if tasks is None else [name.strip() for name in tasks.split(",")]
     found = downloaded(suite, names, data, progress_on_stderr())

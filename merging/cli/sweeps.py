@@ -59,7 +59,7 @@ def sweep_resume(sweep_id: str, scheduler: str | None, home: Path, as_json: bool
 @json_option
 def sweep_list(home: Path, as_json: bool) -> None:
     """All sweeps, newest first."""
-    from merging.runs.store import RunStore
+    from merging.runs.table import RunStore
     from merging.sweeps import SweepStore
     from merging.sweeps.progress import look
 
@@ -79,7 +79,7 @@ def sweep_list(home: Path, as_json: bool) -> None:
 @json_option
 def sweep_show(sweep_id: str, home: Path, as_json: bool) -> None:
     """One sweep as far as it is: its trials, the best first, and what it found."""
-    from merging.runs.store import RunStore
+    from merging.runs.table import RunStore
     from merging.sweeps import SweepStore
     from merging.sweeps.progress import look
 
@@ -112,7 +112,7 @@ def sweep_cancel(sweep_id: str, home: Path, as_json: bool) -> None:
 @json_option
 def sweep_delete(sweep_id: str, runs: bool, home: Path, as_json: bool) -> None:
     """Remove a sweep; its runs stay in the list of runs unless --runs is given."""
-    from merging.runs.store import RunStore
+    from merging.runs.table import RunStore
     from merging.sweeps import SweepStore
 
     deleted, gone = SweepStore(RunStore(home)).delete(sweep_id, runs)

@@ -47,7 +47,7 @@ def print_matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[float
 
 
 def print_similarity(report: Mapping[str, Any], edit: str) -> None:
-    """What :func:`merging.similarity.similarity_report` found: cosines, norms, and what AWD came down to."""
+    """What :func:`merging.runs.jobs.similarity.similarity_report` found: cosines, norms, and what AWD came down to."""
     tasks, before, after = report["tasks"], report["before"], report["after"]
     print_matrix(f"cosine, mean |cos| {before['mean_abs']:.4f}", tasks, before["cosine"])
     columns = {"task": tasks, "norm": [f"{norm:.4f}" for norm in report["norms"]]}
@@ -165,7 +165,7 @@ def _average(row: Mapping[str, Any]) -> str:
 
 
 def print_run(run: Any) -> None:
-    """All of a :class:`merging.runs.store.Run` that is read by people; its JSON has every number."""
+    """All of a :class:`merging.runs.table.Run` that is read by people; its JSON has every number."""
     spec, result = run.spec, run.result or {}
     click.echo(f"run {run.id}  {run.state}")
     _paragraph(f"{spec.label}, {spec.suite_name}, {counted(len(spec.tasks), 'task')}: {', '.join(spec.tasks)}", 2)

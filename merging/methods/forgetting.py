@@ -189,7 +189,7 @@ def measured(result: Mapping[str, Any]) -> dict[str, float]:
     """Task → accuracy of a finished run, 0 … 1: of the tasks merged and, of a run that forgets, of the bystanders.
 
     Args:
-        result: as :func:`merging.runs.execute.execute` gives it for a merge that was evaluated.
+        result: as :func:`merging.runs.jobs.merge.execute` gives it for a merge that was evaluated.
     """
     kept = (result.get("forgetting") or {}).get("kept", {})
     return {**result["accuracy"], **{task: row["after"] for task, row in kept.items()}}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from merging.core.errors import RunError
 from merging.methods.plan import MergeSpec
-from merging.runs.file_jobs import FileJob
+from merging.runs.jobs.orders import FileJob
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 ACTIVE: tuple[State, ...] = ("queued", "running")
@@ -60,7 +60,7 @@ class Run:
 
     @cached_property
     def result(self) -> dict[str, Any] | None:
-        """What came of it, see :func:`merging.runs.execute.execute`; read when first asked for."""
+        """What came of it, see :func:`merging.runs.jobs.merge.execute`; read when first asked for."""
         return json.loads(self.result_json) if self.result_json else None
 
     @property

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from merging.core.errors import Cancelled, MergingError, RunError
 from merging.core.files import atomic_path
 from merging.methods.plan import MergeSpec
-from merging.runs.execute import execute
-from merging.runs.store import RunStore
-from merging.runs.weights import KEPT_WEIGHTS
-from merging.workspace import Workspace
+from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.jobs.merge import execute
+from merging.runs.table import RunStore
+from merging.runs.workspace import Workspace
 
 if TYPE_CHECKING:
     from distributed import Future

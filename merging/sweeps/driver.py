@@ -16,12 +16,12 @@ from merging.core.errors import MergingError, SpecError
 from merging.methods.forgetting import average_of
 from merging.methods.plan import MergeSpec
 from merging.runs import Run, RunStore
-from merging.runs.weights import KEPT_WEIGHTS
+from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.workspace import Workspace
 from merging.suites.suite import Split, load_suite
 from merging.sweeps.definition import Settings, SweepDefinition
 from merging.sweeps.search import Known, next_numbers, propose
 from merging.sweeps.store import Role, Sweep, SweepStore, Trial
-from merging.workspace import Workspace
 
 POLL_SECONDS = 0.3
 ATTEMPTS = 3  # of a run whose worker is lost
@@ -156,6 +156,25 @@ def drive(sweep_id: str, workspace: Workspace, stopped: Callable[[], bool] = lam
     except MergingError as error:
         sweeps.end(sweep_id, "failed", str(error))
         _cancel_runs(sweep, sweeps)
+
+
+class SweepDrivers:
+    """The sweeps of a workspace as its worker drives them, see :class:`merging.runs.worker.serve.Drivers`."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._sweeps = SweepStore(workspace.store)
+
+    def going_on(self) -> list[str]:
+        """Ids of the sweeps that are running."""
+        return self._sweeps.ids("running")
+
+    def drive(self, name: str, workspace: Workspace, stopped: Callable[[], bool]) -> None:
+        """Drive a sweep, see :func:`drive`."""
+        drive(name, workspace, stopped)
+
+    def fail(self, name: str, reason: str) -> None:
+        """Mark a sweep as failed since its driver died."""
+        self._sweeps.end(name, "failed", f"the process that drove the sweep died ({reason})")
 
 
 def _carrier(sweep: Sweep, workspace: Workspace) -> Carrier:

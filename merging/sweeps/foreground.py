@@ -4,11 +4,11 @@ import time
 
 from merging.core.errors import RunError
 from merging.core.progress import Progress
-from merging.runs.worker import Worker, sole_worker
+from merging.runs.worker.serve import Worker, sole_worker
+from merging.runs.workspace import Workspace
 from merging.sweeps import driver
 from merging.sweeps.progress import Snapshot, look
 from merging.sweeps.store import SweepStore
-from merging.workspace import Workspace
 
 _POLL_SECONDS = 0.5
 
@@ -41,7 +41,7 @@ def follow(sweep_id: str, workspace: Workspace, on_progress: Progress) -> Snapsh
         while not over():
             try:
                 with sole_worker(workspace.home):
-                    worker = Worker(workspace)
+                    worker = Worker(workspace, driver.SweepDrivers(workspace))
                     worker.serve(until=over)
                 if worker.stopping:
                     raise KeyboardInterrupt

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from merging.core.errors import MergingError, RunError
 from merging.methods.plan import MergeSpec
-from merging.runs.store import RunStore, beginning_with
+from merging.runs.table import RunStore, beginning_with
 from merging.sweeps.definition import Settings, SweepDefinition
 
 SweepState = Literal["running", "done", "failed", "cancelled"]

@@ -9,10 +9,10 @@ from merging.evaluation.evaluator import Accuracy
 from merging.methods.forgetting import forgetting_report
 from merging.methods.plan import MergeSpec
 from merging.runs import Run
-from merging.runs.execute import execute
-from merging.runs.weights import KEPT_WEIGHTS
+from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.jobs.merge import execute
+from merging.runs.workspace import Workspace
 from merging.suites import Suite
-from merging.workspace import Workspace
 
 
 def spec_of(suite: Suite, **changes: Any) -> MergeSpec:
@@ -23,7 +23,7 @@ def spec_of(suite: Suite, **changes: Any) -> MergeSpec:
 
 
 def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float = 0.6) -> dict[str, Any]:
-    """A result of the kind that :func:`merging.runs.execute.execute` gives, with made-up numbers."""
+    """A result of the kind that :func:`merging.runs.jobs.merge.execute` gives, with made-up numbers."""
     rng = np.random.default_rng(len(spec.label) + int(1000 * level))
     vectors = workspace.vectors(suite, spec.tasks)
     count, layers = len(spec.tasks), len(vectors.names)

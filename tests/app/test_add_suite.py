@@ -13,10 +13,10 @@ from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import MergingError
 from merging.methods.plan import MergeSpec
-from merging.runs.file_work import carry_out_file_job
+from merging.runs.jobs.files import carry_out_file_job
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.folder import checkpoint_folders
-from merging.workspace import Workspace
 from tests.app.conftest import TASKS, build_suite, texts
 from tests.fake_hub import FakeHub
 from tests.random_models import write_yaml
@@ -213,7 +213,7 @@ def offered(tiny: Suite, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.Monke
     found = {"mini": tiny.folder, "ready": path.parent}
     monkeypatch.setattr("ui.state.builtin_suites", lambda: found)
     monkeypatch.setattr("merging.suites.suite.builtin_suites", lambda: found)
-    monkeypatch.setattr("merging.suites.download.builtin_suites", lambda: found)
+    monkeypatch.setattr("merging.runs.jobs.download.builtin_suites", lambda: found)
     return hub
 
 

@@ -8,8 +8,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.runs import Run
-from merging.runs.compare import compare_runs
-from merging.runs.weights import KEPT_WEIGHTS
+from merging.runs.comparison.compare import compare_runs
+from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.suites import Suite
 from tests.app.conftest import TASKS, links, texts
 from tests.app.finished_runs import carry_out_queued, finished, spec_of

@@ -8,10 +8,10 @@ import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
 
-from merging.leaderboard import cheapest_first, data_looked_at, spec_of
 from merging.methods.plan import MergeSpec
 from merging.methods.presets import PRESETS
 from merging.runs import Run
+from merging.runs.leaderboard import cheapest_first, data_looked_at, spec_of
 from merging.suites import Suite, load_suite
 from merging.suites.reported import published
 from tests.app.conftest import build_suite, links, texts

@@ -13,10 +13,10 @@ from streamlit.testing.v1 import AppTest
 
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.plan import MergeSpec
-from merging.runs.execute import execute
-from merging.runs.trace import TRACE, Trace
+from merging.runs.jobs.merge import execute
+from merging.runs.worker.trace import TRACE, Trace
+from merging.runs.workspace import Workspace
 from merging.suites import Suite
-from merging.workspace import Workspace
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued, finished
 from ui import state

@@ -7,7 +7,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.methods.plan import MergeSpec
-from merging.runs.store import RunStore
+from merging.runs.table import RunStore
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, texts
 

@@ -11,9 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle, from_geometry
+from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.weights.geometry import Geometry, mean_abs_cosine
-from merging.workspace import Workspace
 from tests.app.conftest import TASKS, links, texts
 from tests.app.finished_runs import carry_out_queued
 from ui import state

@@ -5,9 +5,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.methods.presets import PRESETS
+from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.suites.images.image_sets import load_images
-from merging.workspace import Workspace
 from tests.app.conftest import build_suite, texts
 from tests.app.finished_runs import ended, finished
 from ui import state

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.sweeps import Range, Sweep, SweepDefinition, SweepStore, driver, parse_definition
-from merging.workspace import Workspace
 from tests.app import finished_runs
 from tests.app.conftest import TASKS, links, texts
 from tests.sweeps.by_hand import ByHand, peak, to_the_end

@@ -9,8 +9,8 @@ import yaml
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from merging.runs.workspace import Workspace
 from merging.suites import Suite
-from merging.workspace import Workspace
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued
 from ui import state

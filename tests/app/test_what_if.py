@@ -9,9 +9,9 @@ from streamlit.testing.v1 import AppTest
 from merging.methods import registry
 from merging.methods.forgetting import average_of
 from merging.methods.mixing import specification
-from merging.runs.execute import execute
+from merging.runs.jobs.merge import execute
+from merging.runs.workspace import Workspace
 from merging.suites import Suite
-from merging.workspace import Workspace
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued
 from ui import live_accuracy, state
@@ -223,7 +223,7 @@ def test_curves_of_several_methods(tiny: Suite, open_page: Open, launched_worker
 
 
 def test_landscape_of_two_tasks(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("merging.runs.exploring", "ui.landscape_view"):
+    for module in ("merging.runs.jobs.landscape", "ui.landscape_view"):
         monkeypatch.setattr(f"{module}.STEPS", 3)
     app = open_page("what_if", what="Landscape", second="Cars")
     assert not app.exception

@@ -9,10 +9,10 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from merging.runs.execute import execute
+from merging.runs.jobs.merge import execute
 from merging.runs.run import Run
+from merging.runs.workspace import Workspace
 from merging.suites import load_suite
-from merging.workspace import Workspace
 from tests.app.conftest import build_suite
 from tests.app.finished_runs import spec_of
 from tests.browser.conftest import Server

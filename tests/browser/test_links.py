@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from merging.runs import Run
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
-from merging.workspace import Workspace
 from tests.app.finished_runs import ended, finished
 from tests.browser.conftest import Server
 from tests.dashboard import settled

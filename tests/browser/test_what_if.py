@@ -8,9 +8,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from merging.methods.mixing import specification
-from merging.runs.execute import execute
+from merging.runs.jobs.merge import execute
+from merging.runs.workspace import Workspace
 from merging.suites import load_suite
-from merging.workspace import Workspace
 from tests.browser.conftest import Server
 from tests.dashboard import settled
 

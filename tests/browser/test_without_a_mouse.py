@@ -7,8 +7,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Page, expect
 
+from merging.runs.workspace import Workspace
 from merging.suites import load_suite
-from merging.workspace import Workspace
 from tests.app.finished_runs import finished
 from tests.browser.conftest import Server
 from tests.browser.test_sweeps import open_form

@@ -15,13 +15,13 @@ import merging
 from merging.cli import main
 from merging.core.errors import CheckpointError, MergingError, MismatchedCheckpoint
 from merging.evaluation.evaluator import Evaluator
-from merging.suites.report import check_suite
+from merging.runs.jobs.check import check_suite
+from merging.runs.workspace import Workspace
 from merging.suites.suite import load_suite
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.files.layouts import huggingface_names, recognise
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
-from merging.workspace import Workspace
 from tests.random_models import ARCHITECTURE, State, random_tower, write_suite
 
 TOWER = random_tower(7)

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from merging.cli import main
 from merging.core.errors import CheckpointError, UnsafeCheckpoint
-from merging.suites.report import check_suite
+from merging.runs.jobs.check import check_suite
 from merging.suites.suite import load_suite
 from merging.weights.convert import targets
 from merging.weights.files import inert_pickle, open_checkpoint

@@ -11,14 +11,14 @@ from safetensors.torch import load_file, save_file
 from merging.core.errors import MergingError, RunError
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.plan import MergeSpec
-from merging.runs.compare import RunComparison, compare_runs, comparison_row
-from merging.runs.comparison_report import comparison_report
-from merging.runs.execute import execute
-from merging.runs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of
+from merging.runs.comparison.compare import RunComparison, compare_runs, comparison_row
+from merging.runs.comparison.report import comparison_report
+from merging.runs.jobs.merge import execute
+from merging.runs.jobs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of
 from merging.runs.run import Run
+from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.weights.localised import task_weights
-from merging.workspace import Workspace
 from tests.random_models import TASKS
 
 LINEAR = {"merge_params": {"scaling": 0.4}}
@@ -68,7 +68,7 @@ def test_predictions_are_measured_once(suite_file: Path, workspace: Workspace, m
     run = run_of(suite_file, workspace, **LINEAR)
     first = predictions_of(run, workspace, evaluator_of(run, workspace))
     monkeypatch.setattr(Evaluator, "predictions", lambda *_: pytest.fail("measured again"))
-    monkeypatch.setattr("merging.runs.predictions.rebuilt", lambda *_: pytest.fail("rebuilt again"))
+    monkeypatch.setattr("merging.runs.jobs.predictions.rebuilt", lambda *_: pytest.fail("rebuilt again"))
     again = predictions_of(run, workspace, evaluator_of(run, workspace))
     assert all(np.array_equal(first[task], again[task]) for task in TASKS)
     assert all(values.dtype == np.int64 for values in again.values())

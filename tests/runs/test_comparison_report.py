@@ -16,12 +16,12 @@ from PIL import Image
 from merging.cli import main
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.plan import MergeSpec
-from merging.runs.compare import RunComparison, compare_runs
-from merging.runs.comparison_report import MAX_IMAGES, comparison_report
-from merging.runs.execute import execute
+from merging.runs.comparison.compare import RunComparison, compare_runs
+from merging.runs.comparison.report import MAX_IMAGES, comparison_report
+from merging.runs.jobs.merge import execute
 from merging.runs.run import Run
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
-from merging.workspace import Workspace
 from tests.random_models import TASKS
 
 EVIL = "<script>alert(1)</script>\"'&amp;"

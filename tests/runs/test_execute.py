@@ -23,14 +23,14 @@ from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.pairs import refusal
 from merging.methods.plan import MergeSpec
-from merging.runs.execute import execute
-from merging.runs.unmerged import disentangled
-from merging.runs.weights import rebuild
+from merging.runs.export.weights import rebuild
+from merging.runs.jobs.baselines import disentangled
+from merging.runs.jobs.merge import execute
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint
 from merging.weights.geometry import measure
 from merging.weights.localised import task_weights
-from merging.workspace import Workspace
 from tests.random_models import TASKS, write_arrays
 
 QUICK: dict[str, dict[str, object]] = {

@@ -12,12 +12,12 @@ from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.mixing import WhatIf
 from merging.methods.plan import MergeSpec
-from merging.runs import exploring
-from merging.runs.execute import execute
+from merging.runs.jobs import landscape as exploring
+from merging.runs.jobs.merge import execute
+from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
-from merging.workspace import Workspace
 from tests.random_models import TASKS, flattened, random_vectors
 
 

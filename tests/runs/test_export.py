@@ -19,12 +19,12 @@ from merging.core.progress import no_progress
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.plan import MergeSpec
 from merging.methods.presets import PRESETS
-from merging.runs.export import export_run
-from merging.runs.perform import perform
-from merging.runs.recipe import read_recipe, replay, weights_sha256
+from merging.runs.export.export import export_run
+from merging.runs.export.recipe import read_recipe, replay, weights_sha256
+from merging.runs.foreground import perform
 from merging.runs.run import Run
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
-from merging.workspace import Workspace
 from tests.random_models import TASKS
 
 # Presets that learn get few steps, those that look at images few images.

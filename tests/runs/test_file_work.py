@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from merging.core.errors import MergingError, RunError
 from merging.hub.cache import repository
 from merging.methods.plan import MergeSpec
-from merging.runs.file_jobs import CheckJob, ConvertJob, DownloadJob, FileJob
-from merging.runs.file_work import carry_out_file_job
-from merging.runs.worker import Worker
+from merging.runs.jobs.check import check_suite
+from merging.runs.jobs.files import carry_out_file_job
+from merging.runs.jobs.orders import CheckJob, ConvertJob, DownloadJob, FileJob
+from merging.runs.worker.serve import Worker
+from merging.runs.workspace import Workspace
 from merging.suites import load_suite
-from merging.suites.report import check_suite
-from merging.workspace import Workspace
 from tests.fake_hub import FakeHub
 from tests.random_models import TASKS, write_yaml
 

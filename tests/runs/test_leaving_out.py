@@ -9,10 +9,10 @@ from scipy import stats
 from merging.core.errors import Cancelled, SpecError
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.plan import MergeSpec
-from merging.runs.execute import execute
-from merging.runs.leaving_out import agreement
+from merging.runs.jobs.interference import agreement
+from merging.runs.jobs.merge import execute
+from merging.runs.workspace import Workspace
 from merging.suites import Suite
-from merging.workspace import Workspace
 from tests.random_models import TASKS
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from merging.core.errors import CheckpointError, RunError, SpecError
 from merging.methods.plan import MergeSpec
-from merging.runs import store as store_module
-from merging.runs.perform import perform
-from merging.workspace import Workspace
+from merging.runs import table as store_module
+from merging.runs.foreground import perform
+from merging.runs.workspace import Workspace
 
 
 def spec(suite_file: Path) -> MergeSpec:
@@ -74,7 +74,7 @@ def test_a_run_that_fails_here_keeps_its_last_words(
         given[4](1, 2, "adapting, entropy 3")
         raise error
 
-    monkeypatch.setattr("merging.runs.perform.execute", fail)
+    monkeypatch.setattr("merging.runs.foreground.execute", fail)
     with pytest.raises(type(error)):
         perform(spec(suite_file), workspace, None, quietly)
     (run,) = workspace.store.all()

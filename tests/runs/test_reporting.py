@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from merging.core.progress import phase_of
 from merging.methods.merges.adamerging import CoefficientLearner
 from merging.methods.plan import MergeSpec
-from merging.runs import reporting
-from merging.runs.execute import execute
-from merging.runs.reporting import PhaseClock
-from merging.workspace import Workspace
+from merging.runs.jobs.merge import execute
+from merging.runs.worker.reporting import PhaseClock
+from merging.runs.worker.serve import reporting
+from merging.runs.workspace import Workspace
 from tests.random_models import TASKS
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from merging.core.errors import RunError
 from merging.methods.plan import MergeSpec
-from merging.runs.store import STALE_SECONDS, RunStore
+from merging.runs.table import STALE_SECONDS, RunStore
 
 SPEC = MergeSpec.build(suite="tiny", tasks=("a", "b"))
 

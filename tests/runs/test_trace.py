@@ -5,12 +5,12 @@ import pytest
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.merges.adamerging import AdaMergingParams, adamerging
-from merging.runs.trace import Trace, read_trace
+from merging.runs.worker.trace import Trace, read_trace
 from merging.suites import Suite
 
 
 def test_lines_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("merging.runs.trace._WRITE_SECONDS", -1.0)
+    monkeypatch.setattr("merging.runs.worker.trace._WRITE_SECONDS", -1.0)
     trace = Trace(tmp_path / "trace")
     for step in range(3):
         trace({"step": step, "coefficients": [0.1 * step, 0.3]})
@@ -18,7 +18,7 @@ def test_lines_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_numbers_a_moment_after_others_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("merging.runs.trace._WRITE_SECONDS", 3600.0)
+    monkeypatch.setattr("merging.runs.worker.trace._WRITE_SECONDS", 3600.0)
     trace = Trace(tmp_path / "trace")
     trace({"step": 1})
     trace({"step": 2})

@@ -12,11 +12,11 @@ import pytest
 
 from merging.core.errors import RunError
 from merging.methods.plan import MergeSpec
-from merging.runs import store as store_module
+from merging.runs import table as store_module
+from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.run import Run
-from merging.runs.weights import KEPT_WEIGHTS
-from merging.runs.worker import Worker, is_working, sole_worker
-from merging.workspace import Workspace
+from merging.runs.worker.serve import Worker, is_working, sole_worker
+from merging.runs.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 LONG = {"merge": "adamerging", "merge_params": {"steps": 20_000, "batch_size": 2}}
@@ -105,7 +105,7 @@ def test_cancelling_stops_a_running_run(
 def test_cancelling_escalates_to_killing(
     workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.runs.worker.execute", lambda *_, **__: time.sleep(600))
+    monkeypatch.setattr("merging.runs.worker.serve.execute", lambda *_, **__: time.sleep(600))
     run = workspace.submit(spec(suite_file))
     worker = Worker(workspace, grace=0.2)
     worker.start_queued()
@@ -125,7 +125,7 @@ def test_a_child_that_dies_fails_its_run_and_leaves_no_half_file(
         print("the last words")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr("merging.runs.worker.execute", die)
+    monkeypatch.setattr("merging.runs.worker.serve.execute", die)
     run = workspace.submit(spec(suite_file))
     Worker(workspace).serve(once=True)
     dead = workspace.store.get(run.id)

@@ -11,10 +11,10 @@ import torch
 
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.scaling import GRID
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint
 from merging.weights.vectors import TaskVectors
-from merging.workspace import Workspace
 from studies import adapter_training, linearised_page
 from studies.adapter_models import Line
 from studies.adapter_training import WAYS, choose_rate, trained_file

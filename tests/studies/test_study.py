@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from merging.methods import registry
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
-from merging.workspace import Workspace
 from studies import tables
 from studies.awd import RESULTS, measure, run_study
 from studies.cases import SCOPES, SOLVERS, SUBSETS, VARIANTS, all_cases, subsets
@@ -72,7 +72,7 @@ def test_the_study_runs_and_goes_on_where_it_was(
     assert all(case["mean_abs_cosine"] is None and case["scaling"] is None for case in plain)
     best = tables.pick(first["cases"], variant="model", best=True)
     assert all(case["validation"] == max(case["search"]["average_accuracy"]) for case in best)
-    monkeypatch.setattr("merging.runs.perform.execute", lambda *arguments: pytest.fail("it was done before"))
+    monkeypatch.setattr("merging.runs.foreground.execute", lambda *arguments: pytest.fail("it was done before"))
     assert run_study(suite, str(suite_file), workspace, "cpu", ("counts",), said.append) == first
 
 

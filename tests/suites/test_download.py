@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from merging.core.errors import Cancelled, HubError, MissingPart, SuiteError
+from merging.runs.jobs.download import Missing, download, estimated_bytes, missing_parts
 from merging.suites import Suite, load_suite
-from merging.suites.download import Missing, download, estimated_bytes, missing_parts
 from merging.suites.images.image_sets import load_images
 from merging.suites.suite import downloaded_suites
 from tests.fake_hub import FakeHub, sha256

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from merging.cli import main
 from merging.core.errors import CheckpointError, SuiteError
+from merging.runs.jobs.check import check_suite
 from merging.suites import load_suite
 from merging.suites.folder import label
 from merging.suites.initialise import init_suite, propose
-from merging.suites.report import check_suite
 from merging.weights.files.layouts import huggingface_names
 from tests.random_models import ARCHITECTURE, TASKS, random_state, random_tower
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from merging.runs.jobs.check import check_suite, gap_warning
+from merging.runs.workspace import Workspace
 from merging.suites import load_suite
-from merging.suites.report import check_suite, gap_warning
 from merging.weights.files import file_fingerprint
-from merging.workspace import Workspace
 from tests.random_models import TASKS, write_yaml
 
 Row = dict[str, Any]

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from merging.core.errors import MissingPart
 from merging.evaluation import clip
 from merging.evaluation.evaluator import load_head
+from merging.runs.jobs.check import check_suite
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
-from merging.suites.report import check_suite
-from merging.workspace import Workspace
 from tests.random_models import ARCHITECTURE, CLASSES, random_tower, write_arrays, write_yaml
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}

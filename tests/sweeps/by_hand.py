@@ -5,9 +5,9 @@ from typing import Any
 
 from merging.methods.plan import MergeSpec
 from merging.runs import State
+from merging.runs.workspace import Workspace
 from merging.sweeps import Sweep, SweepStore, Trial
 from merging.sweeps.driver import Driver
-from merging.workspace import Workspace
 
 
 class ByHand:

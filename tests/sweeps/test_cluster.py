@@ -14,12 +14,13 @@ import pytest
 from distributed import Client, LocalCluster, get_worker
 
 from merging.methods.plan import MergeSpec
-from merging.runs.export import export_run
-from merging.runs.perform import perform
-from merging.runs.recipe import weights_sha256
-from merging.runs.worker import Worker
+from merging.runs.export.export import export_run
+from merging.runs.export.recipe import weights_sha256
+from merging.runs.foreground import perform
+from merging.runs.worker.serve import Worker
+from merging.runs.workspace import Workspace
 from merging.sweeps import SweepDefinition, SweepStore, driver
-from merging.workspace import Workspace
+from merging.sweeps.driver import SweepDrivers
 
 pytestmark = pytest.mark.timeout(300)
 STEPS = [30, 40, 50, 60]  # AdaMerging on the tiny suite for some seconds
@@ -85,7 +86,7 @@ def test_a_killed_worker_s_trial_is_retried_and_every_result_is_stored_once(
     assert all(trial.state == "done" and trial.value is not None for trial in trials)
     here = Workspace(workspace.home.parent / "here")
     local = driver.start(defined(suite_file), here)
-    Worker(here).serve(once=True)
+    Worker(here, SweepDrivers(here)).serve(once=True)
     assert [trial.value for trial in trials] == [
         trial.value for trial in SweepStore(here.store).trials(local.id, "trial")
     ]

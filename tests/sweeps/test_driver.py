@@ -17,13 +17,13 @@ from merging.cli import main
 from merging.cli.text import print_sweep
 from merging.core.errors import MergingError, RunError, SpecError
 from merging.methods.plan import MergeSpec
-from merging.runs.weights import KEPT_WEIGHTS
-from merging.runs.worker import Worker, is_working
+from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.worker.serve import Worker, is_working
+from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 from merging.sweeps import SweepDefinition, SweepStore, Trial, driver
-from merging.sweeps.driver import Driver, LocalWorker, best_of
+from merging.sweeps.driver import Driver, LocalWorker, SweepDrivers, best_of
 from merging.sweeps.progress import Snapshot, best_so_far, look
-from merging.workspace import Workspace
 from tests.sweeps.by_hand import ByHand, made_up, peak, to_the_end
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def searched(suite_file: Path, **changes: Any) -> SweepDefinition:
 
 def carried_out(definition: SweepDefinition, workspace: Workspace) -> Snapshot:
     sweep = driver.start(definition, workspace)
-    Worker(workspace).serve(once=True)
+    Worker(workspace, SweepDrivers(workspace)).serve(once=True)
     return look(sweep.id, SweepStore(workspace.store))
 
 
@@ -248,7 +248,7 @@ def test_weights_of_trials_are_not_kept_but_those_of_the_best(workspace: Workspa
             ("digits", "leaves"), {"edit": "ties", "merge": "average", "edits.ties.keep": 0.2}
         )
     )
-    Worker(workspace).serve(once=True)
+    Worker(workspace, SweepDrivers(workspace)).serve(once=True)
     found = carried_out(defined(suite_file, edits=edits, merges={"average": {}}), workspace)
     kept = {run.id for run in workspace.store.all() if (workspace.store.folder(run.id) / KEPT_WEIGHTS).exists()}
     assert kept == {mine.id, *(str(trial.run) for trial in found.tests)}
@@ -264,7 +264,7 @@ def test_cancelling_stops_the_sweep_and_its_run(workspace: Workspace, suite_file
             driver.cancel(sweep.id, workspace)
         return sweeps.get(sweep.id).state != "running"
 
-    Worker(workspace).serve(until=over)
+    Worker(workspace, SweepDrivers(workspace)).serve(until=over)
     assert sweeps.get(sweep.id).state == "cancelled"
     assert [run.state for run in workspace.store.all()] == ["cancelled"]
     again = driver.start(definition, workspace)
@@ -334,7 +334,7 @@ def test_a_killed_worker_is_followed_by_another_that_goes_on(
 def test_a_driver_that_dies_fails_the_sweep(
     workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.runs.worker.drive", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(driver, "drive", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
     found = carried_out(defined(suite_file), workspace)
     assert found.sweep.state == "failed" and "signal 9" in str(found.sweep.error)
 

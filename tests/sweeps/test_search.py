@@ -142,5 +142,6 @@ def test_every_trial_has_its_turn_and_waits_for_what_it_depends_on(
 
 
 def test_optuna_is_loaded_only_to_search() -> None:
-    check = "import sys, merging.cli, merging.sweeps.foreground, merging.runs.worker; print('optuna' in sys.modules)"
+    modules = "merging.cli, merging.sweeps.foreground, merging.runs.worker.serve"
+    check = f"import sys, {modules}; print('optuna' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from merging.evaluation.paired import compare, in_points
-from merging.runs.compare import MAX_CLASSES, shown_classes, subtracted
+from merging.runs.comparison.compare import MAX_CLASSES, shown_classes, subtracted
 from ui.charts.accuracy import Series
 from ui.charts.compare import confusion_figure, confusion_table, difference_figure, difference_table
 from ui.theme import distinct_styles

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.leaderboard import Row
 from merging.methods.registry import Data, Needs
+from merging.runs.leaderboard import Row
 from ui.charts.leaderboard import (
     NOT_RUN,
     Standing,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from merging.runs.leaving_out import Agreement
+from merging.runs.jobs.interference import Agreement
 from ui import theme
 from ui.charts.accuracy import Series
 from ui.charts.what_if import (

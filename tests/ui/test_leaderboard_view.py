@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from merging.leaderboard import cheapest_first, spec_of
 from merging.methods.presets import PRESETS
 from merging.runs import Run, RunStore, State
+from merging.runs.leaderboard import cheapest_first, spec_of
 from merging.suites import load_suite
 from ui.charts.accuracy import Series
 from ui.charts.leaderboard import NOT_RUN, UNDER_WAY

@@ -176,7 +176,7 @@ def confusion_table(
     """A row per true and predicted class that either run has, those that differ most first; shares in percent.
 
     Args:
-        first: of the reference, as :meth:`merging.runs.compare.RunComparison.shares` gives it.
+        first: of the reference, as :meth:`merging.runs.comparison.compare.RunComparison.shares` gives it.
         second: of the other run.
         counts: images of each true class.
         titles: names of both.

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from merging.leaderboard import Row
 from merging.methods.registry import Data, Needs
+from merging.runs.leaderboard import Row
 from ui.charts.accuracy import Series, marker_of
 from ui.columns import AVERAGE, MARK, METHOD
 from ui.theme import compose, neutral, plain

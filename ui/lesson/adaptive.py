@@ -11,7 +11,7 @@ import streamlit as st
 from merging.methods.merges.adamerging import AdaMergingParams
 from merging.methods.plan import MergeSpec
 from merging.runs import Run
-from merging.runs.trace import TRACE, read_trace
+from merging.runs.worker.trace import TRACE, read_trace
 from ui import live_accuracy, state
 from ui.charts.runs import trajectory_figure
 from ui.coefficients_view import START

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from merging.runs.leaving_out import Agreement
+from merging.runs.jobs.interference import Agreement
 from ui.figure import signed
 
 NOTICEABLE = 1.0  # points of accuracy up to which two models count as equally good

@@ -7,8 +7,8 @@ from itertools import combinations
 import pandas as pd
 import streamlit as st
 
-from merging.leaderboard import cheapest_first
 from merging.methods.presets import PRESETS
+from merging.runs.leaderboard import cheapest_first
 from merging.suites.suite import Suite
 from ui import accuracy_view, measuring, state
 from ui.charts.leaderboard import Standing

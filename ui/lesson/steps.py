@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from merging.methods.edits.awd import AwdParams, from_geometry
-from merging.runs.leaving_out import agreement
+from merging.runs.jobs.interference import agreement
 from merging.weights.geometry import cosines, mean_abs_cosine
 from ui import accuracy_view, live_accuracy, state
 from ui.charts.accuracy import Series

@@ -1,8 +1,8 @@
 """Images in the layout of the Hugging Face hub: parquet files with an image and a label column.
 
-Reads a folder, or a data set that is in the hub's cache already (:mod:`merging.suites.download` gets it there). Of the
-packages that can read these files ``pyarrow`` alone is used: ``datasets`` would convert everything to its own format
-first.
+Reads a folder, or a data set that is in the hub's cache already (:mod:`merging.runs.jobs.download` gets it there). Of
+the packages that can read these files ``pyarrow`` alone is used: ``datasets`` would convert everything to its own
+format first.
 """
 
 import json

@@ -11,10 +11,10 @@ from merging.evaluation.evaluator import normalised_accuracy
 from merging.methods import registry
 from merging.methods.plan import MergeSpec
 from merging.methods.presets import Preset
-from merging.runs.perform import perform
+from merging.runs.foreground import perform
 from merging.runs.run import Run
+from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite
-from merging.workspace import Workspace
 
 
 @dataclass(frozen=True)

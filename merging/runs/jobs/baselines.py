@@ -10,9 +10,9 @@ from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, Disentangled, disentangle
 from merging.methods.plan import MergeSpec
 from merging.methods.registry import LinearEdit
+from merging.runs.workspace import Workspace
 from merging.weights.geometry import Geometry
 from merging.weights.vectors import TaskVectors
-from merging.workspace import Workspace
 
 
 def measure_baselines(spec: MergeSpec, workspace: Workspace, evaluator: Evaluator, context: Context) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from merging.evaluation.evaluator import Accuracy, Evaluator, joined
 from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
 from merging.methods.plan import MergeSpec
-from merging.runs.file_jobs import FileJob
+from merging.runs.jobs.orders import FileJob
 from merging.runs.run import Run
-from merging.runs.store import RunStore
+from merging.runs.table import RunStore
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.folders import folder_fingerprint
 from merging.suites.suite import Split, Suite, load_suite

@@ -16,15 +16,15 @@ from merging.core.files import atomic_path
 from merging.evaluation import clip
 from merging.evaluation.evaluator import load_head
 from merging.methods import registry
-from merging.runs.model_card import CLASSIFY, model_card
-from merging.runs.recipe import Coefficients, in_layout, recipe_of
+from merging.runs.export.model_card import CLASSIFY, model_card
+from merging.runs.export.recipe import Coefficients, in_layout, recipe_of
+from merging.runs.export.weights import KEPT_WEIGHTS, kept_weights, rebuild, require_done
 from merging.runs.run import Run
-from merging.runs.weights import KEPT_WEIGHTS, kept_weights, rebuild, require_done
+from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
 from merging.weights.files import save_tensors
 from merging.weights.files.reading import TensorInfo
 from merging.weights.files.writing import WrittenLayout
-from merging.workspace import Workspace
 
 
 def export_run(run: Run, workspace: Workspace, folder: Path, layout: WrittenLayout = "open_clip") -> list[Path]:

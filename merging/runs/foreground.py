@@ -12,16 +12,16 @@ from merging.core.errors import Cancelled, MergingError, MissingPart, RunError, 
 from merging.core.progress import Progress
 from merging.methods import registry
 from merging.methods.plan import MergeSpec
-from merging.runs.execute import execute
-from merging.runs.export import write_weights
-from merging.runs.reporting import LOG_LINES, Reporter
+from merging.runs.export.export import write_weights
+from merging.runs.export.weights import KEPT_WEIGHTS, keep_weights
+from merging.runs.jobs.merge import execute
 from merging.runs.run import Run
-from merging.runs.store import STALE_SECONDS, RunStore
-from merging.runs.weights import KEPT_WEIGHTS, keep_weights
+from merging.runs.table import STALE_SECONDS, RunStore
+from merging.runs.worker.reporting import LOG_LINES, Reporter
+from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
 from merging.weights.files.layouts import huggingface_names
 from merging.weights.files.writing import WrittenLayout, require_writable
-from merging.workspace import Workspace
 
 
 def perform(

@@ -12,13 +12,13 @@ from merging.core.text import in_a_row
 from merging.evaluation.evaluator import Evaluator
 from merging.evaluation.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, in_words, points
 from merging.methods.forgetting import TO_FORGET
-from merging.runs.compare import RunComparison, shown_classes, subtracted
-from merging.runs.predictions import evaluator_of
-from merging.runs.settings import differing
+from merging.runs.comparison.compare import RunComparison, shown_classes, subtracted
+from merging.runs.comparison.settings import differing
+from merging.runs.comparison.svg import Whisker, escaped, heat_map, whiskers
+from merging.runs.jobs.predictions import evaluator_of
+from merging.runs.workspace import Workspace
 from merging.suites.images.thumbnails import png_of
-from merging.svg import Whisker, escaped, heat_map, whiskers
 from merging.weights.geometry import network_order
-from merging.workspace import Workspace
 
 MAX_IMAGES = 8  # of a task that one run gets right and the other wrong, each way
 _NUMBERED = 12  # classes up to which cells carry their number

@@ -14,7 +14,7 @@ from merging.core.files import atomic_path
 from merging.methods.context import Context
 from merging.methods.plan import MergeSpec, replay
 from merging.runs.run import Run
-from merging.runs.store import RunStore
+from merging.runs.table import RunStore
 from merging.weights.files import save_tensors
 from merging.weights.files.writing import WrittenLayout
 from merging.weights.vectors import TaskVectors

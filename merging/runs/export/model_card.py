@@ -6,7 +6,7 @@ from typing import Any
 
 from merging.methods import registry
 from merging.methods.forgetting import GROUPS, remaining
-from merging.runs.recipe import Recipe
+from merging.runs.export.recipe import Recipe
 from merging.runs.run import Run
 from merging.suites.suite import Suite
 

@@ -23,7 +23,7 @@ class _FileJob(BaseModel):
 
 
 class DownloadJob(_FileJob):
-    """What :func:`merging.suites.download.download` takes; no tasks are all of them."""
+    """What :func:`merging.runs.jobs.download.download` takes; no tasks are all of them."""
 
     job: Literal["download"] = "download"
     suite: str
@@ -37,7 +37,7 @@ class DownloadJob(_FileJob):
 
 
 class CheckJob(_FileJob):
-    """A suite for :func:`merging.suites.report.check_suite`, and the device whose known accuracies it judges."""
+    """A suite for :func:`merging.runs.jobs.check.check_suite`, and the device whose known accuracies it judges."""
 
     job: Literal["check"] = "check"
     suite: str

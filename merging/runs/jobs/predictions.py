@@ -16,12 +16,12 @@ from merging.evaluation.evaluator import Evaluator
 from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.plan import MergeSpec
+from merging.runs.export.weights import kept_weights, rebuilt, require_done
 from merging.runs.run import Run
-from merging.runs.weights import kept_weights, rebuilt, require_done
+from merging.runs.workspace import Workspace, evaluation_key
 from merging.suites.suite import load_suite
 from merging.weights.files import open_checkpoint
 from merging.weights.localised import task_weights
-from merging.workspace import Workspace, evaluation_key
 
 _STORED = np.dtype("<i4")
 

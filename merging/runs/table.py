@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from merging.core.errors import MergingError, RunError
 from merging.methods.plan import MergeSpec
-from merging.runs.file_jobs import FileJob, is_file_job, parse_file_job
+from merging.runs.jobs.orders import FileJob, is_file_job, parse_file_job
 from merging.runs.run import Run, State, UnreadableRun
 
 STALE_SECONDS = 15.0  # a running row whose worker has not been heard of for this long is lost

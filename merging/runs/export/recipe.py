@@ -14,14 +14,14 @@ from merging.core.errors import MergingError, SpecError
 from merging.core.progress import Progress, no_progress
 from merging.core.wording import explain
 from merging.methods.plan import MergeSpec
-from merging.runs.execute import execute
+from merging.runs.export.weights import rebuild
+from merging.runs.jobs.merge import execute
 from merging.runs.run import Run
-from merging.runs.weights import rebuild
+from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, builtin_suites
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.files.writing import WrittenLayout, require_writable
 from merging.weights.vectors import TaskVectors
-from merging.workspace import Workspace
 
 _INTRODUCTION = (
     "# What these weights were made of. With the same checkpoints they are made again, bit for bit on the CPU, by\n"

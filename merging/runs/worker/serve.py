@@ -16,22 +16,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from merging.core import devices
 from merging.core.errors import Cancelled, DeviceError, MergingError, RunError
 from merging.methods.plan import MergeSpec
-from merging.runs.execute import execute
-from merging.runs.file_jobs import FILE_LANE
-from merging.runs.file_work import carry_out_file_job
-from merging.runs.reporting import LOG_LINES, Reporter, StopSign
+from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.jobs.files import carry_out_file_job
+from merging.runs.jobs.merge import execute
+from merging.runs.jobs.orders import FILE_LANE
 from merging.runs.run import Run
-from merging.runs.store import RunStore
-from merging.runs.trace import TRACE, Trace
-from merging.runs.weights import KEPT_WEIGHTS
-from merging.sweeps.driver import drive
-from merging.sweeps.store import SweepStore
-from merging.workspace import Workspace
+from merging.runs.table import RunStore
+from merging.runs.worker.reporting import LOG_LINES, Reporter, StopSign
+from merging.runs.worker.trace import TRACE, Trace
+from merging.runs.workspace import Workspace
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 8.0  # how long a cancelled run may take to stop by itself
@@ -73,26 +71,56 @@ class Child:
     killed: bool = False
 
 
+class Drivers(Protocol):
+    """What asks for many runs over time, such as sweeps; a child drives each and queues runs like anybody else."""
+
+    def going_on(self) -> list[str]:
+        """Ids of those that want a driver now."""
+
+    def drive(self, name: str, workspace: Workspace, stopped: Callable[[], bool]) -> None:
+        """Drive one to its end, in a child process, or until stopped."""
+
+    def fail(self, name: str, reason: str) -> None:
+        """Take notice that the driver of one has died."""
+
+
+class NoDrivers:
+    """Nothing to drive: runs alone are carried out."""
+
+    def going_on(self) -> list[str]:
+        """None."""
+        return []
+
+    def drive(self, name: str, workspace: Workspace, stopped: Callable[[], bool]) -> None:
+        """Never called."""
+
+    def fail(self, name: str, reason: str) -> None:
+        """Never called."""
+
+
 class Worker:
     """Claims queued runs, one per device and one on files at a time, and looks after the children that do them.
 
-    Another child drives each sweep that is going on: it queues the sweep's runs like anybody else.
+    Attributes:
+        workspace: whose runs it carries out.
+        drivers: what else is going on there that asks for runs.
+        grace: seconds that a cancelled run may take to stop by itself.
     """
 
-    def __init__(self, workspace: Workspace, grace: float = GRACE_SECONDS) -> None:
+    def __init__(self, workspace: Workspace, drivers: Drivers | None = None, grace: float = GRACE_SECONDS) -> None:
         self.workspace = workspace
         self.store: RunStore = workspace.store
+        self.drivers = drivers or NoDrivers()
         self.grace = grace
-        self.sweeps = SweepStore(workspace.store)
         self.children: dict[str, Child] = {}
-        self.drivers: dict[str, int] = {}  # sweep → process id
+        self.driven: dict[str, int] = {}  # what is driven → process id
         self.stopping = False
 
     def serve(self, once: bool = False, until: Callable[[], bool] = lambda: False) -> None:
         """Work until told to stop by SIGTERM or SIGINT.
 
         Args:
-            once: or until nothing is queued and no sweep goes on any more.
+            once: or until nothing is queued and nothing is to be driven any more.
             until: or until this is so and the runs that were started by then have ended.
         """
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # counting GPUs must not open them before forks
@@ -101,14 +129,14 @@ class Worker:
         sweep(self.workspace.home / "runs")
         while not self.stopping:
             self.look_after()
-            enough = until() or (once and not self.store.queued() and not self.sweeps.ids("running"))
-            if enough and not self.children and not self.drivers:
+            enough = until() or (once and not self.store.queued() and not self.drivers.going_on())
+            if enough and not self.children and not self.driven:
                 return
             if not enough:
                 self.start_queued()
-                self.drive_sweeps()
+                self.start_drivers()
             time.sleep(POLL_SECONDS)
-        for pid in self.drivers.values():
+        for pid in self.driven.values():
             _kill_group(pid)
         for child in self.children.values():
             self._kill(child)
@@ -129,12 +157,12 @@ class Worker:
             if device not in self.children and self.store.claim(run.id):
                 self.children[device] = Child(self._fork(run), run)
 
-    def drive_sweeps(self) -> None:
-        """See to it that every sweep that is going on has a driver."""
-        for sweep_id in self.sweeps.ids("running"):
-            if sweep_id not in self.drivers:
-                self.drivers[sweep_id] = _fork(partial(_drive, sweep_id, self.workspace))
-                log.info("sweep %s driven by process %d", sweep_id, self.drivers[sweep_id])
+    def start_drivers(self) -> None:
+        """See to it that everything that is going on has a driver."""
+        for name in self.drivers.going_on():
+            if name not in self.driven:
+                self.driven[name] = _fork(partial(_drive, name, self.workspace, self.drivers))
+                log.info("%s driven by process %d", name, self.driven[name])
 
     def _fork(self, run: Run) -> int:
         pid = _fork(partial(_carry_out, run, self.workspace))
@@ -143,12 +171,12 @@ class Worker:
 
     def look_after(self) -> None:
         """Notice children that ended, keep the others' rows alive, and enforce cancellation."""
-        for sweep_id, pid in list(self.drivers.items()):
+        for name, pid in list(self.driven.items()):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                del self.drivers[sweep_id]
+                del self.driven[name]
                 if code := os.waitstatus_to_exitcode(status):
-                    self.sweeps.end(sweep_id, "failed", f"the process that drove the sweep died ({_reason(code)})")
+                    self.drivers.fail(name, _reason(code))
         for device, child in list(self.children.items()):
             ended, status = os.waitpid(child.pid, os.WNOHANG)
             if ended:
@@ -229,12 +257,12 @@ def _carry_out(run: Run, workspace: Workspace) -> NoReturn:
         os._exit(code)
 
 
-def _drive(sweep_id: str, workspace: Workspace) -> NoReturn:
-    """Body of a forked child that drives a sweep."""
+def _drive(name: str, workspace: Workspace, drivers: Drivers) -> NoReturn:
+    """Body of a forked child that drives something, such as a sweep."""
     code, parent = 1, os.getppid()
     try:
         _become_independent()
-        drive(sweep_id, workspace, stopped=lambda: os.getppid() != parent)
+        drivers.drive(name, workspace, stopped=lambda: os.getppid() != parent)
         code = 0
     except BaseException:
         traceback.print_exc()  # goes where the worker logs

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from merging.core.progress import Progress, phase_of
-from merging.runs.store import RunStore
+from merging.runs.table import RunStore
 
 LOG_LINES = 30  # of a run that failed, kept with it
 _WRITE_SECONDS = 0.25  # progress goes to the table at most this often

@@ -15,7 +15,7 @@ from merging.core.progress import Progress
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.plan import MergeSpec, plan
-from merging.workspace import Workspace
+from merging.runs.workspace import Workspace
 
 _LIKELY = 0.05  # chance up to which a correlation counts as more than chance
 
@@ -48,7 +48,7 @@ def measure_interference(spec: MergeSpec, workspace: Workspace, context: Context
 
     Returns:
         ``tasks``; ``accuracy`` ``[T]`` of the merge of all; ``without`` ``[T][T]``, whose row j is accuracy of all
-        tasks where j was left out; ``change`` ``[T][T]``, entry (i, j) as in :mod:`merging.runs.leaving_out`;
+        tasks where j was left out; ``change`` ``[T][T]``, entry (i, j) as in :mod:`merging.runs.jobs.interference`;
         ``counts``, ``split``, ``images``.
 
     Raises:
@@ -122,7 +122,7 @@ def agreement(similarity: np.ndarray, change: np.ndarray, relabellings: int = 20
 
     Args:
         similarity: symmetric ``[T, T]``, such as cosines.
-        change: ``[T, T]``, see :mod:`merging.runs.leaving_out`.
+        change: ``[T, T]``, see :mod:`merging.runs.jobs.interference`.
         relabellings: how many random orders of the tasks are compared with theirs.
         seed: draws them.
 

@@ -10,10 +10,10 @@ from merging.core.errors import RunError
 from merging.evaluation.evaluator import Evaluator
 from merging.evaluation.paired import LEVEL, RESAMPLES, Comparison, compare, confusion
 from merging.methods.context import Context
-from merging.runs.predictions import evaluator_of, predictions_of
+from merging.runs.jobs.predictions import evaluator_of, predictions_of
 from merging.runs.run import Run
+from merging.runs.workspace import Workspace
 from merging.suites.suite import Split
-from merging.workspace import Workspace
 
 MAX_RUNS = 4  # more side by side can't be read
 MAX_CLASSES = 40  # of a drawn confusion matrix; more cells can't be told apart

@@ -12,13 +12,13 @@ import torch
 from merging.core.errors import MergingError, MissingPart
 from merging.core.progress import Progress, no_progress
 from merging.evaluation.evaluator import Evaluator
+from merging.runs.workspace import Workspace
 from merging.suites.images.image_sets import ImageSet
 from merging.suites.suite import Split, Suite
 from merging.suites.weight_facts import WeightFacts, compared, facts_of
 from merging.weights.files import Checkpoint
 from merging.weights.twins import identical
 from merging.weights.vectors import TaskVectors
-from merging.workspace import Workspace
 
 SPLITS: tuple[Split, Split] = ("val", "test")
 

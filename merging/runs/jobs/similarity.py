@@ -8,9 +8,9 @@ from merging.core.progress import Progress, no_progress
 from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
+from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite
 from merging.weights.geometry import describe, measure
-from merging.workspace import Workspace
 
 
 def similarity_report(

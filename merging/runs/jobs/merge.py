@@ -16,17 +16,17 @@ from merging.methods.context import Context
 from merging.methods.forgetting import bystanders, forgetting_report
 from merging.methods.plan import Job, MergeSpec, Plan, plan
 from merging.methods.registry import LinearEdit
-from merging.runs.exploring import measure_landscape, measure_scaling_curve
-from merging.runs.leaving_out import measure_interference
-from merging.runs.predictions import measure_predictions
-from merging.runs.reporting import PhaseClock
-from merging.runs.unmerged import disentangle_weights, measure_baselines
+from merging.runs.jobs.baselines import disentangle_weights, measure_baselines
+from merging.runs.jobs.interference import measure_interference
+from merging.runs.jobs.landscape import measure_landscape, measure_scaling_curve
+from merging.runs.jobs.predictions import measure_predictions
+from merging.runs.worker.reporting import PhaseClock
+from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.geometry import Geometry, describe
 from merging.weights.twins import oddities
 from merging.weights.vectors import TaskVectors
-from merging.workspace import Workspace
 
 _Measurement = Callable[[MergeSpec, TaskVectors, Workspace, Evaluator, Context], dict[str, Any]]
 # What jobs other than a merge do; each takes what it needs of the same things.
@@ -70,9 +70,9 @@ def execute(
         ``tasks``, ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the
         edited vectors; ``forgetting``, see :func:`merging.methods.forgetting.forgetting_report`, if task vectors are
         subtracted; ``warnings``, sentences on what was hardly meant; ``output``.
-        For ``baselines`` and ``disentangle`` see :mod:`merging.runs.unmerged`, for ``interference``
-        :mod:`merging.runs.leaving_out`, for ``scaling_curve`` and ``landscape`` :mod:`merging.runs.exploring`, for
-        ``predictions`` :mod:`merging.runs.predictions`.
+        For ``baselines`` and ``disentangle`` see :mod:`merging.runs.jobs.baselines`, for ``interference``
+        :mod:`merging.runs.jobs.interference`, for ``scaling_curve`` and ``landscape``
+        :mod:`merging.runs.jobs.landscape`, for ``predictions`` :mod:`merging.runs.jobs.predictions`.
 
     Raises:
         MergingError: anything that is the input's fault, a device out of memory, or cancellation.

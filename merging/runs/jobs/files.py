@@ -8,12 +8,12 @@ from merging.core import devices
 from merging.core.errors import Cancelled
 from merging.core.progress import Progress
 from merging.hub.cache import cache_folder
-from merging.runs.file_jobs import CheckJob, ConvertJob, DownloadJob, FileJob
-from merging.suites.download import download
-from merging.suites.report import check_suite
+from merging.runs.jobs.check import check_suite
+from merging.runs.jobs.download import download
+from merging.runs.jobs.orders import CheckJob, ConvertJob, DownloadJob, FileJob
+from merging.runs.workspace import Workspace
 from merging.suites.suite import load_suite
 from merging.weights.convert import convert, targets
-from merging.workspace import Workspace
 
 
 def carry_out_file_job(
@@ -28,7 +28,7 @@ def carry_out_file_job(
         cancelled: asked between steps.
 
     Returns:
-        The report of :func:`merging.suites.download.download` or :func:`merging.suites.report.check_suite`, or
+        The report of :func:`merging.runs.jobs.download.download` or :func:`merging.runs.jobs.check.check_suite`, or
         ``files``, a list of :class:`merging.weights.convert.Converted` as objects.
 
     Raises:

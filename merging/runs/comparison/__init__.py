@@ -1,0 +1,1 @@
+"""Runs side by side: differences on the same images, settings, one report."""

@@ -1,0 +1,1 @@
+"""Taking a run away: weights, recipe, model card, heads."""

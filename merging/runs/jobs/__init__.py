@@ -1,0 +1,1 @@
+"""The jobs: what the worker, the command line and the pages can have done, a file a kind."""

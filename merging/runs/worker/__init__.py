@@ -1,0 +1,1 @@
+"""The worker: a process that claims queued runs, and what it reports."""
