@@ -7,22 +7,17 @@ import streamlit as st
 
 from merging.core.errors import MergingError
 from merging.suites import Suite
-from ui import (
-    awd,
-    coefficients_view,
-    hub_suites,
-    interference_view,
-    landscape_view,
-    merge_form,
-    scaling_view,
-    state,
-    sweep_form,
-)  # fmt: skip
-from ui.figure import escape_markdown
+from ui.history.details import TAB
 from ui.lesson import steps
-from ui.run_choice import RUN_PARAMETERS
-from ui.run_details import TAB
-from ui.url_choice import drop_unknown, not_found, said_before, warn
+from ui.look.figure import escape_markdown
+from ui.merge import form as merge_form  # fmt: skip
+from ui.merge import sweep_form
+from ui.runs.choice import RUN_PARAMETERS
+from ui.shell import state  # fmt: skip
+from ui.shell.url import drop_unknown, not_found, said_before, warn
+from ui.similarity import awd  # fmt: skip
+from ui.suites import hub_suites  # fmt: skip
+from ui.what_if import coefficients_view, interference_view, landscape_view, scaling_view  # fmt: skip
 
 PAGES = [
     st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
@@ -172,7 +167,7 @@ def no_suite() -> None:
 
 
 # Local files: a material icon or an emoji as page icon would be fetched from the internet.
-IMAGES = Path(__file__).parent / "ui" / "images"
+IMAGES = Path(__file__).parent / "ui" / "look" / "images"
 st.set_page_config(page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide")
 page = st.navigation(PAGES)  # after the page's icon is set, else it would set its own
 st.set_page_config(initial_sidebar_state="collapsed" if page.title == "Learn" else "expanded")  # a class needs the room

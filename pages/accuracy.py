@@ -8,7 +8,8 @@ import streamlit as st
 from merging.methods.forgetting import measured
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
-from ui import accuracy_view, state
+from ui.accuracy import view as accuracy_view
+from ui.accuracy.published import comparison
 from ui.charts.accuracy import (
     MAX_RADAR,
     MIN_RADAR_TASKS,
@@ -21,13 +22,13 @@ from ui.charts.accuracy import (
     scaling_table,
     set_apart,
 )
-from ui.comparison import comparison
-from ui.entry import through_app
-from ui.figure import escape_markdown, show
-from ui.no_runs import no_runs, ways_to_run
-from ui.run_choice import chosen_ids, kept_ids, remember_ids
-from ui.run_text import chosen_on_validation, mixtures, name_runs, option_labels, provenance, series_of
-from ui.url_choice import called, refused_options, warn_of_values, write_chosen
+from ui.look.figure import escape_markdown, show
+from ui.runs.choice import chosen_ids, kept_ids, remember_ids
+from ui.runs.no_runs import no_runs, ways_to_run
+from ui.runs.text import chosen_on_validation, mixtures, name_runs, option_labels, provenance, series_of
+from ui.shell import state
+from ui.shell.entry import through_app
+from ui.shell.url import called, refused_options, warn_of_values, write_chosen
 
 through_app()
 

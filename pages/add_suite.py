@@ -11,14 +11,14 @@ from merging.core.text import in_a_row
 from merging.runs.jobs.orders import CheckJob
 from merging.suites.folder import checkpoint_folders, look
 from merging.suites.initialise import init_suite, propose
-from ui import state
-from ui.columns import text_width
-from ui.entry import through_app
-from ui.figure import escape_markdown, show_table
-from ui.file_jobs import ask_for, find_job, offer_conversion, show_job
-from ui.hub_suites import PARAMETER, offer_download
-from ui.suite_report import report_table, status_of, summary
-from ui.url_choice import named_in_url
+from ui.look.columns import text_width
+from ui.look.figure import escape_markdown, show_table
+from ui.runs.file_jobs import ask_for, find_job, offer_conversion, show_job
+from ui.shell import state
+from ui.shell.entry import through_app
+from ui.shell.url import named_in_url
+from ui.suites.hub_suites import PARAMETER, offer_download
+from ui.suites.suite_report import report_table, status_of, summary
 
 through_app()
 

@@ -12,7 +12,9 @@ from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS, RunComparison, shown_classes, subtracted
 from merging.runs.comparison.report import comparison_report, report_title
 from merging.suites.images.thumbnails import png_of
-from ui import accuracy_view, state
+from ui.accuracy import view as accuracy_view
+from ui.accuracy.compare_view import measured
+from ui.accuracy.measuring import evaluator
 from ui.charts.compare import (
     confusion_figure,
     confusion_table,
@@ -20,17 +22,16 @@ from ui.charts.compare import (
     difference_table,
 )
 from ui.charts.runs import coefficient_heatmap, coefficient_table
-from ui.columns import text_width
-from ui.compare_view import measured
-from ui.entry import through_app
-from ui.figure import escape_markdown, is_dark, show, signed
-from ui.measuring import evaluator
-from ui.no_runs import no_runs
-from ui.run_choice import chosen_ids, remember_ids
-from ui.run_differences import show_differences
-from ui.run_text import chosen_on_validation, mixtures, name_runs, option_labels, provenance, series_of
-from ui.theme import shorten
-from ui.url_choice import called, not_found, refused_options, warn, warn_of_values
+from ui.history.differences import show_differences
+from ui.look.columns import text_width
+from ui.look.figure import escape_markdown, is_dark, show, signed
+from ui.look.theme import shorten
+from ui.runs.choice import chosen_ids, remember_ids
+from ui.runs.no_runs import no_runs
+from ui.runs.text import chosen_on_validation, mixtures, name_runs, option_labels, provenance, series_of
+from ui.shell import state
+from ui.shell.entry import through_app
+from ui.shell.url import called, not_found, refused_options, warn, warn_of_values
 
 through_app()
 

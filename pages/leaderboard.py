@@ -5,16 +5,17 @@ import streamlit as st
 from merging.methods.presets import PRESETS
 from merging.methods.registry import NEEDS, Needs
 from merging.runs.leaderboard import cheapest_first, data_looked_at
-from ui import accuracy_view, state
+from ui.accuracy import view as accuracy_view
+from ui.accuracy.leaderboard_view import show_leaderboard, standings
+from ui.accuracy.published import Entry, look_up, submit_missing
+from ui.accuracy.published_view import published_section
 from ui.charts.leaderboard import NEEDS_WORDS, Standing, leaderboard_dots, leaderboard_table, takeaway
-from ui.comparison import Entry, look_up, submit_missing
-from ui.entry import through_app
-from ui.figure import show, to_csv
-from ui.leaderboard_view import show_leaderboard, standings
-from ui.published_view import published_section
-from ui.run_panel import ensure_worker, run_panel
-from ui.run_text import provenance
-from ui.url_choice import refused_options, warn_of_values
+from ui.look.figure import show, to_csv
+from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.text import provenance
+from ui.shell import state
+from ui.shell.entry import through_app
+from ui.shell.url import refused_options, warn_of_values
 
 through_app()
 

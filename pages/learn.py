@@ -4,11 +4,14 @@ from collections.abc import Mapping
 
 import streamlit as st
 
-from ui import accuracy_view, live_accuracy, measuring, state
-from ui.entry import through_app
+from ui.accuracy import measuring
+from ui.accuracy import view as accuracy_view
 from ui.lesson.screen import Lesson, Step, ask
 from ui.lesson.steps import STEPS
-from ui.url_choice import refused_options, warn_of_values
+from ui.shell import state
+from ui.shell.entry import through_app
+from ui.shell.url import refused_options, warn_of_values
+from ui.what_if import live_accuracy
 
 through_app()
 

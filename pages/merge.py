@@ -12,15 +12,18 @@ from merging.methods.estimate import Estimate, estimate
 from merging.methods.forgetting import average_of, measured
 from merging.methods.plan import MergeSpec
 from merging.runs import Run
-from ui import accuracy_view, measuring, merge_form, state
+from ui.accuracy import measuring
+from ui.accuracy import view as accuracy_view
 from ui.charts.accuracy import Series, accuracy_bars, accuracy_table, set_apart
-from ui.command import merge_command
-from ui.entry import through_app
-from ui.figure import escape_markdown, show
-from ui.run_choice import warn_of_runs
-from ui.run_details import warn_of_oddities
-from ui.run_panel import ensure_worker, run_panel
-from ui.run_text import duration, in_words, provenance, scaling_of, series_of
+from ui.history.details import warn_of_oddities
+from ui.look.figure import escape_markdown, show
+from ui.merge import form as merge_form
+from ui.merge.command import merge_command
+from ui.runs.choice import warn_of_runs
+from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.text import duration, in_words, provenance, scaling_of, series_of
+from ui.shell import state
+from ui.shell.entry import through_app
 
 through_app()
 

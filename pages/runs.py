@@ -14,20 +14,20 @@ from merging.runs.comparison.compare import MAX_RUNS
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.run import UnreadableRun
 from merging.sweeps import SweepStore
-from ui import state
 from ui.charts.runs import timing_figure
-from ui.columns import AVERAGE, MARK, METHOD, fitting, mark, method_columns, text_width
-from ui.entry import through_app
-from ui.figure import escape_markdown, offer_csv, show
-from ui.merge_form import Draft
-from ui.no_runs import no_runs
-from ui.run_choice import came_by_link, chosen_ids, remember_ids
-from ui.run_details import belongs_here, details
-from ui.run_differences import show_differences
-from ui.run_export import MAX_DOWNLOAD, to_folder, zipped
-from ui.run_panel import ensure_worker, run_panel
-from ui.run_text import STATE_COLORS, badge, duration, name_runs, phases, scaling_of, when
-from ui.theme import distinct_styles
+from ui.history.details import belongs_here, details
+from ui.history.differences import show_differences
+from ui.history.export import MAX_DOWNLOAD, to_folder, zipped
+from ui.look.columns import AVERAGE, MARK, METHOD, fitting, mark, method_columns, text_width
+from ui.look.figure import escape_markdown, offer_csv, show
+from ui.look.theme import distinct_styles
+from ui.merge.form import Draft
+from ui.runs.choice import came_by_link, chosen_ids, remember_ids
+from ui.runs.no_runs import no_runs
+from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.text import STATE_COLORS, badge, duration, name_runs, phases, scaling_of, when
+from ui.shell import state
+from ui.shell.entry import through_app
 
 through_app()
 

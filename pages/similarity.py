@@ -8,11 +8,13 @@ import streamlit as st
 
 from merging.methods.edits.awd import AwdParams, Disentangled
 from merging.weights.geometry import Geometry, Level, cosines, mean_abs_cosine
-from ui import accuracy_view, awd, state
+from ui.accuracy import view as accuracy_view
 from ui.charts import geometry as charts
-from ui.entry import through_app
-from ui.figure import escape_markdown, is_dark, show
-from ui.url_choice import refused_options, warn_of_values
+from ui.look.figure import escape_markdown, is_dark, show
+from ui.shell import state
+from ui.shell.entry import through_app
+from ui.shell.url import refused_options, warn_of_values
+from ui.similarity import awd
 
 through_app()
 

@@ -2,13 +2,15 @@
 
 import streamlit as st
 
-from ui import accuracy_view, measuring, state
+from ui.accuracy import measuring
+from ui.accuracy import view as accuracy_view
+from ui.accuracy.published import Entry, comparison, submit_missing
 from ui.charts.accuracy import Series, accuracy_bars, accuracy_table
-from ui.comparison import Entry, comparison, submit_missing
-from ui.entry import through_app
-from ui.figure import escape_markdown, show, signed
-from ui.run_panel import ensure_worker, run_panel
-from ui.run_text import provenance, series_of
+from ui.look.figure import escape_markdown, show, signed
+from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.text import provenance, series_of
+from ui.shell import state
+from ui.shell.entry import through_app
 
 through_app()
 

@@ -7,13 +7,15 @@ import streamlit as st
 from merging.core.errors import MergingError
 from merging.sweeps import Sweep, SweepDefinition, SweepStore, Trial, driver
 from merging.sweeps.progress import Snapshot, in_words, look
-from ui import accuracy_view, state, sweep_form
+from ui.accuracy import view as accuracy_view
 from ui.charts.sweeps import course_figure, objective_title, parallel_figure, trials_table
-from ui.entry import through_app
-from ui.figure import escape_markdown, show, show_table
-from ui.run_panel import ensure_worker
-from ui.run_text import when
-from ui.url_choice import named_in_url, not_found, warn
+from ui.look.figure import escape_markdown, show, show_table
+from ui.merge import sweep_form
+from ui.runs.panel import ensure_worker
+from ui.runs.text import when
+from ui.shell import state
+from ui.shell.entry import through_app
+from ui.shell.url import named_in_url, not_found, warn
 
 through_app()
 

@@ -10,10 +10,12 @@ from merging.evaluation.clip import input_of
 from merging.suites import Suite
 from merging.suites.images.image_sets import sample_images
 from merging.suites.images.thumbnails import png_of
-from ui import accuracy_view, measuring, state
-from ui.entry import through_app
-from ui.figure import escape_markdown, to_csv
-from ui.theme import shorten
+from ui.accuracy import measuring
+from ui.accuracy import view as accuracy_view
+from ui.look.figure import escape_markdown, to_csv
+from ui.look.theme import shorten
+from ui.shell import state
+from ui.shell.entry import through_app
 
 through_app()
 

@@ -3,13 +3,14 @@
 import streamlit as st
 
 from merging.suites.suite import Split
-from ui import accuracy_view, state
-from ui.coefficients_view import coefficients_view
-from ui.entry import through_app
-from ui.interference_view import interference_view
-from ui.landscape_view import landscape_view
-from ui.scaling_view import scaling_view
-from ui.url_choice import called, refused_options, warn_of_values
+from ui.accuracy import view as accuracy_view
+from ui.shell import state
+from ui.shell.entry import through_app
+from ui.shell.url import called, refused_options, warn_of_values
+from ui.what_if.coefficients_view import coefficients_view
+from ui.what_if.interference_view import interference_view
+from ui.what_if.landscape_view import landscape_view
+from ui.what_if.scaling_view import scaling_view
 
 through_app()
 

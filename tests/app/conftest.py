@@ -54,7 +54,7 @@ def suites_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MERGING_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MERGING_SUITES", str(folder))
     monkeypatch.setattr("merging.suites.suite.builtin_suites", dict)
-    monkeypatch.setattr("ui.state.builtin_suites", dict)
+    monkeypatch.setattr("ui.shell.state.builtin_suites", dict)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
     return folder
 
@@ -88,7 +88,7 @@ def open_page(suites_folder: Path) -> Iterator[Callable[..., AppTest]]:
 def launched_workers(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Homes for which a page wanted a worker; none is really started."""
     homes: list[Path] = []
-    monkeypatch.setattr("ui.run_panel._Launcher.ensure", lambda launcher: homes.append(launcher.home))
+    monkeypatch.setattr("ui.runs.panel._Launcher.ensure", lambda launcher: homes.append(launcher.home))
     return homes
 
 

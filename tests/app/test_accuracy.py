@@ -9,8 +9,8 @@ from streamlit.testing.v1 import AppTest
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import finished, spec_of
-from ui import state
-from ui.run_text import name_runs, option_labels
+from ui.runs.text import name_runs, option_labels
+from ui.shell import state
 
 Open = Callable[..., AppTest]
 AUTO = {"merge_params": {"scaling": "auto"}}

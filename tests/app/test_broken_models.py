@@ -12,7 +12,7 @@ from merging.methods.plan import MergeSpec
 from merging.suites import Suite
 from tests.app.conftest import TASKS, texts
 from tests.app.finished_runs import carry_out_queued
-from ui import state
+from ui.shell import state
 
 Open = Callable[..., AppTest]
 PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "runs", "add_suite")

@@ -13,8 +13,8 @@ from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.suites import Suite
 from tests.app.conftest import TASKS, links, texts
 from tests.app.finished_runs import carry_out_queued, finished, spec_of
-from ui import state
-from ui.run_text import name_runs
+from ui.runs.text import name_runs
+from ui.shell import state
 
 Open = Callable[..., AppTest]
 
@@ -124,7 +124,7 @@ def test_where_it_takes_long_the_worker_classifies(
 ) -> None:
     open_page()
     runs = two_runs(tiny)
-    monkeypatch.setattr("ui.measuring._QUICK", {"cpu": 0})
+    monkeypatch.setattr("ui.accuracy.measuring._QUICK", {"cpu": 0})
     app = open_page("compare", run=[run.id for run in runs])
     assert not app.exception and not app.dataframe
     app = next(one for one in app.button if one.label == "Classify the images").click().run()
@@ -141,7 +141,7 @@ def test_a_job_of_a_run_that_was_made_again_is_asked_for_again(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_page()
-    monkeypatch.setattr("ui.measuring._QUICK", {"cpu": 0})
+    monkeypatch.setattr("ui.accuracy.measuring._QUICK", {"cpu": 0})
     runs = two_runs(tiny)
     app = open_page("compare", run=[run.id for run in runs])
     next(one for one in app.button if one.label == "Classify the images").click().run()

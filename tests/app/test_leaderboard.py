@@ -16,7 +16,7 @@ from merging.suites import Suite, load_suite
 from merging.suites.reported import published
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import ended, finished
-from ui import state
+from ui.shell import state
 
 Open = Callable[..., AppTest]
 

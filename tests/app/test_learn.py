@@ -19,10 +19,10 @@ from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued, finished
-from ui import state
 from ui.lesson.adaptive import short_run
 from ui.lesson.shipping import DEMANDS
 from ui.lesson.steps import STEPS
+from ui.shell import state
 
 Open = Callable[..., AppTest]
 
@@ -256,7 +256,7 @@ def test_weights_alone_are_enough_for_the_first_step(suites_folder: Path, open_p
 def test_large_models_are_told_of_the_embedded_suite(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ui.measuring._QUICK", {"cpu": 0})
+    monkeypatch.setattr("ui.accuracy.measuring._QUICK", {"cpu": 0})
     app = open_page("learn", step="3")
     assert not app.exception
     assert "these models are too large" in texts(app)

@@ -12,7 +12,8 @@ from streamlit.testing.v1.element_tree import Button
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, texts
 from tests.app.finished_runs import carry_out_queued, ended, finished, result_of, spec_of
-from ui import merge_form, state
+from ui.merge import form as merge_form
+from ui.shell import state
 
 Open = Callable[..., AppTest]
 

@@ -10,10 +10,10 @@ from streamlit.testing.v1 import AppTest
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import ended, finished, spec_of
-from ui import state
-from ui.run_differences import differences
-from ui.run_export import to_folder, zipped
-from ui.run_text import name_runs, phases
+from ui.history.differences import differences
+from ui.history.export import to_folder, zipped
+from ui.runs.text import name_runs, phases
+from ui.shell import state
 
 Open = Callable[..., AppTest]
 

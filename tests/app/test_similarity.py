@@ -16,7 +16,7 @@ from merging.suites import Suite
 from merging.weights.geometry import Geometry, mean_abs_cosine
 from tests.app.conftest import TASKS, links, texts
 from tests.app.finished_runs import carry_out_queued
-from ui import state
+from ui.shell import state
 
 Open = Callable[..., AppTest]
 
@@ -114,7 +114,7 @@ def test_large_solves_are_the_workers(
     launched_workers: list[Path],
     params: dict[str, object],
 ) -> None:
-    monkeypatch.setattr("ui.awd._CHEAP", 0)
+    monkeypatch.setattr("ui.similarity.awd._CHEAP", 0)
     app = open_page("similarity", **{name: str(value) for name, value in params.items()})
     assert not app.metric
     assert "GiB of memory" in texts(app)

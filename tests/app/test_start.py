@@ -10,8 +10,8 @@ from merging.suites import Suite
 from merging.suites.images.image_sets import load_images
 from tests.app.conftest import build_suite, texts
 from tests.app.finished_runs import ended, finished
-from ui import state
-from ui.comparison import METHODS
+from ui.accuracy.published import METHODS
+from ui.shell import state
 
 Open = Callable[..., AppTest]
 COMPARISON = [PRESETS[name].spec_fields() for name in METHODS]
@@ -118,7 +118,7 @@ def test_the_comparison_follows_the_chosen_tasks(tiny: Suite, open_page: Open) -
 def test_with_large_models_the_worker_measures_the_baselines_too(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ui.measuring._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
+    monkeypatch.setattr("ui.accuracy.measuring._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
     app = open_page("start")
     assert any(button.label == "Measure the baselines" for button in app.button)
     next(button for button in app.button if button.label == "Run the comparison").click().run()

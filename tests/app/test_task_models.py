@@ -13,7 +13,7 @@ from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued
-from ui import state
+from ui.shell import state
 
 Open = Callable[..., AppTest]
 
@@ -99,8 +99,8 @@ def test_an_image_replaced_in_place_is_noticed(tiny: Suite, open_page: Open, mon
     def pictures(app: AppTest) -> list[str]:
         return [element.proto.imgs[0].url for element in app.get("image")]
 
-    monkeypatch.setattr("ui.folder_watch._PAUSE", 0)
-    monkeypatch.setattr("ui.folder_watch._SHARE", 0)
+    monkeypatch.setattr("ui.shell.folder_watch._PAUSE", 0)
+    monkeypatch.setattr("ui.shell.folder_watch._SHARE", 0)
     folder = with_image_folder(tiny, "cars")
     app = open_page("task_models", tasks=["cars"])
     before = pictures(app)
@@ -146,7 +146,7 @@ def test_without_any_weights_the_missing_files_are_named(suites_folder: Path, op
 
 
 def test_long_measurements_wait_for_a_click(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.measuring._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
+    monkeypatch.setattr("ui.accuracy.measuring._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
     app = open_page("task_models")
     assert app.dataframe[0].value["Zero-shot"].isna().all()
     next(button for button in app.button if button.label.startswith("Measure")).click().run()
@@ -160,7 +160,7 @@ def test_long_measurements_wait_for_a_click(tiny: Suite, open_page: Open, monkey
 
 
 def test_a_measurement_that_fails_says_why(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.measuring._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
+    monkeypatch.setattr("ui.accuracy.measuring._QUICK", {"cpu": 0, "cuda": 0, "mps": 0})
     app = open_page("task_models")
     next(button for button in app.button if button.label.startswith("Measure")).click().run()
     store = state.workspace().store

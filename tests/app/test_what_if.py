@@ -14,7 +14,8 @@ from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued
-from ui import live_accuracy, state
+from ui.shell import state
+from ui.what_if import live_accuracy
 
 Open = Callable[..., AppTest]
 
@@ -67,7 +68,7 @@ def test_where_all_is_to_be_forgotten_there_is_no_average(tiny: Suite, open_page
 def test_a_sample_comes_first(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch, average_of_run: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr("ui.live_accuracy.SAMPLE", 10)
+    monkeypatch.setattr("ui.what_if.live_accuracy.SAMPLE", 10)
     asked: list[tuple[str, int | None]] = []
 
     def watched(needs: object) -> bool:
@@ -75,7 +76,7 @@ def test_a_sample_comes_first(
         return real(needs)  # type: ignore[arg-type]
 
     real = live_accuracy.measure_for_a_moment
-    monkeypatch.setattr("ui.live_accuracy.measure_for_a_moment", watched)
+    monkeypatch.setattr("ui.what_if.live_accuracy.measure_for_a_moment", watched)
     app = open_page("what_if")
     assert not app.exception
     images = [count for _, count in asked]
@@ -153,7 +154,7 @@ def test_coefficients_travel_to_the_merge_page(tiny: Suite, open_page: Open) -> 
 def test_large_models_are_measured_by_the_worker(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch, average_of_run: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr("ui.measuring._QUICK", {"cpu": 0})
+    monkeypatch.setattr("ui.accuracy.measuring._QUICK", {"cpu": 0})
     app = open_page("what_if", **{"c.cars": "0.75"})
     assert not app.exception and not app.metric
     assert "The merged vector is" in texts(app)
@@ -223,7 +224,7 @@ def test_curves_of_several_methods(tiny: Suite, open_page: Open, launched_worker
 
 
 def test_landscape_of_two_tasks(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("merging.runs.jobs.landscape", "ui.landscape_view"):
+    for module in ("merging.runs.jobs.landscape", "ui.what_if.landscape_view"):
         monkeypatch.setattr(f"{module}.STEPS", 3)
     app = open_page("what_if", what="Landscape", second="Cars")
     assert not app.exception

@@ -13,7 +13,7 @@ from ui.charts.accuracy import (
     scaling_curve,
     scaling_table,
 )
-from ui.theme import distinct_styles, style_of
+from ui.look.theme import distinct_styles, style_of
 
 TASKS = {"digits": "Digits", "signs": "Traffic signs"}
 LOOKS = distinct_styles(["Task Arithmetic", "Task Arithmetic"])

@@ -8,7 +8,7 @@ from merging.evaluation.paired import compare, in_points
 from merging.runs.comparison.compare import MAX_CLASSES, shown_classes, subtracted
 from ui.charts.accuracy import Series
 from ui.charts.compare import confusion_figure, confusion_table, difference_figure, difference_table
-from ui.theme import distinct_styles
+from ui.look.theme import distinct_styles
 
 LABELS = {"a": "Task <A>", "b": "Task B"}
 

@@ -15,7 +15,7 @@ from ui.charts.leaderboard import (
     ranked,
     takeaway,
 )
-from ui.theme import style_of
+from ui.look.theme import style_of
 
 TASKS = ("digits", "signs")
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from merging.sweeps import SweepDefinition, Trial
-from ui import sweep_form
 from ui.charts.sweeps import course_figure, parallel_figure, trials_table
+from ui.merge import sweep_form
 
 DEFINITION = SweepDefinition.model_validate(
     {

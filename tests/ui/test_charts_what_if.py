@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from merging.runs.jobs.interference import Agreement
-from ui import theme
 from ui.charts.accuracy import Series
 from ui.charts.what_if import (
     Place,
@@ -18,7 +17,8 @@ from ui.charts.what_if import (
     landscape_figure,
     outcome_figure,
 )
-from ui.interference_view import cost, verdict
+from ui.look import theme
+from ui.what_if.interference_view import cost, verdict
 
 TASKS = ("a", "<b>", "c")
 

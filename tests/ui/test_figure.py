@@ -9,9 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from ui.columns import MARK, mark
-from ui.figure import escape_markdown, offer_csv, to_csv, to_html
-from ui.theme import style_of
+from ui.look.columns import MARK, mark
+from ui.look.figure import escape_markdown, offer_csv, to_csv, to_html
+from ui.look.theme import style_of
 
 
 @pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])
@@ -52,7 +52,7 @@ def test_a_chart_as_html_holds_all_it_needs_and_names_stay_text() -> None:
 def test_markers_are_in_no_download_and_streamlits_own_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streamlit's holds whatever a cell does: the images of markers, and text that spreadsheets take for formulas."""
     given: list[bytes] = []
-    monkeypatch.setattr("ui.figure.st.download_button", lambda label, data, *rest, **more: given.append(data))
+    monkeypatch.setattr("ui.look.figure.st.download_button", lambda label, data, *rest, **more: given.append(data))
     table = pd.DataFrame({MARK: [mark(style_of("TIES"))], "Method": ["TIES"], "Average (%)": [75.6]})
     offer_csv(table, key="k", file="f")
     assert given[0].decode("utf-8-sig").split() == ["Method,Average", "(%)", "TIES,75.6"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ui import folder_watch
-from ui.folder_watch import FolderWatch
+from ui.shell import folder_watch
+from ui.shell.folder_watch import FolderWatch
 
 
 class Clock:

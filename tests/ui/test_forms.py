@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import SpecError
 from merging.methods.registry import Method, edits, find, merges
-from ui.forms import bounds, changed, from_text, is_scaling, to_text, widget_values
+from ui.look.forms import bounds, changed, from_text, is_scaling, to_text, widget_values
 
 METHODS = [*edits().values(), *merges().values()]
 TASKS = {"digits": "Digits", "signs": "Traffic_signs"}
@@ -19,7 +19,7 @@ def form(kind: str, name: str, tasks: dict[str, str], state: dict[str, object]) 
     import streamlit as st
 
     from merging.methods.registry import find
-    from ui.forms import method_form
+    from ui.look.forms import method_form
 
     if "ready" not in st.session_state:
         st.session_state.update(state)
@@ -115,7 +115,7 @@ def test_an_unknown_type_of_parameter_is_refused(monkeypatch: pytest.MonkeyPatch
     from pydantic import Field
 
     from merging.methods.registry import Params
-    from ui import forms
+    from ui.look import forms
 
     class Odd(Params):
         when: complex = Field(0j, description="Something no widget can show.")

@@ -16,7 +16,7 @@ from plotly.colors import sample_colorscale
 
 from merging.methods.presets import PRESETS
 from merging.methods.registry import edits, merges
-from ui import theme
+from ui.look import theme
 
 FIXED = (
     "Zero-shot", "Individual", "Task Arithmetic", "AdaMerging", "AWD + Task Arithmetic", "AWD + AdaMerging",

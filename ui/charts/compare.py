@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from merging.evaluation.paired import LEVEL, VERDICTS, Comparison, TaskDifference
 from merging.methods.forgetting import TO_FORGET
-from ui import theme
 from ui.charts.accuracy import Series, marker_of
+from ui.look import theme
 
 AVERAGE = "Average"
 _NUMBERED = 12  # classes up to which cells carry their number

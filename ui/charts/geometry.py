@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from merging.weights.geometry import Geometry, block_of
-from ui import theme
+from ui.look import theme
 
 _GAP = 0.03  # between heat maps, as a share of the width
 MAX_NUMBERED = 12  # tasks up to which cells carry their number

@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 from merging.methods.registry import Data, Needs
 from merging.runs.leaderboard import Row
 from ui.charts.accuracy import Series, marker_of
-from ui.columns import AVERAGE, MARK, METHOD
-from ui.theme import compose, neutral, plain
+from ui.look.columns import AVERAGE, MARK, METHOD
+from ui.look.theme import compose, neutral, plain
 
 NEEDS_WORDS: dict[Needs, str] = {"none": "no data", "unlabeled": "unlabeled images", "labelled": "labelled images"}
 ONE_A_TASK = "a model for each task"

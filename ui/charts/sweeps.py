@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from merging.sweeps import Range, SweepDefinition, Trial
 from merging.sweeps.progress import best_so_far, method_title, parameters, titles
-from ui.theme import arrange, compose, distinct_styles, neutral, plain, shorten, step_axis
+from ui.look.theme import arrange, compose, distinct_styles, neutral, plain, shorten, step_axis
 
 _LIGHT, _DARK = ("#c4cfdb", "#6fa6d6", "#12508c"), ("#39434f", "#3672a8", "#9fd0ff")  # weak to strong on their ground
 _NOT_THERE = "–"  # a parameter of a method that the trial does not use

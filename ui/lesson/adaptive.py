@@ -12,15 +12,16 @@ from merging.methods.merges.adamerging import AdaMergingParams
 from merging.methods.plan import MergeSpec
 from merging.runs import Run
 from merging.runs.worker.trace import TRACE, read_trace
-from ui import live_accuracy, state
 from ui.charts.runs import trajectory_figure
-from ui.coefficients_view import START
-from ui.figure import show
-from ui.jobs import run_of
 from ui.lesson import questions
 from ui.lesson.screen import Asked, Lesson, average, large, merged
-from ui.run_panel import ensure_worker, find_runs, run_panel
-from ui.url_choice import warn
+from ui.look.figure import show
+from ui.runs.jobs import run_of
+from ui.runs.panel import ensure_worker, find_runs, run_panel
+from ui.shell import state
+from ui.shell.url import warn
+from ui.what_if import live_accuracy
+from ui.what_if.coefficients_view import START
 
 # A tenth of the published steps at ten times the published learning rate, on half as many images a step.
 STEPS, RATE, IMAGES = 60, 0.01, 16

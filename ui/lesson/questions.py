@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from merging.runs.jobs.interference import Agreement
-from ui.figure import signed
+from ui.look.figure import signed
 
 NOTICEABLE = 1.0  # points of accuracy up to which two models count as equally good
 _SMALL, _LARGE = 0.05, 0.3  # shares of the base model's length that count as a small and a large move

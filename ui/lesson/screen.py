@@ -9,12 +9,12 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from merging.suites.suite import Split
-from ui import live_accuracy
 from ui.charts.lesson import enlarge
-from ui.figure import escape_markdown, is_dark
 from ui.lesson.questions import Question
-from ui.live_accuracy import Need, Position
-from ui.url_choice import refused_options, warn_of_values
+from ui.look.figure import escape_markdown, is_dark
+from ui.shell.url import refused_options, warn_of_values
+from ui.what_if import live_accuracy
+from ui.what_if.live_accuracy import Need, Position
 
 SHOWN = "Show the answer"
 _LETTERS = "ABCDEFGH"
@@ -82,7 +82,7 @@ class Step:
 
 
 def large(figure: go.Figure) -> dict[str, Any]:
-    """A chart as :func:`ui.figure.show` takes it, in large type, as high as there is room."""
+    """A chart as :func:`ui.look.figure.show` takes it, in large type, as high as there is room."""
     return {"figure": enlarge(figure, is_dark()), "height": "stretch"}
 
 

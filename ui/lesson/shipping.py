@@ -10,19 +10,21 @@ import streamlit as st
 from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import cheapest_first
 from merging.suites.suite import Suite
-from ui import accuracy_view, measuring, state
+from ui.accuracy import measuring
+from ui.accuracy import view as accuracy_view
+from ui.accuracy.leaderboard_view import standings
+from ui.accuracy.published import Entry, look_up, submit_missing
 from ui.charts.leaderboard import Standing
 from ui.charts.lesson import Bar, candidates_figure
-from ui.comparison import Entry, look_up, submit_missing
-from ui.figure import is_dark, show
-from ui.jobs import run_of
-from ui.leaderboard_view import standings
 from ui.lesson import questions
 from ui.lesson.adaptive import short_run
 from ui.lesson.screen import Asked, Lesson, answered, large
-from ui.run_panel import ensure_worker, run_panel
-from ui.run_text import duration
-from ui.url_choice import refused_options, warn_of_values
+from ui.look.figure import is_dark, show
+from ui.runs.jobs import run_of
+from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.text import duration
+from ui.shell import state
+from ui.shell.url import refused_options, warn_of_values
 
 ONE, UNLABELLED, BLIND, QUICK, WORST = "One model", "No labels", "No images", "Within a minute", "Best worst task"
 DEMANDS = (ONE, UNLABELLED, BLIND, QUICK, WORST)

@@ -8,21 +8,23 @@ import pandas as pd
 from merging.methods.edits.awd import AwdParams, from_geometry
 from merging.runs.jobs.interference import agreement
 from merging.weights.geometry import cosines, mean_abs_cosine
-from ui import accuracy_view, live_accuracy, state
+from ui.accuracy import view as accuracy_view
 from ui.charts.accuracy import Series
 from ui.charts.geometry import multiplier_figure
 from ui.charts.lesson import slopes_figure, weights_figure
 from ui.charts.what_if import agreement_figure, outcome_figure
-from ui.coefficients_view import HIGHEST, LOWEST, START, STEP
-from ui.figure import is_dark, show
-from ui.interference_view import pair_table
 from ui.lesson import questions
 from ui.lesson.adaptive import let_the_data_choose
 from ui.lesson.screen import Asked, Lesson, Step, average, choose_task, large, merged
 from ui.lesson.shipping import ship
 from ui.lesson.weights import weights_of
-from ui.live_accuracy import Need, Position
-from ui.url_choice import refused_numbers, warn_of_values
+from ui.look.figure import is_dark, show
+from ui.shell import state
+from ui.shell.url import refused_numbers, warn_of_values
+from ui.what_if import live_accuracy
+from ui.what_if.coefficients_view import HIGHEST, LOWEST, START, STEP
+from ui.what_if.interference_view import pair_table
+from ui.what_if.live_accuracy import Need, Position
 
 # What the URL can hold
 PARAMETERS, PREFIXES = ("step", "tuned", "one", "all", "joining", "learn-alpha", "run", "demands"), ("answer.",)

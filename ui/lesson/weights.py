@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from ui import state
+from ui.shell import state
 
 _POINTS = 3000  # weights in the chart
 _SEED = 0  # draws them

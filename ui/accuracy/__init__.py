@@ -1,0 +1,1 @@
+"""The pages Accuracy, Compare and Leaderboard."""

@@ -1,0 +1,129 @@
+"""What the models of the chosen suite can do unmerged: images and heads, and zero-shot and individual accuracy.
+
+Pages measure both baselines themselves where that takes seconds; with larger models it is a job of the worker.
+"""
+
+import threading
+from dataclasses import dataclass, field
+
+import streamlit as st
+import torch
+
+from merging.evaluation.evaluator import Accuracy, Evaluator
+from merging.methods.plan import MergeSpec
+from merging.runs import Run
+from merging.suites.suite import FileReference, Split
+from ui.shell import state
+
+# Images × weights up to which both baselines take a few seconds, by kind of device.
+_QUICK = {"cpu": 2e10, "mps": 2e11, "cuda": 3e12}
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Accuracy without any merging, per measurable task: of the base model, and of each fine-tuned model."""
+
+    zero_shot: Accuracy
+    individual: Accuracy
+
+
+@dataclass
+class _Measuring:
+    """An evaluator holds one set of weights at a time, so sessions take turns."""
+
+    evaluator: Evaluator
+    lock: threading.Lock
+    baselines: dict[Split, Baselines] = field(default_factory=dict)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Getting images and heads ready …")
+def _measuring(reference: str, version: state.Stamp) -> _Measuring:
+    return _Measuring(state.workspace().evaluator(state.suite(), state.device()), threading.Lock())
+
+
+def evaluator() -> Evaluator:
+    """Images and heads of the chosen suite. Shared by all sessions: read images from it, don't load weights."""
+    return _measuring(state.suite_reference(), state.stamp()).evaluator
+
+
+def measurable_tasks() -> tuple[str, ...]:
+    """Tasks of the suite that have usable weights, images and a head."""
+    return tuple(task for task in state.usable_tasks() if not missing_parts(task))
+
+
+def missing_parts(task_name: str) -> tuple[str, ...]:
+    """What a task lacks for its accuracy to be measured: any of weights, images and head."""
+    described = state.suite()
+    task = described.task(task_name)
+
+    def present(reference: FileReference | None) -> bool:
+        return reference is not None and described.path(reference).exists()
+
+    images = described.images_path(task_name)
+    from_text = task.head is None and bool(task.classes) and present(described.text_tower)
+    parts = {
+        "weights": present(task.checkpoint),
+        "images": images is not None and images.exists(),
+        "head": present(task.head) or from_text,
+    }
+    return tuple(part for part, there in parts.items() if not there)
+
+
+def baselines_are_quick() -> bool:
+    """Whether both baselines take seconds on this device, so that a page may measure them unasked."""
+    tasks = measurable_tasks()
+    images = sum(evaluator().count(task, "test") for task in tasks)
+    weights = sum(torch.Size(info.shape).numel() for info in state.suite().base_checkpoint.infos.values())
+    return images * weights <= _QUICK[state.device().type]
+
+
+def baseline_accuracy(split: Split = "test") -> Baselines | None:
+    """Zero-shot and individual accuracy of all measurable tasks.
+
+    Args:
+        split: on which images.
+
+    Returns:
+        None if no task can be measured, or if measuring takes long and the worker has not done it (see
+        :func:`ui.accuracy.view.offer_baselines`).
+    """
+    tasks = measurable_tasks()
+    if not tasks:
+        return None
+    measuring = _measuring(state.suite_reference(), state.stamp())
+    if split not in measuring.baselines and not baselines_are_quick():
+        return _baselines_of(baseline_job(split)[1])
+    if split not in measuring.baselines:
+        with st.spinner("Measuring zero-shot and fine-tuned accuracy …"), measuring.lock:
+            if split not in measuring.baselines:
+                space = state.workspace()
+                measuring.baselines[split] = Baselines(
+                    space.base_accuracy(measuring.evaluator, tasks, split),
+                    space.individual_accuracy(measuring.evaluator, tasks, split),
+                )
+    return measuring.baselines[split]
+
+
+def baseline_job(split: Split) -> tuple[MergeSpec, Run | None]:
+    """The job that measures both baselines, and the run that does or did it, if anybody asked for it."""
+    spec, fingerprint = _baseline_job(
+        state.suite_reference(), state.stamp(), measurable_tasks(), split, str(state.device())
+    )
+    return spec, state.workspace().store.find(fingerprint)
+
+
+@st.cache_data(max_entries=8, show_spinner=state.READING)
+def _baseline_job(
+    reference: str, version: state.Stamp, tasks: tuple[str, ...], split: Split, where: str
+) -> tuple[MergeSpec, str]:
+    spec = MergeSpec.build(suite=reference, tasks=tasks, split=split, device=where, job="baselines")
+    return spec, state.workspace().spec_fingerprint(spec)
+
+
+def _baselines_of(run: Run | None) -> Baselines | None:
+    if run is None or run.result is None:
+        return None
+    counts, split = run.result["counts"], run.result["split"]
+    return Baselines(
+        Accuracy(run.result["zero_shot"], counts, split), Accuracy(run.result["individual"], counts, split)
+    )

@@ -1,0 +1,114 @@
+"""Published accuracies beside a suite's own, always in a table of their own and of one family of checkpoints."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from merging.suites import Suite
+from merging.suites.reported import Family, PublishedTable, published, published_architecture
+from ui.look.figure import escape_markdown, show_table
+from ui.shell.url import called, named_in_url, refused_options, warn_of_values
+
+_APART = (
+    "Two families of fine-tuned checkpoints are published for the same eight tasks and architectures. Their weights "
+    "differ, so no number of one can be compared with a number of the other."
+)
+
+
+def published_section(suite: Suite, tasks: Sequence[str]) -> None:
+    """What is published about a suite's architecture and checkpoints, as far as anything is.
+
+    Args:
+        suite: the suite at hand.
+        tasks: the tasks chosen in it.
+    """
+    architecture = published_architecture(suite.architecture)
+    st.subheader("Published results")
+    if architecture is None:
+        st.write(
+            escape_markdown(
+                f"There are no published numbers for {suite.label}. Those below are for other models and tasks, "
+                "as orientation: they can't be compared with the numbers above."
+            )
+        )
+        with st.expander("Published results for CLIP", icon=":material/menu_book:"):
+            elsewhere()
+        return
+    family = suite.checkpoints or ask_family(suite)
+    if family is None:
+        return
+    if architecture not in published().architectures(family):
+        title = published().families[family].title
+        st.info(f"No table is published for {architecture} and the {title} checkpoints.")
+        return
+    if len(tasks) != len(published().tasks):
+        st.caption(
+            f"Published for {len(published().tasks)} tasks; {len(tasks)} are chosen here. Fewer tasks are easier to "
+            "merge, so averages of other numbers of tasks can't be compared."
+        )
+    one_table(*published().select(family, architecture))
+
+
+def ask_family(suite: Suite) -> Family | None:
+    """A control that asks which family a suite's checkpoints are of; None until it is answered."""
+    known = published().families
+    st.write(_APART + " Which are these?")
+    titles, key = {name: info.title for name, info in known.items()}, f"checkpoints.{suite.name}"
+    with named_in_url(key, titles):
+        family: Family | None = st.segmented_control(
+            "Checkpoints", list(titles), format_func=titles.__getitem__, key=key, bind="query-params",
+            help="With `checkpoints: fusion_bench` or `checkpoints: task_arithmetic` in suite.yaml nobody is asked "
+            "again",
+        )  # fmt: skip
+    if family is None:
+        st.caption("; ".join(f"{info.title}: {info.description}" for info in known.values()) + ".")
+    return family
+
+
+def elsewhere() -> None:
+    """Tables of any family and architecture, one at a time."""
+    known = published()
+    st.write(_APART)
+    titles = {name: info.title for name, info in known.families.items()}
+    refused = refused_options("checkpoints", titles.values())
+    with st.container(horizontal=True):
+        family = st.segmented_control(
+            "Checkpoints", list(titles), format_func=titles.__getitem__, default=next(iter(titles)), required=True,
+            key="checkpoints", bind="query-params",
+        )  # fmt: skip
+        key, architectures = f"architecture.{family}", known.architectures(family)
+        refused += refused_options(key, architectures)
+        architecture = st.segmented_control(
+            "Architecture", architectures, default=architectures[0], required=True, key=key, bind="query-params",
+        )  # fmt: skip
+    warn_of_values(refused, called({**titles, **{name: name for name in architectures}}))
+    one_table(*known.select(family, architecture))
+
+
+def one_table(table: PublishedTable) -> None:
+    """One published table with its source."""
+    family = published().families[table.checkpoints]
+    st.markdown(f"**{table.architecture}, {family.title} checkpoints**")
+    show_table(
+        frame(table), key="published", file=f"published-{table.checkpoints}-{table.architecture}", height="content",
+        column_config={
+            "Average (%)": st.column_config.ProgressColumn(
+                min_value=0, max_value=100, format="%.1f", color="#868686", help="As printed in the source"
+            ),
+            **{task: st.column_config.NumberColumn(format="%.1f") for task in published().tasks},
+        },
+    )  # fmt: skip
+    st.caption(escape_markdown(f"Accuracy in percent, as printed, on {family.description}. Source: {table.source}."))
+
+
+def frame(table: PublishedTable) -> pd.DataFrame:
+    """A row per method, best average first, in percent."""
+    rows = [
+        {
+            "Method": row.method, "Average (%)": round(100 * row.average, 1),
+            **{task: round(100 * row.accuracy[task], 1) for task in published().tasks},
+        }
+        for row in table.ranked()
+    ]  # fmt: skip
+    return pd.DataFrame(rows)

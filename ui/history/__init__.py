@@ -1,0 +1,1 @@
+"""The page Runs: details, differences and export of a run."""

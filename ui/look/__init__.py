@@ -1,0 +1,1 @@
+"""How everything looks: theme, figures, columns, forms made from parameters."""

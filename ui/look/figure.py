@@ -1,0 +1,145 @@
+"""A chart as every page shows it: takeaway line, the numbers as a table, downloads as CSV, HTML and SVG."""
+
+import html
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from ui.look.columns import MARK
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+# plotly.js draws with scripts and styles that stand in the page; from elsewhere it needs nothing.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+_AXIS = "#5a6272"  # 6 : 1 on white, where streamlit's own grey has 3.7
+_MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]()#+!|~$<>:"})
+
+
+def is_dark() -> bool:
+    """Whether the reader's theme is dark."""
+    return bool(st.context.theme.type == "dark")
+
+
+def show(
+    figure: go.Figure, *, key: str, takeaway: str, table: pd.DataFrame, file: str, **plotly_chart_kwargs: Any
+) -> Any:
+    """Draw a chart with its takeaway below, and its numbers behind a button.
+
+    Args:
+        figure: what to draw.
+        key: unique on the page.
+        takeaway: one plain sentence, also read out by screen readers; markdown in it is not interpreted.
+        table: the numbers in the chart.
+        file: name of the downloads, without suffix.
+        plotly_chart_kwargs: passed on to ``st.plotly_chart``.
+
+    Returns:
+        What ``st.plotly_chart`` returns: the selection if ``on_select`` is given.
+    """
+    config = {
+        "displaylogo": False,
+        "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+        "toImageButtonOptions": {"format": "svg", "filename": file},
+        **plotly_chart_kwargs.pop("config", {}),
+    }
+    _fit_theme(figure)
+    event = st.plotly_chart(figure, width="stretch", key=key, config=config, alt=takeaway, **plotly_chart_kwargs)
+    below = st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small")
+    below.caption(escape_markdown(takeaway), width="stretch")
+    # The table is built only while its popover is open: sliders redraw charts many times a second.
+    popover = below.popover(
+        "Data and files", icon=":material/table:", type="tertiary", key=f"{key}-data", on_change="rerun",
+        width="content", help="The numbers in this chart as a table and as CSV; the chart as HTML and as SVG",
+    )  # fmt: skip
+    if popover.open:
+        with popover:
+            show_table(table, key=key, file=file)
+            st.download_button(
+                "Chart as HTML", lambda: to_html(figure, takeaway), f"{file}.html", "text/html", key=f"{key}-html",
+                icon=":material/insert_chart:", on_click="ignore", help="Interactive, and needs no network",
+            )  # fmt: skip
+            st.caption("As SVG: the camera at the upper right of the chart, which shows when you point at it.")
+    return event
+
+
+def _fit_theme(figure: go.Figure) -> None:
+    """Give a chart the page's ground, as what the camera saves has the page's letters, and axes that can be read."""
+    dark = is_dark()
+    figure.update_layout(paper_bgcolor=st.get_option(f"theme.{'dark' if dark else 'light'}.backgroundColor"))
+    if dark:
+        return
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        if axis.tickfont.color is None:
+            axis.update(tickfont_color=_AXIS, title_font_color=_AXIS)
+
+
+def to_html(figure: go.Figure, takeaway: str) -> str:
+    """A page of its own with an interactive chart. All it needs is in it, and a browser lets it fetch nothing.
+
+    Args:
+        figure: the chart.
+        takeaway: one plain sentence, its title and caption.
+    """
+    drawn = go.Figure(figure).update_layout(
+        template="plotly_white", paper_bgcolor="white", font={"family": "system-ui, sans-serif"}
+    )
+    config = {"displaylogo": False, "toImageButtonOptions": {"format": "svg"}}
+    chart = drawn.to_html(full_html=False, include_plotlyjs=True, config=config)
+    said = html.escape(takeaway)
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><title>{said}</title></head>'
+        f'<body style="font-family: system-ui, sans-serif">{chart}<p>{said}</p></body></html>\n'
+    )
+
+
+def show_table(table: pd.DataFrame, *, key: str, file: str, **dataframe_kwargs: Any) -> None:
+    """A table with its CSV download; further arguments are passed on to ``st.dataframe``."""
+    choices = {"height": "auto" if len(table) < 12 else 400, **dataframe_kwargs}
+    st.dataframe(table, hide_index=True, width="stretch", **choices)
+    offer_csv(table, key=key, file=file)
+
+
+def offer_csv(table: pd.DataFrame, *, key: str, file: str) -> None:
+    """A button that downloads a table as CSV, without its column of markers, which are images."""
+    st.download_button(
+        "Download CSV", to_csv(table.drop(columns=MARK, errors="ignore")), f"{file}.csv", "text/csv", key=f"{key}-csv",
+        icon=":material/download:", on_click="ignore",
+    )  # fmt: skip
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """CSV that spreadsheets read as data: text that would be taken for a formula gets a leading apostrophe.
+
+    >>> to_csv(pd.DataFrame({"task": ["=1+1"], "value": [-1.0]})).decode("utf-8-sig").split()
+    ['task,value', "'=1+1,-1.0"]
+    """
+    safe = table.rename(columns=_defused)
+    for position, column in enumerate(safe.columns):
+        if safe.dtypes.iloc[position].kind not in "biufcmM":
+            safe[column] = safe[column].map(_defused)
+    # The byte order mark makes spreadsheets read λ and α as such.
+    return safe.to_csv(index=False).encode("utf-8-sig")
+
+
+def _defused(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A number with its sign, as it is printed.
+
+    >>> signed(-0.25, 2), signed(3)
+    ('−0.25', '+3.0')
+    """
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def escape_markdown(text: str) -> str:
+    """Text in which streamlit's markdown finds nothing to interpret, such as task names from a file.
+
+    >>> print(escape_markdown("a_b"))
+    a\\_b
+    """
+    return text.translate(_MARKDOWN)

@@ -1,0 +1,285 @@
+"""Forms generated from a method's ``Params``: one widget per field, with its title, bounds and description.
+
+Widgets live in session state under ``prefix.field``, so presets and links can fill a form before it is drawn. Limits
+are enforced by the browser only; :meth:`merging.methods.registry.Method.parse` checks again.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+import streamlit as st
+from pydantic.fields import FieldInfo
+
+from merging.core.errors import SpecError
+from merging.methods.registry import Method
+from ui.look.figure import escape_markdown
+
+SCALING_MODES = {"one": "One value", "each": "Per task", "auto": "Auto"}
+_SEGMENTS = 2  # more options than this become a drop-down: they would not fit in half a form's width
+_MANY = 100  # integers with at least this default are counted in fifties
+_ROW = 4  # coefficients per task side by side
+
+Tasks = Mapping[str, str]  # name → label
+
+
+def method_form(method: Method, prefix: str, tasks: Tasks) -> dict[str, Any]:
+    """Draw widgets for all parameters of a method, after a row of its presets.
+
+    Args:
+        method: an edit or a merge.
+        prefix: beginning of the widgets' keys, unique on the page.
+        tasks: the tasks of the run, for parameters that can differ by task.
+
+    Returns:
+        Parameter name → value, as the widgets show them; not validated.
+    """
+    seed_defaults(method, prefix, tasks)
+    _presets(method, prefix, tasks)
+    fields = method.params.model_fields
+    if not fields:
+        st.caption("Nothing to set.")
+        return {}
+    wide = [name for name, field in fields.items() if is_scaling(field)]
+    values = {name: _scaling(fields[name], f"{prefix}.{name}", name, tasks) for name in wide}
+    narrow = [name for name in fields if name not in wide]
+    for start in range(0, len(narrow), 2):
+        for name, column in zip(narrow[start : start + 2], st.columns(2), strict=False):
+            with column:
+                values[name] = _widget(fields[name], f"{prefix}.{name}", name)
+    return {name: values[name] for name in fields}
+
+
+def seed_defaults(method: Method, prefix: str, tasks: Tasks) -> None:
+    """Put defaults into those widgets that hold nothing yet."""
+    for key, value in widget_values(method, prefix, {}, tasks).items():
+        st.session_state.setdefault(key, value)
+
+
+def fill(method: Method, prefix: str, values: Mapping[str, Any], tasks: Tasks) -> None:
+    """Make the widgets show given values, and defaults for all other parameters.
+
+    Raises:
+        SpecError: a value is out of bounds or a name unknown; then nothing is changed.
+    """
+    st.session_state.update(widget_values(method, prefix, values, tasks))
+
+
+def widget_values(method: Method, prefix: str, values: Mapping[str, Any], tasks: Tasks) -> dict[str, Any]:
+    """Session-state key → value with which the widgets show these parameters.
+
+    Raises:
+        SpecError: a value is out of bounds or a name unknown.
+    """
+    parsed = method.parse(values)
+    state: dict[str, Any] = {}
+    for name, field in method.params.model_fields.items():
+        key, value = f"{prefix}.{name}", getattr(parsed, name)
+        if not is_scaling(field):
+            state[key] = value
+            continue
+        if isinstance(value, tuple) and len(value) != len(tasks):
+            raise SpecError(f"{name}: {len(value)} coefficients for {len(tasks)} tasks; give one or {len(tasks)}")
+        state[key] = "each" if isinstance(value, tuple) else "auto" if value == "auto" else "one"
+        if not _offers_each(field):
+            state[f"{key}.one"] = _fixed_scaling(value, field)
+            continue
+        each = value if isinstance(value, tuple) else [_fixed_scaling(value, field)] * len(tasks)
+        state[f"{key}.one"] = _fixed_scaling(value, field)
+        state |= {f"{key}.{task}": float(own) for task, own in zip(tasks, each, strict=True)}
+    return state
+
+
+def _fixed_scaling(value: Any, field: FieldInfo) -> float:
+    """A number to show where λ is a list or ``auto``."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    return float(field.default) if isinstance(field.default, (int, float)) else 0.3
+
+
+def changed(method: Method, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that differ from their defaults, JSON-ready.
+
+    Raises:
+        SpecError: a value is out of bounds or a name unknown.
+    """
+    defaults = method.parse({}).model_dump(mode="json")
+    given = method.parse(values).model_dump(mode="json")
+    return {name: value for name, value in given.items() if value != defaults.get(name)}
+
+
+def to_text(value: Any) -> str:
+    """A parameter value as it stands in a URL or after ``--set``: lists with commas, the rest as JSON or bare text."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(to_text(item) for item in value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def from_text(text: str) -> Any:
+    """The reverse of :func:`to_text`.
+
+    >>> from_text("0.1"), from_text("0.3,-1"), from_text("layer")
+    (0.1, [0.3, -1], 'layer')
+    """
+    if "," in text:
+        return [from_text(part) for part in text.split(",") if part]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def is_scaling(field: FieldInfo) -> bool:
+    """Whether a field is a coefficient: one number, or else one per task or ``auto`` as far as its type allows that."""
+    return get_origin(field.annotation) in (Union, UnionType)
+
+
+def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
+    """Smallest and largest value that a number widget should offer.
+
+    Bounds that are themselves excluded are moved inside by a little.
+    """
+    low = high = None
+    for item in _metadata(field):
+        if isinstance(item, annotated_types.Ge):
+            low = float(item.ge)  # type: ignore[arg-type]
+        elif isinstance(item, annotated_types.Gt):
+            low = float(item.gt) + 1e-9  # type: ignore[arg-type]
+        elif isinstance(item, annotated_types.Le):
+            high = float(item.le)  # type: ignore[arg-type]
+        elif isinstance(item, annotated_types.Lt):
+            high = float(item.lt) - 1e-9  # type: ignore[arg-type]
+    return low, high
+
+
+def _metadata(field: FieldInfo) -> Iterable[Any]:
+    """Constraints of a field, and of the first annotated option of a union."""
+    yield from field.metadata
+    for option in get_args(field.annotation):
+        if get_origin(option) is Annotated:
+            for extra in get_args(option)[1:]:
+                yield from extra.metadata if isinstance(extra, FieldInfo) else [extra]
+            return
+
+
+def _title(field: FieldInfo, name: str) -> str:
+    return field.title or name.replace("_", " ").capitalize()
+
+
+def _widget(field: FieldInfo, key: str, name: str) -> Any:
+    """The widget of one field.
+
+    Raises:
+        TypeError: there is no widget for the field's type yet.
+    """
+    title, description, kind = _title(field, name), field.description, field.annotation
+    if get_origin(kind) is Literal:
+        return _choice(title, get_args(kind), key, description)
+    if kind is bool:
+        return st.toggle(title, key=key, help=description)
+    if kind is int:
+        return _integer(field, title, key)
+    if kind is float:
+        return _number(field, title, key)
+    raise TypeError(f"no widget for parameter {name!r} of type {kind}")
+
+
+def _choice(title: str, options: Sequence[Any], key: str, description: str | None) -> Any:
+    if len(options) <= _SEGMENTS:
+        return st.segmented_control(title, options, key=key, help=description, required=True, width="stretch")
+    return st.selectbox(title, options, key=key, help=description)
+
+
+def _integer(field: FieldInfo, title: str, key: str) -> Any:
+    low, high = bounds(field)
+    return st.number_input(
+        title, None if low is None else math.ceil(low), None if high is None else math.floor(high),
+        step=50 if isinstance(field.default, int) and field.default >= _MANY else 1, key=key, help=_with_range(field),
+    )  # fmt: skip
+
+
+def _number(field: FieldInfo, title: str, key: str, alone: bool = False) -> Any:
+    low, high = bounds(field)
+    return st.number_input(
+        title, low, high, step=_step(field.default), format="%g", key=key, help=_with_range(field),
+        label_visibility="collapsed" if alone else "visible",
+    )  # fmt: skip
+
+
+def _step(default: Any) -> float:
+    """A step that moves a default by a sixth to a half of itself: 0.05 for 0.3, 0.005 for 0.01.
+
+    >>> _step(0.3), _step(0.01)
+    (0.05, 0.005)
+    """
+    if not isinstance(default, (int, float)) or default == 0:
+        return 0.05
+    return float(f"{10.0 ** math.floor(math.log10(abs(default))) / 2:g}")
+
+
+def _with_range(field: FieldInfo) -> str:
+    low, high = bounds(field)
+    text = field.description or ""
+    if low is not None and high is not None:
+        above = any(isinstance(item, annotated_types.Gt) for item in _metadata(field))
+        text += f" {'Above' if above else 'From'} {round(low, 6):g} to {high:g}."
+    return text.strip()
+
+
+def _scaling(field: FieldInfo, key: str, name: str, tasks: Tasks) -> Any:
+    """λ: how it is chosen, and then one number, one per task, or nothing."""
+    title = _title(field, name)
+    offered = {"one": True, "each": _offers_each(field), "auto": _offers_auto(field)}
+    modes = [mode for mode in SCALING_MODES if offered[mode]]
+    mode = st.segmented_control(
+        title, modes, format_func=SCALING_MODES.__getitem__, key=key, help=field.description, required=True,
+        width="stretch",
+    )  # fmt: skip
+    if mode == "auto":
+        st.caption("Chosen on the validation split, from a grid of values; the run says which it took.")
+        return "auto"
+    if mode == "one":
+        return _number(field, title, f"{key}.one", alone=True)
+    low, high = bounds(field)
+    values = []
+    names = list(tasks)
+    for start in range(0, len(names), _ROW):
+        for task, column in zip(names[start : start + _ROW], st.columns(_ROW), strict=False):
+            values.append(
+                column.number_input(
+                    escape_markdown(tasks[task]), low, high, step=_step(field.default), format="%g", key=f"{key}.{task}"
+                )
+            )
+    return values
+
+
+def _offers_each(field: FieldInfo) -> bool:
+    return any(get_origin(option) is tuple for option in get_args(field.annotation))
+
+
+def _offers_auto(field: FieldInfo) -> bool:
+    return any(get_origin(option) is Literal and "auto" in get_args(option) for option in get_args(field.annotation))
+
+
+def _presets(method: Method, prefix: str, tasks: Tasks) -> None:
+    """A row of presets; the one that the widgets show now is marked."""
+    if not method.presets:
+        return
+    presets = {"Defaults": {}, **method.presets}
+    if any(not method.presets[title] for title in method.presets):
+        del presets["Defaults"]  # a preset of that content has a better name
+    key = f"{prefix}.preset"
+    shown = {title: widget_values(method, prefix, values, tasks) for title, values in presets.items()}
+    st.session_state[key] = next(
+        (title for title, state in shown.items() if all(st.session_state.get(k) == v for k, v in state.items())), None
+    )
+
+    def apply() -> None:
+        chosen = st.session_state[key]
+        if chosen is not None:
+            st.session_state.update(shown[chosen])
+
+    st.pills("Presets", list(presets), key=key, on_change=apply)

@@ -1,0 +1,1 @@
+"""The page Merge: its form, sweeps' form, and the same as a command line."""

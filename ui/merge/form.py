@@ -1,0 +1,260 @@
+"""The form of the page Merge: which edit, which merge, with which parameters, and where.
+
+The form stands in the URL (``?edit=awd&edit.alpha=0.2&merge=adamerging``), so that a link presets it; what equals a
+default is left out. It is also kept while other pages are looked at.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import streamlit as st
+
+from merging.core import devices
+from merging.core.errors import SpecError
+from merging.methods import registry
+from merging.methods.pairs import refusal
+from merging.methods.plan import MergeSpec
+from merging.methods.presets import PRESETS, Preset
+from merging.methods.registry import Data, Method
+from ui.look.forms import Tasks, changed, fill, from_text, method_form, to_text, widget_values
+from ui.shell.url import warn
+
+Kind = Literal["edit", "merge"]
+_DRAFT = "merge-draft"  # session state: the form as query parameters, kept across pages
+_DEFAULTS: dict[str, Any] = {
+    "edit": "none", "merge": "task_arithmetic", "device": "auto", "seed": 0, "split": "test", "dtype": "float32",
+}  # fmt: skip
+_OPTIONS = ("device", "seed", "split", "dtype")
+_NEEDS = {
+    "none": ":green-badge[:material/database_off: needs no images]",
+    "unlabeled": ":blue-badge[:material/image: looks at unlabeled images]",
+    "labelled": ":orange-badge[:material/label: looks at labelled images]",
+}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What the form says."""
+
+    names: dict[Kind, str]
+    params: dict[Kind, dict[str, Any]]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def spec(self, suite: str, tasks: tuple[str, ...]) -> MergeSpec:
+        """The specification to submit, with the device resolved so that it names the same run as the command line.
+
+        Raises:
+            SpecError: something is out of bounds.
+            DeviceError: this machine lacks the device.
+        """
+        options = {**self.options, "device": str(devices.resolve(self.options["device"]))}
+        return MergeSpec.build(
+            suite=suite, tasks=tasks, edit=self.names["edit"], edit_params=self.params["edit"],
+            merge=self.names["merge"], merge_params=self.params["merge"], **options,
+        )  # fmt: skip
+
+    def query(self) -> dict[str, str]:
+        """As query parameters, without what equals a default.
+
+        Raises:
+            SpecError: something is out of bounds.
+        """
+        query: dict[str, str] = {}
+        kinds: tuple[Kind, ...] = ("edit", "merge")
+        for kind in kinds:
+            if self.names[kind] != _DEFAULTS[kind]:
+                query[kind] = self.names[kind]
+            values = changed(registry.find(kind, self.names[kind]), self.params[kind])
+            query |= {f"{kind}.{name}": to_text(value) for name, value in values.items()}
+        return query | {key: to_text(value) for key, value in self.options.items() if value != _DEFAULTS[key]}
+
+
+PARAMETERS, PREFIXES = tuple(_DEFAULTS), ("edit.", "merge.")  # what the URL can hold
+
+
+def concerns_form(key: str) -> bool:
+    """Whether a query parameter belongs to the form."""
+    return key in PARAMETERS or key.startswith(PREFIXES)
+
+
+def restore(tasks: Tasks) -> None:
+    """Fill the form from the URL if it changed, or from what it was when this page was last left."""
+    linked = {key: value for key, value in st.query_params.items() if concerns_form(key)}
+    draft = st.session_state.get(_DRAFT)
+    if linked and linked != draft:
+        source = linked
+    elif draft and "form.edit" not in st.session_state:
+        source = draft
+    else:
+        source = {}
+    if source:
+        try:
+            preset(source, tasks)
+        except SpecError as error:
+            warn(f"The link's settings were not taken over: {error}")
+        else:
+            warn_of_device(source)
+    for key, value in _DEFAULTS.items():
+        st.session_state.setdefault(f"form.{key}", value)
+
+
+def warn_of_device(query: Mapping[str, str]) -> None:
+    """Say so if a link names a device that this machine lacks, as links to runs of other machines do."""
+    device, there = query.get("device", _DEFAULTS["device"]), devices.available()
+    if device not in there:
+        warn(f"The link asks for device = {device}, which is none of {', '.join(there)}. auto is shown instead.")
+
+
+def preset(query: Mapping[str, str], tasks: Tasks) -> None:
+    """Make the form show query parameters, and defaults for the rest.
+
+    Raises:
+        SpecError: a method or parameter is unknown or out of bounds; then nothing is changed.
+    """
+    chosen: dict[str, Any] = {}
+    kinds: tuple[Kind, ...] = ("edit", "merge")
+    parts: dict[Kind, tuple[Method, dict[str, Any]]] = {}
+    for kind in kinds:
+        method = registry.find(kind, query.get(kind, _DEFAULTS[kind]))
+        given = {key.split(".", 1)[1]: from_text(v) for key, v in query.items() if key.startswith(f"{kind}.")}
+        method.parse(given)
+        parts[kind] = (method, given)
+        chosen[f"form.{kind}"] = method.name
+    options = {key: from_text(query[key]) if key in query else _DEFAULTS[key] for key in _OPTIONS}
+    MergeSpec.build(suite="", tasks=("any",), **options)
+    if options["device"] not in devices.available():
+        options["device"] = _DEFAULTS["device"]
+    for kind, (method, given) in parts.items():
+        fill(method, _prefix(kind, method), given, tasks)
+    st.session_state.update(chosen | {f"form.{key}": value for key, value in options.items()})
+
+
+def remember(draft: Draft) -> None:
+    """Write the form into the URL and keep it for when this page is opened again."""
+    query = draft.query()
+    for key in [key for key in st.query_params if concerns_form(key) and key not in query]:
+        del st.query_params[key]
+    for key, value in query.items():
+        if st.query_params.get(key) != value:
+            st.query_params[key] = value
+    st.session_state[_DRAFT] = query
+
+
+def draw(tasks: Tasks) -> Draft:
+    """Draw the form; it shows what :func:`restore` put there."""
+    _published(tasks)
+    left, right = st.columns(2, gap="medium")
+    with left.container(border=True, height="stretch"):
+        edit = _stage("edit", "Edit the task vectors", registry.edits(), tasks)
+    with right.container(border=True, height="stretch"):
+        merge = _stage("merge", "Merge them", registry.merges(), tasks)
+        _refused_after(*edit)
+    with st.container(border=True):
+        options = _machine()
+    return Draft({"edit": edit[0], "merge": merge[0]}, {"edit": edit[1], "merge": merge[1]}, options)
+
+
+def _published(tasks: Tasks) -> None:
+    """A choice of published methods that fills both stages; it names the one that the form shows now."""
+    key = "form.published"
+    st.session_state[key] = next((name for name, one in PRESETS.items() if _is_shown(one, tasks)), None)
+
+    def apply() -> None:
+        chosen = st.session_state[key]
+        if chosen is not None:
+            one = PRESETS[chosen]
+            options = {name: st.session_state[f"form.{name}"] for name in _OPTIONS}
+            names: dict[Kind, str] = {"edit": one.edit, "merge": one.merge}
+            values: dict[Kind, dict[str, Any]] = {"edit": dict(one.edit_params), "merge": dict(one.merge_params)}
+            preset(Draft(names, values, options).query(), tasks)
+
+    choice, about = st.columns([0.4, 0.6], vertical_alignment="bottom")
+    name = choice.selectbox(
+        "Published method", list(PRESETS), format_func=lambda name: PRESETS[name].title, key=key, on_change=apply,
+        index=None, placeholder="Your own pair", help="Fills the form below with the pair and parameters of a paper",
+    )  # fmt: skip
+    if name is not None:
+        one = PRESETS[name]
+        about.markdown(f"[{one.paper.removeprefix('https://')}]({one.paper}) &nbsp; {badges(one.data)} {one.note}")
+
+
+def badges(data: Data) -> str:
+    """What a method needs by itself, and what of it is chosen on labelled images, as Markdown."""
+    chosen = f" :orange-badge[:material/tune: {data.chosen_words} chosen on labelled images]" if data.chosen else ""
+    return _NEEDS[data.needs] + chosen
+
+
+def _is_shown(one: Preset, tasks: Tasks) -> bool:
+    """Whether the widgets hold exactly this preset."""
+    stages: tuple[tuple[Kind, str, Mapping[str, Any]], ...] = (
+        ("edit", one.edit, one.edit_params), ("merge", one.merge, one.merge_params),
+    )  # fmt: skip
+    for kind, name, values in stages:
+        method = registry.find(kind, name)
+        if st.session_state[f"form.{kind}"] != name:
+            return False
+        state, defaults = (widget_values(method, _prefix(kind, method), given, tasks) for given in (values, {}))
+        if any(st.session_state.get(key, defaults[key]) != value for key, value in state.items()):
+            return False
+    return True
+
+
+def _refused_after(edit: str, values: Mapping[str, Any]) -> None:
+    """Names the merges that make no sense after an edit; the reason comes when one is chosen."""
+    try:
+        refused = [method.title for name, method in registry.merges().items() if refusal(edit, values, name)]
+    except SpecError:  # said in full where the whole form is checked
+        return
+    if refused:
+        title = registry.find("edit", edit).title
+        st.caption(f"Not after {title} as it is set: {', '.join(refused)}.")
+
+
+def _prefix(kind: Kind, method: Method) -> str:
+    """Two methods may have parameters of the same name and other bounds, so each has its own widgets."""
+    return f"form.{kind}.{method.name}"
+
+
+def _stage(kind: Kind, heading: str, methods: Mapping[str, Method], tasks: Tasks) -> tuple[str, dict[str, Any]]:
+    key = f"form.{kind}"
+    if st.session_state[key] not in methods:
+        st.session_state[key] = _DEFAULTS[kind]
+    name = st.selectbox(f"**{heading}**", list(methods), format_func=lambda name: methods[name].title, key=key)
+    method = methods[name]
+    source = f" [Paper]({method.paper})" if method.paper else ""
+    st.markdown(f"{method.summary}{source}")
+    looks_at = st.empty()
+    values = method_form(method, _prefix(kind, method), tasks)
+    try:
+        looks_at.markdown(badges(method.data(values)))
+    except SpecError:  # said in full where the whole form is checked
+        looks_at.markdown(_NEEDS[method.needs])
+    return name, values
+
+
+def _machine() -> dict[str, Any]:
+    device, split, seed, dtype = st.columns(4)
+    return {
+        "device": device.selectbox(
+            "Device", devices.available(), key="form.device", format_func=_device_label,
+            help="Where the merge and the evaluation run. auto takes the first GPU, else the CPU.",
+        ),
+        "split": split.segmented_control(
+            "Measure accuracy on", ("test", "val"), key="form.split", required=True, width="stretch",
+            format_func={"test": "Test", "val": "Validation"}.__getitem__,
+            help="The images that accuracy is reported on. λ is always chosen on validation.",
+        ),
+        "seed": seed.number_input(
+            "Seed", 0, 2**32 - 1, step=1, key="form.seed", help="Of everything random: batches, dropped entries."
+        ),
+        "dtype": dtype.selectbox(
+            "Precision", ("float32", "bfloat16", "float16"), key="form.dtype",
+            help="Of the forward passes. Merging itself is always float32.",
+        ),
+    }  # fmt: skip
+
+
+def _device_label(name: str) -> str:
+    info = devices.describe(devices.resolve(name))
+    return f"auto: {info.title}" if name == "auto" else f"{name}: {info.title}"

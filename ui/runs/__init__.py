@@ -1,0 +1,1 @@
+"""Runs as pages choose, word and follow them."""

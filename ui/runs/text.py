@@ -1,0 +1,204 @@
+"""What runs are called and how their numbers are described, the same on every page."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from merging.core.text import in_a_row
+from merging.methods import registry
+from merging.methods.forgetting import average_of, measured
+from merging.runs import Run, State
+from merging.runs.comparison.settings import base_weights
+from ui.charts.accuracy import Series
+from ui.look.figure import escape_markdown
+from ui.look.theme import Style, distinct_styles
+
+_BADGES: dict[State, tuple[str, str]] = {
+    "queued": ("gray", "schedule"),
+    "running": ("blue", "progress_activity"),
+    "done": ("green", "check"),
+    "failed": ("red", "error"),
+    "cancelled": ("gray", "block"),
+    "lost": ("orange", "link_off"),
+}
+STATE_COLORS: dict[str, str] = {state: color for state, (color, _) in _BADGES.items()}
+_WORDS: dict[State, str] = {
+    "queued": "It waits for the worker.",
+    "running": "It is running.",
+    "done": "It is done.",
+    "failed": "It failed.",
+    "cancelled": "It was cancelled before it ended.",
+    "lost": "Its worker stopped without a word. Run it again.",
+}
+
+
+def badge(state: State) -> str:
+    """A state as a coloured badge in markdown."""
+    color, icon = _BADGES[state]
+    return f":{color}-badge[:material/{icon}: {state}]"
+
+
+def in_words(state: State) -> str:
+    """A state as a sentence."""
+    return _WORDS[state]
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(4.21), duration(75), duration(7300)
+    ('4.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def when(stamp: float) -> str:
+    """A time of day, with the date unless it is today."""
+    moment, today = time.localtime(stamp), time.localtime()
+    same_day = moment[:3] == today[:3]
+    return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M", moment)
+
+
+def scaling_of(run: Run) -> str:
+    """Which coefficients a run uses and how they were chosen, in a few words; empty if that is no question for it."""
+    if registry.find("merge", run.spec.merge).localised:
+        threshold = run.spec.merge_params["threshold"]
+        masks = "validated masks" if threshold == "auto" else f"masks λ {threshold:g}"
+        return f"{len(run.spec.tasks)} models, {masks}"
+    report: dict[str, Any] = (run.result or {}).get("merge") or {}
+    if run.spec.forgotten:
+        names = run.spec.forgotten
+        what = f"forgets {names[0] if len(names) == 1 else f'{len(names)} tasks'}"
+        return f"{what}, λ {report['scaling']:g} by validation" if "scaling" in report else what
+    chosen = run.spec.merge_params.get("scaling")
+    if chosen == "auto":
+        return f"λ {report['scaling']:g}, best on validation" if "scaling" in report else "λ chosen on validation"
+    if isinstance(chosen, list):
+        return "λ set per task"
+    if chosen is not None:
+        return f"λ {chosen:g}, set by hand"
+    adapted = report.get("adapted_on")
+    if adapted:
+        per = run.spec.merge_params.get("granularity", "layer")
+        return f"per {per}, on {adapted['split']} images"
+    return ""
+
+
+# Runs of earlier versions told only three phases apart.
+_FORMER_PHASES = {"plan": "before merging", "merge": "merging", "evaluate": "evaluating"}
+
+
+def phases(run: Run) -> dict[str, float]:
+    """Seconds of a finished run by phase, in the order in which they began, without the total."""
+    seconds: dict[str, float] = (run.result or {}).get("seconds") or {}
+    return {_FORMER_PHASES.get(phase, phase): value for phase, value in seconds.items() if phase != "total"}
+
+
+def chosen_on_validation(run: Run) -> bool:
+    """Whether a run chose its λ on validation images."""
+    return "scaling_search" in ((run.result or {}).get("merge") or {})
+
+
+def name_runs(runs: Sequence[Run]) -> dict[str, str]:
+    """Run id → a name no other of these runs has: its label, then how λ was chosen, then the beginning of the id."""
+    return _told_apart({run.id: run.spec.label for run in runs}, {run.id: scaling_of(run) for run in runs})
+
+
+def option_labels(runs: Sequence[Run], tasks: Sequence[str]) -> dict[str, str]:
+    """Run id → its text in a list to choose from, no two alike; how many tasks it merges is said if not these."""
+    return _told_apart({run.id: _option_label(run, tasks) for run in runs})
+
+
+def _option_label(run: Run, tasks: Sequence[str]) -> str:
+    scaling = f"λ {(run.result or {})['merge']['scaling']:g}" if chosen_on_validation(run) else scaling_of(run)
+    parts = [run.spec.label, scaling]
+    if set(run.spec.tasks) != set(tasks):
+        parts.append(f"{len(run.spec.tasks)} {'tasks' if len(run.spec.tasks) > 1 else 'task'}")
+    average = average_of(run.result or {})
+    if average is not None:
+        parts.append(f"{100 * average:.1f} %")
+    return " · ".join(part for part in [*parts, when(run.created)] if part)
+
+
+def _told_apart(names: Mapping[str, str], *details: Mapping[str, str]) -> dict[str, str]:
+    """Names of runs, equal ones with their details, and if that is not enough with the beginning of their ids."""
+    told = dict(names)
+    for detail in (*details, {run_id: run_id[:6] for run_id in names}):
+        taken = Counter(told.values())
+        for run_id, name in list(told.items()):
+            if taken[name] > 1 and detail[run_id]:
+                told[run_id] = f"{name} · {detail[run_id]}"
+    return told
+
+
+def series_of(runs: Sequence[Run]) -> list[Series]:
+    """Accuracies of finished and evaluated runs, ready to draw in one chart, no two of them alike.
+
+    Runs that forget have those of the tasks that they were to leave alone too.
+    """
+    names, looks = name_runs(runs), looks_of(runs)
+    return [
+        Series(names[run.id], run.spec.method, measured(run.result), looks[run.id], frozenset(run.spec.forgotten))
+        for run in runs
+        if run.result and run.result.get("accuracy")
+    ]
+
+
+def looks_of(runs: Sequence[Run]) -> dict[str, Style]:
+    """Run id → how to draw it beside the others, no two alike.
+
+    Of the runs of a method, the first that is no variant of it has the method's own marker.
+    """
+    order = sorted(runs, key=lambda run: run.spec.label != run.spec.method)
+    return dict(zip((run.id for run in order), distinct_styles([run.spec.method for run in order]), strict=True))
+
+
+def provenance(runs: Sequence[Run]) -> str:
+    """Split, number of images and seed of finished runs, as a sentence for a caption, in markdown."""
+    measured = [(run, run.result) for run in runs if run.result and run.result.get("accuracy")]
+    if not measured:
+        return ""
+    splits = _listed({result["split"] for _, result in measured})
+    images = _listed({f"{result['images']:,}" for _, result in measured})
+    seeds = _listed({str(run.spec.seed) for run, _ in measured})
+    text = f"Top-1 accuracy on the {splits} split, {images} images, seed {seeds}."
+    adapted = sorted({run.spec.label for run, _ in measured if _saw_test(run)})
+    if adapted:
+        text += (
+            f" {in_a_row(adapted)} adapted on unlabeled test images, the same that accuracy is measured on "
+            "(the published protocol)."
+        )
+    return escape_markdown(text)
+
+
+def _saw_test(run: Run) -> bool:
+    """Whether a run adapted on the very images that it was evaluated on."""
+    adapted: dict[str, Any] = ((run.result or {}).get("merge") or {}).get("adapted_on") or {}
+    return adapted.get("split") == run.spec.split
+
+
+def _listed(values: set[str]) -> str:
+    return " or ".join(sorted(values))
+
+
+def mixtures(runs: Sequence[Run]) -> list[str]:
+    """Reasons why the accuracies of these runs can't be compared without a word, as sentences."""
+    reasons = []
+    if len({run.spec.split for run in runs}) > 1:
+        reasons.append("The runs were evaluated on different splits (validation and test).")
+    if len({frozenset(run.spec.tasks) for run in runs}) > 1:
+        reasons.append(
+            "The runs merge different sets of tasks. Only tasks on which all were measured are shown, and fewer tasks "
+            "are easier to merge."
+        )
+    if len({base_weights(run) for run in runs}) > 1:
+        reasons.append("The runs start from different weights: another suite, or files that have changed since.")
+    return reasons

@@ -1,0 +1,345 @@
+"""What all pages look at: the workspace, the chosen suite and tasks, their geometry, the device.
+
+Suite and tasks are chosen in the sidebar; both stand in the URL (``?suite=mini&tasks=digits&tasks=fashion``). Caches
+are keyed by the sizes and times of the files, so that replaced weights and images are noticed.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+import torch
+
+from merging.core import devices
+from merging.core.errors import MergingError, SuiteError
+from merging.runs.workspace import Workspace
+from merging.suites import Suite, builtin_suites, load_suite
+from merging.suites.images.cache import DEFAULT_LIMIT
+from merging.suites.suite import DEFAULT, downloaded_suites, missing_files, suite_file
+from merging.weights.geometry import Geometry
+from ui.shell.folder_watch import FolderWatch
+from ui.shell.url import not_found, write_chosen
+
+ROOT = Path(__file__).resolve().parents[2]
+_TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
+# Where suite.yaml may lie below a folder of MERGING_SUITES: deeper would mean walking through image folders.
+_DEPTHS = ("suite.yaml", "*/suite.yaml", "*/*/suite.yaml")
+
+READING = "Reading the files of the suite, once as long as they stay the same …"
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+class NoTaskSelected(MergingError):
+    """The user unchecked all tasks: nothing is wrong, there is just nothing to show."""
+
+
+@dataclass(frozen=True)
+class SuiteEntry:
+    """A suite to choose from.
+
+    Attributes:
+        reference: what ``load_suite`` and ``MergeSpec.suite`` take.
+        label: what it is called on screen.
+        problem: why it can't be used, if it can't.
+    """
+
+    reference: str
+    label: str
+    problem: str = ""
+
+
+@st.cache_resource
+def _workspace(home: str) -> Workspace:
+    return Workspace(Path(home), _image_limit())
+
+
+def workspace() -> Workspace:
+    """The folder with runs and caches: ``MERGING_HOME``, else ``.merging`` in the project."""
+    return _workspace(os.environ.get("MERGING_HOME") or str(ROOT / ".merging"))
+
+
+def _image_limit() -> int:
+    """Bytes for prepared images: ``MERGING_IMAGE_CACHE_GB``, as on the command line.
+
+    Raises:
+        SuiteError: that is no number of gibibytes.
+    """
+    given = os.environ.get("MERGING_IMAGE_CACHE_GB")
+    try:
+        limit = int(float(given) * 2**30) if given else DEFAULT_LIMIT
+    except (ValueError, OverflowError):
+        limit = -1
+    if limit < 0:
+        raise SuiteError(f"MERGING_IMAGE_CACHE_GB is {given!r}; expected a number of gibibytes, such as 20")
+    return limit
+
+
+def suite_roots() -> list[Path]:
+    """The folders of ``MERGING_SUITES``: suites lie in them or up to two folders below."""
+    return [Path(root) for root in os.environ.get("MERGING_SUITES", "").split(os.pathsep) if root]
+
+
+def catalogue() -> dict[str, SuiteEntry]:
+    """Suites by the short name that stands in the URL: built-in ones, those under ``MERGING_SUITES``, downloaded ones.
+
+    Suites of published checkpoints are left out as long as none of their models is here.
+    """
+    references = {name: name for name in builtin_suites() if name == DEFAULT or _any_model_here(name)}
+    for root in suite_roots():
+        for path in sorted(path for depth in _DEPTHS for path in root.glob(depth)):
+            name, number = path.parent.name, 2
+            while name in references or name in builtin_suites():
+                name, number = f"{path.parent.name}-{number}", number + 1
+            references[name] = str(path)
+    references |= {hub: hub for hub in downloaded_suites()}
+    entries = {slug: _entry(slug, reference) for slug, reference in references.items()}
+    return dict(sorted(entries.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
+
+
+def files_of_suites() -> set[Path]:
+    """The weight files that suites below ``MERGING_SUITES`` name; suites that can't be read name none."""
+    found: set[Path] = set()
+    for entry in catalogue().values():
+        if not entry.problem and any(Path(entry.reference).is_relative_to(root) for root in suite_roots()):
+            suite = _described(entry.reference)
+            names = [suite.base, *(task.checkpoint for task in suite.tasks)]
+            found |= {suite.path(name).resolve() for name in names if name}
+    return found
+
+
+def published_suites() -> dict[str, Suite]:
+    """The suites of published checkpoints, whether or not their files are here."""
+    return {name: _described(name) for name in builtin_suites() if name != DEFAULT}
+
+
+def _any_model_here(name: str) -> bool:
+    with suppress(MergingError):
+        return bool(_described(name).mergeable())
+    return False
+
+
+def _described(reference: str) -> Suite:
+    return _parsed(reference, _stamp([suite_file(reference)]))
+
+
+def _entry(slug: str, reference: str) -> SuiteEntry:
+    try:
+        return SuiteEntry(reference, _described(reference).label)
+    except MergingError as error:
+        return SuiteEntry(reference, slug, str(error))
+
+
+def suites() -> dict[str, str]:
+    """Reference → label of every suite there is."""
+    return {entry.reference: entry.label for entry in catalogue().values()}
+
+
+def suite_reference() -> str:
+    """What goes into ``MergeSpec.suite`` for the suite chosen in the sidebar.
+
+    Raises:
+        SuiteError: there is no suite, or the chosen one can't be read.
+    """
+    entries = catalogue()
+    if not entries:
+        raise SuiteError("there is no suite to show; build the embedded one or set MERGING_SUITES")
+    chosen = str(st.session_state.get("suite"))
+    entry = entries.get(chosen) or next(iter(entries.values()))
+    if entry.problem:
+        raise SuiteError(entry.problem)
+    return entry.reference
+
+
+def suite() -> Suite:
+    """The suite chosen in the sidebar."""
+    return _opened(suite_reference(), stamp())
+
+
+def stamp() -> Stamp:
+    """Names, sizes and times of all files of the chosen suite: changes when any of them does."""
+    reference = suite_reference()
+    described = _described(reference)
+    relative = [described.base, described.text_tower]
+    for task in described.tasks:
+        relative += [task.checkpoint, task.head]
+    images = filter(None, (described.images_path(task.name) for task in described.tasks))
+    return _stamp([suite_file(reference), *(described.path(name) for name in relative if name), *images])
+
+
+@st.cache_resource
+def _folder_watch() -> FolderWatch:
+    return FolderWatch()
+
+
+def _stamp(paths: list[Path]) -> Stamp:
+    stamps = []
+    for path in paths:
+        if path.is_dir():  # its own time says nothing of images replaced in place
+            stamps.append((path.name, *_folder_watch().stamp(path)))
+        elif path.exists():
+            status = path.stat()
+            stamps.append((path.name, status.st_size, status.st_mtime_ns))
+    return tuple(stamps)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _parsed(reference: str, version: Stamp) -> Suite:
+    return load_suite(reference)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _opened(reference: str, version: Stamp) -> Suite:
+    return load_suite(reference)
+
+
+def usable_tasks() -> tuple[str, ...]:
+    """Tasks of the chosen suite that can be selected: their weights are there and not broken."""
+    return _examined(suite_reference(), stamp())[0]
+
+
+def broken_tasks() -> dict[str, str]:
+    """Tasks of the chosen suite whose weights are there and can't be used, with the reason and what to do.
+
+    None if the base is broken: then pages that need it say so.
+    """
+    return _examined(suite_reference(), stamp())[1]
+
+
+@st.cache_resource(max_entries=8, show_spinner="Measuring the task vectors, once for these files …")
+def _examined(reference: str, version: Stamp) -> tuple[tuple[str, ...], dict[str, str]]:
+    chosen, broken = _opened(reference, version), dict[str, str]()
+    with suppress(MergingError):
+        broken = workspace().broken(chosen)
+    return tuple(task for task in chosen.mergeable() if task not in broken), broken
+
+
+def selected_tasks() -> tuple[str, ...]:
+    """The chosen tasks in the suite's order, at least one; all that can be used as long as nobody chose.
+
+    Raises:
+        NoTaskSelected: the user unchecked all of them.
+        MissingPart: no task of the suite has weights.
+        SuiteError: all of them are broken.
+    """
+    if not suite().mergeable():
+        raise missing_files(suite(), suite().missing_weights(suite().task_names), "no task has weights")
+    if not usable_tasks():
+        raise SuiteError(f"no task model of suite {suite().label!r} can be used. {'. '.join(broken_tasks().values())}")
+    chosen = checked_tasks()
+    if not chosen:
+        raise NoTaskSelected("no task is selected; check at least one in the sidebar or on the page Task models")
+    return chosen
+
+
+def checked_tasks() -> tuple[str, ...]:
+    """As :func:`selected_tasks`, but possibly none: for the controls of the selection themselves."""
+    usable = usable_tasks()
+    chosen = st.session_state.get("tasks")
+    return usable if chosen is None else tuple(task for task in usable if task in chosen)
+
+
+def set_selected_tasks(tasks: Sequence[str]) -> None:
+    """Choose other tasks. Call it in a widget's callback, or follow it by ``st.rerun()``."""
+    st.session_state[_TASKS_WANTED] = list(tasks)
+
+
+def choose(reference: str, tasks: Sequence[str]) -> None:
+    """Choose a suite, if it is still there, and tasks of it. Call it in a widget's callback."""
+    slugs = [slug for slug, entry in catalogue().items() if entry.reference == reference]
+    if slugs:
+        st.session_state["suite"] = slugs[0]
+    set_selected_tasks(tasks)
+
+
+def choose_tasks() -> list[str]:
+    """The sidebar's control for the selection; the only widget with the key ``tasks``.
+
+    Returns:
+        Tasks that the URL names, a button asked for or were selected, and that the suite has no usable weights for.
+    """
+    usable = usable_tasks()
+    reference = suite_reference()
+    wanted = st.session_state.pop(_TASKS_WANTED, None)
+    if wanted is None and st.session_state.get(_TASKS_OF, reference) != reference:
+        wanted = list(usable)  # another suite: its tasks have nothing to do with those chosen before
+    st.session_state[_TASKS_OF] = reference
+    missing = not_found("tasks", usable) if wanted is None else []
+    in_a_row = any("," in name for name in missing)  # as the command line takes them
+    if in_a_row:
+        values = st.query_params.get_all("tasks")
+        wanted, missing = [part.strip() for value in values for part in value.split(",") if part.strip()], []
+    before = st.session_state.get("tasks", [])
+    if wanted is None and not set(before) <= set(usable):
+        wanted = before  # a file broke, or went
+    if wanted is not None:
+        missing += [task for task in wanted if task not in (*usable, *missing)]
+        st.session_state["tasks"] = [task for task in usable if task in wanted]
+    st.multiselect(
+        "Tasks", usable, default=list(usable), key="tasks", bind="query-params", label_visibility="collapsed",
+        placeholder="Choose at least one task",
+    )  # fmt: skip
+    if in_a_row or not st.session_state["tasks"]:
+        write_chosen("tasks", st.session_state["tasks"])
+    return missing
+
+
+def fingerprints() -> dict[str, str]:
+    """Contents of the chosen suite's base, by its file name, and of its task models, by task, as runs keep them.
+
+    A model that is missing or broken is left out.
+    """
+    return _fingerprints(suite_reference(), stamp())
+
+
+@st.cache_data(max_entries=8, show_spinner=READING)
+def _fingerprints(reference: str, version: Stamp) -> dict[str, str]:
+    chosen, space = _opened(reference, version), workspace()
+    found = {str(chosen.base): space.fingerprint(chosen.base_checkpoint)}
+    for task in chosen.mergeable():
+        with suppress(MergingError):
+            found[task] = space.fingerprint(chosen.checkpoint(task))
+    return found
+
+
+def shared_query() -> dict[str, str | list[str]]:
+    """Suite and tasks as query parameters, for links from page to page."""
+    query: dict[str, str | list[str]] = {}
+    entries = list(catalogue())
+    if entries and st.session_state.get("suite", entries[0]) != entries[0]:
+        query["suite"] = str(st.session_state["suite"])
+    if checked_tasks() != usable_tasks():
+        query["tasks"] = list(checked_tasks()) or ""  # none, which is not the same as not saying which
+    return query
+
+
+def geometry(tasks: tuple[str, ...] | None = None) -> Geometry:
+    """Gram matrices of some tasks of the chosen suite, or of all that can be used.
+
+    Raises:
+        CheckpointError: the base is broken, or a file of one of these tasks.
+    """
+    return _geometry(suite_reference(), stamp(), usable_tasks() if tasks is None else tasks)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Measuring the task vectors, once for these files …")
+def _geometry(reference: str, version: Stamp, tasks: tuple[str, ...]) -> Geometry:
+    return workspace().geometry(_opened(reference, version), tasks)
+
+
+@st.cache_resource
+def device() -> torch.device:
+    """Where this machine computes: its GPU if there is one."""
+    return devices.resolve("auto")
+
+
+def device_badge() -> None:
+    """A badge that names the device and its memory."""
+    info = devices.describe(device())
+    text = f"{info.title} · {info.memory / 2**30:.0f} GiB"
+    if device().type == "cpu":
+        st.badge(text, icon=":material/memory:", color="gray", help="Where merges run by default")
+    else:
+        st.badge(text, icon=":material/bolt:", color="green", help="Where merges run by default")

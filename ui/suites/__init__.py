@@ -1,0 +1,1 @@
+"""The pages Task models and Add a suite."""

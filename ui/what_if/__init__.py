@@ -1,0 +1,1 @@
+"""The page What if: live accuracy, interference, λ curves, landscapes."""

@@ -1,0 +1,151 @@
+"""Drop one out: what each task costs the others, beside the cosines of their task vectors."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from merging.core.errors import MergingError
+from merging.methods import registry
+from merging.methods.plan import MergeSpec
+from merging.runs.jobs.interference import Agreement, agreement
+from merging.suites.suite import Split
+from merging.weights.geometry import cosines
+from ui.accuracy import view as accuracy_view
+from ui.charts.what_if import agreement_figure, interference_figure
+from ui.look.figure import escape_markdown, is_dark, show, signed
+from ui.runs.jobs import result_of
+from ui.shell import state
+from ui.shell.url import called, refused_numbers, refused_options, warn_of_values
+
+PARAMETERS, PREFIXES = ("out-edit", "out-merge"), ("out-scaling-",)  # what the URL can hold
+_LOWEST, _HIGHEST = -1.0, 3.0  # λ
+_STRONG = 0.25  # share of the variance that cosine has to explain for it to predict anything
+
+
+def interference_view(tasks: tuple[str, ...], split: Split) -> None:
+    """Choice of the method, the job, and both matrices."""
+    st.write(
+        "The merge is made once with all tasks, and once without each of them. What a task loses when another joins is "
+        "their interference. Parameters stay fixed."
+    )
+    if len(tasks) < 2:
+        st.info("Choose at least two tasks in the sidebar.", icon=":material/checklist:")
+        return
+    if accuracy_view.explain_unmeasurable(tasks):
+        return
+    try:
+        result = result_of(
+            _specification(tasks, split), key="interference", button="Drop one out", icon=":material/group_remove:",
+            reason=f"{len(tasks) + 1} merges, each measured on all {len(tasks)} tasks, have not been made yet.",
+        )  # fmt: skip
+    except MergingError as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")
+        return
+    if result is not None:
+        _matrices(result, tasks)
+
+
+def _specification(tasks: tuple[str, ...], split: Split) -> MergeSpec:
+    """The job for the method that the widgets show.
+
+    Raises:
+        SpecError: the merge takes no edit.
+    """
+    edits, merges = registry.edits(), registry.merges()
+    left, middle, right = st.columns([0.35, 0.4, 0.25], gap="medium", vertical_alignment="bottom")
+    titles = {name: method.title for name, method in (*edits.items(), *merges.items())}
+    refused = refused_options("out-edit", (method.title for method in edits.values()))
+    refused += refused_options("out-merge", (method.title for method in merges.values()))
+    edit = left.selectbox("Edit", list(edits), format_func=lambda name: edits[name].title, key="out-edit",
+                          bind="query-params")  # fmt: skip
+    merge = middle.selectbox("Merge", list(merges), list(merges).index("task_arithmetic"), key="out-merge",
+                             format_func=lambda name: merges[name].title, bind="query-params")  # fmt: skip
+    warn_of_values(refused, called(titles))
+    usual = merges[merge].parse({}).model_dump()
+    params = {}
+    if isinstance(usual.get("scaling"), (int, float)):
+        key = f"out-scaling-{merge}"
+        numbers = refused_numbers(key, _LOWEST, _HIGHEST)
+        params["scaling"] = right.number_input(
+            "λ", _LOWEST, _HIGHEST, float(usual["scaling"]), 0.05, key=key, bind="query-params",
+            help="All other parameters have their defaults",
+        )  # fmt: skip
+        warn_of_values(numbers)
+    return MergeSpec.build(
+        suite=state.suite_reference(), tasks=tasks, split=split, device=str(state.device()), job="interference",
+        edit=edit, merge=merge, merge_params=params,
+    )  # fmt: skip
+
+
+def _matrices(result: Mapping[str, object], tasks: tuple[str, ...]) -> None:
+    """Both heat maps, the scatter, and what they say."""
+    change = np.array(result["change"])
+    cosine = cosines(state.geometry(tasks).gram)
+    names = list(accuracy_view.task_labels(tasks).values())
+    show(
+        interference_figure(cosine, change, names, dark=is_dark()), key="interference", file="interference",
+        takeaway=cost(change, names), table=pair_table(cosine, change, names),
+    )  # fmt: skip
+    split = accuracy_view.SPLIT_WORDS[result["split"]]  # type: ignore[index]
+    fewest = min(result["counts"].values())  # type: ignore[attr-defined]
+    st.caption(
+        f"{result['images']:,} {split} images. With {fewest} of a task one image is {100 / fewest:.2g} points, so "
+        "differences of a few of them say little. The diagonals, a task with itself, are left out of both maps."
+    )
+    if len(tasks) < 3:
+        return
+    st.subheader("Does cosine predict interference?")
+    found = agreement(cosine, change)
+    show(
+        agreement_figure(cosine, change, names, dark=is_dark()), key="agreement", file="cosine-and-interference",
+        takeaway=verdict(found), table=pair_table(cosine, change, names),
+    )  # fmt: skip
+
+
+def cost(change: np.ndarray, tasks: Sequence[str]) -> str:
+    """The most and least welcome task, from the means over the others, and the worst pair."""
+    off = np.where(np.eye(len(tasks), dtype=bool), np.nan, 100 * change)
+    means = np.nanmean(off, axis=0)
+    i, j = divmod(int(np.nanargmin(off)), len(tasks))
+    single = (
+        f"The largest single loss: {tasks[i]}, {signed(off[i, j])} when {tasks[j]} joins."
+        if off[i, j] < 0
+        else "No task loses by another's joining."
+    )
+    return (
+        f"On average a task changes another's accuracy by {signed(float(np.nanmean(off)), 2)} points by joining. The "
+        f"least welcome is {tasks[int(means.argmin())]} ({signed(means.min(), 2)} on average), the most "
+        f"{tasks[int(means.argmax())]} ({signed(means.max(), 2)}). {single}"
+    )
+
+
+def verdict(found: Agreement) -> str:
+    """Whether cosine predicts interference, said plainly from the coefficients."""
+    if not math.isfinite(found.pearson):
+        return "All cosines or all changes are the same, so there is nothing to correlate."
+    numbers = (
+        f"Pearson r = {signed(found.pearson, 2)}, Spearman ρ = {signed(found.spearman, 2)} over {found.pairs} pairs; "
+        f"{100 * found.chance:.1f} % of random relabellings of the tasks reach such an r."
+    )
+    if abs(found.spearman) < abs(found.pearson) / 2:
+        numbers += " The ranks agree far less: a few pairs carry the correlation."
+    explained = found.pearson**2
+    if not found.beyond_chance:
+        return f"Cosine does not predict interference here beyond chance. {numbers}"
+    direction = "closer tasks disturb each other more" if found.pearson < 0 else "closer tasks disturb each other less"
+    strength = "predicts a good part of" if explained >= _STRONG else "predicts little of"
+    return f"Cosine {strength} the interference here ({100 * explained:.0f} % of its variance): {direction}. {numbers}"
+
+
+def pair_table(cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str]) -> pd.DataFrame:
+    """Every ordered pair as a row, a task with itself included: what it gains by joining."""
+    rows, columns = np.indices(change.shape).reshape(2, -1)
+    return pd.DataFrame(
+        {
+            "task": [tasks[i] for i in rows], "joining": [tasks[j] for j in columns],
+            "cosine": cosine[rows, columns], "change (points)": (100 * change[rows, columns]).round(3),
+        }
+    )  # fmt: skip

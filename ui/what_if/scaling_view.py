@@ -1,0 +1,138 @@
+"""Accuracy over λ for several methods in one chart."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from merging.methods import registry
+from merging.methods.plan import MergeSpec
+from merging.methods.presets import PRESETS, Preset
+from merging.runs import Run
+from merging.suites.suite import Split
+from ui.accuracy import view as accuracy_view
+from ui.charts.accuracy import Series
+from ui.charts.what_if import curves_figure
+from ui.look import theme
+from ui.look.figure import show
+from ui.runs.jobs import run_of
+from ui.runs.panel import ensure_worker, run_panel
+from ui.shell import state
+from ui.shell.url import named_in_url, write_chosen
+
+PARAMETERS = ("curves", "curve-task")  # what the URL can hold
+_ALL = "all"
+_AT_FIRST = ("task_arithmetic", "ties", "awd_ta")
+
+
+def scaling_view(tasks: tuple[str, ...], split: Split) -> None:
+    """Choice of the methods, a job for each, and the curves of those that are done."""
+    st.write(
+        "λ is chosen where the validation curve is highest. The test curves are dashed and for display only: nothing "
+        "is chosen by them."
+    )
+    if accuracy_view.explain_unmeasurable(tasks):
+        return
+    offered = {name: preset for name, preset in PRESETS.items() if has_curve(preset)}
+    titles = {name: preset.title for name, preset in offered.items()}
+    with named_in_url("curves", titles):
+        names = st.pills(
+            "Methods", list(titles), selection_mode="multi", default=_AT_FIRST, key="curves", bind="query-params",
+            format_func=titles.__getitem__, wrap=True,
+            help="Published methods with one λ whose other parameters need not be searched",
+        )  # fmt: skip
+    if not names:
+        write_chosen("curves")
+        st.info("Choose at least one method.")
+        return
+    jobs = [(offered[name], job_of(offered[name], tasks)) for name in offered if name in names]
+    runs = [(preset, spec, run_of(spec)) for preset, spec in jobs]
+    _offer([spec for _, spec, run in runs if run is None], [(p, run) for p, _, run in runs if run is not None])
+    _curves([(preset, run.result) for preset, _, run in runs if run is not None and run.result is not None], tasks)
+
+
+def has_curve(preset: Preset) -> bool:
+    """Whether a preset has one λ to vary and leaves nothing else to be searched."""
+    if "scaling" not in registry.find("merge", preset.merge).params.model_fields:
+        return False
+    return "auto" not in [*preset.edit_params.values(), *_fixed(preset).values()]
+
+
+def _fixed(preset: Preset) -> dict[str, Any]:
+    """Its merge's parameters without λ."""
+    return {name: value for name, value in preset.merge_params.items() if name != "scaling"}
+
+
+def job_of(preset: Preset, tasks: tuple[str, ...]) -> MergeSpec:
+    """The job that measures a preset's curve."""
+    return MergeSpec.build(
+        suite=state.suite_reference(), tasks=tasks, device=str(state.device()), job="scaling_curve", split="val",
+        edit=preset.edit, edit_params=dict(preset.edit_params), merge=preset.merge, merge_params=_fixed(preset),
+    )  # fmt: skip
+
+
+def _offer(missing: Sequence[MergeSpec], asked: Sequence[tuple[Preset, Run]]) -> None:
+    """A button for what nobody has asked for, and how far the rest is."""
+    if missing:
+        button, note = st.columns([0.3, 0.7], vertical_alignment="center")
+        if button.button("Measure the curves", type="primary", icon=":material/show_chart:", width="stretch"):
+            for spec in missing:
+                state.workspace().submit(spec)
+            ensure_worker()
+            st.rerun()
+        note.caption(
+            f"{len(missing)} of the chosen methods have no curve yet. Each is measured at 21 values of λ or "
+            "more, on all validation and all test images; results stay."
+        )
+    going = [(preset, run) for preset, run in asked if run.state != "done"]
+    if going:
+        run_panel([run for _, run in going], key="curves", names={run.id: preset.title for preset, run in going})
+
+
+def _curves(found: Sequence[tuple[Preset, Mapping[str, Any]]], tasks: Sequence[str]) -> None:
+    """The chart of the finished curves, and each task's own at the choice of the reader."""
+    if not found:
+        return
+    labels = accuracy_view.task_labels(tasks)
+    choices = {_ALL: "all tasks, on average", **labels}
+    with named_in_url("curve-task", choices):
+        chosen = st.selectbox(
+            "Accuracy of", list(choices), format_func=choices.__getitem__, key="curve-task", bind="query-params",
+            width=320, help="λ is chosen by the average in any case",
+        )  # fmt: skip
+    task = None if chosen == _ALL else chosen
+    drawn = [
+        (Series(preset.title, preset.title, {}), result if task is None else _of_task(result, task))
+        for preset, result in found
+    ]
+    images = {split: f"{found[0][1][split]['images']:,}" for split in ("val", "test")}
+    best = "; ".join(f"{series.name}: λ = {one['scaling']:g}, test {_at(one):.1f} %" for series, one in drawn)
+    what = "On average" if task is None else f"On {labels[task]}"
+    axis = "Average accuracy (%)" if task is None else f"Accuracy on {theme.plain(labels[task])} (%)"
+    show(
+        curves_figure(drawn, axis), key="curves-figure", file="accuracy-over-lambda", table=curve_table(drawn),
+        takeaway=f"{what}, with λ chosen on validation: {best}. {images['val']} validation and {images['test']} test "
+        "images in all.",
+    )  # fmt: skip
+
+
+def _of_task(result: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """One task's curves, with the λ that the average chose."""
+    parts = {split: {**result[split], "average": result[split]["per_task"][task]} for split in ("val", "test")}
+    return {**result, **parts}
+
+
+def _at(result: Mapping[str, Any]) -> float:
+    """Test accuracy at the chosen λ, in percent."""
+    return float(100 * result["test"]["average"][result["scalings"].index(result["scaling"])])
+
+
+def curve_table(drawn: Sequence[tuple[Series, Mapping[str, Any]]]) -> pd.DataFrame:
+    """A row per method and λ: validation and test accuracy in percent, and whether validation chose it."""
+    rows = [
+        (series.name, scaling, round(100 * val, 2), round(100 * test, 2), scaling == one["scaling"])
+        for series, one in drawn
+        for scaling, val, test in zip(one["scalings"], one["val"]["average"], one["test"]["average"], strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["method", "λ", "validation (%)", "test (%)", "chosen"])
