@@ -23,7 +23,8 @@ from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.edits.redundancy import descent
 from merging.methods.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
-from merging.methods.plan import MergeSpec, plan
+from merging.methods.plan import plan
+from merging.methods.spec import MergeSpec
 from merging.runs.export.export import export_run
 from merging.runs.foreground import perform
 from merging.runs.jobs.check import check_suite

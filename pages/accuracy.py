@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import streamlit as st
 
-from merging.methods.forgetting import measured
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
+from merging.runs.result import measured
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.published import comparison
 from ui.charts.accuracy import (

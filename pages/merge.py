@@ -9,9 +9,9 @@ from streamlit.delta_generator import DeltaGenerator
 from merging.core import devices
 from merging.core.errors import MergingError, RunError
 from merging.methods.estimate import Estimate, estimate
-from merging.methods.forgetting import average_of, measured
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs import Run
+from merging.runs.result import average_of, measured
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.charts.accuracy import Series, accuracy_bars, accuracy_table, set_apart

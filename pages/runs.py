@@ -8,10 +8,10 @@ import pandas as pd
 import streamlit as st
 
 from merging.core.errors import MergingError
-from merging.methods.forgetting import average_of
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
 from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.result import average_of
 from merging.runs.run import UnreadableRun
 from merging.sweeps import SweepStore
 from ui.charts.runs import timing_figure

@@ -13,7 +13,7 @@ import click
 
 from merging.core import devices
 from merging.core.files import atomic_path
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.foreground import perform
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from merging.core.errors import MissingPart, SpecError
 from merging.evaluation.evaluator import Accuracy, Evaluator
 from merging.methods.context import Context
-from merging.methods.forgetting import ForgettingSearch, Group, bystanders, forgetting_report, in_words
-from merging.methods.plan import MergeSpec
+from merging.methods.forgetting import ForgettingSearch, Group, bystanders, in_words
 from merging.methods.registry import LinearMerge, find
 from merging.methods.scaling import GRID
+from merging.methods.spec import MergeSpec
 from merging.runs.jobs.merge import execute
+from merging.runs.result import forgetting_report
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from tests.random_models import TASKS, write_arrays

@@ -14,9 +14,9 @@ from merging.cli import main
 from merging.core.errors import MergingError
 from merging.methods import registry
 from merging.methods.catalogue import catalogue
-from merging.methods.plan import MergeSpec
 from merging.methods.presets import PRESETS, Preset
 from merging.methods.registry import NEEDS, Data
+from merging.methods.spec import MergeSpec
 from merging.runs.foreground import perform
 from merging.runs.jobs.merge import execute
 from merging.runs.leaderboard import Row, cheapest_first, data_looked_at, to_markdown

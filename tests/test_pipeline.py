@@ -13,7 +13,8 @@ from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
 from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.pairs import refusal
-from merging.methods.plan import MergeSpec, Plan, plan, replay
+from merging.methods.plan import Plan, plan, replay
+from merging.methods.spec import MergeSpec
 from merging.suites import Suite
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors

@@ -10,9 +10,9 @@ from merging.cli import main
 from merging.core.errors import SpecError
 from merging.methods import registry
 from merging.methods.catalogue import catalogue
-from merging.methods.plan import MergeSpec
 from merging.methods.presets import PRESETS, find_preset
 from merging.methods.registry import Data
+from merging.methods.spec import MergeSpec
 
 
 @pytest.mark.parametrize("name", PRESETS)

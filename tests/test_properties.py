@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from merging.methods.context import Context
-from merging.methods.plan import MergeSpec, plan
+from merging.methods.plan import plan
+from merging.methods.spec import MergeSpec
 from merging.weights.spectra import svd
 from merging.weights.vectors import TaskVectors
 from tests.random_models import State, random_state, write_models

@@ -9,8 +9,8 @@ from pydantic import Field
 from merging.core.errors import SpecError
 from merging.methods import registry
 from merging.methods.context import Context
-from merging.methods.plan import MergeSpec
 from merging.methods.registry import LinearEdit, Params, TensorEdit, find
+from merging.methods.spec import MergeSpec
 from merging.weights.vectors import TaskVectors
 
 ALL = [*registry.edits().values(), *registry.merges().values()]

@@ -81,7 +81,7 @@ def merge(
 ) -> None:  # fmt: skip
     """Merge the task models of SUITE."""
     from merging.core import devices
-    from merging.methods.plan import MergeSpec
+    from merging.methods.spec import MergeSpec
     from merging.runs.foreground import perform
     from merging.suites.suite import load_suite
 

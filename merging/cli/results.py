@@ -10,9 +10,9 @@ def run_row(run: Any) -> dict[str, Any]:
     """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was.
 
     ``remaining``, of a run that forgets, is what to look at in place of ``average``, see
-    :func:`merging.methods.forgetting.remaining`.
+    :func:`merging.runs.result.remaining`.
     """
-    from merging.methods.forgetting import remaining
+    from merging.runs.result import remaining
 
     result = run.result or {}
     return {
@@ -131,7 +131,8 @@ def print_result(result: dict[str, Any], tasks: int) -> None:
 
 def print_forgetting(report: dict[str, Any]) -> None:
     """Accuracy before and after, of the tasks that are forgotten, added and kept, and the mean without the first."""
-    from merging.methods.forgetting import GROUPS, in_words, remaining
+    from merging.methods.forgetting import GROUPS, in_words
+    from merging.runs.result import remaining
 
     click.echo(f"forgetting: {in_words(report['weights'])}")
     width = max(len(name) for group in GROUPS for name in report[group]) + 2

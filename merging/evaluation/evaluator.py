@@ -40,7 +40,11 @@ class Accuracy:
     @property
     def average(self) -> float:
         """Mean over tasks, each counting the same."""
-        return sum(self.per_task.values()) / len(self.per_task)
+        return self.mean(tuple(self.per_task))
+
+    def mean(self, tasks: Sequence[str]) -> float:
+        """Mean over some of the tasks, at least one."""
+        return sum(self.per_task[task] for task in tasks) / len(tasks)
 
     @property
     def images(self) -> int:

@@ -14,7 +14,7 @@ from merging.core.errors import MismatchedCheckpoint
 from merging.evaluation.evaluator import CPU_IMAGES, GPU_IMAGES
 from merging.methods import registry
 from merging.methods.merges import adamerging
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.suites.architecture import Tower, tower_of
 from merging.weights.vectors import TaskVectors, is_linear_weight
 

@@ -6,7 +6,7 @@ tasks of the suite whose accuracy can be measured are *kept*: bystanders that a 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -108,7 +108,7 @@ def search_forgetting(
     forgotten = [task for task, weight in weights.items() if weight < 0]
     evaluator = context.need_images(CHOOSING_FORGETTING, forgotten)
     measured = [task for task in weights if task in forgotten or evaluator.suite.present(task)]
-    groups = _grouped((*measured, *bystanders(evaluator.suite, tuple(weights), forgotten)), weights)
+    groups = grouped((*measured, *bystanders(evaluator.suite, tuple(weights), forgotten)), weights)
     if _watched(groups) not in groups:
         raise SpecError(
             "scaling: auto with negative weights needs a task to be kept or added, and the suite has images and heads "
@@ -123,7 +123,7 @@ def search_forgetting(
         return evaluator.accuracy(state, tasks, "val")
 
     def means(found: Sequence[Accuracy], group: Group) -> tuple[float, ...]:
-        return tuple(_mean(one, groups[group]) for one in found)
+        return tuple(one.mean(groups[group]) for one in found)
 
     def best(found: Sequence[Accuracy]) -> int:
         return most_forgetting(means(found, "forgotten"), means(found, _watched(groups)))
@@ -132,79 +132,10 @@ def search_forgetting(
     return ForgettingSearch(scalings, {group: means(found, group) for group in groups}, found[0].images)
 
 
-def _grouped(tasks: Sequence[str], weights: Mapping[str, float]) -> dict[Group, tuple[str, ...]]:
+def grouped(tasks: Sequence[str], weights: Mapping[str, float]) -> dict[Group, tuple[str, ...]]:
     """The groups that have tasks, in the order of :data:`GROUPS`."""
     groups = {group: tuple(task for task in tasks if group_of(weights.get(task, 0)) == group) for group in GROUPS}
     return {group: members for group, members in groups.items() if members}
-
-
-def forgetting_report(before: Accuracy, after: Accuracy, weights: Mapping[str, float]) -> dict[str, Any]:
-    """Accuracy of the base and of the merged model on the tasks that are forgotten, added and kept.
-
-    Args:
-        before: zero-shot accuracy on all of them.
-        after: the merged model's.
-        weights: merged task → the coefficient of its vector.
-
-    Returns:
-        ``split``; ``weights``; ``forgotten``, ``added`` and ``kept``: task → ``before``, ``after`` (0 … 1) and
-        ``images``; ``means``: the same three → ``before`` and ``after``, None where there is no such task;
-        ``remaining``, see :func:`remaining`.
-    """
-    groups = _grouped(tuple(after.per_task), weights)
-    rows: dict[str, Any] = {
-        group: {
-            task: {"before": before.per_task[task], "after": after.per_task[task], "images": after.counts[task]}
-            for task in groups.get(group, ())
-        }
-        for group in GROUPS
-    }
-    means = {
-        group: {"before": _mean(before, groups[group]), "after": _mean(after, groups[group])}
-        if group in groups
-        else None
-        for group in GROUPS
-    }
-    return {"split": after.split, "weights": dict(weights), **rows, "means": means, "remaining": remaining(rows)}
-
-
-def remaining(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a model that forgets is still good for: its mean over the tasks that are kept or added, each counting once.
-
-    A mean with forgotten tasks in it would be the better the less was forgotten.
-
-    Args:
-        report: as :func:`forgetting_report` gives it.
-
-    Returns:
-        ``before`` and ``after``, 0 … 1, and ``tasks``, how many; None if all tasks are to be forgotten.
-    """
-    rows = [row for group in GROUPS if group != "forgotten" for row in report[group].values()]
-    if not rows:
-        return None
-    return {"tasks": len(rows), **{key: sum(row[key] for row in rows) / len(rows) for key in ("before", "after")}}
-
-
-def measured(result: Mapping[str, Any]) -> dict[str, float]:
-    """Task → accuracy of a finished run, 0 … 1: of the tasks merged and, of a run that forgets, of the bystanders.
-
-    Args:
-        result: as :func:`merging.runs.jobs.merge.execute` gives it for a merge that was evaluated.
-    """
-    kept = (result.get("forgetting") or {}).get("kept", {})
-    return {**result["accuracy"], **{task: row["after"] for task, row in kept.items()}}
-
-
-def average_of(result: Mapping[str, Any]) -> float | None:
-    """What to look at first of a finished run: its mean accuracy, 0 … 1, without tasks to be forgotten.
-
-    None where nothing was measured, or nothing but tasks to be forgotten.
-    """
-    if not result.get("forgetting"):
-        average: float | None = result.get("average")
-        return average
-    rest = remaining(result["forgetting"])
-    return None if rest is None else float(rest["after"])
 
 
 def in_words(weights: Mapping[str, float], labels: Mapping[str, str] = {}) -> str:
@@ -219,7 +150,3 @@ def in_words(weights: Mapping[str, float], labels: Mapping[str, str] = {}) -> st
         return f"{labels.get(task, task)} {verb} ({format(weight or 0.0, 'g').replace('-', '−')})"
 
     return ", ".join(words(task, weight) for task, weight in weights.items())
-
-
-def _mean(accuracy: Accuracy, tasks: Sequence[str]) -> float:
-    return sum(accuracy.per_task[task] for task in tasks) / len(tasks)

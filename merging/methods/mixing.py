@@ -14,8 +14,9 @@ import torch
 from merging.core.streaming import ordered
 from merging.methods import registry
 from merging.methods.context import Context
-from merging.methods.plan import MergeSpec, Plan, coefficient_table
+from merging.methods.plan import Plan, coefficient_table
 from merging.methods.registry import Edit, LinearEdit, LinearMerge, TensorEdit
+from merging.methods.spec import MergeSpec
 from merging.weights.geometry import Geometry
 from merging.weights.vectors import TaskVectors
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from merging.core.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
 from merging.core.progress import Progress
 from merging.methods import registry
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.export.export import write_weights
 from merging.runs.export.weights import KEPT_WEIGHTS, keep_weights
 from merging.runs.jobs.merge import execute

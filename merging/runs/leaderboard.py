@@ -9,8 +9,8 @@ from merging.core.progress import Progress
 from merging.evaluation import clip
 from merging.evaluation.evaluator import normalised_accuracy
 from merging.methods import registry
-from merging.methods.plan import MergeSpec
 from merging.methods.presets import Preset
+from merging.methods.spec import MergeSpec
 from merging.runs.foreground import perform
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from merging.core.errors import RunError
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.jobs.orders import FileJob
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]

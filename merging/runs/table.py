@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merging.core.errors import MergingError, RunError
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.jobs.orders import FileJob, is_file_job, parse_file_job
 from merging.runs.run import Run, State, UnreadableRun
 

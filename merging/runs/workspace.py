@@ -17,7 +17,7 @@ from merging.core.errors import CheckpointError, NonFiniteWeights, RunError
 from merging.evaluation.evaluator import Accuracy, Evaluator, joined
 from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.jobs.orders import FileJob
 from merging.runs.run import Run
 from merging.runs.table import RunStore

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from merging.core.errors import Cancelled, MergingError, RunError
 from merging.core.files import atomic_path
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs.merge import execute
 from merging.runs.table import RunStore

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from merging.core import devices
 from merging.core.errors import MergingError, SpecError
-from merging.methods.forgetting import average_of
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs import Run, RunStore
 from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.result import average_of
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Split, load_suite
 from merging.sweeps.definition import Settings, SweepDefinition

@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from merging.core.errors import MergingError, RunError
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.table import RunStore, beginning_with
 from merging.sweeps.definition import Settings, SweepDefinition
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from merging.core.errors import MergingError
 from merging.evaluation.evaluator import Accuracy
-from merging.methods.forgetting import forgetting_report
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs import Run
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs.merge import execute
+from merging.runs.result import forgetting_report
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 

@@ -7,9 +7,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.methods import registry
-from merging.methods.forgetting import average_of
 from merging.methods.mixing import specification
 from merging.runs.jobs.merge import execute
+from merging.runs.result import average_of
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, links, texts

@@ -22,9 +22,9 @@ from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.pairs import refusal
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.export.weights import rebuild
-from merging.runs.jobs.baselines import disentangled
+from merging.runs.jobs.disentangle import disentangled
 from merging.runs.jobs.merge import execute
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite

@@ -17,8 +17,8 @@ from merging.cli import main
 from merging.core.errors import CheckpointError, MergingError, SpecError
 from merging.core.progress import no_progress
 from merging.evaluation.evaluator import Evaluator
-from merging.methods.plan import MergeSpec
 from merging.methods.presets import PRESETS
+from merging.methods.spec import MergeSpec
 from merging.runs.export.export import export_run
 from merging.runs.export.recipe import read_recipe, replay, weights_sha256
 from merging.runs.foreground import perform

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import pytest
 
 from merging.core.errors import CheckpointError, RunError, SpecError
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs import table as store_module
 from merging.runs.foreground import perform
 from merging.runs.workspace import Workspace

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from merging.core.progress import phase_of
 from merging.methods.merges.adamerging import CoefficientLearner
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.jobs.merge import execute
 from merging.runs.worker.reporting import PhaseClock
 from merging.runs.worker.serve import reporting

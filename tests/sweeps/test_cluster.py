@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster, get_worker
 
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.export.export import export_run
 from merging.runs.export.recipe import weights_sha256
 from merging.runs.foreground import perform

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from merging.methods.plan import MergeSpec
 from merging.methods.presets import PRESETS, Preset
+from merging.methods.spec import MergeSpec
 from merging.runs import Run
 from merging.runs.leaderboard import spec_of
 from merging.runs.workspace import Workspace

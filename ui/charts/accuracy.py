@@ -197,7 +197,7 @@ def forgetting_figure(report: Mapping[str, Any], method: str, tasks: Mapping[str
     """A row per task with its accuracy before and after a merge; those forgotten, added and kept in groups.
 
     Args:
-        report: as :func:`merging.methods.forgetting.forgetting_report` gives it.
+        report: as :func:`merging.runs.result.forgetting_report` gives it.
         method: what picks colour and marker of the merged model.
         tasks: task → label.
     """

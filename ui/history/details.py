@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.methods.forgetting import GROUPS, Group, in_words, measured
+from merging.methods.forgetting import GROUPS, Group, in_words
 from merging.runs import Run
+from merging.runs.result import measured
 from merging.weights.geometry import cosines, mean_abs_cosine
 from ui.accuracy import view as accuracy_view
 from ui.charts.accuracy import accuracy_bars, accuracy_table, forgetting_figure, forgetting_table

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import plotly.graph_objects as go
 
-from merging.runs.comparison.svg import ink_on
+from merging.core.colour import ink_on
 
 Points = list[tuple[float, float]]
 _OPEN = "-open"

@@ -7,9 +7,9 @@ from typing import Any
 
 from merging.core.text import in_a_row
 from merging.methods import registry
-from merging.methods.forgetting import average_of, measured
 from merging.runs import Run, State
 from merging.runs.comparison.settings import base_weights
+from merging.runs.result import average_of, measured
 from ui.charts.accuracy import Series
 from ui.look.figure import escape_markdown
 from ui.look.theme import Style, distinct_styles

@@ -9,8 +9,8 @@ import streamlit as st
 from merging.core.text import short
 from merging.methods import registry
 from merging.methods.mixing import specification
-from merging.methods.plan import MergeSpec
 from merging.methods.presets import PRESETS
+from merging.methods.spec import MergeSpec
 from merging.suites.suite import Split
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from merging.core.colour import ink_on
+
 COLORS = ("#1f78b4", "#b35a00", "#00795c")  # told apart by the colour-blind; markers differ too
 _LOW, _MIDDLE, _HIGH = (33, 102, 172), (255, 255, 255), (179, 88, 6)
 _LETTER = 6.3  # pixels that a letter takes on average at 12 pixels
@@ -109,20 +111,6 @@ def heat_map(
             ink = f' fill="{ink_on(_color(value / limit))}"'
             parts.append(_text(x + across / 2, y + cell / 2 + 3.5, f"{value:.0f}".replace("-", "−"), "middle", 10, ink))
     return _svg(int(width) + 1, int(height) + 1, title, parts)
-
-
-def ink_on(color: str) -> str:
-    """Black or white, whichever has the higher contrast on a colour ``#rrggbb``: at least 4.58 to 1 on any.
-
-    Contrast as in WCAG 2.1, section 1.4.3; it asks for 4.5 to 1.
-
-    >>> ink_on("#ffffff"), ink_on("#12508c")
-    ('#000000', '#ffffff')
-    """
-    channels = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#000000" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "#ffffff"
 
 
 def _svg(width: int, height: int, about: str, parts: Sequence[str]) -> str:

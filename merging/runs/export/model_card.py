@@ -5,8 +5,9 @@ import re
 from typing import Any
 
 from merging.methods import registry
-from merging.methods.forgetting import GROUPS, remaining
+from merging.methods.forgetting import GROUPS
 from merging.runs.export.recipe import Recipe
+from merging.runs.result import remaining
 from merging.runs.run import Run
 from merging.suites.suite import Suite
 

@@ -12,7 +12,8 @@ from merging.core import devices
 from merging.core.errors import MergingError, RunError
 from merging.core.files import atomic_path
 from merging.methods.context import Context
-from merging.methods.plan import MergeSpec, replay
+from merging.methods.plan import replay
+from merging.methods.spec import MergeSpec
 from merging.runs.run import Run
 from merging.runs.table import RunStore
 from merging.weights.files import save_tensors

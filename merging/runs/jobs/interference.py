@@ -14,7 +14,8 @@ from merging.core.errors import SpecError
 from merging.core.progress import Progress
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
-from merging.methods.plan import MergeSpec, plan
+from merging.methods.plan import plan
+from merging.methods.spec import MergeSpec
 from merging.runs.workspace import Workspace
 
 _LIKELY = 0.05  # chance up to which a correlation counts as more than chance

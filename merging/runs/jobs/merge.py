@@ -13,13 +13,17 @@ from merging.core.memory import PeakMemory, explain_out_of_memory, is_out_of_mem
 from merging.core.progress import Numbers, Progress, no_numbers, no_progress
 from merging.evaluation.evaluator import Accuracy, Evaluator, joined
 from merging.methods.context import Context
-from merging.methods.forgetting import bystanders, forgetting_report
-from merging.methods.plan import Job, MergeSpec, Plan, plan
+from merging.methods.forgetting import bystanders
+from merging.methods.plan import Plan, plan
 from merging.methods.registry import LinearEdit
-from merging.runs.jobs.baselines import disentangle_weights, measure_baselines
+from merging.methods.spec import Job, MergeSpec
+from merging.runs.jobs.baselines import measure_baselines
+from merging.runs.jobs.disentangle import disentangle_weights
 from merging.runs.jobs.interference import measure_interference
-from merging.runs.jobs.landscape import measure_landscape, measure_scaling_curve
+from merging.runs.jobs.landscape import measure_landscape
 from merging.runs.jobs.predictions import measure_predictions
+from merging.runs.jobs.scaling_curve import measure_scaling_curve
+from merging.runs.result import forgetting_report
 from merging.runs.worker.reporting import PhaseClock
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
@@ -68,7 +72,7 @@ def execute(
         ``peak_bytes`` (see :class:`merging.core.memory.PeakMemory`), ``device`` and ``fingerprints`` of the files. For
         a merge ``accuracy`` (task → 0 … 1), ``average``, ``split``, ``images``; ``coefficients`` (``tensors``,
         ``tasks``, ``table`` ``[T][L]``) if linear; ``edit`` and ``merge`` reports; ``after``, the geometry of the
-        edited vectors; ``forgetting``, see :func:`merging.methods.forgetting.forgetting_report`, if task vectors are
+        edited vectors; ``forgetting``, see :func:`merging.runs.result.forgetting_report`, if task vectors are
         subtracted; ``warnings``, sentences on what was hardly meant; ``output``.
         For ``baselines`` and ``disentangle`` see :mod:`merging.runs.jobs.baselines`, for ``interference``
         :mod:`merging.runs.jobs.interference`, for ``scaling_curve`` and ``landscape``

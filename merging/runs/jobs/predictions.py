@@ -15,7 +15,7 @@ from merging.core.errors import RunError
 from merging.evaluation.evaluator import Evaluator
 from merging.methods import registry
 from merging.methods.context import Context
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.export.weights import kept_weights, rebuilt, require_done
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace, evaluation_key

@@ -20,7 +20,7 @@ from typing import NoReturn, Protocol
 
 from merging.core import devices
 from merging.core.errors import Cancelled, DeviceError, MergingError, RunError
-from merging.methods.plan import MergeSpec
+from merging.methods.spec import MergeSpec
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs.files import carry_out_file_job
 from merging.runs.jobs.merge import execute
