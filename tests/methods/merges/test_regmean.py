@@ -215,7 +215,7 @@ def test_after_an_edit_weights_are_edited_and_grams_are_not(suite: Suite, contex
 
 def test_golden_values(suite: Suite, context: Context) -> None:
     """Pinned results, as in the tests of whole merges."""
-    golden = json.loads((Path(__file__).parents[1] / "golden_merges.json").read_text())["tiny suite: none + regmean"]
+    golden = json.loads((Path(__file__).parents[2] / "golden_merges.json").read_text())["tiny suite: none + regmean"]
     found = regmean(suite.vectors(), context)
     assert [float(tensor.double().norm()) for tensor in found.values()] == pytest.approx(golden, rel=2e-5)
 

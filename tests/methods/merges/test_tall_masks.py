@@ -22,8 +22,8 @@ from merging.suites import Suite
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.localised import is_localised, masked_sum, task_weights
 from merging.weights.vectors import TaskVectors
+from tests.methods.test_plan import EDITS
 from tests.random_models import random_state, random_vectors, write_models
-from tests.test_pipeline import EDITS
 
 State = dict[str, torch.Tensor]
 
@@ -211,7 +211,7 @@ def test_a_masked_sum_is_the_sum_or_the_base(entries: list[tuple[float, float, b
 
 def test_golden_values(vectors: TaskVectors) -> None:
     """Pinned results, as in the tests of whole merges."""
-    golden = json.loads((Path(__file__).parents[1] / "golden_merges.json").read_text())
+    golden = json.loads((Path(__file__).parents[2] / "golden_merges.json").read_text())
     found = [[float(tensor.double().norm()) for tensor in model.values()] for model in models(vectors, threshold=0.3)]
     assert found == [pytest.approx(row, rel=2e-5) for row in golden["none + tall masks"]]
 

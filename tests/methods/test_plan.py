@@ -317,7 +317,7 @@ def test_progress_is_reported_and_cancelling_stops_it(vectors: TaskVectors) -> N
 
 
 # "edit + merge" → norm of every merged tensor, in sorted order.
-GOLDEN: dict[str, list[float]] = json.loads((Path(__file__).parent / "golden_merges.json").read_text())
+GOLDEN: dict[str, list[float]] = json.loads((Path(__file__).parents[1] / "golden_merges.json").read_text())
 
 
 @every_pair

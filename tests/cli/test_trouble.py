@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from merging.cli import main
 from merging.runs.table import RunStore
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from merging.methods import registry
 from merging.methods.presets import PRESETS, Preset
 from merging.runs.leaderboard import data_looked_at
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ from merging.suites.reported import published
 from merging.suites.suite import HuggingFaceData
 from tests.fake_hub import FakeHub
 from tests.random_models import write_yaml
-from tests.test_data_kinds import write_parquet
+from tests.suites.images.test_kinds import write_parquet
 
 TASKS = ("SUN397", "Cars", "RESISC45", "EuroSAT", "SVHN", "GTSRB", "MNIST", "DTD")
 SIZES = {"SUN397": 397, "Cars": 196, "RESISC45": 45, "EuroSAT": 10, "SVHN": 10, "GTSRB": 43, "MNIST": 10, "DTD": 47}

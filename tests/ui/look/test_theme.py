@@ -23,7 +23,7 @@ FIXED = (
     "TIES", "Weight averaging",
 )  # fmt: skip
 SHOWN = ("Zero-shot", "Individual", *(preset.title for preset in PRESETS.values()))
-CONFIG = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())
+CONFIG = tomllib.loads((Path(__file__).parents[3] / ".streamlit" / "config.toml").read_text())
 
 
 def luminance(color: str) -> float:

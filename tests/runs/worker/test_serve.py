@@ -18,7 +18,7 @@ from merging.runs.run import Run
 from merging.runs.worker.serve import Worker, is_working, sole_worker
 from merging.runs.workspace import Workspace
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LONG = {"merge": "adamerging", "merge_params": {"steps": 20_000, "batch_size": 2}}
 
 

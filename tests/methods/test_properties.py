@@ -14,8 +14,8 @@ from merging.methods.plan import plan
 from merging.methods.spec import MergeSpec
 from merging.weights.spectra import svd
 from merging.weights.vectors import TaskVectors
+from tests.methods.test_plan import DATA_FREE, EDITS, FAITHFUL, PAIRS
 from tests.random_models import State, random_state, write_models
-from tests.test_pipeline import DATA_FREE, EDITS, FAITHFUL, PAIRS
 
 SHAPES = {
     "conv1.weight": (4, 3, 2, 2),

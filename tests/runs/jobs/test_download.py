@@ -17,7 +17,7 @@ from merging.suites.images.image_sets import load_images
 from merging.suites.suite import downloaded_suites
 from tests.fake_hub import FakeHub, sha256
 from tests.random_models import TASKS, write_yaml
-from tests.test_data_kinds import write_parquet
+from tests.suites.images.test_kinds import write_parquet
 
 pytest.importorskip("pyarrow")
 

@@ -56,5 +56,5 @@ def test_markers_are_in_no_download_and_streamlits_own_is_off(monkeypatch: pytes
     table = pd.DataFrame({MARK: [mark(style_of("TIES"))], "Method": ["TIES"], "Average (%)": [75.6]})
     offer_csv(table, key="k", file="f")
     assert given[0].decode("utf-8-sig").split() == ["Method,Average", "(%)", "TIES,75.6"]
-    config = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())
+    config = tomllib.loads((Path(__file__).parents[3] / ".streamlit" / "config.toml").read_text())
     assert config["client"]["disableDataExport"] is True

@@ -283,4 +283,4 @@ def test_the_readme_says_what_adamerging_needs_on_a_gpu(title: str, name: str) -
         spec = MergeSpec.build(suite="mini", tasks=TASKS, merge="adamerging", merge_params=choices)
         needed.append(f"{(_adamerging_bytes(spec, sizes) + 4 * sizes.weights) / 1e9:.1f}")
     row = f"| {title} | {' | '.join(needed)} | {sizes.backward(1) / 1e9:.3f} |"
-    assert row in (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    assert row in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

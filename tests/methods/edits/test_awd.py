@@ -16,7 +16,7 @@ from merging.methods.edits.awd import TARGET_NORM, AwdParams, disentangle, from_
 from merging.methods.registry import LinearEdit, find
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
-from tests.edits.test_redundancy import plain_descent, plain_objective
+from tests.methods.edits.test_redundancy import plain_descent, plain_objective
 from tests.random_models import SHAPES, random_state, write_models
 
 
