@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from merging.core import devices
 from merging.core.errors import MergingError, RunError
 from merging.methods.estimate import Estimate, estimate
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
 from merging.runs.result import average_of, measured
 from ui.accuracy import measuring

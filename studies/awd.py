@@ -13,8 +13,8 @@ import click
 
 from merging.core import devices
 from merging.core.files import atomic_path
-from merging.methods.spec import MergeSpec
-from merging.runs.foreground import perform
+from merging.runs.jobs.merge import MergeSpec
+from merging.runs.foreground import run_here
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
 from studies.cases import all_cases
@@ -72,7 +72,7 @@ def combinations(
 
 def measure(spec: MergeSpec, workspace: Workspace) -> Result:
     """Carry out a run, unless it was done before, and keep of its result what the study needs."""
-    result = perform(spec, workspace, None, lambda done, total, message: None).result or {}
+    result = run_here(spec, workspace, None, lambda done, total, message: None).result or {}
     search = result["merge"].get("scaling_search")
     after = result["after"]
     return {

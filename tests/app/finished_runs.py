@@ -6,7 +6,7 @@ import numpy as np
 
 from merging.core.errors import MergingError
 from merging.evaluation.evaluator import Accuracy
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs.merge import execute

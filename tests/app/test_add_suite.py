@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import MergingError
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.files import carry_out_file_job
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite

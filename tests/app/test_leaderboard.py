@@ -9,7 +9,7 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 from merging.methods.presets import PRESETS
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
 from merging.runs.leaderboard import cheapest_first, data_looked_at, spec_of
 from merging.suites import Suite, load_suite

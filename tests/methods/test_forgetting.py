@@ -15,7 +15,7 @@ from merging.methods.context import Context
 from merging.methods.forgetting import ForgettingSearch, Group, bystanders, in_words
 from merging.methods.registry import LinearMerge, find
 from merging.methods.scaling import GRID
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.merge import execute
 from merging.runs.result import forgetting_report
 from merging.runs.workspace import Workspace

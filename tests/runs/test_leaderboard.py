@@ -16,8 +16,8 @@ from merging.methods import registry
 from merging.methods.catalogue import catalogue
 from merging.methods.presets import PRESETS, Preset
 from merging.methods.registry import NEEDS, Data
-from merging.methods.spec import MergeSpec
-from merging.runs.foreground import perform
+from merging.runs.jobs.merge import MergeSpec
+from merging.runs.foreground import run_here
 from merging.runs.jobs.merge import execute
 from merging.runs.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
 from merging.runs.run import Run
@@ -93,7 +93,7 @@ def test_what_is_done_is_shown_when_the_rest_is_not(
     def stop_at(spec: MergeSpec, *more: object) -> Run:
         if spec.merge == "iso_c":
             raise error
-        return perform(spec, *more)  # type: ignore[arg-type]
+        return run_here(spec, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr("merging.runs.leaderboard.perform", stop_at)
     table = tmp_path / "table.md"

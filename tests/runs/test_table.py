@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from merging.core.errors import RunError
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.table import STALE_SECONDS, RunStore
 
 SPEC = MergeSpec.build(suite="tiny", tasks=("a", "b"))

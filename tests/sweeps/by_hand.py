@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import State
 from merging.runs.workspace import Workspace
 from merging.sweeps import Sweep, SweepStore, Trial

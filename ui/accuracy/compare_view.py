@@ -6,7 +6,7 @@ import streamlit as st
 
 from merging.core.errors import MergingError
 from merging.methods.context import Context
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
 from merging.runs.comparison.compare import RunComparison, compare_runs, require_comparable
 from merging.runs.jobs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of

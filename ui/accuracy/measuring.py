@@ -10,7 +10,7 @@ import streamlit as st
 import torch
 
 from merging.evaluation.evaluator import Accuracy, Evaluator
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
 from merging.suites.suite import FileReference, Split
 from ui.shell import state

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from merging.methods.presets import PRESETS, Preset
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
 from merging.runs.leaderboard import spec_of
 from merging.runs.workspace import Workspace

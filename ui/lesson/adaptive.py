@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.methods.merges.adamerging import AdaMergingParams
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
 from merging.runs.worker.trace import TRACE, read_trace
 from ui.charts.runs import trajectory_figure

@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
 from ui.runs.panel import offer_job
 from ui.shell import state

@@ -15,7 +15,7 @@ from pathlib import Path
 import streamlit as st
 
 from merging.core.errors import MergingError, RunError
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
 from merging.runs.worker.serve import is_working, log_tail
 from ui.look.figure import escape_markdown

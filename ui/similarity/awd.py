@@ -11,7 +11,7 @@ from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import ADAM_BETA, AwdParams, Disentangled, disentangle, from_geometry, is_live
 from merging.methods.registry import LinearEdit
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.disentangle import disentangled
 from merging.weights.geometry import Geometry
 from ui.runs.panel import offer_job

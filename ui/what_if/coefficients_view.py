@@ -10,7 +10,7 @@ from merging.core.text import short
 from merging.methods import registry
 from merging.methods.mixing import specification
 from merging.methods.presets import PRESETS
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.suites.suite import Split
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view

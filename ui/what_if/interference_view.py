@@ -9,7 +9,7 @@ import streamlit as st
 
 from merging.core.errors import MergingError
 from merging.methods import registry
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.interference import Agreement, agreement
 from merging.suites.suite import Split
 from merging.weights.geometry import cosines

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.landscape import AWD, BASE, FIRST, HIGHEST, IMAGES, LOWEST, SECOND, STEPS, TASK_ARITHMETIC
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view

@@ -8,7 +8,7 @@ import streamlit as st
 
 from merging.methods import registry
 from merging.methods.presets import PRESETS, Preset
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from merging.core.errors import MergingError, RunError
 from merging.evaluation.evaluator import Evaluator
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.comparison.compare import RunComparison, compare_runs, comparison_row
 from merging.runs.comparison.report import comparison_report
 from merging.runs.jobs.merge import execute

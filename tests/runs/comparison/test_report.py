@@ -15,7 +15,7 @@ from PIL import Image
 
 from merging.cli import main
 from merging.evaluation.evaluator import Evaluator
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.comparison.compare import RunComparison, compare_runs
 from merging.runs.comparison.report import MAX_IMAGES, comparison_report
 from merging.runs.jobs.merge import execute

@@ -18,10 +18,10 @@ from merging.core.errors import CheckpointError, MergingError, SpecError
 from merging.core.progress import no_progress
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.presets import PRESETS
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.export.export import export_run
 from merging.runs.export.recipe import read_recipe, replay, weights_sha256
-from merging.runs.foreground import perform
+from merging.runs.foreground import run_here
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
@@ -36,7 +36,7 @@ QUICK = {
 
 def run_of(suite_file: Path, workspace: Workspace, **choices: object) -> Run:
     spec = MergeSpec.build(suite=str(suite_file), tasks=choices.pop("tasks", TASKS), **choices)
-    return perform(spec, workspace, None, no_progress)
+    return run_here(spec, workspace, None, no_progress)
 
 
 def exported(suite_file: Path, workspace: Workspace, folder: Path, **choices: object) -> Run:

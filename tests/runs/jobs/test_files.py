@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from merging.core.errors import MergingError, RunError
 from merging.hub.cache import repository
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.check import check_suite
 from merging.runs.jobs.files import carry_out_file_job
 from merging.runs.jobs.orders import CheckJob, ConvertJob, DownloadJob, FileJob

@@ -8,7 +8,7 @@ from scipy import stats
 
 from merging.core.errors import Cancelled, SpecError
 from merging.evaluation.evaluator import Evaluator
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.interference import agreement
 from merging.runs.jobs.merge import execute
 from merging.runs.workspace import Workspace

@@ -11,7 +11,7 @@ from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.mixing import WhatIf
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs import landscape as exploring
 from merging.runs.jobs.merge import execute
 from merging.runs.workspace import Workspace

@@ -22,7 +22,7 @@ from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.pairs import refusal
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.export.weights import rebuild
 from merging.runs.jobs.disentangle import disentangled
 from merging.runs.jobs.merge import execute

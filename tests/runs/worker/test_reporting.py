@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from merging.core.progress import phase_of
 from merging.methods.merges.adamerging import CoefficientLearner
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.merge import execute
-from merging.runs.worker.reporting import PhaseClock
+from merging.core.progress import PhaseClock
 from merging.runs.worker import reporting
 from merging.runs.workspace import Workspace
 from tests.random_models import TASKS

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from merging.core.errors import RunError
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs import table as store_module
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.run import Run
