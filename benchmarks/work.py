@@ -24,10 +24,10 @@ from merging.methods.context import Context
 from merging.methods.edits.redundancy import descent
 from merging.methods.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
 from merging.methods.plan import plan
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.export.export import export_run
 from merging.runs.foreground import run_here
 from merging.runs.jobs.check import check_suite
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.similarity import similarity_report
 from merging.runs.workspace import Workspace
 from merging.suites.suite import DEFAULT, load_suite

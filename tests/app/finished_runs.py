@@ -3,14 +3,13 @@
 from typing import Any
 
 import numpy as np
+from merging.runs.result import forgetting_report
 
 from merging.core.errors import MergingError
 from merging.evaluation.evaluator import Accuracy
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
 from merging.runs.export.weights import KEPT_WEIGHTS
-from merging.runs.jobs.merge import execute
-from merging.runs.result import forgetting_report
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 

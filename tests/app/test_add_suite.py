@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from merging.runs.jobs.files import carry_out_file_job
 from safetensors.torch import load_file
 from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import MergingError
 from merging.runs.jobs.merge import MergeSpec
-from merging.runs.jobs.files import carry_out_file_job
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.folder import checkpoint_folders

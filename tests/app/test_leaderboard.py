@@ -9,8 +9,8 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 from merging.methods.presets import PRESETS
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs import Run
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.leaderboard import cheapest_first, data_looked_at, spec_of
 from merging.suites import Suite, load_suite
 from merging.suites.reported import published

@@ -12,8 +12,7 @@ from safetensors.numpy import load_file
 from streamlit.testing.v1 import AppTest
 
 from merging.evaluation.evaluator import Evaluator
-from merging.runs.jobs.merge import MergeSpec
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.worker.trace import TRACE, Trace
 from merging.runs.workspace import Workspace
 from merging.suites import Suite

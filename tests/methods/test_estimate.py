@@ -16,8 +16,7 @@ from merging.evaluation.input_grams import input_grams
 from merging.methods.context import Context
 from merging.methods.estimate import _adamerging_bytes, _Sizes, _tokens, estimate
 from merging.methods.merges.adamerging import AdaMergingParams, CoefficientLearner, _passes
-from merging.runs.jobs.merge import MergeSpec
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.suites.architecture import NAMED, Tower, tower_of

@@ -8,6 +8,7 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from merging.runs.result import forgetting_report
 
 from merging.core.errors import MissingPart, SpecError
 from merging.evaluation.evaluator import Accuracy, Evaluator
@@ -15,9 +16,7 @@ from merging.methods.context import Context
 from merging.methods.forgetting import ForgettingSearch, Group, bystanders, in_words
 from merging.methods.registry import LinearMerge, find
 from merging.methods.scaling import GRID
-from merging.runs.jobs.merge import MergeSpec
-from merging.runs.jobs.merge import execute
-from merging.runs.result import forgetting_report
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from tests.random_models import TASKS, write_arrays

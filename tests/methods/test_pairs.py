@@ -11,8 +11,7 @@ from merging.core.errors import MergingError
 from merging.methods import registry
 from merging.methods.pairs import refusal
 from merging.methods.presets import PRESETS
-from merging.runs.jobs.merge import MergeSpec
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.workspace import Workspace
 from merging.weights.files import open_checkpoint
 

@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 import pytest
 
 from merging.core.errors import CheckpointError, RunError, SpecError
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs import table as store_module
 from merging.runs.foreground import run_here
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.workspace import Workspace
 
 

@@ -16,9 +16,8 @@ from merging.methods import registry
 from merging.methods.catalogue import catalogue
 from merging.methods.presets import PRESETS, Preset
 from merging.methods.registry import NEEDS, Data
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.foreground import run_here
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs import State
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.sweeps import Sweep, SweepStore, Trial
 from merging.sweeps.driver import Driver

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from merging.cli import main
 from merging.cli.text import print_sweep
 from merging.core.errors import MergingError, RunError, SpecError
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.worker.serve import Worker, is_working
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite

@@ -3,13 +3,12 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from merging.core.text import in_a_row
 from merging.methods import registry
 from merging.runs import Run, State
 from merging.runs.comparison.settings import base_weights
-from merging.runs.result import average_of, measured
+from merging.runs.jobs.merge_result import MethodReport
 from ui.charts.accuracy import Series
 from ui.look.figure import escape_markdown
 from ui.look.theme import Style, distinct_styles
@@ -73,22 +72,21 @@ def scaling_of(run: Run) -> str:
         threshold = run.spec.merge_params["threshold"]
         masks = "validated masks" if threshold == "auto" else f"masks λ {threshold:g}"
         return f"{len(run.spec.tasks)} models, {masks}"
-    report: dict[str, Any] = (run.result or {}).get("merge") or {}
+    report = run.merged.merge if run.merged else MethodReport()
     if run.spec.forgotten:
         names = run.spec.forgotten
         what = f"forgets {names[0] if len(names) == 1 else f'{len(names)} tasks'}"
-        return f"{what}, λ {report['scaling']:g} by validation" if "scaling" in report else what
+        return what if report.scaling is None else f"{what}, λ {report.scaling:g} by validation"
     chosen = run.spec.merge_params.get("scaling")
     if chosen == "auto":
-        return f"λ {report['scaling']:g}, best on validation" if "scaling" in report else "λ chosen on validation"
+        return "λ chosen on validation" if report.scaling is None else f"λ {report.scaling:g}, best on validation"
     if isinstance(chosen, list):
         return "λ set per task"
     if chosen is not None:
         return f"λ {chosen:g}, set by hand"
-    adapted = report.get("adapted_on")
-    if adapted:
+    if report.adapted_on:
         per = run.spec.merge_params.get("granularity", "layer")
-        return f"per {per}, on {adapted['split']} images"
+        return f"per {per}, on {report.adapted_on.split} images"
     return ""
 
 
@@ -98,13 +96,13 @@ _FORMER_PHASES = {"plan": "before merging", "merge": "merging", "evaluate": "eva
 
 def phases(run: Run) -> dict[str, float]:
     """Seconds of a finished run by phase, in the order in which they began, without the total."""
-    seconds: dict[str, float] = (run.result or {}).get("seconds") or {}
+    seconds = run.merged.seconds if run.merged else {}
     return {_FORMER_PHASES.get(phase, phase): value for phase, value in seconds.items() if phase != "total"}
 
 
 def chosen_on_validation(run: Run) -> bool:
     """Whether a run chose its λ on validation images."""
-    return "scaling_search" in ((run.result or {}).get("merge") or {})
+    return run.merged is not None and run.merged.merge.scaling_search is not None
 
 
 def name_runs(runs: Sequence[Run]) -> dict[str, str]:
@@ -118,11 +116,12 @@ def option_labels(runs: Sequence[Run], tasks: Sequence[str]) -> dict[str, str]:
 
 
 def _option_label(run: Run, tasks: Sequence[str]) -> str:
-    scaling = f"λ {(run.result or {})['merge']['scaling']:g}" if chosen_on_validation(run) else scaling_of(run)
+    chosen = run.merged.merge.scaling if run.merged and chosen_on_validation(run) else None
+    scaling = scaling_of(run) if chosen is None else f"λ {chosen:g}"
     parts = [run.spec.label, scaling]
     if set(run.spec.tasks) != set(tasks):
         parts.append(f"{len(run.spec.tasks)} {'tasks' if len(run.spec.tasks) > 1 else 'task'}")
-    average = average_of(run.result or {})
+    average = run.merged.score if run.merged else None
     if average is not None:
         parts.append(f"{100 * average:.1f} %")
     return " · ".join(part for part in [*parts, when(run.created)] if part)
@@ -146,9 +145,9 @@ def series_of(runs: Sequence[Run]) -> list[Series]:
     """
     names, looks = name_runs(runs), looks_of(runs)
     return [
-        Series(names[run.id], run.spec.method, measured(run.result), looks[run.id], frozenset(run.spec.forgotten))
+        Series(names[run.id], run.spec.method, run.merged.measured, looks[run.id], frozenset(run.spec.forgotten))
         for run in runs
-        if run.result and run.result.get("accuracy")
+        if run.merged and run.merged.accuracy
     ]
 
 
@@ -163,11 +162,11 @@ def looks_of(runs: Sequence[Run]) -> dict[str, Style]:
 
 def provenance(runs: Sequence[Run]) -> str:
     """Split, number of images and seed of finished runs, as a sentence for a caption, in markdown."""
-    measured = [(run, run.result) for run in runs if run.result and run.result.get("accuracy")]
+    measured = [(run, run.merged) for run in runs if run.merged and run.merged.accuracy]
     if not measured:
         return ""
-    splits = _listed({result["split"] for _, result in measured})
-    images = _listed({f"{result['images']:,}" for _, result in measured})
+    splits = _listed({result.split for _, result in measured})
+    images = _listed({f"{result.images:,}" for _, result in measured})
     seeds = _listed({str(run.spec.seed) for run, _ in measured})
     text = f"Top-1 accuracy on the {splits} split, {images} images, seed {seeds}."
     adapted = sorted({run.spec.label for run, _ in measured if _saw_test(run)})
@@ -181,8 +180,8 @@ def provenance(runs: Sequence[Run]) -> str:
 
 def _saw_test(run: Run) -> bool:
     """Whether a run adapted on the very images that it was evaluated on."""
-    adapted: dict[str, Any] = ((run.result or {}).get("merge") or {}).get("adapted_on") or {}
-    return adapted.get("split") == run.spec.split
+    adapted = run.merged.merge.adapted_on if run.merged else None
+    return adapted is not None and adapted.split == run.spec.split
 
 
 def _listed(values: set[str]) -> str:

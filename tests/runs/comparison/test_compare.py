@@ -10,10 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from merging.core.errors import MergingError, RunError
 from merging.evaluation.evaluator import Evaluator
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.comparison.compare import RunComparison, compare_runs, comparison_row
 from merging.runs.comparison.report import comparison_report
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.jobs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace

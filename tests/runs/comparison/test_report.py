@@ -15,10 +15,9 @@ from PIL import Image
 
 from merging.cli import main
 from merging.evaluation.evaluator import Evaluator
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.comparison.compare import RunComparison, compare_runs
 from merging.runs.comparison.report import MAX_IMAGES, comparison_report
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite

@@ -8,8 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from merging.core.errors import CheckpointError, NonFiniteWeights
 from merging.methods import registry
-from merging.runs.jobs.merge import MergeSpec
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from tests.random_models import TASKS

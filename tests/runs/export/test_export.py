@@ -18,10 +18,10 @@ from merging.core.errors import CheckpointError, MergingError, SpecError
 from merging.core.progress import no_progress
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.presets import PRESETS
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.export.export import export_run
 from merging.runs.export.recipe import read_recipe, replay, weights_sha256
 from merging.runs.foreground import run_here
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from merging.runs.jobs.files import carry_out_file_job
+from merging.runs.jobs.orders import CheckJob, ConvertJob, DownloadJob, FileJob
 from safetensors.torch import load_file
 
 from merging.core.errors import MergingError, RunError
 from merging.hub.cache import repository
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.check import check_suite
-from merging.runs.jobs.files import carry_out_file_job
-from merging.runs.jobs.orders import CheckJob, ConvertJob, DownloadJob, FileJob
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.worker.serve import Worker
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite

@@ -8,9 +8,8 @@ from scipy import stats
 
 from merging.core.errors import Cancelled, SpecError
 from merging.evaluation.evaluator import Evaluator
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.interference import agreement
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from tests.random_models import TASKS

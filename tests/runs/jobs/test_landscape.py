@@ -11,9 +11,8 @@ from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.mixing import WhatIf
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs import landscape as exploring
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.weights.geometry import measure

@@ -22,10 +22,9 @@ from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.pairs import refusal
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.export.weights import rebuild
 from merging.runs.jobs.disentangle import disentangled
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint

@@ -6,11 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.core.progress import phase_of
+from merging.core.progress import PhaseClock, phase_of
 from merging.methods.merges.adamerging import CoefficientLearner
-from merging.runs.jobs.merge import MergeSpec
-from merging.runs.jobs.merge import execute
-from merging.core.progress import PhaseClock
+from merging.runs.jobs.merge import MergeSpec, execute
 from merging.runs.worker import reporting
 from merging.runs.workspace import Workspace
 from tests.random_models import TASKS

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from merging.core.errors import RunError
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs import table as store_module
 from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.run import Run
 from merging.runs.worker.serve import Worker, is_working, sole_worker
 from merging.runs.workspace import Workspace
