@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app env test check bench study study-linearised screenshots clean
+.PHONY: app env test test-kernels check bench study study-linearised screenshots clean
 
 app: env  ## the dashboard, in the browser
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
@@ -18,6 +18,9 @@ $(VENV)/.made: requirements.txt requirements-cluster.txt requirements-dev.txt
 
 test: env  ## unit, property, app and browser tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-kernels: env  ## the numerical tests with all kernels that the libraries have for this processor
+	$(BIN)/python -m tests.kernels
 
 check: env  ## lint and types
 	$(BIN)/ruff check .
