@@ -22,7 +22,7 @@ def test_settings_of_the_caller_are_not_passed_on(monkeypatch: pytest.MonkeyPatc
 
 
 def test_marked_files_are_found() -> None:
-    assert {"tests/edits/test_awd.py", "tests/test_pipeline.py"} <= set(marked_files())
+    assert {"tests/methods/edits/test_awd.py", "tests/methods/test_plan.py"} <= set(marked_files())
 
 
 @pytest.mark.parametrize("status", [0, 1])

@@ -294,7 +294,7 @@ def _split(delta: torch.Tensor, units: list[torch.Tensor]) -> Iterator[torch.Ten
 
 
 def _idle_pairs(shared: torch.Tensor, summed: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-    """:func:`~merging.methods.edits.redundancy.pulls_at_nothing` for ``[U, T, T]`` and ``[U, T]``, of vectors not zero."""
+    """As :func:`pulls_at_nothing` for ``[U, T, T]`` and ``[U, T]``, of vectors that are not zero."""
     roots = torch.where(there, shared.diagonal(dim1=1, dim2=2).clamp_min(1e-30).rsqrt(), 0.0)
     found = pulls_at_nothing(*(part.movedim(0, -1).cpu().numpy() for part in (shared, roots, summed)))
     idle: torch.Tensor = torch.as_tensor(found, device=there.device).movedim(-1, 0)
