@@ -1,3 +1,4 @@
+from merging.runs.jobs.merge_result import ScalingSearchReport
 import itertools
 
 import pytest
@@ -272,7 +273,7 @@ def test_what_a_merge_did_to_each_task_runs_from_before_to_after() -> None:
 def test_every_search_has_its_own_name_curve_and_choice() -> None:
     def report(chosen: float, scalings: list[float], values: list[float]) -> MethodReport:
         return MethodReport(
-            scaling=chosen, scaling_search=ScalingSearch(scalings=scalings, average_accuracy=values, images=9)
+            scaling=chosen, scaling_search=ScalingSearchReport(scalings=scalings, average_accuracy=values, images=9)
         )
 
     searches = [
