@@ -175,6 +175,7 @@ st.html(IMAGES.parent / "style.css")
 st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.svg"))
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:
+    state.look_again()
     not_here = not_downloaded()
     # Said in the page itself, which is empty until then: reading large models for the first time takes long.
     with st.spinner("Opening the suite …"), st.sidebar:

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from benchmarks import browser
+from benchmarks import browser, pages
 from benchmarks.random_suite import make_suite
 from merging.runs.table import RunStore
 
@@ -80,13 +80,13 @@ COMMANDS = (
 
 def main() -> None:
     """Run all rows and print a table in Markdown."""
-    everything = [*(row.work for row in ROWS), "commands", "browser"]
+    everything = [*(row.work for row in ROWS), "commands", "browser", "pages"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="ViT-B-32", help="open_clip model whose shapes the files get")
     parser.add_argument("--turns", type=int, default=3, help="turns of each piece of work")
     parser.add_argument("--rows", nargs="+", metavar="WORK", choices=everything, default=everything,
                         help="only these pieces of work, by their names in benchmarks/work.py; commands: whole "
-                        "processes; browser: the dashboard")  # fmt: skip
+                        "processes; browser: the dashboard; pages: what the server spends on it")  # fmt: skip
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="where the random files go")
     options = parser.parse_args()
     suite = make_suite(options.folder / options.architecture, options.architecture)
@@ -105,6 +105,8 @@ def main() -> None:
         print(f"| {title} | {seconds:.2f} | | plain TA loop, whole process | {ratio:.2f} × | {goal} |", flush=True)
     for title, seconds, goal in browser.measure() if "browser" in options.rows else ():
         print(f"| {title} | {seconds:.2f} | | | | {goal} |", flush=True)
+    for title, seconds, ratio, goal in pages.measure(options.turns) if "pages" in options.rows else ():
+        print(f"| {title} | {seconds:.3f} | | 3 million additions | {ratio:.2f} × | {goal} |", flush=True)
 
 
 def _print_row(row: Row, suite: Path, architecture: str, turns: int) -> None:

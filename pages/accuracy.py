@@ -28,7 +28,7 @@ from ui.runs.no_runs import no_runs, ways_to_run
 from ui.runs.text import chosen_on_validation, mixtures, name_runs, option_labels, provenance, series_of
 from ui.shell import state
 from ui.shell.entry import through_app
-from ui.shell.url import called, refused_options, warn_of_values, write_chosen
+from ui.shell.url import choice, said_below, write_chosen
 
 through_app()
 
@@ -101,18 +101,15 @@ def explain_other_tasks(runs: Sequence[Run]) -> None:
 
 def controls() -> tuple[list[str], bool, str]:
     """Baselines, whether to show normalised accuracy, and the view."""
-    options = {"baselines": BASELINES, "scale": _SCALES, "view": _VIEWS}
-    refused = [one for name, known in options.items() for one in refused_options(name, known)]
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        baselines = st.pills(
-            "Baselines", BASELINES, selection_mode="multi", default=BASELINES, key="baselines", bind="query-params"
-        )
-        scale = st.segmented_control(
-            "Scale", _SCALES, default="Absolute", required=True, key="scale", bind="query-params",
+    with said_below(), st.container(horizontal=True, vertical_alignment="bottom"):
+        baselines = choice(
+            st.pills, "Baselines", BASELINES, selection_mode="multi", default=BASELINES, key="baselines"
+        )  # fmt: skip
+        scale = choice(
+            st.segmented_control, "Scale", _SCALES, default="Absolute", required=True, key="scale",
             help=accuracy_view.NORMALISED,
         )  # fmt: skip
-        view = st.segmented_control("View", _VIEWS, default="Bars", required=True, key="view", bind="query-params")
-    warn_of_values(refused, called({name: name for known in options.values() for name in known}))
+        view = choice(st.segmented_control, "View", _VIEWS, default="Bars", required=True, key="view")
     if not baselines:
         write_chosen("baselines")
     return list(baselines), scale == "Normalised", str(view)

@@ -1,6 +1,5 @@
 """Add a suite, from a folder of checkpoints or from the Hugging Face hub; and look at every file of the chosen one."""
 
-import hashlib
 from pathlib import Path
 
 import streamlit as st
@@ -134,8 +133,7 @@ def _sentence(row: CheckedFile) -> str:
 def check() -> None:
     """Look at every file of the chosen suite, when asked to, and show what was found."""
     st.subheader(f"Files of {escape_markdown(state.suite().label)}")
-    seen = hashlib.sha256(repr(state.stamp()).encode()).hexdigest()
-    job = CheckJob(suite=state.suite_reference(), measured_on=str(state.device()), seen=seen)
+    job = CheckJob(suite=state.suite_reference(), measured_on=str(state.device()), seen=state.stamp())
     run = run_of(job)
     if run is None:
         st.button(

@@ -31,7 +31,7 @@ from ui.runs.no_runs import no_runs
 from ui.runs.text import chosen_on_validation, mixtures, name_runs, option_labels, provenance, series_of
 from ui.shell import state
 from ui.shell.entry import through_app
-from ui.shell.url import called, not_found, refused_options, warn, warn_of_values
+from ui.shell.url import choice, not_found, said_below, warn
 
 through_app()
 
@@ -143,21 +143,17 @@ def choose_task(found: RunComparison, names: Sequence[str], labels: dict[str, st
     if unknown:
         warn(f"These runs have no task {', '.join(unknown)} in common. Another is shown instead.")
     changes = [abs(one.difference) for one in found.pairs[0].tasks.values()]
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with said_below(), st.container(horizontal=True, vertical_alignment="bottom"):
         label = st.selectbox(
             "Task", list(by_label), index=int(np.argmax(changes)), key="task", bind="query-params", width=280
         )
         other = 1
         if len(found.runs) > 2:
             ids = {run.id: name for run, name in zip(found.runs[1:], names[1:], strict=True)}
-            refused = refused_options("other", ids.values())
-            chosen = st.segmented_control(
-                f"Against {names[0]}", list(ids), format_func=ids.__getitem__, default=next(iter(ids)), required=True,
-                key="other", bind="query-params",
-            )  # fmt: skip
+            chosen = choice(
+                st.segmented_control, f"Against {names[0]}", ids, default=next(iter(ids)), required=True, key="other"
+            )
             other = 1 + list(ids).index(chosen)
-    if len(found.runs) > 2:
-        warn_of_values(refused, called(ids))
     return by_label[label], other
 
 

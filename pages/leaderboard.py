@@ -15,7 +15,7 @@ from ui.runs.panel import ensure_worker, run_panel
 from ui.runs.text import provenance
 from ui.shell import state
 from ui.shell.entry import through_app
-from ui.shell.url import refused_options, warn_of_values
+from ui.shell.url import choice
 
 through_app()
 
@@ -25,13 +25,11 @@ _COMPARED = 6  # methods that the page Accuracy can show side by side
 
 def controls() -> list[Needs]:
     """The kinds of data that methods may look at."""
-    refused = refused_options("data", map(_needs_text, NEEDS))
-    chosen: list[Needs] = st.pills(
-        "Data needed", NEEDS, selection_mode="multi", default=NEEDS, key="data", bind="query-params",
-        format_func=_needs_text,
+    chosen: list[Needs] = choice(
+        st.pills, "Data needed", {needs: _needs_text(needs) for needs in NEEDS}, selection_mode="multi", default=NEEDS,
+        key="data",
         help="By the method itself. λ, and what else is marked as chosen, takes labelled validation images besides.",
     )  # fmt: skip
-    warn_of_values(refused, lambda shown: ", ".join(map(_needs_text, shown)))
     return list(chosen)
 
 

@@ -10,7 +10,7 @@ from ui.lesson.screen import Lesson, Step, ask
 from ui.lesson.steps import STEPS
 from ui.shell import state
 from ui.shell.entry import through_app
-from ui.shell.url import refused_options, warn_of_values
+from ui.shell.url import choice, said_below
 from ui.what_if import live_accuracy
 
 through_app()
@@ -23,11 +23,11 @@ _WHOLE = "lesson-whole"  # session state: the whole page runs, not only the frag
 def navigation() -> int:
     """Which step is shown, 0 for the first, and the ways to others."""
     numbers = list(range(1, len(STEPS) + 1))
-    refused = refused_options("step", map(str, numbers))
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="lesson-steps"):
-        step: int = st.segmented_control(
-            "Step", numbers, default=1, required=True, key="step", bind="query-params",
-            label_visibility="collapsed",
+    bar = st.container(horizontal=True, vertical_alignment="center", gap="small", key="lesson-steps")
+    with said_below(), bar:
+        step: int = choice(
+            st.segmented_control, "Step", {number: str(number) for number in numbers}, default=1, required=True,
+            key="step", label_visibility="collapsed",
         )  # fmt: skip
         st.markdown(f"{step} of {len(STEPS)}", width="content")
         st.space("stretch")
@@ -39,7 +39,6 @@ def navigation() -> int:
             "Next", type="primary", icon=":material/arrow_forward:", icon_position="right", on_click=_go,
             args=(step + 1,), disabled=step == len(STEPS), shortcut="PageDown", key="lesson-next",
         )  # fmt: skip
-    warn_of_values(refused)
     return step - 1
 
 

@@ -27,6 +27,7 @@ from ui.runs.panel import ensure_worker, run_panel
 from ui.runs.text import STATE_COLORS, badge, duration, name_runs, phases, scaling_of, when
 from ui.shell import state
 from ui.shell.entry import through_app
+from ui.shell.url import switch
 
 through_app()
 
@@ -112,10 +113,13 @@ def listed(runs: Sequence[Run]) -> list[Run]:
     """The runs to list: trials of sweeps only where somebody asks for them, or has chosen them."""
     trials = SweepStore(state.workspace().store).trial_fingerprints()
     count = sum(run.fingerprint in trials for run in runs)
-    if not count or st.toggle(
-        f"Trials of sweeps ({count})", key="trials", bind="query-params",
+    if not count or switch(
+        st.toggle,
+        f"Trials of sweeps ({count})",
+        False,
+        key="trials",
         help="Every trial is a run too; the page Sweeps lists them with what was tried",
-    ):  # fmt: skip
+    ):
         return list(runs)
     return [run for run in runs if run.fingerprint not in trials or run.id in st.session_state[_KEY]]
 

@@ -13,7 +13,7 @@ from ui.charts import geometry as charts
 from ui.look.figure import escape_markdown, is_dark, show
 from ui.shell import state
 from ui.shell.entry import through_app
-from ui.shell.url import refused_options, warn_of_values
+from ui.shell.url import choice, switch
 from ui.similarity import awd
 
 through_app()
@@ -22,11 +22,13 @@ _LEVELS: tuple[Level, ...] = ("model", "block", "layer")
 # Seconds in which the browser draws the heat maps before the other charts reach it and keep it busy. While a slider
 # moves, a newer value takes over after this pause, and the others are not drawn for every value on the way.
 _HEAD_START = 0.12
+_WHOLE = "similarity-whole"  # session state: the whole page runs, not only the fragment
 
 
 @st.fragment
 def explorer(geometry: Geometry) -> None:
     """Controls and charts: only this part of the page runs again when a slider moves."""
+    whole = st.session_state.pop(_WHOLE, False)
     with st.container(border=True):
         params = awd.controls()
     found = awd.solve(geometry, params)
@@ -34,9 +36,8 @@ def explorer(geometry: Geometry) -> None:
         return
     summary(geometry, found)
     cosine_section(geometry, found)
-    if st.session_state.get("explored") == geometry.tasks:
+    if not whole:
         time.sleep(_HEAD_START)
-    st.session_state["explored"] = geometry.tasks
     left, right = st.columns(2, gap="large")
     with left:
         layer_section(geometry, found)
@@ -78,9 +79,8 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
     """Heat maps of the model, a block or a layer."""
     bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
     bar.subheader("Cosine similarity", width="content")
-    refused = refused_options("level", _LEVELS)
-    level: Level = bar.segmented_control(
-        "Level", _LEVELS, default="model", required=True, key="level", bind="query-params",
+    level: Level = choice(
+        bar.segmented_control, "Level", _LEVELS, default="model", required=True, key="level",
         label_visibility="collapsed",
     )  # fmt: skip
     labels, grams = geometry.at(level)
@@ -88,18 +88,14 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
     index = 0
     if level != "model":
         order = range(len(labels)) if level == "block" else charts.tower_order(geometry)
-        parts = refused_options(level, labels)
-        index = bar.selectbox(
-            level.title(), list(order), format_func=lambda i: labels[i], key=level, bind="query-params",
+        index = choice(
+            bar.selectbox, level.title(), {place: labels[place] for place in order}, key=level,
             label_visibility="collapsed", width=260,
         )  # fmt: skip
-        warn_of_values(parts, labels.__getitem__)
-    refused += refused_options("zoom", ("true", "false"))
-    zoom = bar.toggle(
-        "Zoom the scale", True, key="zoom", bind="query-params",
+    zoom = switch(
+        bar.toggle, "Zoom the scale", True, key="zoom",
         help="Colours span the largest cosine between different tasks instead of −1 … 1, the same in all three maps",
     )  # fmt: skip
-    warn_of_values(refused, lambda value: str(value).lower())
     before, after = cosines(grams[index]), cosines(after_grams[index])
     names = labels_of(geometry)
     show(
@@ -248,4 +244,5 @@ if len(selected) < 2:
         icon=":material/checklist:",
     )
 else:
+    st.session_state[_WHOLE] = True
     explorer(state.geometry(selected))

@@ -15,7 +15,7 @@ from ui.runs.panel import ensure_worker
 from ui.runs.text import when
 from ui.shell import state
 from ui.shell.entry import through_app
-from ui.shell.url import named_in_url, not_found, warn
+from ui.shell.url import choice, not_found, warn
 
 through_app()
 
@@ -179,11 +179,10 @@ def subset_of(found: Snapshot) -> int:
     if len(subsets) == 1:
         return 0
     labels = [", ".join(accuracy_view.task_labels(tasks).values()) for tasks in subsets]
-    with named_in_url("subset", dict(enumerate(labels))):
-        chosen = st.selectbox(
-            "Task subset", range(len(subsets)), key="subset", bind="query-params", format_func=labels.__getitem__,
-            help="Each is searched by itself: fewer tasks are easier to merge",
-        )  # fmt: skip
+    chosen = choice(
+        st.selectbox, "Task subset", dict(enumerate(labels)), key="subset",
+        help="Each is searched by itself: fewer tasks are easier to merge",
+    )  # fmt: skip
     return int(chosen)
 
 

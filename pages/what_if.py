@@ -6,7 +6,7 @@ from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view
 from ui.shell import state
 from ui.shell.entry import through_app
-from ui.shell.url import called, refused_options, warn_of_values
+from ui.shell.url import choice, said_below
 from ui.what_if.coefficients_view import coefficients_view
 from ui.what_if.interference_view import interference_view
 from ui.what_if.landscape_view import landscape_view
@@ -22,20 +22,11 @@ VIEWS = {
 def controls() -> tuple[str, Split]:
     """Which view, and on which images; curves over λ show both splits."""
     splits = {split: words.capitalize() for split, words in accuracy_view.SPLIT_WORDS.items()}
-    refused = refused_options("what", VIEWS.values())
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        view = st.segmented_control(
-            "View", list(VIEWS), default="coefficients", required=True, key="what", bind="query-params",
-            format_func=VIEWS.__getitem__,
-        )  # fmt: skip
+    with said_below(), st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        view = choice(st.segmented_control, "View", VIEWS, default="coefficients", required=True, key="what")
         split: Split = "val"
         if view != "scaling":
-            refused += refused_options("what-split", splits.values())
-            split = st.segmented_control(
-                "Images", list(splits), default="val", required=True, key="what-split", bind="query-params",
-                format_func=splits.__getitem__,
-            )  # fmt: skip
-    warn_of_values(refused, called({**VIEWS, **splits}))
+            split = choice(st.segmented_control, "Images", splits, default="val", required=True, key="what-split")
     return str(view), split
 
 

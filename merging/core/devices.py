@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from merging.core.errors import DeviceError
+from merging.core.streaming import threads
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def describe(device: torch.device) -> DeviceInfo:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return DeviceInfo(str(device), properties.name, properties.total_memory)
-    title = "Apple GPU" if device.type == "mps" else f"CPU, {torch.get_num_threads()} threads"
+    title = "Apple GPU" if device.type == "mps" else f"CPU, {threads()} threads"
     return DeviceInfo(str(device), title, psutil.virtual_memory().total)
 
 

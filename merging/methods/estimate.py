@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from merging.core.errors import MismatchedCheckpoint
+from merging.core.streaming import threads
 from merging.evaluation.evaluator import CPU_IMAGES, GPU_IMAGES
 from merging.methods import registry
 from merging.methods.merges import adamerging
@@ -135,7 +136,7 @@ class _Sizes:
 
     def evaluation(self) -> int:
         """Bytes of the images that are evaluated at once."""
-        return self.forward(torch.get_num_threads() * CPU_IMAGES if self.on_cpu else GPU_IMAGES)
+        return self.forward(threads() * CPU_IMAGES if self.on_cpu else GPU_IMAGES)
 
     def backward(self, images: int) -> int:
         """Bytes that autograd keeps of so many images: eight times the width and all inner features, in every block.

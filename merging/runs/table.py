@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -168,14 +168,21 @@ class RunStore:
 
     def find(self, fingerprint: str) -> Run | None:
         """The run of a fingerprint that waits, runs or is done; else the newest that ended otherwise; None if none."""
+        return self.find_each([fingerprint])[0]
+
+    def find_each(self, fingerprints: Sequence[str]) -> list[Run | None]:
+        """As :meth:`find`, of several fingerprints in one look at the table."""
         self.mark_lost()
         with self.connect() as connection:
-            row = connection.execute(
-                "select * from runs where fingerprint = ? "
-                "order by state in ('queued', 'running', 'done') desc, created desc, rowid desc limit 1",
-                (fingerprint,),
-            ).fetchone()
-        return next(_readable([row] if row else []), None)
+            rows = [
+                connection.execute(
+                    "select * from runs where fingerprint = ? "
+                    "order by state in ('queued', 'running', 'done') desc, created desc, rowid desc limit 1",
+                    (fingerprint,),
+                ).fetchone()
+                for fingerprint in fingerprints
+            ]
+        return [next(_readable([row] if row else []), None) for row in rows]
 
     def active(self) -> list[Run]:
         """Runs that wait or are running, oldest first."""

@@ -55,7 +55,7 @@ def suites_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MERGING_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MERGING_SUITES", str(folder))
     monkeypatch.setattr("merging.suites.suite.builtin_suites", dict)
-    monkeypatch.setattr("ui.shell.state.builtin_suites", dict)
+    monkeypatch.setattr("merging.suites.discovery.builtin_suites", dict)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
     return folder
 

@@ -138,7 +138,7 @@ def test_without_a_folder_to_look_in_it_says_how_to_set_one(
 ) -> None:
     assert "no folder with checkpoints that has no suite.yaml" in texts(open_page("add_suite"))
     monkeypatch.setattr("ui.shell.state.suite_roots", list)
-    monkeypatch.setattr("ui.shell.state.builtin_suites", lambda: {"tiny": tiny.folder})
+    monkeypatch.setattr("merging.suites.discovery.builtin_suites", lambda: {"tiny": tiny.folder})
     monkeypatch.setattr("merging.suites.suite.builtin_suites", lambda: {"tiny": tiny.folder})
     assert "MERGING_SUITES" in texts(open_page("add_suite"))
 
@@ -211,7 +211,7 @@ def offered(tiny: Suite, hub: FakeHub, tmp_path: Path, monkeypatch: pytest.Monke
     tasks.append({"name": TASKS[3], "checkpoint": "doors/finetuned.safetensors"})
     path = write_yaml(tmp_path / "ready", name="ready", title="Ready", base={"hub": "zoo/base"}, tasks=tasks)
     found = {"mini": tiny.folder, "ready": path.parent}
-    monkeypatch.setattr("ui.shell.state.builtin_suites", lambda: found)
+    monkeypatch.setattr("merging.suites.discovery.builtin_suites", lambda: found)
     monkeypatch.setattr("merging.suites.suite.builtin_suites", lambda: found)
     monkeypatch.setattr("merging.runs.jobs.download.builtin_suites", lambda: found)
     return hub

@@ -95,18 +95,17 @@ def with_image_folder(suite: Suite, task: str) -> Path:
     return folder
 
 
-def test_an_image_replaced_in_place_is_noticed(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_replaced_in_place_is_noticed(tiny: Suite, open_page: Open) -> None:
     def pictures(app: AppTest) -> list[str]:
         return [element.proto.imgs[0].url for element in app.get("image")]
 
-    monkeypatch.setattr("ui.shell.folder_watch._PAUSE", 0)
-    monkeypatch.setattr("ui.shell.folder_watch._SHARE", 0)
     folder = with_image_folder(tiny, "cars")
     app = open_page("task_models", tasks=["cars"])
     before = pictures(app)
     assert len(before) == 5
     assert pictures(app.run()) == before
     Image.new("RGB", (32, 32), "white").save(folder / "test" / "class 2" / "1.png")
+    state._image_folders.clear()  # else only some seconds later
     after = pictures(app.run())
     assert not app.exception
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False, True, True]

@@ -47,6 +47,7 @@ def evaluator() -> Evaluator:
     return _measuring(state.suite_reference(), state.stamp()).evaluator
 
 
+@state.once_a_run
 def measurable_tasks() -> tuple[str, ...]:
     """Tasks of the suite that have usable weights, images and a head."""
     return tuple(task for task in state.usable_tasks() if not missing_parts(task))
@@ -54,20 +55,28 @@ def measurable_tasks() -> tuple[str, ...]:
 
 def missing_parts(task_name: str) -> tuple[str, ...]:
     """What a task lacks for its accuracy to be measured: any of weights, images and head."""
+    return _missing_parts()[task_name]
+
+
+@state.once_a_run
+def _missing_parts() -> dict[str, tuple[str, ...]]:
+    """The same of every task."""
     described = state.suite()
-    task = described.task(task_name)
 
     def present(reference: FileReference | None) -> bool:
         return reference is not None and described.path(reference).exists()
 
-    images = described.images_path(task_name)
-    from_text = task.head is None and bool(task.classes) and present(described.text_tower)
-    parts = {
-        "weights": present(task.checkpoint),
-        "images": images is not None and images.exists(),
-        "head": present(task.head) or from_text,
-    }
-    return tuple(part for part, there in parts.items() if not there)
+    found = {}
+    for task in described.tasks:
+        images = described.images_path(task.name)
+        from_text = task.head is None and bool(task.classes) and present(described.text_tower)
+        parts = {
+            "weights": present(task.checkpoint),
+            "images": images is not None and images.exists(),
+            "head": present(task.head) or from_text,
+        }
+        found[task.name] = tuple(part for part, there in parts.items() if not there)
+    return found
 
 
 def baselines_are_quick() -> bool:

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import streamlit as st
+
 from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.leaderboard import spec_of
-from ui.runs.jobs import run_of
+from ui.runs.jobs import runs_of
 from ui.shell import state
 
 METHODS = ("task_arithmetic", "adamerging", "awd_ta", "awd_adamerging")
@@ -48,9 +50,13 @@ def look_up(presets: Sequence[Preset], tasks: Sequence[str]) -> list[Entry]:
 
     The device is resolved, so that runs of the command line are found too.
     """
-    suite, device = state.suite_reference(), str(state.device())
-    specs = [spec_of(preset, suite, tasks, device) for preset in presets]
-    return [Entry(preset, spec, run_of(spec)) for preset, spec in zip(presets, specs, strict=True)]
+    specs = _specs(state.suite_reference(), tuple(preset.name for preset in presets), tuple(tasks), str(state.device()))
+    return [Entry(preset, spec, run) for preset, spec, run in zip(presets, specs, runs_of(specs), strict=True)]
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _specs(suite: str, names: tuple[str, ...], tasks: tuple[str, ...], device: str) -> list[MergeSpec]:
+    return [spec_of(PRESETS[name], suite, tasks, device) for name in names]
 
 
 def submit_missing(entries: Sequence[Entry]) -> None:

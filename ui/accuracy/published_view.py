@@ -8,7 +8,7 @@ import streamlit as st
 from merging.suites import Suite
 from merging.suites.reported import Family, PublishedTable, published, published_architecture
 from ui.look.figure import escape_markdown, show_table
-from ui.shell.url import called, named_in_url, refused_options, warn_of_values
+from ui.shell.url import choice, said_below
 
 _APART = (
     "Two families of fine-tuned checkpoints are published for the same eight tasks and architectures. Their weights "
@@ -55,12 +55,10 @@ def ask_family(suite: Suite) -> Family | None:
     known = published().families
     st.write(_APART + " Which are these?")
     titles, key = {name: info.title for name, info in known.items()}, f"checkpoints.{suite.name}"
-    with named_in_url(key, titles):
-        family: Family | None = st.segmented_control(
-            "Checkpoints", list(titles), format_func=titles.__getitem__, key=key, bind="query-params",
-            help="With `checkpoints: fusion_bench` or `checkpoints: task_arithmetic` in suite.yaml nobody is asked "
-            "again",
-        )  # fmt: skip
+    family: Family | None = choice(
+        st.segmented_control, "Checkpoints", titles, key=key,
+        help="With `checkpoints: fusion_bench` or `checkpoints: task_arithmetic` in suite.yaml nobody is asked again",
+    )  # fmt: skip
     if family is None:
         st.caption("; ".join(f"{info.title}: {info.description}" for info in known.values()) + ".")
     return family
@@ -71,18 +69,15 @@ def elsewhere() -> None:
     known = published()
     st.write(_APART)
     titles = {name: info.title for name, info in known.families.items()}
-    refused = refused_options("checkpoints", titles.values())
-    with st.container(horizontal=True):
-        family = st.segmented_control(
-            "Checkpoints", list(titles), format_func=titles.__getitem__, default=next(iter(titles)), required=True,
-            key="checkpoints", bind="query-params",
+    with said_below(), st.container(horizontal=True):
+        family = choice(
+            st.segmented_control, "Checkpoints", titles, default=next(iter(titles)), required=True, key="checkpoints"
+        )
+        architectures = known.architectures(family)
+        architecture = choice(
+            st.segmented_control, "Architecture", architectures, default=architectures[0], required=True,
+            key=f"architecture.{family}",
         )  # fmt: skip
-        key, architectures = f"architecture.{family}", known.architectures(family)
-        refused += refused_options(key, architectures)
-        architecture = st.segmented_control(
-            "Architecture", architectures, default=architectures[0], required=True, key=key, bind="query-params",
-        )  # fmt: skip
-    warn_of_values(refused, called({**titles, **{name: name for name in architectures}}))
     one_table(*known.select(family, architecture))
 
 

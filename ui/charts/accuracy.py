@@ -6,13 +6,14 @@ Values come in as 0 … 1; axes and tables show percent.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from merging.methods.forgetting import GROUPS, TO_FORGET, Group
 from merging.runs.jobs.merge_result import Forgetting, MethodReport
-from ui.look.theme import Style, arrange, plain, shorten, style_of
+from ui.look.theme import Style, arrange, compose, plain, shorten, style_of
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
 MIN_RADAR_TASKS = 3  # with fewer an outline is a line
@@ -92,33 +93,41 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
     """
     series = set_apart(series)
     tasks, apart = _in_order(series, tasks)
-    figure = go.Figure()
     edge = _AVERAGE_WIDTH / 2 + 0.1
     starts = [index + (_GAP if index >= len(tasks) - apart else 0.0) for index in range(len(tasks))]
     centres = [0.0, *(edge + 0.6 + start for start in starts)]
     labels = ["Average", *tasks.values()]
+    traces = []
     for index, one in enumerate(series):
         values = _percent(one, tasks)
         places = [width / len(series) for width in (_AVERAGE_WIDTH * 0.84, *[0.84] * len(tasks))]
         widths = [_BAR * place for place in places]
         offsets = [place * (index - len(series) / 2 + (1 - _BAR) / 2) for place in places]
-        figure.add_bar(
-            x=centres, y=values, width=widths, offset=offsets, name=plain(one.name),
-            marker={"color": one.style.color, "line": {"width": 0}, "pattern": _pattern(one.style)},
-            text=[_number(values[0]) if len(series) <= _MAX_NUMBERED else "", *[""] * len(tasks)],
-            textposition="outside", textangle=0, textfont={"size": 10}, cliponaxis=False,
-            customdata=[plain(label) for label in labels],
-            hovertemplate="%{customdata}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
-        )  # fmt: skip
-    figure.add_vrect(x0=-edge, x1=edge, fillcolor=_SHADE, line_width=0, layer="below")
+        traces.append({
+            "type": "bar", "x": centres, "y": values, "width": widths, "offset": offsets, "name": plain(one.name),
+            "marker": {"color": one.style.color, "line": {"width": 0}, "pattern": _pattern(one.style)},
+            "text": [_number(values[0]) if len(series) <= _MAX_NUMBERED else "", *[""] * len(tasks)],
+            "textposition": "outside", "textangle": 0, "textfont": {"size": 10}, "cliponaxis": False,
+            "customdata": [plain(label) for label in labels],
+            "hovertemplate": "%{customdata}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+        })  # fmt: skip
+    shapes = [_band("rect", -edge, edge, fillcolor=_SHADE, line={"width": 0}, layer="below")]
     if apart:
-        figure.add_vline(x=centres[-apart] - (1 + _GAP) / 2, line={"color": _RULE, "width": 1, "dash": "dot"})
-    figure.update_xaxes(
-        tickvals=centres, ticktext=[_on_axis(label) for label in labels], range=[-edge, centres[-1] + 0.55],
-        showgrid=False, zeroline=False,
+        rule = centres[-apart] - (1 + _GAP) / 2
+        shapes.append(_band("line", rule, rule, line={"color": _RULE, "width": 1, "dash": "dot"}))
+    return compose(
+        traces, height=430, shapes=shapes,
+        xaxis={
+            "tickvals": centres, "ticktext": [_on_axis(label) for label in labels],
+            "range": [-edge, centres[-1] + 0.55], "showgrid": False, "zeroline": False,
+        },
+        yaxis={"title": {"text": axis}, "range": [0, _ceiling(series)], "ticksuffix": " ", "rangemode": "tozero"},
     )  # fmt: skip
-    figure.update_yaxes(title=axis, range=[0, _ceiling(series)], ticksuffix=" ", rangemode="tozero")
-    return arrange(figure, height=430)
+
+
+def _band(kind: str, start: float, end: float, **look: Any) -> dict[str, Any]:
+    """A shape over the whole height of a chart, from one place of the x axis to another."""
+    return {"type": kind, "x0": start, "x1": end, "y0": 0, "y1": 1, "xref": "x", "yref": "y domain", **look}
 
 
 def accuracy_dots(series: Sequence[Series], tasks: Mapping[str, str], axis: str = "Accuracy (%)") -> go.Figure:
@@ -243,27 +252,30 @@ def scaling_curve(searches: Sequence[tuple[Series, MethodReport]]) -> go.Figure:
     Args:
         searches: a series (its accuracy is not drawn) with ``scaling`` and ``scaling_search`` of its merge report.
     """
-    figure = go.Figure()
+    traces: list[dict[str, Any]] = []
     for one, report in searches:
         search = report.scaling_search
         if search is None or report.scaling is None:
             continue
         values = [100 * value for value in search.average_accuracy]
         best = search.scalings.index(report.scaling)
-        figure.add_scatter(
-            x=search.scalings, y=values, mode="lines", legendgroup=one.name,
-            name=f"{plain(one.name)}, λ = {report.scaling:g}",
-            line={"color": one.style.color, "width": 2, "dash": one.style.dash},
-            hovertemplate="λ = %{x:g}: <b>%{y:.1f}</b><extra>" + plain(one.name) + "</extra>",
-        )  # fmt: skip
-        figure.add_scatter(
-            x=[search.scalings[best]], y=[values[best]], mode="markers", legendgroup=one.name, showlegend=False,
-            marker=marker_of(one, 13),
-            hovertemplate="chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra></extra>", cliponaxis=False,
-        )  # fmt: skip
-    figure.update_xaxes(title="Scaling coefficient λ", zeroline=False)
-    figure.update_yaxes(title="Average accuracy, validation (%)", zeroline=False)
-    return arrange(figure, height=360)
+        traces += [
+            {
+                "type": "scatter", "x": search.scalings, "y": values, "mode": "lines", "legendgroup": one.name,
+                "name": f"{plain(one.name)}, λ = {report.scaling:g}",
+                "line": {"color": one.style.color, "width": 2, "dash": one.style.dash},
+                "hovertemplate": "λ = %{x:g}: <b>%{y:.1f}</b><extra>" + plain(one.name) + "</extra>",
+            },
+            {
+                "type": "scatter", "x": [search.scalings[best]], "y": [values[best]], "mode": "markers",
+                "legendgroup": one.name, "showlegend": False, "marker": marker_of(one, 13),
+                "hovertemplate": "chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra></extra>", "cliponaxis": False,
+            },
+        ]  # fmt: skip
+    return compose(
+        traces, height=360, xaxis={"title": {"text": "Scaling coefficient λ"}, "zeroline": False},
+        yaxis={"title": {"text": "Average accuracy, validation (%)"}, "zeroline": False},
+    )  # fmt: skip
 
 
 def scaling_table(searches: Sequence[tuple[Series, MethodReport]]) -> pd.DataFrame:

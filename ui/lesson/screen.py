@@ -12,7 +12,7 @@ from merging.suites.suite import Split
 from ui.charts.lesson import enlarge
 from ui.lesson.questions import Question
 from ui.look.figure import escape_markdown, is_dark
-from ui.shell.url import refused_options, warn_of_values
+from ui.shell.url import choice
 from ui.what_if import live_accuracy
 from ui.what_if.live_accuracy import Need, Position
 
@@ -88,12 +88,7 @@ def large(figure: go.Figure) -> dict[str, Any]:
 
 def choose_task(lesson: Lesson, label: str, key: str) -> str:
     """A control for one task."""
-    refused = refused_options(key, lesson.names)
-    chosen: str = lesson.control.selectbox(
-        label, lesson.tasks, format_func=lesson.labels.__getitem__, key=key, bind="query-params"
-    )
-    warn_of_values(refused, lesson.labels.__getitem__)
-    return chosen
+    return str(choice(lesson.control.selectbox, label, lesson.labels, key=key))
 
 
 def answered() -> bool:
@@ -129,13 +124,12 @@ def ask(question: Question) -> None:
     """The question, its choices with the right one marked once somebody chose, and the numbers that say so."""
     letters = _LETTERS[: len(question.choices)]
     options = [*letters, SHOWN]
-    refused = refused_options(_answer_key(), options)
     st.markdown(f"**{escape_markdown(question.text)}**")
     choices = st.container()
-    answer = st.pills(
-        "Your answer", options, key=_answer_key(), bind="query-params", label_visibility="collapsed", wrap=True
-    )
-    warn_of_values(refused, lambda shown: "No answer")
+    answer = choice(
+        st.pills, "Your answer", options, key=_answer_key(), nothing="No answer", label_visibility="collapsed",
+        wrap=True,
+    )  # fmt: skip
     told = answer is not None and question.right is not None
     lines = [
         _choice(letter, text, told and index == question.right, told and letter == answer)

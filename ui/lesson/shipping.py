@@ -25,7 +25,7 @@ from ui.runs.jobs import run_of
 from ui.runs.panel import ensure_worker, run_panel
 from ui.runs.text import duration
 from ui.shell import state
-from ui.shell.url import refused_options, warn_of_values
+from ui.shell.url import choice
 
 ONE, UNLABELLED, BLIND, QUICK, WORST = "One model", "No labels", "No images", "Within a minute", "Best worst task"
 DEMANDS = (ONE, UNLABELLED, BLIND, QUICK, WORST)
@@ -99,11 +99,7 @@ def winners(candidates: Sequence[Candidate]) -> list[str]:
 
 def ship(lesson: Lesson) -> Asked:
     """What is asked of a model, and the models that do so."""
-    refused = refused_options("demands", DEMANDS)
-    demands = lesson.control.pills(
-        "I need", DEMANDS, selection_mode="multi", key="demands", bind="query-params", wrap=True
-    )
-    warn_of_values(refused, ", ".join)
+    demands = choice(lesson.control.pills, "I need", DEMANDS, selection_mode="multi", key="demands", wrap=True)
     entries = look_up(cheapest_first(PRESETS.values()), lesson.tasks)
     baselines = accuracy_view.baseline_series(lesson.tasks)
     found = [_candidate(one, state.suite(), lesson.tasks) for one in standings(entries, baselines) if one.row]

@@ -20,7 +20,7 @@ from ui.lesson.shipping import ship
 from ui.lesson.weights import weights_of
 from ui.look.figure import is_dark, show
 from ui.shell import state
-from ui.shell.url import refused_numbers, warn_of_values
+from ui.shell.url import number
 from ui.what_if import live_accuracy
 from ui.what_if.coefficients_view import HIGHEST, LOWEST, START, STEP
 from ui.what_if.interference_view import pair_table
@@ -155,18 +155,14 @@ def only_coefficients(lesson: Lesson) -> Asked:
 
 
 def _slider(lesson: Lesson, label: str, key: str, start: float) -> float:
-    refused = refused_numbers(key, LOWEST, HIGHEST)
-    value = lesson.control.slider(label, LOWEST, HIGHEST, start, STEP, key=key, bind="query-params")
-    warn_of_values(refused)
-    return float(value)
+    return float(number(lesson.control.slider, label, LOWEST, HIGHEST, start, STEP, key=key))
 
 
 def _alpha(lesson: Lesson) -> float:
-    refused = refused_numbers("learn-alpha", 0, _HIGHEST_ALPHA)
-    value = lesson.control.slider(
-        "α, what a long δ costs", 0.0, _HIGHEST_ALPHA, AwdParams().alpha, 0.02, key="learn-alpha", bind="query-params"
-    )
-    warn_of_values(refused)
+    value = number(
+        lesson.control.slider, "α, what a long δ costs", 0.0, _HIGHEST_ALPHA, AwdParams().alpha, 0.02,
+        key="learn-alpha",
+    )  # fmt: skip
     return float(value)
 
 

@@ -4,7 +4,7 @@ Widgets are bound to the URL, so that a link fills the form. Values are typed: `
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import streamlit as st
@@ -20,7 +20,7 @@ from merging.sweeps.definition import MAX_TRIALS, build_definition
 from ui.look.figure import escape_markdown
 from ui.look.forms import from_text
 from ui.shell import state
-from ui.shell.url import Refused, called, refused_numbers, refused_options, warn_of_values
+from ui.shell.url import choice, number, said_below
 
 PARAMETERS = (
     "sweep", "subset", "from", "edits", "merges", "search", "trials", "objective", "sweep_seed", "subsets",
@@ -78,33 +78,16 @@ def draw(notes: DeltaGenerator) -> tuple[SweepDefinition | None, str]:
     Args:
         notes: where to say what the URL asks for in vain; the form may be folded away.
     """
-    refused = _refused()
-    source = st.segmented_control(
-        "Definition", _SOURCES, key="from", bind="query-params", default="form", required=True,
-        format_func=_SOURCES.__getitem__, label_visibility="collapsed",
-    )  # fmt: skip
-    try:
-        return _typed() if source == "yaml" else _filled_in()
-    except SpecError as error:
-        st.error(escape_markdown(str(error)), icon=":material/error:")
-        return None, ""
-    finally:
-        with notes:
-            for values, in_words in refused:
-                warn_of_values((one for one in values if one.parameter in st.session_state), in_words)
-
-
-def _refused() -> list[tuple[list[Refused], Callable[[Any], str]]]:
-    """What the URL asks for in vain, and how to say what each widget shows instead."""
-    edits, merges = ({name: method.title for name, method in all_of().items()} for all_of in _METHODS.values())
-    devices = {name: name for name in _device_names()}
-    options = {
-        "from": _SOURCES, "edits": edits, "merges": merges, "search": _SEARCHES, "objective": _OBJECTIVES,
-        "sweep_device": devices,
-    }  # fmt: skip
-    found = [(refused_options(key, labels.values()), called(labels)) for key, labels in options.items()]
-    numbers = [one for key, bounds in _BOUNDS.items() for one in refused_numbers(key, *bounds)]
-    return [*found, (numbers, short)]
+    with said_below(notes):
+        source = choice(
+            st.segmented_control, "Definition", _SOURCES, key="from", default="form", required=True,
+            label_visibility="collapsed",
+        )  # fmt: skip
+        try:
+            return _typed() if source == "yaml" else _filled_in()
+        except SpecError as error:
+            st.error(escape_markdown(str(error)), icon=":material/error:")
+            return None, ""
 
 
 def _filled_in() -> tuple[SweepDefinition, str]:
@@ -127,8 +110,8 @@ def _filled_in() -> tuple[SweepDefinition, str]:
 def _methods(section: str, kind: Literal["edit", "merge"], label: str) -> dict[str, dict[str, Any]]:
     """The methods of one stage and the values of their parameters; what is left empty keeps its default."""
     known = _METHODS[kind]()
-    chosen = st.multiselect(
-        f"**{label}**", list(known), key=section, bind="query-params", format_func=lambda name: known[name].title,
+    chosen = choice(
+        st.multiselect, f"**{label}**", {name: method.title for name, method in known.items()}, key=section,
         default=["none"] if kind == "edit" else ["task_arithmetic"],
     )  # fmt: skip
     return {name: _parameters(section, known[name]) for name in chosen}
@@ -165,26 +148,24 @@ def _options() -> tuple[dict[str, Any], str]:
     """How to search, and where."""
     with st.container(border=True):
         search, trials, objective, seed = st.columns(4, vertical_alignment="bottom")
-        how = search.segmented_control(
-            "Search", _SEARCHES, key="search", bind="query-params", default="grid", required=True, width="stretch",
-            format_func=_SEARCHES.__getitem__,
+        how = choice(
+            search.segmented_control, "Search", _SEARCHES, key="search", default="grid", required=True, width="stretch",
             help="A grid tries every combination. TPE lets optuna propose each trial from the results so far.",
         )  # fmt: skip
-        count = trials.number_input(
-            "Trials a task subset", *_BOUNDS["trials"], 30, key="trials", bind="query-params", disabled=how == "grid",
+        count = number(
+            trials.number_input, "Trials a task subset", *_BOUNDS["trials"], 30, key="trials", disabled=how == "grid",
             help="How many combinations TPE tries",
         )  # fmt: skip
         options: dict[str, Any] = {
             "search": how, "trials": int(count) if how == "tpe" else None,
-            "objective": objective.selectbox(
-                "Maximise, on validation", _OBJECTIVES, key="objective", bind="query-params",
-                format_func=_OBJECTIVES.__getitem__,
+            "objective": choice(
+                objective.selectbox, "Maximise, on validation", _OBJECTIVES, key="objective",
                 help="Normalised: every task's accuracy divided by that of its own model. Tasks to be forgotten, "
                 "whose weights are negative, do not count.",
             ),
             "seed": int(
-                seed.number_input("Seed", *_BOUNDS["sweep_seed"], 0, key="sweep_seed", bind="query-params",
-                                  help="Of the search and of every trial")
+                number(seed.number_input, "Seed", *_BOUNDS["sweep_seed"], 0, key="sweep_seed",
+                       help="Of the search and of every trial")
             ),
         }  # fmt: skip
         with st.expander("Task subsets, device and cluster"):
@@ -193,13 +174,13 @@ def _options() -> tuple[dict[str, Any], str]:
                 help="One a line, names with commas. Each is searched by itself. Empty: the tasks in the sidebar.",
             )  # fmt: skip
             device, parallel, address = st.columns([0.25, 0.25, 0.5])
-            options["device"] = device.selectbox(
-                "Device", _device_names(), key="sweep_device", bind="query-params",
+            options["device"] = choice(
+                device.selectbox, "Device", _device_names(), key="sweep_device",
                 help="Where trials run. On a cluster it has to be cpu or cuda.",
             )  # fmt: skip
             options["parallel"] = int(
-                parallel.number_input("Trials at once", *_BOUNDS["parallel"], 1, key="parallel", bind="query-params",
-                                      help="On a cluster as many as it has workers; this machine does one a device")
+                number(parallel.number_input, "Trials at once", *_BOUNDS["parallel"], 1, key="parallel",
+                       help="On a cluster as many as it has workers; this machine does one a device")
             )  # fmt: skip
             scheduler = address.text_input(
                 "Dask scheduler", key="scheduler", placeholder="tcp://host:8786",

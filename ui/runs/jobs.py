@@ -1,6 +1,7 @@
 """Jobs whose results pages show: looked up by what they do, on the files as they are."""
 
 import json
+from collections.abc import Sequence
 from typing import TypeVar
 
 import streamlit as st
@@ -22,17 +23,19 @@ def run_of(job: Job) -> Run | None:
     """
     if isinstance(job, FileJob):  # its files need not be the chosen suite's, and their version is quickly found
         return state.workspace().find(job)
-    return state.workspace().store.find(fingerprint_of(job))
+    return runs_of([job])[0]
 
 
-def fingerprint_of(job: Job) -> str:
-    """A job's fingerprint on the present files of the chosen suite, remembered until one of them changes."""
-    return _fingerprint(job.model_dump_json(), state.stamp())
+def runs_of(jobs: Sequence[Job]) -> list[Run | None]:
+    """The same of jobs on the chosen suite's models, looked up in one go."""
+    prints = _fingerprints(tuple(job.model_dump_json() for job in jobs), state.stamp())
+    return state.workspace().store.find_each(prints)
 
 
-@st.cache_data(max_entries=256, show_spinner=state.READING)
-def _fingerprint(job: str, version: state.Stamp) -> str:
-    return parse_job(json.loads(job)).fingerprint(state.workspace())
+@st.cache_data(max_entries=128, show_spinner=state.READING)
+def _fingerprints(jobs: tuple[str, ...], version: state.Stamp) -> list[str]:
+    """On the present files, remembered until one of them changes."""
+    return [parse_job(json.loads(job)).fingerprint(state.workspace()) for job in jobs]
 
 
 def result_of(job: Job, kind: type[Result], *, key: str, button: str, icon: str, reason: str) -> Result | None:

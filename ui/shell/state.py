@@ -1,14 +1,20 @@
 """What all pages look at: the workspace, the chosen suite and tasks, their geometry, the device.
 
 Suite and tasks are chosen in the sidebar; both stand in the URL (``?suite=mini&tasks=digits&tasks=fashion``). Caches
-are keyed by the sizes and times of the files, so that replaced weights and images are noticed.
+are keyed by the sizes and times of the files, so that replaced weights and images are noticed. Files are asked for
+those once a run of a page, which is what a :class:`Look` is for.
 """
 
+import functools
+import hashlib
 import os
-from collections.abc import Sequence
+import stat
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import streamlit as st
 import torch
@@ -16,39 +22,29 @@ import torch
 from merging.core import devices
 from merging.core.errors import MergingError, SuiteError
 from merging.runs.workspace import Workspace
-from merging.suites import Suite, builtin_suites, load_suite
+from merging.suites import Suite, load_suite
+from merging.suites.discovery import Discovery, Found, SuiteEntry
 from merging.suites.images.cache import DEFAULT_LIMIT
-from merging.suites.suite import DEFAULT, downloaded_suites, missing_files, suite_file
+from merging.suites.images.folders import folder_state
+from merging.suites.suite import missing_files
 from merging.weights.geometry import Geometry
-from ui.shell.folder_watch import FolderWatch
 from ui.shell.url import not_found, write_chosen
 
 ROOT = Path(__file__).resolve().parents[2]
 _TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
-# Where suite.yaml may lie below a folder of MERGING_SUITES: deeper would mean walking through image folders.
-_DEPTHS = ("suite.yaml", "*/suite.yaml", "*/*/suite.yaml")
+_LOOK = "_look"  # session state
+_LOOK_SECONDS = 1.0  # for which a look serves fragments and callbacks, which run without the rest of the page
+# Seconds for which what was found in image folders is taken for true: every image has to be asked whether it was
+# replaced in place. Where that takes more than a moment, it is done less often.
+_IMAGES_SECONDS, _MANY_IMAGES_SECONDS, _MOMENT = 3.0, 60.0, 0.15
 
 READING = "Reading the files of the suite, once as long as they stay the same …"
-Stamp = tuple[tuple[str, int, int], ...]
+Stamp = str  # 64 hex digits
+Answer = TypeVar("Answer")
 
 
 class NoTaskSelected(MergingError):
     """The user unchecked all tasks: nothing is wrong, there is just nothing to show."""
-
-
-@dataclass(frozen=True)
-class SuiteEntry:
-    """A suite to choose from.
-
-    Attributes:
-        reference: what ``load_suite`` and ``MergeSpec.suite`` take.
-        label: what it is called on screen.
-        problem: why it can't be used, if it can't.
-    """
-
-    reference: str
-    label: str
-    problem: str = ""
 
 
 @st.cache_resource
@@ -82,54 +78,80 @@ def suite_roots() -> list[Path]:
     return [Path(root) for root in os.environ.get("MERGING_SUITES", "").split(os.pathsep) if root]
 
 
-def catalogue() -> dict[str, SuiteEntry]:
+@dataclass
+class Look:
+    """What one run of a page found out about the suites and their files.
+
+    Attributes:
+        found: the suites.
+        when: seconds of a clock that only goes forward.
+        answers: what :func:`once_a_run` remembers, by function and chosen suite.
+    """
+
+    found: Found
+    when: float
+    answers: dict[tuple[str, str | None], Any] = field(default_factory=dict)
+
+
+def look_again() -> None:
+    """Let suites and files be looked at anew; to be called at the start of a page's run, and after adding a suite."""
+    st.session_state.pop(_LOOK, None)
+
+
+def _look() -> Look:
+    look: Look | None = st.session_state.get(_LOOK)
+    if look is None or time.monotonic() - look.when > _LOOK_SECONDS:
+        look = st.session_state[_LOOK] = Look(_discovery()(), time.monotonic())
+    return look
+
+
+def once_a_run(function: Callable[[], Answer]) -> Callable[[], Answer]:
+    """Let a function that says something of the chosen suite and its files work it out once a run of a page."""
+
+    @functools.wraps(function)
+    def remembered() -> Answer:
+        answers = _look().answers
+        key = function.__qualname__, st.session_state.get("suite")
+        if key not in answers:
+            answers[key] = function()
+        answer: Answer = answers[key]
+        return answer
+
+    return remembered
+
+
+def _discovery() -> Discovery:
+    return _discovery_below(tuple(map(str, suite_roots())))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _discovery_below(roots: tuple[str, ...]) -> Discovery:
+    return Discovery([Path(root) for root in roots])
+
+
+def catalogue() -> Mapping[str, SuiteEntry]:
     """Suites by the short name that stands in the URL: built-in ones, those under ``MERGING_SUITES``, downloaded ones.
 
     Suites of published checkpoints are left out as long as none of their models is here.
     """
-    references = {name: name for name in builtin_suites() if name == DEFAULT or _any_model_here(name)}
-    for root in suite_roots():
-        for path in sorted(path for depth in _DEPTHS for path in root.glob(depth)):
-            name, number = path.parent.name, 2
-            while name in references or name in builtin_suites():
-                name, number = f"{path.parent.name}-{number}", number + 1
-            references[name] = str(path)
-    references |= {hub: hub for hub in downloaded_suites()}
-    entries = {slug: _entry(slug, reference) for slug, reference in references.items()}
-    return dict(sorted(entries.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
+    return _look().found.entries
 
 
 def files_of_suites() -> set[Path]:
     """The weight files that suites below ``MERGING_SUITES`` name; suites that can't be read name none."""
     found: set[Path] = set()
+    described = _look().found.described
     for entry in catalogue().values():
         if not entry.problem and any(Path(entry.reference).is_relative_to(root) for root in suite_roots()):
-            suite = _described(entry.reference)
+            suite = described[entry.reference]
             names = [suite.base, *(task.checkpoint for task in suite.tasks)]
             found |= {suite.path(name).resolve() for name in names if name}
     return found
 
 
-def published_suites() -> dict[str, Suite]:
+def published_suites() -> Mapping[str, Suite]:
     """The suites of published checkpoints, whether or not their files are here."""
-    return {name: _described(name) for name in builtin_suites() if name != DEFAULT}
-
-
-def _any_model_here(name: str) -> bool:
-    with suppress(MergingError):
-        return bool(_described(name).mergeable())
-    return False
-
-
-def _described(reference: str) -> Suite:
-    return _parsed(reference, _stamp([suite_file(reference)]))
-
-
-def _entry(slug: str, reference: str) -> SuiteEntry:
-    try:
-        return SuiteEntry(reference, _described(reference).label)
-    except MergingError as error:
-        return SuiteEntry(reference, slug, str(error))
+    return _look().found.published
 
 
 def suites() -> dict[str, str]:
@@ -137,6 +159,7 @@ def suites() -> dict[str, str]:
     return {entry.reference: entry.label for entry in catalogue().values()}
 
 
+@once_a_run
 def suite_reference() -> str:
     """What goes into ``MergeSpec.suite`` for the suite chosen in the sidebar.
 
@@ -153,41 +176,50 @@ def suite_reference() -> str:
     return entry.reference
 
 
+@once_a_run
 def suite() -> Suite:
     """The suite chosen in the sidebar."""
     return _opened(suite_reference(), stamp())
 
 
+@once_a_run
 def stamp() -> Stamp:
-    """Names, sizes and times of all files of the chosen suite: changes when any of them does."""
+    """Names, sizes and times of all files of the chosen suite, as a hash: changes when any of them does."""
     reference = suite_reference()
-    described = _described(reference)
-    relative = [described.base, described.text_tower]
-    for task in described.tasks:
-        relative += [task.checkpoint, task.head]
-    images = filter(None, (described.images_path(task.name) for task in described.tasks))
-    return _stamp([suite_file(reference), *(described.path(name) for name in relative if name), *images])
+    return _stamp(_discovery().files(reference, _look().found.described[reference]))
 
 
-@st.cache_resource
-def _folder_watch() -> FolderWatch:
-    return FolderWatch()
-
-
-def _stamp(paths: list[Path]) -> Stamp:
-    stamps = []
+def _stamp(paths: Sequence[Path]) -> Stamp:
+    """Of files, and of folders of images, whose own times say nothing of images replaced in place."""
+    status: dict[Path, os.stat_result] = {}
     for path in paths:
-        if path.is_dir():  # its own time says nothing of images replaced in place
-            stamps.append((path.name, *_folder_watch().stamp(path)))
-        elif path.exists():
-            status = path.stat()
-            stamps.append((path.name, status.st_size, status.st_mtime_ns))
-    return tuple(stamps)
+        with suppress(OSError):
+            status[path] = path.stat()
+    folders = _image_folders(tuple(str(path) for path, found in status.items() if stat.S_ISDIR(found.st_mode)))
+    sizes_and_times = {
+        path: folders.get(str(path), (found.st_size, found.st_mtime_ns)) for path, found in status.items()
+    }
+    stamps = tuple((path.name, *sizes_and_times[path]) for path in paths if path in status)
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()
 
 
-@st.cache_resource(max_entries=32, show_spinner=False)
-def _parsed(reference: str, version: Stamp) -> Suite:
-    return load_suite(reference)
+@st.cache_data(ttl=_IMAGES_SECONDS, max_entries=32, show_spinner=False)
+def _image_folders(folders: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    """Folder → number and hash of what is in it."""
+    known, took = _large_image_folders(folders)
+    return known if took > _MOMENT else _walk(folders)[0]
+
+
+@st.cache_data(ttl=_MANY_IMAGES_SECONDS, max_entries=32, show_spinner=False)
+def _large_image_folders(folders: tuple[str, ...]) -> tuple[dict[str, tuple[int, int]], float]:
+    return _walk(folders)
+
+
+def _walk(folders: Sequence[str]) -> tuple[dict[str, tuple[int, int]], float]:
+    """The same, and the seconds that finding it out took."""
+    started = time.monotonic()
+    found = {folder: folder_state(Path(folder)) for folder in folders}
+    return found, time.monotonic() - started
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -195,11 +227,13 @@ def _opened(reference: str, version: Stamp) -> Suite:
     return load_suite(reference)
 
 
+@once_a_run
 def usable_tasks() -> tuple[str, ...]:
     """Tasks of the chosen suite that can be selected: their weights are there and not broken."""
     return _examined(suite_reference(), stamp())[0]
 
 
+@once_a_run
 def broken_tasks() -> dict[str, str]:
     """Tasks of the chosen suite whose weights are there and can't be used, with the reason and what to do.
 
@@ -248,6 +282,7 @@ def set_selected_tasks(tasks: Sequence[str]) -> None:
 
 def choose(reference: str, tasks: Sequence[str]) -> None:
     """Choose a suite, if it is still there, and tasks of it. Call it in a widget's callback."""
+    look_again()
     slugs = [slug for slug, entry in catalogue().items() if entry.reference == reference]
     if slugs:
         st.session_state["suite"] = slugs[0]

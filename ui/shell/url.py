@@ -1,17 +1,20 @@
 """What the URL chooses: names and values that nobody knows, and what streamlit does not write into it by itself."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from merging.core.text import short
 from ui.look.figure import escape_markdown
 
 _SAID, _REPEAT = "warnings-said", "warnings-repeat"  # session state
+_later: ContextVar[list[tuple[list["Refused"], Callable[[Any], str]]] | None] = ContextVar("later", default=None)
 
 
 def not_found(parameter: str, options: Collection[str]) -> list[str]:
@@ -99,7 +102,7 @@ def warn_of_values(refused: Iterable[Refused], in_words: Callable[[Any], str] = 
         warn(f"The link asks for {one.parameter} = {one.value}, which is {one.allowed}. {shown} is shown instead.")
 
 
-def called(labels: Mapping[Any, str]) -> Callable[[Any], str]:
+def called(labels: Mapping[Any, str], nothing: str = "Nothing") -> Callable[[Any], str]:
     """How to say what a widget of options shows: an option, several, or none.
 
     >>> called({"a": "Apples", "b": "Birds"})(["a", "b"]), called({"a": "Apples"})([])
@@ -108,18 +111,101 @@ def called(labels: Mapping[Any, str]) -> Callable[[Any], str]:
 
     def in_words(value: Any) -> str:
         values = value if isinstance(value, list) else [] if value is None else [value]
-        return ", ".join(labels[one] for one in values) or "Nothing"
+        return ", ".join(labels[one] for one in values) or nothing
 
     return in_words
 
 
-@contextmanager
-def named_in_url(parameter: str, labels: Mapping[Any, str]) -> Iterator[None]:
-    """Around the drawing of one widget of options that is bound to the URL: what is no option is said below it.
+def choice(
+    draw: Callable[..., Any],
+    label: str,
+    options: Mapping[Any, str] | Iterable[str],
+    *,
+    key: str,
+    nothing: str = "Nothing",
+    **settings: Any,
+) -> Any:
+    """A widget of options that is bound to the URL; says so if the URL asks for what is no option.
 
     Args:
-        parameter: the widget's key.
-        labels: option → what the URL calls it, the widget's text for it.
+        draw: ``st.selectbox``, ``st.pills`` …, of a page or of a container.
+        label: of the widget.
+        options: option → its text, by which the URL names it too; or texts that are options themselves.
+        key: of the widget, and its name in the URL.
+        nothing: what to call it if none is chosen.
+        settings: further arguments of the widget.
+
+    Returns:
+        What the widget returns.
+    """
+    labels = dict(options) if isinstance(options, Mapping) else {text: text for text in options}
+    refused = refused_options(key, labels.values())
+    chosen = draw(label, list(labels), key=key, bind="query-params", format_func=labels.__getitem__, **settings)
+    _say(refused, called(labels, nothing))
+    return chosen
+
+
+def number(
+    draw: Callable[..., Any], label: str, low: float, high: float, *settings: Any, key: str, **more: Any
+) -> Any:  # fmt: skip
+    """A slider or an input of a number that is bound to the URL; says so if the URL asks for none within its bounds.
+
+    Args:
+        draw: ``st.slider`` or ``st.number_input``, of a page or of a container.
+        label: of the widget.
+        low: the smallest number allowed.
+        high: the largest.
+        settings: further arguments of the widget by their place: value, step.
+        key: of the widget, and its name in the URL.
+        more: further arguments of the widget by name.
+    """
+    refused = refused_numbers(key, low, high)
+    chosen = draw(label, low, high, *settings, key=key, bind="query-params", **more)
+    _say(refused, short)
+    return chosen
+
+
+def switch(draw: Callable[..., Any], label: str, on: bool, *, key: str, **settings: Any) -> bool:
+    """A toggle that is bound to the URL, as ``true`` or ``false``; says so if the URL asks for anything else."""
+    refused = refused_options(key, ("true", "false"))
+    chosen = bool(draw(label, on, key=key, bind="query-params", **settings))
+    _say(refused, lambda shown: str(shown).lower())
+    return chosen
+
+
+@contextmanager
+def said_below(place: DeltaGenerator | None = None) -> Iterator[None]:
+    """What links ask the widgets within for in vain is said after all of these, and not between them.
+
+    Args:
+        place: where; right below by default.
+    """
+    waiting: list[tuple[list[Refused], Callable[[Any], str]]] = []
+    token = _later.set(waiting)
+    try:
+        yield
+    finally:
+        _later.reset(token)
+    with place or nullcontext():
+        for refused, in_words in waiting:
+            warn_of_values(refused, in_words)
+
+
+def _say(refused: list[Refused], in_words: Callable[[Any], str]) -> None:
+    waiting = _later.get()
+    if waiting is None:
+        warn_of_values(refused, in_words)
+    else:
+        waiting.append((refused, in_words))
+
+
+@contextmanager
+def named_in_url(parameter: str, labels: Mapping[Any, str]) -> Iterator[None]:
+    """Around the drawing of tabs that are bound to the URL: what names none is said below them.
+
+    Args:
+        parameter: their key.
+        labels: tab → its text, by which the URL names it.
     """
     refused = refused_options(parameter, labels.values())
     yield

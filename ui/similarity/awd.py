@@ -1,10 +1,11 @@
 """Adaptive Weight Disentanglement on screen: its controls, and solving, live or (where it must be) on the weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from merging.methods import registry
 from merging.methods.context import Context
@@ -14,7 +15,7 @@ from merging.runs.jobs.disentangle import DisentangleJob, DisentangleResult
 from merging.weights.geometry import Geometry
 from ui.runs.jobs import result_of
 from ui.shell import state
-from ui.shell.url import Refused, refused_numbers, refused_options, warn_of_values
+from ui.shell.url import choice, number, said_below
 
 _BETAS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _CHOICES = {"scope": ("model", "layer", "row"), "solver": ("descent", "exact", "adam"), "tensors": ("all", "matrices")}
@@ -43,35 +44,12 @@ def _presets() -> list[_Preset]:
 
 def controls() -> AwdParams:
     """The widgets, each bound to the URL, and the way to a merge with them; gives validated parameters."""
-    refused = _refused()
     top = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom")
     choices = st.columns(3, gap="medium")
     sliders = st.columns(3, gap="medium")
-    values: dict[str, Any] = {
-        "scope": _choice(choices[0], "Scope", "scope"),
-        "solver": _choice(choices[1], "Solver", "solver", on_change=_move_beta),
-        "alpha": sliders[0].slider(
-            "α, weight of the norm", *_ALPHAS, _DEFAULTS.alpha, 0.01, key="alpha", bind="query-params",
-            help=_help("alpha"),
-        ),
-        "beta": sliders[1].select_slider(
-            "β, step size", _BETAS, _DEFAULTS.beta, format_func=_beta_text, key="beta",
-            bind="query-params", help=_help("beta"),
-        ),
-        "steps": sliders[2].slider(
-            "Steps", *_STEPS, _DEFAULTS.steps, 10, key="steps", bind="query-params", help=_help("steps")
-        ),
-    }  # fmt: skip
-    st.session_state[_SOLVER_BEFORE] = values["solver"]
-    whole = values["scope"] == "model" and values["solver"] != "adam"
-    if whole:
-        choices[2].markdown(":small[Tensors]")
-        choices[2].caption("all: one vector for the model")
-        tensors = "all"
-    else:
-        tensors = _choice(choices[2], "Tensors", "tensors")
-    warn_of_values(one for one in refused if one.parameter in st.session_state)
-    params = METHOD.parse({**values, "tensors": tensors})
+    with said_below():
+        values = _values(choices, sliders)
+    params = METHOD.parse(values)
     assert isinstance(params, AwdParams)
     with top.container(horizontal=True, vertical_alignment="bottom", gap="small", width="content"):
         _preset_choice(params)
@@ -82,20 +60,41 @@ def controls() -> AwdParams:
     return params
 
 
-def _refused() -> list[Refused]:
-    """What the URL asks for in vain."""
-    found = [one for name, options in _CHOICES.items() for one in refused_options(name, options)]
-    found += refused_numbers("alpha", *_ALPHAS) + refused_numbers("steps", *_STEPS)
-    return found + refused_options("beta", map(_beta_text, _BETAS))
+def _values(choices: Sequence[DeltaGenerator], sliders: Sequence[DeltaGenerator]) -> dict[str, Any]:
+    """What the widgets say, drawn into three columns each."""
+    values: dict[str, Any] = {
+        "scope": _choice(choices[0], "Scope", "scope"),
+        "solver": _choice(choices[1], "Solver", "solver", on_change=_move_beta),
+        "alpha": number(
+            sliders[0].slider, "α, weight of the norm", *_ALPHAS, _DEFAULTS.alpha, 0.01, key="alpha",
+            help=_help("alpha"),
+        ),
+        "beta": choice(
+            sliders[1].select_slider, "β, step size", {beta: _beta_text(beta) for beta in _BETAS},
+            value=_DEFAULTS.beta, key="beta", help=_help("beta"),
+        ),
+        "steps": number(
+            sliders[2].slider, "Steps", *_STEPS, _DEFAULTS.steps, 10, key="steps", help=_help("steps")
+        ),
+    }  # fmt: skip
+    st.session_state[_SOLVER_BEFORE] = values["solver"]
+    whole = values["scope"] == "model" and values["solver"] != "adam"
+    if whole:
+        choices[2].markdown(":small[Tensors]")
+        choices[2].caption("all: one vector for the model")
+        tensors = "all"
+    else:
+        tensors = _choice(choices[2], "Tensors", "tensors")
+    return {**values, "tensors": tensors}
 
 
 def _beta_text(value: float) -> str:
     return f"{value:g}"
 
 
-def _choice(place: Any, label: str, key: str, on_change: Callable[[], None] | None = None) -> str:
-    chosen: str = place.segmented_control(
-        label, _CHOICES[key], default=getattr(_DEFAULTS, key), required=True, key=key, bind="query-params",
+def _choice(place: DeltaGenerator, label: str, key: str, on_change: Callable[[], None] | None = None) -> str:
+    chosen: str = choice(
+        place.segmented_control, label, _CHOICES[key], default=getattr(_DEFAULTS, key), required=True, key=key,
         help=_help(key), width="stretch", on_change=on_change,
     )  # fmt: skip
     return chosen

@@ -9,6 +9,7 @@ from ui.look.figure import escape_markdown
 from ui.runs.file_jobs import ask_for
 from ui.runs.jobs import run_of, show_job
 from ui.shell import state
+from ui.shell.url import choice
 
 PARAMETER = "published"  # of the URL: the label of the suite to get
 _OTHER = "another repository"
@@ -26,9 +27,9 @@ def offer_download() -> None:
     """Choose a suite of published checkpoints or a repository, and download what is missing of it."""
     published = state.published_suites()
     left, right = st.columns(2)
-    name = left.selectbox(
-        "Published checkpoints", [*published, _OTHER], key=PARAMETER, bind="query-params",
-        format_func=lambda name: published[name].label if name in published else name.capitalize(),
+    labels = {name: suite.label for name, suite in published.items()} | {_OTHER: _OTHER.capitalize()}
+    name = choice(
+        left.selectbox, "Published checkpoints", labels, key=PARAMETER,
         help="The models that papers on merging report on. None of them is downloaded before you ask for it",
     )  # fmt: skip
     if name == _OTHER:
@@ -73,13 +74,19 @@ def _say_what_is_missing(name: str, suite: Suite, missing: list[Missing]) -> Non
             icon=":material/folder_open:",
         )
     if on_hub:
-        size = estimated_bytes(suite, on_hub)
+        size = _estimated(suite, name, tuple(part.what for part in on_hub), on_hub)
         about = f", about {in_bytes(size)} of weights" if size else ""
         st.caption(f"Missing here and on the hub: {counted(on_hub)}{about}.")
     with st.expander("Where the files belong, for a machine without a network", icon=":material/list:"):
         st.code("\n".join(part.place for part in missing), language=None)
         st.caption("Below the Hugging Face hub's cache (`~/.cache/huggingface/hub`, moved by `HF_HOME`), or beside the "
                    "suite's suite.yaml.")  # fmt: skip
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _estimated(_suite: Suite, name: str, what: tuple[str, ...], _missing: list[Missing]) -> int:
+    """Bytes of what is missing of a published suite. Counting weights builds the model, though without memory."""
+    return estimated_bytes(_suite, _missing)
 
 
 def in_bytes(size: int) -> str:

@@ -1,12 +1,10 @@
 """Coefficients by hand: a slider per task, and what becomes of every task while they move."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import streamlit as st
 
-from merging.core.text import short
 from merging.methods import registry
 from merging.methods.mixing import specification
 from merging.methods.presets import PRESETS
@@ -23,7 +21,7 @@ from ui.look.figure import escape_markdown, show, without_rounding
 from ui.look.forms import to_text
 from ui.runs.jobs import result_of, run_of
 from ui.shell import state
-from ui.shell.url import Refused, refused_numbers, refused_options, warn_of_values
+from ui.shell.url import choice, number, said_below
 from ui.what_if import live_accuracy
 from ui.what_if.live_accuracy import Need, Outcome, Position
 
@@ -59,13 +57,15 @@ def _explorer(labels: Mapping[str, str], split: Split, measurable: bool, counts:
         counts: task → number of images, where they are few enough to be measured at once; else empty.
     """
     whole = st.session_state.pop(_WHOLE, False)
-    refused = _refused(labels)
-    edit, merged = _choices(labels)
+    above = st.container()
     left, right = st.columns([0.34, 0.66], gap="large")
-    with left:
-        position = _sliders(labels, edit, merged, split)
-        warn_of_values(refused, _shown_words(labels))
-        if position is not None:
+    with said_below(left):
+        with above:
+            edit, merged = _choices(labels)
+        with left:
+            position = _sliders(labels, edit, merged, split)
+    if position is not None:
+        with left:
             _onwards(position)
     with right:
         if position is None:
@@ -83,24 +83,6 @@ def _explorer(labels: Mapping[str, str], split: Split, measurable: bool, counts:
                 _queued(position, labels)
 
 
-def _refused(labels: Mapping[str, str]) -> list[Refused]:
-    """What the URL asks for in vain."""
-    found = refused_options("what-edit", (method.title for method in _edits().values()))
-    found += refused_options("merged", labels.values())
-    return found + [one for task in labels for one in refused_numbers(_key(task), LOWEST, HIGHEST)]
-
-
-def _shown_words(labels: Mapping[str, str]) -> Callable[[Any], str]:
-    """How to say what a widget of this view shows: a coefficient, an edit, or the tasks merged."""
-
-    def in_words(value: Any) -> str:
-        if isinstance(value, list):
-            return ", ".join(labels[task] for task in value) or "No task"
-        return _edits()[value].title if isinstance(value, str) else short(value)
-
-    return in_words
-
-
 def _edits() -> dict[str, registry.Method]:
     """The edits to choose from: those that need no images."""
     return {name: method for name, method in registry.edits().items() if not method.data({}).images}
@@ -110,14 +92,14 @@ def _choices(labels: Mapping[str, str]) -> tuple[str, list[str]]:
     """The edit, and the tasks that take part."""
     edits = _edits()
     left, right = st.columns([0.34, 0.66], gap="large")
-    edit = left.selectbox(
-        "Edit the task vectors", list(edits), format_func=lambda name: edits[name].title, key="what-edit",
-        bind="query-params", help="With its default parameters; edits that need images are on the page Merge",
+    edit = choice(
+        left.selectbox, "Edit the task vectors", {name: method.title for name, method in edits.items()},
+        key="what-edit", help="With its default parameters; edits that need images are on the page Merge",
     )  # fmt: skip
     left.caption(edits[edit].summary)
-    merged = right.pills(
-        "Tasks merged", list(labels), selection_mode="multi", default=list(labels), key="merged", bind="query-params",
-        format_func=labels.__getitem__, help="A task that is left out is still measured. The sidebar chooses which "
+    merged = choice(
+        right.pills, "Tasks merged", labels, selection_mode="multi", default=list(labels), key="merged",
+        nothing="No task", help="A task that is left out is still measured. The sidebar chooses which "
         "tasks there are here.", wrap=True,
     )  # fmt: skip
     return edit, [task for task in labels if task in merged]
@@ -128,8 +110,8 @@ def _sliders(labels: Mapping[str, str], edit: str, merged: Sequence[str], split:
     _resets(edit, merged)
     for task, label in labels.items():
         slider, only = st.columns([0.82, 0.18], vertical_alignment="bottom", gap="small")
-        slider.slider(
-            escape_markdown(label), LOWEST, HIGHEST, START, STEP, key=_key(task), bind="query-params",
+        number(
+            slider.slider, escape_markdown(label), LOWEST, HIGHEST, START, STEP, key=_key(task),
             disabled=task not in merged,
         )  # fmt: skip
         only.button(

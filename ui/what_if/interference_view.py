@@ -18,7 +18,7 @@ from ui.charts.what_if import agreement_figure, interference_figure
 from ui.look.figure import escape_markdown, is_dark, show, signed
 from ui.runs.jobs import result_of
 from ui.shell import state
-from ui.shell.url import called, refused_numbers, refused_options, warn_of_values
+from ui.shell.url import choice, number, said_below
 
 PARAMETERS, PREFIXES = ("out-edit", "out-merge"), ("out-scaling-",)  # what the URL can hold
 _LOWEST, _HIGHEST = -1.0, 3.0  # λ
@@ -60,24 +60,20 @@ def _job(tasks: tuple[str, ...], split: Split) -> InterferenceJob:
     """
     edits, merges = registry.edits(), registry.merges()
     left, middle, right = st.columns([0.35, 0.4, 0.25], gap="medium", vertical_alignment="bottom")
-    titles = {name: method.title for name, method in (*edits.items(), *merges.items())}
-    refused = refused_options("out-edit", (method.title for method in edits.values()))
-    refused += refused_options("out-merge", (method.title for method in merges.values()))
-    edit = left.selectbox("Edit", list(edits), format_func=lambda name: edits[name].title, key="out-edit",
-                          bind="query-params")  # fmt: skip
-    merge = middle.selectbox("Merge", list(merges), list(merges).index("task_arithmetic"), key="out-merge",
-                             format_func=lambda name: merges[name].title, bind="query-params")  # fmt: skip
-    warn_of_values(refused, called(titles))
+    with said_below():
+        edit = choice(left.selectbox, "Edit", {name: method.title for name, method in edits.items()}, key="out-edit")
+        merge = choice(
+            middle.selectbox, "Merge", {name: method.title for name, method in merges.items()},
+            index=list(merges).index("task_arithmetic"), key="out-merge",
+        )  # fmt: skip
     usual = merges[merge].parse({}).model_dump()
     params = {}
     if isinstance(usual.get("scaling"), (int, float)):
-        key = f"out-scaling-{merge}"
-        numbers = refused_numbers(key, _LOWEST, _HIGHEST)
-        params["scaling"] = right.number_input(
-            "λ", _LOWEST, _HIGHEST, float(usual["scaling"]), 0.05, key=key, bind="query-params",
-            help="All other parameters have their defaults",
-        )  # fmt: skip
-        warn_of_values(numbers)
+        with said_below():
+            params["scaling"] = number(
+                right.number_input, "λ", _LOWEST, _HIGHEST, float(usual["scaling"]), 0.05, key=f"out-scaling-{merge}",
+                help="All other parameters have their defaults",
+            )  # fmt: skip
     return InterferenceJob.build(
         suite=state.suite_reference(),
         tasks=tasks,

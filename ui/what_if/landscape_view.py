@@ -29,7 +29,7 @@ from ui.look import theme
 from ui.look.figure import show
 from ui.runs.jobs import result_of
 from ui.shell import state
-from ui.shell.url import called, refused_options, warn_of_values
+from ui.shell.url import choice, said_below
 
 PARAMETERS = ("first", "second", "plane-scope", "plane-of", "plane-task")  # what the URL can hold
 _MEAN = "mean"
@@ -49,17 +49,15 @@ def landscape_view(tasks: tuple[str, ...], split: Split) -> None:
         st.info("Choose at least two tasks in the sidebar.", icon=":material/checklist:")
         return
     labels = accuracy_view.task_labels(tasks)
-    refused = refused_options("first", labels.values()) + refused_options("plane-scope", _SCOPES)
     left, middle, right = st.columns(3, gap="medium", vertical_alignment="bottom")
-    first = left.selectbox("First task", tasks, format_func=labels.__getitem__, key="first", bind="query-params")
-    others = [task for task in tasks if task != first]
-    refused += refused_options("second", (labels[task] for task in others))
-    second = middle.selectbox("Second task", others, format_func=labels.__getitem__, key="second", bind="query-params")
-    scope = right.segmented_control(
-        "Scope of AWD", _SCOPES, default="model", required=True, key="plane-scope", bind="query-params",
-        help="One redundant vector for the model keeps both planes the same; one per layer does not",
-    )  # fmt: skip
-    warn_of_values(refused, called({**labels, **dict(zip(_SCOPES, _SCOPES, strict=True))}))
+    with said_below():
+        first = choice(left.selectbox, "First task", labels, key="first")
+        others = {task: label for task, label in labels.items() if task != first}
+        second = choice(middle.selectbox, "Second task", others, key="second")
+        scope = choice(
+            right.segmented_control, "Scope of AWD", _SCOPES, default="model", required=True, key="plane-scope",
+            help="One redundant vector for the model keeps both planes the same; one per layer does not",
+        )  # fmt: skip
     pair = (first, second)
     if accuracy_view.explain_unmeasurable(pair):
         return
@@ -86,16 +84,11 @@ def landscape_view(tasks: tuple[str, ...], split: Split) -> None:
 def _planes(result: LandscapeResult, labels: Mapping[str, str], scope: str) -> None:
     """Both planes, of the quantity and the task that the reader chooses."""
     choices = {_MEAN: "both, mean", **labels}
-    refused = refused_options("plane-of", _QUANTITIES) + refused_options("plane-task", choices.values())
-    with st.container(horizontal=True, gap="medium"):
-        quantity = st.segmented_control(
-            "Show", _QUANTITIES, default="accuracy", required=True, key="plane-of", bind="query-params"
-        )
-        of = st.segmented_control(
-            "Of", list(choices), default=_MEAN, required=True, key="plane-task", bind="query-params",
-            format_func=choices.__getitem__,
+    with said_below(), st.container(horizontal=True, gap="medium"):
+        quantity = choice(
+            st.segmented_control, "Show", _QUANTITIES, default="accuracy", required=True, key="plane-of"
         )  # fmt: skip
-    warn_of_values(refused, called({**choices, **dict(zip(_QUANTITIES, _QUANTITIES, strict=True))}))
+        of = choice(st.segmented_control, "Of", choices, default=_MEAN, required=True, key="plane-task")
     chosen = tuple(labels) if of == _MEAN else (of,)
     scale = 100 if quantity == "accuracy" else 1
     planes = {

@@ -19,7 +19,7 @@ from ui.look.figure import show
 from ui.runs.jobs import run_of
 from ui.runs.panel import ensure_worker, run_panel
 from ui.shell import state
-from ui.shell.url import named_in_url, write_chosen
+from ui.shell.url import choice, write_chosen
 
 PARAMETERS = ("curves", "curve-task")  # what the URL can hold
 _ALL = "all"
@@ -36,12 +36,10 @@ def scaling_view(tasks: tuple[str, ...], split: Split) -> None:
         return
     offered = {name: preset for name, preset in PRESETS.items() if has_curve(preset)}
     titles = {name: preset.title for name, preset in offered.items()}
-    with named_in_url("curves", titles):
-        names = st.pills(
-            "Methods", list(titles), selection_mode="multi", default=_AT_FIRST, key="curves", bind="query-params",
-            format_func=titles.__getitem__, wrap=True,
-            help="Published methods with one λ whose other parameters need not be searched",
-        )  # fmt: skip
+    names = choice(
+        st.pills, "Methods", titles, selection_mode="multi", default=_AT_FIRST, key="curves", wrap=True,
+        help="Published methods with one λ whose other parameters need not be searched",
+    )  # fmt: skip
     if not names:
         write_chosen("curves")
         st.info("Choose at least one method.")
@@ -103,11 +101,10 @@ def _curves(found: Sequence[tuple[Preset, ScalingCurveResult]], tasks: Sequence[
         return
     labels = accuracy_view.task_labels(tasks)
     choices = {_ALL: "all tasks, on average", **labels}
-    with named_in_url("curve-task", choices):
-        chosen = st.selectbox(
-            "Accuracy of", list(choices), format_func=choices.__getitem__, key="curve-task", bind="query-params",
-            width=320, help="λ is chosen by the average in any case",
-        )  # fmt: skip
+    chosen = choice(
+        st.selectbox, "Accuracy of", choices, key="curve-task", width=320,
+        help="λ is chosen by the average in any case",
+    )  # fmt: skip
     task = None if chosen == _ALL else chosen
     drawn = [
         (Series(preset.title, preset.title, {}), result if task is None else _of_task(result, task))

@@ -1,7 +1,9 @@
 """Images in folders ``split/class/image``."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from merging.core.errors import SuiteError
 from merging.suites.images.source import Source, open_image
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+_DEPTH = 3  # split/class/image; deeper files are no images of the suite, and links can't lead in circles
 
 
 def folder_source(root: Path, split: str, task: str, classes: Sequence[str]) -> Source | None:
@@ -52,6 +55,27 @@ def folder_fingerprint(root: Path, paths: Iterable[Path]) -> str:
         status = path.stat()
         listing.append(f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+
+
+def folder_state(folder: Path) -> tuple[int, int]:
+    """Number of files in a folder of images and a hash of their names, sizes and times, by asking every one of them.
+
+    Replacing an image in place changes no folder's time. The hash means something in this process only.
+    """
+    files = frozenset(_files(folder, _DEPTH))
+    return len(files), hash(files)
+
+
+def _files(folder: Path | str, depth: int) -> Iterator[tuple[str, int, int]]:
+    """Path, size and time of every file; what vanishes meanwhile or can't be read is left out."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if not entry.is_dir():
+                    status = entry.stat()
+                    yield entry.path, status.st_size, status.st_mtime_ns
+                elif depth > 1:
+                    yield from _files(entry.path, depth - 1)
 
 
 def class_folders(folder: Path, task: str, classes: Sequence[str]) -> list[Path]:

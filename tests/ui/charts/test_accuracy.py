@@ -1,10 +1,9 @@
-from merging.runs.jobs.merge_result import ScalingSearchReport
 import itertools
 
 import pytest
 
 from merging.evaluation.evaluator import Accuracy
-from merging.runs.jobs.merge_result import Forgetting, MethodReport
+from merging.runs.jobs.merge_result import Forgetting, MethodReport, ScalingSearchReport
 from tests.hover_texts import all_hover_texts, hover_texts
 from ui.charts.accuracy import (
     Series,

@@ -1,0 +1,62 @@
+"""Widgets bound to the URL: what they take from it, and what they say of the rest."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+
+def page() -> None:
+    import streamlit as st
+
+    from ui.shell.url import choice, number, said_below, switch
+
+    fruit = {1: "Apples", 2: "Birds"}
+    st.caption(f"one {choice(st.selectbox, 'One', fruit, key='one')}")
+    with said_below():
+        st.caption(f"many {choice(st.pills, 'Many', fruit, key='many', selection_mode='multi', nothing='No fruit')}")
+        st.caption(f"plain {choice(st.segmented_control, 'Plain', ('a', 'b'), key='plain', default='b')}")
+        st.caption(f"number {number(st.slider, 'Number', 0.0, 1.0, 0.5, 0.1, key='number')}")
+    st.caption(f"switch {switch(st.toggle, 'Switch', True, key='switch')}")
+
+
+def opened(**query: str | list[str]) -> AppTest:
+    app = AppTest.from_function(page)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    assert not app.exception
+    return app
+
+
+def said(app: AppTest) -> list[str]:
+    """Captions and warnings in the order of the page."""
+    return [one.value.replace("\\", "") for one in app.main if one.type in ("caption", "warning")]
+
+
+DEFAULTS = ["one 1", "many []", "plain b", "number 0.5", "switch True"]
+
+
+def test_without_a_link_widgets_have_their_defaults() -> None:
+    assert said(opened()) == DEFAULTS
+
+
+def test_what_a_link_asks_for_by_the_texts_of_options_is_taken() -> None:
+    app = opened(one="Birds", many=["Birds", "Apples"], plain="a", number="0.2", switch="false")
+    assert said(app) == ["one 2", "many [2, 1]", "plain a", "number 0.2", "switch False"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed", "shown", "place"),
+    [
+        ("one", "Cars", "none of Apples, Birds", "Apples", 0),
+        ("one", "1", "none of Apples, Birds", "Apples", 0),
+        ("many", "Cars", "none of Apples, Birds", "No fruit", 4),
+        ("plain", "c", "none of a, b", "b", 4),
+        ("number", "1.5", "no number from 0 to 1", "0.5", 4),
+        ("number", "much", "no number from 0 to 1", "0.5", 4),
+        ("switch", "maybe", "none of true, false", "true", 4),
+    ],
+)
+def test_what_it_asks_for_in_vain_is_said_below(name: str, value: str, allowed: str, shown: str, place: int) -> None:
+    found = said(opened(**{name: value}))
+    sentence = f"The link asks for {name} = {value}, which is {allowed}. {shown} is shown instead."
+    assert found == [*DEFAULTS[:place], sentence, *DEFAULTS[place:]]
