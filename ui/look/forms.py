@@ -4,7 +4,6 @@ Widgets live in session state under ``prefix.field``, so presets and links can f
 are enforced by the browser only; :meth:`merging.methods.registry.Method.parse` checks again.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import UnionType
@@ -109,27 +108,6 @@ def changed(method: Method, values: Mapping[str, Any]) -> dict[str, Any]:
     defaults = method.parse({}).model_dump(mode="json")
     given = method.parse(values).model_dump(mode="json")
     return {name: value for name, value in given.items() if value != defaults.get(name)}
-
-
-def to_text(value: Any) -> str:
-    """A parameter value as it stands in a URL or after ``--set``: lists with commas, the rest as JSON or bare text."""
-    if isinstance(value, (list, tuple)):
-        return ",".join(to_text(item) for item in value)
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def from_text(text: str) -> Any:
-    """The reverse of :func:`to_text`.
-
-    >>> from_text("0.1"), from_text("0.3,-1"), from_text("layer")
-    (0.1, [0.3, -1], 'layer')
-    """
-    if "," in text:
-        return [from_text(part) for part in text.split(",") if part]
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def is_scaling(field: FieldInfo) -> bool:

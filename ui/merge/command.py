@@ -6,9 +6,10 @@ from pathlib import Path
 
 from merging.core import devices
 from merging.methods import registry
+from merging.methods.grammar import write_value
 from merging.runs.jobs.merge import MergeSpec
 from merging.suites.suite import is_name
-from ui.look.forms import changed, to_text
+from ui.look.forms import changed
 
 
 def merge_command(spec: MergeSpec, all_tasks: Sequence[str], measurable: bool) -> str:
@@ -26,7 +27,7 @@ def merge_command(spec: MergeSpec, all_tasks: Sequence[str], measurable: bool) -
     for kind, name, values in (("edit", spec.edit, spec.edit_params), ("merge", spec.merge, spec.merge_params)):
         method = registry.find(kind, name)  # type: ignore[arg-type]
         for key, value in changed(method, values).items():
-            parts.append("--set " + shlex.quote(f"{kind}.{key}={to_text(value)}"))
+            parts.append("--set " + shlex.quote(f"{kind}.{key}={write_value(value)}"))
     if tuple(spec.tasks) != tuple(all_tasks):
         parts.append("--tasks " + shlex.quote(",".join(spec.tasks)))
     defaults = MergeSpec.model_fields

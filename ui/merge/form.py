@@ -13,11 +13,12 @@ import streamlit as st
 from merging.core import devices
 from merging.core.errors import SpecError
 from merging.methods import registry
+from merging.methods.grammar import read_value, write_value
 from merging.methods.pairs import refusal
 from merging.methods.presets import PRESETS, Preset
 from merging.methods.registry import Data, Method
 from merging.runs.jobs.merge import MergeSpec
-from ui.look.forms import Tasks, changed, fill, from_text, method_form, to_text, widget_values
+from ui.look.forms import Tasks, changed, fill, method_form, widget_values
 from ui.shell.url import warn
 
 Kind = Literal["edit", "merge"]
@@ -66,8 +67,8 @@ class Draft:
             if self.names[kind] != _DEFAULTS[kind]:
                 query[kind] = self.names[kind]
             values = changed(registry.find(kind, self.names[kind]), self.params[kind])
-            query |= {f"{kind}.{name}": to_text(value) for name, value in values.items()}
-        return query | {key: to_text(value) for key, value in self.options.items() if value != _DEFAULTS[key]}
+            query |= {f"{kind}.{name}": write_value(value) for name, value in values.items()}
+        return query | {key: write_value(value) for key, value in self.options.items() if value != _DEFAULTS[key]}
 
 
 PARAMETERS, PREFIXES = tuple(_DEFAULTS), ("edit.", "merge.")  # what the URL can hold
@@ -117,11 +118,11 @@ def preset(query: Mapping[str, str], tasks: Tasks) -> None:
     parts: dict[Kind, tuple[Method, dict[str, Any]]] = {}
     for kind in kinds:
         method = registry.find(kind, query.get(kind, _DEFAULTS[kind]))
-        given = {key.split(".", 1)[1]: from_text(v) for key, v in query.items() if key.startswith(f"{kind}.")}
+        given = {key.split(".", 1)[1]: read_value(v) for key, v in query.items() if key.startswith(f"{kind}.")}
         method.parse(given)
         parts[kind] = (method, given)
         chosen[f"form.{kind}"] = method.name
-    options = {key: from_text(query[key]) if key in query else _DEFAULTS[key] for key in _OPTIONS}
+    options = {key: read_value(query[key]) if key in query else _DEFAULTS[key] for key in _OPTIONS}
     MergeSpec.build(suite="", tasks=("any",), **options)
     if options["device"] not in devices.available():
         options["device"] = _DEFAULTS["device"]

@@ -3,7 +3,6 @@
 Widgets are bound to the URL, so that a link fills the form. Values are typed: ``0.1, 0.2`` or ``0.1 to 1 by 0.1``.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -16,9 +15,9 @@ from merging.core.text import short
 from merging.methods import registry
 from merging.methods.registry import Method
 from merging.sweeps import SweepDefinition, parse_definition
-from merging.sweeps.definition import MAX_TRIALS, build_definition
+from merging.sweeps.definition import build_definition
+from merging.sweeps.domains import MAX_TRIALS, read_domain
 from ui.look.figure import escape_markdown
-from ui.look.forms import from_text
 from ui.shell import state
 from ui.shell.url import Refused, called, refused_numbers, refused_options, warn_of_values
 
@@ -27,8 +26,6 @@ PARAMETERS = (
     "sweep_device", "parallel",
 )  # fmt: skip
 PREFIXES = ("edits.", "merges.")
-_NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
-_RANGE = re.compile(rf"\s*({_NUMBER})\s+to\s+({_NUMBER})(?:\s+by\s+({_NUMBER})|\s+(log))?\s*")
 _SYNTAX = (
     "Values with commas, such as 0.1, 0.2; or a range: 0.1 to 1 by 0.1. TPE also takes 0.1 to 1, and 0.01 to 1 log."
 )
@@ -40,20 +37,6 @@ _SOURCES = {"form": "Form", "yaml": "YAML"}
 _BOUNDS = {"trials": (1, MAX_TRIALS), "sweep_seed": (0, 2**32 - 1), "parallel": (1, 64)}
 _SEARCHES = {"grid": "Grid", "tpe": "TPE"}
 _OBJECTIVES = {"average": "Average accuracy", "normalised": "Normalised average"}
-
-
-def read_domain(text: str) -> Any:
-    """What was typed for a parameter, as it stands in a definition.
-
-    >>> read_domain("0.1, 0.2"), read_domain("layer"), read_domain("0.1 to 1 by 0.1")
-    ([0.1, 0.2], ['layer'], {'low': 0.1, 'high': 1.0, 'step': 0.1})
-    """
-    found = _RANGE.fullmatch(text)
-    if found is None:
-        return [from_text(part.strip()) for part in text.split(",") if part.strip()]
-    low, high, step, log = found.groups()
-    domain: dict[str, Any] = {"low": float(low), "high": float(high)}
-    return domain | ({"step": float(step)} if step else {}) | ({"log": True} if log else {})
 
 
 def read_subsets(text: str) -> list[list[str]]:

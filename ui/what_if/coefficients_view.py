@@ -8,6 +8,7 @@ import streamlit as st
 
 from merging.core.text import short
 from merging.methods import registry
+from merging.methods.grammar import write_value
 from merging.methods.mixing import specification
 from merging.methods.presets import PRESETS
 from merging.runs.jobs.merge import MergeSpec
@@ -19,7 +20,6 @@ from ui.accuracy.published import look_up
 from ui.charts.accuracy import Series, set_apart
 from ui.charts.what_if import direction_figure, outcome_figure
 from ui.look.figure import escape_markdown, show
-from ui.look.forms import to_text
 from ui.runs.jobs import result_of, run_of
 from ui.shell import state
 from ui.shell.url import Refused, refused_numbers, refused_options, warn_of_values
@@ -349,7 +349,7 @@ def _queued(position: Position, labels: Mapping[str, str]) -> None:
 
 def _onwards(position: Position) -> None:
     """The page Merge with the same coefficients."""
-    query = {**state.shared_query(), "tasks": list(position.tasks), "merge.scaling": to_text(position.values)}
+    query = {**state.shared_query(), "tasks": list(position.tasks), "merge.scaling": write_value(position.values)}
     if position.edit != "none":
         query["edit"] = position.edit
     st.page_link("pages/merge.py", label="Merge with these coefficients", icon=":material/merge:", query_params=query)

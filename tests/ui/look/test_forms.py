@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import SpecError
 from merging.methods.registry import Method, edits, find, merges
-from ui.look.forms import bounds, changed, from_text, is_scaling, to_text, widget_values
+from ui.look.forms import bounds, changed, is_scaling, widget_values
 
 METHODS = [*edits().values(), *merges().values()]
 TASKS = {"digits": "Digits", "signs": "Traffic_signs"}
@@ -104,11 +104,6 @@ def test_a_list_of_coefficients_must_fit_the_tasks() -> None:
 
 def test_only_what_differs_from_the_defaults_is_named() -> None:
     assert changed(find("edit", "awd"), {"alpha": 0.1, "steps": 10}) == {"steps": 10}
-
-
-@pytest.mark.parametrize("value", [0.25, 3, True, "layer", [0.3, -1.0], "auto"])
-def test_values_survive_a_url(value: Any) -> None:
-    assert from_text(to_text(value)) == value
 
 
 def test_an_unknown_type_of_parameter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
