@@ -21,7 +21,7 @@ def run_row(run: Any) -> dict[str, Any]:
         "label": run.spec.label,
         "suite": run.spec.suite_name,
         "tasks": list(run.spec.tasks),
-        "scaling": run.spec.merge_params.get("scaling"),
+        "scaling": run.spec.pair.scaling,
         "scaling_chosen": result.merge.scaling if result else None,
         "created": run.created,
         "average": result.average if result else None,

@@ -169,8 +169,8 @@ def print_run(run: Any) -> None:
     spec, result = run.spec, run.merged
     click.echo(f"run {run.id}  {run.state}")
     _paragraph(f"{spec.label}, {spec.suite_name}, {counted(len(spec.tasks), 'task')}: {', '.join(spec.tasks)}", 2)
-    for kind, name, params in (("edit", spec.edit, spec.edit_params), ("merge", spec.merge, spec.merge_params)):
-        _paragraph(f"{kind} {_with_values(name, params)}", 2)
+    for part in spec.pair.parts:
+        _paragraph(f"{part.stage.kind} {_with_values(part.name, part.values)}", 2)
     click.echo(f"{spec.split} split, seed {spec.seed}, {result.device if result else spec.device}, {spec.dtype}")
     _paragraph(_times(run), 2)
     click.echo(f"fingerprint {run.fingerprint}")

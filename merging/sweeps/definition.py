@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from merging.core.errors import MissingPart, SpecError
 from merging.core.wording import explain
 from merging.methods import registry
-from merging.methods.registry import Method
+from merging.methods.registry import Stage
 from merging.runs.jobs.merge import MergeSpec
 from merging.suites.suite import Split, Suite, builtin_suites, is_name
 from merging.sweeps.domains import MAX_TRIALS, Choices, Range, Space
@@ -201,21 +201,21 @@ def _size(domain: Range | Choices) -> int:
     return len(domain.values()) if isinstance(domain, Range) else len(domain)
 
 
-def _check_domain(path: str, method: Method, parameter: str, domain: Range | Choices, search: str) -> None:
+def _check_domain(path: str, stage: Stage, parameter: str, domain: Range | Choices, search: str) -> None:
     """Insist that a method takes all values of a domain.
 
     Raises:
         ValueError: it does not, or a grid has no values to try.
     """
     if isinstance(domain, Range):
-        _check_range(path, method, parameter, domain, search)
+        _check_range(path, stage, parameter, domain, search)
         return
     for value in domain:
-        _check_value(path, method, parameter, value)
+        _check_value(path, stage, parameter, value)
 
 
-def _check_range(path: str, method: Method, parameter: str, domain: Range, search: str) -> None:
-    seen = [_check_value(path, method, parameter, value) for value in (domain.low, domain.high)]
+def _check_range(path: str, stage: Stage, parameter: str, domain: Range, search: str) -> None:
+    seen = [_check_value(path, stage, parameter, value) for value in (domain.low, domain.high)]
     if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in seen):
         raise ValueError(f"{path}: is no number, so it can't have a range; give a list of values")
     if isinstance(seen[0], int) and domain.step is not None and not domain.step.is_integer():
@@ -224,12 +224,12 @@ def _check_range(path: str, method: Method, parameter: str, domain: Range, searc
         raise ValueError(f"{path}: a grid needs a step or a list of values; got low and high alone")
 
 
-def _check_value(path: str, method: Method, parameter: str, value: Any) -> Any:
+def _check_value(path: str, stage: Stage, parameter: str, value: Any) -> Any:
     """The value as the method reads it."""
     try:
-        return getattr(method.parse({parameter: value}), parameter)
+        return getattr(stage.parse({parameter: value}), parameter)
     except SpecError as error:
-        raise ValueError(str(error).replace(f"{method.kind}.{parameter}", path, 1)) from None
+        raise ValueError(str(error).replace(f"{stage.kind}.{parameter}", path, 1)) from None
 
 
 def parse_definition(text: str, name: str = "sweep") -> SweepDefinition:

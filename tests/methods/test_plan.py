@@ -12,8 +12,8 @@ import torch
 from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
 from merging.methods import registry
 from merging.methods.context import Context
-from merging.methods.pairs import refusal
 from merging.methods.plan import Plan, plan, replay
+from merging.methods.refusals import refusal
 from merging.runs.jobs.merge import MergeSpec
 from merging.suites import Suite
 from merging.weights.geometry import measure
@@ -64,7 +64,7 @@ def spec_of(tasks: tuple[str, ...], edit: str = "none", merge: str = "task arith
 
 def merged(vectors: TaskVectors, spec: MergeSpec, context: Context | None = None) -> dict[str, torch.Tensor]:
     context = context or Context()
-    return dict(plan(vectors, spec, context).tensors(context))
+    return dict(plan(vectors, spec.pair, context).tensors(context))
 
 
 def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float = 1e-6) -> None:
@@ -175,7 +175,7 @@ def test_longer_task_vectors_give_a_longer_result(tmp_path: Path, edit: str, fac
 
 @every_pair
 def test_exactly_the_linear_pairs_give_a_table(vectors: TaskVectors, edit: str, merge: str) -> None:
-    table = plan(vectors, spec_of(vectors.tasks, edit, merge), Context()).table
+    table = plan(vectors, spec_of(vectors.tasks, edit, merge).pair, Context()).table
     assert (table is not None) == (edit in LINEAR and merge in LINEAR_MERGES)
     if table is not None:
         assert table.shape == (len(vectors.names), len(vectors.tasks))
@@ -184,7 +184,7 @@ def test_exactly_the_linear_pairs_give_a_table(vectors: TaskVectors, edit: str, 
 @pytest.mark.parametrize("merge", LINEAR_MERGES)
 @pytest.mark.parametrize("edit", LINEAR)
 def test_a_linear_run_replayed_from_its_table_is_bit_identical(vectors: TaskVectors, edit: str, merge: str) -> None:
-    planned = plan(vectors, spec_of(vectors.tasks, edit, merge), Context())
+    planned = plan(vectors, spec_of(vectors.tasks, edit, merge).pair, Context())
     assert planned.table is not None
     stored = np.array(planned.table.T.tolist()).T  # as it comes back from JSON
     again = dict(replay(vectors, stored))
@@ -195,7 +195,7 @@ def test_a_linear_run_replayed_from_its_table_is_bit_identical(vectors: TaskVect
 @pytest.mark.parametrize("merge", LINEAR_MERGES)
 @pytest.mark.parametrize("edit", LINEAR)
 def test_the_table_is_the_edit_followed_by_the_merge(vectors: TaskVectors, edit: str, merge: str) -> None:
-    planned = plan(vectors, spec_of(vectors.tasks, edit, merge), Context())
+    planned = plan(vectors, spec_of(vectors.tasks, edit, merge).pair, Context())
     step_by_step = Plan(vectors, planned.edit, planned.merge, table=None)
     assert_same(dict(planned.tensors()), dict(step_by_step.tensors()), 1e-5)
 
@@ -207,7 +207,7 @@ def test_a_table_of_another_shape_is_refused(vectors: TaskVectors) -> None:
 
 @every_edit
 def test_geometry_after_a_run_is_that_of_the_edited_vectors(vectors: TaskVectors, edit: str) -> None:
-    planned = plan(vectors, spec_of(vectors.tasks, edit), Context())
+    planned = plan(vectors, spec_of(vectors.tasks, edit).pair, Context())
     if edit not in LINEAR:
         assert planned.edited_geometry(measure(vectors)) is None  # not before the tensors were streamed
     list(planned.tensors())
@@ -295,7 +295,7 @@ def test_tensors_larger_than_a_piece_have_no_seam(tmp_path: Path, edit: str) -> 
     base, models = random_state(0, shapes), [random_state(t, shapes) for t in (1, 2, 3)]
     spec = spec_of(("task0", "task1", "task2"), edit)
     whole = write_models(tmp_path / "whole", base, models)
-    planned = plan(whole, spec, Context())
+    planned = plan(whole, spec.pair, Context())
     (_, found), *_ = planned.tensors()
     base_tensor, stack = whole.stack("w")
     expected = base_tensor + 0.3 * planned.edit("w", base_tensor, stack).sum(dim=0)
@@ -311,7 +311,7 @@ def test_progress_is_reported_and_cancelling_stops_it(vectors: TaskVectors) -> N
     context = Context(on_progress=lambda *step: seen.append(step))
     merged(vectors, spec_of(vectors.tasks), context)
     assert [done for done, _, message in seen if message == "merging"] == list(range(5))
-    planned = plan(vectors, spec_of(vectors.tasks), Context())
+    planned = plan(vectors, spec_of(vectors.tasks).pair, Context())
     with pytest.raises(Cancelled):
         list(planned.tensors(replace(context, cancelled=lambda: True)))
 

@@ -9,7 +9,9 @@ from pydantic import Field
 from merging.core.errors import SpecError
 from merging.methods import registry
 from merging.methods.context import Context
-from merging.methods.registry import LinearEdit, Params, TensorEdit, find
+from merging.methods.params import Params
+from merging.methods.planned import LinearEdit, TensorEdit
+from merging.methods.registry import find
 from merging.runs.jobs.merge import MergeSpec
 from merging.weights.vectors import TaskVectors
 
@@ -17,7 +19,7 @@ ALL = [*registry.edits().values(), *registry.merges().values()]
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: f"{method.kind} {method.name}")
-def test_every_method_explains_itself(method: registry.Method) -> None:
+def test_every_method_explains_itself(method: registry.Stage) -> None:
     assert method.title
     assert method.summary.endswith(".")
     assert method.paper == "" or method.paper.startswith("https://arxiv.org/abs/")
@@ -28,7 +30,7 @@ def test_every_method_explains_itself(method: registry.Method) -> None:
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: f"{method.kind} {method.name}")
-def test_every_parameter_has_help_a_default_and_bounds(method: registry.Method) -> None:
+def test_every_parameter_has_help_a_default_and_bounds(method: registry.Stage) -> None:
     for name, field in method.params.model_fields.items():
         assert field.description, name
         assert not field.is_required(), name
@@ -84,7 +86,7 @@ def test_a_wrong_parameter_is_named_with_its_value_and_what_it_must_be(
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: f"{method.kind} {method.name}")
-def test_no_wording_of_pydantic_shows_through(method: registry.Method) -> None:
+def test_no_wording_of_pydantic_shows_through(method: registry.Stage) -> None:
     wrong = [-1e9, 1e9, float("nan"), float("inf"), 0.5, "text", "", None, True, [], [None], {}, (1, "x"), object()]
     for field in (*method.params.model_fields, "unknown"):
         for value in wrong:

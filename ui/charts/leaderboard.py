@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from merging.methods.registry import Data, Needs
+from merging.methods.params import Data, Needs
 from merging.runs.leaderboard import Row
 from ui.charts.accuracy import Series, marker_of
 from ui.look.columns import AVERAGE, MARK, METHOD

@@ -13,7 +13,8 @@ from merging.core import devices
 from merging.core.errors import SpecError
 from merging.core.text import short
 from merging.methods import registry
-from merging.methods.registry import Method
+from merging.methods.params import title_of
+from merging.methods.registry import Stage
 from merging.sweeps import SweepDefinition, parse_definition
 from merging.sweeps.definition import build_definition
 from merging.sweeps.domains import MAX_TRIALS, read_domain
@@ -79,7 +80,7 @@ def draw(notes: DeltaGenerator) -> tuple[SweepDefinition | None, str]:
 
 def _refused() -> list[tuple[list[Refused], Callable[[Any], str]]]:
     """What the URL asks for in vain, and how to say what each widget shows instead."""
-    edits, merges = ({name: method.title for name, method in all_of().items()} for all_of in _METHODS.values())
+    edits, merges = ({name: stage.title for name, stage in all_of().items()} for all_of in _METHODS.values())
     devices = {name: name for name in _device_names()}
     options = {
         "from": _SOURCES, "edits": edits, "merges": merges, "search": _SEARCHES, "objective": _OBJECTIVES,
@@ -117,18 +118,18 @@ def _methods(section: str, kind: Literal["edit", "merge"], label: str) -> dict[s
     return {name: _parameters(section, known[name]) for name in chosen}
 
 
-def _parameters(section: str, method: Method) -> dict[str, Any]:
-    fields = method.params.model_fields
+def _parameters(section: str, stage: Stage) -> dict[str, Any]:
+    fields = stage.params.model_fields
     if not fields:
         return {}
     found = {}
-    with st.expander(f"Values for {method.title}", expanded="scaling" in fields):
+    with st.expander(f"Values for {stage.title}", expanded=stage.params.scaling_name() is not None):
         for start in range(0, len(fields), 2):
             for name, column in zip(list(fields)[start : start + 2], st.columns(2), strict=False):
                 field = fields[name]
                 text = column.text_input(
-                    field.title or name.replace("_", " ").capitalize(), _suggested(method, name),
-                    key=f"{section}.{method.name}.{name}", bind="query-params", placeholder=short(field.default),
+                    title_of(field, name), _suggested(stage, name),
+                    key=f"{section}.{stage.name}.{name}", bind="query-params", placeholder=short(field.default),
                     help=f"{field.description or ''} {_SYNTAX}".strip(),
                 )  # fmt: skip
                 if text and text.strip():
@@ -136,11 +137,11 @@ def _parameters(section: str, method: Method) -> dict[str, Any]:
     return found
 
 
-def _suggested(method: Method, name: str) -> str:
+def _suggested(stage: Stage, name: str) -> str:
     """λ is what most sweeps are about; other parameters start at their defaults."""
-    if name != "scaling":
+    if name != stage.params.scaling_name():
         return ""
-    default = method.params.model_fields[name].default
+    default = stage.params.model_fields[name].default
     return "0.1 to 1 by 0.1" if isinstance(default, float) and default < 1 else "0.2 to 2 by 0.2"
 
 

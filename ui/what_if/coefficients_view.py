@@ -10,6 +10,8 @@ from merging.core.text import short
 from merging.methods import registry
 from merging.methods.grammar import write_value
 from merging.methods.mixing import specification
+from merging.methods.pair import Pair
+from merging.methods.params import AUTO
 from merging.methods.presets import PRESETS
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.merge_result import MergeResult
@@ -100,9 +102,9 @@ def _shown_words(labels: Mapping[str, str]) -> Callable[[Any], str]:
     return in_words
 
 
-def _edits() -> dict[str, registry.Method]:
+def _edits() -> dict[str, registry.Stage]:
     """The edits to choose from: those that need no images."""
-    return {name: method for name, method in registry.edits().items() if not method.data({}).images}
+    return {name: stage for name, stage in registry.edits().items() if not stage.data({}).images}
 
 
 def _choices(labels: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -186,11 +188,8 @@ def _set_alone(task: str, tasks: tuple[str, ...]) -> None:
 
 def _best_known(edit: str, tasks: Sequence[str]) -> float | None:
     """λ that a finished run of this edit with Task Arithmetic chose on validation for these tasks."""
-    fitting = [
-        one for one in PRESETS.values()
-        if one.edit == edit and not one.edit_params and one.merge == "task_arithmetic"
-        and one.merge_params == {"scaling": "auto"}
-    ]  # fmt: skip
+    wanted = Pair.of(edit).with_scaling(AUTO)
+    fitting = [one for one in PRESETS.values() if one.pair == wanted]
     for entry in look_up(fitting[:1], tasks):
         if entry.done and entry.run is not None and entry.run.merged is not None:
             chosen = entry.run.merged.merge.scaling

@@ -9,6 +9,7 @@ import streamlit as st
 
 from merging.core.errors import MergingError
 from merging.methods import registry
+from merging.methods.pair import Pair
 from merging.runs.jobs.interference import Agreement, InterferenceJob, InterferenceResult, agreement
 from merging.suites.suite import Split
 from merging.weights.geometry import cosines
@@ -67,24 +68,23 @@ def _job(tasks: tuple[str, ...], split: Split) -> InterferenceJob:
     merge = middle.selectbox("Merge", list(merges), list(merges).index("task_arithmetic"), key="out-merge",
                              format_func=lambda name: merges[name].title, bind="query-params")  # fmt: skip
     warn_of_values(refused, called(titles))
-    usual = merges[merge].parse({}).model_dump()
-    params = {}
-    if isinstance(usual.get("scaling"), (int, float)):
+    usual = Pair.of(merge=merge).scaling
+    scaling = None
+    if isinstance(usual, (int, float)):
         key = f"out-scaling-{merge}"
         numbers = refused_numbers(key, _LOWEST, _HIGHEST)
-        params["scaling"] = right.number_input(
-            "λ", _LOWEST, _HIGHEST, float(usual["scaling"]), 0.05, key=key, bind="query-params",
+        scaling = right.number_input(
+            "λ", _LOWEST, _HIGHEST, float(usual), 0.05, key=key, bind="query-params",
             help="All other parameters have their defaults",
         )  # fmt: skip
         warn_of_values(numbers)
+    pair = Pair.of(edit, merge=merge)
     return InterferenceJob.build(
         suite=state.suite_reference(),
         tasks=tasks,
         split=split,
         device=str(state.device()),
-        edit=edit,
-        merge=merge,
-        merge_params=params,
+        **(pair if scaling is None else pair.with_scaling(scaling)).fields,
     )
 
 

@@ -18,7 +18,9 @@ from pydantic import Field
 from merging.core.streaming import ordered
 from merging.methods.context import Context
 from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixing
-from merging.methods.registry import Edit, LinearEdit, Params, TensorEdit, edit
+from merging.methods.params import Params
+from merging.methods.planned import Edit, LinearEdit, TensorEdit
+from merging.methods.registry import edit
 from merging.weights.geometry import Geometry
 from merging.weights.vectors import TaskVectors, is_matrix
 

@@ -12,7 +12,9 @@ from pydantic import Field
 from merging.evaluation.gradients import mean_absolute_gradients
 from merging.methods.context import Context
 from merging.methods.edits.magnitudes import largest_magnitudes
-from merging.methods.registry import Needs, Params, TensorEdit, edit
+from merging.methods.params import Needs, Params
+from merging.methods.planned import TensorEdit
+from merging.methods.registry import edit
 from merging.weights.vectors import StackFunction, TaskVectors
 
 

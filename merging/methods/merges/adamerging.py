@@ -20,7 +20,9 @@ from merging.core.errors import NonFiniteWeights
 from merging.core.memory import BatchSize
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
-from merging.methods.registry import LinearMerge, Params, merge
+from merging.methods.params import Params
+from merging.methods.planned import LinearMerge
+from merging.methods.registry import merge
 from merging.weights.vectors import TaskVectors
 
 _SNAPSHOTS = 10

@@ -5,7 +5,9 @@ from pydantic import Field
 
 from merging.evaluation.gradients import fisher_information
 from merging.methods.context import Context
-from merging.methods.registry import Params, TensorMerge, merge
+from merging.methods.params import Params
+from merging.methods.planned import TensorMerge
+from merging.methods.registry import merge
 from merging.weights.vectors import TaskVectors
 
 

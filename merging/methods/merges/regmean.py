@@ -9,7 +9,9 @@ from pydantic import Field
 
 from merging.evaluation.input_grams import input_grams
 from merging.methods.context import Context
-from merging.methods.registry import Params, TensorMerge, merge
+from merging.methods.params import Params
+from merging.methods.planned import TensorMerge
+from merging.methods.registry import merge
 from merging.weights.spectra import solve_positive
 from merging.weights.vectors import TaskVectors
 
@@ -25,7 +27,7 @@ class RegMeanParams(Params):
     )  # fmt: skip
 
 
-@merge("regmean", title="RegMean", paper="https://arxiv.org/abs/2212.09849", needs="unlabeled")
+@merge("regmean", title="RegMean", paper="https://arxiv.org/abs/2212.09849", needs="unlabeled", averages=True)
 def regmean(vectors: TaskVectors, params: RegMeanParams, context: Context) -> TensorMerge:
     """Fit every linear layer to what the layers of all models do with their own inputs.
 

@@ -7,8 +7,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import SpecError
-from merging.methods.registry import Method, edits, find, merges
-from ui.look.forms import bounds, changed, is_scaling, widget_values
+from merging.methods.params import bounds, is_coefficient
+from merging.methods.registry import Stage, edits, find, merges
+from ui.look.forms import widget_values
 
 METHODS = [*edits().values(), *merges().values()]
 TASKS = {"digits": "Digits", "signs": "Traffic_signs"}
@@ -19,15 +20,15 @@ def form(kind: str, name: str, tasks: dict[str, str], state: dict[str, object]) 
     import streamlit as st
 
     from merging.methods.registry import find
-    from ui.look.forms import method_form
+    from ui.look.forms import stage_form
 
     if "ready" not in st.session_state:
         st.session_state.update(state)
         st.session_state["ready"] = True
-    st.session_state["values"] = method_form(find(kind, name), "form", tasks)  # type: ignore[arg-type]
+    st.session_state["values"] = stage_form(find(kind, name), "form", tasks)  # type: ignore[arg-type]
 
 
-def draw(method: Method, **state: Any) -> AppTest:
+def draw(method: Stage, **state: Any) -> AppTest:
     arguments = {"kind": method.kind, "name": method.name, "tasks": TASKS, "state": state}
     app = AppTest.from_function(form, default_timeout=30, kwargs=arguments).run()
     assert not app.exception
@@ -35,7 +36,7 @@ def draw(method: Method, **state: Any) -> AppTest:
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.kind}-{method.name}")
-def test_every_method_has_a_form_that_gives_its_defaults(method: Method) -> None:
+def test_every_method_has_a_form_that_gives_its_defaults(method: Stage) -> None:
     app = draw(method)
     values = app.session_state["values"]
     assert values.keys() == method.params.model_fields.keys()
@@ -43,15 +44,15 @@ def test_every_method_has_a_form_that_gives_its_defaults(method: Method) -> None
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.kind}-{method.name}")
-def test_every_numeric_parameter_of_a_method_is_bounded(method: Method) -> None:
+def test_every_numeric_parameter_of_a_method_is_bounded(method: Stage) -> None:
     for name, field in method.params.model_fields.items():
-        if field.annotation in (int, float) or is_scaling(field):
+        if field.annotation in (int, float) or is_coefficient(field):
             assert None not in bounds(field), name
         assert field.description, name
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.presets], ids=lambda method: method.name)
-def test_presets_fill_the_form_and_are_marked(method: Method) -> None:
+def test_presets_fill_the_form_and_are_marked(method: Stage) -> None:
     for title, values in method.presets.items():
         app = draw(method)
         app.button_group(key="form.preset").set_value(title).run()
@@ -103,13 +104,13 @@ def test_a_list_of_coefficients_must_fit_the_tasks() -> None:
 
 
 def test_only_what_differs_from_the_defaults_is_named() -> None:
-    assert changed(find("edit", "awd"), {"alpha": 0.1, "steps": 10}) == {"steps": 10}
+    assert find("edit", "awd").changed({"alpha": 0.1, "steps": 10}) == {"steps": 10}
 
 
 def test_an_unknown_type_of_parameter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from pydantic import Field
 
-    from merging.methods.registry import Params
+    from merging.methods.params import Params
     from ui.look import forms
 
     class Odd(Params):
