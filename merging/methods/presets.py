@@ -239,6 +239,9 @@ def _built(stages: tuple[registry.Stage, ...]) -> dict[str, Preset]:
     return built
 
 
+registry.check_with(_built)
+
+
 def _look_alike(one: Look, other: Look) -> bool:
     """Whether two methods could be taken for each other, by their markers or as bars."""
     return one.color == other.color and (one.symbol == other.symbol or one.pattern == other.pattern)

@@ -136,6 +136,7 @@ class Stage:
 
 _EDITS: dict[str, Stage] = {}
 _MERGES: dict[str, Stage] = {}
+_CHECKS: list[Callable[[tuple[Stage, ...]], object]] = []
 
 
 def edit(
@@ -207,6 +208,12 @@ def _register(
         for values in presets.values():
             stage.parse(values)
         table[name] = stage
+        try:
+            for check in _CHECKS if _load_all.cache_info().currsize else ():  # while loading not all are there
+                check(stages())
+        except Exception:
+            del table[name]
+            raise
         return function
 
     return decorate
@@ -229,6 +236,11 @@ def merges() -> dict[str, Stage]:
     """All merges by name."""
     _load_all()
     return dict(sorted(_MERGES.items()))
+
+
+def check_with(check: Callable[[tuple[Stage, ...]], object]) -> None:
+    """Have all stages looked at by a function whenever one is registered; what makes it raise is refused."""
+    _CHECKS.append(check)
 
 
 def stages() -> tuple[Stage, ...]:

@@ -4,13 +4,10 @@ from dataclasses import replace
 from typing import Literal
 
 import pytest
-from pydantic import Field
 
 from merging.core.errors import SpecError
 from merging.methods import registry
-from merging.methods.context import Context
-from merging.methods.params import Params
-from merging.methods.planned import LinearEdit, TensorEdit
+from merging.methods.planned import LinearEdit
 from merging.methods.registry import find
 from merging.runs.jobs.merge import MergeSpec
 from merging.weights.vectors import TaskVectors
@@ -113,20 +110,6 @@ def test_parameters_are_frozen_and_finite() -> None:
     for value in (float("nan"), float("inf")):
         with pytest.raises(SpecError):
             registry.find("merge", "adamerging").parse({"learning_rate": value})
-
-
-def test_a_name_is_registered_once() -> None:
-    class ThingParams(Params):
-        """Things."""
-
-        size: int = Field(1, ge=0, le=2, description="How large.")
-
-    with pytest.raises(ValueError, match="'awd' is registered twice"):
-
-        @registry.edit("awd", title="Another AWD")
-        def thing(vectors: TaskVectors, params: ThingParams, context: Context) -> TensorEdit:
-            """Do a thing."""
-            raise AssertionError
 
 
 def test_a_linear_edit_leaves_unlisted_tensors_alone(vectors: TaskVectors) -> None:
