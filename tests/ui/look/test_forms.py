@@ -1,13 +1,15 @@
 """Forms are generated from Params: every registered method must get one, and its defaults must come back out of it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import Field
+from pydantic.fields import FieldInfo
 from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import SpecError
-from merging.methods.params import bounds, is_coefficient
+from merging.methods.params import Params, bounds, is_coefficient
 from merging.methods.registry import Stage, edits, find, merges
 from ui.look.forms import widget_values
 
@@ -108,9 +110,6 @@ def test_only_what_differs_from_the_defaults_is_named() -> None:
 
 
 def test_an_unknown_type_of_parameter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pydantic import Field
-
-    from merging.methods.params import Params
     from ui.look import forms
 
     class Odd(Params):
@@ -119,3 +118,41 @@ def test_an_unknown_type_of_parameter_is_refused(monkeypatch: pytest.MonkeyPatch
     widget: Callable[..., Any] = forms._widget
     with pytest.raises(TypeError, match="no widget for parameter 'when'"):
         widget(Odd.model_fields["when"], "form.when", "when")
+
+
+def excluded(field: FieldInfo) -> list[float]:
+    """The bounds of a field that are themselves not allowed."""
+    options = [field.metadata, *(get_args(option)[1:] for option in get_args(field.annotation))]
+    items = [one for option in options for one in option]
+    items += [one for item in items if isinstance(item, FieldInfo) for one in item.metadata]
+    return [float(getattr(item, name)) for item in items for name in ("gt", "lt") if hasattr(item, name)]
+
+
+EXCLUDING = [(stage, name) for stage in METHODS for name, field in stage.params.model_fields.items() if excluded(field)]
+
+
+@pytest.mark.parametrize(("stage", "name"), EXCLUDING, ids=lambda value: getattr(value, "name", value))
+def test_a_form_offers_no_bound_that_is_excluded(stage: Stage, name: str) -> None:
+    field = stage.params.model_fields[name]
+    low, high = bounds(field)
+    assert low is not None and high is not None
+    app = draw(stage)
+    box = next(box for box in app.number_input if box.key in (f"form.{name}", f"form.{name}.one"))
+    assert (box.min, box.max) == (low, high)
+    for bound in excluded(field):
+        assert low > bound or high < bound
+        with pytest.raises(SpecError):
+            stage.parse({name: bound})
+    for end in (low, high):
+        stage.parse({name: end})
+
+
+def test_excluded_bounds_of_any_size_are_left_out() -> None:
+    class Wide(Params):
+        far: float = Field(0.0, gt=-1e12, lt=1e12, description="Far.")
+        near: int = Field(2, gt=0, lt=4, description="Near.")
+
+    low, high = bounds(Wide.model_fields["far"])
+    assert low is not None and high is not None and -1e12 < low < -0.99e12 and 0.99e12 < high < 1e12
+    low, high = bounds(Wide.model_fields["near"])
+    assert low is not None and high is not None and 0 < low <= 1 and 3 <= high < 4
