@@ -35,10 +35,17 @@ def sweep_row(found: Any) -> dict[str, Any]:
     values = [trial.value for trial in found.trials if trial.value is not None]
     sweep = found.sweep
     return {
-        "sweep": sweep.id, "state": sweep.state, "label": sweep.definition.label, "created": sweep.created,
-        "total": sweep.definition.total, "finished": found.finished, "failed": found.failed,
-        "best": max(values, default=None), "scheduler": sweep.scheduler, "error": sweep.error,
-    }  # fmt: skip
+        "sweep": sweep.id,
+        "state": sweep.state,
+        "label": sweep.definition.label,
+        "created": sweep.created,
+        "total": sweep.definition.total,
+        "finished": found.finished,
+        "failed": found.failed,
+        "best": max(values, default=None),
+        "scheduler": sweep.scheduler,
+        "error": sweep.error,
+    }
 
 
 def print_json(value: Any) -> None:

@@ -42,9 +42,12 @@ class AwdParams(Params):
     )
     alpha: float = Field(0.1, ge=0, le=10, title="α", description="Weight of the norm of the redundant vector.")
     beta: float = Field(
-        0.01, gt=0, le=10, title="β",
+        0.01,
+        gt=0,
+        le=10,
+        title="β",
         description=f"Step size of descent; for adam about how far a step moves a weight, such as {ADAM_BETA:g}.",
-    )  # fmt: skip
+    )
     steps: int = Field(300, ge=0, le=5000, description="Number of steps.")
     tensors: Literal["all", "matrices"] = Field("all", description="Which tensors are disentangled.")
 

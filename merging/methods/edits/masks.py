@@ -23,9 +23,11 @@ class MaskParams(Params):
     """How masks are made."""
 
     threshold: Annotated[Annotated[float, Field(gt=0, le=10)] | Literal["auto"], OnValidation()] = Field(
-        0.4, title="λ", description="Of the masks: the larger, the fewer entries count as a task's own. "
+        0.4,
+        title="λ",
+        description="Of the masks: the larger, the fewer entries count as a task's own. "
         "auto: the best of 0.2 … 0.6 for each task on validation.",
-    )  # fmt: skip
+    )
     total: Literal["sum", "ties"] = Field("sum", description="The merged vector: the sum, or the TIES sum.")
     keep: float = Field(0.2, gt=0, le=1, description="Share of entries that TIES keeps, where total is ties.")
 

@@ -22,9 +22,10 @@ class TrustRegionParams(Params):
     """What sensitivity is, and how much of it is left out."""
 
     sensitivity: Literal["zero_shot", "gradient"] = Field(
-        "zero_shot", description="|g_i| is |τ_i| (zero_shot, no data), or the mean absolute gradient at the base model "
+        "zero_shot",
+        description="|g_i| is |τ_i| (zero_shot, no data), or the mean absolute gradient at the base model "
         "over labelled validation images.",
-    )  # fmt: skip
+    )
     drop: float = Field(0.01, ge=0, lt=1, description="Share of entries, the most sensitive ones, that are left out.")
     images: int = Field(128, ge=1, le=10_000, description="Labelled images a task, for gradient.")
 

@@ -21,10 +21,13 @@ class RegMeanParams(Params):
 
     images: int = Field(256, ge=1, le=10_000, description="Unlabeled validation images a task.")
     off_diagonal: float = Field(
-        0.95, ge=0, le=0.999, title="Off-diagonals ×",
+        0.95,
+        ge=0,
+        le=0.999,
+        title="Off-diagonals ×",
         description="Factor of the Gram matrices' off-diagonal entries; below 1 they are invertible however few the "
         "images.",
-    )  # fmt: skip
+    )
 
 
 @merge("regmean", title="RegMean", paper="https://arxiv.org/abs/2212.09849", needs="unlabeled", averages=True)
