@@ -224,14 +224,14 @@ def more(key: str) -> None:
 
 def coefficients(found: RunComparison, other: int, titles: Sequence[str], labels: dict[str, str]) -> None:
     """Coefficient tables subtracted, where both runs are linear."""
-    pair = (found.runs[0], found.runs[other])
+    tables = [found.runs[place].coefficients for place in (0, other)]
     st.subheader("Coefficients")
-    lacking = [name for name, run in zip(titles, pair, strict=True) if not (run.merged and run.merged.coefficients)]
+    lacking = [name for name, table in zip(titles, tables, strict=True) if table is None]
     if lacking:
         which = " and ".join(lacking)
         st.caption(escape_markdown(f"{which} is no table of coefficients, so there is nothing to subtract."))
         return
-    change = subtracted(*pair)
+    change = subtracted(*tables)
     if change is None:
         return
     means = np.array(change.table).mean(axis=1)

@@ -186,7 +186,7 @@ def form_of(run: Run) -> dict[str, str]:
 
 def export(run: Run) -> None:
     """Weights, recipe and description as a download; large ones into a folder."""
-    linear = run.merged is not None and run.merged.coefficients is not None
+    linear = run.coefficients is not None
     kept = state.workspace().store.folder(run.id) / KEPT_WEIGHTS
     if linear and not belongs_here(run):
         st.button(

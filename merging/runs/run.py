@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 from merging.core.errors import RunError
 from merging.runs.jobs import Job, JobResult, MergeSpec
-from merging.runs.jobs.merge_result import MergeResult
+from merging.runs.jobs.merge_result import Coefficients, MergeResult
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
 Result = TypeVar("Result", bound=JobResult)
@@ -55,7 +55,7 @@ class Run:
             RunError: it is another job.
         """
         if not isinstance(self.job, MergeSpec):
-            raise RunError(f"run {self.id} is no merge but a job: {self.job.label}")
+            raise RunError(f"run {self.id} is no merge but a {self.job.label.lower()}")
         return self.job
 
     @cached_property
@@ -71,6 +71,11 @@ class Run:
     def merged(self) -> MergeResult | None:
         """What came of a merge; None if it is not done, or no merge."""
         return self.result_as(MergeResult)
+
+    @property
+    def coefficients(self) -> Coefficients | None:
+        """The table of a linear run that is done."""
+        return self.merged.coefficients if self.merged else None
 
     def result_as(self, kind: type[Result]) -> Result | None:
         """What came of it, if it is of some kind; None if it is not done, or of another."""

@@ -22,7 +22,7 @@ from merging.methods.estimate import estimate
 from merging.methods.pair import Pair
 from merging.methods.plan import plan
 from merging.methods.presets import PRESETS
-from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import cheapest_first, data_looked_at, spec_of
 from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, write_models

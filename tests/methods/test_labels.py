@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from merging.methods.pair import Pair
 from merging.methods.presets import PRESETS, Preset
-from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import spec_of
 
 # A few values of every kind: published ones, defaults and others.

@@ -12,7 +12,7 @@ from merging.methods import registry
 from merging.methods.catalogue import catalogue
 from merging.methods.params import Data
 from merging.methods.presets import PRESETS, find_preset
-from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs import MergeSpec
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -9,7 +9,7 @@ from merging.core.errors import SpecError
 from merging.methods import registry
 from merging.methods.planned import LinearEdit
 from merging.methods.registry import find
-from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.weights.vectors import TaskVectors
 
 ALL = [*registry.edits().values(), *registry.merges().values()]

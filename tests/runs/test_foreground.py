@@ -2,14 +2,15 @@
 
 import threading
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
 from merging.core.errors import CheckpointError, RunError, SpecError
 from merging.runs import table as store_module
 from merging.runs.foreground import run_here
-from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs import MergeSpec, Site
+from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.workspace import Workspace
 
 
@@ -30,9 +31,9 @@ def test_what_is_done_is_not_done_again(workspace: Workspace, suite_file: Path) 
 def test_a_run_that_somebody_else_carries_out_is_waited_for(workspace: Workspace, suite_file: Path) -> None:
     run = workspace.submit(spec(suite_file))
     assert workspace.store.claim(run.id)
-    other = threading.Timer(0.3, workspace.store.finish, (run.id, {"made": "elsewhere"}))
+    other = threading.Timer(0.3, workspace.store.finish, (run.id, MergeResult(output="elsewhere")))
     other.start()
-    assert run_here(spec(suite_file), workspace, None, quietly).result == {"made": "elsewhere"}
+    assert run_here(spec(suite_file), workspace, None, quietly).result == MergeResult(output="elsewhere")
     other.join()
 
 
@@ -70,11 +71,11 @@ def test_a_model_of_the_suite_is_never_overwritten(workspace: Workspace, own_sui
 def test_a_run_that_fails_here_keeps_its_last_words(
     workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(*given: Any) -> NoReturn:
-        given[4](1, 2, "adapting, entropy 3")
+    def fail(job: MergeSpec, site: Site) -> NoReturn:
+        site.on_progress(1, 2, "adapting, entropy 3")
         raise error
 
-    monkeypatch.setattr("merging.runs.foreground.execute", fail)
+    monkeypatch.setattr(MergeSpec, "run", fail)
     with pytest.raises(type(error)):
         run_here(spec(suite_file), workspace, None, quietly)
     (run,) = workspace.store.all()

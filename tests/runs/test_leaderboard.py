@@ -16,11 +16,12 @@ from merging.methods.catalogue import catalogue
 from merging.methods.params import NEEDS, Data
 from merging.methods.presets import PRESETS, Preset
 from merging.runs.foreground import run_here
-from merging.runs.jobs.merge import MergeSpec, execute
+from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
+from tests.carrying import execute
 from tests.random_models import TASKS
 
 
@@ -42,8 +43,8 @@ def test_rows_are_what_single_runs_give(suite_file: Path, suite: Suite, workspac
     assert (individual["accuracy"], individual["normalised"]) == (own, 1.0)
     spec = MergeSpec.build(suite=str(suite_file), tasks=TASKS, merge="tsv_m", merge_params={"scaling": "auto"})
     result = execute(spec, workspace)
-    assert (tsv["accuracy"], tsv["scaling"]) == (result["accuracy"], result["merge"]["scaling"])
-    assert tsv["average"] == pytest.approx(result["average"])
+    assert (tsv["accuracy"], tsv["scaling"]) == (result.accuracy, result.merge.scaling)
+    assert tsv["average"] == pytest.approx(result.average)
     assert own["roads"] == 0 and tsv["normalised"] is None  # there is nothing to divide by
     some = call(suite_file, workspace.home, "--presets", "tsv_m", "--tasks", "digits,leaves")["rows"][-1]
     assert some["normalised"] == pytest.approx(sum(some["accuracy"][t] / own[t] for t in ("digits", "leaves")) / 2)

@@ -16,7 +16,7 @@ from distributed import Client, LocalCluster, get_worker
 from merging.runs.export.export import export_run
 from merging.runs.export.recipe import weights_sha256
 from merging.runs.foreground import run_here
-from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.runs.worker.serve import Worker
 from merging.runs.workspace import Workspace
 from merging.sweeps import SweepDefinition, SweepStore, driver

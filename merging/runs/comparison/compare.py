@@ -164,17 +164,16 @@ def shown_classes(first: np.ndarray, second: np.ndarray) -> list[int]:
     return sorted(int(index) for index in by_change[:MAX_CLASSES])
 
 
-def subtracted(first: Run, second: Run) -> Coefficients | None:
+def subtracted(first: Coefficients | None, second: Coefficients | None) -> Coefficients | None:
     """Coefficients of the second of two linear runs minus those of the first, for the tasks and tensors of both.
 
     Returns:
         None if one is not linear, or they have no tensor or no task in common.
     """
-    ours, theirs = (run.merged.coefficients if run.merged else None for run in (first, second))
-    if ours is None or theirs is None:
+    if first is None or second is None:
         return None
-    tasks = [task for task in ours.tasks if task in theirs.tasks]
-    tensors = [name for name in ours.tensors if name in set(theirs.tensors)]
+    tasks = [task for task in first.tasks if task in second.tasks]
+    tensors = [name for name in first.tensors if name in set(second.tensors)]
     if not tasks or not tensors:
         return None
 
@@ -183,7 +182,7 @@ def subtracted(first: Run, second: Run) -> Coefficients | None:
         places = {name: index for index, name in enumerate(coefficients.tensors)}
         return np.array(coefficients.table)[np.ix_(rows, [places[name] for name in tensors])]
 
-    return Coefficients(tasks=tasks, tensors=tensors, table=(cut(theirs) - cut(ours)).tolist())
+    return Coefficients(tasks=tasks, tensors=tensors, table=(cut(second) - cut(first)).tolist())
 
 
 def comparison_row(found: RunComparison) -> dict[str, Any]:

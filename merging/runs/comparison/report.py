@@ -143,7 +143,7 @@ def _whisker(one: Comparison | TaskDifference) -> Whisker:
 def _coefficients(found: RunComparison, names: Sequence[str], labels: Mapping[str, str]) -> str:
     parts = []
     for run, name in zip(found.runs[1:], names[1:], strict=True):
-        change = subtracted(found.runs[0], run)
+        change = subtracted(found.runs[0].coefficients, run.coefficients)
         if change is None:
             continue
         matrix = np.array(change.table)[:, network_order(change.tensors)]

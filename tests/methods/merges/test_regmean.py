@@ -16,7 +16,7 @@ from merging.methods.context import Context
 from merging.methods.params import Data
 from merging.methods.plan import plan
 from merging.methods.registry import find
-from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.suites import Suite, load_suite
 from merging.weights.vectors import TaskVectors
 from tests.random_models import TASKS, write_suite

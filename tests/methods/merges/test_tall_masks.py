@@ -18,7 +18,7 @@ from merging.methods.params import Data
 from merging.methods.plan import Plan, plan
 from merging.methods.refusals import refusal
 from merging.methods.registry import find, merges
-from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.suites import Suite
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.localised import is_localised, masked_sum, task_weights
