@@ -68,7 +68,7 @@ def read_settings(texts: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     for path, text in texts.items():
         stage, dot, name = path.partition(".")
         if not dot or stage not in found or not name:
-            raise SpecError(f"{path!r}: expected edit.NAME or merge.NAME")
+            raise SpecError(f"{path!r}: expected edit.NAME=VALUE or merge.NAME=VALUE")
         try:
             found[stage][name] = read_value(text)
         except SpecError as error:

@@ -67,7 +67,7 @@ def test_settings_are_sorted_by_stage() -> None:
         "edit": {"alpha": 0.1}, "merge": {"scaling": [0.3, -1]},
     }  # fmt: skip
     for wrong in ("alpha", "edit.", "sweep.x", ".x"):
-        with pytest.raises(SpecError, match=r"expected edit\.NAME or merge\.NAME"):
+        with pytest.raises(SpecError, match=r"expected edit\.NAME=VALUE or merge\.NAME=VALUE"):
             read_settings({wrong: "1"})
     with pytest.raises(SpecError, match=r"^edit\.alpha: '\[1'"):
         read_settings({"edit.alpha": "[1"})
