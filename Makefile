@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 
-.PHONY: app env test check bench study study-linearised screenshots clean
+.PHONY: app env test test-kernels check mutants bench study study-linearised screenshots clean
 
 app: env  ## the dashboard, in the browser
 	$(BIN)/python -m streamlit run app.py --server.port $(PORT)
@@ -19,10 +19,26 @@ $(VENV)/.made: requirements.txt requirements-cluster.txt requirements-dev.txt
 test: env  ## unit, property, app and browser tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+test-kernels: env  ## the numerical tests with all kernels that the libraries have for this processor
+	$(BIN)/python -m tests.kernels
+
 check: env  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutants: $(VENV)/mutants/.made  ## plants faults in some modules and prints those that no test notices; ONLY='*paired*' takes one
+	$(VENV)/mutants/bin/mutmut run $(if $(ONLY),'$(ONLY)')
+	@$(VENV)/mutants/bin/mutmut results | sed -n 's/^ *\(.*\): survived$$/\1/p' | while read -r name; do \
+		$(VENV)/mutants/bin/mutmut show "$$name"; done
+	@echo "$$($(VENV)/mutants/bin/mutmut results | grep -c ': survived$$') faults went unnoticed"
+
+$(VENV)/mutants/.made: $(VENV)/.made  # the tool in an environment of its own, which sees the packages of the other one
+	$(BIN)/python -m venv $(VENV)/mutants
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(VENV)/mutants/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tested.pth"
+	$(VENV)/mutants/bin/python -m pip install --quiet --disable-pip-version-check 'mutmut==3.8.1'
+	touch $@
 
 bench: env  ## speed and memory, as ratios to naive code on the same machine
 	$(BIN)/python -m benchmarks
@@ -39,4 +55,4 @@ screenshots: env  ## the README's pictures
 	$(BIN)/python docs/screenshots.py
 
 clean:  ## remove caches and results, not the environment
-	rm -rf .merging .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .merging mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis

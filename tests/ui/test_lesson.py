@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.runs.jobs.interference import Agreement
+from tests.hover_texts import all_hover_texts
 from ui.charts.lesson import Bar, apart, candidates_figure, enlarge, slopes_figure, weights_figure
 from ui.charts.what_if import agreement_figure
 from ui.lesson import questions
 from ui.lesson.shipping import DEMANDS, Candidate, ranked, winners
+from ui.look import theme
 
 TASKS = ("<b>", "cats", "dogs")
 
@@ -46,6 +48,32 @@ def test_the_same_model_within_an_image() -> None:
     assert [questions.same_model(0.5, other, 0.01, 0.3).right for other in (0.5, 0.51, 0.49, 0.48, 0.52)] == [
         2, 2, 2, 0, 1,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("hundredths", range(1, 100))
+def test_exactly_a_point_is_within_a_point(hundredths: int) -> None:
+    """In floating point 0.71 − 0.70 is a little more than 0.01, and 0.85 − 0.84 a little less."""
+    low, high = (hundredths - 1) / 100, hundredths / 100
+    assert questions.more_orthogonal(low, high, (0.3, 0.2), 0.3).right == 1
+    assert questions.more_orthogonal(high, low, (0.3, 0.2), 0.3).right == 1
+    assert questions.bystanders("a", {"b": high - low}).right == 1
+    assert questions.bystanders("a", {"b": low - high}).right == 1
+    assert questions.all_in_full(3, low, 0.0, high, 2.0).right == 0
+
+
+def test_a_sum_as_good_as_the_base_is_not_below_it() -> None:
+    """The same images right in both, added up in another order."""
+    summed, zero_shot = (0.1 + 0.7) / 2, (0.4 + 0.4) / 2
+    assert summed < zero_shot
+    assert questions.all_in_full(2, summed, zero_shot, 0.9, 2.0).right == 1
+
+
+def test_models_that_do_equally_well_win_in_their_order() -> None:
+    """0 and 0.15 have the mean of 0.05 and 0.1, which rounds to a little more."""
+    first, second = candidate("first", 0.0, 0.15), candidate("second", 0.05, 0.1)
+    assert first.value(()) < second.value(())
+    assert [one.name for one in ranked([first, second], ())] == ["first", "second"]
+    assert [one.name for one in ranked([second, first], ())] == ["second", "first"]
 
 
 def candidate(name: str, accuracy: float, worst: float, **facts: object) -> Candidate:
@@ -91,3 +119,52 @@ def test_charts_are_large_and_escape_names() -> None:
     assert figures[2].layout.annotations[1].text == "<b>50.0</b>"
     assert len(figures[3].data[0].x) == 2  # what is measured
     assert figures[3].layout.annotations[0].text == "&lt;b&gt;"
+
+
+def test_weights_lie_over_what_they_were_at_the_height_of_what_they_are() -> None:
+    figure = weights_figure(np.array([0.1, -0.2, 0.3]), np.array([0.15, -0.25, 0.5]))
+    assert all_hover_texts(figure) == [
+        [
+            "base 0.1000<br>fine-tuned 0.1500",
+            "base −0.2000<br>fine-tuned −0.2500",
+            "base 0.3000<br>fine-tuned 0.5000",
+        ]
+    ]
+    assert figure.layout.xaxis.title.text == "a weight in the base model"
+    assert figure.layout.yaxis.title.text == "after fine-tuning"
+    (line,) = figure.layout.shapes
+    assert (line.x0, line.x1) == (line.y0, line.y1) and line.x0 == -line.x1  # what did not move
+
+
+def test_every_slope_runs_from_before_to_after_of_its_own_pair() -> None:
+    before = np.array([[1, 0.5, -0.2, 0.05], [0.5, 1, 0.1, 0.3], [-0.2, 0.1, 1, 0.01], [0.05, 0.3, 0.01, 1]])
+    after = np.array([[1, 0.45, -0.02, 0.04], [0.45, 1, 0.09, 0.2], [-0.02, 0.09, 1, 0], [0.04, 0.2, 0, 1]])
+    figure = slopes_figure(before, after, ("a", "b", "c", "d"))
+    drawn = {trace.hovertemplate.removesuffix("<br>%{y:.3f}<extra></extra>"): trace for trace in figure.data}
+    assert {name: tuple(trace.y) for name, trace in drawn.items()} == {
+        "a ·<br>b": (0.5, 0.45), "a ·<br>c": (-0.2, -0.02), "b ·<br>c": (0.1, 0.09),
+        "a ·<br>d": (0.05, 0.04), "b ·<br>d": (0.3, 0.2), "c ·<br>d": (0.01, 0),
+    }  # fmt: skip
+    assert all(list(trace.x) == [0, 1] for trace in figure.data)
+    assert list(figure.layout.xaxis.ticktext) == ["before", "after AWD"]
+    assert {note.text: note.y for note in figure.layout.annotations} == {  # the closest before, at their ends after
+        "a ·<br>b": 0.45, "b ·<br>d": 0.2, "a ·<br>c": -0.02,
+    }  # fmt: skip
+    bold = {name for name, trace in drawn.items() if trace.line.color == theme.REDUNDANT.color}
+    assert bold == {note.text for note in figure.layout.annotations}
+
+
+def test_every_candidate_has_its_own_bar_cost_and_number() -> None:
+    bars = [Bar("Own", "Individual", 91.24, "8 MB"), Bar("<TA>", "Task Arithmetic", 63.5, "1 MB", out=True)]
+    figure = candidates_figure(bars, "Worst task (%)")
+    assert all_hover_texts(figure) == [["Own: <b>91.2</b><br>8 MB", "&lt;TA&gt;: <b>63.5</b><br>1 MB"]]
+    (drawn,) = figure.data
+    assert list(drawn.marker.color) == [theme.style_of(method).color for method in ("Individual", "Task Arithmetic")]
+    assert drawn.marker.opacity[0] == 1 > drawn.marker.opacity[1]
+    names, numbers = figure.layout.annotations[:2], figure.layout.annotations[2:]
+    assert [note.text for note in names] == ["<b>Own</b>  8 MB", "<b>&lt;TA&gt;</b>  1 MB"]
+    assert [note.text for note in numbers] == ["<b>91.2</b>", "<b>63.5</b>"]
+    for row, (name, number) in enumerate(zip(names, numbers, strict=True)):
+        assert drawn.y[row] == number.y == row and row - 1 < name.y < row
+    assert figure.layout.yaxis.range[0] > 1 > 0 > figure.layout.yaxis.range[1]  # the first on top
+    assert figure.layout.xaxis.title.text == "Worst task (%)"

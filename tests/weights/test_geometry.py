@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
 from merging.methods.context import Context
 from merging.weights import geometry
-from merging.weights.geometry import block_of, cached, cosines, mean_abs_cosine, measure, planar_map
+from merging.weights.geometry import block_of, cached, cosines, first_largest, mean_abs_cosine, measure, planar_map
 from merging.weights.vectors import TaskVectors
 from tests.random_models import flattened, random_state, write_models
 
@@ -150,6 +150,20 @@ def test_other_files_have_an_entry_of_their_own(
     assert len(list(entry.parent.iterdir())) == 2
 
 
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 0, 2), (1, 0)])
+def test_tasks_in_another_order_are_not_taken_for_the_first_ones(
+    vectors: TaskVectors, entry: Path, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """Their fingerprints are the same; their Gram matrices are not."""
+    tasks, models = tuple(vectors.tasks[i] for i in order), tuple(vectors.checkpoints[i] for i in order)
+    turned = TaskVectors(vectors.base, models, tasks)
+    for _ in range(2):  # measured, then read
+        found = cached(turned, tmp_path / "cache")
+        assert found.tasks == tasks
+        np.testing.assert_array_equal(found.grams, measure(turned).grams)
+    assert not np.array_equal(found.grams, measure(vectors).select(sorted(tasks)).grams)
+
+
 def damaged(content: bytes) -> dict[str, bytes]:
     return {
         "empty": b"",
@@ -202,3 +216,8 @@ def test_nonfinite_weights_are_named_and_nothing_is_cached(tmp_path: Path) -> No
 def test_it_can_be_cancelled(vectors: TaskVectors) -> None:
     with pytest.raises(Cancelled, match="measuring task vectors"):
         measure(vectors, Context(cancelled=lambda: True))
+
+
+def test_the_first_of_cosines_that_rounding_leaves_apart_is_the_largest() -> None:
+    assert first_largest(np.array([0.1, 0.7, 0.7 + 1e-6])) == 1
+    assert first_largest(np.array([0.1, 0.7, 0.7 + 1e-4])) == 2
