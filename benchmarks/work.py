@@ -80,7 +80,7 @@ def _merge(suite: Path, **choices: Any) -> None:
     vectors = _vectors(suite)
     spec = MergeSpec.build(suite=str(suite), tasks=vectors.tasks, evaluate=False, **choices)
     context = Context()
-    planned = plan(vectors, spec, context)
+    planned = plan(vectors, spec.pair, context)
     save_tensors(suite.parent / "merged.safetensors", planned.infos, planned.tensors(context), planned.metadata)
 
 

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
+from merging.methods.params import NEEDS, Needs
 from merging.methods.presets import PRESETS
-from merging.methods.registry import NEEDS, Needs
 from merging.runs.leaderboard import cheapest_first, data_looked_at
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import show_leaderboard, standings

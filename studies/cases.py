@@ -104,6 +104,7 @@ def _both(
     if awd is not None:
         fields |= {"edit": "awd", "edit_params": awd}
     yield Case(section, label, variant, tasks, False, fields)
-    if "scaling" in registry.find("merge", merge).params.model_fields:
-        best = {**fields, "merge_params": {**fields["merge_params"], "scaling": "auto"}}
+    scaling = registry.find("merge", merge).params.scaling_name()
+    if scaling is not None:
+        best = {**fields, "merge_params": {**fields["merge_params"], scaling: "auto"}}
         yield Case(section, label, variant, tasks, True, best)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from merging.methods import registry
+from merging.methods.pair import Pair
 from merging.runs.jobs.merge import MergeSpec
 from studies.cases import subsets
 
@@ -33,7 +33,7 @@ SUBSET_SIZES = (3, 5, 6)
 
 
 @dataclass(frozen=True)
-class Pair:
+class Combination:
     """An edit and a merge.
 
     Attributes:
@@ -51,27 +51,27 @@ class Pair:
         return MergeSpec.build(suite=suite, tasks=tasks, device=device, **self.spec_fields)
 
 
-def shortlist_cases(tasks: tuple[str, ...]) -> list[Pair]:
+def shortlist_cases(tasks: tuple[str, ...]) -> list[Combination]:
     """All pairs of an edit and a merge that look at no data."""
     found = []
     for (edit_label, (edit, edit_params)), (merge_label, (merge, merge_params)) in itertools.product(
         EDITS.items(), MERGES.items()
     ):
-        fields = {"edit": edit, "edit_params": edit_params, "merge": merge}
-        assert not registry.data_of(edit, edit_params, merge, merge_params).images
+        pair = Pair.of(edit, edit_params, merge, merge_params)
+        assert not pair.data.images
         found.append(
-            Pair(
+            Combination(
                 f"{edit_label} + {merge_label}" if edit_label else merge_label,
                 not edit_label or merge == "task_arithmetic",
-                {**fields, "merge_params": {**merge_params, "scaling": "auto"}},
+                pair.with_scaling("auto").fields,
             )
         )
     return found
 
 
 def subset_cases(
-    pairs: Sequence[Pair], validation: Sequence[float], tasks: tuple[str, ...]
-) -> list[tuple[Pair, tuple[str, ...]]]:
+    pairs: Sequence[Combination], validation: Sequence[float], tasks: tuple[str, ...]
+) -> list[tuple[Combination, tuple[str, ...]]]:
     """The best unpublished pairs by validation accuracy and the best published ones, on subsets of the tasks."""
     ranked = [pair for _, pair in sorted(zip(validation, pairs, strict=True), key=lambda entry: -entry[0])]
     kept = [pair for pair in ranked if not pair.published][:SHORTLIST]

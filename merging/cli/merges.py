@@ -51,9 +51,14 @@ def similarity(
     if parameters["merge"]:
         raise SpecError(f"similarity takes edit parameters only, got {sorted(parameters['merge'])} for the merge")
     report = similarity_report(
-        loaded, open_workspace(home), read_tasks(loaded, tasks), edit_name, parameters["edit"], device,
+        loaded,
+        open_workspace(home),
+        read_tasks(loaded, tasks),
+        edit_name,
+        parameters["edit"],
+        device,
         progress_on_stderr(),
-    )  # fmt: skip
+    )
     if as_json:
         print_json(report)
         return
@@ -68,8 +73,13 @@ def similarity(
 @set_option
 @tasks_option
 @device_option
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
-              help="Precision of forward passes; merging is float32.")  # fmt: skip
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Precision of forward passes; merging is float32.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @split_option
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the weights, .safetensors.")
@@ -78,10 +88,22 @@ def similarity(
 @home_option
 @json_option
 def merge(
-    suite: str, preset: str | None, merge_name: str | None, edit_name: str | None, settings: Sequence[str],
-    tasks: str | None, device: str, dtype: str, seed: int, split: str, output: Path | None, layout: Any, evaluate: bool,
-    home: Path, as_json: bool,
-) -> None:  # fmt: skip
+    suite: str,
+    preset: str | None,
+    merge_name: str | None,
+    edit_name: str | None,
+    settings: Sequence[str],
+    tasks: str | None,
+    device: str,
+    dtype: str,
+    seed: int,
+    split: str,
+    output: Path | None,
+    layout: Any,
+    evaluate: bool,
+    home: Path,
+    as_json: bool,
+) -> None:
     """Merge the task models of SUITE."""
     from merging.core import devices
     from merging.runs.export.weights import require_done
@@ -145,9 +167,16 @@ def merge(
 @home_option
 @json_option
 def evaluate(
-    suite: str, base: bool, individual: bool, checkpoint: Path | None, tasks: str | None, split: Any, device: str,
-    home: Path, as_json: bool,
-) -> None:  # fmt: skip
+    suite: str,
+    base: bool,
+    individual: bool,
+    checkpoint: Path | None,
+    tasks: str | None,
+    split: Any,
+    device: str,
+    home: Path,
+    as_json: bool,
+) -> None:
     """Accuracy per task on SUITE of the base model, the fine-tuned models, or a weight file."""
     from merging.core import devices
     from merging.suites.suite import load_suite
@@ -181,8 +210,11 @@ def evaluate(
 @click.option("--presets", "--methods", "presets", help="Only these presets: names with commas (default: all).")
 @tasks_option
 @device_option
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path),
-              help="Markdown file for the table, written once it is complete.")  # fmt: skip
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Markdown file for the table, written once it is complete.",
+)
 @home_option
 @json_option
 def leaderboard(
@@ -227,8 +259,12 @@ def leaderboard(
 @main.command()
 @click.argument("recipe", type=click.Path(dir_okay=False, exists=True, path_type=Path))
 @click.option("--suite", help="The suite with its checkpoints, where the recipe's is not built in.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), required=True,
-              help="File for the weights, .safetensors.")  # fmt: skip
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="File for the weights, .safetensors.",
+)
 @home_option
 @json_option
 def replay(recipe: Path, suite: str | None, output: Path, home: Path, as_json: bool) -> None:

@@ -1,7 +1,6 @@
 """What the commands share: options, and reading what was typed."""
 
 import csv
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -148,22 +147,19 @@ def read_datasets(given: Sequence[str]) -> dict[str, str | None]:
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """``edit.alpha=0.1`` … → parameters by stage. Values are read as JSON, else as text; commas make lists."""
-    parameters: dict[str, dict[str, Any]] = {"edit": {}, "merge": {}}
+    """``edit.alpha=0.1`` … → parameters by stage, their values as :mod:`merging.methods.grammar` reads them."""
+    from merging.methods import grammar
+
+    texts: dict[str, str] = {}
     for setting in settings:
-        key, equals, value = setting.partition("=")
-        stage, dot, name = key.partition(".")
-        if not equals or not dot or stage not in parameters or not name:
+        path, equals, text = setting.partition("=")
+        if not equals:
             raise SpecError(f"--set {setting!r}: expected edit.NAME=VALUE or merge.NAME=VALUE")
-        parameters[stage][name] = [_value(v) for v in value.split(",")] if "," in value else _value(value)
-    return parameters
-
-
-def _value(text: str) -> Any:
+        texts[path] = text
     try:
-        return json.loads(text.strip().strip("[]"))
-    except ValueError:
-        return text
+        return grammar.read_settings(texts)
+    except SpecError as error:
+        raise SpecError(f"--set {error}") from None
 
 
 def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ def run_row(run: Any) -> dict[str, Any]:
         "label": run.spec.label,
         "suite": run.spec.suite_name,
         "tasks": list(run.spec.tasks),
-        "scaling": run.spec.merge_params.get("scaling"),
+        "scaling": run.spec.pair.scaling,
         "scaling_chosen": result.merge.scaling if result else None,
         "created": run.created,
         "average": result.average if result else None,
@@ -35,10 +35,17 @@ def sweep_row(found: Any) -> dict[str, Any]:
     values = [trial.value for trial in found.trials if trial.value is not None]
     sweep = found.sweep
     return {
-        "sweep": sweep.id, "state": sweep.state, "label": sweep.definition.label, "created": sweep.created,
-        "total": sweep.definition.total, "finished": found.finished, "failed": found.failed,
-        "best": max(values, default=None), "scheduler": sweep.scheduler, "error": sweep.error,
-    }  # fmt: skip
+        "sweep": sweep.id,
+        "state": sweep.state,
+        "label": sweep.definition.label,
+        "created": sweep.created,
+        "total": sweep.definition.total,
+        "finished": found.finished,
+        "failed": found.failed,
+        "best": max(values, default=None),
+        "scheduler": sweep.scheduler,
+        "error": sweep.error,
+    }
 
 
 def print_json(value: Any) -> None:

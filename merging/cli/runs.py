@@ -37,8 +37,9 @@ def runs_list(home: Path, as_json: bool) -> None:
     rows = [run_row(run) for run in store.all()]
     broken = store.unreadable()
     if as_json:
-        unreadable = [{"run": run.id, "state": run.state, "created": run.created, "reason": run.reason}
-                      for run in broken]  # fmt: skip
+        unreadable = [
+            {"run": run.id, "state": run.state, "created": run.created, "reason": run.reason} for run in broken
+        ]
         print_json({"runs": rows, "unreadable": unreadable})
         return
     if rows:

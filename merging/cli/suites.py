@@ -32,10 +32,14 @@ def suites(as_json: bool) -> None:
         missing = [str(each) for each in suite.missing_weights(suite.task_names)]
         rows.append(
             {
-                "name": name, "title": suite.label, "architecture": suite.architecture_label,
-                "tasks": list(suite.task_names), "default": name == DEFAULT, "missing": missing,
+                "name": name,
+                "title": suite.label,
+                "architecture": suite.architecture_label,
+                "tasks": list(suite.task_names),
+                "default": name == DEFAULT,
+                "missing": missing,
             }
-        )  # fmt: skip
+        )
     if as_json:
         print_json({"suites": rows})
         return
@@ -86,14 +90,24 @@ def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) ->
 @click.option("--base", type=click.Path(path_type=Path), help="The pre-trained weights (default: found by its name).")
 @click.option("--name", help="Name of the suite (default: the folder's).")
 @click.option("--force", is_flag=True, help="Replace a suite.yaml that is there.")
-@click.option("--dataset", "datasets", multiple=True, metavar="TASK=NAME",
-              help="Task TASK is on the known data set NAME, such as SUN397; NAME none: on none of them.")  # fmt: skip
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    metavar="TASK=NAME",
+    help="Task TASK is on the known data set NAME, such as SUN397; NAME none: on none of them.",
+)
 @click.option("--no-datasets", is_flag=True, help="Take no task for a known data set because of its name.")
 @json_option
 def init_suite_command(
-    folder: Path, base: Path | None, name: str | None, force: bool, datasets: Sequence[str], no_datasets: bool,
+    folder: Path,
+    base: Path | None,
+    name: str | None,
+    force: bool,
+    datasets: Sequence[str],
+    no_datasets: bool,
     as_json: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Write FOLDER/suite.yaml by looking at the checkpoints, heads and images in FOLDER, and check them.
 
     Tasks that are called like the data sets of the published suites (sun397, stanford-cars, …) get the class names,
@@ -108,10 +122,14 @@ def init_suite_command(
     if as_json:
         print_json(
             {
-                "written": str(folder / "suite.yaml"), "suite": made.content, "notes": made.notes,
-                "missing": list(made.missing), "left_out": made.left_out, "check": _printed(report),
+                "written": str(folder / "suite.yaml"),
+                "suite": made.content,
+                "notes": made.notes,
+                "missing": list(made.missing),
+                "left_out": made.left_out,
+                "check": _printed(report),
             }
-        )  # fmt: skip
+        )
     else:
         click.echo(f"written: {folder / 'suite.yaml'}")
         print_proposal(made)
@@ -122,8 +140,13 @@ def init_suite_command(
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--output", "folder", required=True, type=click.Path(file_okay=False, path_type=Path),
-              help="Folder for the .safetensors files; the tree of folders that FILES are in is kept.")  # fmt: skip
+@click.option(
+    "--output",
+    "folder",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the .safetensors files; the tree of folders that FILES are in is kept.",
+)
 @json_option
 def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
     """Take visual towers and heads out of FILES, whole pickled models too, without running what is in them."""

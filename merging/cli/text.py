@@ -99,9 +99,13 @@ def print_methods(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
 
 def _paragraph(text: str, indent: int) -> None:
     lines = textwrap.wrap(
-        text, WIDTH, subsequent_indent=" " * indent, drop_whitespace=True, break_long_words=False,
+        text,
+        WIDTH,
+        subsequent_indent=" " * indent,
+        drop_whitespace=True,
+        break_long_words=False,
         break_on_hyphens=False,
-    )  # fmt: skip
+    )
     click.echo("\n".join(lines))
 
 
@@ -144,8 +148,18 @@ def print_runs(rows: Sequence[Mapping[str, Any]]) -> None:
     lines = []
     for row in rows:
         average = _average(row)
-        lines.append([row["run"], _minute(row["created"]), row["state"], row["label"], row["suite"],
-                      str(len(row["tasks"])), _coefficient(row), average])  # fmt: skip
+        lines.append(
+            [
+                row["run"],
+                _minute(row["created"]),
+                row["state"],
+                row["label"],
+                row["suite"],
+                str(len(row["tasks"])),
+                _coefficient(row),
+                average,
+            ]
+        )
     header = ["run", "queued at", "state", "method", "suite", "tasks", "λ", "average"]
     print_table(header, lines, right=("tasks", "average"))
     if any(cells[-1].endswith("*") for cells in lines):
@@ -169,8 +183,8 @@ def print_run(run: Any) -> None:
     spec, result = run.spec, run.merged
     click.echo(f"run {run.id}  {run.state}")
     _paragraph(f"{spec.label}, {spec.suite_name}, {counted(len(spec.tasks), 'task')}: {', '.join(spec.tasks)}", 2)
-    for kind, name, params in (("edit", spec.edit, spec.edit_params), ("merge", spec.merge, spec.merge_params)):
-        _paragraph(f"{kind} {_with_values(name, params)}", 2)
+    for part in spec.pair.parts:
+        _paragraph(f"{part.stage.kind} {_with_values(part.name, part.values)}", 2)
     click.echo(f"{spec.split} split, seed {spec.seed}, {result.device if result else spec.device}, {spec.dtype}")
     _paragraph(_times(run), 2)
     click.echo(f"fingerprint {run.fingerprint}")
@@ -213,10 +227,16 @@ def _coefficient(row: Mapping[str, Any]) -> str:
 def print_sweeps(rows: Sequence[Mapping[str, Any]]) -> None:
     """Sweeps as :func:`merging.cli.results.sweep_row` gives them, one a line."""
     lines = [
-        [row["sweep"], _minute(row["created"]), row["state"], row["label"], f"{row['finished']}/{row['total']}",
-         "" if row["best"] is None else f"{100 * row['best']:.1f} %"]
+        [
+            row["sweep"],
+            _minute(row["created"]),
+            row["state"],
+            row["label"],
+            f"{row['finished']}/{row['total']}",
+            "" if row["best"] is None else f"{100 * row['best']:.1f} %",
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
     print_table(
         ["sweep", "started at", "state", "what", "trials", "best on val"], lines, right=("trials", "best on val")
     )

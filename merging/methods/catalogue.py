@@ -5,7 +5,7 @@ from typing import Any
 
 from merging.methods import registry
 from merging.methods.presets import PRESETS, Preset
-from merging.methods.registry import Method
+from merging.methods.registry import Stage
 
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
@@ -20,29 +20,34 @@ def catalogue() -> dict[str, list[dict[str, Any]]]:
     as they apply, the bounds of JSON schema. Presets have their edit, merge and parameters.
     """
     return {
-        "edits": [_method(method) for method in registry.edits().values()],
-        "merges": [_method(method) for method in registry.merges().values()],
+        "edits": [_stage(stage) for stage in registry.edits().values()],
+        "merges": [_stage(stage) for stage in registry.merges().values()],
         "presets": [_preset(preset) for preset in PRESETS.values()],
     }
 
 
-def _method(method: Method) -> dict[str, Any]:
-    properties = method.params.model_json_schema()["properties"] if method.params.model_fields else {}
+def _stage(stage: Stage) -> dict[str, Any]:
+    properties = stage.params.model_json_schema()["properties"] if stage.params.model_fields else {}
     return {
-        "name": method.name,
-        "title": method.title,
-        "paper": method.paper,
-        "needs": method.data({}).needs,
-        "summary": method.summary,
+        "name": stage.name,
+        "title": stage.title,
+        "paper": stage.paper,
+        "needs": stage.data({}).needs,
+        "summary": stage.summary,
         "parameters": [_parameter(name, schema) for name, schema in properties.items()],
     }
 
 
 def _preset(preset: Preset) -> dict[str, Any]:
     return {
-        "name": preset.name, "title": preset.title, "paper": preset.paper, "needs": preset.data.needs,
-        "chosen": list(preset.data.chosen), **preset.spec_fields(), "note": preset.note,
-    }  # fmt: skip
+        "name": preset.name,
+        "title": preset.title,
+        "paper": preset.paper,
+        "needs": preset.data.needs,
+        "chosen": list(preset.data.chosen),
+        **preset.spec_fields(),
+        "note": preset.note,
+    }
 
 
 def _parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,14 +13,13 @@ import torch
 from merging.core.errors import MismatchedCheckpoint
 from merging.core.streaming import threads
 from merging.evaluation.evaluator import CPU_IMAGES, GPU_IMAGES
-from merging.methods import registry
+from merging.methods.edits.awd import AwdParams
 from merging.methods.merges import adamerging
 from merging.methods.spec import Spec
 from merging.suites.architecture import Tower, tower_of
 from merging.weights.vectors import TaskVectors, is_linear_weight
 
 _FLOAT = 4  # merging arithmetic is float32
-_LINEAR_MERGES = ("average", "task_arithmetic")
 _OPEN_CLIP = 150 * 2**20  # of loading it, measured; in the computer's memory
 _BACKWARD = 100 * 2**20  # of torch's kernels and autograd on a CPU, whatever the size of the tower, measured
 
@@ -168,8 +167,10 @@ def _tower(shapes: dict[str, tuple[int, ...]]) -> Tower | None:
 
 
 def _learning(spec: Spec) -> adamerging.AdaMergingParams:
-    """AdaMerging's parameters, defaults included."""
-    return adamerging.AdaMergingParams(**spec.merge_params)
+    """AdaMerging's parameters."""
+    params = spec.pair.merge.params
+    assert isinstance(params, adamerging.AdaMergingParams)
+    return params
 
 
 def _step_images(spec: Spec, sizes: _Sizes) -> int:
@@ -195,12 +196,13 @@ def _learning_text(spec: Spec) -> str:
 
 
 def _is_full_adam(spec: Spec) -> bool:
-    return spec.edit == "awd" and spec.edit_params.get("solver") == "adam"
+    params = spec.pair.edit.params
+    return isinstance(params, AwdParams) and params.solver == "adam"
 
 
 def _edit_bytes(spec: Spec, sizes: _Sizes) -> int:
     if _is_full_adam(spec):
-        held = sizes.weights if spec.edit_params.get("scope") == "model" else sizes.largest
+        held = sizes.weights if spec.edit_params["scope"] == "model" else sizes.largest
         # stack and its joined copy, δ, gradient, two moments, one temporary
         return _FLOAT * ((2 * sizes.tasks + 5) * held + sizes.weights)
     if _edit_is_mixing(spec):
@@ -215,7 +217,7 @@ def _edit_text(spec: Spec) -> str:
     if spec.edit == "none":
         return "nothing"
     if _is_full_adam(spec):
-        what = "D" if spec.edit_params.get("scope") == "model" else "N"
+        what = "D" if spec.edit_params["scope"] == "model" else "N"
         return f"Adam on δ, 4·((2T + 5)·{what} + D)"
     if _edit_is_mixing(spec):
         return "Gram matrices only"
@@ -225,11 +227,12 @@ def _edit_text(spec: Spec) -> str:
 
 def _edit_is_mixing(spec: Spec) -> bool:
     """Whether the edit mixes whole task vectors, so that coefficients are all it holds."""
-    return spec.edit == "none" or (spec.edit == "awd" and spec.edit_params.get("scope") != "row")
+    edit = spec.pair.edit
+    return bool(edit.stage.linear) or (isinstance(edit.params, AwdParams) and edit.params.scope != "row")
 
 
 def _edit_needs(spec: Spec) -> bool:
-    return registry.find("edit", spec.edit).data(spec.edit_params).images
+    return spec.pair.edit.data.images
 
 
 def _merge_bytes(spec: Spec, sizes: _Sizes) -> int:
@@ -237,8 +240,8 @@ def _merge_bytes(spec: Spec, sizes: _Sizes) -> int:
         return _FLOAT * 4 * sizes.weights + sizes.backward(1)
     if spec.merge == "regmean":
         return _FLOAT * (3 * sizes.squares + 2 * sizes.weights) + sizes.forward(32)
-    linear = spec.merge in _LINEAR_MERGES or spec.merge == "adamerging"
-    streamed = sizes.largest if linear and _edit_is_mixing(spec) else 3 * sizes.tasks * sizes.largest
+    mixing = spec.pair.merge.stage.linear and _edit_is_mixing(spec)
+    streamed = sizes.largest if mixing else 3 * sizes.tasks * sizes.largest
     if _searches(spec):
         return _FLOAT * max(streamed, 3 * sizes.weights) + sizes.evaluation()
     return _FLOAT * streamed
@@ -246,7 +249,7 @@ def _merge_bytes(spec: Spec, sizes: _Sizes) -> int:
 
 def _searches(spec: Spec) -> bool:
     """Whether λ, of the sum or of masks, is chosen on validation."""
-    return "auto" in (spec.merge_params.get("scaling"), spec.merge_params.get("threshold"))
+    return bool(spec.pair.merge.params.chosen())
 
 
 def _merge_text(spec: Spec) -> str:

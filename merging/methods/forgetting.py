@@ -66,11 +66,15 @@ class ForgettingSearch:
         return {
             "scaling": self.chosen,
             "forgetting_search": {
-                "scalings": list(self.scalings), **{str(group): list(values) for group, values in self.means.items()},
-                "watched": self.watched, "kept_share": KEPT_SHARE, "split": "val", "images": self.images,
+                "scalings": list(self.scalings),
+                **{str(group): list(values) for group, values in self.means.items()},
+                "watched": self.watched,
+                "kept_share": KEPT_SHARE,
+                "split": "val",
+                "images": self.images,
                 "at_edge": self.chosen == self.scalings[-1],
             },
-        }  # fmt: skip
+        }
 
 
 def _watched(groups: Mapping[Group, object]) -> Group:

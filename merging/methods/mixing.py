@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from merging.core.streaming import ordered
-from merging.methods import registry
 from merging.methods.context import Context
+from merging.methods.pair import Pair, Part
 from merging.methods.plan import Plan, coefficient_table
-from merging.methods.registry import Edit, LinearEdit, LinearMerge, TensorEdit
+from merging.methods.planned import Edit, LinearEdit, LinearMerge, TensorEdit
 from merging.methods.spec import Spec
 from merging.weights.geometry import ROUNDING, Geometry
 from merging.weights.vectors import TaskVectors
@@ -114,10 +114,8 @@ class Directions:
     def cosines(self, coefficients: Sequence[float]) -> np.ndarray:
         """cos(v, τ_j) for every task vector, ``[T]``; 0 where either is zero."""
         lengths = self.norm(coefficients) * self.norms
-        found = np.divide(
-            np.array(coefficients, dtype=np.float64) @ self.across, lengths,
-            out=np.zeros_like(lengths), where=lengths > 0,
-        )  # fmt: skip
+        products = np.array(coefficients, dtype=np.float64) @ self.across
+        found = np.divide(products, lengths, out=np.zeros_like(lengths), where=lengths > 0)
         clipped: np.ndarray = np.clip(found, -1, 1)
         return clipped
 
@@ -136,8 +134,8 @@ def plan_edit(
     Raises:
         MergingError: an unknown edit or parameter, or whatever the edit raises.
     """
-    method = registry.find("edit", edit)
-    return WhatIf(vectors, method.plan(vectors, method.parse(params or {}), context or Context()))
+    part = Part.of("edit", edit, params or {})
+    return WhatIf(vectors, part.stage.plan(vectors, part.params, context or Context()))
 
 
 def specification(
@@ -155,7 +153,5 @@ def specification(
     Raises:
         SpecError: something is out of bounds.
     """
-    return Spec.build(
-        suite=suite, tasks=tuple(coefficients), edit=edit, edit_params=dict(params or {}),
-        merge_params={"scaling": tuple(coefficients.values())}, **options,
-    )  # fmt: skip
+    pair = Pair.of(edit, params).with_scaling(tuple(coefficients.values()))
+    return Spec.build(suite=suite, tasks=tuple(coefficients), **pair.fields, **options)

@@ -1,4 +1,4 @@
-"""From a specification to merged weights: plan the edit, plan the merge, stream the tensors."""
+"""From a method to merged weights: plan the edit, plan the merge, stream the tensors."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -10,10 +10,9 @@ import torch
 
 from merging.core.errors import NonFiniteWeights, SpecError
 from merging.core.streaming import COLUMNS, ordered
-from merging.methods import registry
 from merging.methods.context import Context
-from merging.methods.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
-from merging.methods.spec import Spec
+from merging.methods.pair import Pair
+from merging.methods.planned import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
 from merging.weights import localised
 from merging.weights.files.reading import TensorInfo
 from merging.weights.geometry import Geometry, gram_of
@@ -150,15 +149,14 @@ class Plan:
         return None
 
 
-def plan(vectors: TaskVectors, spec: Spec, context: Context) -> Plan:
-    """Plan the edit and the merge of a specification; may take long for methods that learn.
+def plan(vectors: TaskVectors, pair: Pair, context: Context) -> Plan:
+    """Plan the edit and the merge of a method; may take long for methods that learn.
 
     Raises:
         MergingError: whatever the methods raise.
     """
-    edit_method, merge_method = registry.find("edit", spec.edit), registry.find("merge", spec.merge)
-    edit: Edit = edit_method.plan(vectors, edit_method.parse(spec.edit_params), context)
-    merge: Merge = merge_method.plan(vectors.edited(edit), merge_method.parse(spec.merge_params), context)
+    edit: Edit = pair.edit.stage.plan(vectors, pair.edit.params, context)
+    merge: Merge = pair.merge.stage.plan(vectors.edited(edit), pair.merge.params, context)
     return Plan(vectors, edit, merge, coefficient_table(vectors, edit, merge))
 
 

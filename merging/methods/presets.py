@@ -3,14 +3,20 @@
 Where λ depends on the models, the papers choose it on a validation split; so do the presets (``auto``).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from merging.core.errors import SpecError
 from merging.core.wording import nearest
 from merging.methods import registry
 from merging.methods.edits.awd import READING_B
+from merging.methods.grammar import write_value
+from merging.methods.looks import BROWN, LAVENDER, MOSS, PINK, PURPLE, TEAL, Look
+from merging.methods.pair import Pair
+from merging.methods.params import Data
+from merging.methods.registry import Published
 
 
 @dataclass(frozen=True)
@@ -21,77 +27,224 @@ class Preset:
         name: what the command line calls it.
         title: what people call it.
         paper: URL of its source.
-        edit: its edit, with parameters that differ from the defaults.
-        merge: its merge, likewise.
+        pair: its edit and its merge.
         note: what the papers leave open, or what differs here.
         iterative: whether it optimises in many steps, which takes far longer than the closed forms do.
+        look: how charts draw it; None for the next look that is free.
     """
 
     name: str
     title: str
     paper: str
-    edit: str = "none"
-    edit_params: Mapping[str, Any] = field(default_factory=dict)
-    merge: str = "task_arithmetic"
-    merge_params: Mapping[str, Any] = field(default_factory=dict)
+    pair: Pair
     note: str = ""
     iterative: bool = False
+    look: Look | None = None
 
     @property
-    def data(self) -> registry.Data:
+    def data(self) -> Data:
         """The data that it looks at."""
-        return registry.data_of(self.edit, self.edit_params, self.merge, self.merge_params)
+        return self.pair.data
 
     def spec_fields(self) -> dict[str, Any]:
-        """The part of a :class:`~merging.methods.spec.Spec` that it determines."""
+        """The part of a :class:`~merging.methods.spec.Spec` that it determines, without what equals a default."""
+        edit, merge = self.pair.parts
         return {
-            "edit": self.edit, "edit_params": dict(self.edit_params),
-            "merge": self.merge, "merge_params": dict(self.merge_params),
-        }  # fmt: skip
+            "edit": edit.name,
+            "edit_params": edit.changed,
+            "merge": merge.name,
+            "merge_params": merge.changed,
+        }
 
 
 _ARXIV = "https://arxiv.org/abs/"
-_BEST = {"scaling": "auto"}
 _UNVERIFIED = "Unverified: the paper comes without code."
+_READING_B = "edit=awd merge.scaling=auto " + " ".join(
+    f"edit.{name}={write_value(value)}" for name, value in READING_B.items()
+)
 
-_ALL = (
-    Preset("average", "Weight averaging", _ARXIV + "2203.05482", merge="average"),
-    Preset("task_arithmetic", "Task Arithmetic", _ARXIV + "2212.04089", merge_params=_BEST),
-    Preset("ties", "TIES", _ARXIV + "2306.01708", edit="ties", merge_params=_BEST),
-    Preset("dare", "DARE", _ARXIV + "2311.03099", edit="dare", merge_params=_BEST),
-    Preset("consensus_ta", "Consensus TA", _ARXIV + "2405.07813", edit="consensus",
-           edit_params={"threshold": "auto"}, merge_params=_BEST),
-    Preset("consensus_ties", "Consensus TIES", _ARXIV + "2405.07813", edit="consensus",
-           edit_params={"threshold": "auto", "total": "ties"}, merge_params=_BEST),
-    Preset("tall_masks", "TALL masks (localised)", _ARXIV + "2405.07813", merge="tall_masks",
-           merge_params={"threshold": "auto"}, note="Not one model: one a task, from one vector and a mask each."),
-    Preset("tatr", "TATR", _ARXIV + "2501.15065", edit="trust_region", edit_params={"sensitivity": "gradient"},
-           merge_params=_BEST),
-    Preset("tatr_zero_shot", "TATR, zero-shot", _ARXIV + "2501.15065", edit="trust_region", merge_params=_BEST),
-    Preset("awd_ta", "AWD + Task Arithmetic", _ARXIV + "2411.18729", edit="awd", merge_params=_BEST, note=_UNVERIFIED),
-    Preset("awd_ta_b", "AWD + TA, reading B", _ARXIV + "2411.18729", edit="awd", edit_params=READING_B,
-           merge_params=_BEST, note=f"{_UNVERIFIED} One redundant vector per matrix, found by Adam."),
-    Preset("doge_ta", "DOGE TA", _ARXIV + "2501.01230", edit="doge", merge_params={"scaling": 1.0},
-           iterative=True),
-    Preset("iso_c", "Iso-C", _ARXIV + "2502.04959", merge="iso_c", merge_params=_BEST),
-    Preset("iso_cts", "Iso-CTS", _ARXIV + "2502.04959", merge="iso_cts", merge_params=_BEST),
-    Preset("tsv_m", "TSV-M", _ARXIV + "2412.00081", merge="tsv_m"),
-    Preset("wudi", "WUDI", _ARXIV + "2503.08099", merge="wudi", iterative=True),
-    Preset("wudi_closed_form", "WUDI, closed form", _ARXIV + "2503.08099", merge="wudi",
-           merge_params={"solver": "closed_form"}, note="The minimum that the published iteration heads for."),
-    Preset("fisher", "Fisher merging", _ARXIV + "2111.09832", merge="fisher"),
-    Preset("regmean", "RegMean", _ARXIV + "2212.09849", merge="regmean"),
-    Preset("adamerging_task", "AdaMerging, task-wise", _ARXIV + "2310.02575", merge="adamerging",
-           merge_params={"granularity": "task"}, iterative=True),
-    Preset("adamerging", "AdaMerging", _ARXIV + "2310.02575", merge="adamerging", iterative=True),
-    Preset("adamerging_pp", "AdaMerging++", _ARXIV + "2310.02575", edit="ties", merge="adamerging",
-           iterative=True),
-    Preset("awd_adamerging", "AWD + AdaMerging", _ARXIV + "2411.18729", edit="awd", merge="adamerging",
-           note=_UNVERIFIED, iterative=True),
-    Preset("doge_am", "DOGE AM", _ARXIV + "2501.01230", edit="doge", edit_params={"scaled": False},
-           merge="adamerging", iterative=True),
-)  # fmt: skip
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
+# In the order in which the command line and leaderboards name them; a stage may bring more, which come after these.
+TABLE = (
+    Published("average", "Weight averaging", "merge=average", _ARXIV + "2203.05482", look=Look("#8d8a1f", "x")),
+    Published(
+        "task_arithmetic",
+        "Task Arithmetic",
+        "merge.scaling=auto",
+        _ARXIV + "2212.04089",
+        look=Look("#cc7f00", "square"),
+    ),
+    Published("ties", "TIES", "edit=ties merge.scaling=auto", _ARXIV + "2306.01708", look=Look("#0a9a72", "cross")),
+    Published("dare", "DARE", "edit=dare merge.scaling=auto", _ARXIV + "2311.03099", look=Look(PURPLE, "bowtie", ".")),
+    Published(
+        "consensus_ta",
+        "Consensus TA",
+        "edit=consensus edit.threshold=auto merge.scaling=auto",
+        _ARXIV + "2405.07813",
+        look=Look(PINK, "triangle-left"),
+    ),
+    Published(
+        "consensus_ties",
+        "Consensus TIES",
+        "edit=consensus edit.threshold=auto edit.total=ties merge.scaling=auto",
+        _ARXIV + "2405.07813",
+        look=Look(PINK, "bowtie", "x"),
+    ),
+    Published(
+        "tall_masks",
+        "TALL masks (localised)",
+        "merge=tall_masks merge.threshold=auto",
+        _ARXIV + "2405.07813",
+        note="Not one model: one a task, from one vector and a mask each.",
+        look=Look(PINK, "hexagon", "."),
+    ),
+    Published(
+        "tatr",
+        "TATR",
+        "edit=trust_region edit.sensitivity=gradient merge.scaling=auto",
+        _ARXIV + "2501.15065",
+        look=Look(MOSS, "hourglass"),
+    ),
+    Published(
+        "tatr_zero_shot",
+        "TATR, zero-shot",
+        "edit=trust_region merge.scaling=auto",
+        _ARXIV + "2501.15065",
+        look=Look(MOSS, "triangle-right", "x"),
+    ),
+    Published(
+        "awd_ta",
+        "AWD + Task Arithmetic",
+        "edit=awd merge.scaling=auto",
+        _ARXIV + "2411.18729",
+        note=_UNVERIFIED,
+        look=Look("#d1541f", "triangle-down"),
+    ),
+    Published(
+        "awd_ta_b",
+        "AWD + TA, reading B",
+        _READING_B,
+        _ARXIV + "2411.18729",
+        note=f"{_UNVERIFIED} One redundant vector per matrix, found by Adam.",
+        look=Look(BROWN, "triangle-right", "."),
+    ),
+    Published(
+        "doge_ta",
+        "DOGE TA",
+        "edit=doge merge.scaling=1.0",
+        _ARXIV + "2501.01230",
+        iterative=True,
+        look=Look(BROWN, "pentagon"),
+    ),
+    Published("iso_c", "Iso-C", "merge=iso_c merge.scaling=auto", _ARXIV + "2502.04959", look=Look(PURPLE, "hexagon")),
+    Published(
+        "iso_cts",
+        "Iso-CTS",
+        "merge=iso_cts merge.scaling=auto",
+        _ARXIV + "2502.04959",
+        look=Look(PURPLE, "star-diamond", "x"),
+    ),
+    Published("tsv_m", "TSV-M", "merge=tsv_m", _ARXIV + "2412.00081", look=Look(TEAL, "hexagram")),
+    Published(
+        "wudi", "WUDI", "merge=wudi", _ARXIV + "2503.08099", iterative=True, look=Look(LAVENDER, "triangle-right")
+    ),
+    Published(
+        "wudi_closed_form",
+        "WUDI, closed form",
+        "merge=wudi merge.solver=closed_form",
+        _ARXIV + "2503.08099",
+        note="The minimum that the published iteration heads for.",
+        look=Look(LAVENDER, "pentagon", "x"),
+    ),
+    Published("fisher", "Fisher merging", "merge=fisher", _ARXIV + "2111.09832", look=Look(MOSS, "hexagram", ".")),
+    Published("regmean", "RegMean", "merge=regmean", _ARXIV + "2212.09849", look=Look(TEAL, "hourglass", "x")),
+    Published(
+        "adamerging_task",
+        "AdaMerging, task-wise",
+        "merge=adamerging merge.granularity=task",
+        _ARXIV + "2310.02575",
+        iterative=True,
+        look=Look(TEAL, "triangle-left", "."),
+    ),
+    Published(
+        "adamerging",
+        "AdaMerging",
+        "merge=adamerging",
+        _ARXIV + "2310.02575",
+        iterative=True,
+        look=Look("#2e93d1", "triangle-up"),
+    ),
+    Published(
+        "adamerging_pp",
+        "AdaMerging++",
+        "edit=ties merge=adamerging",
+        _ARXIV + "2310.02575",
+        iterative=True,
+        look=Look(LAVENDER, "hourglass", "."),
+    ),
+    Published(
+        "awd_adamerging",
+        "AWD + AdaMerging",
+        "edit=awd merge=adamerging",
+        _ARXIV + "2411.18729",
+        note=_UNVERIFIED,
+        iterative=True,
+        look=Look("#4a6fd4", "star"),
+    ),
+    Published(
+        "doge_am",
+        "DOGE AM",
+        "edit=doge edit.scaled=false merge=adamerging",
+        _ARXIV + "2501.01230",
+        iterative=True,
+        look=Look(BROWN, "star-diamond", "x"),
+    ),
+)
+
+
+class _Presets(Mapping[str, Preset]):
+    """All published methods by name: the table's, then those that stages bring."""
+
+    def __getitem__(self, name: str) -> Preset:
+        return _built(registry.stages())[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_built(registry.stages()))
+
+    def __len__(self) -> int:
+        return len(_built(registry.stages()))
+
+
+PRESETS: Mapping[str, Preset] = _Presets()
+
+
+@cache
+def _built(stages: tuple[registry.Stage, ...]) -> dict[str, Preset]:
+    """Every published method, validated.
+
+    Raises:
+        SpecError: one is no method, or has the name, title or look of another.
+    """
+    declared = [(one, one.paper) for one in TABLE]
+    declared += [(one, one.paper or stage.paper) for stage in stages for one in stage.published]
+    built: dict[str, Preset] = {}
+    for one, paper in declared:
+        for other in built.values():
+            if one.name == other.name or one.title == other.title:
+                raise SpecError(f"published method {one.name!r}: its name or title is that of {other.title!r}")
+            if one.look and other.look and _look_alike(one.look, other.look):
+                raise SpecError(
+                    f"published method {one.name!r}: {one.look} looks like {other.title}; take another look"
+                )
+        built[one.name] = Preset(one.name, one.title, paper, Pair.read(one.settings), one.note, one.iterative, one.look)
+    return built
+
+
+registry.check_with(_built)
+
+
+def _look_alike(one: Look, other: Look) -> bool:
+    """Whether two methods could be taken for each other, by their markers or as bars."""
+    return one.color == other.color and (one.symbol == other.symbol or one.pattern == other.pattern)
 
 
 def find_preset(name: str) -> Preset:

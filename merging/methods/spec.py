@@ -12,9 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from merging.core.errors import SpecError
 from merging.core.wording import explain
-from merging.methods import registry
-from merging.methods.labels import label_of, method_of
-from merging.methods.pairs import refusal
+from merging.methods.pair import Pair
+from merging.methods.params import Data
 
 _VERSION = 2  # raise when a change alters the numbers of all methods; of a single merge: its `revision`
 
@@ -44,18 +43,8 @@ class Spec(BaseModel):
     def _complete(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        complete = dict(values)
-        for kind, default in (("edit", "none"), ("merge", "task_arithmetic")):
-            method = registry.find(kind, complete.get(kind, default))  # type: ignore[arg-type]
-            given = complete.get(f"{kind}_params") or {}
-            if not isinstance(given, Mapping):
-                raise SpecError(f"{kind}_params: expected names and values, got {str(given)[:60]!r}")
-            complete[f"{kind}_params"] = method.parse(given).model_dump(mode="json")
-        reason = refusal(
-            complete.get("edit", "none"), complete["edit_params"], complete.get("merge", "task_arithmetic")
-        )
-        if reason:
-            raise SpecError(reason)
+        given = {name: values[name] for name in ("edit", "edit_params", "merge", "merge_params") if name in values}
+        complete = {**values, **Pair.of(**given).fields}
         return complete
 
     @classmethod
@@ -73,22 +62,27 @@ class Spec(BaseModel):
 
     @cached_property
     def _label(self) -> str:
-        return label_of(self.edit, self.edit_params, self.merge, self.merge_params)
+        return self.pair.label
+
+    @property
+    def pair(self) -> Pair:
+        """Edit and merge with their parameters, as one value."""
+        return Pair.of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @cached_property
     def method(self) -> str:
         """The method that this is a variant of, see :func:`merging.methods.labels.method_of`."""
-        return method_of(self.edit, self.edit_params, self.merge, self.merge_params)
+        return self.pair.method
 
     @property
-    def data(self) -> registry.Data:
+    def data(self) -> Data:
         """The data that edit and merge look at, besides what accuracy is measured on."""
-        return registry.data_of(self.edit, self.edit_params, self.merge, self.merge_params)
+        return self.pair.data
 
     @property
     def forgotten(self) -> tuple[str, ...]:
         """Tasks whose vectors are subtracted, so that the model forgets them."""
-        return registry.find("merge", self.merge).parse(self.merge_params).forgotten(self.tasks)
+        return self.pair.forgotten(self.tasks)
 
     @property
     def suite_name(self) -> str:
@@ -107,7 +101,7 @@ class Spec(BaseModel):
         fields = {name: value for name, value in self.model_dump(mode="json").items() if name not in ("suite", "job")}
         if job != "merge":
             fields["job"] = job
-        revision = registry.find("merge", self.merge).revision
+        revision = self.pair.merge.stage.revision
         version = f"{_VERSION}.{revision}" if revision else _VERSION
         text = json.dumps([version, fields, list(contents)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from merging.core.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
 from merging.core.progress import Progress
-from merging.methods import registry
 from merging.runs.carrying import Ending, carry_out
 from merging.runs.export.export import write_weights
 from merging.runs.export.weights import KEPT_WEIGHTS, keep_weights
@@ -72,7 +71,7 @@ def run_here(
 
 def _require_one_clip(spec: MergeSpec, suite: Suite) -> None:
     """Find out before long work whether its result can be written in Hugging Face's layout."""
-    if registry.find("merge", spec.merge).localised:
+    if spec.pair.localised:
         raise SpecError(f"{spec.merge} writes models for {len(spec.tasks)} tasks in one file; Hugging Face's layout "
                         "holds one; leave out --layout")  # fmt: skip
     huggingface_names(tuple(suite.base_checkpoint))

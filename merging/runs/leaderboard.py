@@ -8,7 +8,8 @@ from merging.core.errors import MissingPart
 from merging.core.progress import Progress
 from merging.evaluation import clip
 from merging.evaluation.evaluator import best_first, normalised_accuracy
-from merging.methods import registry
+from merging.methods.pair import Pair
+from merging.methods.params import AUTO, NEEDS, Data
 from merging.methods.presets import Preset
 from merging.runs.export.weights import require_done
 from merging.runs.foreground import run_here
@@ -34,7 +35,7 @@ class Row:
     """
 
     method: str
-    data: registry.Data
+    data: Data
     accuracy: dict[str, float]
     normalised: float | None
     scaling: float | None = None
@@ -57,19 +58,16 @@ class Row:
 
 def spec_of(preset: Preset, suite: str, tasks: Sequence[str], device: str, seed: int = 0) -> MergeSpec:
     """What the leaderboard runs for a preset: its parameters, but λ always chosen on validation where there is one."""
-    return MergeSpec.build(suite=suite, tasks=tuple(tasks), device=device, seed=seed, **_fields(preset))
+    return MergeSpec.build(suite=suite, tasks=tuple(tasks), device=device, seed=seed, **_pair(preset).fields)
 
 
-def _fields(preset: Preset) -> dict[str, Any]:
-    fields = preset.spec_fields()
-    if "scaling" in registry.find("merge", preset.merge).params.model_fields:
-        fields["merge_params"] = {**fields["merge_params"], "scaling": "auto"}
-    return fields
+def _pair(preset: Preset) -> Pair:
+    return preset.pair if preset.pair.scaling is None else preset.pair.with_scaling(AUTO)
 
 
-def data_looked_at(preset: Preset) -> registry.Data:
+def data_looked_at(preset: Preset) -> Data:
     """What the leaderboard's run of a preset looks at, besides the images that accuracy is measured on."""
-    return registry.data_of(**_fields(preset))
+    return _pair(preset).data
 
 
 def cheapest_first(presets: Iterable[Preset]) -> list[Preset]:
@@ -80,7 +78,7 @@ def cheapest_first(presets: Iterable[Preset]) -> list[Preset]:
 
     def key(preset: Preset) -> tuple[int, bool, int]:
         data = data_looked_at(preset)
-        return registry.NEEDS.index(data.needs), preset.iterative, len(data.chosen)
+        return NEEDS.index(data.needs), preset.iterative, len(data.chosen)
 
     return sorted(presets, key=key)
 
@@ -142,8 +140,8 @@ def leaderboard(
 def baseline_rows(zero_shot: dict[str, float], individual: dict[str, float]) -> tuple[Row, Row]:
     """The rows of the base model and of one model per task, from their accuracies."""
     return (
-        Row("Zero-shot", registry.Data("none"), zero_shot, normalised_accuracy(zero_shot, individual)),
-        Row("Individual", registry.Data("labelled"), individual, 1.0),
+        Row("Zero-shot", Data("none"), zero_shot, normalised_accuracy(zero_shot, individual)),
+        Row("Individual", Data("labelled"), individual, 1.0),
     )
 
 

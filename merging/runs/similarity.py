@@ -5,9 +5,9 @@ from typing import Any
 
 from merging.core import devices
 from merging.core.progress import Progress, no_progress
-from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
+from merging.methods.pair import Part
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite
 from merging.weights.geometry import describe, measure
@@ -27,10 +27,9 @@ def similarity_report(
     Raises:
         MergingError: an unknown task, edit or parameter, or a broken checkpoint.
     """
-    method = registry.find("edit", edit)
-    params = method.parse(edit_params or {})
+    part = Part.of("edit", edit, edit_params or {})
     where = devices.resolve(device)
-    evaluator = workspace.evaluator(suite, where) if method.data(edit_params or {}).images else None
+    evaluator = workspace.evaluator(suite, where) if part.data.images else None
     context = Context(where, on_progress=on_progress, evaluator=evaluator)
     before = workspace.geometry(suite, tasks, Context(on_progress=on_progress))
     report: dict[str, Any] = {
@@ -43,11 +42,11 @@ def similarity_report(
     if edit == "none":
         return report
     vectors = workspace.vectors(suite, tasks)
-    if isinstance(params, AwdParams):
-        found = disentangle(vectors, before, params, context)
+    if isinstance(part.params, AwdParams):
+        found = disentangle(vectors, before, part.params, context)
         report["after"] = describe(found.after)
         report["awd"] = found.edit.report
         return report
-    planned = method.plan(vectors, params, context)
+    planned = part.stage.plan(vectors, part.params, context)
     report["after"] = describe(measure(vectors.edited(planned), context))
     return report

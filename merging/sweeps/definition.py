@@ -20,86 +20,26 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from merging.core.errors import MissingPart, SpecError
 from merging.core.wording import explain
 from merging.methods import registry
-from merging.methods.registry import Method
+from merging.methods.registry import Stage
 from merging.runs.jobs.merge import MergeSpec
 from merging.suites.suite import Split, Suite, builtin_suites, is_name
+from merging.sweeps.domains import MAX_TRIALS, Choices, Range, Space
 
-MAX_TRIALS = 2000
 _MAX_BYTES = 64 * 2**10
 _FIELDS = "suite, tasks, edits, merges, search, trials, parallel, objective, seed, device"
 
 Settings = dict[str, Any]  # ``edit``, ``merge`` and the values of their parameters, ``edits.ties.keep`` and so on
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Range(_Part):
-    """Numbers from ``low`` to ``high``: those of the grid ``low + i · step``, else all, on a log scale if asked to."""
-
-    low: float
-    high: float
-    step: float | None = Field(None, gt=0)
-    log: bool = False
-
-    @model_validator(mode="after")
-    def _sound(self) -> "Range":
-        if self.low >= self.high:
-            raise ValueError(f"low must be below high; got low {self.low:g}, high {self.high:g}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a log scale needs low above 0; got {self.low:g}")
-        if self.log and self.step is not None:
-            raise ValueError("give either step or log, not both")
-        if self.step is not None and (self.high - self.low) / self.step > MAX_TRIALS:
-            raise ValueError(f"more than {MAX_TRIALS} values; choose a larger step")
-        return self
-
-    def values(self) -> tuple[float, ...]:
-        """The numbers of the grid; ``high`` is one of them if it lies on it. Needs a step.
-
-        >>> Range(low=0.1, high=0.4, step=0.1).values()
-        (0.1, 0.2, 0.3, 0.4)
-        """
-        assert self.step is not None
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return tuple(float(f"{self.low + index * self.step:.12g}") for index in range(count))
-
-
-def _as_choices(value: Any) -> Any:
-    """One value is a choice of one."""
-    return value if isinstance(value, (list, tuple)) else (value,)
-
-
-Value = StrictBool | StrictInt | StrictFloat | StrictStr | tuple[float, ...]
-Choices = Annotated[tuple[Value, ...], Field(min_length=1, max_length=MAX_TRIALS), BeforeValidator(_as_choices)]
-Domain = Annotated[
-    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("values")],
-    Discriminator(lambda value: "range" if isinstance(value, (Mapping, Range)) else "values"),
-]
-Space = Annotated[dict[str, Domain], BeforeValidator(lambda value: {} if value is None else value)]
 Methods = Annotated[dict[str, Space], Field(min_length=1, max_length=50)]
 
 
-class SweepDefinition(_Part):
+class SweepDefinition(BaseModel):
     """A sweep: every task subset with every pair of edit and merge that makes sense and values of their parameters.
 
     Attributes:
@@ -120,6 +60,8 @@ class SweepDefinition(_Part):
         seed: of the search, and of every trial.
         device: where trials run.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     suite: str
     tasks: tuple[Annotated[tuple[str, ...], Field(min_length=1, max_length=1000)], ...] = Field((), max_length=100)
@@ -259,21 +201,21 @@ def _size(domain: Range | Choices) -> int:
     return len(domain.values()) if isinstance(domain, Range) else len(domain)
 
 
-def _check_domain(path: str, method: Method, parameter: str, domain: Range | Choices, search: str) -> None:
+def _check_domain(path: str, stage: Stage, parameter: str, domain: Range | Choices, search: str) -> None:
     """Insist that a method takes all values of a domain.
 
     Raises:
         ValueError: it does not, or a grid has no values to try.
     """
     if isinstance(domain, Range):
-        _check_range(path, method, parameter, domain, search)
+        _check_range(path, stage, parameter, domain, search)
         return
     for value in domain:
-        _check_value(path, method, parameter, value)
+        _check_value(path, stage, parameter, value)
 
 
-def _check_range(path: str, method: Method, parameter: str, domain: Range, search: str) -> None:
-    seen = [_check_value(path, method, parameter, value) for value in (domain.low, domain.high)]
+def _check_range(path: str, stage: Stage, parameter: str, domain: Range, search: str) -> None:
+    seen = [_check_value(path, stage, parameter, value) for value in (domain.low, domain.high)]
     if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in seen):
         raise ValueError(f"{path}: is no number, so it can't have a range; give a list of values")
     if isinstance(seen[0], int) and domain.step is not None and not domain.step.is_integer():
@@ -282,12 +224,12 @@ def _check_range(path: str, method: Method, parameter: str, domain: Range, searc
         raise ValueError(f"{path}: a grid needs a step or a list of values; got low and high alone")
 
 
-def _check_value(path: str, method: Method, parameter: str, value: Any) -> Any:
+def _check_value(path: str, stage: Stage, parameter: str, value: Any) -> Any:
     """The value as the method reads it."""
     try:
-        return getattr(method.parse({parameter: value}), parameter)
+        return getattr(stage.parse({parameter: value}), parameter)
     except SpecError as error:
-        raise ValueError(str(error).replace(f"{method.kind}.{parameter}", path, 1)) from None
+        raise ValueError(str(error).replace(f"{stage.kind}.{parameter}", path, 1)) from None
 
 
 def parse_definition(text: str, name: str = "sweep") -> SweepDefinition:

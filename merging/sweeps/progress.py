@@ -7,7 +7,6 @@ from typing import Any
 from merging.core.text import short
 from merging.evaluation.evaluator import SAME_ACCURACY
 from merging.methods import registry
-from merging.methods.labels import label_of
 from merging.sweeps.driver import best_of
 from merging.sweeps.store import Sweep, SweepStore, Trial
 
@@ -114,7 +113,7 @@ def titles(path: str) -> tuple[str, str]:
 
 def method_title(trial: Trial) -> str:
     """What people call the pair of edit and merge, whatever its parameters."""
-    return label_of(trial.spec.edit, {}, trial.spec.merge, {})
+    return trial.spec.pair.usual.label
 
 
 def in_words(trial: Trial) -> str:

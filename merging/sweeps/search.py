@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from merging.sweeps.definition import Choices, Range, Settings, SweepDefinition
+from merging.sweeps.definition import Settings, SweepDefinition
+from merging.sweeps.domains import Choices, Range
 
 if TYPE_CHECKING:
     import optuna

@@ -35,7 +35,7 @@ def test_every_documented_command_exists() -> None:
 
 
 @pytest.mark.parametrize("method", [*registry.edits().values(), *registry.merges().values()], ids=lambda m: m.name)
-def test_every_method_is_documented_with_its_paper(method: registry.Method) -> None:
+def test_every_method_is_documented_with_its_paper(method: registry.Stage) -> None:
     row = next((line for line in README.splitlines() if line.startswith(f"| `{method.name}` ")), None)
     assert row is not None
     assert method.paper in row
@@ -48,7 +48,7 @@ def test_every_preset_is_documented_with_its_pair_and_data(preset: Preset) -> No
         words = ", ".join(f"{key} = {value}" for key, value in values.items())
         return f"`{name}`" + (f" ({words})" if words else "")
 
-    pair = f"{stage(preset.edit, preset.edit_params)} | {stage(preset.merge, preset.merge_params)}"
+    pair = " | ".join(stage(part.name, part.changed) for part in preset.pair.parts)
     assert f"\n| `{preset.name}` | {preset.title} | {pair} | {preset.data.needs} |\n" in README
 
 

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.methods import registry
-from merging.methods.labels import label_of
+from merging.methods.pair import Pair
 from merging.methods.presets import PRESETS, Preset
 from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import spec_of
@@ -80,16 +79,16 @@ def test_labels_are_the_same_exactly_where_all_but_scaling_is(
 def test_what_makes_a_method_different_is_said(
     edit: str, edit_params: dict[str, Any], merge: str, merge_params: dict[str, Any], label: str
 ) -> None:
-    assert label_of(edit, edit_params, merge, merge_params) == label
+    assert Pair.of(edit, edit_params, merge, merge_params).label == label
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
 @pytest.mark.parametrize("changes", [{}, {"learning_rate": 0.5}, {"steps": 7}, {"keep": 0.35}, {"alpha": 0.9}])
 def test_a_changed_setting_leaves_the_method_what_it_is(preset: Preset, changes: dict[str, Any]) -> None:
     fields = preset.spec_fields()
-    for kind, name in (("edit", preset.edit), ("merge", preset.merge)):
-        known = registry.find(kind, name).params.model_fields  # type: ignore[arg-type]
-        fields[f"{kind}_params"] |= {key: value for key, value in changes.items() if key in known}
+    for part in preset.pair.parts:
+        known = part.stage.params.model_fields
+        fields[f"{part.stage.kind}_params"] |= {key: value for key, value in changes.items() if key in known}
     assert MergeSpec.build(suite="any", tasks=("a", "b"), **fields).method == preset.title
 
 
@@ -114,6 +113,6 @@ def test_variants_belong_to_the_nearest_method(
 
 def test_where_vectors_are_held_is_in_no_name() -> None:
     """It changes no number, as the order of the sums is the same; how they are rounded does, and is in the name."""
-    assert label_of("none", {}, "adamerging", {"held": "host"}) == "AdaMerging"
-    assert label_of("awd", {}, "adamerging", {"held": "host"}) == "AWD + AdaMerging"
-    assert "bfloat16" in label_of("none", {}, "adamerging", {"task_vectors": "bfloat16"})
+    assert Pair.of("none", {}, "adamerging", {"held": "host"}).label == "AdaMerging"
+    assert Pair.of("awd", {}, "adamerging", {"held": "host"}).label == "AWD + AdaMerging"
+    assert "bfloat16" in Pair.of("none", {}, "adamerging", {"task_vectors": "bfloat16"}).label

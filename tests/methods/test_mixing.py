@@ -12,7 +12,7 @@ from merging.evaluation.evaluator import Evaluator
 from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.mixing import WhatIf, plan_edit, specification
-from merging.methods.registry import TensorEdit
+from merging.methods.planned import TensorEdit
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.weights.geometry import measure

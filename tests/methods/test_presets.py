@@ -10,8 +10,8 @@ from merging.cli import main
 from merging.core.errors import SpecError
 from merging.methods import registry
 from merging.methods.catalogue import catalogue
+from merging.methods.params import Data
 from merging.methods.presets import PRESETS, find_preset
-from merging.methods.registry import Data
 from merging.runs.jobs import MergeSpec
 
 
@@ -24,8 +24,8 @@ def test_every_preset_is_a_valid_pair_with_a_paper(name: str) -> None:
 
 
 def test_every_method_is_in_a_preset() -> None:
-    assert {one.edit for one in PRESETS.values()} == set(registry.edits())
-    assert {one.merge for one in PRESETS.values()} == set(registry.merges())
+    assert {one.pair.edit.name for one in PRESETS.values()} == set(registry.edits())
+    assert {one.pair.merge.name for one in PRESETS.values()} == set(registry.merges())
 
 
 def test_what_presets_look_at() -> None:

@@ -80,7 +80,7 @@ def merged(
         suite="none", tasks=vectors.tasks, edit=edit_name, edit_params={**edit_given, **(edit_params or {})},
         merge=merge_name, merge_params={**merge_given, **params},
     )  # fmt: skip
-    return dict(plan(vectors, spec, Context()).tensors())
+    return dict(plan(vectors, spec.pair, Context()).tensors())
 
 
 def assert_close(found: State, expected: State, tolerance: float) -> None:

@@ -4,12 +4,11 @@ from dataclasses import replace
 from typing import Literal
 
 import pytest
-from pydantic import Field
 
 from merging.core.errors import SpecError
 from merging.methods import registry
-from merging.methods.context import Context
-from merging.methods.registry import LinearEdit, Params, TensorEdit, find
+from merging.methods.planned import LinearEdit
+from merging.methods.registry import find
 from merging.runs.jobs import MergeSpec
 from merging.weights.vectors import TaskVectors
 
@@ -17,7 +16,7 @@ ALL = [*registry.edits().values(), *registry.merges().values()]
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: f"{method.kind} {method.name}")
-def test_every_method_explains_itself(method: registry.Method) -> None:
+def test_every_method_explains_itself(method: registry.Stage) -> None:
     assert method.title
     assert method.summary.endswith(".")
     assert method.paper == "" or method.paper.startswith("https://arxiv.org/abs/")
@@ -28,7 +27,7 @@ def test_every_method_explains_itself(method: registry.Method) -> None:
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: f"{method.kind} {method.name}")
-def test_every_parameter_has_help_a_default_and_bounds(method: registry.Method) -> None:
+def test_every_parameter_has_help_a_default_and_bounds(method: registry.Stage) -> None:
     for name, field in method.params.model_fields.items():
         assert field.description, name
         assert not field.is_required(), name
@@ -84,7 +83,7 @@ def test_a_wrong_parameter_is_named_with_its_value_and_what_it_must_be(
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: f"{method.kind} {method.name}")
-def test_no_wording_of_pydantic_shows_through(method: registry.Method) -> None:
+def test_no_wording_of_pydantic_shows_through(method: registry.Stage) -> None:
     wrong = [-1e9, 1e9, float("nan"), float("inf"), 0.5, "text", "", None, True, [], [None], {}, (1, "x"), object()]
     for field in (*method.params.model_fields, "unknown"):
         for value in wrong:
@@ -111,20 +110,6 @@ def test_parameters_are_frozen_and_finite() -> None:
     for value in (float("nan"), float("inf")):
         with pytest.raises(SpecError):
             registry.find("merge", "adamerging").parse({"learning_rate": value})
-
-
-def test_a_name_is_registered_once() -> None:
-    class ThingParams(Params):
-        """Things."""
-
-        size: int = Field(1, ge=0, le=2, description="How large.")
-
-    with pytest.raises(ValueError, match="'awd' is registered twice"):
-
-        @registry.edit("awd", title="Another AWD")
-        def thing(vectors: TaskVectors, params: ThingParams, context: Context) -> TensorEdit:
-            """Do a thing."""
-            raise AssertionError
 
 
 def test_a_linear_edit_leaves_unlisted_tensors_alone(vectors: TaskVectors) -> None:

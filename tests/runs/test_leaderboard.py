@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from merging.cli import main
 from merging.core.errors import MergingError
-from merging.methods import registry
 from merging.methods.catalogue import catalogue
+from merging.methods.params import NEEDS, Data
 from merging.methods.presets import PRESETS, Preset
-from merging.methods.registry import NEEDS, Data
 from merging.runs.foreground import run_here
 from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
@@ -158,15 +157,13 @@ def test_the_cheapest_methods_come_first() -> None:
 @given(st.permutations(list(PRESETS.values())))
 def test_among_equals_the_given_order_stays(presets: list[Preset]) -> None:
     order = cheapest_first(presets)
-    alike = [preset.name for preset in presets if preset.merge == "adamerging"]
-    assert [preset.name for preset in order if preset.merge == "adamerging"] == alike
+    alike = [preset.name for preset in presets if preset.pair.merge.name == "adamerging"]
+    assert [preset.name for preset in order if preset.pair.merge.name == "adamerging"] == alike
 
 
 def test_what_takes_many_steps_is_marked() -> None:
     """But for AWD, whose steps in Gram space take milliseconds, and the closed form, which takes none."""
     for preset in PRESETS.values():
-        methods = [(registry.find("merge", preset.merge), preset.merge_params)]
-        if preset.edit != "awd":
-            methods.append((registry.find("edit", preset.edit), preset.edit_params))
-        steps = any("steps" in m.params.model_fields and v.get("solver") != "closed_form" for m, v in methods)
+        values = [part.values for part in preset.pair.parts if part.name != "awd"]
+        steps = any("steps" in each and each.get("solver") != "closed_form" for each in values)
         assert preset.iterative == steps, preset.name

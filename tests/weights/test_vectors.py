@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from merging.methods.registry import LinearEdit, TensorEdit
+from merging.methods.planned import LinearEdit, TensorEdit
 from merging.weights.vectors import TaskVectors, is_matrix
 from tests.random_models import random_state, write_models
 

@@ -6,7 +6,6 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
-from merging.methods import registry
 from merging.runs import Run
 from merging.runs.leaderboard import baseline_rows, data_looked_at, row_of
 from merging.runs.run import ACTIVE
@@ -49,7 +48,7 @@ def standings(entries: Sequence[Entry], baselines: Sequence[Series]) -> list[Sta
             Standing(
                 title=preset.title, data=data_looked_at(preset), paper=preset.paper, note=preset.note,
                 state=state_of(run), run=run.id if run else None, row=row,
-                localised=registry.find("merge", preset.merge).localised,
+                localised=preset.pair.localised,
             )
         )  # fmt: skip
     return ranked(lines)

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.evaluation.evaluator import best_first
-from merging.methods.registry import Data, Needs
+from merging.methods.params import Data, Needs
 from merging.runs.leaderboard import Row
 from ui.charts.accuracy import Series, marker_of
 from ui.look.columns import AVERAGE, MARK, METHOD

@@ -1,24 +1,22 @@
-"""Forms generated from a method's ``Params``: one widget per field, with its title, bounds and description.
+"""Forms generated from a stage's ``Params``: one widget per field, with its title, bounds and description.
 
 Widgets live in session state under ``prefix.field``, so presets and links can fill a form before it is drawn. Limits
-are enforced by the browser only; :meth:`merging.methods.registry.Method.parse` checks again.
+are enforced by the browser only; :meth:`merging.methods.registry.Stage.parse` checks again.
 """
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin
 
-import annotated_types
 import streamlit as st
 from pydantic.fields import FieldInfo
 
 from merging.core.errors import SpecError
-from merging.methods.registry import Method
+from merging.methods.params import AUTO, bounds, excludes_low, is_coefficient, takes_auto, takes_each, title_of
+from merging.methods.registry import Stage
 from ui.look.figure import escape_markdown
 
-SCALING_MODES = {"one": "One value", "each": "Per task", "auto": "Auto"}
+MODES = {"one": "One value", "each": "Per task", AUTO: "Auto"}
 _SEGMENTS = 2  # more options than this become a drop-down: they would not fit in half a form's width
 _MANY = 100  # integers with at least this default are counted in fifties
 _ROW = 4  # coefficients per task side by side
@@ -26,25 +24,25 @@ _ROW = 4  # coefficients per task side by side
 Tasks = Mapping[str, str]  # name → label
 
 
-def method_form(method: Method, prefix: str, tasks: Tasks) -> dict[str, Any]:
-    """Draw widgets for all parameters of a method, after a row of its presets.
+def stage_form(stage: Stage, prefix: str, tasks: Tasks) -> dict[str, Any]:
+    """Draw widgets for all parameters of a stage, after a row of its presets.
 
     Args:
-        method: an edit or a merge.
+        stage: an edit or a merge.
         prefix: beginning of the widgets' keys, unique on the page.
         tasks: the tasks of the run, for parameters that can differ by task.
 
     Returns:
         Parameter name → value, as the widgets show them; not validated.
     """
-    seed_defaults(method, prefix, tasks)
-    _presets(method, prefix, tasks)
-    fields = method.params.model_fields
+    seed_defaults(stage, prefix, tasks)
+    _presets(stage, prefix, tasks)
+    fields = stage.params.model_fields
     if not fields:
         st.caption("Nothing to set.")
         return {}
-    wide = [name for name, field in fields.items() if is_scaling(field)]
-    values = {name: _scaling(fields[name], f"{prefix}.{name}", name, tasks) for name in wide}
+    wide = [name for name, field in fields.items() if is_coefficient(field)]
+    values = {name: _coefficient(fields[name], f"{prefix}.{name}", name, tasks) for name in wide}
     narrow = [name for name in fields if name not in wide]
     for start in range(0, len(narrow), 2):
         for name, column in zip(narrow[start : start + 2], st.columns(2), strict=False):
@@ -53,120 +51,51 @@ def method_form(method: Method, prefix: str, tasks: Tasks) -> dict[str, Any]:
     return {name: values[name] for name in fields}
 
 
-def seed_defaults(method: Method, prefix: str, tasks: Tasks) -> None:
+def seed_defaults(stage: Stage, prefix: str, tasks: Tasks) -> None:
     """Put defaults into those widgets that hold nothing yet."""
-    for key, value in widget_values(method, prefix, {}, tasks).items():
+    for key, value in widget_values(stage, prefix, {}, tasks).items():
         st.session_state.setdefault(key, value)
 
 
-def fill(method: Method, prefix: str, values: Mapping[str, Any], tasks: Tasks) -> None:
+def fill(stage: Stage, prefix: str, values: Mapping[str, Any], tasks: Tasks) -> None:
     """Make the widgets show given values, and defaults for all other parameters.
 
     Raises:
         SpecError: a value is out of bounds or a name unknown; then nothing is changed.
     """
-    st.session_state.update(widget_values(method, prefix, values, tasks))
+    st.session_state.update(widget_values(stage, prefix, values, tasks))
 
 
-def widget_values(method: Method, prefix: str, values: Mapping[str, Any], tasks: Tasks) -> dict[str, Any]:
+def widget_values(stage: Stage, prefix: str, values: Mapping[str, Any], tasks: Tasks) -> dict[str, Any]:
     """Session-state key → value with which the widgets show these parameters.
 
     Raises:
         SpecError: a value is out of bounds or a name unknown.
     """
-    parsed = method.parse(values)
+    parsed = stage.parse(values)
     state: dict[str, Any] = {}
-    for name, field in method.params.model_fields.items():
+    for name, field in stage.params.model_fields.items():
         key, value = f"{prefix}.{name}", getattr(parsed, name)
-        if not is_scaling(field):
+        if not is_coefficient(field):
             state[key] = value
             continue
         if isinstance(value, tuple) and len(value) != len(tasks):
             raise SpecError(f"{name}: {len(value)} coefficients for {len(tasks)} tasks; give one or {len(tasks)}")
-        state[key] = "each" if isinstance(value, tuple) else "auto" if value == "auto" else "one"
-        if not _offers_each(field):
-            state[f"{key}.one"] = _fixed_scaling(value, field)
+        state[key] = "each" if isinstance(value, tuple) else AUTO if value == AUTO else "one"
+        if not takes_each(field):
+            state[f"{key}.one"] = _one_of(value, field)
             continue
-        each = value if isinstance(value, tuple) else [_fixed_scaling(value, field)] * len(tasks)
-        state[f"{key}.one"] = _fixed_scaling(value, field)
+        each = value if isinstance(value, tuple) else [_one_of(value, field)] * len(tasks)
+        state[f"{key}.one"] = _one_of(value, field)
         state |= {f"{key}.{task}": float(own) for task, own in zip(tasks, each, strict=True)}
     return state
 
 
-def _fixed_scaling(value: Any, field: FieldInfo) -> float:
+def _one_of(value: Any, field: FieldInfo) -> float:
     """A number to show where λ is a list or ``auto``."""
     if isinstance(value, (int, float)):
         return float(value)
     return float(field.default) if isinstance(field.default, (int, float)) else 0.3
-
-
-def changed(method: Method, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that differ from their defaults, JSON-ready.
-
-    Raises:
-        SpecError: a value is out of bounds or a name unknown.
-    """
-    defaults = method.parse({}).model_dump(mode="json")
-    given = method.parse(values).model_dump(mode="json")
-    return {name: value for name, value in given.items() if value != defaults.get(name)}
-
-
-def to_text(value: Any) -> str:
-    """A parameter value as it stands in a URL or after ``--set``: lists with commas, the rest as JSON or bare text."""
-    if isinstance(value, (list, tuple)):
-        return ",".join(to_text(item) for item in value)
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def from_text(text: str) -> Any:
-    """The reverse of :func:`to_text`.
-
-    >>> from_text("0.1"), from_text("0.3,-1"), from_text("layer")
-    (0.1, [0.3, -1], 'layer')
-    """
-    if "," in text:
-        return [from_text(part) for part in text.split(",") if part]
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def is_scaling(field: FieldInfo) -> bool:
-    """Whether a field is a coefficient: one number, or else one per task or ``auto`` as far as its type allows that."""
-    return get_origin(field.annotation) in (Union, UnionType)
-
-
-def bounds(field: FieldInfo) -> tuple[float | None, float | None]:
-    """Smallest and largest value that a number widget should offer.
-
-    Bounds that are themselves excluded are moved inside by a little.
-    """
-    low = high = None
-    for item in _metadata(field):
-        if isinstance(item, annotated_types.Ge):
-            low = float(item.ge)  # type: ignore[arg-type]
-        elif isinstance(item, annotated_types.Gt):
-            low = float(item.gt) + 1e-9  # type: ignore[arg-type]
-        elif isinstance(item, annotated_types.Le):
-            high = float(item.le)  # type: ignore[arg-type]
-        elif isinstance(item, annotated_types.Lt):
-            high = float(item.lt) - 1e-9  # type: ignore[arg-type]
-    return low, high
-
-
-def _metadata(field: FieldInfo) -> Iterable[Any]:
-    """Constraints of a field, and of the first annotated option of a union."""
-    yield from field.metadata
-    for option in get_args(field.annotation):
-        if get_origin(option) is Annotated:
-            for extra in get_args(option)[1:]:
-                yield from extra.metadata if isinstance(extra, FieldInfo) else [extra]
-            return
-
-
-def _title(field: FieldInfo, name: str) -> str:
-    return field.title or name.replace("_", " ").capitalize()
 
 
 def _widget(field: FieldInfo, key: str, name: str) -> Any:
@@ -175,7 +104,7 @@ def _widget(field: FieldInfo, key: str, name: str) -> Any:
     Raises:
         TypeError: there is no widget for the field's type yet.
     """
-    title, description, kind = _title(field, name), field.description, field.annotation
+    title, description, kind = title_of(field, name), field.description, field.annotation
     if get_origin(kind) is Literal:
         return _choice(title, get_args(kind), key, description)
     if kind is bool:
@@ -224,23 +153,22 @@ def _with_range(field: FieldInfo) -> str:
     low, high = bounds(field)
     text = field.description or ""
     if low is not None and high is not None:
-        above = any(isinstance(item, annotated_types.Gt) for item in _metadata(field))
-        text += f" {'Above' if above else 'From'} {round(low, 6):g} to {high:g}."
+        text += f" {'Above' if excludes_low(field) else 'From'} {round(low, 6):g} to {high:g}."
     return text.strip()
 
 
-def _scaling(field: FieldInfo, key: str, name: str, tasks: Tasks) -> Any:
+def _coefficient(field: FieldInfo, key: str, name: str, tasks: Tasks) -> Any:
     """λ: how it is chosen, and then one number, one per task, or nothing."""
-    title = _title(field, name)
-    offered = {"one": True, "each": _offers_each(field), "auto": _offers_auto(field)}
-    modes = [mode for mode in SCALING_MODES if offered[mode]]
+    title = title_of(field, name)
+    offered = {"one": True, "each": takes_each(field), AUTO: takes_auto(field)}
+    modes = [mode for mode in MODES if offered[mode]]
     mode = st.segmented_control(
-        title, modes, format_func=SCALING_MODES.__getitem__, key=key, help=field.description, required=True,
+        title, modes, format_func=MODES.__getitem__, key=key, help=field.description, required=True,
         width="stretch",
     )  # fmt: skip
-    if mode == "auto":
+    if mode == AUTO:
         st.caption("Chosen on the validation split, from a grid of values; the run says which it took.")
-        return "auto"
+        return AUTO
     if mode == "one":
         return _number(field, title, f"{key}.one", alone=True)
     low, high = bounds(field)
@@ -256,23 +184,15 @@ def _scaling(field: FieldInfo, key: str, name: str, tasks: Tasks) -> Any:
     return values
 
 
-def _offers_each(field: FieldInfo) -> bool:
-    return any(get_origin(option) is tuple for option in get_args(field.annotation))
-
-
-def _offers_auto(field: FieldInfo) -> bool:
-    return any(get_origin(option) is Literal and "auto" in get_args(option) for option in get_args(field.annotation))
-
-
-def _presets(method: Method, prefix: str, tasks: Tasks) -> None:
+def _presets(stage: Stage, prefix: str, tasks: Tasks) -> None:
     """A row of presets; the one that the widgets show now is marked."""
-    if not method.presets:
+    if not stage.presets:
         return
-    presets = {"Defaults": {}, **method.presets}
-    if any(not method.presets[title] for title in method.presets):
+    presets = {"Defaults": {}, **stage.presets}
+    if any(not stage.presets[title] for title in stage.presets):
         del presets["Defaults"]  # a preset of that content has a better name
     key = f"{prefix}.preset"
-    shown = {title: widget_values(method, prefix, values, tasks) for title, values in presets.items()}
+    shown = {title: widget_values(stage, prefix, values, tasks) for title, values in presets.items()}
     st.session_state[key] = next(
         (title for title, state in shown.items() if all(st.session_state.get(k) == v for k, v in state.items())), None
     )

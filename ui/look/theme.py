@@ -7,8 +7,9 @@ browser.
 import hashlib
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise, product
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,9 @@ from urllib.parse import quote
 import plotly.graph_objects as go
 
 from merging.core.colour import ink_on
+from merging.methods.looks import PALETTE, PATTERNS
+from merging.methods.presets import PRESETS, TABLE
+from merging.methods.registry import Stage, stages
 
 Points = list[tuple[float, float]]
 _OPEN = "-open"
@@ -45,52 +49,22 @@ class Style:
         return self.symbol.endswith(_OPEN)
 
 
-# After Okabe and Ito's palette, shifted until every colour has 3 : 1 contrast on white and on near-black.
-_FIXED = {
-    "Zero-shot": Style("#868686", "circle"),
-    "Individual": Style("#b8609c", "diamond"),
-    "Task Arithmetic": Style("#cc7f00", "square"),
-    "AdaMerging": Style("#2e93d1", "triangle-up"),
-    "AWD + Task Arithmetic": Style("#d1541f", "triangle-down"),
-    "AWD + AdaMerging": Style("#4a6fd4", "star"),
-    "TIES": Style("#0a9a72", "cross"),
-    "Weight averaging": Style("#8d8a1f", "x"),
-}
-# Six more, of all colours with that contrast the farthest from those above and from each other, in OKLab.
-_PURPLE, _LAVENDER, _TEAL, _PINK, _BROWN, _MOSS = _OTHER_COLORS = (
-    "#8f45b5", "#9f7ee5", "#156e8a", "#e3246f", "#9a5757", "#5a6f3e",
-)  # fmt: skip
-_OTHER_SYMBOLS = (
-    "hexagon", "pentagon", "hexagram", "star-diamond", "triangle-left", "triangle-right", "hourglass", "bowtie",
-)  # fmt: skip
-_OTHER_PATTERNS = ("-", "|", "+")
-_PATTERNS = ("/", "\\", "x", "-", "|", "+", ".")
+# The two baselines; methods bring their looks, after Okabe and Ito's palette, shifted until every colour has 3 : 1
+# contrast on white and on near-black.
+_BASELINES = {"Zero-shot": Style("#868686", "circle"), "Individual": Style("#b8609c", "diamond")}
+_FREE_SYMBOLS = (
+    *("hexagon", "pentagon", "hexagram", "star-diamond"),
+    *("triangle-left", "triangle-right", "hourglass", "bowtie"),
+)
+_FREE_PATTERNS = ("-", "|", "+")
+_PATTERNS = tuple(pattern for pattern in PATTERNS if pattern)
 _DASHES = ("solid", "dot", "dash", "dashdot", "longdash", "longdashdot")
-_PUBLISHED = {
-    "Iso-C": Style(_PURPLE, "hexagon"),
-    "Iso-CTS": Style(_PURPLE, "star-diamond", "x"),
-    "DARE": Style(_PURPLE, "bowtie", "."),
-    "WUDI": Style(_LAVENDER, "triangle-right"),
-    "WUDI, closed form": Style(_LAVENDER, "pentagon", "x"),
-    "AdaMerging++": Style(_LAVENDER, "hourglass", "."),
-    "TSV-M": Style(_TEAL, "hexagram"),
-    "RegMean": Style(_TEAL, "hourglass", "x"),
-    "AdaMerging, task-wise": Style(_TEAL, "triangle-left", "."),
-    "Consensus TA": Style(_PINK, "triangle-left"),
-    "Consensus TIES": Style(_PINK, "bowtie", "x"),
-    "TALL masks (localised)": Style(_PINK, "hexagon", "."),
-    "DOGE TA": Style(_BROWN, "pentagon"),
-    "DOGE AM": Style(_BROWN, "star-diamond", "x"),
-    "AWD + TA, reading B": Style(_BROWN, "triangle-right", "."),
-    "TATR": Style(_MOSS, "hourglass"),
-    "TATR, zero-shot": Style(_MOSS, "triangle-right", "x"),
-    "Fisher merging": Style(_MOSS, "hexagram", "."),
-}
-# What is left for methods that nobody published.
+# What the table of published methods leaves for all others, whether stages bring them or nobody published them.
+_TAKEN = {(one.look.color, one.look.symbol) for one in TABLE if one.look}
 _FREE = tuple(
-    Style(color, symbol, _OTHER_PATTERNS[number % len(_OTHER_PATTERNS)])
-    for number, (symbol, color) in enumerate(product(_OTHER_SYMBOLS, _OTHER_COLORS))
-    if (color, symbol) not in {(style.color, style.symbol) for style in _PUBLISHED.values()}
+    Style(color, symbol, _FREE_PATTERNS[number % len(_FREE_PATTERNS)])
+    for number, (symbol, color) in enumerate(product(_FREE_SYMBOLS, PALETTE))
+    if (color, symbol) not in _TAKEN
 )
 
 BEFORE = Style("#868686", "circle-open")
@@ -104,16 +78,33 @@ _COSINES_DARK = ((0.0, "#86c1f5"), (0.25, "#3672a8"), (0.5, "#171a21"), (0.75, "
 
 
 def style_of(label: str) -> Style:
-    """Colour and marker of a method by its label: fixed for published ones, derived from the label for others.
+    """Colour and marker of a method by its label: a published one's own, derived from the label for others.
 
     >>> style_of("Task Arithmetic").symbol
     'square'
     """
-    known = _FIXED.get(label) or _PUBLISHED.get(label)
-    if known is not None:
-        return known
-    number = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big")
-    return _FREE[number % len(_FREE)]
+    known = _known(stages())
+    return known.get(label) or _next_free(label, known.values())
+
+
+@cache
+def _known(registered: tuple[Stage, ...]) -> dict[str, Style]:
+    """How the baselines and the published methods are drawn; those that bring no look get one that is free."""
+    presets = PRESETS.values()
+    chosen = {one.title: Style(one.look.color, one.look.symbol, one.look.pattern) for one in presets if one.look}
+    known = _BASELINES | chosen
+    for one in presets:
+        if one.title not in known:
+            known[one.title] = _next_free(one.title, known.values())
+    return known
+
+
+def _next_free(label: str, taken: Iterable[Style]) -> Style:
+    """The free look that a label's digest points at, or the next that is none of some."""
+    start = int.from_bytes(hashlib.sha256(label.encode()).digest()[:8], "big") % len(_FREE)
+    looks = {(style.color, style.symbol) for style in taken}
+    free = (style for style in (*_FREE[start:], *_FREE[:start]) if (style.color, style.symbol) not in looks)
+    return next(free, _FREE[start])
 
 
 def distinct_styles(methods: Sequence[str]) -> list[Style]:
@@ -130,10 +121,7 @@ def distinct_styles(methods: Sequence[str]) -> list[Style]:
     for method in sorted(set(methods), key=lambda method: (not _is_known(method), methods.index(method))):
         wanted, taken = style_of(method), list(first.values())
         if not _is_known(method):
-            start = _FREE.index(wanted)
-            looks = {(style.color, style.symbol) for style in taken}
-            free = (style for style in (*_FREE[start:], *_FREE[:start]) if (style.color, style.symbol) not in looks)
-            wanted = next(free, wanted)
+            wanted = _next_free(method, (*_known(stages()).values(), *taken))
         first[method] = _apart(wanted, taken)
     found, used = [], list(first.values())
     for place, method in enumerate(methods):
@@ -146,7 +134,7 @@ def distinct_styles(methods: Sequence[str]) -> list[Style]:
 
 
 def _is_known(label: str) -> bool:
-    return label in _FIXED or label in _PUBLISHED
+    return label in _known(stages())
 
 
 def _apart(wanted: Style, taken: Sequence[Style]) -> Style:

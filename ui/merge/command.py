@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from merging.core import devices
-from merging.methods import registry
 from merging.runs.jobs.merge import MergeSpec
 from merging.suites.suite import is_name
-from ui.look.forms import changed, to_text
 
 
 def merge_command(spec: MergeSpec, all_tasks: Sequence[str], measurable: bool) -> str:
@@ -23,10 +21,9 @@ def merge_command(spec: MergeSpec, all_tasks: Sequence[str], measurable: bool) -
     if spec.edit != "none":
         parts.append(f"--edit {spec.edit}")
     parts.append(f"--merge {spec.merge}")
-    for kind, name, values in (("edit", spec.edit, spec.edit_params), ("merge", spec.merge, spec.merge_params)):
-        method = registry.find(kind, name)  # type: ignore[arg-type]
-        for key, value in changed(method, values).items():
-            parts.append("--set " + shlex.quote(f"{kind}.{key}={to_text(value)}"))
+    for name, value in spec.pair.settings.items():
+        if "." in name:
+            parts.append("--set " + shlex.quote(f"{name}={value}"))
     if tuple(spec.tasks) != tuple(all_tasks):
         parts.append("--tasks " + shlex.quote(",".join(spec.tasks)))
     defaults = MergeSpec.model_fields

@@ -13,11 +13,14 @@ import streamlit as st
 from merging.core import devices
 from merging.core.errors import SpecError
 from merging.methods import registry
-from merging.methods.pairs import refusal
+from merging.methods.grammar import read_settings, read_value, write_value
+from merging.methods.pair import Part
+from merging.methods.params import Data
 from merging.methods.presets import PRESETS, Preset
-from merging.methods.registry import Data, Method
+from merging.methods.refusals import refusal
+from merging.methods.registry import Stage
 from merging.runs.jobs.merge import MergeSpec
-from ui.look.forms import Tasks, changed, fill, from_text, method_form, to_text, widget_values
+from ui.look.forms import Tasks, fill, stage_form, widget_values
 from ui.shell.url import warn
 
 Kind = Literal["edit", "merge"]
@@ -65,9 +68,9 @@ class Draft:
         for kind in kinds:
             if self.names[kind] != _DEFAULTS[kind]:
                 query[kind] = self.names[kind]
-            values = changed(registry.find(kind, self.names[kind]), self.params[kind])
-            query |= {f"{kind}.{name}": to_text(value) for name, value in values.items()}
-        return query | {key: to_text(value) for key, value in self.options.items() if value != _DEFAULTS[key]}
+            changed = registry.find(kind, self.names[kind]).changed(self.params[kind])
+            query |= {f"{kind}.{name}": write_value(value) for name, value in changed.items()}
+        return query | {key: write_value(value) for key, value in self.options.items() if value != _DEFAULTS[key]}
 
 
 PARAMETERS, PREFIXES = tuple(_DEFAULTS), ("edit.", "merge.")  # what the URL can hold
@@ -114,19 +117,15 @@ def preset(query: Mapping[str, str], tasks: Tasks) -> None:
     """
     chosen: dict[str, Any] = {}
     kinds: tuple[Kind, ...] = ("edit", "merge")
-    parts: dict[Kind, tuple[Method, dict[str, Any]]] = {}
-    for kind in kinds:
-        method = registry.find(kind, query.get(kind, _DEFAULTS[kind]))
-        given = {key.split(".", 1)[1]: from_text(v) for key, v in query.items() if key.startswith(f"{kind}.")}
-        method.parse(given)
-        parts[kind] = (method, given)
-        chosen[f"form.{kind}"] = method.name
-    options = {key: from_text(query[key]) if key in query else _DEFAULTS[key] for key in _OPTIONS}
+    values = read_settings({key: value for key, value in query.items() if key.startswith(PREFIXES)})
+    parts = [Part.of(kind, query.get(kind, _DEFAULTS[kind]), values[kind]) for kind in kinds]
+    chosen |= {f"form.{part.stage.kind}": part.name for part in parts}
+    options = {key: read_value(query[key]) if key in query else _DEFAULTS[key] for key in _OPTIONS}
     MergeSpec.build(suite="", tasks=("any",), **options)
     if options["device"] not in devices.available():
         options["device"] = _DEFAULTS["device"]
-    for kind, (method, given) in parts.items():
-        fill(method, _prefix(kind, method), given, tasks)
+    for part in parts:
+        fill(part.stage, _prefix(part.stage), part.values, tasks)
     st.session_state.update(chosen | {f"form.{key}": value for key, value in options.items()})
 
 
@@ -165,9 +164,7 @@ def _published(tasks: Tasks) -> None:
         if chosen is not None:
             one = PRESETS[chosen]
             options = {name: st.session_state[f"form.{name}"] for name in _OPTIONS}
-            names: dict[Kind, str] = {"edit": one.edit, "merge": one.merge}
-            values: dict[Kind, dict[str, Any]] = {"edit": dict(one.edit_params), "merge": dict(one.merge_params)}
-            preset(Draft(names, values, options).query(), tasks)
+            preset({**one.pair.settings, **{name: write_value(value) for name, value in options.items()}}, tasks)
 
     choice, about = st.columns([0.4, 0.6], vertical_alignment="bottom")
     name = choice.selectbox(
@@ -187,14 +184,11 @@ def badges(data: Data) -> str:
 
 def _is_shown(one: Preset, tasks: Tasks) -> bool:
     """Whether the widgets hold exactly this preset."""
-    stages: tuple[tuple[Kind, str, Mapping[str, Any]], ...] = (
-        ("edit", one.edit, one.edit_params), ("merge", one.merge, one.merge_params),
-    )  # fmt: skip
-    for kind, name, values in stages:
-        method = registry.find(kind, name)
-        if st.session_state[f"form.{kind}"] != name:
+    for part in one.pair.parts:
+        if st.session_state[f"form.{part.stage.kind}"] != part.name:
             return False
-        state, defaults = (widget_values(method, _prefix(kind, method), given, tasks) for given in (values, {}))
+        prefix = _prefix(part.stage)
+        state, defaults = (widget_values(part.stage, prefix, given, tasks) for given in (part.values, {}))
         if any(st.session_state.get(key, defaults[key]) != value for key, value in state.items()):
             return False
     return True
@@ -203,7 +197,7 @@ def _is_shown(one: Preset, tasks: Tasks) -> bool:
 def _refused_after(edit: str, values: Mapping[str, Any]) -> None:
     """Names the merges that make no sense after an edit; the reason comes when one is chosen."""
     try:
-        refused = [method.title for name, method in registry.merges().items() if refusal(edit, values, name)]
+        refused = [stage.title for name, stage in registry.merges().items() if refusal(edit, values, name)]
     except SpecError:  # said in full where the whole form is checked
         return
     if refused:
@@ -211,25 +205,25 @@ def _refused_after(edit: str, values: Mapping[str, Any]) -> None:
         st.caption(f"Not after {title} as it is set: {', '.join(refused)}.")
 
 
-def _prefix(kind: Kind, method: Method) -> str:
-    """Two methods may have parameters of the same name and other bounds, so each has its own widgets."""
-    return f"form.{kind}.{method.name}"
+def _prefix(stage: Stage) -> str:
+    """Two stages may have parameters of the same name and other bounds, so each has its own widgets."""
+    return f"form.{stage.kind}.{stage.name}"
 
 
-def _stage(kind: Kind, heading: str, methods: Mapping[str, Method], tasks: Tasks) -> tuple[str, dict[str, Any]]:
+def _stage(kind: Kind, heading: str, stages: Mapping[str, Stage], tasks: Tasks) -> tuple[str, dict[str, Any]]:
     key = f"form.{kind}"
-    if st.session_state[key] not in methods:
+    if st.session_state[key] not in stages:
         st.session_state[key] = _DEFAULTS[kind]
-    name = st.selectbox(f"**{heading}**", list(methods), format_func=lambda name: methods[name].title, key=key)
-    method = methods[name]
-    source = f" [Paper]({method.paper})" if method.paper else ""
-    st.markdown(f"{method.summary}{source}")
+    name = st.selectbox(f"**{heading}**", list(stages), format_func=lambda name: stages[name].title, key=key)
+    stage = stages[name]
+    source = f" [Paper]({stage.paper})" if stage.paper else ""
+    st.markdown(f"{stage.summary}{source}")
     looks_at = st.empty()
-    values = method_form(method, _prefix(kind, method), tasks)
+    values = stage_form(stage, _prefix(stage), tasks)
     try:
-        looks_at.markdown(badges(method.data(values)))
+        looks_at.markdown(badges(stage.data(values)))
     except SpecError:  # said in full where the whole form is checked
-        looks_at.markdown(_NEEDS[method.needs])
+        looks_at.markdown(_NEEDS[stage.needs])
     return name, values
 
 

@@ -14,11 +14,12 @@ from merging.core import devices
 from merging.core.errors import SpecError
 from merging.core.text import short
 from merging.methods import registry
-from merging.methods.registry import Method
+from merging.methods.params import title_of
+from merging.methods.registry import Stage
 from merging.sweeps import SweepDefinition, parse_definition
-from merging.sweeps.definition import MAX_TRIALS, build_definition
+from merging.sweeps.definition import build_definition
+from merging.sweeps.domains import MAX_TRIALS, read_domain
 from ui.look.figure import escape_markdown
-from ui.look.forms import from_text
 from ui.shell import state
 from ui.shell.url import choice, number, said_below
 
@@ -27,8 +28,6 @@ PARAMETERS = (
     "sweep_device", "parallel",
 )  # fmt: skip
 PREFIXES = ("edits.", "merges.")
-_NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
-_RANGE = re.compile(rf"\s*({_NUMBER})\s+to\s+({_NUMBER})(?:\s+by\s+({_NUMBER})|\s+(log))?\s*")
 _SYNTAX = (
     "Values with commas, such as 0.1, 0.2; or a range: 0.1 to 1 by 0.1. TPE also takes 0.1 to 1, and 0.01 to 1 log."
 )
@@ -40,20 +39,6 @@ _SOURCES = {"form": "Form", "yaml": "YAML"}
 _BOUNDS = {"trials": (1, MAX_TRIALS), "sweep_seed": (0, 2**32 - 1), "parallel": (1, 64)}
 _SEARCHES = {"grid": "Grid", "tpe": "TPE"}
 _OBJECTIVES = {"average": "Average accuracy", "normalised": "Normalised average"}
-
-
-def read_domain(text: str) -> Any:
-    """What was typed for a parameter, as it stands in a definition.
-
-    >>> read_domain("0.1, 0.2"), read_domain("layer"), read_domain("0.1 to 1 by 0.1")
-    ([0.1, 0.2], ['layer'], {'low': 0.1, 'high': 1.0, 'step': 0.1})
-    """
-    found = _RANGE.fullmatch(text)
-    if found is None:
-        return [from_text(part.strip()) for part in text.split(",") if part.strip()]
-    low, high, step, log = found.groups()
-    domain: dict[str, Any] = {"low": float(low), "high": float(high)}
-    return domain | ({"step": float(step)} if step else {}) | ({"log": True} if log else {})
 
 
 def read_subsets(text: str) -> list[list[str]]:
@@ -117,18 +102,18 @@ def _methods(section: str, kind: Literal["edit", "merge"], label: str) -> dict[s
     return {name: _parameters(section, known[name]) for name in chosen}
 
 
-def _parameters(section: str, method: Method) -> dict[str, Any]:
-    fields = method.params.model_fields
+def _parameters(section: str, stage: Stage) -> dict[str, Any]:
+    fields = stage.params.model_fields
     if not fields:
         return {}
     found = {}
-    with st.expander(f"Values for {method.title}", expanded="scaling" in fields):
+    with st.expander(f"Values for {stage.title}", expanded=stage.params.scaling_name() is not None):
         for start in range(0, len(fields), 2):
             for name, column in zip(list(fields)[start : start + 2], st.columns(2), strict=False):
                 field = fields[name]
                 text = column.text_input(
-                    field.title or name.replace("_", " ").capitalize(), _suggested(method, name),
-                    key=f"{section}.{method.name}.{name}", bind="query-params", placeholder=short(field.default),
+                    title_of(field, name), _suggested(stage, name),
+                    key=f"{section}.{stage.name}.{name}", bind="query-params", placeholder=short(field.default),
                     help=f"{field.description or ''} {_SYNTAX}".strip(),
                 )  # fmt: skip
                 if text and text.strip():
@@ -136,11 +121,11 @@ def _parameters(section: str, method: Method) -> dict[str, Any]:
     return found
 
 
-def _suggested(method: Method, name: str) -> str:
+def _suggested(stage: Stage, name: str) -> str:
     """λ is what most sweeps are about; other parameters start at their defaults."""
-    if name != "scaling":
+    if name != stage.params.scaling_name():
         return ""
-    default = method.params.model_fields[name].default
+    default = stage.params.model_fields[name].default
     return "0.1 to 1 by 0.1" if isinstance(default, float) and default < 1 else "0.2 to 2 by 0.2"
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from merging.core.text import in_a_row
-from merging.methods import registry
+from merging.methods.params import AUTO
 from merging.runs import Run, State
 from merging.runs.comparison.settings import base_weights
 from merging.runs.jobs.merge_result import MethodReport
@@ -68,17 +68,17 @@ def when(stamp: float) -> str:
 
 def scaling_of(run: Run) -> str:
     """Which coefficients a run uses and how they were chosen, in a few words; empty if that is no question for it."""
-    if registry.find("merge", run.spec.merge).localised:
-        threshold = run.spec.merge_params["threshold"]
-        masks = "validated masks" if threshold == "auto" else f"masks λ {threshold:g}"
-        return f"{len(run.spec.tasks)} models, {masks}"
+    if run.spec.pair.localised:
+        threshold = run.spec.merge_params.get("threshold")
+        masks = "" if threshold is None else ", validated masks" if threshold == AUTO else f", masks λ {threshold:g}"
+        return f"{len(run.spec.tasks)} models{masks}"
     report = run.merged.merge if run.merged else MethodReport()
     if run.spec.forgotten:
         names = run.spec.forgotten
         what = f"forgets {names[0] if len(names) == 1 else f'{len(names)} tasks'}"
         return what if report.scaling is None else f"{what}, λ {report.scaling:g} by validation"
-    chosen = run.spec.merge_params.get("scaling")
-    if chosen == "auto":
+    chosen = run.spec.pair.scaling
+    if chosen == AUTO:
         return "λ chosen on validation" if report.scaling is None else f"λ {report.scaling:g}, best on validation"
     if isinstance(chosen, list):
         return "λ set per task"

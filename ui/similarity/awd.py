@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import ADAM_BETA, AwdParams, Disentangled, disentangle, from_geometry, is_live
-from merging.methods.registry import LinearEdit
+from merging.methods.planned import LinearEdit
 from merging.runs.jobs.disentangle import DisentangleJob, DisentangleResult
 from merging.weights.geometry import Geometry
 from ui.runs.jobs import result_of
@@ -22,7 +22,7 @@ _CHOICES = {"scope": ("model", "layer", "row"), "solver": ("descent", "exact", "
 _ALPHAS, _STEPS = (0.0, 1.0), (0, 2000)  # smallest and largest
 PARAMETERS = (*_CHOICES, "alpha", "beta", "steps")
 _CHEAP = 4e9  # numbers touched by a solve on the weights that a page does unasked, a few seconds on two cores
-METHOD = registry.find("edit", "awd")
+STAGE = registry.find("edit", "awd")
 _DEFAULTS = AwdParams()
 _SOLVER_BEFORE = "_solver_before"  # session state: the solver of the last run of the page
 
@@ -36,7 +36,7 @@ class _Preset:
 
 def _presets() -> list[_Preset]:
     found = []
-    for title, values in METHOD.presets.items():
+    for title, values in STAGE.presets.items():
         short, _, rest = title.partition(": ")
         found.append(_Preset(short, rest, AwdParams.model_validate(values)))
     return found
@@ -49,7 +49,7 @@ def controls() -> AwdParams:
     sliders = st.columns(3, gap="medium")
     with said_below():
         values = _values(choices, sliders)
-    params = METHOD.parse(values)
+    params = STAGE.parse(values)
     assert isinstance(params, AwdParams)
     with top.container(horizontal=True, vertical_alignment="bottom", gap="small", width="content"):
         _preset_choice(params)
@@ -138,7 +138,7 @@ def _apply_preset() -> None:
 
 def query(params: AwdParams) -> dict[str, str]:
     """Query parameters that open the Merge page with these settings."""
-    return {"edit": METHOD.name, **{f"edit.{name}": _text(value) for name, value in params.model_dump().items()}}
+    return {"edit": STAGE.name, **{f"edit.{name}": _text(value) for name, value in params.model_dump().items()}}
 
 
 def _text(value: object) -> str:

@@ -6,7 +6,10 @@ import pandas as pd
 import streamlit as st
 
 from merging.methods import registry
+from merging.methods.grammar import write_value
 from merging.methods.mixing import specification
+from merging.methods.pair import Pair
+from merging.methods.params import AUTO
 from merging.methods.presets import PRESETS
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.merge_result import MergeResult
@@ -18,7 +21,6 @@ from ui.accuracy.published import look_up
 from ui.charts.accuracy import Series, set_apart
 from ui.charts.what_if import direction_figure, outcome_figure
 from ui.look.figure import escape_markdown, show, without_rounding
-from ui.look.forms import to_text
 from ui.runs.jobs import result_of, run_of
 from ui.shell import state
 from ui.shell.url import choice, number, said_below
@@ -83,9 +85,9 @@ def _explorer(labels: Mapping[str, str], split: Split, measurable: bool, counts:
                 _queued(position, labels)
 
 
-def _edits() -> dict[str, registry.Method]:
+def _edits() -> dict[str, registry.Stage]:
     """The edits to choose from: those that need no images."""
-    return {name: method for name, method in registry.edits().items() if not method.data({}).images}
+    return {name: stage for name, stage in registry.edits().items() if not stage.data({}).images}
 
 
 def _choices(labels: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -169,11 +171,8 @@ def _set_alone(task: str, tasks: tuple[str, ...]) -> None:
 
 def _best_known(edit: str, tasks: Sequence[str]) -> float | None:
     """λ that a finished run of this edit with Task Arithmetic chose on validation for these tasks."""
-    fitting = [
-        one for one in PRESETS.values()
-        if one.edit == edit and not one.edit_params and one.merge == "task_arithmetic"
-        and one.merge_params == {"scaling": "auto"}
-    ]  # fmt: skip
+    wanted = Pair.of(edit).with_scaling(AUTO)
+    fitting = [one for one in PRESETS.values() if one.pair == wanted]
     for entry in look_up(fitting[:1], tasks):
         if entry.done and entry.run is not None and entry.run.merged is not None:
             chosen = entry.run.merged.merge.scaling
@@ -333,7 +332,7 @@ def _queued(position: Position, labels: Mapping[str, str]) -> None:
 
 def _onwards(position: Position) -> None:
     """The page Merge with the same coefficients."""
-    query = {**state.shared_query(), "tasks": list(position.tasks), "merge.scaling": to_text(position.values)}
+    query = {**state.shared_query(), "tasks": list(position.tasks), "merge.scaling": write_value(position.values)}
     if position.edit != "none":
         query["edit"] = position.edit
     st.page_link("pages/merge.py", label="Merge with these coefficients", icon=":material/merge:", query_params=query)

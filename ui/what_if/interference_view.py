@@ -10,6 +10,7 @@ import streamlit as st
 from merging.core.errors import MergingError
 from merging.evaluation.evaluator import SAME_ACCURACY, best_first
 from merging.methods import registry
+from merging.methods.pair import Pair
 from merging.runs.jobs.interference import Agreement, InterferenceJob, InterferenceResult, agreement
 from merging.suites.suite import Split
 from merging.weights.geometry import cosines
@@ -61,27 +62,35 @@ def _job(tasks: tuple[str, ...], split: Split) -> InterferenceJob:
     edits, merges = registry.edits(), registry.merges()
     left, middle, right = st.columns([0.35, 0.4, 0.25], gap="medium", vertical_alignment="bottom")
     with said_below():
-        edit = choice(left.selectbox, "Edit", {name: method.title for name, method in edits.items()}, key="out-edit")
+        edit = choice(left.selectbox, "Edit", {name: stage.title for name, stage in edits.items()}, key="out-edit")
         merge = choice(
-            middle.selectbox, "Merge", {name: method.title for name, method in merges.items()},
-            index=list(merges).index("task_arithmetic"), key="out-merge",
-        )  # fmt: skip
-    usual = merges[merge].parse({}).model_dump()
-    params = {}
-    if isinstance(usual.get("scaling"), (int, float)):
+            middle.selectbox,
+            "Merge",
+            {name: stage.title for name, stage in merges.items()},
+            index=list(merges).index("task_arithmetic"),
+            key="out-merge",
+        )
+    usual = Pair.of(merge=merge).scaling
+    scaling = None
+    if isinstance(usual, (int, float)):
         with said_below():
-            params["scaling"] = number(
-                right.number_input, "λ", _LOWEST, _HIGHEST, float(usual["scaling"]), 0.05, key=f"out-scaling-{merge}",
+            scaling = number(
+                right.number_input,
+                "λ",
+                _LOWEST,
+                _HIGHEST,
+                float(usual),
+                0.05,
+                key=f"out-scaling-{merge}",
                 help="All other parameters have their defaults",
-            )  # fmt: skip
+            )
+    pair = Pair.of(edit, merge=merge)
     return InterferenceJob.build(
         suite=state.suite_reference(),
         tasks=tasks,
         split=split,
         device=str(state.device()),
-        edit=edit,
-        merge=merge,
-        merge_params=params,
+        **(pair if scaling is None else pair.with_scaling(scaling)).fields,
     )
 
 

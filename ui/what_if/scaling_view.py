@@ -1,12 +1,11 @@
 """Accuracy over λ for several methods in one chart."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from merging.methods import registry
+from merging.methods.pair import Pair
 from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
 from merging.runs.jobs.scaling_curve import Curve, ScalingCurveJob, ScalingCurveResult
@@ -53,27 +52,19 @@ def scaling_view(tasks: tuple[str, ...], split: Split) -> None:
 
 def has_curve(preset: Preset) -> bool:
     """Whether a preset has one λ to vary and leaves nothing else to be searched."""
-    if "scaling" not in registry.find("merge", preset.merge).params.model_fields:
-        return False
-    return "auto" not in [*preset.edit_params.values(), *_fixed(preset).values()]
+    return preset.pair.scaling is not None and not _fixed(preset).data.chosen
 
 
-def _fixed(preset: Preset) -> dict[str, Any]:
-    """Its merge's parameters without λ."""
-    return {name: value for name, value in preset.merge_params.items() if name != "scaling"}
+def _fixed(preset: Preset) -> Pair:
+    """Its method with the merge's own λ."""
+    return preset.pair.with_scaling(preset.pair.usual.scaling)
 
 
 def job_of(preset: Preset, tasks: tuple[str, ...]) -> ScalingCurveJob:
     """The job that measures a preset's curve."""
+    fields = _fixed(preset).fields
     return ScalingCurveJob.build(
-        suite=state.suite_reference(),
-        tasks=tasks,
-        device=str(state.device()),
-        split="val",
-        edit=preset.edit,
-        edit_params=dict(preset.edit_params),
-        merge=preset.merge,
-        merge_params=_fixed(preset),
+        suite=state.suite_reference(), tasks=tasks, device=str(state.device()), split="val", **fields
     )
 
 

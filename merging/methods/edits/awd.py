@@ -19,7 +19,9 @@ from pydantic import Field
 from merging.core.streaming import COLUMNS, ordered
 from merging.methods.context import Context
 from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixed, mixing, pulls_at_nothing
-from merging.methods.registry import Edit, LinearEdit, Params, TensorEdit, edit
+from merging.methods.params import Params
+from merging.methods.planned import Edit, LinearEdit, TensorEdit
+from merging.methods.registry import edit
 from merging.weights.geometry import ROUNDING, Geometry, gram_of
 from merging.weights.vectors import TaskVectors, is_matrix
 
@@ -41,9 +43,12 @@ class AwdParams(Params):
     )
     alpha: float = Field(0.1, ge=0, le=10, title="α", description="Weight of the norm of the redundant vector.")
     beta: float = Field(
-        0.01, gt=0, le=10, title="β",
+        0.01,
+        gt=0,
+        le=10,
+        title="β",
         description=f"Step size of descent; for adam about how far a step moves a weight, such as {ADAM_BETA:g}.",
-    )  # fmt: skip
+    )
     steps: int = Field(300, ge=0, le=5000, description="Number of steps.")
     tensors: Literal["all", "matrices"] = Field("all", description="Which tensors are disentangled.")
 

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from merging.methods.context import Context
 from merging.methods.edits.masks import MaskParams, choose_thresholds, masks, merged_vector
-from merging.methods.registry import TensorEdit, edit
+from merging.methods.planned import TensorEdit
+from merging.methods.registry import edit
 from merging.weights.vectors import TaskVectors
 
 

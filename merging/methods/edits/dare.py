@@ -6,7 +6,9 @@ import torch
 from pydantic import Field
 
 from merging.methods.context import Context
-from merging.methods.registry import Params, TensorEdit, edit
+from merging.methods.params import Params
+from merging.methods.planned import TensorEdit
+from merging.methods.registry import edit
 from merging.weights.vectors import TaskVectors
 
 

@@ -13,7 +13,9 @@ import torch
 from pydantic import Field
 
 from merging.methods.context import Context
-from merging.methods.registry import Params, TensorEdit, edit
+from merging.methods.params import Params
+from merging.methods.planned import TensorEdit
+from merging.methods.registry import edit
 from merging.weights.spectra import nonzero, side_by_side, svd, top_triplets
 from merging.weights.vectors import TaskVectors, is_linear_weight
 
@@ -29,9 +31,10 @@ class DogeParams(Params):
     keep: float = Field(0.3, gt=0, le=1, description="Share of entries kept of each task vector and matrix.")
     strength: float = Field(0.07, gt=0, le=10, title="η", description="λ of a tensor and task is η/‖τ‖.")
     scaled: bool = Field(
-        True, description="Multiply each edited vector by its λ, so that Task Arithmetic with λ = 1 is DOGE TA. "
+        True,
+        description="Multiply each edited vector by its λ, so that Task Arithmetic with λ = 1 is DOGE TA. "
         "Off for AdaMerging, which learns the coefficients.",
-    )  # fmt: skip
+    )
 
 
 @edit("doge", title="DOGE", paper="https://arxiv.org/abs/2501.01230")

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from merging.methods.context import Context
 from merging.methods.edits.ties import TiesParams, ties
-from merging.methods.registry import Params, TensorEdit
+from merging.methods.params import OnValidation, Params
+from merging.methods.planned import TensorEdit
 from merging.methods.scaling import computed
 from merging.weights.vectors import TaskVectors
 
@@ -21,10 +22,12 @@ THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6)
 class MaskParams(Params):
     """How masks are made."""
 
-    threshold: Annotated[float, Field(gt=0, le=10)] | Literal["auto"] = Field(
-        0.4, title="λ", description="Of the masks: the larger, the fewer entries count as a task's own. "
+    threshold: Annotated[Annotated[float, Field(gt=0, le=10)] | Literal["auto"], OnValidation()] = Field(
+        0.4,
+        title="λ",
+        description="Of the masks: the larger, the fewer entries count as a task's own. "
         "auto: the best of 0.2 … 0.6 for each task on validation.",
-    )  # fmt: skip
+    )
     total: Literal["sum", "ties"] = Field("sum", description="The merged vector: the sum, or the TIES sum.")
     keep: float = Field(0.2, gt=0, le=1, description="Share of entries that TIES keeps, where total is ties.")
 

@@ -10,7 +10,9 @@ from torch.nn.functional import hardshrink
 from merging.core.streaming import ordered
 from merging.methods.context import Context
 from merging.methods.edits.magnitudes import largest_magnitudes
-from merging.methods.registry import Params, TensorEdit, edit
+from merging.methods.params import Params
+from merging.methods.planned import TensorEdit
+from merging.methods.registry import edit
 from merging.weights.vectors import TaskVectors
 
 

@@ -12,7 +12,9 @@ from pydantic import Field
 from merging.evaluation.gradients import mean_absolute_gradients
 from merging.methods.context import Context
 from merging.methods.edits.magnitudes import largest_magnitudes
-from merging.methods.registry import Needs, Params, TensorEdit, edit
+from merging.methods.params import Needs, Params
+from merging.methods.planned import TensorEdit
+from merging.methods.registry import edit
 from merging.weights.vectors import StackFunction, TaskVectors
 
 
@@ -20,9 +22,10 @@ class TrustRegionParams(Params):
     """What sensitivity is, and how much of it is left out."""
 
     sensitivity: Literal["zero_shot", "gradient"] = Field(
-        "zero_shot", description="|g_i| is |τ_i| (zero_shot, no data), or the mean absolute gradient at the base model "
+        "zero_shot",
+        description="|g_i| is |τ_i| (zero_shot, no data), or the mean absolute gradient at the base model "
         "over labelled validation images.",
-    )  # fmt: skip
+    )
     drop: float = Field(0.01, ge=0, lt=1, description="Share of entries, the most sensitive ones, that are left out.")
     images: int = Field(128, ge=1, le=10_000, description="Labelled images a task, for gradient.")
 

@@ -1,7 +1,9 @@
 """No edit: task vectors go into the merge as they are."""
 
 from merging.methods.context import Context
-from merging.methods.registry import LinearEdit, Params, edit
+from merging.methods.params import Params
+from merging.methods.planned import LinearEdit
+from merging.methods.registry import edit
 from merging.weights.vectors import TaskVectors
 
 

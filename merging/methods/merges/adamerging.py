@@ -20,7 +20,9 @@ from merging.core.errors import NonFiniteWeights
 from merging.core.memory import BatchSize
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
-from merging.methods.registry import LinearMerge, Params, merge
+from merging.methods.params import Params
+from merging.methods.planned import LinearMerge
+from merging.methods.registry import merge
 from merging.weights.vectors import TaskVectors
 
 _SNAPSHOTS = 10
@@ -223,8 +225,10 @@ def _batches(
     evaluator: Evaluator, tasks: tuple[str, ...], params: AdaMergingParams, seed: int
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Endless batches per task, each task shuffled anew every pass by a generator of its own."""
-    streams = {task: _indices(evaluator.count(task, params.split), params.batch_size, seed + n)
-               for n, task in enumerate(sorted(tasks))}  # fmt: skip
+    streams = {
+        task: _indices(evaluator.count(task, params.split), params.batch_size, seed + n)
+        for n, task in enumerate(sorted(tasks))
+    }
     while True:
         yield {task: evaluator.images(task, params.split, next(streams[task])) for task in tasks}
 

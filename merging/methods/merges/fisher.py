@@ -5,7 +5,9 @@ from pydantic import Field
 
 from merging.evaluation.gradients import fisher_information
 from merging.methods.context import Context
-from merging.methods.registry import Params, TensorMerge, merge
+from merging.methods.params import Params
+from merging.methods.planned import TensorMerge
+from merging.methods.registry import merge
 from merging.weights.vectors import TaskVectors
 
 
@@ -16,8 +18,13 @@ class FisherParams(Params):
     floor: float = Field(1e-6, gt=0, le=1, description="Added to every weight, relative to their mean over the model.")
 
 
-@merge("fisher", title="Fisher merging", paper="https://arxiv.org/abs/2111.09832", needs="unlabeled",
-       unedited="its weights are the Fisher information of the fine-tuned models, not of edited ones")  # fmt: skip
+@merge(
+    "fisher",
+    title="Fisher merging",
+    paper="https://arxiv.org/abs/2111.09832",
+    needs="unlabeled",
+    unedited="its weights are the Fisher information of the fine-tuned models, not of edited ones",
+)
 def fisher(vectors: TaskVectors, params: FisherParams, context: Context) -> TensorMerge:
     """Average the models entry by entry, weighted by their diagonal Fisher information.
 

@@ -1,13 +1,13 @@
 """Isotropic merging: make all singular values of the merged update equal (arXiv 2502.04959)."""
 
-from typing import Literal
-
 import torch
 from pydantic import Field
 
 from merging.methods.context import Context
-from merging.methods.registry import Params, TensorMerge, merge
-from merging.methods.scaling import Coefficient, scaled
+from merging.methods.params import Params
+from merging.methods.planned import TensorMerge
+from merging.methods.registry import merge
+from merging.methods.scaling import Scaling, scaled
 from merging.weights.spectra import NOTHING, polar, side_by_side, svd, top_triplets
 from merging.weights.vectors import TaskVectors, is_matrix
 
@@ -17,7 +17,7 @@ _PAPER = "https://arxiv.org/abs/2502.04959"
 class IsotropicParams(Params):
     """How far to go along the merged update."""
 
-    scaling: Coefficient | Literal["auto"] = Field(
+    scaling: Scaling = Field(
         1.0,
         title="α",
         description="Multiplier of the merged update (1 to 1.5), or auto: chosen on the validation split.",

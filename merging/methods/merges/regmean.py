@@ -9,7 +9,9 @@ from pydantic import Field
 
 from merging.evaluation.input_grams import input_grams
 from merging.methods.context import Context
-from merging.methods.registry import Params, TensorMerge, merge
+from merging.methods.params import Params
+from merging.methods.planned import TensorMerge
+from merging.methods.registry import merge
 from merging.weights.spectra import solve_positive
 from merging.weights.vectors import TaskVectors
 
@@ -19,13 +21,16 @@ class RegMeanParams(Params):
 
     images: int = Field(256, ge=1, le=10_000, description="Unlabeled validation images a task.")
     off_diagonal: float = Field(
-        0.95, ge=0, le=0.999, title="Off-diagonals ×",
+        0.95,
+        ge=0,
+        le=0.999,
+        title="Off-diagonals ×",
         description="Factor of the Gram matrices' off-diagonal entries; below 1 they are invertible however few the "
         "images.",
-    )  # fmt: skip
+    )
 
 
-@merge("regmean", title="RegMean", paper="https://arxiv.org/abs/2212.09849", needs="unlabeled")
+@merge("regmean", title="RegMean", paper="https://arxiv.org/abs/2212.09849", needs="unlabeled", averages=True)
 def regmean(vectors: TaskVectors, params: RegMeanParams, context: Context) -> TensorMerge:
     """Fit every linear layer to what the layers of all models do with their own inputs.
 

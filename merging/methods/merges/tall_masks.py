@@ -4,7 +4,8 @@ import torch
 
 from merging.methods.context import Context
 from merging.methods.edits.masks import MaskParams, choose_thresholds, masks, merged_vector
-from merging.methods.registry import LocalisedMerge, merge
+from merging.methods.planned import LocalisedMerge
+from merging.methods.registry import merge
 from merging.weights.vectors import TaskVectors
 
 

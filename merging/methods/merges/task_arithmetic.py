@@ -1,7 +1,7 @@
 """Task Arithmetic: add the task vectors to the base model, scaled."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -10,15 +10,17 @@ from pydantic import Field
 from merging.core.errors import SpecError
 from merging.methods.context import Context
 from merging.methods.forgetting import CHOOSING_FORGETTING, search_forgetting
-from merging.methods.registry import LinearMerge, Params, merge
-from merging.methods.scaling import CHOOSING_SCALING, GRID, Coefficient, computed, search_scaling
+from merging.methods.params import Params
+from merging.methods.planned import LinearMerge
+from merging.methods.registry import merge
+from merging.methods.scaling import CHOOSING_SCALING, GRID, LAMBDA, Coefficient, computed, search_scaling
 from merging.weights.vectors import TaskVectors
 
 
 class TaskArithmeticParams(Params):
     """The scaling coefficients: task t's vector enters with λ · s_t."""
 
-    scaling: Coefficient | tuple[Coefficient, ...] | Literal["auto"] = Field(
+    scaling: Annotated[Coefficient | tuple[Coefficient, ...] | Literal["auto"], LAMBDA] = Field(
         0.3,
         title="λ",
         description="One coefficient for all tasks, one per task (negative ones forget), or auto: "

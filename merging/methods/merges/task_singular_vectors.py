@@ -4,7 +4,8 @@ import torch
 
 from merging.methods.context import Context
 from merging.methods.merges.isotropic import IsotropicParams
-from merging.methods.registry import TensorMerge, merge
+from merging.methods.planned import TensorMerge
+from merging.methods.registry import merge
 from merging.methods.scaling import scaled
 from merging.weights.spectra import NOTHING, nonzero, polar, side_by_side, top_triplets
 from merging.weights.vectors import TaskVectors, is_matrix

@@ -11,8 +11,10 @@ import torch
 from pydantic import Field
 
 from merging.methods.context import Context
-from merging.methods.registry import Params, TensorMerge, merge
-from merging.methods.scaling import Coefficient, scaled
+from merging.methods.params import Params
+from merging.methods.planned import TensorMerge
+from merging.methods.registry import merge
+from merging.methods.scaling import Scaling, scaled
 from merging.weights.spectra import add_gram, gram, mirror, solve_positive
 from merging.weights.vectors import TaskVectors, is_linear_weight
 
@@ -28,7 +30,7 @@ class WudiParams(Params):
     ridge: float = Field(
         0.01, gt=0, le=100, description="Weight of the ridge of closed_form, relative to the mean eigenvalue of S."
     )
-    scaling: Coefficient | Literal["auto"] = Field(
+    scaling: Scaling = Field(
         1.0, title="λ", description="Multiplier of the merged update, or auto: chosen on the validation split."
     )
 

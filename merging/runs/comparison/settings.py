@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from merging.core.text import short
-from merging.methods import registry
 from merging.runs.run import Run
 
 ABSENT = "–"
@@ -29,9 +28,9 @@ def _flat(run: Run) -> dict[str, str]:
     """All settings of a run by name, as text."""
     spec = run.spec
     values: dict[str, Any] = {"suite": Path(spec.suite).parent.name or spec.suite, "tasks": ", ".join(spec.tasks)}
-    for kind, name, params in (("edit", spec.edit, spec.edit_params), ("merge", spec.merge, spec.merge_params)):
-        values[kind] = registry.find(kind, name).title  # type: ignore[arg-type]
-        values |= {f"{kind}: {key.replace('_', ' ')}": value for key, value in params.items()}
+    for part in spec.pair.parts:
+        values[part.stage.kind] = part.title
+        values |= {f"{part.stage.kind}: {key.replace('_', ' ')}": value for key, value in part.values.items()}
     values |= {"split": spec.split, "seed": spec.seed, "device": spec.device, "precision": spec.dtype}
     if run.result:
         values["base weights"] = base_weights(run)[:12]

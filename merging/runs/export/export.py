@@ -15,7 +15,6 @@ from merging.core.errors import CheckpointError
 from merging.core.files import atomic_path
 from merging.evaluation import clip
 from merging.evaluation.evaluator import load_head
-from merging.methods import registry
 from merging.runs.export.model_card import CLASSIFY, model_card
 from merging.runs.export.recipe import in_layout, recipe_of
 from merging.runs.export.weights import KEPT_WEIGHTS, kept_weights, rebuild, require_done
@@ -51,7 +50,7 @@ def export_run(run: Run, workspace: Workspace, folder: Path, layout: WrittenLayo
         texts = {"recipe.yaml": recipe.to_yaml()}
         if recipe.coefficients is not None:
             texts["coefficients.csv"] = _table(recipe.coefficients)
-        one_model = layout == "open_clip" and not registry.find("merge", run.spec.merge).localised
+        one_model = layout == "open_clip" and not run.spec.pair.localised
         if one_model and all(map(suite.measurable, run.spec.tasks)):
             texts |= {"classify.py": CLASSIFY, "config.json": _config(run, suite)}
             _write_heads(made / "heads.safetensors", run, suite, workspace)

@@ -3,7 +3,6 @@
 import json
 import re
 
-from merging.methods import registry
 from merging.methods.forgetting import GROUPS
 from merging.runs.export.recipe import Recipe
 from merging.runs.export.weights import require_done
@@ -104,19 +103,15 @@ def _before_and_after(report: Forgetting) -> list[str]:
 
 
 def _parameters(run: Run, recipe: Recipe) -> list[str]:
-    papers = {registry.find("edit", run.spec.edit).paper, registry.find("merge", run.spec.merge).paper} - {""}
-    parameters = {
-        "edit": run.spec.edit, "edit_params": run.spec.edit_params,
-        "merge": run.spec.merge, "merge_params": run.spec.merge_params,
-    }  # fmt: skip
-    lines = ["## Method", "", "```json", json.dumps(parameters, indent=2), "```", ""]
+    papers = {part.stage.paper for part in run.spec.pair.parts} - {""}
+    lines = ["## Method", "", "```json", json.dumps(run.spec.pair.fields, indent=2), "```", ""]
     if recipe.chosen:
         lines += [f"Chosen on validation images, where a parameter is auto: `{json.dumps(recipe.chosen)}`.", ""]
     return [*lines, *(f"<{paper}>" for paper in sorted(papers)), *([""] if papers else [])]
 
 
 def _use(run: Run, recipe: Recipe, files: tuple[str, ...]) -> list[str]:
-    if registry.find("merge", run.spec.merge).localised:
+    if run.spec.pair.localised:
         return [
             "## Use", "",
             "`model.safetensors` is not one model: it holds a vector that all tasks share and a mask of one bit a",

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from merging.core.errors import MergingError, SpecError
 from merging.core.progress import Progress, no_progress
 from merging.core.wording import explain
+from merging.methods.pair import Pair
+from merging.methods.params import AUTO
 from merging.runs.export.weights import rebuild, require_done
 from merging.runs.jobs import MergeSpec, Site
 from merging.runs.jobs.merge_result import Coefficients, MergeResult
@@ -23,6 +25,7 @@ from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.files.writing import WrittenLayout, require_writable
 from merging.weights.vectors import TaskVectors
 
+_PAIR = ("edit", "edit_params", "merge", "merge_params")
 _INTRODUCTION = (
     "# What these weights were made of. With the same checkpoints they are made again, bit for bit on the CPU, by\n"
     "#     python -m merging replay recipe.yaml --output model.safetensors\n"
@@ -96,10 +99,10 @@ class Recipe(BaseModel):
             SpecError: it names methods or parameters that there are not.
         """
         fields = {**self.spec, "suite": str(suite.folder / "suite.yaml"), "device": "cpu", "evaluate": False}
-        parameters = dict(fields.get("merge_params") or {})
-        if parameters.get("scaling") == "auto" and "scaling" in self.chosen:
-            parameters["scaling"] = self.chosen["scaling"]
-        return MergeSpec.build(**{**fields, "merge_params": parameters})
+        pair = Pair.of(**{name: fields[name] for name in _PAIR if name in fields})
+        if pair.scaling == AUTO and "scaling" in self.chosen:
+            pair = pair.with_scaling(self.chosen["scaling"])
+        return MergeSpec.build(**{**fields, **pair.fields})
 
 
 def recipe_of(run: Run, weights: Path, layout: WrittenLayout = "open_clip") -> Recipe:

@@ -6,9 +6,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from merging.core.errors import SpecError
-from merging.methods import registry
 from merging.methods.edits.awd import AwdParams, Disentangled, disentangle
-from merging.methods.registry import LinearEdit
+from merging.methods.planned import LinearEdit
 from merging.runs.jobs.merge_result import MethodReport
 from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
 from merging.weights.geometry import Geometry
@@ -51,7 +50,7 @@ class DisentangleJob(ModelJob):
 
     def measure(self, bench: Bench) -> DisentangleResult:
         """Read all weights once, or several times where the descent is on them."""
-        params = registry.find("edit", self.edit).parse(self.edit_params)
+        params = self.pair.edit.params
         assert isinstance(params, AwdParams)
         found = disentangle(bench.vectors, bench.context.geometry(bench.vectors), params, bench.context)
         return DisentangleResult(edit=MethodReport.model_validate(found.edit.report), grams=found.after.grams.tolist())

@@ -158,7 +158,7 @@ def _measured(
     suite = evaluator.suite
     if spec.edit == "awd":
         context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
-    planned = plan(workspace.vectors(suite, spec.tasks), spec, context)
+    planned = plan(workspace.vectors(suite, spec.tasks), spec.pair, context)
     state = dict(planned.tensors(context))
     if not planned.per_task:
         found = evaluator.accuracy(state, tasks, spec.split, context).per_task

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from merging.core.errors import SpecError
 from merging.core.progress import no_progress
-from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.mixing import WhatIf
+from merging.methods.pair import Pair
+from merging.methods.params import AUTO
 from merging.methods.plan import plan
-from merging.methods.registry import LinearEdit
+from merging.methods.planned import LinearEdit
 from merging.runs.jobs.disentangle import require_awd
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
 from merging.weights.geometry import Geometry
 from merging.weights.vectors import TaskVectors
@@ -108,13 +108,13 @@ class LandscapeJob(ModelJob):
         evaluator = context.need_images("the landscape", self.tasks)
         evaluator.prepare(self.tasks, self.split)
         geometry = context.geometry(vectors)
-        params = registry.find("edit", self.edit).parse(self.edit_params)
+        params = self.pair.edit.params
         assert isinstance(params, AwdParams)
         before = WhatIf(vectors, LinearEdit({}))
         after = WhatIf(vectors, disentangle(vectors, geometry, params, context).edit).held(context)
         scaling = {
-            "before": _chosen(self, "none", {}, vectors, context),
-            "after": _chosen(self, "awd", self.edit_params, vectors, context),
+            "before": _chosen(Pair.of(), vectors, context),
+            "after": _chosen(Pair.of("awd", self.edit_params), vectors, context),
         }
         chosen = {task: evaluator.draw(task, self.split, IMAGES, self.seed) for task in self.tasks}
 
@@ -162,12 +162,9 @@ def _grids(cells: Sequence[Mapping[Task, float]]) -> dict[Task, list[list[float]
     return {task: np.array([cell[task] for cell in cells]).reshape(STEPS, STEPS).tolist() for task in cells[0]}
 
 
-def _chosen(job: LandscapeJob, edit: str, params: Mapping[str, Any], vectors: TaskVectors, context: Context) -> float:
-    """λ that validation chooses for an edit with Task Arithmetic."""
-    merged = MergeSpec.like(
-        job, edit=edit, edit_params=dict(params), merge="task_arithmetic", merge_params={"scaling": "auto"}
-    )
-    return float(plan(vectors, merged, context).merge.report["scaling"])
+def _chosen(pair: Pair, vectors: TaskVectors, context: Context) -> float:
+    """λ that validation chooses for a method."""
+    return float(plan(vectors, pair.with_scaling(AUTO), context).merge.report["scaling"])
 
 
 def places(what_if: WhatIf, geometry: Geometry, before: float, after: float) -> dict[str, dict[str, list[float]]]:

@@ -9,7 +9,7 @@ from merging.evaluation.evaluator import Accuracy, Evaluator, joined
 from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
 from merging.methods.plan import Plan, plan
-from merging.methods.registry import LinearEdit
+from merging.methods.planned import LinearEdit
 from merging.runs.jobs.merge_result import Coefficients, DescribedGeometry, Forgetting, MergeResult, MethodReport
 from merging.runs.jobs.model_job import Bench, ModelJob
 from merging.weights.files import open_checkpoint, save_tensors
@@ -31,7 +31,7 @@ class MergeSpec(ModelJob):
         Weights go to the site's ``output``, or to ``keep`` where no table of coefficients can rebuild them.
         """
         warnings = oddities(bench.vectors)
-        planned = plan(bench.vectors, self, bench.context)
+        planned = plan(bench.vectors, self.pair, bench.context)
         output = bench.site.output
         if output is None and planned.table is None:
             output = bench.site.keep

@@ -16,7 +16,6 @@ from pydantic import Field
 from merging.core import devices
 from merging.core.errors import RunError
 from merging.evaluation.evaluator import Evaluator, evaluation_key
-from merging.methods import registry
 from merging.methods.context import Context
 from merging.runs.export.weights import kept_weights, rebuilt, require_done
 from merging.runs.jobs.merge import MergeSpec
@@ -85,7 +84,7 @@ def _served(
     """Each task with the weights that serve it; None where those of the task before do."""
     if not tasks:
         return
-    if registry.find("merge", run.spec.merge).localised:
+    if run.spec.pair.localised:
         base = evaluator.suite.base_checkpoint
         workspace.fingerprint(base)
         for task in tasks:

@@ -7,11 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from merging.core.errors import SpecError
 from merging.evaluation.evaluator import Accuracy
-from merging.methods import registry
 from merging.methods.plan import plan
-from merging.methods.registry import LocalisedMerge
+from merging.methods.planned import LocalisedMerge
 from merging.methods.scaling import GRID, WIDE_GRID, accuracy_along, computed, first_best, search_averages
-from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
 from merging.suites.suite import Split
 
@@ -62,7 +60,7 @@ class ScalingCurveJob(ModelJob):
 
     @model_validator(mode="after")
     def _has_one_scaling(self) -> Self:
-        if not isinstance(self.merge_params.get("scaling"), (int, float)):
+        if not isinstance(self.pair.scaling, (int, float)):
             raise SpecError(f"job {self.kind}: merge {self.merge!r} has no single λ (merge.scaling) to vary")
         return self
 
@@ -79,13 +77,11 @@ class ScalingCurveJob(ModelJob):
         splits: tuple[Split, ...] = ("val", "test")
         for split in splits:
             evaluator.prepare(tasks, split)
-        unit = MergeSpec.like(self, merge_params={**self.merge_params, "scaling": 1.0})
-        planned = plan(bench.vectors, unit, context)
+        planned = plan(bench.vectors, self.pair.with_scaling(1.0), context)
         merge = planned.merge
         assert not isinstance(merge, LocalisedMerge)  # they have no λ
         found = computed(planned.edited, lambda name, base, stack: merge(name, base, stack) - base, context)
-        own = registry.find("merge", self.merge).parse({}).model_dump()["scaling"]
-        grid = WIDE_GRID if own == 1 else GRID
+        grid = WIDE_GRID if self.pair.usual.scaling == 1 else GRID
         scalings, val = search_averages(grid, accuracy_along(planned.edited, found, "val", context), context)
         on_test, test = accuracy_along(planned.edited, found, "test", context, stored=True), []
         for done, scaling in enumerate(scalings):

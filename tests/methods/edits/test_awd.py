@@ -13,7 +13,8 @@ from merging.core.errors import Cancelled
 from merging.methods.context import Context
 from merging.methods.edits import awd
 from merging.methods.edits.awd import TARGET_NORM, AwdParams, disentangle, from_geometry
-from merging.methods.registry import LinearEdit, find
+from merging.methods.planned import LinearEdit
+from merging.methods.registry import find
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
 from tests.methods.edits.test_redundancy import plain_descent, plain_objective

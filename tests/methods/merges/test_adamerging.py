@@ -9,7 +9,8 @@ import torch
 from merging.core.errors import Cancelled, MissingPart, NonFiniteWeights
 from merging.methods.context import Context
 from merging.methods.merges.adamerging import AdaMergingParams, CoefficientLearner, _batches, mean_entropy
-from merging.methods.registry import LinearMerge, find
+from merging.methods.planned import LinearMerge
+from merging.methods.registry import find
 from merging.suites import Suite
 from merging.weights.vectors import TaskVectors
 

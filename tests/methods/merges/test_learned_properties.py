@@ -35,7 +35,7 @@ every_method = pytest.mark.parametrize("method", METHODS)
 def merged(suite: Suite, tasks: tuple[str, ...], method: str, seed: int = 0) -> State:
     context = replace(Context(evaluator=Evaluator(suite)), seed=seed)
     spec = MergeSpec.build(suite="any", tasks=tasks, **METHODS[method])
-    return dict(plan(suite.vectors(tasks), spec, context).tensors(context))
+    return dict(plan(suite.vectors(tasks), spec.pair, context).tensors(context))
 
 
 def changed(suite: Suite, folder: Path, changes: dict[str, State]) -> Suite:

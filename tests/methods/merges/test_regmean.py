@@ -13,8 +13,9 @@ from merging.core.errors import MissingPart
 from merging.evaluation.evaluator import Evaluator
 from merging.evaluation.input_grams import input_grams
 from merging.methods.context import Context
+from merging.methods.params import Data
 from merging.methods.plan import plan
-from merging.methods.registry import Data, find
+from merging.methods.registry import find
 from merging.runs.jobs import MergeSpec
 from merging.suites import Suite, load_suite
 from merging.weights.vectors import TaskVectors
@@ -81,7 +82,7 @@ def regmean(vectors: TaskVectors, context: Context, edit: str = "none", **params
     spec = MergeSpec.build(
         suite="any", tasks=vectors.tasks, edit=edit, merge="regmean", merge_params={"images": IMAGES, **params}
     )
-    return dict(plan(vectors, spec, context).tensors(context))
+    return dict(plan(vectors, spec.pair, context).tensors(context))
 
 
 def assert_same(found: State, expected: State, tolerance: float = 1e-5) -> None:

@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from merging.core.errors import CheckpointError, MissingPart, NonFiniteWeights, SpecError
 from merging.methods.context import Context
-from merging.methods.pairs import refusal
+from merging.methods.params import Data
 from merging.methods.plan import Plan, plan
-from merging.methods.registry import Data, find, merges
+from merging.methods.refusals import refusal
+from merging.methods.registry import find, merges
 from merging.runs.jobs import MergeSpec
 from merging.suites import Suite
 from merging.weights.files import open_checkpoint, save_tensors
@@ -33,7 +34,7 @@ def planned(vectors: TaskVectors, edit: str = "none", context: Context | None = 
     spec = MergeSpec.build(
         suite="any", tasks=vectors.tasks, edit=name, edit_params=edit_params, merge="tall_masks", merge_params=params
     )
-    return plan(vectors, spec, context or Context())
+    return plan(vectors, spec.pair, context or Context())
 
 
 def written(vectors: TaskVectors, file: Path, edit: str = "none", **params: object) -> Plan:

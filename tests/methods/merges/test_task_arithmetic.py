@@ -9,7 +9,8 @@ import torch
 from merging.core.errors import MissingPart, SpecError
 from merging.methods.context import Context
 from merging.methods.merges.task_arithmetic import TaskArithmeticParams
-from merging.methods.registry import LinearMerge, find
+from merging.methods.planned import LinearMerge
+from merging.methods.registry import find
 from merging.methods.scaling import GRID, computed, search_scaling
 from merging.suites import Suite
 from merging.weights.vectors import TaskVectors

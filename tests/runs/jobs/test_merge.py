@@ -21,7 +21,7 @@ from merging.core.errors import (
 from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
-from merging.methods.pairs import refusal
+from merging.methods.refusals import refusal
 from merging.runs.export.weights import rebuild
 from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult

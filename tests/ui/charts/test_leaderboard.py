@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.methods.registry import Data, Needs
+from merging.methods.params import Data, Needs
 from merging.runs.leaderboard import Row
 from tests.hover_texts import all_hover_texts
 from ui.charts.leaderboard import (

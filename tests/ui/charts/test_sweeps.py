@@ -80,19 +80,7 @@ def test_the_table_has_every_trial_and_why_one_failed() -> None:
 
 def test_examples_of_the_form() -> None:
     found = doctest.testmod(sweep_form)
-    assert (found.attempted, found.failed) == (2, 0)
-
-
-@pytest.mark.parametrize("text", ["0.01 to 1 log", "1e-3 to 1 log"])
-def test_a_log_range_is_read(text: str) -> None:
-    found = sweep_form.read_domain(text)
-    assert found["log"] is True and found["high"] == 1 and found["low"] < 0.02
-
-
-def test_words_and_truth_values_are_read() -> None:
-    assert sweep_form.read_domain("sum, mean") == ["sum", "mean"]
-    assert sweep_form.read_domain("true,false") == [True, False]
-    assert sweep_form.read_domain("-1, 2") == [-1, 2]
+    assert (found.attempted, found.failed) == (1, 0)
 
 
 # --- every number where it belongs -----------------------------------------------------------------------------------

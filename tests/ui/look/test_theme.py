@@ -1,5 +1,6 @@
 """Colours can be told apart and read on both backgrounds; text from outside stays text."""
 
+import json
 import math
 import tomllib
 from itertools import combinations
@@ -199,3 +200,9 @@ def test_composed_figure_takes_layout_and_margins() -> None:
     assert figure.layout.height == 200
     assert figure.layout.xaxis.automargin is True
     assert figure.layout.xaxis.title.text == "step"
+
+
+def test_every_method_looks_as_it_did_when_looks_were_a_list_in_the_theme() -> None:
+    known = json.loads(Path(__file__).with_name("earlier_styles.json").read_text(encoding="utf-8"))
+    found = {label: theme.style_of(label) for label in known}
+    assert {label: [style.color, style.symbol, style.pattern] for label, style in found.items()} == known

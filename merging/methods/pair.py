@@ -1,0 +1,221 @@
+"""A method: an edit and a merge with their parameters, as one value that is validated once."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from merging.core.errors import SpecError
+from merging.methods import grammar, registry
+from merging.methods.params import Data, Params
+from merging.methods.refusals import reason_against
+from merging.methods.registry import Kind, Stage
+
+DEFAULTS: dict[Kind, str] = {"edit": "none", "merge": "task_arithmetic"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One stage of a method with its parameters, those with defaults included."""
+
+    stage: Stage
+    params: Params
+
+    @classmethod
+    def of(cls, kind: Kind, name: str, values: Any) -> "Part":
+        """A stage by name, with parameters by name.
+
+        Raises:
+            SpecError: a name is unknown or a value out of bounds.
+        """
+        if not isinstance(values, Mapping):
+            raise SpecError(f"{kind}_params: expected names and values, got {str(values)[:60]!r}")
+        stage = registry.find(kind, name)
+        return cls(stage, stage.parse(values))
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
+        return self.stage.name
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.stage.title
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """All parameters, JSON-ready, as specifications hold them."""
+        return self.params.model_dump(mode="json")
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The parameters that differ from their defaults, JSON-ready."""
+        return self.stage.changed(self.params.model_dump())
+
+    @property
+    def data(self) -> Data:
+        """The images that it looks at."""
+        return self.stage.data_of(self.params)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A method: what is done to the task vectors, and how they are merged then.
+
+    >>> pair = Pair.of("ties", {"keep": 0.1}, merge_params={"scaling": "auto"})
+    >>> pair.label, pair.method, pair.data.chosen, pair.text
+    ('TIES + Task Arithmetic · keep 0.1', 'TIES', ('merge.scaling',), 'edit=ties merge=task_arithmetic edit.keep=0.1 \
+merge.scaling=auto')
+    >>> Pair.read(pair.text) == pair
+    True
+    """
+
+    edit: Part
+    merge: Part
+
+    @classmethod
+    def of(
+        cls,
+        edit: str = DEFAULTS["edit"],
+        edit_params: Mapping[str, Any] | None = None,
+        merge: str = DEFAULTS["merge"],
+        merge_params: Mapping[str, Any] | None = None,
+    ) -> "Pair":
+        """A method from names and values; parameters that are not given have their defaults.
+
+        Raises:
+            SpecError: a name is unknown, a value out of bounds, or the two make no sense together.
+        """
+        pair = cls(Part.of("edit", edit, edit_params or {}), Part.of("merge", merge, merge_params or {}))
+        reason = reason_against(pair.edit.stage, pair.edit.params, pair.merge.stage)
+        if reason:
+            raise SpecError(reason)
+        return pair
+
+    @classmethod
+    def of_settings(cls, settings: Mapping[str, str]) -> "Pair":
+        """A method from text by name, as :attr:`settings` gives it.
+
+        Raises:
+            SpecError: as :meth:`of`, or a text can't be read.
+        """
+        names = {kind: settings.get(kind, default) for kind, default in DEFAULTS.items()}
+        values = grammar.read_settings({path: text for path, text in settings.items() if path not in names})
+        return cls.of(names["edit"], values["edit"], names["merge"], values["merge"])
+
+    @classmethod
+    def read(cls, text: str) -> "Pair":
+        """A method from one line, as :attr:`text` gives it.
+
+        Raises:
+            SpecError: as :meth:`of_settings`.
+        """
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise SpecError(f"{text[:60]!r}: {error}") from None
+        odd = [word for word in words if "=" not in word]
+        if odd:
+            raise SpecError(f"{odd[0]!r}: expected NAME=VALUE, such as merge=tsv_m or edit.keep=0.1")
+        return cls.of_settings(dict(word.split("=", 1) for word in words))
+
+    @property
+    def parts(self) -> tuple[Part, Part]:
+        """The edit, then the merge."""
+        return self.edit, self.merge
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The merge, the edit if there is one, and all parameters that differ from their defaults, as text by name."""
+        names = {"edit": self.edit.name} if self.edit.name != DEFAULTS["edit"] else {}
+        return {
+            **names,
+            "merge": self.merge.name,
+            **{
+                f"{part.stage.kind}.{name}": grammar.write_value(value)
+                for part in self.parts
+                for name, value in part.changed.items()
+            },
+        }
+
+    @property
+    def text(self) -> str:
+        """The same on one line."""
+        return " ".join(shlex.quote(f"{name}={value}") for name, value in self.settings.items())
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As the fields of a specification, JSON-ready, defaults included."""
+        return {
+            "edit": self.edit.name,
+            "edit_params": self.edit.values,
+            "merge": self.merge.name,
+            "merge_params": self.merge.values,
+        }
+
+    @property
+    def title(self) -> str:
+        """What people call the two, whatever their parameters."""
+        return self.merge.title if self.edit.name == DEFAULTS["edit"] else f"{self.edit.title} + {self.merge.title}"
+
+    @property
+    def usual(self) -> "Pair":
+        """The same two with the defaults of all parameters, whether those make sense together or not."""
+        edit, merge = (Part(part.stage, part.stage.parse({})) for part in self.parts)
+        return Pair(edit, merge)
+
+    @cached_property
+    def label(self) -> str:
+        """What it is called, see :func:`merging.methods.labels.label_of`."""
+        from merging.methods.labels import label_of  # knows all published pairs
+
+        return label_of(self)
+
+    @cached_property
+    def method(self) -> str:
+        """The published method that it is a variant of, see :func:`merging.methods.labels.method_of`; else its title.
+
+        By it charts choose the colour.
+        """
+        from merging.methods.labels import method_of  # knows all published pairs
+
+        return method_of(self)
+
+    @property
+    def data(self) -> Data:
+        """The images that it looks at, besides those that accuracy is measured on."""
+        return self.edit.data | self.merge.data
+
+    @property
+    def localised(self) -> bool:
+        """Whether it gives a model for each task instead of one for all."""
+        return self.merge.stage.localised
+
+    @property
+    def linear(self) -> bool | None:
+        """Whether the merged model is a weighted sum of task vectors; None where only planning tells."""
+        kinds = [part.stage.linear for part in self.parts]
+        return False if False in kinds else None if None in kinds else True
+
+    @property
+    def scaling(self) -> Any:
+        """λ, as JSON holds it: a number, a list, or ``auto``; None if the merge has none."""
+        name = self.merge.stage.params.scaling_name()
+        return None if name is None else self.merge.values[name]
+
+    def with_scaling(self, value: Any) -> "Pair":
+        """The same with another λ.
+
+        Raises:
+            SpecError: the merge has none, or the value is out of bounds.
+        """
+        name = self.merge.stage.params.scaling_name()
+        if name is None:
+            raise SpecError(f"merge {self.merge.name!r} has no λ that could be {value!r}")
+        return replace(self, merge=Part.of("merge", self.merge.name, {**self.merge.params.model_dump(), name: value}))
+
+    def forgotten(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """The tasks, of those merged, whose vectors are subtracted, so that the model forgets them."""
+        return self.merge.params.forgotten(tasks)
