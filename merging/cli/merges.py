@@ -9,6 +9,7 @@ import click
 
 from merging.cli.group import main
 from merging.cli.options import (
+    PathAsTyped,
     device_option,
     home_option,
     json_option,
@@ -69,7 +70,7 @@ def similarity(
               help="Precision of forward passes; merging is float32.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True)
 @split_option
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the weights, .safetensors.")
+@click.option("--output", type=PathAsTyped(dir_okay=False), help="File for the weights, .safetensors.")
 @layout_option
 @click.option("--evaluate", is_flag=True, help="Measure accuracy per task.")
 @home_option
@@ -137,7 +138,7 @@ def merge(
 @click.argument("suite")
 @click.option("--base", is_flag=True, help="The pre-trained model (zero-shot).")
 @click.option("--individual", is_flag=True, help="Each fine-tuned model on its own task.")
-@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="A weight file, such as a merge.")
+@click.option("--checkpoint", type=PathAsTyped(dir_okay=False), help="A weight file, such as a merge.")
 @tasks_option
 @split_option
 @device_option
@@ -180,7 +181,7 @@ def evaluate(
 @click.option("--presets", "--methods", "presets", help="Only these presets: names with commas (default: all).")
 @tasks_option
 @device_option
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path),
+@click.option("--output", type=PathAsTyped(dir_okay=False),
               help="Markdown file for the table, written once it is complete.")  # fmt: skip
 @home_option
 @json_option
@@ -224,9 +225,9 @@ def leaderboard(
 
 
 @main.command()
-@click.argument("recipe", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.argument("recipe", type=PathAsTyped(dir_okay=False, exists=True))
 @click.option("--suite", help="The suite with its checkpoints, where the recipe's is not built in.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), required=True,
+@click.option("--output", type=PathAsTyped(dir_okay=False), required=True,
               help="File for the weights, .safetensors.")  # fmt: skip
 @home_option
 @json_option

@@ -11,21 +11,30 @@ from typing import Any, NoReturn
 import click
 
 from merging.core.errors import MissingPart, SpecError
+from merging.core.places import default_home, path_of
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
 
 
-DEFAULT_HOME = Path(__file__).resolve().parents[2] / ".merging"
+class PathAsTyped(click.Path):
+    """A path in which ``~`` is the home folder, also where no shell has read it: after ``=``, or in a variable."""
+
+    def __init__(self, *, exists: bool = False, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(exists=exists, file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, checked as :class:`click.Path` does."""
+        return super().convert(path_of(value), param, ctx)
 
 
 def home_option(function: Any) -> Any:
     """``--home``: the workspace."""
     return click.option(
         "--home",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=DEFAULT_HOME,
+        type=PathAsTyped(file_okay=False),
+        default=default_home,
         envvar="MERGING_HOME",
-        help="Folder for runs and caches (default: .merging in the project).",
+        help="Folder for runs and caches (default: .merging in a checkout, else the user's data folder).",
     )(function)
 
 
@@ -185,4 +194,4 @@ def suite_reference(suite: str) -> str:
     """How a suite stands in a specification: its built-in name, the id that it was downloaded by, or its whole path."""
     from merging.suites.suite import is_name
 
-    return suite if is_name(suite) else str(Path(suite).resolve())
+    return suite if is_name(suite) else str(path_of(suite).resolve())

@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from merging.core.errors import MissingPart, SuiteError
+from merging.core.places import path_of
 from merging.core.wording import explain, nearest
 from merging.hub.cache import (
     HubFile,
@@ -329,12 +330,12 @@ def downloaded_suites() -> dict[str, Path]:
 
 def is_name(reference: str) -> bool:
     """Whether a reference is the name of a built-in suite or the id of one of the hub, and no path."""
-    return reference in builtin_suites() or (is_hub_id(reference) and not Path(reference).exists())
+    return reference in builtin_suites() or (is_hub_id(reference) and not path_of(reference).exists())
 
 
 def suite_file(reference: str | Path) -> Path:
     """Where the ``suite.yaml`` of a reference is, see :func:`load_suite`, or would be."""
-    path = Path(reference)
+    path = path_of(reference)
     if is_name(str(reference)):
         path = builtin_suites().get(str(reference)) or snapshot(str(reference), "model")
     return path / "suite.yaml" if path.is_dir() else path
@@ -347,7 +348,7 @@ def load_suite(reference: str | Path) -> Suite:
         SuiteError: it does not exist, is not YAML, or breaks the schema; the message says where.
     """
     path = suite_file(reference)
-    if path.parent.is_dir() and not path.is_file() and Path(reference).is_dir():
+    if path.parent.is_dir() and not path.is_file() and path_of(reference).is_dir():
         raise SuiteError(f"no suite.yaml in folder {path.parent.name!r}; `init-suite` writes one for checkpoints")
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         raise SuiteError(f"{path.name}: no description of a suite; expected a suite.yaml, or the folder that it is in")

@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 
 from merging.core.errors import CheckpointError, SpecError
+from merging.core.places import path_of
 from merging.weights.files import Checkpoint, open_checkpoint
 from merging.weights.files.reading import TensorInfo
 
@@ -36,7 +37,7 @@ def task_weights(base: Checkpoint, file: Path | str, task: str) -> dict[str, tor
         CheckpointError: the file is no such file, or was made from another base.
         SpecError: it holds no mask for this task.
     """
-    path = Path(file)
+    path = path_of(file)
     stored = open_checkpoint(path, part="all")
     tasks, fingerprint = _header(path, stored)
     if fingerprint != base.fingerprint:
@@ -50,7 +51,7 @@ def task_weights(base: Checkpoint, file: Path | str, task: str) -> dict[str, tor
 
 def is_localised(file: Path | str) -> bool:
     """Whether a weight file holds one model for each of several tasks."""
-    return Path(file).suffix == ".safetensors" and _holds_masks(open_checkpoint(file, part="all"))
+    return path_of(file).suffix == ".safetensors" and _holds_masks(open_checkpoint(file, part="all"))
 
 
 def _holds_masks(stored: Checkpoint) -> bool:

@@ -15,6 +15,7 @@ import torch
 
 from merging.core import devices
 from merging.core.errors import MergingError, SuiteError
+from merging.core.places import chosen_home, path_of
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, builtin_suites, load_suite
 from merging.suites.images.cache import DEFAULT_LIMIT
@@ -57,8 +58,8 @@ def _workspace(home: str) -> Workspace:
 
 
 def workspace() -> Workspace:
-    """The folder with runs and caches: ``MERGING_HOME``, else ``.merging`` in the project."""
-    return _workspace(os.environ.get("MERGING_HOME") or str(ROOT / ".merging"))
+    """The folder with runs and caches, see :func:`merging.core.places.chosen_home`."""
+    return _workspace(str(chosen_home()))
 
 
 def _image_limit() -> int:
@@ -79,7 +80,7 @@ def _image_limit() -> int:
 
 def suite_roots() -> list[Path]:
     """The folders of ``MERGING_SUITES``: suites lie in them or up to two folders below."""
-    return [Path(root) for root in os.environ.get("MERGING_SUITES", "").split(os.pathsep) if root]
+    return [path_of(root) for root in os.environ.get("MERGING_SUITES", "").split(os.pathsep) if root]
 
 
 def catalogue() -> dict[str, SuiteEntry]:

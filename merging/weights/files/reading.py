@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from merging.core.errors import CheckpointError, CorruptCheckpoint, NonFiniteWeights
+from merging.core.places import path_of
 from merging.weights.files.layouts import PROJECTION, Layout, Origin, recognise, recognise_text
 from merging.weights.files.torch_files import read_state_dict
 
@@ -220,7 +221,7 @@ def open_checkpoint(path: Path | str, part: Part = "visual", promised: str | Non
         CorruptCheckpoint: it is truncated or contradicts itself.
         UnsafeCheckpoint: it is a pickle that would run code.
     """
-    path = Path(path)
+    path = path_of(path)
     require_content(path)
     if path.suffix == ".safetensors":
         source: Source = _SafetensorsSource(path)

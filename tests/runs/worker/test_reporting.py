@@ -10,8 +10,8 @@ from merging.core.progress import phase_of
 from merging.methods.merges.adamerging import CoefficientLearner
 from merging.methods.spec import MergeSpec
 from merging.runs.jobs.merge import execute
-from merging.runs.worker.reporting import PhaseClock
 from merging.runs.worker import reporting
+from merging.runs.worker.reporting import PhaseClock
 from merging.runs.workspace import Workspace
 from tests.random_models import TASKS
 
