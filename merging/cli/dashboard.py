@@ -1,7 +1,6 @@
 """The command that starts the dashboard."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from merging.core.places import dashboard
 @home_option
 def app(port: int, suites: tuple[Path, ...], headless: bool, home: Path) -> None:
     """Start the dashboard on this machine and say its address; Ctrl-C ends it."""
+    import subprocess
+
     command = [sys.executable, "-m", "streamlit", "run", str(dashboard()), "--server.port", str(port)]
     if headless:
         command += ["--server.headless", "true"]

@@ -21,7 +21,6 @@ from merging.cli.options import (
     read_tasks,
     set_option,
     split_option,
-    suite_reference,
     tasks_option,
 )
 from merging.cli.results import counted, print_accuracy, print_json, print_result
@@ -84,7 +83,7 @@ def merge(
     from merging.core import devices
     from merging.methods.spec import MergeSpec
     from merging.runs.foreground import perform
-    from merging.suites.suite import load_suite
+    from merging.suites.suite import load_suite, reference_of
 
     if preset is not None and (merge_name or edit_name):
         raise click.UsageError("give either --preset or --edit and --merge")
@@ -92,7 +91,7 @@ def merge(
         raise click.UsageError("--layout says how the file of --output is written; give both")
     loaded = load_suite(suite)
     spec = MergeSpec.build(
-        suite=suite_reference(suite),
+        suite=reference_of(suite),
         tasks=read_tasks(loaded, tasks),
         **read_method(preset, edit_name, merge_name, read_settings(settings)),
         split=split,
@@ -197,7 +196,7 @@ def leaderboard(
     from merging.core.files import atomic_path, require_place
     from merging.methods.presets import PRESETS, find_preset
     from merging.runs.leaderboard import Row, cheapest_first, leaderboard, not_run_yet, to_markdown
-    from merging.suites.suite import load_suite
+    from merging.suites.suite import load_suite, reference_of
 
     loaded = load_suite(suite)
     names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
@@ -205,14 +204,12 @@ def leaderboard(
     if output:
         require_place(output)
     workspace, of_tasks, where = open_workspace(home), read_tasks(loaded, tasks), str(devices.resolve(device))
-    left = [preset.title for preset in not_run_yet(chosen, suite_reference(suite), workspace, of_tasks, where)]
+    left = [preset.title for preset in not_run_yet(chosen, reference_of(suite), workspace, of_tasks, where)]
     to_run = f"; to run: {'; '.join(left)}" if left else ""
     click.echo(f"{counted(len(chosen), 'method')}, {len(chosen) - len(left)} run before{to_run}", err=True)
     rows: list[Row] = []
     try:
-        for row in leaderboard(
-            loaded, suite_reference(suite), workspace, chosen, of_tasks, where, progress_on_stderr()
-        ):
+        for row in leaderboard(loaded, reference_of(suite), workspace, chosen, of_tasks, where, progress_on_stderr()):
             rows.append(row)
         if output:
             with atomic_path(output) as temporary:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from merging.core.errors import MissingPart, SpecError
+from merging.core.errors import SpecError
 from merging.core.places import default_home, path_of
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
@@ -178,20 +178,8 @@ def _value(text: str) -> Any:
 def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
     """Names after ``--tasks``, checked; without them all tasks that name a checkpoint."""
     if tasks is None:  # a file that is named but missing is an error, not a task less
-        chosen = tuple(task.name for task in suite.tasks if task.checkpoint)
-        if not chosen:
-            raise MissingPart(f"suite {suite.name!r} names no checkpoint for any task; add them in its suite.yaml")
-        return chosen
+        return tuple(suite.chosen())
     names = tuple(name.strip() for name in next(csv.reader([tasks], skipinitialspace=True), []) if name.strip())
     if not names:
         raise SpecError(f"--tasks {tasks!r} names no task; the suite has {', '.join(suite.task_names)}")
-    for name in names:
-        suite.task(name)
-    return names
-
-
-def suite_reference(suite: str) -> str:
-    """How a suite stands in a specification: its built-in name, the id that it was downloaded by, or its whole path."""
-    from merging.suites.suite import is_name
-
-    return suite if is_name(suite) else str(path_of(suite).resolve())
+    return tuple(suite.chosen(names))

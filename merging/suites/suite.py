@@ -5,6 +5,7 @@ Weights, images and heads can each be missing: geometry and merging need only we
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -160,6 +161,27 @@ class Suite(Entry):
                 return task
         near = nearest(name, self.task_names)
         raise SuiteError(f"suite {self.name!r} has no task {name!r}{near}; it has {', '.join(self.task_names)}")
+
+    def task_labels(self, tasks: Sequence[str]) -> dict[str, str]:
+        """Task → what to call it on screen, no two the same; a task that the suite no longer has keeps its name."""
+        known = {task.name: task.label for task in self.tasks}
+        shared = Counter(known.values())
+        labels = {task: label if shared[label] == 1 else f"{label} ({task})" for task, label in known.items()}
+        return {task: labels.get(task, task) for task in tasks}
+
+    def chosen(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Tasks by name, in the order given; without names all that name a checkpoint, though its file may be missing.
+
+        Raises:
+            SuiteError: there is no task of that name.
+            MissingPart: none of the tasks names a checkpoint.
+        """
+        if names is not None:
+            return tuple(self.task(name).name for name in names)
+        found = tuple(task.name for task in self.tasks if task.checkpoint)
+        if not found:
+            raise MissingPart(f"suite {self.name!r} names no checkpoint for any task; add them in its suite.yaml")
+        return found
 
     def mergeable(self) -> tuple[str, ...]:
         """Names of the tasks that have a checkpoint file."""
@@ -331,6 +353,22 @@ def downloaded_suites() -> dict[str, Path]:
 def is_name(reference: str) -> bool:
     """Whether a reference is the name of a built-in suite or the id of one of the hub, and no path."""
     return reference in builtin_suites() or (is_hub_id(reference) and not path_of(reference).exists())
+
+
+def reference_of(suite: Suite | str | os.PathLike[str]) -> str:
+    """How a suite stands in a specification: its built-in name, the id that it was downloaded by, or its whole path.
+
+    Raises:
+        SuiteError: a suite was read from a file that is not called ``suite.yaml``, so that its folder does not tell it.
+    """
+    if not isinstance(suite, Suite):
+        name = os.fspath(suite)
+        return name if is_name(name) else str(path_of(name).resolve())
+    if builtin_suites().get(suite.name) == suite.folder:
+        return suite.name
+    if not (suite.folder / "suite.yaml").is_file():
+        raise SuiteError(f"suite {suite.name!r} was read from another file than suite.yaml; give the path of that file")
+    return str((suite.folder / "suite.yaml").resolve())
 
 
 def suite_file(reference: str | Path) -> Path:

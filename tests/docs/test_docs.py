@@ -27,7 +27,8 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=module_name)
-def test_examples_in_docstrings(path: Path) -> None:
+def test_examples_in_docstrings(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MERGING_HOME", str(tmp_path))
     result = doctest.testmod(importlib.import_module(module_name(path)))
     assert result.attempted
     assert not result.failed

@@ -6,6 +6,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from merging.charts.accuracy import Series, set_apart
+from merging.charts.what_if import direction_figure, outcome_figure
 from merging.core.text import short
 from merging.methods import registry
 from merging.methods.mixing import specification
@@ -15,8 +17,6 @@ from merging.suites.suite import Split
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.published import look_up
-from ui.charts.accuracy import Series, set_apart
-from ui.charts.what_if import direction_figure, outcome_figure
 from ui.look.figure import escape_markdown, show
 from ui.look.forms import to_text
 from ui.runs.panel import offer_job

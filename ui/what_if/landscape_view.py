@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from merging.charts import theme
+from merging.charts.what_if import Place, landscape_figure
 from merging.methods.spec import MergeSpec
 from merging.runs.jobs.landscape import AWD, BASE, FIRST, HIGHEST, IMAGES, LOWEST, SECOND, STEPS, TASK_ARITHMETIC
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view
-from ui.charts.what_if import Place, landscape_figure
-from ui.look import theme
 from ui.look.figure import show
 from ui.runs.jobs import result_of
 from ui.shell import state

@@ -6,15 +6,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from merging.charts import theme
+from merging.charts.accuracy import Series
+from merging.charts.what_if import curves_figure
 from merging.methods import registry
 from merging.methods.presets import PRESETS, Preset
 from merging.methods.spec import MergeSpec
 from merging.runs import Run
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view
-from ui.charts.accuracy import Series
-from ui.charts.what_if import curves_figure
-from ui.look import theme
 from ui.look.figure import show
 from ui.runs.jobs import run_of
 from ui.runs.panel import ensure_worker, run_panel

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from merging.runs.jobs.interference import Agreement
-from ui.charts.accuracy import Series
-from ui.charts.what_if import (
+from merging.charts import theme
+from merging.charts.accuracy import Series
+from merging.charts.what_if import (
     Place,
     agreement_figure,
     curves_figure,
@@ -17,7 +17,7 @@ from ui.charts.what_if import (
     landscape_figure,
     outcome_figure,
 )
-from ui.look import theme
+from merging.runs.jobs.interference import Agreement
 from ui.what_if.interference_view import cost, verdict
 
 TASKS = ("a", "<b>", "c")

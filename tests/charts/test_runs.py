@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from merging.weights.geometry import network_order
-from ui.charts.runs import (
+from merging.charts.runs import (
     coefficient_heatmap,
     coefficient_table,
     entropy_figure,
@@ -13,6 +12,7 @@ from ui.charts.runs import (
     timing_figure,
     trajectory_figure,
 )
+from merging.weights.geometry import network_order
 
 TENSORS = [
     "ln_post.bias", "positional_embedding", "transformer.resblocks.0.ln_1.bias",

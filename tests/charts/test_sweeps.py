@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from merging.charts.sweeps import course_figure, parallel_figure, trials_table
 from merging.sweeps import SweepDefinition, Trial
-from ui.charts.sweeps import course_figure, parallel_figure, trials_table
 from ui.merge import sweep_form
 
 DEFINITION = SweepDefinition.model_validate(

@@ -5,9 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.methods.registry import Data, Needs
-from merging.runs.leaderboard import Row
-from ui.charts.leaderboard import (
+from merging.charts.leaderboard import (
     NOT_RUN,
     Standing,
     leaderboard_dots,
@@ -15,7 +13,9 @@ from ui.charts.leaderboard import (
     ranked,
     takeaway,
 )
-from ui.look.theme import style_of
+from merging.charts.theme import style_of
+from merging.methods.registry import Data, Needs
+from merging.runs.leaderboard import Row
 
 TASKS = ("digits", "signs")
 

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from ui.charts.accuracy import (
+from merging.charts.accuracy import (
     Series,
     accuracy_bars,
     accuracy_dots,
@@ -13,7 +13,7 @@ from ui.charts.accuracy import (
     scaling_curve,
     scaling_table,
 )
-from ui.look.theme import distinct_styles, style_of
+from merging.charts.theme import distinct_styles, style_of
 
 TASKS = {"digits": "Digits", "signs": "Traffic signs"}
 LOOKS = distinct_styles(["Task Arithmetic", "Task Arithmetic"])

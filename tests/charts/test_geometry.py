@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
+from merging.charts import geometry as charts
 from merging.weights.geometry import Geometry
-from ui.charts import geometry as charts
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from merging.charts import theme
+from merging.charts.accuracy import Series, marker_of
+from merging.charts.geometry import MAX_NUMBERED, names_on_axis
 from merging.evaluation.paired import points
 from merging.methods.forgetting import TO_FORGET
-from ui.charts.accuracy import Series, marker_of
-from ui.charts.geometry import MAX_NUMBERED, names_on_axis
-from ui.look import theme
 
 _SHADE = "rgba(128, 128, 128, 0.09)"
 _GAP = 0.16  # between planes, as a share of the width: room for the names of an axis

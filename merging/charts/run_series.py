@@ -1,0 +1,74 @@
+"""Finished runs as series of a chart: what they are called, how they are drawn, no two alike."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from merging.charts.accuracy import Series
+from merging.charts.theme import Style, distinct_styles
+from merging.methods import registry
+from merging.runs.result import measured
+from merging.runs.run import Run
+
+
+def name_runs(runs: Sequence[Run]) -> dict[str, str]:
+    """Run id → a name no other of these runs has: its label, then how λ was chosen, then the beginning of the id."""
+    return told_apart({run.id: run.spec.label for run in runs}, {run.id: scaling_of(run) for run in runs})
+
+
+def told_apart(names: Mapping[str, str], *details: Mapping[str, str]) -> dict[str, str]:
+    """Names of runs, equal ones with their details, and if that is not enough with the beginning of their ids."""
+    told = dict(names)
+    for detail in (*details, {run_id: run_id[:6] for run_id in names}):
+        taken = Counter(told.values())
+        for run_id, name in list(told.items()):
+            if taken[name] > 1 and detail[run_id]:
+                told[run_id] = f"{name} · {detail[run_id]}"
+    return told
+
+
+def scaling_of(run: Run) -> str:
+    """Which coefficients a run uses and how they were chosen, in a few words; empty if that is no question for it."""
+    if registry.find("merge", run.spec.merge).localised:
+        threshold = run.spec.merge_params["threshold"]
+        masks = "validated masks" if threshold == "auto" else f"masks λ {threshold:g}"
+        return f"{len(run.spec.tasks)} models, {masks}"
+    report: dict[str, Any] = (run.result or {}).get("merge") or {}
+    if run.spec.forgotten:
+        names = run.spec.forgotten
+        what = f"forgets {names[0] if len(names) == 1 else f'{len(names)} tasks'}"
+        return f"{what}, λ {report['scaling']:g} by validation" if "scaling" in report else what
+    chosen = run.spec.merge_params.get("scaling")
+    if chosen == "auto":
+        return f"λ {report['scaling']:g}, best on validation" if "scaling" in report else "λ chosen on validation"
+    if isinstance(chosen, list):
+        return "λ set per task"
+    if chosen is not None:
+        return f"λ {chosen:g}, set by hand"
+    adapted = report.get("adapted_on")
+    if adapted:
+        per = run.spec.merge_params.get("granularity", "layer")
+        return f"per {per}, on {adapted['split']} images"
+    return ""
+
+
+def series_of(runs: Sequence[Run]) -> list[Series]:
+    """Accuracies of finished and evaluated runs, ready to draw in one chart, no two of them alike.
+
+    Runs that forget have those of the tasks that they were to leave alone too.
+    """
+    names, looks = name_runs(runs), looks_of(runs)
+    return [
+        Series(names[run.id], run.spec.method, measured(run.result), looks[run.id], frozenset(run.spec.forgotten))
+        for run in runs
+        if run.result and run.result.get("accuracy")
+    ]
+
+
+def looks_of(runs: Sequence[Run]) -> dict[str, Style]:
+    """Run id → how to draw it beside the others, no two alike.
+
+    Of the runs of a method, the first that is no variant of it has the method's own marker.
+    """
+    order = sorted(runs, key=lambda run: run.spec.label != run.spec.method)
+    return dict(zip((run.id for run in order), distinct_styles([run.spec.method for run in order]), strict=True))
