@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -296,6 +296,8 @@ def evaluate(
     >>> base.name, own.name, own.average > base.average
     ('Zero-shot', 'Individual', True)
     """
+    if split not in get_args(Split):
+        raise SpecError(f"split: expected one of {', '.join(get_args(Split))}, got {split!r}")
     loaded, workspace = _loaded(suite), _workspace(home)
     where, chosen, labels = devices.resolve(device), _tasks(loaded, tasks), loaded.task_labels(loaded.task_names)
     evaluator = workspace.evaluator(loaded, where)

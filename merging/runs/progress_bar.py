@@ -47,6 +47,7 @@ def _bar() -> Iterator[Progress]:
             nonlocal phase
             if phase_of(message) != phase or total != bar.total or done < bar.n:
                 phase = phase_of(message)
+                bar.set_description_str(message, refresh=False)
                 bar.reset(total)
             bar.set_description_str(message, refresh=False)
             bar.update(done - bar.n)

@@ -384,6 +384,11 @@ def load_suite(reference: str | Path) -> Suite:
 
     Raises:
         SuiteError: it does not exist, is not YAML, or breaks the schema; the message says where.
+
+    >>> import merging
+    >>> suite = merging.load_suite("mini")
+    >>> suite.task_names[:3], suite.task("digits").label
+    (('digits', 'fashion', 'housenumbers'), 'Handwritten digits')
     """
     path = suite_file(reference)
     if path.parent.is_dir() and not path.is_file() and path_of(reference).is_dir():

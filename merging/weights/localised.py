@@ -36,6 +36,16 @@ def task_weights(base: Checkpoint, file: Path | str, task: str) -> dict[str, tor
     Raises:
         CheckpointError: the file is no such file, or was made from another base.
         SpecError: it holds no mask for this task.
+
+    >>> import merging, tempfile
+    >>> base = merging.load_suite("mini").base_checkpoint
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file, settings = f"{folder}/tall.safetensors", {"merge.threshold": 0.4}
+    ...     merged = merging.merge(
+    ...         "mini", "tall_masks", settings, tasks=["digits", "shapes"], evaluate=False, output=file
+    ...     )
+    ...     merging.task_weights(base, file, "digits").keys() == base.keys()
+    True
     """
     path = path_of(file)
     stored = open_checkpoint(path, part="all")

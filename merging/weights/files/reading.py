@@ -220,6 +220,11 @@ def open_checkpoint(path: Path | str, part: Part = "visual", promised: str | Non
         CheckpointError: the file is missing, of an unknown kind, or its names are those of no layout.
         CorruptCheckpoint: it is truncated or contradicts itself.
         UnsafeCheckpoint: it is a pickle that would run code.
+
+    >>> import merging
+    >>> base = merging.open_checkpoint(merging.load_suite("mini").folder / "base.safetensors")
+    >>> tuple(base["conv1.weight"].shape)
+    (96, 3, 4, 4)
     """
     path = path_of(path)
     require_content(path)
