@@ -24,11 +24,11 @@ from merging.methods.context import Context
 from merging.methods.edits.redundancy import descent
 from merging.methods.merges.adamerging import AdaMergingParams, CoefficientLearner, mean_entropy
 from merging.methods.plan import plan
-from merging.methods.spec import MergeSpec
 from merging.runs.export.export import export_run
-from merging.runs.foreground import perform
+from merging.runs.foreground import run_here
 from merging.runs.jobs.check import check_suite
-from merging.runs.jobs.similarity import similarity_report
+from merging.runs.jobs.merge import MergeSpec
+from merging.runs.similarity import similarity_report
 from merging.runs.workspace import Workspace
 from merging.suites.suite import DEFAULT, load_suite
 from merging.weights.files import save_tensors
@@ -118,7 +118,7 @@ def export(suite: Path) -> float:
     """Weights of a linear run, rebuilt from its coefficient table; seconds without the run."""
     workspace, loaded = Workspace(suite.parent / "home"), load_suite(suite)
     spec = MergeSpec.build(suite=str(suite), tasks=loaded.task_names, evaluate=False, seed=1)
-    run = perform(spec, workspace, None, no_progress)
+    run = run_here(spec, workspace, None, no_progress)
     started = time.perf_counter()
     export_run(run, workspace, suite.parent / "export")
     return time.perf_counter() - started

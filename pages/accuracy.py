@@ -20,7 +20,6 @@ from merging.charts.accuracy import (
 from merging.charts.run_series import name_runs, series_of
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
-from merging.runs.result import measured
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.published import comparison
 from ui.look.figure import escape_markdown, show
@@ -126,7 +125,7 @@ def baseline_runs(names: Sequence[str], tasks: Sequence[str]) -> list[Run]:
 
 def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) -> None:
     """Charts and tables of runs of one split."""
-    found = [measured(run.result or {}) for run in runs]
+    found = [run.merged.measured for run in runs if run.merged]
     tasks = [task for task in state.suite().task_names if all(task in accuracy for accuracy in found)]
     if not tasks:
         st.warning("The chosen runs have no task in common, so there is nothing to compare. Choose others.")
@@ -221,19 +220,16 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
     by_name = {one.name: one for one in series}
     names = name_runs(runs)
     found = [
-        (by_name[names[run.id]], run.result["merge"])
+        (by_name[names[run.id]], run.merged.merge)
         for run in runs
-        if run.result and "scaling_search" in (run.result.get("merge") or {}) and names[run.id] in by_name
+        if run.merged and run.merged.merge.scaling_search and names[run.id] in by_name
     ]
     if not found:
         return
     st.subheader("How λ was chosen")
-    images = found[0][1]["scaling_search"]["images"]
+    images = max(report.scaling_search.images for _, report in found if report.scaling_search)
     edge = {True: " (the largest tried, so a larger one may do better)", False: ""}
-    chosen = ", ".join(
-        f"{report['scaling']:g} for {one.name}{edge[report['scaling_search'].get('at_edge', False)]}"
-        for one, report in found
-    )
+    chosen = ", ".join(f"{report.scaling:g} for {one.name}{edge[report.at_edge]}" for one, report in found)
     show(
         scaling_curve(found), key=f"accuracy-search-{split}",
         takeaway=f"Best λ on {images:,} validation images: {chosen}. Test images played no part.",

@@ -2,23 +2,23 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
 from merging.core.errors import MergingError
 from merging.core.text import in_a_row
-from merging.runs.jobs.orders import CheckJob
+from merging.runs.jobs.check import CheckedFile, CheckJob, CheckReport
 from merging.suites.folder import checkpoint_folders, look
 from merging.suites.initialise import init_suite, propose
 from ui.look.columns import text_width
 from ui.look.figure import escape_markdown, show_table
-from ui.runs.file_jobs import ask_for, find_job, offer_conversion, show_job
+from ui.runs.file_jobs import ask_for, offer_conversion
+from ui.runs.jobs import run_of, show_job
 from ui.shell import state
 from ui.shell.entry import through_app
 from ui.shell.url import named_in_url
 from ui.suites.hub_suites import PARAMETER, offer_download
-from ui.suites.suite_report import report_table, status_of, summary
+from ui.suites.suite_report import report_table, summary
 
 through_app()
 
@@ -126,36 +126,36 @@ def written() -> None:
         offer_conversion(Path(reference).parent)
 
 
-def _sentence(row: dict[str, Any]) -> str:
-    whose = f" ({row['task']})" if row["task"] else ""
-    return f"{row['file']}{whose}: {'; '.join(row['warnings']) or row['detail']}"
+def _sentence(row: CheckedFile) -> str:
+    whose = f" ({row.task})" if row.task else ""
+    return f"{row.file}{whose}: {'; '.join(row.warnings) or row.detail}"
 
 
 def check() -> None:
     """Look at every file of the chosen suite, when asked to, and show what was found."""
     st.subheader(f"Files of {escape_markdown(state.suite().label)}")
-    job = CheckJob(suite=state.suite_reference(), measured_on=str(state.device()))
-    version = hashlib.sha256(repr(state.stamp()).encode()).hexdigest()
-    run = find_job(job, version)
+    seen = hashlib.sha256(repr(state.stamp()).encode()).hexdigest()
+    job = CheckJob(suite=state.suite_reference(), measured_on=str(state.device()), seen=seen)
+    run = run_of(job)
     if run is None:
         st.button(
-            "Check all files", icon=":material/fact_check:", on_click=ask_for, args=(job, version),
+            "Check all files", icon=":material/fact_check:", on_click=ask_for, args=(job,),
             help="Reads every weight file and counts images; the worker does it",
         )  # fmt: skip
         st.caption("Layout, type, size and fingerprint of each weight file, its difference from the base, and what is "
                    "wrong or odd: equal to the base, listed twice, another architecture, NaN.")  # fmt: skip
-    report = show_job(run, key="check")
+    report = show_job(run, CheckReport, key="check")
     if report is None:
         return
     said, button = st.columns([0.8, 0.2], vertical_alignment="center")
     said.write(summary(report))
     if run is not None:
         button.button(
-            "Check again", icon=":material/replay:", on_click=_check_again, args=(run.id, job, version),
+            "Check again", icon=":material/replay:", on_click=_check_again, args=(run.id, job),
             width="stretch", help="Reads every file anew, also those that look unchanged",
         )  # fmt: skip
     for status, box in (("error", st.error), ("warning", st.warning)):
-        rows = [row for row in report["files"] if status_of(row) == status]
+        rows = [row for row in report.files if row.status == status]
         if rows:
             box("\n".join(f"- {escape_markdown(_sentence(row))}" for row in rows), icon=f":material/{status}:")
     table = report_table(report)
@@ -175,10 +175,10 @@ def check() -> None:
     )  # fmt: skip
 
 
-def _check_again(done: str, job: CheckJob, version: str) -> None:
+def _check_again(done: str, job: CheckJob) -> None:
     """Callback: forget a report and queue the check once more."""
     state.workspace().store.delete(done)
-    ask_for(job, version)
+    ask_for(job)
 
 
 st.title("Add a suite")

@@ -55,7 +55,7 @@ def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
     reference = plain[-1] if plain else runs[-1]
     others = [run for run in runs if run.id != reference.id]
     alike = [run for run in others if (run.spec.tasks, run.spec.split) == (reference.spec.tasks, reference.spec.split)]
-    best = max(alike or others, key=lambda run: (run.result or {})["average"])
+    best = max(alike or others, key=lambda run: (run.merged and run.merged.average) or 0.0)
     return [reference.id, best.id]
 
 
@@ -225,21 +225,22 @@ def more(key: str) -> None:
 
 def coefficients(found: RunComparison, other: int, titles: Sequence[str], labels: dict[str, str]) -> None:
     """Coefficient tables subtracted, where both runs are linear."""
-    tables = [(found.runs[place].result or {})["coefficients"] for place in (0, other)]
+    tables = [found.runs[place].coefficients for place in (0, other)]
     st.subheader("Coefficients")
-    if None in tables:
-        which = " and ".join(name for name, table in zip(titles, tables, strict=True) if table is None)
+    lacking = [name for name, table in zip(titles, tables, strict=True) if table is None]
+    if lacking:
+        which = " and ".join(lacking)
         st.caption(escape_markdown(f"{which} is no table of coefficients, so there is nothing to subtract."))
         return
     change = subtracted(*tables)
     if change is None:
         return
-    means = np.array(change["table"]).mean(axis=1)
+    means = np.array(change.table).mean(axis=1)
     most = int(np.abs(means).argmax())
     show(
         coefficient_heatmap(change, labels, is_dark()), key="compare-coefficients", file="coefficients-difference",
         takeaway=f"Coefficients of {titles[1]} minus those of {titles[0]}: averaged over the tensors, "
-                 f"{labels.get(change['tasks'][most], change['tasks'][most])} changes most ({signed(means[most], 3)}).",
+                 f"{labels.get(change.tasks[most], change.tasks[most])} changes most ({signed(means[most], 3)}).",
         table=coefficient_table(change, labels),
     )  # fmt: skip
 

@@ -11,9 +11,9 @@ from merging.charts.run_series import scaling_of, series_of
 from merging.core import devices
 from merging.core.errors import MergingError, RunError
 from merging.methods.estimate import Estimate, estimate
-from merging.methods.spec import MergeSpec
 from merging.runs import Run
-from merging.runs.result import average_of, measured
+from merging.runs.export.weights import require_done
+from merging.runs.jobs.merge import MergeSpec
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.history.details import warn_of_oddities
@@ -136,9 +136,8 @@ def unreadable(tasks: tuple[str, ...]) -> str:
 
 def submit(spec: MergeSpec) -> None:
     """Queue the run, or point to the one that did the same."""
-    fingerprint = state.workspace().spec_fingerprint(spec)
-    before = state.workspace().store.find(fingerprint)
-    run = state.workspace().store.submit(spec, fingerprint)
+    before = state.workspace().find(spec)
+    run = state.workspace().submit(spec)
     if before is not None and before.id == run.id:
         st.session_state["merge-notice"] = (
             f"Exactly this was run before, with the same files: here is run {run.id}. {in_words(run.state)}"
@@ -180,13 +179,13 @@ def watch(run: Run | None) -> None:
 
 def outcome(run: Run) -> None:
     """What came of a finished run."""
-    result = run.result or {}
+    result = require_done(run)
     warn_of_oddities(result)
     cards = st.columns([0.25, 0.31, 0.2, 0.24])
-    tasks = tuple(measured(result)) if result.get("accuracy") else ()
+    tasks = tuple(result.measured) if result.accuracy else ()
     base = accuracy_view.baseline_series(tasks, run.spec.split) if tasks else []
     series = set_apart([*base[:1], *(series_of([run]) if tasks else []), *base[1:]])
-    average_card(cards[0], series, average_of(result))
+    average_card(cards[0], series, result.score)
     cards[1].metric(
         "Coefficients",
         coefficients(run),
@@ -195,14 +194,14 @@ def outcome(run: Run) -> None:
         help=scaling_of(run) or "c of each task and tensor",
     )
     cards[2].metric(
-        "Time", duration(result["seconds"]["total"]), border=True, height="stretch", help="From files to accuracy"
+        "Time", duration(result.seconds["total"]), border=True, height="stretch", help="From files to accuracy"
     )
     cards[3].metric(
         "Peak memory",
-        megabytes(result["peak_bytes"]),
+        megabytes(result.peak_bytes or 0),
         border=True,
         height="stretch",
-        help=f"Measured on {result['device']}, on top of what the program held before",
+        help=f"Measured on {result.device}, on top of what the program held before",
     )
     if tasks:
         labels = accuracy_view.task_labels(tasks)
@@ -236,12 +235,12 @@ def average_card(card: DeltaGenerator, series: Sequence[Series], average: float 
 
 def coefficients(run: Run) -> str:
     """The coefficients of a run in a few characters."""
-    result = run.result or {}
-    if "scaling" in (result.get("merge") or {}):
-        return f"λ = {result['merge']['scaling']:g}"
-    if not result.get("coefficients"):
+    result = require_done(run)
+    if result.merge.scaling is not None:
+        return f"λ = {result.merge.scaling:g}"
+    if result.coefficients is None:
         return "not linear"
-    values = [value for row in result["coefficients"]["table"] for value in row]
+    values = [value for row in result.coefficients.table for value in row]
     low, high = min(values), max(values)
     return f"{low:.3g}" if high - low < 1e-9 else f"{low:.2g} … {high:.2g}".replace("-", "−")
 

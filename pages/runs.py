@@ -15,7 +15,6 @@ from merging.core.errors import MergingError
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
 from merging.runs.export.weights import KEPT_WEIGHTS
-from merging.runs.result import average_of
 from merging.runs.run import UnreadableRun
 from merging.sweeps import SweepStore
 from ui.history.details import belongs_here, details
@@ -45,8 +44,7 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
     looks = dict(zip(kinds, distinct_styles([method for method, _ in kinds]), strict=True))
     rows = []
     for run in runs:
-        result = run.result or {}
-        average = average_of(result)
+        average = run.merged.score if run.merged else None
         took = run.finished - run.started if run.finished and run.started else None
         rows.append(
             {
@@ -129,7 +127,7 @@ def compare(runs: list[Run]) -> None:
     names = name_runs(runs)
     st.subheader(f"{len(runs)} runs compared")
     show_differences(runs)
-    totals = {names[run.id]: run.result["seconds"]["total"] for run in runs if run.result}
+    totals = {names[run.id]: run.merged.seconds["total"] for run in runs if run.merged}
     if len(totals) > 1:
         seconds = {names[run.id]: phases(run) for run in runs if run.result}
         fastest, slowest = min(totals, key=lambda n: totals[n]), max(totals, key=lambda n: totals[n])
@@ -190,7 +188,7 @@ def form_of(run: Run) -> dict[str, str]:
 
 def export(run: Run) -> None:
     """Weights, recipe and description as a download; large ones into a folder."""
-    linear = bool(run.result and run.result.get("coefficients"))
+    linear = run.coefficients is not None
     kept = state.workspace().store.folder(run.id) / KEPT_WEIGHTS
     if linear and not belongs_here(run):
         st.button(
@@ -223,7 +221,7 @@ def again(run: Run) -> None:
     st.write("The same settings and files give the same numbers. This replaces the result.")
     if st.button("Run it again", type="primary", key=f"again-now-{run.id}"):
         space = state.workspace()
-        if space.spec_fingerprint(run.spec) == run.fingerprint:
+        if run.spec.fingerprint(space) == run.fingerprint:
             space.store.delete(run.id)
         fresh = space.submit(run.spec)
         ensure_worker()

@@ -67,7 +67,7 @@ def action(entries: list[Entry]) -> None:
     line, note = st.columns([0.3, 0.7], vertical_alignment="center")
     if line.button(label, type="primary", icon=":material/play_arrow:", width="stretch", disabled=bool(active)):
         if measuring.baseline_accuracy() is None:
-            state.workspace().submit(measuring.baseline_job("test")[0])
+            state.workspace().submit(measuring.baseline_job("test"))
         submit_missing(entries)
         ensure_worker()
         st.rerun()

@@ -13,8 +13,9 @@ import click
 
 from merging.core import devices
 from merging.core.files import atomic_path
-from merging.methods.spec import MergeSpec
-from merging.runs.foreground import perform
+from merging.runs.export.weights import require_done
+from merging.runs.foreground import run_here
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
 from studies.cases import all_cases
@@ -72,18 +73,17 @@ def combinations(
 
 def measure(spec: MergeSpec, workspace: Workspace) -> Result:
     """Carry out a run, unless it was done before, and keep of its result what the study needs."""
-    result = perform(spec, workspace, None, lambda done, total, message: None).result or {}
-    search = result["merge"].get("scaling_search")
-    after = result["after"]
+    result = require_done(run_here(spec, workspace, None, lambda done, total, message: None))
+    search, after = result.merge.scaling_search, result.after
     return {
         "tasks": list(spec.tasks),
-        "accuracy": result["accuracy"],
-        "scaling": result["merge"].get("scaling"),
-        "validation": max(search["average_accuracy"]) if search else None,
-        "search": {name: search[name] for name in ("scalings", "average_accuracy")} if search else None,
-        "mean_abs_cosine": after["mean_abs"] if after else None,
-        "norms": after["norms"] if after else None,
-        "seconds": result["seconds"]["total"],
+        "accuracy": result.accuracy,
+        "scaling": result.merge.scaling,
+        "validation": max(search.average_accuracy) if search else None,
+        "search": {"scalings": search.scalings, "average_accuracy": search.average_accuracy} if search else None,
+        "mean_abs_cosine": after.mean_abs if after else None,
+        "norms": after.norms if after else None,
+        "seconds": result.seconds["total"],
     }
 
 

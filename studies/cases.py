@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from merging.methods import registry
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 
 SCOPES = ("model", "layer", "row")
 SOLVERS = ("descent", "exact", "adam")

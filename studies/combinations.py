@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from merging.methods import registry
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from studies.cases import subsets
 
 EDITS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -6,13 +6,13 @@ Values come in as 0 … 1; axes and tables show percent.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from merging.charts.theme import Style, arrange, plain, shorten, style_of
 from merging.methods.forgetting import GROUPS, TO_FORGET, Group
+from merging.runs.jobs.merge_result import Forgetting, MethodReport
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
 MIN_RADAR_TASKS = 3  # with fewer an outline is a line
@@ -193,51 +193,49 @@ def accuracy_table(series: Sequence[Series], tasks: Mapping[str, str]) -> pd.Dat
     return table
 
 
-def forgetting_figure(report: Mapping[str, Any], method: str, tasks: Mapping[str, str]) -> go.Figure:
+def forgetting_figure(report: Forgetting, method: str, tasks: Mapping[str, str]) -> go.Figure:
     """A row per task with its accuracy before and after a merge; those forgotten, added and kept in groups.
 
     Args:
-        report: as :func:`merging.runs.result.forgetting_report` gives it.
+        report: what a run that subtracts task vectors found.
         method: what picks colour and marker of the merged model.
         tasks: task → label.
     """
-    groups = [group for group in GROUPS if report.get(group)]
-    gaps, words, found = zip(
-        *((0.4 * number, _MEANT[group], item) for number, group in enumerate(groups) for item in report[group].items()),
-        strict=True,
-    )
+    groups = [group for group in GROUPS if report.rows(group)]
+    placed = [(number, group, item) for number, group in enumerate(groups) for item in report.rows(group).items()]
+    gaps, words, found = zip(*((0.4 * number, _MEANT[group], item) for number, group, item in placed), strict=True)
     rows = [index + gap for index, gap in enumerate(gaps)]
     labels = [plain(tasks[task]) for task, _ in found]
     figure = go.Figure()
     for row, (_, values) in zip(rows, found, strict=True):
         figure.add_shape(
-            type="line", x0=100 * values["before"], x1=100 * values["after"], y0=row, y1=row, layer="below",
+            type="line", x0=100 * values.before, x1=100 * values.after, y0=row, y1=row, layer="below",
             line={"color": _RULE, "width": 2},
         )  # fmt: skip
     for key, one in (("before", Series("Zero-shot", "Zero-shot", {})), ("after", Series(method, method, {}))):
         figure.add_scatter(
-            x=[100 * values[key] for _, values in found], y=rows, mode="markers", name=plain(one.name),
+            x=[100 * getattr(values, key) for _, values in found], y=rows, mode="markers", name=plain(one.name),
             marker=marker_of(one, 12), customdata=labels,
             hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
         )  # fmt: skip
-    figure.add_hrect(y0=-0.6, y1=len(report["forgotten"]) - 0.35, fillcolor=_SHADE, line_width=0, layer="below")
+    figure.add_hrect(y0=-0.6, y1=len(report.forgotten) - 0.35, fillcolor=_SHADE, line_width=0, layer="below")
     ticks = [f"{label} ({word})" if word != "keep" else label for label, word in zip(labels, words, strict=True)]
     figure.update_yaxes(tickvals=rows, ticktext=ticks, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
     figure.update_xaxes(title="Accuracy (%)", range=[0, 104], showgrid=True)
     return arrange(figure, height=150 + 34 * len(rows))
 
 
-def forgetting_table(report: Mapping[str, Any], tasks: Mapping[str, str]) -> pd.DataFrame:
+def forgetting_table(report: Forgetting, tasks: Mapping[str, str]) -> pd.DataFrame:
     """A row per task: what was meant to happen, the weight of its vector if it was merged, accuracies in percent."""
     rows = [
-        (tasks[task], words, report["weights"].get(task), 100 * values["before"], 100 * values["after"])
+        (tasks[task], words, report.weights.get(task), 100 * values.before, 100 * values.after)
         for group, words in _MEANT.items()
-        for task, values in report.get(group, {}).items()
+        for task, values in report.rows(group).items()
     ]
     return pd.DataFrame(rows, columns=["Task", "Meant to", "Weight", "Zero-shot (%)", "After (%)"]).round(2)
 
 
-def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go.Figure:
+def scaling_curve(searches: Sequence[tuple[Series, MethodReport]]) -> go.Figure:
     """Average validation accuracy at every λ that was tried, the chosen one marked, and named in the legend.
 
     Beside the markers there is no room for it: of many methods the best λ is much the same.
@@ -247,17 +245,19 @@ def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go
     """
     figure = go.Figure()
     for one, report in searches:
-        search: Mapping[str, list[float]] = report["scaling_search"]  # type: ignore[assignment]
-        values = [100 * value for value in search["average_accuracy"]]
-        best = search["scalings"].index(report["scaling"])  # type: ignore[arg-type]
+        search = report.scaling_search
+        if search is None or report.scaling is None:
+            continue
+        values = [100 * value for value in search.average_accuracy]
+        best = search.scalings.index(report.scaling)
         figure.add_scatter(
-            x=search["scalings"], y=values, mode="lines", legendgroup=one.name,
-            name=f"{plain(one.name)}, λ = {report['scaling']:g}",
+            x=search.scalings, y=values, mode="lines", legendgroup=one.name,
+            name=f"{plain(one.name)}, λ = {report.scaling:g}",
             line={"color": one.style.color, "width": 2, "dash": one.style.dash},
             hovertemplate="λ = %{x:g}: <b>%{y:.1f}</b><extra>" + plain(one.name) + "</extra>",
         )  # fmt: skip
         figure.add_scatter(
-            x=[search["scalings"][best]], y=[values[best]], mode="markers", legendgroup=one.name, showlegend=False,
+            x=[search.scalings[best]], y=[values[best]], mode="markers", legendgroup=one.name, showlegend=False,
             marker=marker_of(one, 13),
             hovertemplate="chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra></extra>", cliponaxis=False,
         )  # fmt: skip
@@ -266,13 +266,12 @@ def scaling_curve(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> go
     return arrange(figure, height=360)
 
 
-def scaling_table(searches: Sequence[tuple[Series, Mapping[str, object]]]) -> pd.DataFrame:
+def scaling_table(searches: Sequence[tuple[Series, MethodReport]]) -> pd.DataFrame:
     """A row per λ, a column per run, in percent."""
     columns = {
-        one.name: dict(
-            zip(report["scaling_search"]["scalings"], report["scaling_search"]["average_accuracy"], strict=True)  # type: ignore[index]
-        )
+        one.name: dict(zip(report.scaling_search.scalings, report.scaling_search.average_accuracy, strict=True))
         for one, report in searches
+        if report.scaling_search is not None
     }
     table = 100 * pd.DataFrame(columns).sort_index()
     return table.round(2).rename_axis("λ").reset_index()

@@ -16,6 +16,7 @@ from merging.core.errors import SpecError
 from merging.methods import registry
 from merging.methods.presets import PRESETS
 from merging.runs.from_python import Evaluated, Merged, Similarity
+from merging.runs.jobs.merge_result import Coefficients, MethodReport
 from merging.runs.leaderboard import Row
 
 Result = Similarity | Merged | Evaluated | Sequence[Row]
@@ -48,8 +49,8 @@ def table(*results: Result, of: Subject = "accuracy") -> pd.DataFrame:
         return leaderboard_table(_standings(first), list(first[0].accuracy))
     models = _models(results)
     if of == "coefficients":
-        one = _linear(models)
-        return coefficient_table((one.run.result or {})["coefficients"], one.labels)
+        one, coefficients = _linear(models)
+        return coefficient_table(coefficients, one.labels)
     if of == "search":
         return scaling_table(_searches(models))
     return accuracy_table(*_series(models))
@@ -82,8 +83,8 @@ def figure(*results: Result, of: Subject = "accuracy", dark: bool = False) -> go
         return leaderboard_dots(_standings(first), dark)
     models = _models(results)
     if of == "coefficients":
-        one = _linear(models)
-        return coefficient_heatmap((one.run.result or {})["coefficients"], one.labels, dark)
+        one, coefficients = _linear(models)
+        return coefficient_heatmap(coefficients, one.labels, dark)
     if of == "search":
         return scaling_curve(_searches(models))
     return accuracy_bars(*_series(models))
@@ -134,24 +135,22 @@ def _series(models: Sequence[Merged | Evaluated]) -> tuple[list[Series], dict[st
     return set_apart(kept), {task: models[0].labels.get(task, task) for task in shared}
 
 
-def _linear(models: Sequence[Merged | Evaluated]) -> Merged:
-    """The one merge whose coefficients can be shown."""
+def _linear(models: Sequence[Merged | Evaluated]) -> tuple[Merged, Coefficients]:
+    """The one merge whose coefficients can be shown, and these."""
     one = models[0]
     if len(models) > 1 or not isinstance(one, Merged):
         raise SpecError("coefficients are those of one merge; give one that merge returned")
-    if one.coefficients is None:
+    if one.run.coefficients is None:
         raise SpecError(f"{one.label} is no weighted sum of task vectors, so it has no coefficients")
-    return one
+    return one, one.run.coefficients
 
 
-def _searches(models: Sequence[Merged | Evaluated]) -> list[tuple[Series, dict[str, object]]]:
+def _searches(models: Sequence[Merged | Evaluated]) -> list[tuple[Series, MethodReport]]:
     """The merges that chose λ on validation images, with what their merge reports."""
     runs = [one.run for one in models if isinstance(one, Merged)]
     names = name_runs(runs)
-    reports = [(run, (run.result or {}).get("merge") or {}) for run in runs]
-    found = [
-        (Series(names[run.id], run.spec.method, {}), report) for run, report in reports if "scaling_search" in report
-    ]
+    reports = [(run, run.merged.merge) for run in runs if run.merged]
+    found = [(Series(names[run.id], run.spec.method, {}), report) for run, report in reports if report.scaling_search]
     if not found:
         raise SpecError("no λ was chosen on validation images here; merge with the parameter merge.scaling = 'auto'")
     return found

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from merging.charts.accuracy import Series
 from merging.charts.theme import Style, distinct_styles
 from merging.methods import registry
-from merging.runs.result import measured
+from merging.runs.jobs.merge_result import MethodReport
 from merging.runs.run import Run
 
 
@@ -33,22 +32,21 @@ def scaling_of(run: Run) -> str:
         threshold = run.spec.merge_params["threshold"]
         masks = "validated masks" if threshold == "auto" else f"masks λ {threshold:g}"
         return f"{len(run.spec.tasks)} models, {masks}"
-    report: dict[str, Any] = (run.result or {}).get("merge") or {}
+    report = run.merged.merge if run.merged else MethodReport()
     if run.spec.forgotten:
         names = run.spec.forgotten
         what = f"forgets {names[0] if len(names) == 1 else f'{len(names)} tasks'}"
-        return f"{what}, λ {report['scaling']:g} by validation" if "scaling" in report else what
+        return what if report.scaling is None else f"{what}, λ {report.scaling:g} by validation"
     chosen = run.spec.merge_params.get("scaling")
     if chosen == "auto":
-        return f"λ {report['scaling']:g}, best on validation" if "scaling" in report else "λ chosen on validation"
+        return "λ chosen on validation" if report.scaling is None else f"λ {report.scaling:g}, best on validation"
     if isinstance(chosen, list):
         return "λ set per task"
     if chosen is not None:
         return f"λ {chosen:g}, set by hand"
-    adapted = report.get("adapted_on")
-    if adapted:
+    if report.adapted_on:
         per = run.spec.merge_params.get("granularity", "layer")
-        return f"per {per}, on {adapted['split']} images"
+        return f"per {per}, on {report.adapted_on.split} images"
     return ""
 
 
@@ -59,9 +57,9 @@ def series_of(runs: Sequence[Run]) -> list[Series]:
     """
     names, looks = name_runs(runs), looks_of(runs)
     return [
-        Series(names[run.id], run.spec.method, measured(run.result), looks[run.id], frozenset(run.spec.forgotten))
+        Series(names[run.id], run.spec.method, run.merged.measured, looks[run.id], frozenset(run.spec.forgotten))
         for run in runs
-        if run.result and run.result.get("accuracy")
+        if run.merged and run.merged.accuracy
     ]
 
 

@@ -1,7 +1,6 @@
 """Charts about single runs: coefficient table, AdaMerging's path, cosines, timings."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +8,7 @@ import plotly.graph_objects as go
 
 from merging.charts.geometry import block_ticks
 from merging.charts.theme import arrange, diverging_scale, plain, shorten, step_axis
+from merging.runs.jobs.merge_result import Coefficients, Storage
 from merging.weights.geometry import block_of, network_order
 
 _RULE = "rgba(128, 128, 128, 0.55)"
@@ -17,19 +17,19 @@ _TASK_COLORS = ("#2e93d1", "#cc7f00", "#0a9a72", "#b8609c", "#8c62c9", "#d1541f"
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 
-def coefficient_heatmap(coefficients: Mapping[str, Any], labels: Mapping[str, str], dark: bool = False) -> go.Figure:
+def coefficient_heatmap(coefficients: Coefficients, labels: Mapping[str, str], dark: bool = False) -> go.Figure:
     """The table c of a linear run: a row per task, a column per tensor in the order of the network.
 
     Args:
-        coefficients: ``tasks``, ``tensors`` and ``table`` ``[T][L]`` of a run's result.
+        coefficients: of a linear run.
         labels: task → what to call it.
         dark: whether the theme is dark.
     """
-    order = network_order(coefficients["tensors"])
-    names = [coefficients["tensors"][index] for index in order]
-    table = np.array(coefficients["table"])[:, order]
+    order = network_order(coefficients.tensors)
+    names = [coefficients.tensors[index] for index in order]
+    table = np.array(coefficients.table)[:, order]
     limit = float(np.abs(table).max()) or 1.0
-    rows = [plain(shorten(labels.get(task, task), 30)) for task in coefficients["tasks"]]
+    rows = [plain(shorten(labels.get(task, task), 30)) for task in coefficients.tasks]
     figure = go.Figure(
         go.Heatmap(
             z=table, x=list(range(len(names))), y=list(range(len(rows))), zmin=-limit, zmax=limit,
@@ -51,12 +51,12 @@ def coefficient_heatmap(coefficients: Mapping[str, Any], labels: Mapping[str, st
     return arrange(figure, height=110 + 30 * len(rows), legend=False)
 
 
-def coefficient_table(coefficients: Mapping[str, Any], labels: Mapping[str, str]) -> pd.DataFrame:
+def coefficient_table(coefficients: Coefficients, labels: Mapping[str, str]) -> pd.DataFrame:
     """The same as a table: a row per tensor, a column per task."""
-    order = network_order(coefficients["tensors"])
-    columns = [labels.get(task, task) for task in coefficients["tasks"]]
-    table = pd.DataFrame(np.array(coefficients["table"]).T[order], columns=columns)
-    table.insert(0, "Tensor", [coefficients["tensors"][index] for index in order])
+    order = network_order(coefficients.tensors)
+    columns = [labels.get(task, task) for task in coefficients.tasks]
+    table = pd.DataFrame(np.array(coefficients.table).T[order], columns=columns)
+    table.insert(0, "Tensor", [coefficients.tensors[index] for index in order])
     return table
 
 
@@ -145,18 +145,18 @@ def timing_figure(seconds: Mapping[str, Mapping[str, float]]) -> go.Figure:
     return arrange(figure, height=130 + 42 * len(seconds))
 
 
-def storage_table(storage: Mapping[str, int], tasks: int) -> pd.DataFrame:
+def storage_table(storage: Storage, tasks: int) -> pd.DataFrame:
     """What is stored for T localised models and for T fine-tuned ones, part by part, in megabytes of 10⁶ bytes.
 
     Args:
         storage: bits, as :func:`merging.weights.localised.storage_report` gives them.
         tasks: T.
     """
-    base = storage["base"]
+    base = storage.base
     ways = {
-        "Vector and masks": {"Base": base, "Shared vector": storage["vector"], "Masks": storage["masks"]},
-        "Masks compressed": {"Base": base, "Shared vector": storage["vector"], "Masks": storage["masks_compressed"]},
-        f"Base and {tasks} models": {"Base": base, "Fine-tuned models": storage["models"] - base},
+        "Vector and masks": {"Base": base, "Shared vector": storage.vector, "Masks": storage.masks},
+        "Masks compressed": {"Base": base, "Shared vector": storage.vector, "Masks": storage.masks_compressed},
+        f"Base and {tasks} models": {"Base": base, "Fine-tuned models": storage.models - base},
     }
     rows = [(way, part, bits / 8e6) for way, parts in ways.items() for part, bits in parts.items()]
     return pd.DataFrame(rows, columns=["Stored as", "Part", "MB"])

@@ -12,7 +12,10 @@ from merging.charts.accuracy import Series, marker_of
 from merging.charts.geometry import MAX_NUMBERED, names_on_axis
 from merging.evaluation.paired import points
 from merging.methods.forgetting import TO_FORGET
+from merging.runs.jobs.scaling_curve import ScalingCurveResult
+from merging.suites.suite import Split
 
+_SPLITS: tuple[tuple[Split, str, str], ...] = (("val", "validation", "solid"), ("test", "test", "dash"))
 _SHADE = "rgba(128, 128, 128, 0.09)"
 _GAP = 0.16  # between planes, as a share of the width: room for the names of an axis
 
@@ -212,22 +215,22 @@ def agreement_figure(
     )  # fmt: skip
 
 
-def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]], axis: str = "Average accuracy (%)") -> go.Figure:
+def curves_figure(curves: Sequence[tuple[Series, ScalingCurveResult]], axis: str = "Average accuracy (%)") -> go.Figure:
     """Accuracy over λ: validation as lines with the chosen λ marked, test dashed.
 
     Args:
-        curves: a series (its accuracy is not drawn) and a result of the job ``scaling_curve``.
+        curves: a series (its accuracy is not drawn) and what was measured of it.
         axis: title of the value axis.
     """
     traces: list[dict[str, Any]] = []
     for one, found in curves:
         color, name = one.style.color, theme.plain(one.name)
-        place = found["scalings"].index(found["scaling"])
-        for split, words, dash in (("val", "validation", "solid"), ("test", "test", "dash")):
-            values = [100 * value for value in found[split]["average"]]
+        place = found.scalings.index(found.scaling)
+        for split, words, dash in _SPLITS:
+            values = [100 * value for value in found.curve(split).average]
             traces.append(
                 {
-                    "type": "scatter", "mode": "lines", "x": found["scalings"], "y": values,
+                    "type": "scatter", "mode": "lines", "x": found.scalings, "y": values,
                     "name": f"{name}, {words}", "legendgroup": f"{one.name}-{split}",
                     "line": {"color": color, "width": 2.5 if split == "val" else 1.5, "dash": dash},
                     "hovertemplate": "λ = %{x:g}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
@@ -236,7 +239,7 @@ def curves_figure(curves: Sequence[tuple[Series, Mapping[str, Any]]], axis: str 
             if split == "val":
                 traces.append(
                     {
-                        "type": "scatter", "mode": "markers", "x": [found["scaling"]], "y": [values[place]],
+                        "type": "scatter", "mode": "markers", "x": [found.scaling], "y": [values[place]],
                         "legendgroup": f"{one.name}-{split}", "showlegend": False, "marker": marker_of(one, 13),
                         "cliponaxis": False, "name": name,
                         "hovertemplate": "chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",

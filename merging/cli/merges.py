@@ -27,6 +27,9 @@ from merging.cli.results import counted, print_accuracy, print_json, print_resul
 from merging.cli.text import print_similarity
 from merging.core.errors import MissingPart, SpecError
 
+# What `merge --json` prints of a result besides time and memory
+_PRINTED = {"accuracy", "average", "split", "images", "coefficients", "forgetting", "edit", "merge"}
+
 
 @main.command()
 @click.argument("suite")
@@ -40,7 +43,7 @@ def similarity(
     suite: str, tasks: str | None, edit_name: str, settings: Sequence[str], device: str, home: Path, as_json: bool
 ) -> None:
     """Cosine similarity of the task vectors of SUITE, before and after an edit."""
-    from merging.runs.jobs.similarity import similarity_report
+    from merging.runs.similarity import similarity_report
     from merging.suites.suite import load_suite
 
     loaded = load_suite(suite)
@@ -81,8 +84,9 @@ def merge(
 ) -> None:  # fmt: skip
     """Merge the task models of SUITE."""
     from merging.core import devices
-    from merging.methods.spec import MergeSpec
-    from merging.runs.foreground import perform
+    from merging.runs.export.weights import require_done
+    from merging.runs.foreground import run_here
+    from merging.runs.jobs.merge import MergeSpec
     from merging.suites.suite import load_suite, reference_of
 
     if preset is not None and (merge_name or edit_name):
@@ -107,27 +111,24 @@ def merge(
             "choose others with --tasks, or merge without --evaluate"
         )
     gc.freeze()  # all that is loaded stays: to look through it for garbage takes an eighth of a second each time
-    run = perform(spec, open_workspace(home), output, progress_on_stderr(), layout)
-    result = run.result or {}
+    run = run_here(spec, open_workspace(home), output, progress_on_stderr(), layout)
+    result = require_done(run)
     if as_json:
         print_json(
             {
                 "run": run.id,
                 "fingerprint": run.fingerprint,
-                **{key: result[key] for key in ("accuracy", "average", "split", "images", "coefficients")},
-                "forgetting": result.get("forgetting"),
-                "edit": result["edit"],
-                "merge": result["merge"],
-                "seconds": result["seconds"]["total"],
-                "peak_bytes": result["peak_bytes"],
-                "warnings": result.get("warnings", []),
+                **result.model_dump(mode="json", include=_PRINTED),
+                "seconds": result.seconds["total"],
+                "peak_bytes": result.peak_bytes,
+                "warnings": result.warnings,
                 "output": str(output) if output else None,
             }
         )
         return
-    for warning in result.get("warnings", []):
+    for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(f"{spec.label}, {counted(len(spec.tasks), 'task')}, {result['seconds']['total']:.1f} s, run {run.id}")
+    click.echo(f"{spec.label}, {counted(len(spec.tasks), 'task')}, {result.seconds['total']:.1f} s, run {run.id}")
     print_result(result, len(spec.tasks))
     if output:
         click.echo(f"written: {output}")

@@ -10,11 +10,10 @@ def run_row(run: Any) -> dict[str, Any]:
     """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was.
 
     ``remaining``, of a run that forgets, is what to look at in place of ``average``, see
-    :func:`merging.runs.result.remaining`.
+    :class:`merging.runs.jobs.merge_result.Forgetting`.
     """
-    from merging.runs.result import remaining
-
-    result = run.result or {}
+    result = run.merged
+    forgetting = result.forgetting if result else None
     return {
         "run": run.id,
         "fingerprint": run.fingerprint,
@@ -23,11 +22,11 @@ def run_row(run: Any) -> dict[str, Any]:
         "suite": run.spec.suite_name,
         "tasks": list(run.spec.tasks),
         "scaling": run.spec.merge_params.get("scaling"),
-        "scaling_chosen": (result.get("merge") or {}).get("scaling"),
+        "scaling_chosen": result.merge.scaling if result else None,
         "created": run.created,
-        "average": result.get("average"),
+        "average": result.average if result else None,
         "forgets": list(run.spec.forgotten),
-        "remaining": remaining(result["forgetting"]) if result.get("forgetting") else None,
+        "remaining": forgetting.remaining.model_dump() if forgetting and forgetting.remaining else None,
     }
 
 
@@ -47,13 +46,13 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-def print_report(report: dict[str, Any]) -> None:
+def print_report(report: Any) -> None:
     """What :func:`merging.runs.jobs.check.check_suite` found, a line a file."""
-    for row in report["files"]:
-        word = ("warn" if row["warning"] else "ok") if row["ok"] else "ERROR"
-        click.echo(f"{word:<5}  {row['file']}  {row['detail']}")
-    counts = f"{counted(report['problems'], 'problem')}, {counted(report['warnings'], 'warning')}"
-    click.echo(f"{counts} in {counted(len(report['files']), 'check')}")
+    words = {"error": "ERROR", "warning": "warn", "ok": "ok"}
+    for row in report.files:
+        click.echo(f"{words[row.status]:<5}  {row.file}  {row.detail}")
+    counts = f"{counted(report.problems, 'problem')}, {counted(report.warnings, 'warning')}"
+    click.echo(f"{counts} in {counted(len(report.files), 'check')}")
 
 
 def print_proposal(proposal: Any) -> None:
@@ -100,9 +99,9 @@ def print_comparison(found: Any) -> None:
     click.echo(f"{found.split} split, {found.images} images. {HOW}")
 
 
-def print_storage(storage: dict[str, int], tasks: int) -> None:
+def print_storage(storage: Any, tasks: int) -> None:
     """How much localised models take, in megabytes of 10⁶ bytes."""
-    sizes = {name: f"{bits / 8e6:.1f} MB" for name, bits in storage.items()}
+    sizes = {name: f"{bits / 8e6:.1f} MB" for name, bits in storage.model_dump().items()}
     click.echo(
         f"{counted(tasks, 'model')}, one a task: base {sizes['base']}, shared vector {sizes['vector']}, masks "
         f"{sizes['masks']} (compressed {sizes['masks_compressed']})"
@@ -110,49 +109,46 @@ def print_storage(storage: dict[str, int], tasks: int) -> None:
     click.echo(f"together {sizes['localised']}; the base and {tasks} fine-tuned models take {sizes['models']}")
 
 
-def print_scaling(report: dict[str, Any]) -> None:
+def print_scaling(report: Any) -> None:
     """λ as it was chosen, and whether a larger one than those tried may do better."""
-    search = report.get("scaling_search") or report["forgetting_search"]
-    edge = "; it is the largest that was tried, so a larger one may do better" if search.get("at_edge") else ""
-    click.echo(f"λ = {report['scaling']:g}, chosen on the validation split{edge}")
+    edge = "; it is the largest that was tried, so a larger one may do better" if report.at_edge else ""
+    click.echo(f"λ = {report.scaling:g}, chosen on the validation split{edge}")
 
 
-def print_result(result: dict[str, Any], tasks: int) -> None:
+def print_result(result: Any, tasks: int) -> None:
     """What came of a merge of so many tasks: λ, sizes, accuracies, as far as there are any."""
-    if "scaling" in result["merge"]:
-        print_scaling(result["merge"])
-    if "storage" in result["merge"]:
-        print_storage(result["merge"]["storage"], tasks)
-    if result.get("forgetting"):
-        print_forgetting(result["forgetting"])
-    elif result["accuracy"]:
-        print_accuracy(result["accuracy"], result["average"], result["split"], result["images"])
+    if result.merge.scaling is not None:
+        print_scaling(result.merge)
+    if result.merge.storage is not None:
+        print_storage(result.merge.storage, tasks)
+    if result.forgetting:
+        print_forgetting(result.forgetting)
+    elif result.accuracy:
+        print_accuracy(result.accuracy, result.average, result.split, result.images)
 
 
-def print_forgetting(report: dict[str, Any]) -> None:
+def print_forgetting(report: Any) -> None:
     """Accuracy before and after, of the tasks that are forgotten, added and kept, and the mean without the first."""
     from merging.methods.forgetting import GROUPS, in_words
-    from merging.runs.result import remaining
 
-    click.echo(f"forgetting: {in_words(report['weights'])}")
-    width = max(len(name) for group in GROUPS for name in report[group]) + 2
+    click.echo(f"forgetting: {in_words(report.weights)}")
+    width = max(len(name) for group in GROUPS for name in report.rows(group)) + 2
     width = max(width, len("forgotten, mean") + 2)
     click.echo(f"{'':<{width}}{'zero-shot':>10}{'after':>10}")
     for group in GROUPS:
-        mean = report["means"][group]
-        rows = {**report[group], **({f"{group}, mean": mean} if mean else {})}
+        mean = report.means.get(group)
+        rows = {**report.rows(group), **({f"{group}, mean": mean} if mean else {})}
         for name, values in rows.items():
             click.echo(f"{name:<{width}}{_before_and_after(values)}")
-    rest, images = remaining(report), sum(row["images"] for group in GROUPS for row in report[group].values())
-    measured = f"{report['split']} split, {images} images"
+    rest, measured = report.remaining, f"{report.split} split, {report.images} images"
     if rest is not None:
         click.echo(f"{'average':<{width}}{_before_and_after(rest)}   (without tasks to be forgotten; {measured})")
     else:
         click.echo(f"no average, as all tasks are to be forgotten ({measured})")
 
 
-def _before_and_after(values: dict[str, float]) -> str:
-    return "".join(f"{100 * values[key]:8.1f} %" for key in ("before", "after"))
+def _before_and_after(values: Any) -> str:
+    return "".join(f"{100 * value:8.1f} %" for value in (values.before, values.after))
 
 
 def print_converted(row: Any) -> None:
@@ -168,15 +164,15 @@ def print_converted(row: Any) -> None:
         click.echo("".join(letter if letter.isprintable() else "?" for letter in line))
 
 
-def print_downloaded(found: dict[str, Any]) -> None:
+def print_downloaded(found: Any) -> None:
     """What was downloaded, and what has to be got in other ways."""
-    for row in found["files"]:
-        click.echo(f"{row['file']}  {row['bytes'] / 2**20:.1f} MiB, digest {row['digest'][:12]}")
-    if found["files"] or not found["missing"]:
-        total = f", {found['bytes'] / 2**20:.1f} MiB" if found["files"] else "; all that the suite names are here"
-        click.echo(f"{counted(len(found['files']), 'file')} downloaded{total}")
-    for row in found["missing"]:
-        click.echo(f"missing: {row['what']}: put it where suite.yaml says, at {row['place']} beside it")
+    for row in found.files:
+        click.echo(f"{row.file}  {row.bytes / 2**20:.1f} MiB, digest {row.digest[:12]}")
+    if found.files or not found.missing:
+        total = f", {found.bytes / 2**20:.1f} MiB" if found.files else "; all that the suite names are here"
+        click.echo(f"{counted(len(found.files), 'file')} downloaded{total}")
+    for part in found.missing:
+        click.echo(f"missing: {part.what}: put it where suite.yaml says, at {part.place} beside it")
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,5 +1,6 @@
 """Commands about what was run, and the worker that runs it."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ def runs_show(run_id: str, home: Path, as_json: bool) -> None:
 
     run = RunStore(home).get(run_id)
     if as_json:
-        spec = run.spec.model_dump(mode="json")
-        print_json({**run_row(run), "spec": spec, "error": run.error, "log": run.log, "result": run.result})
+        spec, result = run.spec.model_dump(mode="json"), json.loads(run.result_json or "null")
+        print_json({**run_row(run), "spec": spec, "error": run.error, "log": run.log, "result": result})
     else:
         print_run(run)
 

@@ -75,10 +75,10 @@ def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) ->
     workspace = open_workspace(home) if accuracy or home.is_dir() else None  # looking alone makes no folder
     report = check_suite(load_suite(suite), progress_on_stderr(), workspace, devices.resolve(device), accuracy)
     if as_json:
-        print_json(report)
+        print_json(_printed(report))
     else:
         print_report(report)
-    if report["problems"]:
+    if report.problems:
         sys.exit(1)
 
 
@@ -110,14 +110,14 @@ def init_suite_command(
         print_json(
             {
                 "written": str(folder / "suite.yaml"), "suite": made.content, "notes": made.notes,
-                "missing": list(made.missing), "left_out": made.left_out, "check": report,
+                "missing": list(made.missing), "left_out": made.left_out, "check": _printed(report),
             }
         )  # fmt: skip
     else:
         click.echo(f"written: {folder / 'suite.yaml'}")
         print_proposal(made)
         print_report(report)
-    if report["problems"]:
+    if report.problems:
         sys.exit(1)
 
 
@@ -161,10 +161,10 @@ def download(suite: str, tasks: str | None, data: bool, as_json: bool) -> None:
     names = None if tasks is None else [name.strip() for name in tasks.split(",")]
     found = downloaded(suite, names, data, progress_on_stderr())
     if as_json:
-        print_json(found)
+        print_json(_printed(found))
     else:
         print_downloaded(found)
-    if found["missing"]:
+    if found.missing:
         click.get_current_context().exit(1)
 
 
@@ -183,3 +183,9 @@ def published(family: str | None, architecture: str | None, as_json: bool) -> No
         print_json({**found, "tables": [table.model_dump(mode="json") for table in tables]})
     else:
         click.echo(to_markdown(tables), nl=False)
+
+
+def _printed(report: Any) -> dict[str, Any]:
+    """What a job on files found, without what the job is called in the table of runs."""
+    values: dict[str, Any] = report.model_dump(mode="json", exclude={"label"})
+    return values

@@ -47,7 +47,7 @@ def print_matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[float
 
 
 def print_similarity(report: Mapping[str, Any], edit: str) -> None:
-    """What :func:`merging.runs.jobs.similarity.similarity_report` found: cosines, norms, and what AWD came down to."""
+    """What :func:`merging.runs.similarity.similarity_report` found: cosines, norms, and what AWD came down to."""
     tasks, before, after = report["tasks"], report["before"], report["after"]
     print_matrix(f"cosine, mean |cos| {before['mean_abs']:.4f}", tasks, before["cosine"])
     columns = {"task": tasks, "norm": [f"{norm:.4f}" for norm in report["norms"]]}
@@ -166,35 +166,35 @@ def _average(row: Mapping[str, Any]) -> str:
 
 def print_run(run: Any) -> None:
     """All of a :class:`merging.runs.table.Run` that is read by people; its JSON has every number."""
-    spec, result = run.spec, run.result or {}
+    spec, result = run.spec, run.merged
     click.echo(f"run {run.id}  {run.state}")
     _paragraph(f"{spec.label}, {spec.suite_name}, {counted(len(spec.tasks), 'task')}: {', '.join(spec.tasks)}", 2)
     for kind, name, params in (("edit", spec.edit, spec.edit_params), ("merge", spec.merge, spec.merge_params)):
         _paragraph(f"{kind} {_with_values(name, params)}", 2)
-    click.echo(f"{spec.split} split, seed {spec.seed}, {result.get('device', spec.device)}, {spec.dtype}")
+    click.echo(f"{spec.split} split, seed {spec.seed}, {result.device if result else spec.device}, {spec.dtype}")
     _paragraph(_times(run), 2)
     click.echo(f"fingerprint {run.fingerprint}")
     if run.state == "running":
         click.echo(f"{run.message} ({run.done}/{run.total})")
-    for warning in result.get("warnings", []):
+    for warning in result.warnings if result else ():
         _paragraph(f"warning: {warning}", 2)
     if run.error:
         _paragraph(f"error: {run.error}", 2)
     if run.log:
         click.echo("last lines of its output:")
         click.echo(textwrap.indent(run.log, "  "))
-    if "merge" in result:
+    if result is not None:
         print_result(result, len(spec.tasks))
 
 
 def _times(run: Any) -> str:
     """When a run was asked for, how long each phase took, and the most memory it held."""
     parts = [f"queued {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.created))}"]
-    seconds = dict((run.result or {}).get("seconds") or {})
+    seconds = dict(run.merged.seconds) if run.merged else {}
     if seconds:
         total = seconds.pop("total")
         phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in seconds.items())
-        parts.append(f"took {total:.1f} s ({phases}), peak memory {run.result['peak_bytes'] / 1e6:.0f} MB")
+        parts.append(f"took {total:.1f} s ({phases}), peak memory {(run.merged.peak_bytes or 0) / 1e6:.0f} MB")
     elif run.started and run.finished:
         parts.append(f"ended after {run.finished - run.started:.1f} s")
     return ", ".join(parts)

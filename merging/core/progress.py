@@ -1,6 +1,7 @@
 """How long work reports, and how it is stopped."""
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,3 +64,35 @@ class Work:
         """
         if self.cancelled():
             raise Cancelled(f"cancelled during {during}")
+
+
+class PhaseClock:
+    """Seconds by phase, from the progress that passes through to somebody else.
+
+    What happens between two messages counts for the phase of the earlier one; before the first one it is *preparing*.
+
+    Args:
+        on_progress: told of everything.
+    """
+
+    def __init__(self, on_progress: Progress) -> None:
+        self._on_progress = on_progress
+        self._phase = "preparing"
+        self._since = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    def __call__(self, done: int, total: int, message: str) -> None:
+        """As :data:`merging.core.progress.Progress`."""
+        self.enter(phase_of(message))
+        self._on_progress(done, total, message)
+
+    def enter(self, phase: str) -> None:
+        """Say that a phase begins, or goes on."""
+        now = time.perf_counter()
+        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._since
+        self._phase, self._since = phase, now
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of every phase until now, in the order in which they began, and in all as ``total``."""
+        self.enter(self._phase)
+        return {**self._seconds, "total": sum(self._seconds.values())}

@@ -1,5 +1,6 @@
 """Accuracy of a visual tower with frozen heads, and the images that methods adapt on."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -350,3 +351,25 @@ def _wrong_architecture(suite: Suite, columns: int) -> str:
         f" by {suite.architecture_label}, while the base {suite.base} has {columns} outputs too; "
         "check `architecture` in suite.yaml"
     )
+
+
+def evaluation_key(model: Sequence[str], evaluator: Evaluator, task: str, split: Split) -> str:
+    """Names what a model does on a task's images, by the content of everything it depends on; 64 hex digits.
+
+    Args:
+        model: what identifies the model.
+        evaluator: its images, head, device and precision.
+        task: which task.
+        split: which of its images.
+    """
+    head = evaluator.head(task).float().cpu().numpy().tobytes()
+    parts = [
+        *model,
+        evaluator.image_set(task, split).fingerprint,
+        hashlib.sha256(head).hexdigest(),
+        str(evaluator.input),
+        str(evaluator.suite.architecture),
+        str(evaluator.dtype),
+        evaluator.device.type,
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -14,7 +14,7 @@ from merging.core.errors import MismatchedCheckpoint
 from merging.evaluation.evaluator import CPU_IMAGES, GPU_IMAGES
 from merging.methods import registry
 from merging.methods.merges import adamerging
-from merging.methods.spec import MergeSpec
+from merging.methods.spec import Spec
 from merging.suites.architecture import Tower, tower_of
 from merging.weights.vectors import TaskVectors, is_linear_weight
 
@@ -46,7 +46,7 @@ class Estimate:
 
 def estimate(
     vectors: TaskVectors,
-    spec: MergeSpec,
+    spec: Spec,
     measurable: bool,
     device: torch.device | None = None,
     quick_gelu: bool = False,
@@ -166,17 +166,17 @@ def _tower(shapes: dict[str, tuple[int, ...]]) -> Tower | None:
         return None
 
 
-def _learning(spec: MergeSpec) -> adamerging.AdaMergingParams:
+def _learning(spec: Spec) -> adamerging.AdaMergingParams:
     """AdaMerging's parameters, defaults included."""
     return adamerging.AdaMergingParams(**spec.merge_params)
 
 
-def _step_images(spec: MergeSpec, sizes: _Sizes) -> int:
+def _step_images(spec: Spec, sizes: _Sizes) -> int:
     images = _learning(spec).batch_size * sizes.tasks
     return min(images, adamerging.CPU_IMAGES) if sizes.on_cpu else images
 
 
-def _adamerging_bytes(spec: MergeSpec, sizes: _Sizes) -> int:
+def _adamerging_bytes(spec: Spec, sizes: _Sizes) -> int:
     """What learning holds besides images: task vectors, base, the tower's gradient, float32 copies of one tensor."""
     params = _learning(spec)
     item = getattr(torch, params.task_vectors).itemsize
@@ -187,17 +187,17 @@ def _adamerging_bytes(spec: MergeSpec, sizes: _Sizes) -> int:
     return stacks + base + sizes.item * sizes.weights + _FLOAT * copies
 
 
-def _learning_text(spec: MergeSpec) -> str:
+def _learning_text(spec: Spec) -> str:
     params = _learning(spec)
     where = ", in the computer's memory" if params.held == "host" else ""
     return f"all task vectors, {getattr(torch, params.task_vectors).itemsize}·T·D{where}, base and gradient"
 
 
-def _is_full_adam(spec: MergeSpec) -> bool:
+def _is_full_adam(spec: Spec) -> bool:
     return spec.edit == "awd" and spec.edit_params.get("solver") == "adam"
 
 
-def _edit_bytes(spec: MergeSpec, sizes: _Sizes) -> int:
+def _edit_bytes(spec: Spec, sizes: _Sizes) -> int:
     if _is_full_adam(spec):
         held = sizes.weights if spec.edit_params.get("scope") == "model" else sizes.largest
         # stack and its joined copy, δ, gradient, two moments, one temporary
@@ -210,7 +210,7 @@ def _edit_bytes(spec: MergeSpec, sizes: _Sizes) -> int:
     return _FLOAT * (stacks + 3 * sizes.weights) + sizes.backward(1)
 
 
-def _edit_text(spec: MergeSpec) -> str:
+def _edit_text(spec: Spec) -> str:
     if spec.edit == "none":
         return "nothing"
     if _is_full_adam(spec):
@@ -222,16 +222,16 @@ def _edit_text(spec: MergeSpec) -> str:
     return f"{stacks}, what is computed on images, 4·3·D, and an image on its way back" if _edit_needs(spec) else stacks
 
 
-def _edit_is_mixing(spec: MergeSpec) -> bool:
+def _edit_is_mixing(spec: Spec) -> bool:
     """Whether the edit mixes whole task vectors, so that coefficients are all it holds."""
     return spec.edit == "none" or (spec.edit == "awd" and spec.edit_params.get("scope") != "row")
 
 
-def _edit_needs(spec: MergeSpec) -> bool:
+def _edit_needs(spec: Spec) -> bool:
     return registry.find("edit", spec.edit).data(spec.edit_params).images
 
 
-def _merge_bytes(spec: MergeSpec, sizes: _Sizes) -> int:
+def _merge_bytes(spec: Spec, sizes: _Sizes) -> int:
     if spec.merge == "fisher":
         return _FLOAT * 4 * sizes.weights + sizes.backward(1)
     if spec.merge == "regmean":
@@ -243,12 +243,12 @@ def _merge_bytes(spec: MergeSpec, sizes: _Sizes) -> int:
     return _FLOAT * streamed
 
 
-def _searches(spec: MergeSpec) -> bool:
+def _searches(spec: Spec) -> bool:
     """Whether λ, of the sum or of masks, is chosen on validation."""
     return "auto" in (spec.merge_params.get("scaling"), spec.merge_params.get("threshold"))
 
 
-def _merge_text(spec: MergeSpec) -> str:
+def _merge_text(spec: Spec) -> str:
     if spec.merge == "fisher":
         return "two weighted sums, a gradient and its square, 4·4·D, and an image on its way back"
     if spec.merge == "regmean":

@@ -16,7 +16,7 @@ from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.plan import Plan, coefficient_table
 from merging.methods.registry import Edit, LinearEdit, LinearMerge, TensorEdit
-from merging.methods.spec import MergeSpec
+from merging.methods.spec import Spec
 from merging.weights.geometry import Geometry
 from merging.weights.vectors import TaskVectors
 
@@ -139,7 +139,7 @@ def plan_edit(
 
 def specification(
     suite: str, coefficients: Mapping[str, float], edit: str, params: Mapping[str, object] | None = None, **options: str
-) -> MergeSpec:
+) -> Spec:
     """The run that merges with these coefficients: Task Arithmetic with one λ a task.
 
     Args:
@@ -152,7 +152,7 @@ def specification(
     Raises:
         SpecError: something is out of bounds.
     """
-    return MergeSpec.build(
+    return Spec.build(
         suite=suite, tasks=tuple(coefficients), edit=edit, edit_params=dict(params or {}),
         merge_params={"scaling": tuple(coefficients.values())}, **options,
     )  # fmt: skip

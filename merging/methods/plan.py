@@ -13,7 +13,7 @@ from merging.core.streaming import COLUMNS, ordered
 from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.registry import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
-from merging.methods.spec import MergeSpec
+from merging.methods.spec import Spec
 from merging.weights import localised
 from merging.weights.files.reading import TensorInfo
 from merging.weights.geometry import Geometry, gram_of
@@ -150,7 +150,7 @@ class Plan:
         return None
 
 
-def plan(vectors: TaskVectors, spec: MergeSpec, context: Context) -> Plan:
+def plan(vectors: TaskVectors, spec: Spec, context: Context) -> Plan:
     """Plan the edit and the merge of a specification; may take long for methods that learn.
 
     Raises:

@@ -43,7 +43,7 @@ class Preset:
         return registry.data_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     def spec_fields(self) -> dict[str, Any]:
-        """The part of a :class:`~merging.methods.spec.MergeSpec` that it determines."""
+        """The part of a :class:`~merging.methods.spec.Spec` that it determines."""
         return {
             "edit": self.edit, "edit_params": dict(self.edit_params),
             "merge": self.merge, "merge_params": dict(self.merge_params),

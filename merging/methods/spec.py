@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,38 +19,16 @@ from merging.methods.pairs import refusal
 _VERSION = 2  # raise when a change alters the numbers of all methods; of a single merge: its `revision`
 
 
-Job = Literal["merge", "baselines", "disentangle", "interference", "scaling_curve", "landscape", "predictions"]
+class Spec(BaseModel):
+    """A method for some tasks of a suite, and how it is computed and measured. Parameters are filled with defaults.
 
-
-# What jobs are called that are not about one method alone
-_JOB_LABELS: dict[Job, str] = {
-    "baselines": "Zero-shot and individual accuracy",
-    "disentangle": "AWD on the weights",
-    "landscape": "Landscape of two task vectors",
-}
-
-
-_JOB_SUFFIXES: dict[Job, str] = {
-    "interference": ", leaving out each task",
-    "scaling_curve": ", accuracy over λ",
-    "predictions": ", predictions",
-}
-
-
-class MergeSpec(BaseModel):
-    """Everything that determines a merged model besides the files themselves. Parameters are filled with defaults.
-
-    Other jobs for the worker are asked for in the same form: ``baselines``, the accuracy of the unmerged models,
-    ``disentangle``, what AWD does to the task vectors, without a merge, ``interference``, what each task costs the
-    others, ``scaling_curve``, accuracy over λ, ``landscape``, loss and accuracy in the plane of two task vectors, and
-    ``predictions``, what the finished run of this specification says of every image.
+    What is to be done with it says a job, see :mod:`merging.runs.jobs`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     suite: str
     tasks: tuple[str, ...] = Field(min_length=1)
-    job: Job = "merge"
     edit: str = "none"
     edit_params: dict[str, Any] = Field(default_factory=dict)
     merge: str = "task_arithmetic"
@@ -78,30 +56,28 @@ class MergeSpec(BaseModel):
         )
         if reason:
             raise SpecError(reason)
-        _require_doable(complete)
         return complete
 
     @classmethod
-    def build(cls, **values: Any) -> "MergeSpec":
+    def build(cls, **values: Any) -> Self:
         """Validate, with every problem as a :class:`~merging.core.errors.SpecError`."""
         try:
             return cls(**values)
         except ValidationError as error:
             raise SpecError(f"merge specification: {explain(error, known=cls.model_fields)}") from None
 
-    @cached_property
+    @property
     def label(self) -> str:
-        """Name of the method as :func:`merging.methods.labels.label_of` gives it, or of the other job."""
-        if self.job in _JOB_LABELS:
-            return _JOB_LABELS[self.job]
-        method = label_of(self.edit, self.edit_params, self.merge, self.merge_params)
-        return method + _JOB_SUFFIXES.get(self.job, "")
+        """Name of the method as :func:`merging.methods.labels.label_of` gives it."""
+        return self._label
+
+    @cached_property
+    def _label(self) -> str:
+        return label_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @cached_property
     def method(self) -> str:
-        """The method that this is a variant of, see :func:`merging.methods.labels.method_of`, or the other job."""
-        if self.job in _JOB_LABELS:
-            return _JOB_LABELS[self.job]
+        """The method that this is a variant of, see :func:`merging.methods.labels.method_of`."""
         return method_of(self.edit, self.edit_params, self.merge, self.merge_params)
 
     @property
@@ -126,32 +102,12 @@ class MergeSpec(BaseModel):
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
 
-    def fingerprint(self, contents: Sequence[str]) -> str:
-        """Identity of the result: this specification and fingerprints of all files it reads, 64 hex digits."""
-        fields = self.model_dump(mode="json", exclude={"suite"} if self.job != "merge" else {"suite", "job"})
+    def identity(self, contents: Sequence[str], job: str = "merge") -> str:
+        """Identity of what comes of it: the fields, the job, and fingerprints of all files it reads, 64 hex digits."""
+        fields = {name: value for name, value in self.model_dump(mode="json").items() if name not in ("suite", "job")}
+        if job != "merge":
+            fields["job"] = job
         revision = registry.find("merge", self.merge).revision
         version = f"{_VERSION}.{revision}" if revision else _VERSION
         text = json.dumps([version, fields, list(contents)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _require_doable(complete: Mapping[str, Any]) -> None:
-    """Insist that a job other than a merge gets a method and tasks that it can work with; parameters are complete."""
-    job, edit, tasks = complete.get("job", "merge"), complete.get("edit", "none"), complete.get("tasks") or ()
-    if job in ("disentangle", "landscape") and edit != "awd":
-        raise SpecError(f"job {job}: only edit awd disentangles; got edit {edit!r}")
-    if job == "landscape" and len(tasks) != 2:
-        raise SpecError(f"job landscape: a plane is spanned by two task vectors; got {len(tasks)} tasks")
-    if job == "interference" and len(tasks) < 2:
-        raise SpecError(f"job interference: expected at least two tasks, got {list(tasks)}")
-    merge_params: Mapping[str, Any] = complete.get("merge_params", {})
-    searched = [
-        f"{kind}.{name}"
-        for kind in ("edit", "merge")
-        for name, value in complete.get(f"{kind}_params", {}).items()
-        if value == "auto"
-    ]
-    if job == "interference" and searched:
-        raise SpecError(f"job interference: {', '.join(searched)} must be fixed, or every subset would get its own")
-    if job == "scaling_curve" and not isinstance(merge_params.get("scaling"), (int, float)):
-        raise SpecError(f"job scaling_curve: merge {complete.get('merge')!r} has no single λ (merge.scaling) to vary")

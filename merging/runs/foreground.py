@@ -11,10 +11,11 @@ from pathlib import Path
 from merging.core.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
 from merging.core.progress import Progress
 from merging.methods import registry
-from merging.methods.spec import MergeSpec
+from merging.runs.carrying import Ending, carry_out
 from merging.runs.export.export import write_weights
 from merging.runs.export.weights import KEPT_WEIGHTS, keep_weights
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs import MergeSpec, Site
+from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.run import Run
 from merging.runs.table import STALE_SECONDS, RunStore
 from merging.runs.worker.reporting import LOG_LINES, Reporter
@@ -24,7 +25,7 @@ from merging.weights.files.layouts import huggingface_names
 from merging.weights.files.writing import WrittenLayout, require_writable
 
 
-def perform(
+def run_here(
     spec: MergeSpec,
     workspace: Workspace,
     output: Path | None,
@@ -96,9 +97,10 @@ def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress:
     kept = store.folder(run.id) / KEPT_WEIGHTS
     try:
         with _heartbeat(store, run.id) as cancelled:
-            result = execute(run.spec, workspace, output, kept, report, cancelled.is_set, run.fingerprint)
-        if result["coefficients"] is None and output is not None:
-            result["kept"] = keep_weights(output, kept)
+            site = Site(workspace, report, cancelled.is_set, output=output, keep=kept)
+            result = carry_out(run.job, run.fingerprint, site)
+        if isinstance(result, MergeResult) and result.coefficients is None and output is not None:
+            result = result.model_copy(update={"kept": keep_weights(output, kept)})
         store.finish(run.id, result)
     except KeyboardInterrupt:
         store.stop(run.id, "cancelled", "interrupted on the command line")
@@ -110,12 +112,11 @@ def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress:
         store.stop(run.id, "failed", "refused")
         store.delete(run.id)  # nothing was tried, so there is nothing to look up later
         raise
-    except MergingError as error:
-        store.stop(run.id, "failed", str(error), "\n".join(log))
-        raise
     except BaseException as error:
-        log.extend(traceback.format_exc().splitlines())
-        store.stop(run.id, "failed", f"unexpected {type(error).__name__}: {error}", "\n".join(log))
+        if not isinstance(error, MergingError):
+            log.extend(traceback.format_exc().splitlines())
+        ending = Ending.of(error)
+        store.stop(run.id, ending.state, ending.reason, "\n".join(log))
         raise
 
 

@@ -21,15 +21,16 @@ from merging.core.progress import Progress
 from merging.evaluation.evaluator import Accuracy
 from merging.methods import presets
 from merging.methods.context import Context
-from merging.methods.spec import MergeSpec
 from merging.runs import leaderboard as boards
 from merging.runs.export import recipe as recipes
 from merging.runs.export.export import export_run
-from merging.runs.foreground import perform
-from merging.runs.jobs.similarity import similarity_report
+from merging.runs.export.weights import require_done
+from merging.runs.foreground import run_here
+from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.progress_bar import shown
-from merging.runs.result import average_of, measured
 from merging.runs.run import Run
+from merging.runs.similarity import similarity_report
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Split, Suite, load_suite, reference_of
 from merging.weights.files.writing import WrittenLayout
@@ -103,12 +104,12 @@ class Merged:
     @property
     def accuracy(self) -> dict[str, float]:
         """Task → top-1 accuracy, 0 … 1; of a model that forgets on its bystanders too; empty if not evaluated."""
-        return measured(self._result) if self._result.get("accuracy") else {}
+        return self._result.measured if self._result.accuracy else {}
 
     @property
     def average(self) -> float | None:
         """Mean accuracy over the tasks that are not to be forgotten, 0 … 1; None if not evaluated."""
-        return average_of(self._result) if self._result.get("accuracy") else None
+        return self._result.score if self._result.accuracy else None
 
     @property
     def split(self) -> Split:
@@ -118,8 +119,7 @@ class Merged:
     @property
     def scaling(self) -> float | None:
         """λ where it was chosen on validation images."""
-        found = (self._result.get("merge") or {}).get("scaling")
-        return None if found is None else float(found)
+        return self._result.merge.scaling
 
     @property
     def coefficients(self) -> pd.DataFrame | None:
@@ -127,24 +127,24 @@ class Merged:
 
         Weights of a linear run are θ₀ + Σ c τ with these c.
         """
-        table = self._result.get("coefficients")
-        if table is None:
+        found = self._result.coefficients
+        if found is None:
             return None
-        return pd.DataFrame(np.array(table["table"]).T, index=table["tensors"], columns=table["tasks"])
+        return pd.DataFrame(np.array(found.table).T, index=found.tensors, columns=found.tasks)
 
     @property
     def warnings(self) -> list[str]:
         """Sentences on what was hardly meant, such as a model that is equal to the base."""
-        return list(self._result.get("warnings") or [])
+        return list(self._result.warnings)
 
     @property
     def seconds(self) -> float:
         """From files to accuracy."""
-        return float(self._result["seconds"]["total"])
+        return self._result.seconds["total"]
 
     @property
-    def _result(self) -> dict[str, Any]:
-        return self.run.result or {}
+    def _result(self) -> MergeResult:
+        return require_done(self.run)
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def merge(
             "choose other tasks, or merge with evaluate=False"
         )
     with shown(on_progress) as report:
-        run = perform(spec, workspace, None if output is None else path_of(output), report, layout)
+        run = run_here(spec, workspace, None if output is None else path_of(output), report, layout)
     return Merged(run, loaded.task_labels(loaded.task_names), workspace)
 
 

@@ -10,8 +10,9 @@ from merging.evaluation import clip
 from merging.evaluation.evaluator import normalised_accuracy
 from merging.methods import registry
 from merging.methods.presets import Preset
-from merging.methods.spec import MergeSpec
-from merging.runs.foreground import perform
+from merging.runs.export.weights import require_done
+from merging.runs.foreground import run_here
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite
@@ -90,7 +91,7 @@ def not_run_yet(
     """Those of some presets for which the leaderboard has to run something; arguments as there."""
 
     def done(preset: Preset) -> bool:
-        known = workspace.store.find(workspace.spec_fingerprint(spec_of(preset, reference, tasks, device)))
+        known = workspace.find(spec_of(preset, reference, tasks, device))
         return known is not None and known.state == "done"
 
     return [preset for preset in presets if not done(preset)]
@@ -134,7 +135,7 @@ def leaderboard(
         def report(done: int, total: int, message: str, head: str = head) -> None:
             on_progress(done, total, f"{head}: {message}")
 
-        run = perform(spec_of(preset, reference, tasks, device), workspace, None, report)
+        run = run_here(spec_of(preset, reference, tasks, device), workspace, None, report)
         yield row_of(preset, run, individual)
 
 
@@ -148,15 +149,16 @@ def baseline_rows(zero_shot: dict[str, float], individual: dict[str, float]) -> 
 
 def row_of(preset: Preset, run: Run, individual: Mapping[str, float]) -> Row:
     """The row of a finished run; ``individual`` may be empty if those accuracies are not known."""
-    result = run.result or {}
+    result = require_done(run)
+    accuracy = result.accuracy or {}
     return Row(
         method=preset.title,
         data=data_looked_at(preset),
-        accuracy=result["accuracy"],
-        normalised=normalised_accuracy(result["accuracy"], individual),
-        scaling=result["merge"].get("scaling"),
-        seconds=result["seconds"]["total"],
-        peak_bytes=result["peak_bytes"],
+        accuracy=accuracy,
+        normalised=normalised_accuracy(accuracy, individual),
+        scaling=result.merge.scaling,
+        seconds=result.seconds.get("total"),
+        peak_bytes=result.peak_bytes,
         run=run.id,
     )
 

@@ -1,15 +1,15 @@
 """A run as the table holds it: what to do, how far it is, and what came of it."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from merging.core.errors import RunError
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.orders import FileJob
+from merging.runs.jobs import Job, JobResult, MergeSpec
+from merging.runs.jobs.merge_result import Coefficients, MergeResult
 
 State = Literal["queued", "running", "done", "failed", "cancelled", "lost"]
+Result = TypeVar("Result", bound=JobResult)
 ACTIVE: tuple[State, ...] = ("queued", "running")
 
 
@@ -20,7 +20,7 @@ class Run:
     Attributes:
         id: twelve hexadecimal digits.
         fingerprint: of the specification and all files it reads.
-        order: what to do.
+        job: what to do.
         state: queued, running, done, failed, cancelled or lost.
         message: what it is doing, in words.
         done: finished steps of the present phase.
@@ -32,7 +32,7 @@ class Run:
 
     id: str
     fingerprint: str
-    order: MergeSpec | FileJob
+    job: Job
     state: State
     message: str
     done: int
@@ -49,19 +49,37 @@ class Run:
 
     @property
     def spec(self) -> MergeSpec:
-        """What to do, of a run that works on merged or unmerged models.
+        """What to merge, of a run that is a merge.
 
         Raises:
-            RunError: it is a job on files.
+            RunError: it is another job.
         """
-        if not isinstance(self.order, MergeSpec):
-            raise RunError(f"run {self.id} is no merge but a {self.order.label.lower()}")
-        return self.order
+        if not isinstance(self.job, MergeSpec):
+            raise RunError(f"run {self.id} is no merge but a {self.job.label.lower()}")
+        return self.job
 
     @cached_property
-    def result(self) -> dict[str, Any] | None:
-        """What came of it, see :func:`merging.runs.jobs.merge.execute`; read when first asked for."""
-        return json.loads(self.result_json) if self.result_json else None
+    def result(self) -> JobResult | None:
+        """What came of it, as the job's own model of results; read when first asked for.
+
+        Raises:
+            RunError: another version wrote it, and it can't be read.
+        """
+        return self.job.result.read(self.result_json) if self.result_json else None
+
+    @property
+    def merged(self) -> MergeResult | None:
+        """What came of a merge; None if it is not done, or no merge."""
+        return self.result_as(MergeResult)
+
+    @property
+    def coefficients(self) -> Coefficients | None:
+        """The table of a linear run that is done."""
+        return self.merged.coefficients if self.merged else None
+
+    def result_as(self, kind: type[Result]) -> Result | None:
+        """What came of it, if it is of some kind; None if it is not done, or of another."""
+        return self.result if isinstance(self.result, kind) else None
 
     @property
     def active(self) -> bool:

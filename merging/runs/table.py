@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merging.core.errors import MergingError, RunError
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.orders import FileJob, is_file_job, parse_file_job
+from merging.runs.jobs import Job, JobResult, parse_job
 from merging.runs.run import Run, State, UnreadableRun
 
 STALE_SECONDS = 15.0  # a running row whose worker has not been heard of for this long is lost
@@ -90,23 +89,23 @@ class RunStore:
 
     # --- asking for work -------------------------------------------------------------------------------------------
 
-    def submit(self, spec: MergeSpec | FileJob, fingerprint: str) -> Run:
+    def submit(self, job: Job, fingerprint: str) -> Run:
         """Queue a run, or give the one that already does, or did, exactly this. One that can't be read is replaced."""
-        return self._enter(spec, fingerprint, "queued")[0]
+        return self._enter(job, fingerprint, "queued")[0]
 
-    def take(self, spec: MergeSpec, fingerprint: str) -> tuple[Run, bool]:
+    def take(self, job: Job, fingerprint: str) -> tuple[Run, bool]:
         """As :meth:`submit`, but a new run is running at once, by the caller; also says whether it is new."""
-        return self._enter(spec, fingerprint, "running")
+        return self._enter(job, fingerprint, "running")
 
-    def _enter(self, spec: MergeSpec | FileJob, fingerprint: str, state: State) -> tuple[Run, bool]:
+    def _enter(self, job: Job, fingerprint: str, state: State) -> tuple[Run, bool]:
         self.mark_lost()
         run_id = uuid.uuid4().hex[:12]
         with self.connect() as connection:
             connection.execute("begin immediate")  # the row found must still be there when it is read
-            row = _live_row(connection, run_id, spec, fingerprint, state)
+            row = _live_row(connection, run_id, job, fingerprint, state)
             if not any(_readable([row])):
                 connection.execute("delete from runs where id = ? and state != 'running'", (row["id"],))
-                row = _live_row(connection, run_id, spec, fingerprint, state)
+                row = _live_row(connection, run_id, job, fingerprint, state)
             connection.execute("commit")
         return _run(row), row["id"] == run_id
 
@@ -140,14 +139,17 @@ class RunStore:
         shutil.rmtree(self.folder(run_id), ignore_errors=True)
         return run_id
 
-    def forget(self, job: FileJob) -> None:
-        """Remove ended rows of a job on files, which are of no use once it is asked for again."""
+    def forget(self, job: Job) -> None:
+        """Remove ended rows of jobs that this one replaces."""
         with self.connect() as connection:
             rows = connection.execute(
-                "select id from runs where spec = ? and state not in ('queued', 'running')", (job.model_dump_json(),)
+                "select * from runs where state not in ('queued', 'running') "
+                "and case when json_valid(spec) then json_extract(spec, '$.job') end = ?",
+                (job.kind,),
             ).fetchall()
-        for row in rows:
-            self.delete(row["id"])
+        for run in _readable(rows):
+            if job.replaces(run.job):
+                self.delete(run.id)
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -250,9 +252,9 @@ class RunStore:
             row = connection.execute("select cancel_asked from runs where id = ?", (run_id,)).fetchone()
         return None if row is None else row["cancel_asked"]
 
-    def finish(self, run_id: str, result: dict[str, Any]) -> None:
+    def finish(self, run_id: str, result: JobResult) -> None:
         """Mark a run as done."""
-        text = json.dumps(result, allow_nan=False)
+        text = json.dumps(result.stored(), allow_nan=False)
         self._end(run_id, "done", result=text)
 
     def stop(self, run_id: str, state: State, error: str, log: str = "") -> None:
@@ -341,16 +343,14 @@ def beginning_with(connection: sqlite3.Connection, kind: Literal["run", "sweep"]
     return row
 
 
-def _live_row(
-    connection: sqlite3.Connection, run_id: str, spec: MergeSpec | FileJob, fingerprint: str, state: State
-) -> sqlite3.Row:
+def _live_row(connection: sqlite3.Connection, run_id: str, job: Job, fingerprint: str, state: State) -> sqlite3.Row:
     """The live row of a fingerprint; a new one in a state if there is none."""
     now = time.time()
     begun = now if state == "running" else None
     connection.execute(
         "insert or ignore into runs (id, fingerprint, spec, state, created, started, heartbeat, phase_started) "
         "values (?, ?, ?, ?, ?, ?, ?, ?)",
-        (run_id, fingerprint, spec.model_dump_json(), state, now, begun, begun, begun),
+        (run_id, fingerprint, job.model_dump_json(), state, now, begun, begun, begun),
     )
     row: sqlite3.Row = connection.execute(
         "select * from runs where fingerprint = ? and state in ('queued', 'running', 'done')", (fingerprint,)
@@ -361,13 +361,12 @@ def _live_row(
 def _run(row: sqlite3.Row) -> Run:
     values = dict(row)
     try:
-        stored = json.loads(values.pop("spec"))
-        order = parse_file_job(stored) if is_file_job(stored) else MergeSpec.model_validate(stored)
+        job = parse_job(json.loads(values.pop("spec")))
     except (ValueError, MergingError) as error:
         raise RunError(
             f"run {values['id']} was made by another version of this program and can't be read ({error}); delete it"
         ) from None
-    return Run(order=order, result_json=values.pop("result"), **values)
+    return Run(job=job, result_json=values.pop("result"), **values)
 
 
 def _readable(rows: Iterable[sqlite3.Row]) -> Iterator[Run]:

@@ -3,8 +3,6 @@
 A :class:`Workspace` ties a suite's files to those caches, so that nothing is computed twice for the same content.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,23 +12,19 @@ from pathlib import Path
 import torch
 
 from merging.core.errors import CheckpointError, NonFiniteWeights, RunError
-from merging.evaluation.evaluator import Accuracy, Evaluator, joined
+from merging.evaluation.evaluator import Accuracy, Evaluator, evaluation_key, joined
 from merging.methods.context import Context
-from merging.methods.forgetting import bystanders
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.orders import FileJob
+from merging.runs.jobs import Job
 from merging.runs.run import Run
 from merging.runs.table import RunStore
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.folders import folder_fingerprint
-from merging.suites.suite import Split, Suite, load_suite
+from merging.suites.suite import Split, Suite
 from merging.weights import geometry
 from merging.weights.files import Checkpoint, file_fingerprint, open_checkpoint
 from merging.weights.geometry import Geometry
 from merging.weights.localised import is_localised, task_weights
 from merging.weights.vectors import TaskVectors
-
-_MEASURED_FIELDS = {"architecture", "logit_scale", "preprocess", "templates", "classes", "data"}
 
 
 @dataclass(frozen=True)
@@ -182,44 +176,29 @@ class Workspace:
             parts.append(self.accuracy_of(evaluator, evaluator.suite.checkpoint(task), [task], split))
         return joined(parts)
 
-    def spec_fingerprint(self, spec: MergeSpec) -> str:
-        """Identity of a run: the specification and the content of every file it will read.
+    def find(self, job: Job) -> Run | None:
+        """The run that does, did, or last failed to do exactly this on the files as they are; None if there is none.
+
+        Raises:
+            MergingError: a file is missing or broken.
+        """
+        return self.store.find(job.fingerprint(self))
+
+    def submit(self, job: Job) -> Run:
+        """Queue a job, or give the run that already does, or did, exactly this.
 
         Raises:
             MergingError: a file is missing or broken, so that bad input is refused before anything is queued.
         """
-        suite = load_suite(spec.suite)
-        for task in spec.tasks:
-            suite.task(task)
-        vectors = self.vectors(suite, spec.tasks)
-        contents = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
-        watched = (*spec.tasks, *bystanders(suite, spec.tasks, spec.forgotten))
-        tasks = [suite.task(name).model_dump(mode="json", include=_MEASURED_FIELDS) for name in watched]
-        contents.append(json.dumps([suite.model_dump(mode="json", include=_MEASURED_FIELDS), tasks]))
-        for task in watched:
-            contents += self._evaluation_files(suite, task)
-        return spec.fingerprint(contents)
-
-    def submit(self, spec: MergeSpec) -> Run:
-        """Queue a run, or give the one that already does, or did, exactly this."""
-        return self.store.submit(spec, self.spec_fingerprint(spec))
-
-    def submit_file_job(self, job: FileJob, version: str = "") -> Run:
-        """Queue a job on files, or give the one that already waits, runs, or has done it.
-
-        Args:
-            job: what to do.
-            version: of the files, where a job that was done on the same ones need not be done again.
-        """
-        fingerprint = job.fingerprint(version)
+        fingerprint = job.fingerprint(self)
         known = self.store.find(fingerprint)
-        if known is not None and (known.active or (known.state == "done" and version)):
+        if known is not None and (known.active or (known.state == "done" and not job.anew)):
             return known
         self.store.forget(job)
         return self.store.submit(job, fingerprint)
 
     def retry(self, run_id: str) -> Run:
-        """Queue the same specification again, on the files as they are now, after it failed, was cancelled or lost.
+        """Queue the same job again, on the files as they are now, after it failed, was cancelled or lost.
 
         Raises:
             RunError: it is still active, or done.
@@ -228,11 +207,9 @@ class Workspace:
         run = self.store.get(run_id)
         if run.active or run.state == "done":
             raise RunError(f"run {run_id} is {run.state}; only failed, cancelled or lost runs can be retried")
-        if not isinstance(run.order, MergeSpec):
-            return self.store.submit(run.order, run.fingerprint)
-        return self.submit(run.order)
+        return self.submit(run.job)
 
-    def _evaluation_files(self, suite: Suite, task_name: str) -> list[str]:
+    def evaluation_files(self, suite: Suite, task_name: str) -> list[str]:
         """Fingerprints of head, text tower and images of a task; of an image folder by names, sizes and times."""
         task = suite.task(task_name)
         prints = []
@@ -249,25 +226,3 @@ class Workspace:
     def _accuracy_key(self, evaluator: Evaluator, checkpoint: Checkpoint, task: str, split: Split) -> str:
         files = [checkpoint] if checkpoint.lender is None else [checkpoint, checkpoint.lender]
         return evaluation_key([self.fingerprint(file) for file in files], evaluator, task, split)
-
-
-def evaluation_key(model: Sequence[str], evaluator: Evaluator, task: str, split: Split) -> str:
-    """Names what a model does on a task's images, by the content of everything it depends on; 64 hex digits.
-
-    Args:
-        model: what identifies the model.
-        evaluator: its images, head, device and precision.
-        task: which task.
-        split: which of its images.
-    """
-    head = evaluator.head(task).float().cpu().numpy().tobytes()
-    parts = [
-        *model,
-        evaluator.image_set(task, split).fingerprint,
-        hashlib.sha256(head).hexdigest(),
-        str(evaluator.input),
-        str(evaluator.suite.architecture),
-        str(evaluator.dtype),
-        evaluator.device.type,
-    ]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -39,7 +39,7 @@ from merging.core.errors import MissingPart, SpecError
 from merging.core.wording import explain
 from merging.methods import registry
 from merging.methods.registry import Method
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.suites.suite import Split, Suite, builtin_suites, is_name
 
 MAX_TRIALS = 2000
@@ -103,7 +103,7 @@ class SweepDefinition(_Part):
     """A sweep: every task subset with every pair of edit and merge that makes sense and values of their parameters.
 
     Attributes:
-        suite: as in :class:`~merging.methods.spec.MergeSpec`.
+        suite: as in :class:`~merging.runs.jobs.merge.MergeSpec`.
         tasks: the task subsets; each is searched by itself and has a best trial of its own, since fewer tasks are
             easier to merge.
         edits: edit → parameter → one value, a list of values, or a :class:`Range`.
@@ -115,7 +115,8 @@ class SweepDefinition(_Part):
         objective: what is maximised, always on the validation split: the average accuracy over the tasks, or the
             average of the accuracy divided by that of the task's own model. Tasks to be forgotten do not count, so it
             compares only trials that forget the same ones; tasks of the suite that are not merged count in the
-            average of such trials, see :func:`merging.runs.result.average_of`, not in the normalised one.
+            average of such trials, see :attr:`merging.runs.jobs.merge_result.MergeResult.score`, not in the normalised
+            one.
         seed: of the search, and of every trial.
         device: where trials run.
     """

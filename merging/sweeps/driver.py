@@ -7,16 +7,16 @@ what was computed before costs nothing, and trials are carried out by the worker
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any, Protocol
 
 from merging.core import devices
 from merging.core.errors import MergingError, SpecError
-from merging.methods.spec import MergeSpec
-from merging.runs import Run, RunStore
-from merging.runs.export.weights import KEPT_WEIGHTS
-from merging.runs.result import average_of
+from merging.runs import Run
+from merging.runs.carrying import Carrier, Queue
+from merging.runs.export.weights import KEPT_WEIGHTS, require_done
+from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
+from merging.runs.jobs.model_job import ModelJob
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Split, load_suite
 from merging.sweeps.definition import Settings, SweepDefinition
@@ -26,36 +26,6 @@ from merging.sweeps.store import Role, Sweep, SweepStore, Trial
 POLL_SECONDS = 0.3
 ATTEMPTS = 3  # of a run whose worker is lost
 _SPLITS: tuple[Split, ...] = ("val", "test")
-
-
-class Carrier(Protocol):
-    """Who carries out runs."""
-
-    def submit(self, spec: MergeSpec, fingerprint: str) -> None:
-        """Have a run carried out, unless it is or was."""
-
-    def look_after(self) -> None:
-        """Take notice of what has happened to them."""
-
-    def close(self) -> None:
-        """Let go of what is still under way."""
-
-
-class LocalWorker:
-    """The worker of the workspace, which takes what is queued."""
-
-    def __init__(self, store: RunStore) -> None:
-        self._store = store
-
-    def submit(self, spec: MergeSpec, fingerprint: str) -> None:
-        """Queue a run."""
-        self._store.submit(spec, fingerprint)
-
-    def look_after(self) -> None:
-        """The worker does that."""
-
-    def close(self) -> None:
-        """Queued runs stay queued."""
 
 
 def start(definition: SweepDefinition, workspace: Workspace, scheduler: str = "") -> Sweep:
@@ -107,7 +77,7 @@ def _device(definition: SweepDefinition, scheduler: str) -> str:
 
 def identity(definition: SweepDefinition, workspace: Workspace) -> str:
     """Fingerprint of a completed definition and of all files that its runs will read."""
-    files = workspace.spec_fingerprint(definition.spec(_union(definition), {"edit": "none", "merge": "average"}))
+    files = definition.spec(_union(definition), {"edit": "none", "merge": "average"}).fingerprint(workspace)
     return hashlib.sha256(f"{definition.model_dump_json(exclude={'suite'})}\n{files}".encode()).hexdigest()
 
 
@@ -179,8 +149,8 @@ class SweepDrivers:
 
 def _carrier(sweep: Sweep, workspace: Workspace) -> Carrier:
     if not sweep.scheduler:
-        return LocalWorker(workspace.store)
-    from merging.sweeps.cluster import Cluster
+        return Queue(workspace.store)
+    from merging.runs.cluster import Cluster
 
     return Cluster(sweep.scheduler, workspace.store, sweep.definition.device)
 
@@ -248,33 +218,32 @@ class Driver:
             self.sweeps.conclude(self.sweep.id, trial, run.id if run else None, None, reason)
 
     def _conclude(self, trial: Trial, run: Run) -> None:
-        result = run.result or {}
         # What the task models reach by themselves has no objective; its run's result is looked up when it is needed.
-        value = 0.0 if trial.role == "individual" else self._objective(run, result)
+        value = 0.0 if trial.role == "individual" else self._objective(run)
         error = "there is no accuracy to maximise, as all its tasks are to be forgotten" if value is None else None
         self.sweeps.conclude(self.sweep.id, trial, run.id, value, error)
         if trial.role == "trial" and run.created >= self.sweep.created:
             # Hundreds of trials would fill the disk; the weights worth keeping are those of the best, measured on test.
             (self.sweeps.runs.folder(run.id) / KEPT_WEIGHTS).unlink(missing_ok=True)
 
-    def _objective(self, run: Run, result: Mapping[str, Any]) -> float | None:
+    def _objective(self, run: Run) -> float | None:
         """What is maximised; None where all tasks are to be forgotten."""
+        result = require_done(run)
         if self.definition.objective == "average":
-            return average_of(result)
-        individual = self._individual_accuracy(result["split"])
-        shares = [
-            value / individual[task] for task, value in result["accuracy"].items() if task not in run.spec.forgotten
-        ]
+            return result.score
+        accuracy, individual = result.accuracy or {}, self._individual_accuracy(run.spec.split)
+        shares = [value / individual[task] for task, value in accuracy.items() if task not in run.spec.forgotten]
         return sum(shares) / len(shares) if shares else None
 
     def _individual_accuracy(self, split: Split) -> dict[str, float]:
         trial = self.sweeps.trials(self.sweep.id, "individual")[_SPLITS.index(split)]
         run = self.sweeps.runs.find(trial.fingerprint)
-        if run is None or run.result is None:
+        result = None if run is None else run.result_as(BaselinesResult)
+        if result is None:
             raise MergingError(
                 f"the run with the task models' own accuracies on {split} is gone; start the sweep again"
             )
-        found: dict[str, float] = run.result["individual"]
+        found = result.individual
         zero = [task for task, value in found.items() if value == 0]
         if zero:
             raise MergingError(
@@ -293,11 +262,11 @@ class Driver:
             raise MergingError(f"the task models' own accuracies could not be measured: {failed[0]}")
         if known:
             return []
-        fields = {
-            "suite": self.definition.suite, "tasks": _union(self.definition), "device": self.definition.device,
-        }  # fmt: skip
+        suite, tasks, device = self.definition.suite, _union(self.definition), self.definition.device
         return [
-            self._asked("individual", number, 0, MergeSpec.build(job="baselines", split=split, **fields))
+            self._asked(
+                "individual", number, 0, BaselinesJob.build(suite=suite, tasks=tasks, device=device, split=split)
+            )
             for number, split in enumerate(_SPLITS)
         ]
 
@@ -337,8 +306,8 @@ class Driver:
             if best is not None and best.subset not in known
         ]  # fmt: skip
 
-    def _asked(self, role: Role, number: int, subset: int, spec: MergeSpec, settings: Settings | None = None) -> Trial:
-        return Trial(role, number, subset, settings or {}, spec, self.workspace.spec_fingerprint(spec))
+    def _asked(self, role: Role, number: int, subset: int, spec: ModelJob, settings: Settings | None = None) -> Trial:
+        return Trial(role, number, subset, settings or {}, spec, spec.fingerprint(self.workspace))
 
 
 def best_of(trials: Sequence[Trial], subset: int) -> Trial | None:

@@ -16,7 +16,8 @@ from typing import Literal
 from pydantic import ValidationError
 
 from merging.core.errors import MergingError, RunError
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import parse_job
+from merging.runs.jobs.model_job import ModelJob
 from merging.runs.table import RunStore, beginning_with
 from merging.sweeps.definition import Settings, SweepDefinition
 
@@ -97,7 +98,7 @@ class Trial:
     number: int
     subset: int
     settings: Settings
-    spec: MergeSpec
+    spec: ModelJob
     fingerprint: str
     state: TrialState = "open"
     run: str | None = None
@@ -255,5 +256,5 @@ def _sweep(row: sqlite3.Row) -> Sweep:
 
 def _trial(row: sqlite3.Row) -> Trial:
     values = dict(row)
-    spec = MergeSpec.model_validate_json(values["spec"])
+    spec = parse_job(json.loads(values["spec"]))
     return Trial(**{**values, "settings": json.loads(values["settings"]), "spec": spec})

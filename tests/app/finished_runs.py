@@ -6,13 +6,13 @@ import numpy as np
 
 from merging.core.errors import MergingError
 from merging.evaluation.evaluator import Accuracy
-from merging.methods.spec import MergeSpec
 from merging.runs import Run
 from merging.runs.export.weights import KEPT_WEIGHTS
-from merging.runs.jobs.merge import execute
-from merging.runs.result import forgetting_report
+from merging.runs.jobs import MergeSpec
+from merging.runs.jobs.merge_result import Forgetting, MergeResult
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
+from tests.carrying import execute
 
 
 def spec_of(suite: Suite, **changes: Any) -> MergeSpec:
@@ -22,8 +22,8 @@ def spec_of(suite: Suite, **changes: Any) -> MergeSpec:
     )
 
 
-def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float = 0.6) -> dict[str, Any]:
-    """A result of the kind that :func:`merging.runs.jobs.merge.execute` gives, with made-up numbers."""
+def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float = 0.6) -> MergeResult:
+    """A result with made-up numbers."""
     rng = np.random.default_rng(len(spec.label) + int(1000 * level))
     vectors = workspace.vectors(suite, spec.tasks)
     count, layers = len(spec.tasks), len(vectors.names)
@@ -54,14 +54,14 @@ def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float 
         before = Accuracy({task: 0.5 if task in spec.forgotten else 0.4 for task in counts}, counts, spec.split)
         after = Accuracy({**dict.fromkeys(counts, 0.38), **accuracy}, counts, spec.split)
         weights = {task: -0.5 if task in spec.forgotten else 0.3 for task in spec.tasks}
-        forgetting = forgetting_report(before, after, weights)
+        forgetting = Forgetting.of(before, after, weights).model_dump()
     linear = spec.edit != "ties" and spec.merge != "tall_masks"
     after = None
     if spec.edit != "none":
         cosine = 0.02 * np.ones((count, count)) + 0.98 * np.eye(count)
         after = {"norms": [1.5] * count, "cosine": cosine.tolist(), "mean_abs": 0.02}
     columns = {"tasks": list(spec.tasks), "tensors": list(vectors.names), "table": table.tolist()}
-    return {
+    values = {
         "accuracy": accuracy, "average": sum(accuracy.values()) / count, "split": spec.split, "images": 12 * count,
         "counts": dict.fromkeys(spec.tasks, 12), "after": after, "label": spec.label,
         "coefficients": columns if linear else None, "edit": {}, "merge": merge,
@@ -69,11 +69,12 @@ def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float 
         "seconds": {"preparing": 0.05, "adapting": 1.5, "merging": 0.25, "evaluating": 0.5, "total": 2.3},
         "peak_bytes": 400 * 2**20, "device": "cpu",
         "fingerprints": {
-            suite.base: vectors.base.fingerprint,
+            str(suite.base): vectors.base.fingerprint,
             **{task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)},
         },
         "output": None,
     }  # fmt: skip
+    return MergeResult.model_validate(values)
 
 
 def finished(workspace: Workspace, suite: Suite, level: float = 0.6, **changes: Any) -> Run:

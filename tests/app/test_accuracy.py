@@ -71,7 +71,7 @@ def test_a_task_to_be_forgotten_counts_in_no_average(tiny: Suite, open_page: Ope
     assert not app.exception
     assert plain.result is not None
     averages = dict(zip(ranked(app), app.dataframe[0].value["Average (%)"], strict=True))
-    mean = 100 * sum(plain.result["accuracy"][task] for task in others) / len(others)
+    mean = 100 * sum(plain.result.accuracy[task] for task in others) / len(others)
     names = name_runs([plain, forgets])
     assert averages[names[forgets.id]] == pytest.approx(38.0)
     assert averages[names[plain.id]] == pytest.approx(mean, abs=0.05)
@@ -264,7 +264,7 @@ def test_one_definition_of_normalised_accuracy(tiny: Suite, open_page: Open) -> 
     open_page()
     run = finished(state.workspace(), tiny, 0.6, **AUTO)
     assert run.result is not None
-    accuracy = run.result["accuracy"]
+    accuracy = run.result.accuracy
     space = state.workspace()
     own = space.individual_accuracy(space.evaluator(tiny), tiny.task_names).per_task
     expected = round(100 * sum(accuracy[task] / own[task] for task in accuracy) / len(accuracy), 1)

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import MergingError
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.files import carry_out_file_job
+from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.folder import checkpoint_folders
 from tests.app.conftest import TASKS, build_suite, texts
+from tests.carrying import execute
 from tests.fake_hub import FakeHub
 from tests.random_models import write_yaml
 
@@ -33,9 +33,9 @@ def carry_out() -> None:
     """Do in this process what waits for the worker."""
     space = Workspace(Path(os.environ["MERGING_HOME"]))
     for run in space.store.queued():
-        assert space.store.claim(run.id) and not isinstance(run.order, MergeSpec)
+        assert space.store.claim(run.id) and not isinstance(run.job, MergeSpec)
         try:
-            space.store.finish(run.id, carry_out_file_job(run.order, space, lambda *_: None, lambda: False))
+            space.store.finish(run.id, execute(run.job, space))
         except MergingError as error:
             space.store.stop(run.id, "failed", str(error))
 

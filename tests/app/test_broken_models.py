@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.suites import Suite
 from tests.app.conftest import TASKS, texts
 from tests.app.finished_runs import carry_out_queued

@@ -56,7 +56,7 @@ def test_two_runs_are_compared_on_every_image(tiny: Suite, open_page: Open) -> N
         one = found.pairs[0].tasks[task]
         assert (row["Gained"], row["Lost"], row["p"], row["Images"]) == (one.better, one.worse, one.p, 24)
         assert row["Difference"] == pytest.approx(100 * one.difference, abs=0.0501)
-    assert table["Run (%)"].iloc[-1] == pytest.approx(100 * (runs[1].result or {})["average"], abs=0.0501)
+    assert table["Run (%)"].iloc[-1] == pytest.approx(100 * runs[1].merged.average, abs=0.0501)
     assert f"{100 * found.pairs[0].difference:+.1f} points" in texts(app)
     assert "McNemar" in texts(app)
     assert "merge: scaling" in app.dataframe[1].value["Setting"].tolist()
@@ -112,11 +112,11 @@ def test_by_default_task_arithmetic_is_compared_with_the_best_run(tiny: Suite, o
     open_page()
     reference = really_run(tiny)
     others = [really_run(tiny, edit="awd"), really_run(tiny, merge="average")]
-    best = max((run.result or {})["average"] for run in others)
+    best = max(run.merged.average for run in others)
     app = open_page("compare")
     first, second = app.query_params["run"]
     assert first == reference.id
-    assert (state.workspace().store.get(second).result or {})["average"] == best
+    assert state.workspace().store.get(second).merged.average == best
 
 
 def test_where_it_takes_long_the_worker_classifies(

@@ -9,8 +9,8 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 from merging.methods.presets import PRESETS
-from merging.methods.spec import MergeSpec
 from merging.runs import Run
+from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import cheapest_first, data_looked_at, spec_of
 from merging.suites import Suite, load_suite
 from merging.suites.reported import published
@@ -89,9 +89,9 @@ def test_finished_runs_fill_their_rows(tiny: Suite, open_page: Open) -> None:
     for run, preset in ((best, PRESETS["tsv_m"]), (other, PRESETS["adamerging"])):
         row = found.loc[preset.title]
         assert run.result is not None
-        accuracy = run.result["accuracy"]
+        accuracy = run.result.accuracy
         assert row[list(tiny.task_names)].tolist() == [round(100 * accuracy[task], 1) for task in tiny.task_names]
-        assert row["Average (%)"] == round(100 * run.result["average"], 1)
+        assert row["Average (%)"] == round(100 * run.result.average, 1)
         assert (row["Data"], row["Seconds"], row["Paper"]) == (data_looked_at(preset).needs, 2.3, preset.paper)
         assert row["Run"] == f"runs?run={run.id}"
 
@@ -110,7 +110,7 @@ def test_the_chart_and_its_sentence_come_with_the_first_result(tiny: Suite, open
     app = open_page("leaderboard")
     assert len(app.get("plotly_chart")) == 1
     assert run.result is not None
-    assert f"Iso-C (no data) with {100 * run.result['average']:.1f} %" in texts(app)
+    assert f"Iso-C (no data) with {100 * run.result.average:.1f} %" in texts(app)
     assert "test split" in texts(app)
     assert links(app)["Compare the best task by task"]["runs"] == [run.id]
 

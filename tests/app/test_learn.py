@@ -12,13 +12,13 @@ from safetensors.numpy import load_file
 from streamlit.testing.v1 import AppTest
 
 from merging.evaluation.evaluator import Evaluator
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs import MergeSpec
 from merging.runs.worker.trace import TRACE, Trace
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued, finished
+from tests.carrying import execute
 from ui.lesson.adaptive import short_run
 from ui.lesson.shipping import DEMANDS
 from ui.lesson.steps import STEPS
@@ -165,8 +165,8 @@ def test_adamerging_learns_in_the_worker(tiny: Suite, open_page: Open, launched_
     assert result is not None
     plain = execute(run.spec.model_copy(update={"merge": "task_arithmetic", "merge_params": {"scaling": 0.3}}),
                     state.workspace())  # fmt: skip
-    assert right(app) == three(100 * (result["average"] - plain["average"]))
-    assert f"AdaMerging {100 * result['average']:.1f} %, λ = 0.3 for all {100 * plain['average']:.1f} %" in texts(app)
+    assert right(app) == three(100 * (result.average - plain["average"]))
+    assert f"AdaMerging {100 * result.average:.1f} %, λ = 0.3 for all {100 * plain['average']:.1f} %" in texts(app)
     again = open_page("learn", step="7", run=run.id)
     assert not again.warning and "60 steps, 16 unlabeled validation images" in texts(again)
 
@@ -194,7 +194,7 @@ def test_which_to_ship_follows_from_what_is_asked(tiny: Suite, open_page: Open) 
         assert one.result is not None
         labels = one.spec.merge_params.get("scaling") == "auto"
         name = "AdaMerging, 60 steps" if one.spec.merge == "adamerging" else one.spec.label
-        facts.append((name, list(one.result["accuracy"].values()), True, one.spec.merge != "average", labels))
+        facts.append((name, list(one.result.accuracy.values()), True, one.spec.merge != "average", labels))
     evaluator = Evaluator(tiny)
     own = [evaluator.accuracy(tiny.checkpoint(task), [task]).average for task in TASKS]
     base = list(evaluator.accuracy(tiny.base_checkpoint, TASKS).per_task.values())

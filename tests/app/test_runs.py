@@ -115,7 +115,7 @@ def test_a_negation_shows_what_is_forgotten_and_what_is_kept(tiny: Suite, open_p
     words = texts(app)
     assert "subtracted (−0.5)" in words.replace("\\", "")
     assert run.result is not None
-    assert f": 50.0 % zero-shot, {100 * run.result['accuracy'][first]:.1f} % after." in words
+    assert f": 50.0 % zero-shot, {100 * run.result.accuracy[first]:.1f} % after." in words
     assert f"To be kept, {len(tiny.task_names) - 1} tasks: 40.0 % zero-shot, 38.0 % after on average." in words
     assert "Added" not in words
     assert history["Average (%)"].tolist() == pytest.approx([38.0])  # what it is to forget is not in it

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.runs.table import RunStore
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, texts

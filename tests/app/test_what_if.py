@@ -8,12 +8,12 @@ from streamlit.testing.v1 import AppTest
 
 from merging.methods import registry
 from merging.methods.mixing import specification
-from merging.runs.jobs.merge import execute
-from merging.runs.result import average_of
+from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued
+from tests.carrying import execute
 from ui.shell import state
 from ui.what_if import live_accuracy
 
@@ -26,8 +26,8 @@ def average_of_run(tiny: Suite, tmp_path: Path) -> Callable[..., str]:
 
     def run(coefficients: dict[str, float], edit: str = "none", split: str = "val") -> str:
         spec = specification(str(tiny.folder / "suite.yaml"), coefficients, edit, split=split)
-        result = execute(spec, Workspace(tmp_path / "elsewhere"))
-        return f"{100 * float(average_of(result) or 0):.1f} %"
+        result = execute(MergeSpec.like(spec), Workspace(tmp_path / "elsewhere"))
+        return f"{100 * float(result.score or 0):.1f} %"
 
     return run
 
@@ -127,7 +127,7 @@ def test_the_best_known_coefficient_is_that_of_a_finished_run(tiny: Suite, open_
     assert run.result is not None
     app.switch_page("pages/what_if.py").run()
     assert not app.exception
-    assert app.button(key="reset-best").label == f"λ = {run.result['merge']['scaling']:g}"
+    assert app.button(key="reset-best").label == f"λ = {run.result.merge.scaling:g}"
 
 
 def test_a_task_that_is_left_out_is_still_measured(

@@ -9,7 +9,6 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from merging.runs.jobs.merge import execute
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
@@ -17,6 +16,7 @@ from tests.app.conftest import build_suite
 from tests.app.finished_runs import spec_of
 from tests.browser.conftest import Server
 from tests.browser.test_pages import SERIOUS
+from tests.carrying import execute
 from tests.dashboard import settled
 
 EVIL = "<img src=x onerror=window.hit=1><script>window.hit=1</script>"

@@ -8,10 +8,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from merging.methods.mixing import specification
-from merging.runs.jobs.merge import execute
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 from tests.browser.conftest import Server
+from tests.carrying import execute
 from tests.dashboard import settled
 
 MINI = "tasks=digits&tasks=signs"

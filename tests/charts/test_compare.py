@@ -9,6 +9,7 @@ from merging.charts.compare import confusion_figure, confusion_table, difference
 from merging.charts.theme import distinct_styles
 from merging.evaluation.paired import compare, in_points
 from merging.runs.comparison.compare import MAX_CLASSES, shown_classes, subtracted
+from merging.runs.jobs.merge_result import Coefficients
 
 LABELS = {"a": "Task <A>", "b": "Task B"}
 
@@ -85,10 +86,11 @@ def test_of_many_classes_those_that_change_are_shown() -> None:
 
 
 def test_coefficients_are_subtracted_by_name() -> None:
-    first = {"tasks": ["a", "b"], "tensors": ["x", "y"], "table": [[1.0, 2.0], [3.0, 4.0]]}
-    second = {"tasks": ["c", "b", "a"], "tensors": ["y", "x"], "table": [[9.0, 9.0], [40.0, 30.0], [20.0, 10.0]]}
-    assert subtracted(first, second) == {
-        "tasks": ["a", "b"], "tensors": ["x", "y"], "table": [[9.0, 18.0], [27.0, 36.0]]
-    }  # fmt: skip
-    assert subtracted(first, {**second, "tasks": ["c", "d", "e"]}) is None
-    assert subtracted(first, {**second, "tensors": ["v", "w"]}) is None
+    first = Coefficients(tasks=["a", "b"], tensors=["x", "y"], table=[[1.0, 2.0], [3.0, 4.0]])
+    second = Coefficients(tasks=["c", "b", "a"], tensors=["y", "x"], table=[[9.0, 9.0], [40.0, 30.0], [20.0, 10.0]])
+    assert subtracted(first, second) == Coefficients(
+        tasks=["a", "b"], tensors=["x", "y"], table=[[9.0, 18.0], [27.0, 36.0]]
+    )
+    assert subtracted(first, second.model_copy(update={"tasks": ["c", "d", "e"]})) is None
+    assert subtracted(first, second.model_copy(update={"tensors": ["v", "w"]})) is None
+    assert subtracted(first, None) is None

@@ -18,6 +18,7 @@ from merging.charts.what_if import (
     outcome_figure,
 )
 from merging.runs.jobs.interference import Agreement
+from merging.runs.jobs.scaling_curve import Curve, ScalingCurveResult
 from ui.what_if.interference_view import cost, verdict
 
 TASKS = ("a", "<b>", "c")
@@ -89,10 +90,8 @@ def test_the_verdict_follows_the_numbers() -> None:
 
 
 def test_curves_mark_what_validation_chose() -> None:
-    result = {
-        "scalings": [0, 0.5, 1], "scaling": 0.5,
-        "val": {"average": [0.2, 0.6, 0.4]}, "test": {"average": [0.1, 0.3, 0.7]},
-    }  # fmt: skip
+    val_curve, test_curve = Curve(average=[0.2, 0.6, 0.4]), Curve(average=[0.1, 0.3, 0.7])
+    result = ScalingCurveResult(scalings=[0, 0.5, 1], scaling=0.5, val=val_curve, test=test_curve)
     val, chosen, test = curves_figure([(Series("TIES", "TIES", {}), result)]).data
     np.testing.assert_allclose(val.y, [20, 60, 40])
     np.testing.assert_allclose(test.y, [10, 30, 70])

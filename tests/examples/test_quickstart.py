@@ -54,5 +54,5 @@ def test_it_goes_from_nothing_to_a_chart(tmp_path: Path) -> None:
     assert "".join(chosen["text/plain"]).startswith("(0.")
     assert "Traffic signs" in "".join(table["text/html"])
     assert [trace["name"] for trace in chart["application/vnd.plotly.v1+json"]["data"]] == [
-        "Zero-shot", "Task Arithmetic", "AWD + Task Arithmetic · per row", "Individual",
+        "Zero-shot", "Task Arithmetic", "AWD + Task Arithmetic · scope row", "Individual",
     ]  # fmt: skip

@@ -16,12 +16,12 @@ from merging.evaluation.input_grams import input_grams
 from merging.methods.context import Context
 from merging.methods.estimate import _adamerging_bytes, _Sizes, _tokens, estimate
 from merging.methods.merges.adamerging import AdaMergingParams, CoefficientLearner, _passes
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.suites.architecture import NAMED, Tower, tower_of
 from merging.weights.files import open_checkpoint
+from tests.carrying import execute
 from tests.random_models import TASKS
 
 OUT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

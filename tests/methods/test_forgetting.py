@@ -15,11 +15,11 @@ from merging.methods.context import Context
 from merging.methods.forgetting import ForgettingSearch, Group, bystanders, in_words
 from merging.methods.registry import LinearMerge, find
 from merging.methods.scaling import GRID
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.merge import execute
-from merging.runs.result import forgetting_report
+from merging.runs.jobs import MergeSpec
+from merging.runs.jobs.merge_result import Forgetting
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
+from tests.carrying import execute
 from tests.random_models import TASKS, write_arrays
 
 SHARES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 100)), min_size=1, max_size=21)
@@ -146,7 +146,7 @@ def test_choosing_needs_images_and_something_to_keep(suite: Suite, own_suite: Pa
 def test_a_report_has_every_number_on_its_side() -> None:
     before = Accuracy({"a": 0.5, "b": 0.4, "c": 0.2}, {"a": 10, "b": 20, "c": 30}, "test")
     after = Accuracy({"b": 0.1, "a": 0.6, "c": 0.4}, {"b": 20, "a": 10, "c": 30}, "test")
-    report = forgetting_report(before, after, {"a": 1.0, "b": -1.0})
+    report = Forgetting.of(before, after, {"a": 1.0, "b": -1.0}).model_dump()
     assert report["forgotten"] == {"b": {"before": 0.4, "after": 0.1, "images": 20}}
     assert report["added"] == {"a": {"before": 0.5, "after": 0.6, "images": 10}}
     assert report["kept"] == {"c": {"before": 0.2, "after": 0.4, "images": 30}}
@@ -155,11 +155,11 @@ def test_a_report_has_every_number_on_its_side() -> None:
         "kept": {"before": 0.2, "after": 0.4},
     }  # fmt: skip
     assert (report["split"], report["weights"]) == ("test", {"a": 1.0, "b": -1.0})
-    left_out = forgetting_report(before, after, {"a": 0.0, "b": -1.0})
+    left_out = Forgetting.of(before, after, {"a": 0.0, "b": -1.0}).model_dump()
     assert left_out["added"] == {} and left_out["means"]["added"] is None
     assert left_out["means"]["kept"] == {"before": pytest.approx(0.35), "after": pytest.approx(0.5)}
     assert report["remaining"] == {"tasks": 2, "before": pytest.approx(0.35), "after": pytest.approx(0.5)}
-    nothing = forgetting_report(before, after, dict.fromkeys("abc", -1.0))
+    nothing = Forgetting.of(before, after, dict.fromkeys("abc", -1.0)).model_dump()
     assert nothing["remaining"] is None
     assert nothing["kept"] == {} and nothing["means"]["kept"] is None
 
@@ -177,7 +177,7 @@ def test_a_run_measures_the_whole_suite_before_and_after(
     params = {"scaling": 0.8, "weights": (-1.0, 0.5)}
     spec = spec_of(suite_file, tasks, edit=edit, merge_params=params, split=split)
     result = execute(spec, workspace)
-    report = result["forgetting"]
+    report = result.forgetting.model_dump()
     assert list(report["forgotten"]) == ["digits"] and list(report["added"]) == ["roads"]
     assert sorted(report["kept"]) == ["circles", "leaves"]
     assert report["weights"] == {"digits": -0.8, "roads": 0.4}
@@ -192,22 +192,22 @@ def test_a_run_measures_the_whole_suite_before_and_after(
     for task, values in {**report["forgotten"], **report["added"], **report["kept"]}.items():
         assert values["before"] == before[task]
         assert values["after"] == pytest.approx(after[task], abs=0.05)  # rounding may turn an image
-    assert result["accuracy"] == {
+    assert result.accuracy == {
         "digits": report["forgotten"]["digits"]["after"], "roads": report["added"]["roads"]["after"],
     }  # fmt: skip
     assert report["split"] == split
 
 
 def test_without_negative_weights_or_accuracy_there_is_no_report(suite_file: Path, workspace: Workspace) -> None:
-    assert execute(spec_of(suite_file), workspace)["forgetting"] is None
-    assert execute(spec_of(suite_file, merge_params={"weights": -1}, evaluate=False), workspace)["forgetting"] is None
+    assert execute(spec_of(suite_file), workspace).forgetting is None
+    assert execute(spec_of(suite_file, merge_params={"weights": -1}, evaluate=False), workspace).forgetting is None
 
 
 def test_images_of_bystanders_belong_to_the_identity_of_such_a_run_only(own_suite: Path, workspace: Workspace) -> None:
     added, subtracted = (spec_of(own_suite, ("digits",), merge_params={"scaling": scaling}) for scaling in (0.5, -0.5))
-    before = [workspace.spec_fingerprint(spec) for spec in (added, subtracted)]
+    before = [spec.fingerprint(workspace) for spec in (added, subtracted)]
     write_arrays(own_suite / "roads.npz", np.random.default_rng(77), images=25)
-    after = [workspace.spec_fingerprint(spec) for spec in (added, subtracted)]
+    after = [spec.fingerprint(workspace) for spec in (added, subtracted)]
     assert before[0] == after[0] and before[1] != after[1]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from merging.methods import registry
 from merging.methods.labels import label_of
 from merging.methods.presets import PRESETS, Preset
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import spec_of
 
 # A few values of every kind: published ones, defaults and others.

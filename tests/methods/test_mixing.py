@@ -12,11 +12,11 @@ from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.mixing import WhatIf, plan_edit, specification
 from merging.methods.registry import TensorEdit
-from merging.runs.jobs.merge import execute
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
+from tests.carrying import execute
 from tests.random_models import flattened
 
 COEFFICIENTS = (0.4, -0.25, 1.5)

@@ -11,10 +11,10 @@ from merging.core.errors import MergingError
 from merging.methods import registry
 from merging.methods.pairs import refusal
 from merging.methods.presets import PRESETS
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.weights.files import open_checkpoint
+from tests.carrying import execute
 
 QUICK: dict[str, dict[str, Any]] = {
     "awd": {"steps": 10}, "adamerging": {"steps": 2, "batch_size": 4}, "doge": {"steps": 3}, "wudi": {"steps": 3},

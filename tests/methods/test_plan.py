@@ -14,7 +14,7 @@ from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.pairs import refusal
 from merging.methods.plan import Plan, plan, replay
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.suites import Suite
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors

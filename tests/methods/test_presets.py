@@ -12,7 +12,7 @@ from merging.methods import registry
 from merging.methods.catalogue import catalogue
 from merging.methods.presets import PRESETS, find_preset
 from merging.methods.registry import Data
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import MergeSpec
 
 
 @pytest.mark.parametrize("name", PRESETS)

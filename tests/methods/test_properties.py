@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from merging.methods.context import Context
 from merging.methods.plan import plan
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.weights.spectra import svd
 from merging.weights.vectors import TaskVectors
 from tests.methods.test_plan import DATA_FREE, EDITS, FAITHFUL, PAIRS

@@ -10,7 +10,7 @@ from merging.core.errors import SpecError
 from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.registry import LinearEdit, Params, TensorEdit, find
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.weights.vectors import TaskVectors
 
 ALL = [*registry.edits().values(), *registry.merges().values()]

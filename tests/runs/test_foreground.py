@@ -2,14 +2,15 @@
 
 import threading
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
 from merging.core.errors import CheckpointError, RunError, SpecError
-from merging.methods.spec import MergeSpec
 from merging.runs import table as store_module
-from merging.runs.foreground import perform
+from merging.runs.foreground import run_here
+from merging.runs.jobs import MergeSpec, Site
+from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.workspace import Workspace
 
 
@@ -22,17 +23,17 @@ def quietly(done: int, total: int, message: str) -> None:
 
 
 def test_what_is_done_is_not_done_again(workspace: Workspace, suite_file: Path) -> None:
-    first = perform(spec(suite_file), workspace, None, quietly)
+    first = run_here(spec(suite_file), workspace, None, quietly)
     assert first.state == "done"
-    assert perform(spec(suite_file), workspace, None, quietly) == first
+    assert run_here(spec(suite_file), workspace, None, quietly) == first
 
 
 def test_a_run_that_somebody_else_carries_out_is_waited_for(workspace: Workspace, suite_file: Path) -> None:
     run = workspace.submit(spec(suite_file))
     assert workspace.store.claim(run.id)
-    other = threading.Timer(0.3, workspace.store.finish, (run.id, {"made": "elsewhere"}))
+    other = threading.Timer(0.3, workspace.store.finish, (run.id, MergeResult(output="elsewhere")))
     other.start()
-    assert perform(spec(suite_file), workspace, None, quietly).result == {"made": "elsewhere"}
+    assert run_here(spec(suite_file), workspace, None, quietly).result == MergeResult(output="elsewhere")
     other.join()
 
 
@@ -42,7 +43,7 @@ def test_a_run_that_somebody_else_lost_is_taken_over(
     run = workspace.submit(spec(suite_file))
     assert workspace.store.claim(run.id)
     monkeypatch.setattr(store_module, "STALE_SECONDS", 1.0)
-    done = perform(spec(suite_file), workspace, None, quietly)
+    done = run_here(spec(suite_file), workspace, None, quietly)
     assert done.id != run.id and done.state == "done"
     assert workspace.store.get(run.id).state == "lost"
 
@@ -53,7 +54,7 @@ def test_a_run_that_failed_elsewhere_says_why(workspace: Workspace, suite_file: 
     other = threading.Timer(0.3, workspace.store.stop, (run.id, "failed", "the disk is full"))
     other.start()
     with pytest.raises(RunError, match="the disk is full"):
-        perform(spec(suite_file), workspace, None, quietly)
+        run_here(spec(suite_file), workspace, None, quietly)
     other.join()
 
 
@@ -62,7 +63,7 @@ def test_a_model_of_the_suite_is_never_overwritten(workspace: Workspace, own_sui
     file = own_suite / f"{name}.safetensors"
     before = file.read_bytes()
     with pytest.raises(SpecError, match=f"{name}.safetensors is a model of suite"):
-        perform(spec(own_suite), workspace, own_suite / "." / file.name, quietly)
+        run_here(spec(own_suite), workspace, own_suite / "." / file.name, quietly)
     assert file.read_bytes() == before and not workspace.store.all()
 
 
@@ -70,13 +71,13 @@ def test_a_model_of_the_suite_is_never_overwritten(workspace: Workspace, own_sui
 def test_a_run_that_fails_here_keeps_its_last_words(
     workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(*given: Any) -> NoReturn:
-        given[4](1, 2, "adapting, entropy 3")
+    def fail(job: MergeSpec, site: Site) -> NoReturn:
+        site.on_progress(1, 2, "adapting, entropy 3")
         raise error
 
-    monkeypatch.setattr("merging.runs.foreground.execute", fail)
+    monkeypatch.setattr(MergeSpec, "run", fail)
     with pytest.raises(type(error)):
-        perform(spec(suite_file), workspace, None, quietly)
+        run_here(spec(suite_file), workspace, None, quietly)
     (run,) = workspace.store.all()
     lines = (run.log or "").splitlines()
     assert run.state == "failed" and lines[0].endswith(" adapting, entropy 3 (1/2)")

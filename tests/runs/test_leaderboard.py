@@ -16,13 +16,13 @@ from merging.methods import registry
 from merging.methods.catalogue import catalogue
 from merging.methods.presets import PRESETS, Preset
 from merging.methods.registry import NEEDS, Data
-from merging.methods.spec import MergeSpec
-from merging.runs.foreground import perform
-from merging.runs.jobs.merge import execute
+from merging.runs.foreground import run_here
+from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
+from tests.carrying import execute
 from tests.random_models import TASKS
 
 
@@ -44,8 +44,8 @@ def test_rows_are_what_single_runs_give(suite_file: Path, suite: Suite, workspac
     assert (individual["accuracy"], individual["normalised"]) == (own, 1.0)
     spec = MergeSpec.build(suite=str(suite_file), tasks=TASKS, merge="tsv_m", merge_params={"scaling": "auto"})
     result = execute(spec, workspace)
-    assert (tsv["accuracy"], tsv["scaling"]) == (result["accuracy"], result["merge"]["scaling"])
-    assert tsv["average"] == pytest.approx(result["average"])
+    assert (tsv["accuracy"], tsv["scaling"]) == (result.accuracy, result.merge.scaling)
+    assert tsv["average"] == pytest.approx(result.average)
     assert own["roads"] == 0 and tsv["normalised"] is None  # there is nothing to divide by
     some = call(suite_file, workspace.home, "--presets", "tsv_m", "--tasks", "digits,leaves")["rows"][-1]
     assert some["normalised"] == pytest.approx(sum(some["accuracy"][t] / own[t] for t in ("digits", "leaves")) / 2)
@@ -93,7 +93,7 @@ def test_what_is_done_is_shown_when_the_rest_is_not(
     def stop_at(spec: MergeSpec, *more: object) -> Run:
         if spec.merge == "iso_c":
             raise error
-        return perform(spec, *more)  # type: ignore[arg-type]
+        return run_here(spec, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr("merging.runs.leaderboard.perform", stop_at)
     table = tmp_path / "table.md"

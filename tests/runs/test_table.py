@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from merging.core.errors import RunError
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import MergeSpec
+from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.table import STALE_SECONDS, RunStore
 
 SPEC = MergeSpec.build(suite="tiny", tasks=("a", "b"))
@@ -41,9 +42,9 @@ def test_a_run_from_queue_to_result(store: RunStore) -> None:
     store.progress(run.id, 3, 4, "merging", new_phase=True)
     half = store.get(run.id)
     assert (half.state, half.share, half.message) == ("running", 0.75, "merging")
-    store.finish(run.id, {"average": 0.5, "accuracy": {"a": 1.0}})
+    store.finish(run.id, MergeResult(average=0.5, accuracy={"a": 1.0}))
     done = store.get(run.id)
-    assert (done.state, done.active, done.result) == ("done", False, {"average": 0.5, "accuracy": {"a": 1.0}})
+    assert (done.state, done.active, done.result) == ("done", False, MergeResult(average=0.5, accuracy={"a": 1.0}))
     assert done.created <= done.started <= done.finished
 
 
@@ -63,7 +64,7 @@ def test_the_same_work_is_queued_once(store: RunStore) -> None:
     assert store.submit(SPEC, "f").id == first.id
     store.claim(first.id)
     assert store.submit(SPEC, "f").id == first.id
-    store.finish(first.id, {})
+    store.finish(first.id, MergeResult())
     assert store.submit(SPEC, "f").id == first.id
     assert store.submit(SPEC, "g").id != first.id
     store.delete(first.id)
@@ -108,8 +109,8 @@ def test_a_worker_that_was_only_slow_is_believed(store: RunStore) -> None:
     run_id = running(store)
     silence(store, run_id)
     assert store.get(run_id).state == "lost"
-    store.finish(run_id, {"late": True})
-    assert (store.get(run_id).state, store.get(run_id).result) == ("done", {"late": True})
+    store.finish(run_id, MergeResult(output="late"))
+    assert (store.get(run_id).state, store.get(run_id).result) == ("done", MergeResult(output="late"))
 
 
 def test_a_slow_worker_does_not_disturb_the_run_that_took_over(store: RunStore) -> None:
@@ -117,7 +118,7 @@ def test_a_slow_worker_does_not_disturb_the_run_that_took_over(store: RunStore) 
     silence(store, run_id)
     again = store.submit(SPEC, "f")
     store.beat(run_id)
-    store.finish(run_id, {"late": True})
+    store.finish(run_id, MergeResult(output="late"))
     assert store.get(run_id).state == "lost"
     assert store.get(again.id).state == "queued"
 
@@ -137,7 +138,7 @@ def test_deleting_takes_the_files_too(store: RunStore) -> None:
     with pytest.raises(RunError, match="is running; cancel it before"):
         store.delete(run_id)
     assert folder.is_dir()
-    store.finish(run_id, {})
+    store.finish(run_id, MergeResult())
     store.delete(run_id[:6])
     assert not folder.exists()
     assert store.all() == []
@@ -229,7 +230,7 @@ def test_newest_first_and_oldest_next(store: RunStore) -> None:
 def test_results_must_be_plain_json(store: RunStore) -> None:
     run_id = running(store)
     with pytest.raises(ValueError, match="not JSON compliant"):
-        store.finish(run_id, {"average": float("nan")})
+        store.finish(run_id, MergeResult(average=float("nan")))
     assert store.get(run_id).state == "running"
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from merging.methods.spec import MergeSpec
 from merging.runs import State
+from merging.runs.jobs import MergeSpec
+from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.workspace import Workspace
 from merging.sweeps import Sweep, SweepStore, Trial
 from merging.sweeps.driver import Driver
@@ -36,8 +37,8 @@ class ByHand:
         pass
 
 
-def made_up(spec: MergeSpec, accuracy: float) -> dict[str, Any]:
-    return {"accuracy": dict.fromkeys(spec.tasks, accuracy), "split": spec.split, "average": accuracy}
+def made_up(spec: MergeSpec, accuracy: float) -> MergeResult:
+    return MergeResult(accuracy=dict.fromkeys(spec.tasks, accuracy), split=spec.split, average=accuracy)
 
 
 def to_the_end(sweep: Sweep, workspace: Workspace, carrier: Any, steps: int = 200) -> list[Trial]:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from distributed import Client, LocalCluster, get_worker
 
-from merging.methods.spec import MergeSpec
 from merging.runs.export.export import export_run
 from merging.runs.export.recipe import weights_sha256
-from merging.runs.foreground import perform
+from merging.runs.foreground import run_here
+from merging.runs.jobs import MergeSpec
 from merging.runs.worker.serve import Worker
 from merging.runs.workspace import Workspace
 from merging.sweeps import SweepDefinition, SweepStore, driver
@@ -119,7 +119,7 @@ def test_small_weights_that_no_table_rebuilds_come_back(
     run = workspace.store.get(str(test.run))
     export_run(run, workspace, tmp_path / "export")
     here = Workspace(workspace.home.parent / "here")
-    perform(run.spec, here, tmp_path / "here.safetensors", lambda *_: None)
+    run_here(run.spec, here, tmp_path / "here.safetensors", lambda *_: None)
     assert weights_sha256(tmp_path / "export" / "model.safetensors") == weights_sha256(tmp_path / "here.safetensors")
     assert [path.parent.name for path in workspace.home.rglob("model.safetensors")] == [run.id]  # not the trial's
 
@@ -155,7 +155,7 @@ def test_without_a_scheduler_or_a_gpu_the_sweep_says_so(
     sweep = driver.start(defined(suite_file, device="cuda"), workspace, cluster.scheduler_address)
     driver.drive(sweep.id, workspace)
     assert "none of the 2 workers of the cluster offers a GPU" in str(sweeps.get(sweep.id).error)
-    monkeypatch.setattr("merging.sweeps.cluster._ANSWER_SECONDS", 1)
+    monkeypatch.setattr("merging.runs.cluster._ANSWER_SECONDS", 1)
     sweep = driver.start(defined(suite_file, seed=1), workspace, "tcp://127.0.0.1:1")
     driver.drive(sweep.id, workspace)
     assert "no Dask scheduler answers at 'tcp://127.0.0.1:1'" in str(sweeps.get(sweep.id).error)
@@ -173,7 +173,7 @@ def look_at_resources(spec: str, fingerprint: str, run_id: str) -> dict[str, Any
 def test_a_trial_on_a_gpu_takes_one_from_its_worker(
     workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.sweeps.cluster.carry_out", look_at_resources)
+    monkeypatch.setattr("merging.runs.cluster.carry_out", look_at_resources)
     with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", silence_logs=50,
         protocol="tcp", host="127.0.0.1", resources={"GPU": 1},

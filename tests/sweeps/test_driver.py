@@ -16,13 +16,14 @@ from click.testing import CliRunner
 from merging.cli import main
 from merging.cli.text import print_sweep
 from merging.core.errors import MergingError, RunError, SpecError
-from merging.methods.spec import MergeSpec
+from merging.runs.carrying import Queue
 from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.jobs import MergeSpec
 from merging.runs.worker.serve import Worker, is_working
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 from merging.sweeps import SweepDefinition, SweepStore, Trial, driver
-from merging.sweeps.driver import Driver, LocalWorker, SweepDrivers, best_of
+from merging.sweeps.driver import Driver, SweepDrivers, best_of
 from merging.sweeps.progress import Snapshot, best_so_far, look
 from tests.sweeps.by_hand import ByHand, made_up, peak, to_the_end
 
@@ -57,14 +58,14 @@ def test_a_grid_is_run_and_the_best_is_measured_on_test(workspace: Workspace, su
     for trial in found.trials:
         run = workspace.store.get(str(trial.run))
         assert run.result is not None and run.spec.split == "val"
-        assert trial.value == pytest.approx(sum(run.result["accuracy"].values()) / len(run.spec.tasks))
+        assert trial.value == pytest.approx(sum(run.result.accuracy.values()) / len(run.spec.tasks))
     for subset, tasks in enumerate((("digits", "leaves"), ("digits",))):
         best, test = found.best(subset), found.test(subset)
         assert best is not None and test is not None
         assert best.value == max(trial.value or 0 for trial in found.of_subset(subset))
         run = workspace.store.get(str(test.run))
         assert run.result is not None and (run.spec.split, run.spec.tasks) == ("test", tasks)
-        assert test.value == pytest.approx(run.result["average"]) and test.settings == best.settings
+        assert test.value == pytest.approx(run.result.average) and test.settings == best.settings
     on_test = [run for run in workspace.store.all() if run.spec.split == "test"]
     assert len(on_test) == 2 and len(workspace.store.all()) == 8
 
@@ -79,12 +80,12 @@ def test_what_is_to_be_forgotten_is_not_maximised(objective: str, workspace: Wor
     for trial in found.trials:
         result = workspace.store.get(str(trial.run)).result
         assert result is not None and trial.value is not None
-        report = result["forgetting"]
+        report = result.forgetting
         others = [row["after"] for group in ("added", "kept") for row in report[group].values()]
         assert len(others) == len(load_suite(suite_file).task_names) - 1
         expected = sum(others) / len(others)
         if objective == "normalised":  # of tasks that are merged only: others have no model in the sweep
-            expected = result["accuracy"]["leaves"] / own["leaves"]
+            expected = result.accuracy["leaves"] / own["leaves"]
         assert trial.value == pytest.approx(expected)
 
 
@@ -125,7 +126,7 @@ def test_normalised_accuracy_is_divided_by_that_of_the_task_models(workspace: Wo
         run = workspace.store.get(str(trial.run))
         assert run.result is not None
         own = workspace.individual_accuracy(evaluator, run.spec.tasks, run.spec.split).per_task
-        expected = [run.result["accuracy"][task] / own[task] for task in run.spec.tasks]
+        expected = [run.result.accuracy[task] / own[task] for task in run.spec.tasks]
         assert trial.value == pytest.approx(sum(expected) / len(expected))
 
 
@@ -230,7 +231,7 @@ def test_accuracies_of_the_task_models_that_were_deleted_are_measured_again(
     definition = defined(suite_file, objective="normalised")
     sweep = driver.start(definition, workspace)
     sweeps = SweepStore(workspace.store)
-    to_the_end(sweep, workspace, LocalWorker(workspace.store), steps=2)
+    to_the_end(sweep, workspace, Queue(workspace.store), steps=2)
     for trial in sweeps.trials(sweep.id, "individual"):
         sweeps.conclude(sweep.id, trial, None, 0.0, None)
         run = workspace.store.find(trial.fingerprint)
@@ -277,7 +278,7 @@ def test_runs_that_somebody_else_asked_for_are_not_cancelled(workspace: Workspac
     settings = {"edit": "none", "merge": "task_arithmetic", "merges.task_arithmetic.scaling": 0.2}
     mine = workspace.submit(definition.spec(("digits", "leaves"), settings))
     sweep = driver.start(definition, workspace)
-    to_the_end(sweep, workspace, LocalWorker(workspace.store), steps=2)
+    to_the_end(sweep, workspace, Queue(workspace.store), steps=2)
     driver.cancel(sweep.id, workspace)
     states = {run.id: run.state for run in workspace.store.all()}
     assert states.pop(mine.id) == "queued" and list(states.values()) == ["cancelled"]
@@ -392,7 +393,7 @@ def test_the_command_line_carries_out_a_file(tmp_path: Path, suite_file: Path) -
     assert best["val"] == max(trial["average"] for trial in found["trials"])
     assert {trial["split"] for trial in found["trials"]} == {"val"}
     test = Workspace(home).store.get(best["test_run"])
-    assert test.result is not None and test.result["average"] == best["test"] and test.spec.split == "test"
+    assert test.result is not None and test.result.average == best["test"] and test.spec.split == "test"
     assert [run.id for run in Workspace(home).store.all()] == [run.id for run in runs]
     assert f"on test {100 * best['test']:.1f} %" in shown.stdout
 

@@ -7,12 +7,12 @@ import streamlit as st
 from merging.charts.run_series import name_runs
 from merging.core.errors import MergingError
 from merging.methods.context import Context
-from merging.methods.spec import MergeSpec
 from merging.runs import Run
 from merging.runs.comparison.compare import RunComparison, compare_runs, require_comparable
-from merging.runs.jobs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of
+from merging.runs.jobs.predictions import PredictionsJob, evaluator_of, known_predictions, predictions_of
 from ui.accuracy import measuring
 from ui.look.figure import escape_markdown
+from ui.runs.jobs import run_of
 from ui.runs.panel import ensure_worker, run_panel
 from ui.shell import state
 
@@ -102,10 +102,10 @@ def _offer(runs: Sequence[Run]) -> None:
         st.rerun()
 
 
-def _job(run: Run) -> tuple[MergeSpec, Run | None]:
+def _job(run: Run) -> tuple[PredictionsJob, Run | None]:
     """The job that measures a run's predictions, and the row that does it, if anybody asked for it."""
-    spec, space = prediction_job(run), state.workspace()
-    job = space.store.find(space.spec_fingerprint(spec))
+    spec, space = PredictionsJob.like(run.spec), state.workspace()
+    job = run_of(spec)
     if job is not None and job.state == "done":  # it measured a run that was deleted since, and made again
         space.store.delete(job.id)
         job = None

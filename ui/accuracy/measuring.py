@@ -10,9 +10,10 @@ import streamlit as st
 import torch
 
 from merging.evaluation.evaluator import Accuracy, Evaluator
-from merging.methods.spec import MergeSpec
 from merging.runs import Run
+from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
 from merging.suites.suite import FileReference, Split
+from ui.runs.jobs import run_of
 from ui.shell import state
 
 # Images × weights up to which both baselines take a few seconds, by kind of device.
@@ -92,7 +93,7 @@ def baseline_accuracy(split: Split = "test") -> Baselines | None:
         return None
     measuring = _measuring(state.suite_reference(), state.stamp())
     if split not in measuring.baselines and not baselines_are_quick():
-        return _baselines_of(baseline_job(split)[1])
+        return _baselines_of(run_of(baseline_job(split)))
     if split not in measuring.baselines:
         with st.spinner("Measuring zero-shot and fine-tuned accuracy …"), measuring.lock:
             if split not in measuring.baselines:
@@ -104,26 +105,16 @@ def baseline_accuracy(split: Split = "test") -> Baselines | None:
     return measuring.baselines[split]
 
 
-def baseline_job(split: Split) -> tuple[MergeSpec, Run | None]:
-    """The job that measures both baselines, and the run that does or did it, if anybody asked for it."""
-    spec, fingerprint = _baseline_job(
-        state.suite_reference(), state.stamp(), measurable_tasks(), split, str(state.device())
+def baseline_job(split: Split) -> BaselinesJob:
+    """The job that measures both baselines."""
+    return BaselinesJob.build(
+        suite=state.suite_reference(), tasks=measurable_tasks(), split=split, device=str(state.device())
     )
-    return spec, state.workspace().store.find(fingerprint)
-
-
-@st.cache_data(max_entries=8, show_spinner=state.READING)
-def _baseline_job(
-    reference: str, version: state.Stamp, tasks: tuple[str, ...], split: Split, where: str
-) -> tuple[MergeSpec, str]:
-    spec = MergeSpec.build(suite=reference, tasks=tasks, split=split, device=where, job="baselines")
-    return spec, state.workspace().spec_fingerprint(spec)
 
 
 def _baselines_of(run: Run | None) -> Baselines | None:
-    if run is None or run.result is None:
+    found = None if run is None else run.result_as(BaselinesResult)
+    if found is None:
         return None
-    counts, split = run.result["counts"], run.result["split"]
-    return Baselines(
-        Accuracy(run.result["zero_shot"], counts, split), Accuracy(run.result["individual"], counts, split)
-    )
+    counts, split = found.counts, found.split
+    return Baselines(Accuracy(found.zero_shot, counts, split), Accuracy(found.individual, counts, split))

@@ -28,8 +28,8 @@ NORMALISED = "Normalised accuracy: mean over the tasks of accuracy divided by th
 def measured_runs() -> tuple[list[Run], int]:
     """Finished runs with accuracies on the present weights, newest first, and how many others there are."""
     present = state.fingerprints()
-    done = [run for run in state.workspace().store.all() if run.result and run.result.get("accuracy")]
-    ours = [run for run in done if run.result and run.result["fingerprints"].items() <= present.items()]
+    done = [run for run in state.workspace().store.all() if run.merged and run.merged.accuracy]
+    ours = [run for run in done if run.merged and run.merged.fingerprints.items() <= present.items()]
     return ours, len(done) - len(ours)
 
 
@@ -134,7 +134,7 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
             row["Normalised (%)"] = None if normalised is None else round(100 * normalised, 1)
         coefficients = {ZERO_SHOT: "the base model as it is", INDIVIDUAL: "one model per task, no merge"}
         row["Coefficients"] = coefficients.get(one.name, "") if run is None else scaling_of(run)
-        row["Time"] = duration(run.result["seconds"]["total"]) if run is not None and run.result else ""
+        row["Time"] = duration(run.merged.seconds["total"]) if run is not None and run.merged else ""
         rows.append(row)
     return pd.DataFrame(rows)
 

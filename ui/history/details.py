@@ -1,8 +1,5 @@
 """Everything about one run: what came of it, how its coefficients came about, where it came from."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -22,7 +19,8 @@ from merging.charts.runs import (
 )
 from merging.methods.forgetting import GROUPS, Group, in_words
 from merging.runs import Run
-from merging.runs.result import measured
+from merging.runs.export.weights import require_done
+from merging.runs.jobs.merge_result import Forgetting, MergeResult
 from merging.weights.geometry import cosines, mean_abs_cosine
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, is_dark, show, show_table
@@ -35,14 +33,14 @@ TAB = "tab."  # begins what the URL calls the open tab of a run
 
 def details(run: Run) -> None:
     """All sections that apply to a finished run, as tabs."""
-    result = run.result or {}
+    result = require_done(run)
     sections = {
-        "Accuracy": (_accuracy, bool(result.get("accuracy"))),
-        "Forgetting": (_forgetting, bool(result.get("forgetting"))),
-        "Coefficients": (_coefficients, bool(result.get("coefficients"))),
-        "Storage": (_storage, "storage" in (result.get("merge") or {})),
-        "Adaptation": (_adaptation, bool((result.get("merge") or {}).get("entropy"))),
-        "Cosines": (_cosines, bool(result.get("after"))),
+        "Accuracy": (_accuracy, bool(result.accuracy)),
+        "Forgetting": (_forgetting, result.forgetting is not None),
+        "Coefficients": (_coefficients, result.coefficients is not None),
+        "Storage": (_storage, result.merge.storage is not None),
+        "Adaptation": (_adaptation, bool(result.merge.entropy)),
+        "Cosines": (_cosines, result.after is not None),
         "Time and memory": (_timings, True),
         "Settings and files": (_origin, True),
     }
@@ -56,9 +54,9 @@ def details(run: Run) -> None:
             draw(run, result)
 
 
-def warn_of_oddities(result: Mapping[str, Any]) -> None:
+def warn_of_oddities(result: MergeResult) -> None:
     """Say what was hardly meant about a finished run, such as a task model that equals the base."""
-    for sentence in result.get("warnings", ()):
+    for sentence in result.warnings:
         st.warning(escape_markdown(f"{sentence[:1].upper()}{sentence[1:]}."), icon=":material/warning:")
 
 
@@ -66,8 +64,8 @@ def _labels(run: Run) -> dict[str, str]:
     return accuracy_view.task_labels(run.spec.tasks)
 
 
-def _accuracy(run: Run, result: dict[str, Any]) -> None:
-    tasks = tuple(measured(result))
+def _accuracy(run: Run, result: MergeResult) -> None:
+    tasks = tuple(result.measured)
     labels = accuracy_view.task_labels(tasks)
     baselines = accuracy_view.baseline_series(tasks, run.spec.split) if belongs_here(run) else []
     series = [*baselines[:1], *series_of([run]), *baselines[1:]]
@@ -78,10 +76,11 @@ def _accuracy(run: Run, result: dict[str, Any]) -> None:
     st.caption(f"{provenance([run])} {accuracy_view.note_on_forgotten(series)}".strip())
 
 
-def _forgetting(run: Run, result: dict[str, Any]) -> None:
-    report = result["forgetting"]
-    labels = accuracy_view.task_labels([task for group in GROUPS for task in report.get(group, ())])
-    words = in_words(report["weights"], labels)
+def _forgetting(run: Run, result: MergeResult) -> None:
+    report = result.forgetting
+    assert report is not None  # else there is no such tab
+    labels = accuracy_view.task_labels([task for group in GROUPS for task in report.rows(group)])
+    words = in_words(report.weights, labels)
     st.caption(
         escape_markdown(
             f"Task vectors: {words}. All other tasks of the suite are measured too: they should stay as they were."
@@ -89,36 +88,38 @@ def _forgetting(run: Run, result: dict[str, Any]) -> None:
     )
     show(
         forgetting_figure(report, run.spec.method, labels), key=f"details-forgetting-{run.id}",
-        takeaway=" ".join(_mean_in_words(report, group, labels) for group in GROUPS if report.get(group)),
+        takeaway=" ".join(_mean_in_words(report, group, labels) for group in GROUPS if report.rows(group)),
         table=forgetting_table(report, labels), file=f"forgetting-{run.id}",
     )  # fmt: skip
 
 
-def _mean_in_words(report: dict[str, Any], group: Group, labels: dict[str, str]) -> str:
+def _mean_in_words(report: Forgetting, group: Group, labels: dict[str, str]) -> str:
     """What became of the tasks of one group, from before to after, as a sentence."""
-    mean, tasks = report["means"][group], [labels[task] for task in report[group]]
+    mean, tasks = report.means[group], [labels[task] for task in report.rows(group)]
+    assert mean is not None  # of a group that has tasks
     verb = {"forgotten": "Forgotten", "added": "Added", "kept": "To be kept"}[group]
     named = " and ".join(tasks) if len(tasks) <= 2 else f"{len(tasks)} tasks"
     on_average = " on average" if len(tasks) > 1 else ""
-    return f"{verb}, {named}: {100 * mean['before']:.1f} % zero-shot, {100 * mean['after']:.1f} % after{on_average}."
+    return f"{verb}, {named}: {100 * mean.before:.1f} % zero-shot, {100 * mean.after:.1f} % after{on_average}."
 
 
 def belongs_here(run: Run) -> bool:
     """Whether a run used the weights of the chosen suite, as they are now."""
     suite, space = state.suite(), state.workspace()
-    prints = (run.result or {}).get("fingerprints") or {}
+    prints = run.merged.fingerprints if run.merged else {}
     if not set(run.spec.tasks) <= set(state.usable_tasks()):
         return False
     files = [suite.base_checkpoint, *(suite.checkpoint(task) for task in run.spec.tasks)]
     return [space.fingerprint(file) for file in files] == list(prints.values())
 
 
-def _coefficients(run: Run, result: dict[str, Any]) -> None:
-    columns = result["coefficients"]
-    table = np.array(columns["table"])
+def _coefficients(run: Run, result: MergeResult) -> None:
+    columns = result.coefficients
+    assert columns is not None  # else there is no such tab
+    table = np.array(columns.table)
     means = table.mean(axis=1)
     low, high = int(means.argmin()), int(means.argmax())
-    names = [_labels(run)[task] for task in columns["tasks"]]
+    names = [_labels(run)[task] for task in columns.tasks]
     if float(np.ptp(table)) < 1e-9:
         takeaway = f"Every task vector enters with the same coefficient, {table.flat[0]:.3g}, in every tensor."
     else:
@@ -133,9 +134,10 @@ def _coefficients(run: Run, result: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _storage(run: Run, result: dict[str, Any]) -> None:
-    report, count = result["merge"], len(run.spec.tasks)
-    storage = report["storage"]
+def _storage(run: Run, result: MergeResult) -> None:
+    report, count = result.merge, len(run.spec.tasks)
+    storage = report.storage
+    assert storage is not None  # else there is no such tab
     table = storage_table(storage, count)
     st.caption(
         f"{count} models, one a task: each is the base plus the shared vector where the task's mask is active. "
@@ -143,44 +145,47 @@ def _storage(run: Run, result: dict[str, Any]) -> None:
     )
     show(
         storage_figure(table), key=f"details-storage-{run.id}",
-        takeaway=f"{storage['localised'] / 8e6:,.1f} MB instead of {storage['models'] / 8e6:,.1f} MB for the base and "
-                 f"{count} fine-tuned models: {storage['models'] / storage['localised']:.1f} times less. Of the "
-                 f"masks' {storage['masks'] / 8e6:,.1f} MB, compressing by zlib leaves "
-                 f"{100 * storage['masks_compressed'] / storage['masks']:.0f} %.",
+        takeaway=f"{storage.localised / 8e6:,.1f} MB instead of {storage.models / 8e6:,.1f} MB for the base and "
+                 f"{count} fine-tuned models: {storage.models / storage.localised:.1f} times less. Of the "
+                 f"masks' {storage.masks / 8e6:,.1f} MB, compressing by zlib leaves "
+                 f"{100 * storage.masks_compressed / storage.masks:.0f} %.",
         table=table, file=f"storage-{run.id}",
     )  # fmt: skip
     st.markdown("**Masks**")
     masks = {
-        "Task": list(_labels(run).values()), "λ": report["thresholds"],
-        "Active entries (%)": [round(100 * share, 1) for share in report["active"]],
+        "Task": list(_labels(run).values()), "λ": report.thresholds,
+        "Active entries (%)": [round(100 * share, 1) for share in report.active or []],
     }  # fmt: skip
     show_table(pd.DataFrame(masks), key=f"details-masks-{run.id}", file=f"masks-{run.id}")
 
 
-def _adaptation(run: Run, result: dict[str, Any]) -> None:
-    report, tasks = result["merge"], result["coefficients"]["tasks"] if result["coefficients"] else list(run.spec.tasks)
-    entropy, trajectory = np.array(report["entropy"]), np.array(report["trajectory"])
+def _adaptation(run: Run, result: MergeResult) -> None:
+    tasks = result.coefficients.tasks if result.coefficients else list(run.spec.tasks)
+    entropies, path = result.merge.entropy or [], result.merge.trajectory or []
+    entropy, trajectory = np.array(entropies), np.array(path)
     tenth = max(1, len(entropy) // 10)
     before, after = entropy[:tenth].mean(), entropy[-tenth:].mean()
     show(
-        entropy_figure(report["entropy"], tasks, _labels(run)), key=f"details-entropy-{run.id}",
+        entropy_figure(entropies, tasks, _labels(run)), key=f"details-entropy-{run.id}",
         takeaway=f"Mean prediction entropy went from {before:.3f} to {after:.3f} nats (first and last tenth of the "
                  f"{len(entropy)} steps).",
-        table=steps_table(report["entropy"], tasks, _labels(run)), file=f"entropy-{run.id}",
+        table=steps_table(entropies, tasks, _labels(run)), file=f"entropy-{run.id}",
     )  # fmt: skip
     moves = np.abs(trajectory[-1] - trajectory[0])
     most = int(moves.argmax())
     show(
-        trajectory_figure(report["trajectory"], tasks, _labels(run)), key=f"details-trajectory-{run.id}",
+        trajectory_figure(path, tasks, _labels(run)), key=f"details-trajectory-{run.id}",
         takeaway=f"The coefficients of {_labels(run)[tasks[most]]} moved most, from {trajectory[0][most]:.3f} to "
                  f"{trajectory[-1][most]:.3f} on average over the tensors.",
-        table=steps_table(report["trajectory"], tasks, _labels(run)), file=f"trajectory-{run.id}",
+        table=steps_table(path, tasks, _labels(run)), file=f"trajectory-{run.id}",
     )  # fmt: skip
 
 
-def _cosines(run: Run, result: dict[str, Any]) -> None:
+def _cosines(run: Run, result: MergeResult) -> None:
     names = list(_labels(run).values())
-    after = np.array(result["after"]["cosine"])
+    described = result.after
+    assert described is not None  # else there is no such tab
+    after = np.array(described.cosine)
     if not belongs_here(run):
         st.info("The cosines before the edit need this run's checkpoints: choose its suite in the sidebar.")
         show_table(_square(after, names), key=f"details-cosines-{run.id}", file=f"cosines-{run.id}")
@@ -190,7 +195,7 @@ def _cosines(run: Run, result: dict[str, Any]) -> None:
     show(
         cosine_figure(before, after, names, dark=is_dark()), key=f"details-cosines-{run.id}",
         takeaway=f"Mean |cos| between different task vectors: {float(mean_abs_cosine(gram)):.4f} before the edit, "
-                 f"{result['after']['mean_abs']:.4f} after it.",
+                 f"{described.mean_abs:.4f} after it.",
         table=pd.concat([_square(before, names), _square(after, names)], keys=["before", "after"], names=["Stage"])
         .reset_index(level=0).reset_index(drop=True), file=f"cosines-{run.id}",
     )  # fmt: skip
@@ -202,19 +207,19 @@ def _square(matrix: np.ndarray, names: list[str]) -> pd.DataFrame:
     return table
 
 
-def _timings(run: Run, result: dict[str, Any]) -> None:
-    seconds, total = phases(run), result["seconds"]["total"]
+def _timings(run: Run, result: MergeResult) -> None:
+    seconds, total = phases(run), result.seconds["total"]
     longest = max(seconds, key=lambda phase: seconds[phase])
     table = pd.DataFrame({"Phase": [*seconds, "total"], "Seconds": [*seconds.values(), total]})
     show(
         timing_figure({run.spec.label: seconds}), key=f"details-timing-{run.id}",
-        takeaway=f"{duration(total)} in all on {result['device']}, {duration(seconds[longest])} of it {longest}; "
-                 f"peak memory {result['peak_bytes'] / 2**20:,.0f} MiB.",
+        takeaway=f"{duration(total)} in all on {result.device}, {duration(seconds[longest])} of it {longest}; "
+                 f"peak memory {(result.peak_bytes or 0) / 2**20:,.0f} MiB.",
         table=table, file=f"timing-{run.id}",
     )  # fmt: skip
 
 
-def _origin(run: Run, result: dict[str, Any]) -> None:
+def _origin(run: Run, result: MergeResult) -> None:
     settings, files = st.columns(2, gap="medium")
     with settings:
         st.markdown("**Settings**")
@@ -224,6 +229,6 @@ def _origin(run: Run, result: dict[str, Any]) -> None:
         st.json(run.spec.model_dump(mode="json", exclude={"suite"}), expanded=2)
     with files:
         st.markdown("**Files, by content**")
-        rows = [{"File": file, "SHA-256": f"{print_[:16]}…"} for file, print_ in result["fingerprints"].items()]
+        rows = [{"File": file, "SHA-256": f"{print_[:16]}…"} for file, print_ in result.fingerprints.items()]
         show_table(pd.DataFrame(rows), key=f"details-files-{run.id}", file=f"files-{run.id}")
         st.caption(f"Fingerprint of the run: `{run.fingerprint}`")

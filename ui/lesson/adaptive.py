@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,8 +9,8 @@ import streamlit as st
 
 from merging.charts.runs import trajectory_figure
 from merging.methods.merges.adamerging import AdaMergingParams
-from merging.methods.spec import MergeSpec
 from merging.runs import Run
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.worker.trace import TRACE, read_trace
 from ui.lesson import questions
 from ui.lesson.screen import Asked, Lesson, average, large, merged
@@ -80,7 +79,7 @@ def _linked(tasks: tuple[str, ...]) -> Run | None:
         return None
     found = [
         run for run in find_runs([wanted])
-        if isinstance(run.order, MergeSpec) and run.spec.job == "merge" and run.spec.merge == "adamerging"
+        if isinstance(run.job, MergeSpec) and run.spec.merge == "adamerging"
         and run.spec.edit == "none" and run.spec.suite == state.suite_reference() and run.spec.tasks == tasks
     ]  # fmt: skip
     if not found:
@@ -96,8 +95,8 @@ def path_so_far(run: Run, folder: Path) -> tuple[list[int], list[list[float]]]:
         run: one of AdaMerging.
         folder: of the run.
     """
-    if run.result is not None:
-        path: list[list[float]] = run.result["merge"]["trajectory"]
+    path = run.merged.merge.trajectory if run.merged else None
+    if path is not None:
         return list(range(len(path))), path
     lines = read_trace(folder / TRACE)
     start = [float(run.spec.merge_params["initial"])] * len(run.spec.tasks)
@@ -132,10 +131,10 @@ def _question(lesson: Lesson, run: Run | None) -> Asked:
     """Asked on test images, which the run of the lesson itself never saw."""
     plain, edited = merged(lesson.tasks, START, split="test"), merged(lesson.tasks, START, split="test", edit="awd")
     adapted, entropy = None, (0.0, 0.0)
-    if run is not None and run.result is not None:
-        result: dict[str, Any] = run.result
-        means = np.array(result["merge"]["entropy"]).mean(axis=1)
-        adapted, entropy = result["average"], (float(means[:_ENDS].mean()), float(means[-_ENDS:].mean()))
+    result = None if run is None else run.merged
+    if result is not None and result.merge.entropy:
+        means = np.array(result.merge.entropy).mean(axis=1)
+        adapted, entropy = result.average, (float(means[:_ENDS].mean()), float(means[-_ENDS:].mean()))
     question = questions.surer_and_better(
         average(plain, lesson.tasks), average(edited, lesson.tasks), adapted, entropy, START
     )

@@ -136,7 +136,8 @@ def _candidate(line: Standing, suite: Suite, tasks: Sequence[str]) -> Candidate:
         size, name = len(tasks) * one, f"{line.title}, {len(tasks)} models"
     if line.localised:
         run = state.workspace().store.get(str(line.run))
-        size = (run.result or {})["merge"]["storage"]["localised"] // 8
+        storage = run.merged.merge.storage if run.merged else None
+        size = storage.localised // 8 if storage else size
     data = line.data
     return Candidate(
         name, line.title, line.row.accuracy, size, single=name == line.title and not line.localised,
@@ -148,13 +149,13 @@ def _candidate(line: Standing, suite: Suite, tasks: Sequence[str]) -> Candidate:
 def _adapted(tasks: tuple[str, ...], suite: Suite) -> list[Candidate]:
     """What the class let learn in the step before."""
     run = run_of(short_run(tasks))
-    if run is None or run.result is None:
+    result = None if run is None else run.merged
+    if run is None or result is None or result.accuracy is None:
         return []
-    result = run.result
     return [
         Candidate(
-            f"AdaMerging, {run.spec.merge_params['steps']} steps", run.spec.label, result["accuracy"],
-            suite.base_checkpoint.nbytes, single=True, images=True, labels=False, seconds=result["seconds"]["total"],
+            f"AdaMerging, {run.spec.merge_params['steps']} steps", run.spec.label, result.accuracy,
+            suite.base_checkpoint.nbytes, single=True, images=True, labels=False, seconds=result.seconds["total"],
         )
     ]  # fmt: skip
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from merging.core import devices
 from merging.methods import registry
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from merging.suites.suite import is_name
 from ui.look.forms import changed, to_text
 

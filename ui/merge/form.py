@@ -16,7 +16,7 @@ from merging.methods import registry
 from merging.methods.pairs import refusal
 from merging.methods.presets import PRESETS, Preset
 from merging.methods.registry import Data, Method
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
 from ui.look.forms import Tasks, changed, fill, from_text, method_form, to_text, widget_values
 from ui.shell.url import warn
 

@@ -1,29 +1,46 @@
-"""Jobs of the worker whose results pages show: looked up by what they do, on the files as they are."""
+"""Jobs whose results pages show: looked up by what they do, on the files as they are."""
 
-from typing import Any
+import json
+from typing import TypeVar
 
 import streamlit as st
 
-from merging.methods.spec import MergeSpec
 from merging.runs import Run
-from ui.runs.panel import offer_job
+from merging.runs.jobs import Job, JobResult, parse_job
+from merging.runs.jobs.file_job import FileJob
+from ui.runs.panel import offer_job, run_panel
 from ui.shell import state
 
+Result = TypeVar("Result", bound=JobResult)
 
-def run_of(spec: MergeSpec) -> Run | None:
+
+def run_of(job: Job) -> Run | None:
     """The run that does, did, or last failed to do exactly this on the present files; None if nobody asked for it.
 
     Raises:
         MergingError: a file is missing or broken.
     """
-    return state.workspace().store.find(_fingerprint(spec.model_dump_json(), state.stamp()))
+    if isinstance(job, FileJob):  # its files need not be the chosen suite's, and their version is quickly found
+        return state.workspace().find(job)
+    return state.workspace().store.find(fingerprint_of(job))
 
 
-def result_of(spec: MergeSpec, *, key: str, button: str, icon: str, reason: str) -> dict[str, Any] | None:
+def fingerprint_of(job: Job) -> str:
+    """A job's fingerprint on the present files of the chosen suite, remembered until one of them changes."""
+    return _fingerprint(job.model_dump_json(), state.stamp())
+
+
+@st.cache_data(max_entries=256, show_spinner=state.READING)
+def _fingerprint(job: str, version: state.Stamp) -> str:
+    return parse_job(json.loads(job)).fingerprint(state.workspace())
+
+
+def result_of(job: Job, kind: type[Result], *, key: str, button: str, icon: str, reason: str) -> Result | None:
     """What a job found; None if it is not done, and then a button offers it, or a panel says how far it is.
 
     Args:
-        spec: the job.
+        job: what to do.
+        kind: the model of its result.
         key: unique on the page.
         button: what the button says.
         icon: its icon.
@@ -32,13 +49,18 @@ def result_of(spec: MergeSpec, *, key: str, button: str, icon: str, reason: str)
     Raises:
         MergingError: a file is missing or broken.
     """
-    run = run_of(spec)
-    if run is None or run.result is None:
-        offer_job(spec, run, key=key, button=button, icon=icon, reason=reason)
+    run = run_of(job)
+    found = None if run is None else run.result_as(kind)
+    if found is None:
+        offer_job(job, run, key=key, button=button, icon=icon, reason=reason)
+    return found
+
+
+def show_job(run: Run | None, kind: type[Result], *, key: str) -> Result | None:
+    """How far a job is, if it is not done; its result if it is."""
+    if run is None:
         return None
-    return run.result
-
-
-@st.cache_data(max_entries=128, show_spinner=state.READING)
-def _fingerprint(spec: str, version: state.Stamp) -> str:
-    return state.workspace().spec_fingerprint(MergeSpec.model_validate_json(spec))
+    if run.state != "done":
+        run_panel([run], key=key)
+        return None
+    return run.result_as(kind)

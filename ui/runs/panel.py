@@ -15,8 +15,8 @@ from pathlib import Path
 import streamlit as st
 
 from merging.core.errors import MergingError, RunError
-from merging.methods.spec import MergeSpec
 from merging.runs import Run
+from merging.runs.jobs import Job
 from merging.runs.worker.serve import is_working, log_tail
 from ui.look.figure import escape_markdown
 from ui.runs.text import badge, duration, in_words, when
@@ -96,11 +96,11 @@ def run_panel(
     st.fragment(panel, run_every=POLL_SECONDS if active else None, key=f"{key}-panel")()
 
 
-def offer_job(spec: MergeSpec, run: Run | None, *, key: str, button: str, icon: str, reason: str) -> None:
+def offer_job(job: Job, run: Run | None, *, key: str, button: str, icon: str, reason: str) -> None:
     """Work that takes too long for a page: a button that queues it for the worker, then how far it is.
 
     Args:
-        spec: what to do.
+        job: what to do.
         run: the run that does it, or did and ended badly; None if nobody has asked for it.
         key: unique on the page.
         button: what the button says.
@@ -112,7 +112,7 @@ def offer_job(spec: MergeSpec, run: Run | None, *, key: str, button: str, icon: 
         return
     st.info(reason, icon=":material/hourglass:")
     if st.button(button, key=f"{key}-start", type="primary", icon=icon):
-        workspace().submit(spec)
+        workspace().submit(job)
         ensure_worker()
         st.rerun()
 
@@ -133,7 +133,7 @@ def _panel(
     waiting = [run.id for run in workspace().store.queued()] if active else []
     for run in runs:
         with st.container(border=True, key=f"{key}-{run.id}"):
-            _line(run, names.get(run.id, run.order.label), waiting, key)
+            _line(run, names.get(run.id, run.job.label), waiting, key)
             if not run.active and run.state != "done":
                 _ending(run, key, on_retry)
     if active != active_before:
@@ -179,6 +179,8 @@ def _progress(run: Run, waiting: Sequence[str]) -> None:
 def _ending(run: Run, key: str, on_retry: Callable[[Run], None] | None) -> None:
     show = {"failed": st.error, "lost": st.warning}.get(run.state, st.info)
     show(escape_markdown(run.error or in_words(run.state)))
+    if run.state == "failed":
+        st.caption(escape_markdown(run.job.without))
     log = run.log or log_tail(workspace().store.folder(run.id) / "log.txt")  # nobody kept that of a lost run
     if log:
         with st.expander("Last lines of the log", icon=":material/terminal:"):

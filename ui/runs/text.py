@@ -2,13 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from merging.charts.run_series import scaling_of, told_apart
 from merging.core.text import in_a_row
 from merging.runs import Run, State
 from merging.runs.comparison.settings import base_weights
-from merging.runs.result import average_of
 from ui.look.figure import escape_markdown
 
 _BADGES: dict[State, tuple[str, str]] = {
@@ -70,13 +68,13 @@ _FORMER_PHASES = {"plan": "before merging", "merge": "merging", "evaluate": "eva
 
 def phases(run: Run) -> dict[str, float]:
     """Seconds of a finished run by phase, in the order in which they began, without the total."""
-    seconds: dict[str, float] = (run.result or {}).get("seconds") or {}
+    seconds = run.merged.seconds if run.merged else {}
     return {_FORMER_PHASES.get(phase, phase): value for phase, value in seconds.items() if phase != "total"}
 
 
 def chosen_on_validation(run: Run) -> bool:
     """Whether a run chose its λ on validation images."""
-    return "scaling_search" in ((run.result or {}).get("merge") or {})
+    return run.merged is not None and run.merged.merge.scaling_search is not None
 
 
 def option_labels(runs: Sequence[Run], tasks: Sequence[str]) -> dict[str, str]:
@@ -85,11 +83,12 @@ def option_labels(runs: Sequence[Run], tasks: Sequence[str]) -> dict[str, str]:
 
 
 def _option_label(run: Run, tasks: Sequence[str]) -> str:
-    scaling = f"λ {(run.result or {})['merge']['scaling']:g}" if chosen_on_validation(run) else scaling_of(run)
+    chosen = run.merged.merge.scaling if run.merged and chosen_on_validation(run) else None
+    scaling = scaling_of(run) if chosen is None else f"λ {chosen:g}"
     parts = [run.spec.label, scaling]
     if set(run.spec.tasks) != set(tasks):
         parts.append(f"{len(run.spec.tasks)} {'tasks' if len(run.spec.tasks) > 1 else 'task'}")
-    average = average_of(run.result or {})
+    average = run.merged.score if run.merged else None
     if average is not None:
         parts.append(f"{100 * average:.1f} %")
     return " · ".join(part for part in [*parts, when(run.created)] if part)
@@ -97,11 +96,11 @@ def _option_label(run: Run, tasks: Sequence[str]) -> str:
 
 def provenance(runs: Sequence[Run]) -> str:
     """Split, number of images and seed of finished runs, as a sentence for a caption, in markdown."""
-    measured = [(run, run.result) for run in runs if run.result and run.result.get("accuracy")]
+    measured = [(run, run.merged) for run in runs if run.merged and run.merged.accuracy]
     if not measured:
         return ""
-    splits = _listed({result["split"] for _, result in measured})
-    images = _listed({f"{result['images']:,}" for _, result in measured})
+    splits = _listed({result.split for _, result in measured})
+    images = _listed({f"{result.images:,}" for _, result in measured})
     seeds = _listed({str(run.spec.seed) for run, _ in measured})
     text = f"Top-1 accuracy on the {splits} split, {images} images, seed {seeds}."
     adapted = sorted({run.spec.label for run, _ in measured if _saw_test(run)})
@@ -115,8 +114,8 @@ def provenance(runs: Sequence[Run]) -> str:
 
 def _saw_test(run: Run) -> bool:
     """Whether a run adapted on the very images that it was evaluated on."""
-    adapted: dict[str, Any] = ((run.result or {}).get("merge") or {}).get("adapted_on") or {}
-    return adapted.get("split") == run.spec.split
+    adapted = run.merged.merge.adapted_on if run.merged else None
+    return adapted is not None and adapted.split == run.spec.split
 
 
 def _listed(values: set[str]) -> str:

@@ -1,6 +1,5 @@
 """Adaptive Weight Disentanglement on screen: its controls, and solving, live or (where it must be) on the weights."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,10 +10,9 @@ from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import ADAM_BETA, AwdParams, Disentangled, disentangle, from_geometry, is_live
 from merging.methods.registry import LinearEdit
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.disentangle import disentangled
+from merging.runs.jobs.disentangle import DisentangleJob, DisentangleResult
 from merging.weights.geometry import Geometry
-from ui.runs.panel import offer_job
+from ui.runs.jobs import result_of
 from ui.shell import state
 from ui.shell.url import Refused, refused_numbers, refused_options, warn_of_values
 
@@ -157,28 +155,25 @@ def solve(geometry: Geometry, params: AwdParams) -> Disentangled | None:
     if numbers * (params.steps if params.solver == "adam" else 1) <= _CHEAP:
         with st.spinner("Disentangling the weights …"):
             return _solved_on_weights(*key)
-    spec, fingerprint = _job(*key, str(state.device()))
-    run = state.workspace().store.find(fingerprint)
-    if run is not None and run.result is not None:
-        return disentangled(run.result, geometry)
+    job = DisentangleJob.build(
+        suite=state.suite_reference(),
+        tasks=geometry.tasks,
+        edit="awd",
+        edit_params=params.model_dump(mode="json"),
+        device=str(state.device()),
+        evaluate=False,
+    )
     kind = "Adam walks" if params.solver == "adam" else "Scope row looks"
-    offer_job(
-        spec, run, key="awd-job", button="Solve on the weights", icon=":material/play_arrow:",
+    found = result_of(
+        job,
+        DisentangleResult,
+        key="awd-job",
+        button="Solve on the weights",
+        icon=":material/play_arrow:",
         reason=f"{kind} over all {numbers:,} weights of the selected tasks, so this is not live. "
         f"It needs about {numbers * 12 / 2**30:.1f} GiB of memory.",
-    )  # fmt: skip
-    return None
-
-
-@st.cache_data(max_entries=32, show_spinner=False)
-def _job(
-    reference: str, version: state.Stamp, tasks: tuple[str, ...], params_json: str, device: str
-) -> tuple[MergeSpec, str]:
-    spec = MergeSpec.build(
-        suite=reference, tasks=tasks, job="disentangle", edit="awd", edit_params=json.loads(params_json), device=device,
-        evaluate=False,
-    )  # fmt: skip
-    return spec, state.workspace().spec_fingerprint(spec)
+    )
+    return None if found is None else found.disentangled(geometry)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

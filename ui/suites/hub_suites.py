@@ -3,11 +3,11 @@
 import streamlit as st
 
 from merging.hub.cache import is_hub_id
-from merging.runs.jobs.download import Missing, estimated_bytes, missing_parts
-from merging.runs.jobs.orders import DownloadJob
+from merging.runs.jobs.download import DownloadJob, DownloadReport, Missing, estimated_bytes, missing_parts
 from merging.suites import Suite
 from ui.look.figure import escape_markdown
-from ui.runs.file_jobs import ask_for, find_job, show_job
+from ui.runs.file_jobs import ask_for
+from ui.runs.jobs import run_of, show_job
 from ui.shell import state
 
 PARAMETER = "published"  # of the URL: the label of the suite to get
@@ -106,16 +106,16 @@ def counted(parts: list[Missing]) -> str:
 
 def _download(job: DownloadJob, wanted: bool) -> None:
     """A button that queues the download, if there is anything to get, and how far it is."""
-    run = find_job(job)
+    run = run_of(job)
     if wanted and (run is None or run.state == "done"):
         st.button(
             "Download", type="primary", icon=":material/download:", on_click=ask_for, args=(job,),
             help="By the worker. Every file is compared with its checksum; what breaks off goes on where it stopped",
         )  # fmt: skip
-    result = show_job(run, key="download")
-    if result is not None and result["files"]:
+    result = show_job(run, DownloadReport, key="download")
+    if result is not None and result.files:
         st.caption(
             escape_markdown(
-                f"{len(result['files'])} files of {result['suite']} were downloaded, {result['bytes'] / 1e6:.1f} MB."
+                f"{len(result.files)} files of {result.suite} were downloaded, {result.bytes / 1e6:.1f} MB."
             )
         )

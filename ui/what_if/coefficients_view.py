@@ -12,14 +12,15 @@ from merging.core.text import short
 from merging.methods import registry
 from merging.methods.mixing import specification
 from merging.methods.presets import PRESETS
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs.merge_result import MergeResult
 from merging.suites.suite import Split
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.published import look_up
 from ui.look.figure import escape_markdown, show
 from ui.look.forms import to_text
-from ui.runs.panel import offer_job
+from ui.runs.jobs import result_of, run_of
 from ui.shell import state
 from ui.shell.url import Refused, refused_numbers, refused_options, warn_of_values
 from ui.what_if import live_accuracy
@@ -191,9 +192,9 @@ def _best_known(edit: str, tasks: Sequence[str]) -> float | None:
         and one.merge_params == {"scaling": "auto"}
     ]  # fmt: skip
     for entry in look_up(fitting[:1], tasks):
-        if entry.done and entry.run is not None and entry.run.result is not None:
-            chosen = float(entry.run.result["merge"]["scaling"])
-            return chosen if LOWEST <= chosen <= HIGHEST else None
+        if entry.done and entry.run is not None and entry.run.merged is not None:
+            chosen = entry.run.merged.merge.scaling
+            return chosen if chosen is not None and LOWEST <= chosen <= HIGHEST else None
     return None
 
 
@@ -266,10 +267,14 @@ def _mine(position: Position, accuracy: Mapping[str, float]) -> Series:
 
 
 def _spec(position: Position) -> MergeSpec:
-    return specification(
-        state.suite_reference(), dict(position.coefficients), position.edit, split=position.split,
+    asked = specification(
+        state.suite_reference(),
+        dict(position.coefficients),
+        position.edit,
+        split=position.split,
         device=str(state.device()),
-    )  # fmt: skip
+    )
+    return MergeSpec.like(asked)
 
 
 def _numbers(
@@ -316,23 +321,29 @@ def _task_table(
 def _queued(position: Position, labels: Mapping[str, str]) -> None:
     """Large models: a button queues the run, and its result shows when it is there."""
     spec = _spec(position)
-    run = state.workspace().store.find(state.workspace().spec_fingerprint(spec))
-    if run is None or run.result is None:
-        offer_job(
-            spec, run, key="what-if-run", button="Measure this merge", icon=":material/speed:",
-            reason="With these models accuracy takes longer than a moment, so it is a run of the worker. Length and "
-            "direction of the merge are live.",
-        )  # fmt: skip
+    result = result_of(
+        spec,
+        MergeResult,
+        key="what-if-run",
+        button="Measure this merge",
+        icon=":material/speed:",
+        reason="With these models accuracy takes longer than a moment, so it is a run of the worker. Length and "
+        "direction of the merge are live.",
+    )
+    if result is None or result.accuracy is None:
         return
     measured = accuracy_view.task_labels(spec.tasks)
     baselines = accuracy_view.baseline_series(spec.tasks, position.split)
-    mine, *references = set_apart([_mine(position, run.result["accuracy"]), *baselines])
+    mine, *references = set_apart([_mine(position, result.accuracy), *baselines])
     series = [*references[:1], mine, *references[1:]]
     show(
         outcome_figure(mine, references, {}, measured), key="what-if", file="what-if",
         takeaway=accuracy_view.takeaway(series), table=_task_table(position, mine, references, {}, measured),
     )  # fmt: skip
-    st.caption(f"All {run.result['images']:,} {accuracy_view.SPLIT_WORDS[position.split]} images, run {run.id}.")
+    run = run_of(spec)
+    st.caption(
+        f"All {result.images:,} {accuracy_view.SPLIT_WORDS[position.split]} images, run {run.id if run else 'deleted'}."
+    )
     accuracy_view.offer_baselines(spec.tasks, position.split)
 
 

@@ -1,7 +1,7 @@
 """Drop one out: what each task costs the others, beside the cosines of their task vectors."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,7 @@ import streamlit as st
 from merging.charts.what_if import agreement_figure, interference_figure
 from merging.core.errors import MergingError
 from merging.methods import registry
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.interference import Agreement, agreement
+from merging.runs.jobs.interference import Agreement, InterferenceJob, InterferenceResult, agreement
 from merging.suites.suite import Split
 from merging.weights.geometry import cosines
 from ui.accuracy import view as accuracy_view
@@ -38,9 +37,13 @@ def interference_view(tasks: tuple[str, ...], split: Split) -> None:
         return
     try:
         result = result_of(
-            _specification(tasks, split), key="interference", button="Drop one out", icon=":material/group_remove:",
+            _job(tasks, split),
+            InterferenceResult,
+            key="interference",
+            button="Drop one out",
+            icon=":material/group_remove:",
             reason=f"{len(tasks) + 1} merges, each measured on all {len(tasks)} tasks, have not been made yet.",
-        )  # fmt: skip
+        )
     except MergingError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")
         return
@@ -48,7 +51,7 @@ def interference_view(tasks: tuple[str, ...], split: Split) -> None:
         _matrices(result, tasks)
 
 
-def _specification(tasks: tuple[str, ...], split: Split) -> MergeSpec:
+def _job(tasks: tuple[str, ...], split: Split) -> InterferenceJob:
     """The job for the method that the widgets show.
 
     Raises:
@@ -74,25 +77,30 @@ def _specification(tasks: tuple[str, ...], split: Split) -> MergeSpec:
             help="All other parameters have their defaults",
         )  # fmt: skip
         warn_of_values(numbers)
-    return MergeSpec.build(
-        suite=state.suite_reference(), tasks=tasks, split=split, device=str(state.device()), job="interference",
-        edit=edit, merge=merge, merge_params=params,
-    )  # fmt: skip
+    return InterferenceJob.build(
+        suite=state.suite_reference(),
+        tasks=tasks,
+        split=split,
+        device=str(state.device()),
+        edit=edit,
+        merge=merge,
+        merge_params=params,
+    )
 
 
-def _matrices(result: Mapping[str, object], tasks: tuple[str, ...]) -> None:
+def _matrices(result: InterferenceResult, tasks: tuple[str, ...]) -> None:
     """Both heat maps, the scatter, and what they say."""
-    change = np.array(result["change"])
+    change = np.array(result.change)
     cosine = cosines(state.geometry(tasks).gram)
     names = list(accuracy_view.task_labels(tasks).values())
     show(
         interference_figure(cosine, change, names, dark=is_dark()), key="interference", file="interference",
         takeaway=cost(change, names), table=pair_table(cosine, change, names),
     )  # fmt: skip
-    split = accuracy_view.SPLIT_WORDS[result["split"]]  # type: ignore[index]
-    fewest = min(result["counts"].values())  # type: ignore[attr-defined]
+    split = accuracy_view.SPLIT_WORDS["val" if result.split == "val" else "test"]
+    fewest = min(result.counts.values())
     st.caption(
-        f"{result['images']:,} {split} images. With {fewest} of a task one image is {100 / fewest:.2g} points, so "
+        f"{result.images:,} {split} images. With {fewest} of a task one image is {100 / fewest:.2g} points, so "
         "differences of a few of them say little. The diagonals, a task with itself, are left out of both maps."
     )
     if len(tasks) < 3:

@@ -9,8 +9,20 @@ import streamlit as st
 
 from merging.charts import theme
 from merging.charts.what_if import Place, landscape_figure
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.landscape import AWD, BASE, FIRST, HIGHEST, IMAGES, LOWEST, SECOND, STEPS, TASK_ARITHMETIC
+from merging.runs.jobs.landscape import (
+    AWD,
+    BASE,
+    FIRST,
+    HIGHEST,
+    IMAGES,
+    LOWEST,
+    SECOND,
+    STEPS,
+    TASK_ARITHMETIC,
+    LandscapeJob,
+    LandscapeResult,
+    Quantity,
+)
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import show
@@ -20,7 +32,8 @@ from ui.shell.url import called, refused_options, warn_of_values
 
 PARAMETERS = ("first", "second", "plane-scope", "plane-of", "plane-task")  # what the URL can hold
 _MEAN = "mean"
-_SCOPES, _QUANTITIES = ("model", "layer"), ("accuracy", "loss")
+_SCOPES = ("model", "layer")
+_QUANTITIES: tuple[Quantity, ...] = ("accuracy", "loss")
 _PANELS = {"before": "Before AWD: axes τ", "after": "After AWD: axes φ"}
 _NEAR = 0.01  # distance from a plane, as a share of that from the base, up to which a model counts as in it
 
@@ -49,19 +62,27 @@ def landscape_view(tasks: tuple[str, ...], split: Split) -> None:
     pair = (first, second)
     if accuracy_view.explain_unmeasurable(pair):
         return
-    spec = MergeSpec.build(
-        suite=state.suite_reference(), tasks=pair, split=split, device=str(state.device()), job="landscape", edit="awd",
+    job = LandscapeJob.build(
+        suite=state.suite_reference(),
+        tasks=pair,
+        split=split,
+        device=str(state.device()),
+        edit="awd",
         edit_params={"scope": scope},
-    )  # fmt: skip
+    )
     result = result_of(
-        spec, key="landscape", button="Measure the landscape", icon=":material/landscape:",
+        job,
+        LandscapeResult,
+        key="landscape",
+        button="Measure the landscape",
+        icon=":material/landscape:",
         reason=f"{2 * STEPS**2} models, {IMAGES} images of each task, have not been measured yet.",
-    )  # fmt: skip
+    )
     if result is not None:
         _planes(result, {task: labels[task] for task in pair}, str(scope))
 
 
-def _planes(result: Mapping[str, Any], labels: Mapping[str, str], scope: str) -> None:
+def _planes(result: LandscapeResult, labels: Mapping[str, str], scope: str) -> None:
     """Both planes, of the quantity and the task that the reader chooses."""
     choices = {_MEAN: "both, mean", **labels}
     refused = refused_options("plane-of", _QUANTITIES) + refused_options("plane-task", choices.values())
@@ -77,12 +98,12 @@ def _planes(result: Mapping[str, Any], labels: Mapping[str, str], scope: str) ->
     chosen = tuple(labels) if of == _MEAN else (of,)
     scale = 100 if quantity == "accuracy" else 1
     planes = {
-        name: scale * np.mean([plane[quantity][task] for task in chosen], axis=0)
-        for name, plane in result["planes"].items()
+        name: scale * np.mean([plane.of(quantity)[task] for task in chosen], axis=0)
+        for name, plane in result.planes.items()
     }
     names = list(labels.values())
     figure = landscape_figure(
-        result["axis"],
+        result.axis,
         [
             (title, planes[name], places(result, name, names), _axes(name, names))
             for name, title in _PANELS.items()
@@ -93,9 +114,10 @@ def _planes(result: Mapping[str, Any], labels: Mapping[str, str], scope: str) ->
         figure, key="planes", file="landscape", takeaway=takeaway(result, planes, quantity, chosen),
         table=landscape_table(result, planes, quantity),
     )  # fmt: skip
-    images = sum(result["counts"].values())
+    images = sum(result.counts.values())
     span = f"{STEPS} × {STEPS} points from {LOWEST:g} to {HIGHEST:g}".replace("-", "−")
-    note = f"{images} {accuracy_view.SPLIT_WORDS[result['split']]} images, drawn at random, at {span}. "
+    split = accuracy_view.SPLIT_WORDS["val" if result.split == "val" else "test"]
+    note = f"{images} {split} images, drawn at random, at {span}. "
     if scope == "model":
         note += (
             "With one redundant vector for the model, φ₁ and φ₂ are combinations of τ₁ and τ₂: both pictures show the "
@@ -112,9 +134,9 @@ def _axes(plane: str, names: list[str]) -> tuple[str, str]:
     return first, second
 
 
-def _models(result: Mapping[str, Any], names: list[str]) -> dict[str, tuple[str, theme.Style]]:
+def _models(result: LandscapeResult, names: list[str]) -> dict[str, tuple[str, theme.Style]]:
     """Name in the result → label and style."""
-    scaling = result["scaling"]
+    scaling = result.scaling
     return {
         BASE: ("Base", theme.style_of("Zero-shot")),
         FIRST: (f"Model of {names[0]}", theme.style_of("Individual")),
@@ -124,9 +146,9 @@ def _models(result: Mapping[str, Any], names: list[str]) -> dict[str, tuple[str,
     }
 
 
-def places(result: Mapping[str, Any], plane: str, names: list[str]) -> list[Place]:
+def places(result: LandscapeResult, plane: str, names: list[str]) -> list[Place]:
     """The models that lie in a plane."""
-    found = result["planes"][plane]["places"]
+    found = result.planes[plane].places
     models = _models(result, names)
     return [
         Place(label, found[key][0], found[key][1], style)
@@ -135,26 +157,28 @@ def places(result: Mapping[str, Any], plane: str, names: list[str]) -> list[Plac
     ]
 
 
-def takeaway(result: Mapping[str, Any], planes: Mapping[str, np.ndarray], quantity: str, tasks: tuple[str, ...]) -> str:
+def takeaway(
+    result: LandscapeResult, planes: Mapping[str, np.ndarray], quantity: Quantity, tasks: tuple[str, ...]
+) -> str:
     """The best point of the grid against both merges at the λ that validation chose."""
     best = np.argmin if quantity == "loss" else np.argmax
     row, column = divmod(int(best(planes["before"])), STEPS)
     scale, unit = (100, " %") if quantity == "accuracy" else (1, " nats")
 
     def at(name: str) -> str:
-        return f"{scale * float(np.mean([result['points'][name][quantity][task] for task in tasks])):.3g}{unit}"
+        return f"{scale * float(np.mean([result.points[name].of(quantity)[task] for task in tasks])):.3g}{unit}"
 
-    x, y = result["axis"][column], result["axis"][row]
+    x, y = result.axis[column], result.axis[row]
     return (
         f"Before AWD the best {quantity} of the grid, {planes['before'][row, column]:.3g}{unit}, is at ({x:g}, {y:g}). "
-        f"Task Arithmetic at λ = {result['scaling']['before']:g} has {at(TASK_ARITHMETIC)}, AWD + Task Arithmetic at "
-        f"λ = {result['scaling']['after']:g} has {at(AWD)}, the base {at(BASE)}."
+        f"Task Arithmetic at λ = {result.scaling['before']:g} has {at(TASK_ARITHMETIC)}, AWD + Task Arithmetic at "
+        f"λ = {result.scaling['after']:g} has {at(AWD)}, the base {at(BASE)}."
     )
 
 
-def landscape_table(result: Mapping[str, Any], planes: Mapping[str, np.ndarray], quantity: str) -> pd.DataFrame:
+def landscape_table(result: LandscapeResult, planes: Mapping[str, np.ndarray], quantity: str) -> pd.DataFrame:
     """A row per point of both grids, then one per model with its distance from the plane."""
-    axis = result["axis"]
+    axis = result.axis
     rows: list[tuple[Any, ...]] = [
         (name, "", x, y, round(float(plane[i, j]), 4), 0.0)
         for name, plane in planes.items()
@@ -163,7 +187,7 @@ def landscape_table(result: Mapping[str, Any], planes: Mapping[str, np.ndarray],
     ]
     rows += [
         (name, model, place[0], place[1], None, place[2])
-        for name, plane in result["planes"].items()
-        for model, place in plane["places"].items()
+        for name, plane in result.planes.items()
+        for model, place in plane.places.items()
     ]
     return pd.DataFrame(rows, columns=["plane", "model", "x", "y", quantity, "distance from the plane"])

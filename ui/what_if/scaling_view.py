@@ -1,6 +1,6 @@
 """Accuracy over λ for several methods in one chart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,8 +11,8 @@ from merging.charts.accuracy import Series
 from merging.charts.what_if import curves_figure
 from merging.methods import registry
 from merging.methods.presets import PRESETS, Preset
-from merging.methods.spec import MergeSpec
 from merging.runs import Run
+from merging.runs.jobs.scaling_curve import Curve, ScalingCurveJob, ScalingCurveResult
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import show
@@ -49,7 +49,8 @@ def scaling_view(tasks: tuple[str, ...], split: Split) -> None:
     jobs = [(offered[name], job_of(offered[name], tasks)) for name in offered if name in names]
     runs = [(preset, spec, run_of(spec)) for preset, spec in jobs]
     _offer([spec for _, spec, run in runs if run is None], [(p, run) for p, _, run in runs if run is not None])
-    _curves([(preset, run.result) for preset, _, run in runs if run is not None and run.result is not None], tasks)
+    done = [(preset, run.result_as(ScalingCurveResult)) for preset, _, run in runs if run is not None]
+    _curves([(preset, result) for preset, result in done if result is not None], tasks)
 
 
 def has_curve(preset: Preset) -> bool:
@@ -64,15 +65,21 @@ def _fixed(preset: Preset) -> dict[str, Any]:
     return {name: value for name, value in preset.merge_params.items() if name != "scaling"}
 
 
-def job_of(preset: Preset, tasks: tuple[str, ...]) -> MergeSpec:
+def job_of(preset: Preset, tasks: tuple[str, ...]) -> ScalingCurveJob:
     """The job that measures a preset's curve."""
-    return MergeSpec.build(
-        suite=state.suite_reference(), tasks=tasks, device=str(state.device()), job="scaling_curve", split="val",
-        edit=preset.edit, edit_params=dict(preset.edit_params), merge=preset.merge, merge_params=_fixed(preset),
-    )  # fmt: skip
+    return ScalingCurveJob.build(
+        suite=state.suite_reference(),
+        tasks=tasks,
+        device=str(state.device()),
+        split="val",
+        edit=preset.edit,
+        edit_params=dict(preset.edit_params),
+        merge=preset.merge,
+        merge_params=_fixed(preset),
+    )
 
 
-def _offer(missing: Sequence[MergeSpec], asked: Sequence[tuple[Preset, Run]]) -> None:
+def _offer(missing: Sequence[ScalingCurveJob], asked: Sequence[tuple[Preset, Run]]) -> None:
     """A button for what nobody has asked for, and how far the rest is."""
     if missing:
         button, note = st.columns([0.3, 0.7], vertical_alignment="center")
@@ -90,7 +97,7 @@ def _offer(missing: Sequence[MergeSpec], asked: Sequence[tuple[Preset, Run]]) ->
         run_panel([run for _, run in going], key="curves", names={run.id: preset.title for preset, run in going})
 
 
-def _curves(found: Sequence[tuple[Preset, Mapping[str, Any]]], tasks: Sequence[str]) -> None:
+def _curves(found: Sequence[tuple[Preset, ScalingCurveResult]], tasks: Sequence[str]) -> None:
     """The chart of the finished curves, and each task's own at the choice of the reader."""
     if not found:
         return
@@ -106,33 +113,36 @@ def _curves(found: Sequence[tuple[Preset, Mapping[str, Any]]], tasks: Sequence[s
         (Series(preset.title, preset.title, {}), result if task is None else _of_task(result, task))
         for preset, result in found
     ]
-    images = {split: f"{found[0][1][split]['images']:,}" for split in ("val", "test")}
-    best = "; ".join(f"{series.name}: λ = {one['scaling']:g}, test {_at(one):.1f} %" for series, one in drawn)
+    first = found[0][1]
+    best = "; ".join(f"{series.name}: λ = {one.scaling:g}, test {_at(one):.1f} %" for series, one in drawn)
     what = "On average" if task is None else f"On {labels[task]}"
     axis = "Average accuracy (%)" if task is None else f"Accuracy on {theme.plain(labels[task])} (%)"
     show(
         curves_figure(drawn, axis), key="curves-figure", file="accuracy-over-lambda", table=curve_table(drawn),
-        takeaway=f"{what}, with λ chosen on validation: {best}. {images['val']} validation and {images['test']} test "
-        "images in all.",
+        takeaway=f"{what}, with λ chosen on validation: {best}. {first.val.images:,} validation and "
+        f"{first.test.images:,} test images in all.",
     )  # fmt: skip
 
 
-def _of_task(result: Mapping[str, Any], task: str) -> dict[str, Any]:
+def _of_task(result: ScalingCurveResult, task: str) -> ScalingCurveResult:
     """One task's curves, with the λ that the average chose."""
-    parts = {split: {**result[split], "average": result[split]["per_task"][task]} for split in ("val", "test")}
-    return {**result, **parts}
+
+    def alone(curve: Curve) -> Curve:
+        return curve.model_copy(update={"average": curve.per_task[task]})
+
+    return result.model_copy(update={"val": alone(result.val), "test": alone(result.test)})
 
 
-def _at(result: Mapping[str, Any]) -> float:
+def _at(result: ScalingCurveResult) -> float:
     """Test accuracy at the chosen λ, in percent."""
-    return float(100 * result["test"]["average"][result["scalings"].index(result["scaling"])])
+    return float(100 * result.test.average[result.scalings.index(result.scaling)])
 
 
-def curve_table(drawn: Sequence[tuple[Series, Mapping[str, Any]]]) -> pd.DataFrame:
+def curve_table(drawn: Sequence[tuple[Series, ScalingCurveResult]]) -> pd.DataFrame:
     """A row per method and λ: validation and test accuracy in percent, and whether validation chose it."""
     rows = [
-        (series.name, scaling, round(100 * val, 2), round(100 * test, 2), scaling == one["scaling"])
+        (series.name, scaling, round(100 * val, 2), round(100 * test, 2), scaling == one.scaling)
         for series, one in drawn
-        for scaling, val, test in zip(one["scalings"], one["val"]["average"], one["test"]["average"], strict=True)
+        for scaling, val, test in zip(one.scalings, one.val.average, one.test.average, strict=True)
     ]
     return pd.DataFrame(rows, columns=["method", "λ", "validation (%)", "test (%)", "chosen"])

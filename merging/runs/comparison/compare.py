@@ -1,6 +1,6 @@
 """Finished runs side by side, image by image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from merging.core.errors import RunError
 from merging.evaluation.evaluator import Evaluator
 from merging.evaluation.paired import LEVEL, RESAMPLES, Comparison, compare, confusion
 from merging.methods.context import Context
+from merging.runs.jobs.merge_result import Coefficients
 from merging.runs.jobs.predictions import evaluator_of, predictions_of
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
@@ -163,27 +164,25 @@ def shown_classes(first: np.ndarray, second: np.ndarray) -> list[int]:
     return sorted(int(index) for index in by_change[:MAX_CLASSES])
 
 
-def subtracted(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any] | None:
+def subtracted(first: Coefficients | None, second: Coefficients | None) -> Coefficients | None:
     """Coefficients of the second of two linear runs minus those of the first, for the tasks and tensors of both.
 
-    Args:
-        first: ``tasks``, ``tensors`` and ``table`` ``[T][L]`` of a run's result.
-        second: the same of another run.
-
     Returns:
-        The same form; None if they have no tensor or no task in common.
+        None if one is not linear, or they have no tensor or no task in common.
     """
-    tasks = [task for task in first["tasks"] if task in second["tasks"]]
-    tensors = [name for name in first["tensors"] if name in set(second["tensors"])]
+    if first is None or second is None:
+        return None
+    tasks = [task for task in first.tasks if task in second.tasks]
+    tensors = [name for name in first.tensors if name in set(second.tensors)]
     if not tasks or not tensors:
         return None
 
-    def cut(coefficients: Mapping[str, Any]) -> np.ndarray:
-        rows = [coefficients["tasks"].index(task) for task in tasks]
-        places = {name: index for index, name in enumerate(coefficients["tensors"])}
-        return np.array(coefficients["table"])[np.ix_(rows, [places[name] for name in tensors])]
+    def cut(coefficients: Coefficients) -> np.ndarray:
+        rows = [coefficients.tasks.index(task) for task in tasks]
+        places = {name: index for index, name in enumerate(coefficients.tensors)}
+        return np.array(coefficients.table)[np.ix_(rows, [places[name] for name in tensors])]
 
-    return {"tasks": tasks, "tensors": tensors, "table": (cut(second) - cut(first)).tolist()}
+    return Coefficients(tasks=tasks, tensors=tensors, table=(cut(second) - cut(first)).tolist())
 
 
 def comparison_row(found: RunComparison) -> dict[str, Any]:

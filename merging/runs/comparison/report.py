@@ -143,13 +143,12 @@ def _whisker(one: Comparison | TaskDifference) -> Whisker:
 def _coefficients(found: RunComparison, names: Sequence[str], labels: Mapping[str, str]) -> str:
     parts = []
     for run, name in zip(found.runs[1:], names[1:], strict=True):
-        tables = [(one.result or {})["coefficients"] for one in (found.runs[0], run)]
-        change = None if None in tables else subtracted(*tables)
+        change = subtracted(found.runs[0].coefficients, run.coefficients)
         if change is None:
             continue
-        matrix = np.array(change["table"])[:, network_order(change["tensors"])]
+        matrix = np.array(change.table)[:, network_order(change.tensors)]
         limit = float(np.abs(matrix).max()) or 1.0
-        rows = [labels.get(task, task) for task in change["tasks"]]
+        rows = [labels.get(task, task) for task in change.tasks]
         title = f"{name} minus {names[0]}, from −{limit:.2g} (blue) to {limit:.2g} (orange)"
         parts.append(f"<div class='wide'>{heat_map(matrix, rows, [], limit, title)}</div>")
     if not parts:
@@ -221,7 +220,7 @@ def _settings(found: RunComparison, names: Sequence[str]) -> str:
 def _methods(found: RunComparison) -> str:
     seen = sorted({
         run.spec.label for run in found.runs
-        if (((run.result or {}).get("merge") or {}).get("adapted_on") or {}).get("split") == found.split
+        if run.merged and run.merged.merge.adapted_on and run.merged.merge.adapted_on.split == found.split
     })  # fmt: skip
     adapted = (
         f" {escaped(in_a_row(seen))} adapted on unlabeled {found.split} images, the same that accuracy is measured "

@@ -21,7 +21,7 @@ def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
 
 def base_weights(run: Run) -> str:
     """Fingerprint of the base model that a run started from; its suite if it was never carried out."""
-    prints = list(((run.result or {}).get("fingerprints") or {}).values())
+    prints = list(run.merged.fingerprints.values()) if run.merged else []
     return str(prints[0]) if prints else run.spec.suite
 
 

@@ -17,8 +17,9 @@ from merging.evaluation import clip
 from merging.evaluation.evaluator import load_head
 from merging.methods import registry
 from merging.runs.export.model_card import CLASSIFY, model_card
-from merging.runs.export.recipe import Coefficients, in_layout, recipe_of
+from merging.runs.export.recipe import in_layout, recipe_of
 from merging.runs.export.weights import KEPT_WEIGHTS, kept_weights, rebuild, require_done
+from merging.runs.jobs.merge_result import Coefficients
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
@@ -113,7 +114,7 @@ def _write_heads(path: Path, run: Run, suite: Suite, workspace: Workspace) -> No
 def write_weights(run: Run, workspace: Workspace, path: Path, layout: WrittenLayout = "open_clip") -> None:
     """Write the merged weights of a finished run to a ``.safetensors`` file; raises as :func:`export_run`."""
     result = require_done(run)
-    if result["coefficients"] is not None:
+    if result.coefficients is not None:
         vectors = workspace.vectors(load_suite(run.spec.suite), run.spec.tasks)
         rebuild(result, run.spec, vectors, path, layout)
         return

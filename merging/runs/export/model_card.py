@@ -2,12 +2,12 @@
 
 import json
 import re
-from typing import Any
 
 from merging.methods import registry
 from merging.methods.forgetting import GROUPS
 from merging.runs.export.recipe import Recipe
-from merging.runs.result import remaining
+from merging.runs.export.weights import require_done
+from merging.runs.jobs.merge_result import Forgetting, MergeResult
 from merging.runs.run import Run
 from merging.suites.suite import Suite
 
@@ -69,34 +69,35 @@ def _plain(text: str) -> str:
 
 
 def _accuracy(run: Run) -> list[str]:
-    result = run.result or {}
-    if not result.get("accuracy"):
+    result = require_done(run)
+    if not result.accuracy:
         return ["Its accuracy was not measured.", ""]
-    adapted = (result.get("merge") or {}).get("adapted_on", {}).get("split")
+    adapted = result.merge.adapted_on
     return [
         "## Accuracy", "",
-        f"Top-1 on the {result['split']} split, seed {run.spec.seed}."
-        + (f" Coefficients were adapted on unlabeled {adapted} images." if adapted else ""), "",
-        *(_before_and_after(result["forgetting"]) if result.get("forgetting") else _per_task(result)), "",
+        f"Top-1 on the {result.split} split, seed {run.spec.seed}."
+        + (f" Coefficients were adapted on unlabeled {adapted.split} images." if adapted else ""), "",
+        *(_before_and_after(result.forgetting) if result.forgetting else _per_task(result)), "",
     ]  # fmt: skip
 
 
-def _per_task(result: dict[str, Any]) -> list[str]:
-    rows = [f"| {_plain(t)} | {result['counts'][t]} | {100 * a:.1f} % |" for t, a in result["accuracy"].items()]
-    average = f"| **average** | {result['images']} | **{100 * result['average']:.1f} %** |"
+def _per_task(result: MergeResult) -> list[str]:
+    accuracy, counts = result.accuracy or {}, result.counts or {}
+    rows = [f"| {_plain(t)} | {counts[t]} | {100 * a:.1f} % |" for t, a in accuracy.items()]
+    average = f"| **average** | {result.images} | **{100 * (result.average or 0):.1f} %** |"
     return ["| task | images | accuracy |", "|---|---:|---:|", *rows, average]
 
 
-def _before_and_after(report: dict[str, Any]) -> list[str]:
+def _before_and_after(report: Forgetting) -> list[str]:
     """Of a model that forgets: every task with what is meant for it; the average is that of the others."""
     rows = [
-        f"| {_plain(task)} | {group} | {row['images']} | {100 * row['before']:.1f} % | {100 * row['after']:.1f} % |"
+        f"| {_plain(task)} | {group} | {row.images} | {100 * row.before:.1f} % | {100 * row.after:.1f} % |"
         for group in GROUPS
-        for task, row in report[group].items()
+        for task, row in report.rows(group).items()
     ]
-    rest = remaining(report)
+    rest = report.remaining
     if rest is not None:
-        numbers = f"{100 * rest['before']:.1f} % | **{100 * rest['after']:.1f} %**"
+        numbers = f"{100 * rest.before:.1f} % | **{100 * rest.after:.1f} %**"
         rows.append(f"| **average without forgotten tasks** | | | {numbers} |")
     return ["| task | meant to be | images | zero-shot | this model |", "|---|---|---:|---:|---:|", *rows]
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from merging.core.errors import MergingError, SpecError
 from merging.core.progress import Progress, no_progress
 from merging.core.wording import explain
-from merging.methods.spec import MergeSpec
-from merging.runs.export.weights import rebuild
-from merging.runs.jobs.merge import execute
+from merging.runs.export.weights import rebuild, require_done
+from merging.runs.jobs import MergeSpec, Site
+from merging.runs.jobs.merge_result import Coefficients, MergeResult
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, builtin_suites
@@ -28,16 +28,6 @@ _INTRODUCTION = (
     "#     python -m merging replay recipe.yaml --output model.safetensors\n"
 )
 _MAX_BYTES = 64 * 2**20
-
-
-class Coefficients(BaseModel):
-    """The table c of a linear run: ``table[t][l]`` is what task t's vector is multiplied with in tensor l."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    tasks: list[str]
-    tensors: list[str]
-    table: list[list[float]]
 
 
 class Written(BaseModel):
@@ -114,19 +104,17 @@ class Recipe(BaseModel):
 
 def recipe_of(run: Run, weights: Path, layout: WrittenLayout = "open_clip") -> Recipe:
     """The recipe of a finished run, and of the file that its weights were written to."""
-    result = run.result or {}
+    result = require_done(run)
     return Recipe(
-        label=run.spec.label, run=run.id,
+        label=run.spec.label,
+        run=run.id,
         spec={**run.spec.model_dump(mode="json"), "suite": run.spec.suite_name},
-        chosen=chosen_values(result), device=result["device"], fingerprints=result["fingerprints"],
-        coefficients=result["coefficients"], weights=Written(sha256=weights_sha256(weights), layout=layout),
-    )  # fmt: skip
-
-
-def chosen_values(result: dict[str, Any]) -> dict[str, Any]:
-    """What ``auto`` stands for in a specification: the values that were chosen on validation images."""
-    reports = {**(result.get("edit") or {}), **(result.get("merge") or {})}
-    return {name: reports[name] for name in ("scaling", "thresholds") if name in reports}
+        chosen=result.chosen,
+        device=result.device,
+        fingerprints=result.fingerprints,
+        coefficients=result.coefficients,
+        weights=Written(sha256=weights_sha256(weights), layout=layout),
+    )
 
 
 def weights_sha256(path: Path) -> str:
@@ -210,14 +198,14 @@ def replay(
     _require_same_files(recipe, vectors)
     layout = recipe.weights.layout
     if recipe.coefficients is not None:
-        result = {"fingerprints": recipe.fingerprints, "coefficients": recipe.coefficients.model_dump()}
+        result = MergeResult(fingerprints=recipe.fingerprints, coefficients=recipe.coefficients)
         rebuild(result, spec, vectors, output, layout)
     elif layout == "open_clip":
-        execute(spec, workspace, output, on_progress=on_progress)
+        spec.run(Site(workspace, on_progress, output=output))
     else:
         with tempfile.TemporaryDirectory(dir=output.parent) as folder:
             made = Path(folder) / output.name
-            execute(spec, workspace, made, on_progress=on_progress)
+            spec.run(Site(workspace, on_progress, output=made))
             in_layout(made, output, spec.label, layout)
     found = weights_sha256(output)
     return Replayed(found, found == recipe.weights.sha256)

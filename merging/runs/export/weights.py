@@ -1,9 +1,11 @@
 """The weights of a finished run: rebuilt from its coefficient table, or those that were kept when it was made."""
 
+from __future__ import annotations
+
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,44 +15,49 @@ from merging.core.errors import MergingError, RunError
 from merging.core.files import atomic_path
 from merging.methods.context import Context
 from merging.methods.plan import replay
-from merging.methods.spec import MergeSpec
-from merging.runs.run import Run
-from merging.runs.table import RunStore
+from merging.methods.spec import Spec
+from merging.runs.jobs.merge_result import MergeResult
 from merging.weights.files import save_tensors
 from merging.weights.files.writing import WrittenLayout
 from merging.weights.vectors import TaskVectors
 
+if TYPE_CHECKING:
+    from merging.runs.run import Run
+    from merging.runs.table import RunStore
+
 KEPT_WEIGHTS = "model.safetensors"
 
 
-def require_done(run: Run) -> dict[str, Any]:
+def require_done(run: Run) -> MergeResult:
     """The result of a finished run.
 
     Raises:
         RunError: it is not done.
     """
-    if run.state != "done" or run.result is None:
+    if run.state != "done" or run.merged is None:
         raise RunError(f"run {run.id} is {run.state}; only finished runs have weights")
-    return run.result
+    return run.merged
 
 
-def rebuilt(result: dict[str, Any], spec: MergeSpec, vectors: TaskVectors) -> Iterator[tuple[str, torch.Tensor]]:
+def rebuilt(result: MergeResult, spec: Spec, vectors: TaskVectors) -> Iterator[tuple[str, torch.Tensor]]:
     """The weights of a linear run from its coefficient table, without solving anything again.
 
     Raises:
         MergingError: the checkpoints are not the ones that the run used.
     """
     prints = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
-    if prints != list(result["fingerprints"].values()):
+    if prints != list(result.fingerprints.values()):
         raise MergingError(
             "the checkpoints changed since this run; its coefficients belong to other weights; run it again"
         )
-    table = np.array(result["coefficients"]["table"]).T
+    if result.coefficients is None:
+        raise RunError("this run has no table of coefficients, and its weights can't be rebuilt from one")
+    table = np.array(result.coefficients.table).T
     return replay(vectors, table, Context(devices.resolve(spec.device)))
 
 
 def rebuild(
-    result: dict[str, Any], spec: MergeSpec, vectors: TaskVectors, output: Path, layout: WrittenLayout = "open_clip"
+    result: MergeResult, spec: Spec, vectors: TaskVectors, output: Path, layout: WrittenLayout = "open_clip"
 ) -> None:
     """Write what :func:`rebuilt` gives into a file; raises as it does."""
     save_tensors(output, vectors.base.infos, rebuilt(result, spec, vectors), {"method": spec.label}, layout)
@@ -63,7 +70,8 @@ def kept_weights(run: Run, store: RunStore) -> Path:
         RunError: it is gone, or was changed since.
     """
     kept = store.folder(run.id) / KEPT_WEIGHTS
-    if not kept.is_file() or require_done(run).get("kept", _state(kept)) != _state(kept):
+    noted = require_done(run).kept
+    if not kept.is_file() or noted not in (None, _state(kept)):
         raise RunError(f"run {run.id}: its weights are gone or were changed; delete the run and make it again")
     return kept
 

@@ -1,24 +1,32 @@
-"""Checking every file of a suite and saying what is wrong with each, without stopping at the first."""
+"""A job: checking every file of a suite and saying what is wrong with each, without stopping at the first."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
+from merging.core import devices
 from merging.core.errors import MergingError, MissingPart
 from merging.core.progress import Progress, no_progress
 from merging.evaluation.evaluator import Evaluator
-from merging.runs.workspace import Workspace
+from merging.runs.jobs.file_job import FileJob
+from merging.runs.jobs.job import Job, JobResult, Site
 from merging.suites.images.image_sets import ImageSet
-from merging.suites.suite import Split, Suite
+from merging.suites.suite import Split, Suite, load_suite
 from merging.suites.weight_facts import WeightFacts, compared, facts_of
 from merging.weights.files import Checkpoint
 from merging.weights.twins import identical
 from merging.weights.vectors import TaskVectors
+
+if TYPE_CHECKING:
+    from merging.runs.workspace import Workspace
 
 SPLITS: tuple[Split, Split] = ("val", "test")
 
@@ -49,13 +57,80 @@ class Finding:
     warnings: tuple[str, ...] = ()
     weights: WeightFacts | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """JSON-ready values: the attributes, with warnings also before the rest of ``detail``, and ``warning``."""
+    @property
+    def row(self) -> CheckedFile:
+        """As the report has it."""
         said = "; ".join([*(f"warning: {warning}" for warning in self.warnings), *filter(None, [self.detail])])
-        return {
-            "file": self.file, "task": self.task, "ok": self.ok, "warning": bool(self.warnings), "detail": said,
-            "warnings": list(self.warnings), "weights": asdict(self.weights) if self.weights else None,
-        }  # fmt: skip
+        return CheckedFile(
+            file=self.file,
+            task=self.task,
+            ok=self.ok,
+            warning=bool(self.warnings),
+            detail=said,
+            warnings=list(self.warnings),
+            weights=self.weights,
+        )
+
+
+class CheckedFile(BaseModel):
+    """A line of the report: the attributes of a :class:`Finding`, with warnings also before the rest of ``detail``."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    file: str
+    task: str | None
+    ok: bool
+    warning: bool
+    detail: str
+    warnings: list[str] = Field(default_factory=list)
+    weights: WeightFacts | None = None
+
+    @property
+    def status(self) -> Literal["error", "warning", "ok"]:
+        """What a reader looks for first."""
+        if not self.ok:
+            return "error"
+        return "warning" if self.warning else "ok"
+
+
+class CheckReport(JobResult):
+    """What a check found: a row a file, and how many rows have a problem or a warning."""
+
+    suite: str = ""
+    files: list[CheckedFile] = Field(default_factory=list)
+    problems: int = 0
+    warnings: int = 0
+
+
+class CheckJob(FileJob):
+    """Check a suite, and judge the accuracies that are known on a device.
+
+    Attributes:
+        suite: which, as :func:`merging.suites.load_suite` takes it.
+        measured_on: the device whose known accuracies are judged.
+        seen: what names the state of the suite's files for whoever asks.
+    """
+
+    result: ClassVar[type[CheckReport]] = CheckReport
+    without: ClassVar[str] = "Nothing is known of the suite's files."
+    job: Literal["check"] = "check"
+    suite: str
+    measured_on: str = "cpu"
+    seen: str = ""
+
+    @property
+    def label(self) -> str:
+        """What to call it on screen."""
+        return "Check of all files"
+
+    def replaces(self, other: Job) -> bool:
+        """A check replaces those of the same suite, whatever its files were."""
+        return isinstance(other, CheckJob) and self == other.model_copy(update={"seen": self.seen})
+
+    def run(self, site: Site) -> CheckReport:
+        """Open everything that the suite names."""
+        found = check_suite(load_suite(self.suite), self.step(site), site.workspace, devices.resolve(self.measured_on))
+        return found.model_copy(update={"label": self.label})
 
 
 def check_suite(
@@ -64,7 +139,7 @@ def check_suite(
     workspace: Workspace | None = None,
     device: torch.device | None = None,
     measure: bool = False,
-) -> dict[str, Any]:
+) -> CheckReport:
     """Open everything a suite names.
 
     Args:
@@ -73,9 +148,6 @@ def check_suite(
         workspace: where accuracies of the fine-tuned models may be known; those are judged too.
         device: where accuracies are measured, or were.
         measure: measure those accuracies that are not known; needs a workspace.
-
-    Returns:
-        ``files``, a list of rows, see :meth:`Finding.as_json`; ``problems`` and ``warnings``, how many rows have one.
     """
     where = device or torch.device("cpu")
     evaluator = workspace.evaluator(suite, where) if workspace else Evaluator(suite, where)
@@ -88,12 +160,12 @@ def check_suite(
     for done, task in enumerate(suite.tasks):
         on_progress(done, len(suite.tasks), f"checking {task.name}")
         findings += check.task(task.name)
-    return {
-        "suite": suite.name,
-        "files": [finding.as_json() for finding in findings],
-        "problems": sum(not finding.ok for finding in findings),
-        "warnings": sum(bool(finding.warnings) for finding in findings),
-    }
+    return CheckReport(
+        suite=suite.name,
+        files=[finding.row for finding in findings],
+        problems=sum(not finding.ok for finding in findings),
+        warnings=sum(bool(finding.warnings) for finding in findings),
+    )
 
 
 @dataclass

@@ -1,14 +1,18 @@
-"""Getting what a suite names from the Hugging Face hub: models, text towers, heads and images. Only when asked to."""
+"""A job: getting what a suite names from the Hugging Face hub: models, text towers, heads, images. Only when asked."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from merging.core.errors import Cancelled, HubError, SuiteError
 from merging.core.progress import Progress, no_progress
 from merging.evaluation.clip import count_weights
-from merging.hub.cache import HubFile, in_cache, snapshot
+from merging.hub.cache import HubFile, cache_folder, in_cache, snapshot
 from merging.hub.transfer import Remote, fetch, list_files, look_up, require_room
+from merging.runs.jobs.file_job import FileJob
+from merging.runs.jobs.job import JobResult, Site
 from merging.suites.images.hub import files_wanted, is_whole
 from merging.suites.images.kinds import ArraysData, HuggingFaceData
 from merging.suites.suite import (
@@ -38,6 +42,51 @@ class Missing:
     what: str
     place: str
     on_hub: bool
+
+
+class DownloadedFile(BaseModel):
+    """A file that was fetched: its address on the hub, its place below the cache, bytes, and digest."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    file: str
+    place: str
+    bytes: int
+    digest: str
+
+
+class DownloadReport(JobResult):
+    """What was fetched, how many bytes in all, and what no download brings."""
+
+    suite: str = ""
+    files: list[DownloadedFile] = Field(default_factory=list)
+    bytes: int = 0
+    missing: list[Missing] = Field(default_factory=list)
+
+
+class DownloadJob(FileJob):
+    """What :func:`download` takes; no tasks are all of them."""
+
+    result: ClassVar[type[DownloadReport]] = DownloadReport
+    without: ClassVar[str] = "Files that were finished are kept; asked again, it goes on where it stopped."
+    anew: ClassVar[bool] = True
+    job: Literal["download"] = "download"
+    suite: str
+    tasks: tuple[str, ...] = ()
+    data: bool = False
+
+    @property
+    def label(self) -> str:
+        """What to call it on screen."""
+        return f"Download of {self.suite}"
+
+    def run(self, site: Site) -> DownloadReport:
+        """Fetch what is missing; the digest of a large file is its fingerprint, so that it need not be read again."""
+        found = download(self.suite, self.tasks or None, self.data, site.on_progress, site.cancelled)
+        for row in found.files:
+            if len(row.digest) == 64:
+                site.workspace.store.remember_fingerprint(cache_folder() / row.place, row.digest)
+        return found.model_copy(update={"label": self.label})
 
 
 def missing_parts(suite: Suite, tasks: Sequence[str] | None = None, data: bool = True) -> list[Missing]:
@@ -75,7 +124,7 @@ def download(
     data: bool = False,
     on_progress: Progress = no_progress,
     cancelled: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
+) -> DownloadReport:
     """Download what is missing of a suite, and compare every file with the digest that the hub gives.
 
     A download that broke off or was cancelled goes on where it stopped.
@@ -87,10 +136,6 @@ def download(
         data: get images of the hub too.
         on_progress: called with megabytes done and in all.
         cancelled: asked between pieces.
-
-    Returns:
-        ``suite``, ``files`` (each with ``file``, ``place``, ``bytes``, ``digest``), ``bytes`` in all, and ``missing``,
-        a list of :class:`Missing` as objects: what no download brings.
 
     Raises:
         HubError: something can't be downloaded; where nothing could be, the message says where all files belong.
@@ -109,19 +154,18 @@ def download(
             f"{error}; without it, files can be put by hand below the cache or the suite: {places}"
         ) from None
     _fetch_all(wanted, on_progress, cancelled)
-    return {
-        "suite": suite.name,
-        "files": [_row(remote) for remote in wanted],
-        "bytes": sum(remote.size for remote in wanted),
-        "missing": [vars(each) for each in missing_parts(suite, tasks, data)],
-    }
+    return DownloadReport(
+        suite=suite.name,
+        files=[_row(remote) for remote in wanted],
+        bytes=sum(remote.size for remote in wanted),
+        missing=missing_parts(suite, tasks, data),
+    )
 
 
-def _row(remote: Remote) -> dict[str, Any]:
-    return {
-        "file": f"{remote.hub}/{remote.file}", "place": in_cache(remote.path), "bytes": remote.size,
-        "digest": remote.digest,
-    }  # fmt: skip
+def _row(remote: Remote) -> DownloadedFile:
+    return DownloadedFile(
+        file=f"{remote.hub}/{remote.file}", place=in_cache(remote.path), bytes=remote.size, digest=remote.digest
+    )
 
 
 def _fetched_suite(hub: str, cancelled: Callable[[], bool]) -> Suite:

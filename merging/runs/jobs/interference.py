@@ -1,4 +1,4 @@
-"""Drop one out, a job of the worker: what each task costs the others in a merge with fixed parameters.
+"""A job, drop one out: what each task costs the others in a merge with fixed parameters.
 
 Entry (i, j) of the matrix is the accuracy of task i with all tasks minus that with all but j: negative where j disturbs
 i, positive where it helps.
@@ -6,17 +6,21 @@ i, positive where it helps.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from merging.core.errors import SpecError
 from merging.core.progress import Progress
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.plan import plan
-from merging.methods.spec import MergeSpec
-from merging.runs.workspace import Workspace
+from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
+
+if TYPE_CHECKING:
+    from merging.runs.workspace import Workspace
 
 _LIKELY = 0.05  # chance up to which a correlation counts as more than chance
 
@@ -44,32 +48,76 @@ class Agreement:
         return self.chance <= _LIKELY
 
 
-def measure_interference(spec: MergeSpec, workspace: Workspace, context: Context) -> dict[str, Any]:
-    """Merge all tasks, then all but each one, and measure every task each time.
+class InterferenceResult(ModelResult):
+    """What each task costs the others.
 
-    Returns:
-        ``tasks``; ``accuracy`` ``[T]`` of the merge of all; ``without`` ``[T][T]``, whose row j is accuracy of all
-        tasks where j was left out; ``change`` ``[T][T]``, entry (i, j) as in :mod:`merging.runs.jobs.interference`;
-        ``counts``, ``split``, ``images``.
-
-    Raises:
-        MissingPart: a task has no images or head.
-        MergingError: whatever the methods raise.
+    Attributes:
+        tasks: T names.
+        accuracy: of the merge of all, 0 … 1, ``[T]``.
+        without: ``[T][T]``, whose row j is accuracy of all tasks where j was left out.
+        change: ``[T][T]``, entry (i, j) as in :mod:`merging.runs.jobs.interference`.
+        counts: task → number of images.
+        split: which images.
+        images: their number over all tasks.
     """
-    evaluator = context.need_images("Drop one out", spec.tasks)
-    evaluator.prepare(spec.tasks, spec.split)
-    merges = {"all tasks": spec, **{f"without {task}": _without(spec, task) for task in spec.tasks}}
-    rows = []
-    for done, (what, part) in enumerate(merges.items()):
-        inner = replace(context, on_progress=_as_part_of(context, done, len(merges), what))
-        rows.append(_measured(part, spec.tasks, workspace, evaluator, inner))
-    together, apart = np.array(rows[0]), np.array(rows[1:])
-    counts = {task: evaluator.count(task, spec.split) for task in spec.tasks}
-    return {
-        "tasks": list(spec.tasks), "accuracy": together.tolist(), "without": apart.tolist(),
-        "change": (together[:, None] - apart.T).tolist(),
-        "counts": counts, "split": spec.split, "images": sum(counts.values()),
-    }  # fmt: skip
+
+    tasks: list[str] = Field(default_factory=list)
+    accuracy: list[float] = Field(default_factory=list)
+    without: list[list[float]] = Field(default_factory=list)
+    change: list[list[float]] = Field(default_factory=list)
+    counts: dict[str, int] = Field(default_factory=dict)
+    split: str = "val"
+    images: int = 0
+
+
+class InterferenceJob(ModelJob):
+    """Merge all tasks, then all but each one, and measure every task each time."""
+
+    result: ClassVar[type[InterferenceResult]] = InterferenceResult
+    without: ClassVar[str] = "Who disturbs whom can't be shown for this method."
+    job: Literal["interference"] = "interference"
+
+    @property
+    def label(self) -> str:
+        """What to call it on screen."""
+        return f"{super().label}, leaving out each task"
+
+    @model_validator(mode="after")
+    def _fixed(self) -> Self:
+        if len(self.tasks) < 2:
+            raise SpecError(f"job {self.kind}: expected at least two tasks, got {list(self.tasks)}")
+        if self.data.chosen:
+            names = ", ".join(self.data.chosen)
+            raise SpecError(f"job {self.kind}: {names} must be fixed, or every subset would get its own")
+        return self
+
+    def measure(self, bench: Bench) -> InterferenceResult:
+        """As many merges as there are tasks, and one.
+
+        Raises:
+            MissingPart: a task has no images or head.
+            MergingError: whatever the methods raise.
+        """
+        context = bench.context
+        evaluator = context.need_images("Drop one out", self.tasks)
+        evaluator.prepare(self.tasks, self.split)
+        all_tasks = MergeSpec.like(self)
+        merges = {"all tasks": all_tasks, **{f"without {task}": _without(all_tasks, task) for task in self.tasks}}
+        rows = []
+        for done, (what, part) in enumerate(merges.items()):
+            inner = replace(context, on_progress=_as_part_of(context, done, len(merges), what))
+            rows.append(_measured(part, self.tasks, bench.workspace, evaluator, inner))
+        together, apart = np.array(rows[0]), np.array(rows[1:])
+        counts = {task: evaluator.count(task, self.split) for task in self.tasks}
+        return InterferenceResult(
+            tasks=list(self.tasks),
+            accuracy=together.tolist(),
+            without=apart.tolist(),
+            change=(together[:, None] - apart.T).tolist(),
+            counts=counts,
+            split=self.split,
+            images=sum(counts.values()),
+        )
 
 
 def _without(spec: MergeSpec, left_out: str) -> MergeSpec:
@@ -85,11 +133,12 @@ def _without(spec: MergeSpec, left_out: str) -> MergeSpec:
             for name, value in params.items()
         }
 
-    fields = spec.model_dump() | {
-        "job": "merge", "tasks": tuple(task for task in spec.tasks if task != left_out),
-        "edit_params": shortened(spec.edit_params), "merge_params": shortened(spec.merge_params),
-    }  # fmt: skip
-    return MergeSpec.build(**fields)
+    return MergeSpec.like(
+        spec,
+        tasks=tuple(task for task in spec.tasks if task != left_out),
+        edit_params=shortened(spec.edit_params),
+        merge_params=shortened(spec.merge_params),
+    )
 
 
 def _as_part_of(context: Context, done: int, total: int, what: str) -> Progress:
@@ -102,7 +151,7 @@ def _as_part_of(context: Context, done: int, total: int, what: str) -> Progress:
 
 
 def _measured(
-    spec: MergeSpec, tasks: tuple[str, ...], workspace: Workspace, evaluator: Evaluator, context: Context
+    spec: MergeSpec, tasks: tuple[str, ...], workspace: "Workspace", evaluator: Evaluator, context: Context
 ) -> list[float]:
     """Accuracy of one merge on some tasks; one that a localised merge has no model for is served by the base."""
     suite = evaluator.suite

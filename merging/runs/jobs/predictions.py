@@ -4,24 +4,30 @@ Predictions are measured on the run's weights, rebuilt or kept, and remembered p
 is deleted, under a key that names images and head by content.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from merging.core import devices
 from merging.core.errors import RunError
-from merging.evaluation.evaluator import Evaluator
+from merging.evaluation.evaluator import Evaluator, evaluation_key
 from merging.methods import registry
 from merging.methods.context import Context
-from merging.methods.spec import MergeSpec
 from merging.runs.export.weights import kept_weights, rebuilt, require_done
-from merging.runs.run import Run
-from merging.runs.workspace import Workspace, evaluation_key
+from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
 from merging.suites.suite import load_suite
 from merging.weights.files import open_checkpoint
 from merging.weights.localised import task_weights
+
+if TYPE_CHECKING:
+    from merging.runs.run import Run
+    from merging.runs.workspace import Workspace
 
 _STORED = np.dtype("<i4")
 
@@ -91,7 +97,7 @@ def _served(
 
 def _weights(run: Run, workspace: Workspace, evaluator: Evaluator) -> Mapping[str, torch.Tensor]:
     result = require_done(run)
-    if result["coefficients"] is None:
+    if result.coefficients is None:
         return open_checkpoint(kept_weights(run, workspace.store), part="all")
     return dict(rebuilt(result, run.spec, workspace.vectors(evaluator.suite, run.spec.tasks)))
 
@@ -100,23 +106,39 @@ def _key(run: Run, evaluator: Evaluator, task: str) -> str:
     return evaluation_key([run.id], evaluator, task, run.spec.split)
 
 
-def prediction_job(run: Run) -> MergeSpec:
-    """The job that has the worker measure the predictions of a finished run."""
-    return run.spec.model_copy(update={"job": "predictions"})
+class PredictionsResult(ModelResult):
+    """The run that was measured, and task → accuracy, 0 … 1, of what it predicts."""
+
+    run: str = ""
+    accuracy: dict[str, float] = Field(default_factory=dict)
 
 
-def measure_predictions(spec: MergeSpec, workspace: Workspace, context: Context) -> dict[str, Any]:
-    """Carry out :func:`prediction_job`: gives the ``run`` that was measured and its ``accuracy``, task → 0 … 1.
+class PredictionsJob(ModelJob):
+    """Have the predictions of a finished run measured: of the one with these fields."""
 
-    Raises:
-        RunError: no finished run has this specification.
-        MergingError: as :func:`predictions_of`.
-    """
-    wanted = spec.model_copy(update={"job": "merge"})
-    run = next((run for run in workspace.store.all() if run.state == "done" and run.spec == wanted), None)
-    if run is None:
-        raise RunError(f"there is no finished run of {wanted.label} with these settings any more; make it again")
-    evaluator = context.evaluator or evaluator_of(run, workspace)
-    found = predictions_of(run, workspace, evaluator, context)
-    labels = {task: evaluator.image_set(task, spec.split).labels for task in found}
-    return {"run": run.id, "accuracy": {task: float((found[task] == labels[task]).mean()) for task in found}}
+    result: ClassVar[type[PredictionsResult]] = PredictionsResult
+    without: ClassVar[str] = "This run can't be compared with others image by image."
+    uses_geometry: ClassVar[bool] = False
+    job: Literal["predictions"] = "predictions"
+
+    @property
+    def label(self) -> str:
+        """What to call it on screen."""
+        return f"{super().label}, predictions"
+
+    def measure(self, bench: Bench) -> PredictionsResult:
+        """Rebuild the run's weights, unless they were kept, and classify all images.
+
+        Raises:
+            RunError: no finished run has this specification.
+            MergingError: as :func:`predictions_of`.
+        """
+        workspace, evaluator = bench.workspace, bench.evaluator
+        wanted = MergeSpec.like(self)
+        run = next((run for run in workspace.store.all() if run.state == "done" and run.job == wanted), None)
+        if run is None:
+            raise RunError(f"there is no finished run of {wanted.label} with these settings any more; make it again")
+        found = predictions_of(run, workspace, evaluator, bench.context)
+        labels = {task: evaluator.image_set(task, self.split).labels for task in found}
+        accuracy = {task: float((found[task] == labels[task]).mean()) for task in found}
+        return PredictionsResult(run=run.id, accuracy=accuracy)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from merging.core.progress import Progress, phase_of
+from merging.core.progress import phase_of
 from merging.runs.table import RunStore
 
 LOG_LINES = 30  # of a run that failed, kept with it
@@ -37,38 +37,6 @@ class Reporter:
             self._logged = now
         self._store.progress(self._run_id, done, total, message, fresh)
         self._phase, self._written = phase, now
-
-
-class PhaseClock:
-    """Seconds by phase, from the progress that passes through to somebody else.
-
-    What happens between two messages counts for the phase of the earlier one; before the first one it is *preparing*.
-
-    Args:
-        on_progress: told of everything.
-    """
-
-    def __init__(self, on_progress: Progress) -> None:
-        self._on_progress = on_progress
-        self._phase = "preparing"
-        self._since = time.perf_counter()
-        self._seconds: dict[str, float] = {}
-
-    def __call__(self, done: int, total: int, message: str) -> None:
-        """As :data:`merging.core.progress.Progress`."""
-        self.enter(phase_of(message))
-        self._on_progress(done, total, message)
-
-    def enter(self, phase: str) -> None:
-        """Say that a phase begins, or goes on."""
-        now = time.perf_counter()
-        self._seconds[self._phase] = self._seconds.get(self._phase, 0.0) + now - self._since
-        self._phase, self._since = phase, now
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds of every phase until now, in the order in which they began, and in all as ``total``."""
-        self.enter(self._phase)
-        return {**self._seconds, "total": sum(self._seconds.values())}
 
 
 class StopSign:

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from merging.core import devices
-from merging.core.errors import Cancelled, DeviceError, MergingError, RunError
-from merging.methods.spec import MergeSpec
+from merging.core.errors import DeviceError, MergingError, RunError
+from merging.runs.carrying import Ending, carry_out
 from merging.runs.export.weights import KEPT_WEIGHTS
-from merging.runs.jobs.files import carry_out_file_job
-from merging.runs.jobs.merge import execute
-from merging.runs.jobs.orders import FILE_LANE
+from merging.runs.jobs import Site
+from merging.runs.jobs.job import FILE_LANE
 from merging.runs.run import Run
 from merging.runs.table import RunStore
 from merging.runs.worker.reporting import LOG_LINES, Reporter, StopSign
@@ -149,13 +148,13 @@ class Worker:
         """Start the oldest queued run of every device that is free."""
         for run in self.store.queued():
             try:
-                device = FILE_LANE if run.order.device == FILE_LANE else str(devices.resolve(run.order.device))
+                lane = FILE_LANE if run.job.lane == FILE_LANE else str(devices.resolve(run.job.lane))
             except DeviceError as error:
                 if self.store.claim(run.id):
                     self.store.stop(run.id, "failed", str(error))
                 continue
-            if device not in self.children and self.store.claim(run.id):
-                self.children[device] = Child(self._fork(run), run)
+            if lane not in self.children and self.store.claim(run.id):
+                self.children[lane] = Child(self._fork(run), run)
 
     def start_drivers(self) -> None:
         """See to it that everything that is going on has a driver."""
@@ -166,7 +165,7 @@ class Worker:
 
     def _fork(self, run: Run) -> int:
         pid = _fork(partial(_carry_out, run, self.workspace))
-        log.info("run %s started in process %d: %s", run.id, pid, run.order.label)
+        log.info("run %s started in process %d: %s", run.id, pid, run.job.label)
         return pid
 
     def look_after(self) -> None:
@@ -252,7 +251,7 @@ def _carry_out(run: Run, workspace: Workspace) -> NoReturn:
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
             sys.stdout = sys.stderr = output  # line by line, so that the last words of a killed process are there
-            code = _execute_and_record(run, workspace, folder)
+            code = _carry_out_and_record(run, workspace, folder)
     finally:
         os._exit(code)
 
@@ -277,34 +276,24 @@ def _become_independent() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _execute_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
+def _carry_out_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
     parent = os.getppid()
     sign = StopSign(workspace.store, run.id, abandoned=lambda: os.getppid() != parent)
+    site = Site(
+        workspace,
+        on_progress=Reporter(workspace.store, run.id, print),
+        cancelled=sign,
+        on_numbers=Trace(folder / TRACE),
+        keep=folder / KEPT_WEIGHTS,
+    )
     try:
-        report = Reporter(workspace.store, run.id, print)
-        if isinstance(run.order, MergeSpec):
-            kept = folder / KEPT_WEIGHTS
-            result = execute(
-                run.order,
-                workspace,
-                keep=kept,
-                on_progress=report,
-                cancelled=sign,
-                fingerprint=run.fingerprint,
-                on_numbers=Trace(folder / TRACE),
-            )
-        else:
-            result = carry_out_file_job(run.order, workspace, report, sign)
-        workspace.store.finish(run.id, result)
+        workspace.store.finish(run.id, carry_out(run.job, run.fingerprint, site))
         return 0
-    except Cancelled as error:
-        if not sign.abandoned:  # else the row will be found lost
-            workspace.store.stop(run.id, "cancelled", str(error))
-    except MergingError as error:
-        workspace.store.stop(run.id, "failed", str(error), log_tail(folder / "log.txt"))
     except BaseException as error:
-        traceback.print_exc()
-        workspace.store.stop(
-            run.id, "failed", f"unexpected {type(error).__name__}: {error}", log_tail(folder / "log.txt")
-        )
-    return 1
+        if not isinstance(error, MergingError):
+            traceback.print_exc()
+        ending = Ending.of(error)
+        if not sign.abandoned:  # else the row will be found lost
+            log_lines = log_tail(folder / "log.txt") if ending.state == "failed" else ""
+            workspace.store.stop(run.id, ending.state, ending.reason, log_lines)
+        return 1

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.plan import plan
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.suites import Suite, load_suite
 from tests.random_models import TASKS, write_suite
 

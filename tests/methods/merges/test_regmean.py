@@ -15,7 +15,7 @@ from merging.evaluation.input_grams import input_grams
 from merging.methods.context import Context
 from merging.methods.plan import plan
 from merging.methods.registry import Data, find
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.suites import Suite, load_suite
 from merging.weights.vectors import TaskVectors
 from tests.random_models import TASKS, write_suite

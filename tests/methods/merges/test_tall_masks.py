@@ -17,7 +17,7 @@ from merging.methods.context import Context
 from merging.methods.pairs import refusal
 from merging.methods.plan import Plan, plan
 from merging.methods.registry import Data, find, merges
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import MergeSpec
 from merging.suites import Suite
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.localised import is_localised, masked_sum, task_weights

@@ -1,5 +1,6 @@
 """Predictions of finished runs, and runs side by side: the same numbers as the runs' own accuracies, or an error."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -10,15 +11,15 @@ from safetensors.torch import load_file, save_file
 
 from merging.core.errors import MergingError, RunError
 from merging.evaluation.evaluator import Evaluator
-from merging.methods.spec import MergeSpec
 from merging.runs.comparison.compare import RunComparison, compare_runs, comparison_row
 from merging.runs.comparison.report import comparison_report
-from merging.runs.jobs.merge import execute
-from merging.runs.jobs.predictions import evaluator_of, known_predictions, prediction_job, predictions_of
+from merging.runs.jobs import MergeSpec, parse_job
+from merging.runs.jobs.predictions import PredictionsJob, evaluator_of, known_predictions, predictions_of
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.weights.localised import task_weights
+from tests.carrying import execute
 from tests.random_models import TASKS
 
 LINEAR = {"merge_params": {"scaling": 0.4}}
@@ -51,7 +52,7 @@ def test_predictions_are_those_that_the_accuracy_was_counted_from(
     found = predictions_of(run, workspace, evaluator)
     assert run.result is not None
     labels = {task: evaluator.image_set(task, run.spec.split).labels for task in TASKS}
-    assert {task: (found[task] == labels[task]).mean() for task in TASKS} == run.result["accuracy"]
+    assert {task: (found[task] == labels[task]).mean() for task in TASKS} == run.result.accuracy
 
 
 def test_predictions_of_localised_models_come_from_each_tasks_own(suite_file: Path, workspace: Workspace) -> None:
@@ -108,12 +109,12 @@ def test_weights_that_are_gone_are_named(suite_file: Path, workspace: Workspace)
 def test_the_job_measures_the_run_of_its_specification(suite_file: Path, workspace: Workspace) -> None:
     run_of(suite_file, workspace, **OTHER)
     run = run_of(suite_file, workspace, **LINEAR)
-    job = prediction_job(run)
+    job = PredictionsJob.like(run.spec)
     assert workspace.submit(job).id != run.id
-    assert MergeSpec.model_validate_json(job.model_dump_json()) == job
+    assert parse_job(json.loads(job.model_dump_json())) == job
     result = execute(job, workspace)
     assert run.result is not None
-    assert (result["run"], result["accuracy"]) == (run.id, run.result["accuracy"])
+    assert (result.run, result.accuracy) == (run.id, run.result.accuracy)
     assert set(known_predictions(run, workspace, evaluator_of(run, workspace))) == set(TASKS)
     assert workspace.store.all()[0].id == run.id  # the job itself is no run to look at
 
@@ -122,7 +123,7 @@ def test_the_job_of_a_deleted_run_says_so(suite_file: Path, workspace: Workspace
     run = run_of(suite_file, workspace, **LINEAR)
     workspace.store.delete(run.id)
     with pytest.raises(RunError, match="no finished run of Task Arithmetic"):
-        execute(prediction_job(run), workspace)
+        execute(PredictionsJob.like(run.spec), workspace)
 
 
 def test_a_job_with_awd_measures_no_geometry(
@@ -130,7 +131,7 @@ def test_a_job_with_awd_measures_no_geometry(
 ) -> None:
     run = run_of(suite_file, workspace, edit="awd", **LINEAR)
     monkeypatch.setattr(Workspace, "geometry", lambda *_: pytest.fail("measured the task vectors"))
-    assert execute(prediction_job(run), workspace)["run"] == run.id
+    assert execute(PredictionsJob.like(run.spec), workspace).run == run.id
 
 
 def side_by_side(suite_file: Path, workspace: Workspace) -> RunComparison:
@@ -139,7 +140,7 @@ def side_by_side(suite_file: Path, workspace: Workspace) -> RunComparison:
 
 def test_runs_are_compared_with_the_first(suite_file: Path, suite: Suite, workspace: Workspace) -> None:
     found = side_by_side(suite_file, workspace)
-    accuracies = [run.result["accuracy"] for run in found.runs if run.result]
+    accuracies = [run.result.accuracy for run in found.runs if run.result]
     assert (len(found.pairs), found.tasks, found.images) == (2, TASKS, 96)
     for number, pair in enumerate(found.pairs, start=1):
         assert found.average(number) == pytest.approx(sum(accuracies[number].values()) / 4)
@@ -166,7 +167,7 @@ def test_what_a_run_is_to_forget_is_in_no_average(suite_file: Path, workspace: W
     found = compare_runs(runs, workspace)
     for number, run in enumerate(runs):
         assert run.result is not None
-        assert found.average(number) == pytest.approx(sum(run.result["accuracy"][t] for t in others) / len(others))
+        assert found.average(number) == pytest.approx(sum(run.result.accuracy[t] for t in others) / len(others))
     row = comparison_row(found)
     assert row["forgotten"] == [first] and first in row["runs"][0]["tasks"]
     assert row["runs"][0]["difference"] == pytest.approx(found.average(1) - found.average(0))

@@ -8,10 +8,10 @@ from safetensors.torch import load_file, save_file
 
 from merging.core.errors import CheckpointError, NonFiniteWeights
 from merging.methods import registry
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
+from tests.carrying import execute
 from tests.random_models import TASKS
 
 PAIRS = [("none", name) for name in registry.merges()] + [

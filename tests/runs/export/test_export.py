@@ -18,10 +18,10 @@ from merging.core.errors import CheckpointError, MergingError, SpecError
 from merging.core.progress import no_progress
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.presets import PRESETS
-from merging.methods.spec import MergeSpec
 from merging.runs.export.export import export_run
 from merging.runs.export.recipe import read_recipe, replay, weights_sha256
-from merging.runs.foreground import perform
+from merging.runs.foreground import run_here
+from merging.runs.jobs import MergeSpec
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
@@ -36,7 +36,7 @@ QUICK = {
 
 def run_of(suite_file: Path, workspace: Workspace, **choices: object) -> Run:
     spec = MergeSpec.build(suite=str(suite_file), tasks=choices.pop("tasks", TASKS), **choices)
-    return perform(spec, workspace, None, no_progress)
+    return run_here(spec, workspace, None, no_progress)
 
 
 def exported(suite_file: Path, workspace: Workspace, folder: Path, **choices: object) -> Run:
@@ -98,10 +98,8 @@ def test_the_coefficients_are_a_table_of_their_own(suite_file: Path, workspace: 
     assert run.result is not None
     header, *rows = list(csv.reader((tmp_path / "out" / "coefficients.csv").read_text().splitlines()))
     assert header == ["tensor", *TASKS]
-    assert [row[0] for row in rows] == run.result["coefficients"]["tensors"]
-    assert [[float(cell) for cell in row[1:]] for row in rows] == np.array(
-        run.result["coefficients"]["table"]
-    ).T.tolist()
+    assert [row[0] for row in rows] == run.result.coefficients.tensors
+    assert [[float(cell) for cell in row[1:]] for row in rows] == np.array(run.result.coefficients.table).T.tolist()
 
 
 def test_the_card_says_what_was_done_and_measured(own_suite: Path, workspace: Workspace, tmp_path: Path) -> None:
@@ -114,9 +112,9 @@ def test_the_card_says_what_was_done_and_measured(own_suite: Path, workspace: Wo
     assert run.result is not None
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Licence of what it was made from: MIT; circles: CC BY 4.0" in card
-    assert f"| **average** | 96 | **{100 * run.result['average']:.1f} %** |" in card
-    assert f'"scaling": {run.result["merge"]["scaling"]}' in card
-    assert all(value in card for value in run.result["fingerprints"].values())
+    assert f"| **average** | 96 | **{100 * run.result.average:.1f} %** |" in card
+    assert f'"scaling": {run.result.merge.scaling}' in card
+    assert all(value in card for value in run.result.fingerprints.values())
     assert "https://arxiv.org/abs/2306.01708" in card
     assert weights_sha256(tmp_path / "out" / "model.safetensors") in card
     assert str(tmp_path) not in card + (tmp_path / "out" / "recipe.yaml").read_text()
@@ -127,7 +125,7 @@ def test_what_was_chosen_by_an_edit_is_in_the_recipe_too(
 ) -> None:
     run = exported(suite_file, workspace, tmp_path / "out", edit="consensus", edit_params={"threshold": "auto"})
     assert run.result is not None
-    assert read_recipe(tmp_path / "out" / "recipe.yaml").chosen["thresholds"] == run.result["edit"]["thresholds"]
+    assert read_recipe(tmp_path / "out" / "recipe.yaml").chosen["thresholds"] == run.result.edit.thresholds
 
 
 def test_other_checkpoints_are_refused_by_name(own_suite: Path, workspace: Workspace, tmp_path: Path) -> None:

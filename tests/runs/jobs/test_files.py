@@ -13,23 +13,17 @@ from safetensors.torch import load_file
 
 from merging.core.errors import MergingError, RunError
 from merging.hub.cache import repository
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.check import check_suite
-from merging.runs.jobs.files import carry_out_file_job
-from merging.runs.jobs.orders import CheckJob, ConvertJob, DownloadJob, FileJob
+from merging.runs.jobs import MergeSpec
+from merging.runs.jobs.check import CheckJob, check_suite
+from merging.runs.jobs.convert import ConvertJob
+from merging.runs.jobs.download import DownloadJob
+from merging.runs.jobs.file_job import FileJob
 from merging.runs.worker.serve import Worker
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
+from tests.carrying import execute
 from tests.fake_hub import FakeHub
 from tests.random_models import TASKS, write_yaml
-
-
-def never() -> bool:
-    return False
-
-
-def silent(done: int, total: int, message: str) -> None:
-    pass
 
 
 @pytest.fixture
@@ -42,7 +36,7 @@ def hubbed(hub: FakeHub, suite_file: Path, tmp_path: Path) -> Path:
 
 
 def work(workspace: Workspace, job: FileJob) -> Any:
-    run = workspace.submit_file_job(job)
+    run = workspace.submit(job)
     Worker(workspace).serve(once=True)
     return workspace.store.get(run.id)
 
@@ -54,11 +48,11 @@ def _signals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_worker_downloads_a_suite(workspace: Workspace, hubbed: Path, hub: FakeHub) -> None:
     run = work(workspace, DownloadJob(suite=str(hubbed), tasks=("roads",)))
-    assert run.state == "done" and run.result["missing"] == [] and len(run.result["files"]) == 2
+    assert run.state == "done" and run.result.missing == [] and len(run.result.files) == 2
     suite = load_suite(hubbed)
     assert suite.mergeable() == ("roads",)
     path = suite.path(suite.base)
-    assert workspace.store.known_fingerprint(path) == run.result["files"][0]["digest"]  # needs no second reading
+    assert workspace.store.known_fingerprint(path) == run.result.files[0].digest  # needs no second reading
     assert workspace.store.all() == []  # it is no merge, so the history does not show it
     with pytest.raises(RunError, match="is no merge but a download of"):
         _ = run.spec
@@ -72,14 +66,14 @@ def test_a_failed_download_says_why_and_can_be_asked_for_again(
     assert failed.state == "failed" and failed.error.startswith("zoo/base: the hub answered 503")
     hub.refused.clear()
     again = workspace.retry(failed.id)
-    assert again.order == failed.order and again.state == "queued"
+    assert again.job == failed.job and again.state == "queued"
     Worker(workspace).serve(once=True)
     assert workspace.store.get(again.id).state == "done"
 
 
 def test_a_cancelled_download_stops_and_leaves_no_file(workspace: Workspace, hubbed: Path, hub: FakeHub) -> None:
     hub.files["zoo/base"]["model.safetensors"], hub.drip = bytes(16 * 2**20), 0.02
-    run = workspace.submit_file_job(DownloadJob(suite=str(hubbed)))
+    run = workspace.submit(DownloadJob(suite=str(hubbed)))
     worker = Worker(workspace)
     worker.start_queued()
     wait(worker, lambda: workspace.store.get(run.id).message.startswith("downloading"))
@@ -106,25 +100,25 @@ def test_the_check_of_a_worker_is_the_check(workspace: Workspace, own_suite: Pat
     (own_suite / "roads.safetensors").write_bytes(b"nonsense")
     run = work(workspace, CheckJob(suite=str(own_suite)))
     assert run.state == "done"
-    report = {key: value for key, value in run.result.items() if key != "label"}
-    assert report == check_suite(load_suite(own_suite)) and report["problems"] == 1
+    report = run.result.model_copy(update={"label": ""})
+    assert report == check_suite(load_suite(own_suite)) and report.problems == 1
 
 
 def test_a_check_of_the_same_files_is_not_repeated(workspace: Workspace, own_suite: Path) -> None:
-    job = CheckJob(suite=str(own_suite))
-    first = workspace.submit_file_job(job, "version 1")
-    assert workspace.submit_file_job(job, "version 1").id == first.id
+    former, present = (CheckJob(suite=str(own_suite), seen=seen) for seen in ("version 1", "version 2"))
+    first = workspace.submit(former)
+    assert workspace.submit(former).id == first.id
     Worker(workspace).serve(once=True)
-    assert workspace.submit_file_job(job, "version 1").id == first.id
-    second = workspace.submit_file_job(job, "version 2")
-    assert second.id != first.id and workspace.store.find(job.fingerprint("version 1")) is None  # forgotten
+    assert workspace.submit(former).id == first.id
+    second = workspace.submit(present)
+    assert second.id != first.id and workspace.find(former) is None  # forgotten
 
 
 def test_a_download_that_is_done_can_be_asked_for_again(workspace: Workspace, hubbed: Path, hub: FakeHub) -> None:
     job = DownloadJob(suite=str(hubbed))
     first = work(workspace, job)
-    again = workspace.submit_file_job(job)
-    assert again.id != first.id and again.state == "queued" and workspace.submit_file_job(job).id == again.id
+    again = workspace.submit(job)
+    assert again.id != first.id and again.state == "queued" and workspace.submit(job).id == again.id
 
 
 def test_pickled_models_are_converted(workspace: Workspace, tmp_path: Path) -> None:
@@ -142,20 +136,20 @@ def test_pickled_models_are_converted(workspace: Workspace, tmp_path: Path) -> N
     files = ("deep/head_x.pt", "broken.pt")
     run = work(workspace, ConvertJob(folder=str(tmp_path / "in"), output=str(tmp_path / "out"), files=files))
     assert run.state == "done"
-    good, broken = run.result["files"]
-    assert good["ok"] and (good["file"], good["output"]) == ("deep/head_x.pt", "deep/head_x.safetensors")
-    assert good["kind"] == "head" and good["held"] == "src_gone.Head" and good["scale"] == 20
+    good, broken = run.result.files
+    assert good.ok and (good.file, good.output) == ("deep/head_x.pt", "deep/head_x.safetensors")
+    assert good.kind == "head" and good.held == "src_gone.Head"
     assert torch.equal(load_file(tmp_path / "out" / "deep" / "head_x.safetensors")["weight"], torch.eye(4)[:3])
-    assert broken["file"] == "broken.pt" and not broken["ok"] and broken["output"] is None
-    assert "the pickle in it is damaged" in broken["detail"]
+    assert broken.file == "broken.pt" and not broken.ok and broken.output is None
+    assert "the pickle in it is damaged" in broken.detail
     assert str(tmp_path) not in str(run.result)
 
 
 def test_jobs_on_files_do_not_wait_for_merges(workspace: Workspace, own_suite: Path) -> None:
     spec = MergeSpec.build(suite=str(own_suite), tasks=TASKS, device="cpu", evaluate=False)
     merge = workspace.submit(spec)
-    check = workspace.submit_file_job(CheckJob(suite=str(own_suite)))
-    other = workspace.submit_file_job(DownloadJob(suite=str(own_suite)))
+    check = workspace.submit(CheckJob(suite=str(own_suite)))
+    other = workspace.submit(DownloadJob(suite=str(own_suite)))
     worker = Worker(workspace)
     worker.start_queued()
     assert {run.id for run in (child.run for child in worker.children.values())} == {merge.id, check.id}
@@ -166,5 +160,5 @@ def test_jobs_on_files_do_not_wait_for_merges(workspace: Workspace, own_suite: P
 
 def test_a_job_that_stops_between_steps(workspace: Workspace, own_suite: Path) -> None:
     with pytest.raises(MergingError, match="cancelled"):
-        carry_out_file_job(CheckJob(suite=str(own_suite)), workspace, silent, lambda: True)
-    assert carry_out_file_job(CheckJob(suite=str(own_suite)), workspace, silent, never)["problems"] == 0
+        execute(CheckJob(suite=str(own_suite)), workspace, cancelled=lambda: True)
+    assert execute(CheckJob(suite=str(own_suite)), workspace).problems == 0

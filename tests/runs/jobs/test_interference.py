@@ -8,16 +8,16 @@ from scipy import stats
 
 from merging.core.errors import Cancelled, SpecError
 from merging.evaluation.evaluator import Evaluator
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.interference import agreement
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs import MergeSpec
+from merging.runs.jobs.interference import InterferenceJob, agreement
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
+from tests.carrying import execute
 from tests.random_models import TASKS
 
 
-def spec_of(suite_file: Path, tasks: tuple[str, ...] = TASKS, **choices: object) -> MergeSpec:
-    return MergeSpec.build(suite=str(suite_file), tasks=tasks, job="interference", split="val", **choices)
+def spec_of(suite_file: Path, tasks: tuple[str, ...] = TASKS, **choices: object) -> InterferenceJob:
+    return InterferenceJob.build(suite=str(suite_file), tasks=tasks, split="val", **choices)
 
 
 def plain_accuracy(suite: Suite, evaluator: Evaluator, coefficients: dict[str, float]) -> list[float]:
@@ -36,14 +36,14 @@ def test_it_is_the_difference_of_plain_merges(
     scaling = dict(zip(TASKS, (0.5, 0.9, 0.3, 1.2), strict=True))
     result = execute(spec_of(suite_file, merge_params={"scaling": tuple(scaling.values())}), workspace)
     together = plain_accuracy(suite, evaluator, scaling)
-    assert result["accuracy"] == together
+    assert result.accuracy == together
     for j, left_out in enumerate(TASKS):
         apart = plain_accuracy(suite, evaluator, {task: c for task, c in scaling.items() if task != left_out})
-        assert result["without"][j] == apart
+        assert result.without[j] == apart
         for i in range(len(TASKS)):
-            assert result["change"][i][j] == pytest.approx(together[i] - apart[i])
-    assert result["images"] == sum(result["counts"].values())
-    assert result["split"] == "val"
+            assert result.change[i][j] == pytest.approx(together[i] - apart[i])
+    assert result.images == sum(result.counts.values())
+    assert result.split == "val"
 
 
 @pytest.mark.parametrize("choices", [
@@ -54,12 +54,12 @@ def test_every_row_is_a_run_of_its_own(choices: dict[str, object], suite_file: P
 
     def merged(tasks: tuple[str, ...]) -> dict[str, float]:
         spec = MergeSpec.build(suite=str(suite_file), tasks=tasks, split="val", **choices)
-        accuracy: dict[str, float] = execute(spec, workspace)["accuracy"]
+        accuracy: dict[str, float] = execute(spec, workspace).accuracy
         return accuracy
 
-    assert result["accuracy"] == list(merged(TASKS).values())
+    assert result.accuracy == list(merged(TASKS).values())
     for j, left_out in enumerate(TASKS):
-        found = dict(zip(TASKS, result["without"][j], strict=True))
+        found = dict(zip(TASKS, result.without[j], strict=True))
         own = merged(tuple(task for task in TASKS if task != left_out))
         assert {task: found[task] for task in own} == own
 

@@ -11,18 +11,18 @@ from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.mixing import WhatIf
-from merging.methods.spec import MergeSpec
+from merging.runs.jobs import Job, MergeSpec, parse_job
 from merging.runs.jobs import landscape as exploring
-from merging.runs.jobs.merge import execute
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
+from tests.carrying import execute
 from tests.random_models import TASKS, flattened, random_vectors
 
 
-def spec_of(suite_file: Path, job: str, tasks: tuple[str, ...] = TASKS, **choices: object) -> MergeSpec:
-    return MergeSpec.build(suite=str(suite_file), tasks=tasks, job=job, split="val", **choices)
+def spec_of(suite_file: Path, job: str, tasks: tuple[str, ...] = TASKS, **choices: object) -> Job:
+    return parse_job({"suite": str(suite_file), "tasks": tasks, "job": job, "split": "val", **choices})
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,14 @@ def test_curves_are_those_of_runs(choices: dict[str, object], suite_file: Path, 
         )
 
     searched: dict[str, dict[str, object]] = run("auto", "test")["merge"]  # type: ignore[assignment]
-    assert result["scaling"] == searched["scaling"]
-    assert result["scalings"] == searched["scaling_search"]["scalings"]
-    assert result["val"]["average"] == searched["scaling_search"]["average_accuracy"]
-    for place in (0, 4, len(result["scalings"]) - 1):
-        at = run(result["scalings"][place], "test")
-        assert result["test"]["average"][place] == at["average"]
-        assert {task: result["test"]["per_task"][task][place] for task in TASKS} == at["accuracy"]
-        assert result["test"]["images"] == at["images"]
+    assert result.scaling == searched["scaling"]
+    assert result.scalings == searched["scaling_search"]["scalings"]
+    assert result.val.average == searched["scaling_search"]["average_accuracy"]
+    for place in (0, 4, len(result.scalings) - 1):
+        at = run(result.scalings[place], "test")
+        assert result.test.average[place] == at["average"]
+        assert {task: result.test.per_task[task][place] for task in TASKS} == at["accuracy"]
+        assert result.test.images == at["images"]
 
 
 def test_a_merge_without_one_coefficient_has_no_curve(suite_file: Path) -> None:
@@ -68,8 +68,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_landscape(scope: str, suite: Suite, suite_file: Path, evaluator: Evaluator, workspace: Workspace) -> None:
     tasks = (TASKS[2], TASKS[0])
     result = execute(spec_of(suite_file, "landscape", tasks, edit="awd", edit_params={"scope": scope}), workspace)
-    assert result["axis"] == [-0.5, 0.5, 1.5]
-    assert result["counts"] == dict.fromkeys(tasks, 9)
+    assert result.axis == [-0.5, 0.5, 1.5]
+    assert result.counts == dict.fromkeys(tasks, 9)
     vectors = suite.vectors(tasks)
     edit = disentangle(vectors, measure(vectors), AwdParams(scope=scope), Context()).edit
 
@@ -89,19 +89,19 @@ def test_landscape(scope: str, suite: Suite, suite_file: Path, evaluator: Evalua
 
     for plane, row, column in (("before", 0, 2), ("before", 1, 0), ("after", 0, 2), ("after", 2, 1)):
         for task in tasks:
-            found = [result["planes"][plane][quantity][task][row][column] for quantity in ("loss", "accuracy")]
-            y, x = result["axis"][row], result["axis"][column]
+            found = [result.planes[plane].of(quantity)[task][row][column] for quantity in ("loss", "accuracy")]
+            y, x = result.axis[row], result.axis[column]
             assert found == pytest.approx(expected(x, y, plane == "after", task), rel=1e-4, abs=1e-6)
     for name, edited in (("task_arithmetic", False), ("awd", True)):
-        scaling = result["scaling"]["after" if edited else "before"]
+        scaling = result.scaling["after" if edited else "before"]
         for task in tasks:
-            found = [result["points"][name][quantity][task] for quantity in ("loss", "accuracy")]
+            found = [result.points[name].of(quantity)[task] for quantity in ("loss", "accuracy")]
             assert found == pytest.approx(expected(scaling, scaling, edited, task), rel=1e-4, abs=1e-6)
         searched = MergeSpec.build(
             suite=str(suite_file), tasks=tasks, edit="awd" if edited else "none", merge_params={"scaling": "auto"},
             edit_params={"scope": scope} if edited else {},
         )  # fmt: skip
-        assert scaling == execute(searched, workspace)["merge"]["scaling"]
+        assert scaling == execute(searched, workspace).merge.scaling
 
 
 @pytest.mark.parametrize("scope", ["model", "layer", "row"])

@@ -22,15 +22,17 @@ from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.pairs import refusal
-from merging.methods.spec import MergeSpec
 from merging.runs.export.weights import rebuild
-from merging.runs.jobs.disentangle import disentangled
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs import MergeSpec
+from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
+from merging.runs.jobs.disentangle import DisentangleJob, DisentangleResult
+from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint
 from merging.weights.geometry import measure
 from merging.weights.localised import task_weights
+from tests.carrying import execute
 from tests.random_models import TASKS, write_arrays
 
 QUICK: dict[str, dict[str, object]] = {
@@ -62,9 +64,9 @@ def spec_of(suite_file: Path, edit: str = "none", merge: str = "task_arithmetic"
     return MergeSpec.build(suite=str(suite_file), **({"tasks": TASKS, "device": "cpu"} | methods | values))
 
 
-def lasting(result: dict[str, object]) -> dict[str, object]:
-    """What must be the same when a run is repeated: all but times and memory."""
-    return {name: value for name, value in result.items() if name not in ("seconds", "peak_bytes")}
+def lasting(result: MergeResult) -> MergeResult:
+    """What must be the same when a run is repeated: all but times, memory and the file."""
+    return result.model_copy(update={"seconds": {}, "peak_bytes": None, "output": None})
 
 
 @pytest.mark.parametrize(("edit", "merge"), PAIRS)
@@ -74,21 +76,21 @@ def test_every_pair_of_methods(
     spec = spec_of(suite_file, edit, merge)
     first = execute(spec, workspace, output=tmp_path / "one.safetensors")
     again = execute(spec, workspace, output=tmp_path / "two.safetensors")
-    assert json.loads(json.dumps(first, allow_nan=False)) == first
-    assert lasting(first) | {"output": None} == lasting(again) | {"output": None}
+    assert MergeResult.read(json.dumps(first.stored(), allow_nan=False)) == first
+    assert lasting(first) == lasting(again)
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
 
     written = open_checkpoint(tmp_path / "one.safetensors")
     assert written.infos == suite.base_checkpoint.infos
     measured = workspace.evaluator(suite).accuracy(written, TASKS)
-    assert first["accuracy"] == measured.per_task
-    assert first["average"] == measured.average
-    assert (first["split"], first["images"]) == ("test", 96)
-    assert (first["after"] is None) == (edit == "none")
-    assert first["label"] == spec.label
-    assert (first["coefficients"] is not None) == ((edit, merge) in LINEAR)
-    if first["coefficients"] is not None:
-        assert np.shape(first["coefficients"]["table"]) == (len(TASKS), len(first["coefficients"]["tensors"]))
+    assert first.accuracy == measured.per_task
+    assert first.average == measured.average
+    assert (first.split, first.images) == ("test", 96)
+    assert (first.after is None) == (edit == "none")
+    assert first.label == spec.label
+    assert (first.coefficients is not None) == ((edit, merge) in LINEAR)
+    if first.coefficients is not None:
+        assert np.shape(first.coefficients.table) == (len(TASKS), len(first.coefficients.tensors))
         rebuild(first, spec, suite.vectors(TASKS), tmp_path / "three.safetensors")
         rebuilt = open_checkpoint(tmp_path / "three.safetensors")
         assert all(torch.equal(rebuilt[name], written[name]) for name in written)
@@ -101,20 +103,18 @@ def test_every_pair_that_gives_a_model_for_each_task(
     spec = spec_of(suite_file, edit, merge)
     first = execute(spec, workspace, output=tmp_path / "one.safetensors")
     again = execute(spec, workspace)
-    assert json.loads(json.dumps(first, allow_nan=False)) == first
-    assert lasting(first) | {"output": None} == lasting(again)
+    assert MergeResult.read(json.dumps(first.stored(), allow_nan=False)) == first
+    assert lasting(first) == lasting(again)
     evaluator = workspace.evaluator(suite)
     for task in TASKS:
         rebuilt = task_weights(suite.base_checkpoint, tmp_path / "one.safetensors", task)
-        assert first["accuracy"][task] == evaluator.accuracy(rebuilt, [task]).average
-    assert workspace.file_accuracy(evaluator, tmp_path / "one.safetensors", TASKS).per_task == first["accuracy"]
-    assert first["average"] == pytest.approx(sum(first["accuracy"].values()) / len(TASKS))
-    assert (first["split"], first["images"], first["counts"]) == ("test", 96, dict.fromkeys(TASKS, 24))
-    assert first["coefficients"] is None and (first["after"] is None) == (edit == "none")
-    assert len(first["merge"]["active"]) == len(first["merge"]["thresholds"]) == len(TASKS)
-    assert (tmp_path / "one.safetensors").stat().st_size * 8 > (
-        first["merge"]["storage"]["vector"] + first["merge"]["storage"]["masks"]
-    )
+        assert first.accuracy[task] == evaluator.accuracy(rebuilt, [task]).average
+    assert workspace.file_accuracy(evaluator, tmp_path / "one.safetensors", TASKS).per_task == first.accuracy
+    assert first.average == pytest.approx(sum(first.accuracy.values()) / len(TASKS))
+    assert (first.split, first.images, first.counts) == ("test", 96, dict.fromkeys(TASKS, 24))
+    assert first.coefficients is None and (first.after is None) == (edit == "none")
+    assert len(first.merge.active) == len(first.merge.thresholds) == len(TASKS)
+    assert (tmp_path / "one.safetensors").stat().st_size * 8 > (first.merge.storage.vector + first.merge.storage.masks)
 
 
 @pytest.mark.parametrize("edit", ["awd", "ties"])
@@ -125,39 +125,39 @@ def test_the_geometry_reported_is_that_of_the_edited_vectors(
     method = registry.find("edit", edit)
     vectors = suite.vectors(TASKS)
     edited = measure(vectors.edited(method.plan(vectors, method.parse(QUICK.get(edit, {})), Context())))
-    np.testing.assert_allclose(result["after"]["norms"], edited.norms, rtol=1e-4)
+    np.testing.assert_allclose(result.after.norms, edited.norms, rtol=1e-4)
 
 
 def test_weights_are_written_or_kept_where_asked(suite_file: Path, workspace: Workspace, tmp_path: Path) -> None:
     kept = tmp_path / "kept.safetensors"
     linear = execute(spec_of(suite_file), workspace, keep=kept)
-    assert linear["output"] is None
+    assert linear.output is None
     assert not kept.exists()
     other = execute(spec_of(suite_file, "ties"), workspace, keep=kept)
-    assert other["output"] == "kept.safetensors"
+    assert other.output == "kept.safetensors"
     assert kept.is_file()
     without = execute(spec_of(suite_file, "ties"), workspace)
-    assert without["accuracy"] == other["accuracy"]
+    assert without.accuracy == other.accuracy
 
 
 def test_without_evaluation_or_images_there_is_no_accuracy(
     suite_file: Path, own_suite: Path, workspace: Workspace
 ) -> None:
     result = execute(spec_of(suite_file, evaluate=False), workspace)
-    assert (result["accuracy"], result["average"], result["images"]) == (None, None, None)
+    assert (result.accuracy, result.average, result.images) == (None, None, None)
     content = (own_suite / "suite.yaml").read_text().replace("head: digits.head.safetensors", "")
     (own_suite / "suite.yaml").write_text(content)
-    assert execute(spec_of(own_suite), workspace)["accuracy"] is None
-    assert execute(spec_of(own_suite, tasks=("roads",)), workspace)["images"] == 24
+    assert execute(spec_of(own_suite), workspace).accuracy is None
+    assert execute(spec_of(own_suite, tasks=("roads",)), workspace).images == 24
     with pytest.raises(MissingPart, match="AdaMerging needs images"):
         execute(spec_of(own_suite, merge="adamerging"), workspace)
 
 
 def test_scaling_auto_says_what_it_took(suite_file: Path, workspace: Workspace) -> None:
     result = execute(spec_of(suite_file, merge_params={"scaling": "auto"}), workspace)
-    table = np.array(result["coefficients"]["table"])
-    assert (table == result["merge"]["scaling"]).all()
-    assert result["merge"]["scaling_search"]["split"] == "val"
+    table = np.array(result.coefficients.table)
+    assert (table == result.merge.scaling).all()
+    assert result.merge.scaling_search.split == "val"
 
 
 @pytest.mark.parametrize(
@@ -222,17 +222,17 @@ def test_a_table_is_not_replayed_on_other_weights(own_suite: Path, workspace: Wo
 def test_what_changes_the_result_changes_the_identity_of_a_run(own_suite: Path, workspace: Workspace) -> None:
     spec = spec_of(own_suite)
     original = (own_suite / "suite.yaml").read_text()
-    prints = [workspace.spec_fingerprint(spec)]
-    assert workspace.spec_fingerprint(spec) == prints[0]
+    prints = [spec.fingerprint(workspace)]
+    assert spec.fingerprint(workspace) == prints[0]
     for old, new in (("logit_scale: 20.0", "logit_scale: 30.0"), ("- 0.25\n", "- 0.2\n"), ("- 0.5\n", "- 0.4\n")):
         assert old in original
         (own_suite / "suite.yaml").write_text(original.replace(old, new))
-        prints.append(workspace.spec_fingerprint(spec))
+        prints.append(spec.fingerprint(workspace))
     (own_suite / "suite.yaml").write_text(original)
     write_arrays(own_suite / "roads.npz", np.random.default_rng(77), images=25)
-    prints.append(workspace.spec_fingerprint(spec))
+    prints.append(spec.fingerprint(workspace))
     (own_suite / "roads.safetensors").write_bytes((own_suite / "digits.safetensors").read_bytes())
-    prints.append(workspace.spec_fingerprint(spec))
+    prints.append(spec.fingerprint(workspace))
     assert len(set(prints)) == len(prints)
 
 
@@ -243,9 +243,9 @@ def test_an_image_replaced_in_its_folder_changes_the_identity_of_a_run(own_suite
     image = own_suite / "images" / "test" / "class 0" / "one.png"
     image.parent.mkdir(parents=True)
     image.write_bytes(b"one")
-    before = workspace.spec_fingerprint(spec_of(own_suite))
+    before = spec_of(own_suite).fingerprint(workspace)
     image.write_bytes(b"another")
-    assert workspace.spec_fingerprint(spec_of(own_suite)) != before
+    assert spec_of(own_suite).fingerprint(workspace) != before
 
 
 def test_bad_input_is_refused_before_it_is_queued(own_suite: Path, workspace: Workspace) -> None:
@@ -259,7 +259,7 @@ def test_bad_input_is_refused_before_it_is_queued(own_suite: Path, workspace: Wo
 def test_a_broken_file_of_another_task_is_not_in_the_way(own_suite: Path, workspace: Workspace) -> None:
     (own_suite / "roads.safetensors").write_bytes(b"broken")
     result = execute(spec_of(own_suite, "awd", tasks=("digits", "leaves")), workspace)
-    assert result["images"] == 48
+    assert result.images == 48
     with pytest.raises(MergingError, match=r"roads\.safetensors"):
         workspace.geometry(load_suite(own_suite))
 
@@ -284,28 +284,28 @@ def test_accuracies_are_computed_once(suite: Suite, workspace: Workspace, monkey
 
 
 def test_baselines_as_a_job(suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path) -> None:
-    result = execute(spec_of(suite_file, job="baselines", split="val"), workspace)
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    result = execute(BaselinesJob.like(spec_of(suite_file, split="val")), workspace)
+    assert BaselinesResult.read(json.dumps(result.stored(), allow_nan=False)) == result
     space = Workspace(tmp_path / "elsewhere")
     evaluator = space.evaluator(suite)
-    assert result["zero_shot"] == space.base_accuracy(evaluator, TASKS, "val").per_task
-    assert result["individual"] == space.individual_accuracy(evaluator, TASKS, "val").per_task
-    assert result["split"] == "val"
+    assert result.zero_shot == space.base_accuracy(evaluator, TASKS, "val").per_task
+    assert result.individual == space.individual_accuracy(evaluator, TASKS, "val").per_task
+    assert result.split == "val"
 
 
 def test_baselines_can_be_cancelled(suite_file: Path, workspace: Workspace) -> None:
     with pytest.raises(Cancelled):
-        execute(spec_of(suite_file, job="baselines"), workspace, cancelled=lambda: True)
+        execute(BaselinesJob.like(spec_of(suite_file)), workspace, cancelled=lambda: True)
 
 
 @pytest.mark.parametrize("params", [{"scope": "row"}, {"solver": "adam", "beta": 1e-4, "steps": 5}])
 def test_disentangling_as_a_job(
     suite_file: Path, suite: Suite, workspace: Workspace, params: dict[str, object]
 ) -> None:
-    result = execute(spec_of(suite_file, "awd", job="disentangle", edit_params=params), workspace)
+    result = execute(DisentangleJob.like(spec_of(suite_file, "awd", edit_params=params)), workspace)
     before = workspace.geometry(suite, TASKS)
     direct = disentangle(suite.vectors(TASKS), before, AwdParams(**params), Context())
-    found = disentangled(json.loads(json.dumps(result, allow_nan=False)), before)
+    found = DisentangleResult.read(json.dumps(result.stored(), allow_nan=False)).disentangled(before)
     np.testing.assert_array_equal(found.after.grams, direct.after.grams)
     np.testing.assert_array_equal(found.curve, direct.curve)
     assert found.redundant_norm == direct.redundant_norm
@@ -314,12 +314,12 @@ def test_disentangling_as_a_job(
 
 def test_only_awd_disentangles(suite_file: Path) -> None:
     with pytest.raises(SpecError, match="only edit awd disentangles; got edit 'ties'"):
-        spec_of(suite_file, "ties", job="disentangle")
+        DisentangleJob.like(spec_of(suite_file, "ties"))
 
 
 def test_other_jobs_are_no_history(suite_file: Path, workspace: Workspace) -> None:
     merge = workspace.submit(spec_of(suite_file))
-    job = workspace.submit(spec_of(suite_file, job="baselines"))
+    job = workspace.submit(BaselinesJob.like(spec_of(suite_file)))
     assert merge.fingerprint != job.fingerprint
     assert [run.id for run in workspace.store.all()] == [merge.id]
     assert [run.id for run in workspace.store.active()] == [merge.id, job.id]

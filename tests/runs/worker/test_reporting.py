@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.core.progress import phase_of
+from merging.core.progress import PhaseClock, phase_of
 from merging.methods.merges.adamerging import CoefficientLearner
-from merging.methods.spec import MergeSpec
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs import MergeSpec
 from merging.runs.worker import reporting
-from merging.runs.worker.reporting import PhaseClock
 from merging.runs.workspace import Workspace
+from tests.carrying import execute
 from tests.random_models import TASKS
 
 
@@ -50,7 +49,7 @@ def test_a_run_tells_its_phases_after_what_happens(
 ) -> None:
     messages: list[str] = []
     spec = MergeSpec.build(suite=str(suite_file), tasks=TASKS, **fields)
-    seconds = execute(spec, workspace, on_progress=lambda done, total, message: messages.append(message))["seconds"]
+    seconds = execute(spec, workspace, on_progress=lambda done, total, message: messages.append(message)).seconds
     assert set(seconds) == {"preparing", "merging", "evaluating", "total", *phases}
     assert {phase_of(message) for message in messages} <= set(seconds)
     assert sum(seconds.values()) == pytest.approx(2 * seconds["total"])

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from merging.core.errors import RunError
-from merging.methods.spec import MergeSpec
 from merging.runs import table as store_module
 from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.jobs import MergeSpec
 from merging.runs.run import Run
 from merging.runs.worker.serve import Worker, is_working, sole_worker
 from merging.runs.workspace import Workspace
@@ -69,7 +69,7 @@ def test_queued_runs_are_carried_out_in_order(workspace: Workspace, suite_file: 
     done = [workspace.store.get(run.id) for run in (first, second)]
     assert [run.state for run in done] == ["done", "done"]
     assert done[0].finished is not None and done[1].started is not None and done[0].finished <= done[1].started
-    assert done[0].result is not None and set(done[0].result["accuracy"]) == {"digits", "leaves"}
+    assert done[0].result is not None and set(done[0].result.accuracy) == {"digits", "leaves"}
     assert not (workspace.store.folder(first.id) / KEPT_WEIGHTS).exists()  # its coefficient table is enough
     assert (workspace.store.folder(second.id) / KEPT_WEIGHTS).is_file()
 
@@ -182,7 +182,7 @@ def test_files_that_change_after_submitting_fail_the_run(workspace: Workspace, o
     failed = workspace.store.get(run.id)
     assert failed.state == "failed" and "changed since this run was asked for" in (failed.error or "")
     again = workspace.retry(run.id)
-    assert again.fingerprint == workspace.spec_fingerprint(run.spec) != run.fingerprint
+    assert again.fingerprint == run.spec.fingerprint(workspace) != run.fingerprint
     Worker(workspace).serve(once=True)
     assert workspace.store.get(again.id).state == "done"
     with pytest.raises(RunError, match="is done; only failed, cancelled or lost runs"):

@@ -9,6 +9,7 @@ from merging.charts.columns import AVERAGE, MARK, METHOD
 from merging.charts.leaderboard import NOT_RUN, UNDER_WAY
 from merging.methods.presets import PRESETS
 from merging.runs import Run, RunStore, State
+from merging.runs.jobs.merge_result import MergeResult, MethodReport
 from merging.runs.leaderboard import cheapest_first, spec_of
 from merging.suites import load_suite
 from ui.accuracy.leaderboard_view import standings, state_of, task_width
@@ -20,14 +21,16 @@ BASELINES = [
     Series("Zero-shot", "Zero-shot", {"digits": 0.2, "signs": 0.3}),
     Series("Individual", "Individual", {"digits": 0.8, "signs": 1.0}),
 ]
-RESULT = {
-    "accuracy": {"digits": 0.4, "signs": 0.7}, "merge": {"scaling": 0.3}, "seconds": {"total": 2.0},
-    "peak_bytes": 10**8,
-}  # fmt: skip
+RESULT = MergeResult(
+    accuracy={"digits": 0.4, "signs": 0.7},
+    merge=MethodReport(scaling=0.3),
+    seconds={"total": 2.0},
+    peak_bytes=10**8,
+)
 
 
 def entry(name: str, run: Run | None = None) -> Entry:
-    return Entry(PRESETS[name], spec_of(PRESETS[name], "mini", TASKS, "cpu"), "f", run)
+    return Entry(PRESETS[name], spec_of(PRESETS[name], "mini", TASKS, "cpu"), run)
 
 
 def run_in(store: RunStore, name: str, state: State) -> Run:

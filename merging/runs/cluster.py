@@ -1,4 +1,4 @@
-"""Carrying out runs on the workers of a Dask cluster (``distributed``), with the results in the local store.
+"""Carrying out jobs on the workers of a Dask cluster (``distributed``), with the results in the local store.
 
 The workers must find suites under the same paths and need this package. Each keeps its caches in its own scratch
 folder, and sends small weights back, see :data:`FETCHED_BYTES`. Dask itself gives the tasks of a worker that is lost to
@@ -6,16 +6,18 @@ another one; a run on a GPU asks for the resource ``GPU``, which workers offer b
 ``dask worker ADDRESS --nthreads 1 --resources GPU=1``.
 """
 
+import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from merging.core.errors import Cancelled, MergingError, RunError
+from merging.core.errors import RunError
 from merging.core.files import atomic_path
-from merging.methods.spec import MergeSpec
+from merging.runs.carrying import Ending
+from merging.runs.carrying import carry_out as carry_out_here
 from merging.runs.export.weights import KEPT_WEIGHTS
-from merging.runs.jobs.merge import execute
+from merging.runs.jobs import Job, JobResult, Site, parse_job
 from merging.runs.table import RunStore
 from merging.runs.workspace import Workspace
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from distributed import Future
 
 FETCHED_BYTES = 64 * 2**20  # weights up to this size come back with a result
-_WEIGHTS = "weights"  # in what a worker gives back, not in the stored result
 _ANSWER_SECONDS = 10
 _ASK_SECONDS = 1.0  # how often a run asks the scheduler whether it is to stop
 
@@ -62,15 +63,20 @@ class Cluster:
                 "or choose device: cpu"
             )
 
-    def submit(self, spec: MergeSpec, fingerprint: str) -> None:
-        """Have a run carried out, unless somebody does, or did, exactly this."""
-        run, taken = self._store.take(spec, fingerprint)
+    def submit(self, job: Job, fingerprint: str) -> None:
+        """Have a job carried out, unless somebody does, or did, exactly this."""
+        run, taken = self._store.take(job, fingerprint)
         if taken:
             self._store.progress(run.id, 0, 0, "on the cluster", True)
             self._futures[run.id] = self._client.submit(
-                carry_out, spec.model_dump_json(), fingerprint, run.id, key=_key(run.id), pure=False,
+                carry_out,
+                job.model_dump_json(),
+                fingerprint,
+                run.id,
+                key=_key(run.id),
+                pure=False,
                 resources=self._resources,
-            )  # fmt: skip
+            )
 
     def look_after(self) -> None:
         """Keep the rows of runs alive, write what came of them, pass on that some are to stop."""
@@ -88,8 +94,7 @@ class Cluster:
     def _record(self, run_id: str, future: "Future[Any]") -> None:
         """Write how a task ended."""
         if future.status == "finished":
-            result = dict(future.result())
-            weights = result.pop(_WEIGHTS, None)
+            result, weights = future.result()
             if weights is not None:
                 with atomic_path(self._store.folder(run_id) / KEPT_WEIGHTS) as temporary:
                     temporary.write_bytes(weights)
@@ -98,12 +103,9 @@ class Cluster:
         error = future.exception() if future.status == "error" else None
         if error is None:
             self._store.stop(run_id, "lost", "the cluster lost this run; run it again")
-        elif isinstance(error, Cancelled):
-            self._store.stop(run_id, "cancelled", str(error))
-        elif isinstance(error, MergingError):
-            self._store.stop(run_id, "failed", str(error))
         else:
-            self._store.stop(run_id, "failed", f"unexpected {type(error).__name__} on the cluster: {error}")
+            ending = Ending.of(error, " on the cluster")
+            self._store.stop(run_id, ending.state, ending.reason)
 
     def _stop(self, run_id: str, future: "Future[Any]") -> None:
         from distributed import Event
@@ -123,8 +125,8 @@ def _key(run_id: str) -> str:
     return f"merging-{run_id}"
 
 
-def carry_out(spec: str, fingerprint: str, run_id: str) -> dict[str, Any]:
-    """What a worker of the cluster does for a run; gives its result, with weights that no table rebuilds if small."""
+def carry_out(job: str, fingerprint: str, run_id: str) -> tuple[JobResult, bytes | None]:
+    """What a worker of the cluster does for a run; gives its result, and weights that no table rebuilds if small."""
     from distributed import Event, get_worker
 
     stop, asked = Event(_key(run_id)), 0.0
@@ -139,8 +141,7 @@ def carry_out(spec: str, fingerprint: str, run_id: str) -> dict[str, Any]:
     workspace = Workspace(Path(get_worker().local_directory) / "merging")
     with TemporaryDirectory(dir=get_worker().local_directory) as folder:
         kept = Path(folder) / KEPT_WEIGHTS
-        result = execute(
-            MergeSpec.model_validate_json(spec), workspace, keep=kept, cancelled=cancelled, fingerprint=fingerprint
-        )
+        site = Site(workspace, cancelled=cancelled, keep=kept)
+        result = carry_out_here(parse_job(json.loads(job)), fingerprint, site)
         small = kept.is_file() and kept.stat().st_size <= FETCHED_BYTES
-        return {**result, _WEIGHTS: kept.read_bytes()} if small else result
+        return result, kept.read_bytes() if small else None

@@ -1,0 +1,72 @@
+"""Carrying out a job: what whoever does it, wherever that is, has in common.
+
+Three carry jobs out: the command line here and now (:mod:`merging.runs.foreground`), the worker of a workspace
+(:mod:`merging.runs.worker.serve`), and the machines of a Dask cluster (:mod:`merging.runs.cluster`).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from merging.core.errors import Cancelled, MergingError
+from merging.runs.jobs import Job, JobResult, Site
+from merging.runs.run import State
+from merging.runs.table import RunStore
+
+
+class Carrier(Protocol):
+    """Who has jobs carried out."""
+
+    def submit(self, job: Job, fingerprint: str) -> None:
+        """Have a job carried out, unless it is or was."""
+
+    def look_after(self) -> None:
+        """Take notice of what has happened to them."""
+
+    def close(self) -> None:
+        """Let go of what is still under way."""
+
+
+class Queue:
+    """The queue of a workspace, whose worker takes what is in it."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+
+    def submit(self, job: Job, fingerprint: str) -> None:
+        """Queue a job."""
+        self._store.submit(job, fingerprint)
+
+    def look_after(self) -> None:
+        """The worker does that."""
+
+    def close(self) -> None:
+        """Queued jobs stay queued."""
+
+
+def carry_out(job: Job, fingerprint: str, site: Site) -> JobResult:
+    """Do a job on the very files that it was asked for.
+
+    Raises:
+        MergingError: files have changed since, or what the job raises.
+        Cancelled: somebody asked for the work to stop.
+    """
+    if job.fingerprint(site.workspace) != fingerprint:
+        raise MergingError("files of the suite have changed since this run was asked for; run it again")
+    return job.run(site)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a job ended that did not come to a result: the state of its row, and why."""
+
+    state: State
+    reason: str
+
+    @classmethod
+    def of(cls, error: BaseException, where: str = "") -> "Ending":
+        """What an exception means; one that nobody expected is named, with where it happened."""
+        if isinstance(error, Cancelled):
+            return cls("cancelled", str(error))
+        if isinstance(error, MergingError):
+            return cls("failed", str(error))
+        return cls("failed", f"unexpected {type(error).__name__}{where}: {error}")

@@ -1,0 +1,159 @@
+"""Jobs that load the models of a suite: what they share, from files to the bill of time and memory."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from pydantic import Field
+
+from merging.core import devices
+from merging.core.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
+from merging.core.progress import PhaseClock
+from merging.evaluation.evaluator import Evaluator
+from merging.methods.context import Context
+from merging.methods.forgetting import bystanders
+from merging.methods.spec import Spec
+from merging.runs.jobs.job import Job, JobResult, Site
+from merging.suites.suite import Suite, load_suite
+from merging.weights.vectors import TaskVectors
+
+if TYPE_CHECKING:
+    from merging.runs.workspace import Workspace
+
+_MEASURED_FIELDS = {"architecture", "logit_scale", "preprocess", "templates", "classes", "data"}
+
+
+class ModelResult(JobResult):
+    """What every such job tells besides what it found.
+
+    Attributes:
+        seconds: by phase, named after what happens, and in all as ``total``.
+        peak_bytes: see :class:`merging.core.memory.PeakMemory`.
+        device: where it was computed.
+        fingerprints: file of the base, then tasks → SHA-256 of the files.
+    """
+
+    seconds: dict[str, float] = Field(default_factory=dict)
+    peak_bytes: int | None = None
+    device: str = ""
+    fingerprints: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What such a job works with.
+
+    Attributes:
+        site: where it is carried out.
+        suite: whose models they are.
+        vectors: the task vectors, with the fingerprints of their files.
+        evaluator: of the suite, on the job's device.
+        context: for methods.
+        clock: told of phases that report no progress.
+    """
+
+    site: Site
+    suite: Suite
+    vectors: TaskVectors
+    evaluator: Evaluator
+    context: Context
+    clock: PhaseClock
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where caches and earlier results are."""
+        return self.site.workspace
+
+    def with_geometry(self, spec: Spec) -> Bench:
+        """The same with the task vectors' geometry at hand, for methods that ask for it."""
+        geometry = self.workspace.geometry(self.suite, spec.tasks, self.context)
+        return replace(self, context=replace(self.context, known_geometry=geometry))
+
+
+class ModelJob(Spec, Job):
+    """A job on the models of a suite.
+
+    Attributes:
+        uses_geometry: whether AWD, where it is the edit, is solved in it, so that geometry known already serves.
+    """
+
+    uses_geometry: ClassVar[bool] = True
+
+    @classmethod
+    def like(cls, spec: Spec, **changes: Any) -> Self:
+        """This job with the fields of another specification, but for some."""
+        fields = {name: getattr(spec, name) for name in Spec.model_fields}
+        return cls.build(**{**fields, **changes})
+
+    @property
+    def lane(self) -> str:
+        """Its device."""
+        return self.device
+
+    def fingerprint(self, workspace: Workspace) -> str:
+        """Identity of the specification and the content of every file that it will read."""
+        suite = load_suite(self.suite)
+        for task in self.tasks:
+            suite.task(task)
+        vectors = workspace.vectors(suite, self.tasks)
+        contents = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
+        watched = (*self.tasks, *bystanders(suite, self.tasks, self.forgotten))
+        tasks = [suite.task(name).model_dump(mode="json", include=_MEASURED_FIELDS) for name in watched]
+        contents.append(json.dumps([suite.model_dump(mode="json", include=_MEASURED_FIELDS), tasks]))
+        for task in watched:
+            contents += workspace.evaluation_files(suite, task)
+        return self.identity(contents, self.kind)
+
+    def run(self, site: Site) -> JobResult:
+        """Load what is needed, do the work, and count its time and memory."""
+        clock = PhaseClock(site.on_progress)
+        device = devices.resolve(self.device)
+        suite = load_suite(self.suite)
+        try:
+            with PeakMemory(device) as memory:
+                bench = self._bench(site, suite, device, clock)
+                result = self.measure(bench)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise explain_out_of_memory(device) from None
+            raise
+        vectors = bench.vectors
+        prints = {task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)}
+        bill: Mapping[str, Any] = {
+            "label": self.label,
+            "seconds": clock.seconds(),
+            "peak_bytes": memory.peak,
+            "device": str(device),
+            "fingerprints": {str(suite.base): vectors.base.fingerprint, **prints},
+        }
+        return result.model_copy(update=bill)
+
+    def _bench(self, site: Site, suite: Suite, device: torch.device, clock: PhaseClock) -> Bench:
+        vectors = site.workspace.vectors(suite, self.tasks)
+        evaluator = site.workspace.evaluator(suite, device, self.torch_dtype)
+        if self.evaluating(suite):
+            evaluator.prepare((*self.tasks, *bystanders(suite, self.tasks, self.forgotten)), self.split)
+        context = Context(
+            device,
+            self.seed,
+            clock,
+            site.cancelled,
+            dtype=self.torch_dtype,
+            evaluator=evaluator,
+            on_numbers=site.on_numbers,
+        )
+        bench = Bench(site, suite, vectors, evaluator, context, clock)
+        return bench.with_geometry(self) if self.edit == "awd" and self.uses_geometry else bench
+
+    def evaluating(self, suite: Suite) -> bool:
+        """Whether accuracy is asked for and can be measured."""
+        return self.evaluate and all(map(suite.measurable, self.tasks))
+
+    @abstractmethod
+    def measure(self, bench: Bench) -> ModelResult:
+        """Do the work; time, memory and fingerprints are added by :meth:`run`."""
