@@ -7,7 +7,7 @@ PORT ?= 8501
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: app env test check bench study study-linearised screenshots clean
+.PHONY: app env test test-kernels check bench study study-linearised screenshots clean
 
 app: $(VENV)/.app  ## the dashboard, in the browser
 	$(BIN)/python -m merging app --port $(PORT)
@@ -31,6 +31,9 @@ $(VENV)/.made: $(VENV)/.app requirements.txt requirements-cluster.txt requiremen
 
 test: env  ## unit, property, app and browser tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-kernels: env  ## the numerical tests with all kernels that the libraries have for this processor
+	$(BIN)/python -m tests.kernels
 
 check: env  ## lint and types
 	$(BIN)/ruff check .

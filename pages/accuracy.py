@@ -18,6 +18,7 @@ from merging.charts.accuracy import (
     set_apart,
 )
 from merging.charts.run_series import name_runs, series_of
+from merging.evaluation.evaluator import best_first
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
 from ui.accuracy import view as accuracy_view
@@ -209,7 +210,8 @@ def chart(
 def radar_choice(series: Sequence[Series]) -> list[Series]:
     """Floor, ceiling and the best merges: as many as a radar can show."""
     ends = [one for one in series if one.method in (accuracy_view.ZERO_SHOT, accuracy_view.INDIVIDUAL)]
-    merged = sorted((one for one in series if one not in ends), key=lambda one: -one.average)
+    merged = [one for one in series if one not in ends]
+    merged = [merged[place] for place in best_first([one.average for one in merged])]
     st.caption(f"A radar stays readable with {MAX_RADAR} outlines: the best merges are shown.")
     kept = [*ends, *merged[: MAX_RADAR - len(ends)]]
     return [one for one in series if one in kept]

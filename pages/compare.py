@@ -39,6 +39,7 @@ through_app()
 _KEY = "compare-runs"
 FIRST_IMAGES = 12
 MORE_IMAGES = 24
+NAMED_FROM = 0.5 - 1e-9  # percent of a class's images: one of 200 is half a percent, but for rounding
 SHOWN = 64  # pixels of an image on the page
 
 
@@ -181,7 +182,8 @@ def confusions(
 
 def recognition(change: np.ndarray, titles: Sequence[str], classes: Sequence[str]) -> str:
     """The classes of which more or fewer images are recognised than by the reference, most, as a sentence."""
-    ends = dict.fromkeys(int(place) for place in (change.argmax(), change.argmin()) if abs(change[place]) >= 0.5)
+    extremes = map(int, (change.argmax(), change.argmin()))
+    ends = dict.fromkeys(place for place in extremes if abs(change[place]) >= NAMED_FROM)
     if not ends:
         return f"{titles[1]} recognises as many images of every class as {titles[0]}."
     named = " and ".join(f"{classes[place]} ({signed(change[place], 0)} points)" for place in ends)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from merging.charts import geometry as charts
 from merging.methods.edits.awd import AwdParams, Disentangled
-from merging.weights.geometry import Geometry, Level, cosines, mean_abs_cosine
+from merging.weights.geometry import COSINE_ROUNDING, Geometry, Level, cosines, first_largest, mean_abs_cosine
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, is_dark, show
 from ui.shell import state
@@ -67,8 +67,9 @@ def summary(geometry: Geometry, found: Disentangled) -> None:
 
 def change(place: st.delta_generator.DeltaGenerator, label: str, before: float, after: float, help: str) -> None:
     """A number after AWD with its change."""
+    shown = round(after - before, 4) + 0.0  # no −0: what is not shown is no change
     place.metric(
-        label, f"{after:.4f}", f"{after - before:+.4f}", delta_color="off" if after == before else "inverse",
+        label, f"{after:.4f}", f"{shown:+.4f}", delta_color="inverse" if shown else "off",
         help=f"{help}. Before: {before:.4f}",
     )  # fmt: skip
 
@@ -112,10 +113,11 @@ def cosine_takeaway(before: np.ndarray, after: np.ndarray, tasks: tuple[str, ...
     """One sentence on the closest pair and the mean."""
     if len(tasks) < 2:
         return "One task only: choose at least two to compare."
-    matrix = np.abs(cosines(before)) * (1 - np.eye(len(tasks)))
-    i, j = np.unravel_index(int(matrix.argmax()), matrix.shape)
+    rows, columns = np.triu_indices(len(tasks), 1)
+    pair = first_largest(np.abs(cosines(before))[rows, columns])
+    i, j = rows[pair], columns[pair]
     was, now = float(mean_abs_cosine(before)), float(mean_abs_cosine(after))
-    trend = "falls" if now < was else "rises" if now > was else "stays"
+    trend = "stays" if abs(now - was) <= COSINE_ROUNDING else "falls" if now < was else "rises"
     return (
         f"Mean |cos| {trend} from {was:.3f} to {now:.3f}; the closest pair, {tasks[i]} and {tasks[j]}, "
         f"goes from {cosines(before)[i, j]:.3f} to {cosines(after)[i, j]:.3f}."
@@ -137,11 +139,11 @@ def layer_section(geometry: Geometry, found: Disentangled) -> None:
     chosen = None
     if level != "model" and level in st.session_state:
         chosen = geometry.at(level)[0][st.session_state[level]]
-    lower = int((after < before - 1e-9).sum())
+    lower = int((after < before - COSINE_ROUNDING).sum())
     show(
         charts.layer_figure(labels, before, after, chosen=chosen, dark=is_dark()),
         key="layers", file="mean-cosine-per-layer",
-        takeaway=f"Task vectors are closest in {labels[int(before.argmax())]}; "
+        takeaway=f"Task vectors are closest in {labels[first_largest(before)]}; "
         f"mean |cos| falls in {lower} of {len(labels)} {'blocks' if level == 'block' else 'tensors'}.",
         table=pd.DataFrame({"part": labels, "before": before, "after": after}),
     )  # fmt: skip

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from merging.charts.accuracy import Series, marker_of
 from merging.charts.columns import AVERAGE, MARK, METHOD
 from merging.charts.theme import compose, neutral, plain
+from merging.evaluation.evaluator import best_first
 from merging.methods.registry import Data, Needs
 from merging.runs.leaderboard import Row
 
@@ -71,7 +72,7 @@ class Standing:
 
 def ranked(standings: Sequence[Standing]) -> list[Standing]:
     """Best average first; those without a result stay behind them, in the order given."""
-    return sorted(standings, key=lambda one: -one.row.average if one.row else 1.0)
+    return [standings[place] for place in best_first([one.row.average if one.row else -1.0 for one in standings])]
 
 
 def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd.DataFrame:

@@ -64,9 +64,9 @@ def print_similarity(report: Mapping[str, Any], edit: str) -> None:
             f"objective {awd['objective_before']:.4f} → {awd['objective_after']:.4f}, "
             f"norm of the redundant vector {awd['redundant_norm']:.4f}"
         )
-        if awd["objective_after"] > awd["objective_before"]:
-            from merging.methods.edits.awd import ADAM_BETA
+        from merging.methods.edits.awd import ADAM_BETA, rose
 
+        if rose(awd["objective_before"], awd["objective_after"]):
             step = f"edit.beta (for adam about {ADAM_BETA:g})"
             click.echo(f"the objective rose: take a smaller step size, {step}, or solver exact")
         if awd["task_multipliers"]:

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from merging.core.errors import SpecError
-from merging.evaluation.evaluator import Accuracy
+from merging.evaluation.evaluator import SAME_ACCURACY, Accuracy, best_first
 from merging.methods.context import Context
 from merging.methods.scaling import search_grid
 from merging.suites.suite import Suite
@@ -79,8 +79,8 @@ def _watched(groups: Mapping[Group, object]) -> Group:
 
 def most_forgetting(forgotten: Sequence[float], watched: Sequence[float]) -> int:
     """Where the first of the lowest accuracies stands, among those that leave the tasks watched their share."""
-    allowed = [index for index, kept in enumerate(watched) if kept >= KEPT_SHARE * watched[0]]
-    return min(allowed, key=lambda index: (forgotten[index], index))
+    allowed = [index for index, kept in enumerate(watched) if kept >= KEPT_SHARE * watched[0] - SAME_ACCURACY]
+    return allowed[best_first([-forgotten[index] for index in allowed])[0]]
 
 
 def search_forgetting(

@@ -5,6 +5,7 @@ merge with other coefficients takes milliseconds for a small model. The weights 
 :class:`merging.methods.plan.Plan`, so they are those of a run of Task Arithmetic with one λ a task.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from merging.methods.context import Context
 from merging.methods.plan import Plan, coefficient_table
 from merging.methods.registry import Edit, LinearEdit, LinearMerge, TensorEdit
 from merging.methods.spec import Spec
-from merging.weights.geometry import Geometry
+from merging.weights.geometry import ROUNDING, Geometry
 from merging.weights.vectors import TaskVectors
 
 
@@ -104,9 +105,11 @@ class Directions:
     norms: np.ndarray
 
     def norm(self, coefficients: Sequence[float]) -> float:
-        """‖v‖ for coefficients c ``[S]``."""
+        """‖v‖ for coefficients c ``[S]``; 0 where no more than rounding of the inner products is left."""
         c = np.array(coefficients, dtype=np.float64)
-        return float(np.sqrt(max(0.0, c @ self.among @ c)))
+        square = float(c @ self.among @ c)
+        summed = np.abs(c) @ np.sqrt(np.clip(np.diagonal(self.among), 0, None))
+        return math.sqrt(square) if square > ROUNDING * summed**2 else 0.0
 
     def cosines(self, coefficients: Sequence[float]) -> np.ndarray:
         """cos(v, τ_j) for every task vector, ``[T]``; 0 where either is zero."""

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 
 from merging.core.streaming import ordered
-from merging.evaluation.evaluator import Accuracy
+from merging.evaluation.evaluator import Accuracy, best_first
 from merging.methods.context import Context
 from merging.methods.registry import TensorMerge
 from merging.suites.suite import Split
@@ -59,8 +59,8 @@ class ScalingSearch:
 
 
 def first_best(accuracies: Sequence[float]) -> int:
-    """Where the first of the largest values stands."""
-    return max(range(len(accuracies)), key=lambda index: (accuracies[index], -index))
+    """Where the first of the largest values stands, of those that differ by more than rounding."""
+    return best_first(accuracies)[0]
 
 
 def search_grid(

@@ -7,7 +7,7 @@ from typing import Any
 from merging.core.errors import MissingPart
 from merging.core.progress import Progress
 from merging.evaluation import clip
-from merging.evaluation.evaluator import normalised_accuracy
+from merging.evaluation.evaluator import best_first, normalised_accuracy
 from merging.methods import registry
 from merging.methods.presets import Preset
 from merging.runs.export.weights import require_done
@@ -171,7 +171,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
         "| memory (MB) |",
         "|---|---|---|" + "---:|" * (len(tasks) + 5),
     ]
-    for row in sorted(rows, key=lambda row: -row.average):
+    for row in (rows[place] for place in best_first([row.average for row in rows])):
         cells = [row.method, row.data.needs, row.data.chosen_words]
         cells += [f"{100 * row.accuracy[task]:.1f}" for task in tasks]
         cells += [

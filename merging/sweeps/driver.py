@@ -12,6 +12,7 @@ from contextlib import closing
 
 from merging.core import devices
 from merging.core.errors import MergingError, SpecError
+from merging.evaluation.evaluator import best_first
 from merging.runs import Run
 from merging.runs.carrying import Carrier, Queue
 from merging.runs.export.weights import KEPT_WEIGHTS, require_done
@@ -316,4 +317,5 @@ def best_of(trials: Sequence[Trial], subset: int) -> Trial | None:
     Only trials are looked at, whose runs are on the validation split: what was measured on test chooses nothing.
     """
     done = [one for one in trials if one.role == "trial" and one.subset == subset and one.value is not None]
-    return max(done, key=lambda one: (one.value, -one.number), default=None)
+    done.sort(key=lambda one: one.number)
+    return done[best_first([one.value or 0.0 for one in done])[0]] if done else None

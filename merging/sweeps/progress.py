@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging.core.text import short
+from merging.evaluation.evaluator import SAME_ACCURACY
 from merging.methods import registry
 from merging.methods.labels import label_of
 from merging.sweeps.driver import best_of
@@ -89,7 +90,7 @@ def best_so_far(trials: Sequence[Trial]) -> list[float | None]:
     best: float | None = None
     course = []
     for trial in trials:
-        if trial.value is not None and (best is None or trial.value > best):
+        if trial.value is not None and (best is None or trial.value > best + SAME_ACCURACY):
             best = trial.value
         course.append(best)
     return course

@@ -23,6 +23,10 @@ from merging.weights.vectors import TaskVectors
 
 Level = Literal["model", "block", "layer"]
 _VERSION = "gram-1"
+# Of an inner product, as a share of both norms: 2^16 products summed in float32, the worst of several kernels. Of a
+# cosine, whose norms come from the same sums.
+ROUNDING = 5e-6
+COSINE_ROUNDING = 2 * ROUNDING
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,11 @@ def cosines(gram: np.ndarray) -> np.ndarray:
     inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
     clipped: np.ndarray = np.clip(gram * inverse[..., :, None] * inverse[..., None, :], -1.0, 1.0)
     return clipped
+
+
+def first_largest(cosine: np.ndarray) -> int:
+    """Where the first of the largest cosines ``[N]`` stands, of those that rounding leaves apart."""
+    return int(np.flatnonzero(cosine >= cosine.max() - COSINE_ROUNDING)[0])
 
 
 def mean_abs_cosine(gram: np.ndarray) -> np.ndarray:

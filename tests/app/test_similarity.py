@@ -1,6 +1,7 @@
 """The page Similarity: sliders change the numbers, and the numbers are the package's."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 from merging.methods.context import Context
-from merging.methods.edits.awd import AwdParams, disentangle, from_geometry
+from merging.methods.edits.awd import AwdParams, Disentangled, disentangle, from_geometry
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.weights.geometry import Geometry, mean_abs_cosine
@@ -177,6 +178,30 @@ def test_charts_call_tasks_by_their_titles(scope: str, tiny: Suite, open_page: O
     for task in TASKS:
         assert sum(task.title() in figure for figure in figures) == 4  # not along the tower, not in the objective
         assert not any(task in figure for figure in figures)
+
+
+def test_where_nothing_moved_nothing_is_said_to_move(tiny: Suite, open_page: Open) -> None:
+    app = open_page("similarity", steps="0")
+    assert not app.exception
+    assert "Mean |cos| stays" in texts(app) and "mean |cos| falls in 0 of" in texts(app)
+    assert {metric.delta for metric in app.metric[:3]} == {"+0.0000"}
+
+
+def test_rounding_is_no_change(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a library sums after the edit in another order than before it."""
+    monkeypatch.setattr("ui.similarity.awd.from_geometry", lambda geometry, params: _blurred(geometry))
+    app = open_page("similarity")
+    assert not app.exception
+    assert "Mean |cos| stays" in texts(app) and "mean |cos| falls in 0 of" in texts(app)
+    assert {metric.delta for metric in app.metric[:3]} == {"+0.0000"}
+    assert not any(metric.delta.startswith("-") for metric in app.metric[:3])
+
+
+def _blurred(geometry: Geometry) -> Disentangled:
+    """What AWD of no steps finds, its numbers a little smaller by rounding."""
+    found = from_geometry(geometry, AwdParams(steps=0))
+    lower = geometry.grams - 1e-6 * np.abs(geometry.grams) * (1 - np.eye(len(geometry.tasks)))
+    return replace(found, after=geometry.with_grams(lower), curve=np.array([0.3, 0.3 - 1e-16]))
 
 
 def test_one_task_is_told_what_to_do(tiny: Suite, open_page: Open) -> None:

@@ -117,6 +117,13 @@ def test_names_from_outside_are_not_markup() -> None:
     assert "<b>x" not in figure.data[0].name + "".join(figure.layout.yaxis.ticktext)
 
 
+def test_equal_averages_stay_in_their_order() -> None:
+    assert (0.1 + 0.7) / 2 < (0.4 + 0.4) / 2
+    first, second = line("a", (0.1, 0.7)), line("b", (0.4, 0.4))
+    assert takeaway(ranked([first, second])).startswith("Best on average: a ")
+    assert takeaway(ranked([second, first])).startswith("Best on average: b ")
+
+
 def test_the_takeaway_names_the_best_of_every_kind_of_data() -> None:
     assert takeaway(LINES) == (
         "Best on average: AdaMerging (unlabeled images) with 80.0 %; Iso-C (no data) with 75.0 %. "

@@ -74,6 +74,10 @@ def test_matrices_share_their_order_and_leave_the_diagonal_out() -> None:
     assert "least welcome is c (−1.00 on average)" in said
 
 
+def test_what_rounding_leaves_is_no_loss() -> None:
+    assert "No task loses" in cost(np.array([[0.0, 0.1 + 0.2 - 0.3 - 1e-16], [-1e-17, 0.0]]), ("a", "b"))
+
+
 def test_where_nobody_loses_no_loss_is_spoken_of() -> None:
     said = cost(np.array([[0.0, 0.015], [0.0, 0.0]]), ("a", "b"))
     assert "No task loses" in said and "loss" not in said

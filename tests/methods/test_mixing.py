@@ -1,6 +1,7 @@
 """Coefficients set by hand: the weights, the geometry and the accuracies are those of plain arithmetic and of runs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,13 @@ def test_a_part_of_the_images(suite: Suite, evaluator: Evaluator) -> None:
     loss, accuracy = evaluator.loss_and_accuracy("roads", "val", chosen)
     assert loss == pytest.approx(float(-probabilities.log().mean()), rel=1e-4)
     assert accuracy == pytest.approx(np.mean(whole[chosen] == labels[chosen]))
+
+
+def test_equal_models_that_cancel_have_no_direction(make_vectors: Callable[..., TaskVectors]) -> None:
+    """What is left of τ − τ in inner products that were summed in float32 points nowhere."""
+    vectors = make_vectors(tasks=2)
+    twins = replace(vectors, checkpoints=(vectors.checkpoints[0],) * 2)
+    found = plan_edit(twins, "none").directions(twins, measure(twins))
+    blurred = replace(found, among=found.among * (1 + 1e-7 * np.array([[1, -1], [-1, 1]])))
+    assert blurred.norm((0.3, -0.3)) == 0 and not blurred.cosines((0.3, -0.3)).any()
+    assert blurred.norm((0.3, -0.2)) == pytest.approx(0.1 * blurred.norms[0], rel=1e-5)

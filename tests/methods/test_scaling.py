@@ -36,6 +36,14 @@ def test_a_grid_with_its_best_at_the_end_goes_on_in_its_step(grid: tuple[float, 
     assert {round(b - a, 6) for a, b in itertools.pairwise(tried)} == {step}
 
 
+def test_equal_accuracies_are_a_tie_however_they_were_added_up() -> None:
+    """0.1 and 0.7 have the mean of 0.4 and 0.4, which rounds to a little more: no reason for a larger λ."""
+    means = ((0.1 + 0.7) / 2, (0.4 + 0.4) / 2)
+    assert means[0] < means[1]
+    search = ScalingSearch((0.5, 1.0), means, "val", 20)
+    assert search.chosen == 0.5 and search.report()["scaling_search"]["at_edge"] is False  # type: ignore[index]
+
+
 def test_a_dip_on_the_way_up_is_passed() -> None:
     tried, found = searched(lambda scaling: scaling - 0.2 * (1.05 <= scaling <= 1.1) if scaling <= 1.3 else 0.0)
     assert tried[first_best(found)] == 1.3

@@ -48,6 +48,32 @@ def test_the_same_model_within_an_image() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("hundredths", range(1, 100))
+def test_exactly_a_point_is_within_a_point(hundredths: int) -> None:
+    """In floating point 0.71 − 0.70 is a little more than 0.01, and 0.85 − 0.84 a little less."""
+    low, high = (hundredths - 1) / 100, hundredths / 100
+    assert questions.more_orthogonal(low, high, (0.3, 0.2), 0.3).right == 1
+    assert questions.more_orthogonal(high, low, (0.3, 0.2), 0.3).right == 1
+    assert questions.bystanders("a", {"b": high - low}).right == 1
+    assert questions.bystanders("a", {"b": low - high}).right == 1
+    assert questions.all_in_full(3, low, 0.0, high, 2.0).right == 0
+
+
+def test_a_sum_as_good_as_the_base_is_not_below_it() -> None:
+    """The same images right in both, added up in another order."""
+    summed, zero_shot = (0.1 + 0.7) / 2, (0.4 + 0.4) / 2
+    assert summed < zero_shot
+    assert questions.all_in_full(2, summed, zero_shot, 0.9, 2.0).right == 1
+
+
+def test_models_that_do_equally_well_win_in_their_order() -> None:
+    """0 and 0.15 have the mean of 0.05 and 0.1, which rounds to a little more."""
+    first, second = candidate("first", 0.0, 0.15), candidate("second", 0.05, 0.1)
+    assert first.value(()) < second.value(())
+    assert [one.name for one in ranked([first, second], ())] == ["first", "second"]
+    assert [one.name for one in ranked([second, first], ())] == ["second", "first"]
+
+
 def candidate(name: str, accuracy: float, worst: float, **facts: object) -> Candidate:
     usual = {"size": 1.0, "single": True, "images": False, "labels": False, "seconds": 1.0}
     return Candidate(name, name, {"a": accuracy, "b": worst}, **usual | facts)  # type: ignore[arg-type]

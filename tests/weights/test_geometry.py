@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
 from merging.methods.context import Context
 from merging.weights import geometry
-from merging.weights.geometry import block_of, cached, cosines, mean_abs_cosine, measure, planar_map
+from merging.weights.geometry import block_of, cached, cosines, first_largest, mean_abs_cosine, measure, planar_map
 from merging.weights.vectors import TaskVectors
 from tests.random_models import flattened, random_state, write_models
 
@@ -202,3 +202,8 @@ def test_nonfinite_weights_are_named_and_nothing_is_cached(tmp_path: Path) -> No
 def test_it_can_be_cancelled(vectors: TaskVectors) -> None:
     with pytest.raises(Cancelled, match="measuring task vectors"):
         measure(vectors, Context(cancelled=lambda: True))
+
+
+def test_the_first_of_cosines_that_rounding_leaves_apart_is_the_largest() -> None:
+    assert first_largest(np.array([0.1, 0.7, 0.7 + 1e-6])) == 1
+    assert first_largest(np.array([0.1, 0.7, 0.7 + 1e-4])) == 2

@@ -10,7 +10,7 @@ from merging.charts.accuracy import Series, set_apart
 from merging.charts.columns import AVERAGE, MARK, METHOD, mark
 from merging.charts.run_series import scaling_of
 from merging.core.text import in_a_row
-from merging.evaluation.evaluator import normalised_accuracy
+from merging.evaluation.evaluator import best_first, normalised_accuracy
 from merging.runs import Run
 from merging.suites.suite import Split
 from ui.accuracy import measuring
@@ -83,9 +83,10 @@ def takeaway(series: Sequence[Series]) -> str:
             gap = 100 * (named[INDIVIDUAL].average - named[ZERO_SHOT].average)
             return f"One model per task is {gap:.1f} points better on average than the base model for all tasks."
         return "There is nothing to compare yet."
-    best = max(merged, key=lambda one: one.average)
-    if not best.counted:
+    merged = [one for one in merged if one.counted]
+    if not merged:
         return "There is no average, as every task here is to be forgotten."
+    best = merged[best_first([one.average for one in merged])[0]]
     forgets = len(best.accuracy) - len(best.counted)
     over = f" over the {_tasks(len(best.counted))} not to be forgotten" if forgets else ""
     verb = "is the best merge:" if len(merged) > 1 else "keeps" if forgets else "reaches"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from merging.evaluation.evaluator import SAME_ACCURACY
 from merging.runs.jobs.interference import Agreement
 from ui.look.figure import signed
 
@@ -66,7 +67,7 @@ def bystanders(task: str, changes: Mapping[str, float] | None) -> Question:
     mean = 100 * sum(changes.values()) / len(changes)
     best, worst = max(changes, key=lambda one: changes[one]), min(changes, key=lambda one: changes[one])
     return Question(
-        asked.text, asked.choices, 0 if mean > NOTICEABLE else 2 if mean < -NOTICEABLE else 1,
+        asked.text, asked.choices, _gain(mean),
         f"{signed(mean)} points on average; {best} {signed(100 * changes[best])}, "
         f"{worst} {signed(100 * changes[worst])}.",
     )  # fmt: skip
@@ -88,9 +89,9 @@ def all_in_full(tasks: int, summed: float | None, zero_shot: float, individual: 
     )
     if summed is None:
         return asked
-    near = 100 * summed >= 100 * individual - NOTICEABLE
+    near = _gain(100 * (summed - individual)) < 2
     return Question(
-        asked.text, asked.choices, 0 if near else 1 if summed >= zero_shot else 2,
+        asked.text, asked.choices, 0 if near else 1 if summed >= zero_shot - SAME_ACCURACY else 2,
         f"{100 * summed:.1f} %. The base model has {100 * zero_shot:.1f} %, the tasks' own models "
         f"{100 * individual:.1f} %. The sum is {longer:.1f} times as long as one task vector.",
     )  # fmt: skip
@@ -208,5 +209,6 @@ def which_to_ship(demands: Sequence[str], names: Sequence[str], winner: str | No
 
 
 def _gain(points: float) -> int:
-    """Index of the right one of: more, the same, less."""
-    return 0 if points > NOTICEABLE else 2 if points < -NOTICEABLE else 1
+    """Index of the right one of: more, the same, less. In floating point 0.71 − 0.70 is more than a hundredth."""
+    limit = NOTICEABLE + 100 * SAME_ACCURACY
+    return 0 if points > limit else 2 if points < -limit else 1

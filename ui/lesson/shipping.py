@@ -9,6 +9,7 @@ import streamlit as st
 
 from merging.charts.leaderboard import Standing
 from merging.charts.lesson import Bar, candidates_figure
+from merging.evaluation.evaluator import best_first
 from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import cheapest_first
 from merging.suites.suite import Suite
@@ -82,7 +83,11 @@ class Candidate:
 
 def ranked(candidates: Sequence[Candidate], demands: Collection[str]) -> list[Candidate]:
     """Those that do as is asked, best first."""
-    return sorted((one for one in candidates if one.does(demands)), key=lambda one: -one.value(demands))
+    return _by_value([one for one in candidates if one.does(demands)], demands)
+
+
+def _by_value(candidates: Sequence[Candidate], demands: Collection[str]) -> list[Candidate]:
+    return [candidates[place] for place in best_first([one.value(demands) / 100 for one in candidates])]
 
 
 def winners(candidates: Sequence[Candidate]) -> list[str]:
@@ -112,7 +117,7 @@ def ship(lesson: Lesson) -> Asked:
     told = answered()  # before that the class has to read the costs itself
     bars = [
         Bar(one.name, one.method, one.value(demands), one.cost, out=told and one is not best)
-        for one in sorted(found, key=lambda one: -one.value(demands)) if one.name in names or one.method in _ALWAYS
+        for one in _by_value(found, demands) if one.name in names or one.method in _ALWAYS
     ]  # fmt: skip
     measure = "Accuracy on the worst task (%)" if WORST in demands else "Average accuracy (%)"
     with lesson.chart:

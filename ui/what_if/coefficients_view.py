@@ -15,10 +15,11 @@ from merging.methods.presets import PRESETS
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.merge_result import MergeResult
 from merging.suites.suite import Split
+from merging.weights.geometry import first_largest
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.published import look_up
-from ui.look.figure import escape_markdown, show
+from ui.look.figure import escape_markdown, show, without_rounding
 from ui.look.forms import to_text
 from ui.runs.jobs import result_of, run_of
 from ui.shell import state
@@ -203,13 +204,14 @@ def _direction(position: Position, labels: Mapping[str, str]) -> None:
     found = live_accuracy.directions(position.edit, position.tasks, tuple(labels))
     norm, cosines = found.norm(position.values), found.cosines(position.values)
     names = list(labels.values())
-    closest = int(cosines.argmax())
+    closest = first_largest(cosines)
     shares = norm / found.norms.mean()
     show(
         direction_figure(cosines, names), key="direction", file="direction-of-the-merge",
         takeaway=f"The merged vector is {norm:.3f} long, {shares:.2f} times as long as a task vector is on average. "
         + (f"It points most towards {names[closest]} (cosine {cosines[closest]:.3f})." if norm > 0 else
-           "All coefficients are 0: this is the base model."),
+           "All coefficients are 0: this is the base model." if not any(position.values) else
+           "The task vectors cancel: this is the base model."),
         table=pd.DataFrame({"task": names, "cosine with the merged vector": cosines, "norm of τ": found.norms}),
     )  # fmt: skip
 
@@ -285,7 +287,7 @@ def _numbers(
     counted = [change for task, change in changes.items() if task in mine.counted]
     cells[0].metric(
         "Average accuracy", f"{100 * mine.average:.1f} %" if mine.counted else "–",
-        f"{100 * sum(counted) / len(counted):+.1f}" if counted else None,
+        f"{without_rounding(100 * sum(counted) / len(counted)):+.1f}" if counted else None,
         help="The change is the one since the last position, on the same images"
         + (". Tasks with a negative coefficient are to be forgotten and do not count" if mine.forgotten else ""),
     )  # fmt: skip

@@ -9,6 +9,7 @@ import streamlit as st
 
 from merging.charts.what_if import agreement_figure, interference_figure
 from merging.core.errors import MergingError
+from merging.evaluation.evaluator import SAME_ACCURACY, best_first
 from merging.methods import registry
 from merging.runs.jobs.interference import Agreement, InterferenceJob, InterferenceResult, agreement
 from merging.suites.suite import Split
@@ -117,16 +118,19 @@ def cost(change: np.ndarray, tasks: Sequence[str]) -> str:
     """The most and least welcome task, from the means over the others, and the worst pair."""
     off = np.where(np.eye(len(tasks), dtype=bool), np.nan, 100 * change)
     means = np.nanmean(off, axis=0)
-    i, j = divmod(int(np.nanargmin(off)), len(tasks))
+    liked = best_first((means / 100).tolist())
+    disliked = best_first((-means / 100).tolist())
+    losses = np.where(np.isnan(off), -np.inf, -off / 100).ravel()
+    i, j = divmod(best_first(losses.tolist())[0], len(tasks))
     single = (
         f"The largest single loss: {tasks[i]}, {signed(off[i, j])} when {tasks[j]} joins."
-        if off[i, j] < 0
+        if off[i, j] < -100 * SAME_ACCURACY
         else "No task loses by another's joining."
     )
     return (
         f"On average a task changes another's accuracy by {signed(float(np.nanmean(off)), 2)} points by joining. The "
-        f"least welcome is {tasks[int(means.argmin())]} ({signed(means.min(), 2)} on average), the most "
-        f"{tasks[int(means.argmax())]} ({signed(means.max(), 2)}). {single}"
+        f"least welcome is {tasks[disliked[0]]} ({signed(means.min(), 2)} on average), the most "
+        f"{tasks[liked[0]]} ({signed(means.max(), 2)}). {single}"
     )
 
 

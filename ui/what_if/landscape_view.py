@@ -9,6 +9,7 @@ import streamlit as st
 
 from merging.charts import theme
 from merging.charts.what_if import Place, landscape_figure
+from merging.evaluation.evaluator import best_first
 from merging.runs.jobs.landscape import (
     AWD,
     BASE,
@@ -161,8 +162,8 @@ def takeaway(
     result: LandscapeResult, planes: Mapping[str, np.ndarray], quantity: Quantity, tasks: tuple[str, ...]
 ) -> str:
     """The best point of the grid against both merges at the λ that validation chose."""
-    best = np.argmin if quantity == "loss" else np.argmax
-    row, column = divmod(int(best(planes["before"])), STEPS)
+    better = -planes["before"] if quantity == "loss" else planes["before"] / 100
+    row, column = divmod(best_first(better.ravel().tolist())[0], STEPS)
     scale, unit = (100, " %") if quantity == "accuracy" else (1, " nats")
 
     def at(name: str) -> str:

@@ -7,6 +7,7 @@ Vectors that are zero (over the model, the tensor or the row, by scope) take no 
 :mod:`merging.methods.edits.redundancy`.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -15,11 +16,11 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from merging.core.streaming import ordered
+from merging.core.streaming import COLUMNS, ordered
 from merging.methods.context import Context
-from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixing
+from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixed, mixing, pulls_at_nothing
 from merging.methods.registry import Edit, LinearEdit, Params, TensorEdit, edit
-from merging.weights.geometry import Geometry
+from merging.weights.geometry import ROUNDING, Geometry, gram_of
 from merging.weights.vectors import TaskVectors, is_matrix
 
 Scope = Literal["model", "layer", "row"]
@@ -126,7 +127,17 @@ def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
         "tensors": None if whole else list(geometry.names),
     }
     edit = LinearEdit(dict(zip(geometry.names, matrices, strict=True)), report)
-    return Disentangled(edit, geometry.mixed(matrices), coefficients, multipliers, found.curve, norm)
+    after = geometry.with_grams(mixed(geometry.grams, matrices))
+    return Disentangled(edit, after, coefficients, multipliers, found.curve, norm)
+
+
+def rose(before: float, after: float) -> bool:
+    """Whether an objective is larger than it was, by more than inner products in float32 can make of nothing.
+
+    >>> rose(0.3, 0.3 + 1e-16), rose(0.3, 0.31)
+    (False, True)
+    """
+    return after - before > ROUNDING * max(1.0, abs(before))
 
 
 def _report(params: AwdParams, curve: np.ndarray, norm: float) -> dict[str, object]:
@@ -192,8 +203,7 @@ def _rows(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: 
     chosen = [geometry.names[index] for index in _chosen(geometry, params)]
     grams = []
     for done, name in enumerate(chosen):
-        rows = _as_rows(vectors.stack(name, context.device)[1]).movedim(0, 1)
-        grams.append((rows @ rows.mT).double().cpu().numpy())
+        grams.append(_grams(_as_rows(vectors.stack(name, context.device)[1])).cpu().numpy())
         context.step(done + 1, len(chosen), "measuring rows")
     joined = np.concatenate(grams) if grams else np.zeros((0, len(vectors.tasks), len(vectors.tasks)))
     alive = np.einsum("bii->b", joined) > 0
@@ -207,7 +217,7 @@ def _rows(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: 
         part = slice(offset, offset + len(gram))
         offset += len(gram)
         matrices = mixing(coefficients[part], there[part])
-        after[geometry.names.index(name)] = (matrices @ gram @ np.swapaxes(matrices, 1, 2)).sum(axis=0)
+        after[geometry.names.index(name)] = mixed(gram, matrices).sum(axis=0)
         weights = torch.as_tensor(coefficients[part].T.copy(), dtype=torch.float32)  # [T, R]
         table[name] = weights, torch.as_tensor(there[part].T.copy())
 
@@ -255,7 +265,7 @@ def _adam(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: 
     for done, group in enumerate(groups):
         stacks = [units(vectors.stack(name, context.device)[1]) for name in group]
         flat = torch.cat(stacks, dim=2)  # [T, U, N]
-        gram = (flat.movedim(0, 1) @ flat.permute(1, 2, 0)).double()
+        gram = _grams(flat)
         there = torch.as_tensor(directed(gram.cpu().numpy()), device=flat.device)  # [U, T]
         delta, curve = _adam_on(flat, gram, there, params, context, done, len(groups))
         curves.append(curve)
@@ -264,16 +274,31 @@ def _adam(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: 
         for name, stack, part in zip(group, stacks, _split(delta, stacks), strict=True):
             found[name] = part, there.T
             phi = _subtracted(stack, part, there.T).reshape(len(stack), -1)
-            after[geometry.names.index(name)] = (phi @ phi.T).double().cpu().numpy()
+            after[geometry.names.index(name)] = gram_of(phi.split(COLUMNS, dim=1))
 
     curve = np.average(curves, axis=0, weights=weights) if curves else np.zeros(1)
     edit = TensorEdit(apply, _report(params, curve, square**0.5))
     return Disentangled(edit, geometry.with_grams(after), None, None, curve, square**0.5)
 
 
+def _grams(units: torch.Tensor) -> torch.Tensor:
+    """Gram matrices ``[U, T, T]`` of units ``[T, U, N]``: summed in pieces that rounding allows for."""
+    parts = ((part.movedim(0, 1) @ part.permute(1, 2, 0)).double() for part in units.split(COLUMNS, dim=2))
+    grams: torch.Tensor = functools.reduce(torch.add, parts)
+    return grams
+
+
 def _split(delta: torch.Tensor, units: list[torch.Tensor]) -> Iterator[torch.Tensor]:
     """Cut ``[units, N]`` back into the tensors it was joined from."""
     yield from delta.split([unit.shape[2] for unit in units], dim=1)
+
+
+def _idle_pairs(shared: torch.Tensor, summed: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """As :func:`pulls_at_nothing` for ``[U, T, T]`` and ``[U, T]``, of vectors that are not zero."""
+    roots = torch.where(there, shared.diagonal(dim1=1, dim2=2).clamp_min(1e-30).rsqrt(), 0.0)
+    found = pulls_at_nothing(*(part.movedim(0, -1).cpu().numpy() for part in (shared, roots, summed)))
+    idle: torch.Tensor = torch.as_tensor(found, device=there.device).movedim(-1, 0)
+    return idle & there[:, :, None] & there[:, None, :]
 
 
 def _adam_on(
@@ -298,6 +323,8 @@ def _adam_on(
         scale = torch.ones_like(scale)
     pairs = (counts * (counts - 1)).clamp_min(1)
     shares = counts > 1  # else Adam would blow rounding errors up to whole steps
+    lengths = gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+    watched = _idle_pairs(gram, lengths, there).sum(dim=(1, 2)) > counts  # a vector and itself always are
     delta = torch.zeros_like(x[:, 0]).requires_grad_()
     optimiser = torch.optim.Adam([delta], lr=params.beta)
     curve = np.empty(params.steps + 1)
@@ -314,6 +341,10 @@ def _adam_on(
         curve[step] = float((mean_cosine + params.alpha * scale * length).mean())
         if step == params.steps:
             break
+        if watched.any():
+            idle = watched[:, None, None] & _idle_pairs(shared, lengths + length[:, None], there)
+            shared = shared.masked_fill(idle, 0.0)
+            weighted = (shared.abs() * inverse[:, None, :]).sum(dim=2)
         h = inverse * (shared.sign() * inverse[:, None, :]).sum(dim=2) - inverse.pow(3) * weighted
         grow = torch.where(length > 0, params.alpha * scale / length.clamp_min(1e-30), 0.0)
         pull = (2 * shares / pairs)[:, None] * h

@@ -12,6 +12,20 @@ A zero vector (a model equal to the base, a tensor or row that one task did not 
 part: T counts the others. If it did, its φ would be −δ as soon as δ is not 0, parallel to nothing before and to
 everything δ touches after: descent would end far above where it began. It also has nothing redundant to lose, and stays
 zero: with δ subtracted from it, an unchanged model in the set would subtract a δ more from every sum.
+
+Inner products of weights are summed in float32, each library and processor in an order of its own, so that they carry
+rounding of up to :data:`~merging.weights.geometry.ROUNDING` times ‖τ_i‖ ‖τ_j‖. What is smaller counts as none: vectors
+that coincide that nearly are one vector (:func:`resolved`), pairs that are that nearly parallel or orthogonal have no
+slope, a φ that short is zero. Otherwise descent would walk along rounding, and of a δ of 1e-9 the norm's kink makes
+one of length α β.
+
+So the result depends on the library by (each tested with rounding of 2e-6)
+
+- at most 1e-6 ‖τ‖ in δ where all vectors coincide to 1e-3 of their length, or are parallel or opposite;
+- at most 5e-3 ‖τ‖ in δ and in L otherwise, typically 1e-6: descent ends by going to and fro across kinks of the
+  objective in steps of about that length, and on which side it stops hangs on the last digit;
+- up to 2e-2 ‖τ‖ for the exact minimum of vectors that differ by about 1 % where α is so small that all they share is
+  redundant: of what is left, float32 knows the cosines only roughly.
 """
 
 from collections.abc import Callable
@@ -19,7 +33,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from merging.weights.geometry import cosines
+from merging.weights.geometry import ROUNDING, cosines
 
 _TINY = 1e-30
 _ZERO = 1e-24  # share of the largest squared norm up to which a vector is zero: less than any type of weights resolves
@@ -50,6 +64,52 @@ def directed(gram: np.ndarray) -> np.ndarray:
     return found
 
 
+def resolved(gram: np.ndarray) -> np.ndarray:
+    """Gram matrices of what rounding leaves apart, ``[B, T, T]``; the very same where it leaves all vectors apart.
+
+    Directions are dropped in which the normalised vectors differ by no more than their inner products are rounded.
+    Vectors that are then no farther apart than that become equal, to the last bit.
+    """
+    lengths = np.sqrt(np.clip(np.diagonal(gram, axis1=1, axis2=2), 0, None))
+    inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    cosine = gram * inverse[:, :, None] * inverse[:, None, :]
+    limit = gram.shape[-1] * ROUNDING
+    hidden = (np.linalg.eigvalsh(cosine) <= limit).sum(axis=1) > (lengths == 0).sum(axis=1)
+    if not hidden.any():
+        return gram
+    result = gram.copy()
+    for index in np.flatnonzero(hidden):
+        values, axes = np.linalg.eigh(cosine[index])
+        points = lengths[index][:, None] * axes * np.sqrt(np.where(values > limit, values, 0))
+        result[index] = _with_equal_points(points, np.sqrt(ROUNDING) * lengths[index])
+    return result
+
+
+def _with_equal_points(points: np.ndarray, margins: np.ndarray) -> np.ndarray:
+    """The Gram matrix of points ``[T, K]``; those within both margins ``[T]`` of each other are one and the same."""
+    first = np.arange(len(points))
+    for one in range(len(points)):
+        near = np.linalg.norm(points - points[one], axis=1) <= margins + margins[one]
+        first[one:][near[one:] & (first[one:] == np.arange(one, len(points)))] = first[one]
+    same: np.ndarray = (points @ points.T)[np.ix_(first, first)]
+    return same
+
+
+def mixed(gram: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+    """Gram matrices of ``φ = E τ``, ``[B, T, T]``; a φ that is too short for rounding to tell it from zero is zero.
+
+    Args:
+        gram: ⟨τ_i, τ_j⟩, ``[B, T, T]``.
+        matrices: E, ``[B, T, T]``, see :func:`mixing`.
+    """
+    grams = matrices @ gram @ np.swapaxes(matrices, 1, 2)
+    lengths = np.sqrt(np.clip(np.diagonal(gram, axis1=1, axis2=2), 0, None))
+    summed = np.einsum("bij,bj->bi", np.abs(matrices), lengths)
+    told = np.diagonal(grams, axis1=1, axis2=2) > ROUNDING * np.square(summed)
+    found: np.ndarray = np.where(told[:, :, None] & told[:, None, :], grams, 0)
+    return found
+
+
 def objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.ndarray:
     """L for each problem, ``[B]``; vectors that are zero in ``gram`` are left out.
 
@@ -58,10 +118,14 @@ def objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.nd
         coefficients: a, ``[B, T]``.
         alpha: weight of ‖δ‖.
     """
+    return _objective(resolved(gram), coefficients, alpha)
+
+
+def _objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.ndarray:
+    """As :func:`objective`, of Gram matrices that are resolved."""
     there = directed(gram)
-    matrices = mixing(coefficients, there)
     counted = there[:, :, None] & there[:, None, :] & ~np.eye(gram.shape[-1], dtype=bool)
-    cosine = np.abs(cosines(matrices @ gram @ np.swapaxes(matrices, 1, 2)))
+    cosine = np.abs(cosines(mixed(gram, mixing(coefficients, there))))
     square = np.einsum("bi,bij,bj->b", coefficients, gram, coefficients)
     mean = np.where(counted, cosine, 0).sum(axis=(1, 2)) / np.maximum(counted.sum(axis=(1, 2)), 1)
     value: np.ndarray = mean + alpha * np.sqrt(np.clip(square, 0, None))
@@ -101,6 +165,7 @@ def descent(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundan
 
 def _without_zeros(solver: _Solver, gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:
     """Solve each problem on its non-zero vectors alone, all problems with the same number of those together."""
+    gram = resolved(gram)
     there = directed(gram)
     if there.all():
         return solver(gram, alpha, rate, steps)
@@ -129,6 +194,8 @@ def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redunda
     curve = np.empty(steps + 1)
     shared, absolute = np.empty_like(g), np.empty_like(g)
     into_range = _range_projection(gram)
+    lengths = np.sqrt(g[np.arange(tasks), np.arange(tasks)])
+    watched = pulls_at_nothing(g, 1 / lengths, lengths).sum(axis=(0, 1)) > tasks  # a vector and itself always do
     for step in range(steps + 1):
         u = np.einsum("ijb,jb->ib", g, a)  # G a
         square = np.clip((a * u).sum(axis=0), 0, None)  # ‖δ‖²
@@ -142,15 +209,39 @@ def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redunda
         curve[step] = np.mean(((inverse * weighted).sum(axis=0) - present) * (pull / 2) + alpha * length)
         if step == steps:
             break
+        idle = None
+        if watched.any():
+            idle = watched & pulls_at_nothing(shared, inverse, lengths + (np.abs(a) * lengths).sum(axis=0))
+            absolute[idle] = 0
+            weighted = np.einsum("ijb,jb->ib", absolute, inverse)
         signs = np.sign(shared, out=absolute)
+        if idle is not None:
+            signs[idle] = 0
         h = inverse * np.einsum("ijb,jb->ib", signs, inverse) - inverse * inverse * inverse * weighted
         shrink = pull * h.sum(axis=0) + alpha * np.divide(1, length, out=np.zeros(batch), where=length > 0)
         if into_range is not None:
             h = np.einsum("bij,jb->ib", into_range, h)
         a += np.where(np.abs(a).max(axis=0) < _DIVERGED, rate * (pull * h - shrink * a), 0.0)
     found = a.T.copy()
-    curve[-1] = np.mean(objective(gram, found, alpha))  # of the very numbers that are given
+    # Both ends of the very numbers that are given, and in the same words: where nothing moved they are equal.
+    curve[0], curve[-1] = (np.mean(_objective(gram, end, alpha)) for end in (np.zeros_like(found), found))
     return Redundancy(found, curve)
+
+
+def pulls_at_nothing(shared: np.ndarray, inverse: np.ndarray, summed: np.ndarray) -> np.ndarray:
+    """Which pairs are parallel or orthogonal as far as rounding lets one see, so that |cos| has no slope there.
+
+    Args:
+        shared: ⟨φ_i, φ_j⟩, ``[T, T, B]``.
+        inverse: 1/‖φ‖, ``[T, B]``.
+        summed: lengths that the φ are summed up from, ``[T, B]``; ``shared`` is off by ROUNDING of their products.
+    """
+    cosine = np.abs(shared * inverse[:, None] * inverse[None])
+    share = summed * inverse
+    orthogonal = cosine <= ROUNDING * share[:, None] * share[None]
+    parallel = 1 - cosine <= ROUNDING * np.square(share[:, None] + share[None]) / 2
+    found: np.ndarray = orthogonal | parallel
+    return found
 
 
 def _range_projection(gram: np.ndarray) -> np.ndarray | None:
@@ -191,7 +282,8 @@ def _exact(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundanc
     walked = _descent(gram, alpha, rate, steps)
     # Coordinates of the task vectors in an orthonormal basis of their span, at root mean square norm 1.
     values, axes = np.linalg.eigh(gram)
-    roots = np.sqrt(np.clip(values, 0, None))
+    exactly = values > 1e-14 * values[:, -1:]  # smaller ones are rounding of vectors that depend on each other
+    roots = np.sqrt(np.where(exactly, values, 0))
     unit = np.sqrt(np.clip(np.diagonal(gram, axis1=1, axis2=2).mean(axis=1), _TINY, None))
     x = axes * roots[:, None, :] / unit[:, None, None]
     mean = x.mean(axis=1)
@@ -213,9 +305,9 @@ def _exact(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundanc
     coefficients = np.einsum("bij,bj->bi", axes, solved)
     # Changing coordinates rounds; where that matters, descent's own numbers, or none at all, win.
     for candidate in (walked.coefficients, np.zeros_like(coefficients)):
-        worse = objective(gram, coefficients, alpha) > objective(gram, candidate, alpha)
+        worse = _objective(gram, coefficients, alpha) > _objective(gram, candidate, alpha)
         coefficients[worse] = candidate[worse]
-    curve.append(float(np.mean(objective(gram, coefficients, alpha))))
+    curve.append(float(np.mean(_objective(gram, coefficients, alpha))))
     return Redundancy(coefficients, np.array(curve))
 
 
@@ -223,7 +315,11 @@ def _smoothed(delta: np.ndarray, x: np.ndarray, weight: np.ndarray, smoothing: f
     """L with |c| and ‖δ‖ replaced by √(·² + ε²), and its gradient, for δ ``[B, K]`` and vectors ``[B, T, K]``."""
     tasks = x.shape[1]
     phi = x - delta[:, None, :]
-    inverse = _inverse_sqrt(np.einsum("btk,btk->bt", phi, phi))
+    squares = np.einsum("btk,btk->bt", phi, phi)
+    if not smoothing:  # the very objective, in which a φ that may be rounding is zero
+        summed = np.linalg.norm(x, axis=2) + np.linalg.norm(delta, axis=1)[:, None]
+        squares = np.where(squares > ROUNDING * np.square(summed), squares, 0)
+    inverse = _inverse_sqrt(squares)
     n = phi * inverse[:, :, None]
     c = (n @ np.swapaxes(n, 1, 2)) * (1 - np.eye(tasks))
     soft = np.sqrt(c * c + smoothing**2)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from merging.core import devices
 from merging.core.errors import MergingError, MissingPart
 from merging.core.progress import Progress, no_progress
-from merging.evaluation.evaluator import Evaluator
+from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator
 from merging.runs.jobs.file_job import FileJob
 from merging.runs.jobs.job import Job, JobResult, Site
 from merging.suites.images.image_sets import ImageSet
@@ -304,7 +304,7 @@ def gap_warning(val: float, val_images: int, test: float, test_images: int) -> s
     ''
     """
     error = math.sqrt(val * (1 - val) / val_images + test * (1 - test) / test_images)
-    if test - val <= max(_GAP, _STANDARD_ERRORS * error):
+    if test - val <= max(_GAP, _STANDARD_ERRORS * error) + SAME_ACCURACY:
         return ""
     return (
         f"test accuracy is far above validation accuracy ({100 * test:.1f} % against {100 * val:.1f} %); "

@@ -13,11 +13,12 @@ from pydantic import Field, model_validator
 
 from merging.core.errors import SpecError
 from merging.core.progress import Progress
-from merging.evaluation.evaluator import Evaluator
+from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator
 from merging.methods.context import Context
 from merging.methods.plan import plan
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
+from merging.weights.geometry import COSINE_ROUNDING
 
 if TYPE_CHECKING:
     from merging.runs.workspace import Workspace
@@ -184,12 +185,14 @@ def agreement(similarity: np.ndarray, change: np.ndarray, relabellings: int = 20
         raise SpecError(f"correlation over pairs of tasks: expected at least three tasks, got {tasks}")
     off = ~np.eye(tasks, dtype=bool)
     x, y = similarity[off], change[off]
-    found = _pearson(x, y)
+    alike = np.ptp(x) <= COSINE_ROUNDING or np.ptp(y) <= SAME_ACCURACY  # else rounding would be correlated
+    found = float("nan") if alike else _pearson(x, y)
     random = np.random.default_rng(seed)
     orders = [random.permutation(tasks) for _ in range(relabellings)]
-    as_strong = sum(abs(_pearson(similarity[np.ix_(o, o)][off], y)) >= abs(found) - 1e-12 for o in orders)
+    # Cosines carry rounding, so an order that only swaps equals is as strong, whatever the last digits say.
+    as_strong = sum(abs(_pearson(similarity[np.ix_(o, o)][off], y)) >= abs(found) - COSINE_ROUNDING for o in orders)
     chance = (1 + as_strong) / (1 + relabellings) if np.isfinite(found) else float("nan")
-    return Agreement(found, _pearson(_ranks(x), _ranks(y)), chance, len(x))
+    return Agreement(found, _pearson(_ranks(x, COSINE_ROUNDING), _ranks(y, SAME_ACCURACY)), chance, len(x))
 
 
 def _pearson(x: np.ndarray, y: np.ndarray) -> float:
@@ -198,9 +201,9 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> float:
     return float(a @ b) / spread if spread > 1e-15 else float("nan")
 
 
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Rank of every value from 0; equal values share the mean of theirs."""
-    below = (values[None] < values[:, None]).sum(axis=1)
-    equal = (values[None] == values[:, None]).sum(axis=1)
+def _ranks(values: np.ndarray, rounding: float) -> np.ndarray:
+    """Rank of every value from 0; values that are equal but for ``rounding`` share the mean of theirs."""
+    below = (values[None] < values[:, None] - rounding).sum(axis=1)
+    equal = (np.abs(values[None] - values[:, None]) <= rounding).sum(axis=1)
     ranks: np.ndarray = below + (equal - 1) / 2
     return ranks

@@ -53,6 +53,7 @@ def edited(vectors: TaskVectors, params: AwdParams) -> dict[str, torch.Tensor]:
     return {name: stack for name, _, stack in vectors.edited(edit).iterate()}
 
 
+@pytest.mark.kernels
 def test_scope_model_is_descent_on_the_whole_vector(coarse: TaskVectors) -> None:
     params = AwdParams(steps=100)
     found = edited(coarse, params)
@@ -61,6 +62,7 @@ def test_scope_model_is_descent_on_the_whole_vector(coarse: TaskVectors) -> None
     assert_close(torch.cat([stack.flatten(1) for stack in found.values()], dim=1), expected)
 
 
+@pytest.mark.kernels
 def test_scope_layer_is_descent_on_every_rescaled_layer(coarse: TaskVectors) -> None:
     params = AwdParams(scope="layer", steps=100)
     found = edited(coarse, params)
@@ -68,6 +70,7 @@ def test_scope_layer_is_descent_on_every_rescaled_layer(coarse: TaskVectors) -> 
         assert_close(found[name].flatten(1), plainly_disentangled(stack.flatten(1), params))
 
 
+@pytest.mark.kernels
 def test_scope_row_is_descent_on_every_rescaled_row(coarse: TaskVectors) -> None:
     params = AwdParams(scope="row", steps=40)
     found = edited(coarse, params)
@@ -90,6 +93,7 @@ def plain_adam(stack: torch.Tensor, params: AwdParams, scale: float) -> torch.Te
     return delta.detach()
 
 
+@pytest.mark.kernels
 def test_adam_on_the_whole_model_is_torch_adam_on_autograd(coarse: TaskVectors) -> None:
     params = AwdParams(solver="adam", beta=1e-3, steps=25)
     found = edited(coarse, params)
@@ -111,6 +115,7 @@ def test_adam_per_layer_and_row_is_torch_adam_on_autograd(coarse: TaskVectors, s
             assert_close(delta, plain_adam(unit, params, scale), 1e-3)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("scope", ["model", "layer", "row"])
 @pytest.mark.parametrize("solver", ["descent", "exact", "adam"])
 def test_reported_geometry_is_that_of_the_edited_vectors(coarse: TaskVectors, scope: str, solver: str) -> None:
@@ -127,6 +132,7 @@ def test_reported_geometry_is_that_of_the_edited_vectors(coarse: TaskVectors, sc
     assert report["objective_after"] == found.curve[-1]
 
 
+@pytest.mark.kernels
 def test_multipliers_are_what_a_sum_of_edited_vectors_multiplies_by(coarse: TaskVectors) -> None:
     found = from_geometry(measure(coarse), AwdParams(solver="exact"))
     assert found.multipliers is not None
@@ -258,6 +264,45 @@ def test_reported_geometry_is_that_of_the_edited_vectors_beside_zeros(
             weights = torch.as_tensor(found.multipliers[index], dtype=torch.float32)
             expected = torch.einsum("t,t...->...", weights, stack)
             torch.testing.assert_close(found.edit(name, stack[0], stack).sum(dim=0), expected, rtol=1e-4, atol=1e-5)
+
+
+def blurred(grams: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Inner products ``[…, T, T]`` as a library that sums in another order finds them."""
+    noise = random.uniform(-2e-7, 2e-7, grams.shape)
+    lengths = np.sqrt(np.diagonal(grams, axis1=-2, axis2=-1))
+    return grams + (noise + np.swapaxes(noise, -1, -2)) / 2 * lengths[..., :, None] * lengths[..., None, :]
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("scope", ["model", "layer", "row"])
+@pytest.mark.parametrize("solver", ["descent", "exact", "adam"])
+def test_equal_models_share_nothing_that_rounding_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str, solver: str
+) -> None:
+    """However the inner products were summed; with exact under an α that makes it no better to call all redundant."""
+    random = np.random.default_rng(0)
+    vectors = write_models(tmp_path, random_state(0), [random_state(1)] * 3)
+    grams = awd._grams
+    monkeypatch.setattr(awd, "_grams", lambda units: torch.as_tensor(blurred(grams(units).numpy(), random)))
+    measured = measure(vectors)
+    params = AwdParams(scope=scope, solver=solver, alpha=10.0 if solver == "exact" else 0.1,
+                       beta=1e-3 if solver == "adam" else 0.01, steps=50)  # fmt: skip
+    found = disentangle(vectors, measured.with_grams(blurred(measured.grams, random)), params, Context())
+    for name, _, stack in vectors.edited(found.edit).iterate():
+        torch.testing.assert_close(stack, vectors.stack(name)[1], rtol=0, atol=1e-6)
+    assert found.curve[-1] == pytest.approx(1, abs=1e-6) and found.redundant_norm < 1e-6
+
+
+@pytest.mark.kernels
+def test_what_is_redundant_in_equal_models_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A light penalty makes it best to call all of them redundant: what rounding leaves has no cosines."""
+    vectors = write_models(tmp_path, random_state(0), [random_state(1)] * 3)
+    measured = measure(vectors)
+    shown = measured.with_grams(blurred(measured.grams, np.random.default_rng(0)))
+    for scope in ("model", "layer"):
+        found = from_geometry(shown, AwdParams(scope=scope, solver="exact", alpha=0.01))
+        assert not found.after.grams.any()
+        assert found.multipliers is not None and np.abs(found.multipliers).max() < 1e-5
 
 
 def test_no_steps_is_no_edit(vectors: TaskVectors) -> None:

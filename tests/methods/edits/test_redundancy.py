@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixing, objective
+from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixing, objective, resolved
 
 
 def plain_objective(vectors: torch.Tensor, delta: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -69,6 +69,7 @@ def test_descent_lowers_the_objective_and_starts_at_the_mean_cosine() -> None:
     assert curve[-1] < 0.6 * curve[0]
 
 
+@pytest.mark.kernels
 def test_a_batch_gives_what_its_problems_give_alone() -> None:
     grams = np.stack([(v @ v.T).numpy() for v in (sample_vectors(3, seed) for seed in range(5))])
     for solver in (descent, exact):
@@ -91,6 +92,7 @@ def test_mixing_subtracts_the_same_vector_from_all() -> None:
     np.testing.assert_allclose(mixing(coefficients, everywhere) @ vectors, vectors - coefficients @ vectors, rtol=1e-12)
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("solver", [descent, exact])
 @pytest.mark.parametrize("zeros", [(0,), (1, 3), (4, 5, 6)])
 def test_a_zero_vector_changes_nothing(solver: Callable[..., Redundancy], zeros: tuple[int, ...]) -> None:
@@ -129,6 +131,75 @@ def test_descent_gets_down_beside_a_zero_vector() -> None:
     assert not edited[3].any()
 
 
+def vectors_of_kind(kind: str, tasks: int, seed: int) -> np.ndarray:
+    """Task vectors whose inner products rounding may blur."""
+    free = sample_vectors(tasks, seed).numpy()
+    one, tail = free[0], free[1:]
+    return {
+        "free": lambda: free,
+        "equal": lambda: np.tile(one, (tasks, 1)),
+        "nearly equal": lambda: one + 1e-4 * free,
+        "opposite": lambda: np.where(np.arange(tasks)[:, None] % 2, one, -one),
+        "parallel": lambda: np.linspace(1, 2, tasks)[:, None] * one,
+        "two equal": lambda: np.vstack([tail[:1], tail]),
+        "two nearly equal": lambda: np.vstack([tail[:1] + 1e-4 * free[:1], tail]),
+        "dependent": lambda: np.vstack([tail.sum(axis=0), tail]),
+        "orthogonal": lambda: 2 * np.linalg.qr(free.T)[0].T,
+        "1 % apart": lambda: one + 1e-2 * free,
+    }[kind]()
+
+
+ON_ONE_LINE = ("equal", "nearly equal", "opposite", "parallel")
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("solver", [descent, exact])
+@pytest.mark.parametrize(
+    "kind", ["free", *ON_ONE_LINE, "two equal", "two nearly equal", "dependent", "orthogonal", "1 % apart"]
+)
+def test_rounding_of_inner_products_moves_the_result_by_no_more_than_is_stated(
+    kind: str, solver: Callable[..., Redundancy]
+) -> None:
+    """As another library would have summed them: the bounds in the module's docstring."""
+    random = np.random.default_rng(0)
+    bound = 1e-6 if kind in ON_ONE_LINE else 2e-2 if kind == "1 % apart" and solver is exact else 5e-3
+    for tasks in (3, 8):
+        vectors = vectors_of_kind(kind, tasks, seed=tasks)
+        gram = vectors @ vectors.T
+        lengths = np.sqrt(gram.diagonal())
+        for alpha in (0.1, 0.01):
+            noise = random.uniform(-2e-6, 2e-6, (4, *gram.shape))
+            noise[0] = 0
+            rounded = gram + (noise + np.swapaxes(noise, 1, 2)) / 2 * lengths * lengths[:, None]
+            found = solver(rounded, alpha, 0.01, 300).coefficients
+            moved = np.linalg.norm((found - found[0]) @ vectors, axis=1)
+            assert moved.max() <= bound * lengths.max()
+            if bound < 2e-2:
+                assert np.ptp(objective(rounded, found, alpha)) <= bound
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("kind", ON_ONE_LINE)
+def test_what_differs_by_rounding_alone_is_not_descended_on(kind: str) -> None:
+    """The cosines of vectors on one line have no slope, whatever the last digits say."""
+    vectors = vectors_of_kind(kind, 5, seed=0)
+    gram = (vectors @ vectors.T) * (1 + 1e-7 * np.random.default_rng(1).normal(size=5))
+    found = descent((gram + gram.T)[None] / 2, 0.1, 0.01, 300)
+    assert not found.coefficients.any()
+    assert found.curve[-1] == pytest.approx(found.curve[0], abs=1e-12)
+
+
+def test_vectors_that_rounding_leaves_apart_are_resolved_to_the_last_bit() -> None:
+    apart = np.stack([vectors @ vectors.T for vectors in (vectors_of_kind("free", 4, seed) for seed in range(3))])
+    assert resolved(apart) is apart
+    steep = np.diag([1e-6, 1.0, 1e6]) @ apart[0, :3, :3] @ np.diag([1e-6, 1.0, 1e6])  # lengths are no reason
+    assert np.array_equal(resolved(steep[None])[0], steep)
+    vectors = vectors_of_kind("two nearly equal", 4, seed=0)
+    (found,) = resolved((vectors @ vectors.T)[None])
+    assert np.array_equal(found[0], found[1]) and found[0, 0] == found[0, 1]
+    np.testing.assert_allclose(found, vectors @ vectors.T, rtol=1e-3, atol=1e-3)
+
+
 @st.composite
 def gram_matrices(draw: st.DrawFn) -> np.ndarray:
     """Gram matrices of all sorts of vectors, degenerate ones included."""
@@ -151,6 +222,7 @@ def gram_matrices(draw: st.DrawFn) -> np.ndarray:
     return vectors @ vectors.T
 
 
+@pytest.mark.kernels
 @example(5.57e-5 * np.outer([1, -1, -1], [1, -1, -1]), 0.01, 1.0)  # tiny vectors on one line, a step far too long
 @example(5.57e-5 * np.outer([1, -1, -1], [1, -1, -1]), 0.0, 1.0)
 @example(np.outer([0.042408, -0.044558], [0.042408, -0.044558]), 0.01, 0.01)

@@ -203,6 +203,13 @@ def test_one_split_alone_is_compared_with_nothing(own_suite: Path, workspace: Wo
     assert rows["roads.npz (val)", "roads"]["warning"] and ("accuracy of roads.safetensors", "roads") not in rows
 
 
+def test_five_points_are_not_more_than_five_points() -> None:
+    """In floating point 0.9 − 0.85 is more than 0.05."""
+    assert 0.9 - 0.85 > 0.05
+    assert not gap_warning(0.85, 10**8, 0.9, 10**8)
+    assert gap_warning(0.85, 10**8, 0.9001, 10**8)
+
+
 @given(st.integers(1, 3000), st.integers(1, 3000), st.floats(0, 1), st.floats(0, 1))
 def test_a_gap_within_chance_or_downwards_is_nothing_to_warn_of(n: int, m: int, val: float, test: float) -> None:
     deviation = (val * (1 - val) / n + test * (1 - test) / m) ** 0.5

@@ -94,6 +94,21 @@ def test_correlations() -> None:
     assert found.chance < 0.05
 
 
+def test_rounding_of_cosines_changes_no_rank_and_no_chance() -> None:
+    """Libraries sum ⟨τ_i, τ_j⟩ and ⟨τ_j, τ_i⟩ in different orders, and pairs of twins have one cosine."""
+    random = np.random.default_rng(2)
+    similarity = random.normal(size=(5, 5))
+    similarity += similarity.T
+    similarity[[0, 1]] = similarity[[1, 0]] = similarity[:, [0, 1]].T[[0, 0]]  # tasks 0 and 1 are twins
+    similarity[:, [0, 1]] = similarity[[0, 1]].T
+    change = random.normal(size=(5, 5))
+    plain = agreement(similarity, change, relabellings=120)
+    for seed in range(5):
+        noise = 1e-7 * np.random.default_rng(seed).normal(size=(5, 5))
+        found = agreement(similarity + noise, change, relabellings=120)
+        assert (found.spearman, found.chance) == (plain.spearman, plain.chance)
+
+
 def test_unrelated_matrices_agree_by_chance_only() -> None:
     random = np.random.default_rng(1)
     chances = []
@@ -105,6 +120,9 @@ def test_unrelated_matrices_agree_by_chance_only() -> None:
 
 def test_constant_sides_have_no_correlation() -> None:
     found = agreement(np.ones((4, 4)), np.zeros((4, 4)))
+    assert np.isnan([found.pearson, found.spearman, found.chance]).all()
+    blurred = np.ones((4, 4)) + 1e-6 * np.random.default_rng(0).normal(size=(4, 4))  # cosines of equal models
+    found = agreement(blurred, np.random.default_rng(1).normal(size=(4, 4)))
     assert np.isnan([found.pearson, found.spearman, found.chance]).all()
     with pytest.raises(SpecError, match="at least three"):
         agreement(np.eye(2), np.eye(2))
