@@ -7,7 +7,7 @@ PORT ?= 8501
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: app env test test-kernels check bench study study-linearised screenshots clean
+.PHONY: app env test test-kernels check mutants bench study study-linearised screenshots clean
 
 app: $(VENV)/.app  ## the dashboard, in the browser
 	$(BIN)/python -m merging app --port $(PORT)
@@ -40,6 +40,19 @@ check: env  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+mutants: $(VENV)/mutants/.made  ## plants faults in some modules and prints those that no test notices; ONLY='*paired*' takes one
+	$(VENV)/mutants/bin/mutmut run $(if $(ONLY),'$(ONLY)')
+	@$(VENV)/mutants/bin/mutmut results | sed -n 's/^ *\(.*\): survived$$/\1/p' | while read -r name; do \
+		$(VENV)/mutants/bin/mutmut show "$$name"; done
+	@echo "$$($(VENV)/mutants/bin/mutmut results | grep -c ': survived$$') faults went unnoticed"
+
+$(VENV)/mutants/.made: $(VENV)/.made  # the tool in an environment of its own, which sees the packages of the other one
+	$(BIN)/python -m venv $(VENV)/mutants
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(VENV)/mutants/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tested.pth"
+	$(VENV)/mutants/bin/python -m pip install --quiet --disable-pip-version-check 'mutmut==3.8.1'
+	touch $@
+
 bench: env  ## speed and memory, as ratios to naive code on the same machine
 	$(BIN)/python -m benchmarks
 
@@ -55,4 +68,4 @@ screenshots: env  ## the README's pictures
 	$(BIN)/python docs/screenshots.py
 
 clean:  ## remove caches and results, not the environment
-	rm -rf .merging .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .merging mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,13 +5,14 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, Playwright, expect
+
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -19,7 +20,6 @@ _ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-_PATIENCE = 90_000  # milliseconds; ends a hopeless wait on a busy machine
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def running_dashboard(home: Path, suites: Path | None = None) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE)
             _stop_worker(home)
 
 
@@ -59,8 +59,8 @@ def launch(playwright: Playwright) -> Browser:
 def settled(page: Page) -> None:
     """Wait until the page is connected and its script has run to the end."""
     app = page.locator('[data-testid="stApp"]')
-    expect(app).to_have_attribute("data-test-connection-state", "CONNECTED", timeout=_PATIENCE)
-    expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=_PATIENCE)
+    expect(app).to_have_attribute("data-test-connection-state", "CONNECTED", timeout=1000 * PATIENCE)
+    expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=1000 * PATIENCE)
 
 
 def free_port() -> int:
@@ -74,17 +74,15 @@ def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]") -> None:
     """Wait until a server says that it is well.
 
     Raises:
-        RuntimeError: it ended, or did not become healthy in time.
+        AssertionError: it ended, or did not become healthy in time.
     """
-    for _ in range(900):
-        if process.poll() is not None:
-            raise RuntimeError(f"the dashboard ended at once with exit status {process.returncode}")
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError("the dashboard did not become healthy")
+
+    def healthy() -> bool:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=10):
+            return True
+        return False
+
+    until(healthy, going_on=lambda: process.poll() is None)
 
 
 def _stop_worker(home: Path) -> None:

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite, load_suite
 from tests.random_models import write_suite
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = ("apples", "birds", "cars", "doors")
@@ -72,7 +73,7 @@ def open_page(suites_folder: Path) -> Iterator[Callable[..., AppTest]]:
     st.cache_resource.clear()
 
     def opened(page: str | None = None, **query: str | list[str]) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
         for name, value in query.items():
             app.query_params[name] = value
         if page is not None:

@@ -3,13 +3,20 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import open_clip
 import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 from merging.runs.jobs import MergeSpec
 from merging.runs.table import RunStore
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, texts
+from tests.random_models import ARCHITECTURE, write_arrays
+from ui.shell import state
 
 PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "sweeps", "runs", "add_suite")
 TITLES = dict(
@@ -19,6 +26,7 @@ TITLES = dict(
         strict=True,
     )
 )
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 Open = Callable[..., AppTest]
 
 
@@ -65,6 +73,15 @@ def test_room_for_images_that_is_no_number_is_an_error_in_words(
     app = open_page()
     assert not app.exception
     assert "MERGING_IMAGE_CACHE_GB is 'plenty'" in app.error[0].value.replace("\\", "")
+
+
+@pytest.mark.parametrize(("given", "bytes_"), [("0.5", 2**29), ("2", 2**31), ("", 20 * 2**30), ("0", 0)])
+def test_room_for_images_is_counted_in_gibibytes(
+    given: str, bytes_: int, tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MERGING_IMAGE_CACHE_GB", given)
+    assert not open_page().exception
+    assert state.workspace().image_limit == bytes_
 
 
 def test_the_sidebar_names_suite_device_and_queue(tiny: Suite, open_page: Open, tmp_path: Path) -> None:
@@ -236,6 +253,56 @@ def test_suites_with_the_same_folder_name_are_told_apart(suites_folder: Path, op
     app = open_page("task_models", suite="same-2")
     assert app.selectbox(key="suite").options == ["same", "same-2"]
     assert app.multiselect(key="tasks").value == ["roads", "signs"]
+
+
+def other_head(folder: Path) -> None:
+    """As many classes, in another order: what was right is wrong now."""
+    head = load_file(folder / "birds.head.safetensors")["weight"]
+    save_file({"weight": head.roll(1, 0).contiguous()}, folder / "birds.head.safetensors")
+
+
+def other_images(folder: Path) -> None:
+    write_arrays(folder / "birds.npz", np.random.default_rng(99))
+
+
+def other_model(folder: Path) -> None:
+    (folder / "birds.safetensors").write_bytes((folder / "cars.safetensors").read_bytes())
+
+
+def other_settings(folder: Path) -> None:
+    """What the task is called on screen: no other file has to do with it."""
+    path = folder / "suite.yaml"
+    path.write_text(path.read_text().replace("title: Birds", "title: Fowl"))
+
+
+def other_text_tower(folder: Path, seed: int = 1) -> None:
+    torch.manual_seed(seed)
+    state = open_clip.CLIP(**ARCHITECTURE, text_cfg=TEXT).state_dict()
+    save_file({name: t for name, t in state.items() if not name.startswith("visual.")}, folder / "text.safetensors")
+
+
+@pytest.mark.parametrize("change", [other_head, other_images, other_model, other_settings, other_text_tower])
+def test_what_is_shown_of_a_task_changes_once_a_file_of_it_is_replaced(
+    change: Callable[[Path], None], tiny: Suite, open_page: Open
+) -> None:
+    """Of the task whose file it is, and of no other: the tower of text is one here, as only this task has no head."""
+    if change is other_text_tower:
+        other_text_tower(tiny.folder, seed=0)
+        content = yaml.safe_load((tiny.folder / "suite.yaml").read_text())
+        content |= {"text_tower": "text.safetensors", "architecture": {**ARCHITECTURE, "text_cfg": TEXT}}
+        del next(entry for entry in content["tasks"] if entry["name"] == "birds")["head"]
+        (tiny.folder / "suite.yaml").write_text(yaml.safe_dump(content))
+
+    def shown(app: AppTest) -> dict[str, list[object]]:
+        assert not app.exception and not app.error
+        return app.dataframe[0].value.set_index("Name")[["Task", "Zero-shot", "Fine-tuned"]].T.to_dict("list")
+
+    app = open_page("task_models")
+    before = shown(app)
+    change(tiny.folder)
+    after = shown(app.run())
+    assert list(before) == list(after) == list(TASKS)
+    assert {task for task in TASKS if before[task] != after[task]} == {"birds"}
 
 
 def test_replaced_weights_are_noticed(tiny: Suite, open_page: Open) -> None:

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 
 from tests.app.conftest import build_suite
 from tests.dashboard import CHROMIUM, launch, running_dashboard, settled
+from tests.waiting import PATIENCE
 
 # What Chromium says about a server on plain HTTP, or about fonts, is no fault of a page; and for a link to a page
 # Streamlit's client first looks for its endpoints below that page's path.
@@ -18,7 +19,7 @@ HARMLESS = re.compile(r"/_stcore/|preload|Permissions-Policy|Unrecognized featur
 
 
 # Waits end as soon as what is expected is there; on a busy machine that may take longer than Playwright's five seconds.
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=1000 * PATIENCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent not in item.path.parents:
             continue
         item.add_marker(pytest.mark.browser)
-        item.add_marker(pytest.mark.timeout(600))
+        item.add_marker(pytest.mark.timeout(1200))
         if CHROMIUM is None and not os.environ.get("REQUIRE_BROWSER"):
             item.add_marker(pytest.mark.skip(reason="no Chromium on this machine (apt install chromium)"))
 
@@ -65,7 +66,7 @@ def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
 
     def opened(path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light") -> Page:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
-        context.set_default_timeout(90_000)
+        context.set_default_timeout(1000 * PATIENCE)
         contexts.append(context)
         page = context.new_page()
 

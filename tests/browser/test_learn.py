@@ -12,14 +12,13 @@ from tests.dashboard import settled
 from ui.lesson.steps import STEPS
 
 MINI = "tasks=digits&tasks=signs&tasks=shapes"
-PATIENT = 120_000  # milliseconds; ends a hopeless wait on a busy machine
 
 
 def answered(page: Page) -> str:
     """The numbers that say why, once they are there."""
     told = page.locator(".st-key-lesson-answer")
-    expect(told).to_be_visible(timeout=PATIENT)
-    expect(told).not_to_contain_text("Still being measured", timeout=PATIENT)
+    expect(told).to_be_visible()
+    expect(told).not_to_contain_text("Still being measured")
     settled(page)
     return told.inner_text()
 
@@ -28,12 +27,12 @@ def answered(page: Page) -> str:
 def test_through_the_lesson(width: int, height: int, scheme: str, visit: Callable[..., Page]) -> None:
     page = visit(f"/learn?{MINI}", width=width, height=height, scheme=scheme)
     for number, step in enumerate(STEPS, 1):
-        expect(page.get_by_role("heading", level=1)).to_have_text(step.title, timeout=PATIENT)
+        expect(page.get_by_role("heading", level=1)).to_have_text(step.title)
         expect(page.get_by_text(f"{number} of {len(STEPS)}", exact=True)).to_be_visible()
-        expect(page.locator(".js-plotly-plot")).to_have_count(1, timeout=PATIENT)
+        expect(page.locator(".js-plotly-plot")).to_have_count(1)
         show = page.get_by_role("radio", name="Show the answer")
         chosen = page.locator('[role="radio"][aria-checked="true"]').filter(has_text="Show the answer")
-        expect(chosen).to_have_count(0, timeout=PATIENT)  # that of the step before is gone
+        expect(chosen).to_have_count(0)  # that of the step before is gone
         show.click()
         reason = answered(page)
         assert re.search(r"\d", reason) or number == 7
@@ -46,7 +45,7 @@ def test_through_the_lesson(width: int, height: int, scheme: str, visit: Callabl
             "all => Math.min(...all.map(one => parseFloat(getComputedStyle(one).fontSize)))"
         )
         assert small >= 15
-        expect(page.locator('[data-stale="true"]')).to_have_count(0, timeout=PATIENT)
+        expect(page.locator('[data-stale="true"]')).to_have_count(0)
         page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
         found = [one["nodes"] for one in Axe().run(page).response["violations"] if one["impact"] in SERIOUS]
         assert not found, (step.title, found)
@@ -59,14 +58,14 @@ def test_a_control_moves_the_chart_and_the_screen_is_a_link(visit: Callable[...,
     measured = re.compile(r"on average, on [\d,]+ validation images")
     page = visit(f"/learn?{MINI}&step=3")
     told = page.locator(".st-key-lesson-chart").get_by_test_id("stCaptionContainer")
-    expect(told).to_have_text(measured, timeout=PATIENT)
+    expect(told).to_have_text(measured)
     before = told.inner_text()
     slider = page.get_by_role("slider")
     slider.focus()
     slider.press("End")
-    expect(page).to_have_url(re.compile("all=1.5"), timeout=PATIENT)
-    expect(told).not_to_have_text(before, timeout=PATIENT)
-    expect(told).to_have_text(measured, timeout=PATIENT)
+    expect(page).to_have_url(re.compile("all=1.5"))
+    expect(told).not_to_have_text(before)
+    expect(told).to_have_text(measured)
     page.get_by_role("radio", name="C", exact=True).click()
     reason, shown = answered(page), told.inner_text()
     link = page.url[page.url.index("/learn") :]
@@ -81,8 +80,8 @@ def test_a_control_moves_the_chart_and_the_screen_is_a_link(visit: Callable[...,
 def test_a_class_watches_adamerging_learn(visit: Callable[..., Page]) -> None:
     page = visit("/learn?suite=tiny&step=7")
     page.get_by_role("button", name="Let it learn").click()
-    expect(page).to_have_url(re.compile(r"run=\w{12}"), timeout=PATIENT)
-    expect(page.get_by_text(re.compile("is highest at"))).to_be_visible(timeout=PATIENT)
-    expect(page.get_by_text("60 steps, 16 unlabeled validation images")).to_be_visible(timeout=PATIENT)
+    expect(page).to_have_url(re.compile(r"run=\w{12}"))
+    expect(page.get_by_text(re.compile("is highest at"))).to_be_visible()
+    expect(page.get_by_text("60 steps, 16 unlabeled validation images")).to_be_visible()
     page.get_by_role("radio", name="Show the answer").click()
-    expect(page.locator(".st-key-lesson-answer")).to_contain_text("AdaMerging", timeout=PATIENT)  # once it has learned
+    expect(page.locator(".st-key-lesson-answer")).to_contain_text("AdaMerging")  # once it has learned

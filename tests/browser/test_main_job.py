@@ -56,7 +56,7 @@ def test_a_view_of_the_similarity_page_is_a_link(visit: Callable[..., Page]) -> 
 def test_merge_shows_progress_and_result(visit: Callable[..., Page]) -> None:
     page = visit(f"/merge?{TINY}&edit=ties")
     page.get_by_role("button", name="Merge", exact=True).click()
-    expect(page.get_by_text("Average accuracy")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Average accuracy")).to_be_visible()
     run = re.search(r"run=(\w+)", page.url)
     assert run is not None
     page.get_by_text("Details and export on Runs").click()
@@ -68,7 +68,7 @@ def test_merge_shows_progress_and_result(visit: Callable[..., Page]) -> None:
 def test_a_running_merge_can_be_cancelled(visit: Callable[..., Page]) -> None:
     page = visit(f"/merge?{TINY}&merge=adamerging&merge.steps=20000")
     page.get_by_role("button", name="Merge", exact=True).click()
-    expect(page.get_by_text(re.compile("Adapting")).first).to_be_visible(timeout=120_000)
+    expect(page.get_by_text(re.compile("Adapting")).first).to_be_visible()
     page.get_by_role("button", name="Cancel").first.click()
     expect(page.get_by_role("button", name="Run again")).to_be_visible()
 

@@ -66,7 +66,7 @@ def test_a_view_is_a_link(visit: Callable[..., Page]) -> None:
 def test_jobs_show_their_results(visit: Callable[..., Page]) -> None:
     page = visit("/what_if?suite=tiny&what=Drop+one+out")
     page.get_by_role("button", name="Drop one out", exact=True).last.click()
-    expect(page.get_by_text("Does cosine predict interference?")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Does cosine predict interference?")).to_be_visible()
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
 
 

@@ -3,10 +3,13 @@
 import re
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from merging.charts import geometry as charts
+from merging.charts import theme
 from merging.weights.geometry import Geometry
+from tests.hover_texts import all_hover_texts, hover_texts
 
 
 @pytest.fixture
@@ -161,3 +164,132 @@ def test_the_redundant_vector_can_be_seen_where_the_base_is() -> None:
     assert (base.name, delta.name) == ("base", "δ")  # drawn in this order
     assert (base.x[0], base.y[0]) == (delta.x[0], delta.y[0])
     assert base.marker.symbol.endswith("-open") and base.marker.size > 1.5 * delta.marker.size
+
+
+# --- every number where it belongs -----------------------------------------------------------------------------------
+
+NAMES = ["Aa", "<b>", "Cc"]
+SHOWN = ["Aa", "&lt;b&gt;", "Cc"]
+LABELS = ["conv1.weight", "transformer.resblocks.0.ln_1.bias", "proj"]
+
+
+def axis_of(layout: go.Layout, axis: str) -> go.layout.XAxis:
+    """``x2`` → the layout of that axis."""
+    return layout[f"{axis[0]}axis{axis[1:]}"]
+
+
+def test_every_cell_of_the_three_maps_is_that_of_its_row_and_column() -> None:
+    # No cosines: a table that is not symmetric shows which index is which.
+    before = np.array([[0.99, 0.11, 0.12], [0.21, 0.98, 0.23], [0.31, 0.32, 0.97]])
+    after = before - np.array([[0.01, 0.02, 0.03], [0.04, 0.05, 0.06], [0.07, 0.08, 0.09]])
+    figure = charts.cosine_figure(before, after, NAMES)
+    pairs = [f"{row} · {column}" for row in SHOWN for column in SHOWN]
+    for trace, matrix in zip(figure.data, (before, after, after - before), strict=True):
+        expected = [f"{pair}<br>{value:.4f}".replace("-", "−") for pair, value in zip(pairs, matrix.flat, strict=True)]
+        assert hover_texts(trace) == expected
+        assert list(trace.x) == list(trace.y) == [0, 1, 2]
+        texts = [re.sub("<.*?>", "", text) for row in trace.text for text in row]
+        assert texts == [f"{value:.2f}".replace("0.", ".", 1).replace("-", "−") for value in matrix.flat]
+    titles = ["Before", "After", "Difference, after − before"]
+    assert [note.text for note in figure.layout.annotations] == titles
+    for trace, note in zip(figure.data, figure.layout.annotations, strict=True):  # the title is over its own map
+        start, end = axis_of(figure.layout, trace.xaxis).domain
+        assert start < note.x < end
+    assert list(figure.layout.yaxis.ticktext) == SHOWN
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_zoom_is_decided_by_the_largest_of_any_map(number: int) -> None:
+    maps = [np.eye(3), np.eye(3)]
+    maps[number] = np.array([[1, 0.42, 0], [0.42, 1, 0], [0, 0, 1]])
+    assert charts.cosine_limit(*maps, zoom=True) == pytest.approx(0.45)
+
+
+def test_every_layer_has_its_own_mean_before_and_after() -> None:
+    before, after = np.array([0.31, 0.22, 0.13]), np.array([0.11, 0.02, 0.05])
+    figure = charts.layer_figure(LABELS, before, after, chosen=LABELS[1])
+    assert all_hover_texts(figure) == [
+        [
+            f"{name}<br>mean |cos| {value} [before]"
+            for name, value in zip(LABELS, ("0.3100", "0.2200", "0.1300"), strict=True)
+        ],
+        [
+            f"{name}<br>mean |cos| {value} [after]"
+            for name, value in zip(LABELS, ("0.1100", "0.0200", "0.0500"), strict=True)
+        ],
+    ]
+    links, *marks = figure.data
+    assert [(mark.name, mark.marker.color) for mark in marks] == [
+        ("before", theme.BEFORE.color), ("after", theme.AFTER.color),
+    ]  # fmt: skip
+    np.testing.assert_allclose(np.array(links.x, dtype=float), [0, 0, np.nan, 1, 1, np.nan, 2, 2, np.nan])
+    np.testing.assert_allclose(np.array(links.y, float), [0.31, 0.11, np.nan, 0.22, 0.02, np.nan, 0.13, 0.05, np.nan])
+    assert list(figure.layout.xaxis.ticktext) == ["stem", "block 0", "out"]
+    assert list(figure.layout.xaxis.tickvals) == list(marks[0].x)
+    assert figure.layout.shapes[0].x0 == figure.layout.shapes[0].x1 == 1
+
+
+def test_every_norm_has_its_own_task() -> None:
+    figure = charts.norm_figure(np.array([3.0, 1.5, 2.0]), np.array([2.5, 0.5, 1.75]), NAMES)
+    assert all_hover_texts(figure) == [
+        [f"{name}<br>norm {value} [before]" for name, value in zip(SHOWN, ("3.0000", "1.5000", "2.0000"), strict=True)],
+        [f"{name}<br>norm {value} [after]" for name, value in zip(SHOWN, ("2.5000", "0.5000", "1.7500"), strict=True)],
+    ]
+    links, before, after = figure.data
+    assert (list(before.x), list(after.x)) == ([3, 1.5, 2], [2.5, 0.5, 1.75])
+    assert list(before.y) == list(after.y) == list(figure.layout.yaxis.tickvals) == [0, 1, 2]
+    assert list(figure.layout.yaxis.ticktext) == SHOWN and figure.layout.yaxis.autorange == "reversed"
+    np.testing.assert_allclose(np.array(links.x, float), [3, 2.5, np.nan, 1.5, 0.5, np.nan, 2, 1.75, np.nan])
+    np.testing.assert_allclose(np.array(links.y, float), [0, 0, np.nan, 1, 1, np.nan, 2, 2, np.nan])
+    assert (before.marker.color, after.marker.color) == (theme.BEFORE.color, theme.AFTER.color)
+
+
+def test_every_multiplier_has_its_own_task_and_layer() -> None:
+    bars = charts.multiplier_figure(np.array([0.4, 1.2, -0.1]), NAMES)
+    assert all_hover_texts(bars) == [
+        [f"{name}<br>× {value}" for name, value in zip(SHOWN, ("0.4000", "1.2000", "-0.1000"), strict=True)]
+    ]
+    assert list(bars.data[0].text) == ["0.400", "1.200", "-0.100"] and list(bars.data[0].y) == [0, 1, 2]
+    assert list(bars.layout.yaxis.ticktext) == SHOWN
+    table = np.array([[0.5, 0.6, 0.7], [0.8, 0.9, 1.0], [1.1, 1.2, 1.3]])  # [L, T]
+    cells = charts.multiplier_table_figure(table, LABELS, NAMES)
+    assert all_hover_texts(cells) == [
+        [f"{task}<br>{label}<br>× {table[i, j]:.4f}" for j, task in enumerate(SHOWN) for i, label in enumerate(LABELS)]
+    ]
+    assert list(cells.layout.yaxis.ticktext) == SHOWN
+    assert list(cells.layout.xaxis.ticktext) == ["stem", "block 0", "out"]
+    assert list(cells.data[0].x) == list(cells.data[0].y) == [0, 1, 2]
+
+
+def test_the_objective_is_that_of_its_step() -> None:
+    figure = charts.objective_figure(np.array([0.5, 0.25, 0.2]), unit="stage")
+    assert all_hover_texts(figure) == [["stage 0<br>L = 0.50000", "stage 1<br>L = 0.25000", "stage 2<br>L = 0.20000"]]
+    assert figure.layout.xaxis.title.text == "stage"
+
+
+def test_every_point_of_the_map_is_the_one_that_it_is_called() -> None:
+    before = np.array([[1.0, 2.0], [3.0, 5.0], [-2.0, 0.5]])
+    after, delta = before - np.array([0.25, 0.75]), np.array([0.25, 0.75])
+    figure = charts.map_figure(charts.PlanarMap(before, after, delta, 0.5), NAMES)
+    first, second, *marks = figure.data
+    assert [hover_texts(mark) for mark in marks] == [
+        [
+            f"{name}<br>({x}, {y}) [before]"
+            for name, (x, y) in zip(SHOWN, (("1.000", "2.000"), ("3.000", "5.000"), ("−2.000", "0.500")), strict=True)
+        ],
+        [
+            f"{name}<br>({x}, {y}) [after]"
+            for name, (x, y) in zip(SHOWN, (("0.750", "1.250"), ("2.750", "4.250"), ("−2.250", "−0.250")), strict=True)
+        ],
+        ["base model<br>(0.000, 0.000) [base]"],
+        ["δ<br>(0.250, 0.750) [δ]"],
+    ]
+    assert [mark.marker.color for mark in marks] == [
+        style.color for style in (theme.BEFORE, theme.AFTER, theme.BASE, theme.REDUNDANT)
+    ]
+    for number, point in enumerate(before):  # from each point before to the same task's after
+        assert (first.x[3 * number], first.y[3 * number]) == tuple(point)
+        assert (first.x[3 * number + 1], first.y[3 * number + 1]) == tuple(after[number])
+    assert (list(second.x)[:2], list(second.y)[:2]) == ([0, 0.25], [0, 0.75])
+    assert figure.layout.xaxis.title.text == "first principal axis"
+    assert figure.layout.yaxis.title.text == "second principal axis"

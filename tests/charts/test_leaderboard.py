@@ -16,6 +16,7 @@ from merging.charts.leaderboard import (
 from merging.charts.theme import style_of
 from merging.methods.registry import Data, Needs
 from merging.runs.leaderboard import Row
+from tests.hover_texts import all_hover_texts
 
 TASKS = ("digits", "signs")
 
@@ -136,3 +137,44 @@ def test_the_takeaway_names_the_best_of_every_kind_of_data() -> None:
     )
     assert takeaway([LINES[0], LINES[2]]) == "No method has been measured here yet."
     assert takeaway([line("a", (0.5, 0.5), normalised=None)]) == "Best on average: a (no data) with 50.0 %."
+
+
+# --- every number where it belongs -----------------------------------------------------------------------------------
+
+
+def test_every_dot_is_the_average_of_the_method_beside_it() -> None:
+    figure = leaderboard_dots(LINES)
+    assert all_hover_texts(figure) == [
+        ["<b>75.0</b> % [Iso-C]"], ["<b>65.0</b> % [Task Arithmetic]"], ["<b>80.0</b> % [AdaMerging]"],
+    ]  # fmt: skip
+    assert [trace.text[0].strip() for trace in figure.data] == ["75.0", "65.0", "80.0"]
+    heights = [trace.y[0] for trace in figure.data]
+    rules = [(shape.x0, shape.x1, shape.y0, shape.y1) for shape in figure.layout.shapes]
+    gains, baselines = rules[:3], rules[3:]
+    assert gains == [  # from the worst baseline to the dot
+        pytest.approx((45, average, at, at)) for average, at in zip((75, 65, 80), heights, strict=True)
+    ]
+    assert [(x0, x1) for x0, x1, *_ in baselines] == [pytest.approx((45, 45)), pytest.approx((92.5, 92.5))]
+    assert {note.text: note.x for note in figure.layout.annotations} == pytest.approx(
+        {"Zero-shot 45.0": 45, "Individual 92.5": 92.5}
+    )
+    assert figure.layout.yaxis.range[0] > max(heights) > figure.layout.yaxis.range[1]  # the best on top
+
+
+def test_every_column_of_every_row_is_its_own() -> None:
+    table = leaderboard_table(LINES, TASKS).set_index("Method")
+    assert table[["Average (%)", "digits", "signs"]].dropna().T.to_dict("list") == {
+        "Zero-shot": [45, 40, 50], "Task Arithmetic": [65, 70, 60], "AdaMerging": [80, 90, 70],
+        "Iso-C": [75, 80, 70], "Individual": [92.5, 95, 90],
+    }  # fmt: skip
+    assert table["Normalised (%)"].dropna().to_dict() == {
+        "Zero-shot": 100, "Task Arithmetic": 50, "AdaMerging": 50, "Iso-C": 50, "Individual": 100,
+    }  # fmt: skip
+    assert table["State"].to_dict() == {
+        "Zero-shot": "", "Task Arithmetic": "done", "TSV-M": NOT_RUN, "AdaMerging": "done", "Iso-C": "done",
+        "Individual": "",
+    }  # fmt: skip
+    assert table.loc["AdaMerging", ["Data", "Chosen", "Paper", "Run"]].tolist() == [
+        "unlabeled", LINES[3].data.chosen_words, "https://arxiv.org/abs/1", "abc",
+    ]  # fmt: skip
+    assert table.loc["Zero-shot", ["Chosen", "Paper", "Run", "Note", "λ", "Seconds"]].isna().all()

@@ -12,13 +12,15 @@ from merging.charts.runs import (
     timing_figure,
     trajectory_figure,
 )
+from merging.runs.jobs.merge_result import Coefficients, Storage
 from merging.weights.geometry import network_order
+from tests.hover_texts import all_hover_texts, hover_texts
 
 TENSORS = [
     "ln_post.bias", "positional_embedding", "transformer.resblocks.0.ln_1.bias",
     "transformer.resblocks.10.ln_1.bias", "transformer.resblocks.2.ln_1.bias",
 ]  # fmt: skip
-COLUMNS = {"tasks": ["a", "b"], "tensors": TENSORS, "table": [[0.1, 0.2, 0.3, 0.4, 0.5], [0, 0, 0, 0, -0.6]]}
+COLUMNS = Coefficients(tasks=["a", "b"], tensors=TENSORS, table=[[0.1, 0.2, 0.3, 0.4, 0.5], [0, 0, 0, 0, -0.6]])
 
 
 def test_tensors_stand_in_the_order_of_the_network() -> None:
@@ -35,7 +37,7 @@ def test_heatmap_is_centred_on_zero_and_follows_the_network() -> None:
 
 
 def test_heatmap_of_zeros_can_be_drawn() -> None:
-    assert coefficient_heatmap({**COLUMNS, "table": np.zeros((2, 5)).tolist()}, {}).data[0].zmax == 1
+    assert coefficient_heatmap(COLUMNS.model_copy(update={"table": np.zeros((2, 5)).tolist()}), {}).data[0].zmax == 1
 
 
 def test_coefficient_table_has_a_row_per_tensor() -> None:
@@ -79,7 +81,8 @@ def test_steps_table_names_the_tasks() -> None:
 
 
 def test_storage_compares_ways_part_by_part() -> None:
-    storage = {"base": 8e6, "vector": 8e6, "masks": 4e6, "masks_compressed": 2e6, "localised": 20e6, "models": 48e6}
+    parts = {"base": 8e6, "vector": 8e6, "masks": 4e6, "masks_compressed": 2e6, "localised": 20e6, "models": 48e6}
+    storage = Storage.model_validate(parts)
     table = storage_table(storage, 5)
     sums = table.groupby("Stored as", sort=False)["MB"].sum().to_dict()
     assert sums == {"Vector and masks": 2.5, "Masks compressed": 2.25, "Base and 5 models": 6.0}
@@ -92,3 +95,75 @@ def test_timings_stack_phases() -> None:
     figure = timing_figure({"x": {"adapting": 1.0, "merging": 2.0}, "y": {"adapting": 0.5}})
     assert [trace.name for trace in figure.data] == ["Adapting", "Merging"]
     assert list(figure.data[1].x) == [2.0, 0.0]
+
+
+# --- every number where it belongs -----------------------------------------------------------------------------------
+
+LABELS = {"a": "Task <A>", "b": "B"}
+SHOWN = ("Task &lt;A&gt;", "B")
+
+
+def test_every_coefficient_is_in_the_cell_of_its_task_and_tensor() -> None:
+    figure = coefficient_heatmap(COLUMNS, LABELS)
+    order = [1, 2, 4, 3, 0]
+    assert all_hover_texts(figure) == [
+        [
+            f"{label}<br>{TENSORS[index]}<br>c = <b>{COLUMNS.table[row][index]:.3f}</b>".replace("= <b>-", "= <b>−")
+            for row, label in enumerate(SHOWN)
+            for index in order
+        ]
+    ]
+    heat = figure.data[0]
+    assert list(heat.y) == list(figure.layout.yaxis.tickvals) == [0, 1]
+    assert list(figure.layout.yaxis.ticktext) == list(SHOWN) and figure.layout.yaxis.autorange == "reversed"
+    assert list(heat.x) == list(figure.layout.xaxis.tickvals) == [0, 1, 2, 3, 4]
+    assert [line.x0 for line in figure.layout.shapes] == [0.5, 1.5, 2.5, 3.5]  # between blocks
+    table = coefficient_table(COLUMNS, LABELS).set_index("Tensor")
+    assert table["Task <A>"].to_dict() == dict(zip(TENSORS, COLUMNS.table[0], strict=True))
+    assert table["B"].to_dict() == dict(zip(TENSORS, COLUMNS.table[1], strict=True))
+
+
+def test_every_line_of_a_course_has_its_own_task() -> None:
+    paths = [[0.3, 0.31], [0.4, 0.2], [0.5, 0.1]]
+    assert all_hover_texts(trajectory_figure(paths, ["a", "b"], LABELS, steps=[0, 10, 25])) == [
+        [f"step {step}: <b>{value}</b> [{SHOWN[0]}]" for step, value in ((0, "0.300"), (10, "0.400"), (25, "0.500"))],
+        [f"step {step}: <b>{value}</b> [{SHOWN[1]}]" for step, value in ((0, "0.310"), (10, "0.200"), (25, "0.100"))],
+    ]
+    assert list(trajectory_figure(paths, ["a", "b"], LABELS).data[1].x) == [0, 1, 2]
+    entropy = entropy_figure([[1.0, 3.0], [0.5, 2.0]], ["a", "b"], LABELS)
+    assert all_hover_texts(entropy) == [
+        [f"step 0: <b>1.000</b> [{SHOWN[0]}]", f"step 1: <b>0.500</b> [{SHOWN[0]}]"],
+        [f"step 0: <b>3.000</b> [{SHOWN[1]}]", f"step 1: <b>2.000</b> [{SHOWN[1]}]"],
+        ["step 0: <b>2.000</b> [Mean of all tasks]", "step 1: <b>1.250</b> [Mean of all tasks]"],
+    ]
+    table = steps_table(paths, ["a", "b"], LABELS)
+    assert table.to_dict("list") == {"Step": [0, 1, 2], "Task <A>": [0.3, 0.4, 0.5], "B": [0.31, 0.2, 0.1]}
+
+
+def test_every_second_is_in_the_bar_of_its_run_and_phase() -> None:
+    figure = timing_figure({"<x>": {"adapting": 1.25, "merging": 2.0}, "y": {"evaluating": 0.5, "merging": 0.75}})
+    assert {
+        trace.name: dict(zip(trace.y, trace.x, strict=True)) for trace in figure.data
+    } == {
+        "Adapting": {"&lt;x&gt;": 1.25, "y": 0}, "Merging": {"&lt;x&gt;": 2, "y": 0.75},
+        "Evaluating": {"&lt;x&gt;": 0, "y": 0.5},
+    }  # fmt: skip
+    assert hover_texts(figure.data[1]) == ["Merging: <b>2.00 s</b>", "Merging: <b>0.75 s</b>"]
+    assert figure.layout.barmode == "stack" and len({trace.marker.color for trace in figure.data}) == 3
+
+
+def test_every_part_of_what_is_stored_is_in_the_bar_of_its_way() -> None:
+    parts = {"base": 8e6, "vector": 16e6, "masks": 4e6, "masks_compressed": 2e6, "localised": 28e6, "models": 48e6}
+    storage = Storage.model_validate(parts)
+    table = storage_table(storage, 5)
+    ways = {
+        "Vector and masks": {"Base": 1, "Shared vector": 2, "Masks": 0.5},
+        "Masks compressed": {"Base": 1, "Shared vector": 2, "Masks": 0.25},
+        "Base and 5 models": {"Base": 1, "Fine-tuned models": 5},
+    }
+    assert {way: dict(zip(rows["Part"], rows["MB"], strict=True)) for way, rows in table.groupby("Stored as")} == ways
+    figure = storage_figure(table)
+    for trace in figure.data:
+        expected = {way: parts[trace.name] for way, parts in ways.items() if trace.name in parts}
+        assert dict(zip(trace.y, trace.x, strict=True)) == expected
+    assert hover_texts(figure.data[2]) == ["Masks: <b>0.50 MB</b>", "Masks: <b>0.25 MB</b>"]

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from merging.charts.sweeps import course_figure, parallel_figure, trials_table
+from merging.charts.theme import style_of
 from merging.sweeps import SweepDefinition, Trial
+from tests.hover_texts import all_hover_texts
 from ui.merge import sweep_form
 
 DEFINITION = SweepDefinition.model_validate(
@@ -91,3 +93,53 @@ def test_words_and_truth_values_are_read() -> None:
     assert sweep_form.read_domain("sum, mean") == ["sum", "mean"]
     assert sweep_form.read_domain("true,false") == [True, False]
     assert sweep_form.read_domain("-1, 2") == [-1, 2]
+
+
+# --- every number where it belongs -----------------------------------------------------------------------------------
+
+
+def test_every_point_is_its_trial_s_value_and_the_stairs_are_the_best_up_to_it() -> None:
+    assert all_hover_texts(course_figure(TRIALS, DEFINITION)) == [
+        ["trial 0: <b>50.0 %</b> [Task Arithmetic]"],
+        ["trial 1: <b>40.0 %</b> [TIES]", "trial 3: <b>80.0 %</b> [TIES]"],
+        [f"best up to trial {number}: <b>{best} %</b>" for number, best in enumerate(("50.0", "50.0", "50.0", "80.0"))],
+    ]
+    points = course_figure(TRIALS, DEFINITION).data[:-1]
+    assert [one.marker.color for one in points] == [style_of(name).color for name in ("Task Arithmetic", "TIES")]
+    nothing_yet = course_figure([TRIALS[2], TRIALS[3]], DEFINITION).data[-1]
+    assert (list(nothing_yet.x), list(nothing_yet.y)) == ([2, 3], [None, 80])
+
+
+def test_every_line_passes_the_same_trial_on_all_axes() -> None:
+    axes = {axis.label: axis for axis in parallel_figure(TRIALS, DEFINITION).data[0].dimensions}
+
+    def read(label: str, place: float) -> str:
+        axis = axes[label]
+        return axis.ticktext[list(axis.tickvals).index(place)]
+
+    lines = list(zip(*(axis.values for axis in axes.values()), strict=True))
+    texts = [
+        [
+            f"{place:g}" if label == "Average (%)" else read(label, place)
+            for label, place in zip(axes, line, strict=True)
+        ]
+        for line in lines
+    ]
+    assert texts == [
+        ["Task Arithmetic", "0.2", "–", "–", "50"],
+        ["TIES", "0.4", "0.1", "mean", "40"],
+        ["TIES", "0.6", "1", "sum", "80"],
+    ]
+    for axis in list(axes.values())[:-1]:
+        assert axis.range[0] <= min(axis.values) and max(axis.values) <= axis.range[1]
+
+
+def test_every_row_of_the_table_is_its_trial() -> None:
+    table = trials_table(TRIALS, DEFINITION).set_index("Trial")
+    columns = ["Method", "Average (%)", "Task Arithmetic: λ", "TIES: keep", "TIES: combine", "Run"]
+    assert table.loc[1, columns].tolist() == ["TIES", 40, 0.4, 0.1, "mean", "abc"]
+    assert table.loc[3, columns].tolist() == ["TIES", 80, 0.6, 1.0, "sum", "abc"]
+    assert table.loc[2, ["Method", "State", "Error", "Task Arithmetic: λ"]].tolist() == [
+        "Task Arithmetic", "failed", "broke", 0.9,
+    ]  # fmt: skip
+    assert table.loc[0, ["TIES: keep", "TIES: combine", "Error"]].isna().all() and table.loc[0, "Average (%)"] == 50

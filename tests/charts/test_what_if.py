@@ -1,6 +1,7 @@
 """The charts of the page What if show the numbers that they were given, and the sentences say what the numbers say."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from merging.charts.what_if import (
 )
 from merging.runs.jobs.interference import Agreement
 from merging.runs.jobs.scaling_curve import Curve, ScalingCurveResult
+from tests.hover_texts import all_hover_texts, hover_texts
 from ui.what_if.interference_view import cost, verdict
 
 TASKS = ("a", "<b>", "c")
@@ -130,3 +132,144 @@ def test_a_model_of_one_plane_alone_is_named() -> None:
     assert [(one.name, one.showlegend) for one in figure.data if one.type == "scatter"] == [
         ("Base", True), ("Base", False), ("AWD", True),
     ]  # fmt: skip
+
+
+# --- every number where it belongs -----------------------------------------------------------------------------------
+
+SHOWN = ("a", "&lt;b&gt;", "c")
+CELLS = [(i, j) for i in range(3) for j in range(3) if i != j]
+# Neither is symmetric, so that a swap of rows and columns shows.
+COSINE = np.array([[1, 0.11, 0.12], [0.21, 1, 0.23], [0.31, -0.32, 1]])
+CHANGE = np.array([[0.5, -0.01, 0.02], [0.03, 0.5, -0.04], [-0.05, 0.06, 0.5]])
+
+
+def test_every_bar_and_mark_of_an_outcome_is_that_of_its_task() -> None:
+    mine = Series("Mine", "Task Arithmetic", {"x": 0.51, "y": 0.92}, forgotten=frozenset("y"))
+    others = [
+        Series(name, name, {"x": x, "y": y}, forgotten=frozenset("y"))
+        for name, x, y in (("Zero-shot", 0.13, 0.34), ("Individual", 0.75, 0.86))
+    ]
+    figure = outcome_figure(mine, others, {"x": -0.1, "y": 0.02}, {"x": "<X>", "y": "Y"})
+    assert all_hover_texts(figure) == [
+        [f"Average: <b>{x}</b> [{name}]", f"&lt;X&gt;: <b>{x}</b> [{name}]", f"Y (forget): <b>{y}</b> [{name}]"]
+        for name, x, y in (("Mine", "51.0", "92.0"), ("Zero-shot", "13.0", "34.0"), ("Individual", "75.0", "86.0"))
+    ]
+    rows = list(figure.layout.yaxis.tickvals)
+    assert list(figure.layout.yaxis.ticktext) == ["<b>Average</b>", "&lt;X&gt;", "Y (forget)"]
+    assert [(note.y, note.text) for note in figure.layout.annotations] == list(
+        zip(rows, ("<b>51.0</b>  −10.0", "<b>51.0</b>  −10.0", "<b>92.0</b>  +2.0"), strict=True)
+    )
+    assert all(list(trace.y) == rows for trace in figure.data)
+    assert [trace.marker.color for trace in figure.data] == [
+        theme.style_of(name).color for name in ("Task Arithmetic", "Zero-shot", "Individual")
+    ]
+    assert figure.layout.yaxis.range[0] > rows[-1] > rows[0] > figure.layout.yaxis.range[1]  # the average on top
+
+
+def test_every_direction_is_that_of_its_task() -> None:
+    figure = direction_figure(np.array([0.51, -0.22, 0.03]), TASKS)
+    assert all_hover_texts(figure) == [["a<br>cosine 0.5100", "&lt;b&gt;<br>cosine −0.2200", "c<br>cosine 0.0300"]]
+    assert list(figure.data[0].text) == ["0.51", "−0.22", "0.03"]
+    assert list(figure.data[0].y) == list(figure.layout.yaxis.tickvals) == [0, 1, 2]
+    assert list(figure.layout.yaxis.ticktext) == list(SHOWN) and figure.layout.yaxis.autorange == "reversed"
+
+
+def signed(value: float, form: str) -> str:
+    return format(value, form).replace("-", "−")
+
+
+def test_every_cell_says_who_joins_whom() -> None:
+    figure = interference_figure(COSINE, CHANGE, TASKS)
+    assert all_hover_texts(figure) == [
+        [f"{SHOWN[i]} · {SHOWN[j]}<br>{signed(COSINE[i, j], '.3f')}" for i, j in CELLS],
+        [f"{SHOWN[i]} when {SHOWN[j]} joins<br>{signed(100 * CHANGE[i, j], '.3f')} points" for i, j in CELLS],
+    ]
+    for trace, matrix, form in zip(figure.data, (COSINE, 100 * CHANGE), (".2f", "+.1f"), strict=True):
+        texts = [re.sub("<.*?>", "", trace.text[i][j]) for i, j in CELLS]
+        assert texts == [signed(matrix[i, j], form) for i, j in CELLS]
+        assert list(trace.x) == list(trace.y) == [0, 1, 2]
+    left, right = figure.layout.annotations
+    assert left.text.startswith("Cosine") and right.text.startswith("Change of the row's accuracy when the column")
+    assert figure.layout.xaxis.domain[0] < left.x < figure.layout.xaxis.domain[1]
+    assert figure.layout.xaxis2.domain[0] < right.x < figure.layout.xaxis2.domain[1]
+    assert [trace.xaxis for trace in figure.data] == ["x", "x2"]
+    for axis in (figure.layout.xaxis, figure.layout.xaxis2, figure.layout.yaxis):
+        assert list(axis.ticktext) == list(SHOWN)
+    assert figure.layout.yaxis.autorange == "reversed"
+
+
+@pytest.mark.parametrize("joining", [None, 1])
+def test_every_point_of_the_agreement_is_its_pair(joining: int | None) -> None:
+    figure = agreement_figure(COSINE, CHANGE, TASKS, joining=joining)
+    points, line = figure.data
+    assert hover_texts(points) == [
+        f"{SHOWN[i]} when {SHOWN[j]} joins<br>cosine {signed(COSINE[i, j], '.3f')}, "
+        f"<b>{signed(100 * CHANGE[i, j], '+.1f')}</b> points"
+        for i, j in CELLS
+    ]
+    out = [color == theme.REDUNDANT.color for color in points.marker.color]
+    assert out == [j == joining for _, j in CELLS]
+    notes = [(note.text, note.x, note.y) for note in figure.layout.annotations]
+    assert notes == ([("a", 0.11, pytest.approx(-1))] if joining == 1 else [])  # of b's pairs the closest
+    x, y = np.array([COSINE[cell] for cell in CELLS]), np.array([100 * CHANGE[cell] for cell in CELLS])
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
+    assert list(line.x) == [-0.32, 0.31]
+    np.testing.assert_allclose(line.y, y.mean() + slope * (np.array(line.x) - x.mean()))
+    assert "cosine" in figure.layout.xaxis.title.text and "accuracy" in figure.layout.yaxis.title.text
+
+
+def test_every_curve_is_that_of_its_run_and_split() -> None:
+    def result(chosen: float, val: list[float], test: list[float]) -> ScalingCurveResult:
+        curves = {"val": Curve(average=val), "test": Curve(average=test)}
+        return ScalingCurveResult(scalings=[0, 0.5, 1], scaling=chosen, **curves)
+
+    figure = curves_figure(
+        [
+            (Series("<TIES>", "TIES", {}), result(0.5, [0.2, 0.6, 0.4], [0.1, 0.3, 0.7])),
+            (Series("TA", "Task Arithmetic", {}), result(1, [0.21, 0.31, 0.41], [0.22, 0.32, 0.42])),
+        ]
+    )
+    named = {
+        "&lt;TIES&gt;": ((20, 60, 40), (10, 30, 70), ("0.5", 60)), "TA": ((21, 31, 41), (22, 32, 42), ("1", 41)),
+    }  # fmt: skip
+    expected = []
+    for name, (val, test, (scaling, best)) in named.items():
+        for split, values in (("validation", val), ("test", test)):
+            along = zip(("0", "0.5", "1"), values, strict=True)
+            expected.append([f"λ = {x}: <b>{y:.1f}</b> [{name}, {split}]" for x, y in along])
+        expected.insert(-1, [f"chosen: λ = {scaling}, <b>{best:.1f}</b> [{name}]"])
+    assert all_hover_texts(figure) == expected
+    colors = [trace.line.color or trace.marker.color for trace in figure.data]
+    assert colors == [theme.style_of(name).color for name in ("TIES",) * 3 + ("Task Arithmetic",) * 3]
+    groups = [trace.legendgroup for trace in figure.data]
+    assert groups[0] == groups[1] != groups[2] and groups[3] == groups[4] != groups[5]
+    assert len(set(groups)) == 4
+
+
+def test_every_value_of_a_plane_lies_at_its_coordinates() -> None:
+    tables = [np.array([[1.0, 2.0], [3.0, 4.5]]), np.array([[5.0, 6.0], [7.0, 8.5]])]
+    models = [Place("<Base>", 0.25, 0.75, theme.BASE), Place("AWD", 0.5, 0.0, theme.AFTER)]
+    planes = [
+        (title, table, models[: n + 1], names)
+        for n, (title, table, names) in enumerate(zip(("One", "Two"), tables, (("u", "v"), ("p", "q")), strict=True))
+    ]
+    figure = landscape_figure([0.0, 1.0], planes, "% right", low_is_good=False)
+    base, awd = "(0.25, 0.75) [&lt;Base&gt;]", "(0.50, 0.00) [AWD]"
+    assert all_hover_texts(figure) == [
+        ["(0.00, 0.00): <b>1</b>", "(1.00, 0.00): <b>2</b>", "(0.00, 1.00): <b>3</b>", "(1.00, 1.00): <b>4.5</b>"],
+        [base],
+        ["(0.00, 0.00): <b>5</b>", "(1.00, 0.00): <b>6</b>", "(0.00, 1.00): <b>7</b>", "(1.00, 1.00): <b>8.5</b>"],
+        [base],
+        [awd],
+    ]
+    assert [(trace.xaxis, trace.yaxis) for trace in figure.data] == [("x", "y")] * 2 + [("x2", "y2")] * 3
+    layout = figure.layout
+    axes = [axis.title.text for axis in (layout.xaxis, layout.yaxis, layout.xaxis2, layout.yaxis2)]
+    assert axes == ["u", "v", "p", "q"]
+    assert (layout.xaxis2.anchor, layout.yaxis2.anchor) == ("y2", "x2")
+    for note, axis in zip(layout.annotations, (layout.xaxis, layout.xaxis2), strict=True):
+        assert axis.domain[0] < note.x < axis.domain[1]
+    assert [note.text for note in layout.annotations] == ["One", "Two"]
+    colors = [trace.marker.color for trace in figure.data if trace.type == "scatter"]
+    assert colors == [theme.BASE.color, theme.BASE.color, theme.AFTER.color]
+    assert layout.coloraxis.colorbar.title.text == "% right"

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from merging.cli import main
 from merging.runs.table import RunStore
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,7 +176,7 @@ def test_control_c_in_a_real_process(suite_file: Path, home: Path) -> None:
     while "adapting" not in line and process.poll() is None:
         line = process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    stdout, rest = process.communicate(timeout=60)
+    stdout, rest = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and stdout == ""
     assert rest.splitlines()[-1] == "Interrupted; nothing is left half-written." and "Traceback" not in rest
     assert not list(home.rglob("*.tmp")) and not output.exists()

@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,9 @@ def test_names_offered_exist() -> None:
             module = importlib.import_module(module_name(path))
             for name in getattr(module, "__all__", ()):
                 assert hasattr(module, name)
+
+
+def test_make_mutants_finds_its_modules_and_their_tests() -> None:
+    settings = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["mutmut"]
+    named = settings["only_mutate"] + settings["pytest_add_cli_args_test_selection"]
+    assert [path for path in named if not (ROOT.parent / path).exists()] == []

@@ -71,6 +71,20 @@ def test_batches_do_not_matter(suite: Suite, monkeypatch: pytest.MonkeyPatch) ->
     assert Evaluator(suite).accuracy(suite.base_checkpoint, TASKS) == whole
 
 
+def test_images_are_drawn_by_the_task_s_name_and_the_seed_alone(evaluator: Evaluator) -> None:
+    def drawn(task: str, seed: int, split: str = "val") -> list[int]:
+        return evaluator.draw(task, split, 10, seed).tolist()
+
+    draws = {(task, seed): drawn(task, seed) for task in TASKS for seed in (0, 1)}
+    assert len({tuple(indices) for indices in draws.values()}) == len(draws)  # each task and seed has images of its own
+    for (task, seed), indices in draws.items():
+        assert indices == sorted(set(indices)) and len(indices) == 10 and indices[0] >= 0 and indices[-1] < 24
+        assert indices == drawn(task, seed) == drawn(task, seed, "test")  # both splits have as many
+    assert draws["digits", 0] == [0, 4, 5, 6, 9, 11, 12, 16, 21, 22]  # what saved runs were made on
+    assert draws["roads", 0] == [2, 4, 6, 7, 8, 13, 14, 15, 16, 22]
+    assert evaluator.draw("roads", "val", 100, seed=0).tolist() == list(range(24))
+
+
 def test_nothing_of_an_earlier_model_is_left(suite: Suite, evaluator: Evaluator) -> None:
     expected = evaluator.accuracy(suite.base_checkpoint, TASKS)
     evaluator.accuracy(suite.checkpoint("digits"), TASKS)

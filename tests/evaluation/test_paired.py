@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.evaluation.paired import LEVEL, RESAMPLES, compare, confusion, holm, in_words, mcnemar, resampled
+from merging.evaluation.paired import (
+    LEVEL,
+    RESAMPLES,
+    Comparison,
+    TaskDifference,
+    compare,
+    confusion,
+    holm,
+    in_words,
+    mcnemar,
+    resampled,
+)
 
 answers = st.integers(1, 60).flatmap(
     lambda size: st.tuples(*[st.lists(st.booleans(), min_size=size, max_size=size).map(np.array)] * 2)
@@ -84,6 +95,18 @@ def test_the_interval_is_that_of_a_plain_paired_bootstrap() -> None:
     assert [found.tasks["t"].low, found.tasks["t"].high] == pytest.approx(expected, abs=0.012)
 
 
+@pytest.mark.parametrize("seed", [0, 7])
+def test_intervals_leave_out_as_much_on_either_side_of_what_the_seed_draws(seed: int) -> None:
+    random = np.random.default_rng(2)
+    reference, model = ({task: random.random(2000) < share for task in "ab"} for share in (0.6, 0.7))
+    (found,) = compare(reference, [model], seed)
+    drawn = {task: resampled(one.better, one.worse, one.images, task, seed) for task, one in found.tasks.items()}
+    for task, one in found.tasks.items():
+        assert [one.low, one.high] == pytest.approx(np.quantile(drawn[task], [0.025, 0.975]))
+    assert [found.low, found.high] == pytest.approx(np.quantile((drawn["a"] + drawn["b"]) / 2, [0.025, 0.975]))
+    assert (compare(reference, [model])[0] == found) is (seed == 0)
+
+
 def test_intervals_cover_the_true_difference_about_as_often_as_they_say() -> None:
     random, covered = np.random.default_rng(0), 0
     for trial in range(200):
@@ -100,6 +123,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_gives_others() -> None
     assert first == again
     assert not np.array_equal(resampled(8, 5, 80, "a", seed=3), resampled(8, 5, 80, "a", seed=4))
     assert not np.array_equal(resampled(8, 5, 80, "a"), resampled(8, 5, 80, "b"))
+    assert np.array_equal(resampled(8, 5, 80, "a"), resampled(8, 5, 80, "a", seed=0))
     alone = compare({"a": reference["a"]}, [{"a": model["a"]}], 3)[0].tasks["a"]
     assert (alone.low, alone.high) == (first.tasks["a"].low, first.tasks["a"].high)  # whatever else is compared
 
@@ -139,6 +163,45 @@ def test_the_correction_is_over_all_tests() -> None:
     assert one.tasks["a"].verdict == "same"
     expected = "B against A: no difference that these images show on 2 tasks; on average +50.0 points"
     assert in_words(one, "B", "A").startswith(expected)
+
+
+def test_no_corrected_value_is_above_one() -> None:
+    assert holm([0.6, 0.9, 0.4]) == [1, 1, 1]
+    assert holm([0.3, 0.5]) == [0.6, 0.6]  # never falling
+    assert holm([]) == []
+
+
+BETTER, WORSE, SAME = (
+    TaskDifference(10, 0.5, 0.5 + change, *counts, change - 0.1, change + 0.2, 0.004, adjusted)
+    for change, counts, adjusted in ((0.2, (3, 1), 0.01), (-0.3, (1, 4), 0.01), (0.1, (2, 1), 0.9))
+)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "forgotten", "said"),
+    [
+        ([BETTER], 0, "better on 1 task; on average +20.0 points (−5.0 to +5.0)."),
+        ([WORSE], 0, "worse on 1 task; on average −30.0 points (−5.0 to +5.0)."),
+        ([SAME, SAME], 0, "no difference that these images show on 2 tasks; on average +10.0 points (−5.0 to +5.0)."),
+        (
+            [BETTER, WORSE, SAME, WORSE], 0,
+            "better on 1 task, worse on 2, no difference that these images show on 1; on average −7.5 points "
+            "(−5.0 to +5.0).",
+        ),
+        (
+            [WORSE, WORSE, BETTER], 1,
+            "worse on 2 tasks; on average −30.0 points (−5.0 to +5.0), without 1 task to be forgotten.",
+        ),
+        (
+            [WORSE, BETTER, BETTER], 2,
+            "worse on 1 task; on average −30.0 points (−5.0 to +5.0), without 2 tasks to be forgotten.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_comparison_is_told_in_one_sentence(tasks: list[TaskDifference], forgotten: int, said: str) -> None:
+    named = {str(number): one for number, one in enumerate(tasks)}
+    apart = frozenset(list(named)[len(tasks) - forgotten :]) if forgotten else frozenset[str]()
+    assert in_words(Comparison(named, -0.05, 0.05, apart), "B", "A") == f"B against A: {said}"
 
 
 def test_other_images_are_refused() -> None:

@@ -3,6 +3,8 @@
 import multiprocessing
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from merging.core.errors import RunError
 from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.table import STALE_SECONDS, RunStore
+from tests.waiting import PATIENCE
 
 SPEC = MergeSpec.build(suite="tiny", tasks=("a", "b"))
 
@@ -253,6 +256,43 @@ def test_a_damaged_table_is_an_error_of_ours(tmp_path: Path) -> None:
         RunStore(tmp_path)
 
 
+class Meddled(RunStore):
+    """A table in which, whenever one connection is about to do something, another one tries to delete everything."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.said: list[str] = []
+
+    @contextmanager
+    def connect(self) -> Iterator[sqlite3.Connection]:
+        with super().connect() as connection:
+            connection.set_trace_callback(self._meddle)
+            yield connection
+
+    def _meddle(self, statement: str) -> None:
+        if statement.startswith(("begin", "update", "pragma")):
+            return  # before there is anything to protect
+        try:
+            with closing(sqlite3.connect(self.path, timeout=0, isolation_level=None)) as other:
+                other.execute("delete from runs")
+            self.said.append("deleted")
+        except sqlite3.OperationalError as error:
+            self.said.append(str(error))
+
+
+@pytest.mark.parametrize("known", ["new", "live", "unreadable"])
+def test_nobody_comes_between_entering_a_row_and_reading_it(store: RunStore, known: str) -> None:
+    if known != "new":
+        before = store.submit(SPEC, "f")
+    if known == "unreadable":
+        damage(store, before.id, DAMAGES["no JSON"])
+    meddled = Meddled(store.home)
+    meddled.said.clear()
+    run = meddled.submit(SPEC, "f")
+    assert set(meddled.said) == {"database is locked"} and len(meddled.said) >= 3
+    assert [one.id for one in store.queued()] == [run.id]
+
+
 # --- many processes at once ------------------------------------------------------------------------------------------
 
 
@@ -276,7 +316,7 @@ def together(target: object, home: Path, processes: int = 4) -> list[object]:
     children = [fork.Process(target=target, args=(home, barrier, found)) for _ in range(processes)]  # type: ignore[arg-type]
     for child in children:
         child.start()
-    results = [found.get(timeout=60) for _ in children]
+    results = [found.get(timeout=PATIENCE) for _ in children]
     for child in children:
         child.join()
     return results

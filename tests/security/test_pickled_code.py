@@ -105,6 +105,20 @@ def test_a_tensor_larger_than_its_file_is_not_made(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "model.pt")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_it_is_bytes_that_must_be_in_the_file(tmp_path: Path, dtype: torch.dtype, zipped: bool) -> None:
+    """As many entries as there are bytes in the file, of several bytes each: they can't all be in it."""
+    path = tmp_path / "model.pt"
+    torch.save({"a": torch.zeros(1, dtype=dtype).expand(300)}, path, _use_new_zipfile_serialization=zipped)
+    count = path.stat().st_size - 64  # of which a longer number in the pickle takes a few
+    torch.save({"a": torch.zeros(1, dtype=dtype).expand(count)}, path, _use_new_zipfile_serialization=zipped)
+    assert count <= path.stat().st_size < count * dtype.itemsize
+    with pytest.raises(CorruptCheckpoint, match=f"declares {count * dtype.itemsize} bytes, more than the whole file"):
+        open_checkpoint(path)
+
+
 def test_a_broken_archive_is_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(100)}, tmp_path / "model.pt")
     content = bytearray((tmp_path / "model.pt").read_bytes())

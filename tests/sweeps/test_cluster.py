@@ -4,8 +4,7 @@ import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,8 +20,8 @@ from merging.runs.worker.serve import Worker
 from merging.runs.workspace import Workspace
 from merging.sweeps import SweepDefinition, SweepStore, driver
 from merging.sweeps.driver import SweepDrivers
+from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(300)
 STEPS = [30, 40, 50, 60]  # AdaMerging on the tiny suite for some seconds
 
 
@@ -49,34 +48,51 @@ def defined(suite_file: Path, **changes: Any) -> SweepDefinition:
     return SweepDefinition.model_validate(fields)
 
 
-def until(condition: Callable[[], Any], seconds: float = 120) -> None:
-    """Wait for something that another process does; the limit only ends a hopeless test."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+@pytest.fixture
+def client(cluster: LocalCluster) -> Iterator[Client]:
+    """A view of the cluster once both workers are there: one that a test before has killed has to start first."""
+    with Client(cluster, set_as_default=False) as seen:
+        until(lambda: len(addresses(seen)) == 2)
+        yield seen
+
+
+def addresses(client: Client) -> set[str]:
+    """The workers that the scheduler knows of."""
+    return set(client.scheduler_info(n_workers=-1)["workers"])
+
+
+def at_work(client: Client) -> dict[str, str]:
+    """Address of every worker that is really computing → the key of what was given to it.
+
+    Asked of each worker, so one that is gone, or about to be, is left out and not waited for.
+    """
+    computing = client.run(busy, on_error="ignore")
+    given = {address: keys for address, keys in client.processing().items() if keys}
+    return {address: str(keys[0]) for address, keys in given.items() if computing.get(address)}
+
+
+def kill_one_at_work(client: Client) -> str:
+    """Kill a worker that is computing, and wait until the scheduler knows; gives the key of what it was doing."""
+    found: dict[str, str] = {}
+    until(lambda: found.update(at_work(client)) or found)
+    address, key = next(iter(found.items()))
+    os.kill(client.run(os.getpid, workers=[address])[address], signal.SIGKILL)
+    until(lambda: address not in addresses(client))
+    return key
 
 
 def test_a_killed_worker_s_trial_is_retried_and_every_result_is_stored_once(
-    cluster: LocalCluster, workspace: Workspace, suite_file: Path
+    cluster: LocalCluster, client: Client, workspace: Workspace, suite_file: Path
 ) -> None:
+    assert os.getpid() not in client.run(os.getpid).values()
     sweep = driver.start(defined(suite_file), workspace, cluster.scheduler_address)
     sweeps = SweepStore(workspace.store)
     thread = threading.Thread(target=driver.drive, args=(sweep.id, workspace))
-    with Client(cluster, set_as_default=False) as client:
-        pids = client.run(os.getpid)
-        assert len(set(pids.values()) - {os.getpid()}) == 2
-        thread.start()
-        until(lambda: sum(bool(keys) for keys in client.processing().values()) == 2)
-        until(lambda: any(client.run(busy).values()))
-        address, (key,) = next((a, keys) for a, keys in client.processing().items() if keys)
-        assert address in pids
-        os.kill(pids[address], signal.SIGKILL)
-        thread.join(200)
-        assert not thread.is_alive()
-        assert set(client.run(os.getpid).values()) - set(pids.values())  # it really died
+    thread.start()
+    key = kill_one_at_work(client)
+    until(lambda: not thread.is_alive())
     assert sweeps.get(sweep.id).state == "done", sweeps.get(sweep.id).error
-    struck = workspace.store.get(str(key).removeprefix("merging-"))
+    struck = workspace.store.get(key.removeprefix("merging-"))
     assert struck.state == "done" and struck.result is not None
     runs = workspace.store.all()
     assert [run.state for run in runs] == ["done"] * 5  # four trials, and the best on test
@@ -93,18 +109,16 @@ def test_a_killed_worker_s_trial_is_retried_and_every_result_is_stored_once(
 
 
 def test_cancelling_stops_what_runs_on_the_cluster(
-    cluster: LocalCluster, workspace: Workspace, suite_file: Path
+    cluster: LocalCluster, client: Client, workspace: Workspace, suite_file: Path
 ) -> None:
     merges = {"adamerging": {"steps": [20_000, 19_999, 19_998], "batch_size": [2]}}
     sweep = driver.start(defined(suite_file, merges=merges), workspace, cluster.scheduler_address)
     thread = threading.Thread(target=driver.drive, args=(sweep.id, workspace))
-    with Client(cluster, set_as_default=False) as client:
-        thread.start()
-        until(lambda: sum(bool(keys) for keys in client.processing().values()) == 2)
-        driver.cancel(sweep.id, workspace)
-        thread.join(60)
-        assert not thread.is_alive()
-        until(lambda: not any(client.run(busy).values()))
+    thread.start()
+    until(lambda: len(at_work(client)) == 2)
+    driver.cancel(sweep.id, workspace)
+    until(lambda: not thread.is_alive())
+    until(lambda: not any(client.run(busy).values()))
     assert SweepStore(workspace.store).get(sweep.id).state == "cancelled"
     assert [run.state for run in workspace.store.all()] == ["cancelled"] * 2
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from merging.sweeps import SweepDefinition, SweepStore, Trial, driver
 from merging.sweeps.driver import Driver, SweepDrivers, best_of
 from merging.sweeps.progress import Snapshot, best_so_far, look
 from tests.sweeps.by_hand import ByHand, made_up, peak, to_the_end
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 SCALINGS = [0.2, 0.4, 0.6]
@@ -299,15 +299,7 @@ def process(workspace: Workspace) -> Iterator[Callable[[], "subprocess.Popen[byt
     yield start
     for child in started:
         child.terminate()
-        child.wait(30)
-
-
-def until(condition: Callable[[], bool], seconds: float = 90) -> None:
-    """Wait for something that another process does; the limit only ends a hopeless test."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+        child.wait(PATIENCE)
 
 
 def test_a_killed_worker_is_followed_by_another_that_goes_on(
@@ -317,12 +309,15 @@ def test_a_killed_worker_is_followed_by_another_that_goes_on(
     sweep = driver.start(definition, workspace)
     sweeps = SweepStore(workspace.store)
     first = process()
-    until(lambda: sum(trial.state == "done" for trial in sweeps.trials(sweep.id)) >= 3)
+    until(
+        lambda: sum(trial.state == "done" for trial in sweeps.trials(sweep.id)) >= 3,
+        going_on=lambda: first.poll() is None,
+    )
     first.kill()
     first.wait()
     until(lambda: not is_working(workspace.home))  # its children notice that they are alone
-    process()
-    until(lambda: sweeps.get(sweep.id).state != "running")
+    second = process()
+    until(lambda: sweeps.get(sweep.id).state != "running", going_on=lambda: second.poll() is None)
     assert sweeps.get(sweep.id).state == "done"
     undisturbed = carried_out(definition, Workspace(tmp_path / "undisturbed"))
     assert [(t.settings, t.value) for t in sweeps.trials(sweep.id, "trial")] == [
@@ -404,9 +399,9 @@ def test_interrupting_the_command_cancels_and_the_same_command_goes_on(tmp_path:
     command = [sys.executable, "-m", "merging", "sweep", str(file), "--home", str(home)]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     store = Workspace(home).store
-    until(lambda: any(run.done > 1 for run in store.active()))
+    until(lambda: any(run.done > 1 for run in store.active()), going_on=lambda: child.poll() is None)
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
+    _, said = child.communicate(timeout=PATIENCE)
     assert child.returncode == 130 and "Interrupted" in said
     assert not store.active()
     sweeps = SweepStore(store)

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from merging.charts import theme
 from merging.charts.lesson import Bar, apart, candidates_figure, enlarge, slopes_figure, weights_figure
 from merging.charts.what_if import agreement_figure
 from merging.runs.jobs.interference import Agreement
+from tests.hover_texts import all_hover_texts
 from ui.lesson import questions
 from ui.lesson.shipping import DEMANDS, Candidate, ranked, winners
 
@@ -117,3 +119,52 @@ def test_charts_are_large_and_escape_names() -> None:
     assert figures[2].layout.annotations[1].text == "<b>50.0</b>"
     assert len(figures[3].data[0].x) == 2  # what is measured
     assert figures[3].layout.annotations[0].text == "&lt;b&gt;"
+
+
+def test_weights_lie_over_what_they_were_at_the_height_of_what_they_are() -> None:
+    figure = weights_figure(np.array([0.1, -0.2, 0.3]), np.array([0.15, -0.25, 0.5]))
+    assert all_hover_texts(figure) == [
+        [
+            "base 0.1000<br>fine-tuned 0.1500",
+            "base −0.2000<br>fine-tuned −0.2500",
+            "base 0.3000<br>fine-tuned 0.5000",
+        ]
+    ]
+    assert figure.layout.xaxis.title.text == "a weight in the base model"
+    assert figure.layout.yaxis.title.text == "after fine-tuning"
+    (line,) = figure.layout.shapes
+    assert (line.x0, line.x1) == (line.y0, line.y1) and line.x0 == -line.x1  # what did not move
+
+
+def test_every_slope_runs_from_before_to_after_of_its_own_pair() -> None:
+    before = np.array([[1, 0.5, -0.2, 0.05], [0.5, 1, 0.1, 0.3], [-0.2, 0.1, 1, 0.01], [0.05, 0.3, 0.01, 1]])
+    after = np.array([[1, 0.45, -0.02, 0.04], [0.45, 1, 0.09, 0.2], [-0.02, 0.09, 1, 0], [0.04, 0.2, 0, 1]])
+    figure = slopes_figure(before, after, ("a", "b", "c", "d"))
+    drawn = {trace.hovertemplate.removesuffix("<br>%{y:.3f}<extra></extra>"): trace for trace in figure.data}
+    assert {name: tuple(trace.y) for name, trace in drawn.items()} == {
+        "a ·<br>b": (0.5, 0.45), "a ·<br>c": (-0.2, -0.02), "b ·<br>c": (0.1, 0.09),
+        "a ·<br>d": (0.05, 0.04), "b ·<br>d": (0.3, 0.2), "c ·<br>d": (0.01, 0),
+    }  # fmt: skip
+    assert all(list(trace.x) == [0, 1] for trace in figure.data)
+    assert list(figure.layout.xaxis.ticktext) == ["before", "after AWD"]
+    assert {note.text: note.y for note in figure.layout.annotations} == {  # the closest before, at their ends after
+        "a ·<br>b": 0.45, "b ·<br>d": 0.2, "a ·<br>c": -0.02,
+    }  # fmt: skip
+    bold = {name for name, trace in drawn.items() if trace.line.color == theme.REDUNDANT.color}
+    assert bold == {note.text for note in figure.layout.annotations}
+
+
+def test_every_candidate_has_its_own_bar_cost_and_number() -> None:
+    bars = [Bar("Own", "Individual", 91.24, "8 MB"), Bar("<TA>", "Task Arithmetic", 63.5, "1 MB", out=True)]
+    figure = candidates_figure(bars, "Worst task (%)")
+    assert all_hover_texts(figure) == [["Own: <b>91.2</b><br>8 MB", "&lt;TA&gt;: <b>63.5</b><br>1 MB"]]
+    (drawn,) = figure.data
+    assert list(drawn.marker.color) == [theme.style_of(method).color for method in ("Individual", "Task Arithmetic")]
+    assert drawn.marker.opacity[0] == 1 > drawn.marker.opacity[1]
+    names, numbers = figure.layout.annotations[:2], figure.layout.annotations[2:]
+    assert [note.text for note in names] == ["<b>Own</b>  8 MB", "<b>&lt;TA&gt;</b>  1 MB"]
+    assert [note.text for note in numbers] == ["<b>91.2</b>", "<b>63.5</b>"]
+    for row, (name, number) in enumerate(zip(names, numbers, strict=True)):
+        assert drawn.y[row] == number.y == row and row - 1 < name.y < row
+    assert figure.layout.yaxis.range[0] > 1 > 0 > figure.layout.yaxis.range[1]  # the first on top
+    assert figure.layout.xaxis.title.text == "Worst task (%)"

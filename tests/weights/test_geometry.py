@@ -150,6 +150,20 @@ def test_other_files_have_an_entry_of_their_own(
     assert len(list(entry.parent.iterdir())) == 2
 
 
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 0, 2), (1, 0)])
+def test_tasks_in_another_order_are_not_taken_for_the_first_ones(
+    vectors: TaskVectors, entry: Path, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    """Their fingerprints are the same; their Gram matrices are not."""
+    tasks, models = tuple(vectors.tasks[i] for i in order), tuple(vectors.checkpoints[i] for i in order)
+    turned = TaskVectors(vectors.base, models, tasks)
+    for _ in range(2):  # measured, then read
+        found = cached(turned, tmp_path / "cache")
+        assert found.tasks == tasks
+        np.testing.assert_array_equal(found.grams, measure(turned).grams)
+    assert not np.array_equal(found.grams, measure(vectors).select(sorted(tasks)).grams)
+
+
 def damaged(content: bytes) -> dict[str, bytes]:
     return {
         "empty": b"",

@@ -32,7 +32,7 @@ class DescribedGeometry(BaseModel):
     mean_abs: float
 
 
-class ScalingSearch(BaseModel):
+class ScalingSearchReport(BaseModel):
     """λ on validation: the values tried, mean accuracy at each, and whether the largest of them was the best."""
 
     model_config = _LENIENT
@@ -44,7 +44,7 @@ class ScalingSearch(BaseModel):
     at_edge: bool = False
 
 
-class ForgettingSearch(BaseModel):
+class ForgettingSearchReport(BaseModel):
     """λ of a negation on validation; ``at_edge`` where a larger one than those tried may forget more."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -96,8 +96,8 @@ class MethodReport(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     scaling: float | None = None
-    scaling_search: ScalingSearch | None = None
-    forgetting_search: ForgettingSearch | None = None
+    scaling_search: ScalingSearchReport | None = None
+    forgetting_search: ForgettingSearchReport | None = None
     thresholds: list[float] | None = None
     weights: dict[str, float] | None = None
     adapted_on: AdaptedOn | None = None

@@ -1,7 +1,6 @@
 """Jobs on files, carried out by a real worker: queued, reported on, cancelled, and kept apart from merges."""
 
 import sys
-import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from merging.suites import load_suite
 from tests.carrying import execute
 from tests.fake_hub import FakeHub
 from tests.random_models import TASKS, write_yaml
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -88,12 +88,8 @@ def test_a_cancelled_download_stops_and_leaves_no_file(workspace: Workspace, hub
 
 
 def wait(worker: Worker, condition: Callable[[], bool]) -> None:
-    """Let a worker work until something is so; the limit only ends a hopeless test."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        worker.look_after()
-        time.sleep(0.02)
+    """Let a worker work until something is so."""
+    until(condition, meanwhile=worker.look_after)
 
 
 def test_the_check_of_a_worker_is_the_check(workspace: Workspace, own_suite: Path) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from merging.runs.jobs import MergeSpec
 from merging.runs.run import Run
 from merging.runs.worker.serve import Worker, is_working, sole_worker
 from merging.runs.workspace import Workspace
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[3]
 LONG = {"merge": "adamerging", "merge_params": {"steps": 20_000, "batch_size": 2}}
@@ -24,14 +25,6 @@ LONG = {"merge": "adamerging", "merge_params": {"steps": 20_000, "batch_size": 2
 
 def spec(suite_file: Path, **choices: object) -> MergeSpec:
     return MergeSpec.build(suite=str(suite_file), tasks=("digits", "leaves"), device="cpu", **choices)
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for something that another process does; the limit only ends a hopeless test."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -43,12 +36,12 @@ def process(workspace: Workspace) -> Iterator[subprocess.Popen[bytes]]:
         child = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         yield child
         child.terminate()
-        child.wait(30)
+        child.wait(PATIENCE)
 
 
 def running_child(workspace: Workspace, run: Run) -> int:
     """Process id of the child that carries out a run, once it does."""
-    until(lambda: workspace.store.get(run.id).done > 0, 120)
+    until(lambda: workspace.store.get(run.id).done > 0)
     log = (workspace.home / "worker.log").read_text()
     return int(log.split(f"run {run.id} started in process ")[1].split(":")[0])
 
@@ -195,6 +188,6 @@ def test_stopping_the_worker_stops_its_runs(
     run = workspace.submit(spec(suite_file, **LONG))
     child = running_child(workspace, run)
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(PATIENCE) == 0
     until(lambda: not alive(child))
     assert workspace.store.get(run.id).state == "lost"

@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import SpecError
 from merging.methods.registry import Method, edits, find, merges
+from tests.waiting import PATIENCE
 from ui.look.forms import bounds, changed, from_text, is_scaling, to_text, widget_values
 
 METHODS = [*edits().values(), *merges().values()]
@@ -29,7 +30,7 @@ def form(kind: str, name: str, tasks: dict[str, str], state: dict[str, object]) 
 
 def draw(method: Method, **state: Any) -> AppTest:
     arguments = {"kind": method.kind, "name": method.name, "tasks": TASKS, "state": state}
-    app = AppTest.from_function(form, default_timeout=30, kwargs=arguments).run()
+    app = AppTest.from_function(form, default_timeout=PATIENCE, kwargs=arguments).run()
     assert not app.exception
     return app
 
@@ -48,6 +49,16 @@ def test_every_numeric_parameter_of_a_method_is_bounded(method: Method) -> None:
         if field.annotation in (int, float) or is_scaling(field):
             assert None not in bounds(field), name
         assert field.description, name
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.kind}-{method.name}")
+def test_the_ends_that_a_form_offers_are_values_that_the_method_takes(method: Method) -> None:
+    app = draw(method)
+    for name, field in method.params.model_fields.items():
+        if field.annotation in (int, float) or is_scaling(field):
+            box = app.number_input(key=f"form.{name}.one" if is_scaling(field) else f"form.{name}")
+            for end in (box.min, box.max):
+                method.parse({name: int(end) if field.annotation is int else end})  # raises if it is refused
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.presets], ids=lambda method: method.name)
