@@ -5,12 +5,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from merging.evaluation.evaluator import best_first
-from merging.runs import Run
-from merging.runs.comparison.compare import MAX_RUNS
-from ui.accuracy import view as accuracy_view
-from ui.accuracy.published import comparison
-from ui.charts.accuracy import (
+from merging.charts.accuracy import (
     MAX_RADAR,
     MIN_RADAR_TASKS,
     Series,
@@ -22,10 +17,16 @@ from ui.charts.accuracy import (
     scaling_table,
     set_apart,
 )
+from merging.charts.run_series import name_runs, series_of
+from merging.evaluation.evaluator import best_first
+from merging.runs import Run
+from merging.runs.comparison.compare import MAX_RUNS
+from ui.accuracy import view as accuracy_view
+from ui.accuracy.published import comparison
 from ui.look.figure import escape_markdown, show
 from ui.runs.choice import chosen_ids, kept_ids, remember_ids
 from ui.runs.no_runs import no_runs, ways_to_run
-from ui.runs.text import chosen_on_validation, mixtures, name_runs, option_labels, provenance, series_of
+from ui.runs.text import chosen_on_validation, mixtures, option_labels, provenance
 from ui.shell import state
 from ui.shell.entry import through_app
 from ui.shell.url import choice, said_below, write_chosen

@@ -6,6 +6,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from merging.charts.compare import (
+    confusion_figure,
+    confusion_table,
+    difference_figure,
+    difference_table,
+)
+from merging.charts.run_series import name_runs, series_of
+from merging.charts.runs import coefficient_heatmap, coefficient_table
+from merging.charts.theme import shorten
 from merging.core.errors import MergingError
 from merging.evaluation.paired import HOW, SIGNIFICANCE, in_points, in_words
 from merging.runs import Run
@@ -15,20 +24,12 @@ from merging.suites.images.thumbnails import png_of
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.compare_view import measured
 from ui.accuracy.measuring import evaluator
-from ui.charts.compare import (
-    confusion_figure,
-    confusion_table,
-    difference_figure,
-    difference_table,
-)
-from ui.charts.runs import coefficient_heatmap, coefficient_table
 from ui.history.differences import show_differences
 from ui.look.columns import text_width
 from ui.look.figure import escape_markdown, is_dark, show, signed
-from ui.look.theme import shorten
 from ui.runs.choice import chosen_ids, remember_ids
 from ui.runs.no_runs import no_runs
-from ui.runs.text import chosen_on_validation, mixtures, name_runs, option_labels, provenance, series_of
+from ui.runs.text import chosen_on_validation, mixtures, option_labels, provenance
 from ui.shell import state
 from ui.shell.entry import through_app
 from ui.shell.url import choice, not_found, said_below, warn

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from merging.charts.leaderboard import NEEDS_WORDS, Standing, leaderboard_dots, leaderboard_table, takeaway
 from merging.methods.params import NEEDS, Needs
 from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import cheapest_first, data_looked_at
@@ -9,7 +10,6 @@ from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import show_leaderboard, standings
 from ui.accuracy.published import Entry, look_up, submit_missing
 from ui.accuracy.published_view import published_section
-from ui.charts.leaderboard import NEEDS_WORDS, Standing, leaderboard_dots, leaderboard_table, takeaway
 from ui.look.figure import show, to_csv
 from ui.runs.panel import ensure_worker, run_panel
 from ui.runs.text import provenance

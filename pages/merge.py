@@ -6,6 +6,8 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from merging.charts.accuracy import Series, accuracy_bars, accuracy_table, set_apart
+from merging.charts.run_series import scaling_of, series_of
 from merging.core import devices
 from merging.core.errors import MergingError, RunError
 from merging.methods.estimate import Estimate, estimate
@@ -14,14 +16,13 @@ from merging.runs.export.weights import require_done
 from merging.runs.jobs.merge import MergeSpec
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
-from ui.charts.accuracy import Series, accuracy_bars, accuracy_table, set_apart
 from ui.history.details import warn_of_oddities
 from ui.look.figure import escape_markdown, show
 from ui.merge import form as merge_form
 from ui.merge.command import merge_command
 from ui.runs.choice import warn_of_runs
 from ui.runs.panel import ensure_worker, run_panel
-from ui.runs.text import duration, in_words, provenance, scaling_of, series_of
+from ui.runs.text import duration, in_words, provenance
 from ui.shell import state
 from ui.shell.entry import through_app
 

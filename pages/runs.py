@@ -7,24 +7,26 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from merging.charts.columns import AVERAGE, MARK, METHOD, mark
+from merging.charts.run_series import name_runs, scaling_of
+from merging.charts.runs import timing_figure
+from merging.charts.theme import distinct_styles
 from merging.core.errors import MergingError
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.run import UnreadableRun
 from merging.sweeps import SweepStore
-from ui.charts.runs import timing_figure
 from ui.history.details import belongs_here, details
 from ui.history.differences import show_differences
 from ui.history.export import MAX_DOWNLOAD, to_folder, zipped
-from ui.look.columns import AVERAGE, MARK, METHOD, fitting, mark, method_columns, text_width
+from ui.look.columns import fitting, method_columns, text_width
 from ui.look.figure import escape_markdown, offer_csv, show
-from ui.look.theme import distinct_styles
 from ui.merge.form import Draft
 from ui.runs.choice import came_by_link, chosen_ids, remember_ids
 from ui.runs.no_runs import no_runs
 from ui.runs.panel import ensure_worker, run_panel
-from ui.runs.text import STATE_COLORS, badge, duration, name_runs, phases, scaling_of, when
+from ui.runs.text import STATE_COLORS, badge, duration, phases, when
 from ui.shell import state
 from ui.shell.entry import through_app
 from ui.shell.url import switch

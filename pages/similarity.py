@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from merging.charts import geometry as charts
 from merging.methods.edits.awd import AwdParams, Disentangled
 from merging.weights.geometry import COSINE_ROUNDING, Geometry, Level, cosines, first_largest, mean_abs_cosine
 from ui.accuracy import view as accuracy_view
-from ui.charts import geometry as charts
 from ui.look.figure import escape_markdown, is_dark, show
 from ui.shell import state
 from ui.shell.entry import through_app
@@ -101,7 +101,7 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
     show(
         charts.cosine_figure(before, after, names, limit=charts.cosine_limit(before, after, zoom), dark=is_dark()),
         key="cosines", file=f"cosines-{level}", takeaway=cosine_takeaway(grams[index], after_grams[index], names),
-        table=pair_table(before, after, names),
+        table=charts.pair_table(before, after, names),
     )  # fmt: skip
 
 
@@ -118,18 +118,6 @@ def cosine_takeaway(before: np.ndarray, after: np.ndarray, tasks: tuple[str, ...
         f"Mean |cos| {trend} from {was:.3f} to {now:.3f}; the closest pair, {tasks[i]} and {tasks[j]}, "
         f"goes from {cosines(before)[i, j]:.3f} to {cosines(after)[i, j]:.3f}."
     )
-
-
-def pair_table(before: np.ndarray, after: np.ndarray, tasks: tuple[str, ...]) -> pd.DataFrame:
-    """Every pair of tasks as a row."""
-    rows, columns = np.triu_indices(len(tasks), 1)
-    return pd.DataFrame(
-        {
-            "task": [tasks[i] for i in rows], "other task": [tasks[j] for j in columns],
-            "before": before[rows, columns], "after": after[rows, columns],
-            "difference": (after - before)[rows, columns],
-        }
-    )  # fmt: skip
 
 
 def layer_section(geometry: Geometry, found: Disentangled) -> None:

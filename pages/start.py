@@ -2,13 +2,14 @@
 
 import streamlit as st
 
+from merging.charts.accuracy import Series, accuracy_bars, accuracy_table
+from merging.charts.run_series import series_of
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.published import Entry, comparison, submit_missing
-from ui.charts.accuracy import Series, accuracy_bars, accuracy_table
 from ui.look.figure import escape_markdown, show, signed
 from ui.runs.panel import ensure_worker, run_panel
-from ui.runs.text import provenance, series_of
+from ui.runs.text import provenance
 from ui.shell import state
 from ui.shell.entry import through_app
 

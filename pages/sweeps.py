@@ -4,11 +4,11 @@ from functools import partial
 
 import streamlit as st
 
+from merging.charts.sweeps import course_figure, objective_title, parallel_figure, trials_table
 from merging.core.errors import MergingError
 from merging.sweeps import Sweep, SweepDefinition, SweepStore, Trial, driver
 from merging.sweeps.progress import Snapshot, in_words, look
 from ui.accuracy import view as accuracy_view
-from ui.charts.sweeps import course_figure, objective_title, parallel_figure, trials_table
 from ui.look.figure import escape_markdown, show, show_table
 from ui.merge import sweep_form
 from ui.runs.panel import ensure_worker

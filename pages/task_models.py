@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from merging.charts.theme import shorten
 from merging.core.errors import MergingError
 from merging.evaluation.clip import input_of
 from merging.suites import Suite
@@ -13,7 +14,6 @@ from merging.suites.images.thumbnails import png_of
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, to_csv
-from ui.look.theme import shorten
 from ui.shell import state
 from ui.shell.entry import through_app
 

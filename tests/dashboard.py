@@ -26,9 +26,7 @@ _ARGUMENTS = [
 def running_dashboard(home: Path, suites: Path | None = None) -> Iterator[str]:
     """Start the dashboard on a free port with a workspace of its own; gives its address, stops it at the end."""
     home.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = os.environ | {"MERGING_HOME": str(home), "MERGING_SUITES": str(suites or "")}
     command = [
         sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true",
@@ -39,7 +37,7 @@ def running_dashboard(home: Path, suites: Path | None = None) -> Iterator[str]:
             command, cwd=ROOT, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
         try:
-            _wait_until_healthy(f"http://127.0.0.1:{port}/_stcore/health", process)
+            wait_until_healthy(f"http://127.0.0.1:{port}/_stcore/health", process)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -65,7 +63,20 @@ def settled(page: Page) -> None:
     expect(app).to_have_attribute("data-test-script-state", "notRunning", timeout=1000 * PATIENCE)
 
 
-def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]") -> None:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_healthy(url: str, process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a server says that it is well.
+
+    Raises:
+        AssertionError: it ended, or did not become healthy in time.
+    """
+
     def healthy() -> bool:
         with suppress(OSError), urllib.request.urlopen(url, timeout=10):
             return True

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from merging import __version__
 from merging.cli.options import (
     INTERRUPTED,
     end_with,
@@ -35,6 +36,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="merging", message="%(prog)s %(version)s")
 @image_limit_option
 def main(image_limit: int | None) -> None:
     """Merge CLIP vision models by arithmetic on task vectors."""

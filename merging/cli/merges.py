@@ -9,6 +9,7 @@ import click
 
 from merging.cli.group import main
 from merging.cli.options import (
+    PathAsTyped,
     device_option,
     home_option,
     json_option,
@@ -20,7 +21,6 @@ from merging.cli.options import (
     read_tasks,
     set_option,
     split_option,
-    suite_reference,
     tasks_option,
 )
 from merging.cli.results import counted, print_accuracy, print_json, print_result
@@ -82,7 +82,7 @@ def similarity(
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @split_option
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File for the weights, .safetensors.")
+@click.option("--output", type=PathAsTyped(dir_okay=False), help="File for the weights, .safetensors.")
 @layout_option
 @click.option("--evaluate", is_flag=True, help="Measure accuracy per task.")
 @home_option
@@ -109,7 +109,7 @@ def merge(
     from merging.runs.export.weights import require_done
     from merging.runs.foreground import run_here
     from merging.runs.jobs.merge import MergeSpec
-    from merging.suites.suite import load_suite
+    from merging.suites.suite import load_suite, reference_of
 
     if preset is not None and (merge_name or edit_name):
         raise click.UsageError("give either --preset or --edit and --merge")
@@ -117,7 +117,7 @@ def merge(
         raise click.UsageError("--layout says how the file of --output is written; give both")
     loaded = load_suite(suite)
     spec = MergeSpec.build(
-        suite=suite_reference(suite),
+        suite=reference_of(suite),
         tasks=read_tasks(loaded, tasks),
         **read_method(preset, edit_name, merge_name, read_settings(settings)),
         split=split,
@@ -160,7 +160,7 @@ def merge(
 @click.argument("suite")
 @click.option("--base", is_flag=True, help="The pre-trained model (zero-shot).")
 @click.option("--individual", is_flag=True, help="Each fine-tuned model on its own task.")
-@click.option("--checkpoint", type=click.Path(dir_okay=False, path_type=Path), help="A weight file, such as a merge.")
+@click.option("--checkpoint", type=PathAsTyped(dir_okay=False), help="A weight file, such as a merge.")
 @tasks_option
 @split_option
 @device_option
@@ -212,7 +212,7 @@ def evaluate(
 @device_option
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathAsTyped(dir_okay=False),
     help="Markdown file for the table, written once it is complete.",
 )
 @home_option
@@ -229,7 +229,7 @@ def leaderboard(
     from merging.core.files import atomic_path, require_place
     from merging.methods.presets import PRESETS, find_preset
     from merging.runs.leaderboard import Row, cheapest_first, leaderboard, not_run_yet, to_markdown
-    from merging.suites.suite import load_suite
+    from merging.suites.suite import load_suite, reference_of
 
     loaded = load_suite(suite)
     names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
@@ -237,14 +237,12 @@ def leaderboard(
     if output:
         require_place(output)
     workspace, of_tasks, where = open_workspace(home), read_tasks(loaded, tasks), str(devices.resolve(device))
-    left = [preset.title for preset in not_run_yet(chosen, suite_reference(suite), workspace, of_tasks, where)]
+    left = [preset.title for preset in not_run_yet(chosen, reference_of(suite), workspace, of_tasks, where)]
     to_run = f"; to run: {'; '.join(left)}" if left else ""
     click.echo(f"{counted(len(chosen), 'method')}, {len(chosen) - len(left)} run before{to_run}", err=True)
     rows: list[Row] = []
     try:
-        for row in leaderboard(
-            loaded, suite_reference(suite), workspace, chosen, of_tasks, where, progress_on_stderr()
-        ):
+        for row in leaderboard(loaded, reference_of(suite), workspace, chosen, of_tasks, where, progress_on_stderr()):
             rows.append(row)
         if output:
             with atomic_path(output) as temporary:
@@ -257,11 +255,11 @@ def leaderboard(
 
 
 @main.command()
-@click.argument("recipe", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.argument("recipe", type=PathAsTyped(dir_okay=False, exists=True))
 @click.option("--suite", help="The suite with its checkpoints, where the recipe's is not built in.")
 @click.option(
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PathAsTyped(dir_okay=False),
     required=True,
     help="File for the weights, .safetensors.",
 )

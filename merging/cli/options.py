@@ -9,22 +9,31 @@ from typing import Any, NoReturn
 
 import click
 
-from merging.core.errors import MissingPart, SpecError
+from merging.core.errors import SpecError
+from merging.core.places import default_home, path_of
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
 
 
-DEFAULT_HOME = Path(__file__).resolve().parents[2] / ".merging"
+class PathAsTyped(click.Path):
+    """A path in which ``~`` is the home folder, also where no shell has read it: after ``=``, or in a variable."""
+
+    def __init__(self, *, exists: bool = False, file_okay: bool = True, dir_okay: bool = True) -> None:
+        super().__init__(exists=exists, file_okay=file_okay, dir_okay=dir_okay, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, checked as :class:`click.Path` does."""
+        return super().convert(path_of(value), param, ctx)
 
 
 def home_option(function: Any) -> Any:
     """``--home``: the workspace."""
     return click.option(
         "--home",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=DEFAULT_HOME,
+        type=PathAsTyped(file_okay=False),
+        default=default_home,
         envvar="MERGING_HOME",
-        help="Folder for runs and caches (default: .merging in the project).",
+        help="Folder for runs and caches (default: .merging in a checkout, else the user's data folder).",
     )(function)
 
 
@@ -165,20 +174,8 @@ def read_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
 def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
     """Names after ``--tasks``, checked; without them all tasks that name a checkpoint."""
     if tasks is None:  # a file that is named but missing is an error, not a task less
-        chosen = tuple(task.name for task in suite.tasks if task.checkpoint)
-        if not chosen:
-            raise MissingPart(f"suite {suite.name!r} names no checkpoint for any task; add them in its suite.yaml")
-        return chosen
+        return tuple(suite.chosen())
     names = tuple(name.strip() for name in next(csv.reader([tasks], skipinitialspace=True), []) if name.strip())
     if not names:
         raise SpecError(f"--tasks {tasks!r} names no task; the suite has {', '.join(suite.task_names)}")
-    for name in names:
-        suite.task(name)
-    return names
-
-
-def suite_reference(suite: str) -> str:
-    """How a suite stands in a specification: its built-in name, the id that it was downloaded by, or its whole path."""
-    from merging.suites.suite import is_name
-
-    return suite if is_name(suite) else str(Path(suite).resolve())
+    return tuple(suite.chosen(names))

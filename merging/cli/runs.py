@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from merging.cli.group import main
-from merging.cli.options import home_option, json_option, layout_option, open_workspace, progress_on_stderr
+from merging.cli.options import PathAsTyped, home_option, json_option, layout_option, open_workspace, progress_on_stderr
 from merging.cli.results import print_comparison, print_json, run_row
 from merging.cli.text import print_run, print_runs
 
@@ -83,7 +83,7 @@ def runs_delete(run_id: str, home: Path, as_json: bool) -> None:
 
 @runs.command("export")
 @click.argument("run_id")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=PathAsTyped(file_okay=False))
 @layout_option
 @home_option
 @json_option
@@ -103,7 +103,7 @@ def runs_export(run_id: str, folder: Path, layout: Any, home: Path, as_json: boo
 
 @runs.command("compare")
 @click.argument("run_ids", nargs=-1, required=True, metavar="ID ID …")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Also write a report, one HTML file.")
+@click.option("--html", type=PathAsTyped(dir_okay=False), help="Also write a report, one HTML file.")
 @home_option
 @json_option
 def runs_compare(run_ids: tuple[str, ...], html: Path | None, home: Path, as_json: bool) -> None:

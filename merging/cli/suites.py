@@ -9,6 +9,7 @@ import click
 
 from merging.cli.group import main
 from merging.cli.options import (
+    PathAsTyped,
     device_option,
     home_option,
     json_option,
@@ -86,8 +87,8 @@ def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) ->
 
 
 @main.command("init-suite")
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--base", type=click.Path(path_type=Path), help="The pre-trained weights (default: found by its name).")
+@click.argument("folder", type=PathAsTyped(file_okay=False))
+@click.option("--base", type=PathAsTyped(), help="The pre-trained weights (default: found by its name).")
 @click.option("--name", help="Name of the suite (default: the folder's).")
 @click.option("--force", is_flag=True, help="Replace a suite.yaml that is there.")
 @click.option(
@@ -139,12 +140,12 @@ def init_suite_command(
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=PathAsTyped(dir_okay=False))
 @click.option(
     "--output",
     "folder",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=PathAsTyped(file_okay=False),
     help="Folder for the .safetensors files; the tree of folders that FILES are in is kept.",
 )
 @json_option

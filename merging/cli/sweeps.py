@@ -6,7 +6,14 @@ from typing import Any
 import click
 
 from merging.cli.group import main
-from merging.cli.options import home_option, json_option, open_workspace, progress_on_stderr, scheduler_option
+from merging.cli.options import (
+    PathAsTyped,
+    home_option,
+    json_option,
+    open_workspace,
+    progress_on_stderr,
+    scheduler_option,
+)
 from merging.cli.results import counted, print_json, sweep_row
 from merging.cli.text import print_sweep, print_sweeps
 from merging.core.errors import RunError
@@ -26,7 +33,7 @@ def sweep() -> None:
 
 
 @sweep.command("start")
-@click.argument("file", type=click.Path(dir_okay=False, exists=True, path_type=Path))
+@click.argument("file", type=PathAsTyped(dir_okay=False, exists=True))
 @scheduler_option
 @home_option
 @json_option

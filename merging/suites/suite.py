@@ -5,6 +5,7 @@ Weights, images and heads can each be missing: geometry and merging need only we
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from merging.core.errors import MissingPart, SuiteError
+from merging.core.places import path_of
 from merging.core.wording import explain, nearest
 from merging.hub.cache import (
     HubFile,
@@ -159,6 +161,27 @@ class Suite(Entry):
                 return task
         near = nearest(name, self.task_names)
         raise SuiteError(f"suite {self.name!r} has no task {name!r}{near}; it has {', '.join(self.task_names)}")
+
+    def task_labels(self, tasks: Sequence[str]) -> dict[str, str]:
+        """Task → what to call it on screen, no two the same; a task that the suite no longer has keeps its name."""
+        known = {task.name: task.label for task in self.tasks}
+        shared = Counter(known.values())
+        labels = {task: label if shared[label] == 1 else f"{label} ({task})" for task, label in known.items()}
+        return {task: labels.get(task, task) for task in tasks}
+
+    def chosen(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Tasks by name, in the order given; without names all that name a checkpoint, though its file may be missing.
+
+        Raises:
+            SuiteError: there is no task of that name.
+            MissingPart: none of the tasks names a checkpoint.
+        """
+        if names is not None:
+            return tuple(self.task(name).name for name in names)
+        found = tuple(task.name for task in self.tasks if task.checkpoint)
+        if not found:
+            raise MissingPart(f"suite {self.name!r} names no checkpoint for any task; add them in its suite.yaml")
+        return found
 
     def mergeable(self) -> tuple[str, ...]:
         """Names of the tasks that have a checkpoint file."""
@@ -329,12 +352,28 @@ def downloaded_suites() -> dict[str, Path]:
 
 def is_name(reference: str) -> bool:
     """Whether a reference is the name of a built-in suite or the id of one of the hub, and no path."""
-    return reference in builtin_suites() or (is_hub_id(reference) and not Path(reference).exists())
+    return reference in builtin_suites() or (is_hub_id(reference) and not path_of(reference).exists())
+
+
+def reference_of(suite: Suite | str | os.PathLike[str]) -> str:
+    """How a suite stands in a specification: its built-in name, the id that it was downloaded by, or its whole path.
+
+    Raises:
+        SuiteError: a suite was read from a file that is not called ``suite.yaml``, so that its folder does not tell it.
+    """
+    if not isinstance(suite, Suite):
+        name = os.fspath(suite)
+        return name if is_name(name) else str(path_of(name).resolve())
+    if builtin_suites().get(suite.name) == suite.folder:
+        return suite.name
+    if not (suite.folder / "suite.yaml").is_file():
+        raise SuiteError(f"suite {suite.name!r} was read from another file than suite.yaml; give the path of that file")
+    return str((suite.folder / "suite.yaml").resolve())
 
 
 def suite_file(reference: str | Path) -> Path:
     """Where the ``suite.yaml`` of a reference is, see :func:`load_suite`, or would be."""
-    path = Path(reference)
+    path = path_of(reference)
     if is_name(str(reference)):
         path = builtin_suites().get(str(reference)) or snapshot(str(reference), "model")
     return path / "suite.yaml" if path.is_dir() else path
@@ -345,9 +384,14 @@ def load_suite(reference: str | Path) -> Suite:
 
     Raises:
         SuiteError: it does not exist, is not YAML, or breaks the schema; the message says where.
+
+    >>> import merging
+    >>> suite = merging.load_suite("mini")
+    >>> suite.task_names[:3], suite.task("digits").label
+    (('digits', 'fashion', 'housenumbers'), 'Handwritten digits')
     """
     path = suite_file(reference)
-    if path.parent.is_dir() and not path.is_file() and Path(reference).is_dir():
+    if path.parent.is_dir() and not path.is_file() and path_of(reference).is_dir():
         raise SuiteError(f"no suite.yaml in folder {path.parent.name!r}; `init-suite` writes one for checkpoints")
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         raise SuiteError(f"{path.name}: no description of a suite; expected a suite.yaml, or the folder that it is in")

@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 
 from merging.core.errors import CheckpointError, SpecError
+from merging.core.places import path_of
 from merging.weights.files import Checkpoint, open_checkpoint
 from merging.weights.files.reading import TensorInfo
 
@@ -35,8 +36,18 @@ def task_weights(base: Checkpoint, file: Path | str, task: str) -> dict[str, tor
     Raises:
         CheckpointError: the file is no such file, or was made from another base.
         SpecError: it holds no mask for this task.
+
+    >>> import merging, tempfile
+    >>> base = merging.load_suite("mini").base_checkpoint
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file, settings = f"{folder}/tall.safetensors", {"merge.threshold": 0.4}
+    ...     merged = merging.merge(
+    ...         "mini", "tall_masks", settings, tasks=["digits", "shapes"], evaluate=False, output=file
+    ...     )
+    ...     merging.task_weights(base, file, "digits").keys() == base.keys()
+    True
     """
-    path = Path(file)
+    path = path_of(file)
     stored = open_checkpoint(path, part="all")
     tasks, fingerprint = _header(path, stored)
     if fingerprint != base.fingerprint:
@@ -50,7 +61,7 @@ def task_weights(base: Checkpoint, file: Path | str, task: str) -> dict[str, tor
 
 def is_localised(file: Path | str) -> bool:
     """Whether a weight file holds one model for each of several tasks."""
-    return Path(file).suffix == ".safetensors" and _holds_masks(open_checkpoint(file, part="all"))
+    return path_of(file).suffix == ".safetensors" and _holds_masks(open_checkpoint(file, part="all"))
 
 
 def _holds_masks(stored: Checkpoint) -> bool:

@@ -6,10 +6,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
+from merging.charts.run_series import name_runs
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import finished, spec_of
-from ui.runs.text import name_runs, option_labels
+from ui.runs.text import option_labels
 from ui.shell import state
 
 Open = Callable[..., AppTest]

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from merging.charts.run_series import name_runs
 from merging.runs import Run
 from merging.runs.comparison.compare import compare_runs
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.suites import Suite
 from tests.app.conftest import TASKS, links, texts
 from tests.app.finished_runs import carry_out_queued, finished, spec_of
-from ui.runs.text import name_runs
 from ui.shell import state
 
 Open = Callable[..., AppTest]

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from merging.charts.run_series import name_runs
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import ended, finished, spec_of
 from ui.history.differences import differences
 from ui.history.export import to_folder, zipped
-from ui.runs.text import name_runs, phases
+from ui.runs.text import phases
 from ui.shell import state
 
 Open = Callable[..., AppTest]

@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
+from merging.charts import theme
 from merging.cli import main
 from merging.methods import merges as folder
 from merging.methods import registry
@@ -26,7 +27,6 @@ from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import cheapest_first, data_looked_at, spec_of
 from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, write_models
-from ui.look import theme
 
 PAGE = (Path(__file__).parents[2] / "docs" / "design.md").read_text(encoding="utf-8")
 MODULE = "merging.methods.merges.median"

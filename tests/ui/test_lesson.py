@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from merging.charts import theme
+from merging.charts.lesson import Bar, apart, candidates_figure, enlarge, slopes_figure, weights_figure
+from merging.charts.what_if import agreement_figure
 from merging.runs.jobs.interference import Agreement
 from tests.hover_texts import all_hover_texts
-from ui.charts.lesson import Bar, apart, candidates_figure, enlarge, slopes_figure, weights_figure
-from ui.charts.what_if import agreement_figure
 from ui.lesson import questions
 from ui.lesson.shipping import DEMANDS, Candidate, ranked, winners
-from ui.look import theme
 
 TASKS = ("<b>", "cats", "dogs")
 

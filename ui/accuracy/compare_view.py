@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from merging.charts.run_series import name_runs
 from merging.core.errors import MergingError
 from merging.methods.context import Context
 from merging.runs import Run
@@ -13,7 +14,6 @@ from ui.accuracy import measuring
 from ui.look.figure import escape_markdown
 from ui.runs.jobs import run_of
 from ui.runs.panel import ensure_worker, run_panel
-from ui.runs.text import name_runs
 from ui.shell import state
 
 

@@ -6,16 +6,17 @@ from urllib.parse import urlencode
 import pandas as pd
 import streamlit as st
 
+from merging.charts.accuracy import Series
+from merging.charts.columns import MARK, METHOD, mark
+from merging.charts.leaderboard import NOT_RUN, UNDER_WAY, Standing, ranked, task_column
+from merging.charts.theme import shorten, style_of
 from merging.runs import Run
 from merging.runs.leaderboard import baseline_rows, data_looked_at, row_of
 from merging.runs.run import ACTIVE
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.published import Entry
-from ui.charts.accuracy import Series
-from ui.charts.leaderboard import NOT_RUN, UNDER_WAY, Standing, ranked, task_column
-from ui.look.columns import MARK, METHOD, mark, method_columns, text_width
+from ui.look.columns import method_columns, text_width
 from ui.look.figure import escape_markdown
-from ui.look.theme import shorten, style_of
 from ui.runs.text import STATE_COLORS
 from ui.shell import state
 
@@ -65,7 +66,7 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
     """The table on screen.
 
     Args:
-        table: as :func:`~ui.charts.leaderboard.leaderboard_table` makes it.
+        table: as :func:`~merging.charts.leaderboard.leaderboard_table` makes it.
         lines: its lines.
         labels: task → what to call it.
     """

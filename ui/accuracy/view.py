@@ -1,22 +1,23 @@
 """Accuracies as several pages show them: baselines, the ranking, the sentence under the chart."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from merging.charts.accuracy import Series, set_apart
+from merging.charts.columns import AVERAGE, MARK, METHOD, mark
+from merging.charts.run_series import scaling_of
 from merging.core.text import in_a_row
 from merging.evaluation.evaluator import best_first, normalised_accuracy
 from merging.runs import Run
 from merging.suites.suite import Split
 from ui.accuracy import measuring
-from ui.charts.accuracy import Series, set_apart
-from ui.look.columns import AVERAGE, MARK, METHOD, mark, method_columns
+from ui.look.columns import method_columns
 from ui.look.figure import escape_markdown, offer_csv, signed
 from ui.runs.panel import offer_job
-from ui.runs.text import duration, scaling_of
+from ui.runs.text import duration
 from ui.shell import state
 
 ZERO_SHOT, INDIVIDUAL = "Zero-shot", "Individual"
@@ -34,10 +35,7 @@ def measured_runs() -> tuple[list[Run], int]:
 
 def task_labels(tasks: Sequence[str]) -> dict[str, str]:
     """Task → label, no two the same; a task that the suite no longer has keeps its name."""
-    known = {task.name: task.label for task in state.suite().tasks}
-    shared = Counter(known.values())
-    labels = {task: label if shared[label] == 1 else f"{label} ({task})" for task, label in known.items()}
-    return {task: labels.get(task, task) for task in tasks}
+    return state.suite().task_labels(tasks)
 
 
 def explain_unmeasurable(tasks: Sequence[str]) -> bool:

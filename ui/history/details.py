@@ -4,15 +4,10 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.methods.forgetting import GROUPS, Group, in_words
-from merging.runs import Run
-from merging.runs.export.weights import require_done
-from merging.runs.jobs.merge_result import Forgetting, MergeResult
-from merging.weights.geometry import cosines, mean_abs_cosine
-from ui.accuracy import view as accuracy_view
-from ui.charts.accuracy import accuracy_bars, accuracy_table, forgetting_figure, forgetting_table
-from ui.charts.geometry import cosine_figure
-from ui.charts.runs import (
+from merging.charts.accuracy import accuracy_bars, accuracy_table, forgetting_figure, forgetting_table
+from merging.charts.geometry import cosine_figure
+from merging.charts.run_series import scaling_of, series_of
+from merging.charts.runs import (
     coefficient_heatmap,
     coefficient_table,
     entropy_figure,
@@ -22,8 +17,14 @@ from ui.charts.runs import (
     timing_figure,
     trajectory_figure,
 )
+from merging.methods.forgetting import GROUPS, Group, in_words
+from merging.runs import Run
+from merging.runs.export.weights import require_done
+from merging.runs.jobs.merge_result import Forgetting, MergeResult
+from merging.weights.geometry import cosines, mean_abs_cosine
+from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, is_dark, show, show_table
-from ui.runs.text import duration, phases, provenance, scaling_of, series_of
+from ui.runs.text import duration, phases, provenance
 from ui.shell import state
 from ui.shell.url import named_in_url
 

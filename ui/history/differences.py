@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from merging.charts.run_series import name_runs
 from merging.runs import Run
 from merging.runs.comparison.settings import differing
 from ui.look.figure import offer_csv
-from ui.runs.text import name_runs
 
 _HIGHLIGHT = "background-color: rgba(204, 127, 0, 0.22)"
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from merging.charts.runs import trajectory_figure
 from merging.methods.merges.adamerging import AdaMergingParams
 from merging.runs import Run
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.worker.trace import TRACE, read_trace
-from ui.charts.runs import trajectory_figure
 from ui.lesson import questions
 from ui.lesson.screen import Asked, Lesson, average, large, merged
 from ui.look.figure import show

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from merging.charts.lesson import enlarge
 from merging.suites.suite import Split
-from ui.charts.lesson import enlarge
 from ui.lesson.questions import Question
 from ui.look.figure import escape_markdown, is_dark
 from ui.shell.url import choice

@@ -7,6 +7,8 @@ from itertools import combinations
 import pandas as pd
 import streamlit as st
 
+from merging.charts.leaderboard import Standing
+from merging.charts.lesson import Bar, candidates_figure
 from merging.evaluation.evaluator import best_first
 from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import cheapest_first
@@ -15,8 +17,6 @@ from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import standings
 from ui.accuracy.published import Entry, look_up, submit_missing
-from ui.charts.leaderboard import Standing
-from ui.charts.lesson import Bar, candidates_figure
 from ui.lesson import questions
 from ui.lesson.adaptive import short_run
 from ui.lesson.screen import Asked, Lesson, answered, large

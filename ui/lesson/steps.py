@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from merging.charts.accuracy import Series
+from merging.charts.geometry import multiplier_figure
+from merging.charts.lesson import slopes_figure, weights_figure
+from merging.charts.what_if import agreement_figure, outcome_figure
 from merging.methods.edits.awd import AwdParams, from_geometry
 from merging.runs.jobs.interference import agreement
 from merging.weights.geometry import cosines, mean_abs_cosine
 from ui.accuracy import view as accuracy_view
-from ui.charts.accuracy import Series
-from ui.charts.geometry import multiplier_figure
-from ui.charts.lesson import slopes_figure, weights_figure
-from ui.charts.what_if import agreement_figure, outcome_figure
 from ui.lesson import questions
 from ui.lesson.adaptive import let_the_data_choose
 from ui.lesson.screen import Asked, Lesson, Step, average, choose_task, large, merged

@@ -5,15 +5,9 @@ from typing import Any
 
 import streamlit as st
 
-from ui.look.theme import Style, marker_image
+from merging.charts.columns import AVERAGE, MARK, METHOD
 
-MARK, METHOD, AVERAGE = "Mark", "Method", "Average (%)"
 _LETTER, _NARROW, _WIDE = 6.4, 110, 420  # pixels: a letter, and the bounds of a column of names
-
-
-def mark(style: Style) -> str:
-    """A cell of the column :data:`MARK`."""
-    return marker_image(style)
 
 
 def text_width(text: str) -> int:

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from ui.look.columns import MARK
+from merging.charts.columns import MARK
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 # plotly.js draws with scripts and styles that stand in the page; from elsewhere it needs nothing.

@@ -3,7 +3,6 @@
 Widgets are bound to the URL, so that a link fills the form. Values are typed: ``0.1, 0.2`` or ``0.1 to 1 by 0.1``.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 

@@ -21,6 +21,7 @@ import torch
 
 from merging.core import devices
 from merging.core.errors import MergingError, SuiteError
+from merging.core.places import chosen_home, path_of
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.discovery import Discovery, Found, SuiteEntry
@@ -53,8 +54,8 @@ def _workspace(home: str) -> Workspace:
 
 
 def workspace() -> Workspace:
-    """The folder with runs and caches: ``MERGING_HOME``, else ``.merging`` in the project."""
-    return _workspace(os.environ.get("MERGING_HOME") or str(ROOT / ".merging"))
+    """The folder with runs and caches, see :func:`merging.core.places.chosen_home`."""
+    return _workspace(str(chosen_home()))
 
 
 def _image_limit() -> int:
@@ -75,7 +76,7 @@ def _image_limit() -> int:
 
 def suite_roots() -> list[Path]:
     """The folders of ``MERGING_SUITES``: suites lie in them or up to two folders below."""
-    return [Path(root) for root in os.environ.get("MERGING_SUITES", "").split(os.pathsep) if root]
+    return [path_of(root) for root in os.environ.get("MERGING_SUITES", "").split(os.pathsep) if root]
 
 
 @dataclass

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
+from merging.charts.accuracy import Series, set_apart
+from merging.charts.what_if import direction_figure, outcome_figure
 from merging.methods import registry
 from merging.methods.grammar import write_value
 from merging.methods.mixing import specification
@@ -18,8 +20,6 @@ from merging.weights.geometry import first_largest
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.published import look_up
-from ui.charts.accuracy import Series, set_apart
-from ui.charts.what_if import direction_figure, outcome_figure
 from ui.look.figure import escape_markdown, show, without_rounding
 from ui.runs.jobs import result_of, run_of
 from ui.shell import state

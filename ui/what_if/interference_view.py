@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from merging.charts.what_if import agreement_figure, interference_figure
 from merging.core.errors import MergingError
 from merging.evaluation.evaluator import SAME_ACCURACY, best_first
 from merging.methods import registry
@@ -15,7 +16,6 @@ from merging.runs.jobs.interference import Agreement, InterferenceJob, Interfere
 from merging.suites.suite import Split
 from merging.weights.geometry import cosines
 from ui.accuracy import view as accuracy_view
-from ui.charts.what_if import agreement_figure, interference_figure
 from ui.look.figure import escape_markdown, is_dark, show, signed
 from ui.runs.jobs import result_of
 from ui.shell import state

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from merging.charts import theme
+from merging.charts.what_if import Place, landscape_figure
 from merging.evaluation.evaluator import best_first
 from merging.runs.jobs.landscape import (
     AWD,
@@ -24,8 +26,6 @@ from merging.runs.jobs.landscape import (
 )
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view
-from ui.charts.what_if import Place, landscape_figure
-from ui.look import theme
 from ui.look.figure import show
 from ui.runs.jobs import result_of
 from ui.shell import state

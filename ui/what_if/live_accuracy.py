@@ -15,12 +15,12 @@ from functools import cached_property
 import streamlit as st
 import torch
 
+from merging.charts.accuracy import Series
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.mixing import Directions, WhatIf, plan_edit
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view
-from ui.charts.accuracy import Series
 from ui.shell import state
 from ui.shell.url import run_again
 

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
+from merging.charts import theme
+from merging.charts.accuracy import Series
+from merging.charts.what_if import curves_figure
 from merging.methods.pair import Pair
 from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
 from merging.runs.jobs.scaling_curve import Curve, ScalingCurveJob, ScalingCurveResult
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view
-from ui.charts.accuracy import Series
-from ui.charts.what_if import curves_figure
-from ui.look import theme
 from ui.look.figure import show
 from ui.runs.jobs import run_of
 from ui.runs.panel import ensure_worker, run_panel

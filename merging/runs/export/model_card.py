@@ -12,10 +12,9 @@ from merging.suites.suite import Suite
 
 # Rebuilds one task's model from a file of localised models; a test runs it as it stands.
 LOCALISED = """\
-from merging.weights.files import open_checkpoint
-from merging.weights.localised import task_weights
+import merging
 
-weights = task_weights(open_checkpoint("base.safetensors"), "model.safetensors", "the task's name")
+weights = merging.task_weights(merging.open_checkpoint("base.safetensors"), "model.safetensors", "the task's name")
 """
 
 # Loads the weights and classifies an image; written beside them as classify.py, and run by a test.

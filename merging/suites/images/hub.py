@@ -60,9 +60,7 @@ def hub_source(folder: Path, split: str, config: str | None, image: str, label: 
     try:
         from pyarrow import parquet
     except ImportError:
-        raise SuiteError(
-            "reading parquet files needs pyarrow: python -m pip install -r requirements-data.txt"
-        ) from None
+        raise SuiteError("reading parquet files needs pyarrow: python -m pip install pyarrow") from None
     try:
         tables = [parquet.ParquetFile(file) for file in files]
         _check_columns(files[0].name, tables[0].schema_arrow, image, label)

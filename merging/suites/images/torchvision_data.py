@@ -71,9 +71,7 @@ def torchvision_source(name: str, root: Path, split: str, fingerprint: str) -> S
             stored = [pair[-1] for pair in stored]
         labels = np.asarray(stored).astype(np.int64)
     except ImportError as error:
-        raise SuiteError(
-            f"torchvision's {name} needs {error.name}: python -m pip install -r requirements-data.txt"
-        ) from None
+        raise SuiteError(f"torchvision's {name} needs {error.name}: python -m pip install {error.name}") from None
     except _BROKEN as error:
         raise MissingPart(
             f"torchvision's {name} is not in {root.name}, or not whole ({type(error).__name__}); nothing is downloaded "

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from merging.core.errors import CheckpointError, CorruptCheckpoint, NonFiniteWeights
+from merging.core.places import path_of
 from merging.weights.files.layouts import PROJECTION, Layout, Origin, recognise, recognise_text
 from merging.weights.files.torch_files import read_state_dict
 
@@ -219,8 +220,13 @@ def open_checkpoint(path: Path | str, part: Part = "visual", promised: str | Non
         CheckpointError: the file is missing, of an unknown kind, or its names are those of no layout.
         CorruptCheckpoint: it is truncated or contradicts itself.
         UnsafeCheckpoint: it is a pickle that would run code.
+
+    >>> import merging
+    >>> base = merging.open_checkpoint(merging.load_suite("mini").folder / "base.safetensors")
+    >>> tuple(base["conv1.weight"].shape)
+    (96, 3, 4, 4)
     """
-    path = Path(path)
+    path = path_of(path)
     require_content(path)
     if path.suffix == ".safetensors":
         source: Source = _SafetensorsSource(path)

@@ -13,6 +13,7 @@ import torch
 
 from merging.core.errors import CheckpointError
 from merging.core.files import atomic_path, require_place
+from merging.core.places import path_of
 from merging.weights.files.layouts import Origin, huggingface_names
 from merging.weights.files.reading import _DTYPES, TensorInfo
 
@@ -60,7 +61,7 @@ def save_tensors(
         CheckpointError: the stream's names, order or shapes differ from ``infos``, the tower has no such layout, or
             the disk refuses.
     """
-    path = Path(path)
+    path = path_of(path)
     _require_suffix(path)
     if layout == "huggingface":
         origins = huggingface_names(tuple(infos))

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from merging.charts.accuracy import Series
+from merging.charts.columns import AVERAGE, MARK, METHOD
+from merging.charts.leaderboard import NOT_RUN, UNDER_WAY
 from merging.methods.presets import PRESETS
 from merging.runs import Run, RunStore, State
 from merging.runs.jobs.merge_result import MergeResult, MethodReport
@@ -11,9 +14,7 @@ from merging.runs.leaderboard import cheapest_first, spec_of
 from merging.suites import load_suite
 from ui.accuracy.leaderboard_view import standings, state_of, task_width
 from ui.accuracy.published import Entry
-from ui.charts.accuracy import Series
-from ui.charts.leaderboard import NOT_RUN, UNDER_WAY
-from ui.look.columns import AVERAGE, MARK, METHOD, method_columns, text_width
+from ui.look.columns import method_columns, text_width
 
 TASKS = ("digits", "signs")
 BASELINES = [

@@ -9,9 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from ui.look.columns import MARK, mark
+from merging.charts.columns import MARK, mark
+from merging.charts.theme import style_of
 from ui.look.figure import escape_markdown, offer_csv, to_csv, to_html
-from ui.look.theme import style_of
 
 
 @pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\tx", "\rx"])

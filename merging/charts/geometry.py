@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
+from merging.charts import theme
 from merging.weights.geometry import Geometry, block_of
-from ui.look import theme
 
 _GAP = 0.03  # between heat maps, as a share of the width
 MAX_NUMBERED = 12  # tasks up to which cells carry their number
@@ -66,6 +67,18 @@ def cosine_figure(
                 "ticktext": [f"−{limit:g}", "0", f"{limit:g}"],
             },
         },
+    )  # fmt: skip
+
+
+def pair_table(before: np.ndarray, after: np.ndarray, tasks: Sequence[str]) -> pd.DataFrame:
+    """Every pair of tasks as a row."""
+    rows, columns = np.triu_indices(len(tasks), 1)
+    return pd.DataFrame(
+        {
+            "task": [tasks[i] for i in rows.tolist()], "other task": [tasks[j] for j in columns.tolist()],
+            "before": before[rows, columns], "after": after[rows, columns],
+            "difference": (after - before)[rows, columns],
+        }
     )  # fmt: skip
 
 

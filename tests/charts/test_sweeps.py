@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from merging.charts.sweeps import course_figure, parallel_figure, trials_table
+from merging.charts.theme import style_of
 from merging.sweeps import SweepDefinition, Trial
 from tests.hover_texts import all_hover_texts
-from ui.charts.sweeps import course_figure, parallel_figure, trials_table
-from ui.look.theme import style_of
 from ui.merge import sweep_form
 
 DEFINITION = SweepDefinition.model_validate(

@@ -5,10 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merging.methods.params import Data, Needs
-from merging.runs.leaderboard import Row
-from tests.hover_texts import all_hover_texts
-from ui.charts.leaderboard import (
+from merging.charts.leaderboard import (
     NOT_RUN,
     Standing,
     leaderboard_dots,
@@ -16,7 +13,10 @@ from ui.charts.leaderboard import (
     ranked,
     takeaway,
 )
-from ui.look.theme import style_of
+from merging.charts.theme import style_of
+from merging.methods.params import Data, Needs
+from merging.runs.leaderboard import Row
+from tests.hover_texts import all_hover_texts
 
 TASKS = ("digits", "signs")
 

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from merging.charts.theme import Style, arrange, compose, plain, shorten, style_of
 from merging.methods.forgetting import GROUPS, TO_FORGET, Group
 from merging.runs.jobs.merge_result import Forgetting, MethodReport
-from ui.look.theme import Style, arrange, compose, plain, shorten, style_of
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
 MIN_RADAR_TASKS = 3  # with fewer an outline is a line
@@ -34,7 +34,7 @@ class Series:
         name: the legend's text, different for every series of a chart.
         method: what picks colour and marker, such as ``Task Arithmetic``.
         accuracy: task → 0 … 1.
-        look: how it is drawn, where that is not as its method; see :func:`ui.look.theme.distinct_styles`.
+        look: how it is drawn, where that is not as its method; see :func:`merging.charts.theme.distinct_styles`.
         forgotten: tasks that count in no average, as they are to be forgotten; see :func:`set_apart`.
     """
 

@@ -2,10 +2,7 @@ import itertools
 
 import pytest
 
-from merging.evaluation.evaluator import Accuracy
-from merging.runs.jobs.merge_result import Forgetting, MethodReport, ScalingSearchReport
-from tests.hover_texts import all_hover_texts, hover_texts
-from ui.charts.accuracy import (
+from merging.charts.accuracy import (
     Series,
     accuracy_bars,
     accuracy_dots,
@@ -16,7 +13,10 @@ from ui.charts.accuracy import (
     scaling_curve,
     scaling_table,
 )
-from ui.look.theme import distinct_styles, style_of
+from merging.charts.theme import distinct_styles, style_of
+from merging.evaluation.evaluator import Accuracy
+from merging.runs.jobs.merge_result import Forgetting, MethodReport, ScalingSearchReport
+from tests.hover_texts import all_hover_texts, hover_texts
 
 TASKS = {"digits": "Digits", "signs": "Traffic signs"}
 LOOKS = distinct_styles(["Task Arithmetic", "Task Arithmetic"])

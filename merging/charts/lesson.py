@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from ui.look import theme
+from merging.charts import theme
 
 TYPE = 18  # pixels of every letter in a chart of the lesson
 _NAMED = 3  # closest pairs that are named in the chart of slopes

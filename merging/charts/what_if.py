@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from merging.charts import theme
+from merging.charts.accuracy import Series, marker_of
+from merging.charts.geometry import MAX_NUMBERED, names_on_axis
 from merging.evaluation.paired import points
 from merging.methods.forgetting import TO_FORGET
 from merging.runs.jobs.scaling_curve import ScalingCurveResult
 from merging.suites.suite import Split
-from ui.charts.accuracy import Series, marker_of
-from ui.charts.geometry import MAX_NUMBERED, names_on_axis
-from ui.look import theme
 
 _SPLITS: tuple[tuple[Split, str, str], ...] = (("val", "validation", "solid"), ("test", "test", "dash"))
 _SHADE = "rgba(128, 128, 128, 0.09)"

@@ -7,11 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from merging.runs.jobs.interference import Agreement
-from merging.runs.jobs.scaling_curve import Curve, ScalingCurveResult
-from tests.hover_texts import all_hover_texts, hover_texts
-from ui.charts.accuracy import Series
-from ui.charts.what_if import (
+from merging.charts import theme
+from merging.charts.accuracy import Series
+from merging.charts.what_if import (
     Place,
     agreement_figure,
     curves_figure,
@@ -20,7 +18,9 @@ from ui.charts.what_if import (
     landscape_figure,
     outcome_figure,
 )
-from ui.look import theme
+from merging.runs.jobs.interference import Agreement
+from merging.runs.jobs.scaling_curve import Curve, ScalingCurveResult
+from tests.hover_texts import all_hover_texts, hover_texts
 from ui.what_if.interference_view import cost, verdict
 
 TASKS = ("a", "<b>", "c")

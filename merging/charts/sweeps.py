@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from merging.charts.theme import arrange, compose, distinct_styles, neutral, plain, shorten, step_axis
 from merging.sweeps import Range, SweepDefinition, Trial
 from merging.sweeps.progress import best_so_far, method_title, parameters, titles
-from ui.look.theme import arrange, compose, distinct_styles, neutral, plain, shorten, step_axis
 
 _LIGHT, _DARK = ("#c4cfdb", "#6fa6d6", "#12508c"), ("#39434f", "#3672a8", "#9fd0ff")  # weak to strong on their ground
 _NOT_THERE = "–"  # a parameter of a method that the trial does not use

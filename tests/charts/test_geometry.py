@@ -6,10 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from merging.charts import geometry as charts
+from merging.charts import theme
 from merging.weights.geometry import Geometry
 from tests.hover_texts import all_hover_texts, hover_texts
-from ui.charts import geometry as charts
-from ui.look import theme
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from merging.charts.geometry import block_ticks
+from merging.charts.theme import arrange, diverging_scale, plain, shorten, step_axis
 from merging.runs.jobs.merge_result import Coefficients, Storage
 from merging.weights.geometry import block_of, network_order
-from ui.charts.geometry import block_ticks
-from ui.look.theme import arrange, diverging_scale, plain, shorten, step_axis
 
 _RULE = "rgba(128, 128, 128, 0.55)"
 # colour-blind-safe, 3 : 1 on both themes; tasks beyond the eighth repeat them with another dash

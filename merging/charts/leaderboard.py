@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from merging.charts.accuracy import Series, marker_of
+from merging.charts.columns import AVERAGE, MARK, METHOD
+from merging.charts.theme import compose, neutral, plain
 from merging.evaluation.evaluator import best_first
 from merging.methods.params import Data, Needs
 from merging.runs.leaderboard import Row
-from ui.charts.accuracy import Series, marker_of
-from ui.look.columns import AVERAGE, MARK, METHOD
-from ui.look.theme import compose, neutral, plain
 
 NEEDS_WORDS: dict[Needs, str] = {"none": "no data", "unlabeled": "unlabeled images", "labelled": "labelled images"}
 ONE_A_TASK = "a model for each task"

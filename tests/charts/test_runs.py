@@ -1,10 +1,7 @@
 import numpy as np
 import pytest
 
-from merging.runs.jobs.merge_result import Coefficients, Storage
-from merging.weights.geometry import network_order
-from tests.hover_texts import all_hover_texts, hover_texts
-from ui.charts.runs import (
+from merging.charts.runs import (
     coefficient_heatmap,
     coefficient_table,
     entropy_figure,
@@ -15,6 +12,9 @@ from ui.charts.runs import (
     timing_figure,
     trajectory_figure,
 )
+from merging.runs.jobs.merge_result import Coefficients, Storage
+from merging.weights.geometry import network_order
+from tests.hover_texts import all_hover_texts, hover_texts
 
 TENSORS = [
     "ln_post.bias", "positional_embedding", "transformer.resblocks.0.ln_1.bias",

@@ -15,16 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plotly.colors import sample_colorscale
 
+from merging.charts import theme
 from merging.methods.presets import PRESETS
 from merging.methods.registry import edits, merges
-from ui.look import theme
 
 FIXED = (
     "Zero-shot", "Individual", "Task Arithmetic", "AdaMerging", "AWD + Task Arithmetic", "AWD + AdaMerging",
     "TIES", "Weight averaging",
 )  # fmt: skip
 SHOWN = ("Zero-shot", "Individual", *(preset.title for preset in PRESETS.values()))
-CONFIG = tomllib.loads((Path(__file__).parents[3] / ".streamlit" / "config.toml").read_text())
+CONFIG = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())
 
 
 def luminance(color: str) -> float:

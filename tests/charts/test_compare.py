@@ -4,13 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from merging.charts.accuracy import Series
+from merging.charts.compare import confusion_figure, confusion_table, difference_figure, difference_table
+from merging.charts.theme import distinct_styles
 from merging.evaluation.paired import Comparison, TaskDifference, compare, in_points
 from merging.runs.comparison.compare import MAX_CLASSES, shown_classes, subtracted
 from merging.runs.jobs.merge_result import Coefficients
 from tests.hover_texts import all_hover_texts
-from ui.charts.accuracy import Series
-from ui.charts.compare import confusion_figure, confusion_table, difference_figure, difference_table
-from ui.look.theme import distinct_styles
 
 LABELS = {"a": "Task <A>", "b": "Task B"}
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from merging.charts import theme
+from merging.charts.accuracy import Series, marker_of
 from merging.evaluation.paired import LEVEL, VERDICTS, Comparison, TaskDifference
 from merging.methods.forgetting import TO_FORGET
-from ui.charts.accuracy import Series, marker_of
-from ui.look import theme
 
 AVERAGE = "Average"
 _NUMBERED = 12  # classes up to which cells carry their number

@@ -1,0 +1,39 @@
+"""The command that starts the dashboard."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from merging.cli.group import main
+from merging.cli.options import INTERRUPTED, PathAsTyped, home_option
+from merging.core.places import dashboard
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
+@click.option("--suites", type=PathAsTyped(file_okay=False, exists=True), multiple=True, envvar="MERGING_SUITES",
+              help="A folder whose suites are shown, too: a suite.yaml up to two folders below it.")  # fmt: skip
+@click.option("--headless", is_flag=True, help="Open no browser.")
+@home_option
+def app(port: int, suites: tuple[Path, ...], headless: bool, home: Path) -> None:
+    """Start the dashboard on this machine and say its address; Ctrl-C ends it."""
+    import subprocess
+
+    command = [sys.executable, "-m", "streamlit", "run", str(dashboard()), "--server.port", str(port)]
+    if headless:
+        command += ["--server.headless", "true"]
+    folders = os.pathsep.join(str(folder.resolve()) for folder in suites)
+    settings = {"MERGING_HOME": str(home.resolve()), "MERGING_SUITES": folders}
+    limit = click.get_current_context().find_root().params["image_limit"]
+    if limit is not None:
+        settings["MERGING_IMAGE_CACHE_GB"] = str(limit / 2**30)
+    with subprocess.Popen(command, env={**os.environ, **settings}) as server:
+        try:
+            status = server.wait()
+        except KeyboardInterrupt:  # a terminal tells the server too; whoever signals this process alone tells only us
+            server.terminate()
+            server.wait()
+            status = INTERRUPTED
+    click.get_current_context().exit(status)

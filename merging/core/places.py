@@ -1,0 +1,44 @@
+"""Where things lie here: the folder for runs and caches, the dashboard's script, paths as people type them."""
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_NAME = "clip-merging"  # as in pyproject.toml
+
+
+def path_of(given: str | os.PathLike[str]) -> Path:
+    """A path as it was typed, with ``~`` at its beginning read as the home folder, as shells do.
+
+    >>> path_of("~/models") == Path.home() / "models", path_of("models/~").as_posix()
+    (True, 'models/~')
+    """
+    return Path(os.path.expanduser(given))
+
+
+def checkout() -> Path | None:
+    """The top of the repository if the package is used from there; None where it was installed."""
+    top = _PACKAGE.parent
+    return top if (top / "pyproject.toml").is_file() and (top / "app.py").is_file() else None
+
+
+def default_home() -> Path:
+    """The folder for runs and caches if nobody names one: ``.merging`` in a checkout, else the user's data folder."""
+    top = checkout()
+    if top is not None:
+        return top / ".merging"
+    from platformdirs import user_data_path
+
+    return user_data_path(_NAME, appauthor=False)
+
+
+def chosen_home() -> Path:
+    """The folder that ``MERGING_HOME`` names, as for the command line and the dashboard, else the default one."""
+    named = os.environ.get("MERGING_HOME")
+    return path_of(named) if named else default_home()
+
+
+def dashboard() -> Path:
+    """The script that streamlit runs: at the top of a checkout, in the package where it was installed."""
+    top = checkout()
+    return top / "app.py" if top is not None else _PACKAGE / "_app" / "app.py"

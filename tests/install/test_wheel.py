@@ -1,0 +1,131 @@
+"""The wheel holds what the package needs at run time, and nothing else; from it everything works outside a checkout."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from merging import __version__
+from tests.dashboard import free_port, wait_until_healthy
+from tests.needed_packages import need_packages
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project's wheel, built from the working tree as ``pip install .`` does."""
+    need_packages("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel unpacked, as pip leaves it in site-packages."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def environment(installed: Path, home: Path) -> dict[str, str]:
+    """Variables for a process that finds the installed package, of a user without any settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MERGING_")}
+    return {**kept, "PYTHONPATH": str(installed), "XDG_DATA_HOME": str(home), "HOME": str(home)}
+
+
+def merging(installed: Path, folder: Path, *arguments: str) -> str:
+    """What a command of the installed package prints, run in an empty folder."""
+    command = [sys.executable, "-m", "merging", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment(installed, folder / "data"), capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_holds_every_file_that_is_needed_at_run_time(wheel: Path) -> None:
+    git = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = git.stdout.splitlines()
+    package = {name for name in listed if name.startswith("merging/") and (ROOT / name).is_file()}
+    dashboard = {
+        f"merging/_app/{name}"
+        for name in listed
+        if name.startswith(("pages/", "ui/", ".streamlit/")) or name == "app.py"
+        if (ROOT / name).is_file()
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert package | dashboard <= held
+    assert len(package) > 100 and len(dashboard) > 50
+    assert {name.split("/")[0] for name in held} == {"merging"}  # no tests, studies or `ui` beside other packages
+    assert not [name for name in held if name.endswith(".pyc")]
+
+
+def test_it_brings_a_command_and_says_what_it_needs(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (entries,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        (metadata,) = (name for name in archive.namelist() if name.endswith("METADATA"))
+        assert "merging = merging.__main__:run" in archive.read(entries).decode()
+        told = archive.read(metadata).decode()
+    assert f"\nVersion: {__version__}\n" in told and "\nRequires-Python: >=3.11\n" in told
+    assert "\nRequires-Dist: distributed>=2024.8; extra == 'cluster'\n" in told
+
+
+def test_the_command_works_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    need_packages("platformdirs")
+    assert merging(installed, tmp_path, "--version") == f"merging {__version__}\n"
+    assert json.loads(merging(installed, tmp_path, "suites", "--json"))["suites"][0]["name"] == "mini"
+    command = ("merge", "mini", "--tasks", "digits,shapes", "--set", "merge.scaling=0.4", "--evaluate", "--json")
+    assert set(json.loads(merging(installed, tmp_path, *command))["accuracy"]) == {"digits", "shapes"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]  # nothing is left where one happens to be
+    assert list((tmp_path / "data").rglob("runs.sqlite"))
+    assert not list(installed.rglob(".merging"))
+
+
+def test_the_dashboard_starts_from_it_with_its_own_settings(installed: Path, tmp_path: Path) -> None:
+    need_packages("platformdirs")
+    port = free_port()
+    command = [sys.executable, "-m", "merging", "app", "--port", str(port), "--headless"]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(installed, tmp_path / "data"), stdout=log, stderr=log
+        )
+        try:
+            wait_until_healthy(f"http://127.0.0.1:{port}/_stcore/health", server)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
+                assert page.status == 200
+        finally:
+            server.terminate()
+            server.wait(30)
+    told = (tmp_path / "log").read_text()
+    assert f"http://127.0.0.1:{port}" in told  # the address of .streamlit/config.toml, not 0.0.0.0
+    assert "Traceback" not in told
+
+
+def test_the_first_page_draws_from_it(installed: Path, tmp_path: Path) -> None:
+    need_packages("platformdirs")
+    script = installed / "merging" / "_app" / "app.py"
+    program = (
+        "from streamlit.testing.v1 import AppTest\n"
+        f"page = AppTest.from_file({str(script)!r}, default_timeout=90).run()\n"
+        "assert not page.exception, page.exception\n"
+        "assert not page.error, page.error\n"
+        "import ui; print(page.selectbox(key='suite').value, ui.__file__)"
+    )
+    variables = environment(installed, tmp_path / "data")
+    variables["PYTHONPATH"] += os.pathsep + str(script.parent)  # streamlit puts its script's folder there
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], cwd=tmp_path, env=variables, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2:] == ["mini", str(script.parent / "ui" / "__init__.py")]
