@@ -7,7 +7,7 @@ PORT ?= 8501
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: app env test test-kernels check mutants bench study study-linearised screenshots clean
+.PHONY: app env test test-kernels check mutants bench docs study study-linearised screenshots clean
 
 app: $(VENV)/.app  ## the dashboard, in the browser
 	$(BIN)/python -m merging app --port $(PORT)
@@ -55,6 +55,9 @@ $(VENV)/mutants/.made: $(VENV)/.made  # the tool in an environment of its own, w
 
 bench: env  ## speed and memory, as ratios to naive code on the same machine
 	$(BIN)/python -m benchmarks
+
+docs: env  ## the tables in the README and in docs that come from code and from stored results
+	$(BIN)/python -m studies.docs
 
 study: env  ## the study of AWD and its page in docs, one to two hours
 	$(BIN)/python -m studies.awd

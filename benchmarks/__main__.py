@@ -72,9 +72,9 @@ ROWS = (
     Row("accuracy on mini, 8 tasks", "mini_accuracy", None, "", "< 2 s"),
 )  # fmt: skip
 COMMANDS = (
-    ("python -m merging merge, Task Arithmetic, whole process", [], "≤ 2.5 s"),
-    ("python -m merging merge, TIES, whole process", ["--edit", "ties"], "≤ 6 s"),
-    ("python -m merging merge, Iso-C, whole process", ["--merge", "iso_c"], "≤ 6 s"),
+    ("merging merge, Task Arithmetic, whole process", [], "≤ 2.5 s"),
+    ("merging merge, TIES, whole process", ["--edit", "ties"], "≤ 6 s"),
+    ("merging merge, Iso-C, whole process", ["--merge", "iso_c"], "≤ 6 s"),
 )
 
 

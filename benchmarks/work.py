@@ -100,7 +100,7 @@ def awd_rows(suite: Path) -> None:
 
 
 def check(suite: Path) -> None:
-    """What ``python -m merging check`` does."""
+    """What ``merging check`` does."""
     if check_suite(load_suite(suite))["problems"]:
         raise ValueError(f"{suite}: the check found problems")
 

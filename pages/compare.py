@@ -123,7 +123,7 @@ def take_away(found: RunComparison, names: Sequence[str], labels: dict[str, str]
         )  # fmt: skip
         with st.popover("Command", icon=":material/terminal:"):
             ids = " ".join(run.id for run in found.runs)
-            st.code(f"python -m merging runs compare {ids} --html comparison.html", language=None, wrap_lines=True)
+            st.code(f"merging runs compare {ids} --html comparison.html", language=None, wrap_lines=True)
 
 
 def largest_difference(found: RunComparison, names: Sequence[str], labels: dict[str, str]) -> str:

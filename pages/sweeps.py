@@ -42,7 +42,7 @@ def new_sweep(expanded: bool) -> None:
             words.markdown(plan(definition))
             with st.popover("The same as a file", icon=":material/terminal:", type="tertiary"):
                 st.code(definition.to_yaml(), language="yaml")
-                st.code("python -m merging sweep sweep.yaml", language=None)
+                st.code("merging sweep sweep.yaml", language=None)
         if button.button(
             "Start the sweep", type="primary", icon=":material/play_arrow:", width="stretch",
             disabled=definition is None,
@@ -255,9 +255,7 @@ st.write(
 )
 new_sweep(expanded=not known or st.session_state.setdefault(_FORM_LINKED, sweep_form.linked()))
 if not known:
-    st.info(
-        "No sweeps yet. Start one with the form above, or by `python -m merging sweep FILE.yaml`; both are kept here."
-    )
+    st.info("No sweeps yet. Start one with the form above, or by `merging sweep FILE.yaml`; both are kept here.")
     st.stop()
 shown = choose(known)
 watch(shown)

@@ -47,7 +47,7 @@ def runs_list(home: Path, as_json: bool) -> None:
     for one in broken:
         click.echo(f"{one.id}  unreadable  {one.reason}")
     if not rows and not broken:
-        click.echo("no runs yet; try: python -m merging merge mini --merge task_arithmetic --evaluate")
+        click.echo("no runs yet; try: merging merge mini --merge task_arithmetic --evaluate")
 
 
 @runs.command("show")

@@ -77,7 +77,7 @@ def sweep_list(home: Path, as_json: bool) -> None:
     elif found:
         print_sweeps([sweep_row(each) for each in found])
     else:
-        click.echo("no sweeps yet; try: python -m merging sweep FILE, with a file as in the README")
+        click.echo("no sweeps yet; try: merging sweep FILE, with a file as in docs/command-line.md")
 
 
 @sweep.command("show")

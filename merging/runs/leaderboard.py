@@ -6,11 +6,12 @@ from typing import Any
 
 from merging.core.errors import MissingPart
 from merging.core.progress import Progress
+from merging.core.text import short
 from merging.evaluation import clip
 from merging.evaluation.evaluator import best_first, normalised_accuracy
 from merging.methods.pair import Pair
 from merging.methods.params import AUTO, NEEDS, Data
-from merging.methods.presets import Preset
+from merging.methods.presets import PRESETS, Preset
 from merging.runs.export.weights import require_done
 from merging.runs.foreground import run_here
 from merging.runs.jobs.merge import MergeSpec
@@ -68,6 +69,19 @@ def _pair(preset: Preset) -> Pair:
 def data_looked_at(preset: Preset) -> Data:
     """What the leaderboard's run of a preset looks at, besides the images that accuracy is measured on."""
     return _pair(preset).data
+
+
+def two_settings() -> str:
+    """The methods for which the leaderboard's λ is not that of their preset, in words for tables and pages."""
+    given: dict[str, list[str]] = {}
+    for preset in PRESETS.values():
+        if preset.pair.scaling not in (None, AUTO):
+            given.setdefault(short(preset.pair.scaling), []).append(preset.title)
+    papers = "; ".join(f"λ = {value} for {' · '.join(titles)}" for value, titles in given.items())
+    return (
+        "The leaderboard chooses λ on validation images for every method that has one. `merge --preset` takes it from the "
+        f"paper where that gives one: {papers}. So each of these has two settings, and two accuracies."
+    )
 
 
 def cheapest_first(presets: Iterable[Preset]) -> list[Preset]:

@@ -326,7 +326,7 @@ def missing_files(suite: Suite, missing: Sequence[FileReference], what: str = ""
         parts.append(f"put the files where its suite.yaml says: {', '.join(local)}")
     if remote:
         parts.append(
-            f"python -m merging download {suite.reference} gets what is on the hub; or put in the Hugging Face cache "
+            f"merging download {suite.reference} gets what is on the hub; or put in the Hugging Face cache "
             f"(the folder {cache_folder().name!r}, moved by HF_HOME): {', '.join(remote)}"
         )
     return MissingPart("; ".join(parts))
@@ -400,7 +400,7 @@ def load_suite(reference: str | Path) -> Suite:
         raise SuiteError(f"no suite at {named!r}: there is no such file; expected the path of a suite.yaml")
     if not path.is_file():
         meant = id_in_address(str(reference)) or (str(reference) if is_hub_id(str(reference)) else "")
-        hub = f"; python -m merging download {meant} looks on the hub" if meant else ""
+        hub = f"; merging download {meant} looks on the hub" if meant else ""
         raise SuiteError(
             f"no suite {Path(reference).name!r}: expected a built-in name ({', '.join(builtin_suites()) or 'none'}), "
             f"the path of a suite.yaml, or the id owner/name of a model repository of the hub{hub}"

@@ -31,7 +31,7 @@ def test_the_form_starts_with_plain_task_arithmetic(tiny: Suite, open_page: Open
     assert not app.exception
     assert app.selectbox(key="form.edit").value == "none"
     assert app.selectbox(key="form.merge").value == "task_arithmetic"
-    assert command(app) == ("python -m merging merge path/to/tiny/suite.yaml --merge task_arithmetic --evaluate")
+    assert command(app) == ("merging merge path/to/tiny/suite.yaml --merge task_arithmetic --evaluate")
     assert "Nothing is running" in texts(app)
 
 

@@ -67,7 +67,7 @@ def test_a_link_opens_the_form_that_it_fills_and_what_it_asks_for_in_vain_is_nam
 def test_without_sweeps_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
     app = open_page("sweeps")
     assert not app.exception
-    assert "No sweeps yet" in texts(app) and "python -m merging sweep" in texts(app)
+    assert "No sweeps yet" in texts(app) and "merging sweep" in texts(app)
     assert "A grid of 10 trials over 1 pair" in texts(app).replace("*", "")
     assert not button(app, "Start the sweep").disabled
 

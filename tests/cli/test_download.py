@@ -51,7 +51,7 @@ def test_a_download_that_fails_is_an_error(hubbed: Path, hub: FakeHub) -> None:
 @pytest.mark.parametrize("address", ["https://huggingface.co/zoo/base", "hf.co/zoo/base/tree/main?x=1"])
 def test_an_address_in_the_place_of_an_id_is_answered_with_the_id(hub: FakeHub, address: str) -> None:
     result = call("download", address)
-    assert result.exit_code == 1 and "python -m merging download zoo/base looks on the hub" in result.stderr
+    assert result.exit_code == 1 and "merging download zoo/base looks on the hub" in result.stderr
     assert "or the id owner/name of a model repository" in call("download", "zoo/base/more").stderr
     assert hub.asked == []
 
@@ -76,4 +76,4 @@ def test_suites_say_whether_their_files_are_here(hub: FakeHub, suite_file: Path)
 def test_merging_without_the_files_lists_them(hub: FakeHub, tmp_path: Path) -> None:
     result = call("merge", "fusion_bench-ViT-B-32", "--home", tmp_path / "home")
     assert result.exit_code == 1 and result.stderr.count("/snapshots/main/model.safetensors") == 9
-    assert "python -m merging download fusion_bench-ViT-B-32" in result.stderr and hub.asked == []
+    assert "merging download fusion_bench-ViT-B-32" in result.stderr and hub.asked == []

@@ -26,6 +26,7 @@ from merging.methods.presets import PRESETS
 from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import cheapest_first, data_looked_at, spec_of
 from merging.weights.vectors import TaskVectors
+from studies.docs import render
 from tests.random_models import random_state, write_models
 
 PAGE = (Path(__file__).parents[2] / "docs" / "design.md").read_text(encoding="utf-8")
@@ -115,6 +116,17 @@ def test_the_leaderboard_has_a_row_of_it_with_lambda_chosen() -> None:
     assert (spec.label, spec.method, spec.pair.scaling) == ("Median merging", "Median merging", "auto")
     assert data_looked_at(preset).chosen_words == "λ"
     assert Pair.of("ties", merge="median").label == "TIES + Median"
+
+
+def test_the_tables_of_the_docs_get_its_rows() -> None:
+    page = Path(__file__).parents[2] / "docs" / "methods.md"
+    made = render("docs/methods.md", page.read_text(encoding="utf-8"))
+    for start in (
+        "| `median` | Median: Add the median",
+        "| `median` | Median merging | `none` |",
+        "| `merge.trim` | `0.5` |",
+    ):
+        assert f"\n{start}" in made
 
 
 def test_charts_draw_it_as_it_says_and_all_others_as_before() -> None:

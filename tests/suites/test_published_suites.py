@@ -109,7 +109,7 @@ def test_all_missing_files_are_listed_by_their_places(hub: FakeHub) -> None:
     with pytest.raises(MissingPart) as caught:
         load_suite("fusion_bench-ViT-B-16").vectors(["MNIST", "DTD"])
     said = str(caught.value)
-    assert "3 files are missing" in said and "python -m merging download fusion_bench-ViT-B-16" in said
+    assert "3 files are missing" in said and "merging download fusion_bench-ViT-B-16" in said
     for repository in ("openai--clip-vit-base-patch16", "tanganke--clip-vit-base-patch16_mnist"):
         assert f"models--{repository}/snapshots/main/model.safetensors" in said
     with pytest.raises(MissingPart, match=r"zeroshot\.safetensors, SUN397/finetuned\.safetensors, .*DTD/finetuned"):

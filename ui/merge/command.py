@@ -10,14 +10,14 @@ from merging.suites.suite import is_name
 
 
 def merge_command(spec: MergeSpec, all_tasks: Sequence[str], measurable: bool) -> str:
-    """The ``python -m merging merge`` call of a specification; what equals a default is left out.
+    """The ``merging merge`` call of a specification; what equals a default is left out.
 
     Args:
         spec: what to run.
         all_tasks: the tasks that the command takes when none are named.
         measurable: whether all tasks have images and heads, without which the command refuses ``--evaluate``.
     """
-    parts = ["python -m merging merge", shlex.quote(_suite(spec.suite))]
+    parts = ["merging merge", shlex.quote(_suite(spec.suite))]
     if spec.edit != "none":
         parts.append(f"--edit {spec.edit}")
     parts.append(f"--merge {spec.merge}")

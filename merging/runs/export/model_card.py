@@ -142,7 +142,7 @@ def _files(recipe: Recipe) -> list[str]:
     prints = [f"| {_plain(name)} | `{value}` |" for name, value in recipe.fingerprints.items()]
     return [
         "## Made from", "",
-        "`python -m merging replay recipe.yaml` makes these weights again, bit for bit on the CPU, from files with the",
+        "`merging replay recipe.yaml` makes these weights again, bit for bit on the CPU, from files with the",
         "same fingerprints.", "", "| file or task | SHA-256 |", "|---|---|", *prints,
         f"| the tensors written | `{recipe.weights.sha256}` |", "",
     ]  # fmt: skip

@@ -28,7 +28,7 @@ from merging.weights.vectors import TaskVectors
 _PAIR = ("edit", "edit_params", "merge", "merge_params")
 _INTRODUCTION = (
     "# What these weights were made of. With the same checkpoints they are made again, bit for bit on the CPU, by\n"
-    "#     python -m merging replay recipe.yaml --output model.safetensors\n"
+    "#     merging replay recipe.yaml --output model.safetensors\n"
 )
 _MAX_BYTES = 64 * 2**20
 

@@ -120,7 +120,7 @@ def _split_files(folder: Path, split: str, config: str | None) -> list[Path]:
     if missing:
         raise MissingPart(
             f"{folder.name}: {missing} of the files of the {split} split are missing, {len(found)} are there; "
-            "download the rest: python -m merging download SUITE --data"
+            "download the rest: merging download SUITE --data"
         )
     if config is not None:
         return found

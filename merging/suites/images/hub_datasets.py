@@ -16,6 +16,6 @@ def missing_dataset(dataset: str) -> MissingPart:
     """The error for a data set that is not in the cache: what to get and where it is to be."""
     return MissingPart(
         f"data set {dataset} is not in the Hugging Face cache (folder {cache_folder().name!r}, moved by HF_HOME); get "
-        f"it with: python -m merging download SUITE --data, or: hf download {dataset} --repo-type dataset; or copy its "
+        f"it with: merging download SUITE --data, or: hf download {dataset} --repo-type dataset; or copy its "
         f"parquet files to {in_cache(snapshot(dataset, 'dataset'))}/data there"
     )

@@ -18,7 +18,7 @@ import torch
 from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
 
 _ADVICE = "save model.state_dict() or a .safetensors file instead"
-_CONVERT = "`python -m merging convert` takes the tensors out of whole models without running anything"
+_CONVERT = "`merging convert` takes the tensors out of whole models without running anything"
 _HARMLESS = re.compile(
     r"torch\._utils\.|torch\.(\w*Storage|Size|\w*float\w*|\w*int\w*)$|collections\.OrderedDict$"
     r"|(builtins|__builtin__)\.set$"

@@ -179,7 +179,7 @@ def test_a_repository_with_a_suite_yaml_is_a_suite(
 ) -> None:
     hub.files["zoo/tiny"] = {**content, "model.safetensors": content["base.safetensors"]}
     hub.small.add(content["suite.yaml"])
-    with pytest.raises(SuiteError, match="python -m merging download zoo/tiny looks on the hub"):
+    with pytest.raises(SuiteError, match="merging download zoo/tiny looks on the hub"):
         load_suite("zoo/tiny")
     found = download("zoo/tiny", data=True)
     assert found["missing"] == [] and downloaded_suites().keys() == {"zoo/tiny"}

@@ -140,7 +140,7 @@ def test_an_image_encoder_gives_its_tower(
 ) -> None:
     path = save(encoder(modeling, dtype), tmp_path / "finetuned.pt", zipped)
     forget()
-    with pytest.raises(UnsafeCheckpoint, match="python -m merging convert"):
+    with pytest.raises(UnsafeCheckpoint, match="merging convert"):
         open_checkpoint(path)
     module = open_pickled_module(path)
     assert module.kind == "src.modeling.ImageEncoder"

@@ -1,0 +1,249 @@
+"""``python -m studies.docs``: the tables of the README and of ``docs/`` that come from code or from stored results.
+
+A page holds such a table between two comments that name it, ``<!-- edits: made by make docs -->`` and
+``<!-- end of edits -->``; what stands between them is replaced. Everything else on a page is written by hand.
+"""
+
+import json
+import os
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from merging.cli import main as command_line
+from merging.core.files import atomic_path
+from merging.evaluation.evaluator import best_first
+from merging.methods.catalogue import catalogue
+from merging.methods.grammar import write_value
+from merging.methods.presets import PRESETS
+from merging.runs.leaderboard import data_looked_at, two_settings
+from merging.suites.reported import published, to_markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+BOARD = Path(__file__).parent / "results" / "leaderboard.json"  # as `merging leaderboard mini --json` prints it
+PAGES = {
+    "README.md": "README",
+    "docs/dashboard.md": "Dashboard",
+    "docs/methods.md": "Methods",
+    "docs/results.md": "Results",
+    "docs/suites.md": "Suites",
+    "docs/command-line.md": "Command line",
+    "docs/python.md": "Python",
+    "docs/performance.md": "Performance",
+    "docs/design.md": "Design",
+}  # in the order in which they are read
+_SHORT = (
+    "Individual", "DOGE AM", "WUDI, closed form", "TSV-M", "AdaMerging", "TIES", "AWD + Task Arithmetic",
+    "Task Arithmetic", "Weight averaging", "Zero-shot",
+)  # fmt: skip
+_BASELINES = {"Zero-shot": "zero-shot (the base model)", "Individual": "individual (one model a task)"}
+_BLOCK = re.compile(r"(?s)(<!-- (?P<name>[\w-]+): made by make docs -->\n).*?(<!-- end of (?P=name) -->)")
+
+
+def render(page: str, text: str) -> str:
+    """A page with every table made again.
+
+    Args:
+        page: its path in the repository.
+        text: the page as it is.
+
+    Raises:
+        KeyError: it names a table that there is not.
+    """
+    return _BLOCK.sub(lambda found: f"{found[1]}{TABLES[found['name']](page).rstrip()}\n{found[3]}", text)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: int = 0) -> str:
+    """A table whose last columns, so many, are numbers."""
+    marks = ["---"] * (len(header) - numbers) + ["---:"] * numbers
+    lines = [" | ".join(header), "|".join(marks), *(" | ".join(row) for row in rows)]
+    return "\n".join(f"|{line}|" if line == lines[1] else f"| {line} |" for line in lines)
+
+
+def _pages(page: str) -> str:
+    """Links to all other pages."""
+    return " · ".join(
+        f"**{title}**" if path == page else f"[{title}]({os.path.relpath(path, Path(page).parent)})"
+        for path, title in PAGES.items()
+    )
+
+
+def _paper(row: Mapping[str, Any]) -> str:
+    return f"[paper]({row['paper']})" if row["paper"] else "–"
+
+
+def _stages(kind: str) -> str:
+    rows = [
+        [f"`{row['name']}`", f"{row['title']}: {row['summary']}", row["needs"], _paper(row)]
+        for row in catalogue()[kind]
+    ]
+    return _table(["name", "what it does", "data needed", ""], rows)
+
+
+def _presets(_: str) -> str:
+    def stage(name: str, values: Mapping[str, Any]) -> str:
+        given = ", ".join(f"{key} = {write_value(value)}" for key, value in values.items())
+        return f"`{name}`" + (f" ({given})" if given else "")
+
+    rows = [
+        [
+            f"`{row['name']}`", row["title"], stage(row["edit"], row["edit_params"]),
+            stage(row["merge"], row["merge_params"]), row["needs"], row["note"],
+        ]
+        for row in catalogue()["presets"]
+    ]  # fmt: skip
+    return _table(["preset", "published as", "edit", "merge", "data needed", "note"], rows)
+
+
+def _parameters(_: str) -> str:
+    """A table for every edit and merge that has any."""
+    parts = []
+    for kind in ("edits", "merges"):
+        for row in catalogue()[kind]:
+            if row["parameters"]:
+                rows = [
+                    [f"`{kind[:-1]}.{each['name']}`", f"`{_written(each['default'])}`", _allowed(each),
+                     each["description"].replace("|", "\\|")]
+                    for each in row["parameters"]
+                ]  # fmt: skip
+                title = f"### {row['title']} (`{kind[:-1]}={row['name']}`)"
+                parts.append(f"{title}\n\n" + _table(["parameter", "default", "values", "what it is"], rows))
+    return "\n\n".join(parts)
+
+
+def _written(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
+
+def _allowed(parameter: Mapping[str, Any]) -> str:
+    bounds = [f"{sign} {parameter[name]:g}" for name, sign in _BOUNDS.items() if name in parameter]
+    return ", ".join([parameter["type"].replace(" | ", " or "), *bounds]).replace("-", "−")
+
+
+def _commands(_: str) -> str:
+    rows = [[f"`merging {name}`", first_sentence(command)] for name, command in commands(command_line)]
+    return _table(["command", "what it does"], rows)
+
+
+def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """All commands by the words that call them, those of groups as well."""
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+def first_sentence(command: click.Command) -> str:
+    """What its help begins with."""
+    return re.split(r"(?<=\.)\s", " ".join((command.help or "").split()), maxsplit=1)[0]
+
+
+def _board() -> list[dict[str, Any]]:
+    """The rows of the stored leaderboard, best average first."""
+    rows = json.loads(BOARD.read_text(encoding="utf-8"))["rows"]
+    return [rows[place] for place in best_first([row["average"] for row in rows])]
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return _BASELINES.get(row["method"], row["method"])
+
+
+def _needs(row: Mapping[str, Any]) -> str:
+    """What data a method needs by itself; a base or task model is no method."""
+    return "" if row["method"] in _BASELINES else str(row["needs"])
+
+
+def _short_leaderboard(_: str) -> str:
+    rows = [
+        [_name(row), _needs(row), f"**{_percent(row['average'])}**", _percent(row["normalised"])]
+        for row in _board()
+        if row["method"] in _SHORT
+    ]
+    return _table(["method", "data needed", "average", "normalised"], rows, numbers=2)
+
+
+def _leaderboard(_: str) -> str:
+    """The methods that give one model, with the models that are not merged."""
+    return _long_leaderboard([row for row in _board() if row["method"] not in _localised()])
+
+
+def _leaderboard_localised(_: str) -> str:
+    """The methods that give a model for each task."""
+    return _long_leaderboard([row for row in _board() if row["method"] in _localised()])
+
+
+def _localised() -> set[str]:
+    return {preset.title for preset in PRESETS.values() if preset.pair.localised}
+
+
+def _long_leaderboard(board: Sequence[Mapping[str, Any]]) -> str:
+    tasks = list(board[0]["accuracy"])
+    rows = [
+        [
+            _name(row), _needs(row), _chosen(row), *(_percent(row["accuracy"][task]) for task in tasks),
+            f"**{_percent(row['average'])}**", _percent(row["normalised"]),
+            "" if row["scaling"] is None else f"{row['scaling']:g}",
+            "" if row["seconds"] is None else f"{row['seconds']:.1f}",
+        ]
+        for row in board
+    ]  # fmt: skip
+    header = ["method", "data needed", "chosen", *tasks, "**average**", "normalised", "λ", "seconds"]
+    return _table(header, rows, numbers=len(tasks) + 4)
+
+
+def _chosen(row: Mapping[str, Any]) -> str:
+    """What was chosen on validation, as people call it."""
+    titles = {preset.title: preset for preset in PRESETS.values()}
+    return data_looked_at(titles[row["method"]]).chosen_words if row["method"] in titles else ""
+
+
+def _published(_: str) -> str:
+    """One heading below the page's own."""
+    return to_markdown(published().select()).replace("\n## ", "\n### ")
+
+
+TABLES: dict[str, Callable[[str], str]] = {
+    "pages": _pages,
+    "edits": lambda _: _stages("edits"),
+    "merges": lambda _: _stages("merges"),
+    "presets": _presets,
+    "parameters": _parameters,
+    "two-settings": lambda _: textwrap.fill(two_settings(), 120),
+    "commands": _commands,
+    "short-leaderboard": _short_leaderboard,
+    "leaderboard": _leaderboard,
+    "leaderboard-localised": _leaderboard_localised,
+    "published": _published,
+}
+
+
+@click.command()
+def main() -> None:
+    """Make the tables of the README and of docs again."""
+    for page in PAGES:
+        path = ROOT / page
+        old = path.read_text(encoding="utf-8")
+        new = render(page, old)
+        if new != old:
+            with atomic_path(path) as temporary:
+                temporary.write_text(new, encoding="utf-8")
+            click.echo(f"{page} is written", err=True)
+
+
+if __name__ == "__main__":
+    main()
