@@ -5,7 +5,7 @@ import streamlit as st
 from merging.charts.leaderboard import NEEDS_WORDS, Standing, leaderboard_dots, leaderboard_table, takeaway
 from merging.methods.params import NEEDS, Needs
 from merging.methods.presets import PRESETS
-from merging.runs.leaderboard import cheapest_first, data_looked_at
+from merging.runs.leaderboard import cheapest_first, data_looked_at, two_settings
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import show_leaderboard, standings
 from ui.accuracy.published import Entry, look_up, submit_missing
@@ -119,6 +119,7 @@ st.write(
     "Every published method on the chosen suite and tasks, each with its parameters from the paper and its λ chosen on "
     "labelled validation images, ranked by average accuracy on test images."
 )
+st.caption(two_settings())
 selected = state.selected_tasks()
 if not accuracy_view.explain_unmeasurable(selected):
     board(selected)

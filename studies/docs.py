@@ -146,7 +146,7 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
 
 def first_sentence(command: click.Command) -> str:
     """What its help begins with."""
-    return re.split(r"(?<=\.)\s", " ".join((command.help or "").split()), maxsplit=1)[0]
+    return str(re.split(r"(?<=\.)\s", " ".join((command.help or "").split()), maxsplit=1)[0])
 
 
 def _board() -> list[dict[str, Any]]:

@@ -67,7 +67,10 @@ def similarity(
 
 @main.command()
 @click.argument("suite")
-@click.option("--preset", help="A published method, see `methods`; --set still changes its parameters.")
+@click.option(
+    "--preset",
+    help="A published method, see `methods`, λ as in its paper; --set still changes its parameters.",
+)
 @click.option("--merge", "merge_name", help="How to merge (default: task_arithmetic).")
 @click.option("--edit", "edit_name", help="What to do to the task vectors first (default: none).")
 @set_option
@@ -224,11 +227,19 @@ def leaderboard(
 
     The methods are the presets that `methods` lists, the cheapest first; --presets chooses among them. What was run
     before is taken from the history: Ctrl-C prints what there is, and the same command goes on.
+    For some methods this λ is not that of `merge --preset`; the command says for which.
     """
     from merging.core import devices
     from merging.core.files import atomic_path, require_place
     from merging.methods.presets import PRESETS, find_preset
-    from merging.runs.leaderboard import Row, cheapest_first, leaderboard, not_run_yet, to_markdown
+    from merging.runs.leaderboard import (
+        Row,
+        cheapest_first,
+        leaderboard,
+        not_run_yet,
+        to_markdown,
+        two_settings,
+    )
     from merging.suites.suite import load_suite, reference_of
 
     loaded = load_suite(suite)
@@ -240,6 +251,7 @@ def leaderboard(
     left = [preset.title for preset in not_run_yet(chosen, reference_of(suite), workspace, of_tasks, where)]
     to_run = f"; to run: {'; '.join(left)}" if left else ""
     click.echo(f"{counted(len(chosen), 'method')}, {len(chosen) - len(left)} run before{to_run}", err=True)
+    click.echo(two_settings(), err=True)
     rows: list[Row] = []
     try:
         for row in leaderboard(loaded, reference_of(suite), workspace, chosen, of_tasks, where, progress_on_stderr()):

@@ -79,8 +79,8 @@ def two_settings() -> str:
             given.setdefault(short(preset.pair.scaling), []).append(preset.title)
     papers = "; ".join(f"λ = {value} for {' · '.join(titles)}" for value, titles in given.items())
     return (
-        "The leaderboard chooses λ on validation images for every method that has one. `merge --preset` takes it from the "
-        f"paper where that gives one: {papers}. So each of these has two settings, and two accuracies."
+        "The leaderboard chooses λ on validation images for every method that has one. `merge --preset` takes it from "
+        f"the paper where that gives one: {papers}. So each of these has two settings, and two accuracies."
     )
 
 

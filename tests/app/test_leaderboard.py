@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from merging.methods.presets import PRESETS
 from merging.runs import Run
 from merging.runs.jobs import MergeSpec
-from merging.runs.leaderboard import cheapest_first, data_looked_at, spec_of
+from merging.runs.leaderboard import cheapest_first, data_looked_at, spec_of, two_settings
 from merging.suites import Suite, load_suite
 from merging.suites.reported import published
 from tests.app.conftest import build_suite, links, texts
@@ -58,6 +58,7 @@ def test_before_anything_ran_all_methods_stand_as_not_run(tiny: Suite, open_page
     assert set(found.index[:2]) == {"Zero-shot", "Individual"} and list(found.index[2:]) == methods
     assert found.loc[methods, "Average (%)"].isna().all()
     assert {state_[0] for state_ in found.loc[methods, "State"]} == {"not run"}
+    assert two_settings() in texts(app)
     assert "Run all" in [one.label for one in app.button]
     assert runs() == [] and not app.get("plotly_chart")
 

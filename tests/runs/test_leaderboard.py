@@ -17,7 +17,7 @@ from merging.methods.params import NEEDS, Data
 from merging.methods.presets import PRESETS, Preset
 from merging.runs.foreground import run_here
 from merging.runs.jobs import MergeSpec
-from merging.runs.leaderboard import Row, cheapest_first, data_looked_at, to_markdown
+from merging.runs.leaderboard import Row, cheapest_first, data_looked_at, to_markdown, two_settings
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
@@ -80,6 +80,7 @@ def test_all_presets_are_listed_and_the_cheapest_come_first(
     left = [preset.title for preset in order if preset.name not in ("average", "iso_c")]
     assert len(left) == len(PRESETS) - 2
     assert result.stderr.splitlines()[0] == f"{len(PRESETS)} methods, 2 run before; to run: {'; '.join(left)}"
+    assert result.stderr.splitlines()[1] == two_settings()
     some = ["leaderboard", str(suite_file), "--home", str(workspace.home), "--methods", "wudi, iso_c,iso_c"]
     assert CliRunner().invoke(main, some).stderr.startswith("2 methods, 1 run before; to run: WUDI\n")
 
