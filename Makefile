@@ -35,9 +35,10 @@ test: env  ## unit, property, app and browser tests
 test-kernels: env  ## the numerical tests with all kernels that the libraries have for this processor
 	$(BIN)/python -m tests.kernels
 
-check: env  ## lint and types
+check: env  ## lint, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 mutants: $(VENV)/mutants/.made  ## plants faults in some modules and prints those that no test notices; ONLY='*paired*' takes one

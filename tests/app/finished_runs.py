@@ -93,7 +93,7 @@ def carry_out_queued(workspace: Workspace) -> None:
         kept = workspace.store.folder(run.id) / KEPT_WEIGHTS
         kept.parent.mkdir(parents=True, exist_ok=True)
         try:
-            workspace.store.finish(run.id, execute(run.spec, workspace, keep=kept, fingerprint=run.fingerprint))
+            workspace.store.finish(run.id, execute(run.job, workspace, keep=kept, fingerprint=run.fingerprint))
         except MergingError as error:
             workspace.store.stop(run.id, "failed", str(error))
 

@@ -130,7 +130,7 @@ def test_where_it_takes_long_the_worker_classifies(
     app = next(one for one in app.button if one.label == "Classify the images").click().run()
     assert launched_workers
     queued = state.workspace().store.queued()
-    assert {run.spec.label for run in queued} == {"Task Arithmetic, predictions"} and len(queued) == 2
+    assert {run.job.label for run in queued} == {"Task Arithmetic, predictions"} and len(queued) == 2
     carry_out_queued(state.workspace())
     app = app.run()
     assert not app.exception

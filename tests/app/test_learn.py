@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from streamlit.testing.v1 import AppTest
 
 from merging.evaluation.evaluator import Evaluator
-from merging.runs.jobs import MergeSpec
+from merging.runs.jobs import MergeSpec, parse_job
 from merging.runs.worker.trace import TRACE, Trace
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
@@ -39,10 +39,11 @@ def right(app: AppTest) -> str:
     return str(letter)
 
 
-def done(suite: Suite, tmp_path: Path, **fields: Any) -> dict[str, Any]:
+def done(suite: Suite, tmp_path: Path, **fields: Any) -> Any:
     """What a real run gives, in a workspace of its own."""
     spec = {"suite": str(suite.folder / "suite.yaml"), "tasks": suite.task_names, "device": "cpu", "split": "val"}
-    return execute(MergeSpec.build(**spec | fields), Workspace(tmp_path / "elsewhere"))
+    job = parse_job({"job": "merge", **spec, **fields})
+    return execute(job, Workspace(tmp_path / "elsewhere"))
 
 
 def three(points: float) -> str:
@@ -100,8 +101,8 @@ def test_what_one_vector_does_to_the_others(tiny: Suite, open_page: Open) -> Non
 
 
 def test_where_the_full_sum_ends_up(tiny: Suite, open_page: Open, tmp_path: Path) -> None:
-    summed = done(tiny, tmp_path, merge_params={"scaling": 1.0})["average"]
-    shown = done(tiny, tmp_path, merge_params={"scaling": 0.6})["average"]
+    summed = done(tiny, tmp_path, merge_params={"scaling": 1.0}).average
+    shown = done(tiny, tmp_path, merge_params={"scaling": 0.6}).average
     evaluator = Evaluator(tiny)
     base = evaluator.accuracy(tiny.base_checkpoint, TASKS, "val").average
     own = float(np.mean([evaluator.accuracy(tiny.checkpoint(t), [t], "val").average for t in TASKS]))
@@ -112,7 +113,7 @@ def test_where_the_full_sum_ends_up(tiny: Suite, open_page: Open, tmp_path: Path
 
 
 def test_whether_cosine_predicts_interference(tiny: Suite, open_page: Open, tmp_path: Path) -> None:
-    change = np.array(done(tiny, tmp_path, job="interference", merge_params={"scaling": 0.3})["change"])
+    change = np.array(done(tiny, tmp_path, job="interference", merge_params={"scaling": 0.3}).change)
     taus = [
         np.concatenate([(load_file(tiny.folder / f"{task}.safetensors")[name] - tensor).ravel()
                         for name, tensor in load_file(tiny.folder / "base.safetensors").items()])
@@ -131,14 +132,14 @@ def test_whether_cosine_predicts_interference(tiny: Suite, open_page: Open, tmp_
 def test_what_awd_does_to_accuracy_and_to_coefficients(
     alpha: float, tiny: Suite, open_page: Open, tmp_path: Path
 ) -> None:
-    plain = done(tiny, tmp_path, merge_params={"scaling": 0.3})["average"]
+    plain = done(tiny, tmp_path, merge_params={"scaling": 0.3}).average
     run = done(tiny, tmp_path, edit="awd", edit_params={"alpha": alpha}, merge_params={"scaling": 0.3})
     app = open_page("learn", step="5", **{"learn-alpha": f"{alpha:g}", "answer.5": "A"})
-    assert right(app) == three(100 * (run["average"] - plain))
-    assert f"{100 * plain:.1f} % before and {100 * run['average']:.1f} % after AWD" in texts(app)
+    assert right(app) == three(100 * (run.average - plain))
+    assert f"{100 * plain:.1f} % before and {100 * run.average:.1f} % after AWD" in texts(app)
     app.button(key="lesson-next").click().run()
     assert app.slider(key="learn-alpha").value == alpha
-    low, high = min(run["edit"]["task_multipliers"]), max(run["edit"]["task_multipliers"])
+    low, high = min(run.edit.task_multipliers), max(run.edit.task_multipliers)
     assert f"{low:.3f} to {high:.3f}" in texts(app)
     app.button_group(key="answer.6").set_value("A").run()
     assert right(app) == "C"
@@ -163,10 +164,10 @@ def test_adamerging_learns_in_the_worker(tiny: Suite, open_page: Open, launched_
     assert not app.exception
     result = store.get(run.id).result
     assert result is not None
-    plain = execute(run.spec.model_copy(update={"merge": "task_arithmetic", "merge_params": {"scaling": 0.3}}),
+    plain = execute(MergeSpec.like(run.spec, merge="task_arithmetic", merge_params={"scaling": 0.3}),
                     state.workspace())  # fmt: skip
-    assert right(app) == three(100 * (result.average - plain["average"]))
-    assert f"AdaMerging {100 * result.average:.1f} %, λ = 0.3 for all {100 * plain['average']:.1f} %" in texts(app)
+    assert right(app) == three(100 * (result.average - plain.average))
+    assert f"AdaMerging {100 * result.average:.1f} %, λ = 0.3 for all {100 * plain.average:.1f} %" in texts(app)
     again = open_page("learn", step="7", run=run.id)
     assert not again.warning and "60 steps, 16 unlabeled validation images" in texts(again)
 

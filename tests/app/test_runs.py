@@ -133,7 +133,9 @@ def test_runs_of_earlier_versions_still_show_their_times(tiny: Suite, open_page:
     open_page()
     run = finished(state.workspace(), tiny)
     assert run.result is not None
-    old = replace(run, result_json=json.dumps(run.result | {"seconds": {"plan": 1.0, "merge": 2.0, "total": 3.0}}))
+    old = replace(
+        run, result_json=json.dumps(run.result.stored() | {"seconds": {"plan": 1.0, "merge": 2.0, "total": 3.0}})
+    )
     assert phases(old) == {"before merging": 1.0, "merging": 2.0}
 
 

@@ -123,5 +123,5 @@ def test_with_large_models_the_worker_measures_the_baselines_too(
     assert any(button.label == "Measure the baselines" for button in app.button)
     next(button for button in app.button if button.label == "Run the comparison").click().run()
     assert not app.exception
-    assert [run.spec.job for run in state.workspace().store.queued()] == ["baselines", *["merge"] * 4]
+    assert [run.job.kind for run in state.workspace().store.queued()] == ["baselines", *["merge"] * 4]
     assert not any(button.label == "Measure the baselines" for button in app.button)

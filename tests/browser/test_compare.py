@@ -36,7 +36,7 @@ def runs(server: Server) -> list[Run]:
     for scaling in (0.2, 1.5):
         run = space.submit(spec_of(suite, merge_params={"scaling": scaling}))
         if space.store.claim(run.id):
-            space.store.finish(run.id, execute(run.spec, space))
+            space.store.finish(run.id, execute(run.job, space))
         found.append(space.store.get(run.id))
     return found
 

@@ -25,7 +25,7 @@ def line(
     title: str, values: Sequence[float] | None, needs: Needs = "none", state: str = "done",
     normalised: float | None = 0.5, note: str = "",
 ) -> Standing:  # fmt: skip
-    data, row = Data(needs, ("merge.scaling",)), None
+    data, row = Data(needs, ("merge.scaling",), ("λ",)), None
     if values is not None:
         row = Row(title, data, dict(zip(TASKS, values, strict=True)), normalised, 0.35, 12.34, 512_400_000, "abc")
     run = None if state == NOT_RUN else "abc"
@@ -175,6 +175,6 @@ def test_every_column_of_every_row_is_its_own() -> None:
         "Individual": "",
     }  # fmt: skip
     assert table.loc["AdaMerging", ["Data", "Chosen", "Paper", "Run"]].tolist() == [
-        "unlabeled", LINES[3].data.chosen_words, "https://arxiv.org/abs/1", "abc",
+        "unlabeled", "λ", "https://arxiv.org/abs/1", "abc",
     ]  # fmt: skip
     assert table.loc["Zero-shot", ["Chosen", "Paper", "Run", "Note", "λ", "Seconds"]].isna().all()

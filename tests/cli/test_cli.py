@@ -17,6 +17,8 @@ from merging.cli.text import print_matrix, print_similarity
 from merging.core.errors import CheckpointError
 from merging.evaluation import evaluator as evaluation
 from merging.methods.edits.awd import rose
+from merging.runs.jobs import Site
+from merging.runs.jobs.job import Job
 from tests.random_models import TASKS
 
 
@@ -239,11 +241,11 @@ def test_a_run_is_shown_for_reading(suite_file: Path, home: Path) -> None:
 def test_a_failed_run_is_shown_with_its_last_words(
     suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*given: Any) -> NoReturn:
-        given[4](3, 7, "adapting, entropy 2")
+    def fail(job: Job, fingerprint: str, site: Site) -> NoReturn:
+        site.on_progress(3, 7, "adapting, entropy 2")
         raise CheckpointError("the disk is full")
 
-    monkeypatch.setattr("merging.runs.foreground.execute", fail)
+    monkeypatch.setattr("merging.runs.foreground.carry_out", fail)
     assert call("merge", suite_file, "--home", home).exit_code == 1
     (row,) = as_json("runs", "list", "--home", home)["runs"]
     lines = call("runs", "show", row["run"], "--home", home).stdout.splitlines()

@@ -60,7 +60,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(
     out = tmp_path / "out"
     out.mkdir()
     before = (own_suite / "suite.yaml").read_text()
-    monkeypatch.setattr("merging.weights.files.writing.os.replace", refusing(errno.ENOSPC))
+    monkeypatch.setattr("merging.core.files.os.replace", refusing(errno.ENOSPC))
     monkeypatch.setenv("MERGING_HOME", str(home))
     message = said(call(*(part.format(suite=own_suite, out=out) for part in command)))
     assert "can't be written (No space left on device); nothing was changed; make room or choose another" in message
@@ -71,7 +71,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(
 def test_a_disk_that_is_full_on_export(suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call("merge", suite_file, "--home", home)
     (run,) = RunStore(home).all()
-    monkeypatch.setattr("merging.weights.files.writing.os.replace", refusing(errno.ENOSPC))
+    monkeypatch.setattr("merging.core.files.os.replace", refusing(errno.ENOSPC))
     message = said(call("runs", "export", run.id, home / "export", "--home", home))
     assert "No space left on device" in message and not list((home / "export").glob("*"))
 
@@ -149,7 +149,7 @@ def test_a_leaderboard_that_could_not_be_written_is_refused_before_any_run(
     assert not RunStore(home).all()
 
 
-@pytest.mark.parametrize("where", ["merging.runs.foreground.execute", "merging.methods.plan.ordered"])
+@pytest.mark.parametrize("where", ["merging.runs.foreground.carry_out", "merging.methods.plan.ordered"])
 def test_an_interrupted_merge_ends_with_130_and_one_line(
     where: str, suite_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

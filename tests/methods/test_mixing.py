@@ -13,6 +13,7 @@ from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.mixing import WhatIf, plan_edit, specification
 from merging.methods.planned import TensorEdit
+from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.weights.geometry import measure
@@ -94,12 +95,13 @@ def test_accuracies_are_those_of_a_run(
 ) -> None:
     tasks = suite.mergeable()[:3]
     run = execute(
-        specification(str(suite_file), dict(zip(tasks, COEFFICIENTS, strict=True)), edit, split="val"), workspace
+        MergeSpec.like(specification(str(suite_file), dict(zip(tasks, COEFFICIENTS, strict=True)), edit, split="val")),
+        workspace,
     )
     context = Context(known_geometry=workspace.geometry(suite, tasks))
     what_if = plan_edit(suite.vectors(tasks), edit, context=context).held()
     evaluator.load(what_if.weights(COEFFICIENTS))
-    assert {task: evaluator.share_right(task, "val") for task in tasks} == run["accuracy"]
+    assert {task: evaluator.share_right(task, "val") for task in tasks} == run.accuracy
 
 
 def test_a_part_of_the_images(suite: Suite, evaluator: Evaluator) -> None:

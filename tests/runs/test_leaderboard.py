@@ -73,7 +73,7 @@ def test_all_presets_are_listed_and_the_cheapest_come_first(
         asked.append(spec.label)
         raise MergingError("enough")
 
-    monkeypatch.setattr("merging.runs.leaderboard.perform", refuse)
+    monkeypatch.setattr("merging.runs.leaderboard.run_here", refuse)
     result = CliRunner().invoke(main, ["leaderboard", str(suite_file), "--home", str(workspace.home)])
     order = cheapest_first(PRESETS.values())
     assert asked == [order[0].title]
@@ -95,7 +95,7 @@ def test_what_is_done_is_shown_when_the_rest_is_not(
             raise error
         return run_here(spec, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("merging.runs.leaderboard.perform", stop_at)
+    monkeypatch.setattr("merging.runs.leaderboard.run_here", stop_at)
     table = tmp_path / "table.md"
     table.write_text("an older one")
     command = ["leaderboard", str(suite_file), "--home", str(workspace.home), "--presets", "average,iso_c,tsv_m"]

@@ -72,7 +72,7 @@ def test_the_study_runs_and_goes_on_where_it_was(
     assert all(case["mean_abs_cosine"] is None and case["scaling"] is None for case in plain)
     best = tables.pick(first["cases"], variant="model", best=True)
     assert all(case["validation"] == max(case["search"]["average_accuracy"]) for case in best)
-    monkeypatch.setattr("merging.runs.foreground.execute", lambda *arguments: pytest.fail("it was done before"))
+    monkeypatch.setattr("merging.runs.foreground.carry_out", lambda *arguments: pytest.fail("it was done before"))
     assert run_study(suite, str(suite_file), workspace, "cpu", ("counts",), said.append) == first
 
 
@@ -81,7 +81,7 @@ def test_what_is_kept_of_a_run_is_its_test_accuracy(suite: Suite, suite_file: Pa
     kept = measure(case.spec(str(suite_file), "cpu"), workspace)
     run = workspace.store.all()[0]
     assert run.spec.split == "test" and run.result is not None
-    assert kept["accuracy"] == run.result["accuracy"] and kept["tasks"] == list(case.tasks)
+    assert kept["accuracy"] == run.result.accuracy and kept["tasks"] == list(case.tasks)
 
 
 def result(**fields: Any) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def test_what_is_to_be_forgotten_is_not_maximised(objective: str, workspace: Wor
         result = workspace.store.get(str(trial.run)).result
         assert result is not None and trial.value is not None
         report = result.forgetting
-        others = [row["after"] for group in ("added", "kept") for row in report[group].values()]
+        others = [row.after for group in ("added", "kept") for row in report.rows(group).values()]
         assert len(others) == len(load_suite(suite_file).task_names) - 1
         expected = sum(others) / len(others)
         if objective == "normalised":  # of tasks that are merged only: others have no model in the sweep

@@ -16,6 +16,7 @@ from merging.suites.suite import Split
 from ui.accuracy import measuring
 from ui.look.columns import method_columns
 from ui.look.figure import escape_markdown, offer_csv, signed
+from ui.runs.jobs import run_of
 from ui.runs.panel import offer_job
 from ui.runs.text import duration
 from ui.shell import state
@@ -66,8 +67,9 @@ def offer_baselines(tasks: Sequence[str], split: Split = "test") -> None:
     """Where measuring both baselines takes too long to do it unasked: a button for it, or how far the worker is."""
     if not set(tasks) <= set(measuring.measurable_tasks()) or measuring.baseline_accuracy(split) is not None:
         return
+    job = measuring.baseline_job(split)
     offer_job(
-        *measuring.baseline_job(split), key=f"baselines-{split}", button="Measure the baselines",
+        job, run_of(job), key=f"baselines-{split}", button="Measure the baselines",
         icon=":material/speed:",
         reason="Zero-shot and individual accuracy are not measured yet; with these models that may take minutes.",
     )  # fmt: skip

@@ -64,21 +64,21 @@ def test_nothing_is_asked_or_downloaded_until_somebody_asks(hub: FakeHub, hubbed
 def test_a_suite_arrives_and_can_be_merged(hub: FakeHub, hubbed: Path, suite: Suite) -> None:
     steps: list[tuple[int, int, str]] = []
     found = download(str(hubbed), on_progress=lambda *step: steps.append(step))
-    assert [row["file"] for row in found["files"]] == [f"zoo/{name}/model.safetensors" for name in ("base", *TASKS)]
-    assert found["bytes"] == sum(row["bytes"] for row in found["files"])
-    assert [row["what"] for row in found["missing"]] == []
+    assert [row.file for row in found.files] == [f"zoo/{name}/model.safetensors" for name in ("base", *TASKS)]
+    assert found.bytes == sum(row.bytes for row in found.files)
+    assert [row.what for row in found.missing] == []
     assert all(0 <= done <= total for done, total, _ in steps)
     assert steps[0][2] == "asking the hub for zoo/base" and "downloading roads, file 5 of 5" in steps[-1][2]
     mine = load_suite(hubbed)
     assert mine.mergeable() == TASKS
-    assert mine.vectors().base.fingerprint == suite.base_checkpoint.fingerprint == found["files"][0]["digest"]
+    assert mine.vectors().base.fingerprint == suite.base_checkpoint.fingerprint == found.files[0].digest
     asked = len(hub.asked)
-    assert download(str(hubbed))["files"] == [] and len(hub.asked) == asked  # all is here
+    assert download(str(hubbed)).files == [] and len(hub.asked) == asked  # all is here
 
 
 def test_images_come_when_they_are_asked_for_and_only_used_splits(hub: FakeHub, hubbed: Path) -> None:
     found = download(str(hubbed), ["roads"], data=True)
-    files = [row["file"] for row in found["files"]]
+    files = [row.file for row in found.files]
     assert files == [
         "zoo/base/model.safetensors", "zoo/roads/model.safetensors", "zoo/roads/data/test-00000-of-00002.parquet",
         "zoo/roads/data/test-00001-of-00002.parquet", "zoo/roads/data/train-00000-of-00001.parquet",
@@ -125,7 +125,7 @@ def test_what_no_download_brings_is_said(hub: FakeHub, tmp_path: Path, content: 
         "data": {"kind": "arrays", "path": "c"},
     }
     found = download(str(write_yaml(tmp_path, base={"hub": "zoo/base"}, tasks=[task])), data=True)
-    assert [(row["what"], row["on_hub"]) for row in found["missing"]] == [
+    assert [(row.what, row.on_hub) for row in found.missing] == [
         ("a.safetensors", False), ("b.safetensors", False), ("images c", False),
     ]  # fmt: skip
 
@@ -182,12 +182,12 @@ def test_a_repository_with_a_suite_yaml_is_a_suite(
     with pytest.raises(SuiteError, match="merging download zoo/tiny looks on the hub"):
         load_suite("zoo/tiny")
     found = download("zoo/tiny", data=True)
-    assert found["missing"] == [] and downloaded_suites().keys() == {"zoo/tiny"}
+    assert found.missing == [] and downloaded_suites().keys() == {"zoo/tiny"}
     mine = load_suite("zoo/tiny")
     assert mine.vectors().checkpoints[2].fingerprint == suite.vectors().checkpoints[2].fingerprint
     assert all(mine.present(task) for task in TASKS)
     assert np.array_equal(load_images(mine, "roads", "test", 32).pixels, load_images(suite, "roads", "test", 32).pixels)
-    assert download("zoo/tiny", data=True)["files"] == []
+    assert download("zoo/tiny", data=True).files == []
 
 
 def test_a_suite_of_the_hub_that_is_too_large_is_not_fetched(hub: FakeHub) -> None:
@@ -210,7 +210,7 @@ def test_a_folder_of_that_name_comes_before_the_hub(
 ) -> None:
     monkeypatch.chdir(own_suite.parent)
     shutil.copytree(own_suite, own_suite.parent / "zoo" / "tiny")
-    assert load_suite("zoo/tiny").mergeable() == TASKS and download("zoo/tiny", data=True)["files"] == []
+    assert load_suite("zoo/tiny").mergeable() == TASKS and download("zoo/tiny", data=True).files == []
     assert hub.asked == []
 
 

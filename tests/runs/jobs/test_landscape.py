@@ -13,6 +13,7 @@ from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.mixing import WhatIf
 from merging.runs.jobs import Job, MergeSpec, parse_job
 from merging.runs.jobs import landscape as exploring
+from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.weights.geometry import measure
@@ -31,7 +32,7 @@ def spec_of(suite_file: Path, job: str, tasks: tuple[str, ...] = TASKS, **choice
 def test_curves_are_those_of_runs(choices: dict[str, object], suite_file: Path, workspace: Workspace) -> None:
     result = execute(spec_of(suite_file, "scaling_curve", **choices), workspace)
 
-    def run(scaling: object, split: str) -> dict[str, object]:
+    def run(scaling: object, split: str) -> MergeResult:
         return execute(
             MergeSpec.build(
                 suite=str(suite_file), tasks=TASKS, split=split, merge_params={"scaling": scaling}, **choices
@@ -39,15 +40,15 @@ def test_curves_are_those_of_runs(choices: dict[str, object], suite_file: Path, 
             workspace,
         )
 
-    searched: dict[str, dict[str, object]] = run("auto", "test")["merge"]  # type: ignore[assignment]
-    assert result.scaling == searched["scaling"]
-    assert result.scalings == searched["scaling_search"]["scalings"]
-    assert result.val.average == searched["scaling_search"]["average_accuracy"]
+    searched = run("auto", "test").merge
+    assert result.scaling == searched.scaling
+    assert result.scalings == searched.scaling_search.scalings
+    assert result.val.average == searched.scaling_search.average_accuracy
     for place in (0, 4, len(result.scalings) - 1):
         at = run(result.scalings[place], "test")
-        assert result.test.average[place] == at["average"]
-        assert {task: result.test.per_task[task][place] for task in TASKS} == at["accuracy"]
-        assert result.test.images == at["images"]
+        assert result.test.average[place] == at.average
+        assert {task: result.test.per_task[task][place] for task in TASKS} == at.accuracy
+        assert result.test.images == at.images
 
 
 def test_a_merge_without_one_coefficient_has_no_curve(suite_file: Path) -> None:

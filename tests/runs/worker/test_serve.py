@@ -13,7 +13,7 @@ import pytest
 from merging.core.errors import RunError
 from merging.runs import table as store_module
 from merging.runs.export.weights import KEPT_WEIGHTS
-from merging.runs.jobs import MergeSpec
+from merging.runs.jobs import MergeSpec, Site
 from merging.runs.run import Run
 from merging.runs.worker.serve import Worker, is_working, sole_worker
 from merging.runs.workspace import Workspace
@@ -98,7 +98,7 @@ def test_cancelling_stops_a_running_run(
 def test_cancelling_escalates_to_killing(
     workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.runs.worker.serve.execute", lambda *_, **__: time.sleep(600))
+    monkeypatch.setattr(MergeSpec, "run", lambda *_: time.sleep(600))
     run = workspace.submit(spec(suite_file))
     worker = Worker(workspace, grace=0.2)
     worker.start_queued()
@@ -113,12 +113,14 @@ def test_cancelling_escalates_to_killing(
 def test_a_child_that_dies_fails_its_run_and_leaves_no_half_file(
     workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(spec: MergeSpec, workspace: Workspace, keep: Path, **_: object) -> None:
+    def die(job: MergeSpec, site: Site) -> None:
+        keep = site.keep
+        assert keep is not None
         keep.with_name(f".{keep.name}.1.tmp").write_bytes(b"half")
         print("the last words")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr("merging.runs.worker.serve.execute", die)
+    monkeypatch.setattr(MergeSpec, "run", die)
     run = workspace.submit(spec(suite_file))
     Worker(workspace).serve(once=True)
     dead = workspace.store.get(run.id)
