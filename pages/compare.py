@@ -16,6 +16,7 @@ from merging.charts.run_series import name_runs, series_of
 from merging.charts.runs import coefficient_heatmap, coefficient_table
 from merging.charts.theme import shorten
 from merging.core.errors import MergingError
+from merging.core.text import signed
 from merging.evaluation.paired import HOW, SIGNIFICANCE, in_points, in_words
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS, RunComparison, shown_classes, subtracted
@@ -26,7 +27,7 @@ from ui.accuracy.compare_view import measured
 from ui.accuracy.measuring import evaluator
 from ui.history.differences import show_differences
 from ui.look.columns import text_width
-from ui.look.figure import escape_markdown, is_dark, show, signed
+from ui.look.figure import escape_markdown, is_dark, show
 from ui.runs.choice import chosen_ids, remember_ids
 from ui.runs.no_runs import no_runs
 from ui.runs.text import chosen_on_validation, mixtures, option_labels, provenance

@@ -10,6 +10,7 @@ from merging.charts.accuracy import Series, accuracy_bars, accuracy_table, set_a
 from merging.charts.run_series import scaling_of, series_of
 from merging.core import devices
 from merging.core.errors import MergingError, RunError
+from merging.core.text import printed
 from merging.methods.estimate import Estimate, estimate
 from merging.runs import Run
 from merging.runs.export.weights import require_done
@@ -18,6 +19,7 @@ from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.history.details import warn_of_oddities
 from ui.look.figure import escape_markdown, show
+from ui.look.metric import metric_change
 from ui.merge import form as merge_form
 from ui.merge.command import merge_command
 from ui.runs.choice import warn_of_runs
@@ -227,7 +229,7 @@ def average_card(card: DeltaGenerator, series: Sequence[Series], average: float 
     zero_shot = [one.average for one in series if one.name == accuracy_view.ZERO_SHOT]
     card.metric(
         "Average accuracy", f"{100 * average:.1f} %",
-        f"{100 * (average - zero_shot[0]):+.1f} against zero-shot" if zero_shot else None,
+        **(metric_change(100 * (average - zero_shot[0]), words=" against zero-shot") if zero_shot else {}),
         border=True, height="stretch",
         help="Without the tasks to be forgotten" if any(one.forgotten for one in series) else None,
     )  # fmt: skip
@@ -237,12 +239,12 @@ def coefficients(run: Run) -> str:
     """The coefficients of a run in a few characters."""
     result = require_done(run)
     if result.merge.scaling is not None:
-        return f"λ = {result.merge.scaling:g}"
+        return f"λ = {printed(result.merge.scaling)}"
     if result.coefficients is None:
         return "not linear"
     values = [value for row in result.coefficients.table for value in row]
     low, high = min(values), max(values)
-    return f"{low:.3g}" if high - low < 1e-9 else f"{low:.2g} … {high:.2g}".replace("-", "−")
+    return printed(low, ".3g") if high - low < 1e-9 else f"{printed(low, '.2g')} … {printed(high, '.2g')}"
 
 
 st.title("Merge")

@@ -7,10 +7,12 @@ import pandas as pd
 import streamlit as st
 
 from merging.charts import geometry as charts
+from merging.core.text import printed
 from merging.methods.edits.awd import AwdParams, Disentangled
 from merging.weights.geometry import COSINE_ROUNDING, Geometry, Level, cosines, first_largest, mean_abs_cosine
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, is_dark, show
+from ui.look.metric import metric_change
 from ui.shell import state
 from ui.shell.entry import through_app
 from ui.shell.url import choice, switch
@@ -70,7 +72,7 @@ def change(place: st.delta_generator.DeltaGenerator, label: str, before: float, 
     """A number after AWD with its change."""
     shown = round(after - before, 4) + 0.0  # no −0: what is not shown is no change
     place.metric(
-        label, f"{after:.4f}", f"{shown:+.4f}", delta_color="inverse" if shown else "off",
+        label, f"{after:.4f}", **metric_change(shown, 4, less_is_better=True),
         help=f"{help}. Before: {before:.4f}",
     )  # fmt: skip
 
@@ -116,7 +118,7 @@ def cosine_takeaway(before: np.ndarray, after: np.ndarray, tasks: tuple[str, ...
     trend = "stays" if abs(now - was) <= COSINE_ROUNDING else "falls" if now < was else "rises"
     return (
         f"Mean |cos| {trend} from {was:.3f} to {now:.3f}; the closest pair, {tasks[i]} and {tasks[j]}, "
-        f"goes from {cosines(before)[i, j]:.3f} to {cosines(after)[i, j]:.3f}."
+        f"goes from {printed(cosines(before)[i, j], '.3f')} to {printed(cosines(after)[i, j], '.3f')}."
     )
 
 
@@ -191,7 +193,7 @@ def multiplier_section(geometry: Geometry, found: Disentangled) -> None:
     show(
         figure, key="multipliers", file="task-multipliers", table=table,
         takeaway=f"AWD + Task Arithmetic is Task Arithmetic with λ multiplied, for each task, by {span} (1 − T·a), "
-        f"here {multipliers.min():.3f} to {multipliers.max():.3f}.",
+        f"here {printed(multipliers.min(), '.3f')} to {printed(multipliers.max(), '.3f')}.",
     )  # fmt: skip
 
 

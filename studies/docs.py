@@ -16,6 +16,7 @@ import click
 
 from merging.cli import main as command_line
 from merging.core.files import atomic_path
+from merging.core.text import printed
 from merging.evaluation.evaluator import best_first
 from merging.methods.catalogue import catalogue
 from merging.methods.grammar import write_value
@@ -126,8 +127,8 @@ _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusi
 
 
 def _allowed(parameter: Mapping[str, Any]) -> str:
-    bounds = [f"{sign} {parameter[name]:g}" for name, sign in _BOUNDS.items() if name in parameter]
-    return ", ".join([parameter["type"].replace(" | ", " or "), *bounds]).replace("-", "−")
+    bounds = [f"{sign} {printed(parameter[name])}" for name, sign in _BOUNDS.items() if name in parameter]
+    return ", ".join([parameter["type"].replace(" | ", " or "), *bounds])
 
 
 def _commands(_: str) -> str:
@@ -160,7 +161,7 @@ def _percent(value: float | None) -> str:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    return _BASELINES.get(row["method"], row["method"])
+    return str(_BASELINES.get(row["method"], row["method"]))
 
 
 def _needs(row: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 
 from merging.charts import theme
 from merging.charts.accuracy import Series, marker_of
-from merging.evaluation.paired import LEVEL, VERDICTS, Comparison, TaskDifference
+from merging.core.text import printed
+from merging.evaluation.paired import LEVEL, VERDICTS, Comparison, TaskDifference, points
 from merging.methods.forgetting import TO_FORGET
 
 AVERAGE = "Average"
@@ -53,7 +54,7 @@ def difference_figure(
                     "arrayminus": [middle - 100 * item.low for item, middle in zip(found, middles, strict=True)],
                 },
                 "customdata": [
-                    [name, f"{100 * item.low:+.1f} … {100 * item.high:+.1f}"]
+                    [name, f"{points(item.low)} … {points(item.high)}"]
                     for name, item in zip(names, found, strict=True)
                 ],
                 "hovertemplate": "%{customdata[0]}: <b>%{x:+.1f}</b> (%{customdata[1]})"
@@ -164,7 +165,7 @@ def _numbers(matrix: np.ndarray, dark: bool) -> list[list[str]]:
     """Whole percents, nothing for zeros."""
 
     def cell(value: float) -> str:
-        text = "" if abs(value) < 0.5 else f"{value:.0f}".replace("-", "−")
+        text = "" if abs(value) < 0.5 else printed(value, ".0f")
         return theme.on_cell(text, value / 100, dark)
 
     return [[cell(value) for value in row] for row in matrix]

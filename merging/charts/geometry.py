@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.charts import theme
+from merging.core.text import printed
 from merging.weights.geometry import Geometry, block_of
 
 _GAP = 0.03  # between heat maps, as a share of the width
@@ -64,7 +65,7 @@ def cosine_figure(
             "colorscale": theme.diverging_scale(dark), "cmin": -limit, "cmax": limit, "cmid": 0,
             "colorbar": {
                 "thickness": 8, "outlinewidth": 0, "xpad": 6, "tickvals": [-limit, 0, limit],
-                "ticktext": [f"−{limit:g}", "0", f"{limit:g}"],
+                "ticktext": [printed(-limit), "0", printed(limit)],
             },
         },
     )  # fmt: skip
@@ -109,8 +110,8 @@ def _cell_texts(matrix: np.ndarray, limit: float, dark: bool) -> list[list[str]]
 def _short_number(value: float) -> str:
     text = f"{value:.2f}"
     if float(text) in (0, 1, -1):
-        return f"{float(text):.0f}".replace("-0", "0").replace("-", "−")
-    return text.replace("0.", ".", 1).replace("-", "−")
+        return printed(float(text) + 0.0, ".0f")  # no −0
+    return printed(value, ".2f").replace("0.", ".", 1)
 
 
 def layer_figure(
@@ -172,7 +173,7 @@ def multiplier_figure(multipliers: np.ndarray, tasks: Sequence[str], *, dark: bo
     bars = _trace(
         "bar", x=np.round(multipliers - 1, 6), base=1.0, y=list(range(len(tasks))), orientation="h",
         marker={"color": theme.AFTER.color}, customdata=_hover(tasks, multipliers),
-        text=[f"{value:.3f}" for value in multipliers], textposition="outside", cliponaxis=False,
+        text=[printed(value, ".3f") for value in multipliers], textposition="outside", cliponaxis=False,
         hovertemplate="%{customdata[0]}<br>× %{customdata[1]}<extra></extra>",
     )  # fmt: skip
     low, high = min(0.0, float(multipliers.min())), max(1.0, float(multipliers.max()))
@@ -236,7 +237,7 @@ def norm_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, 
 
 def _hover(tasks: Sequence[str], values: np.ndarray) -> list[tuple[str, str]]:
     """Full name and value of each task, for hover texts."""
-    return [(theme.plain(task), f"{value:.4f}") for task, value in zip(tasks, values, strict=True)]
+    return [(theme.plain(task), printed(value, ".4f")) for task, value in zip(tasks, values, strict=True)]
 
 
 def _links(starts: np.ndarray, ends: np.ndarray, dark: bool) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from merging.charts.accuracy import Series
 from merging.charts.theme import Style, distinct_styles
+from merging.core.text import printed
 from merging.methods.params import AUTO
 from merging.runs.jobs.merge_result import MethodReport
 from merging.runs.run import Run
@@ -43,7 +44,7 @@ def scaling_of(run: Run) -> str:
     if isinstance(chosen, list):
         return "λ set per task"
     if chosen is not None:
-        return f"λ {chosen:g}, set by hand"
+        return f"λ {printed(chosen)}, set by hand"
     if report.adapted_on:
         per = run.spec.merge_params.get("granularity", "layer")
         return f"per {per}, on {report.adapted_on.split} images"

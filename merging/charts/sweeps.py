@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.charts.theme import arrange, compose, distinct_styles, neutral, plain, shorten, step_axis
+from merging.core.text import printed
 from merging.sweeps import Range, SweepDefinition, Trial
 from merging.sweeps.progress import best_so_far, method_title, parameters, titles
 
@@ -111,7 +112,7 @@ def _numbers(title: str, values: Sequence[Any], domain: Any) -> dict[str, Any]:
     return {
         "label": plain(title), "values": [low - gap if place is None else place for place in places],
         "tickvals": [*absent, *ticks],
-        "ticktext": [*(_NOT_THERE for _ in absent), *(f"{10**tick if log else tick:.3g}" for tick in ticks)],
+        "ticktext": [*(_NOT_THERE for _ in absent), *(printed(10**tick if log else tick, ".3g") for tick in ticks)],
         "range": [low - (gap if absent else 0.05 * gap), high + 0.05 * gap],
     }  # fmt: skip
 

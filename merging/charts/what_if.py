@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from merging.charts import theme
 from merging.charts.accuracy import Series, marker_of
 from merging.charts.geometry import MAX_NUMBERED, names_on_axis
+from merging.core.text import printed
 from merging.evaluation.paired import points
 from merging.methods.forgetting import TO_FORGET
 from merging.runs.jobs.scaling_curve import ScalingCurveResult
@@ -90,7 +91,7 @@ def direction_figure(cosines: np.ndarray, tasks: Sequence[str]) -> go.Figure:
     bars = {
         "type": "bar", "x": values, "y": list(range(len(tasks))), "orientation": "h",
         "marker": {"color": theme.AFTER.color}, "customdata": [theme.plain(task) for task in tasks],
-        "text": [f"{value:.2f}".replace("-", "−") for value in values], "textposition": "outside", "cliponaxis": False,
+        "text": [printed(value, ".2f") for value in values], "textposition": "outside", "cliponaxis": False,
         "hovertemplate": "%{customdata}<br>cosine %{x:.4f}<extra></extra>",
     }  # fmt: skip
     low, high = min(0.0, float(cosines.min())), max(0.1, float(cosines.max()))
@@ -119,8 +120,8 @@ def interference_figure(
     hover = [theme.plain(task) for task in tasks]
     places = list(range(len(tasks)))
     panels = (
-        ("Cosine of τ", cosine, "%.2f", [[f"{a} · {b}" for b in hover] for a in hover], ""),
-        ("Change of the row's accuracy when the column joins (points)", 100 * change, "%+.1f",
+        ("Cosine of τ", cosine, ".2f", [[f"{a} · {b}" for b in hover] for a in hover], ""),
+        ("Change of the row's accuracy when the column joins (points)", 100 * change, "+.1f",
          [[f"{a} when {b} joins" for b in hover] for a in hover], " points"),
     )  # fmt: skip
     traces: list[dict[str, object]] = []
@@ -132,7 +133,7 @@ def interference_figure(
         shown = _without_diagonal(matrix)
         limit = max((abs(value) for row in shown for value in row if value is not None), default=0.0) or 1.0
         texts = [
-            ["" if one is None else theme.on_cell((form % one).replace("-", "−"), one / limit, dark) for one in row]
+            ["" if one is None else theme.on_cell(printed(one, form), one / limit, dark) for one in row]
             for row in shown
         ]
         traces.append(

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from merging.core.text import printed
+
 
 def run_row(run: Any) -> dict[str, Any]:
     """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was.
@@ -90,7 +92,7 @@ def print_accuracy(per_task: dict[str, float], average: float, split: str, image
 
 def print_comparison(found: Any) -> None:
     """Runs against the first of them: a line a task, and what it comes to."""
-    from merging.evaluation.paired import HOW, VERDICTS, in_words
+    from merging.evaluation.paired import HOW, VERDICTS, in_words, points
     from merging.methods.forgetting import TO_FORGET
 
     names = found.names
@@ -98,8 +100,8 @@ def print_comparison(found: Any) -> None:
     for name, pair in zip(names[1:], found.pairs, strict=True):
         click.echo(in_words(pair, name, names[0]))
         for task, one in [*pair.tasks.items(), *([("average", pair)] if pair.counted else [])]:
-            numbers = f"{100 * one.reference:6.1f} % → {100 * one.accuracy:5.1f} %  {100 * one.difference:+6.1f}"
-            numbers += f"  ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
+            numbers = f"{100 * one.reference:6.1f} % → {100 * one.accuracy:5.1f} %  {points(one.difference):>6}"
+            numbers += f"  ({points(one.low)} to {points(one.high)})"
             test = "" if one is pair else f"p {one.p:.2g}, corrected {one.adjusted:.2g}: {VERDICTS[one.verdict]}"
             test += TO_FORGET if task in pair.forgotten else ""
             click.echo(f"{task:<{width}}{numbers:<46}{test}".rstrip())
@@ -119,7 +121,7 @@ def print_storage(storage: Any, tasks: int) -> None:
 def print_scaling(report: Any) -> None:
     """λ as it was chosen, and whether a larger one than those tried may do better."""
     edge = "; it is the largest that was tried, so a larger one may do better" if report.at_edge else ""
-    click.echo(f"λ = {report.scaling:g}, chosen on the validation split{edge}")
+    click.echo(f"λ = {printed(report.scaling)}, chosen on the validation split{edge}")
 
 
 def print_result(result: Any, tasks: int) -> None:

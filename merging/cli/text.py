@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from merging.cli.results import counted, print_result
+from merging.core.text import printed
 
 WIDTH = 100
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
@@ -43,7 +44,7 @@ def print_matrix(title: str, names: Sequence[str], rows: Sequence[Sequence[float
     click.echo(title)
     click.echo(" " * first + "".join(f"{head:>{cell}}" for head in heads))
     for label, row in zip(labels, rows, strict=True):
-        click.echo(f"{label:<{first}}" + "".join(f"{value:>{cell}.3f}" for value in row))
+        click.echo(f"{label:<{first}}" + "".join(printed(value, ".3f").rjust(cell) for value in row))
 
 
 def print_similarity(report: Mapping[str, Any], edit: str) -> None:
@@ -77,8 +78,8 @@ def print_similarity(report: Mapping[str, Any], edit: str) -> None:
 def _multipliers(values: Sequence[Any]) -> list[str]:
     """One number a task ``[T]``, or the range over the tensors ``[L][T]``."""
     if not isinstance(values[0], list):
-        return [f"{value:.4f}" for value in values]
-    return [f"{min(column):.3f} … {max(column):.3f}" for column in zip(*values, strict=True)]
+        return [printed(value, ".4f") for value in values]
+    return [f"{printed(min(column), '.3f')} … {printed(max(column), '.3f')}" for column in zip(*values, strict=True)]
 
 
 def print_methods(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -117,7 +118,7 @@ def _origin(row: Mapping[str, Any]) -> str:
 
 
 def _print_parameter(parameter: Mapping[str, Any], width: int) -> None:
-    bounds = [f"{words} {parameter[bound]:g}" for bound, words in _BOUNDS.items() if bound in parameter]
+    bounds = [f"{words} {printed(parameter[bound])}" for bound, words in _BOUNDS.items() if bound in parameter]
     default = _value(parameter["default"])
     click.echo(f"      {parameter['name']:<{width}} = {default:<10}  {', '.join([parameter['type'], *bounds])}")
     if parameter["description"]:
@@ -217,7 +218,7 @@ def _times(run: Any) -> str:
 def _coefficient(row: Mapping[str, Any]) -> str:
     """λ as chosen on validation, or as it was asked for."""
     if row["scaling_chosen"] is not None:
-        return f"{row['scaling_chosen']:g} (val)"
+        return f"{printed(row['scaling_chosen'])} (val)"
     asked = row["scaling"]
     if isinstance(asked, list):
         return "per task"

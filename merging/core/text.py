@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+_NOTHING = 1e-9  # of differences in points, and of means of a few hundred numbers around 1
+
 
 def in_a_row(names: Iterable[str]) -> str:
     """Names as a sentence lists them.
@@ -14,14 +16,45 @@ def in_a_row(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def printed(value: float, form: str = "g") -> str:
+    """A number as people read it: with a minus sign, where Python has a hyphen.
+
+    Files, JSON and what is typed keep the hyphen, as programs read those.
+
+    Args:
+        value: the number.
+        form: how Python formats it.
+
+    >>> printed(-0.25), printed(-11, "+.1f"), printed(1e-5)
+    ('−0.25', '−11.0', '1e−05')
+    """
+    return format(value, form).replace("-", "−")
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A difference with its sign.
+
+    >>> signed(-0.25, 2), signed(3)
+    ('−0.25', '+3.0')
+    >>> signed(0.1 + 0.2 - 0.3 - 1e-16)  # what rounding leaves has no sign
+    '+0.0'
+    """
+    return printed(without_rounding(value), f"+.{digits}f")
+
+
+def without_rounding(value: float) -> float:
+    """A difference, or 0 where it is what rounding leaves of equal numbers: that has no sign to be shown."""
+    return 0.0 if abs(value) < _NOTHING else value
+
+
 def short(value: Any) -> str:
     """A parameter's value in a few characters.
 
     >>> short(0.30000000001), short([0.3, -1.0]), short("row")
-    ('0.3', '[0.3, -1]', 'row')
+    ('0.3', '[0.3, −1]', 'row')
     """
     if isinstance(value, float):
-        return f"{value:g}"
+        return printed(value)
     if isinstance(value, list):
         return "[" + ", ".join(short(item) for item in value) + "]"
     return str(value)

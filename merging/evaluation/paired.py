@@ -12,6 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from merging.core.text import printed
+
 RESAMPLES = 10_000
 LEVEL = 0.95  # of the intervals
 SIGNIFICANCE = 0.05
@@ -232,7 +234,7 @@ def points(share: float) -> str:
     >>> points(-0.0052), points(0.25)
     ('−0.5', '+25.0')
     """
-    return f"{100 * share:+.1f}".replace("-", "−")
+    return printed(100 * share, "+.1f")
 
 
 def in_points(one: Comparison | TaskDifference) -> str:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 
 from merging.core.errors import SpecError
+from merging.core.text import printed
 from merging.evaluation.evaluator import SAME_ACCURACY, Accuracy, best_first
 from merging.methods.context import Context
 from merging.methods.scaling import search_grid
@@ -151,6 +152,6 @@ def in_words(weights: Mapping[str, float], labels: Mapping[str, str] = {}) -> st
 
     def words(task: str, weight: float) -> str:
         verb = "subtracted" if weight < 0 else "added" if weight > 0 else "left out"
-        return f"{labels.get(task, task)} {verb} ({format(weight or 0.0, 'g').replace('-', '−')})"
+        return f"{labels.get(task, task)} {verb} ({printed(weight or 0.0)})"
 
     return ", ".join(words(task, weight) for task, weight in weights.items())

@@ -95,7 +95,7 @@ def test_what_changed_since_the_last_position(tiny: Suite, open_page: Open, aver
     after = average_of_run({**dict.fromkeys(TASKS, 0.3), "apples": 1.5})
     assert average(app) == after
     change = float(after.split()[0]) - float(before.split()[0])
-    assert float(app.metric[0].delta) == pytest.approx(change, abs=0.11)
+    assert float(app.metric[0].delta.replace("−", "-")) == pytest.approx(change, abs=0.11)
 
 
 def test_all_and_resets(tiny: Suite, open_page: Open) -> None:

@@ -116,7 +116,7 @@ def test_intervals_are_read_off_as_they_were_given() -> None:
         [
             "<b>Average</b>: <b>+4.0</b> (+3.0 … +8.0) [run]",
             "Task &lt;A&gt;: <b>+10.0</b> (+7.0 … +19.0) [run]",
-            "Task B: <b>−2.0</b> (-11.0 … +1.0) [run]",
+            "Task B: <b>−2.0</b> (−11.0 … +1.0) [run]",
         ]
     ]
     (trace,) = figure.data

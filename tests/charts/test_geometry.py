@@ -247,9 +247,9 @@ def test_every_norm_has_its_own_task() -> None:
 def test_every_multiplier_has_its_own_task_and_layer() -> None:
     bars = charts.multiplier_figure(np.array([0.4, 1.2, -0.1]), NAMES)
     assert all_hover_texts(bars) == [
-        [f"{name}<br>× {value}" for name, value in zip(SHOWN, ("0.4000", "1.2000", "-0.1000"), strict=True)]
+        [f"{name}<br>× {value}" for name, value in zip(SHOWN, ("0.4000", "1.2000", "−0.1000"), strict=True)]
     ]
-    assert list(bars.data[0].text) == ["0.400", "1.200", "-0.100"] and list(bars.data[0].y) == [0, 1, 2]
+    assert list(bars.data[0].text) == ["0.400", "1.200", "−0.100"] and list(bars.data[0].y) == [0, 1, 2]
     assert list(bars.layout.yaxis.ticktext) == SHOWN
     table = np.array([[0.5, 0.6, 0.7], [0.8, 0.9, 1.0], [1.1, 1.2, 1.3]])  # [L, T]
     cells = charts.multiplier_table_figure(table, LABELS, NAMES)

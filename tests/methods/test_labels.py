@@ -73,7 +73,7 @@ def test_labels_are_the_same_exactly_where_all_but_scaling_is(
         ("consensus", {"threshold": "auto", "total": "ties"}, "task_arithmetic", {}, "Consensus TIES"),
         ("consensus", {"total": "ties"}, "task_arithmetic", {}, "Consensus + Task Arithmetic · total ties"),
         ("awd", {"scope": "row"}, "tsv_m", {"scaling": "auto"}, "AWD + TSV-M · scope row"),
-        ("none", {}, "task_arithmetic", {"weights": [1, -1]}, "Task Arithmetic · weights [1, -1]"),
+        ("none", {}, "task_arithmetic", {"weights": [1, -1]}, "Task Arithmetic · weights [1, −1]"),
     ],
 )
 def test_what_makes_a_method_different_is_said(

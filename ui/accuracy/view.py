@@ -9,13 +9,13 @@ import streamlit as st
 from merging.charts.accuracy import Series, set_apart
 from merging.charts.columns import AVERAGE, MARK, METHOD, mark
 from merging.charts.run_series import scaling_of
-from merging.core.text import in_a_row
+from merging.core.text import in_a_row, signed
 from merging.evaluation.evaluator import best_first, normalised_accuracy
 from merging.runs import Run
 from merging.suites.suite import Split
 from ui.accuracy import measuring
 from ui.look.columns import method_columns
-from ui.look.figure import escape_markdown, offer_csv, signed
+from ui.look.figure import escape_markdown, offer_csv
 from ui.runs.jobs import run_of
 from ui.runs.panel import offer_job
 from ui.runs.text import duration

@@ -17,6 +17,7 @@ from merging.charts.runs import (
     timing_figure,
     trajectory_figure,
 )
+from merging.core.text import printed
 from merging.methods.forgetting import GROUPS, Group, in_words
 from merging.runs import Run
 from merging.runs.export.weights import require_done
@@ -121,11 +122,13 @@ def _coefficients(run: Run, result: MergeResult) -> None:
     low, high = int(means.argmin()), int(means.argmax())
     names = [_labels(run)[task] for task in columns.tasks]
     if float(np.ptp(table)) < 1e-9:
-        takeaway = f"Every task vector enters with the same coefficient, {table.flat[0]:.3g}, in every tensor."
+        takeaway = (
+            f"Every task vector enters with the same coefficient, {printed(table.flat[0], '.3g')}, in every tensor."
+        )
     else:
         takeaway = (
-            f"Averaged over the tensors, {names[high]} counts most ({means[high]:.3f}) and {names[low]} least "
-            f"({means[low]:.3f})."
+            f"Averaged over the tensors, {names[high]} counts most ({printed(means[high], '.3f')}) and "
+            f"{names[low]} least ({printed(means[low], '.3f')})."
         )
     st.caption("The run is this table: merged weights = base + Σ c · task vector, tensor by tensor.")
     show(
@@ -175,8 +178,9 @@ def _adaptation(run: Run, result: MergeResult) -> None:
     most = int(moves.argmax())
     show(
         trajectory_figure(path, tasks, _labels(run)), key=f"details-trajectory-{run.id}",
-        takeaway=f"The coefficients of {_labels(run)[tasks[most]]} moved most, from {trajectory[0][most]:.3f} to "
-                 f"{trajectory[-1][most]:.3f} on average over the tensors.",
+        takeaway=f"The coefficients of {_labels(run)[tasks[most]]} moved most, from "
+                 f"{printed(trajectory[0][most], '.3f')} to {printed(trajectory[-1][most], '.3f')} on average over "
+                 "the tensors.",
         table=steps_table(path, tasks, _labels(run)), file=f"trajectory-{run.id}",
     )  # fmt: skip
 

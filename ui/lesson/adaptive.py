@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.charts.runs import trajectory_figure
+from merging.core.text import printed
 from merging.methods.merges.adamerging import AdaMergingParams
 from merging.runs import Run
 from merging.runs.jobs.merge import MergeSpec
@@ -68,7 +69,7 @@ def _settings(spec: MergeSpec) -> str:
         f"{given['steps']} steps, {given['batch_size']} unlabeled {split} images a task each, learning rate "
         f"{given['learning_rate']:g}"
         + (f"; the paper takes {published.steps} steps at {published.learning_rate:g}" if short else "")
-        + f". It starts at {given['initial']:g}."
+        + f". It starts at {printed(given['initial'])}."
     )
 
 
@@ -122,8 +123,8 @@ def _summary(lesson: Lesson, ends: list[float]) -> str:
     """Where the coefficients are."""
     high, low = int(np.argmax(ends)), int(np.argmin(ends))
     return (
-        f"Means over layers: {lesson.names[high]} is highest at {ends[high]:.2f}, {lesson.names[low]} lowest at "
-        f"{ends[low]:.2f}."
+        f"Means over layers: {lesson.names[high]} is highest at {printed(ends[high], '.2f')}, {lesson.names[low]} "
+        f"lowest at {printed(ends[low], '.2f')}."
     )
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from merging.core.text import signed
 from merging.evaluation.evaluator import SAME_ACCURACY
 from merging.runs.jobs.interference import Agreement
-from ui.look.figure import signed
 
 NOTICEABLE = 1.0  # points of accuracy up to which two models count as equally good
 _SMALL, _LARGE = 0.05, 0.3  # shares of the base model's length that count as a small and a large move

@@ -9,6 +9,7 @@ from merging.charts.accuracy import Series
 from merging.charts.geometry import multiplier_figure
 from merging.charts.lesson import slopes_figure, weights_figure
 from merging.charts.what_if import agreement_figure, outcome_figure
+from merging.core.text import printed
 from merging.methods.edits.awd import AwdParams, from_geometry
 from merging.runs.jobs.interference import agreement
 from merging.weights.geometry import cosines, mean_abs_cosine
@@ -144,8 +145,8 @@ def only_coefficients(lesson: Lesson) -> Asked:
     with lesson.chart:
         show(
             **large(figure), key="lesson-6", file="multipliers",
-            takeaway=f"What AWD followed by a sum multiplies each task vector by: {multipliers.min():.3f} to "
-            f"{multipliers.max():.3f}.",
+            takeaway=f"What AWD followed by a sum multiplies each task vector by: {printed(multipliers.min(), '.3f')} "
+            f"to {printed(multipliers.max(), '.3f')}.",
             table=pd.DataFrame({"task": lesson.names, "multiplier": multipliers}),
         )  # fmt: skip
     edited, plain = _after_awd(lesson, alpha), merged(lesson.tasks, (START * multipliers).tolist())

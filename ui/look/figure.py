@@ -14,7 +14,6 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _AXIS = "#5a6272"  # 6 : 1 on white, where streamlit's own grey has 3.7
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]()#+!|~$<>:"})
-_NOTHING = 1e-9  # of differences in points, and of means of a few hundred numbers around 1
 
 
 def is_dark() -> bool:
@@ -133,22 +132,6 @@ def to_csv(table: pd.DataFrame) -> bytes:
 
 def _defused(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_STARTS) else value
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """A number with its sign, as it is printed.
-
-    >>> signed(-0.25, 2), signed(3)
-    ('−0.25', '+3.0')
-    >>> signed(0.1 + 0.2 - 0.3 - 1e-16)  # what rounding leaves has no sign
-    '+0.0'
-    """
-    return f"{without_rounding(value):+.{digits}f}".replace("-", "−")
-
-
-def without_rounding(value: float) -> float:
-    """A difference, or 0 where it is what rounding leaves of equal numbers: that has no sign to be shown."""
-    return 0.0 if abs(value) < _NOTHING else value
 
 
 def escape_markdown(text: str) -> str:

@@ -12,6 +12,7 @@ import streamlit as st
 from pydantic.fields import FieldInfo
 
 from merging.core.errors import SpecError
+from merging.core.text import printed
 from merging.methods.params import AUTO, bounds, excludes_low, is_coefficient, takes_auto, takes_each, title_of
 from merging.methods.registry import Stage
 from ui.look.figure import escape_markdown
@@ -153,7 +154,7 @@ def _with_range(field: FieldInfo) -> str:
     low, high = bounds(field)
     text = field.description or ""
     if low is not None and high is not None:
-        text += f" {'Above' if excludes_low(field) else 'From'} {round(low, 6):g} to {high:g}."
+        text += f" {'Above' if excludes_low(field) else 'From'} {printed(round(low, 6))} to {printed(high)}."
     return text.strip()
 
 

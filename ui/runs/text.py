@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from merging.charts.run_series import scaling_of, told_apart
-from merging.core.text import in_a_row
+from merging.core.text import in_a_row, printed
 from merging.runs import Run, State
 from merging.runs.comparison.settings import base_weights
 from ui.look.figure import escape_markdown
@@ -84,7 +84,7 @@ def option_labels(runs: Sequence[Run], tasks: Sequence[str]) -> dict[str, str]:
 
 def _option_label(run: Run, tasks: Sequence[str]) -> str:
     chosen = run.merged.merge.scaling if run.merged and chosen_on_validation(run) else None
-    scaling = scaling_of(run) if chosen is None else f"λ {chosen:g}"
+    scaling = scaling_of(run) if chosen is None else f"λ {printed(chosen)}"
     parts = [run.spec.label, scaling]
     if set(run.spec.tasks) != set(tasks):
         parts.append(f"{len(run.spec.tasks)} {'tasks' if len(run.spec.tasks) > 1 else 'task'}")

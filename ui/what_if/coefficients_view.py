@@ -7,6 +7,7 @@ import streamlit as st
 
 from merging.charts.accuracy import Series, set_apart
 from merging.charts.what_if import direction_figure, outcome_figure
+from merging.core.text import printed, signed
 from merging.methods import registry
 from merging.methods.grammar import write_value
 from merging.methods.mixing import specification
@@ -20,7 +21,8 @@ from merging.weights.geometry import first_largest
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.published import look_up
-from ui.look.figure import escape_markdown, show, without_rounding
+from ui.look.figure import escape_markdown, show
+from ui.look.metric import metric_change
 from ui.runs.jobs import result_of, run_of
 from ui.shell import state
 from ui.shell.url import choice, number, said_below
@@ -190,7 +192,7 @@ def _direction(position: Position, labels: Mapping[str, str]) -> None:
     show(
         direction_figure(cosines, names), key="direction", file="direction-of-the-merge",
         takeaway=f"The merged vector is {norm:.3f} long, {shares:.2f} times as long as a task vector is on average. "
-        + (f"It points most towards {names[closest]} (cosine {cosines[closest]:.3f})." if norm > 0 else
+        + (f"It points most towards {names[closest]} (cosine {printed(cosines[closest], '.3f')})." if norm > 0 else
            "All coefficients are 0: this is the base model." if not any(position.values) else
            "The task vectors cancel: this is the base model."),
         table=pd.DataFrame({"task": names, "cosine with the merged vector": cosines, "norm of τ": found.norms}),
@@ -268,7 +270,7 @@ def _numbers(
     counted = [change for task, change in changes.items() if task in mine.counted]
     cells[0].metric(
         "Average accuracy", f"{100 * mine.average:.1f} %" if mine.counted else "–",
-        f"{without_rounding(100 * sum(counted) / len(counted)):+.1f}" if counted else None,
+        **(metric_change(100 * sum(counted) / len(counted)) if counted else {}),
         help="The change is the one since the last position, on the same images"
         + (". Tasks with a negative coefficient are to be forgotten and do not count" if mine.forgotten else ""),
     )  # fmt: skip
@@ -276,7 +278,7 @@ def _numbers(
         task = pick(changes, key=lambda one: changes[one]) if changes else None
         moved = task is not None and (changes[task] > 0 if pick is max else changes[task] < 0)
         if task is not None and moved:  # the name in small type: in that of the number, half of it would be cut off
-            cell.metric(f"{title}: {escape_markdown(labels[task])}", f"{100 * changes[task]:+.1f}")
+            cell.metric(f"{title}: {escape_markdown(labels[task])}", signed(100 * changes[task]))
         else:
             cell.metric(title, "–")
 

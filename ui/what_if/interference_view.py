@@ -9,6 +9,7 @@ import streamlit as st
 
 from merging.charts.what_if import agreement_figure, interference_figure
 from merging.core.errors import MergingError
+from merging.core.text import signed
 from merging.evaluation.evaluator import SAME_ACCURACY, best_first
 from merging.methods import registry
 from merging.methods.pair import Pair
@@ -16,7 +17,7 @@ from merging.runs.jobs.interference import Agreement, InterferenceJob, Interfere
 from merging.suites.suite import Split
 from merging.weights.geometry import cosines
 from ui.accuracy import view as accuracy_view
-from ui.look.figure import escape_markdown, is_dark, show, signed
+from ui.look.figure import escape_markdown, is_dark, show
 from ui.runs.jobs import result_of
 from ui.shell import state
 from ui.shell.url import choice, number, said_below

@@ -9,6 +9,7 @@ import streamlit as st
 
 from merging.charts import theme
 from merging.charts.what_if import Place, landscape_figure
+from merging.core.text import printed
 from merging.evaluation.evaluator import best_first
 from merging.runs.jobs.landscape import (
     AWD,
@@ -109,7 +110,7 @@ def _planes(result: LandscapeResult, labels: Mapping[str, str], scope: str) -> N
         table=landscape_table(result, planes, quantity),
     )  # fmt: skip
     images = sum(result.counts.values())
-    span = f"{STEPS} × {STEPS} points from {LOWEST:g} to {HIGHEST:g}".replace("-", "−")
+    span = f"{STEPS} × {STEPS} points from {printed(LOWEST)} to {printed(HIGHEST)}"
     split = accuracy_view.SPLIT_WORDS["val" if result.split == "val" else "test"]
     note = f"{images} {split} images, drawn at random, at {span}. "
     if scope == "model":
@@ -164,7 +165,8 @@ def takeaway(
 
     x, y = result.axis[column], result.axis[row]
     return (
-        f"Before AWD the best {quantity} of the grid, {planes['before'][row, column]:.3g}{unit}, is at ({x:g}, {y:g}). "
+        f"Before AWD the best {quantity} of the grid, {planes['before'][row, column]:.3g}{unit}, is at "
+        f"({printed(x)}, {printed(y)}). "
         f"Task Arithmetic at λ = {result.scaling['before']:g} has {at(TASK_ARITHMETIC)}, AWD + Task Arithmetic at "
         f"λ = {result.scaling['after']:g} has {at(AWD)}, the base {at(BASE)}."
     )

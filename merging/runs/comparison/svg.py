@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from merging.core.colour import ink_on
+from merging.core.text import printed
 
 COLORS = ("#1f78b4", "#b35a00", "#00795c")  # told apart by the colour-blind; markers differ too
 _LOW, _MIDDLE, _HIGH = (33, 102, 172), (255, 255, 255), (179, 88, 6)
@@ -56,7 +57,7 @@ def whiskers(
     parts = [_line(place(0), top - 6, place(0), height - 48, "#555", 1.5)]
     for tick in _ticks(low, high):
         parts.append(_line(place(tick), top, place(tick), height - 48, "#ddd", 1))
-        parts.append(_text(place(tick), height - 32, f"{tick:+g}" if tick else "0", "middle"))
+        parts.append(_text(place(tick), height - 32, printed(tick, "+g") if tick else "0", "middle"))
     parts.append(_text((left + width) / 2, height - 10, axis, "middle"))
     for index, (label, found) in enumerate(rows):
         middle = top + step * (index + 0.5)
@@ -109,7 +110,7 @@ def heat_map(
         parts.append(f'<rect x="{x:.1f}" y="{y}" width="{across:.1f}" height="{cell}" fill="{_color(value / limit)}"/>')
         if numbers and abs(value) >= 0.5:
             ink = f' fill="{ink_on(_color(value / limit))}"'
-            parts.append(_text(x + across / 2, y + cell / 2 + 3.5, f"{value:.0f}".replace("-", "−"), "middle", 10, ink))
+            parts.append(_text(x + across / 2, y + cell / 2 + 3.5, printed(value, ".0f"), "middle", 10, ink))
     return _svg(int(width) + 1, int(height) + 1, title, parts)
 
 

@@ -145,7 +145,7 @@ def test_the_command_compares_and_writes_the_report(suite_file: Path, workspace:
     for pair in found.pairs:
         for task, one in pair.tasks.items():
             numbers = f"{100 * one.reference:.1f} % → {100 * one.accuracy:.1f} % {100 * one.difference:+.1f} ("
-            assert f"{task} {numbers}" in " ".join(said.stdout.split())
+            assert f"{task} {numbers}".replace("-", "−") in " ".join(said.stdout.split())
     source = file.read_text()
     assert source.startswith("<!DOCTYPE html>") and "Task Arithmetic · " in source
     row = json.loads(call("runs", "compare", *ids, "--json", "--home", workspace.home).stdout)
