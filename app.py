@@ -73,7 +73,7 @@ def unknown_parameters(page: str) -> list[str]:
 
 def sidebar() -> list[str]:
     """Suite, tasks, device and queue; gives sentences on what the URL asks for in vain."""
-    entries = state.catalogue()
+    entries = state.suite_entries()
     if not entries:
         return []
     in_vain = []
@@ -117,7 +117,7 @@ def keep_settings(page: str) -> None:
 def not_downloaded() -> list[Suite]:
     """The suites of published checkpoints that the URL asks for and of which no model is here."""
     published = state.published_suites()
-    return [published[name] for name in not_found("suite", state.catalogue()) if name in published]
+    return [published[name] for name in not_found("suite", state.suite_entries()) if name in published]
 
 
 def not_selectable(missing: Sequence[str], instead: str) -> list[str]:
@@ -185,7 +185,7 @@ try:
     for missing in not_here:
         hub_suites.way_to(missing)
     keep_settings(page.title)
-    if state.catalogue():
+    if state.suite_entries():
         page.run()
     else:
         no_suite()

@@ -16,7 +16,7 @@ from merging.charts.run_series import name_runs, series_of
 from merging.charts.runs import coefficient_heatmap, coefficient_table
 from merging.charts.theme import shorten
 from merging.core.errors import MergingError
-from merging.evaluation.paired import HOW, SIGNIFICANCE, in_points, in_words
+from merging.evaluation.paired import HOW, SIGNIFICANCE, comparison_in_words, in_points
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS, RunComparison, shown_classes, subtracted
 from merging.runs.comparison.report import comparison_report, report_title
@@ -79,7 +79,7 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
     reference, others = names[0], names[1:]
     st.subheader("Task by task")
     for name, pair in zip(others, found.pairs, strict=True):
-        st.markdown(escape_markdown(in_words(pair, name, reference)))
+        st.markdown(escape_markdown(comparison_in_words(pair, name, reference)))
     show(
         difference_figure(series_of(found.runs)[1:], found.pairs, labels, reference), key="compare-differences",
         takeaway=largest_difference(found, others, labels), table=difference_table(others, found.pairs, labels),

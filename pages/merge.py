@@ -22,7 +22,7 @@ from ui.merge import form as merge_form
 from ui.merge.command import merge_command
 from ui.runs.choice import warn_of_runs
 from ui.runs.panel import ensure_worker, run_panel
-from ui.runs.text import duration, in_words, provenance
+from ui.runs.text import duration, provenance, state_in_words
 from ui.shell import state
 from ui.shell.entry import through_app
 
@@ -140,7 +140,7 @@ def submit(spec: MergeSpec) -> None:
     run = state.workspace().submit(spec)
     if before is not None and before.id == run.id:
         st.session_state["merge-notice"] = (
-            f"Exactly this was run before, with the same files: here is run {run.id}. {in_words(run.state)}"
+            f"Exactly this was run before, with the same files: here is run {run.id}. {state_in_words(run.state)}"
         )
     show_run(run)
     ensure_worker()

@@ -7,7 +7,7 @@ import streamlit as st
 from merging.charts.sweeps import course_figure, objective_title, parallel_figure, trials_table
 from merging.core.errors import MergingError
 from merging.sweeps import Sweep, SweepDefinition, SweepStore, Trial, driver
-from merging.sweeps.progress import Snapshot, in_words, look
+from merging.sweeps.progress import Snapshot, look, trial_in_words
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, show, show_table
 from ui.merge import sweep_form
@@ -196,7 +196,7 @@ def winner(found: Snapshot, best: Trial, test: Trial | None) -> None:
             st.markdown(
                 f"**{'Best' if found.sweep.state == 'done' else 'Best so far'} by {name}: trial {best.number}**"
             )
-            st.markdown(escape_markdown(in_words(best)))
+            st.markdown(escape_markdown(trial_in_words(best)))
             st.page_link(
                 "pages/runs.py", label="Details and export on Runs", icon=":material/history:",
                 query_params={**state.shared_query(), "run": [str(test.run if test and measured else best.run)]},

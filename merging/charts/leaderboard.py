@@ -14,7 +14,7 @@ from merging.charts.accuracy import Series, marker_of
 from merging.charts.columns import AVERAGE, MARK, METHOD
 from merging.charts.theme import compose, neutral, plain
 from merging.evaluation.evaluator import best_first
-from merging.methods.params import Data, Needs
+from merging.methods.params import DataUse, Needs
 from merging.runs.leaderboard import Row
 
 NEEDS_WORDS: dict[Needs, str] = {"none": "no data", "unlabeled": "unlabeled images", "labelled": "labelled images"}
@@ -22,8 +22,8 @@ ONE_A_TASK = "a model for each task"
 GROUPS = (*NEEDS_WORDS.values(), ONE_A_TASK)
 NOT_RUN, UNDER_WAY = "not run", "under way"
 _COLUMNS = (
-    MARK, METHOD, AVERAGE, "Normalised (%)", "Data", "Chosen", "State", "λ", "Seconds", "Memory (MB)", "Paper", "Run",
-    "Note",
+    MARK, METHOD, AVERAGE, "Normalised (%)", "Data", "Chosen", "State", "λ", "Seconds", "Memory (MB)", "Paper",
+    "Run", "Note",
 )  # fmt: skip
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
 _RULE = "rgba(128, 128, 128, 0.45)"
@@ -45,7 +45,7 @@ class Standing:
     """
 
     title: str
-    data: Data
+    data: DataUse
     paper: str
     note: str
     state: str

@@ -244,12 +244,12 @@ def in_points(one: Comparison | TaskDifference) -> str:
     return f"{points(one.difference)} points ({points(one.low)} to {points(one.high)})"
 
 
-def in_words(comparison: Comparison, name: str, reference: str) -> str:
+def comparison_in_words(comparison: Comparison, name: str, reference: str) -> str:
     """What came of a comparison, as a sentence.
 
     >>> one = TaskDifference(9, 0.0, 1.0, 9, 0, 1.0, 1.0, 0.004, 0.008)
     >>> two = TaskDifference(9, 0.5, 0.5, 1, 1, -0.3, 0.3, 1.0, 1.0)
-    >>> in_words(Comparison({"a": one, "b": two}, 0.4, 0.6), "B", "A")[:74]
+    >>> comparison_in_words(Comparison({"a": one, "b": two}, 0.4, 0.6), "B", "A")[:74]
     'B against A: better on 1 task, no difference that these images show on 1; '
     """
     said: dict[Verdict, str] = {

@@ -9,7 +9,7 @@ from merging.core.progress import Progress
 from merging.evaluation import clip
 from merging.evaluation.evaluator import best_first, normalised_accuracy
 from merging.methods.pair import Pair
-from merging.methods.params import AUTO, NEEDS, Data
+from merging.methods.params import AUTO, NEEDS, DataUse
 from merging.methods.presets import Preset
 from merging.runs.export.weights import require_done
 from merging.runs.foreground import run_here
@@ -35,7 +35,7 @@ class Row:
     """
 
     method: str
-    data: Data
+    data: DataUse
     accuracy: dict[str, float]
     normalised: float | None
     scaling: float | None = None
@@ -65,7 +65,7 @@ def _pair(preset: Preset) -> Pair:
     return preset.pair if preset.pair.scaling is None else preset.pair.with_scaling(AUTO)
 
 
-def data_looked_at(preset: Preset) -> Data:
+def data_looked_at(preset: Preset) -> DataUse:
     """What the leaderboard's run of a preset looks at, besides the images that accuracy is measured on."""
     return _pair(preset).data
 
@@ -140,8 +140,8 @@ def leaderboard(
 def baseline_rows(zero_shot: dict[str, float], individual: dict[str, float]) -> tuple[Row, Row]:
     """The rows of the base model and of one model per task, from their accuracies."""
     return (
-        Row("Zero-shot", Data("none"), zero_shot, normalised_accuracy(zero_shot, individual)),
-        Row("Individual", Data("labelled"), individual, 1.0),
+        Row("Zero-shot", DataUse("none"), zero_shot, normalised_accuracy(zero_shot, individual)),
+        Row("Individual", DataUse("labelled"), individual, 1.0),
     )
 
 

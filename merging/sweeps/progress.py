@@ -116,7 +116,7 @@ def method_title(trial: Trial) -> str:
     return trial.spec.pair.usual.label
 
 
-def in_words(trial: Trial) -> str:
+def trial_in_words(trial: Trial) -> str:
     """Method and values of a trial on one line."""
     values = [f"{titles(path)[1]} {short(value)}" for path, value in parameters(trial).items()]
     return " · ".join([method_title(trial), *values])

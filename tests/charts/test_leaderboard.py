@@ -14,7 +14,7 @@ from merging.charts.leaderboard import (
     takeaway,
 )
 from merging.charts.theme import style_of
-from merging.methods.params import Data, Needs
+from merging.methods.params import DataUse, Needs
 from merging.runs.leaderboard import Row
 from tests.hover_texts import all_hover_texts
 
@@ -25,7 +25,7 @@ def line(
     title: str, values: Sequence[float] | None, needs: Needs = "none", state: str = "done",
     normalised: float | None = 0.5, note: str = "",
 ) -> Standing:  # fmt: skip
-    data, row = Data(needs, ("merge.scaling",), ("λ",)), None
+    data, row = DataUse(needs, ("merge.scaling",), ("λ",)), None
     if values is not None:
         row = Row(title, data, dict(zip(TASKS, values, strict=True)), normalised, 0.35, 12.34, 512_400_000, "abc")
     run = None if state == NOT_RUN else "abc"
@@ -33,8 +33,8 @@ def line(
 
 
 def baseline(title: str, values: Sequence[float]) -> Standing:
-    row = Row(title, Data("none"), dict(zip(TASKS, values, strict=True)), 1.0)
-    return Standing(title, Data("none"), "", "", "", None, row)
+    row = Row(title, DataUse("none"), dict(zip(TASKS, values, strict=True)), 1.0)
+    return Standing(title, DataUse("none"), "", "", "", None, row)
 
 
 LINES = [
@@ -77,8 +77,8 @@ def test_columns_that_say_nothing_are_left_out() -> None:
 
 
 def test_a_task_named_like_a_column_stays_apart() -> None:
-    row = Row("a", Data("none"), {"Run": 0.25, "Method": 0.75}, None)
-    table = leaderboard_table([Standing("a", Data("none"), "", "", "done", "abc", row)], ("Run", "Method"))
+    row = Row("a", DataUse("none"), {"Run": 0.25, "Method": 0.75}, None)
+    table = leaderboard_table([Standing("a", DataUse("none"), "", "", "done", "abc", row)], ("Run", "Method"))
     assert table.columns.is_unique
     assert table.iloc[0][["Run (task)", "Method (task)", "Run"]].tolist() == [25, 75, "abc"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from merging.core.errors import MissingPart, SpecError
 from merging.evaluation.evaluator import Accuracy, Evaluator
 from merging.methods.context import Context
-from merging.methods.forgetting import ForgettingSearch, Group, bystanders, in_words
+from merging.methods.forgetting import ForgettingSearch, Group, bystanders, weights_in_words
 from merging.methods.planned import LinearMerge
 from merging.methods.registry import find
 from merging.methods.scaling import GRID
@@ -166,7 +166,7 @@ def test_a_report_has_every_number_on_its_side() -> None:
 
 
 def test_small_and_zero_weights_in_words() -> None:
-    assert in_words({"a": -0.0, "b-c": -1e-5}) == "a left out (0), b-c subtracted (−1e−05)"
+    assert weights_in_words({"a": -0.0, "b-c": -1e-5}) == "a left out (0), b-c subtracted (−1e−05)"
 
 
 @pytest.mark.parametrize("edit", ["none", "ties"])

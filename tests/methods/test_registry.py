@@ -157,23 +157,23 @@ def test_what_is_wrong_with_a_specification_is_one_error_of_ours(values: dict[st
 def test_the_fingerprint_follows_everything_but_the_name_of_the_suite() -> None:
     spec = MergeSpec.build(suite="mini", tasks=("a", "b"))
     files = ["f1", "f2"]
-    assert spec.fingerprint(files) == spec.fingerprint(files)
-    assert spec.fingerprint(files) == spec.model_copy(update={"suite": "copy"}).fingerprint(files)
+    assert spec.identity(files) == spec.identity(files)
+    assert spec.identity(files) == spec.model_copy(update={"suite": "copy"}).identity(files)
     explicit = MergeSpec.build(suite="mini", tasks=("a", "b"), merge_params={"scaling": 0.3})
-    assert spec.fingerprint(files) == explicit.fingerprint(files)
+    assert spec.identity(files) == explicit.identity(files)
     changes = [
         {"tasks": ("b", "a")}, {"seed": 1}, {"split": "val"}, {"dtype": "bfloat16"}, {"merge_params": {"scaling": 0.4}},
         {"edit": "ties"}, {"evaluate": False},
     ]  # fmt: skip
     others = [
-        MergeSpec.build(**({"suite": "mini", "tasks": ("a", "b")} | change)).fingerprint(files) for change in changes
+        MergeSpec.build(**({"suite": "mini", "tasks": ("a", "b")} | change)).identity(files) for change in changes
     ]
-    assert len({spec.fingerprint(files), spec.fingerprint(["f1", "f3"]), *others}) == len(changes) + 2
+    assert len({spec.identity(files), spec.identity(["f1", "f3"]), *others}) == len(changes) + 2
 
 
 def test_a_merge_that_computes_anew_forgets_its_own_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def fingerprints() -> list[str]:
-        return [MergeSpec(suite="s", tasks=("t",), merge=merge).fingerprint([]) for merge in ("tsv_m", "iso_c")]
+        return [MergeSpec(suite="s", tasks=("t",), merge=merge).identity([]) for merge in ("tsv_m", "iso_c")]
 
     before = fingerprints()
     changed = replace(find("merge", "iso_c"), revision=7)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from merging.cli import main
 from merging.core.errors import MergingError
 from merging.methods.catalogue import catalogue
-from merging.methods.params import NEEDS, Data
+from merging.methods.params import NEEDS, DataUse
 from merging.methods.presets import PRESETS, Preset
 from merging.runs.foreground import run_here
 from merging.runs.jobs import MergeSpec
@@ -127,8 +127,8 @@ def test_the_table_is_sorted_by_average(suite_file: Path, workspace: Workspace) 
 
     table = to_markdown(
         [
-            Row("worse", Data("none"), {"a": 0.1}, None),
-            Row("better", Data("none", ("merge.scaling",)), {"a": 0.2}, 0.5, 0.3, 1.0, 10**6),
+            Row("worse", DataUse("none"), {"a": 0.1}, None),
+            Row("better", DataUse("none", ("merge.scaling",)), {"a": 0.2}, 0.5, 0.3, 1.0, 10**6),
         ]
     )
     assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| better", "| worse"]

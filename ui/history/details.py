@@ -17,7 +17,7 @@ from merging.charts.runs import (
     timing_figure,
     trajectory_figure,
 )
-from merging.methods.forgetting import GROUPS, Group, in_words
+from merging.methods.forgetting import GROUPS, Group, weights_in_words
 from merging.runs import Run
 from merging.runs.export.weights import require_done
 from merging.runs.jobs.merge_result import Forgetting, MergeResult
@@ -80,7 +80,7 @@ def _forgetting(run: Run, result: MergeResult) -> None:
     report = result.forgetting
     assert report is not None  # else there is no such tab
     labels = accuracy_view.task_labels([task for group in GROUPS for task in report.rows(group)])
-    words = in_words(report.weights, labels)
+    words = weights_in_words(report.weights, labels)
     st.caption(
         escape_markdown(
             f"Task vectors: {words}. All other tasks of the suite are measured too: they should stay as they were."

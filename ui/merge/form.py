@@ -15,7 +15,7 @@ from merging.core.errors import SpecError
 from merging.methods import registry
 from merging.methods.grammar import read_settings, read_value, write_value
 from merging.methods.pair import Part
-from merging.methods.params import Data
+from merging.methods.params import DataUse
 from merging.methods.presets import PRESETS, Preset
 from merging.methods.refusals import refusal
 from merging.methods.registry import Stage
@@ -176,7 +176,7 @@ def _published(tasks: Tasks) -> None:
         about.markdown(f"[{one.paper.removeprefix('https://')}]({one.paper}) &nbsp; {badges(one.data)} {one.note}")
 
 
-def badges(data: Data) -> str:
+def badges(data: DataUse) -> str:
     """What a method needs by itself, and what of it is chosen on labelled images, as Markdown."""
     chosen = f" :orange-badge[:material/tune: {data.chosen_words} chosen on labelled images]" if data.chosen else ""
     return _NEEDS[data.needs] + chosen

@@ -19,7 +19,7 @@ from merging.runs import Run
 from merging.runs.jobs import Job
 from merging.runs.worker.serve import is_working, log_tail
 from ui.look.figure import escape_markdown
-from ui.runs.text import badge, duration, in_words, when
+from ui.runs.text import badge, duration, state_in_words, when
 from ui.shell.state import ROOT, workspace
 
 POLL_SECONDS = 1.0
@@ -178,7 +178,7 @@ def _progress(run: Run, waiting: Sequence[str]) -> None:
 
 def _ending(run: Run, key: str, on_retry: Callable[[Run], None] | None) -> None:
     show = {"failed": st.error, "lost": st.warning}.get(run.state, st.info)
-    show(escape_markdown(run.error or in_words(run.state)))
+    show(escape_markdown(run.error or state_in_words(run.state)))
     if run.state == "failed":
         st.caption(escape_markdown(run.job.without))
     log = run.log or log_tail(workspace().store.folder(run.id) / "log.txt")  # nobody kept that of a lost run

@@ -10,7 +10,7 @@ import numpy as np
 from merging.core.files import atomic_path
 from merging.core.text import in_a_row
 from merging.evaluation.evaluator import Evaluator
-from merging.evaluation.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, in_words, points
+from merging.evaluation.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, comparison_in_words, points
 from merging.methods.forgetting import TO_FORGET
 from merging.runs.comparison.compare import RunComparison, shown_classes, subtracted
 from merging.runs.comparison.settings import differing
@@ -124,7 +124,7 @@ def _differences(found: RunComparison, names: Sequence[str], labels: Mapping[str
             rows.append([*_numbers("Average", "", pair), "", "", str(images), "", ""])
         head = ["Task", "Verdict", f"{names[0]} (%)", f"{name} (%)", *tested]
         table = _table(head, rows, numeric=set(range(2, len(head))))
-        said = escaped(in_words(pair, name, names[0]))
+        said = escaped(comparison_in_words(pair, name, names[0]))
         parts.append(f"<p><strong>{said}</strong></p><div class='wide'>{table}</div>")
     return "".join(parts)
 

@@ -17,7 +17,7 @@ from merging.evaluation import clip
 from merging.evaluation.evaluator import load_head
 from merging.runs.export.model_card import CLASSIFY, model_card
 from merging.runs.export.recipe import in_layout, recipe_of
-from merging.runs.export.weights import KEPT_WEIGHTS, kept_weights, rebuild, require_done
+from merging.runs.export.weights import KEPT_WEIGHTS, kept_weights, require_done, write_rebuilt
 from merging.runs.jobs.merge_result import Coefficients
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
@@ -115,7 +115,7 @@ def write_weights(run: Run, workspace: Workspace, path: Path, layout: WrittenLay
     result = require_done(run)
     if result.coefficients is not None:
         vectors = workspace.vectors(load_suite(run.spec.suite), run.spec.tasks)
-        rebuild(result, run.spec, vectors, path, layout)
+        write_rebuilt(result, run.spec, vectors, path, layout)
         return
     kept = kept_weights(run, workspace.store)
     if layout != "open_clip":
