@@ -66,10 +66,14 @@ def choose(runs: Sequence[Run]) -> list[Run]:
     chosen = chosen_ids(_KEY, list(by_id), default_choice(runs, tasks), "Two others are shown instead.")
     st.session_state[_KEY] = chosen[:MAX_RUNS]
     ids = st.multiselect(
-        "Runs", list(by_id), format_func=option_labels(runs, tasks).__getitem__, key=_KEY,
-        max_selections=MAX_RUNS, placeholder="Choose two to four finished runs",
+        "Runs",
+        list(by_id),
+        format_func=option_labels(runs, tasks).__getitem__,
+        key=_KEY,
+        max_selections=MAX_RUNS,
+        placeholder="Choose two to four finished runs",
         help="The first one is the reference that the others are compared with",
-    )  # fmt: skip
+    )
     remember_ids("run", _KEY, ids)
     return [by_id[run_id] for run_id in ids]
 
@@ -81,10 +85,12 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
     for name, pair in zip(others, found.pairs, strict=True):
         st.markdown(escape_markdown(comparison_in_words(pair, name, reference)))
     show(
-        difference_figure(series_of(found.runs)[1:], found.pairs, labels, reference), key="compare-differences",
-        takeaway=largest_difference(found, others, labels), table=difference_table(others, found.pairs, labels),
+        difference_figure(series_of(found.runs)[1:], found.pairs, labels, reference),
+        key="compare-differences",
+        takeaway=largest_difference(found, others, labels),
+        table=difference_table(others, found.pairs, labels),
         file="compare-differences",
-    )  # fmt: skip
+    )
     for name, pair in zip(others, found.pairs, strict=True):
         if len(others) > 1:
             st.markdown(f"**{escape_markdown(f'{name} against {reference}')}**")
@@ -96,7 +102,11 @@ def one_against_reference(table: pd.DataFrame) -> None:
     """The tests of one run, in columns that fit into a window of 1280 pixels."""
     number = st.column_config.NumberColumn
     st.dataframe(
-        table, hide_index=True, width="stretch", height="content" if len(table) <= 12 else 460, placeholder="–",
+        table,
+        hide_index=True,
+        width="stretch",
+        height="content" if len(table) <= 12 else 460,
+        placeholder="–",
         column_config={
             "Task": st.column_config.TextColumn(width=min(150, text_width(max(table["Task"], key=len)))),
             "Verdict": st.column_config.TextColumn(width=130, help=f"At a corrected p below {SIGNIFICANCE:g}"),
@@ -107,9 +117,10 @@ def one_against_reference(table: pd.DataFrame) -> None:
             "Reference (%)": number("Reference", format="%.1f", width=78, help="Its accuracy in percent"),
             "Run (%)": number("Run", format="%.1f", width=50, help="Its accuracy in percent"),
             "Gained": number(width=58, help="Images that only this run gets right"),
-            "Lost": number(width=48, help="Images that only the reference gets right"), "Images": number(width=58),
+            "Lost": number(width=48, help="Images that only the reference gets right"),
+            "Images": number(width=58),
         },
-    )  # fmt: skip
+    )
 
 
 def take_away(found: RunComparison, names: Sequence[str], labels: dict[str, str]) -> None:
@@ -117,10 +128,15 @@ def take_away(found: RunComparison, names: Sequence[str], labels: dict[str, str]
     title, images = report_title(state.suite().label, names), evaluator()  # no session is at hand when it is clicked
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
-            "Report", lambda: comparison_report(found, names, labels, images, title), "comparison.html",
-            "text/html", on_click="ignore", icon=":material/docs:", key="compare-report",
+            "Report",
+            lambda: comparison_report(found, names, labels, images, title),
+            "comparison.html",
+            "text/html",
+            on_click="ignore",
+            icon=":material/docs:",
+            key="compare-report",
             help="One HTML file with all tables, charts and images of all tasks; it needs no script and no network",
-        )  # fmt: skip
+        )
         with st.popover("Command", icon=":material/terminal:"):
             ids = " ".join(run.id for run in found.runs)
             st.code(f"python -m merging runs compare {ids} --html comparison.html", language=None, wrap_lines=True)
@@ -171,9 +187,12 @@ def confusions(
     cut = np.ix_(kept, kept)
     counts = np.bincount(found.labels[task], minlength=len(classes))
     show(
-        confusion_figure(first[cut], second[cut], titles, names, dark=is_dark()), key="compare-confusion",
-        takeaway=takeaway, table=confusion_table(first, second, counts, titles, classes), file=f"confusion-{task}",
-    )  # fmt: skip
+        confusion_figure(first[cut], second[cut], titles, names, dark=is_dark()),
+        key="compare-confusion",
+        takeaway=takeaway,
+        table=confusion_table(first, second, counts, titles, classes),
+        file=f"confusion-{task}",
+    )
 
 
 def recognition(change: np.ndarray, titles: Sequence[str], classes: Sequence[str]) -> str:
@@ -236,11 +255,13 @@ def coefficients(found: RunComparison, other: int, titles: Sequence[str], labels
     means = np.array(change.table).mean(axis=1)
     most = int(np.abs(means).argmax())
     show(
-        coefficient_heatmap(change, labels, is_dark()), key="compare-coefficients", file="coefficients-difference",
+        coefficient_heatmap(change, labels, is_dark()),
+        key="compare-coefficients",
+        file="coefficients-difference",
         takeaway=f"Coefficients of {titles[1]} minus those of {titles[0]}: averaged over the tensors, "
-                 f"{labels.get(change.tasks[most], change.tasks[most])} changes most ({signed(means[most], 3)}).",
+        f"{labels.get(change.tasks[most], change.tasks[most])} changes most ({signed(means[most], 3)}).",
         table=coefficient_table(change, labels),
-    )  # fmt: skip
+    )
 
 
 def comparison(runs: list[Run]) -> None:
@@ -254,8 +275,11 @@ def comparison(runs: list[Run]) -> None:
     if found is not None:
         image_by_image(found, [named[run.id] for run in found.runs])
     elif left_out:
-        st.info("Fewer than two of these runs can be compared image by image. The page Accuracy shows what was "
-                "measured of them.", icon=":material/info:")  # fmt: skip
+        st.info(
+            "Fewer than two of these runs can be compared image by image. The page Accuracy shows what was "
+            "measured of them.",
+            icon=":material/info:",
+        )
     if found is not None or left_out:
         st.subheader("Settings")
         show_differences(runs)

@@ -206,16 +206,27 @@ def outcome(run: Run) -> None:
     if tasks:
         labels = accuracy_view.task_labels(tasks)
         show(
-            accuracy_bars(series, labels), key="merge-outcome", takeaway=accuracy_view.takeaway(series),
-            table=accuracy_table(series, labels), file=f"run-{run.id}",
-        )  # fmt: skip
+            accuracy_bars(series, labels),
+            key="merge-outcome",
+            takeaway=accuracy_view.takeaway(series),
+            table=accuracy_table(series, labels),
+            file=f"run-{run.id}",
+        )
         st.caption(f"{provenance([run])} {accuracy_view.note_on_forgotten(series)}".strip())
     query = state.shared_query()
     with st.container(horizontal=True):
-        st.page_link("pages/accuracy.py", label="Compare on Accuracy", icon=":material/bar_chart:",
-                     query_params={**query, "runs": run.id})  # fmt: skip
-        st.page_link("pages/runs.py", label="Details and export on Runs", icon=":material/history:",
-                     query_params={**query, "run": run.id})  # fmt: skip
+        st.page_link(
+            "pages/accuracy.py",
+            label="Compare on Accuracy",
+            icon=":material/bar_chart:",
+            query_params={**query, "runs": run.id},
+        )
+        st.page_link(
+            "pages/runs.py",
+            label="Details and export on Runs",
+            icon=":material/history:",
+            query_params={**query, "run": run.id},
+        )
 
 
 def average_card(card: DeltaGenerator, series: Sequence[Series], average: float | None) -> None:
@@ -226,11 +237,13 @@ def average_card(card: DeltaGenerator, series: Sequence[Series], average: float 
         return
     zero_shot = [one.average for one in series if one.name == accuracy_view.ZERO_SHOT]
     card.metric(
-        "Average accuracy", f"{100 * average:.1f} %",
+        "Average accuracy",
+        f"{100 * average:.1f} %",
         f"{100 * (average - zero_shot[0]):+.1f} against zero-shot" if zero_shot else None,
-        border=True, height="stretch",
+        border=True,
+        height="stretch",
         help="Without the tasks to be forgotten" if any(one.forgotten for one in series) else None,
-    )  # fmt: skip
+    )
 
 
 def coefficients(run: Run) -> str:

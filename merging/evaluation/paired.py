@@ -143,11 +143,15 @@ def compare(
         drawn = {task: resampled(*pairs[task], size, task, seed) for task, size in sizes.items()}
         tasks = {
             task: TaskDifference(
-                size, float(reference[task].mean()), float(model[task].mean()), *pairs[task],
-                *_interval(drawn[task]), *next(p_values),
+                size,
+                float(reference[task].mean()),
+                float(model[task].mean()),
+                *pairs[task],
+                *_interval(drawn[task]),
+                *next(p_values),
             )
             for task, size in sizes.items()
-        }  # fmt: skip
+        }
         counted = [differences for task, differences in drawn.items() if task not in forgotten]
         interval = _interval(np.mean(counted, axis=0)) if counted else (math.nan, math.nan)
         found.append(Comparison(tasks, *interval, frozenset(forgotten) & tasks.keys()))
@@ -253,8 +257,10 @@ def comparison_in_words(comparison: Comparison, name: str, reference: str) -> st
     'B against A: better on 1 task, no difference that these images show on 1; '
     """
     said: dict[Verdict, str] = {
-        "better": "better on", "worse": "worse on", "same": "no difference that these images show on"
-    }  # fmt: skip
+        "better": "better on",
+        "worse": "worse on",
+        "same": "no difference that these images show on",
+    }
     left_out = len(comparison.forgotten)
     apart = f"{left_out} {'task' if left_out == 1 else 'tasks'} to be forgotten" if left_out else ""
     counts = {verdict: comparison.count(verdict) for verdict in said if comparison.count(verdict)}

@@ -52,8 +52,10 @@ class Row:
         """JSON-ready."""
         return {
             **{name: value for name, value in vars(self).items() if name != "data"},
-            "needs": self.data.needs, "chosen": list(self.data.chosen), "average": self.average,
-        }  # fmt: skip
+            "needs": self.data.needs,
+            "chosen": list(self.data.chosen),
+            "average": self.average,
+        }
 
 
 def spec_of(preset: Preset, suite: str, tasks: Sequence[str], device: str, seed: int = 0) -> MergeSpec:

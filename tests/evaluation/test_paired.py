@@ -184,20 +184,23 @@ BETTER, WORSE, SAME = (
         ([WORSE], 0, "worse on 1 task; on average −30.0 points (−5.0 to +5.0)."),
         ([SAME, SAME], 0, "no difference that these images show on 2 tasks; on average +10.0 points (−5.0 to +5.0)."),
         (
-            [BETTER, WORSE, SAME, WORSE], 0,
+            [BETTER, WORSE, SAME, WORSE],
+            0,
             "better on 1 task, worse on 2, no difference that these images show on 1; on average −7.5 points "
             "(−5.0 to +5.0).",
         ),
         (
-            [WORSE, WORSE, BETTER], 1,
+            [WORSE, WORSE, BETTER],
+            1,
             "worse on 2 tasks; on average −30.0 points (−5.0 to +5.0), without 1 task to be forgotten.",
         ),
         (
-            [WORSE, BETTER, BETTER], 2,
+            [WORSE, BETTER, BETTER],
+            2,
             "worse on 1 task; on average −30.0 points (−5.0 to +5.0), without 2 tasks to be forgotten.",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_comparison_is_told_in_one_sentence(tasks: list[TaskDifference], forgotten: int, said: str) -> None:
     named = {str(number): one for number, one in enumerate(tasks)}
     apart = frozenset(list(named)[len(tasks) - forgotten :]) if forgotten else frozenset[str]()

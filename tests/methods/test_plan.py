@@ -261,8 +261,11 @@ def test_half_precision_files_are_merged_in_float32(tmp_path: Path, edit: str, m
     base = random_state(0, dtype=torch.float16)
     models = [random_state(1 + task, dtype=torch.float16) for task in range(tasks)]
     vectors = write_models(tmp_path / "half", base, models)
-    wide = write_models(tmp_path / "wide", {n: t.float() for n, t in base.items()},
-                        [{n: t.float() for n, t in model.items()} for model in models])  # fmt: skip
+    wide = write_models(
+        tmp_path / "wide",
+        {n: t.float() for n, t in base.items()},
+        [{n: t.float() for n, t in model.items()} for model in models],
+    )
     spec = spec_of(vectors.tasks, edit, merge)
     exact = merged(wide, spec)
     for name, tensor in merged(vectors, spec).items():

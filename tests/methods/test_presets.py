@@ -52,8 +52,10 @@ def test_the_catalogue_is_complete_and_says_types_defaults_and_bounds() -> None:
     }
     assert parameters["scaling"]["type"] == "number | list of number | auto"
     assert (parameters["scaling"]["default"], parameters["scaling"]["minimum"], parameters["scaling"]["maximum"]) == (
-        0.3, -10, 10,
-    )  # fmt: skip
+        0.3,
+        -10,
+        10,
+    )
     for row in [*found["edits"], *found["merges"]]:
         method = registry.find("edit" if row in found["edits"] else "merge", row["name"])
         assert method.parse({p["name"]: p["default"] for p in row["parameters"]}) == method.parse({})

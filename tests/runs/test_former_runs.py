@@ -43,8 +43,15 @@ def store(tmp_path: Path) -> RunStore:
 def test_every_kind_is_there() -> None:
     kinds = {row["spec"]["job"] for row in DONE}
     assert kinds == {
-        "merge", "baselines", "disentangle", "interference", "scaling_curve", "landscape", "predictions", "check",
-    }  # fmt: skip
+        "merge",
+        "baselines",
+        "disentangle",
+        "interference",
+        "scaling_curve",
+        "landscape",
+        "predictions",
+        "check",
+    }
     assert {row["state"] for row in ROWS} == {"done", "failed", "cancelled", "lost"}
 
 

@@ -53,9 +53,11 @@ def test_rows_are_what_single_runs_give(suite_file: Path, suite: Suite, workspac
     lines = table.read_text().splitlines()
     assert len(lines) == 6 and lines[0].startswith("| method | data needed | chosen | circles | digits ")
     assert {tuple(line.split(" | ")[:3]) for line in lines[2:]} == {
-        ("| Zero-shot", "none", ""), ("| Individual", "labelled", ""), ("| Weight averaging", "none", ""),
+        ("| Zero-shot", "none", ""),
+        ("| Individual", "labelled", ""),
+        ("| Weight averaging", "none", ""),
         ("| TSV-M", "none", "λ"),
-    }  # fmt: skip
+    }
 
 
 def test_nothing_is_run_twice(suite_file: Path, workspace: Workspace) -> None:
@@ -86,9 +88,13 @@ def test_all_presets_are_listed_and_the_cheapest_come_first(
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (MergingError("the disk is full"), 1)])
 def test_what_is_done_is_shown_when_the_rest_is_not(
-    suite_file: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException,
+    suite_file: Path,
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
     status: int,
-) -> None:  # fmt: skip
+) -> None:
     def stop_at(spec: MergeSpec, *more: object) -> Run:
         if spec.merge == "iso_c":
             raise error

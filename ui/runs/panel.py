@@ -148,9 +148,14 @@ def _line(run: Run, name: str, waiting: Sequence[str], key: str) -> None:
         with middle:
             _progress(run, waiting)
         action.button(
-            "Cancel", key=f"{key}-cancel-{run.id}", icon=":material/stop_circle:", width="stretch",
-            disabled=run.cancel_asked is not None, on_click=_cancel, args=(run.id,),
-        )  # fmt: skip
+            "Cancel",
+            key=f"{key}-cancel-{run.id}",
+            icon=":material/stop_circle:",
+            width="stretch",
+            disabled=run.cancel_asked is not None,
+            on_click=_cancel,
+            args=(run.id,),
+        )
     elif run.finished is not None:
         took = f", took {duration(run.finished - run.started)}" if run.started is not None else ""
         middle.caption(f"`{run.id}` ended {when(run.finished)}{took}")

@@ -314,9 +314,14 @@ def choose_tasks() -> list[str]:
         missing += [task for task in wanted if task not in (*usable, *missing)]
         st.session_state["tasks"] = [task for task in usable if task in wanted]
     st.multiselect(
-        "Tasks", usable, default=list(usable), key="tasks", bind="query-params", label_visibility="collapsed",
+        "Tasks",
+        usable,
+        default=list(usable),
+        key="tasks",
+        bind="query-params",
+        label_visibility="collapsed",
         placeholder="Choose at least one task",
-    )  # fmt: skip
+    )
     if in_a_row or not st.session_state["tasks"]:
         write_chosen("tasks", st.session_state["tasks"])
     return missing

@@ -96,11 +96,15 @@ def _config(run: Run, suite: Suite) -> str:
     """What it takes to build the tower and read its answers."""
     tower, wanted = clip.config(suite), clip.input_of(suite)
     content = {
-        "embed_dim": tower["embed_dim"], "vision_cfg": tower["vision_cfg"],
-        "quick_gelu": bool(tower.get("quick_gelu")), "logit_scale": suite.logit_scale,
-        "size": wanted.size, "mean": list(wanted.mean), "std": list(wanted.std),
+        "embed_dim": tower["embed_dim"],
+        "vision_cfg": tower["vision_cfg"],
+        "quick_gelu": bool(tower.get("quick_gelu")),
+        "logit_scale": suite.logit_scale,
+        "size": wanted.size,
+        "mean": list(wanted.mean),
+        "std": list(wanted.std),
         "classes": {name: list(suite.task(name).classes) for name in run.spec.tasks},
-    }  # fmt: skip
+    }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -59,8 +59,11 @@ LINEAR = list(itertools.product(("none", "awd"), ("average", "task_arithmetic", 
 
 def spec_of(suite_file: Path, edit: str = "none", merge: str = "task_arithmetic", **values: object) -> MergeSpec:
     methods = {
-        "edit": edit, "edit_params": QUICK.get(edit, {}), "merge": merge, "merge_params": QUICK.get(merge, {}),
-    }  # fmt: skip
+        "edit": edit,
+        "edit_params": QUICK.get(edit, {}),
+        "merge": merge,
+        "merge_params": QUICK.get(merge, {}),
+    }
     return MergeSpec.build(suite=str(suite_file), **({"tasks": TASKS, "device": "cpu"} | methods | values))
 
 
