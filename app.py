@@ -10,14 +10,14 @@ from merging.suites import Suite
 from ui.history.details import TAB
 from ui.lesson import steps
 from ui.look.figure import escape_markdown
-from ui.merge import form as merge_form  # fmt: skip
+from ui.merge import form as merge_form
 from ui.merge import sweep_form
 from ui.runs.choice import RUN_PARAMETERS
-from ui.shell import state  # fmt: skip
+from ui.shell import state
 from ui.shell.url import drop_unknown, not_found, said_before, warn
-from ui.similarity import awd  # fmt: skip
-from ui.suites import hub_suites  # fmt: skip
-from ui.what_if import coefficients_view, interference_view, landscape_view, scaling_view  # fmt: skip
+from ui.similarity import awd
+from ui.suites import hub_suites
+from ui.what_if import coefficients_view, interference_view, landscape_view, scaling_view
 
 PAGES = [
     st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
@@ -40,7 +40,11 @@ PARAMETERS = {
     "Similarity": (*awd.PARAMETERS, "level", "block", "layer", "zoom"),
     "Merge": (*merge_form.PARAMETERS, "run"),
     "What if": (
-        "what", "what-split", *coefficients_view.PARAMETERS, *interference_view.PARAMETERS, *scaling_view.PARAMETERS,
+        "what",
+        "what-split",
+        *coefficients_view.PARAMETERS,
+        *interference_view.PARAMETERS,
+        *scaling_view.PARAMETERS,
         *landscape_view.PARAMETERS,
     ),
     "Accuracy": (*RUN_PARAMETERS, *_ACCURACY),
@@ -49,7 +53,7 @@ PARAMETERS = {
     "Runs": (*RUN_PARAMETERS, "trials"),
     "Compare": (*RUN_PARAMETERS, "task", "other"),
     "Add a suite": (hub_suites.PARAMETER, "way"),
-}  # fmt: skip
+}
 PREFIXES = {
     "Learn": steps.PREFIXES,
     "Merge": merge_form.PREFIXES,
@@ -60,9 +64,10 @@ PREFIXES = {
 }
 # Names and beginnings of names of settings that stay while other pages are looked at.
 KEPT = {
-    "What if": (PARAMETERS["What if"], PREFIXES["What if"]), "Similarity": (awd.PARAMETERS, ()),
+    "What if": (PARAMETERS["What if"], PREFIXES["What if"]),
+    "Similarity": (awd.PARAMETERS, ()),
     "Accuracy": (_ACCURACY, ()),
-}  # fmt: skip
+}
 
 
 def unknown_parameters(page: str) -> list[str]:
@@ -73,15 +78,18 @@ def unknown_parameters(page: str) -> list[str]:
 
 def sidebar() -> list[str]:
     """Suite, tasks, device and queue; gives sentences on what the URL asks for in vain."""
-    entries = state.catalogue()
+    entries = state.suite_entries()
     if not entries:
         return []
     in_vain = []
     unknown = not_found("suite", entries)
     st.selectbox(
-        "Suite", list(entries), key="suite", bind="query-params",
+        "Suite",
+        list(entries),
+        key="suite",
+        bind="query-params",
         help="A base model and the models fine-tuned from it, described by a suite.yaml",
-    )  # fmt: skip
+    )
     suite = state.suite()
     st.caption(escape_markdown(f"{suite.label} · {suite.architecture_label}"))
     to_get = state.published_suites()
@@ -117,7 +125,7 @@ def keep_settings(page: str) -> None:
 def not_downloaded() -> list[Suite]:
     """The suites of published checkpoints that the URL asks for and of which no model is here."""
     published = state.published_suites()
-    return [published[name] for name in not_found("suite", state.catalogue()) if name in published]
+    return [published[name] for name in not_found("suite", state.suite_entries()) if name in published]
 
 
 def not_selectable(missing: Sequence[str], instead: str) -> list[str]:
@@ -185,7 +193,7 @@ try:
     for missing in not_here:
         hub_suites.way_to(missing)
     keep_settings(page.title)
-    if state.catalogue():
+    if state.suite_entries():
         page.run()
     else:
         no_suite()

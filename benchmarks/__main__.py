@@ -42,8 +42,13 @@ ROWS = (
     Row("the same, plain loop", "gram_plain_loop", "sum_bytes", "summing the same bytes", "(comparison)"),
     Row("similarity before and after AWD, seen before", "similarity_seen", None, "", "< 1 s"),
     Row("AWD re-solve, 152 layers, 300 steps", "awd_resolve", None, "", "≤ 0.03 s"),
-    Row("Task Arithmetic, files to file", "task_arithmetic", "task_arithmetic_plain_loop",
-        "plain torch loop", "≤ 1.2 ×, ≤ 600 MB"),
+    Row(
+        "Task Arithmetic, files to file",
+        "task_arithmetic",
+        "task_arithmetic_plain_loop",
+        "plain torch loop",
+        "≤ 1.2 ×, ≤ 600 MB",
+    ),
     Row("AWD + Task Arithmetic, files to file", "awd", "task_arithmetic_plain_loop", "plain TA loop", ""),
     Row("AWD by rows + Task Arithmetic, files to file", "awd_rows", "task_arithmetic_plain_loop", "plain TA loop", ""),
     Row("export of a run from its coefficients", "export", "task_arithmetic_plain_loop", "plain TA loop", ""),
@@ -55,22 +60,59 @@ ROWS = (
     Row("Iso-C, files to file", "iso_c", "iso_c_full_decompositions", "a full SVD per matrix", "≤ 0.5 ×, ≤ 1.2 GB"),
     Row("Iso-CTS, files to file", "iso_cts", "iso_c_full_decompositions", "one full SVD per matrix", "≤ 1.2 GB"),
     Row("TSV-M, files to file", "tsv_m", "iso_c_full_decompositions", "one full SVD per matrix", "≤ 1.2 GB"),
-    Row("WUDI in closed form, files to file", "wudi_closed_form", "iso_c_full_decompositions",
-        "a full SVD per matrix", "≤ 1.2 GB"),
-    Row("WUDI by Adam, 300 steps, files to file", "wudi_adam", "iso_c_full_decompositions",
-        "a full SVD per matrix", "≤ 1.2 GB", turns=1),
-    Row("DOGE TA, 400 steps, files to file", "doge", "iso_c_full_decompositions",
-        "a full SVD per matrix", "≤ 1.2 GB", turns=1),
-    Row("Iso-C's decompositions, 12 equal shapes a batch", "isotropic_batches", "isotropic_threads",
-        "a matrix a thread", "(comparison)"),
-    Row("TSV-M's decompositions, 12 × 8 equal shapes a batch", "leading_batches", "leading_threads",
-        "a layer a thread", "(comparison)"),
-    Row("WUDI's linear systems, 12 × 8 equal shapes a batch", "ridge_batches", "ridge_threads",
-        "a layer a thread", "(comparison)"),
-    Row("AdaMerging step, 8 tasks (mini)", "adamerging_step", "eight_batches",
-        "8 batches forward and backward", "≤ 1.1 ×"),
+    Row(
+        "WUDI in closed form, files to file",
+        "wudi_closed_form",
+        "iso_c_full_decompositions",
+        "a full SVD per matrix",
+        "≤ 1.2 GB",
+    ),
+    Row(
+        "WUDI by Adam, 300 steps, files to file",
+        "wudi_adam",
+        "iso_c_full_decompositions",
+        "a full SVD per matrix",
+        "≤ 1.2 GB",
+        turns=1,
+    ),
+    Row(
+        "DOGE TA, 400 steps, files to file",
+        "doge",
+        "iso_c_full_decompositions",
+        "a full SVD per matrix",
+        "≤ 1.2 GB",
+        turns=1,
+    ),
+    Row(
+        "Iso-C's decompositions, 12 equal shapes a batch",
+        "isotropic_batches",
+        "isotropic_threads",
+        "a matrix a thread",
+        "(comparison)",
+    ),
+    Row(
+        "TSV-M's decompositions, 12 × 8 equal shapes a batch",
+        "leading_batches",
+        "leading_threads",
+        "a layer a thread",
+        "(comparison)",
+    ),
+    Row(
+        "WUDI's linear systems, 12 × 8 equal shapes a batch",
+        "ridge_batches",
+        "ridge_threads",
+        "a layer a thread",
+        "(comparison)",
+    ),
+    Row(
+        "AdaMerging step, 8 tasks (mini)",
+        "adamerging_step",
+        "eight_batches",
+        "8 batches forward and backward",
+        "≤ 1.1 ×",
+    ),
     Row("accuracy on mini, 8 tasks", "mini_accuracy", None, "", "< 2 s"),
-)  # fmt: skip
+)
 COMMANDS = (
     ("merging merge, Task Arithmetic, whole process", [], "≤ 2.5 s"),
     ("merging merge, TIES, whole process", ["--edit", "ties"], "≤ 6 s"),
@@ -84,9 +126,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="ViT-B-32", help="open_clip model whose shapes the files get")
     parser.add_argument("--turns", type=int, default=3, help="turns of each piece of work")
-    parser.add_argument("--rows", nargs="+", metavar="WORK", choices=everything, default=everything,
-                        help="only these pieces of work, by their names in benchmarks/work.py; commands: whole "
-                        "processes; browser: the dashboard; pages: what the server spends on it")  # fmt: skip
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        metavar="WORK",
+        choices=everything,
+        default=everything,
+        help="only these pieces of work, by their names in benchmarks/work.py; commands: whole "
+        "processes; browser: the dashboard; pages: what the server spends on it",
+    )
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="where the random files go")
     options = parser.parse_args()
     suite = make_suite(options.folder / options.architecture, options.architecture)

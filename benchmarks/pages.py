@@ -25,9 +25,19 @@ from merging.suites import load_suite
 from tests.dashboard import ROOT, running_dashboard
 
 PAGES = (
-    "", "learn", "task_models", "similarity", "merge", "what_if", "accuracy", "leaderboard", "sweeps", "runs",
-    "compare", "add_suite",
-)  # fmt: skip
+    "",
+    "learn",
+    "task_models",
+    "similarity",
+    "merge",
+    "what_if",
+    "accuracy",
+    "leaderboard",
+    "sweeps",
+    "runs",
+    "compare",
+    "add_suite",
+)
 GOAL = "≤ 1.5 loops"
 _RUNS, _SUITES = 10, 12
 _PATIENCE = 180.0  # seconds
@@ -152,8 +162,11 @@ def fill_store(home: Path, runs: int = _RUNS) -> None:
     workspace, tasks = Workspace(home), load_suite("mini").task_names
     for number in range(runs):
         spec = MergeSpec.build(
-            suite="mini", tasks=tasks, merge="task_arithmetic", merge_params={"scaling": (number + 1) / 20},
+            suite="mini",
+            tasks=tasks,
+            merge="task_arithmetic",
+            merge_params={"scaling": (number + 1) / 20},
             device="cpu",
-        )  # fmt: skip
+        )
         run, _ = workspace.store.take(spec, workspace.spec_fingerprint(spec))
         workspace.store.finish(run.id, execute(spec, workspace))

@@ -279,13 +279,40 @@ def mini_accuracy(suite: Path) -> float:
 WORKS: dict[str, Work] = {
     work.__name__: work
     for work in (
-        check, sum_bytes, gram_plain_loop, gram, similarity_seen, awd, awd_rows, export, task_arithmetic_plain_loop,
-        task_arithmetic, ties, dare, consensus,
-        trust_region, tall_masks, iso_c, iso_c_full_decompositions, iso_cts, tsv_m, wudi_closed_form, wudi_adam, doge,
-        isotropic_batches, isotropic_threads, leading_batches, leading_threads, ridge_batches, ridge_threads,
-        awd_resolve, adamerging_step, eight_batches, mini_accuracy,
+        check,
+        sum_bytes,
+        gram_plain_loop,
+        gram,
+        similarity_seen,
+        awd,
+        awd_rows,
+        export,
+        task_arithmetic_plain_loop,
+        task_arithmetic,
+        ties,
+        dare,
+        consensus,
+        trust_region,
+        tall_masks,
+        iso_c,
+        iso_c_full_decompositions,
+        iso_cts,
+        tsv_m,
+        wudi_closed_form,
+        wudi_adam,
+        doge,
+        isotropic_batches,
+        isotropic_threads,
+        leading_batches,
+        leading_threads,
+        ridge_batches,
+        ridge_threads,
+        awd_resolve,
+        adamerging_step,
+        eight_batches,
+        mini_accuracy,
     )
-}  # fmt: skip
+}
 
 
 def main() -> None:

@@ -36,9 +36,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "MergingError", "__version__", "evaluate", "export", "figure", "leaderboard", "load_suite", "merge",
-    "open_checkpoint", "replay", "similarity", "table", "task_weights",
-]  # fmt: skip
+    "MergingError",
+    "__version__",
+    "evaluate",
+    "export",
+    "figure",
+    "leaderboard",
+    "load_suite",
+    "merge",
+    "open_checkpoint",
+    "replay",
+    "similarity",
+    "table",
+    "task_weights",
+]
 
 _PLACES = {
     **dict.fromkeys(("figure", "table"), "merging.charts.results"),

@@ -66,9 +66,13 @@ def choose(runs: Sequence[Run]) -> list[Run]:
     st.session_state[_DEFAULT] = default
     chosen_ids(_KEY, list(by_id), default, "The newest runs are shown instead." if default else "")
     ids = st.multiselect(
-        "Runs", list(by_id), format_func=option_labels(runs, tasks).__getitem__, key=_KEY,
-        placeholder="Choose finished runs", help="Finished runs on the weights of this suite, newest first",
-    )  # fmt: skip
+        "Runs",
+        list(by_id),
+        format_func=option_labels(runs, tasks).__getitem__,
+        key=_KEY,
+        placeholder="Choose finished runs",
+        help="Finished runs on the weights of this suite, newest first",
+    )
     remember_ids("runs", _KEY, ids)
     return [by_id[run_id] for run_id in ids]
 
@@ -103,13 +107,16 @@ def explain_other_tasks(runs: Sequence[Run]) -> None:
 def controls() -> tuple[list[str], bool, str]:
     """Baselines, whether to show normalised accuracy, and the view."""
     with said_below(), st.container(horizontal=True, vertical_alignment="bottom"):
-        baselines = choice(
-            st.pills, "Baselines", BASELINES, selection_mode="multi", default=BASELINES, key="baselines"
-        )  # fmt: skip
+        baselines = choice(st.pills, "Baselines", BASELINES, selection_mode="multi", default=BASELINES, key="baselines")
         scale = choice(
-            st.segmented_control, "Scale", _SCALES, default="Absolute", required=True, key="scale",
+            st.segmented_control,
+            "Scale",
+            _SCALES,
+            default="Absolute",
+            required=True,
+            key="scale",
             help=accuracy_view.NORMALISED,
-        )  # fmt: skip
+        )
         view = choice(st.segmented_control, "View", _VIEWS, default="Bars", required=True, key="view")
     if not baselines:
         write_chosen("baselines")
@@ -147,9 +154,11 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
     st.caption(f"{provenance(runs)} {accuracy_view.note_on_forgotten(series)}".strip())
     if len(runs) > 1:
         st.page_link(
-            "pages/compare.py", label="Compare image by image", icon=":material/compare_arrows:",
+            "pages/compare.py",
+            label="Compare image by image",
+            icon=":material/compare_arrows:",
             query_params={**state.shared_query(), "run": [run.id for run in runs[:MAX_RUNS]]},
-        )  # fmt: skip
+        )
     searches(runs, series, split)
 
 
@@ -160,8 +169,12 @@ def absent_baselines(wanted: Sequence[str], runs: Sequence[Run]) -> None:
     if absent:
         note, way = st.columns([0.72, 0.28], vertical_alignment="center")
         note.caption(f"Not drawn, as there is no such run on all of these tasks and this split: {', '.join(absent)}.")
-        way.page_link("pages/start.py", label="Run the comparison", icon=":material/play_arrow:",
-                      query_params=state.shared_query())  # fmt: skip
+        way.page_link(
+            "pages/start.py",
+            label="Run the comparison",
+            icon=":material/play_arrow:",
+            query_params=state.shared_query(),
+        )
 
 
 def restricted(series: Sequence[Series], tasks: Sequence[str], baselines: Sequence[str]) -> list[Series]:
@@ -199,9 +212,12 @@ def chart(
     else:
         figure = (accuracy_bars if view == "Bars" else accuracy_dots)(shown, labels, axis)
     show(
-        figure, key=f"accuracy-{split}", takeaway=accuracy_view.takeaway(series), table=accuracy_table(drawn, labels),
+        figure,
+        key=f"accuracy-{split}",
+        takeaway=accuracy_view.takeaway(series),
+        table=accuracy_table(drawn, labels),
         file=f"accuracy-{split}",
-    )  # fmt: skip
+    )
 
 
 def radar_choice(series: Sequence[Series]) -> list[Series]:
@@ -230,10 +246,12 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
     edge = {True: " (the largest tried, so a larger one may do better)", False: ""}
     chosen = ", ".join(f"{report.scaling:g} for {one.name}{edge[report.at_edge]}" for one, report in found)
     show(
-        scaling_curve(found), key=f"accuracy-search-{split}",
+        scaling_curve(found),
+        key=f"accuracy-search-{split}",
         takeaway=f"Best λ on {images:,} validation images: {chosen}. Test images played no part.",
-        table=scaling_table(found), file="lambda-search",
-    )  # fmt: skip
+        table=scaling_table(found),
+        file="lambda-search",
+    )
 
 
 st.title("Accuracy")

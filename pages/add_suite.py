@@ -48,8 +48,11 @@ def add() -> None:
         return
     choices = folders()
     if not choices:
-        st.info("There is no folder with checkpoints that has no suite.yaml yet. Put one below a folder of "
-                "MERGING_SUITES, at most two levels down.", icon=":material/folder_off:")  # fmt: skip
+        st.info(
+            "There is no folder with checkpoints that has no suite.yaml yet. Put one below a folder of "
+            "MERGING_SUITES, at most two levels down.",
+            icon=":material/folder_off:",
+        )
         return
     left, right = st.columns(2)
     chosen = choices[left.selectbox("Folder", list(choices), key="folder", help="Checkpoints without a suite.yaml")]
@@ -58,9 +61,13 @@ def add() -> None:
     given = None if base == _BY_NAME else Path(base)
     refused = refused_datasets(chosen, given)
     st.button(
-        "Write suite.yaml", type="primary", icon=":material/note_add:", on_click=_write, args=(chosen, given, refused),
+        "Write suite.yaml",
+        type="primary",
+        icon=":material/note_add:",
+        on_click=_write,
+        args=(chosen, given, refused),
         help="Chooses the new suite too",
-    )  # fmt: skip
+    )
     offer_conversion(chosen)
 
 
@@ -71,11 +78,16 @@ def refused_datasets(folder: Path, base: Path | None) -> dict[str, None]:
     if not recognised:
         return {}
     kept = st.pills(
-        "Known data sets", list(recognised), selection_mode="multi", default=list(recognised), key=f"known-{folder}",
-        format_func=lambda task: task if task == recognised[task] else f"{task}: {recognised[task]}", wrap=True,
+        "Known data sets",
+        list(recognised),
+        selection_mode="multi",
+        default=list(recognised),
+        key=f"known-{folder}",
+        format_func=lambda task: task if task == recognised[task] else f"{task}: {recognised[task]}",
+        wrap=True,
         help="Tasks that are called like a data set of the published suites take class names, templates and images "
         "from its description. Turn off those that are on other data",
-    )  # fmt: skip
+    )
     return {task: None for task in recognised if task not in kept}
 
 
@@ -137,11 +149,16 @@ def check() -> None:
     run = run_of(job)
     if run is None:
         st.button(
-            "Check all files", icon=":material/fact_check:", on_click=ask_for, args=(job,),
+            "Check all files",
+            icon=":material/fact_check:",
+            on_click=ask_for,
+            args=(job,),
             help="Reads every weight file and counts images; the worker does it",
-        )  # fmt: skip
-        st.caption("Layout, type, size and fingerprint of each weight file, its difference from the base, and what is "
-                   "wrong or odd: equal to the base, listed twice, another architecture, NaN.")  # fmt: skip
+        )
+        st.caption(
+            "Layout, type, size and fingerprint of each weight file, its difference from the base, and what is "
+            "wrong or odd: equal to the base, listed twice, another architecture, NaN."
+        )
     report = show_job(run, CheckReport, key="check")
     if report is None:
         return
@@ -149,16 +166,22 @@ def check() -> None:
     said.write(summary(report))
     if run is not None:
         button.button(
-            "Check again", icon=":material/replay:", on_click=_check_again, args=(run.id, job),
-            width="stretch", help="Reads every file anew, also those that look unchanged",
-        )  # fmt: skip
+            "Check again",
+            icon=":material/replay:",
+            on_click=_check_again,
+            args=(run.id, job),
+            width="stretch",
+            help="Reads every file anew, also those that look unchanged",
+        )
     for status, box in (("error", st.error), ("warning", st.warning)):
         rows = [row for row in report.files if row.status == status]
         if rows:
             box("\n".join(f"- {escape_markdown(_sentence(row))}" for row in rows), icon=f":material/{status}:")
     table = report_table(report)
     show_table(
-        table, key="suite-report", file=f"files-of-{state.suite().name}",
+        table,
+        key="suite-report",
+        file=f"files-of-{state.suite().name}",
         placeholder="",
         column_config={
             "Status": st.column_config.TextColumn(width=62),
@@ -170,7 +193,7 @@ def check() -> None:
             "% of base": st.column_config.NumberColumn(format="%.2f", width=78, help="‖τ‖ / ‖θ₀‖"),
             "SHA-256": st.column_config.TextColumn(width=112, help="The first 12 digits of the file's"),
         },
-    )  # fmt: skip
+    )
 
 
 def _check_again(done: str, job: CheckJob) -> None:

@@ -17,7 +17,7 @@ from merging.charts.runs import coefficient_heatmap, coefficient_table
 from merging.charts.theme import shorten
 from merging.core.errors import MergingError
 from merging.core.text import signed
-from merging.evaluation.paired import HOW, SIGNIFICANCE, in_points, in_words
+from merging.evaluation.paired import HOW, SIGNIFICANCE, comparison_in_words, in_points
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS, RunComparison, shown_classes, subtracted
 from merging.runs.comparison.report import comparison_report, report_title
@@ -67,10 +67,14 @@ def choose(runs: Sequence[Run]) -> list[Run]:
     chosen = chosen_ids(_KEY, list(by_id), default_choice(runs, tasks), "Two others are shown instead.")
     st.session_state[_KEY] = chosen[:MAX_RUNS]
     ids = st.multiselect(
-        "Runs", list(by_id), format_func=option_labels(runs, tasks).__getitem__, key=_KEY,
-        max_selections=MAX_RUNS, placeholder="Choose two to four finished runs",
+        "Runs",
+        list(by_id),
+        format_func=option_labels(runs, tasks).__getitem__,
+        key=_KEY,
+        max_selections=MAX_RUNS,
+        placeholder="Choose two to four finished runs",
         help="The first one is the reference that the others are compared with",
-    )  # fmt: skip
+    )
     remember_ids("run", _KEY, ids)
     return [by_id[run_id] for run_id in ids]
 
@@ -80,12 +84,14 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
     reference, others = names[0], names[1:]
     st.subheader("Task by task")
     for name, pair in zip(others, found.pairs, strict=True):
-        st.markdown(escape_markdown(in_words(pair, name, reference)))
+        st.markdown(escape_markdown(comparison_in_words(pair, name, reference)))
     show(
-        difference_figure(series_of(found.runs)[1:], found.pairs, labels, reference), key="compare-differences",
-        takeaway=largest_difference(found, others, labels), table=difference_table(others, found.pairs, labels),
+        difference_figure(series_of(found.runs)[1:], found.pairs, labels, reference),
+        key="compare-differences",
+        takeaway=largest_difference(found, others, labels),
+        table=difference_table(others, found.pairs, labels),
         file="compare-differences",
-    )  # fmt: skip
+    )
     for name, pair in zip(others, found.pairs, strict=True):
         if len(others) > 1:
             st.markdown(f"**{escape_markdown(f'{name} against {reference}')}**")
@@ -97,7 +103,11 @@ def one_against_reference(table: pd.DataFrame) -> None:
     """The tests of one run, in columns that fit into a window of 1280 pixels."""
     number = st.column_config.NumberColumn
     st.dataframe(
-        table, hide_index=True, width="stretch", height="content" if len(table) <= 12 else 460, placeholder="–",
+        table,
+        hide_index=True,
+        width="stretch",
+        height="content" if len(table) <= 12 else 460,
+        placeholder="–",
         column_config={
             "Task": st.column_config.TextColumn(width=min(150, text_width(max(table["Task"], key=len)))),
             "Verdict": st.column_config.TextColumn(width=130, help=f"At a corrected p below {SIGNIFICANCE:g}"),
@@ -108,9 +118,10 @@ def one_against_reference(table: pd.DataFrame) -> None:
             "Reference (%)": number("Reference", format="%.1f", width=78, help="Its accuracy in percent"),
             "Run (%)": number("Run", format="%.1f", width=50, help="Its accuracy in percent"),
             "Gained": number(width=58, help="Images that only this run gets right"),
-            "Lost": number(width=48, help="Images that only the reference gets right"), "Images": number(width=58),
+            "Lost": number(width=48, help="Images that only the reference gets right"),
+            "Images": number(width=58),
         },
-    )  # fmt: skip
+    )
 
 
 def take_away(found: RunComparison, names: Sequence[str], labels: dict[str, str]) -> None:
@@ -118,10 +129,15 @@ def take_away(found: RunComparison, names: Sequence[str], labels: dict[str, str]
     title, images = report_title(state.suite().label, names), evaluator()  # no session is at hand when it is clicked
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
-            "Report", lambda: comparison_report(found, names, labels, images, title), "comparison.html",
-            "text/html", on_click="ignore", icon=":material/docs:", key="compare-report",
+            "Report",
+            lambda: comparison_report(found, names, labels, images, title),
+            "comparison.html",
+            "text/html",
+            on_click="ignore",
+            icon=":material/docs:",
+            key="compare-report",
             help="One HTML file with all tables, charts and images of all tasks; it needs no script and no network",
-        )  # fmt: skip
+        )
         with st.popover("Command", icon=":material/terminal:"):
             ids = " ".join(run.id for run in found.runs)
             st.code(f"merging runs compare {ids} --html comparison.html", language=None, wrap_lines=True)
@@ -172,9 +188,12 @@ def confusions(
     cut = np.ix_(kept, kept)
     counts = np.bincount(found.labels[task], minlength=len(classes))
     show(
-        confusion_figure(first[cut], second[cut], titles, names, dark=is_dark()), key="compare-confusion",
-        takeaway=takeaway, table=confusion_table(first, second, counts, titles, classes), file=f"confusion-{task}",
-    )  # fmt: skip
+        confusion_figure(first[cut], second[cut], titles, names, dark=is_dark()),
+        key="compare-confusion",
+        takeaway=takeaway,
+        table=confusion_table(first, second, counts, titles, classes),
+        file=f"confusion-{task}",
+    )
 
 
 def recognition(change: np.ndarray, titles: Sequence[str], classes: Sequence[str]) -> str:
@@ -237,11 +256,13 @@ def coefficients(found: RunComparison, other: int, titles: Sequence[str], labels
     means = np.array(change.table).mean(axis=1)
     most = int(np.abs(means).argmax())
     show(
-        coefficient_heatmap(change, labels, is_dark()), key="compare-coefficients", file="coefficients-difference",
+        coefficient_heatmap(change, labels, is_dark()),
+        key="compare-coefficients",
+        file="coefficients-difference",
         takeaway=f"Coefficients of {titles[1]} minus those of {titles[0]}: averaged over the tensors, "
-                 f"{labels.get(change.tasks[most], change.tasks[most])} changes most ({signed(means[most], 3)}).",
+        f"{labels.get(change.tasks[most], change.tasks[most])} changes most ({signed(means[most], 3)}).",
         table=coefficient_table(change, labels),
-    )  # fmt: skip
+    )
 
 
 def comparison(runs: list[Run]) -> None:
@@ -255,8 +276,11 @@ def comparison(runs: list[Run]) -> None:
     if found is not None:
         image_by_image(found, [named[run.id] for run in found.runs])
     elif left_out:
-        st.info("Fewer than two of these runs can be compared image by image. The page Accuracy shows what was "
-                "measured of them.", icon=":material/info:")  # fmt: skip
+        st.info(
+            "Fewer than two of these runs can be compared image by image. The page Accuracy shows what was "
+            "measured of them.",
+            icon=":material/info:",
+        )
     if found is not None or left_out:
         st.subheader("Settings")
         show_differences(runs)

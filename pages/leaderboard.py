@@ -26,10 +26,14 @@ _COMPARED = 6  # methods that the page Accuracy can show side by side
 def controls() -> list[Needs]:
     """The kinds of data that methods may look at."""
     chosen: list[Needs] = choice(
-        st.pills, "Data needed", {needs: _needs_text(needs) for needs in NEEDS}, selection_mode="multi", default=NEEDS,
+        st.pills,
+        "Data needed",
+        {needs: _needs_text(needs) for needs in NEEDS},
+        selection_mode="multi",
+        default=NEEDS,
         key="data",
         help="By the method itself. λ, and what else is marked as chosen, takes labelled validation images besides.",
-    )  # fmt: skip
+    )
     return list(chosen)
 
 
@@ -84,17 +88,22 @@ def results(lines: list[Standing], tasks: tuple[str, ...], entries: list[Entry])
         best = [line.run for line in lines if line.row and line.run][:_COMPARED]
         if best:
             st.page_link(
-                "pages/accuracy.py", label="Compare the best task by task", icon=":material/bar_chart:",
+                "pages/accuracy.py",
+                label="Compare the best task by task",
+                icon=":material/bar_chart:",
                 query_params={**state.shared_query(), "runs": best},
-            )  # fmt: skip
+            )
     if not done:
         return
     st.caption(provenance(done))
     st.subheader("On average")
     show(
-        leaderboard_dots(lines, st.context.theme.type == "dark"), key="leaderboard-dots", takeaway=takeaway(lines),
-        table=table.drop(columns=["Paper", "Run", "Note"]), file="leaderboard-averages",
-    )  # fmt: skip
+        leaderboard_dots(lines, st.context.theme.type == "dark"),
+        key="leaderboard-dots",
+        takeaway=takeaway(lines),
+        table=table.drop(columns=["Paper", "Run", "Note"]),
+        file="leaderboard-averages",
+    )
 
 
 def board(tasks: tuple[str, ...]) -> None:

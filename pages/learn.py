@@ -26,19 +26,36 @@ def navigation() -> int:
     bar = st.container(horizontal=True, vertical_alignment="center", gap="small", key="lesson-steps")
     with said_below(), bar:
         step: int = choice(
-            st.segmented_control, "Step", {number: str(number) for number in numbers}, default=1, required=True,
-            key="step", label_visibility="collapsed",
-        )  # fmt: skip
+            st.segmented_control,
+            "Step",
+            {number: str(number) for number in numbers},
+            default=1,
+            required=True,
+            key="step",
+            label_visibility="collapsed",
+        )
         st.markdown(f"{step} of {len(STEPS)}", width="content")
         st.space("stretch")
         st.button(
-            "Previous", icon=":material/arrow_back:", on_click=_go, args=(step - 1,), disabled=step == 1,
-            shortcut="PageUp", key="lesson-previous",
-        )  # fmt: skip
+            "Previous",
+            icon=":material/arrow_back:",
+            on_click=_go,
+            args=(step - 1,),
+            disabled=step == 1,
+            shortcut="PageUp",
+            key="lesson-previous",
+        )
         st.button(
-            "Next", type="primary", icon=":material/arrow_forward:", icon_position="right", on_click=_go,
-            args=(step + 1,), disabled=step == len(STEPS), shortcut="PageDown", key="lesson-next",
-        )  # fmt: skip
+            "Next",
+            type="primary",
+            icon=":material/arrow_forward:",
+            icon_position="right",
+            on_click=_go,
+            args=(step + 1,),
+            disabled=step == len(STEPS),
+            shortcut="PageDown",
+            key="lesson-next",
+        )
     return step - 1
 
 

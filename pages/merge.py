@@ -24,7 +24,7 @@ from ui.merge import form as merge_form
 from ui.merge.command import merge_command
 from ui.runs.choice import warn_of_runs
 from ui.runs.panel import ensure_worker, run_panel
-from ui.runs.text import duration, in_words, provenance
+from ui.runs.text import duration, provenance, state_in_words
 from ui.shell import state
 from ui.shell.entry import through_app
 
@@ -142,7 +142,7 @@ def submit(spec: MergeSpec) -> None:
     run = state.workspace().submit(spec)
     if before is not None and before.id == run.id:
         st.session_state["merge-notice"] = (
-            f"Exactly this was run before, with the same files: here is run {run.id}. {in_words(run.state)}"
+            f"Exactly this was run before, with the same files: here is run {run.id}. {state_in_words(run.state)}"
         )
     show_run(run)
     ensure_worker()
@@ -208,16 +208,27 @@ def outcome(run: Run) -> None:
     if tasks:
         labels = accuracy_view.task_labels(tasks)
         show(
-            accuracy_bars(series, labels), key="merge-outcome", takeaway=accuracy_view.takeaway(series),
-            table=accuracy_table(series, labels), file=f"run-{run.id}",
-        )  # fmt: skip
+            accuracy_bars(series, labels),
+            key="merge-outcome",
+            takeaway=accuracy_view.takeaway(series),
+            table=accuracy_table(series, labels),
+            file=f"run-{run.id}",
+        )
         st.caption(f"{provenance([run])} {accuracy_view.note_on_forgotten(series)}".strip())
     query = state.shared_query()
     with st.container(horizontal=True):
-        st.page_link("pages/accuracy.py", label="Compare on Accuracy", icon=":material/bar_chart:",
-                     query_params={**query, "runs": run.id})  # fmt: skip
-        st.page_link("pages/runs.py", label="Details and export on Runs", icon=":material/history:",
-                     query_params={**query, "run": run.id})  # fmt: skip
+        st.page_link(
+            "pages/accuracy.py",
+            label="Compare on Accuracy",
+            icon=":material/bar_chart:",
+            query_params={**query, "runs": run.id},
+        )
+        st.page_link(
+            "pages/runs.py",
+            label="Details and export on Runs",
+            icon=":material/history:",
+            query_params={**query, "run": run.id},
+        )
 
 
 def average_card(card: DeltaGenerator, series: Sequence[Series], average: float | None) -> None:
@@ -228,11 +239,13 @@ def average_card(card: DeltaGenerator, series: Sequence[Series], average: float 
         return
     zero_shot = [one.average for one in series if one.name == accuracy_view.ZERO_SHOT]
     card.metric(
-        "Average accuracy", f"{100 * average:.1f} %",
+        "Average accuracy",
+        f"{100 * average:.1f} %",
         **(metric_change(100 * (average - zero_shot[0]), words=" against zero-shot") if zero_shot else {}),
-        border=True, height="stretch",
+        border=True,
+        height="stretch",
         help="Without the tasks to be forgotten" if any(one.forgotten for one in series) else None,
-    )  # fmt: skip
+    )
 
 
 def coefficients(run: Run) -> str:

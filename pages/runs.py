@@ -49,13 +49,21 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
         took = run.finished - run.started if run.finished and run.started else None
         rows.append(
             {
-                "State": [run.state], MARK: mark(looks[run.spec.method, run.spec.label]), METHOD: run.spec.label,
-                "Suite": run.spec.suite_name, AVERAGE: None if average is None else 100 * average,
-                "Coefficients": scaling_of(run), "Took": "" if took is None else duration(took),
-                "Started": when(run.started or run.created), "Tasks": len(run.spec.tasks), "Run": run.id,
-                "Split": run.spec.split, "Seed": run.spec.seed, "Device": run.spec.device,
+                "State": [run.state],
+                MARK: mark(looks[run.spec.method, run.spec.label]),
+                METHOD: run.spec.label,
+                "Suite": run.spec.suite_name,
+                AVERAGE: None if average is None else 100 * average,
+                "Coefficients": scaling_of(run),
+                "Took": "" if took is None else duration(took),
+                "Started": when(run.started or run.created),
+                "Tasks": len(run.spec.tasks),
+                "Run": run.id,
+                "Split": run.spec.split,
+                "Seed": run.spec.seed,
+                "Device": run.spec.device,
             }
-        )  # fmt: skip
+        )
     table = pd.DataFrame(rows)
     same = [name for name in ("Suite", "Split", "Seed", "Device") if table[name].nunique() < 2]
     return table.drop(columns=same)  # what is the same everywhere needs no column
@@ -80,9 +88,11 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
         "Took": text(width=84, help="From start to end, waiting not counted"),
         "Started": text(width=72 if max(map(len, frame["Started"])) < 9 else 125),
         "Tasks": st.column_config.NumberColumn(width=52),
-        "Run": text(width=106), "Split": text(width=46), "Seed": st.column_config.NumberColumn(width=46),
+        "Run": text(width=106),
+        "Split": text(width=46),
+        "Seed": st.column_config.NumberColumn(width=46),
         "Device": text(width=58),
-    }  # fmt: skip
+    }
 
 
 def table(runs: Sequence[Run]) -> None:
@@ -102,10 +112,17 @@ def table(runs: Sequence[Run]) -> None:
     settings = {**method_columns(frame[METHOD].tolist(), pinned=False, widest=_METHOD), **_columns(frame)}
     widths = {str(name): int(settings[str(name)]["width"]) for name in frame}
     st.dataframe(
-        frame, key="runs-table", on_select=take_over, selection_mode="multi-row", hide_index=True, width="stretch",
-        height="content" if len(runs) <= 10 else 400, placeholder="–", column_config=settings,
+        frame,
+        key="runs-table",
+        on_select=take_over,
+        selection_mode="multi-row",
+        hide_index=True,
+        width="stretch",
+        height="content" if len(runs) <= 10 else 400,
+        placeholder="–",
+        column_config=settings,
         column_order=fitting(widths, _ROOM, _LEAST_IMPORTANT),
-    )  # fmt: skip
+    )
     if any(run.spec.forgotten for run in runs):
         st.caption("The average of a run that forgets is over all other tasks of the suite that can be measured.")
     offer_csv(frame.assign(State=[run.state for run in runs]), key="runs", file="runs")
@@ -136,20 +153,26 @@ def compare(runs: list[Run]) -> None:
         seconds = {names[run.id]: phases(run) for run in runs if run.result}
         fastest, slowest = min(totals, key=lambda n: totals[n]), max(totals, key=lambda n: totals[n])
         show(
-            timing_figure(seconds), key="runs-timing", file="timings",
+            timing_figure(seconds),
+            key="runs-timing",
+            file="timings",
             takeaway=f"{fastest} took {duration(totals[fastest])}, {slowest} {duration(totals[slowest])}.",
             table=pd.DataFrame(seconds).T.assign(total=list(totals.values())).rename_axis("Run").reset_index(),
-        )  # fmt: skip
+        )
         ids = [run.id for run in runs if run.result]
         with st.container(horizontal=True):
             st.page_link(
-                "pages/accuracy.py", label="Compare their accuracy", icon=":material/bar_chart:",
+                "pages/accuracy.py",
+                label="Compare their accuracy",
+                icon=":material/bar_chart:",
                 query_params={**state.shared_query(), "runs": ids},
-            )  # fmt: skip
+            )
             st.page_link(
-                "pages/compare.py", label="Compare image by image", icon=":material/compare_arrows:",
+                "pages/compare.py",
+                label="Compare image by image",
+                icon=":material/compare_arrows:",
                 query_params={**state.shared_query(), "run": ids[:MAX_RUNS]},
-            )  # fmt: skip
+            )
 
 
 def heading(run: Run) -> None:
@@ -168,9 +191,13 @@ def actions(run: Run) -> None:
         export(run)
     # No link: suite and tasks are widgets that are there already, which take nothing from the URL any more.
     if st.button(
-        "Adjust", icon=":material/tune:", key=f"adjust-{run.id}", help="Opens the page Merge with these settings",
-        on_click=state.choose, args=(run.spec.suite, run.spec.tasks),
-    ):  # fmt: skip
+        "Adjust",
+        icon=":material/tune:",
+        key=f"adjust-{run.id}",
+        help="Opens the page Merge with these settings",
+        on_click=state.choose,
+        args=(run.spec.suite, run.spec.tasks),
+    ):
         st.switch_page("pages/merge.py", query_params=form_of(run))
     if run.state == "done":
         with st.popover("Run again", icon=":material/replay:", key=f"again-{run.id}"):
@@ -196,14 +223,22 @@ def export(run: Run) -> None:
     kept = state.workspace().store.folder(run.id) / KEPT_WEIGHTS
     if linear and not belongs_here(run):
         st.button(
-            "Export", icon=":material/download:", disabled=True,
+            "Export",
+            icon=":material/download:",
+            disabled=True,
             help="Choose this run's suite in the sidebar; its checkpoints must not have changed since.",
-        )  # fmt: skip
+        )
     elif (state.suite().base_checkpoint.nbytes if linear else file_size(kept)) <= MAX_DOWNLOAD:
         st.download_button(
-            "Export", lambda: zipped(run, state.workspace()), f"{run.id}.zip", "application/zip", on_click="ignore",
-            icon=":material/download:", key=f"export-{run.id}", help="Merged weights, recipe and a description, zipped",
-        )  # fmt: skip
+            "Export",
+            lambda: zipped(run, state.workspace()),
+            f"{run.id}.zip",
+            "application/zip",
+            on_click="ignore",
+            icon=":material/download:",
+            key=f"export-{run.id}",
+            help="Merged weights, recipe and a description, zipped",
+        )
     elif st.button("Export", icon=":material/folder:", help="Writes weights, recipe and a description to a folder"):
         with st.spinner("Writing the weights …"):
             folder = to_folder(run, state.workspace())

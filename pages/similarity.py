@@ -72,9 +72,11 @@ def change(place: st.delta_generator.DeltaGenerator, label: str, before: float, 
     """A number after AWD with its change."""
     shown = round(after - before, 4) + 0.0  # no −0: what is not shown is no change
     place.metric(
-        label, f"{after:.4f}", **metric_change(shown, 4, less_is_better=True),
+        label,
+        f"{after:.4f}",
+        **metric_change(shown, 4, less_is_better=True),
         help=f"{help}. Before: {before:.4f}",
-    )  # fmt: skip
+    )
 
 
 def cosine_section(geometry: Geometry, found: Disentangled) -> None:
@@ -82,29 +84,43 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
     bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
     bar.subheader("Cosine similarity", width="content")
     level: Level = choice(
-        bar.segmented_control, "Level", _LEVELS, default="model", required=True, key="level",
+        bar.segmented_control,
+        "Level",
+        _LEVELS,
+        default="model",
+        required=True,
+        key="level",
         label_visibility="collapsed",
-    )  # fmt: skip
+    )
     labels, grams = geometry.at(level)
     _, after_grams = found.after.at(level)
     index = 0
     if level != "model":
         order = range(len(labels)) if level == "block" else charts.tower_order(geometry)
         index = choice(
-            bar.selectbox, level.title(), {place: labels[place] for place in order}, key=level,
-            label_visibility="collapsed", width=260,
-        )  # fmt: skip
+            bar.selectbox,
+            level.title(),
+            {place: labels[place] for place in order},
+            key=level,
+            label_visibility="collapsed",
+            width=260,
+        )
     zoom = switch(
-        bar.toggle, "Zoom the scale", True, key="zoom",
+        bar.toggle,
+        "Zoom the scale",
+        True,
+        key="zoom",
         help="Colours span the largest cosine between different tasks instead of −1 … 1, the same in all three maps",
-    )  # fmt: skip
+    )
     before, after = cosines(grams[index]), cosines(after_grams[index])
     names = labels_of(geometry)
     show(
         charts.cosine_figure(before, after, names, limit=charts.cosine_limit(before, after, zoom), dark=is_dark()),
-        key="cosines", file=f"cosines-{level}", takeaway=cosine_takeaway(grams[index], after_grams[index], names),
+        key="cosines",
+        file=f"cosines-{level}",
+        takeaway=cosine_takeaway(grams[index], after_grams[index], names),
         table=charts.pair_table(before, after, names),
-    )  # fmt: skip
+    )
 
 
 def cosine_takeaway(before: np.ndarray, after: np.ndarray, tasks: tuple[str, ...]) -> str:
@@ -140,11 +156,12 @@ def layer_section(geometry: Geometry, found: Disentangled) -> None:
     lower = int((after < before - COSINE_ROUNDING).sum())
     show(
         charts.layer_figure(labels, before, after, chosen=chosen, dark=is_dark()),
-        key="layers", file="mean-cosine-per-layer",
+        key="layers",
+        file="mean-cosine-per-layer",
         takeaway=f"Task vectors are closest in {labels[first_largest(before)]}; "
         f"mean |cos| falls in {lower} of {len(labels)} {'blocks' if level == 'block' else 'tensors'}.",
         table=pd.DataFrame({"part": labels, "before": before, "after": after}),
-    )  # fmt: skip
+    )
 
 
 def map_section(geometry: Geometry, found: Disentangled) -> None:
@@ -160,11 +177,13 @@ def map_section(geometry: Geometry, found: Disentangled) -> None:
         ]
     )
     show(
-        charts.map_figure(plane, names, dark=is_dark()), key="map", file="map-of-task-vectors",
+        charts.map_figure(plane, names, dark=is_dark()),
+        key="map",
+        file="map-of-task-vectors",
         takeaway=f"The plane holds {100 * plane.shown:.0f} % of the squared norms; every task that differs from the "
         "base moves by the same −δ.",
         table=table,
-    )  # fmt: skip
+    )
 
 
 def multiplier_section(geometry: Geometry, found: Disentangled) -> None:
@@ -191,10 +210,13 @@ def multiplier_section(geometry: Geometry, found: Disentangled) -> None:
         table.insert(0, "tensor", labels)
         span = "its own number in every layer"
     show(
-        figure, key="multipliers", file="task-multipliers", table=table,
+        figure,
+        key="multipliers",
+        file="task-multipliers",
+        table=table,
         takeaway=f"AWD + Task Arithmetic is Task Arithmetic with λ multiplied, for each task, by {span} (1 − T·a), "
         f"here {printed(multipliers.min(), '.3f')} to {printed(multipliers.max(), '.3f')}.",
-    )  # fmt: skip
+    )
 
 
 def norm_section(geometry: Geometry, found: Disentangled) -> None:
@@ -202,11 +224,13 @@ def norm_section(geometry: Geometry, found: Disentangled) -> None:
     st.subheader("Norms")
     before, after, names = geometry.norms, found.after.norms, labels_of(geometry)
     show(
-        charts.norm_figure(before, after, names, dark=is_dark()), key="norms", file="norms",
+        charts.norm_figure(before, after, names, dark=is_dark()),
+        key="norms",
+        file="norms",
         takeaway=f"Mean norm {before.mean():.3f} before, {after.mean():.3f} after: "
         "part of what AWD does at a fixed λ is scaling.",
         table=pd.DataFrame({"task": names, "before": before, "after": after}),
-    )  # fmt: skip
+    )
 
 
 def objective_section(found: Disentangled, params: AwdParams) -> None:
@@ -215,10 +239,12 @@ def objective_section(found: Disentangled, params: AwdParams) -> None:
     unit = "stage" if params.solver == "exact" else "step"
     mean = {"model": "", "layer": ", mean over tensors", "row": ", mean over rows"}[params.scope]
     show(
-        charts.objective_figure(found.curve, unit=unit), key="objective", file="objective",
+        charts.objective_figure(found.curve, unit=unit),
+        key="objective",
+        file="objective",
         takeaway=f"L from {found.curve[0]:.4f} to {found.curve[-1]:.4f} in {len(found.curve) - 1} {unit}s{mean}.",
         table=pd.DataFrame({unit: range(len(found.curve)), "objective": found.curve}),
-    )  # fmt: skip
+    )
 
 
 st.title("Similarity")

@@ -29,9 +29,11 @@ def introduction() -> None:
         "what each task keeps."
     )
     st.page_link(
-        "pages/learn.py", label="New to merging? A lesson in eight steps", icon=":material/school:",
+        "pages/learn.py",
+        label="New to merging? A lesson in eight steps",
+        icon=":material/school:",
         query_params=state.shared_query(),
-    )  # fmt: skip
+    )
 
 
 def facts(tasks: tuple[str, ...]) -> None:
@@ -88,18 +90,24 @@ def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
     labels = accuracy_view.task_labels(tasks)
     st.subheader("Accuracy per task")
     show(
-        accuracy_bars(series, labels), key="start-accuracy", takeaway=accuracy_view.takeaway(series),
-        table=accuracy_table(series, labels), file="comparison",
-    )  # fmt: skip
+        accuracy_bars(series, labels),
+        key="start-accuracy",
+        takeaway=accuracy_view.takeaway(series),
+        table=accuracy_table(series, labels),
+        file="comparison",
+    )
     st.subheader("On average")
     accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), "comparison-averages")
     st.caption(provenance(runs) or baseline_provenance(tasks))
     lesson(merged)
     if runs:
         st.page_link(
-            "pages/accuracy.py", label="Compare in detail", icon=":material/bar_chart:", icon_position="right",
+            "pages/accuracy.py",
+            label="Compare in detail",
+            icon=":material/bar_chart:",
+            icon_position="right",
             query_params={**state.shared_query(), "runs": [run.id for run in runs]},
-        )  # fmt: skip
+        )
 
 
 def ordered(series: list[Series]) -> list[Series]:

@@ -7,7 +7,7 @@ import streamlit as st
 from merging.charts.sweeps import course_figure, objective_title, parallel_figure, trials_table
 from merging.core.errors import MergingError
 from merging.sweeps import Sweep, SweepDefinition, SweepStore, Trial, driver
-from merging.sweeps.progress import Snapshot, in_words, look
+from merging.sweeps.progress import Snapshot, look, trial_in_words
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, show, show_table
 from ui.merge import sweep_form
@@ -22,9 +22,11 @@ through_app()
 _POLL_SECONDS = 1.5
 _FORM_LINKED = "sweep-form-linked"  # session state: a link filled the form, and nothing was started with it yet
 _BADGES = {
-    "running": ":blue-badge[:material/progress_activity: running]", "done": ":green-badge[:material/check: done]",
-    "failed": ":red-badge[:material/error: failed]", "cancelled": ":gray-badge[:material/block: cancelled]",
-}  # fmt: skip
+    "running": ":blue-badge[:material/progress_activity: running]",
+    "done": ":green-badge[:material/check: done]",
+    "failed": ":red-badge[:material/error: failed]",
+    "cancelled": ":gray-badge[:material/block: cancelled]",
+}
 
 
 def sweeps() -> SweepStore:
@@ -43,10 +45,16 @@ def new_sweep(expanded: bool) -> None:
             with st.popover("The same as a file", icon=":material/terminal:", type="tertiary"):
                 st.code(definition.to_yaml(), language="yaml")
                 st.code("merging sweep sweep.yaml", language=None)
-        if button.button(
-            "Start the sweep", type="primary", icon=":material/play_arrow:", width="stretch",
-            disabled=definition is None,
-        ) and definition is not None:  # fmt: skip
+        if (
+            button.button(
+                "Start the sweep",
+                type="primary",
+                icon=":material/play_arrow:",
+                width="stretch",
+                disabled=definition is None,
+            )
+            and definition is not None
+        ):
             begin(definition, scheduler)
 
 
@@ -126,9 +134,12 @@ def _progress(sweep_id: str, drawn: tuple[str, int, int]) -> None:
             driver.cancel(sweep.id, state.workspace())
             st.rerun()
     elif sweep.state != "done" and action.button(
-        "Go on", icon=":material/play_arrow:", width="stretch", key=f"go-on-{sweep.id}",
+        "Go on",
+        icon=":material/play_arrow:",
+        width="stretch",
+        key=f"go-on-{sweep.id}",
         help="Takes up the sweep where it stopped; trials that failed are tried again",
-    ):  # fmt: skip
+    ):
         begin(sweep.definition, sweep.scheduler)
     if sweep.error:
         st.error(escape_markdown(sweep.error), icon=":material/error:")
@@ -144,9 +155,13 @@ def delete(sweep: Sweep) -> None:
             "Delete its runs too", key=f"delete-runs-{sweep.id}", help="Those that were made for it alone"
         )
         st.button(
-            "Delete it", type="primary", icon=":material/delete:", key=f"delete-now-{sweep.id}", on_click=_delete,
+            "Delete it",
+            type="primary",
+            icon=":material/delete:",
+            key=f"delete-now-{sweep.id}",
+            on_click=_delete,
             args=(sweep.id, runs),
-        )  # fmt: skip
+        )
 
 
 def _delete(sweep_id: str, runs: bool) -> None:
@@ -180,9 +195,12 @@ def subset_of(found: Snapshot) -> int:
         return 0
     labels = [", ".join(accuracy_view.task_labels(tasks).values()) for tasks in subsets]
     chosen = choice(
-        st.selectbox, "Task subset", dict(enumerate(labels)), key="subset",
+        st.selectbox,
+        "Task subset",
+        dict(enumerate(labels)),
+        key="subset",
         help="Each is searched by itself: fewer tasks are easier to merge",
-    )  # fmt: skip
+    )
     return int(chosen)
 
 
@@ -196,11 +214,13 @@ def winner(found: Snapshot, best: Trial, test: Trial | None) -> None:
             st.markdown(
                 f"**{'Best' if found.sweep.state == 'done' else 'Best so far'} by {name}: trial {best.number}**"
             )
-            st.markdown(escape_markdown(in_words(best)))
+            st.markdown(escape_markdown(trial_in_words(best)))
             st.page_link(
-                "pages/runs.py", label="Details and export on Runs", icon=":material/history:",
+                "pages/runs.py",
+                label="Details and export on Runs",
+                icon=":material/history:",
                 query_params={**state.shared_query(), "run": [str(test.run if test and measured else best.run)]},
-            )  # fmt: skip
+            )
         on_val.metric("On validation", percent(best.value), help=f"The {name} by which trials are compared")
         on_test.metric(
             "On test", percent(test.value if test else None), help="Measured for the best alone; it chose nothing"
@@ -224,24 +244,32 @@ def results(found: Snapshot) -> None:
         table = trials_table(trials, definition)
         st.subheader("Best so far")
         show(
-            course_figure(trials, definition, dark), key="sweep-course", table=table, file="sweep-course",
+            course_figure(trials, definition, dark),
+            key="sweep-course",
+            table=table,
+            file="sweep-course",
             takeaway=f"{sum(trial.value is not None for trial in trials)} trials have a result; the best, trial "
             f"{best.number}, has {100 * (best.value or 0):.1f} % on validation.",
-        )  # fmt: skip
+        )
         st.subheader("Parameters and accuracy")
         strong = "brighter" if dark else "darker"
         show(
-            parallel_figure(trials, definition, dark), key="sweep-parallel", table=table, file="sweep-parameters",
+            parallel_figure(trials, definition, dark),
+            key="sweep-parallel",
+            table=table,
+            file="sweep-parameters",
             takeaway=f"A line is a trial; the {strong} ones are better on validation. Drag along an axis to keep only "
             "the lines that pass there.",
-        )  # fmt: skip
+        )
     if trials:
         st.subheader("Trials")
         st.caption("Every trial is a run on validation images; its coefficients and timings are on the page Runs.")
         show_table(
             trials_table(trials, definition).sort_values(objective_title(definition), ascending=False, kind="stable"),
-            key="sweep-trials", file="sweep-trials", placeholder="–",
-        )  # fmt: skip
+            key="sweep-trials",
+            file="sweep-trials",
+            placeholder="–",
+        )
 
 
 st.title("Sweeps")

@@ -33,12 +33,16 @@ def model_table(suite: Suite, baselines: measuring.Baselines | None) -> pd.DataF
     for name, label in accuracy_view.task_labels(state.usable_tasks()).items():
         rows.append(
             {
-                "Task": label, "Name": name, "Norm of τ": norms[name],
-                "Zero-shot": _percent(zero_shot.get(name)), "Fine-tuned": _percent(individual.get(name)),
-                "Classes": len(suite.task(name).classes) or None, "Test images": counts.get(name),
+                "Task": label,
+                "Name": name,
+                "Norm of τ": norms[name],
+                "Zero-shot": _percent(zero_shot.get(name)),
+                "Fine-tuned": _percent(individual.get(name)),
+                "Classes": len(suite.task(name).classes) or None,
+                "Test images": counts.get(name),
                 "Missing": ", ".join(measuring.missing_parts(name)),
             }
-        )  # fmt: skip
+        )
     table = pd.DataFrame(rows)
     empty = {"Name": (table["Name"] == table["Task"]).all(), "Missing": not table["Missing"].any()}
     return table.drop(columns=[column for column, nothing_to_say in empty.items() if nothing_to_say])
@@ -54,8 +58,15 @@ def choose(table: pd.DataFrame) -> None:
     rows = [names.index(task) for task in state.checked_tasks()]
     st.session_state["task-table"] = {"selection": {"rows": rows, "columns": [], "cells": []}}
     st.dataframe(  # type: ignore[call-overload]  # streamlit types a column only by its concrete class
-        table, key="task-table", on_select=lambda: _take_over(names), selection_mode="multi-row", hide_index=True,
-        width="stretch", height="content" if len(table) <= 16 else 600, row_height=38, placeholder="–",
+        table,
+        key="task-table",
+        on_select=lambda: _take_over(names),
+        selection_mode="multi-row",
+        hide_index=True,
+        width="stretch",
+        height="content" if len(table) <= 16 else 600,
+        row_height=38,
+        placeholder="–",
         column_config={
             "Name": st.column_config.TextColumn(help="As it stands in suite.yaml, in the URL and on the command line"),
             "Norm of τ": st.column_config.NumberColumn(format="%.3f", width=80, help="How far fine-tuning moved"),
@@ -65,7 +76,7 @@ def choose(table: pd.DataFrame) -> None:
             "Test images": st.column_config.NumberColumn(width=96),
             "Missing": st.column_config.TextColumn(help="Without these the task can be merged but not measured"),
         },
-    )  # fmt: skip
+    )
 
 
 def _accuracy_column(help: str) -> object:
@@ -83,20 +94,29 @@ def buttons(table: pd.DataFrame) -> None:
     checked = state.checked_tasks()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
-            "Select all", icon=":material/select_all:", on_click=state.set_selected_tasks, args=(names,),
+            "Select all",
+            icon=":material/select_all:",
+            on_click=state.set_selected_tasks,
+            args=(names,),
             disabled=len(checked) == len(names),
-        )  # fmt: skip
+        )
         st.button(
-            "Select none", icon=":material/deselect:", on_click=state.set_selected_tasks, args=([],),
+            "Select none",
+            icon=":material/deselect:",
+            on_click=state.set_selected_tasks,
+            args=([],),
             disabled=not checked,
-        )  # fmt: skip
+        )
         st.download_button(
             "Download CSV", to_csv(table), "task-models.csv", "text/csv", icon=":material/download:", on_click="ignore"
         )
         st.page_link(
-            "pages/similarity.py", label=f"Compare {len(checked)} selected", icon=":material/grid_view:",
-            disabled=len(checked) < 2, query_params=state.shared_query(),
-        )  # fmt: skip
+            "pages/similarity.py",
+            label=f"Compare {len(checked)} selected",
+            icon=":material/grid_view:",
+            disabled=len(checked) < 2,
+            query_params=state.shared_query(),
+        )
 
 
 def not_usable() -> None:
@@ -110,7 +130,7 @@ def not_usable() -> None:
         "These models can't be used. Mend their files, or take the tasks out of suite.yaml; the others work without "
         "them.\n\n" + "\n".join(lines),
         icon=":material/error:",
-    )  # fmt: skip
+    )
 
 
 def samples(suite: Suite) -> None:

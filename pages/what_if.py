@@ -15,8 +15,11 @@ from ui.what_if.scaling_view import scaling_view
 through_app()
 
 VIEWS = {
-    "coefficients": "Coefficients", "interference": "Drop one out", "scaling": "λ curves", "landscape": "Landscape",
-}  # fmt: skip
+    "coefficients": "Coefficients",
+    "interference": "Drop one out",
+    "scaling": "λ curves",
+    "landscape": "Landscape",
+}
 
 
 def controls() -> tuple[str, Split]:
@@ -40,7 +43,9 @@ if chosen_split == "test":
         icon=":material/visibility:",
     )
 show_view = {
-    "coefficients": coefficients_view, "interference": interference_view, "scaling": scaling_view,
+    "coefficients": coefficients_view,
+    "interference": interference_view,
+    "scaling": scaling_view,
     "landscape": landscape_view,
-}[chosen_view]  # fmt: skip
+}[chosen_view]
 show_view(state.selected_tasks(), chosen_split)

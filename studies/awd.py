@@ -38,10 +38,15 @@ def run_study(
     done = []
     for number, case in enumerate(cases):
         say(f"{number + 1}/{len(cases)} {case.section}: {case.variant} before {case.merge}, {len(case.tasks)} tasks")
-        done.append({
-            "section": case.section, "merge": case.merge, "variant": case.variant, "best": case.best,
-            **measure(case.spec(reference, device), workspace),
-        })  # fmt: skip
+        done.append(
+            {
+                "section": case.section,
+                "merge": case.merge,
+                "variant": case.variant,
+                "best": case.best,
+                **measure(case.spec(reference, device), workspace),
+            }
+        )
     return {
         "suite": suite.label,
         "tasks": list(tasks),
@@ -61,13 +66,23 @@ def combinations(
     pairs = shortlist_cases(tasks)
     for number, pair in enumerate(pairs):
         say(f"{number + 1}/{len(pairs)} combinations: {pair.label}")
-        found.append({"label": pair.label, "published": pair.published,
-                      **measure(pair.spec(reference, device, tasks), workspace)})  # fmt: skip
+        found.append(
+            {
+                "label": pair.label,
+                "published": pair.published,
+                **measure(pair.spec(reference, device, tasks), workspace),
+            }
+        )
     chosen = subset_cases(pairs, [result["validation"] for result in found], tasks)
     for number, (pair, subset) in enumerate(chosen):
         say(f"{number + 1}/{len(chosen)} subsets: {pair.label}, {len(subset)} tasks")
-        found.append({"label": pair.label, "published": pair.published,
-                      **measure(pair.spec(reference, device, subset), workspace)})  # fmt: skip
+        found.append(
+            {
+                "label": pair.label,
+                "published": pair.published,
+                **measure(pair.spec(reference, device, subset), workspace),
+            }
+        )
     return found
 
 
@@ -89,12 +104,23 @@ def measure(spec: MergeSpec, workspace: Workspace) -> Result:
 
 @click.command()
 @click.argument("suite", default="mini")
-@click.option("--home", type=click.Path(path_type=Path), default=Path("build/study"), show_default=True,
-              help="Where runs are kept.")  # fmt: skip
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    default=Path("build/study"),
+    show_default=True,
+    help="Where runs are kept.",
+)
 @click.option("--name", help="Name of the results; default: the suite's.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--section", "sections", type=click.Choice(SECTIONS), multiple=True, default=SECTIONS,
-              help="Only this part; may be repeated.")  # fmt: skip
+@click.option(
+    "--section",
+    "sections",
+    type=click.Choice(SECTIONS),
+    multiple=True,
+    default=SECTIONS,
+    help="Only this part; may be repeated.",
+)
 def main(suite: str, home: Path, name: str | None, device: str, sections: tuple[str, ...]) -> None:
     """Run the study on SUITE; one to two hours on two cores."""
     described = load_suite(suite)

@@ -55,9 +55,17 @@ def solver_cases(tasks: tuple[str, ...]) -> Iterator[Case]:
     """Scopes × solvers, and reading B, in front of Task Arithmetic."""
     for scope, solver in itertools.product(SCOPES, SOLVERS):
         step = {"beta": _ADAM_STEP} if solver == "adam" else {}
-        yield from _both("solvers", "task_arithmetic", f"{scope}, {solver}", tasks, {
-            "scope": scope, "solver": solver, **step,
-        })  # fmt: skip
+        yield from _both(
+            "solvers",
+            "task_arithmetic",
+            f"{scope}, {solver}",
+            tasks,
+            {
+                "scope": scope,
+                "solver": solver,
+                **step,
+            },
+        )
     reading_b = dict(registry.find("edit", "awd").presets["Reading B: one per matrix, Adam (unverified)"])
     yield from _both("solvers", "task_arithmetic", "reading B", tasks, reading_b)
 

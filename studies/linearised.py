@@ -135,7 +135,7 @@ def measure_way(models: Models, folder: Path, say: Say) -> Result:
             for tasks in (vectors.tasks, *(subsets(vectors.tasks, size, 1)[0] for size in SUBSET_SIZES))
             for edit in EDITS
         ],
-    }  # fmt: skip
+    }
 
 
 def kept(models: Models, merge: str, tasks: tuple[str, ...], folder: Path, say: Say) -> Result:
@@ -199,8 +199,13 @@ def disturbed(vectors: TaskVectors, line: Line, total: Tensors, scaling: float) 
 
 
 @click.command()
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("build/linearised"), show_default=True,
-              help="Where adapters and measurements are kept.")  # fmt: skip
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("build/linearised"),
+    show_default=True,
+    help="Where adapters and measurements are kept.",
+)
 def main(folder: Path) -> None:
     """Run the study; about 35 minutes of one core."""
     torch.set_num_threads(1)

@@ -20,9 +20,11 @@ PAGE = ROOT / "docs" / "partial-linearisation.md"
 TEMPLATE = Path(__file__).parent / "partial-linearisation.template.md"
 TA, TIES = "task_arithmetic", "ties"
 STYLES = {
-    "full": ("#7a808a", "circle"), "lora": ("#2e93d1", "square"), "lora_weights": ("#8c6bd8", "x"),
+    "full": ("#7a808a", "circle"),
+    "lora": ("#2e93d1", "square"),
+    "lora_weights": ("#8c6bd8", "x"),
     "l_lora": ("#cc7f00", "diamond"),
-}  # fmt: skip
+}
 
 
 def render(study: Result) -> str:
@@ -32,9 +34,11 @@ def render(study: Result) -> str:
     for name, way in ways.items():
         merge = merged(study, name, TA)
         numbers |= {
-            f"{name}_ta": f"{average(merge):.1f}", f"{name}_average": percent(merge["average"]),
-            f"{name}_normalised": f"{normalised(way, merge['accuracy']):.1f}", f"{name}_rate": f"{way['rate'] or 0:g}",
-        }  # fmt: skip
+            f"{name}_ta": f"{average(merge):.1f}",
+            f"{name}_average": percent(merge["average"]),
+            f"{name}_normalised": f"{normalised(way, merge['accuracy']):.1f}",
+            f"{name}_rate": f"{way['rate'] or 0:g}",
+        }
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         numbers,
         ways=tables.markdown(*ways_table(study)),
@@ -111,10 +115,15 @@ def merged_table(study: Result) -> tuple[list[str], Rows]:
     rows = []
     for name, way in study["ways"].items():
         sums, ties = merged(study, name, TA), merged(study, name, TIES)
-        rows.append([
-            way["title"], percent(way["individual"]), percent(sums["average"]),
-            f"{average(sums):.1f} ({sums['scaling']:g})", f"{average(ties):.1f} ({ties['scaling']:g})",
-        ])  # fmt: skip
+        rows.append(
+            [
+                way["title"],
+                percent(way["individual"]),
+                percent(sums["average"]),
+                f"{average(sums):.1f} ({sums['scaling']:g})",
+                f"{average(ties):.1f} ({ties['scaling']:g})",
+            ]
+        )
     return ["way", "individual", "average", "Task Arithmetic (λ)", "TIES (λ)"], rows
 
 
@@ -147,8 +156,15 @@ def disturbed_table(study: Result) -> tuple[list[str], Rows]:
     rows = []
     for name, way in study["ways"].items():
         sums, ties = merged(study, name, TA), merged(study, name, TIES)
-        rows.append([way["title"], f"{sums['scaling']:g}", percent(sums["disturbed"]), f"{ties['scaling']:g}",
-                     percent(ties["disturbed"])])  # fmt: skip
+        rows.append(
+            [
+                way["title"],
+                f"{sums['scaling']:g}",
+                percent(sums["disturbed"]),
+                f"{ties['scaling']:g}",
+                percent(ties["disturbed"]),
+            ]
+        )
     return ["way", "λ", "Task Arithmetic", "λ", "TIES"], rows
 
 
@@ -158,11 +174,17 @@ def scaling_traces(study: Result) -> list[dict[str, Any]]:
     for name, way in study["ways"].items():
         search = merged(study, name, TA)["search"]
         colour, symbol = STYLES[name]
-        traces.append({
-            "type": "scatter", "mode": "lines+markers", "name": way["title"], "x": search["scalings"],
-            "y": [100 * value for value in search["average_accuracy"]],
-            "line": {"color": colour, "width": 2}, "marker": {"symbol": symbol, "size": 7, "color": colour},
-        })  # fmt: skip
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": way["title"],
+                "x": search["scalings"],
+                "y": [100 * value for value in search["average_accuracy"]],
+                "line": {"color": colour, "width": 2},
+                "marker": {"symbol": symbol, "size": 7, "color": colour},
+            }
+        )
     return traces
 
 
@@ -170,12 +192,15 @@ def merged_traces(study: Result) -> list[dict[str, Any]]:
     """Task Arithmetic of all tasks, task by task, a row of dots a way."""
     return [
         {
-            "type": "scatter", "mode": "markers", "name": way["title"], "x": study["tasks"],
+            "type": "scatter",
+            "mode": "markers",
+            "name": way["title"],
+            "x": study["tasks"],
             "y": [100 * merged(study, name, TA)["accuracy"][task] for task in study["tasks"]],
             "marker": {"symbol": STYLES[name][1], "size": 11, "color": STYLES[name][0]},
         }
         for name, way in study["ways"].items()
-    ]  # fmt: skip
+    ]
 
 
 @click.command()

@@ -35,11 +35,12 @@ def render(first: Result, second: Result) -> str:
     numbers: dict[str, str] = {}
     for key, study in (("", first), ("_again", second)):
         numbers |= {
-            f"zero_shot{key}": _mean(study["zero_shot"]), f"individual{key}": _mean(study["individual"]),
+            f"zero_shot{key}": _mean(study["zero_shot"]),
+            f"individual{key}": _mean(study["individual"]),
             f"cosine{key}": f"{mean_abs_cosine(np.array(study['before'])):.3f}",
             f"combinations{key}": tables.markdown(*tables.combinations_table(study, 10)),
             f"subsets{key}": tables.markdown(*tables.subsets_table(study)),
-        }  # fmt: skip
+        }
     return string.Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         numbers,
         solvers=tables.markdown(*tables.solvers_table(first)),

@@ -32,13 +32,20 @@ def merges_figure(study: Result) -> go.Figure:
     order = sorted(values["none"], key=lambda merge: values["none"][merge])
     traces = [
         {
-            "type": "scatter", "mode": "markers", "name": AWD_OF[variant], "y": [merge_title(merge) for merge in order],
+            "type": "scatter",
+            "mode": "markers",
+            "name": AWD_OF[variant],
+            "y": [merge_title(merge) for merge in order],
             "x": [values[variant].get(merge) for merge in order],
-            "marker": {"symbol": SYMBOLS[variant], "size": 11 if variant == "none" else 9, "color": COLORS[variant],
-                       "line": {"width": 3 if variant == "none" else 0, "color": COLORS[variant]}},
+            "marker": {
+                "symbol": SYMBOLS[variant],
+                "size": 11 if variant == "none" else 9,
+                "color": COLORS[variant],
+                "line": {"width": 3 if variant == "none" else 0, "color": COLORS[variant]},
+            },
         }
         for variant in VARIANTS
-    ]  # fmt: skip
+    ]
     return figure(traces, "average test accuracy (%)", "", height=60 + 34 * len(order))
 
 
@@ -49,8 +56,11 @@ def scaling_figure(study: Result) -> go.Figure:
         result = only(study["cases"], section="merges", merge="task_arithmetic", variant=variant, best=True)
         if result is not None:
             search = result["search"]
-            traces.append(_line(AWD_OF[variant], variant, search["scalings"],
-                                [100 * value for value in search["average_accuracy"]]))  # fmt: skip
+            traces.append(
+                _line(
+                    AWD_OF[variant], variant, search["scalings"], [100 * value for value in search["average_accuracy"]]
+                )
+            )
     return figure(traces, "λ", "average validation accuracy (%)")
 
 
@@ -64,19 +74,30 @@ def counts_figure(study: Result) -> go.Figure:
             line = _line(name, variant, list(gains), [float(np.mean(values)) for values in gains.values()])
             line["line"]["dash"] = "solid" if best else "dot"
             dots = [(count, value) for count, values in gains.items() for value in values]
-            traces += [line, {
-                "type": "scatter", "mode": "markers", "showlegend": False, "x": [x for x, _ in dots],
-                "y": [y for _, y in dots], "marker": {"color": COLORS[variant], "size": 5, "opacity": 0.35},
-            }]  # fmt: skip
+            traces += [
+                line,
+                {
+                    "type": "scatter",
+                    "mode": "markers",
+                    "showlegend": False,
+                    "x": [x for x, _ in dots],
+                    "y": [y for _, y in dots],
+                    "marker": {"color": COLORS[variant], "size": 5, "opacity": 0.35},
+                },
+            ]
     return figure(traces, "number of tasks", "gain over Task Arithmetic (points)", xaxis={"dtick": 1})
 
 
 def _line(name: str, variant: str, x: list[float], y: list[float]) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": y,
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": name,
+        "x": x,
+        "y": y,
         "line": {"color": COLORS[variant], "width": 2},
         "marker": {"symbol": "circle" if variant == "none" else SYMBOLS[variant], "size": 6, "color": COLORS[variant]},
-    }  # fmt: skip
+    }
 
 
 def figure(traces: list[dict[str, Any]], x: str, y: str, height: int = HEIGHT, **layout: Any) -> go.Figure:
@@ -85,14 +106,18 @@ def figure(traces: list[dict[str, Any]], x: str, y: str, height: int = HEIGHT, *
     return go.Figure(
         traces,
         {
-            "width": WIDTH, "height": height, "paper_bgcolor": "white", "plot_bgcolor": "white",
+            "width": WIDTH,
+            "height": height,
+            "paper_bgcolor": "white",
+            "plot_bgcolor": "white",
             "font": {"family": "Helvetica, Arial, sans-serif", "size": 13, "color": "#24292f"},
             "margin": {"l": 8, "r": 16, "t": 44, "b": 8},
             "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
             "xaxis": {"title": {"text": x}, **grid, **layout.pop("xaxis", {})},
-            "yaxis": {"title": {"text": y}, **grid}, **layout,
+            "yaxis": {"title": {"text": y}, **grid},
+            **layout,
         },
-    )  # fmt: skip
+    )
 
 
 def write_svgs(figures: Mapping[str, go.Figure], folder: Path) -> None:

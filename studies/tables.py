@@ -118,11 +118,14 @@ def combinations_table(study: Result, limit: int) -> tuple[list[str], Rows]:
     results = [one for one in study["combinations"] if len(one["tasks"]) == len(study["tasks"])]
     rows = [
         [
-            one["label"], "yes" if one["published"] else "no", f"{100 * one['validation']:.1f}", f"{average(one):.1f}",
+            one["label"],
+            "yes" if one["published"] else "no",
+            f"{100 * one['validation']:.1f}",
+            f"{average(one):.1f}",
             f"{one['scaling']:g}",
         ]
         for one in sorted(results, key=lambda one: -one["validation"])[:limit]
-    ]  # fmt: skip
+    ]
     return ["edit + merge", "published", "validation", "test", "λ"], rows
 
 

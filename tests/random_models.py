@@ -22,9 +22,14 @@ SHAPES: dict[str, tuple[int, ...]] = {
 ARCHITECTURE = {
     "embed_dim": 16,
     "vision_cfg": {
-        "image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8, "mlp_ratio": 2.0,
+        "image_size": 32,
+        "layers": 2,
+        "width": 32,
+        "head_width": 16,
+        "patch_size": 8,
+        "mlp_ratio": 2.0,
     },
-}  # fmt: skip
+}
 TASKS = ("circles", "digits", "leaves", "roads")
 CLASSES = 5
 

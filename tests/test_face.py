@@ -66,11 +66,17 @@ def test_cosines_are_those_of_the_command_line(suite_file: Path) -> None:
     look = merging.similarity(suite_file, "awd", {"edit.solver": "exact"})
     assert list(look.before.index) == list(look.after.columns) == list(TASKS)
     vectors = merging.load_suite(suite_file).vectors()
-    flat = np.stack([
-        np.concatenate([vectors.checkpoints[t][name].double().numpy().ravel()
-                        - vectors.base[name].double().numpy().ravel() for name in vectors.names])
-        for t in range(len(TASKS))
-    ])  # fmt: skip
+    flat = np.stack(
+        [
+            np.concatenate(
+                [
+                    vectors.checkpoints[t][name].double().numpy().ravel() - vectors.base[name].double().numpy().ravel()
+                    for name in vectors.names
+                ]
+            )
+            for t in range(len(TASKS))
+        ]
+    )
     unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
     np.testing.assert_allclose(look.before.to_numpy(), unit @ unit.T, atol=1e-5)
     np.testing.assert_allclose(look.norms_before, np.linalg.norm(flat, axis=1), rtol=1e-5)
@@ -85,9 +91,12 @@ def test_cosines_are_those_of_the_command_line(suite_file: Path) -> None:
 def test_a_merge_is_a_run_like_any_other(suite_file: Path, own_home: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int, str]] = []
     merged = merging.merge(
-        suite_file, FIXED, {"merge.scaling": 0.4}, output=tmp_path / "merged.safetensors",
+        suite_file,
+        FIXED,
+        {"merge.scaling": 0.4},
+        output=tmp_path / "merged.safetensors",
         on_progress=lambda *told: seen.append(told),
-    )  # fmt: skip
+    )
     assert seen and RunStore(own_home).get(merged.id).state == "done"
     assert sorted(merged.accuracy) == sorted(TASKS) and merged.split == "test"
     assert merged.average == pytest.approx(np.mean(list(merged.accuracy.values())))
@@ -116,9 +125,10 @@ def test_a_published_method_and_its_pair_are_the_same_run(suite_file: Path) -> N
 
 def test_tables_and_figures_hold_the_accuracies(suite_file: Path) -> None:
     models = [
-        merging.evaluate(suite_file, "base"), merging.merge(suite_file, FIXED, {"merge.scaling": 0.4}),
+        merging.evaluate(suite_file, "base"),
+        merging.merge(suite_file, FIXED, {"merge.scaling": 0.4}),
         merging.evaluate(suite_file, "individual"),
-    ]  # fmt: skip
+    ]
     frame = merging.table(*models)
     assert frame["Method"].tolist() == ["Zero-shot", "Task Arithmetic", "Individual"]
     figure: Any = merging.figure(*models)
@@ -188,7 +198,7 @@ def test_a_localised_file_gives_each_tasks_weights(suite_file: Path, tmp_path: P
         (lambda suite: merging.table(merging.evaluate(suite), of="search"), "no λ was chosen"),
         (lambda suite: merging.table(merging.evaluate(suite), of="coefficients"), "those of one merge"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_refused_with_the_reason(suite_file: Path, call: Any, reason: str) -> None:
     with pytest.raises(merging.MergingError, match=reason):
         call(suite_file)

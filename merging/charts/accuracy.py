@@ -103,26 +103,41 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
         places = [width / len(series) for width in (_AVERAGE_WIDTH * 0.84, *[0.84] * len(tasks))]
         widths = [_BAR * place for place in places]
         offsets = [place * (index - len(series) / 2 + (1 - _BAR) / 2) for place in places]
-        traces.append({
-            "type": "bar", "x": centres, "y": values, "width": widths, "offset": offsets, "name": plain(one.name),
-            "marker": {"color": one.style.color, "line": {"width": 0}, "pattern": _pattern(one.style)},
-            "text": [_number(values[0]) if len(series) <= _MAX_NUMBERED else "", *[""] * len(tasks)],
-            "textposition": "outside", "textangle": 0, "textfont": {"size": 10}, "cliponaxis": False,
-            "customdata": [plain(label) for label in labels],
-            "hovertemplate": "%{customdata}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
-        })  # fmt: skip
+        traces.append(
+            {
+                "type": "bar",
+                "x": centres,
+                "y": values,
+                "width": widths,
+                "offset": offsets,
+                "name": plain(one.name),
+                "marker": {"color": one.style.color, "line": {"width": 0}, "pattern": _pattern(one.style)},
+                "text": [_number(values[0]) if len(series) <= _MAX_NUMBERED else "", *[""] * len(tasks)],
+                "textposition": "outside",
+                "textangle": 0,
+                "textfont": {"size": 10},
+                "cliponaxis": False,
+                "customdata": [plain(label) for label in labels],
+                "hovertemplate": "%{customdata}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+            }
+        )
     shapes = [_band("rect", -edge, edge, fillcolor=_SHADE, line={"width": 0}, layer="below")]
     if apart:
         rule = centres[-apart] - (1 + _GAP) / 2
         shapes.append(_band("line", rule, rule, line={"color": _RULE, "width": 1, "dash": "dot"}))
     return compose(
-        traces, height=430, shapes=shapes,
+        traces,
+        height=430,
+        shapes=shapes,
         xaxis={
-            "tickvals": centres, "ticktext": [_on_axis(label) for label in labels],
-            "range": [-edge, centres[-1] + 0.55], "showgrid": False, "zeroline": False,
+            "tickvals": centres,
+            "ticktext": [_on_axis(label) for label in labels],
+            "range": [-edge, centres[-1] + 0.55],
+            "showgrid": False,
+            "zeroline": False,
         },
         yaxis={"title": {"text": axis}, "range": [0, _ceiling(series)], "ticksuffix": " ", "rangemode": "tozero"},
-    )  # fmt: skip
+    )
 
 
 def _band(kind: str, start: float, end: float, **look: Any) -> dict[str, Any]:
@@ -142,14 +157,24 @@ def accuracy_dots(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
         seen = [value for column in columns if (value := column[index]) is not None]
         if seen:
             figure.add_shape(
-                type="line", x0=min(seen), x1=max(seen), y0=row, y1=row, layer="below",
+                type="line",
+                x0=min(seen),
+                x1=max(seen),
+                y0=row,
+                y1=row,
+                layer="below",
                 line={"color": _RULE, "width": 2},
-            )  # fmt: skip
+            )
     for one, values in zip(series, columns, strict=True):
         figure.add_scatter(
-            x=values, y=rows, mode="markers", name=plain(one.name), marker=marker_of(one, 12), customdata=labels,
+            x=values,
+            y=rows,
+            mode="markers",
+            name=plain(one.name),
+            marker=marker_of(one, 12),
+            customdata=labels,
             hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
-        )  # fmt: skip
+        )
     figure.add_hrect(y0=-0.6, y1=0.65, fillcolor=_SHADE, line_width=0, layer="below")
     figure.update_yaxes(tickvals=rows, ticktext=labels, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
     figure.update_xaxes(title=axis, range=[0, _ceiling(series)], showgrid=True)
@@ -175,18 +200,24 @@ def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Fig
     for one in series:
         values = _percent(one, tasks)[1:]
         figure.add_scatterpolar(
-            r=[*values, values[0]], theta=[*angles, angles[0]], name=plain(one.name), mode="lines+markers",
-            line={"color": one.style.color, "width": 2, "dash": one.style.dash}, marker=marker_of(one, 8),
+            r=[*values, values[0]],
+            theta=[*angles, angles[0]],
+            name=plain(one.name),
+            mode="lines+markers",
+            line={"color": one.style.color, "width": 2, "dash": one.style.dash},
+            marker=marker_of(one, 8),
             customdata=[*labels, labels[0]],
             hovertemplate="%{customdata}: <b>%{r:.1f}</b><extra>%{fullData.name}</extra>",
-        )  # fmt: skip
+        )
     figure.update_polars(
         radialaxis={"range": [0, _ceiling(series)], "gridcolor": _RULE, "tickfont": {"size": 11}},
         angularaxis={
-            "gridcolor": _RULE, "tickvals": angles, "ticktext": [_on_axis(label) for label in tasks.values()],
+            "gridcolor": _RULE,
+            "tickvals": angles,
+            "ticktext": [_on_axis(label) for label in tasks.values()],
         },
         bgcolor="rgba(0, 0, 0, 0)",
-    )  # fmt: skip
+    )
     # Plotly keeps no room for the labels around a radar: two lines of them above and below, then the legend.
     arrange(figure, height=560, margin={"l": 8, "r": 8, "t": 84, "b": 44})
     return figure.update_layout(legend_y=1.1)
@@ -218,15 +249,24 @@ def forgetting_figure(report: Forgetting, method: str, tasks: Mapping[str, str])
     figure = go.Figure()
     for row, (_, values) in zip(rows, found, strict=True):
         figure.add_shape(
-            type="line", x0=100 * values.before, x1=100 * values.after, y0=row, y1=row, layer="below",
+            type="line",
+            x0=100 * values.before,
+            x1=100 * values.after,
+            y0=row,
+            y1=row,
+            layer="below",
             line={"color": _RULE, "width": 2},
-        )  # fmt: skip
+        )
     for key, one in (("before", Series("Zero-shot", "Zero-shot", {})), ("after", Series(method, method, {}))):
         figure.add_scatter(
-            x=[100 * getattr(values, key) for _, values in found], y=rows, mode="markers", name=plain(one.name),
-            marker=marker_of(one, 12), customdata=labels,
+            x=[100 * getattr(values, key) for _, values in found],
+            y=rows,
+            mode="markers",
+            name=plain(one.name),
+            marker=marker_of(one, 12),
+            customdata=labels,
             hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
-        )  # fmt: skip
+        )
     figure.add_hrect(y0=-0.6, y1=len(report.forgotten) - 0.35, fillcolor=_SHADE, line_width=0, layer="below")
     ticks = [f"{label} ({word})" if word != "keep" else label for label, word in zip(labels, words, strict=True)]
     figure.update_yaxes(tickvals=rows, ticktext=ticks, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
@@ -261,21 +301,33 @@ def scaling_curve(searches: Sequence[tuple[Series, MethodReport]]) -> go.Figure:
         best = search.scalings.index(report.scaling)
         traces += [
             {
-                "type": "scatter", "x": search.scalings, "y": values, "mode": "lines", "legendgroup": one.name,
+                "type": "scatter",
+                "x": search.scalings,
+                "y": values,
+                "mode": "lines",
+                "legendgroup": one.name,
                 "name": f"{plain(one.name)}, λ = {report.scaling:g}",
                 "line": {"color": one.style.color, "width": 2, "dash": one.style.dash},
                 "hovertemplate": "λ = %{x:g}: <b>%{y:.1f}</b><extra>" + plain(one.name) + "</extra>",
             },
             {
-                "type": "scatter", "x": [search.scalings[best]], "y": [values[best]], "mode": "markers",
-                "legendgroup": one.name, "showlegend": False, "marker": marker_of(one, 13),
-                "hovertemplate": "chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra></extra>", "cliponaxis": False,
+                "type": "scatter",
+                "x": [search.scalings[best]],
+                "y": [values[best]],
+                "mode": "markers",
+                "legendgroup": one.name,
+                "showlegend": False,
+                "marker": marker_of(one, 13),
+                "hovertemplate": "chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra></extra>",
+                "cliponaxis": False,
             },
-        ]  # fmt: skip
+        ]
     return compose(
-        traces, height=360, xaxis={"title": {"text": "Scaling coefficient λ"}, "zeroline": False},
+        traces,
+        height=360,
+        xaxis={"title": {"text": "Scaling coefficient λ"}, "zeroline": False},
         yaxis={"title": {"text": "Average accuracy, validation (%)"}, "zeroline": False},
-    )  # fmt: skip
+    )
 
 
 def scaling_table(searches: Sequence[tuple[Series, MethodReport]]) -> pd.DataFrame:
@@ -293,16 +345,23 @@ def marker_of(one: Series, size: int) -> dict[str, object]:
     """The plotly marker of a series."""
     style = one.style
     return {
-        "color": style.color, "symbol": style.symbol, "size": size, "line": {"width": 2 if style.is_open else 0.5},
-    }  # fmt: skip
+        "color": style.color,
+        "symbol": style.symbol,
+        "size": size,
+        "line": {"width": 2 if style.is_open else 0.5},
+    }
 
 
 def _pattern(style: Style) -> dict[str, object]:
     """The plotly pattern of bars; the bar stays the more of it."""
     return {
-        "shape": style.pattern, "size": style.pattern_size, "solidity": 0.25, "fillmode": "overlay",
-        "fgcolor": "#ffffff", "fgopacity": 0.6,
-    }  # fmt: skip
+        "shape": style.pattern,
+        "size": style.pattern_size,
+        "solidity": 0.25,
+        "fillmode": "overlay",
+        "fgcolor": "#ffffff",
+        "fgopacity": 0.6,
+    }
 
 
 def _percent(one: Series, tasks: Mapping[str, str]) -> list[float | None]:

@@ -46,36 +46,55 @@ def difference_figure(
         middles = np.array([100 * item.difference for item in found])
         traces.append(
             {
-                "type": "scatter", "mode": "markers", "name": theme.plain(one.name), "x": middles,
-                "y": [row + offset for row in rows], "marker": marker_of(one, 11),
+                "type": "scatter",
+                "mode": "markers",
+                "name": theme.plain(one.name),
+                "x": middles,
+                "y": [row + offset for row in rows],
+                "marker": marker_of(one, 11),
                 "error_x": {
-                    "type": "data", "symmetric": False, "thickness": 2, "width": 5,
+                    "type": "data",
+                    "symmetric": False,
+                    "thickness": 2,
+                    "width": 5,
                     "array": [100 * item.high - middle for item, middle in zip(found, middles, strict=True)],
                     "arrayminus": [middle - 100 * item.low for item, middle in zip(found, middles, strict=True)],
                 },
                 "customdata": [
-                    [name, f"{points(item.low)} … {points(item.high)}"]
-                    for name, item in zip(names, found, strict=True)
+                    [name, f"{points(item.low)} … {points(item.high)}"] for name, item in zip(names, found, strict=True)
                 ],
-                "hovertemplate": "%{customdata[0]}: <b>%{x:+.1f}</b> (%{customdata[1]})"
-                                 "<extra>%{fullData.name}</extra>",
+                "hovertemplate": "%{customdata[0]}: <b>%{x:+.1f}</b> (%{customdata[1]})<extra>%{fullData.name}</extra>",
             }
-        )  # fmt: skip
+        )
     return theme.compose(
-        traces, height=150 + (28 + 8 * len(pairs)) * len(rows),
+        traces,
+        height=150 + (28 + 8 * len(pairs)) * len(rows),
         shapes=[
             {"type": "line", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "yref": "paper", "line": {"color": _RULE, "width": 2}},
-            {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": -0.6, "y1": 0.65, "fillcolor": _SHADE,
-             "line": {"width": 0}, "layer": "below"},
+            {
+                "type": "rect",
+                "xref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "y0": -0.6,
+                "y1": 0.65,
+                "fillcolor": _SHADE,
+                "line": {"width": 0},
+                "layer": "below",
+            },
         ],
         xaxis={
             "title": {"text": f"Points more than {theme.plain(reference)}, with {100 * LEVEL:.0f} % intervals"},
             "zeroline": False,
         },
         yaxis={
-            "tickvals": rows, "ticktext": names, "range": [rows[-1] + 0.6, -0.6], "showgrid": False, "zeroline": False,
+            "tickvals": rows,
+            "ticktext": names,
+            "range": [rows[-1] + 0.6, -0.6],
+            "showgrid": False,
+            "zeroline": False,
         },
-    )  # fmt: skip
+    )
 
 
 def difference_table(
@@ -91,22 +110,34 @@ def difference_table(
             one = pair.tasks[task]
             rows.append(
                 {
-                    "Run": name, "Task": f"{label}{TO_FORGET if task in pair.forgotten else ''}",
+                    "Run": name,
+                    "Task": f"{label}{TO_FORGET if task in pair.forgotten else ''}",
                     "Verdict": VERDICTS[one.verdict],
-                    "Difference": 100 * one.difference, "From": 100 * one.low, "To": 100 * one.high,
-                    "p": one.p, "p, corrected": one.adjusted,
-                    "Reference (%)": 100 * one.reference, "Run (%)": 100 * one.accuracy,
-                    "Gained": one.better, "Lost": one.worse, "Images": one.images,
+                    "Difference": 100 * one.difference,
+                    "From": 100 * one.low,
+                    "To": 100 * one.high,
+                    "p": one.p,
+                    "p, corrected": one.adjusted,
+                    "Reference (%)": 100 * one.reference,
+                    "Run (%)": 100 * one.accuracy,
+                    "Gained": one.better,
+                    "Lost": one.worse,
+                    "Images": one.images,
                 }
-            )  # fmt: skip
+            )
         rows.append(
             {
-                "Run": name, "Task": AVERAGE, "Verdict": "",
-                "Difference": 100 * pair.difference, "From": 100 * pair.low, "To": 100 * pair.high,
-                "Reference (%)": 100 * pair.reference, "Run (%)": 100 * pair.accuracy,
+                "Run": name,
+                "Task": AVERAGE,
+                "Verdict": "",
+                "Difference": 100 * pair.difference,
+                "From": 100 * pair.low,
+                "To": 100 * pair.high,
+                "Reference (%)": 100 * pair.reference,
+                "Run (%)": 100 * pair.accuracy,
                 "Images": sum(one.images for one in pair.counted.values()),
             }
-        )  # fmt: skip
+        )
     table = pd.DataFrame(rows)
     points = ["Reference (%)", "Run (%)", "Difference", "From", "To"]
     table[points] = table[points].map(lambda value: round(float(value), digits))
@@ -139,26 +170,49 @@ def confusion_figure(
         axes[f"xaxis{suffix}"] = {**axis, "domain": [start, end], "anchor": "y", "tickangle": -60}
         annotations.append(
             {
-                "text": theme.plain(theme.shorten(title, 34)), "x": (start + end) / 2, "y": 1, "xref": "paper",
-                "yref": "paper", "xanchor": "center", "yanchor": "bottom", "showarrow": False, "font": {"size": 13},
+                "text": theme.plain(theme.shorten(title, 34)),
+                "x": (start + end) / 2,
+                "y": 1,
+                "xref": "paper",
+                "yref": "paper",
+                "xanchor": "center",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 13},
             }
-        )  # fmt: skip
+        )
         traces.append(
             {
-                "type": "heatmap", "z": np.round(matrix, 2), "xaxis": f"x{suffix}", "yaxis": "y", "xgap": 1, "ygap": 1,
-                "coloraxis": "coloraxis", "text": _numbers(matrix, dark) if len(classes) <= _NUMBERED else None,
-                "texttemplate": "%{text}", "textfont": {"size": 10}, "customdata": hover,
+                "type": "heatmap",
+                "z": np.round(matrix, 2),
+                "xaxis": f"x{suffix}",
+                "yaxis": "y",
+                "xgap": 1,
+                "ygap": 1,
+                "coloraxis": "coloraxis",
+                "text": _numbers(matrix, dark) if len(classes) <= _NUMBERED else None,
+                "texttemplate": "%{text}",
+                "textfont": {"size": 10},
+                "customdata": hover,
                 "hovertemplate": "%{customdata}<br>%{z:.1f} %<extra></extra>",
             }
-        )  # fmt: skip
+        )
     return theme.compose(
-        traces, height=max(360, 130 + 17 * len(classes)), legend=False, dragmode=False, annotations=annotations, **axes,
+        traces,
+        height=max(360, 130 + 17 * len(classes)),
+        legend=False,
+        dragmode=False,
+        annotations=annotations,
+        **axes,
         yaxis={**axis, "autorange": "reversed", "title": {"text": "true class"}},
         coloraxis={
-            "colorscale": theme.diverging_scale(dark), "cmin": -100, "cmax": 100, "cmid": 0,
+            "colorscale": theme.diverging_scale(dark),
+            "cmin": -100,
+            "cmax": 100,
+            "cmid": 0,
             "colorbar": {"thickness": 8, "outlinewidth": 0, "xpad": 6, "title": {"text": "%"}},
         },
-    )  # fmt: skip
+    )
 
 
 def _numbers(matrix: np.ndarray, dark: bool) -> list[list[str]]:

@@ -47,28 +47,53 @@ def cosine_figure(
         start = number * (1 + _GAP) / 3
         end = start + (1 - 2 * _GAP) / 3
         axes[f"xaxis{suffix}"] = {
-            **names_on_axis(tasks), "domain": [start, end], "anchor": "y", "showgrid": False, "tickangle": -45,
-        }  # fmt: skip
+            **names_on_axis(tasks),
+            "domain": [start, end],
+            "anchor": "y",
+            "showgrid": False,
+            "tickangle": -45,
+        }
         titles.append(_caption(title, (start + end) / 2))
         traces.append(
             _trace(
-                "heatmap", z=np.round(matrix, 4), x=places, y=places, xaxis=f"x{suffix}", yaxis="y", xgap=1.5, ygap=1.5,
-                coloraxis="coloraxis", text=_cell_texts(matrix, limit, dark) if len(tasks) <= MAX_NUMBERED else None,
-                texttemplate="%{text}", textfont={"size": 11 if len(tasks) <= 8 else 9}, customdata=pairs,
+                "heatmap",
+                z=np.round(matrix, 4),
+                x=places,
+                y=places,
+                xaxis=f"x{suffix}",
+                yaxis="y",
+                xgap=1.5,
+                ygap=1.5,
+                coloraxis="coloraxis",
+                text=_cell_texts(matrix, limit, dark) if len(tasks) <= MAX_NUMBERED else None,
+                texttemplate="%{text}",
+                textfont={"size": 11 if len(tasks) <= 8 else 9},
+                customdata=pairs,
                 hovertemplate="%{customdata}<br>%{z:.4f}<extra></extra>",
             )
-        )  # fmt: skip
+        )
     return theme.compose(
-        traces, height=380, legend=False, dragmode=False, annotations=titles, **axes,
+        traces,
+        height=380,
+        legend=False,
+        dragmode=False,
+        annotations=titles,
+        **axes,
         yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
         coloraxis={
-            "colorscale": theme.diverging_scale(dark), "cmin": -limit, "cmax": limit, "cmid": 0,
+            "colorscale": theme.diverging_scale(dark),
+            "cmin": -limit,
+            "cmax": limit,
+            "cmid": 0,
             "colorbar": {
-                "thickness": 8, "outlinewidth": 0, "xpad": 6, "tickvals": [-limit, 0, limit],
+                "thickness": 8,
+                "outlinewidth": 0,
+                "xpad": 6,
+                "tickvals": [-limit, 0, limit],
                 "ticktext": [printed(-limit), "0", printed(limit)],
             },
         },
-    )  # fmt: skip
+    )
 
 
 def pair_table(before: np.ndarray, after: np.ndarray, tasks: Sequence[str]) -> pd.DataFrame:
@@ -76,11 +101,13 @@ def pair_table(before: np.ndarray, after: np.ndarray, tasks: Sequence[str]) -> p
     rows, columns = np.triu_indices(len(tasks), 1)
     return pd.DataFrame(
         {
-            "task": [tasks[i] for i in rows.tolist()], "other task": [tasks[j] for j in columns.tolist()],
-            "before": before[rows, columns], "after": after[rows, columns],
+            "task": [tasks[i] for i in rows.tolist()],
+            "other task": [tasks[j] for j in columns.tolist()],
+            "before": before[rows, columns],
+            "after": after[rows, columns],
             "difference": (after - before)[rows, columns],
         }
-    )  # fmt: skip
+    )
 
 
 def _trace(kind: str, **settings: Any) -> dict[str, Any]:
@@ -91,9 +118,16 @@ def _trace(kind: str, **settings: Any) -> dict[str, Any]:
 def _caption(text: str, x: float) -> dict[str, Any]:
     """A title above a part of a figure, centred at ``x``."""
     return {
-        "text": text, "x": x, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "center", "yanchor": "bottom",
-        "showarrow": False, "font": {"size": 13},
-    }  # fmt: skip
+        "text": text,
+        "x": x,
+        "y": 1,
+        "xref": "paper",
+        "yref": "paper",
+        "xanchor": "center",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 13},
+    }
 
 
 def names_on_axis(tasks: Sequence[str], length: int = 18) -> dict[str, Any]:
@@ -123,25 +157,38 @@ def layer_figure(
     traces = [_links(np.stack([positions, before], axis=1), np.stack([positions, after], axis=1), dark)]
     traces += [
         _trace(
-            "scatter", x=positions, y=np.round(values, 5), name=label, mode="markers", customdata=names,
+            "scatter",
+            x=positions,
+            y=np.round(values, 5),
+            name=label,
+            mode="markers",
+            customdata=names,
             marker={"symbol": style.symbol, "size": 6, "color": style.color},
             hovertemplate="%{customdata}<br>mean |cos| %{y:.4f}<extra>" + label + "</extra>",
         )
         for label, values, style in (("before", before, theme.BEFORE), ("after", after, theme.AFTER))
-    ]  # fmt: skip
+    ]
     marks = [_upright(list(labels).index(chosen), dark, "dot")] if chosen is not None and chosen in labels else []
     return theme.compose(
-        traces, height=340, shapes=marks, xaxis=_blocks_on_axis(labels),
+        traces,
+        height=340,
+        shapes=marks,
+        xaxis=_blocks_on_axis(labels),
         yaxis={"title": {"text": "mean |cos|"}, "rangemode": "tozero"},
-    )  # fmt: skip
+    )
 
 
 def _upright(x: float, dark: bool, dash: str = "solid") -> dict[str, Any]:
     """A vertical reference line over the whole height."""
     return {
-        "type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper",
+        "type": "line",
+        "x0": x,
+        "x1": x,
+        "y0": 0,
+        "y1": 1,
+        "yref": "paper",
         "line": {"color": theme.neutral(dark), "width": 1, "dash": dash},
-    }  # fmt: skip
+    }
 
 
 def _blocks_on_axis(labels: Sequence[str]) -> dict[str, Any]:
@@ -171,19 +218,29 @@ def tower_order(geometry: Geometry) -> list[int]:
 def multiplier_figure(multipliers: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
     """What each task vector is multiplied by, 1 − T a ``[T]``, as bars from 1."""
     bars = _trace(
-        "bar", x=np.round(multipliers - 1, 6), base=1.0, y=list(range(len(tasks))), orientation="h",
-        marker={"color": theme.AFTER.color}, customdata=_hover(tasks, multipliers),
-        text=[printed(value, ".3f") for value in multipliers], textposition="outside", cliponaxis=False,
+        "bar",
+        x=np.round(multipliers - 1, 6),
+        base=1.0,
+        y=list(range(len(tasks))),
+        orientation="h",
+        marker={"color": theme.AFTER.color},
+        customdata=_hover(tasks, multipliers),
+        text=[printed(value, ".3f") for value in multipliers],
+        textposition="outside",
+        cliponaxis=False,
         hovertemplate="%{customdata[0]}<br>× %{customdata[1]}<extra></extra>",
-    )  # fmt: skip
+    )
     low, high = min(0.0, float(multipliers.min())), max(1.0, float(multipliers.max()))
     room = 0.15 * (high - low)  # for the numbers outside the bars
     limits = [low - room if low < 0 else 0.0, high + room]
     return theme.compose(
-        [bars], height=340, legend=False, shapes=[_upright(1, dark)],
+        [bars],
+        height=340,
+        legend=False,
+        shapes=[_upright(1, dark)],
         xaxis={"title": {"text": "multiplier of the task vector, 1 − T·a"}, "range": limits, "zeroline": False},
         yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
-    )  # fmt: skip
+    )
 
 
 def multiplier_table_figure(
@@ -192,28 +249,42 @@ def multiplier_table_figure(
     """Multipliers per layer and task ``[L, T]``; the colours' middle is 1, no change."""
     reach = max(0.01, float(np.abs(multipliers - 1).max()))
     cells = _trace(
-        "heatmap", z=np.round(multipliers.T, 4), x=list(range(len(labels))), y=list(range(len(tasks))),
-        colorscale=theme.diverging_scale(dark), zmin=1 - reach, zmax=1 + reach,
+        "heatmap",
+        z=np.round(multipliers.T, 4),
+        x=list(range(len(labels))),
+        y=list(range(len(tasks))),
+        colorscale=theme.diverging_scale(dark),
+        zmin=1 - reach,
+        zmax=1 + reach,
         colorbar={"thickness": 8, "outlinewidth": 0, "xpad": 6},
         customdata=[[f"{theme.plain(task)}<br>{theme.plain(label)}" for label in labels] for task in tasks],
         hovertemplate="%{customdata}<br>× %{z:.4f}<extra></extra>",
-    )  # fmt: skip
+    )
     return theme.compose(
-        [cells], height=340, legend=False, xaxis=_blocks_on_axis(labels),
+        [cells],
+        height=340,
+        legend=False,
+        xaxis=_blocks_on_axis(labels),
         yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
-    )  # fmt: skip
+    )
 
 
 def objective_figure(curve: np.ndarray, *, unit: str) -> go.Figure:
     """The objective over the iterations; ``unit`` names them."""
     line = _trace(
-        "scatter", y=np.round(curve, 6), mode="lines+markers" if len(curve) < 30 else "lines",
-        line={"color": theme.AFTER.color, "width": 2}, hovertemplate=unit + " %{x}<br>L = %{y:.5f}<extra></extra>",
-    )  # fmt: skip
+        "scatter",
+        y=np.round(curve, 6),
+        mode="lines+markers" if len(curve) < 30 else "lines",
+        line={"color": theme.AFTER.color, "width": 2},
+        hovertemplate=unit + " %{x}<br>L = %{y:.5f}<extra></extra>",
+    )
     return theme.compose(
-        [line], height=240, legend=False, yaxis={"title": {"text": "objective L"}},
+        [line],
+        height=240,
+        legend=False,
+        yaxis={"title": {"text": "objective L"}},
         xaxis={**theme.step_axis(len(curve) - 1, unit), "showgrid": False, "rangemode": "tozero"},
-    )  # fmt: skip
+    )
 
 
 def norm_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
@@ -222,17 +293,23 @@ def norm_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, 
     traces = [_links(np.stack([before, rows], axis=1), np.stack([after, rows], axis=1), dark)]
     traces += [
         _trace(
-            "scatter", x=np.round(values, 5), y=rows, name=label, mode="markers", customdata=_hover(tasks, values),
+            "scatter",
+            x=np.round(values, 5),
+            y=rows,
+            name=label,
+            mode="markers",
+            customdata=_hover(tasks, values),
             marker={"symbol": style.symbol, "size": 10, "color": style.color},
             hovertemplate="%{customdata[0]}<br>norm %{customdata[1]}<extra>" + label + "</extra>",
         )
         for label, values, style in (("before", before, theme.BEFORE), ("after", after, theme.AFTER))
-    ]  # fmt: skip
+    ]
     return theme.compose(
-        traces, height=340,
+        traces,
+        height=340,
         xaxis={"title": {"text": "norm of the task vector"}, "rangemode": "tozero", "zeroline": False},
         yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
-    )  # fmt: skip
+    )
 
 
 def _hover(tasks: Sequence[str], values: np.ndarray) -> list[tuple[str, str]]:
@@ -243,10 +320,15 @@ def _hover(tasks: Sequence[str], values: np.ndarray) -> list[tuple[str, str]]:
 def _links(starts: np.ndarray, ends: np.ndarray, dark: bool) -> dict[str, Any]:
     """Thin lines from each start to its end, ``[N, 2]`` both, as one trace with gaps."""
     path = np.stack([starts, ends, np.full_like(starts, np.nan, dtype=float)], axis=1).reshape(-1, 2)
-    return _trace("scatter",
-        x=path[:, 0], y=path[:, 1], mode="lines", line={"color": theme.neutral(dark), "width": 1, "dash": "dot"},
-        hoverinfo="skip", showlegend=False,
-    )  # fmt: skip
+    return _trace(
+        "scatter",
+        x=path[:, 0],
+        y=path[:, 1],
+        mode="lines",
+        line={"color": theme.neutral(dark), "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -292,9 +374,15 @@ def _two_columns(points: np.ndarray) -> np.ndarray:
 
 
 _AROUND = {  # plotly's text positions, and where the middle of the text is then, in half widths and heights
-    "top center": (0, 1), "bottom center": (0, -1), "middle right": (1, 0), "middle left": (-1, 0),
-    "top right": (1, 1), "top left": (-1, 1), "bottom right": (1, -1), "bottom left": (-1, -1),
-}  # fmt: skip
+    "top center": (0, 1),
+    "bottom center": (0, -1),
+    "middle right": (1, 0),
+    "middle left": (-1, 0),
+    "top right": (1, 1),
+    "top left": (-1, 1),
+    "bottom right": (1, -1),
+    "bottom left": (-1, -1),
+}
 
 
 def _label_places(plane: PlanarMap, names: Sequence[str], pixels: float = 230, marker: float = 6) -> list[str]:
@@ -343,14 +431,22 @@ def map_figure(plane: PlanarMap, tasks: Sequence[str], *, dark: bool = False) ->
     traces = [_links(plane.before, plane.after, dark), _links(np.zeros((1, 2)), plane.redundant[None], dark)]
     traces += [
         _trace(
-            "scatter", x=np.round(points[:, 0], 5), y=np.round(points[:, 1], 5), name=label, text=texts,
-            mode="markers+text" if places else "markers", textposition=places or None, cliponaxis=False,
+            "scatter",
+            x=np.round(points[:, 0], 5),
+            y=np.round(points[:, 1], 5),
+            name=label,
+            text=texts,
+            mode="markers+text" if places else "markers",
+            textposition=places or None,
+            cliponaxis=False,
             marker={"symbol": style.symbol, "size": _SIZES.get(label, 10), "color": style.color},
             hovertemplate="%{text}<br>(%{x:.3f}, %{y:.3f})<extra>" + label + "</extra>",
         )
         for label, points, style, texts, places in groups
-    ]  # fmt: skip
+    ]
     return theme.compose(
-        traces, height=340, xaxis={"title": {"text": "first principal axis"}, "zeroline": True},
+        traces,
+        height=340,
+        xaxis={"title": {"text": "first principal axis"}, "zeroline": True},
         yaxis={"title": {"text": "second principal axis"}, "zeroline": True, "scaleanchor": "x", "scaleratio": 1},
-    )  # fmt: skip
+    )

@@ -14,7 +14,7 @@ from merging.charts.accuracy import Series, marker_of
 from merging.charts.columns import AVERAGE, MARK, METHOD
 from merging.charts.theme import compose, neutral, plain
 from merging.evaluation.evaluator import best_first
-from merging.methods.params import Data, Needs
+from merging.methods.params import DataUse, Needs
 from merging.runs.leaderboard import Row
 
 NEEDS_WORDS: dict[Needs, str] = {"none": "no data", "unlabeled": "unlabeled images", "labelled": "labelled images"}
@@ -22,9 +22,20 @@ ONE_A_TASK = "a model for each task"
 GROUPS = (*NEEDS_WORDS.values(), ONE_A_TASK)
 NOT_RUN, UNDER_WAY = "not run", "under way"
 _COLUMNS = (
-    MARK, METHOD, AVERAGE, "Normalised (%)", "Data", "Chosen", "State", "λ", "Seconds", "Memory (MB)", "Paper", "Run",
+    MARK,
+    METHOD,
+    AVERAGE,
+    "Normalised (%)",
+    "Data",
+    "Chosen",
+    "State",
+    "λ",
+    "Seconds",
+    "Memory (MB)",
+    "Paper",
+    "Run",
     "Note",
-)  # fmt: skip
+)
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
 _RULE = "rgba(128, 128, 128, 0.45)"
 
@@ -45,7 +56,7 @@ class Standing:
     """
 
     title: str
-    data: Data
+    data: DataUse
     paper: str
     note: str
     state: str
@@ -142,42 +153,65 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
             shapes.append(_rule(start, average, place, place, 2))
             traces.append(
                 {
-                    "type": "scatter", "x": [average], "y": [place], "mode": "markers+text",
-                    "name": plain(one.title), "marker": marker_of(one.series, 12), "text": [f"\u2002{average:.1f}"],
-                    "textposition": "middle right", "cliponaxis": False,
+                    "type": "scatter",
+                    "x": [average],
+                    "y": [place],
+                    "mode": "markers+text",
+                    "name": plain(one.title),
+                    "marker": marker_of(one.series, 12),
+                    "text": [f"\u2002{average:.1f}"],
+                    "textposition": "middle right",
+                    "cliponaxis": False,
                     "hovertemplate": "<b>%{x:.1f}</b> %<extra>%{fullData.name}</extra>",
                 }
-            )  # fmt: skip
+            )
         place += 1 + _GAP
     shapes += [_rule(value, value, -0.6, place - _GAP - 0.4, 1, "dot", neutral(dark)) for value in lines.values()]
     notes = [
         {
-            "x": value, "y": -0.6, "text": f"{plain(name)} {value:.1f}", "showarrow": False, "yanchor": "bottom",
+            "x": value,
+            "y": -0.6,
+            "text": f"{plain(name)} {value:.1f}",
+            "showarrow": False,
+            "yanchor": "bottom",
             "font": {"size": 11},
         }
         for name, value in lines.items()
-    ]  # fmt: skip
+    ]
     shown = [*lines.values(), *(trace["x"][0] for trace in traces)]
     return compose(
-        traces, height=round(90 + _LINE_HEIGHT * place), legend=False, shapes=shapes, annotations=notes,
+        traces,
+        height=round(90 + _LINE_HEIGHT * place),
+        legend=False,
+        shapes=shapes,
+        annotations=notes,
         xaxis={
-            "title": {"text": "Average accuracy (%)"}, "zeroline": False,
+            "title": {"text": "Average accuracy (%)"},
+            "zeroline": False,
             "range": [max(0.0, min(shown, default=0) - 4), min(104.0, max(shown, default=100) + 5)],
         },
         yaxis={
-            "tickvals": list(ticks), "ticktext": list(ticks.values()), "range": [place - _GAP - 0.4, -0.7],
-            "showgrid": False, "zeroline": False,
+            "tickvals": list(ticks),
+            "ticktext": list(ticks.values()),
+            "range": [place - _GAP - 0.4, -0.7],
+            "showgrid": False,
+            "zeroline": False,
         },
-    )  # fmt: skip
+    )
 
 
 def _rule(
     x0: float, x1: float, y0: float, y1: float, width: int, dash: str = "solid", color: str = _RULE
 ) -> dict[str, Any]:
     return {
-        "type": "line", "x0": x0, "x1": x1, "y0": y0, "y1": y1, "layer": "below",
+        "type": "line",
+        "x0": x0,
+        "x1": x1,
+        "y0": y0,
+        "y1": y1,
+        "layer": "below",
         "line": {"color": color, "width": width, "dash": dash},
-    }  # fmt: skip
+    }
 
 
 def takeaway(standings: Sequence[Standing]) -> str:

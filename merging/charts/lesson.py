@@ -37,19 +37,30 @@ def weights_figure(base: np.ndarray, tuned: np.ndarray, *, dark: bool = False) -
     """
     reach = float(np.quantile(np.abs(np.concatenate([base, tuned])), 0.995)) or 1.0
     points = {
-        "type": "scatter", "mode": "markers", "x": np.round(base, 5).tolist(), "y": np.round(tuned, 5).tolist(),
+        "type": "scatter",
+        "mode": "markers",
+        "x": np.round(base, 5).tolist(),
+        "y": np.round(tuned, 5).tolist(),
         "marker": {"color": theme.AFTER.color, "size": 5, "opacity": 0.6},
         "hovertemplate": "base %{x:.4f}<br>fine-tuned %{y:.4f}<extra></extra>",
-    }  # fmt: skip
+    }
     line = {
-        "type": "line", "x0": -reach, "x1": reach, "y0": -reach, "y1": reach, "layer": "below",
+        "type": "line",
+        "x0": -reach,
+        "x1": reach,
+        "y0": -reach,
+        "y1": reach,
+        "layer": "below",
         "line": {"color": theme.neutral(dark), "width": 2, "dash": "dash"},
-    }  # fmt: skip
+    }
     return theme.compose(
-        [points], height=400, legend=False, shapes=[line],
+        [points],
+        height=400,
+        legend=False,
+        shapes=[line],
         xaxis={"title": {"text": "a weight in the base model"}, "range": [-reach, reach], "zeroline": False},
         yaxis={"title": {"text": "after fine-tuning"}, "range": [-reach, reach], "zeroline": False},
-    )  # fmt: skip
+    )
 
 
 def slopes_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
@@ -71,31 +82,56 @@ def slopes_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *
         color = theme.REDUNDANT.color if named else theme.AFTER.color
         traces.append(
             {
-                "type": "scatter", "mode": "lines+markers", "x": [0, 1], "y": ys, "opacity": 1 if named else 0.6,
-                "line": {"color": color, "width": 3 if named else 1.5}, "marker": {"size": 9 if named else 6},
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": [0, 1],
+                "y": ys,
+                "opacity": 1 if named else 0.6,
+                "line": {"color": color, "width": 3 if named else 1.5},
+                "marker": {"size": 9 if named else 6},
                 "hovertemplate": f"{name}<br>%{{y:.3f}}<extra></extra>",
             }
-        )  # fmt: skip
+        )
     low, high = min(0.0, *starts, *ends), max(0.05, *starts, *ends)
     room = 0.06 * (high - low)
     places = apart([ends[n] for n in closest], _GAP * (high - low))
     notes = [
         {
-            "x": 1.03, "y": place, "text": names[n], "showarrow": False, "xanchor": "left",
-            "align": "left", "font": {"color": theme.REDUNDANT.color},
+            "x": 1.03,
+            "y": place,
+            "text": names[n],
+            "showarrow": False,
+            "xanchor": "left",
+            "align": "left",
+            "font": {"color": theme.REDUNDANT.color},
         }
         for n, place in zip(closest, places, strict=True)
-    ]  # fmt: skip
+    ]
     zero = {
-        "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 0, "y1": 0, "layer": "below",
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": 0,
+        "y1": 0,
+        "layer": "below",
         "line": {"color": theme.neutral(dark), "width": 2, "dash": "dash"},
-    }  # fmt: skip
+    }
     return theme.compose(
-        traces, height=400, legend=False, annotations=notes, shapes=[zero],
-        xaxis={"tickvals": [0, 1], "ticktext": ["before", "after AWD"], "range": [-0.12, 2.1], "showgrid": False,
-               "zeroline": False},
+        traces,
+        height=400,
+        legend=False,
+        annotations=notes,
+        shapes=[zero],
+        xaxis={
+            "tickvals": [0, 1],
+            "ticktext": ["before", "after AWD"],
+            "range": [-0.12, 2.1],
+            "showgrid": False,
+            "zeroline": False,
+        },
         yaxis={"title": {"text": "cosine of two task vectors"}, "range": [low - room, high + room], "zeroline": False},
-    )  # fmt: skip
+    )
 
 
 def apart(values: Sequence[float], gap: float) -> list[float]:
@@ -142,7 +178,11 @@ def candidates_figure(bars: Sequence[Bar], axis: str, *, dark: bool = False) -> 
     rest = theme.neutral(dark)
     traces: list[dict[str, Any]] = [
         {
-            "type": "bar", "orientation": "h", "x": [round(bar.value, 2) for bar in bars], "y": rows, "width": 0.36,
+            "type": "bar",
+            "orientation": "h",
+            "x": [round(bar.value, 2) for bar in bars],
+            "y": rows,
+            "width": 0.36,
             "marker": {
                 "color": [theme.style_of(bar.method).color for bar in bars],
                 "opacity": [0.25 if bar.out else 1 for bar in bars],
@@ -150,23 +190,36 @@ def candidates_figure(bars: Sequence[Bar], axis: str, *, dark: bool = False) -> 
             "customdata": [[theme.plain(bar.name), theme.plain(bar.cost)] for bar in bars],
             "hovertemplate": "%{customdata[0]}: <b>%{x:.1f}</b><br>%{customdata[1]}<extra></extra>",
         }
-    ]  # fmt: skip
+    ]
     texts = [
         {
-            "x": 0, "y": row - 0.38, "text": f"<b>{theme.plain(bar.name)}</b>  {theme.plain(bar.cost)}",
-            "showarrow": False, "xanchor": "left", "align": "left", "font": {"color": rest} if bar.out else {},
-        }
-        for row, bar in zip(rows, bars, strict=True)
-    ]  # fmt: skip
-    texts += [  # at the edge: text of the bars themselves is as small as they are thin, or meets the costs
-        {
-            "x": 112, "y": row, "text": f"<b>{bar.value:.1f}</b>", "showarrow": False, "xanchor": "right",
+            "x": 0,
+            "y": row - 0.38,
+            "text": f"<b>{theme.plain(bar.name)}</b>  {theme.plain(bar.cost)}",
+            "showarrow": False,
+            "xanchor": "left",
+            "align": "left",
             "font": {"color": rest} if bar.out else {},
         }
         for row, bar in zip(rows, bars, strict=True)
-    ]  # fmt: skip
+    ]
+    texts += [  # at the edge: text of the bars themselves is as small as they are thin, or meets the costs
+        {
+            "x": 112,
+            "y": row,
+            "text": f"<b>{bar.value:.1f}</b>",
+            "showarrow": False,
+            "xanchor": "right",
+            "font": {"color": rest} if bar.out else {},
+        }
+        for row, bar in zip(rows, bars, strict=True)
+    ]
     return theme.compose(
-        traces, height=400, legend=False, annotations=texts, margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        traces,
+        height=400,
+        legend=False,
+        annotations=texts,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
         xaxis={"title": {"text": axis}, "range": [0, 112], "zeroline": False, "tickvals": [0, 25, 50, 75, 100]},
         yaxis={"showticklabels": False, "range": [len(bars) - 0.6, -0.7], "showgrid": False, "zeroline": False},
-    )  # fmt: skip
+    )

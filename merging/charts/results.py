@@ -162,9 +162,14 @@ def _standings(rows: Sequence[Row]) -> list[Standing]:
         preset = _PRESETS.get(row.method)
         lines.append(
             Standing(
-                title=row.method, data=row.data, paper=preset.paper if preset else "",
-                note=preset.note if preset else "", state="done" if preset else "", run=row.run, row=row,
+                title=row.method,
+                data=row.data,
+                paper=preset.paper if preset else "",
+                note=preset.note if preset else "",
+                state="done" if preset else "",
+                run=row.run,
+                row=row,
                 localised=preset is not None and preset.pair.localised,
             )
-        )  # fmt: skip
+        )
     return ranked(lines)

@@ -32,7 +32,11 @@ def coefficient_heatmap(coefficients: Coefficients, labels: Mapping[str, str], d
     rows = [plain(shorten(labels.get(task, task), 30)) for task in coefficients.tasks]
     figure = go.Figure(
         go.Heatmap(
-            z=table, x=list(range(len(names))), y=list(range(len(rows))), zmin=-limit, zmax=limit,
+            z=table,
+            x=list(range(len(names))),
+            y=list(range(len(rows))),
+            zmin=-limit,
+            zmax=limit,
             colorscale=diverging_scale(dark),
             customdata=[[f"{row}<br>{plain(name)}" for name in names] for row in rows],
             hovertemplate="%{customdata}<br>c = <b>%{z:.3f}</b><extra></extra>",
@@ -40,7 +44,7 @@ def coefficient_heatmap(coefficients: Coefficients, labels: Mapping[str, str], d
             showscale=len(rows) > 2,
             colorbar={"title": {"text": "c"}, "thickness": 12, "outlinewidth": 0},
         )
-    )  # fmt: skip
+    )
     blocks = [block_of(name) for name in names]
     for index in range(1, len(blocks)):
         if blocks[index] != blocks[index - 1]:
@@ -78,9 +82,13 @@ def trajectory_figure(
     figure = go.Figure()
     for index, (task, values) in enumerate(zip(tasks, np.array(trajectory).T, strict=True)):
         figure.add_scatter(
-            x=list(steps), y=values, mode="lines", name=plain(labels.get(task, task)), line=_line(index),
+            x=list(steps),
+            y=values,
+            mode="lines",
+            name=plain(labels.get(task, task)),
+            line=_line(index),
             hovertemplate="step %{x}: <b>%{y:.3f}</b><extra>%{fullData.name}</extra>",
-        )  # fmt: skip
+        )
     figure.update_xaxes(step_axis(steps[-1], "Step"))
     figure.update_yaxes(title="Coefficient, mean over layers", zeroline=False)
     return arrange(figure, height=380)
@@ -93,14 +101,22 @@ def entropy_figure(entropy: Sequence[Sequence[float]], tasks: Sequence[str], lab
     figure = go.Figure()
     for index, (task, values) in enumerate(zip(tasks, table.T, strict=True)):
         figure.add_scatter(
-            x=steps, y=values, mode="lines", name=plain(labels.get(task, task)), opacity=0.6,
+            x=steps,
+            y=values,
+            mode="lines",
+            name=plain(labels.get(task, task)),
+            opacity=0.6,
             line={**_line(index), "width": 1.25},
             hovertemplate="step %{x}: <b>%{y:.3f}</b><extra>%{fullData.name}</extra>",
-        )  # fmt: skip
+        )
     figure.add_scatter(
-        x=steps, y=table.mean(axis=1), mode="lines", name="Mean of all tasks", line={"color": "#7F7F7F", "width": 4},
+        x=steps,
+        y=table.mean(axis=1),
+        mode="lines",
+        name="Mean of all tasks",
+        line={"color": "#7F7F7F", "width": 4},
         hovertemplate="step %{x}: <b>%{y:.3f}</b><extra>%{fullData.name}</extra>",
-    )  # fmt: skip
+    )
     figure.update_xaxes(step_axis(len(entropy) - 1, "Step"))
     figure.update_yaxes(title="Prediction entropy (nats)", rangemode="tozero", zeroline=False)
     return arrange(figure, height=380)
@@ -135,10 +151,13 @@ def timing_figure(seconds: Mapping[str, Mapping[str, float]]) -> go.Figure:
     figure = go.Figure()
     for index, phase in enumerate(phases):
         figure.add_bar(
-            y=[plain(name) for name in seconds], x=[times.get(phase, 0.0) for times in seconds.values()],
-            name=phase.capitalize(), orientation="h", marker={"color": _PHASE_COLORS[index % len(_PHASE_COLORS)]},
+            y=[plain(name) for name in seconds],
+            x=[times.get(phase, 0.0) for times in seconds.values()],
+            name=phase.capitalize(),
+            orientation="h",
+            marker={"color": _PHASE_COLORS[index % len(_PHASE_COLORS)]},
             hovertemplate="%{fullData.name}: <b>%{x:.2f} s</b><extra></extra>",
-        )  # fmt: skip
+        )
     figure.update_layout(barmode="stack", legend_traceorder="normal")
     figure.update_xaxes(title="Seconds")
     figure.update_yaxes(autorange="reversed", automargin=True)
@@ -167,10 +186,13 @@ def storage_figure(table: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     for index, (part, rows) in enumerate(table.groupby("Part", sort=False)):
         figure.add_bar(
-            y=rows["Stored as"], x=rows["MB"], name=str(part), orientation="h",
+            y=rows["Stored as"],
+            x=rows["MB"],
+            name=str(part),
+            orientation="h",
             marker={"color": _PHASE_COLORS[index % len(_PHASE_COLORS)]},
             hovertemplate="%{fullData.name}: <b>%{x:,.2f} MB</b><extra></extra>",
-        )  # fmt: skip
+        )
     figure.update_layout(barmode="stack", legend_traceorder="normal")
     figure.update_xaxes(title="Megabytes")
     figure.update_yaxes(autorange="reversed", automargin=True)

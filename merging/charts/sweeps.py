@@ -33,26 +33,34 @@ def course_figure(trials: Sequence[Trial], definition: SweepDefinition, dark: bo
         own = [trial for trial in trials if method_title(trial) == label and trial.value is not None]
         traces.append(
             {
-                "type": "scatter", "mode": "markers", "name": plain(label),
-                "x": [trial.number for trial in own], "y": [100 * (trial.value or 0) for trial in own],
+                "type": "scatter",
+                "mode": "markers",
+                "name": plain(label),
+                "x": [trial.number for trial in own],
+                "y": [100 * (trial.value or 0) for trial in own],
                 "marker": {"color": style.color, "symbol": style.symbol, "size": 8},
                 "hovertemplate": "trial %{x}: <b>%{y:.1f} %</b><extra>%{fullData.name}</extra>",
             }
-        )  # fmt: skip
+        )
     best = best_so_far(trials)
     traces.append(
         {
-            "type": "scatter", "mode": "lines", "name": "Best so far", "x": [trial.number for trial in trials],
+            "type": "scatter",
+            "mode": "lines",
+            "name": "Best so far",
+            "x": [trial.number for trial in trials],
             "y": [None if value is None else 100 * value for value in best],
             "line": {"shape": "hv", "color": neutral(dark), "width": 2},
             "hovertemplate": "best up to trial %{x}: <b>%{y:.1f} %</b><extra></extra>",
         }
-    )  # fmt: skip
+    )
     last = max((trial.number for trial in trials), default=0)
     return compose(
-        traces, height=360, xaxis=step_axis(last, "Trial"),
+        traces,
+        height=360,
+        xaxis=step_axis(last, "Trial"),
         yaxis={"title": {"text": f"{objective_title(definition)}, validation"}, "zeroline": False},
-    )  # fmt: skip
+    )
 
 
 def parallel_figure(trials: Sequence[Trial], definition: SweepDefinition, dark: bool = False) -> go.Figure:
@@ -75,11 +83,13 @@ def parallel_figure(trials: Sequence[Trial], definition: SweepDefinition, dark: 
     scale = [[index / 2, color] for index, color in enumerate(_DARK if dark else _LIGHT)]
     figure = go.Figure(
         go.Parcoords(
-            dimensions=dimensions, labelfont=text, tickfont={**text, "shadow": "none"},
+            dimensions=dimensions,
+            labelfont=text,
+            tickfont={**text, "shadow": "none"},
             rangefont={"size": 1, "color": "rgba(0, 0, 0, 0)"},  # ends of the axes, which have ticks already
             line={"color": values, "colorscale": scale},
         )
-    )  # fmt: skip
+    )
     arrange(figure, height=380, legend=False)
     widest = max((len(text) for text in dimensions[0].get("ticktext", [])), default=0)
     return figure.update_layout(margin={"l": max(70, 12 + 7 * widest), "r": 50, "t": 60, "b": 20})
@@ -94,10 +104,12 @@ def _categories(title: str, values: Sequence[Any]) -> dict[str, Any]:
     texts = [_NOT_THERE if value is None else str(value) for value in values]
     names = list(dict.fromkeys(sorted(texts, key=lambda text: text != _NOT_THERE)))
     return {
-        "label": plain(title), "values": [names.index(text) for text in texts],
-        "tickvals": list(range(len(names))), "ticktext": [plain(shorten(name, 24)) for name in names],
+        "label": plain(title),
+        "values": [names.index(text) for text in texts],
+        "tickvals": list(range(len(names))),
+        "ticktext": [plain(shorten(name, 24)) for name in names],
         "range": [-0.3, len(names) - 0.7],
-    }  # fmt: skip
+    }
 
 
 def _numbers(title: str, values: Sequence[Any], domain: Any) -> dict[str, Any]:
@@ -110,11 +122,12 @@ def _numbers(title: str, values: Sequence[Any], domain: Any) -> dict[str, Any]:
     ticks = known if len(known) <= _TICKS else [low + i * (high - low) / (_TICKS - 1) for i in range(_TICKS)]
     absent = [low - gap] if None in places else []
     return {
-        "label": plain(title), "values": [low - gap if place is None else place for place in places],
+        "label": plain(title),
+        "values": [low - gap if place is None else place for place in places],
         "tickvals": [*absent, *ticks],
         "ticktext": [*(_NOT_THERE for _ in absent), *(printed(10**tick if log else tick, ".3g") for tick in ticks)],
         "range": [low - (gap if absent else 0.05 * gap), high + 0.05 * gap],
-    }  # fmt: skip
+    }
 
 
 def trials_table(trials: Sequence[Trial], definition: SweepDefinition) -> pd.DataFrame:
@@ -125,12 +138,15 @@ def trials_table(trials: Sequence[Trial], definition: SweepDefinition) -> pd.Dat
         own = parameters(trial)
         rows.append(
             {
-                "Trial": trial.number, "State": trial.state, "Method": method_title(trial),
+                "Trial": trial.number,
+                "State": trial.state,
+                "Method": method_title(trial),
                 objective_title(definition): None if trial.value is None else round(100 * trial.value, 2),
                 **{": ".join(titles(path)): _cell(own.get(path)) for path in paths},
-                "Run": trial.run, "Error": trial.error,
+                "Run": trial.run,
+                "Error": trial.error,
             }
-        )  # fmt: skip
+        )
     table = pd.DataFrame(rows)
     return table if table.empty or table["Error"].notna().any() else table.drop(columns="Error")
 

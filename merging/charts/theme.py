@@ -147,9 +147,12 @@ def _apart(wanted: Style, taken: Sequence[Style]) -> Style:
     used = {(style.pattern, style.pattern_size) for style in alike}
     pattern, size = next(one for one in patterns if one not in used)
     return Style(
-        wanted.color, _first_free(symbols, [style.symbol for style in alike]), pattern, size,
+        wanted.color,
+        _first_free(symbols, [style.symbol for style in alike]),
+        pattern,
+        size,
         _first_free(_DASHES, [style.dash for style in alike]),
-    )  # fmt: skip
+    )
 
 
 def _first_free(options: Sequence[str], used: Sequence[str]) -> str:
@@ -169,19 +172,38 @@ def _around(corners: int, outer: float, inner: float | None = None, turn: float 
 
 
 _PLUS: Points = [
-    (-0.4, -1.2), (0.4, -1.2), (0.4, -0.4), (1.2, -0.4), (1.2, 0.4), (0.4, 0.4), (0.4, 1.2), (-0.4, 1.2), (-0.4, 0.4),
-    (-1.2, 0.4), (-1.2, -0.4), (-0.4, -0.4),
-]  # fmt: skip
+    (-0.4, -1.2),
+    (0.4, -1.2),
+    (0.4, -0.4),
+    (1.2, -0.4),
+    (1.2, 0.4),
+    (0.4, 0.4),
+    (0.4, 1.2),
+    (-0.4, 1.2),
+    (-0.4, 0.4),
+    (-1.2, 0.4),
+    (-1.2, -0.4),
+    (-0.4, -0.4),
+]
 # Plotly's markers as polygons, y downwards, in units of half a marker's size.
 _OUTLINES: dict[str, Points] = {
-    "circle": _around(32, 1.0), "square": _around(4, math.sqrt(2), turn=45), "diamond": _around(4, 1.3),
-    "triangle-up": _around(3, 1.15), "triangle-down": _around(3, 1.15, turn=180),
-    "triangle-left": _around(3, 1.15, turn=-90), "triangle-right": _around(3, 1.15, turn=90),
-    "pentagon": _around(5, 1.0), "hexagon": _around(6, 1.0), "star": _around(5, 1.4, 0.54),
-    "hexagram": _around(6, 1.2, 0.69), "star-diamond": _around(4, 1.4, 0.5), "cross": _PLUS,
+    "circle": _around(32, 1.0),
+    "square": _around(4, math.sqrt(2), turn=45),
+    "diamond": _around(4, 1.3),
+    "triangle-up": _around(3, 1.15),
+    "triangle-down": _around(3, 1.15, turn=180),
+    "triangle-left": _around(3, 1.15, turn=-90),
+    "triangle-right": _around(3, 1.15, turn=90),
+    "pentagon": _around(5, 1.0),
+    "hexagon": _around(6, 1.0),
+    "star": _around(5, 1.4, 0.54),
+    "hexagram": _around(6, 1.2, 0.69),
+    "star-diamond": _around(4, 1.4, 0.5),
+    "cross": _PLUS,
     "x": [((x - y) / math.sqrt(2), (x + y) / math.sqrt(2)) for x, y in _PLUS],
-    "hourglass": [(-1, -1), (1, -1), (-1, 1), (1, 1)], "bowtie": [(-1, -1), (1, 1), (1, -1), (-1, 1)],
-}  # fmt: skip
+    "hourglass": [(-1, -1), (1, -1), (-1, 1), (1, 1)],
+    "bowtie": [(-1, -1), (1, 1), (1, -1), (-1, 1)],
+}
 
 
 def marker_image(style: Style) -> str:

@@ -52,19 +52,30 @@ def outcome_figure(
     plain_names = [theme.plain(name) + note for name, note in zip(names, apart, strict=True)]
     traces: list[dict[str, object]] = [
         {
-            "type": "bar", "orientation": "h", "x": values, "y": rows, "width": 0.72, "name": theme.plain(mine.name),
-            "marker": {"color": mine.style.color}, "customdata": plain_names,
+            "type": "bar",
+            "orientation": "h",
+            "x": values,
+            "y": rows,
+            "width": 0.72,
+            "name": theme.plain(mine.name),
+            "marker": {"color": mine.style.color},
+            "customdata": plain_names,
             "hovertemplate": "%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
         }
-    ]  # fmt: skip
+    ]
     traces += [
         {
-            "type": "scatter", "mode": "markers", "x": percent(one), "y": rows, "name": theme.plain(one.name),
-            "marker": {**marker_of(one, 11), "line": {"width": 1.5, "color": "white"}}, "customdata": plain_names,
+            "type": "scatter",
+            "mode": "markers",
+            "x": percent(one),
+            "y": rows,
+            "name": theme.plain(one.name),
+            "marker": {**marker_of(one, 11), "line": {"width": 1.5, "color": "white"}},
+            "customdata": plain_names,
             "hovertemplate": "%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
         }
         for one in references
-    ]  # fmt: skip
+    ]
     notes = [
         {"x": 1.01, "xref": "paper", "y": row, "text": text, "showarrow": False, "xanchor": "left", "align": "left"}
         for row, text in zip(rows, texts, strict=True)
@@ -72,38 +83,61 @@ def outcome_figure(
     short = [theme.plain(theme.shorten(name)) + note for name, note in zip(names, apart, strict=True)]
     ticks = [f"<b>{short[0]}</b>", *short[1:]]
     band = {
-        "type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": -0.6, "y1": 0.65, "layer": "below",
-        "fillcolor": _SHADE, "line": {"width": 0},
-    }  # fmt: skip
+        "type": "rect",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": -0.6,
+        "y1": 0.65,
+        "layer": "below",
+        "fillcolor": _SHADE,
+        "line": {"width": 0},
+    }
     return theme.compose(
-        traces, height=110 + 36 * len(rows), annotations=notes, shapes=[band],
+        traces,
+        height=110 + 36 * len(rows),
+        annotations=notes,
+        shapes=[band],
         margin={"l": 8, "r": 100, "t": 44, "b": 8},
         xaxis={"title": {"text": "Accuracy (%)"}, "range": [0, 102], "zeroline": False},
         yaxis={
-            "tickvals": rows, "ticktext": ticks, "range": [rows[-1] + 0.6, -0.6], "showgrid": False, "zeroline": False,
+            "tickvals": rows,
+            "ticktext": ticks,
+            "range": [rows[-1] + 0.6, -0.6],
+            "showgrid": False,
+            "zeroline": False,
         },
-    )  # fmt: skip
+    )
 
 
 def direction_figure(cosines: np.ndarray, tasks: Sequence[str]) -> go.Figure:
     """Cosine of the merged vector with every task vector, ``[T]``, as bars from 0."""
     values = np.round(cosines, 5).tolist()
     bars = {
-        "type": "bar", "x": values, "y": list(range(len(tasks))), "orientation": "h",
-        "marker": {"color": theme.AFTER.color}, "customdata": [theme.plain(task) for task in tasks],
-        "text": [printed(value, ".2f") for value in values], "textposition": "outside", "cliponaxis": False,
+        "type": "bar",
+        "x": values,
+        "y": list(range(len(tasks))),
+        "orientation": "h",
+        "marker": {"color": theme.AFTER.color},
+        "customdata": [theme.plain(task) for task in tasks],
+        "text": [printed(value, ".2f") for value in values],
+        "textposition": "outside",
+        "cliponaxis": False,
         "hovertemplate": "%{customdata}<br>cosine %{x:.4f}<extra></extra>",
-    }  # fmt: skip
+    }
     low, high = min(0.0, float(cosines.min())), max(0.1, float(cosines.max()))
     room = 0.12 * (high - low)
     return theme.compose(
-        [bars], height=70 + 26 * len(tasks), legend=False,
+        [bars],
+        height=70 + 26 * len(tasks),
+        legend=False,
         xaxis={
-            "title": {"text": "cosine of the merged vector with τ"}, "zeroline": True,
+            "title": {"text": "cosine of the merged vector with τ"},
+            "zeroline": True,
             "range": [low - room if low < 0 else 0.0, high + room],
         },
         yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
-    )  # fmt: skip
+    )
 
 
 def interference_figure(
@@ -121,9 +155,14 @@ def interference_figure(
     places = list(range(len(tasks)))
     panels = (
         ("Cosine of τ", cosine, ".2f", [[f"{a} · {b}" for b in hover] for a in hover], ""),
-        ("Change of the row's accuracy when the column joins (points)", 100 * change, "+.1f",
-         [[f"{a} when {b} joins" for b in hover] for a in hover], " points"),
-    )  # fmt: skip
+        (
+            "Change of the row's accuracy when the column joins (points)",
+            100 * change,
+            "+.1f",
+            [[f"{a} when {b} joins" for b in hover] for a in hover],
+            " points",
+        ),
+    )
     traces: list[dict[str, object]] = []
     layout: dict[str, object] = {}
     titles = []
@@ -138,26 +177,55 @@ def interference_figure(
         ]
         traces.append(
             {
-                "type": "heatmap", "z": shown, "x": places, "y": places, "xaxis": f"x{suffix}", "yaxis": "y",
-                "xgap": 1.5, "ygap": 1.5, "colorscale": theme.diverging_scale(dark), "zmin": -limit, "zmax": limit,
-                "showscale": False, "text": texts if len(tasks) <= MAX_NUMBERED else None, "texttemplate": "%{text}",
-                "textfont": {"size": 11 if len(tasks) <= 8 else 9}, "customdata": pairs, "hoverongaps": False,
+                "type": "heatmap",
+                "z": shown,
+                "x": places,
+                "y": places,
+                "xaxis": f"x{suffix}",
+                "yaxis": "y",
+                "xgap": 1.5,
+                "ygap": 1.5,
+                "colorscale": theme.diverging_scale(dark),
+                "zmin": -limit,
+                "zmax": limit,
+                "showscale": False,
+                "text": texts if len(tasks) <= MAX_NUMBERED else None,
+                "texttemplate": "%{text}",
+                "textfont": {"size": 11 if len(tasks) <= 8 else 9},
+                "customdata": pairs,
+                "hoverongaps": False,
                 "hovertemplate": "%{customdata}<br>%{z:.3f}" + unit + "<extra></extra>",
             }
-        )  # fmt: skip
+        )
         layout[f"xaxis{suffix}"] = {
-            **names_on_axis(tasks), "domain": [start, end], "anchor": "y", "showgrid": False, "tickangle": -45,
-        }  # fmt: skip
+            **names_on_axis(tasks),
+            "domain": [start, end],
+            "anchor": "y",
+            "showgrid": False,
+            "tickangle": -45,
+        }
         titles.append(
             {
-                "text": title, "x": (start + end) / 2, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "center",
-                "yanchor": "bottom", "showarrow": False, "font": {"size": 13},
+                "text": title,
+                "x": (start + end) / 2,
+                "y": 1,
+                "xref": "paper",
+                "yref": "paper",
+                "xanchor": "center",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 13},
             }
-        )  # fmt: skip
+        )
     return theme.compose(
-        traces, height=160 + 34 * len(tasks), legend=False, dragmode=False, annotations=titles,
-        yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False}, **layout,
-    )  # fmt: skip
+        traces,
+        height=160 + 34 * len(tasks),
+        legend=False,
+        dragmode=False,
+        annotations=titles,
+        yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
+        **layout,
+    )
 
 
 def _without_diagonal(matrix: np.ndarray) -> list[list[float | None]]:
@@ -184,36 +252,51 @@ def agreement_figure(
         nearest = int(np.flatnonzero(out)[x[out].argmax()])
         notes = [
             {
-                "x": float(x[nearest]), "y": float(y[nearest]), "text": theme.plain(tasks[rows[nearest]]),
-                "showarrow": False, "xanchor": "right", "xshift": -12,
+                "x": float(x[nearest]),
+                "y": float(y[nearest]),
+                "text": theme.plain(tasks[rows[nearest]]),
+                "showarrow": False,
+                "xanchor": "right",
+                "xshift": -12,
             }
-        ]  # fmt: skip
+        ]
     names = [theme.plain(task) for task in tasks]
     traces: list[dict[str, object]] = [
         {
-            "type": "scatter", "mode": "markers", "x": np.round(x, 5).tolist(), "y": np.round(y, 3).tolist(),
+            "type": "scatter",
+            "mode": "markers",
+            "x": np.round(x, 5).tolist(),
+            "y": np.round(y, 3).tolist(),
             "marker": {
                 "color": np.where(out, theme.REDUNDANT.color, theme.AFTER.color).tolist(),
-                "size": np.where(out, 14, 8).tolist(), "opacity": 0.75,
+                "size": np.where(out, 14, 8).tolist(),
+                "opacity": 0.75,
             },
             "customdata": [f"{names[i]} when {names[j]} joins" for i, j in zip(rows, columns, strict=True)],
             "hovertemplate": "%{customdata}<br>cosine %{x:.3f}, <b>%{y:+.1f}</b> points<extra></extra>",
         }
-    ]  # fmt: skip
+    ]
     if len(x) and np.ptp(x) > 0:
         slope, height = np.polyfit(x, y, 1)
         ends = [float(x.min()), float(x.max())]
         traces.append(
             {
-                "type": "scatter", "mode": "lines", "x": ends, "y": [slope * end + height for end in ends],
-                "line": {"color": theme.neutral(dark), "width": 2, "dash": "dot"}, "hoverinfo": "skip",
+                "type": "scatter",
+                "mode": "lines",
+                "x": ends,
+                "y": [slope * end + height for end in ends],
+                "line": {"color": theme.neutral(dark), "width": 2, "dash": "dot"},
+                "hoverinfo": "skip",
             }
-        )  # fmt: skip
+        )
     return theme.compose(
-        traces, height=380, legend=False, annotations=notes,
+        traces,
+        height=380,
+        legend=False,
+        annotations=notes,
         xaxis={"title": {"text": "cosine of the two task vectors"}, "zeroline": True},
         yaxis={"title": {"text": "change of accuracy (points)"}, "zeroline": True},
-    )  # fmt: skip
+    )
 
 
 def curves_figure(curves: Sequence[tuple[Series, ScalingCurveResult]], axis: str = "Average accuracy (%)") -> go.Figure:
@@ -231,25 +314,37 @@ def curves_figure(curves: Sequence[tuple[Series, ScalingCurveResult]], axis: str
             values = [100 * value for value in found.curve(split).average]
             traces.append(
                 {
-                    "type": "scatter", "mode": "lines", "x": found.scalings, "y": values,
-                    "name": f"{name}, {words}", "legendgroup": f"{one.name}-{split}",
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": found.scalings,
+                    "y": values,
+                    "name": f"{name}, {words}",
+                    "legendgroup": f"{one.name}-{split}",
                     "line": {"color": color, "width": 2.5 if split == "val" else 1.5, "dash": dash},
                     "hovertemplate": "λ = %{x:g}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
                 }
-            )  # fmt: skip
+            )
             if split == "val":
                 traces.append(
                     {
-                        "type": "scatter", "mode": "markers", "x": [found.scaling], "y": [values[place]],
-                        "legendgroup": f"{one.name}-{split}", "showlegend": False, "marker": marker_of(one, 13),
-                        "cliponaxis": False, "name": name,
+                        "type": "scatter",
+                        "mode": "markers",
+                        "x": [found.scaling],
+                        "y": [values[place]],
+                        "legendgroup": f"{one.name}-{split}",
+                        "showlegend": False,
+                        "marker": marker_of(one, 13),
+                        "cliponaxis": False,
+                        "name": name,
                         "hovertemplate": "chosen: λ = %{x:g}, <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
                     }
-                )  # fmt: skip
+                )
     return theme.compose(
-        traces, height=460, xaxis={"title": {"text": "Scaling coefficient λ"}, "zeroline": False},
+        traces,
+        height=460,
+        xaxis={"title": {"text": "Scaling coefficient λ"}, "zeroline": False},
         yaxis={"title": {"text": axis}, "zeroline": False},
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
@@ -299,22 +394,39 @@ def landscape_figure(
         named |= {one.label for one in models}
         bare = {"range": ends, "zeroline": False, "showgrid": False}
         layout[f"xaxis{suffix}"] = {
-            "title": {"text": names[0]}, "domain": [start, start + width], "anchor": f"y{suffix}", **bare,
-        }  # fmt: skip
+            "title": {"text": names[0]},
+            "domain": [start, start + width],
+            "anchor": f"y{suffix}",
+            **bare,
+        }
         layout[f"yaxis{suffix}"] = {"title": {"text": names[1]}, "anchor": f"x{suffix}", **bare}
         titles.append(
             {
-                "text": title, "x": start + width / 2, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "center",
-                "yanchor": "bottom", "showarrow": False, "font": {"size": 13},
+                "text": title,
+                "x": start + width / 2,
+                "y": 1,
+                "xref": "paper",
+                "yref": "paper",
+                "xanchor": "center",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 13},
             }
-        )  # fmt: skip
+        )
     figure = theme.compose(
-        traces, height=520, annotations=titles, margin={"l": 8, "r": 8, "t": 80, "b": 8}, **layout,
+        traces,
+        height=520,
+        annotations=titles,
+        margin={"l": 8, "r": 8, "t": 80, "b": 8},
+        **layout,
         coloraxis={
-            "colorscale": "Cividis", "reversescale": low_is_good, "cmin": low, "cmax": high,
+            "colorscale": "Cividis",
+            "reversescale": low_is_good,
+            "cmin": low,
+            "cmax": high,
             "colorbar": {"thickness": 10, "outlinewidth": 0, "title": {"text": unit}},
         },
-    )  # fmt: skip
+    )
     return figure.update_layout(legend_y=1.09)
 
 
@@ -323,21 +435,36 @@ def _plane_traces(
 ) -> list[dict[str, Any]]:
     """Contours of one panel and its models; those named already are not in the legend again."""
     contours = {
-        "type": "contour", "x": list(axis), "y": list(axis), "z": np.round(table, 4).tolist(), **at,
-        "coloraxis": "coloraxis", "contours": {"coloring": "heatmap"}, "ncontours": 14,
+        "type": "contour",
+        "x": list(axis),
+        "y": list(axis),
+        "z": np.round(table, 4).tolist(),
+        **at,
+        "coloraxis": "coloraxis",
+        "contours": {"coloring": "heatmap"},
+        "ncontours": 14,
         "line": {"width": 0.6, "color": "rgba(128, 128, 128, 0.7)"},
         "hovertemplate": "(%{x:.2f}, %{y:.2f}): <b>%{z:.3g}</b><extra></extra>",
-    }  # fmt: skip
+    }
     marks = [
         {
-            "type": "scatter", "mode": "markers", "x": [one.x], "y": [one.y], **at, "name": theme.plain(one.label),
-            "showlegend": one.label not in named, "legendgroup": one.label, "cliponaxis": False,
+            "type": "scatter",
+            "mode": "markers",
+            "x": [one.x],
+            "y": [one.y],
+            **at,
+            "name": theme.plain(one.label),
+            "showlegend": one.label not in named,
+            "legendgroup": one.label,
+            "cliponaxis": False,
             "marker": {
-                "symbol": one.style.symbol, "size": 13, "color": one.style.color,
+                "symbol": one.style.symbol,
+                "size": 13,
+                "color": one.style.color,
                 "line": {"width": 2, "color": "white"},
             },
             "hovertemplate": "(%{x:.2f}, %{y:.2f})<extra>%{fullData.name}</extra>",
         }
         for one in models
-    ]  # fmt: skip
+    ]
     return [contours, *marks]

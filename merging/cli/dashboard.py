@@ -13,8 +13,13 @@ from merging.core.places import dashboard
 
 @main.command()
 @click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
-@click.option("--suites", type=PathAsTyped(file_okay=False, exists=True), multiple=True, envvar="MERGING_SUITES",
-              help="A folder whose suites are shown, too: a suite.yaml up to two folders below it.")  # fmt: skip
+@click.option(
+    "--suites",
+    type=PathAsTyped(file_okay=False, exists=True),
+    multiple=True,
+    envvar="MERGING_SUITES",
+    help="A folder whose suites are shown, too: a suite.yaml up to two folders below it.",
+)
 @click.option("--headless", is_flag=True, help="Open no browser.")
 @home_option
 def app(port: int, suites: tuple[Path, ...], headless: bool, home: Path) -> None:

@@ -92,13 +92,13 @@ def print_accuracy(per_task: dict[str, float], average: float, split: str, image
 
 def print_comparison(found: Any) -> None:
     """Runs against the first of them: a line a task, and what it comes to."""
-    from merging.evaluation.paired import HOW, VERDICTS, in_words, points
+    from merging.evaluation.paired import HOW, VERDICTS, comparison_in_words, points
     from merging.methods.forgetting import TO_FORGET
 
     names = found.names
     width = max(len(task) for task in (*found.tasks, "average")) + 2
     for name, pair in zip(names[1:], found.pairs, strict=True):
-        click.echo(in_words(pair, name, names[0]))
+        click.echo(comparison_in_words(pair, name, names[0]))
         for task, one in [*pair.tasks.items(), *([("average", pair)] if pair.counted else [])]:
             numbers = f"{100 * one.reference:6.1f} % → {100 * one.accuracy:5.1f} %  {points(one.difference):>6}"
             numbers += f"  ({points(one.low)} to {points(one.high)})"
@@ -138,9 +138,9 @@ def print_result(result: Any, tasks: int) -> None:
 
 def print_forgetting(report: Any) -> None:
     """Accuracy before and after, of the tasks that are forgotten, added and kept, and the mean without the first."""
-    from merging.methods.forgetting import GROUPS, in_words
+    from merging.methods.forgetting import GROUPS, weights_in_words
 
-    click.echo(f"forgetting: {in_words(report.weights)}")
+    click.echo(f"forgetting: {weights_in_words(report.weights)}")
     width = max(len(name) for group in GROUPS for name in report.rows(group)) + 2
     width = max(width, len("forgotten, mean") + 2)
     click.echo(f"{'':<{width}}{'zero-shot':>10}{'after':>10}")

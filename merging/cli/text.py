@@ -245,7 +245,7 @@ def print_sweeps(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def print_sweep(found: Any) -> None:
     """How far a sweep is, all its trials, the best first: a :class:`merging.sweeps.progress.Snapshot`."""
-    from merging.sweeps.progress import in_words
+    from merging.sweeps.progress import trial_in_words
 
     definition = found.sweep.definition
     objective = "average" if definition.objective == "average" else "normalised average"
@@ -259,7 +259,7 @@ def print_sweep(found: Any) -> None:
         click.echo(textwrap.fill(f"tasks {', '.join(tasks)}", WIDTH, subsequent_indent="  "))
         trials = sorted(found.of_subset(subset), key=lambda one: (one.value is None, -(one.value or 0)))
         rows = [
-            [str(one.number), one.state if one.value is None else f"{100 * one.value:.1f} %", in_words(one)]
+            [str(one.number), one.state if one.value is None else f"{100 * one.value:.1f} %", trial_in_words(one)]
             for one in trials
         ]
         print_table(["trial", "validation", "method"], rows, right=("trial", "validation"))

@@ -20,8 +20,15 @@ from merging.weights.files import Checkpoint
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 _UNBUILDABLE = (
-    TypeError, ValueError, AssertionError, KeyError, RuntimeError, ZeroDivisionError, AttributeError, OSError,
-)  # fmt: skip
+    TypeError,
+    ValueError,
+    AssertionError,
+    KeyError,
+    RuntimeError,
+    ZeroDivisionError,
+    AttributeError,
+    OSError,
+)
 _NO_VISION = {"image_size": 8, "patch_size": 8, "layers": 1, "width": 8, "head_width": 8}
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 
@@ -202,10 +209,11 @@ def _loaded(empty: Callable[[], _Module], stored: Checkpoint, suite: Suite, file
     reshaped = {name for name in expected.keys() & stored.keys() if tuple(stored.infos[name].shape) != expected[name]}
     wrong = differences(
         {
-            "missing": expected.keys() - stored.keys(), "unexpected": stored.keys() - expected.keys(),
+            "missing": expected.keys() - stored.keys(),
+            "unexpected": stored.keys() - expected.keys(),
             "of another shape": reshaped,
         }
-    )  # fmt: skip
+    )
     if wrong:
         raise MismatchedCheckpoint(
             f"{file}: not the weights of {suite.architecture_label}: {wrong}; check `architecture` in suite.yaml"

@@ -145,11 +145,15 @@ def compare(
         drawn = {task: resampled(*pairs[task], size, task, seed) for task, size in sizes.items()}
         tasks = {
             task: TaskDifference(
-                size, float(reference[task].mean()), float(model[task].mean()), *pairs[task],
-                *_interval(drawn[task]), *next(p_values),
+                size,
+                float(reference[task].mean()),
+                float(model[task].mean()),
+                *pairs[task],
+                *_interval(drawn[task]),
+                *next(p_values),
             )
             for task, size in sizes.items()
-        }  # fmt: skip
+        }
         counted = [differences for task, differences in drawn.items() if task not in forgotten]
         interval = _interval(np.mean(counted, axis=0)) if counted else (math.nan, math.nan)
         found.append(Comparison(tasks, *interval, frozenset(forgotten) & tasks.keys()))
@@ -246,17 +250,19 @@ def in_points(one: Comparison | TaskDifference) -> str:
     return f"{points(one.difference)} points ({points(one.low)} to {points(one.high)})"
 
 
-def in_words(comparison: Comparison, name: str, reference: str) -> str:
+def comparison_in_words(comparison: Comparison, name: str, reference: str) -> str:
     """What came of a comparison, as a sentence.
 
     >>> one = TaskDifference(9, 0.0, 1.0, 9, 0, 1.0, 1.0, 0.004, 0.008)
     >>> two = TaskDifference(9, 0.5, 0.5, 1, 1, -0.3, 0.3, 1.0, 1.0)
-    >>> in_words(Comparison({"a": one, "b": two}, 0.4, 0.6), "B", "A")[:74]
+    >>> comparison_in_words(Comparison({"a": one, "b": two}, 0.4, 0.6), "B", "A")[:74]
     'B against A: better on 1 task, no difference that these images show on 1; '
     """
     said: dict[Verdict, str] = {
-        "better": "better on", "worse": "worse on", "same": "no difference that these images show on"
-    }  # fmt: skip
+        "better": "better on",
+        "worse": "worse on",
+        "same": "no difference that these images show on",
+    }
     left_out = len(comparison.forgotten)
     apart = f"{left_out} {'task' if left_out == 1 else 'tasks'} to be forgotten" if left_out else ""
     counts = {verdict: comparison.count(verdict) for verdict in said if comparison.count(verdict)}

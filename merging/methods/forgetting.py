@@ -143,10 +143,10 @@ def grouped(tasks: Sequence[str], weights: Mapping[str, float]) -> dict[Group, t
     return {group: members for group, members in groups.items() if members}
 
 
-def in_words(weights: Mapping[str, float], labels: Mapping[str, str] = {}) -> str:
+def weights_in_words(weights: Mapping[str, float], labels: Mapping[str, str] = {}) -> str:
     """What was done with which task vector; tasks are called by their labels, if they have one.
 
-    >>> in_words({"digits": -0.5, "roads": 1.0, "signs": 0.0})
+    >>> weights_in_words({"digits": -0.5, "roads": 1.0, "signs": 0.0})
     'digits subtracted (−0.5), roads added (1), signs left out (0)'
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from merging.core.errors import SpecError
 from merging.methods import grammar, registry
-from merging.methods.params import Data, Params
+from merging.methods.params import DataUse, Params
 from merging.methods.refusals import reason_against
 from merging.methods.registry import Kind, Stage
 
@@ -55,7 +55,7 @@ class Part:
         return self.stage.changed(self.params.model_dump())
 
     @property
-    def data(self) -> Data:
+    def data(self) -> DataUse:
         """The images that it looks at."""
         return self.stage.data_of(self.params)
 
@@ -184,7 +184,7 @@ merge.scaling=auto')
         return method_of(self)
 
     @property
-    def data(self) -> Data:
+    def data(self) -> DataUse:
         """The images that it looks at, besides those that accuracy is measured on."""
         return self.edit.data | self.merge.data
 

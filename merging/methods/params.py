@@ -67,7 +67,7 @@ class Params(BaseModel):
 
 
 @dataclass(frozen=True)
-class Data:
+class DataUse:
     """The images that a method looks at, besides those that accuracy is measured on.
 
     Attributes:
@@ -90,10 +90,10 @@ class Data:
         """What is chosen, as people call it."""
         return ", ".join(self.words)
 
-    def __or__(self, other: "Data") -> "Data":
+    def __or__(self, other: "DataUse") -> "DataUse":
         """What two stages look at together."""
         needs = max(self.needs, other.needs, key=NEEDS.index)
-        return Data(needs, self.chosen + other.chosen, self.words + other.words)
+        return DataUse(needs, self.chosen + other.chosen, self.words + other.words)
 
 
 def title_of(field: FieldInfo, name: str) -> str:

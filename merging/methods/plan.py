@@ -168,7 +168,7 @@ def coefficient_table(vectors: TaskVectors, edit: Edit, merge: Merge) -> np.ndar
     return np.stack([merge.coefficients[name] @ edit.matrices.get(name, eye) for name in vectors.names])
 
 
-def replay(
+def rebuilt_from(
     vectors: TaskVectors, table: np.ndarray, context: Context | None = None
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """The merged tensors of a linear run from its coefficient table ``[L, T]`` alone.

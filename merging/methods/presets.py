@@ -15,7 +15,7 @@ from merging.methods.edits.awd import READING_B
 from merging.methods.grammar import write_value
 from merging.methods.looks import BROWN, LAVENDER, MOSS, PINK, PURPLE, TEAL, Look
 from merging.methods.pair import Pair
-from merging.methods.params import Data
+from merging.methods.params import DataUse
 from merging.methods.registry import Published
 
 
@@ -42,7 +42,7 @@ class Preset:
     look: Look | None = None
 
     @property
-    def data(self) -> Data:
+    def data(self) -> DataUse:
         """The data that it looks at."""
         return self.pair.data
 

@@ -23,7 +23,7 @@ from merging.core.wording import explain, nearest
 from merging.methods.context import Context
 from merging.methods.contract import gives, require_sound
 from merging.methods.looks import Look
-from merging.methods.params import NEEDS, Data, Needs, Params
+from merging.methods.params import NEEDS, DataUse, Needs, Params
 from merging.methods.planned import LinearEdit, LinearMerge, LocalisedMerge
 from merging.weights.vectors import TaskVectors
 
@@ -106,7 +106,7 @@ class Stage:
             has = f"parameters of {self.kind} {self.name!r}: {', '.join(names) or 'none'}"
             raise SpecError(f"{explain(error, f'{self.kind}.', names)}; {has}") from None
 
-    def data(self, values: Mapping[str, Any]) -> Data:
+    def data(self, values: Mapping[str, Any]) -> DataUse:
         """The data that the stage looks at with these parameter values.
 
         Raises:
@@ -114,10 +114,10 @@ class Stage:
         """
         return self.data_of(self.parse(values))
 
-    def data_of(self, params: Params) -> Data:
+    def data_of(self, params: Params) -> DataUse:
         """The data that the stage looks at with these parameters."""
         marks = params.on_validation()
-        return Data(
+        return DataUse(
             max(self.needs, params.needs(), key=NEEDS.index),
             tuple(f"{self.kind}.{name}" for name in params.chosen()),
             tuple("λ" if marks[name].scaling else name.replace("_", " ") for name in params.chosen()),

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from merging.core.errors import SpecError
 from merging.core.wording import explain
 from merging.methods.pair import Pair
-from merging.methods.params import Data
+from merging.methods.params import DataUse
 
 _VERSION = 2  # raise when a change alters the numbers of all methods; of a single merge: its `revision`
 
@@ -75,7 +75,7 @@ class Spec(BaseModel):
         return self.pair.method
 
     @property
-    def data(self) -> Data:
+    def data(self) -> DataUse:
         """The data that edit and merge look at, besides what accuracy is measured on."""
         return self.pair.data
 

@@ -72,8 +72,10 @@ def run_here(
 def _require_one_clip(spec: MergeSpec, suite: Suite) -> None:
     """Find out before long work whether its result can be written in Hugging Face's layout."""
     if spec.pair.localised:
-        raise SpecError(f"{spec.merge} writes models for {len(spec.tasks)} tasks in one file; Hugging Face's layout "
-                        "holds one; leave out --layout")  # fmt: skip
+        raise SpecError(
+            f"{spec.merge} writes models for {len(spec.tasks)} tasks in one file; Hugging Face's layout "
+            "holds one; leave out --layout"
+        )
     huggingface_names(tuple(suite.base_checkpoint))
 
 

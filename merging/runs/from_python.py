@@ -178,10 +178,15 @@ class Evaluated:
 
 
 def similarity(
-    suite: AnySuite, edit: str = "awd", parameters: Mapping[str, Any] | None = None, *,
-    tasks: Sequence[str] | None = None, device: str = "auto", home: AnyPath | None = None,
+    suite: AnySuite,
+    edit: str = "awd",
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    device: str = "auto",
+    home: AnyPath | None = None,
     on_progress: Progress | None = None,
-) -> Similarity:  # fmt: skip
+) -> Similarity:
     """Cosines of the task vectors of a suite before and after an edit, over the whole model.
 
     Args:
@@ -211,19 +216,34 @@ def similarity(
         found = similarity_report(loaded, workspace, chosen, edit, given["edit"], device, report)
     before, after = found["before"], found["after"]
     return Similarity(
-        edit, loaded.task_labels(chosen),
-        np.array(before["cosine"]), np.array(after["cosine"]), np.array(before["norms"]), np.array(after["norms"]),
-        before["mean_abs"], after["mean_abs"], found.get(edit) or {},
-    )  # fmt: skip
+        edit,
+        loaded.task_labels(chosen),
+        np.array(before["cosine"]),
+        np.array(after["cosine"]),
+        np.array(before["norms"]),
+        np.array(after["norms"]),
+        before["mean_abs"],
+        after["mean_abs"],
+        found.get(edit) or {},
+    )
 
 
 def merge(
-    suite: AnySuite, method: str | tuple[str, str] = "task_arithmetic", parameters: Mapping[str, Any] | None = None, *,
-    tasks: Sequence[str] | None = None, evaluate: bool = True, split: Split = "test", output: AnyPath | None = None,
-    layout: WrittenLayout = "open_clip", seed: int = 0, device: str = "auto",
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32", home: AnyPath | None = None,
+    suite: AnySuite,
+    method: str | tuple[str, str] = "task_arithmetic",
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    evaluate: bool = True,
+    split: Split = "test",
+    output: AnyPath | None = None,
+    layout: WrittenLayout = "open_clip",
+    seed: int = 0,
+    device: str = "auto",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    home: AnyPath | None = None,
     on_progress: Progress | None = None,
-) -> Merged:  # fmt: skip
+) -> Merged:
     """Merge the task models of a suite, and measure what comes of it; what was done before is not done again.
 
     Args:
@@ -256,10 +276,15 @@ def merge(
     """
     loaded, workspace = _loaded(suite), _workspace(home)
     spec = MergeSpec.build(
-        suite=reference_of(suite), tasks=_tasks(loaded, tasks),
-        **_method(method, _by_stage(parameters)), split=split, seed=seed, device=str(devices.resolve(device)),
-        dtype=dtype, evaluate=evaluate,
-    )  # fmt: skip
+        suite=reference_of(suite),
+        tasks=_tasks(loaded, tasks),
+        **_method(method, _by_stage(parameters)),
+        split=split,
+        seed=seed,
+        device=str(devices.resolve(device)),
+        dtype=dtype,
+        evaluate=evaluate,
+    )
     lacking = [task for task in spec.tasks if not loaded.measurable(task)]
     if evaluate and lacking:
         raise MissingPart(
@@ -272,9 +297,15 @@ def merge(
 
 
 def evaluate(
-    suite: AnySuite, model: AnyPath = BASE, *, tasks: Sequence[str] | None = None, split: Split = "test",
-    device: str = "auto", home: AnyPath | None = None, on_progress: Progress | None = None,
-) -> Evaluated:  # fmt: skip
+    suite: AnySuite,
+    model: AnyPath = BASE,
+    *,
+    tasks: Sequence[str] | None = None,
+    split: Split = "test",
+    device: str = "auto",
+    home: AnyPath | None = None,
+    on_progress: Progress | None = None,
+) -> Evaluated:
     """Accuracy per task of the base model, of each task's own model, or of a weight file.
 
     Args:
@@ -312,9 +343,14 @@ def evaluate(
 
 
 def leaderboard(
-    suite: AnySuite, methods: Sequence[str] | None = None, *, tasks: Sequence[str] | None = None, device: str = "auto",
-    home: AnyPath | None = None, on_progress: Progress | None = None,
-) -> list[boards.Row]:  # fmt: skip
+    suite: AnySuite,
+    methods: Sequence[str] | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    device: str = "auto",
+    home: AnyPath | None = None,
+    on_progress: Progress | None = None,
+) -> list[boards.Row]:
     """Published methods side by side, after zero-shot and individual models; what was run before is not run again.
 
     Every λ is chosen on validation images, accuracy is measured on test images.
@@ -341,10 +377,15 @@ def leaderboard(
     with shown(on_progress) as report:
         return list(
             boards.leaderboard(
-                loaded, reference_of(suite), workspace, chosen,
-                _tasks(loaded, tasks), str(devices.resolve(device)), report,
+                loaded,
+                reference_of(suite),
+                workspace,
+                chosen,
+                _tasks(loaded, tasks),
+                str(devices.resolve(device)),
+                report,
             )
-        )  # fmt: skip
+        )
 
 
 def export(merged: Merged, folder: AnyPath, layout: WrittenLayout = "open_clip") -> list[Path]:
@@ -371,9 +412,13 @@ def export(merged: Merged, folder: AnyPath, layout: WrittenLayout = "open_clip")
 
 
 def replay(
-    recipe: AnyPath, output: AnyPath, suite: AnySuite | None = None, *, home: AnyPath | None = None,
+    recipe: AnyPath,
+    output: AnyPath,
+    suite: AnySuite | None = None,
+    *,
+    home: AnyPath | None = None,
     on_progress: Progress | None = None,
-) -> recipes.Replayed:  # fmt: skip
+) -> recipes.Replayed:
     """Make the weights of an exported recipe again, on the CPU, and compare them with those that were exported.
 
     Args:

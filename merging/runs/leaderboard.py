@@ -10,7 +10,7 @@ from merging.core.text import short
 from merging.evaluation import clip
 from merging.evaluation.evaluator import best_first, normalised_accuracy
 from merging.methods.pair import Pair
-from merging.methods.params import AUTO, NEEDS, Data
+from merging.methods.params import AUTO, NEEDS, DataUse
 from merging.methods.presets import PRESETS, Preset
 from merging.runs.export.weights import require_done
 from merging.runs.foreground import run_here
@@ -36,7 +36,7 @@ class Row:
     """
 
     method: str
-    data: Data
+    data: DataUse
     accuracy: dict[str, float]
     normalised: float | None
     scaling: float | None = None
@@ -53,8 +53,10 @@ class Row:
         """JSON-ready."""
         return {
             **{name: value for name, value in vars(self).items() if name != "data"},
-            "needs": self.data.needs, "chosen": list(self.data.chosen), "average": self.average,
-        }  # fmt: skip
+            "needs": self.data.needs,
+            "chosen": list(self.data.chosen),
+            "average": self.average,
+        }
 
 
 def spec_of(preset: Preset, suite: str, tasks: Sequence[str], device: str, seed: int = 0) -> MergeSpec:
@@ -66,7 +68,7 @@ def _pair(preset: Preset) -> Pair:
     return preset.pair if preset.pair.scaling is None else preset.pair.with_scaling(AUTO)
 
 
-def data_looked_at(preset: Preset) -> Data:
+def data_looked_at(preset: Preset) -> DataUse:
     """What the leaderboard's run of a preset looks at, besides the images that accuracy is measured on."""
     return _pair(preset).data
 
@@ -154,8 +156,8 @@ def leaderboard(
 def baseline_rows(zero_shot: dict[str, float], individual: dict[str, float]) -> tuple[Row, Row]:
     """The rows of the base model and of one model per task, from their accuracies."""
     return (
-        Row("Zero-shot", Data("none"), zero_shot, normalised_accuracy(zero_shot, individual)),
-        Row("Individual", Data("labelled"), individual, 1.0),
+        Row("Zero-shot", DataUse("none"), zero_shot, normalised_accuracy(zero_shot, individual)),
+        Row("Individual", DataUse("labelled"), individual, 1.0),
     )
 
 

@@ -71,10 +71,14 @@ class Tower:
         return {
             "embed_dim": self.embed_dim,
             "vision_cfg": {
-                "image_size": self.image_size, "layers": self.layers, "width": self.width,
-                "head_width": self.head_width, "patch_size": self.patch_size, "mlp_ratio": self.mlp_width / self.width,
+                "image_size": self.image_size,
+                "layers": self.layers,
+                "width": self.width,
+                "head_width": self.head_width,
+                "patch_size": self.patch_size,
+                "mlp_ratio": self.mlp_width / self.width,
             },
-        }  # fmt: skip
+        }
 
 
 # Sizes as in open_clip's model configurations of these names.
@@ -118,6 +122,10 @@ def tower_of(shapes: Mapping[str, Sequence[int]]) -> Tower:
     blocks = {int(match[1]) for name in shapes if (match := _BLOCK.match(name))}
     projection = shapes.get("proj")
     return Tower(
-        width=width, layers=len(blocks), patch_size=patch_size, image_size=grid * patch_size,
-        mlp_width=shapes[first][0], embed_dim=projection[1] if projection and len(projection) == 2 else None,
-    )  # fmt: skip
+        width=width,
+        layers=len(blocks),
+        patch_size=patch_size,
+        image_size=grid * patch_size,
+        mlp_width=shapes[first][0],
+        embed_dim=projection[1] if projection and len(projection) == 2 else None,
+    )

@@ -28,7 +28,7 @@ from merging.hub.cache import (
     snapshot,
 )
 from merging.suites.images.hub_datasets import cached_dataset
-from merging.suites.images.kinds import Data, Entry, HuggingFaceData, Preprocess, TorchvisionData
+from merging.suites.images.kinds import Entry, HuggingFaceData, ImageSource, Preprocess, TorchvisionData
 from merging.suites.inline import InlineArchitecture
 from merging.suites.known_datasets import known_datasets
 from merging.suites.reported import Family
@@ -57,7 +57,7 @@ class Task(Entry):
     head: FileReference | None = None
     classes: tuple[str, ...] = Field(default=(), max_length=100_000)
     templates: tuple[str, ...] | None = None
-    data: Data | None = None
+    data: ImageSource | None = None
     title: str = ""
     description: str = ""
     source: str = ""

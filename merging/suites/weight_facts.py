@@ -60,9 +60,14 @@ def facts_of(checkpoint: Checkpoint) -> WeightFacts:
     checkpoint.require_finite()
     dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in checkpoint.infos.values()})
     return WeightFacts(
-        tensors=len(checkpoint), layout=checkpoint.layout.title, dtype="/".join(dtypes), bytes=checkpoint.nbytes,
-        fingerprint=checkpoint.fingerprint, dropped=len(checkpoint.layout.dropped), summary=checkpoint.summary,
-    )  # fmt: skip
+        tensors=len(checkpoint),
+        layout=checkpoint.layout.title,
+        dtype="/".join(dtypes),
+        bytes=checkpoint.nbytes,
+        fingerprint=checkpoint.fingerprint,
+        dropped=len(checkpoint.layout.dropped),
+        summary=checkpoint.summary,
+    )
 
 
 def compared(facts: WeightFacts, base: Checkpoint, checkpoint: Checkpoint, task: str) -> WeightFacts:
@@ -78,9 +83,11 @@ def compared(facts: WeightFacts, base: Checkpoint, checkpoint: Checkpoint, task:
     squares = measure(vectors).grams[:, 0, 0]  # ‖τ‖² of every tensor
     difference, norm = math.sqrt(squares.sum()), _norm(base)
     return replace(
-        facts, difference=difference, relative_difference=difference / norm if norm else None,
+        facts,
+        difference=difference,
+        relative_difference=difference / norm if norm else None,
         changed=int((squares > 0).sum()),
-    )  # fmt: skip
+    )
 
 
 def _norm(base: Checkpoint) -> float:

@@ -192,9 +192,16 @@ class SweepDefinition(BaseModel):
             return {path.removeprefix(prefix): value for path, value in settings.items() if path.startswith(prefix)}
 
         return MergeSpec.build(
-            suite=self.suite, tasks=tasks, edit=edit, edit_params=of(f"edits.{edit}."), merge=merge,
-            merge_params=of(f"merges.{merge}."), split=split, seed=self.seed, device=self.device,
-        )  # fmt: skip
+            suite=self.suite,
+            tasks=tasks,
+            edit=edit,
+            edit_params=of(f"edits.{edit}."),
+            merge=merge,
+            merge_params=of(f"merges.{merge}."),
+            split=split,
+            seed=self.seed,
+            device=self.device,
+        )
 
 
 def _size(domain: Range | Choices) -> int:

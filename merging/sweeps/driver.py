@@ -181,8 +181,10 @@ class Driver:
             return True  # nothing has ended, so there is no more room than before
         self._looked = True
         stages: dict[Role, Callable[[], list[Trial]]] = {
-            "individual": self._individual, "trial": self._trials, "test": self._tests,
-        }  # fmt: skip
+            "individual": self._individual,
+            "trial": self._trials,
+            "test": self._tests,
+        }
         for role, stage in stages.items():
             asked = stage()
             self.sweeps.add(self.sweep.id, asked)
@@ -300,12 +302,15 @@ class Driver:
             raise MergingError(f"no trial succeeded; the first failed: {trials[0].error}")
         return [
             self._asked(
-                "test", best.subset, best.subset,
-                self.definition.spec(self.definition.tasks[best.subset], best.settings, "test"), best.settings,
+                "test",
+                best.subset,
+                best.subset,
+                self.definition.spec(self.definition.tasks[best.subset], best.settings, "test"),
+                best.settings,
             )
             for best in found
             if best is not None and best.subset not in known
-        ]  # fmt: skip
+        ]
 
     def _asked(self, role: Role, number: int, subset: int, spec: ModelJob, settings: Settings | None = None) -> Trial:
         return Trial(role, number, subset, settings or {}, spec, spec.fingerprint(self.workspace))

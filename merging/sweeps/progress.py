@@ -51,16 +51,28 @@ class Snapshot:
         """JSON-ready."""
         definition = self.sweep.definition
         return {
-            "sweep": self.sweep.id, "state": self.sweep.state, "error": self.sweep.error,
-            "definition": definition.model_dump(mode="json"), "total": definition.total,
-            "finished": self.finished, "failed": self.failed,
+            "sweep": self.sweep.id,
+            "state": self.sweep.state,
+            "error": self.sweep.error,
+            "definition": definition.model_dump(mode="json"),
+            "total": definition.total,
+            "finished": self.finished,
+            "failed": self.failed,
             "best": [self._best_as_json(subset) for subset in range(len(definition.tasks))],
             "trials": [
-                {"number": one.number, "subset": one.subset, "settings": one.settings, "state": one.state,
-                 "run": one.run, definition.objective: one.value, "split": one.spec.split, "error": one.error}
+                {
+                    "number": one.number,
+                    "subset": one.subset,
+                    "settings": one.settings,
+                    "state": one.state,
+                    "run": one.run,
+                    definition.objective: one.value,
+                    "split": one.spec.split,
+                    "error": one.error,
+                }
                 for one in self.trials
             ],
-        }  # fmt: skip
+        }
 
     def _best_as_json(self, subset: int) -> dict[str, Any]:
         best, test = self.best(subset), self.test(subset)
@@ -116,7 +128,7 @@ def method_title(trial: Trial) -> str:
     return trial.spec.pair.usual.label
 
 
-def in_words(trial: Trial) -> str:
+def trial_in_words(trial: Trial) -> str:
     """Method and values of a trial on one line."""
     values = [f"{titles(path)[1]} {short(value)}" for path, value in parameters(trial).items()]
     return " · ".join([method_title(trial), *values])

@@ -81,9 +81,10 @@ def _ask(definition: SweepDefinition, number: int, earlier: Sequence[Known]) -> 
     pair = definition.pairs[trial.suggest_categorical(_PAIR, range(len(definition.pairs)))]
     space = definition.space(pair)
     return {
-        "edit": pair[0], "merge": pair[1],
+        "edit": pair[0],
+        "merge": pair[1],
         **{path: _suggested(trial, definition, path, domain) for path, domain in space.items()},
-    }  # fmt: skip
+    }
 
 
 def _told(definition: SweepDefinition, known: Known, pending: bool) -> "optuna.trial.FrozenTrial":

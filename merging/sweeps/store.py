@@ -228,12 +228,17 @@ class SweepStore:
                 "values (?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
-                        sweep_id, trial.role, trial.number, trial.subset, json.dumps(trial.settings),
-                        trial.spec.model_dump_json(), trial.fingerprint,
+                        sweep_id,
+                        trial.role,
+                        trial.number,
+                        trial.subset,
+                        json.dumps(trial.settings),
+                        trial.spec.model_dump_json(),
+                        trial.fingerprint,
                     )
                     for trial in trials
                 ],
-            )  # fmt: skip
+            )
 
     def conclude(self, sweep_id: str, trial: Trial, run: str | None, value: float | None, error: str | None) -> None:
         """Say what an open trial came to: a value, or the reason why there is none."""

@@ -160,8 +160,11 @@ def storage_report(base: Checkpoint, tasks: int, counts: Sequence[MaskCount]) ->
     return {
         "active": (np.sum([one.active for one in counts], axis=0) / entries).tolist(),
         "storage": {
-            "base": bits, "vector": vector, "masks": packed,
+            "base": bits,
+            "vector": vector,
+            "masks": packed,
             "masks_compressed": 8 * sum(one.compressed for one in counts),
-            "localised": bits + vector + packed, "models": (1 + tasks) * bits,
+            "localised": bits + vector + packed,
+            "models": (1 + tasks) * bits,
         },
-    }  # fmt: skip
+    }

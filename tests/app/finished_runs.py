@@ -62,18 +62,26 @@ def result_of(suite: Suite, spec: MergeSpec, workspace: Workspace, level: float 
         after = {"norms": [1.5] * count, "cosine": cosine.tolist(), "mean_abs": 0.02}
     columns = {"tasks": list(spec.tasks), "tensors": list(vectors.names), "table": table.tolist()}
     values = {
-        "accuracy": accuracy, "average": sum(accuracy.values()) / count, "split": spec.split, "images": 12 * count,
-        "counts": dict.fromkeys(spec.tasks, 12), "after": after, "label": spec.label,
-        "coefficients": columns if linear else None, "edit": {}, "merge": merge,
+        "accuracy": accuracy,
+        "average": sum(accuracy.values()) / count,
+        "split": spec.split,
+        "images": 12 * count,
+        "counts": dict.fromkeys(spec.tasks, 12),
+        "after": after,
+        "label": spec.label,
+        "coefficients": columns if linear else None,
+        "edit": {},
+        "merge": merge,
         "forgetting": forgetting,
         "seconds": {"preparing": 0.05, "adapting": 1.5, "merging": 0.25, "evaluating": 0.5, "total": 2.3},
-        "peak_bytes": 400 * 2**20, "device": "cpu",
+        "peak_bytes": 400 * 2**20,
+        "device": "cpu",
         "fingerprints": {
             str(suite.base): vectors.base.fingerprint,
             **{task: c.fingerprint for task, c in zip(vectors.tasks, vectors.checkpoints, strict=True)},
         },
         "output": None,
-    }  # fmt: skip
+    }
     return MergeResult.model_validate(values)
 
 

@@ -115,10 +115,14 @@ def test_where_the_full_sum_ends_up(tiny: Suite, open_page: Open, tmp_path: Path
 def test_whether_cosine_predicts_interference(tiny: Suite, open_page: Open, tmp_path: Path) -> None:
     change = np.array(done(tiny, tmp_path, job="interference", merge_params={"scaling": 0.3}).change)
     taus = [
-        np.concatenate([(load_file(tiny.folder / f"{task}.safetensors")[name] - tensor).ravel()
-                        for name, tensor in load_file(tiny.folder / "base.safetensors").items()])
+        np.concatenate(
+            [
+                (load_file(tiny.folder / f"{task}.safetensors")[name] - tensor).ravel()
+                for name, tensor in load_file(tiny.folder / "base.safetensors").items()
+            ]
+        )
         for task in TASKS
-    ]  # fmt: skip
+    ]
     pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
     x = [float(taus[i] @ taus[j] / np.linalg.norm(taus[i]) / np.linalg.norm(taus[j])) for i, j in pairs]
     r = float(np.corrcoef(x, [change[pair] for pair in pairs])[0, 1])
@@ -164,8 +168,7 @@ def test_adamerging_learns_in_the_worker(tiny: Suite, open_page: Open, launched_
     assert not app.exception
     result = store.get(run.id).result
     assert result is not None
-    plain = execute(MergeSpec.like(run.spec, merge="task_arithmetic", merge_params={"scaling": 0.3}),
-                    state.workspace())  # fmt: skip
+    plain = execute(MergeSpec.like(run.spec, merge="task_arithmetic", merge_params={"scaling": 0.3}), state.workspace())
     assert right(app) == three(100 * (result.average - plain.average))
     assert f"AdaMerging {100 * result.average:.1f} %, λ = 0.3 for all {100 * plain.average:.1f} %" in texts(app)
     again = open_page("learn", step="7", run=run.id)
@@ -206,10 +209,12 @@ def test_which_to_ship_follows_from_what_is_asked(tiny: Suite, open_page: Open) 
         assert not app.exception
         judge = min if "Best worst task" in asked else np.mean
         fit = [
-            (judge(values), name) for name, values, one, images, labels in facts
-            if (one or "One model" not in asked) and not (labels and "No labels" in asked)
+            (judge(values), name)
+            for name, values, one, images, labels in facts
+            if (one or "One model" not in asked)
+            and not (labels and "No labels" in asked)
             and not (images and "No images" in asked)
-        ]  # fmt: skip
+        ]
         chosen = re.search(r"check_circle: \*\*\w\*\*&ensp;(.+?)\]", texts(app))
         assert chosen is not None
         best = max(fit, key=lambda pair: pair[0])
@@ -220,12 +225,16 @@ def test_which_to_ship_follows_from_what_is_asked(tiny: Suite, open_page: Open) 
 @pytest.mark.parametrize(
     ("parameter", "value", "shown", "step"),
     [
-        ("step", "9", "1 is shown", 1), ("answer.1", "Z", "No answer is shown", 1),
+        ("step", "9", "1 is shown", 1),
+        ("answer.1", "Z", "No answer is shown", 1),
         ("tuned", "trees", "Apples is shown", 1),
-        ("one", "7", "0 is shown", 2), ("all", "x", "0.3 is shown", 3), ("joining", "trees", "Apples is shown", 4),
-        ("learn-alpha", "2", "0.1 is shown", 5), ("demands", "Free", "is shown", 8),
+        ("one", "7", "0 is shown", 2),
+        ("all", "x", "0.3 is shown", 3),
+        ("joining", "trees", "Apples is shown", 4),
+        ("learn-alpha", "2", "0.1 is shown", 5),
+        ("demands", "Free", "is shown", 8),
     ],
-)  # fmt: skip
+)
 def test_what_a_link_asks_for_in_vain_is_named(
     parameter: str, value: str, shown: str, step: int, tiny: Suite, open_page: Open
 ) -> None:

@@ -270,8 +270,9 @@ def test_a_published_method_fills_the_form(tiny: Suite, open_page: Open) -> None
     app.selectbox(key="form.published").select("consensus_ties").run()
     assert not app.exception
     assert (app.selectbox(key="form.edit").value, app.selectbox(key="form.merge").value) == (
-        "consensus", "task_arithmetic",
-    )  # fmt: skip
+        "consensus",
+        "task_arithmetic",
+    )
     assert "--set edit.total=ties" in command(app) and "--set merge.scaling=auto" in command(app)
     assert app.selectbox(key="form.published").value == "consensus_ties"
     app.selectbox(key="form.merge").select("tsv_m").run()

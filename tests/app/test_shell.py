@@ -173,8 +173,14 @@ def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, op
     ],
 )
 def test_values_that_a_link_asks_for_in_vain_are_named_once_with_what_is_allowed(
-    page: str, parameter: str, value: str, said: str, shown: str, tiny: Suite, open_page: Open,
-) -> None:  # fmt: skip
+    page: str,
+    parameter: str,
+    value: str,
+    said: str,
+    shown: str,
+    tiny: Suite,
+    open_page: Open,
+) -> None:
     page, _, view = page.partition("?")
     app = open_page(page, **{parameter: value}, **({"what": view} if view else {}))
     assert not app.exception

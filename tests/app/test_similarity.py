@@ -72,8 +72,9 @@ def test_every_control_changes_the_numbers(
 
 
 def test_a_shared_link_opens_the_same_view(geometry: Geometry, open_page: Open) -> None:
-    app = open_page("similarity", tasks=["apples", "cars", "doors"], alpha="0.25", scope="layer", level="block",
-                    block="block 1")  # fmt: skip
+    app = open_page(
+        "similarity", tasks=["apples", "cars", "doors"], alpha="0.25", scope="layer", level="block", block="block 1"
+    )
     assert not app.exception
     assert numbers(app) == expected(geometry.select(["apples", "cars", "doors"]), alpha=0.25, scope="layer")
     assert app.selectbox(key="block").value is not None

@@ -49,8 +49,11 @@ def test_one_press_queues_four_runs_once(tiny: Suite, open_page: Open, launched_
     assert not app.exception
     runs = state.workspace().store.all()
     assert sorted(run.spec.label for run in runs) == [
-        "AWD + AdaMerging", "AWD + Task Arithmetic", "AdaMerging", "Task Arithmetic",
-    ]  # fmt: skip
+        "AWD + AdaMerging",
+        "AWD + Task Arithmetic",
+        "AdaMerging",
+        "Task Arithmetic",
+    ]
     assert {run.spec.merge_params.get("scaling") for run in runs} == {"auto", None}
     assert launched_workers
     assert "Run the comparison" not in [b.label for b in app.button]
@@ -65,8 +68,13 @@ def test_results_are_found_again_after_a_reload(tiny: Suite, open_page: Open) ->
     assert len(state.workspace().store.all()) == 4
     ranked = app.dataframe[0].value
     assert set(ranked["Method"]) == {
-        "Zero-shot", "Individual", "Task Arithmetic", "AdaMerging", "AWD + Task Arithmetic", "AWD + AdaMerging",
-    }  # fmt: skip
+        "Zero-shot",
+        "Individual",
+        "Task Arithmetic",
+        "AdaMerging",
+        "AWD + Task Arithmetic",
+        "AWD + AdaMerging",
+    }
     assert ranked["Average (%)"].is_monotonic_decreasing
     words = texts(app)
     assert "λ 0.4, best on validation" in ranked["Coefficients"].tolist()

@@ -26,10 +26,13 @@ def workspace(suites_folder: Path) -> Workspace:
 
 def definition(suite: Suite, **changes: Any) -> SweepDefinition:
     fields = {
-        "suite": str(suite.folder / "suite.yaml"), "tasks": [list(TASKS)], "device": "cpu",
+        "suite": str(suite.folder / "suite.yaml"),
+        "tasks": [list(TASKS)],
+        "device": "cpu",
         "edits": {"none": {}, "ties": {"keep": [0.1, 0.2]}},
-        "merges": {"task_arithmetic": {"scaling": [0.2, 0.4]}}, **changes,
-    }  # fmt: skip
+        "merges": {"task_arithmetic": {"scaling": [0.2, 0.4]}},
+        **changes,
+    }
     return SweepDefinition.model_validate(fields)
 
 
@@ -55,9 +58,10 @@ def test_a_link_opens_the_form_that_it_fills_and_what_it_asks_for_in_vain_is_nam
     assert not app.exception
     assert is_open(app) and app.text_input(key="merges.task_arithmetic.scaling").value == "0.5"
     for said in (
-        "search = Genetic, which is none of Grid, TPE. Grid is shown", "edits = Bogus, which is none of No edit",
+        "search = Genetic, which is none of Grid, TPE. Grid is shown",
+        "edits = Bogus, which is none of No edit",
         "trials = 0, which is no number from 1 to",
-    ):  # fmt: skip
+    ):
         assert any(said in one.value.replace("\\", "") for one in app.warning), said
     assert is_open(app.run())
     assert not is_open(open_page("sweeps"))

@@ -15,9 +15,12 @@ from tests.dashboard import settled
 
 PAGES = ("Task models", "Similarity", "Merge", "Accuracy", "Leaderboard", "Runs", "Add a suite", "Start")
 STARTS = (
-    "/similarity?suite=tiny&alpha=0.3&scope=layer&level=block", "/merge?suite=tiny&edit=awd&edit.alpha=0.2",
-    "/leaderboard?suite=tiny&data=No+data", "/accuracy?suite=tiny&run={0},{1}", "/runs?suite=tiny&run={0}",
-)  # fmt: skip
+    "/similarity?suite=tiny&alpha=0.3&scope=layer&level=block",
+    "/merge?suite=tiny&edit=awd&edit.alpha=0.2",
+    "/leaderboard?suite=tiny&data=No+data",
+    "/accuracy?suite=tiny&run={0},{1}",
+    "/runs?suite=tiny&run={0}",
+)
 
 
 @pytest.fixture(scope="module")

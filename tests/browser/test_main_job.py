@@ -9,8 +9,13 @@ from tests.dashboard import settled
 
 TINY = "suite=tiny"
 METHODS = (
-    "Zero-shot", "Individual", "Task Arithmetic", "AdaMerging", "AWD + Task Arithmetic", "AWD + AdaMerging",
-)  # fmt: skip
+    "Zero-shot",
+    "Individual",
+    "Task Arithmetic",
+    "AdaMerging",
+    "AWD + Task Arithmetic",
+    "AWD + AdaMerging",
+)
 
 
 def test_comparison_survives_a_closed_tab(visit: Callable[..., Page]) -> None:

@@ -17,9 +17,10 @@ LABELS = {"a": "Task <A>", "b": "Task B"}
 
 def pairs(count: int) -> list:
     random = np.random.default_rng(0)
-    return compare({t: random.random(50) < 0.5 for t in LABELS}, [
-        {t: random.random(50) < 0.4 + 0.3 * model for t in LABELS} for model in range(count)
-    ])  # fmt: skip
+    return compare(
+        {t: random.random(50) < 0.5 for t in LABELS},
+        [{t: random.random(50) < 0.4 + 0.3 * model for t in LABELS} for model in range(count)],
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -66,8 +67,10 @@ def test_confusions_share_one_symmetric_scale_and_the_third_is_the_difference() 
     first, second = np.array([[90.0, 10], [40, 60]]), np.array([[100.0, 0], [20, 80]])
     figure = confusion_figure(first, second, ["A", "B <i>"], ["<cat>", "dog"])
     assert [np.asarray(trace.z).tolist() for trace in figure.data] == [
-        first.tolist(), second.tolist(), [[10, -10], [-20, 20]]
-    ]  # fmt: skip
+        first.tolist(),
+        second.tolist(),
+        [[10, -10], [-20, 20]],
+    ]
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (-100, 100)
     assert figure.data[0].customdata[0] == ["&lt;cat&gt;, right", "&lt;cat&gt; taken for dog"]
     assert "B &lt;i&gt;" in [note.text for note in figure.layout.annotations]
@@ -106,8 +109,9 @@ PAIR = Comparison(
         "a": TaskDifference(100, 0.40, 0.50, better=12, worse=2, low=0.07, high=0.19, p=0.01, adjusted=0.03),
         "b": TaskDifference(50, 0.42, 0.40, better=1, worse=2, low=-0.11, high=0.01, p=0.6, adjusted=0.7),
     },
-    low=0.03, high=0.08,
-)  # fmt: skip
+    low=0.03,
+    high=0.08,
+)
 
 
 def test_intervals_are_read_off_as_they_were_given() -> None:
@@ -142,9 +146,18 @@ def test_every_run_has_its_own_intervals() -> None:
 def test_the_table_tells_from_and_to_gained_and_lost_reference_and_run_apart() -> None:
     table = difference_table(["run"], [PAIR], LABELS).set_index("Task")
     assert table.loc["Task <A>"].to_dict() == {
-        "Verdict": "better", "Difference": 10, "From": 7, "To": 19, "p": 0.01, "p, corrected": 0.03,
-        "Reference (%)": 40, "Run (%)": 50, "Gained": 12, "Lost": 2, "Images": 100,
-    }  # fmt: skip
+        "Verdict": "better",
+        "Difference": 10,
+        "From": 7,
+        "To": 19,
+        "p": 0.01,
+        "p, corrected": 0.03,
+        "Reference (%)": 40,
+        "Run (%)": 50,
+        "Gained": 12,
+        "Lost": 2,
+        "Images": 100,
+    }
     columns = ["Difference", "From", "To", "Reference (%)", "Run (%)", "Gained", "Lost", "Images"]
     assert table.loc["Task B", columns].tolist() == [-2, -11, 1, 42, 40, 1, 2, 50]
     assert table.loc["Average", columns[:5]].tolist() == [4, 3, 8, 41, 45]
@@ -164,8 +177,10 @@ def test_cells_of_confusions_say_which_class_was_taken_for_which() -> None:
         )
     ]
     assert [[re.sub("<.*?>", "", text) for row in trace.text for text in row] for trace in figure.data] == [
-        ["90", "10", "40", "60"], ["97", "3", "25", "75"], ["7", "−7", "−15", "15"],
-    ]  # fmt: skip
+        ["90", "10", "40", "60"],
+        ["97", "3", "25", "75"],
+        ["7", "−7", "−15", "15"],
+    ]
     layout = figure.layout
     above = {note.text: note.x for note in layout.annotations}
     assert list(above) == ["reference", "run", "Difference"]
@@ -180,10 +195,17 @@ def test_cells_of_confusions_say_which_class_was_taken_for_which() -> None:
     assert layout.yaxis.autorange == "reversed" and layout.yaxis.title.text == "true class"
     table = confusion_table(first, second, np.array([10, 5]), ["reference", "run"], ["cat", "dog"])
     assert list(table.columns) == [
-        "True class", "Predicted", "Images of the class", "reference (%)", "run (%)", "Difference",
-    ]  # fmt: skip
+        "True class",
+        "Predicted",
+        "Images of the class",
+        "reference (%)",
+        "run (%)",
+        "Difference",
+    ]
     assert sorted(table.to_numpy().tolist()) == [
-        ["cat", "cat", 10, 90, 97, 7], ["cat", "dog", 10, 10, 3, -7],
-        ["dog", "cat", 5, 40, 25, -15], ["dog", "dog", 5, 60, 75, 15],
-    ]  # fmt: skip
+        ["cat", "cat", 10, 90, 97, 7],
+        ["cat", "dog", 10, 10, 3, -7],
+        ["dog", "cat", 5, 40, 25, -15],
+        ["dog", "dog", 5, 60, 75, 15],
+    ]
     assert table["Difference"].abs().tolist() == [15, 15, 7, 7]

@@ -220,8 +220,9 @@ def test_every_layer_has_its_own_mean_before_and_after() -> None:
     ]
     links, *marks = figure.data
     assert [(mark.name, mark.marker.color) for mark in marks] == [
-        ("before", theme.BEFORE.color), ("after", theme.AFTER.color),
-    ]  # fmt: skip
+        ("before", theme.BEFORE.color),
+        ("after", theme.AFTER.color),
+    ]
     np.testing.assert_allclose(np.array(links.x, dtype=float), [0, 0, np.nan, 1, 1, np.nan, 2, 2, np.nan])
     np.testing.assert_allclose(np.array(links.y, float), [0.31, 0.11, np.nan, 0.22, 0.02, np.nan, 0.13, 0.05, np.nan])
     assert list(figure.layout.xaxis.ticktext) == ["stem", "block 0", "out"]

@@ -14,7 +14,7 @@ from merging.charts.leaderboard import (
     takeaway,
 )
 from merging.charts.theme import style_of
-from merging.methods.params import Data, Needs
+from merging.methods.params import DataUse, Needs
 from merging.runs.leaderboard import Row
 from tests.hover_texts import all_hover_texts
 
@@ -22,10 +22,14 @@ TASKS = ("digits", "signs")
 
 
 def line(
-    title: str, values: Sequence[float] | None, needs: Needs = "none", state: str = "done",
-    normalised: float | None = 0.5, note: str = "",
-) -> Standing:  # fmt: skip
-    data, row = Data(needs, ("merge.scaling",), ("λ",)), None
+    title: str,
+    values: Sequence[float] | None,
+    needs: Needs = "none",
+    state: str = "done",
+    normalised: float | None = 0.5,
+    note: str = "",
+) -> Standing:
+    data, row = DataUse(needs, ("merge.scaling",), ("λ",)), None
     if values is not None:
         row = Row(title, data, dict(zip(TASKS, values, strict=True)), normalised, 0.35, 12.34, 512_400_000, "abc")
     run = None if state == NOT_RUN else "abc"
@@ -33,8 +37,8 @@ def line(
 
 
 def baseline(title: str, values: Sequence[float]) -> Standing:
-    row = Row(title, Data("none"), dict(zip(TASKS, values, strict=True)), 1.0)
-    return Standing(title, Data("none"), "", "", "", None, row)
+    row = Row(title, DataUse("none"), dict(zip(TASKS, values, strict=True)), 1.0)
+    return Standing(title, DataUse("none"), "", "", "", None, row)
 
 
 LINES = [
@@ -59,9 +63,21 @@ def test_best_average_first_and_what_is_not_measured_last_in_its_order(averages:
 def test_the_table_holds_percent_and_leaves_gaps_where_nothing_was_measured() -> None:
     table = leaderboard_table(LINES, TASKS)
     assert list(table.columns) == [
-        "Method", "Average (%)", "Normalised (%)", "digits", "signs", "Data", "Chosen", "State", "λ", "Seconds",
-        "Memory (MB)", "Paper", "Run", "Note",
-    ]  # fmt: skip
+        "Method",
+        "Average (%)",
+        "Normalised (%)",
+        "digits",
+        "signs",
+        "Data",
+        "Chosen",
+        "State",
+        "λ",
+        "Seconds",
+        "Memory (MB)",
+        "Paper",
+        "Run",
+        "Note",
+    ]
     row = table.iloc[3]
     assert row["Method"] == "AdaMerging" and row["Data"] == "unlabeled" and row["State"] == "done"
     numbers = row[["Average (%)", "Normalised (%)", "digits", "signs", "λ", "Seconds", "Memory (MB)"]]
@@ -77,8 +93,8 @@ def test_columns_that_say_nothing_are_left_out() -> None:
 
 
 def test_a_task_named_like_a_column_stays_apart() -> None:
-    row = Row("a", Data("none"), {"Run": 0.25, "Method": 0.75}, None)
-    table = leaderboard_table([Standing("a", Data("none"), "", "", "done", "abc", row)], ("Run", "Method"))
+    row = Row("a", DataUse("none"), {"Run": 0.25, "Method": 0.75}, None)
+    table = leaderboard_table([Standing("a", DataUse("none"), "", "", "done", "abc", row)], ("Run", "Method"))
     assert table.columns.is_unique
     assert table.iloc[0][["Run (task)", "Method (task)", "Run"]].tolist() == [25, 75, "abc"]
 
@@ -145,8 +161,10 @@ def test_the_takeaway_names_the_best_of_every_kind_of_data() -> None:
 def test_every_dot_is_the_average_of_the_method_beside_it() -> None:
     figure = leaderboard_dots(LINES)
     assert all_hover_texts(figure) == [
-        ["<b>75.0</b> % [Iso-C]"], ["<b>65.0</b> % [Task Arithmetic]"], ["<b>80.0</b> % [AdaMerging]"],
-    ]  # fmt: skip
+        ["<b>75.0</b> % [Iso-C]"],
+        ["<b>65.0</b> % [Task Arithmetic]"],
+        ["<b>80.0</b> % [AdaMerging]"],
+    ]
     assert [trace.text[0].strip() for trace in figure.data] == ["75.0", "65.0", "80.0"]
     heights = [trace.y[0] for trace in figure.data]
     rules = [(shape.x0, shape.x1, shape.y0, shape.y1) for shape in figure.layout.shapes]
@@ -164,17 +182,31 @@ def test_every_dot_is_the_average_of_the_method_beside_it() -> None:
 def test_every_column_of_every_row_is_its_own() -> None:
     table = leaderboard_table(LINES, TASKS).set_index("Method")
     assert table[["Average (%)", "digits", "signs"]].dropna().T.to_dict("list") == {
-        "Zero-shot": [45, 40, 50], "Task Arithmetic": [65, 70, 60], "AdaMerging": [80, 90, 70],
-        "Iso-C": [75, 80, 70], "Individual": [92.5, 95, 90],
-    }  # fmt: skip
+        "Zero-shot": [45, 40, 50],
+        "Task Arithmetic": [65, 70, 60],
+        "AdaMerging": [80, 90, 70],
+        "Iso-C": [75, 80, 70],
+        "Individual": [92.5, 95, 90],
+    }
     assert table["Normalised (%)"].dropna().to_dict() == {
-        "Zero-shot": 100, "Task Arithmetic": 50, "AdaMerging": 50, "Iso-C": 50, "Individual": 100,
-    }  # fmt: skip
+        "Zero-shot": 100,
+        "Task Arithmetic": 50,
+        "AdaMerging": 50,
+        "Iso-C": 50,
+        "Individual": 100,
+    }
     assert table["State"].to_dict() == {
-        "Zero-shot": "", "Task Arithmetic": "done", "TSV-M": NOT_RUN, "AdaMerging": "done", "Iso-C": "done",
+        "Zero-shot": "",
+        "Task Arithmetic": "done",
+        "TSV-M": NOT_RUN,
+        "AdaMerging": "done",
+        "Iso-C": "done",
         "Individual": "",
-    }  # fmt: skip
+    }
     assert table.loc["AdaMerging", ["Data", "Chosen", "Paper", "Run"]].tolist() == [
-        "unlabeled", "λ", "https://arxiv.org/abs/1", "abc",
-    ]  # fmt: skip
+        "unlabeled",
+        "λ",
+        "https://arxiv.org/abs/1",
+        "abc",
+    ]
     assert table.loc["Zero-shot", ["Chosen", "Paper", "Run", "Note", "λ", "Seconds"]].isna().all()

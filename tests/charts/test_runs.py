@@ -17,9 +17,12 @@ from merging.weights.geometry import network_order
 from tests.hover_texts import all_hover_texts, hover_texts
 
 TENSORS = [
-    "ln_post.bias", "positional_embedding", "transformer.resblocks.0.ln_1.bias",
-    "transformer.resblocks.10.ln_1.bias", "transformer.resblocks.2.ln_1.bias",
-]  # fmt: skip
+    "ln_post.bias",
+    "positional_embedding",
+    "transformer.resblocks.0.ln_1.bias",
+    "transformer.resblocks.10.ln_1.bias",
+    "transformer.resblocks.2.ln_1.bias",
+]
 COLUMNS = Coefficients(tasks=["a", "b"], tensors=TENSORS, table=[[0.1, 0.2, 0.3, 0.4, 0.5], [0, 0, 0, 0, -0.6]])
 
 
@@ -142,12 +145,11 @@ def test_every_line_of_a_course_has_its_own_task() -> None:
 
 def test_every_second_is_in_the_bar_of_its_run_and_phase() -> None:
     figure = timing_figure({"<x>": {"adapting": 1.25, "merging": 2.0}, "y": {"evaluating": 0.5, "merging": 0.75}})
-    assert {
-        trace.name: dict(zip(trace.y, trace.x, strict=True)) for trace in figure.data
-    } == {
-        "Adapting": {"&lt;x&gt;": 1.25, "y": 0}, "Merging": {"&lt;x&gt;": 2, "y": 0.75},
+    assert {trace.name: dict(zip(trace.y, trace.x, strict=True)) for trace in figure.data} == {
+        "Adapting": {"&lt;x&gt;": 1.25, "y": 0},
+        "Merging": {"&lt;x&gt;": 2, "y": 0.75},
         "Evaluating": {"&lt;x&gt;": 0, "y": 0.5},
-    }  # fmt: skip
+    }
     assert hover_texts(figure.data[1]) == ["Merging: <b>2.00 s</b>", "Merging: <b>0.75 s</b>"]
     assert figure.layout.barmode == "stack" and len({trace.marker.color for trace in figure.data}) == 3
 

@@ -13,11 +13,14 @@ from ui.merge import sweep_form
 
 DEFINITION = SweepDefinition.model_validate(
     {
-        "suite": "mini", "tasks": [["digits"]], "search": "tpe", "trials": 4,
+        "suite": "mini",
+        "tasks": [["digits"]],
+        "search": "tpe",
+        "trials": 4,
         "edits": {"none": {}, "ties": {"keep": {"low": 0.01, "high": 1, "log": True}, "combine": ["sum", "mean"]}},
         "merges": {"task_arithmetic": {"scaling": {"low": 0, "high": 1}, "weights": 1.0}},
     }
-)  # fmt: skip
+)
 SCALING, KEEP, COMBINE = "merges.task_arithmetic.scaling", "edits.ties.keep", "edits.ties.combine"
 
 
@@ -54,8 +57,10 @@ def test_lines_pass_through_what_was_varied(dark: bool) -> None:
     assert list(axes["Average (%)"].values) == [50, 40, 80] == list(figure.data[0].line.color)  # not the failed one
     assert list(axes["Task Arithmetic: λ"].values) == [0.2, 0.4, 0.6]
     assert [axes["Method"].ticktext[place] for place in axes["Method"].values] == [
-        "Task Arithmetic", "TIES", "TIES",
-    ]  # fmt: skip
+        "Task Arithmetic",
+        "TIES",
+        "TIES",
+    ]
 
 
 def test_a_parameter_that_a_method_lacks_stands_at_a_dash_below_the_others() -> None:
@@ -128,6 +133,9 @@ def test_every_row_of_the_table_is_its_trial() -> None:
     assert table.loc[1, columns].tolist() == ["TIES", 40, 0.4, 0.1, "mean", "abc"]
     assert table.loc[3, columns].tolist() == ["TIES", 80, 0.6, 1.0, "sum", "abc"]
     assert table.loc[2, ["Method", "State", "Error", "Task Arithmetic: λ"]].tolist() == [
-        "Task Arithmetic", "failed", "broke", 0.9,
-    ]  # fmt: skip
+        "Task Arithmetic",
+        "failed",
+        "broke",
+        0.9,
+    ]
     assert table.loc[0, ["TIES: keep", "TIES: combine", "Error"]].isna().all() and table.loc[0, "Average (%)"] == 50

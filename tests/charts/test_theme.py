@@ -20,9 +20,15 @@ from merging.methods.presets import PRESETS
 from merging.methods.registry import edits, merges
 
 FIXED = (
-    "Zero-shot", "Individual", "Task Arithmetic", "AdaMerging", "AWD + Task Arithmetic", "AWD + AdaMerging",
-    "TIES", "Weight averaging",
-)  # fmt: skip
+    "Zero-shot",
+    "Individual",
+    "Task Arithmetic",
+    "AdaMerging",
+    "AWD + Task Arithmetic",
+    "AWD + AdaMerging",
+    "TIES",
+    "Weight averaging",
+)
 SHOWN = ("Zero-shot", "Individual", *(preset.title for preset in PRESETS.values()))
 CONFIG = tomllib.loads((Path(__file__).parents[2] / ".streamlit" / "config.toml").read_text())
 
@@ -110,8 +116,10 @@ def test_runs_in_one_chart_keep_their_methods_colour_and_differ(methods: list[st
     for method in set(methods) & set(SHOWN):
         look = styles[methods.index(method)]
         assert (look.color, look.symbol, look.pattern) == (
-            theme.style_of(method).color, theme.style_of(method).symbol, theme.style_of(method).pattern
-        )  # fmt: skip
+            theme.style_of(method).color,
+            theme.style_of(method).symbol,
+            theme.style_of(method).pattern,
+        )
 
 
 def test_methods_that_nobody_published_never_look_alike_in_one_chart() -> None:

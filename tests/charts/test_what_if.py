@@ -34,8 +34,10 @@ def test_outcome_has_a_bar_and_marks_for_every_task() -> None:
     np.testing.assert_allclose(bar.x, [70, 50, 90])
     np.testing.assert_allclose(mark.x, [20, 10, 30])
     assert [note.text for note in figure.layout.annotations] == [
-        "<b>70.0</b>  −4.0", "<b>50.0</b>  −10.0", "<b>90.0</b>  +2.0",
-    ]  # fmt: skip
+        "<b>70.0</b>  −4.0",
+        "<b>50.0</b>  −10.0",
+        "<b>90.0</b>  +2.0",
+    ]
     still = outcome_figure(mine, [], {}, {"x": "X", "y": "Y"})
     assert still.layout.annotations[0].text == "<b>70.0</b>"
 
@@ -130,8 +132,10 @@ def test_a_model_of_one_plane_alone_is_named() -> None:
     planes = [(title, np.eye(3), models, ("x", "y")) for title, models in (("A", [base]), ("B", [base, merged]))]
     figure = landscape_figure([0, 1, 2], planes, "%", low_is_good=False)
     assert [(one.name, one.showlegend) for one in figure.data if one.type == "scatter"] == [
-        ("Base", True), ("Base", False), ("AWD", True),
-    ]  # fmt: skip
+        ("Base", True),
+        ("Base", False),
+        ("AWD", True),
+    ]
 
 
 # --- every number where it belongs -----------------------------------------------------------------------------------
@@ -230,8 +234,9 @@ def test_every_curve_is_that_of_its_run_and_split() -> None:
         ]
     )
     named = {
-        "&lt;TIES&gt;": ((20, 60, 40), (10, 30, 70), ("0.5", 60)), "TA": ((21, 31, 41), (22, 32, 42), ("1", 41)),
-    }  # fmt: skip
+        "&lt;TIES&gt;": ((20, 60, 40), (10, 30, 70), ("0.5", 60)),
+        "TA": ((21, 31, 41), (22, 32, 42), ("1", 41)),
+    }
     expected = []
     for name, (val, test, (scaling, best)) in named.items():
         for split, values in (("validation", val), ("test", test)):

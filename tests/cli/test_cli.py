@@ -97,9 +97,18 @@ def test_similarity_of_chosen_tasks_prints_a_table(suite_file: Path, home: Path)
 def test_merge_writes_weights_that_evaluate_to_the_reported_accuracy(suite_file: Path, home: Path) -> None:
     output = home / "merged.safetensors"
     merged = as_json(
-        "merge", suite_file, "--merge", "task_arithmetic", "--set", "merge.scaling=0.4", "--evaluate",
-        "--output", output, "--home", home,
-    )  # fmt: skip
+        "merge",
+        suite_file,
+        "--merge",
+        "task_arithmetic",
+        "--set",
+        "merge.scaling=0.4",
+        "--evaluate",
+        "--output",
+        output,
+        "--home",
+        home,
+    )
     assert set(merged["accuracy"]) == set(TASKS) and merged["seconds"] > 0 and merged["peak_bytes"] > 0
     assert merged["coefficients"]["table"][0][0] == 0.4
     assert len(merged["coefficients"]["tensors"]) == len(load_file(output))
@@ -228,10 +237,13 @@ def test_a_run_is_shown_for_reading(suite_file: Path, home: Path) -> None:
     assert lines[1] == f"AWD + Task Arithmetic, tiny, 4 tasks: {', '.join(TASKS)}"
     said = " ".join(" ".join(lines).split())
     for part in (
-        "edit awd (scope = model, solver = descent, alpha = 0.1,", "merge task_arithmetic (scaling = auto)",
-        f"took {merged['seconds']:.1f} s (preparing ", f"peak memory {merged['peak_bytes'] / 1e6:.0f} MB",
-        f"fingerprint {merged['fingerprint']}", f"λ = {merged['merge']['scaling']:g}, chosen on the validation split",
-    ):  # fmt: skip
+        "edit awd (scope = model, solver = descent, alpha = 0.1,",
+        "merge task_arithmetic (scaling = auto)",
+        f"took {merged['seconds']:.1f} s (preparing ",
+        f"peak memory {merged['peak_bytes'] / 1e6:.0f} MB",
+        f"fingerprint {merged['fingerprint']}",
+        f"λ = {merged['merge']['scaling']:g}, chosen on the validation split",
+    ):
         assert part in said
     printed = [line for line in call(*command).stdout.splitlines() if line.endswith("images)") or " %" in line]
     assert lines[-len(printed) :] == printed and printed[-1].startswith("average")
@@ -295,9 +307,14 @@ def test_runs_are_listed_shown_and_exported(suite_file: Path, home: Path) -> Non
     assert as_json("runs", "show", run[:6], "--home", home)["spec"]["merge"] == "task_arithmetic"
     files = [Path(file).name for file in as_json("runs", "export", run, home / "export", "--home", home)["files"]]
     assert files == [
-        "README.md", "classify.py", "coefficients.csv", "config.json", "heads.safetensors", "model.safetensors",
+        "README.md",
+        "classify.py",
+        "coefficients.csv",
+        "config.json",
+        "heads.safetensors",
+        "model.safetensors",
         "recipe.yaml",
-    ]  # fmt: skip
+    ]
     assert "Task Arithmetic" in (home / "export" / "README.md").read_text()
 
 
@@ -443,8 +460,13 @@ def test_bad_input_gives_one_clear_error(arguments: list[str], message: str, sui
 
 def test_wrong_usage_exits_with_2(suite_file: Path, home: Path) -> None:
     assert call("evaluate", suite_file, "--home", home).exit_code == 2
-    options = (("--base", "--individual"), ("--individual", "--base"), ("--base", "--checkpoint", "f"),
-               ("--checkpoint", "f", "--individual"), ("--base", "--individual", "--checkpoint", "f"))  # fmt: skip
+    options = (
+        ("--base", "--individual"),
+        ("--individual", "--base"),
+        ("--base", "--checkpoint", "f"),
+        ("--checkpoint", "f", "--individual"),
+        ("--base", "--individual", "--checkpoint", "f"),
+    )
     for given in options:
         result = call("evaluate", suite_file, *given, "--home", home)
         assert result.exit_code == 2 and result.stdout == ""
@@ -483,9 +505,12 @@ def test_labels_beyond_the_head_are_refused(own_suite: Path, home: Path) -> None
 
 @pytest.mark.parametrize(
     ("vision", "reason"),
-    [({"width": 33}, "can't build this architecture"), ({"timm_model_name": "no_such_model"}, "can't build"),
-     ({"layers": 3}, "not the weights of")],
-)  # fmt: skip
+    [
+        ({"width": 33}, "can't build this architecture"),
+        ({"timm_model_name": "no_such_model"}, "can't build"),
+        ({"layers": 3}, "not the weights of"),
+    ],
+)
 def test_a_tower_that_cannot_be_built_is_found_before_any_work(
     own_suite: Path, home: Path, vision: dict[str, object], reason: str
 ) -> None:

@@ -166,8 +166,21 @@ def test_an_interrupted_merge_ends_with_130_and_one_line(
 
 def test_control_c_in_a_real_process(suite_file: Path, home: Path) -> None:
     output = home / "out.safetensors"
-    command = [sys.executable, "-m", "merging", "merge", suite_file, "--merge", "adamerging", "--set",
-               "merge.steps=20000", "--output", output, "--home", home]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "merging",
+        "merge",
+        suite_file,
+        "--merge",
+        "adamerging",
+        "--set",
+        "merge.steps=20000",
+        "--output",
+        output,
+        "--home",
+        home,
+    ]
     process = subprocess.Popen(
         list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

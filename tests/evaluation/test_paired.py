@@ -15,9 +15,9 @@ from merging.evaluation.paired import (
     Comparison,
     TaskDifference,
     compare,
+    comparison_in_words,
     confusion,
     holm,
-    in_words,
     mcnemar,
     resampled,
 )
@@ -75,10 +75,10 @@ def test_tasks_to_be_forgotten_are_tested_and_count_in_no_mean() -> None:
     (two,) = compare({task: reference[task] for task in "ab"}, [{task: model[task] for task in "ab"}])
     assert (found.low, found.high) == (two.low, two.high)
     assert found.count("worse") == two.count("worse")
-    assert in_words(found, "B", "A").endswith("without 1 task to be forgotten.")
+    assert comparison_in_words(found, "B", "A").endswith("without 1 task to be forgotten.")
     (none,) = compare(reference, [model], forgotten="abc")
     assert math.isnan(none.difference) and math.isnan(none.low)
-    assert in_words(none, "B", "A") == (
+    assert comparison_in_words(none, "B", "A") == (
         "B against A: there is no average, as all that is compared is 3 tasks to be forgotten."
     )
 
@@ -162,7 +162,7 @@ def test_the_correction_is_over_all_tests() -> None:
     assert both[1].tasks["a"].adjusted == 8 / 64
     assert one.tasks["a"].verdict == "same"
     expected = "B against A: no difference that these images show on 2 tasks; on average +50.0 points"
-    assert in_words(one, "B", "A").startswith(expected)
+    assert comparison_in_words(one, "B", "A").startswith(expected)
 
 
 def test_no_corrected_value_is_above_one() -> None:
@@ -184,24 +184,27 @@ BETTER, WORSE, SAME = (
         ([WORSE], 0, "worse on 1 task; on average −30.0 points (−5.0 to +5.0)."),
         ([SAME, SAME], 0, "no difference that these images show on 2 tasks; on average +10.0 points (−5.0 to +5.0)."),
         (
-            [BETTER, WORSE, SAME, WORSE], 0,
+            [BETTER, WORSE, SAME, WORSE],
+            0,
             "better on 1 task, worse on 2, no difference that these images show on 1; on average −7.5 points "
             "(−5.0 to +5.0).",
         ),
         (
-            [WORSE, WORSE, BETTER], 1,
+            [WORSE, WORSE, BETTER],
+            1,
             "worse on 2 tasks; on average −30.0 points (−5.0 to +5.0), without 1 task to be forgotten.",
         ),
         (
-            [WORSE, BETTER, BETTER], 2,
+            [WORSE, BETTER, BETTER],
+            2,
             "worse on 1 task; on average −30.0 points (−5.0 to +5.0), without 2 tasks to be forgotten.",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_comparison_is_told_in_one_sentence(tasks: list[TaskDifference], forgotten: int, said: str) -> None:
     named = {str(number): one for number, one in enumerate(tasks)}
     apart = frozenset(list(named)[len(tasks) - forgotten :]) if forgotten else frozenset[str]()
-    assert in_words(Comparison(named, -0.05, 0.05, apart), "B", "A") == f"B against A: {said}"
+    assert comparison_in_words(Comparison(named, -0.05, 0.05, apart), "B", "A") == f"B against A: {said}"
 
 
 def test_other_images_are_refused() -> None:

@@ -107,9 +107,15 @@ def test_a_check_builds_no_head_for_images_that_are_not_there(make: Make, builds
     save_file(random_tower(0), tmp_path / "base.safetensors")
     data = {"kind": "huggingface", "dataset": "zoo/pets"}
     report = check_suite(make(task={"data": data}))
-    assert builds == [] and report.problems == 0 and [row.file for row in report.files][-2:] == [
-        "zoo/pets (val)", "zoo/pets (test)",
-    ]  # fmt: skip
+    assert (
+        builds == []
+        and report.problems == 0
+        and [row.file for row in report.files][-2:]
+        == [
+            "zoo/pets (val)",
+            "zoo/pets (test)",
+        ]
+    )
     write_arrays(tmp_path / "pets.npz", np.random.default_rng(0))
     classes = [f"class {index}" for index in range(CLASSES)]
     report = check_suite(make(task={"classes": classes, "data": {"kind": "arrays", "path": "pets.npz"}}))

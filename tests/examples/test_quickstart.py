@@ -40,13 +40,20 @@ def test_it_is_kept_without_outputs() -> None:
 def test_it_goes_from_nothing_to_a_chart(tmp_path: Path) -> None:
     need_packages("nbclient", "nbformat", "ipykernel")
     environment = {
-        **os.environ, "MERGING_HOME": str(tmp_path / "home"), "IPYTHONDIR": str(tmp_path / "ipython"),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), "PYTHONWARNINGS": "ignore",
-    }  # fmt: skip
+        **os.environ,
+        "MERGING_HOME": str(tmp_path / "home"),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONWARNINGS": "ignore",
+    }
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(NOTEBOOK)], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        [sys.executable, "-c", RUN, str(NOTEBOOK)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
         timeout=580,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     outputs = [cell["outputs"][-1]["data"] for cell in code_cells(tmp_path / "executed.ipynb")[1:]]
     looked, chosen, table, chart = outputs
@@ -54,5 +61,8 @@ def test_it_goes_from_nothing_to_a_chart(tmp_path: Path) -> None:
     assert "".join(chosen["text/plain"]).startswith("(0.")
     assert "Traffic signs" in "".join(table["text/html"])
     assert [trace["name"] for trace in chart["application/vnd.plotly.v1+json"]["data"]] == [
-        "Zero-shot", "Task Arithmetic", "AWD + Task Arithmetic · scope row", "Individual",
-    ]  # fmt: skip
+        "Zero-shot",
+        "Task Arithmetic",
+        "AWD + Task Arithmetic · scope row",
+        "Individual",
+    ]

@@ -206,11 +206,17 @@ def test_a_full_disk_is_noticed_before(hub: FakeHub) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"hub": "nobody"}, {"hub": "a/b/c"}, {"hub": "a/b", "file": "../x"}, {"hub": "a/b", "file": "/x"},
-        {"hub": "a/b", "file": "a\\b"}, {"hub": "a/b", "revision": "../main"}, {"hub": "a/b", "revision": "refs/pr/1"},
-        {"hub": "a/b", "sha256": "12"}, {"hub": "a/b", "extra": "1"},
+        {"hub": "nobody"},
+        {"hub": "a/b/c"},
+        {"hub": "a/b", "file": "../x"},
+        {"hub": "a/b", "file": "/x"},
+        {"hub": "a/b", "file": "a\\b"},
+        {"hub": "a/b", "revision": "../main"},
+        {"hub": "a/b", "revision": "refs/pr/1"},
+        {"hub": "a/b", "sha256": "12"},
+        {"hub": "a/b", "extra": "1"},
     ],
-)  # fmt: skip
+)
 def test_references_that_lead_elsewhere_are_refused(fields: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         HubFile.model_validate(fields)

@@ -132,7 +132,7 @@ def test_the_tables_of_the_docs_get_its_rows() -> None:
 def test_charts_draw_it_as_it_says_and_all_others_as_before() -> None:
     style = theme.style_of("Median merging")
     assert (style.color, style.symbol, style.pattern) == ("#156e8a", "bowtie", "/")
-    known = json.loads((Path(__file__).parents[1] / "ui/look/earlier_styles.json").read_text(encoding="utf-8"))
+    known = json.loads((Path(__file__).parents[1] / "charts/earlier_styles.json").read_text(encoding="utf-8"))
     moved = [label for label, look in known.items() if look[:2] == ["#156e8a", "bowtie"]]
     for label, look in known.items():
         found = theme.style_of(label)

@@ -47,9 +47,13 @@ def test_mapped_files_do_not_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [OUT, MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"),
-     RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)")],
-)  # fmt: skip
+    [
+        OUT,
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"),
+    ],
+)
 def test_memory_that_ran_out_is_recognised(error: BaseException) -> None:
     assert is_out_of_memory(error)
     tried = []
@@ -211,8 +215,13 @@ def test_what_the_backward_pass_needs_is_what_autograd_keeps(
     width: int, layers: int, mlp_ratio: float, images: int, quick_gelu: bool
 ) -> None:
     vision = {
-        "image_size": 64, "layers": layers, "width": width, "head_width": 32, "patch_size": 8, "mlp_ratio": mlp_ratio,
-    }  # fmt: skip
+        "image_size": 64,
+        "layers": layers,
+        "width": width,
+        "head_width": 32,
+        "patch_size": 8,
+        "mlp_ratio": mlp_ratio,
+    }
     kept, tower = saved_bytes({"embed_dim": 32, "vision_cfg": vision}, images, quick_gelu)
     assert _tokens(tower) == 65
     sizes = _Sizes(1, 0, 0, 0, 4, tower, quick_gelu, on_cpu=True, mapped=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from merging.core.errors import MissingPart, SpecError
 from merging.evaluation.evaluator import Accuracy, Evaluator
 from merging.methods.context import Context
-from merging.methods.forgetting import ForgettingSearch, Group, bystanders, in_words
+from merging.methods.forgetting import ForgettingSearch, Group, bystanders, weights_in_words
 from merging.methods.planned import LinearMerge
 from merging.methods.registry import find
 from merging.methods.scaling import GRID
@@ -152,9 +152,10 @@ def test_a_report_has_every_number_on_its_side() -> None:
     assert report["added"] == {"a": {"before": 0.5, "after": 0.6, "images": 10}}
     assert report["kept"] == {"c": {"before": 0.2, "after": 0.4, "images": 30}}
     assert report["means"] == {
-        "forgotten": {"before": 0.4, "after": 0.1}, "added": {"before": 0.5, "after": 0.6},
+        "forgotten": {"before": 0.4, "after": 0.1},
+        "added": {"before": 0.5, "after": 0.6},
         "kept": {"before": 0.2, "after": 0.4},
-    }  # fmt: skip
+    }
     assert (report["split"], report["weights"]) == ("test", {"a": 1.0, "b": -1.0})
     left_out = Forgetting.of(before, after, {"a": 0.0, "b": -1.0}).model_dump()
     assert left_out["added"] == {} and left_out["means"]["added"] is None
@@ -166,7 +167,7 @@ def test_a_report_has_every_number_on_its_side() -> None:
 
 
 def test_small_and_zero_weights_in_words() -> None:
-    assert in_words({"a": -0.0, "b-c": -1e-5}) == "a left out (0), b-c subtracted (−1e−05)"
+    assert weights_in_words({"a": -0.0, "b-c": -1e-5}) == "a left out (0), b-c subtracted (−1e−05)"
 
 
 @pytest.mark.parametrize("edit", ["none", "ties"])
@@ -194,8 +195,9 @@ def test_a_run_measures_the_whole_suite_before_and_after(
         assert values["before"] == before[task]
         assert values["after"] == pytest.approx(after[task], abs=0.05)  # rounding may turn an image
     assert result.accuracy == {
-        "digits": report["forgotten"]["digits"]["after"], "roads": report["added"]["roads"]["after"],
-    }  # fmt: skip
+        "digits": report["forgotten"]["digits"]["after"],
+        "roads": report["added"]["roads"]["after"],
+    }
     assert report["split"] == split
 
 
@@ -217,9 +219,10 @@ def test_broken_images_of_a_bystander_are_found_before_the_merge(own_suite: Path
     seen: list[str] = []
     with pytest.raises(Exception, match="not a readable"):
         execute(
-            spec_of(own_suite, ("digits",), merge_params={"scaling": -0.5}), workspace,
+            spec_of(own_suite, ("digits",), merge_params={"scaling": -0.5}),
+            workspace,
             on_progress=lambda done, total, message: seen.append(message),
-        )  # fmt: skip
+        )
     assert seen == []
 
 

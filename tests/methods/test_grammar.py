@@ -39,12 +39,27 @@ def test_any_text_is_read_or_refused_and_its_value_reads_back(text: str) -> None
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("0.1", 0.1), ("-1", -1), ("1e-05", 1e-5), ("true", True), ("auto", "auto"), (" layer ", "layer"), ("", ""),
-        ('"0.1"', "0.1"), ('"a,b"', "a,b"), ('"a", "b"', ["a", "b"]), ('["a,b", c]', ["a,b", "c"]),
-        ("0.3,-1", [0.3, -1]), ("[0.3,-1]", [0.3, -1]), ("[ 0.3 , -1 ]", [0.3, -1]), ("[0.3]", [0.3]), ("0.3,", [0.3]),
-        ("[]", []), ("[0.3,-1],[1]", [[0.3, -1], [1]]), ('{"a": 1}', '{"a": 1}'),
+        ("0.1", 0.1),
+        ("-1", -1),
+        ("1e-05", 1e-5),
+        ("true", True),
+        ("auto", "auto"),
+        (" layer ", "layer"),
+        ("", ""),
+        ('"0.1"', "0.1"),
+        ('"a,b"', "a,b"),
+        ('"a", "b"', ["a", "b"]),
+        ('["a,b", c]', ["a,b", "c"]),
+        ("0.3,-1", [0.3, -1]),
+        ("[0.3,-1]", [0.3, -1]),
+        ("[ 0.3 , -1 ]", [0.3, -1]),
+        ("[0.3]", [0.3]),
+        ("0.3,", [0.3]),
+        ("[]", []),
+        ("[0.3,-1],[1]", [[0.3, -1], [1]]),
+        ('{"a": 1}', '{"a": 1}'),
     ],
-)  # fmt: skip
+)
 def test_how_values_are_written_by_hand(text: str, value: Any) -> None:
     assert repr(read_value(text)) == repr(value)
 
@@ -64,8 +79,9 @@ def test_values_to_try_are_split_at_commas_outside_of_brackets() -> None:
 
 def test_settings_are_sorted_by_stage() -> None:
     assert read_settings({"edit.alpha": "0.1", "merge.scaling": "[0.3,-1]"}) == {
-        "edit": {"alpha": 0.1}, "merge": {"scaling": [0.3, -1]},
-    }  # fmt: skip
+        "edit": {"alpha": 0.1},
+        "merge": {"scaling": [0.3, -1]},
+    }
     for wrong in ("alpha", "edit.", "sweep.x", ".x"):
         with pytest.raises(SpecError, match=r"expected edit\.NAME=VALUE or merge\.NAME=VALUE"):
             read_settings({wrong: "1"})

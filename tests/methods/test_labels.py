@@ -57,9 +57,11 @@ def test_a_published_method_has_its_title_whatever_its_scaling(preset: Preset) -
 
 @given(stages("edit"), stages("merge"), stages("edit"), stages("merge"))
 def test_labels_are_the_same_exactly_where_all_but_scaling_is(
-    edit: tuple[str, dict[str, Any]], merge: tuple[str, dict[str, Any]],
-    other_edit: tuple[str, dict[str, Any]], other_merge: tuple[str, dict[str, Any]],
-) -> None:  # fmt: skip
+    edit: tuple[str, dict[str, Any]],
+    merge: tuple[str, dict[str, Any]],
+    other_edit: tuple[str, dict[str, Any]],
+    other_merge: tuple[str, dict[str, Any]],
+) -> None:
     one, other = built(edit, merge), built(other_edit, other_merge)
     assert (one.label == other.label) == (without_scaling(one) == without_scaling(other))
 

@@ -17,9 +17,13 @@ from merging.weights.files import open_checkpoint
 from tests.carrying import execute
 
 QUICK: dict[str, dict[str, Any]] = {
-    "awd": {"steps": 10}, "adamerging": {"steps": 2, "batch_size": 4}, "doge": {"steps": 3}, "wudi": {"steps": 3},
-    "fisher": {"images": 2}, "regmean": {"images": 2},
-}  # fmt: skip
+    "awd": {"steps": 10},
+    "adamerging": {"steps": 2, "batch_size": 4},
+    "doge": {"steps": 3},
+    "wudi": {"steps": 3},
+    "fisher": {"images": 2},
+    "regmean": {"images": 2},
+}
 EDITS: list[tuple[str, dict[str, Any]]] = [
     *((name, QUICK.get(name, {})) for name in registry.edits()),
     ("ties", {"combine": "mean"}),
@@ -28,11 +32,18 @@ EDITS: list[tuple[str, dict[str, Any]]] = [
 ]
 REFUSED = {
     *((edit, "", "fisher") for edit in registry.edits() if edit != "none"),
-    ("ties", "mean", "fisher"), ("ties", "mean", "regmean"), ("ties", "mean", "average"),
-    ("doge", "", "tall_masks"), ("doge", "", "average"), ("doge", "", "regmean"),
-    ("doge", "bare", "fisher"), ("doge", "bare", "tall_masks"),
-    ("consensus", "", "tall_masks"), ("consensus", "ties", "fisher"), ("consensus", "ties", "tall_masks"),
-}  # fmt: skip
+    ("ties", "mean", "fisher"),
+    ("ties", "mean", "regmean"),
+    ("ties", "mean", "average"),
+    ("doge", "", "tall_masks"),
+    ("doge", "", "average"),
+    ("doge", "", "regmean"),
+    ("doge", "bare", "fisher"),
+    ("doge", "bare", "tall_masks"),
+    ("consensus", "", "tall_masks"),
+    ("consensus", "ties", "fisher"),
+    ("consensus", "ties", "tall_masks"),
+}
 
 
 def variant(values: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import torch
 from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
 from merging.methods import registry
 from merging.methods.context import Context
-from merging.methods.plan import Plan, plan, replay
+from merging.methods.plan import Plan, plan, rebuilt_from
 from merging.methods.refusals import refusal
 from merging.runs.jobs import MergeSpec
 from merging.suites import Suite
@@ -194,7 +194,7 @@ def test_a_linear_run_replayed_from_its_table_is_bit_identical(vectors: TaskVect
     planned = plan(vectors, spec_of(vectors.tasks, edit, merge).pair, Context())
     assert planned.table is not None
     stored = np.array(planned.table.T.tolist()).T  # as it comes back from JSON
-    again = dict(replay(vectors, stored))
+    again = dict(rebuilt_from(vectors, stored))
     for name, tensor in planned.tensors():
         assert torch.equal(tensor, again[name])
 
@@ -209,7 +209,7 @@ def test_the_table_is_the_edit_followed_by_the_merge(vectors: TaskVectors, edit:
 
 def test_a_table_of_another_shape_is_refused(vectors: TaskVectors) -> None:
     with pytest.raises(SpecError, match=r"shape \(2, 3\); these checkpoints need \(5, 3\)"):
-        list(replay(vectors, np.zeros((2, 3))))
+        list(rebuilt_from(vectors, np.zeros((2, 3))))
 
 
 @every_edit
@@ -261,8 +261,11 @@ def test_half_precision_files_are_merged_in_float32(tmp_path: Path, edit: str, m
     base = random_state(0, dtype=torch.float16)
     models = [random_state(1 + task, dtype=torch.float16) for task in range(tasks)]
     vectors = write_models(tmp_path / "half", base, models)
-    wide = write_models(tmp_path / "wide", {n: t.float() for n, t in base.items()},
-                        [{n: t.float() for n, t in model.items()} for model in models])  # fmt: skip
+    wide = write_models(
+        tmp_path / "wide",
+        {n: t.float() for n, t in base.items()},
+        [{n: t.float() for n, t in model.items()} for model in models],
+    )
     spec = spec_of(vectors.tasks, edit, merge)
     exact = merged(wide, spec)
     for name, tensor in merged(vectors, spec).items():

@@ -10,7 +10,7 @@ from merging.cli import main
 from merging.core.errors import SpecError
 from merging.methods import registry
 from merging.methods.catalogue import catalogue
-from merging.methods.params import Data
+from merging.methods.params import DataUse
 from merging.methods.presets import PRESETS, find_preset
 from merging.runs.jobs import MergeSpec
 
@@ -30,9 +30,9 @@ def test_every_method_is_in_a_preset() -> None:
 
 def test_what_presets_look_at() -> None:
     assert not find_preset("tsv_m").data.images and not find_preset("doge_ta").data.images
-    assert find_preset("adamerging_pp").data == Data("unlabeled")
-    assert find_preset("tatr").data == Data("labelled", ("merge.scaling",))
-    assert find_preset("iso_c").data == Data("none", ("merge.scaling",)) and find_preset("iso_c").data.images
+    assert find_preset("adamerging_pp").data == DataUse("unlabeled")
+    assert find_preset("tatr").data == DataUse("labelled", ("merge.scaling",))
+    assert find_preset("iso_c").data == DataUse("none", ("merge.scaling",)) and find_preset("iso_c").data.images
     with pytest.raises(SpecError, match="unknown preset 'magic'; there are: average"):
         find_preset("magic")
 
@@ -52,8 +52,10 @@ def test_the_catalogue_is_complete_and_says_types_defaults_and_bounds() -> None:
     }
     assert parameters["scaling"]["type"] == "number | list of number | auto"
     assert (parameters["scaling"]["default"], parameters["scaling"]["minimum"], parameters["scaling"]["maximum"]) == (
-        0.3, -10, 10,
-    )  # fmt: skip
+        0.3,
+        -10,
+        10,
+    )
     for row in [*found["edits"], *found["merges"]]:
         method = registry.find("edit" if row in found["edits"] else "merge", row["name"])
         assert method.parse({p["name"]: p["default"] for p in row["parameters"]}) == method.parse({})

@@ -77,9 +77,13 @@ def merged(
 ) -> State:
     (edit_name, edit_given), (merge_name, merge_given) = EDITS[edit], DATA_FREE[merge]
     spec = MergeSpec.build(
-        suite="none", tasks=vectors.tasks, edit=edit_name, edit_params={**edit_given, **(edit_params or {})},
-        merge=merge_name, merge_params={**merge_given, **params},
-    )  # fmt: skip
+        suite="none",
+        tasks=vectors.tasks,
+        edit=edit_name,
+        edit_params={**edit_given, **(edit_params or {})},
+        merge=merge_name,
+        merge_params={**merge_given, **params},
+    )
     return dict(plan(vectors, spec.pair, Context()).tensors())
 
 

@@ -62,18 +62,26 @@ def test_an_unknown_method_lists_the_known_ones(name: object) -> None:
         ("edit", "awd", {"steps": None}, "edit.steps = None: must be a whole number; "),
         ("edit", "awd", {"scope": "head"}, "edit.scope = 'head': must be 'model', 'layer' or 'row'; "),
         ("merge", "adamerging", {"clamp": "perhaps"}, "merge.clamp = 'perhaps': must be true or false; "),
-        ("merge", "task_arithmetic", {"scaling": "much"},
-         "merge.scaling = 'much': must be a number or a list or 'auto'; "),
+        (
+            "merge",
+            "task_arithmetic",
+            {"scaling": "much"},
+            "merge.scaling = 'much': must be a number or a list or 'auto'; ",
+        ),
         ("merge", "task_arithmetic", {"scaling": -11}, "merge.scaling = -11: must be at least -10; "),
         ("merge", "task_arithmetic", {"scaling": [1, 99]}, "merge.scaling.1 = 99: must be at most 10; "),
         ("merge", "task_arithmetic", {"weights": [None, 1]}, "merge.weights.0 = None: must be a number; "),
-        ("edit", "awd", {"alpha": -1, "steps": -1},
-         "edit.alpha = -1: must be at least 0; edit.steps = -1: must be at least 0; "),
+        (
+            "edit",
+            "awd",
+            {"alpha": -1, "steps": -1},
+            "edit.alpha = -1: must be at least 0; edit.steps = -1: must be at least 0; ",
+        ),
         ("edit", "awd", {"alhpa": 1}, "edit.alhpa: unknown name (did you mean 'alpha'?); parameters of edit 'awd': sc"),
         ("edit", "awd", {"zzz": 1}, "edit.zzz: unknown name; parameters of edit 'awd': scope, solver, alpha, beta, "),
         ("merge", "average", {"scaling": 1}, "merge.scaling: unknown name; parameters of merge 'average': none"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_parameter_is_named_with_its_value_and_what_it_must_be(
     kind: Literal["edit", "merge"], name: str, values: dict[str, object], message: str
 ) -> None:
@@ -157,23 +165,28 @@ def test_what_is_wrong_with_a_specification_is_one_error_of_ours(values: dict[st
 def test_the_fingerprint_follows_everything_but_the_name_of_the_suite() -> None:
     spec = MergeSpec.build(suite="mini", tasks=("a", "b"))
     files = ["f1", "f2"]
-    assert spec.fingerprint(files) == spec.fingerprint(files)
-    assert spec.fingerprint(files) == spec.model_copy(update={"suite": "copy"}).fingerprint(files)
+    assert spec.identity(files) == spec.identity(files)
+    assert spec.identity(files) == spec.model_copy(update={"suite": "copy"}).identity(files)
     explicit = MergeSpec.build(suite="mini", tasks=("a", "b"), merge_params={"scaling": 0.3})
-    assert spec.fingerprint(files) == explicit.fingerprint(files)
+    assert spec.identity(files) == explicit.identity(files)
     changes = [
-        {"tasks": ("b", "a")}, {"seed": 1}, {"split": "val"}, {"dtype": "bfloat16"}, {"merge_params": {"scaling": 0.4}},
-        {"edit": "ties"}, {"evaluate": False},
-    ]  # fmt: skip
-    others = [
-        MergeSpec.build(**({"suite": "mini", "tasks": ("a", "b")} | change)).fingerprint(files) for change in changes
+        {"tasks": ("b", "a")},
+        {"seed": 1},
+        {"split": "val"},
+        {"dtype": "bfloat16"},
+        {"merge_params": {"scaling": 0.4}},
+        {"edit": "ties"},
+        {"evaluate": False},
     ]
-    assert len({spec.fingerprint(files), spec.fingerprint(["f1", "f3"]), *others}) == len(changes) + 2
+    others = [
+        MergeSpec.build(**({"suite": "mini", "tasks": ("a", "b")} | change)).identity(files) for change in changes
+    ]
+    assert len({spec.identity(files), spec.identity(["f1", "f3"]), *others}) == len(changes) + 2
 
 
 def test_a_merge_that_computes_anew_forgets_its_own_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def fingerprints() -> list[str]:
-        return [MergeSpec(suite="s", tasks=("t",), merge=merge).fingerprint([]) for merge in ("tsv_m", "iso_c")]
+        return [MergeSpec(suite="s", tasks=("t",), merge=merge).identity([]) for merge in ("tsv_m", "iso_c")]
 
     before = fingerprints()
     changed = replace(find("merge", "iso_c"), revision=7)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from merging.cli import main
 from merging.core.errors import MergingError
 from merging.methods.catalogue import catalogue
-from merging.methods.params import NEEDS, Data
+from merging.methods.params import NEEDS, DataUse
 from merging.methods.presets import PRESETS, Preset
 from merging.runs.foreground import run_here
 from merging.runs.jobs import MergeSpec
@@ -53,9 +53,11 @@ def test_rows_are_what_single_runs_give(suite_file: Path, suite: Suite, workspac
     lines = table.read_text().splitlines()
     assert len(lines) == 6 and lines[0].startswith("| method | data needed | chosen | circles | digits ")
     assert {tuple(line.split(" | ")[:3]) for line in lines[2:]} == {
-        ("| Zero-shot", "none", ""), ("| Individual", "labelled", ""), ("| Weight averaging", "none", ""),
+        ("| Zero-shot", "none", ""),
+        ("| Individual", "labelled", ""),
+        ("| Weight averaging", "none", ""),
         ("| TSV-M", "none", "λ"),
-    }  # fmt: skip
+    }
 
 
 def test_nothing_is_run_twice(suite_file: Path, workspace: Workspace) -> None:
@@ -87,9 +89,13 @@ def test_all_presets_are_listed_and_the_cheapest_come_first(
 
 @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), 130), (MergingError("the disk is full"), 1)])
 def test_what_is_done_is_shown_when_the_rest_is_not(
-    suite_file: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException,
+    suite_file: Path,
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
     status: int,
-) -> None:  # fmt: skip
+) -> None:
     def stop_at(spec: MergeSpec, *more: object) -> Run:
         if spec.merge == "iso_c":
             raise error
@@ -128,8 +134,8 @@ def test_the_table_is_sorted_by_average(suite_file: Path, workspace: Workspace) 
 
     table = to_markdown(
         [
-            Row("worse", Data("none"), {"a": 0.1}, None),
-            Row("better", Data("none", ("merge.scaling",)), {"a": 0.2}, 0.5, 0.3, 1.0, 10**6),
+            Row("worse", DataUse("none"), {"a": 0.1}, None),
+            Row("better", DataUse("none", ("merge.scaling",)), {"a": 0.2}, 0.5, 0.3, 1.0, 10**6),
         ]
     )
     assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| better", "| worse"]

@@ -78,9 +78,15 @@ def archive(path: Path, pickled: bytes, members: dict[str, bytes] | None = None,
 def stored(key: str = "0", numel: int = 4, kind: str = "Float") -> bytes:
     """The persistent name of a storage, in opcodes."""
     return (
-        b"(X\x07\0\0\0storagectorch\n" + f"{kind}Storage\n".encode() + b"X" + struct.pack("<I", len(key)) + key.encode()
-        + b"X\x03\0\0\0cpu" + number(numel) + b"tQ"
-    )  # fmt: skip
+        b"(X\x07\0\0\0storagectorch\n"
+        + f"{kind}Storage\n".encode()
+        + b"X"
+        + struct.pack("<I", len(key))
+        + key.encode()
+        + b"X\x03\0\0\0cpu"
+        + number(numel)
+        + b"tQ"
+    )
 
 
 def number(value: int) -> bytes:
@@ -186,16 +192,41 @@ def test_shells_know_their_class_and_state() -> None:
     "pickled",
     [
         b"\x82\x01.",  # an object of the extension registry
-        b"\x83\x01\x01.", b"\x84\x01\0\0\0.",
-        b"\x97.", b"N\x98.",  # buffers outside of the pickle
+        b"\x83\x01\x01.",
+        b"\x84\x01\0\0\0.",
+        b"\x97.",
+        b"N\x98.",  # buffers outside of the pickle
         b"Pname\n.",  # a persistent name that is text
-        b"N.N.", b".", b"", b"t.", b"1.", b"0.", b"2.", b"a.", b"s.", b"R.", b"b.", b"Q.", b"\x93.",
-        b"h\x05.", b"g5\n.", b"jaaaa.",  # what was never remembered
-        b"p0\n.", b"K\x01K\x02\x93.", b"(K\x01d.", b"NQ.", b"(K\x01K\x02tQ.",
-        b"\xff.", b"X\xff\xff\xff\x7fa.", b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7fa.", b"\x8b\xff\xff\xff\xff.",
-        b"L" + b"9" * 5000 + b"L\n.", b"I" + b"9" * 5000 + b"\n.", b"X\x02\0\0\0\xff\xfe.",
+        b"N.N.",
+        b".",
+        b"",
+        b"t.",
+        b"1.",
+        b"0.",
+        b"2.",
+        b"a.",
+        b"s.",
+        b"R.",
+        b"b.",
+        b"Q.",
+        b"\x93.",
+        b"h\x05.",
+        b"g5\n.",
+        b"jaaaa.",  # what was never remembered
+        b"p0\n.",
+        b"K\x01K\x02\x93.",
+        b"(K\x01d.",
+        b"NQ.",
+        b"(K\x01K\x02tQ.",
+        b"\xff.",
+        b"X\xff\xff\xff\x7fa.",
+        b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7fa.",
+        b"\x8b\xff\xff\xff\xff.",
+        b"L" + b"9" * 5000 + b"L\n.",
+        b"I" + b"9" * 5000 + b"\n.",
+        b"X\x02\0\0\0\xff\xfe.",
     ],
-)  # fmt: skip
+)
 def test_impossible_instructions_end_the_reading(pickled: bytes) -> None:
     try:
         found = inert_pickle.load(io.BytesIO(pickled))
@@ -283,7 +314,7 @@ BEYOND: dict[str, tuple[bytes, dict[str, bytes], str]] = {
     "complex numbers": (tensor(0, (1,), (1,), stored(kind="ComplexFloat")), FOUR, "of a kind that is not read"),
     "no storage": (tensor(0, (1,), (1,), b"N"), FOUR, "damaged"),
     "code as a storage": (tensor(0, (1,), (1,), b"cos\nsystem\n)R"), FOUR, "damaged"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", BEYOND)
@@ -366,7 +397,7 @@ ARCHIVES: dict[str, tuple[Callable[[Path], None], str]] = {
     "another order of bytes": (other_bytes, "order of bytes"),
     "a member that is elsewhere": (moved_member, "damaged archive"),
     "paths out of the archive": (paths_outside, "expected a head"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
@@ -399,8 +430,9 @@ def test_control_characters_are_not_printed(tmp_path: Path) -> None:
 def test_damaged_models_give_our_errors_or_tensors(tmp_path: Path, seed: int, zipped: bool) -> None:
     random = torch.Generator().manual_seed(seed)
     path = tmp_path / "model.pt"
-    torch.save(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)), path,
-               _use_new_zipfile_serialization=zipped)  # fmt: skip
+    torch.save(
+        torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2)), path, _use_new_zipfile_serialization=zipped
+    )
     content = bytearray(path.read_bytes())
     for position in torch.randint(0, len(content), (4,), generator=random).tolist():
         content[position] ^= 1 + position % 255

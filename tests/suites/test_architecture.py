@@ -39,16 +39,24 @@ def test_neighbours_of_the_published_ones_are_not_taken_for_them(name: str) -> N
 
 
 @given(
-    st.integers(1, 3), st.sampled_from([16, 24, 32, 64, 96, 128]), st.integers(1, 5), st.integers(1, 4),
-    st.sampled_from([1.0, 2.0, 4.0, 4.362]), st.integers(1, 9),
-)  # fmt: skip
+    st.integers(1, 3),
+    st.sampled_from([16, 24, 32, 64, 96, 128]),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.sampled_from([1.0, 2.0, 4.0, 4.362]),
+    st.integers(1, 9),
+)
 def test_what_is_written_builds_a_tower_of_the_same_shapes(
     layers: int, width: int, patch: int, grid: int, ratio: float, embed_dim: int
 ) -> None:
     vision = {
-        "image_size": patch * grid, "layers": layers, "width": width, "head_width": 8, "patch_size": patch,
+        "image_size": patch * grid,
+        "layers": layers,
+        "width": width,
+        "head_width": 8,
+        "patch_size": patch,
         "mlp_ratio": ratio,
-    }  # fmt: skip
+    }
     shapes = shapes_of({"embed_dim": embed_dim, "vision_cfg": vision})
     found = tower_of(shapes).architecture()
     assert isinstance(found, dict)

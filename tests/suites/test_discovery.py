@@ -165,9 +165,10 @@ def test_a_suite_that_is_added_is_found(place: str, root: Path) -> None:
             shutil.copy(file, root / place)
     name = (root / place).resolve().name
     assert list(find().entries) == sorted(["tiny", name])
-    assert find().described[str(root / place / "suite.yaml")].task_names == find().described[
-        str(root / "tiny" / "suite.yaml")
-    ].task_names  # fmt: skip
+    assert (
+        find().described[str(root / place / "suite.yaml")].task_names
+        == find().described[str(root / "tiny" / "suite.yaml")].task_names
+    )
 
 
 def test_a_suite_too_far_below_is_not_found(root: Path) -> None:

@@ -43,8 +43,10 @@ def test_a_complete_folder_becomes_a_suite_that_passes_its_check(own_suite: Path
     assert suite.task_names == TASKS and suite.mergeable() == TASKS
     for task, before in zip(suite.tasks, written["tasks"], strict=True):
         assert (task.checkpoint, task.head, task.data.path) == (  # type: ignore[union-attr]
-            before["checkpoint"], before["head"], before["data"]["path"],
-        )  # fmt: skip
+            before["checkpoint"],
+            before["head"],
+            before["data"]["path"],
+        )
         assert task.licence == task.source == ""
     assert made.missing == () and made.left_out == {}
     assert check_suite(suite)["problems"] == 0
@@ -63,8 +65,9 @@ def test_a_folder_a_task_as_the_first_published_checkpoints_have_it(tmp_path: Pa
     made = propose(tmp_path)
     assert made.content["base"] == "zeroshot.pt"
     assert [(task["name"], task["checkpoint"], task["head"]) for task in made.content["tasks"]] == [
-        ("Cars", "Cars/finetuned.pt", "head_Cars.pt"), ("SUN397", "SUN397/finetuned.pt", "head_SUN397.pt"),
-    ]  # fmt: skip
+        ("Cars", "Cars/finetuned.pt", "head_Cars.pt"),
+        ("SUN397", "SUN397/finetuned.pt", "head_SUN397.pt"),
+    ]
     assert made.left_out == {"Cars/zeroshot.pt": "another base beside zeroshot.pt"}
 
 
@@ -240,10 +243,14 @@ def test_published_towers_are_named_and_quickgelu_is_said(tmp_path: Path, monkey
 
 def test_labels_come_from_file_or_folder() -> None:
     for path, expected in (
-        ("SUN397/finetuned.pt", "SUN397"), ("finetuned.pt", "finetuned"), ("a/cats.pt", "cats"),
-        ("v1.5_x/model.bin", "v1.5_x"), ("x/open_clip_pytorch_model.bin", "x"), ("data/images", "data"),
+        ("SUN397/finetuned.pt", "SUN397"),
+        ("finetuned.pt", "finetuned"),
+        ("a/cats.pt", "cats"),
+        ("v1.5_x/model.bin", "v1.5_x"),
+        ("x/open_clip_pytorch_model.bin", "x"),
+        ("data/images", "data"),
         ("ViT.2", "ViT.2"),
-    ):  # fmt: skip
+    ):
         assert label(Path(path)) == expected
 
 
@@ -342,9 +349,10 @@ def test_data_sets_are_given_or_turned_off(tmp_path: Path) -> None:
     assert "task cars: cars.safetensors, data set Cars" in printed.splitlines()
     before = (tmp_path / "suite.yaml").read_bytes()
     for option, reason in (
-        ("cars", "expected TASK=NAME"), ("dogs=Cars", "given for dogs; the tasks are cars, scenes"),
+        ("cars", "expected TASK=NAME"),
+        ("dogs=Cars", "given for dogs; the tasks are cars, scenes"),
         ("cars=SUN39", "unknown data set 'SUN39' (did you mean 'SUN397'?)"),
-    ):  # fmt: skip
+    ):
         refused = CliRunner().invoke(main, ["init-suite", str(tmp_path), "--force", "--dataset", option])
         assert refused.exit_code == 1 and reason in refused.stderr
     assert (tmp_path / "suite.yaml").read_bytes() == before

@@ -26,8 +26,10 @@ def test_every_printed_number_is_kept_as_a_share() -> None:
     assert len(known.tables) == len(RAW["tables"])
     for table, raw in zip(known.tables, RAW["tables"], strict=True):
         assert (table.checkpoints, table.architecture, table.source) == (
-            raw["checkpoints"], raw["architecture"], raw["source"],
-        )  # fmt: skip
+            raw["checkpoints"],
+            raw["architecture"],
+            raw["source"],
+        )
         for row, line in zip(table.rows, raw["rows"], strict=True):
             assert row.method == line["method"]
             assert {task: 100 * value for task, value in row.accuracy.items()} == pytest.approx(line["accuracy"])
@@ -60,10 +62,13 @@ def test_rows_are_ranked_by_their_printed_average() -> None:
 @pytest.mark.parametrize(
     ("architecture", "expected"),
     [
-        ("ViT-B-32", "ViT-B-32"), ("ViT-L-14-quickgelu", "ViT-L-14"), ("ViT-H-14", None), ("ViT-B-32-256", None),
+        ("ViT-B-32", "ViT-B-32"),
+        ("ViT-L-14-quickgelu", "ViT-L-14"),
+        ("ViT-H-14", None),
+        ("ViT-B-32-256", None),
         ({"embed_dim": 512, "vision_cfg": {}}, None),
     ],
-)  # fmt: skip
+)
 def test_an_architecture_is_known_by_its_name_in_open_clip(architecture: Any, expected: str | None) -> None:
     assert published_architecture(architecture) == expected
 

@@ -33,18 +33,27 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1",
-        local_directory=str(tmp_path_factory.mktemp("scratch")), silence_logs=50,
-    ) as started:  # fmt: skip
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        host="127.0.0.1",
+        local_directory=str(tmp_path_factory.mktemp("scratch")),
+        silence_logs=50,
+    ) as started:
         yield started
     sys.modules["__main__"] = main
 
 
 def defined(suite_file: Path, **changes: Any) -> SweepDefinition:
     fields = {
-        "suite": str(suite_file), "tasks": [["digits", "leaves"]], "device": "cpu", "parallel": 2,
-        "merges": {"adamerging": {"steps": STEPS, "batch_size": [8]}}, **changes,
-    }  # fmt: skip
+        "suite": str(suite_file),
+        "tasks": [["digits", "leaves"]],
+        "device": "cpu",
+        "parallel": 2,
+        "merges": {"adamerging": {"steps": STEPS, "batch_size": [8]}},
+        **changes,
+    }
     return SweepDefinition.model_validate(fields)
 
 
@@ -189,9 +198,15 @@ def test_a_trial_on_a_gpu_takes_one_from_its_worker(
 ) -> None:
     monkeypatch.setattr("merging.runs.cluster.carry_out", look_at_resources)
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", silence_logs=50,
-        protocol="tcp", host="127.0.0.1", resources={"GPU": 1},
-    ) as one:  # fmt: skip
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address="127.0.0.1:0",
+        silence_logs=50,
+        protocol="tcp",
+        host="127.0.0.1",
+        resources={"GPU": 1},
+    ) as one:
         sweep = driver.start(defined(suite_file, device="cuda"), workspace, one.scheduler_address)
         driver.drive(sweep.id, workspace)
     found = SweepStore(workspace.store)

@@ -90,8 +90,12 @@ def test_whole_numbers_stay_whole() -> None:
 
 def test_a_trial_is_an_ordinary_run_on_validation_images() -> None:
     found = parse_definition(FILE)
-    settings = {"edit": "ties", "merge": "task_arithmetic", "edits.ties.keep": 0.1,
-                "merges.task_arithmetic.scaling": 0.4}  # fmt: skip
+    settings = {
+        "edit": "ties",
+        "merge": "task_arithmetic",
+        "edits.ties.keep": 0.1,
+        "merges.task_arithmetic.scaling": 0.4,
+    }
     spec = found.spec(("digits", "signs"), settings)
     assert (spec.suite, spec.tasks, spec.split, spec.evaluate) == ("mini", ("digits", "signs"), "val", True)
     assert (spec.edit, spec.edit_params["keep"], spec.merge_params["scaling"]) == ("ties", 0.1, 0.4)
@@ -123,7 +127,7 @@ REFUSED = {
     one_merge("adamerging: {steps: {low: 1, high: 100, step: 1}, batch_size: {low: 1, high: 100, step: 1}}"): [
         "10000 trials; at most 2000"
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", REFUSED)

@@ -34,9 +34,12 @@ PLAIN = {"edit": "none", "merge": "task_arithmetic", "merges.task_arithmetic.sca
 
 def defined(suite_file: Path, **changes: Any) -> SweepDefinition:
     fields = {
-        "suite": str(suite_file), "tasks": [["digits", "leaves"]], "device": "cpu",
-        "merges": {"task_arithmetic": {"scaling": SCALINGS}}, **changes,
-    }  # fmt: skip
+        "suite": str(suite_file),
+        "tasks": [["digits", "leaves"]],
+        "device": "cpu",
+        "merges": {"task_arithmetic": {"scaling": SCALINGS}},
+        **changes,
+    }
     return SweepDefinition.model_validate(fields)
 
 
@@ -132,8 +135,9 @@ def test_normalised_accuracy_is_divided_by_that_of_the_task_models(workspace: Wo
 
 def test_what_was_run_before_is_not_run_again(workspace: Workspace, suite_file: Path) -> None:
     definition = defined(suite_file)
-    known = definition.spec(("digits", "leaves"), {"edit": "none", "merge": "task_arithmetic",
-                                                   "merges.task_arithmetic.scaling": 0.4})  # fmt: skip
+    known = definition.spec(
+        ("digits", "leaves"), {"edit": "none", "merge": "task_arithmetic", "merges.task_arithmetic.scaling": 0.4}
+    )
     before = workspace.submit(known)
     workspace.store.claim(before.id)
     workspace.store.finish(before.id, made_up(known, 0.9))

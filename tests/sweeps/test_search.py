@@ -23,8 +23,11 @@ def searched(**changes: Any) -> SweepDefinition:
             "adamerging": {"steps": {"low": 10, "high": 95, "step": 20}, "clamp": [True, False]},
             "fisher": {},
         },
-        "search": "tpe", "trials": 25, "seed": 3, **changes,
-    }  # fmt: skip
+        "search": "tpe",
+        "trials": 25,
+        "seed": 3,
+        **changes,
+    }
     return SweepDefinition.model_validate(fields)
 
 
@@ -88,9 +91,14 @@ def test_it_is_better_than_chance() -> None:
 def test_it_is_optuna_s_sampler() -> None:
     """An independent study, told the same with ask and tell, proposes the same next values."""
     definition = SweepDefinition.model_validate(
-        {"suite": "mini", "merges": {"task_arithmetic": {"scaling": {"low": 0, "high": 1}}}, "search": "tpe",
-         "trials": 30, "seed": 5}
-    )  # fmt: skip
+        {
+            "suite": "mini",
+            "merges": {"task_arithmetic": {"scaling": {"low": 0, "high": 1}}},
+            "search": "tpe",
+            "trials": 30,
+            "seed": 5,
+        }
+    )
     known = history(definition, 20)
     study = optuna.create_study(direction="maximize")
     for one in known:

@@ -46,8 +46,12 @@ def test_closeness(pearson: float, chance: float, right: int) -> None:
 
 def test_the_same_model_within_an_image() -> None:
     assert [questions.same_model(0.5, other, 0.01, 0.3).right for other in (0.5, 0.51, 0.49, 0.48, 0.52)] == [
-        2, 2, 2, 0, 1,
-    ]  # fmt: skip
+        2,
+        2,
+        2,
+        0,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("hundredths", range(1, 100))
@@ -83,10 +87,13 @@ def candidate(name: str, accuracy: float, worst: float, **facts: object) -> Cand
 
 def test_everything_that_wins_under_some_demands_is_offered() -> None:
     models = [
-        candidate("own", 0.99, 0.9, single=False), candidate("slow", 0.95, 0.5, seconds=61.0),
-        candidate("labels", 0.9, 0.2, labels=True, images=True), candidate("images", 0.8, 0.25, images=True),
-        candidate("blind", 0.3, 0.24), candidate("never", 0.1, 0.1),
-    ]  # fmt: skip
+        candidate("own", 0.99, 0.9, single=False),
+        candidate("slow", 0.95, 0.5, seconds=61.0),
+        candidate("labels", 0.9, 0.2, labels=True, images=True),
+        candidate("images", 0.8, 0.25, images=True),
+        candidate("blind", 0.3, 0.24),
+        candidate("never", 0.1, 0.1),
+    ]
     assert winners(models) == ["own", "slow", "labels", "images", "blind"]
     assert [one.name for one in ranked(models, {DEMANDS[0], DEMANDS[3]})][:1] == ["labels"]
 
@@ -106,10 +113,11 @@ def test_charts_are_large_and_escape_names() -> None:
     change = np.full((3, 3), np.nan)
     change[0, 1] = change[2, 1] = -0.1
     figures = [
-        weights_figure(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9)), slopes_figure(before, before / 2, TASKS),
+        weights_figure(np.linspace(-1, 1, 9), np.linspace(-1, 1, 9)),
+        slopes_figure(before, before / 2, TASKS),
         candidates_figure([Bar("<b>", "TIES", 50.0, "1 MB")], "Accuracy"),
         agreement_figure(before, change, TASKS, joining=1),
-    ]  # fmt: skip
+    ]
     for figure in figures:
         told = enlarge(figure, dark=True).to_json()
         assert figure.layout.font.size >= 18 and figure.layout.height is None
@@ -142,14 +150,20 @@ def test_every_slope_runs_from_before_to_after_of_its_own_pair() -> None:
     figure = slopes_figure(before, after, ("a", "b", "c", "d"))
     drawn = {trace.hovertemplate.removesuffix("<br>%{y:.3f}<extra></extra>"): trace for trace in figure.data}
     assert {name: tuple(trace.y) for name, trace in drawn.items()} == {
-        "a ·<br>b": (0.5, 0.45), "a ·<br>c": (-0.2, -0.02), "b ·<br>c": (0.1, 0.09),
-        "a ·<br>d": (0.05, 0.04), "b ·<br>d": (0.3, 0.2), "c ·<br>d": (0.01, 0),
-    }  # fmt: skip
+        "a ·<br>b": (0.5, 0.45),
+        "a ·<br>c": (-0.2, -0.02),
+        "b ·<br>c": (0.1, 0.09),
+        "a ·<br>d": (0.05, 0.04),
+        "b ·<br>d": (0.3, 0.2),
+        "c ·<br>d": (0.01, 0),
+    }
     assert all(list(trace.x) == [0, 1] for trace in figure.data)
     assert list(figure.layout.xaxis.ticktext) == ["before", "after AWD"]
     assert {note.text: note.y for note in figure.layout.annotations} == {  # the closest before, at their ends after
-        "a ·<br>b": 0.45, "b ·<br>d": 0.2, "a ·<br>c": -0.02,
-    }  # fmt: skip
+        "a ·<br>b": 0.45,
+        "b ·<br>d": 0.2,
+        "a ·<br>c": -0.02,
+    }
     bold = {name for name, trace in drawn.items() if trace.line.color == theme.REDUNDANT.color}
     assert bold == {note.text for note in figure.layout.annotations}
 

@@ -85,9 +85,15 @@ def _offer(runs: Sequence[Run]) -> None:
     jobs = {run.id: _job(run) for run in runs}
     asked = [job for _, job in jobs.values() if job is not None]
     if asked:
-        run_panel(asked, key="compare-jobs", names={
-            job.id: f"Predictions of {name_runs(runs)[run_id]}" for run_id, (_, job) in jobs.items() if job is not None
-        })  # fmt: skip
+        run_panel(
+            asked,
+            key="compare-jobs",
+            names={
+                job.id: f"Predictions of {name_runs(runs)[run_id]}"
+                for run_id, (_, job) in jobs.items()
+                if job is not None
+            },
+        )
     waiting = [spec for spec, job in jobs.values() if job is None]
     if not waiting:
         return

@@ -36,22 +36,25 @@ def standings(entries: Sequence[Entry], baselines: Sequence[Series]) -> list[Sta
     """
     accuracies = [dict(one.accuracy) for one in baselines]
     lines = [
-        Standing(
-            title=row.method, data=row.data, paper="", note="", state="", run=None, row=row
-        )
+        Standing(title=row.method, data=row.data, paper="", note="", state="", run=None, row=row)
         for row in (baseline_rows(*accuracies) if accuracies else ())
-    ]  # fmt: skip
+    ]
     individual = accuracies[1] if accuracies else {}
     for entry in entries:
         preset, run = entry.preset, entry.run
         row = row_of(preset, run, individual) if run is not None and entry.done else None
         lines.append(
             Standing(
-                title=preset.title, data=data_looked_at(preset), paper=preset.paper, note=preset.note,
-                state=state_of(run), run=run.id if run else None, row=row,
+                title=preset.title,
+                data=data_looked_at(preset),
+                paper=preset.paper,
+                note=preset.note,
+                state=state_of(run),
+                run=run.id if run else None,
+                row=row,
                 localised=preset.pair.localised,
             )
-        )  # fmt: skip
+        )
     return ranked(lines)
 
 
@@ -81,8 +84,10 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
         "Normalised (%)": number("Norm.", format="%.1f", width=62, help=accuracy_view.NORMALISED),
         **{
             task_column(task): number(
-                shorten(task, _TASK_LETTERS), format="%.1f", width=task_width(task),
-                help=escape_markdown(f"{label}: accuracy in percent")
+                shorten(task, _TASK_LETTERS),
+                format="%.1f",
+                width=task_width(task),
+                help=escape_markdown(f"{label}: accuracy in percent"),
             )
             for task, label in labels.items()
         },
@@ -99,11 +104,16 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
         "Paper": st.column_config.LinkColumn(width=95, display_text=r"arxiv\.org/abs/(.+)"),
         "Run": st.column_config.LinkColumn(width=115, display_text=r"run=(\w+)", help="Opens the run in a new tab"),
         "Note": st.column_config.TextColumn(width=360),
-    }  # fmt: skip
+    }
     st.dataframe(
-        drawn, key="leaderboard-table", hide_index=True, width="stretch", height="content", placeholder="–",
+        drawn,
+        key="leaderboard-table",
+        hide_index=True,
+        width="stretch",
+        height="content",
+        placeholder="–",
         column_config=columns,
-    )  # fmt: skip
+    )
 
 
 def task_width(task: str) -> int:

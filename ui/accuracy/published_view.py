@@ -56,9 +56,12 @@ def ask_family(suite: Suite) -> Family | None:
     st.write(_APART + " Which are these?")
     titles, key = {name: info.title for name, info in known.items()}, f"checkpoints.{suite.name}"
     family: Family | None = choice(
-        st.segmented_control, "Checkpoints", titles, key=key,
+        st.segmented_control,
+        "Checkpoints",
+        titles,
+        key=key,
         help="With `checkpoints: fusion_bench` or `checkpoints: task_arithmetic` in suite.yaml nobody is asked again",
-    )  # fmt: skip
+    )
     if family is None:
         st.caption("; ".join(f"{info.title}: {info.description}" for info in known.values()) + ".")
     return family
@@ -75,9 +78,13 @@ def elsewhere() -> None:
         )
         architectures = known.architectures(family)
         architecture = choice(
-            st.segmented_control, "Architecture", architectures, default=architectures[0], required=True,
+            st.segmented_control,
+            "Architecture",
+            architectures,
+            default=architectures[0],
+            required=True,
             key=f"architecture.{family}",
-        )  # fmt: skip
+        )
     one_table(*known.select(family, architecture))
 
 
@@ -86,14 +93,17 @@ def one_table(table: PublishedTable) -> None:
     family = published().families[table.checkpoints]
     st.markdown(f"**{table.architecture}, {family.title} checkpoints**")
     show_table(
-        frame(table), key="published", file=f"published-{table.checkpoints}-{table.architecture}", height="content",
+        frame(table),
+        key="published",
+        file=f"published-{table.checkpoints}-{table.architecture}",
+        height="content",
         column_config={
             "Average (%)": st.column_config.ProgressColumn(
                 min_value=0, max_value=100, format="%.1f", color="#868686", help="As printed in the source"
             ),
             **{task: st.column_config.NumberColumn(format="%.1f") for task in published().tasks},
         },
-    )  # fmt: skip
+    )
     st.caption(escape_markdown(f"Accuracy in percent, as printed, on {family.description}. Source: {table.source}."))
 
 
@@ -101,9 +111,10 @@ def frame(table: PublishedTable) -> pd.DataFrame:
     """A row per method, best average first, in percent."""
     rows = [
         {
-            "Method": row.method, "Average (%)": round(100 * row.average, 1),
+            "Method": row.method,
+            "Average (%)": round(100 * row.average, 1),
             **{task: round(100 * row.accuracy[task], 1) for task in published().tasks},
         }
         for row in table.ranked()
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)

@@ -69,10 +69,13 @@ def offer_baselines(tasks: Sequence[str], split: Split = "test") -> None:
         return
     job = measuring.baseline_job(split)
     offer_job(
-        job, run_of(job), key=f"baselines-{split}", button="Measure the baselines",
+        job,
+        run_of(job),
+        key=f"baselines-{split}",
+        button="Measure the baselines",
         icon=":material/speed:",
         reason="Zero-shot and individual accuracy are not measured yet; with these models that may take minutes.",
-    )  # fmt: skip
+    )
 
 
 def takeaway(series: Sequence[Series]) -> str:

@@ -18,7 +18,7 @@ from merging.charts.runs import (
     trajectory_figure,
 )
 from merging.core.text import printed
-from merging.methods.forgetting import GROUPS, Group, in_words
+from merging.methods.forgetting import GROUPS, Group, weights_in_words
 from merging.runs import Run
 from merging.runs.export.weights import require_done
 from merging.runs.jobs.merge_result import Forgetting, MergeResult
@@ -71,9 +71,12 @@ def _accuracy(run: Run, result: MergeResult) -> None:
     baselines = accuracy_view.baseline_series(tasks, run.spec.split) if belongs_here(run) else []
     series = [*baselines[:1], *series_of([run]), *baselines[1:]]
     show(
-        accuracy_bars(series, labels), key=f"details-accuracy-{run.id}", takeaway=accuracy_view.takeaway(series),
-        table=accuracy_table(series, labels), file=f"accuracy-{run.id}",
-    )  # fmt: skip
+        accuracy_bars(series, labels),
+        key=f"details-accuracy-{run.id}",
+        takeaway=accuracy_view.takeaway(series),
+        table=accuracy_table(series, labels),
+        file=f"accuracy-{run.id}",
+    )
     st.caption(f"{provenance([run])} {accuracy_view.note_on_forgotten(series)}".strip())
 
 
@@ -81,17 +84,19 @@ def _forgetting(run: Run, result: MergeResult) -> None:
     report = result.forgetting
     assert report is not None  # else there is no such tab
     labels = accuracy_view.task_labels([task for group in GROUPS for task in report.rows(group)])
-    words = in_words(report.weights, labels)
+    words = weights_in_words(report.weights, labels)
     st.caption(
         escape_markdown(
             f"Task vectors: {words}. All other tasks of the suite are measured too: they should stay as they were."
         )
     )
     show(
-        forgetting_figure(report, run.spec.method, labels), key=f"details-forgetting-{run.id}",
+        forgetting_figure(report, run.spec.method, labels),
+        key=f"details-forgetting-{run.id}",
         takeaway=" ".join(_mean_in_words(report, group, labels) for group in GROUPS if report.rows(group)),
-        table=forgetting_table(report, labels), file=f"forgetting-{run.id}",
-    )  # fmt: skip
+        table=forgetting_table(report, labels),
+        file=f"forgetting-{run.id}",
+    )
 
 
 def _mean_in_words(report: Forgetting, group: Group, labels: dict[str, str]) -> str:
@@ -132,9 +137,12 @@ def _coefficients(run: Run, result: MergeResult) -> None:
         )
     st.caption("The run is this table: merged weights = base + Σ c · task vector, tensor by tensor.")
     show(
-        coefficient_heatmap(columns, _labels(run), is_dark()), key=f"details-coefficients-{run.id}",
-        takeaway=takeaway, table=coefficient_table(columns, _labels(run)), file=f"coefficients-{run.id}",
-    )  # fmt: skip
+        coefficient_heatmap(columns, _labels(run), is_dark()),
+        key=f"details-coefficients-{run.id}",
+        takeaway=takeaway,
+        table=coefficient_table(columns, _labels(run)),
+        file=f"coefficients-{run.id}",
+    )
 
 
 def _storage(run: Run, result: MergeResult) -> None:
@@ -147,18 +155,21 @@ def _storage(run: Run, result: MergeResult) -> None:
         "Counted are the tensors of the visual tower at the width of their types."
     )
     show(
-        storage_figure(table), key=f"details-storage-{run.id}",
+        storage_figure(table),
+        key=f"details-storage-{run.id}",
         takeaway=f"{storage.localised / 8e6:,.1f} MB instead of {storage.models / 8e6:,.1f} MB for the base and "
-                 f"{count} fine-tuned models: {storage.models / storage.localised:.1f} times less. Of the "
-                 f"masks' {storage.masks / 8e6:,.1f} MB, compressing by zlib leaves "
-                 f"{100 * storage.masks_compressed / storage.masks:.0f} %.",
-        table=table, file=f"storage-{run.id}",
-    )  # fmt: skip
+        f"{count} fine-tuned models: {storage.models / storage.localised:.1f} times less. Of the "
+        f"masks' {storage.masks / 8e6:,.1f} MB, compressing by zlib leaves "
+        f"{100 * storage.masks_compressed / storage.masks:.0f} %.",
+        table=table,
+        file=f"storage-{run.id}",
+    )
     st.markdown("**Masks**")
     masks = {
-        "Task": list(_labels(run).values()), "λ": report.thresholds,
+        "Task": list(_labels(run).values()),
+        "λ": report.thresholds,
         "Active entries (%)": [round(100 * share, 1) for share in report.active or []],
-    }  # fmt: skip
+    }
     show_table(pd.DataFrame(masks), key=f"details-masks-{run.id}", file=f"masks-{run.id}")
 
 
@@ -169,20 +180,23 @@ def _adaptation(run: Run, result: MergeResult) -> None:
     tenth = max(1, len(entropy) // 10)
     before, after = entropy[:tenth].mean(), entropy[-tenth:].mean()
     show(
-        entropy_figure(entropies, tasks, _labels(run)), key=f"details-entropy-{run.id}",
+        entropy_figure(entropies, tasks, _labels(run)),
+        key=f"details-entropy-{run.id}",
         takeaway=f"Mean prediction entropy went from {before:.3f} to {after:.3f} nats (first and last tenth of the "
-                 f"{len(entropy)} steps).",
-        table=steps_table(entropies, tasks, _labels(run)), file=f"entropy-{run.id}",
-    )  # fmt: skip
+        f"{len(entropy)} steps).",
+        table=steps_table(entropies, tasks, _labels(run)),
+        file=f"entropy-{run.id}",
+    )
     moves = np.abs(trajectory[-1] - trajectory[0])
     most = int(moves.argmax())
     show(
-        trajectory_figure(path, tasks, _labels(run)), key=f"details-trajectory-{run.id}",
+        trajectory_figure(path, tasks, _labels(run)),
+        key=f"details-trajectory-{run.id}",
         takeaway=f"The coefficients of {_labels(run)[tasks[most]]} moved most, from "
-                 f"{printed(trajectory[0][most], '.3f')} to {printed(trajectory[-1][most], '.3f')} on average over "
-                 "the tensors.",
-        table=steps_table(path, tasks, _labels(run)), file=f"trajectory-{run.id}",
-    )  # fmt: skip
+        f"{printed(trajectory[0][most], '.3f')} to {printed(trajectory[-1][most], '.3f')} on average over the tensors.",
+        table=steps_table(path, tasks, _labels(run)),
+        file=f"trajectory-{run.id}",
+    )
 
 
 def _cosines(run: Run, result: MergeResult) -> None:
@@ -197,12 +211,15 @@ def _cosines(run: Run, result: MergeResult) -> None:
     gram = state.geometry(run.spec.tasks).gram
     before = cosines(gram)
     show(
-        cosine_figure(before, after, names, dark=is_dark()), key=f"details-cosines-{run.id}",
+        cosine_figure(before, after, names, dark=is_dark()),
+        key=f"details-cosines-{run.id}",
         takeaway=f"Mean |cos| between different task vectors: {float(mean_abs_cosine(gram)):.4f} before the edit, "
-                 f"{described.mean_abs:.4f} after it.",
+        f"{described.mean_abs:.4f} after it.",
         table=pd.concat([_square(before, names), _square(after, names)], keys=["before", "after"], names=["Stage"])
-        .reset_index(level=0).reset_index(drop=True), file=f"cosines-{run.id}",
-    )  # fmt: skip
+        .reset_index(level=0)
+        .reset_index(drop=True),
+        file=f"cosines-{run.id}",
+    )
 
 
 def _square(matrix: np.ndarray, names: list[str]) -> pd.DataFrame:
@@ -216,11 +233,13 @@ def _timings(run: Run, result: MergeResult) -> None:
     longest = max(seconds, key=lambda phase: seconds[phase])
     table = pd.DataFrame({"Phase": [*seconds, "total"], "Seconds": [*seconds.values(), total]})
     show(
-        timing_figure({run.spec.label: seconds}), key=f"details-timing-{run.id}",
+        timing_figure({run.spec.label: seconds}),
+        key=f"details-timing-{run.id}",
         takeaway=f"{duration(total)} in all on {result.device}, {duration(seconds[longest])} of it {longest}; "
-                 f"peak memory {(result.peak_bytes or 0) / 2**20:,.0f} MiB.",
-        table=table, file=f"timing-{run.id}",
-    )  # fmt: skip
+        f"peak memory {(result.peak_bytes or 0) / 2**20:,.0f} MiB.",
+        table=table,
+        file=f"timing-{run.id}",
+    )
 
 
 def _origin(run: Run, result: MergeResult) -> None:

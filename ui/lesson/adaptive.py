@@ -52,11 +52,18 @@ def let_the_data_choose(lesson: Lesson) -> Asked:
 def short_run(tasks: tuple[str, ...]) -> MergeSpec:
     """AdaMerging with few large steps, on validation images, measured on test."""
     return MergeSpec.build(
-        suite=state.suite_reference(), tasks=tasks, device=str(state.device()), merge="adamerging",
+        suite=state.suite_reference(),
+        tasks=tasks,
+        device=str(state.device()),
+        merge="adamerging",
         merge_params={
-            "steps": STEPS, "learning_rate": RATE, "batch_size": IMAGES, "initial": START, "split": "val",
+            "steps": STEPS,
+            "learning_rate": RATE,
+            "batch_size": IMAGES,
+            "initial": START,
+            "split": "val",
         },
-    )  # fmt: skip
+    )
 
 
 def _settings(spec: MergeSpec) -> str:
@@ -79,10 +86,14 @@ def _linked(tasks: tuple[str, ...]) -> Run | None:
     if not wanted:
         return None
     found = [
-        run for run in find_runs([wanted])
-        if isinstance(run.job, MergeSpec) and run.spec.merge == "adamerging"
-        and run.spec.edit == "none" and run.spec.suite == state.suite_reference() and run.spec.tasks == tasks
-    ]  # fmt: skip
+        run
+        for run in find_runs([wanted])
+        if isinstance(run.job, MergeSpec)
+        and run.spec.merge == "adamerging"
+        and run.spec.edit == "none"
+        and run.spec.suite == state.suite_reference()
+        and run.spec.tasks == tasks
+    ]
     if not found:
         del st.query_params["run"]
         warn(f"There is no run {wanted} of AdaMerging alone on these tasks. The lesson's own is shown instead.")
@@ -113,10 +124,12 @@ def _path(lesson: Lesson, run: Run | None) -> None:
     figure.update_xaxes(range=[0, STEPS if run is None else run.spec.merge_params["steps"]], tick0=None, dtick=None)
     figure.update_yaxes(range=[0, max(2 * START, 1.05 * float(np.max(path)))])
     show(
-        **large(figure), key="lesson-7", file="coefficients",
+        **large(figure),
+        key="lesson-7",
+        file="coefficients",
         takeaway="The coefficients have not moved yet." if len(path) == 1 else _summary(lesson, path[-1]),
         table=pd.DataFrame(path, columns=list(lesson.names)).assign(step=steps),
-    )  # fmt: skip
+    )
 
 
 def _summary(lesson: Lesson, ends: list[float]) -> str:

@@ -67,10 +67,12 @@ def bystanders(task: str, changes: Mapping[str, float] | None) -> Question:
     mean = 100 * sum(changes.values()) / len(changes)
     best, worst = max(changes, key=lambda one: changes[one]), min(changes, key=lambda one: changes[one])
     return Question(
-        asked.text, asked.choices, _gain(mean),
+        asked.text,
+        asked.choices,
+        _gain(mean),
         f"{signed(mean)} points on average; {best} {signed(100 * changes[best])}, "
         f"{worst} {signed(100 * changes[worst])}.",
-    )  # fmt: skip
+    )
 
 
 def all_in_full(tasks: int, summed: float | None, zero_shot: float, individual: float, longer: float) -> Question:
@@ -91,10 +93,12 @@ def all_in_full(tasks: int, summed: float | None, zero_shot: float, individual: 
         return asked
     near = _gain(100 * (summed - individual)) < 2
     return Question(
-        asked.text, asked.choices, 0 if near else 1 if summed >= zero_shot - SAME_ACCURACY else 2,
+        asked.text,
+        asked.choices,
+        0 if near else 1 if summed >= zero_shot - SAME_ACCURACY else 2,
         f"{100 * summed:.1f} %. The base model has {100 * zero_shot:.1f} %, the tasks' own models "
         f"{100 * individual:.1f} %. The sum is {longer:.1f} times as long as one task vector.",
-    )  # fmt: skip
+    )
 
 
 def closer_loses_more(found: Agreement | None) -> Question:
@@ -107,11 +111,14 @@ def closer_loses_more(found: Agreement | None) -> Question:
         return asked
     right = 2 if not found.beyond_chance else 0 if found.pearson < 0 else 1
     return Question(
-        asked.text, asked.choices, right,
+        asked.text,
+        asked.choices,
+        right,
         f"r = {signed(found.pearson, 2)} over {found.pairs} pairs, {100 * found.pearson**2:.0f} % of the variance; "
         f"{100 * found.chance:.1f} % of random relabellings reach that. By ranks {signed(found.spearman, 2)}."
-        if found.beyond_chance or found.pearson == found.pearson else "All cosines, or all changes, are the same.",
-    )  # fmt: skip
+        if found.beyond_chance or found.pearson == found.pearson
+        else "All cosines, or all changes, are the same.",
+    )
 
 
 def more_orthogonal(plain: float | None, edited: float | None, cosine: tuple[float, float], scaling: float) -> Question:
@@ -126,18 +133,21 @@ def more_orthogonal(plain: float | None, edited: float | None, cosine: tuple[flo
     asked = Question(
         f"The vectors are now less alike. What does the average accuracy do, at the same λ = {scaling:g}?",
         (
-            f"It rises by over {NOTICEABLE:g} point", f"It stays within {NOTICEABLE:g} point",
+            f"It rises by over {NOTICEABLE:g} point",
+            f"It stays within {NOTICEABLE:g} point",
             f"It falls by over {NOTICEABLE:g} point",
         ),
-    )  # fmt: skip
+    )
     if plain is None or edited is None:
         return asked
     gain = 100 * (edited - plain)
     return Question(
-        asked.text, asked.choices, _gain(gain),
+        asked.text,
+        asked.choices,
+        _gain(gain),
         f"{100 * plain:.1f} % before and {100 * edited:.1f} % after AWD. Mean |cos| was {cosine[0]:.3f} and is "
         f"{cosine[1]:.3f}.",
-    )  # fmt: skip
+    )
 
 
 def same_model(edited: float | None, plain: float | None, one_image: float, scaling: float) -> Question:
@@ -158,10 +168,12 @@ def same_model(edited: float | None, plain: float | None, one_image: float, scal
         return asked
     gain = edited - plain
     return Question(
-        asked.text, asked.choices, 2 if abs(gain) <= 1.001 * one_image else 0 if gain > 0 else 1,
+        asked.text,
+        asked.choices,
+        2 if abs(gain) <= 1.001 * one_image else 0 if gain > 0 else 1,
         f"{100 * edited:.1f} % and {100 * plain:.1f} %. δ is a mix of the task vectors itself: Σ λ(τ − δ) = "
         "Σ λ(1 − T·a) τ.",
-    )  # fmt: skip
+    )
 
 
 def surer_and_better(
@@ -185,10 +197,12 @@ def surer_and_better(
     if plain is None or edited is None:
         return asked
     return Question(
-        asked.text, asked.choices, _gain(100 * (adapted - plain)),
+        asked.text,
+        asked.choices,
+        _gain(100 * (adapted - plain)),
         f"AdaMerging {100 * adapted:.1f} %, λ = {scaling:g} for all {100 * plain:.1f} %, with AWD {100 * edited:.1f} "
         f"%. Entropy went from {entropy[0]:.2f} to {entropy[1]:.2f}.",
-    )  # fmt: skip
+    )
 
 
 def which_to_ship(demands: Sequence[str], names: Sequence[str], winner: str | None, because: str) -> Question:
@@ -202,10 +216,13 @@ def which_to_ship(demands: Sequence[str], names: Sequence[str], winner: str | No
     """
     wanted = ", ".join(demand.lower() for demand in demands)
     return Question(
-        f"You ask for: {wanted}. Which do you ship?" if wanted else "You ask for nothing but accuracy. "
-        "Which do you ship?",
-        tuple(names), None if winner is None else list(names).index(winner), because,
-    )  # fmt: skip
+        f"You ask for: {wanted}. Which do you ship?"
+        if wanted
+        else "You ask for nothing but accuracy. Which do you ship?",
+        tuple(names),
+        None if winner is None else list(names).index(winner),
+        because,
+    )
 
 
 def _gain(points: float) -> int:

@@ -110,9 +110,13 @@ def average(position: Position, tasks: Iterable[str]) -> float | None:
 
 
 def merged(
-    tasks: Iterable[str], scaling: float | Sequence[float], *, split: Split = "val", edit: str = "none",
+    tasks: Iterable[str],
+    scaling: float | Sequence[float],
+    *,
+    split: Split = "val",
+    edit: str = "none",
     edit_params: Mapping[str, float] | None = None,
-) -> Position:  # fmt: skip
+) -> Position:
     """The merge of some tasks with one coefficient for all of them, or with one each."""
     names = tuple(tasks)
     values = [scaling] * len(names) if isinstance(scaling, float) else scaling
@@ -127,9 +131,14 @@ def ask(question: Question) -> None:
     st.markdown(f"**{escape_markdown(question.text)}**")
     choices = st.container()
     answer = choice(
-        st.pills, "Your answer", options, key=_answer_key(), nothing="No answer", label_visibility="collapsed",
+        st.pills,
+        "Your answer",
+        options,
+        key=_answer_key(),
+        nothing="No answer",
+        label_visibility="collapsed",
         wrap=True,
-    )  # fmt: skip
+    )
     told = answer is not None and question.right is not None
     lines = [
         _choice(letter, text, told and index == question.right, told and letter == answer)

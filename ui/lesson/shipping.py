@@ -113,17 +113,20 @@ def ship(lesson: Lesson) -> Asked:
     told = answered()  # before that the class has to read the costs itself
     bars = [
         Bar(one.name, one.method, one.value(demands), one.cost, out=told and one is not best)
-        for one in _by_value(found, demands) if one.name in names or one.method in _ALWAYS
-    ]  # fmt: skip
+        for one in _by_value(found, demands)
+        if one.name in names or one.method in _ALWAYS
+    ]
     measure = "Accuracy on the worst task (%)" if WORST in demands else "Average accuracy (%)"
     with lesson.chart:
         show(
-            **large(candidates_figure(bars, measure, dark=is_dark())), key="lesson-8", file="candidates",
+            **large(candidates_figure(bars, measure, dark=is_dark())),
+            key="lesson-8",
+            file="candidates",
             takeaway=f"All of this on {_test_images(lesson.tasks)} test images. What it takes counts "
             "from the tasks' own models; times are of this machine."
             + (f" {len(order)} of {len(found)} measured models do as is asked." if told else ""),
             table=_table(ranked(found, {WORST} & set(demands)), demands),
-        )  # fmt: skip
+        )
     because = "" if best is None else f"{best.name}: {best.value(demands):.1f} %, {best.cost}."
     return Asked(questions.which_to_ship(demands, names, None if best is None else best.name, because))
 
@@ -141,10 +144,15 @@ def _candidate(line: Standing, suite: Suite, tasks: Sequence[str]) -> Candidate:
         size = storage.localised // 8 if storage else size
     data = line.data
     return Candidate(
-        name, line.title, line.row.accuracy, size, single=name == line.title and not line.localised,
+        name,
+        line.title,
+        line.row.accuracy,
+        size,
+        single=name == line.title and not line.localised,
         images=not line.baseline and (data.needs != "none" or bool(data.chosen)),
-        labels=not line.baseline and (data.needs == "labelled" or bool(data.chosen)), seconds=line.row.seconds,
-    )  # fmt: skip
+        labels=not line.baseline and (data.needs == "labelled" or bool(data.chosen)),
+        seconds=line.row.seconds,
+    )
 
 
 def _adapted(tasks: tuple[str, ...], suite: Suite) -> list[Candidate]:
@@ -155,10 +163,16 @@ def _adapted(tasks: tuple[str, ...], suite: Suite) -> list[Candidate]:
         return []
     return [
         Candidate(
-            f"AdaMerging, {run.spec.merge_params['steps']} steps", run.spec.label, result.accuracy,
-            suite.base_checkpoint.nbytes, single=True, images=True, labels=False, seconds=result.seconds["total"],
+            f"AdaMerging, {run.spec.merge_params['steps']} steps",
+            run.spec.label,
+            result.accuracy,
+            suite.base_checkpoint.nbytes,
+            single=True,
+            images=True,
+            labels=False,
+            seconds=result.seconds["total"],
         )
-    ]  # fmt: skip
+    ]
 
 
 def _offer(entries: Sequence[Entry]) -> None:
@@ -184,8 +198,11 @@ def _table(order: Sequence[Candidate], demands: Collection[str]) -> pd.DataFrame
     """A row per model, best first."""
     return pd.DataFrame(
         {
-            "model": [one.name for one in order], "accuracy (%)": [round(one.value(demands), 2) for one in order],
-            "megabytes": [round(one.size / 1e6, 2) for one in order], "images": [one.images for one in order],
-            "labels": [one.labels for one in order], "seconds": [one.seconds for one in order],
+            "model": [one.name for one in order],
+            "accuracy (%)": [round(one.value(demands), 2) for one in order],
+            "megabytes": [round(one.size / 1e6, 2) for one in order],
+            "images": [one.images for one in order],
+            "labels": [one.labels for one in order],
+            "seconds": [one.seconds for one in order],
         }
-    )  # fmt: skip
+    )

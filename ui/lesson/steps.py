@@ -39,10 +39,12 @@ def what_it_is(lesson: Lesson) -> Asked:
     moved = float(state.geometry((task,)).norms[0])
     with lesson.chart:
         show(
-            **large(weights_figure(found.base, found.tuned, dark=is_dark())), key="lesson-1", file="weights",
+            **large(weights_figure(found.base, found.tuned, dark=is_dark())),
+            key="lesson-1",
+            file="weights",
             takeaway=f"{len(found.base):,} of {found.count:,} weights, drawn at random. On the line: not moved.",
             table=pd.DataFrame({"base": found.base, "fine-tuned": found.tuned}),
-        )  # fmt: skip
+        )
     accuracy = (
         tuple(one.accuracy[task] for one in accuracy_view.baseline_series((task,), "val")) if lesson.counts else ()
     )
@@ -100,12 +102,14 @@ def who_disturbs_whom(lesson: Lesson) -> Asked:
     place, complete = lesson.tasks.index(joining), len(found) == len(needs)
     with lesson.chart:
         show(
-            **large(agreement_figure(cosine, change, lesson.names, joining=place, dark=is_dark())), key="lesson-4",
-            file="cosine-and-interference", table=pair_table(cosine, change, lesson.names),
+            **large(agreement_figure(cosine, change, lesson.names, joining=place, dark=is_dark())),
+            key="lesson-4",
+            file="cosine-and-interference",
+            table=pair_table(cosine, change, lesson.names),
             takeaway=f"Each dot: what a task gains or loses when another joins; large: when {lesson.labels[joining]} "
             f"joins. {_images(lesson)}, λ = {START:g}"
             + ("." if complete else f"; {len(found)} of {len(needs)} accuracies measured."),
-        )  # fmt: skip
+        )
     return Asked(questions.closer_loses_more(agreement(cosine, change) if complete else None), needs)
 
 
@@ -119,15 +123,19 @@ def disentangle(lesson: Lesson) -> Asked:
     rows, columns = np.triu_indices(len(lesson.tasks), 1)
     with lesson.chart:
         show(
-            **large(slopes_figure(before, after, lesson.names, dark=is_dark())), key="lesson-5", file="cosines-awd",
+            **large(slopes_figure(before, after, lesson.names, dark=is_dark())),
+            key="lesson-5",
+            file="cosines-awd",
             takeaway=f"A line for each pair of tasks. Mean |cos| {means[0]:.3f} before, {means[1]:.3f} after.",
             table=pd.DataFrame(
                 {
-                    "task": [lesson.names[i] for i in rows], "other task": [lesson.names[j] for j in columns],
-                    "before": before[rows, columns], "after": after[rows, columns],
+                    "task": [lesson.names[i] for i in rows],
+                    "other task": [lesson.names[j] for j in columns],
+                    "before": before[rows, columns],
+                    "after": after[rows, columns],
                 }
             ),
-        )  # fmt: skip
+        )
     plain, edited = merged(lesson.tasks, START), _after_awd(lesson, alpha)
     question = questions.more_orthogonal(average(plain, lesson.tasks), average(edited, lesson.tasks), means, START)
     return Asked(question, [need for one in (plain, edited) for need in live_accuracy.full(one, lesson.tasks)])
@@ -144,11 +152,13 @@ def only_coefficients(lesson: Lesson) -> Asked:
     figure.update_xaxes(range=[low - room, high + (room if high > 1 else 0.1 * room)])
     with lesson.chart:
         show(
-            **large(figure), key="lesson-6", file="multipliers",
+            **large(figure),
+            key="lesson-6",
+            file="multipliers",
             takeaway=f"What AWD followed by a sum multiplies each task vector by: {printed(multipliers.min(), '.3f')} "
             f"to {printed(multipliers.max(), '.3f')}.",
             table=pd.DataFrame({"task": lesson.names, "multiplier": multipliers}),
-        )  # fmt: skip
+        )
     edited, plain = _after_awd(lesson, alpha), merged(lesson.tasks, (START * multipliers).tolist())
     one_image = 1 / (min(lesson.counts.values()) * len(lesson.tasks))
     question = questions.same_model(average(edited, lesson.tasks), average(plain, lesson.tasks), one_image, START)
@@ -161,9 +171,14 @@ def _slider(lesson: Lesson, label: str, key: str, start: float) -> float:
 
 def _alpha(lesson: Lesson) -> float:
     value = number(
-        lesson.control.slider, "α, what a long δ costs", 0.0, _HIGHEST_ALPHA, AwdParams().alpha, 0.02,
+        lesson.control.slider,
+        "α, what a long δ costs",
+        0.0,
+        _HIGHEST_ALPHA,
+        AwdParams().alpha,
+        0.02,
         key="learn-alpha",
-    )  # fmt: skip
+    )
     return float(value)
 
 
@@ -184,7 +199,9 @@ def _bars(lesson: Lesson, position: Position) -> None:
     images = _images(lesson) if found.images is None else f"a sample of {found.images} validation images a task"
     with lesson.chart:
         show(
-            **large(outcome_figure(mine, references, {}, lesson.labels)), key="lesson-bars", file="accuracy",
+            **large(outcome_figure(mine, references, {}, lesson.labels)),
+            key="lesson-bars",
+            file="accuracy",
             takeaway=f"{100 * mine.average:.1f} % on average, on {images}.",
             table=pd.DataFrame(
                 {
@@ -195,7 +212,7 @@ def _bars(lesson: Lesson, position: Position) -> None:
                     },
                 }
             ),
-        )  # fmt: skip
+        )
 
 
 STEPS = (
@@ -203,7 +220,8 @@ STEPS = (
         "A task vector is a difference",
         "Fine-tuning moves every weight a little. The **task vector** τ is where the weights went: fine-tuned minus "
         "base.",
-        what_it_is, measures=False,
+        what_it_is,
+        measures=False,
     ),
     Step(
         "Add one: the base model learns a task",
@@ -213,32 +231,38 @@ STEPS = (
     Step(
         "Add all: one model for every task",
         "θ₀ + λ(τ₁ + τ₂ + …) is **Task Arithmetic**: no training, one λ. Which λ is good?",
-        add_all, tasks=2,
+        add_all,
+        tasks=2,
     ),
     Step(
         "Why accuracy falls: tasks interfere",
         "What one vector adds, another may undo. The cosine says whether two vectors point the same way.",
-        who_disturbs_whom, tasks=3,
+        who_disturbs_whom,
+        tasks=3,
     ),
     Step(
         "AWD: take away what they share",
         "**Adaptive Weight Disentanglement** subtracts one vector δ from all of them, so that they become more "
         "orthogonal.",
-        disentangle, tasks=2,
+        disentangle,
+        tasks=2,
     ),
     Step(
         "AWD + Task Arithmetic is Task Arithmetic",
         "δ is made of the task vectors. So after AWD the sum holds each of them still, with another coefficient.",
-        only_coefficients, tasks=2,
+        only_coefficients,
+        tasks=2,
     ),
     Step(
         "Let the data choose the coefficients",
         "**AdaMerging** moves a coefficient for every task and layer until predictions on unlabeled images are sure.",
-        let_the_data_choose, tasks=2,
+        let_the_data_choose,
+        tasks=2,
     ),
     Step(
         "Which would you ship?",
         "The best model depends on what you ask for.",
-        ship, measures=False,
+        ship,
+        measures=False,
     ),
-)  # fmt: skip
+)

@@ -47,7 +47,12 @@ def method_columns(names: Sequence[str], pinned: bool = True, widest: int = _WID
         MARK: st.column_config.ImageColumn("", width=36, pinned=pinned, help="Colour and marker in all charts"),
         METHOD: st.column_config.TextColumn(width=min(widest, max(_NARROW, width)), pinned=pinned),
         AVERAGE: st.column_config.ProgressColumn(
-            "Average", min_value=0, max_value=100, format="%.1f", color="#2e93d1", width=84,
+            "Average",
+            min_value=0,
+            max_value=100,
+            format="%.1f",
+            color="#2e93d1",
+            width=84,
             help="Accuracy in percent, mean over the tasks",
         ),
-    }  # fmt: skip
+    }

@@ -49,16 +49,27 @@ def show(
     below.caption(escape_markdown(takeaway), width="stretch")
     # The table is built only while its popover is open: sliders redraw charts many times a second.
     popover = below.popover(
-        "Data and files", icon=":material/table:", type="tertiary", key=f"{key}-data", on_change="rerun",
-        width="content", help="The numbers in this chart as a table and as CSV; the chart as HTML and as SVG",
-    )  # fmt: skip
+        "Data and files",
+        icon=":material/table:",
+        type="tertiary",
+        key=f"{key}-data",
+        on_change="rerun",
+        width="content",
+        help="The numbers in this chart as a table and as CSV; the chart as HTML and as SVG",
+    )
     if popover.open:
         with popover:
             show_table(table, key=key, file=file)
             st.download_button(
-                "Chart as HTML", lambda: to_html(figure, takeaway), f"{file}.html", "text/html", key=f"{key}-html",
-                icon=":material/insert_chart:", on_click="ignore", help="Interactive, and needs no network",
-            )  # fmt: skip
+                "Chart as HTML",
+                lambda: to_html(figure, takeaway),
+                f"{file}.html",
+                "text/html",
+                key=f"{key}-html",
+                icon=":material/insert_chart:",
+                on_click="ignore",
+                help="Interactive, and needs no network",
+            )
             st.caption("As SVG: the camera at the upper right of the chart, which shows when you point at it.")
     return event
 
@@ -111,9 +122,14 @@ def show_table(table: pd.DataFrame, *, key: str, file: str, **dataframe_kwargs: 
 def offer_csv(table: pd.DataFrame, *, key: str, file: str) -> None:
     """A button that downloads a table as CSV, without its column of markers, which are images."""
     st.download_button(
-        "Download CSV", to_csv(table.drop(columns=MARK, errors="ignore")), f"{file}.csv", "text/csv", key=f"{key}-csv",
-        icon=":material/download:", on_click="ignore",
-    )  # fmt: skip
+        "Download CSV",
+        to_csv(table.drop(columns=MARK, errors="ignore")),
+        f"{file}.csv",
+        "text/csv",
+        key=f"{key}-csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
 
 
 def to_csv(table: pd.DataFrame) -> bytes:

@@ -126,17 +126,27 @@ def _choice(title: str, options: Sequence[Any], key: str, description: str | Non
 def _integer(field: FieldInfo, title: str, key: str) -> Any:
     low, high = bounds(field)
     return st.number_input(
-        title, None if low is None else math.ceil(low), None if high is None else math.floor(high),
-        step=50 if isinstance(field.default, int) and field.default >= _MANY else 1, key=key, help=_with_range(field),
-    )  # fmt: skip
+        title,
+        None if low is None else math.ceil(low),
+        None if high is None else math.floor(high),
+        step=50 if isinstance(field.default, int) and field.default >= _MANY else 1,
+        key=key,
+        help=_with_range(field),
+    )
 
 
 def _number(field: FieldInfo, title: str, key: str, alone: bool = False) -> Any:
     low, high = bounds(field)
     return st.number_input(
-        title, low, high, step=_step(field.default), format="%g", key=key, help=_with_range(field),
+        title,
+        low,
+        high,
+        step=_step(field.default),
+        format="%g",
+        key=key,
+        help=_with_range(field),
         label_visibility="collapsed" if alone else "visible",
-    )  # fmt: skip
+    )
 
 
 def _step(default: Any) -> float:
@@ -164,9 +174,14 @@ def _coefficient(field: FieldInfo, key: str, name: str, tasks: Tasks) -> Any:
     offered = {"one": True, "each": takes_each(field), AUTO: takes_auto(field)}
     modes = [mode for mode in MODES if offered[mode]]
     mode = st.segmented_control(
-        title, modes, format_func=MODES.__getitem__, key=key, help=field.description, required=True,
+        title,
+        modes,
+        format_func=MODES.__getitem__,
+        key=key,
+        help=field.description,
+        required=True,
         width="stretch",
-    )  # fmt: skip
+    )
     if mode == AUTO:
         st.caption("Chosen on the validation split, from a grid of values; the run says which it took.")
         return AUTO

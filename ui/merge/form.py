@@ -15,7 +15,7 @@ from merging.core.errors import SpecError
 from merging.methods import registry
 from merging.methods.grammar import read_settings, read_value, write_value
 from merging.methods.pair import Part
-from merging.methods.params import Data
+from merging.methods.params import DataUse
 from merging.methods.presets import PRESETS, Preset
 from merging.methods.refusals import refusal
 from merging.methods.registry import Stage
@@ -26,8 +26,13 @@ from ui.shell.url import warn
 Kind = Literal["edit", "merge"]
 _DRAFT = "merge-draft"  # session state: the form as query parameters, kept across pages
 _DEFAULTS: dict[str, Any] = {
-    "edit": "none", "merge": "task_arithmetic", "device": "auto", "seed": 0, "split": "test", "dtype": "float32",
-}  # fmt: skip
+    "edit": "none",
+    "merge": "task_arithmetic",
+    "device": "auto",
+    "seed": 0,
+    "split": "test",
+    "dtype": "float32",
+}
 _OPTIONS = ("device", "seed", "split", "dtype")
 _NEEDS = {
     "none": ":green-badge[:material/database_off: needs no images]",
@@ -53,9 +58,14 @@ class Draft:
         """
         options = {**self.options, "device": str(devices.resolve(self.options["device"]))}
         return MergeSpec.build(
-            suite=suite, tasks=tasks, edit=self.names["edit"], edit_params=self.params["edit"],
-            merge=self.names["merge"], merge_params=self.params["merge"], **options,
-        )  # fmt: skip
+            suite=suite,
+            tasks=tasks,
+            edit=self.names["edit"],
+            edit_params=self.params["edit"],
+            merge=self.names["merge"],
+            merge_params=self.params["merge"],
+            **options,
+        )
 
     def query(self) -> dict[str, str]:
         """As query parameters, without what equals a default.
@@ -168,15 +178,21 @@ def _published(tasks: Tasks) -> None:
 
     choice, about = st.columns([0.4, 0.6], vertical_alignment="bottom")
     name = choice.selectbox(
-        "Published method", list(PRESETS), format_func=lambda name: PRESETS[name].title, key=key, on_change=apply,
-        index=None, placeholder="Your own pair", help="Fills the form below with the pair and parameters of a paper",
-    )  # fmt: skip
+        "Published method",
+        list(PRESETS),
+        format_func=lambda name: PRESETS[name].title,
+        key=key,
+        on_change=apply,
+        index=None,
+        placeholder="Your own pair",
+        help="Fills the form below with the pair and parameters of a paper",
+    )
     if name is not None:
         one = PRESETS[name]
         about.markdown(f"[{one.paper.removeprefix('https://')}]({one.paper}) &nbsp; {badges(one.data)} {one.note}")
 
 
-def badges(data: Data) -> str:
+def badges(data: DataUse) -> str:
     """What a method needs by itself, and what of it is chosen on labelled images, as Markdown."""
     chosen = f" :orange-badge[:material/tune: {data.chosen_words} chosen on labelled images]" if data.chosen else ""
     return _NEEDS[data.needs] + chosen
@@ -231,11 +247,18 @@ def _machine() -> dict[str, Any]:
     device, split, seed, dtype = st.columns(4)
     return {
         "device": device.selectbox(
-            "Device", devices.available(), key="form.device", format_func=_device_label,
+            "Device",
+            devices.available(),
+            key="form.device",
+            format_func=_device_label,
             help="Where the merge and the evaluation run. auto takes the first GPU, else the CPU.",
         ),
         "split": split.segmented_control(
-            "Measure accuracy on", ("test", "val"), key="form.split", required=True, width="stretch",
+            "Measure accuracy on",
+            ("test", "val"),
+            key="form.split",
+            required=True,
+            width="stretch",
             format_func={"test": "Test", "val": "Validation"}.__getitem__,
             help="The images that accuracy is reported on. λ is always chosen on validation.",
         ),
@@ -243,10 +266,12 @@ def _machine() -> dict[str, Any]:
             "Seed", 0, 2**32 - 1, step=1, key="form.seed", help="Of everything random: batches, dropped entries."
         ),
         "dtype": dtype.selectbox(
-            "Precision", ("float32", "bfloat16", "float16"), key="form.dtype",
+            "Precision",
+            ("float32", "bfloat16", "float16"),
+            key="form.dtype",
             help="Of the forward passes. Merging itself is always float32.",
         ),
-    }  # fmt: skip
+    }
 
 
 def _device_label(name: str) -> str:

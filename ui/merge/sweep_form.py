@@ -23,16 +23,27 @@ from ui.shell import state
 from ui.shell.url import choice, number, said_below
 
 PARAMETERS = (
-    "sweep", "subset", "from", "edits", "merges", "search", "trials", "objective", "sweep_seed", "subsets",
-    "sweep_device", "parallel",
-)  # fmt: skip
+    "sweep",
+    "subset",
+    "from",
+    "edits",
+    "merges",
+    "search",
+    "trials",
+    "objective",
+    "sweep_seed",
+    "subsets",
+    "sweep_device",
+    "parallel",
+)
 PREFIXES = ("edits.", "merges.")
 _SYNTAX = (
     "Values with commas, such as 0.1, 0.2; or a range: 0.1 to 1 by 0.1. TPE also takes 0.1 to 1, and 0.01 to 1 log."
 )
 _SECTIONS: tuple[tuple[str, Literal["edit", "merge"], str], ...] = (
-    ("edits", "edit", "Edits to try"), ("merges", "merge", "Merges to try"),
-)  # fmt: skip
+    ("edits", "edit", "Edits to try"),
+    ("merges", "merge", "Merges to try"),
+)
 _METHODS = {"edit": registry.edits, "merge": registry.merges}
 _SOURCES = {"form": "Form", "yaml": "YAML"}
 _BOUNDS = {"trials": (1, MAX_TRIALS), "sweep_seed": (0, 2**32 - 1), "parallel": (1, 64)}
@@ -64,9 +75,14 @@ def draw(notes: DeltaGenerator) -> tuple[SweepDefinition | None, str]:
     """
     with said_below(notes):
         source = choice(
-            st.segmented_control, "Definition", _SOURCES, key="from", default="form", required=True,
+            st.segmented_control,
+            "Definition",
+            _SOURCES,
+            key="from",
+            default="form",
+            required=True,
             label_visibility="collapsed",
-        )  # fmt: skip
+        )
         try:
             return _typed() if source == "yaml" else _filled_in()
         except SpecError as error:
@@ -83,10 +99,13 @@ def _filled_in() -> tuple[SweepDefinition, str]:
     subsets = read_subsets(options.pop("subsets"))
     definition = build_definition(
         {
-            "suite": state.suite_reference(), "tasks": subsets or [list(state.selected_tasks())], **methods, **options,
+            "suite": state.suite_reference(),
+            "tasks": subsets or [list(state.selected_tasks())],
+            **methods,
+            **options,
         },
         "form",
-    )  # fmt: skip
+    )
     st.session_state["sweep-yaml-proposal"] = definition.to_yaml()
     return definition, scheduler
 
@@ -95,9 +114,12 @@ def _methods(section: str, kind: Literal["edit", "merge"], label: str) -> dict[s
     """The methods of one stage and the values of their parameters; what is left empty keeps its default."""
     known = _METHODS[kind]()
     chosen = choice(
-        st.multiselect, f"**{label}**", {name: method.title for name, method in known.items()}, key=section,
+        st.multiselect,
+        f"**{label}**",
+        {name: method.title for name, method in known.items()},
+        key=section,
         default=["none"] if kind == "edit" else ["task_arithmetic"],
-    )  # fmt: skip
+    )
     return {name: _parameters(section, known[name]) for name in chosen}
 
 
@@ -111,10 +133,13 @@ def _parameters(section: str, stage: Stage) -> dict[str, Any]:
             for name, column in zip(list(fields)[start : start + 2], st.columns(2), strict=False):
                 field = fields[name]
                 text = column.text_input(
-                    title_of(field, name), _suggested(stage, name),
-                    key=f"{section}.{stage.name}.{name}", bind="query-params", placeholder=short(field.default),
+                    title_of(field, name),
+                    _suggested(stage, name),
+                    key=f"{section}.{stage.name}.{name}",
+                    bind="query-params",
+                    placeholder=short(field.default),
                     help=f"{field.description or ''} {_SYNTAX}".strip(),
-                )  # fmt: skip
+                )
                 if text and text.strip():
                     found[name] = read_domain(text)
     return found
@@ -133,43 +158,78 @@ def _options() -> tuple[dict[str, Any], str]:
     with st.container(border=True):
         search, trials, objective, seed = st.columns(4, vertical_alignment="bottom")
         how = choice(
-            search.segmented_control, "Search", _SEARCHES, key="search", default="grid", required=True, width="stretch",
+            search.segmented_control,
+            "Search",
+            _SEARCHES,
+            key="search",
+            default="grid",
+            required=True,
+            width="stretch",
             help="A grid tries every combination. TPE lets optuna propose each trial from the results so far.",
-        )  # fmt: skip
+        )
         count = number(
-            trials.number_input, "Trials a task subset", *_BOUNDS["trials"], 30, key="trials", disabled=how == "grid",
+            trials.number_input,
+            "Trials a task subset",
+            *_BOUNDS["trials"],
+            30,
+            key="trials",
+            disabled=how == "grid",
             help="How many combinations TPE tries",
-        )  # fmt: skip
+        )
         options: dict[str, Any] = {
-            "search": how, "trials": int(count) if how == "tpe" else None,
+            "search": how,
+            "trials": int(count) if how == "tpe" else None,
             "objective": choice(
-                objective.selectbox, "Maximise, on validation", _OBJECTIVES, key="objective",
+                objective.selectbox,
+                "Maximise, on validation",
+                _OBJECTIVES,
+                key="objective",
                 help="Normalised: every task's accuracy divided by that of its own model. Tasks to be forgotten, "
                 "whose weights are negative, do not count.",
             ),
             "seed": int(
-                number(seed.number_input, "Seed", *_BOUNDS["sweep_seed"], 0, key="sweep_seed",
-                       help="Of the search and of every trial")
+                number(
+                    seed.number_input,
+                    "Seed",
+                    *_BOUNDS["sweep_seed"],
+                    0,
+                    key="sweep_seed",
+                    help="Of the search and of every trial",
+                )
             ),
-        }  # fmt: skip
+        }
         with st.expander("Task subsets, device and cluster"):
             options["subsets"] = st.text_area(
-                "Task subsets", key="subsets", bind="query-params", placeholder=", ".join(state.selected_tasks()),
+                "Task subsets",
+                key="subsets",
+                bind="query-params",
+                placeholder=", ".join(state.selected_tasks()),
                 help="One a line, names with commas. Each is searched by itself. Empty: the tasks in the sidebar.",
-            )  # fmt: skip
+            )
             device, parallel, address = st.columns([0.25, 0.25, 0.5])
             options["device"] = choice(
-                device.selectbox, "Device", _device_names(), key="sweep_device",
+                device.selectbox,
+                "Device",
+                _device_names(),
+                key="sweep_device",
                 help="Where trials run. On a cluster it has to be cpu or cuda.",
-            )  # fmt: skip
+            )
             options["parallel"] = int(
-                number(parallel.number_input, "Trials at once", *_BOUNDS["parallel"], 1, key="parallel",
-                       help="On a cluster as many as it has workers; this machine does one a device")
-            )  # fmt: skip
+                number(
+                    parallel.number_input,
+                    "Trials at once",
+                    *_BOUNDS["parallel"],
+                    1,
+                    key="parallel",
+                    help="On a cluster as many as it has workers; this machine does one a device",
+                )
+            )
             scheduler = address.text_input(
-                "Dask scheduler", key="scheduler", placeholder="tcp://host:8786",
+                "Dask scheduler",
+                key="scheduler",
+                placeholder="tcp://host:8786",
                 help="Empty: this machine. Its workers need this package and the suite's files under the same paths.",
-            )  # fmt: skip
+            )
     return options, scheduler.strip()
 
 
@@ -189,7 +249,8 @@ def _typed() -> tuple[SweepDefinition, str]:
 
 def _example() -> str:
     content: Mapping[str, Any] = {
-        "suite": state.suite_reference(), "tasks": [list(state.selected_tasks())],
+        "suite": state.suite_reference(),
+        "tasks": [list(state.selected_tasks())],
         "merges": {"task_arithmetic": {"scaling": read_domain("0.1 to 1 by 0.1")}},
-    }  # fmt: skip
+    }
     return build_definition(content).to_yaml()

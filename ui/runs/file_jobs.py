@@ -45,11 +45,14 @@ def offer_conversion(folder: Path) -> None:
     if run is None:
         count = f"{len(job.files)} .pt file" + ("s" if len(job.files) != 1 else "")
         st.button(
-            f"Convert {count}", icon=":material/transform:", on_click=ask_for, args=(job,),
+            f"Convert {count}",
+            icon=":material/transform:",
+            on_click=ask_for,
+            args=(job,),
             key=f"convert-{folder}",
             help="Takes the tensors out of whole pickled models, without running anything in them, and writes them as "
             f".safetensors into a folder of their own, {Path(job.output).name}",
-        )  # fmt: skip
+        )
     result = show_job(run, Conversion, key=f"conversion-{folder}")
     if result is not None:
         _show_conversion(result.files, Path(job.output))

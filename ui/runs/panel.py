@@ -19,7 +19,7 @@ from merging.runs import Run
 from merging.runs.jobs import Job
 from merging.runs.worker.serve import is_working, log_tail
 from ui.look.figure import escape_markdown
-from ui.runs.text import badge, duration, in_words, when
+from ui.runs.text import badge, duration, state_in_words, when
 from ui.shell.state import ROOT, workspace
 
 POLL_SECONDS = 1.0
@@ -148,9 +148,14 @@ def _line(run: Run, name: str, waiting: Sequence[str], key: str) -> None:
         with middle:
             _progress(run, waiting)
         action.button(
-            "Cancel", key=f"{key}-cancel-{run.id}", icon=":material/stop_circle:", width="stretch",
-            disabled=run.cancel_asked is not None, on_click=_cancel, args=(run.id,),
-        )  # fmt: skip
+            "Cancel",
+            key=f"{key}-cancel-{run.id}",
+            icon=":material/stop_circle:",
+            width="stretch",
+            disabled=run.cancel_asked is not None,
+            on_click=_cancel,
+            args=(run.id,),
+        )
     elif run.finished is not None:
         took = f", took {duration(run.finished - run.started)}" if run.started is not None else ""
         middle.caption(f"`{run.id}` ended {when(run.finished)}{took}")
@@ -178,7 +183,7 @@ def _progress(run: Run, waiting: Sequence[str]) -> None:
 
 def _ending(run: Run, key: str, on_retry: Callable[[Run], None] | None) -> None:
     show = {"failed": st.error, "lost": st.warning}.get(run.state, st.info)
-    show(escape_markdown(run.error or in_words(run.state)))
+    show(escape_markdown(run.error or state_in_words(run.state)))
     if run.state == "failed":
         st.caption(escape_markdown(run.job.without))
     log = run.log or log_tail(workspace().store.folder(run.id) / "log.txt")  # nobody kept that of a lost run

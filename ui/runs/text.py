@@ -34,7 +34,7 @@ def badge(state: State) -> str:
     return f":{color}-badge[:material/{icon}: {state}]"
 
 
-def in_words(state: State) -> str:
+def state_in_words(state: State) -> str:
     """A state as a sentence."""
     return _WORDS[state]
 

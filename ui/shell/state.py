@@ -130,7 +130,7 @@ def _discovery_below(roots: tuple[str, ...]) -> Discovery:
     return Discovery([Path(root) for root in roots])
 
 
-def catalogue() -> Mapping[str, SuiteEntry]:
+def suite_entries() -> Mapping[str, SuiteEntry]:
     """Suites by the short name that stands in the URL: built-in ones, those under ``MERGING_SUITES``, downloaded ones.
 
     Suites of published checkpoints are left out as long as none of their models is here.
@@ -142,7 +142,7 @@ def files_of_suites() -> set[Path]:
     """The weight files that suites below ``MERGING_SUITES`` name; suites that can't be read name none."""
     found: set[Path] = set()
     described = _look().found.described
-    for entry in catalogue().values():
+    for entry in suite_entries().values():
         if not entry.problem and any(Path(entry.reference).is_relative_to(root) for root in suite_roots()):
             suite = described[entry.reference]
             names = [suite.base, *(task.checkpoint for task in suite.tasks)]
@@ -157,7 +157,7 @@ def published_suites() -> Mapping[str, Suite]:
 
 def suites() -> dict[str, str]:
     """Reference → label of every suite there is."""
-    return {entry.reference: entry.label for entry in catalogue().values()}
+    return {entry.reference: entry.label for entry in suite_entries().values()}
 
 
 @once_a_run
@@ -167,7 +167,7 @@ def suite_reference() -> str:
     Raises:
         SuiteError: there is no suite, or the chosen one can't be read.
     """
-    entries = catalogue()
+    entries = suite_entries()
     if not entries:
         raise SuiteError("there is no suite to show; build the embedded one or set MERGING_SUITES")
     chosen = str(st.session_state.get("suite"))
@@ -284,7 +284,7 @@ def set_selected_tasks(tasks: Sequence[str]) -> None:
 def choose(reference: str, tasks: Sequence[str]) -> None:
     """Choose a suite, if it is still there, and tasks of it. Call it in a widget's callback."""
     look_again()
-    slugs = [slug for slug, entry in catalogue().items() if entry.reference == reference]
+    slugs = [slug for slug, entry in suite_entries().items() if entry.reference == reference]
     if slugs:
         st.session_state["suite"] = slugs[0]
     set_selected_tasks(tasks)
@@ -314,9 +314,14 @@ def choose_tasks() -> list[str]:
         missing += [task for task in wanted if task not in (*usable, *missing)]
         st.session_state["tasks"] = [task for task in usable if task in wanted]
     st.multiselect(
-        "Tasks", usable, default=list(usable), key="tasks", bind="query-params", label_visibility="collapsed",
+        "Tasks",
+        usable,
+        default=list(usable),
+        key="tasks",
+        bind="query-params",
+        label_visibility="collapsed",
         placeholder="Choose at least one task",
-    )  # fmt: skip
+    )
     if in_a_row or not st.session_state["tasks"]:
         write_chosen("tasks", st.session_state["tasks"])
     return missing
@@ -343,7 +348,7 @@ def _fingerprints(reference: str, version: Stamp) -> dict[str, str]:
 def shared_query() -> dict[str, str | list[str]]:
     """Suite and tasks as query parameters, for links from page to page."""
     query: dict[str, str | list[str]] = {}
-    entries = list(catalogue())
+    entries = list(suite_entries())
     if entries and st.session_state.get("suite", entries[0]) != entries[0]:
         query["suite"] = str(st.session_state["suite"])
     if checked_tasks() != usable_tasks():

@@ -145,9 +145,7 @@ def choice(
     return chosen
 
 
-def number(
-    draw: Callable[..., Any], label: str, low: float, high: float, *settings: Any, key: str, **more: Any
-) -> Any:  # fmt: skip
+def number(draw: Callable[..., Any], label: str, low: float, high: float, *settings: Any, key: str, **more: Any) -> Any:
     """A slider or an input of a number that is bound to the URL; says so if the URL asks for none within its bounds.
 
     Args:

@@ -54,9 +54,11 @@ def controls() -> AwdParams:
     with top.container(horizontal=True, vertical_alignment="bottom", gap="small", width="content"):
         _preset_choice(params)
     top.page_link(
-        "pages/merge.py", label="Merge with these settings", icon=":material/merge:",
+        "pages/merge.py",
+        label="Merge with these settings",
+        icon=":material/merge:",
         query_params={**state.shared_query(), **query(params)},
-    )  # fmt: skip
+    )
     return params
 
 
@@ -66,17 +68,24 @@ def _values(choices: Sequence[DeltaGenerator], sliders: Sequence[DeltaGenerator]
         "scope": _choice(choices[0], "Scope", "scope"),
         "solver": _choice(choices[1], "Solver", "solver", on_change=_move_beta),
         "alpha": number(
-            sliders[0].slider, "α, weight of the norm", *_ALPHAS, _DEFAULTS.alpha, 0.01, key="alpha",
+            sliders[0].slider,
+            "α, weight of the norm",
+            *_ALPHAS,
+            _DEFAULTS.alpha,
+            0.01,
+            key="alpha",
             help=_help("alpha"),
         ),
         "beta": choice(
-            sliders[1].select_slider, "β, step size", {beta: _beta_text(beta) for beta in _BETAS},
-            value=_DEFAULTS.beta, key="beta", help=_help("beta"),
+            sliders[1].select_slider,
+            "β, step size",
+            {beta: _beta_text(beta) for beta in _BETAS},
+            value=_DEFAULTS.beta,
+            key="beta",
+            help=_help("beta"),
         ),
-        "steps": number(
-            sliders[2].slider, "Steps", *_STEPS, _DEFAULTS.steps, 10, key="steps", help=_help("steps")
-        ),
-    }  # fmt: skip
+        "steps": number(sliders[2].slider, "Steps", *_STEPS, _DEFAULTS.steps, 10, key="steps", help=_help("steps")),
+    }
     st.session_state[_SOLVER_BEFORE] = values["solver"]
     whole = values["scope"] == "model" and values["solver"] != "adam"
     if whole:
@@ -94,9 +103,16 @@ def _beta_text(value: float) -> str:
 
 def _choice(place: DeltaGenerator, label: str, key: str, on_change: Callable[[], None] | None = None) -> str:
     chosen: str = choice(
-        place.segmented_control, label, _CHOICES[key], default=getattr(_DEFAULTS, key), required=True, key=key,
-        help=_help(key), width="stretch", on_change=on_change,
-    )  # fmt: skip
+        place.segmented_control,
+        label,
+        _CHOICES[key],
+        default=getattr(_DEFAULTS, key),
+        required=True,
+        key=key,
+        help=_help(key),
+        width="stretch",
+        on_change=on_change,
+    )
     return chosen
 
 
@@ -122,10 +138,13 @@ def _preset_choice(params: AwdParams) -> None:
     presets = _presets()
     st.session_state["preset"] = next((preset.short for preset in presets if preset.params == params), None)
     st.segmented_control(
-        "Reading of the paper", [preset.short for preset in presets], key="preset", on_change=_apply_preset,
+        "Reading of the paper",
+        [preset.short for preset in presets],
+        key="preset",
+        on_change=_apply_preset,
         help="No reference code was published, and two readings fit what is known. "
         + " ".join(f"**{preset.short}**: {preset.help}." for preset in presets),
-    )  # fmt: skip
+    )
     st.badge("unverified", icon=":material/help:", color="orange", help="Neither reading is confirmed by its authors")
 
 

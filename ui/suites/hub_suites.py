@@ -18,9 +18,11 @@ _OTHER = "another repository"
 def way_to(suite: Suite) -> None:
     """A link that opens the page Add a suite where this suite can be downloaded."""
     st.page_link(
-        "pages/add_suite.py", label=f"Get {escape_markdown(suite.label)} on Add a suite", icon=":material/download:",
+        "pages/add_suite.py",
+        label=f"Get {escape_markdown(suite.label)} on Add a suite",
+        icon=":material/download:",
         query_params={PARAMETER: suite.label},
-    )  # fmt: skip
+    )
 
 
 def offer_download() -> None:
@@ -29,12 +31,21 @@ def offer_download() -> None:
     left, right = st.columns(2)
     labels = {name: suite.label for name, suite in published.items()} | {_OTHER: _OTHER.capitalize()}
     name = choice(
-        left.selectbox, "Published checkpoints", labels, key=PARAMETER,
+        left.selectbox,
+        "Published checkpoints",
+        labels,
+        key=PARAMETER,
         help="The models that papers on merging report on. None of them is downloaded before you ask for it",
-    )  # fmt: skip
+    )
     if name == _OTHER:
-        _other_repository(right.text_input("Repository", key="repository", placeholder="owner/name",
-                                           help="A model repository of the hub that holds a suite.yaml"))  # fmt: skip
+        _other_repository(
+            right.text_input(
+                "Repository",
+                key="repository",
+                placeholder="owner/name",
+                help="A model repository of the hub that holds a suite.yaml",
+            )
+        )
         return
     suite = published[name]
     tasks = right.multiselect("Tasks to get", suite.task_names, key="download-tasks", placeholder="All of them")
@@ -79,8 +90,10 @@ def _say_what_is_missing(name: str, suite: Suite, missing: list[Missing]) -> Non
         st.caption(f"Missing here and on the hub: {counted(on_hub)}{about}.")
     with st.expander("Where the files belong, for a machine without a network", icon=":material/list:"):
         st.code("\n".join(part.place for part in missing), language=None)
-        st.caption("Below the Hugging Face hub's cache (`~/.cache/huggingface/hub`, moved by `HF_HOME`), or beside the "
-                   "suite's suite.yaml.")  # fmt: skip
+        st.caption(
+            "Below the Hugging Face hub's cache (`~/.cache/huggingface/hub`, moved by `HF_HOME`), or beside the "
+            "suite's suite.yaml."
+        )
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -116,9 +129,13 @@ def _download(job: DownloadJob, wanted: bool) -> None:
     run = run_of(job)
     if wanted and (run is None or run.state == "done"):
         st.button(
-            "Download", type="primary", icon=":material/download:", on_click=ask_for, args=(job,),
+            "Download",
+            type="primary",
+            icon=":material/download:",
+            on_click=ask_for,
+            args=(job,),
             help="By the worker. Every file is compared with its checksum; what breaks off goes on where it stopped",
-        )  # fmt: skip
+        )
     result = show_job(run, DownloadReport, key="download")
     if result is not None and result.files:
         st.caption(

@@ -7,7 +7,7 @@ import streamlit as st
 
 from merging.charts.accuracy import Series, set_apart
 from merging.charts.what_if import direction_figure, outcome_figure
-from merging.core.text import printed, signed
+from merging.core.text import signed
 from merging.methods import registry
 from merging.methods.grammar import write_value
 from merging.methods.mixing import specification
@@ -97,15 +97,24 @@ def _choices(labels: Mapping[str, str]) -> tuple[str, list[str]]:
     edits = _edits()
     left, right = st.columns([0.34, 0.66], gap="large")
     edit = choice(
-        left.selectbox, "Edit the task vectors", {name: method.title for name, method in edits.items()},
-        key="what-edit", help="With its default parameters; edits that need images are on the page Merge",
-    )  # fmt: skip
+        left.selectbox,
+        "Edit the task vectors",
+        {name: method.title for name, method in edits.items()},
+        key="what-edit",
+        help="With its default parameters; edits that need images are on the page Merge",
+    )
     left.caption(edits[edit].summary)
     merged = choice(
-        right.pills, "Tasks merged", labels, selection_mode="multi", default=list(labels), key="merged",
-        nothing="No task", help="A task that is left out is still measured. The sidebar chooses which "
-        "tasks there are here.", wrap=True,
-    )  # fmt: skip
+        right.pills,
+        "Tasks merged",
+        labels,
+        selection_mode="multi",
+        default=list(labels),
+        key="merged",
+        nothing="No task",
+        help="A task that is left out is still measured. The sidebar chooses which tasks there are here.",
+        wrap=True,
+    )
     return edit, [task for task in labels if task in merged]
 
 
@@ -115,15 +124,25 @@ def _sliders(labels: Mapping[str, str], edit: str, merged: Sequence[str], split:
     for task, label in labels.items():
         slider, only = st.columns([0.82, 0.18], vertical_alignment="bottom", gap="small")
         number(
-            slider.slider, escape_markdown(label), LOWEST, HIGHEST, START, STEP, key=_key(task),
+            slider.slider,
+            escape_markdown(label),
+            LOWEST,
+            HIGHEST,
+            START,
+            STEP,
+            key=_key(task),
             disabled=task not in merged,
-        )  # fmt: skip
+        )
         only.button(
             # All but the icon is for screen readers: see style.css.
-            f"{escape_markdown(label)} alone", key=f"alone-{task}", type="tertiary", icon=":material/looks_one:",
-            on_click=_set_alone, args=(task, tuple(labels)),
+            f"{escape_markdown(label)} alone",
+            key=f"alone-{task}",
+            type="tertiary",
+            icon=":material/looks_one:",
+            on_click=_set_alone,
+            args=(task, tuple(labels)),
             help=f"{escape_markdown(label)} at 1, all other tasks at 0",
-        )  # fmt: skip
+        )
     chosen = tuple((task, float(st.session_state[_key(task)])) for task in merged)
     return Position(edit, chosen, split) if chosen else None
 
@@ -138,20 +157,36 @@ def _resets(edit: str, tasks: Sequence[str]) -> None:
     best = _best_known(edit, tasks) if tasks else None
     with st.container(horizontal=True, gap="small"):
         st.button(
-            f"λ = {START if best is None else best:g}", icon=":material/restart_alt:", on_click=_set_all,
-            args=(START if best is None else best,), key="reset-best",
-            help="The λ that validation chose in a run on these tasks with this edit" if best is not None
+            f"λ = {START if best is None else best:g}",
+            icon=":material/restart_alt:",
+            on_click=_set_all,
+            args=(START if best is None else best,),
+            key="reset-best",
+            help="The λ that validation chose in a run on these tasks with this edit"
+            if best is not None
             else "The λ of Task Arithmetic's paper; no run on these tasks with this edit has chosen one on validation",
-        )  # fmt: skip
-        st.button("Zero", icon=":material/exposure_zero:", on_click=_set_all, args=(0.0,), key="reset-zero",
-                  help="The base model")  # fmt: skip
+        )
+        st.button(
+            "Zero",
+            icon=":material/exposure_zero:",
+            on_click=_set_all,
+            args=(0.0,),
+            key="reset-zero",
+            help="The base model",
+        )
     values = [float(st.session_state.get(_key(task), START)) for task in tasks]
     if values:
         st.session_state[_ALL] = round(sum(values) / len(values) / STEP) * STEP
     st.slider(
-        "All tasks", LOWEST, HIGHEST, step=STEP, key=_ALL, on_change=_follow_all, disabled=not values,
+        "All tasks",
+        LOWEST,
+        HIGHEST,
+        step=STEP,
+        key=_ALL,
+        on_change=_follow_all,
+        disabled=not values,
         help="Sets all sliders below; shows their mean",
-    )  # fmt: skip
+    )
 
 
 def _set_all(value: float) -> None:
@@ -190,13 +225,19 @@ def _direction(position: Position, labels: Mapping[str, str]) -> None:
     closest = first_largest(cosines)
     shares = norm / found.norms.mean()
     show(
-        direction_figure(cosines, names), key="direction", file="direction-of-the-merge",
+        direction_figure(cosines, names),
+        key="direction",
+        file="direction-of-the-merge",
         takeaway=f"The merged vector is {norm:.3f} long, {shares:.2f} times as long as a task vector is on average. "
-        + (f"It points most towards {names[closest]} (cosine {printed(cosines[closest], '.3f')})." if norm > 0 else
-           "All coefficients are 0: this is the base model." if not any(position.values) else
-           "The task vectors cancel: this is the base model."),
+        + (
+            f"It points most towards {names[closest]} (cosine {cosines[closest]:.3f})."
+            if norm > 0
+            else "All coefficients are 0: this is the base model."
+            if not any(position.values)
+            else "The task vectors cancel: this is the base model."
+        ),
         table=pd.DataFrame({"task": names, "cosine with the merged vector": cosines, "norm of τ": found.norms}),
-    )  # fmt: skip
+    )
 
 
 def _live(position: Position, labels: Mapping[str, str], counts: Mapping[str, int], whole: bool) -> None:
@@ -240,9 +281,12 @@ def _outcome(position: Position, before: Position | None, found: Outcome, labels
     _numbers(mine, references, changes, labels)
     series = [*references[:1], mine, *references[1:]]
     show(
-        outcome_figure(mine, references, changes, labels), key="what-if", file="what-if",
-        takeaway=accuracy_view.takeaway(series), table=_task_table(position, mine, references, changes, labels),
-    )  # fmt: skip
+        outcome_figure(mine, references, changes, labels),
+        key="what-if",
+        file="what-if",
+        takeaway=accuracy_view.takeaway(series),
+        table=_task_table(position, mine, references, changes, labels),
+    )
 
 
 def _mine(position: Position, accuracy: Mapping[str, float]) -> Series:
@@ -269,11 +313,12 @@ def _numbers(
     cells = st.columns(3, gap="medium")
     counted = [change for task, change in changes.items() if task in mine.counted]
     cells[0].metric(
-        "Average accuracy", f"{100 * mine.average:.1f} %" if mine.counted else "–",
+        "Average accuracy",
+        f"{100 * mine.average:.1f} %" if mine.counted else "–",
         **(metric_change(100 * sum(counted) / len(counted)) if counted else {}),
         help="The change is the one since the last position, on the same images"
         + (". Tasks with a negative coefficient are to be forgotten and do not count" if mine.forgotten else ""),
-    )  # fmt: skip
+    )
     for cell, title, pick in ((cells[1], "Gained most", max), (cells[2], "Lost most", min)):
         task = pick(changes, key=lambda one: changes[one]) if changes else None
         moved = task is not None and (changes[task] > 0 if pick is max else changes[task] < 0)
@@ -322,9 +367,12 @@ def _queued(position: Position, labels: Mapping[str, str]) -> None:
     mine, *references = set_apart([_mine(position, result.accuracy), *baselines])
     series = [*references[:1], mine, *references[1:]]
     show(
-        outcome_figure(mine, references, {}, measured), key="what-if", file="what-if",
-        takeaway=accuracy_view.takeaway(series), table=_task_table(position, mine, references, {}, measured),
-    )  # fmt: skip
+        outcome_figure(mine, references, {}, measured),
+        key="what-if",
+        file="what-if",
+        takeaway=accuracy_view.takeaway(series),
+        table=_task_table(position, mine, references, {}, measured),
+    )
     run = run_of(spec)
     st.caption(
         f"All {result.images:,} {accuracy_view.SPLIT_WORDS[position.split]} images, run {run.id if run else 'deleted'}."

@@ -101,9 +101,12 @@ def _matrices(result: InterferenceResult, tasks: tuple[str, ...]) -> None:
     cosine = cosines(state.geometry(tasks).gram)
     names = list(accuracy_view.task_labels(tasks).values())
     show(
-        interference_figure(cosine, change, names, dark=is_dark()), key="interference", file="interference",
-        takeaway=cost(change, names), table=pair_table(cosine, change, names),
-    )  # fmt: skip
+        interference_figure(cosine, change, names, dark=is_dark()),
+        key="interference",
+        file="interference",
+        takeaway=cost(change, names),
+        table=pair_table(cosine, change, names),
+    )
     split = accuracy_view.SPLIT_WORDS["val" if result.split == "val" else "test"]
     fewest = min(result.counts.values())
     st.caption(
@@ -115,9 +118,12 @@ def _matrices(result: InterferenceResult, tasks: tuple[str, ...]) -> None:
     st.subheader("Does cosine predict interference?")
     found = agreement(cosine, change)
     show(
-        agreement_figure(cosine, change, names, dark=is_dark()), key="agreement", file="cosine-and-interference",
-        takeaway=verdict(found), table=pair_table(cosine, change, names),
-    )  # fmt: skip
+        agreement_figure(cosine, change, names, dark=is_dark()),
+        key="agreement",
+        file="cosine-and-interference",
+        takeaway=verdict(found),
+        table=pair_table(cosine, change, names),
+    )
 
 
 def cost(change: np.ndarray, tasks: Sequence[str]) -> str:
@@ -163,7 +169,9 @@ def pair_table(cosine: np.ndarray, change: np.ndarray, tasks: Sequence[str]) -> 
     rows, columns = np.indices(change.shape).reshape(2, -1)
     return pd.DataFrame(
         {
-            "task": [tasks[i] for i in rows], "joining": [tasks[j] for j in columns],
-            "cosine": cosine[rows, columns], "change (points)": (100 * change[rows, columns]).round(3),
+            "task": [tasks[i] for i in rows],
+            "joining": [tasks[j] for j in columns],
+            "cosine": cosine[rows, columns],
+            "change (points)": (100 * change[rows, columns]).round(3),
         }
-    )  # fmt: skip
+    )

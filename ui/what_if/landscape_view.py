@@ -56,9 +56,14 @@ def landscape_view(tasks: tuple[str, ...], split: Split) -> None:
         others = {task: label for task, label in labels.items() if task != first}
         second = choice(middle.selectbox, "Second task", others, key="second")
         scope = choice(
-            right.segmented_control, "Scope of AWD", _SCOPES, default="model", required=True, key="plane-scope",
+            right.segmented_control,
+            "Scope of AWD",
+            _SCOPES,
+            default="model",
+            required=True,
+            key="plane-scope",
             help="One redundant vector for the model keeps both planes the same; one per layer does not",
-        )  # fmt: skip
+        )
     pair = (first, second)
     if accuracy_view.explain_unmeasurable(pair):
         return
@@ -86,9 +91,7 @@ def _planes(result: LandscapeResult, labels: Mapping[str, str], scope: str) -> N
     """Both planes, of the quantity and the task that the reader chooses."""
     choices = {_MEAN: "both, mean", **labels}
     with said_below(), st.container(horizontal=True, gap="medium"):
-        quantity = choice(
-            st.segmented_control, "Show", _QUANTITIES, default="accuracy", required=True, key="plane-of"
-        )  # fmt: skip
+        quantity = choice(st.segmented_control, "Show", _QUANTITIES, default="accuracy", required=True, key="plane-of")
         of = choice(st.segmented_control, "Of", choices, default=_MEAN, required=True, key="plane-task")
     chosen = tuple(labels) if of == _MEAN else (of,)
     scale = 100 if quantity == "accuracy" else 1
@@ -99,16 +102,17 @@ def _planes(result: LandscapeResult, labels: Mapping[str, str], scope: str) -> N
     names = list(labels.values())
     figure = landscape_figure(
         result.axis,
-        [
-            (title, planes[name], places(result, name, names), _axes(name, names))
-            for name, title in _PANELS.items()
-        ],
-        "%" if quantity == "accuracy" else "nats", low_is_good=quantity == "loss",
-    )  # fmt: skip
+        [(title, planes[name], places(result, name, names), _axes(name, names)) for name, title in _PANELS.items()],
+        "%" if quantity == "accuracy" else "nats",
+        low_is_good=quantity == "loss",
+    )
     show(
-        figure, key="planes", file="landscape", takeaway=takeaway(result, planes, quantity, chosen),
+        figure,
+        key="planes",
+        file="landscape",
+        takeaway=takeaway(result, planes, quantity, chosen),
         table=landscape_table(result, planes, quantity),
-    )  # fmt: skip
+    )
     images = sum(result.counts.values())
     span = f"{STEPS} × {STEPS} points from {printed(LOWEST)} to {printed(HIGHEST)}"
     split = accuracy_view.SPLIT_WORDS["val" if result.split == "val" else "test"]

@@ -250,7 +250,7 @@ def outcome(position: Position, counts: Mapping[str, int], whole: bool) -> Outco
     sample = everything if max(counts.values()) <= SAMPLE else [Need(position, task, SAMPLE) for task in tasks]
     ends = [
         Need(where, need.task, need.images) for need in sample for where in (position.base, position.alone(need.task))
-    ]  # fmt: skip
+    ]
     if len(known(everything)) < len(tasks):
         measure([*sample, *ends], whole)
     done = known(everything)

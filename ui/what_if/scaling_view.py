@@ -36,9 +36,15 @@ def scaling_view(tasks: tuple[str, ...], split: Split) -> None:
     offered = {name: preset for name, preset in PRESETS.items() if has_curve(preset)}
     titles = {name: preset.title for name, preset in offered.items()}
     names = choice(
-        st.pills, "Methods", titles, selection_mode="multi", default=_AT_FIRST, key="curves", wrap=True,
+        st.pills,
+        "Methods",
+        titles,
+        selection_mode="multi",
+        default=_AT_FIRST,
+        key="curves",
+        wrap=True,
         help="Published methods with one λ whose other parameters need not be searched",
-    )  # fmt: skip
+    )
     if not names:
         write_chosen("curves")
         st.info("Choose at least one method.")
@@ -93,9 +99,13 @@ def _curves(found: Sequence[tuple[Preset, ScalingCurveResult]], tasks: Sequence[
     labels = accuracy_view.task_labels(tasks)
     choices = {_ALL: "all tasks, on average", **labels}
     chosen = choice(
-        st.selectbox, "Accuracy of", choices, key="curve-task", width=320,
+        st.selectbox,
+        "Accuracy of",
+        choices,
+        key="curve-task",
+        width=320,
         help="λ is chosen by the average in any case",
-    )  # fmt: skip
+    )
     task = None if chosen == _ALL else chosen
     drawn = [
         (Series(preset.title, preset.title, {}), result if task is None else _of_task(result, task))
@@ -106,10 +116,13 @@ def _curves(found: Sequence[tuple[Preset, ScalingCurveResult]], tasks: Sequence[
     what = "On average" if task is None else f"On {labels[task]}"
     axis = "Average accuracy (%)" if task is None else f"Accuracy on {theme.plain(labels[task])} (%)"
     show(
-        curves_figure(drawn, axis), key="curves-figure", file="accuracy-over-lambda", table=curve_table(drawn),
+        curves_figure(drawn, axis),
+        key="curves-figure",
+        file="accuracy-over-lambda",
+        table=curve_table(drawn),
         takeaway=f"{what}, with λ chosen on validation: {best}. {first.val.images:,} validation and "
         f"{first.test.images:,} test images in all.",
-    )  # fmt: skip
+    )
 
 
 def _of_task(result: ScalingCurveResult, task: str) -> ScalingCurveResult:

@@ -189,18 +189,22 @@ def comparison_row(found: RunComparison) -> dict[str, Any]:
     """A comparison as JSON-ready values; mean differences are None where all tasks are to be forgotten."""
     pairs = [
         {
-            "run": run.id, "name": name,
-            **{
-                key: getattr(pair, key) if pair.counted else None for key in ("difference", "low", "high")
-            },
+            "run": run.id,
+            "name": name,
+            **{key: getattr(pair, key) if pair.counted else None for key in ("difference", "low", "high")},
             "tasks": {
                 task: {**asdict(one), "difference": one.difference, "verdict": one.verdict}
                 for task, one in pair.tasks.items()
             },
         }
         for run, name, pair in zip(found.runs[1:], found.names[1:], found.pairs, strict=True)
-    ]  # fmt: skip
+    ]
     return {
-        "reference": found.runs[0].id, "split": found.split, "images": found.images, "resamples": RESAMPLES,
-        "level": LEVEL, "forgotten": sorted(found.forgotten), "runs": pairs,
-    }  # fmt: skip
+        "reference": found.runs[0].id,
+        "split": found.split,
+        "images": found.images,
+        "resamples": RESAMPLES,
+        "level": LEVEL,
+        "forgotten": sorted(found.forgotten),
+        "runs": pairs,
+    }

@@ -10,7 +10,7 @@ import numpy as np
 from merging.core.files import atomic_path
 from merging.core.text import in_a_row
 from merging.evaluation.evaluator import Evaluator
-from merging.evaluation.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, in_words, points
+from merging.evaluation.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, comparison_in_words, points
 from merging.methods.forgetting import TO_FORGET
 from merging.runs.comparison.compare import RunComparison, shown_classes, subtracted
 from merging.runs.comparison.settings import differing
@@ -59,10 +59,14 @@ def comparison_report(
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escaped(title)}</title><style>{_STYLE}</style></head><body><h1>{escaped(title)}</h1>"
-        + _overview(found, names) + _differences(found, names, labels) + _coefficients(found, names, labels)
-        + f"<h2>Image by image</h2>{tasks}" + _settings(found, names) + _methods(found)
+        + _overview(found, names)
+        + _differences(found, names, labels)
+        + _coefficients(found, names, labels)
+        + f"<h2>Image by image</h2>{tasks}"
+        + _settings(found, names)
+        + _methods(found)
         + "</body></html>\n"
-    )  # fmt: skip
+    )
 
 
 def write_report(path: Path, found: RunComparison, workspace: Workspace) -> None:
@@ -108,32 +112,44 @@ def _differences(found: RunComparison, names: Sequence[str], labels: Mapping[str
     drawn = [("Average", [_whisker(pair) for pair in found.pairs])] if found.pairs[0].counted else []
     drawn += [(labels[task], [_whisker(pair.tasks[task]) for pair in found.pairs]) for task in found.tasks]
     chart = whiskers(
-        drawn, names[1:], f"Points more than {names[0]}, with {100 * LEVEL:.0f} % intervals",
+        drawn,
+        names[1:],
+        f"Points more than {names[0]}, with {100 * LEVEL:.0f} % intervals",
         "Difference of accuracy per task; the numbers are in the tables below",
-    )  # fmt: skip
+    )
     parts = [f"<h2>Task by task</h2><div class='wide'>{chart}</div>"]
     tested = ["Difference", f"{100 * LEVEL:.0f} % interval", "Gained", "Lost", "Images", "p", "p, corrected"]
     for name, pair in zip(names[1:], found.pairs, strict=True):
         rows = [
-            [*_numbers(labels[task], VERDICTS[one.verdict], one), str(one.better), str(one.worse), str(one.images),
-             f"{one.p:.2g}", f"{one.adjusted:.2g}"]
+            [
+                *_numbers(labels[task], VERDICTS[one.verdict], one),
+                str(one.better),
+                str(one.worse),
+                str(one.images),
+                f"{one.p:.2g}",
+                f"{one.adjusted:.2g}",
+            ]
             for task, one in pair.tasks.items()
-        ]  # fmt: skip
+        ]
         if pair.counted:
             images = sum(one.images for one in pair.counted.values())
             rows.append([*_numbers("Average", "", pair), "", "", str(images), "", ""])
         head = ["Task", "Verdict", f"{names[0]} (%)", f"{name} (%)", *tested]
         table = _table(head, rows, numeric=set(range(2, len(head))))
-        said = escaped(in_words(pair, name, names[0]))
+        said = escaped(comparison_in_words(pair, name, names[0]))
         parts.append(f"<p><strong>{said}</strong></p><div class='wide'>{table}</div>")
     return "".join(parts)
 
 
 def _numbers(label: str, verdict: str, one: Comparison | TaskDifference) -> list[str]:
     return [
-        label, verdict, f"{100 * one.reference:.1f}", f"{100 * one.accuracy:.1f}", points(one.difference),
+        label,
+        verdict,
+        f"{100 * one.reference:.1f}",
+        f"{100 * one.accuracy:.1f}",
+        points(one.difference),
         f"{points(one.low)} to {points(one.high)}",
-    ]  # fmt: skip
+    ]
 
 
 def _whisker(one: Comparison | TaskDifference) -> Whisker:
@@ -170,13 +186,18 @@ def _task(found: RunComparison, names: Sequence[str], task: str, label: str, ima
         few = len(kept) <= _NUMBERED
         maps = [
             heat_map(
-                matrix[np.ix_(kept, kept)], shown if place == 0 else nameless, shown, 100, title,
-                cell=22 if few else 12, numbers=few,
+                matrix[np.ix_(kept, kept)],
+                shown if place == 0 else nameless,
+                shown,
+                100,
+                title,
+                cell=22 if few else 12,
+                numbers=few,
             )
             for place, (title, matrix) in enumerate(
                 ((names[0], first), (names[other], second), ("Difference", second - first))
             )
-        ]  # fmt: skip
+        ]
         note = "" if len(kept) == len(classes) else f" The {len(kept)} of {len(classes)} classes that differ most."
         parts.append(
             f"<p class='note'>True class (rows) and what it is taken for (columns), in percent of each row.{note}</p>"
@@ -184,12 +205,18 @@ def _task(found: RunComparison, names: Sequence[str], task: str, label: str, ima
         )
         for winner, loser in ((other, 0), (0, other)):
             found_images = found.only_right(winner, loser, task)
-            parts.append(f"<p>Only {escaped(names[winner])} is right (not {escaped(names[loser])}) about "
-                         f"{len(found_images)} of {len(labels)} images.</p>")  # fmt: skip
-            parts.append(_images(
-                found_images, pixels, lambda i: classes[labels[i]],
-                lambda i, run=loser: classes[found.predictions[run][task][i]],  # type: ignore[misc]
-            ))  # fmt: skip
+            parts.append(
+                f"<p>Only {escaped(names[winner])} is right (not {escaped(names[loser])}) about "
+                f"{len(found_images)} of {len(labels)} images.</p>"
+            )
+            parts.append(
+                _images(
+                    found_images,
+                    pixels,
+                    lambda i: classes[labels[i]],
+                    lambda i, run=loser: classes[found.predictions[run][task][i]],  # type: ignore[misc]
+                )
+            )
     return "".join(parts)
 
 
@@ -218,15 +245,19 @@ def _settings(found: RunComparison, names: Sequence[str]) -> str:
 
 
 def _methods(found: RunComparison) -> str:
-    seen = sorted({
-        run.spec.label for run in found.runs
-        if run.merged and run.merged.merge.adapted_on and run.merged.merge.adapted_on.split == found.split
-    })  # fmt: skip
+    seen = sorted(
+        {
+            run.spec.label
+            for run in found.runs
+            if run.merged and run.merged.merge.adapted_on and run.merged.merge.adapted_on.split == found.split
+        }
+    )
     adapted = (
         f" {escaped(in_a_row(seen))} adapted on unlabeled {found.split} images, the same that accuracy is measured "
         "on (the published protocol)."
-        if seen else ""
-    )  # fmt: skip
+        if seen
+        else ""
+    )
     return (
         "<h2>How this was computed</h2><p class='note'>Gained: images that only the run gets right; lost: that only "
         f"the reference does. {escaped(HOW)}{adapted}</p>"
@@ -235,9 +266,13 @@ def _methods(found: RunComparison) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: set[int]) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(
-            f"<{tag}{' class=n' if place in numeric else ''}>{escaped(cell)}</{tag}>"
-            for place, cell in enumerate(cells)
-        ) + "</tr>"  # fmt: skip
+        return (
+            "<tr>"
+            + "".join(
+                f"<{tag}{' class=n' if place in numeric else ''}>{escaped(cell)}</{tag}>"
+                for place, cell in enumerate(cells)
+            )
+            + "</tr>"
+        )
 
     return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"

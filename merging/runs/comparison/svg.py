@@ -77,9 +77,15 @@ def whiskers(
 
 
 def heat_map(
-    matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str], limit: float, title: str, *, cell: int = 22,
+    matrix: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    limit: float,
+    title: str,
+    *,
+    cell: int = 22,
     numbers: bool = False,
-) -> str:  # fmt: skip
+) -> str:
     """Cells coloured from −limit (blue) over 0 (white) to limit (orange).
 
     Args:
@@ -118,8 +124,9 @@ def _svg(width: int, height: int, about: str, parts: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'role="img" aria-label="{escaped(about)}" font-family="system-ui, sans-serif" font-size="12">'
-        + "".join(parts) + "</svg>"
-    )  # fmt: skip
+        + "".join(parts)
+        + "</svg>"
+    )
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", size: int = 12, more: str = "") -> str:

@@ -17,7 +17,7 @@ from merging.evaluation import clip
 from merging.evaluation.evaluator import load_head
 from merging.runs.export.model_card import CLASSIFY, model_card
 from merging.runs.export.recipe import in_layout, recipe_of
-from merging.runs.export.weights import KEPT_WEIGHTS, kept_weights, rebuild, require_done
+from merging.runs.export.weights import KEPT_WEIGHTS, kept_weights, require_done, write_rebuilt
 from merging.runs.jobs.merge_result import Coefficients
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
@@ -96,11 +96,15 @@ def _config(run: Run, suite: Suite) -> str:
     """What it takes to build the tower and read its answers."""
     tower, wanted = clip.config(suite), clip.input_of(suite)
     content = {
-        "embed_dim": tower["embed_dim"], "vision_cfg": tower["vision_cfg"],
-        "quick_gelu": bool(tower.get("quick_gelu")), "logit_scale": suite.logit_scale,
-        "size": wanted.size, "mean": list(wanted.mean), "std": list(wanted.std),
+        "embed_dim": tower["embed_dim"],
+        "vision_cfg": tower["vision_cfg"],
+        "quick_gelu": bool(tower.get("quick_gelu")),
+        "logit_scale": suite.logit_scale,
+        "size": wanted.size,
+        "mean": list(wanted.mean),
+        "std": list(wanted.std),
         "classes": {name: list(suite.task(name).classes) for name in run.spec.tasks},
-    }  # fmt: skip
+    }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -115,7 +119,7 @@ def write_weights(run: Run, workspace: Workspace, path: Path, layout: WrittenLay
     result = require_done(run)
     if result.coefficients is not None:
         vectors = workspace.vectors(load_suite(run.spec.suite), run.spec.tasks)
-        rebuild(result, run.spec, vectors, path, layout)
+        write_rebuilt(result, run.spec, vectors, path, layout)
         return
     kept = kept_weights(run, workspace.store)
     if layout != "open_clip":

@@ -53,13 +53,26 @@ def model_card(run: Run, recipe: Recipe, suite: Suite, files: tuple[str, ...]) -
         suite: what it was made from.
         files: names of the files beside the page.
     """
-    return "\n".join([
-        "---", "library_name: open_clip", "license: other", "tags: [clip, model-merging]", "---", "",
-        f"# {_plain(recipe.label)}", "",
-        f"Merged from {len(run.spec.tasks)} models of {_plain(suite.label)}, fine-tuned from one CLIP "
-        f"({_plain(suite.architecture_label)}) on different tasks: {', '.join(map(_plain, run.spec.tasks))}.", "",
-        *_accuracy(run), *_parameters(run, recipe), *_use(run, recipe, files), *_files(recipe), *_licence(run, suite),
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "---",
+            "library_name: open_clip",
+            "license: other",
+            "tags: [clip, model-merging]",
+            "---",
+            "",
+            f"# {_plain(recipe.label)}",
+            "",
+            f"Merged from {len(run.spec.tasks)} models of {_plain(suite.label)}, fine-tuned from one CLIP "
+            f"({_plain(suite.architecture_label)}) on different tasks: {', '.join(map(_plain, run.spec.tasks))}.",
+            "",
+            *_accuracy(run),
+            *_parameters(run, recipe),
+            *_use(run, recipe, files),
+            *_files(recipe),
+            *_licence(run, suite),
+        ]
+    )
 
 
 def _plain(text: str) -> str:
@@ -73,11 +86,14 @@ def _accuracy(run: Run) -> list[str]:
         return ["Its accuracy was not measured.", ""]
     adapted = result.merge.adapted_on
     return [
-        "## Accuracy", "",
+        "## Accuracy",
+        "",
         f"Top-1 on the {result.split} split, seed {run.spec.seed}."
-        + (f" Coefficients were adapted on unlabeled {adapted.split} images." if adapted else ""), "",
-        *(_before_and_after(result.forgetting) if result.forgetting else _per_task(result)), "",
-    ]  # fmt: skip
+        + (f" Coefficients were adapted on unlabeled {adapted.split} images." if adapted else ""),
+        "",
+        *(_before_and_after(result.forgetting) if result.forgetting else _per_task(result)),
+        "",
+    ]
 
 
 def _per_task(result: MergeResult) -> list[str]:
@@ -112,11 +128,17 @@ def _parameters(run: Run, recipe: Recipe) -> list[str]:
 def _use(run: Run, recipe: Recipe, files: tuple[str, ...]) -> list[str]:
     if run.spec.pair.localised:
         return [
-            "## Use", "",
+            "## Use",
+            "",
             "`model.safetensors` is not one model: it holds a vector that all tasks share and a mask of one bit a",
             "weight for every task. With the base model it gives each task's visual tower, names as in open_clip's",
-            "`model.visual`:", "", "```python", *LOCALISED.splitlines(), "```", "",
-        ]  # fmt: skip
+            "`model.visual`:",
+            "",
+            "```python",
+            *LOCALISED.splitlines(),
+            "```",
+            "",
+        ]
     if recipe.weights.layout == "huggingface":
         what = "the visual tower, names as in transformers' `CLIPVisionModelWithProjection`"
         return [
@@ -132,20 +154,29 @@ def _use(run: Run, recipe: Recipe, files: tuple[str, ...]) -> list[str]:
     lines = ["## Use", "", "`model.safetensors` holds the visual tower, names as in open_clip's `model.visual`."]
     if "classify.py" in files:
         lines += [
-            "`python classify.py TASK IMAGE`, in this folder, loads it and classifies an image:", "",
-            "```python", *CLASSIFY.splitlines(), "```",
-        ]  # fmt: skip
+            "`python classify.py TASK IMAGE`, in this folder, loads it and classifies an image:",
+            "",
+            "```python",
+            *CLASSIFY.splitlines(),
+            "```",
+        ]
     return [*lines, ""]
 
 
 def _files(recipe: Recipe) -> list[str]:
     prints = [f"| {_plain(name)} | `{value}` |" for name, value in recipe.fingerprints.items()]
     return [
-        "## Made from", "",
+        "## Made from",
+        "",
         "`merging replay recipe.yaml` makes these weights again, bit for bit on the CPU, from files with the",
-        "same fingerprints.", "", "| file or task | SHA-256 |", "|---|---|", *prints,
-        f"| the tensors written | `{recipe.weights.sha256}` |", "",
-    ]  # fmt: skip
+        "same fingerprints.",
+        "",
+        "| file or task | SHA-256 |",
+        "|---|---|",
+        *prints,
+        f"| the tensors written | `{recipe.weights.sha256}` |",
+        "",
+    ]
 
 
 def _licence(run: Run, suite: Suite) -> list[str]:

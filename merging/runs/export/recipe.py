@@ -15,7 +15,7 @@ from merging.core.progress import Progress, no_progress
 from merging.core.wording import explain
 from merging.methods.pair import Pair
 from merging.methods.params import AUTO
-from merging.runs.export.weights import rebuild, require_done
+from merging.runs.export.weights import require_done, write_rebuilt
 from merging.runs.jobs import MergeSpec, Site
 from merging.runs.jobs.merge_result import Coefficients, MergeResult
 from merging.runs.run import Run
@@ -202,7 +202,7 @@ def replay(
     layout = recipe.weights.layout
     if recipe.coefficients is not None:
         result = MergeResult(fingerprints=recipe.fingerprints, coefficients=recipe.coefficients)
-        rebuild(result, spec, vectors, output, layout)
+        write_rebuilt(result, spec, vectors, output, layout)
     elif layout == "open_clip":
         spec.run(Site(workspace, on_progress, output=output))
     else:

@@ -14,7 +14,7 @@ from merging.core import devices
 from merging.core.errors import MergingError, RunError
 from merging.core.files import atomic_path
 from merging.methods.context import Context
-from merging.methods.plan import replay
+from merging.methods.plan import rebuilt_from
 from merging.methods.spec import Spec
 from merging.runs.jobs.merge_result import MergeResult
 from merging.weights.files import save_tensors
@@ -53,10 +53,10 @@ def rebuilt(result: MergeResult, spec: Spec, vectors: TaskVectors) -> Iterator[t
     if result.coefficients is None:
         raise RunError("this run has no table of coefficients, and its weights can't be rebuilt from one")
     table = np.array(result.coefficients.table).T
-    return replay(vectors, table, Context(devices.resolve(spec.device)))
+    return rebuilt_from(vectors, table, Context(devices.resolve(spec.device)))
 
 
-def rebuild(
+def write_rebuilt(
     result: MergeResult, spec: Spec, vectors: TaskVectors, output: Path, layout: WrittenLayout = "open_clip"
 ) -> None:
     """Write what :func:`rebuilt` gives into a file; raises as it does."""

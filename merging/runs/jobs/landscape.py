@@ -183,9 +183,12 @@ def places(what_if: WhatIf, geometry: Geometry, before: float, after: float) -> 
     found = what_if.directions(what_if.vectors, geometry)
     gram = np.block([[geometry.gram, found.across.T], [found.across, found.among]])  # of τ₁, τ₂, φ₁, φ₂
     points = {
-        BASE: np.zeros(4), FIRST: np.eye(4)[0], SECOND: np.eye(4)[1],
-        TASK_ARITHMETIC: np.array([before, before, 0, 0]), AWD: np.array([0, 0, after, after]),
-    }  # fmt: skip
+        BASE: np.zeros(4),
+        FIRST: np.eye(4)[0],
+        SECOND: np.eye(4)[1],
+        TASK_ARITHMETIC: np.array([before, before, 0, 0]),
+        AWD: np.array([0, 0, after, after]),
+    }
     return {
         name: {point: _nearest(gram, axes, vector) for point, vector in points.items()}
         for name, axes in (("before", [0, 1]), ("after", [2, 3]))

@@ -14,8 +14,15 @@ from merging.core.errors import SuiteError
 from merging.suites.images.source import Source, fit
 
 _BROKEN = (
-    OSError, ValueError, EOFError, RuntimeError, NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def array_source(path: Path, split: str) -> Source | None:

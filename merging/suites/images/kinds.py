@@ -90,4 +90,4 @@ class TorchvisionData(Entry):
         return f"{self.root}, {self.name}"
 
 
-Data = Annotated[ArraysData | ImageFolderData | HuggingFaceData | TorchvisionData, Field(discriminator="kind")]
+ImageSource = Annotated[ArraysData | ImageFolderData | HuggingFaceData | TorchvisionData, Field(discriminator="kind")]

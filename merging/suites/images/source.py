@@ -14,9 +14,18 @@ from PIL import Image
 from merging.core.errors import SuiteError
 
 _BROKEN_IMAGE = (
-    OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, IndexError, KeyError, OverflowError,
-    Image.DecompressionBombError, Image.DecompressionBombWarning,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    IndexError,
+    KeyError,
+    OverflowError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
 _HELD_OUT_SHARE, _HELD_OUT_MOST, _HELD_OUT_SEED = 10, 5000, 0
 
 
@@ -86,8 +95,9 @@ def fit(image: Image.Image, size: int) -> np.ndarray:
     image = image.convert("RGB")
     if image.size != (size, size):
         factor = size / min(image.size)
-        image = image.resize((max(size, round(image.width * factor)), max(size, round(image.height * factor))),
-                             Image.Resampling.BICUBIC)  # fmt: skip
+        image = image.resize(
+            (max(size, round(image.width * factor)), max(size, round(image.height * factor))), Image.Resampling.BICUBIC
+        )
         left, top = (image.width - size) // 2, (image.height - size) // 2
         image = image.crop((left, top, left + size, top + size))
     return np.asarray(image, dtype=np.uint8)

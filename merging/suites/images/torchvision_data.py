@@ -12,8 +12,16 @@ from merging.core.errors import MissingPart, SuiteError
 from merging.suites.images.source import Source, fit
 
 _BROKEN = (
-    OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, EOFError, SyntaxError, pickle.UnpicklingError,
-)  # fmt: skip
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    EOFError,
+    SyntaxError,
+    pickle.UnpicklingError,
+)
 _FLAG: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 _TWO: dict[str, dict[str, Any]] = {"train": {"split": "train"}, "test": {"split": "test"}}
 _THREE: dict[str, dict[str, Any]] = {**_TWO, "val": {"split": "val"}}

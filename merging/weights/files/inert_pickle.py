@@ -25,14 +25,28 @@ _MAX_DIMENSIONS = 16
 _MAX_INTEGER = 2**48
 _KEYS = (str, int, float, bool, bytes, type(None))  # hashing nested tuples can take for ever
 _STORAGES = {
-    "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16,
-    "Long": torch.int64, "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
+    "Double": torch.float64,
+    "Float": torch.float32,
+    "Half": torch.float16,
+    "BFloat16": torch.bfloat16,
+    "Long": torch.int64,
+    "Int": torch.int32,
+    "Short": torch.int16,
+    "Char": torch.int8,
+    "Byte": torch.uint8,
     "Bool": torch.bool,
-}  # fmt: skip
+}
 _DAMAGE = (  # what walking through damaged bytes can raise; ours are none of these
-    ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError, OverflowError, RecursionError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    RecursionError,
     AssertionError,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -256,18 +270,45 @@ def _tuple(count: int) -> _Step:
 # Opcodes that are not here (extension registries, buffers outside the pickle, textual persistent names) end the reading
 _STEPS: dict[str, _Step] = {
     **dict.fromkeys(
-        ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING",
-         "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES",
-         "BINBYTES8", "BYTEARRAY8"), _Machine.push,
+        (
+            "INT",
+            "BININT",
+            "BININT1",
+            "BININT2",
+            "LONG",
+            "LONG1",
+            "LONG4",
+            "FLOAT",
+            "BINFLOAT",
+            "STRING",
+            "BINSTRING",
+            "SHORT_BINSTRING",
+            "UNICODE",
+            "BINUNICODE",
+            "SHORT_BINUNICODE",
+            "BINUNICODE8",
+            "BINBYTES",
+            "SHORT_BINBYTES",
+            "BINBYTES8",
+            "BYTEARRAY8",
+        ),
+        _Machine.push,
     ),
     **dict.fromkeys(("PROTO", "FRAME"), lambda machine, argument: None),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.remember),
     **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda machine, index: machine.push(machine.memo[index])),
-    "NONE": _constant(lambda: None), "NEWTRUE": _constant(lambda: True), "NEWFALSE": _constant(lambda: False),
-    "EMPTY_LIST": _constant(list), "EMPTY_SET": _constant(list), "EMPTY_DICT": _constant(dict),
+    "NONE": _constant(lambda: None),
+    "NEWTRUE": _constant(lambda: True),
+    "NEWFALSE": _constant(lambda: False),
+    "EMPTY_LIST": _constant(list),
+    "EMPTY_SET": _constant(list),
+    "EMPTY_DICT": _constant(dict),
     "EMPTY_TUPLE": _constant(tuple),
-    "TUPLE1": _tuple(1), "TUPLE2": _tuple(2), "TUPLE3": _tuple(3),
-    "MARK": _Machine.mark, "POP": _Machine.pop,
+    "TUPLE1": _tuple(1),
+    "TUPLE2": _tuple(2),
+    "TUPLE3": _tuple(3),
+    "MARK": _Machine.mark,
+    "POP": _Machine.pop,
     "POP_MARK": _Machine.pop_mark,
     "DUP": lambda machine, _: machine.push(machine.stack[-1]),
     "TUPLE": lambda machine, _: machine.push(tuple(machine.since_mark())),
@@ -281,10 +322,14 @@ _STEPS: dict[str, _Step] = {
     "SETITEMS": lambda machine, _: machine.set(machine.since_mark()),
     "GLOBAL": lambda machine, name: machine.push(_global(name.replace(" ", ".", 1))),
     "STACK_GLOBAL": _Machine.stack_global,
-    "REDUCE": _Machine.call, "NEWOBJ": _Machine.call, "NEWOBJ_EX": _Machine.call_with_names,
-    "OBJ": _Machine.call_marked, "INST": _Machine.call_named,
-    "BUILD": _Machine.build, "BINPERSID": _Machine.persistent,
-}  # fmt: skip
+    "REDUCE": _Machine.call,
+    "NEWOBJ": _Machine.call,
+    "NEWOBJ_EX": _Machine.call_with_names,
+    "OBJ": _Machine.call_marked,
+    "INST": _Machine.call_named,
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.persistent,
+}
 
 
 def _dict(machine: _Machine) -> None:

@@ -46,9 +46,12 @@ _OUTSIDE_TEXT_BLOCKS = {
     **{f"ln_final.{kind}": f"final_layer_norm.{kind}" for kind in ("weight", "bias")},
 }
 _IN_A_BLOCK = {
-    "ln_1": "layer_norm1", "ln_2": "layer_norm2", "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2",
-}  # fmt: skip
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
 
 
 @dataclass(frozen=True)

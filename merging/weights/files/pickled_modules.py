@@ -29,8 +29,15 @@ _TORCHSCRIPT = "__torch__."  # begins the names of its classes
 _MAGIC = 0x1950A86A20F9469CFC6C  # begins the old format, before a version, word sizes, the model and the keys
 _LOCAL_HEADER = 30  # bytes before the name in front of a member of a zip archive
 _DAMAGE = (  # what zipfile, torch and we raise at contradictions
-    zipfile.BadZipFile, NotImplementedError, OSError, EOFError, ValueError, KeyError, RuntimeError, OverflowError,
-)  # fmt: skip
+    zipfile.BadZipFile,
+    NotImplementedError,
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    OverflowError,
+)
 
 Places = Mapping[str, tuple[int, int]]  # key of a storage → where it begins in the file, and its bytes
 

@@ -71,8 +71,10 @@ def save_tensors(
     for name, info in infos.items():
         nbytes = torch.Size(info.shape).numel() * info.dtype.itemsize
         header[name] = {
-            "dtype": _CODES[info.dtype], "shape": list(info.shape), "data_offsets": [offset, offset + nbytes],
-        }  # fmt: skip
+            "dtype": _CODES[info.dtype],
+            "shape": list(info.shape),
+            "data_offsets": [offset, offset + nbytes],
+        }
         offset += nbytes
     blob = json.dumps(header, separators=(",", ":")).encode()
     blob += b" " * (-len(blob) % 8)

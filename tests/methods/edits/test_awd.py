@@ -286,8 +286,13 @@ def test_equal_models_share_nothing_that_rounding_shows(
     grams = awd._grams
     monkeypatch.setattr(awd, "_grams", lambda units: torch.as_tensor(blurred(grams(units).numpy(), random)))
     measured = measure(vectors)
-    params = AwdParams(scope=scope, solver=solver, alpha=10.0 if solver == "exact" else 0.1,
-                       beta=1e-3 if solver == "adam" else 0.01, steps=50)  # fmt: skip
+    params = AwdParams(
+        scope=scope,
+        solver=solver,
+        alpha=10.0 if solver == "exact" else 0.1,
+        beta=1e-3 if solver == "adam" else 0.01,
+        steps=50,
+    )
     found = disentangle(vectors, measured.with_grams(blurred(measured.grams, random)), params, Context())
     for name, _, stack in vectors.edited(found.edit).iterate():
         torch.testing.assert_close(stack, vectors.stack(name)[1], rtol=0, atol=1e-6)

@@ -33,21 +33,29 @@ def written(planned: Plan) -> np.ndarray:
 # A merge that looks at task vectors while it is planned → what it learned from them, and how exactly that is known.
 LOOKING: dict[str, tuple[str, dict[str, object], Callable[[Plan], object], float]] = {
     "adamerging": (
-        "adamerging", {"steps": 3, "batch_size": 8, "learning_rate": 0.01}, lambda p: p.merge.report["entropy"], 1e-3,
+        "adamerging",
+        {"steps": 3, "batch_size": 8, "learning_rate": 0.01},
+        lambda p: p.merge.report["entropy"],
+        1e-3,
     ),
     "adamerging task": (
-        "adamerging", {"steps": 3, "batch_size": 8, "learning_rate": 0.01, "granularity": "task"},
-        lambda p: p.merge.report["entropy"], 1e-3,
+        "adamerging",
+        {"steps": 3, "batch_size": 8, "learning_rate": 0.01, "granularity": "task"},
+        lambda p: p.merge.report["entropy"],
+        1e-3,
     ),
     "tall masks": (
-        "tall_masks", {"threshold": "auto"}, lambda p: p.merge.report["threshold_search"]["accuracy"], 0.05,
+        "tall_masks",
+        {"threshold": "auto"},
+        lambda p: p.merge.report["threshold_search"]["accuracy"],
+        0.05,
     ),
     "tall masks of a ties sum": ("tall_masks", {"total": "ties"}, written, 1e-5),
     **{
         f"{merge}, λ auto": (merge, {"scaling": "auto"}, searched, 0.02)
         for merge in ("task_arithmetic", "iso_c", "iso_cts", "tsv_m", "wudi")
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,12 @@ METHODS: dict[str, dict[str, object]] = {
     "adamerging task": {"merge": "adamerging", "merge_params": {"steps": 3, "batch_size": 4, "granularity": "task"}},
     "fisher": {"merge": "fisher", "merge_params": {"images": 3}},
     "tatr": {
-        "edit": "trust_region", "edit_params": {"sensitivity": "gradient", "images": 3, "drop": 0.1},
-        "merge": "task_arithmetic", "merge_params": {"scaling": 1.0},
+        "edit": "trust_region",
+        "edit_params": {"sensitivity": "gradient", "images": 3, "drop": 0.1},
+        "merge": "task_arithmetic",
+        "merge_params": {"scaling": 1.0},
     },
-}  # fmt: skip
+}
 LINEAR = "transformer.resblocks.0.mlp.c_fc.weight"
 every_method = pytest.mark.parametrize("method", METHODS)
 

@@ -13,7 +13,7 @@ from merging.core.errors import MissingPart
 from merging.evaluation.evaluator import Evaluator
 from merging.evaluation.input_grams import input_grams
 from merging.methods.context import Context
-from merging.methods.params import Data
+from merging.methods.params import DataUse
 from merging.methods.plan import plan
 from merging.methods.registry import find
 from merging.runs.jobs import MergeSpec
@@ -225,4 +225,4 @@ def test_without_images_it_is_refused(suite: Suite) -> None:
     method = find("merge", "regmean")
     with pytest.raises(MissingPart, match="RegMean needs images"):
         method.plan(suite.vectors(), method.parse({}), Context())
-    assert method.data({}) == Data("unlabeled")
+    assert method.data({}) == DataUse("unlabeled")

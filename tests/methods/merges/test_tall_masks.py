@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from merging.core.errors import CheckpointError, MissingPart, NonFiniteWeights, SpecError
 from merging.methods.context import Context
-from merging.methods.params import Data
+from merging.methods.params import DataUse
 from merging.methods.plan import Plan, plan
 from merging.methods.refusals import refusal
 from merging.methods.registry import find, merges
@@ -167,7 +167,7 @@ def test_thresholds_are_chosen_as_for_consensus(suite: Suite, context: Context) 
     consensus = find("edit", "consensus")
     expected = consensus.plan(vectors, consensus.parse({"threshold": "auto"}), context).report
     assert report == expected and len(report["thresholds"]) == 2
-    assert find("merge", "tall_masks").data({"threshold": "auto"}) == Data("none", ("merge.threshold",))
+    assert find("merge", "tall_masks").data({"threshold": "auto"}) == DataUse("none", ("merge.threshold",))
     with pytest.raises(MissingPart, match="threshold: auto"):
         planned(vectors, threshold="auto")
 

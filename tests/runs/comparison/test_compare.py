@@ -201,10 +201,14 @@ def test_what_cannot_be_compared_is_said(suite_file: Path, own_suite: Path, work
     shutil.copyfile(own_suite / "roads.npz", own_suite / "digits.npz")
     elsewhere = run_of(own_suite / "suite.yaml", workspace, **OTHER)
     for runs, reason in (
-        ([run], "two to 4 different runs"), ([run, run], "different runs"), ([run] * 5, "got 5"),
-        ([run, waiting], "is queued"), ([run, validation], "different splits"), (apart, "no task in common"),
+        ([run], "two to 4 different runs"),
+        ([run, run], "different runs"),
+        ([run] * 5, "got 5"),
+        ([run, waiting], "is queued"),
+        ([run, validation], "different splits"),
+        (apart, "no task in common"),
         ([run, elsewhere], "other images or classes for task 'digits'"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(RunError, match=reason):
             compare_runs(runs, workspace)
     assert compare_runs([run, other], workspace).runs == (run, other)

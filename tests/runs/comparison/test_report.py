@@ -76,8 +76,9 @@ def test_everything_of_the_comparison_is_in_it(suite_file: Path, suite: Suite, w
     assert page.count("svg") == 1 + 2 + 4 * 2 * 3  # differences, coefficients, three confusions a task and run
     shown = [
         min(MAX_IMAGES, len(found.only_right(*pair, task)))
-        for task in TASKS for pair in ((1, 0), (0, 1), (2, 0), (0, 2))
-    ]  # fmt: skip
+        for task in TASKS
+        for pair in ((1, 0), (0, 1), (2, 0), (0, 2))
+    ]
     assert page.count("img") == sum(shown) > 0
 
 

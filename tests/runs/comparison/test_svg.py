@@ -12,8 +12,9 @@ from merging.runs.comparison.svg import Whisker, heat_map, whiskers
 SVG = "{http://www.w3.org/2000/svg}"
 names = st.text(
     st.characters(min_codepoint=32, exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff"),
-    min_size=1, max_size=20,
-)  # fmt: skip
+    min_size=1,
+    max_size=20,
+)
 
 
 def texts(chart: str) -> list[str]:

@@ -29,9 +29,13 @@ from tests.random_models import TASKS
 
 # Presets that learn get few steps, those that look at images few images.
 QUICK = {
-    "adamerging": {"steps": 3}, "wudi": {"steps": 5}, "doge": {"steps": 5},
-    "fisher": {"images": 4}, "regmean": {"images": 4}, "trust_region": {"images": 4},
-}  # fmt: skip
+    "adamerging": {"steps": 3},
+    "wudi": {"steps": 5},
+    "doge": {"steps": 5},
+    "fisher": {"images": 4},
+    "regmean": {"images": 4},
+    "trust_region": {"images": 4},
+}
 
 
 def run_of(suite_file: Path, workspace: Workspace, **choices: object) -> Run:

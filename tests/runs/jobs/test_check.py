@@ -148,8 +148,10 @@ def test_missing_parts_are_warnings(tmp_path: Path, own_suite: Path) -> None:
     tasks = [{"name": "roads", "checkpoint": "roads.safetensors"}, {"name": "digits"}]
     rows = rows_of(write_yaml(own_suite, tasks=tasks).parent)
     assert [key for key, row in rows.items() if row.warning] == [
-        ("images", "roads"), ("checkpoint", "digits"), ("images", "digits"),
-    ]  # fmt: skip
+        ("images", "roads"),
+        ("checkpoint", "digits"),
+        ("images", "digits"),
+    ]
 
 
 # --- accuracy --------------------------------------------------------------------------------------------------------

@@ -34,10 +34,12 @@ def hubbed(hub: FakeHub, content: dict[str, bytes], tmp_path: Path) -> Path:
     hub.files = {f"zoo/{task}": {"model.safetensors": content[f"{task}.safetensors"]} for task in TASKS}
     hub.files["zoo/base"] = {"pytorch_model.bin": b"", "model.safetensors": content["base.safetensors"]}
     hub.files["datasets/zoo/roads"] = {
-        "README.md": b"text", "data/test-00000-of-00002.parquet": parquet(0),
+        "README.md": b"text",
+        "data/test-00000-of-00002.parquet": parquet(0),
         "data/test-00001-of-00002.parquet": parquet(1),
-        "data/train-00000-of-00001.parquet": parquet(2), "data/contrast-00000-of-00001.parquet": parquet(3),
-    }  # fmt: skip
+        "data/train-00000-of-00001.parquet": parquet(2),
+        "data/contrast-00000-of-00001.parquet": parquet(3),
+    }
     tasks: list[dict[str, Any]] = [{"name": task, "checkpoint": {"hub": f"zoo/{task}"}} for task in TASKS]
     tasks[-1]["data"] = {"kind": "huggingface", "dataset": "zoo/roads"}
     return write_yaml(tmp_path / "mine", base={"hub": "zoo/base"}, tasks=tasks)
@@ -80,9 +82,12 @@ def test_images_come_when_they_are_asked_for_and_only_used_splits(hub: FakeHub, 
     found = download(str(hubbed), ["roads"], data=True)
     files = [row.file for row in found.files]
     assert files == [
-        "zoo/base/model.safetensors", "zoo/roads/model.safetensors", "zoo/roads/data/test-00000-of-00002.parquet",
-        "zoo/roads/data/test-00001-of-00002.parquet", "zoo/roads/data/train-00000-of-00001.parquet",
-    ]  # fmt: skip
+        "zoo/base/model.safetensors",
+        "zoo/roads/model.safetensors",
+        "zoo/roads/data/test-00000-of-00002.parquet",
+        "zoo/roads/data/test-00001-of-00002.parquet",
+        "zoo/roads/data/train-00000-of-00001.parquet",
+    ]
     mine = load_suite(hubbed)
     assert mine.mergeable() == ("roads",)
     assert len(load_images(mine, "roads", "test", 8)) == 12 and len(load_images(mine, "roads", "val", 8)) == 1
@@ -126,8 +131,10 @@ def test_what_no_download_brings_is_said(hub: FakeHub, tmp_path: Path, content: 
     }
     found = download(str(write_yaml(tmp_path, base={"hub": "zoo/base"}, tasks=[task])), data=True)
     assert [(row.what, row.on_hub) for row in found.missing] == [
-        ("a.safetensors", False), ("b.safetensors", False), ("images c", False),
-    ]  # fmt: skip
+        ("a.safetensors", False),
+        ("b.safetensors", False),
+        ("images c", False),
+    ]
 
 
 def test_a_promised_checksum_must_be_the_hubs(hub: FakeHub, hubbed: Path, content: dict[str, bytes]) -> None:

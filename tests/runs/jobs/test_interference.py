@@ -46,9 +46,15 @@ def test_it_is_the_difference_of_plain_merges(
     assert result.split == "val"
 
 
-@pytest.mark.parametrize("choices", [
-    {"edit": "awd"}, {"edit": "ties"}, {"merge": "iso_c"}, {"merge": "tall_masks", "merge_params": {"threshold": 0.4}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"edit": "awd"},
+        {"edit": "ties"},
+        {"merge": "iso_c"},
+        {"merge": "tall_masks", "merge_params": {"threshold": 0.4}},
+    ],
+)
 def test_every_row_is_a_run_of_its_own(choices: dict[str, object], suite_file: Path, workspace: Workspace) -> None:
     result = execute(spec_of(suite_file, **choices), workspace)
 

@@ -99,9 +99,12 @@ def test_landscape(scope: str, suite: Suite, suite_file: Path, evaluator: Evalua
             found = [result.points[name].of(quantity)[task] for quantity in ("loss", "accuracy")]
             assert found == pytest.approx(expected(scaling, scaling, edited, task), rel=1e-4, abs=1e-6)
         searched = MergeSpec.build(
-            suite=str(suite_file), tasks=tasks, edit="awd" if edited else "none", merge_params={"scaling": "auto"},
+            suite=str(suite_file),
+            tasks=tasks,
+            edit="awd" if edited else "none",
+            merge_params={"scaling": "auto"},
             edit_params={"scope": scope} if edited else {},
-        )  # fmt: skip
+        )
         assert scaling == execute(searched, workspace).merge.scaling
 
 
@@ -111,11 +114,17 @@ def test_places_in_the_planes(scope: str, tmp_path: Path) -> None:
     geometry = measure(vectors)
     what_if = WhatIf(vectors, disentangle(vectors, geometry, AwdParams(scope=scope), Context()).edit)
     tau = flattened(vectors).numpy()
-    phi = np.concatenate([
-        what_if.edit(name, base, stack).reshape(2, -1).double().numpy() for name, base, stack in vectors.iterate()
-    ], axis=1)  # fmt: skip
-    points = {"base": 0 * tau[0], "first": tau[0], "second": tau[1], "task_arithmetic": 0.4 * tau.sum(axis=0),
-              "awd": 0.7 * phi.sum(axis=0)}  # fmt: skip
+    phi = np.concatenate(
+        [what_if.edit(name, base, stack).reshape(2, -1).double().numpy() for name, base, stack in vectors.iterate()],
+        axis=1,
+    )
+    points = {
+        "base": 0 * tau[0],
+        "first": tau[0],
+        "second": tau[1],
+        "task_arithmetic": 0.4 * tau.sum(axis=0),
+        "awd": 0.7 * phi.sum(axis=0),
+    }
     found = exploring.places(what_if, geometry, 0.4, 0.7)
     for plane, axes in (("before", tau), ("after", phi)):
         for name, point in points.items():

@@ -22,7 +22,7 @@ from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.refusals import refusal
-from merging.runs.export.weights import rebuild
+from merging.runs.export.weights import write_rebuilt
 from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
 from merging.runs.jobs.disentangle import DisentangleJob, DisentangleResult
@@ -59,8 +59,11 @@ LINEAR = list(itertools.product(("none", "awd"), ("average", "task_arithmetic", 
 
 def spec_of(suite_file: Path, edit: str = "none", merge: str = "task_arithmetic", **values: object) -> MergeSpec:
     methods = {
-        "edit": edit, "edit_params": QUICK.get(edit, {}), "merge": merge, "merge_params": QUICK.get(merge, {}),
-    }  # fmt: skip
+        "edit": edit,
+        "edit_params": QUICK.get(edit, {}),
+        "merge": merge,
+        "merge_params": QUICK.get(merge, {}),
+    }
     return MergeSpec.build(suite=str(suite_file), **({"tasks": TASKS, "device": "cpu"} | methods | values))
 
 
@@ -91,7 +94,7 @@ def test_every_pair_of_methods(
     assert (first.coefficients is not None) == ((edit, merge) in LINEAR)
     if first.coefficients is not None:
         assert np.shape(first.coefficients.table) == (len(TASKS), len(first.coefficients.tensors))
-        rebuild(first, spec, suite.vectors(TASKS), tmp_path / "three.safetensors")
+        write_rebuilt(first, spec, suite.vectors(TASKS), tmp_path / "three.safetensors")
         rebuilt = open_checkpoint(tmp_path / "three.safetensors")
         assert all(torch.equal(rebuilt[name], written[name]) for name in written)
 
@@ -212,7 +215,7 @@ def test_a_table_is_not_replayed_on_other_weights(own_suite: Path, workspace: Wo
     result = execute(spec, workspace)
     (own_suite / "roads.safetensors").write_bytes((own_suite / "digits.safetensors").read_bytes())
     with pytest.raises(MergingError, match="the checkpoints changed since this run"):
-        rebuild(result, spec, load_suite(own_suite).vectors(TASKS), tmp_path / "model.safetensors")
+        write_rebuilt(result, spec, load_suite(own_suite).vectors(TASKS), tmp_path / "model.safetensors")
     assert not (tmp_path / "model.safetensors").exists()
 
 

@@ -201,10 +201,14 @@ def test_a_broken_image_is_named(folder: Path, kind: str) -> None:
     huge = PNG + b"\0\0\0\rIHDR" + (60_000).to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0" + b"\0" * 4
     path.write_bytes(
         {
-            "empty": b"", "text": b"no image", "png header": PNG, "truncated": content[:800],
-            "flipped": content[:100] + bytes(255 - byte for byte in content[100:2000]) + content[2000:], "bomb": huge,
+            "empty": b"",
+            "text": b"no image",
+            "png header": PNG,
+            "truncated": content[:800],
+            "flipped": content[:100] + bytes(255 - byte for byte in content[100:2000]) + content[2000:],
+            "bomb": huge,
         }[kind]
-    )  # fmt: skip
+    )
     with pytest.raises(SuiteError, match=r"^cat/1\.png: not a readable image") as caught:
         load_images(suite_with(folder, "imagefolder"), "pets", "test", 8)
     assert str(folder) not in str(caught.value)

@@ -356,8 +356,10 @@ def test_parquet_files_beside_the_models_are_found_with_their_classes(own_suite:
 def test_the_room_for_images_reaches_the_cache(own_suite: Path, tmp_path: Path) -> None:
     for task in ("roads", "digits"):
         write_parquet(own_suite / task / "test.parquet", np.zeros((6, 32, 32, 3), np.uint8), [0, 1, 2, 0, 1, 2])
-    tasks = [{"name": t, "head": f"{t}.head.safetensors", "data": {"kind": "huggingface", "path": t}}
-             for t in ("roads", "digits")]  # fmt: skip
+    tasks = [
+        {"name": t, "head": f"{t}.head.safetensors", "data": {"kind": "huggingface", "path": t}}
+        for t in ("roads", "digits")
+    ]
     suite = load_suite(write_yaml(own_suite, tasks=tasks))
     for limit, kept in ((10**9, 2), (0, 1)):
         home = tmp_path / f"home{limit}"

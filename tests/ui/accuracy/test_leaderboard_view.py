@@ -63,10 +63,14 @@ def test_without_baselines_there_is_nothing_to_normalise_by(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ("queued", UNDER_WAY), ("running", UNDER_WAY), ("done", "done"), ("failed", "failed"),
-        ("cancelled", "cancelled"), ("lost", "lost"),
+        ("queued", UNDER_WAY),
+        ("running", UNDER_WAY),
+        ("done", "done"),
+        ("failed", "failed"),
+        ("cancelled", "cancelled"),
+        ("lost", "lost"),
     ],
-)  # fmt: skip
+)
 def test_states_in_words(state: State, said: str, tmp_path: Path) -> None:
     assert state_of(run_in(RunStore(tmp_path), "iso_c", state)) == said
     assert state_of(None) == NOT_RUN

@@ -26,13 +26,24 @@ from tests.random_models import ARCHITECTURE, State, random_tower, write_suite
 
 TOWER = random_tower(7)
 VISION = CLIPVisionConfig(
-    hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8,
-    projection_dim=16, hidden_act="gelu",
-)  # fmt: skip
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    image_size=32,
+    patch_size=8,
+    projection_dim=16,
+    hidden_act="gelu",
+)
 TEXT = {
-    "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 10,
-    "bos_token_id": 1, "eos_token_id": 2,
-}  # fmt: skip
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": 10,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 
 
 def huggingface(tower: State) -> State:
@@ -70,33 +81,53 @@ def projection(tower: State) -> State:
 BUFFER = {"embeddings.position_ids": torch.arange(17)[None]}
 TEXTS = {"text_model.embeddings.token_embedding.weight": torch.ones(3, 2), "logit_scale": torch.tensor(4.6)}
 LEFTOVERS = {
-    "positional_embedding": torch.ones(2, 2), "text_projection": torch.ones(2, 2), "logit_scale": torch.tensor(4.6),
-    "token_embedding.weight": torch.ones(2, 2), "ln_final.weight": torch.ones(2), "ln_final.bias": torch.ones(2),
-}  # fmt: skip
+    "positional_embedding": torch.ones(2, 2),
+    "text_projection": torch.ones(2, 2),
+    "logit_scale": torch.tensor(4.6),
+    "token_embedding.weight": torch.ones(2, 2),
+    "ln_final.weight": torch.ones(2),
+    "ln_final.bias": torch.ones(2),
+}
 OLD, NEW = under("vision_model.", huggingface(TOWER)), huggingface(TOWER)
 VISUAL = under("visual.", TOWER)
 # state, whether it holds the projection, title, number of tensors left out
 LAYOUTS: dict[str, tuple[State, bool, str, int]] = {
     "CLIPVisionModel, transformers 4": (OLD, False, "Hugging Face CLIPVisionModel under 'vision_model.'", 0),
     "CLIPVisionModel, transformers 5": (NEW, False, "Hugging Face CLIPVisionModel", 0),
-    "with position_ids": (OLD | under("vision_model.", BUFFER), False,
-                          "Hugging Face CLIPVisionModel under 'vision_model.'", 1),
+    "with position_ids": (
+        OLD | under("vision_model.", BUFFER),
+        False,
+        "Hugging Face CLIPVisionModel under 'vision_model.'",
+        1,
+    ),
     "with position_ids, 5": (NEW | BUFFER, False, "Hugging Face CLIPVisionModel", 1),
-    "with projection": (OLD | projection(TOWER), True,
-                        "Hugging Face CLIPVisionModelWithProjection under 'vision_model.'", 0),
+    "with projection": (
+        OLD | projection(TOWER),
+        True,
+        "Hugging Face CLIPVisionModelWithProjection under 'vision_model.'",
+        0,
+    ),
     "with projection, no prefix": (NEW | projection(TOWER), True, "Hugging Face CLIPVisionModelWithProjection", 0),
     "CLIPModel": (OLD | projection(TOWER) | TEXTS, True, "Hugging Face CLIPModel under 'vision_model.'", 2),
-    "wrapped CLIPModel": (under("module.model.", OLD | projection(TOWER) | TEXTS), True,
-                          "Hugging Face CLIPModel under 'module.model.vision_model.'", 2),
+    "wrapped CLIPModel": (
+        under("module.model.", OLD | projection(TOWER) | TEXTS),
+        True,
+        "Hugging Face CLIPModel under 'module.model.vision_model.'",
+        2,
+    ),
     "wrapped, no prefix": (under("module.", NEW), False, "Hugging Face CLIPVisionModel under 'module.'", 0),
     "open_clip": (VISUAL | {"text_projection": torch.ones(2)}, True, "open_clip CLIP under 'visual.'", 1),
     "ImageEncoder": (under("model.", VISUAL | LEFTOVERS), True, "open_clip CLIP under 'model.visual.'", 6),
     "distributed": (under("module.", VISUAL), True, "open_clip CLIP under 'module.visual.'", 0),
-    "ImageClassifier": (under("image_encoder.model.", VISUAL) | {"classification_head.weight": torch.ones(2, 2)},
-                        True, "open_clip CLIP under 'image_encoder.model.visual.'", 1),
+    "ImageClassifier": (
+        under("image_encoder.model.", VISUAL) | {"classification_head.weight": torch.ones(2, 2)},
+        True,
+        "open_clip CLIP under 'image_encoder.model.visual.'",
+        1,
+    ),
     "bare": (TOWER, True, "visual tower", 0),
     "bare, distributed": (under("module.", TOWER), True, "visual tower under 'module.'", 0),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -139,18 +170,24 @@ KEY = "vision_model.encoder.layers.1.self_attn.k_proj.weight"
 NEARLY: dict[str, tuple[State, str]] = {
     "no keys in one layer": (without(OLD, KEY), r"has 1 tensor missing \('.*layers\.1\.self_attn\.k_proj\S*'\); only"),
     "no layer norm": (without(NEW, "pre_layrnorm.bias"), r"has 1 tensor missing \('pre_layrnorm\.bias'\); only"),
-    "SigLIP": (OLD | {"vision_model.head.probe": torch.ones(2)},
-               r"has 1 tensor unexpected \('vision_model\.head\.probe'\); only"),
+    "SigLIP": (
+        OLD | {"vision_model.head.probe": torch.ones(2)},
+        r"has 1 tensor unexpected \('vision_model\.head\.probe'\); only",
+    ),
     "keys of another shape": (OLD | {KEY: torch.ones(4, 32)}, r"same shape and dtype.*\[4, 32\]"),
     "keys of another dtype": (OLD | {KEY: OLD[KEY].half()}, "same shape and dtype"),
-    "scalars": (OLD | {KEY.replace("k_proj", part): torch.tensor(1.0) for part in ("q_proj", "k_proj", "v_proj")},
-                "same shape and dtype"),
+    "scalars": (
+        OLD | {KEY.replace("k_proj", part): torch.tensor(1.0) for part in ("q_proj", "k_proj", "v_proj")},
+        "same shape and dtype",
+    ),
     "projection is no matrix": (OLD | {"visual_projection.weight": torch.ones(3)}, "expected a matrix"),
     "two towers": (under("a.", VISUAL) | under("b.", VISUAL), "several visual towers"),
     "two towers of Hugging Face": (under("a.", OLD) | under("b.", OLD), "several visual towers"),
-    "a layer of many digits": (OLD | {f"vision_model.encoder.layers.{'9' * 5000}.x": torch.ones(1)},
-                               "1 tensor unexpected"),
-}  # fmt: skip
+    "a layer of many digits": (
+        OLD | {f"vision_model.encoder.layers.{'9' * 5000}.x": torch.ones(1)},
+        "1 tensor unexpected",
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", NEARLY)

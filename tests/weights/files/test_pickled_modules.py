@@ -147,8 +147,12 @@ def test_an_image_encoder_gives_its_tower(
     assert {"src.modeling.ImageEncoder", "open_clip.model.CLIP"} <= set(module.classes)
     assert module.tensors.layout.title == "open_clip CLIP under 'model.visual.'"
     assert {name.split(".")[1] for name in module.tensors.layout.dropped} == {
-        "positional_embedding", "text_projection", "logit_scale", "token_embedding", "ln_final",
-    }  # fmt: skip
+        "positional_embedding",
+        "text_projection",
+        "logit_scale",
+        "token_embedding",
+        "ln_final",
+    }
     assert list(module.tensors) == sorted(TOWER)
     assert all(torch.equal(module.tensors[name], tensor.to(dtype)) for name, tensor in TOWER.items())
     assert all(module.tensors.infos[name].dtype == dtype for name in TOWER)
@@ -187,9 +191,11 @@ def test_models_inside_of_others(modeling: Any, tmp_path: Path, wrap: str) -> No
     inner = encoder(modeling)
     head = modeling.ClassificationHead(torch.ones(3, 16), None)
     whole = {
-        "plain": inner, "in a dict": {"model": inner, "epoch": 2},
-        "classifier": modeling.ImageClassifier(inner, head), "data parallel": torch.nn.DataParallel(inner),
-    }[wrap]  # fmt: skip
+        "plain": inner,
+        "in a dict": {"model": inner, "epoch": 2},
+        "classifier": modeling.ImageClassifier(inner, head),
+        "data parallel": torch.nn.DataParallel(inner),
+    }[wrap]
     path = save(whole, tmp_path / "model.pt")
     forget()
     found = open_pickled_module(path).tensors
@@ -213,9 +219,12 @@ def test_files_of_a_published_family_become_a_suite(
     assert result.exit_code == 0, result.output
     found = {row["output"]: row for row in json.loads(result.stdout)["files"]}
     assert sorted(found) == [
-        "out/Cars/finetuned.safetensors", "out/SUN397/finetuned.safetensors", "out/head_Cars.safetensors",
-        "out/head_SUN397.safetensors", "out/zeroshot.safetensors",
-    ]  # fmt: skip
+        "out/Cars/finetuned.safetensors",
+        "out/SUN397/finetuned.safetensors",
+        "out/head_Cars.safetensors",
+        "out/head_SUN397.safetensors",
+        "out/zeroshot.safetensors",
+    ]
     tower = load_file(out / "zeroshot.safetensors")
     assert tower.keys() == TOWER.keys() and all(torch.equal(tower[name], TOWER[name]) for name in TOWER)
     for name in ("SUN397", "Cars"):

@@ -109,7 +109,8 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "truncated": (safetensors_bytes({"a": entry(0, 16, [4])}, b"\0" * 12), "truncated or was overwritten"),
     "trailing bytes": (safetensors_bytes({"a": entry(0, 4, [1])}, b"\0" * 9), "truncated or was overwritten"),
     "overlapping": (
-        safetensors_bytes({"a": entry(0, 8, [2]), "b": entry(4, 12, [2])}, b"\0" * 12), "not a valid safetensors",
+        safetensors_bytes({"a": entry(0, 8, [2]), "b": entry(4, 12, [2])}, b"\0" * 12),
+        "not a valid safetensors",
     ),
     "gap": (safetensors_bytes({"a": entry(0, 4, [1]), "b": entry(8, 12, [1])}, b"\0" * 12), "not a valid safetensors"),
     "shape against bytes": (safetensors_bytes({"a": entry(0, 8, [3])}, b"\0" * 8), "not a valid safetensors"),
@@ -117,7 +118,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "negative shape": (safetensors_bytes({"a": entry(0, 4, [-1])}, b"\0" * 4), "not a valid safetensors"),
     "negative offset": (safetensors_bytes({"a": entry(-4, 0, [1])}), "not a valid safetensors|truncated"),
     "no tensors": (safetensors_bytes({}), "holds no tensors"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", BROKEN)

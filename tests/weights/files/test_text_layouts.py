@@ -24,14 +24,25 @@ def theirs(request: pytest.FixtureRequest) -> CLIPModel:
     """A random CLIPModel of the size of :data:`ARCHITECTURE`, with either activation."""
     torch.manual_seed(3)
     text = {
-        "hidden_size": 24, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3,
-        "vocab_size": WORDS, "max_position_embeddings": 77, "hidden_act": request.param,
-        "bos_token_id": WORDS - 2, "eos_token_id": WORDS - 1,
-    }  # fmt: skip
+        "hidden_size": 24,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "vocab_size": WORDS,
+        "max_position_embeddings": 77,
+        "hidden_act": request.param,
+        "bos_token_id": WORDS - 2,
+        "eos_token_id": WORDS - 1,
+    }
     vision = {
-        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32,
-        "patch_size": 8, "hidden_act": request.param,
-    }  # fmt: skip
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "hidden_act": request.param,
+    }
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).eval()
     for parameter in model.parameters():  # biases and norms begin as 0 and 1, which would hide a mix-up
         parameter.data += 0.05 * torch.randn_like(parameter)
@@ -52,9 +63,14 @@ def test_heads_from_hugging_faces_text_tower_are_those_of_transformers(
     save_file(state, tmp_path / "clip.safetensors")
     task = {"name": "pets", "classes": CLASSES, "templates": TEMPLATES}
     suite = load_suite(
-        write_yaml(tmp_path, architecture=text_architecture(theirs), base="clip.safetensors",
-                   text_tower="clip.safetensors", tasks=[task])
-    )  # fmt: skip
+        write_yaml(
+            tmp_path,
+            architecture=text_architecture(theirs),
+            base="clip.safetensors",
+            text_tower="clip.safetensors",
+            tasks=[task],
+        )
+    )
     expected = []
     for name in CLASSES:
         tokens = open_clip.SimpleTokenizer()([template.format(name) for template in TEMPLATES])
