@@ -33,14 +33,23 @@ PAGES = {
     "docs/results.md": "Results",
     "docs/suites.md": "Suites",
     "docs/command-line.md": "Command line",
+    "docs/cluster.md": "Clusters",
     "docs/python.md": "Python",
     "docs/performance.md": "Performance",
     "docs/design.md": "Design",
 }  # in the order in which they are read
 _SHORT = (
-    "Individual", "DOGE AM", "WUDI, closed form", "TSV-M", "AdaMerging", "TIES", "AWD + Task Arithmetic",
-    "Task Arithmetic", "Weight averaging", "Zero-shot",
-)  # fmt: skip
+    "Individual",
+    "DOGE AM",
+    "WUDI, closed form",
+    "TSV-M",
+    "AdaMerging",
+    "TIES",
+    "AWD + Task Arithmetic",
+    "Task Arithmetic",
+    "Weight averaging",
+    "Zero-shot",
+)
 _BASELINES = {"Zero-shot": "zero-shot (the base model)", "Individual": "individual (one model a task)"}
 _BLOCK = re.compile(r"(?s)(<!-- (?P<name>[\w-]+): made by make docs -->\n).*?(<!-- end of (?P=name) -->)")
 
@@ -92,11 +101,15 @@ def _presets(_: str) -> str:
 
     rows = [
         [
-            f"`{row['name']}`", row["title"], stage(row["edit"], row["edit_params"]),
-            stage(row["merge"], row["merge_params"]), row["needs"], row["note"],
+            f"`{row['name']}`",
+            row["title"],
+            stage(row["edit"], row["edit_params"]),
+            stage(row["merge"], row["merge_params"]),
+            row["needs"],
+            row["note"],
         ]
         for row in catalogue()["presets"]
-    ]  # fmt: skip
+    ]
     return _table(["preset", "published as", "edit", "merge", "data needed", "note"], rows)
 
 
@@ -107,10 +120,14 @@ def _parameters(_: str) -> str:
         for row in catalogue()[kind]:
             if row["parameters"]:
                 rows = [
-                    [f"`{kind[:-1]}.{each['name']}`", f"`{_written(each['default'])}`", _allowed(each),
-                     each["description"].replace("|", "\\|")]
+                    [
+                        f"`{kind[:-1]}.{each['name']}`",
+                        f"`{_written(each['default'])}`",
+                        _allowed(each),
+                        each["description"].replace("|", "\\|"),
+                    ]
                     for each in row["parameters"]
-                ]  # fmt: skip
+                ]
                 title = f"### {row['title']} (`{kind[:-1]}={row['name']}`)"
                 parts.append(f"{title}\n\n" + _table(["parameter", "default", "values", "what it is"], rows))
     return "\n\n".join(parts)
@@ -196,13 +213,17 @@ def _long_leaderboard(board: Sequence[Mapping[str, Any]]) -> str:
     tasks = list(board[0]["accuracy"])
     rows = [
         [
-            _name(row), _needs(row), _chosen(row), *(_percent(row["accuracy"][task]) for task in tasks),
-            f"**{_percent(row['average'])}**", _percent(row["normalised"]),
+            _name(row),
+            _needs(row),
+            _chosen(row),
+            *(_percent(row["accuracy"][task]) for task in tasks),
+            f"**{_percent(row['average'])}**",
+            _percent(row["normalised"]),
             "" if row["scaling"] is None else f"{row['scaling']:g}",
             "" if row["seconds"] is None else f"{row['seconds']:.1f}",
         ]
         for row in board
-    ]  # fmt: skip
+    ]
     header = ["method", "data needed", "chosen", *tasks, "**average**", "normalised", "λ", "seconds"]
     return _table(header, rows, numbers=len(tasks) + 4)
 

@@ -10,15 +10,18 @@ import click
 from merging.cli.group import main
 from merging.cli.options import (
     PathAsTyped,
+    carrier_of,
     device_option,
     home_option,
     json_option,
     layout_option,
     open_workspace,
     progress_on_stderr,
+    read_device,
     read_method,
     read_settings,
     read_tasks,
+    scheduler_option,
     set_option,
     split_option,
     tasks_option,
@@ -88,6 +91,7 @@ def similarity(
 @click.option("--output", type=PathAsTyped(dir_okay=False), help="File for the weights, .safetensors.")
 @layout_option
 @click.option("--evaluate", is_flag=True, help="Measure accuracy per task.")
+@scheduler_option
 @home_option
 @json_option
 def merge(
@@ -104,11 +108,11 @@ def merge(
     output: Path | None,
     layout: Any,
     evaluate: bool,
+    scheduler: str | None,
     home: Path,
     as_json: bool,
 ) -> None:
     """Merge the task models of SUITE."""
-    from merging.core import devices
     from merging.runs.export.weights import require_done
     from merging.runs.foreground import run_here
     from merging.runs.jobs.merge import MergeSpec
@@ -125,7 +129,7 @@ def merge(
         **read_method(preset, edit_name, merge_name, read_settings(settings)),
         split=split,
         seed=seed,
-        device=str(devices.resolve(device)),
+        device=read_device(device, scheduler),
         dtype=dtype,
         evaluate=evaluate,
     )
@@ -136,7 +140,9 @@ def merge(
             "choose others with --tasks, or merge without --evaluate"
         )
     gc.freeze()  # all that is loaded stays: to look through it for garbage takes an eighth of a second each time
-    run = run_here(spec, open_workspace(home), output, progress_on_stderr(), layout)
+    workspace = open_workspace(home)
+    with carrier_of(scheduler, workspace, spec.device) as carrier:
+        run = run_here(spec, workspace, output, progress_on_stderr(), layout, carrier)
     result = require_done(run)
     if as_json:
         print_json(
@@ -213,6 +219,7 @@ def evaluate(
 @click.option("--presets", "--methods", "presets", help="Only these presets: names with commas (default: all).")
 @tasks_option
 @device_option
+@scheduler_option
 @click.option(
     "--output",
     type=PathAsTyped(dir_okay=False),
@@ -221,7 +228,14 @@ def evaluate(
 @home_option
 @json_option
 def leaderboard(
-    suite: str, presets: str | None, tasks: str | None, device: str, output: Path | None, home: Path, as_json: bool
+    suite: str,
+    presets: str | None,
+    tasks: str | None,
+    device: str,
+    scheduler: str | None,
+    output: Path | None,
+    home: Path,
+    as_json: bool,
 ) -> None:
     """Run all published methods on SUITE, λ chosen on validation, and print the table of test accuracies.
 
@@ -229,7 +243,6 @@ def leaderboard(
     before is taken from the history: Ctrl-C prints what there is, and the same command goes on.
     For some methods this λ is not that of `merge --preset`; the command says for which.
     """
-    from merging.core import devices
     from merging.core.files import atomic_path, require_place
     from merging.methods.presets import PRESETS, find_preset
     from merging.runs.leaderboard import (
@@ -247,15 +260,19 @@ def leaderboard(
     chosen = cheapest_first(map(find_preset, dict.fromkeys(names)))
     if output:
         require_place(output)
-    workspace, of_tasks, where = open_workspace(home), read_tasks(loaded, tasks), str(devices.resolve(device))
+    workspace, of_tasks, where = open_workspace(home), read_tasks(loaded, tasks), read_device(device, scheduler)
     left = [preset.title for preset in not_run_yet(chosen, reference_of(suite), workspace, of_tasks, where)]
     to_run = f"; to run: {'; '.join(left)}" if left else ""
     click.echo(f"{counted(len(chosen), 'method')}, {len(chosen) - len(left)} run before{to_run}", err=True)
     click.echo(two_settings(), err=True)
     rows: list[Row] = []
     try:
-        for row in leaderboard(loaded, reference_of(suite), workspace, chosen, of_tasks, where, progress_on_stderr()):
-            rows.append(row)
+        with carrier_of(scheduler, workspace, where) as carrier:
+            found = leaderboard(
+                loaded, reference_of(suite), workspace, chosen, of_tasks, where, progress_on_stderr(), carrier
+            )
+            for row in found:
+                rows.append(row)
         if output:
             with atomic_path(output) as temporary:
                 temporary.write_text(to_markdown(rows), encoding="utf-8")

@@ -3,7 +3,8 @@
 import csv
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -74,6 +75,29 @@ def scheduler_option(function: Any) -> Any:
         "--scheduler",
         help="A Dask scheduler whose workers do the runs, such as tcp://host:8786 (default: this machine).",
     )(function)
+
+
+def read_device(device: str, scheduler: str | None) -> str:
+    """Where to compute: the device with its number, of this machine or of a cluster's."""
+    if scheduler:
+        from merging.runs.cluster import device_there
+
+        return device_there(device)
+    from merging.core import devices
+
+    return str(devices.resolve(device))
+
+
+@contextmanager
+def carrier_of(scheduler: str | None, workspace: Any, device: str) -> Iterator[Any]:
+    """Who carries runs out: a cluster, taken back from what is still under way in the end; None for this process."""
+    if not scheduler:
+        yield None
+        return
+    from merging.runs.cluster import Cluster
+
+    with closing(Cluster(scheduler, workspace.store, device)) as cluster:
+        yield cluster
 
 
 def layout_option(function: Any) -> Any:

@@ -5,7 +5,6 @@ because a download must be cancelled, resumed and compared with its digest befor
 named ``.incomplete`` in the cache, where nothing looks for it.
 """
 
-import fcntl
 import hashlib
 import http.client
 import os
@@ -20,6 +19,8 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from filelock import FileLock, Timeout
 
 from merging.core.errors import Cancelled, HubError
 from merging.core.files import atomic_path
@@ -164,24 +165,38 @@ def fetch(remote: Remote, on_bytes: Callable[[int], None], cancelled: Callable[[
 
 def _fetch(remote: Remote, blob: Path, on_bytes: Callable[[int], None], cancelled: Callable[[], bool]) -> None:
     partial = blob.with_name(f"{blob.name}.incomplete")
-    with partial.open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise HubError(f"{remote.hub}: {remote.file} is being downloaded already; wait for that to end") from None
-        if file.tell() > remote.size:
-            file.truncate(0)
-        _receive(remote, file, on_bytes, cancelled)
-        file.flush()
-        os.fsync(file.fileno())
-        found = _digest(file, remote)
-        if found != remote.digest:
+    with _alone(remote, blob):
+        with partial.open("a+b") as file:
+            if file.tell() > remote.size:
+                file.truncate(0)
+            _receive(remote, file, on_bytes, cancelled)
+            file.flush()
+            os.fsync(file.fileno())
+            found = _digest(file, remote)
+        if found != remote.digest:  # some systems neither remove nor rename a file that is open
             partial.unlink()
             raise HubError(
                 f"{remote.hub}: {remote.file} has the digest {found[:12]}…, the hub says {remote.digest[:12]}…; what "
                 "was downloaded is removed; try again"
             )
         os.replace(partial, blob)
+
+
+@contextmanager
+def _alone(remote: Remote, blob: Path) -> Iterator[None]:
+    """Hold the lock that the hub's own library takes for a file, too."""
+    folder = blob.parent.parent
+    place = folder.parent / ".locks" / folder.name / f"{blob.name}.lock"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise HubError(f"{remote.hub}: {remote.file} is being downloaded already; wait for that to end") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _receive(

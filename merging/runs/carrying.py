@@ -1,7 +1,8 @@
 """Carrying out a job: what whoever does it, wherever that is, has in common.
 
-Three carry jobs out: the command line here and now (:mod:`merging.runs.foreground`), the worker of a workspace
-(:mod:`merging.runs.worker.serve`), and the machines of a Dask cluster (:mod:`merging.runs.cluster`).
+Three carry jobs out: the command line here and now (:class:`merging.runs.foreground.Here`), the worker of a workspace
+by its :class:`Queue` (:mod:`merging.runs.worker.serve`), and the machines of a Dask cluster
+(:class:`merging.runs.cluster.Cluster`). Each is a :class:`Carrier`, for jobs of every kind.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from merging.core.errors import Cancelled, MergingError
 from merging.runs.jobs import Job, JobResult, Site
 from merging.runs.run import State
 from merging.runs.table import RunStore
+
+ATTEMPTS = 3  # of a run whose worker is lost
 
 
 class Carrier(Protocol):

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from merging.core.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
-from merging.core.progress import Progress
-from merging.runs.carrying import Ending, carry_out
+from merging.core.progress import Progress, no_progress
+from merging.runs.carrying import ATTEMPTS, Carrier, Ending, carry_out
 from merging.runs.export.export import write_weights
 from merging.runs.export.weights import KEPT_WEIGHTS, keep_weights
-from merging.runs.jobs import MergeSpec, Site
+from merging.runs.jobs import Job, MergeSpec, Site
 from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.run import Run
 from merging.runs.table import STALE_SECONDS, RunStore
@@ -23,6 +23,71 @@ from merging.suites.suite import Suite, load_suite
 from merging.weights.files.layouts import huggingface_names
 from merging.weights.files.writing import WrittenLayout, require_writable
 
+_POLL_SECONDS = 0.5
+
+
+class Here:
+    """Carries jobs out in this process, each at once; one that somebody else does already is left to them.
+
+    Args:
+        workspace: where runs and caches are.
+        on_progress: called as the work goes on.
+        output: file for the merged weights, ``.safetensors``; None if nobody wants them.
+
+    Attributes:
+        carried_out: ids of the runs that were done here.
+    """
+
+    def __init__(self, workspace: Workspace, on_progress: Progress = no_progress, output: Path | None = None) -> None:
+        self._workspace = workspace
+        self._on_progress = on_progress
+        self._output = output
+        self.carried_out: list[str] = []
+
+    def submit(self, job: Job, fingerprint: str) -> None:
+        """Carry a job out; raises what it raises, and its row says so too."""
+        run = self._workspace.store.submit(job, fingerprint)
+        if run.state == "queued" and self._workspace.store.claim(run.id):
+            _carry_out(run, self._workspace, self._output, self._on_progress)
+            self.carried_out.append(run.id)
+
+    def look_after(self) -> None:
+        """What was submitted has ended."""
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
+def have_done(job: Job, workspace: Workspace, carrier: Carrier, on_progress: Progress = no_progress) -> Run:
+    """Have a job of any kind carried out, unless it was done before, and give the finished run.
+
+    Args:
+        job: what to do.
+        workspace: where runs are.
+        carrier: by whom.
+        on_progress: called as the work goes on elsewhere.
+
+    Raises:
+        MergingError: the carrier refuses it, or the run failed or was cancelled; its row says so too.
+    """
+    store, fingerprint = workspace.store, job.fingerprint(workspace)
+    known = store.find(fingerprint)
+    if known is not None and known.state == "done" and not job.anew:
+        return known
+    if known is None or not known.active:
+        store.forget(job)
+    for _ in range(ATTEMPTS):
+        carrier.submit(job, fingerprint)
+        found = store.find(fingerprint)
+        if found is None:
+            raise RunError(f"the row of {job.label} was deleted while it was carried out; run it again")
+        run = _followed(found.id, store, carrier, on_progress)
+        if run.state != "lost":  # else whoever carried it out is gone, and it is asked for again
+            break
+    if run.state != "done":
+        raise RunError(f"run {run.id} is {run.state}: {run.error or 'no reason was recorded'}")
+    return run
+
 
 def run_here(
     spec: MergeSpec,
@@ -30,6 +95,7 @@ def run_here(
     output: Path | None,
     on_progress: Progress,
     layout: WrittenLayout = "open_clip",
+    carrier: Carrier | None = None,
 ) -> Run:
     """Do what a specification says, unless it was done before, and give the finished run.
 
@@ -39,6 +105,7 @@ def run_here(
         output: file for the merged weights, ``.safetensors``.
         on_progress: called as the work goes on.
         layout: whose names and shapes the file has; anything but open_clip's is written once the run is finished.
+        carrier: who does the work in place of this process; the file is written here in any case.
 
     Raises:
         SpecError: localised models were asked for in a layout for one model.
@@ -47,24 +114,15 @@ def run_here(
         Cancelled: it was cancelled from elsewhere.
         KeyboardInterrupt: it was interrupted; its row says so, and no file is left half-written.
     """
-    store = workspace.store
     if output is not None:
         require_writable(output)
         suite = load_suite(spec.suite)
         _require_no_input(output, suite)
         if layout == "huggingface":
             _require_one_clip(spec, suite)
-    direct = output if layout == "open_clip" else None
-    while True:
-        run = workspace.submit(spec)
-        if run.state == "queued" and store.claim(run.id):
-            _carry_out(run, workspace, direct, on_progress)
-            run, written = store.get(run.id), direct is not None
-            break
-        run, written = _wait(store, run.id, on_progress), False
-        if run.state != "lost":  # else whoever carried it out is gone, and it is up to us
-            break
-    if output is not None and not written:
+    here = Here(workspace, on_progress, output if layout == "open_clip" else None)
+    run = have_done(spec, workspace, carrier or here, on_progress)
+    if output is not None and not (layout == "open_clip" and run.id in here.carried_out):
         write_weights(run, workspace, output, layout)
     return run
 
@@ -140,14 +198,10 @@ def _heartbeat(store: RunStore, run_id: str) -> Iterator[threading.Event]:
         thread.join()
 
 
-def _wait(store: RunStore, run_id: str, on_progress: Progress) -> Run:
-    """Follow a run that somebody else carries out, or that is done already."""
-    while True:
-        run = store.get(run_id)
-        if not run.active:
-            break
+def _followed(run_id: str, store: RunStore, carrier: Carrier, on_progress: Progress) -> Run:
+    """A run once it has ended, whoever carries it out."""
+    while (run := store.get(run_id)).active:
+        carrier.look_after()
         on_progress(run.done, max(run.total, 1), run.message or "queued")
-        time.sleep(0.5)
-    if run.state not in ("done", "lost"):
-        raise RunError(f"run {run.id} is {run.state}: {run.error or 'no reason was recorded'}")
+        time.sleep(_POLL_SECONDS)
     return run

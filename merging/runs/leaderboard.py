@@ -12,6 +12,7 @@ from merging.evaluation.evaluator import best_first, normalised_accuracy
 from merging.methods.pair import Pair
 from merging.methods.params import AUTO, NEEDS, DataUse
 from merging.methods.presets import PRESETS, Preset
+from merging.runs.carrying import Carrier
 from merging.runs.export.weights import require_done
 from merging.runs.foreground import run_here
 from merging.runs.jobs.merge import MergeSpec
@@ -119,6 +120,7 @@ def leaderboard(
     tasks: Sequence[str],
     device: str,
     on_progress: Progress,
+    carrier: Carrier | None = None,
 ) -> Iterator[Row]:
     """Rows as they are done: zero-shot, one model per task, then the presets. What was run before is not run again.
 
@@ -130,6 +132,7 @@ def leaderboard(
         tasks: which tasks.
         device: where to compute, resolved.
         on_progress: told of every run's progress.
+        carrier: who carries the presets' runs out, all at once if it can, in place of this process.
 
     Raises:
         MissingPart: a task has no images or head.
@@ -142,14 +145,19 @@ def leaderboard(
     zero_shot = workspace.base_accuracy(evaluator, tasks).per_task
     individual = workspace.individual_accuracy(evaluator, tasks).per_task
     yield from baseline_rows(zero_shot, individual)
-    clip.load_open_clip()  # else the first row alone would pay for it, in seconds and in memory
-    for number, preset in enumerate(presets):
+    specs = [spec_of(preset, reference, tasks, device) for preset in presets]
+    if carrier is None:
+        clip.load_open_clip()  # else the first row alone would pay for it, in seconds and in memory
+    else:
+        for spec in specs:
+            carrier.submit(spec, spec.fingerprint(workspace))
+    for number, (preset, spec) in enumerate(zip(presets, specs, strict=True)):
         head = f"{preset.title} ({number + 1} of {len(presets)})"
 
         def report(done: int, total: int, message: str, head: str = head) -> None:
             on_progress(done, total, f"{head}: {message}")
 
-        run = run_here(spec_of(preset, reference, tasks, device), workspace, None, report)
+        run = run_here(spec, workspace, None, report, "open_clip", carrier)
         yield row_of(preset, run, individual)
 
 

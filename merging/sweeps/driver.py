@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from merging.core import devices
-from merging.core.errors import MergingError, SpecError
+from merging.core.errors import MergingError
 from merging.evaluation.evaluator import best_first
 from merging.runs import Run
-from merging.runs.carrying import Carrier, Queue
+from merging.runs.carrying import ATTEMPTS, Carrier, Queue
 from merging.runs.export.weights import KEPT_WEIGHTS, require_done
 from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
 from merging.runs.jobs.model_job import ModelJob
@@ -25,7 +25,6 @@ from merging.sweeps.search import Known, next_numbers, propose
 from merging.sweeps.store import Role, Sweep, SweepStore, Trial
 
 POLL_SECONDS = 0.3
-ATTEMPTS = 3  # of a run whose worker is lost
 _SPLITS: tuple[Split, ...] = ("val", "test")
 
 
@@ -67,13 +66,9 @@ def _device(definition: SweepDefinition, scheduler: str) -> str:
     """The device with its number, so that trials are the same runs as those of the command line."""
     if not scheduler:
         return str(devices.resolve(definition.device))
-    on_cluster = {"cpu": "cpu", "cuda": "cuda:0", "cuda:0": "cuda:0"}
-    if definition.device not in on_cluster:
-        raise SpecError(
-            f"device {definition.device!r}: the machines of a cluster need not be like this one; "
-            "expected device: cpu or cuda"
-        )
-    return on_cluster[definition.device]
+    from merging.runs.cluster import device_there
+
+    return device_there(definition.device)
 
 
 def identity(definition: SweepDefinition, workspace: Workspace) -> str:

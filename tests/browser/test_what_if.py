@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from merging.methods.mixing import specification
+from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 from tests.browser.conftest import Server
@@ -37,7 +38,10 @@ def test_a_slider_changes_the_numbers(visit: Callable[..., Page], server: Server
     expect(value).not_to_have_text(before)
     settled(page)
     assert "c.signs=-1" in page.url
-    run = execute(specification("mini", {"digits": 0.3, "signs": -1.0}, "none", split="val"), Workspace(server.home))
+    run = execute(
+        MergeSpec.like(specification("mini", {"digits": 0.3, "signs": -1.0}, "none", split="val")),
+        Workspace(server.home),
+    )
     assert value.inner_text() == f"{100 * run['accuracy']['digits']:.1f} %"  # signs are to be forgotten
     assert load_suite("mini").task("signs").label in page.get_by_test_id("stMetric").nth(2).inner_text()
 
@@ -52,7 +56,10 @@ def test_the_last_of_many_moves_counts(visit: Callable[..., Page], server: Serve
     settled(page)
     expect(page.get_by_text("All 450 validation images")).to_be_visible()
     expect(page).to_have_url(re.compile(r"c\.digits=0\.7"))
-    run = execute(specification("mini", {"digits": 0.7, "signs": 0.3}, "none", split="val"), Workspace(server.home))
+    run = execute(
+        MergeSpec.like(specification("mini", {"digits": 0.7, "signs": 0.3}, "none", split="val")),
+        Workspace(server.home),
+    )
     expect(page.get_by_test_id("stMetricValue").first).to_have_text(f"{100 * run['average']:.1f} %")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from merging.core.errors import Cancelled
 from merging.core.progress import Progress
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 class FileJob(Job):
     """A job on files: it waits for no device, and is done again whenever its files have another version."""
+
+    stays: ClassVar[str] = "it reads and writes files of this machine"
 
     @property
     def lane(self) -> str:

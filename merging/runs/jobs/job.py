@@ -87,6 +87,7 @@ class Job(BaseModel, ABC):
         listed: whether it stands in the list of runs; others are looked up by who asked for them.
         without: what there is to be missed where it failed, in a sentence.
         anew: whether it is done again where it was done before on the same files.
+        stays: why no other machine can do it, as a clause; empty if any can that has the suite.
 
     Every kind has a field ``job`` besides, its name: by it a row's JSON finds the class again.
     """
@@ -97,6 +98,7 @@ class Job(BaseModel, ABC):
     listed: ClassVar[bool] = False
     without: ClassVar[str]
     anew: ClassVar[bool] = False
+    stays: ClassVar[str] = ""
 
     @property
     def kind(self) -> str:

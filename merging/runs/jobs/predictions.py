@@ -118,6 +118,7 @@ class PredictionsJob(ModelJob):
     result: ClassVar[type[PredictionsResult]] = PredictionsResult
     without: ClassVar[str] = "This run can't be compared with others image by image."
     uses_geometry: ClassVar[bool] = False
+    stays: ClassVar[str] = "the finished run and its weights are in the folder for runs of this machine"
     job: Literal["predictions"] = "predictions"
 
     @property

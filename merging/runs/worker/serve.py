@@ -2,9 +2,9 @@
 
 The parent imports torch once and forks for every run, so that a run starts at once, can be killed without harm to
 anything else, and gives all its memory back. The parent itself never touches a tensor or a GPU: forking is then safe.
+Where there is no forking, see :mod:`merging.runs.worker.process`.
 """
 
-import fcntl
 import logging
 import os
 import signal
@@ -14,9 +14,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NoReturn, Protocol
+
+from filelock import FileLock, Timeout
 
 from merging.core import devices
 from merging.core.errors import DeviceError, MergingError, RunError
@@ -26,6 +27,7 @@ from merging.runs.jobs import Site
 from merging.runs.jobs.job import FILE_LANE
 from merging.runs.run import Run
 from merging.runs.table import RunStore
+from merging.runs.worker.process import Process, become_independent, orphaned
 from merging.runs.worker.reporting import LOG_LINES, Reporter, StopSign
 from merging.runs.worker.trace import TRACE, Trace
 from merging.runs.workspace import Workspace
@@ -44,12 +46,15 @@ def sole_worker(home: Path) -> Iterator[None]:
         RunError: another worker holds it.
     """
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "worker.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError("another worker already serves this workspace") from None
+    lock = FileLock(home / "worker.lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError("another worker already serves this workspace") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def is_working(home: Path) -> bool:
@@ -63,9 +68,9 @@ def is_working(home: Path) -> bool:
 
 @dataclass
 class Child:
-    """A run that is being carried out by a forked process, which leads a process group of its own."""
+    """A run that is being carried out by a process of its own."""
 
-    pid: int
+    process: Process
     run: Run
     killed: bool = False
 
@@ -112,7 +117,7 @@ class Worker:
         self.drivers = drivers or NoDrivers()
         self.grace = grace
         self.children: dict[str, Child] = {}
-        self.driven: dict[str, int] = {}  # what is driven → process id
+        self.driven: dict[str, Process] = {}
         self.stopping = False
 
     def serve(self, once: bool = False, until: Callable[[], bool] = lambda: False) -> None:
@@ -135,8 +140,8 @@ class Worker:
                 self.start_queued()
                 self.start_drivers()
             time.sleep(POLL_SECONDS)
-        for pid in self.driven.values():
-            _kill_group(pid)
+        for process in self.driven.values():
+            process.kill()
         for child in self.children.values():
             self._kill(child)
             self.store.stop(child.run.id, "lost", "the worker was stopped; run it again")
@@ -154,33 +159,31 @@ class Worker:
                     self.store.stop(run.id, "failed", str(error))
                 continue
             if lane not in self.children and self.store.claim(run.id):
-                self.children[lane] = Child(self._fork(run), run)
+                self.children[lane] = Child(self._start(run), run)
 
     def start_drivers(self) -> None:
         """See to it that everything that is going on has a driver."""
         for name in self.drivers.going_on():
             if name not in self.driven:
-                self.driven[name] = _fork(partial(_drive, name, self.workspace, self.drivers))
-                log.info("%s driven by process %d", name, self.driven[name])
+                self.driven[name] = Process(_drive, name, self.workspace, self.drivers)
+                log.info("%s driven by process %d", name, self.driven[name].pid)
 
-    def _fork(self, run: Run) -> int:
-        pid = _fork(partial(_carry_out, run, self.workspace))
-        log.info("run %s started in process %d: %s", run.id, pid, run.job.label)
-        return pid
+    def _start(self, run: Run) -> Process:
+        process = Process(_carry_out, run, self.workspace)
+        log.info("run %s started in process %d: %s", run.id, process.pid, run.job.label)
+        return process
 
     def look_after(self) -> None:
         """Notice children that ended, keep the others' rows alive, and enforce cancellation."""
-        for name, pid in list(self.driven.items()):
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
+        for name, process in list(self.driven.items()):
+            if (code := process.poll()) is not None:
                 del self.driven[name]
-                if code := os.waitstatus_to_exitcode(status):
+                if code:
                     self.drivers.fail(name, _reason(code))
         for device, child in list(self.children.items()):
-            ended, status = os.waitpid(child.pid, os.WNOHANG)
-            if ended:
+            if (code := child.process.poll()) is not None:
                 del self.children[device]
-                self._bury(child, os.waitstatus_to_exitcode(status))
+                self._bury(child, code)
                 continue
             asked = self.store.beat(child.run.id)
             if asked is not None and not child.killed and time.time() - asked > self.grace:
@@ -188,8 +191,8 @@ class Worker:
 
     def _kill(self, child: Child) -> None:
         child.killed = True
-        log.warning("run %s: killing process group %d", child.run.id, child.pid)
-        _kill_group(child.pid)
+        log.warning("run %s: killing process %d", child.run.id, child.process.pid)
+        child.process.kill()
 
     def _bury(self, child: Child, code: int) -> None:
         """Give the row of a child that ended without saying why its last state. A row that has one is left alone."""
@@ -208,25 +211,6 @@ def _reason(code: int) -> str:
     return f"signal {-code}, perhaps out of memory" if code < 0 else f"exit status {code}"
 
 
-def _kill_group(pid: int) -> None:
-    for target in (os.killpg, os.kill):  # the group exists once the child has called setsid
-        try:
-            target(pid, signal.SIGKILL)
-            return
-        except ProcessLookupError:
-            continue
-
-
-def _fork(body: Callable[[], NoReturn]) -> int:
-    """A child process that does something; gives its id."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid == 0:
-        body()
-    return pid
-
-
 def sweep(folder: Path) -> None:
     """Remove what killed processes had half written below a folder."""
     for leftover in folder.rglob(".*.tmp"):
@@ -241,10 +225,10 @@ def log_tail(path: Path) -> str:
 
 
 def _carry_out(run: Run, workspace: Workspace) -> NoReturn:
-    """Body of a forked child that carries out a run."""
+    """Body of a process that carries out a run."""
     code = 1
     try:
-        _become_independent()
+        become_independent()
         folder = workspace.store.folder(run.id)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as output:
@@ -257,11 +241,11 @@ def _carry_out(run: Run, workspace: Workspace) -> NoReturn:
 
 
 def _drive(name: str, workspace: Workspace, drivers: Drivers) -> NoReturn:
-    """Body of a forked child that drives something, such as a sweep."""
-    code, parent = 1, os.getppid()
+    """Body of a process that drives something, such as a sweep."""
+    code = 1
     try:
-        _become_independent()
-        drivers.drive(name, workspace, stopped=lambda: os.getppid() != parent)
+        become_independent()
+        drivers.drive(name, workspace, stopped=orphaned())
         code = 0
     except BaseException:
         traceback.print_exc()  # goes where the worker logs
@@ -269,16 +253,8 @@ def _drive(name: str, workspace: Workspace, drivers: Drivers) -> NoReturn:
         os._exit(code)
 
 
-def _become_independent() -> None:
-    """Lead a process group of one's own, and end by the signals that the worker handles."""
-    os.setsid()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
-
-
 def _carry_out_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
-    parent = os.getppid()
-    sign = StopSign(workspace.store, run.id, abandoned=lambda: os.getppid() != parent)
+    sign = StopSign(workspace.store, run.id, abandoned=orphaned())
     site = Site(
         workspace,
         on_progress=Reporter(workspace.store, run.id, print),

@@ -105,7 +105,7 @@ def test_cancelling_escalates_to_killing(
     (child,) = worker.children.values()
     workspace.store.cancel(run.id)
     until(lambda: worker.look_after() is None and not worker.children)
-    assert not alive(child.pid)
+    assert not alive(child.process.pid)
     cancelled = workspace.store.get(run.id)
     assert cancelled.state == "cancelled" and "killed" in (cancelled.error or "")
 
