@@ -68,7 +68,7 @@ study-linearised: env  ## the study of linearised adapters and its page in docs,
 	$(BIN)/python -m studies.linearised
 	$(BIN)/python -m studies.linearised_page
 
-screenshots: env  ## the README's pictures
+screenshots: env  ## the pictures of the README and of docs/dashboard.md
 	$(BIN)/python docs/screenshots.py
 
 clean:  ## remove caches and results, not the environment

@@ -1,4 +1,4 @@
-"""Makes the pictures of the README: ``make screenshots``. Runs the comparison on the embedded suite first."""
+"""Makes the pictures of the README and of the docs: ``make screenshots``. Runs the comparison on the embedded suite."""
 
 import sys
 import tempfile

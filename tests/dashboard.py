@@ -1,4 +1,4 @@
-"""The dashboard as users start it, and a real Chromium: for tests, benchmarks and the README's pictures."""
+"""The dashboard as users start it, and a real Chromium: for tests, benchmarks and pictures."""
 
 import os
 import shutil
