@@ -42,7 +42,7 @@ def test_a_slider_changes_the_numbers(visit: Callable[..., Page], server: Server
         MergeSpec.like(specification("mini", {"digits": 0.3, "signs": -1.0}, "none", split="val")),
         Workspace(server.home),
     )
-    assert value.inner_text() == f"{100 * run['accuracy']['digits']:.1f} %"  # signs are to be forgotten
+    assert value.inner_text() == f"{100 * run.accuracy['digits']:.1f} %"  # signs are to be forgotten
     assert load_suite("mini").task("signs").label in page.get_by_test_id("stMetric").nth(2).inner_text()
 
 
@@ -60,7 +60,7 @@ def test_the_last_of_many_moves_counts(visit: Callable[..., Page], server: Serve
         MergeSpec.like(specification("mini", {"digits": 0.7, "signs": 0.3}, "none", split="val")),
         Workspace(server.home),
     )
-    expect(page.get_by_test_id("stMetricValue").first).to_have_text(f"{100 * run['average']:.1f} %")
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text(f"{100 * run.average:.1f} %")
 
 
 def test_a_view_is_a_link(visit: Callable[..., Page]) -> None:

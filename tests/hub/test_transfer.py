@@ -6,6 +6,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from filelock import FileLock
 from huggingface_hub import hf_hub_download
 
 from merging.core.errors import Cancelled, HubError
@@ -228,3 +229,14 @@ def test_a_file_put_into_the_cache_by_hand_is_found(hub: FakeHub) -> None:
     place.parent.mkdir(parents=True)
     place.write_bytes(b"mine")
     assert located(FILE) == place and promised_sha256(place) is None
+
+
+def test_a_file_is_downloaded_once_at_a_time(cats: FakeHub) -> None:
+    """The lock is the one that the hub's own library takes."""
+    remote = look_up("zoo/cats", FILE.candidates)
+    folder = repository("zoo/cats", "model")
+    lock = folder.parent / ".locks" / folder.name / f"{remote.digest}.lock"
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock), pytest.raises(HubError, match="is being downloaded already; wait for that to end"):
+        get(remote)
+    assert get(remote).read_bytes() == CONTENT
