@@ -62,7 +62,7 @@ def draw_together(folder: Path, tasks: tuple[str, ...]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _components_are_looked_for_once() -> Iterator[None]:
+def components_are_looked_for_once() -> Iterator[None]:
     """AppTest reads the metadata of every installed package whenever an app is opened; they do not change meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
