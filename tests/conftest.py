@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,13 @@ settings.load_profile("project")
 def _few_threads() -> None:
     """Tiny tensors are not worth threads: on a busy machine threads that wait for each other cost tenfold."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_imported_is_no_garbage() -> None:
+    """Jobs and Streamlit look for garbage after each run: among a million objects of libraries that took most of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -1,7 +1,9 @@
 """A tiny random suite in a temporary folder, and the dashboard looking at it."""
 
 import re
+import tempfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -9,6 +11,7 @@ import pytest
 import streamlit as st
 import yaml
 from safetensors.torch import load_file, save_file
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite, load_suite
@@ -21,8 +24,10 @@ TASKS = ("apples", "birds", "cars", "doors")
 
 def build_suite(folder: Path, *, images: bool = True, weights: bool = True, tasks: tuple[str, ...] = TASKS) -> Path:
     """A random suite named after its folder, without images and heads or without weights if asked; its suite.yaml."""
-    path = write_suite(folder, tasks)
-    draw_together(folder, tasks)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, written in _suite_files(tasks).items():
+        (folder / name).write_bytes(written)
+    path = folder / "suite.yaml"
     content = yaml.safe_load(path.read_text())
     content |= {"name": folder.name, "title": f"{folder.name.title()} suite"}
     for entry in content["tasks"]:
@@ -35,6 +40,15 @@ def build_suite(folder: Path, *, images: bool = True, weights: bool = True, task
     return path
 
 
+@cache
+def _suite_files(tasks: tuple[str, ...]) -> dict[str, bytes]:
+    """Name → content of every file of a complete suite of these tasks, drawn once for all tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_suite(Path(folder), tasks)
+        draw_together(Path(folder), tasks)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
 def draw_together(folder: Path, tasks: tuple[str, ...]) -> None:
     """Give the task vectors norms around 2 and a part in common, as fine-tuned models have: else AWD finds nothing."""
     base = load_file(folder / "base.safetensors")
@@ -45,6 +59,14 @@ def draw_together(folder: Path, tasks: tuple[str, ...]) -> None:
             for name, tensor in base.items()
         }
         save_file(mixed, folder / f"{task}.safetensors")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def components_are_looked_for_once() -> Iterator[None]:
+    """AppTest reads the metadata of every installed package whenever an app is opened; they do not change meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
+        yield
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def write_rebuilt(
 
 
 def kept_weights(run: Run, store: RunStore) -> Path:
-    """The file with the weights of a run that no table can rebuild.
+    """The file with the weights of a run that no table can write_rebuilt.
 
     Raises:
         RunError: it is gone, or was changed since.
