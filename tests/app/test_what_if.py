@@ -230,7 +230,7 @@ def test_landscape_of_two_tasks(tiny: Suite, open_page: Open, monkeypatch: pytes
     assert not app.exception
     assert "18 models" in texts(app)
     next(button for button in app.button if button.label == "Measure the landscape").click().run()
-    spec = state.workspace().store.queued()[0].spec
+    spec = state.workspace().store.queued()[0].job
     assert (spec.tasks, spec.edit_params["scope"]) == (("apples", "cars"), "model")
     carry_out_queued(state.workspace())
     app.run()
