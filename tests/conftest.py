@@ -1,9 +1,14 @@
 """Fixtures shared by all tests."""
 
 import gc
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# Read when torch is loaded, and by the processes that tests start; torch.set_num_threads speaks to its own thread only,
+# and pages are drawn in others.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import huggingface_hub
 import pytest
