@@ -63,7 +63,7 @@ def edited_suite(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> Suit
     """The tiny suite with models that the edit was applied to."""
     folder = tmp_path_factory.mktemp("edited") / "tiny"
     shutil.copytree(suite.folder, folder)
-    planned = plan(suite.vectors(TASKS), MergeSpec.build(suite="any", tasks=TASKS, **EDIT), Context())
+    planned = plan(suite.vectors(TASKS), MergeSpec.build(suite="any", tasks=TASKS, **EDIT).pair, Context())
     stacks = {name: base + stack for name, base, stack in planned.edited.iterate()}
     for index, task in enumerate(TASKS):
         save_file({name: stack[index].contiguous() for name, stack in stacks.items()}, folder / f"{task}.safetensors")
@@ -76,7 +76,7 @@ def test_a_merge_is_planned_on_the_edited_vectors(name: str, suite: Suite, edite
 
     def found(models: Suite, **edit: object) -> np.ndarray:
         spec = MergeSpec.build(suite="any", tasks=TASKS, merge=merge, merge_params=params, **edit)
-        return np.array(learned(plan(models.vectors(TASKS), spec, Context(evaluator=Evaluator(models)))))
+        return np.array(learned(plan(models.vectors(TASKS), spec.pair, Context(evaluator=Evaluator(models)))))
 
     expected = found(edited_suite)
     np.testing.assert_allclose(found(suite, **EDIT), expected, rtol=0, atol=tolerance)

@@ -64,7 +64,7 @@ def test_a_method_looks_at_the_split_that_it_says(method: str, suite: Suite, mon
     monkeypatch.setattr(Evaluator, "image_set", watched)
     context = Context(evaluator=Evaluator(suite))
     spec = MergeSpec.build(suite="any", tasks=TASKS, **fields)
-    planned = plan(suite.vectors(TASKS), spec, context)
+    planned = plan(suite.vectors(TASKS), spec.pair, context)
     looked_at = suite.task_names if spec.forgotten else TASKS  # what is not to be forgotten must not suffer
     assert seen == {(task, split) for task in looked_at for split in expected}
     reports = (planned.merge.report.get(key, {}) for key in ("adapted_on", "scaling_search", "threshold_search"))
