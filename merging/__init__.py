@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from merging.core.errors import MergingError
+from merging.core.version import __version__
 
 if TYPE_CHECKING:
     from merging.charts.results import figure as figure
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from merging.weights.files import open_checkpoint as open_checkpoint
     from merging.weights.localised import task_weights as task_weights
 
-__version__ = "0.1.0"
 __all__ = [
     "MergingError",
     "__version__",

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from merging import __version__
 from merging.cli.options import (
     INTERRUPTED,
     end_with,
     image_limit_option,
 )
 from merging.core.errors import MergingError
+from merging.core.version import __version__
 
 
 class _Commands(click.Group):

@@ -15,10 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from merging import __version__
 from merging.core.errors import MergingError, RunError, SpecError
 from merging.core.files import atomic_path
 from merging.core.progress import phase_of
+from merging.core.version import __version__
 from merging.runs.at_the_door import Sent, enter, unfit
 from merging.runs.carrying import Ending
 from merging.runs.carrying import carry_out as carry_out_here
