@@ -128,7 +128,7 @@ st.write(
     "Every published method on the chosen suite and tasks, each with its parameters from the paper and its λ chosen on "
     "labelled validation images, ranked by average accuracy on test images."
 )
-st.caption(two_settings())
+st.markdown(f":small[{two_settings()}]")  # a caption would be too faint for the command in it
 selected = state.selected_tasks()
 if not accuracy_view.explain_unmeasurable(selected):
     board(selected)

@@ -114,6 +114,7 @@ def run_here(
         Cancelled: it was cancelled from elsewhere.
         KeyboardInterrupt: it was interrupted; its row says so, and no file is left half-written.
     """
+    _ = workspace.store  # makes the workspace's folder, which the file may be meant to lie in
     if output is not None:
         require_writable(output)
         suite = load_suite(spec.suite)
