@@ -31,7 +31,7 @@ def test_an_earlier_run_is_found_again_under_the_same_name(known: dict[str, Any]
     again = opened(json.loads(spec.model_dump_json()))
     for one in (spec, again):
         assert one.identity(CONTENTS, one.kind) == known["fingerprint"]
-        assert one.label == known["label"]
+        assert one.label == known["label"].replace(" -", " −")  # numbers that people read have a minus sign since
         assert one.kind != "merge" or one.method == known["method"]
         assert (one.data.needs, list(one.data.chosen)) == (known["needs"], known["chosen"])
         assert list(one.forgotten) == known["forgotten"]
