@@ -49,7 +49,7 @@ def test_a_complete_folder_becomes_a_suite_that_passes_its_check(own_suite: Path
         )
         assert task.licence == task.source == ""
     assert made.missing == () and made.left_out == {}
-    assert check_suite(suite)["problems"] == 0
+    assert check_suite(suite).problems == 0
     vision, original = made.content["architecture"]["vision_cfg"], ARCHITECTURE["vision_cfg"]
     assert {**vision, "head_width": 16} == original  # the one size that no shape shows
     text = (own_suite / "suite.yaml").read_text()
@@ -276,7 +276,7 @@ def test_repositories_in_the_hubs_own_layout_borrow_the_bases_projection(tmp_pat
     made = init_suite(tmp_path)
     assert made.left_out == {} and made.content["base"] == "clip-vit-base-patch32/model.safetensors"
     suite = load_suite(tmp_path)
-    assert suite.mergeable() == ("dtd",) and check_suite(suite)["problems"] == 0
+    assert suite.mergeable() == ("dtd",) and check_suite(suite).problems == 0
     assert all(torch.equal(suite.base_checkpoint[name], tensor) for name, tensor in random_tower(0).items())
 
 
@@ -305,7 +305,7 @@ def test_tasks_called_like_known_data_sets_get_classes_templates_and_images(tmp_
             assert getattr(task, field) == getattr(known, field) != ""
     assert "no images for pets: no accuracy for these" in made.missing
     assert "sun397 (SUN397)" in made.notes["tasks"] and "the other task's images" in made.notes["tasks"]
-    assert check_suite(suite)["problems"] == 0
+    assert check_suite(suite).problems == 0
 
 
 def test_what_is_in_the_folder_comes_before_what_is_known(tmp_path: Path) -> None:

@@ -108,12 +108,12 @@ def test_a_sound_file_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_file_is_refused_with_the_place(tmp_path: Path, content: Any, complaint: str) -> None:
-    with pytest.raises(MergingError, match=rf"^published\.json: .*{complaint}"):
+    with pytest.raises(MergingError, match=rf"^reported\.json: .*{complaint}"):
         load_published(written(tmp_path, content))
 
 
 def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MergingError, match=r"^published\.json: can't be read"):
+    with pytest.raises(MergingError, match=r"^reported\.json: can't be read"):
         load_published(tmp_path / "reported.json")
 
 
