@@ -234,15 +234,15 @@ def test_models_without_a_projection_have_that_of_the_base(mixed: Path) -> None:
         assert all(torch.equal(checkpoint[key], tensor) for key, tensor in model.items())
         with pytest.raises(KeyError):
             checkpoint["no such tensor"]
-    rows = {row["file"]: row for row in check_suite(suite)["files"]}
-    assert all(row["ok"] for row in rows.values())
-    assert "Hugging Face CLIPModel" in rows["base.safetensors"]["detail"]
+    rows = {row.file: row for row in check_suite(suite).files}
+    assert all(row.ok for row in rows.values())
+    assert "Hugging Face CLIPModel" in rows["base.safetensors"].detail
     assert (
         "left out 2 tensors (logit_scale, text_model.embeddings.token_embedding.weight)"
-        in rows["base.safetensors"]["detail"]
+        in rows["base.safetensors"].detail
     )
-    assert "proj is that of base.safetensors" in rows["a.safetensors"]["detail"]
-    assert "proj" not in rows["c.safetensors"]["detail"]
+    assert "proj is that of base.safetensors" in rows["a.safetensors"].detail
+    assert "proj" not in rows["c.safetensors"].detail
 
 
 def test_the_layout_changes_no_number(mixed: Path, workspace: Workspace) -> None:
