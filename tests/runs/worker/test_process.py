@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import psutil
 import pytest
@@ -16,7 +17,11 @@ from tests.waiting import until
 
 @pytest.fixture(params=["fork", "spawn"], autouse=True)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways of starting, whichever this system has by itself."""
+    """Both ways of starting, whichever this system has by itself.
+
+    A fresh Python imports what is the main module here, and tests of pages leave a page behind as that.
+    """
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     monkeypatch.setattr(module, "start_method", lambda: request.param)
     return str(request.param)
 

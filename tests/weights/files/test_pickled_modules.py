@@ -238,7 +238,7 @@ def test_files_of_a_published_family_become_a_suite(
     suite = write_suite(tmp_path / "suite", ("circles",))
     (out / "zeroshot.safetensors").replace(suite.parent / "base.safetensors")
     (out / "head_Cars.safetensors").replace(suite.parent / "circles.head.safetensors")
-    assert check_suite(load_suite(suite))["problems"] == 0
+    assert check_suite(load_suite(suite)).problems == 0
     assert gone.asked == []
 
 

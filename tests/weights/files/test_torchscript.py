@@ -76,7 +76,9 @@ def test_compressed_weights_are_refused_as_in_other_archives(archive: Path, tmp_
 
 
 def test_as_a_weight_file_it_is_refused_with_what_to_do(archive: Path) -> None:
-    with pytest.raises(UnsafeCheckpoint, match=r"ViT-B-32\.pt: a TorchScript archive, as OpenAI's .* merging convert`"):
+    with pytest.raises(
+        UnsafeCheckpoint, match=r"ViT-B-32\.pt: a TorchScript archive, as OpenAI's .* `merging convert`"
+    ):
         open_checkpoint(archive)
 
 
