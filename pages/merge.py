@@ -200,7 +200,7 @@ def outcome(run: Run) -> None:
     )
     cards[3].metric(
         "Peak memory",
-        megabytes(result.peak_bytes or 0),
+        "–" if result.peak_bytes is None else megabytes(result.peak_bytes),
         border=True,
         height="stretch",
         help=f"Measured on {result.device}, on top of what the program held before",

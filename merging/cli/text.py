@@ -209,7 +209,9 @@ def _times(run: Any) -> str:
     if seconds:
         total = seconds.pop("total")
         phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in seconds.items())
-        parts.append(f"took {total:.1f} s ({phases}), peak memory {(run.merged.peak_bytes or 0) / 1e6:.0f} MB")
+        parts.append(f"took {total:.1f} s ({phases})")
+        if run.merged.peak_bytes is not None:
+            parts.append(f"peak memory {run.merged.peak_bytes / 1e6:.0f} MB")
     elif run.started and run.finished:
         parts.append(f"ended after {run.finished - run.started:.1f} s")
     return ", ".join(parts)

@@ -236,7 +236,7 @@ def _timings(run: Run, result: MergeResult) -> None:
         timing_figure({run.spec.label: seconds}),
         key=f"details-timing-{run.id}",
         takeaway=f"{duration(total)} in all on {result.device}, {duration(seconds[longest])} of it {longest}; "
-        f"peak memory {(result.peak_bytes or 0) / 2**20:,.0f} MiB.",
+        f"peak memory {'unknown' if result.peak_bytes is None else f'{result.peak_bytes / 2**20:,.0f} MiB'}.",
         table=table,
         file=f"timing-{run.id}",
     )

@@ -99,7 +99,7 @@ def _accuracy(run: Run) -> list[str]:
 def _per_task(result: MergeResult) -> list[str]:
     accuracy, counts = result.accuracy or {}, result.counts or {}
     rows = [f"| {_plain(t)} | {counts[t]} | {100 * a:.1f} % |" for t, a in accuracy.items()]
-    average = f"| **average** | {result.images} | **{100 * (result.average or 0):.1f} %** |"
+    average = f"| **average** | {result.images} | **{100 * sum(accuracy.values()) / len(accuracy):.1f} %** |"
     return ["| task | images | accuracy |", "|---|---:|---:|", *rows, average]
 
 
