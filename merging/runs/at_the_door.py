@@ -40,7 +40,10 @@ def unfit(version: str) -> str:
     from pkgutil import resolve_name
 
     try:
-        found = resolve_name(f"{PACKAGE}:__version__")
+        module = resolve_name(PACKAGE)
+        if module.__file__ is None:  # nothing but a folder of that name
+            raise ImportError
+        found = module.__version__
     except ImportError:
         return f"lacks the package {PACKAGE}"
     except AttributeError:

@@ -71,6 +71,16 @@ def test_it_holds_every_file_that_is_needed_at_run_time(wheel: Path) -> None:
     assert not [name for name in held if name.endswith(".pyc")]
 
 
+def test_an_editable_installation_copies_nothing_of_the_package(tmp_path: Path) -> None:
+    """A copy would be out of date with the next edit, and a folder `merging` would look like the package."""
+    need_packages("hatchling")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel:editable", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (built,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(built) as archive:
+        assert [name for name in archive.namelist() if ".dist-info/" not in name] == ["_clip_merging.pth"]
+
+
 def test_it_brings_a_command_and_says_what_it_needs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (entries,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))

@@ -52,7 +52,9 @@ def with_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def without_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment that has Dask and all other libraries, but not the package."""
-    return environment(tmp_path_factory.mktemp("without"))
+    folder = tmp_path_factory.mktemp("without")
+    (folder / "merging" / "results").mkdir(parents=True)  # a mere folder of that name is not the package
+    return environment(folder / "env", folder)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +91,16 @@ def scheduler(start: Start, python: Path, folder: Path) -> str:
     file = folder / "scheduler.json"
     options = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
     process = start(python, "scheduler", *options)
-    until(file.is_file, lambda: process.poll() is None)
+    until(lambda: written(file), lambda: process.poll() is None)
     return str(json.loads(file.read_text())["address"])
+
+
+def written(file: Path) -> bool:
+    """Whether all of a JSON file is there; the scheduler writes it in place."""
+    try:
+        return bool(json.loads(file.read_text()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
 
 
 def worker(start: Start, python: Path, address: str, folder: Path, name: str) -> "subprocess.Popen[bytes]":
