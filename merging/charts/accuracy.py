@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from merging.charts.theme import Style, arrange, compose, plain, shorten, style_of
+from merging.charts.theme import RULE, SHADE, Style, arrange, compose, plain, shorten, style_of
 from merging.methods.forgetting import GROUPS, TO_FORGET, Group
 from merging.runs.jobs.merge_result import Forgetting, MethodReport
 
@@ -21,8 +21,6 @@ _AVERAGE_WIDTH = 2.7  # the average group, in widths of a task's group: room for
 _MAX_NUMBERED = 7  # series up to which those numbers fit
 _BAR = 0.9  # width of a bar in its place: patterns of neighbours must not touch
 _GAP = 0.5  # before tasks that are to be forgotten, in widths of a task's group
-_RULE = "rgba(128, 128, 128, 0.45)"
-_SHADE = "rgba(128, 128, 128, 0.09)"
 _MEANT: dict[Group, str] = {"forgotten": "forget", "added": "add", "kept": "keep"}  # what is to happen to a task
 
 
@@ -121,10 +119,10 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
                 "hovertemplate": "%{customdata}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
             }
         )
-    shapes = [_band("rect", -edge, edge, fillcolor=_SHADE, line={"width": 0}, layer="below")]
+    shapes = [_band("rect", -edge, edge, fillcolor=SHADE, line={"width": 0}, layer="below")]
     if apart:
         rule = centres[-apart] - (1 + _GAP) / 2
-        shapes.append(_band("line", rule, rule, line={"color": _RULE, "width": 1, "dash": "dot"}))
+        shapes.append(_band("line", rule, rule, line={"color": RULE, "width": 1, "dash": "dot"}))
     return compose(
         traces,
         height=430,
@@ -156,29 +154,37 @@ def accuracy_dots(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
     for index, row in enumerate(rows):
         seen = [value for column in columns if (value := column[index]) is not None]
         if seen:
-            figure.add_shape(
-                type="line",
-                x0=min(seen),
-                x1=max(seen),
-                y0=row,
-                y1=row,
-                layer="below",
-                line={"color": _RULE, "width": 2},
-            )
-    for one, values in zip(series, columns, strict=True):
-        figure.add_scatter(
-            x=values,
-            y=rows,
-            mode="markers",
-            name=plain(one.name),
-            marker=marker_of(one, 12),
-            customdata=labels,
-            hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
-        )
-    figure.add_hrect(y0=-0.6, y1=0.65, fillcolor=_SHADE, line_width=0, layer="below")
-    figure.update_yaxes(tickvals=rows, ticktext=labels, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
+            figure.add_shape(_span(row, min(seen), max(seen)))
+    figure.add_traces([_dots(one, values, rows, labels) for one, values in zip(series, columns, strict=True)])
+    _rows_of_dots(figure, rows, labels, shaded_to=0.65)
     figure.update_xaxes(title=axis, range=[0, _ceiling(series)], showgrid=True)
     return arrange(figure, height=round(150 + 34 * (rows[-1] + 0.6)))
+
+
+def _span(row: float, start: float, end: float) -> dict[str, Any]:
+    """A line along a row, from one dot to another."""
+    line = {"color": RULE, "width": 2}
+    return {"type": "line", "x0": start, "x1": end, "y0": row, "y1": row, "layer": "below", "line": line}
+
+
+def _dots(one: Series, values: Sequence[float | None], rows: Sequence[float], labels: Sequence[str]) -> dict[str, Any]:
+    """A series as a marker on every row."""
+    return {
+        "type": "scatter",
+        "x": values,
+        "y": rows,
+        "mode": "markers",
+        "name": plain(one.name),
+        "marker": marker_of(one, 12),
+        "customdata": labels,
+        "hovertemplate": "%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
+    }
+
+
+def _rows_of_dots(figure: go.Figure, rows: Sequence[float], ticks: Sequence[str], shaded_to: float) -> None:
+    """The first row on top, with a shade behind the rows down to a place."""
+    figure.add_hrect(y0=-0.6, y1=shaded_to, fillcolor=SHADE, line_width=0, layer="below")
+    figure.update_yaxes(tickvals=rows, ticktext=ticks, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
 
 
 def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Figure:
@@ -210,9 +216,9 @@ def accuracy_radar(series: Sequence[Series], tasks: Mapping[str, str]) -> go.Fig
             hovertemplate="%{customdata}: <b>%{r:.1f}</b><extra>%{fullData.name}</extra>",
         )
     figure.update_polars(
-        radialaxis={"range": [0, _ceiling(series)], "gridcolor": _RULE, "tickfont": {"size": 11}},
+        radialaxis={"range": [0, _ceiling(series)], "gridcolor": RULE, "tickfont": {"size": 11}},
         angularaxis={
-            "gridcolor": _RULE,
+            "gridcolor": RULE,
             "tickvals": angles,
             "ticktext": [_on_axis(label) for label in tasks.values()],
         },
@@ -248,28 +254,12 @@ def forgetting_figure(report: Forgetting, method: str, tasks: Mapping[str, str])
     labels = [plain(tasks[task]) for task, _ in found]
     figure = go.Figure()
     for row, (_, values) in zip(rows, found, strict=True):
-        figure.add_shape(
-            type="line",
-            x0=100 * values.before,
-            x1=100 * values.after,
-            y0=row,
-            y1=row,
-            layer="below",
-            line={"color": _RULE, "width": 2},
-        )
-    for key, one in (("before", Series("Zero-shot", "Zero-shot", {})), ("after", Series(method, method, {}))):
-        figure.add_scatter(
-            x=[100 * getattr(values, key) for _, values in found],
-            y=rows,
-            mode="markers",
-            name=plain(one.name),
-            marker=marker_of(one, 12),
-            customdata=labels,
-            hovertemplate="%{customdata}: <b>%{x:.1f}</b><extra>%{fullData.name}</extra>",
-        )
-    figure.add_hrect(y0=-0.6, y1=len(report.forgotten) - 0.35, fillcolor=_SHADE, line_width=0, layer="below")
+        figure.add_shape(_span(row, 100 * values.before, 100 * values.after))
+    before, after = (Series(name, name, {}) for name in ("Zero-shot", method))
+    figure.add_trace(_dots(before, [100 * values.before for _, values in found], rows, labels))
+    figure.add_trace(_dots(after, [100 * values.after for _, values in found], rows, labels))
     ticks = [f"{label} ({word})" if word != "keep" else label for label, word in zip(labels, words, strict=True)]
-    figure.update_yaxes(tickvals=rows, ticktext=ticks, range=[rows[-1] + 0.6, -0.6], showgrid=False, zeroline=False)
+    _rows_of_dots(figure, rows, ticks, shaded_to=len(report.forgotten) - 0.35)
     figure.update_xaxes(title="Accuracy (%)", range=[0, 104], showgrid=True)
     return arrange(figure, height=150 + 34 * len(rows))
 

@@ -17,7 +17,6 @@ AVERAGE = "Average"
 _NUMBERED = 12  # classes up to which cells carry their number
 _SPREAD = 0.36  # of the rows between two tasks, over which several runs' markers are spread
 _RULE = "rgba(128, 128, 128, 0.7)"
-_SHADE = "rgba(128, 128, 128, 0.09)"
 
 
 def difference_figure(
@@ -78,7 +77,7 @@ def difference_figure(
                 "x1": 1,
                 "y0": -0.6,
                 "y1": 0.65,
-                "fillcolor": _SHADE,
+                "fillcolor": theme.SHADE,
                 "line": {"width": 0},
                 "layer": "below",
             },
@@ -168,19 +167,7 @@ def confusion_figure(
         suffix = str(number + 1) if number else ""
         start, end = number * 1.03 / 3, number * 1.03 / 3 + 0.94 / 3
         axes[f"xaxis{suffix}"] = {**axis, "domain": [start, end], "anchor": "y", "tickangle": -60}
-        annotations.append(
-            {
-                "text": theme.plain(theme.shorten(title, 34)),
-                "x": (start + end) / 2,
-                "y": 1,
-                "xref": "paper",
-                "yref": "paper",
-                "xanchor": "center",
-                "yanchor": "bottom",
-                "showarrow": False,
-                "font": {"size": 13},
-            }
-        )
+        annotations.append(theme.caption(theme.plain(theme.shorten(title, 34)), (start + end) / 2))
         traces.append(
             {
                 "type": "heatmap",

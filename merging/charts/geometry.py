@@ -53,7 +53,7 @@ def cosine_figure(
             "showgrid": False,
             "tickangle": -45,
         }
-        titles.append(_caption(title, (start + end) / 2))
+        titles.append(theme.caption(title, (start + end) / 2))
         traces.append(
             _trace(
                 "heatmap",
@@ -113,21 +113,6 @@ def pair_table(before: np.ndarray, after: np.ndarray, tasks: Sequence[str]) -> p
 def _trace(kind: str, **settings: Any) -> dict[str, Any]:
     """A trace as plain values: plotly checks these ten times faster than its own trace objects."""
     return {"type": kind, **settings}
-
-
-def _caption(text: str, x: float) -> dict[str, Any]:
-    """A title above a part of a figure, centred at ``x``."""
-    return {
-        "text": text,
-        "x": x,
-        "y": 1,
-        "xref": "paper",
-        "yref": "paper",
-        "xanchor": "center",
-        "yanchor": "bottom",
-        "showarrow": False,
-        "font": {"size": 13},
-    }
 
 
 def names_on_axis(tasks: Sequence[str], length: int = 18) -> dict[str, Any]:

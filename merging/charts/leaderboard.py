@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from merging.charts.accuracy import Series, marker_of
 from merging.charts.columns import AVERAGE, MARK, METHOD
-from merging.charts.theme import compose, neutral, plain
+from merging.charts.theme import RULE, compose, neutral, plain
 from merging.evaluation.evaluator import best_first
 from merging.methods.params import DataUse, Needs
 from merging.runs.leaderboard import Row
@@ -37,7 +37,6 @@ _COLUMNS = (
     "Note",
 )
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
-_RULE = "rgba(128, 128, 128, 0.45)"
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
 
 
 def _rule(
-    x0: float, x1: float, y0: float, y1: float, width: int, dash: str = "solid", color: str = _RULE
+    x0: float, x1: float, y0: float, y1: float, width: int, dash: str = "solid", color: str = RULE
 ) -> dict[str, Any]:
     return {
         "type": "line",

@@ -23,6 +23,8 @@ from merging.methods.registry import Stage, stages
 
 Points = list[tuple[float, float]]
 _OPEN = "-open"
+RULE = "rgba(128, 128, 128, 0.45)"  # quiet lines, in both themes
+SHADE = "rgba(128, 128, 128, 0.09)"  # behind what stands apart, such as averages
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,21 @@ def shorten(text: str, length: int = 18) -> str:
         return text
     tail = (length - 1) // 2
     return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def caption(text: str, x: float) -> dict[str, Any]:
+    """A title above a part of a figure, centred at ``x``, a share of the figure's width."""
+    return {
+        "text": text,
+        "x": x,
+        "y": 1,
+        "xref": "paper",
+        "yref": "paper",
+        "xanchor": "center",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 13},
+    }
 
 
 def step_axis(last: int, title: str) -> dict[str, Any]:

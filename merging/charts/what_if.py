@@ -17,7 +17,6 @@ from merging.runs.jobs.scaling_curve import ScalingCurveResult
 from merging.suites.suite import Split
 
 _SPLITS: tuple[tuple[Split, str, str], ...] = (("val", "validation", "solid"), ("test", "test", "dash"))
-_SHADE = "rgba(128, 128, 128, 0.09)"
 _GAP = 0.16  # between planes, as a share of the width: room for the names of an axis
 
 
@@ -90,7 +89,7 @@ def outcome_figure(
         "y0": -0.6,
         "y1": 0.65,
         "layer": "below",
-        "fillcolor": _SHADE,
+        "fillcolor": theme.SHADE,
         "line": {"width": 0},
     }
     return theme.compose(
@@ -204,19 +203,7 @@ def interference_figure(
             "showgrid": False,
             "tickangle": -45,
         }
-        titles.append(
-            {
-                "text": title,
-                "x": (start + end) / 2,
-                "y": 1,
-                "xref": "paper",
-                "yref": "paper",
-                "xanchor": "center",
-                "yanchor": "bottom",
-                "showarrow": False,
-                "font": {"size": 13},
-            }
-        )
+        titles.append(theme.caption(title, (start + end) / 2))
     return theme.compose(
         traces,
         height=160 + 34 * len(tasks),

@@ -18,7 +18,6 @@ from merging.cli.options import (
     open_workspace,
     progress_on_stderr,
     read_device,
-    read_method,
     read_settings,
     read_tasks,
     scheduler_option,
@@ -113,6 +112,7 @@ def merge(
     as_json: bool,
 ) -> None:
     """Merge the task models of SUITE."""
+    from merging.methods.presets import method_fields
     from merging.runs.export.weights import require_done
     from merging.runs.foreground import run_here
     from merging.runs.jobs.merge import MergeSpec
@@ -126,7 +126,7 @@ def merge(
     spec = MergeSpec.build(
         suite=reference_of(suite),
         tasks=read_tasks(loaded, tasks),
-        **read_method(preset, edit_name, merge_name, read_settings(settings)),
+        **method_fields(preset or (edit_name or "none", merge_name or "task_arithmetic"), read_settings(settings)),
         split=split,
         seed=seed,
         device=read_device(device, scheduler),

@@ -154,20 +154,6 @@ def end_with(sentence: str, status: int = 1) -> NoReturn:
     click.get_current_context().exit(status)
 
 
-def read_method(
-    preset: str | None, edit: str | None, merge: str | None, parameters: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """Edit, merge and their parameters: those of a preset or given by name, with ``--set`` on top."""
-    from merging.methods.presets import find_preset
-
-    chosen: dict[str, Any] = {"edit": edit or "none", "merge": merge or "task_arithmetic"}
-    if preset is not None:
-        chosen = find_preset(preset).spec_fields()
-    for kind, given in parameters.items():
-        chosen[f"{kind}_params"] = {**chosen.get(f"{kind}_params", {}), **given}
-    return chosen
-
-
 def read_datasets(given: Sequence[str]) -> dict[str, str | None]:
     """``TASK=NAME`` … → task → name of a known data set, None for ``none``. Names of data sets hold no ``=``."""
     datasets: dict[str, str | None] = {}

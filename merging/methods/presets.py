@@ -247,6 +247,25 @@ def _look_alike(one: Look, other: Look) -> bool:
     return one.color == other.color and (one.symbol == other.symbol or one.pattern == other.pattern)
 
 
+def method_fields(method: str | tuple[str, str], parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The part of a :class:`~merging.methods.spec.Spec` that a method determines.
+
+    Args:
+        method: a published method's name, or a pair of the names of an edit and a merge.
+        parameters: by stage, on top of those of the published method.
+
+    Raises:
+        SpecError: there is no published method of that name.
+    """
+    if isinstance(method, str):
+        fields = find_preset(method).spec_fields()
+    else:
+        fields = dict(zip(("edit", "merge"), method, strict=True))
+    for stage, given in parameters.items():
+        fields[f"{stage}_params"] = {**fields.get(f"{stage}_params", {}), **given}
+    return fields
+
+
 def find_preset(name: str) -> Preset:
     """One preset.
 

@@ -278,7 +278,7 @@ def merge(
     spec = MergeSpec.build(
         suite=reference_of(suite),
         tasks=_tasks(loaded, tasks),
-        **_method(method, _by_stage(parameters)),
+        **presets.method_fields(_method(method), _by_stage(parameters)),
         split=split,
         seed=seed,
         device=str(devices.resolve(device)),
@@ -476,14 +476,8 @@ def _by_stage(parameters: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]
     return found
 
 
-def _method(method: str | tuple[str, str], parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Edit, merge and their parameters: those of a published method or of a pair, with those given on top."""
-    if isinstance(method, str):
-        fields = presets.find_preset(method).spec_fields()
-    elif isinstance(method, tuple | list) and len(method) == 2:
-        fields = {"edit": method[0], "merge": method[1]}
-    else:
-        raise SpecError(f"method: expected a published method's name, or a pair (edit, merge); got {method!r}")
-    for stage, given in parameters.items():
-        fields[f"{stage}_params"] = {**fields.get(f"{stage}_params", {}), **given}
-    return fields
+def _method(method: Any) -> str | tuple[str, str]:
+    """What ``method`` names, once it is one of the two things that it may be."""
+    if isinstance(method, str) or (isinstance(method, tuple | list) and len(method) == 2):
+        return method if isinstance(method, str) else (method[0], method[1])
+    raise SpecError(f"method: expected a published method's name, or a pair (edit, merge); got {method!r}")
