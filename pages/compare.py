@@ -21,7 +21,7 @@ from merging.evaluation.paired import HOW, SIGNIFICANCE, comparison_in_words, in
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS, RunComparison, shown_classes, subtracted
 from merging.runs.comparison.report import comparison_report, report_title
-from merging.suites.images.thumbnails import png_of
+from merging.suites.images.thumbnails import picture
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.compare_view import measured
 from ui.accuracy.measuring import evaluator
@@ -229,7 +229,7 @@ def gallery(found: RunComparison, winner: int, loser: int, name: str, task: str,
         for index in indices[:limit]:
             true, guess = classes[found.labels[task][index]], classes[found.predictions[loser][task][index]]
             with st.container(width=SHOWN + 34, gap="xxsmall"):
-                st.image(png_of(pixels[index]), width=SHOWN, alt=f"{true}, taken for {guess}")
+                st.image(picture(pixels[index]), width=SHOWN, alt=f"{true}, taken for {guess}")
                 st.caption(f"{escape_markdown(shorten(true))}, not {escape_markdown(shorten(guess))}")
     if limit < len(indices):
         rest = min(MORE_IMAGES, len(indices) - limit)

@@ -81,7 +81,7 @@ def sentence(spec: MergeSpec, tasks: tuple[str, ...]) -> str:
 def memory_needed(spec: MergeSpec, tasks: tuple[str, ...]) -> Estimate:
     """The estimate on the chosen device."""
     device, suite = devices.resolve(spec.device), state.suite()
-    room = devices.describe(device).memory if device.type == "cuda" else None
+    room = state.described(str(device)).memory if device.type == "cuda" else None
     return estimate(suite.vectors(tasks), spec, not unmeasurable(tasks), device, suite.quick_gelu, room)
 
 

@@ -10,7 +10,7 @@ from merging.core.errors import MergingError
 from merging.evaluation.clip import input_of
 from merging.suites import Suite
 from merging.suites.images.image_sets import sample_images
-from merging.suites.images.thumbnails import png_of
+from merging.suites.images.thumbnails import picture
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, to_csv
@@ -168,18 +168,18 @@ def strip(suite: Suite, name: str) -> None:
             st.caption(escape_markdown(str(error)))
             return
         with st.container(horizontal=True, gap="xsmall"):
-            for class_name, png in found:
+            for class_name, image in found:
                 with st.container(width=SHOWN + 12, gap="xxsmall"):
-                    st.image(png, width=SHOWN, alt=f"{task.label}: {class_name}")
+                    st.image(image, width=SHOWN, alt=f"{task.label}: {class_name}")
                     st.caption(escape_markdown(shorten(class_name, 20)))
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def thumbnails(reference: str, version: state.Stamp, name: str) -> list[tuple[str, bytes]]:
-    """Class names and PNG files."""
+def thumbnails(reference: str, version: state.Stamp, name: str) -> list[tuple[str, str]]:
+    """Class names and pictures."""
     suite = state.suite()
     samples = sample_images(suite, name, input_of(suite).size, limit=10)
-    return [(class_name, png_of(pixels)) for class_name, pixels in samples]
+    return [(class_name, picture(pixels)) for class_name, pixels in samples]
 
 
 def missing_accuracy() -> None:

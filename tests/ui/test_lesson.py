@@ -118,15 +118,16 @@ def test_charts_are_large_and_escape_names() -> None:
         candidates_figure([Bar("<b>", "TIES", 50.0, "1 MB")], "Accuracy"),
         agreement_figure(before, change, TASKS, joining=1),
     ]
-    for figure in figures:
-        told = enlarge(figure, dark=True).to_json()
+    enlarged = [enlarge(figure, dark=True) for figure in figures]
+    for figure in enlarged:
+        told = figure.to_json()
         assert figure.layout.font.size >= 18 and figure.layout.height is None
         assert "<b> ·" not in told and all(note.font.size >= 18 for note in figure.layout.annotations)
-    assert "&lt;b&gt; ·<br>cats" in figures[1].layout.annotations[0].text
-    assert "<b>&lt;b&gt;</b>" in figures[2].layout.annotations[0].text
-    assert figures[2].layout.annotations[1].text == "<b>50.0</b>"
-    assert len(figures[3].data[0].x) == 2  # what is measured
-    assert figures[3].layout.annotations[0].text == "&lt;b&gt;"
+    assert "&lt;b&gt; ·<br>cats" in enlarged[1].layout.annotations[0].text
+    assert "<b>&lt;b&gt;</b>" in enlarged[2].layout.annotations[0].text
+    assert enlarged[2].layout.annotations[1].text == "<b>50.0</b>"
+    assert len(enlarged[3].data[0].x) == 2  # what is measured
+    assert enlarged[3].layout.annotations[0].text == "&lt;b&gt;"
 
 
 def test_weights_lie_over_what_they_were_at_the_height_of_what_they_are() -> None:

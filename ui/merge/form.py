@@ -21,6 +21,7 @@ from merging.methods.refusals import refusal
 from merging.methods.registry import Stage
 from merging.runs.jobs.merge import MergeSpec
 from ui.look.forms import Tasks, fill, stage_form, widget_values
+from ui.shell.state import described
 from ui.shell.url import warn
 
 Kind = Literal["edit", "merge"]
@@ -275,5 +276,5 @@ def _machine() -> dict[str, Any]:
 
 
 def _device_label(name: str) -> str:
-    info = devices.describe(devices.resolve(name))
+    info = described(name)
     return f"auto: {info.title}" if name == "auto" else f"{name}: {info.title}"

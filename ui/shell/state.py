@@ -376,9 +376,15 @@ def device() -> torch.device:
     return devices.resolve("auto")
 
 
+@st.cache_data(ttl=60, max_entries=16, show_spinner=False)
+def described(name: str) -> devices.DeviceInfo:
+    """What a device is called and how much memory it has, asked once a minute: it takes a new thread."""
+    return devices.describe(devices.resolve(name))
+
+
 def device_badge() -> None:
     """A badge that names the device and its memory."""
-    info = devices.describe(device())
+    info = described(str(device()))
     text = f"{info.title} · {info.memory / 2**30:.0f} GiB"
     if device().type == "cpu":
         st.badge(text, icon=":material/memory:", color="gray", help="Where merges run by default")

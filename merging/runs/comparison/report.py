@@ -1,6 +1,5 @@
 """Runs side by side as one HTML file for a paper or a lecture: no script, nothing from elsewhere."""
 
-import base64
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from merging.runs.comparison.settings import differing
 from merging.runs.comparison.svg import Whisker, escaped, heat_map, whiskers
 from merging.runs.jobs.predictions import evaluator_of
 from merging.runs.workspace import Workspace
-from merging.suites.images.thumbnails import png_of
+from merging.suites.images.thumbnails import picture
 from merging.weights.geometry import network_order
 
 MAX_IMAGES = 8  # of a task that one run gets right and the other wrong, each way
@@ -223,9 +222,8 @@ def _task(found: RunComparison, names: Sequence[str], task: str, label: str, ima
 def _images(indices: np.ndarray, pixels: np.ndarray, true: Callable[[int], str], guess: Callable[[int], str]) -> str:
     shown = []
     for index in indices[:MAX_IMAGES]:
-        data = base64.b64encode(png_of(np.asarray(pixels[index]), _SIDE)).decode()
         said = f"{escaped(true(index))}, not {escaped(guess(index))}"
-        image = f'<img src="data:image/png;base64,{data}" width="{_SIDE}" height="{_SIDE}" alt="{said}">'
+        image = f'<img src="{picture(np.asarray(pixels[index]), _SIDE)}" width="{_SIDE}" height="{_SIDE}" alt="{said}">'
         shown.append(f"<figure>{image}<figcaption>{said}</figcaption></figure>")
     return f"<div class='images'>{''.join(shown)}</div>" if shown else ""
 
