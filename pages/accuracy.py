@@ -22,7 +22,7 @@ from merging.evaluation.evaluator import best_first
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
 from ui.accuracy import view as accuracy_view
-from ui.accuracy.published import comparison
+from ui.accuracy.preset_runs import comparison
 from ui.look.figure import escape_markdown, show
 from ui.runs.choice import chosen_ids, kept_ids, remember_ids
 from ui.runs.no_runs import no_runs, ways_to_run

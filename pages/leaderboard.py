@@ -8,8 +8,8 @@ from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import cheapest_first, data_looked_at, two_settings
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import show_leaderboard, standings
-from ui.accuracy.published import Entry, look_up, submit_missing
-from ui.accuracy.published_view import published_section
+from ui.accuracy.preset_runs import Entry, look_up, submit_missing
+from ui.accuracy.reported_view import published_section
 from ui.look.figure import show, to_csv
 from ui.runs.panel import ensure_worker, run_panel
 from ui.runs.text import provenance

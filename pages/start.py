@@ -7,7 +7,7 @@ from merging.charts.run_series import series_of
 from merging.core.text import signed
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
-from ui.accuracy.published import Entry, comparison, submit_missing
+from ui.accuracy.preset_runs import Entry, comparison, submit_missing
 from ui.look.figure import escape_markdown, show
 from ui.runs.panel import ensure_worker, run_panel
 from ui.runs.text import provenance

@@ -13,9 +13,8 @@ import plotly.graph_objects as go
 from merging.charts.accuracy import Series, marker_of
 from merging.charts.columns import AVERAGE, MARK, METHOD
 from merging.charts.theme import RULE, compose, neutral, plain
-from merging.evaluation.evaluator import best_first
 from merging.methods.params import DataUse, Needs
-from merging.runs.leaderboard import Row
+from merging.runs.leaderboard import Row, ranked
 
 NEEDS_WORDS: dict[Needs, str] = {"none": "no data", "unlabeled": "unlabeled images", "labelled": "labelled images"}
 ONE_A_TASK = "a model for each task"
@@ -74,15 +73,15 @@ class Standing:
         return not self.state
 
     @property
+    def average(self) -> float | None:
+        """Mean accuracy over tasks, 0 … 1; None if nothing was measured yet."""
+        return None if self.row is None else self.row.average
+
+    @property
     def series(self) -> Series:
         """Its accuracies, ready to draw; it must have been measured."""
         assert self.row is not None
         return Series(self.title, self.title, self.row.accuracy)
-
-
-def ranked(standings: Sequence[Standing]) -> list[Standing]:
-    """Best average first; those without a result stay behind them, in the order given."""
-    return [standings[place] for place in best_first([one.row.average if one.row else -1.0 for one in standings])]
 
 
 def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd.DataFrame:

@@ -9,14 +9,14 @@ import plotly.graph_objects as go
 
 from merging.charts.accuracy import Series, accuracy_bars, accuracy_table, scaling_curve, scaling_table, set_apart
 from merging.charts.geometry import cosine_figure, cosine_limit, pair_table
-from merging.charts.leaderboard import Standing, leaderboard_dots, leaderboard_table, ranked
+from merging.charts.leaderboard import Standing, leaderboard_dots, leaderboard_table
 from merging.charts.run_series import name_runs, series_of
 from merging.charts.runs import coefficient_heatmap, coefficient_table
 from merging.core.errors import SpecError
 from merging.methods.presets import PRESETS
 from merging.runs.from_python import Evaluated, Merged, Similarity
 from merging.runs.jobs.merge_result import Coefficients, MethodReport
-from merging.runs.leaderboard import Row
+from merging.runs.leaderboard import Row, ranked
 
 Result = Similarity | Merged | Evaluated | Sequence[Row]
 Subject = Literal["accuracy", "coefficients", "search"]

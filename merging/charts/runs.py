@@ -1,4 +1,4 @@
-"""Charts about single runs: coefficient table, AdaMerging's path, cosines, timings."""
+"""Charts about single runs: coefficient table, AdaMerging's path, storage, timings."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""How long work reports, and how it is stopped."""
+"""How work that takes long says how far it is, and how it ends when it is cancelled."""
 
 import re
 import time

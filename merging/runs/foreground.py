@@ -1,11 +1,8 @@
 """Carrying out a run here and now, as the command line does, with the same record as the worker's."""
 
-import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from merging.core.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
@@ -15,9 +12,10 @@ from merging.runs.export.export import write_weights
 from merging.runs.export.weights import KEPT_WEIGHTS, keep_weights
 from merging.runs.jobs import Job, MergeSpec, Site
 from merging.runs.jobs.merge_result import MergeResult
+from merging.runs.reporting import LOG_LINES, Reporter
 from merging.runs.run import Run
-from merging.runs.table import STALE_SECONDS, RunStore
-from merging.runs.worker.reporting import LOG_LINES, Reporter
+from merging.runs.stopping import heartbeat
+from merging.runs.table import RunStore
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
 from merging.weights.files.layouts import huggingface_names
@@ -156,7 +154,7 @@ def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress:
 
     kept = store.folder(run.id) / KEPT_WEIGHTS
     try:
-        with _heartbeat(store, run.id) as cancelled:
+        with heartbeat(store, run.id) as cancelled:
             site = Site(workspace, report, cancelled.is_set, output=output, keep=kept)
             result = carry_out(run.job, run.fingerprint, site)
         if isinstance(result, MergeResult) and result.coefficients is None and output is not None:
@@ -178,25 +176,6 @@ def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress:
         ending = Ending.of(error)
         store.stop(run.id, ending.state, ending.reason, "\n".join(log))
         raise
-
-
-@contextmanager
-def _heartbeat(store: RunStore, run_id: str) -> Iterator[threading.Event]:
-    """Keep a row alive from a thread; the event is set once cancelling was asked for."""
-    ended, cancelled = threading.Event(), threading.Event()
-
-    def beat() -> None:
-        while not ended.wait(STALE_SECONDS / 10):
-            if store.beat(run_id) is not None:
-                cancelled.set()
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield cancelled
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _followed(run_id: str, store: RunStore, carrier: Carrier, on_progress: Progress) -> Run:

@@ -1,8 +1,8 @@
-"""The leaderboard of a suite: every published method, its λ chosen on validation, measured on test."""
+"""The leaderboard of a suite: every published method, its λ chosen on validation, measured on test, and their order."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from merging.core.errors import MissingPart
 from merging.core.progress import Progress
@@ -58,6 +58,23 @@ class Row:
             "chosen": list(self.data.chosen),
             "average": self.average,
         }
+
+
+class Ranked(Protocol):
+    """What has an average accuracy, or has none yet."""
+
+    @property
+    def average(self) -> float | None:
+        """0 … 1; None if it was not measured."""
+
+
+Line = TypeVar("Line", bound=Ranked)
+
+
+def ranked(lines: Sequence[Line]) -> list[Line]:
+    """The leaderboard's order: best average first; those without a result stay behind them, in the order given."""
+    averages = [line.average for line in lines]
+    return [lines[place] for place in best_first([-1.0 if average is None else average for average in averages])]
 
 
 def spec_of(preset: Preset, suite: str, tasks: Sequence[str], device: str, seed: int = 0) -> MergeSpec:
@@ -193,7 +210,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
         "| memory (MB) |",
         "|---|---|---|" + "---:|" * (len(tasks) + 5),
     ]
-    for row in (rows[place] for place in best_first([row.average for row in rows])):
+    for row in ranked(rows):
         cells = [row.method, row.data.needs, row.data.chosen_words]
         cells += [f"{100 * row.accuracy[task]:.1f}" for task in tasks]
         cells += [

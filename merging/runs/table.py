@@ -1,4 +1,4 @@
-"""The table of runs and of jobs on files, in one SQLite file that pages, command line and worker share.
+"""The table of runs, jobs of every kind, in one SQLite file that pages, command line and worker share.
 
 Pages write queued rows and read; the worker claims rows and writes progress. Every call opens its own connection, so
 that threads and processes never share one. Write-ahead logging lets readers go on while somebody writes.

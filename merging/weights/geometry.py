@@ -151,19 +151,6 @@ def describe(geometry: Geometry) -> dict[str, Any]:
     }
 
 
-def planar_map(gram: np.ndarray) -> np.ndarray:
-    """Two coordinates per task vector and for the base model, ``[T + 1, 2]``: principal axes about the base.
-
-    The base sits at the origin (last row); distances are as near to those in weight space as two axes allow.
-    """
-    values, axes = np.linalg.eigh(gram)
-    top = np.argsort(values)[::-1][:2]
-    points = axes[:, top] * np.sqrt(np.clip(values[top], 0, None))
-    if points.shape[1] < 2:
-        points = np.hstack([points, np.zeros_like(points)])
-    return np.vstack([points, np.zeros((1, 2))])
-
-
 def gram_of(pieces: Iterable[torch.Tensor]) -> np.ndarray:
     """Gram matrix ``[T, T]`` of a stack that comes in pieces ``[T, n]``; added up in float64."""
     return sum(((piece @ piece.T).double().cpu() for piece in pieces), torch.zeros((), dtype=torch.float64)).numpy()

@@ -10,7 +10,7 @@ from merging.suites import Suite
 from merging.suites.images.image_sets import load_images
 from tests.app.conftest import build_suite, texts
 from tests.app.finished_runs import ended, finished
-from ui.accuracy.published import METHODS
+from ui.accuracy.preset_runs import METHODS
 from ui.shell import state
 
 Open = Callable[..., AppTest]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from merging.core.errors import Cancelled, NonFiniteWeights, SpecError
 from merging.methods.context import Context
 from merging.weights import geometry
-from merging.weights.geometry import block_of, cached, cosines, first_largest, mean_abs_cosine, measure, planar_map
+from merging.weights.geometry import block_of, cached, cosines, first_largest, mean_abs_cosine, measure
 from merging.weights.vectors import TaskVectors
 from tests.random_models import flattened, random_state, write_models
 
@@ -102,23 +102,6 @@ def test_blocks_are_ordered_by_number() -> None:
     assert block_of("ln_post.weight") == "output"
     labels = sorted(["block 10", "output", "block 9", "stem"], key=geometry._block_order)
     assert labels == ["stem", "block 9", "block 10", "output"]
-
-
-@given(st.integers(1, 6), st.integers(0, 2**32 - 1))
-def test_the_map_keeps_distances_of_vectors_in_a_plane(tasks: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    flat = random.normal(size=(tasks, 2)) @ random.normal(size=(2, 9))
-    points = planar_map(flat @ flat.T)
-    everything = np.vstack([flat, np.zeros(9)])
-    apart = np.linalg.norm(everything[:, None] - everything[None], axis=-1)
-    np.testing.assert_allclose(np.linalg.norm(points[:, None] - points[None], axis=-1), apart, rtol=1e-5, atol=1e-6)
-
-
-def test_the_map_never_lengthens(vectors: TaskVectors) -> None:
-    found = measure(vectors)
-    points = planar_map(found.gram)
-    assert points[-1].tolist() == [0, 0]
-    assert (np.linalg.norm(points[:-1], axis=1) <= found.norms * (1 + 1e-9)).all()
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------

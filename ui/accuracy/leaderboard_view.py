@@ -8,13 +8,13 @@ import streamlit as st
 
 from merging.charts.accuracy import Series
 from merging.charts.columns import MARK, METHOD, mark
-from merging.charts.leaderboard import NOT_RUN, UNDER_WAY, Standing, ranked, task_column
+from merging.charts.leaderboard import NOT_RUN, UNDER_WAY, Standing, task_column
 from merging.charts.theme import shorten, style_of
 from merging.runs import Run
-from merging.runs.leaderboard import baseline_rows, data_looked_at, row_of
+from merging.runs.leaderboard import baseline_rows, data_looked_at, ranked, row_of
 from merging.runs.run import ACTIVE
 from ui.accuracy import view as accuracy_view
-from ui.accuracy.published import Entry
+from ui.accuracy.preset_runs import Entry
 from ui.look.columns import method_columns, text_width
 from ui.look.figure import escape_markdown
 from ui.runs.text import STATE_COLORS

@@ -16,7 +16,7 @@ from merging.suites.suite import Suite
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import standings
-from ui.accuracy.published import Entry, look_up, submit_missing
+from ui.accuracy.preset_runs import Entry, look_up, submit_missing
 from ui.lesson import questions
 from ui.lesson.adaptive import short_run
 from ui.lesson.screen import Asked, Lesson, answered, large

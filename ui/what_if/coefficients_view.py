@@ -20,7 +20,7 @@ from merging.suites.suite import Split
 from merging.weights.geometry import first_largest
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
-from ui.accuracy.published import look_up
+from ui.accuracy.preset_runs import look_up
 from ui.look.figure import escape_markdown, show
 from ui.look.metric import metric_change
 from ui.runs.jobs import result_of, run_of

@@ -84,7 +84,6 @@ class Job(BaseModel, ABC):
 
     Attributes:
         result: the model of what comes of it.
-        listed: whether it stands in the list of runs; others are looked up by who asked for them.
         without: what there is to be missed where it failed, in a sentence.
         anew: whether it is done again where it was done before on the same files.
         stays: why no other machine can do it, as a clause; empty if any can that has the suite.
@@ -95,7 +94,6 @@ class Job(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     result: ClassVar[type[JobResult]]
-    listed: ClassVar[bool] = False
     without: ClassVar[str]
     anew: ClassVar[bool] = False
     stays: ClassVar[str] = ""

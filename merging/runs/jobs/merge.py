@@ -21,7 +21,6 @@ class MergeSpec(ModelJob):
     """A merge: everything that determines the merged model besides the files themselves."""
 
     result: ClassVar[type[MergeResult]] = MergeResult
-    listed: ClassVar[bool] = True
     without: ClassVar[str] = "There is no merged model and no accuracy of it."
     job: Literal["merge"] = "merge"
 

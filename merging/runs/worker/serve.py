@@ -25,10 +25,11 @@ from merging.runs.carrying import Ending, carry_out
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs import Site
 from merging.runs.jobs.job import FILE_LANE
+from merging.runs.reporting import LOG_LINES, Reporter
 from merging.runs.run import Run
+from merging.runs.stopping import StopSign
 from merging.runs.table import RunStore
 from merging.runs.worker.process import Process, become_independent, orphaned
-from merging.runs.worker.reporting import LOG_LINES, Reporter, StopSign
 from merging.runs.worker.trace import TRACE, Trace
 from merging.runs.workspace import Workspace
 
@@ -130,7 +131,7 @@ class Worker:
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # counting GPUs must not open them before forks
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        sweep(self.workspace.home / "runs")
+        remove_leftovers(self.workspace.home / "runs")
         while not self.stopping:
             self.look_after()
             enough = until() or (once and not self.store.queued() and not self.drivers.going_on())
@@ -197,7 +198,7 @@ class Worker:
     def _bury(self, child: Child, code: int) -> None:
         """Give the row of a child that ended without saying why its last state. A row that has one is left alone."""
         folder = self.store.folder(child.run.id)
-        sweep(folder)
+        remove_leftovers(folder)
         tail = log_tail(folder / "log.txt")
         if child.killed:
             self.store.stop(child.run.id, "cancelled", "cancelled; it did not stop by itself and was killed", tail)
@@ -211,7 +212,7 @@ def _reason(code: int) -> str:
     return f"signal {-code}, perhaps out of memory" if code < 0 else f"exit status {code}"
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes had half written below a folder."""
     for leftover in folder.rglob(".*.tmp"):
         leftover.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from merging.runs.jobs.merge_result import MergeResult, MethodReport
 from merging.runs.leaderboard import cheapest_first, spec_of
 from merging.suites import load_suite
 from ui.accuracy.leaderboard_view import standings, state_of, task_width
-from ui.accuracy.published import Entry
+from ui.accuracy.preset_runs import Entry
 from ui.look.columns import method_columns, text_width
 
 TASKS = ("digits", "signs")

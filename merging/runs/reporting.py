@@ -37,28 +37,3 @@ class Reporter:
             self._logged = now
         self._store.progress(self._run_id, done, total, message, fresh)
         self._phase, self._written = phase, now
-
-
-class StopSign:
-    """Whether a run is to stop; looks at most four times a second.
-
-    Attributes:
-        abandoned: it is to stop because whoever looked after it is gone.
-    """
-
-    def __init__(self, store: RunStore, run_id: str, abandoned: Callable[[], bool]) -> None:
-        self._store = store
-        self._run_id = run_id
-        self._is_abandoned = abandoned
-        self._asked = 0.0
-        self._stop = False
-        self.abandoned = False
-
-    def __call__(self) -> bool:
-        """Whether somebody asked for the run to stop, or nobody is left to look after it."""
-        now = time.monotonic()
-        if not self._stop and now - self._asked > _WRITE_SECONDS:
-            self._asked = now
-            self.abandoned = self._is_abandoned()
-            self._stop = self.abandoned or self._store.get(self._run_id).cancel_asked is not None
-        return self._stop
