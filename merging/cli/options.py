@@ -111,6 +111,13 @@ def layout_option(function: Any) -> Any:
     )(function)
 
 
+def take_option(function: Any) -> Any:
+    """``--take``."""
+    return click.option(
+        "--take", metavar="NAME", help="Which of several towers in a file: what its tensors' names have in front (ema)."
+    )(function)
+
+
 def tasks_option(function: Any) -> Any:
     """``--tasks``, as :func:`read_tasks` reads them."""
     return click.option(

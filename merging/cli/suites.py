@@ -16,6 +16,7 @@ from merging.cli.options import (
     open_workspace,
     progress_on_stderr,
     read_datasets,
+    take_option,
 )
 from merging.cli.results import counted, print_converted, print_downloaded, print_json, print_proposal, print_report
 from merging.cli.text import print_methods
@@ -140,7 +141,7 @@ def init_suite_command(
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=PathAsTyped(dir_okay=False))
+@click.argument("files", nargs=-1, required=True, type=PathAsTyped())
 @click.option(
     "--output",
     "folder",
@@ -148,9 +149,13 @@ def init_suite_command(
     type=PathAsTyped(file_okay=False),
     help="Folder for the .safetensors files; the tree of folders that FILES are in is kept.",
 )
+@take_option
 @json_option
-def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
-    """Take visual towers and heads out of FILES, whole pickled models too, without running what is in them."""
+def convert(files: tuple[Path, ...], folder: Path, take: str | None, as_json: bool) -> None:
+    """Take visual towers and heads out of FILES, whole pickled models too, without running what is in them.
+
+    A file may also be the index of a sharded model, or a folder with one.
+    """
     from merging.core.files import require_parent
     from merging.weights.convert import convert as converted
     from merging.weights.convert import targets
@@ -159,7 +164,7 @@ def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
     rows, report = [], progress_on_stderr()
     for done, (file, target) in enumerate(targets(files, folder).items()):
         report(done, len(files), f"reading {file.name}")
-        rows.append(converted(file, target))
+        rows.append(converted(file, target, take))
         if not as_json:
             print_converted(rows[-1])
     if as_json:

@@ -73,7 +73,10 @@ def open_pickled_module(path: Path | str, take: str | None = None) -> PickledMod
     require_content(path)
     try:
         root, places = _from_archive(path) if check_archive(path, torchscript=True) else _from_old_format(path)
-        found = dict(_tensors(root))
+        found: dict[str, StoredTensor] = {}
+        for name, tensor in _tensors(root):
+            if found.setdefault(name, tensor) is not tensor:
+                raise CorruptCheckpoint(f"two tensors are called {name[:200]!r}")
         source = _MappedTensors(path, found, places, _own(root, found))
     except _DAMAGE:
         raise CorruptCheckpoint(f"{path.name}: a damaged archive; download or export it again") from None

@@ -194,7 +194,7 @@ class Source(Protocol):
         """Shape and dtype of everything that is stored."""
 
     def own(self) -> dict[str, str]:
-        """Name → name as stored, of the tensors that the file is about: not those in a training's other dictionaries."""
+        """Name → name as stored, of the tensors that the file is about: none of a training's other dictionaries."""
 
     def tensor(self, name: str) -> torch.Tensor:
         """A contiguous tensor on the CPU."""
