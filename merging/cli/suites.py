@@ -15,6 +15,7 @@ from merging.cli.options import (
     json_option,
     open_workspace,
     progress_on_stderr,
+    read_checkpoints,
     read_datasets,
     take_option,
 )
@@ -100,6 +101,14 @@ def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) ->
     help="Task TASK is on the known data set NAME, such as SUN397; NAME none: on none of them.",
 )
 @click.option("--no-datasets", is_flag=True, help="Take no task for a known data set because of its name.")
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    metavar="TASK=NAME",
+    help="Which of several checkpoints of one training, such as sun397=checkpoint-500.",
+)
+@take_option
 @json_option
 def init_suite_command(
     folder: Path,
@@ -108,6 +117,8 @@ def init_suite_command(
     force: bool,
     datasets: Sequence[str],
     no_datasets: bool,
+    checkpoints: Sequence[str],
+    take: str | None,
     as_json: bool,
 ) -> None:
     """Write FOLDER/suite.yaml by looking at the checkpoints, heads and images in FOLDER, and check them.
@@ -119,7 +130,8 @@ def init_suite_command(
     from merging.suites.initialise import init_suite
     from merging.suites.suite import load_suite
 
-    made = init_suite(folder, base, name, force, read_datasets(datasets), not no_datasets)
+    chosen = read_checkpoints(checkpoints)
+    made = init_suite(folder, base, name, force, read_datasets(datasets), not no_datasets, chosen, take)
     report = check_suite(load_suite(folder), progress_on_stderr())
     if as_json:
         print_json(

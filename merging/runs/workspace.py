@@ -51,7 +51,7 @@ class Workspace:
 
     def fingerprint(self, checkpoint: Checkpoint) -> str:
         """Content fingerprint of a weight file, remembered until the file changes."""
-        checkpoint.fingerprint = checkpoint.fingerprint_from([*map(self._file_fingerprint, checkpoint.files)])
+        checkpoint.fingerprint = checkpoint.fingerprint_by(self._file_fingerprint)
         return checkpoint.fingerprint
 
     def _file_fingerprint(self, path: Path) -> str:

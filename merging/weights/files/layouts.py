@@ -135,6 +135,20 @@ class Layout:
         """Names in the file of everything that the tower is made of."""
         return {name for origin in self.origins.values() for name in origin.stored}
 
+    def beside(self, name: str) -> str | None:
+        """The name in the file of a tensor that is called so in the model that the tower is a part of, if it has one.
+
+        >>> recognise(["module.visual.conv1.weight", "module.logit_scale", "ema.logit_scale"]).beside("logit_scale")
+        'module.logit_scale'
+        """
+        found = {
+            _without_wrappers(stored).removesuffix(name): stored
+            for stored in self.dropped
+            if stored == name or stored.endswith(f".{name}")
+        }
+        around = [prefix for prefix in found if self.root.startswith(prefix)]
+        return found[max(around, key=len)] if around else None
+
     @property
     def dropped_in_words(self) -> str:
         """What was left out, tensors with the same beginning counted together.

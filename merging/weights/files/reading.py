@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,16 +118,17 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         Raises:
             CorruptCheckpoint: another one was promised.
         """
-        return self.fingerprint_from([file_fingerprint(file) for file in self.files])
+        return self.fingerprint_by(file_fingerprint)
 
-    def fingerprint_from(self, prints: Sequence[str]) -> str:
-        """The fingerprint, given those of all :attr:`files`; raises as there."""
-        first = self._verified(prints[0])
+    def fingerprint_by(self, of_file: Callable[[Path], str]) -> str:
+        """The fingerprint, given how to take that of one file; raises as there."""
+        prints = [of_file(file) for file in self.files]
+        self.verified(prints[0])
         if len(prints) == 1 and not self.taken:
-            return first
+            return prints[0]
         return hashlib.sha256("\n".join([*prints, self.taken]).encode()).hexdigest()
 
-    def _verified(self, fingerprint: str) -> str:
+    def verified(self, fingerprint: str) -> str:
         """The fingerprint of the first file, if it is the promised one or none was promised."""
         if self.promised is not None and fingerprint != self.promised:
             raise CorruptCheckpoint(
