@@ -50,19 +50,20 @@ def one_a_task(folder: Path, found: Contents, base: Path, asked: Mapping[str, st
         place = _training_of(path)
         if place is not None and path != base and not is_named_as_base(path):
             trainings.setdefault(place, []).append(path)
-    chosen, reasons = {}, {}
-    left = dict(asked)
-    for place, paths in trainings.items():
-        task = task_name(folder.resolve().name if is_generic(paths[0]) else label(paths[0]))
-        wanted = left.pop(task, None)
-        if len(paths) > 1 or wanted is not None:
-            chosen[place], reasons[task] = _meant(folder, task, paths, wanted)
-    if left:
-        known = sorted(task_name(label(paths[0])) for paths in trainings.values())
+    tasks = {
+        place: task_name(folder.resolve().name if is_generic(paths[0]) else label(paths[0]))
+        for place, paths in trainings.items()
+    }
+    unknown = sorted(asked.keys() - {*tasks.values()})
+    if unknown:
         raise SuiteError(
-            f"{folder.name}: a checkpoint is given for {', '.join(sorted(left))}; tasks with checkpoints of a training "
-            f"are {', '.join(known) or 'none'}"
+            f"{folder.name}: a checkpoint is given for {', '.join(unknown)}; tasks with checkpoints of a training are "
+            f"{', '.join(sorted(tasks.values())) or 'none'}"
         )
+    chosen, reasons = {}, {}
+    for place, task in tasks.items():
+        if len(trainings[place]) > 1 or task in asked:
+            chosen[place], reasons[task] = _meant(folder, task, trainings[place], asked.get(task))
     passed = {
         path.as_posix(): f"another checkpoint of this training; {chosen[place].as_posix()} is taken"
         for place, paths in trainings.items()
@@ -144,10 +145,10 @@ def started_from(folder: Path, weights: list[Path]) -> tuple[Path, str] | None:
         )
     if named:
         value, file = next(iter(named.items()))
-        hint = f"hf download {value} gets it from the hub, or n" if is_hub_id(value) else "put it into the folder, or n"
+        get = f"`hf download {value}` gets it from the hub" if is_hub_id(value) else "put it into the folder"
         raise SuiteError(
             f"{folder.name}: no file is named as a base, and {_shown(value)!r}, which {file} names, is not here; "
-            f"{hint}ame the base with --base"
+            f"{get}, or name the one that the others were fine-tuned from with --base"
         )
     return None
 
