@@ -108,6 +108,8 @@ def shards_of(index: Path) -> dict[Path, frozenset[str]]:
         CorruptCheckpoint: it is no index, or contradicts itself.
         CheckpointError: it can't be read, a shard is missing, or would lie outside of the index's folder.
     """
+    if not index.is_file():
+        raise CheckpointError(f"{index.name}: no such index of shards")
     try:
         size = index.stat().st_size
         if size > _MAX_INDEX_BYTES:

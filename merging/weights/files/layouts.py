@@ -22,6 +22,7 @@ from merging.core.wording import differences
 
 Family = Literal["open_clip", "huggingface", "unknown"]
 PROJECTION = "proj"
+_MAX_TOWERS = 20  # in one file that are compared with each other
 NO_PREFIX = "."  # what a tower without a prefix is called where one of several is to be named
 
 # What wrappers around modules put into names: data parallelism and averaging, torch.compile, activation checkpointing,
@@ -433,6 +434,8 @@ def _only(
 ) -> Layout:
     """The one tower that is meant, or that all are."""
     roots = sorted(towers) if take is None else [_taken(sorted(towers), take)]
+    if len(roots) > _MAX_TOWERS:
+        raise CheckpointError(_several(kind, roots))
     layout, *others = (towers[root](found, root) for root in roots)
     if not all(same(layout, other) for other in others):
         raise CheckpointError(_several(kind, roots))

@@ -227,12 +227,16 @@ class _SafetensorsSource:
 class _TorchSource:
     def __init__(self, path: Path) -> None:
         found = read_state_dict(path)
-        self._own, self._path = found.own, path
-        for name, stored in found.own.items():
-            if found.tensors[stored].dtype not in _DTYPES.values():
-                dtype = found.tensors[stored].dtype
-                raise CheckpointError(f"{path.name}: tensor {name!r} is {dtype}, a type that can't be merged")
-        self._tensors = {name: tensor for name, tensor in found.tensors.items() if tensor.dtype in _DTYPES.values()}
+        self._own = found.own
+        self._tensors: dict[str, torch.Tensor] = {}
+        subject = {*found.own.values()}
+        for name, tensor in found.tensors.items():
+            try:
+                _check_plain(path, name, tensor)
+                self._tensors[name] = tensor
+            except CheckpointError:  # what else a training keeps may be of any kind, and is not read
+                if name in subject:
+                    raise
 
     def infos(self) -> dict[str, TensorInfo]:
         return {name: TensorInfo(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
@@ -241,8 +245,14 @@ class _TorchSource:
         return self._own
 
     def tensor(self, name: str) -> torch.Tensor:
-        check_tensor(self._path, name, self._tensors[name])
         return self._tensors[name].detach().contiguous()
+
+
+def _check_plain(path: Path, name: str, tensor: torch.Tensor) -> None:
+    """Insist on a plain tensor of a type that can be merged."""
+    check_tensor(path, name, tensor)
+    if tensor.dtype not in _DTYPES.values():
+        raise CheckpointError(f"{path.name}: tensor {name!r} is {tensor.dtype}, a type that can't be merged")
 
 
 class _ShardedSource:

@@ -81,10 +81,7 @@ def read_state_dict(path: Path) -> StateDict:
         if name in tensors:
             raise CorruptCheckpoint(f"{path.name}: two tensors are called {name[:200]!r}, in dictionaries of two kinds")
         tensors[name] = tensor
-    own = {name: f"{under}.{name}" if under else name for name in direct}
-    for name, stored in own.items():
-        check_tensor(path, name, tensors[stored])
-    return StateDict(tensors, own)
+    return StateDict(tensors, {name: f"{under}.{name}" if under else name for name in direct})
 
 
 def _walk(path: Path, root: Mapping[Any, Any]) -> Iterator[tuple[str, torch.Tensor]]:
