@@ -123,8 +123,10 @@ def written() -> None:
         return
     tasks = [task["name"] for task in made.content["tasks"]]
     count = f"{len(tasks)} task" + ("s" if len(tasks) != 1 else "")
+    base = made.content["base"]
+    base = base if isinstance(base, str) else base["hub"]
     st.success(
-        escape_markdown(f"suite.yaml is written: base {made.content['base']}, {count} ({', '.join(tasks)})."),
+        escape_markdown(f"suite.yaml is written: base {base}, {count} ({', '.join(tasks)})."),
         icon=":material/check:",
     )
     known = [f"{task['name']} on {task['dataset']}" for task in made.content["tasks"] if "dataset" in task]

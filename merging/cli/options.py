@@ -111,6 +111,13 @@ def layout_option(function: Any) -> Any:
     )(function)
 
 
+def take_option(function: Any) -> Any:
+    """``--take``."""
+    return click.option(
+        "--take", metavar="NAME", help="Which of several towers in a file: what its tensors' names have in front (ema)."
+    )(function)
+
+
 def tasks_option(function: Any) -> Any:
     """``--tasks``, as :func:`read_tasks` reads them."""
     return click.option(
@@ -156,13 +163,23 @@ def end_with(sentence: str, status: int = 1) -> NoReturn:
 
 def read_datasets(given: Sequence[str]) -> dict[str, str | None]:
     """``TASK=NAME`` … → task → name of a known data set, None for ``none``. Names of data sets hold no ``=``."""
-    datasets: dict[str, str | None] = {}
+    found = _names_of_tasks("--dataset", given, "scenes=SUN397, or TASK=none")
+    return {task: None if name == "none" else name for task, name in found.items()}
+
+
+def read_checkpoints(given: Sequence[str]) -> dict[str, str]:
+    """``TASK=NAME`` … → task → name of its checkpoint."""
+    return _names_of_tasks("--checkpoint", given, "sun397=checkpoint-500")
+
+
+def _names_of_tasks(option: str, given: Sequence[str], example: str) -> dict[str, str]:
+    found: dict[str, str] = {}
     for each in given:
         task, equals, name = each.rpartition("=")
         if not equals or not task.strip() or not name.strip():
-            raise SpecError(f"--dataset {each!r}: expected TASK=NAME, such as scenes=SUN397, or TASK=none")
-        datasets[task.strip()] = None if name.strip() == "none" else name.strip()
-    return datasets
+            raise SpecError(f"{option} {each!r}: expected TASK=NAME, such as {example}")
+        found[task.strip()] = name.strip()
+    return found
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -68,7 +68,8 @@ def print_proposal(proposal: Any) -> None:
     """What :func:`merging.suites.initialise.init_suite` wrote, what it assumed, and what is missing."""
     content = proposal.content
     named = isinstance(content["architecture"], str)
-    click.echo(f"base: {content['base']}")
+    base = content["base"]
+    click.echo(f"base: {base if isinstance(base, str) else base['hub']}")
     click.echo(f"architecture: {content['architecture'] if named else json.dumps(content['architecture'])}")
     for task in content["tasks"]:
         files = [task["checkpoint"], task.get("head"), task.get("data", {}).get("path")]

@@ -15,7 +15,9 @@ from merging.cli.options import (
     json_option,
     open_workspace,
     progress_on_stderr,
+    read_checkpoints,
     read_datasets,
+    take_option,
 )
 from merging.cli.results import counted, print_converted, print_downloaded, print_json, print_proposal, print_report
 from merging.cli.text import print_methods
@@ -99,6 +101,14 @@ def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) ->
     help="Task TASK is on the known data set NAME, such as SUN397; NAME none: on none of them.",
 )
 @click.option("--no-datasets", is_flag=True, help="Take no task for a known data set because of its name.")
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    metavar="TASK=NAME",
+    help="Which of several checkpoints of one training, such as sun397=checkpoint-500.",
+)
+@take_option
 @json_option
 def init_suite_command(
     folder: Path,
@@ -107,6 +117,8 @@ def init_suite_command(
     force: bool,
     datasets: Sequence[str],
     no_datasets: bool,
+    checkpoints: Sequence[str],
+    take: str | None,
     as_json: bool,
 ) -> None:
     """Write FOLDER/suite.yaml by looking at the checkpoints, heads and images in FOLDER, and check them.
@@ -118,7 +130,8 @@ def init_suite_command(
     from merging.suites.initialise import init_suite
     from merging.suites.suite import load_suite
 
-    made = init_suite(folder, base, name, force, read_datasets(datasets), not no_datasets)
+    chosen = read_checkpoints(checkpoints)
+    made = init_suite(folder, base, name, force, read_datasets(datasets), not no_datasets, chosen, take)
     report = check_suite(load_suite(folder), progress_on_stderr())
     if as_json:
         print_json(
@@ -140,7 +153,7 @@ def init_suite_command(
 
 
 @main.command()
-@click.argument("files", nargs=-1, required=True, type=PathAsTyped(dir_okay=False))
+@click.argument("files", nargs=-1, required=True, type=PathAsTyped())
 @click.option(
     "--output",
     "folder",
@@ -148,9 +161,13 @@ def init_suite_command(
     type=PathAsTyped(file_okay=False),
     help="Folder for the .safetensors files; the tree of folders that FILES are in is kept.",
 )
+@take_option
 @json_option
-def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
-    """Take visual towers and heads out of FILES, whole pickled models too, without running what is in them."""
+def convert(files: tuple[Path, ...], folder: Path, take: str | None, as_json: bool) -> None:
+    """Take visual towers and heads out of FILES, whole pickled models too, without running what is in them.
+
+    A file may also be the index of a sharded model, or a folder with one.
+    """
     from merging.core.files import require_parent
     from merging.weights.convert import convert as converted
     from merging.weights.convert import targets
@@ -159,7 +176,7 @@ def convert(files: tuple[Path, ...], folder: Path, as_json: bool) -> None:
     rows, report = [], progress_on_stderr()
     for done, (file, target) in enumerate(targets(files, folder).items()):
         report(done, len(files), f"reading {file.name}")
-        rows.append(converted(file, target))
+        rows.append(converted(file, target, take))
         if not as_json:
             print_converted(rows[-1])
     if as_json:

@@ -7,6 +7,14 @@ from pathlib import Path
 
 from merging.core.errors import CheckpointError
 
+# What a folder, or a repository, of one model calls its weights, the safe kind first.
+MODEL_FILES = (
+    "model.safetensors",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "open_clip_pytorch_model.bin",
+)
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:

@@ -11,17 +11,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from merging.core.files import MODEL_FILES
+
 Kind = Literal["model", "dataset"]
 # ASCII as on the hub; with all of Unicode's letters, pydantic takes a twentieth of a second for each of these.
 HUB_ID = r"^[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}$"
 REVISION = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"  # a branch, a tag or a commit
-# What a repository of one model calls it, the safe kind first.
-WEIGHTS = (
-    "model.safetensors",
-    "open_clip_model.safetensors",
-    "pytorch_model.bin",
-    "open_clip_pytorch_model.bin",
-)
+WEIGHTS = MODEL_FILES
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -110,7 +106,8 @@ def snapshot(hub: str, kind: Kind, revision: str = "main") -> Path:
 def located(file: HubFile) -> Path:
     """Where a file is in the cache; where it would be if it is not there."""
     folder = snapshot(file.hub, "model", file.revision)
-    places = [folder / candidate for candidate in file.candidates]
+    names = file.candidates if file.file else (*WEIGHTS, *(f"{name}.index.json" for name in WEIGHTS))  # or in shards
+    places = [folder / name for name in names]
     return next((place for place in places if place.is_file()), places[0])
 
 

@@ -139,7 +139,7 @@ def _require_one_clip(spec: MergeSpec, suite: Suite) -> None:
 def _require_no_input(output: Path, suite: Suite) -> None:
     """Insist that the output does not replace a model of the suite."""
     files = [suite.base, *(task.checkpoint for task in suite.tasks if task.checkpoint)]
-    if output.resolve() in {suite.path(file).resolve() for file in files}:
+    if output.resolve() in {path.resolve() for file in files for path in suite.weight_files(file)}:
         raise SpecError(f"{output.name} is a model of suite {suite.name!r} and would be lost; choose another output")
 
 

@@ -51,7 +51,7 @@ class Workspace:
 
     def fingerprint(self, checkpoint: Checkpoint) -> str:
         """Content fingerprint of a weight file, remembered until the file changes."""
-        checkpoint.fingerprint = checkpoint.verified(self._file_fingerprint(checkpoint.path))
+        checkpoint.fingerprint = checkpoint.fingerprint_by(self._file_fingerprint)
         return checkpoint.fingerprint
 
     def _file_fingerprint(self, path: Path) -> str:
@@ -214,9 +214,9 @@ class Workspace:
         task = suite.task(task_name)
         prints = []
         head, text = (
-            suite.path(relative) if relative is not None else None for relative in (task.head, suite.text_tower)
+            suite.weight_files(relative) if relative is not None else () for relative in (task.head, suite.text_tower)
         )
-        for path in (head, suite.images_path(task_name), text):
+        for path in (*head, suite.images_path(task_name), *text):
             if path is not None and path.is_file():
                 prints.append(self._file_fingerprint(path))
             elif path is not None and path.is_dir():

@@ -239,4 +239,5 @@ def _files_of(reference: str, suite: Suite, seen: Seen) -> list[Path]:
         if isinstance(one, HubFile):
             seen |= _places(one)
     images = filter(None, (suite.images_path(task.name) for task in suite.tasks))
-    return [suite_file(reference), *(suite.path(one) for one in named if one is not None), *images]
+    weights = [file for one in named if one is not None for file in suite.weight_files(one)]
+    return [suite_file(reference), *weights, *images]

@@ -2,19 +2,32 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from merging.core.errors import SuiteError
+from merging.core.files import MODEL_FILES
+from merging.weights.files.folders import INDEX, in_shards, is_index, is_training_state
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _DEPTH = 3  # of folders that are looked into
 _SPLITS = {"train", "val", "test"}
 # Names that say nothing of the task: the folder around says it.
 _GENERIC = re.compile(
-    r"(finetuned|fine[-_]tuned|model|checkpoint|weights|(open_clip_)?(pytorch_)?model|images?|data)$", re.IGNORECASE
+    r"(finetuned|fine[-_]tuned|model|checkpoints?|weights|(open_clip_)?(pytorch_)?model|images?|data"
+    r"|((best|last|latest|final)([-_](model|checkpoint))?)|(checkpoint|epoch|step|iter)[-_=]?\d+([-_]step[-_=]?\d+)?)$",
+    re.IGNORECASE,
 )
+# What stands around a task's name in that of a file: the model, how far its training is
+_AROUND = (
+    r"(openai[-_])?(clip[-_]?)?vit[-_]?(bigg|base|large|huge|giant|[blhg])[-_]?(patch)?\d{2}([-_@]\d{3})?(px)?([-_]quickgelu)?"
+    r"|(full[-_])?(fine[-_]?tuned?|ft)([-_]on)?|clip|best|last|latest|final|model|checkpoint|ckpt|weights|ema"
+    r"|(epoch|step)[-_=]?\d+"
+)
+_BEFORE = re.compile(rf"^({_AROUND})[-_.]+(?=[^\W_])", re.IGNORECASE)
+_AFTER = re.compile(rf"(?<=[^\W_])[-_.]+({_AROUND})$", re.IGNORECASE)
 _BASE = re.compile(r"(base|zero[-_]?shot|pre[-_]?trained|openai)([-_. ]|$)", re.IGNORECASE)
 _HEAD = re.compile(r"head([-_.](?P<before>.+))?|(?P<after>.+)[-_.]head", re.IGNORECASE)
 
@@ -24,14 +37,16 @@ class Contents:
     """Files and folders of images, by what they are; all paths are relative to the folder.
 
     Attributes:
-        weights: weight files that are no heads.
+        weights: weight files that are no heads; of a model in shards the index.
         heads: name of the task → its head.
         images: name of the task → an ``.npz`` file, or a folder ``split/class/image`` or of parquet files.
+        passed_over: weight files that say the same as one of ``weights``, and what is no model → why.
     """
 
     weights: list[Path] = field(default_factory=list)
     heads: dict[str, Path] = field(default_factory=dict)
     images: dict[str, Path] = field(default_factory=dict)
+    passed_over: dict[str, str] = field(default_factory=dict)
 
     def head(self, task: str) -> Path | None:
         """The head of a task, whatever the spelling of its name."""
@@ -51,7 +66,15 @@ def look(folder: Path) -> Contents:
     if not folder.is_dir():
         raise SuiteError(f"{folder.name}: no such folder; expected one that holds checkpoints")
     found = Contents()
+    states: Counter[str] = Counter()
     for path in _walk(folder, _DEPTH):
+        if is_training_state(path):
+            states[path.name] += 1
+            continue
+        beside = _instead(path)
+        if beside is not None:
+            found.passed_over[path.relative_to(folder).as_posix()] = f"{beside} beside it is taken"
+            continue
         relative = path.relative_to(folder)
         head = _HEAD.fullmatch(relative.stem)
         if path.is_dir() or path.suffix == ".npz":
@@ -61,7 +84,17 @@ def look(folder: Path) -> Contents:
             found.heads.setdefault(name, relative)
         else:
             found.weights.append(relative)
+    for name, count in sorted(states.items()):
+        found.passed_over[name if count == 1 else f"{count} × {name}"] = "what a training keeps besides; never opened"
     return found
+
+
+def _instead(path: Path) -> str | None:
+    """Which other file of its folder says what this weight file says: a shard's index, or a safer format."""
+    if path.name in MODEL_FILES:
+        safer = MODEL_FILES[: MODEL_FILES.index(path.name)]
+        return next((name for name in safer if (path.parent / name).is_file()), None)
+    return next((index.name for index in sorted(path.parent.glob(f"*{INDEX}"))), None) if in_shards(path) else None
 
 
 def checkpoint_folders(root: Path) -> list[Path]:
@@ -79,7 +112,7 @@ def _checkpoint_folders(folder: Path, levels: int, outermost: bool) -> Iterator[
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     inside = [path for path in inside if path.name not in _SPLITS and os.access(path, os.R_OK)]
     if not (folder / "suite.yaml").exists() and (
-        _holds_weights(folder) or (not outermost and sum(map(_holds_weights, inside)) > 1)
+        _holds_weights(folder) or (not outermost and sum(map(_holds_a_training, inside)) > 1)
     ):
         yield folder
     elif levels:
@@ -93,14 +126,49 @@ def _holds_weights(folder: Path) -> bool:
         return any(entry.name.endswith(WEIGHT_SUFFIXES) and not entry.name.startswith(".") for entry in entries)
 
 
+def _holds_a_training(folder: Path) -> bool:
+    """Whether weights lie in a folder, or in one of the checkpoints in it that transformers' Trainer wrote."""
+    return _holds_weights(folder) or any(_holds_weights(each) for each in folder.glob("checkpoint-*") if each.is_dir())
+
+
 def label(path: Path) -> str:
-    """What a file or folder is about: its name without the suffix, or its folder's where the name says nothing.
+    """What a file or folder is about: its name without the suffix, or the nearest folder's whose name says something.
 
     >>> label(Path("SUN397/finetuned.pt")), label(Path("digits.safetensors"))
     ('SUN397', 'digits')
+    >>> label(Path("runs/cars/checkpoint-500/model.safetensors.index.json"))
+    'cars'
     """
-    stem = path.name.removesuffix(path.suffix) if path.suffix in (*WEIGHT_SUFFIXES, ".npz") else path.name
-    return path.parent.name if _GENERIC.match(stem) and path.parent.name else stem
+    name = path.name.removesuffix(INDEX)
+    suffix = Path(name).suffix
+    name = name.removesuffix(suffix) if suffix in (*WEIGHT_SUFFIXES, ".npz") else name
+    for folder in path.parents:
+        if not folder.name or not _GENERIC.match(name):
+            break
+        name = folder.name
+    return name
+
+
+def is_generic(path: Path) -> bool:
+    """Whether neither a file's name nor its folders' say what it is about."""
+    return bool(_GENERIC.match(label(path)))
+
+
+def task_name(label: str, base: str = "") -> str:
+    """What people would call a task whose model is called so: without the model's name and how it was trained.
+
+    Args:
+        label: what the file or folder is called.
+        base: what the base is called.
+
+    >>> task_name("clip-vit-base-patch32_sun397"), task_name("eurosat_finetuned"), task_name("best_ViT-L-14-336_dtd")
+    ('sun397', 'eurosat', 'dtd')
+    """
+    name, before = label.removeprefix(f"{base}_") if base else label, ""
+    while name != before:
+        before = name
+        name = _AFTER.sub("", _BEFORE.sub("", name))
+    return name
 
 
 def base_candidates(weights: list[Path]) -> list[Path]:
@@ -139,7 +207,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
     """Weight files, ``.npz`` files and folders of images or parquet files, sorted."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for path in entries:
-        if path.is_file() and path.suffix in (*WEIGHT_SUFFIXES, ".npz"):
+        if path.is_file() and (path.suffix in (*WEIGHT_SUFFIXES, ".npz") or is_index(path)):
             yield path
     for path in entries:
         if not path.is_dir() or path.name in _SPLITS or not os.access(path, os.R_OK):

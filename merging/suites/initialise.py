@@ -15,17 +15,30 @@ from pydantic import ValidationError
 from merging.core.errors import MergingError, SuiteError
 from merging.core.files import atomic_path
 from merging.core.wording import explain, nearest
+from merging.hub.cache import HubFile, is_hub_id, located
 from merging.suites.architecture import Tower, tower_of
-from merging.suites.folder import Contents, base_candidates, class_folders, is_named_as_base, label, look
+from merging.suites.folder import (
+    Contents,
+    base_candidates,
+    class_folders,
+    is_generic,
+    is_named_as_base,
+    label,
+    look,
+    task_name,
+)
 from merging.suites.images.hub import class_names
 from merging.suites.known_datasets import dataset_called, known_datasets
 from merging.suites.suite import Suite
+from merging.suites.trainings import one_a_task, started_from
 from merging.weights.files import Checkpoint, open_checkpoint
+from merging.weights.files.folders import INDEX, model_file
 from merging.weights.vectors import TaskVectors
 
 FILE = "suite.yaml"
 _OPENAI = re.compile(r"openai|clip-vit-(base|large)-patch", re.IGNORECASE)  # the latter are their names on the hub
-_TEXT_ANCHORS = {"token_embedding.weight", "text_model.embeddings.token_embedding.weight"}
+_TEXT_ANCHOR = re.compile(r"(^|\.)token_embedding\.weight$")
+_TEXT_BLOCK = re.compile(r"(^|\.)(transformer\.resblocks|text_model\.encoder\.layers)\.0\.")  # some files lack them
 _WIDTH = 110  # of a line of comment
 
 
@@ -53,30 +66,36 @@ def init_suite(
     force: bool = False,
     datasets: Mapping[str, str | None] | None = None,
     recognise: bool = True,
+    checkpoints: Mapping[str, str] | None = None,
+    take: str | None = None,
 ) -> Proposal:
     """Look at a folder and write its ``suite.yaml``.
 
     Args:
         folder: where the checkpoints lie.
-        base: the pre-trained weights, a file in the folder; found by its name if not given.
+        base: the pre-trained weights: a file or a model's folder in the folder, or the id of a model in the hub's
+            cache; found by its name, or by the models' configurations, if not given.
         name: of the suite; the folder's if not given.
         force: replace a ``suite.yaml`` that is there.
         datasets: task → one of :func:`~merging.suites.known_datasets.known_datasets` that it is on, or None for none
             of these.
         recognise: whether tasks that are not in ``datasets`` and are called like a known data set are on it.
+        checkpoints: task → the name of its checkpoint, of several of one training.
+        take: which tower, of files that hold several.
 
     Returns:
         What was written.
 
     Raises:
-        SuiteError: there is a ``suite.yaml`` already, no fine-tuned model, or not exactly one base; ``datasets`` names
+        SuiteError: there is a ``suite.yaml`` already, no fine-tuned model, or not exactly one base; several checkpoints
+            of one training, of which nothing says which is meant; ``datasets`` names
             a task or data set that there is not, or one that does not fit the task's head or images.
         CheckpointError: the base can't be read.
     """
     path = folder / FILE
     if path.exists() and not force:
         raise SuiteError(f"{folder.name}/{FILE} is there already; nothing was changed; --force replaces it")
-    proposal = propose(folder, base, name, datasets, recognise)
+    proposal = propose(folder, base, name, datasets, recognise, checkpoints, take)
     try:
         Suite.model_validate({**proposal.content, "folder": folder})
     except ValidationError as error:
@@ -92,30 +111,39 @@ def propose(
     name: str | None = None,
     datasets: Mapping[str, str | None] | None = None,
     recognise: bool = True,
+    checkpoints: Mapping[str, str] | None = None,
+    take: str | None = None,
 ) -> Proposal:
     """As :func:`init_suite`, without writing anything."""
     found = look(folder)
-    chosen = _base(folder, found, base)
+    chosen, origin = _base(folder, found, base)
+    found, reasons = one_a_task(folder, found, chosen, checkpoints or {})
     opened = open_checkpoint(folder / chosen)
     tower = tower_of({tensor: info.shape for tensor, info in opened.infos.items()})
-    tasks, text_towers, left_out = _fine_tuned(folder, found, chosen, opened)
+    tasks, text_towers, left_out = _fine_tuned(folder, found, chosen, opened, take)
     if not tasks:
-        reasons = "; ".join(f"{file}: {reason}" for file, reason in list(left_out.items())[:3])
-        raise SuiteError(f"{folder.name}: no fine-tuned model beside the base {chosen.name}. {reasons}".rstrip(". "))
+        why = "; ".join(f"{file}: {reason}" for file, reason in list(left_out.items())[:3])
+        raise SuiteError(f"{folder.name}: no fine-tuned model beside the base {chosen.name}. {why}".rstrip(". "))
     text = _text_tower(folder, chosen, opened, text_towers) if tower.name else None
-    entries = [_task(folder, found, task, tasks[task]) for task in sorted(tasks, key=str.casefold)]
+    entries = [_task(folder, found, task, tasks[task], take) for task in sorted(tasks, key=str.casefold)]
     entries, unfit = _on_datasets(folder, entries, datasets or {}, recognise)
     content: dict[str, Any] = {
         "name": (name or folder.resolve().name)[:80],
         "architecture": _architecture(tower, chosen),
-        "logit_scale": _logit_scale(folder, chosen, opened),
-        "base": chosen.as_posix(),
-        "text_tower": text.as_posix() if text else None,
+        "logit_scale": _logit_scale(opened),
+        "base": _reference(chosen),
+        "text_tower": _reference(text) if text else None,
         "tasks": entries,
     }
     content = {key: value for key, value in content.items() if value is not None}
     missing = tuple(_missing(entries, text_towers, text, tower))
-    return Proposal(content, _notes(content, tower, unfit), missing, left_out)
+    notes = _notes(content, tower, unfit)
+    if origin:
+        notes["base"] = "; ".join([f"found since {origin}", *filter(None, [notes.get("base")])])
+    if reasons:
+        which = (f"checkpoint of {task}: {reason}" for task, reason in reasons.items())
+        notes["tasks"] = "; ".join([*filter(None, [notes["tasks"]]), *which])
+    return Proposal(content, notes, missing, {**found.passed_over, **left_out})
 
 
 def to_yaml(proposal: Proposal) -> str:
@@ -135,20 +163,34 @@ def _comment(text: str) -> str:
     return f"# {''.join(letter if letter.isprintable() else '?' for letter in line)}\n"
 
 
-def _base(folder: Path, found: Contents, given: Path | None) -> Path:
-    """The base, relative to the folder."""
+def _reference(path: Path) -> str | dict[str, str]:
+    """How suite.yaml names a file: relative to the folder, or one of the hub's cache by its repository."""
+    if not path.is_absolute():
+        return path.as_posix()
+    repository = next(part for part in reversed(path.parts) if part.startswith("models--"))
+    return {"hub": "/".join(repository.split("--")[1:])}
+
+
+def _base(folder: Path, found: Contents, given: Path | None) -> tuple[Path, str]:
+    """The base, relative to the folder or a file of the hub's cache; and who names it where its own name does not."""
     if given is not None:
         root = folder.resolve()
         for path in (folder / given, given):
             place = path.parent.resolve()  # the folder of a link, not of what it leads to
-            if path.is_file() and place.is_relative_to(root):
-                return place.relative_to(root) / path.name
+            if path.exists() and place.is_relative_to(root):
+                return model_file(place / path.name).relative_to(root), ""
+        hub = HubFile(hub=given.as_posix()) if is_hub_id(given.as_posix()) else None
+        if hub is not None and located(hub).is_file():
+            return located(hub), ""
         raise SuiteError(f"base {given.name}: no such file in {folder.name}; move it in")
     candidates = base_candidates(found.weights)
     if len(candidates) > 1 and len({open_checkpoint(folder / path).fingerprint for path in candidates}) == 1:
-        return candidates[0]  # the same file beside every task
+        return candidates[0], ""  # the same file beside every task
     if len(candidates) == 1:
-        return candidates[0]
+        return candidates[0], ""
+    started = None if candidates else started_from(folder, found.weights)
+    if started is not None:
+        return started
     listed = ", ".join(path.as_posix() for path in (candidates or found.weights)[:20])
     if candidates:
         raise SuiteError(f"{folder.name}: {len(candidates)} files may be the base: {listed}; name one with --base")
@@ -161,7 +203,7 @@ def _base(folder: Path, found: Contents, given: Path | None) -> Path:
 
 
 def _fine_tuned(
-    folder: Path, found: Contents, base: Path, opened: Checkpoint
+    folder: Path, found: Contents, base: Path, opened: Checkpoint, take: str | None
 ) -> tuple[dict[str, Path], list[Path], dict[str, str]]:
     """Tasks with their files, files of a text tower, and what is neither, with the reason."""
     usable: list[Path] = []
@@ -171,10 +213,10 @@ def _fine_tuned(
         if path == base:
             continue
         if is_named_as_base(path):
-            left_out[path.as_posix()] = f"another base beside {base.as_posix()}"
+            left_out[path.as_posix()] = f"another base beside {base.name if base.is_absolute() else base.as_posix()}"
             continue
         try:
-            checkpoint = open_checkpoint(folder / path).completed(opened)
+            checkpoint = open_checkpoint(folder / path, take=_needed(folder / path, take)).completed(opened)
             if "token_embedding.weight" in checkpoint.infos and "conv1.weight" not in checkpoint.infos:
                 text_towers.append(path)
                 continue
@@ -182,20 +224,48 @@ def _fine_tuned(
             usable.append(path)
         except MergingError as error:
             left_out[path.as_posix()] = str(error)
-    return _named(usable, label(base)), text_towers, left_out
+    return _named(folder, usable, label(base)), text_towers, left_out
 
 
-def _named(paths: list[Path], base: str) -> dict[str, Path]:
-    """A name for every task: what its file or folder is called, without the base's name before it."""
-    short = {path: label(path).removeprefix(f"{base}_")[:80] for path in paths}
-    often = Counter(short.values())
-    whole = {path: "-".join(path.with_suffix("").parts)[-80:] for path in paths}
-    return {short[path] if often[short[path]] == 1 else whole[path]: path for path in paths}
+def _needed(path: Path, take: str | None) -> str | None:
+    """What to take of a file, if it holds several towers."""
+    if take is not None:
+        with suppress(MergingError):  # there is one tower, so that nothing is to be chosen
+            open_checkpoint(path)
+            return None
+    return take
 
 
-def _task(folder: Path, found: Contents, name: str, checkpoint: Path) -> dict[str, Any]:
+def _named(folder: Path, paths: list[Path], base: str) -> dict[str, Path]:
+    """A name for every task: what its file or folder is called, without the model's name and how it was trained.
+
+    Raises:
+        SuiteError: two would have the same name.
+    """
+    called = {path: folder.resolve().name if is_generic(path) else label(path) for path in paths}
+    ways = (
+        {path: task_name(name, base)[:80] for path, name in called.items()},
+        {path: name[:80] for path, name in called.items()},
+        {path: "-".join(path.with_name(path.name.removesuffix(INDEX)).with_suffix("").parts)[-80:] for path in paths},
+    )
+    names: dict[str, Path] = {}
+    for way in ways:
+        left = [path for path in paths if path not in names.values()]
+        often = Counter(way[path] for path in left)
+        names |= {way[path]: path for path in left if often[way[path]] == 1 and way[path] not in names}
+    nameless = [path.as_posix() for path in paths if path not in names.values()]
+    if nameless:
+        raise SuiteError(f"{folder.name}: {', '.join(nameless[:4])} would be tasks of one name; rename the files")
+    return names
+
+
+def _task(folder: Path, found: Contents, name: str, checkpoint: Path, take: str | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": name, "checkpoint": checkpoint.as_posix()}
-    head, images = found.head(name), found.images_of(name)
+    needed = _needed(folder / checkpoint, take)
+    if needed is not None:
+        entry["take"] = needed
+    called = label(checkpoint)
+    head, images = found.head(name) or found.head(called), found.images_of(name) or found.images_of(called)
     if head is not None:
         entry["head"] = head.as_posix()
     if images is not None:
@@ -264,18 +334,19 @@ def _architecture(tower: Tower, base: Path) -> str | dict[str, Any]:
     return architecture
 
 
-def _logit_scale(folder: Path, path: Path, base: Checkpoint) -> float | None:
+def _logit_scale(base: Checkpoint) -> float | None:
     """The exponentiated logit scale of a file that holds a whole CLIP."""
-    stored = next((name for name in base.layout.dropped if name.split(".")[-1] == "logit_scale"), None)
+    stored = base.layout.beside("logit_scale")
     if stored is None:
         return None
-    scale = math.exp(min(float(open_checkpoint(folder / path, part="all")[stored]), 100.0))
+    scale = math.exp(min(float(base.left_out(stored)), 100.0))
     return round(scale, 4)
 
 
 def _text_tower(folder: Path, path: Path, base: Checkpoint, others: list[Path]) -> Path | None:
     """The one file with a text tower: the base's own, else the only other one."""
-    if not _TEXT_ANCHORS.isdisjoint(base.layout.dropped):
+    dropped = base.layout.dropped
+    if any(map(_TEXT_ANCHOR.search, dropped)) and any(map(_TEXT_BLOCK.search, dropped)):
         return path
     return others[0] if len(others) == 1 else None
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from merging.core.errors import MissingPart, SuiteError
+from merging.core.errors import CheckpointError, MissingPart, SuiteError
 from merging.core.places import path_of
 from merging.core.wording import explain, nearest
 from merging.hub.cache import (
@@ -33,6 +34,7 @@ from merging.suites.inline import InlineArchitecture
 from merging.suites.known_datasets import known_datasets
 from merging.suites.reported import Family
 from merging.weights.files import Checkpoint, open_checkpoint
+from merging.weights.files.folders import model_file, weight_files
 from merging.weights.files.reading import Part
 from merging.weights.vectors import TaskVectors
 
@@ -48,12 +50,13 @@ class Task(Entry):
     """A fine-tuned model with its evaluation set and head.
 
     ``dataset`` names one of :func:`merging.suites.known_datasets.known_datasets`, whose fields hold where the task
-    states none itself.
+    states none itself; ``take`` says which of several towers in the checkpoint is meant.
     """
 
     name: str = Field(min_length=1, max_length=80)
     dataset: str | None = None
     checkpoint: FileReference | None = None
+    take: str | None = Field(None, min_length=1, max_length=300)
     head: FileReference | None = None
     classes: tuple[str, ...] = Field(default=(), max_length=100_000)
     templates: tuple[str, ...] | None = None
@@ -208,10 +211,10 @@ class Suite(Entry):
         if data is None:
             return None
         if isinstance(data, TorchvisionData):
-            return self.path(data.root)
+            return self._inside(data.root)
         if isinstance(data, HuggingFaceData) and data.dataset is not None:
             return cached_dataset(data.dataset)
-        return self.path(data.path or "")
+        return self._inside(data.path or "")
 
     @cached_property
     def _root(self) -> Path:
@@ -220,14 +223,27 @@ class Suite(Entry):
     def path(self, reference: FileReference) -> Path:
         """Where a file is, or would be: one of the hub's in its cache, any other below the suite's folder.
 
-        Symbolic links on the way may lead anywhere, as in download caches.
+        A folder stands for the model in it. Symbolic links on the way may lead anywhere, as in download caches.
 
         Raises:
             SuiteError: the path as written leads out of the suite's folder.
         """
         if isinstance(reference, HubFile):
             return located(reference)
-        root, relative = self._root, reference
+        path = self._inside(reference)
+        with suppress(CheckpointError):  # what is wrong with a folder is said where it is opened
+            return model_file(path) if path.is_dir() else path
+        return path
+
+    def weight_files(self, reference: FileReference) -> tuple[Path, ...]:
+        """All files that weights are in, there or not: a file, or the index of a sharded model with its shards."""
+        path = self.path(reference)
+        with suppress(CheckpointError):  # what is wrong with an index is said where it is opened
+            return weight_files(path)
+        return (path,)
+
+    def _inside(self, relative: str) -> Path:
+        root = self._root
         try:
             path = Path(os.path.normpath(root / relative))
             path.exists()
@@ -278,11 +294,11 @@ class Suite(Entry):
                 raise MissingPart(
                     f"suite {self.name!r}: task {name!r} has no checkpoint; add one, or leave the task out"
                 )
-            opened = self.open(relative)
+            opened = self.open(relative, take=self.task(name).take)
             cache[name] = opened.completed(self.base_checkpoint) if opened.lacks_projection else opened
         return cache[name]
 
-    def open(self, reference: FileReference, part: Part = "visual") -> Checkpoint:
+    def open(self, reference: FileReference, part: Part = "visual", take: str | None = None) -> Checkpoint:
         """A weight file of the suite.
 
         Raises:
@@ -293,7 +309,7 @@ class Suite(Entry):
         if isinstance(reference, HubFile) and not path.is_file():
             raise missing_files(self, [reference])
         promised = reference.sha256 if isinstance(reference, HubFile) else None
-        return open_checkpoint(path, part, promised or promised_sha256(path))
+        return open_checkpoint(path, part, promised or promised_sha256(path), take)
 
     @cached_property
     def _checkpoints(self) -> dict[str, Checkpoint]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,9 @@ from typing import Any, Literal
 import torch
 
 from merging.core.errors import CheckpointError, MergingError
+from merging.core.wording import differences
+from merging.weights.files.folders import INDEX, is_index, model_file
+from merging.weights.files.layouts import defects
 from merging.weights.files.pickled_modules import open_pickled_module
 from merging.weights.files.reading import TORCH_SUFFIXES, Checkpoint, TensorInfo, open_checkpoint
 from merging.weights.files.writing import WrittenLayout, save_tensors
@@ -58,7 +62,7 @@ def targets(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
     common = os.path.commonpath([path.parent for path in whole])
     found: dict[Path, Path] = {}
     for file, path in zip(files, whole, strict=True):
-        target = folder / path.relative_to(common).with_suffix(".safetensors")
+        target = folder / path.relative_to(common).with_name(f"{_stem(path)}.safetensors")
         if target in found.values():
             raise CheckpointError(f"{file.name}: another file would be written to {target.name} too; convert it apart")
         itself = target.exists() and any(other.exists() and target.samefile(other) for other in files)
@@ -70,19 +74,28 @@ def targets(files: Sequence[Path], folder: Path) -> dict[Path, Path]:
     return found
 
 
-def convert(file: Path, target: Path) -> Converted:
+def _stem(path: Path) -> str:
+    """What a file's result is called: the file's name without what says its kind, a folder's whole name."""
+    if path.is_dir():
+        return path.name
+    return Path(path.name.removesuffix(INDEX)).stem if is_index(path) else path.stem
+
+
+def convert(file: Path, target: Path, take: str | None = None) -> Converted:
     """Write the visual tower in a file, or the head, as ``.safetensors`` under open_clip's names; runs nothing in it.
 
-    Hugging Face's ``CLIPVisionModel``, which ends before the projection, keeps its own names.
+    Hugging Face's ``CLIPVisionModel``, which ends before the projection, keeps its own names. A tower is written only
+    if all of it is there, and is there only once it was read again and found the same.
 
     Errors that are the file's fault are in the result.
+
+    Args:
+        file: a weight file, the index of a sharded model, or a folder with a model.
+        target: where the result goes.
+        take: which of several towers, see :func:`merging.weights.files.open_checkpoint`.
     """
     try:
-        if file.suffix in TORCH_SUFFIXES:
-            module = open_pickled_module(file)
-            held, classes, tensors = module.kind, module.classes, module.tensors
-        else:
-            held, classes, tensors = "tensors", (), open_checkpoint(file)
+        held, classes, tensors = _opened(model_file(file), take)
         if {"weight"} <= set(tensors) <= {"weight", "bias"}:
             detail, scale = _write_head(tensors, target)
             return Converted(str(file), str(target), "head", held, detail, (), classes, scale)
@@ -90,13 +103,71 @@ def convert(file: Path, target: Path) -> Converted:
             raise CheckpointError(
                 f"{file.name}: no CLIP visual transformer and no head; it holds {list(tensors)[:4]}, …"
             )
+        _require_tower(tensors)
         # without a projection the layout says that this is no mistake: a suite adds the base's
         layout: WrittenLayout = "huggingface" if tensors.lacks_projection else "open_clip"
-        save_tensors(target, tensors.infos, tensors.items(), layout=layout)
+        _write_tower(tensors, target, layout)
         detail = tensors.summary + (", layout kept, as it holds no projection" if tensors.lacks_projection else "")
         return Converted(str(file), str(target), "model", held, detail, tensors.layout.dropped, classes)
     except MergingError as error:
         return Converted(str(file), None, None, "", str(error))
+
+
+def _opened(file: Path, take: str | None) -> tuple[str, tuple[str, ...], Checkpoint]:
+    """Class of the object in a file, what it would import, and its tensors."""
+    if file.suffix in TORCH_SUFFIXES:
+        module = open_pickled_module(file, take)
+        return module.kind, module.classes, module.tensors
+    return "tensors", (), open_checkpoint(file, take=take)
+
+
+def _require_tower(tensors: Checkpoint) -> None:
+    """Insist on all tensors of a vision transformer; of another architecture nothing is known here.
+
+    Raises:
+        CheckpointError: some are missing, or are none of its own.
+    """
+    wrong = defects({name: info.shape for name, info in tensors.infos.items()})
+    if wrong and any(name.startswith("transformer.resblocks.") for name in tensors.infos):
+        raise CheckpointError(
+            f"{tensors.path.name}: {tensors.layout.title} is no complete vision transformer of open_clip's: {wrong}; "
+            "nothing was written"
+        )
+
+
+def _write_tower(tensors: Checkpoint, target: Path, layout: WrittenLayout) -> None:
+    """Write a tower; the file appears once it was read again and holds the same.
+
+    Raises:
+        CheckpointError: it can't be written, or others would not find the tower in it.
+    """
+    unchecked = target.with_name(f".{target.stem}.{os.getpid()}.safetensors")
+    try:
+        save_tensors(unchecked, tensors.infos, tensors.items(), layout=layout)
+        written = open_checkpoint(unchecked)
+        wrong = differences(
+            {
+                "missing": tensors.keys() - written.keys(),
+                "unexpected": written.keys() - tensors.keys(),
+                "changed": {name for name in tensors.keys() & written.keys() if not _equal(tensors, written, name)},
+            }
+        )
+        if wrong:
+            raise CheckpointError(f"{tensors.path.name}: read again, the tower has {wrong}; nothing was written")
+        os.replace(unchecked, target)
+    except OSError as error:
+        raise CheckpointError(f"{target.name}: can't be written ({error.strerror}); choose another folder") from None
+    finally:
+        with suppress(OSError):  # there may be no such folder
+            unchecked.unlink(missing_ok=True)
+
+
+def _equal(one: Checkpoint, other: Checkpoint, name: str) -> bool:
+    """Whether a tensor is the same bit by bit, so that NaN is equal to itself."""
+    first, second = one[name], other[name]
+    if one.infos[name] != other.infos[name]:
+        return False
+    return torch.equal(first.reshape(-1).view(torch.uint8), second.reshape(-1).view(torch.uint8))
 
 
 def _write_head(tensors: Checkpoint, target: Path) -> tuple[str, float]:

@@ -146,7 +146,7 @@ def files_of_suites() -> set[Path]:
         if not entry.problem and any(Path(entry.reference).is_relative_to(root) for root in suite_roots()):
             suite = described[entry.reference]
             names = [suite.base, *(task.checkpoint for task in suite.tasks)]
-            found |= {suite.path(name).resolve() for name in names if name}
+            found |= {file.resolve() for name in names if name for file in suite.weight_files(name)}
     return found
 
 

@@ -10,6 +10,7 @@ from merging.core.progress import Progress
 from merging.runs.jobs.file_job import FileJob
 from merging.runs.jobs.job import JobResult, Site
 from merging.weights.convert import convert, targets
+from merging.weights.files.folders import weight_files
 
 
 class ConvertedFile(BaseModel):
@@ -54,7 +55,7 @@ class ConvertJob(FileJob):
             CheckpointError: one is gone.
         """
         try:
-            states = [(Path(self.folder) / file).stat() for file in self.files]
+            states = [file.stat() for name in self.files for file in weight_files(Path(self.folder) / name)]
         except OSError as error:
             raise CheckpointError(f"{Path(str(error.filename)).name}: can't be read ({error.strerror})") from None
         return repr([(status.st_size, status.st_mtime_ns) for status in states])

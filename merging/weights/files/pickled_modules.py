@@ -57,8 +57,12 @@ class PickledModule:
     tensors: Checkpoint
 
 
-def open_pickled_module(path: Path | str) -> PickledModule:
+def open_pickled_module(path: Path | str, take: str | None = None) -> PickledModule:
     """Read a file that ``torch.save`` wrote of a whole model, or of a dict with one among other things.
+
+    Args:
+        path: the file.
+        take: which of several towers, see :func:`merging.weights.files.open_checkpoint`.
 
     Raises:
         CheckpointError: there is no such file, or tensors are of a kind that is not read.
@@ -69,8 +73,11 @@ def open_pickled_module(path: Path | str) -> PickledModule:
     require_content(path)
     try:
         root, places = _from_archive(path) if check_archive(path, torchscript=True) else _from_old_format(path)
-        found = dict(_tensors(root))
-        source = _MappedTensors(path, found, places)
+        found: dict[str, StoredTensor] = {}
+        for name, tensor in _tensors(root):
+            if found.setdefault(name, tensor) is not tensor:
+                raise CorruptCheckpoint(f"two tensors are called {name[:200]!r}")
+        source = _MappedTensors(path, found, places, _own(root, found))
     except _DAMAGE:
         raise CorruptCheckpoint(f"{path.name}: a damaged archive; download or export it again") from None
     except CheckpointError as error:
@@ -78,7 +85,7 @@ def open_pickled_module(path: Path | str) -> PickledModule:
             raise
         raise type(error)(f"{path.name}: {error}") from None
     kind = root.kind if isinstance(root, Shell) else type(root).__name__
-    return PickledModule(kind, tuple(requested_globals(path)), checkpoint_from(path, source, "visual"))
+    return PickledModule(kind, tuple(requested_globals(path)), checkpoint_from(path, source, "visual", take=take))
 
 
 def _from_archive(path: Path) -> tuple[object, Places]:
@@ -131,10 +138,24 @@ def _from_old_format(path: Path) -> tuple[object, Places]:
     return root, places
 
 
+def _subject(root: object) -> str:
+    """The key of a training checkpoint under which its weights are; empty if the object itself is the model."""
+    keys = NESTED if isinstance(root, dict) else ()
+    return next((name for name in keys if isinstance(root, dict) and isinstance(root.get(name), dict | Shell)), "")
+
+
+def _own(root: object, found: Mapping[str, StoredTensor]) -> dict[str, str]:
+    """Name → name as found, of the tensors of the model, or of what a training checkpoint holds it under."""
+    subject = _subject(root)
+    prefix = f"{subject}." if subject else ""
+    return {name.removeprefix(prefix): name for name in found if name.startswith(prefix)}
+
+
 def _tensors(root: object) -> Iterator[tuple[str, StoredTensor]]:
     """Names and tensors of a model, or of a dict (such as a training checkpoint) that holds models and tensors."""
-    if isinstance(root, dict):
-        root = next((root[name] for name in NESTED if isinstance(root.get(name), dict | Shell)), root)
+    subject = _subject(root)
+    if subject and isinstance(root, dict):
+        root = {subject: root[subject], **root}  # of what stands in two places its own name counts
     left = [iter([("", root)])]
     seen: set[int] = set()  # what stands in two places is walked once
     count = 0
@@ -177,8 +198,8 @@ def _children(prefix: str, value: object, seen: set[int]) -> Iterator[tuple[str,
 class _MappedTensors:
     """Tensors as views of the memory-mapped file."""
 
-    def __init__(self, path: Path, tensors: Mapping[str, StoredTensor], places: Places) -> None:
-        self._tensors, self._places = tensors, places
+    def __init__(self, path: Path, tensors: Mapping[str, StoredTensor], places: Places, own: Mapping[str, str]) -> None:
+        self._tensors, self._places, self._own = tensors, places, own
         size = path.stat().st_size
         for name, tensor in tensors.items():
             start, nbytes = places.get(tensor.storage.key, (0, -1))
@@ -191,6 +212,9 @@ class _MappedTensors:
 
     def infos(self) -> dict[str, TensorInfo]:
         return {name: TensorInfo(tensor.shape, tensor.storage.dtype) for name, tensor in self._tensors.items()}
+
+    def own(self) -> dict[str, str]:
+        return dict(self._own)
 
     def tensor(self, name: str) -> torch.Tensor:
         stored = self._tensors[name]

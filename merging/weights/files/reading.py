@@ -1,4 +1,4 @@
-"""Lazily read weight files: safetensors, and ``.pt`` state dicts through torch's restricted unpickler.
+"""Lazily read weight files: safetensors, ``.pt`` state dicts through torch's restricted unpickler, shards of either.
 
 Tensors are views of the memory-mapped file, so that opening eight models costs no memory and merging them touches
 each page once; those that a layout stores in parts or transposed are put together when they are asked for. A file is
@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,10 @@ from safetensors import SafetensorError, safe_open
 
 from merging.core.errors import CheckpointError, CorruptCheckpoint, NonFiniteWeights
 from merging.core.places import path_of
-from merging.weights.files.layouts import PROJECTION, Layout, Origin, recognise, recognise_text
-from merging.weights.files.torch_files import read_state_dict
+from merging.core.wording import differences
+from merging.weights.files.folders import is_index, model_file, shards_of
+from merging.weights.files.layouts import NO_PREFIX, PROJECTION, Layout, Origin, recognise, recognise_text
+from merging.weights.files.torch_files import check_tensor, read_state_dict
 
 Part = Literal["visual", "text", "all"]
 MAX_HEADER_BYTES = 100 * 2**20
@@ -61,11 +63,13 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     into it.
 
     Attributes:
-        path: the file.
+        path: the file; of a sharded model its index.
         layout: how its names map to those of the tower.
         infos: shape and dtype of every tensor.
         lender: the model whose projection this one uses, its own file holding none.
-        promised: what the fingerprint must be, where that is known.
+        promised: what the fingerprint of the file must be, where that is known.
+        files: all files that the weights are in, ``path`` first.
+        taken: what was said to choose among several towers in the file; empty if nothing had to be.
     """
 
     def __init__(
@@ -76,12 +80,16 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         source: "Source",
         lender: "Checkpoint | None" = None,
         promised: str | None = None,
+        files: tuple[Path, ...] = (),
+        taken: str = "",
     ) -> None:
         self.path = path
         self.layout = layout
         self.infos = infos
         self.lender = lender
         self.promised = promised
+        self.files = files or (path,)
+        self.taken = taken
         self._source = source
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -90,10 +98,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             if self.lender is None:
                 raise KeyError(name)
             return self.lender[name]
-        if len(origin.stored) > 1:
-            return torch.cat([self._source.tensor(part) for part in origin.stored])
-        tensor = self._source.tensor(origin.stored[0])
-        return tensor.T.contiguous() if origin.transposed else tensor
+        return _put_together(self._source, origin)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.infos)
@@ -108,13 +113,23 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     def fingerprint(self) -> str:
         """SHA-256 of the file's bytes, 64 hexadecimal digits. Reads the whole file the first time.
 
+        That of several files, or of one of several towers in a file, is made of those of the files.
+
         Raises:
             CorruptCheckpoint: another one was promised.
         """
-        return self.verified(file_fingerprint(self.path))
+        return self.fingerprint_by(file_fingerprint)
+
+    def fingerprint_by(self, of_file: Callable[[Path], str]) -> str:
+        """The fingerprint, given how to take that of one file; raises as there."""
+        prints = [of_file(file) for file in self.files]
+        self.verified(prints[0])
+        if len(prints) == 1 and not self.taken:
+            return prints[0]
+        return hashlib.sha256("\n".join([*prints, self.taken]).encode()).hexdigest()
 
     def verified(self, fingerprint: str) -> str:
-        """The fingerprint of the file, if it is the promised one or none was promised; raises as there."""
+        """The fingerprint of the first file, if it is the promised one or none was promised."""
         if self.promised is not None and fingerprint != self.promised:
             raise CorruptCheckpoint(
                 f"{self.path.name}: its SHA-256 is {fingerprint[:12]}…, expected {self.promised[:12]}…; it is "
@@ -142,6 +157,9 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         """Number, size and precision of the tensors, whose layout they had, and what was left out, in words."""
         dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in self.infos.values()})
         parts = [f"{len(self)} tensors", f"{self.nbytes / 2**20:.1f} MiB", "/".join(dtypes), self.layout.title]
+        parts += filter(None, [self.layout.repeated_in_words])
+        if len(self.files) > 1:
+            parts.append(f"{len(self.files) - 1} shards")
         if self.layout.dropped:
             parts.append(self.layout.dropped_in_words)
         if self.lender is not None:
@@ -158,7 +176,11 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         if not self.lacks_projection or PROJECTION not in base.infos:
             return self
         infos = dict(sorted({**self.infos, PROJECTION: base.infos[PROJECTION]}.items()))
-        return Checkpoint(self.path, self.layout, infos, self._source, base, self.promised)
+        return Checkpoint(self.path, self.layout, infos, self._source, base, self.promised, self.files, self.taken)
+
+    def left_out(self, name: str) -> torch.Tensor:
+        """A tensor of the file that is no part of the tower, one of ``layout.dropped``."""
+        return self._source.tensor(name)
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
@@ -171,6 +193,9 @@ class Source(Protocol):
 
     def infos(self) -> dict[str, TensorInfo]:
         """Shape and dtype of everything that is stored."""
+
+    def own(self) -> dict[str, str]:
+        """Name → name as stored, of the tensors that the file is about: none of a training's other dictionaries."""
 
     def tensor(self, name: str) -> torch.Tensor:
         """A contiguous tensor on the CPU."""
@@ -191,6 +216,9 @@ class _SafetensorsSource:
             name: TensorInfo(tuple(entry["shape"]), _DTYPES[entry["dtype"]]) for name, entry in self._header.items()
         }
 
+    def own(self) -> dict[str, str]:
+        return {name: name for name in self._header}
+
     def tensor(self, name: str) -> torch.Tensor:
         tensor: torch.Tensor = self._file.get_tensor(name)
         return tensor
@@ -198,16 +226,74 @@ class _SafetensorsSource:
 
 class _TorchSource:
     def __init__(self, path: Path) -> None:
-        self._tensors = read_state_dict(path)
-        for name, tensor in self._tensors.items():
-            if tensor.dtype not in _DTYPES.values():
-                raise CheckpointError(f"{path.name}: tensor {name!r} is {tensor.dtype}, a type that can't be merged")
+        found = read_state_dict(path)
+        self._own = found.own
+        self._tensors: dict[str, torch.Tensor] = {}
+        subject = {*found.own.values()}
+        for name, tensor in found.tensors.items():
+            try:
+                _check_plain(path, name, tensor)
+                self._tensors[name] = tensor
+            except CheckpointError:  # what else a training keeps may be of any kind, and is not read
+                if name in subject:
+                    raise
 
     def infos(self) -> dict[str, TensorInfo]:
         return {name: TensorInfo(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
 
+    def own(self) -> dict[str, str]:
+        return self._own
+
     def tensor(self, name: str) -> torch.Tensor:
         return self._tensors[name].detach().contiguous()
+
+
+def _check_plain(path: Path, name: str, tensor: torch.Tensor) -> None:
+    """Insist on a plain tensor of a type that can be merged."""
+    check_tensor(path, name, tensor)
+    if tensor.dtype not in _DTYPES.values():
+        raise CheckpointError(f"{path.name}: tensor {name!r} is {tensor.dtype}, a type that can't be merged")
+
+
+class _ShardedSource:
+    """The shards of one model, each opened as a file of its own; together they hold what the index says, once."""
+
+    def __init__(self, index: Path, shards: Mapping[Path, frozenset[str]]) -> None:
+        self._sources: dict[str, Source] = {}
+        for path, wanted in shards.items():
+            require_content(path)
+            source = _source_of(path)
+            stored = source.infos().keys()
+            twice = sorted(stored & self._sources.keys())
+            if twice:
+                raise CorruptCheckpoint(f"{index.name}: tensor {twice[0]!r} is in two shards, one of them {path.name}")
+            wrong = differences({"missing": wanted - stored, "not in the index": stored - wanted})
+            if wrong:
+                raise CorruptCheckpoint(
+                    f"{index.name}: the shard {path.name} has {wrong}; download or export both again"
+                )
+            self._sources.update(dict.fromkeys(stored, source))
+
+    def infos(self) -> dict[str, TensorInfo]:
+        return {name: info for source in {*self._sources.values()} for name, info in source.infos().items()}
+
+    def own(self) -> dict[str, str]:
+        return {name: name for name in self._sources}
+
+    def tensor(self, name: str) -> torch.Tensor:
+        return self._sources[name].tensor(name)
+
+
+def _source_of(path: Path) -> Source:
+    """A weight file by its suffix."""
+    if path.suffix == ".safetensors":
+        return _SafetensorsSource(path)
+    if path.suffix in TORCH_SUFFIXES:
+        return _TorchSource(path)
+    raise CheckpointError(
+        f"{path.name}: unknown kind of weight file {path.suffix!r}; expected .safetensors, one of "
+        f"{', '.join(TORCH_SUFFIXES)}, the index of a sharded checkpoint (.index.json), or a folder with one of these"
+    )
 
 
 def file_fingerprint(path: Path) -> str:
@@ -216,16 +302,22 @@ def file_fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_checkpoint(path: Path | str, part: Part = "visual", promised: str | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: Path | str, part: Part = "visual", promised: str | None = None, take: str | None = None
+) -> Checkpoint:
     """Open a weight file lazily.
 
     Args:
-        path: ``.safetensors``, or ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` holding a state dict.
+        path: ``.safetensors``, or ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` holding a state dict; the index of a sharded
+            checkpoint, ``.index.json``; or a folder with one of these, as transformers writes it.
         part: the visual tower or the text tower, each under open_clip's names, or all tensors under those in the file.
         promised: the SHA-256 that the file must have; looked at when its fingerprint is taken.
+        take: of several towers in the file the one whose names begin with this, or have these words in front that no
+            other one has: ``ema`` in ``ema.visual.conv1.weight``.
 
     Raises:
-        CheckpointError: the file is missing, of an unknown kind, or its names are those of no layout.
+        CheckpointError: the file is missing, of an unknown kind, its names are those of no layout, or those of several
+            towers of which ``take`` names none.
         CorruptCheckpoint: it is truncated or contradicts itself.
         UnsafeCheckpoint: it is a pickle that would run code.
 
@@ -234,18 +326,12 @@ def open_checkpoint(path: Path | str, part: Part = "visual", promised: str | Non
     >>> tuple(base["conv1.weight"].shape)
     (96, 3, 4, 4)
     """
-    path = path_of(path)
+    path = model_file(path_of(path))
     require_content(path)
-    if path.suffix == ".safetensors":
-        source: Source = _SafetensorsSource(path)
-    elif path.suffix in TORCH_SUFFIXES:
-        source = _TorchSource(path)
-    else:
-        raise CheckpointError(
-            f"{path.name}: unknown kind of weight file {path.suffix!r}; expected .safetensors or one of "
-            + ", ".join(TORCH_SUFFIXES)
-        )
-    return checkpoint_from(path, source, part, promised)
+    if is_index(path):
+        shards = shards_of(path)
+        return checkpoint_from(path, _ShardedSource(path, shards), part, promised, take, (path, *shards))
+    return checkpoint_from(path, _source_of(path), part, promised, take)
 
 
 def require_content(path: Path) -> None:
@@ -268,22 +354,63 @@ def require_content(path: Path) -> None:
         raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
 
 
-def checkpoint_from(path: Path, source: Source, part: Part, promised: str | None = None) -> Checkpoint:
+def checkpoint_from(
+    path: Path,
+    source: Source,
+    part: Part,
+    promised: str | None = None,
+    take: str | None = None,
+    files: tuple[Path, ...] = (),
+) -> Checkpoint:
     """The tensors of an open file under the names of a layout; arguments and errors as :func:`open_checkpoint`."""
     stored = source.infos()
     if not stored:
         raise CorruptCheckpoint(f"{path.name}: the file holds no tensors")
     if len(stored) > MAX_TENSORS:
         raise CorruptCheckpoint(f"{path.name}: {len(stored)} tensors; at most {MAX_TENSORS} are read")
+    own = source.own()
     if part == "all":
-        layout = Layout("all tensors", {name: Origin((name,)) for name in stored}, (), "unknown")
+        layout = Layout("all tensors", {name: Origin((own[name],)) for name in own}, (), "unknown")
     else:
         try:
-            layout = recognise(stored) if part == "visual" else recognise_text(stored)
+            find = recognise if part == "visual" else recognise_text
+            layout = find(stored, take, own, lambda one, other: _same(source, one, other))
         except CheckpointError as error:
             raise CheckpointError(f"{path.name}: {error}") from None
+    if not layout.origins:
+        raise CorruptCheckpoint(f"{path.name}: the file holds no tensors of a model; {layout.dropped_in_words}")
+    _require_same(path, source, layout)
     infos = {name: _joined(path, stored, layout.origins[name]) for name in sorted(layout.origins)}
-    return Checkpoint(path, layout, infos, source, promised=promised)
+    taken = "" if take is None or part == "all" else layout.root or NO_PREFIX
+    return Checkpoint(path, layout, infos, source, promised=promised, files=files, taken=taken)
+
+
+def _same(source: Source, one: Layout, other: Layout) -> bool:
+    """Whether two towers of a file hold the same numbers under the same names."""
+    if one.origins.keys() != other.origins.keys():
+        return False
+    return all(
+        torch.equal(_put_together(source, one.origins[name]), _put_together(source, other.origins[name]))
+        for name in one.origins
+    )
+
+
+def _require_same(path: Path, source: Source, layout: Layout) -> None:
+    """Insist that tensors that are there twice are the same."""
+    for one, other in layout.twins:
+        if not torch.equal(source.tensor(one), source.tensor(other)):
+            raise CheckpointError(
+                f"{path.name}: tensors {one!r} and {other!r} are one and the same without their wrappers, and hold "
+                "different numbers; save the one that is meant"
+            )
+
+
+def _put_together(source: Source, origin: Origin) -> torch.Tensor:
+    """A tensor of the tower from its stored parts, contiguous."""
+    if len(origin.stored) > 1:
+        return torch.cat([source.tensor(part) for part in origin.stored])
+    tensor = source.tensor(origin.stored[0])
+    return tensor.T.contiguous() if origin.transposed else tensor
 
 
 def _joined(path: Path, stored: dict[str, TensorInfo], origin: Origin) -> TensorInfo:

@@ -10,6 +10,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,12 +25,28 @@ _HARMLESS = re.compile(
     r"|(builtins|__builtin__)\.set$"
 )
 NESTED = ("state_dict", "model_state_dict", "model")  # what training scripts save their weights under
+_MAX_NAME = 1000  # characters; names grow with every dictionary
+_DEEPEST = 12  # dictionaries within each other that are looked into
 _PICKLES = 6  # torch's old format is five pickles and then raw bytes
 MAX_PICKLE_BYTES = 32 * 2**20  # bytes looked at; from memory, so that a pickle can't ask for more than there is
 
 
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a state dict, or of that in a training checkpoint (:data:`NESTED`); memory-mapped where possible.
+@dataclass(frozen=True)
+class StateDict:
+    """What a file of ``torch.save`` holds in dictionaries.
+
+    Attributes:
+        tensors: all tensors, however deep, named by the keys that lead to them with points between.
+        own: name → name in ``tensors`` of those that are the file's subject: directly in a state dict, or in the first
+            of :data:`NESTED`.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    own: dict[str, str]
+
+
+def read_state_dict(path: Path) -> StateDict:
+    """All tensors of a state dict, or of a training checkpoint; memory-mapped where possible.
 
     Raises:
         UnsafeCheckpoint: reading it would run code, or it unpacks to more than it holds.
@@ -51,17 +68,41 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             f"{path.name}: torch can't read it ({type(error).__name__}); it is truncated, damaged or no weight file; "
             "download or export it again"
         ) from None
-    if isinstance(loaded, Mapping):
-        loaded = next((loaded[name] for name in NESTED if isinstance(loaded.get(name), Mapping)), loaded)
     if not isinstance(loaded, Mapping):
         raise CorruptCheckpoint(
             f"{path.name}: holds a {type(loaded).__name__}; expected a state dict, name → tensor, "
             'or {"state_dict": …}'
         )
-    tensors = {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
-    for name, tensor in tensors.items():
-        _check_tensor(path, name, tensor)
-    return tensors
+    under = next((name for name in NESTED if isinstance(loaded.get(name), Mapping)), "")
+    inner = loaded[under] if under else loaded
+    direct = [str(name) for name, value in inner.items() if isinstance(value, torch.Tensor)]
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in _walk(path, {under: inner, **loaded} if under else loaded):
+        if name in tensors:
+            raise CorruptCheckpoint(f"{path.name}: two tensors are called {name[:200]!r}, in dictionaries of two kinds")
+        tensors[name] = tensor
+    return StateDict(tensors, {name: f"{under}.{name}" if under else name for name in direct})
+
+
+def _walk(path: Path, root: Mapping[Any, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and tensors of dictionaries within each other, level by level; one in two places is walked once."""
+    level: list[tuple[str, Mapping[Any, Any]]] = [("", root)]
+    seen: set[int] = set()
+    for _ in range(_DEEPEST):
+        below = []
+        for prefix, value in level:
+            for key, child in value.items() if id(value) not in seen else ():
+                if not isinstance(child, torch.Tensor | Mapping) or (prefix and not isinstance(key, str | int)):
+                    continue
+                name = f"{prefix}{key}"
+                if prefix and len(name) > _MAX_NAME:
+                    raise CorruptCheckpoint(f"{path.name}: names of more than {_MAX_NAME} letters")
+                if isinstance(child, torch.Tensor):
+                    yield name, child
+                else:
+                    below.append((f"{name}.", child))
+            seen.add(id(value))
+        level = below
 
 
 def requested_globals(path: Path) -> list[str]:
@@ -132,7 +173,7 @@ def check_archive(path: Path, torchscript: bool = False) -> bool:
     return True
 
 
-def _check_tensor(path: Path, name: str, tensor: torch.Tensor) -> None:
+def check_tensor(path: Path, name: str, tensor: torch.Tensor) -> None:
     """Only plain tensors whose numbers are really in the file: a stride of 0 makes terabytes out of four bytes."""
     if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
         raise CheckpointError(f"{path.name}: tensor {name!r} is sparse, quantized or empty of data; {_ADVICE}")

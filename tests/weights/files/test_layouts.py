@@ -24,7 +24,7 @@ from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
 from tests.random_models import ARCHITECTURE, State, random_tower, write_suite
 
-TOWER = random_tower(7)
+TOWER, OTHER = random_tower(7), random_tower(8)
 VISION = CLIPVisionConfig(
     hidden_size=32,
     intermediate_size=64,
@@ -181,8 +181,8 @@ NEARLY: dict[str, tuple[State, str]] = {
         "same shape and dtype",
     ),
     "projection is no matrix": (OLD | {"visual_projection.weight": torch.ones(3)}, "expected a matrix"),
-    "two towers": (under("a.", VISUAL) | under("b.", VISUAL), "several visual towers"),
-    "two towers of Hugging Face": (under("a.", OLD) | under("b.", OLD), "several visual towers"),
+    "two towers": (under("a.", VISUAL) | under("b.visual.", OTHER), "several visual towers"),
+    "two towers of Hugging Face": (under("a.", OLD) | under("b.", huggingface(OTHER)), "several visual towers"),
     "a layer of many digits": (
         OLD | {f"vision_model.encoder.layers.{'9' * 5000}.x": torch.ones(1)},
         "1 tensor unexpected",

@@ -1,0 +1,269 @@
+"""Towers inside of what trainings wrap around them: found whatever stands before their names, or refused by name."""
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+
+from merging.cli import main
+from merging.core.errors import CheckpointError
+from merging.suites import load_suite
+from merging.weights.convert import convert
+from merging.weights.files import open_checkpoint
+from tests.random_models import ARCHITECTURE, State, random_tower, write_yaml
+
+TOWER, OTHER = random_tower(5), random_tower(6)
+Module = torch.nn.Module
+
+
+def clip(tower: State = TOWER) -> Any:
+    """A whole CLIP with a text tower of the same width and depth, so that only names tell the two apart."""
+    with torch.random.fork_rng():
+        text = {"context_length": 4, "vocab_size": 9, "width": 32, "heads": 2, "layers": 2}
+        model = open_clip.CLIP(**ARCHITECTURE, text_cfg=text)
+    model.visual.load_state_dict(tower)
+    return model
+
+
+def states(module: Module) -> State:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def named(module: Module) -> State:
+    """By the names of parameters, which hooks of the state dict don't tidy."""
+    return {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
+
+
+def under(prefix: str, state: State) -> State:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def each_block(wrap: Callable[[Module], Module]) -> Any:
+    model = clip()
+    for number, block in enumerate(model.visual.transformer.resblocks):
+        model.visual.transformer.resblocks[number] = wrap(block)
+    return model
+
+
+def compiled_tower() -> State:
+    model = clip()
+    model.visual = torch.compile(model.visual)
+    return states(model)
+
+
+def classifier(**parts: Module) -> State:
+    return states(torch.nn.ModuleDict({**parts, "head": torch.nn.Linear(16, 3)}))
+
+
+def lightning(state: State) -> dict[str, Any]:
+    """As the Trainer of Lightning saves: the model beside versions, settings, and the states of optimizer and loops."""
+    moments = {number: {"step": torch.tensor(3.0), "exp_avg": torch.ones(2)} for number in range(2)}
+    return {
+        "epoch": 3,
+        "pytorch-lightning_version": "2.4.0",
+        "state_dict": state,
+        "loops": {"fit_loop": {"state_dict": {}}},
+        "hyper_parameters": {"lr": 1e-5},
+        "optimizer_states": [{"state": moments, "param_groups": [{"lr": 1e-5}]}],
+        "optimizer": {"state": moments},
+    }
+
+
+WHOLE = states(clip())
+WRAPPED: dict[str, Callable[[], Any]] = {
+    "compiled": lambda: states(torch.compile(clip())),
+    "compiled tower": compiled_tower,
+    "compiled blocks": lambda: states(each_block(torch.compile)),
+    "averaged": lambda: states(torch.optim.swa_utils.AveragedModel(clip())),
+    "averaged tower alone": lambda: states(torch.optim.swa_utils.AveragedModel(clip().visual)),
+    "data parallel and compiled": lambda: states(torch.nn.DataParallel(torch.compile(clip()))),
+    "activation checkpointing": lambda: named(each_block(checkpoint_wrapper)),
+    "FSDP": lambda: {
+        name.replace("visual.", "_fsdp_wrapped_module.visual._fsdp_wrapped_module."): tensor
+        for name, tensor in named(each_block(checkpoint_wrapper)).items()
+    },
+    "backbone and head": lambda: classifier(backbone=clip().visual),
+    "head in the tower": lambda: TOWER | under("head.", {"weight": torch.ones(3, 16), "bias": torch.ones(3)}),
+    "CoOp": lambda: (
+        under("image_encoder.", TOWER)
+        | under("text_encoder.", {name: tensor for name, tensor in WHOLE.items() if not name.startswith("visual.")})
+        | {"prompt_learner.ctx": torch.ones(4, 32), "logit_scale": torch.tensor(4.6)}
+    ),
+    "encoder.model.visual": lambda: classifier(encoder=torch.nn.ModuleDict({"model": clip()})),
+    "net.clip": lambda: under("net.clip.", WHOLE),
+    "Lightning": lambda: lightning(under("model._orig_mod.", WHOLE)),
+    "net in a dictionary": lambda: {"net": under("module.", WHOLE), "acc": 81.0},
+    "only an average": lambda: {"model_ema": WHOLE, "epoch": 4},
+    "dictionaries in dictionaries": lambda: {"checkpoint": {"model": {"encoder": WHOLE}}, "step": 7},
+    "the same under two names": lambda: {"state_dict": WHOLE, "model": WHOLE},
+    "the same twice": lambda: {"state_dict": WHOLE, "ema": copy.deepcopy(WHOLE)},
+    "each tensor with and without wrapper": lambda: WHOLE | under("module.", copy.deepcopy(WHOLE)),
+    "TorchScript buffers and scales": lambda: (
+        WHOLE | {"logit_bias": torch.tensor(0.0), "input_resolution": torch.tensor(32)}
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_the_tower_is_found_and_converted_to_what_open_clip_loads(tmp_path: Path, kind: str) -> None:
+    torch.save(WRAPPED[kind](), tmp_path / "model.pt")
+    checkpoint = open_checkpoint(tmp_path / "model.pt")
+    assert list(checkpoint) == sorted(TOWER)
+    assert all(torch.equal(checkpoint[name], tensor) for name, tensor in TOWER.items())
+    written = convert(tmp_path / "model.pt", tmp_path / "out.safetensors")
+    assert written.output is not None and written.kind == "model"
+    clip(OTHER).visual.load_state_dict(load_file(tmp_path / "out.safetensors"), strict=True)
+    assert all(torch.equal(tensor, TOWER[name]) for name, tensor in load_file(tmp_path / "out.safetensors").items())
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("averaged", "n_averaged"),
+        ("backbone and head", "left out 2 tensors (head.… × 2)"),
+        ("CoOp", "prompt_learner.ctx"),
+        ("Lightning", "optimizer.… × "),
+        ("the same twice", "the same weights also under 'state_dict.visual'"),
+        ("each tensor with and without wrapper", f"{len(TOWER)} tensors are there twice"),
+    ],
+)
+def test_what_else_is_in_the_file_is_named(tmp_path: Path, kind: str, said: str) -> None:
+    torch.save(WRAPPED[kind](), tmp_path / "model.pt")
+    assert said in open_checkpoint(tmp_path / "model.pt").summary
+
+
+# --- several towers --------------------------------------------------------------------------------------------------
+
+SEVERAL: dict[str, tuple[Any, dict[str, State], str]] = {
+    "weights and average": (
+        {"state_dict": WHOLE, "ema": {"shadow": states(clip(OTHER))}},
+        {"state_dict": TOWER, "ema": OTHER, "ema.shadow.visual": OTHER},
+        "under 'ema.shadow.visual', 'state_dict.visual'; say which is meant: `take: state_dict`",
+    ),
+    "student and teacher": (
+        under("student.backbone.", TOWER) | under("module.teacher.backbone.", OTHER),
+        {"student": TOWER, "teacher": OTHER},
+        "under 'student.backbone', 'teacher.backbone'; say which is meant: `take: teacher`",
+    ),
+    "one without a name": (TOWER | under("ema.", OTHER), {".": TOWER, "ema": OTHER}, "under '.', 'ema'; say which"),
+}
+
+
+@pytest.mark.parametrize("kind", SEVERAL)
+def test_of_several_towers_the_one_that_is_named_is_taken(tmp_path: Path, kind: str) -> None:
+    state, towers, said = SEVERAL[kind]
+    path = tmp_path / "model.pt"
+    torch.save(state, path)
+    with pytest.raises(
+        CheckpointError, match=r"^model\.pt: holds several visual towers with different weights"
+    ) as seen:
+        open_checkpoint(path)
+    assert said in str(seen.value)
+    prints = set()
+    for name, tower in towers.items():
+        checkpoint = open_checkpoint(path, take=name)
+        assert all(torch.equal(checkpoint[key], tensor) for key, tensor in tower.items())
+        assert checkpoint.taken.startswith("" if name == "." else name.split(".")[0])
+        prints.add(checkpoint.fingerprint)
+    assert len(prints) == 2  # a run on one is not taken for a run on the other
+    with pytest.raises(CheckpointError, match="holds no tower 'last'; its towers: "):
+        open_checkpoint(path, take="last")
+
+
+def test_what_is_taken_stands_in_the_suite_and_on_the_command_line(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    save_file(random_tower(1), folder / "base.safetensors")
+    for task, tower in (("cats", TOWER), ("dogs", OTHER)):
+        torch.save(
+            {"state_dict": under("visual.", random_tower(9)), "ema": under("visual.", tower)}, folder / f"{task}.pt"
+        )
+    save_file(random_tower(3), folder / "birds.safetensors")
+    run = CliRunner().invoke(main, ["init-suite", str(folder), "--json"])
+    assert run.exit_code == 0 and [task["name"] for task in json.loads(run.stdout)["suite"]["tasks"]] == ["birds"]
+    assert "--take" in json.loads(run.stdout)["left_out"]["cats.pt"]
+    assert CliRunner().invoke(main, ["init-suite", str(folder), "--force", "--take", "ema"]).exit_code == 0
+    suite = load_suite(folder)
+    assert [(task.name, task.take) for task in suite.tasks] == [("birds", None), ("cats", "ema"), ("dogs", "ema")]
+    assert torch.equal(suite.checkpoint("dogs")["proj"], OTHER["proj"])
+    output = ["--output", str(tmp_path / "out")]
+    refused = CliRunner().invoke(main, ["convert", str(folder / "cats.pt"), *output])
+    assert refused.exit_code == 1 and "holds several visual towers" in refused.stdout
+    assert CliRunner().invoke(main, ["convert", str(folder / "cats.pt"), *output, "--take", "ema"]).exit_code == 0
+    assert torch.equal(load_file(tmp_path / "out" / "cats.safetensors")["proj"], TOWER["proj"])
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+BLOCK = "visual.transformer.resblocks.1."
+TEXT = {name: tensor for name, tensor in WHOLE.items() if not name.startswith("visual.")}
+REFUSED: dict[str, tuple[Any, str]] = {
+    "both towers under one name": (TEXT | TOWER, "tensors of a visual and of a text tower stand together under '.'"),
+    "flat parameters": ({"_fsdp_wrapped_module._flat_param": torch.ones(9)}, "holds flat parameters of FSDP"),
+    "flat blocks": (
+        {name: tensor for name, tensor in WHOLE.items() if not name.startswith(BLOCK)}
+        | {f"{BLOCK}_fsdp_wrapped_module._flat_param": torch.ones(9)},
+        "holds flat parameters of FSDP",
+    ),
+    "one tensor with two values": (
+        WHOLE | {"module.visual.proj": OTHER["proj"]},
+        "tensors 'module.visual.proj' and 'visual.proj' are one and the same without their wrappers, and hold",
+    ),
+    "state of an optimizer": (
+        {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []},
+        "holds no tensors of a model; left out 1 tensor (state.0.exp_avg)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_can_not_be_told_apart_is_refused(tmp_path: Path, kind: str) -> None:
+    state, said = REFUSED[kind]
+    torch.save(state, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError) as seen:
+        open_checkpoint(tmp_path / "model.pt")
+    assert str(seen.value).startswith("model.pt: ") and said in str(seen.value)
+
+
+NO_TOWER: dict[str, tuple[State, str]] = {
+    "text tower alone": (TEXT, "no CLIP visual transformer and no head"),
+    "a block is gone": (
+        {name: tensor for name, tensor in WHOLE.items() if not name.startswith("visual.transformer.resblocks.0.")},
+        "is no complete vision transformer of open_clip's: 12 tensors missing",
+    ),
+    "a norm is gone": (
+        {name: tensor for name, tensor in WHOLE.items() if name != "visual.ln_post.bias"},
+        "1 tensor missing ('ln_post.bias')",
+    ),
+    "prompts in a block": (WHOLE | {f"{BLOCK}VPT": torch.ones(2, 32)}, "1 tensor unexpected"),
+    "an adapter in a block": (WHOLE | {f"{BLOCK}attn.lora_A": torch.ones(2, 32)}, "1 tensor unexpected"),
+    "blocks of another width": (
+        WHOLE | {f"{BLOCK}attn.out_proj.weight": torch.ones(8, 8)},
+        "'transformer.resblocks.1.attn.out_proj.weight' is [8, 8], which does not go with a tower of width 32",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NO_TOWER)
+def test_convert_writes_nothing_that_is_no_tower(tmp_path: Path, kind: str) -> None:
+    state, said = NO_TOWER[kind]
+    torch.save(state, tmp_path / "model.pt")
+    found = convert(tmp_path / "model.pt", tmp_path / "out" / "model.safetensors")
+    assert found.output is None and said in found.detail
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_text_tower_is_read_through_the_same_wrappers(tmp_path: Path) -> None:
+    torch.save(lightning(under("model._orig_mod.", WHOLE)), tmp_path / "clip.ckpt")
+    found = open_checkpoint(tmp_path / "clip.ckpt", part="text")
+    assert list(found) == sorted(TEXT) and all(torch.equal(found[name], tensor) for name, tensor in TEXT.items())
+    write_yaml(tmp_path, base="clip.ckpt", text_tower="clip.ckpt", tasks=[{"name": "pets", "classes": ["a", "b"]}])
+    assert list(load_suite(tmp_path).text_checkpoint) == sorted(TEXT)
