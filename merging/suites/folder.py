@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from merging.core.errors import SuiteError
+from merging.suites.images.class_folders import natural
+from merging.suites.images.folders import is_systems
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _DEPTH = 3  # of folders that are looked into
@@ -128,10 +130,12 @@ def is_named_as_base(path: Path) -> bool:
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the class folders of an image folder ``split/class/image``, sorted."""
+    """Names of the class folders of an image folder ``split/class/image``, sorted; numbers as numbers."""
     for split in ("test", "val", "train"):
         if (folder / split).is_dir():
-            return sorted(path.name for path in (folder / split).iterdir() if path.is_dir())
+            inside = (path.name for path in (folder / split).iterdir() if path.is_dir() and not is_systems(path.name))
+            names = sorted(inside)
+            return sorted(names, key=natural) if all(map(str.isdecimal, names)) else names
     return []
 
 
