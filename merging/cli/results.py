@@ -1,12 +1,12 @@
 """What commands print of results: rows as JSON, and a few lines of text."""
 
 import json
+from itertools import groupby
 from typing import Any
 
 import click
 
 from merging.core.text import printed
-
 
 _ALIKE = 24  # class folders, named as their classes, that are printed
 
@@ -63,8 +63,10 @@ def print_report(report: Any) -> None:
     words = {"error": "ERROR", "warning": "warn", "ok": "ok"}
     for row in report.files:
         click.echo(f"{words[row.status]:<5}  {row.file}  {row.detail}")
-        for line in _class_lines(row.classes):
-            click.echo(f"         {line}")
+    for task, classes in groupby(report.folders, key=lambda one: one.task):
+        click.echo(f"class folders of {task}:")
+        for line in _class_lines(list(classes)):
+            click.echo(f"       {line}")
     counts = f"{counted(report.problems, 'problem')}, {counted(report.warnings, 'warning')}"
     click.echo(f"{counts} in {counted(len(report.files), 'check')}")
 

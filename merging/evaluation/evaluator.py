@@ -281,7 +281,8 @@ class Evaluator:
             if context is not None:
                 context.step(done, len(tasks), f"evaluating on {task}")
             per_task[task] = self.share_right(task, split)
-        return Accuracy(per_task, {task: self.count(task, split) for task in tasks}, split, self.skipped_of(tasks, split))
+        counts = {task: self.count(task, split) for task in tasks}
+        return Accuracy(per_task, counts, split, self.skipped_of(tasks, split))
 
     def predictions(self, task: str, split: Split, indices: np.ndarray | None = None) -> np.ndarray:
         """Class indices that the tower, as it is loaded, predicts: int64 ``[N]``.

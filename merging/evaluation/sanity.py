@@ -51,8 +51,8 @@ class Sanity:
             )
         else:
             cause = (
-                "likely causes: classes in the wrong order, the wrong activation (QuickGELU or GELU, see `architecture`), "
-                "or the head of another model or data set"
+                "likely causes: classes in the wrong order, the wrong activation (QuickGELU or GELU, see "
+                "`architecture`), or the head of another model or data set"
             )
         return (
             f"{100 * self.right:.1f} % is hardly what a fine-tuned model does (expected at least "

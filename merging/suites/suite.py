@@ -93,7 +93,7 @@ class Task(Entry):
                 raise ValueError(f"{folder!r} is no text in YAML; write folder names in quotes: '{folder}'")
         for wanted in values.values() if isinstance(values, dict) else ():
             if wanted is not None and type(wanted) not in (str, int):
-                raise ValueError(f"{wanted!r} is no class; expected a name (in quotes), an index, or null to leave it out")
+                raise ValueError(f"{wanted!r} is no class; expected a name (in quotes), an index, or null: left out")
         return values
 
     @model_validator(mode="after")

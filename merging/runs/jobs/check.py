@@ -73,15 +73,15 @@ class Finding:
             detail=said,
             warnings=list(self.warnings),
             weights=self.weights,
-            classes=list(self.classes),
         )
 
 
 class CheckedClass(BaseModel):
-    """A folder of images, the class that it holds, and split → number of images."""
+    """A folder of a task's images, the class that it holds, and split → number of images."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
+    task: str
     folder: str
     label: int
     name: str
@@ -100,7 +100,6 @@ class CheckedFile(BaseModel):
     detail: str
     warnings: list[str] = Field(default_factory=list)
     weights: WeightFacts | None = None
-    classes: list[CheckedClass] = Field(default_factory=list)
 
     @property
     def status(self) -> Literal["error", "warning", "ok"]:
@@ -111,10 +110,11 @@ class CheckedFile(BaseModel):
 
 
 class CheckReport(JobResult):
-    """What a check found: a row a file, and how many rows have a problem or a warning."""
+    """What a check found: a row a file, how many have a problem or a warning, and which folder is which class."""
 
     suite: str = ""
     files: list[CheckedFile] = Field(default_factory=list)
+    folders: list[CheckedClass] = Field(default_factory=list)
     problems: int = 0
     warnings: int = 0
 
@@ -182,6 +182,7 @@ def check_suite(
     return CheckReport(
         suite=suite.name,
         files=[finding.row for finding in findings],
+        folders=[one for finding in findings for one in finding.classes],
         problems=sum(not finding.ok for finding in findings),
         warnings=sum(bool(finding.warnings) for finding in findings),
     )
@@ -276,7 +277,7 @@ class _Check:
                     rows.setdefault((one.label, one.folder or "", one.name), {})[split] = one.images
         if rows:
             classes = [
-                CheckedClass(folder=folder, label=label, name=of_class, images=images)
+                CheckedClass(task=name, folder=folder, label=label, name=of_class, images=images)
                 for (label, folder, of_class), images in sorted(rows.items())
             ]
             detail = f"{len(rows)} folders, {'; '.join(how)}"

@@ -133,9 +133,7 @@ def compare_names(file: str, stated: Sequence[str], classes: Sequence[str], task
     return f"{len(other)} of {len(classes)} classes have another name in the file, such as {pairs}; taken by index"
 
 
-def _told(
-    folders: Sequence[str], classes: Sequence[str], given: FolderClasses, task: str
-) -> dict[str, int | None]:
+def _told(folders: Sequence[str], classes: Sequence[str], given: FolderClasses, task: str) -> dict[str, int | None]:
     """Folder → label, for those that ``suite.yaml`` names; it may be typed in another Unicode form than the disk's."""
     known = {unicodedata.normalize("NFC", folder): wanted for folder, wanted in given.items()}
     told: dict[str, int | None] = {}
@@ -157,7 +155,7 @@ def _label(wanted: str | int, classes: Sequence[str], folder: str, task: str) ->
         return wanted
     same = [label for label, name in enumerate(classes) if name == wanted]
     if len(same) > 1:
-        raise SuiteError(f"{where} is the name of {len(same)} classes; give the index, one of {in_a_row(map(str, same))}")
+        raise SuiteError(f"{where} is the name of {len(same)} classes; give an index: {in_a_row(map(str, same))}")
     if not same:
         raise SuiteError(f"{where} is no class of the task{nearest(wanted, classes)}; classes: {_listed(classes)}")
     return same[0]
@@ -223,9 +221,9 @@ def _in_order_of_names(folders: Sequence[str], task: str, place: str) -> Matchin
     order = sorted(folders)
     if order != sorted(folders, key=natural):
         raise SuiteError(
-            f"task {task!r}: suite.yaml names no classes, and the {len(folders)} folders in {place} can be sorted as text "
-            f"({_listed(order)}) or by number and without case ({_listed(sorted(folders, key=natural))}); list `classes` "
-            "for the task, in the order of the head's rows"
+            f"task {task!r}: suite.yaml names no classes, and the {len(folders)} folders in {place} can be sorted as "
+            f"text ({_listed(order)}) or by number and without case ({_listed(sorted(folders, key=natural))}); list "
+            "`classes` for the task, in the order of the head's rows"
         )
     labels = {folder: label for label, folder in enumerate(order)}
     return Matching(labels, "assumed: in the order of their names, as suite.yaml names no classes", assumed=True)

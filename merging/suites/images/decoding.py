@@ -127,7 +127,7 @@ def _in_eight_bits(image: Image.Image, name: str, given: tuple[float, float] | N
     return Image.fromarray(grey), f"{kind}, scaled from {lowest:g} … {highest:g} to 8 bits"
 
 
-_SAY_RANGE = "write range: [black, white] into `data` of the task, the values that stand for black and white in all images"
+_SAY_RANGE = "write range: [black, white] into `data` of the task, what stands for black and white in all images"
 
 
 def _kind(image: Image.Image) -> tuple[str, tuple[float, float] | None]:

@@ -15,13 +15,11 @@ from merging.suites.images.class_folders import FolderClasses, Matching, match_f
 from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
 from merging.suites.images.source import Origin, Source
 
-SUFFIXES = frozenset(
-    ".png .apng .jpg .jpeg .jpe .jfif .bmp .dib .webp .ppm .pgm .pbm .pnm .tif .tiff .gif .avif .jp2 .j2k".split()
-)
+_READ = "png apng jpg jpeg jpe jfif bmp dib webp ppm pgm pbm pnm tif tiff gif avif jp2 j2k"
+SUFFIXES = frozenset(f".{ending}" for ending in _READ.split())
 # Images that are not read here; any other file in a class folder is hardly one.
-_NOT_READ = frozenset(
-    ".heic .heif .jxl .svg .tga .exr .hdr .pfm .dcm .nii .fits .ico .psd .pcx .raw .dng .nef .cr2 .arw .npy .npz".split()
-)
+_OTHERS = "heic heif jxl svg tga exr hdr pfm dcm nii fits ico psd pcx raw dng nef cr2 arw npy npz"
+_NOT_READ = frozenset(f".{ending}" for ending in _OTHERS.split())
 _SYSTEM = ("__MACOSX", "@eaDir")  # what archivers and file servers leave behind
 _DEPTH = 3  # split/class/image; deeper files are no images of the suite, and links can't lead in circles
 _SHOWN = 5
@@ -119,10 +117,11 @@ def folder_source(
         return (open_image(files[row], f"{files[row].parent.name}/{files[row].name}", size, treatment) for row in rows)
 
     labels = [label for _, label in found.class_folders]
+    order = [folder.name for folder, _ in found.class_folders]  # else classes of equal size could change places
     return Source(
         found.name,
         np.repeat(np.array(labels, dtype=np.int64), counts),
-        folder_fingerprint(root, files),
+        f"{folder_fingerprint(root, files)} {order}",
         read,
         origin=Origin(
             tuple((folder.name, label) for folder, label in found.class_folders),
@@ -173,7 +172,8 @@ def _images_below(folder: Path) -> int:
 
 def _said(found: Split, left_out: _LeftOut) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What is left out, as sentences: what nobody would miss, and what is hardly meant."""
-    said, odd = [], []
+    said: list[str] = []
+    odd: list[str] = []
     if found.hidden:
         each = _with_images(found.folder, [path.name for path in found.hidden])
         said.append(f"left out: {each}, which no one made for a class")

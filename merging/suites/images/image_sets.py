@@ -104,8 +104,10 @@ def _with_notes(source: Source, pixels: np.ndarray, notes: Notes, digest: str) -
     if skipped == count:
         raise SuiteError(f"{source.name}: none of {count} images can be read: {notes.reasons[0]}")
     said = tuple(f"{number} of {count} images: {what}" for what, number in notes.said.items())
-    odd = (f"{skipped} of {count} images can't be read and are left out: {'; '.join(notes.reasons)}",) if skipped else ()
-    origin = replace(source.origin, said=(*source.origin.said, *said), odd=(*source.origin.odd, *odd))
+    odd = f"{skipped} of {count} images can't be read and are left out: {'; '.join(notes.reasons)}"
+    origin = replace(
+        source.origin, said=(*source.origin.said, *said), odd=(*source.origin.odd, *([odd] if skipped else []))
+    )
     labels = np.delete(source.labels, notes.skipped) if skipped else source.labels
     return ImageSet(pixels, labels, _digest(digest + notes.key) if notes.key else digest, origin, skipped)
 
@@ -138,7 +140,7 @@ def class_counts(suite: Suite, task_name: str, split: Split) -> tuple[Origin, li
     task = suite.task(task_name)
     source = _checked(suite, task, split)
     if source.folder_of is not None:
-        found = [(label, folder) for folder, label in source.origin.folders]
+        found: list[tuple[int, str | None]] = [(label, folder) for folder, label in source.origin.folders]
         counts = np.bincount(source.folder_of, minlength=len(found))
     else:
         counts = np.bincount(source.labels, minlength=len(task.classes))
