@@ -5,7 +5,6 @@ import streamlit as st
 from merging.charts.accuracy import Series, accuracy_bars, accuracy_table
 from merging.charts.run_series import series_of
 from merging.core.text import signed
-from merging.evaluation.evaluator import skipped_in_words
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.published import Entry, comparison, submit_missing
@@ -120,8 +119,8 @@ def ordered(series: list[Series]) -> list[Series]:
 def baseline_provenance(tasks: tuple[str, ...]) -> str:
     """Split and number of images of the baselines."""
     images = sum(measuring.evaluator().count(task, "test") for task in tasks)
-    left_out = skipped_in_words({"test": measuring.evaluator().skipped_of(tasks, "test")})
-    return escape_markdown(f"Top-1 accuracy on the test split, {images:,} images. {left_out}".strip())
+    left_out = escape_markdown(measuring.left_out(tasks, "test"))
+    return f"Top-1 accuracy on the test split, {images:,} images. {left_out}".strip()
 
 
 def lesson(merged: list[Series]) -> None:

@@ -68,7 +68,7 @@ def skipped_in_words(skipped: Mapping[str, Mapping[str, int]]) -> str:
     """Images that are left out of results as they can't be read: split → task → number, as a sentence.
 
     >>> skipped_in_words({"test": {"roads": 2, "digits": 1}}), skipped_in_words({})
-    ('Left out, as they can't be read: 2 test images of roads, 1 test image of digits.', '')
+    ("Left out, as they can't be read: 2 test images of roads, 1 test image of digits.", '')
     """
     each = [
         f"{number} {split} image{'' if number == 1 else 's'} of {task}"

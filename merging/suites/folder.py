@@ -135,7 +135,7 @@ def class_folders(folder: Path) -> list[str]:
         if (folder / split).is_dir():
             inside = (path.name for path in (folder / split).iterdir() if path.is_dir() and not is_systems(path.name))
             names = sorted(inside)
-            return sorted(names, key=natural) if all(map(str.isdecimal, names)) else names
+            return sorted(names, key=natural) if all(name.isascii() and name.isdecimal() for name in names) else names
     return []
 
 

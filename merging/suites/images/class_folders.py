@@ -51,14 +51,14 @@ def normalised(name: str) -> str:
     return unicodedata.normalize("NFC", re.sub(r"[\s_/-]+", "", folded))
 
 
-def natural(name: str) -> tuple[tuple[int, str], ...]:
+def natural(name: str) -> tuple[tuple[bool, int, str], ...]:
     """A key that sorts numbers in names as numbers, whatever the case of letters.
 
     >>> sorted(["10", "9", "b2", "B10"], key=natural)
     ['9', '10', 'b2', 'B10']
     """
     parts = re.split(r"([0-9]+)", name.casefold())
-    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in parts if part)
+    return tuple((False, int(part), "") if _NUMBER.fullmatch(part) else (True, 0, part) for part in parts if part)
 
 
 def match_folders(
