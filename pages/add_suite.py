@@ -17,7 +17,7 @@ from ui.shell import state
 from ui.shell.entry import through_app
 from ui.shell.url import named_in_url
 from ui.suites.hub_suites import PARAMETER, offer_download
-from ui.suites.suite_report import report_table, summary
+from ui.suites.suite_report import class_folders_table, report_table, summary
 
 through_app()
 
@@ -196,6 +196,10 @@ def check() -> None:
             "SHA-256": st.column_config.TextColumn(width=112, help="The first 12 digits of the file's"),
         },
     )
+    folders = class_folders_table(report)
+    if not folders.empty:
+        st.markdown("**Which folder is which class**")
+        show_table(folders, key="class-folders", file=f"class-folders-of-{state.suite().name}", placeholder="–")
 
 
 def _check_again(done: str, job: CheckJob) -> None:

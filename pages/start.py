@@ -119,7 +119,8 @@ def ordered(series: list[Series]) -> list[Series]:
 def baseline_provenance(tasks: tuple[str, ...]) -> str:
     """Split and number of images of the baselines."""
     images = sum(measuring.evaluator().count(task, "test") for task in tasks)
-    return f"Top-1 accuracy on the test split, {images:,} images."
+    left_out = escape_markdown(measuring.left_out(tasks, "test"))
+    return f"Top-1 accuracy on the test split, {images:,} images. {left_out}".strip()
 
 
 def lesson(merged: list[Series]) -> None:

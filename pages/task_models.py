@@ -8,8 +8,10 @@ import streamlit as st
 from merging.charts.theme import shorten
 from merging.core.errors import MergingError
 from merging.evaluation.clip import input_of
+from merging.evaluation.sanity import Sanity
 from merging.suites import Suite
-from merging.suites.images.image_sets import sample_images
+from merging.suites.images.image_sets import ClassCount, class_counts, sample_images
+from merging.suites.images.source import Origin
 from merging.suites.images.thumbnails import picture
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
@@ -149,6 +151,8 @@ def samples(suite: Suite) -> None:
         )
     for task in with_images[:MAX_STRIPS]:
         strip(suite, task)
+    if with_images:
+        classes(with_images[:MAX_STRIPS])
     if len(with_images) > MAX_STRIPS:
         st.caption(f"Shown for the first {MAX_STRIPS} of {len(with_images)} selected tasks.")
 
@@ -172,6 +176,53 @@ def strip(suite: Suite, name: str) -> None:
                 with st.container(width=SHOWN + 12, gap="xxsmall"):
                     st.image(image, width=SHOWN, alt=f"{task.label}: {class_name}")
                     st.caption(escape_markdown(shorten(class_name, 20)))
+
+
+def classes(tasks: Sequence[str]) -> None:
+    """Which folder or label is which class of these tasks, with its test images, and what is left out."""
+    rows, said = [], []
+    labels = accuracy_view.task_labels(tasks)
+    for task in tasks:
+        try:
+            origin, found = class_counts_of(state.suite_reference(), state.stamp(), task)
+        except MergingError as error:
+            said.append(f"{labels[task]}: {error}")
+            continue
+        rows += [_class_row(labels[task], one) for one in found]
+        how = [f"{len(found)} folders, {origin.how}"] if origin.folders else []
+        sentences = [*how, *origin.said, *origin.odd]
+        if sentences:
+            said.append(f"{labels[task]}: {'. '.join(map(_capital, sentences))}.")
+    with st.expander("Which folder or label is which class", icon=":material/folder_open:"):
+        st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
+        st.caption("\n".join(f"- {escape_markdown(sentence)}" for sentence in said))
+
+
+def _class_row(task: str, one: ClassCount) -> dict[str, str | int]:
+    folder = str(one.label) if one.folder is None else one.folder
+    return {"Task": task, "Folder or label": folder, "Class": one.name, "Test images": one.images}
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def class_counts_of(reference: str, version: state.Stamp, name: str) -> tuple[Origin, list[ClassCount]]:
+    """Of a task's test images."""
+    return class_counts(state.suite(), name, "test")
+
+
+def doubtful(measured: measuring.Baselines) -> None:
+    """The tasks whose own model is hardly right on them, which shows classes in the wrong order and the like."""
+    evaluator, lines = measuring.evaluator(), []
+    labels = accuracy_view.task_labels(tuple(measured.individual.per_task))
+    for task, right in measured.individual.per_task.items():
+        found = Sanity(right, measured.individual.counts[task], len(evaluator.head(task)))
+        if found.warning:
+            lines.append(f"- {escape_markdown(f'{labels[task]}: {found.text}. {_capital(found.warning)}.')}")
+    if lines:
+        st.warning("Something is likely wrong with these tasks.\n\n" + "\n".join(lines), icon=":material/warning:")
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
@@ -210,4 +261,6 @@ choose(listed)
 not_usable()
 if measured is None:
     missing_accuracy()
+else:
+    doubtful(measured)
 samples(current)

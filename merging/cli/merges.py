@@ -25,12 +25,12 @@ from merging.cli.options import (
     split_option,
     tasks_option,
 )
-from merging.cli.results import counted, print_accuracy, print_json, print_result
+from merging.cli.results import counted, print_accuracy, print_json, print_result, print_skipped
 from merging.cli.text import print_similarity
 from merging.core.errors import MissingPart, SpecError
 
 # What `merge --json` prints of a result besides time and memory
-_PRINTED = {"accuracy", "average", "split", "images", "coefficients", "forgetting", "edit", "merge"}
+_PRINTED = {"accuracy", "average", "split", "images", "skipped", "coefficients", "forgetting", "edit", "merge"}
 
 
 @main.command()
@@ -208,10 +208,17 @@ def evaluate(
         accuracy = workspace.individual_accuracy(evaluator, chosen, split)
     if as_json:
         print_json(
-            {"accuracy": accuracy.per_task, "average": accuracy.average, "split": split, "images": accuracy.images}
+            {
+                "accuracy": accuracy.per_task,
+                "average": accuracy.average,
+                "split": split,
+                "images": accuracy.images,
+                "skipped": accuracy.skipped,
+            }
         )
     else:
         print_accuracy(accuracy.per_task, accuracy.average, split, accuracy.images)
+        print_skipped({split: accuracy.skipped})
 
 
 @main.command()

@@ -1,11 +1,14 @@
 """What commands print of results: rows as JSON, and a few lines of text."""
 
 import json
+from itertools import groupby
 from typing import Any
 
 import click
 
 from merging.core.text import printed
+
+_ALIKE = 24  # class folders, named as their classes, that are printed
 
 
 def run_row(run: Any) -> dict[str, Any]:
@@ -60,8 +63,25 @@ def print_report(report: Any) -> None:
     words = {"error": "ERROR", "warning": "warn", "ok": "ok"}
     for row in report.files:
         click.echo(f"{words[row.status]:<5}  {row.file}  {row.detail}")
+    for task, classes in groupby(report.folders, key=lambda one: one.task):
+        click.echo(f"class folders of {task}:")
+        for line in _class_lines(list(classes)):
+            click.echo(f"       {line}")
     counts = f"{counted(report.problems, 'problem')}, {counted(report.warnings, 'warning')}"
     click.echo(f"{counts} in {counted(len(report.files), 'check')}")
+
+
+def _class_lines(classes: Any) -> list[str]:
+    """Folder → class, with the images of each split; those named as their classes only as far as a screen goes."""
+    named_alike = all(one.folder == one.name for one in classes)
+    shown = classes[:_ALIKE] if named_alike else classes
+    lines = []
+    for one in shown:
+        images = ", ".join(f"{split} {number}" for split, number in one.images.items())
+        lines.append("".join(c if c.isprintable() else "?" for c in f"{one.folder} → {one.name}  {images}"))
+    if len(shown) < len(classes):
+        lines.append(f"and {len(classes) - len(shown)} more, each named as its class (--json has them all)")
+    return lines
 
 
 def print_proposal(proposal: Any) -> None:
@@ -135,6 +155,15 @@ def print_result(result: Any, tasks: int) -> None:
         print_forgetting(result.forgetting)
     elif result.accuracy:
         print_accuracy(result.accuracy, result.average, result.split, result.images)
+    print_skipped(result.skipped)
+
+
+def print_skipped(skipped: dict[str, dict[str, int]]) -> None:
+    """Images that results leave out, if there are some: split → task → number."""
+    from merging.evaluation.evaluator import skipped_in_words
+
+    if skipped_in_words(skipped):
+        click.echo(skipped_in_words(skipped))
 
 
 def print_forgetting(report: Any) -> None:

@@ -33,11 +33,13 @@ class Accuracy:
         per_task: task → accuracy.
         counts: task → number of images.
         split: which images.
+        skipped: task → number of images that can't be read and are left out, where there are some.
     """
 
     per_task: dict[str, float]
     counts: dict[str, int]
     split: str
+    skipped: dict[str, int] = field(default_factory=dict)
 
     @property
     def average(self) -> float:
@@ -58,7 +60,22 @@ def joined(parts: Sequence[Accuracy]) -> Accuracy:
     """Accuracies on different tasks and the same split as one."""
     per_task = {task: value for part in parts for task, value in part.per_task.items()}
     counts = {task: value for part in parts for task, value in part.counts.items()}
-    return Accuracy(per_task, counts, parts[0].split)
+    skipped = {task: value for part in parts for task, value in part.skipped.items()}
+    return Accuracy(per_task, counts, parts[0].split, skipped)
+
+
+def skipped_in_words(skipped: Mapping[str, Mapping[str, int]]) -> str:
+    """Images that are left out of results as they can't be read: split → task → number, as a sentence.
+
+    >>> skipped_in_words({"test": {"roads": 2, "digits": 1}}), skipped_in_words({})
+    ("Left out, as they can't be read: 2 test images of roads, 1 test image of digits.", '')
+    """
+    each = [
+        f"{number} {split} image{'' if number == 1 else 's'} of {task}"
+        for split, tasks in skipped.items()
+        for task, number in tasks.items()
+    ]
+    return f"Left out, as they can't be read: {', '.join(each)}." if each else ""
 
 
 def normalised_accuracy(accuracy: Mapping[str, float], individual: Mapping[str, float]) -> float | None:
@@ -176,10 +193,23 @@ class Evaluator:
         """Number of images of a task and split."""
         return len(self.image_set(task, split))
 
+    @property
+    def skipped(self) -> dict[str, dict[str, int]]:
+        """Split → task → number of images that can't be read and are left out, of those that were asked for."""
+        found: dict[str, dict[str, int]] = {}
+        for (task, split), images in self._sets.items():
+            if images.skipped:
+                found.setdefault(split, {})[task] = images.skipped
+        return found
+
     def draw(self, task: str, split: Split, images: int, seed: int) -> np.ndarray:
         """Sorted indices of at most so many images, drawn without replacement by the seed and the task's name alone."""
         random = np.random.default_rng([seed, *task.encode()])
         return np.sort(random.permutation(self.count(task, split))[:images])
+
+    def skipped_of(self, tasks: Sequence[str], split: Split) -> dict[str, int]:
+        """Task → number of images of a split that are left out, where there are some."""
+        return {task: number for task, number in self.skipped.get(split, {}).items() if task in tasks}
 
     def head(self, task: str) -> torch.Tensor:
         """The frozen classifier of a task on the device: ``[classes, embed_dim]``, rows of norm 1.
@@ -251,7 +281,8 @@ class Evaluator:
             if context is not None:
                 context.step(done, len(tasks), f"evaluating on {task}")
             per_task[task] = self.share_right(task, split)
-        return Accuracy(per_task, {task: self.count(task, split) for task in tasks}, split)
+        counts = {task: self.count(task, split) for task in tasks}
+        return Accuracy(per_task, counts, split, self.skipped_of(tasks, split))
 
     def predictions(self, task: str, split: Split, indices: np.ndarray | None = None) -> np.ndarray:
         """Class indices that the tower, as it is loaded, predicts: int64 ``[N]``.

@@ -18,7 +18,7 @@ from merging.core import devices
 from merging.core.errors import MissingPart, SpecError
 from merging.core.places import chosen_home, path_of
 from merging.core.progress import Progress
-from merging.evaluation.evaluator import Accuracy
+from merging.evaluation.evaluator import Accuracy, skipped_in_words
 from merging.methods import presets
 from merging.methods.context import Context
 from merging.runs import leaderboard as boards
@@ -135,7 +135,8 @@ class Merged:
     @property
     def warnings(self) -> list[str]:
         """Sentences on what was hardly meant, such as a model that is equal to the base."""
-        return list(self._result.warnings)
+        left_out = skipped_in_words(self._result.skipped)
+        return [*self._result.warnings, *([left_out] if left_out else [])]
 
     @property
     def seconds(self) -> float:

@@ -1,14 +1,14 @@
 """The leaderboard of a suite: every published method, its λ chosen on validation, measured on test, and their order."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from merging.core.errors import MissingPart
 from merging.core.progress import Progress
 from merging.core.text import short
 from merging.evaluation import clip
-from merging.evaluation.evaluator import best_first, normalised_accuracy
+from merging.evaluation.evaluator import best_first, normalised_accuracy, skipped_in_words
 from merging.methods.pair import Pair
 from merging.methods.params import AUTO, NEEDS, DataUse
 from merging.methods.presets import PRESETS, Preset
@@ -34,6 +34,7 @@ class Row:
         seconds: from files to accuracy, the search for λ included.
         peak_bytes: peak memory, see :class:`merging.core.memory.PeakMemory`.
         run: the run's id; None for the two baselines.
+        skipped: split → task → number of images that can't be read and were left out.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Row:
     seconds: float | None = None
     peak_bytes: int | None = None
     run: str | None = None
+    skipped: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def average(self) -> float:
@@ -199,6 +201,7 @@ def row_of(preset: Preset, run: Run, individual: Mapping[str, float]) -> Row:
         seconds=result.seconds.get("total"),
         peak_bytes=result.peak_bytes,
         run=run.id,
+        skipped=result.skipped,
     )
 
 
@@ -221,4 +224,5 @@ def to_markdown(rows: Sequence[Row]) -> str:
             "" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    left_out = dict.fromkeys(skipped_in_words(row.skipped) for row in rows if row.skipped)
+    return "\n".join([*lines, *(line for sentence in left_out for line in ("", sentence))]) + "\n"

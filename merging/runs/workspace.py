@@ -19,6 +19,7 @@ from merging.runs.run import Run
 from merging.runs.table import RunStore
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.folders import folder_fingerprint
+from merging.suites.images.image_sets import reading
 from merging.suites.suite import Split, Suite
 from merging.weights import geometry
 from merging.weights.files import Checkpoint, file_fingerprint, open_checkpoint
@@ -139,6 +140,7 @@ class Workspace:
             {task: value for task, value in known.items() if value is not None},
             {task: evaluator.count(task, split) for task in tasks},
             split,
+            evaluator.skipped_of(tasks, split),
         )
 
     def known_accuracy(self, evaluator: Evaluator, checkpoint: Checkpoint, task: str, split: Split) -> float | None:
@@ -221,7 +223,8 @@ class Workspace:
                 prints.append(self._file_fingerprint(path))
             elif path is not None and path.is_dir():
                 prints.append(folder_fingerprint(path, path.rglob("*")))
-        return prints
+        how = reading(task.data, task.folders)
+        return [*prints, how] if how else prints
 
     def _accuracy_key(self, evaluator: Evaluator, checkpoint: Checkpoint, task: str, split: Split) -> str:
         files = [checkpoint] if checkpoint.lender is None else [checkpoint, checkpoint.lender]

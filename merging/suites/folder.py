@@ -9,6 +9,8 @@ from pathlib import Path
 
 from merging.core.errors import SuiteError
 from merging.core.files import MODEL_FILES
+from merging.suites.images.class_folders import natural
+from merging.suites.images.folders import is_systems
 from merging.weights.files.folders import INDEX, in_shards, is_index, is_training_state
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -196,10 +198,12 @@ def is_named_as_base(path: Path) -> bool:
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the class folders of an image folder ``split/class/image``, sorted."""
+    """Names of the class folders of an image folder ``split/class/image``, sorted; numbers as numbers."""
     for split in ("test", "val", "train"):
         if (folder / split).is_dir():
-            return sorted(path.name for path in (folder / split).iterdir() if path.is_dir())
+            inside = (path.name for path in (folder / split).iterdir() if path.is_dir() and not is_systems(path.name))
+            names = sorted(inside)
+            return sorted(names, key=natural) if all(name.isascii() and name.isdecimal() for name in names) else names
     return []
 
 

@@ -364,6 +364,12 @@ def _notes(content: Mapping[str, Any], tower: Tower, unfit: Sequence[str]) -> di
         about.append(
             f"source and licence of {'the other' if known else 'each'} task's images: no file says; fill them in"
         )
+    ordered = [task["name"] for task in content["tasks"] if "head" in task and _by_folders(task)]
+    if ordered:
+        about.append(
+            f"classes of {', '.join(ordered)}: the names of the image folders, numbers in numeric order, all others as "
+            "text; the rows of the head must be in this order"
+        )
     notes = {"tasks": "; ".join(about)}
     if isinstance(architecture, dict):
         notes["architecture"] = (
@@ -383,6 +389,11 @@ def _notes(content: Mapping[str, Any], tower: Tower, unfit: Sequence[str]) -> di
     if "logit_scale" not in content:
         notes["base"] = "logit_scale: no file says; 100, that of OpenAI's CLIP, is taken if none is written here"
     return notes
+
+
+def _by_folders(task: Mapping[str, Any]) -> bool:
+    """Whether a task's classes were named after its folders of images."""
+    return "classes" in task and task.get("data", {}).get("kind") == "imagefolder"
 
 
 def _missing(entries: list[dict[str, Any]], others: list[Path], text: Path | None, tower: Tower) -> list[str]:

@@ -50,7 +50,9 @@ class Task(Entry):
     """A fine-tuned model with its evaluation set and head.
 
     ``dataset`` names one of :func:`merging.suites.known_datasets.known_datasets`, whose fields hold where the task
-    states none itself; ``take`` says which of several towers in the checkpoint is meant.
+    states none itself; ``take`` says which of several towers in the checkpoint is meant. ``folders`` says of folders of
+    images which class they hold, by name or index, or that they are left out (null), see
+    :func:`merging.suites.images.class_folders.match_folders`.
     """
 
     name: str = Field(min_length=1, max_length=80)
@@ -60,6 +62,7 @@ class Task(Entry):
     head: FileReference | None = None
     classes: tuple[str, ...] = Field(default=(), max_length=100_000)
     templates: tuple[str, ...] | None = None
+    folders: dict[str, str | int | None] = Field(default={}, max_length=100_000)
     data: ImageSource | None = None
     title: str = ""
     description: str = ""
@@ -69,12 +72,39 @@ class Task(Entry):
     @model_validator(mode="before")
     @classmethod
     def _filled_in(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or values.get("dataset") is None:
+        if not isinstance(values, dict):
+            return values
+        for name in ("on_error", "range"):
+            if name in values:
+                raise ValueError(f"`{name}` is about the images: write it into `data` of the task")
+        if isinstance(values.get("data"), dict) and "folders" in values["data"]:
+            raise ValueError("`folders` is about the classes: write it beside `classes`, not into `data`")
+        if values.get("dataset") is None:
             return values
         known = known_datasets().get(str(values["dataset"]))
         if known is None:
             raise ValueError(f"dataset {str(values['dataset'])[:80]!r}: expected one of {', '.join(known_datasets())}")
+        if "classes" in values:  # then the known folders lead to classes that there may not be
+            known = {name: value for name, value in known.items() if name != "folders"}
         return {**known, **values}
+
+    @field_validator("folders", mode="before")
+    @classmethod
+    def _folders_are_names(cls, values: Any) -> Any:
+        """YAML reads 010 as 8 and no as false: which folder was meant is then lost."""
+        for folder in values if isinstance(values, dict) else ():
+            if not isinstance(folder, str):
+                raise ValueError(f"{folder!r} is no text in YAML; write folder names in quotes: '{folder}'")
+        for wanted in values.values() if isinstance(values, dict) else ():
+            if wanted is not None and type(wanted) not in (str, int):
+                raise ValueError(f"{wanted!r} is no class; expected a name (in quotes), an index, or null: left out")
+        return values
+
+    @model_validator(mode="after")
+    def _folders_of_classes(self) -> "Task":
+        if self.folders and not self.classes:
+            raise ValueError("folders need classes: list `classes` for the task, in the order of the head's rows")
+        return self
 
     @property
     def label(self) -> str:

@@ -118,12 +118,13 @@ def test_every_file_is_reported_on_when_asked(tiny: Suite, open_page: Open) -> N
     assert rows.loc["birds.safetensors", "Status"] == "warning"
     assert rows.loc["birds.safetensors", "Detail"] == "equal to the base model"
     assert rows.loc["cars.npz (test)", "Status"] == "error"
-    assert list(rows["Status"]) == ["error"] * 2 + ["warning"] + ["ok"] * (len(rows) - 3)
+    assert list(rows["Status"]) == ["error"] * 2 + ["warning"] * 4 + ["ok"] * (len(rows) - 6)
+    assert rows.loc["apples.safetensors on its images", "Status"] == "warning"  # it is random
     assert "birds.safetensors (birds): equal to the base model" in texts(app)
     assert rows.loc["apples.safetensors", "Status"] == "ok"
     assert rows.loc["apples.safetensors", "Detail"] == "visual tower, float32"
     assert rows.loc["apples.safetensors", "SHA-256"] == tiny.checkpoint("apples").fingerprint[:12]
-    assert "2 errors, 1 warning" in texts(app) and "cars.npz (test) (cars): cars.npz: not a readable" in texts(app)
+    assert "2 errors, 4 warnings" in texts(app) and "cars.npz (test) (cars): cars.npz: not a readable" in texts(app)
     assert app.run().dataframe  # the report stays
     app = press(app, "Check again")
     assert not app.dataframe and "Waiting for the worker" in app.get("progress")[0].proto.text

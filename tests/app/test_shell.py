@@ -105,14 +105,16 @@ def test_tasks_come_from_the_url_and_stay_while_pages_change(tiny: Suite, open_p
 def test_that_no_task_is_selected_comes_from_the_url_too(tiny: Suite, open_page: Open) -> None:
     app = open_page("task_models", tasks="")
     assert app.multiselect(key="tasks").value == []
-    assert not app.warning
+    assert not warnings(app)
     app.switch_page("pages/accuracy.py").run()
     assert app.multiselect(key="tasks").value == []
     assert app.query_params["tasks"] == ""
 
 
 def warnings(app: AppTest) -> list[str]:
-    return [element.value.replace("\\", "") for element in app.warning]
+    """What pages warn of, but for models that are hardly right: these are random."""
+    said = [element.value.replace("\\", "") for element in app.warning]
+    return [each for each in said if "hardly what a fine-tuned model does" not in each]
 
 
 def test_unknown_tasks_in_the_url_are_dropped_and_named_once(tiny: Suite, open_page: Open) -> None:

@@ -4,12 +4,13 @@ Pages measure both baselines themselves where that takes seconds; with larger mo
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import streamlit as st
 import torch
 
-from merging.evaluation.evaluator import Accuracy, Evaluator
+from merging.evaluation.evaluator import Accuracy, Evaluator, skipped_in_words
 from merging.runs import Run
 from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
 from merging.suites.suite import FileReference, Split
@@ -125,5 +126,10 @@ def _baselines_of(run: Run | None) -> Baselines | None:
     found = None if run is None else run.result_as(BaselinesResult)
     if found is None:
         return None
-    counts, split = found.counts, found.split
-    return Baselines(Accuracy(found.zero_shot, counts, split), Accuracy(found.individual, counts, split))
+    about = found.counts, found.split, found.skipped.get(found.split, {})
+    return Baselines(Accuracy(found.zero_shot, *about), Accuracy(found.individual, *about))
+
+
+def left_out(tasks: Sequence[str], split: Split) -> str:
+    """Images of these tasks that can't be read and that no number counts, as a sentence; empty if there are none."""
+    return skipped_in_words({split: evaluator().skipped_of(tasks, split)})

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from merging.runs.jobs.check import CheckedFile, CheckReport
+from merging.runs.jobs.check import CheckedClass, CheckedFile, CheckReport
 
 _MIB = 2**20
 
@@ -13,6 +13,17 @@ def report_table(report: CheckReport) -> pd.DataFrame:
     """One row a file: errors first, then warnings, else in the order of the report."""
     order = ("error", "warning", "ok")
     return pd.DataFrame([_row(row) for row in sorted(report.files, key=lambda row: order.index(row.status))])
+
+
+def class_folders_table(report: CheckReport) -> pd.DataFrame:
+    """One row a folder of images, with the class that it holds; empty where no task has such folders."""
+    return pd.DataFrame(
+        [{"Task": one.task, "Folder": one.folder, "Class": one.name, **_by_split(one)} for one in report.folders]
+    )
+
+
+def _by_split(one: CheckedClass) -> dict[str, int | None]:
+    return {"Validation": one.images.get("val"), "Test": one.images.get("test")}
 
 
 def summary(report: CheckReport) -> str:

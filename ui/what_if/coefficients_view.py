@@ -246,7 +246,8 @@ def _live(position: Position, labels: Mapping[str, str], counts: Mapping[str, in
     words = accuracy_view.SPLIT_WORDS[position.split]
     if found.images is None:
         _outcome(position, _step(position), found, labels)
-        st.caption(f"All {sum(counts.values()):,} {words} images.")
+        left_out = measuring.left_out(tuple(counts), position.split)
+        st.caption(f"All {sum(counts.values()):,} {words} images. {escape_markdown(left_out)}".strip())
         return
     _outcome(position, _before(position), found, labels)
     st.caption(

@@ -10,7 +10,7 @@ import streamlit as st
 from merging.charts.what_if import agreement_figure, interference_figure
 from merging.core.errors import MergingError
 from merging.core.text import signed
-from merging.evaluation.evaluator import SAME_ACCURACY, best_first
+from merging.evaluation.evaluator import SAME_ACCURACY, best_first, skipped_in_words
 from merging.methods import registry
 from merging.methods.pair import Pair
 from merging.runs.jobs.interference import Agreement, InterferenceJob, InterferenceResult, agreement
@@ -111,7 +111,8 @@ def _matrices(result: InterferenceResult, tasks: tuple[str, ...]) -> None:
     fewest = min(result.counts.values())
     st.caption(
         f"{result.images:,} {split} images. With {fewest} of a task one image is {100 / fewest:.2g} points, so "
-        "differences of a few of them say little. The diagonals, a task with itself, are left out of both maps."
+        "differences of a few of them say little. The diagonals, a task with itself, are left out of both maps. "
+        + escape_markdown(skipped_in_words(result.skipped))
     )
     if len(tasks) < 3:
         return

@@ -8,13 +8,14 @@ import streamlit as st
 from merging.charts import theme
 from merging.charts.accuracy import Series
 from merging.charts.what_if import curves_figure
+from merging.evaluation.evaluator import skipped_in_words
 from merging.methods.pair import Pair
 from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
 from merging.runs.jobs.scaling_curve import Curve, ScalingCurveJob, ScalingCurveResult
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view
-from ui.look.figure import show
+from ui.look.figure import escape_markdown, show
 from ui.runs.jobs import run_of
 from ui.runs.panel import ensure_worker, run_panel
 from ui.shell import state
@@ -123,6 +124,8 @@ def _curves(found: Sequence[tuple[Preset, ScalingCurveResult]], tasks: Sequence[
         takeaway=f"{what}, with λ chosen on validation: {best}. {first.val.images:,} validation and "
         f"{first.test.images:,} test images in all.",
     )
+    if first.skipped:
+        st.caption(escape_markdown(skipped_in_words(first.skipped)))
 
 
 def _of_task(result: ScalingCurveResult, task: str) -> ScalingCurveResult:

@@ -3,6 +3,7 @@
 import json
 import re
 
+from merging.evaluation.evaluator import skipped_in_words
 from merging.methods.forgetting import GROUPS
 from merging.runs.export.recipe import Recipe
 from merging.runs.export.weights import require_done
@@ -93,6 +94,7 @@ def _accuracy(run: Run) -> list[str]:
         "",
         *(_before_and_after(result.forgetting) if result.forgetting else _per_task(result)),
         "",
+        *([_plain(skipped_in_words(result.skipped)), ""] if result.skipped else []),
     ]
 
 

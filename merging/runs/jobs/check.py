@@ -16,9 +16,11 @@ from merging.core import devices
 from merging.core.errors import MergingError, MissingPart
 from merging.core.progress import Progress, no_progress
 from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator
+from merging.evaluation.sanity import Sanity, floor, sanity
 from merging.runs.jobs.file_job import FileJob
 from merging.runs.jobs.job import Job, JobResult, Site
-from merging.suites.images.image_sets import ImageSet
+from merging.suites.images.image_sets import ImageSet, class_counts
+from merging.suites.images.kinds import ImageFolderData
 from merging.suites.suite import Split, Suite, load_suite
 from merging.suites.weight_facts import WeightFacts, compared, facts_of
 from merging.weights.files import Checkpoint
@@ -48,6 +50,7 @@ class Finding:
         ok: whether it can be used.
         warnings: what is usable and yet odd.
         weights: for weight files that can be read.
+        classes: for folders of images.
     """
 
     file: str
@@ -56,6 +59,7 @@ class Finding:
     ok: bool = True
     warnings: tuple[str, ...] = ()
     weights: WeightFacts | None = None
+    classes: tuple[CheckedClass, ...] = ()
 
     @property
     def row(self) -> CheckedFile:
@@ -70,6 +74,18 @@ class Finding:
             warnings=list(self.warnings),
             weights=self.weights,
         )
+
+
+class CheckedClass(BaseModel):
+    """A folder of a task's images, the class that it holds, and split → number of images."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    task: str
+    folder: str
+    label: int
+    name: str
+    images: dict[str, int]
 
 
 class CheckedFile(BaseModel):
@@ -94,10 +110,11 @@ class CheckedFile(BaseModel):
 
 
 class CheckReport(JobResult):
-    """What a check found: a row a file, and how many rows have a problem or a warning."""
+    """What a check found: a row a file, how many have a problem or a warning, and which folder is which class."""
 
     suite: str = ""
     files: list[CheckedFile] = Field(default_factory=list)
+    folders: list[CheckedClass] = Field(default_factory=list)
     problems: int = 0
     warnings: int = 0
 
@@ -139,8 +156,9 @@ def check_suite(
     workspace: Workspace | None = None,
     device: torch.device | None = None,
     measure: bool = False,
+    try_models: bool = True,
 ) -> CheckReport:
-    """Open everything a suite names.
+    """Open everything a suite names, and try each task's own model on some of its images.
 
     Args:
         suite: what to check.
@@ -148,10 +166,11 @@ def check_suite(
         workspace: where accuracies of the fine-tuned models may be known; those are judged too.
         device: where accuracies are measured, or were.
         measure: measure those accuracies that are not known; needs a workspace.
+        try_models: see :mod:`merging.evaluation.sanity`; some seconds a task.
     """
     where = device or torch.device("cpu")
     evaluator = workspace.evaluator(suite, where) if workspace else Evaluator(suite, where)
-    check = _Check(suite, evaluator, workspace, measure)
+    check = _Check(suite, evaluator, workspace, measure, try_models)
     findings = [check.base()]
     check.base_is_sound = findings[0].ok
     if any(task.data for task in suite.tasks) and check.base_is_sound:
@@ -163,6 +182,7 @@ def check_suite(
     return CheckReport(
         suite=suite.name,
         files=[finding.row for finding in findings],
+        folders=[one for finding in findings for one in finding.classes],
         problems=sum(not finding.ok for finding in findings),
         warnings=sum(bool(finding.warnings) for finding in findings),
     )
@@ -176,6 +196,7 @@ class _Check:
     evaluator: Evaluator
     workspace: Workspace | None
     measure: bool
+    try_models: bool
     base_is_sound: bool = False
     buildable: bool = True  # a broken base can't be tried
     seen: dict[str, str] = field(default_factory=dict)  # fingerprint → first task with that file
@@ -215,17 +236,24 @@ class _Check:
             return  # heads and images are checked against the architecture
         found = self._head_and_images(name, task.data.title)
         yield from found
-        sound = self.base_is_sound and all(finding.ok and not finding.warnings for finding in found)
+        if isinstance(task.data, ImageFolderData):
+            yield from self._class_folders(name, task.data.title)
+        # what is missing is a warning without a detail
+        sound = self.base_is_sound and all(finding.ok and finding.detail for finding in found)
         if sound and task.checkpoint is not None:
             yield from self._accuracy(name, str(task.checkpoint))
+        if self.base_is_sound and all(finding.ok for finding in found) and task.checkpoint is not None:
+            yield from self._tried(name, str(task.checkpoint))
 
     def _head_and_images(self, name: str, title: str) -> list[Finding]:
         """Head, if there is one, and both splits, each judged by itself: one that is broken is one problem."""
         head = self.suite.task(name).head
 
         def images(look: Callable[[str, Split], ImageSet]) -> list[Finding]:
-            def count(split: Split) -> str:
-                return f"{len(look(name, split))} images"
+            def count(split: Split) -> Finding:
+                images = look(name, split)
+                detail = "; ".join([f"{len(images)} images", *images.origin.said])
+                return Finding(f"{title} ({split})", name, detail, warnings=images.origin.odd)
 
             return [_finding(f"{title} ({split})", name, partial(count, split)) for split in SPLITS]
 
@@ -233,9 +261,44 @@ class _Check:
             found = _finding(str(head), name, partial(self._head, name, str(head)))
             return [found, *images(self.evaluator.image_set if found.ok else self.evaluator.bare_images)]
         splits = images(self.evaluator.bare_images)
-        if not all(finding.ok and not finding.warnings for finding in splits):
+        if not all(finding.ok and finding.detail for finding in splits):
             return splits  # building a head from text takes a while, and is of use with images only
         return [_finding("head from text", name, partial(self._head, name, "head from text")), *splits]
+
+    def _class_folders(self, name: str, title: str) -> Iterator[Finding]:
+        """Which folder is which class, with the images of both splits; what is wrong stands in the splits' rows."""
+        rows: dict[tuple[int, str, str], dict[str, int]] = {}
+        how: dict[str, None] = {}
+        for split in SPLITS:
+            with suppress(MergingError):
+                origin, counts = class_counts(self.suite, name, split)
+                how[origin.how] = None
+                for one in counts:
+                    rows.setdefault((one.label, one.folder or "", one.name), {})[split] = one.images
+        if rows:
+            classes = [
+                CheckedClass(task=name, folder=folder, label=label, name=of_class, images=images)
+                for (label, folder, of_class), images in sorted(rows.items())
+            ]
+            detail = f"{len(rows)} folders, {'; '.join(how)}"
+            yield Finding(f"{title}: class folders", name, detail, classes=tuple(classes))
+
+    def _tried(self, name: str, file: str) -> Iterator[Finding]:
+        """How often the task's own model is right, which needs nobody's word on what is right."""
+        if not self.try_models or not self.suite.measurable(name):
+            return
+        with suppress(MergingError):  # the row of the file, head or images says what is wrong
+            found = self._sanity(name)
+            yield Finding(f"{file} on its images", name, found.text, warnings=tuple(filter(None, [found.warning])))
+
+    def _sanity(self, name: str) -> Sanity:
+        checkpoint = self.suite.checkpoint(name)
+        if self.workspace is not None:
+            known = self.workspace.known_accuracy(self.evaluator, checkpoint, name, "test")
+            classes = len(self.evaluator.head(name))
+            if known is not None and known >= floor(classes):
+                return Sanity(known, self.evaluator.count(name, "test"), classes)
+        return sanity(self.evaluator, checkpoint, name)
 
     def _head(self, name: str, file: str) -> Finding:
         head = self.evaluator.head(name)

@@ -36,12 +36,14 @@ class ModelResult(JobResult):
         peak_bytes: see :class:`merging.core.memory.PeakMemory`.
         device: where it was computed.
         fingerprints: file of the base, then tasks → SHA-256 of the files.
+        skipped: split → task → number of images that can't be read and were left out, on request.
     """
 
     seconds: dict[str, float] = Field(default_factory=dict)
     peak_bytes: int | None = None
     device: str = ""
     fingerprints: dict[str, str] = Field(default_factory=dict)
+    skipped: dict[str, dict[str, int]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class ModelJob(Spec, Job):
             "peak_bytes": memory.peak,
             "device": str(device),
             "fingerprints": {str(suite.base): vectors.base.fingerprint, **prints},
+            "skipped": bench.evaluator.skipped,
         }
         return result.model_copy(update=bill)
 

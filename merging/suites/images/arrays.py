@@ -11,7 +11,8 @@ import psutil
 from PIL import Image
 
 from merging.core.errors import SuiteError
-from merging.suites.images.source import Source, fit
+from merging.suites.images.decoding import Picture, fit
+from merging.suites.images.source import Source
 
 _BROKEN = (
     OSError,
@@ -47,8 +48,8 @@ def array_source(path: Path, split: str) -> Source | None:
         raise SuiteError(f"{path.name}: not a readable .npz file ({type(error).__name__})") from None
     _check(path.name, pixels, labels)
 
-    def read(rows: Sequence[int], size: int) -> Iterator[np.ndarray]:
-        return (fit(Image.fromarray(pixels[row]), size) for row in rows)
+    def read(rows: Sequence[int], size: int) -> Iterator[Picture]:
+        return (Picture(fit(Image.fromarray(pixels[row]), size)) for row in rows)
 
     digest = hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).hexdigest()
     return Source(path.name, labels.astype(np.int64), digest, read, pixels)

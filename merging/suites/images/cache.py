@@ -1,27 +1,64 @@
 """Prepared images on disk, memory-mapped, within a limit: those that were not used for longest go first."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from merging.core.files import atomic_path
+from merging.suites.images.decoding import Picture
 
 DEFAULT_LIMIT = 20 * 2**30  # bytes
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What was seen while images were decoded.
+
+    Attributes:
+        skipped: indices of those that can't be read, ascending.
+        reasons: why not, of the first of them.
+        said: sentence → number of images that it is said of.
+    """
+
+    skipped: list[int] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    said: dict[str, int] = field(default_factory=dict)
+
+    def add(self, row: int, picture: Picture) -> None:
+        """Take note of one image."""
+        if picture.pixels is None:
+            self.skipped.append(row)
+            if len(self.reasons) < _REASONS:
+                self.reasons.append(picture.said)
+        elif picture.said:
+            self.said[picture.said] = self.said.get(picture.said, 0) + 1
+
+    @property
+    def key(self) -> str:
+        """What the images are known by besides their files; empty if nothing was unusual."""
+        return json.dumps([self.skipped, self.said]) if self.skipped or self.said else ""
+
+
+_REASONS = 3
+
+
 def prepared(
-    images: Iterator[np.ndarray], count: int, size: int, entry: Path | None, limit: int = DEFAULT_LIMIT
-) -> np.ndarray:
-    """Pixels of ``count`` images, uint8 ``[count, size, size, 3]``: memory-mapped from the cache, else made now.
+    images: Iterator[Picture], count: int, size: int, entry: Path | None, limit: int = DEFAULT_LIMIT
+) -> tuple[np.ndarray, Notes]:
+    """Pixels of images, uint8 ``[N, size, size, 3]``: memory-mapped from the cache, else made now.
+
+    ``N`` is ``count`` without those that can't be read and are skipped.
 
     Args:
         images: what to store where the cache has nothing; not touched otherwise.
-        count: how many there are.
+        count: how many there are, with those that can't be read.
         size: side in pixels.
         entry: file of the cache, named after the content; without one the pixels are kept in memory.
         limit: bytes that the folder of ``entry`` may hold. One set alone may be larger.
@@ -31,10 +68,12 @@ def prepared(
     """
     shape = (count, size, size, 3)
     if entry is None:
-        pixels = np.empty(shape, dtype=np.uint8)
-        for row, image in zip(pixels, images, strict=True):
-            row[:] = image
-        return pixels
+        pixels, notes = np.empty(shape, dtype=np.uint8), Notes()
+        for row, picture in enumerate(images):
+            notes.add(row, picture)
+            if picture.pixels is not None:
+                pixels[row - len(notes.skipped)] = picture.pixels
+        return pixels[: count - len(notes.skipped)], notes
     known = _mapped(entry, shape)
     if known is None:
         with atomic_path(entry) as temporary, temporary.open("wb") as file:
@@ -47,24 +86,41 @@ def prepared(
     return known
 
 
-def _write(file: IO[bytes], images: Iterator[np.ndarray], shape: tuple[int, ...]) -> None:
-    """An ``.npy`` file, an image at a time: a whole test set can be larger than memory."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    written = 0
-    for image in images:
-        file.write(np.ascontiguousarray(image).data)
-        written += 1
-    assert written == shape[0]
+def _write(file: IO[bytes], images: Iterator[Picture], shape: tuple[int, ...]) -> None:
+    """An ``.npy`` file, an image at a time: a whole test set can be larger than memory. The notes follow the pixels.
+
+    Entries of earlier versions have no notes. They are not taken: images of more than 8 bits are white in them.
+    """
+    start, notes, count = _header(file, shape), Notes(), 0
+    for count, picture in enumerate(images, 1):
+        notes.add(count - 1, picture)
+        if picture.pixels is not None:
+            file.write(np.ascontiguousarray(picture.pixels).data)
+    assert count == shape[0]
+    file.write(json.dumps(asdict(notes)).encode())
+    if notes.skipped:
+        file.seek(0)
+        again = _header(file, (count - len(notes.skipped), *shape[1:]))
+        assert again == start  # numpy leaves room for the first number to grow
 
 
-def _mapped(entry: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+def _header(file: IO[bytes], shape: tuple[int, ...]) -> int:
+    """Write the head of an ``.npy`` file; gives where it ends."""
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.tell()
+
+
+def _mapped(entry: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, Notes] | None:
     """A cache entry; None if there is none, or it is damaged."""
     try:
         pixels: np.ndarray = np.load(entry, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        with entry.open("rb") as file:
+            file.seek(pixels.offset + pixels.nbytes)  # type: ignore[attr-defined]  # of a memory map
+            notes = Notes(**json.loads(file.read()))
+    except (OSError, ValueError, EOFError, TypeError, AttributeError):
         return None
-    return pixels if pixels.dtype == np.uint8 and pixels.shape == shape else None
+    whole = (shape[0] - len(notes.skipped), *shape[1:])
+    return (pixels, notes) if pixels.dtype == np.uint8 and pixels.shape == whole else None
 
 
 def _make_room(used: Path, limit: int) -> None:

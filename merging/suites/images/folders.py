@@ -2,58 +2,229 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from merging.core.errors import SuiteError
-from merging.suites.images.source import Source, open_image
+from merging.suites.images.class_folders import FolderClasses, Matching, match_folders
+from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
+from merging.suites.images.source import Origin, Source
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+_READ = "png apng jpg jpeg jpe jfif bmp dib webp ppm pgm pbm pnm tif tiff gif avif jp2 j2k"
+SUFFIXES = frozenset(f".{ending}" for ending in _READ.split())
+# Images that are not read here; any other file in a class folder is hardly one.
+_OTHERS = "heic heif jxl svg tga exr hdr pfm dcm nii fits ico psd pcx raw dng nef cr2 arw npy npz"
+_NOT_READ = frozenset(f".{ending}" for ending in _OTHERS.split())
+_SYSTEM = ("__MACOSX", "@eaDir")  # what archivers and file servers leave behind
 _DEPTH = 3  # split/class/image; deeper files are no images of the suite, and links can't lead in circles
+_SHOWN = 5
 
 
-def folder_source(root: Path, split: str, task: str, classes: Sequence[str]) -> Source | None:
-    """Images of one split; labels follow the order of ``classes`` where folders are named as they are.
+@dataclass(frozen=True)
+class Split:
+    """The folders of one split, and which class each of them is.
 
-    Returns:
-        None if there is no folder ``root/split``.
+    Attributes:
+        folder: of the split.
+        name: what to call it.
+        matching: class folder → class.
+        hidden: folders that belong to the system, which are left out.
+    """
+
+    folder: Path
+    name: str
+    matching: Matching
+    hidden: list[Path]
+
+    @property
+    def class_folders(self) -> list[tuple[Path, int]]:
+        """Class folders and the indices of their classes, in the order of the classes."""
+        found = sorted(self.matching.labels.items(), key=lambda item: (item[1], item[0]))
+        return [(self.folder / name, label) for name, label in found]
+
+
+@dataclass
+class _LeftOut:
+    """Files that are no images of the suite, and where images are missing."""
+
+    others: Counter[str] = field(default_factory=Counter)  # by ending
+    dotted: int = 0
+    nested: Counter[str] = field(default_factory=Counter)  # images, by the folder that they are in
+    empty: list[str] = field(default_factory=list)
+
+
+def split_folders(root: Path, split: str, task: str, classes: Sequence[str], given: FolderClasses) -> Split | None:
+    """The folders of one split; None if there is no folder ``root/split``.
 
     Raises:
-        SuiteError: it holds no images, or other folders than the classes.
+        SuiteError: it can't be told which folder is which class.
     """
     folder = root / split
     name = f"{root.absolute().name}/{split}"  # the folder of a suite may be called "."
     if not folder.is_dir():
         return None
+    inside = sorted(path for path in folder.iterdir() if path.is_dir())
+    hidden = [path for path in inside if is_systems(path.name)]
+    present = [path.name for path in inside if not is_systems(path.name)]
+    return Split(folder, name, match_folders(present, classes, given, task, name), hidden)
+
+
+def folder_source(
+    root: Path,
+    split: str,
+    task: str,
+    classes: Sequence[str],
+    given: FolderClasses | None = None,
+    treatment: Treatment = AS_USUAL,
+) -> Source | None:
+    """Images of one split; which folder is which class: see :mod:`merging.suites.images.class_folders`.
+
+    Args:
+        root: holds a folder a split.
+        split: ``train``, ``val`` or ``test``.
+        task: whose images they are, for errors.
+        classes: names in the order of the labels.
+        given: folder → class, where ``suite.yaml`` says it.
+        treatment: how the image files are read.
+
+    Returns:
+        None if there is no folder ``root/split``.
+
+    Raises:
+        SuiteError: it holds no images, or it can't be told which folder is which class.
+    """
+    found = split_folders(root, split, task, classes, given or {})
+    if found is None:
+        return None
     files: list[Path] = []
-    labels: list[int] = []
-    for label, class_folder in enumerate(class_folders(folder, task, classes)):
-        found = images_in(class_folder)
-        files += found
-        labels += [label] * len(found)
+    counts: list[int] = []
+    left_out = _LeftOut()
+    for folder, _ in found.class_folders:
+        images = _look(folder, left_out)
+        files += images
+        counts.append(len(images))
     if not files:
-        raise SuiteError(f"task {task!r}: no images under {name}")
+        elsewhere = sum(left_out.nested.values())
+        deeper = f"; {elsewhere} are in folders below the class folders: move them up" if elsewhere else ""
+        raise SuiteError(f"task {task!r}: no images under {found.name}{deeper}")
 
-    def read(rows: Sequence[int], size: int) -> Iterator[np.ndarray]:
-        return (open_image(files[row], f"{files[row].parent.name}/{files[row].name}", size) for row in rows)
+    def read(rows: Sequence[int], size: int) -> Iterator[Picture]:
+        return (open_image(files[row], f"{files[row].parent.name}/{files[row].name}", size, treatment) for row in rows)
 
-    return Source(name, np.array(labels, dtype=np.int64), folder_fingerprint(root, files), read)
+    labels = [label for _, label in found.class_folders]
+    order = [folder.name for folder, _ in found.class_folders]  # else classes of equal size could change places
+    return Source(
+        found.name,
+        np.repeat(np.array(labels, dtype=np.int64), counts),
+        f"{folder_fingerprint(root, files)} {order}",
+        read,
+        origin=Origin(
+            tuple((folder.name, label) for folder, label in found.class_folders),
+            found.matching.how,
+            *_said(found, left_out),
+        ),
+        folder_of=np.repeat(np.arange(len(counts)), counts),
+    )
+
+
+def is_systems(name: str) -> bool:
+    """Whether a folder or file is no one's data: hidden, or left behind by an archiver or a file server."""
+    return name.startswith(".") or name in _SYSTEM
 
 
 def images_in(folder: Path) -> list[Path]:
     """Image files of a folder, sorted."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    return _look(folder, _LeftOut())
+
+
+def _look(folder: Path, left_out: _LeftOut) -> list[Path]:
+    """Image files of a class folder, sorted; what else is in it goes to ``left_out``."""
+    images = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            ending = Path(entry.name).suffix.lower()
+            if entry.is_dir():
+                below = _images_below(Path(entry.path))
+                if below:
+                    left_out.nested[f"{folder.name}/{entry.name}"] += below
+            elif not entry.is_file():
+                left_out.others["without a file"] += 1  # a link to nowhere, a pipe
+            elif entry.name.startswith("."):
+                left_out.dotted += ending in SUFFIXES
+            elif ending in SUFFIXES:
+                images.append(Path(entry.path))
+            else:
+                left_out.others[ending or "without ending"] += 1
+    if not images:
+        left_out.empty.append(folder.name)
+    return sorted(images)
+
+
+def _images_below(folder: Path) -> int:
+    """How many image files there are in a folder and below it; links are not followed."""
+    return sum(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(folder) for name in names)
+
+
+def _said(found: Split, left_out: _LeftOut) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is left out, as sentences: what nobody would miss, and what is hardly meant."""
+    said: list[str] = []
+    odd: list[str] = []
+    if found.hidden:
+        each = _with_images(found.folder, [path.name for path in found.hidden])
+        said.append(f"left out: {each}, which no one made for a class")
+    if left_out.dotted:
+        said.append(f"left out: {_counted(left_out.dotted)} whose names begin with a dot")
+    others = ", ".join(f"{ending} × {count}" for ending, count in left_out.others.most_common(_SHOWN))
+    if others:
+        unread = sum(count for ending, count in left_out.others.items() if ending in _NOT_READ)
+        what = f"left out: {sum(left_out.others.values())} other files ({others})"
+        (odd if unread else said).append(f"{what}; convert them to PNG or JPEG to count them" if unread else what)
+    if left_out.nested:
+        where = _shortened([f"{name} {count}" for name, count in sorted(left_out.nested.items())])
+        odd.append(
+            f"left out: {_counted(sum(left_out.nested.values()))} in folders below the class folders ({where}); "
+            "move them up to count them"
+        )
+    if found.matching.dropped:
+        said.append(f"left out, as suite.yaml says: {_with_images(found.folder, found.matching.dropped)}")
+    if found.matching.strangers:
+        strangers = _with_images(found.folder, found.matching.strangers)
+        odd.append(f"left out: folders that are no class of suite.yaml, with their images: {strangers}")
+    loose = sum(path.suffix.lower() in SUFFIXES and path.is_file() for path in found.folder.iterdir())
+    if loose:
+        odd.append(f"left out: {_counted(loose)} in no class folder")
+    if left_out.empty:
+        odd.append(f"no image of {len(left_out.empty)} classes, whose folders are {_shortened(left_out.empty)}")
+    if found.matching.assumed:
+        odd.append("which folder is which class is assumed; list `classes` in the order of the head's rows")
+    return tuple(said), tuple(odd)
+
+
+def _with_images(folder: Path, names: Sequence[str]) -> str:
+    return _shortened([f"{name} ({_counted(_images_below(folder / name))})" for name in names])
+
+
+def _counted(images: int) -> str:
+    return f"{images} image{'' if images == 1 else 's'}"
+
+
+def _shortened(parts: Sequence[str]) -> str:
+    shown = ", ".join(parts[:_SHOWN])
+    return f"{shown} and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else shown
 
 
 def folder_fingerprint(root: Path, paths: Iterable[Path]) -> str:
     """SHA-256 over names, sizes and times of files below ``root``: theirs, not their content's."""
     listing = []
     for path in sorted(paths):
-        status = path.stat()
-        listing.append(f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}")
+        with suppress(OSError):  # a link to nowhere is no image
+            status = path.stat()
+            listing.append(f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}")
     return hashlib.sha256("\n".join(listing).encode()).hexdigest()
 
 
@@ -76,20 +247,3 @@ def _files(folder: Path | str, depth: int) -> Iterator[tuple[str, int, int]]:
                     yield entry.path, status.st_size, status.st_mtime_ns
                 elif depth > 1:
                     yield from _files(entry.path, depth - 1)
-
-
-def class_folders(folder: Path, task: str, classes: Sequence[str]) -> list[Path]:
-    """Class folders in the order of the task's classes: by name if all match, sorted if none does."""
-    present = sorted(path for path in folder.iterdir() if path.is_dir())
-    by_name = {path.name.replace("_", " ").lower(): path for path in present}
-    wanted = [name.replace("_", " ").lower() for name in classes]
-    if wanted and all(name in by_name for name in wanted):
-        return [by_name[name] for name in wanted]
-    if wanted and (len(wanted) != len(present) or any(name in by_name for name in wanted)):
-        raise SuiteError(
-            f"task {task!r}: {len(present)} class folders in {folder.name}, {len(wanted)} classes in suite.yaml; "
-            "expected one folder a class, all named as the classes or none; classes without a folder: "
-            f"{sorted(set(wanted) - by_name.keys())[:5]}, "
-            f"folders without a class: {sorted(by_name.keys() - set(wanted))[:5]}"
-        )
-    return present

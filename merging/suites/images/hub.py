@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from merging.core.errors import MissingPart, SuiteError
-from merging.suites.images.source import Source, open_image
+from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
+from merging.suites.images.source import Source
 
 _SPLITS = {"train": ("train", "training"), "val": ("validation", "val", "valid", "dev"), "test": ("test",)}
 _SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)(-\w+)?$")
@@ -37,7 +38,9 @@ def files_wanted(names: Sequence[str], config: str | None) -> list[str]:
     return [str(path) for path in wanted if config is None or config in path.parts[:-1]]
 
 
-def hub_source(folder: Path, split: str, config: str | None, image: str, label: str) -> Source | None:
+def hub_source(
+    folder: Path, split: str, config: str | None, image: str, label: str, treatment: Treatment = AS_USUAL
+) -> Source | None:
     """Images of one split.
 
     Args:
@@ -46,6 +49,7 @@ def hub_source(folder: Path, split: str, config: str | None, image: str, label: 
         config: folder of the configuration, where there are several.
         image: column with the images' bytes.
         label: column with class indices.
+        treatment: how the image files are read.
 
     Returns:
         None if there is no such split.
@@ -71,11 +75,11 @@ def hub_source(folder: Path, split: str, config: str | None, image: str, label: 
         raise SuiteError(f"{files[0].name}: column {label!r} is {labels.dtype}; expected class indices, integers")
     starts = [0, *accumulate(table.metadata.num_rows for table in tables)]
 
-    def read(rows: Sequence[int], size: int) -> Iterator[np.ndarray]:
+    def read(rows: Sequence[int], size: int) -> Iterator[Picture]:
         for file, table, start, end in zip(files, tables, starts, starts[1:], strict=False):
             wanted = {row - start for row in rows if start <= row < end}
             if wanted:
-                yield from _images(file, table, image, wanted, size)
+                yield from _images(file, table, image, wanted, size, treatment)
 
     status = [(str(file.relative_to(folder)), file.stat()) for file in files]
     listing = [f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in status]
@@ -155,13 +159,15 @@ def _check_columns(file: str, schema: Any, image: str, label: str) -> None:
         )
 
 
-def _images(file: Path, table: Any, column: str, wanted: set[int], size: int) -> Iterator[np.ndarray]:
+def _images(
+    file: Path, table: Any, column: str, wanted: set[int], size: int, treatment: Treatment
+) -> Iterator[Picture]:
     """The wanted rows of one file, in order."""
     try:
         cells = (cell for batch in table.iter_batches(batch_size=_ROWS, columns=[column]) for cell in batch.column(0))
         for row, cell in enumerate(cells):
             if row in wanted:
-                yield open_image(_bytes(cell.as_py(), file, row), f"{file.name}, row {row}", size)
+                yield open_image(_bytes(cell.as_py(), file, row), f"{file.name}, row {row}", size, treatment)
     except _BROKEN as error:
         raise SuiteError(f"{file.name}: not a readable parquet file ({type(error).__name__})") from None
 

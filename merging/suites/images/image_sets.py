@@ -1,21 +1,30 @@
 """Evaluation images: read once, brought to the tower's size as 8-bit pixels, kept in memory or memory-mapped."""
 
 import hashlib
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from merging.core.errors import MissingPart, SuiteError
 from merging.suites.images.arrays import array_source
-from merging.suites.images.cache import DEFAULT_LIMIT, prepared
-from merging.suites.images.folders import class_folders, folder_fingerprint, folder_source, images_in
+from merging.suites.images.cache import DEFAULT_LIMIT, Notes, prepared
+from merging.suites.images.class_folders import FolderClasses, compare_names
+from merging.suites.images.decoding import open_image
+from merging.suites.images.folders import folder_fingerprint, folder_source, images_in, split_folders
 from merging.suites.images.hub import hub_source
 from merging.suites.images.hub_datasets import missing_dataset
-from merging.suites.images.kinds import ArraysData, HuggingFaceData, ImageFolderData, TorchvisionData
-from merging.suites.images.source import Source, held_out, open_image
+from merging.suites.images.kinds import (
+    ArraysData,
+    HuggingFaceData,
+    ImageFiles,
+    ImageFolderData,
+    ImageSource,
+    TorchvisionData,
+)
+from merging.suites.images.source import Origin, Source, held_out
 from merging.suites.images.torchvision_data import torchvision_source
+from merging.suites.known_datasets import known_datasets
 from merging.suites.suite import Split, Suite, Task
 
 
@@ -26,15 +35,36 @@ class ImageSet:
     Attributes:
         pixels: uint8 ``[N, size, size, 3]``.
         labels: int64 ``[N]``, indices into the task's classes.
-        fingerprint: of content and size.
+        fingerprint: of content and size, and of what is unusual about how the images were read.
+        origin: where they come from, and what there is to say of it.
+        skipped: how many images can't be read and are left out, on request.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     fingerprint: str
+    origin: Origin = field(default_factory=Origin)
+    skipped: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """A class of a task, or a folder of it, with its images in one split.
+
+    Attributes:
+        label: index of the class.
+        name: what the class is called; its index where it has no name.
+        folder: the folder with its images, where there are folders.
+        images: how many there are.
+    """
+
+    label: int
+    name: str
+    folder: str | None
+    images: int
 
 
 def load_images(
@@ -58,16 +88,68 @@ def load_images(
         SuiteError: the files are missing, or of other types or shapes than expected.
     """
     task = suite.task(task_name)
-    if task.data is None:
-        raise MissingPart(f"suite {suite.name!r}: task {task_name!r} has no images; add `data` in suite.yaml")
-    source = _source(suite, task, split)
-    _check_labels(source, task)
-    digest = hashlib.sha256(f"{source.fingerprint}\n{source.labels.tolist()}\n{size}".encode()).hexdigest()
+    source = _checked(suite, task, split)
+    treatment = task.data.treatment.key if isinstance(task.data, ImageFiles) else ""
+    digest = _digest(f"{source.fingerprint}\n{source.labels.tolist()}\n{size}{treatment}")
     if source.pixels is not None and source.pixels.shape[1:3] == (size, size):
-        return ImageSet(source.pixels, source.labels, digest)
+        return ImageSet(source.pixels, source.labels, digest, source.origin)
     entry = cache / "images" / f"{digest[:32]}.npy" if cache else None
-    pixels = prepared(source.read(range(len(source)), size), len(source), size, entry, limit)
-    return ImageSet(pixels, source.labels, digest)
+    pixels, notes = prepared(source.read(range(len(source)), size), len(source), size, entry, limit)
+    return _with_notes(source, pixels, notes, digest)
+
+
+def _with_notes(source: Source, pixels: np.ndarray, notes: Notes, digest: str) -> ImageSet:
+    """Images as they were read; where that was unusual, they are known by it as well."""
+    skipped, count = len(notes.skipped), len(source)
+    if skipped == count:
+        raise SuiteError(f"{source.name}: none of {count} images can be read: {notes.reasons[0]}")
+    said = tuple(f"{number} of {count} images: {what}" for what, number in notes.said.items())
+    odd = f"{skipped} of {count} images can't be read and are left out: {'; '.join(notes.reasons)}"
+    origin = replace(
+        source.origin, said=(*source.origin.said, *said), odd=(*source.origin.odd, *([odd] if skipped else []))
+    )
+    labels = np.delete(source.labels, notes.skipped) if skipped else source.labels
+    return ImageSet(pixels, labels, _digest(digest + notes.key) if notes.key else digest, origin, skipped)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def reading(data: ImageSource | None, folders: FolderClasses) -> str:
+    """What a run's identity says of how images are read, besides their files and ``suite.yaml``.
+
+    Empty where every version read them alike. Folders were matched with classes in another way once, and images of
+    more than 8 bits became white; those of the published suites have 8.
+    """
+    if isinstance(data, ImageFolderData):
+        return f"folders by name, scaled to 8 bits {dict(folders)}"
+    published = {known["data"]["dataset"] for known in known_datasets().values()}
+    if isinstance(data, HuggingFaceData) and data.dataset not in published:
+        return "scaled to 8 bits"
+    return ""
+
+
+def class_counts(suite: Suite, task_name: str, split: Split) -> tuple[Origin, list[ClassCount]]:
+    """Which folder or label is which class, with the images that are there, none of them decoded.
+
+    Raises:
+        MissingPart: the task has no data, or not this split.
+        SuiteError: the files are missing, or of other types or shapes than expected.
+    """
+    task = suite.task(task_name)
+    source = _checked(suite, task, split)
+    if source.folder_of is not None:
+        found: list[tuple[int, str | None]] = [(label, folder) for folder, label in source.origin.folders]
+        counts = np.bincount(source.folder_of, minlength=len(found))
+    else:
+        counts = np.bincount(source.labels, minlength=len(task.classes))
+        found = [(label, None) for label in range(len(counts))]
+    rows = [
+        ClassCount(label, task.classes[label] if task.classes else str(label), folder, int(images))
+        for (label, folder), images in zip(found, counts, strict=True)
+    ]
+    return source.origin, rows
 
 
 def sample_images(suite: Suite, task_name: str, size: int, limit: int = 10) -> list[tuple[str, np.ndarray]]:
@@ -79,16 +161,35 @@ def sample_images(suite: Suite, task_name: str, size: int, limit: int = 10) -> l
     """
     task = suite.task(task_name)
     if isinstance(task.data, ImageFolderData):  # of a large folder only the first images are listed
-        folder = suite.path(task.data.path) / "test"
-        folders = class_folders(folder, task.name, task.classes)[:limit] if folder.is_dir() else []
-        firsts = [(each.name, found[0]) for each in folders if (found := images_in(each))]
-        return [(name, open_image(path, f"{name}/{path.name}", size)) for name, path in firsts]
-    source = _source(suite, task, "test")
+        split = split_folders(suite.path(task.data.path), "test", task.name, task.classes, task.folders)
+        folders = split.class_folders[:limit] if split else []
+        firsts = [(label, found[0]) for folder, label in folders if (found := images_in(folder))]
+        names = [f"{path.parent.name}/{path.name}" for _, path in firsts]
+        opened = [
+            open_image(path, name, size, task.data.treatment) for (_, path), name in zip(firsts, names, strict=True)
+        ]
+        labels = [label for label, _ in firsts]
+    else:
+        source = _checked(suite, task, "test")
+        labels, rows = (found[:limit].tolist() for found in np.unique(source.labels, return_index=True))
+        order = np.argsort(rows)
+        read = dict(zip(order.tolist(), source.read(sorted(rows), size), strict=True))
+        opened = [read[number] for number in range(len(labels))]
+    named = [task.classes[label] if task.classes else str(label) for label in labels]
+    return [(name, each.pixels) for name, each in zip(named, opened, strict=True) if each.pixels is not None]
+
+
+def _checked(suite: Suite, task: Task, split: Split) -> Source:
+    """Images of a split as they lie on disk, with labels that are those of the task's classes."""
+    if task.data is None:
+        raise MissingPart(f"suite {suite.name!r}: task {task.name!r} has no images; add `data` in suite.yaml")
+    source = _source(suite, task, split)
     _check_labels(source, task)
-    labels, rows = (found[:limit].tolist() for found in np.unique(source.labels, return_index=True))
-    order = np.argsort(rows)
-    pictures = dict(zip(order.tolist(), source.read(sorted(rows), size), strict=True))
-    return [(task.classes[label] if task.classes else str(label), pictures[n]) for n, label in enumerate(labels)]
+    stated = source.classes
+    if isinstance(task.data, TorchvisionData) and len(stated) != len(task.classes):
+        stated = ()  # torchvision names those of other splits too, or only those that a split has
+    names = compare_names(source.name, stated, task.classes, task.name)
+    return replace(source, origin=replace(source.origin, said=(*source.origin.said, names))) if names else source
 
 
 def _source(suite: Suite, task: Task, split: Split) -> Source:
@@ -114,9 +215,9 @@ def _stored(suite: Suite, task: Task, split: str) -> Source | None:
         case ArraysData():
             return array_source(path, split)
         case ImageFolderData():
-            return folder_source(path, split, task.name, task.classes)
+            return folder_source(path, split, task.name, task.classes, task.folders, data.treatment)
         case HuggingFaceData():
-            return hub_source(path, split, data.config, data.image, data.label)
+            return hub_source(path, split, data.config, data.image, data.label, data.treatment)
         case TorchvisionData():
             return torchvision_source(data.name, path, split, folder_fingerprint(path, path.rglob("*")))
 
@@ -141,15 +242,4 @@ def _check_labels(source: Source, task: Task) -> None:
         raise SuiteError(
             f"{source.name}: labels run from {labels.min()} to {labels.max()}; "
             f"task {task.name!r} has {len(task.classes)} classes, so expected 0 to {len(task.classes) - 1}"
-        )
-    stated, named = source.classes, task.classes
-    if stated and named and len(stated) != len(named):
-        raise SuiteError(
-            f"{source.name}: {len(stated)} class names in the file, {len(named)} in suite.yaml for task {task.name!r}"
-        )
-    theirs, ours = ([re.sub(r"[\W_]", "", name).lower() for name in names] for names in (stated, named))
-    if theirs != ours and sorted(theirs) == sorted(ours):
-        raise SuiteError(
-            f"{source.name}: task {task.name!r} has the class names of the file in another order; "
-            "write them in suite.yaml in the file's order, which is that of the labels"
         )

@@ -1,9 +1,18 @@
 """What a ``suite.yaml`` says of images: where they are, in one of four kinds, and how they become the tower's input."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from merging.suites.images.decoding import Treatment
 from merging.suites.images.torchvision_data import READERS
 
 
@@ -36,8 +45,38 @@ class ArraysData(Entry):
         return self.path
 
 
-class ImageFolderData(Entry):
-    """Images in folders ``path/split/class/image``, class folders sorted or named as the classes."""
+class ImageFiles(Entry):
+    """What can be said of images that are files, in folders or in the cells of a table.
+
+    Attributes:
+        on_error: whether an image that can't be read is an error, or left out and counted.
+        range: the values that stand for black and white in images of more than 8 bits.
+    """
+
+    on_error: Literal["refuse", "skip"] = "refuse"
+    range: tuple[_Finite, _Finite] | None = None
+
+    @field_validator("range")
+    @classmethod
+    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError("expected two values that rise, those of black and white")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without these fields where they say nothing: runs are known by what their suites say."""
+        silent = {"on_error": "refuse", "range": None}
+        return {name: value for name, value in dump(self).items() if name not in silent or value != silent[name]}
+
+    @property
+    def treatment(self) -> Treatment:
+        """The same for whoever decodes the images."""
+        return Treatment(self.on_error, self.range)
+
+
+class ImageFolderData(ImageFiles):
+    """Images in folders ``path/split/class/image``; which folder is which class: see :mod:`class_folders`."""
 
     kind: Literal["imagefolder"]
     path: str
@@ -48,7 +87,7 @@ class ImageFolderData(Entry):
         return self.path
 
 
-class HuggingFaceData(Entry):
+class HuggingFaceData(ImageFiles):
     """Parquet files as on the Hugging Face hub: below ``path``, or of a data set that is in the hub's cache."""
 
     kind: Literal["huggingface"]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from merging.core.errors import MissingPart, SuiteError
-from merging.suites.images.source import Source, fit
+from merging.suites.images.decoding import Picture, fit
+from merging.suites.images.source import Source
 
 _BROKEN = (
     OSError,
@@ -87,11 +88,12 @@ def torchvision_source(name: str, root: Path, split: str, fingerprint: str) -> S
             'download=True)" in the folder around it'
         ) from None
 
-    def read(rows: Sequence[int], size: int) -> Iterator[np.ndarray]:
+    def read(rows: Sequence[int], size: int) -> Iterator[Picture]:
         for row in rows:
             try:
-                yield fit(data[row][0], size)
+                yield Picture(fit(data[row][0], size))
             except _BROKEN as error:
                 raise SuiteError(f"torchvision's {name}, image {row}: not readable ({type(error).__name__})") from None
 
-    return Source(f"torchvision's {name}", labels, f"torchvision {name} {split} {fingerprint}", read)
+    stated = tuple(map(str, getattr(data, "classes", ())))
+    return Source(f"torchvision's {name}", labels, f"torchvision {name} {split} {fingerprint}", read, classes=stated)

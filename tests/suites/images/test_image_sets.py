@@ -146,23 +146,16 @@ def test_class_folders_are_matched_by_name(folder: Path) -> None:
     assert found.pixels[:, 0, 0, 0].tolist() == [80, 80, 160, 160, 0, 0]  # cat, dog, big bird
 
 
-def test_class_folders_with_other_names_are_taken_in_order(folder: Path) -> None:
-    for number, name in enumerate(["big_bird", "cat", "dog"]):
-        (folder / "images" / "test" / name).rename(folder / "images" / "test" / f"n{number}")
-    found = load_images(suite_with(folder, "imagefolder"), "pets", "test", 8)
-    assert found.pixels[:, 0, 0, 0].tolist() == [0, 0, 80, 80, 160, 160]
-
-
 def test_another_number_of_class_folders_is_refused(folder: Path) -> None:
     (folder / "images" / "test" / "fish").mkdir()
     (folder / "images" / "test" / "cat").rename(folder / "images" / "test" / "tiger")
-    with pytest.raises(SuiteError, match=r"task 'pets': 4 class folders in test, 3 classes in suite\.yaml"):
+    with pytest.raises(SuiteError, match=r"task 'pets': 4 class folders in images/test, 3 classes in suite\.yaml"):
         load_images(suite_with(folder, "imagefolder"), "pets", "test", 8)
 
 
 def test_class_folders_that_match_in_part_are_refused(folder: Path) -> None:
     (folder / "images" / "test" / "dog").rename(folder / "images" / "test" / "hound")
-    with pytest.raises(SuiteError, match=r"classes without a folder: \['dog'\], folders without a class: \['hound'\]"):
+    with pytest.raises(SuiteError, match=r"folders without a class: 'hound'; classes without a folder: 'dog';"):
         load_images(suite_with(folder, "imagefolder"), "pets", "test", 8)
 
 

@@ -1,0 +1,156 @@
+"""Image files as 8-bit pixels of a tower's size, and what is said of those that are unusual."""
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from merging.core.errors import SuiteError
+
+MAX_PIXELS = 89_478_485  # from here on Pillow takes a file for an attack on memory
+
+_BROKEN_IMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    IndexError,
+    KeyError,
+    OverflowError,
+)
+_TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
+_WHITE_IS_ZERO = 0
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How image files are read, as ``data`` in ``suite.yaml`` says.
+
+    Attributes:
+        on_error: whether an image that can't be read is an error, or left out and counted.
+        range: the values that stand for black and white in images of more than 8 bits; without it those of their type.
+    """
+
+    on_error: Literal["refuse", "skip"] = "refuse"
+    range: tuple[float, float] | None = None
+
+    @property
+    def key(self) -> str:
+        """What prepared images are known by besides their files; empty as long as nothing is asked for."""
+        return "" if self == Treatment() else f"{self.on_error} {self.range}"
+
+
+AS_USUAL = Treatment()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image at a tower's size.
+
+    Attributes:
+        pixels: uint8 ``[size, size, 3]``; None if it can't be read and is left out.
+        said: what is unusual about it, or why it is left out; empty of most images.
+    """
+
+    pixels: np.ndarray | None
+    said: str = ""
+
+
+class _Unreadable(SuiteError):
+    """An image that can be skipped on request."""
+
+
+def open_image(file: Path | bytes, name: str, size: int, treatment: Treatment = AS_USUAL) -> Picture:
+    """Decode an image file, or its bytes.
+
+    Raises:
+        SuiteError: it can't be decoded, and is not to be skipped, or its values are not in their range; the message
+            calls it ``name``.
+    """
+    try:
+        return _opened(file, name, size, treatment.range)
+    except _Unreadable as error:
+        if treatment.on_error == "skip":
+            return Picture(None, str(error))
+        raise SuiteError(
+            f"{error}; mend or remove it, or write on_error: skip into `data` of the task, and such images are left "
+            "out and counted"
+        ) from None
+
+
+def _opened(file: Path | bytes, name: str, size: int, given: tuple[float, float] | None) -> Picture:
+    try:
+        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise _too_large(name, image.width * image.height)
+            several = "several frames, of which the first is taken" if getattr(image, "is_animated", False) else ""
+            eight_bits, scaled = _in_eight_bits(image, name, given)
+            return Picture(fit(eight_bits, size), scaled or several)
+    except _TOO_LARGE as error:
+        pixels = re.search(r"[0-9]+", str(error))
+        raise _too_large(name, int(pixels[0]) if pixels else MAX_PIXELS) from None
+    except _BROKEN_IMAGE as error:
+        raise _Unreadable(f"{name}: not a readable image ({type(error).__name__})") from None
+
+
+def _too_large(name: str, pixels: int) -> _Unreadable:
+    return _Unreadable(
+        f"{name}: not a readable image: {pixels / 1e6:.0f} megapixels, more than the {MAX_PIXELS / 1e6:.0f} that are "
+        "decoded here; make it smaller"
+    )
+
+
+def _in_eight_bits(image: Image.Image, name: str, given: tuple[float, float] | None) -> tuple[Image.Image, str]:
+    """An image whose values Pillow would cut off at 255, scaled; any other as it is. Then what to say of it."""
+    if not image.mode.startswith("I") and image.mode != "F":
+        return image, ""
+    values = np.asarray(image)
+    kind, usual = _kind(image)
+    lowest, highest = given or usual or (0.0, 0.0)
+    seen = f"{name}: {kind}, values from {values.min():g} to {values.max():g}"
+    if given is None and usual is None:
+        raise SuiteError(f"{seen}; no type says what is white; {_SAY_RANGE}")
+    if not np.isfinite(values).all() or values.min() < lowest or values.max() > highest:
+        raise SuiteError(f"{seen}; expected {lowest:g} to {highest:g}; {_SAY_RANGE}")
+    grey = np.rint((values.astype(np.float64) - lowest) * (255 / (highest - lowest))).astype(np.uint8)
+    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        grey = 255 - grey
+    return Image.fromarray(grey), f"{kind}, scaled from {lowest:g} … {highest:g} to 8 bits"
+
+
+_SAY_RANGE = "write range: [black, white] into `data` of the task, what stands for black and white in all images"
+
+
+def _kind(image: Image.Image) -> tuple[str, tuple[float, float] | None]:
+    """What the values of an image are, and the range of that type; None if the type does not tell."""
+    if image.mode == "F":
+        return "floating point", (0.0, 1.0)
+    if image.mode != "I":  # the kinds of I;16
+        stated = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))
+        bits = int(stated[0] if isinstance(stated, tuple) else stated)
+        return f"{bits} bits", (0.0, 2.0**bits - 1)
+    if image.format in ("PNG", "PPM"):  # which Pillow brings to 16 bits
+        return "16 bits", (0.0, 65535.0)
+    return "whole numbers with a sign or of 32 bits", None
+
+
+def fit(image: Image.Image, size: int) -> np.ndarray:
+    """Shorter side to ``size`` with bicubic resampling, then the central square: CLIP's evaluation transform."""
+    image = image.convert("RGB")
+    if image.size != (size, size):
+        factor = size / min(image.size)
+        image = image.resize(
+            (max(size, round(image.width * factor)), max(size, round(image.height * factor))), Image.Resampling.BICUBIC
+        )
+        left, top = (image.width - size) // 2, (image.height - size) // 2
+        image = image.crop((left, top, left + size, top + size))
+    return np.asarray(image, dtype=np.uint8)

@@ -1,0 +1,234 @@
+"""Images of every kind that people have: what becomes of their values, what is counted, what is refused or skipped."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from PIL import Image, features
+
+from merging.__main__ import main
+from merging.core.errors import SuiteError
+from merging.core.progress import no_progress
+from merging.runs.foreground import run_here
+from merging.runs.jobs.merge import MergeSpec
+from merging.runs.workspace import Workspace
+from merging.suites import Suite, load_suite
+from merging.suites.images.decoding import Treatment, open_image
+from merging.suites.images.image_sets import load_images
+from tests.random_models import write_yaml
+from ui.runs.text import provenance
+
+SIZE = 4
+RAMP = np.linspace(0, 1, SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE)
+GREY = np.rint(255 * RAMP)
+
+
+def stored(image: Image.Image, format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def deep(bits: int = 16) -> Image.Image:
+    return Image.fromarray(np.rint(RAMP * (2**bits - 1)).astype(np.uint16))
+
+
+def wide_pgm() -> bytes:
+    """Ten bits, as a camera has them."""
+    values = np.rint(RAMP * 1023).astype(">u2").tobytes()
+    return f"P5 {SIZE} {SIZE} 1023\n".encode() + values
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (stored(deep(), "PNG"), "16 bits, scaled from 0 … 65535 to 8 bits"),
+        (stored(deep(), "TIFF"), "16 bits, scaled from 0 … 65535 to 8 bits"),
+        (wide_pgm(), "16 bits, scaled from 0 … 65535 to 8 bits"),
+        (stored(Image.fromarray(RAMP), "TIFF"), "floating point, scaled from 0 … 1 to 8 bits"),
+        (stored(Image.fromarray(GREY.astype(np.uint8)), "PNG"), ""),
+        (stored(Image.fromarray(GREY.astype(np.uint8)), "TIFF"), ""),
+    ],
+)
+def test_values_become_the_grey_that_they_mean(content: bytes, said: str) -> None:
+    """White and black were what was seen of them before."""
+    found = open_image(content, "a.png", SIZE)
+    assert found.pixels is not None and found.said == said
+    np.testing.assert_allclose(found.pixels[..., 0], GREY, atol=1)
+    assert found.pixels.min() == 0 and found.pixels.max() == 255
+
+
+def test_a_range_is_taken_for_images_of_more_than_8_bits_alone() -> None:
+    twelve = Treatment(range=(0, 4095))
+    for image in (deep(12), Image.fromarray(RAMP * 4095), Image.fromarray((RAMP * 4095).astype(np.int32))):
+        pixels = open_image(stored(image, "TIFF"), "a.tif", SIZE, twelve).pixels
+        assert pixels is not None
+        np.testing.assert_allclose(pixels[..., 0], GREY, atol=1)
+    plain = open_image(stored(Image.fromarray(GREY.astype(np.uint8)), "PNG"), "a.png", SIZE, twelve)
+    assert plain.pixels is not None and np.array_equal(plain.pixels[..., 0], GREY) and not plain.said
+
+
+@pytest.mark.parametrize(
+    ("image", "treatment", "said"),
+    [
+        (
+            Image.fromarray(RAMP * 255),
+            Treatment(),
+            "floating point, values from 0 to 255; expected 0 to 1; write",
+        ),
+        (
+            Image.fromarray(RAMP - 0.5),
+            Treatment(on_error="skip"),
+            "values from -0.5 to 0.5; expected 0 to 1; write",
+        ),
+        (Image.fromarray(RAMP * np.float32("nan")), Treatment(), "values from nan to nan; expected 0 to 1"),
+        (deep(), Treatment(range=(0, 4095)), "16 bits, values from 0 to 65535; expected 0 to 4095; write range"),
+        (
+            Image.fromarray((RAMP * 9).astype(np.int32)),
+            Treatment(),
+            "32 bits, values from 0 to 9; no type says what",
+        ),
+    ],
+)
+def test_values_that_no_range_fits_are_refused(image: Image.Image, treatment: Treatment, said: str) -> None:
+    with pytest.raises(SuiteError) as caught:
+        open_image(stored(image, "TIFF"), "cat/a.tif", SIZE, treatment)
+    assert str(caught.value).startswith("cat/a.tif: ") and said in str(caught.value)
+
+
+def test_a_very_large_image_is_said_to_be_one() -> None:
+    for side in (10_000, 60_000):
+        header = f"P5 {side} {side} 255\n".encode()
+        with pytest.raises(SuiteError) as caught:
+            open_image(header, "cat/a.pgm", SIZE)
+        megapixels = side * side // 10**6
+        assert f"cat/a.pgm: not a readable image: {megapixels} megapixels, more than the 89 that" in str(caught.value)
+
+
+# --- in folders ------------------------------------------------------------------------------------------------------
+
+
+def pets(folder: Path, **data: Any) -> Suite:
+    data = {"kind": "imagefolder", "path": "images", **data}
+    return load_suite(write_yaml(folder, tasks=[{"name": "pets", "classes": ["cat", "dog"], "data": data}]))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for split in ("val", "test"):
+        for shade, name in enumerate(("cat", "dog")):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            for number in range(3):
+                Image.new("RGB", (SIZE, SIZE), (60 * shade + 9 * number,) * 3).save(
+                    tmp_path / "images" / split / name / f"{number}.png"
+                )
+    return tmp_path
+
+
+KINDS = {
+    "pgm": "PPM", "ppm": "PPM", "GIF": "GIF", "tif": "TIFF", "TIFF": "TIFF", "bmp": "BMP",
+    "JPG": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "jp2": "JPEG2000", "avif": "AVIF", "PNG": "PNG",
+}  # fmt: skip
+
+
+def test_every_kind_of_image_counts_whatever_the_case_of_its_ending(folder: Path) -> None:
+    available = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}
+    cat, count = folder / "images" / "test" / "cat", 3
+    for ending, format in KINDS.items():
+        if features.check(available.get(format, "jpg")):
+            Image.new("L" if ending == "pgm" else "RGB", (16, 16), 200 if ending == "pgm" else (200,) * 3).save(
+                cat / f"x{count}.{ending}", format
+            )
+            count += 1
+    found = load_images(pets(folder), "pets", "test", SIZE)
+    assert found.labels.tolist() == [0] * count + [1] * 3 and found.origin.odd == ()
+    np.testing.assert_allclose(found.pixels[3:count], 200, atol=6)
+
+
+def test_of_several_frames_the_first_is_taken_which_is_said(folder: Path) -> None:
+    frames = [Image.new("RGB", (SIZE, SIZE), (shade,) * 3) for shade in (50, 200)]
+    frames[0].save(folder / "images" / "test" / "cat" / "9.gif", save_all=True, append_images=frames[1:])
+    found = load_images(pets(folder), "pets", "test", SIZE)
+    assert found.pixels[3, 0, 0, 0] == 50
+    assert found.origin.said == ("1 of 7 images: several frames, of which the first is taken",)
+
+
+def test_images_of_16_bits_are_another_set_than_what_was_seen_of_them_before(folder: Path) -> None:
+    plain = load_images(pets(folder), "pets", "test", SIZE)
+    (folder / "images" / "test" / "cat" / "0.png").write_bytes(stored(deep(), "PNG"))
+    for _ in range(2):  # decoded, and from the cache
+        found = load_images(pets(folder), "pets", "test", SIZE, folder / "cache")
+        np.testing.assert_allclose(found.pixels[0, ..., 0], GREY, atol=1)
+        assert found.origin.said == ("1 of 6 images: 16 bits, scaled from 0 … 65535 to 8 bits",)
+    ranged = load_images(pets(folder, range=[0, 70000]), "pets", "test", SIZE, folder / "cache")
+    assert ranged.pixels[0].max() == 239 and len({plain.fingerprint, found.fingerprint, ranged.fingerprint}) == 3
+
+
+def test_a_broken_image_is_refused_unless_it_is_to_be_skipped(folder: Path) -> None:
+    (folder / "images" / "test" / "cat" / "1.png").write_bytes(b"no image")
+    with pytest.raises(SuiteError, match=r"^cat/1\.png: not a readable image \(\w+\); .* on_error: skip into `data`"):
+        load_images(pets(folder), "pets", "test", SIZE, folder / "cache")
+    for cache in (None, folder / "cache", folder / "cache"):
+        found = load_images(pets(folder, on_error="skip"), "pets", "test", SIZE, cache)
+        assert found.labels.tolist() == [0, 0, 1, 1, 1] and found.skipped == 1
+        assert found.pixels[:, 0, 0, 0].tolist() == [0, 18, 60, 69, 78]
+        assert found.origin.odd[0].startswith("1 of 6 images can't be read and are left out: cat/1.png: not a")
+    with pytest.raises(SuiteError, match=r"^cat/1\.png"):  # whatever is in the cache
+        load_images(pets(folder), "pets", "test", SIZE, folder / "cache")
+    for path in (folder / "images" / "test").glob("*/*"):
+        path.write_bytes(b"no image")
+    with pytest.raises(SuiteError, match=r"^images/test: none of 6 images can be read: cat/0\.png"):
+        load_images(pets(folder, on_error="skip"), "pets", "test", SIZE)
+
+
+# --- in every result -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gapped(own_suite: Path, folder: Path) -> Path:
+    """A suite with one task on folders, two test images and one validation image of which can't be read."""
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    task = described["tasks"][3]
+    task["data"] = {"kind": "imagefolder", "path": "images", "on_error": "skip"}
+    for split in ("val", "test"):
+        for number in range(5):
+            (own_suite / "images" / split / f"class {number}").mkdir(parents=True)
+        (folder / "images" / split / "cat").rename(own_suite / "images" / split / "class 0" / "more")
+        for path in (own_suite / "images" / split / "class 0" / "more").iterdir():
+            path.rename(path.parents[1] / path.name)
+        (own_suite / "images" / split / "class 0" / "more").rmdir()
+    for broken in ("val/class 0/0.png", "test/class 0/1.png", "test/class 0/2.png"):
+        (own_suite / "images" / broken).write_bytes(b"no image")
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump({**described, "tasks": [task]}))
+    return own_suite
+
+
+def test_images_that_are_skipped_are_counted_in_every_result(gapped: Path, tmp_path: Path) -> None:
+    def call(*arguments: object) -> str:
+        said = CliRunner().invoke(main, [*map(str, arguments), "--home", str(tmp_path / "home")])
+        assert said.exit_code == 0, said.output
+        return said.stdout
+
+    both = "Left out, as they can't be read: 2 test images of roads, 1 val image of roads."
+    test = "Left out, as they can't be read: 2 test images of roads."
+    merge = ("merge", gapped, "--evaluate", "--set", "merge.scaling=auto")
+    said = json.loads(call(*merge, "--json"))
+    assert said["skipped"] == {"test": {"roads": 2}, "val": {"roads": 1}} and said["images"] == 1
+    assert both in call(*merge).splitlines() and both in call("runs", "show", said["run"]).splitlines()
+    assert test in call("evaluate", gapped, "--base").splitlines()
+    assert json.loads(call("evaluate", gapped, "--individual", "--json"))["skipped"] == {"roads": 2}
+    call("runs", "export", said["run"], tmp_path / "out")
+    assert both in (tmp_path / "out" / "README.md").read_text().replace("\\", "")
+    assert call("leaderboard", gapped, "--presets", "average").endswith(f"\n{test}\n")
+    assert "2 of 3 images can't be read and are left out: class 0/1.png: not" in call("check", gapped)
+
+
+def test_the_dashboard_says_what_a_run_left_out(gapped: Path, workspace: Workspace) -> None:
+    spec = MergeSpec.build(suite=str(gapped), tasks=("roads",), edit="none", merge="task_arithmetic")
+    run = run_here(spec, workspace, None, no_progress)
+    assert "Left out, as they can't be read: 2 test images of roads" in provenance([run]).replace("\\", "")
