@@ -3,8 +3,10 @@
 import gc
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Read when torch is loaded, and by the processes that tests start; torch.set_num_threads speaks to its own thread only,
 # and pages are drawn in others.
@@ -38,6 +40,21 @@ settings.load_profile("project")
 def _few_threads() -> None:
     """Tiny tensors are not worth threads: on a busy machine threads that wait for each other cost tenfold."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_waiting_for_disks() -> Iterator[None]:
+    """That tables of runs outlive a loss of power is SQLite's to test, and most of what a small transaction takes."""
+    connect = sqlite3.connect
+
+    def hasty(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*args, **options)
+        connection.execute("pragma synchronous = off")
+        return connection
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", hasty)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -4,8 +4,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from merging.core.yaml_text import parse_yaml
 from merging.suites.folder import plain
 
 _FOLDER = Path(__file__).with_name("known")
@@ -15,7 +14,7 @@ _FOLDER = Path(__file__).with_name("known")
 def known_datasets() -> dict[str, dict[str, Any]]:
     """Name → fields of a task in a ``suite.yaml``: title, description, source, licence, data, templates, classes."""
     return {
-        path.stem: {"name": path.stem, **yaml.safe_load(path.read_text(encoding="utf-8"))}
+        path.stem: {"name": path.stem, **parse_yaml(path.read_text(encoding="utf-8"))}
         for path in sorted(_FOLDER.glob("*.yaml"))
     }
 

@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from merging.core.errors import CheckpointError, MissingPart, SuiteError
 from merging.core.places import path_of
 from merging.core.wording import explain, nearest
+from merging.core.yaml_text import parse_yaml
 from merging.hub.cache import (
     HubFile,
     cache_folder,
@@ -454,10 +455,10 @@ def load_suite(reference: str | Path) -> Suite:
     if path.stat().st_size > MAX_YAML_BYTES:
         raise SuiteError(f"{path.name}: {path.stat().st_size} bytes; a suite.yaml of at most {MAX_YAML_BYTES} is read")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SuiteError(f"{path.name}: can't be read ({error.strerror})") from None
-    except (yaml.YAMLError, RecursionError, *_BAD_SCALARS) as error:
+    except (yaml.YAMLError, *_BAD_SCALARS) as error:
         where = re.sub(r"\s+", " ", str(error))[:300]
         raise SuiteError(f"{path.name}: not valid YAML: {where}") from None
     if not isinstance(content, dict):

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from merging.core.errors import MissingPart, SpecError
 from merging.core.wording import explain
+from merging.core.yaml_text import parse_yaml
 from merging.methods import registry
 from merging.methods.registry import Stage
 from merging.runs.jobs.merge import MergeSpec
@@ -248,8 +249,8 @@ def parse_definition(text: str, name: str = "sweep") -> SweepDefinition:
     if len(text.encode()) > _MAX_BYTES:
         raise SpecError(f"{name}: {len(text.encode())} bytes; a sweep of at most {_MAX_BYTES} is read")
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        content = parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise SpecError(f"{name}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
     if not isinstance(content, dict):
         raise SpecError(f"{name}: expected a mapping with {_FIELDS}; got {type(content).__name__}")

@@ -12,7 +12,8 @@ import streamlit as st
 import yaml
 from safetensors.torch import load_file, save_file
 from streamlit.components.v2 import manifest_scanner
-from streamlit.testing.v1 import AppTest
+from streamlit.runtime.scriptrunner.script_cache import ScriptCache
+from streamlit.testing.v1 import AppTest, app_test
 
 from merging.suites import Suite, load_suite
 from tests.random_models import write_suite
@@ -27,17 +28,24 @@ def build_suite(folder: Path, *, images: bool = True, weights: bool = True, task
     folder.mkdir(parents=True, exist_ok=True)
     for name, written in _suite_files(tasks).items():
         (folder / name).write_bytes(written)
+    if not weights:
+        for task in tasks:
+            (folder / f"{task}.safetensors").unlink()
     path = folder / "suite.yaml"
-    content = yaml.safe_load(path.read_text())
-    content |= {"name": folder.name, "title": f"{folder.name.title()} suite"}
+    path.write_text(_description(folder.name, images, tasks))
+    return path
+
+
+@cache
+def _description(name: str, images: bool, tasks: tuple[str, ...]) -> str:
+    """The ``suite.yaml`` of such a suite."""
+    content = yaml.safe_load(_suite_files(tasks)["suite.yaml"])
+    content |= {"name": name, "title": f"{name.title()} suite"}
     for entry in content["tasks"]:
         entry |= {"title": entry["name"].title(), "licence": "CC0", "source": "random numbers"}
-        if not weights:
-            (folder / entry["checkpoint"]).unlink()
         if not images:
             del entry["head"], entry["data"]
-    path.write_text(yaml.safe_dump(content))
-    return path
+    return yaml.safe_dump(content)
 
 
 @cache
@@ -62,10 +70,11 @@ def draw_together(folder: Path, tasks: tuple[str, ...]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def components_are_looked_for_once() -> Iterator[None]:
-    """AppTest reads the metadata of every installed package whenever an app is opened; they do not change meanwhile."""
+def what_does_not_change_is_read_once() -> Iterator[None]:
+    """For every run of a page AppTest compiles the scripts, and for every app it reads all packages' metadata."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
+        patch.setattr(app_test, "ScriptCache", cache(ScriptCache))
         yield
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from merging.core.errors import MergingError, SpecError
 from merging.core.progress import Progress, no_progress
 from merging.core.wording import explain
+from merging.core.yaml_text import parse_yaml
 from merging.methods.pair import Pair
 from merging.methods.params import AUTO
 from merging.runs.export.weights import require_done, write_rebuilt
@@ -141,7 +142,7 @@ def read_recipe(path: Path) -> Recipe:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise SpecError(f"{path.name}: {path.stat().st_size} bytes; a recipe has at most {_MAX_BYTES}")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not YAML"
         raise SpecError(
