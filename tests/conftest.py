@@ -36,6 +36,18 @@ settings.register_profile("thorough", parent=settings.get_profile("project"), ma
 settings.load_profile("project")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file are one process's, for what they share; all in browsers are one's, for its one dashboard.
+
+    The longest come first, so that no process is left with them when all others have ended.
+    """
+    browser = Path(__file__).with_name("browser")
+    items.sort(key=lambda item: browser not in item.path.parents)
+    for item in items:
+        group = "browser" if browser in item.path.parents else str(item.path.relative_to(browser.parent))
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
     """Tiny tensors are not worth threads: on a busy machine threads that wait for each other cost tenfold."""

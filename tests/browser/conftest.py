@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.app.conftest import build_suite
 from tests.dashboard import CHROMIUM, launch, running_dashboard, settled
@@ -31,6 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.timeout(1200))
         if CHROMIUM is None and not os.environ.get("REQUIRE_BROWSER"):
             item.add_marker(pytest.mark.skip(reason="no Chromium on this machine (apt install chromium)"))
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe-core calls serious or critical of a page, once all of it is drawn and nothing fades any more."""
+    expect(page.locator('[data-stale="true"]')).to_have_count(0)
+    page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
+    return [
+        f"{found['id']}: {found['nodes'][0]['html'][:200]}"
+        for found in Axe().run(page).response["violations"]
+        if found["impact"] in ("serious", "critical")
+    ]
 
 
 @dataclass(frozen=True)
@@ -59,16 +71,26 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def profile(browser: Browser) -> Iterator[BrowserContext]:
+    """What a browser keeps of a server: 2 MB of scripts, which take longer to fetch and compile than most pages."""
+    context = browser.new_context()
+    context.set_default_timeout(1000 * PATIENCE)
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
-    """Open a path of the dashboard in a fresh browser and wait until it is drawn; console errors fail the test."""
-    contexts, complaints = [], []
+def visit(profile: BrowserContext, server: Server) -> Iterator[Callable[..., Page]]:
+    """Open a path of the dashboard in a tab of its own and wait until it is drawn; console errors fail the test."""
+    pages, complaints = [], []
 
     def opened(path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light") -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
-        context.set_default_timeout(1000 * PATIENCE)
-        contexts.append(context)
-        page = context.new_page()
+        page = profile.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.add_init_script("localStorage.clear()")  # what the user of another test chose
+        pages.append(page)
 
         def listen(message: ConsoleMessage) -> None:
             told = f"{message.text} {message.location['url']}"
@@ -82,6 +104,6 @@ def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
         return page
 
     yield opened
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert not complaints, complaints

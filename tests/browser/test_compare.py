@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from merging.runs.run import Run
@@ -14,8 +13,7 @@ from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 from tests.app.conftest import build_suite
 from tests.app.finished_runs import spec_of
-from tests.browser.conftest import Server
-from tests.browser.test_pages import SERIOUS
+from tests.browser.conftest import Server, barriers
 from tests.carrying import execute
 from tests.dashboard import settled
 
@@ -78,9 +76,7 @@ def test_runs_are_compared_and_names_stay_text(visit: Callable[..., Page], runs:
     assert page.evaluate("window.hit") is None
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert all(f"run={run.id}" in page.url for run in runs)
-    page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
-    found = [one["id"] for one in Axe().run(page).response["violations"] if one["impact"] in SERIOUS]
-    assert not found
+    assert not barriers(page)
 
 
 def test_the_report_opens_without_a_network(

@@ -4,10 +4,9 @@ import re
 from collections.abc import Callable
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_pages import SERIOUS
+from tests.browser.conftest import barriers
 from tests.dashboard import settled
 from ui.lesson.steps import STEPS
 
@@ -45,10 +44,7 @@ def test_through_the_lesson(width: int, height: int, scheme: str, visit: Callabl
             "all => Math.min(...all.map(one => parseFloat(getComputedStyle(one).fontSize)))"
         )
         assert small >= 15
-        expect(page.locator('[data-stale="true"]')).to_have_count(0)
-        page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
-        found = [one["nodes"] for one in Axe().run(page).response["violations"] if one["impact"] in SERIOUS]
-        assert not found, (step.title, found)
+        assert not barriers(page), step.title
         if number < len(STEPS):
             page.locator("body").press("PageDown")
     expect(page.get_by_role("button", name="Next")).to_be_disabled()

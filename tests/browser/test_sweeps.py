@@ -3,10 +3,9 @@
 import re
 from collections.abc import Callable
 
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_pages import SERIOUS
+from tests.browser.conftest import barriers
 from tests.dashboard import settled
 
 TINY = "suite=tiny&tasks=apples&tasks=birds"
@@ -36,8 +35,7 @@ def test_a_sweep_survives_a_closed_tab_and_its_link_shows_the_best(visit: Callab
     expect(again.locator(".js-plotly-plot")).to_have_count(2)
     expect(again.locator(".js-plotly-plot .parcoords").first).to_be_attached()
     assert again.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    found = [one for one in Axe().run(again).response["violations"] if one["impact"] in SERIOUS]
-    assert not found, found
+    assert not barriers(again)
     again.get_by_text("Details and export on Runs").click()
     settled(again)
     expect(again.get_by_role("heading", level=1)).to_have_text("Runs")

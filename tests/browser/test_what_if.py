@@ -4,14 +4,13 @@ import re
 from collections.abc import Callable
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from merging.methods.mixing import specification
 from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, barriers
 from tests.carrying import execute
 from tests.dashboard import settled
 
@@ -72,16 +71,12 @@ def test_a_view_is_a_link(visit: Callable[..., Page]) -> None:
 
 def test_jobs_show_their_results(visit: Callable[..., Page]) -> None:
     page = visit("/what_if?suite=tiny&what=Drop+one+out")
+    assert not barriers(page)
     page.get_by_role("button", name="Drop one out", exact=True).last.click()
     expect(page.get_by_text("Does cosine predict interference?")).to_be_visible()
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
 
 
-@pytest.mark.parametrize("view", ["Drop+one+out", "λ+curves", "Landscape"])
-def test_views_are_accessible(view: str, visit: Callable[..., Page]) -> None:
-    page = visit(f"/what_if?suite=tiny&what={view}")
-    expect(page.locator('[data-stale="true"]')).to_have_count(0)
-    page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
-    found = Axe().run(page)
-    serious = [one["id"] for one in found.response["violations"] if one["impact"] in ("serious", "critical")]
-    assert not serious
+@pytest.mark.parametrize("view", ["λ+curves", "Landscape"])
+def test_other_views_are_accessible(view: str, visit: Callable[..., Page]) -> None:
+    assert not barriers(visit(f"/what_if?suite=tiny&what={view}"))
