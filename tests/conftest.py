@@ -1,4 +1,10 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests.
+
+What takes seconds to import is imported where it is needed: pytest-xdist's first process reads this file, and only
+then starts those that test.
+"""
+
+from __future__ import annotations
 
 import gc
 import os
@@ -6,34 +12,42 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Read when torch is loaded, and by the processes that tests start; torch.set_num_threads speaks to its own thread only,
 # and pages are drawn in others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import huggingface_hub
 import pytest
-import torch
-from hypothesis import HealthCheck, settings
 
-from merging.evaluation.evaluator import Evaluator
-from merging.methods.context import Context
-from merging.runs.workspace import Workspace
-from merging.suites import Suite, load_suite
-from merging.weights.vectors import TaskVectors
-from tests.fake_hub import FakeHub, serving
-from tests.random_models import random_vectors, write_suite
+if TYPE_CHECKING:
+    import torch
 
-settings.register_profile(
-    "project",
-    deadline=None,
-    max_examples=30,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-settings.register_profile("thorough", parent=settings.get_profile("project"), max_examples=500, derandomize=False)
-settings.load_profile("project")
+    from merging.evaluation.evaluator import Evaluator
+    from merging.methods.context import Context
+    from merging.runs.workspace import Workspace
+    from merging.suites import Suite
+    from merging.weights.vectors import TaskVectors
+    from tests.fake_hub import FakeHub
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """How many examples hypothesis draws; ``--hypothesis-profile thorough`` draws more, and others each time."""
+    alone = not config.getoption("numprocesses", None) or "PYTEST_XDIST_WORKER" in os.environ
+    if not alone and not config.getoption("--hypothesis-profile", None):
+        return  # the first process of several, which tests nothing itself
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile(
+        "project",
+        deadline=None,
+        max_examples=30,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    settings.register_profile("thorough", parent=settings.get_profile("project"), max_examples=500, derandomize=False)
+    settings.load_profile("project")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,15 +56,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     The longest come first, so that no process is left with them when all others have ended.
     """
     browser = Path(__file__).with_name("browser")
-    items.sort(key=lambda item: browser not in item.path.parents)
+    groups = {path: "browser" if browser in path.parents else str(path) for path in {item.path for item in items}}
+    items.sort(key=lambda item: groups[item.path] != "browser")
     for item in items:
-        group = "browser" if browser in item.path.parents else str(item.path.relative_to(browser.parent))
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
     """Tiny tensors are not worth threads: on a busy machine threads that wait for each other cost tenfold."""
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -79,6 +95,8 @@ def _what_is_imported_is_no_garbage() -> None:
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Every kind of device; those that this machine lacks are skipped."""
+    import torch
+
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("this machine has no CUDA device")
     return torch.device(request.param, 0) if request.param == "cuda" else torch.device("cpu")
@@ -87,12 +105,16 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 @pytest.fixture
 def vectors(tmp_path: Path) -> TaskVectors:
     """Three random task vectors of a few hundred weights."""
+    from tests.random_models import random_vectors
+
     return random_vectors(tmp_path / "models")
 
 
 @pytest.fixture
 def make_vectors(tmp_path: Path) -> Callable[..., TaskVectors]:
     """Random task vectors with choices, each call in a folder of its own."""
+    from tests.random_models import random_vectors
+
     made = 0
 
     def make(**choices: object) -> TaskVectors:
@@ -106,12 +128,16 @@ def make_vectors(tmp_path: Path) -> Callable[..., TaskVectors]:
 @pytest.fixture(scope="session")
 def suite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ``suite.yaml`` of a complete tiny suite that no test changes."""
+    from tests.random_models import write_suite
+
     return write_suite(tmp_path_factory.mktemp("suites") / "tiny")
 
 
 @pytest.fixture(scope="session")
 def suite(suite_file: Path) -> Suite:
     """The tiny suite."""
+    from merging.suites import load_suite
+
     return load_suite(suite_file)
 
 
@@ -126,24 +152,34 @@ def own_suite(suite_file: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def evaluator(suite: Suite) -> Evaluator:
     """A fresh evaluator of the tiny suite on the CPU."""
+    from merging.evaluation.evaluator import Evaluator
+
     return Evaluator(suite)
 
 
 @pytest.fixture
 def context(evaluator: Evaluator) -> Context:
     """A context whose methods may look at images."""
+    from merging.methods.context import Context
+
     return Context(evaluator=evaluator)
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """An empty workspace."""
+    from merging.runs.workspace import Workspace
+
     return Workspace(tmp_path / "home")
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """An empty Hugging Face hub on this machine, and an empty cache of it."""
+    import huggingface_hub
+
+    from tests.fake_hub import serving
+
     with serving() as hub:
         template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)

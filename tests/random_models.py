@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import torch
 import yaml
 from safetensors.torch import save_file
 
+from merging.evaluation.clip import load_open_clip
 from merging.weights.files import open_checkpoint
 from merging.weights.vectors import TaskVectors
 
@@ -33,6 +33,7 @@ ARCHITECTURE = {
 TASKS = ("circles", "digits", "leaves", "roads")
 CLASSES = 5
 
+open_clip = load_open_clip()
 State = dict[str, torch.Tensor]
 
 

@@ -125,8 +125,10 @@ def test_runs_of_other_tasks_than_selected_say_so(tiny: Suite, open_page: Open) 
     assert "selected in the sidebar:" not in texts(open_page("accuracy", runs=runs[0].id))
 
 
-@pytest.mark.parametrize("form", ["{0},{1}", "{0}, {1}", ["{0}", "{1}"], ["{0},{1}", "{1}"]])
-@pytest.mark.parametrize("name", ["run", "runs"])
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("run", "{0},{1}"), ("runs", "{0}, {1}"), ("run", ["{0}", "{1}"]), ("runs", ["{0},{1}", "{1}"])],
+)
 def test_both_names_and_lists_with_commas_choose_runs(
     name: str, form: str | list[str], tiny: Suite, open_page: Open
 ) -> None:

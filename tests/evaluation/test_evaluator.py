@@ -20,6 +20,7 @@ from merging.methods.context import Context
 from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint
 from tests.random_models import ARCHITECTURE, CLASSES, TASKS
+from tests.waiting import PATIENCE
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 
@@ -248,7 +249,7 @@ def test_open_clip_comes_without_transformers() -> None:
         "import sys; from merging.evaluation.clip import load_open_clip; package = load_open_clip(); "
         "assert package.CLIP and 'transformers' not in sys.modules; import transformers"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 1)), min_size=1, max_size=9))

@@ -13,6 +13,7 @@ import pytest
 from merging import __version__
 from tests.dashboard import free_port, wait_until_healthy
 from tests.needed_packages import need_packages
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +48,12 @@ def merging(installed: Path, folder: Path, *arguments: str) -> str:
     """What a command of the installed package prints, run in an empty folder."""
     command = [sys.executable, "-m", "merging", *arguments]
     done = subprocess.run(
-        command, cwd=folder, env=environment(installed, folder / "data"), capture_output=True, text=True, timeout=110
+        command,
+        cwd=folder,
+        env=environment(installed, folder / "data"),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -116,7 +122,7 @@ def test_the_dashboard_starts_from_it_with_its_own_settings(installed: Path, tmp
                 assert page.status == 200
         finally:
             server.terminate()
-            server.wait(30)
+            server.wait(PATIENCE)
     told = (tmp_path / "log").read_text()
     assert f"http://127.0.0.1:{port}" in told  # the address of .streamlit/config.toml, not 0.0.0.0
     assert "Traceback" not in told
@@ -127,7 +133,7 @@ def test_the_first_page_draws_from_it(installed: Path, tmp_path: Path) -> None:
     script = installed / "merging" / "_app" / "app.py"
     program = (
         "from streamlit.testing.v1 import AppTest\n"
-        f"page = AppTest.from_file({str(script)!r}, default_timeout=90).run()\n"
+        f"page = AppTest.from_file({str(script)!r}, default_timeout={PATIENCE}).run()\n"
         "assert not page.exception, page.exception\n"
         "assert not page.error, page.error\n"
         "import ui; print(page.selectbox(key='suite').value, ui.__file__)"

@@ -28,6 +28,7 @@ from merging.runs.leaderboard import cheapest_first, data_looked_at, spec_of
 from merging.weights.vectors import TaskVectors
 from studies.docs import render
 from tests.random_models import random_state, write_models
+from tests.waiting import PATIENCE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "design.md").read_text(encoding="utf-8")
 MODULE = "merging.methods.merges.median"
@@ -88,7 +89,7 @@ def test_it_has_a_form_with_its_parameters() -> None:
 
         st.session_state["values"] = stage_form(find("merge", "median"), "form", {"digits": "Digits", "signs": "Signs"})
 
-    app = AppTest.from_function(page, default_timeout=30).run()
+    app = AppTest.from_function(page, default_timeout=PATIENCE).run()
     assert not app.exception
     assert app.session_state["values"] == {"scaling": 1.0, "trim": 0.5}
     box = app.number_input(key="form.trim")

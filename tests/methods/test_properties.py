@@ -1,7 +1,8 @@
 """Properties of every method that looks at no data, on drawn models, degenerate ones included."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cache
 from random import Random
 
 import pytest
@@ -55,11 +56,21 @@ class Drawn:
             found[: self.tasks // 2] = [found[0]] * (self.tasks // 2)
         return found
 
-    def models(self, folder: Path, factor: float = 1.0) -> TaskVectors:
-        """The models with task vectors of this many times their length, around a base of zeros."""
+
+Models = Callable[..., TaskVectors]
+
+
+@pytest.fixture(scope="module")
+def models_of(tmp_path_factory: pytest.TempPathFactory) -> Models:
+    """Writes models with drawn task vectors, or some times as long, around a base of zeros: once for all pairs."""
+
+    @cache
+    def written(case: Drawn, factor: float = 1.0) -> TaskVectors:
         base = {name: torch.zeros(shape) for name, shape in SHAPES.items()}
-        models = [{name: factor * tensor for name, tensor in state.items()} for state in self.vectors()]
-        return write_models(folder, base, models)
+        models = [{name: factor * tensor for name, tensor in state.items()} for state in case.vectors()]
+        return write_models(tmp_path_factory.mktemp("models"), base, models)
+
+    return written
 
 
 def drawn(*tasks: int) -> st.SearchStrategy[Drawn]:
@@ -98,9 +109,9 @@ def assert_close(found: State, expected: State, tolerance: float) -> None:
 @few
 @given(case=drawn())
 def test_anything_is_merged_to_numbers_and_the_same_ones_again(
-    tmp_path_factory: pytest.TempPathFactory, edit: str, merge: str, case: Drawn
+    models_of: Models, edit: str, merge: str, case: Drawn
 ) -> None:
-    vectors = case.models(tmp_path_factory.mktemp("models"))
+    vectors = models_of(case)
     found, again = (merged(vectors, edit, merge) for _ in range(2))
     for name, tensor in found.items():
         assert bool(tensor.isfinite().all()) and torch.equal(tensor, again[name]), name
@@ -112,11 +123,11 @@ def test_anything_is_merged_to_numbers_and_the_same_ones_again(
 @few
 @given(case=drawn(), random=st.randoms(use_true_random=False))
 def test_the_order_of_tasks_does_not_matter(
-    tmp_path_factory: pytest.TempPathFactory, edit: str, merge: str, case: Drawn, random: Random
+    models_of: Models, edit: str, merge: str, case: Drawn, random: Random
 ) -> None:
     if edit == "awd model":
         case = replace(case, spread=1.0)  # its β suits vectors that are not short: with others descent jumps about
-    vectors = case.models(tmp_path_factory.mktemp("models"))
+    vectors = models_of(case)
     order = list(range(case.tasks))
     random.shuffle(order)
     turned = TaskVectors(
@@ -143,12 +154,12 @@ def in_units(edit: str, merge: str, factor: float) -> tuple[dict[str, object], d
 @few
 @given(case=drawn(), factor=st.sampled_from([0.25, 0.5, 2.0]))
 def test_the_update_scales_with_the_task_vectors(
-    tmp_path_factory: pytest.TempPathFactory, edit: str, merge: str, case: Drawn, factor: float
+    models_of: Models, edit: str, merge: str, case: Drawn, factor: float
 ) -> None:
     """With learning rates, and the α, β and η that have a unit, in that unit."""
-    plain = merged(case.models(tmp_path_factory.mktemp("plain")), edit, merge)
+    plain = merged(models_of(case), edit, merge)
     edit_params, merge_params = in_units(edit, merge, factor)
-    longer = case.models(tmp_path_factory.mktemp("longer"), factor)
+    longer = models_of(case, factor)
     found = merged(longer, edit, merge, edit_params, **merge_params)
     tolerance = 5e-3 if edit in ("awd adam", "doge") or merge == "wudi" else 1e-3
     assert_close({name: tensor / factor for name, tensor in found.items()}, plain, tolerance)
@@ -159,8 +170,8 @@ def test_the_update_scales_with_the_task_vectors(
 )
 @few
 @given(case=drawn(1))
-def test_one_task_gives_its_model(tmp_path_factory: pytest.TempPathFactory, edit: str, merge: str, case: Drawn) -> None:
-    vectors = case.models(tmp_path_factory.mktemp("models"))
+def test_one_task_gives_its_model(models_of: Models, edit: str, merge: str, case: Drawn) -> None:
+    vectors = models_of(case)
     keeping = {"ties": {"keep": 1.0}, "trust region": {"drop": 0.0}}
     found = merged(vectors, edit, merge, keeping.get(edit), **({} if merge == "average" else {"scaling": 1.0}))
     assert_close(found, dict(vectors.checkpoints[0]), 1e-4)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -288,31 +287,15 @@ def test_runs_that_somebody_else_asked_for_are_not_cancelled(workspace: Workspac
     assert states.pop(mine.id) == "queued" and list(states.values()) == ["cancelled"]
 
 
-@pytest.fixture
-def process(workspace: Workspace) -> Iterator[Callable[[], "subprocess.Popen[bytes]"]]:
-    """Starts workers as users start them."""
-    started = []
-    workspace.home.mkdir(parents=True, exist_ok=True)
-
-    def start() -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "merging", "worker", "--home", str(workspace.home)]
-        with (workspace.home / "worker.log").open("ab") as log:
-            started.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True))
-        return started[-1]
-
-    yield start
-    for child in started:
-        child.terminate()
-        child.wait(PATIENCE)
-
-
 def test_a_killed_worker_is_followed_by_another_that_goes_on(
-    process: Callable[[], "subprocess.Popen[bytes]"], workspace: Workspace, suite_file: Path, tmp_path: Path
+    workspace: Workspace, suite_file: Path, tmp_path: Path
 ) -> None:
+    """The first is one as users start it."""
     definition = searched(suite_file)
     sweep = driver.start(definition, workspace)
     sweeps = SweepStore(workspace.store)
-    first = process()
+    command = [sys.executable, "-m", "merging", "worker", "--home", str(workspace.home)]
+    first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     until(
         lambda: sum(trial.state == "done" for trial in sweeps.trials(sweep.id)) >= 3,
         going_on=lambda: first.poll() is None,
@@ -320,8 +303,7 @@ def test_a_killed_worker_is_followed_by_another_that_goes_on(
     first.kill()
     first.wait()
     until(lambda: not is_working(workspace.home))  # its children notice that they are alone
-    second = process()
-    until(lambda: sweeps.get(sweep.id).state != "running", going_on=lambda: second.poll() is None)
+    Worker(workspace, SweepDrivers(workspace)).serve(once=True)
     assert sweeps.get(sweep.id).state == "done"
     undisturbed = carried_out(definition, Workspace(tmp_path / "undisturbed"))
     assert [(t.settings, t.value) for t in sweeps.trials(sweep.id, "trial")] == [
@@ -377,15 +359,14 @@ def write(path: Path, suite_file: Path, **changes: Any) -> Path:
 
 
 def test_the_command_line_carries_out_a_file(tmp_path: Path, suite_file: Path) -> None:
-    """In a process of its own, as the command forks and handles signals."""
+    """In a process of its own, as the command forks and handles signals; once all is done there is nothing to fork."""
     file, home = write(tmp_path / "sweep.yaml", suite_file), tmp_path / "home"
     command = [sys.executable, "-m", "merging", "sweep", str(file), "--home", str(home)]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "3 of 3 trials" in shown.stdout and shown.stdout.count("Task Arithmetic · λ 0.") == 3
     assert shown.stdout.count("best average on validation: trial ") == 1 and "best so far" in shown.stderr
     runs = Workspace(home).store.all()
-    again = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=True)
-    found = json.loads(again.stdout)
+    found = call(file, "--home", home)
     assert found["state"] == "done" and found["finished"] == found["total"] == 3
     assert [trial["settings"]["merges.task_arithmetic.scaling"] for trial in found["trials"]] == SCALINGS
     (best,) = found["best"]

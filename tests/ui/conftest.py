@@ -1,5 +1,5 @@
 """Parts of pages in AppTest, as the pages' tests open it."""
 
-from tests.app.conftest import components_are_looked_for_once
+from tests.app.conftest import what_does_not_change_is_read_once
 
-__all__ = ["components_are_looked_for_once"]
+__all__ = ["what_does_not_change_is_read_once"]

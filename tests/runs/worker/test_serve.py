@@ -85,7 +85,7 @@ def test_only_one_worker_serves_a_workspace(workspace: Workspace) -> None:
     assert not is_working(workspace.home)
 
 
-def test_cancelling_stops_a_running_run(
+def test_cancelling_stops_a_running_run_and_stopping_the_worker_its_runs(
     process: subprocess.Popen[bytes], workspace: Workspace, suite_file: Path
 ) -> None:
     run = workspace.submit(spec(suite_file, **LONG))
@@ -93,6 +93,12 @@ def test_cancelling_stops_a_running_run(
     workspace.store.cancel(run.id)
     until(lambda: workspace.store.get(run.id).state == "cancelled")
     assert "adapting" in (workspace.store.get(run.id).error or "")
+    another = workspace.submit(spec(suite_file, seed=1, **LONG))
+    child = running_child(workspace, another)
+    process.terminate()
+    assert process.wait(PATIENCE) == 0
+    until(lambda: not alive(child))
+    assert workspace.store.get(another.id).state == "lost"
 
 
 def test_cancelling_escalates_to_killing(
@@ -182,14 +188,3 @@ def test_files_that_change_after_submitting_fail_the_run(workspace: Workspace, o
     assert workspace.store.get(again.id).state == "done"
     with pytest.raises(RunError, match="is done; only failed, cancelled or lost runs"):
         workspace.retry(again.id)
-
-
-def test_stopping_the_worker_stops_its_runs(
-    process: subprocess.Popen[bytes], workspace: Workspace, suite_file: Path
-) -> None:
-    run = workspace.submit(spec(suite_file, **LONG))
-    child = running_child(workspace, run)
-    process.terminate()
-    assert process.wait(PATIENCE) == 0
-    until(lambda: not alive(child))
-    assert workspace.store.get(run.id).state == "lost"
