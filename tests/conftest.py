@@ -56,7 +56,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     The longest come first, so that no process is left with them when all others have ended.
     """
     browser = Path(__file__).with_name("browser")
-    groups = {path: "browser" if browser in path.parents else str(path) for path in {item.path for item in items}}
+    groups = {
+        path: "browser" if browser in path.parents else str(path.relative_to(browser.parent))
+        for path in {item.path for item in items}
+    }
     items.sort(key=lambda item: groups[item.path] != "browser")
     for item in items:
         item.add_marker(pytest.mark.xdist_group(groups[item.path]))
