@@ -18,7 +18,6 @@ from tests.waiting import PATIENCE
 # Streamlit's client first looks for its endpoints below that page's path.
 HARMLESS = re.compile(r"/_stcore/|preload|Permissions-Policy|Unrecognized feature|sandbox attribute|WebGL|GPU stall")
 
-PICTURE = re.compile(r" 404 .*/media/([\w.-]+)")
 
 # Waits end as soon as what is expected is there; on a busy machine that may take longer than Playwright's five seconds.
 expect.set_options(timeout=1000 * PATIENCE)
@@ -84,8 +83,7 @@ def profile(browser: Browser) -> Iterator[BrowserContext]:
 @pytest.fixture
 def visit(profile: BrowserContext, server: Server) -> Iterator[Callable[..., Page]]:
     """Open a path of the dashboard in a tab of its own and wait until it is drawn; console errors fail the test."""
-    pages: list[Page] = []
-    complaints: list[tuple[Page, str]] = []
+    pages, complaints = [], []
 
     def opened(path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light") -> Page:
         page = profile.new_page()
@@ -97,22 +95,15 @@ def visit(profile: BrowserContext, server: Server) -> Iterator[Callable[..., Pag
         def listen(message: ConsoleMessage) -> None:
             told = f"{message.text} {message.location['url']}"
             if message.type == "error" and not HARMLESS.search(told):
-                complaints.append((page, told))
+                complaints.append(told)
 
         page.on("console", listen)
-        page.on("pageerror", lambda error: complaints.append((page, str(error))))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(server.url + path)
         settled(page)
         return page
 
     yield opened
-    found = [told for page, told in complaints if not came_too_late(page, told)]
     for page in pages:
         page.close()
-    assert not found, found
-
-
-def came_too_late(page: Page, told: str) -> bool:
-    """Whether it is about a picture that was no longer wanted: Streamlit forgets those of a page that somebody left."""
-    picture = PICTURE.search(told)
-    return picture is not None and (page.is_closed() or page.locator(f'img[src*="{picture[1]}"]').count() == 0)
+    assert not complaints, complaints
