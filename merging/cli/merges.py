@@ -169,7 +169,7 @@ def merge(
 @click.argument("suite")
 @click.option("--base", is_flag=True, help="The pre-trained model (zero-shot).")
 @click.option("--individual", is_flag=True, help="Each fine-tuned model on its own task.")
-@click.option("--checkpoint", type=PathAsTyped(dir_okay=False), help="A weight file, such as a merge.")
+@click.option("--checkpoint", type=PathAsTyped(), help="A weight file, such as a merge, or a folder with a model.")
 @tasks_option
 @split_option
 @device_option

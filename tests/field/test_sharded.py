@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from merging.cli import main
 from merging.core.errors import CheckpointError
 from merging.hub import cache
 from merging.hub.cache import HubFile, located
@@ -120,6 +122,27 @@ def test_a_suite_names_folders_and_indices(shards: Path, workspace: Workspace) -
     assert first in Discovery([shards.parent]).files(str(path), suite)
     torch.save({name: tensor + 1 for name, tensor in torch.load(first).items()}, first)
     assert workspace.fingerprint(load_suite(path).checkpoint("index")) != prints[0]
+
+
+def test_a_folder_is_evaluated(own_suite: Path, tmp_path: Path) -> None:
+    torch_shards(tmp_path / "model", load_file(own_suite / "circles.safetensors"))
+    call = [
+        "evaluate",
+        str(own_suite),
+        "--tasks",
+        "circles",
+        "--device",
+        "cpu",
+        "--json",
+        "--home",
+        str(tmp_path / "home"),
+    ]
+    results = [
+        CliRunner().invoke(main, [*call, *which])
+        for which in (["--individual"], ["--checkpoint", str(tmp_path / "model")])
+    ]
+    individual, model = (json.loads(result.stdout) for result in results)
+    assert individual["images"] > 0 and individual == model
 
 
 def test_shards_in_the_hubs_cache(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

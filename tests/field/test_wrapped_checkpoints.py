@@ -128,6 +128,7 @@ def test_the_tower_is_found_and_converted_to_what_open_clip_loads(tmp_path: Path
     ("kind", "said"),
     [
         ("averaged", "n_averaged"),
+        ("data parallel and compiled", "(ln_final.… × 2, logit_scale, "),
         ("backbone and head", "left out 2 tensors (head.… × 2)"),
         ("CoOp", "prompt_learner.ctx"),
         ("Lightning", "optimizer.… × "),

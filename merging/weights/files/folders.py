@@ -17,9 +17,10 @@ from merging.core.files import MODEL_FILES
 INDEX = ".index.json"
 _MODELS = tuple(name for one in MODEL_FILES for name in (one, one + INDEX))
 _STATES = re.compile(
-    r"(optimizer|scheduler|scaler|rng_state\w*|random_states\w*|training_args|trainer_state|ema_state)\.(pt|pth|bin)"
+    r"(optimizer|scheduler|scaler|rng_state\w*|random_states\w*|training_args)\.(pt|pth|bin)"
     r"|.*(optim|model)_states\.pt",  # DeepSpeed's, of one process each
 )
+_ARGUMENTS = "training_args.bin"
 _SHARD = re.compile(r"(?P<model>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(safetensors|bin|pt|pth)")
 _MAX_INDEX_BYTES = 32 * 2**20
 _MAX_SHARDS = 1000
@@ -82,6 +83,8 @@ def _require_whole(file: Path, folder: Path | None = None) -> None:
     name = folder.name if folder else file.name
     if file.suffix == ".distcp" or file.name == ".metadata":
         raise CheckpointError(_distributed(name))
+    if folder is None and file.name == _ARGUMENTS:
+        raise CheckpointError(f"{name}: the arguments of a training, a pickle of objects; never opened here")
     if file.name == "zero_to_fp32.py" or re.fullmatch(r".*(optim|model)_states\.pt", file.name):
         raise CheckpointError(
             f"{name}: DeepSpeed's own checkpoint, in parts of single processes; put it together first with its "

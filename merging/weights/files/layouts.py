@@ -157,9 +157,10 @@ class Layout:
         >>> recognise(["visual.conv1.weight", "transformer.a", "transformer.b", "logit_scale"]).dropped_in_words
         'left out 3 tensors (logit_scale, transformer.… × 2)'
         """
-        prefix = _wrapper(self.dropped)
+        plain = [_without_wrappers(name) for name in self.dropped]
+        prefix = _wrapper(plain)
         groups: dict[str, list[str]] = {}
-        for name in self.dropped:
+        for name in plain:
             head, dot, _ = name.removeprefix(prefix).partition(".")
             groups.setdefault(head + dot, []).append(name.removeprefix(prefix))
         words = [names[0] if len(names) == 1 else f"{head}… × {len(names)}" for head, names in groups.items()]
@@ -451,10 +452,12 @@ def _several(kind: str, roots: Sequence[str]) -> str:
     listed = ", ".join(repr(_called(root)) for root in roots[:6]) + (", …" if len(roots) > 6 else "")
     others = {word for root in roots[:-1] for word in root.split(".")}
     example = next((word for word in roots[-1].split(".") if word and word not in others), _called(roots[-1]))
-    return (
-        f"holds several {kind} towers with different weights, under {listed}; say which is meant: `take: {example}` "
-        f"in suite.yaml, --take {example} of convert and init-suite"
-    )
+    advice = "save the one that is meant by itself"
+    if kind == "visual":
+        advice = (
+            f"say which is meant: `take: {example}` of a task in suite.yaml, --take {example} of convert and init-suite"
+        )
+    return f"holds several {kind} towers with different weights, under {listed}; {advice}"
 
 
 def _called(root: str) -> str:
