@@ -449,9 +449,9 @@ def _only(
 
 def _several(kind: str, roots: Sequence[str]) -> str:
     """What to say of several towers, with a name for one of them."""
-    listed = ", ".join(repr(_called(root)) for root in roots[:6]) + (", …" if len(roots) > 6 else "")
+    listed = ", ".join(repr(_called(root)[:80]) for root in roots[:6]) + (", …" if len(roots) > 6 else "")
     others = {word for root in roots[:-1] for word in root.split(".")}
-    example = next((word for word in roots[-1].split(".") if word and word not in others), _called(roots[-1]))
+    example = next((word for word in roots[-1].split(".") if word and word not in others), _called(roots[-1]))[:80]
     advice = "save the one that is meant by itself"
     if kind == "visual":
         advice = (
@@ -475,7 +475,7 @@ def _taken(roots: Sequence[str], take: str) -> str:
     matching = exact or [root for root in roots if f".{take}." in f".{root}"]
     if len(matching) == 1:
         return matching[0]
-    listed = ", ".join(repr(_called(root)) for root in roots[:6]) or "none at all"
+    listed = ", ".join(repr(_called(root)[:80]) for root in roots[:6]) or "none at all"
     raise CheckpointError(f"holds {'several towers' if matching else 'no tower'} {take[:80]!r}; its towers: {listed}")
 
 
