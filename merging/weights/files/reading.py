@@ -400,7 +400,7 @@ def _require_same(path: Path, source: Source, layout: Layout) -> None:
     for one, other in layout.twins:
         if not torch.equal(source.tensor(one), source.tensor(other)):
             raise CheckpointError(
-                f"{path.name}: tensors {one[-120:]!r} and {other[-120:]!r} are one and the same without their wrappers, "
+                f"{path.name}: tensors {one[-99:]!r} and {other[-99:]!r} are one and the same without their wrappers, "
                 "and hold different numbers; save the one that is meant"
             )
 
