@@ -134,6 +134,7 @@ class Evaluator:
     image_limit: int = DEFAULT_LIMIT
     batch: BatchSize = field(init=False)
     _sets: dict[tuple[str, Split], ImageSet] = field(default_factory=dict, repr=False)
+    _bare: dict[tuple[str, Split], ImageSet] = field(default_factory=dict, repr=False)  # not compared with the head
     _heads: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -187,7 +188,11 @@ class Evaluator:
 
     def bare_images(self, task: str, split: Split) -> ImageSet:
         """As :meth:`image_set`, without a look at the head."""
-        return load_images(self.suite, task, split, self.input.size, self.cache, self.image_limit)
+        if (task, split) not in self._bare:
+            self._bare[task, split] = load_images(
+                self.suite, task, split, self.input.size, self.cache, self.image_limit
+            )
+        return self._bare[task, split]
 
     def count(self, task: str, split: Split) -> int:
         """Number of images of a task and split."""
