@@ -7,8 +7,9 @@ import streamlit as st
 from merging.core.errors import MergingError
 from merging.core.text import in_a_row
 from merging.runs.jobs.check import CheckedFile, CheckJob, CheckReport
+from merging.suites.architecture import ACTIVATIONS
 from merging.suites.folder import checkpoint_folders, look
-from merging.suites.initialise import init_suite, propose
+from merging.suites.initialise import NO_ANSWERS, Answers, init_suite, propose
 from ui.look.columns import text_width
 from ui.look.figure import escape_markdown, show_table
 from ui.runs.file_jobs import ask_for, offer_conversion
@@ -59,13 +60,13 @@ def add() -> None:
     weights = [path.as_posix() for path in look(chosen).weights]
     base = right.selectbox("Base model", [_BY_NAME, *weights], key="base", help="The one the others were tuned from")
     given = None if base == _BY_NAME else Path(base)
-    refused = refused_datasets(chosen, given)
+    refused, answers = refused_datasets(chosen, given), ask(chosen, given)
     st.button(
         "Write suite.yaml",
         type="primary",
         icon=":material/note_add:",
         on_click=_write,
-        args=(chosen, given, refused),
+        args=(chosen, given, refused, answers),
         help="Chooses the new suite too",
     )
     offer_conversion(chosen)
@@ -73,8 +74,7 @@ def add() -> None:
 
 def refused_datasets(folder: Path, base: Path | None) -> dict[str, None]:
     """Tasks that are called like a known data set and that the reader says are on others; the rest are taken for it."""
-    stamp = tuple((path.as_posix(), (folder / path).stat().st_mtime_ns) for path in look(folder).weights)
-    recognised = _recognised(folder, base, stamp)
+    recognised, _ = _looked(folder, base, _version(folder))
     if not recognised:
         return {}
     kept = st.pills(
@@ -91,20 +91,64 @@ def refused_datasets(folder: Path, base: Path | None) -> dict[str, None]:
     return {task: None for task in recognised if task not in kept}
 
 
+def ask(folder: Path, base: Path | None) -> Answers:
+    """What nothing in a folder says of its models, from whoever knows it; nothing is asked that files say."""
+    _, unsaid = _looked(folder, base, _version(folder))
+    if not unsaid:
+        return NO_ANSWERS
+    left, right = st.columns(2)
+    activation, heads = None, None
+    if "activation" in unsaid:
+        activation = left.selectbox(
+            "Activation",
+            list(ACTIVATIONS),
+            index=None,
+            key=f"activation-{folder}",
+            format_func=ACTIVATIONS.__getitem__,
+            placeholder="No file says it",
+            help="What the models were trained with: QuickGELU in OpenAI's, MetaCLIP's and DFN's, GELU in LAION's and "
+            "DataComp's. The wrong one lowers every accuracy",
+        )
+    if "heads" in unsaid:
+        heads = right.number_input(
+            "Attention heads",
+            min_value=1,
+            value=None,
+            step=1,
+            key=f"heads-{folder}",
+            placeholder="No file says it",
+            help="As the models were trained; no published tower has their width and depth",
+        )
+    return Answers(activation, heads)
+
+
+def _version(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Weights and settings in a folder, and when they were changed."""
+    weights = [folder / path for path in look(folder).weights]
+    files = [*weights, *(file for place in {path.parent for path in weights} for file in place.glob("*.json"))]
+    return tuple(sorted((str(path), path.stat().st_mtime_ns) for path in files))
+
+
 @st.cache_data(max_entries=16, show_spinner="Looking at the folder …")
-def _recognised(folder: Path, base: Path | None, version: tuple[tuple[str, int], ...]) -> dict[str, str]:
-    """Task → known data set that it is called like; nothing if the folder can't become a suite, which writing says."""
+def _looked(
+    folder: Path, base: Path | None, version: tuple[tuple[str, int], ...]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Task → known data set that it is called like, and what nothing says of the models.
+
+    Nothing of both if the folder can't become a suite, which writing says.
+    """
     try:
-        tasks = propose(folder, base).content["tasks"]
+        found = propose(folder, base)
     except MergingError:
-        return {}
-    return {task["name"]: task["dataset"] for task in tasks if "dataset" in task}
+        return {}, ()
+    tasks = found.content["tasks"]
+    return {task["name"]: task["dataset"] for task in tasks if "dataset" in task}, tuple(found.unsaid)
 
 
-def _write(folder: Path, base: Path | None, refused: dict[str, None]) -> None:
+def _write(folder: Path, base: Path | None, refused: dict[str, None], answers: Answers) -> None:
     """Callback: write a folder's suite.yaml and choose that suite, or keep the reason why not."""
     try:
-        made = init_suite(folder, base, datasets=refused)
+        made = init_suite(folder, base, datasets=refused, answers=answers)
     except MergingError as error:
         st.session_state[_REFUSED] = str(error)
         return
@@ -147,7 +191,12 @@ def _sentence(row: CheckedFile) -> str:
 def check() -> None:
     """Look at every file of the chosen suite, when asked to, and show what was found."""
     st.subheader(f"Files of {escape_markdown(state.suite().label)}")
-    job = CheckJob(suite=state.suite_reference(), measured_on=str(state.device()), seen=state.stamp())
+    deep = st.checkbox(
+        "With the other activation too",
+        key="check-deep",
+        help="Measures each task's own model with QuickGELU and with GELU: the wrong one does worse",
+    )
+    job = CheckJob(suite=state.suite_reference(), measured_on=str(state.device()), deep=deep, seen=state.stamp())
     run = run_of(job)
     if run is None:
         st.button(

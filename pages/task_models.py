@@ -7,6 +7,7 @@ import streamlit as st
 
 from merging.charts.theme import shorten
 from merging.core.errors import MergingError
+from merging.evaluation.assumptions import assumptions
 from merging.evaluation.clip import input_of
 from merging.evaluation.sanity import Sanity
 from merging.suites import Suite
@@ -245,6 +246,18 @@ def missing_accuracy() -> None:
         accuracy_view.offer_baselines(measuring.measurable_tasks())
 
 
+def say_what_is_taken() -> None:
+    """The activation, the heads and the images wanted, with who says so; or what contradicts what."""
+    try:
+        found = assumptions(state.suite())
+    except MergingError as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")
+        return
+    st.caption(escape_markdown(f"What no tensor shows: {found.text}."))
+    for warning in found.warnings:
+        st.warning(escape_markdown(warning), icon=":material/warning:")
+
+
 st.title("Task models")
 current = state.suite()
 st.write(
@@ -258,6 +271,7 @@ measured = measuring.baseline_accuracy()
 listed = model_table(current, measured)
 buttons(listed)
 choose(listed)
+say_what_is_taken()
 not_usable()
 if measured is None:
     missing_accuracy()

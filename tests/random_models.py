@@ -1,5 +1,6 @@
 """Small random checkpoints and suites that tests build for themselves."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -84,6 +85,7 @@ def write_suite(folder: Path, tasks: Sequence[str] = TASKS, seed: int = 0, image
     folder.mkdir(parents=True, exist_ok=True)
     base = random_tower(seed)
     save_file(base, folder / "base.safetensors")
+    write_config(folder)
     entries = []
     for number, task in enumerate(tasks):
         generator = torch.Generator().manual_seed(10 * seed + number)
@@ -114,6 +116,14 @@ def random_tower(seed: int) -> State:
     }
     state = random_state(seed, dict(sorted(shapes.items())), spread=0.2)
     return {name: tensor + 1 if "ln" in name and name.endswith("weight") else tensor for name, tensor in state.items()}
+
+
+def write_config(folder: Path, **changes: object) -> Path:
+    """An ``open_clip_config.json`` that says of weights beside it what their tensors do not show."""
+    content = {"model_cfg": {**ARCHITECTURE, "quick_gelu": False, **changes}, "preprocess_cfg": {}}
+    path = folder / "open_clip_config.json"
+    path.write_text(json.dumps(content))
+    return path
 
 
 def write_arrays(path: Path, random: np.random.Generator, images: int = 24) -> None:

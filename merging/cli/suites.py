@@ -69,17 +69,19 @@ def methods(as_json: bool) -> None:
 @main.command()
 @click.argument("suite")
 @click.option("--accuracy", is_flag=True, help="Measure the fine-tuned models too: test far above validation is odd.")
+@click.option("--deep", is_flag=True, help="Measure them under the other activation too, QuickGELU or GELU.")
 @device_option
 @home_option
 @json_option
-def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) -> None:
+def check(suite: str, accuracy: bool, deep: bool, device: str, home: Path, as_json: bool) -> None:
     """Check every file of SUITE: weights, heads, images."""
     from merging.core import devices
     from merging.runs.jobs.check import check_suite
     from merging.suites.suite import load_suite
 
     workspace = open_workspace(home) if accuracy or home.is_dir() else None  # looking alone makes no folder
-    report = check_suite(load_suite(suite), progress_on_stderr(), workspace, devices.resolve(device), accuracy)
+    where = devices.resolve(device)
+    report = check_suite(load_suite(suite), progress_on_stderr(), workspace, where, accuracy, deep=deep)
     if as_json:
         print_json(_printed(report))
     else:
@@ -109,6 +111,13 @@ def check(suite: str, accuracy: bool, device: str, home: Path, as_json: bool) ->
     help="Which of several checkpoints of one training, such as sun397=checkpoint-500.",
 )
 @take_option
+@click.option(
+    "--activation", type=click.Choice(["quick_gelu", "gelu"]), help="Of the models, where no file and no name says it."
+)
+@click.option("--heads", type=click.IntRange(min=1), help="Attention heads, where no file says and sizes are unusual.")
+@click.option(
+    "--image-size", type=click.IntRange(1, 2**14), help="Interpolate position embeddings of another size to N pixels."
+)
 @json_option
 def init_suite_command(
     folder: Path,
@@ -119,6 +128,9 @@ def init_suite_command(
     no_datasets: bool,
     checkpoints: Sequence[str],
     take: str | None,
+    activation: Any,
+    heads: int | None,
+    image_size: int | None,
     as_json: bool,
 ) -> None:
     """Write FOLDER/suite.yaml by looking at the checkpoints, heads and images in FOLDER, and check them.
@@ -127,11 +139,11 @@ def init_suite_command(
     prompt templates and images of these.
     """
     from merging.runs.jobs.check import check_suite
-    from merging.suites.initialise import init_suite
+    from merging.suites.initialise import Answers, init_suite
     from merging.suites.suite import load_suite
 
-    chosen = read_checkpoints(checkpoints)
-    made = init_suite(folder, base, name, force, read_datasets(datasets), not no_datasets, chosen, take)
+    answers, chosen = Answers(activation, heads, image_size), read_checkpoints(checkpoints)
+    made = init_suite(folder, base, name, force, read_datasets(datasets), not no_datasets, chosen, take, answers)
     report = check_suite(load_suite(folder), progress_on_stderr())
     if as_json:
         print_json(

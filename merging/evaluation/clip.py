@@ -5,7 +5,8 @@ open_clip is imported where it is used: loading it takes longer than merging eig
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ _UNBUILDABLE = (
     AttributeError,
     OSError,
 )
+HEAD_WIDTH = 64  # open_clip's, where a configuration gives none
 _NO_VISION = {"image_size": 8, "patch_size": 8, "layers": 1, "width": 8, "head_width": 8}
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 
@@ -58,11 +60,34 @@ class Input:
 
 
 def config(suite: Suite) -> dict[str, Any]:
-    """The open_clip model configuration of a suite's architecture.
+    """The open_clip model configuration of a suite's architecture, with what suite.yaml says besides.
 
     Raises:
-        SuiteError: open_clip knows no model of that name.
+        SuiteError: open_clip knows no model of that name, or one with another number of heads.
     """
+    return _with_the_rest(suite, _architecture(suite))
+
+
+def _with_the_rest(suite: Suite, found: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with ``activation``, ``heads`` and ``image_size`` of suite.yaml in it."""
+    if suite.activation is not None:
+        found["quick_gelu"] = suite.activation == "quick_gelu"
+    vision = dict(found["vision_cfg"])
+    if suite.image_size is not None:
+        vision["image_size"] = suite.image_size
+    if suite.heads is not None:
+        width = vision.get("width", 768)
+        own = width // vision.get("head_width", HEAD_WIDTH)
+        if isinstance(suite.architecture, str) and own != suite.heads:
+            raise SuiteError(
+                f"suite {suite.name!r}: suite.yaml says heads: {suite.heads}, open_clip's {suite.architecture} has "
+                f"{own}; leave one out, or write the architecture inline"
+            )
+        vision["head_width"] = width // suite.heads
+    return {**found, "vision_cfg": vision}
+
+
+def _architecture(suite: Suite) -> dict[str, Any]:
     if isinstance(suite.architecture, dict):
         return dict(suite.architecture)
     open_clip = load_open_clip()
@@ -116,6 +141,21 @@ def build_tower(suite: Suite, device: torch.device, dtype: torch.dtype = torch.f
 
     tower = _loaded(empty, suite.base_checkpoint, suite, str(suite.base))
     return tower.to(device, dtype).eval().requires_grad_(True)
+
+
+@contextmanager
+def other_activation(tower: torch.nn.Module) -> Iterator[None]:
+    """A tower with GELU where it has QuickGELU, or the other way round, for as long as this lasts."""
+    from open_clip.transformer import QuickGELU
+
+    before = [(name, one) for name, one in tower.named_modules() if isinstance(one, torch.nn.GELU | QuickGELU)]
+    try:
+        for name, one in before:
+            tower.set_submodule(name, QuickGELU() if isinstance(one, torch.nn.GELU) else torch.nn.GELU())
+        yield
+    finally:
+        for name, one in before:
+            tower.set_submodule(name, one)
 
 
 def count_weights(suite: Suite) -> tuple[int, int]:
@@ -189,7 +229,7 @@ def _build(suite: Suite, changes: dict[str, Any]) -> Any:
         )
     unbuildable = f"suite {suite.name!r}: open_clip can't build this architecture"
     if isinstance(suite.architecture, dict):
-        reason = InlineArchitecture.model_validate(suite.architecture).contradiction()
+        reason = InlineArchitecture.model_validate(settings).contradiction()
         if reason:
             raise SuiteError(f"{unbuildable}: {reason}")
     try:

@@ -15,7 +15,9 @@ from merging.core.progress import Work
 from merging.core.streaming import ordered
 from merging.core.wording import differences
 from merging.evaluation import clip
+from merging.evaluation.assumptions import require_agreement
 from merging.evaluation.text_heads import text_head
+from merging.suites.declared import Declared
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.image_sets import ImageSet, load_images
 from merging.suites.suite import Split, Suite
@@ -141,8 +143,18 @@ class Evaluator:
         self.batch = BatchSize(CPU_IMAGES if self.device.type == "cpu" else GPU_IMAGES)
 
     @cached_property
+    def agreement(self) -> list[Declared]:
+        """What files beside the weights say of the tower, which is what suite.yaml says.
+
+        Raises:
+            SuiteError: they contradict each other.
+        """
+        return require_agreement(self.suite)
+
+    @cached_property
     def tower(self) -> torch.nn.Module:
         """The visual tower; it holds the base model's weights until :meth:`load` writes others."""
+        _ = self.agreement
         return clip.build_tower(self.suite, self.device, self.dtype)
 
     @cached_property
@@ -155,7 +167,9 @@ class Evaluator:
 
         Raises:
             MissingPart: a task has none.
+            SuiteError: suite.yaml and files beside the weights contradict each other.
         """
+        _ = self.agreement
         for task in tasks:
             if not self.suite.measurable(task):
                 raise MissingPart(
@@ -426,5 +440,6 @@ def evaluation_key(model: Sequence[str], evaluator: Evaluator, task: str, split:
         str(evaluator.suite.architecture),
         str(evaluator.dtype),
         evaluator.device.type,
+        *map(str, evaluator.suite.beside_architecture.items()),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

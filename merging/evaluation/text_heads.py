@@ -39,6 +39,7 @@ def _identity(suite: Suite, task_name: str) -> str:
         task.classes,
         task.templates or suite.templates,
         version("open_clip_torch"),  # of the tokenizer
+        *suite.beside_architecture.items(),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

@@ -157,7 +157,8 @@ class Workspace:
         """
         base = evaluator.suite.base_checkpoint
         if not is_localised(file):
-            return self.accuracy_of(evaluator, open_checkpoint(file).completed(base), tasks, split)
+            opened = evaluator.suite.fitted(open_checkpoint(file)).completed(base)
+            return self.accuracy_of(evaluator, opened, tasks, split)
         self.fingerprint(base)
         return joined([evaluator.accuracy(task_weights(base, file, task), [task], split) for task in tasks])
 

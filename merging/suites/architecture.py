@@ -1,19 +1,22 @@
 """Which architecture a visual tower has, as far as the names and shapes of its tensors show it.
 
 They show neither the number of attention heads nor the activation function: models that differ in these alone have
-the same shapes.
+the same shapes. Who says these is in :mod:`merging.suites.declared`.
 """
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from merging.core.errors import MismatchedCheckpoint
 
+Activation = Literal["quick_gelu", "gelu"]
+ACTIVATIONS: dict[Activation, str] = {"quick_gelu": "QuickGELU", "gelu": "GELU"}
+QUICK = "-quickgelu"  # the end of open_clip's names of models with QuickGELU
+
 _BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")
-_USUAL_HEAD_WIDTH = 64  # of every published CLIP tower
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,12 @@ class Tower:
         return None
 
     @property
-    def head_width(self) -> int:
-        """Features of an attention head in published models of this width; no shape shows the real number."""
-        return math.gcd(self.width, _USUAL_HEAD_WIDTH)
+    def usual_heads(self) -> int | None:
+        """Attention heads of the published towers of this width and depth, which all have the same; None without any.
+
+        No shape shows them: ViT-H-14's heads are 80 wide, those of ViT-g-14 88, those of ViT-bigG-14 104.
+        """
+        return _HEADS.get((self.width, self.layers))
 
     @property
     def label(self) -> str:
@@ -55,37 +61,65 @@ class Tower:
         sizes = f"{self.layers} × {self.width}, patch {self.patch_size}, {self.image_size} pixels"
         return f"{self.name} ({sizes})" if self.name else f"ViT {sizes}"
 
-    def architecture(self) -> str | dict[str, Any]:
-        """What to write as ``architecture`` in a suite.yaml: a name, else an open_clip configuration.
+    def fields(self, heads: int, activation: Activation, beyond: Mapping[str, Any]) -> dict[str, Any]:
+        """What to write in a suite.yaml.
+
+        That is ``architecture``, a name or else an open_clip configuration, and ``activation`` beside a plain name.
+
+        Args:
+            heads: number of attention heads.
+            activation: the activation function.
+            beyond: what else ``vision_cfg`` holds, such as the epsilon of the layer norms.
 
         Raises:
             MismatchedCheckpoint: there is no projection, and no published model to know its size from.
         """
-        if self.name is not None:
-            return self.name
+        if self.name is not None and heads == self.usual_heads and not beyond:
+            if activation == "quick_gelu" and self.name not in _WITHOUT_QUICK:
+                return {"architecture": self.name + QUICK}
+            return {"architecture": self.name, "activation": activation}
         if self.embed_dim is None:
             raise MismatchedCheckpoint(
                 f"{self.label}: holds no projection `proj` [width, embed_dim], so its embed_dim is unknown; "
                 "add the projection to the files or write suite.yaml by hand"
             )
-        return {
-            "embed_dim": self.embed_dim,
-            "vision_cfg": {
-                "image_size": self.image_size,
-                "layers": self.layers,
-                "width": self.width,
-                "head_width": self.head_width,
-                "patch_size": self.patch_size,
-                "mlp_ratio": self.mlp_width / self.width,
-            },
+        vision = {
+            "image_size": self.image_size,
+            "layers": self.layers,
+            "width": self.width,
+            "head_width": self.width // heads,
+            "patch_size": self.patch_size,
+            "mlp_ratio": self.mlp_width / self.width,
         }
+        inline = {"embed_dim": self.embed_dim, "vision_cfg": {**vision, **beyond}}
+        return {"architecture": {**inline, "quick_gelu": activation == "quick_gelu"}}
 
 
-# Sizes as in open_clip's model configurations of these names.
+# Sizes as in open_clip's model configurations of these names, those with published weights.
 NAMED = {
     "ViT-B-32": Tower(768, 12, 32, 224, 3072, 512),
+    "ViT-B-32-256": Tower(768, 12, 32, 256, 3072, 512),
     "ViT-B-16": Tower(768, 12, 16, 224, 3072, 512),
+    "ViT-B-16-plus-240": Tower(896, 12, 16, 240, 3584, 640),
     "ViT-L-14": Tower(1024, 24, 14, 224, 4096, 768),
+    "ViT-L-14-336": Tower(1024, 24, 14, 336, 4096, 768),
+    "ViT-H-14": Tower(1280, 32, 14, 224, 5120, 1024),
+    "ViT-H-14-378": Tower(1280, 32, 14, 378, 5120, 1024),
+    "ViT-g-14": Tower(1408, 40, 14, 224, 6144, 1024),
+    "ViT-bigG-14": Tower(1664, 48, 14, 224, 8192, 1280),
+}
+_WITHOUT_QUICK = {"ViT-B-32-256", "ViT-B-16-plus-240", "ViT-g-14"}  # open_clip has no such name with QUICK
+# (width, layers) → attention heads of all of open_clip's vision transformers with these
+_HEADS = {
+    (384, 12): 6,
+    (512, 12): 8,
+    (768, 12): 12,
+    (896, 12): 14,
+    (1024, 24): 16,
+    (1280, 32): 16,
+    (1408, 40): 16,
+    (1664, 48): 16,
+    (1792, 56): 16,
 }
 
 

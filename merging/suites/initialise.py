@@ -16,7 +16,8 @@ from merging.core.errors import MergingError, SuiteError
 from merging.core.files import atomic_path
 from merging.core.wording import explain, nearest
 from merging.hub.cache import HubFile, is_hub_id, located
-from merging.suites.architecture import Tower, tower_of
+from merging.suites.architecture import ACTIVATIONS, Activation, Tower, tower_of
+from merging.suites.declared import UNSEEN, Agreed, Declared, agreed, beside, by_name, in_words
 from merging.suites.folder import (
     Contents,
     base_candidates,
@@ -36,9 +37,10 @@ from merging.weights.files.folders import INDEX, model_file
 from merging.weights.vectors import TaskVectors
 
 FILE = "suite.yaml"
-_OPENAI = re.compile(r"openai|clip-vit-(base|large)-patch", re.IGNORECASE)  # the latter are their names on the hub
 _TEXT_ANCHOR = re.compile(r"(^|\.)token_embedding\.weight$")
 _TEXT_BLOCK = re.compile(r"(^|\.)(transformer\.resblocks|text_model\.encoder\.layers)\.0\.")  # some files lack them
+# Mean and standard deviation of image channels that OpenAI trained with, and nearly everybody since.
+_OPENAI_IMAGES = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
 _WIDTH = 110  # of a line of comment
 
 
@@ -51,12 +53,39 @@ class Proposal:
         notes: field → what was assumed there and why.
         missing: sentences on what accuracy would need and the folder lacks.
         left_out: weight file → why it is no task of the suite.
+        unsaid: what nothing says and nobody may guess, ``activation`` or ``heads`` → the question. Without an answer
+            there is no ``architecture``, and no suite.yaml can be written.
     """
 
     content: dict[str, Any]
     notes: dict[str, str]
     missing: tuple[str, ...]
     left_out: dict[str, str]
+    unsaid: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What whoever makes the suite says of its models, since no tensor shows it.
+
+    Attributes:
+        activation: their activation function.
+        heads: their number of attention heads.
+        image_size: the side of images in pixels that position embeddings of another size are interpolated to.
+    """
+
+    activation: Activation | None = None
+    heads: int | None = None
+    image_size: int | None = None
+
+    @property
+    def declared(self) -> list[Declared]:
+        """As sources beside others."""
+        given = {"activation": self.activation, "heads": self.heads}
+        return [Declared(f"--{name}", {name: value}) for name, value in given.items() if value is not None]
+
+
+NO_ANSWERS = Answers()
 
 
 def init_suite(
@@ -68,6 +97,7 @@ def init_suite(
     recognise: bool = True,
     checkpoints: Mapping[str, str] | None = None,
     take: str | None = None,
+    answers: Answers = NO_ANSWERS,
 ) -> Proposal:
     """Look at a folder and write its ``suite.yaml``.
 
@@ -82,6 +112,7 @@ def init_suite(
         recognise: whether tasks that are not in ``datasets`` and are called like a known data set are on it.
         checkpoints: task → the name of its checkpoint, of several of one training.
         take: which tower, of files that hold several.
+        answers: what no file says of the models.
 
     Returns:
         What was written.
@@ -89,13 +120,16 @@ def init_suite(
     Raises:
         SuiteError: there is a ``suite.yaml`` already, no fine-tuned model, or not exactly one base; several checkpoints
             of one training, of which nothing says which is meant; ``datasets`` names
-            a task or data set that there is not, or one that does not fit the task's head or images.
+            a task or data set that there is not, or one that does not fit the task's head or images; nothing says which
+            activation or how many heads the models have, or files and ``answers`` contradict each other.
         CheckpointError: the base can't be read.
     """
     path = folder / FILE
     if path.exists() and not force:
         raise SuiteError(f"{folder.name}/{FILE} is there already; nothing was changed; --force replaces it")
-    proposal = propose(folder, base, name, datasets, recognise, checkpoints, take)
+    proposal = propose(folder, base, name, datasets, recognise, checkpoints, take, answers)
+    if proposal.unsaid:
+        raise SuiteError(f"{folder.name}: {'; '.join(proposal.unsaid.values())}; nothing was written")
     try:
         Suite.model_validate({**proposal.content, "folder": folder})
     except ValidationError as error:
@@ -113,37 +147,44 @@ def propose(
     recognise: bool = True,
     checkpoints: Mapping[str, str] | None = None,
     take: str | None = None,
+    answers: Answers = NO_ANSWERS,
 ) -> Proposal:
-    """As :func:`init_suite`, without writing anything."""
+    """As :func:`init_suite`, without writing anything; what nothing says stands in ``unsaid``."""
     found = look(folder)
     chosen, origin = _base(folder, found, base)
     found, reasons = one_a_task(folder, found, chosen, checkpoints or {})
     opened = open_checkpoint(folder / chosen)
     tower = tower_of({tensor: info.shape for tensor, info in opened.infos.items()})
-    tasks, text_towers, left_out = _fine_tuned(folder, found, chosen, opened, take)
+    fitted = opened.resized(answers.image_size) if answers.image_size else opened
+    tasks, text_towers, left_out = _fine_tuned(folder, found, chosen, fitted, take, answers.image_size)
     if not tasks:
         why = "; ".join(f"{file}: {reason}" for file, reason in list(left_out.items())[:3])
         raise SuiteError(f"{folder.name}: no fine-tuned model beside the base {chosen.name}. {why}".rstrip(". "))
-    text = _text_tower(folder, chosen, opened, text_towers) if tower.name else None
+    said, text_cfg, remarks = _said(folder, chosen, tower, tasks, answers)
+    unsaid = _unsaid(_name(chosen), tower, said)
+    settled = {} if unsaid else _settled(tower, said, text_cfg, opened)
+    describes_text = isinstance(settled.get("architecture"), str) or text_cfg is not None
+    text = _text_tower(folder, chosen, opened, text_towers) if describes_text else None
     entries = [_task(folder, found, task, tasks[task], take) for task in sorted(tasks, key=str.casefold)]
     entries, unfit = _on_datasets(folder, entries, datasets or {}, recognise)
     content: dict[str, Any] = {
         "name": (name or folder.resolve().name)[:80],
-        "architecture": _architecture(tower, chosen),
+        **settled,
+        "image_size": answers.image_size,
         "logit_scale": _logit_scale(opened),
         "base": _reference(chosen),
         "text_tower": _reference(text) if text else None,
         "tasks": entries,
     }
     content = {key: value for key, value in content.items() if value is not None}
-    missing = tuple(_missing(entries, text_towers, text, tower))
-    notes = _notes(content, tower, unfit)
+    missing = tuple(_missing(entries, text_towers, text, describes_text))
+    notes = _notes(content, tower, said, remarks, unfit)
     if origin:
         notes["base"] = "; ".join([f"found since {origin}", *filter(None, [notes.get("base")])])
     if reasons:
         which = (f"checkpoint of {task}: {reason}" for task, reason in reasons.items())
         notes["tasks"] = "; ".join([*filter(None, [notes["tasks"]]), *which])
-    return Proposal(content, notes, missing, {**found.passed_over, **left_out})
+    return Proposal(content, notes, missing, {**found.passed_over, **left_out}, unsaid)
 
 
 def to_yaml(proposal: Proposal) -> str:
@@ -169,6 +210,12 @@ def _reference(path: Path) -> str | dict[str, str]:
         return path.as_posix()
     repository = next(part for part in reversed(path.parts) if part.startswith("models--"))
     return {"hub": "/".join(repository.split("--")[1:])}
+
+
+def _name(path: Path) -> str:
+    """What to call a file in a sentence: as suite.yaml does."""
+    reference = _reference(path)
+    return reference if isinstance(reference, str) else reference["hub"]
 
 
 def _base(folder: Path, found: Contents, given: Path | None) -> tuple[Path, str]:
@@ -203,7 +250,7 @@ def _base(folder: Path, found: Contents, given: Path | None) -> tuple[Path, str]
 
 
 def _fine_tuned(
-    folder: Path, found: Contents, base: Path, opened: Checkpoint, take: str | None
+    folder: Path, found: Contents, base: Path, opened: Checkpoint, take: str | None, image_size: int | None
 ) -> tuple[dict[str, Path], list[Path], dict[str, str]]:
     """Tasks with their files, files of a text tower, and what is neither, with the reason."""
     usable: list[Path] = []
@@ -220,7 +267,8 @@ def _fine_tuned(
             if "token_embedding.weight" in checkpoint.infos and "conv1.weight" not in checkpoint.infos:
                 text_towers.append(path)
                 continue
-            TaskVectors(opened, (checkpoint,), (label(path),))
+            fitted = checkpoint.resized(image_size) if image_size else checkpoint
+            TaskVectors(opened, (fitted,), (label(path),))
             usable.append(path)
         except MergingError as error:
             left_out[path.as_posix()] = str(error)
@@ -327,11 +375,54 @@ def _kind_and_classes(images: Path) -> tuple[str, list[str]]:
     return "imagefolder", [name.replace("_", " ") for name in class_folders(images)]
 
 
-def _architecture(tower: Tower, base: Path) -> str | dict[str, Any]:
-    architecture = tower.architecture()
-    if isinstance(architecture, str) and _OPENAI.search(base.as_posix()):
-        return f"{architecture}-quickgelu"
-    return architecture
+def _said(
+    folder: Path, base: Path, tower: Tower, tasks: Mapping[str, Path], answers: Answers
+) -> tuple[Agreed, Mapping[str, Any] | None, list[str]]:
+    """What all sources say of the models; open_clip's settings of a text tower; what is asked for and not done here.
+
+    Raises:
+        SuiteError: two sources contradict each other, or one can't be read.
+    """
+    own = beside(folder / base, _name(base))
+    places = {path.parent: path for path in tasks.values() if path.parent != base.parent}
+    others = [one.only(UNSEEN) for path in places.values() for one in beside(folder / path, path.as_posix())]
+    shapes = {name: value for name, value in vars(tower).items() if value is not None}
+    sources = [Declared(f"the tensors of {_name(base)}", shapes), *answers.declared, *own, *others]
+    left = UNSEEN - agreed(sources).facts.keys()
+    usual = {"heads": tower.usual_heads} if tower.usual_heads is not None else {}
+    weaker = [by_name(_name(base), tower), Declared("all published towers of this width and depth", usual)]
+    found = agreed([*sources, *(one.only(left) for one in weaker if one is not None)])
+    text = next((one.text_cfg for one in own if one.text_cfg is not None), None)
+    return found, text, [remark for one in (*own, *others) for remark in one.remarks]
+
+
+def _unsaid(base: str, tower: Tower, said: Agreed) -> dict[str, str]:
+    """The questions that nothing answers."""
+    questions = {
+        "activation": f"nothing says whether {base} was trained with QuickGELU or GELU; no tensor shows it, "
+        "and the wrong one lowers every accuracy: say --activation quick_gelu (models of OpenAI, MetaCLIP, DFN) or "
+        "--activation gelu (LAION, DataComp), or put the model's config.json or open_clip_config.json beside it",
+        "heads": f"nothing says how many attention heads {base} has; no published tower has {tower.layers} "
+        f"layers {tower.width} wide: say --heads with the number that it was trained with",
+    }
+    return {name: question for name, question in questions.items() if name not in said.facts}
+
+
+def _settled(tower: Tower, said: Agreed, text_cfg: Mapping[str, Any] | None, base: Checkpoint) -> dict[str, Any]:
+    """The fields on the architecture and on what it wants to see."""
+    heads, beyond = said.facts["heads"], said.facts.get("beyond", {})
+    if tower.width % heads:
+        raise SuiteError(f"{said.origins['heads']}: {heads} attention heads; expected a divisor of {tower.width}")
+    if "ln_pre.weight" not in base.infos and not beyond.get("no_ln_pre"):
+        raise SuiteError(
+            f"{base.path.name}: lacks 'ln_pre.weight'; a tower without it, such as CLIPA's, needs its "
+            "open_clip_config.json beside it"
+        )
+    fields = tower.fields(heads, said.facts["activation"], beyond)
+    if isinstance(fields["architecture"], dict) and text_cfg is not None:
+        fields["architecture"]["text_cfg"] = dict(text_cfg)
+    images = {name: list(said.facts.get(name, usual)) for name, usual in _OPENAI_IMAGES.items()}
+    return fields if images == _OPENAI_IMAGES else {**fields, "preprocess": images}
 
 
 def _logit_scale(base: Checkpoint) -> float | None:
@@ -351,8 +442,9 @@ def _text_tower(folder: Path, path: Path, base: Checkpoint, others: list[Path]) 
     return others[0] if len(others) == 1 else None
 
 
-def _notes(content: Mapping[str, Any], tower: Tower, unfit: Sequence[str]) -> dict[str, str]:
-    architecture = content["architecture"]
+def _notes(
+    content: Mapping[str, Any], tower: Tower, said: Agreed, remarks: Sequence[str], unfit: Sequence[str]
+) -> dict[str, str]:
     known = [f"{task['name']} ({task['dataset']})" for task in content["tasks"] if "dataset" in task]
     about = [*unfit]
     if known:
@@ -371,21 +463,23 @@ def _notes(content: Mapping[str, Any], tower: Tower, unfit: Sequence[str]) -> di
             "text; the rows of the head must be in this order"
         )
     notes = {"tasks": "; ".join(about)}
-    if isinstance(architecture, dict):
-        notes["architecture"] = (
-            f"read from shapes, but for two things that they don't show: head_width ({tower.head_width} is usual) and "
-            "quick_gelu (false is assumed); wrong ones lower every accuracy"
+    if "architecture" in content:
+        unseen = [
+            f"{what} ({said.origins[name]})"
+            for name, what in (
+                ("activation", ACTIVATIONS[said.facts["activation"]]),
+                ("heads", f"{said.facts['heads']} attention heads"),
+                ("mean", f"mean of image channels {in_words(said.facts.get('mean', ()))}"),
+                ("std", f"standard deviation {in_words(said.facts.get('std', ()))}"),
+            )
+            if name in said.facts
+        ]
+        usual = [] if "mean" in said.facts else ["mean and standard deviation of images: no file says; OpenAI's"]
+        notes["architecture"] = "; ".join(
+            [f"read from shapes: {tower.label}", f"not shown by them: {', '.join(unseen)}", *usual, *remarks]
         )
-    elif architecture.endswith("-quickgelu"):
-        notes["architecture"] = (
-            f"sizes read from shapes; weights don't show the activation: QuickGELU, since the base is named after "
-            f"OpenAI; write {tower.name} if it was trained with GELU; the wrong one lowers every accuracy"
-        )
-    else:
-        notes["architecture"] = (
-            f"sizes read from shapes; weights don't show the activation: GELU is assumed; write {tower.name}-quickgelu "
-            "for models that come from OpenAI's weights; the wrong one lowers every accuracy"
-        )
+    if "image_size" in content:
+        notes["image_size"] = "position embeddings of another size are interpolated, as open_clip does"
     if "logit_scale" not in content:
         notes["base"] = "logit_scale: no file says; 100, that of OpenAI's CLIP, is taken if none is written here"
     return notes
@@ -396,7 +490,7 @@ def _by_folders(task: Mapping[str, Any]) -> bool:
     return "classes" in task and task.get("data", {}).get("kind") == "imagefolder"
 
 
-def _missing(entries: list[dict[str, Any]], others: list[Path], text: Path | None, tower: Tower) -> list[str]:
+def _missing(entries: list[dict[str, Any]], others: list[Path], text: Path | None, describes_text: bool) -> list[str]:
     def lacking(wanted: str) -> str:
         return ", ".join(entry["name"] for entry in entries if wanted not in entry and "dataset" not in entry)
 
@@ -414,6 +508,6 @@ def _missing(entries: list[dict[str, Any]], others: list[Path], text: Path | Non
         )
     if others and text is None:
         found = ", ".join(path.as_posix() for path in others)
-        why = "several" if tower.name else "for this architecture write its text_cfg too"
+        why = "several" if describes_text else "for this architecture write its text_cfg too"
         missing.append(f"text towers found but not named ({why}): {found}")
     return missing

@@ -62,9 +62,14 @@ class VisionConfig(_Transformer):
     timm_drop: _Share = 0.0
     timm_drop_path: _Share | None = None
 
+    @property
+    def is_vision_transformer(self) -> bool:
+        """Whether it is open_clip's own, neither a ResNet nor one of timm's models."""
+        return self.timm_model_name is None and not isinstance(self.layers, tuple)
+
     def contradiction(self) -> str:
         """Which values of a vision transformer do not go together; empty if all do."""
-        if self.timm_model_name is not None or isinstance(self.layers, tuple):
+        if not self.is_vision_transformer:
             return ""
         if self.patch_size is None:
             return "vision_cfg.patch_size = None: must be a whole number"

@@ -29,9 +29,10 @@ from merging.hub.cache import (
     promised_sha256,
     snapshot,
 )
+from merging.suites.architecture import QUICK, Activation
 from merging.suites.images.hub_datasets import cached_dataset
 from merging.suites.images.kinds import Entry, HuggingFaceData, ImageSource, Preprocess, TorchvisionData
-from merging.suites.inline import InlineArchitecture
+from merging.suites.inline import InlineArchitecture, VisionConfig
 from merging.suites.known_datasets import known_datasets
 from merging.suites.reported import Family
 from merging.weights.files import Checkpoint, open_checkpoint
@@ -117,10 +118,15 @@ class Suite(Entry):
     """A parsed ``suite.yaml``. Paths in it are relative to the file and may not leave its folder.
 
     ``checkpoints`` says of which published family the weights are, for the published numbers to set beside one's own.
+    ``activation`` and ``heads`` say what ``architecture`` leaves open; ``image_size`` asks for position embeddings of
+    another size to be interpolated.
     """
 
     name: str = Field(min_length=1, max_length=80)
     architecture: str | dict[str, Any]
+    activation: Activation | None = None
+    heads: int | None = Field(None, gt=0, le=1024, strict=True)
+    image_size: int | None = Field(None, gt=0, le=2**14, strict=True)
     checkpoints: Family | None = None
     logit_scale: float = Field(100.0, gt=0, le=1000)
     preprocess: Preprocess | None = None
@@ -148,6 +154,30 @@ class Suite(Entry):
                 raise ValueError(f"needs a mapping {part}")
         InlineArchitecture.model_validate(value)  # its errors name the place within the architecture
         return value
+
+    @model_validator(mode="after")
+    def _said_once(self) -> "Suite":
+        """Insist on an ``architecture`` that ``activation`` and ``heads`` do not contradict."""
+        inline = self.architecture if isinstance(self.architecture, dict) else {}
+        named_quick = isinstance(self.architecture, str) and self.architecture.endswith(QUICK)
+        said = inline.get("quick_gelu", True if named_quick else None)
+        if self.activation is not None and said is not None and said != (self.activation == "quick_gelu"):
+            where = "architecture.quick_gelu" if inline else "architecture"
+            raise ValueError(
+                f"activation is {self.activation!r}, {where} is {inline.get('quick_gelu', self.architecture)!r}: "
+                "they contradict each other; leave one out"
+            )
+        vision = VisionConfig.model_validate(inline["vision_cfg"]) if inline else None
+        if self.heads is not None and vision is not None:
+            if vision.width % self.heads:
+                raise ValueError(f"heads is {self.heads}; expected a divisor of the width, {vision.width}")
+            own = vision.width // vision.head_width
+            if "head_width" in inline["vision_cfg"] and own != self.heads:
+                raise ValueError(
+                    f"heads is {self.heads}, architecture.vision_cfg.head_width gives {own}: they contradict each "
+                    "other; leave one out"
+                )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "Suite":
@@ -180,9 +210,17 @@ class Suite(Entry):
     @property
     def quick_gelu(self) -> bool:
         """Whether the towers' activation is QuickGELU, as in OpenAI's models."""
+        if self.activation is not None:
+            return self.activation == "quick_gelu"
         if isinstance(self.architecture, str):
-            return self.architecture.endswith("-quickgelu")
+            return self.architecture.endswith(QUICK)
         return bool(self.architecture.get("quick_gelu"))
+
+    @property
+    def beside_architecture(self) -> dict[str, str | int]:
+        """What is said of the towers besides ``architecture``; empty for most suites, and part of no identity then."""
+        said = {"activation": self.activation, "heads": self.heads, "image_size": self.image_size}
+        return {name: value for name, value in said.items() if value is not None}
 
     def task(self, name: str) -> Task:
         """One task.
@@ -299,7 +337,7 @@ class Suite(Entry):
     @cached_property
     def base_checkpoint(self) -> Checkpoint:
         """The pre-trained weights."""
-        return self.open(self.base)
+        return self.fitted(self.open(self.base))
 
     @cached_property
     def text_checkpoint(self) -> Checkpoint:
@@ -325,9 +363,13 @@ class Suite(Entry):
                 raise MissingPart(
                     f"suite {self.name!r}: task {name!r} has no checkpoint; add one, or leave the task out"
                 )
-            opened = self.open(relative, take=self.task(name).take)
+            opened = self.fitted(self.open(relative, take=self.task(name).take))
             cache[name] = opened.completed(self.base_checkpoint) if opened.lacks_projection else opened
         return cache[name]
+
+    def fitted(self, checkpoint: Checkpoint) -> Checkpoint:
+        """A visual tower for images of the size that the suite asks for; the same one if it asks for none."""
+        return checkpoint if self.image_size is None else checkpoint.resized(self.image_size)
 
     def open(self, reference: FileReference, part: Part = "visual", take: str | None = None) -> Checkpoint:
         """A weight file of the suite.

@@ -9,8 +9,9 @@ import torch
 from merging.core.errors import MismatchedCheckpoint, NonFiniteWeights, SpecError
 from merging.core.streaming import COLUMNS, scratch
 from merging.core.wording import differences
-from merging.weights.files.reading import Checkpoint, TensorInfo
+from merging.weights.files.reading import POSITIONS, Checkpoint, TensorInfo
 
+_OTHER_IMAGES = "; where images are of another size, image_size: PIXELS in suite.yaml interpolates the embeddings"
 # (name, base [*shape], stack [T, *shape]) → stack [T, *shape], all float32 on one device
 StackFunction = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -148,6 +149,7 @@ def _check_same(base: Checkpoint, other: Checkpoint, task: str) -> None:
             raise MismatchedCheckpoint(
                 f"{where}: tensor {name!r} has shape {list(other.infos[name].shape)}, "
                 f"the base {base.path.name} has {list(info.shape)}; both must be of the same architecture"
+                f"{_OTHER_IMAGES if name == POSITIONS else ''}"
             )
         if other.infos[name].floating != info.floating:
             raise MismatchedCheckpoint(

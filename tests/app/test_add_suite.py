@@ -182,8 +182,14 @@ def test_pickled_models_of_a_folder_are_converted_by_the_worker(loose: Path, ope
     assert sorted(path.stem for path in output.iterdir()) == sorted(["base", *TASKS])
     assert "5 of 6 files are converted; choose the folder loose-converted" in app.success[0].value.replace("\\", "")
     app.selectbox(key="folder").set_value("suites/loose-converted").run()
+    app = press(app, "Write suite.yaml")  # converted files have no config.json beside them any more
+    assert "QuickGELU or GELU" in app.error[0].value and not (output / "suite.yaml").exists()
+    app.selectbox(key=f"activation-{output}").set_value("quick_gelu")
+    app.number_input(key=f"heads-{output}").set_value(4).run()
     app = press(app, "Write suite.yaml")
-    assert load_suite(output).mergeable() == TASKS and app.selectbox(key="suite").value == "loose-converted"
+    suite = load_suite(output)
+    assert suite.mergeable() == TASKS and app.selectbox(key="suite").value == "loose-converted"
+    assert suite.quick_gelu and suite.architecture["vision_cfg"]["head_width"] == 8  # type: ignore[index]
 
 
 def test_what_is_pickled_can_be_converted_after_suite_yaml_was_written(loose: Path, open_page: Open) -> None:

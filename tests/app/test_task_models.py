@@ -13,6 +13,7 @@ from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued
+from tests.random_models import ARCHITECTURE, write_config
 from ui.shell import state
 
 Open = Callable[..., AppTest]
@@ -42,6 +43,18 @@ def retitle(suite: Suite, **titles: str) -> None:
     for entry in content["tasks"]:
         entry["title"] = titles.get(entry["name"], "")
     (suite.folder / "suite.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_what_no_tensor_shows_is_said_or_what_contradicts_it(tiny: Suite, open_page: Open) -> None:
+    write_config(tiny.folder)
+    said = texts(open_page("task_models"))
+    assert "GELU (open_clip_config.json beside base.safetensors)" in said.replace("\\", "")
+    write_config(tiny.folder, vision_cfg={**ARCHITECTURE["vision_cfg"], "head_width": 8})
+    app = open_page("task_models")
+    assert any(
+        "the number of attention heads is 2 by suite.yaml and 4" in box.value.replace("\\", "") for box in app.error
+    )
+    assert not app.exception and len(app.dataframe[0].value) == len(TASKS)
 
 
 def test_names_that_are_the_labels_need_no_column(tiny: Suite, open_page: Open) -> None:

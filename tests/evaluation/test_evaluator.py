@@ -138,7 +138,7 @@ def test_heads_that_fit_the_base_and_not_the_architecture_are_not_blamed(own_sui
 
 
 def test_an_architecture_of_any_size_is_compared_before_it_is_built(own_suite: Path) -> None:
-    suite = edited(own_suite, architecture=vision(width=2**17))  # a tower of 800 GB
+    suite = edited(own_suite, architecture=vision(width=2**17, head_width=2**16))  # a tower of 800 GB
     with pytest.raises(MismatchedCheckpoint, match="of another shape"):
         _ = Evaluator(suite).tower
 

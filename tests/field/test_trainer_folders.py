@@ -16,7 +16,7 @@ from merging.runs.jobs.check import check_suite
 from merging.suites import load_suite
 from merging.suites.folder import checkpoint_folders, task_name
 from merging.suites.initialise import Proposal, init_suite, propose
-from tests.random_models import random_tower
+from tests.random_models import random_tower, write_config
 
 STATES = ("optimizer.pt", "scheduler.pt", "rng_state_0.pth", "scaler.pt", "training_args.bin")
 
@@ -30,6 +30,7 @@ class Poison:
 
 def model(folder: Path, seed: int, name: str = "model.safetensors", config: dict[str, Any] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    write_config(folder)
     state = {f"visual.{key}": tensor for key, tensor in random_tower(seed).items()}
     save_file(state, folder / name) if name.endswith(".safetensors") else torch.save(state, folder / name)
     if config is not None:

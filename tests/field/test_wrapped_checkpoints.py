@@ -18,7 +18,7 @@ from merging.core.errors import CheckpointError
 from merging.suites import load_suite
 from merging.weights.convert import convert
 from merging.weights.files import open_checkpoint
-from tests.random_models import ARCHITECTURE, State, random_tower, write_yaml
+from tests.random_models import ARCHITECTURE, State, random_tower, write_config, write_yaml
 
 TOWER, OTHER = random_tower(5), random_tower(6)
 Module = torch.nn.Module
@@ -182,6 +182,7 @@ def test_of_several_towers_the_one_that_is_named_is_taken(tmp_path: Path, kind: 
 def test_what_is_taken_stands_in_the_suite_and_on_the_command_line(tmp_path: Path) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
+    write_config(folder)
     save_file(random_tower(1), folder / "base.safetensors")
     for task, tower in (("cats", TOWER), ("dogs", OTHER)):
         torch.save(

@@ -17,15 +17,17 @@ from merging.core.errors import CheckpointError, SuiteError
 from merging.runs.jobs.check import check_suite
 from merging.suites import load_suite
 from merging.suites.folder import label
-from merging.suites.initialise import init_suite, propose
+from merging.suites.initialise import Answers, init_suite, propose
 from merging.weights.files.layouts import huggingface_names
-from tests.random_models import ARCHITECTURE, TASKS, random_state, random_tower
+from tests.random_models import ARCHITECTURE, TASKS, random_state, random_tower, write_config
 
 
 def put(path: Path, seed: int = 0, state: dict[str, torch.Tensor] | None = None) -> Path:
     """A weight file of the tiny tower, other weights for other seeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = random_tower(seed) if state is None else state
+    if state is None:
+        write_config(path.parent)
     torch.save(weights, path) if path.suffix == ".pt" else save_file(weights, path)
     return path
 
@@ -51,9 +53,10 @@ def test_a_complete_folder_becomes_a_suite_that_passes_its_check(own_suite: Path
     assert made.missing == () and made.left_out == {}
     assert check_suite(suite).problems == 0
     vision, original = made.content["architecture"]["vision_cfg"], ARCHITECTURE["vision_cfg"]
-    assert {**vision, "head_width": 16} == original  # the one size that no shape shows
+    assert vision == original
     text = (own_suite / "suite.yaml").read_text()
-    assert "# source and licence" in text and "head_width (32 is usual)" in text and "logit_scale" in text
+    assert "# source and licence" in text and "2 attention heads (open_clip_config.json beside base" in text
+    assert "logit_scale" in text
 
 
 def test_a_folder_a_task_as_the_first_published_checkpoints_have_it(tmp_path: Path) -> None:
@@ -206,7 +209,7 @@ def test_the_embedded_suite_is_seen_as_it_is(tmp_path: Path) -> None:
     shipped = load_suite("mini")
     folder = tmp_path / "mini"
     shutil.copytree(shipped.folder, folder, ignore=shutil.ignore_patterns("*.py", "suite.yaml", "__pycache__"))
-    made = init_suite(folder)
+    made = init_suite(folder, answers=Answers("gelu", heads=3))
     suite = load_suite(folder)
     assert set(suite.task_names) == set(shipped.task_names) and made.left_out == {}
     for task in shipped.tasks:
@@ -227,8 +230,11 @@ def test_published_towers_are_named_and_quickgelu_is_said(tmp_path: Path, monkey
     zeros = {name: torch.zeros(tensor.shape, dtype=torch.float16) for name, tensor in tower.state_dict().items()}
     put(tmp_path / "base.safetensors", state=zeros)
     (tmp_path / "cats.safetensors").symlink_to(tmp_path / "base.safetensors")
-    made = propose(tmp_path)
-    assert made.content["architecture"] == "ViT-B-32" and "ViT-B-32-quickgelu" in made.notes["architecture"]
+    asked = propose(tmp_path)
+    assert "architecture" not in asked.content and [*asked.unsaid] == ["activation"]
+    made = propose(tmp_path, answers=Answers("gelu"))
+    assert made.content["architecture"] == "ViT-B-32" and made.content["activation"] == "gelu"
+    assert "GELU (--activation), 12 attention heads (all published towers" in made.notes["architecture"]
     (tmp_path / "base.safetensors").rename(tmp_path / "openai.safetensors")
     (tmp_path / "cats.safetensors").unlink()
     (tmp_path / "cats.safetensors").symlink_to(tmp_path / "openai.safetensors")
@@ -272,7 +278,7 @@ def test_repositories_in_the_hubs_own_layout_borrow_the_bases_projection(tmp_pat
             stored |= dict(zip(origin.stored, pieces, strict=True))
         if end:
             del stored["visual_projection.weight"]
-        put(tmp_path / f"clip-vit-base-patch32{end}" / "model.safetensors", state=stored)
+        write_config(put(tmp_path / f"clip-vit-base-patch32{end}" / "model.safetensors", state=stored).parent)
     made = init_suite(tmp_path)
     assert made.left_out == {} and made.content["base"] == "clip-vit-base-patch32/model.safetensors"
     suite = load_suite(tmp_path)

@@ -3,6 +3,7 @@
 import json
 import re
 
+from merging.evaluation.assumptions import assumptions
 from merging.evaluation.evaluator import skipped_in_words
 from merging.methods.forgetting import GROUPS
 from merging.runs.export.recipe import Recipe
@@ -67,9 +68,10 @@ def model_card(run: Run, recipe: Recipe, suite: Suite, files: tuple[str, ...]) -
             f"Merged from {len(run.spec.tasks)} models of {_plain(suite.label)}, fine-tuned from one CLIP "
             f"({_plain(suite.architecture_label)}) on different tasks: {', '.join(map(_plain, run.spec.tasks))}.",
             "",
+            *_architecture(suite),
             *_accuracy(run),
             *_parameters(run, recipe),
-            *_use(run, recipe, files),
+            *_use(run, recipe, suite, files),
             *_files(recipe),
             *_licence(run, suite),
         ]
@@ -79,6 +81,12 @@ def model_card(run: Run, recipe: Recipe, suite: Suite, files: tuple[str, ...]) -
 def _plain(text: str) -> str:
     """Text from a file in which Markdown finds nothing to interpret."""
     return re.sub(r"([\\`*_{}\[\]()#+!|<>~$&-])", r"\\\1", text)
+
+
+def _architecture(suite: Suite) -> list[str]:
+    """What the weights do not show, and who says it."""
+    lines = [f"- {_plain(line)}" for line in assumptions(suite).lines]
+    return ["## Architecture", "", "What no tensor shows of it, and who says so:", "", *lines, ""]
 
 
 def _accuracy(run: Run) -> list[str]:
@@ -127,7 +135,7 @@ def _parameters(run: Run, recipe: Recipe) -> list[str]:
     return [*lines, *(f"<{paper}>" for paper in sorted(papers)), *([""] if papers else [])]
 
 
-def _use(run: Run, recipe: Recipe, files: tuple[str, ...]) -> list[str]:
+def _use(run: Run, recipe: Recipe, suite: Suite, files: tuple[str, ...]) -> list[str]:
     if run.spec.pair.localised:
         return [
             "## Use",
@@ -149,7 +157,9 @@ def _use(run: Run, recipe: Recipe, files: tuple[str, ...]) -> list[str]:
             f"`model.safetensors` holds {what}.",
             "",
             "```python",
-            *_HUGGINGFACE,
+            *_HUGGINGFACE[:3],
+            *([f"config.image_size = {suite.image_size}"] if suite.image_size is not None else []),
+            *_HUGGINGFACE[3:],
             "```",
             "",
         ]

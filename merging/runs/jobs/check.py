@@ -9,16 +9,21 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from merging.core import devices
 from merging.core.errors import MergingError, MissingPart
 from merging.core.progress import Progress, no_progress
+from merging.evaluation import clip
+from merging.evaluation.assumptions import assumptions
 from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator
+from merging.evaluation.paired import TaskDifference, compare, in_points
 from merging.evaluation.sanity import Sanity, floor, sanity
 from merging.runs.jobs.file_job import FileJob
 from merging.runs.jobs.job import Job, JobResult, Site
+from merging.suites.architecture import ACTIVATIONS
 from merging.suites.images.image_sets import ImageSet, class_counts
 from merging.suites.images.kinds import ImageFolderData
 from merging.suites.suite import Split, Suite, load_suite
@@ -37,6 +42,8 @@ _FAR = 0.5
 # Test above validation: more than chance gives, and more than splits of one data set differ by.
 _GAP = 0.05
 _STANDARD_ERRORS = 4
+_DEEP_IMAGES = 1000  # of a task, for two passes of its own model
+_OFFER = "; `check --deep` tries the other activation"
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,8 @@ class CheckJob(FileJob):
 
     Attributes:
         suite: which, as :func:`merging.suites.load_suite` takes it.
-        measured_on: the device whose known accuracies are judged.
+        measured_on: the device whose known accuracies are judged, or where they are measured.
+        deep: measure each task's own model under the other activation too.
         seen: what names the state of the suite's files for whoever asks.
     """
 
@@ -133,6 +141,7 @@ class CheckJob(FileJob):
     job: Literal["check"] = "check"
     suite: str
     measured_on: str = "cpu"
+    deep: bool = False
     seen: str = ""
 
     @property
@@ -142,11 +151,12 @@ class CheckJob(FileJob):
 
     def replaces(self, other: Job) -> bool:
         """A check replaces those of the same suite, whatever its files were."""
-        return isinstance(other, CheckJob) and self == other.model_copy(update={"seen": self.seen})
+        return isinstance(other, CheckJob) and self == other.model_copy(update={"seen": self.seen, "deep": self.deep})
 
     def run(self, site: Site) -> CheckReport:
         """Open everything that the suite names."""
-        found = check_suite(load_suite(self.suite), self.step(site), site.workspace, devices.resolve(self.measured_on))
+        device = devices.resolve(self.measured_on)
+        found = check_suite(load_suite(self.suite), self.step(site), site.workspace, device, deep=self.deep)
         return found.model_copy(update={"label": self.label})
 
 
@@ -157,6 +167,7 @@ def check_suite(
     device: torch.device | None = None,
     measure: bool = False,
     try_models: bool = True,
+    deep: bool = False,
 ) -> CheckReport:
     """Open everything a suite names, and try each task's own model on some of its images.
 
@@ -167,18 +178,21 @@ def check_suite(
         device: where accuracies are measured, or were.
         measure: measure those accuracies that are not known; needs a workspace.
         try_models: see :mod:`merging.evaluation.sanity`; some seconds a task.
+        deep: measure each task's own model under the other activation too.
     """
     where = device or torch.device("cpu")
     evaluator = workspace.evaluator(suite, where) if workspace else Evaluator(suite, where)
     check = _Check(suite, evaluator, workspace, measure, try_models)
     findings = [check.base()]
     check.base_is_sound = findings[0].ok
-    if any(task.data for task in suite.tasks) and check.base_is_sound:
+    if check.base_is_sound:
         findings.append(_finding("architecture", None, check.architecture))
         check.buildable = findings[-1].ok
     for done, task in enumerate(suite.tasks):
         on_progress(done, len(suite.tasks), f"checking {task.name}")
         findings += check.task(task.name)
+    if deep and check.buildable and check.base_is_sound:
+        findings += check.other_activation(on_progress)
     return CheckReport(
         suite=suite.name,
         files=[finding.row for finding in findings],
@@ -217,10 +231,13 @@ class _Check:
         facts = facts_of(self.suite.base_checkpoint)
         return Finding(str(self.suite.base), None, facts.text, weights=facts)
 
-    def architecture(self) -> str:
-        _ = self.evaluator.tower  # built, and loaded with the base model
+    def architecture(self) -> Finding:
+        found = assumptions(self.suite)
+        if any(task.data for task in self.suite.tasks):
+            _ = self.evaluator.tower  # built, and loaded with the base model
         size = self.evaluator.input.size
-        return f"{self.suite.architecture_label}, images of {size} × {size} pixels"
+        detail = f"{self.suite.architecture_label}, images of {size} × {size} pixels; {found.text}"
+        return Finding("architecture", None, detail + _OFFER * found.guessed, warnings=found.warnings)
 
     def task(self, name: str) -> Iterator[Finding]:
         task = self.suite.task(name)
@@ -346,6 +363,47 @@ class _Check:
             warning = gap_warning(val, self.evaluator.count(name, "val"), test, self.evaluator.count(name, "test"))
             detail = f"fine-tuned model: test {100 * test:.1f} %, validation {100 * val:.1f} %"
             yield Finding(f"accuracy of {file}", name, detail, warnings=(warning,) if warning else ())
+
+    def other_activation(self, on_progress: Progress) -> Iterator[Finding]:
+        """Each task's own model under the activation that the suite has and under the other one, on the same images."""
+        own: dict[str, np.ndarray] = {}
+        other: dict[str, np.ndarray] = {}
+        tasks = [task for task in self.suite.mergeable() if self.suite.measurable(task)]
+        for done, task in enumerate(tasks):
+            on_progress(done, len(tasks), f"trying the other activation on {task}")
+            with suppress(MergingError):  # what is wrong with it stands in its own row
+                own[task], other[task] = self._under_both(task)
+        if own:
+            compared_tasks = compare(own, [other])[0].tasks
+            yield from (self._judged(task, one) for task, one in compared_tasks.items())
+
+    def _under_both(self, task: str) -> tuple[np.ndarray, np.ndarray]:
+        split = self._split(task)
+        labels = self.evaluator.image_set(task, split).labels
+        chosen = self.evaluator.draw(task, split, _DEEP_IMAGES, seed=0)
+        self.evaluator.load(self.suite.checkpoint(task))
+        own = self.evaluator.predictions(task, split, chosen) == labels[chosen]
+        with clip.other_activation(self.evaluator.tower):
+            return own, self.evaluator.predictions(task, split, chosen) == labels[chosen]
+
+    def _split(self, task: str) -> Split:
+        """Validation images, where there are any."""
+        try:
+            self.evaluator.image_set(task, "val")
+        except MissingPart:
+            return "test"
+        return "val"
+
+    def _judged(self, task: str, one: TaskDifference) -> Finding:
+        first, second = ACTIVATIONS.values() if self.suite.quick_gelu else reversed(ACTIVATIONS.values())
+        images = f"{one.images} {'validation' if self._split(task) == 'val' else 'test'} images"
+        detail = f"{100 * one.reference:.1f} % with {first}, {100 * one.accuracy:.1f} % with {second}, on {images}"
+        warning = (
+            f"its own model does better with {second} ({in_points(one)}, p = {one.adjusted:.2g}): the activation is "
+            "probably wrong; correct it in suite.yaml"
+        )
+        warnings = (warning,) if one.verdict == "better" else ()
+        return Finding(f"activation of {self.suite.task(task).checkpoint}", task, detail, warnings=warnings)
 
     def _accuracy_on(self, name: str, split: Split) -> float | None:
         assert self.workspace is not None

@@ -106,7 +106,8 @@ class ModelJob(Spec, Job):
         contents = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
         watched = (*self.tasks, *bystanders(suite, self.tasks, self.forgotten))
         tasks = [suite.task(name).model_dump(mode="json", include=_MEASURED_FIELDS) for name in watched]
-        contents.append(json.dumps([suite.model_dump(mode="json", include=_MEASURED_FIELDS), tasks]))
+        measured = suite.model_dump(mode="json", include=_MEASURED_FIELDS) | suite.beside_architecture
+        contents.append(json.dumps([measured, tasks]))
         for task in watched:
             contents += workspace.evaluation_files(suite, task)
         return self.identity(contents, self.kind)

@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 import torch
 from safetensors import SafetensorError, safe_open
 
-from merging.core.errors import CheckpointError, CorruptCheckpoint, NonFiniteWeights
+from merging.core.errors import CheckpointError, CorruptCheckpoint, MismatchedCheckpoint, NonFiniteWeights
 from merging.core.places import path_of
 from merging.core.wording import differences
 from merging.weights.files.folders import is_index, model_file, shards_of
@@ -26,6 +26,7 @@ from merging.weights.files.layouts import NO_PREFIX, PROJECTION, Layout, Origin,
 from merging.weights.files.torch_files import check_tensor, read_state_dict
 
 Part = Literal["visual", "text", "all"]
+PATCHES, POSITIONS = "conv1.weight", "positional_embedding"
 MAX_HEADER_BYTES = 100 * 2**20
 MAX_TENSORS = 100_000
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
@@ -70,6 +71,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         promised: what the fingerprint of the file must be, where that is known.
         files: all files that the weights are in, ``path`` first.
         taken: what was said to choose among several towers in the file; empty if nothing had to be.
+        grid: patches across and down that position embeddings are interpolated to; None for those of the file.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         promised: str | None = None,
         files: tuple[Path, ...] = (),
         taken: str = "",
+        grid: int | None = None,
     ) -> None:
         self.path = path
         self.layout = layout
@@ -90,6 +93,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         self.promised = promised
         self.files = files or (path,)
         self.taken = taken
+        self.grid = grid
         self._source = source
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -98,7 +102,8 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             if self.lender is None:
                 raise KeyError(name)
             return self.lender[name]
-        return _put_together(self._source, origin)
+        tensor = _put_together(self._source, origin)
+        return interpolated(tensor, self.grid) if name == POSITIONS and self.grid is not None else tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.infos)
@@ -113,7 +118,8 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     def fingerprint(self) -> str:
         """SHA-256 of the file's bytes, 64 hexadecimal digits. Reads the whole file the first time.
 
-        That of several files, or of one of several towers in a file, is made of those of the files.
+        That of several files, of one of several towers in a file, or of a tower whose position embeddings are
+        interpolated, is made of those of the files.
 
         Raises:
             CorruptCheckpoint: another one was promised.
@@ -124,9 +130,10 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         """The fingerprint, given how to take that of one file; raises as there."""
         prints = [of_file(file) for file in self.files]
         self.verified(prints[0])
-        if len(prints) == 1 and not self.taken:
+        if len(prints) == 1 and not self.taken and self.grid is None:
             return prints[0]
-        return hashlib.sha256("\n".join([*prints, self.taken]).encode()).hexdigest()
+        grid = [] if self.grid is None else [f"on {self.grid} × {self.grid} patches"]
+        return hashlib.sha256("\n".join([*prints, self.taken, *grid]).encode()).hexdigest()
 
     def verified(self, fingerprint: str) -> str:
         """The fingerprint of the first file, if it is the promised one or none was promised."""
@@ -164,6 +171,8 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             parts.append(self.layout.dropped_in_words)
         if self.lender is not None:
             parts.append(f"{PROJECTION} is that of {self.lender.path.name}")
+        if self.grid is not None:
+            parts.append(f"position embeddings interpolated to {self.grid} × {self.grid} patches")
         return ", ".join(parts)
 
     @property
@@ -176,11 +185,61 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         if not self.lacks_projection or PROJECTION not in base.infos:
             return self
         infos = dict(sorted({**self.infos, PROJECTION: base.infos[PROJECTION]}.items()))
-        return Checkpoint(self.path, self.layout, infos, self._source, base, self.promised, self.files, self.taken)
+        known = base, self.promised, self.files, self.taken
+        return Checkpoint(self.path, self.layout, infos, self._source, *known, self.grid)
 
     def left_out(self, name: str) -> torch.Tensor:
         """A tensor of the file that is no part of the tower, one of ``layout.dropped``."""
         return self._source.tensor(name)
+
+    def resized(self, image_size: int) -> "Checkpoint":
+        """The same tower for images of another size, its position embeddings interpolated as open_clip does.
+
+        Args:
+            image_size: side of the images in pixels.
+
+        Raises:
+            MismatchedCheckpoint: that is no multiple of the size of patches, or there are no positions in a square.
+        """
+        patch, positions = self.infos.get(PATCHES), self.infos.get(POSITIONS)
+        if patch is None or positions is None or len(patch.shape) != 4 or len(positions.shape) != 2:
+            raise MismatchedCheckpoint(f"{self.path.name}: no tower with position embeddings, which could be resized")
+        side, own = patch.shape[-1], math.isqrt(max(positions.shape[0] - 1, 0))
+        if own * own + 1 != positions.shape[0] or not own:
+            raise MismatchedCheckpoint(
+                f"{self.path.name}: {positions.shape[0]} position embeddings; expected 1 + n × n"
+            )
+        if image_size % side:
+            raise MismatchedCheckpoint(
+                f"{self.path.name}: image_size {image_size} is no multiple of the {side} pixels of a patch; "
+                f"expected one such as {side * own} or {side * (own + 1)}"
+            )
+        grid = image_size // side
+        if grid == own:
+            return self
+        shape = (grid * grid + 1, positions.shape[1])
+        infos = {**self.infos, POSITIONS: TensorInfo(shape, positions.dtype)}
+        known = self.lender, self.promised, self.files, self.taken
+        return Checkpoint(self.path, self.layout, infos, self._source, *known, grid)
+
+
+def interpolated(positions: torch.Tensor, grid: int) -> torch.Tensor:
+    """Position embeddings for another number of patches: the class token's kept, those of patches interpolated.
+
+    As open_clip's ``resize_pos_embed`` does: bicubic, with antialiasing.
+
+    Args:
+        positions: ``[1 + n · n, width]``.
+        grid: patches across and down.
+
+    Returns:
+        ``[1 + grid · grid, width]`` in the same precision; the arithmetic is in float32.
+    """
+    token, patches = positions[:1], positions[1:]
+    side, width = math.isqrt(len(patches)), positions.shape[1]
+    image = patches.float().reshape(1, side, side, width).permute(0, 3, 1, 2)
+    image = torch.nn.functional.interpolate(image, (grid, grid), mode="bicubic", antialias=True, align_corners=False)
+    return torch.cat([token, image.permute(0, 2, 3, 1).reshape(grid * grid, width).to(positions.dtype)])
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:

@@ -130,6 +130,8 @@ def test_the_card_says_what_was_done_and_measured(own_suite: Path, workspace: Wo
     assert run.result is not None
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Licence of what it was made from: MIT; circles: CC BY 4.0" in card
+    assert "- 2 attention heads \\(suite.yaml: architecture.vision\\_cfg.head\\_width\\)" in card
+    assert "- GELU \\(open\\_clip\\_config.json beside base.safetensors\\)" in card
     assert f"| **average** | 96 | **{100 * run.result.average:.1f} %** |" in card
     assert f'"scaling": {run.result.merge.scaling}' in card
     assert all(value in card for value in run.result.fingerprints.values())
