@@ -1,5 +1,6 @@
 """Small random checkpoints and suites that tests build for themselves."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -114,6 +115,25 @@ def random_tower(seed: int) -> State:
     }
     state = random_state(seed, dict(sorted(shapes.items())), spread=0.2)
     return {name: tensor + 1 if "ln" in name and name.endswith("weight") else tensor for name, tensor in state.items()}
+
+
+def write_adapter(folder: Path, seed: int, layers: Sequence[str] = ("q_proj", "v_proj"), **config: object) -> State:
+    """A LoRA adapter on towers of :data:`ARCHITECTURE`, as PEFT writes it; gives what it adds to ``in_proj_weight``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": [*layers], **config}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    generator = torch.Generator().manual_seed(seed)
+    state, added = {}, {}
+    for number in (0, 1):
+        rows = torch.zeros(96, 32)
+        for layer in layers:
+            a, b = (0.2 * torch.randn(shape, generator=generator) for shape in ((2, 32), (32, 2)))
+            name = f"base_model.model.encoder.layers.{number}.self_attn.{layer}"
+            state |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}
+            rows["qkv".index(layer[0]) * 32 :][:32] += 2 * b @ a
+        added[f"transformer.resblocks.{number}.attn.in_proj_weight"] = rows
+    save_file(state, folder / "adapter_model.safetensors")
+    return added
 
 
 def write_arrays(path: Path, random: np.random.Generator, images: int = 24) -> None:
