@@ -126,6 +126,25 @@ def write_config(folder: Path, **changes: object) -> Path:
     return path
 
 
+def write_adapter(folder: Path, seed: int, layers: Sequence[str] = ("q_proj", "v_proj"), **config: object) -> State:
+    """A LoRA adapter on towers of :data:`ARCHITECTURE`, as PEFT writes it; gives what it adds to ``in_proj_weight``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": [*layers], **config}
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    generator = torch.Generator().manual_seed(seed)
+    state, added = {}, {}
+    for number in (0, 1):
+        rows = torch.zeros(96, 32)
+        for layer in layers:
+            a, b = (0.2 * torch.randn(shape, generator=generator) for shape in ((2, 32), (32, 2)))
+            name = f"base_model.model.encoder.layers.{number}.self_attn.{layer}"
+            state |= {f"{name}.lora_A.weight": a, f"{name}.lora_B.weight": b}
+            rows["qkv".index(layer[0]) * 32 :][:32] += 2 * b @ a
+        added[f"transformer.resblocks.{number}.attn.in_proj_weight"] = rows
+    save_file(state, folder / "adapter_model.safetensors")
+    return added
+
+
 def write_arrays(path: Path, random: np.random.Generator, images: int = 24) -> None:
     """Random images of both splits."""
     arrays = {}

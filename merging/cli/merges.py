@@ -12,9 +12,9 @@ from merging.cli.options import (
     PathAsTyped,
     carrier_of,
     device_option,
+    form_options,
     home_option,
     json_option,
-    layout_option,
     open_workspace,
     progress_on_stderr,
     read_device,
@@ -79,16 +79,16 @@ def similarity(
 @tasks_option
 @device_option
 @click.option(
-    "--dtype",
+    "--precision",
     type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
-    help="Precision of forward passes; merging is float32.",
+    help="Of forward passes; merging is float32.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @split_option
 @click.option("--output", type=PathAsTyped(dir_okay=False), help="File for the weights, .safetensors.")
-@layout_option
+@form_options
 @click.option("--evaluate", is_flag=True, help="Measure accuracy per task.")
 @scheduler_option
 @home_option
@@ -101,11 +101,11 @@ def merge(
     settings: Sequence[str],
     tasks: str | None,
     device: str,
-    dtype: str,
+    precision: str,
     seed: int,
     split: str,
     output: Path | None,
-    layout: Any,
+    form: Any,
     evaluate: bool,
     scheduler: str | None,
     home: Path,
@@ -117,11 +117,15 @@ def merge(
     from merging.runs.foreground import run_here
     from merging.runs.jobs.merge import MergeSpec
     from merging.suites.suite import load_suite, reference_of
+    from merging.weights.files.writing import written_files
 
     if preset is not None and (merge_name or edit_name):
         raise click.UsageError("give either --preset or --edit and --merge")
-    if layout != "open_clip" and output is None:
-        raise click.UsageError("--layout says how the file of --output is written; give both")
+    if not form.plain and output is None:
+        raise click.UsageError(
+            "--layout, --dtype and --shard-size say how the file of --output is written; give that too "
+            "(the precision of forward passes is --precision)"
+        )
     loaded = load_suite(suite)
     spec = MergeSpec.build(
         suite=reference_of(suite),
@@ -130,7 +134,7 @@ def merge(
         split=split,
         seed=seed,
         device=read_device(device, scheduler),
-        dtype=dtype,
+        dtype=precision,
         evaluate=evaluate,
     )
     unmeasurable = [task for task in spec.tasks if not loaded.measurable(task)]
@@ -142,7 +146,7 @@ def merge(
     gc.freeze()  # all that is loaded stays: to look through it for garbage takes an eighth of a second each time
     workspace = open_workspace(home)
     with carrier_of(scheduler, workspace, spec.device) as carrier:
-        run = run_here(spec, workspace, output, progress_on_stderr(), layout, carrier)
+        run = run_here(spec, workspace, output, progress_on_stderr(), form, carrier)
     result = require_done(run)
     if as_json:
         print_json(
@@ -161,15 +165,17 @@ def merge(
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{spec.label}, {counted(len(spec.tasks), 'task')}, {result.seconds['total']:.1f} s, run {run.id}")
     print_result(result, len(spec.tasks))
-    if output:
-        click.echo(f"written: {output}")
+    for file in written_files(output) if output else ():
+        click.echo(f"written: {file}")
 
 
 @main.command()
 @click.argument("suite")
 @click.option("--base", is_flag=True, help="The pre-trained model (zero-shot).")
 @click.option("--individual", is_flag=True, help="Each fine-tuned model on its own task.")
-@click.option("--checkpoint", type=PathAsTyped(), help="A weight file, such as a merge, or a folder with a model.")
+@click.option(
+    "--checkpoint", type=PathAsTyped(), help="A weight file, such as a merge, or a folder with a model or an adapter."
+)
 @tasks_option
 @split_option
 @device_option

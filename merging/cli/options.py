@@ -1,6 +1,8 @@
 """What the commands share: options, and reading what was typed."""
 
 import csv
+import functools
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -100,15 +102,66 @@ def carrier_of(scheduler: str | None, workspace: Any, device: str) -> Iterator[A
         yield cluster
 
 
-def layout_option(function: Any) -> Any:
-    """``--layout``."""
-    return click.option(
-        "--layout",
-        type=click.Choice(["open_clip", "huggingface"]),
-        default="open_clip",
-        show_default=True,
-        help="Names and shapes of the weights: open_clip's visual tower or transformers' CLIPVisionModel.",
-    )(function)
+class _Layout(click.Choice[str]):
+    """Names of layouts; the one that earlier versions had for Hugging Face's is still understood."""
+
+    def __init__(self) -> None:
+        super().__init__(["open_clip", "hugging-face"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The layout as the package calls it."""
+        return super().convert("hugging-face" if value == "huggingface" else value, param, ctx).replace("-", "")
+
+
+class _Bytes(click.ParamType[int]):
+    """A number of bytes, such as ``2GB``, ``500MB`` or ``1GiB``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number of bytes."""
+        found = re.fullmatch(r"(\d{1,15})\s*([KMGT]?)(i?)B?", str(value), re.IGNORECASE)
+        size = 0
+        if found:
+            size = int(found[1]) * (1024 if found[3] else 1000) ** " KMGT".index(found[2].upper() or " ")
+        if not size:
+            self.fail(f"{value!r} is no size; expected a number of bytes such as 500MB, 2GB or 1GiB", param, ctx)
+        return size
+
+
+def form_options(function: Any) -> Any:
+    """``--layout``, ``--dtype`` and ``--shard-size``, given together as ``form``."""
+
+    @functools.wraps(function)
+    def with_form(*args: Any, layout: Any, dtype: Any, shard_size: int | None, **kwargs: Any) -> Any:
+        from merging.weights.files.writing import Form
+
+        return function(*args, form=Form(layout, dtype, shard_size), **kwargs)
+
+    options = (
+        click.option(
+            "--layout",
+            type=_Layout(),
+            default="open_clip",
+            show_default=True,
+            help="Names and shapes of the weights written: open_clip's visual tower or transformers' CLIPVisionModel.",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["as-base", "float32", "bfloat16", "float16"]),
+            default="as-base",
+            show_default=True,
+            help="What the weights written are rounded to.",
+        ),
+        click.option(
+            "--shard-size",
+            type=_Bytes(),
+            help="Largest file of weights, such as 2GB; they go into several and an index.",
+        ),
+    )
+    for option in reversed(options):
+        with_form = option(with_form)
+    return with_form
 
 
 def take_option(function: Any) -> Any:

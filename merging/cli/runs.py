@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from merging.cli.group import main
-from merging.cli.options import PathAsTyped, home_option, json_option, layout_option, open_workspace, progress_on_stderr
+from merging.cli.options import PathAsTyped, form_options, home_option, json_option, open_workspace, progress_on_stderr
 from merging.cli.results import print_comparison, print_json, run_row
 from merging.cli.text import print_run, print_runs
 
@@ -84,21 +84,46 @@ def runs_delete(run_id: str, home: Path, as_json: bool) -> None:
 @runs.command("export")
 @click.argument("run_id")
 @click.argument("folder", type=PathAsTyped(file_okay=False))
-@layout_option
+@form_options
 @home_option
 @json_option
-def runs_export(run_id: str, folder: Path, layout: Any, home: Path, as_json: bool) -> None:
+def runs_export(run_id: str, folder: Path, form: Any, home: Path, as_json: bool) -> None:
     """Write weights, recipe, model card and coefficients of a finished run into FOLDER."""
     from merging.core.files import require_parent
     from merging.runs.export.export import export_run
 
     require_parent(folder)
     workspace = open_workspace(home)
-    files = export_run(workspace.store.get(run_id), workspace, folder, layout)
+    files = export_run(workspace.store.get(run_id), workspace, folder, form)
     if as_json:
         print_json({"files": [str(file) for file in files]})
     else:
         click.echo("\n".join(f"written: {file}" for file in files))
+
+
+@main.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("repository", metavar="OWNER/NAME")
+@click.option("--public", is_flag=True, help="Let everybody read it (default: private).")
+@form_options
+@home_option
+@json_option
+def push(run_id: str, repository: str, public: bool, form: Any, home: Path, as_json: bool) -> None:
+    """Upload weights, recipe and model card of the finished RUN to the Hugging Face hub, as repository OWNER/NAME.
+
+    The repository is made, private, if it is not there; one that holds anything but this run is left alone. The token
+    is HF_TOKEN, or that of `hf auth login`, and must be allowed to write.
+    """
+    from merging.runs.export.push import push_run
+
+    workspace = open_workspace(home)
+    done = push_run(workspace.store.get(run_id), workspace, repository, public, form, progress_on_stderr())
+    if as_json:
+        print_json(vars(done))
+        return
+    who = "public" if done.public else "private"
+    size = f"{len(done.files)} files, {done.bytes / 1e6:.1f} MB"
+    click.echo(f"pushed: https://huggingface.co/{done.hub} ({who}), {size}, commit {done.commit[:12]}")
 
 
 @runs.command("compare")

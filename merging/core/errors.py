@@ -10,7 +10,7 @@
     │   └── NonFiniteWeights         NaN or infinity in the weights
     ├── SuiteError                 suite.yaml is wrong, or what it names is missing
     │   └── MissingPart              no images or no head where a method or an evaluation needs them
-    ├── HubError                   a file can't be downloaded
+    ├── HubError                   a file can't be downloaded, or uploaded
     ├── SpecError                  unknown method, parameter out of bounds, senseless pair
     ├── DeviceError                the device asked for is not there or ran out of memory
     ├── RunError                   no such run, or not in a state that allows this
@@ -54,7 +54,7 @@ class MissingPart(SuiteError):
 
 
 class HubError(MergingError):
-    """A file of the Hugging Face hub can't be downloaded."""
+    """A file of the Hugging Face hub can't be downloaded, or one can't be uploaded."""
 
 
 class SpecError(MergingError):

@@ -14,6 +14,8 @@ MODEL_FILES = (
     "pytorch_model.bin",
     "open_clip_pytorch_model.bin",
 )
+# The same of an adapter that PEFT, or FusionBench for linearised ones, wrote.
+ADAPTER_FILES = ("adapter_model.safetensors", "linearized_adapter_model.safetensors", "adapter_model.bin")
 
 
 @contextmanager

@@ -11,13 +11,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from merging.core.files import MODEL_FILES
+from merging.core.files import ADAPTER_FILES, MODEL_FILES
 
 Kind = Literal["model", "dataset"]
 # ASCII as on the hub; with all of Unicode's letters, pydantic takes a twentieth of a second for each of these.
 HUB_ID = r"^[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}$"
 REVISION = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"  # a branch, a tag or a commit
-WEIGHTS = MODEL_FILES
+# What a repository of one model, or of one adapter, calls it, the safe kind first.
+WEIGHTS = (*MODEL_FILES, *ADAPTER_FILES)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -75,7 +75,7 @@ def look_up(hub: str, files: Sequence[str], revision: str = "main", kind: Kind =
     for file in files:
         url = hf_hub_url(hub, file, repo_type=kind, revision=revision)
         try:
-            with _in_words(hub, kind, revision):
+            with in_words(hub, kind, revision):
                 found = get_hf_file_metadata(url)
         except EntryNotFoundError:
             continue
@@ -90,13 +90,13 @@ def list_files(dataset: str, revision: str = "main") -> list[str]:
     """Paths of all files of a data set; raises as :func:`look_up`."""
     from huggingface_hub import HfApi, constants
 
-    with _in_words(dataset, "dataset", revision):
+    with in_words(dataset, "dataset", revision):
         found = HfApi(endpoint=constants.ENDPOINT).dataset_info(dataset, revision=revision, timeout=_SECONDS)
     return sorted(each.rfilename for each in found.siblings or () if is_inside(each.rfilename))
 
 
 @contextmanager
-def _in_words(hub: str, kind: Kind, revision: str) -> Iterator[None]:
+def in_words(hub: str, kind: Kind, revision: str) -> Iterator[None]:
     """Turns what huggingface_hub raises into our own errors, but for a file that a repository lacks."""
     from huggingface_hub import errors
 

@@ -1,14 +1,17 @@
 """Carrying out a run here and now, as the command line does, with the same record as the worker's."""
 
+import re
 import time
 import traceback
 from collections import deque
 from pathlib import Path
 
 from merging.core.errors import Cancelled, MergingError, MissingPart, RunError, SpecError
+from merging.core.files import atomic_path
 from merging.core.progress import Progress, no_progress
 from merging.runs.carrying import ATTEMPTS, Carrier, Ending, carry_out
-from merging.runs.export.export import write_weights
+from merging.runs.export.export import require_form, write_weights
+from merging.runs.export.huggingface import config_beside
 from merging.runs.export.weights import KEPT_WEIGHTS, keep_weights
 from merging.runs.jobs import Job, MergeSpec, Site
 from merging.runs.jobs.merge_result import MergeResult
@@ -18,8 +21,7 @@ from merging.runs.stopping import heartbeat
 from merging.runs.table import RunStore
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
-from merging.weights.files.layouts import huggingface_names
-from merging.weights.files.writing import WrittenLayout, require_writable
+from merging.weights.files.writing import PLAIN, Form, require_writable
 
 _POLL_SECONDS = 0.5
 
@@ -92,7 +94,7 @@ def run_here(
     workspace: Workspace,
     output: Path | None,
     on_progress: Progress,
-    layout: WrittenLayout = "open_clip",
+    form: Form = PLAIN,
     carrier: Carrier | None = None,
 ) -> Run:
     """Do what a specification says, unless it was done before, and give the finished run.
@@ -102,44 +104,43 @@ def run_here(
         workspace: where runs and caches are.
         output: file for the merged weights, ``.safetensors``.
         on_progress: called as the work goes on.
-        layout: whose names and shapes the file has; anything but open_clip's is written once the run is finished.
+        form: how the file is written; any but the plain form once the run is finished. In Hugging Face's layout a file
+            called ``model.safetensors`` gets the ``config.json`` with which transformers loads its folder.
         carrier: who does the work in place of this process; the file is written here in any case.
 
     Raises:
-        SpecError: localised models were asked for in a layout for one model.
+        SpecError: localised models were asked for in a form for one model.
         CheckpointError: the visual tower does not fit the layout, or the file can't be written.
         MergingError: the run failed; its row says so too.
         Cancelled: it was cancelled from elsewhere.
         KeyboardInterrupt: it was interrupted; its row says so, and no file is left half-written.
     """
+    config = None
     _ = workspace.store  # makes the workspace's folder, which the file may be meant to lie in
     if output is not None:
         require_writable(output)
         suite = load_suite(spec.suite)
         _require_no_input(output, suite)
-        if layout == "huggingface":
-            _require_one_clip(spec, suite)
-    here = Here(workspace, on_progress, output if layout == "open_clip" else None)
+        require_form(spec, suite, form)
+        config = config_beside(output, suite, form)
+    here = Here(workspace, on_progress, output if form.plain else None)
     run = have_done(spec, workspace, carrier or here, on_progress)
-    if output is not None and not (layout == "open_clip" and run.id in here.carried_out):
-        write_weights(run, workspace, output, layout)
+    if output is not None and not (form.plain and run.id in here.carried_out):
+        write_weights(run, workspace, output, form)
+    if config is not None:
+        with atomic_path(config[0]) as temporary:
+            temporary.write_text(config[1], encoding="utf-8")
     return run
 
 
-def _require_one_clip(spec: MergeSpec, suite: Suite) -> None:
-    """Find out before long work whether its result can be written in Hugging Face's layout."""
-    if spec.pair.localised:
-        raise SpecError(
-            f"{spec.merge} writes models for {len(spec.tasks)} tasks in one file; Hugging Face's layout "
-            "holds one; leave out --layout"
-        )
-    huggingface_names(tuple(suite.base_checkpoint))
-
-
 def _require_no_input(output: Path, suite: Suite) -> None:
-    """Insist that the output does not replace a model of the suite."""
+    """Insist that the output, in one file or several, does not replace a model of the suite."""
     files = [suite.base, *(task.checkpoint for task in suite.tasks if task.checkpoint)]
-    if output.resolve() in {path.resolve() for file in files for path in suite.weight_files(file)}:
+    paths = {place for file in files for path in suite.weight_files(file) for place in (path, path.resolve())}
+    several = re.compile(rf"{re.escape(output.stem)}(-\d{{5}}-of-\d{{5}})?\.safetensors(\.index\.json)?")
+    folder = output.parent.resolve()
+    beside = any(path.parent.resolve() == folder and several.fullmatch(path.name) for path in paths)
+    if beside or output.resolve() in paths:
         raise SpecError(f"{output.name} is a model of suite {suite.name!r} and would be lost; choose another output")
 
 

@@ -33,7 +33,7 @@ from merging.runs.run import Run
 from merging.runs.similarity import similarity_report
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Split, Suite, load_suite, reference_of
-from merging.weights.files.writing import WrittenLayout
+from merging.weights.files.writing import Form, WrittenDtype, WrittenLayout
 
 AnySuite = Suite | str | os.PathLike[str]
 AnyPath = str | os.PathLike[str]
@@ -293,7 +293,7 @@ def merge(
             "choose other tasks, or merge with evaluate=False"
         )
     with shown(on_progress) as report:
-        run = run_here(spec, workspace, None if output is None else path_of(output), report, layout)
+        run = run_here(spec, workspace, None if output is None else path_of(output), report, Form(layout))
     return Merged(run, loaded.task_labels(loaded.task_names), workspace)
 
 
@@ -389,13 +389,21 @@ def leaderboard(
         )
 
 
-def export(merged: Merged, folder: AnyPath, layout: WrittenLayout = "open_clip") -> list[Path]:
+def export(
+    merged: Merged,
+    folder: AnyPath,
+    layout: WrittenLayout = "open_clip",
+    dtype: WrittenDtype = "as-base",
+    shard_bytes: int | None = None,
+) -> list[Path]:
     """Write a merge into a folder to hand on: weights, recipe, model card, coefficients, and what classifies an image.
 
     Args:
         merged: from :func:`merge`.
         folder: it is made if it is not there.
         layout: whose names the weights have, ``open_clip`` or ``huggingface``.
+        dtype: what they are rounded to: ``float32``, ``bfloat16``, ``float16``, or ``as-base`` for the base's.
+        shard_bytes: bytes of weights in a file at most; one file by default.
 
     Returns:
         The files written.
@@ -409,7 +417,7 @@ def export(merged: Merged, folder: AnyPath, layout: WrittenLayout = "open_clip")
     ...     {"model.safetensors", "recipe.yaml", "README.md"} <= {file.name for file in merging.export(merged, folder)}
     True
     """
-    return export_run(merged.run, merged.workspace, path_of(folder), layout)
+    return export_run(merged.run, merged.workspace, path_of(folder), Form(layout, dtype, shard_bytes))
 
 
 def replay(

@@ -19,6 +19,7 @@ from merging.runs.jobs.merge import MergeSpec
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite
+from merging.weights.files.writing import PLAIN
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def leaderboard(
         def report(done: int, total: int, message: str, head: str = head) -> None:
             on_progress(done, total, f"{head}: {message}")
 
-        run = run_here(spec, workspace, None, report, "open_clip", carrier)
+        run = run_here(spec, workspace, None, report, PLAIN, carrier)
         yield row_of(preset, run, individual)
 
 

@@ -23,6 +23,7 @@ from merging.suites.images.image_sets import reading
 from merging.suites.suite import Split, Suite
 from merging.weights import geometry
 from merging.weights.files import Checkpoint, file_fingerprint, open_checkpoint
+from merging.weights.files.adapters import adapter_in, is_adapter, open_on
 from merging.weights.geometry import Geometry
 from merging.weights.localised import is_localised, task_weights
 from merging.weights.vectors import TaskVectors
@@ -65,8 +66,9 @@ class Workspace:
     def vectors(self, suite: Suite, tasks: Sequence[str] | None = None) -> TaskVectors:
         """Task vectors whose files' fingerprints are known."""
         vectors = suite.vectors(tasks)
+        self.fingerprint(vectors.base)  # first, as those of adapters are made with it
         with ThreadPoolExecutor() as pool:  # hashing a file needs one core
-            list(pool.map(self.fingerprint, (vectors.base, *vectors.checkpoints)))
+            list(pool.map(self.fingerprint, vectors.checkpoints))
         return vectors
 
     def geometry(self, suite: Suite, tasks: Sequence[str] | None = None, context: Context | None = None) -> Geometry:
@@ -156,8 +158,10 @@ class Workspace:
             SpecError: it holds no model for one of the tasks.
         """
         base = evaluator.suite.base_checkpoint
+        file = adapter_in(file) or file
         if not is_localised(file):
-            opened = evaluator.suite.fitted(open_checkpoint(file)).completed(base)
+            fits = is_adapter(file)  # folded into a base of the suite's size
+            opened = open_on(base, file) if fits else evaluator.suite.fitted(open_checkpoint(file)).completed(base)
             return self.accuracy_of(evaluator, opened, tasks, split)
         self.fingerprint(base)
         return joined([evaluator.accuracy(task_weights(base, file, task), [task], split) for task in tasks])

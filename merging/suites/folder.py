@@ -11,6 +11,7 @@ from merging.core.errors import SuiteError
 from merging.core.files import MODEL_FILES
 from merging.suites.images.class_folders import natural
 from merging.suites.images.folders import is_systems
+from merging.weights.files.adapters import LINEARISED, adapter_in, is_adapter
 from merging.weights.files.folders import INDEX, in_shards, is_index, is_training_state
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -18,7 +19,8 @@ _DEPTH = 3  # of folders that are looked into
 _SPLITS = {"train", "val", "test"}
 # Names that say nothing of the task: the folder around says it.
 _GENERIC = re.compile(
-    r"(finetuned|fine[-_]tuned|model|checkpoints?|weights|(open_clip_)?(pytorch_)?model|images?|data"
+    r"(finetuned|fine[-_]tuned|model|checkpoints?|weights|(open_clip_)?(pytorch_)?model|((linearized_)?adapter_)?model"
+    r"|images?|data"
     r"|((best|last|latest|final)([-_](model|checkpoint))?)|(checkpoint|epoch|step|iter)[-_=]?\d+([-_]step[-_=]?\d+)?)$",
     re.IGNORECASE,
 )
@@ -93,6 +95,9 @@ def look(folder: Path) -> Contents:
 
 def _instead(path: Path) -> str | None:
     """Which other file of its folder says what this weight file says: a shard's index, or a safer format."""
+    if is_adapter(path) and path.name != LINEARISED:
+        taken = adapter_in(path.parent)
+        return taken.name if taken not in (None, path) else None
     if path.name in MODEL_FILES:
         safer = MODEL_FILES[: MODEL_FILES.index(path.name)]
         return next((name for name in safer if (path.parent / name).is_file()), None)

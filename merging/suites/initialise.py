@@ -33,6 +33,7 @@ from merging.suites.known_datasets import dataset_called, known_datasets
 from merging.suites.suite import Suite
 from merging.suites.trainings import one_a_task, started_from
 from merging.weights.files import Checkpoint, open_checkpoint
+from merging.weights.files.adapters import is_adapter, open_on
 from merging.weights.files.folders import INDEX, model_file
 from merging.weights.vectors import TaskVectors
 
@@ -41,6 +42,7 @@ _TEXT_ANCHOR = re.compile(r"(^|\.)token_embedding\.weight$")
 _TEXT_BLOCK = re.compile(r"(^|\.)(transformer\.resblocks|text_model\.encoder\.layers)\.0\.")  # some files lack them
 # Mean and standard deviation of image channels that OpenAI trained with, and nearly everybody since.
 _OPENAI_IMAGES = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
+_ADAPTER = re.compile(r"[-_.]((l-|rs|l)?lora|dora|peft|adapter)([-_.]?r?\d+)?$", re.IGNORECASE)  # what a task is not
 _WIDTH = 110  # of a line of comment
 
 
@@ -263,7 +265,8 @@ def _fine_tuned(
             left_out[path.as_posix()] = f"another base beside {base.name if base.is_absolute() else base.as_posix()}"
             continue
         try:
-            checkpoint = open_checkpoint(folder / path, take=_needed(folder / path, take)).completed(opened)
+            needed = None if is_adapter(path) else _needed(folder / path, take)
+            checkpoint = open_on(opened, folder / path, take=needed)
             if "token_embedding.weight" in checkpoint.infos and "conv1.weight" not in checkpoint.infos:
                 text_towers.append(path)
                 continue
@@ -284,6 +287,11 @@ def _needed(path: Path, take: str | None) -> str | None:
     return take
 
 
+def _plain(path: Path, name: str) -> str:
+    """What a model is called, without saying that it is an adapter."""
+    return _ADAPTER.sub("", name) if is_adapter(path) else name
+
+
 def _named(folder: Path, paths: list[Path], base: str) -> dict[str, Path]:
     """A name for every task: what its file or folder is called, without the model's name and how it was trained.
 
@@ -292,7 +300,7 @@ def _named(folder: Path, paths: list[Path], base: str) -> dict[str, Path]:
     """
     called = {path: folder.resolve().name if is_generic(path) else label(path) for path in paths}
     ways = (
-        {path: task_name(name, base)[:80] for path, name in called.items()},
+        {path: task_name(_plain(path, name), base)[:80] for path, name in called.items()},
         {path: name[:80] for path, name in called.items()},
         {path: "-".join(path.with_name(path.name.removesuffix(INDEX)).with_suffix("").parts)[-80:] for path in paths},
     )
@@ -307,9 +315,16 @@ def _named(folder: Path, paths: list[Path], base: str) -> dict[str, Path]:
     return names
 
 
+def _checkpoint_reference(folder: Path, checkpoint: Path) -> str:
+    """What to write for a model: its file, or the folder of the one adapter in it."""
+    inside = [path for path in (folder / checkpoint.parent).iterdir() if is_adapter(path)]
+    whole = is_adapter(checkpoint) and checkpoint.parent.name and {path.stem for path in inside} == {checkpoint.stem}
+    return f"{checkpoint.parent.as_posix()}/" if whole else checkpoint.as_posix()
+
+
 def _task(folder: Path, found: Contents, name: str, checkpoint: Path, take: str | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": name, "checkpoint": checkpoint.as_posix()}
-    needed = _needed(folder / checkpoint, take)
+    entry: dict[str, Any] = {"name": name, "checkpoint": _checkpoint_reference(folder, checkpoint)}
+    needed = None if is_adapter(checkpoint) else _needed(folder / checkpoint, take)
     if needed is not None:
         entry["take"] = needed
     called = label(checkpoint)

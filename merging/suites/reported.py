@@ -1,7 +1,7 @@
 """Published accuracies of merging methods on CLIP, as orientation beside one's own.
 
-They come in two families of fine-tuned checkpoints: the same eight tasks and architectures, but other weights. A number
-of one family says nothing about a method on the other, so tables are kept, shown and returned by family.
+They come in families of fine-tuned checkpoints: the same eight tasks and architectures, but other weights. A number
+of one family says nothing about a method on another, so tables are kept, shown and returned by family.
 """
 
 import json
@@ -18,7 +18,7 @@ from merging.core.wording import explain
 FILE = Path(__file__).with_name("reported.json")
 _ROUNDING = 0.005  # of a printed average against the mean of the printed tasks; three rows are 0.0015 … 0.004 apart
 
-Family = Literal["task_arithmetic", "fusion_bench"]
+Family = Literal["task_arithmetic", "fusion_bench", "fusion_bench_lora", "fusion_bench_l_lora"]
 
 
 class _Part(BaseModel):
@@ -71,7 +71,7 @@ class Published(_Part):
 
     Attributes:
         note: how they were measured.
-        families: what the two families are.
+        families: what each family is.
         tasks: the tasks of every row, in the usual order.
         tables: at most one a family and architecture.
     """

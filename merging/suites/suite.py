@@ -36,6 +36,7 @@ from merging.suites.inline import InlineArchitecture, VisionConfig
 from merging.suites.known_datasets import known_datasets
 from merging.suites.reported import Family
 from merging.weights.files import Checkpoint, open_checkpoint
+from merging.weights.files.adapters import adapter_in, files_of, is_adapter, open_on, require_one_adapter
 from merging.weights.files.folders import model_file, weight_files
 from merging.weights.files.reading import Part
 from merging.weights.vectors import TaskVectors
@@ -292,7 +293,8 @@ class Suite(Entry):
     def path(self, reference: FileReference) -> Path:
         """Where a file is, or would be: one of the hub's in its cache, any other below the suite's folder.
 
-        A folder stands for the model in it. Symbolic links on the way may lead anywhere, as in download caches.
+        A folder stands for the model in it, or for the adapter. Symbolic links on the way may lead anywhere, as in
+        download caches.
 
         Raises:
             SuiteError: the path as written leads out of the suite's folder.
@@ -300,13 +302,17 @@ class Suite(Entry):
         if isinstance(reference, HubFile):
             return located(reference)
         path = self._inside(reference)
+        if not path.is_dir():
+            return path
         with suppress(CheckpointError):  # what is wrong with a folder is said where it is opened
-            return model_file(path) if path.is_dir() else path
-        return path
+            return model_file(path)
+        return adapter_in(path) or path
 
     def weight_files(self, reference: FileReference) -> tuple[Path, ...]:
-        """All files that weights are in, there or not: a file, or the index of a sharded model with its shards."""
+        """All files that weights are in, there or not: a file, an index with its shards, an adapter's two."""
         path = self.path(reference)
+        if is_adapter(path):
+            return tuple(files_of(path))
         with suppress(CheckpointError):  # what is wrong with an index is said where it is opened
             return weight_files(path)
         return (path,)
@@ -358,13 +364,17 @@ class Suite(Entry):
         """
         cache: dict[str, Checkpoint] = self._checkpoints
         if name not in cache:
-            relative = self.task(name).checkpoint
-            if relative is None:
+            reference = self.task(name).checkpoint
+            if reference is None:
                 raise MissingPart(
                     f"suite {self.name!r}: task {name!r} has no checkpoint; add one, or leave the task out"
                 )
-            opened = self.fitted(self.open(relative, take=self.task(name).take))
-            cache[name] = opened.completed(self.base_checkpoint) if opened.lacks_projection else opened
+            path, promised = self._found(reference)
+            if is_adapter(path):
+                cache[name] = open_on(self.base_checkpoint, path, promised)
+            else:  # the base is needed only by files without a projection
+                opened = self.fitted(open_checkpoint(path, promised=promised, take=self.task(name).take))
+                cache[name] = opened.completed(self.base_checkpoint) if opened.lacks_projection else opened
         return cache[name]
 
     def fitted(self, checkpoint: Checkpoint) -> Checkpoint:
@@ -378,11 +388,18 @@ class Suite(Entry):
             MissingPart: a file of the hub is not in its cache.
             CheckpointError: as :func:`merging.weights.files.open_checkpoint`.
         """
+        path, promised = self._found(reference)
+        return open_checkpoint(path, part, promised, take)
+
+    def _found(self, reference: FileReference) -> tuple[Path, str | None]:
+        """Where a file is, and the SHA-256 that it must have if that is known."""
         path = self.path(reference)
         if isinstance(reference, HubFile) and not path.is_file():
             raise missing_files(self, [reference])
+        if isinstance(reference, str) and is_adapter(path) and Path(reference).name != path.name:
+            require_one_adapter(path.parent)
         promised = reference.sha256 if isinstance(reference, HubFile) else None
-        return open_checkpoint(path, part, promised or promised_sha256(path), take)
+        return path, promised or promised_sha256(path)
 
     @cached_property
     def _checkpoints(self) -> dict[str, Checkpoint]:

@@ -38,9 +38,9 @@ def _split(group: Iterable[str], models: Mapping[str, Checkpoint], tensor: str) 
 
 
 def oddities(vectors: TaskVectors) -> list[str]:
-    """What to say of task models that are the base itself, or each other, before they are merged."""
+    """What to say of task models before they are merged: what they say themselves, those that are the base or twins."""
     models = dict(zip(vectors.tasks, vectors.checkpoints, strict=True))
-    said = []
+    said = [f"task {task!r}: {note}" for task, model in models.items() for note in model.notes]
     for group in identical({"": vectors.base, **models}):  # no task has an empty name
         quoted = [repr(name) for name in group if name]
         tasks = f"task {quoted[0]} equals" if len(quoted) == 1 else f"tasks {in_a_row(quoted)} equal"

@@ -23,7 +23,14 @@ from tests.suites.images.test_kinds import write_parquet
 TASKS = ("SUN397", "Cars", "RESISC45", "EuroSAT", "SVHN", "GTSRB", "MNIST", "DTD")
 SIZES = {"SUN397": 397, "Cars": 196, "RESISC45": 45, "EuroSAT": 10, "SVHN": 10, "GTSRB": 43, "MNIST": 10, "DTD": 47}
 HUB = {"ViT-B-32": "clip-vit-base-patch32", "ViT-B-16": "clip-vit-base-patch16", "ViT-L-14": "clip-vit-large-patch14"}
-READY = [f"{family}-{name}" for family, name in itertools.product(("fusion_bench", "task_arithmetic"), HUB)]
+ADAPTERS = {"lora": "adapter_model.safetensors", "l-lora": "linearized_adapter_model.safetensors"}
+READY = {
+    **{
+        f"{family}-{name}": (family, name)
+        for family, name in itertools.product(("fusion_bench", "task_arithmetic"), HUB)
+    },
+    **{f"fusion_bench-ViT-B-16-{kind}": (f"fusion_bench_{kind.replace('-', '_')}", "ViT-B-16") for kind in ADAPTERS},
+}
 
 
 def test_every_architecture_is_there_in_both_families() -> None:
@@ -33,7 +40,7 @@ def test_every_architecture_is_there_in_both_families() -> None:
 @pytest.mark.parametrize("name", READY)
 def test_a_ready_suite_has_the_eight_tasks(name: str, hub: FakeHub) -> None:
     suite = load_suite(name)
-    family, architecture = name.split("-", 1)
+    family, architecture = READY[name]
     assert suite.name == name and suite.task_names == TASKS == tuple(published().tasks)
     assert suite.checkpoints == family and suite.architecture == f"{architecture}-quickgelu"
     assert clip.config(suite)["quick_gelu"] is True and clip.input_of(suite).size == 224
@@ -54,6 +61,12 @@ def test_hub_ids_follow_the_published_pattern(architecture: str) -> None:
     assert [task.checkpoint for task in suite.tasks] == [
         HubFile(hub=f"tanganke/{HUB[architecture]}_{ending}") for ending in endings
     ]
+    for kind, file in ADAPTERS.items() if architecture == "ViT-B-16" else ():
+        adapted = load_suite(f"fusion_bench-{architecture}-{kind}")
+        assert adapted.base == adapted.text_tower == suite.base
+        assert [task.checkpoint for task in adapted.tasks] == [
+            HubFile(hub=f"tanganke/{HUB[architecture]}_{ending}_{kind}-16", file=file) for ending in endings
+        ]
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -99,7 +99,7 @@ def test_a_sound_file_is_read(tmp_path: Path) -> None:
         (spoiled(accuracy={"a": 40.0, "c": 60.0}), "M: tasks .*expected"),
         (spoiled(accuracy={"a": 140.0, "b": 60.0}), r"accuracy\.a = 140\.0: must be at most 100"),
         (spoiled(average=51.0), r"average 51\.0, but its tasks have 50\.0"),
-        (spoiled(checkpoints="mine"), "'task_arithmetic' or 'fusion_bench'"),
+        (spoiled(checkpoints="mine"), "'task_arithmetic', 'fusion_bench'"),
         (spoiled(families={}), "not described under families"),
         (spoiled(rows=2 * spoiled()["tables"][0]["rows"]), "methods must differ"),
         (spoiled(rows=[]), r"rows = \[\]: must be a list of at least 1"),

@@ -218,5 +218,5 @@ def test_a_suite_may_name_its_published_family(tmp_path: Path) -> None:
     assert load_suite(write_yaml(tmp_path)).checkpoints is None
     assert load_suite(write_yaml(tmp_path, checkpoints="fusion_bench")).checkpoints == "fusion_bench"
     for other in ("mine", 3, ["fusion_bench"]):
-        with pytest.raises(SuiteError, match=r"checkpoints = .*: must be 'task_arithmetic' or 'fusion_bench'"):
+        with pytest.raises(SuiteError, match=r"checkpoints = .*: must be 'task_arithmetic', 'fusion_bench'"):
             load_suite(write_yaml(tmp_path, checkpoints=other))

@@ -11,8 +11,8 @@ from ui.look.figure import escape_markdown, show_table
 from ui.shell.url import choice, said_below
 
 _APART = (
-    "Two families of fine-tuned checkpoints are published for the same eight tasks and architectures. Their weights "
-    "differ, so no number of one can be compared with a number of the other."
+    "Several families of fine-tuned checkpoints are published for the same eight tasks. Their weights differ, so no "
+    "number of one can be compared with a number of another."
 )
 
 
@@ -60,7 +60,7 @@ def ask_family(suite: Suite) -> Family | None:
         "Checkpoints",
         titles,
         key=key,
-        help="With `checkpoints: fusion_bench` or `checkpoints: task_arithmetic` in suite.yaml nobody is asked again",
+        help=f"With `checkpoints:` in suite.yaml nobody is asked again; known are {', '.join(known)}",
     )
     if family is None:
         st.caption("; ".join(f"{info.title}: {info.description}" for info in known.values()) + ".")

@@ -8,6 +8,8 @@ from merging.core import devices
 from merging.runs.jobs.merge import MergeSpec
 from merging.suites.suite import is_name
 
+_OPTIONS = {"dtype": "precision"}  # what the command line calls differently
+
 
 def merge_command(spec: MergeSpec, all_tasks: Sequence[str], measurable: bool) -> str:
     """The ``merging merge`` call of a specification; what equals a default is left out.
@@ -30,7 +32,7 @@ def merge_command(spec: MergeSpec, all_tasks: Sequence[str], measurable: bool) -
     for option in ("device", "dtype", "seed", "split"):
         usual = (defaults[option].default, str(devices.resolve("auto")) if option == "device" else None)
         if getattr(spec, option) not in usual:
-            parts.append(f"--{option} {getattr(spec, option)}")
+            parts.append(f"--{_OPTIONS.get(option, option)} {getattr(spec, option)}")
     if spec.evaluate and measurable:
         parts.append("--evaluate")
     return _wrapped(parts)

@@ -11,27 +11,31 @@ from errno import EISDIR
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from merging.core.errors import CheckpointError
+from merging.core.errors import CheckpointError, SpecError
 from merging.core.files import atomic_path
 from merging.evaluation import clip
 from merging.evaluation.evaluator import load_head
-from merging.runs.export.model_card import CLASSIFY, model_card
-from merging.runs.export.recipe import in_layout, recipe_of
+from merging.runs.export.huggingface import CONFIG, config_text
+from merging.runs.export.model_card import classify_text, model_card
+from merging.runs.export.recipe import in_form, recipe_of
 from merging.runs.export.weights import KEPT_WEIGHTS, kept_weights, require_done, write_rebuilt
+from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.merge_result import Coefficients
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
 from merging.weights.files import save_tensors
+from merging.weights.files.layouts import huggingface_names
 from merging.weights.files.reading import TensorInfo
-from merging.weights.files.writing import WrittenLayout
+from merging.weights.files.writing import PLAIN, Form, index_of, written_files
 
 
-def export_run(run: Run, workspace: Workspace, folder: Path, layout: WrittenLayout = "open_clip") -> list[Path]:
+def export_run(run: Run, workspace: Workspace, folder: Path, form: Form = PLAIN) -> list[Path]:
     """Write a finished run into a folder.
 
-    ``model.safetensors``, ``recipe.yaml`` and ``README.md``, a model card; for linear runs ``coefficients.csv``; where
-    every task has a head, and the weights are one model in open_clip's layout, also ``heads.safetensors``,
+    ``model.safetensors``, or several files and an index, ``recipe.yaml`` and ``README.md``, a model card; for linear
+    runs ``coefficients.csv``; in Hugging Face's layout the ``config.json`` with which transformers loads the folder;
+    where every task has a head, and the weights are one model in open_clip's layout, also ``heads.safetensors``,
     ``config.json`` and ``classify.py``. Linear runs are rebuilt from their coefficient table; other weights were kept
     when the run was made.
 
@@ -40,21 +44,26 @@ def export_run(run: Run, workspace: Workspace, folder: Path, layout: WrittenLayo
 
     Raises:
         RunError: the run is not done, or its weights are gone.
+        SpecError: localised models were asked for in a form for one model.
         MergingError: the checkpoints have changed since.
     """
     suite = load_suite(run.spec.suite)
+    require_form(run.spec, suite, form)
     with _appearing_in(folder) as made:
         weights = made / KEPT_WEIGHTS
-        write_weights(run, workspace, weights, layout)
-        recipe = recipe_of(run, weights, layout)
+        write_weights(run, workspace, weights, form)
+        stored = [file.name for file in written_files(weights)]
+        recipe = recipe_of(run, weights, form)
         texts = {"recipe.yaml": recipe.to_yaml()}
         if recipe.coefficients is not None:
             texts["coefficients.csv"] = _table(recipe.coefficients)
-        one_model = layout == "open_clip" and not run.spec.pair.localised
+        if form.layout == "huggingface":
+            texts[CONFIG] = config_text(suite, form.dtype)
+        one_model = form.layout == "open_clip" and not run.spec.pair.localised
         if one_model and all(map(suite.measurable, run.spec.tasks)):
-            texts |= {"classify.py": CLASSIFY, "config.json": _config(run, suite)}
+            texts |= {"classify.py": classify_text(stored), "config.json": _config(run, suite)}
             _write_heads(made / "heads.safetensors", run, suite, workspace)
-        texts["README.md"] = model_card(run, recipe, suite, tuple(texts))
+        texts["README.md"] = model_card(run, recipe, suite, [*texts, *stored])
         for name, text in texts.items():
             (made / name).write_text(text, encoding="utf-8")
         names = sorted(path.name for path in made.iterdir())
@@ -76,11 +85,23 @@ def _appearing_in(folder: Path) -> Iterator[Path]:
             for file in files:
                 if (folder / file.name).is_dir():
                     raise IsADirectoryError(EISDIR, os.strerror(EISDIR), file.name)
+            _require_one_model(folder, {file.name for file in files})
             for file in files:
                 file.replace(folder / file.name)
     except OSError as error:
         name = Path(error.filename or folder).name
         raise CheckpointError(f"{name}: can't be written ({error.strerror}); nothing was changed") from None
+
+
+def _require_one_model(folder: Path, names: set[str]) -> None:
+    """Insist that weights do not come to lie beside earlier ones in more or fewer files."""
+    earlier = [folder / KEPT_WEIGHTS, index_of(folder / KEPT_WEIGHTS), *folder.glob("model-?????-of-?????.safetensors")]
+    for name in (path.name for path in earlier if path.is_file()):
+        if name not in names:
+            raise CheckpointError(
+                f"{folder.name}: {name} of an earlier export lies there, and readers could take the one for the other; "
+                "nothing was changed; remove it or choose another folder"
+            )
 
 
 def _table(coefficients: Coefficients) -> str:
@@ -114,16 +135,33 @@ def _write_heads(path: Path, run: Run, suite: Suite, workspace: Workspace) -> No
     save_tensors(path, {name: TensorInfo(tuple(head.shape), head.dtype) for name, head in heads.items()}, heads.items())
 
 
-def write_weights(run: Run, workspace: Workspace, path: Path, layout: WrittenLayout = "open_clip") -> None:
+def require_form(spec: MergeSpec, suite: Suite, form: Form) -> None:
+    """Find out before long work whether its result can be written in a form.
+
+    Raises:
+        SpecError: localised models were asked for in a form for one model.
+        CheckpointError: the visual tower does not fit the layout.
+    """
+    if spec.pair.localised and not form.plain:
+        raise SpecError(
+            f"{spec.merge} writes models for {len(spec.tasks)} tasks in one file, which has one form only; leave out "
+            "--layout, --dtype and --shard-size"
+        )
+    if form.layout == "huggingface":
+        huggingface_names(tuple(suite.base_checkpoint))
+        config_text(suite, form.dtype)
+
+
+def write_weights(run: Run, workspace: Workspace, path: Path, form: Form = PLAIN) -> None:
     """Write the merged weights of a finished run to a ``.safetensors`` file; raises as :func:`export_run`."""
     result = require_done(run)
     if result.coefficients is not None:
         vectors = workspace.vectors(load_suite(run.spec.suite), run.spec.tasks)
-        write_rebuilt(result, run.spec, vectors, path, layout)
+        write_rebuilt(result, run.spec, vectors, path, form)
         return
     kept = kept_weights(run, workspace.store)
-    if layout != "open_clip":
-        in_layout(kept, path, run.spec.label, layout)
+    if not form.plain:
+        in_form(kept, path, run.spec.label, form)
         return
     with atomic_path(path) as temporary:
         shutil.copyfile(kept, temporary)

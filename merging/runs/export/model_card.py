@@ -2,12 +2,13 @@
 
 import json
 import re
+from collections.abc import Collection
 
 from merging.evaluation.assumptions import assumptions
 from merging.evaluation.evaluator import skipped_in_words
 from merging.methods.forgetting import GROUPS
 from merging.runs.export.recipe import Recipe
-from merging.runs.export.weights import require_done
+from merging.runs.export.weights import KEPT_WEIGHTS, require_done
 from merging.runs.jobs.merge_result import Forgetting, MergeResult
 from merging.runs.run import Run
 from merging.suites.suite import Suite
@@ -38,15 +39,20 @@ index = int(logits.argmax())
 print(config["classes"][task][index] if config["classes"][task] else index, f"{logits.softmax(1).max():.0%}")
 """
 
+# The same where the weights are in several files.
+CLASSIFY_PARTS = CLASSIFY.replace("import json, sys", "import glob, json, sys").replace(
+    'name, tensor in load_file("model.safetensors")',
+    'part in glob.glob("model-*.safetensors") for name, tensor in load_file(part)',
+)
+
 _HUGGINGFACE = (
-    "from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection",
+    "from transformers import CLIPVisionModelWithProjection",
     "",
-    'config = CLIPVisionConfig.from_pretrained("the base model\'s name on the hub")',
-    'model = CLIPVisionModelWithProjection.from_pretrained(".", config=config)',
+    'model = CLIPVisionModelWithProjection.from_pretrained(".")',
 )
 
 
-def model_card(run: Run, recipe: Recipe, suite: Suite, files: tuple[str, ...]) -> str:
+def model_card(run: Run, recipe: Recipe, suite: Suite, files: Collection[str]) -> str:
     """The page, in Markdown, with the fields that the Hugging Face hub reads at its head.
 
     Args:
@@ -71,7 +77,7 @@ def model_card(run: Run, recipe: Recipe, suite: Suite, files: tuple[str, ...]) -
             *_architecture(suite),
             *_accuracy(run),
             *_parameters(run, recipe),
-            *_use(run, recipe, suite, files),
+            *_use(run, recipe, files),
             *_files(recipe),
             *_licence(run, suite),
         ]
@@ -135,7 +141,7 @@ def _parameters(run: Run, recipe: Recipe) -> list[str]:
     return [*lines, *(f"<{paper}>" for paper in sorted(papers)), *([""] if papers else [])]
 
 
-def _use(run: Run, recipe: Recipe, suite: Suite, files: tuple[str, ...]) -> list[str]:
+def _use(run: Run, recipe: Recipe, files: Collection[str]) -> list[str]:
     if run.spec.pair.localised:
         return [
             "## Use",
@@ -154,25 +160,35 @@ def _use(run: Run, recipe: Recipe, suite: Suite, files: tuple[str, ...]) -> list
         return [
             "## Use",
             "",
-            f"`model.safetensors` holds {what}.",
+            f"`model.safetensors` holds {what}{_rounded(recipe)}.",
             "",
             "```python",
-            *_HUGGINGFACE[:3],
-            *([f"config.image_size = {suite.image_size}"] if suite.image_size is not None else []),
-            *_HUGGINGFACE[3:],
+            *_HUGGINGFACE,
             "```",
             "",
         ]
-    lines = ["## Use", "", "`model.safetensors` holds the visual tower, names as in open_clip's `model.visual`."]
+    what = f"`model.safetensors` holds the visual tower, names as in open_clip's `model.visual`{_rounded(recipe)}."
+    lines = ["## Use", "", what]
     if "classify.py" in files:
         lines += [
             "`python classify.py TASK IMAGE`, in this folder, loads it and classifies an image:",
             "",
             "```python",
-            *CLASSIFY.splitlines(),
+            *classify_text(files).splitlines(),
             "```",
         ]
     return [*lines, ""]
+
+
+def classify_text(files: Collection[str]) -> str:
+    """The code that classifies with exported weights, given the names of the files that these are in."""
+    return CLASSIFY if KEPT_WEIGHTS in files else CLASSIFY_PARTS
+
+
+def _rounded(recipe: Recipe) -> str:
+    """What the weights were rounded to when they were written, which the measured accuracy knows nothing of."""
+    dtype = recipe.weights.dtype
+    return "" if dtype == "as-base" else f", rounded to {dtype} after its accuracy was measured"
 
 
 def _files(recipe: Recipe) -> list[str]:

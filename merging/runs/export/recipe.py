@@ -23,7 +23,7 @@ from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, builtin_suites
 from merging.weights.files import open_checkpoint, save_tensors
-from merging.weights.files.writing import WrittenLayout, require_writable
+from merging.weights.files.writing import PLAIN, Form, index_of, require_writable
 from merging.weights.vectors import TaskVectors
 
 _PAIR = ("edit", "edit_params", "merge", "merge_params")
@@ -35,12 +35,18 @@ _MAX_BYTES = 64 * 2**20
 
 
 class Written(BaseModel):
-    """The weights that were written: a hash of all tensors, and how they are named."""
+    """The weights that were written: a hash of all tensors, how they are named, and what they were rounded to."""
 
     model_config = ConfigDict(extra="forbid")
 
     sha256: str
     layout: Literal["open_clip", "huggingface"] = "open_clip"
+    dtype: Literal["as-base", "float32", "bfloat16", "float16"] = "as-base"
+
+    @property
+    def form(self) -> Form:
+        """How to write them again."""
+        return Form(self.layout, self.dtype)
 
 
 class Recipe(BaseModel):
@@ -106,8 +112,8 @@ class Recipe(BaseModel):
         return MergeSpec.build(**{**fields, **pair.fields})
 
 
-def recipe_of(run: Run, weights: Path, layout: WrittenLayout = "open_clip") -> Recipe:
-    """The recipe of a finished run, and of the file that its weights were written to."""
+def recipe_of(run: Run, weights: Path, form: Form = PLAIN) -> Recipe:
+    """The recipe of a finished run, and of the file or files that its weights were written to."""
     result = require_done(run)
     return Recipe(
         label=run.spec.label,
@@ -117,14 +123,14 @@ def recipe_of(run: Run, weights: Path, layout: WrittenLayout = "open_clip") -> R
         device=result.device,
         fingerprints=result.fingerprints,
         coefficients=result.coefficients,
-        weights=Written(sha256=weights_sha256(weights), layout=layout),
+        weights=Written(sha256=weights_sha256(weights), layout=form.layout, dtype=form.dtype),
     )
 
 
 def weights_sha256(path: Path) -> str:
-    """SHA-256 of all tensors of a weight file by name, dtype, shape and content, whatever else the file says."""
+    """SHA-256 of all tensors by name, dtype, shape and content, whatever else the file says; several files are one."""
     digest = hashlib.sha256()
-    stored = open_checkpoint(path, part="all")
+    stored = open_checkpoint(path if path.is_file() else index_of(path), part="all")
     for name in sorted(stored):
         tensor = stored[name].contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -200,25 +206,25 @@ def replay(
     spec = recipe.spec_for(suite)
     vectors = workspace.vectors(suite, spec.tasks)
     _require_same_files(recipe, vectors)
-    layout = recipe.weights.layout
+    form = recipe.weights.form
     if recipe.coefficients is not None:
         result = MergeResult(fingerprints=recipe.fingerprints, coefficients=recipe.coefficients)
-        write_rebuilt(result, spec, vectors, output, layout)
-    elif layout == "open_clip":
+        write_rebuilt(result, spec, vectors, output, form)
+    elif form.plain:
         spec.run(Site(workspace, on_progress, output=output))
     else:
         with tempfile.TemporaryDirectory(dir=output.parent) as folder:
             made = Path(folder) / output.name
             spec.run(Site(workspace, on_progress, output=made))
-            in_layout(made, output, spec.label, layout)
+            in_form(made, output, spec.label, form)
     found = weights_sha256(output)
     return Replayed(found, found == recipe.weights.sha256)
 
 
-def in_layout(weights: Path, output: Path, label: str, layout: WrittenLayout) -> None:
-    """Write a file of weights again with another layout's names and shapes."""
+def in_form(weights: Path, output: Path, label: str, form: Form) -> None:
+    """Write a file of weights again with another layout's names and shapes, rounded, or in parts."""
     stored = open_checkpoint(weights, part="all")
-    save_tensors(output, stored.infos, stored.items(), {"method": label}, layout)
+    save_tensors(output, stored.infos, stored.items(), {"method": label}, form=form)
 
 
 def _require_same_files(recipe: Recipe, vectors: TaskVectors) -> None:

@@ -18,7 +18,7 @@ from merging.methods.plan import rebuilt_from
 from merging.methods.spec import Spec
 from merging.runs.jobs.merge_result import MergeResult
 from merging.weights.files import save_tensors
-from merging.weights.files.writing import WrittenLayout
+from merging.weights.files.writing import PLAIN, Form
 from merging.weights.vectors import TaskVectors
 
 if TYPE_CHECKING:
@@ -56,11 +56,9 @@ def rebuilt(result: MergeResult, spec: Spec, vectors: TaskVectors) -> Iterator[t
     return rebuilt_from(vectors, table, Context(devices.resolve(spec.device)))
 
 
-def write_rebuilt(
-    result: MergeResult, spec: Spec, vectors: TaskVectors, output: Path, layout: WrittenLayout = "open_clip"
-) -> None:
+def write_rebuilt(result: MergeResult, spec: Spec, vectors: TaskVectors, output: Path, form: Form = PLAIN) -> None:
     """Write what :func:`rebuilt` gives into a file; raises as it does."""
-    save_tensors(output, vectors.base.infos, rebuilt(result, spec, vectors), {"method": spec.label}, layout)
+    save_tensors(output, vectors.base.infos, rebuilt(result, spec, vectors), {"method": spec.label}, form=form)
 
 
 def kept_weights(run: Run, store: RunStore) -> Path:

@@ -330,7 +330,8 @@ class _Check:
             return Finding(file, name, f"{facts.text}; not compared with the base, which is broken", weights=facts)
         base = self.suite.base_checkpoint
         facts = compared(facts, base, checkpoint, name)
-        return Finding(file, name, facts.text, warnings=tuple(self._oddities(name, facts, base)), weights=facts)
+        warnings = (*checkpoint.notes, *self._oddities(name, facts, base))
+        return Finding(file, name, facts.text, warnings=warnings, weights=facts)
 
     def _oddities(self, name: str, facts: WeightFacts, base: Checkpoint) -> Iterator[str]:
         """What is usable and yet hardly meant."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +14,7 @@ from merging.hub.cache import HubFile, cache_folder, in_cache, snapshot
 from merging.hub.transfer import Remote, fetch, list_files, look_up, require_room
 from merging.runs.jobs.file_job import FileJob
 from merging.runs.jobs.job import JobResult, Site
+from merging.suites.folder import WEIGHT_SUFFIXES
 from merging.suites.images.hub import files_wanted, is_whole
 from merging.suites.images.kinds import ArraysData, HuggingFaceData
 from merging.suites.suite import (
@@ -24,6 +26,7 @@ from merging.suites.suite import (
     is_name,
     load_suite,
 )
+from merging.weights.files.adapters import CONFIG, FILES, files_of, is_adapter
 
 _MEGABYTE = 10**6
 _BYTES = 4  # of a weight: published models are float32
@@ -94,7 +97,7 @@ def missing_parts(suite: Suite, tasks: Sequence[str] | None = None, data: bool =
     files = [
         Missing(str(each), in_cache(suite.path(each)) if isinstance(each, HubFile) else each, isinstance(each, HubFile))
         for each in _files(suite, tasks)
-        if not suite.path(each).is_file()
+        if not _is_file_here(suite, each)
     ]
     return files + [_missing_images(suite, task) for task in _without_images(suite, tasks if data else ())]
 
@@ -103,12 +106,14 @@ def estimated_bytes(suite: Suite, missing: Sequence[Missing]) -> int:
     """About how many bytes the missing weights of the hub are; nobody is asked.
 
     Taken are the architecture's weights at four bytes each: of the visual tower for a model, of the whole of CLIP for
-    the file that holds its text tower. Heads are small, and not counted; nor are images, of which nothing is known.
+    the file that holds its text tower. Heads, and files called like adapters, are small, and not counted; nor are
+    images, of which nothing is known.
 
     Raises:
         SuiteError: open_clip can't build the architecture.
     """
-    models = {str(name) for name in (suite.base, *(task.checkpoint for task in suite.tasks)) if name is not None}
+    named = [suite.base, *(task.checkpoint for task in suite.tasks)]
+    models = {str(name) for name in named if name is not None and not is_adapter(Path(str(name)))}
     tower, whole = count_weights(suite)
     wanted = [part.what for part in missing if part.on_hub]
     return sum(
@@ -185,7 +190,7 @@ def _looked_up(
     cancelled: Callable[[], bool],
 ) -> Iterator[Remote]:
     """What the hub says of everything that is missing. Paths in a suite of the hub are files of its repository."""
-    files = [each for each in _files(suite, tasks) if not suite.path(each).is_file()]
+    files = [each for each in _files(suite, tasks) if not _is_file_here(suite, each)]
     files = [each for each in files if isinstance(each, HubFile) or own is not None]
     sets = [task.data for task in _without_images(suite, tasks if data else ())]
     for done, each in enumerate(files):
@@ -198,8 +203,13 @@ def _looked_up(
                     "nothing was downloaded"
                 )
             yield found
+            if is_adapter(Path(found.file)):
+                yield look_up(each.hub, [_beside(found.file)], each.revision)
         elif own is not None:
-            yield look_up(own, [each], suite.folder.name)
+            found = look_up(own, _may_be(each), suite.folder.name)
+            yield found
+            if is_adapter(Path(found.file)):
+                yield look_up(own, [_beside(found.file)], suite.folder.name)
     for done, images in enumerate(sets, len(files)):
         assert images is not None
         _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {images.title}")
@@ -212,6 +222,22 @@ def _looked_up(
                 yield look_up(images.dataset, [name], kind="dataset")
         elif own is not None and isinstance(images, ArraysData):
             yield look_up(own, [images.path], suite.folder.name)
+
+
+def _is_file_here(suite: Suite, reference: FileReference) -> bool:
+    """Whether a weight file is here, and what goes with it."""
+    return all(path.is_file() for path in files_of(suite.path(reference)))
+
+
+def _beside(adapter: str) -> str:
+    """The path of an adapter's configuration in its repository."""
+    return PurePosixPath(adapter).with_name(CONFIG).as_posix()
+
+
+def _may_be(reference: str) -> list[str]:
+    """Paths in a repository that a path in its ``suite.yaml`` may stand for: a file, or a folder with an adapter."""
+    inside = [f"{reference.rstrip('/')}/{name}" for name in FILES]
+    return [reference] if reference.endswith(WEIGHT_SUFFIXES) else inside
 
 
 def _step(on_progress: Progress, cancelled: Callable[[], bool], done: int, total: int, message: str) -> None:

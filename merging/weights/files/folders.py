@@ -23,7 +23,7 @@ _STATES = re.compile(
 _ARGUMENTS = "training_args.bin"
 _SHARD = re.compile(r"(?P<model>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(safetensors|bin|pt|pth)")
 _MAX_INDEX_BYTES = 32 * 2**20
-_MAX_SHARDS = 1000
+MAX_SHARDS = 1000
 
 
 def is_training_state(path: Path) -> bool:
@@ -130,8 +130,8 @@ def shards_of(index: Path) -> dict[Path, frozenset[str]]:
     tensors: dict[str, set[str]] = {}
     for tensor, file in wanted.items():
         tensors.setdefault(file, set()).add(tensor)
-    if len(tensors) > _MAX_SHARDS:
-        raise CorruptCheckpoint(f"{index.name}: {len(tensors)} shards; at most {_MAX_SHARDS} are read")
+    if len(tensors) > MAX_SHARDS:
+        raise CorruptCheckpoint(f"{index.name}: {len(tensors)} shards; at most {MAX_SHARDS} are read")
     return {_shard(index, file): frozenset(names) for file, names in sorted(tensors.items())}
 
 

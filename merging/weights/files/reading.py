@@ -176,6 +176,11 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         return ", ".join(parts)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of the model before it is used, in sentences."""
+        return ()
+
+    @property
     def lacks_projection(self) -> bool:
         """Whether this is Hugging Face's ``CLIPVisionModel``, which ends before the projection."""
         return self.layout.family == "huggingface" and PROJECTION not in self.infos
@@ -430,6 +435,11 @@ def checkpoint_from(
     own = source.own()
     if part == "all":
         layout = Layout("all tensors", {name: Origin((own[name],)) for name in own}, (), "unknown")
+    elif any(".lora_A." in name for name in stored):
+        raise CheckpointError(
+            f"{path.name}: holds factors of a LoRA adapter, no whole model; an adapter's folder as PEFT writes it can "
+            "be the checkpoint of a task in suite.yaml; anything else is to be saved merged (PEFT's merge_and_unload)"
+        )
     else:
         try:
             find = recognise if part == "visual" else recognise_text

@@ -26,6 +26,7 @@ from merging.runs.jobs import MergeSpec
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
+from merging.weights.files.writing import Form
 from tests.random_models import TASKS
 
 # Presets that learn get few steps, those that look at images few images.
@@ -71,7 +72,7 @@ def test_other_layouts_are_rebuilt_too(
     choices: dict[str, object], suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path
 ) -> None:
     run = run_of(suite_file, workspace, **choices)
-    files = export_run(run, workspace, tmp_path / "out", "huggingface")
+    files = export_run(run, workspace, tmp_path / "out", Form("huggingface"))
     assert "classify.py" not in [file.name for file in files]
     assert "CLIPVisionModelWithProjection" in (tmp_path / "out" / "README.md").read_text()
     recipe = read_recipe(tmp_path / "out" / "recipe.yaml")

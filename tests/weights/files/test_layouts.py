@@ -314,7 +314,6 @@ def test_a_merged_model_loads_into_transformers_and_gives_the_same_embeddings(mi
     merged = merged_files(mixed, tmp_path)
     expected = outputs(load_file(merged["open_clip"]), images)
     folder = merged["huggingface"].parent
-    VISION.save_pretrained(folder)
     projected, report = CLIPVisionModelWithProjection.from_pretrained(folder, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
     assert torch.allclose(projected.eval()(images).image_embeds, expected, atol=1e-5)
@@ -325,7 +324,7 @@ def test_a_merged_model_loads_into_transformers_and_gives_the_same_embeddings(mi
 
 
 def merged_files(suite: Path, folder: Path, *more: str) -> dict[str, Path]:
-    """The same merge written in both layouts by the command line."""
+    """The same merge written in both layouts by the command line, the one by its former name."""
     files = {}
     for layout in ("huggingface", "open_clip"):
         files[layout] = folder / f"merged-{layout}" / "model.safetensors"
@@ -381,11 +380,11 @@ def test_towers_that_hugging_face_has_no_class_for_are_not_written(tmp_path: Pat
 
 
 def test_a_layout_without_a_file_is_wrong_usage(suite_file: Path) -> None:
-    assert CliRunner().invoke(main, ["merge", str(suite_file), "--layout", "huggingface"]).exit_code == 2
+    assert CliRunner().invoke(main, ["merge", str(suite_file), "--layout", "hugging-face"]).exit_code == 2
 
 
 def test_localised_models_have_no_other_layout(suite_file: Path, tmp_path: Path) -> None:
-    arguments = ["merge", str(suite_file), "--merge", "tall_masks", "--layout", "huggingface", "--home", str(tmp_path)]
+    arguments = ["merge", str(suite_file), "--merge", "tall_masks", "--layout", "hugging-face", "--home", str(tmp_path)]
     result = CliRunner().invoke(main, [*arguments, "--output", str(tmp_path / "model.safetensors")])
     assert result.exit_code == 1
     assert "leave out --layout" in result.stderr
