@@ -16,7 +16,7 @@ from merging.runs.jobs.download import download, missing_parts
 from merging.suites import load_suite
 from merging.suites.suite import Suite
 from tests.fake_hub import FakeHub
-from tests.random_models import random_tower, write_adapter, write_yaml
+from tests.random_models import random_tower, write_adapter, write_config, write_yaml
 
 TASKS = ("circles", "eurosat")
 
@@ -31,6 +31,7 @@ def folder(tmp_path: Path) -> Path:
     torch.save(load_file(left / "adapter_model.safetensors"), left / "adapter_model.bin")
     torch.save({"state": torch.ones(3)}, left / "optimizer.pt")
     save_file(random_tower(0), models / "clip-vit-base-patch16.safetensors")
+    write_config(models)
     return models
 
 
