@@ -7,7 +7,7 @@ PORT ?= 8501
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: app env test test-kernels check mutants bench docs study study-linearised screenshots clean
+.PHONY: app env test test-kernels fuzz check mutants bench docs study study-linearised screenshots clean
 
 app: $(VENV)/.app  ## the dashboard, in the browser
 	$(BIN)/python -m merging app --port $(PORT)
@@ -34,6 +34,9 @@ test: env  ## unit, property, app and browser tests
 
 test-kernels: env  ## the numerical tests with all kernels that the libraries have for this processor
 	$(BIN)/python -m tests.kernels
+
+fuzz: env  ## every reader on thousands of damaged and odd files, an hour or so, in 16 GB of address space
+	ulimit -v 16000000; $(BIN)/python -m pytest tests/security/test_fuzz.py --hypothesis-profile=fuzz --timeout=3600
 
 check: env  ## lint, layers and types
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """``python -m merging``, and the command ``merging`` of an installed package."""
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from typing import NoReturn
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from merging.cli import main
+from merging.cli.options import CUT_OFF
 
 
 def run() -> NoReturn:
@@ -19,12 +21,18 @@ def run() -> NoReturn:
     gc.set_threshold(100_000)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: nothing is left half-written
     status: object = 0
+    for stream in (sys.stdout, sys.stderr):  # a name in Latin-1, or a λ on an old terminal, is shown by its escape
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main(prog_name="python -m merging" if __name__ == "__main__" else "merging")
     except SystemExit as ending:
         status = ending.code
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:  # what was left found no reader
+        status = CUT_OFF
     os._exit(status if isinstance(status, int) else 0 if status is None else 1)  # unloading torch takes half a second
 
 

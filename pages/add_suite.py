@@ -16,7 +16,7 @@ from ui.runs.file_jobs import ask_for, offer_conversion
 from ui.runs.jobs import run_of, show_job
 from ui.shell import state
 from ui.shell.entry import through_app
-from ui.shell.url import named_in_url
+from ui.shell.url import as_option, named_in_url
 from ui.suites.hub_suites import PARAMETER, offer_download
 from ui.suites.suite_report import class_folders_table, report_table, summary
 
@@ -83,7 +83,7 @@ def refused_datasets(folder: Path, base: Path | None) -> dict[str, None]:
         selection_mode="multi",
         default=list(recognised),
         key=f"known-{folder}",
-        format_func=lambda task: task if task == recognised[task] else f"{task}: {recognised[task]}",
+        format_func=lambda task: as_option(task if task == recognised[task] else f"{task}: {recognised[task]}"),
         wrap=True,
         help="Tasks that are called like a data set of the published suites take class names, templates and images "
         "from its description. Turn off those that are on other data",

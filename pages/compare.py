@@ -169,7 +169,12 @@ def choose_task(found: RunComparison, names: Sequence[str], labels: dict[str, st
         if len(found.runs) > 2:
             ids = {run.id: name for run, name in zip(found.runs[1:], names[1:], strict=True)}
             chosen = choice(
-                st.segmented_control, f"Against {names[0]}", ids, default=next(iter(ids)), required=True, key="other"
+                st.segmented_control,
+                f"Against {escape_markdown(names[0])}",
+                ids,
+                default=next(iter(ids)),
+                required=True,
+                key="other",
             )
             other = 1 + list(ids).index(chosen)
     return by_label[label], other

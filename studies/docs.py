@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from merging.cli import main as command_line
+from merging.core import limits
 from merging.core.files import atomic_path
 from merging.core.text import printed
 from merging.evaluation.evaluator import best_first
@@ -23,6 +24,7 @@ from merging.methods.grammar import write_value
 from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import data_looked_at, two_settings
 from merging.suites.reported import published, to_markdown
+from merging.sweeps.domains import MAX_TRIALS
 
 ROOT = Path(__file__).resolve().parents[1]
 BOARD = Path(__file__).parent / "results" / "leaderboard.json"  # as `merging leaderboard mini --json` prints it
@@ -36,6 +38,7 @@ PAGES = {
     "docs/cluster.md": "Clusters",
     "docs/python.md": "Python",
     "docs/performance.md": "Performance",
+    "docs/security.md": "Security",
     "docs/design.md": "Design",
 }  # in the order in which they are read
 _SHORT = (
@@ -239,6 +242,65 @@ def _published(_: str) -> str:
     return to_markdown(published().select()).replace("\n## ", "\n### ")
 
 
+def _limits(_: str) -> str:
+    """What the gate of each kind of file lets through, from the constants in the code."""
+    rows = [
+        ["`suite.yaml`", _size(limits.MAX_SUITE_BYTES), _YAML],
+        ["recipe", _size(limits.MAX_RECIPE_BYTES), f"{_YAML}; a finite number for every task and tensor"],
+        ["sweep", _size(limits.MAX_SWEEP_BYTES), f"{_YAML}; {MAX_TRIALS} trials"],
+        ["JSON: configuration", _size(limits.MAX_JSON_BYTES), f"{limits.MAX_JSON_VALUES:,} values"],
+        ["JSON: index, catalogue; lists in text", _size(limits.MAX_INDEX_BYTES), f"{limits.MAX_JSON_VALUES:,} values"],
+        [
+            "safetensors",
+            "the disk",
+            f"header of {_size(limits.MAX_HEADER_BYTES)}, {limits.MAX_JSON_VALUES:,} values; {limits.MAX_TENSORS:,} "
+            f"tensors of {limits.MAX_DIMENSIONS} dimensions, names of {limits.MAX_TENSOR_NAME:,} letters, without gaps",
+        ],
+        [
+            "`.pt`, `.pth`, `.bin`, `.ckpt`",
+            "the disk",
+            f"pickle of {_size(limits.MAX_PICKLE_BYTES)} and {limits.MAX_PICKLE_OPERATIONS:,} instructions; tuples "
+            f"{limits.MAX_TUPLE_DEPTH} deep; {limits.MAX_TENSORS:,} tensors, within the bytes of the file",
+        ],
+        [
+            "zip archives (`.pt`, `.npz`)",
+            "the disk",
+            f"{limits.MAX_MEMBERS:,} members and a directory of {_size(limits.MAX_DIRECTORY_BYTES)}, exactly at the "
+            "end; members that differ in name and do not overlap",
+        ],
+        [
+            "`.npz`",
+            "half of the free memory",
+            f"beyond {_size(limits.MAX_SMALL_BYTES)}, {limits.MAX_GROWTH} times the packed bytes; no objects",
+        ],
+        [
+            "parquet",
+            "the disk",
+            f"{limits.MAX_IMAGES:,} rows; pictures of {_size(limits.MAX_CELLS_BYTES)} at once, as images below",
+        ],
+        [
+            "image",
+            _size(limits.MAX_IMAGE_BYTES),
+            f"{limits.MAX_PIXELS / 1e6:.0f} million pixels, also once the shorter side is the model's",
+        ],
+    ]
+    return _table(["file", "at most", "and within it"], rows)
+
+
+_YAML = f"{limits.MAX_YAML_VALUES:,} values with aliases written out, {limits.MAX_YAML_DEPTH} deep, each name once"
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest unit that fits.
+
+    >>> _size(64 * 2**10)
+    '64 KiB'
+    """
+    units = ("bytes", "KiB", "MiB", "GiB")
+    place = max(power for power in range(len(units)) if count % 1024**power == 0 and count >= 1024**power)
+    return f"{count // 1024**place} {units[place]}"
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "pages": _pages,
     "edits": lambda _: _stages("edits"),
@@ -251,6 +313,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "leaderboard": _leaderboard,
     "leaderboard-localised": _leaderboard_localised,
     "published": _published,
+    "limits": _limits,
 }
 
 

@@ -47,6 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
     settings.register_profile("thorough", parent=settings.get_profile("project"), max_examples=500, derandomize=False)
+    settings.register_profile(  # `make fuzz`: what takes seconds hangs for somebody who sends worse
+        "fuzz", parent=settings.get_profile("thorough"), max_examples=5000, deadline=10_000, print_blob=True
+    )
     settings.load_profile("project")
 
 

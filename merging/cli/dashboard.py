@@ -1,6 +1,7 @@
 """The command that starts the dashboard."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import click
 
 from merging.cli.group import main
 from merging.cli.options import INTERRUPTED, PathAsTyped, home_option
+from merging.core.errors import RunError
+from merging.core.files import require_folder
 from merging.core.places import dashboard
 
 
@@ -26,6 +29,8 @@ def app(port: int, suites: tuple[Path, ...], headless: bool, home: Path) -> None
     """Start the dashboard on this machine and say its address; Ctrl-C ends it."""
     import subprocess
 
+    require_folder(home)
+    _require_port(port)
     command = [sys.executable, "-m", "streamlit", "run", str(dashboard()), "--server.port", str(port)]
     if headless:
         command += ["--server.headless", "true"]
@@ -42,3 +47,19 @@ def app(port: int, suites: tuple[Path, ...], headless: bool, home: Path) -> None
             server.wait()
             status = INTERRUPTED
     click.get_current_context().exit(status)
+
+
+def _require_port(port: int) -> None:
+    """Insist on a port that nobody has, before a server is started that would say so among its own lines.
+
+    Raises:
+        RunError: it is in use, or not for everybody.
+    """
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RunError(
+                f"port {port} can't be used ({error.strerror}); choose another with --port, or end what uses it"
+            ) from None

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.exceptions import Exit
 
 from merging.cli.options import (
+    CUT_OFF,
     INTERRUPTED,
     end_with,
     image_limit_option,
@@ -21,14 +23,21 @@ class _Commands(click.Group):
     Ctrl-C ends with one line and the status that shells give for it.
     """
 
+    def make_context(self, *arguments: Any, **names: Any) -> click.Context:
+        """As click does it; this is where help is printed."""
+        try:
+            return super().make_context(*arguments, **names)
+        except BrokenPipeError:
+            raise Exit(CUT_OFF) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except MergingError as error:
             end_with(f"Error: {error}")
         except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever read the output has enough; click ends quietly
-                raise
+            if error.errno == errno.EPIPE:  # whoever read the output has enough
+                raise Exit(CUT_OFF) from None
             file = f"{Path(str(error.filename)).name}: " if error.filename else ""
             end_with(f"Error: {file}{error.strerror or error}")
         except KeyboardInterrupt:

@@ -14,8 +14,10 @@ import click
 
 from merging.core.errors import SpecError
 from merging.core.places import default_home, path_of
+from merging.core.text import visible
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
+CUT_OFF = 141  # of what nobody reads any more, as of other programs: 128 + SIGPIPE
 
 
 class PathAsTyped(click.Path):
@@ -210,6 +212,7 @@ def progress_on_stderr() -> Any:
 
 def end_with(sentence: str, status: int = 1) -> NoReturn:
     """Say why the command ends, on a line of its own even where progress was being written, and end it."""
+    sentence = visible(sentence)
     click.echo(f"\r\x1b[K{sentence}" if sys.stderr.isatty() else sentence, err=True)
     click.get_current_context().exit(status)
 
@@ -255,7 +258,11 @@ def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
     """Names after ``--tasks``, checked; without them all tasks that name a checkpoint."""
     if tasks is None:  # a file that is named but missing is an error, not a task less
         return tuple(suite.chosen())
-    names = tuple(name.strip() for name in next(csv.reader([tasks], skipinitialspace=True), []) if name.strip())
+    try:
+        read = next(csv.reader([tasks], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise SpecError(f"--tasks {tasks[:60]!r}: {error}; expected names with commas") from None
+    names = tuple(name.strip() for name in read if name.strip())
     if not names:
         raise SpecError(f"--tasks {tasks!r} names no task; the suite has {', '.join(suite.task_names)}")
     return tuple(suite.chosen(names))

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from merging.core.text import printed
+from merging.core.text import printed, visible
 
 _ALIKE = 24  # class folders, named as their classes, that are printed
 
@@ -62,11 +62,11 @@ def print_report(report: Any) -> None:
     """What :func:`merging.runs.jobs.check.check_suite` found, a line a file."""
     words = {"error": "ERROR", "warning": "warn", "ok": "ok"}
     for row in report.files:
-        click.echo(f"{words[row.status]:<5}  {row.file}  {row.detail}")
+        click.echo(visible(f"{words[row.status]:<5}  {row.file}  {row.detail}"))
     for task, classes in groupby(report.folders, key=lambda one: one.task):
-        click.echo(f"class folders of {task}:")
+        click.echo(visible(f"class folders of {task}:"))
         for line in _class_lines(list(classes)):
-            click.echo(f"       {line}")
+            click.echo(visible(f"       {line}"))
     counts = f"{counted(report.problems, 'problem')}, {counted(report.warnings, 'warning')}"
     click.echo(f"{counts} in {counted(len(report.files), 'check')}")
 

@@ -76,10 +76,13 @@ def methods(as_json: bool) -> None:
 def check(suite: str, accuracy: bool, deep: bool, device: str, home: Path, as_json: bool) -> None:
     """Check every file of SUITE: weights, heads, images."""
     from merging.core import devices
+    from merging.core.files import require_folder
     from merging.runs.jobs.check import check_suite
     from merging.suites.suite import load_suite
 
     workspace = open_workspace(home) if accuracy or home.is_dir() else None  # looking alone makes no folder
+    if accuracy and workspace is not None:
+        require_folder(workspace.home)
     where = devices.resolve(device)
     report = check_suite(load_suite(suite), progress_on_stderr(), workspace, where, accuracy, deep=deep)
     if as_json:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from merging.core.errors import CheckpointError
+from merging.core.errors import CheckpointError, RunError
 
 # What a folder, or a repository, of one model calls its weights, the safe kind first.
 MODEL_FILES = (
@@ -37,6 +37,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # there may be no such folder
             temporary.unlink(missing_ok=True)
+
+
+def require_folder(path: Path) -> None:
+    """Make a folder for runs and caches, or find out why that can't be.
+
+    Raises:
+        RunError: it can't be made, or not be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"the folder for runs, {path.name!r}, can't be created ({error.strerror}); choose another"
+        ) from None
+    if not os.access(path, os.W_OK):
+        raise RunError(f"the folder for runs, {path.name!r}, can't be written to; choose another")
 
 
 def require_place(path: Path) -> None:

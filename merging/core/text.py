@@ -6,6 +6,16 @@ from typing import Any
 _NOTHING = 1e-9  # of differences in points, and of means of a few hundred numbers around 1
 
 
+def visible(text: str) -> str:
+    r"""Text from outside for a terminal: what would steer it, or can't be written, by its escape.
+
+    >>> print(visible("caf\udce9\x1b[31m, line\nby line"))
+    caf\udce9\x1b[31m, line
+    by line
+    """
+    return "".join(letter if letter == "\n" or letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def in_a_row(names: Iterable[str]) -> str:
     """Names as a sentence lists them.
 

@@ -6,17 +6,18 @@ pydantic's findings without its wording; names that were nearly right; tensors t
 import difflib
 import re
 import reprlib
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 # What a value must be, by pydantic's type of error, filled from its context.
 _MUST = {
-    "greater_than_equal": "at least {ge:g}",
-    "greater_than": "above {gt:g}",
-    "less_than_equal": "at most {le:g}",
-    "less_than": "below {lt:g}",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "below {lt}",
     "finite_number": "a finite number",
     "float_type": "a number",
     "float_parsing": "a number",
@@ -48,13 +49,21 @@ _SHOWN = 3
 _LONGEST = 120  # letters of a name that are shown; a file may hold names of any length
 
 
-def explain(error: ValidationError, prefix: str = "", known: Collection[str] = ()) -> str:
+@dataclass(frozen=True)
+class HasNamesOf:
+    """Marks a mapping whose names are those of a model that judges it later."""
+
+    model: type[BaseModel]
+
+
+def explain(error: ValidationError, prefix: str = "", known: Collection[str] | type[BaseModel] = ()) -> str:
     """A pydantic error in one line: where, what was seen, what it must be.
 
     Args:
         error: what pydantic found.
         prefix: put before every name, such as ``edit.``.
-        known: the names at the top level, of which the nearest are offered for an unknown one.
+        known: the names at the top level, or the model that has them, of which the nearest are offered for an unknown
+            one; of a model also below that level.
     """
     found: dict[str, list[Any]] = {}
     for item in error.errors(include_url=False):
@@ -64,13 +73,13 @@ def explain(error: ValidationError, prefix: str = "", known: Collection[str] = (
     return "; ".join(_sentence(prefix + where if where else "", found[where], known) for where in whole[:_SHOWN])
 
 
-def _sentence(where: str, items: list[Any], known: Collection[str]) -> str:
+def _sentence(where: str, items: list[Any], known: Collection[str] | type[BaseModel]) -> str:
     items = [item for item in items if item["type"] not in _OTHER_KIND] or items
     first = items[0]
     if first["type"] == "missing":
         return f"{where}: is missing"
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown name" + (nearest(first["loc"][0], known) if len(first["loc"]) == 1 else "")
+        return f"{where}: unknown name{nearest(first['loc'][-1], _names_at(first['loc'], known))}"
     if first["type"] in ("value_error", "assertion_error"):
         said = re.sub(r"^(Value error|Assertion failed), ", "", first["msg"])
         return f"{where} = {reprlib.repr(first['input'])}: {said}" if where else said
@@ -78,11 +87,47 @@ def _sentence(where: str, items: list[Any], known: Collection[str]) -> str:
     return f"{seen}: must be {' or '.join(dict.fromkeys(map(_must, items)))}"
 
 
+def _names_at(place: Sequence[str | int], known: Collection[str] | type[BaseModel]) -> Collection[str]:
+    """The names that may stand where an unknown one stood."""
+    if not isinstance(known, type):
+        return known if len(place) == 1 else ()
+    models = {known}
+    for step in place[:-1]:
+        fields = [model.model_fields[str(step)] for model in models if step in model.model_fields]
+        inside = {one for field in fields for one in _models(field)}
+        chosen = {one for one in models if step in (one.__name__, *_kind(one))}  # of a union of models
+        models = inside or chosen or ({*models} if isinstance(step, int) else set())
+    return {name for model in models for name in model.model_fields}
+
+
+def _models(field: Any) -> set[type[BaseModel]]:
+    """The models that a field may hold, in lists and unions, too."""
+    left, found = [field.annotation, *field.metadata], set()
+    while left:
+        one = left.pop()
+        if isinstance(one, HasNamesOf):
+            found.add(one.model)
+        elif isinstance(one, type) and issubclass(one, BaseModel):
+            found.add(one)
+        left.extend(get_args(one))
+    return found
+
+
+def _kind(model: type[BaseModel]) -> tuple[Any, ...]:
+    """What tells a model from others of a union, if something does."""
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
+
+
 def _must(item: Any) -> str:
     known = _MUST.get(item["type"])
     if known is None:
         return re.sub(r"^(Input|String|Value) should (be )?", "", item["msg"])
-    return known.format(**item.get("ctx", {}))
+    return known.format(**{name: _bound(value) for name, value in item.get("ctx", {}).items()})
+
+
+def _bound(value: Any) -> Any:
+    """A bound as people write it: whole numbers with all digits."""
+    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else value
 
 
 def differences(tensors: Mapping[str, Collection[str]]) -> str:

@@ -208,7 +208,7 @@ def build_head(suite: Suite, task_name: str, device: torch.device | None = None)
     rows = []
     with torch.inference_mode():
         for name in task.classes:
-            tokens = tokenizer([template.format(name) for template in templates])
+            tokens = tokenizer([template.replace("{}", name) for template in templates])
             embedded = model.encode_text(tokens.to(device or "cpu"), normalize=True)
             rows.append(torch.nn.functional.normalize(embedded.mean(dim=0), dim=0))
     return torch.stack(rows).cpu().clone()

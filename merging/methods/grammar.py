@@ -5,7 +5,8 @@
     value = item | item "," item [","] …         a comma makes a list
     item  = "[" [value] "]" | number | true | false | "text in quotes" | text
 
-Numbers and quoted text are JSON's. Text stands bare, unless it would read as something else.
+Numbers and quoted text are JSON's. Text stands bare, unless it would read as something else. ``0,3`` is refused, as it
+may be 0.3 or a list of 0 and 3; ``[0,3]`` and ``0, 3`` are lists.
 """
 
 import json
@@ -16,6 +17,8 @@ from typing import Any
 from merging.core.errors import SpecError
 
 _QUOTED = re.compile(r'\s*"(?:[^"\\]|\\.)*"')
+_DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,[0-9]+(,[-+]?[0-9]+,[0-9]+)*")
+_PAIR = re.compile(r"([0-9]+),([0-9]+)")
 _DEEPEST = 3  # brackets in brackets; the values of a sweep, lists of lists of numbers, need two
 _STEPS = {"[": 1, "]": -1}
 
@@ -29,6 +32,7 @@ def read_value(text: str) -> Any:
     >>> read_value("0.1"), read_value("layer"), read_value("0.3,-1"), read_value("[0.3]")
     (0.1, 'layer', [0.3, -1], [0.3])
     """
+    _refuse_decimal_comma(text)
     items = list(_items(text))
     if len(items) == 1 and not text.rstrip().endswith(","):
         return _item(items[0])
@@ -44,6 +48,7 @@ def read_values(text: str) -> list[Any]:
     >>> read_values("layer"), read_values("[0.3,-1], auto")
     (['layer'], [[0.3, -1], 'auto'])
     """
+    _refuse_decimal_comma(text)
     return [_item(item) for item in _items(text)]
 
 
@@ -54,7 +59,8 @@ def write_value(value: Any) -> str:
     ('layer', '0.3,-1.0', '[0.3]', '"0.1"')
     """
     if isinstance(value, (list, tuple)) and len(value) > 1:
-        return ",".join(map(_written, value))
+        bare = ",".join(map(_written, value))
+        return f"[{bare}]" if _DECIMAL_COMMA.fullmatch(bare) else bare
     return _written(value)
 
 
@@ -74,6 +80,14 @@ def read_settings(texts: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         except SpecError as error:
             raise SpecError(f"{path}: {error}") from None
     return found
+
+
+def _refuse_decimal_comma(text: str) -> None:
+    """Ask what is meant where a comma can be that of a number, as much of the world writes it."""
+    if _DECIMAL_COMMA.fullmatch(text.strip()):
+        spelt = text.strip()[:60]
+        points = _PAIR.sub(r"\1.\2", spelt)
+        raise SpecError(f"{spelt!r}: numbers with decimal commas, or a list? write {points}, or [{spelt}]")
 
 
 def _written(item: Any) -> str:
@@ -118,7 +132,7 @@ def _item(text: str) -> Any:
     if text.startswith("["):
         if not text.endswith("]"):
             raise SpecError(f"{text[:60]!r}: something stands behind a bracket; expected a comma")
-        return read_values(text[1:-1])
+        return [_item(item) for item in _items(text[1:-1])]
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

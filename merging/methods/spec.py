@@ -15,6 +15,7 @@ from merging.core.wording import explain
 from merging.methods.pair import Pair
 from merging.methods.params import DataUse
 
+_PAIR: dict[str, type] = {"edit": str, "edit_params": Mapping, "merge": str, "merge_params": Mapping}
 _VERSION = 2  # raise when a change alters the numbers of all methods; of a single merge: its `revision`
 
 
@@ -43,7 +44,9 @@ class Spec(BaseModel):
     def _complete(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        given = {name: values[name] for name in ("edit", "edit_params", "merge", "merge_params") if name in values}
+        given = {name: values[name] for name, kind in _PAIR.items() if isinstance(values.get(name), kind)}
+        if given.keys() != _PAIR.keys() & values.keys() or not all(isinstance(name, str) for name in values):
+            return values  # the fields' own types say what is wrong
         complete = {**values, **Pair.of(**given).fields}
         return complete
 

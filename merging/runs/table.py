@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from merging.core.errors import MergingError, RunError
+from merging.core.files import require_folder
 from merging.runs.jobs import Job, JobResult, parse_job
 from merging.runs.run import Run, State, UnreadableRun
 
@@ -54,12 +55,7 @@ class RunStore:
 
     def __init__(self, home: Path | str) -> None:
         self.home = Path(home)
-        try:
-            self.home.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"the folder for runs, {self.home.name!r}, can't be created ({error.strerror}); choose another"
-            ) from None
+        require_folder(self.home)
         self.path = self.home / "runs.sqlite"
         with self.connect() as connection:
             connection.execute("pragma journal_mode = wal")

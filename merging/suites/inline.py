@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 _Size = Annotated[int, Field(gt=0, le=2**20, strict=True)]
 _Layers = Annotated[int, Field(gt=0, le=1000, strict=True)]  # each is built: a million would take hours and all memory
+_Blocks = Annotated[int, Field(gt=0, le=100, strict=True)]  # of one stage of a ResNet; the largest published has 36
 _Whole = Annotated[int, Field(strict=True)]
 _Share = Annotated[float, Field(ge=0, lt=1)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -42,7 +43,7 @@ class _Transformer(_Strict):
 class VisionConfig(_Transformer):
     """``vision_cfg``: the visual tower. Four ``layers`` make a ResNet, a ``timm_model_name`` one of timm's models."""
 
-    layers: _Layers | tuple[_Layers, _Layers, _Layers, _Layers] = 12
+    layers: _Layers | tuple[_Blocks, _Blocks, _Blocks, _Blocks] = 12
     width: _Size = 768
     head_width: _Size = 64
     patch_size: _Size | None = 16
@@ -54,7 +55,7 @@ class VisionConfig(_Transformer):
     no_ln_pre: _Flag = False
     pos_embed_type: Literal["learnable", "sin_cos_2d"] = "learnable"
     pool_type: Literal["tok", "avg", "none"] = "tok"
-    timm_model_name: str | None = None
+    timm_model_name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,100}$")  # an address would be asked for it
     timm_model_pretrained: _Flag = False
     timm_pool: str = "avg"
     timm_proj: str | None = "linear"

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from merging.core.errors import CheckpointError, MissingPart, SuiteError
+from merging.core.limits import MAX_SUITE_BYTES
 from merging.core.places import path_of
-from merging.core.wording import explain, nearest
-from merging.core.yaml_text import parse_yaml
+from merging.core.wording import HasNamesOf, explain, nearest
+from merging.core.yaml_text import read_yaml
 from merging.hub.cache import (
     HubFile,
     cache_folder,
@@ -41,10 +41,7 @@ from merging.weights.files.folders import model_file, weight_files
 from merging.weights.files.reading import Part
 from merging.weights.vectors import TaskVectors
 
-MAX_YAML_BYTES = 2 * 2**20
-MAX_YAML_NODES = 500_000  # with aliases written out: a few lines of them can stand for billions
 DEFAULT = "mini"
-_BAD_SCALARS = (ValueError, LookupError, AttributeError, TypeError, OverflowError)  # of a date or number that is none
 Split = Literal["val", "test"]
 FileReference = str | HubFile  # a path relative to suite.yaml, or a file of the Hugging Face hub
 
@@ -124,7 +121,7 @@ class Suite(Entry):
     """
 
     name: str = Field(min_length=1, max_length=80)
-    architecture: str | dict[str, Any]
+    architecture: str | Annotated[dict[str, Any], HasNamesOf(InlineArchitecture)]
     activation: Activation | None = None
     heads: int | None = Field(None, gt=0, le=1024, strict=True)
     image_size: int | None = Field(None, gt=0, le=2**14, strict=True)
@@ -186,8 +183,8 @@ class Suite(Entry):
         if len(set(names)) != len(names):
             raise ValueError(f"task names must differ, got {list(names)}")
         for template in (*self.templates, *(t for task in self.tasks for t in task.templates or ())):
-            if template.count("{}") != 1:
-                raise ValueError(f"template {template!r} must hold {{}} exactly once")
+            if template.count("{}") != 1 or re.search("[{}]", template.replace("{}", "", 1)):
+                raise ValueError(f"template {template[:120]!r} must hold {{}} exactly once, and no other brace")
         return self
 
     @property
@@ -511,34 +508,13 @@ def load_suite(reference: str | Path) -> Suite:
             f"no suite {Path(reference).name!r}: expected a built-in name ({', '.join(builtin_suites()) or 'none'}), "
             f"the path of a suite.yaml, or the id owner/name of a model repository of the hub{hub}"
         )
-    if path.stat().st_size > MAX_YAML_BYTES:
-        raise SuiteError(f"{path.name}: {path.stat().st_size} bytes; a suite.yaml of at most {MAX_YAML_BYTES} is read")
-    try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SuiteError(f"{path.name}: can't be read ({error.strerror})") from None
-    except (yaml.YAMLError, *_BAD_SCALARS) as error:
-        where = re.sub(r"\s+", " ", str(error))[:300]
-        raise SuiteError(f"{path.name}: not valid YAML: {where}") from None
+    content = read_yaml(path, SuiteError, MAX_SUITE_BYTES)
     if not isinstance(content, dict):
         held = "is empty" if content is None else "holds no names with values"
         raise SuiteError(f"{path.name}: {held}; expected name, architecture, base, tasks, …")
-    _check_size(path.name, content)
     if "folder" in content:
         raise SuiteError(f"{path.name}: unknown field 'folder'")
     try:
         return Suite.model_validate({**content, "folder": path.parent})
     except ValidationError as error:
-        raise SuiteError(f"{path.name}: {explain(error, known=Suite.model_fields)}") from None
-
-
-def _check_size(file: str, content: object) -> None:
-    """Refuse YAML whose aliases unfold to a huge or endless structure."""
-    left, seen = [content], 0
-    while left:
-        node = left.pop()
-        seen += 1
-        children = node.values() if isinstance(node, dict) else node if isinstance(node, list | set | tuple) else ()
-        if seen + len(left) + len(children) > MAX_YAML_NODES:
-            raise SuiteError(f"{file}: unfolds to more than {MAX_YAML_NODES} values; remove aliases (*name)")
-        left.extend(children)
+        raise SuiteError(f"{path.name}: {explain(error, known=Suite)}") from None

@@ -6,7 +6,6 @@ one so far. The ``config.json`` that lies there names the model that training be
 before its version 5. Other programs write ``epoch_3.pt``, ``best.pt`` or ``last.ckpt``.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,13 +14,14 @@ from typing import Any
 
 from merging.core.errors import SuiteError
 from merging.core.files import MODEL_FILES
+from merging.core.gate import read_json
+from merging.core.limits import MAX_INDEX_BYTES
 from merging.hub.cache import HubFile, is_hub_id, located
 from merging.suites.folder import Contents, is_generic, is_named_as_base, label, task_name
 from merging.weights.files.folders import INDEX
 
 _STEP = re.compile(r"(checkpoint|epoch|step|iter)[-_=]?\d+", re.IGNORECASE)
 _ON_THE_WAY = re.compile(rf"{_STEP.pattern}|best|last|latest|final", re.IGNORECASE)
-_MAX_JSON_BYTES = 16 * 2**20
 # File → field in which a model's folder names what it was trained from
 _ORIGINS = {"config.json": "_name_or_path", "adapter_config.json": "base_model_name_or_path"}
 
@@ -170,9 +170,7 @@ def _place(value: str, weights: list[Path]) -> Path | None:
 def _json(path: Path) -> Mapping[str, Any]:
     """A file of names and values; empty where there is none that can be read."""
     try:
-        if not path.is_file() or path.stat().st_size > _MAX_JSON_BYTES:
-            return {}
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path, SuiteError, MAX_INDEX_BYTES)
+    except SuiteError:
         return {}
     return content if isinstance(content, dict) else {}

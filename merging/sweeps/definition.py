@@ -23,15 +23,16 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from merging.core.errors import MissingPart, SpecError
+from merging.core.gate import read_text
+from merging.core.limits import MAX_SWEEP_BYTES
 from merging.core.wording import explain
-from merging.core.yaml_text import parse_yaml
+from merging.core.yaml_text import in_words, parse_yaml
 from merging.methods import registry
 from merging.methods.registry import Stage
 from merging.runs.jobs.merge import MergeSpec
 from merging.suites.suite import Split, Suite, builtin_suites, is_name
 from merging.sweeps.domains import MAX_TRIALS, Choices, Range, Space
 
-_MAX_BYTES = 64 * 2**10
 _FIELDS = "suite, tasks, edits, merges, search, trials, parallel, objective, seed, device"
 
 Settings = dict[str, Any]  # ``edit``, ``merge`` and the values of their parameters, ``edits.ties.keep`` and so on
@@ -246,12 +247,13 @@ def parse_definition(text: str, name: str = "sweep") -> SweepDefinition:
     Raises:
         SpecError: it is not YAML or breaks the schema; the message says where, what was seen and what was expected.
     """
-    if len(text.encode()) > _MAX_BYTES:
-        raise SpecError(f"{name}: {len(text.encode())} bytes; a sweep of at most {_MAX_BYTES} is read")
+    size = len(text.encode("utf-8", "replace"))
+    if size > MAX_SWEEP_BYTES:
+        raise SpecError(f"{name}: {size} bytes; a sweep of at most {MAX_SWEEP_BYTES} is read")
     try:
         content = parse_yaml(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise SpecError(f"{name}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{name}: not valid YAML: {in_words(error)}") from None
     if not isinstance(content, dict):
         raise SpecError(f"{name}: expected a mapping with {_FIELDS}; got {type(content).__name__}")
     return build_definition(content, name)
@@ -262,7 +264,7 @@ def build_definition(content: Mapping[str, Any], name: str = "sweep") -> SweepDe
     try:
         return SweepDefinition.model_validate(dict(content))
     except ValidationError as error:
-        raise SpecError(f"{name}: {explain(error, known=SweepDefinition.model_fields)}") from None
+        raise SpecError(f"{name}: {explain(error, known=SweepDefinition)}") from None
     except SpecError as error:
         raise SpecError(f"{name}: {error}") from None
 
@@ -273,14 +275,7 @@ def read_definition(path: Path) -> SweepDefinition:
     Raises:
         SpecError: it can't be read, or as :func:`parse_definition`.
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise SpecError(f"{path.name}: {path.stat().st_size} bytes; a sweep of at most {_MAX_BYTES} is read")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SpecError(f"{path.name}: can't be read ({reason}); expected a YAML file of a sweep") from None
-    definition = parse_definition(text, path.name)
+    definition = parse_definition(read_text(path, SpecError, MAX_SWEEP_BYTES), path.name)
     beside = path.parent / definition.suite
     if is_name(definition.suite) and not (beside.exists() and definition.suite not in builtin_suites()):
         return definition

@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 
 from merging.core.errors import CheckpointError, SpecError
+from merging.core.gate import parse_json
 from merging.core.places import path_of
 from merging.weights.files import Checkpoint, open_checkpoint
 from merging.weights.files.reading import TensorInfo
@@ -118,7 +119,7 @@ def _header(path: Path, stored: Checkpoint) -> tuple[list[str], str]:
     with safe_open(path, framework="pt") as opened:
         found = opened.metadata() or {}
     try:
-        tasks = [str(task) for task in json.loads(found["tasks"])]
+        tasks = [str(task) for task in parse_json(found["tasks"])]
         return tasks, found["base"]
     except (KeyError, ValueError, TypeError):
         raise CheckpointError(f"{path.name}: its header names no tasks and base; export the run again") from None

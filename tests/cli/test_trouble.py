@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from merging.cli import main
+from merging.core.errors import RunError
 from merging.runs.table import RunStore
 from tests.waiting import PATIENCE
 
@@ -194,3 +196,62 @@ def test_control_c_in_a_real_process(suite_file: Path, home: Path) -> None:
     assert rest.splitlines()[-1] == "Interrupted; nothing is left half-written." and "Traceback" not in rest
     assert not list(home.rglob("*.tmp")) and not output.exists()
     assert [run.state for run in RunStore(home).all()] == ["cancelled"]
+
+
+def test_output_that_is_cut_off_ends_quietly(tmp_path: Path) -> None:
+    """Nobody reads any more: status 141, as of other programs, and not a word."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "merging", "methods"]
+    ended = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        message = said(call("app", "--headless", "--port", port, "--home", "home"))
+    assert message == (
+        f"Error: port {port} can't be used (Address already in use); choose another with --port, or end what uses it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [("merge", "{suite}"), ("check", "{suite}", "--accuracy"), ("runs", "list"), ("app",)]
+)
+def test_a_home_that_can_not_be_written_is_named_once(
+    command: tuple[str, ...], suite_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    message = said(call(*(part.format(suite=suite_file) for part in command), "--home", tmp_path / "file" / "home"))
+    assert message.endswith("Error: the folder for runs, 'home', can't be created (Not a directory); choose another\n")
+    assert message.count("can't be created") == 1
+
+
+def test_a_full_disk_of_the_table_of_runs_is_named(suite_file: Path, home: Path) -> None:
+    """For real: SQLite is told that the disk ends where its file does."""
+    store = RunStore(home)
+    with store.connect() as connection:
+        connection.execute("vacuum")
+        pages = connection.execute("pragma page_count").fetchone()[0]
+
+    def fill() -> None:
+        with store.connect() as connection:
+            connection.execute(f"pragma max_page_count = {pages}")
+            connection.execute("create table more as select randomblob(100000) as bytes")
+
+    with pytest.raises(RunError, match=r"runs\.sqlite: can't be opened for writing \(database or disk is full\); make"):
+        fill()
+
+
+def test_what_steers_a_terminal_is_shown_by_its_escape(tmp_path: Path) -> None:
+    message = said(call("check", tmp_path / "\x1b[31mred\x07"))
+    assert "\\x1b[31mred\\x07" in message and "\x1b" not in message
+
+
+def test_a_decimal_comma_is_asked_about(suite_file: Path, home: Path) -> None:
+    message = said(call("merge", suite_file, "--set", "merge.scaling=0,3", "--home", home))
+    assert "'0,3': numbers with decimal commas, or a list? write 0.3, or [0,3]" in message

@@ -71,6 +71,19 @@ def test_what_does_not_fit_is_refused_with_what_was_seen(text: str) -> None:
             read(text)
 
 
+@pytest.mark.parametrize("text", ["0,3", " 0,3 ", "-0,3", "1,2", "0,3,0,5", "0,3,-0,5"])
+def test_what_may_have_decimal_commas_is_asked_about(text: str) -> None:
+    for read in (read_value, read_values):
+        with pytest.raises(SpecError, match="numbers with decimal commas, or a list"):
+            read(text)
+    assert read_value(f"[{text}]") == read_value(text.replace(",", ", "))  # brackets or a blank say that it is a list
+
+
+@pytest.mark.parametrize("text", ["0.3,1", "0,3.5", "0, 3", "1,2,3", "0,-3", "0,", "[0],[3]"])
+def test_other_commas_are_those_of_lists(text: str) -> None:
+    assert isinstance(read_value(text), list)
+
+
 def test_values_to_try_are_split_at_commas_outside_of_brackets() -> None:
     assert read_values("0.1, 0.2") == [0.1, 0.2]
     assert read_values("[0.3,-1], [1,1]") == [[0.3, -1], [1, 1]]

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 
 from merging.cli import main
 from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+from merging.core.limits import MAX_PICKLE_OPERATIONS
 from merging.weights.files import inert_pickle
-from merging.weights.files.inert_pickle import MAX_OPERATIONS, Global, Shell
+from merging.weights.files.inert_pickle import Global, Shell
 from merging.weights.files.pickled_modules import open_pickled_module
 
 TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
@@ -288,7 +289,7 @@ def test_depth_alone_is_no_danger(tmp_path: Path) -> None:
 
 def test_instructions_are_counted() -> None:
     with pytest.raises(CheckpointError, match="instructions"):
-        inert_pickle.load(io.BytesIO(b"N0" * MAX_OPERATIONS + b"N."))
+        inert_pickle.load(io.BytesIO(b"N0" * MAX_PICKLE_OPERATIONS + b"N."))
 
 
 # --- tensors that are not there ---------------------------------------------------------------------------------------
@@ -395,7 +396,7 @@ ARCHIVES: dict[str, tuple[Callable[[Path], None], str]] = {
     "two pickles": (two_pickles, "2 pickled objects"),
     "a large pickle": (large_pickle, "a pickle of more than"),
     "another order of bytes": (other_bytes, "order of bytes"),
-    "a member that is elsewhere": (moved_member, "damaged archive"),
+    "a member that is elsewhere": (moved_member, "members overlap"),
     "paths out of the archive": (paths_outside, "expected a head"),
 }
 

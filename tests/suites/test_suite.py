@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from merging.core.errors import CheckpointError, MissingPart, SuiteError
+from merging.core.limits import MAX_SUITE_BYTES
 from merging.suites import Suite, builtin_suites, load_suite
-from merging.suites.suite import MAX_YAML_BYTES
 from tests.random_models import TASKS, write_suite, write_yaml
 
 
@@ -81,7 +81,7 @@ def test_built_in_suites_are_found_by_name(name: str) -> None:
 )
 def test_what_is_not_plain_yaml_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SuiteError, match=r"^suite\.yaml: not valid YAML") as caught:
+    with pytest.raises(SuiteError, match=r"^suite\.yaml: not (valid YAML|UTF-8 text)") as caught:
         load_suite(text(tmp_path, content))
     assert str(tmp_path) not in str(caught.value)
     assert not (tmp_path / "marker").exists()
@@ -94,8 +94,8 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
-    with pytest.raises(SuiteError, match="is read"):
-        load_suite(text(tmp_path, b"#" * (MAX_YAML_BYTES + 1)))
+    with pytest.raises(SuiteError, match=f"{MAX_SUITE_BYTES + 1} bytes; at most"):
+        load_suite(text(tmp_path, b"#" * (MAX_SUITE_BYTES + 1)))
 
 
 BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))])
@@ -112,7 +112,7 @@ BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] *
     ids=["bomb", "bomb in tasks", "recursive mapping", "recursive list"],
 )
 def test_aliases_that_unfold_without_end_are_refused(tmp_path: Path, content: str) -> None:
-    with pytest.raises(SuiteError, match="unfolds to more than"):
+    with pytest.raises(SuiteError, match=r"(unfolds to more than \d+ values|holds itself); remove aliases"):
         load_suite(text(tmp_path, content))
 
 
@@ -201,9 +201,8 @@ def test_symbolic_links_are_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["a\0b", "x" * 5000, "loop/base.safetensors"])
 def test_what_cannot_be_a_path_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    suite = load_suite(write_yaml(tmp_path, base=path))
-    with pytest.raises((SuiteError, CheckpointError), match=r"can't be a path|no such weight file"):
-        _ = suite.base_checkpoint
+    with pytest.raises((SuiteError, CheckpointError), match=r"can't be a path|no such weight file|control character"):
+        _ = load_suite(write_yaml(tmp_path, base=path)).base_checkpoint
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may read everything")

@@ -150,7 +150,7 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"gone\.yaml: can't be read \(No such file"):
         read_definition(tmp_path / "gone.yaml")
     (tmp_path / "large.yaml").write_text("#" * 70_000)
-    with pytest.raises(SpecError, match="70000 bytes; a sweep of at most 65536"):
+    with pytest.raises(SpecError, match="70000 bytes; at most 65536 are read"):
         read_definition(tmp_path / "large.yaml")
 
 

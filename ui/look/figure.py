@@ -1,6 +1,7 @@
 """A chart as every page shows it: takeaway line, the numbers as a table, downloads as CSV, HTML and SVG."""
 
 import html
+import re
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,15 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 # plotly.js draws with scripts and styles that stand in the page; from elsewhere it needs nothing.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _AXIS = "#5a6272"  # 6 : 1 on white, where streamlit's own grey has 3.7
+# What streamlit looks for in text whose markup is read already, where no backslash helps: addresses, emoji and icons by
+# their names, arrows made of letters. A character without width keeps them apart.
+_JOINER = "\u2060"
+_FOUND_LATER = re.compile(
+    r"(?<=http:)(?=//)|(?<=https:)(?=//)|(?<=www)(?=\.)|(?<=[\w.+-])(?=@[\w-]+\.)|(?<=:)(?=material/|[\w+-]+:)"
+    r"|(?<=(?<!\S)[<>~-])(?=[-=>]+(?!\S))",
+    re.IGNORECASE,
+)
+_LINE_START = re.compile(r"^(\d{0,9})(?=-(?:[\s-]|$)|=|\.(?:\s|$))")
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]()#+!|~$<>:"})
 
 
@@ -151,9 +161,10 @@ def _defused(value: object) -> object:
 
 
 def escape_markdown(text: str) -> str:
-    """Text in which streamlit's markdown finds nothing to interpret, such as task names from a file.
+    """Text in which streamlit's markdown finds nothing to interpret, such as task names from a file; on one line.
 
     >>> print(escape_markdown("a_b"))
     a\\_b
     """
-    return text.translate(_MARKDOWN)
+    line = re.sub(r"^\s\s+|^\t", " ", " ".join(text.splitlines()))
+    return _LINE_START.sub(r"\1\\", _FOUND_LATER.sub(_JOINER, line).translate(_MARKDOWN))

@@ -1,5 +1,6 @@
 """What the URL chooses: names and values that nobody knows, and what streamlit does not write into it by itself."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -116,6 +117,18 @@ def called(labels: Mapping[Any, str], nothing: str = "Nothing") -> Callable[[Any
     return in_words
 
 
+_WORDS = re.compile(r"[^\W_]+(?:(?:[ ,·/-]+|_)[^\W_]+)*")  # text that markdown leaves alone
+
+
+def as_option(text: str) -> str:
+    """Text from outside as an option of pills or segments, which read markdown, and as it stands in the URL.
+
+    >>> as_option("stanford_cars")
+    'stanford_cars'
+    """
+    return text if _WORDS.fullmatch(text) else escape_markdown(text)
+
+
 def choice(
     draw: Callable[..., Any],
     label: str,
@@ -139,6 +152,8 @@ def choice(
         What the widget returns.
     """
     labels = dict(options) if isinstance(options, Mapping) else {text: text for text in options}
+    if draw.__name__ != "selectbox":  # the others read markdown
+        labels = {option: as_option(text) for option, text in labels.items()}
     refused = refused_options(key, labels.values())
     chosen = draw(label, list(labels), key=key, bind="query-params", format_func=labels.__getitem__, **settings)
     _say(refused, called(labels, nothing))

@@ -1,6 +1,7 @@
 """A run as a recipe: a file from which anybody who has the same checkpoints rebuilds the same weights, bit for bit."""
 
 import hashlib
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from merging.core.errors import MergingError, SpecError
+from merging.core.limits import MAX_RECIPE_BYTES
 from merging.core.progress import Progress, no_progress
 from merging.core.wording import explain
-from merging.core.yaml_text import parse_yaml
-from merging.methods.pair import Pair
+from merging.core.yaml_text import read_yaml
 from merging.methods.params import AUTO
 from merging.runs.export.weights import require_done, write_rebuilt
 from merging.runs.jobs import MergeSpec, Site
@@ -26,12 +27,10 @@ from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.files.writing import PLAIN, Form, index_of, require_writable
 from merging.weights.vectors import TaskVectors
 
-_PAIR = ("edit", "edit_params", "merge", "merge_params")
 _INTRODUCTION = (
     "# What these weights were made of. With the same checkpoints they are made again, bit for bit on the CPU, by\n"
     "#     merging replay recipe.yaml --output model.safetensors\n"
 )
-_MAX_BYTES = 64 * 2**20
 
 
 class Written(BaseModel):
@@ -106,10 +105,10 @@ class Recipe(BaseModel):
             SpecError: it names methods or parameters that there are not.
         """
         fields = {**self.spec, "suite": str(suite.folder / "suite.yaml"), "device": "cpu", "evaluate": False}
-        pair = Pair.of(**{name: fields[name] for name in _PAIR if name in fields})
-        if pair.scaling == AUTO and "scaling" in self.chosen:
-            pair = pair.with_scaling(self.chosen["scaling"])
-        return MergeSpec.build(**{**fields, **pair.fields})
+        spec = MergeSpec.build(**fields)
+        if spec.pair.scaling == AUTO and "scaling" in self.chosen:
+            spec = MergeSpec.build(**{**fields, **spec.pair.with_scaling(self.chosen["scaling"]).fields})
+        return spec
 
 
 def recipe_of(run: Run, weights: Path, form: Form = PLAIN) -> Recipe:
@@ -145,21 +144,14 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         SpecError: it can't be read or is no recipe.
     """
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise SpecError(f"{path.name}: {path.stat().st_size} bytes; a recipe has at most {_MAX_BYTES}")
-        content = parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not YAML"
-        raise SpecError(
-            f"{path.name}: can't be read as a recipe ({reason}); expected one that an export wrote"
-        ) from None
+    content = read_yaml(path, SpecError, MAX_RECIPE_BYTES)
     if not isinstance(content, dict):
         raise SpecError(f"{path.name}: expected the mapping that an export writes, got {type(content).__name__}")
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise SpecError(f"{path.name}: {explain(error)}; expected a recipe that an export wrote") from None
+        wrong = explain(error, known=Recipe)
+        raise SpecError(f"{path.name}: {wrong}; expected a recipe that an export wrote") from None
 
 
 @dataclass(frozen=True)
@@ -208,6 +200,7 @@ def replay(
     _require_same_files(recipe, vectors)
     form = recipe.weights.form
     if recipe.coefficients is not None:
+        _require_table(recipe.coefficients, vectors)
         result = MergeResult(fingerprints=recipe.fingerprints, coefficients=recipe.coefficients)
         write_rebuilt(result, spec, vectors, output, form)
     elif form.plain:
@@ -225,6 +218,26 @@ def in_form(weights: Path, output: Path, label: str, form: Form) -> None:
     """Write a file of weights again with another layout's names and shapes, rounded, or in parts."""
     stored = open_checkpoint(weights, part="all")
     save_tensors(output, stored.infos, stored.items(), {"method": label}, form=form)
+
+
+def _require_table(coefficients: Coefficients, vectors: TaskVectors) -> None:
+    """Insist on a number for each task and tensor, in the order of the recipe's tasks and of the base's tensors."""
+    for what, found, wanted in (
+        ("tasks", coefficients.tasks, list(vectors.tasks)),
+        ("tensors", coefficients.tensors, list(vectors.names)),
+    ):
+        if found != wanted:
+            differs = next((pair for pair in zip(found, wanted, strict=False) if pair[0] != pair[1]), None)
+            seen = f"{differs[0][:80]!r} for {differs[1]!r}" if differs else f"{len(found)} for {len(wanted)}"
+            raise SpecError(f"the recipe's coefficients are of other {what}: {seen}; it was changed")
+    rows = {len(row) for row in coefficients.table}
+    if len(coefficients.table) != len(vectors.tasks) or rows != {len(vectors.names)}:
+        raise SpecError(
+            f"the recipe's coefficients are {len(coefficients.table)} rows of {sorted(rows)[:3]} numbers; expected one "
+            f"row for each of {len(vectors.tasks)} tasks, of {len(vectors.names)} numbers; it was changed"
+        )
+    if not all(math.isfinite(number) for row in coefficients.table for number in row):
+        raise SpecError("the recipe's coefficients hold NaN or infinity; it was changed")
 
 
 def _require_same_files(recipe: Recipe, vectors: TaskVectors) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from merging.core.errors import Cancelled, HubError, SuiteError
+from merging.core.limits import MAX_SUITE_BYTES
 from merging.core.progress import Progress, no_progress
 from merging.evaluation.clip import count_weights
 from merging.hub.cache import HubFile, cache_folder, in_cache, snapshot
@@ -18,7 +19,6 @@ from merging.suites.folder import WEIGHT_SUFFIXES
 from merging.suites.images.hub import files_wanted, is_whole
 from merging.suites.images.kinds import ArraysData, HuggingFaceData
 from merging.suites.suite import (
-    MAX_YAML_BYTES,
     FileReference,
     Suite,
     Task,
@@ -176,8 +176,8 @@ def _row(remote: Remote) -> DownloadedFile:
 def _fetched_suite(hub: str, cancelled: Callable[[], bool]) -> Suite:
     """The suite that a repository describes, as it is there now."""
     found = look_up(hub, ["suite.yaml"])
-    if found.size > MAX_YAML_BYTES:
-        raise SuiteError(f"{hub}: its suite.yaml has {found.size} bytes; at most {MAX_YAML_BYTES} are read")
+    if found.size > MAX_SUITE_BYTES:
+        raise SuiteError(f"{hub}: its suite.yaml has {found.size} bytes; at most {MAX_SUITE_BYTES} are read")
     return load_suite(fetch(found, lambda _: None, cancelled))
 
 

@@ -1,7 +1,7 @@
 """What came of a merge: accuracy, coefficients, what the methods report, and what was forgotten."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, computed_field, model_serializer
 
@@ -19,7 +19,7 @@ class Coefficients(BaseModel):
 
     tasks: list[str]
     tensors: list[str]
-    table: list[list[float]]
+    table: list[list[Annotated[float, Field(strict=True)]]]
 
 
 class DescribedGeometry(BaseModel):

@@ -1,29 +1,23 @@
 """Images in an ``.npz`` file: ``val_images``, ``val_labels`` and so on."""
 
 import hashlib
-import zipfile
-import zlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import psutil
 from PIL import Image
 
+from merging.core.archive import open_archive
 from merging.core.errors import SuiteError
+from merging.core.limits import MAX_GROWTH, MAX_SMALL_BYTES
 from merging.suites.images.decoding import Picture, fit
 from merging.suites.images.source import Source
 
-_BROKEN = (
-    OSError,
-    ValueError,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_LONGEST = 500  # times as long as wide
+_WHAT = "a readable .npz file"
 
 
 def array_source(path: Path, split: str) -> Source | None:
@@ -35,28 +29,60 @@ def array_source(path: Path, split: str) -> Source | None:
     Raises:
         SuiteError: the file is damaged, too large for memory, or holds other types or shapes.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > psutil.virtual_memory().available // 2:
-            raise SuiteError(f"{path.name}: unpacks to {unpacked} bytes, over half of the free memory")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            pixels, labels = stored[f"{split}_images"], stored[f"{split}_labels"]
-    except KeyError:
+    stored = _members(path, split)
+    if stored is None:
         return None
-    except _BROKEN as error:
-        raise SuiteError(f"{path.name}: not a readable .npz file ({type(error).__name__})") from None
+    pixels, labels = stored
     _check(path.name, pixels, labels)
 
     def read(rows: Sequence[int], size: int) -> Iterator[Picture]:
         return (Picture(fit(Image.fromarray(pixels[row]), size)) for row in rows)
 
-    digest = hashlib.sha256(pixels.tobytes() + str(pixels.shape).encode()).hexdigest()
-    return Source(path.name, labels.astype(np.int64), digest, read, pixels)
+    digest = hashlib.sha256(np.ascontiguousarray(pixels).reshape(-1).data)
+    digest.update(str(pixels.shape).encode())
+    return Source(path.name, labels.astype(np.int64), digest.hexdigest(), read, pixels)
+
+
+def _members(path: Path, split: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Images and labels of a split, none of which is unpacked before its size is known to be bearable."""
+    with open_archive(path, SuiteError, _WHAT) as archive:
+        wanted = [archive.NameToInfo.get(f"{split}_{part}.npy") for part in ("images", "labels")]
+        unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > psutil.virtual_memory().available // 2:
+            raise SuiteError(f"{path.name}: unpacks to {unpacked} bytes, over half of the free memory")
+        packed = sum(member.compress_size for member in archive.infolist())
+        if unpacked > max(MAX_SMALL_BYTES, MAX_GROWTH * packed):
+            raise SuiteError(
+                f"{path.name}: unpacks to {unpacked} bytes from {packed}, more than {MAX_GROWTH} times as many; no "
+                "images do that"
+            )
+        images, labels = wanted
+        return None if images is None or labels is None else (_array(archive, images), _array(archive, labels))
+
+
+def _array(archive: ZipFile, member: ZipInfo) -> np.ndarray:
+    """An array, once it is sure that all the numbers that its header declares are there.
+
+    Raises:
+        ValueError: they are not, or it holds Python objects.
+    """
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
+            raise ValueError("more numbers are declared than there are")
+    with archive.open(member) as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def _check(file: str, pixels: np.ndarray, labels: np.ndarray) -> None:
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape[1:3]:
         raise SuiteError(f"{file}: images are {pixels.dtype} {list(pixels.shape)}; expected uint8 [N, H, W, 3]")
+    shorter, longer = sorted(pixels.shape[1:3])
+    if longer > _LONGEST * shorter:
+        raise SuiteError(
+            f"{file}: images of {pixels.shape[2]} × {pixels.shape[1]} pixels; nothing of them would be seen"
+        )
     if labels.ndim != 1 or len(labels) != len(pixels) or labels.dtype.kind not in "iu":
         raise SuiteError(f"{file}: labels are {labels.dtype} {list(labels.shape)}; expected integers [{len(pixels)}]")

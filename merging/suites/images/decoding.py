@@ -1,31 +1,22 @@
 """Image files as 8-bit pixels of a tower's size, and what is said of those that are unusual."""
 
 import re
-import struct
-import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from merging.core.errors import SuiteError
+from merging.core.gate import DAMAGE, require_regular
+from merging.core.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
-MAX_PIXELS = 89_478_485  # from here on Pillow takes a file for an attack on memory
+# Those that are no programs: Pillow hands EPS to Ghostscript, whatever the file is called.
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "PPM", "TIFF", "AVIF", "JPEG2000")
+EpsImagePlugin.gs_binary = False
 
-_BROKEN_IMAGE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    IndexError,
-    KeyError,
-    OverflowError,
-)
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 _WHITE_IS_ZERO = 0
@@ -88,17 +79,24 @@ def open_image(file: Path | bytes, name: str, size: int, treatment: Treatment = 
 
 
 def _opened(file: Path | bytes, name: str, size: int, given: tuple[float, float] | None) -> Picture:
+    if isinstance(file, Path):
+        require_regular(file, _Unreadable, MAX_IMAGE_BYTES)
     try:
-        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
+        with Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(name, image.width * image.height)
+            if size * size * max(image.size) > MAX_PIXELS * min(image.size):
+                raise _Unreadable(
+                    f"{name}: not a readable image: {image.width} × {image.height} pixels; it is so long that it would "
+                    f"be too large with a shorter side of {size}"
+                )
             several = "several frames, of which the first is taken" if getattr(image, "is_animated", False) else ""
             eight_bits, scaled = _in_eight_bits(image, name, given)
             return Picture(fit(eight_bits, size), scaled or several)
     except _TOO_LARGE as error:
         pixels = re.search(r"[0-9]+", str(error))
         raise _too_large(name, int(pixels[0]) if pixels else MAX_PIXELS) from None
-    except _BROKEN_IMAGE as error:
+    except DAMAGE as error:
         raise _Unreadable(f"{name}: not a readable image ({type(error).__name__})") from None
 
 

@@ -148,11 +148,15 @@ def _look(folder: Path, left_out: _LeftOut) -> list[Path]:
     with os.scandir(folder) as entries:
         for entry in entries:
             ending = Path(entry.name).suffix.lower()
-            if entry.is_dir():
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:  # a link to itself
+                is_folder = is_file = False
+            if is_folder:
                 below = _images_below(Path(entry.path))
                 if below:
                     left_out.nested[f"{folder.name}/{entry.name}"] += below
-            elif not entry.is_file():
+            elif not is_file:
                 left_out.others["without a file"] += 1  # a link to nowhere, a pipe
             elif entry.name.startswith("."):
                 left_out.dotted += ending in SUFFIXES
@@ -225,7 +229,7 @@ def folder_fingerprint(root: Path, paths: Iterable[Path]) -> str:
         with suppress(OSError):  # a link to nowhere is no image
             status = path.stat()
             listing.append(f"{path.relative_to(root)} {status.st_size} {status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(listing).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(listing))).hexdigest()
 
 
 def folder_state(folder: Path) -> tuple[int, int]:

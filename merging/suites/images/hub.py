@@ -5,7 +5,6 @@ the packages that can read these files ``pyarrow`` alone is used: ``datasets`` w
 format first.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -13,15 +12,17 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
+import psutil
 
-from merging.core.errors import MissingPart, SuiteError
+from merging.core.errors import MergingError, MissingPart, SuiteError
+from merging.core.gate import DAMAGE, parse_json, require_regular
+from merging.core.limits import MAX_CELLS_BYTES, MAX_GROWTH, MAX_IMAGE_BYTES, MAX_IMAGES, MAX_SMALL_BYTES
 from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
 from merging.suites.images.source import Source
 
 _SPLITS = {"train": ("train", "training"), "val": ("validation", "val", "valid", "dev"), "test": ("test",)}
 _SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)(-\w+)?$")
 _ROWS = 64  # decoded at a time
-_BROKEN = (OSError, ValueError, KeyError, NotImplementedError, TypeError, RuntimeError)  # what pyarrow's errors are
 
 
 def is_whole(folder: Path, config: str | None) -> bool:
@@ -66,10 +67,13 @@ def hub_source(
     except ImportError:
         raise SuiteError("reading parquet files needs pyarrow: python -m pip install pyarrow") from None
     try:
+        for file in files:
+            require_regular(file, SuiteError)
         tables = [parquet.ParquetFile(file) for file in files]
         _check_columns(files[0].name, tables[0].schema_arrow, image, label)
+        _check_rows(files[0].name, tables, label)
         labels = np.concatenate([table.read(columns=[label])[label].to_numpy() for table in tables])
-    except _BROKEN as error:
+    except DAMAGE as error:
         raise SuiteError(f"{files[0].name}: not readable parquet files ({type(error).__name__})") from None
     if labels.dtype.kind not in "iu":
         raise SuiteError(f"{files[0].name}: column {label!r} is {labels.dtype}; expected class indices, integers")
@@ -94,15 +98,16 @@ def class_names(folder: Path, label: str = "label") -> list[str]:
         from pyarrow import parquet
 
         first = next(iter(sorted(folder.glob("**/*.parquet"))))
+        require_regular(first, SuiteError)
         return _stated(parquet.read_schema(first).metadata, label)
-    except (ImportError, StopIteration, *_BROKEN):
+    except (ImportError, StopIteration, MergingError, *DAMAGE):
         return []
 
 
 def _stated(metadata: Any, label: str) -> list[str]:
     """Names of the classes in what `datasets` notes at the head of a parquet file; empty if it states none."""
     try:
-        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
+        names = parse_json((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
     except (ValueError, LookupError, TypeError):
         return []
     return [str(name) for name in names] if isinstance(names, list) else []
@@ -159,16 +164,47 @@ def _check_columns(file: str, schema: Any, image: str, label: str) -> None:
         )
 
 
+def _check_rows(file: str, tables: Sequence[Any], label: str) -> None:
+    """Insist on a bearable number of rows, of which a few bytes can stand for billions, and on a class for each."""
+    rows = sum(table.metadata.num_rows for table in tables)
+    if rows > MAX_IMAGES:
+        raise SuiteError(f"{file}: {rows} rows; at most {MAX_IMAGES} images of a split are read")
+    kind = str(tables[0].schema_arrow.field(label).type)
+    if not kind.startswith(("int", "uint")):
+        raise SuiteError(f"{file}: column {label!r} is {kind[:60]}; expected class indices, integers")
+
+
+def _rows_at_once(table: Any, column: str) -> int:
+    """How many pictures are decoded into memory together: of none is known how large it is, only of all in a group."""
+    metadata = table.metadata
+    largest = 1
+    for group in range(metadata.num_row_groups):
+        columns = (metadata.row_group(group).column(place) for place in range(metadata.num_columns))
+        named = [one for one in columns if one.path_in_schema.split(".")[0] == column]
+        unpacked = sum(one.total_uncompressed_size for one in named)
+        packed = sum(one.total_compressed_size for one in named)
+        if unpacked > max(MAX_SMALL_BYTES, MAX_GROWTH * packed):
+            raise SuiteError(
+                f"a group of rows unpacks to {unpacked} bytes from {packed}, more than {MAX_GROWTH} times as many; no "
+                "pictures do that"
+            )
+        largest = max(largest, unpacked)
+    if largest > MAX_CELLS_BYTES and largest > psutil.virtual_memory().available // 2:
+        raise SuiteError(f"a group of rows unpacks to {largest} bytes, over half of the free memory")
+    return max(1, min(_ROWS, MAX_CELLS_BYTES // largest))
+
+
 def _images(
     file: Path, table: Any, column: str, wanted: set[int], size: int, treatment: Treatment
 ) -> Iterator[Picture]:
     """The wanted rows of one file, in order."""
     try:
-        cells = (cell for batch in table.iter_batches(batch_size=_ROWS, columns=[column]) for cell in batch.column(0))
+        batches = table.iter_batches(batch_size=_rows_at_once(table, column), columns=[column])
+        cells = (cell for batch in batches for cell in batch.column(0))
         for row, cell in enumerate(cells):
             if row in wanted:
                 yield open_image(_bytes(cell.as_py(), file, row), f"{file.name}, row {row}", size, treatment)
-    except _BROKEN as error:
+    except DAMAGE as error:
         raise SuiteError(f"{file.name}: not a readable parquet file ({type(error).__name__})") from None
 
 
@@ -177,4 +213,6 @@ def _bytes(value: Any, file: Path, row: int) -> bytes:
     content = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(content, bytes):
         raise SuiteError(f"{file.name}, row {row}: no bytes of an image; expected them in the file, not as a path")
+    if len(content) > MAX_IMAGE_BYTES:
+        raise SuiteError(f"{file.name}, row {row}: {len(content)} bytes; an image of at most {MAX_IMAGE_BYTES} is read")
     return content

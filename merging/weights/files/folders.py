@@ -6,13 +6,13 @@ model's weights or their index. What a training keeps besides, the state of opti
 the program, is never opened.
 """
 
-import json
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from merging.core.errors import CheckpointError, CorruptCheckpoint
 from merging.core.files import MODEL_FILES
+from merging.core.gate import parse_json, read_bytes
+from merging.core.limits import MAX_INDEX_BYTES
 
 INDEX = ".index.json"
 _MODELS = tuple(name for one in MODEL_FILES for name in (one, one + INDEX))
@@ -22,7 +22,6 @@ _STATES = re.compile(
 )
 _ARGUMENTS = "training_args.bin"
 _SHARD = re.compile(r"(?P<model>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(safetensors|bin|pt|pth)")
-_MAX_INDEX_BYTES = 32 * 2**20
 MAX_SHARDS = 1000
 
 
@@ -114,16 +113,9 @@ def shards_of(index: Path) -> dict[Path, frozenset[str]]:
     if not index.is_file():
         raise CheckpointError(f"{index.name}: no such index of shards")
     try:
-        size = index.stat().st_size
-        if size > _MAX_INDEX_BYTES:
-            raise CorruptCheckpoint(f"{index.name}: {size} bytes; an index of at most {_MAX_INDEX_BYTES} is read")
-        content = json.loads(index.read_bytes(), object_pairs_hook=_once)
-    except OSError as error:
-        raise CheckpointError(f"{index.name}: can't be read ({error.strerror}); check its permissions") from None
-    except _Twice as error:
-        raise CorruptCheckpoint(f"{index.name}: names {str(error)[:200]!r} twice; write the index again") from None
-    except (ValueError, RecursionError):
-        raise CorruptCheckpoint(f"{index.name}: not valid JSON; download or export it again") from None
+        content = parse_json(read_bytes(index, CorruptCheckpoint, MAX_INDEX_BYTES))
+    except ValueError as error:
+        raise CorruptCheckpoint(f"{index.name}: not valid JSON: {error}; download or export it again") from None
     wanted = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(wanted, dict) or not wanted or not all(isinstance(file, str) for file in wanted.values()):
         raise CorruptCheckpoint(f"{index.name}: no index of shards; expected a weight_map, tensor → file")
@@ -133,20 +125,6 @@ def shards_of(index: Path) -> dict[Path, frozenset[str]]:
     if len(tensors) > MAX_SHARDS:
         raise CorruptCheckpoint(f"{index.name}: {len(tensors)} shards; at most {MAX_SHARDS} are read")
     return {_shard(index, file): frozenset(names) for file, names in sorted(tensors.items())}
-
-
-class _Twice(Exception):
-    """A key stands twice in an object."""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, whose keys differ."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _Twice(key)
-        found[key] = value
-    return found
 
 
 def _shard(index: Path, file: str) -> Path:

@@ -17,8 +17,9 @@ from typing import IO, Any
 import torch
 
 from merging.core.errors import CheckpointError, CorruptCheckpoint
+from merging.core.gate import DAMAGE
+from merging.core.limits import MAX_PICKLE_OPERATIONS
 
-MAX_OPERATIONS = 1_000_000  # a pickled ViT-L/14 has less than a tenth of that
 _MAX_NAME = 500  # characters of a dotted name; joining its halves is the one thing here that makes text
 _MAX_PERSISTENT = 6  # parts of what names a storage
 _MAX_DIMENSIONS = 16
@@ -36,17 +37,6 @@ _STORAGES = {
     "Byte": torch.uint8,
     "Bool": torch.bool,
 }
-_DAMAGE = (  # what walking through damaged bytes can raise; ours are none of these
-    ValueError,
-    IndexError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    OverflowError,
-    RecursionError,
-    AssertionError,
-)
 
 
 @dataclass(frozen=True)
@@ -101,12 +91,14 @@ def load(file: IO[bytes], storages: dict[str, StoredBytes] | None = None) -> obj
     machine = _Machine({} if storages is None else storages)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if count >= MAX_OPERATIONS:
-                raise CheckpointError(f"a pickle of more than {MAX_OPERATIONS} instructions; no model has so many")
+            if count >= MAX_PICKLE_OPERATIONS:
+                raise CheckpointError(
+                    f"a pickle of more than {MAX_PICKLE_OPERATIONS} instructions; no model has so many"
+                )
             if opcode.name == "STOP":
                 return machine.stack.pop()
             _STEPS[opcode.name](machine, argument)
-    except _DAMAGE:
+    except DAMAGE:
         raise CorruptCheckpoint("the pickle in it is damaged, or none") from None
     raise CorruptCheckpoint("the pickle in it ends early")
 

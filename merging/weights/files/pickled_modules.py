@@ -16,28 +16,20 @@ from typing import Any
 
 import torch
 
+from merging.core.archive import local_data
 from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+from merging.core.gate import DAMAGE
+from merging.core.limits import MAX_PICKLE_BYTES, MAX_TENSORS
 from merging.weights.files import inert_pickle
 from merging.weights.files.inert_pickle import Shell, StoredBytes, StoredTensor
-from merging.weights.files.reading import MAX_TENSORS, Checkpoint, TensorInfo, checkpoint_from, require_content
-from merging.weights.files.torch_files import MAX_PICKLE_BYTES, NESTED, check_archive, requested_globals
+from merging.weights.files.reading import Checkpoint, TensorInfo, checkpoint_from, require_content
+from merging.weights.files.torch_files import NESTED, check_archive, requested_globals
 
 _MAX_NAME = 300  # characters; names of nested modules grow with every level
 _MAX_UNSAVED = 100  # buffers of one module that are not saved; each name is looked for among them
 _TIED = 2  # tied weights are in the file once and in the model under two names
 _TORCHSCRIPT = "__torch__."  # begins the names of its classes
 _MAGIC = 0x1950A86A20F9469CFC6C  # begins the old format, before a version, word sizes, the model and the keys
-_LOCAL_HEADER = 30  # bytes before the name in front of a member of a zip archive
-_DAMAGE = (  # what zipfile, torch and we raise at contradictions
-    zipfile.BadZipFile,
-    NotImplementedError,
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    RuntimeError,
-    OverflowError,
-)
 
 Places = Mapping[str, tuple[int, int]]  # key of a storage → where it begins in the file, and its bytes
 
@@ -78,7 +70,7 @@ def open_pickled_module(path: Path | str, take: str | None = None) -> PickledMod
             if found.setdefault(name, tensor) is not tensor:
                 raise CorruptCheckpoint(f"two tensors are called {name[:200]!r}")
         source = _MappedTensors(path, found, places, _own(root, found))
-    except _DAMAGE:
+    except DAMAGE:
         raise CorruptCheckpoint(f"{path.name}: a damaged archive; download or export it again") from None
     except CheckpointError as error:
         if str(error).startswith(f"{path.name}: "):
@@ -113,12 +105,7 @@ def _place(file: Any, member: zipfile.ZipInfo) -> tuple[int, int]:
     """Where the bytes of a member begin, and how many there are."""
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
         raise UnsafeCheckpoint("compressed or encrypted tensors; torch.save writes neither")
-    file.seek(member.header_offset)
-    header = file.read(_LOCAL_HEADER)
-    if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
-        raise zipfile.BadZipFile
-    lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-    return member.header_offset + _LOCAL_HEADER + lengths, member.file_size
+    return local_data(file, member), member.file_size
 
 
 def _from_old_format(path: Path) -> tuple[object, Places]:

@@ -6,29 +6,29 @@ checked before anything is read from it: size, header, declared against actual b
 """
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from merging.core.errors import CheckpointError, CorruptCheckpoint, MismatchedCheckpoint, NonFiniteWeights
+from merging.core.gate import DAMAGE, require_regular
+from merging.core.limits import MAX_TENSORS
 from merging.core.places import path_of
 from merging.core.wording import differences
 from merging.weights.files.folders import is_index, model_file, shards_of
+from merging.weights.files.header import read_header
 from merging.weights.files.layouts import NO_PREFIX, PROJECTION, Layout, Origin, recognise, recognise_text
 from merging.weights.files.torch_files import check_tensor, read_state_dict
 
 Part = Literal["visual", "text", "all"]
 PATCHES, POSITIONS = "conv1.weight", "positional_embedding"
-MAX_HEADER_BYTES = 100 * 2**20
-MAX_TENSORS = 100_000
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _DTYPES = {
     "F64": torch.float64,
@@ -267,10 +267,10 @@ class Source(Protocol):
 
 class _SafetensorsSource:
     def __init__(self, path: Path) -> None:
-        self._header = _safetensors_header(path)
+        self._header = read_header(path)
         try:
             self._file = safe_open(path, framework="pt", device="cpu")
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, *DAMAGE) as error:
             raise CorruptCheckpoint(
                 f"{path.name}: not a valid safetensors file ({error}); download or export it again"
             ) from None
@@ -413,6 +413,8 @@ def require_content(path: Path) -> None:
     except OSError as error:
         raise CheckpointError(f"{path.name}: can't be read ({error.strerror}); check its permissions") from None
     if not there:
+        if path.exists() and not path.is_dir():
+            require_regular(path, CheckpointError)
         raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
     if size == 0:
         raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
@@ -496,30 +498,3 @@ def _joined(path: Path, stored: dict[str, TensorInfo], origin: Origin) -> Tensor
             raise CheckpointError(f"{path.name}: {origin.stored[0]!r} is {list(first.shape)}; expected a matrix")
         return TensorInfo(first.shape[::-1], first.dtype)
     return first
-
-
-def _safetensors_header(path: Path) -> dict[str, Any]:
-    """Read and check the header of a safetensors file: lengths, dtypes, and the bytes it declares."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > MAX_HEADER_BYTES or 8 + length > size:
-            raise CorruptCheckpoint(
-                f"{path.name}: the header declares {length} bytes in a file of {size}; expected at most "
-                f"{MAX_HEADER_BYTES} and less than the file; the file is truncated or not safetensors"
-            )
-        try:
-            header = json.loads(file.read(length))
-            header.pop("__metadata__", None)
-            end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-            unknown = sorted({entry["dtype"] for entry in header.values()} - _DTYPES.keys())
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-            raise CorruptCheckpoint(f"{path.name}: the header is not that of a safetensors file") from None
-    if unknown:
-        raise CorruptCheckpoint(f"{path.name}: unsupported dtypes {unknown}; expected {sorted(_DTYPES)}")
-    if 8 + length + end != size:
-        raise CorruptCheckpoint(
-            f"{path.name}: the header declares {8 + length + end} bytes, the file has {size}; "
-            "it is truncated or was overwritten; download or export it again"
-        )
-    return header  # type: ignore[no-any-return]

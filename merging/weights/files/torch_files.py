@@ -10,13 +10,19 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
+from merging.core.archive import is_archive, open_archive
 from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+from merging.core.gate import DAMAGE
+from merging.core.limits import MAX_PICKLE_BYTES, MAX_PICKLE_OPERATIONS
+from merging.weights.files.pickle_size import require_bearable
 
 _ADVICE = "save model.state_dict() or a .safetensors file instead"
 _CONVERT = "`merging convert` takes the tensors out of whole models without running anything"
@@ -27,8 +33,7 @@ _HARMLESS = re.compile(
 NESTED = ("state_dict", "model_state_dict", "model")  # what training scripts save their weights under
 _MAX_NAME = 1000  # characters; names grow with every dictionary
 _DEEPEST = 12  # dictionaries within each other that are looked into
-_PICKLES = 6  # torch's old format is five pickles and then raw bytes
-MAX_PICKLE_BYTES = 32 * 2**20  # bytes looked at; from memory, so that a pickle can't ask for more than there is
+_PICKLES = 5  # torch's old format is five pickles and then raw bytes
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,13 @@ def read_state_dict(path: Path) -> StateDict:
     """
     zipped = check_archive(path)
     try:
+        for pickled in _pickles(path, zipped):
+            require_bearable(pickled)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch thinks of old pickles is said by our own errors
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except CorruptCheckpoint as error:
+        raise CorruptCheckpoint(f"{path.name}: {error}") from None
     except Exception as error:  # damaged files make torch raise nearly anything, asserts and MemoryError included
         names = requested_globals(path)
         if names:
@@ -108,27 +117,34 @@ def _walk(path: Path, root: Mapping[Any, Any]) -> Iterator[tuple[str, torch.Tens
 def requested_globals(path: Path) -> list[str]:
     """What a pickle file would import, besides the parts of tensors, sorted; reads opcodes and imports nothing."""
     found: set[str] = set()
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                for member in archive.namelist():
-                    if member.endswith(".pkl"):
-                        with archive.open(member) as file:
-                            found.update(_globals_of(io.BytesIO(file.read(MAX_PICKLE_BYTES))))
-        else:
-            with path.open("rb") as file:
-                head = io.BytesIO(file.read(MAX_PICKLE_BYTES))
-            for _ in range(_PICKLES):
-                found.update(_globals_of(head))
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError):
-        pass  # the rest is no pickle; what was found up to there still counts
+    with suppress(*DAMAGE):  # the rest is no pickle; what was found up to there still counts
+        for pickled in _pickles(path, is_archive(path)):
+            found.update(_globals_of(pickled))
     return sorted(name for name in found if not _HARMLESS.match(name))
+
+
+def _pickles(path: Path, zipped: bool) -> Iterator[IO[bytes]]:
+    """Every pickle of a file, to be read from its beginning; from memory, so that it can't ask for more than there is.
+
+    That of torch's old format has to be read to its end before the next one comes.
+    """
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                if member.endswith(".pkl"):
+                    with archive.open(member) as file:
+                        yield io.BytesIO(file.read(MAX_PICKLE_BYTES))
+    else:
+        with path.open("rb") as file:
+            head = io.BytesIO(file.read(MAX_PICKLE_BYTES))
+        for _ in range(_PICKLES):
+            yield head
 
 
 def _globals_of(file: IO[bytes]) -> Iterator[str]:
     """Dotted names of the globals of one pickle."""
     strings: list[str] = []
-    for opcode, argument, _ in pickletools.genops(file):
+    for opcode, argument, _ in islice(pickletools.genops(file), MAX_PICKLE_OPERATIONS):
         if opcode.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
         elif opcode.name == "STACK_GLOBAL":
@@ -150,16 +166,13 @@ def check_archive(path: Path, torchscript: bool = False) -> bool:
         CorruptCheckpoint: the archive is broken.
         UnsafeCheckpoint: it is one of those that are refused.
     """
-    try:
-        if not zipfile.is_zipfile(path):
-            return False
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            scripted = any(member.filename.endswith("/constants.pkl") for member in members)
-            code = [member for member in members if scripted and "/code/" in member.filename]  # compressed, never read
-            unpacked = sum(member.file_size for member in members) - sum(member.file_size for member in code)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        raise CorruptCheckpoint(f"{path.name}: a broken zip archive; download or export it again") from None
+    if not is_archive(path):
+        return False
+    with open_archive(path, CorruptCheckpoint, "a whole zip archive") as archive:
+        members = archive.infolist()
+    scripted = any(member.filename.endswith("/constants.pkl") for member in members)
+    code = [member for member in members if scripted and "/code/" in member.filename]  # compressed, never read
+    unpacked = sum(member.file_size for member in members) - sum(member.file_size for member in code)
     if unpacked > path.stat().st_size:
         raise UnsafeCheckpoint(
             f"{path.name}: the archive unpacks to {unpacked} bytes from {path.stat().st_size}; "

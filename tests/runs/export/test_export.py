@@ -172,10 +172,10 @@ def test_weights_that_differ_are_noticed(suite_file: Path, suite: Suite, workspa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "not YAML"),
+        ("a: [", "not valid YAML"),
         ("just text", "expected the mapping"),
         ("label: x", "run: is missing"),
-        ("!!python/object/apply:os.system ['true']", "not YAML"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
         (None, "can't be read"),
     ],
 )

@@ -153,7 +153,7 @@ def test_other_columns_can_be_named(tmp_path: Path) -> None:
     ("labels", "reason"),
     [
         (["a", "b", "c"], "expected class indices, integers"),
-        ([0.5, 1, 2], "column 'label' is float64"),
+        ([0.5, 1, 2], "column 'label' is double"),
         ([0, None, 2], "expected class indices"),
         ([0, 1, 3], "labels run from 0 to 3; task 'pets' has 3 classes"),
         ([0, 1, -1], "labels run from -1 to 1"),

@@ -37,6 +37,35 @@ def test_markdown_is_escaped() -> None:
     assert escape_markdown("a_b **c** [d](e)") == r"a\_b \*\*c\*\* \[d\]\(e\)"
 
 
+# What streamlit's browser side looks for in text after markdown was read, when backslashes are gone already.
+LATER = re.compile(
+    r"(https?://|www(?=\.))[-.\w]+|[-.\w+]+@[-\w]+(?:\.[-\w]+)+|:(\+1|-1|[\w-]+):|:material[/_]\w+:|:streamlit:"
+    r"|(^|\s)(<->|->|<-|--|>=|<=|~=)(\s|$)",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://a.example/b", "HTTP://a.example", "see www.a.example", "me@a.example", ":material/home:", "x:smile:y",
+        ":+1:", "a -> b", "a -- b", "a <-> b", "a >= b", "- item", "1. item", "12) item", "    code", "===", "a\n# b",
+        "<b>b</b>", "$a$", ":red[b]", "|a|b|", "![a](b)", "`a`",
+    ],
+)  # fmt: skip
+def test_nothing_in_escaped_text_is_markup(text: str) -> None:
+    escaped = escape_markdown(text)
+    read = re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", escaped)  # as markdown reads it
+    assert not LATER.search(read)
+    assert " ".join(read.replace("\u2060", "").split()) == " ".join(text.split())
+    assert not re.match(r"(\s{4}|[-+*=#>]|\d+[.)])", escaped) and not re.search(r"(?<!\\)[`*_\[\]<>$|!]", escaped)
+
+
+@pytest.mark.parametrize("text", ["merging merge mini --set edit.alpha=0.1", "tcp://host:8786", "12:30", "0.5 is half"])
+def test_what_people_copy_is_left_alone(text: str) -> None:
+    assert "\u2060" not in escape_markdown(text)
+
+
 def test_a_chart_as_html_holds_all_it_needs_and_names_stay_text() -> None:
     evil = "</script><script>alert(1)</script>"
     figure = go.Figure(go.Bar(x=[evil], y=[1.0], name=evil))

@@ -1,0 +1,161 @@
+"""The gate that every file comes through that others wrote: regular, of bounded size, and what is wrong said in words.
+
+A pipe would be waited for, a device such as ``/dev/zero`` never ends; both can stand where a file is expected, by a
+link. What a damaged file makes of a parser is any of :data:`DAMAGE`, and comes out as one of this package's errors.
+"""
+
+import json
+import os
+import stat
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from merging.core.errors import MergingError
+from merging.core.limits import MAX_JSON_BYTES, MAX_JSON_VALUES
+
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,  # with it UnicodeDecodeError, JSONDecodeError
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,  # OverflowError, ZeroDivisionError
+    AssertionError,
+    RuntimeError,  # RecursionError, NotImplementedError
+    MemoryError,
+    BufferError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def require_regular(path: Path, error: type[MergingError], most: int | None = None) -> int:
+    """Insist on a file that is one, before it is opened: opening a pipe waits for somebody to write into it.
+
+    Args:
+        path: the file.
+        error: what to raise.
+        most: bytes that it may have.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        MergingError: as ``error``, if it can't be reached, is no file, or is larger.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as problem:
+        raise error(f"{path.name}: can't be read ({_reason(problem)})") from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((word for is_kind, word in _KINDS if is_kind(status.st_mode)), "something else")
+        raise error(f"{path.name}: is {kind}; expected a file")
+    if most is not None and status.st_size > most:
+        raise error(f"{path.name}: {status.st_size} bytes; at most {most} are read of a file of this kind")
+    return status.st_size
+
+
+def read_bytes(path: Path, error: type[MergingError], most: int) -> bytes:
+    """A small file.
+
+    Raises:
+        MergingError: as ``error``, if it can't be read or :func:`require_regular` refuses it.
+    """
+    require_regular(path, error, most)
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except (OSError, ValueError) as problem:
+        raise error(f"{path.name}: can't be read ({_reason(problem)})") from None
+    if len(content) > most:
+        raise error(f"{path.name}: more than {most} bytes; it grew while it was read")
+    return content
+
+
+def read_text(path: Path, error: type[MergingError], most: int) -> str:
+    """A small file of UTF-8 text; errors as :func:`read_bytes`, and if it is none."""
+    content = read_bytes(path, error, most)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise error(
+            f"{path.name}: not UTF-8 text (byte {problem.start} is {content[problem.start]:#04x}); save it as UTF-8"
+        ) from None
+
+
+def read_json(path: Path, error: type[MergingError], most: int = MAX_JSON_BYTES) -> Any:
+    """What a file of JSON says; errors as :func:`read_text`, and as :func:`parse_json`."""
+    text = read_text(path, error, most)
+    try:
+        return parse_json(text)
+    except ValueError as problem:
+        raise error(f"{path.name}: not valid JSON: {problem}") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says; no infinity, no NaN, no name twice, at most :data:`MAX_JSON_VALUES` values.
+
+    Raises:
+        ValueError: it is none, in a few words.
+
+    >>> parse_json('{"a": [1, 2.5]}')
+    {'a': [1, 2.5]}
+    """
+    marks = (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{")
+    if sum(map(text.count, marks)) > MAX_JSON_VALUES:  # type: ignore[arg-type]
+        raise ValueError(f"more than {MAX_JSON_VALUES} values")
+    try:
+        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_each_once)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValueError as problem:
+        raise ValueError(str(problem)[:200]) from None
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number in JSON")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"{twice[:80]!r} stands there twice")
+    return found
+
+
+@contextmanager
+def reading(name: str, what: str, error: type[MergingError]) -> Iterator[None]:
+    """Around a parser of others: whatever damage makes it raise becomes one sentence.
+
+    Args:
+        name: of the file.
+        what: it was to be, such as ``a readable .npz file``.
+        error: what to raise.
+    """
+    try:
+        yield
+    except DAMAGE as problem:
+        raise error(f"{name}: not {what} ({type(problem).__name__})") from None
+
+
+def _reason(problem: OSError | ValueError) -> str:
+    return (problem.strerror or "refused") if isinstance(problem, OSError) else "no possible name of a file"
