@@ -22,7 +22,7 @@ _SLOW_BYTES, _SLOW_MARKS = 256 * 2**10, 10_000  # of what PyYAML's own parser re
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)")
 _LARGEST = 2**63
 _OTHER_NUMBER = "{!r} is read as another number in YAML; write it in decimals, or in quotes"
-_UNSEEN = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _OTHERS = {
     "timestamp": "a date",
     "binary": "binary data",
@@ -168,7 +168,7 @@ def _refused(node: yaml.Node, what: str) -> _Refused:
 
 
 def _text(loader: Any, node: Any) -> str:
-    unseen = _UNSEEN.search(node.value)
+    unseen = CONTROL.search(node.value)
     if unseen:
         raise _refused(node, f"holds the control character {unseen[0]!a}, which no name or text needs")
     return str(loader.construct_scalar(node))

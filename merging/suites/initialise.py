@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from merging.core.errors import MergingError, SuiteError
 from merging.core.files import atomic_path
+from merging.core.text import visible
 from merging.core.wording import explain, nearest
+from merging.core.yaml_text import CONTROL
 from merging.hub.cache import HubFile, is_hub_id, located
 from merging.suites.architecture import ACTIVATIONS, Activation, Tower, tower_of
 from merging.suites.declared import UNSEEN, Agreed, Declared, agreed, beside, by_name, in_words
@@ -263,6 +265,11 @@ def _fine_tuned(
             continue
         if is_named_as_base(path):
             left_out[path.as_posix()] = f"another base beside {base.name if base.is_absolute() else base.as_posix()}"
+            continue
+        if CONTROL.search(path.as_posix()):
+            left_out[visible(path.as_posix())] = (
+                "a control character in its name, which no suite.yaml may hold; rename it"
+            )
             continue
         try:
             needed = None if is_adapter(path) else _needed(folder / path, take)

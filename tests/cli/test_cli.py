@@ -434,7 +434,7 @@ def test_unreadable_runs_are_listed_and_deleted(suite_file: Path, home: Path) ->
         (["merge", "{suite}", "--merge", "nonsense"], "unknown merge 'nonsense'"),
         (["merge", "{suite}", "--edit", "awd", "--set", "edit.alpha=-1"], "alpha"),
         (["merge", "{suite}", "--set", "scaling=1"], "expected edit.NAME=VALUE or merge.NAME=VALUE"),
-        (["merge", "{suite}", "--set", "merge.scaling=1,2"], "2 coefficients for 4 tasks"),
+        (["merge", "{suite}", "--set", "merge.scaling=[1,2]"], "2 coefficients for 4 tasks"),
         (["merge", "{suite}", "--tasks", "digits,nonsense"], "no task 'nonsense'"),
         (["merge", "{suite}", "--tasks", "digits,digits"], "named twice"),
         (["merge", "{suite}", "--device", "cuda:99"], "cuda:99"),

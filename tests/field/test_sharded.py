@@ -226,7 +226,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no JSON": (lambda folder: (folder / INDEX).write_text("{" * 9), "not valid JSON"),
     "a name twice": (
         lambda folder: (folder / INDEX).write_text('{"weight_map": {"a": "x.bin", "a": "y.bin"}}'),
-        "names 'a' twice",
+        "'a' stands there twice",
     ),
     "whole and in shards": (
         lambda folder: save_file(TOWER, folder / "model.safetensors"),

@@ -196,13 +196,23 @@ def test_a_suite_yaml_is_replaced_only_by_force_and_never_by_half(
     assert not [path for path in own_suite.iterdir() if path.name.startswith(".")]
 
 
-@pytest.mark.parametrize("name", ["a: b\n- c", "x\u2028y # z", "bell\a", "'\"", "{}", "*alias", "null", "1"])
+@pytest.mark.parametrize("name", ["a: b\n- c", "x\u2028y # z", "'\"", "{}", "*alias", "null", "1"])
 def test_no_file_name_breaks_the_yaml(tmp_path: Path, name: str) -> None:
     put(tmp_path / "base.safetensors")
     put(tmp_path / f"{name}.safetensors", 1)
     (tmp_path / f"{name}.pt").write_bytes(b"broken, so that its name comes into a comment")
     init_suite(tmp_path)
     assert load_suite(tmp_path).mergeable() == (name,)
+
+
+def test_a_file_whose_name_no_yaml_may_hold_is_left_out(tmp_path: Path) -> None:
+    put(tmp_path / "base.safetensors")
+    put(tmp_path / "cats.safetensors", 1)
+    put(tmp_path / "bell\a.safetensors", 1)
+    init_suite(tmp_path)
+    assert load_suite(tmp_path).mergeable() == ("cats",)
+    left = (tmp_path / "suite.yaml").read_text()
+    assert "# left out: bell\\x07.safetensors: a control character in its name" in left
 
 
 def test_the_embedded_suite_is_seen_as_it_is(tmp_path: Path) -> None:

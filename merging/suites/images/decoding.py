@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -13,8 +14,8 @@ from merging.core.errors import SuiteError
 from merging.core.gate import DAMAGE, require_regular
 from merging.core.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
-# Those that are no programs: Pillow hands EPS to Ghostscript, whatever the file is called.
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "PPM", "TIFF", "AVIF", "JPEG2000")
+# Those that are no programs (JPEG is MPO, too): Pillow hands EPS to Ghostscript, whatever the file is called.
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "PPM", "TIFF", "AVIF", "JPEG2000")
 EpsImagePlugin.gs_binary = False
 
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -78,11 +79,18 @@ def open_image(file: Path | bytes, name: str, size: int, treatment: Treatment = 
         ) from None
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of them that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
 def _opened(file: Path | bytes, name: str, size: int, given: tuple[float, float] | None) -> Picture:
     if isinstance(file, Path):
         require_regular(file, _Unreadable, MAX_IMAGE_BYTES)
     try:
-        with Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=_FORMATS) as image:
+        with Image.open(BytesIO(file) if isinstance(file, bytes) else file, formats=_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise _too_large(name, image.width * image.height)
             if size * size * max(image.size) > MAX_PIXELS * min(image.size):

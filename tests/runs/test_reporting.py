@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from merging.core.progress import PhaseClock, phase_of
 from merging.methods.merges.adamerging import CoefficientLearner
+from merging.runs import reporting
 from merging.runs.jobs import MergeSpec
-from merging.runs.worker import reporting
 from merging.runs.workspace import Workspace
 from tests.carrying import execute
 from tests.random_models import TASKS
