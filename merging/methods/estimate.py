@@ -17,7 +17,8 @@ from merging.methods.edits.awd import AwdParams
 from merging.methods.merges import adamerging
 from merging.methods.spec import Spec
 from merging.suites.architecture import Tower, tower_of
-from merging.weights.vectors import TaskVectors, is_linear_weight
+from merging.weights.roles import role_of
+from merging.weights.vectors import TaskVectors
 
 _FLOAT = 4  # merging arithmetic is float32
 _OPEN_CLIP = 150 * 2**20  # of loading it, measured; in the computer's memory
@@ -69,7 +70,7 @@ def estimate(
         tasks=len(vectors.tasks),
         weights=vectors.size,
         largest=max(torch.Size(shape).numel() for shape in shapes.values()),
-        squares=sum(shape[1] ** 2 for name, shape in shapes.items() if is_linear_weight(name, shape)),
+        squares=sum(shape[1] ** 2 for name, shape in shapes.items() if role_of(name, shape).block_matrix),
         item=spec.torch_dtype.itemsize,
         tower=_tower(shapes),
         quick_gelu=quick_gelu,

@@ -23,7 +23,8 @@ from merging.methods.params import Params
 from merging.methods.planned import Edit, LinearEdit, TensorEdit
 from merging.methods.registry import edit
 from merging.weights.geometry import ROUNDING, Geometry, gram_of
-from merging.weights.vectors import TaskVectors, is_matrix
+from merging.weights.roles import role_of
+from merging.weights.vectors import TaskVectors
 
 Scope = Literal["model", "layer", "row"]
 Solver = Literal["descent", "exact", "adam"]
@@ -166,7 +167,7 @@ def _chosen(geometry: Geometry, params: AwdParams) -> list[int]:
     return [
         index
         for index, name in enumerate(geometry.names)
-        if np.trace(geometry.grams[index]) > 0 and (not matrices or is_matrix(geometry.shapes[name]))
+        if np.trace(geometry.grams[index]) > 0 and (not matrices or role_of(name, geometry.shapes[name]).two_dimensional)
     ]
 
 

@@ -11,15 +11,15 @@ import torch
 from pydantic import Field
 
 from merging.methods.context import Context
-from merging.methods.params import Params
+from merging.methods.layers import LayersParams, matrix_by_matrix
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
 from merging.methods.scaling import Scaling, scaled
 from merging.weights.spectra import add_gram, gram, mirror, solve_positive
-from merging.weights.vectors import TaskVectors, is_linear_weight
+from merging.weights.vectors import TaskVectors
 
 
-class WudiParams(Params):
+class WudiParams(LayersParams):
     """The solver, and how far to go along its result."""
 
     solver: Literal["adam", "closed_form"] = Field(
@@ -43,15 +43,13 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
     sum, from which the iteration starts too. Other tensors take the mean.
     """
 
-    def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        if not is_linear_weight(name, base.shape):
-            return stack.mean(dim=0)
+    def least_interfering(stack: torch.Tensor) -> torch.Tensor:
         total = stack.sum(dim=0)
         lengths = stack.flatten(1).square().sum(dim=1)
         weights = torch.where(lengths > 0, 1 / lengths.clamp_min(1e-30), 0.0)
         if int((weights > 0).sum()) < 2:
             return total  # is the minimum; Adam would walk along rounding errors
-        rows, columns = base.shape
+        rows, columns = total.shape
         s, r = total.new_zeros(columns, columns), total.new_zeros(rows, columns)
         for vector, weight in zip(stack, weights.tolist(), strict=True):
             if 2 * rows < columns:  # then the product of the rows is the smaller one
@@ -68,6 +66,7 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
             return solve_positive(s, r + ridge * total, "; or raise merge.ridge")
         return _adam(total, s, r, params, context)
 
+    direction = matrix_by_matrix(params.layers, lambda role: role.block_matrix, least_interfering)
     return scaled(vectors, params.scaling, direction, context)
 
 
