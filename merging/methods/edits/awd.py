@@ -167,7 +167,8 @@ def _chosen(geometry: Geometry, params: AwdParams) -> list[int]:
     return [
         index
         for index, name in enumerate(geometry.names)
-        if np.trace(geometry.grams[index]) > 0 and (not matrices or role_of(name, geometry.shapes[name]).two_dimensional)
+        if np.trace(geometry.grams[index]) > 0
+        and (not matrices or role_of(name, geometry.shapes[name]).two_dimensional)
     ]
 
 

@@ -21,11 +21,12 @@ from merging.methods.context import Context
 from merging.methods.edits.magnitudes import largest_magnitudes
 from merging.methods.params import Params
 from merging.methods.planned import TensorEdit
-from merging.methods.registry import edit
-from merging.weights.spectra import nonzero, side_by_side, svd, top_triplets
+from merging.methods.registry import Revision, edit
 from merging.weights.roles import Role, role_of
+from merging.weights.spectra import nonzero, side_by_side, svd, top_triplets
 from merging.weights.vectors import TaskVectors
 
+_AT_FIRST = {"layers": "everything"}
 _ROWS = 64  # of all tasks at once: few enough to stay in the cache between the two uses of an entry
 
 
@@ -51,7 +52,12 @@ class DogeParams(Params):
     )
 
 
-@edit("doge", title="DOGE", paper="https://arxiv.org/abs/2501.01230")
+@edit(
+    "doge",
+    title="DOGE",
+    paper="https://arxiv.org/abs/2501.01230",
+    revisions=(Revision("merged all other tensors as well and trimmed every matrix by itself", _AT_FIRST),),
+)
 def doge(vectors: TaskVectors, params: DogeParams, context: Context) -> TensorEdit:
     """Add one learned update per matrix to all task vectors, off the subspace that they share, and trim them."""
 

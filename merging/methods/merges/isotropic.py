@@ -6,7 +6,7 @@ from pydantic import Field
 from merging.methods.context import Context
 from merging.methods.layers import LayersParams, matrix_by_matrix
 from merging.methods.planned import TensorMerge
-from merging.methods.registry import merge
+from merging.methods.registry import Revision, merge
 from merging.methods.scaling import Scaling, scaled
 from merging.weights.spectra import NOTHING, polar, side_by_side, svd, top_triplets
 from merging.weights.vectors import TaskVectors
@@ -45,7 +45,12 @@ def iso_c(vectors: TaskVectors, params: IsotropicParams, context: Context) -> Te
     return scaled(vectors, params.scaling, direction, context)
 
 
-@merge("iso_cts", title="Iso-CTS", paper=_PAPER, revision=1)
+@merge(
+    "iso_cts",
+    title="Iso-CTS",
+    paper=_PAPER,
+    revisions=(Revision("rounded the number of a task's own directions down", recorded=False),),
+)
 def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context) -> TensorMerge:
     """Iso-C whose least important directions make room for directions of single tasks.
 
