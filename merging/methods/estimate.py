@@ -7,6 +7,7 @@ since it keeps what it freed; memory-mapped files never count.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 
@@ -70,7 +71,7 @@ def estimate(
         tasks=len(vectors.tasks),
         weights=vectors.size,
         largest=max(torch.Size(shape).numel() for shape in shapes.values()),
-        squares=sum(shape[1] ** 2 for name, shape in shapes.items() if role_of(name, shape).block_matrix),
+        squares=_squares(spec, shapes),
         item=spec.torch_dtype.itemsize,
         tower=_tower(shapes),
         quick_gelu=quick_gelu,
@@ -158,6 +159,14 @@ class _Sizes:
 
 def _tokens(tower: Tower) -> int:
     return int((tower.image_size // tower.patch_size) ** 2 + 1)
+
+
+def _squares(spec: Spec, shapes: dict[str, tuple[int, ...]]) -> int:
+    """Σ in² over the layers that RegMean takes."""
+    roles = [role_of(name, shape) for name, shape in shapes.items()]
+    everything = spec.merge_params.get("layers") == "all_linear"
+    layers = [role for role in roles if (role.linear if everything else role.block_matrix)]
+    return sum((role.shape[0] if role.inputs == "first" else prod(role.shape[1:])) ** 2 for role in layers)
 
 
 def _tower(shapes: dict[str, tuple[int, ...]]) -> Tower | None:

@@ -163,13 +163,10 @@ def _report(params: AwdParams, curve: np.ndarray, norm: float) -> dict[str, obje
 
 def _chosen(geometry: Geometry, params: AwdParams) -> list[int]:
     """Indices of the tensors to disentangle: of the kind asked for, and not all zero."""
-    matrices = params.tensors == "matrices"
-    return [
-        index
-        for index, name in enumerate(geometry.names)
-        if np.trace(geometry.grams[index]) > 0
-        and (not matrices or role_of(name, geometry.shapes[name]).two_dimensional)
-    ]
+    def chosen(name: str) -> bool:
+        return params.tensors == "all" or role_of(name, geometry.shapes[name]).two_dimensional
+
+    return [i for i, name in enumerate(geometry.names) if np.trace(geometry.grams[i]) > 0 and chosen(name)]
 
 
 def _normalised(grams: np.ndarray) -> np.ndarray:

@@ -5,8 +5,8 @@ one δ is added to all task vectors, found with Adam on
 
     Σ_j ‖ rowsum( τ_j ⊙ (τ_j − Σ_i λ_i (τ_i + δ)) ) ‖²,      λ_i = 0.07/‖τ_i‖
 
-with gradients projected off the subspace that the tasks share. ``τ_t + δ`` then keeps the entries where τ_t is among its
-largest, over all of these matrices together. So does the authors' code, as FusionBench has it; for DOGE AM that code
+with gradients projected off the subspace that the tasks share. ``τ_t + δ`` then keeps the entries where τ_t is among
+its largest, over all of these matrices together. So does the authors' code, as FusionBench has it; for DOGE AM that code
 finds a δ for each task and protects 1/T of the rank, in place of one δ and 1/6 here.
 """
 
