@@ -247,7 +247,8 @@ def _edit_needs(spec: Spec) -> bool:
 
 def _merge_bytes(spec: Spec, sizes: _Sizes) -> int:
     if spec.merge == "fisher":
-        return _FLOAT * 4 * sizes.weights + sizes.backward(1)
+        searching = 5 * _FLOAT * sizes.weights + sizes.evaluation() if _searches(spec) else 0
+        return max(_FLOAT * 4 * sizes.weights + sizes.backward(1), searching)
     if spec.merge == "regmean":
         return _FLOAT * (3 * sizes.squares + 2 * sizes.weights) + sizes.forward(32)
     mixing = spec.pair.merge.stage.linear and _edit_is_mixing(spec)

@@ -4,7 +4,8 @@ import torch
 from pydantic import Field
 
 from merging.methods.context import Context
-from merging.methods.layers import LayersParams, matrix_by_matrix
+from merging.methods.layers import LAYERS, Layers, matrix_by_matrix
+from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import Revision, merge
 from merging.methods.scaling import Scaling, scaled
@@ -14,7 +15,7 @@ from merging.weights.vectors import TaskVectors
 _PAPER = "https://arxiv.org/abs/2502.04959"
 
 
-class IsotropicParams(LayersParams):
+class IsotropicParams(Params):
     """How far to go along the merged update, and for which tensors it is made."""
 
     scaling: Scaling = Field(
@@ -22,6 +23,7 @@ class IsotropicParams(LayersParams):
         title="α",
         description="Multiplier of the merged update (1 to 1.5), or auto: chosen on the validation split.",
     )
+    layers: Layers = LAYERS
 
 
 class CommonSubspaceParams(IsotropicParams):
@@ -37,7 +39,7 @@ def iso_c(vectors: TaskVectors, params: IsotropicParams, context: Context) -> Te
     With ``Σ τ = U S Vᵀ`` the update is ``α mean(S) U Vᵀ``; tensors that are no matrices take ``α mean(τ)``.
     """
 
-    def equalised(stack: torch.Tensor) -> torch.Tensor:
+    def equalised(name: str, stack: torch.Tensor) -> torch.Tensor:
         factor, mean = polar(stack.sum(dim=0))
         return mean * factor
 
@@ -59,7 +61,7 @@ def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context
     Both sets together are made orthogonal, with equal singular values.
     """
 
-    def equalised(stack: torch.Tensor) -> torch.Tensor:
+    def equalised(name: str, stack: torch.Tensor) -> torch.Tensor:
         rank, tasks = min(stack.shape[1:]), len(stack)
         own = min(round((rank - int(params.common * rank)) / tasks), rank // tasks)  # triplets a task
         common = rank - own * tasks

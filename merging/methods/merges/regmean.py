@@ -9,7 +9,8 @@ from pydantic import Field
 
 from merging.evaluation.input_grams import input_grams
 from merging.methods.context import Context
-from merging.methods.layers import LayersParams
+from merging.methods.layers import LAYERS, Layers
+from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
 from merging.weights.roles import role_of
@@ -17,7 +18,7 @@ from merging.weights.spectra import solve_positive
 from merging.weights.vectors import TaskVectors
 
 
-class RegMeanParams(LayersParams):
+class RegMeanParams(Params):
     """The layers, the images, and how far the Gram matrices are trusted."""
 
     images: int = Field(256, ge=1, le=10_000, description="Unlabeled validation images a task.")
@@ -29,6 +30,7 @@ class RegMeanParams(LayersParams):
         description="Factor of the Gram matrices' off-diagonal entries; below 1 they are invertible however few the "
         "images.",
     )
+    layers: Layers = LAYERS
 
 
 @merge("regmean", title="RegMean", paper="https://arxiv.org/abs/2212.09849", needs="unlabeled", averages=True)

@@ -21,7 +21,7 @@ def tsv_m(vectors: TaskVectors, params: IsotropicParams, context: Context) -> Te
     take ``α mean(τ)``.
     """
 
-    def joined(stack: torch.Tensor) -> torch.Tensor:
+    def joined(name: str, stack: torch.Tensor) -> torch.Tensor:
         some = nonzero(stack)
         if not len(some):
             return torch.zeros_like(stack[0])
