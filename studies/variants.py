@@ -14,8 +14,8 @@ import click
 
 from merging.core.files import atomic_path
 from merging.core.progress import no_progress
-from merging.methods.params import AUTO
 from merging.methods.pair import Pair
+from merging.methods.params import AUTO
 from merging.runs.export.weights import require_done
 from merging.runs.foreground import run_here
 from merging.runs.jobs.merge import MergeSpec
