@@ -219,7 +219,7 @@ merge.scaling=auto')
     def scaling(self) -> Any:
         """λ, as JSON holds it: a number, a list, or ``auto``; None if the merge has none."""
         name = self.merge.stage.params.scaling_name()
-        return None if name is None else self.merge.params.model_dump(mode="json", include={name}).get(name, 1.0)
+        return None if name is None else self.merge.values[name]
 
     def with_scaling(self, value: Any) -> "Pair":
         """The same with another λ.

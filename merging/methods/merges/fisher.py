@@ -5,17 +5,17 @@ Fisher information everywhere, and outvotes the others. The paper's formula leav
 code of several later papers, first brings every model's to the same length, ``F_t / ‖F_t‖`` over the whole model.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 
 from merging.evaluation.gradients import fisher_information
 from merging.methods.context import Context
-from merging.methods.params import Params
+from merging.methods.params import OnValidation, Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
-from merging.methods.scaling import Scaling, scaled
+from merging.methods.scaling import Coefficient, scaled
 from merging.weights.vectors import TaskVectors
 
 
@@ -30,10 +30,11 @@ class FisherParams(Params):
         "the whole model first, FusionBench's default.",
         exclude_if=lambda value: value == "none",
     )
-    scaling: Scaling = Field(
+    scaling: Annotated[Coefficient | Literal["auto"], OnValidation()] = Field(
         1.0,
         title="λ",
-        description="Multiplier of the merged update, which neither has (1), or auto: chosen on the validation split.",
+        description="Multiplier of the merged update. Published is none, 1, and so are presets and leaderboards. auto: "
+        "chosen on the validation split.",
         exclude_if=lambda value: value == 1.0,
     )
 
