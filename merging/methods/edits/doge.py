@@ -64,16 +64,15 @@ class DogeParams(Params):
 )
 def doge(vectors: TaskVectors, params: DogeParams, context: Context) -> TensorEdit:
     """Add one learned update per matrix to all task vectors, off the subspace that they share, and trim them."""
-
     roles = {name: role_of(name, vectors.info(name).shape) for name in vectors.names}
     layers = {name: role for name, role in roles.items() if _is_layer(role, params)}
-    if not layers:
+    together = params.layers != "everything"
+    if together and not layers:
         raise SpecError(
             "DOGE merges the weight matrices of a transformer's blocks, and these models have none, so that the base "
-            "would come out; choose another edit, or edit.layers=everything"
+            "would come out; choose another edit"
         )
     kept = max(1, math.floor(params.keep * sum(torch.Size(role.shape).numel() for role in layers.values()) + 1e-9))
-    together = params.layers != "everything"
     limits = largest_magnitudes(vectors, kept, context, tuple(layers)).tolist() if together else []
 
     relative = params.units == "relative"

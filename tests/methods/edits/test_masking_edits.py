@@ -243,6 +243,7 @@ def test_doge_refuses_models_without_blocks(tmp_path: Path) -> None:
     vectors = random_vectors(tmp_path, 2, shapes={"w": (24, 18), "proj": (6, 5)})
     with pytest.raises(SpecError, match="weight matrices of a transformer's blocks, and these models have none"):
         edited(vectors, "doge", steps=1)
+    assert flat(edited(vectors, "doge", steps=1, layers="everything")).all()  # as it did at first
 
 
 # --- All of them -----------------------------------------------------------------------------------------------------
