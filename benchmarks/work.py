@@ -33,7 +33,8 @@ from merging.runs.workspace import Workspace
 from merging.suites.suite import DEFAULT, load_suite
 from merging.weights.files import save_tensors
 from merging.weights.geometry import measure
-from merging.weights.vectors import TaskVectors, is_matrix
+from merging.weights.roles import role_of
+from merging.weights.vectors import TaskVectors
 
 Work = Callable[[Path], float | None]  # seconds, where only a part of it is to be timed
 
@@ -157,8 +158,8 @@ def iso_c(suite: Path) -> None:
 def iso_c_full_decompositions(suite: Path) -> None:
     """Iso-C as its formula says: a full singular value decomposition of every summed matrix; nothing is saved."""
     vectors = _vectors(suite)
-    for _, base, stack in vectors.iterate():
-        if is_matrix(base.shape):
+    for name, base, stack in vectors.iterate():
+        if role_of(name, base.shape).two_dimensional:
             left, lengths, right = torch.linalg.svd(stack.sum(dim=0), full_matrices=False)
             lengths.mean() * (left @ right)
 

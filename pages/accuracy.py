@@ -49,9 +49,9 @@ def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
     fitting: dict[str, Run] = {}
     for run in runs:
         if run.spec.tasks == tasks and run.spec.split == "test" and not run.spec.forgotten:
-            known = fitting.setdefault(run.spec.label, run)
+            known = fitting.setdefault(run.label, run)
             if chosen_on_validation(run) and not chosen_on_validation(known):
-                fitting[run.spec.label] = run
+                fitting[run.label] = run
     return [run.id for run in fitting.values()][:_DEFAULT_RUNS]
 
 

@@ -182,7 +182,7 @@ def watch(run: Run | None) -> None:
 def outcome(run: Run) -> None:
     """What came of a finished run."""
     result = require_done(run)
-    warn_of_oddities(result)
+    warn_of_oddities(run)
     cards = st.columns([0.25, 0.31, 0.2, 0.24])
     tasks = tuple(result.measured) if result.accuracy else ()
     base = accuracy_view.baseline_series(tasks, run.spec.split) if tasks else []

@@ -41,7 +41,7 @@ _IN_FULL = 4  # runs that are shown one below the other; of more, only the first
 
 def history(runs: Sequence[Run]) -> pd.DataFrame:
     """One row a run, newest first."""
-    kinds = sorted({(run.spec.method, run.spec.label) for run in runs}, key=lambda kind: (kind[0] != kind[1], kind))
+    kinds = sorted({(run.spec.method, run.label) for run in runs}, key=lambda kind: (kind[0] != kind[1], kind))
     looks = dict(zip(kinds, distinct_styles([method for method, _ in kinds]), strict=True))
     rows = []
     for run in runs:
@@ -50,8 +50,8 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
         rows.append(
             {
                 "State": [run.state],
-                MARK: mark(looks[run.spec.method, run.spec.label]),
-                METHOD: run.spec.label,
+                MARK: mark(looks[run.spec.method, run.label]),
+                METHOD: run.label,
                 "Suite": run.spec.suite_name,
                 AVERAGE: None if average is None else 100 * average,
                 "Coefficients": scaling_of(run),
@@ -178,7 +178,7 @@ def compare(runs: list[Run]) -> None:
 def heading(run: Run) -> None:
     """Name, state and what can be done with a run."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(escape_markdown(run.spec.label), width="content")
+        st.subheader(escape_markdown(run.label), width="content")
         st.markdown(f"{badge(run.state)} &nbsp; `{run.id}`", width="content")
         st.space("stretch")
         with st.container(horizontal=True, vertical_alignment="center", width="content"):

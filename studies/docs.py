@@ -28,6 +28,7 @@ from merging.sweeps.domains import MAX_TRIALS
 
 ROOT = Path(__file__).resolve().parents[1]
 BOARD = Path(__file__).parent / "results" / "leaderboard.json"  # as `merging leaderboard mini --json` prints it
+VARIANTS = Path(__file__).parent / "results" / "variants.json"  # as studies.variants writes it
 PAGES = {
     "README.md": "README",
     "docs/dashboard.md": "Dashboard",
@@ -181,7 +182,9 @@ def _percent(value: float | None) -> str:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    return str(_BASELINES.get(row["method"], row["method"]))
+    """A row's method; one that was measured with an earlier version of it, and not again since, is marked by hand."""
+    mark = " (earlier version)" if row.get("earlier") else ""
+    return f"{_BASELINES.get(row['method'], row['method'])}{mark}"
 
 
 def _needs(row: Mapping[str, Any]) -> str:
@@ -235,6 +238,36 @@ def _chosen(row: Mapping[str, Any]) -> str:
     """What was chosen on validation, as people call it."""
     titles = {preset.title: preset for preset in PRESETS.values()}
     return data_looked_at(titles[row["method"]]).chosen_words if row["method"] in titles else ""
+
+
+def _variants(table: str) -> list[dict[str, Any]]:
+    """The stored rows of one table."""
+    return [row for row in json.loads(VARIANTS.read_text(encoding="utf-8")) if row["table"] == table]
+
+
+def _scaling(row: Mapping[str, Any]) -> str:
+    return "" if row["scaling"] is None else f"{row['scaling']:g}"
+
+
+def _layers(_: str) -> str:
+    """Published layers, as in the leaderboard, beside all linear ones."""
+    board = {row["method"]: row for row in _board()}
+    rows = []
+    for row in _variants("layers"):
+        known = board[row["method"]]
+        gain = f"{100 * (row['average'] - known['average']):+.1f}".replace("-", "−")
+        cells = [_percent(known["average"]), _scaling(known), _percent(row["average"]), _scaling(row)]
+        rows.append([row["method"], *cells, gain])
+    return _table(["method", "published", "λ", "all linear layers", "λ", "difference"], rows, numbers=5)
+
+
+def _choices(table: str, first: str) -> str:
+    """Variants one below the other, with the words that run them."""
+    rows = [
+        [row["method"], row["choice"], f"`{row['settings']}`", _scaling(row), _percent(row["average"])]
+        for row in _variants(table)
+    ]
+    return _table([first, "variant", "settings", "λ chosen", "average"], rows, numbers=2)
 
 
 def _published(_: str) -> str:
@@ -312,6 +345,9 @@ TABLES: dict[str, Callable[[str], str]] = {
     "short-leaderboard": _short_leaderboard,
     "leaderboard": _leaderboard,
     "leaderboard-localised": _leaderboard_localised,
+    "layers": _layers,
+    "units": lambda _: _choices("units", "method"),
+    "fisher": lambda _: _choices("fisher", "normalised"),
     "published": _published,
     "limits": _limits,
 }

@@ -13,7 +13,7 @@ from merging.runs.run import Run
 
 def name_runs(runs: Sequence[Run]) -> dict[str, str]:
     """Run id → a name no other of these runs has: its label, then how λ was chosen, then the beginning of the id."""
-    return told_apart({run.id: run.spec.label for run in runs}, {run.id: scaling_of(run) for run in runs})
+    return told_apart({run.id: run.label for run in runs}, {run.id: scaling_of(run) for run in runs})
 
 
 def told_apart(names: Mapping[str, str], *details: Mapping[str, str]) -> dict[str, str]:
@@ -69,5 +69,5 @@ def looks_of(runs: Sequence[Run]) -> dict[str, Style]:
 
     Of the runs of a method, the first that is no variant of it has the method's own marker.
     """
-    order = sorted(runs, key=lambda run: run.spec.label != run.spec.method)
+    order = sorted(runs, key=lambda run: run.label != run.spec.method)
     return dict(zip((run.id for run in order), distinct_styles([run.spec.method for run in order]), strict=True))

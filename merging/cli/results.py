@@ -23,7 +23,7 @@ def run_row(run: Any) -> dict[str, Any]:
         "run": run.id,
         "fingerprint": run.fingerprint,
         "state": run.state,
-        "label": run.spec.label,
+        "label": run.label,
         "suite": run.spec.suite_name,
         "tasks": list(run.spec.tasks),
         "scaling": run.spec.pair.scaling,

@@ -183,7 +183,7 @@ def print_run(run: Any) -> None:
     """All of a :class:`merging.runs.table.Run` that is read by people; its JSON has every number."""
     spec, result = run.spec, run.merged
     click.echo(f"run {run.id}  {run.state}")
-    _paragraph(f"{spec.label}, {spec.suite_name}, {counted(len(spec.tasks), 'task')}: {', '.join(spec.tasks)}", 2)
+    _paragraph(f"{run.label}, {spec.suite_name}, {counted(len(spec.tasks), 'task')}: {', '.join(spec.tasks)}", 2)
     for part in spec.pair.parts:
         _paragraph(f"{part.stage.kind} {_with_values(part.name, part.values)}", 2)
     click.echo(f"{spec.split} split, seed {spec.seed}, {result.device if result else spec.device}, {spec.dtype}")
@@ -191,7 +191,7 @@ def print_run(run: Any) -> None:
     click.echo(f"fingerprint {run.fingerprint}")
     if run.state == "running":
         click.echo(f"{run.message} ({run.done}/{run.total})")
-    for warning in result.warnings if result else ():
+    for warning in run.warnings:
         _paragraph(f"warning: {warning}", 2)
     if run.error:
         _paragraph(f"error: {run.error}", 2)

@@ -17,15 +17,20 @@ from merging.core.progress import Work
 from merging.evaluation.evaluator import Evaluator
 
 _IMAGES = 32  # in one pass; all of a layer's tokens are rows of its input
+_PRODUCTS = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__)
 _ATTENTION = inspect.signature(functional.multi_head_attention_forward)
 
 
 class _Watch(TorchFunctionMode):
-    """Adds up ``XᵀX`` and the number of rows of the inputs X of watched weights while it is active."""
+    """Adds up ``XᵀX`` and the number of rows of the inputs X of watched weights while it is active.
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    With ``everything`` it sees convolutions, whose inputs are patches, and products with bare parameters as well.
+    """
+
+    def __init__(self, names: Mapping[int, str], everything: bool) -> None:
         super().__init__()
         self._names = names  # id of a parameter → its name
+        self._everything = everything
         self.sums: dict[str, torch.Tensor] = {}
         self.rows: dict[str, int] = {}
 
@@ -38,11 +43,30 @@ class _Watch(TorchFunctionMode):
             return self._attention(_ATTENTION.bind(*args, **kwargs).arguments)
         if func is functional.linear:
             return self._linear(*args, **kwargs)
+        if self._everything and func is functional.conv2d:
+            self._see_patches(*args, **kwargs)
+        if self._everything and func in _PRODUCTS and len(args) == 2:
+            self._see(args[1], args[0])  # x @ W, with W stored [in, out]
         return func(*args, **kwargs)
 
     def _linear(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         self._see(weight, input)
         return functional.linear(input, weight, bias)
+
+    def _see_patches(
+        self,
+        input: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+    ) -> None:
+        """The patches that a convolution multiplies with its weights, as rows; not where it has several groups."""
+        if groups == 1 and not isinstance(padding, str):
+            patches = functional.unfold(input, weight.shape[2:], dilation, padding, stride)  # [N, in, places]
+            self._see(weight, patches.mT)
 
     def _attention(self, arguments: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attention with the identity for its last projection, which is then done outside, where it can be seen."""
@@ -65,7 +89,12 @@ class _Watch(TorchFunctionMode):
 
 @torch.no_grad()
 def input_grams(
-    evaluator: Evaluator, weights: Mapping[str, torch.Tensor], task: str, images: int, context: Work
+    evaluator: Evaluator,
+    weights: Mapping[str, torch.Tensor],
+    task: str,
+    images: int,
+    context: Work,
+    everything: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Mean of ``x xᵀ`` over the inputs x of every linear layer, one for each token of each image.
 
@@ -75,17 +104,18 @@ def input_grams(
         task: whose validation images are taken, without their labels.
         images: at most how many.
         context: seed and cancellation.
+        everything: whether convolutions and bare parameters that features are multiplied with are layers, too.
 
     Returns:
         Name of a weight ``[out, in]`` → float32 ``[in, in]`` on the evaluator's device. The packed weight of
-        self-attention is such a weight; convolutions and bare parameters are not.
+        self-attention is such a weight. A convolution's inputs are patches, ``[channels, height, width]`` flattened.
     """
     evaluator.load(weights)
     names = {id(parameter): name for name, parameter in evaluator.tower.named_parameters()}
     chosen = evaluator.draw(task, "val", images, context.seed)
 
     def watched(size: int) -> _Watch:
-        watch = _Watch(names)
+        watch = _Watch(names, everything)
         for start in range(0, len(chosen), size):
             context.stop_if_cancelled(f"inputs of {task}")
             batch = evaluator.images(task, "val", chosen[start : start + size])

@@ -7,6 +7,7 @@ since it keeps what it freed; memory-mapped files never count.
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 
@@ -17,7 +18,8 @@ from merging.methods.edits.awd import AwdParams
 from merging.methods.merges import adamerging
 from merging.methods.spec import Spec
 from merging.suites.architecture import Tower, tower_of
-from merging.weights.vectors import TaskVectors, is_linear_weight
+from merging.weights.roles import role_of
+from merging.weights.vectors import TaskVectors
 
 _FLOAT = 4  # merging arithmetic is float32
 _OPEN_CLIP = 150 * 2**20  # of loading it, measured; in the computer's memory
@@ -69,7 +71,7 @@ def estimate(
         tasks=len(vectors.tasks),
         weights=vectors.size,
         largest=max(torch.Size(shape).numel() for shape in shapes.values()),
-        squares=sum(shape[1] ** 2 for name, shape in shapes.items() if is_linear_weight(name, shape)),
+        squares=_squares(spec, shapes),
         item=spec.torch_dtype.itemsize,
         tower=_tower(shapes),
         quick_gelu=quick_gelu,
@@ -159,6 +161,14 @@ def _tokens(tower: Tower) -> int:
     return int((tower.image_size // tower.patch_size) ** 2 + 1)
 
 
+def _squares(spec: Spec, shapes: dict[str, tuple[int, ...]]) -> int:
+    """Σ in² over the layers that RegMean takes."""
+    roles = [role_of(name, shape) for name, shape in shapes.items()]
+    everything = spec.merge_params.get("layers") == "all_linear"
+    layers = [role for role in roles if (role.linear if everything else role.block_matrix)]
+    return sum((role.shape[0] if role.inputs == "first" else prod(role.shape[1:])) ** 2 for role in layers)
+
+
 def _tower(shapes: dict[str, tuple[int, ...]]) -> Tower | None:
     try:
         return tower_of(shapes)
@@ -237,7 +247,8 @@ def _edit_needs(spec: Spec) -> bool:
 
 def _merge_bytes(spec: Spec, sizes: _Sizes) -> int:
     if spec.merge == "fisher":
-        return _FLOAT * 4 * sizes.weights + sizes.backward(1)
+        searching = 5 * _FLOAT * sizes.weights + sizes.evaluation() if _searches(spec) else 0
+        return max(_FLOAT * 4 * sizes.weights + sizes.backward(1), searching)
     if spec.merge == "regmean":
         return _FLOAT * (3 * sizes.squares + 2 * sizes.weights) + sizes.forward(32)
     mixing = spec.pair.merge.stage.linear and _edit_is_mixing(spec)

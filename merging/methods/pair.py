@@ -10,7 +10,7 @@ from merging.core.errors import SpecError
 from merging.methods import grammar, registry
 from merging.methods.params import DataUse, Params
 from merging.methods.refusals import reason_against
-from merging.methods.registry import Kind, Stage
+from merging.methods.registry import Kind, Revision, Stage
 
 DEFAULTS: dict[Kind, str] = {"edit": "none", "merge": "task_arithmetic"}
 
@@ -58,6 +58,22 @@ class Part:
     def data(self) -> DataUse:
         """The images that it looks at."""
         return self.stage.data_of(self.params)
+
+    def changes_since(self, revisions: Mapping[str, int] | None) -> tuple[Revision, ...]:
+        """What changed after these revisions, by edit and merge, but for what its parameters ask for anyway."""
+        revision = None if revisions is None else revisions.get(self.stage.kind, 0)
+        return tuple(
+            one
+            for one in self.stage.changes_since(revision)
+            if one.former is None or not one.former.items() <= self.params.model_dump().items()
+        )
+
+    def as_of(self, revisions: Mapping[str, int] | None) -> "Part":
+        """The same with the parameters that give today what it gave then, as far as there are any."""
+        values = self.params.model_dump()
+        for one in reversed(self.changes_since(revisions)):
+            values |= one.former or {}
+        return Part(self.stage, self.stage.parse(values))
 
 
 @dataclass(frozen=True)
@@ -215,6 +231,29 @@ merge.scaling=auto')
         if name is None:
             raise SpecError(f"merge {self.merge.name!r} has no λ that could be {value!r}")
         return replace(self, merge=Part.of("merge", self.merge.name, {**self.merge.params.model_dump(), name: value}))
+
+    @property
+    def revisions(self) -> dict[str, int]:
+        """How often the numbers of its edit and its merge were altered, by kind; those that never were are left out."""
+        return {part.stage.kind: part.stage.revision for part in self.parts if part.stage.revision}
+
+    def as_of(self, revisions: Mapping[str, int] | None) -> "Pair":
+        """The method that computes today what this one did, as far as that is possible.
+
+        Args:
+            revisions: by edit and merge, as :attr:`revisions` gave them then; None if that was not recorded.
+        """
+        edit, merge = (part.as_of(revisions) for part in self.parts)
+        return Pair(edit, merge)
+
+    def outdated(self, revisions: Mapping[str, int] | None) -> str:
+        """What an earlier version did in another way, as a sentence without its end; empty if that is today's."""
+        parts = [
+            f"computed by an earlier version of {part.title}, which {one.before}"
+            for part in self.parts
+            for one in part.changes_since(revisions)
+        ]
+        return f"{'; '.join(parts)}: the same settings give other numbers today" if parts else ""
 
     def forgotten(self, tasks: Sequence[str]) -> tuple[str, ...]:
         """The tasks, of those merged, whose vectors are subtracted, so that the model forgets them."""

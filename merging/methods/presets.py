@@ -156,6 +156,14 @@ TABLE = (
         look=Look(LAVENDER, "pentagon", "x"),
     ),
     Published("fisher", "Fisher merging", "merge=fisher", _ARXIV + "2111.09832", look=Look(MOSS, "hexagram", ".")),
+    Published(
+        "fisher_normalised",
+        "Fisher merging, normalised",
+        "merge=fisher merge.normalise=length",
+        _ARXIV + "2406.03280",
+        note="As FusionBench does by default: the information of every model has the same length.",
+        look=Look(MOSS, "diamond", "/"),
+    ),
     Published("regmean", "RegMean", "merge=regmean", _ARXIV + "2212.09849", look=Look(TEAL, "hourglass", "x")),
     Published(
         "adamerging_task",
@@ -172,6 +180,15 @@ TABLE = (
         _ARXIV + "2310.02575",
         iterative=True,
         look=Look("#2e93d1", "triangle-up"),
+    ),
+    Published(
+        "adamerging_16",
+        "AdaMerging, 16 images",
+        "merge=adamerging merge.batch_size=16",
+        _ARXIV + "2310.02575",
+        note="As FusionBench runs it: half the images of the official code in each step.",
+        iterative=True,
+        look=Look(TEAL, "diamond", "/"),
     ),
     Published(
         "adamerging_pp",

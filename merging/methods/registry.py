@@ -56,6 +56,21 @@ class Published:
     look: Look | None = None
 
 
+@dataclass(frozen=True)
+class Revision:
+    """A change after which a stage gives other numbers with the same parameters.
+
+    Attributes:
+        before: what it did until then, to follow "an earlier version, which".
+        former: the parameters with which it still does that, by name; None if it can't.
+        recorded: whether runs said by then which revision had computed them.
+    """
+
+    before: str
+    former: Mapping[str, Any] | None = None
+    recorded: bool = True
+
+
 @dataclass(frozen=True, eq=False)
 class Stage:
     """A registered edit or merge.
@@ -73,7 +88,7 @@ class Stage:
         linear: whether it only mixes task vectors; None where its parameters decide.
         unedited: for a merge that makes no sense after an edit: why.
         averages: whether it is a merge that divides by the number of tasks.
-        revision: raised when a change alters the numbers that it gives, so that its earlier runs count no more.
+        revisions: the changes that altered the numbers which it gives, so that its earlier runs count no more.
         published: published methods that it brings.
     """
 
@@ -90,8 +105,22 @@ class Stage:
     linear: bool | None
     unedited: str = ""
     averages: bool = False
-    revision: int = 0
+    revisions: tuple[Revision, ...] = ()
     published: tuple[Published, ...] = ()
+
+    @property
+    def revision(self) -> int:
+        """How often a change has altered the numbers that it gives."""
+        return len(self.revisions)
+
+    def changes_since(self, revision: int | None) -> tuple[Revision, ...]:
+        """What was changed after a revision; None stands for one that was not recorded, the earliest it can be sure of.
+
+        Where runs did not record their revision when a change was made, those without one may be of either side.
+        """
+        if revision is not None:
+            return self.revisions[revision:]
+        return tuple(one for one in self.revisions if one.recorded)
 
     def parse(self, values: Mapping[str, Any]) -> Params:
         """Validate parameter values and fill in defaults.
@@ -146,10 +175,12 @@ def edit(
     paper: str = "",
     needs: Needs = "none",
     presets: Mapping[str, Mapping[str, Any]] = {},
+    revisions: tuple[Revision, ...] = (),
     published: tuple[Published, ...] = (),
 ) -> Callable[[F], F]:
     """Register a function ``(vectors, params, context) → Edit``."""
-    return _register(_EDITS, "edit", name, title, paper, needs, presets, published=published)
+    more = {"revisions": revisions, "published": published}
+    return _register(_EDITS, "edit", name, title, paper, needs, presets, **more)
 
 
 def merge(
@@ -161,11 +192,11 @@ def merge(
     presets: Mapping[str, Mapping[str, Any]] = {},
     unedited: str = "",
     averages: bool = False,
-    revision: int = 0,
+    revisions: tuple[Revision, ...] = (),
     published: tuple[Published, ...] = (),
 ) -> Callable[[F], F]:
     """Register a function ``(vectors, params, context) → Merge``; its vectors are the edited ones."""
-    more = {"unedited": unedited, "averages": averages, "revision": revision, "published": published}
+    more = {"unedited": unedited, "averages": averages, "revisions": revisions, "published": published}
     return _register(_MERGES, "merge", name, title, paper, needs, presets, **more)
 
 

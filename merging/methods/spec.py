@@ -16,7 +16,7 @@ from merging.methods.pair import Pair
 from merging.methods.params import DataUse
 
 _PAIR: dict[str, type] = {"edit": str, "edit_params": Mapping, "merge": str, "merge_params": Mapping}
-_VERSION = 2  # raise when a change alters the numbers of all methods; of a single merge: its `revision`
+_VERSION = 2  # raise when a change alters the numbers of all methods; of a single stage: see its `revisions`
 
 
 class Spec(BaseModel):
@@ -104,7 +104,8 @@ class Spec(BaseModel):
         fields = {name: value for name, value in self.model_dump(mode="json").items() if name not in ("suite", "job")}
         if job != "merge":
             fields["job"] = job
-        revision = self.pair.merge.stage.revision
-        version = f"{_VERSION}.{revision}" if revision else _VERSION
+        edit, merge = (part.stage.revision for part in self.pair.parts)
+        version: str | int = f"{_VERSION}.{merge}" if merge else _VERSION
+        version = f"{version}.edit{edit}" if edit else version
         text = json.dumps([version, fields, list(contents)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

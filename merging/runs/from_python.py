@@ -99,7 +99,7 @@ class Merged:
     @property
     def label(self) -> str:
         """What the method is called."""
-        return self.run.spec.label
+        return self.run.label
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -136,7 +136,7 @@ class Merged:
     def warnings(self) -> list[str]:
         """Sentences on what was hardly meant, such as a model that is equal to the base."""
         left_out = skipped_in_words(self._result.skipped)
-        return [*self._result.warnings, *([left_out] if left_out else [])]
+        return [*self.run.warnings, *([left_out] if left_out else [])]
 
     @property
     def seconds(self) -> float:

@@ -58,6 +58,22 @@ class Run:
             raise RunError(f"run {self.id} is no merge but a {self.job.label.lower()}")
         return self.job
 
+    @property
+    def outdated(self) -> str:
+        """Of a merge that is done: what an earlier version of its method did in another way; empty if nothing."""
+        return self.spec.pair.outdated(self.merged.revisions) if self.merged else ""
+
+    @property
+    def label(self) -> str:
+        """What the method of a merge is called, marked where an earlier version of it was at work."""
+        return f"{self.spec.label} (earlier version)" if self.outdated else self.spec.label
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences, without their ends, on what was hardly meant, or is computed in another way today."""
+        found = list(self.merged.warnings) if self.merged else []
+        return [*found, self.outdated] if self.outdated else found
+
     @cached_property
     def result(self) -> JobResult | None:
         """What came of it, as the job's own model of results; read when first asked for.

@@ -1,6 +1,6 @@
 """Task vectors τ_t = θ_t − θ₀, streamed tensor by tensor."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -123,16 +123,6 @@ class TaskVectors:
             f"tensor {name!r}: the arithmetic overflowed float32; use smaller coefficients, or leave out "
             "a model whose weights are far larger than the others' (`check` gives norms)"
         )
-
-
-def is_matrix(shape: Sequence[int]) -> bool:
-    """Whether a tensor counts as a matrix for per-matrix methods: two dimensions, both above one."""
-    return len(shape) == 2 and min(shape) > 1
-
-
-def is_linear_weight(name: str, shape: Sequence[int]) -> bool:
-    """Whether a tensor is the weight ``[out, in]`` of a linear layer in one of the transformer's blocks."""
-    return "resblocks." in name and name.endswith("weight") and is_matrix(shape)
 
 
 def _check_same(base: Checkpoint, other: Checkpoint, task: str) -> None:

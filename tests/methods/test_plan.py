@@ -301,17 +301,18 @@ def test_overflow_is_an_error_and_not_infinity(tmp_path: Path, edit: str) -> Non
 @pytest.mark.parametrize("edit", EDITS)
 def test_tensors_larger_than_a_piece_have_no_seam(tmp_path: Path, edit: str) -> None:
     """Long tensors are worked on in pieces; cut by hand into rows they must give the same."""
-    shapes = {"w": (701, 401)}
+    name = "transformer.resblocks.0.mlp.c_fc.weight"
+    shapes = {name: (701, 401)}
     base, models = random_state(0, shapes), [random_state(t, shapes) for t in (1, 2, 3)]
     spec = spec_of(("task0", "task1", "task2"), edit)
     whole = write_models(tmp_path / "whole", base, models)
     planned = plan(whole, spec.pair, Context())
     (_, found), *_ = planned.tensors()
-    base_tensor, stack = whole.stack("w")
-    expected = base_tensor + 0.3 * planned.edit("w", base_tensor, stack).sum(dim=0)
+    base_tensor, stack = whole.stack(name)
+    expected = base_tensor + 0.3 * planned.edit(name, base_tensor, stack).sum(dim=0)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     after = planned.edited_geometry(measure(whole))
-    flat = planned.edit("w", base_tensor, stack).flatten(1).double()
+    flat = planned.edit(name, base_tensor, stack).flatten(1).double()
     assert after is not None
     np.testing.assert_allclose(after.gram, (flat @ flat.T).numpy(), rtol=1e-4, atol=1e-1)
 
@@ -337,6 +338,16 @@ def test_golden_values(vectors: TaskVectors, edit: str, merge: str) -> None:
     found = merged(vectors, spec_of(vectors.tasks, edit, merge))
     summary = [float(tensor.double().norm()) for tensor in found.values()]
     assert summary == pytest.approx(GOLDEN[f"{edit} + {merge}"], rel=2e-5)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("merge", ["task arithmetic", "wudi closed"])
+def test_what_doge_did_at_first_can_be_had(vectors: TaskVectors, merge: str) -> None:
+    """Recipes of that time are replayed so."""
+    spec = spec_of(vectors.tasks, "doge", merge)
+    found = merged(vectors, MergeSpec.build(**{**spec.model_dump(), **spec.pair.as_of(None).fields}))
+    summary = [float(tensor.double().norm()) for tensor in found.values()]
+    assert summary == pytest.approx(GOLDEN[f"doge at first + {merge}"], rel=2e-5)
 
 
 @pytest.mark.parametrize("edit", EDITS)

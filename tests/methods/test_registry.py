@@ -189,11 +189,40 @@ def test_a_merge_that_computes_anew_forgets_its_own_runs_alone(monkeypatch: pyte
         return [MergeSpec(suite="s", tasks=("t",), merge=merge).identity([]) for merge in ("tsv_m", "iso_c")]
 
     before = fingerprints()
-    changed = replace(find("merge", "iso_c"), revision=7)
+    changed = replace(find("merge", "iso_c"), revisions=(registry.Revision("rounded"),))
     monkeypatch.setitem(registry._MERGES, "iso_c", changed)
     after = fingerprints()
     assert before[0] == after[0]
     assert before[1] != after[1]
+
+
+def test_an_edit_that_computes_anew_forgets_its_own_runs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = [MergeSpec(suite="s", tasks=("t",), edit=edit, merge="tsv_m") for edit in ("ties", "dare")]
+    before = [spec.identity([]) for spec in specs]
+    monkeypatch.setitem(registry._EDITS, "ties", replace(find("edit", "ties"), revisions=(registry.Revision("x"),)))
+    after = [spec.identity([]) for spec in specs]
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
+@pytest.mark.parametrize(
+    ("edit", "merge", "recorded", "earlier"),
+    [
+        ({"edit": "doge"}, "task_arithmetic", None, "DOGE, which merged all other tensors as well"),
+        ({"edit": "doge"}, "task_arithmetic", {}, "DOGE, which merged all other tensors as well"),
+        ({"edit": "doge"}, "task_arithmetic", {"edit": 1}, ""),
+        ({"edit": "doge", "edit_params": {"layers": "everything"}}, "task_arithmetic", None, ""),
+        ({}, "iso_cts", None, ""),  # was changed before runs recorded it
+        ({}, "iso_cts", {}, "Iso-CTS, which rounded"),
+        ({}, "iso_cts", {"merge": 1}, ""),
+        ({"edit": "ties"}, "tsv_m", None, ""),
+    ],
+)
+def test_what_an_earlier_version_did_otherwise_is_said(
+    edit: dict[str, object], merge: str, recorded: dict[str, int] | None, earlier: str
+) -> None:
+    found = MergeSpec(suite="s", tasks=("t",), merge=merge, **edit).pair.outdated(recorded)
+    assert found.startswith(f"computed by an earlier version of {earlier}") if earlier else found == ""
 
 
 @pytest.mark.parametrize(("merge", "name"), [("task_arithmetic", "scaling"), ("adamerging", "steps")])

@@ -117,7 +117,17 @@ def test_what_is_done_is_shown_when_the_rest_is_not(
 def test_data_needed_does_not_count_what_is_chosen_on_validation() -> None:
     data = {name: data_looked_at(preset) for name, preset in PRESETS.items()}
     assert {name for name, one in data.items() if one.needs == "labelled"} == {"tatr"}
-    unlabeled = {"fisher", "regmean", "adamerging_task", "adamerging", "adamerging_pp", "awd_adamerging", "doge_am"}
+    unlabeled = {
+        "fisher",
+        "fisher_normalised",
+        "regmean",
+        "adamerging_task",
+        "adamerging",
+        "adamerging_16",
+        "adamerging_pp",
+        "awd_adamerging",
+        "doge_am",
+    }
     assert {name for name, one in data.items() if one.needs == "unlabeled"} == unlabeled
     assert data["task_arithmetic"].chosen == data["tatr"].chosen == data["doge_ta"].chosen == ("merge.scaling",)
     assert data["consensus_ta"].chosen == ("edit.threshold", "merge.scaling")

@@ -51,6 +51,27 @@ def test_a_run_from_queue_to_result(store: RunStore) -> None:
     assert done.created <= done.started <= done.finished
 
 
+@pytest.mark.parametrize(
+    ("edit", "recorded", "label"),
+    [
+        ("doge", None, "DOGE TA (earlier version)"),
+        ("doge", {"edit": 1}, "DOGE TA"),
+        ("ties", None, "TIES"),
+    ],
+)
+def test_a_run_of_an_earlier_version_of_its_method_is_marked(
+    store: RunStore, edit: str, recorded: dict[str, int] | None, label: str
+) -> None:
+    """As a row says it that was written before revisions were recorded."""
+    run_id = store.submit(MergeSpec.build(suite="tiny", tasks=("a", "b"), edit=edit), "f").id
+    assert store.claim(run_id) and store.get(run_id).label == label.removesuffix(" (earlier version)")
+    store.finish(run_id, MergeResult(average=0.5, warnings=["odd"], revisions=recorded))
+    done = store.get(run_id)
+    assert done.label == label and done.merged is not None and done.merged.average == 0.5
+    earlier = ["computed by an earlier version of DOGE, which merged all other tensors as well and trimmed every "]
+    assert [one[: len(earlier[0])] for one in done.warnings] == ["odd", *(earlier if "(" in label else [])]
+
+
 def test_time_left_is_estimated_from_the_present_phase(store: RunStore) -> None:
     run_id = running(store)
     assert store.get(run_id).seconds_left(time.time()) is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from merging.methods.planned import LinearEdit, TensorEdit
-from merging.weights.vectors import TaskVectors, is_matrix
+from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, write_models
 
 
@@ -52,11 +52,6 @@ def test_the_base_may_be_the_one_that_is_broken(tmp_path: Path) -> None:
     vectors = write_models(tmp_path, base, [random_state(1)])
     assert "base.safetensors: tensor 'proj' holds NaN or infinity" in str(vectors.owner_of_nonfinite("proj"))
     assert "overflowed float32; use smaller coefficients" in str(vectors.owner_of_nonfinite("ln_post.bias"))
-
-
-def test_what_counts_as_a_matrix() -> None:
-    assert is_matrix((2, 3))
-    assert not any(is_matrix(shape) for shape in [(), (4,), (1, 4), (4, 1), (2, 3, 4)])
 
 
 def test_a_passing_stack_lasts_until_its_thread_asks_for_the_next(vectors: TaskVectors) -> None:

@@ -46,7 +46,7 @@ def details(run: Run) -> None:
         "Settings and files": (_origin, True),
     }
     shown = {title: draw for title, (draw, applies) in sections.items() if applies}
-    warn_of_oddities(result)
+    warn_of_oddities(run)
     key = f"{TAB}{run.id}"
     with named_in_url(key, {title: title for title in shown}):
         tabs = st.tabs(list(shown), key=key, bind="query-params")
@@ -55,9 +55,9 @@ def details(run: Run) -> None:
             draw(run, result)
 
 
-def warn_of_oddities(result: MergeResult) -> None:
-    """Say what was hardly meant about a finished run, such as a task model that equals the base."""
-    for sentence in result.warnings:
+def warn_of_oddities(run: Run) -> None:
+    """Say what was hardly meant about a finished run, such as a task model that equals the base, or is outdated."""
+    for sentence in run.warnings:
         st.warning(escape_markdown(f"{sentence[:1].upper()}{sentence[1:]}."), icon=":material/warning:")
 
 
@@ -233,7 +233,7 @@ def _timings(run: Run, result: MergeResult) -> None:
     longest = max(seconds, key=lambda phase: seconds[phase])
     table = pd.DataFrame({"Phase": [*seconds, "total"], "Seconds": [*seconds.values(), total]})
     show(
-        timing_figure({run.spec.label: seconds}),
+        timing_figure({run.label: seconds}),
         key=f"details-timing-{run.id}",
         takeaway=f"{duration(total)} in all on {result.device}, {duration(seconds[longest])} of it {longest}; "
         f"peak memory {'unknown' if result.peak_bytes is None else f'{result.peak_bytes / 2**20:,.0f} MiB'}.",

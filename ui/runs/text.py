@@ -86,7 +86,7 @@ def option_labels(runs: Sequence[Run], tasks: Sequence[str]) -> dict[str, str]:
 def _option_label(run: Run, tasks: Sequence[str]) -> str:
     chosen = run.merged.merge.scaling if run.merged and chosen_on_validation(run) else None
     scaling = scaling_of(run) if chosen is None else f"λ {printed(chosen)}"
-    parts = [run.spec.label, scaling]
+    parts = [run.label, scaling]
     if set(run.spec.tasks) != set(tasks):
         parts.append(f"{len(run.spec.tasks)} {'tasks' if len(run.spec.tasks) > 1 else 'task'}")
     average = run.merged.score if run.merged else None
@@ -106,7 +106,7 @@ def provenance(runs: Sequence[Run]) -> str:
     text = f"Top-1 accuracy on the {splits} split, {images} images, seed {seeds}."
     left_out = dict.fromkeys(skipped_in_words(result.skipped) for _, result in measured if result.skipped)
     text += "".join(f" {sentence}" for sentence in left_out)
-    adapted = sorted({run.spec.label for run, _ in measured if _saw_test(run)})
+    adapted = sorted({run.label for run, _ in measured if _saw_test(run)})
     if adapted:
         text += (
             f" {in_a_row(adapted)} adapted on unlabeled test images, the same that accuracy is measured on "

@@ -22,8 +22,10 @@ from merging.methods.edits.redundancy import Redundancy, descent, directed, exac
 from merging.methods.params import Params
 from merging.methods.planned import Edit, LinearEdit, TensorEdit
 from merging.methods.registry import edit
+from merging.methods.units import UNITS, Units, spread_factor
 from merging.weights.geometry import ROUNDING, Geometry, gram_of
-from merging.weights.vectors import TaskVectors, is_matrix
+from merging.weights.roles import role_of
+from merging.weights.vectors import TaskVectors
 
 Scope = Literal["model", "layer", "row"]
 Solver = Literal["descent", "exact", "adam"]
@@ -51,6 +53,7 @@ class AwdParams(Params):
     )
     steps: int = Field(300, ge=0, le=5000, description="Number of steps.")
     tensors: Literal["all", "matrices"] = Field("all", description="Which tensors are disentangled.")
+    units: Units = UNITS
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
     """Scopes model and layer in Gram space: milliseconds, for a model of any size."""
     chosen = _chosen(geometry, params)
     whole = params.scope == "model"
-    grams = geometry.grams[chosen].sum(axis=0, keepdims=True) if whole else _normalised(geometry.grams[chosen])
+    grams = geometry.grams[chosen].sum(axis=0, keepdims=True) if whole else geometry.grams[chosen]
+    grams = grams if whole and params.units == "published" else _normalised(grams)
     found = _solve(grams, params)
     solved = mixing(found.coefficients, directed(grams))  # one for all layers, or one for each
     matrices = np.tile(np.eye(len(geometry.tasks)), (len(geometry.names), 1, 1))
@@ -157,17 +161,17 @@ def _report(params: AwdParams, curve: np.ndarray, norm: float) -> dict[str, obje
         "objective_after": float(curve[-1]),
         "objective": curve.tolist(),
         "redundant_norm": norm,
+        **({"units": params.units} if params.units == "relative" else {}),
     }
 
 
 def _chosen(geometry: Geometry, params: AwdParams) -> list[int]:
     """Indices of the tensors to disentangle: of the kind asked for, and not all zero."""
-    matrices = params.tensors == "matrices"
-    return [
-        index
-        for index, name in enumerate(geometry.names)
-        if np.trace(geometry.grams[index]) > 0 and (not matrices or is_matrix(geometry.shapes[name]))
-    ]
+
+    def chosen(name: str) -> bool:
+        return params.tensors == "all" or role_of(name, geometry.shapes[name]).two_dimensional
+
+    return [i for i, name in enumerate(geometry.names) if np.trace(geometry.grams[i]) > 0 and chosen(name)]
 
 
 def _normalised(grams: np.ndarray) -> np.ndarray:
@@ -272,7 +276,9 @@ def _adam(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: 
         flat = torch.cat(stacks, dim=2)  # [T, U, N]
         gram = _grams(flat)
         there = torch.as_tensor(directed(gram.cpu().numpy()), device=flat.device)  # [U, T]
-        delta, curve = _adam_on(flat, gram, there, params, context, done, len(groups))
+        factor = spread_factor(flat) if params.units == "relative" else 1.0
+        delta, curve = _adam_on(flat.div_(factor), gram / factor**2, there, params, context, done, len(groups))
+        delta *= factor
         curves.append(curve)
         weights.append(flat.shape[1])
         square += float(delta.double().square().sum())
@@ -324,7 +330,7 @@ def _adam_on(
     x = stack.movedim(0, 1)  # [U, T, N]
     counts = there.sum(dim=1)
     scale = TARGET_NORM / (gram.diagonal(dim1=1, dim2=2).sum(dim=1) / counts.clamp_min(1)).clamp_min(1e-30).sqrt()
-    if params.scope == "model":
+    if params.scope == "model" and params.units == "published":
         scale = torch.ones_like(scale)
     pairs = (counts * (counts - 1)).clamp_min(1)
     shares = counts > 1  # else Adam would blow rounding errors up to whole steps

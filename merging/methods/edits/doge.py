@@ -1,24 +1,35 @@
 """DOGE: one learned update that closes the gaps of all task vectors, off what they share (arXiv 2501.01230).
 
-Per weight matrix of the blocks one δ is added to all task vectors, found with Adam on
+Only the weight matrices of the transformer's blocks are merged; all other tensors stay those of the base. Per matrix
+one δ is added to all task vectors, found with Adam on
 
     Σ_j ‖ rowsum( τ_j ⊙ (τ_j − Σ_i λ_i (τ_i + δ)) ) ‖²,      λ_i = 0.07/‖τ_i‖
 
-with gradients projected off the subspace that the tasks share. ``τ_t + δ`` then keeps the entries where τ_t is large.
+with gradients projected off the subspace that the tasks share. ``τ_t + δ`` then keeps the entries where τ_t is among
+its largest, over all of these matrices together. So does the authors' code, as FusionBench has it; for DOGE AM that
+code finds a δ for each task and protects 1/T of the rank, in place of one δ and 1/6 here.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 
+from merging.core.errors import SpecError
 from merging.methods.context import Context
+from merging.methods.edits.magnitudes import largest_magnitudes
 from merging.methods.params import Params
-from merging.methods.planned import TensorEdit
-from merging.methods.registry import edit
+from merging.methods.planned import Report, TensorEdit
+from merging.methods.registry import Revision, edit
+from merging.methods.units import CLIP_LENGTH, UNITS, Units, spread_factor
+from merging.weights.roles import Role, role_of
 from merging.weights.spectra import nonzero, side_by_side, svd, top_triplets
-from merging.weights.vectors import TaskVectors, is_linear_weight
+from merging.weights.vectors import TaskVectors
 
+_AT_FIRST = {"layers": "everything"}
 _ROWS = 64  # of all tasks at once: few enough to stay in the cache between the two uses of an entry
 
 
@@ -26,38 +37,98 @@ class DogeParams(Params):
     """The descent, the shared subspace, and the layer-wise coefficients."""
 
     steps: int = Field(400, ge=0, le=10_000, description="Steps of Adam on δ.")
-    learning_rate: float = Field(1e-4, gt=0, le=1, description="Adam's learning rate.")
+    learning_rate: float = Field(1e-4, gt=0, le=1, description="Adam's learning rate, in units of a weight; see units.")
     shared: float = Field(1 / 6, ge=0, le=1, description="Share of the rank that is protected as common to the tasks.")
-    keep: float = Field(0.3, gt=0, le=1, description="Share of entries kept of each task vector and matrix.")
-    strength: float = Field(0.07, gt=0, le=10, title="η", description="λ of a tensor and task is η/‖τ‖.")
+    keep: float = Field(0.3, gt=0, le=1, description="Share of entries kept of each task vector, over all layers.")
+    strength: float = Field(0.07, gt=0, le=10, title="η", description="λ of a tensor and task is η/‖τ‖; see units.")
     scaled: bool = Field(
         True,
         description="Multiply each edited vector by its λ, so that Task Arithmetic with λ = 1 is DOGE TA. "
         "Off for AdaMerging, which learns the coefficients.",
     )
+    layers: Literal["published", "all_linear", "everything"] = Field(
+        "published",
+        description="published: the weight matrices of the blocks; other tensors stay the base's. all_linear: conv1 "
+        "and proj (stored with its inputs first) as well. everything: what this program did at first: other tensors "
+        "are merged too, with η/‖τ‖, and every matrix is trimmed by itself.",
+        exclude_if=lambda value: value == "published",
+    )
+    units: Units = UNITS
 
 
-@edit("doge", title="DOGE", paper="https://arxiv.org/abs/2501.01230")
+@edit(
+    "doge",
+    title="DOGE",
+    paper="https://arxiv.org/abs/2501.01230",
+    revisions=(Revision("merged all other tensors as well and trimmed every matrix by itself", _AT_FIRST),),
+)
 def doge(vectors: TaskVectors, params: DogeParams, context: Context) -> TensorEdit:
     """Add one learned update per matrix to all task vectors, off the subspace that they share, and trim them."""
+    roles = {name: role_of(name, vectors.info(name).shape) for name in vectors.names}
+    layers = {name: role for name, role in roles.items() if _is_layer(role, params)}
+    together = params.layers != "everything"
+    if together and not layers:
+        raise SpecError(
+            "DOGE merges the weight matrices of a transformer's blocks, and these models have none, so that the base "
+            "would come out; choose another edit"
+        )
+    kept = max(1, math.floor(params.keep * sum(torch.Size(role.shape).numel() for role in layers.values()) + 1e-9))
+    limits = largest_magnitudes(vectors, kept, context, tuple(layers)).tolist() if together else []
+
+    relative = params.units == "relative"
+    strength = params.strength * (_length_factor(vectors, layers, context) if relative else 1.0)
+    sizes: dict[str, float] = {}
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        role = layers.get(name)
+        if role is None and together:
+            return torch.zeros_like(stack)
         norms = stack.flatten(1).norm(dim=1)
-        weights = torch.where(norms > 0, params.strength / norms.clamp_min(1e-30), 0.0)
+        weights = torch.where(norms > 0, strength / norms.clamp_min(1e-30), 0.0)
         factors = weights if params.scaled else torch.ones_like(weights)
         edited = stack * factors.view(-1, *[1] * base.ndim)
-        if is_linear_weight(name, base.shape):
-            delta = _update(stack, weights, params, context)
-            kept = max(1, math.floor(params.keep * base.numel() + 1e-9))
+        if role is not None:
+            matrices = role.matrices(stack)
+            if relative:
+                sizes[name] = factor = spread_factor(stack)
+                delta = factor * _update(matrices / factor, weights, params, context)
+            else:
+                delta = _update(matrices, weights, params, context)
+            delta = role.stored(delta)
             for task, vector in enumerate(stack):
                 if norms[task] == 0:
                     continue  # all its entries are at the threshold
                 magnitudes = vector.abs()
-                limit = magnitudes.flatten().kthvalue(base.numel() - kept + 1).values
+                limit = limits[task] if together else _limit(magnitudes, params.keep)
                 edited[task].add_(factors[task] * delta).mul_(magnitudes >= limit)
         return edited
 
-    return TensorEdit(apply)
+    report: Report = {"layers": len(layers)}
+    if together:
+        report |= {"entries_kept": kept, "limits": limits}
+    if relative:
+        report |= {"units": "relative", "strength": strength, "times_clip": sizes}
+    return TensorEdit(apply, report)
+
+
+def _length_factor(vectors: TaskVectors, layers: Mapping[str, Role], context: Context) -> float:
+    """How many times longer the task vectors are in one layer than CLIP's: root mean square of those not zero."""
+    geometry = context.geometry(vectors)
+    rows = [geometry.names.index(name) for name in layers]
+    squares = np.diagonal(geometry.grams[rows], axis1=1, axis2=2)
+    some = squares[squares > 0]
+    return float(np.sqrt(some.mean())) / CLIP_LENGTH if some.size else 1.0
+
+
+def _is_layer(role: Role, params: DogeParams) -> bool:
+    return role.linear if params.layers == "all_linear" else role.block_matrix
+
+
+def _limit(magnitudes: torch.Tensor, share: float) -> torch.Tensor:
+    """The smallest of so large a share of the entries."""
+    size = magnitudes.numel()
+    kept = max(1, math.floor(share * size + 1e-9))
+    return magnitudes.flatten().kthvalue(size - kept + 1).values
 
 
 def _update(stack: torch.Tensor, weights: torch.Tensor, params: DogeParams, context: Context) -> torch.Tensor:

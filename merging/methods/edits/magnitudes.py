@@ -4,6 +4,8 @@ This is work for the CPU whatever the device of the run: it reads every entry on
 copying the weights to a GPU would take longer than the answer.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -16,23 +18,33 @@ _RUN = 16  # neighbours taken together: one line of the cache
 _MARGIN = 0.006  # over three standard errors of a quantile near 0.2, even if each run were a single value
 
 
-def largest_magnitudes(vectors: TaskVectors, count: int, context: Context) -> torch.Tensor:
-    """Magnitude of the ``count``-th largest entry of each whole task vector, exactly; float32 ``[T]`` on the CPU.
+def largest_magnitudes(
+    vectors: TaskVectors, count: int, context: Context, names: Sequence[str] | None = None
+) -> torch.Tensor:
+    """Magnitude of the ``count``-th largest entry of each task vector, exactly; float32 ``[T]`` on the CPU.
 
     A sample of entries brackets the answer; one pass counts the entries above the bracket and collects those
     inside (a percent or so), among which the answer is selected. Should the bracket miss, it is widened.
 
+    Args:
+        vectors: the task vectors.
+        count: at least one, at most their number of entries.
+        context: told of progress.
+        names: the tensors whose entries are looked at; all by default.
+
     Raises:
         NonFiniteWeights: a weight is NaN or infinite.
     """
-    stride = max(1, vectors.size // _SAMPLE)
-    parts = list(ordered(lambda name: _sampled(vectors, name, stride), vectors.names, "cpu"))
+    names = vectors.names if names is None else names
+    size = sum(torch.Size(vectors.info(name).shape).numel() for name in names)
+    stride = max(1, size // _SAMPLE)
+    parts = list(ordered(lambda name: _sampled(vectors, name, stride), names, "cpu"))
     sample = np.concatenate(parts, axis=1)
-    share = count / vectors.size
+    share = count / size
     margin = 1.0 if stride == 1 else _MARGIN
     while True:
         low, high = _quantile(sample, 1 - share - margin, -1.0), _quantile(sample, 1 - share + margin, torch.inf)
-        found = _select_between(vectors, count, low, high, context)
+        found = _select_between(vectors, names, count, low, high, context)
         if found is not None:
             return found
         margin *= 4
@@ -61,7 +73,7 @@ def _sampled(vectors: TaskVectors, name: str, stride: int) -> np.ndarray:
 
 
 def _select_between(
-    vectors: TaskVectors, count: int, low: list[float], high: list[float], context: Context
+    vectors: TaskVectors, names: Sequence[str], count: int, low: list[float], high: list[float], context: Context
 ) -> torch.Tensor | None:
     """The answer if it lies in ``(low, high]`` for every task, else None."""
     bottom, top = (np.array(limits, dtype=np.float32)[:, None] for limits in (low, high))
@@ -82,11 +94,11 @@ def _select_between(
 
     above = np.zeros(len(low), dtype=np.int64)
     collected: list[list[np.ndarray]] = [[] for _ in low]
-    for done, (more, inside) in enumerate(ordered(one, vectors.names, "cpu")):
+    for done, (more, inside) in enumerate(ordered(one, names, "cpu")):
         above += more
         for parts, part in zip(collected, inside, strict=True):
             parts.append(part)
-        context.step(done + 1, len(vectors.names), "finding thresholds")
+        context.step(done + 1, len(names), "finding thresholds")
     answers = []
     for number, parts, limit in zip(above.tolist(), collected, low, strict=True):
         candidates = np.concatenate(parts)

@@ -4,24 +4,26 @@ import torch
 from pydantic import Field
 
 from merging.methods.context import Context
+from merging.methods.layers import LAYERS, Layers, matrix_by_matrix
 from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
-from merging.methods.registry import merge
+from merging.methods.registry import Revision, merge
 from merging.methods.scaling import Scaling, scaled
 from merging.weights.spectra import NOTHING, polar, side_by_side, svd, top_triplets
-from merging.weights.vectors import TaskVectors, is_matrix
+from merging.weights.vectors import TaskVectors
 
 _PAPER = "https://arxiv.org/abs/2502.04959"
 
 
 class IsotropicParams(Params):
-    """How far to go along the merged update."""
+    """How far to go along the merged update, and for which tensors it is made."""
 
     scaling: Scaling = Field(
         1.0,
         title="α",
         description="Multiplier of the merged update (1 to 1.5), or auto: chosen on the validation split.",
     )
+    layers: Layers = LAYERS
 
 
 class CommonSubspaceParams(IsotropicParams):
@@ -37,16 +39,20 @@ def iso_c(vectors: TaskVectors, params: IsotropicParams, context: Context) -> Te
     With ``Σ τ = U S Vᵀ`` the update is ``α mean(S) U Vᵀ``; tensors that are no matrices take ``α mean(τ)``.
     """
 
-    def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        if not is_matrix(base.shape):
-            return stack.mean(dim=0)
+    def equalised(name: str, stack: torch.Tensor) -> torch.Tensor:
         factor, mean = polar(stack.sum(dim=0))
         return mean * factor
 
+    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, equalised)
     return scaled(vectors, params.scaling, direction, context)
 
 
-@merge("iso_cts", title="Iso-CTS", paper=_PAPER, revision=1)
+@merge(
+    "iso_cts",
+    title="Iso-CTS",
+    paper=_PAPER,
+    revisions=(Revision("rounded the number of a task's own directions down", recorded=False),),
+)
 def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context) -> TensorMerge:
     """Iso-C whose least important directions make room for directions of single tasks.
 
@@ -55,15 +61,13 @@ def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context
     Both sets together are made orthogonal, with equal singular values.
     """
 
-    def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        if not is_matrix(base.shape):
-            return stack.mean(dim=0)
-        rank, tasks = min(base.shape), len(stack)
+    def equalised(name: str, stack: torch.Tensor) -> torch.Tensor:
+        rank, tasks = min(stack.shape[1:]), len(stack)
         own = min(round((rank - int(params.common * rank)) / tasks), rank // tasks)  # triplets a task
         common = rank - own * tasks
         left, lengths, right = svd(stack.sum(dim=0))
         if float(lengths[0]) == 0:
-            return torch.zeros_like(base)
+            return torch.zeros_like(stack[0])
         us, values, vs = left[:, :common], lengths[:common], right[:common]
         if own:
             u, s, v = side_by_side(*_outside(stack, left, common, own))
@@ -71,6 +75,7 @@ def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context
             us, values, vs = torch.cat([us, u[:, some]], 1), torch.cat([values, s[some]]), torch.cat([vs, v[some]])
         return values.mean() * (polar(us, NOTHING)[0] @ polar(vs, NOTHING)[0])
 
+    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, equalised)
     return scaled(vectors, params.scaling, direction, context)
 
 

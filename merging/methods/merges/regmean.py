@@ -9,15 +9,17 @@ from pydantic import Field
 
 from merging.evaluation.input_grams import input_grams
 from merging.methods.context import Context
+from merging.methods.layers import LAYERS, Layers
 from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
+from merging.weights.roles import role_of
 from merging.weights.spectra import solve_positive
 from merging.weights.vectors import TaskVectors
 
 
 class RegMeanParams(Params):
-    """The images, and how far the Gram matrices are trusted."""
+    """The layers, the images, and how far the Gram matrices are trusted."""
 
     images: int = Field(256, ge=1, le=10_000, description="Unlabeled validation images a task.")
     off_diagonal: float = Field(
@@ -28,6 +30,7 @@ class RegMeanParams(Params):
         description="Factor of the Gram matrices' off-diagonal entries; below 1 they are invertible however few the "
         "images.",
     )
+    layers: Layers = LAYERS
 
 
 @merge("regmean", title="RegMean", paper="https://arxiv.org/abs/2212.09849", needs="unlabeled", averages=True)
@@ -36,7 +39,7 @@ def regmean(vectors: TaskVectors, params: RegMeanParams, context: Context) -> Te
 
     ``θ* = θ₀ + (Σ_t τ_t G_t)(Σ_t G_t)⁻¹``, G_t of the fine-tuned model as it is and τ_t as edited. A task's tokens are
     averaged, so that tasks with fewer images count the same. Where no model has any input the result is the mean, as
-    for tensors that are no weight of a linear layer (``conv1``, ``proj``, biases, norms).
+    for tensors that are no weight of a layer: biases, norms, embeddings, and as published ``conv1`` and ``proj``.
     """
     evaluator = context.need_images("RegMean", vectors.tasks)
     evaluator.require(vectors.tasks, "val")
@@ -44,11 +47,13 @@ def regmean(vectors: TaskVectors, params: RegMeanParams, context: Context) -> Te
     products: dict[str, torch.Tensor] = {}  # Σ τ_t G_t
     for index, task in enumerate(vectors.tasks):
         context.step(index, len(vectors.tasks), f"inputs of {task}")
-        found = input_grams(evaluator, vectors.checkpoints[index], task, params.images, context)
+        model = vectors.checkpoints[index]
+        found = input_grams(evaluator, model, task, params.images, context, params.layers == "all_linear")
         for name in sorted(found):
             gram = _shrunk(found.pop(name).to("cpu", torch.float64), params.off_diagonal)
             stack = vectors.stack(name, context.device)[1]
-            products[name] = stack[index].to("cpu", torch.float64) @ gram + products.get(name, 0)
+            vector = role_of(name, stack.shape[1:]).matrices(stack)[index]
+            products[name] = vector.to("cpu", torch.float64) @ gram + products.get(name, 0)
             grams[name] = gram + grams.get(name, 0)
     merged = {}
     names = sorted(grams)
@@ -68,9 +73,11 @@ def _shrunk(gram: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def _solved(gram: torch.Tensor, product: torch.Tensor, vectors: TaskVectors, name: str) -> torch.Tensor:
-    """``product · gram⁻¹``, float32 ``[out, in]``, with the mean in columns that no input ever reached."""
+    """``product · gram⁻¹``, float32, as the tensor is stored, with the mean where no input ever reached it."""
     silent = gram.diagonal() == 0
+    role = role_of(name, vectors.info(name).shape)
     if bool(silent.any()):
-        product[:, silent] = vectors.stack(name)[1].mean(dim=0)[:, silent].to(torch.float64)
+        mean = role.matrices(vectors.stack(name)[1]).mean(dim=0)
+        product[:, silent] = mean[:, silent].to(torch.float64)
         gram[silent, silent] = 1.0
-    return solve_positive(gram, product).float()
+    return role.stored(solve_positive(gram, product).float())

@@ -3,12 +3,13 @@
 import torch
 
 from merging.methods.context import Context
+from merging.methods.layers import matrix_by_matrix
 from merging.methods.merges.isotropic import IsotropicParams
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
 from merging.methods.scaling import scaled
 from merging.weights.spectra import NOTHING, nonzero, polar, side_by_side, top_triplets
-from merging.weights.vectors import TaskVectors, is_matrix
+from merging.weights.vectors import TaskVectors
 
 
 @merge("tsv_m", title="TSV-M", paper="https://arxiv.org/abs/2412.00081")
@@ -20,14 +21,13 @@ def tsv_m(vectors: TaskVectors, params: IsotropicParams, context: Context) -> Te
     take ``α mean(τ)``.
     """
 
-    def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        if not is_matrix(base.shape):
-            return stack.mean(dim=0)
-        vectors = nonzero(stack)
-        if not len(vectors):
-            return torch.zeros_like(base)
-        count = max(1, min(base.shape) // len(stack))
-        left, lengths, right = side_by_side(*top_triplets(vectors, count))
+    def joined(name: str, stack: torch.Tensor) -> torch.Tensor:
+        some = nonzero(stack)
+        if not len(some):
+            return torch.zeros_like(stack[0])
+        count = max(1, min(stack.shape[1:]) // len(stack))
+        left, lengths, right = side_by_side(*top_triplets(some, count))
         return (polar(left, NOTHING)[0] * lengths) @ polar(right, NOTHING)[0]
 
+    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, joined)
     return scaled(vectors, params.scaling, direction, context)

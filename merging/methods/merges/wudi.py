@@ -5,18 +5,21 @@ the layer, so the loss is what task t would notice. It is quadratic: with ``S = 
 ``R = Σ τ_t τ_tᵀτ_t/‖τ_t‖²`` its gradient is ``2 (m S − R)``, and S and R are computed once.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from pydantic import Field
 
 from merging.methods.context import Context
+from merging.methods.layers import LAYERS, Layers, matrix_by_matrix
 from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
 from merging.methods.scaling import Scaling, scaled
+from merging.methods.units import UNITS, Units, spread_factor
 from merging.weights.spectra import add_gram, gram, mirror, solve_positive
-from merging.weights.vectors import TaskVectors, is_linear_weight
+from merging.weights.vectors import TaskVectors
 
 
 class WudiParams(Params):
@@ -26,13 +29,15 @@ class WudiParams(Params):
         "adam", description="adam: the published iteration. closed_form: the minimum, with a ridge towards the sum."
     )
     steps: int = Field(300, ge=0, le=10_000, description="Steps of adam, which regularises by stopping early.")
-    learning_rate: float = Field(1e-5, gt=0, le=1, description="Adam's learning rate.")
+    learning_rate: float = Field(1e-5, gt=0, le=1, description="Adam's learning rate, in units of a weight; see units.")
     ridge: float = Field(
         0.01, gt=0, le=100, description="Weight of the ridge of closed_form, relative to the mean eigenvalue of S."
     )
     scaling: Scaling = Field(
         1.0, title="λ", description="Multiplier of the merged update, or auto: chosen on the validation split."
     )
+    layers: Layers = LAYERS
+    units: Units = UNITS
 
 
 @merge("wudi", title="WUDI", paper="https://arxiv.org/abs/2503.08099")
@@ -40,18 +45,19 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
     """Find for every linear layer the update that interferes least with all task vectors.
 
     The closed form is ``(R + ρ Σ τ)(S + ρ I)⁻¹`` with ``ρ = ridge · tr(S)/n``; where inputs say nothing it gives the
-    sum, from which the iteration starts too. Other tensors take the mean.
+    sum, from which the iteration starts too. Other tensors take the mean. The learning rate is a step of a weight; with
+    units ``relative`` it is carried over to the size of each matrix's task vectors, see :mod:`merging.methods.units`.
     """
 
-    def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        if not is_linear_weight(name, base.shape):
-            return stack.mean(dim=0)
+    factors: dict[str, float] = {}
+
+    def least_interfering(name: str, stack: torch.Tensor) -> torch.Tensor:
         total = stack.sum(dim=0)
         lengths = stack.flatten(1).square().sum(dim=1)
         weights = torch.where(lengths > 0, 1 / lengths.clamp_min(1e-30), 0.0)
         if int((weights > 0).sum()) < 2:
             return total  # is the minimum; Adam would walk along rounding errors
-        rows, columns = base.shape
+        rows, columns = total.shape
         s, r = total.new_zeros(columns, columns), total.new_zeros(rows, columns)
         for vector, weight in zip(stack, weights.tolist(), strict=True):
             if 2 * rows < columns:  # then the product of the rows is the smaller one
@@ -66,9 +72,14 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
             ridge = params.ridge * s.diagonal().mean()
             s.diagonal().add_(ridge)
             return solve_positive(s, r + ridge * total, "; or raise merge.ridge")
-        return _adam(total, s, r, params, context)
+        factors[name] = factor = spread_factor(stack) if params.units == "relative" else 1.0
+        return _adam(total.div_(factor), s, r.div_(factor), params, context).mul_(factor)
 
-    return scaled(vectors, params.scaling, direction, context)
+    direction = matrix_by_matrix(params.layers, lambda role: role.block_matrix, least_interfering)
+    found = scaled(vectors, params.scaling, direction, context)
+    if params.solver == "closed_form" or params.units == "published":
+        return found
+    return replace(found, report={**found.report, "units": "relative", "times_clip": factors})
 
 
 def _adam(start: torch.Tensor, s: torch.Tensor, r: torch.Tensor, params: WudiParams, context: Context) -> torch.Tensor:

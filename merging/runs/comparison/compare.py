@@ -53,7 +53,7 @@ class RunComparison:
     @property
     def names(self) -> tuple[str, ...]:
         """The method of each run, with the beginning of its id where two have the same."""
-        labels = [run.spec.label for run in self.runs]
+        labels = [run.label for run in self.runs]
         return tuple(
             label if labels.count(label) == 1 else f"{label} · {run.id[:6]}"
             for label, run in zip(labels, self.runs, strict=True)

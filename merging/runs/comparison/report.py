@@ -247,7 +247,7 @@ def _settings(found: RunComparison, names: Sequence[str]) -> str:
 def _methods(found: RunComparison) -> str:
     seen = sorted(
         {
-            run.spec.label
+            run.label
             for run in found.runs
             if run.merged and run.merged.merge.adapted_on and run.merged.merge.adapted_on.split == found.split
         }

@@ -55,6 +55,7 @@ class Recipe(BaseModel):
         label: what the method is called.
         run: identity of the run that it was written for.
         spec: its specification, with the suite's name in place of its path.
+        revisions: of its edit and merge, see :class:`merging.methods.registry.Revision`; None if not recorded.
         chosen: what ``auto`` came to: values that were chosen on validation images.
         device: where the run was made.
         fingerprints: SHA-256 of the base's and of every task's file.
@@ -67,6 +68,7 @@ class Recipe(BaseModel):
     label: str
     run: str
     spec: dict[str, Any]
+    revisions: dict[str, int] | None = None
     chosen: dict[str, Any] = Field(default_factory=dict)
     device: str = "cpu"
     fingerprints: dict[str, str]
@@ -99,25 +101,28 @@ class Recipe(BaseModel):
     def spec_for(self, suite: Suite) -> MergeSpec:
         """The specification with a suite's path, on the CPU, with what was chosen in place of ``auto``.
 
-        Thresholds that were chosen for every task are chosen again: a parameter holds only one.
+        Thresholds that were chosen for every task are chosen again: a parameter holds only one. Where an edit or a
+        merge computes other numbers by now, it is given the parameters with which it still computes those.
 
         Raises:
             SpecError: it names methods or parameters that there are not.
         """
         fields = {**self.spec, "suite": str(suite.folder / "suite.yaml"), "device": "cpu", "evaluate": False}
         spec = MergeSpec.build(**fields)
-        if spec.pair.scaling == AUTO and "scaling" in self.chosen:
-            spec = MergeSpec.build(**{**fields, **spec.pair.with_scaling(self.chosen["scaling"]).fields})
-        return spec
+        pair = spec.pair.as_of(self.revisions)
+        if pair.scaling == AUTO and "scaling" in self.chosen:
+            pair = pair.with_scaling(self.chosen["scaling"])
+        return MergeSpec.build(**{**fields, **pair.fields})
 
 
 def recipe_of(run: Run, weights: Path, form: Form = PLAIN) -> Recipe:
     """The recipe of a finished run, and of the file or files that its weights were written to."""
     result = require_done(run)
     return Recipe(
-        label=run.spec.label,
+        label=run.label,
         run=run.id,
         spec={**run.spec.model_dump(mode="json"), "suite": run.spec.suite_name},
+        revisions=result.revisions or None,
         chosen=result.chosen,
         device=result.device,
         fingerprints=result.fingerprints,

@@ -41,6 +41,7 @@ class MergeSpec(ModelJob):
             edit=MethodReport.model_validate(planned.edit.report),
             merge=MethodReport.model_validate(planned.merge_report()),
             warnings=warnings,
+            revisions=self.pair.revisions,
             output=output.name if output is not None else None,
         )
 

@@ -219,6 +219,8 @@ class MergeResult(ModelResult):
         edit: what the edit reports.
         merge: what the merge reports.
         warnings: sentences on what was hardly meant.
+        revisions: of the edit and the merge that computed it, see :class:`merging.methods.registry.Revision`; None
+            of runs made before that was recorded.
         output: name of the file that the weights were written to.
         kept: size and time of the file of weights that is kept with the run, where somebody else may write into it.
     """
@@ -234,6 +236,7 @@ class MergeResult(ModelResult):
     edit: MethodReport = Field(default_factory=MethodReport)
     merge: MethodReport = Field(default_factory=MethodReport)
     warnings: list[str] = Field(default_factory=list)
+    revisions: dict[str, int] | None = None
     output: str | None = None
     kept: list[int] | None = None
 

@@ -1,12 +1,13 @@
 """DARE, Consensus, TATR and DOGE against plain implementations on whole tensors or flattened vectors."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 
-from merging.core.errors import MissingPart
+from merging.core.errors import MissingPart, SpecError
 from merging.evaluation.gradients import mean_absolute_gradients
 from merging.methods.context import Context
 from merging.methods.registry import find
@@ -160,11 +161,11 @@ def test_mean_absolute_gradients_are_those_of_single_images(suite: Suite, contex
 
 # --- DOGE ------------------------------------------------------------------------------------------------------------
 
-MATRIX = "transformer.resblocks.0.mlp.c_fc.weight"
+FC, CPROJ = "transformer.resblocks.0.mlp.c_fc.weight", "transformer.resblocks.0.mlp.c_proj.weight"
 
 
-def plain_doge(stack: torch.Tensor, steps: int, rate: float, share: float, keep: float) -> torch.Tensor:
-    """With autograd on the published loss and projections written out; ``[T, m, n]``."""
+def plain_update(stack: torch.Tensor, steps: int, rate: float, share: float) -> torch.Tensor:
+    """δ ``[m, n]`` with autograd on the published loss and projections written out."""
     rank, tasks = min(stack.shape[1:]), len(stack)
     weights = 0.07 / stack.flatten(1).norm(dim=1)
     tops = [torch.linalg.svd(t, full_matrices=False)[0][:, : max(1, rank // tasks)] for t in stack]
@@ -178,31 +179,71 @@ def plain_doge(stack: torch.Tensor, steps: int, rate: float, share: float, keep:
         loss.backward()
         delta.grad -= basis @ basis.T @ delta.grad
         optimiser.step()
-    moved = (stack + delta).detach()
-    kept = max(1, math.floor(keep * stack[0].numel() + 1e-9))
-    limits = stack.abs().flatten(1).sort(dim=1, descending=True).values[:, kept - 1]
-    return weights.view(-1, 1, 1) * moved * (stack.abs() >= limits.view(-1, 1, 1))
+    return delta.detach()
 
 
-@pytest.mark.parametrize(("tasks", "rows"), [(1, 24), (2, 24), (4, 24), (2, 150)])
-def test_doge_is_the_plain_implementation(tmp_path: Path, tasks: int, rows: int) -> None:
+def plain_limits(stacks: Iterable[torch.Tensor], keep: float) -> list[float]:
+    """The smallest magnitude that stays of each task, over all of these matrices."""
+    rows = torch.cat([stack.abs().flatten(1) for stack in stacks], dim=1)
+    kept = max(1, math.floor(keep * rows.shape[1] + 1e-9))
+    return rows.sort(dim=1, descending=True).values[:, kept - 1].tolist()
+
+
+def plain_doge(stack: torch.Tensor, delta: torch.Tensor, limits: list[float]) -> torch.Tensor:
+    kept = torch.stack([t.abs() >= limit for t, limit in zip(stack, limits, strict=True)])
+    return 0.07 / stack.flatten(1).norm(dim=1).view(-1, *[1] * delta.ndim) * (stack + delta) * kept
+
+
+def turned(name: str, stack: torch.Tensor) -> torch.Tensor:
+    """A linear weight as ``[T, out, in]``."""
+    return stack.mT if name == "proj" else stack.flatten(2)
+
+
+@pytest.mark.parametrize(
+    ("layers", "tasks", "rows"),
+    [
+        ("published", 1, 24),
+        ("published", 4, 24),
+        ("published", 2, 150),
+        ("all_linear", 2, 24),
+        ("all_linear", 4, 24),
+        ("everything", 1, 24),
+        ("everything", 4, 24),
+    ],
+)
+def test_doge_is_the_plain_implementation(tmp_path: Path, layers: str, tasks: int, rows: int) -> None:
     """With 150 rows it works in several blocks of them."""
-    shapes = {MATRIX: (rows, 18), "ln_post.bias": (7,), "proj": (6, 5)}
+    taken = (FC, CPROJ, "proj", "conv1.weight") if layers == "all_linear" else (FC, CPROJ)
+    shapes = {FC: (rows, 18), CPROJ: (18, 12), "ln_post.bias": (7,), "proj": (14, 9), "conv1.weight": (6, 3, 2, 2)}
     vectors = random_vectors(tmp_path, tasks, shapes=shapes)
-    found = edited(vectors, "doge", steps=15, learning_rate=1e-3, shared=0.3)
-    for name, stack in original(vectors).items():
-        if name == MATRIX:
-            expected = plain_doge(stack, 15, 1e-3, 0.3, 0.3)
+    found = edited(vectors, "doge", steps=15, learning_rate=1e-3, shared=0.3, layers=layers)
+    stacks = original(vectors)
+    together = plain_limits([stacks[name] for name in taken], 0.3)
+    for name, stack in stacks.items():
+        if name not in taken:
+            norms = stack.flatten(1).norm(dim=1).view(-1, *[1] * (stack.ndim - 1))
+            expected = 0.07 / norms * stack if layers == "everything" else torch.zeros_like(stack)
         else:
-            expected = stack * (0.07 / stack.flatten(1).norm(dim=1)).view(-1, *[1] * (stack.ndim - 1))
+            matrices = turned(name, stack)
+            delta = plain_update(matrices, 15, 1e-3, 0.3)
+            limits = plain_limits([stack], 0.3) if layers == "everything" else together
+            expected = plain_doge(matrices, delta, limits)
+            expected = (expected.mT if name == "proj" else expected).reshape(stack.shape)
         torch.testing.assert_close(found[name], expected, rtol=1e-3, atol=1e-6)
 
 
 def test_doge_without_its_coefficients_is_for_learned_ones(tmp_path: Path) -> None:
-    vectors = random_vectors(tmp_path, 2, shapes={MATRIX: (24, 18)})
-    scaled, bare = (edited(vectors, "doge", steps=5, scaled=scaled)[MATRIX] for scaled in (True, False))
-    norms = original(vectors)[MATRIX].flatten(1).norm(dim=1).view(-1, 1, 1)
+    vectors = random_vectors(tmp_path, 2, shapes={FC: (24, 18)})
+    scaled, bare = (edited(vectors, "doge", steps=5, scaled=scaled)[FC] for scaled in (True, False))
+    norms = original(vectors)[FC].flatten(1).norm(dim=1).view(-1, 1, 1)
     torch.testing.assert_close(scaled, 0.07 / norms * bare)
+
+
+def test_doge_refuses_models_without_blocks(tmp_path: Path) -> None:
+    vectors = random_vectors(tmp_path, 2, shapes={"w": (24, 18), "proj": (6, 5)})
+    with pytest.raises(SpecError, match="weight matrices of a transformer's blocks, and these models have none"):
+        edited(vectors, "doge", steps=1)
+    assert flat(edited(vectors, "doge", steps=1, layers="everything")).all()  # as it did at first
 
 
 # --- All of them -----------------------------------------------------------------------------------------------------

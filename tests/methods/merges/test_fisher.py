@@ -41,6 +41,38 @@ def test_every_entry_is_averaged_by_its_information(suite: Suite, context: Conte
         torch.testing.assert_close(plan(name, base, stack), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("normalise", ["none", "length"])
+def test_normalised_models_have_as_much_to_say_as_each_other(suite: Suite, context: Context, normalise: str) -> None:
+    """By F / ‖F‖ over the whole model, and half of the update."""
+    vectors = suite.vectors(["digits", "roads", "leaves"])
+    method = find("merge", "fisher")
+    params = method.parse({"images": 3, "floor": 1e-9, "normalise": normalise, "scaling": 0.5})
+    plan = method.plan(vectors, params, context)
+    evaluator = context.need_images("the test", ())
+    found = [
+        fisher_information(evaluator, checkpoint, task, 3, context)
+        for task, checkpoint in zip(vectors.tasks, vectors.checkpoints, strict=True)
+    ]
+    lengths = [float(torch.cat([f.flatten() for f in one.values()]).norm()) for one in found]
+    assert max(lengths) > 1.05 * min(lengths)
+    factors = [1 / length if normalise == "length" else 1.0 for length in lengths]
+    for name, base, stack in vectors.iterate():
+        weights = torch.stack([factor * one[name].double() for factor, one in zip(factors, found, strict=True)])
+        seen = weights.sum(dim=0) > 1e-3 * weights.sum(dim=0).mean()  # elsewhere the floor takes over
+        expected = base.double() + 0.5 * (weights * stack).sum(dim=0) / weights.sum(dim=0)
+        torch.testing.assert_close(plan(name, base, stack).double()[seen], expected[seen], rtol=1e-3, atol=1e-3)
+
+
+def test_lambda_of_fisher_merging_may_be_chosen_on_validation(suite: Suite, context: Context) -> None:
+    vectors = suite.vectors(["digits"])
+    method = find("merge", "fisher")
+    plan = method.plan(vectors, method.parse({"images": 2, "scaling": "auto"}), context)
+    chosen = plan.report["scaling"]
+    assert plan.report["scaling_search"]["split"] == "val"
+    for name, base, stack in vectors.iterate():
+        torch.testing.assert_close(plan(name, base, stack), base + chosen * stack[0], rtol=1e-4, atol=1e-5)
+
+
 def test_equal_models_and_missing_images(suite: Suite, context: Context) -> None:
     vectors = suite.vectors(["digits"])
     method = find("merge", "fisher")

@@ -26,8 +26,11 @@ IMAGES = 24  # all that the tiny suite has
 WIDTH = 32
 
 
-def plain_inputs(suite: Suite, task: str) -> dict[str, np.ndarray]:
-    """Inputs of every linear layer of a task's model, ``[tokens, in]``, by hooks and attention written out."""
+def plain_inputs(suite: Suite, task: str, everything: bool = False) -> dict[str, np.ndarray]:
+    """Inputs of every linear layer of a task's model, ``[tokens, in]``, by hooks and attention written out.
+
+    With everything also those of ``conv1``, patches of 8 × 8 cut by hand, and of ``proj``.
+    """
     evaluator = Evaluator(suite)
     evaluator.load(suite.checkpoint(task))
     seen: dict[str, np.ndarray] = {}
@@ -51,16 +54,27 @@ def plain_inputs(suite: Suite, task: str) -> dict[str, np.ndarray]:
         for layer in ("c_fc", "c_proj"):
             module = block.mlp.get_submodule(layer)
             handles.append(module.register_forward_pre_hook(keep(f"{prefix}mlp.{layer}.weight")))
+    images = evaluator.images(task, "val", np.arange(IMAGES))
+    if everything:
+        cut = [images[:, :, top : top + 8, left : left + 8] for top in range(0, 32, 8) for left in range(0, 32, 8)]
+        seen["conv1.weight"] = torch.cat(cut).flatten(1).numpy()
+        handles.append(
+            evaluator.tower.ln_post.register_forward_hook(  # type: ignore[union-attr]
+                lambda module, inputs, output: seen.update({"proj": output.reshape(-1, 17, WIDTH)[:, 0].numpy()})
+            )
+        )
     with torch.no_grad():
-        evaluator.tower(evaluator.images(task, "val", np.arange(IMAGES)))
+        evaluator.tower(images)
     for handle in handles:
         handle.remove()
     return seen
 
 
-def plain_regmean(suite: Suite, tasks: tuple[str, ...], factor: float) -> dict[str, np.ndarray]:
+def plain_regmean(
+    suite: Suite, tasks: tuple[str, ...], factor: float, everything: bool = False
+) -> dict[str, np.ndarray]:
     """Merged weights, layer by layer, in float64."""
-    inputs = [plain_inputs(suite, task) for task in tasks]
+    inputs = [plain_inputs(suite, task, everything) for task in tasks]
     merged = {}
     for name in suite.base_checkpoint:
         models = [suite.checkpoint(task)[name].double().numpy() for task in tasks]
@@ -73,8 +87,10 @@ def plain_regmean(suite: Suite, tasks: tuple[str, ...], factor: float) -> dict[s
             x = rows[name].astype(np.float64)
             gram = x.T @ x / len(x)
             gram = factor * gram + (1 - factor) * np.diag(np.diag(gram))
-            left, right = left + gram, right + gram @ model.T
-        merged[name] = np.linalg.solve(left, right).T
+            matrix = model if name == "proj" else model.reshape(len(model), -1).T  # [in, out]
+            left, right = left + gram, right + gram @ matrix
+        solved = np.linalg.solve(left, right)
+        merged[name] = (solved if name == "proj" else solved.T).reshape(models[0].shape)
     return merged
 
 
@@ -122,6 +138,14 @@ def test_merged_weights_are_the_solution(suite: Suite, context: Context, tasks: 
     found = regmean(suite.vectors(tasks), context, off_diagonal=factor)
     for name, expected in plain_regmean(suite, tasks, factor).items():
         np.testing.assert_allclose(found[name].numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_conv1_and_proj_are_layers_as_well_on_request(suite: Suite, context: Context) -> None:
+    found = regmean(suite.vectors(TASKS[:2]), context, layers="all_linear", off_diagonal=0.9)
+    published = regmean(suite.vectors(TASKS[:2]), context, off_diagonal=0.9)
+    for name, expected in plain_regmean(suite, TASKS[:2], 0.9, everything=True).items():
+        np.testing.assert_allclose(found[name].numpy(), expected, rtol=1e-3, atol=1e-4)
+        assert torch.equal(found[name], published[name]) == (name not in ("conv1.weight", "proj"))
 
 
 def test_eight_tasks(tmp_path: Path) -> None:

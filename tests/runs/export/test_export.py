@@ -149,6 +149,20 @@ def test_what_was_chosen_by_an_edit_is_in_the_recipe_too(
     assert read_recipe(tmp_path / "out" / "recipe.yaml").chosen["thresholds"] == run.result.edit.thresholds
 
 
+def test_a_recipe_of_an_earlier_version_of_a_method_gives_what_that_gave(
+    suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path
+) -> None:
+    first = {"edit": "doge", "edit_params": {"steps": 2, "layers": "everything"}}
+    exported(suite_file, workspace, tmp_path / "first", **first)
+    exported(suite_file, workspace, tmp_path / "today", edit="doge", edit_params={"steps": 2})
+    recipe, today = (read_recipe(tmp_path / name / "recipe.yaml") for name in ("first", "today"))
+    assert today.revisions == recipe.revisions == {"edit": 1} and today.weights.sha256 != recipe.weights.sha256
+    del recipe.spec["edit_params"]["layers"]  # as it was written when there was no such parameter
+    recipe = recipe.model_copy(update={"revisions": None})
+    assert replay(recipe, suite, workspace, tmp_path / "again.safetensors").identical
+    assert replay(today, suite, workspace, tmp_path / "as-today.safetensors").identical
+
+
 def test_other_checkpoints_are_refused_by_name(own_suite: Path, workspace: Workspace, tmp_path: Path) -> None:
     exported(own_suite / "suite.yaml", workspace, tmp_path / "out")
     state = load_file(own_suite / "roads.safetensors")

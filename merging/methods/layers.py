@@ -1,0 +1,42 @@
+"""Which tensors methods that work matrix by matrix take, and how such a method becomes one of any tensor."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+
+from merging.weights.roles import Role, role_of
+from merging.weights.vectors import StackFunction
+
+Layers = Literal["published", "all_linear"]
+
+
+LAYERS: Any = Field(
+    "published",
+    description="published: the tensors that the method's own code takes. all_linear: the weight of every linear "
+    "layer and no other, conv1 (a layer on patches) and proj (stored with its inputs first) among them.",
+    exclude_if=lambda value: value == "published",
+)  # of the parameter ``layers``
+
+
+def matrix_by_matrix(
+    layers: Layers, published: Callable[[Role], bool], merged: Callable[[str, torch.Tensor], torch.Tensor]
+) -> StackFunction:
+    """The merged update of any tensor, from a rule for matrices; tensors that are not taken have their mean.
+
+    Args:
+        layers: which tensors are taken.
+        published: tells which ones the method's own code takes, as they are stored.
+        merged: a tensor's name and ``[T, out, in]`` → ``[out, in]``; as published, a tensor comes as it is stored.
+    """
+
+    def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
+        role = role_of(name, base.shape)
+        if layers == "all_linear" and role.linear:
+            return role.stored(merged(name, role.matrices(stack)))
+        if layers == "published" and published(role):
+            return merged(name, stack)
+        return stack.mean(dim=0)
+
+    return direction
