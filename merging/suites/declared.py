@@ -15,12 +15,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from merging.core.errors import SuiteError
+from merging.core.gate import read_json
 from merging.core.text import in_a_row
 from merging.core.wording import explain
 from merging.suites.architecture import ACTIVATIONS, Activation, Tower
 from merging.suites.inline import InlineArchitecture, VisionConfig
 
-MAX_JSON_BYTES = 2**20
 _LARGEST = 2**20  # of a size
 _TRANSFORMERS, _OPEN_CLIP = "config.json", "open_clip_config.json"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # the second is transformers', from 5 on
@@ -181,19 +181,14 @@ def beside(weights: Path, whose: str) -> list[Declared]:
 
 
 def _json(path: Path, source: str) -> dict[str, Any] | None:
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_JSON_BYTES + 1)
-        content = json.loads(text) if len(text) <= MAX_JSON_BYTES else None
-    except (OSError, ValueError, RecursionError):
-        content = None
+        content = read_json(path, SuiteError)
+    except SuiteError as error:
+        raise SuiteError(f"{source}: {str(error).removeprefix(f'{path.name}: ')}; mend it or take it away") from None
     if not isinstance(content, dict):
-        raise SuiteError(
-            f"{source}: can't be read; expected names with values in JSON, at most {MAX_JSON_BYTES} bytes; "
-            "mend it or take it away"
-        )
+        raise SuiteError(f"{source}: holds no names with values; mend it or take it away")
     return content
 
 

@@ -11,7 +11,6 @@ Folding is done in float64 and rounded once to the base's dtype, tensor by tenso
 """
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from merging.core.errors import CheckpointError, MergingError, MismatchedCheckpoint
 from merging.core.files import ADAPTER_FILES
+from merging.core.gate import read_json
 from merging.core.wording import differences, explain
 from merging.weights.files.layouts import Layout, Origin, huggingface_names
 from merging.weights.files.reading import Checkpoint, TensorInfo, open_checkpoint, require_content
@@ -31,7 +31,6 @@ from merging.weights.files.reading import Checkpoint, TensorInfo, open_checkpoin
 CONFIG = "adapter_config.json"
 LINEARISED = "linearized_adapter_model.safetensors"
 FILES = ADAPTER_FILES
-MAX_CONFIG_BYTES = 2**20
 _MAX_PATTERN = 200  # letters of a key of rank_pattern or alpha_pattern
 _MAX_NAME = 300  # letters of a tensor's name
 
@@ -199,18 +198,12 @@ def read_config(path: Path) -> AdapterConfig:
         CheckpointError: there is none, it can't be read, or it is of an adapter that can't be folded.
     """
     file = path.with_name(CONFIG)
+    if not file.exists():
+        raise CheckpointError(f"{path.name}: an adapter without its {CONFIG}, which says how it is scaled; add it")
     try:
-        if not file.is_file():
-            raise CheckpointError(f"{path.name}: an adapter without its {CONFIG}, which says how it is scaled; add it")
-        if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise CheckpointError(f"{CONFIG}: larger than {MAX_CONFIG_BYTES} bytes; expected one that PEFT wrote")
-        config = AdapterConfig.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise CheckpointError(f"{CONFIG}: can't be read ({error.strerror})") from None
+        config = AdapterConfig.model_validate(read_json(file, CheckpointError))
     except ValidationError as error:
         raise CheckpointError(f"{CONFIG}: {explain(error)}") from None
-    except (ValueError, RecursionError):
-        raise CheckpointError(f"{CONFIG}: not JSON; expected one that PEFT wrote") from None
     reason = config.refusal()
     if reason:
         raise CheckpointError(f"{_named(path)}: {reason}")
@@ -402,8 +395,8 @@ def _hub_name(path: Path) -> str:
         return "" if of_a_suite else "/".join(path.parts[at].split("--", 2)[1:])
     file = path.with_name("config.json")
     try:
-        said = json.loads(file.read_text(encoding="utf-8")) if file.stat().st_size <= MAX_CONFIG_BYTES else {}
-    except (OSError, ValueError, RecursionError):
+        said = read_json(file, CheckpointError)
+    except CheckpointError:
         return ""
     name = said.get("_name_or_path") if isinstance(said, dict) else None
     return name if isinstance(name, str) and _HUB_ID.fullmatch(name) else ""

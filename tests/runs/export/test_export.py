@@ -1,10 +1,13 @@
 """Exported folders: complete, usable on their own, and rebuilt bit for bit from their recipe."""
 
 import csv
+import math
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from merging.runs.export.export import export_run
 from merging.runs.export.recipe import read_recipe, replay, weights_sha256
 from merging.runs.foreground import run_here
 from merging.runs.jobs import MergeSpec
+from merging.runs.jobs.merge_result import Coefficients
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
@@ -161,6 +165,30 @@ def test_a_recipe_of_an_earlier_version_of_a_method_gives_what_that_gave(
     recipe = recipe.model_copy(update={"revisions": None})
     assert replay(recipe, suite, workspace, tmp_path / "again.safetensors").identical
     assert replay(today, suite, workspace, tmp_path / "as-today.safetensors").identical
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda table: table["table"].pop(), "coefficients are 3 rows of .* expected one row for each of 4 tasks"),
+        (lambda table: table["table"][1].pop(), "coefficients are 4 rows of "),
+        (lambda table: table["tasks"].reverse(), "coefficients are of other tasks: "),
+        (lambda table: table["tensors"].pop(), "coefficients are of other tensors: "),
+        (lambda table: table["table"][0].__setitem__(0, math.nan), "hold NaN or infinity"),
+    ],
+)
+def test_a_table_of_coefficients_that_was_changed_is_refused(
+    change: Callable[[Any], Any], said: str, suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path
+) -> None:
+    exported(suite_file, workspace, tmp_path / "out")
+    recipe = read_recipe(tmp_path / "out" / "recipe.yaml")
+    assert recipe.coefficients is not None
+    table = recipe.coefficients.model_dump()
+    change(table)
+    changed = recipe.model_copy(update={"coefficients": Coefficients(**table)})
+    with pytest.raises(SpecError, match=said):
+        replay(changed, suite, workspace, tmp_path / "again.safetensors")
+    assert not (tmp_path / "again.safetensors").exists()
 
 
 def test_other_checkpoints_are_refused_by_name(own_suite: Path, workspace: Workspace, tmp_path: Path) -> None:

@@ -302,7 +302,7 @@ def test_files_that_are_no_adapter_with_its_configuration(adapter: tuple[Checkpo
     file = copied(folder, tmp_path / "a")
     for content, said in (
         ("[1]", "names with values"),
-        ("{", "not JSON"),
+        ("{", "adapter_config.json: not valid JSON"),
         (None, "an adapter without its adapter_config"),
     ):
         config = file.with_name("adapter_config.json")
