@@ -53,6 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("project")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist's own puts the groups into the names of tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a file are one process's, for what they share; all in browsers are one's, for its one dashboard.
 
