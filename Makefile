@@ -30,7 +30,7 @@ $(VENV)/.made: $(VENV)/.app requirements.txt requirements-cluster.txt requiremen
 	@touch $@
 
 test: env  ## unit, property, app and browser tests
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-kernels: env  ## the numerical tests with all kernels that the libraries have for this processor
 	$(BIN)/python -m tests.kernels

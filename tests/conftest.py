@@ -20,6 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+_BROWSER = "tests/browser/"
+
 if TYPE_CHECKING:
     import torch
 
@@ -53,20 +55,26 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("project")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist's own puts the groups into the names of tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first, so that no process is left with them when all others have ended."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_BROWSER))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """The tests of a file are one process's, for what they share; all in browsers are one's, for its one dashboard.
 
-    The longest come first, so that no process is left with them when all others have ended.
+    ``--dist loadgroup`` would do it with marks, but pytest-xdist 3.8 can't tell pytest 9.2 of them.
     """
-    browser = Path(__file__).with_name("browser")
-    groups = {
-        path: "browser" if browser in path.parents else str(path.relative_to(browser.parent))
-        for path in {item.path for item in items}
-    }
-    items.sort(key=lambda item: groups[item.path] != "browser")
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Grouped(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _BROWSER if nodeid.startswith(_BROWSER) else str(super()._split_scope(nodeid))
+
+    return Grouped(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
