@@ -158,7 +158,7 @@ TABLE = (
     Published("fisher", "Fisher merging", "merge=fisher", _ARXIV + "2111.09832", look=Look(MOSS, "hexagram", ".")),
     Published(
         "fisher_normalised",
-        "Fisher merging, normalised",
+        "Fisher, normalised",
         "merge=fisher merge.normalise=length",
         _ARXIV + "2406.03280",
         note="As FusionBench does by default: the information of every model has the same length.",
@@ -188,7 +188,7 @@ TABLE = (
         _ARXIV + "2310.02575",
         note="As FusionBench runs it: half the images of the official code in each step.",
         iterative=True,
-        look=Look(TEAL, "diamond", "/"),
+        look=Look(LAVENDER, "diamond", "/"),
     ),
     Published(
         "adamerging_pp",

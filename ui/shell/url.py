@@ -117,14 +117,18 @@ def called(labels: Mapping[Any, str], nothing: str = "Nothing") -> Callable[[Any
     return in_words
 
 
-_WORDS = re.compile(r"[^\W_]+(?:(?:[ ,·/-]+|_)[^\W_]+)*")  # text that markdown leaves alone
+_WORDS = re.compile(  # text that markdown leaves alone
+    r"\(?[^\W_]+(?:(?:(?:[ ,·/()+%&=−]|-(?!-)|: )+|_|(?<=\d)\.(?=\d))[^\W_]+)*[)%]?"
+)
 
 
 def as_option(text: str) -> str:
-    """Text from outside as an option of pills or segments, which read markdown, and as it stands in the URL.
+    r"""Text from outside as an option of pills or segments, which read markdown, and as it stands in the URL.
 
     >>> as_option("stanford_cars")
     'stanford_cars'
+    >>> as_option("TALL masks (localised) · threshold 0.4"), as_option("*svhn*: SVHN")
+    ('TALL masks (localised) · threshold 0.4', '\\*svhn\\*\\: SVHN')
     """
     return text if _WORDS.fullmatch(text) else escape_markdown(text)
 
