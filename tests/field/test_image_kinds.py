@@ -26,6 +26,7 @@ from ui.runs.text import provenance
 SIZE = 4
 RAMP = np.linspace(0, 1, SIZE * SIZE, dtype=np.float32).reshape(SIZE, SIZE)
 GREY = np.rint(255 * RAMP)
+CLEAR = "1 of 7 images: transparency, which is left out; colours count as they are stored"
 
 
 def stored(image: Image.Image, format: str, **options: Any) -> bytes:
@@ -156,6 +157,15 @@ def test_of_several_frames_the_first_is_taken_which_is_said(folder: Path) -> Non
     found = load_images(pets(folder), "pets", "test", SIZE)
     assert found.pixels[3, 0, 0, 0] == 50
     assert found.origin.said == ("1 of 7 images: several frames, of which the first is taken",)
+
+
+@pytest.mark.parametrize(("alpha", "said"), [(255, ()), (9, (CLEAR,))])
+def test_transparency_is_left_out_which_is_said(alpha: int, said: tuple[str, ...], folder: Path) -> None:
+    image = Image.new("RGBA", (SIZE, SIZE), (70, 80, 90, alpha))
+    image.save(folder / "images" / "test" / "cat" / "9.png")
+    found = load_images(pets(folder), "pets", "test", SIZE)
+    assert found.pixels[3, 0, 0].tolist() == [70, 80, 90]
+    assert found.origin.said == said
 
 
 def test_images_of_16_bits_are_another_set_than_what_was_seen_of_them_before(folder: Path) -> None:

@@ -100,12 +100,19 @@ def _opened(file: Path | bytes, name: str, size: int, given: tuple[float, float]
                 )
             several = "several frames, of which the first is taken" if getattr(image, "is_animated", False) else ""
             eight_bits, scaled = _in_eight_bits(image, name, given)
-            return Picture(fit(eight_bits, size), scaled or several)
+            return Picture(fit(eight_bits, size), scaled or several or _transparency(image))
     except _TOO_LARGE as error:
         pixels = re.search(r"[0-9]+", str(error))
         raise _too_large(name, int(pixels[0]) if pixels else MAX_PIXELS) from None
     except DAMAGE as error:
         raise _Unreadable(f"{name}: not a readable image ({type(error).__name__})") from None
+
+
+def _transparency(image: Image.Image) -> str:
+    """What to say of an image that is transparent somewhere; CLIP's transform takes its colours as if it were not."""
+    if not image.has_transparency_data or image.convert("RGBA").getextrema()[3][0] == 255:
+        return ""
+    return "transparency, which is left out; colours count as they are stored"
 
 
 def _too_large(name: str, pixels: int) -> _Unreadable:
