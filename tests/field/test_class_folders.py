@@ -147,6 +147,23 @@ def test_what_suite_yaml_says_of_folders_is_checked(tmp_path: Path, task: dict[s
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"Cat": "dog", "Dog": "cat"},
+            r"folders: Cat: there is no folder of that name.*did you mean 'cat'",
+        ),
+        ({"cat": "cat", "dgo": "dog"}, r"folders: dgo: .*did you mean 'dog'"),
+    ],
+)
+def test_a_mapping_of_folders_that_are_not_there_is_refused(given: dict[str, str], said: str) -> None:
+    with pytest.raises(SuiteError, match=said):
+        matched(["cat", "dog"], ["cat", "dog"], **given)
+    assert matched(["cat", "dog"], ["cat", "dog"], Katze="cat", Hund="dog") == {"cat": "cat", "dog": "dog"}
+    assert matched(["cat", "dog"], ["cat", "dog"], cow=None)
+
+
+@pytest.mark.parametrize(
     ("stated", "classes", "said"),
     [
         (["AnnualCrop", "Sea-Lake"], ["annual crop", "sea lake"], "classes named as in the file"),

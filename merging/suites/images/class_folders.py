@@ -94,6 +94,7 @@ def match_folders(
     strangers = tuple(folder for folder in rest if folder not in found.labels)
     _require_unlike(strangers, labels | found.labels, classes, task, place)
     how = found.how
+    _require_meant(given, labels | found.labels, set(told), classes, task, place)
     if told:
         how = "as `folders` in suite.yaml says" + (f", the others {found.how}" if wanted else "")
     dropped = tuple(folder for folder, label in told.items() if label is None)
@@ -143,6 +144,27 @@ def _told(folders: Sequence[str], classes: Sequence[str], given: FolderClasses, 
             wanted = known[key]
             told[folder] = None if wanted is None else _label(wanted, classes, folder, task)
     return told
+
+
+def _require_meant(
+    given: FolderClasses, labels: Mapping[str, int], told: set[str], classes: Sequence[str], task: str, place: str
+) -> None:
+    """Insist that no folder was meant by a name in ``suite.yaml`` that none has; null may name one of another split.
+
+    A data set that is known by several names of its folders names none of those there are, or all of them.
+    """
+    present = {unicodedata.normalize("NFC", folder) for folder in told}
+    covered = {labels[folder] for folder in told if folder in labels}
+    spelt = {normalised(folder): label for folder, label in labels.items()}
+    for folder, wanted in given.items():
+        if wanted is None or unicodedata.normalize("NFC", folder) in present:
+            continue
+        label = _label(wanted, classes, folder, task)
+        if (told and label not in covered) or spelt.get(normalised(folder), label) != label:
+            raise SuiteError(
+                f"task {task!r}: folders: {folder}: there is no folder of that name in {place}"
+                f"{nearest(folder, list(labels))}; write it as the folder is called"
+            )
 
 
 def _label(wanted: str | int, classes: Sequence[str], folder: str, task: str) -> int:

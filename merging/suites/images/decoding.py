@@ -110,7 +110,7 @@ def _opened(file: Path | bytes, name: str, size: int, given: tuple[float, float]
 
 def _transparency(image: Image.Image) -> str:
     """What to say of an image that is transparent somewhere; CLIP's transform takes its colours as if it were not."""
-    if not image.has_transparency_data or image.convert("RGBA").getextrema()[3][0] == 255:
+    if not image.has_transparency_data or image.convert("RGBA").getchannel("A").getextrema()[0] == 255:
         return ""
     return "transparency, which is left out; colours count as they are stored"
 
