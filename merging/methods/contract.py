@@ -72,7 +72,7 @@ def _fault_of_params(kind: str, function: Callable[..., Any]) -> str:
     if len(scalings) > 1 or (scalings and kind == "edit"):
         return f"only a merge has λ, and only one; marked are {', '.join(scalings)}"
     try:
-        params()
+        params.model_validate(params().model_dump())  # a default by itself is not validated
     except ValidationError as error:
         return f"its defaults are not valid: {error.errors()[0]['msg']}"
     return ""

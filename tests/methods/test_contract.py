@@ -67,7 +67,7 @@ def unfrozen() -> Any:
 
 def wrong_default() -> Any:
     class FarParams(Params):
-        much: float = Field(3.0, ge=0, le=2, description="How much.", validate_default=True)
+        much: float = Field(3.0, ge=0, le=2, description="How much.")
 
     return planner(FarParams)
 
@@ -129,6 +129,18 @@ def test_names_and_titles_are_needed(name: str, title: str, reason: str) -> None
 def test_a_name_is_registered_once() -> None:
     with pytest.raises(ValueError, match="'awd' is registered twice"):
         edit("awd", title="Another AWD")(planner(given=TensorEdit))
+
+
+def test_a_title_is_one_stages() -> None:
+    with pytest.raises(ValueError, match="merge 'tsv_m' has the title 'TSV-M' already"):
+        merge("thing", title="TSV-M")(planner())
+    assert "thing" not in registry.merges()
+
+
+def test_the_data_needed_are_of_a_known_kind() -> None:
+    with pytest.raises(ValueError, match="needs 'pictures'; expected one of none, unlabeled, labelled"):
+        merge("thing", title="Thing", needs="pictures")(planner())  # type: ignore[arg-type]
+    assert "thing" not in registry.merges()
 
 
 def test_only_a_merge_has_a_scaling_coefficient() -> None:
