@@ -36,6 +36,15 @@ def silence(store: RunStore, run_id: str) -> None:
     connection.close()
 
 
+def test_of_runs_that_ended_badly_the_newest_is_found(store: RunStore) -> None:
+    ended = []
+    for _ in range(3):
+        ended.append(running(store))
+        store.stop(ended[-1], "failed", "no reason")
+    found = store.find("f")
+    assert found is not None and found.id == ended[-1]
+
+
 def test_a_run_from_queue_to_result(store: RunStore) -> None:
     run = store.submit(SPEC, "f")
     assert (run.state, run.active, run.spec, run.result) == ("queued", True, SPEC, None)
