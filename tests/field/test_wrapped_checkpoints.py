@@ -251,6 +251,16 @@ NO_TOWER: dict[str, tuple[State, str]] = {
         WHOLE | {f"{BLOCK}attn.out_proj.weight": torch.ones(8, 8)},
         "'transformer.resblocks.1.attn.out_proj.weight' is [8, 8], which does not go with a tower of width 32",
     ),
+    "a norm of another width": (
+        WHOLE | {"visual.ln_pre.weight": torch.ones(33)},
+        "'ln_pre.weight' is [33], which does",
+    ),
+    "blocks of two hidden sizes": (WHOLE | {f"{BLOCK}mlp.c_fc.bias": torch.ones(65)}, "mlp.c_fc.bias' is [65], which"),
+    "four channels": (WHOLE | {"visual.conv1.weight": torch.ones(32, 4, 4, 4)}, "square patches of three channels"),
+    "no square of patches": (
+        WHOLE | {"visual.positional_embedding": torch.ones(18, 32)},
+        "has 18 rows; expected a square of patches and one more",
+    ),
 }
 
 

@@ -12,6 +12,7 @@ tensors that only a visual tower has are looked for then, and where they stand i
 roots holds several towers: which one is meant has to be said, unless all are the same.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -326,7 +327,13 @@ def _misshapen(shapes: Mapping[str, Sequence[int]]) -> str:
     """Which shapes of a vision transformer don't go together, in words; empty if all do."""
     if len(shapes["conv1.weight"]) != 4:
         return f"'conv1.weight' is {list(shapes['conv1.weight'])}; expected four dimensions"
-    width = shapes["conv1.weight"][0]
+    width, channels, high, wide = shapes["conv1.weight"]
+    if channels != 3 or high != wide:
+        return f"'conv1.weight' is {list(shapes['conv1.weight'])}; expected square patches of three channels"
+    positions = shapes["positional_embedding"][0] if shapes["positional_embedding"] else 0
+    if positions < 2 or math.isqrt(positions - 1) ** 2 != positions - 1:
+        return f"'positional_embedding' has {positions} rows; expected a square of patches and one more"
+    hidden = (*shapes[f"{_OPEN_CLIP_BLOCKS}0.mlp.c_fc.weight"], -1)[0]
     pooled = any(name.startswith("attn_pool.") for name in shapes)  # which may change the width
     ends: dict[str, tuple[int, ...]] = {
         "class_embedding": (width,),
@@ -334,10 +341,12 @@ def _misshapen(shapes: Mapping[str, Sequence[int]]) -> str:
         "attn.in_proj_weight": (3 * width, width),
         "attn.in_proj_bias": (3 * width,),
         "attn.out_proj.weight": (width, width),
-        "mlp.c_fc.weight": (-1, width),
-        "mlp.c_proj.weight": (width, -1),
-        **dict.fromkeys(("ln_1.weight", "ln_2.weight", "mlp.c_proj.bias"), (width,)),
-        **({} if pooled else {"ln_post.weight": (width,), PROJECTION: (width, -1)}),
+        "mlp.c_fc.weight": (hidden, width),
+        "mlp.c_fc.bias": (hidden,),
+        "mlp.c_proj.weight": (width, hidden),
+        **dict.fromkeys(("mlp.c_proj.bias", "attn.out_proj.bias"), (width,)),
+        **{f"{norm}.{kind}": (width,) for norm in ("ln_pre", "ln_1", "ln_2") for kind in ("weight", "bias")},
+        **({} if pooled else {"ln_post.weight": (width,), "ln_post.bias": (width,), PROJECTION: (width, -1)}),
     }
     for name, shape in shapes.items():
         block = _BLOCK.match(name)
