@@ -51,8 +51,9 @@ class Sanity:
             )
         else:
             cause = (
-                "likely causes: classes in the wrong order, the wrong activation (QuickGELU or GELU, see "
-                "`architecture`), or the head of another model or data set"
+                "likely causes: classes in the wrong order, the wrong activation (QuickGELU or GELU) or number of "
+                "heads (see `architecture`), images of 16 bits whose values fill little of them (see `range`), or the "
+                "head of another model or data set"
             )
         return (
             f"{100 * self.right:.1f} % is hardly what a fine-tuned model does (expected at least "
