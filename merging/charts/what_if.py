@@ -387,19 +387,7 @@ def landscape_figure(
             **bare,
         }
         layout[f"yaxis{suffix}"] = {"title": {"text": names[1]}, "anchor": f"x{suffix}", **bare}
-        titles.append(
-            {
-                "text": title,
-                "x": start + width / 2,
-                "y": 1,
-                "xref": "paper",
-                "yref": "paper",
-                "xanchor": "center",
-                "yanchor": "bottom",
-                "showarrow": False,
-                "font": {"size": 13},
-            }
-        )
+        titles.append(theme.caption(title, start + width / 2))
     figure = theme.compose(
         traces,
         height=520,

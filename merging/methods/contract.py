@@ -6,14 +6,14 @@ that what they can't show is no stage.
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from merging.methods.params import Params, bounds, is_coefficient, takes_auto
+from merging.methods.params import NEEDS, Params, bounds, is_coefficient, takes_auto
 from merging.methods.planned import LinearEdit, LinearMerge, LocalisedMerge, TensorEdit, TensorMerge
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -30,13 +30,19 @@ def gives(function: Callable[..., Any]) -> frozenset[Any]:
     return frozenset(get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,))
 
 
-def require_sound(kind: str, name: str, title: str, function: Callable[..., Any]) -> None:
-    """Insist that a function can be registered.
+def require_sound(
+    kind: str, name: str, title: str, function: Callable[..., Any], needs: str, titles: Mapping[str, str]
+) -> None:
+    """Insist that a function can be registered; ``titles`` are those of the stages of its kind, and their names.
 
     Raises:
         ValueError: it breaks the contract; the message says how.
     """
     reason = _fault_of_function(kind, name, title, function) or _fault_of_params(kind, function)
+    if not reason and needs not in NEEDS:
+        reason = f"needs {needs!r}; expected one of {', '.join(NEEDS)}"
+    if not reason and title in titles:
+        reason = f"{kind} {titles[title]!r} has the title {title!r} already"
     if reason:
         raise ValueError(f"{kind} {name!r} can't be registered: {reason}")
 

@@ -219,14 +219,7 @@ def _register(
     def decorate(function: F) -> F:
         if name in table:
             raise ValueError(f"{kind} {name!r} is registered twice")
-        if needs not in NEEDS:
-            raise ValueError(
-                f"{kind} {name!r} can't be registered: needs {needs!r}; expected one of {', '.join(NEEDS)}"
-            )
-        alike = next((one.name for one in table.values() if one.title == title), None)
-        if alike is not None:
-            raise ValueError(f"{kind} {name!r} can't be registered: {kind} {alike!r} has the title {title!r} already")
-        require_sound(kind, name, title, function)
+        require_sound(kind, name, title, function, needs, {one.title: one.name for one in table.values()})
         given = gives(function)
         linear = {LinearEdit, LinearMerge} & given
         stage = Stage(

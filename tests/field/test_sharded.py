@@ -120,7 +120,7 @@ def test_a_suite_names_folders_and_indices(shards: Path, workspace: Workspace) -
     assert prints == [open_checkpoint(index).fingerprint] * 2
     first = index.parent / "pytorch_model-00001-of-00002.bin"
     assert first in Discovery([shards.parent]).files(str(path), suite)
-    torch.save({name: tensor + 1 for name, tensor in torch.load(first).items()}, first)
+    torch.save({name: tensor + 1 for name, tensor in torch.load(first, weights_only=True).items()}, first)
     assert workspace.fingerprint(load_suite(path).checkpoint("index")) != prints[0]
 
 

@@ -43,7 +43,7 @@ def checkpoint(training: Path, step: int, seed: int, best: str | None = None, ba
     model(folder, seed, config={"hidden_act": "gelu"} | ({"_name_or_path": base} if base else {}))
     for name in STATES:
         torch.save({"state": {0: torch.ones(2)}, "object": Poison()}, folder / name)
-    place = None if best is None else f"/home/somebody/out/{training.name}/{best}"
+    place = None if best is None else f"/elsewhere/out/{training.name}/{best}"
     state = {"best_model_checkpoint": place, "best_metric": 0.9, "global_step": step, "log_history": []}
     (folder / "trainer_state.json").write_text(json.dumps(state))
 
@@ -175,7 +175,7 @@ def test_the_base_that_configurations_name_is_found_in_the_hubs_cache(baseless: 
 
 def test_the_base_that_configurations_name_is_found_in_the_folder(baseless: Path) -> None:
     for task in ("cats", "dogs"):
-        checkpoint(baseless / task, 500, 3, base="/home/somebody/models/start")
+        checkpoint(baseless / task, 500, 3, base="/elsewhere/models/start")
     model(baseless / "start", 0)
     made = propose(baseless)
     assert made.content["base"] == "start/model.safetensors" and list(tasks_of(made)) == ["cats", "dogs"]
