@@ -127,6 +127,12 @@ def _require_tower(tensors: Checkpoint) -> None:
     Raises:
         CheckpointError: some are missing, or are none of its own.
     """
+    whole = sorted(name for name, info in tensors.infos.items() if not info.floating)
+    if whole:
+        raise CheckpointError(
+            f"{tensors.path.name}: {whole[0]!r} holds {str(tensors.infos[whole[0]].dtype).removeprefix('torch.')}, no "
+            "floating-point numbers; convert a checkpoint that is not quantised; nothing was written"
+        )
     wrong = defects({name: info.shape for name, info in tensors.infos.items()})
     if wrong and any(name.startswith("transformer.resblocks.") for name in tensors.infos):
         raise CheckpointError(

@@ -208,6 +208,17 @@ def test_images_and_samples_carry_the_class_that_their_folder_is(tmp_path: Path)
     assert [(one.folder, one.name, one.images) for one in rows][10] == ("10", "sort k", 1) and not origin.odd
 
 
+def test_a_number_is_one_class_in_both_splits(tmp_path: Path) -> None:
+    colours(tmp_path, [str(number) for number in range(1, 4)])
+    suite = pets(tmp_path, ["sort a", "sort b", "sort c"])
+    for number in range(3):
+        (tmp_path / "images" / "val" / str(number)).mkdir(parents=True)
+    with pytest.raises(
+        SuiteError, match=r"0 … 2 in images/val and 1 … 3 in another split, so that a number may be two"
+    ):
+        load_images(suite, "pets", "test", SIZE)
+
+
 def test_what_is_no_image_of_a_class_is_left_out_by_name_and_number(tmp_path: Path) -> None:
     colours(tmp_path, ["cat", "dog", "fish", ".ipynb_checkpoints", "__MACOSX", "cat/more", "dog/.cache"])
     test = tmp_path / "images" / "test"

@@ -256,6 +256,10 @@ NO_TOWER: dict[str, tuple[State, str]] = {
         "'ln_pre.weight' is [33], which does",
     ),
     "blocks of two hidden sizes": (WHOLE | {f"{BLOCK}mlp.c_fc.bias": torch.ones(65)}, "mlp.c_fc.bias' is [65], which"),
+    "quantised": (
+        {name: tensor.to(torch.int8) for name, tensor in WHOLE.items()},
+        "'class_embedding' holds int8, no floating-point numbers",
+    ),
     "four channels": (WHOLE | {"visual.conv1.weight": torch.ones(32, 4, 4, 4)}, "square patches of three channels"),
     "no square of patches": (
         WHOLE | {"visual.positional_embedding": torch.ones(18, 32)},

@@ -20,6 +20,9 @@ _WORDNET = re.compile(r"n\d{8}")
 _NUMBER = re.compile(r"[0-9]+")
 
 
+NUMERIC_ORDER = "numbers, taken in numeric order as the classes in the order of suite.yaml"
+
+
 @dataclass(frozen=True)
 class Matching:
     """Which folder is which class.
@@ -235,7 +238,7 @@ def _by_number(folders: Sequence[str], classes: Sequence[str], task: str, place:
         if plain or (sorted(numbers) == order and numbers != order):
             raise _unclear(folders, classes, task, place, len(folders), len(classes), "their numbers disagree")
     labels = {by_number[number]: label for label, number in enumerate(order)}
-    return Matching(labels, "numbers, taken in numeric order as the classes in the order of suite.yaml")
+    return Matching(labels, NUMERIC_ORDER)
 
 
 def _in_order_of_names(folders: Sequence[str], task: str, place: str) -> Matching:

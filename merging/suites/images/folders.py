@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from merging.core.errors import SuiteError
-from merging.suites.images.class_folders import FolderClasses, Matching, match_folders
+from merging.suites.images.class_folders import NUMERIC_ORDER, FolderClasses, Matching, match_folders
 from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
 from merging.suites.images.source import Origin, Source
 
@@ -23,6 +23,7 @@ _NOT_READ = frozenset(f".{ending}" for ending in _OTHERS.split())
 _SYSTEM = ("__MACOSX", "@eaDir")  # what archivers and file servers leave behind
 _DEPTH = 3  # split/class/image; deeper files are no images of the suite, and links can't lead in circles
 _SHOWN = 5
+_MEASURED_ON = ("val", "test")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,25 @@ def split_folders(root: Path, split: str, task: str, classes: Sequence[str], giv
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
     hidden = [path for path in inside if is_systems(path.name)]
     present = [path.name for path in inside if not is_systems(path.name)]
-    return Split(folder, name, match_folders(present, classes, given, task, name), hidden)
+    matching = match_folders(present, classes, given, task, name)
+    if matching.how == NUMERIC_ORDER:
+        _require_same_numbers(root, present, task)
+    return Split(folder, name, matching, hidden)
+
+
+def _require_same_numbers(root: Path, present: Sequence[str], task: str) -> None:
+    """Insist that numbers which stand for classes by their order alone are the same in both splits."""
+    for other in _MEASURED_ON:
+        folder = root / other
+        theirs = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        numbers = {int(name) for name in theirs if name.isdecimal()}
+        if numbers and numbers != set(map(int, present)):
+            raise SuiteError(
+                f"task {task!r}: class folders are numbers, {min(numbers)} … {max(numbers)} in {root.name}/{other} and "
+                f"{min(map(int, present))} … {max(map(int, present))} in another split, so that a number may be two "
+                "classes; write for the task in suite.yaml folders: {folder: class}, or make an empty folder for a "
+                "class without images"
+            )
 
 
 def folder_source(
