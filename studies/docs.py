@@ -25,6 +25,7 @@ from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import data_looked_at, two_settings
 from merging.suites.reported import published, to_markdown
 from merging.sweeps.domains import MAX_TRIALS
+from studies.tables import gain
 
 ROOT = Path(__file__).resolve().parents[1]
 BOARD = Path(__file__).parent / "results" / "leaderboard.json"  # as `merging leaderboard mini --json` prints it
@@ -255,9 +256,9 @@ def _layers(_: str) -> str:
     rows = []
     for row in _variants("layers"):
         known = board[row["method"]]
-        gain = f"{100 * (row['average'] - known['average']):+.1f}".replace("-", "−")
+        more = gain(100 * (row["average"] - known["average"]))
         cells = [_percent(known["average"]), _scaling(known), _percent(row["average"]), _scaling(row)]
-        rows.append([row["method"], *cells, gain])
+        rows.append([row["method"], *cells, more])
     return _table(["method", "published", "λ", "all linear layers", "λ", "difference"], rows, numbers=5)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from merging.core.text import signed
 from merging.methods import registry
 from merging.weights.geometry import mean_abs_cosine
 from studies.cases import SCOPES, SOLVERS, VARIANTS
@@ -61,6 +62,15 @@ def _accuracies(results: Sequence[Result]) -> list[str]:
     ]
 
 
+def gain(points: float, digits: int = 1) -> str:
+    """A difference as the page prints it; what is nothing once rounded has no minus sign.
+
+    >>> gain(-0.04), gain(-0.25, 2)
+    ('+0.0', '−0.25')
+    """
+    return signed(round(points, digits) + 0.0, digits)
+
+
 def merges_table(study: Result, best: bool) -> tuple[list[str], Rows]:
     """Accuracy of every merge without and with AWD in front, at its default λ or at the best one for each cell."""
     rows = []
@@ -68,7 +78,7 @@ def merges_table(study: Result, best: bool) -> tuple[list[str], Rows]:
         cells = pick(study["cases"], section="merges", merge=merge, best=best)
         by_variant = {cell["variant"]: average(cell) for cell in cells}
         if set(by_variant) >= set(VARIANTS):
-            gains = [f"{by_variant[scope]:.1f} ({by_variant[scope] - by_variant['none']:+.1f})" for scope in SCOPES]
+            gains = [f"{by_variant[scope]:.1f} ({gain(by_variant[scope] - by_variant['none'])})" for scope in SCOPES]
             rows.append([merge_title(merge), f"{by_variant['none']:.1f}", *gains])
     return ["merge", *(AWD_OF[name] for name in VARIANTS)], rows
 
@@ -107,7 +117,7 @@ def counts_table(study: Result) -> tuple[list[str], Rows]:
     rows = []
     for count in sorted(columns[0]):
         level = np.mean([average(case) for case in plain if len(case["tasks"]) == count])
-        gains = [f"{np.mean(column[count]):+.2f}" for column in columns]
+        gains = [gain(float(np.mean(column[count])), 2) for column in columns]
         rows.append([str(count), str(len(columns[0][count])), f"{level:.1f}", *gains])
     header = [f"{variant}, {'best λ' if best else 'λ = 0.3'}" for variant, best in kinds]
     return ["tasks", "subsets", "Task Arithmetic, best λ", *header], rows

@@ -260,7 +260,8 @@ def merge(
         layout: whose names the file has, ``open_clip`` or ``huggingface``.
         seed: of whatever a method draws.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: precision of forward passes; merging is float32.
+        dtype: precision of forward passes; merging is float32. The file of ``output`` has the base's type whatever this
+            is: for another, see :func:`export`.
         home: folder for runs and caches, see :func:`merging.core.places.chosen_home`.
         on_progress: called with steps done, steps in all, and what is going on; by default a bar on a terminal or in a
             notebook.

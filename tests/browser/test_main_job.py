@@ -87,7 +87,7 @@ def test_the_selection_is_shared_by_all_pages(visit: Callable[..., Page]) -> Non
     expect(page.get_by_text("2 of 4 tasks selected")).to_be_visible()
     page.get_by_test_id("stSidebarNav").get_by_text("Task models").click()
     page.get_by_role("button", name="Select none").click()
-    page.wait_for_url(re.compile(r"[?&]tasks=(&|$)"))
+    page.wait_for_url(re.compile(r"(?=.*[?&]suite=tiny(&|$)).*[?&]tasks=(&|$)"))
     page.reload()
     settled(page)
     expect(page.get_by_text("0 of 4 tasks selected")).to_be_visible()

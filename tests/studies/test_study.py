@@ -97,7 +97,7 @@ def test_gains_are_against_the_same_merge_of_the_same_tasks() -> None:
     ]
     header, rows = tables.merges_table({"cases": cases}, best=True)
     assert header == ["merge", "no AWD", "AWD, model", "AWD, layer", "AWD, row"]
-    assert rows == [["Task Arithmetic", "60.0", "61.0 (+1.0)", "58.0 (-2.0)", "60.0 (+0.0)"]]
+    assert rows == [["Task Arithmetic", "60.0", "61.0 (+1.0)", "58.0 (−2.0)", "60.0 (+0.0)"]]
     counts = [{**case, "section": "counts"} for case in cases]
     assert tables.gains_by_count({"cases": counts}, "model", True) == {2: [pytest.approx(1.0)]}
 
