@@ -69,6 +69,8 @@ KEPT = {
     "Accuracy": (_ACCURACY, ()),
 }
 
+_DRAWN = "page-drawn"  # session state
+
 
 def unknown_parameters(page: str) -> list[str]:
     """Sentences on what the URL holds that a page does not know; it is taken out of the URL."""
@@ -109,6 +111,18 @@ def sidebar() -> list[str]:
     state.device_badge()
     queue_badge()
     return in_vain
+
+
+def keep_choices(page: str) -> None:
+    """Let suite and tasks live on when another page is opened.
+
+    Streamlit tells a browser what the widgets of the sidebar hold only where a run assigned it. Whoever opens another
+    page before theirs has been drawn has a browser that knows no values yet: it would show the first suite, and answer
+    with it. Until a page was drawn to its end once, nobody knows what the browser knows.
+    """
+    if st.session_state.get(_DRAWN) != page:
+        keys = [key for key in ("suite", "tasks") if key in st.session_state and key not in st.query_params]
+        st.session_state.update({key: st.session_state[key] for key in keys})
 
 
 def keep_settings(page: str) -> None:
@@ -186,6 +200,7 @@ try:
     state.look_again()
     not_here = not_downloaded()
     # Said in the page itself, which is empty until then: reading large models for the first time takes long.
+    keep_choices(page.title)
     with st.spinner("Opening the suite …"), st.sidebar:
         in_vain = sidebar()
     for sentence in [*said_before(), *in_vain, *unknown_parameters(page.title)]:
@@ -197,6 +212,7 @@ try:
         page.run()
     else:
         no_suite()
+    st.session_state[_DRAWN] = page.title
 except state.NoTaskSelected as error:
     st.info(escape_markdown(str(error)), icon=":material/checklist:")
     st.page_link("pages/task_models.py", label="Choose task models", icon=":material/view_list:")
