@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from merging.core.errors import SpecError
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NAME = "clip-merging"  # as in pyproject.toml
 
@@ -10,9 +12,14 @@ _NAME = "clip-merging"  # as in pyproject.toml
 def path_of(given: str | os.PathLike[str]) -> Path:
     """A path as it was typed, with ``~`` at its beginning read as the home folder, as shells do.
 
+    Raises:
+        SpecError: it is neither text nor a path.
+
     >>> path_of("~/models") == Path.home() / "models", path_of("models/~").as_posix()
     (True, 'models/~')
     """
+    if not isinstance(given, str | os.PathLike):
+        raise SpecError(f"expected a path or a name, got {given!r}")
     return Path(os.path.expanduser(given))
 
 

@@ -37,6 +37,7 @@ from merging.weights.files.writing import Form, WrittenDtype, WrittenLayout
 
 AnySuite = Suite | str | os.PathLike[str]
 AnyPath = str | os.PathLike[str]
+Precision = Literal["float32", "bfloat16", "float16"]
 BASE, INDIVIDUAL = "base", "individual"
 
 
@@ -241,7 +242,7 @@ def merge(
     layout: WrittenLayout = "open_clip",
     seed: int = 0,
     device: str = "auto",
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    precision: Precision = "float32",
     home: AnyPath | None = None,
     on_progress: Progress | None = None,
 ) -> Merged:
@@ -260,8 +261,8 @@ def merge(
         layout: whose names the file has, ``open_clip`` or ``huggingface``.
         seed: of whatever a method draws.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        dtype: precision of forward passes; merging is float32. The file of ``output`` has the base's type whatever this
-            is: for another, see :func:`export`.
+        precision: of forward passes; merging is float32. The file of ``output`` has the base's type whatever this is:
+            for another, see :func:`export`.
         home: folder for runs and caches, see :func:`merging.core.places.chosen_home`.
         on_progress: called with steps done, steps in all, and what is going on; by default a bar on a terminal or in a
             notebook.
@@ -276,6 +277,7 @@ def merge(
     >>> merged.coefficients.shape[1]
     2
     """
+    _one_of("precision", precision, Precision)
     loaded, workspace = _loaded(suite), _workspace(home)
     spec = MergeSpec.build(
         suite=reference_of(suite),
@@ -284,7 +286,7 @@ def merge(
         split=split,
         seed=seed,
         device=str(devices.resolve(device)),
-        dtype=dtype,
+        dtype=precision,
         evaluate=evaluate,
     )
     lacking = [task for task in spec.tasks if not loaded.measurable(task)]
@@ -329,8 +331,7 @@ def evaluate(
     >>> base.name, own.name, own.average > base.average
     ('Zero-shot', 'Individual', True)
     """
-    if split not in get_args(Split):
-        raise SpecError(f"split: expected one of {', '.join(get_args(Split))}, got {split!r}")
+    _one_of("split", split, Split)
     loaded, workspace = _loaded(suite), _workspace(home)
     where, chosen, labels = devices.resolve(device), _tasks(loaded, tasks), loaded.task_labels(loaded.task_names)
     evaluator = workspace.evaluator(loaded, where)
@@ -374,7 +375,7 @@ def leaderboard(
     ['Zero-shot', 'Individual', 'Weight averaging']
     """
     loaded, workspace = _loaded(suite), _workspace(home)
-    names = list(presets.PRESETS) if methods is None else list(methods)
+    names = list(presets.PRESETS) if methods is None else list(_names("methods", methods))
     chosen = boards.cheapest_first(presets.find_preset(name) for name in names)
     with shown(on_progress) as report:
         return list(
@@ -468,15 +469,26 @@ def _workspace(home: AnyPath | None) -> Workspace:
 
 def _tasks(suite: Suite, tasks: Sequence[str] | None) -> tuple[str, ...]:
     """The tasks named, checked; without any all that name a checkpoint, a missing file being an error."""
-    if isinstance(tasks, str):
-        raise SpecError(f"tasks: expected a list of names, such as [{tasks!r}]; got the text {tasks!r}")
-    if tasks is not None and not len(tasks):
+    if tasks is not None and not len(_names("tasks", tasks)):
         raise SpecError(f"tasks: expected at least one name; the suite has {', '.join(suite.task_names)}")
     return suite.chosen(tasks)
 
 
+def _one_of(argument: str, given: Any, allowed: Any) -> None:
+    if given not in get_args(allowed):
+        raise SpecError(f"{argument}: expected one of {', '.join(get_args(allowed))}; got {given!r}")
+
+
+def _names(argument: str, given: Sequence[str]) -> Sequence[str]:
+    if isinstance(given, str):
+        raise SpecError(f"{argument}: expected a list of names, such as [{given!r}]; got the text {given!r}")
+    return given
+
+
 def _by_stage(parameters: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     """``{"edit.alpha": 0.1}`` → parameters by stage."""
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise SpecError(f"parameters: expected names with values, such as {{'merge.scaling': 0.3}}; got {parameters!r}")
     found: dict[str, dict[str, Any]] = {"edit": {}, "merge": {}}
     for name, value in (parameters or {}).items():
         stage, dot, parameter = str(name).partition(".")

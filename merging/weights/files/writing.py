@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
-from merging.core.errors import CheckpointError
+from merging.core.errors import CheckpointError, SpecError
 from merging.core.files import atomic_path, require_place
 from merging.core.places import path_of
 from merging.weights.files.folders import INDEX, MAX_SHARDS, shards_of
@@ -35,11 +35,25 @@ class Form:
             transformers' ``CLIPVisionModelWithProjection``, or ``CLIPVisionModel`` where there is no ``proj``.
         dtype: what floating-point tensors are rounded to; ``as-base`` leaves them as they come.
         shard_bytes: bytes of tensors in one file at most; one larger tensor has a file of its own. None: one file.
+
+    Raises:
+        SpecError: a form that nobody writes.
     """
 
     layout: WrittenLayout = "open_clip"
     dtype: WrittenDtype = "as-base"
     shard_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("layout", self.layout, get_args(WrittenLayout)),
+            ("dtype", self.dtype, get_args(WrittenDtype)),
+        ):
+            if value not in known:
+                raise SpecError(f"{name}: expected one of {', '.join(known)}; got {value!r}")
+        size = self.shard_bytes
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+            raise SpecError(f"shard_bytes: expected a whole number of bytes, 1 or more, or None; got {size!r}")
 
     @property
     def plain(self) -> bool:
