@@ -20,7 +20,8 @@ from merging.core.files import atomic_path
 from merging.evaluation.evaluator import Evaluator
 from merging.methods import registry
 from merging.methods.context import Context
-from merging.methods.scaling import GRID, computed, search_averages
+from merging.methods.params import GRID
+from merging.methods.scaling import computed, search_averages
 from merging.suites.suite import load_suite
 from merging.weights.files import Checkpoint, open_checkpoint
 from merging.weights.geometry import measure as measure_geometry

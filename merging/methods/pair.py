@@ -221,6 +221,13 @@ merge.scaling=auto')
         name = self.merge.stage.params.scaling_name()
         return None if name is None else self.merge.values[name]
 
+    @property
+    def scaling_grid(self) -> tuple[float, ...]:
+        """The values of λ that ``auto`` tries first; none if the merge has no λ."""
+        params = self.merge.stage.params
+        name = params.scaling_name()
+        return () if name is None else params.on_validation()[name].grid
+
     def with_scaling(self, value: Any) -> "Pair":
         """The same with another λ.
 

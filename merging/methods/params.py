@@ -14,6 +14,9 @@ Needs = Literal["none", "unlabeled", "labelled"]
 NEEDS: tuple[Needs, ...] = ("none", "unlabeled", "labelled")
 AUTO = "auto"
 _INSIDE = 1e-9  # how far inside an excluded bound a form stops
+# The values of λ that are tried first where validation images choose it.
+GRID = tuple(round(0.05 * step, 2) for step in range(21))  # 0 … 1, arXiv 2212.04089
+WIDE_GRID = tuple(round(0.1 * step, 1) for step in range(21))  # 0 … 2, for merges whose own λ is 1
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,11 @@ class OnValidation:
     Attributes:
         scaling: whether it is λ, the factor of the whole merged update. With another λ a method is still the same
             method: no label holds it, and leaderboards always choose it. Only a merge has one.
+        grid: of λ, the values that are tried first, rising.
     """
 
     scaling: bool = False
+    grid: tuple[float, ...] = WIDE_GRID
 
 
 class Params(BaseModel):

@@ -16,17 +16,14 @@ from pydantic import Field
 from merging.core.streaming import ordered
 from merging.evaluation.evaluator import Accuracy, best_first
 from merging.methods.context import Context
-from merging.methods.params import OnValidation
+from merging.methods.params import GRID, WIDE_GRID, OnValidation
 from merging.methods.planned import TensorMerge
 from merging.suites.suite import Split
 from merging.weights.vectors import StackFunction, TaskVectors
 
 Coefficient = Annotated[float, Field(ge=-10, le=10)]
-LAMBDA = OnValidation(scaling=True)
-Scaling = Annotated[Coefficient | Literal["auto"], LAMBDA]
 CHOOSING_SCALING = "choosing the scaling coefficient (scaling: auto)"  # what images are for
-GRID = tuple(round(0.05 * step, 2) for step in range(21))  # 0 … 1, arXiv 2212.04089
-WIDE_GRID = tuple(round(0.1 * step, 1) for step in range(21))  # 0 … 2, for merges whose own λ is 1
+Scaling = Annotated[Coefficient | Literal["auto"], OnValidation(scaling=True)]
 FARTHEST = 3.0  # where a grid ends at the latest
 PATIENCE = 3  # values in a row that are no better than the best, after which a grid goes on no more
 

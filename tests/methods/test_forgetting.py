@@ -13,9 +13,9 @@ from merging.core.errors import MissingPart, SpecError
 from merging.evaluation.evaluator import Accuracy, Evaluator
 from merging.methods.context import Context
 from merging.methods.forgetting import ForgettingSearch, Group, bystanders, weights_in_words
+from merging.methods.params import GRID
 from merging.methods.planned import LinearMerge
 from merging.methods.registry import find
-from merging.methods.scaling import GRID
 from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.merge_result import Forgetting
 from merging.runs.workspace import Workspace

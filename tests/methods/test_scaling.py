@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.methods.context import Context
-from merging.methods.scaling import FARTHEST, GRID, PATIENCE, WIDE_GRID, ScalingSearch, first_best, search_grid
+from merging.methods.params import GRID, WIDE_GRID
+from merging.methods.scaling import FARTHEST, PATIENCE, ScalingSearch, first_best, search_grid
 
 
 def searched(

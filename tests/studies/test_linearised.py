@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from merging.evaluation.evaluator import Evaluator
-from merging.methods.scaling import GRID
+from merging.methods.params import GRID
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint

@@ -10,17 +10,19 @@ from pydantic import Field
 from merging.core.errors import SpecError
 from merging.methods.context import Context
 from merging.methods.forgetting import CHOOSING_FORGETTING, search_forgetting
-from merging.methods.params import Params
+from merging.methods.params import GRID, OnValidation, Params
 from merging.methods.planned import LinearMerge
 from merging.methods.registry import merge
-from merging.methods.scaling import CHOOSING_SCALING, GRID, LAMBDA, Coefficient, computed, search_scaling
+from merging.methods.scaling import CHOOSING_SCALING, Coefficient, computed, search_scaling
 from merging.weights.vectors import TaskVectors
 
 
 class TaskArithmeticParams(Params):
     """The scaling coefficients: task t's vector enters with λ · s_t."""
 
-    scaling: Annotated[Coefficient | tuple[Coefficient, ...] | Literal["auto"], LAMBDA] = Field(
+    scaling: Annotated[
+        Coefficient | tuple[Coefficient, ...] | Literal["auto"], OnValidation(scaling=True, grid=GRID)
+    ] = Field(
         0.3,
         title="λ",
         description="One coefficient for all tasks, one per task (negative ones forget), or auto: "

@@ -9,7 +9,7 @@ from merging.core.errors import SpecError
 from merging.evaluation.evaluator import Accuracy
 from merging.methods.plan import plan
 from merging.methods.planned import LocalisedMerge
-from merging.methods.scaling import GRID, WIDE_GRID, accuracy_along, computed, first_best, search_averages
+from merging.methods.scaling import accuracy_along, computed, first_best, search_averages
 from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
 from merging.suites.suite import Split
 
@@ -81,8 +81,9 @@ class ScalingCurveJob(ModelJob):
         merge = planned.merge
         assert not isinstance(merge, LocalisedMerge)  # they have no λ
         found = computed(planned.edited, lambda name, base, stack: merge(name, base, stack) - base, context)
-        grid = WIDE_GRID if self.pair.usual.scaling == 1 else GRID
-        scalings, val = search_averages(grid, accuracy_along(planned.edited, found, "val", context), context)
+        scalings, val = search_averages(
+            self.pair.scaling_grid, accuracy_along(planned.edited, found, "val", context), context
+        )
         on_test, test = accuracy_along(planned.edited, found, "test", context, stored=True), []
         for done, scaling in enumerate(scalings):
             context.step(done, len(scalings), f"measuring on test: {scaling:g}")

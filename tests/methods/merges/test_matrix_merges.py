@@ -8,8 +8,8 @@ import torch
 
 from merging.core.errors import MissingPart
 from merging.methods.context import Context
+from merging.methods.params import WIDE_GRID
 from merging.methods.registry import find
-from merging.methods.scaling import WIDE_GRID
 from merging.suites import Suite
 from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, random_vectors, write_models

@@ -9,9 +9,10 @@ import torch
 from merging.core.errors import MissingPart, SpecError
 from merging.methods.context import Context
 from merging.methods.merges.task_arithmetic import TaskArithmeticParams
+from merging.methods.params import GRID
 from merging.methods.planned import LinearMerge
 from merging.methods.registry import find
-from merging.methods.scaling import GRID, computed, search_scaling
+from merging.methods.scaling import computed, search_scaling
 from merging.suites import Suite
 from merging.weights.vectors import TaskVectors
 
