@@ -17,7 +17,7 @@ from merging.runs.jobs import Job, MergeSpec, Site
 from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.reporting import LOG_LINES, Reporter
 from merging.runs.run import Run
-from merging.runs.stopping import heartbeat
+from merging.runs.stopping import heartbeat, interruptible
 from merging.runs.table import RunStore
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
@@ -155,8 +155,8 @@ def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress:
 
     kept = store.folder(run.id) / KEPT_WEIGHTS
     try:
-        with heartbeat(store, run.id) as cancelled:
-            site = Site(workspace, report, cancelled.is_set, output=output, keep=kept)
+        with heartbeat(store, run.id) as cancelled, interruptible(cancelled.is_set) as stopped:
+            site = Site(workspace, report, stopped, output=output, keep=kept)
             result = carry_out(run.job, run.fingerprint, site)
         if isinstance(result, MergeResult) and result.coefficients is None and output is not None:
             result = result.model_copy(update={"kept": keep_weights(output, kept)})

@@ -4,13 +4,15 @@ To cancel is to write a time into the run's row (:meth:`merging.runs.table.RunSt
 looks there: the worker's child through :class:`StopSign`, this process through :func:`heartbeat`. The machines of a
 cluster don't reach the table; they look at an event that ``cluster.py`` sets. The work asks between its steps
 (:meth:`merging.core.progress.Work.step`) and ends with :class:`~merging.core.errors.Cancelled`. A child that does not
-ask in time is ended by the worker (``worker/serve.py``).
+ask in time is ended by the worker (``worker/serve.py``). Ctrl-C reaches this process alone (:func:`interruptible`).
 """
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from merging.runs.table import STALE_SECONDS, RunStore
 
@@ -59,3 +61,40 @@ def heartbeat(store: RunStore, run_id: str) -> Iterator[threading.Event]:
     finally:
         ended.set()
         thread.join()
+
+
+@contextmanager
+def interruptible(stop: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+    """Let an interruption end the work between two steps at the latest.
+
+    Python raises it wherever the main thread is. In a destructor, or in what a library in C calls, it is printed and
+    lost there, and the work would go on.
+
+    Args:
+        stop: whether the work is to stop for another reason.
+
+    Yields:
+        The same, which raises KeyboardInterrupt once there was an interruption.
+    """
+    came = threading.Event()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    raising = {number: handler for number, handler in handlers.items() if handler is signal.default_int_handler}
+
+    def note(number: int, frame: Any) -> None:
+        came.set()
+        signal.default_int_handler(number, frame)
+
+    def asked() -> bool:
+        if came.is_set():
+            raise KeyboardInterrupt
+        return stop()
+
+    if threading.current_thread() is not threading.main_thread():  # others are told of no signals
+        raising = {}
+    try:
+        for number in raising:
+            signal.signal(number, note)
+        yield asked
+    finally:
+        for number, handler in raising.items():
+            signal.signal(number, handler)

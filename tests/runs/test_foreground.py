@@ -1,5 +1,6 @@
 """Runs carried out here and now, beside others that may do the same."""
 
+import signal
 import threading
 from pathlib import Path
 from typing import NoReturn
@@ -83,3 +84,25 @@ def test_a_run_that_fails_here_keeps_its_last_words(
     assert run.state == "failed" and lines[0].endswith(" adapting, entropy 3 (1/2)")
     unexpected = isinstance(error, ZeroDivisionError)
     assert lines[-1].startswith("ZeroDivisionError: no such luck") == unexpected and (len(lines) == 1) != unexpected
+
+
+class _Interrupted:
+    """Is interrupted as it is destroyed, where Python prints an exception and goes on."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_that_got_lost_ends_the_work_at_its_next_step(workspace: Workspace, suite_file: Path) -> None:
+    steps = []
+
+    def report(done: int, total: int, message: str) -> None:
+        steps.append(message)
+        _Interrupted()
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run_here(spec(suite_file), workspace, None, report)
+    assert len(steps) == 1 and [run.state for run in workspace.store.all()] == ["cancelled"]
+    assert signal.getsignal(signal.SIGINT) == before
