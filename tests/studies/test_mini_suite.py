@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import load_file
 
 from studies.mini_suite import build as build_module
+from studies.mini_suite import suite_files
 from studies.mini_suite.data import REAL, RENDERERS, render, split_arrays
 from studies.mini_suite.finetune import FineTuningPlan
 from studies.mini_suite.model import ARCHITECTURE, new_model, zero_shot_head
@@ -117,11 +118,14 @@ def test_every_task_gains_from_fine_tuning() -> None:
     assert individual >= 0.88
 
 
-def test_a_tiny_build_runs_from_nothing_and_again(tmp_path: Path) -> None:
+def test_a_tiny_build_runs_from_nothing_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for counts in (suite_files.REAL_COUNTS, suite_files.RENDERED_COUNTS):
+        monkeypatch.setitem(counts, "val", 10)
+        monkeypatch.setitem(counts, "test", 10)
     work, output = tmp_path / "work", tmp_path / "out"
     plan = build_module.BuildPlan(
-        pool_per_task=20,
-        train_images=20,
+        pool_per_task=10,
+        train_images=10,
         pretraining=PretrainingPlan(steps=2, tags_from=1),
         fine_tuning=FineTuningPlan(steps=2),
     )
