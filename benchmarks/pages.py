@@ -19,9 +19,10 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.Slider_pb2 import Slider
 from websockets.sync.client import ClientConnection, connect
 
-from merging.runs.jobs.merge import MergeSpec, execute
+from merging.runs.jobs.merge import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
+from tests.carrying import execute
 from tests.dashboard import ROOT, running_dashboard
 
 PAGES = (
