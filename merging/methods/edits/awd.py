@@ -32,7 +32,7 @@ Solver = Literal["descent", "exact", "adam"]
 ADAM_BETA = 1e-5  # a step in units of a weight; descent's β multiplies a gradient and is far too large for that
 READING_B = {"scope": "layer", "solver": "adam", "beta": ADAM_BETA, "tensors": "matrices"}  # of the paper
 TARGET_NORM = 2.0  # root mean square norm that layers and rows are scaled to: what α and β were chosen for
-_BATCH = 512  # problems solved at once: their Gram matrices stay in cache
+_BATCH = 1024  # problems solved at once: enough that calls cost little, few enough to stay in cache
 
 
 class AwdParams(Params):

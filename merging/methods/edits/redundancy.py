@@ -38,6 +38,7 @@ from merging.weights.geometry import ROUNDING, cosines
 _TINY = 1e-30
 _ZERO = 1e-24  # share of the largest squared norm up to which a vector is zero: less than any type of weights resolves
 _SMOOTHINGS = (1e-1, 1e-2, 1e-3, 1e-5)  # of the absolute values that exact minimises, one stage each
+_FEW = 0.25  # share of a batch up to which it pays to take problems out of it
 _DIVERGED = 1e6  # a coefficient this large means that β was too large; beyond it rounding is all that is left
 
 
@@ -194,29 +195,31 @@ def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redunda
     curve = np.empty(steps + 1)
     shared, absolute = np.empty_like(g), np.empty_like(g)
     into_range = _range_projection(gram)
-    lengths = np.sqrt(g[np.arange(tasks), np.arange(tasks)])
-    watched = pulls_at_nothing(g, 1 / lengths, lengths).sum(axis=(0, 1)) > tasks  # a vector and itself always do
+    diagonal = np.arange(tasks)
+    lengths = np.sqrt(g[diagonal, diagonal])
+    # A vector and itself always pull at nothing; only problems where others do are looked at in every step.
+    pulling = pulls_at_nothing(g, 1 / lengths, lengths).sum(axis=(0, 1)) > tasks
+    watched = np.flatnonzero(pulling) if pulling.mean() < _FEW else slice(None)
     for step in range(steps + 1):
         u = np.einsum("ijb,jb->ib", g, a)  # G a
         square = np.clip((a * u).sum(axis=0), 0, None)  # ‖δ‖²
         length = np.sqrt(square)
         np.subtract(g, (u - 0.5 * square)[:, None], out=shared)
         np.subtract(shared, (u - 0.5 * square)[None], out=shared)  # P = G − u_i − u_j + ‖δ‖²
-        inverse = _inverse_sqrt(shared[np.arange(tasks), np.arange(tasks)])
+        inverse = _inverse_sqrt(shared[diagonal, diagonal])
         np.abs(shared, out=absolute)
         weighted = np.einsum("ijb,jb->ib", absolute, inverse)  # Σ_j |P_ij| v_j
         present = (inverse > 0).sum(axis=0)
         curve[step] = np.mean(((inverse * weighted).sum(axis=0) - present) * (pull / 2) + alpha * length)
         if step == steps:
             break
-        idle = None
-        if watched.any():
-            idle = watched & pulls_at_nothing(shared, inverse, lengths + (np.abs(a) * lengths).sum(axis=0))
-            absolute[idle] = 0
-            weighted = np.einsum("ijb,jb->ib", absolute, inverse)
+        if pulling.any():
+            near, far = shared[:, :, watched], inverse[:, watched]
+            summed = (lengths + (np.abs(a) * lengths).sum(axis=0))[:, watched]
+            near[pulls_at_nothing(near, far, summed)] = 0
+            weighted[:, watched] = np.einsum("ijb,jb->ib", np.abs(near), far)
+            shared[:, :, watched] = near
         signs = np.sign(shared, out=absolute)
-        if idle is not None:
-            signs[idle] = 0
         h = inverse * np.einsum("ijb,jb->ib", signs, inverse) - inverse * inverse * inverse * weighted
         shrink = pull * h.sum(axis=0) + alpha * np.divide(1, length, out=np.zeros(batch), where=length > 0)
         if into_range is not None:
