@@ -183,9 +183,8 @@ def _percent(value: float | None) -> str:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    """A row's method; one that was measured with an earlier version of it, and not again since, is marked by hand."""
-    mark = " (earlier version)" if row.get("earlier") else ""
-    return f"{_BASELINES.get(row['method'], row['method'])}{mark}"
+    """A row's method, or what its model is called."""
+    return _BASELINES.get(row["method"], str(row["method"]))
 
 
 def _needs(row: Mapping[str, Any]) -> str:
