@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from merging.core.errors import MergingError, SuiteError
+from merging.core.errors import MergingError, MismatchedCheckpoint, SuiteError
 from merging.core.files import atomic_path
 from merging.core.text import visible
 from merging.core.wording import explain, nearest
@@ -157,14 +157,15 @@ def propose(
     found = look(folder)
     chosen, origin = _base(folder, found, base)
     found, reasons = one_a_task(folder, found, chosen, checkpoints or {})
+    own = beside(folder / chosen, _name(chosen))  # before its tensors: a configuration says best what a model is
     opened = open_checkpoint(folder / chosen)
-    tower = tower_of({tensor: info.shape for tensor, info in opened.infos.items()})
+    tower = _tower(chosen, opened)
     fitted = opened.resized(answers.image_size) if answers.image_size else opened
     tasks, text_towers, left_out = _fine_tuned(folder, found, chosen, fitted, take, answers.image_size)
     if not tasks:
         why = "; ".join(f"{file}: {reason}" for file, reason in list(left_out.items())[:3])
         raise SuiteError(f"{folder.name}: no fine-tuned model beside the base {chosen.name}. {why}".rstrip(". "))
-    said, text_cfg, remarks = _said(folder, chosen, tower, tasks, answers)
+    said, text_cfg, remarks = _said(folder, chosen, tower, own, tasks, answers)
     unsaid = _unsaid(_name(chosen), tower, said)
     settled = {} if unsaid else _settled(tower, said, text_cfg, opened)
     describes_text = isinstance(settled.get("architecture"), str) or text_cfg is not None
@@ -189,6 +190,14 @@ def propose(
         which = (f"checkpoint of {task}: {reason}" for task, reason in reasons.items())
         notes["tasks"] = "; ".join([*filter(None, [notes["tasks"]]), *which])
     return Proposal(content, notes, missing, {**found.passed_over, **left_out}, unsaid)
+
+
+def _tower(path: Path, base: Checkpoint) -> Tower:
+    """The sizes of the base; raises as :func:`tower_of`, with what the file is called."""
+    try:
+        return tower_of({tensor: info.shape for tensor, info in base.infos.items()})
+    except MismatchedCheckpoint as error:
+        raise MismatchedCheckpoint(f"{_name(path)}: {error}") from None
 
 
 def to_yaml(proposal: Proposal) -> str:
@@ -398,14 +407,13 @@ def _kind_and_classes(images: Path) -> tuple[str, list[str]]:
 
 
 def _said(
-    folder: Path, base: Path, tower: Tower, tasks: Mapping[str, Path], answers: Answers
+    folder: Path, base: Path, tower: Tower, own: Sequence[Declared], tasks: Mapping[str, Path], answers: Answers
 ) -> tuple[Agreed, Mapping[str, Any] | None, list[str]]:
     """What all sources say of the models; open_clip's settings of a text tower; what is asked for and not done here.
 
     Raises:
         SuiteError: two sources contradict each other, or one can't be read.
     """
-    own = beside(folder / base, _name(base))
     places = {path.parent: path for path in tasks.values() if path.parent != base.parent}
     others = [one.only(UNSEEN) for path in places.values() for one in beside(folder / path, path.as_posix())]
     shapes = {name: value for name, value in vars(tower).items() if value is not None}

@@ -12,11 +12,13 @@ import torch
 from merging.core.errors import CheckpointError, MergingError
 from merging.core.wording import differences
 from merging.weights.files.folders import INDEX, is_index, model_file
-from merging.weights.files.layouts import defects
+from merging.weights.files.layouts import PROJECTION, defects
+from merging.weights.files.other_kinds import other_kind
 from merging.weights.files.pickled_modules import open_pickled_module
 from merging.weights.files.reading import TORCH_SUFFIXES, Checkpoint, TensorInfo, open_checkpoint
 from merging.weights.files.writing import WrittenLayout, save_tensors
 
+_SHOWN = 4  # names of tensors
 _ROWS_DIFFER = 0.01  # relative; float16 rounds norms by less, heads trained by themselves differ by far more
 
 
@@ -99,11 +101,7 @@ def convert(file: Path, target: Path, take: str | None = None) -> Converted:
         if {"weight"} <= set(tensors) <= {"weight", "bias"}:
             detail, scale = _write_head(tensors, target)
             return Converted(str(file), str(target), "head", held, detail, (), classes, scale)
-        if tensors.layout.family == "unknown":
-            raise CheckpointError(
-                f"{file.name}: no CLIP visual transformer and no head; it holds {list(tensors)[:4]}, …"
-            )
-        _require_tower(tensors)
+        _require_tower(file, tensors)
         # without a projection the layout says that this is no mistake: a suite adds the base's
         layout: WrittenLayout = "huggingface" if tensors.lacks_projection else "open_clip"
         _write_tower(tensors, target, layout)
@@ -121,12 +119,17 @@ def _opened(file: Path, take: str | None) -> tuple[str, tuple[str, ...], Checkpo
     return "tensors", (), open_checkpoint(file, take=take)
 
 
-def _require_tower(tensors: Checkpoint) -> None:
-    """Insist on all tensors of a vision transformer; of another architecture nothing is known here.
+def _require_tower(file: Path, tensors: Checkpoint) -> None:
+    """Insist on all tensors of a vision transformer, with numbers in them.
 
     Raises:
-        CheckpointError: some are missing, or are none of its own.
+        CheckpointError: some are missing, are none of its own, or hold NaN or infinity; or it is another kind of model.
     """
+    kind = other_kind(tensors.infos)
+    if kind:
+        raise CheckpointError(f"{file.name}: {kind}; only the vision transformers of CLIP are merged; nothing was written")
+    if tensors.layout.family == "unknown":
+        raise CheckpointError(f"{file.name}: no CLIP visual transformer and no head; it holds {_first(tensors)}")
     whole = sorted(name for name, info in tensors.infos.items() if not info.floating)
     if whole:
         raise CheckpointError(
@@ -134,11 +137,24 @@ def _require_tower(tensors: Checkpoint) -> None:
             "floating-point numbers; convert a checkpoint that is not quantised; nothing was written"
         )
     wrong = defects({name: info.shape for name, info in tensors.infos.items()})
-    if wrong and any(name.startswith("transformer.resblocks.") for name in tensors.infos):
+    if wrong:
         raise CheckpointError(
             f"{tensors.path.name}: {tensors.layout.title} is no complete vision transformer of open_clip's: {wrong}; "
             "nothing was written"
         )
+    if PROJECTION not in tensors.infos and not tensors.lacks_projection:
+        raise CheckpointError(
+            f"{tensors.path.name}: {tensors.layout.title} holds no projection {PROJECTION!r} [width, embed_dim], with "
+            "which open_clip's towers end; save model.visual.state_dict() with it; nothing was written"
+        )
+    tensors.require_finite()
+
+
+def _first(tensors: Checkpoint) -> str:
+    """The first names of what a file holds."""
+    names = [repr(name[:99]) for name in list(tensors)[:_SHOWN]]
+    more = len(tensors) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
 
 
 def _write_tower(tensors: Checkpoint, target: Path, layout: WrittenLayout) -> None:
@@ -187,6 +203,7 @@ def _write_head(tensors: Checkpoint, target: Path) -> tuple[str, float]:
         raise CheckpointError(f"{name}: 'weight' is {list(weight.shape)}; expected a head, [classes, embed_dim]")
     if "bias" in tensors and bool(tensors["bias"].any()):
         raise CheckpointError(f"{name}: the head has a bias that is not zero; heads of a suite have none")
+    tensors.require_finite()
     norms = weight.norm(dim=1)
     scale = float(norms.mean())
     if not scale > 0 or not bool(((norms - scale).abs() < _ROWS_DIFFER * scale).all()):
