@@ -11,7 +11,7 @@ import numpy as np
 from PIL import EpsImagePlugin, Image
 
 from merging.core.errors import SuiteError
-from merging.core.gate import DAMAGE, require_regular
+from merging.core.gate import DAMAGE, require_file_itself, require_regular
 from merging.core.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
 # Those that are no programs (JPEG is MPO, too): Pillow hands EPS to Ghostscript, whatever the file is called.
@@ -105,6 +105,8 @@ def _opened(file: Path | bytes, name: str, size: int, given: tuple[float, float]
         pixels = re.search(r"[0-9]+", str(error))
         raise _too_large(name, int(pixels[0]) if pixels else MAX_PIXELS) from None
     except DAMAGE as error:
+        if isinstance(file, Path):
+            require_file_itself(file, _Unreadable, name)
         raise _Unreadable(f"{name}: not a readable image ({type(error).__name__})") from None
 
 

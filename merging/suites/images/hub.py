@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 
 from merging.core.errors import MergingError, MissingPart, SuiteError
-from merging.core.gate import DAMAGE, parse_json, require_regular
+from merging.core.gate import DAMAGE, parse_json, require_file_itself, require_regular
 from merging.core.limits import MAX_CELLS_BYTES, MAX_GROWTH, MAX_IMAGE_BYTES, MAX_IMAGES, MAX_SMALL_BYTES
 from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
 from merging.suites.images.source import Source
@@ -69,6 +69,7 @@ def hub_source(
     try:
         for file in files:
             require_regular(file, SuiteError)
+            require_file_itself(file, SuiteError)
         tables = [parquet.ParquetFile(file) for file in files]
         _check_columns(files[0].name, tables[0].schema_arrow, image, label)
         _check_rows(files[0].name, tables, label)

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from merging.core.errors import CheckpointError, CorruptCheckpoint, MismatchedCheckpoint, NonFiniteWeights
-from merging.core.gate import DAMAGE, require_regular
+from merging.core.gate import DAMAGE, require_file_itself, require_regular
 from merging.core.limits import MAX_TENSORS
 from merging.core.places import path_of
 from merging.core.wording import differences
@@ -418,6 +418,7 @@ def require_content(path: Path) -> None:
         raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
     if size == 0:
         raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
+    require_file_itself(path, CorruptCheckpoint)
 
 
 def checkpoint_from(
