@@ -47,7 +47,10 @@ def assumptions(suite: Suite) -> Assumptions:
     origin = said or (agreeing[0].origin if agreeing else "assumed, as neither suite.yaml nor a file says")
     lines = [f"{activation} ({origin}{confirmed})"]
     warnings = [remark for one in files for remark in one.remarks]
-    if vision.is_vision_transformer:
+    reason = vision.contradiction()
+    if reason:
+        warnings.append(f"no tower can be built of `architecture`: {reason}")
+    elif vision.is_vision_transformer:
         heads = vision.width // vision.head_width
         lines.append(f"{heads} attention heads ({_heads(suite)})")
         warnings += _doubts(suite, heads, activation, bool(agreeing))
