@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from merging.core.text import printed, visible
+from merging.core.text import printed, shortened, visible
 
 _ALIKE = 24  # class folders, named as their classes, that are printed
 
@@ -197,7 +197,7 @@ def print_converted(row: Any) -> None:
     else:
         lines = [f"{row.kind:<5}  {row.file} → {row.output}", f"       {row.held}: {row.detail}"]
     if row.classes:
-        shown = ", ".join(row.classes[:3]) + (f" and {len(row.classes) - 3} more" if len(row.classes) > 3 else "")
+        shown = shortened(row.classes, 3)
         lines.append(f"       named in it, not imported: {shown}")
     for line in lines:  # names from a file must not move a terminal's cursor
         click.echo("".join(letter if letter.isprintable() else "?" for letter in line))

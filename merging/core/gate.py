@@ -39,9 +39,16 @@ DAMAGE = (
     zlib.error,
 )
 _HEAD_BYTES = 200
+_MAX_DIGITS = 300
 _POINTER = b"version https://git-lfs"
 _PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<error>")  # in small letters
-_ANSWERS = (b"Entry not found", b"Repository not found", b"Invalid username or password", b'{"error"', b"Access to model")
+_ANSWERS = (
+    b"Entry not found",
+    b"Repository not found",
+    b"Invalid username or password",
+    b'{"error"',
+    b"Access to model",
+)
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -96,11 +103,13 @@ def require_itself(name: str, head: bytes, error: type[MergingError]) -> None:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.lower().startswith(_PAGES):
         raise error(
-            f"{name}: a web page or a server's answer (it begins with {_shown(start[:15])}), saved in the place of the file; "
-            "download it again, by the link to the file itself and logged in where that is needed"
+            f"{name}: a web page or a server's answer (it begins with {_shown(start[:15])}), saved in the place of the "
+            "file; download it again, by the link to the file itself and logged in where that is needed"
         )
     if start.startswith(_ANSWERS):
-        raise error(f"{name}: a server's answer, {_shown(start[:60])}, saved in the place of the file; download it again")
+        raise error(
+            f"{name}: a server's answer, {_shown(start[:60])}, saved in the place of the file; download it again"
+        )
 
 
 def _shown(content: bytes) -> str:
@@ -167,11 +176,17 @@ def parse_json(text: str | bytes) -> Any:
     if sum(map(text.count, marks)) > MAX_JSON_VALUES:  # type: ignore[arg-type]
         raise ValueError(f"more than {MAX_JSON_VALUES} values")
     try:
-        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_each_once)
+        return json.loads(text, parse_int=_whole, parse_constant=_no_number, object_pairs_hook=_each_once)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except ValueError as problem:
         raise ValueError(str(problem)[:200]) from None
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"a whole number of {len(text)} digits; nothing here is that large")
+    return int(text)
 
 
 def _no_number(text: str) -> Any:

@@ -90,7 +90,7 @@ def _doubts(suite: Suite, heads: int, activation: str, confirmed: bool) -> Itera
     except MismatchedCheckpoint:  # building the tower says what else it is not
         kind = other_kind(suite.base_checkpoint.infos)
         if kind:
-            yield f"{suite.base} is {kind}, `architecture` in suite.yaml a vision transformer: no accuracy can be measured"
+            yield f"{suite.base} is {kind}, `architecture` in suite.yaml a vision transformer: there is no accuracy"
         return
     if tower.usual_heads is not None and tower.usual_heads != heads:
         yield (

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from merging.core.errors import MergingError, MismatchedCheckpoint, SuiteError
 from merging.core.files import atomic_path
-from merging.core.text import visible
+from merging.core.text import shortened, visible
 from merging.core.wording import explain, nearest
 from merging.core.yaml_text import CONTROL
 from merging.hub.cache import HubFile, is_hub_id, located
@@ -164,6 +164,7 @@ def propose(
     tasks, text_towers, left_out = _fine_tuned(folder, found, chosen, fitted, take, answers.image_size)
     if not tasks:
         why = "; ".join(f"{file}: {reason}" for file, reason in list(left_out.items())[:3])
+        why += f"; {len(left_out) - 3} more are left out" if len(left_out) > 3 else ""
         raise SuiteError(f"{folder.name}: no fine-tuned model beside the base {chosen.name}. {why}".rstrip(". "))
     said, text_cfg, remarks = _said(folder, chosen, tower, own, tasks, answers)
     unsaid = _unsaid(_name(chosen), tower, said)
@@ -251,7 +252,7 @@ def _base(folder: Path, found: Contents, given: Path | None) -> tuple[Path, str]
     started = None if candidates else started_from(folder, found.weights)
     if started is not None:
         return started
-    listed = ", ".join(path.as_posix() for path in (candidates or found.weights)[:20])
+    listed = shortened([path.as_posix() for path in candidates or found.weights], 20)
     if candidates:
         raise SuiteError(f"{folder.name}: {len(candidates)} files may be the base: {listed}; name one with --base")
     if not listed:
@@ -327,7 +328,7 @@ def _named(folder: Path, paths: list[Path], base: str) -> dict[str, Path]:
         names |= {way[path]: path for path in left if often[way[path]] == 1 and way[path] not in names}
     nameless = [path.as_posix() for path in paths if path not in names.values()]
     if nameless:
-        raise SuiteError(f"{folder.name}: {', '.join(nameless[:4])} would be tasks of one name; rename the files")
+        raise SuiteError(f"{folder.name}: {shortened(nameless, 4)} would be tasks of one name; rename the files")
     return names
 
 

@@ -16,6 +16,7 @@ from merging.core.errors import SuiteError
 from merging.core.files import MODEL_FILES
 from merging.core.gate import read_json
 from merging.core.limits import MAX_INDEX_BYTES
+from merging.core.text import shortened
 from merging.hub.cache import HubFile, is_hub_id, located
 from merging.suites.folder import Contents, is_generic, is_named_as_base, label, task_name
 from merging.weights.files.folders import INDEX
@@ -88,7 +89,7 @@ def _called(path: Path) -> str:
 
 
 def _meant(folder: Path, task: str, paths: list[Path], asked: str | None) -> tuple[Path, str]:
-    names = ", ".join(_called(path) for path in sorted(paths, key=_step)[:12])
+    names = shortened([_called(path) for path in sorted(paths, key=_step)], 12)
     if asked is not None:
         found = [path for path in paths if asked in (_called(path), Path(_called(path)).stem)]
         if len(found) != 1:

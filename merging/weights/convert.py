@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from merging.core.errors import CheckpointError, MergingError
+from merging.core.text import shortened
 from merging.core.wording import differences
 from merging.weights.files.folders import INDEX, is_index, model_file
 from merging.weights.files.layouts import PROJECTION, defects
@@ -18,7 +19,6 @@ from merging.weights.files.pickled_modules import open_pickled_module
 from merging.weights.files.reading import TORCH_SUFFIXES, Checkpoint, TensorInfo, open_checkpoint
 from merging.weights.files.writing import WrittenLayout, save_tensors
 
-_SHOWN = 4  # names of tensors
 _ROWS_DIFFER = 0.01  # relative; float16 rounds norms by less, heads trained by themselves differ by far more
 
 
@@ -127,9 +127,12 @@ def _require_tower(file: Path, tensors: Checkpoint) -> None:
     """
     kind = other_kind(tensors.infos)
     if kind:
-        raise CheckpointError(f"{file.name}: {kind}; only the vision transformers of CLIP are merged; nothing was written")
+        raise CheckpointError(
+            f"{file.name}: {kind}; only the vision transformers of CLIP are merged; nothing was written"
+        )
     if tensors.layout.family == "unknown":
-        raise CheckpointError(f"{file.name}: no CLIP visual transformer and no head; it holds {_first(tensors)}")
+        held = shortened([repr(name[:99]) for name in tensors], 4)
+        raise CheckpointError(f"{file.name}: no CLIP visual transformer and no head; it holds {held}")
     whole = sorted(name for name, info in tensors.infos.items() if not info.floating)
     if whole:
         raise CheckpointError(
@@ -148,13 +151,6 @@ def _require_tower(file: Path, tensors: Checkpoint) -> None:
             "which open_clip's towers end; save model.visual.state_dict() with it; nothing was written"
         )
     tensors.require_finite()
-
-
-def _first(tensors: Checkpoint) -> str:
-    """The first names of what a file holds."""
-    names = [repr(name[:99]) for name in list(tensors)[:_SHOWN]]
-    more = len(tensors) - len(names)
-    return ", ".join(names) + (f" and {more} more" if more else "")
 
 
 def _write_tower(tensors: Checkpoint, target: Path, layout: WrittenLayout) -> None:

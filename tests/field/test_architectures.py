@@ -208,8 +208,12 @@ def test_models_that_are_no_vision_transformer_of_clip_are_named_by_their_tensor
     folder = tmp_path / "models"
     folder.mkdir()
     for name in ("base", "cats"):
-        save_file({f"visual.{tensor}": values for tensor, values in OTHER_KINDS[kind].items()}, folder / f"{name}.safetensors")
-    with pytest.raises(MergingError, match=rf"^base\.safetensors: {kind}.*; only the vision transformers of CLIP are m"):
+        save_file(
+            {f"visual.{tensor}": values for tensor, values in OTHER_KINDS[kind].items()}, folder / f"{name}.safetensors"
+        )
+    with pytest.raises(
+        MergingError, match=rf"^base\.safetensors: {kind}.*; only the vision transformers of CLIP are m"
+    ):
         init_suite(folder)
     found = convert(folder / "base.safetensors", tmp_path / "out.safetensors")
     assert found.output is None and f"base.safetensors: {kind}" in found.detail
