@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from merging.core.text import printed, shortened, visible
+from merging.core.text import counted, printed, shortened, visible
 
 _ALIKE = 24  # class folders, named as their classes, that are printed
 
@@ -212,12 +212,3 @@ def print_downloaded(found: Any) -> None:
         click.echo(f"{counted(len(found.files), 'file')} downloaded{total}")
     for part in found.missing:
         click.echo(f"missing: {part.what}: put it where suite.yaml says, at {part.place} beside it")
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things in words.
-
-    >>> counted(1, "task"), counted(8, "task")
-    ('1 task', '8 tasks')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

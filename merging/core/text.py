@@ -26,6 +26,15 @@ def in_a_row(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "task"), counted(8, "task")
+    ('1 task', '8 tasks')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shortened(names: Sequence[str], most: int = 8) -> str:
     """The first names of a list, and how many more there are.
 

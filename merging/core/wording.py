@@ -70,7 +70,8 @@ def explain(error: ValidationError, prefix: str = "", known: Collection[str] | t
         where = ".".join(str(step) for step in item["loc"] if not _BRANCH.match(str(step)))
         found.setdefault(where, []).append(item)
     whole = [where for where in found if not any(other.startswith(f"{where}.") for other in found if where)]
-    return "; ".join(_sentence(prefix + where if where else "", found[where], known) for where in whole[:_SHOWN])
+    said = [_sentence(prefix + where if where else "", found[where], known) for where in whole[:_SHOWN]]
+    return "; ".join([*said, f"and {len(whole) - _SHOWN} more"] if len(whole) > _SHOWN else said)
 
 
 def _sentence(where: str, items: list[Any], known: Collection[str] | type[BaseModel]) -> str:

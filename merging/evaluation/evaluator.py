@@ -13,7 +13,7 @@ from merging.core.errors import MergingError, MismatchedCheckpoint, MissingPart,
 from merging.core.memory import BatchSize
 from merging.core.progress import Work
 from merging.core.streaming import ordered
-from merging.core.text import shortened
+from merging.core.text import counted, shortened
 from merging.core.wording import differences
 from merging.evaluation import clip
 from merging.evaluation.assumptions import require_agreement
@@ -74,7 +74,7 @@ def skipped_in_words(skipped: Mapping[str, Mapping[str, int]]) -> str:
     ("Left out, as they can't be read: 2 test images of roads, 1 test image of digits.", '')
     """
     each = [
-        f"{number} {split} image{'' if number == 1 else 's'} of {task}"
+        f"{counted(number, f'{split} image')} of {task}"
         for split, tasks in skipped.items()
         for task, number in tasks.items()
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from merging.core.errors import SuiteError
-from merging.core.text import shortened
+from merging.core.text import counted, shortened
 from merging.suites.images.class_folders import NUMERIC_ORDER, FolderClasses, Matching, match_folders
 from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
 from merging.suites.images.source import Origin, Source
@@ -212,18 +212,16 @@ def _said(found: Split, left_out: _LeftOut, classes: Sequence[str]) -> tuple[tup
         each = _with_images(found.folder, [path.name for path in found.hidden])
         said.append(f"left out: {each}, which no one made for a class")
     if left_out.dotted:
-        said.append(f"left out: {_counted(left_out.dotted)} whose names begin with a dot")
+        said.append(f"left out: {counted(left_out.dotted, 'image')} whose names begin with a dot")
     if left_out.others:
         unread = sum(count for ending, count in left_out.others.items() if ending in _NOT_READ)
         count = sum(left_out.others.values())
-        what = f"left out: {count} other file{'' if count == 1 else 's'} ({left_out.endings})"
+        what = f"left out: {counted(count, 'other file')} ({left_out.endings})"
         (odd if unread else said).append(f"{what}; convert them to PNG or JPEG to count them" if unread else what)
     if left_out.nested:
         where = shortened([f"{name} {count}" for name, count in sorted(left_out.nested.items())], _SHOWN)
-        odd.append(
-            f"left out: {_counted(sum(left_out.nested.values()))} in folders below the class folders ({where}); "
-            "move them up to count them"
-        )
+        images = counted(sum(left_out.nested.values()), "image")
+        odd.append(f"left out: {images} in folders below the class folders ({where}); move them up to count them")
     if found.matching.dropped:
         said.append(f"left out, as suite.yaml says: {_with_images(found.folder, found.matching.dropped)}")
     if found.matching.strangers:
@@ -231,7 +229,7 @@ def _said(found: Split, left_out: _LeftOut, classes: Sequence[str]) -> tuple[tup
         odd.append(f"left out: folders that are no class of suite.yaml, with their images: {strangers}")
     loose = sum(path.suffix.lower() in SUFFIXES and path.is_file() for path in found.folder.iterdir())
     if loose:
-        odd.append(f"left out: {_counted(loose)} in no class folder")
+        odd.append(f"left out: {counted(loose, 'image')} in no class folder")
     if left_out.empty:
         count = len(left_out.empty)
         whose = "class, whose folder is" if count == 1 else "classes, whose folders are"
@@ -260,11 +258,7 @@ def _gaps(labels: Mapping[str, int], classes: Sequence[str]) -> list[str]:
 
 
 def _with_images(folder: Path, names: Sequence[str]) -> str:
-    return shortened([f"{name} ({_counted(_images_below(folder / name))})" for name in names], _SHOWN)
-
-
-def _counted(images: int) -> str:
-    return f"{images} image{'' if images == 1 else 's'}"
+    return shortened([f"{name} ({counted(_images_below(folder / name), 'image')})" for name in names], _SHOWN)
 
 
 def folder_fingerprint(root: Path, paths: Iterable[Path]) -> str:

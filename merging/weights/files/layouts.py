@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from merging.core.errors import CheckpointError
-from merging.core.text import shortened
+from merging.core.text import counted, shortened
 from merging.core.wording import differences
 
 Family = Literal["open_clip", "huggingface", "unknown"]
@@ -167,7 +167,7 @@ class Layout:
             groups.setdefault(head + dot, []).append(name.removeprefix(prefix))
         words = [names[0] if len(names) == 1 else f"{head}… × {len(names)}" for head, names in groups.items()]
         shown = shortened([word if word.isprintable() else repr(word) for word in words])
-        return f"left out {len(self.dropped)} {'tensor' if len(self.dropped) == 1 else 'tensors'} ({shown})"
+        return f"left out {counted(len(self.dropped), 'tensor')} ({shown})"
 
     @property
     def repeated_in_words(self) -> str:
