@@ -171,8 +171,8 @@ def take_option(function: Any) -> Any:
     return click.option(
         "--take",
         metavar="NAME",
-        help="Which of several towers in a file: one or more whole parts, between dots, of what its tensors' names have "
-        "in front and no other tower's have (ema, net.ema).",
+        help="Which of several towers in a file: whole parts, between dots, of what its tensors' names have in front "
+        "and no other tower's have (ema, net.ema).",
     )(function)
 
 

@@ -24,6 +24,7 @@ from merging.suites.inline import InlineArchitecture, VisionConfig
 _LARGEST = 2**20  # of a size
 _TRANSFORMERS, _OPEN_CLIP = "config.json", "open_clip_config.json"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # the second is transformers', from 5 on
+CONFIGURATIONS = (_OPEN_CLIP, _TRANSFORMERS, *_PROCESSORS)
 _MODEL_TYPES = ("clip", "clip_vision_model")
 _OTHER_MODELS = {"siglip": "a SigLIP", "blip": "a BLIP", "dino": "a DINO", "vit": "a ViT without CLIP"}  # by beginning
 # Fact → its name in transformers' CLIPVisionConfig, and the value there of one that is not written.
@@ -172,7 +173,7 @@ def beside(weights: Path, whose: str) -> list[Declared]:
         SuiteError: a file can't be read, or is of a model that is no CLIP vision transformer.
     """
     found = []
-    for name in (_OPEN_CLIP, _TRANSFORMERS, *_PROCESSORS):
+    for name in CONFIGURATIONS:
         source = f"{name} beside {whose}"
         content = _json((weights if weights.is_dir() else weights.parent) / name, source)
         declared = None if content is None else _READERS[name](content, source)

@@ -37,7 +37,7 @@ from merging.suites.known_datasets import known_datasets
 from merging.suites.reported import Family
 from merging.weights.files import Checkpoint, open_checkpoint
 from merging.weights.files.adapters import adapter_in, files_of, is_adapter, open_on, require_one_adapter
-from merging.weights.files.folders import model_file, weight_files
+from merging.weights.files.folders import is_complete, model_file, weight_files
 from merging.weights.files.reading import Part
 from merging.weights.vectors import TaskVectors
 
@@ -330,7 +330,7 @@ class Suite(Entry):
     def missing_weights(self, tasks: Sequence[str]) -> list[FileReference]:
         """The base and the fine-tuned models of some tasks, those that the suite names and that are not there."""
         named = (self.base, *(self.task(name).checkpoint for name in tasks))
-        return [each for each in named if each is not None and not self.path(each).is_file()]
+        return [each for each in named if each is not None and not is_complete(self.path(each))]
 
     @property
     def reference(self) -> str:
