@@ -46,15 +46,8 @@ def one_a_task(folder: Path, found: Contents, base: Path, asked: Mapping[str, st
     Raises:
         SuiteError: nothing says which one is meant, or what is asked for is not there.
     """
-    trainings: dict[Path, list[Path]] = {}
-    for path in found.weights:
-        place = _training_of(path)
-        if place is not None and path != base and not is_named_as_base(path):
-            trainings.setdefault(place, []).append(path)
-    tasks = {
-        place: task_name(folder.resolve().name if is_generic(paths[0]) else label(paths[0]))
-        for place, paths in trainings.items()
-    }
+    trainings = _trainings(found, base)
+    tasks = {place: _task(folder, paths) for place, paths in trainings.items()}
     unknown = sorted(asked.keys() - {*tasks.values()})
     if unknown:
         raise SuiteError(
@@ -73,6 +66,32 @@ def one_a_task(folder: Path, found: Contents, base: Path, asked: Mapping[str, st
     }
     weights = [path for path in found.weights if path.as_posix() not in passed]
     return replace(found, weights=weights, passed_over={**found.passed_over, **passed}), reasons
+
+
+def several_of_one(folder: Path, found: Contents, base: Path | None = None) -> dict[str, list[str]]:
+    """Task → what its checkpoints are called, in their order, of the trainings that left several.
+
+    Arguments as of :func:`one_a_task`; without a base, files that are named as one are none of a training.
+    """
+    return {
+        _task(folder, paths): [_called(path) for path in sorted(paths, key=_step)]
+        for paths in _trainings(found, base).values()
+        if len(paths) > 1
+    }
+
+
+def _trainings(found: Contents, base: Path | None) -> dict[Path, list[Path]]:
+    """Folder of a training → its weight files."""
+    trainings: dict[Path, list[Path]] = {}
+    for path in found.weights:
+        place = _training_of(path)
+        if place is not None and path != base and not is_named_as_base(path):
+            trainings.setdefault(place, []).append(path)
+    return trainings
+
+
+def _task(folder: Path, paths: list[Path]) -> str:
+    return task_name(folder.resolve().name if is_generic(paths[0]) else label(paths[0]))
 
 
 def _training_of(path: Path) -> Path | None:
