@@ -91,7 +91,9 @@ def list_files(hub: str, revision: str = "main", kind: Kind = "dataset") -> list
     from huggingface_hub import HfApi, constants
 
     with in_words(hub, kind, revision):
-        found = HfApi(endpoint=constants.ENDPOINT).repo_info(hub, revision=revision, repo_type=kind, timeout=_SECONDS)
+        api = HfApi(endpoint=constants.ENDPOINT)
+        ask = api.dataset_info if kind == "dataset" else api.model_info
+        found = ask(hub, revision=revision, timeout=_SECONDS)
     return sorted(each.rfilename for each in found.siblings or () if is_inside(each.rfilename))
 
 
