@@ -85,7 +85,14 @@ def _sentence(where: str, items: list[Any], known: Collection[str] | type[BaseMo
         said = re.sub(r"^(Value error|Assertion failed), ", "", first["msg"])
         return f"{where} = {reprlib.repr(first['input'])}: {said}" if where else said
     seen = f"{where} = {reprlib.repr(first['input'])}" if where else reprlib.repr(first["input"])
-    return f"{seen}: must be {' or '.join(dict.fromkeys(map(_must, items)))}"
+    return f"{seen}: must be {' or '.join(dict.fromkeys(map(_must, items)))}{_meant(first)}"
+
+
+def _meant(item: Any) -> str:
+    """Of a value that is none of several names, the nearest of these."""
+    context = item.get("ctx", {})
+    names = re.findall(r"'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
+    return nearest(context.get("tag", item["input"]), names) if len(names) > 2 else ""
 
 
 def _names_at(place: Sequence[str | int], known: Collection[str] | type[BaseModel]) -> Collection[str]:

@@ -83,7 +83,10 @@ class Task(Entry):
             return values
         known = known_datasets().get(str(values["dataset"]))
         if known is None:
-            raise ValueError(f"dataset {str(values['dataset'])[:80]!r}: expected one of {', '.join(known_datasets())}")
+            near = nearest(values["dataset"], known_datasets())
+            raise ValueError(
+                f"dataset {str(values['dataset'])[:80]!r}{near}: expected one of {', '.join(known_datasets())}"
+            )
         if "classes" in values:  # then the known folders lead to classes that there may not be
             known = {name: value for name, value in known.items() if name != "folders"}
         return {**known, **values}
@@ -504,9 +507,11 @@ def load_suite(reference: str | Path) -> Suite:
     if not path.is_file():
         meant = id_in_address(str(reference)) or (str(reference) if is_hub_id(str(reference)) else "")
         hub = f"; merging download {meant} looks on the hub" if meant else ""
+        known = builtin_suites()
         raise SuiteError(
-            f"no suite {Path(reference).name!r}: expected a built-in name ({', '.join(builtin_suites()) or 'none'}), "
-            f"the path of a suite.yaml, or the id owner/name of a model repository of the hub{hub}"
+            f"no suite {Path(reference).name!r}{nearest(reference, known)}: expected a built-in name "
+            f"({', '.join(known) or 'none'}), the path of a suite.yaml, or the id owner/name of a model repository of "
+            f"the hub{hub}"
         )
     content = read_yaml(path, SuiteError, MAX_SUITE_BYTES)
     if not isinstance(content, dict):

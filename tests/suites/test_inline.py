@@ -41,7 +41,7 @@ WRONG: list[tuple[str, str, object, str]] = [
     ("text_cfg", "context_length", "long", "a whole number"),
     ("text_cfg", "heads", 0, "above 0"),
     ("text_cfg", "layers", 1001, "at most 1000"),
-    ("text_cfg", "pool_type", "max", "'first', 'last', 'argmax', 'eos' or 'none'"),
+    ("text_cfg", "pool_type", "whole", "'first', 'last', 'argmax', 'eos' or 'none'"),
 ]
 
 
