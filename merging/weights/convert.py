@@ -12,6 +12,7 @@ import torch
 from merging.core.errors import CheckpointError, MergingError
 from merging.core.text import shortened
 from merging.core.wording import differences
+from merging.weights.files.adapters import adapter_in
 from merging.weights.files.folders import INDEX, is_index, model_file
 from merging.weights.files.layouts import PROJECTION, defects
 from merging.weights.files.other_kinds import other_kind
@@ -97,6 +98,11 @@ def convert(file: Path, target: Path, take: str | None = None) -> Converted:
         take: which of several towers, see :func:`merging.weights.files.open_checkpoint`.
     """
     try:
+        if file.is_dir() and adapter_in(file) is not None:
+            raise CheckpointError(
+                f"{file.name}: a PEFT adapter, no whole model; it can be the checkpoint of a task in suite.yaml as it "
+                "is, and init-suite finds it; nothing was written"
+            )
         held, classes, tensors = _opened(model_file(file), take)
         if {"weight"} <= set(tensors) <= {"weight", "bias"}:
             detail, scale = _write_head(tensors, target)

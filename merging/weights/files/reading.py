@@ -166,7 +166,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in self.infos.values()})
         parts = [counted(len(self), "tensor"), f"{self.nbytes / 2**20:.1f} MiB", "/".join(dtypes), self.layout.title]
         parts += filter(None, [self.layout.repeated_in_words])
-        if len(self.files) > 1:
+        if is_index(self.path):
             parts.append(counted(len(self.files) - 1, "shard"))
         if self.layout.dropped:
             parts.append(self.layout.dropped_in_words)
