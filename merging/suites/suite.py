@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from merging.core.errors import CheckpointError, MissingPart, SuiteError
+from merging.core.gate import require_regular
 from merging.core.limits import MAX_SUITE_BYTES
 from merging.core.places import path_of
 from merging.core.wording import HasNamesOf, explain, nearest
@@ -502,6 +503,8 @@ def load_suite(reference: str | Path) -> Suite:
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         raise SuiteError(f"{path.name}: no description of a suite; expected a suite.yaml, or the folder that it is in")
     if not path.is_file() and Path(reference).suffix in (".yaml", ".yml"):
+        if path.exists():
+            require_regular(path, SuiteError)
         named = "/".join(Path(reference).parts[-2:])
         raise SuiteError(f"no suite at {named!r}: there is no such file; expected the path of a suite.yaml")
     if not path.is_file():
