@@ -1,6 +1,6 @@
 """A job: getting what a suite names from the Hugging Face hub: models, text towers, heads, images. Only when asked."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
@@ -197,6 +197,7 @@ def _looked_up(
     files = [each for each in files if isinstance(each, HubFile) or own is not None]
     sets = [task.data for task in _without_images(suite, tasks if data else ())]
     models = {suite.base, *(task.checkpoint for task in suite.tasks)}
+    places: dict[tuple[str, str], set[PurePosixPath]] = {}
     for done, each in enumerate(files):
         _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {each}")
         if isinstance(each, HubFile):
@@ -206,10 +207,13 @@ def _looked_up(
                     f"{each}: the hub's file has the SHA-256 {found.digest[:12]}…, suite.yaml wants {each.sha256}; "
                     "nothing was downloaded"
                 )
-            yield from _with_companions(found, each in models, cancelled)
-        elif own is not None:
+        else:
+            assert own is not None  # else only files of the hub are looked for
             found = look_up(own, _may_be(each), suite.folder.name)
-            yield from _with_companions(found, each in models, cancelled)
+        yield from _with_companions(found, cancelled)
+        if each in models:
+            places.setdefault((found.hub, found.commit), set()).add(PurePosixPath(found.file).parent)
+    yield from _configurations(places)
     for done, images in enumerate(sets, len(files)):
         assert images is not None
         _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {images.title}")
@@ -224,8 +228,8 @@ def _looked_up(
             yield look_up(own, [images.path], suite.folder.name)
 
 
-def _with_companions(found: Remote, is_model: bool, cancelled: Callable[[], bool]) -> Iterator[Remote]:
-    """A weight file with what it is read with: the other shards, an adapter's configuration, a model's."""
+def _with_companions(found: Remote, cancelled: Callable[[], bool]) -> Iterator[Remote]:
+    """A weight file with what it can't be read without: the shards of an index, an adapter's configuration."""
     yield found
     if is_adapter(Path(found.file)):
         yield look_up(found.hub, [_beside(found, CONFIG)], found.commit)
@@ -234,10 +238,18 @@ def _with_companions(found: Remote, is_model: bool, cancelled: Callable[[], bool
             raise HubError(f"{found.hub}: {found.file} has {found.size} bytes; at most {MAX_INDEX_BYTES} are read")
         for shard in named_shards(fetch(found, lambda _: None, cancelled)):
             yield look_up(found.hub, [_beside(found, shard)], found.commit)
-    if is_model:
-        there = {*list_files(found.hub, found.commit, "model")}
-        wanted = (_beside(found, name) for name in CONFIGURATIONS)
-        yield from (look_up(found.hub, [name], found.commit) for name in wanted if name in there)
+
+
+def _configurations(places: Mapping[tuple[str, str], Collection[PurePosixPath]]) -> Iterator[Remote]:
+    """What lies beside models and says of them what no tensor shows, each file once.
+
+    Args:
+        places: repository and commit → folders with models.
+    """
+    for (hub, commit), folders in places.items():
+        there = list_files(hub, commit, "model")
+        wanted = {(folder / name).as_posix() for folder in folders for name in CONFIGURATIONS}
+        yield from (look_up(hub, [name], commit) for name in there if name in wanted)
 
 
 def _is_file_here(suite: Suite, reference: FileReference) -> bool:

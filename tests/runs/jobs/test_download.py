@@ -194,6 +194,8 @@ def test_a_repository_with_a_suite_yaml_is_a_suite(
         load_suite("zoo/tiny")
     found = download("zoo/tiny", data=True)
     assert found.missing == [] and downloaded_suites().keys() == {"zoo/tiny"}
+    files = [row.file for row in found.files]
+    assert len({*files}) == len(files) and "zoo/tiny/open_clip_config.json" in files  # of all models there, once
     mine = load_suite("zoo/tiny")
     assert mine.vectors().checkpoints[2].fingerprint == suite.vectors().checkpoints[2].fingerprint
     assert all(mine.present(task) for task in TASKS)
@@ -227,7 +229,7 @@ def test_a_model_in_shards_comes_whole_and_with_its_configuration(
     hub.small |= {content for name, content in hub.files["zoo/digits"].items() if name.endswith(".json")}
     shards = sorted(name for name in hub.files["zoo/digits"] if "-of-" in name)
     found = download(str(hubbed), ["digits"])
-    wanted = [INDEX, *shards, "open_clip_config.json", "config.json"]
+    wanted = [INDEX, *shards, "config.json", "open_clip_config.json"]
     assert [row.file for row in found.files] == ["zoo/base/model.safetensors", *(f"zoo/digits/{one}" for one in wanted)]
     assert len(shards) > 1 and found.missing == []
     mine = load_suite(hubbed).checkpoint("digits")
