@@ -1,6 +1,7 @@
 """Add a suite, from a folder of checkpoints or from the Hugging Face hub; and look at every file of the chosen one."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import streamlit as st
 
@@ -10,6 +11,7 @@ from merging.runs.jobs.check import CheckedFile, CheckJob, CheckReport
 from merging.suites.architecture import ACTIVATIONS
 from merging.suites.folder import checkpoint_folders, look
 from merging.suites.initialise import NO_ANSWERS, Answers, init_suite, propose
+from merging.suites.trainings import several_of_one
 from ui.look.columns import text_width
 from ui.look.figure import escape_markdown, show_table
 from ui.runs.file_jobs import ask_for, offer_conversion
@@ -24,6 +26,13 @@ through_app()
 
 _BY_NAME = "found by its name"
 _WRITTEN, _REFUSED = "_suite_written", "_suite_refused"
+
+
+class Which(NamedTuple):
+    """The tower to take of files with several, and task → checkpoint of a training that left several."""
+
+    take: str | None
+    checkpoints: tuple[tuple[str, str], ...]
 
 
 def folders() -> dict[str, Path]:
@@ -60,21 +69,49 @@ def add() -> None:
     weights = [path.as_posix() for path in look(chosen).weights]
     base = right.selectbox("Base model", [_BY_NAME, *weights], key="base", help="The one the others were tuned from")
     given = None if base == _BY_NAME else Path(base)
-    refused, answers = refused_datasets(chosen, given), ask(chosen, given)
+    which = of_several(chosen, given)
+    refused, answers = refused_datasets(chosen, given, which), ask(chosen, given, which)
     st.button(
         "Write suite.yaml",
         type="primary",
         icon=":material/note_add:",
         on_click=_write,
-        args=(chosen, given, refused, answers),
+        args=(chosen, given, which, refused, answers),
         help="Chooses the new suite too",
     )
     offer_conversion(chosen)
 
 
-def refused_datasets(folder: Path, base: Path | None) -> dict[str, None]:
+def of_several(folder: Path, base: Path | None) -> Which:
+    """What is meant where a file holds several towers, or a training left several checkpoints."""
+    trainings = several_of_one(folder, look(folder), base)
+    with st.expander("Files and trainings with several models", icon=":material/stacks:", expanded=bool(trainings)):
+        take = st.text_input(
+            "Tower",
+            key=f"take-{folder}",
+            placeholder="Only where a file holds several",
+            help="Such as ema: whole parts, between dots, of what its tensors' names have in front and no other "
+            "tower's have. Writing suite.yaml names the towers where this is needed",
+        )
+        chosen = {
+            task: st.selectbox(
+                f"Checkpoint of {escape_markdown(task)}",
+                names,
+                index=None,
+                key=f"checkpoint-{folder}-{task}",
+                format_func=as_option,
+                placeholder="What its training says",
+                help="The training's folder holds several. Without a choice the finished model beside them is "
+                "taken, or the one that trainer_state.json calls the best",
+            )
+            for task, names in trainings.items()
+        }
+    return Which(take.strip() or None, tuple((task, name) for task, name in chosen.items() if name is not None))
+
+
+def refused_datasets(folder: Path, base: Path | None, which: Which) -> dict[str, None]:
     """Tasks that are called like a known data set and that the reader says are on others; the rest are taken for it."""
-    recognised, _ = _looked(folder, base, _version(folder))
+    recognised, _ = _looked(folder, base, which, _version(folder))
     if not recognised:
         return {}
     kept = st.pills(
@@ -91,9 +128,9 @@ def refused_datasets(folder: Path, base: Path | None) -> dict[str, None]:
     return {task: None for task in recognised if task not in kept}
 
 
-def ask(folder: Path, base: Path | None) -> Answers:
+def ask(folder: Path, base: Path | None, which: Which) -> Answers:
     """What nothing in a folder says of its models, from whoever knows it; nothing is asked that files say."""
-    _, unsaid = _looked(folder, base, _version(folder))
+    _, unsaid = _looked(folder, base, which, _version(folder))
     if not unsaid:
         return NO_ANSWERS
     left, right = st.columns(2)
@@ -131,24 +168,26 @@ def _version(folder: Path) -> tuple[tuple[str, int], ...]:
 
 @st.cache_data(max_entries=16, show_spinner="Looking at the folder …")
 def _looked(
-    folder: Path, base: Path | None, version: tuple[tuple[str, int], ...]
+    folder: Path, base: Path | None, which: Which, version: tuple[tuple[str, int], ...]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Task → known data set that it is called like, and what nothing says of the models.
 
     Nothing of both if the folder can't become a suite, which writing says.
     """
     try:
-        found = propose(folder, base)
+        found = propose(folder, base, checkpoints=dict(which.checkpoints), take=which.take)
     except MergingError:
         return {}, ()
     tasks = found.content["tasks"]
     return {task["name"]: task["dataset"] for task in tasks if "dataset" in task}, tuple(found.unsaid)
 
 
-def _write(folder: Path, base: Path | None, refused: dict[str, None], answers: Answers) -> None:
+def _write(folder: Path, base: Path | None, which: Which, refused: dict[str, None], answers: Answers) -> None:
     """Callback: write a folder's suite.yaml and choose that suite, or keep the reason why not."""
     try:
-        made = init_suite(folder, base, datasets=refused, answers=answers)
+        made = init_suite(
+            folder, base, datasets=refused, checkpoints=dict(which.checkpoints), take=which.take, answers=answers
+        )
     except MergingError as error:
         st.session_state[_REFUSED] = str(error)
         return

@@ -19,7 +19,7 @@ from merging.runs.run import UnreadableRun
 from merging.sweeps import SweepStore
 from ui.history.details import belongs_here, details
 from ui.history.differences import show_differences
-from ui.history.export import MAX_DOWNLOAD, to_folder, zipped
+from ui.history.export import MAX_DOWNLOAD, offer
 from ui.look.columns import fitting, method_columns, text_width
 from ui.look.figure import escape_markdown, offer_csv, show
 from ui.merge.form import Draft
@@ -218,7 +218,7 @@ def form_of(run: Run) -> dict[str, str]:
 
 
 def export(run: Run) -> None:
-    """Weights, recipe and description as a download; large ones into a folder."""
+    """Weights, in the form that is chosen, recipe and description as a download; large ones into a folder."""
     linear = run.coefficients is not None
     kept = state.workspace().store.folder(run.id) / KEPT_WEIGHTS
     if linear and not belongs_here(run):
@@ -228,21 +228,8 @@ def export(run: Run) -> None:
             disabled=True,
             help="Choose this run's suite in the sidebar; its checkpoints must not have changed since.",
         )
-    elif (state.suite().base_checkpoint.nbytes if linear else file_size(kept)) <= MAX_DOWNLOAD:
-        st.download_button(
-            "Export",
-            lambda: zipped(run, state.workspace()),
-            f"{run.id}.zip",
-            "application/zip",
-            on_click="ignore",
-            icon=":material/download:",
-            key=f"export-{run.id}",
-            help="Merged weights, recipe and a description, zipped",
-        )
-    elif st.button("Export", icon=":material/folder:", help="Writes weights, recipe and a description to a folder"):
-        with st.spinner("Writing the weights …"):
-            folder = to_folder(run, state.workspace())
-        st.toast(f"Written to {escape_markdown(folder)}", icon=":material/check:")
+    else:
+        offer(run, to_disk=(state.suite().base_checkpoint.nbytes if linear else file_size(kept)) > MAX_DOWNLOAD)
 
 
 def file_size(path: Path) -> int:

@@ -25,9 +25,10 @@ from merging.cli.options import (
     split_option,
     tasks_option,
 )
-from merging.cli.results import counted, print_accuracy, print_json, print_result, print_skipped
+from merging.cli.results import print_accuracy, print_json, print_result, print_skipped
 from merging.cli.text import print_similarity
 from merging.core.errors import MissingPart, SpecError
+from merging.core.text import counted
 
 # What `merge --json` prints of a result besides time and memory
 _PRINTED = {"accuracy", "average", "split", "images", "skipped", "coefficients", "forgetting", "edit", "merge"}

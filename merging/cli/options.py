@@ -169,7 +169,10 @@ def form_options(function: Any) -> Any:
 def take_option(function: Any) -> Any:
     """``--take``."""
     return click.option(
-        "--take", metavar="NAME", help="Which of several towers in a file: what its tensors' names have in front (ema)."
+        "--take",
+        metavar="NAME",
+        help="Which of several towers in a file: whole parts, between dots, of what its tensors' names have in front "
+        "and no other tower's have (ema, net.ema).",
     )(function)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from merging.core.text import printed, visible
+from merging.core.text import counted, printed, shortened, visible
 
 _ALIKE = 24  # class folders, named as their classes, that are printed
 
@@ -197,7 +197,7 @@ def print_converted(row: Any) -> None:
     else:
         lines = [f"{row.kind:<5}  {row.file} → {row.output}", f"       {row.held}: {row.detail}"]
     if row.classes:
-        shown = ", ".join(row.classes[:3]) + (f" and {len(row.classes) - 3} more" if len(row.classes) > 3 else "")
+        shown = shortened(row.classes, 3)
         lines.append(f"       named in it, not imported: {shown}")
     for line in lines:  # names from a file must not move a terminal's cursor
         click.echo("".join(letter if letter.isprintable() else "?" for letter in line))
@@ -212,12 +212,3 @@ def print_downloaded(found: Any) -> None:
         click.echo(f"{counted(len(found.files), 'file')} downloaded{total}")
     for part in found.missing:
         click.echo(f"missing: {part.what}: put it where suite.yaml says, at {part.place} beside it")
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things in words.
-
-    >>> counted(1, "task"), counted(8, "task")
-    ('1 task', '8 tasks')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

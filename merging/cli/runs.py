@@ -11,6 +11,7 @@ from merging.cli.group import main
 from merging.cli.options import PathAsTyped, form_options, home_option, json_option, open_workspace, progress_on_stderr
 from merging.cli.results import print_comparison, print_json, run_row
 from merging.cli.text import print_run, print_runs
+from merging.core.text import counted
 
 
 class _ListWithoutAWord(click.Group):
@@ -122,7 +123,7 @@ def push(run_id: str, repository: str, public: bool, form: Any, home: Path, as_j
         print_json(vars(done))
         return
     who = "public" if done.public else "private"
-    size = f"{len(done.files)} files, {done.bytes / 1e6:.1f} MB"
+    size = f"{counted(len(done.files), 'file')}, {done.bytes / 1e6:.1f} MB"
     click.echo(f"pushed: https://huggingface.co/{done.hub} ({who}), {size}, commit {done.commit[:12]}")
 
 

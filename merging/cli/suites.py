@@ -19,8 +19,9 @@ from merging.cli.options import (
     read_datasets,
     take_option,
 )
-from merging.cli.results import counted, print_converted, print_downloaded, print_json, print_proposal, print_report
+from merging.cli.results import print_converted, print_downloaded, print_json, print_proposal, print_report
 from merging.cli.text import print_methods
+from merging.core.text import counted
 
 
 @main.command()

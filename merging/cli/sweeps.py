@@ -14,9 +14,10 @@ from merging.cli.options import (
     progress_on_stderr,
     scheduler_option,
 )
-from merging.cli.results import counted, print_json, sweep_row
+from merging.cli.results import print_json, sweep_row
 from merging.cli.text import print_sweep, print_sweeps
 from merging.core.errors import RunError
+from merging.core.text import counted
 
 
 class _FirstWordOrFile(click.Group):

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from merging.cli.results import counted, print_result
-from merging.core.text import printed
+from merging.cli.results import print_result
+from merging.core.text import counted, printed
 
 WIDTH = 100
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}

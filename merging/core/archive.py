@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from merging.core.errors import MergingError
-from merging.core.gate import DAMAGE, reading, require_regular
+from merging.core.gate import DAMAGE, reading, require_file_itself, require_regular
 from merging.core.limits import MAX_DIRECTORY_BYTES, MAX_MEMBERS
 
 _END, _END_64, _LOCATOR_64, _LOCAL = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"PK\x03\x04"
@@ -34,6 +34,7 @@ def open_archive(path: Path, error: type[MergingError], what: str) -> Iterator[z
         MergingError: as ``error``, if it is damaged, ambiguous or has too many members.
     """
     size = require_regular(path, error)
+    require_file_itself(path, error)
     with reading(path.name, what, error):
         with path.open("rb") as file:
             start = _directory(f"{path.name}: not {what}", file, size, error)

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,17 @@ DAMAGE = (
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
+)
+_HEAD_BYTES = 200
+_MAX_DIGITS = 300
+_POINTER = b"version https://git-lfs"
+_PAGES = (b"<!doctype html", b"<html", b"<?xml", b"<error>")  # in small letters
+_ANSWERS = (
+    b"Entry not found",
+    b"Repository not found",
+    b"Invalid username or password",
+    b'{"error"',
+    b"Access to model",
 )
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -73,6 +84,47 @@ def require_regular(path: Path, error: type[MergingError], most: int | None = No
     return status.st_size
 
 
+def require_itself(name: str, head: bytes, error: type[MergingError]) -> None:
+    """Insist on a file and not on what downloads leave in the place of one: a pointer, a web page, a server's refusal.
+
+    Args:
+        name: of the file.
+        head: its first bytes.
+        error: what to raise.
+
+    Raises:
+        MergingError: as ``error``, if it is one of these.
+    """
+    if head.startswith(_POINTER):
+        raise error(
+            f"{name}: a pointer of Git LFS, a few lines of text that stand for the file; run `git lfs pull` in its "
+            "repository, or download the file itself"
+        )
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.lower().startswith(_PAGES):
+        raise error(
+            f"{name}: a web page or a server's answer (it begins with {_shown(start[:15])}), saved in the place of the "
+            "file; download it again, by the link to the file itself and logged in where that is needed"
+        )
+    if start.startswith(_ANSWERS):
+        raise error(
+            f"{name}: a server's answer, {_shown(start[:60])}, saved in the place of the file; download it again"
+        )
+
+
+def _shown(content: bytes) -> str:
+    """Bytes as text in quotes, with nothing in it but letters, signs and blanks."""
+    return ascii(content.decode("ascii", errors="replace"))
+
+
+def require_file_itself(path: Path, error: type[MergingError], name: str = "") -> None:
+    """As :func:`require_itself`, of a regular file; what can't be read is for others to say."""
+    head = b""
+    with suppress(OSError), path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    require_itself(name or path.name, head, error)
+
+
 def read_bytes(path: Path, error: type[MergingError], most: int) -> bytes:
     """A small file.
 
@@ -87,6 +139,7 @@ def read_bytes(path: Path, error: type[MergingError], most: int) -> bytes:
         raise error(f"{path.name}: can't be read ({_reason(problem)})") from None
     if len(content) > most:
         raise error(f"{path.name}: more than {most} bytes; it grew while it was read")
+    require_itself(path.name, content[:_HEAD_BYTES], error)
     return content
 
 
@@ -123,11 +176,17 @@ def parse_json(text: str | bytes) -> Any:
     if sum(map(text.count, marks)) > MAX_JSON_VALUES:  # type: ignore[arg-type]
         raise ValueError(f"more than {MAX_JSON_VALUES} values")
     try:
-        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_each_once)
+        return json.loads(text, parse_int=_whole, parse_constant=_no_number, object_pairs_hook=_each_once)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except ValueError as problem:
         raise ValueError(str(problem)[:200]) from None
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"a whole number of {len(text)} digits; nothing here is that large")
+    return int(text)
 
 
 def _no_number(text: str) -> Any:

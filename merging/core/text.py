@@ -1,6 +1,6 @@
 """Values and lists of names as sentences and labels show them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _NOTHING = 1e-9  # of differences in points, and of means of a few hundred numbers around 1
@@ -24,6 +24,25 @@ def in_a_row(names: Iterable[str]) -> str:
     """
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "task"), counted(8, "task")
+    ('1 task', '8 tasks')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def shortened(names: Sequence[str], most: int = 8) -> str:
+    """The first names of a list, and how many more there are.
+
+    >>> shortened(["a", "b"]), shortened([f"layer {number}" for number in range(40)], 2)
+    ('a, b', 'layer 0, layer 1 and 38 more')
+    """
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def printed(value: float, form: str = "g") -> str:

@@ -70,7 +70,8 @@ def explain(error: ValidationError, prefix: str = "", known: Collection[str] | t
         where = ".".join(str(step) for step in item["loc"] if not _BRANCH.match(str(step)))
         found.setdefault(where, []).append(item)
     whole = [where for where in found if not any(other.startswith(f"{where}.") for other in found if where)]
-    return "; ".join(_sentence(prefix + where if where else "", found[where], known) for where in whole[:_SHOWN])
+    said = [_sentence(prefix + where if where else "", found[where], known) for where in whole[:_SHOWN]]
+    return "; ".join([*said, f"and {len(whole) - _SHOWN} more"] if len(whole) > _SHOWN else said)
 
 
 def _sentence(where: str, items: list[Any], known: Collection[str] | type[BaseModel]) -> str:
@@ -84,7 +85,14 @@ def _sentence(where: str, items: list[Any], known: Collection[str] | type[BaseMo
         said = re.sub(r"^(Value error|Assertion failed), ", "", first["msg"])
         return f"{where} = {reprlib.repr(first['input'])}: {said}" if where else said
     seen = f"{where} = {reprlib.repr(first['input'])}" if where else reprlib.repr(first["input"])
-    return f"{seen}: must be {' or '.join(dict.fromkeys(map(_must, items)))}"
+    return f"{seen}: must be {' or '.join(dict.fromkeys(map(_must, items)))}{_meant(first)}"
+
+
+def _meant(item: Any) -> str:
+    """Of a value that is none of several names, the nearest of these."""
+    context = item.get("ctx", {})
+    names = re.findall(r"'([^']*)'", str(context.get("expected", context.get("expected_tags", ""))))
+    return nearest(context.get("tag", item["input"]), names) if len(names) > 2 else ""
 
 
 def _names_at(place: Sequence[str | int], known: Collection[str] | type[BaseModel]) -> Collection[str]:

@@ -9,6 +9,7 @@ from merging.suites.architecture import ACTIVATIONS, tower_of
 from merging.suites.declared import UNSEEN, Declared, agreed, beside, by_name, in_words, unseen
 from merging.suites.inline import InlineArchitecture
 from merging.suites.suite import FileReference, Suite
+from merging.weights.files.other_kinds import other_kind
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ def assumptions(suite: Suite) -> Assumptions:
     origin = said or (agreeing[0].origin if agreeing else "assumed, as neither suite.yaml nor a file says")
     lines = [f"{activation} ({origin}{confirmed})"]
     warnings = [remark for one in files for remark in one.remarks]
-    if vision.is_vision_transformer:
+    reason = vision.contradiction()
+    if reason:
+        warnings.append(f"no tower can be built of `architecture`: {reason}")
+    elif vision.is_vision_transformer:
         heads = vision.width // vision.head_width
         lines.append(f"{heads} attention heads ({_heads(suite)})")
         warnings += _doubts(suite, heads, activation, bool(agreeing))
@@ -83,8 +87,11 @@ def _doubts(suite: Suite, heads: int, activation: str, confirmed: bool) -> Itera
     """What to say of heads that no published tower of these sizes has, and of a base named after another activation."""
     try:
         tower = tower_of({name: info.shape for name, info in suite.base_checkpoint.infos.items()})
-    except MismatchedCheckpoint:
-        return  # building the tower says what it is not
+    except MismatchedCheckpoint:  # building the tower says what else it is not
+        kind = other_kind(suite.base_checkpoint.infos)
+        if kind:
+            yield f"{suite.base} is {kind}, `architecture` in suite.yaml a vision transformer: there is no accuracy"
+        return
     if tower.usual_heads is not None and tower.usual_heads != heads:
         yield (
             f"{heads} attention heads; all published towers of this width and depth have {tower.usual_heads}: if these "

@@ -13,6 +13,7 @@ from merging.core.errors import MergingError, MismatchedCheckpoint, MissingPart,
 from merging.core.memory import BatchSize
 from merging.core.progress import Work
 from merging.core.streaming import ordered
+from merging.core.text import counted, shortened
 from merging.core.wording import differences
 from merging.evaluation import clip
 from merging.evaluation.assumptions import require_agreement
@@ -73,7 +74,7 @@ def skipped_in_words(skipped: Mapping[str, Mapping[str, int]]) -> str:
     ("Left out, as they can't be read: 2 test images of roads, 1 test image of digits.", '')
     """
     each = [
-        f"{number} {split} image{'' if number == 1 else 's'} of {task}"
+        f"{counted(number, f'{split} image')} of {task}"
         for split, tasks in skipped.items()
         for task, number in tasks.items()
     ]
@@ -393,7 +394,8 @@ def load_head(
         return text_head(suite, task_name, cache, device)
     stored = suite.open(task.head, "all")
     if "weight" not in stored or stored["weight"].ndim != 2:
-        raise SuiteError(f"{task.head}: expected a tensor 'weight' [classes, embed_dim]; it holds {list(stored)[:4]}")
+        held = shortened([*map(repr, stored)], 4)
+        raise SuiteError(f"{task.head}: expected a tensor 'weight' [classes, embed_dim]; it holds {held}")
     weight = stored["weight"].float()
     if task.classes and len(weight) != len(task.classes):
         raise SuiteError(f"{task.head}: {len(weight)} rows for {len(task.classes)} classes of task {task_name!r}")

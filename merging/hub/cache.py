@@ -19,6 +19,7 @@ HUB_ID = r"^[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}$"
 REVISION = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"  # a branch, a tag or a commit
 # What a repository of one model, or of one adapter, calls it, the safe kind first.
 WEIGHTS = (*MODEL_FILES, *ADAPTER_FILES)
+INDEXES = tuple(f"{name}.index.json" for name in MODEL_FILES)  # of one in shards
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -27,7 +28,7 @@ class HubFile(BaseModel):
 
     Attributes:
         hub: the repository, ``owner/name``.
-        file: its path there; left out, the first that is there of :data:`WEIGHTS`.
+        file: its path there; left out, the first that is there of :data:`WEIGHTS` and :data:`INDEXES`.
         revision: branch, tag or commit.
         sha256: what the file's SHA-256 must be.
     """
@@ -49,7 +50,7 @@ class HubFile(BaseModel):
     @property
     def candidates(self) -> tuple[str, ...]:
         """Paths in the repository that may be meant, the best first."""
-        return WEIGHTS if self.file is None else (self.file,)
+        return (*WEIGHTS, *INDEXES) if self.file is None else (self.file,)
 
     def __str__(self) -> str:
         return self.hub if self.file is None else f"{self.hub}/{self.file}"
@@ -107,8 +108,7 @@ def snapshot(hub: str, kind: Kind, revision: str = "main") -> Path:
 def located(file: HubFile) -> Path:
     """Where a file is in the cache; where it would be if it is not there."""
     folder = snapshot(file.hub, "model", file.revision)
-    names = file.candidates if file.file else (*WEIGHTS, *(f"{name}.index.json" for name in WEIGHTS))  # or in shards
-    places = [folder / name for name in names]
+    places = [folder / name for name in file.candidates]
     return next((place for place in places if place.is_file()), places[0])
 
 

@@ -86,12 +86,14 @@ def look_up(hub: str, files: Sequence[str], revision: str = "main", kind: Kind =
     raise HubError(f"{hub}: no {' or '.join(files)} in revision {revision!r} on the Hugging Face hub")
 
 
-def list_files(dataset: str, revision: str = "main") -> list[str]:
-    """Paths of all files of a data set; raises as :func:`look_up`."""
+def list_files(hub: str, revision: str = "main", kind: Kind = "dataset") -> list[str]:
+    """Paths of all files of a repository; raises as :func:`look_up`."""
     from huggingface_hub import HfApi, constants
 
-    with in_words(dataset, "dataset", revision):
-        found = HfApi(endpoint=constants.ENDPOINT).dataset_info(dataset, revision=revision, timeout=_SECONDS)
+    with in_words(hub, kind, revision):
+        api = HfApi(endpoint=constants.ENDPOINT)
+        ask = api.dataset_info if kind == "dataset" else api.model_info
+        found = ask(hub, revision=revision, timeout=_SECONDS)
     return sorted(each.rfilename for each in found.siblings or () if is_inside(each.rfilename))
 
 

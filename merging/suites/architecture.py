@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from merging.core.errors import MismatchedCheckpoint
+from merging.weights.files.other_kinds import other_kind
 
 Activation = Literal["quick_gelu", "gelu"]
 ACTIVATIONS: dict[Activation, str] = {"quick_gelu": "QuickGELU", "gelu": "GELU"}
@@ -136,6 +137,9 @@ def tower_of(shapes: Mapping[str, Sequence[int]]) -> Tower:
     ...           "transformer.resblocks.0.mlp.c_fc.weight": (16, 8)}).image_size
     20
     """
+    kind = other_kind(shapes)
+    if kind:
+        raise MismatchedCheckpoint(f"{kind}; only the vision transformers of CLIP are merged")
     first = "transformer.resblocks.0.mlp.c_fc.weight"
     lacking = [
         name

@@ -24,7 +24,9 @@ from merging.suites.inline import InlineArchitecture, VisionConfig
 _LARGEST = 2**20  # of a size
 _TRANSFORMERS, _OPEN_CLIP = "config.json", "open_clip_config.json"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # the second is transformers', from 5 on
+CONFIGURATIONS = (_OPEN_CLIP, _TRANSFORMERS, *_PROCESSORS)
 _MODEL_TYPES = ("clip", "clip_vision_model")
+_OTHER_MODELS = {"siglip": "a SigLIP", "blip": "a BLIP", "dino": "a DINO", "vit": "a ViT without CLIP"}  # by beginning
 # Fact → its name in transformers' CLIPVisionConfig, and the value there of one that is not written.
 _SIZES = {
     "width": ("hidden_size", 768),
@@ -171,7 +173,7 @@ def beside(weights: Path, whose: str) -> list[Declared]:
         SuiteError: a file can't be read, or is of a model that is no CLIP vision transformer.
     """
     found = []
-    for name in (_OPEN_CLIP, _TRANSFORMERS, *_PROCESSORS):
+    for name in CONFIGURATIONS:
         source = f"{name} beside {whose}"
         content = _json((weights if weights.is_dir() else weights.parent) / name, source)
         declared = None if content is None else _READERS[name](content, source)
@@ -200,9 +202,10 @@ def _config(content: dict[str, Any], source: str) -> Declared | None:
     if kind is None or not {"architectures", "transformers_version", "vision_config", "hidden_act"} & content.keys():
         return None
     if kind not in _MODEL_TYPES:
+        known = next((f", {what}" for name, what in _OTHER_MODELS.items() if str(kind).startswith(name)), "")
         raise SuiteError(
-            f"{source}: model_type is {str(kind)[:60]!r}; expected {' or '.join(map(repr, _MODEL_TYPES))}: only CLIP's "
-            "own vision transformers are read"
+            f"{source}: model_type is {str(kind)[:60]!r}{known}; expected {' or '.join(map(repr, _MODEL_TYPES))}: only "
+            "the vision transformers of CLIP are merged"
         )
     vision = _vision(content) if kind == "clip" else content
     facts: dict[str, Any] = {name: _size(vision, *_SIZES[name], source) for name in _SIZES}
@@ -279,7 +282,7 @@ def _of_configuration(model: Mapping[str, Any], images: Mapping[str, Any], sourc
     vision, reason = found.vision_cfg, found.contradiction()
     if not vision.is_vision_transformer:
         kind = "a ResNet" if vision.timm_model_name is None else f"timm's {vision.timm_model_name[:60]}"
-        raise SuiteError(f"{source}: the visual tower is {kind}; only CLIP's vision transformers are read")
+        raise SuiteError(f"{source}: the visual tower is {kind}; only the vision transformers of CLIP are merged")
     if not isinstance(vision.image_size, int) or reason:
         raise SuiteError(f"{source}: {reason or 'images that are not square'}; no such tower can be built")
     facts = {

@@ -3,16 +3,16 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from merging.core.errors import SuiteError
+from merging.core.errors import CheckpointError, SuiteError
 from merging.core.files import MODEL_FILES
 from merging.suites.images.class_folders import natural
 from merging.suites.images.folders import is_systems
 from merging.weights.files.adapters import LINEARISED, adapter_in, is_adapter
-from merging.weights.files.folders import INDEX, in_shards, is_index, is_training_state
+from merging.weights.files.folders import INDEX, in_shards, is_index, is_training_state, named_shards
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _DEPTH = 3  # of folders that are looked into
@@ -27,6 +27,7 @@ _GENERIC = re.compile(
 # What stands around a task's name in that of a file: the model, how far its training is
 _AROUND = (
     r"(openai[-_])?(clip[-_]?)?vit[-_]?(bigg|base|large|huge|giant|[blhg])[-_]?(patch)?\d{2}([-_@]\d{3})?(px)?([-_]quickgelu)?"
+    r"|laion[-_]?(400m|2b|5b)([-_]s\d+b)?([-_]b\d+k)?"
     r"|(full[-_])?(fine[-_]?tuned?|ft)([-_]on)?|clip|best|last|latest|final|model|checkpoint|ckpt|weights|ema"
     r"|(epoch|step)[-_=]?\d+"
 )
@@ -71,10 +72,14 @@ def look(folder: Path) -> Contents:
         raise SuiteError(f"{folder.name}: no such folder; expected one that holds checkpoints")
     found = Contents()
     states: Counter[str] = Counter()
-    for path in _walk(folder, _DEPTH):
+    inside = list(_walk(folder, _DEPTH))
+    parts = {path.parent / name for path in inside if is_index(path) for name in _shards(path)}
+    for path in inside:
         if is_training_state(path):
             states[path.name] += 1
             continue
+        if path in parts:
+            continue  # the index stands for it
         beside = _instead(path)
         if beside is not None:
             found.passed_over[path.relative_to(folder).as_posix()] = f"{beside} beside it is taken"
@@ -91,6 +96,14 @@ def look(folder: Path) -> Contents:
     for name, count in sorted(states.items()):
         found.passed_over[name if count == 1 else f"{count} × {name}"] = "what a training keeps besides; never opened"
     return found
+
+
+def _shards(index: Path) -> Mapping[str, frozenset[str]]:
+    """What an index names; nothing if it is broken, which is said where it is opened."""
+    try:
+        return named_shards(index)
+    except CheckpointError:
+        return {}
 
 
 def _instead(path: Path) -> str | None:
@@ -171,7 +184,8 @@ def task_name(label: str, base: str = "") -> str:
     >>> task_name("clip-vit-base-patch32_sun397"), task_name("eurosat_finetuned"), task_name("best_ViT-L-14-336_dtd")
     ('sun397', 'eurosat', 'dtd')
     """
-    name, before = label.removeprefix(f"{base}_") if base else label, ""
+    told = base and label.startswith(base) and label[len(base) : len(base) + 1] in ("_", "-", ".")
+    name, before = label[len(base) + 1 :] if told else label, ""
     while name != before:
         before = name
         name = _AFTER.sub("", _BEFORE.sub("", name))

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from merging.core.errors import MergingError, SuiteError
+from merging.core.errors import MergingError, MismatchedCheckpoint, SuiteError
 from merging.core.files import atomic_path
-from merging.core.text import visible
+from merging.core.text import shortened, visible
 from merging.core.wording import explain, nearest
 from merging.core.yaml_text import CONTROL
 from merging.hub.cache import HubFile, is_hub_id, located
@@ -157,14 +157,16 @@ def propose(
     found = look(folder)
     chosen, origin = _base(folder, found, base)
     found, reasons = one_a_task(folder, found, chosen, checkpoints or {})
+    own = beside(folder / chosen, _name(chosen))  # before its tensors: a configuration says best what a model is
     opened = open_checkpoint(folder / chosen)
-    tower = tower_of({tensor: info.shape for tensor, info in opened.infos.items()})
+    tower = _tower(chosen, opened)
     fitted = opened.resized(answers.image_size) if answers.image_size else opened
     tasks, text_towers, left_out = _fine_tuned(folder, found, chosen, fitted, take, answers.image_size)
     if not tasks:
         why = "; ".join(f"{file}: {reason}" for file, reason in list(left_out.items())[:3])
+        why += f"; {len(left_out) - 3} more are left out" if len(left_out) > 3 else ""
         raise SuiteError(f"{folder.name}: no fine-tuned model beside the base {chosen.name}. {why}".rstrip(". "))
-    said, text_cfg, remarks = _said(folder, chosen, tower, tasks, answers)
+    said, text_cfg, remarks = _said(folder, chosen, tower, own, tasks, answers)
     unsaid = _unsaid(_name(chosen), tower, said)
     settled = {} if unsaid else _settled(tower, said, text_cfg, opened)
     describes_text = isinstance(settled.get("architecture"), str) or text_cfg is not None
@@ -189,6 +191,14 @@ def propose(
         which = (f"checkpoint of {task}: {reason}" for task, reason in reasons.items())
         notes["tasks"] = "; ".join([*filter(None, [notes["tasks"]]), *which])
     return Proposal(content, notes, missing, {**found.passed_over, **left_out}, unsaid)
+
+
+def _tower(path: Path, base: Checkpoint) -> Tower:
+    """The sizes of the base; raises as :func:`tower_of`, with what the file is called."""
+    try:
+        return tower_of({tensor: info.shape for tensor, info in base.infos.items()})
+    except MismatchedCheckpoint as error:
+        raise MismatchedCheckpoint(f"{_name(path)}: {error}") from None
 
 
 def to_yaml(proposal: Proposal) -> str:
@@ -242,7 +252,7 @@ def _base(folder: Path, found: Contents, given: Path | None) -> tuple[Path, str]
     started = None if candidates else started_from(folder, found.weights)
     if started is not None:
         return started
-    listed = ", ".join(path.as_posix() for path in (candidates or found.weights)[:20])
+    listed = shortened([path.as_posix() for path in candidates or found.weights], 20)
     if candidates:
         raise SuiteError(f"{folder.name}: {len(candidates)} files may be the base: {listed}; name one with --base")
     if not listed:
@@ -318,7 +328,7 @@ def _named(folder: Path, paths: list[Path], base: str) -> dict[str, Path]:
         names |= {way[path]: path for path in left if often[way[path]] == 1 and way[path] not in names}
     nameless = [path.as_posix() for path in paths if path not in names.values()]
     if nameless:
-        raise SuiteError(f"{folder.name}: {', '.join(nameless[:4])} would be tasks of one name; rename the files")
+        raise SuiteError(f"{folder.name}: {shortened(nameless, 4)} would be tasks of one name; rename the files")
     return names
 
 
@@ -398,14 +408,13 @@ def _kind_and_classes(images: Path) -> tuple[str, list[str]]:
 
 
 def _said(
-    folder: Path, base: Path, tower: Tower, tasks: Mapping[str, Path], answers: Answers
+    folder: Path, base: Path, tower: Tower, own: Sequence[Declared], tasks: Mapping[str, Path], answers: Answers
 ) -> tuple[Agreed, Mapping[str, Any] | None, list[str]]:
     """What all sources say of the models; open_clip's settings of a text tower; what is asked for and not done here.
 
     Raises:
         SuiteError: two sources contradict each other, or one can't be read.
     """
-    own = beside(folder / base, _name(base))
     places = {path.parent: path for path in tasks.values() if path.parent != base.parent}
     others = [one.only(UNSEEN) for path in places.values() for one in beside(folder / path, path.as_posix())]
     shapes = {name: value for name, value in vars(tower).items() if value is not None}

@@ -77,6 +77,12 @@ class VisionConfig(_Transformer):
         smallest = self.image_size if isinstance(self.image_size, int) else min(self.image_size)
         if self.patch_size > smallest:
             return f"vision_cfg.patch_size = {self.patch_size}: must be at most image_size, {smallest}"
+        if "head_width" not in self.model_fields_set and self.width % self.head_width:
+            return (
+                f"vision_cfg.width = {self.width}: no multiple of {self.head_width}, which is the width of attention "
+                "heads where none is written, so that nothing says how many there are; write vision_cfg.head_width, or "
+                "heads beside `architecture` in suite.yaml"
+            )
         heads = self.width // self.head_width
         if not heads or self.width % heads:
             return (

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from merging.core.errors import CheckpointError, MissingPart, SuiteError
+from merging.core.gate import require_regular
 from merging.core.limits import MAX_SUITE_BYTES
 from merging.core.places import path_of
 from merging.core.wording import HasNamesOf, explain, nearest
@@ -37,7 +38,7 @@ from merging.suites.known_datasets import known_datasets
 from merging.suites.reported import Family
 from merging.weights.files import Checkpoint, open_checkpoint
 from merging.weights.files.adapters import adapter_in, files_of, is_adapter, open_on, require_one_adapter
-from merging.weights.files.folders import model_file, weight_files
+from merging.weights.files.folders import is_complete, model_file, weight_files
 from merging.weights.files.reading import Part
 from merging.weights.vectors import TaskVectors
 
@@ -83,7 +84,10 @@ class Task(Entry):
             return values
         known = known_datasets().get(str(values["dataset"]))
         if known is None:
-            raise ValueError(f"dataset {str(values['dataset'])[:80]!r}: expected one of {', '.join(known_datasets())}")
+            near = nearest(values["dataset"], known_datasets())
+            raise ValueError(
+                f"dataset {str(values['dataset'])[:80]!r}{near}: expected one of {', '.join(known_datasets())}"
+            )
         if "classes" in values:  # then the known folders lead to classes that there may not be
             known = {name: value for name, value in known.items() if name != "folders"}
         return {**known, **values}
@@ -330,7 +334,7 @@ class Suite(Entry):
     def missing_weights(self, tasks: Sequence[str]) -> list[FileReference]:
         """The base and the fine-tuned models of some tasks, those that the suite names and that are not there."""
         named = (self.base, *(self.task(name).checkpoint for name in tasks))
-        return [each for each in named if each is not None and not self.path(each).is_file()]
+        return [each for each in named if each is not None and not is_complete(self.path(each))]
 
     @property
     def reference(self) -> str:
@@ -499,14 +503,18 @@ def load_suite(reference: str | Path) -> Suite:
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         raise SuiteError(f"{path.name}: no description of a suite; expected a suite.yaml, or the folder that it is in")
     if not path.is_file() and Path(reference).suffix in (".yaml", ".yml"):
+        if path.exists():
+            require_regular(path, SuiteError)
         named = "/".join(Path(reference).parts[-2:])
         raise SuiteError(f"no suite at {named!r}: there is no such file; expected the path of a suite.yaml")
     if not path.is_file():
         meant = id_in_address(str(reference)) or (str(reference) if is_hub_id(str(reference)) else "")
         hub = f"; merging download {meant} looks on the hub" if meant else ""
+        known = builtin_suites()
         raise SuiteError(
-            f"no suite {Path(reference).name!r}: expected a built-in name ({', '.join(builtin_suites()) or 'none'}), "
-            f"the path of a suite.yaml, or the id owner/name of a model repository of the hub{hub}"
+            f"no suite {Path(reference).name!r}{nearest(reference, known)}: expected a built-in name "
+            f"({', '.join(known) or 'none'}), the path of a suite.yaml, or the id owner/name of a model repository of "
+            f"the hub{hub}"
         )
     content = read_yaml(path, SuiteError, MAX_SUITE_BYTES)
     if not isinstance(content, dict):

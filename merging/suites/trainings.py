@@ -16,6 +16,7 @@ from merging.core.errors import SuiteError
 from merging.core.files import MODEL_FILES
 from merging.core.gate import read_json
 from merging.core.limits import MAX_INDEX_BYTES
+from merging.core.text import shortened
 from merging.hub.cache import HubFile, is_hub_id, located
 from merging.suites.folder import Contents, is_generic, is_named_as_base, label, task_name
 from merging.weights.files.folders import INDEX
@@ -45,15 +46,8 @@ def one_a_task(folder: Path, found: Contents, base: Path, asked: Mapping[str, st
     Raises:
         SuiteError: nothing says which one is meant, or what is asked for is not there.
     """
-    trainings: dict[Path, list[Path]] = {}
-    for path in found.weights:
-        place = _training_of(path)
-        if place is not None and path != base and not is_named_as_base(path):
-            trainings.setdefault(place, []).append(path)
-    tasks = {
-        place: task_name(folder.resolve().name if is_generic(paths[0]) else label(paths[0]))
-        for place, paths in trainings.items()
-    }
+    trainings = _trainings(found, base)
+    tasks = {place: _task(folder, paths) for place, paths in trainings.items()}
     unknown = sorted(asked.keys() - {*tasks.values()})
     if unknown:
         raise SuiteError(
@@ -74,6 +68,32 @@ def one_a_task(folder: Path, found: Contents, base: Path, asked: Mapping[str, st
     return replace(found, weights=weights, passed_over={**found.passed_over, **passed}), reasons
 
 
+def several_of_one(folder: Path, found: Contents, base: Path | None = None) -> dict[str, list[str]]:
+    """Task → what its checkpoints are called, in their order, of the trainings that left several.
+
+    Arguments as of :func:`one_a_task`; without a base, files that are named as one are none of a training.
+    """
+    return {
+        _task(folder, paths): [_called(path) for path in sorted(paths, key=_step)]
+        for paths in _trainings(found, base).values()
+        if len(paths) > 1
+    }
+
+
+def _trainings(found: Contents, base: Path | None) -> dict[Path, list[Path]]:
+    """Folder of a training → its weight files."""
+    trainings: dict[Path, list[Path]] = {}
+    for path in found.weights:
+        place = _training_of(path)
+        if place is not None and path != base and not is_named_as_base(path):
+            trainings.setdefault(place, []).append(path)
+    return trainings
+
+
+def _task(folder: Path, paths: list[Path]) -> str:
+    return task_name(folder.resolve().name if is_generic(paths[0]) else label(paths[0]))
+
+
 def _training_of(path: Path) -> Path | None:
     """The folder of the training that a weight file comes from, if its own name and place say that it is of one."""
     if _STEP.fullmatch(path.parent.name):
@@ -88,7 +108,7 @@ def _called(path: Path) -> str:
 
 
 def _meant(folder: Path, task: str, paths: list[Path], asked: str | None) -> tuple[Path, str]:
-    names = ", ".join(_called(path) for path in sorted(paths, key=_step)[:12])
+    names = shortened([_called(path) for path in sorted(paths, key=_step)], 12)
     if asked is not None:
         found = [path for path in paths if asked in (_called(path), Path(_called(path)).stem)]
         if len(found) != 1:

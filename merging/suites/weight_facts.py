@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from merging.core.errors import MismatchedCheckpoint
 from merging.suites.architecture import tower_of
 from merging.weights.files import Checkpoint
+from merging.weights.files.other_kinds import other_kind
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
 
@@ -107,4 +108,4 @@ def _architecture(checkpoint: Checkpoint) -> str:
     try:
         return tower_of({name: info.shape for name, info in checkpoint.infos.items()}).label
     except MismatchedCheckpoint:
-        return _NO_TOWER
+        return other_kind(checkpoint.infos) or _NO_TOWER

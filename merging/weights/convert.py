@@ -10,9 +10,12 @@ from typing import Any, Literal
 import torch
 
 from merging.core.errors import CheckpointError, MergingError
+from merging.core.text import shortened
 from merging.core.wording import differences
+from merging.weights.files.adapters import adapter_in
 from merging.weights.files.folders import INDEX, is_index, model_file
-from merging.weights.files.layouts import defects
+from merging.weights.files.layouts import PROJECTION, defects
+from merging.weights.files.other_kinds import other_kind
 from merging.weights.files.pickled_modules import open_pickled_module
 from merging.weights.files.reading import TORCH_SUFFIXES, Checkpoint, TensorInfo, open_checkpoint
 from merging.weights.files.writing import WrittenLayout, save_tensors
@@ -95,15 +98,16 @@ def convert(file: Path, target: Path, take: str | None = None) -> Converted:
         take: which of several towers, see :func:`merging.weights.files.open_checkpoint`.
     """
     try:
+        if file.is_dir() and adapter_in(file) is not None:
+            raise CheckpointError(
+                f"{file.name}: a PEFT adapter, no whole model; it can be the checkpoint of a task in suite.yaml as it "
+                "is, and init-suite finds it; nothing was written"
+            )
         held, classes, tensors = _opened(model_file(file), take)
         if {"weight"} <= set(tensors) <= {"weight", "bias"}:
             detail, scale = _write_head(tensors, target)
             return Converted(str(file), str(target), "head", held, detail, (), classes, scale)
-        if tensors.layout.family == "unknown":
-            raise CheckpointError(
-                f"{file.name}: no CLIP visual transformer and no head; it holds {list(tensors)[:4]}, …"
-            )
-        _require_tower(tensors)
+        _require_tower(file, tensors)
         # without a projection the layout says that this is no mistake: a suite adds the base's
         layout: WrittenLayout = "huggingface" if tensors.lacks_projection else "open_clip"
         _write_tower(tensors, target, layout)
@@ -121,12 +125,20 @@ def _opened(file: Path, take: str | None) -> tuple[str, tuple[str, ...], Checkpo
     return "tensors", (), open_checkpoint(file, take=take)
 
 
-def _require_tower(tensors: Checkpoint) -> None:
-    """Insist on all tensors of a vision transformer; of another architecture nothing is known here.
+def _require_tower(file: Path, tensors: Checkpoint) -> None:
+    """Insist on all tensors of a vision transformer, with numbers in them.
 
     Raises:
-        CheckpointError: some are missing, or are none of its own.
+        CheckpointError: some are missing, are none of its own, or hold NaN or infinity; or it is another kind of model.
     """
+    kind = other_kind(tensors.infos)
+    if kind:
+        raise CheckpointError(
+            f"{file.name}: {kind}; only the vision transformers of CLIP are merged; nothing was written"
+        )
+    if tensors.layout.family == "unknown":
+        held = shortened([repr(name[:99]) for name in tensors], 4)
+        raise CheckpointError(f"{file.name}: no CLIP visual transformer and no head; it holds {held}")
     whole = sorted(name for name, info in tensors.infos.items() if not info.floating)
     if whole:
         raise CheckpointError(
@@ -134,11 +146,17 @@ def _require_tower(tensors: Checkpoint) -> None:
             "floating-point numbers; convert a checkpoint that is not quantised; nothing was written"
         )
     wrong = defects({name: info.shape for name, info in tensors.infos.items()})
-    if wrong and any(name.startswith("transformer.resblocks.") for name in tensors.infos):
+    if wrong:
         raise CheckpointError(
             f"{tensors.path.name}: {tensors.layout.title} is no complete vision transformer of open_clip's: {wrong}; "
             "nothing was written"
         )
+    if PROJECTION not in tensors.infos and not tensors.lacks_projection:
+        raise CheckpointError(
+            f"{tensors.path.name}: {tensors.layout.title} holds no projection {PROJECTION!r} [width, embed_dim], with "
+            "which open_clip's towers end; save model.visual.state_dict() with it; nothing was written"
+        )
+    tensors.require_finite()
 
 
 def _write_tower(tensors: Checkpoint, target: Path, layout: WrittenLayout) -> None:
@@ -187,6 +205,7 @@ def _write_head(tensors: Checkpoint, target: Path) -> tuple[str, float]:
         raise CheckpointError(f"{name}: 'weight' is {list(weight.shape)}; expected a head, [classes, embed_dim]")
     if "bias" in tensors and bool(tensors["bias"].any()):
         raise CheckpointError(f"{name}: the head has a bias that is not zero; heads of a suite have none")
+    tensors.require_finite()
     norms = weight.norm(dim=1)
     scale = float(norms.mean())
     if not scale > 0 or not bool(((norms - scale).abs() < _ROWS_DIFFER * scale).all()):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import MergingError
@@ -102,6 +102,27 @@ def test_the_base_can_be_named(loose: Path, open_page: Open) -> None:
     app.selectbox(key="base").set_value("start.safetensors").run()
     app = press(app, "Write suite.yaml")
     assert not app.error and load_suite(loose).base == "start.safetensors"
+
+
+def test_of_several_models_the_one_that_is_chosen_is_taken(loose: Path, open_page: Open) -> None:
+    apples, birds = (load_file(loose / f"{task}.safetensors") for task in ("apples", "birds"))
+    torch.save({"last": {"net": apples}, "ema": {"net": birds}}, loose / "apples.pt")
+    (loose / "apples.safetensors").unlink()
+    for step in (500, 1500):
+        (loose / "birds" / f"checkpoint-{step}").mkdir(parents=True)
+        save_file(apples if step == 500 else birds, loose / "birds" / f"checkpoint-{step}" / "model.safetensors")
+    (loose / "birds.safetensors").unlink()
+    app = press(open_page("add_suite"), "Write suite.yaml")
+    assert "nothing says which is meant" in app.error[0].value and not (loose / "suite.yaml").exists()
+    choice = app.selectbox(key=f"checkpoint-{loose}-birds")
+    assert choice.options == ["checkpoint-500", "checkpoint-1500"] and choice.value is None
+    choice.select("checkpoint-500").run()
+    app.text_input(key=f"take-{loose}").set_value("ema").run()
+    app = press(app, "Write suite.yaml")
+    assert not app.error and not app.exception
+    suite = load_suite(loose)
+    assert torch.equal(suite.checkpoint("birds")["proj"], apples["proj"])
+    assert torch.equal(suite.checkpoint("apples")["proj"], birds["proj"])
 
 
 def test_every_file_is_reported_on_when_asked(tiny: Suite, open_page: Open) -> None:

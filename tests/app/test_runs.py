@@ -5,6 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
 from streamlit.testing.v1 import AppTest
 
 from merging.charts.run_series import name_runs
@@ -233,6 +236,33 @@ def test_export_holds_weights_recipe_and_description(tiny: Suite, open_page: Ope
     assert {"README.md", "classify.py", "coefficients.csv", "model.safetensors", "recipe.yaml"} <= set(names)
     assert to_folder(run, space) == f"home/exports/{run.id}"
     assert (space.home / "exports" / run.id / "model.safetensors").is_file()
+
+
+def test_an_export_has_the_form_that_is_chosen(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_page()
+    run = finished(state.workspace(), tiny)
+    monkeypatch.setattr("ui.history.export.MAX_DOWNLOAD", 0)
+    app = open_page("runs", run=run.id)
+    app.selectbox(key=f"layout-{run.id}").select("huggingface")
+    app.selectbox(key=f"dtype-{run.id}").select("bfloat16").run()
+    app.button(key=f"to-disk-{run.id}").click().run()
+    assert not app.exception and "-huggingface-bfloat16" in app.toast[0].value
+    folder = state.workspace().home / "exports" / f"{run.id}-huggingface-bfloat16"
+    assert "CLIPVisionModelWithProjection" in (folder / "config.json").read_text()
+    stored = load_file(folder / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16} and "visual_projection.weight" in stored
+
+
+def test_a_form_that_the_weights_can_not_have_is_refused_where_it_is_chosen(tiny: Suite, open_page: Open) -> None:
+    description = yaml.safe_load((tiny.folder / "suite.yaml").read_text())
+    description["architecture"]["vision_cfg"]["pool_type"] = "avg"
+    (tiny.folder / "suite.yaml").write_text(yaml.safe_dump(description))
+    open_page()
+    run = finished(state.workspace(), load_suite(tiny.folder))
+    app = open_page("runs", run=run.id)
+    assert not app.warning
+    app.selectbox(key=f"layout-{run.id}").select("huggingface").run()
+    assert "has no counterpart there" in app.warning[0].value and not app.exception
 
 
 def test_export_is_off_when_the_checkpoints_have_changed(tiny: Suite, open_page: Open) -> None:

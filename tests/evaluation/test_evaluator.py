@@ -189,7 +189,7 @@ def test_heads_have_rows_of_norm_one(own_suite: Path) -> None:
 @pytest.mark.parametrize(
     ("tensors", "reason"),
     [
-        ({"bias": torch.ones(5)}, r"expected a tensor 'weight' \[classes, embed_dim\]; it holds \['bias'\]"),
+        ({"bias": torch.ones(5)}, r"expected a tensor 'weight' \[classes, embed_dim\]; it holds 'bias'"),
         ({"weight": torch.ones(5)}, "expected a tensor 'weight'"),
         ({"weight": torch.ones(4, 16)}, "4 rows for 5 classes of task 'circles'"),
         ({"weight": torch.ones(5, 12)}, "expected 16 numbers a class"),

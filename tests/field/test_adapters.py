@@ -15,6 +15,7 @@ from merging.cli import main
 from merging.runs.jobs.download import download, missing_parts
 from merging.suites import load_suite
 from merging.suites.suite import Suite
+from merging.weights.convert import convert
 from tests.fake_hub import FakeHub
 from tests.random_models import random_tower, write_adapter, write_config, write_yaml
 
@@ -58,7 +59,19 @@ def test_a_suite_of_adapters_is_made_and_merges_like_the_whole_models(folder: Pa
     assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
     checked = merging("check", folder, *home[:2])
     assert "LoRA adapter of rank 2 on 4 layers folded into clip-vit-base-patch16.safetensors" in checked.output
+    assert "shard" not in checked.output
     assert "0 problems" in checked.output
+
+
+def test_an_adapter_is_not_converted_but_named(folder: Path, tmp_path: Path) -> None:
+    """Before: "no such weight file"."""
+    place = folder / f"clip-vit-base-patch16_{TASKS[0]}_lora-16"
+    for path, said in (
+        (place, "a PEFT adapter, no whole model; it can be the checkpoint of a task"),
+        (place / FILE, "LoRA"),
+    ):
+        found = convert(path, tmp_path / "out.safetensors")
+        assert found.output is None and said in found.detail
 
 
 def test_the_base_of_adapters_can_be_named(folder: Path) -> None:
@@ -90,6 +103,7 @@ def test_what_can_not_be_folded_is_a_problem_of_its_task_alone(folder: Path, spo
     assert rows[TASKS[1]]["ok"]
 
 
+FILE = "adapter_model.safetensors"
 LINEARISED = "linearized_adapter_model.safetensors"
 
 

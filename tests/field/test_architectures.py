@@ -24,6 +24,7 @@ from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
     SiglipVisionConfig,
+    SiglipVisionModel,
 )
 
 from merging.cli import main
@@ -36,6 +37,7 @@ from merging.suites import load_suite
 from merging.suites.architecture import NAMED
 from merging.suites.declared import by_name
 from merging.suites.initialise import Answers, init_suite
+from merging.weights.convert import convert
 from tests.random_models import ARCHITECTURE, random_tower, write_config, write_suite, write_yaml
 
 CPU = torch.device("cpu")
@@ -154,7 +156,7 @@ VISION_MODEL = {**OURS, "model_type": "clip_vision_model"}
     [
         (
             SiglipVisionConfig().to_dict(),
-            r"config\.json beside base\.safetensors: model_type is 'siglip_vision_model'; expec",
+            r"config\.json beside base\.safetensors: model_type is 'siglip_vision_model', a SigLIP; expec",
         ),
         ({**VISION_MODEL, "model_type": ["x"]}, "model_type is \"\\['x'\\]\"; expected 'clip' or 'clip_vision_model'"),
         ({**VISION_MODEL, "hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'; expected 'quick_gelu' or 'gelu'"),
@@ -171,8 +173,8 @@ VISION_MODEL = {**OURS, "model_type": "clip_vision_model"}
         ({**VISION_MODEL, "image_size": 64}, "the size of images is 32 by the tensors .* and 64 by config.json"),
         ("{" * 100_000, "not valid JSON: .*; mend it or take it away"),
         ("[1]", "holds no names with values; mend it"),
-        ({"embed_dim": 16, "vision_cfg": {"layers": [3, 4, 6, 3]}}, "the visual tower is a ResNet; only CLIP's vision"),
-        ({"embed_dim": 16, "vision_cfg": {"timm_model_name": "x"}}, "the visual tower is timm's x; only CLIP's vision"),
+        ({"embed_dim": 16, "vision_cfg": {"layers": [3, 4, 6, 3]}}, "the visual tower is a ResNet; only the vision tr"),
+        ({"embed_dim": 16, "vision_cfg": {"timm_model_name": "x"}}, "the visual tower is timm's x; only the vision tr"),
         ({"embed_dim": 16, "vision_cfg": {"depth": 3}}, r"vision_cfg\.depth: unknown name"),
         ({**ARCHITECTURE, "mean": [0.5]}, r"the mean of images is \[0\.5\]; expected three numbers"),
         ({**ARCHITECTURE, "std": [0.5, 0, 1]}, r"the std of images is 0\.5, 0, 1; expected numbers above 0"),
@@ -183,6 +185,48 @@ def test_settings_that_are_of_no_such_tower_are_refused_by_name(tmp_path: Path, 
     with pytest.raises(SuiteError, match=reason):
         init_suite(folder)
     assert not (folder / "suite.yaml").exists()
+
+
+BOTTLENECK = {"layer1.0.conv1.weight": torch.ones(4, 4, 1, 1), "conv1.weight": torch.ones(4, 3, 3, 3)}
+OTHER_KINDS = {
+    "a ResNet of CLIP's": {**BOTTLENECK, "attnpool.positional_embedding": torch.ones(5, 8)},
+    "a ResNet": {**BOTTLENECK, "layer2.0.conv1.weight": torch.ones(8, 4, 1, 1)},
+    "a model of timm's that pools by attention": {"trunk.attn_pool.latent": torch.ones(1, 1, 8)},
+    "a ConvNeXt of timm's": {"trunk.stages.0.blocks.0.conv_dw.weight": torch.ones(4, 1, 7, 7)},
+    "a model of timm's": {"trunk.network.0.weight": torch.ones(4, 4)},
+    "a vision transformer in timm's layout": {
+        "patch_embed.proj.weight": torch.ones(8, 3, 4, 4),
+        "blocks.0.attn.qkv.weight": torch.ones(24, 8),
+    },
+    "a vision transformer of transformers' other than CLIP's": {"embeddings.cls_token": torch.ones(1, 1, 8)},
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_models_that_are_no_vision_transformer_of_clip_are_named_by_their_tensors(tmp_path: Path, kind: str) -> None:
+    """Before: a list of what they lack; `convert` wrote those of timm, and `check` had nothing to say of any."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for name in ("base", "cats"):
+        save_file(
+            {f"visual.{tensor}": values for tensor, values in OTHER_KINDS[kind].items()}, folder / f"{name}.safetensors"
+        )
+    with pytest.raises(
+        MergingError, match=rf"^base\.safetensors: {kind}.*; only the vision transformers of CLIP are m"
+    ):
+        init_suite(folder)
+    found = convert(folder / "base.safetensors", tmp_path / "out.safetensors")
+    assert found.output is None and f"base.safetensors: {kind}" in found.detail
+    write_yaml(folder, tasks=[{"name": "cats", "checkpoint": "cats.safetensors"}])
+    (row,) = [row for row in check_suite(load_suite(folder)).files if row.file == "architecture"]
+    assert row.warnings[0].startswith(f"base.safetensors is {kind}")
+
+
+def test_siglip_is_named_by_its_tensors_too(tmp_path: Path) -> None:
+    settings = {**VISION, "num_attention_heads": 2}
+    SiglipVisionModel(SiglipVisionConfig(**settings)).save_pretrained(tmp_path / "model")
+    found = convert(tmp_path / "model", tmp_path / "out.safetensors")
+    assert found.output is None and "SigLIP's vision transformer; only the vision transformers of CLIP" in found.detail
 
 
 def test_heads_that_files_and_suite_yaml_say_differently_are_refused_with_both(own_suite: Path) -> None:

@@ -236,7 +236,7 @@ def test_what_is_no_image_of_a_class_is_left_out_by_name_and_number(tmp_path: Pa
         "left out: 2 images in folders below the class folders (cat/more 1, dog/.cache 1); move them up to count them",
         "left out: folders that are no class of suite.yaml, with their images: fish (1 image)",
         "left out: 1 image in no class folder",
-        "no image of 1 classes, whose folders are cow",
+        "no image of 1 class, whose folder is cow",
     )
     dropped = load_images(pets(tmp_path, ["cat", "dog", "cow"], folders={"fish": None}), "pets", "test", SIZE)
     assert "left out, as suite.yaml says: fish (1 image)" in dropped.origin.said
@@ -246,6 +246,36 @@ def test_images_that_are_all_too_deep_are_said_to_be_so(tmp_path: Path) -> None:
     colours(tmp_path, ["cat/a", "dog/b"])
     with pytest.raises(SuiteError, match="no images under images/test; 2 are in folders below the class folders"):
         load_images(pets(tmp_path, ["cat", "dog"]), "pets", "test", SIZE)
+
+
+def test_images_of_a_kind_that_is_not_read_are_said_to_be_so(tmp_path: Path) -> None:
+    """Before: "no images under images/test", though there were as many as in a phone."""
+    colours(tmp_path, ["cat", "dog"])
+    for path in (tmp_path / "images").rglob("*.png"):
+        path.rename(path.with_suffix(".HEIC"))
+    with pytest.raises(SuiteError, match=r"no images under images/test; other files: \.heic × 2; convert them to PNG"):
+        load_images(pets(tmp_path, ["cat", "dog"]), "pets", "test", SIZE)
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        ([0, 1, 3], "from 0 to 3 without 2, and are taken in numeric order, so that 3 is class 2, 'sort c'"),
+        ([7, 5], "from 5 to 7 without 6, and "),
+        ([0, 40], "from 0 to 40 without 1, 2, 3, 4, 5 and 34 more, and "),
+        ([3, 4, 5], ""),
+    ],
+)
+def test_numbers_that_leave_some_out_are_doubted(tmp_path: Path, folders: list[int], said: str) -> None:
+    colours(tmp_path, [str(number) for number in folders])
+    classes = [f"sort {letter}" for letter in "abc"[: len(folders)]]
+    odd = load_images(pets(tmp_path, classes), "pets", "test", SIZE).origin.odd
+    assert [said in one for one in odd] == [True] * bool(said)
+
+
+def test_a_class_that_is_an_endless_number_is_no_number() -> None:
+    found = match_folders(["1", "2"], ["9" * 5000, "8" * 5000], {}, "pets", "images/test")
+    assert found.labels == {"1": 0, "2": 1}
 
 
 def test_prepared_images_follow_the_mapping(tmp_path: Path) -> None:

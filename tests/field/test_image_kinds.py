@@ -64,6 +64,28 @@ def test_values_become_the_grey_that_they_mean(content: bytes, said: str) -> Non
     assert found.pixels.min() == 0 and found.pixels.max() == 255
 
 
+@pytest.mark.parametrize(
+    ("bits", "data", "said"),
+    [
+        (12, {}, "no image of 16 bits is brighter than 4095 of 65535; if they are of 12 bits, write range: [0, 4095]"),
+        (10, {}, "no image of 16 bits is brighter than 1023 of 65535; if they are of 10 bits, write range: [0, 1023]"),
+        (12, {"range": [0, 4095]}, ""),
+        (16, {}, ""),
+    ],
+)
+def test_values_that_fill_little_of_16_bits_are_said_to(tmp_path: Path, bits: int, data: Any, said: str) -> None:
+    """Before: nearly black images, of which the accuracy alone showed something."""
+    place = tmp_path / "images" / "test" / "cat"
+    place.mkdir(parents=True)
+    for number in range(3):
+        (place / f"{number}.png").write_bytes(stored(Image.fromarray(np.asarray(deep(bits)) >> number), "PNG"))
+    task = {"name": "pets", "classes": ["cat"], "data": {"kind": "imagefolder", "path": "images", **data}}
+    suite = load_suite(write_yaml(tmp_path, tasks=[task]))
+    for _ in ("decoded", "kept"):
+        odd = load_images(suite, "pets", "test", SIZE, tmp_path / "cache").origin.odd
+        assert [one.startswith(said) for one in odd] == [True] * bool(said)
+
+
 def test_a_range_is_taken_for_images_of_more_than_8_bits_alone() -> None:
     twelve = Treatment(range=(0, 4095))
     for image in (deep(12), Image.fromarray(RAMP * 4095), Image.fromarray((RAMP * 4095).astype(np.int32))):

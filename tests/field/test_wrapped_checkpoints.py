@@ -261,6 +261,11 @@ NO_TOWER: dict[str, tuple[State, str]] = {
         "'class_embedding' holds int8, no floating-point numbers",
     ),
     "four channels": (WHOLE | {"visual.conv1.weight": torch.ones(32, 4, 4, 4)}, "square patches of three channels"),
+    "no numbers": (WHOLE | {"visual.proj": torch.full((32, 16), torch.nan)}, "tensor 'proj' holds NaN or infinity"),
+    "no projection": (
+        {name: tensor for name, tensor in WHOLE.items() if name != "visual.proj"},
+        "open_clip CLIP under 'visual.' holds no projection 'proj' [width, embed_dim], with which open_clip's towers",
+    ),
     "no square of patches": (
         WHOLE | {"visual.positional_embedding": torch.ones(18, 32)},
         "has 18 rows; expected a square of patches and one more",

@@ -58,6 +58,8 @@ def test_what_is_no_file_is_refused_and_not_waited_for(kind: str, special: str, 
     with pytest.raises(MergingError) as caught:
         READERS[kind].read(path)
     assert str(tmp_path) not in str(caught.value)
+    if special == "a pipe":
+        assert "is a pipe; expected a file" in str(caught.value)
 
 
 # --- YAML -------------------------------------------------------------------------------------------------------------

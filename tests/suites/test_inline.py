@@ -1,15 +1,19 @@
 """Architectures written out in suite.yaml: every wrong value is named with its place and what was expected."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import pytest
+import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from pydantic import BaseModel
 
 from merging.core.errors import SuiteError
+from merging.evaluation.assumptions import assumptions
+from merging.evaluation.clip import build_tower
 from merging.suites import load_suite
 from merging.suites.inline import InlineArchitecture, TextConfig, VisionConfig
 from tests.random_models import ARCHITECTURE, write_yaml
@@ -37,7 +41,7 @@ WRONG: list[tuple[str, str, object, str]] = [
     ("text_cfg", "context_length", "long", "a whole number"),
     ("text_cfg", "heads", 0, "above 0"),
     ("text_cfg", "layers", 1001, "at most 1000"),
-    ("text_cfg", "pool_type", "max", "'first', 'last', 'argmax', 'eos' or 'none'"),
+    ("text_cfg", "pool_type", "whole", "'first', 'last', 'argmax', 'eos' or 'none'"),
 ]
 
 
@@ -55,6 +59,21 @@ def test_a_mistyped_name_is_not_ignored(tmp_path: Path) -> None:
     architecture = {**ARCHITECTURE, "vision_cfg": {**ARCHITECTURE["vision_cfg"], "depth": 3}}
     with pytest.raises(SuiteError, match=r"architecture\.vision_cfg\.depth: unknown name"):
         load_suite(write_yaml(tmp_path, architecture=architecture))
+
+
+def test_heads_that_nothing_says_are_asked_for(own_suite: Path) -> None:
+    """Before: 96 / 64 gave one head as wide as the tower, and 32 / 64 none."""
+    vision = {name: value for name, value in ARCHITECTURE["vision_cfg"].items() if name != "head_width"}
+    write_yaml(own_suite, architecture={**ARCHITECTURE, "vision_cfg": vision})
+    suite = load_suite(own_suite)
+    asked = r"vision_cfg\.width = 32: no multiple of 64, .*; write vision_cfg\.head_width, or heads beside"
+    with pytest.raises(SuiteError, match=asked):
+        build_tower(suite, torch.device("cpu"))
+    assert any(re.search(asked, warning) for warning in assumptions(suite).warnings)
+    write_yaml(own_suite, architecture={**ARCHITECTURE, "vision_cfg": vision}, heads=2)
+    tower = build_tower(load_suite(own_suite), torch.device("cpu"))
+    assert tower.transformer.resblocks[0].attn.num_heads == 2  # type: ignore[union-attr, index]
+    assert not assumptions(load_suite(own_suite)).warnings
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(VisionConfig, CLIPVisionCfg), (TextConfig, CLIPTextCfg)])

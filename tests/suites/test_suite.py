@@ -144,6 +144,12 @@ def test_a_few_aliases_are_fine(tmp_path: Path) -> None:
             {"tasks": [{"name": "a", "data": {"kind": "csv", "path": "x"}}]},
             r"tasks\.0\.data = .*: must be of one of the kinds 'arrays', ",
         ),
+        (
+            {"tasks": [{"name": "a", "data": {"kind": "imagefolders", "path": "x"}}]},
+            r"'torchvision' \(did you mean 'imagefolder'\?\)",
+        ),
+        ({"tasks": [{"name": "a", "dataset": "SUN379"}]}, r"dataset 'SUN379' \(did you mean 'SUN397'\?\): expected"),
+        ({"checkpoints": "fusionbench"}, r"did you mean 'fusion_bench' or"),
         ({"tasks": [{"name": "a", "data": {"kind": "arrays"}}]}, r"data\.arrays\.path: is missing"),
         ({"tasks": [{"name": "a", "templates": ["no place"]}]}, r"template 'no place' must hold \{\} exactly once"),
         ({"templates": ["{} and {}"]}, "exactly once"),

@@ -138,8 +138,5 @@ def _download(job: DownloadJob, wanted: bool) -> None:
         )
     result = show_job(run, DownloadReport, key="download")
     if result is not None and result.files:
-        st.caption(
-            escape_markdown(
-                f"{len(result.files)} files of {result.suite} were downloaded, {result.bytes / 1e6:.1f} MB."
-            )
-        )
+        what, were = ("1 file", "was") if len(result.files) == 1 else (f"{len(result.files)} files", "were")
+        st.caption(escape_markdown(f"{what} of {result.suite} {were} downloaded, {result.bytes / 1e6:.1f} MB."))

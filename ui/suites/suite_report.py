@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from merging.core.text import counted
 from merging.runs.jobs.check import CheckedClass, CheckedFile, CheckReport
 
 _MIB = 2**20
@@ -36,7 +37,7 @@ def summary(report: CheckReport) -> str:
         f"{count or 'no'} {noun}" if count == 1 else f"{count or 'no'} {noun}s"
         for count, noun in ((report.problems, "error"), (report.warnings, "warning"))
     ]
-    return f"{len(report.files)} files and settings looked at: {', '.join(parts)}."
+    return f"{counted(len(report.files), 'file')} and settings looked at: {', '.join(parts)}."
 
 
 def _row(row: CheckedFile) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from merging.core.errors import HubError
 from merging.core.progress import Progress, no_progress
+from merging.core.text import shortened
 from merging.hub.transfer import fetch, look_up
 from merging.hub.upload import Target, look_at, upload
 from merging.runs.export.export import export_run
@@ -77,7 +78,7 @@ def _require_no_other_content(target: Target, run: Run) -> None:
     """Insist on a repository that is empty or holds the same run."""
     if not target.files:
         return
-    held = ", ".join(target.files[:5]) + (", …" if len(target.files) > 5 else "")
+    held = shortened(target.files, 5)
     if _RECIPE in target.files and target.commit is not None:
         file = fetch(look_up(target.hub, [_RECIPE], target.commit), lambda _: None, lambda: False)
         if (other := read_recipe(file).run) == run.id:

@@ -3,18 +3,19 @@
 import hashlib
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from merging.core.errors import MergingError, SpecError
 from merging.core.limits import MAX_RECIPE_BYTES
 from merging.core.progress import Progress, no_progress
-from merging.core.wording import explain
+from merging.core.wording import explain, nearest
 from merging.core.yaml_text import read_yaml
 from merging.methods.params import AUTO
 from merging.runs.export.weights import require_done, write_rebuilt
@@ -31,6 +32,9 @@ _INTRODUCTION = (
     "# What these weights were made of. With the same checkpoints they are made again, bit for bit on the CPU, by\n"
     "#     merging replay recipe.yaml --output model.safetensors\n"
 )
+
+
+_NAMES = {"revisions": {"edit", "merge"}, "chosen": {"scaling", "thresholds"}}  # all that exports have ever written
 
 
 class Written(BaseModel):
@@ -74,6 +78,15 @@ class Recipe(BaseModel):
     fingerprints: dict[str, str]
     coefficients: Coefficients | None = None
     weights: Written
+
+    @field_validator("revisions", "chosen")
+    @classmethod
+    def _known_names(cls, values: Mapping[str, Any] | None, info: ValidationInfo) -> Mapping[str, Any] | None:
+        """A name that nothing asks for would be passed over, and what it was to say with it."""
+        known = _NAMES[str(info.field_name)]
+        for name in (values or {}).keys() - known:
+            raise ValueError(f"{name[:80]}: unknown name{nearest(name, known)}; expected {' or '.join(sorted(known))}")
+        return values
 
     @property
     def suite_name(self) -> str:

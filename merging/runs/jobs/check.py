@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from merging.core import devices
 from merging.core.errors import MergingError, MissingPart
 from merging.core.progress import Progress, no_progress
+from merging.core.text import counted
 from merging.evaluation import clip
 from merging.evaluation.assumptions import assumptions
 from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator
@@ -269,7 +270,7 @@ class _Check:
         def images(look: Callable[[str, Split], ImageSet]) -> list[Finding]:
             def count(split: Split) -> Finding:
                 images = look(name, split)
-                detail = "; ".join([f"{len(images)} images", *images.origin.said])
+                detail = "; ".join([counted(len(images), "image"), *images.origin.said])
                 return Finding(f"{title} ({split})", name, detail, warnings=images.origin.odd)
 
             return [_finding(f"{title} ({split})", name, partial(count, split)) for split in SPLITS]
@@ -297,7 +298,7 @@ class _Check:
                 CheckedClass(task=name, folder=folder, label=label, name=of_class, images=images)
                 for (label, folder, of_class), images in sorted(rows.items())
             ]
-            detail = f"{len(rows)} folders, {'; '.join(how)}"
+            detail = f"{counted(len(rows), 'folder')}, {'; '.join(how)}"
             yield Finding(f"{title}: class folders", name, detail, classes=tuple(classes))
 
     def _tried(self, name: str, file: str) -> Iterator[Finding]:
@@ -397,7 +398,7 @@ class _Check:
 
     def _judged(self, task: str, one: TaskDifference) -> Finding:
         first, second = ACTIVATIONS.values() if self.suite.quick_gelu else reversed(ACTIVATIONS.values())
-        images = f"{one.images} {'validation' if self._split(task) == 'val' else 'test'} images"
+        images = counted(one.images, f"{'validation' if self._split(task) == 'val' else 'test'} image")
         detail = f"{100 * one.reference:.1f} % with {first}, {100 * one.accuracy:.1f} % with {second}, on {images}"
         warning = (
             f"its own model does better with {second} ({in_points(one)}, p = {one.adjusted:.2g}): the activation is "

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from merging.core.errors import CheckpointError
 from merging.core.progress import Progress
+from merging.core.text import counted
 from merging.runs.jobs.file_job import FileJob
 from merging.runs.jobs.job import JobResult, Site
 from merging.weights.convert import convert, targets
@@ -46,7 +47,7 @@ class ConvertJob(FileJob):
     @property
     def label(self) -> str:
         """What to call it on screen."""
-        return f"Conversion of {len(self.files)} file{'' if len(self.files) == 1 else 's'}"
+        return f"Conversion of {counted(len(self.files), 'file')}"
 
     def version(self) -> str:
         """Sizes and times of the files.

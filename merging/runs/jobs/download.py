@@ -1,6 +1,6 @@
 """A job: getting what a suite names from the Hugging Face hub: models, text towers, heads, images. Only when asked."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
@@ -8,13 +8,15 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from merging.core.errors import Cancelled, HubError, SuiteError
-from merging.core.limits import MAX_SUITE_BYTES
+from merging.core.files import MODEL_FILES
+from merging.core.limits import MAX_INDEX_BYTES, MAX_SUITE_BYTES
 from merging.core.progress import Progress, no_progress
 from merging.evaluation.clip import count_weights
-from merging.hub.cache import HubFile, cache_folder, in_cache, snapshot
+from merging.hub.cache import INDEXES, HubFile, cache_folder, in_cache, snapshot
 from merging.hub.transfer import Remote, fetch, list_files, look_up, require_room
 from merging.runs.jobs.file_job import FileJob
 from merging.runs.jobs.job import JobResult, Site
+from merging.suites.declared import CONFIGURATIONS
 from merging.suites.folder import WEIGHT_SUFFIXES
 from merging.suites.images.hub import files_wanted, is_whole
 from merging.suites.images.kinds import ArraysData, HuggingFaceData
@@ -27,6 +29,7 @@ from merging.suites.suite import (
     load_suite,
 )
 from merging.weights.files.adapters import CONFIG, FILES, files_of, is_adapter
+from merging.weights.files.folders import INDEX, is_complete, is_index, named_shards
 
 _MEGABYTE = 10**6
 _BYTES = 4  # of a weight: published models are float32
@@ -193,23 +196,24 @@ def _looked_up(
     files = [each for each in _files(suite, tasks) if not _is_file_here(suite, each)]
     files = [each for each in files if isinstance(each, HubFile) or own is not None]
     sets = [task.data for task in _without_images(suite, tasks if data else ())]
+    models = {suite.base, *(task.checkpoint for task in suite.tasks)}
+    places: dict[tuple[str, str], set[PurePosixPath]] = {}
     for done, each in enumerate(files):
         _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {each}")
         if isinstance(each, HubFile):
             found = look_up(each.hub, each.candidates, each.revision)
-            if each.sha256 not in (None, found.digest):
+            if each.sha256 not in (None, found.digest) and len(found.digest) == len(each.sha256 or ""):
                 raise HubError(
                     f"{each}: the hub's file has the SHA-256 {found.digest[:12]}…, suite.yaml wants {each.sha256}; "
                     "nothing was downloaded"
                 )
-            yield found
-            if is_adapter(Path(found.file)):
-                yield look_up(each.hub, [_beside(found.file)], each.revision)
-        elif own is not None:
+        else:
+            assert own is not None  # else only files of the hub are looked for
             found = look_up(own, _may_be(each), suite.folder.name)
-            yield found
-            if is_adapter(Path(found.file)):
-                yield look_up(own, [_beside(found.file)], suite.folder.name)
+        yield from _with_companions(found, cancelled)
+        if each in models:
+            places.setdefault((found.hub, found.commit), set()).add(PurePosixPath(found.file).parent)
+    yield from _configurations(places)
     for done, images in enumerate(sets, len(files)):
         assert images is not None
         _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {images.title}")
@@ -224,20 +228,45 @@ def _looked_up(
             yield look_up(own, [images.path], suite.folder.name)
 
 
+def _with_companions(found: Remote, cancelled: Callable[[], bool]) -> Iterator[Remote]:
+    """A weight file with what it can't be read without: the shards of an index, an adapter's configuration."""
+    yield found
+    if is_adapter(Path(found.file)):
+        yield look_up(found.hub, [_beside(found, CONFIG)], found.commit)
+    if is_index(Path(found.file)):
+        if found.size > MAX_INDEX_BYTES:
+            raise HubError(f"{found.hub}: {found.file} has {found.size} bytes; at most {MAX_INDEX_BYTES} are read")
+        for shard in named_shards(fetch(found, lambda _: None, cancelled)):
+            yield look_up(found.hub, [_beside(found, shard)], found.commit)
+
+
+def _configurations(places: Mapping[tuple[str, str], Collection[PurePosixPath]]) -> Iterator[Remote]:
+    """What lies beside models and says of them what no tensor shows, each file once.
+
+    Args:
+        places: repository and commit → folders with models.
+    """
+    for (hub, commit), folders in places.items():
+        there = list_files(hub, commit, "model")
+        wanted = {(folder / name).as_posix() for folder in folders for name in CONFIGURATIONS}
+        yield from (look_up(hub, [name], commit) for name in there if name in wanted)
+
+
 def _is_file_here(suite: Suite, reference: FileReference) -> bool:
-    """Whether a weight file is here, and what goes with it."""
-    return all(path.is_file() for path in files_of(suite.path(reference)))
+    """Whether a weight file is here, and what it can't be read without."""
+    path = suite.path(reference)
+    return is_complete(path) and all(each.is_file() for each in files_of(path))
 
 
-def _beside(adapter: str) -> str:
-    """The path of an adapter's configuration in its repository."""
-    return PurePosixPath(adapter).with_name(CONFIG).as_posix()
+def _beside(found: Remote, name: str) -> str:
+    """The path in its repository of a file beside another one."""
+    return (PurePosixPath(found.file).parent / name).as_posix()
 
 
 def _may_be(reference: str) -> list[str]:
-    """Paths in a repository that a path in its ``suite.yaml`` may stand for: a file, or a folder with an adapter."""
-    inside = [f"{reference.rstrip('/')}/{name}" for name in FILES]
-    return [reference] if reference.endswith(WEIGHT_SUFFIXES) else inside
+    """Paths in a repository that a path in its ``suite.yaml`` may stand for: a file, or a folder with a model in it."""
+    inside = [f"{reference.rstrip('/')}/{name}" for name in (*MODEL_FILES, *INDEXES, *FILES)]
+    return [reference] if reference.endswith((*WEIGHT_SUFFIXES, INDEX)) else inside
 
 
 def _step(on_progress: Progress, cancelled: Callable[[], bool], done: int, total: int, message: str) -> None:

@@ -17,7 +17,7 @@ from merging.suites.images.decoding import Picture
 DEFAULT_LIMIT = 20 * 2**30  # bytes
 
 
-@dataclass(frozen=True)
+@dataclass
 class Notes:
     """What was seen while images were decoded.
 
@@ -25,11 +25,13 @@ class Notes:
         skipped: indices of those that can't be read, ascending.
         reasons: why not, of the first of them.
         said: sentence → number of images that it is said of.
+        peak: the largest value of images of 16 bits, see :class:`Picture`; None without any.
     """
 
     skipped: list[int] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     said: dict[str, int] = field(default_factory=dict)
+    peak: int | None = None
 
     def add(self, row: int, picture: Picture) -> None:
         """Take note of one image."""
@@ -39,6 +41,8 @@ class Notes:
                 self.reasons.append(picture.said)
         elif picture.said:
             self.said[picture.said] = self.said.get(picture.said, 0) + 1
+        if picture.peak is not None:
+            self.peak = max(self.peak or 0, picture.peak)
 
     @property
     def key(self) -> str:

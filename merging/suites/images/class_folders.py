@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from merging.core.errors import SuiteError
-from merging.core.text import in_a_row
+from merging.core.text import in_a_row, shortened
 from merging.core.wording import nearest
 
 FolderClasses = Mapping[str, str | int | None]  # folder → its class, by name or index; None: it is left out
 
-_SHOWN = 8
 _WORDNET = re.compile(r"n\d{8}")
-_NUMBER = re.compile(r"[0-9]+")
+_NUMBER = re.compile(r"(?<![0-9])[0-9]{1,300}(?![0-9])")  # as many digits as a folder's name can have
 
 
 NUMERIC_ORDER = "numbers, taken in numeric order as the classes in the order of suite.yaml"
@@ -293,5 +292,4 @@ def _listed(names: Sequence[str]) -> str:
     >>> _listed([])
     'none'
     """
-    shown = ", ".join(repr(name[:60]) for name in names[:_SHOWN])
-    return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown or "none"
+    return shortened([repr(name[:60]) for name in names]) or "none"

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import EpsImagePlugin, Image
 
 from merging.core.errors import SuiteError
-from merging.core.gate import DAMAGE, require_regular
+from merging.core.gate import DAMAGE, require_file_itself, require_regular
 from merging.core.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
 # Those that are no programs (JPEG is MPO, too): Pillow hands EPS to Ghostscript, whatever the file is called.
@@ -21,6 +21,8 @@ EpsImagePlugin.gs_binary = False
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 _WHITE_IS_ZERO = 0
+_MOST_OF_16_BITS = 2**16 - 1
+_MOST_USUAL_BITS = 14  # of cameras and scanners that write files of 16 bits without filling them
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,12 @@ class Picture:
     Attributes:
         pixels: uint8 ``[size, size, 3]``; None if it can't be read and is left out.
         said: what is unusual about it, or why it is left out; empty of most images.
+        peak: its largest value, if it has 16 bits and nothing says what is white but that type.
     """
 
     pixels: np.ndarray | None
     said: str = ""
+    peak: int | None = None
 
 
 class _Unreadable(SuiteError):
@@ -99,13 +103,32 @@ def _opened(file: Path | bytes, name: str, size: int, given: tuple[float, float]
                     f"be too large with a shorter side of {size}"
                 )
             several = "several frames, of which the first is taken" if getattr(image, "is_animated", False) else ""
-            eight_bits, scaled = _in_eight_bits(image, name, given)
-            return Picture(fit(eight_bits, size), scaled or several or _transparency(image))
+            eight_bits, scaled, peak = _in_eight_bits(image, name, given)
+            return Picture(fit(eight_bits, size), scaled or several or _transparency(image), peak)
     except _TOO_LARGE as error:
         pixels = re.search(r"[0-9]+", str(error))
         raise _too_large(name, int(pixels[0]) if pixels else MAX_PIXELS) from None
     except DAMAGE as error:
+        if isinstance(file, Path):
+            require_file_itself(file, _Unreadable, name)
         raise _Unreadable(f"{name}: not a readable image ({type(error).__name__})") from None
+
+
+def hardly_filled(peak: int) -> str:
+    """What to say of a set of images of 16 bits whose largest value this is; empty where it is no surprise.
+
+    >>> hardly_filled(4000)
+    'no image of 16 bits is brighter than 4000 of 65535; if they are of 12 bits, write range: [0, 4095] into `data`'
+    >>> hardly_filled(40000)
+    ''
+    """
+    bits = max(peak.bit_length(), 8)
+    if bits > _MOST_USUAL_BITS:
+        return ""
+    return (
+        f"no image of 16 bits is brighter than {peak} of {_MOST_OF_16_BITS}; if they are of {bits} bits, write range: "
+        f"[0, {2**bits - 1}] into `data`"
+    )
 
 
 def _transparency(image: Image.Image) -> str:
@@ -122,10 +145,12 @@ def _too_large(name: str, pixels: int) -> _Unreadable:
     )
 
 
-def _in_eight_bits(image: Image.Image, name: str, given: tuple[float, float] | None) -> tuple[Image.Image, str]:
-    """An image whose values Pillow would cut off at 255, scaled; any other as it is. Then what to say of it."""
+def _in_eight_bits(
+    image: Image.Image, name: str, given: tuple[float, float] | None
+) -> tuple[Image.Image, str, int | None]:
+    """An image whose values Pillow would cut off at 255, scaled; any other as it is. Then what to say, and its peak."""
     if not image.mode.startswith("I") and image.mode != "F":
-        return image, ""
+        return image, "", None
     values = np.asarray(image)
     kind, usual = _kind(image)
     lowest, highest = given or usual or (0.0, 0.0)
@@ -137,7 +162,8 @@ def _in_eight_bits(image: Image.Image, name: str, given: tuple[float, float] | N
     grey = np.rint((values.astype(np.float64) - lowest) * (255 / (highest - lowest))).astype(np.uint8)
     if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = 255 - grey
-    return Image.fromarray(grey), f"{kind}, scaled from {lowest:g} … {highest:g} to 8 bits"
+    peak = int(values.max()) if given is None and highest == _MOST_OF_16_BITS else None
+    return Image.fromarray(grey), f"{kind}, scaled from {lowest:g} … {highest:g} to 8 bits", peak
 
 
 _SAY_RANGE = "write range: [black, white] into `data` of the task, what stands for black and white in all images"

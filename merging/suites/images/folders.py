@@ -3,14 +3,16 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from merging.core.errors import SuiteError
+from merging.core.text import counted, shortened
 from merging.suites.images.class_folders import NUMERIC_ORDER, FolderClasses, Matching, match_folders
 from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
 from merging.suites.images.source import Origin, Source
@@ -57,6 +59,11 @@ class _LeftOut:
     dotted: int = 0
     nested: Counter[str] = field(default_factory=Counter)  # images, by the folder that they are in
     empty: list[str] = field(default_factory=list)
+
+    @property
+    def endings(self) -> str:
+        """Endings of files that are no images, with how many of each there are."""
+        return shortened([f"{ending} × {count}" for ending, count in self.others.most_common()], _SHOWN)
 
 
 def split_folders(root: Path, split: str, task: str, classes: Sequence[str], given: FolderClasses) -> Split | None:
@@ -129,8 +136,12 @@ def folder_source(
         counts.append(len(images))
     if not files:
         elsewhere = sum(left_out.nested.values())
-        deeper = f"; {elsewhere} are in folders below the class folders: move them up" if elsewhere else ""
-        raise SuiteError(f"task {task!r}: no images under {found.name}{deeper}")
+        why = f"; {elsewhere} are in folders below the class folders: move them up" if elsewhere else ""
+        if left_out.others:
+            why += (
+                f"; other files: {left_out.endings}; convert them to PNG or JPEG (read are {_READ.replace(' ', ', ')})"
+            )
+        raise SuiteError(f"task {task!r}: no images under {found.name}{why}")
 
     def read(rows: Sequence[int], size: int) -> Iterator[Picture]:
         return (open_image(files[row], f"{files[row].parent.name}/{files[row].name}", size, treatment) for row in rows)
@@ -145,7 +156,7 @@ def folder_source(
         origin=Origin(
             tuple((folder.name, label) for folder, label in found.class_folders),
             found.matching.how,
-            *_said(found, left_out),
+            *_said(found, left_out, classes),
         ),
         folder_of=np.repeat(np.arange(len(counts)), counts),
     )
@@ -193,7 +204,7 @@ def _images_below(folder: Path) -> int:
     return sum(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(folder) for name in names)
 
 
-def _said(found: Split, left_out: _LeftOut) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _said(found: Split, left_out: _LeftOut, classes: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What is left out, as sentences: what nobody would miss, and what is hardly meant."""
     said: list[str] = []
     odd: list[str] = []
@@ -201,18 +212,16 @@ def _said(found: Split, left_out: _LeftOut) -> tuple[tuple[str, ...], tuple[str,
         each = _with_images(found.folder, [path.name for path in found.hidden])
         said.append(f"left out: {each}, which no one made for a class")
     if left_out.dotted:
-        said.append(f"left out: {_counted(left_out.dotted)} whose names begin with a dot")
-    others = ", ".join(f"{ending} × {count}" for ending, count in left_out.others.most_common(_SHOWN))
-    if others:
+        said.append(f"left out: {counted(left_out.dotted, 'image')} whose names begin with a dot")
+    if left_out.others:
         unread = sum(count for ending, count in left_out.others.items() if ending in _NOT_READ)
-        what = f"left out: {sum(left_out.others.values())} other files ({others})"
+        count = sum(left_out.others.values())
+        what = f"left out: {counted(count, 'other file')} ({left_out.endings})"
         (odd if unread else said).append(f"{what}; convert them to PNG or JPEG to count them" if unread else what)
     if left_out.nested:
-        where = _shortened([f"{name} {count}" for name, count in sorted(left_out.nested.items())])
-        odd.append(
-            f"left out: {_counted(sum(left_out.nested.values()))} in folders below the class folders ({where}); "
-            "move them up to count them"
-        )
+        where = shortened([f"{name} {count}" for name, count in sorted(left_out.nested.items())], _SHOWN)
+        images = counted(sum(left_out.nested.values()), "image")
+        odd.append(f"left out: {images} in folders below the class folders ({where}); move them up to count them")
     if found.matching.dropped:
         said.append(f"left out, as suite.yaml says: {_with_images(found.folder, found.matching.dropped)}")
     if found.matching.strangers:
@@ -220,25 +229,36 @@ def _said(found: Split, left_out: _LeftOut) -> tuple[tuple[str, ...], tuple[str,
         odd.append(f"left out: folders that are no class of suite.yaml, with their images: {strangers}")
     loose = sum(path.suffix.lower() in SUFFIXES and path.is_file() for path in found.folder.iterdir())
     if loose:
-        odd.append(f"left out: {_counted(loose)} in no class folder")
+        odd.append(f"left out: {counted(loose, 'image')} in no class folder")
     if left_out.empty:
-        odd.append(f"no image of {len(left_out.empty)} classes, whose folders are {_shortened(left_out.empty)}")
+        count = len(left_out.empty)
+        whose = "class, whose folder is" if count == 1 else "classes, whose folders are"
+        odd.append(f"no image of {count} {whose} {shortened(left_out.empty, _SHOWN)}")
+    if found.matching.how == NUMERIC_ORDER:
+        odd += _gaps(found.matching.labels, classes)
     if found.matching.assumed:
         odd.append("which folder is which class is assumed; list `classes` in the order of the head's rows")
     return tuple(said), tuple(odd)
 
 
+def _gaps(labels: Mapping[str, int], classes: Sequence[str]) -> list[str]:
+    """What to say of numbers that stand for classes by their order and leave some out."""
+    numbers = {int(folder): label for folder, label in labels.items()}
+    first, last = min(numbers), max(numbers)
+    lacking = last - first + 1 - len(numbers)
+    if not lacking:
+        return []
+    missing = islice((number for number in range(first, last) if number not in numbers), _SHOWN)
+    listed = ", ".join(map(str, missing)) + (f" and {lacking - _SHOWN} more" if lacking > _SHOWN else "")
+    return [
+        f"class folders are numbers from {first} to {last} without {listed}, and are taken in numeric order, so that "
+        f"{last} is class {numbers[last]}, {classes[numbers[last]][:60]!r}; if it is not, write for the task in "
+        "suite.yaml folders: {folder: class}"
+    ]
+
+
 def _with_images(folder: Path, names: Sequence[str]) -> str:
-    return _shortened([f"{name} ({_counted(_images_below(folder / name))})" for name in names])
-
-
-def _counted(images: int) -> str:
-    return f"{images} image{'' if images == 1 else 's'}"
-
-
-def _shortened(parts: Sequence[str]) -> str:
-    shown = ", ".join(parts[:_SHOWN])
-    return f"{shown} and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else shown
+    return shortened([f"{name} ({counted(_images_below(folder / name), 'image')})" for name in names], _SHOWN)
 
 
 def folder_fingerprint(root: Path, paths: Iterable[Path]) -> str:

@@ -15,8 +15,9 @@ import numpy as np
 import psutil
 
 from merging.core.errors import MergingError, MissingPart, SuiteError
-from merging.core.gate import DAMAGE, parse_json, require_regular
+from merging.core.gate import DAMAGE, parse_json, require_file_itself, require_regular
 from merging.core.limits import MAX_CELLS_BYTES, MAX_GROWTH, MAX_IMAGE_BYTES, MAX_IMAGES, MAX_SMALL_BYTES
+from merging.core.text import shortened
 from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
 from merging.suites.images.source import Source
 
@@ -69,6 +70,7 @@ def hub_source(
     try:
         for file in files:
             require_regular(file, SuiteError)
+            require_file_itself(file, SuiteError)
         tables = [parquet.ParquetFile(file) for file in files]
         _check_columns(files[0].name, tables[0].schema_arrow, image, label)
         _check_rows(files[0].name, tables, label)
@@ -136,7 +138,7 @@ def _split_files(folder: Path, split: str, config: str | None) -> list[Path]:
     places = sorted({path.parent.relative_to(folder).as_posix() for path in found})
     if len(places) > 1:
         raise SuiteError(
-            f"{folder.name}: {split} split in {len(places)} folders ({', '.join(places[:8])}); name one as `config`"
+            f"{folder.name}: {split} split in {len(places)} folders ({shortened(places)}); name one as `config`"
         )
     return found
 
@@ -159,7 +161,7 @@ def _check_columns(file: str, schema: Any, image: str, label: str) -> None:
     missing = [name for name in (image, label) if name not in schema.names]
     if missing:
         raise SuiteError(
-            f"{file}: no column {', '.join(map(repr, missing))}; it has {', '.join(schema.names[:12])}; "
+            f"{file}: no column {', '.join(map(repr, missing))}; it has {shortened(schema.names)}; "
             "name them as `image` and `label`"
         )
 

@@ -12,6 +12,7 @@ from pydantic import (
     model_validator,
 )
 
+from merging.core.wording import nearest
 from merging.suites.images.decoding import Treatment
 from merging.suites.images.torchvision_data import READERS
 
@@ -120,7 +121,7 @@ class TorchvisionData(Entry):
     @classmethod
     def _known(cls, value: str) -> str:
         if value not in READERS:
-            raise ValueError(f"expected one of {', '.join(READERS)}")
+            raise ValueError(f"expected one of {', '.join(READERS)}{nearest(value, READERS)}")
         return value
 
     @property

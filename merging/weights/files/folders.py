@@ -110,6 +110,15 @@ def shards_of(index: Path) -> dict[Path, frozenset[str]]:
         CorruptCheckpoint: it is no index, or contradicts itself.
         CheckpointError: it can't be read, a shard is missing, or would lie outside of the index's folder.
     """
+    found = named_shards(index)
+    for file in found:
+        if not (index.parent / file).is_file():
+            raise CheckpointError(f"{index.name}: the shard {file[:120]!r} is missing; put it beside the index")
+    return {index.parent / file: names for file, names in found.items()}
+
+
+def named_shards(index: Path) -> dict[str, frozenset[str]]:
+    """As :func:`shards_of`, by their paths from the index's folder, whether they are there or not."""
     if not index.is_file():
         raise CheckpointError(f"{index.name}: no such index of shards")
     try:
@@ -124,19 +133,25 @@ def shards_of(index: Path) -> dict[Path, frozenset[str]]:
         tensors.setdefault(file, set()).add(tensor)
     if len(tensors) > MAX_SHARDS:
         raise CorruptCheckpoint(f"{index.name}: {len(tensors)} shards; at most {MAX_SHARDS} are read")
-    return {_shard(index, file): frozenset(names) for file, names in sorted(tensors.items())}
+    for file in tensors:
+        _require_beside(index, file)
+    return {file: frozenset(names) for file, names in sorted(tensors.items())}
 
 
-def _shard(index: Path, file: str) -> Path:
+def _require_beside(index: Path, file: str) -> None:
     parts = PurePosixPath(file).parts
     if not parts or parts[0] == "/" or ".." in parts or "\\" in file or "\0" in file or len(file) > 300:
         raise CheckpointError(
             f"{index.name}: the shard {file[:80]!r} would lie outside of the index's folder; shards must lie beside it"
         )
-    path = index.parent / file
-    if not path.is_file():
-        raise CheckpointError(f"{index.name}: the shard {file[:120]!r} is missing; put it beside the index")
-    return path
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a weight file is there, and of an index all its shards."""
+    try:
+        return all(file.is_file() for file in weight_files(path))
+    except CheckpointError:
+        return False
 
 
 def weight_files(path: Path) -> tuple[Path, ...]:

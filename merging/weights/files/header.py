@@ -11,6 +11,7 @@ from typing import Any
 from merging.core.errors import CorruptCheckpoint
 from merging.core.gate import parse_json, reading, require_regular
 from merging.core.limits import MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_TENSOR_NAME, MAX_TENSORS
+from merging.core.text import shortened
 
 _METADATA = "__metadata__"
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
@@ -42,7 +43,8 @@ def read_header(path: Path) -> dict[str, Any]:
         why = f": {problem}" if isinstance(problem, ValueError) else ""
         raise CorruptCheckpoint(f"{path.name}: the header is not that of a safetensors file{why}") from None
     if unknown:
-        raise CorruptCheckpoint(f"{path.name}: unsupported dtypes {unknown[:8]}; expected {sorted(_BYTES)}")
+        known = ", ".join(sorted(_BYTES))
+        raise CorruptCheckpoint(f"{path.name}: unsupported dtypes {shortened(unknown)}; expected one of {known}")
     if 8 + length + end != size:
         raise CorruptCheckpoint(
             f"{path.name}: the header declares {8 + length + end} bytes, the file has {size}; "

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from merging.core.errors import CheckpointError
+from merging.core.text import counted, shortened
 from merging.core.wording import differences
 
 Family = Literal["open_clip", "huggingface", "unknown"]
@@ -165,9 +166,8 @@ class Layout:
             head, dot, _ = name.removeprefix(prefix).partition(".")
             groups.setdefault(head + dot, []).append(name.removeprefix(prefix))
         words = [names[0] if len(names) == 1 else f"{head}… × {len(names)}" for head, names in groups.items()]
-        shown = ", ".join(word if word.isprintable() else repr(word) for word in words[:8])
-        more = ", …" if len(words) > 8 else ""
-        return f"left out {len(self.dropped)} {'tensor' if len(self.dropped) == 1 else 'tensors'} ({shown}{more})"
+        shown = shortened([word if word.isprintable() else repr(word) for word in words])
+        return f"left out {counted(len(self.dropped), 'tensor')} ({shown})"
 
     @property
     def repeated_in_words(self) -> str:
@@ -458,7 +458,7 @@ def _only(
 
 def _several(kind: str, roots: Sequence[str]) -> str:
     """What to say of several towers, with a name for one of them."""
-    listed = ", ".join(repr(_called(root)[:80]) for root in roots[:6]) + (", …" if len(roots) > 6 else "")
+    listed = _listed(roots)
     others = {word for root in roots[:-1] for word in root.split(".")}
     example = next((word for word in roots[-1].split(".") if word and word not in others), _called(roots[-1]))[:80]
     advice = "save the one that is meant by itself"
@@ -484,8 +484,12 @@ def _taken(roots: Sequence[str], take: str) -> str:
     matching = exact or [root for root in roots if f".{take}." in f".{root}"]
     if len(matching) == 1:
         return matching[0]
-    listed = ", ".join(repr(_called(root)[:80]) for root in roots[:6]) or "none at all"
-    raise CheckpointError(f"holds {'several towers' if matching else 'no tower'} {take[:80]!r}; its towers: {listed}")
+    seen = "several towers" if matching else "no tower"
+    raise CheckpointError(f"holds {seen} {take[:80]!r}; its towers: {_listed(roots) or 'none at all'}")
+
+
+def _listed(roots: Sequence[str]) -> str:
+    return shortened([repr(_called(root)[:80]) for root in roots], 6)
 
 
 def _without_wrappers(name: str) -> str:

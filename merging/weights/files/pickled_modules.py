@@ -23,7 +23,7 @@ from merging.core.limits import MAX_PICKLE_BYTES, MAX_TENSORS
 from merging.weights.files import inert_pickle
 from merging.weights.files.inert_pickle import Shell, StoredBytes, StoredTensor
 from merging.weights.files.reading import Checkpoint, TensorInfo, checkpoint_from, require_content
-from merging.weights.files.torch_files import NESTED, check_archive, requested_globals
+from merging.weights.files.torch_files import NESTED, check_archive, no_state_dict, requested_globals
 
 _MAX_NAME = 300  # characters; names of nested modules grow with every level
 _MAX_UNSAVED = 100  # buffers of one module that are not saved; each name is looked for among them
@@ -65,6 +65,8 @@ def open_pickled_module(path: Path | str, take: str | None = None) -> PickledMod
     require_content(path)
     try:
         root, places = _from_archive(path) if check_archive(path, torchscript=True) else _from_old_format(path)
+        if not isinstance(root, dict | Shell):
+            raise no_state_dict(path, root)
         found: dict[str, StoredTensor] = {}
         for name, tensor in _tensors(root):
             if found.setdefault(name, tensor) is not tensor:

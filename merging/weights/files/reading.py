@@ -18,9 +18,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from merging.core.errors import CheckpointError, CorruptCheckpoint, MismatchedCheckpoint, NonFiniteWeights
-from merging.core.gate import DAMAGE, require_regular
+from merging.core.gate import DAMAGE, require_file_itself, require_regular
 from merging.core.limits import MAX_TENSORS
 from merging.core.places import path_of
+from merging.core.text import counted
 from merging.core.wording import differences
 from merging.weights.files.folders import is_index, model_file, shards_of
 from merging.weights.files.header import read_header
@@ -163,10 +164,10 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     def summary(self) -> str:
         """Number, size and precision of the tensors, whose layout they had, and what was left out, in words."""
         dtypes = sorted({str(info.dtype).removeprefix("torch.") for info in self.infos.values()})
-        parts = [f"{len(self)} tensors", f"{self.nbytes / 2**20:.1f} MiB", "/".join(dtypes), self.layout.title]
+        parts = [counted(len(self), "tensor"), f"{self.nbytes / 2**20:.1f} MiB", "/".join(dtypes), self.layout.title]
         parts += filter(None, [self.layout.repeated_in_words])
-        if len(self.files) > 1:
-            parts.append(f"{len(self.files) - 1} shards")
+        if is_index(self.path):
+            parts.append(counted(len(self.files) - 1, "shard"))
         if self.layout.dropped:
             parts.append(self.layout.dropped_in_words)
         if self.lender is not None:
@@ -418,6 +419,7 @@ def require_content(path: Path) -> None:
         raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
     if size == 0:
         raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
+    require_file_itself(path, CorruptCheckpoint)
 
 
 def checkpoint_from(

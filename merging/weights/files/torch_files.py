@@ -22,6 +22,7 @@ from merging.core.archive import is_archive, open_archive
 from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
 from merging.core.gate import DAMAGE
 from merging.core.limits import MAX_PICKLE_BYTES, MAX_PICKLE_OPERATIONS
+from merging.core.text import shortened
 from merging.weights.files.pickle_size import require_bearable
 
 _ADVICE = "save model.state_dict() or a .safetensors file instead"
@@ -70,7 +71,7 @@ def read_state_dict(path: Path) -> StateDict:
         names = requested_globals(path)
         if names:
             raise UnsafeCheckpoint(
-                f"{path.name}: a pickle of Python objects, not a state dict (it asks for {', '.join(names[:5])}); "
+                f"{path.name}: a pickle of Python objects, not a state dict (it asks for {shortened(names, 5)}); "
                 f"loading it could run code, so nothing was loaded; {_CONVERT}"
             ) from None
         raise CorruptCheckpoint(
@@ -78,10 +79,7 @@ def read_state_dict(path: Path) -> StateDict:
             "download or export it again"
         ) from None
     if not isinstance(loaded, Mapping):
-        raise CorruptCheckpoint(
-            f"{path.name}: holds a {type(loaded).__name__}; expected a state dict, name → tensor, "
-            'or {"state_dict": …}'
-        )
+        raise no_state_dict(path, loaded)
     under = next((name for name in NESTED if isinstance(loaded.get(name), Mapping)), "")
     inner = loaded[under] if under else loaded
     direct = [str(name) for name, value in inner.items() if isinstance(value, torch.Tensor)]
@@ -91,6 +89,16 @@ def read_state_dict(path: Path) -> StateDict:
             raise CorruptCheckpoint(f"{path.name}: two tensors are called {name[:200]!r}, in dictionaries of two kinds")
         tensors[name] = tensor
     return StateDict(tensors, {name: f"{under}.{name}" if under else name for name in direct})
+
+
+def no_state_dict(path: Path, found: object) -> CorruptCheckpoint:
+    """The error for a file with something else in it: tensors in a list, say, which don't tell what is which weight."""
+    kind = type(found).__name__.removeprefix("Stored").lower()
+    count = f" of {len(found)}" if isinstance(found, list | tuple | set) else ""
+    return CorruptCheckpoint(
+        f'{path.name}: holds a {kind}{count}; expected a state dict, name → tensor, or {{"state_dict": …}}; save '
+        "model.state_dict()"
+    )
 
 
 def _walk(path: Path, root: Mapping[Any, Any]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -211,12 +211,21 @@ def test_weights_that_differ_are_noticed(suite_file: Path, suite: Suite, workspa
     assert "made on cuda:0" in found.verdict(recipe.model_copy(update={"device": "cuda:0"}))
 
 
+_SOUND = "label: x\nrun: y\nspec: {}\nfingerprints: {}\nweights: {sha256: z}\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: [", "not valid YAML"),
         ("just text", "expected the mapping"),
         ("label: x", "run: is missing"),
+        (f"{_SOUND}lable: x", r"lable: unknown name \(did you mean 'label'\?\)"),
+        (_SOUND + "revisions: {merg: 1}", r"merg: unknown name \(did you mean 'merge'\?\); expected edit or merge"),
+        (
+            _SOUND + "chosen: {scalng: 0.3}",
+            r"scalng: unknown name \(did you mean 'scaling'\?\); expected sca",
+        ),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
         (None, "can't be read"),
     ],

@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
-from merging.core.errors import Cancelled, HubError, MissingPart, SuiteError
+from merging.core.errors import Cancelled, HubError, MergingError, MissingPart, SuiteError
+from merging.core.limits import MAX_INDEX_BYTES
 from merging.runs.jobs.download import Missing, download, estimated_bytes, missing_parts
 from merging.suites import Suite, load_suite
 from merging.suites.images.image_sets import load_images
 from merging.suites.suite import downloaded_suites
+from merging.weights.files import save_tensors
+from merging.weights.files.writing import Form
 from tests.fake_hub import FakeHub, sha256
-from tests.random_models import TASKS, write_yaml
+from tests.random_models import TASKS, write_config, write_yaml
 from tests.suites.images.test_kinds import write_parquet
 
 pytest.importorskip("pyarrow")
@@ -190,11 +194,77 @@ def test_a_repository_with_a_suite_yaml_is_a_suite(
         load_suite("zoo/tiny")
     found = download("zoo/tiny", data=True)
     assert found.missing == [] and downloaded_suites().keys() == {"zoo/tiny"}
+    files = [row.file for row in found.files]
+    assert len({*files}) == len(files) and "zoo/tiny/open_clip_config.json" in files  # of all models there, once
     mine = load_suite("zoo/tiny")
     assert mine.vectors().checkpoints[2].fingerprint == suite.vectors().checkpoints[2].fingerprint
     assert all(mine.present(task) for task in TASKS)
     assert np.array_equal(load_images(mine, "roads", "test", 32).pixels, load_images(suite, "roads", "test", 32).pixels)
     assert download("zoo/tiny", data=True).files == []
+
+
+def in_shards(suite: Suite, task: str, folder: Path) -> dict[str, bytes]:
+    """A task's model in several files and their index, with the configuration that lies beside it, by name."""
+    folder.mkdir()
+    checkpoint = suite.checkpoint(task)
+    save_tensors(
+        folder / "model.safetensors",
+        checkpoint.infos,
+        checkpoint.items(),
+        form=Form(shard_bytes=checkpoint.nbytes // 2),
+    )
+    (folder / "config.json").write_text('{"lr": 1e-5}')
+    write_config(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+INDEX = "model.safetensors.index.json"
+
+
+def test_a_model_in_shards_comes_whole_and_with_its_configuration(
+    hub: FakeHub, hubbed: Path, suite: Suite, tmp_path: Path
+) -> None:
+    """Before: `no model.safetensors or … on the Hugging Face hub`, and of no model what lies beside it."""
+    hub.files["zoo/digits"] = in_shards(suite, "digits", tmp_path / "model") | {"README.md": b"text"}
+    hub.small |= {content for name, content in hub.files["zoo/digits"].items() if name.endswith(".json")}
+    shards = sorted(name for name in hub.files["zoo/digits"] if "-of-" in name)
+    found = download(str(hubbed), ["digits"])
+    wanted = [INDEX, *shards, "config.json", "open_clip_config.json"]
+    assert [row.file for row in found.files] == ["zoo/base/model.safetensors", *(f"zoo/digits/{one}" for one in wanted)]
+    assert len(shards) > 1 and found.missing == []
+    mine = load_suite(hubbed).checkpoint("digits")
+    assert all(torch.equal(mine[name], tensor) for name, tensor in suite.checkpoint("digits").items())
+    asked = len(hub.asked)
+    assert download(str(hubbed), ["digits"]).files == [] and len(hub.asked) == asked
+    (mine.path.parent / shards[0]).unlink()
+    assert [str(each) for each in load_suite(hubbed).missing_weights(["digits"])] == ["zoo/digits"]
+    assert len(download(str(hubbed), ["digits"]).files) == len(wanted)
+
+
+def test_a_folder_in_a_suite_of_the_hub_may_hold_shards(
+    hub: FakeHub, suite: Suite, content: dict[str, bytes], tmp_path: Path
+) -> None:
+    described = {**yaml.safe_load(content["suite.yaml"]), "tasks": [{"name": "digits", "checkpoint": "digits/"}]}
+    files = {f"digits/{name}": each for name, each in in_shards(suite, "digits", tmp_path / "model").items()}
+    hub.files["zoo/tiny"] = {**files, "base.safetensors": content["base.safetensors"]}
+    hub.files["zoo/tiny"]["suite.yaml"] = yaml.safe_dump(described).encode()
+    assert download("zoo/tiny").missing == []
+    assert load_suite("zoo/tiny").checkpoint("digits").path.name == INDEX
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (b'{"weight_map": {"proj": "../../secret"}}', "would lie outside of the index's folder"),
+        (b'{"weight_map": {"proj": "a-00001-of-00002.safetensors"}}', "no a-00001-of-00002.safetensors in revision"),
+        (b"<html>", "a web page"),
+        (b" " * (MAX_INDEX_BYTES + 1), "at most 33554432 are read"),
+    ],
+)
+def test_an_index_that_leads_nowhere_is_refused(hub: FakeHub, hubbed: Path, index: bytes, message: str) -> None:
+    hub.files["zoo/digits"] = {INDEX: index}
+    with pytest.raises(MergingError, match=message):
+        download(str(hubbed), ["digits"])
 
 
 def test_a_suite_of_the_hub_that_is_too_large_is_not_fetched(hub: FakeHub) -> None:

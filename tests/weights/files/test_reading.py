@@ -1,6 +1,7 @@
 """Opening weight files: what is in them, under which names, and what is refused."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from merging.core.errors import CheckpointError, CorruptCheckpoint, MismatchedCheckpoint, SpecError, UnsafeCheckpoint
+from merging.weights.convert import convert
 from merging.weights.files import MAX_HEADER_BYTES, Checkpoint, open_checkpoint
 from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, random_vectors
@@ -83,7 +85,7 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
 
 
 def safetensors_bytes(header: object, payload: bytes = b"") -> bytes:
-    text = json.dumps(header).encode()
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + payload
 
 
@@ -94,7 +96,6 @@ def entry(start: int, end: int, shape: list[int], dtype: str = "F32") -> dict[st
 BROKEN: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
     "three bytes": (b"abc", "truncated or not safetensors"),
-    "html": (b"<!DOCTYPE html><html>404 not found</html>", "truncated or not safetensors"),
     "oversized header": ((MAX_HEADER_BYTES + 1).to_bytes(8, "little") + b"{}", "the header declares"),
     "absurd header": (b"\xff" * 8 + b"{}", "the header declares"),
     "header past the end": ((500).to_bytes(8, "little") + b"{}", "the header declares"),
@@ -103,6 +104,10 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "a list": (safetensors_bytes([1, 2]), "header is not that"),
     "a number": (safetensors_bytes(3), "header is not that"),
     "deep json": (len(b"[" * 50_000).to_bytes(8, "little") + b"[" * 50_000, "header is not that"),
+    "an endless number": (
+        safetensors_bytes(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,' + b"9" * 90_000 + b"]}}"),
+        "header is not that of a safetensors file: a whole number of 90000 digits; nothing here is that large$",
+    ),
     "no offsets": (safetensors_bytes({"a": {"dtype": "F32", "shape": [1]}}, b"\0" * 4), "header is not that"),
     "entry is text": (safetensors_bytes({"a": "F32"}, b"\0" * 4), "header is not that"),
     "odd dtype": (safetensors_bytes({"a": entry(0, 4, [1], "Q7")}, b"\0" * 4), "unsupported dtypes"),
@@ -165,6 +170,18 @@ def test_files_that_hold_no_state_dict_are_refused(tmp_path: Path, make: Callabl
     with pytest.raises(CorruptCheckpoint, match=r"^model\.pt: ") as caught:
         open_checkpoint(path)
     assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("held", "said"), [([torch.ones(2)] * 3, "list of 3"), ((1, 2), "tuple of 2"), (torch.ones(2), "tensor")]
+)
+def test_what_is_no_state_dict_is_named(tmp_path: Path, held: object, said: str) -> None:
+    """Before: `convert` said that a list of tensors holds no tensors."""
+    torch.save(held, tmp_path / "model.pt")
+    sentence = rf"model\.pt: holds a {said}; expected a state dict, .*; save model\.state_dict\(\)$"
+    with pytest.raises(CorruptCheckpoint, match=sentence):
+        open_checkpoint(tmp_path / "model.pt")
+    assert re.match(sentence, convert(tmp_path / "model.pt", tmp_path / "out.safetensors").detail)
 
 
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor")
