@@ -14,7 +14,7 @@ from merging.methods.params import OnValidation, Params
 from merging.methods.planned import LinearMerge, LocalisedMerge, TensorEdit, TensorMerge
 from merging.methods.presets import PRESETS
 from merging.methods.registry import Published, edit, merge
-from merging.methods.scaling import LAMBDA, Scaling
+from merging.methods.scaling import Scaling
 from merging.weights.vectors import TaskVectors
 
 
@@ -100,7 +100,10 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (unfrozen, "OpenParams must stay frozen"),
     (wrong_default, "defaults are not valid"),
     (two_scalings, "only a merge has λ, and only one; marked are scaling, second"),
-    (with_field(Annotated[float, LAMBDA]), "'much' is chosen on validation, so its type must allow 'auto'"),
+    (
+        with_field(Annotated[float, OnValidation(scaling=True)]),
+        "'much' is chosen on validation, so its type must allow 'auto'",
+    ),
     (with_field(Annotated[float, Field(ge=0, le=1)] | Literal["auto"], ge=None, le=None), "mark it with OnValidation"),
     (with_field(Literal["auto", "fast"], default="auto", ge=None, le=None), "mark it with OnValidation"),
     (with_field(float, description=None), "'much' has no description"),
