@@ -86,19 +86,29 @@ def style_of(label: str) -> Style:
     'square'
     """
     known = _known(stages())
-    return known.get(label) or _next_free(label, known.values())
+    return known.get(label) or _next_free(label, _built_in(known))
 
 
 @cache
 def _known(registered: tuple[Stage, ...]) -> dict[str, Style]:
-    """How the baselines and the published methods are drawn; those that bring no look get one that is free."""
-    presets = PRESETS.values()
-    chosen = {one.title: Style(one.look.color, one.look.symbol, one.look.pattern) for one in presets if one.look}
-    known = _BASELINES | chosen
-    for one in presets:
-        if one.title not in known:
-            known[one.title] = _next_free(one.title, known.values())
+    """How the baselines and the published methods are drawn; those that bring no look get one that is free.
+
+    Methods of somebody's own come last, so that they change the looks of no others.
+    """
+    known = dict(_BASELINES)
+    for own in (False, True):
+        of_kind = [one for one in PRESETS.values() if (one.source is not None) == own]
+        known |= {one.title: Style(one.look.color, one.look.symbol, one.look.pattern) for one in of_kind if one.look}
+        for one in of_kind:
+            if one.title not in known:
+                known[one.title] = _next_free(one.title, known.values())
     return known
+
+
+def _built_in(known: Mapping[str, Style]) -> list[Style]:
+    """Looks of all but methods of somebody's own: by these alone others are told what is free."""
+    own = {one.title for one in PRESETS.values() if one.source}
+    return [style for title, style in known.items() if title not in own]
 
 
 def _next_free(label: str, taken: Iterable[Style]) -> Style:
@@ -120,10 +130,10 @@ def distinct_styles(methods: Sequence[str]) -> list[Style]:
     ['cross', 'triangle-up', 'cross-open']
     """
     first: dict[str, Style] = {}
-    for method in sorted(set(methods), key=lambda method: (not _is_known(method), methods.index(method))):
+    for method in sorted(set(methods), key=lambda method: (_rank(method), methods.index(method))):
         wanted, taken = style_of(method), list(first.values())
-        if not _is_known(method):
-            wanted = _next_free(method, (*_known(stages()).values(), *taken))
+        if _rank(method) == 1:
+            wanted = _next_free(method, (*_built_in(_known(stages())), *taken))
         first[method] = _apart(wanted, taken)
     found, used = [], list(first.values())
     for place, method in enumerate(methods):
@@ -135,8 +145,10 @@ def distinct_styles(methods: Sequence[str]) -> list[Style]:
     return found
 
 
-def _is_known(label: str) -> bool:
-    return label in _known(stages())
+def _rank(label: str) -> int:
+    """Who chooses a look first: what is published, then what nobody published, then what somebody's own file did."""
+    own = {one.title for one in PRESETS.values() if one.source}
+    return 2 if label in own else 0 if label in _known(stages()) else 1
 
 
 def _apart(wanted: Style, taken: Sequence[Style]) -> Style:

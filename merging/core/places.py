@@ -1,12 +1,14 @@
 """Where things lie here: the folder for runs and caches, the dashboard's script, paths as people type them."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from merging.core.errors import SpecError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NAME = "clip-merging"  # as in pyproject.toml
+METHODS_VARIABLE = "MERGING_METHODS"
 
 
 def path_of(given: str | os.PathLike[str]) -> Path:
@@ -43,6 +45,17 @@ def chosen_home() -> Path:
     """The folder that ``MERGING_HOME`` names, as for the command line and the dashboard, else the default one."""
     named = os.environ.get("MERGING_HOME")
     return path_of(named) if named else default_home()
+
+
+def method_places() -> tuple[Path, ...]:
+    """The folders and files that ``MERGING_METHODS`` names, from which methods of one's own come."""
+    named = os.environ.get(METHODS_VARIABLE, "")
+    return tuple(path_of(each) for each in named.split(os.pathsep) if each)
+
+
+def methods_setting(places: Iterable[Path]) -> str:
+    """The value of ``MERGING_METHODS`` that names these places, wherever the process that reads it stands."""
+    return os.pathsep.join(dict.fromkeys(str(place.resolve()) for place in places))
 
 
 def dashboard() -> Path:

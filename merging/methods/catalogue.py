@@ -5,7 +5,7 @@ from typing import Any
 
 from merging.methods import registry
 from merging.methods.presets import PRESETS, Preset
-from merging.methods.registry import Stage
+from merging.methods.registry import Source, Stage
 
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
@@ -17,7 +17,8 @@ def catalogue() -> dict[str, list[dict[str, Any]]]:
     ``chosen`` are a preset's parameters that are chosen on labelled validation images besides.
 
     Methods have ``summary`` and ``parameters``, each with ``name``, ``type``, ``default``, ``description`` and, as far
-    as they apply, the bounds of JSON schema. Presets have their edit, merge and parameters.
+    as they apply, the bounds of JSON schema. Presets have their edit, merge and parameters. All that is somebody's own
+    has ``source``, see :mod:`merging.methods.own`.
     """
     return {
         "edits": [_stage(stage) for stage in registry.edits().values()],
@@ -35,6 +36,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "needs": stage.data({}).needs,
         "summary": stage.summary,
         "parameters": [_parameter(name, schema) for name, schema in properties.items()],
+        **_source(stage.source),
     }
 
 
@@ -47,7 +49,13 @@ def _preset(preset: Preset) -> dict[str, Any]:
         "chosen": list(preset.data.chosen),
         **preset.spec_fields(),
         "note": preset.note,
+        **_source(preset.source),
     }
+
+
+def _source(source: Source | None) -> dict[str, Any]:
+    """Of somebody's own: the name of the file or package, and the SHA-256 of what is in it."""
+    return {} if source is None else {"source": {"name": source.name, "sha256": source.sha256}}
 
 
 def _parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,11 @@ _GIVES: dict[str, frozenset[Any]] = {
 }
 
 
+def is_name(name: str) -> bool:
+    """Whether specifications and the command line can call something so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def gives(function: Callable[..., Any]) -> frozenset[Any]:
     """The classes, of :mod:`merging.methods.planned`, that a function says it returns."""
     hint = get_type_hints(function).get("return")
@@ -48,7 +53,7 @@ def require_sound(
 
 
 def _fault_of_function(kind: str, name: str, title: str, function: Callable[..., Any]) -> str:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         return "a name is made of small letters, digits and _, and begins with a letter"
     if not title.strip():
         return "it has no title"

@@ -1,7 +1,5 @@
 """What a method with its parameters is called: the same on the command line, in files and on every page."""
 
-from typing import Any
-
 from merging.core.text import short
 from merging.methods.pair import Pair
 from merging.methods.presets import PRESETS
@@ -18,14 +16,16 @@ def label_of(pair: Pair) -> str:
     >>> label_of(Pair.of("ties", {"keep": 0.1}))
     'TIES + Task Arithmetic · keep 0.1'
     """
-    values = _telling(pair)
+    values = pair.telling
     for preset in PRESETS.values():
-        if _stages(preset.pair) == _stages(pair) and _telling(preset.pair) == values:
+        if _stages(preset.pair) == _stages(pair) and preset.pair.telling == values:
             return preset.title
     namesake = next((preset.pair for preset in PRESETS.values() if preset.title == pair.title), None)
-    usual = _telling(namesake or pair.usual)
+    usual = (namesake or pair.usual).telling
     parts = [
-        f"{name[1].replace('_', ' ')} {short(value)}" for name, value in values.items() if value != usual.get(name)
+        f"{name.replace('_', ' ')} {short(value)}"
+        for (kind, name), value in values.items()
+        if name and value != usual.get((kind, name))
     ]
     return " · ".join([pair.title, *parts])
 
@@ -41,13 +41,13 @@ def method_of(pair: Pair) -> str:
     >>> method_of(Pair.of(merge="adamerging", merge_params={"granularity": "task", "steps": 20}))
     'AdaMerging, task-wise'
     """
-    values = _telling(pair)
+    values = pair.telling
     published = [preset for preset in PRESETS.values() if _stages(preset.pair) == _stages(pair)]
     if not published:
         return pair.title
 
     def differences(other: Pair) -> int:
-        own = _telling(other)
+        own = other.telling
         return sum(values.get(name) != own.get(name) for name in {*values, *own})
 
     return min(published, key=lambda preset: differences(preset.pair)).title
@@ -56,15 +56,3 @@ def method_of(pair: Pair) -> str:
 def _stages(pair: Pair) -> tuple[str, str]:
     return pair.edit.name, pair.merge.name
 
-
-def _telling(pair: Pair) -> dict[tuple[str, str], Any]:
-    """Both stages' parameters by stage and name, without λ and without what changes no result.
-
-    λ does not make another method: the same one is run with a λ given and with the best on validation.
-    """
-    return {
-        (part.stage.kind, name): value
-        for part in pair.parts
-        for name, value in part.values.items()
-        if name != part.stage.params.scaling_name() and name not in part.stage.params.changing_nothing
-    }

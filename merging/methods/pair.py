@@ -76,6 +76,10 @@ class Part:
         return Part(self.stage, self.stage.parse(values))
 
 
+def _origin(part: Part) -> str:
+    return part.stage.source.name if part.stage.source else "a file of its own"
+
+
 @dataclass(frozen=True)
 class Pair:
     """A method: what is done to the task vectors, and how they are merged then.
@@ -155,6 +159,19 @@ merge.scaling=auto')
                 for name, value in part.changed.items()
             },
         }
+
+    @cached_property
+    def telling(self) -> dict[tuple[str, str], Any]:
+        """Both stages by kind, with their parameters by kind and name: what makes another method of it.
+
+        Without λ, as the same method is run with a λ given and with the best on validation, and without what changes no
+        result.
+        """
+        values: dict[tuple[str, str], Any] = {(part.stage.kind, ""): part.name for part in self.parts}
+        for part in self.parts:
+            left_out = {part.stage.params.scaling_name(), *part.stage.params.changing_nothing}
+            values |= {(part.stage.kind, name): value for name, value in part.values.items() if name not in left_out}
+        return values
 
     @property
     def text(self) -> str:
@@ -253,12 +270,27 @@ merge.scaling=auto')
         edit, merge = (part.as_of(revisions) for part in self.parts)
         return Pair(edit, merge)
 
-    def outdated(self, revisions: Mapping[str, int] | None) -> str:
-        """What an earlier version did in another way, as a sentence without its end; empty if that is today's."""
+    @property
+    def sources(self) -> dict[str, str]:
+        """Kind → SHA-256 of the file or package of a stage that is somebody's own; what is built in is left out."""
+        return {part.stage.kind: part.stage.source.sha256 for part in self.parts if part.stage.source}
+
+    def outdated(self, revisions: Mapping[str, int] | None, sources: Mapping[str, str] | None = None) -> str:
+        """What an earlier version did in another way, as a sentence without its end; empty if that is today's.
+
+        Args:
+            revisions: by edit and merge, as :attr:`revisions` gave them then; None if that was not recorded.
+            sources: as :attr:`sources` gave them then; None or empty if both were built in.
+        """
         parts = [
             f"computed by an earlier version of {part.title}, which {one.before}"
             for part in self.parts
             for one in part.changes_since(revisions)
+        ]
+        parts += [
+            f"computed by an earlier version of {part.title}, with another content of {_origin(part)}"
+            for part in self.parts
+            if (sources or {}).get(part.stage.kind) != self.sources.get(part.stage.kind)
         ]
         return f"{'; '.join(parts)}: the same settings give other numbers today" if parts else ""
 

@@ -11,12 +11,13 @@ from typing import Any
 from merging.core.errors import SpecError
 from merging.core.wording import nearest
 from merging.methods import registry
+from merging.methods.contract import is_name
 from merging.methods.edits.awd import READING_B
 from merging.methods.grammar import write_value
 from merging.methods.looks import BROWN, LAVENDER, MOSS, PINK, PURPLE, TEAL, Look
 from merging.methods.pair import Pair
 from merging.methods.params import DataUse
-from merging.methods.registry import Published
+from merging.methods.registry import Published, Source
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Preset:
         note: what the papers leave open, or what differs here.
         iterative: whether it optimises in many steps, which takes far longer than the closed forms do.
         look: how charts draw it; None for the next look that is free.
+        source: where the stage that brings it comes from, if that is somebody's own.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Preset:
     note: str = ""
     iterative: bool = False
     look: Look | None = None
+    source: Source | None = None
 
     @property
     def data(self) -> DataUse:
@@ -239,21 +242,41 @@ def _built(stages: tuple[registry.Stage, ...]) -> dict[str, Preset]:
     """Every published method, validated.
 
     Raises:
-        SpecError: one is no method, or has the name, title or look of another.
+        SpecError: one is no method, has an odd name or title, or the name, title, settings or look of another.
     """
-    declared = [(one, one.paper) for one in TABLE]
-    declared += [(one, one.paper or stage.paper) for stage in stages for one in stage.published]
+    declared = [(one, one.paper, None) for one in TABLE]
+    bring = sorted(stages, key=lambda stage: stage.source is not None)  # somebody's own come last
+    declared += [(one, one.paper or stage.paper, stage.source) for stage in bring for one in stage.published]
     built: dict[str, Preset] = {}
-    for one, paper in declared:
-        for other in built.values():
-            if one.name == other.name or one.title == other.title:
-                raise SpecError(f"published method {one.name!r}: its name or title is that of {other.title!r}")
-            if one.look and other.look and _look_alike(one.look, other.look):
-                raise SpecError(
-                    f"published method {one.name!r}: {one.look} looks like {other.title}; take another look"
-                )
-        built[one.name] = Preset(one.name, one.title, paper, Pair.read(one.settings), one.note, one.iterative, one.look)
+    for one, paper, source in declared:
+        preset = Preset(
+            one.name, one.title, paper, Pair.read(one.settings), one.note, one.iterative, one.look, source
+        )
+        reason = _odd(preset) or next(filter(None, (_taken_for(preset, other) for other in built.values())), "")
+        if reason:
+            raise SpecError(f"published method {one.name!r}: {reason}")
+        built[one.name] = preset
     return built
+
+
+def _odd(preset: Preset) -> str:
+    """What is wrong with a method's name or title; empty if nothing."""
+    if not is_name(preset.name):
+        return "a name is made of small letters, digits and _, and begins with a letter"
+    if preset.title != preset.title.strip() or not preset.title.isprintable() or not preset.title:
+        return f"its title must be one line of text; got {preset.title!r}"
+    return ""
+
+
+def _taken_for(one: Preset, other: Preset) -> str:
+    """What of a method makes it look like another one; empty if nothing."""
+    if one.name == other.name or one.title == other.title:
+        return f"its name or title is that of {other.title!r}"
+    if one.pair.telling == other.pair.telling:
+        return f"its settings are those of {other.title!r}, whatever λ is; no run could be told apart"
+    if one.look and other.look and _look_alike(one.look, other.look):
+        return f"{one.look} looks like {other.title}; take another look"
+    return ""
 
 
 registry.check_with(_built)

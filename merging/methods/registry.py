@@ -5,13 +5,16 @@ and reduces the stack to one tensor. Planning (looking at everything) is separat
 that applying can stream. What planning gives is in :mod:`merging.methods.planned`.
 
 A stage is added by one file in ``merging/methods/edits`` or ``merging/methods/merges``: its registration says all that
-forms, the command line, tables and charts need to know of it.
+forms, the command line, tables and charts need to know of it. Files of somebody's own, which lie elsewhere, are found
+by :mod:`merging.methods.own`; their stages stand beside the built-in ones, each with its source.
 """
 
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -71,6 +74,19 @@ class Revision:
     recorded: bool = True
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where a stage of somebody's own comes from.
+
+    Attributes:
+        name: of its file, or of its package.
+        sha256: of what is in it, 64 hex digits; with other content it is another stage.
+    """
+
+    name: str
+    sha256: str
+
+
 @dataclass(frozen=True, eq=False)
 class Stage:
     """A registered edit or merge.
@@ -90,6 +106,7 @@ class Stage:
         averages: whether it is a merge that divides by the number of tasks.
         revisions: the changes that altered the numbers which it gives, so that its earlier runs count no more.
         published: published methods that it brings.
+        source: where it comes from if it is somebody's own; None of what is built in.
     """
 
     name: str
@@ -107,6 +124,7 @@ class Stage:
     averages: bool = False
     revisions: tuple[Revision, ...] = ()
     published: tuple[Published, ...] = ()
+    source: Source | None = None
 
     @property
     def revision(self) -> int:
@@ -166,6 +184,9 @@ class Stage:
 _EDITS: dict[str, Stage] = {}
 _MERGES: dict[str, Stage] = {}
 _CHECKS: list[Callable[[tuple[Stage, ...]], object]] = []
+_OWN: tuple[Stage, ...] | None = None  # replaced as a whole; None before anybody has looked
+_TRIED: ContextVar[tuple[Stage, ...] | None] = ContextVar("_TRIED", default=None)  # in place of _OWN while loading
+_LISTED: ContextVar[list[Stage] | None] = ContextVar("_LISTED", default=None)
 
 
 def edit(
@@ -217,9 +238,13 @@ def _register(
     """
 
     def decorate(function: F) -> F:
-        if name in table:
+        listed = _LISTED.get()
+        others = table if listed is None else {one.name: one for one in (*stages(), *listed) if one.kind == kind}
+        if listed is not None and name in table:
+            raise ValueError(f"there is a built-in {kind} {name!r}; choose another name")
+        if name in others:
             raise ValueError(f"{kind} {name!r} is registered twice")
-        require_sound(kind, name, title, function, needs, {one.title: one.name for one in table.values()})
+        require_sound(kind, name, title, function, needs, {one.title: one.name for one in others.values()})
         given = gives(function)
         linear = {LinearEdit, LinearMerge} & given
         stage = Stage(
@@ -238,6 +263,9 @@ def _register(
         )
         for values in presets.values():
             stage.parse(values)
+        if listed is not None:
+            listed.append(stage)
+            return function
         table[name] = stage
         try:
             for check in _CHECKS if _load_all.cache_info().currsize else ():  # while loading not all are there
@@ -260,13 +288,60 @@ def _load_all() -> None:
 def edits() -> dict[str, Stage]:
     """All edits by name."""
     _load_all()
-    return dict(sorted(_EDITS.items(), key=lambda item: (item[0] != "none", item[0])))
+    return dict(sorted((_EDITS | _own("edit")).items(), key=lambda item: (item[0] != "none", item[0])))
 
 
 def merges() -> dict[str, Stage]:
     """All merges by name."""
     _load_all()
-    return dict(sorted(_MERGES.items()))
+    return dict(sorted((_MERGES | _own("merge")).items()))
+
+
+def _own(kind: Kind) -> dict[str, Stage]:
+    """Stages of somebody's own, which are looked for when they are first asked for."""
+    tried = _TRIED.get()
+    if tried is None and _OWN is None:
+        from merging.methods import own  # which registers by means of this module
+
+        own.refresh()
+    return {stage.name: stage for stage in (_OWN or () if tried is None else tried) if stage.kind == kind}
+
+
+@contextmanager
+def listing() -> Iterator[list[Stage]]:
+    """Have what is registered in this thread meanwhile listed, checked like all others, and entered nowhere."""
+    listed: list[Stage] = []
+    token = _LISTED.set(listed)
+    try:
+        yield listed
+    finally:
+        _LISTED.reset(token)
+
+
+@contextmanager
+def trying(own: Sequence[Stage]) -> Iterator[None]:
+    """Take these for the stages of somebody's own in this thread meanwhile."""
+    token = _TRIED.set(tuple(own))
+    try:
+        yield
+    finally:
+        _TRIED.reset(token)
+
+
+def require_fitting() -> None:
+    """Insist that all stages go together, those that are being tried included.
+
+    Raises:
+        MergingError: two of them could be taken for each other.
+    """
+    for check in _CHECKS:
+        check(stages())
+
+
+def set_own(own: Sequence[Stage]) -> None:
+    """Let these be the stages of somebody's own, in place of those there were."""
+    global _OWN
+    _OWN = tuple(own)
 
 
 def check_with(check: Callable[[tuple[Stage, ...]], object]) -> None:
@@ -287,5 +362,7 @@ def find(kind: Kind, name: str) -> Stage:
     """
     table = edits() if kind == "edit" else merges()
     if not isinstance(name, str) or name not in table:
-        raise SpecError(f"unknown {kind} {name!r}{nearest(name, table)}; there are: {', '.join(table)}")
+        from merging.methods import own
+
+        raise SpecError(f"unknown {kind} {name!r}{nearest(name, table)}; there are: {', '.join(table)}{own.aside()}")
     return table[name]

@@ -107,5 +107,6 @@ class Spec(BaseModel):
         edit, merge = (part.stage.revision for part in self.pair.parts)
         version: str | int = f"{_VERSION}.{merge}" if merge else _VERSION
         version = f"{version}.edit{edit}" if edit else version
-        text = json.dumps([version, fields, list(contents)], sort_keys=True)
+        own = [self.pair.sources] if self.pair.sources else []  # what is built in is identified by its revisions
+        text = json.dumps([version, fields, list(contents), *own], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

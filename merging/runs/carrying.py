@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from merging.core.errors import Cancelled, MergingError
+from merging.methods.spec import Spec
 from merging.runs.jobs import Job, JobResult, Site
 from merging.runs.run import State
 from merging.runs.table import RunStore
@@ -54,7 +55,9 @@ def carry_out(job: Job, fingerprint: str, site: Site) -> JobResult:
         Cancelled: somebody asked for the work to stop.
     """
     if job.fingerprint(site.workspace) != fingerprint:
-        raise MergingError("files of the suite have changed since this run was asked for; run it again")
+        own = isinstance(job, Spec) and bool(job.pair.sources)
+        which = "of the suite, or those of its methods of your own," if own else "of the suite"
+        raise MergingError(f"files {which} have changed since this run was asked for; run it again")
     return job.run(site)
 
 

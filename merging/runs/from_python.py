@@ -6,6 +6,7 @@ dashboard, so that nothing is done twice and every run shows on the page Runs.
 """
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from merging.core.errors import MissingPart, SpecError
 from merging.core.places import chosen_home, path_of
 from merging.core.progress import Progress
 from merging.evaluation.evaluator import Accuracy, skipped_in_words
-from merging.methods import presets
+from merging.methods import own, presets
 from merging.methods.context import Context
 from merging.runs import leaderboard as boards
 from merging.runs.export import recipe as recipes
@@ -464,6 +465,10 @@ def _loaded(suite: AnySuite) -> Suite:
 
 
 def _workspace(home: AnyPath | None) -> Workspace:
+    """The folder for runs, once methods of one's own are those of now; what is wrong with them is said."""
+    own.refresh()
+    for problem in own.problems():
+        warnings.warn(str(problem), stacklevel=3)
     return Workspace(chosen_home() if home is None else path_of(home))
 
 

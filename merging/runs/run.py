@@ -61,7 +61,7 @@ class Run:
     @property
     def outdated(self) -> str:
         """Of a merge that is done: what an earlier version of its method did in another way; empty if nothing."""
-        return self.spec.pair.outdated(self.merged.revisions) if self.merged else ""
+        return self.spec.pair.outdated(self.merged.revisions, self.merged.sources) if self.merged else ""
 
     @property
     def label(self) -> str:

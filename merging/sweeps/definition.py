@@ -96,6 +96,11 @@ class SweepDefinition(BaseModel):
     def _sections(self) -> tuple[tuple[str, Literal["edit", "merge"], dict[str, Space]], ...]:
         return ("edits", "edit", self.edits), ("merges", "merge", self.merges)
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The edits and merges that it names."""
+        return tuple(registry.find(kind, name) for _, kind, methods in self._sections() for name in methods)
+
     @cached_property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Every edit with every merge, but for an edit before a merge that takes none."""

@@ -5,6 +5,7 @@ what was computed before costs nothing, and trials are carried out by the worker
 """
 
 import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from contextlib import closing
 from merging.core import devices
 from merging.core.errors import MergingError
 from merging.evaluation.evaluator import best_first
+from merging.methods import own
 from merging.runs import Run
 from merging.runs.carrying import ATTEMPTS, Carrier, Queue
 from merging.runs.export.weights import KEPT_WEIGHTS, require_done
@@ -74,7 +76,10 @@ def _device(definition: SweepDefinition, scheduler: str) -> str:
 def identity(definition: SweepDefinition, workspace: Workspace) -> str:
     """Fingerprint of a completed definition and of all files that its runs will read."""
     files = definition.spec(_union(definition), {"edit": "none", "merge": "average"}).fingerprint(workspace)
-    return hashlib.sha256(f"{definition.model_dump_json(exclude={'suite'})}\n{files}".encode()).hexdigest()
+    text = f"{definition.model_dump_json(exclude={'suite'})}\n{files}"
+    sources = own.sources(definition.stages)
+    text += f"\n{json.dumps(sources, sort_keys=True)}" if sources else ""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _union(definition: SweepDefinition) -> tuple[str, ...]:
@@ -272,8 +277,10 @@ class Driver:
         """The next proposals, if there is room."""
         known = self.sweeps.trials(self.sweep.id, "trial")
         numbers = next_numbers(self.definition, {trial.number: trial.state != "open" for trial in known})
+        own.refresh()
         if numbers and identity(self.definition, self.workspace) != self.sweep.fingerprint:
-            raise MergingError("files of the suite have changed since this sweep was asked for; start it again")
+            which = " or of a method of your own" if own.sources(self.definition.stages) else ""
+            raise MergingError(f"files of the suite{which} have changed since this sweep was asked for; start it again")
         asked: list[Trial] = []
         for number in numbers:
             subset = number // self.definition.trials_per_subset

@@ -17,7 +17,10 @@ from merging.core.limits import MAX_RECIPE_BYTES
 from merging.core.progress import Progress, no_progress
 from merging.core.wording import explain, nearest
 from merging.core.yaml_text import read_yaml
+from merging.methods import own, registry
+from merging.methods.pair import DEFAULTS
 from merging.methods.params import AUTO
+from merging.methods.registry import Kind, Stage
 from merging.runs.export.weights import require_done, write_rebuilt
 from merging.runs.jobs import MergeSpec, Site
 from merging.runs.jobs.merge_result import Coefficients, MergeResult
@@ -60,6 +63,8 @@ class Recipe(BaseModel):
         run: identity of the run that it was written for.
         spec: its specification, with the suite's name in place of its path.
         revisions: of its edit and merge, see :class:`merging.methods.registry.Revision`; None if not recorded.
+        sources: of an edit or a merge that is somebody's own: kind → SHA-256 of its source, without which nothing is
+            made again.
         chosen: what ``auto`` came to: values that were chosen on validation images.
         device: where the run was made.
         fingerprints: SHA-256 of the base's and of every task's file.
@@ -73,6 +78,7 @@ class Recipe(BaseModel):
     run: str
     spec: dict[str, Any]
     revisions: dict[str, int] | None = None
+    sources: dict[str, str] | None = None
     chosen: dict[str, Any] = Field(default_factory=dict)
     device: str = "cpu"
     fingerprints: dict[str, str]
@@ -118,14 +124,38 @@ class Recipe(BaseModel):
         merge computes other numbers by now, it is given the parameters with which it still computes those.
 
         Raises:
-            SpecError: it names methods or parameters that there are not.
+            SpecError: it names methods or parameters that there are not, or methods of somebody's own whose source is
+                not here, or another one.
         """
+        self._require_sources()
         fields = {**self.spec, "suite": str(suite.folder / "suite.yaml"), "device": "cpu", "evaluate": False}
         spec = MergeSpec.build(**fields)
         pair = spec.pair.as_of(self.revisions)
         if pair.scaling == AUTO and "scaling" in self.chosen:
             pair = pair.with_scaling(self.chosen["scaling"])
         return MergeSpec.build(**{**fields, **pair.fields})
+
+    def _require_sources(self) -> None:
+        """Insist on the very source of every method of somebody's own."""
+        recorded = self.sources or {}
+        tables: dict[Kind, dict[str, Stage]] = {"edit": registry.edits(), "merge": registry.merges()}
+        for kind, table in tables.items():
+            name, wanted = str(self.spec.get(kind, DEFAULTS[kind])), recorded.get(kind)
+            stage = table.get(name)
+            found = stage.source if stage else None
+            if wanted == (found.sha256 if found else None):
+                continue
+            if wanted is None:
+                raise SpecError(
+                    f"the recipe says nothing of the source of its {kind} {name!r}, which is a method of your own here "
+                    f"({found.name if found else ''}), and may mean another one; its weights can't be made again"
+                )
+            here = f"{found.name} holds another one ({found.sha256[:12]})" if found else "it is not here"
+            raise SpecError(
+                f"the recipe's {kind} {name!r} is a method of its author's own, with a source of SHA-256 "
+                f"{wanted[:12]}; {here}; name the file with exactly that content with --methods FILE or in "
+                f"MERGING_METHODS{own.aside()}"
+            )
 
 
 def recipe_of(run: Run, weights: Path, form: Form = PLAIN) -> Recipe:
@@ -136,6 +166,7 @@ def recipe_of(run: Run, weights: Path, form: Form = PLAIN) -> Recipe:
         run=run.id,
         spec={**run.spec.model_dump(mode="json"), "suite": run.spec.suite_name},
         revisions=result.revisions or None,
+        sources=result.sources,
         chosen=result.chosen,
         device=result.device,
         fingerprints=result.fingerprints,

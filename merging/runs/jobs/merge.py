@@ -42,6 +42,7 @@ class MergeSpec(ModelJob):
             merge=MethodReport.model_validate(planned.merge_report()),
             warnings=warnings,
             revisions=self.pair.revisions,
+            sources=self.pair.sources or None,
             output=output.name if output is not None else None,
         )
 
