@@ -4,7 +4,23 @@ With ``--json`` a command prints one JSON object on standard output and nothing 
 Errors are one paragraph on standard error and exit status 1; wrong usage is exit status 2, Ctrl-C 130.
 """
 
-from merging.cli import dashboard, merges, runs, suites, sweeps
-from merging.cli.group import main
+import click
 
-__all__ = ["dashboard", "main", "merges", "runs", "suites", "sweeps"]
+from merging.cli import dashboard, merges, own, runs, suites, sweeps
+from merging.cli.group import main
+from merging.cli.options import methods_option
+
+
+__all__ = ["dashboard", "main", "merges", "own", "runs", "suites", "sweeps"]
+
+
+def _offer_methods(group: click.Group) -> None:
+    """Let ``--methods`` stand after every command, too; the leaderboard has an option of that name, which sees to it."""
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            _offer_methods(command)
+        elif not any("--methods" in parameter.opts for parameter in command.params):
+            methods_option()(command)
+
+
+_offer_methods(main)

@@ -12,6 +12,8 @@ from merging.cli.options import (
     INTERRUPTED,
     end_with,
     image_limit_option,
+    methods_option,
+    problems_on_stderr,
 )
 from merging.core.errors import MergingError
 from merging.core.version import __version__
@@ -42,10 +44,13 @@ class _Commands(click.Group):
             end_with(f"Error: {file}{error.strerror or error}")
         except KeyboardInterrupt:
             end_with("Interrupted; nothing is left half-written.", INTERRUPTED)
+        finally:
+            problems_on_stderr()
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="merging", message="%(prog)s %(version)s")
 @image_limit_option
+@methods_option()
 def main(image_limit: int | None) -> None:
     """Merge CLIP vision models by arithmetic on task vectors."""

@@ -1,6 +1,7 @@
 """Commands that look at task vectors, merge them, and measure what comes of it."""
 
 import gc
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import click
 from merging.cli.group import main
 from merging.cli.options import (
     PathAsTyped,
+    add_methods,
     carrier_of,
     device_option,
     form_options,
@@ -28,6 +30,7 @@ from merging.cli.options import (
 from merging.cli.results import print_accuracy, print_json, print_result, print_skipped
 from merging.cli.text import print_similarity
 from merging.core.errors import MissingPart, SpecError
+from merging.core.places import path_of
 from merging.core.text import counted
 
 # What `merge --json` prints of a result besides time and memory
@@ -230,7 +233,10 @@ def evaluate(
 
 @main.command()
 @click.argument("suite")
-@click.option("--presets", "--methods", "presets", help="Only these presets: names with commas (default: all).")
+@click.option("--presets", help="Only these presets: names with commas (default: all).")
+@click.option(
+    "--methods", multiple=True, help="A Python file with methods of your own; or, as --presets, names with commas."
+)
 @tasks_option
 @device_option
 @scheduler_option
@@ -244,6 +250,7 @@ def evaluate(
 def leaderboard(
     suite: str,
     presets: str | None,
+    methods: Sequence[str],
     tasks: str | None,
     device: str,
     scheduler: str | None,
@@ -258,6 +265,11 @@ def leaderboard(
     For some methods this λ is not that of `merge --preset`; the command says for which.
     """
     from merging.core.files import atomic_path, require_place
+
+    places = [each for each in methods if each.endswith(".py") or os.sep in each]
+    add_methods(click.get_current_context(), [path_of(each) for each in places])
+    named = ",".join([*filter(None, [presets]), *(each for each in methods if each not in places)])
+
     from merging.methods.presets import PRESETS, find_preset
     from merging.runs.leaderboard import (
         Row,
@@ -270,7 +282,7 @@ def leaderboard(
     from merging.suites.suite import load_suite, reference_of
 
     loaded = load_suite(suite)
-    names = [name.strip() for name in presets.split(",")] if presets else list(PRESETS)
+    names = [name.strip() for name in named.split(",")] if named else list(PRESETS)
     chosen = cheapest_first(map(find_preset, dict.fromkeys(names)))
     if output:
         require_place(output)

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import os
 import re
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from merging.core.errors import SpecError
-from merging.core.places import default_home, path_of
+from merging.core.places import METHODS_VARIABLE, default_home, method_places, methods_setting, path_of
 from merging.core.text import visible
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
@@ -52,6 +53,45 @@ def image_limit_option(function: Any) -> Any:
         callback=lambda _, __, value: None if value is None else int(value * 2**30),
         help="Room for prepared images in GiB (default: 20); those that were not used for longest are removed first.",
     )(function)
+
+
+def methods_option(*names: str) -> Any:
+    """``--methods``: files of methods of one's own, for this command and the processes that it starts."""
+    return click.option(
+        "--methods",
+        *names,
+        type=PathAsTyped(exists=True),
+        multiple=True,
+        is_eager=True,
+        expose_value=False,
+        callback=lambda context, _, places: add_methods(context, places),
+        help="A Python file with methods of your own, or a folder of such; running them is running code. Those of "
+        f"{METHODS_VARIABLE} are there anyway.",
+    )
+
+
+def add_methods(context: click.Context, places: Sequence[Path]) -> None:
+    """Let methods of one's own come from these places, too, until the command has ended."""
+    before = os.environ.get(METHODS_VARIABLE, "")
+    wanted = methods_setting([*method_places(), *places])
+    if wanted == before:
+        return
+    _set_places(wanted)  # absolute, as processes that are started may stand elsewhere
+    context.find_root().call_on_close(lambda: _set_places(before))
+
+
+def _set_places(wanted: str) -> None:
+    os.environ[METHODS_VARIABLE] = wanted
+    own = sys.modules.get("merging.methods.own")  # where commands are called one after the other in one process
+    if own:
+        own.refresh()
+
+
+def problems_on_stderr() -> None:
+    """Say which methods of one's own are not there; nothing if no command has asked for any."""
+    own = sys.modules.get("merging.methods.own")  # which takes a second to load
+    for problem in own.problems() if own else ():
+        click.echo(visible(f"warning: {problem}"), err=True)
 
 
 def open_workspace(home: Path) -> Any:

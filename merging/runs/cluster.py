@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from merging.core.errors import MergingError, RunError, SpecError
 from merging.core.files import atomic_path
+from merging.core.places import METHODS_VARIABLE
 from merging.core.progress import phase_of
 from merging.core.version import __version__
+from merging.methods import own, registry
 from merging.runs.at_the_door import Sent, enter, unfit
 from merging.runs.carrying import Ending
 from merging.runs.carrying import carry_out as carry_out_here
@@ -94,6 +96,7 @@ class Cluster:
         self._resources = {"GPU": 1} if device.startswith("cuda") else None
         self._sent: dict[str, _Sent] = {}
         self._suites: dict[str, set[str]] = {}  # that were asked for, with their tasks
+        self._sources: dict[str, str] = {}  # of methods of one's own that were asked for
         self._asked: set[str] = set()  # addresses of workers
         self._left_out: dict[str, str] = {}  # workers that joined later and can't carry jobs out → why
         self._looked = 0.0
@@ -166,6 +169,20 @@ class Cluster:
             )
         self._suites.setdefault(job.suite, set()).update(job.tasks)
 
+    def _require_methods(self, job: Job) -> None:
+        """Insist that the workers have the very files of the methods of one's own that a job names."""
+        sources = own.sources([part.stage for part in job.pair.parts]) if isinstance(job, ModelJob) else {}
+        if sources.items() <= self._sources.items():
+            return
+        fit = self._asked - set(self._left_out)
+        trouble = self._answers(lacks_methods, sources, workers=fit)
+        if trouble:
+            raise RunError(
+                f"{_listed(trouble, len(fit))}; every machine needs the same file, and `dask worker` there "
+                f"{METHODS_VARIABLE} that names it"
+            )
+        self._sources.update(sources)
+
     def _welcome(self) -> None:
         """Ask workers that have joined whether they can carry jobs out; jobs pass by those that can't."""
         if time.monotonic() - self._looked < _ASK_SECONDS:
@@ -179,6 +196,8 @@ class Cluster:
             for suite, tasks in self._suites.items():
                 fit = new - set(self._left_out)
                 self._left_out |= self._answers(lacks_suite, suite, sorted(tasks), workers=fit)
+            if self._sources:
+                self._left_out |= self._answers(lacks_methods, self._sources, workers=new - set(self._left_out))
         self._asked = there
         if self._left_out != before:
             for run_id in self._sent:
@@ -190,11 +209,12 @@ class Cluster:
         """Have a job carried out, unless somebody does, or did, exactly this.
 
         Raises:
-            RunError: it can be carried out on this machine only, or a worker lacks its suite.
+            RunError: it can be carried out on this machine only, or a worker lacks its suite or its methods.
         """
         if job.stays:
             raise RunError(f"{job.label}: can't go to a cluster, since {job.stays}; leave out the scheduler")
         self._require_suite(job)
+        self._require_methods(job)
         run, taken = self._store.take(job, fingerprint)
         if not taken and not (run.state == "queued" and self._store.claim(run.id)):
             return
@@ -299,6 +319,13 @@ def lacks_suite(suite: str, tasks: Sequence[str]) -> str:
     return f"lacks the models of {', '.join(missing)}" if missing else ""
 
 
+def lacks_methods(sources: dict[str, str]) -> str:
+    """Which of some methods, named with the hashes of their sources, this machine lacks; empty if it has all."""
+    own.refresh()
+    missing = sorted(name for name, _ in sources.items() - own.sources(registry.stages()).items())
+    return f"lacks the source of {', '.join(missing)}, or has another{own.aside()}" if missing else ""
+
+
 def carry_out(job: str, fingerprint: str, run_id: str, topic: str) -> tuple[dict[str, Any], bytes | None]:
     """What a worker of the cluster does for a run; gives its result, and weights that no table rebuilds if small.
 
@@ -310,6 +337,7 @@ def carry_out(job: str, fingerprint: str, run_id: str, topic: str) -> tuple[dict
     """
     from distributed import Event, get_worker
 
+    own.refresh()
     worker, stop = get_worker(), Event(_key(run_id))
     asked = told = 0.0
     shown = ""

@@ -4,7 +4,7 @@ import time
 
 from merging.core.errors import RunError
 from merging.core.progress import Progress
-from merging.runs.worker.serve import Worker, sole_worker
+from merging.runs.worker.serve import Worker, make_way, sole_worker
 from merging.runs.workspace import Workspace
 from merging.sweeps import driver
 from merging.sweeps.progress import Snapshot, look
@@ -46,6 +46,7 @@ def follow(sweep_id: str, workspace: Workspace, on_progress: Progress) -> Snapsh
                 if worker.stopping:
                     raise KeyboardInterrupt
             except RunError:  # there is another worker
+                make_way(workspace.home)
                 time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
         driver.cancel(sweep_id, workspace)

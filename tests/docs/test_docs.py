@@ -15,8 +15,8 @@ from merging.core import errors
 ROOT = Path(merging.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 WITH_EXAMPLES = [path for path in FILES if ">>> " in path.read_text()]
-# Also the one place that asks which folder for runs the user has chosen.
-ENTRY_POINTS = ("__main__.py", "cli/dashboard.py", "runs/worker/serve.py", "core/places.py")
+# Also the one place that asks which folders for runs and methods the user has chosen, and who adds to them.
+ENTRY_POINTS = ("__main__.py", "cli/dashboard.py", "cli/options.py", "runs/worker/serve.py", "core/places.py")
 
 
 def module_name(path: Path) -> str:

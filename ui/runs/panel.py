@@ -3,6 +3,7 @@
 The panel is one fragment that polls only while something is active; when a run ends, the page is drawn once more.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -15,9 +16,10 @@ from pathlib import Path
 import streamlit as st
 
 from merging.core.errors import MergingError, RunError
+from merging.core.places import METHODS_VARIABLE, method_places, methods_setting
 from merging.runs import Run
 from merging.runs.jobs import Job
-from merging.runs.worker.serve import is_working, log_tail
+from merging.runs.worker.serve import is_working, log_tail, make_way
 from ui.look.figure import escape_markdown
 from ui.runs.text import badge, duration, state_in_words, when
 from ui.shell.state import ROOT, workspace
@@ -39,7 +41,10 @@ class _Launcher:
     def ensure(self) -> None:
         with self.lock:
             starting = self.process is not None and self.process.poll() is None
-            if starting or time.monotonic() - self.started < _RELAUNCH_SECONDS or is_working(self.home):
+            if starting or time.monotonic() - self.started < _RELAUNCH_SECONDS:
+                return
+            if is_working(self.home):
+                make_way(self.home)  # it may be one that knows fewer methods
                 return
             with (self.home / LOG_NAME).open("ab") as output:
                 self.process = subprocess.Popen(
@@ -49,6 +54,7 @@ class _Launcher:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    env={**os.environ, METHODS_VARIABLE: methods_setting(method_places())},
                 )
             self.started = time.monotonic()
 

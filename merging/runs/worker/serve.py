@@ -21,6 +21,8 @@ from filelock import FileLock, Timeout
 
 from merging.core import devices
 from merging.core.errors import DeviceError, MergingError, RunError
+from merging.core.places import method_places, methods_setting
+from merging.methods import own
 from merging.runs.carrying import Ending, carry_out
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs import Site
@@ -35,6 +37,8 @@ from merging.runs.workspace import Workspace
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 8.0  # how long a cancelled run may take to stop by itself
+# In the workspace: where its worker takes methods of one's own from, and that somebody waits for it to leave.
+_PLACES, _LEAVE = "worker.methods", "worker.leave"
 
 log = logging.getLogger("merging.worker")
 
@@ -65,6 +69,24 @@ def is_working(home: Path) -> bool:
             return False
     except RunError:
         return True
+
+
+def make_way(home: Path) -> None:
+    """Ask the worker that serves a workspace to end once its runs have, if it lacks methods that this process may have.
+
+    It takes methods of one's own from the places that were named when it was started. No file can name others for it:
+    whoever has more starts another worker, in whose place it must not stay.
+    """
+    here = {methods_setting([place]) for place in method_places()}
+    if here - set(_lines(home / _PLACES)):
+        (home / _LEAVE).touch()
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
 
 
 @dataclass
@@ -131,24 +153,41 @@ class Worker:
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # counting GPUs must not open them before forks
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        remove_leftovers(self.workspace.home / "runs")
+        home = self.workspace.home
+        remove_leftovers(home / "runs")
+        (home / _LEAVE).unlink(missing_ok=True)
+        places = [methods_setting([place]) for place in method_places()]
+        (home / _PLACES).write_text("\n".join(places), encoding="utf-8")
+        known: tuple[own.Problem, ...] = ()
         while not self.stopping:
             self.look_after()
-            enough = until() or (once and not self.store.queued() and not self.drivers.going_on())
+            own.refresh()
+            if own.problems() != known:
+                known = own.problems()
+                for problem in known:
+                    log.warning("%s", problem)
+            leaving = (home / _LEAVE).exists()
+            if leaving:
+                self._stop_drivers()  # which the next worker starts again where they were
+            enough = leaving or until() or (once and not self.store.queued() and not self.drivers.going_on())
             if enough and not self.children and not self.driven:
                 return
             if not enough:
                 self.start_queued()
                 self.start_drivers()
             time.sleep(POLL_SECONDS)
-        for process in self.driven.values():
-            process.kill()
+        self._stop_drivers()
         for child in self.children.values():
             self._kill(child)
             self.store.stop(child.run.id, "lost", "the worker was stopped; run it again")
 
     def _stop(self, number: int, frame: object) -> None:
         self.stopping = True
+
+    def _stop_drivers(self) -> None:
+        for process in self.driven.values():
+            process.kill()
+        self.driven.clear()
 
     def start_queued(self) -> None:
         """Start the oldest queued run of every device that is free."""
@@ -255,6 +294,7 @@ def _drive(name: str, workspace: Workspace, drivers: Drivers) -> NoReturn:
 
 
 def _carry_out_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
+    own.refresh()  # a page may have seen a file change that the worker has not
     sign = StopSign(workspace.store, run.id, abandoned=orphaned())
     site = Site(
         workspace,
