@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from merging.core.errors import MergingError
+from merging.methods import own
 from merging.suites import Suite
 from ui.history.details import TAB
 from ui.lesson import steps
@@ -108,6 +109,7 @@ def sidebar() -> list[str]:
             missing, "All tasks are selected instead." if selected == usable else "Only the others are selected."
         )
     broken_models()
+    broken_methods()
     state.device_badge()
     queue_badge()
     return in_vain
@@ -160,6 +162,12 @@ def broken_models() -> None:
         with st.expander(title, icon=":material/error:"):
             for reason in broken.values():
                 st.caption(escape_markdown(reason))
+
+
+def broken_methods() -> None:
+    """The files of methods of one's own that can't be used, and why."""
+    for problem in own.problems():
+        st.warning(escape_markdown(str(problem)), icon=":material/code_off:")
 
 
 def queue_badge() -> None:

@@ -9,6 +9,7 @@ breaks the contract of :mod:`merging.methods.contract`, is a :class:`Problem` an
 """
 
 import hashlib
+import importlib
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -154,6 +155,7 @@ def refresh() -> None:
         seen = (*((type(one), one.source) for one in found), *problems)
         if seen == _seen:
             return
+        _load_built_in()
         for name in [name for name in sys.modules if name.startswith(_MODULE)]:
             del sys.modules[name]
         stages: list[Stage] = []
@@ -184,6 +186,13 @@ def stamp() -> str:
 def sources(stages: Sequence[Stage]) -> dict[str, str]:
     """Kind and name → hash of its source, of the stages that are somebody's own."""
     return {f"{stage.kind} {stage.name}": stage.source.sha256 for stage in stages if stage.source}
+
+
+def _load_built_in() -> None:
+    """Have all that is built in registered first, and the table of published methods that judges what is added."""
+    with registry.trying(()):
+        importlib.import_module("merging.methods.presets")
+        registry.stages()
 
 
 def _look() -> tuple[list[_File | _Package], list[Problem]]:

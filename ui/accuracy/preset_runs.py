@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from merging.methods import own
 from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
 from merging.runs.jobs.merge import MergeSpec
@@ -50,12 +51,13 @@ def look_up(presets: Sequence[Preset], tasks: Sequence[str]) -> list[Entry]:
 
     The device is resolved, so that runs of the command line are found too.
     """
-    specs = _specs(state.suite_reference(), tuple(preset.name for preset in presets), tuple(tasks), str(state.device()))
+    names = tuple(preset.name for preset in presets)
+    specs = _specs(state.suite_reference(), names, tuple(tasks), str(state.device()), own.stamp())
     return [Entry(preset, spec, run) for preset, spec, run in zip(presets, specs, runs_of(specs), strict=True)]
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _specs(suite: str, names: tuple[str, ...], tasks: tuple[str, ...], device: str) -> list[MergeSpec]:
+def _specs(suite: str, names: tuple[str, ...], tasks: tuple[str, ...], device: str, methods: str) -> list[MergeSpec]:
     return [spec_of(PRESETS[name], suite, tasks, device) for name in names]
 
 

@@ -20,6 +20,7 @@ from merging.methods.presets import PRESETS, Preset
 from merging.methods.refusals import refusal
 from merging.methods.registry import Stage
 from merging.runs.jobs.merge import MergeSpec
+from ui.look.figure import escape_markdown
 from ui.look.forms import Tasks, fill, stage_form, widget_values
 from ui.shell.state import described
 from ui.shell.url import warn
@@ -190,7 +191,13 @@ def _published(tasks: Tasks) -> None:
     )
     if name is not None:
         one = PRESETS[name]
-        about.markdown(f"[{one.paper.removeprefix('https://')}]({one.paper}) &nbsp; {badges(one.data)} {one.note}")
+        about.markdown(f"{_origin(one)} &nbsp; {badges(one.data)} {one.note}")
+
+
+def _origin(preset: Preset) -> str:
+    """Where a method was published, or the file of one's own that it comes from, as Markdown."""
+    paper = f"[{preset.paper.removeprefix('https://')}]({preset.paper})" if preset.paper else ""
+    return paper or (f"Your own, from {escape_markdown(preset.source.name)}" if preset.source else "")
 
 
 def badges(data: DataUse) -> str:
@@ -234,6 +241,7 @@ def _stage(kind: Kind, heading: str, stages: Mapping[str, Stage], tasks: Tasks) 
     name = st.selectbox(f"**{heading}**", list(stages), format_func=lambda name: stages[name].title, key=key)
     stage = stages[name]
     source = f" [Paper]({stage.paper})" if stage.paper else ""
+    source += f" (your own, from {escape_markdown(stage.source.name)})" if stage.source else ""
     st.markdown(f"{stage.summary}{source}")
     looks_at = st.empty()
     values = stage_form(stage, _prefix(stage), tasks)

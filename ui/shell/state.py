@@ -22,6 +22,7 @@ import torch
 from merging.core import devices
 from merging.core.errors import MergingError, SuiteError
 from merging.core.places import chosen_home, path_of
+from merging.methods import own
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.discovery import Discovery, Found, SuiteEntry
@@ -40,7 +41,7 @@ _LOOK_SECONDS = 1.0  # for which a look serves fragments and callbacks, which ru
 _IMAGES_SECONDS, _MANY_IMAGES_SECONDS, _MOMENT = 3.0, 60.0, 0.15
 
 READING = "Reading the files of the suite, once as long as they stay the same …"
-Stamp = str  # 64 hex digits
+Stamp = str
 Answer = TypeVar("Answer")
 
 
@@ -95,7 +96,11 @@ class Look:
 
 
 def look_again() -> None:
-    """Let suites and files be looked at anew; to be called at the start of a page's run, and after adding a suite."""
+    """Let suites, files and methods of one's own be looked at anew.
+
+    To be called at the start of a page's run, and after adding a suite.
+    """
+    own.refresh()
     st.session_state.pop(_LOOK, None)
 
 
@@ -185,9 +190,12 @@ def suite() -> Suite:
 
 @once_a_run
 def stamp() -> Stamp:
-    """Names, sizes and times of all files of the chosen suite, as a hash: changes when any of them does."""
+    """Names, sizes and times of all files of the chosen suite, as a hash: changes when any of them does.
+
+    Where there are methods of one's own, it also changes when their files do.
+    """
     reference = suite_reference()
-    return _stamp(_discovery().files(reference, _look().found.described[reference]))
+    return _stamp(_discovery().files(reference, _look().found.described[reference])) + own.stamp()
 
 
 def _stamp(paths: Sequence[Path]) -> Stamp:
