@@ -10,7 +10,8 @@ import yaml
 from safetensors.torch import save_file
 
 from merging.evaluation.clip import load_open_clip
-from merging.weights.files import open_checkpoint
+from merging.methods import properties
+from merging.methods.properties import State, write_models
 from merging.weights.vectors import TaskVectors
 
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -35,29 +36,13 @@ TASKS = ("circles", "digits", "leaves", "roads")
 CLASSES = 5
 
 open_clip = load_open_clip()
-State = dict[str, torch.Tensor]
-
-
-def write_models(
-    folder: Path, base: Mapping[str, torch.Tensor], models: Sequence[Mapping[str, torch.Tensor]]
-) -> TaskVectors:
-    """Task vectors read from real files with these weights; tasks are ``task0``, ``task1``, …"""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(dict(base), folder / "base.safetensors")
-    checkpoints = []
-    for index, model in enumerate(models):
-        save_file(dict(model), folder / f"task{index}.safetensors")
-        checkpoints.append(open_checkpoint(folder / f"task{index}.safetensors"))
-    names = tuple(f"task{index}" for index in range(len(models)))
-    return TaskVectors(open_checkpoint(folder / "base.safetensors"), tuple(checkpoints), names)
 
 
 def random_state(
     seed: int, shapes: Mapping[str, tuple[int, ...]] = SHAPES, spread: float = 1.0, dtype: torch.dtype = torch.float32
 ) -> State:
-    """Normally distributed weights."""
-    generator = torch.Generator().manual_seed(seed)
-    return {name: (spread * torch.randn(shape, generator=generator)).to(dtype) for name, shape in shapes.items()}
+    """Normally distributed weights, by default of a part of a tower."""
+    return properties.random_state(seed, shapes, spread, dtype)
 
 
 def random_vectors(

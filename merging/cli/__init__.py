@@ -10,12 +10,11 @@ from merging.cli import dashboard, merges, own, runs, suites, sweeps
 from merging.cli.group import main
 from merging.cli.options import methods_option
 
-
 __all__ = ["dashboard", "main", "merges", "own", "runs", "suites", "sweeps"]
 
 
 def _offer_methods(group: click.Group) -> None:
-    """Let ``--methods`` stand after every command, too; the leaderboard has an option of that name, which sees to it."""
+    """Let ``--methods`` stand after every command, too; the leaderboard sees to its own option of that name."""
     for command in group.commands.values():
         if isinstance(command, click.Group):
             _offer_methods(command)

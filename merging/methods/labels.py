@@ -55,4 +55,3 @@ def method_of(pair: Pair) -> str:
 
 def _stages(pair: Pair) -> tuple[str, str]:
     return pair.edit.name, pair.merge.name
-

@@ -249,9 +249,7 @@ def _built(stages: tuple[registry.Stage, ...]) -> dict[str, Preset]:
     declared += [(one, one.paper or stage.paper, stage.source) for stage in bring for one in stage.published]
     built: dict[str, Preset] = {}
     for one, paper, source in declared:
-        preset = Preset(
-            one.name, one.title, paper, Pair.read(one.settings), one.note, one.iterative, one.look, source
-        )
+        preset = Preset(one.name, one.title, paper, Pair.read(one.settings), one.note, one.iterative, one.look, source)
         reason = _odd(preset) or next(filter(None, (_taken_for(preset, other) for other in built.values())), "")
         if reason:
             raise SpecError(f"published method {one.name!r}: {reason}")

@@ -136,8 +136,8 @@ class SweepDrivers:
         self._sweeps = SweepStore(workspace.store)
 
     def going_on(self) -> list[str]:
-        """Ids of the sweeps that are running."""
-        return self._sweeps.ids("running")
+        """Ids of the sweeps that are running, but for those whose methods another worker may know."""
+        return [sweep_id for sweep_id in self._sweeps.ids("running") if self._sweeps.readable(sweep_id)]
 
     def drive(self, name: str, workspace: Workspace, stopped: Callable[[], bool]) -> None:
         """Drive a sweep, see :func:`drive`."""

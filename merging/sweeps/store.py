@@ -9,7 +9,6 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -182,11 +181,15 @@ class SweepStore:
 
     def all(self) -> list[Sweep]:
         """All sweeps, newest first, but for those of other versions of this program."""
-        found = []
-        for sweep_id in self.ids():
-            with suppress(RunError):
-                found.append(self.get(sweep_id))
-        return found
+        return [self.get(sweep_id) for sweep_id in self.ids() if self.readable(sweep_id)]
+
+    def readable(self, sweep_id: str) -> bool:
+        """Whether :meth:`get` can give a sweep, all of whose methods are known here."""
+        try:
+            self.get(sweep_id)
+        except RunError:
+            return False
+        return True
 
     def ids(self, state: SweepState | None = None) -> list[str]:
         """Ids of all sweeps, or of those in a state, newest first."""
