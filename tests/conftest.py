@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 # Read when torch is loaded, and by the processes that tests start; torch.set_num_threads speaks to its own thread only,
 # and pages are drawn in others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("MERGING_METHODS", None)  # those of whoever runs the tests
 
 import pytest
 
@@ -186,6 +187,19 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     from merging.runs.workspace import Workspace
 
     return Workspace(tmp_path / "home")
+
+
+@pytest.fixture
+def own_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder from which methods of one's own come, once somebody calls ``own.refresh()``."""
+    from merging.methods import own
+
+    folder = tmp_path / "methods"
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setenv("MERGING_METHODS", str(folder))
+        yield folder
+    own.refresh()
 
 
 @pytest.fixture
