@@ -34,6 +34,7 @@ PAGES = {
     "README.md": "README",
     "docs/dashboard.md": "Dashboard",
     "docs/methods.md": "Methods",
+    "docs/own-methods.md": "Your own methods",
     "docs/results.md": "Results",
     "docs/suites.md": "Suites",
     "docs/command-line.md": "Command line",

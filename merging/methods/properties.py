@@ -4,7 +4,7 @@ Tests try them on many drawn cases, pair by pair; ``merging check-method`` tries
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -164,12 +164,16 @@ class _Trial:
 
     pair: Pair
     folder: Path
+    written: dict[tuple[Drawn, torch.dtype], TaskVectors] = field(default_factory=dict)
 
     def models(self, case: Drawn, dtype: torch.dtype = torch.float32) -> TaskVectors:
-        base = random_state(0, SHAPES)
-        models = [{name: (base[name] + tau[name]).to(dtype) for name in base} for tau in case.vectors()]
-        place = self.folder / f"{case} {case.seed} {dtype}"
-        return write_models(place, {name: tensor.to(dtype) for name, tensor in base.items()}, models)
+        if (case, dtype) not in self.written:
+            base = random_state(0, SHAPES)
+            models = [{name: (base[name] + tau[name]).to(dtype) for name in base} for tau in case.vectors()]
+            place = self.folder / f"{case} {dtype}"
+            stored = {name: tensor.to(dtype) for name, tensor in base.items()}
+            self.written[case, dtype] = write_models(place, stored, models)
+        return self.written[case, dtype]
 
     def merged(self, vectors: TaskVectors, device: torch.device | None = None) -> State:
         context = Context(device or torch.device("cpu"))
@@ -260,7 +264,7 @@ def _findings(pair: Pair) -> Iterator[Finding]:
         why = "it looks at images, which random models have not"
     elif pair.localised:
         why = "it gives a model for each task"
-    cases = [Drawn(tasks, kind, 0.1, seed) for seed, kind in enumerate(KINDS) for tasks in (1, 2, 3, 8)]
+    cases = [Drawn(tasks, kind, 0.1, seed) for seed, kind in enumerate(KINDS) for tasks in (1, 2, 8)]
     free = [case for case in cases if case.kind == "free"]
     with TemporaryDirectory() as folder:
         trial = _Trial(pair, Path(folder))
@@ -273,8 +277,7 @@ def _findings(pair: Pair) -> Iterator[Finding]:
             "equal models change in their own direction": lambda: trial.of_each(free, trial.on_the_line),
             "what no task has changed stays": lambda: trial.of_each(cases, trial.leaves_alone),
             "float16 and bfloat16 models give such models, up to rounding": lambda: trial.of_each(
-                free[2:3],
-                lambda _: trial.stored(free[2], torch.float16) or trial.stored(free[2], torch.bfloat16),
+                free[1:2], lambda _: trial.stored(free[1], torch.float16) or trial.stored(free[1], torch.bfloat16)
             ),
             "pieces of a tensor give pieces of its edit": lambda: trial.of_each(free, trial.in_pieces),
         }

@@ -12,6 +12,7 @@ from streamlit.testing.v1.element_tree import Button
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, texts
 from tests.app.finished_runs import carry_out_queued, ended, finished, result_of, spec_of
+from tests.own_methods import HEAD, method
 from ui.merge import form as merge_form
 from ui.shell import state
 
@@ -296,3 +297,27 @@ def test_merges_that_make_no_sense_after_an_edit_are_named_before_one_is_chosen(
     assert "TIES and Fisher merging make no sense together" in texts(app)
     assert next(one for one in app.button if one.label == "Merge").disabled
     assert "Not after" not in texts(open_page("merge", edit="none"))
+
+
+def test_a_method_of_ones_own_has_a_form_and_runs_and_a_broken_file_is_said(
+    own_methods: Path, tiny: Suite, open_page: Open
+) -> None:
+    (own_methods / "bad.py").write_text("import merging.methods\n1 / 0\n")
+    (own_methods / "mine.py").write_text(HEAD + method())
+    app = open_page("merge", merge="mine", **{"merge.much": "0.25"})
+    assert not app.exception
+    assert app.number_input(key="form.merge.mine.much").value == 0.25 and "your own, from mine.py" in texts(app)
+    assert app.selectbox(key="form.published").options[-1] == "Mine"
+    (warning,) = app.sidebar.warning
+    assert warning.value.replace("\\", "").endswith("bad.py are not loaded: line 2, ZeroDivisionError: division by zero")
+    press(app, "Merge")
+    (run,) = state.workspace().store.active()
+    carry_out_queued(state.workspace())
+    assert state.workspace().store.get(run.id).state == "done"
+    (own_methods / "bad.py").unlink()
+    (own_methods / "mine.py").write_text(HEAD + method(factor=2))
+    app.run()
+    assert not app.exception and not app.sidebar.warning
+    press(app, "Merge")
+    (again,) = state.workspace().store.active()
+    assert again.id != run.id and again.job == run.job
