@@ -19,7 +19,7 @@ def _offer_methods(group: click.Group) -> None:
         if isinstance(command, click.Group):
             _offer_methods(command)
         elif not any("--methods" in parameter.opts for parameter in command.params):
-            methods_option()(command)
+            methods_option(command)
 
 
 _offer_methods(main)

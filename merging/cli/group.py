@@ -51,6 +51,6 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="merging", message="%(prog)s %(version)s")
 @image_limit_option
-@methods_option()
+@methods_option
 def main(image_limit: int | None) -> None:
     """Merge CLIP vision models by arithmetic on task vectors."""

@@ -55,11 +55,10 @@ def image_limit_option(function: Any) -> Any:
     )(function)
 
 
-def methods_option(*names: str) -> Any:
+def methods_option(function: Any) -> Any:
     """``--methods``: files of methods of one's own, for this command and the processes that it starts."""
     return click.option(
         "--methods",
-        *names,
         type=PathAsTyped(exists=True),
         multiple=True,
         is_eager=True,
@@ -67,7 +66,7 @@ def methods_option(*names: str) -> Any:
         callback=lambda context, _, places: add_methods(context, places),
         help="A Python file with methods of your own, or a folder of such; running them is running code. Those of "
         f"{METHODS_VARIABLE} are there anyway.",
-    )
+    )(function)
 
 
 def add_methods(context: click.Context, places: Sequence[Path]) -> None:

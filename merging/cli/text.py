@@ -184,8 +184,10 @@ def print_run(run: Any) -> None:
     spec, result = run.spec, run.merged
     click.echo(f"run {run.id}  {run.state}")
     _paragraph(f"{run.label}, {spec.suite_name}, {counted(len(spec.tasks), 'task')}: {', '.join(spec.tasks)}", 2)
+    sources = (result.sources if result else None) or {}
     for part in spec.pair.parts:
-        _paragraph(f"{part.stage.kind} {_with_values(part.name, part.values)}", 2)
+        own = f", a method of your own, SHA-256 {sources[part.stage.kind][:12]}" if part.stage.kind in sources else ""
+        _paragraph(f"{part.stage.kind} {_with_values(part.name, part.values)}{own}", 2)
     click.echo(f"{spec.split} split, seed {spec.seed}, {result.device if result else spec.device}, {spec.dtype}")
     _paragraph(_times(run), 2)
     click.echo(f"fingerprint {run.fingerprint}")

@@ -244,7 +244,7 @@ def _built(stages: tuple[registry.Stage, ...]) -> dict[str, Preset]:
     Raises:
         SpecError: one is no method, has an odd name or title, or the name, title, settings or look of another.
     """
-    declared = [(one, one.paper, None) for one in TABLE]
+    declared: list[tuple[Published, str, Source | None]] = [(one, one.paper, None) for one in TABLE]
     bring = sorted(stages, key=lambda stage: stage.source is not None)  # somebody's own come last
     declared += [(one, one.paper or stage.paper, stage.source) for stage in bring for one in stage.published]
     built: dict[str, Preset] = {}

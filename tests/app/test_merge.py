@@ -309,7 +309,9 @@ def test_a_method_of_ones_own_has_a_form_and_runs_and_a_broken_file_is_said(
     assert app.number_input(key="form.merge.mine.much").value == 0.25 and "your own, from mine.py" in texts(app)
     assert app.selectbox(key="form.published").options[-1] == "Mine"
     (warning,) = app.sidebar.warning
-    assert warning.value.replace("\\", "").endswith("bad.py are not loaded: line 2, ZeroDivisionError: division by zero")
+    assert warning.value.replace("\\", "").endswith(
+        "bad.py are not loaded: line 2, ZeroDivisionError: division by zero"
+    )
     press(app, "Merge")
     (run,) = state.workspace().store.active()
     carry_out_queued(state.workspace())

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from merging.cli import main
 from merging.core.errors import MergingError, SpecError
 from merging.core.progress import no_progress
 from merging.methods import own
@@ -64,7 +66,9 @@ def test_a_recipe_is_replayed_with_the_very_source_alone(
     export_run(run_of(suite_file, workspace), workspace, tmp_path / "out")
     file = tmp_path / "out" / "recipe.yaml"
     recipe = read_recipe(file)
-    assert recipe.sources == {"merge": own.stamp()}
+    assert recipe.sources == {"merge": own.stamp()} and own.stamp() in (tmp_path / "out" / "README.md").read_text()
+    shown = CliRunner().invoke(main, ["runs", "show", recipe.run, "--home", str(workspace.home)]).stdout
+    assert f"merge mine (much = 0.5), a method of your own, SHA-256 {own.stamp()[:12]}\n" in shown
 
     def again() -> bool:
         return replay(recipe, suite, Workspace(tmp_path / "elsewhere"), tmp_path / "again.safetensors").identical

@@ -138,6 +138,11 @@ def _parameters(run: Run, recipe: Recipe) -> list[str]:
     lines = ["## Method", "", "```json", json.dumps(run.spec.pair.fields, indent=2), "```", ""]
     if recipe.chosen:
         lines += [f"Chosen on validation images, where a parameter is auto: `{json.dumps(recipe.chosen)}`.", ""]
+    for kind, digest in (recipe.sources or {}).items():
+        lines += [
+            f"The {kind} is its author's own, a source of SHA-256 `{digest}`, without which it can't be replayed.",
+            "",
+        ]
     return [*lines, *(f"<{paper}>" for paper in sorted(papers)), *([""] if papers else [])]
 
 
