@@ -92,10 +92,15 @@ def _paper(row: Mapping[str, Any]) -> str:
     return f"[paper]({row['paper']})" if row["paper"] else "–"
 
 
+def _built_in(kind: str) -> list[dict[str, Any]]:
+    """What everybody has; methods of whoever makes the pages are none of it."""
+    return [row for row in catalogue()[kind] if "source" not in row]
+
+
 def _stages(kind: str) -> str:
     rows = [
         [f"`{row['name']}`", f"{row['title']}: {row['summary']}", row["needs"], _paper(row)]
-        for row in catalogue()[kind]
+        for row in _built_in(kind)
     ]
     return _table(["name", "what it does", "data needed", ""], rows)
 
@@ -114,7 +119,7 @@ def _presets(_: str) -> str:
             row["needs"],
             row["note"],
         ]
-        for row in catalogue()["presets"]
+        for row in _built_in("presets")
     ]
     return _table(["preset", "published as", "edit", "merge", "data needed", "note"], rows)
 
@@ -123,7 +128,7 @@ def _parameters(_: str) -> str:
     """A table for every edit and merge that has any."""
     parts = []
     for kind in ("edits", "merges"):
-        for row in catalogue()[kind]:
+        for row in _built_in(kind):
             if row["parameters"]:
                 rows = [
                     [

@@ -205,7 +205,7 @@ def _look() -> tuple[list[_File | _Package], list[Problem]]:
             continue
         for path in _candidates(place):
             try:
-                file = _File(path, read_bytes(path, SpecError, _MOST_BYTES))
+                file = _File(path.resolve(), read_bytes(path, SpecError, _MOST_BYTES))
             except MergingError as error:
                 problems.append(Problem(path.name, str(error)))
                 continue

@@ -11,6 +11,7 @@ from merging.sweeps.progress import Snapshot, look
 from merging.sweeps.store import SweepStore
 
 _POLL_SECONDS = 0.5
+_WAY_SECONDS = 15.0  # in which a worker that was made way for is surely there
 
 
 def follow(sweep_id: str, workspace: Workspace, on_progress: Progress) -> Snapshot:
@@ -45,6 +46,8 @@ def follow(sweep_id: str, workspace: Workspace, on_progress: Progress) -> Snapsh
                     worker.serve(until=over)
                 if worker.stopping:
                     raise KeyboardInterrupt
+                if worker.left:
+                    time.sleep(_WAY_SECONDS)
             except RunError:  # there is another worker
                 make_way(workspace.home)
                 time.sleep(_POLL_SECONDS)

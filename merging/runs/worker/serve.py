@@ -132,6 +132,7 @@ class Worker:
         workspace: whose runs it carries out.
         drivers: what else is going on there that asks for runs.
         grace: seconds that a cancelled run may take to stop by itself.
+        left: whether it has made way for another worker, see :func:`make_way`.
     """
 
     def __init__(self, workspace: Workspace, drivers: Drivers | None = None, grace: float = GRACE_SECONDS) -> None:
@@ -142,6 +143,7 @@ class Worker:
         self.children: dict[str, Child] = {}
         self.driven: dict[str, Process] = {}
         self.stopping = False
+        self.left = False
 
     def serve(self, once: bool = False, until: Callable[[], bool] = lambda: False) -> None:
         """Work until told to stop by SIGTERM or SIGINT.
@@ -166,10 +168,10 @@ class Worker:
                 known = own.problems()
                 for problem in known:
                     log.warning("%s", problem)
-            leaving = (home / _LEAVE).exists()
-            if leaving:
+            self.left = (home / _LEAVE).exists()
+            if self.left:
                 self._stop_drivers()  # which the next worker starts again where they were
-            enough = leaving or until() or (once and not self.store.queued() and not self.drivers.going_on())
+            enough = self.left or until() or (once and not self.store.queued() and not self.drivers.going_on())
             if enough and not self.children and not self.driven:
                 return
             if not enough:
