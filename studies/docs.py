@@ -99,8 +99,7 @@ def _built_in(kind: str) -> list[dict[str, Any]]:
 
 def _stages(kind: str) -> str:
     rows = [
-        [f"`{row['name']}`", f"{row['title']}: {row['summary']}", row["needs"], _paper(row)]
-        for row in _built_in(kind)
+        [f"`{row['name']}`", f"{row['title']}: {row['summary']}", row["needs"], _paper(row)] for row in _built_in(kind)
     ]
     return _table(["name", "what it does", "data needed", ""], rows)
 
