@@ -196,9 +196,9 @@ def own_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
     folder = tmp_path / "methods"
     folder.mkdir()
-    with monkeypatch.context() as patch:
-        patch.setenv("MERGING_METHODS", str(folder))
-        yield folder
+    monkeypatch.setenv("MERGING_METHODS", str(folder))
+    yield folder
+    monkeypatch.delenv("MERGING_METHODS", raising=False)  # a test may have undone it
     own.refresh()
 
 
