@@ -258,7 +258,10 @@ def _sweep(row: sqlite3.Row) -> Sweep:
     try:
         values["definition"] = SweepDefinition.model_validate_json(values["definition"])
     except (ValidationError, MergingError):
-        raise RunError(f"sweep {values['id']} was made by another version of this program and can't be read") from None
+        raise RunError(
+            f"sweep {values['id']} was made by another version of this program and can't be read, or with a method of "
+            "your own that is not here; name its file with --methods or in MERGING_METHODS"
+        ) from None
     return Sweep(**values)
 
 

@@ -51,7 +51,9 @@ def test_an_edited_file_makes_a_new_run_and_marks_the_earlier_one(
     assert earlier.label == LABEL and "earlier version of Mine, with another content of mine.py" in earlier.warnings[0]
     (own_methods / "mine.py").unlink()
     own.refresh()
-    assert [one.id for one in workspace.store.unreadable()] == [second.id, first.id]
+    unreadable = workspace.store.unreadable()
+    assert [one.id for one in unreadable] == [second.id, first.id]
+    assert "unknown merge 'mine'" in unreadable[0].reason and "name its file with --methods" in unreadable[0].reason
 
 
 def test_a_built_in_run_says_nothing_of_sources(suite_file: Path, workspace: Workspace) -> None:
