@@ -368,7 +368,7 @@ def _run(row: sqlite3.Row) -> Run:
     except (ValueError, MergingError) as error:
         raise RunError(
             f"run {values['id']} was made by another version of this program and can't be read ({error}), or with a "
-            "method of your own that is not here; name its file with --methods or in MERGING_METHODS, or delete the run"
+            "method of your own that is not here; name its file with --methods or in MERGING_METHODS, or delete it"
         ) from None
     return Run(job=job, result_json=values.pop("result"), **values)
 
