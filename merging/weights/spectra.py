@@ -40,6 +40,18 @@ def gram(matrix: torch.Tensor) -> torch.Tensor:
     return mirror(total)
 
 
+def add_moments(squares: torch.Tensor, cubes: torch.Tensor, matrix: torch.Tensor, weight: float) -> None:
+    """Adds ``weight · MᵀM`` to ``squares [n, n]``, as :func:`add_gram`, and ``weight · M MᵀM`` to ``cubes [m, n]``."""
+    rows, columns = matrix.shape
+    if 2 * rows < columns:  # then the product of the rows is the smaller one
+        add_gram(squares, matrix, weight)
+        cubes.addmm_(gram(matrix.T), matrix, alpha=weight)
+    else:
+        square = gram(matrix)
+        squares.add_(square, alpha=weight)
+        cubes.addmm_(matrix, square, alpha=weight)
+
+
 def nonzero(stack: torch.Tensor) -> torch.Tensor:
     """The matrices of a stack ``[T, m, n]`` that are not all zero; the stack itself if that is all of them."""
     some = stack.flatten(1).any(dim=1)

@@ -144,6 +144,34 @@ def wudi_closed(stack: np.ndarray) -> np.ndarray:
     return (r + ridge * np.sum(vectors, axis=0)) @ np.linalg.inv(s + ridge * np.eye(len(s)))
 
 
+def ace(threshold: float, relative: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    def merged(stack: np.ndarray) -> np.ndarray:
+        size = clip_sized(stack) if relative else 1.0
+        vectors = [vector / size for vector in stack if vector.any()]
+        if len(vectors) == 1:
+            return size * vectors[0]
+        lengths = np.array([(vector**2).sum() for vector in vectors])
+        unequal = np.log(lengths).var(ddof=1) / np.log(lengths).mean() ** 2 > threshold
+        centred = [vector - vector.mean(axis=0) for vector in vectors]
+        covariances = [one.T @ one for one in centred]
+        traces = [np.trace(one) if unequal else 1.0 for one in covariances]
+        covariances = [one / trace for one, trace in zip(covariances, traces, strict=True)]
+        eye = np.eye(len(covariances[0]))
+        regular = [one + 0.01 / trace * eye for one, trace in zip(covariances, traces, strict=True)]
+        prior = np.tile(sum(covariances).mean(axis=0), (len(eye), 1)) / (lengths.mean() if unequal else 1)
+        product = sum(one @ sigma for one, sigma in zip(centred, regular, strict=True))
+        update = product @ np.linalg.inv(sum(regular) + prior)
+        count = int(0.3 * min(stack.shape[1:]))
+        if unequal and count:
+            mean = sum(regular) / len(regular)
+            gaps = [vector @ (sigma - mean) for vector, sigma in zip(vectors, covariances, strict=True)]
+            left, values, right = svd(update + sum(gaps))
+            update = update + values[:count].mean() * left[:, :count] @ right[:count]
+        return size * update
+
+    return merged
+
+
 def where_some(merged: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """Nothing comes of nothing."""
     return lambda stack: merged(stack) if stack.any() else np.zeros(stack.shape[1:])
@@ -261,6 +289,10 @@ REFERENCES: dict[str, Callable[[Stacks], Updates]] = {
     "merge=wudi merge.solver=closed_form merge.layers=all_linear": matrix_by_matrix(
         LINEAR, where_some(wudi_closed), turn=True
     ),
+    "merge=ace": matrix_by_matrix(TWO_DIMENSIONAL, where_some(ace(0.3))),
+    "merge=ace merge.threshold=0": matrix_by_matrix(TWO_DIMENSIONAL, where_some(ace(0.0))),
+    "merge=ace merge.units=relative": matrix_by_matrix(TWO_DIMENSIONAL, where_some(ace(0.3, relative=True))),
+    "merge=ace merge.threshold=0 merge.layers=all_linear": matrix_by_matrix(LINEAR, where_some(ace(0.0)), turn=True),
     "edit=doge edit.steps=12": doge(IN_BLOCKS, 0.07, 1e-4),
     "edit=doge edit.steps=12 edit.layers=all_linear": doge(LINEAR, 0.07, 1e-4),
     "edit=doge edit.steps=12 edit.units=relative": doge(IN_BLOCKS, 0.07, 1e-4, relative=True),

@@ -44,6 +44,7 @@ DATA_FREE: dict[str, tuple[str, dict[str, object]]] = {
     "wudi closed": ("wudi", {"solver": "closed_form"}),
 }
 PINNED = (*EDITS, *DATA_FREE)  # in golden_merges.json
+DATA_FREE |= {"ace": ("ace", {"units": "relative"})}
 # A stage that is added has these properties tried with its defaults; merges that look at images, and those that give
 # one model a task, have tests of their own.
 EDITS |= {name: (name, {}) for name in registry.edits() if name not in {known for known, _ in EDITS.values()}}

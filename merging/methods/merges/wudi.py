@@ -18,7 +18,7 @@ from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
 from merging.methods.scaling import Scaling, scaled
 from merging.methods.units import UNITS, Units, spread_factor
-from merging.weights.spectra import add_gram, gram, mirror, solve_positive
+from merging.weights.spectra import add_moments, mirror, solve_positive
 from merging.weights.vectors import TaskVectors
 
 
@@ -60,13 +60,7 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
         rows, columns = total.shape
         s, r = total.new_zeros(columns, columns), total.new_zeros(rows, columns)
         for vector, weight in zip(stack, weights.tolist(), strict=True):
-            if 2 * rows < columns:  # then the product of the rows is the smaller one
-                add_gram(s, vector, weight)
-                r.addmm_(gram(vector.T), vector, alpha=weight)
-            else:
-                square = gram(vector)
-                s.add_(square, alpha=weight)
-                r.addmm_(vector, square, alpha=weight)
+            add_moments(s, r, vector, weight)
         mirror(s)
         if params.solver == "closed_form":
             ridge = params.ridge * s.diagonal().mean()
