@@ -215,6 +215,8 @@ def _edit_bytes(spec: Spec, sizes: _Sizes) -> int:
         held = sizes.weights if spec.edit_params["scope"] == "model" else sizes.largest
         # stack and its joined copy, δ, gradient, two moments, one temporary
         return _FLOAT * ((2 * sizes.tasks + 5) * held + sizes.weights)
+    if spec.edit == "larv":
+        return _FLOAT * 2 * sizes.tasks * sizes.largest
     if _edit_is_mixing(spec):
         return 0
     stacks = 3 * sizes.tasks * sizes.largest
@@ -229,6 +231,8 @@ def _edit_text(spec: Spec) -> str:
     if _is_full_adam(spec):
         what = "D" if spec.edit_params["scope"] == "model" else "N"
         return f"Adam on δ, 4·((2T + 5)·{what} + D)"
+    if spec.edit == "larv":
+        return "two stacks of the largest tensor, 4·2·T·N"
     if _edit_is_mixing(spec):
         return "Gram matrices only"
     stacks = "three stacks of the largest tensor, 4·3·T·N"

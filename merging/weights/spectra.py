@@ -115,6 +115,14 @@ def _eigh(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return squares, axes
 
 
+def effective_rank(gram: torch.Tensor) -> float:
+    """``exp(−Σ p log p)`` of the shares p of singular values' squares, from a matrix's Gram matrix; of zero it is 0."""
+    with _decomposing():
+        squares = torch.linalg.eigvalsh(gram.double()).clamp_min(0)
+    shares = squares / squares.sum().clamp_min(1e-300)
+    return float(torch.special.entr(shares).sum().exp()) if bool(shares.any()) else 0.0
+
+
 @contextmanager
 def _decomposing(advice: str = "") -> Iterator[None]:
     """What LAPACK refuses are mostly matrices with infinities, from weights whose squares overflow."""
