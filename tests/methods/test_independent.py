@@ -172,6 +172,33 @@ def ace(threshold: float, relative: bool = False) -> Callable[[np.ndarray], np.n
     return merged
 
 
+def calibrated(update: np.ndarray, stack: np.ndarray, alpha: float) -> np.ndarray:
+    """Singular value calibration, direction by direction and task by task."""
+    left, lengths, right = svd(update)
+    vectors = [vector for vector in stack if vector.any()]
+    for r in range(len(lengths) if vectors else 0):
+        along, shares = lengths[r] * right[r], []
+        for vector in vectors:
+            own = left[:, r] @ vector
+            there = own @ own > 1e-10 * (vector**2).sum()
+            shares.append(max(alpha, along @ own / (own @ own) if there else 0.0))
+        lengths[r] *= len(vectors) / sum(shares)
+    return left @ np.diag(lengths) @ right
+
+
+def svc(names: tuple[str, ...], turn: bool = False) -> Callable[[Stacks], Updates]:
+    def updates(stacks: Stacks) -> Updates:
+        rule = matrix_by_matrix(names, lambda stack: calibrated(0.3 * stack.sum(axis=0), stack, 0.1), turn)
+        found = rule(stacks)
+        return {name: found[name] if name in names else 0.3 * stack.sum(axis=0) for name, stack in stacks.items()}
+
+    return updates
+
+
+def then_svc(merged: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda stack: calibrated(merged(stack), stack, 1.0)
+
+
 def where_some(merged: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """Nothing comes of nothing."""
     return lambda stack: merged(stack) if stack.any() else np.zeros(stack.shape[1:])
@@ -293,6 +320,13 @@ REFERENCES: dict[str, Callable[[Stacks], Updates]] = {
     "merge=ace merge.threshold=0": matrix_by_matrix(TWO_DIMENSIONAL, where_some(ace(0.0))),
     "merge=ace merge.units=relative": matrix_by_matrix(TWO_DIMENSIONAL, where_some(ace(0.3, relative=True))),
     "merge=ace merge.threshold=0 merge.layers=all_linear": matrix_by_matrix(LINEAR, where_some(ace(0.0)), turn=True),
+    "merge=svc": svc(TWO_DIMENSIONAL),
+    "merge=svc merge.layers=all_linear": svc(LINEAR, turn=True),
+    "merge=tsv_m merge.calibration=1": matrix_by_matrix(TWO_DIMENSIONAL, then_svc(where_some(tsv_m))),
+    "merge=ace merge.calibration=1": matrix_by_matrix(TWO_DIMENSIONAL, then_svc(where_some(ace(0.3)))),
+    "merge=wudi merge.solver=closed_form merge.calibration=1 merge.layers=all_linear": matrix_by_matrix(
+        LINEAR, then_svc(where_some(wudi_closed)), turn=True
+    ),
     "edit=doge edit.steps=12": doge(IN_BLOCKS, 0.07, 1e-4),
     "edit=doge edit.steps=12 edit.layers=all_linear": doge(LINEAR, 0.07, 1e-4),
     "edit=doge edit.steps=12 edit.units=relative": doge(IN_BLOCKS, 0.07, 1e-4, relative=True),

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from pydantic import Field
 
+from merging.methods.calibration import CALIBRATION
 from merging.methods.context import Context
 from merging.methods.layers import LAYERS, Layers, matrix_by_matrix
 from merging.methods.looks import LAVENDER, Look
@@ -45,6 +46,7 @@ class AceParams(Params):
     )
     layers: Layers = LAYERS
     units: Units = UNITS
+    calibration: float = CALIBRATION
 
 
 @merge(
@@ -79,7 +81,7 @@ def ace(vectors: TaskVectors, params: AceParams, context: Context) -> TensorMerg
         unequal[name] = float(logs.var() / (logs.mean().square() + 1e-12))
         return _averaged(some, unequal[name] > params.threshold, params).mul_(factor)
 
-    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, averaged)
+    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, averaged, params.calibration)
     found = scaled(vectors, params.scaling, direction, context)
     units = {"units": "relative", "times_clip": sizes} if params.units == "relative" else {}
     return replace(found, report={**found.report, "unequal": unequal, **units})

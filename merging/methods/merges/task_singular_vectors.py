@@ -2,6 +2,7 @@
 
 import torch
 
+from merging.methods.calibration import CALIBRATION
 from merging.methods.context import Context
 from merging.methods.layers import matrix_by_matrix
 from merging.methods.merges.isotropic import IsotropicParams
@@ -12,8 +13,14 @@ from merging.weights.spectra import NOTHING, nonzero, polar, side_by_side, top_t
 from merging.weights.vectors import TaskVectors
 
 
+class TsvParams(IsotropicParams):
+    """As Iso-C's, and what comes after the merge."""
+
+    calibration: float = CALIBRATION
+
+
 @merge("tsv_m", title="TSV-M", paper="https://arxiv.org/abs/2412.00081")
-def tsv_m(vectors: TaskVectors, params: IsotropicParams, context: Context) -> TensorMerge:
+def tsv_m(vectors: TaskVectors, params: TsvParams, context: Context) -> TensorMerge:
     """Join the top singular triplets of all task vectors, with their singular vectors decorrelated.
 
     Every task gets ``r/T`` of the rank r of a matrix. The joined U and V are replaced by their polar factors, the
@@ -29,5 +36,5 @@ def tsv_m(vectors: TaskVectors, params: IsotropicParams, context: Context) -> Te
         left, lengths, right = side_by_side(*top_triplets(some, count))
         return (polar(left, NOTHING)[0] * lengths) @ polar(right, NOTHING)[0]
 
-    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, joined)
+    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, joined, params.calibration)
     return scaled(vectors, params.scaling, direction, context)

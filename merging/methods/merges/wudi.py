@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
+from merging.methods.calibration import CALIBRATION
 from merging.methods.context import Context
 from merging.methods.layers import LAYERS, Layers, matrix_by_matrix
 from merging.methods.params import Params
@@ -38,6 +39,7 @@ class WudiParams(Params):
     )
     layers: Layers = LAYERS
     units: Units = UNITS
+    calibration: float = CALIBRATION
 
 
 @merge("wudi", title="WUDI", paper="https://arxiv.org/abs/2503.08099")
@@ -69,7 +71,7 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
         factors[name] = factor = spread_factor(stack) if params.units == "relative" else 1.0
         return _adam(total.div_(factor), s, r.div_(factor), params, context).mul_(factor)
 
-    direction = matrix_by_matrix(params.layers, lambda role: role.block_matrix, least_interfering)
+    direction = matrix_by_matrix(params.layers, lambda role: role.block_matrix, least_interfering, params.calibration)
     found = scaled(vectors, params.scaling, direction, context)
     if params.solver == "closed_form" or params.units == "published":
         return found
