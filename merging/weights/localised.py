@@ -3,7 +3,7 @@
 Beside the base model such a file is all that is needed: task t's weights are ``θ₀ + s_t m_t ⊙ v``, see
 :func:`task_weights`. For each floating-point tensor ``NAME`` of the base it holds ``vector.NAME`` in the base's shape
 and dtype, and ``masks.NAME``, uint8 ``[T, ⌈n/8⌉]``, the flattened masks with eight entries a byte, the first in the
-highest bit. The header names the tasks in order, the fingerprint of the base, and the factors s_t if they are not all 1.
+highest bit. The header names the tasks in order, the fingerprint of the base, and the factors s_t unless all are 1.
 """
 
 import json

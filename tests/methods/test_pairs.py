@@ -23,6 +23,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "wudi": {"steps": 3},
     "fisher": {"images": 2},
     "regmean": {"images": 2},
+    "regmean_plus_plus": {"images": 2},
 }
 EDITS: list[tuple[str, dict[str, Any]]] = [
     *((name, QUICK.get(name, {})) for name in registry.edits()),
@@ -34,10 +35,14 @@ REFUSED = {
     *((edit, "", "fisher") for edit in registry.edits() if edit != "none"),
     ("ties", "mean", "fisher"),
     ("ties", "mean", "regmean"),
+    ("ties", "mean", "regmean_plus_plus"),
     ("ties", "mean", "average"),
     ("doge", "", "tall_masks"),
     ("doge", "", "average"),
     ("doge", "", "regmean"),
+    ("doge", "", "regmean_plus_plus"),
+    ("doge", "", "emr"),
+    ("doge", "bare", "emr"),
     ("doge", "bare", "fisher"),
     ("doge", "bare", "tall_masks"),
     ("consensus", "", "tall_masks"),

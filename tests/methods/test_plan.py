@@ -83,7 +83,7 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 
 def test_what_is_tried_here_does_not_depend_on_what_stages_say_of_themselves() -> None:
     assert {name for name, _ in EDITS.values()} == set(registry.edits())
-    own_tests = {"adamerging", "fisher", "regmean", "tall_masks", "emr"}
+    own_tests = {"adamerging", "fisher", "regmean", "regmean_plus_plus", "tall_masks", "emr"}
     assert set(registry.merges()) - {name for name, _ in DATA_FREE.values()} == own_tests
 
 

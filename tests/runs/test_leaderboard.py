@@ -121,6 +121,7 @@ def test_data_needed_does_not_count_what_is_chosen_on_validation() -> None:
         "fisher",
         "fisher_normalised",
         "regmean",
+        "regmean_plus_plus",
         "adamerging_task",
         "adamerging",
         "adamerging_16",

@@ -40,9 +40,9 @@ class EmrParams(Params):
 def emr(vectors: TaskVectors, params: EmrParams, context: Context) -> LocalisedMerge:
     """Serve every task by the base and one elected vector, behind the task's mask and times its factor.
 
-    Elect: ``v = g max_t |τ_t|`` over the tasks of the elected sign ``g = sign Σ τ`` (that of 0 is −1, as in the authors'
-    code). Mask: ``m_t = τ_t g > 0``. Rescale: ``s_t = Σ |τ_t| / Σ |m_t v|``, of means over tensors or of all entries;
-    a task with nothing left has 1. Task t has ``θ₀ + s_t m_t ⊙ v``. With one task that is its model.
+    Elect: ``v = g max_t |τ_t|`` over the tasks of the elected sign ``g = sign Σ τ`` (that of 0 is −1, as in the
+    authors' code). Mask: ``m_t = τ_t g > 0``. Rescale: ``s_t = Σ |τ_t| / Σ |m_t v|``, of means over tensors or of all
+    entries; a task with nothing left has 1. Task t has ``θ₀ + s_t m_t ⊙ v``. With one task that is its model.
     """
     tasks = len(vectors.tasks)
     lengths, elected = (torch.zeros(tasks, dtype=torch.float64, device=context.device) for _ in range(2))

@@ -106,7 +106,5 @@ def test_wrong_factors_in_a_file_are_refused(vectors: TaskVectors, tmp_path: Pat
         header = opened.metadata()
     assert json.loads(header["scales"]) == made.merge.report["scales"]
     save_file(load_file(file), tmp_path / "bad.safetensors", {**header, "scales": scales})
-    with pytest.raises(
-        CheckpointError, match=r"bad\.safetensors: its header names no tasks and base, or wrong factors"
-    ):
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors: its header names no tasks .*, or wrong factors"):
         task_weights(vectors.base, tmp_path / "bad.safetensors", "task0")

@@ -21,6 +21,7 @@ METHODS: dict[str, tuple[Mapping[str, object], set[Split]]] = {
     "adamerging on validation": ({**ADAPTING, "merge_params": {"steps": 2, "batch_size": 4, "split": "val"}}, {"val"}),
     "fisher": ({"merge": "fisher", "merge_params": {"images": 3}}, {"val"}),
     "regmean": ({"merge": "regmean", "merge_params": {"images": 3}}, {"val"}),
+    "regmean++": ({"merge": "regmean_plus_plus", "merge_params": {"images": 3}}, {"val"}),
     "trust region": (
         {
             "edit": "trust_region",
