@@ -327,6 +327,9 @@ REFERENCES: dict[str, Callable[[Stacks], Updates]] = {
     "merge=wudi merge.solver=closed_form merge.calibration=1 merge.layers=all_linear": matrix_by_matrix(
         LINEAR, then_svc(where_some(wudi_closed)), turn=True
     ),
+    "edit=parts": matrix_by_matrix(IN_BLOCKS, where_some(wudi_closed)),
+    "edit=parts edit.layers=all_linear": matrix_by_matrix(LINEAR, where_some(wudi_closed), turn=True),
+    "edit=parts edit.of=tsv_m": matrix_by_matrix(TWO_DIMENSIONAL, where_some(tsv_m)),
     "edit=doge edit.steps=12": doge(IN_BLOCKS, 0.07, 1e-4),
     "edit=doge edit.steps=12 edit.layers=all_linear": doge(LINEAR, 0.07, 1e-4),
     "edit=doge edit.steps=12 edit.units=relative": doge(IN_BLOCKS, 0.07, 1e-4, relative=True),

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from merging.methods.context import Context
 from merging.methods.layers import LAYERS, Layers, calibrated_tensor
-from merging.methods.looks import PINK, Look
+from merging.methods.looks import BROWN, PINK, Look
 from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import Published, merge
@@ -42,7 +42,7 @@ class CalibratedSumParams(Params):
             "svc_wudi",
             "WUDI, closed form + SVC",
             "merge=wudi merge.solver=closed_form merge.calibration=1",
-            look=Look(PINK, "star", "-"),
+            look=Look(BROWN, "cross", "/"),
         ),
     ),
 )

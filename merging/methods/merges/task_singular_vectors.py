@@ -28,13 +28,32 @@ def tsv_m(vectors: TaskVectors, params: TsvParams, context: Context) -> TensorMe
     take ``α mean(τ)``.
     """
 
-    def joined(name: str, stack: torch.Tensor) -> torch.Tensor:
-        some = nonzero(stack)
-        if not len(some):
-            return torch.zeros_like(stack[0])
-        count = max(1, min(stack.shape[1:]) // len(stack))
-        left, lengths, right = side_by_side(*top_triplets(some, count))
-        return (polar(left, NOTHING)[0] * lengths) @ polar(right, NOTHING)[0]
-
-    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, joined, params.calibration)
+    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, _joined, params.calibration)
     return scaled(vectors, params.scaling, direction, context)
+
+
+def _joined(name: str, stack: torch.Tensor) -> torch.Tensor:
+    some = nonzero(stack)
+    if not len(some):
+        return torch.zeros_like(stack[0])
+    left, lengths, right = _triplets(some, len(stack))
+    return (left * lengths) @ right
+
+
+def joined_parts(stack: torch.Tensor) -> torch.Tensor:
+    """What each task vector of a matrix brings to TSV-M, its triplets, ``[T, m, n]``: their sum is the result."""
+    parts = torch.zeros_like(stack)
+    there = stack.flatten(1).any(dim=1)
+    if bool(there.any()):
+        left, lengths, right = _triplets(stack[there], len(stack))
+        count = len(lengths) // int(there.sum())
+        weighted = (left * lengths).unflatten(1, (-1, count)).movedim(1, 0)
+        parts[there] = weighted @ right.unflatten(0, (-1, count))
+    return parts
+
+
+def _triplets(stack: torch.Tensor, tasks: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The top ``r/T`` triplets of every vector side by side, decorrelated: ``[m, c]``, ``[c]``, ``[c, n]``."""
+    count = max(1, min(stack.shape[1:]) // tasks)
+    left, lengths, right = side_by_side(*top_triplets(stack, count))
+    return polar(left, NOTHING)[0], lengths, polar(right, NOTHING)[0]

@@ -19,7 +19,7 @@ from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
 from merging.methods.scaling import Scaling, scaled
 from merging.methods.units import UNITS, Units, spread_factor
-from merging.weights.spectra import add_moments, mirror, solve_positive
+from merging.weights.spectra import add_moments, mirror, nonzero, solve_positive
 from merging.weights.vectors import TaskVectors
 
 
@@ -76,6 +76,26 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
     if params.solver == "closed_form" or params.units == "published":
         return found
     return replace(found, report={**found.report, "units": "relative", "times_clip": factors})
+
+
+def closed_form_parts(stack: torch.Tensor, ridge: float) -> torch.Tensor:
+    """What each task vector of a matrix brings to the closed form, ``[T, m, n]``; the sum over tasks is the result.
+
+    ``p_t = (τ_t τ_tᵀτ_t/‖τ_t‖² + ρ τ_t)(S + ρ I)⁻¹``. Where there is but one vector other than zero it is its part.
+    """
+    some = nonzero(stack)
+    if len(some) < 2:
+        return stack
+    tasks, rows, columns = stack.shape
+    squares, products = stack.new_zeros(columns, columns), torch.zeros_like(stack)
+    for vector, product in zip(stack, products, strict=True):
+        length = float(vector.square().sum())
+        if length:
+            add_moments(squares, product, vector, 1 / length)
+    level = ridge * mirror(squares).diagonal().mean()
+    squares.diagonal().add_(level)
+    flat = products.add_(level * stack).reshape(tasks * rows, columns)
+    return solve_positive(squares, flat, "; or raise edit.ridge").reshape(stack.shape)
 
 
 def _adam(start: torch.Tensor, s: torch.Tensor, r: torch.Tensor, params: WudiParams, context: Context) -> torch.Tensor:
