@@ -40,7 +40,7 @@ class CalibratedSumParams(Params):
         Published("svc_tsv_m", "TSV-M + SVC", "merge=tsv_m merge.calibration=1", look=Look(PINK, "cross", "/")),
         Published(
             "svc_wudi",
-            "WUDI, closed form + SVC",
+            "WUDI closed + SVC",
             "merge=wudi merge.solver=closed_form merge.calibration=1",
             look=Look(BROWN, "cross", "/"),
         ),
