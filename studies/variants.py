@@ -52,6 +52,8 @@ class Variant:
 _WUDI, _CLOSED = "merge=wudi", "merge=wudi merge.solver=closed_form"
 VARIANTS = (  # the published choices are those of the leaderboard
     Variant("layers", "WUDI, closed form", "all_linear", f"{_CLOSED} merge.layers=all_linear"),
+    Variant("layers", "ACE-Merging", "all_linear", "merge=ace merge.layers=all_linear"),
+    Variant("layers", "RegMean++", "all_linear", "merge=regmean_plus_plus merge.layers=all_linear"),
     Variant("layers", "RegMean", "all_linear", "merge=regmean merge.layers=all_linear"),
     Variant("layers", "TSV-M", "all_linear", "merge=tsv_m merge.layers=all_linear"),
     Variant("layers", "WUDI", "all_linear", f"{_WUDI} merge.layers=all_linear"),

@@ -5,7 +5,8 @@ is multiplied with rows of features gets the Gram matrix of these rows.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -21,18 +22,31 @@ _PRODUCTS = (torch.matmul, torch.Tensor.matmul, torch.Tensor.__matmul__)
 _ATTENTION = inspect.signature(functional.multi_head_attention_forward)
 
 
+class _Enough(Exception):
+    """All layers that a pass is for were seen."""
+
+
 class _Watch(TorchFunctionMode):
     """Adds up ``XᵀX`` and the number of rows of the inputs X of watched weights while it is active.
 
-    With ``everything`` it sees convolutions, whose inputs are patches, and products with bare parameters as well.
+    With ``everything`` it sees convolutions, whose inputs are patches, and products with bare parameters as well. With
+    ``only`` it ends a pass by :class:`_Enough` as soon as all of these were seen.
     """
 
-    def __init__(self, names: Mapping[int, str], everything: bool) -> None:
+    def __init__(self, names: Mapping[int, str], everything: bool, only: Collection[str] = ()) -> None:
         super().__init__()
-        self._names = names  # id of a parameter → its name
+        self._names = {key: name for key, name in names.items() if not only or name in only}  # by id of a parameter
         self._everything = everything
+        self._only = frozenset(only)
+        self._left: set[str] = set()
         self.sums: dict[str, torch.Tensor] = {}
         self.rows: dict[str, int] = {}
+
+    def see(self, tower: torch.nn.Module, batch: torch.Tensor) -> None:
+        """Watch a pass of images ``[N, 3, H, W]`` through a tower."""
+        self._left = set(self._only)
+        with suppress(_Enough), self:
+            tower(batch)
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -85,6 +99,9 @@ class _Watch(TorchFunctionMode):
             rows = input.reshape(-1, input.shape[-1]).float()
             self.sums[name] = torch.addmm(self.sums[name], rows.T, rows) if name in self.sums else rows.T @ rows
             self.rows[name] = self.rows.get(name, 0) + len(rows)
+            self._left.discard(name)
+            if self._only and not self._left:
+                raise _Enough
 
 
 @torch.no_grad()
@@ -95,6 +112,7 @@ def input_grams(
     images: int,
     context: Work,
     everything: bool = False,
+    only: Collection[str] = (),
 ) -> dict[str, torch.Tensor]:
     """Mean of ``x xᵀ`` over the inputs x of every linear layer, one for each token of each image.
 
@@ -105,6 +123,7 @@ def input_grams(
         images: at most how many.
         context: seed and cancellation.
         everything: whether convolutions and bare parameters that features are multiplied with are layers, too.
+        only: weights to look at, after which a pass ends; all by default.
 
     Returns:
         Name of a weight ``[out, in]`` → float32 ``[in, in]`` on the evaluator's device. The packed weight of
@@ -115,12 +134,11 @@ def input_grams(
     chosen = evaluator.draw(task, "val", images, context.seed)
 
     def watched(size: int) -> _Watch:
-        watch = _Watch(names, everything)
+        watch = _Watch(names, everything, only)
         for start in range(0, len(chosen), size):
             context.stop_if_cancelled(f"inputs of {task}")
             batch = evaluator.images(task, "val", chosen[start : start + size])
-            with watch:
-                evaluator.tower(batch)
+            watch.see(evaluator.tower, batch)
         return watch
 
     watch = BatchSize(_IMAGES).fit(watched)

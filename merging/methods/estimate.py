@@ -215,6 +215,8 @@ def _edit_bytes(spec: Spec, sizes: _Sizes) -> int:
         held = sizes.weights if spec.edit_params["scope"] == "model" else sizes.largest
         # stack and its joined copy, δ, gradient, two moments, one temporary
         return _FLOAT * ((2 * sizes.tasks + 5) * held + sizes.weights)
+    if spec.edit == "larv":
+        return _FLOAT * 2 * sizes.tasks * sizes.largest
     if _edit_is_mixing(spec):
         return 0
     stacks = 3 * sizes.tasks * sizes.largest
@@ -229,6 +231,8 @@ def _edit_text(spec: Spec) -> str:
     if _is_full_adam(spec):
         what = "D" if spec.edit_params["scope"] == "model" else "N"
         return f"Adam on δ, 4·((2T + 5)·{what} + D)"
+    if spec.edit == "larv":
+        return "two stacks of the largest tensor, 4·2·T·N"
     if _edit_is_mixing(spec):
         return "Gram matrices only"
     stacks = "three stacks of the largest tensor, 4·3·T·N"
@@ -249,7 +253,7 @@ def _merge_bytes(spec: Spec, sizes: _Sizes) -> int:
     if spec.merge == "fisher":
         searching = 5 * _FLOAT * sizes.weights + sizes.evaluation() if _searches(spec) else 0
         return max(_FLOAT * 4 * sizes.weights + sizes.backward(1), searching)
-    if spec.merge == "regmean":
+    if spec.merge in ("regmean", "regmean_plus_plus"):
         return _FLOAT * (3 * sizes.squares + 2 * sizes.weights) + sizes.forward(32)
     mixing = spec.pair.merge.stage.linear and _edit_is_mixing(spec)
     streamed = sizes.largest if mixing else 3 * sizes.tasks * sizes.largest
@@ -266,7 +270,7 @@ def _searches(spec: Spec) -> bool:
 def _merge_text(spec: Spec) -> str:
     if spec.merge == "fisher":
         return "two weighted sums, a gradient and its square, 4·4·D, and an image on its way back"
-    if spec.merge == "regmean":
+    if spec.merge in ("regmean", "regmean_plus_plus"):
         return "Gram matrices of the layers' inputs, their sum and products in float64, 4·(3·Σ in² + 2·D), and images"
     if _searches(spec):
         return "base, sum and merged weights while λ is searched, 4·3·D, and a batch of images"

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
+from merging.methods.calibration import calibrated
 from merging.weights.roles import Role, role_of
 from merging.weights.vectors import StackFunction
 
@@ -21,7 +22,10 @@ LAYERS: Any = Field(
 
 
 def matrix_by_matrix(
-    layers: Layers, published: Callable[[Role], bool], merged: Callable[[str, torch.Tensor], torch.Tensor]
+    layers: Layers,
+    published: Callable[[Role], bool],
+    merged: Callable[[str, torch.Tensor], torch.Tensor],
+    calibration: float = 0.0,
 ) -> StackFunction:
     """The merged update of any tensor, from a rule for matrices; tensors that are not taken have their mean.
 
@@ -29,14 +33,29 @@ def matrix_by_matrix(
         layers: which tensors are taken.
         published: tells which ones the method's own code takes, as they are stored.
         merged: a tensor's name and ``[T, out, in]`` → ``[out, in]``; as published, a tensor comes as it is stored.
+        calibration: α of singular value calibration of what comes out, see :func:`calibrated_tensor`; 0 for none.
     """
 
     def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         role = role_of(name, base.shape)
         if layers == "all_linear" and role.linear:
-            return role.stored(merged(name, role.matrices(stack)))
-        if layers == "published" and published(role):
-            return merged(name, stack)
-        return stack.mean(dim=0)
+            update = role.stored(merged(name, role.matrices(stack)))
+        elif layers == "published" and published(role):
+            update = merged(name, stack)
+        else:
+            update = stack.mean(dim=0)
+        return calibrated_tensor(layers, role, update, stack, calibration) if calibration else update
 
     return direction
+
+
+def calibrated_tensor(
+    layers: Layers, role: Role, update: torch.Tensor, stack: torch.Tensor, alpha: float
+) -> torch.Tensor:
+    """A tensor's merged update after singular value calibration: of all matrices as published, or of linear layers."""
+    if layers == "all_linear" and role.linear:
+        matrix = role.matrices(update[None])[0]
+        return role.stored(calibrated(matrix, role.matrices(stack), alpha))
+    if layers == "published" and role.two_dimensional:
+        return calibrated(update, stack, alpha)
+    return update

@@ -59,13 +59,17 @@ class Plan:
     @property
     def metadata(self) -> dict[str, str]:
         """What a file of these tensors has to say besides them."""
-        return localised.metadata(self.vectors.base, self.vectors.tasks) if self.per_task else {}
+        if not isinstance(self.merge, LocalisedMerge):
+            return {}
+        return localised.metadata(self.vectors.base, self.vectors.tasks, self.merge.scales)
 
     def served(self, tensors: Mapping[str, torch.Tensor], task: str) -> Mapping[str, torch.Tensor]:
         """Weights of the model that serves a task, from what :meth:`tensors` gave."""
-        if not self.per_task:
+        if not isinstance(self.merge, LocalisedMerge):
             return tensors
-        return localised.assembled(self.vectors.base, tensors, self.vectors.tasks.index(task))
+        index = self.vectors.tasks.index(task)
+        scale = self.merge.scales[index] if self.merge.scales else 1.0
+        return localised.assembled(self.vectors.base, tensors, index, scale)
 
     def merge_report(self) -> Report:
         """The merge's report, with what was seen while the tensors streamed."""
@@ -111,7 +115,8 @@ class Plan:
         if not bool(torch.isfinite(vector.sum())):
             raise self.vectors.owner_of_nonfinite(name)
         vector = _as_stored(name, vector, self.vectors.info(name).dtype)
-        _as_stored(name, base + vector.float() * masks.any(dim=0), vector.dtype)  # overflows where a model would
+        farthest = max(merge.scales, default=1.0) * vector.float() * masks.any(dim=0)
+        _as_stored(name, base + farthest, vector.dtype)  # overflows where a model would
         stored = localised.stored(name, vector, masks)
         self.mask_counts[name] = localised.count(masks, stored[1][1])
         return stored

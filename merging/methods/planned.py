@@ -79,13 +79,15 @@ class TensorMerge:
 
 @dataclass(frozen=True)
 class LocalisedMerge:
-    """A merge that serves every task by a model of its own, ``θ₀ + m_t ⊙ v``: one shared vector and a mask a task.
+    """A merge that serves every task by a model of its own, ``θ₀ + s_t m_t ⊙ v``: one shared vector and a mask a task.
 
     ``apply`` gives v ``[*shape]`` and the masks, bool ``[T, *shape]``, of one tensor from its name, θ₀ and the stack.
+    ``scales`` are the factors s_t, all 1 if there are none.
     """
 
     apply: Callable[[str, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
     report: Report = field(default_factory=dict)
+    scales: tuple[float, ...] = ()
 
 
 Edit = LinearEdit | TensorEdit

@@ -57,6 +57,12 @@ _REFUSED = (
         {"combine": "mean"},
     ),
     _Refusal(
+        "parts",
+        _averages,
+        "the parts add up to a merged model, and an average would divide them by the number of tasks",
+        "choose Task Arithmetic with λ = 1, which gives that model, or AdaMerging",
+    ),
+    _Refusal(
         "doge",
         _averages,
         "with scaled: true DOGE's vectors carry their final coefficients, and an average would divide them by the "

@@ -1,12 +1,13 @@
 """Files of localised models: one vector that all tasks share, and a mask of one bit a weight for every task.
 
-Beside the base model such a file is all that is needed: task t's weights are ``θ₀ + m_t ⊙ v``, see
+Beside the base model such a file is all that is needed: task t's weights are ``θ₀ + s_t m_t ⊙ v``, see
 :func:`task_weights`. For each floating-point tensor ``NAME`` of the base it holds ``vector.NAME`` in the base's shape
 and dtype, and ``masks.NAME``, uint8 ``[T, ⌈n/8⌉]``, the flattened masks with eight entries a byte, the first in the
-highest bit. The header names the tasks in order and the fingerprint of the base.
+highest bit. The header names the tasks in order, the fingerprint of the base, and the factors s_t unless all are 1.
 """
 
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,14 +51,15 @@ def task_weights(base: Checkpoint, file: Path | str, task: str) -> dict[str, tor
     """
     path = path_of(file)
     stored = open_checkpoint(path, part="all")
-    tasks, fingerprint = _header(path, stored)
+    tasks, fingerprint, scales = _header(path, stored)
     if fingerprint != base.fingerprint:
         raise CheckpointError(
             f"{path.name}: made from another base model than {base.path.name}; its sums would be wrong"
         )
     if task not in tasks:
         raise SpecError(f"{path.name} holds no model for task {task!r}; it has {', '.join(tasks)}")
-    return assembled(base, stored, tasks.index(task))
+    index = tasks.index(task)
+    return assembled(base, stored, index, scales[index])
 
 
 def is_localised(file: Path | str) -> bool:
@@ -85,24 +87,27 @@ def stored(name: str, vector: torch.Tensor, masks: torch.Tensor) -> list[tuple[s
     return [(_VECTOR + name, vector), (_MASKS + name, torch.from_numpy(packed))]
 
 
-def metadata(base: Checkpoint, tasks: Sequence[str]) -> dict[str, str]:
-    """What the header of a file says besides the tensors."""
-    return {"tasks": json.dumps(list(tasks)), "base": base.fingerprint}
+def metadata(base: Checkpoint, tasks: Sequence[str], scales: Sequence[float] = ()) -> dict[str, str]:
+    """What the header of a file says besides the tensors; with no scales they are all 1."""
+    named = {"tasks": json.dumps(list(tasks)), "base": base.fingerprint}
+    return named | ({"scales": json.dumps(list(scales))} if scales else {})
 
 
-def assembled(base: Checkpoint, state: Mapping[str, torch.Tensor], index: int) -> dict[str, torch.Tensor]:
+def assembled(
+    base: Checkpoint, state: Mapping[str, torch.Tensor], index: int, scale: float = 1.0
+) -> dict[str, torch.Tensor]:
     """Weights of one model from a file's tensors: integer buffers are the base's."""
     return {
-        name: masked_sum(base[name], state[_VECTOR + name], _unpacked(state[_MASKS + name][index], info.shape))
+        name: masked_sum(base[name], state[_VECTOR + name], _unpacked(state[_MASKS + name][index], info.shape), scale)
         if info.floating
         else base[name]
         for name, info in base.infos.items()
     }
 
 
-def masked_sum(base: torch.Tensor, vector: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """``θ₀ + m ⊙ v`` in float32, in the dtype of θ₀; where m is 0 it is θ₀."""
-    return torch.where(mask, (base.float() + vector.float()).to(base.dtype), base)
+def masked_sum(base: torch.Tensor, vector: torch.Tensor, mask: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+    """``θ₀ + s m ⊙ v`` in float32, in the dtype of θ₀; where m is 0 it is θ₀."""
+    return torch.where(mask, (base.float() + scale * vector.float()).to(base.dtype), base)
 
 
 def _unpacked(row: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -110,8 +115,8 @@ def _unpacked(row: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     return torch.from_numpy(np.unpackbits(row.numpy(), count=count).astype(bool)).reshape(tuple(shape))
 
 
-def _header(path: Path, stored: Checkpoint) -> tuple[list[str], str]:
-    """Tasks and fingerprint of the base."""
+def _header(path: Path, stored: Checkpoint) -> tuple[list[str], str, list[float]]:
+    """Tasks, fingerprint of the base, and the factor of every task's part."""
     if not _holds_masks(stored):
         raise CheckpointError(
             f"{path.name}: holds no masks; expected the file of a localised merge, such as tall_masks"
@@ -120,9 +125,14 @@ def _header(path: Path, stored: Checkpoint) -> tuple[list[str], str]:
         found = opened.metadata() or {}
     try:
         tasks = [str(task) for task in parse_json(found["tasks"])]
-        return tasks, found["base"]
-    except (KeyError, ValueError, TypeError):
-        raise CheckpointError(f"{path.name}: its header names no tasks and base; export the run again") from None
+        scales = [float(scale) for scale in parse_json(found["scales"])] if "scales" in found else [1.0] * len(tasks)
+        if len(scales) != len(tasks) or not all(map(math.isfinite, scales)):
+            raise ValueError("scales")
+        return tasks, found["base"], scales
+    except (KeyError, ValueError, TypeError, OverflowError):
+        raise CheckpointError(
+            f"{path.name}: its header names no tasks and base, or wrong factors; export the run again"
+        ) from None
 
 
 @dataclass(frozen=True)

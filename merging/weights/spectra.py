@@ -40,6 +40,18 @@ def gram(matrix: torch.Tensor) -> torch.Tensor:
     return mirror(total)
 
 
+def add_moments(squares: torch.Tensor, cubes: torch.Tensor, matrix: torch.Tensor, weight: float) -> None:
+    """Adds ``weight · MᵀM`` to ``squares [n, n]``, as :func:`add_gram`, and ``weight · M MᵀM`` to ``cubes [m, n]``."""
+    rows, columns = matrix.shape
+    if 2 * rows < columns:  # then the product of the rows is the smaller one
+        add_gram(squares, matrix, weight)
+        cubes.addmm_(gram(matrix.T), matrix, alpha=weight)
+    else:
+        square = gram(matrix)
+        squares.add_(square, alpha=weight)
+        cubes.addmm_(matrix, square, alpha=weight)
+
+
 def nonzero(stack: torch.Tensor) -> torch.Tensor:
     """The matrices of a stack ``[T, m, n]`` that are not all zero; the stack itself if that is all of them."""
     some = stack.flatten(1).any(dim=1)
@@ -101,6 +113,14 @@ def _eigh(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     with _decomposing():
         squares, axes = torch.linalg.eigh(matrix)
     return squares, axes
+
+
+def effective_rank(gram: torch.Tensor) -> float:
+    """``exp(−Σ p log p)`` of the shares p of singular values' squares, from a matrix's Gram matrix; of zero it is 0."""
+    with _decomposing():
+        squares = torch.linalg.eigvalsh(gram.double()).clamp_min(0)
+    shares = squares / squares.sum().clamp_min(1e-300)
+    return float(torch.special.entr(shares).sum().exp()) if bool(shares.any()) else 0.0
 
 
 @contextmanager

@@ -292,7 +292,7 @@ def test_memory_is_estimated_from_the_sizes(tiny: Suite, open_page: Open) -> Non
 
 def test_merges_that_make_no_sense_after_an_edit_are_named_before_one_is_chosen(tiny: Suite, open_page: Open) -> None:
     app = open_page("merge", **{"edit": "ties", "edit.combine": "mean"})
-    assert "Not after TIES as it is set: Weight averaging, Fisher merging, RegMean." in texts(app)
+    assert "Not after TIES as it is set: Weight averaging, Fisher merging, RegMean, RegMean++." in texts(app)
     app = open_page("merge", **{"edit": "ties", "merge": "fisher"})
     assert "TIES and Fisher merging make no sense together" in texts(app)
     assert next(one for one in app.button if one.label == "Merge").disabled

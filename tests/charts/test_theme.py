@@ -124,7 +124,7 @@ def test_runs_in_one_chart_keep_their_methods_colour_and_differ(methods: list[st
 
 def test_methods_that_nobody_published_never_look_alike_in_one_chart() -> None:
     pairs = [f"{edit.title} + {merge.title}" for edit in edits().values() for merge in merges().values()]
-    unknown = [pair for pair in pairs if pair not in SHOWN]
+    unknown = [pair for pair in pairs if pair not in SHOWN][:100]  # there are six colours with 17 markers each
     hashed = {(theme.style_of(pair).color, theme.style_of(pair).symbol) for pair in unknown}
     assert len(hashed) < len(unknown)  # so that it takes more than the label alone
     styles = theme.distinct_styles(unknown)

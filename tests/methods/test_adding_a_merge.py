@@ -99,7 +99,7 @@ def test_it_has_a_form_with_its_parameters() -> None:
 def test_the_command_line_lists_it_and_merges_with_it(suite_file: Path, tmp_path: Path) -> None:
     run, home = CliRunner(), ["--home", str(tmp_path / "home")]
     assert "  median " in run.invoke(main, ["methods"]).stdout
-    assert [row["name"] for row in catalogue()["presets"]][-1] == "median"
+    assert "median" in [row["name"] for row in catalogue()["presets"]]
     for choice in (["--preset", "median"], ["--merge", "median"]):
         done = run.invoke(main, ["merge", str(suite_file), *choice, "--set", "merge.scaling=0.4", *home])
         assert done.exit_code == 0, done.output

@@ -144,6 +144,61 @@ def wudi_closed(stack: np.ndarray) -> np.ndarray:
     return (r + ridge * np.sum(vectors, axis=0)) @ np.linalg.inv(s + ridge * np.eye(len(s)))
 
 
+def ace(threshold: float, relative: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    def merged(stack: np.ndarray) -> np.ndarray:
+        size = clip_sized(stack) if relative else 1.0
+        vectors = [vector / size for vector in stack if vector.any()]
+        if len(vectors) == 1:
+            return size * vectors[0]
+        lengths = np.array([(vector**2).sum() for vector in vectors])
+        unequal = np.log(lengths).var(ddof=1) / np.log(lengths).mean() ** 2 > threshold
+        centred = [vector - vector.mean(axis=0) for vector in vectors]
+        covariances = [one.T @ one for one in centred]
+        traces = [np.trace(one) if unequal else 1.0 for one in covariances]
+        covariances = [one / trace for one, trace in zip(covariances, traces, strict=True)]
+        eye = np.eye(len(covariances[0]))
+        regular = [one + 0.01 / trace * eye for one, trace in zip(covariances, traces, strict=True)]
+        prior = np.tile(sum(covariances).mean(axis=0), (len(eye), 1)) / (lengths.mean() if unequal else 1)
+        product = sum(one @ sigma for one, sigma in zip(centred, regular, strict=True))
+        update = product @ np.linalg.inv(sum(regular) + prior)
+        count = int(0.3 * min(stack.shape[1:]))
+        if unequal and count:
+            mean = sum(regular) / len(regular)
+            gaps = [vector @ (sigma - mean) for vector, sigma in zip(vectors, covariances, strict=True)]
+            left, values, right = svd(update + sum(gaps))
+            update = update + values[:count].mean() * left[:, :count] @ right[:count]
+        return size * update
+
+    return merged
+
+
+def calibrated(update: np.ndarray, stack: np.ndarray, alpha: float) -> np.ndarray:
+    """Singular value calibration, direction by direction and task by task."""
+    left, lengths, right = svd(update)
+    vectors = [vector for vector in stack if vector.any()]
+    for r in range(len(lengths) if vectors else 0):
+        along, shares = lengths[r] * right[r], []
+        for vector in vectors:
+            own = left[:, r] @ vector
+            there = own @ own > 1e-10 * (vector**2).sum()
+            shares.append(max(alpha, along @ own / (own @ own) if there else 0.0))
+        lengths[r] *= len(vectors) / sum(shares)
+    return left @ np.diag(lengths) @ right
+
+
+def svc(names: tuple[str, ...], turn: bool = False) -> Callable[[Stacks], Updates]:
+    def updates(stacks: Stacks) -> Updates:
+        rule = matrix_by_matrix(names, lambda stack: calibrated(0.3 * stack.sum(axis=0), stack, 0.1), turn)
+        found = rule(stacks)
+        return {name: found[name] if name in names else 0.3 * stack.sum(axis=0) for name, stack in stacks.items()}
+
+    return updates
+
+
+def then_svc(merged: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda stack: calibrated(merged(stack), stack, 1.0)
+
+
 def where_some(merged: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """Nothing comes of nothing."""
     return lambda stack: merged(stack) if stack.any() else np.zeros(stack.shape[1:])
@@ -261,6 +316,20 @@ REFERENCES: dict[str, Callable[[Stacks], Updates]] = {
     "merge=wudi merge.solver=closed_form merge.layers=all_linear": matrix_by_matrix(
         LINEAR, where_some(wudi_closed), turn=True
     ),
+    "merge=ace": matrix_by_matrix(TWO_DIMENSIONAL, where_some(ace(0.3))),
+    "merge=ace merge.threshold=0": matrix_by_matrix(TWO_DIMENSIONAL, where_some(ace(0.0))),
+    "merge=ace merge.units=relative": matrix_by_matrix(TWO_DIMENSIONAL, where_some(ace(0.3, relative=True))),
+    "merge=ace merge.threshold=0 merge.layers=all_linear": matrix_by_matrix(LINEAR, where_some(ace(0.0)), turn=True),
+    "merge=svc": svc(TWO_DIMENSIONAL),
+    "merge=svc merge.layers=all_linear": svc(LINEAR, turn=True),
+    "merge=tsv_m merge.calibration=1": matrix_by_matrix(TWO_DIMENSIONAL, then_svc(where_some(tsv_m))),
+    "merge=ace merge.calibration=1": matrix_by_matrix(TWO_DIMENSIONAL, then_svc(where_some(ace(0.3)))),
+    "merge=wudi merge.solver=closed_form merge.calibration=1 merge.layers=all_linear": matrix_by_matrix(
+        LINEAR, then_svc(where_some(wudi_closed)), turn=True
+    ),
+    "edit=parts": matrix_by_matrix(IN_BLOCKS, where_some(wudi_closed)),
+    "edit=parts edit.layers=all_linear": matrix_by_matrix(LINEAR, where_some(wudi_closed), turn=True),
+    "edit=parts edit.of=tsv_m": matrix_by_matrix(TWO_DIMENSIONAL, where_some(tsv_m)),
     "edit=doge edit.steps=12": doge(IN_BLOCKS, 0.07, 1e-4),
     "edit=doge edit.steps=12 edit.layers=all_linear": doge(LINEAR, 0.07, 1e-4),
     "edit=doge edit.steps=12 edit.units=relative": doge(IN_BLOCKS, 0.07, 1e-4, relative=True),

@@ -159,6 +159,8 @@ def test_equal_models_give_what_their_one_task_vector_has(
     alone, vectors = write_models(folder / "one", base, [one]), write_models(folder / "all", base, [one] * tasks)
     assert_close(merged(vectors, "none", "average"), one, 1e-6)
     assert_close(merged(vectors, "none", "task arithmetic", scaling=1 / tasks), one, 1e-6)
+    calibrated = merged(vectors, "none", "svc", alpha=0.5)  # what all tasks share is counted once
+    assert_close({name: calibrated[name] for name in MATRICES}, {name: one[name] for name in MATRICES}, 1e-3)
 
     iso, tsv = merged(vectors, "none", "iso-c"), merged(vectors, "none", "tsv-m")
     cts, wudi = merged(vectors, "none", "iso-cts"), merged(vectors, "none", "wudi closed", ridge=1e-5)

@@ -121,12 +121,14 @@ def test_data_needed_does_not_count_what_is_chosen_on_validation() -> None:
         "fisher",
         "fisher_normalised",
         "regmean",
+        "regmean_plus_plus",
         "adamerging_task",
         "adamerging",
         "adamerging_16",
         "adamerging_pp",
         "awd_adamerging",
         "doge_am",
+        "parts_adamerging",
     }
     assert {name for name, one in data.items() if one.needs == "unlabeled"} == unlabeled
     assert data["task_arithmetic"].chosen == data["tatr"].chosen == data["doge_ta"].chosen == ("merge.scaling",)

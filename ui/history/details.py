@@ -167,7 +167,8 @@ def _storage(run: Run, result: MergeResult) -> None:
     st.markdown("**Masks**")
     masks = {
         "Task": list(_labels(run).values()),
-        "λ": report.thresholds,
+        **({"λ": report.thresholds} if report.thresholds else {}),
+        **({"Factor": [round(scale, 3) for scale in report.scales]} if report.scales else {}),
         "Active entries (%)": [round(100 * share, 1) for share in report.active or []],
     }
     show_table(pd.DataFrame(masks), key=f"details-masks-{run.id}", file=f"masks-{run.id}")

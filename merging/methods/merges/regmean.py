@@ -4,15 +4,20 @@ With X_t the inputs of a layer in task t's model, ``Σ_t ‖X_t W − X_t W_t‖
 ``W = (Σ G_t)⁻¹ Σ G_t W_t``, ``G_t = X_tᵀ X_t`` (equation 2; weights here are ``[out, in]``, the transpose).
 """
 
+from collections.abc import Collection, Mapping
+from itertools import groupby
+
 import torch
 from pydantic import Field
 
 from merging.evaluation.input_grams import input_grams
 from merging.methods.context import Context
 from merging.methods.layers import LAYERS, Layers
+from merging.methods.looks import BROWN, Look
 from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
-from merging.methods.registry import merge
+from merging.methods.registry import Published, merge
+from merging.weights.geometry import block_of, network_order
 from merging.weights.roles import role_of
 from merging.weights.spectra import solve_positive
 from merging.weights.vectors import TaskVectors
@@ -41,30 +46,98 @@ def regmean(vectors: TaskVectors, params: RegMeanParams, context: Context) -> Te
     averaged, so that tasks with fewer images count the same. Where no model has any input the result is the mean, as
     for tensors that are no weight of a layer: biases, norms, embeddings, and as published ``conv1`` and ``proj``.
     """
-    evaluator = context.need_images("RegMean", vectors.tasks)
-    evaluator.require(vectors.tasks, "val")
-    grams: dict[str, torch.Tensor] = {}  # Σ G_t
-    products: dict[str, torch.Tensor] = {}  # Σ τ_t G_t
+    layers = _Layers("RegMean", vectors, params, context)
     for index, task in enumerate(vectors.tasks):
         context.step(index, len(vectors.tasks), f"inputs of {task}")
-        model = vectors.checkpoints[index]
-        found = input_grams(evaluator, model, task, params.images, context, params.layers == "all_linear")
-        for name in sorted(found):
-            gram = _shrunk(found.pop(name).to("cpu", torch.float64), params.off_diagonal)
-            stack = vectors.stack(name, context.device)[1]
-            vector = role_of(name, stack.shape[1:]).matrices(stack)[index]
-            products[name] = vector.to("cpu", torch.float64) @ gram + products.get(name, 0)
-            grams[name] = gram + grams.get(name, 0)
-    merged = {}
-    names = sorted(grams)
-    for index, name in enumerate(names):
-        context.step(index, len(names), "solving for the layers")
-        merged[name] = _solved(grams.pop(name), products.pop(name), vectors, name)
+        layers.see(index, vectors.checkpoints[index])
+    return _with_means(layers.solved())
+
+
+@merge(
+    "regmean_plus_plus",
+    title="RegMean++",
+    paper="https://arxiv.org/abs/2508.03121",
+    needs="unlabeled",
+    averages=True,
+    published=(
+        Published("regmean_plus_plus", "RegMean++", "merge=regmean_plus_plus", look=Look(BROWN, "square", "\\")),
+    ),
+)
+def regmean_plus_plus(vectors: TaskVectors, params: RegMeanParams, context: Context) -> TensorMerge:
+    """Fit the linear layers block by block, each to its inputs behind the blocks that are merged already.
+
+    RegMean's formula with G_t of task t's own block behind merged ones: first what comes before the blocks is merged,
+    then block after block; the images of every task go through the merged part, then through that block of their own
+    model, whose layers' inputs give G_t. In RegMean each model's own earlier blocks come before, which the merged
+    model does not have.
+    """
+    layers = _Layers("RegMean++", vectors, params, context)
+    model = {name: vectors.base[name] for name in vectors.base}
+    for name, base, stack in vectors.iterate():
+        model[name] = base + stack.mean(dim=0)
+    merged: dict[str, torch.Tensor] = {}
+    stages = _stages(vectors, params.layers == "all_linear")
+    for number, (names, watched) in enumerate(stages):
+        for index, task in enumerate(vectors.tasks):
+            context.step(number * len(vectors.tasks) + index, len(stages) * len(vectors.tasks), f"inputs of {task}")
+            own = vectors.checkpoints[index]
+            layers.see(index, {**model, **{name: own[name] for name in names}}, watched)
+        for name, update in layers.solved().items():
+            merged[name] = update
+            model[name] = vectors.base[name].float() + update
+    return _with_means(merged)
+
+
+def _stages(vectors: TaskVectors, everything: bool) -> list[tuple[list[str], list[str]]]:
+    """The parts of the tower in which layers are fitted, in order: names of all tensors, and of those fitted."""
+    order = [vectors.names[index] for index in network_order(vectors.names)]
+    stages = []
+    for part, names in ((part, list(names)) for part, names in groupby(order, block_of)):
+        layers = [name for name in names if role_of(name, vectors.info(name).shape).linear]
+        if layers and (everything or part not in ("stem", "output")):
+            stages.append((names, layers))
+    return stages
+
+
+def _with_means(merged: Mapping[str, torch.Tensor]) -> TensorMerge:
+    """The merge that adds these updates, and to all other tensors the mean of the task vectors."""
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         return base + (merged[name].to(base.device) if name in merged else stack.mean(dim=0))
 
     return TensorMerge(apply, {"layers": len(merged)})
+
+
+class _Layers:
+    """Sums over tasks for the layers seen so far, from which their weights follow."""
+
+    def __init__(self, method: str, vectors: TaskVectors, params: RegMeanParams, context: Context) -> None:
+        self._vectors, self._params, self._context = vectors, params, context
+        self._evaluator = context.need_images(method, vectors.tasks)
+        self._evaluator.require(vectors.tasks, "val")
+        self._grams: dict[str, torch.Tensor] = {}  # Σ G_t
+        self._products: dict[str, torch.Tensor] = {}  # Σ τ_t G_t
+
+    def see(self, index: int, model: Mapping[str, torch.Tensor], only: Collection[str] = ()) -> None:
+        """Add what reaches some layers of a model on a task's images; all layers by default."""
+        params, context, task = self._params, self._context, self._vectors.tasks[index]
+        everything = params.layers == "all_linear"
+        found = input_grams(self._evaluator, model, task, params.images, context, everything, only)
+        for name in sorted(found):
+            gram = _shrunk(found.pop(name).to("cpu", torch.float64), params.off_diagonal)
+            stack = self._vectors.stack(name, context.device)[1]
+            vector = role_of(name, stack.shape[1:]).matrices(stack)[index]
+            self._products[name] = vector.to("cpu", torch.float64) @ gram + self._products.get(name, 0)
+            self._grams[name] = gram + self._grams.get(name, 0)
+
+    def solved(self) -> dict[str, torch.Tensor]:
+        """The updates of the layers seen, as tensors are stored; afterwards none are."""
+        merged = {}
+        names = sorted(self._grams)
+        for index, name in enumerate(names):
+            self._context.step(index, len(names), "solving for the layers")
+            merged[name] = _solved(self._grams.pop(name), self._products.pop(name), self._vectors, name)
+        return merged
 
 
 def _shrunk(gram: torch.Tensor, factor: float) -> torch.Tensor:

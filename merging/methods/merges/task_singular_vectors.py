@@ -2,6 +2,7 @@
 
 import torch
 
+from merging.methods.calibration import CALIBRATION
 from merging.methods.context import Context
 from merging.methods.layers import matrix_by_matrix
 from merging.methods.merges.isotropic import IsotropicParams
@@ -12,8 +13,14 @@ from merging.weights.spectra import NOTHING, nonzero, polar, side_by_side, top_t
 from merging.weights.vectors import TaskVectors
 
 
+class TsvParams(IsotropicParams):
+    """As Iso-C's, and what comes after the merge."""
+
+    calibration: float = CALIBRATION
+
+
 @merge("tsv_m", title="TSV-M", paper="https://arxiv.org/abs/2412.00081")
-def tsv_m(vectors: TaskVectors, params: IsotropicParams, context: Context) -> TensorMerge:
+def tsv_m(vectors: TaskVectors, params: TsvParams, context: Context) -> TensorMerge:
     """Join the top singular triplets of all task vectors, with their singular vectors decorrelated.
 
     Every task gets ``r/T`` of the rank r of a matrix. The joined U and V are replaced by their polar factors, the
@@ -21,13 +28,32 @@ def tsv_m(vectors: TaskVectors, params: IsotropicParams, context: Context) -> Te
     take ``α mean(τ)``.
     """
 
-    def joined(name: str, stack: torch.Tensor) -> torch.Tensor:
-        some = nonzero(stack)
-        if not len(some):
-            return torch.zeros_like(stack[0])
-        count = max(1, min(stack.shape[1:]) // len(stack))
-        left, lengths, right = side_by_side(*top_triplets(some, count))
-        return (polar(left, NOTHING)[0] * lengths) @ polar(right, NOTHING)[0]
-
-    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, joined)
+    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, _joined, params.calibration)
     return scaled(vectors, params.scaling, direction, context)
+
+
+def _joined(name: str, stack: torch.Tensor) -> torch.Tensor:
+    some = nonzero(stack)
+    if not len(some):
+        return torch.zeros_like(stack[0])
+    left, lengths, right = _triplets(some, len(stack))
+    return (left * lengths) @ right
+
+
+def joined_parts(stack: torch.Tensor) -> torch.Tensor:
+    """What each task vector of a matrix brings to TSV-M, its triplets, ``[T, m, n]``: their sum is the result."""
+    parts = torch.zeros_like(stack)
+    there = stack.flatten(1).any(dim=1)
+    if bool(there.any()):
+        left, lengths, right = _triplets(stack[there], len(stack))
+        count = len(lengths) // int(there.sum())
+        weighted = (left * lengths).unflatten(1, (-1, count)).movedim(1, 0)
+        parts[there] = weighted @ right.unflatten(0, (-1, count))
+    return parts
+
+
+def _triplets(stack: torch.Tensor, tasks: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The top ``r/T`` triplets of every vector side by side, decorrelated: ``[m, c]``, ``[c]``, ``[c, n]``."""
+    count = max(1, min(stack.shape[1:]) // tasks)
+    left, lengths, right = side_by_side(*top_triplets(stack, count))
+    return polar(left, NOTHING)[0], lengths, polar(right, NOTHING)[0]

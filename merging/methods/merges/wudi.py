@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 
+from merging.methods.calibration import CALIBRATION
 from merging.methods.context import Context
 from merging.methods.layers import LAYERS, Layers, matrix_by_matrix
 from merging.methods.params import Params
@@ -18,7 +19,7 @@ from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
 from merging.methods.scaling import Scaling, scaled
 from merging.methods.units import UNITS, Units, spread_factor
-from merging.weights.spectra import add_gram, gram, mirror, solve_positive
+from merging.weights.spectra import add_moments, mirror, nonzero, solve_positive
 from merging.weights.vectors import TaskVectors
 
 
@@ -38,6 +39,7 @@ class WudiParams(Params):
     )
     layers: Layers = LAYERS
     units: Units = UNITS
+    calibration: float = CALIBRATION
 
 
 @merge("wudi", title="WUDI", paper="https://arxiv.org/abs/2503.08099")
@@ -60,13 +62,7 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
         rows, columns = total.shape
         s, r = total.new_zeros(columns, columns), total.new_zeros(rows, columns)
         for vector, weight in zip(stack, weights.tolist(), strict=True):
-            if 2 * rows < columns:  # then the product of the rows is the smaller one
-                add_gram(s, vector, weight)
-                r.addmm_(gram(vector.T), vector, alpha=weight)
-            else:
-                square = gram(vector)
-                s.add_(square, alpha=weight)
-                r.addmm_(vector, square, alpha=weight)
+            add_moments(s, r, vector, weight)
         mirror(s)
         if params.solver == "closed_form":
             ridge = params.ridge * s.diagonal().mean()
@@ -75,11 +71,31 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
         factors[name] = factor = spread_factor(stack) if params.units == "relative" else 1.0
         return _adam(total.div_(factor), s, r.div_(factor), params, context).mul_(factor)
 
-    direction = matrix_by_matrix(params.layers, lambda role: role.block_matrix, least_interfering)
+    direction = matrix_by_matrix(params.layers, lambda role: role.block_matrix, least_interfering, params.calibration)
     found = scaled(vectors, params.scaling, direction, context)
     if params.solver == "closed_form" or params.units == "published":
         return found
     return replace(found, report={**found.report, "units": "relative", "times_clip": factors})
+
+
+def closed_form_parts(stack: torch.Tensor, ridge: float) -> torch.Tensor:
+    """What each task vector of a matrix brings to the closed form, ``[T, m, n]``; the sum over tasks is the result.
+
+    ``p_t = (τ_t τ_tᵀτ_t/‖τ_t‖² + ρ τ_t)(S + ρ I)⁻¹``. Where there is but one vector other than zero it is its part.
+    """
+    some = nonzero(stack)
+    if len(some) < 2:
+        return stack
+    tasks, rows, columns = stack.shape
+    squares, products = stack.new_zeros(columns, columns), torch.zeros_like(stack)
+    for vector, product in zip(stack, products, strict=True):
+        length = float(vector.square().sum())
+        if length:
+            add_moments(squares, product, vector, 1 / length)
+    level = ridge * mirror(squares).diagonal().mean()
+    squares.diagonal().add_(level)
+    flat = products.add_(level * stack).reshape(tasks * rows, columns)
+    return solve_positive(squares, flat, "; or raise edit.ridge").reshape(stack.shape)
 
 
 def _adam(start: torch.Tensor, s: torch.Tensor, r: torch.Tensor, params: WudiParams, context: Context) -> torch.Tensor:

@@ -83,6 +83,7 @@ class MethodReport(BaseModel):
         scaling_search: how.
         forgetting_search: how, where task vectors are subtracted.
         thresholds: of masks, one a task, given or chosen.
+        scales: factor of each task's part of a shared vector, where a localised merge has any.
         weights: task → coefficient, of a merge that weighs whole vectors.
         adapted_on: images that an adaptive method learned from.
         entropy: its mean prediction entropy a step, ``[steps][T]``.
@@ -99,6 +100,7 @@ class MethodReport(BaseModel):
     scaling_search: ScalingSearchReport | None = None
     forgetting_search: ForgettingSearchReport | None = None
     thresholds: list[float] | None = None
+    scales: list[float] | None = None
     weights: dict[str, float] | None = None
     adapted_on: AdaptedOn | None = None
     entropy: list[list[float]] | None = None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.hooks import RemovableHandle
 
 from merging.core.errors import MissingPart
 from merging.evaluation.evaluator import Evaluator
@@ -26,6 +27,27 @@ IMAGES = 24  # all that the tiny suite has
 WIDTH = 32
 
 
+def hooks(block: torch.nn.Module, prefix: str, seen: dict[str, np.ndarray]) -> list[RemovableHandle]:
+    """Have a block tell the inputs of its linear layers."""
+
+    def keep(name: str):  # type: ignore[no-untyped-def]
+        return lambda module, inputs: seen.update({name: inputs[0].reshape(-1, inputs[0].shape[-1]).numpy()})
+
+    def keep_attention(module, inputs, output):  # type: ignore[no-untyped-def]
+        rows = output.detach()  # of ln_1, [N, tokens, width]
+        seen[prefix + "attn.in_proj_weight"] = rows.reshape(-1, WIDTH).numpy()
+        attention = block.attn
+        q, k, v = (rows @ attention.in_proj_weight.T + attention.in_proj_bias).chunk(3, dim=-1)
+        heads = [part.unflatten(-1, (2, 16)).transpose(1, 2) for part in (q, k, v)]  # [N, heads, tokens, 16]
+        weights = (heads[0] @ heads[1].transpose(-1, -2) / 4).softmax(dim=-1)
+        seen[prefix + "attn.out_proj.weight"] = (weights @ heads[2]).transpose(1, 2).reshape(-1, WIDTH).numpy()
+
+    handles = [block.ln_1.register_forward_hook(keep_attention)]
+    for layer in ("c_fc", "c_proj"):
+        handles.append(block.mlp.get_submodule(layer).register_forward_pre_hook(keep(f"{prefix}mlp.{layer}.weight")))
+    return handles
+
+
 def plain_inputs(suite: Suite, task: str, everything: bool = False) -> dict[str, np.ndarray]:
     """Inputs of every linear layer of a task's model, ``[tokens, in]``, by hooks and attention written out.
 
@@ -36,24 +58,7 @@ def plain_inputs(suite: Suite, task: str, everything: bool = False) -> dict[str,
     seen: dict[str, np.ndarray] = {}
     handles = []
     for index, block in enumerate(evaluator.tower.transformer.resblocks):  # type: ignore[union-attr, arg-type]
-        prefix = f"transformer.resblocks.{index}."
-
-        def keep(name: str):  # type: ignore[no-untyped-def]
-            return lambda module, inputs: seen.update({name: inputs[0].reshape(-1, inputs[0].shape[-1]).numpy()})
-
-        def keep_attention(module, inputs, output, prefix=prefix):  # type: ignore[no-untyped-def]
-            rows = output.detach()  # of ln_1, [N, tokens, width]
-            seen[prefix + "attn.in_proj_weight"] = rows.reshape(-1, WIDTH).numpy()
-            attention = evaluator.tower.get_submodule(prefix + "attn")
-            q, k, v = (rows @ attention.in_proj_weight.T + attention.in_proj_bias).chunk(3, dim=-1)
-            heads = [part.unflatten(-1, (2, 16)).transpose(1, 2) for part in (q, k, v)]  # [N, heads, tokens, 16]
-            weights = (heads[0] @ heads[1].transpose(-1, -2) / 4).softmax(dim=-1)
-            seen[prefix + "attn.out_proj.weight"] = (weights @ heads[2]).transpose(1, 2).reshape(-1, WIDTH).numpy()
-
-        handles.append(block.ln_1.register_forward_hook(keep_attention))
-        for layer in ("c_fc", "c_proj"):
-            module = block.mlp.get_submodule(layer)
-            handles.append(module.register_forward_pre_hook(keep(f"{prefix}mlp.{layer}.weight")))
+        handles += hooks(block, f"transformer.resblocks.{index}.", seen)
     images = evaluator.images(task, "val", np.arange(IMAGES))
     if everything:
         cut = [images[:, :, top : top + 8, left : left + 8] for top in range(0, 32, 8) for left in range(0, 32, 8)]
@@ -78,25 +83,98 @@ def plain_regmean(
     merged = {}
     for name in suite.base_checkpoint:
         models = [suite.checkpoint(task)[name].double().numpy() for task in tasks]
-        if name not in inputs[0]:
-            merged[name] = np.mean(models, axis=0)
-            continue
-        left: np.ndarray | float = 0.0
-        right: np.ndarray | float = 0.0
-        for rows, model in zip(inputs, models, strict=True):
-            x = rows[name].astype(np.float64)
-            gram = x.T @ x / len(x)
-            gram = factor * gram + (1 - factor) * np.diag(np.diag(gram))
-            matrix = model if name == "proj" else model.reshape(len(model), -1).T  # [in, out]
-            left, right = left + gram, right + gram @ matrix
-        solved = np.linalg.solve(left, right)
-        merged[name] = (solved if name == "proj" else solved.T).reshape(models[0].shape)
+        there = name in inputs[0]
+        merged[name] = (
+            fitted(name, [rows[name] for rows in inputs], models, factor) if there else np.mean(models, axis=0)
+        )
     return merged
 
 
-def regmean(vectors: TaskVectors, context: Context, edit: str = "none", **params: object) -> State:
+def fitted(name: str, inputs: list[np.ndarray], models: list[np.ndarray], factor: float) -> np.ndarray:
+    """One layer's weights in float64, from its inputs ``[tokens, in]`` and weights in every model."""
+    left: np.ndarray | float = 0.0
+    right: np.ndarray | float = 0.0
+    for rows, model in zip(inputs, models, strict=True):
+        x = rows.astype(np.float64)
+        gram = x.T @ x / len(x)
+        gram = factor * gram + (1 - factor) * np.diag(np.diag(gram))
+        matrix = model if name == "proj" else model.reshape(len(model), -1).T  # [in, out]
+        left, right = left + gram, right + gram @ matrix
+    solved = np.linalg.solve(left, right)
+    return (solved if name == "proj" else solved.T).reshape(models[0].shape)
+
+
+@torch.no_grad()
+def plain_plus_plus(suite: Suite, tasks: tuple[str, ...], factor: float, everything: bool) -> dict[str, np.ndarray]:
+    """Merged weights, block after block, with every block run by itself on what the merged ones before gave."""
+    evaluators = {task: Evaluator(suite) for task in tasks}
+    for task, evaluator in evaluators.items():
+        evaluator.load(suite.checkpoint(task))
+    models = {n: [suite.checkpoint(t)[n].double().numpy() for t in tasks] for n in suite.base_checkpoint}
+    merged = {name: np.mean(stack, axis=0) for name, stack in models.items()}
+    images = {task: evaluator.images(task, "val", np.arange(IMAGES)) for task, evaluator in evaluators.items()}
+    if everything:
+        patches = [
+            x.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(-1, 192) for x in images.values()
+        ]
+        merged["conv1.weight"] = fitted("conv1.weight", [x.numpy() for x in patches], models["conv1.weight"], factor)
+
+    def tower() -> torch.nn.Module:
+        evaluator = Evaluator(suite)
+        evaluator.load({name: torch.from_numpy(value).float() for name, value in merged.items()})
+        return evaluator.tower
+
+    def tokens(model: torch.nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+        """What reaches the first block."""
+        x = model.conv1(pictures).flatten(2).transpose(1, 2)
+        x = torch.cat([model.class_embedding.expand(len(x), 1, -1), x], dim=1) + model.positional_embedding
+        return model.ln_pre(x)
+
+    rows = {task: tokens(tower(), pictures) for task, pictures in images.items()}
+    for index in range(2):
+        prefix, inputs = f"transformer.resblocks.{index}.", []
+        for task, evaluator in evaluators.items():
+            seen: dict[str, np.ndarray] = {}
+            block = evaluator.tower.transformer.resblocks[index]  # type: ignore[union-attr, index]
+            handles = hooks(block, prefix, seen)
+            block(rows[task])
+            for handle in handles:
+                handle.remove()
+            inputs.append(seen)
+        for name in inputs[0]:
+            merged[name] = fitted(name, [one[name] for one in inputs], models[name], factor)
+        rows = {task: tower().transformer.resblocks[index](x) for task, x in rows.items()}  # type: ignore[union-attr, index]
+    if everything:
+        pooled = [evaluators[task].tower.ln_post(x)[:, 0].numpy() for task, x in rows.items()]  # type: ignore[operator]
+        merged["proj"] = fitted("proj", pooled, models["proj"], factor)
+    return merged
+
+
+@pytest.mark.parametrize("layers", ["published", "all_linear"])
+@pytest.mark.parametrize("factor", [0.5, 0.95])
+def test_regmean_plus_plus_fits_block_after_block(suite: Suite, context: Context, factor: float, layers: str) -> None:
+    tasks = TASKS[:2]
+    found = regmean(suite.vectors(tasks), context, merge="regmean_plus_plus", off_diagonal=factor, layers=layers)
+    expected = plain_plus_plus(suite, tasks, factor, layers == "all_linear")
+    other = regmean(suite.vectors(tasks), context, off_diagonal=factor, layers=layers)
+    for name, tensor in found.items():
+        np.testing.assert_allclose(tensor.numpy(), expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+    last = "transformer.resblocks.1.mlp.c_proj.weight"
+    assert float((found[last] - other[last]).norm()) > 1e-3 * float(found[last].norm())
+
+
+def test_regmean_plus_plus_gives_one_model_back_and_ignores_the_order(suite: Suite, context: Context) -> None:
+    alone = regmean(suite.vectors(TASKS[:1]), context, merge="regmean_plus_plus")
+    assert_same(alone, dict(suite.checkpoint(TASKS[0])), 1e-4)
+    states = [regmean(suite.vectors(tasks), context, merge="regmean_plus_plus") for tasks in (TASKS, TASKS[::-1])]
+    assert_same(states[0], states[1], 1e-4)
+
+
+def regmean(
+    vectors: TaskVectors, context: Context, edit: str = "none", merge: str = "regmean", **params: object
+) -> State:
     spec = MergeSpec.build(
-        suite="any", tasks=vectors.tasks, edit=edit, merge="regmean", merge_params={"images": IMAGES, **params}
+        suite="any", tasks=vectors.tasks, edit=edit, merge=merge, merge_params={"images": IMAGES, **params}
     )
     return dict(plan(vectors, spec.pair, context).tensors(context))
 

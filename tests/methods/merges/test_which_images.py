@@ -21,6 +21,7 @@ METHODS: dict[str, tuple[Mapping[str, object], set[Split]]] = {
     "adamerging on validation": ({**ADAPTING, "merge_params": {"steps": 2, "batch_size": 4, "split": "val"}}, {"val"}),
     "fisher": ({"merge": "fisher", "merge_params": {"images": 3}}, {"val"}),
     "regmean": ({"merge": "regmean", "merge_params": {"images": 3}}, {"val"}),
+    "regmean++": ({"merge": "regmean_plus_plus", "merge_params": {"images": 3}}, {"val"}),
     "trust region": (
         {
             "edit": "trust_region",
@@ -35,7 +36,7 @@ METHODS: dict[str, tuple[Mapping[str, object], set[Split]]] = {
     "forgetting, λ auto": ({"merge_params": {"scaling": "auto", "weights": [1, -1]}}, {"val"}),
     **{
         f"{merge}, λ auto": ({"merge": merge, "merge_params": {"scaling": "auto"}}, {"val"})
-        for merge in ("task_arithmetic", "iso_c", "iso_cts", "tsv_m", "wudi")
+        for merge in ("task_arithmetic", "iso_c", "iso_cts", "tsv_m", "wudi", "ace", "svc")
     },
 }
 

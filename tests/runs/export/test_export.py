@@ -40,6 +40,7 @@ QUICK = {
     "doge": {"steps": 5},
     "fisher": {"images": 4},
     "regmean": {"images": 4},
+    "regmean_plus_plus": {"images": 4},
     "trust_region": {"images": 4},
 }
 

@@ -43,6 +43,7 @@ QUICK: dict[str, dict[str, object]] = {
     "wudi": {"steps": 3},
     "fisher": {"images": 2},
     "regmean": {"images": 2},
+    "regmean_plus_plus": {"images": 2},
 }
 PAIRS = [
     (edit, merge)
@@ -54,7 +55,7 @@ LOCALISED_PAIRS = [
     for edit, merge in itertools.product(registry.edits(), registry.merges())
     if not refusal(edit, QUICK.get(edit, {}), merge) and registry.find("merge", merge).localised
 ]
-LINEAR = list(itertools.product(("none", "awd"), ("average", "task_arithmetic", "adamerging")))
+LINEAR = list(itertools.product(("none", "awd", "larv"), ("average", "task_arithmetic", "adamerging")))
 
 
 def spec_of(suite_file: Path, edit: str = "none", merge: str = "task_arithmetic", **values: object) -> MergeSpec:
@@ -116,7 +117,7 @@ def test_every_pair_that_gives_a_model_for_each_task(
     assert first.average == pytest.approx(sum(first.accuracy.values()) / len(TASKS))
     assert (first.split, first.images, first.counts) == ("test", 96, dict.fromkeys(TASKS, 24))
     assert first.coefficients is None and (first.after is None) == (edit == "none")
-    assert len(first.merge.active) == len(first.merge.thresholds) == len(TASKS)
+    assert len(first.merge.active) == len(first.merge.thresholds or first.merge.scales) == len(TASKS)
     assert (tmp_path / "one.safetensors").stat().st_size * 8 > (first.merge.storage.vector + first.merge.storage.masks)
 
 
