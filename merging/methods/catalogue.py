@@ -17,8 +17,9 @@ def catalogue() -> dict[str, list[dict[str, Any]]]:
     ``chosen`` are a preset's parameters that are chosen on labelled validation images besides.
 
     Methods have ``summary`` and ``parameters``, each with ``name``, ``type``, ``default``, ``description`` and, as far
-    as they apply, the bounds of JSON schema. Presets have their edit, merge and parameters. All that is somebody's own
-    has ``source``, see :mod:`merging.methods.own`.
+    as they apply, the bounds of JSON schema. Presets have their edit, merge and parameters, and ``own``: whether it is
+    a method of this project, with no paper. All that is somebody else's own has ``source``, see
+    :mod:`merging.methods.own`.
     """
     return {
         "edits": [_stage(stage) for stage in registry.edits().values()],
@@ -44,6 +45,7 @@ def _preset(preset: Preset) -> dict[str, Any]:
     return {
         "name": preset.name,
         "title": preset.title,
+        "own": preset.ours,
         "paper": preset.paper,
         "needs": preset.data.needs,
         "chosen": list(preset.data.chosen),

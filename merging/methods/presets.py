@@ -33,6 +33,7 @@ class Preset:
         iterative: whether it optimises in many steps, which takes far longer than the closed forms do.
         look: how charts draw it; None for the next look that is free.
         source: where the stage that brings it comes from, if that is somebody's own.
+        ours: whether it is this project's own.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Preset:
     iterative: bool = False
     look: Look | None = None
     source: Source | None = None
+    ours: bool = False
 
     @property
     def data(self) -> DataUse:
@@ -249,7 +251,8 @@ def _built(stages: tuple[registry.Stage, ...]) -> dict[str, Preset]:
     declared += [(one, one.paper or stage.paper, stage.source) for stage in bring for one in stage.published]
     built: dict[str, Preset] = {}
     for one, paper, source in declared:
-        preset = Preset(one.name, one.title, paper, Pair.read(one.settings), one.note, one.iterative, one.look, source)
+        pair, ours = Pair.read(one.settings), one.ours and source is None
+        preset = Preset(one.name, one.title, paper, pair, one.note, one.iterative, one.look, source, ours)
         reason = _odd(preset) or next(filter(None, (_taken_for(preset, other) for other in built.values())), "")
         if reason:
             raise SpecError(f"published method {one.name!r}: {reason}")

@@ -48,6 +48,7 @@ class Published:
         note: what the paper leaves open, or what differs here.
         iterative: whether it optimises in many steps, which takes far longer than the closed forms do.
         look: how charts draw it; None for the next look that is free.
+        ours: whether it is this project's own, with no paper but a page in ``docs/``.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Published:
     note: str = ""
     iterative: bool = False
     look: Look | None = None
+    ours: bool = False
 
 
 @dataclass(frozen=True)

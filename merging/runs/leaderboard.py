@@ -103,7 +103,7 @@ def two_settings() -> str:
     papers = "; ".join(f"λ = {value} for {' · '.join(titles)}" for value, titles in given.items())
     return (
         "The leaderboard chooses λ on validation images for every method that has one. `merge --preset` takes it from "
-        f"the paper where that gives one: {papers}. So each of these has two settings, and two accuracies."
+        f"the paper or page where that gives one: {papers}. So each of these has two settings, and two accuracies."
     )
 
 

@@ -59,15 +59,9 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
         weights = torch.where(lengths > 0, 1 / lengths.clamp_min(1e-30), 0.0)
         if int((weights > 0).sum()) < 2:
             return total  # is the minimum; Adam would walk along rounding errors
-        rows, columns = total.shape
-        s, r = total.new_zeros(columns, columns), total.new_zeros(rows, columns)
-        for vector, weight in zip(stack, weights.tolist(), strict=True):
-            add_moments(s, r, vector, weight)
-        mirror(s)
+        s, r = normal_equations(stack, weights)
         if params.solver == "closed_form":
-            ridge = params.ridge * s.diagonal().mean()
-            s.diagonal().add_(ridge)
-            return solve_positive(s, r + ridge * total, "; or raise merge.ridge")
+            return minimum(s, r, total, params.ridge)
         factors[name] = factor = spread_factor(stack) if params.units == "relative" else 1.0
         return _adam(total.div_(factor), s, r.div_(factor), params, context).mul_(factor)
 
@@ -96,6 +90,27 @@ def closed_form_parts(stack: torch.Tensor, ridge: float) -> torch.Tensor:
     squares.diagonal().add_(level)
     flat = products.add_(level * stack).reshape(tasks * rows, columns)
     return solve_positive(squares, flat, "; or raise edit.ridge").reshape(stack.shape)
+
+
+def normal_equations(stack: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """S ``[n, n]`` and R ``[m, n]`` of the loss ``Σ_t w_t ‖(m − τ_t) τ_tᵀ‖²``, whose gradient is ``2 (m S − R)``.
+
+    Args:
+        stack: τ of every task, ``[T, m, n]``.
+        weights: w, ``[T]``.
+    """
+    _, rows, columns = stack.shape
+    s, r = stack.new_zeros(columns, columns), stack.new_zeros(rows, columns)
+    for vector, weight in zip(stack, weights.tolist(), strict=True):
+        add_moments(s, r, vector, weight)
+    return mirror(s), r
+
+
+def minimum(s: torch.Tensor, r: torch.Tensor, total: torch.Tensor, ridge: float) -> torch.Tensor:
+    """``(R + ρ Σ τ)(S + ρ I)⁻¹`` with ``ρ = ridge · tr(S)/n``; S is overwritten."""
+    rho = ridge * s.diagonal().mean()
+    s.diagonal().add_(rho)
+    return solve_positive(s, r + rho * total, "; or raise merge.ridge")
 
 
 def _adam(start: torch.Tensor, s: torch.Tensor, r: torch.Tensor, params: WudiParams, context: Context) -> torch.Tensor:

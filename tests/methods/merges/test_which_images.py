@@ -36,7 +36,7 @@ METHODS: dict[str, tuple[Mapping[str, object], set[Split]]] = {
     "forgetting, λ auto": ({"merge_params": {"scaling": "auto", "weights": [1, -1]}}, {"val"}),
     **{
         f"{merge}, λ auto": ({"merge": merge, "merge_params": {"scaling": "auto"}}, {"val"})
-        for merge in ("task_arithmetic", "iso_c", "iso_cts", "tsv_m", "wudi", "ace", "svc")
+        for merge in ("task_arithmetic", "iso_c", "iso_cts", "tsv_m", "wudi", "ace", "svc", "overlap")
     },
 }
 
