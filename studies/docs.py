@@ -47,6 +47,7 @@ PAGES = {
 _SHORT = (
     "Individual",
     "DOGE AM",
+    "Overlap-scaled WUDI",
     "WUDI, closed form",
     "TSV-M",
     "AdaMerging",
@@ -57,6 +58,7 @@ _SHORT = (
     "Zero-shot",
 )
 _BASELINES = {"Zero-shot": "zero-shot (the base model)", "Individual": "individual (one model a task)"}
+_OURS = " (this project's own)"
 _BLOCK = re.compile(r"(?s)(<!-- (?P<name>[\w-]+): made by make docs -->\n).*?(<!-- end of (?P=name) -->)")
 
 
@@ -112,7 +114,7 @@ def _presets(_: str) -> str:
     rows = [
         [
             f"`{row['name']}`",
-            row["title"],
+            row["title"] + (_OURS if row["own"] else ""),
             stage(row["edit"], row["edit_params"]),
             stage(row["merge"], row["merge_params"]),
             row["needs"],
@@ -189,7 +191,11 @@ def _percent(value: float | None) -> str:
 
 def _name(row: Mapping[str, Any]) -> str:
     """A row's method, or what its model is called."""
-    return _BASELINES.get(row["method"], str(row["method"]))
+    return _BASELINES.get(row["method"], str(row["method"])) + (_OURS if row["method"] in _own() else "")
+
+
+def _own() -> set[str]:
+    return {preset.title for preset in PRESETS.values() if preset.ours}
 
 
 def _needs(row: Mapping[str, Any]) -> str:

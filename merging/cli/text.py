@@ -111,10 +111,11 @@ def _paragraph(text: str, indent: int) -> None:
 
 
 def _origin(row: Mapping[str, Any]) -> str:
-    """The data that a method needs by itself, what is chosen on more, and its paper."""
+    """The data that a method needs by itself, what is chosen on more, and its paper or that it has none."""
     chosen = row.get("chosen")
     on_validation = f"{' and '.join(chosen)} chosen on labelled validation images" if chosen else ""
-    return ", ".join(filter(None, [f"data needed: {row['needs']}", on_validation, row["paper"]]))
+    source = "this project's own" if row.get("own") else row["paper"]
+    return ", ".join(filter(None, [f"data needed: {row['needs']}", on_validation, source]))
 
 
 def _print_parameter(parameter: Mapping[str, Any], width: int) -> None:

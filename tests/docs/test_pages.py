@@ -19,7 +19,7 @@ from merging.runs.leaderboard import data_looked_at, two_settings
 from studies.docs import BOARD, PAGES, commands, render
 
 ROOT = Path(__file__).parents[2]
-STUDIES = ("docs/awd-study.md", "docs/partial-linearisation.md")
+STUDIES = ("docs/awd-study.md", "docs/partial-linearisation.md", "docs/own-merge.md")
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in (*PAGES, *STUDIES)}
 README, METHODS = TEXTS["README.md"], TEXTS["docs/methods.md"]
 COMMANDS = dict(commands(main))
@@ -211,7 +211,8 @@ def test_every_preset_is_documented_with_its_pair_and_data(preset: Preset) -> No
         return f"`{name}`" + (f" ({words})" if words else "")
 
     pair = " | ".join(stage(part.name, part.changed) for part in preset.pair.parts)
-    row = f"\n| `{preset.name}` | {preset.title} | {pair} | {preset.data.needs} | {preset.note} |\n"
+    mark = " (this project's own)" if preset.ours else ""
+    row = f"\n| `{preset.name}` | {preset.title}{mark} | {pair} | {preset.data.needs} | {preset.note} |\n"
     assert row in METHODS.replace("scaling = 1)", "scaling = 1.0)")
 
 
@@ -242,7 +243,7 @@ def test_the_stored_leaderboard_agrees_with_itself_and_with_what_methods_need() 
 
 def test_the_readme_shows_what_the_page_of_results_has() -> None:
     table = README.split("| method | data needed | average | normalised |\n")[1].split("\n<!--")[0].splitlines()[1:]
-    assert len(table) == 10
+    assert len(table) == 11
     for line in table:
         name, needs, average, normalised = (cell.strip() for cell in line.strip("|").split("|"))
         row = next(one for one in TEXTS["docs/results.md"].splitlines() if one.startswith(f"| {name} | {needs} |"))

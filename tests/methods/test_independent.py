@@ -6,6 +6,7 @@ one that a single task left alone. Which tensors are layers is written out here 
 """
 
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -136,11 +137,11 @@ def wudi(rate: float, steps: int, relative: bool = False) -> Callable[[np.ndarra
     return merged
 
 
-def wudi_closed(stack: np.ndarray) -> np.ndarray:
+def wudi_closed(stack: np.ndarray, share: float = 0.01) -> np.ndarray:
     vectors = [vector for vector in stack if vector.any()]
     s = sum(vector.T @ vector / (vector**2).sum() for vector in vectors)
     r = sum(vector @ vector.T @ vector / (vector**2).sum() for vector in vectors)
-    ridge = 0.01 * np.trace(s) / len(s)
+    ridge = share * np.trace(s) / len(s)
     return (r + ridge * np.sum(vectors, axis=0)) @ np.linalg.inv(s + ridge * np.eye(len(s)))
 
 
@@ -285,6 +286,20 @@ def doge(names: tuple[str, ...], strength: float, rate: float, relative: bool = 
     return updates
 
 
+def overlap_scaled(stacks: Stacks) -> Updates:
+    """WUDI's closed form, then every layer times exp(−3 · mean cosine of the tasks' Gram matrices), of mean one."""
+    factors = {}
+    for name in LINEAR:
+        matrices = [v.T if name == "proj" else v.reshape(len(v), -1) for v in stacks[name] if v.any()]
+        if matrices:
+            grams = [(matrix.T @ matrix).ravel() for matrix in matrices]
+            pairs = [one @ two / np.linalg.norm(one) / np.linalg.norm(two) for one, two in combinations(grams, 2)]
+            factors[name] = np.exp(-3 * np.mean(pairs))
+    total = np.mean(list(factors.values()))
+    found = matrix_by_matrix(LINEAR, where_some(lambda stack: wudi_closed(stack, 0.03)), turn=True)(stacks)
+    return found | {name: found[name] * factor / total for name, factor in factors.items()}
+
+
 def mean(stacks: Stacks) -> Updates:
     return {name: stack.mean(axis=0) for name, stack in stacks.items()}
 
@@ -330,6 +345,7 @@ REFERENCES: dict[str, Callable[[Stacks], Updates]] = {
     "edit=parts": matrix_by_matrix(IN_BLOCKS, where_some(wudi_closed)),
     "edit=parts edit.layers=all_linear": matrix_by_matrix(LINEAR, where_some(wudi_closed), turn=True),
     "edit=parts edit.of=tsv_m": matrix_by_matrix(TWO_DIMENSIONAL, where_some(tsv_m)),
+    "merge=overlap": overlap_scaled,
     "edit=doge edit.steps=12": doge(IN_BLOCKS, 0.07, 1e-4),
     "edit=doge edit.steps=12 edit.layers=all_linear": doge(LINEAR, 0.07, 1e-4),
     "edit=doge edit.steps=12 edit.units=relative": doge(IN_BLOCKS, 0.07, 1e-4, relative=True),

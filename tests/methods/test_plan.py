@@ -99,7 +99,7 @@ def test_what_is_tried_here_does_not_depend_on_what_stages_say_of_themselves() -
     [
         (edit, merge)
         for edit, merge in PAIRS
-        if edit in (*FAITHFUL, "ties mean") and merge in (*LINEAR_MERGES, "tsv-m", "wudi", "wudi closed")
+        if edit in (*FAITHFUL, "ties mean") and merge in (*LINEAR_MERGES, "tsv-m", "wudi", "wudi closed", "overlap")
     ],
 )
 def test_one_task_with_scaling_one_gives_its_model_back(

@@ -20,7 +20,7 @@ def test_every_preset_is_a_valid_pair_with_a_paper(name: str) -> None:
     one = PRESETS[name]
     spec = MergeSpec.build(suite="any", tasks=("a", "b"), **one.spec_fields())
     assert spec.data == one.data
-    assert one.paper.startswith("https://arxiv.org/abs/") and one.name == name
+    assert one.paper.startswith("https://arxiv.org/abs/") != one.ours and one.name == name
 
 
 def test_every_method_is_in_a_preset() -> None:
@@ -73,6 +73,7 @@ def test_the_command_says_what_data_is_needed() -> None:
     found = after(presets, "consensus_ta")
     assert "data needed: none, edit.threshold and merge.scaling chosen on labelled validation images, https" in found
     assert "data needed: none, https" in after(presets, "wudi")
+    assert "data needed: none, this project's own" in after(presets, "overlap")
     assert "data needed: unlabeled, https" in after(presets, "regmean")
 
 

@@ -58,7 +58,7 @@ class OverlapParams(Params):
             "merge=overlap",
             note="This project's own, published nowhere else. Its two constants were chosen on validation images of "
             "the suite mini; no image is looked at when merging.",
-            look=Look("#d1495b", "star"),
+            look=Look("#0a9a72", "star", "x"),
             ours=True,
         ),
     ),

@@ -53,7 +53,7 @@ LOOKING: dict[str, tuple[str, dict[str, object], Callable[[Plan], object], float
     "tall masks of a ties sum": ("tall_masks", {"total": "ties"}, written, 1e-5),
     **{
         f"{merge}, λ auto": (merge, {"scaling": "auto"}, searched, 0.02)
-        for merge in ("task_arithmetic", "iso_c", "iso_cts", "tsv_m", "wudi")
+        for merge in ("task_arithmetic", "iso_c", "iso_cts", "tsv_m", "wudi", "overlap")
     },
 }
 
