@@ -116,6 +116,19 @@ def test_all_and_resets(tiny: Suite, open_page: Open) -> None:
     assert not app.exception
 
 
+def test_a_slider_moved_before_the_one_for_all_has_followed_is_the_one_that_counts(
+    tiny: Suite, open_page: Open
+) -> None:
+    app = open_page("what_if", suite="tiny", tasks=["apples", "birds"])
+    app.slider(key="c.apples").set_value(0.7)
+    app.slider(key="all-coefficients").set_value(0.4)  # where a browser that lags behind says that it stands
+    app.run()
+    assert [app.slider(key=f"c.{task}").value for task in ("apples", "birds")] == [0.7, 0.3]
+    assert app.slider(key="all-coefficients").value == 0.5
+    app.slider(key="all-coefficients").set_value(0.4).run()
+    assert [app.slider(key=f"c.{task}").value for task in ("apples", "birds")] == [0.4, 0.4]
+
+
 def test_the_best_known_coefficient_is_that_of_a_finished_run(tiny: Suite, open_page: Open) -> None:
     app = open_page("start")
     next(button for button in app.button if "comparison" in button.label).click().run()

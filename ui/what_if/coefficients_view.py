@@ -35,6 +35,7 @@ START = 0.3  # λ where nobody has chosen one, arXiv 2212.04089
 PARAMETERS, PREFIXES = ("what-edit", "merged"), ("c.",)
 _ALL = "all-coefficients"
 _WHOLE = "what-if-whole"  # session state: the whole page runs, not only the fragment
+_STOOD = "what-if-stood"  # session state: task → where its slider stood when it was last drawn
 _TRAIL = "what-if-trail"  # session state: the position shown, and the one before it
 _MINE = "This merge"
 
@@ -144,6 +145,7 @@ def _sliders(labels: Mapping[str, str], edit: str, merged: Sequence[str], split:
             help=f"{escape_markdown(label)} at 1, all other tasks at 0",
         )
     chosen = tuple((task, float(st.session_state[_key(task)])) for task in merged)
+    st.session_state[_STOOD] = dict(chosen)
     return Position(edit, chosen, split) if chosen else None
 
 
@@ -196,7 +198,14 @@ def _set_all(value: float) -> None:
 
 
 def _follow_all() -> None:
-    _set_all(st.session_state[_ALL])
+    """Callback: what is set for all, unless one of them was moved.
+
+    Who moves one slider quickly has a browser that has not heard yet where the one for all stands, and answers with
+    where it stood: that is no wish of anybody's.
+    """
+    stood = st.session_state.get(_STOOD, {})
+    if all(st.session_state.get(_key(task), value) == value for task, value in stood.items()):
+        _set_all(st.session_state[_ALL])
 
 
 def _set_alone(task: str, tasks: tuple[str, ...]) -> None:
