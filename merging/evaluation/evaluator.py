@@ -22,6 +22,7 @@ from merging.suites.declared import Declared
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.image_sets import ImageSet, load_images
 from merging.suites.suite import Split, Suite
+from merging.weights.files import Checkpoint
 
 CPU_IMAGES = 25  # in one pass, a thread each
 GPU_IMAGES = 512
@@ -253,16 +254,25 @@ class Evaluator:
         """Write weights into the tower: all floating-point tensors, so that none of an earlier model is left.
 
         Raises:
-            MismatchedCheckpoint: other names or shapes than the tower's.
+            MismatchedCheckpoint: other names or shapes than the tower's, or whole numbers.
         """
         own = self.tower.state_dict()
         lacking = {name for name, tensor in own.items() if tensor.is_floating_point()} - state.keys()
         reshaped = {name for name in own.keys() & state.keys() if state[name].shape != own[name].shape}
-        wrong = differences({"missing": lacking, "unexpected": state.keys() - own.keys(), "of another shape": reshaped})
+        whole = {name for name in own.keys() & state.keys() if _whole(state[name]) and not _whole(own[name])}
+        wrong = differences(
+            {
+                "missing": lacking,
+                "unexpected": state.keys() - own.keys(),
+                "of another shape": reshaped,
+                "of whole numbers": whole,
+            }
+        )
         if wrong:
             first = min(reshaped, default="")
+            file = f"{state.path.name}: " if isinstance(state, Checkpoint) else ""
             sizes = f"; {first!r} is {list(state[first].shape)}, expected {list(own[first].shape)}" if first else ""
-            raise MismatchedCheckpoint(f"not the weights of {self.suite.architecture_label}: {wrong}{sizes}")
+            raise MismatchedCheckpoint(f"{file}not the weights of {self.suite.architecture_label}: {wrong}{sizes}")
         for name, tensor in state.items():
             own[name].copy_(tensor)
 
@@ -408,6 +418,10 @@ def load_head(
     if not bool(torch.isfinite(weight).all()):
         raise SuiteError(f"{task.head}: 'weight' holds NaN or infinity; build the head again")
     return torch.nn.functional.normalize(weight, dim=1)
+
+
+def _whole(tensor: torch.Tensor) -> bool:
+    return not tensor.is_floating_point()
 
 
 def _wrong_architecture(suite: Suite, columns: int) -> str:

@@ -12,9 +12,9 @@ _Size = Annotated[int, Field(gt=0, le=2**20, strict=True)]
 _Layers = Annotated[int, Field(gt=0, le=1000, strict=True)]  # each is built: a million would take hours and all memory
 _Blocks = Annotated[int, Field(gt=0, le=100, strict=True)]  # of one stage of a ResNet; the largest published has 36
 _Whole = Annotated[int, Field(strict=True)]
-_Share = Annotated[float, Field(ge=0, lt=1)]
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Ratio = Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
+_Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+_Ratio = Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False, strict=True)]
 _Flag = Annotated[bool, Field(strict=True)]
 
 

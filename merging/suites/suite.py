@@ -130,7 +130,7 @@ class Suite(Entry):
     heads: int | None = Field(None, gt=0, le=1024, strict=True)
     image_size: int | None = Field(None, gt=0, le=2**14, strict=True)
     checkpoints: Family | None = None
-    logit_scale: float = Field(100.0, gt=0, le=1000)
+    logit_scale: float = Field(100.0, gt=0, le=1000, strict=True)
     preprocess: Preprocess | None = None
     base: FileReference
     tasks: tuple[Task, ...] = Field(min_length=1, max_length=1000)

@@ -108,6 +108,7 @@ def test_weights_of_another_tower_are_refused(suite: Suite, evaluator: Evaluator
             {"proj": torch.ones(1, 16)},
             r"1 tensor of another shape \('proj'\); 'proj' is \[1, 16\], expected \[32, 16\]$",
         ),
+        ({"proj": state["proj"].to(torch.int8)}, r"1 tensor of whole numbers \('proj'\)$"),
     ):
         wrong = {name: tensor for name, tensor in (state | changes).items() if tensor is not None}
         with pytest.raises(MismatchedCheckpoint, match=reason):

@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,31 @@ def test_a_range_is_taken_for_images_of_more_than_8_bits_alone() -> None:
         assert pixels is not None
         np.testing.assert_allclose(pixels[..., 0], GREY, atol=1)
     plain = open_image(stored(Image.fromarray(GREY.astype(np.uint8)), "PNG"), "a.png", SIZE, twelve)
-    assert plain.pixels is not None and np.array_equal(plain.pixels[..., 0], GREY) and not plain.said
+    assert plain.pixels is not None and np.array_equal(plain.pixels[..., 0], GREY)
+    assert plain.said == "8 bits, to which range does not apply"
+
+
+def colours_of_16_bits(values: np.ndarray) -> bytes:
+    """A PNG of grey values uint16 in three channels, which Pillow does not write."""
+    rows = np.repeat(values.astype(">u2")[..., None], 3, axis=2)
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+
+
+def test_of_16_bits_a_colour_the_upper_8_are_taken_which_is_said() -> None:
+    upper = "16 bits a colour, of which the upper 8 are taken"
+    full = open_image(colours_of_16_bits(RAMP * 65535), "a.png", SIZE, Treatment())
+    assert full.pixels is not None and full.said == upper
+    np.testing.assert_allclose(full.pixels[..., 1], GREY, atol=1)
+    dark = colours_of_16_bits(RAMP * 4095)
+    assert open_image(dark, "a.png", SIZE, Treatment()).said.startswith(f"{upper}; these hardly fill 14 bits")
+    with pytest.raises(SuiteError, match=r"^a.png: 16 bits a colour.* range can't be applied; convert such"):
+        open_image(dark, "a.png", SIZE, Treatment(range=(0, 4095)))
 
 
 @pytest.mark.parametrize(

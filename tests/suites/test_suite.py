@@ -154,6 +154,8 @@ def test_a_few_aliases_are_fine(tmp_path: Path) -> None:
         ({"tasks": [{"name": "a", "templates": ["no place"]}]}, r"template 'no place' must hold \{\} exactly once"),
         ({"templates": ["{} and {}"]}, "exactly once"),
         ({"logit_scale": -1}, "logit_scale"),
+        ({"logit_scale": True}, "logit_scale"),
+        ({"preprocess": {"mean": [True, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}, "mean"),
         ({"logit_scale": float("nan")}, "logit_scale"),
         ({"preprocess": {"mean": [0, 0, 0], "std": [1, 0, 1]}}, r"preprocess\.std\.1"),
         ({"preprocess": {"mean": [0.5]}}, "preprocess"),

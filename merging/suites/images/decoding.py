@@ -1,6 +1,7 @@
 """Image files as 8-bit pixels of a tower's size, and what is said of those that are unusual."""
 
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -17,6 +18,8 @@ from merging.core.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 # Those that are no programs (JPEG is MPO, too): Pillow hands EPS to Ghostscript, whatever the file is called.
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "PPM", "TIFF", "AVIF", "JPEG2000")
 EpsImagePlugin.gs_binary = False
+# What has too many pixels is refused or left out below, and said there.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
@@ -150,7 +153,7 @@ def _in_eight_bits(
 ) -> tuple[Image.Image, str, int | None]:
     """An image whose values Pillow would cut off at 255, scaled; any other as it is. Then what to say, and its peak."""
     if not image.mode.startswith("I") and image.mode != "F":
-        return image, "", None
+        return image, _of_colours(image, name, given), None
     values = np.asarray(image)
     kind, usual = _kind(image)
     lowest, highest = given or usual or (0.0, 0.0)
@@ -164,6 +167,24 @@ def _in_eight_bits(
         grey = 255 - grey
     peak = int(values.max()) if given is None and highest == _MOST_OF_16_BITS else None
     return Image.fromarray(grey), f"{kind}, scaled from {lowest:g} … {highest:g} to 8 bits", peak
+
+
+def _of_colours(image: Image.Image, name: str, given: tuple[float, float] | None) -> str:
+    """What to say of an image that Pillow reads with 8 bits a colour, however many it has.
+
+    Raises:
+        SuiteError: it has 16, and what stands for black and white in them is given.
+    """
+    if ";16" not in str(getattr(image, "tile", "")):  # the kinds of values that the file has
+        return "8 bits, to which range does not apply" if given else ""
+    if given:
+        raise SuiteError(
+            f"{name}: 16 bits a colour, of which the upper 8 are read, so that range can't be applied; convert such "
+            "images to 8 bits, or to grey ones, or leave range out"
+        )
+    brightest = int(np.asarray(image.convert("RGB")).max())
+    dark = "" if brightest >= 2 ** (_MOST_USUAL_BITS - 8) else "; these hardly fill 14 bits, and are nearly black then"
+    return f"16 bits a colour, of which the upper 8 are taken{dark}"
 
 
 _SAY_RANGE = "write range: [black, white] into `data` of the task, what stands for black and white in all images"

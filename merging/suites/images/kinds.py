@@ -23,7 +23,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
