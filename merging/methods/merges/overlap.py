@@ -16,7 +16,7 @@ from merging.core.streaming import ordered
 from merging.methods.context import Context
 from merging.methods.layers import matrix_by_matrix
 from merging.methods.looks import Look
-from merging.methods.merges.wudi import minimum, normal_equations
+from merging.methods.merges.wudi import closed_form
 from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import Published, merge
@@ -89,12 +89,7 @@ def overlap(vectors: TaskVectors, params: OverlapParams, context: Context) -> Te
     factors = layer_factors(shared, params.sharpness)
 
     def scaled_layer(name: str, stack: torch.Tensor) -> torch.Tensor:
-        total = stack.sum(dim=0)
-        lengths = stack.flatten(1).square().sum(dim=1)
-        weights = torch.where(lengths > 0, 1 / lengths.clamp_min(1e-30), 0.0)
-        if int((weights > 0).sum()) > 1:
-            total = minimum(*normal_equations(stack, weights), total, params.ridge)
-        return total.mul_(factors.get(name, 1.0))
+        return closed_form(stack, params.ridge).mul_(factors.get(name, 1.0))
 
     direction = matrix_by_matrix("all_linear", lambda role: role.linear, scaled_layer)
     planned = scaled(vectors, params.scaling, direction, context)

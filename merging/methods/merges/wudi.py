@@ -54,14 +54,12 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
     factors: dict[str, float] = {}
 
     def least_interfering(name: str, stack: torch.Tensor) -> torch.Tensor:
-        total = stack.sum(dim=0)
-        lengths = stack.flatten(1).square().sum(dim=1)
-        weights = torch.where(lengths > 0, 1 / lengths.clamp_min(1e-30), 0.0)
+        if params.solver == "closed_form":
+            return closed_form(stack, params.ridge)
+        total, weights = stack.sum(dim=0), inverse_squares(stack)
         if int((weights > 0).sum()) < 2:
             return total  # is the minimum; Adam would walk along rounding errors
         s, r = normal_equations(stack, weights)
-        if params.solver == "closed_form":
-            return minimum(s, r, total, params.ridge)
         factors[name] = factor = spread_factor(stack) if params.units == "relative" else 1.0
         return _adam(total.div_(factor), s, r.div_(factor), params, context).mul_(factor)
 
@@ -106,8 +104,23 @@ def normal_equations(stack: torch.Tensor, weights: torch.Tensor) -> tuple[torch.
     return mirror(s), r
 
 
-def minimum(s: torch.Tensor, r: torch.Tensor, total: torch.Tensor, ridge: float) -> torch.Tensor:
-    """``(R + ρ Σ τ)(S + ρ I)⁻¹`` with ``ρ = ridge · tr(S)/n``; S is overwritten."""
+def inverse_squares(stack: torch.Tensor) -> torch.Tensor:
+    """``1/‖τ_t‖²`` of every task ``[T]``, 0 where it left the matrix alone."""
+    squares = stack.flatten(1).square().sum(dim=1)
+    return torch.where(squares > 0, 1 / squares.clamp_min(1e-30), 0.0)
+
+
+def closed_form(stack: torch.Tensor, ridge: float) -> torch.Tensor:
+    """``(R + ρ Σ τ)(S + ρ I)⁻¹`` with ``ρ = ridge · tr(S)/n``; the sum where fewer than two tasks changed the matrix.
+
+    Args:
+        stack: τ of every task, ``[T, m, n]``.
+        ridge: relative to the mean eigenvalue of S.
+    """
+    total, weights = stack.sum(dim=0), inverse_squares(stack)
+    if int((weights > 0).sum()) < 2:
+        return total
+    s, r = normal_equations(stack, weights)
     rho = ridge * s.diagonal().mean()
     s.diagonal().add_(rho)
     return solve_positive(s, r + rho * total, "; or raise merge.ridge")
