@@ -125,8 +125,8 @@ def board(tasks: tuple[str, ...]) -> None:
 
 st.title("Leaderboard")
 st.write(
-    "Every published method on the chosen suite and tasks, each with its parameters from the paper and its λ chosen on "
-    "labelled validation images, ranked by average accuracy on test images."
+    "Every published method, this project's own and yours on the chosen suite and tasks, each with the parameters that "
+    "its paper or author gives and λ chosen on labelled validation images, ranked by average accuracy on test images."
 )
 st.markdown(f":small[{two_settings()}]")  # a caption would be too faint for the command in it
 selected = state.selected_tasks()

@@ -65,26 +65,6 @@ def test_every_task_has_its_part_of_the_elected_vector(
             np.testing.assert_allclose(update, expected, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("rescale", RESCALES)
-def test_one_task_gives_its_model(make_vectors: Callable[..., TaskVectors], rescale: str) -> None:
-    vectors = make_vectors(tasks=1)
-    for name, tensor in models(vectors, f"merge.rescale={rescale}")[0].items():
-        torch.testing.assert_close(tensor, vectors.checkpoints[0][name])
-
-
-def test_models_equal_to_the_base_give_the_base(tmp_path: Path) -> None:
-    base = random_state(0)
-    for model in models(write_models(tmp_path, base, [base, base])):
-        assert all(torch.equal(model[name], base[name]) for name in base)
-
-
-def test_the_order_of_tasks_only_orders_the_models(vectors: TaskVectors) -> None:
-    turned = TaskVectors(vectors.base, vectors.checkpoints[::-1], vectors.tasks[::-1])
-    for one, other in zip(models(vectors), models(turned)[::-1], strict=True):
-        for name in one:
-            torch.testing.assert_close(one[name], other[name])
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_a_file_gives_back_bit_for_bit_what_was_served(tmp_path: Path, dtype: torch.dtype) -> None:
     base, *states = (random_state(seed, dtype=dtype) for seed in range(4))

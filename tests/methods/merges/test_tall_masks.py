@@ -2,7 +2,6 @@
 
 import json
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -80,26 +79,6 @@ def test_the_shared_vector_can_be_the_ties_sum(vectors: TaskVectors) -> None:
         total = trimmed(name, base, stack).sum(dim=0)
         for model, expected in zip(found, plain(stack, 0.4, base, total), strict=True):
             torch.testing.assert_close(model[name], expected)
-
-
-def test_one_task_gives_its_model(make_vectors: Callable[..., TaskVectors]) -> None:
-    vectors = make_vectors(tasks=1)
-    (model,) = models(vectors)
-    for name, tensor in model.items():
-        torch.testing.assert_close(tensor, vectors.checkpoints[0][name])
-
-
-def test_models_equal_to_the_base_give_the_base(tmp_path: Path) -> None:
-    base = random_state(0)
-    for model in models(write_models(tmp_path, base, [base, base])):
-        assert all(torch.equal(model[name], base[name]) for name in base)
-
-
-def test_the_order_of_tasks_only_orders_the_models(vectors: TaskVectors) -> None:
-    turned = TaskVectors(vectors.base, vectors.checkpoints[::-1], vectors.tasks[::-1])
-    for one, other in zip(models(vectors), models(turned)[::-1], strict=True):
-        for name in one:
-            torch.testing.assert_close(one[name], other[name])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
