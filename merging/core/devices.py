@@ -57,6 +57,19 @@ def describe(device: torch.device) -> DeviceInfo:
     return DeviceInfo(str(device), title, psutil.virtual_memory().total)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that nobody uses on a device, whatever program; of the CPU those that programs can have without swapping.
+
+    What torch's allocator keeps for later in this process counts as free.
+    """
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return int(psutil.virtual_memory().available)
+
+
 def available() -> list[str]:
     """Names that :func:`resolve` accepts on this machine, ``auto`` first."""
     names = ["auto", "cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]

@@ -40,12 +40,14 @@ class Work:
         seed: of everything that is drawn at random.
         on_progress: called with steps done, steps in all, and what is going on.
         cancelled: asked between steps.
+        resident: whether weights may stay on the device, where they fit.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 0
     on_progress: Progress = no_progress
     cancelled: Callable[[], bool] = lambda: False
+    resident: bool = True
 
     def step(self, done: int, total: int, message: str) -> None:
         """Report progress and stop here if the work was cancelled.

@@ -47,7 +47,7 @@ def threads() -> int:
         return _in_new_thread(torch.get_num_threads)
 
 
-def _confine() -> None:
+def confine() -> None:
     """Confine torch to this thread, and no other."""
     with _setting:
         usual = torch.get_num_threads()  # a thread's first use of torch sets its number: not after it was set here
@@ -71,7 +71,7 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], device: t
         yield from map(function, items)
         return
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers, initializer=_confine)
+    pool = ThreadPoolExecutor(workers, initializer=confine)
     try:
         for item in items:
             waiting.append(pool.submit(function, item))

@@ -19,6 +19,7 @@ from merging.methods.plan import Plan, coefficient_table
 from merging.methods.planned import Edit, LinearEdit, LinearMerge, TensorEdit
 from merging.methods.spec import Spec
 from merging.weights.geometry import ROUNDING, Geometry
+from merging.weights.resident import shelf
 from merging.weights.vectors import TaskVectors
 
 
@@ -49,10 +50,11 @@ class WhatIf:
         return dict(plan.tensors(context))
 
     def held(self, context: Context | None = None) -> "WhatIf":
-        """The same with the edited vectors in memory, 4 · T · D bytes; a linear edit needs none and stays as it is."""
+        """The same with the edited vectors in memory, 4 · T · D bytes; of a linear edit the models stay on a GPU."""
+        context = context or Context()
         if isinstance(self.edit, LinearEdit):
-            return self
-        device = (context or Context()).device
+            return replace(self, vectors=shelf.held(self.vectors, context))
+        device = context.device
         edited = self.vectors.edited(self.edit)
         stacks = {name: stack for name, _, stack in edited.iterate(device)}
         return replace(self, edit=TensorEdit(lambda name, base, stack: stacks[name], self.edit.report))

@@ -17,6 +17,7 @@ from merging.weights import localised
 from merging.weights.files.reading import TensorInfo
 from merging.weights.geometry import Geometry, gram_of
 from merging.weights.localised import MaskCount
+from merging.weights.resident import shelf
 from merging.weights.vectors import TaskVectors
 
 
@@ -160,6 +161,7 @@ def plan(vectors: TaskVectors, pair: Pair, context: Context) -> Plan:
     Raises:
         MergingError: whatever the methods raise.
     """
+    vectors = shelf.held(vectors, context)
     edit: Edit = pair.edit.stage.plan(vectors, pair.edit.params, context)
     merge: Merge = pair.merge.stage.plan(vectors.edited(edit), pair.merge.params, context)
     return Plan(vectors, edit, merge, coefficient_table(vectors, edit, merge))
@@ -181,6 +183,8 @@ def rebuilt_from(
     Raises:
         SpecError: the table is of another shape than these vectors.
     """
+    if context is not None:
+        vectors = shelf.held(vectors, context)
     expected = (len(vectors.names), len(vectors.tasks))
     if table.shape != expected:
         raise SpecError(f"coefficient table of shape {table.shape}; these checkpoints need {expected}")
@@ -193,8 +197,8 @@ def combine(vectors: TaskVectors, name: str, weights: np.ndarray, device: torch.
     Written as ``(1 − Σ w) θ₀ + Σ w_t θ_t``, so that no task vector is ever stored; one task with w = 1 gives
     exactly that task's weights.
     """
-    base = vectors.base[name].reshape(-1)
-    models = [(float(w), c[name].reshape(-1)) for w, c in zip(weights, vectors.checkpoints, strict=True) if w != 0]
+    base, *stored = (tensor.reshape(-1) for tensor in vectors.stored(name, device))
+    models = [(float(w), model) for w, model in zip(weights, stored, strict=True) if w != 0]
     merged = torch.empty(base.numel(), device=device)
     size = COLUMNS if merged.device.type == "cpu" else max(1, base.numel())
     own = 1.0 - sum(w for w, _ in models)

@@ -19,6 +19,7 @@ from merging.core.errors import SpecError
 from merging.core.files import atomic_path
 from merging.core.progress import Work
 from merging.core.streaming import ordered
+from merging.weights.resident import shelf
 from merging.weights.vectors import TaskVectors
 
 Level = Literal["model", "block", "layer"]
@@ -164,6 +165,7 @@ def measure(vectors: TaskVectors, context: Work | None = None) -> Geometry:
         Cancelled: on request.
     """
     context = context or Work()
+    vectors = shelf.held(vectors, context)
     grams = np.empty((len(vectors.names), len(vectors.tasks), len(vectors.tasks)))
 
     def one(name: str) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Task vectors τ_t = θ_t − θ₀, streamed tensor by tensor."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 import torch
 
@@ -16,6 +17,18 @@ _OTHER_IMAGES = "; where images are of another size, image_size: PIXELS in suite
 StackFunction = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+class Resident(Protocol):
+    """Weights that are kept on a device: those of the base, then those of every model in order."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where."""
+
+    @property
+    def weights(self) -> Sequence[Mapping[str, torch.Tensor]]:
+        """Tensors by name, as stored."""
+
+
 @dataclass(frozen=True)
 class TaskVectors:
     """A base model and T fine-tuned ones with exactly the same names and shapes.
@@ -25,12 +38,14 @@ class TaskVectors:
         checkpoints: the fine-tuned weights θ_t, in task order.
         tasks: their names.
         edit: applied to every stack on its way out, once an edit was chosen.
+        resident: the weights on a device, where they are kept there, see :mod:`merging.weights.resident`.
     """
 
     base: Checkpoint
     checkpoints: tuple[Checkpoint, ...]
     tasks: tuple[str, ...]
     edit: StackFunction | None = None
+    resident: Resident | None = None
 
     def __post_init__(self) -> None:
         if not self.tasks or len(self.tasks) != len(self.checkpoints):
@@ -54,6 +69,15 @@ class TaskVectors:
         """D, the number of weights that take part."""
         return sum(torch.Size(self.info(name).shape).numel() for name in self.names)
 
+    def stored(self, name: str, device: torch.device | str = "cpu") -> list[torch.Tensor]:
+        """θ₀ of one tensor, then that of every model, as they are stored: on the device if kept there, else on the CPU.
+
+        They are views of what is kept, or of mapped files: never write into them.
+        """
+        if self.resident is not None and self.resident.device == torch.device(device):
+            return [weights[name] for weights in self.resident.weights]
+        return [checkpoint[name] for checkpoint in (self.base, *self.checkpoints)]
+
     def stack(
         self, name: str, device: torch.device | str = "cpu", passing: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,12 +91,13 @@ class TaskVectors:
         Raises:
             NonFiniteWeights: a file holds NaN or infinity there.
         """
-        base = self.base[name].to(device, torch.float32)
+        stored, *models = self.stored(name, device)
+        base = stored.to(device, torch.float32)
         shape = (len(self.tasks), *base.shape)
         reused = passing and torch.device(device).type == "cpu"
         stack = scratch(shape) if reused else torch.empty(shape, device=device)
-        for row, checkpoint in zip(stack, self.checkpoints, strict=True):
-            torch.sub(checkpoint[name].to(device, torch.float32), base, out=row)
+        for row, model in zip(stack, models, strict=True):
+            torch.sub(model.to(device, torch.float32), base, out=row)
         if not bool(torch.isfinite(stack.sum())):
             raise self.owner_of_nonfinite(name)
         return base, stack if self.edit is None else self.edit(name, base, stack)
@@ -89,8 +114,7 @@ class TaskVectors:
             base, stack = self.stack(name, device, passing=True)
             yield slice(0, base.numel()), base.reshape(-1), stack.reshape(len(stack), -1)
             return
-        flat = self.base[name].reshape(-1)
-        models = [checkpoint[name].reshape(-1) for checkpoint in self.checkpoints]
+        flat, *models = (tensor.reshape(-1) for tensor in self.stored(name, device))
         buffer = torch.empty((len(models), min(COLUMNS, flat.numel())))
         for start in range(0, flat.numel(), COLUMNS):
             where = slice(start, min(start + COLUMNS, flat.numel()))

@@ -127,6 +127,11 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         """
         return self.fingerprint_by(file_fingerprint)
 
+    @property
+    def known_fingerprint(self) -> str | None:
+        """The fingerprint, if it was taken already."""
+        return self.__dict__.get("fingerprint")
+
     def fingerprint_by(self, of_file: Callable[[Path], str]) -> str:
         """The fingerprint, given how to take that of one file; raises as there."""
         prints = [of_file(file) for file in self.files]

@@ -5,9 +5,12 @@ bytes, so the header can be written first from shapes alone and the tensors stre
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,6 +27,7 @@ WrittenLayout = Literal["open_clip", "huggingface"]
 WrittenDtype = Literal["as-base", "float32", "bfloat16", "float16"]
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _NOTHING = TensorInfo((), torch.bool)
+_AHEAD = 3  # tensors that may wait to be written
 
 
 @dataclass(frozen=True)
@@ -208,8 +212,9 @@ def _write(
         offset = end
     blob = json.dumps(header, separators=(",", ":")).encode()
     blob += b" " * (-len(blob) % 8)
-    with target.open("wb", buffering=0) as file:
+    with target.open("wb", buffering=0) as file, ThreadPoolExecutor(1) as writer:
         file.write(len(blob).to_bytes(8, "little") + blob)
+        waiting: deque[Future[None]] = deque()  # written while the next tensors are computed
         for wanted, info in infos.items():
             name, tensor = next(stream, ("", None))
             if tensor is None:
@@ -218,16 +223,30 @@ def _write(
                 raise CheckpointError(
                     f"{name_of_file}: got tensor {name!r} {tuple(tensor.shape)} where {wanted!r} was announced"
                 )
-            data = _converted(tensor.detach(), info.dtype, f"{name_of_file}: tensor {name!r}")
-            view = memoryview(data.view(-1).view(torch.uint8).numpy().data) if data.numel() else memoryview(b"")
-            while view:  # an unbuffered write may take only a part
-                view = view[file.write(view) :]
+            arriving = _sent(tensor.detach(), info.dtype, f"{name_of_file}: tensor {name!r}")
+            waiting.append(writer.submit(_append, file, arriving))
+            if len(waiting) > _AHEAD:
+                waiting.popleft().result()
+        for one in waiting:
+            one.result()
     return 8 + len(blob) + offset
 
 
-def _converted(tensor: torch.Tensor, dtype: torch.dtype, where: str) -> torch.Tensor:
-    """A tensor on the CPU as it is stored; a value that its dtype can't hold is not made infinite in silence."""
-    data = tensor.to("cpu", dtype).contiguous()
+def _append(file: FileIO, arriving: Callable[[], torch.Tensor]) -> None:
+    """Write a tensor's bytes."""
+    data = arriving()
+    view = memoryview(data.view(-1).view(torch.uint8).numpy().data) if data.numel() else memoryview(b"")
+    while view:  # an unbuffered write may take only a part
+        view = view[file.write(view) :]
+
+
+def _sent(tensor: torch.Tensor, dtype: torch.dtype, where: str) -> Callable[[], torch.Tensor]:
+    """A tensor on its way to the CPU as it is stored, there when it is called for.
+
+    Raises:
+        CheckpointError: a value that the dtype can't hold, which is not made infinite in silence.
+    """
+    data = tensor.to(dtype).contiguous()
     narrower = tensor.is_floating_point() and torch.finfo(dtype).max < torch.finfo(tensor.dtype).max
     if narrower and not bool(torch.isfinite(data).all()) and bool(torch.isfinite(tensor).all()):
         name = str(dtype).removeprefix("torch.")
@@ -235,7 +254,17 @@ def _converted(tensor: torch.Tensor, dtype: torch.dtype, where: str) -> torch.Te
             f"{where} holds values up to {float(tensor.abs().max()):.6g}, more than {name} can hold "
             f"({torch.finfo(dtype).max:.6g}); nothing was written; write float32 or bfloat16"
         )
-    return data
+    if data.device.type != "cuda":
+        return data.cpu
+    arrived = torch.empty(data.shape, dtype=dtype, pin_memory=True).copy_(data, non_blocking=True)
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(data.device))
+
+    def wait() -> torch.Tensor:
+        event.synchronize()
+        return arrived
+
+    return wait
 
 
 def _split_infos(infos: Mapping[str, TensorInfo], origins: Mapping[str, Origin]) -> dict[str, TensorInfo]:
