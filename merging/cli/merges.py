@@ -34,7 +34,20 @@ from merging.core.places import path_of
 from merging.core.text import counted
 
 # What `merge --json` prints of a result besides time and memory
-_PRINTED = {"accuracy", "average", "split", "images", "skipped", "coefficients", "forgetting", "edit", "merge"}
+_PRINTED = {
+    "accuracy", "average", "split", "images", "skipped", "coefficients", "forgetting", "edit", "merge", "resident"
+}
+    "accuracy",
+    "average",
+    "split",
+    "images",
+    "skipped",
+    "coefficients",
+    "forgetting",
+    "edit",
+    "merge",
+    "resident",
+}
 
 
 @main.command()

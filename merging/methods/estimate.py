@@ -18,6 +18,7 @@ from merging.methods.edits.awd import AwdParams
 from merging.methods.merges import adamerging
 from merging.methods.spec import Spec
 from merging.suites.architecture import Tower, tower_of
+from merging.weights.resident import Need
 from merging.weights.roles import role_of
 from merging.weights.vectors import TaskVectors
 
@@ -63,7 +64,7 @@ def estimate(
         device: where it will run; by default the CPU.
         quick_gelu: whether the tower's activation is QuickGELU, which keeps more for the backward pass.
         room: bytes that the device has; where not all images of a step of AdaMerging fit, fewer are counted, as
-            the run will find out.
+            the run will find out, and where the models don't fit on a GPU they are read tensor by tensor.
     """
     device = device or torch.device("cpu")
     shapes = {name: vectors.info(name).shape for name in vectors.names}
@@ -84,6 +85,9 @@ def estimate(
         throughout["the image tower"] = sizes.item * sizes.weights
         if sizes.on_cpu:
             throughout["loading open_clip"] = _OPEN_CLIP
+    need = Need.of(vectors)
+    if not sizes.on_cpu and spec.pair.data.needs == "none" and (room is None or need.total <= room):
+        throughout["base and all models, and the merged weights"] = need.models + need.result
     phases = {
         f"edit: {_edit_text(spec)}": _edit_bytes(spec, sizes),
         f"merge: {_merge_text(spec)}": _merge_bytes(spec, sizes),

@@ -161,10 +161,16 @@ def plan(vectors: TaskVectors, pair: Pair, context: Context) -> Plan:
     Raises:
         MergingError: whatever the methods raise.
     """
-    vectors = shelf.held(vectors, context)
+    if stays_on_device(pair):
+        vectors = shelf.held(vectors, context)
     edit: Edit = pair.edit.stage.plan(vectors, pair.edit.params, context)
     merge: Merge = pair.merge.stage.plan(vectors.edited(edit), pair.merge.params, context)
     return Plan(vectors, edit, merge, coefficient_table(vectors, edit, merge))
+
+
+def stays_on_device(pair: Pair) -> bool:
+    """Whether a method is to find all models on the device; those that learn on images hold what they need there."""
+    return pair.data.needs == "none"
 
 
 def coefficient_table(vectors: TaskVectors, edit: Edit, merge: Merge) -> np.ndarray | None:

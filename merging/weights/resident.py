@@ -68,6 +68,24 @@ class Need:
         """All of it."""
         return self.models + self.beside
 
+    def streamed(self, device: torch.device) -> str:
+        """What to say where they did not fit."""
+        gigabytes, free = self.total / 2**30, free_memory(device) / 2**30
+        return (
+            f"the models did not fit on {device} beside what is there ({gigabytes:.1f} GiB needed, {free:.1f} GiB "
+            "free), so they were read tensor by tensor, which is slower and gives the same numbers"
+        )
+
+
+def worthwhile(device: torch.device) -> bool:
+    """Whether weights are better off on a device than in files; the CPU has those mapped."""
+    return device.type != "cpu"
+
+
+def wanted(work: Work) -> bool:
+    """Whether weights are to stay on the device of some work, if they fit."""
+    return work.resident and worthwhile(work.device)
+
 
 class Shelf:
     """The weights that are on devices now, by content: one for a process.
@@ -89,7 +107,7 @@ class Shelf:
             MergingError: a file can't be read.
             Cancelled: on request.
         """
-        if work.device.type == "cpu" or not work.resident or vectors.resident is not None:
+        if not wanted(work) or vectors.resident is not None:
             return vectors
         return self.placed(vectors, work)
 
@@ -145,9 +163,9 @@ class Shelf:
         self._kept.move_to_end(key)
         return self._kept[key].tensors
 
-    def _make_room(self, wanted: int, device: torch.device, in_use: set[tuple[str, str]]) -> bool:
+    def _make_room(self, size: int, device: torch.device, in_use: set[tuple[str, str]]) -> bool:
         """Whether so many bytes are free, after other models left, the longest unused first."""
-        while free_memory(device) < wanted:
+        while free_memory(device) < size:
             other = next((key for key in self._kept if key[0] == str(device) and key not in in_use), None)
             if other is None:
                 return False

@@ -8,10 +8,11 @@ import numpy as np
 from merging.evaluation.evaluator import Accuracy, Evaluator, joined
 from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
-from merging.methods.plan import Plan, plan
+from merging.methods.plan import Plan, plan, stays_on_device
 from merging.methods.planned import LinearEdit
 from merging.runs.jobs.merge_result import Coefficients, DescribedGeometry, Forgetting, MergeResult, MethodReport
 from merging.runs.jobs.model_job import Bench, ModelJob
+from merging.weights import resident
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.geometry import Geometry, describe
 from merging.weights.twins import oddities
@@ -31,6 +32,9 @@ class MergeSpec(ModelJob):
         """
         warnings = oddities(bench.vectors)
         planned = plan(bench.vectors, self.pair, bench.context)
+        stayed = self._stayed(planned, bench.context)
+        if stayed is False:
+            warnings.append(resident.Need.of(bench.vectors).streamed(bench.context.device))
         output = bench.site.output
         if output is None and planned.table is None:
             output = bench.site.keep
@@ -43,8 +47,15 @@ class MergeSpec(ModelJob):
             warnings=warnings,
             revisions=self.pair.revisions,
             sources=self.pair.sources or None,
+            resident=stayed,
             output=output.name if output is not None else None,
         )
+
+    def _stayed(self, planned: Plan, context: Context) -> bool | None:
+        """Whether all models were on the device; None where they are not meant to be."""
+        if not resident.worthwhile(context.device) or not stays_on_device(self.pair):
+            return None
+        return planned.vectors.resident is not None
 
     def _merge_and_measure(self, planned: Plan, bench: Bench, output: Path | None) -> dict[str, Any]:
         bench.clock.enter("merging")

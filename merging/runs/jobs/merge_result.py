@@ -224,6 +224,8 @@ class MergeResult(ModelResult):
         revisions: of the edit and the merge that computed it, see :class:`merging.methods.registry.Revision`; None
             of runs made before that was recorded.
         sources: of an edit or a merge that is somebody's own: kind → SHA-256 of its source; None if both are built in.
+        resident: whether base and models stayed on the device while they were merged; None on the CPU, and of methods
+            that learn on images.
         output: name of the file that the weights were written to.
         kept: size and time of the file of weights that is kept with the run, where somebody else may write into it.
     """
@@ -241,6 +243,7 @@ class MergeResult(ModelResult):
     warnings: list[str] = Field(default_factory=list)
     revisions: dict[str, int] | None = None
     sources: dict[str, str] | None = None
+    resident: bool | None = None
     output: str | None = None
     kept: list[int] | None = None
 

@@ -20,6 +20,7 @@ from merging.methods.forgetting import bystanders
 from merging.methods.spec import Spec
 from merging.runs.jobs.job import Job, JobResult, Site
 from merging.suites.suite import Suite, load_suite
+from merging.weights import resident
 from merging.weights.vectors import TaskVectors
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class ModelJob(Spec, Job):
         try:
             with PeakMemory(device) as memory:
                 bench = self._bench(site, suite, device, clock)
-                result = self.measure(bench)
+                result = self._measured(bench)
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise explain_out_of_memory(device) from None
@@ -136,6 +137,16 @@ class ModelJob(Spec, Job):
             "skipped": bench.evaluator.skipped,
         }
         return result.model_copy(update=bill)
+
+    def _measured(self, bench: Bench) -> ModelResult:
+        """The work; where memory runs out beside models that stay on the device, once more without."""
+        try:
+            return self.measure(bench)
+        except (RuntimeError, MemoryError) as error:
+            if not resident.wanted(bench.context) or not is_out_of_memory(error):
+                raise
+        resident.shelf.clear(bench.context.device)  # outside of the handler, whose error keeps the failed try alive
+        return self.measure(replace(bench, context=replace(bench.context, resident=False)))
 
     def _bench(self, site: Site, suite: Suite, device: torch.device, clock: PhaseClock) -> Bench:
         vectors = site.workspace.vectors(suite, self.tasks)

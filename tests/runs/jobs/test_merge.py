@@ -18,7 +18,7 @@ from merging.core.errors import (
     SpecError,
     SuiteError,
 )
-from merging.methods import registry
+from merging.methods import plan, registry
 from merging.methods.context import Context
 from merging.methods.edits.awd import AwdParams, disentangle
 from merging.methods.refusals import refusal
@@ -29,9 +29,11 @@ from merging.runs.jobs.disentangle import DisentangleJob, DisentangleResult
 from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
+from merging.weights import geometry, resident
 from merging.weights.files import open_checkpoint
 from merging.weights.geometry import measure
 from merging.weights.localised import task_weights
+from merging.weights.vectors import TaskVectors
 from tests.carrying import execute
 from tests.random_models import TASKS, write_arrays
 
@@ -327,3 +329,60 @@ def test_other_jobs_are_no_history(suite_file: Path, workspace: Workspace) -> No
     assert merge.fingerprint != job.fingerprint
     assert [run.id for run in workspace.store.all()] == [merge.id]
     assert [run.id for run in workspace.store.active()] == [merge.id, job.id]
+
+
+@pytest.fixture
+def on_device(monkeypatch: pytest.MonkeyPatch) -> resident.Shelf:
+    """Models stay on the device, though that is the CPU; an empty shelf for them."""
+    shelf = resident.Shelf()
+    monkeypatch.setattr(resident, "worthwhile", lambda device: True)
+    for module in (resident, geometry, plan):
+        monkeypatch.setattr(module, "shelf", shelf)
+    return shelf
+
+
+@pytest.mark.parametrize("method", [("none", "task_arithmetic"), ("awd", "wudi"), ("ties", "tsv_m")])
+def test_models_that_stay_on_the_device_give_the_same_run(
+    suite_file: Path,
+    workspace: Workspace,
+    on_device: resident.Shelf,
+    monkeypatch: pytest.MonkeyPatch,
+    method: tuple[str, str],
+) -> None:
+    spec = spec_of(suite_file, *method)
+    kept = execute(spec, workspace)
+    assert kept.resident is True
+    assert kept.warnings == []
+    assert on_device.nbytes > 0
+    monkeypatch.setattr(resident, "free_memory", lambda device: on_device.nbytes)
+    on_device.clear()
+    streamed = execute(spec, workspace)
+    assert streamed.resident is False
+    assert "read tensor by tensor, which is slower and gives the same numbers" in streamed.warnings[0]
+    same = {"warnings": [], "resident": None}
+    assert lasting(kept.model_copy(update=same)) == lasting(streamed.model_copy(update=same))
+
+
+def test_a_merge_that_runs_out_of_memory_beside_the_models_is_done_without_them(
+    suite_file: Path, workspace: Workspace, on_device: resident.Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = TaskVectors.stored
+
+    def full(vectors: TaskVectors, name: str, device: torch.device | str = "cpu") -> list[torch.Tensor]:
+        if vectors.resident is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return stored(vectors, name, device)
+
+    monkeypatch.setattr(TaskVectors, "stored", full)
+    result = execute(spec_of(suite_file), workspace)
+    assert result.resident is False
+    assert on_device.nbytes == 0
+    assert result.accuracy == execute(spec_of(suite_file), workspace).accuracy
+
+
+def test_methods_that_learn_on_images_hold_what_they_need_themselves(
+    suite_file: Path, workspace: Workspace, on_device: resident.Shelf
+) -> None:
+    result = execute(spec_of(suite_file, merge="adamerging"), workspace)
+    assert result.resident is None
+    assert on_device.nbytes == 0
