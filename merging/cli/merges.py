@@ -35,18 +35,7 @@ from merging.core.text import counted
 
 # What `merge --json` prints of a result besides time and memory
 _PRINTED = {
-    "accuracy", "average", "split", "images", "skipped", "coefficients", "forgetting", "edit", "merge", "resident"
-}
-    "accuracy",
-    "average",
-    "split",
-    "images",
-    "skipped",
-    "coefficients",
-    "forgetting",
-    "edit",
-    "merge",
-    "resident",
+    *("accuracy", "average", "split", "images", "skipped", "coefficients", "forgetting", "edit", "merge", "resident")
 }
 
 
