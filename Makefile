@@ -7,7 +7,7 @@ PORT ?= 8501
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: app env test test-kernels fuzz check mutants bench docs study study-linearised screenshots clean
+.PHONY: app env test test-kernels fuzz check mutants bench gpu gpu-wheels docs study study-linearised screenshots clean
 
 app: $(VENV)/.app  ## the dashboard, in the browser
 	$(BIN)/python -m merging app --port $(PORT)
@@ -59,6 +59,22 @@ $(VENV)/mutants/.made: $(VENV)/.made  # the tool in an environment of its own, w
 
 bench: env  ## speed and memory, as ratios to naive code on the same machine
 	$(BIN)/python -m benchmarks
+
+# On a machine with a GPU and nothing else to reach, with the Python there that has torch; what else is needed comes as
+# wheels, which `make gpu-wheels` fetches beforehand for that machine's version of Python.
+GPU_PYTHON ?= python3
+GPU_PYTHON_VERSION ?= 3.12
+WHEELS := build/wheels
+GPU_PACKAGES := open_clip_torch ftfy wcwidth pydantic pydantic-core annotated-types typing-inspection typing-extensions platformdirs
+
+gpu:  ## tests and speed of merges on a GPU, in at most eight minutes; OPTIONS=--large for ViT-L/14 too
+	$(if $(wildcard $(WHEELS)/*.whl),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target build/gpu-packages $(WHEELS)/*.whl)
+	PYTHONPATH=build/gpu-packages:. $(GPU_PYTHON) -m benchmarks.gpu $(OPTIONS)
+
+gpu-wheels: env  ## what `make gpu` needs besides torch, for Linux on x86-64, into a folder that git ignores
+	$(PIP) download --quiet --no-deps --only-binary=:all: --dest $(WHEELS) --implementation cp \
+		--python-version $(GPU_PYTHON_VERSION) --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
+		--platform manylinux2014_x86_64 $$($(BIN)/python -m benchmarks.wheels $(GPU_PACKAGES))
 
 docs: env  ## the tables in the README and in docs that come from code and from stored results
 	$(BIN)/python -m studies.docs

@@ -1,5 +1,7 @@
 """Random checkpoints with the exact tensor names and shapes of a CLIP visual tower."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import open_clip
@@ -37,11 +39,14 @@ def make_suite(folder: Path, architecture: str = "ViT-B-32", tasks: int = 8) -> 
     base, shared = noise(0, 0.02), noise(1, 0.0005)
     save_tensors(folder / "base.safetensors", infos, base.items())
     names = [f"task{number}" for number in range(1, tasks + 1)]
-    for number, name in enumerate(names):
+
+    def write(number: int) -> None:
         own = noise(2 + number, 0.001)
-        save_tensors(
-            folder / f"{name}.safetensors", infos, ((key, base[key] + shared[key] + own[key]) for key in infos)
-        )
+        file = folder / f"{names[number]}.safetensors"
+        save_tensors(file, infos, ((key, base[key] + shared[key] + own[key]) for key in infos))
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        list(pool.map(write, range(tasks)))
     description = {
         "name": f"random-{architecture}",
         "architecture": architecture,
