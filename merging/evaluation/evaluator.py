@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from merging.core.devices import free_memory
 from merging.core.errors import MergingError, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.core.memory import BatchSize
 from merging.core.progress import Work
@@ -26,6 +27,7 @@ from merging.weights.files import Checkpoint
 
 CPU_IMAGES = 25  # in one pass, a thread each
 GPU_IMAGES = 512
+_SHARE = 0.25  # of a GPU's free memory that the images of a task may take
 SAME_ACCURACY = 1e-9  # means of shares, 0 … 1, that differ by less are the same: an image counts more, rounding less
 
 
@@ -58,6 +60,11 @@ class Accuracy:
     def images(self) -> int:
         """Number of images over all tasks."""
         return sum(self.counts.values())
+
+
+def keeps_images(device: torch.device) -> bool:
+    """Whether a device has memory of its own, in which images are better off."""
+    return device.type != "cpu"
 
 
 def joined(parts: Sequence[Accuracy]) -> Accuracy:
@@ -140,6 +147,7 @@ class Evaluator:
     _sets: dict[tuple[str, Split], ImageSet] = field(default_factory=dict, repr=False)
     _bare: dict[tuple[str, Split], ImageSet] = field(default_factory=dict, repr=False)  # not compared with the head
     _heads: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    _pixels: dict[tuple[str, Split], torch.Tensor | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.batch = BatchSize(CPU_IMAGES if self.device.type == "cpu" else GPU_IMAGES)
@@ -244,10 +252,26 @@ class Evaluator:
 
     def images(self, task: str, split: Split, indices: np.ndarray | slice) -> torch.Tensor:
         """Normalised images on the device, ``[N, 3, size, size]``."""
-        pixels = torch.from_numpy(np.array(self.image_set(task, split).pixels[indices])).to(self.device)
-        mean = torch.tensor(self.input.mean, device=self.device)
-        std = torch.tensor(self.input.std, device=self.device)
+        kept = self._kept_pixels(task, split)
+        if kept is None:
+            pixels = torch.from_numpy(np.array(self.image_set(task, split).pixels[indices])).to(self.device)
+        else:
+            pixels = kept[indices if isinstance(indices, slice) else torch.from_numpy(indices).to(self.device)]
+        mean, std = self._normalisation
         return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).to(self.dtype)
+
+    @cached_property
+    def _normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation ``[3]`` on the device."""
+        return torch.tensor(self.input.mean, device=self.device), torch.tensor(self.input.std, device=self.device)
+
+    def _kept_pixels(self, task: str, split: Split) -> torch.Tensor | None:
+        """All images of a task on a GPU, uint8 ``[N, size, size, 3]``; None on the CPU, or where they do not fit."""
+        if (task, split) not in self._pixels:
+            pixels = self.image_set(task, split).pixels
+            fits = keeps_images(self.device) and pixels.nbytes <= _SHARE * free_memory(self.device)
+            self._pixels[task, split] = torch.from_numpy(np.array(pixels)).to(self.device) if fits else None
+        return self._pixels[task, split]
 
     @torch.no_grad()
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -362,25 +386,27 @@ class Evaluator:
         reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
         """What ``reduce`` makes of logits ``[n, classes]`` and labels ``[n]``, for all images, on the CPU."""
-        self.head(task)  # loaded before several threads ask for it
-        labels = torch.as_tensor(self._labels(task, split, indices), dtype=torch.int64)
+        self.head(task)  # loaded before several threads ask for it, as are
+        self._kept_pixels(task, split)
+        labels = torch.as_tensor(self._labels(task, split, indices), dtype=torch.int64, device=self.device)
 
         def run(images: int) -> torch.Tensor:
             """The same with so many images in a pass."""
 
             @torch.inference_mode()
-            def batch(start: int) -> torch.Tensor:
+            def batch(start: int) -> tuple[torch.Tensor, torch.Tensor]:
                 part = slice(start, start + images)
                 chosen = part if indices is None else indices[part]
                 logits = self.logits(task, self.features(self.images(task, split, chosen)))
-                if not bool(torch.isfinite(logits).all()):
-                    raise NonFiniteWeights(
-                        f"task {task!r}: the model's output is NaN or infinite; its weights are, "
-                        f"or they overflow {self.dtype}"
-                    )
-                return reduce(logits, labels[part].to(logits.device)).cpu()
+                return reduce(logits, labels[part]), torch.isfinite(logits).all()
 
-            return torch.cat(list(ordered(batch, range(0, len(labels), images), self.device)))
+            found, finite = zip(*ordered(batch, range(0, len(labels), images), self.device), strict=True)
+            if not bool(torch.stack(finite).all()):  # asked once: a GPU works on while nobody waits for it
+                raise NonFiniteWeights(
+                    f"task {task!r}: the model's output is NaN or infinite; its weights are, "
+                    f"or they overflow {self.dtype}"
+                )
+            return torch.cat(found).cpu()
 
         return self.batch.fit(run)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from merging.core.errors import Cancelled, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
+from merging.evaluation import evaluator as evaluator_module
 from merging.evaluation.evaluator import Evaluator, clip, load_head, normalised_accuracy
 from merging.methods.context import Context
 from merging.suites import Suite, load_suite
@@ -264,3 +265,19 @@ def test_normalised_accuracy_is_the_mean_of_the_ratios(pairs: list[tuple[float, 
 def test_normalised_accuracy_is_not_the_ratio_of_the_means() -> None:
     merged, own = {"hard": 0.1, "easy": 0.9}, {"hard": 0.2, "easy": 1.0}
     assert normalised_accuracy(merged, own) == pytest.approx((0.5 + 0.9) / 2) != pytest.approx(1.0 / 1.2)
+
+
+def test_images_that_are_kept_on_the_device_are_the_same(
+    suite: Suite, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Evaluator(suite, device)
+    chosen = np.array([3, 1, 7])
+    expected = [read.images(TASKS[0], "test", which) for which in (chosen, slice(2, 6))]
+    monkeypatch.setattr(evaluator_module, "keeps_images", lambda device: True)
+    kept = Evaluator(suite, device)
+    found = [kept.images(TASKS[0], "test", which) for which in (chosen, slice(2, 6))]
+    assert all(map(torch.equal, found, expected))
+    assert kept._pixels[TASKS[0], "test"] is not None
+    assert kept.accuracy(suite.base_checkpoint, TASKS) == read.accuracy(suite.base_checkpoint, TASKS)
+    monkeypatch.setattr(evaluator_module, "free_memory", lambda device: 10)
+    assert Evaluator(suite, device)._kept_pixels(TASKS[0], "test") is None

@@ -9,6 +9,7 @@ its memory traffic. The image tower is shared, so images of several tasks go thr
 """
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -57,6 +58,11 @@ class AdaMergingParams(Params):
     )
 
 
+def _patience(device: torch.device) -> float:
+    """Seconds between two looks at the numbers: a GPU that is not asked for them goes on without a pause."""
+    return 0.0 if device.type == "cpu" else 0.1
+
+
 Part = tuple[str, slice]  # some images of a task's batch
 
 
@@ -66,23 +72,32 @@ def adamerging(vectors: TaskVectors, params: AdaMergingParams, context: Context)
     evaluator = context.need_images("AdaMerging", vectors.tasks)
     evaluator.require(vectors.tasks, params.split)
     learner = CoefficientLearner(vectors, params, context, evaluator)
-    entropies, trajectory, snapshots = [], [learner.mean_per_task()], [learner.table().tolist()]
+    entropies: list[list[float]] = []
+    trajectory, snapshots = [learner.mean_per_task().tolist()], [learner.table().tolist()]
     every = max(1, params.steps // _SNAPSHOTS)
     batches = _batches(evaluator, vectors.tasks, params, context.seed)
     context.step(0, params.steps, "adapting")  # else the first step would count for what was before
+    steps: list[tuple[torch.Tensor, torch.Tensor]] = []  # of each not yet told of: entropies and mean coefficients
+    told = time.monotonic()
     for step in range(params.steps):
-        entropies.append(learner.step(next(batches)))
-        if not math.isfinite(sum(entropies[-1])):
-            raise NonFiniteWeights(
-                f"AdaMerging: the entropy of the predictions is no number in step {step + 1}: the merged weights "
-                "overflow, or a model's do; leave out models with huge weights (`check` gives norms), or evaluate in "
-                "float32"
-            )
-        trajectory.append(learner.mean_per_task())
-        context.on_numbers({"step": step + 1, "entropy": entropies[-1], "coefficients": trajectory[-1]})
+        steps.append((learner.step(next(batches)), learner.mean_per_task()))
+        ending = (step + 1) % every == 0 or step + 1 == params.steps
+        if not ending and time.monotonic() - told < _patience(context.device):
+            continue
+        for entropy, means in torch.stack([torch.stack([e, m.to(e.dtype)]) for e, m in steps]).tolist():
+            entropies.append(entropy)
+            trajectory.append(means)
+            if not math.isfinite(sum(entropy)):
+                raise NonFiniteWeights(
+                    f"AdaMerging: the entropy of the predictions is no number in step {len(entropies)}: the merged "
+                    "weights overflow, or a model's do; leave out models with huge weights (`check` gives norms), or "
+                    "evaluate in float32"
+                )
+            context.on_numbers({"step": len(entropies), "entropy": entropy, "coefficients": means})
         if (step + 1) % every == 0:
             snapshots.append(learner.table().tolist())
         context.step(step + 1, params.steps, f"adapting, entropy {sum(entropies[-1]):.3f}")
+        steps, told = [], time.monotonic()
     table = learner.table()  # [L, T]
     return LinearMerge(
         dict(zip(vectors.names, table, strict=True)),
@@ -129,20 +144,19 @@ class CoefficientLearner:
         table: np.ndarray = np.broadcast_to(values, (len(self.base), len(self.tasks))).copy()
         return table
 
-    def mean_per_task(self) -> list[float]:
-        """Mean coefficient of each task over the layers."""
-        means: list[float] = self.coefficients().mean(dim=0).tolist()
-        return means
+    def mean_per_task(self) -> torch.Tensor:
+        """Mean coefficient of each task over the layers, ``[T]``."""
+        return self.coefficients().detach().mean(dim=0)
 
-    def step(self, batch: Mapping[str, torch.Tensor]) -> list[float]:
-        """One step of Adam; gives the mean entropy of each task before it, in nats."""
+    def step(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """One step of Adam; gives the mean entropy of each task before it, in nats, ``[T]`` on the device."""
         losses = self.gradient(batch)
         self.optimiser.step()
         return losses
 
     @torch.no_grad()
-    def gradient(self, batch: Mapping[str, torch.Tensor]) -> list[float]:
-        """Set ``raw.grad`` from a batch of images ``[N, 3, H, W]`` per task; gives each task's entropy."""
+    def gradient(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Set ``raw.grad`` from a batch of images ``[N, 3, H, W]`` per task; gives each task's entropy, ``[T]``."""
         self._write_merged()
         entropies = self.batch.fit(lambda images: self._backward(batch, images))
         used = self.coefficients()
@@ -152,20 +166,21 @@ class CoefficientLearner:
             self._accumulate(index, stack.new_zeros(len(stack)) if gradient is None else stack @ gradient)
         if self.params.clamp:  # a coefficient that sits outside gets no gradient through clamp
             assert self.raw.grad is not None
-            self.raw.grad[used != self.raw] = 0
+            self.raw.grad.masked_fill_(used != self.raw, 0)
         return entropies
 
-    def _backward(self, batch: Mapping[str, torch.Tensor], images: int) -> list[float]:
-        """Gradients of the merged weights, with at most so many images in a pass; each task's entropy."""
+    def _backward(self, batch: Mapping[str, torch.Tensor], images: int) -> torch.Tensor:
+        """Gradients of the merged weights, with at most so many images in a pass; each task's entropy, ``[T]``."""
         self.tower.zero_grad(set_to_none=True)
-        entropies = dict.fromkeys(batch, 0.0)
+        sums = torch.float32 if self.raw.device.type == "mps" else torch.float64  # which Apple's GPUs lack
+        entropies = {task: torch.zeros((), dtype=sums, device=self.raw.device) for task in batch}
         for parts in _passes({task: len(inputs) for task, inputs in batch.items()}, images):
             with torch.enable_grad():
                 shares = self._entropies(batch, parts)
                 torch.stack(shares).sum().backward()  # adds to the gradient of the passes before
             for (task, _), share in zip(parts, shares, strict=True):
-                entropies[task] += float(share.detach())
-        return list(entropies.values())
+                entropies[task] += share.detach()
+        return torch.stack([*entropies.values()])
 
     def _stack(self, name: str) -> torch.Tensor:
         """Task vectors ``[T, N]`` of a tensor for arithmetic: float32, on the device."""

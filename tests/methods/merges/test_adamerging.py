@@ -8,7 +8,13 @@ import torch
 
 from merging.core.errors import Cancelled, MissingPart, NonFiniteWeights
 from merging.methods.context import Context
-from merging.methods.merges.adamerging import AdaMergingParams, CoefficientLearner, _batches, mean_entropy
+from merging.methods.merges.adamerging import (
+    AdaMergingParams,
+    CoefficientLearner,
+    _batches,
+    adamerging,
+    mean_entropy,
+)
 from merging.methods.planned import LinearMerge
 from merging.methods.registry import find
 from merging.suites import Suite
@@ -66,7 +72,7 @@ def test_the_gradient_is_that_of_autograd_through_the_merge(
     coefficients = learner.raw.clone().requires_grad_()
     expected = naive_entropies(task_vectors, context, coefficients, batch, clamp)
     (gradient,) = torch.autograd.grad(expected.sum(), coefficients)
-    torch.testing.assert_close(torch.tensor(entropies), expected.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(entropies.float(), expected.detach(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(learner.raw.grad, gradient, rtol=2e-3, atol=1e-4 * float(gradient.abs().max()))
     if clamp:
         outside = (learner.raw < 0) | (learner.raw > 1)
@@ -166,10 +172,29 @@ def test_it_stops_at_the_first_entropy_that_is_no_number(
     task_vectors: TaskVectors, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
-    monkeypatch.setattr(CoefficientLearner, "step", lambda learner, batch: [steps.append(1) or 1.0, np.nan])
+    found = torch.tensor([1.0] * (len(task_vectors.tasks) - 1) + [np.nan])
+    monkeypatch.setattr(CoefficientLearner, "step", lambda learner, batch: steps.append(1) or found)
     with pytest.raises(NonFiniteWeights, match="AdaMerging: the entropy of the predictions is no number in step 1"):
         plan(task_vectors, context)
     assert len(steps) == 1
+
+
+def test_numbers_that_nobody_waits_for_are_the_same(
+    task_vectors: TaskVectors, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU steps go on without a look at their numbers, which are told of together."""
+    told: dict[float, list[object]] = {}
+    reports = []
+    for seconds in (0.0, 1e9):
+        monkeypatch.setattr("merging.methods.merges.adamerging._patience", lambda device, seconds=seconds: seconds)
+        seen: list[object] = []
+        told[seconds] = seen
+        params = AdaMergingParams(steps=25, batch_size=4)
+        found = adamerging(task_vectors, params, replace(context, on_numbers=seen.append))
+        reports.append(found.report)
+    assert reports[0] == reports[1]
+    assert told[0.0] == told[1e9]
+    assert [number["step"] for number in told[1e9]] == list(range(1, 26))  # type: ignore[index]
 
 
 def test_it_stops_when_cancelled(task_vectors: TaskVectors, context: Context) -> None:
