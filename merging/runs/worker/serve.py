@@ -2,6 +2,7 @@
 
 The parent imports torch once and forks for every run, so that a run starts at once, can be killed without harm to
 anything else, and gives all its memory back. The parent itself never touches a tensor or a GPU: forking is then safe.
+The child of a GPU stays for a while and takes the next run there: it has the driver loaded, and models on the card.
 Where there is no forking, see :mod:`merging.runs.worker.process`.
 """
 
@@ -12,8 +13,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -36,6 +38,7 @@ from merging.runs.worker.trace import TRACE, Trace
 from merging.runs.workspace import Workspace
 
 POLL_SECONDS = 0.2
+KEEP_SECONDS = 60.0  # how long the child of a GPU waits for the next run, with models on the card
 GRACE_SECONDS = 8.0  # how long a cancelled run may take to stop by itself
 # In the workspace: where its worker takes methods of one's own from, and that somebody waits for it to leave.
 _PLACES, _LEAVE = "worker.methods", "worker.leave"
@@ -89,13 +92,44 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-@dataclass
 class Child:
-    """A run that is being carried out by a process of its own."""
+    """A process that carries out a run and ends; one for a GPU stays for the next ones, see :func:`stays`.
 
-    process: Process
-    run: Run
-    killed: bool = False
+    Attributes:
+        process: it.
+        run: what it is carrying out; None while it waits for more.
+        killed: whether it was killed.
+    """
+
+    def __init__(self, workspace: Workspace, run: Run, keep: float) -> None:
+        self.run: Run | None = run
+        self.killed = False
+        self._talk, other = Pipe()
+        self.process = Process(_carry_out, workspace, other, keep)
+        other.close()
+        self._talk.send(run)
+
+    def take(self, run: Run) -> bool:
+        """Give it another run, if it waits for one and is still there."""
+        if self.run is not None or self.process.poll() is not None:
+            return False
+        with suppress(OSError):
+            self._talk.send(run)
+            self.run = run
+        return self.run is run
+
+    def ended(self) -> int | None:
+        """How its run ended, once it has: 0 for what its row says, else the exit status of a process that died."""
+        code = self.process.poll()
+        try:
+            return int(self._talk.recv()) if self._talk.poll() else code
+        except (EOFError, OSError):  # it died; its exit status may take another moment
+            return code
+
+    @property
+    def gone(self) -> bool:
+        """Whether there is no process any more."""
+        return self.process.poll() is not None
 
 
 class Drivers(Protocol):
@@ -172,8 +206,8 @@ class Worker:
             if self.left:
                 self._stop_drivers()  # which the next worker starts again where they were
             enough = self.left or until() or (once and not self.store.queued() and not self.drivers.going_on())
-            if enough and not self.children and not self.driven:
-                return
+            if enough and not self.driven and all(child.run is None for child in self.children.values()):
+                break
             if not enough:
                 self.start_queued()
                 self.start_drivers()
@@ -181,7 +215,8 @@ class Worker:
         self._stop_drivers()
         for child in self.children.values():
             self._kill(child)
-            self.store.stop(child.run.id, "lost", "the worker was stopped; run it again")
+            if child.run is not None:
+                self.store.stop(child.run.id, "lost", "the worker was stopped; run it again")
 
     def _stop(self, number: int, frame: object) -> None:
         self.stopping = True
@@ -200,8 +235,11 @@ class Worker:
                 if self.store.claim(run.id):
                     self.store.stop(run.id, "failed", str(error))
                 continue
-            if lane not in self.children and self.store.claim(run.id):
-                self.children[lane] = Child(self._start(run), run)
+            child = self.children.get(lane)
+            if (child is None or child.run is None) and self.store.claim(run.id):
+                if child is None or not child.take(run):
+                    child = self.children[lane] = Child(self.workspace, run, stays(lane))
+                log.info("run %s started in process %d: %s", run.id, child.process.pid, run.job.label)
 
     def start_drivers(self) -> None:
         """See to it that everything that is going on has a driver."""
@@ -209,11 +247,6 @@ class Worker:
             if name not in self.driven:
                 self.driven[name] = Process(_drive, name, self.workspace, self.drivers)
                 log.info("%s driven by process %d", name, self.driven[name].pid)
-
-    def _start(self, run: Run) -> Process:
-        process = Process(_carry_out, run, self.workspace)
-        log.info("run %s started in process %d: %s", run.id, process.pid, run.job.label)
-        return process
 
     def look_after(self) -> None:
         """Notice children that ended, keep the others' rows alive, and enforce cancellation."""
@@ -223,30 +256,34 @@ class Worker:
                 if code:
                     self.drivers.fail(name, _reason(code))
         for device, child in list(self.children.items()):
-            if (code := child.process.poll()) is not None:
+            if child.run is not None:
+                if (code := child.ended()) is not None:
+                    self._bury(child, child.run, code)
+                    child.run = None
+                else:
+                    asked = self.store.beat(child.run.id)
+                    if asked is not None and not child.killed and time.time() - asked > self.grace:
+                        self._kill(child)
+            if child.run is None and child.gone:
                 del self.children[device]
-                self._bury(child, code)
-                continue
-            asked = self.store.beat(child.run.id)
-            if asked is not None and not child.killed and time.time() - asked > self.grace:
-                self._kill(child)
 
     def _kill(self, child: Child) -> None:
         child.killed = True
-        log.warning("run %s: killing process %d", child.run.id, child.process.pid)
+        if child.run is not None:
+            log.warning("run %s: killing process %d", child.run.id, child.process.pid)
         child.process.kill()
 
-    def _bury(self, child: Child, code: int) -> None:
-        """Give the row of a child that ended without saying why its last state. A row that has one is left alone."""
-        folder = self.store.folder(child.run.id)
+    def _bury(self, child: Child, run: Run, code: int) -> None:
+        """Give the row of a run that ended without saying why its last state. A row that has one is left alone."""
+        folder = self.store.folder(run.id)
         remove_leftovers(folder)
         tail = log_tail(folder / "log.txt")
         if child.killed:
-            self.store.stop(child.run.id, "cancelled", "cancelled; it did not stop by itself and was killed", tail)
+            self.store.stop(run.id, "cancelled", "cancelled; it did not stop by itself and was killed", tail)
         else:
             reason = f"the process that carried out the run died ({_reason(code)})"
-            self.store.stop(child.run.id, "failed", reason, tail)
-        log.info("run %s ended: %s", child.run.id, self.store.get(child.run.id).state)
+            self.store.stop(run.id, "failed", reason, tail)
+        log.info("run %s ended: %s", run.id, self.store.get(run.id).state)
 
 
 def _reason(code: int) -> str:
@@ -266,18 +303,34 @@ def log_tail(path: Path) -> str:
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:])
 
 
-def _carry_out(run: Run, workspace: Workspace) -> NoReturn:
-    """Body of a process that carries out a run."""
+def stays(lane: str) -> float:
+    """Seconds that the child of a lane waits for the next run; the memory of a CPU is given back at once."""
+    return KEEP_SECONDS if lane.startswith("cuda") else 0.0
+
+
+def _carry_out(workspace: Workspace, talk: Connection, keep: float) -> NoReturn:
+    """Body of a process that carries out the runs that it is sent, until none came for so many seconds."""
     code = 1
     try:
         become_independent()
-        folder = workspace.store.folder(run.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as output:
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
-            sys.stdout = sys.stderr = output  # line by line, so that the last words of a killed process are there
-            code = _carry_out_and_record(run, workspace, folder)
+        alone = orphaned()
+        while True:
+            waited = 0.0
+            while not talk.poll(POLL_SECONDS):
+                waited += POLL_SECONDS
+                if waited > keep or alone():
+                    os._exit(0)
+            run: Run = talk.recv()
+            folder = workspace.store.folder(run.id)
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / "log.txt").open("w", encoding="utf-8", buffering=1) as output:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+                sys.stdout = sys.stderr = output  # line by line, so that the last words of a killed process are there
+                code = _carry_out_and_record(run, workspace, folder)
+            if not keep:
+                break
+            talk.send(code)
     finally:
         os._exit(code)
 

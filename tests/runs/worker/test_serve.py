@@ -15,6 +15,7 @@ from merging.runs import table as store_module
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs import MergeSpec, Site
 from merging.runs.run import Run
+from merging.runs.worker import serve
 from merging.runs.worker.serve import Worker, is_working, sole_worker
 from merging.runs.workspace import Workspace
 from tests.waiting import PATIENCE, until
@@ -188,3 +189,58 @@ def test_files_that_change_after_submitting_fail_the_run(workspace: Workspace, o
     assert workspace.store.get(again.id).state == "done"
     with pytest.raises(RunError, match="is done; only failed, cancelled or lost runs"):
         workspace.retry(again.id)
+
+
+def processes_of(caplog: pytest.LogCaptureFixture, runs: list[Run]) -> list[str]:
+    """Ids of the processes in which runs were started."""
+    said = " ".join(record.getMessage() for record in caplog.records)
+    return [said.split(f"run {run.id} started in process ")[1].split(":")[0] for run in runs]
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_the_child_of_a_gpu_takes_the_next_run(
+    workspace: Workspace,
+    suite_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stays: bool,
+) -> None:
+    monkeypatch.setattr(serve, "stays", lambda lane: 60.0 if stays else 0.0)
+    caplog.set_level("INFO")
+    runs = [workspace.submit(spec(suite_file, seed=seed)) for seed in (1, 2, 3)]
+    worker = Worker(workspace)
+    worker.serve(once=True)
+    found = [workspace.store.get(run.id) for run in runs]
+    assert [run.state for run in found] == ["done"] * 3
+    pids = processes_of(caplog, runs)
+    assert len({*pids}) == (1 if stays else 3)
+    assert all((workspace.store.folder(run.id) / "log.txt").read_text() for run in runs)
+    until(lambda: not any(alive(int(pid)) for pid in pids))  # who waits ends with the worker
+
+
+def test_a_child_that_stays_and_dies_fails_only_the_run_that_it_was_doing(
+    workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "stays", lambda lane: 60.0)
+    carried_out = MergeSpec.run
+
+    def die(job: MergeSpec, site: Site) -> object:
+        return os.kill(os.getpid(), signal.SIGKILL) if job.seed == 2 else carried_out(job, site)
+
+    monkeypatch.setattr(MergeSpec, "run", die)
+    runs = [workspace.submit(spec(suite_file, seed=seed)) for seed in (1, 2, 3)]
+    Worker(workspace).serve(once=True)
+    assert [workspace.store.get(run.id).state for run in runs] == ["done", "failed", "done"]
+
+
+def test_a_child_that_waits_too_long_leaves(
+    workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "stays", lambda lane: 0.1)
+    run = workspace.submit(spec(suite_file))
+    worker = Worker(workspace)
+    worker.start_queued()
+    (child,) = worker.children.values()
+    until(lambda: worker.look_after() is None and not worker.children)
+    assert workspace.store.get(run.id).state == "done"
+    assert not alive(child.process.pid)
