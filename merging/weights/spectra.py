@@ -9,6 +9,7 @@ from merging.core.errors import NonFiniteWeights
 
 _BLOCK = 256  # columns of a Gram matrix computed at once on the CPU: few enough to skip half, enough for fast products
 _WELL_CONDITIONED = 1e-3  # smallest over largest eigenvalue of the Gram matrix: below it float32 loses the small ones
+_COUNTED_ON = 1e-8  # the same, of a Gram matrix in float64
 NOTHING = 1e-5  # of the largest singular value: about what rounding leaves where there should be zero
 
 
@@ -98,6 +99,30 @@ def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     return left, lengths, right
 
 
+def decomposed(matrix: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As :func:`svd` of a float64 matrix, in float32, with the first ``count`` triplets the same on every device.
+
+    Neighbouring singular values of weights differ by a thousandth or less, so that float32 turns the last of the
+    directions above a cut and the first below it into each other. The Gram matrix of the shorter side in float64 leaves
+    them apart, at a smaller cost. The singular vectors of the longer side are good for the first ``count``.
+
+    Args:
+        matrix: ``[m, n]``, float64.
+        count: how many triplets are counted on, at most min(m, n).
+    """
+    if matrix.shape[0] > matrix.shape[1]:
+        left, lengths, right = decomposed(matrix.T, count)
+        return right.T, lengths, left.T
+    squares, axes = _eigh(gram(matrix.T))
+    squares, left = squares.flip(0), axes.flip(1)
+    if count and not squares[count - 1] > _COUNTED_ON * squares[0]:
+        left, lengths, right = svd(matrix.float())
+        return left, lengths, right
+    lengths, left = squares.clamp_min(0).sqrt().float(), left.float()
+    right = (left.T @ matrix.float()) / lengths.clamp_min(1e-30)[:, None]
+    return left, lengths, right
+
+
 def solve_positive(matrix: torch.Tensor, right: torch.Tensor, advice: str = "") -> torch.Tensor:
     """``R M⁻¹`` of a symmetric positive definite ``M [n, n]`` and ``R [m, n]``; what else to do where it is not.
 
@@ -135,7 +160,9 @@ def _decomposing(advice: str = "") -> Iterator[None]:
         ) from None
 
 
-def top_triplets(matrices: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def top_triplets(
+    matrices: torch.Tensor, count: int, inside: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The largest singular triplets of a batch: ``U [..., m, count]``, ``S [..., count]``, ``Vᵀ [..., count, n]``.
 
     A small part of them is taken from the Gram matrix of the shorter side: large singular values are accurate there.
@@ -143,19 +170,28 @@ def top_triplets(matrices: torch.Tensor, count: int) -> tuple[torch.Tensor, torc
     Args:
         matrices: ``[..., m, n]``, float32, such as the task vectors of one tensor.
         count: how many, at most min(m, n).
+        inside: orthonormal columns ``[m, k]``, of matrices with m ≥ n: the triplets of what lies outside of them.
     """
     rows, columns = matrices.shape[-2:]
     if rows < columns:
         left, lengths, right = top_triplets(matrices.mT, count)
         return right.mT, lengths, left.mT
     if 2 * count <= columns:
-        squares, axes = _eigh(gram(matrices))
+        grams = gram(matrices)
+        if inside is not None:
+            grams.sub_(gram(inside.T @ matrices))
+        squares, axes = _eigh(grams)
         right = axes[..., -count:].flip(-1)
         lengths = squares[..., -count:].flip(-1).clamp_min(0).sqrt()
         if bool((lengths[..., -1] > _WELL_CONDITIONED * lengths[..., 0]).all()):
-            return (matrices @ right) / lengths[..., None, :], lengths, right.mT
-    left, lengths, right = svd(matrices)
+            return (_outside(matrices @ right, inside)) / lengths[..., None, :], lengths, right.mT
+    left, lengths, right = svd(_outside(matrices, inside))
     return left[..., :count], lengths[..., :count], right[..., :count, :]
+
+
+def _outside(matrices: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
+    """What of ``[..., m, n]`` lies outside of orthonormal columns ``[m, k]``."""
+    return matrices if inside is None else matrices - inside @ (inside.T @ matrices)
 
 
 def side_by_side(

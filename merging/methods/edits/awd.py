@@ -8,7 +8,7 @@ Vectors that are zero (over the model, the tensor or the row, by scope) take no 
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,7 +32,7 @@ Solver = Literal["descent", "exact", "adam"]
 ADAM_BETA = 1e-5  # a step in units of a weight; descent's β multiplies a gradient and is far too large for that
 READING_B = {"scope": "layer", "solver": "adam", "beta": ADAM_BETA, "tensors": "matrices"}  # of the paper
 TARGET_NORM = 2.0  # root mean square norm that layers and rows are scaled to: what α and β were chosen for
-_BATCH = 1024  # problems solved at once: enough that calls cost little, few enough to stay in cache
+_BATCH = 2048  # problems solved at once: enough that calls cost little, few enough to stay in cache
 
 
 class AwdParams(Params):
@@ -89,6 +89,8 @@ class Disentangled:
 )
 def awd(vectors: TaskVectors, params: AwdParams, context: Context) -> Edit:
     """Subtract one redundant vector so that the task vectors become more orthogonal."""
+    if params.scope == "row" and params.solver != "adam":
+        return _row_edit(vectors, _of_kind(vectors, params), params, context)[0]  # measures what it needs itself
     return disentangle(vectors, context.geometry(vectors), params, context).edit
 
 
@@ -167,11 +169,20 @@ def _report(params: AwdParams, curve: np.ndarray, norm: float) -> dict[str, obje
 
 def _chosen(geometry: Geometry, params: AwdParams) -> list[int]:
     """Indices of the tensors to disentangle: of the kind asked for, and not all zero."""
+    return [
+        i
+        for i, name in enumerate(geometry.names)
+        if np.trace(geometry.grams[i]) > 0 and _is_of_kind(name, geometry.shapes[name], params)
+    ]
 
-    def chosen(name: str) -> bool:
-        return params.tensors == "all" or role_of(name, geometry.shapes[name]).two_dimensional
 
-    return [i for i, name in enumerate(geometry.names) if np.trace(geometry.grams[i]) > 0 and chosen(name)]
+def _is_of_kind(name: str, shape: tuple[int, ...], params: AwdParams) -> bool:
+    return params.tensors == "all" or role_of(name, shape).two_dimensional
+
+
+def _of_kind(vectors: TaskVectors, params: AwdParams) -> list[str]:
+    """The tensors of the kind asked for."""
+    return [name for name in vectors.names if _is_of_kind(name, vectors.info(name).shape, params)]
 
 
 def _normalised(grams: np.ndarray) -> np.ndarray:
@@ -182,16 +193,18 @@ def _normalised(grams: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def _solve(grams: np.ndarray, params: AwdParams) -> Redundancy:
-    """Solve a batch of any size, a cache-sized part at a time, several in parallel; ``[B, T, T]``."""
+def _solve(grams: np.ndarray, params: AwdParams, device: torch.device | str = "cpu") -> Redundancy:
+    """Solve a batch of any size ``[B, T, T]``: a cache-sized part at a time, several in parallel; whole on a GPU."""
     if not len(grams):
         return Redundancy(np.zeros((0, grams.shape[-1])), np.zeros(1))
-    solver = exact if params.solver == "exact" else descent
+    where = torch.device("cpu" if params.solver == "exact" else device)
+    size = _BATCH if where.type == "cpu" else len(grams)
 
     def solved(start: int) -> Redundancy:
-        return solver(grams[start : start + _BATCH], params.alpha, params.beta, params.steps)
+        given = grams[start : start + size], params.alpha, params.beta, params.steps
+        return exact(*given) if params.solver == "exact" else descent(*given, where)
 
-    parts = list(ordered(solved, range(0, len(grams), _BATCH), "cpu"))
+    parts = list(ordered(solved, range(0, len(grams), size), where))
     weights = [len(part.coefficients) for part in parts]
     curve = np.average([part.curve for part in parts], axis=0, weights=weights)
     return Redundancy(np.concatenate([part.coefficients for part in parts]), curve)
@@ -208,45 +221,74 @@ def _as_rows(stack: torch.Tensor) -> torch.Tensor:
 
 
 def _rows(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: Context) -> Disentangled:
-    """Scope row: one redundant vector per output row, from the Gram matrix of every row."""
+    """Scope row: one redundant vector per output row."""
     chosen = [geometry.names[index] for index in _chosen(geometry, params)]
+    edit, curve, norm, measured = _row_edit(vectors, chosen, params, context)
+    after = geometry.grams.copy()
+    for name, gram in measured.items():
+        after[geometry.names.index(name)] = gram
+    return Disentangled(edit, geometry.with_grams(after), None, None, curve, norm)
+
+
+def _row_edit(
+    vectors: TaskVectors, chosen: Sequence[str], params: AwdParams, context: Context
+) -> tuple[TensorEdit, np.ndarray, float, dict[str, np.ndarray]]:
+    """The edit of the rows of the chosen tensors from the Gram matrix of every row, and what was found.
+
+    Returns:
+        The edit, the curve, ‖δ‖ over all rows, and the Gram matrix of every chosen tensor after the edit.
+    """
+
+    def measured(name: str) -> np.ndarray:
+        rows = _as_rows(vectors.stack(name, context.device, passing=True)[1])
+        grams: np.ndarray = _grams(rows).cpu().numpy()
+        return grams
+
     grams = []
-    for done, name in enumerate(chosen):
-        grams.append(_grams(_as_rows(vectors.stack(name, context.device)[1])).cpu().numpy())
+    for done, more in enumerate(ordered(measured, chosen, context.device)):
+        grams.append(more)
         context.step(done + 1, len(chosen), "measuring rows")
     joined = np.concatenate(grams) if grams else np.zeros((0, len(vectors.tasks), len(vectors.tasks)))
     alive = np.einsum("bii->b", joined) > 0
-    found = _solve(_normalised(joined[alive]), params)
+    found = _solve(_normalised(joined[alive]), params, context.device)
     coefficients, there = np.zeros(joined.shape[:2]), directed(joined)
     coefficients[alive] = found.coefficients
-    after = geometry.grams.copy()
+    after: dict[str, np.ndarray] = {}
     table: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     offset = 0
     for name, gram in zip(chosen, grams, strict=True):
         part = slice(offset, offset + len(gram))
         offset += len(gram)
-        matrices = mixing(coefficients[part], there[part])
-        after[geometry.names.index(name)] = mixed(gram, matrices).sum(axis=0)
+        after[name] = mixed(gram, mixing(coefficients[part], there[part])).sum(axis=0)
         weights = torch.as_tensor(coefficients[part].T.copy(), dtype=torch.float32)  # [T, R]
         table[name] = weights, torch.as_tensor(there[part].T.copy())
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         if name not in table:
             return stack
-        rows = _as_rows(stack)
-        weights, moving = (part.to(rows.device) for part in table[name])
-        redundant = (weights[:, :, None] * rows).sum(dim=0)
-        return _subtracted(rows, redundant, moving).reshape(stack.shape)
+        weights, moving = (part.to(stack.device) for part in table[name])
+        units = _as_rows(stack)
+        phi = torch.empty_like(units)
+        size = max(1, COLUMNS // units.shape[2]) if stack.device.type == "cpu" else units.shape[1]
+        for start in range(0, units.shape[1], size):  # rows that stay in the cache until they are subtracted from
+            some = slice(start, start + size)
+            redundant = torch.einsum("tr,trn->rn", weights[:, some], units[:, some])
+            torch.sub(units[:, some], redundant, out=phi[:, some])
+        return _with_still(phi, units, moving).reshape(stack.shape)
 
     norm = _redundant_norm(joined, coefficients)
-    edit = TensorEdit(apply, _report(params, found.curve, norm))
-    return Disentangled(edit, geometry.with_grams(after), None, None, found.curve, norm)
+    return TensorEdit(apply, _report(params, found.curve, norm)), found.curve, norm, after
 
 
 def _subtracted(units: torch.Tensor, delta: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
     """φ = τ − δ of the vectors ``[T, U, N]`` that have a direction, by ``there`` ``[T, U]``; the others as they are."""
-    phi = units - delta
-    phi[~there] = units[~there]
+    return _with_still(units - delta, units, there)
+
+
+def _with_still(phi: torch.Tensor, units: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """φ with the vectors that have no direction as they were."""
+    if not bool(there.all()):
+        phi[~there] = units[~there]
     return phi
 
 
@@ -307,8 +349,7 @@ def _split(delta: torch.Tensor, units: list[torch.Tensor]) -> Iterator[torch.Ten
 def _idle_pairs(shared: torch.Tensor, summed: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
     """As :func:`pulls_at_nothing` for ``[U, T, T]`` and ``[U, T]``, of vectors that are not zero."""
     roots = torch.where(there, shared.diagonal(dim1=1, dim2=2).clamp_min(1e-30).rsqrt(), 0.0)
-    found = pulls_at_nothing(*(part.movedim(0, -1).cpu().numpy() for part in (shared, roots, summed)))
-    idle: torch.Tensor = torch.as_tensor(found, device=there.device).movedim(-1, 0)
+    idle = pulls_at_nothing(*(part.movedim(0, -1) for part in (shared, roots, summed))).movedim(-1, 0)
     return idle & there[:, :, None] & there[:, None, :]
 
 

@@ -28,17 +28,19 @@ So the result depends on the library by (each tested with rounding of 2e-6)
   redundant: of what is left, float32 knows the cosines only roughly.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from merging.weights.geometry import ROUNDING, cosines
 
 _TINY = 1e-30
 _ZERO = 1e-24  # share of the largest squared norm up to which a vector is zero: less than any type of weights resolves
 _SMOOTHINGS = (1e-1, 1e-2, 1e-3, 1e-5)  # of the absolute values that exact minimises, one stage each
-_FEW = 0.25  # share of a batch up to which it pays to take problems out of it
+_DEPENDENT = 1e-12  # of the largest eigenvalue: what vectors that depend on each other leave of the smallest
 _DIVERGED = 1e6  # a coefficient this large means that β was too large; beyond it rounding is all that is left
 
 
@@ -75,7 +77,8 @@ def resolved(gram: np.ndarray) -> np.ndarray:
     inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     cosine = gram * inverse[:, :, None] * inverse[:, None, :]
     limit = gram.shape[-1] * ROUNDING
-    hidden = (np.linalg.eigvalsh(cosine) <= limit).sum(axis=1) > (lengths == 0).sum(axis=1)
+    axes = np.eye(gram.shape[-1])
+    hidden = ~_definite(cosine + axes * ((lengths == 0)[:, :, None] - limit))
     if not hidden.any():
         return gram
     result = gram.copy()
@@ -84,6 +87,12 @@ def resolved(gram: np.ndarray) -> np.ndarray:
         points = lengths[index][:, None] * axes * np.sqrt(np.where(values > limit, values, 0))
         result[index] = _with_equal_points(points, np.sqrt(ROUNDING) * lengths[index])
     return result
+
+
+def _definite(matrices: np.ndarray) -> np.ndarray:
+    """Which symmetric matrices ``[B, T, T]`` are positive definite, ``[B]``; a tenth of the work of eigenvalues."""
+    found: np.ndarray = torch.linalg.cholesky_ex(torch.as_tensor(matrices)).info.numpy() == 0
+    return found
 
 
 def _with_equal_points(points: np.ndarray, margins: np.ndarray) -> np.ndarray:
@@ -144,7 +153,7 @@ def mixing(coefficients: np.ndarray, there: np.ndarray) -> np.ndarray:
     return matrices
 
 
-def descent(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:
+def descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: torch.device | str = "cpu") -> Redundancy:
     """Plain gradient descent ``δ ← δ − β ∇L`` from δ = 0, iterated on the coefficients a.
 
     ∇L is a combination of the τ's, so one step in D dimensions is one update of T numbers: the same iterates, to
@@ -160,8 +169,10 @@ def descent(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundan
         alpha: weight of ‖δ‖, whose sub-gradient at δ = 0 is taken as 0.
         rate: β.
         steps: number of steps.
+        device: where the steps are taken. In float64: float32 would move most problems by 1e-7, and those at a kink
+            by as much as a step.
     """
-    return _without_zeros(_descent, gram, alpha, rate, steps)
+    return _without_zeros(functools.partial(_descent, device=device), gram, alpha, rate, steps)
 
 
 def _without_zeros(solver: _Solver, gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:
@@ -184,54 +195,61 @@ def _without_zeros(solver: _Solver, gram: np.ndarray, alpha: float, rate: float,
     return Redundancy(coefficients, np.average(curves, axis=0, weights=weights))
 
 
-def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:
+def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: torch.device | str = "cpu") -> Redundancy:
     """As :func:`descent`, on vectors that are not zero."""
     batch, tasks, _ = gram.shape
     if tasks < 2:
         return Redundancy(np.zeros((batch, tasks)), np.zeros(steps + 1))
-    g = np.ascontiguousarray(np.moveaxis(gram, 0, -1), dtype=np.float64)  # [T, T, B]: long rows are fast
-    a = np.zeros((tasks, batch))
+    g = torch.as_tensor(gram, device=device).movedim(0, -1).contiguous()  # [T, T, B]: long rows are fast
+    a = g.new_zeros(tasks, batch)
     pull = 2 / (tasks * (tasks - 1))
-    curve = np.empty(steps + 1)
-    shared, absolute = np.empty_like(g), np.empty_like(g)
-    into_range = _range_projection(gram)
-    diagonal = np.arange(tasks)
-    lengths = np.sqrt(g[diagonal, diagonal])
+    curve = g.new_empty(steps + 1)
+    shared, signed, products = torch.empty_like(g), torch.empty_like(g), torch.empty_like(g)
+    u, pulled, weighted, inverse, spare = g.new_empty(5, tasks, batch)  # mapping fresh memory would take longer
+    projection = _range_projection(gram)
+    into_range = None if projection is None else torch.as_tensor(projection).to(g).movedim(0, -1)
+    lengths = g.diagonal().T.sqrt()
     # A vector and itself always pull at nothing; only problems where others do are looked at in every step.
-    pulling = pulls_at_nothing(g, 1 / lengths, lengths).sum(axis=(0, 1)) > tasks
-    watched = np.flatnonzero(pulling) if pulling.mean() < _FEW else slice(None)
+    pulling = pulls_at_nothing(g, 1 / lengths, lengths).sum(dim=(0, 1)) > tasks
+    watched = pulling.nonzero()[:, 0]
+
     for step in range(steps + 1):
-        u = np.einsum("ijb,jb->ib", g, a)  # G a
-        square = np.clip((a * u).sum(axis=0), 0, None)  # ‖δ‖²
-        length = np.sqrt(square)
-        np.subtract(g, (u - 0.5 * square)[:, None], out=shared)
-        np.subtract(shared, (u - 0.5 * square)[None], out=shared)  # P = G − u_i − u_j + ‖δ‖²
-        inverse = _inverse_sqrt(shared[diagonal, diagonal])
-        np.abs(shared, out=absolute)
-        weighted = np.einsum("ijb,jb->ib", absolute, inverse)  # Σ_j |P_ij| v_j
-        present = (inverse > 0).sum(axis=0)
-        curve[step] = np.mean(((inverse * weighted).sum(axis=0) - present) * (pull / 2) + alpha * length)
+        # Sums over the first index of symmetric matrices: they go through memory in one direction.
+        torch.sum(torch.mul(g, a[:, None], out=products), dim=0, out=u)  # G a
+        square = torch.mul(a, u, out=spare).sum(dim=0).clamp_min_(0)  # ‖δ‖²
+        length = square.sqrt()
+        u.sub_(square.mul_(0.5))
+        torch.sub(g, u[:, None], out=shared).sub_(u)  # P = G − u_i − u_j + ‖δ‖²
+        torch.clamp_min(shared.diagonal().T, _TINY, out=spare)
+        torch.rsqrt(spare, out=inverse).mul_(spare > _TINY)  # 1/‖φ‖, and 0 where that is (numerically) 0
+        torch.copysign(inverse[:, None], shared, out=signed)  # s_ij v_i
+        torch.sum(signed, dim=0, out=pulled)
+        torch.sum(torch.mul(signed, shared, out=products), dim=0, out=weighted)
+        weighted.mul_(inverse)  # v_j Σ_i |P_ij| v_i
+        present = torch.sign(inverse, out=spare).sum(dim=0)
+        curve[step] = weighted.sum(dim=0).sub_(present).mul_(pull / 2).add_(length, alpha=alpha).mean()
         if step == steps:
             break
-        if pulling.any():
+        if len(watched):
             near, far = shared[:, :, watched], inverse[:, watched]
-            summed = (lengths + (np.abs(a) * lengths).sum(axis=0))[:, watched]
-            near[pulls_at_nothing(near, far, summed)] = 0
-            weighted[:, watched] = np.einsum("ijb,jb->ib", np.abs(near), far)
-            shared[:, :, watched] = near
-        signs = np.sign(shared, out=absolute)
-        h = inverse * np.einsum("ijb,jb->ib", signs, inverse) - inverse * inverse * inverse * weighted
-        shrink = pull * h.sum(axis=0) + alpha * np.divide(1, length, out=np.zeros(batch), where=length > 0)
+            idle = pulls_at_nothing(near, far, lengths[:, watched] + (a.abs() * lengths).sum(dim=0)[watched])
+            signs = signed[:, :, watched].masked_fill_(idle, 0)
+            pulled[:, watched] = signs.sum(dim=0)
+            weighted[:, watched] = near.mul_(signs).sum(dim=0).mul_(far)
+        h = pulled.addcmul_(weighted, inverse, value=-1).mul_(inverse)
+        shrink = h.sum(dim=0).mul_(pull).add_(torch.where(length > 0, alpha / length, 0.0))
         if into_range is not None:
-            h = np.einsum("bij,jb->ib", into_range, h)
-        a += np.where(np.abs(a).max(axis=0) < _DIVERGED, rate * (pull * h - shrink * a), 0.0)
-    found = a.T.copy()
+            h = (into_range * h).sum(dim=1)
+        rates = (torch.abs(a, out=spare).amax(dim=0) < _DIVERGED).to(a.dtype).mul_(rate)
+        a.mul_(shrink.mul_(rates).neg_().add_(1)).addcmul_(h, rates.mul_(pull))
+    found = a.T.cpu().numpy().copy()
+    values = curve.cpu().numpy()
     # Both ends of the very numbers that are given, and in the same words: where nothing moved they are equal.
-    curve[0], curve[-1] = (np.mean(_objective(gram, end, alpha)) for end in (np.zeros_like(found), found))
-    return Redundancy(found, curve)
+    values[0], values[-1] = (np.mean(_objective(gram, end, alpha)) for end in (np.zeros_like(found), found))
+    return Redundancy(found, values)
 
 
-def pulls_at_nothing(shared: np.ndarray, inverse: np.ndarray, summed: np.ndarray) -> np.ndarray:
+def pulls_at_nothing(shared: torch.Tensor, inverse: torch.Tensor, summed: torch.Tensor) -> torch.Tensor:
     """Which pairs are parallel or orthogonal as far as rounding lets one see, so that |cos| has no slope there.
 
     Args:
@@ -239,12 +257,11 @@ def pulls_at_nothing(shared: np.ndarray, inverse: np.ndarray, summed: np.ndarray
         inverse: 1/‖φ‖, ``[T, B]``.
         summed: lengths that the φ are summed up from, ``[T, B]``; ``shared`` is off by ROUNDING of their products.
     """
-    cosine = np.abs(shared * inverse[:, None] * inverse[None])
+    cosine = (shared * inverse[:, None] * inverse).abs_()
     share = summed * inverse
-    orthogonal = cosine <= ROUNDING * share[:, None] * share[None]
-    parallel = 1 - cosine <= ROUNDING * np.square(share[:, None] + share[None]) / 2
-    found: np.ndarray = orthogonal | parallel
-    return found
+    orthogonal = cosine <= ROUNDING * share[:, None] * share
+    parallel = 1 - cosine <= ROUNDING * (share[:, None] + share).square() / 2
+    return orthogonal | parallel
 
 
 def _range_projection(gram: np.ndarray) -> np.ndarray | None:
@@ -253,11 +270,14 @@ def _range_projection(gram: np.ndarray) -> np.ndarray | None:
     Where task vectors depend on each other, δ has many coefficients; the part of a that makes no δ would grow until
     it drowns the part that does.
     """
-    values, axes = np.linalg.eigh(gram)
-    kept = values > 1e-12 * values[:, -1:]
+    traces = np.trace(gram, axis1=1, axis2=2)[:, None, None]
+    doubtful = np.flatnonzero(~_definite(gram - 2 * _DEPENDENT * traces * np.eye(gram.shape[-1])))
+    values, axes = np.linalg.eigh(gram[doubtful])
+    kept = values > _DEPENDENT * values[:, -1:]
     if kept.all():
         return None
-    projection: np.ndarray = (axes * kept[:, None, :]) @ np.swapaxes(axes, 1, 2)
+    projection = np.tile(np.eye(gram.shape[-1]), (len(gram), 1, 1))
+    projection[doubtful] = (axes * kept[:, None, :]) @ np.swapaxes(axes, 1, 2)
     return projection
 
 

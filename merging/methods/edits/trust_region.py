@@ -17,6 +17,8 @@ from merging.methods.planned import TensorEdit
 from merging.methods.registry import edit
 from merging.weights.vectors import StackFunction, TaskVectors
 
+_COLUMNS = 1 << 13  # entries of one task vector: those of all tasks, and their squares, stay in a core's cache
+
 
 class TrustRegionParams(Params):
     """What sensitivity is, and how much of it is left out."""
@@ -53,7 +55,13 @@ def trust_region(vectors: TaskVectors, params: TrustRegionParams, context: Conte
 
 def _zero_shot(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
     """Σ_{i≠j} |τ_i| |τ_j| = (Σ|τ|)² − Σ τ²."""
-    return stack.abs().sum(dim=0).square() - stack.square().sum(dim=0)
+    found = torch.empty_like(base)
+    flat, columns = found.view(-1), stack.reshape(len(stack), -1)
+    size = _COLUMNS if stack.device.type == "cpu" else max(1, flat.numel())
+    for start in range(0, flat.numel(), size):
+        part = columns[:, start : start + size]
+        torch.sub(part.abs().sum(dim=0).square_(), part.square().sum(dim=0), out=flat[start : start + size])
+    return found
 
 
 def _by_gradient(vectors: TaskVectors, params: TrustRegionParams, context: Context) -> StackFunction:

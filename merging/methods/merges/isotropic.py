@@ -9,7 +9,7 @@ from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import Revision, merge
 from merging.methods.scaling import Scaling, scaled
-from merging.weights.spectra import NOTHING, polar, side_by_side, svd, top_triplets
+from merging.weights.spectra import NOTHING, decomposed, polar, side_by_side, top_triplets
 from merging.weights.vectors import TaskVectors
 
 _PAPER = "https://arxiv.org/abs/2502.04959"
@@ -65,15 +65,18 @@ def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context
         rank, tasks = min(stack.shape[1:]), len(stack)
         own = min(round((rank - int(params.common * rank)) / tasks), rank // tasks)  # triplets a task
         common = rank - own * tasks
-        left, lengths, right = svd(stack.sum(dim=0))
+        left, lengths, right = decomposed(stack.sum(dim=0, dtype=torch.float64), common)
         if float(lengths[0]) == 0:
             return torch.zeros_like(stack[0])
         us, values, vs = left[:, :common], lengths[:common], right[:common]
-        if own:
-            u, s, v = side_by_side(*_outside(stack, left, common, own))
-            some = s > 1e-6 * lengths[0]  # nothing is left of a task that lies within the common directions
-            us, values, vs = torch.cat([us, u[:, some]], 1), torch.cat([values, s[some]]), torch.cat([vs, v[some]])
-        return values.mean() * (polar(us, NOTHING)[0] @ polar(vs, NOTHING)[0])
+        if not own:
+            return values.mean() * (us @ vs)
+        u, s, v = side_by_side(*_outside(stack, left, common, own))
+        some = s > 1e-6 * lengths[0]  # nothing is left of a task that lies within the common directions
+        mean = torch.cat([values, s[some]]).mean()
+        common_rows, rows = _polar_beside(vs, v[some])
+        # What lies outside of the common directions is orthogonal to them: each has its polar factor by itself.
+        return mean * (us @ common_rows + polar(u[:, some], NOTHING)[0] @ rows)
 
     direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, equalised)
     return scaled(vectors, params.scaling, direction, context)
@@ -91,4 +94,15 @@ def _outside(
         u, s, v = top_triplets(others.T @ stack, count)
         return others @ u, s, v
     inside = left[:, :common]
-    return top_triplets(torch.baddbmm(stack, inside.expand(len(stack), -1, -1), inside.T @ stack, alpha=-1), count)
+    return top_triplets(stack, count, inside)
+
+
+def _polar_beside(fixed: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The polar factor of orthonormal rows ``[k, n]`` with others ``[c, n]`` below them, in these two parts.
+
+    Of the orthonormal ones only those c combinations change that are not orthogonal to the others.
+    """
+    turned, _ = torch.linalg.qr(fixed @ rows.T)  # [k, min(k, c)]
+    met = turned.T @ fixed
+    factor = polar(torch.cat([met, rows]), NOTHING)[0]
+    return fixed + turned @ (factor[: len(met)] - met), factor[len(met) :]
