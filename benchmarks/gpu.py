@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.random_suite import make_suite
 from merging.core import devices
+from merging.core.progress import PhaseClock, no_progress
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.edits.magnitudes import largest_magnitudes
@@ -81,23 +82,26 @@ class Row:
         difference: ‖GPU − CPU‖ as a share of the CPU's update.
         peak: bytes of the card that were held.
         estimate: bytes that were estimated.
+        phases: seconds of each phase, with nothing on the card.
     """
 
     title: str
     seconds: float
     times: float
-    again: float
+    again: float | None
     cpu: float | None
     difference: float | None
     peak: int
     estimate: int
+    phases: dict[str, float]
 
     @property
     def line(self) -> str:
         """A line of the table."""
         compared = ["", ""] if self.cpu is None else [f"{self.cpu:.2f}", f"{self.difference:.0e}"]
         memory = f"{self.peak / 1e9:.1f} ({self.estimate / 1e9:.1f})"
-        cells = [self.title, f"{self.seconds:.2f}", f"{self.times:.1f} ×", f"{self.again:.2f}", *compared, memory]
+        again = "" if self.again is None else f"{self.again:.2f}"
+        cells = [self.title, f"{self.seconds:.2f}", f"{self.times:.1f} ×", again, *compared, memory]
         return f"| {' | '.join(cells)} |"
 
 
@@ -117,6 +121,7 @@ class Bench:
     compare: bool
     found: dict[str, Any] = field(default_factory=dict)
     late: list[str] = field(default_factory=list)
+    phases: dict[str, float] = field(default_factory=dict)  # of the last merge
 
     def time_for(self, what: str, seconds: float) -> bool:
         """Whether there is; else it is named at the end."""
@@ -150,11 +155,13 @@ class Bench:
 
 def merge(bench: Bench, suite: Path, text: str, device: torch.device) -> Path:
     """Files to file, as a run does it."""
+    clock = PhaseClock(no_progress)
     vectors = Workspace(bench.folder / "home").vectors(load_suite(suite))
-    context = Context(device)
+    context = Context(device, on_progress=clock)
     planned = plan(vectors, Pair.read(text), context)
     output = bench.folder / OUTPUT
     save_tensors(output, planned.infos, planned.tensors(context), planned.metadata)
+    bench.phases = clock.seconds()
     return output
 
 
@@ -187,16 +194,15 @@ def measured(bench: Bench, suite: Path, reading: float, title: str, text: str, o
     while len(seconds) < TURNS and sum(seconds) < 5:
         shelf.clear(bench.device)
         seconds.append(bench.seconds(on(bench.device)))
-    peak = peak_of(bench.device)
-    again = bench.seconds(on(bench.device))
+    peak, phases = peak_of(bench.device), bench.phases
+    again = bench.seconds(on(bench.device)) if seconds[-1] < 5 else None
     cpu, difference = None, None
     if bench.compare and on_cpu and bench.time_for(f"{title} on the CPU", 15):
         there = merge(bench, suite, text, bench.device).rename(bench.folder / "merged-there.safetensors")
         cpu = bench.seconds(on(torch.device("cpu")))
         difference = compared(there, bench.folder / OUTPUT, suite.parent / "base.safetensors", bench.device)
-    return Row(
-        title, min(seconds), min(seconds) / reading, again, cpu, difference, peak, needed(suite, text, bench.device)
-    )
+    wanted = needed(suite, text, bench.device)
+    return Row(title, min(seconds), min(seconds) / reading, again, cpu, difference, peak, wanted, phases)
 
 
 def reset_peak(device: torch.device) -> None:
@@ -238,11 +244,11 @@ def reading_of(bench: Bench, suite: Path, name: str) -> float:
     workspace = Workspace(bench.folder / "home")
     vectors = workspace.vectors(load_suite(suite))
 
-    def in_parallel() -> None:
+    seconds = []
+    for _ in range(3):
         shelf.clear(bench.device)
-        shelf.placed(vectors, Context(bench.device))
-
-    bench.say(f"{name}: reading them as merges do, s", bench.median(in_parallel))
+        seconds.append(bench.seconds(lambda: shelf.placed(vectors, Context(bench.device))))
+    bench.say(f"{name}: reading them as merges do, s", statistics.median(seconds))
     return reading
 
 

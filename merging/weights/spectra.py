@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from merging.core.errors import NonFiniteWeights
+from merging.weights.newton_schulz import polar_factors
 
 _BLOCK = 256  # columns of a Gram matrix computed at once on the CPU: few enough to skip half, enough for fast products
 _WELL_CONDITIONED = 1e-3  # smallest over largest eigenvalue of the Gram matrix: below it float32 loses the small ones
@@ -59,11 +60,17 @@ def nonzero(stack: torch.Tensor) -> torch.Tensor:
     return stack if bool(some.all()) else stack[some]
 
 
+def multiplies(device: torch.device) -> bool:
+    """Whether a device does many matrix products sooner than it decomposes one matrix."""
+    return device.type != "cpu"
+
+
 def polar(matrix: torch.Tensor, nothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
     """The polar factor ``U Vᵀ`` of ``U S Vᵀ``, and the mean of S.
 
-    A well-conditioned oblong matrix needs only the Gram matrix of its shorter side, ``M (MᵀM)^(−1/2)``; others are
-    decomposed. Zero gives zero.
+    A GPU gets it by matrix products, see :mod:`merging.weights.newton_schulz`. On the CPU a well-conditioned oblong
+    matrix needs only the Gram matrix of its shorter side, ``M (MᵀM)^(−1/2)``. What neither gives is decomposed. Zero
+    gives zero.
 
     Args:
         matrix: ``[m, n]``, float32.
@@ -80,6 +87,10 @@ def polar(matrix: torch.Tensor, nothing: float = 0.0) -> tuple[torch.Tensor, tor
         factor, mean = polar(matrix.T, nothing)
         return factor.T, mean
     rows, columns = matrix.shape
+    if multiplies(matrix.device):
+        factor, converged = polar_factors(matrix)
+        if bool(converged):
+            return factor, (factor * matrix).sum() / columns
     if rows >= 2 * columns:
         squares, axes = _eigh(gram(matrix))
         if squares[0] > _WELL_CONDITIONED * squares[-1]:

@@ -26,7 +26,7 @@ from merging.methods.plan import plan
 from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
-from merging.weights import resident
+from merging.weights import resident, spectra
 from merging.weights.resident import Shelf
 from merging.weights.vectors import TaskVectors
 from tests.carrying import execute
@@ -89,16 +89,19 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> TaskVectors:
 
 
 @pytest.fixture(autouse=True)
-def _kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Models stay on the device, whatever it is, and leave it after the test."""
-    monkeypatch.setattr(resident, "worthwhile", lambda device: True)
+def _left_empty() -> Iterator[None]:
+    """No models stay on the device after a test."""
     yield
     resident.shelf.clear()
 
 
-def merged(vectors: TaskVectors, settings: str, context: Context) -> dict[str, torch.Tensor]:
-    planned = plan(vectors, Pair.read(settings), context)
-    return {name: tensor.cpu() for name, tensor in planned.tensors(context)}
+def merged(vectors: TaskVectors, settings: str, context: Context, gpu: bool = True) -> dict[str, torch.Tensor]:
+    """A merge as a GPU does it, or as the CPU does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resident, "worthwhile", lambda device: gpu)
+        patch.setattr(spectra, "multiplies", lambda device: gpu)
+        planned = plan(vectors, Pair.read(settings), context)
+        return {name: tensor.cpu() for name, tensor in planned.tensors(context)}
 
 
 def apart(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], base: TaskVectors) -> float:
@@ -120,7 +123,7 @@ def test_every_method_that_needs_no_images_has_a_bound() -> None:
 
 @pytest.mark.parametrize(("settings", "bound"), BOUNDS.items())
 def test_devices_agree(tower: TaskVectors, device: torch.device, settings: str, bound: float) -> None:
-    expected = merged(tower, settings, Context(resident=False))
+    expected = merged(tower, settings, Context(), gpu=False)
     found = merged(tower, settings, Context(device))
     assert apart(found, expected, tower) <= bound
 
