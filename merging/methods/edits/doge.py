@@ -30,7 +30,7 @@ from merging.weights.spectra import nonzero, side_by_side, svd, top_triplets
 from merging.weights.vectors import TaskVectors
 
 _AT_FIRST = {"layers": "everything"}
-_ROWS = 64  # of all tasks at once: few enough to stay in the cache between the two uses of an entry
+_ENTRIES = 1 << 18  # of a task's rows at once: few enough to stay in the cache between two uses, few enough calls
 
 
 class DogeParams(Params):
@@ -142,7 +142,7 @@ def _update(stack: torch.Tensor, weights: torch.Tensor, params: DogeParams, cont
     gaps = torch.stack([(one * (one - merged)).sum(dim=1) for one in stack])  # rowsum(τ_j ⊙ (τ_j − Σ λ τ)), [T, m]
     delta.grad = gradient = torch.empty_like(delta)
     optimiser = torch.optim.Adam([delta], lr=params.learning_rate, fused=True)
-    size = _ROWS if delta.device.type == "cpu" else len(delta)
+    size = max(1, _ENTRIES // delta.shape[1]) if delta.device.type == "cpu" else len(delta)
     for _ in range(params.steps):
         context.stop_if_cancelled("DOGE")
         for start in range(0, len(delta), size):  # rows do not depend on each other but for the projection

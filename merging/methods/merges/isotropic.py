@@ -1,5 +1,7 @@
 """Isotropic merging: make all singular values of the merged update equal (arXiv 2502.04959)."""
 
+import functools
+
 import torch
 from pydantic import Field
 
@@ -65,7 +67,7 @@ def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context
         rank, tasks = min(stack.shape[1:]), len(stack)
         own = min(round((rank - int(params.common * rank)) / tasks), rank // tasks)  # triplets a task
         common = rank - own * tasks
-        left, lengths, right = decomposed(stack.sum(dim=0, dtype=torch.float64), common)
+        left, lengths, right = decomposed(functools.reduce(torch.Tensor.add_, stack[1:], stack[0].double()), common)
         if float(lengths[0]) == 0:
             return torch.zeros_like(stack[0])
         us, values, vs = left[:, :common], lengths[:common], right[:common]
