@@ -204,7 +204,7 @@ def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: to
     a = g.new_zeros(tasks, batch)
     pull = 2 / (tasks * (tasks - 1))
     curve = g.new_empty(steps + 1)
-    shared, signed, products = torch.empty_like(g), torch.empty_like(g), torch.empty_like(g)
+    shared, signed = torch.empty_like(g), torch.empty_like(g)
     u, pulled, weighted, inverse, spare = g.new_empty(5, tasks, batch)  # mapping fresh memory would take longer
     projection = _range_projection(gram)
     into_range = None if projection is None else torch.as_tensor(projection).to(g).movedim(0, -1)
@@ -215,23 +215,23 @@ def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: to
 
     for step in range(steps + 1):
         # Sums over the first index of symmetric matrices: they go through memory in one direction.
-        torch.sum(torch.mul(g, a[:, None], out=products), dim=0, out=u)  # G a
+        torch.sum(torch.mul(g, a[:, None], out=shared), dim=0, out=u)  # G a
         square = torch.mul(a, u, out=spare).sum(dim=0).clamp_min_(0)  # ‖δ‖²
         length = square.sqrt()
         u.sub_(square.mul_(0.5))
         torch.sub(g, u[:, None], out=shared).sub_(u)  # P = G − u_i − u_j + ‖δ‖²
-        torch.clamp_min(shared.diagonal().T, _TINY, out=spare)
-        torch.rsqrt(spare, out=inverse).mul_(spare > _TINY)  # 1/‖φ‖, and 0 where that is (numerically) 0
+        torch.threshold_(inverse.copy_(shared.diagonal().T), _TINY, torch.inf).rsqrt_()  # 1/‖φ‖; 0 where that is 0
         torch.copysign(inverse[:, None], shared, out=signed)  # s_ij v_i
         torch.sum(signed, dim=0, out=pulled)
-        torch.sum(torch.mul(signed, shared, out=products), dim=0, out=weighted)
+        near = shared[:, :, watched]
+        torch.sum(shared.mul_(signed), dim=0, out=weighted)
         weighted.mul_(inverse)  # v_j Σ_i |P_ij| v_i
         present = torch.sign(inverse, out=spare).sum(dim=0)
         curve[step] = weighted.sum(dim=0).sub_(present).mul_(pull / 2).add_(length, alpha=alpha).mean()
         if step == steps:
             break
         if len(watched):
-            near, far = shared[:, :, watched], inverse[:, watched]
+            far = inverse[:, watched]
             idle = pulls_at_nothing(near, far, lengths[:, watched] + (a.abs() * lengths).sum(dim=0)[watched])
             signs = signed[:, :, watched].masked_fill_(idle, 0)
             pulled[:, watched] = signs.sum(dim=0)
