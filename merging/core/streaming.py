@@ -7,7 +7,7 @@ many small operations in parallel, instead of one after the other each waiting f
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -61,17 +61,30 @@ def _in_new_thread(function: Callable[[], Result]) -> Result:
         return pool.submit(function).result()
 
 
-def ordered(function: Callable[[Item], Result], items: Iterable[Item], device: torch.device | str) -> Iterator[Result]:
-    """``function`` of every item, in the order of the items; computed by threads on the CPU, one by one elsewhere.
+def ordered(
+    function: Callable[[Item], Result], items: Iterable[Item], device: torch.device | str, at_once: int = 1
+) -> Iterator[Result]:
+    """``function`` of every item, in the order of the items; at most a few results wait to be taken.
 
-    At most a few results wait to be taken, so memory stays bounded.
+    On the CPU as many threads as torch has work on items, each confined to its core. On a GPU ``at_once`` threads do,
+    each with a stream of its own: a small decomposition leaves most of a GPU idle, so that several take no longer than
+    one. There every result is complete when it is given, and may be used on the current stream.
     """
-    workers = threads() if torch.device(device).type == "cpu" else 1
-    if workers == 1:
+    where = torch.device(device)
+    if where.type == "cuda" and at_once > 1:
+        yield from _ahead(_on_own_stream(function, where), items, at_once, lambda: None)
+    elif where.type == "cpu" and threads() > 1:
+        yield from _ahead(function, items, threads(), confine)
+    else:
         yield from map(function, items)
-        return
+
+
+def _ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, begin: Callable[[], None]
+) -> Iterator[Result]:
+    """Results by several threads, a few ahead of whoever takes them."""
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers, initializer=confine)
+    pool = ThreadPoolExecutor(workers, initializer=begin)
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -81,3 +94,34 @@ def ordered(function: Callable[[Item], Result], items: Iterable[Item], device: t
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_own_stream(function: Callable[[Item], Result], device: torch.device) -> Callable[[Item], Result]:
+    """The function on the calling thread's own stream, after all that was asked for before on the current one."""
+    started = torch.cuda.current_stream(device)
+
+    def run(item: Item) -> Result:
+        stream = getattr(_memory, "stream", None)
+        if stream is None or stream.device != device:
+            _memory.stream = stream = torch.cuda.Stream(device)
+        stream.wait_stream(started)
+        with torch.cuda.stream(stream):
+            result = function(item)
+        stream.synchronize()
+        _share(result, started)
+        return result
+
+    return run
+
+
+def _share(result: object, stream: torch.cuda.Stream) -> None:
+    """Keep the memory of tensors in a result from being used again before the stream is done with them."""
+    if isinstance(result, torch.Tensor):
+        if result.is_cuda:
+            result.record_stream(stream)
+    elif isinstance(result, Mapping):
+        for value in result.values():
+            _share(value, stream)
+    elif isinstance(result, list | tuple):
+        for value in result:
+            _share(value, stream)

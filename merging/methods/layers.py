@@ -1,6 +1,6 @@
 """Which tensors methods that work matrix by matrix take, and how such a method becomes one of any tensor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
@@ -8,9 +8,10 @@ from pydantic import Field
 
 from merging.methods.calibration import calibrated
 from merging.weights.roles import Role, role_of
-from merging.weights.vectors import StackFunction
+from merging.weights.vectors import StackFunction, TaskVectors
 
 Layers = Literal["published", "all_linear"]
+_TOGETHER = 2**30  # bytes of task vectors of the matrices that a GPU takes at once
 
 
 LAYERS: Any = Field(
@@ -19,6 +20,27 @@ LAYERS: Any = Field(
     "layer and no other, conv1 (a layer on patches) and proj (stored with its inputs first) among them.",
     exclude_if=lambda value: value == "published",
 )  # of the parameter ``layers``
+
+
+def of_equal_shape(roles: Mapping[str, Role], tasks: int) -> Iterator[list[str]]:
+    """Layers whose matrices have one shape, such as those of all blocks, as many at a time as a GPU has room for.
+
+    A step of an iteration on all of them takes it hardly longer than one on a single matrix, which leaves it idle.
+    """
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, role in roles.items():
+        groups.setdefault(tuple(role.matrices(torch.empty(role.shape, device="meta")[None]).shape[1:]), []).append(name)
+    for shape, names in groups.items():
+        size = max(1, _TOGETHER // (4 * tasks * max(1, torch.Size(shape).numel())))
+        for start in range(0, len(names), size):
+            yield names[start : start + size]
+
+
+def matrices_of(
+    vectors: TaskVectors, names: list[str], roles: Mapping[str, Role], device: torch.device
+) -> torch.Tensor:
+    """Task vectors of layers of one shape, ``[B, T, out, in]``."""
+    return torch.stack([roles[name].matrices(vectors.stack(name, device)[1]) for name in names])
 
 
 def matrix_by_matrix(

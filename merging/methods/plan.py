@@ -17,7 +17,7 @@ from merging.weights import localised
 from merging.weights.files.reading import TensorInfo
 from merging.weights.geometry import Geometry, gram_of
 from merging.weights.localised import MaskCount
-from merging.weights.resident import shelf
+from merging.weights.resident import at_once, shelf
 from merging.weights.vectors import TaskVectors
 
 
@@ -103,7 +103,7 @@ class Plan:
             return [(name, _as_stored(name, merged, info.dtype))]
 
         names = tuple(self.vectors.base)
-        for done, tensors in enumerate(ordered(one, names, context.device)):
+        for done, tensors in enumerate(ordered(one, names, context.device, at_once(self.vectors, context.device))):
             context.step(done, len(names), "merging")
             yield from tensors
 

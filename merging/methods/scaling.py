@@ -19,6 +19,7 @@ from merging.methods.context import Context
 from merging.methods.params import GRID, WIDE_GRID, OnValidation
 from merging.methods.planned import TensorMerge
 from merging.suites.suite import Split
+from merging.weights.resident import at_once
 from merging.weights.vectors import StackFunction, TaskVectors
 
 Coefficient = Annotated[float, Field(ge=-10, le=10)]
@@ -160,7 +161,7 @@ def computed(vectors: TaskVectors, direction: StackFunction, context: Context) -
         return found.clone() if found.untyped_storage().data_ptr() == stack.untyped_storage().data_ptr() else found
 
     found = {}
-    for done, tensor in enumerate(ordered(one, vectors.names, context.device)):
+    for done, tensor in enumerate(ordered(one, vectors.names, context.device, at_once(vectors, context.device))):
         found[vectors.names[done]] = tensor
         context.step(done + 1, len(vectors.names), "computing the direction")
     return found

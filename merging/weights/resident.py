@@ -29,6 +29,7 @@ from merging.weights.vectors import TaskVectors
 _STAGE = 8 * 2**20  # bytes of pinned memory that a thread fills while its other buffer is on its way
 _THREADS = 8
 _FLOAT = 4
+STREAMS = 8  # tensors that a GPU works on at once, at most
 WORKING_ROOM = 2**30  # bytes left free for what methods hold at once besides stacks and the result
 
 Weights = Mapping[str, torch.Tensor]
@@ -75,6 +76,13 @@ class Need:
             f"the models did not fit on {device} beside what is there ({gigabytes:.1f} GiB needed, {free:.1f} GiB "
             "free), so they were read tensor by tensor, which is slower and gives the same numbers"
         )
+
+
+def at_once(vectors: TaskVectors, device: torch.device) -> int:
+    """How many tensors a GPU may work on at once: as many as have room for all that methods hold of the largest one."""
+    if vectors.resident is None or device.type != "cuda":
+        return 1
+    return max(1, min(STREAMS, int(free_memory(device) // (4 * max(1, Need.of(vectors).stacks)))))
 
 
 def worthwhile(device: torch.device) -> bool:

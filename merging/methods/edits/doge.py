@@ -11,7 +11,7 @@ code finds a δ for each task and protects 1/T of the rank, in place of one δ a
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -19,14 +19,17 @@ import torch
 from pydantic import Field
 
 from merging.core.errors import SpecError
+from merging.core.streaming import ordered
 from merging.methods.context import Context
 from merging.methods.edits.magnitudes import largest_magnitudes
+from merging.methods.layers import matrices_of, of_equal_shape
 from merging.methods.params import Params
 from merging.methods.planned import Report, TensorEdit
 from merging.methods.registry import Revision, edit
 from merging.methods.units import CLIP_LENGTH, UNITS, Units, spread_factor
+from merging.weights.resident import at_once
 from merging.weights.roles import Role, role_of
-from merging.weights.spectra import nonzero, side_by_side, svd, top_triplets
+from merging.weights.spectra import multiplies, nonzero, side_by_side, top_triplets
 from merging.weights.vectors import TaskVectors
 
 _AT_FIRST = {"layers": "everything"}
@@ -78,25 +81,27 @@ def doge(vectors: TaskVectors, params: DogeParams, context: Context) -> TensorEd
     relative = params.units == "relative"
     strength = params.strength * (_length_factor(vectors, layers, context) if relative else 1.0)
     sizes: dict[str, float] = {}
+    found = {} if relative else _updates_together(vectors, layers, strength, params, context)
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         role = layers.get(name)
         if role is None and together:
             return torch.zeros_like(stack)
-        norms = stack.flatten(1).norm(dim=1)
-        weights = torch.where(norms > 0, strength / norms.clamp_min(1e-30), 0.0)
+        weights = _weights(stack, strength)
         factors = weights if params.scaled else torch.ones_like(weights)
         edited = stack * factors.view(-1, *[1] * base.ndim)
         if role is not None:
             matrices = role.matrices(stack)
-            if relative:
+            if name in found:
+                delta = found[name]
+            elif relative:
                 sizes[name] = factor = spread_factor(stack)
                 delta = factor * _update(matrices / factor, weights, params, context)
             else:
                 delta = _update(matrices, weights, params, context)
             delta = role.stored(delta)
             for task, vector in enumerate(stack):
-                if norms[task] == 0:
+                if weights[task] == 0:
                     continue  # all its entries are at the threshold
                 magnitudes = vector.abs()
                 limit = limits[task] if together else _limit(magnitudes, params.keep)
@@ -131,30 +136,99 @@ def _limit(magnitudes: torch.Tensor, share: float) -> torch.Tensor:
     return magnitudes.flatten().kthvalue(size - kept + 1).values
 
 
+def _weights(stack: torch.Tensor, strength: float) -> torch.Tensor:
+    """λ ``[T]`` of the task vectors of a tensor, ``η/‖τ‖``; 0 where a task left it alone."""
+    norms = stack.flatten(1).norm(dim=1)
+    return torch.where(norms > 0, strength / norms.clamp_min(1e-30), 0.0)
+
+
 def _update(stack: torch.Tensor, weights: torch.Tensor, params: DogeParams, context: Context) -> torch.Tensor:
     """δ ``[m, n]`` of one matrix; stack ``[T, m, n]``, λ ``[T]``."""
-    delta = torch.zeros_like(stack[0])
-    total = weights.sum()
-    if not float(total):
-        return delta
-    basis = shared_basis(stack, params.shared)
-    merged = torch.tensordot(weights, stack, dims=1)
-    gaps = torch.stack([(one * (one - merged)).sum(dim=1) for one in stack])  # rowsum(τ_j ⊙ (τ_j − Σ λ τ)), [T, m]
-    delta.grad = gradient = torch.empty_like(delta)
+    if not float(weights.sum()):
+        return torch.zeros_like(stack[0])
+    return _descended(stack[None], weights[None], shared_basis(stack, params.shared)[None], params, context)[0]
+
+
+def _updates_together(
+    vectors: TaskVectors, layers: Mapping[str, Role], strength: float, params: DogeParams, context: Context
+) -> dict[str, torch.Tensor]:
+    """δ of all layers, where a GPU finds those of equal shape together; nothing on the CPU."""
+    if not multiplies(context.device):
+        return {}
+    found: dict[str, torch.Tensor] = {}
+    for names in of_equal_shape(layers, len(vectors.tasks)):
+        context.step(len(found), len(layers), "finding updates")
+        stacks = matrices_of(vectors, names, layers, context.device)
+        weights = torch.stack([_weights(stack, strength) for stack in stacks])
+        streams = at_once(vectors, context.device)
+        bases = list(ordered(lambda stack: shared_basis(stack, params.shared), stacks, context.device, streams))
+        columns = max(basis.shape[1] for basis in bases)
+        padded = torch.stack([torch.nn.functional.pad(basis, (0, columns - basis.shape[1])) for basis in bases])
+        found |= dict(zip(names, _descended(stacks, weights, padded, params, context), strict=True))
+    return found
+
+
+def _descended(
+    stacks: torch.Tensor, weights: torch.Tensor, bases: torch.Tensor, params: DogeParams, context: Context
+) -> torch.Tensor:
+    """δ ``[B, m, n]`` of matrices ``[B, T, m, n]`` with λ ``[B, T]``, off the columns of ``bases [B, m, k]``."""
+    delta = torch.zeros_like(stacks[:, 0])
+    total = weights.sum(dim=1)[:, None, None]
+    merged = torch.einsum("bt,btmn->bmn", weights, stacks)
+    # rowsum(τ_j ⊙ (τ_j − Σ λ τ)), [B, T, m]
+    gaps = torch.stack([(one * (one - merged)).sum(dim=2) for one in stacks.unbind(1)], dim=1)
+    delta.grad = torch.empty_like(delta)
+    gradient = _by_products if multiplies(delta.device) else _by_blocks
+    add_gradient = gradient(stacks, gaps, total, delta)
     optimiser = torch.optim.Adam([delta], lr=params.learning_rate, fused=True)
-    size = max(1, _ENTRIES // delta.shape[1]) if delta.device.type == "cpu" else len(delta)
     for _ in range(params.steps):
         context.stop_if_cancelled("DOGE")
-        for start in range(0, len(delta), size):  # rows do not depend on each other but for the projection
-            rows = slice(start, start + size)
-            part = gradient[rows].zero_()
-            for vector, gap in zip(stack[:, rows], gaps[:, rows], strict=True):
-                residual = gap - total * torch.linalg.vecdot(vector, delta[rows])
-                part.addcmul_(vector, residual[:, None])
-            part.mul_(-2 * total)
-        gradient.addmm_(basis, basis.T @ gradient, alpha=-1)
+        add_gradient()
+        delta.grad.baddbmm_(bases, bases.mT @ delta.grad, alpha=-1)
         optimiser.step()
     return delta
+
+
+def _by_blocks(
+    stacks: torch.Tensor, gaps: torch.Tensor, total: torch.Tensor, delta: torch.Tensor
+) -> Callable[[], None]:
+    """Sets the gradient of δ, some rows at a time: few enough to stay in the cache between two uses of an entry."""
+    assert delta.grad is not None
+    size = max(1, _ENTRIES // delta.shape[2])
+
+    def of_one(stack: torch.Tensor, gap: torch.Tensor, whole: torch.Tensor, at: torch.Tensor, to: torch.Tensor) -> None:
+        for start in range(0, len(at), size):  # rows do not depend on each other but for the projection
+            rows = slice(start, start + size)
+            part = to[rows].zero_()
+            for vector, aim in zip(stack[:, rows], gap[:, rows], strict=True):
+                residual = aim - whole * torch.linalg.vecdot(vector, at[rows])
+                part.addcmul_(vector, residual[:, None])
+            part.mul_(-2 * whole)
+
+    def add() -> None:
+        assert delta.grad is not None
+        for one in zip(stacks, gaps, total[:, 0, 0], delta, delta.grad, strict=True):
+            of_one(*one)
+
+    return add
+
+
+def _by_products(
+    stacks: torch.Tensor, gaps: torch.Tensor, total: torch.Tensor, delta: torch.Tensor
+) -> Callable[[], None]:
+    """Sets the gradient of δ in two products over the rows of all matrices, for a GPU."""
+    tasks, columns = stacks.shape[1], stacks.shape[3]
+    rows = stacks.movedim(1, 2).reshape(-1, tasks, columns)  # [B·m, T, n]
+    aims = gaps.mT.reshape(-1, tasks, 1)
+    whole = total.expand(-1, delta.shape[1], 1).reshape(-1, 1, 1)
+    assert delta.grad is not None
+    flat, to = delta.view(-1, columns, 1), delta.grad.view(-1, columns, 1)
+
+    def add() -> None:
+        residual = torch.bmm(rows, flat).mul_(whole).neg_().add_(aims)
+        torch.bmm(rows.mT, residual.mul_(-2 * whole), out=to)
+
+    return add
 
 
 def shared_basis(stack: torch.Tensor, share: float) -> torch.Tensor:
@@ -164,6 +238,8 @@ def shared_basis(stack: torch.Tensor, share: float) -> torch.Tensor:
     """
     rank = min(stack.shape[1:])
     count = max(1, rank // len(stack))
-    joined, _, _ = side_by_side(*top_triplets(nonzero(stack), count))
-    left, _, _ = svd(joined)
-    return left[:, : int(share * rank)]
+    some = nonzero(stack)
+    if not len(some):
+        return stack.new_zeros(stack.shape[1], 0)
+    joined, _, _ = side_by_side(*top_triplets(some, count))
+    return top_triplets(joined, min(int(share * rank), *joined.shape))[0]

@@ -34,7 +34,7 @@ def largest_magnitudes(
     names = vectors.names if names is None else names
     size = sum(torch.Size(vectors.info(name).shape).numel() for name in names)
     stride = max(1, size // _SAMPLE)
-    parts = list(ordered(lambda name: _sampled(vectors, name, stride, context.device), names, "cpu"))
+    parts = list(ordered(lambda name: _sampled(vectors, name, stride, context.device), names, context.device))
     sample = np.concatenate(parts, axis=1)
     share = count / size
     margin = 1.0 if stride == 1 else _MARGIN
@@ -65,8 +65,8 @@ def _sampled(vectors: TaskVectors, name: str, stride: int, device: torch.device 
     if not getattr(vectors.edit, "elementwise", vectors.edit is None):
         sample = some(vectors.stack(name, device, passing=True)[1].flatten(1))
     else:
-        base = some(vectors.base[name].reshape(-1)).float()
-        sample = torch.stack([some(c[name].reshape(-1)).float() - base for c in vectors.checkpoints])
+        base, *models = (some(stored.reshape(-1)).to(device, torch.float32) for stored in vectors.stored(name, device))
+        sample = torch.stack([model - base for model in models])
         sample = sample if vectors.edit is None else vectors.edit(name, base, sample)
     magnitudes: np.ndarray = sample.abs().cpu().numpy()
     return magnitudes

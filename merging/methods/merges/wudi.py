@@ -13,13 +13,14 @@ from pydantic import Field
 
 from merging.methods.calibration import CALIBRATION
 from merging.methods.context import Context
-from merging.methods.layers import LAYERS, Layers, matrix_by_matrix
+from merging.methods.layers import LAYERS, Layers, matrices_of, matrix_by_matrix, of_equal_shape
 from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
 from merging.methods.scaling import Scaling, scaled
 from merging.methods.units import UNITS, Units, spread_factor
-from merging.weights.spectra import add_moments, mirror, nonzero, solve_positive
+from merging.weights.roles import Role, role_of
+from merging.weights.spectra import add_moments, mirror, multiplies, nonzero, solve_positive
 from merging.weights.vectors import TaskVectors
 
 
@@ -52,10 +53,13 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
     """
 
     factors: dict[str, float] = {}
+    found_before = _by_adam_together(vectors, params, context) if params.solver == "adam" else {}
 
     def least_interfering(name: str, stack: torch.Tensor) -> torch.Tensor:
         if params.solver == "closed_form":
             return closed_form(stack, params.ridge)
+        if name in found_before:
+            return found_before[name]
         total, weights = stack.sum(dim=0), inverse_squares(stack)
         if int((weights > 0).sum()) < 2:
             return total  # is the minimum; Adam would walk along rounding errors
@@ -126,12 +130,38 @@ def closed_form(stack: torch.Tensor, ridge: float) -> torch.Tensor:
     return solve_positive(s, r + rho * total, "; or raise merge.ridge")
 
 
+def _by_adam_together(vectors: TaskVectors, params: WudiParams, context: Context) -> dict[str, torch.Tensor]:
+    """The updates of all layers that a GPU finds together; those of matrices that few tasks changed are left out."""
+    if not multiplies(context.device) or params.units == "relative":
+        return {}
+    roles = {name: role_of(name, vectors.info(name).shape) for name in vectors.names}
+    taken = {name: one for name, one in roles.items() if _is_taken(one, params)}
+    found: dict[str, torch.Tensor] = {}
+    for names in of_equal_shape(taken, len(vectors.tasks)):
+        context.step(len(found), len(taken), "finding updates")
+        stacks = matrices_of(vectors, names, taken, context.device)
+        weights = [inverse_squares(stack) for stack in stacks]
+        several = [index for index, weight in enumerate(weights) if int((weight > 0).sum()) >= 2]
+        if several:
+            equations = [normal_equations(stacks[index], weights[index]) for index in several]
+            s, r = (torch.stack(parts) for parts in zip(*equations, strict=True))
+            merged = _adam(stacks[several].sum(dim=1), s, r, params, context)
+            found |= {names[index]: one for index, one in zip(several, merged, strict=True)}
+    return found
+
+
+def _is_taken(role: Role, params: WudiParams) -> bool:
+    return role.linear if params.layers == "all_linear" else role.block_matrix
+
+
 def _adam(start: torch.Tensor, s: torch.Tensor, r: torch.Tensor, params: WudiParams, context: Context) -> torch.Tensor:
+    """The iteration from ``start [..., m, n]``, of one matrix or of several at once."""
     merged = start.clone()
     merged.grad = torch.empty_like(merged)
     optimiser = torch.optim.Adam([merged], lr=params.learning_rate, fused=True)
+    product = torch.addmm if merged.ndim == 2 else torch.baddbmm
     for _ in range(params.steps):
         context.stop_if_cancelled()
-        torch.addmm(r, merged, s, beta=-2, alpha=2, out=merged.grad)
+        product(r, merged, s, beta=-2, alpha=2, out=merged.grad)
         optimiser.step()
     return merged
