@@ -8,7 +8,7 @@ Vectors that are zero (over the model, the tensor or the row, by scope) take no 
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -253,13 +253,13 @@ def _row_edit(
     found = _solve(_normalised(joined[alive]), params, context.device)
     coefficients, there = np.zeros(joined.shape[:2]), directed(joined)
     coefficients[alive] = found.coefficients
-    after: dict[str, np.ndarray] = {}
+    edited: dict[str, Callable[[], np.ndarray]] = {}
     table: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     offset = 0
     for name, gram in zip(chosen, grams, strict=True):
         part = slice(offset, offset + len(gram))
         offset += len(gram)
-        after[name] = mixed(gram, mixing(coefficients[part], there[part])).sum(axis=0)
+        edited[name] = functools.partial(_summed_after, gram, coefficients[part], there[part])
         weights = torch.as_tensor(coefficients[part].T.copy(), dtype=torch.float32)  # [T, R]
         table[name] = weights, torch.as_tensor(there[part].T.copy())
 
@@ -277,7 +277,14 @@ def _row_edit(
         return _with_still(phi, units, moving).reshape(stack.shape)
 
     norm = _redundant_norm(joined, coefficients)
+    after = dict(zip(edited, ordered(lambda gram: gram(), edited.values(), "cpu"), strict=True))
     return TensorEdit(apply, _report(params, found.curve, norm)), found.curve, norm, after
+
+
+def _summed_after(gram: np.ndarray, coefficients: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """The Gram matrix ``[T, T]`` of a tensor after the edit of its rows: the sum of theirs."""
+    total: np.ndarray = mixed(gram, mixing(coefficients, there)).sum(axis=0)
+    return total
 
 
 def _subtracted(units: torch.Tensor, delta: torch.Tensor, there: torch.Tensor) -> torch.Tensor:

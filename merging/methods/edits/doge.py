@@ -29,7 +29,7 @@ from merging.methods.registry import Revision, edit
 from merging.methods.units import CLIP_LENGTH, UNITS, Units, spread_factor
 from merging.weights.resident import at_once
 from merging.weights.roles import Role, role_of
-from merging.weights.spectra import multiplies, nonzero, side_by_side, top_triplets
+from merging.weights.spectra import multiplies, nonzero, side_by_side, svd, top_triplets
 from merging.weights.vectors import TaskVectors
 
 _AT_FIRST = {"layers": "everything"}
@@ -242,4 +242,8 @@ def shared_basis(stack: torch.Tensor, share: float) -> torch.Tensor:
     if not len(some):
         return stack.new_zeros(stack.shape[1], 0)
     joined, _, _ = side_by_side(*top_triplets(some, count))
-    return top_triplets(joined, min(int(share * rank), *joined.shape))[0]
+    wanted = min(int(share * rank), *joined.shape)
+    if multiplies(stack.device) and len(some) > 1:  # those of a single task are equal, and what is taken arbitrary
+        return top_triplets(joined, wanted)[0]
+    left, _, _ = svd(joined)
+    return left[:, :wanted]

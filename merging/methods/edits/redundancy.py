@@ -35,12 +35,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from merging.core.streaming import ordered
 from merging.weights.geometry import ROUNDING, cosines
 
 _TINY = 1e-30
 _ZERO = 1e-24  # share of the largest squared norm up to which a vector is zero: less than any type of weights resolves
 _SMOOTHINGS = (1e-1, 1e-2, 1e-3, 1e-5)  # of the absolute values that exact minimises, one stage each
 _DEPENDENT = 1e-12  # of the largest eigenvalue: what vectors that depend on each other leave of the smallest
+_PART = 4096  # problems that are looked at together
 _DIVERGED = 1e6  # a coefficient this large means that β was too large; beyond it rounding is all that is left
 
 
@@ -73,20 +75,30 @@ def resolved(gram: np.ndarray) -> np.ndarray:
     Directions are dropped in which the normalised vectors differ by no more than their inner products are rounded.
     Vectors that are then no farther apart than that become equal, to the last bit.
     """
-    lengths = np.sqrt(np.clip(np.diagonal(gram, axis1=1, axis2=2), 0, None))
-    inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
-    cosine = gram * inverse[:, :, None] * inverse[:, None, :]
     limit = gram.shape[-1] * ROUNDING
-    axes = np.eye(gram.shape[-1])
-    hidden = ~_definite(cosine + axes * ((lengths == 0)[:, :, None] - limit))
+    hidden = _in_parts(functools.partial(_hidden, limit=limit), gram)
     if not hidden.any():
         return gram
     result = gram.copy()
     for index in np.flatnonzero(hidden):
-        values, axes = np.linalg.eigh(cosine[index])
-        points = lengths[index][:, None] * axes * np.sqrt(np.where(values > limit, values, 0))
-        result[index] = _with_equal_points(points, np.sqrt(ROUNDING) * lengths[index])
+        lengths, cosine = _normalised(gram[index])
+        values, axes = np.linalg.eigh(cosine)
+        points = lengths[:, None] * axes * np.sqrt(np.where(values > limit, values, 0))
+        result[index] = _with_equal_points(points, np.sqrt(ROUNDING) * lengths)
     return result
+
+
+def _hidden(gram: np.ndarray, limit: float) -> np.ndarray:
+    """In which problems ``[B]`` the normalised vectors span a direction of at most so small a square."""
+    lengths, cosine = _normalised(gram)
+    return ~_definite(cosine + np.eye(gram.shape[-1]) * ((lengths == 0)[:, :, None] - limit))
+
+
+def _normalised(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths ``[…, T]``, and the Gram matrices of the vectors at length 1, of those that have any."""
+    lengths = np.sqrt(np.clip(np.diagonal(gram, axis1=-2, axis2=-1), 0, None))
+    inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return lengths, gram * inverse[..., :, None] * inverse[..., None, :]
 
 
 def _definite(matrices: np.ndarray) -> np.ndarray:
@@ -133,6 +145,10 @@ def objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.nd
 
 def _objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.ndarray:
     """As :func:`objective`, of Gram matrices that are resolved."""
+    return _in_parts(lambda *part: _objective_of(*part, alpha), gram, coefficients)
+
+
+def _objective_of(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.ndarray:
     there = directed(gram)
     counted = there[:, :, None] & there[:, None, :] & ~np.eye(gram.shape[-1], dtype=bool)
     cosine = np.abs(cosines(mixed(gram, mixing(coefficients, there))))
@@ -140,6 +156,18 @@ def _objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.n
     mean = np.where(counted, cosine, 0).sum(axis=(1, 2)) / np.maximum(counted.sum(axis=(1, 2)), 1)
     value: np.ndarray = mean + alpha * np.sqrt(np.clip(square, 0, None))
     return value
+
+
+def _in_parts(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    """A function of every problem of a batch, by several threads; what a GPU takes whole is too large for a cache."""
+    if len(arrays[0]) <= _PART:
+        return function(*arrays)
+    parts = ordered(
+        lambda start: function(*(array[start : start + _PART] for array in arrays)),
+        range(0, len(arrays[0]), _PART),
+        "cpu",
+    )
+    return np.concatenate(list(parts))
 
 
 def mixing(coefficients: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -271,7 +299,7 @@ def _range_projection(gram: np.ndarray) -> np.ndarray | None:
     it drowns the part that does.
     """
     traces = np.trace(gram, axis1=1, axis2=2)[:, None, None]
-    doubtful = np.flatnonzero(~_definite(gram - 2 * _DEPENDENT * traces * np.eye(gram.shape[-1])))
+    doubtful = np.flatnonzero(~_in_parts(_definite, gram - 2 * _DEPENDENT * traces * np.eye(gram.shape[-1])))
     values, axes = np.linalg.eigh(gram[doubtful])
     kept = values > _DEPENDENT * values[:, -1:]
     if kept.all():
