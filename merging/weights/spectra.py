@@ -10,7 +10,8 @@ from merging.weights.newton_schulz import polar_factors
 
 _BLOCK = 256  # columns of a Gram matrix computed at once on the CPU: few enough to skip half, enough for fast products
 _WELL_CONDITIONED = 1e-3  # smallest over largest eigenvalue of the Gram matrix: below it float32 loses the small ones
-_COUNTED_ON = 1e-8  # the same, of a Gram matrix in float64
+_LEFT_OVER = 1e-2  # of the Gram matrix of a whole: from here on float32 knows what is left when a part is taken off
+_COUNTED_ON = 1e-8  # the same of a triplet that is counted on, where the Gram matrix is in float64
 NOTHING = 1e-5  # of the largest singular value: about what rounding leaves where there should be zero
 
 
@@ -110,28 +111,30 @@ def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     return left, lengths, right
 
 
-def decomposed(matrix: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """As :func:`svd` of a float64 matrix, in float32, with the first ``count`` triplets the same on every device.
+def decomposed_sum(stack: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As :func:`svd` of the sum of a stack, with the first ``count`` triplets the same on every device.
 
-    Neighbouring singular values of weights differ by a thousandth or less, so that float32 turns the last of the
-    directions above a cut and the first below it into each other. The Gram matrix of the shorter side in float64 leaves
-    them apart, at a smaller cost. The singular vectors of the longer side are good for the first ``count``.
+    Neighbouring singular values of weights differ by a thousandth or less, so that float32 turns the last direction
+    above a cut and the first below it into each other. The Gram matrix of the shorter side in float64 leaves them
+    apart, at a smaller cost. The singular vectors of the longer side are good for the first ``count``.
 
     Args:
-        matrix: ``[m, n]``, float64.
+        stack: ``[T, m, n]``, float32.
         count: how many triplets are counted on, at most min(m, n).
     """
-    if matrix.shape[0] > matrix.shape[1]:
-        left, lengths, right = decomposed(matrix.T, count)
+    if stack.shape[1] > stack.shape[2]:
+        left, lengths, right = decomposed_sum(stack.mT, count)
         return right.T, lengths, left.T
-    squares, axes = _eigh(gram(matrix.T))
-    squares, left = squares.flip(0), axes.flip(1)
+    where = "cpu" if stack.device.type == "mps" else stack.device  # Apple's GPUs have no float64
+    total = stack[0].to(where, torch.float64)
+    for vector in stack[1:]:
+        total += vector.to(where)
+    squares, axes = (part.flip(-1).to(stack.device, torch.float32) for part in _eigh(gram(total.T)))
+    matrix = total.to(stack.device, torch.float32)
     if count and not squares[count - 1] > _COUNTED_ON * squares[0]:
-        left, lengths, right = svd(matrix.float())
-        return left, lengths, right
-    lengths, left = squares.clamp_min(0).sqrt().float(), left.float()
-    right = (left.T @ matrix.float()) / lengths.clamp_min(1e-30)[:, None]
-    return left, lengths, right
+        return svd(matrix)
+    lengths = squares.clamp_min(0).sqrt()
+    return axes, lengths, (axes.T @ matrix) / lengths.clamp_min(1e-30)[:, None]
 
 
 def solve_positive(matrix: torch.Tensor, right: torch.Tensor, advice: str = "") -> torch.Tensor:
@@ -187,22 +190,35 @@ def top_triplets(
     if rows < columns:
         left, lengths, right = top_triplets(matrices.mT, count)
         return right.mT, lengths, left.mT
+    if inside is not None:
+        found = _top_triplets_outside(matrices, count, inside) if 2 * count <= columns else None
+        return found or top_triplets(_outside(matrices, inside), count)
     if 2 * count <= columns:
-        grams = gram(matrices)
-        if inside is not None:
-            grams.sub_(gram(inside.T @ matrices))
-        squares, axes = _eigh(grams)
+        squares, axes = _eigh(gram(matrices))
         right = axes[..., -count:].flip(-1)
         lengths = squares[..., -count:].flip(-1).clamp_min(0).sqrt()
         if bool((lengths[..., -1] > _WELL_CONDITIONED * lengths[..., 0]).all()):
-            return (_outside(matrices @ right, inside)) / lengths[..., None, :], lengths, right.mT
-    left, lengths, right = svd(_outside(matrices, inside))
+            return (matrices @ right) / lengths[..., None, :], lengths, right.mT
+    left, lengths, right = svd(matrices)
     return left[..., :count], lengths[..., :count], right[..., :count, :]
 
 
-def _outside(matrices: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
+def _top_triplets_outside(
+    matrices: torch.Tensor, count: int, inside: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+    """From the difference of two Gram matrices; None where little of a matrix is outside, so that rounding tells."""
+    whole = gram(matrices)
+    least = _LEFT_OVER * whole.diagonal(dim1=-2, dim2=-1).amax(dim=-1)
+    squares, axes = _eigh(whole.sub_(gram(inside.T @ matrices)))
+    if not bool((squares[..., -count] > least).all()):
+        return None
+    lengths, right = squares[..., -count:].flip(-1).sqrt(), axes[..., -count:].flip(-1)
+    return _outside(matrices @ right, inside) / lengths[..., None, :], lengths, right.mT
+
+
+def _outside(matrices: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """What of ``[..., m, n]`` lies outside of orthonormal columns ``[m, k]``."""
-    return matrices if inside is None else matrices - inside @ (inside.T @ matrices)
+    return (inside @ (inside.T @ matrices)).neg_().add_(matrices)
 
 
 def side_by_side(

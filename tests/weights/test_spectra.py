@@ -11,6 +11,7 @@ from merging.core.errors import NonFiniteWeights
 from merging.weights.spectra import (
     NOTHING,
     add_gram,
+    decomposed_sum,
     gram,
     mirror,
     nonzero,
@@ -141,3 +142,42 @@ def test_only_matrices_that_are_not_zero_are_kept() -> None:
     stack = torch.stack([matrix((3, 2), 0), torch.zeros(3, 2), matrix((3, 2), 1)]).float()
     assert torch.equal(nonzero(stack), stack[[0, 2]])
     assert nonzero(stack[[0, 2]]).shape == (2, 3, 2) and not len(nonzero(stack[1:2]))
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (90, 40), (40, 90)])
+@pytest.mark.parametrize("spread", [1.0, 1e-5])
+def test_a_cut_between_close_singular_values_is_where_float64_makes_it(shape: tuple[int, int], spread: float) -> None:
+    """The subspaces above the cut; at a spread of 1e-5 a decomposition in float32 knows nothing of it."""
+    count = 25
+    u, _, v = torch.linalg.svd(matrix(shape, 0), full_matrices=False)
+    whole = (u * (1 + spread * torch.linspace(1, 0, 40))) @ v
+    stack = torch.stack([matrix(shape, 1), whole - matrix(shape, 1)]).float()
+    left, lengths, right = torch.linalg.svd(stack.double().sum(dim=0), full_matrices=False)
+    found = [part.double() for part in decomposed_sum(stack, count)]
+    torch.testing.assert_close(found[1], lengths, rtol=1e-6, atol=1e-6)
+    for ours, exact in ((found[0][:, :count], left[:, :count]), (found[2][:count].T, right[:count].T)):
+        torch.testing.assert_close(ours @ ours.T, exact @ exact.T, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [0, 10])
+def test_a_sum_of_low_rank_is_decomposed_all_the_same(rank: int) -> None:
+    whole = (matrix((40, 60), 0)[:, :rank] @ matrix((60, 60), 1)[:rank]).float()
+    left, lengths, right = decomposed_sum(whole[None], 30)
+    torch.testing.assert_close((left * lengths) @ right, whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(left.T @ left, torch.eye(40), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.01, 0.0])
+def test_leading_triplets_outside_of_columns_are_those_of_what_is_outside(share: float) -> None:
+    """Whether that is most of a matrix, a small part, or nothing."""
+    columns = matrix((60, 60), 0)[:, :30]
+    inside = columns @ matrix((30, 24), 1)
+    stack = torch.stack([inside + share * matrix((60, 24), seed) for seed in (2, 3)])
+    outside = stack - columns @ (columns.T @ stack)
+    _, exact, _ = torch.linalg.svd(outside)
+    u, s, v = (part.double() for part in top_triplets(stack.float(), 5, columns.float()))
+    torch.testing.assert_close(s, exact[:, :5], rtol=1e-4, atol=1e-6)
+    assert float((columns.T @ u).abs().max()) < 1e-3 or not share
+    torch.testing.assert_close(
+        (u.mT @ outside @ v.mT), torch.diag_embed(exact[:, :5]), rtol=0, atol=1e-4 * max(share, 0.1)
+    )

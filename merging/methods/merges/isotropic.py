@@ -1,7 +1,5 @@
 """Isotropic merging: make all singular values of the merged update equal (arXiv 2502.04959)."""
 
-import functools
-
 import torch
 from pydantic import Field
 
@@ -11,7 +9,7 @@ from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import Revision, merge
 from merging.methods.scaling import Scaling, scaled
-from merging.weights.spectra import NOTHING, decomposed, polar, side_by_side, top_triplets
+from merging.weights.spectra import NOTHING, decomposed_sum, polar, side_by_side, top_triplets
 from merging.weights.vectors import TaskVectors
 
 _PAPER = "https://arxiv.org/abs/2502.04959"
@@ -67,7 +65,7 @@ def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context
         rank, tasks = min(stack.shape[1:]), len(stack)
         own = min(round((rank - int(params.common * rank)) / tasks), rank // tasks)  # triplets a task
         common = rank - own * tasks
-        left, lengths, right = decomposed(functools.reduce(torch.Tensor.add_, stack[1:], stack[0].double()), common)
+        left, lengths, right = decomposed_sum(stack, common)
         if float(lengths[0]) == 0:
             return torch.zeros_like(stack[0])
         us, values, vs = left[:, :common], lengths[:common], right[:common]
