@@ -351,8 +351,7 @@ def run_tests(bench: Bench) -> None:
         "no:cacheprovider",
         "-rf",
         "--no-header",
-        "-n",
-        "6",
+        *("-n", "6", "-p", "no:benchmark"),
     ]
     with suppress(subprocess.TimeoutExpired):
         started = time.monotonic()

@@ -48,6 +48,8 @@ class PeakMemory:
 
     def __enter__(self) -> "PeakMemory":
         release()  # what earlier work left behind would be used again, and not be seen
+        if self._device.type == "cuda":
+            torch.cuda.init()  # before which nothing can be asked
         self._start = self._held()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)

@@ -99,6 +99,7 @@ def _ahead(
 def _on_own_stream(function: Callable[[Item], Result], device: torch.device) -> Callable[[Item], Result]:
     """The function on the calling thread's own stream, after all that was asked for before on the current one."""
     started = torch.cuda.current_stream(device)
+    torch.linalg.inv(torch.ones(1, 1, device=device))  # loads the library, which several threads at once can't
 
     def run(item: Item) -> Result:
         stream = getattr(_memory, "stream", None)

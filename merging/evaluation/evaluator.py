@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from merging.core.devices import free_memory
+from merging.core.devices import free_memory, full_precision
 from merging.core.errors import MergingError, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.core.memory import BatchSize
 from merging.core.progress import Work
@@ -302,7 +302,8 @@ class Evaluator:
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised embeddings ``[N, embed_dim]``."""
-        return torch.nn.functional.normalize(self.tower(images), dim=-1)
+        with full_precision():
+            return torch.nn.functional.normalize(self.tower(images), dim=-1)
 
     def logits(self, task: str, features: torch.Tensor) -> torch.Tensor:
         """``logit_scale · features · headᵀ``, float32 ``[N, classes]``."""

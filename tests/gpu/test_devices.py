@@ -4,6 +4,7 @@ Run by ``make gpu`` where there is a card. What each bound is of: ‖GPU − CPU
 of the CPU's update.
 """
 
+import gc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from merging.weights import resident, spectra
 from merging.weights.resident import Shelf
 from merging.weights.vectors import TaskVectors
 from tests.carrying import execute
-from tests.random_models import TASKS, random_vectors
+from tests.random_models import TASKS, random_state, random_vectors, write_models
 
 BLOCK = "transformer.resblocks.{}."
 TOWER: dict[str, tuple[int, ...]] = {
@@ -54,16 +55,16 @@ TOWER: dict[str, tuple[int, ...]] = {
 # Settings of a method → bound. What only adds differs by rounding; decompositions of matrices with close singular
 # values, descents over kinks and thousands of steps of Adam differ by more.
 BOUNDS = {
-    "merge=average": 1e-6,
-    "merge.scaling=0.3": 1e-6,
+    "merge=average": 1e-5,
+    "merge.scaling=0.3": 1e-5,
     "edit=awd merge.scaling=0.3": 1e-4,
     "edit=awd edit.scope=layer merge.scaling=0.3": 1e-4,
     "edit=awd edit.scope=row merge.scaling=0.3": 1e-3,
     "edit=awd edit.solver=exact merge.scaling=0.3": 1e-3,
-    "edit=ties merge.scaling=0.3": 1e-6,
-    "edit=dare merge.scaling=0.3": 1e-6,
-    "edit=consensus merge.scaling=0.3": 1e-6,
-    "edit=trust_region merge.scaling=0.3": 1e-6,
+    "edit=ties merge.scaling=0.3": 1e-5,
+    "edit=dare merge.scaling=0.3": 1e-5,
+    "edit=consensus merge.scaling=0.3": 1e-5,
+    "edit=trust_region merge.scaling=0.3": 1e-4,  # an entry more or less where two sums round apart
     "edit=larv merge.scaling=0.3": 1e-4,
     "edit=doge edit.steps=50 merge.scaling=1.0": 1e-3,
     "edit=parts merge.scaling=1.0": 1e-3,
@@ -75,15 +76,21 @@ BOUNDS = {
     "merge=ace": 1e-3,
     "merge=svc": 1e-3,
     "merge=overlap": 1e-4,
-    "merge=emr": 1e-6,
-    "merge=tall_masks": 1e-6,
+    "merge=emr": 1e-5,
+    "merge=tall_masks": 1e-5,
 }
 
 
 @pytest.fixture(scope="module")
 def tower(tmp_path_factory: pytest.TempPathFactory) -> TaskVectors:
-    """Four models of the size that CLIP's task vectors have."""
-    vectors = random_vectors(tmp_path_factory.mktemp("tower"), tasks=4, spread=2.5e-4, shapes=TOWER)
+    """Four models whose weights and task vectors are about as long as CLIP's.
+
+    Of far shorter ones AWD's published step size makes nothing but going to and fro, which hangs on the last digit.
+    """
+    base, common = (random_state(seed, TOWER, spread) for seed, spread in ((0, 0.05), (1, 2e-3)))
+    own = [random_state(2 + task, TOWER, 3e-3) for task in range(4)]
+    models = [{name: base[name] + common[name] + one[name] for name in base} for one in own]
+    vectors = write_models(tmp_path_factory.mktemp("tower"), base, models)
     assert all(model.fingerprint for model in (vectors.base, *vectors.checkpoints))
     return vectors
 
@@ -171,19 +178,25 @@ def card() -> torch.device:
 LARGE = {f"transformer.resblocks.{number}.mlp.c_fc.weight": (2048, 2048) for number in range(6)}  # 100 MB a model
 
 
+def limit(card: torch.device, room: float) -> None:
+    """Let this process have so many bytes more than it has, of which ``free_memory`` knows nothing."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(card).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated(card) + room) / total, card)
+
+
 @pytest.mark.gpu
 def test_a_full_card_means_streaming_and_then_a_sentence(tmp_path: Path, card: torch.device) -> None:
     vectors = random_vectors(tmp_path, tasks=4, spread=1e-3, shapes=LARGE)
     expected = merged(vectors, "merge.scaling=0.3", Context(card, resident=False))
-    total = torch.cuda.get_device_properties(card).total_memory
     try:
-        torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(300e6 / total, card)  # of which free_memory knows nothing
+        limit(card, 300e6)
         assert Shelf().placed(vectors, Work(card)).resident is None
+        gc.collect()
         found = merged(vectors, "merge.scaling=0.3", Context(card))
         assert all(torch.equal(found[name], expected[name]) for name in found)
-        torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(30e6 / total, card)
+        limit(card, 30e6)
         with pytest.raises(torch.OutOfMemoryError):
             merged(vectors, "merge=tsv_m", Context(card))
     finally:
@@ -192,10 +205,8 @@ def test_a_full_card_means_streaming_and_then_a_sentence(tmp_path: Path, card: t
 
 @pytest.mark.gpu
 def test_a_run_that_does_not_fit_at_all_says_so(suite_file: Path, workspace: Workspace, card: torch.device) -> None:
-    total = torch.cuda.get_device_properties(card).total_memory
     try:
-        torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction(1e5 / total, card)
+        limit(card, 1e5)
         with pytest.raises(DeviceError, match="out of memory on"):
             execute(MergeSpec.build(suite=str(suite_file), tasks=TASKS, device="cuda"), workspace)
     finally:

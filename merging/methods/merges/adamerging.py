@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from merging.core.devices import full_precision
 from merging.core.errors import NonFiniteWeights
 from merging.core.memory import BatchSize
 from merging.evaluation.evaluator import Evaluator
@@ -175,7 +176,7 @@ class CoefficientLearner:
         sums = torch.float32 if self.raw.device.type == "mps" else torch.float64  # which Apple's GPUs lack
         entropies = {task: torch.zeros((), dtype=sums, device=self.raw.device) for task in batch}
         for parts in _passes({task: len(inputs) for task, inputs in batch.items()}, images):
-            with torch.enable_grad():
+            with torch.enable_grad(), full_precision():
                 shares = self._entropies(batch, parts)
                 torch.stack(shares).sum().backward()  # adds to the gradient of the passes before
             for (task, _), share in zip(parts, shares, strict=True):
