@@ -114,14 +114,16 @@ def _select_between(
 def _counted(mask: torch.Tensor) -> np.ndarray:
     """How many are true in each row."""
     if mask.device.type == "cpu":
-        return np.count_nonzero(mask.numpy(), axis=1)  # several times as fast as torch
-    counts: np.ndarray = mask.count_nonzero(dim=1).cpu().numpy()
+        counts: np.ndarray = np.count_nonzero(mask.numpy(), axis=1)  # several times as fast as torch
+    else:
+        counts = mask.count_nonzero(dim=1).cpu().numpy()
     return counts
 
 
 def _picked(entries: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
     """The entries where a mask is true, row by row."""
     if mask.device.type == "cpu":
-        return entries.numpy()[mask.numpy()]  # ten times as fast as torch where few are
-    picked: np.ndarray = entries[mask].cpu().numpy()
+        picked: np.ndarray = entries.numpy()[mask.numpy()]  # ten times as fast as torch where few are
+    else:
+        picked = entries[mask].cpu().numpy()
     return picked
