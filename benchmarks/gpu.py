@@ -196,9 +196,9 @@ def measured(bench: Bench, suite: Path, reading: float, title: str, text: str, o
         seconds.append(bench.seconds(on(bench.device)))
     peak, phases = peak_of(bench.device), bench.phases
     again = bench.seconds(on(bench.device)) if seconds[-1] < 5 else None
+    there = (bench.folder / OUTPUT).replace(bench.folder / "merged-there.safetensors")
     cpu, difference = None, None
     if bench.compare and on_cpu and bench.time_for(f"{title} on the CPU", 15):
-        there = merge(bench, suite, text, bench.device).rename(bench.folder / "merged-there.safetensors")
         cpu = bench.seconds(on(torch.device("cpu")))
         difference = compared(there, bench.folder / OUTPUT, suite.parent / "base.safetensors", bench.device)
     wanted = needed(suite, text, bench.device)
@@ -397,13 +397,14 @@ def main() -> None:
         started = time.monotonic()
         suite = make_suite(options.folder / options.architecture, options.architecture)
         bench.say("making the models, s", time.monotonic() - started)
-        methods(bench, suite, reading_of(bench, suite, options.architecture), options.architecture)
-        if bench.time_for("thresholds", 10):
-            selection(bench, suite)
-        if not options.no_images and bench.time_for("evaluation and AdaMerging", 60):
-            evaluation(bench, suite)
         if not options.no_tests and bench.time_for("tests", 30):
             run_tests(bench)
+        reading = reading_of(bench, suite, options.architecture)
+        if not options.no_images and bench.time_for("evaluation and AdaMerging", 60):
+            evaluation(bench, suite)
+        methods(bench, suite, reading, options.architecture)
+        if bench.time_for("thresholds", 10):
+            selection(bench, suite)
         if options.large and bench.time_for("ViT-L-14", 90):
             shelf.clear()
             large = make_suite(options.folder / "ViT-L-14", "ViT-L-14")
