@@ -364,7 +364,7 @@ def run_tests(bench: Bench) -> None:
         ]
         ended = subprocess.run([*command, *places], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
         said = ended.stdout.splitlines()
-        print("\n".join(said[-60:]), flush=True)
+        print("\n".join(line[:300] for line in said if line.startswith(("E  ", "FAILED", "ERROR"))), flush=True)
         bench.say(
             "tests that need a GPU", f"{said[-1] if said else ended.stderr[-500:]}; {time.monotonic() - started:.0f} s"
         )
