@@ -223,6 +223,15 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []},
         "holds no tensors of a model; left out 1 tensor (state.0.exp_avg)",
     ),
+    "a list of models": (
+        {"models": [TOWER, OTHER]},
+        "tensors are in lists: 2 items under 'models'",
+    ),
+    "models in a tuple beside others": (
+        {"best": ({"net": TOWER},), "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}},
+        "lists: 1 item under 'best', which don't tell what is which weight, or which model is meant; save",
+    ),
+    "a list beside a text tower": ({"text": TEXT, "visual": [*TOWER.values()]}, "in lists: 32 items under 'visual'"),
 }
 
 
@@ -233,6 +242,13 @@ def test_what_can_not_be_told_apart_is_refused(tmp_path: Path, kind: str) -> Non
     with pytest.raises(CheckpointError) as seen:
         open_checkpoint(tmp_path / "model.pt")
     assert str(seen.value).startswith("model.pt: ") and said in str(seen.value)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in REFUSED if "list" in kind or "tuple" in kind])
+def test_convert_names_lists_of_tensors_too(tmp_path: Path, kind: str) -> None:
+    """Before: "the file holds no tensors", of a file with eight models."""
+    torch.save(REFUSED[kind][0], tmp_path / "model.pt")
+    assert "tensors are in lists: " in convert(tmp_path / "model.pt", tmp_path / "out.safetensors").detail
 
 
 NO_TOWER: dict[str, tuple[State, str]] = {

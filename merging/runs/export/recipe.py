@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from merging.core.errors import MergingError, SpecError
 from merging.core.limits import MAX_RECIPE_BYTES
 from merging.core.progress import Progress, no_progress
+from merging.core.text import kind_of
 from merging.core.wording import explain, nearest
 from merging.core.yaml_text import read_yaml
 from merging.methods import own, registry
@@ -195,7 +196,7 @@ def read_recipe(path: Path) -> Recipe:
     """
     content = read_yaml(path, SpecError, MAX_RECIPE_BYTES)
     if not isinstance(content, dict):
-        raise SpecError(f"{path.name}: expected the mapping that an export writes, got {type(content).__name__}")
+        raise SpecError(f"{path.name}: expected the mapping that an export writes, got {kind_of(content)}")
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:

@@ -215,7 +215,8 @@ def _stored(suite: Suite, task: Task, split: str) -> Source | None:
         case ArraysData():
             return array_source(path, split)
         case ImageFolderData():
-            return folder_source(path, split, task.name, task.classes, task.folders, data.treatment)
+            borrowed = any(task.folders == known.get("folders") for known in known_datasets().values())
+            return folder_source(path, split, task.name, task.classes, task.folders, data.treatment, borrowed)
         case HuggingFaceData():
             return hub_source(path, split, data.config, data.image, data.label, data.treatment)
         case TorchvisionData():
