@@ -33,6 +33,7 @@ from merging.core.errors import CheckpointError, MergingError, SuiteError
 from merging.evaluation.assumptions import assumptions
 from merging.evaluation.clip import build_tower, input_of
 from merging.evaluation.evaluator import Evaluator
+from merging.runs.export.huggingface import config_text
 from merging.runs.jobs.check import check_suite
 from merging.suites import load_suite
 from merging.suites.architecture import NAMED
@@ -106,6 +107,10 @@ def test_a_checkpoint_of_transformers_has_the_features_it_has_there(
         f"{said['num_attention_heads']} attention heads (config.json beside base/model.saf"
         in made.notes["architecture"]
     )
+    epsilon = said.get("layer_norm_eps", 1e-05)
+    assert f"layer norms with epsilon {epsilon} (config.json beside base" in made.notes["architecture"]
+    assert f"layer norms with epsilon {epsilon} (" in assumptions(suite).text
+    assert json.loads(config_text(suite))["layer_norm_eps"] == epsilon
     assert check_suite(suite).problems == 0
 
 
