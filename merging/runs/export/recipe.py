@@ -236,9 +236,7 @@ class Replayed:
             return f"identical to the exported weights, bit for bit (sha256 of the tensors {self.sha256[:12]})"
         seen = f"not identical: the tensors' sha256 is {self.sha256[:12]}, the recipe says {recipe.weights.sha256[:12]}"
         if recipe.contents not in (None, recipe.digest):
-            return (
-                f"{seen}; the recipe was changed since it was exported, and these are the weights that it specifies now"
-            )
+            return f"{seen}; the recipe was changed since it was exported, and these weights are what it specifies now"
         if recipe.device != "cpu":
             why = f"the run was made on {recipe.device}, where sums are rounded in another order"
         else:
@@ -328,9 +326,9 @@ def _require_specified(coefficients: Coefficients, spec: MergeSpec, vectors: Tas
     if far.any():
         tensor, task = np.argwhere(far)[0]
         raise SpecError(
-            f"the recipe contradicts itself: by its specification ({spec.pair.label}) the coefficient of task "
-            f"{vectors.tasks[task]!r} in tensor {vectors.names[tensor]!r} is {short(float(planned[tensor, task]))}, in its "
-            f"table {short(float(table[tensor, task]))}; one of the two was changed; take the recipe as it was "
+            f"the recipe contradicts itself: by its specification ({spec.pair.text[:200]}) the coefficient of task "
+            f"{vectors.tasks[task]!r} in tensor {vectors.names[tensor]!r} is {short(float(planned[tensor, task]))}, in "
+            f"its table {short(float(table[tensor, task]))}; one of the two was changed; take the recipe as it was "
             "exported, or delete `coefficients` to have the weights that it specifies"
         )
 
