@@ -212,8 +212,10 @@ def evaluate(
     workspace = open_workspace(home)
     evaluator = workspace.evaluator(loaded, devices.resolve(device))
     chosen = read_tasks(loaded, tasks)
+    warnings: list[str] = []
     if checkpoint is not None:
         accuracy = workspace.file_accuracy(evaluator, checkpoint, chosen, split)
+        warnings = workspace.file_oddities(loaded, checkpoint)
     elif base:
         accuracy = workspace.base_accuracy(evaluator, chosen, split)
     else:
@@ -226,9 +228,12 @@ def evaluate(
                 "split": split,
                 "images": accuracy.images,
                 "skipped": accuracy.skipped,
+                "warnings": warnings,
             }
         )
     else:
+        for warning in warnings:
+            click.echo(f"warning: {checkpoint.name if checkpoint else ''}: {warning}", err=True)
         print_accuracy(accuracy.per_task, accuracy.average, split, accuracy.images)
         print_skipped({split: accuracy.skipped})
 

@@ -77,11 +77,15 @@ def require_regular(path: Path, error: type[MergingError], most: int | None = No
     except (OSError, ValueError) as problem:
         raise error(f"{path.name}: can't be read ({_reason(problem)})") from None
     if not stat.S_ISREG(status.st_mode):
-        kind = next((word for is_kind, word in _KINDS if is_kind(status.st_mode)), "something else")
-        raise error(f"{path.name}: is {kind}; expected a file")
+        raise error(f"{path.name}: is {special_kind(status.st_mode)}; expected a file")
     if most is not None and status.st_size > most:
         raise error(f"{path.name}: {status.st_size} bytes; at most {most} are read of a file of this kind")
     return status.st_size
+
+
+def special_kind(mode: int) -> str:
+    """What something is that is no file, by its mode as :func:`os.stat` gives it."""
+    return next((word for is_kind, word in _KINDS if is_kind(mode)), "something else")
 
 
 def require_itself(name: str, head: bytes, error: type[MergingError]) -> None:
@@ -213,7 +217,24 @@ def reading(name: str, what: str, error: type[MergingError]) -> Iterator[None]:
     try:
         yield
     except DAMAGE as problem:
-        raise error(f"{name}: not {what} ({type(problem).__name__})") from None
+        raise error(f"{name}: not {what} ({damage_in_words(problem)})") from None
+
+
+def damage_in_words(problem: BaseException) -> str:
+    """What is wrong with a file, or with a connection, that made a parser or a client raise one of :data:`DAMAGE`.
+
+    >>> damage_in_words(EOFError()), damage_in_words(KeyError("x")), damage_in_words(OSError(5, "Input/output error"))
+    ('it ends early', 'it is damaged, or of another kind', 'Input/output error')
+    """
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    if isinstance(problem, EOFError | struct.error) or "truncated" in str(problem):
+        return "it ends early"
+    if isinstance(problem, MemoryError | OverflowError):
+        return "it speaks of more than memory holds"
+    if isinstance(problem, UnicodeError):
+        return "text in it is not UTF-8"
+    return "it is damaged, or of another kind"
 
 
 def _reason(problem: OSError | ValueError) -> str:

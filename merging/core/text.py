@@ -1,8 +1,11 @@
 """Values and lists of names as sentences and labels show them."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType, UnionType
 from typing import Any
 
+_NUMBER = re.compile(r"[0-9]{1,300}")  # as many digits as a file's name can have
 _NOTHING = 1e-9  # of differences in points, and of means of a few hundred numbers around 1
 
 
@@ -33,6 +36,35 @@ def counted(number: int, noun: str) -> str:
     ('1 task', '8 tasks')
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def natural(name: str) -> tuple[tuple[tuple[bool, int, str], ...], str]:
+    """A key that sorts numbers in names as numbers, whatever the case of letters.
+
+    >>> sorted(["10", "9", "b2", "B10"], key=natural)
+    ['9', '10', 'b2', 'B10']
+    """
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return tuple((False, int(part), "") if _NUMBER.fullmatch(part) else (True, 0, part) for part in parts if part), name
+
+
+def kind_of(value: object) -> str:
+    """What a value of a file is, for people who know no Python.
+
+    >>> kind_of([1]), kind_of(None), kind_of("a"), kind_of(0.5)
+    ('a list', 'nothing', 'text', 'a number')
+    """
+    kinds: tuple[tuple[type | UnionType, str], ...] = (
+        (Mapping, "names with values"),
+        (list, "a list"),
+        (tuple, "a tuple"),
+        (set | frozenset, "a set"),
+        (str | bytes, "text"),
+        (bool, "true or false"),
+        (int | float | complex, "a number"),
+        (NoneType, "nothing"),
+    )
+    return next((words for kind, words in kinds if isinstance(value, kind)), "something else")
 
 
 def shortened(names: Sequence[str], most: int = 8) -> str:

@@ -12,6 +12,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from merging.core.text import natural
+
 # What a value must be, by pydantic's type of error, filled from its context.
 _MUST = {
     "greater_than_equal": "at least {ge}",
@@ -148,7 +150,7 @@ def differences(tensors: Mapping[str, Collection[str]]) -> str:
     """
     parts = []
     for what, names in tensors.items():
-        shown = ", ".join(repr(name[:_LONGEST]) for name in sorted(names)[:2])
+        shown = ", ".join(repr(name[:_LONGEST]) for name in sorted(names, key=natural)[:2])
         if len(names) == 1:
             parts.append(f"1 tensor {what} ({shown})")
         elif names:

@@ -81,8 +81,8 @@ def parse_yaml(text: str) -> Any:
             return _loaded(text, _SlowLoader)
     except RecursionError:
         raise _Refused(f"nested more than {MAX_YAML_DEPTH} deep") from None
-    except DAMAGE as problem:
-        raise _Refused(f"a value can't be read ({type(problem).__name__})") from None
+    except DAMAGE:
+        raise _Refused("a value can't be read: a date, number or text that is not possible") from None
 
 
 class _Refused(yaml.YAMLError):

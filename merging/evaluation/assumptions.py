@@ -1,12 +1,13 @@
 """What a suite's towers are taken to be beyond what tensors show: the activation, the heads, the images they want."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from merging.core.errors import MismatchedCheckpoint
 from merging.evaluation import clip
 from merging.suites.architecture import ACTIVATIONS, tower_of
-from merging.suites.declared import UNSEEN, Declared, agreed, beside, by_name, in_words, unseen
+from merging.suites.declared import UNSEEN, Declared, agreed, beside, beyond_in_words, by_name, in_words, unseen
 from merging.suites.inline import InlineArchitecture
 from merging.suites.suite import FileReference, Suite
 from merging.weights.files.other_kinds import other_kind
@@ -39,7 +40,8 @@ def assumptions(suite: Suite) -> Assumptions:
         SuiteError: suite.yaml and the files beside the weights contradict each other; open_clip knows no such model.
     """
     files = require_agreement(suite)
-    vision = InlineArchitecture.model_validate(clip.config(suite)).vision_cfg
+    configured = InlineArchitecture.model_validate(clip.config(suite))
+    vision = configured.vision_cfg
     agreeing = [one for one in files if "activation" in one.facts]
     activation, said = _activation(suite)
     confirmed = f"; {agreeing[0].origin} agrees" if agreeing and said else ""
@@ -53,6 +55,7 @@ def assumptions(suite: Suite) -> Assumptions:
     elif vision.is_vision_transformer:
         heads = vision.width // vision.head_width
         lines.append(f"{heads} attention heads ({_heads(suite)})")
+        lines += _beyond(suite, unseen(configured)["beyond"], files)
         warnings += _doubts(suite, heads, activation, bool(agreeing))
     wanted = clip.input_of(suite)
     images = "suite.yaml: preprocess" if suite.preprocess else "the usual of this architecture"
@@ -81,6 +84,17 @@ def _heads(suite: Suite) -> str:
     if "head_width" in suite.architecture["vision_cfg"]:
         return "suite.yaml: architecture.vision_cfg.head_width"
     return f"assumed, {clip.HEAD_WIDTH} features each, as suite.yaml does not say"
+
+
+def _beyond(suite: Suite, beyond: Mapping[str, Any], files: Sequence[Declared]) -> Iterator[str]:
+    """The epsilon of layer norms, and what else is not usual."""
+    agreeing = next((f"; {one.source} agrees" for one in files if "beyond" in one.facts), "")
+    written = "suite.yaml: architecture.vision_cfg"
+    if isinstance(suite.architecture, str):
+        written = f"that of open_clip's {suite.architecture}"
+    epsilon, *others = beyond_in_words(beyond)
+    yield f"{epsilon} ({written if 'norm_kwargs' in beyond else 'the usual'}{agreeing})"
+    yield from (f"{one} ({written}{agreeing})" for one in others)
 
 
 def _doubts(suite: Suite, heads: int, activation: str, confirmed: bool) -> Iterator[str]:

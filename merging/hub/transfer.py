@@ -8,6 +8,7 @@ named ``.incomplete`` in the cache, where nothing looks for it.
 import hashlib
 import http.client
 import os
+import re
 import shutil
 import time
 import urllib.error
@@ -120,7 +121,17 @@ def in_words(hub: str, kind: Kind, revision: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         raise HubError(f"{hub}: the hub answered {error.response.status_code}; try again later") from None
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of the client that it uses
-        raise HubError(f"{hub}: the Hugging Face hub can't be reached ({type(error).__name__})") from None
+        raise HubError(f"{hub}: the Hugging Face hub can't be reached ({trouble(error)})") from None
+
+
+def trouble(error: BaseException) -> str:
+    """What the client that huggingface_hub uses says of a connection, without the names of its classes.
+
+    >>> trouble(OSError("[Errno -2] Name or service not known"))
+    'Name or service not known'
+    """
+    said = re.sub(r"^\[[^\]]*\] *", "", str(error).strip())
+    return said.split("\n")[0][:120] or "no answer"
 
 
 def require_room(bytes_wanted: int) -> None:
@@ -160,7 +171,7 @@ def fetch(remote: Remote, on_bytes: Callable[[int], None], cancelled: Callable[[
         on_bytes(remote.size)
         _link(remote, blob)
     except OSError as error:
-        reason = error.strerror or type(error).__name__
+        reason = error.strerror or "the disk refused it"
         raise HubError(f"{remote.hub}: {remote.file} can't be written to the Hugging Face cache ({reason})") from None
     return remote.path
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from merging.core.errors import HubError
 from merging.hub.cache import is_hub_id
-from merging.hub.transfer import in_words
+from merging.hub.transfer import in_words, trouble
 
 _OWN = {".gitattributes"}  # what the hub itself puts into a new repository
 _MEGABYTE = 10**6
@@ -133,7 +133,7 @@ def _uploading(hub: str) -> Iterator[None]:
         except ValueError as error:
             raise HubError(f"{hub}: the hub refused the files ({str(error)[:200]}); no commit was made") from None
         except RuntimeError as error:  # around whatever ended the transfer of a large file
-            reason = type(error.__cause__ or error).__name__
             raise HubError(
-                f"{hub}: the transfer of a file broke off ({reason}); no commit was made; try again"
+                f"{hub}: the transfer of a file broke off ({trouble(error.__cause__ or error)}); no commit was made; "
+                "try again"
             ) from None

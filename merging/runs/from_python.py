@@ -158,11 +158,13 @@ class Evaluated:
         name: what they are called in tables and charts.
         labels: task → what to call it, of all tasks of the suite.
         measured: the accuracies, with numbers of images.
+        warnings: what is odd about a weight file, in sentences.
     """
 
     name: str
     labels: Mapping[str, str]
     measured: Accuracy
+    warnings: Sequence[str] = ()
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -343,7 +345,8 @@ def evaluate(
         if model == INDIVIDUAL:
             return Evaluated("Individual", labels, workspace.individual_accuracy(evaluator, chosen, split, context))
         file = path_of(model)
-        return Evaluated(file.stem, labels, workspace.file_accuracy(evaluator, file, chosen, split))
+        measured = workspace.file_accuracy(evaluator, file, chosen, split)
+        return Evaluated(file.stem, labels, measured, workspace.file_oddities(loaded, file))
 
 
 def leaderboard(

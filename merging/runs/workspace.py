@@ -21,12 +21,13 @@ from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.folders import folder_fingerprint
 from merging.suites.images.image_sets import reading
 from merging.suites.suite import Split, Suite
+from merging.suites.weight_facts import far_from
 from merging.weights import geometry
 from merging.weights.files import Checkpoint, file_fingerprint, open_checkpoint
 from merging.weights.files.adapters import adapter_in, is_adapter, open_on
 from merging.weights.geometry import Geometry
 from merging.weights.localised import is_localised, task_weights
-from merging.weights.vectors import TaskVectors
+from merging.weights.vectors import TaskVectors, require_model
 
 
 @dataclass(frozen=True)
@@ -154,17 +155,22 @@ class Workspace:
         """Accuracy of a weight file: of the model in it, or of each task's own where it holds localised models.
 
         Raises:
-            CheckpointError: the file can't be used, or its models belong to another base.
+            CheckpointError: the file can't be used, its models belong to another base, or it is no model but the
+                difference of one from its base.
             SpecError: it holds no model for one of the tasks.
         """
         base = evaluator.suite.base_checkpoint
-        file = adapter_in(file) or file
-        if not is_localised(file):
-            fits = is_adapter(file)  # folded into a base of the suite's size
-            opened = open_on(base, file) if fits else evaluator.suite.fitted(open_checkpoint(file)).completed(base)
+        opened = _model_in(evaluator.suite, file)
+        if opened is not None:
+            require_model(base, opened, opened.path.name)
             return self.accuracy_of(evaluator, opened, tasks, split)
         self.fingerprint(base)
         return joined([evaluator.accuracy(task_weights(base, file, task), [task], split) for task in tasks])
+
+    def file_oddities(self, suite: Suite, file: Path) -> list[str]:
+        """What to say of a weight file beside its accuracy: that it is hardly fine-tuned from the suite's base."""
+        opened = _model_in(suite, file)
+        return [] if opened is None else list(filter(None, [far_from(suite.base_checkpoint, opened)]))
 
     def base_accuracy(
         self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test", context: Context | None = None
@@ -234,3 +240,13 @@ class Workspace:
     def _accuracy_key(self, evaluator: Evaluator, checkpoint: Checkpoint, task: str, split: Split) -> str:
         files = [checkpoint] if checkpoint.lender is None else [checkpoint, checkpoint.lender]
         return evaluation_key([self.fingerprint(file) for file in files], evaluator, task, split)
+
+
+def _model_in(suite: Suite, file: Path) -> Checkpoint | None:
+    """The one model in a weight file, or that an adapter makes of the base; None of a file of localised models."""
+    file = adapter_in(file) or file
+    if is_localised(file):
+        return None
+    base = suite.base_checkpoint
+    fits = is_adapter(file)  # folded into a base of the suite's size
+    return open_on(base, file) if fits else suite.fitted(open_checkpoint(file)).completed(base)

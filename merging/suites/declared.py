@@ -153,6 +153,18 @@ def in_words(value: Any) -> str:
     return json.dumps(value) if isinstance(value, Mapping) else str(value)
 
 
+def beyond_in_words(beyond: Mapping[str, Any]) -> list[str]:
+    """What a tower has besides sizes, activation and heads: the epsilon of layer norms first, which every one has.
+
+    >>> beyond_in_words({}), beyond_in_words({"norm_kwargs": {"eps": 1e-6}, "no_ln_pre": True})
+    (['layer norms with epsilon 1e-05'], ['layer norms with epsilon 1e-06', 'no_ln_pre true'])
+    """
+    norm = dict(beyond.get("norm_kwargs") or {})
+    epsilon = norm.pop("eps", _EPSILON)
+    rest = {**({"norm_kwargs": norm} if norm else {}), **{k: v for k, v in beyond.items() if k != "norm_kwargs"}}
+    return [f"layer norms with epsilon {epsilon}", *(f"{name} {json.dumps(value)}" for name, value in rest.items())]
+
+
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, tuple):
         return all(math.isclose(a, b, rel_tol=_EXACT) for a, b in zip(one, other, strict=True))

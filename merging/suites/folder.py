@@ -9,7 +9,7 @@ from pathlib import Path
 
 from merging.core.errors import CheckpointError, SuiteError
 from merging.core.files import MODEL_FILES
-from merging.suites.images.class_folders import natural
+from merging.core.text import natural
 from merging.suites.images.folders import is_systems
 from merging.weights.files.adapters import LINEARISED, adapter_in, is_adapter
 from merging.weights.files.folders import INDEX, in_shards, is_index, is_training_state, named_shards

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from merging.core.errors import MergingError, SpecError
+from merging.core.gate import damage_in_words
 from merging.core.wording import explain
 
 FILE = Path(__file__).with_name("reported.json")
@@ -137,7 +138,7 @@ def load_published(path: Path) -> Published:
     except ValidationError as error:
         raise MergingError(f"{path.name}: {explain(error)}") from None
     except (OSError, ValueError) as error:
-        raise MergingError(f"{path.name}: can't be read as JSON ({type(error).__name__}); restore it") from None
+        raise MergingError(f"{path.name}: can't be read as JSON ({damage_in_words(error)}); restore it") from None
 
 
 @cache

@@ -10,6 +10,8 @@ from merging.weights.files.other_kinds import other_kind
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
 
+# A model fine-tuned from a base stays near it; two that were trained apart are further from each other than from zero.
+_FAR = 0.5
 _NO_TOWER = "no CLIP vision transformer"
 
 
@@ -89,6 +91,28 @@ def compared(facts: WeightFacts, base: Checkpoint, checkpoint: Checkpoint, task:
         relative_difference=difference / norm if norm else None,
         changed=int((squares > 0).sum()),
     )
+
+
+def far_from(base: Checkpoint, checkpoint: Checkpoint) -> str:
+    """What to say of a model that is hardly fine-tuned from the base, by its weights; empty of any other.
+
+    Raises:
+        MismatchedCheckpoint: it is of another architecture, or no model but a difference.
+    """
+    squares = measure(TaskVectors(base, (checkpoint,), (checkpoint.path.stem,))).grams[:, 0, 0]
+    norm = _norm(base)
+    return is_far(math.sqrt(squares.sum()) / norm) if norm else ""
+
+
+def is_far(relative_difference: float) -> str:
+    """What to say of a model at this distance, ‖τ‖ / ‖θ₀‖; empty where that is usual.
+
+    >>> is_far(0.1), is_far(1.2)[:19]
+    ('', 'far from the base (')
+    """
+    if relative_difference <= _FAR:
+        return ""
+    return f"far from the base (‖τ‖ is {100 * relative_difference:.0f} % of ‖θ₀‖); was it fine-tuned from another one?"
 
 
 def _norm(base: Checkpoint) -> float:

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from merging.core.errors import MissingPart, SpecError
 from merging.core.gate import read_text
 from merging.core.limits import MAX_SWEEP_BYTES
+from merging.core.text import kind_of
 from merging.core.wording import explain
 from merging.core.yaml_text import in_words, parse_yaml
 from merging.methods import registry
@@ -260,7 +261,7 @@ def parse_definition(text: str, name: str = "sweep") -> SweepDefinition:
     except yaml.YAMLError as error:
         raise SpecError(f"{name}: not valid YAML: {in_words(error)}") from None
     if not isinstance(content, dict):
-        raise SpecError(f"{name}: expected a mapping with {_FIELDS}; got {type(content).__name__}")
+        raise SpecError(f"{name}: expected a mapping with {_FIELDS}; got {kind_of(content)}")
     return build_definition(content, name)
 
 

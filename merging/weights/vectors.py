@@ -1,5 +1,6 @@
 """Task vectors τ_t = θ_t − θ₀, streamed tensor by tensor."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +13,9 @@ from merging.core.streaming import COLUMNS, scratch
 from merging.core.wording import differences
 from merging.weights.files.reading import POSITIONS, Checkpoint, TensorInfo
 
+# Fine-tuning leaves the gains of layer norms near the base's; a difference from the base has next to none there.
+_GAIN = re.compile(r"(^|\.)ln_\w+\.weight$")
+_FEWER = 0.5
 _OTHER_IMAGES = "; where images are of another size, image_size: PIXELS in suite.yaml interpolates the embeddings"
 # (name, base [*shape], stack [T, *shape]) → stack [T, *shape], all float32 on one device
 StackFunction = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -149,8 +153,29 @@ class TaskVectors:
         )
 
 
+def require_model(base: Checkpoint, other: Checkpoint, where: str) -> None:
+    """Insist on a model, no difference of one from its base: as a model that is next to nothing, and is merged as −θ₀.
+
+    Args:
+        base: the pre-trained weights θ₀.
+        other: a model with the same names.
+        where: what to call it.
+
+    Raises:
+        MismatchedCheckpoint: the gains of its layer norms are a small part of the base's.
+    """
+    gains = [name for name in base.infos.keys() & other.infos.keys() if _GAIN.search(name)]
+    own, usual = (sum(float(one[name].float().square().sum()) for name in gains) ** 0.5 for one in (other, base))
+    if own < _FEWER * usual:
+        raise MismatchedCheckpoint(
+            f"{where}: the gains of its layer norms have the norm {own:.2g}, those of the base {base.path.name} "
+            f"{usual:.2g}; it looks like the difference of a model from its base (a task vector), and is no model; add "
+            "the base's weights to it and save the sum"
+        )
+
+
 def _check_same(base: Checkpoint, other: Checkpoint, task: str) -> None:
-    """Insist on the base's exact names and shapes."""
+    """Insist on the base's exact names and shapes, and on a model."""
     where = f"{other.path.name} (task {task!r})"
     wrong = differences({"missing": base.infos.keys() - other.infos, "unexpected": other.infos.keys() - base.infos})
     if wrong:
@@ -169,3 +194,4 @@ def _check_same(base: Checkpoint, other: Checkpoint, task: str) -> None:
             raise MismatchedCheckpoint(
                 f"{where}: tensor {name!r} is {other.infos[name].dtype}, in the base {info.dtype}"
             )
+    require_model(base, other, where)

@@ -13,6 +13,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+import transformers
 import yaml
 from click.testing import CliRunner
 from open_clip.model import resize_pos_embed
@@ -28,16 +29,18 @@ from transformers import (
 )
 
 from merging.cli import main
-from merging.core.errors import MergingError, SuiteError
+from merging.core.errors import CheckpointError, MergingError, SuiteError
 from merging.evaluation.assumptions import assumptions
 from merging.evaluation.clip import build_tower, input_of
 from merging.evaluation.evaluator import Evaluator
+from merging.runs.export.huggingface import config_text
 from merging.runs.jobs.check import check_suite
 from merging.suites import load_suite
 from merging.suites.architecture import NAMED
 from merging.suites.declared import by_name
 from merging.suites.initialise import Answers, init_suite
 from merging.weights.convert import convert
+from merging.weights.files import open_checkpoint
 from tests.random_models import ARCHITECTURE, random_tower, write_config, write_suite, write_yaml
 
 CPU = torch.device("cpu")
@@ -104,6 +107,10 @@ def test_a_checkpoint_of_transformers_has_the_features_it_has_there(
         f"{said['num_attention_heads']} attention heads (config.json beside base/model.saf"
         in made.notes["architecture"]
     )
+    epsilon = said.get("layer_norm_eps", 1e-05)
+    assert f"layer norms with epsilon {epsilon} (config.json beside base" in made.notes["architecture"]
+    assert f"layer norms with epsilon {epsilon} (" in assumptions(suite).text
+    assert json.loads(config_text(suite))["layer_norm_eps"] == epsilon
     assert check_suite(suite).problems == 0
 
 
@@ -194,6 +201,14 @@ OTHER_KINDS = {
     "a model of timm's that pools by attention": {"trunk.attn_pool.latent": torch.ones(1, 1, 8)},
     "a ConvNeXt of timm's": {"trunk.stages.0.blocks.0.conv_dw.weight": torch.ones(4, 1, 7, 7)},
     "a model of timm's": {"trunk.network.0.weight": torch.ones(4, 4)},
+    "EVA's vision transformer": {
+        "patch_embed.proj.weight": torch.ones(8, 3, 4, 4),
+        "blocks.0.attn.inner_attn_ln.weight": torch.ones(8),
+    },
+    "a Swin transformer": {
+        "patch_embed.proj.weight": torch.ones(8, 3, 4, 4),
+        "layers.0.blocks.0.attn.relative_position_bias_table": torch.ones(9, 2),
+    },
     "a vision transformer in timm's layout": {
         "patch_embed.proj.weight": torch.ones(8, 3, 4, 4),
         "blocks.0.attn.qkv.weight": torch.ones(24, 8),
@@ -227,6 +242,39 @@ def test_siglip_is_named_by_its_tensors_too(tmp_path: Path) -> None:
     SiglipVisionModel(SiglipVisionConfig(**settings)).save_pretrained(tmp_path / "model")
     found = convert(tmp_path / "model", tmp_path / "out.safetensors")
     assert found.output is None and "SigLIP's vision transformer; only the vision transformers of CLIP" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("Blip", "is BLIP's vision transformer (BLIP, BLIP-2, InstructBLIP); only CLIP's own architecture is read"),
+        ("OwlViT", "is OWL-ViT's vision transformer; only"),
+        ("MLCD", "is an MLCD; only"),
+        ("IJepa", "a vision transformer of transformers' other than CLIP's (I-JEPA and the like); only"),
+        ("Aimv2", "an AIMv2; only"),
+    ],
+)
+def test_models_of_transformers_without_a_configuration_are_named(tmp_path: Path, kind: str, said: str) -> None:
+    """Before: what they lack and have beside a CLIP, twenty tensors of either, or the names of four."""
+    settings = {**VISION, "num_attention_heads": 2}
+    name = kind if kind == "IJepa" else f"{kind}Vision"
+    model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**settings))
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    assert f"model.pt: {said}" in convert(tmp_path / "model.pt", tmp_path / "out.safetensors").detail
+
+
+def test_a_tower_of_clips_beside_another_text_tower_is_read_and_said(tmp_path: Path) -> None:
+    """AltCLIP's visual tower is CLIP's; heads from its text tower were refused by what that lacks."""
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = transformers.AltCLIPConfig(
+        vision_config={**VISION, "num_attention_heads": 2},
+        text_config={**text, "vocab_size": 60, "project_dim": 32},
+        projection_dim=16,
+    )
+    torch.save(transformers.AltCLIPModel(config).state_dict(), tmp_path / "model.pt")
+    assert "beside another text tower (AltCLIP's, an XLM-RoBERTa)" in open_checkpoint(tmp_path / "model.pt").summary
+    with pytest.raises(CheckpointError, match=r"its text tower is AltCLIP's, an XLM-RoBERTa, which is not built"):
+        open_checkpoint(tmp_path / "model.pt", part="text")
 
 
 def test_heads_that_files_and_suite_yaml_say_differently_are_refused_with_both(own_suite: Path) -> None:

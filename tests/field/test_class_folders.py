@@ -1,6 +1,7 @@
 """Which folder is which class, in the ways that people's folders are called, and what is said where nobody can tell."""
 
 import json
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -95,6 +96,12 @@ def test_what_suite_yaml_says_wins(tmp_path: Path) -> None:
         (["n01440764", "n01443537"], ["tench", "goldfish"], {}, "WordNet ids are no names of classes"),
         (["1", "2"], ["0", "1"], {}, "their numbers disagree"),
         (["0", "1"], ["digit 1", "digit 0"], {}, "their numbers disagree"),
+        (
+            [*map(str, range(1, 12)), "x"],
+            ["y"],
+            {},
+            "class: '1', '2', '3', '4', '5', '6', '7', '8' and 4 more;",
+        ),
         (["1", "01"], ["a", "b"], {}, "folders without a class: '01', '1'; classes without a folder: 'a', 'b'"),
         (["0", "1", "2"], ["a", "b"], {}, "3 class folders in images/test, 2 classes in suite.yaml"),
         (
@@ -240,6 +247,28 @@ def test_what_is_no_image_of_a_class_is_left_out_by_name_and_number(tmp_path: Pa
     )
     dropped = load_images(pets(tmp_path, ["cat", "dog", "cow"], folders={"fish": None}), "pets", "test", SIZE)
     assert "left out, as suite.yaml says: fish (1 image)" in dropped.origin.said
+
+
+def test_what_is_no_file_is_named_and_not_opened(tmp_path: Path) -> None:
+    """Before: a pipe was another file "without a file", and a link to nowhere said in passing."""
+    colours(tmp_path, ["cat", "dog"])
+    os.mkfifo(tmp_path / "images" / "test" / "cat" / "2.png")
+    for number in (2, 10):
+        (tmp_path / "images" / "test" / "dog" / f"{number}.png").symlink_to("gone.png")
+    found = load_images(pets(tmp_path, ["cat", "dog"]), "pets", "test", SIZE)
+    assert found.origin.said == ("left out: 1 other file (a pipe × 1)",)
+    assert found.origin.odd == ("left out: 2 links to files that are not there (dog/2.png, dog/10.png)",)
+
+
+def test_folders_in_suite_yaml_that_are_not_there_are_named_beside_those_that_are(tmp_path: Path) -> None:
+    """Before: such a mapping passed without a word where the others map by name."""
+    colours(tmp_path, ["cat", "dog"])
+    found = load_images(pets(tmp_path, ["cat", "dog"], folders={"Katze": "cat", "cow": None}), "pets", "test", SIZE)
+    assert found.labels.tolist() == [0, 1]
+    assert found.origin.odd == (
+        "folders in suite.yaml names 'Katze', which images/test lacks; it has 'cat', 'dog', taken named exactly as the "
+        "classes; write them as the folders are called, or take them out",
+    )
 
 
 def test_images_that_are_all_too_deep_are_said_to_be_so(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 
 from merging.cli import main
 from merging.core.errors import CheckpointError
+from merging.runs.jobs.check import check_suite
 from merging.suites import load_suite
 from merging.weights.convert import convert
 from merging.weights.files import open_checkpoint
@@ -223,6 +224,15 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []},
         "holds no tensors of a model; left out 1 tensor (state.0.exp_avg)",
     ),
+    "a list of models": (
+        {"models": [TOWER, OTHER]},
+        "tensors are in lists: 2 items under 'models'",
+    ),
+    "models in a tuple beside others": (
+        {"best": ({"net": TOWER},), "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}},
+        "lists: 1 item under 'best', which don't tell what is which weight, or which model is meant; save",
+    ),
+    "a list beside a text tower": ({"text": TEXT, "visual": [*TOWER.values()]}, "in lists: 32 items under 'visual'"),
 }
 
 
@@ -233,6 +243,13 @@ def test_what_can_not_be_told_apart_is_refused(tmp_path: Path, kind: str) -> Non
     with pytest.raises(CheckpointError) as seen:
         open_checkpoint(tmp_path / "model.pt")
     assert str(seen.value).startswith("model.pt: ") and said in str(seen.value)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in REFUSED if "list" in kind or "tuple" in kind])
+def test_convert_names_lists_of_tensors_too(tmp_path: Path, kind: str) -> None:
+    """Before: "the file holds no tensors", of a file with eight models."""
+    torch.save(REFUSED[kind][0], tmp_path / "model.pt")
+    assert "tensors are in lists: " in convert(tmp_path / "model.pt", tmp_path / "out.safetensors").detail
 
 
 NO_TOWER: dict[str, tuple[State, str]] = {
@@ -288,3 +305,33 @@ def test_a_text_tower_is_read_through_the_same_wrappers(tmp_path: Path) -> None:
     assert list(found) == sorted(TEXT) and all(torch.equal(found[name], tensor) for name, tensor in TEXT.items())
     write_yaml(tmp_path, base="clip.ckpt", text_tower="clip.ckpt", tasks=[{"name": "pets", "classes": ["a", "b"]}])
     assert list(load_suite(tmp_path).text_checkpoint) == sorted(TEXT)
+
+
+# --- differences -----------------------------------------------------------------------------------------------------
+
+
+def test_a_difference_from_the_base_is_no_model(own_suite: Path, tmp_path: Path) -> None:
+    """Before: `evaluate` printed the accuracy of weights that are next to nothing, `merge` merged −θ₀."""
+    base, file = load_file(own_suite / "base.safetensors"), own_suite / "roads.safetensors"
+    save_file({name: tensor - base[name] for name, tensor in load_file(file).items()}, file)
+    said = "roads.safetensors: the gains of its layer norms have the norm"
+    home = ("--home", str(tmp_path / "home"))
+    for command in (("evaluate", str(own_suite), "--checkpoint", str(file)), ("merge", str(own_suite))):
+        refused = CliRunner().invoke(main, [*command, *home])
+        seen = refused.stderr.replace(" (task 'roads')", "")
+        assert refused.exit_code == 1 and said in seen and "(a task vector), and is no model; add the base's" in seen
+    rows = {row.file: row for row in check_suite(load_suite(own_suite), try_models=False).files}
+    assert not rows["roads.safetensors"].ok
+
+
+def test_the_accuracy_of_a_model_that_is_far_from_the_base_is_doubted(own_suite: Path, tmp_path: Path) -> None:
+    other = load_file(own_suite / "base.safetensors")
+    for name in other:
+        if other[name].ndim > 1:
+            other[name] = torch.randn(other[name].shape, generator=torch.Generator().manual_seed(0))
+    save_file(other, tmp_path / "other.safetensors")
+    command = ("evaluate", str(own_suite), "--home", str(tmp_path / "home"), "--checkpoint")
+    doubted = CliRunner().invoke(main, [*command, str(tmp_path / "other.safetensors")])
+    assert doubted.exit_code == 0 and "warning: other.safetensors: far from the base (" in doubted.stderr
+    usual = json.loads(CliRunner().invoke(main, [*command, str(own_suite / "roads.safetensors"), "--json"]).stdout)
+    assert usual["warnings"] == []

@@ -102,7 +102,7 @@ def test_a_trial_is_an_ordinary_run_on_validation_images() -> None:
 
 
 REFUSED = {
-    "- 1": ["expected a mapping with suite", "got list"],
+    "- 1": ["expected a mapping with suite", "got a list"],
     "a: [": ["not valid YAML"],
     "suite: mini": ["merges: is missing"],
     "suite: mini\nmerges: {average: }\nspeed: 3": ["speed: unknown name"],

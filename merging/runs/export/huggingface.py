@@ -30,7 +30,9 @@ def config_text(suite: Suite, dtype: WrittenDtype = "as-base") -> str:
         vision = VisionConfig.model_validate(architecture["vision_cfg"])
     except ValidationError:
         raise _refusal(suite, "its architecture is none of CLIP's") from None
-    odd = [name for name, field in VisionConfig.model_fields.items() if name not in _TOLD
+    norm = vision.norm_kwargs or {}
+    told = _TOLD | ({"norm_kwargs"} if norm.keys() <= {"eps"} else set())
+    odd = [name for name, field in VisionConfig.model_fields.items() if name not in told
            and getattr(vision, name) != field.default]  # fmt: skip
     if odd:
         raise _refusal(suite, f"vision_cfg.{odd[0]} = {getattr(vision, odd[0])!r} has no counterpart there")
@@ -50,7 +52,7 @@ def config_text(suite: Suite, dtype: WrittenDtype = "as-base") -> str:
         "image_size": size,
         "patch_size": vision.patch_size,
         "hidden_act": "quick_gelu" if architecture.get("quick_gelu") else "gelu",
-        "layer_norm_eps": 1e-5,
+        "layer_norm_eps": norm.get("eps", 1e-5),
         "projection_dim": architecture["embed_dim"],
         "torch_dtype": dtype if dtype != "as-base" else stored[0] if len(stored) == 1 else "float32",
     }

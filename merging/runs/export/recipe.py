@@ -1,6 +1,7 @@
 """A run as a recipe: a file from which anybody who has the same checkpoints rebuilds the same weights, bit for bit."""
 
 import hashlib
+import json
 import math
 import tempfile
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -15,11 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from merging.core.errors import MergingError, SpecError
 from merging.core.limits import MAX_RECIPE_BYTES
 from merging.core.progress import Progress, no_progress
+from merging.core.text import kind_of, short
 from merging.core.wording import explain, nearest
 from merging.core.yaml_text import read_yaml
 from merging.methods import own, registry
+from merging.methods.context import Context
 from merging.methods.pair import DEFAULTS
 from merging.methods.params import AUTO
+from merging.methods.plan import plan
 from merging.methods.registry import Kind, Stage
 from merging.runs.export.weights import require_done, write_rebuilt
 from merging.runs.jobs import MergeSpec, Site
@@ -37,6 +42,7 @@ _INTRODUCTION = (
 )
 
 
+_ROUNDED = 1e-2  # of the largest coefficient: what other processors make of the same equations differs by less
 _NAMES = {"revisions": {"edit", "merge"}, "chosen": {"scaling", "thresholds"}}  # all that exports have ever written
 
 
@@ -70,6 +76,7 @@ class Recipe(BaseModel):
         fingerprints: SHA-256 of the base's and of every task's file.
         coefficients: of a linear run, None of others.
         weights: what was written.
+        contents: SHA-256 of all of it that the weights depend on, by which a change is seen; None in older ones.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -84,6 +91,7 @@ class Recipe(BaseModel):
     fingerprints: dict[str, str]
     coefficients: Coefficients | None = None
     weights: Written
+    contents: str | None = None
 
     @field_validator("revisions", "chosen")
     @classmethod
@@ -98,6 +106,12 @@ class Recipe(BaseModel):
     def suite_name(self) -> str:
         """The suite it was made from: a built-in name, or the name of a folder."""
         return str(self.spec.get("suite", ""))
+
+    @property
+    def digest(self) -> str:
+        """What ``contents`` is as long as nothing was changed."""
+        content = self.model_dump(mode="json", exclude={"label", "run", "device", "contents"}, exclude_none=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def built_in_suite(self) -> str:
         """The name of the suite, if it is one that everybody has.
@@ -161,7 +175,7 @@ class Recipe(BaseModel):
 def recipe_of(run: Run, weights: Path, form: Form = PLAIN) -> Recipe:
     """The recipe of a finished run, and of the file or files that its weights were written to."""
     result = require_done(run)
-    return Recipe(
+    made = Recipe(
         label=run.label,
         run=run.id,
         spec={**run.spec.model_dump(mode="json"), "suite": run.spec.suite_name},
@@ -173,6 +187,7 @@ def recipe_of(run: Run, weights: Path, form: Form = PLAIN) -> Recipe:
         coefficients=result.coefficients,
         weights=Written(sha256=weights_sha256(weights), layout=form.layout, dtype=form.dtype),
     )
+    return made.model_copy(update={"contents": made.digest})
 
 
 def weights_sha256(path: Path) -> str:
@@ -195,7 +210,7 @@ def read_recipe(path: Path) -> Recipe:
     """
     content = read_yaml(path, SpecError, MAX_RECIPE_BYTES)
     if not isinstance(content, dict):
-        raise SpecError(f"{path.name}: expected the mapping that an export writes, got {type(content).__name__}")
+        raise SpecError(f"{path.name}: expected the mapping that an export writes, got {kind_of(content)}")
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -219,13 +234,16 @@ class Replayed:
         """In a sentence."""
         if self.identical:
             return f"identical to the exported weights, bit for bit (sha256 of the tensors {self.sha256[:12]})"
-        made = f"the run was made on {recipe.device}, where sums are rounded in another order" * (
-            recipe.device != "cpu"
-        )
-        return (
-            f"not identical: the tensors' sha256 is {self.sha256[:12]}, the recipe says {recipe.weights.sha256[:12]}; "
-            f"{made or 'other versions of torch or another processor can round differently'}"
-        )
+        seen = f"not identical: the tensors' sha256 is {self.sha256[:12]}, the recipe says {recipe.weights.sha256[:12]}"
+        if recipe.contents not in (None, recipe.digest):
+            return f"{seen}; the recipe was changed since it was exported, and these weights are what it specifies now"
+        if recipe.device != "cpu":
+            why = f"the run was made on {recipe.device}, where sums are rounded in another order"
+        else:
+            why = "other versions of torch or another processor can round differently"
+        if recipe.contents is None:
+            why += ", or the recipe was changed, which one as old as this does not tell"
+        return f"{seen}; {why}"
 
 
 def replay(
@@ -250,6 +268,7 @@ def replay(
     form = recipe.weights.form
     if recipe.coefficients is not None:
         _require_table(recipe.coefficients, vectors)
+        _require_specified(recipe.coefficients, spec, vectors)
         result = MergeResult(fingerprints=recipe.fingerprints, coefficients=recipe.coefficients)
         write_rebuilt(result, spec, vectors, output, form)
     elif form.plain:
@@ -287,6 +306,31 @@ def _require_table(coefficients: Coefficients, vectors: TaskVectors) -> None:
         )
     if not all(math.isfinite(number) for row in coefficients.table for number in row):
         raise SpecError("the recipe's coefficients hold NaN or infinity; it was changed")
+
+
+def _require_specified(coefficients: Coefficients, spec: MergeSpec, vectors: TaskVectors) -> None:
+    """Insist on the coefficients that the specification leads to, where that takes no images to know.
+
+    Raises:
+        SpecError: it leads to others.
+    """
+    if spec.pair.data.images:
+        return
+    planned = plan(vectors, spec.pair, Context(torch.device("cpu"), spec.seed)).table
+    table = np.array(coefficients.table).T
+    if planned is None:
+        raise SpecError(
+            f"the recipe has a table of coefficients, and specifies {spec.pair.label}, which has none; it was changed"
+        )
+    far = np.abs(planned - table) > _ROUNDED * np.maximum(np.abs(planned).max(), 1)
+    if far.any():
+        tensor, task = np.argwhere(far)[0]
+        raise SpecError(
+            f"the recipe contradicts itself: by its specification ({spec.pair.text[:200]}) the coefficient of task "
+            f"{vectors.tasks[task]!r} in tensor {vectors.names[tensor]!r} is {short(float(planned[tensor, task]))}, in "
+            f"its table {short(float(table[tensor, task]))}; one of the two was changed; take the recipe as it was "
+            "exported, or delete `coefficients` to have the weights that it specifies"
+        )
 
 
 def _require_same_files(recipe: Recipe, vectors: TaskVectors) -> None:

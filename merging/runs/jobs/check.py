@@ -28,7 +28,7 @@ from merging.suites.architecture import ACTIVATIONS
 from merging.suites.images.image_sets import ImageSet, class_counts
 from merging.suites.images.kinds import ImageFolderData
 from merging.suites.suite import Split, Suite, load_suite
-from merging.suites.weight_facts import WeightFacts, compared, facts_of
+from merging.suites.weight_facts import WeightFacts, compared, facts_of, is_far
 from merging.weights.files import Checkpoint
 from merging.weights.twins import identical
 from merging.weights.vectors import TaskVectors
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 SPLITS: tuple[Split, Split] = ("val", "test")
 
-# A model fine-tuned from a base stays near it; two that were trained apart are further from each other than from zero.
-_FAR = 0.5
 # Test above validation: more than chance gives, and more than splits of one data set differ by.
 _GAP = 0.05
 _STANDARD_ERRORS = 4
@@ -344,11 +342,8 @@ class _Check:
             yield f"the same file as task {twin!r}"
         elif name in self.twins:
             yield f"the same weights as task {self.twins[name]!r}, in another file"
-        if facts.relative_difference is not None and facts.relative_difference > _FAR:
-            yield (
-                f"far from the base (‖τ‖ is {100 * facts.relative_difference:.0f} % of ‖θ₀‖); "
-                "was it fine-tuned from another one?"
-            )
+        if facts.relative_difference is not None and is_far(facts.relative_difference):
+            yield is_far(facts.relative_difference)
 
     def _accuracy(self, name: str, file: str) -> Iterator[Finding]:
         """Fine-tuned accuracy on both splits, where it is known or to be measured, compared."""

@@ -64,14 +64,19 @@ def _array(archive: ZipFile, member: ZipInfo) -> np.ndarray:
     """An array, once it is sure that all the numbers that its header declares are there.
 
     Raises:
-        ValueError: they are not, or it holds Python objects.
+        SuiteError: they are not, or it holds Python objects.
     """
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(file)
-        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
-            raise ValueError("more numbers are declared than there are")
+        wrong = ""
+        if dtype.hasobject:
+            wrong = "holds Python objects, which are not read; save images as uint8 and labels as whole numbers"
+        elif min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > member.file_size:
+            wrong = "declares more numbers than there are; save or download it again"
+        if wrong:
+            raise SuiteError(f"{Path(str(archive.filename)).name}: not {_WHAT}: {member.filename[:80]} {wrong}")
     with archive.open(member) as file:
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 

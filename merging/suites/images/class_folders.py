@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from merging.core.errors import SuiteError
-from merging.core.text import in_a_row, shortened
+from merging.core.text import in_a_row, natural, shortened
 from merging.core.wording import nearest
 
 FolderClasses = Mapping[str, str | int | None]  # folder → its class, by name or index; None: it is left out
@@ -32,6 +32,7 @@ class Matching:
         assumed: whether it was, as no file says it.
         dropped: folders that ``suite.yaml`` leaves out.
         strangers: folders that are no class, beside one for each class.
+        absent: folders that ``suite.yaml`` calls a class and that are not there.
     """
 
     labels: dict[str, int]
@@ -39,6 +40,7 @@ class Matching:
     assumed: bool = False
     dropped: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
 
 def normalised(name: str) -> str:
@@ -51,16 +53,6 @@ def normalised(name: str) -> str:
     """
     folded = unicodedata.normalize("NFC", name).casefold()
     return unicodedata.normalize("NFC", re.sub(r"[\s_/-]+", "", folded))
-
-
-def natural(name: str) -> tuple[tuple[bool, int, str], ...]:
-    """A key that sorts numbers in names as numbers, whatever the case of letters.
-
-    >>> sorted(["10", "9", "b2", "B10"], key=natural)
-    ['9', '10', 'b2', 'B10']
-    """
-    parts = re.split(r"([0-9]+)", name.casefold())
-    return tuple((False, int(part), "") if _NUMBER.fullmatch(part) else (True, 0, part) for part in parts if part)
 
 
 def match_folders(
@@ -96,11 +88,11 @@ def match_folders(
     strangers = tuple(folder for folder in rest if folder not in found.labels)
     _require_unlike(strangers, labels | found.labels, classes, task, place)
     how = found.how
-    _require_meant(given, labels | found.labels, set(told), classes, task, place)
+    absent = _meant_in_vain(given, labels | found.labels, set(told), classes, task, place)
     if told:
         how = "as `folders` in suite.yaml says" + (f", the others {found.how}" if wanted else "")
     dropped = tuple(folder for folder, label in told.items() if label is None)
-    return Matching(labels | found.labels, how, dropped=dropped, strangers=strangers)
+    return Matching(labels | found.labels, how, dropped=dropped, strangers=strangers, absent=absent)
 
 
 def compare_names(file: str, stated: Sequence[str], classes: Sequence[str], task: str) -> str:
@@ -126,7 +118,7 @@ def compare_names(file: str, stated: Sequence[str], classes: Sequence[str], task
         first = moved[0]
         raise SuiteError(
             f"{file}: task {task!r} has the class names of the file in another order: {classes[first]!r} is class "
-            f"{places[ours[first]]} there and {first} in suite.yaml ({_listed(stated)} against {_listed(classes)}); "
+            f"{places[ours[first]]} there and {first} in suite.yaml ({listed(stated)} against {listed(classes)}); "
             "write them in suite.yaml in the file's order, which is that of the labels"
         )
     other = [index for index, name in enumerate(ours) if theirs[index] != name]
@@ -148,13 +140,15 @@ def _told(folders: Sequence[str], classes: Sequence[str], given: FolderClasses, 
     return told
 
 
-def _require_meant(
+def _meant_in_vain(
     given: FolderClasses, labels: Mapping[str, int], told: set[str], classes: Sequence[str], task: str, place: str
-) -> None:
-    """Insist that no folder was meant by a name in ``suite.yaml`` that none has; null may name one of another split.
+) -> tuple[str, ...]:
+    """The folders that ``suite.yaml`` calls a class and that are not there; null may name one of another split.
 
-    A data set that is known by several names of its folders names none of those there are, or all of them.
+    Raises:
+        SuiteError: one that is there was meant by it, most likely.
     """
+    absent = []
     present = {unicodedata.normalize("NFC", folder) for folder in told}
     covered = {labels[folder] for folder in told if folder in labels}
     spelt = {normalised(folder): label for folder, label in labels.items()}
@@ -167,6 +161,8 @@ def _require_meant(
                 f"task {task!r}: folders: {folder}: there is no folder of that name in {place}"
                 f"{nearest(folder, list(labels))}; write it as the folder is called"
             )
+        absent.append(folder)
+    return tuple(absent)
 
 
 def _label(wanted: str | int, classes: Sequence[str], folder: str, task: str) -> int:
@@ -181,7 +177,7 @@ def _label(wanted: str | int, classes: Sequence[str], folder: str, task: str) ->
     if len(same) > 1:
         raise SuiteError(f"{where} is the name of {len(same)} classes; give an index: {in_a_row(map(str, same))}")
     if not same:
-        raise SuiteError(f"{where} is no class of the task{nearest(wanted, classes)}; classes: {_listed(classes)}")
+        raise SuiteError(f"{where} is no class of the task{nearest(wanted, classes)}; classes: {listed(classes)}")
     return same[0]
 
 
@@ -246,7 +242,7 @@ def _in_order_of_names(folders: Sequence[str], task: str, place: str) -> Matchin
     if order != sorted(folders, key=natural):
         raise SuiteError(
             f"task {task!r}: suite.yaml names no classes, and the {len(folders)} folders in {place} can be sorted as "
-            f"text ({_listed(order)}) or by number and without case ({_listed(sorted(folders, key=natural))}); list "
+            f"text ({listed(order)}) or by number and without case ({listed(sorted(folders, key=natural))}); list "
             "`classes` for the task, in the order of the head's rows"
         )
     labels = {folder: label for label, folder in enumerate(order)}
@@ -272,24 +268,24 @@ def _unclear(
 ) -> SuiteError:
     """The error for folders and classes that are not one another's; of those given the ones without a partner show."""
     keys, names = {normalised(name) for name in classes}, {normalised(folder) for folder in folders}
-    alone = sorted(folder for folder in folders if normalised(folder) not in keys)
+    alone = sorted((folder for folder in folders if normalised(folder) not in keys), key=natural)
     lonely = [name for name in classes if normalised(name) not in names]
     if why or not (alone or lonely):
-        alone, lonely = sorted(folders), list(classes)
+        alone, lonely = sorted(folders, key=natural), list(classes)
     if not why and any(_WORDNET.fullmatch(folder) for folder in alone):
         why = "WordNet ids are no names of classes"
     return SuiteError(
         f"task {task!r}: {all_folders} class folders in {place}, {all_classes} classes in suite.yaml, and nothing says "
-        f"which is which{f' ({why})' if why else ''}; folders without a class: {_listed(alone)}; classes without a "
-        f"folder: {_listed(lonely)}; write for the task in suite.yaml folders: {{folder: class}}, or rename the "
+        f"which is which{f' ({why})' if why else ''}; folders without a class: {listed(alone)}; classes without a "
+        f"folder: {listed(lonely)}; write for the task in suite.yaml folders: {{folder: class}}, or rename the "
         "folders; a class without images needs an empty one"
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """The first names of a list, quoted.
 
-    >>> _listed([])
+    >>> listed([])
     'none'
     """
     return shortened([repr(name[:60]) for name in names]) or "none"

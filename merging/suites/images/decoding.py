@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 
 from merging.core.errors import SuiteError
-from merging.core.gate import DAMAGE, require_file_itself, require_regular
+from merging.core.gate import DAMAGE, damage_in_words, require_file_itself, require_regular
 from merging.core.limits import MAX_IMAGE_BYTES, MAX_PIXELS
 
 # Those that are no programs (JPEG is MPO, too): Pillow hands EPS to Ghostscript, whatever the file is called.
@@ -114,7 +114,12 @@ def _opened(file: Path | bytes, name: str, size: int, given: tuple[float, float]
     except DAMAGE as error:
         if isinstance(file, Path):
             require_file_itself(file, _Unreadable, name)
-        raise _Unreadable(f"{name}: not a readable image ({type(error).__name__})") from None
+        why = (
+            "nothing in it is known as an image"
+            if isinstance(error, UnidentifiedImageError)
+            else damage_in_words(error)
+        )
+        raise _Unreadable(f"{name}: not a readable image ({why})") from None
 
 
 def hardly_filled(peak: int) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from merging.core.errors import SuiteError
-from merging.core.text import counted, shortened
-from merging.suites.images.class_folders import NUMERIC_ORDER, FolderClasses, Matching, match_folders
+from merging.core.gate import special_kind
+from merging.core.text import counted, natural, shortened
+from merging.suites.images.class_folders import NUMERIC_ORDER, FolderClasses, Matching, listed, match_folders
 from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
 from merging.suites.images.source import Origin, Source
 
@@ -57,6 +58,7 @@ class _LeftOut:
 
     others: Counter[str] = field(default_factory=Counter)  # by ending
     dotted: int = 0
+    lost: list[str] = field(default_factory=list)  # links to nowhere
     nested: Counter[str] = field(default_factory=Counter)  # images, by the folder that they are in
     empty: list[str] = field(default_factory=list)
 
@@ -107,6 +109,7 @@ def folder_source(
     classes: Sequence[str],
     given: FolderClasses | None = None,
     treatment: Treatment = AS_USUAL,
+    borrowed: bool = False,
 ) -> Source | None:
     """Images of one split; which folder is which class: see :mod:`merging.suites.images.class_folders`.
 
@@ -117,6 +120,7 @@ def folder_source(
         classes: names in the order of the labels.
         given: folder → class, where ``suite.yaml`` says it.
         treatment: how the image files are read.
+        borrowed: whether ``given`` is that of a known data set, written down for other copies of its images too.
 
     Returns:
         None if there is no folder ``root/split``.
@@ -137,6 +141,8 @@ def folder_source(
     if not files:
         elsewhere = sum(left_out.nested.values())
         why = f"; {elsewhere} are in folders below the class folders: move them up" if elsewhere else ""
+        if left_out.lost:
+            why += f"; {counted(len(left_out.lost), 'link')} to files that are not there"
         if left_out.others:
             why += (
                 f"; other files: {left_out.endings}; convert them to PNG or JPEG (read are {_READ.replace(' ', ', ')})"
@@ -156,7 +162,7 @@ def folder_source(
         origin=Origin(
             tuple((folder.name, label) for folder, label in found.class_folders),
             found.matching.how,
-            *_said(found, left_out, classes),
+            *_said(found, left_out, classes, borrowed),
         ),
         folder_of=np.repeat(np.arange(len(counts)), counts),
     )
@@ -187,7 +193,7 @@ def _look(folder: Path, left_out: _LeftOut) -> list[Path]:
                 if below:
                     left_out.nested[f"{folder.name}/{entry.name}"] += below
             elif not is_file:
-                left_out.others["without a file"] += 1  # a link to nowhere, a pipe
+                _note_special(entry, f"{folder.name}/{entry.name}", left_out)
             elif entry.name.startswith("."):
                 left_out.dotted += ending in SUFFIXES
             elif ending in SUFFIXES:
@@ -199,12 +205,22 @@ def _look(folder: Path, left_out: _LeftOut) -> list[Path]:
     return sorted(images)
 
 
+def _note_special(entry: os.DirEntry[str], name: str, left_out: _LeftOut) -> None:
+    """What is neither a file nor a folder: a link to nowhere, or a pipe and such, which is not opened."""
+    try:
+        left_out.others[special_kind(entry.stat().st_mode)] += 1
+    except OSError:
+        left_out.lost.append(name)
+
+
 def _images_below(folder: Path) -> int:
     """How many image files there are in a folder and below it; links are not followed."""
     return sum(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(folder) for name in names)
 
 
-def _said(found: Split, left_out: _LeftOut, classes: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _said(
+    found: Split, left_out: _LeftOut, classes: Sequence[str], borrowed: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What is left out, as sentences: what nobody would miss, and what is hardly meant."""
     said: list[str] = []
     odd: list[str] = []
@@ -218,12 +234,22 @@ def _said(found: Split, left_out: _LeftOut, classes: Sequence[str]) -> tuple[tup
         count = sum(left_out.others.values())
         what = f"left out: {counted(count, 'other file')} ({left_out.endings})"
         (odd if unread else said).append(f"{what}; convert them to PNG or JPEG to count them" if unread else what)
+    if left_out.lost:
+        links = shortened(sorted(left_out.lost, key=natural), _SHOWN)
+        odd.append(f"left out: {counted(len(left_out.lost), 'link')} to files that are not there ({links})")
     if left_out.nested:
-        where = shortened([f"{name} {count}" for name, count in sorted(left_out.nested.items())], _SHOWN)
+        by_name = sorted(left_out.nested.items(), key=lambda item: natural(item[0]))
+        where = shortened([f"{name} {count}" for name, count in by_name], _SHOWN)
         images = counted(sum(left_out.nested.values()), "image")
         odd.append(f"left out: {images} in folders below the class folders ({where}); move them up to count them")
     if found.matching.dropped:
         said.append(f"left out, as suite.yaml says: {_with_images(found.folder, found.matching.dropped)}")
+    if found.matching.absent and not borrowed:
+        odd.append(
+            f"folders in suite.yaml names {listed(found.matching.absent)}, which {found.name} lacks; it has "
+            f"{listed(sorted(found.matching.labels, key=natural))}, taken {found.matching.how}; write them as the "
+            "folders are called, or take them out"
+        )
     if found.matching.strangers:
         strangers = _with_images(found.folder, found.matching.strangers)
         odd.append(f"left out: folders that are no class of suite.yaml, with their images: {strangers}")
@@ -258,7 +284,9 @@ def _gaps(labels: Mapping[str, int], classes: Sequence[str]) -> list[str]:
 
 
 def _with_images(folder: Path, names: Sequence[str]) -> str:
-    return shortened([f"{name} ({counted(_images_below(folder / name), 'image')})" for name in names], _SHOWN)
+    return shortened(
+        [f"{name} ({counted(_images_below(folder / name), 'image')})" for name in sorted(names, key=natural)], _SHOWN
+    )
 
 
 def folder_fingerprint(root: Path, paths: Iterable[Path]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 
 from merging.core.errors import MergingError, MissingPart, SuiteError
-from merging.core.gate import DAMAGE, parse_json, require_file_itself, require_regular
+from merging.core.gate import DAMAGE, damage_in_words, parse_json, require_file_itself, require_regular
 from merging.core.limits import MAX_CELLS_BYTES, MAX_GROWTH, MAX_IMAGE_BYTES, MAX_IMAGES, MAX_SMALL_BYTES
 from merging.core.text import shortened
 from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
@@ -76,7 +76,9 @@ def hub_source(
         _check_rows(files[0].name, tables, label)
         labels = np.concatenate([table.read(columns=[label])[label].to_numpy() for table in tables])
     except DAMAGE as error:
-        raise SuiteError(f"{files[0].name}: not readable parquet files ({type(error).__name__})") from None
+        raise SuiteError(
+            f"{files[0].name}: not readable parquet files ({damage_in_words(error)}); download them again"
+        ) from None
     if labels.dtype.kind not in "iu":
         raise SuiteError(f"{files[0].name}: column {label!r} is {labels.dtype}; expected class indices, integers")
     starts = [0, *accumulate(table.metadata.num_rows for table in tables)]
@@ -207,7 +209,9 @@ def _images(
             if row in wanted:
                 yield open_image(_bytes(cell.as_py(), file, row), f"{file.name}, row {row}", size, treatment)
     except DAMAGE as error:
-        raise SuiteError(f"{file.name}: not a readable parquet file ({type(error).__name__})") from None
+        raise SuiteError(
+            f"{file.name}: not a readable parquet file ({damage_in_words(error)}); download it again"
+        ) from None
 
 
 def _bytes(value: Any, file: Path, row: int) -> bytes:

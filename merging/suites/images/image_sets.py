@@ -197,10 +197,19 @@ def _source(suite: Suite, task: Task, split: Split) -> Source:
     found = _stored(suite, task, split)
     if found is None and split == "val":
         train = _stored(suite, task, "train")
-        found = None if train is None else train.select(held_out(len(train)))
+        found = None if train is None else _held_out_of(train)
     if found is None:
         raise MissingPart(f"task {task.name!r}: {_expected(task, split)}")
     return found
+
+
+def _held_out_of(train: Source) -> Source:
+    """Some of the training images for validation, and a word on that: the models may have seen them."""
+    chosen = train.select(held_out(len(train)))
+    said = (
+        f"there is no validation split: {len(chosen)} of {len(train)} training images serve, which models may have seen"
+    )
+    return replace(chosen, origin=replace(chosen.origin, said=(said, *chosen.origin.said)))
 
 
 def _stored(suite: Suite, task: Task, split: str) -> Source | None:
@@ -215,7 +224,8 @@ def _stored(suite: Suite, task: Task, split: str) -> Source | None:
         case ArraysData():
             return array_source(path, split)
         case ImageFolderData():
-            return folder_source(path, split, task.name, task.classes, task.folders, data.treatment)
+            borrowed = any(task.folders == known.get("folders") for known in known_datasets().values())
+            return folder_source(path, split, task.name, task.classes, task.folders, data.treatment, borrowed)
         case HuggingFaceData():
             return hub_source(path, split, data.config, data.image, data.label, data.treatment)
         case TorchvisionData():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from merging.core.errors import MissingPart, SuiteError
+from merging.core.gate import damage_in_words
 from merging.suites.images.decoding import Picture, fit
 from merging.suites.images.source import Source
 
@@ -81,9 +82,9 @@ def torchvision_source(name: str, root: Path, split: str, fingerprint: str) -> S
         labels = np.asarray(stored).astype(np.int64)
     except ImportError as error:
         raise SuiteError(f"torchvision's {name} needs {error.name}: python -m pip install {error.name}") from None
-    except _BROKEN as error:
+    except _BROKEN:
         raise MissingPart(
-            f"torchvision's {name} is not in {root.name}, or not whole ({type(error).__name__}); nothing is downloaded "
+            f"torchvision's {name} is not in {root.name}, or not whole; nothing is downloaded "
             f"here; get it with: python -c \"from torchvision.datasets import {name}; {name}('{root.name}', "
             'download=True)" in the folder around it'
         ) from None
@@ -93,7 +94,9 @@ def torchvision_source(name: str, root: Path, split: str, fingerprint: str) -> S
             try:
                 yield Picture(fit(data[row][0], size))
             except _BROKEN as error:
-                raise SuiteError(f"torchvision's {name}, image {row}: not readable ({type(error).__name__})") from None
+                raise SuiteError(
+                    f"torchvision's {name}, image {row}: not readable ({damage_in_words(error)})"
+                ) from None
 
     stated = tuple(map(str, getattr(data, "classes", ())))
     return Source(f"torchvision's {name}", labels, f"torchvision {name} {split} {fingerprint}", read, classes=stated)

@@ -27,6 +27,7 @@ from merging.core.gate import read_json
 from merging.core.wording import differences, explain
 from merging.weights.files.layouts import Layout, Origin, huggingface_names
 from merging.weights.files.reading import Checkpoint, TensorInfo, open_checkpoint, require_content
+from merging.weights.files.torch_files import Unread
 
 CONFIG = "adapter_config.json"
 LINEARISED = "linearized_adapter_model.safetensors"
@@ -305,6 +306,9 @@ class _Folded:
 
     def own(self) -> dict[str, str]:
         return {name: name for name in self._base.infos}
+
+    def unread(self) -> Unread:
+        return Unread()
 
     def tensor(self, name: str) -> torch.Tensor:
         weight = self._base[name]

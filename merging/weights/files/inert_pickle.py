@@ -24,6 +24,7 @@ _MAX_NAME = 500  # characters of a dotted name; joining its halves is the one th
 _MAX_PERSISTENT = 6  # parts of what names a storage
 _MAX_DIMENSIONS = 16
 _MAX_INTEGER = 2**48
+META = "is a meta tensor, a shape without numbers"
 _KEYS = (str, int, float, bool, bytes, type(None))  # hashing nested tuples can take for ever
 _STORAGES = {
     "Double": torch.float64,
@@ -37,6 +38,22 @@ _STORAGES = {
     "Byte": torch.uint8,
     "Bool": torch.bool,
 }
+
+
+# torch's functions for tensors that are not plain numbers in this file → what those are
+_UNREAD = {
+    "_rebuild_sparse_tensor": "is sparse",
+    "_rebuild_meta_tensor_no_storage": META,
+    "_rebuild_qtensor": "is quantised",
+    "_rebuild_nested_tensor": "is nested, rows of several lengths",
+    "_rebuild_wrapper_subclass": "is of a class of its own",
+    "_rebuild_tensor_v3": "is of a type that can't be merged",
+    **dict.fromkeys(
+        ("_rebuild_device_tensor_from_numpy", "_rebuild_device_tensor_from_cpu_tensor", "_rebuild_xla_tensor"),
+        "is that of another device",
+    ),
+}
+_PLAIN = {"torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"}
 
 
 @dataclass(frozen=True)
@@ -73,6 +90,13 @@ class StoredTensor:
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class UnreadTensor:
+    """A tensor of a kind that is not read, and what that is, as the end of a sentence."""
+
+    what: str
 
 
 def load(file: IO[bytes], storages: dict[str, StoredBytes] | None = None) -> object:
@@ -203,6 +227,10 @@ def _called(function: object, arguments: object) -> object:
     arguments = arguments if isinstance(arguments, tuple) else ()
     if name in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
         return _tensor(*arguments[:4])
+    if name.startswith("torch._utils.") and name.removeprefix("torch._utils.") in _UNREAD:
+        return UnreadTensor(_UNREAD[name.removeprefix("torch._utils.")])
+    if name == "torch._tensor._rebuild_from_type_v2" and len(arguments) == 4:
+        return _of_a_class(*arguments[:3])
     if name in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
         return arguments[0]
     if name == "collections.OrderedDict" and not arguments:
@@ -214,13 +242,23 @@ def _called(function: object, arguments: object) -> object:
     return Shell(name)
 
 
+def _of_a_class(function: object, kind: object, arguments: object) -> object:
+    """A tensor with a class, or attributes, besides its numbers."""
+    if isinstance(kind, Global) and kind.name in _PLAIN and function != Global("torch._tensor._rebuild_from_type_v2"):
+        return _called(function, arguments)
+    return UnreadTensor("is of a class of its own" + (f", {kind.name[:80]}" if isinstance(kind, Global) else ""))
+
+
 def _storage(
     kind: object, storage_type: object, key: object, _location: object, numel: object, view: object = None
 ) -> StoredBytes:
     name = storage_type.name if isinstance(storage_type, Global) else ""
     dtype = _STORAGES.get(name.removeprefix("torch.").removesuffix("Storage"))
     if dtype is None or not name.startswith("torch."):
-        raise CheckpointError(f"holds numbers of a kind that is not read ({name[:80] or 'unnamed'})")
+        raise CheckpointError(
+            f"holds numbers of a kind that is not read ({name[:80] or 'unnamed'}), such as complex ones or those of 8 "
+            "bits; save it with floating-point numbers of 16 bits or more"
+        )
     if kind != "storage" or type(key) is not str or not _natural(numel) or view is not None:
         raise ValueError
     assert isinstance(numel, int)

@@ -21,6 +21,7 @@ from typing import Literal
 from merging.core.errors import CheckpointError
 from merging.core.text import counted, shortened
 from merging.core.wording import differences
+from merging.weights.files.other_kinds import other_kind, other_text_kind
 
 Family = Literal["open_clip", "huggingface", "unknown"]
 PROJECTION = "proj"
@@ -269,6 +270,12 @@ def recognise_text(
     if not towers:
         towers = dict.fromkeys(found.roots(_TEXT_ANCHOR), _open_clip_text)
     if not towers:
+        kind = other_text_kind(found.plain)
+        if kind:
+            raise CheckpointError(
+                f"its text tower is {kind}, which is not built here; save a head made of it, [classes, embed_dim], and "
+                "name that as `head` of every task"
+            )
         own = {name: name for name in found.stored} if own is None else own
         prefix = _wrapper(list(own))
         inside = {name: stored for name, stored in own.items() if not name.startswith(prefix + _OPEN_CLIP)}
@@ -520,11 +527,14 @@ def _huggingface(found: _Names, under: str) -> Layout:
     origins = _huggingface_origins(_up_to_the_last(_LAYER, inside), under, _OUTSIDE_BLOCKS)
     if prefix + _HUGGINGFACE_PROJECTION in found.plain:
         origins[PROJECTION] = Origin((prefix + _HUGGINGFACE_PROJECTION,), transposed=True)
-    whole = any(name.startswith(f"{prefix}{_HUGGINGFACE_TEXT}") for name in found.plain)
+    text = [name for name in found.plain if name.startswith(f"{prefix}{_HUGGINGFACE_TEXT}")]
     projected = PROJECTION in origins
-    kind = "CLIPModel" if whole else "CLIPVisionModelWithProjection" if projected else "CLIPVisionModel"
+    kind = "CLIPModel" if text else "CLIPVisionModelWithProjection" if projected else "CLIPVisionModel"
     written = found.written(under, _HUGGINGFACE_ANCHOR)
+    other_text = other_text_kind(text)
     title = f"Hugging Face {kind}" + (f" under {written!r}" if written else "")
+    if other_text:
+        title += f" beside another text tower ({other_text})"
     return found.layout(title, _exactly(found, origins, under, inside, "vision"), "huggingface", under)
 
 
@@ -553,9 +563,9 @@ def _exactly(
     extra = {under + name for name in inside if name != _HUGGINGFACE_BUFFER} - taken
     wrong = differences({"missing": taken.difference(found.plain), "unexpected": extra})
     if wrong:
-        raise CheckpointError(
-            f"begins like Hugging Face's CLIP {kind} model, but has {wrong}; only CLIP's own architecture is read"
-        )
+        known = other_kind(found.plain) if kind == "vision" else ""
+        seen = f"is {known}" if known else f"begins like Hugging Face's CLIP {kind} model, but has {wrong}"
+        raise CheckpointError(f"{seen}; only CLIP's own architecture is read")
     return {
         name: replace(origin, stored=tuple(found.plain[part] for part in origin.stored))
         for name, origin in origins.items()

@@ -21,15 +21,17 @@ from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckp
 from merging.core.gate import DAMAGE
 from merging.core.limits import MAX_PICKLE_BYTES, MAX_TENSORS
 from merging.weights.files import inert_pickle
-from merging.weights.files.inert_pickle import Shell, StoredBytes, StoredTensor
+from merging.weights.files.inert_pickle import Shell, StoredBytes, StoredTensor, UnreadTensor
 from merging.weights.files.reading import Checkpoint, TensorInfo, checkpoint_from, require_content
-from merging.weights.files.torch_files import NESTED, check_archive, no_state_dict, requested_globals
+from merging.weights.files.torch_files import NESTED, Lists, Unread, check_archive, no_state_dict, requested_globals
 
 _MAX_NAME = 300  # characters; names of nested modules grow with every level
 _MAX_UNSAVED = 100  # buffers of one module that are not saved; each name is looked for among them
 _TIED = 2  # tied weights are in the file once and in the model under two names
 _TORCHSCRIPT = "__torch__."  # begins the names of its classes
 _MAGIC = 0x1950A86A20F9469CFC6C  # begins the old format, before a version, word sizes, the model and the keys
+
+_WALKED = (StoredTensor, UnreadTensor, Shell, dict, list, tuple)
 
 Places = Mapping[str, tuple[int, int]]  # key of a storage → where it begins in the file, and its bytes
 
@@ -67,11 +69,7 @@ def open_pickled_module(path: Path | str, take: str | None = None) -> PickledMod
         root, places = _from_archive(path) if check_archive(path, torchscript=True) else _from_old_format(path)
         if not isinstance(root, dict | Shell):
             raise no_state_dict(path, root)
-        found: dict[str, StoredTensor] = {}
-        for name, tensor in _tensors(root):
-            if found.setdefault(name, tensor) is not tensor:
-                raise CorruptCheckpoint(f"two tensors are called {name[:200]!r}")
-        source = _MappedTensors(path, found, places, _own(root, found))
+        source = _MappedTensors(path, root, places)
     except DAMAGE:
         raise CorruptCheckpoint(f"{path.name}: a damaged archive; download or export it again") from None
     except CheckpointError as error:
@@ -133,14 +131,7 @@ def _subject(root: object) -> str:
     return next((name for name in keys if isinstance(root, dict) and isinstance(root.get(name), dict | Shell)), "")
 
 
-def _own(root: object, found: Mapping[str, StoredTensor]) -> dict[str, str]:
-    """Name → name as found, of the tensors of the model, or of what a training checkpoint holds it under."""
-    subject = _subject(root)
-    prefix = f"{subject}." if subject else ""
-    return {name.removeprefix(prefix): name for name in found if name.startswith(prefix)}
-
-
-def _tensors(root: object) -> Iterator[tuple[str, StoredTensor]]:
+def _tensors(root: object, lists: Lists) -> Iterator[tuple[str, StoredTensor | UnreadTensor]]:
     """Names and tensors of a model, or of a dict (such as a training checkpoint) that holds models and tensors."""
     subject = _subject(root)
     if subject and isinstance(root, dict):
@@ -154,7 +145,9 @@ def _tensors(root: object) -> Iterator[tuple[str, StoredTensor]]:
             left.pop()
             continue
         name, value = item
-        if isinstance(value, StoredTensor):
+        if isinstance(value, list | tuple):
+            lists.look(name, value)
+        elif isinstance(value, StoredTensor | UnreadTensor):
             count += 1
             if count > MAX_TENSORS:
                 raise CorruptCheckpoint(f"more than {MAX_TENSORS} tensors")
@@ -177,7 +170,7 @@ def _children(prefix: str, value: object, seen: set[int]) -> Iterator[tuple[str,
         if isinstance(group, dict) and id(group) not in seen:
             seen.add(id(group))
             for key, child in group.items():
-                if not isinstance(child, StoredTensor | Shell | dict) or not isinstance(key, str) or key in unsaved:
+                if not isinstance(child, _WALKED) or not isinstance(key, str) or key in unsaved:
                     continue
                 if len(prefix) + len(key) > _MAX_NAME:
                     raise CorruptCheckpoint(f"names of more than {_MAX_NAME} letters")
@@ -187,10 +180,20 @@ def _children(prefix: str, value: object, seen: set[int]) -> Iterator[tuple[str,
 class _MappedTensors:
     """Tensors as views of the memory-mapped file."""
 
-    def __init__(self, path: Path, tensors: Mapping[str, StoredTensor], places: Places, own: Mapping[str, str]) -> None:
-        self._tensors, self._places, self._own = tensors, places, own
+    def __init__(self, path: Path, root: object, places: Places) -> None:
+        found: dict[str, StoredTensor | UnreadTensor] = {}
+        lists = Lists(StoredTensor, UnreadTensor)
+        for name, tensor in _tensors(root, lists):
+            if found.setdefault(name, tensor) is not tensor:
+                raise CorruptCheckpoint(f"two tensors are called {name[:200]!r}")
+        self._places = places
+        self._names = tuple(found)
+        self._subject = _subject(root)
+        self._tensors = {name: tensor for name, tensor in found.items() if isinstance(tensor, StoredTensor)}
+        others = {name: tensor.what for name, tensor in found.items() if isinstance(tensor, UnreadTensor)}
+        self._unread = Unread(others, tuple(lists.found))
         size = path.stat().st_size
-        for name, tensor in tensors.items():
+        for name, tensor in self._tensors.items():
             start, nbytes = places.get(tensor.storage.key, (0, -1))
             if tensor.storage.numel * tensor.storage.dtype.itemsize > nbytes or start + nbytes > size:
                 raise CorruptCheckpoint(f"the numbers of tensor {name[:200]!r} are not all in the file")
@@ -203,7 +206,11 @@ class _MappedTensors:
         return {name: TensorInfo(tensor.shape, tensor.storage.dtype) for name, tensor in self._tensors.items()}
 
     def own(self) -> dict[str, str]:
-        return dict(self._own)
+        prefix = f"{self._subject}." if self._subject else ""
+        return {name.removeprefix(prefix): name for name in self._names if name.startswith(prefix)}
+
+    def unread(self) -> Unread:
+        return self._unread
 
     def tensor(self, name: str) -> torch.Tensor:
         stored = self._tensors[name]

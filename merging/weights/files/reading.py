@@ -26,7 +26,7 @@ from merging.core.wording import differences
 from merging.weights.files.folders import is_index, model_file, shards_of
 from merging.weights.files.header import read_header
 from merging.weights.files.layouts import NO_PREFIX, PROJECTION, Layout, Origin, recognise, recognise_text
-from merging.weights.files.torch_files import check_tensor, read_state_dict
+from merging.weights.files.torch_files import Unread, read_state_dict, why_unread
 
 Part = Literal["visual", "text", "all"]
 PATCHES, POSITIONS = "conv1.weight", "positional_embedding"
@@ -267,6 +267,9 @@ class Source(Protocol):
     def own(self) -> dict[str, str]:
         """Name → name as stored, of the tensors that the file is about: none of a training's other dictionaries."""
 
+    def unread(self) -> Unread:
+        """What is in the file besides, and can't be read."""
+
     def tensor(self, name: str) -> torch.Tensor:
         """A contiguous tensor on the CPU."""
 
@@ -289,6 +292,9 @@ class _SafetensorsSource:
     def own(self) -> dict[str, str]:
         return {name: name for name in self._header}
 
+    def unread(self) -> Unread:
+        return Unread()
+
     def tensor(self, name: str) -> torch.Tensor:
         tensor: torch.Tensor = self._file.get_tensor(name)
         return tensor
@@ -298,15 +304,9 @@ class _TorchSource:
     def __init__(self, path: Path) -> None:
         found = read_state_dict(path)
         self._own = found.own
-        self._tensors: dict[str, torch.Tensor] = {}
-        subject = {*found.own.values()}
-        for name, tensor in found.tensors.items():
-            try:
-                _check_plain(path, name, tensor)
-                self._tensors[name] = tensor
-            except CheckpointError:  # what else a training keeps may be of any kind, and is not read
-                if name in subject:
-                    raise
+        why = {name: _why_unread(path, tensor) for name, tensor in found.tensors.items()}
+        self._tensors = {name: tensor for name, tensor in found.tensors.items() if not why[name]}
+        self._unread = Unread({name: what for name, what in why.items() if what}, found.lists)
 
     def infos(self) -> dict[str, TensorInfo]:
         return {name: TensorInfo(tuple(t.shape), t.dtype) for name, t in self._tensors.items()}
@@ -314,15 +314,17 @@ class _TorchSource:
     def own(self) -> dict[str, str]:
         return self._own
 
+    def unread(self) -> Unread:
+        return self._unread
+
     def tensor(self, name: str) -> torch.Tensor:
         return self._tensors[name].detach().contiguous()
 
 
-def _check_plain(path: Path, name: str, tensor: torch.Tensor) -> None:
-    """Insist on a plain tensor of a type that can be merged."""
-    check_tensor(path, name, tensor)
-    if tensor.dtype not in _DTYPES.values():
-        raise CheckpointError(f"{path.name}: tensor {name!r} is {tensor.dtype}, a type that can't be merged")
+def _why_unread(path: Path, tensor: torch.Tensor) -> str:
+    """What keeps a tensor from being read and merged, as the end of a sentence; empty if nothing does."""
+    other_type = tensor.dtype not in _DTYPES.values()
+    return why_unread(path, tensor) or (f"is {tensor.dtype}, a type that can't be merged" if other_type else "")
 
 
 class _ShardedSource:
@@ -349,6 +351,10 @@ class _ShardedSource:
 
     def own(self) -> dict[str, str]:
         return {name: name for name in self._sources}
+
+    def unread(self) -> Unread:
+        each = [source.unread() for source in {*self._sources.values()}]
+        return Unread({name: what for one in each for name, what in one.tensors.items()})
 
     def tensor(self, name: str) -> torch.Tensor:
         return self._sources[name].tensor(name)
@@ -436,9 +442,9 @@ def checkpoint_from(
     files: tuple[Path, ...] = (),
 ) -> Checkpoint:
     """The tensors of an open file under the names of a layout; arguments and errors as :func:`open_checkpoint`."""
-    stored = source.infos()
-    if not stored:
-        raise CorruptCheckpoint(f"{path.name}: the file holds no tensors")
+    stored, unread = source.infos(), source.unread()
+    if not stored and not unread.tensors:
+        raise CorruptCheckpoint(f"{path.name}: the file holds no tensors{_in_lists(unread)}")
     if len(stored) > MAX_TENSORS:
         raise CorruptCheckpoint(f"{path.name}: {len(stored)} tensors; at most {MAX_TENSORS} are read")
     own = source.own()
@@ -452,20 +458,41 @@ def checkpoint_from(
     else:
         try:
             find = recognise if part == "visual" else recognise_text
-            layout = find(stored, take, own, lambda one, other: _same(source, one, other))
+            names = [*stored, *unread.tensors]
+            layout = find(names, take, own, lambda one, other: _same(source, one, other))
         except CheckpointError as error:
             raise CheckpointError(f"{path.name}: {error}") from None
     if not layout.origins:
-        raise CorruptCheckpoint(f"{path.name}: the file holds no tensors of a model; {layout.dropped_in_words}")
+        seen = f"{layout.dropped_in_words}{_in_lists(unread)}"
+        raise CorruptCheckpoint(f"{path.name}: the file holds no tensors of a model; {seen}")
+    if layout.family == "unknown" and part == "visual" and unread.lists and "weight" not in layout.origins:
+        raise CorruptCheckpoint(f"{path.name}: holds no CLIP visual transformer by itself{_in_lists(unread)}")
+    _require_readable(path, layout, unread)
     _require_same(path, source, layout)
     infos = {name: _joined(path, stored, layout.origins[name]) for name in sorted(layout.origins)}
     taken = "" if take is None or part == "all" else layout.root or NO_PREFIX
     return Checkpoint(path, layout, infos, source, promised=promised, files=files, taken=taken)
 
 
+def _in_lists(unread: Unread) -> str:
+    return f"; {unread.lists_in_words}" if unread.lists else ""
+
+
+def _require_readable(path: Path, layout: Layout, unread: Unread) -> None:
+    """Insist on tensors that can be read; what else a training keeps may be of any kind."""
+    blocked = sorted(layout.stored & unread.tensors.keys())
+    if blocked:
+        more = f", and {counted(len(blocked) - 1, 'more tensor')} can't be read either" if blocked[1:] else ""
+        raise CheckpointError(
+            f"{path.name}: tensor {blocked[0][-99:]!r} {unread.tensors[blocked[0]]}{more}; expected plain tensors with "
+            "their numbers in the file; load the model whole on the CPU, save model.state_dict() again"
+        )
+
+
 def _same(source: Source, one: Layout, other: Layout) -> bool:
     """Whether two towers of a file hold the same numbers under the same names."""
-    if one.origins.keys() != other.origins.keys():
+    unread = source.unread().tensors.keys()
+    if one.origins.keys() != other.origins.keys() or unread & (one.stored | other.stored):
         return False
     return all(
         torch.equal(_put_together(source, one.origins[name]), _put_together(source, other.origins[name]))

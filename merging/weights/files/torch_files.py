@@ -9,9 +9,9 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -19,13 +19,13 @@ from typing import IO, Any
 import torch
 
 from merging.core.archive import is_archive, open_archive
-from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckpoint
+from merging.core.errors import CorruptCheckpoint, UnsafeCheckpoint
 from merging.core.gate import DAMAGE
 from merging.core.limits import MAX_PICKLE_BYTES, MAX_PICKLE_OPERATIONS
-from merging.core.text import shortened
+from merging.core.text import counted, kind_of, shortened
+from merging.weights.files.inert_pickle import META
 from merging.weights.files.pickle_size import require_bearable
 
-_ADVICE = "save model.state_dict() or a .safetensors file instead"
 _CONVERT = "`merging convert` takes the tensors out of whole models without running anything"
 _HARMLESS = re.compile(
     r"torch\._utils\.|torch\.(\w*Storage|Size|\w*float\w*|\w*int\w*)$|collections\.OrderedDict$"
@@ -34,7 +34,57 @@ _HARMLESS = re.compile(
 NESTED = ("state_dict", "model_state_dict", "model")  # what training scripts save their weights under
 _MAX_NAME = 1000  # characters; names grow with every dictionary
 _DEEPEST = 12  # dictionaries within each other that are looked into
+_LISTS_DEEP = 6  # lists and dictionaries within each other that are looked into for tensors
 _PICKLES = 5  # torch's old format is five pickles and then raw bytes
+
+
+@dataclass(frozen=True)
+class Unread:
+    """What a file holds of tensors that can't be read.
+
+    Attributes:
+        tensors: name → what it is, as the end of a sentence.
+        lists: where lists hold tensors, which don't tell what is which weight.
+    """
+
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    lists: tuple[str, ...] = ()
+
+    @property
+    def lists_in_words(self) -> str:
+        """What to say of the lists where no model is found outside of them; empty without any."""
+        if not self.lists:
+            return ""
+        return (
+            f"tensors are in lists: {shortened(self.lists, 3)}, which don't tell what is which weight, or which model "
+            "is meant; save that model's state_dict() by itself"
+        )
+
+
+class Lists:
+    """Looks for lists with tensors in them; each list and dictionary is looked into once, so that many cost little.
+
+    Attributes:
+        found: those there are, in words.
+    """
+
+    def __init__(self, *tensors: type) -> None:
+        self.found: list[str] = []
+        self._tensors = tensors
+        self._seen: set[int] = set()
+
+    def look(self, name: str, items: Sequence[object]) -> None:
+        """Look into the list under a name."""
+        if self._hold(items, _LISTS_DEEP):
+            self.found.append(f"{counted(len(items), 'item')} under {name[:80]!r}")
+
+    def _hold(self, value: object, depth: int) -> bool:
+        if isinstance(value, self._tensors):
+            return True
+        if not isinstance(value, list | tuple | Mapping) or not depth or id(value) in self._seen:
+            return False
+        self._seen.add(id(value))
+        return any(self._hold(one, depth - 1) for one in (value.values() if isinstance(value, Mapping) else value))
 
 
 @dataclass(frozen=True)
@@ -45,10 +95,12 @@ class StateDict:
         tensors: all tensors, however deep, named by the keys that lead to them with points between.
         own: name → name in ``tensors`` of those that are the file's subject: directly in a state dict, or in the first
             of :data:`NESTED`.
+        lists: see :class:`Unread`.
     """
 
     tensors: dict[str, torch.Tensor]
     own: dict[str, str]
+    lists: tuple[str, ...] = ()
 
 
 def read_state_dict(path: Path) -> StateDict:
@@ -67,7 +119,7 @@ def read_state_dict(path: Path) -> StateDict:
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except CorruptCheckpoint as error:
         raise CorruptCheckpoint(f"{path.name}: {error}") from None
-    except Exception as error:  # damaged files make torch raise nearly anything, asserts and MemoryError included
+    except Exception:  # damaged files make torch raise nearly anything, asserts and MemoryError included
         names = requested_globals(path)
         if names:
             raise UnsafeCheckpoint(
@@ -75,8 +127,7 @@ def read_state_dict(path: Path) -> StateDict:
                 f"loading it could run code, so nothing was loaded; {_CONVERT}"
             ) from None
         raise CorruptCheckpoint(
-            f"{path.name}: torch can't read it ({type(error).__name__}); it is truncated, damaged or no weight file; "
-            "download or export it again"
+            f"{path.name}: torch can't read it; it is truncated, damaged or no weight file; download or export it again"
         ) from None
     if not isinstance(loaded, Mapping):
         raise no_state_dict(path, loaded)
@@ -84,24 +135,25 @@ def read_state_dict(path: Path) -> StateDict:
     inner = loaded[under] if under else loaded
     direct = [str(name) for name, value in inner.items() if isinstance(value, torch.Tensor)]
     tensors: dict[str, torch.Tensor] = {}
-    for name, tensor in _walk(path, {under: inner, **loaded} if under else loaded):
+    lists = Lists(torch.Tensor)
+    for name, tensor in _walk(path, {under: inner, **loaded} if under else loaded, lists):
         if name in tensors:
             raise CorruptCheckpoint(f"{path.name}: two tensors are called {name[:200]!r}, in dictionaries of two kinds")
         tensors[name] = tensor
-    return StateDict(tensors, {name: f"{under}.{name}" if under else name for name in direct})
+    return StateDict(tensors, {name: f"{under}.{name}" if under else name for name in direct}, tuple(lists.found))
 
 
 def no_state_dict(path: Path, found: object) -> CorruptCheckpoint:
     """The error for a file with something else in it: tensors in a list, say, which don't tell what is which weight."""
-    kind = type(found).__name__.removeprefix("Stored").lower()
+    kind = "a tensor" if type(found).__name__.endswith("Tensor") else kind_of(found)
     count = f" of {len(found)}" if isinstance(found, list | tuple | set) else ""
     return CorruptCheckpoint(
-        f'{path.name}: holds a {kind}{count}; expected a state dict, name → tensor, or {{"state_dict": …}}; save '
+        f'{path.name}: holds {kind}{count}; expected a state dict, name → tensor, or {{"state_dict": …}}; save '
         "model.state_dict()"
     )
 
 
-def _walk(path: Path, root: Mapping[Any, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+def _walk(path: Path, root: Mapping[Any, Any], lists: Lists) -> Iterator[tuple[str, torch.Tensor]]:
     """Names and tensors of dictionaries within each other, level by level; one in two places is walked once."""
     level: list[tuple[str, Mapping[Any, Any]]] = [("", root)]
     seen: set[int] = set()
@@ -109,6 +161,8 @@ def _walk(path: Path, root: Mapping[Any, Any]) -> Iterator[tuple[str, torch.Tens
         below = []
         for prefix, value in level:
             for key, child in value.items() if id(value) not in seen else ():
+                if isinstance(child, list | tuple):
+                    lists.look(f"{prefix}{key}", child)
                 if not isinstance(child, torch.Tensor | Mapping) or (prefix and not isinstance(key, str | int)):
                     continue
                 name = f"{prefix}{key}"
@@ -194,12 +248,18 @@ def check_archive(path: Path, torchscript: bool = False) -> bool:
     return True
 
 
-def check_tensor(path: Path, name: str, tensor: torch.Tensor) -> None:
-    """Only plain tensors whose numbers are really in the file: a stride of 0 makes terabytes out of four bytes."""
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-        raise CheckpointError(f"{path.name}: tensor {name!r} is sparse, quantized or empty of data; {_ADVICE}")
+def why_unread(path: Path, tensor: torch.Tensor) -> str:
+    """What keeps a tensor from being read, as the end of a sentence; empty if nothing does.
+
+    Only plain tensors are whose numbers are really in the file: a stride of 0 makes terabytes out of four bytes.
+    """
+    if tensor.device.type == "meta":
+        return META
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "is sparse" if tensor.layout != torch.strided else "is nested"
+    if tensor.is_quantized or tensor.device.type != "cpu":
+        return "is quantised" if tensor.is_quantized else f"is that of another device, {tensor.device.type}"
     if tensor.numel() * tensor.itemsize > path.stat().st_size:
-        raise CorruptCheckpoint(
-            f"{path.name}: tensor {name!r} declares {tensor.numel() * tensor.itemsize} bytes, "
-            f"more than the whole file of {path.stat().st_size}"
-        )
+        size = path.stat().st_size
+        return f"declares {tensor.numel() * tensor.itemsize} bytes, more than the whole file of {size}"
+    return ""

@@ -206,10 +206,37 @@ def test_weights_that_differ_are_noticed(suite_file: Path, suite: Suite, workspa
     exported(suite_file, workspace, tmp_path / "out")
     recipe = read_recipe(tmp_path / "out" / "recipe.yaml")
     assert recipe.coefficients is not None
+    same = recipe.model_copy(deep=True)
     recipe.coefficients.table[1][3] += 1e-3
     found = replay(recipe, suite, workspace, tmp_path / "again.safetensors")
     assert not found.identical and found.verdict(recipe).startswith("not identical")
-    assert "made on cuda:0" in found.verdict(recipe.model_copy(update={"device": "cuda:0"}))
+    assert "; the recipe was changed since it was exported, and these weights are what it" in found.verdict(recipe)
+    assert found.verdict(same).endswith("; other versions of torch or another processor can round differently")
+    assert "made on cuda:0" in found.verdict(same.model_copy(update={"device": "cuda:0"}))
+    assert "or the recipe was changed, which one as" in found.verdict(recipe.model_copy(update={"contents": None}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"merge_params": {"scaling": 0.5}}, r"merge\.scaling=0\.5\) .* is 0\.5, in its table 0\.3; one of the"),
+        (
+            {"merge": "average", "merge_params": {}},
+            r"merge=average\) the coefficient of task 'circles' .* is 0\.25, in",
+        ),
+        ({"edit": "ties"}, "has a table of coefficients, and specifies TIES"),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_is_refused(
+    changes: dict[str, Any], said: str, suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path
+) -> None:
+    """Before: the coefficients were taken, whatever the λ that stands above them, without a word."""
+    exported(suite_file, workspace, tmp_path / "out")
+    recipe = read_recipe(tmp_path / "out" / "recipe.yaml")
+    changed = recipe.model_copy(update={"spec": {**recipe.spec, **changes}})
+    with pytest.raises(SpecError, match=said):
+        replay(changed, suite, workspace, tmp_path / "again.safetensors")
+    assert not (tmp_path / "again.safetensors").exists()
 
 
 _SOUND = "label: x\nrun: y\nspec: {}\nfingerprints: {}\nweights: {sha256: z}\n"

@@ -172,7 +172,7 @@ NEARLY: dict[str, tuple[State, str]] = {
     "no layer norm": (without(NEW, "pre_layrnorm.bias"), r"has 1 tensor missing \('pre_layrnorm\.bias'\); only"),
     "SigLIP": (
         OLD | {"vision_model.head.probe": torch.ones(2)},
-        r"has 1 tensor unexpected \('vision_model\.head\.probe'\); only",
+        "is SigLIP's vision transformer; only CLIP's own architecture is read",
     ),
     "keys of another shape": (OLD | {KEY: torch.ones(4, 32)}, r"same shape and dtype.*\[4, 32\]"),
     "keys of another dtype": (OLD | {KEY: OLD[KEY].half()}, "same shape and dtype"),
