@@ -39,7 +39,8 @@ def polar_factors(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _factors() -> list[float]:
     """μ of every step."""
-    factors, smallest = [], _SMALLEST
+    factors: list[float] = []
+    smallest = _SMALLEST
     while smallest < 0.99 and len(factors) < _MOST:
         factor = (3 / (1 + smallest + smallest**2)) ** 0.5
         factors.append(factor)

@@ -145,7 +145,7 @@ def objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.nd
 
 def _objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.ndarray:
     """As :func:`objective`, of Gram matrices that are resolved."""
-    return _in_parts(lambda *part: _objective_of(*part, alpha), gram, coefficients)
+    return _in_parts(functools.partial(_objective_of, alpha=alpha), gram, coefficients)
 
 
 def _objective_of(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.ndarray:
