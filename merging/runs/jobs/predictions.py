@@ -32,8 +32,9 @@ _STORED = np.dtype("<i4")
 
 
 def evaluator_of(run: Run, workspace: Workspace) -> Evaluator:
-    """The evaluator with which a run's accuracy was measured: its suite, device and precision."""
-    return workspace.evaluator(load_suite(run.spec.suite), devices.resolve(run.spec.device), run.spec.torch_dtype)
+    """The evaluator with which a run's accuracy was measured: its suite, device, precision and shift."""
+    spec = run.spec
+    return workspace.evaluator(load_suite(spec.suite), devices.resolve(spec.device), spec.torch_dtype, spec.shift)
 
 
 def known_predictions(run: Run, workspace: Workspace, evaluator: Evaluator) -> dict[str, np.ndarray]:
