@@ -283,10 +283,8 @@ def leaderboard(
     add_methods(click.get_current_context(), [path_of(each) for each in places])
     named = ",".join([*filter(None, [presets]), *(each for each in methods if each not in places)])
 
-    from merging.methods.presets import PRESETS, find_preset
     from merging.runs.leaderboard import (
         Row,
-        cheapest_first,
         leaderboard,
         not_run_yet,
         to_markdown,
@@ -295,8 +293,7 @@ def leaderboard(
     from merging.suites.suite import load_suite, reference_of
 
     loaded = load_suite(suite)
-    names = [name.strip() for name in named.split(",")] if named else list(PRESETS)
-    chosen = cheapest_first(map(find_preset, dict.fromkeys(names)))
+    chosen = chosen_presets(named)
     if output:
         require_place(output)
     workspace, of_tasks, where = open_workspace(home), read_tasks(loaded, tasks), read_device(device, scheduler)
@@ -320,6 +317,20 @@ def leaderboard(
             print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
         elif rows:
             click.echo(to_markdown(rows), nl=False)
+
+
+def chosen_presets(named: str | None, default: Sequence[str] | None = None) -> Any:
+    """Presets by names with commas, or ``all``, the cheapest first.
+
+    Args:
+        named: what was typed.
+        default: what stands for nothing; all by default.
+    """
+    from merging.methods.presets import PRESETS, find_preset
+    from merging.runs.leaderboard import cheapest_first
+
+    names: Sequence[str] = [name.strip() for name in named.split(",")] if named else list(default or PRESETS)
+    return cheapest_first(map(find_preset, dict.fromkeys(PRESETS if named == "all" else names)))
 
 
 @main.command()

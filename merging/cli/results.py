@@ -160,10 +160,8 @@ def print_result(result: Any, tasks: int) -> None:
         print_accuracy(result.accuracy, result.average, result.split, result.images)
     if result.unseen:
         print_unseen(result)
-    if result.shift != "clean":
-        from merging.suites.images.shifts import Shift
-
-        click.echo(f"all test images corrupted: {Shift.read(result.shift).label}")
+    if result.shift_in_words:
+        click.echo(result.shift_in_words)
     print_skipped(result.skipped)
 
 

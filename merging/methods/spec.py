@@ -103,7 +103,7 @@ class Spec(BaseModel):
     @property
     def images(self) -> str:
         """What accuracy is measured on, in words: the split, and the shift if there is one."""
-        return f"{self.split}, {self.shift.label}" if isinstance(self.shift, Shift) else self.split
+        return f"{self.split} · {self.shift.label}" if isinstance(self.shift, Shift) else self.split
 
     @property
     def pair(self) -> Pair:

@@ -22,6 +22,7 @@ from merging.methods.forgetting import GROUPS, Group, weights_in_words
 from merging.runs import Run
 from merging.runs.export.weights import require_done
 from merging.runs.jobs.merge_result import Forgetting, MergeResult
+from merging.suites.images.shifts import CLEAN
 from merging.weights.geometry import cosines, mean_abs_cosine
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, is_dark, show, show_table
@@ -68,7 +69,9 @@ def _labels(run: Run) -> dict[str, str]:
 def _accuracy(run: Run, result: MergeResult) -> None:
     tasks = tuple(result.measured)
     labels = accuracy_view.task_labels(tasks)
-    baselines = accuracy_view.baseline_series(tasks, run.spec.split) if belongs_here(run) else []
+    baselines = (
+        accuracy_view.baseline_series(tasks, run.spec.split) if belongs_here(run) and run.spec.shift == CLEAN else []
+    )
     series = [*baselines[:1], *series_of([run]), *baselines[1:]]
     show(
         accuracy_bars(series, labels),

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from merging.evaluation.evaluator import Accuracy
 from merging.methods.forgetting import GROUPS, Group, grouped
 from merging.runs.jobs.model_job import ModelResult
-from merging.suites.images.shifts import CLEAN
+from merging.suites.images.shifts import CLEAN, Shift
 
 _LENIENT = ConfigDict(frozen=True, extra="ignore")
 
@@ -286,6 +286,11 @@ class MergeResult(ModelResult):
     resident: bool | None = None
     output: str | None = None
     kept: list[int] | None = None
+
+    @property
+    def shift_in_words(self) -> str:
+        """What was done to the test images, as a sentence; empty if nothing."""
+        return "" if self.shift == CLEAN else f"All test images are corrupted: {Shift.read(self.shift).label}."
 
     @property
     def measured(self) -> dict[str, float]:

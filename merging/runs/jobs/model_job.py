@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,7 +19,7 @@ from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
 from merging.methods.spec import Spec
 from merging.runs.jobs.job import Job, JobResult, Site
-from merging.suites.images.shifts import CLEAN, shift_version
+from merging.suites.images.shifts import CLEAN, AnyShift, shift_version
 from merging.suites.suite import Suite, load_suite
 from merging.weights import resident
 from merging.weights.vectors import TaskVectors
@@ -112,8 +112,7 @@ class ModelJob(Spec, Job):
         contents.append(json.dumps([measured, tasks]))
         for task in watched:
             contents += workspace.evaluation_files(suite, task)
-        if shift_version(self.shift):
-            contents.append(shift_version(self.shift))
+        contents += sorted({*map(shift_version, self._shifts)} - {""})
         return self.identity(contents, self.kind)
 
     def run(self, site: Site) -> JobResult:
@@ -167,6 +166,11 @@ class ModelJob(Spec, Job):
         )
         bench = Bench(site, suite, vectors, evaluator, context, clock)
         return bench.with_geometry(self) if self.edit == "awd" and self.uses_geometry else bench
+
+    @property
+    def _shifts(self) -> Sequence[AnyShift]:
+        """What is done to the test images."""
+        return (self.shift,)
 
     def _watched(self, suite: Suite) -> tuple[str, ...]:
         """The tasks that accuracy is measured on: those merged, further ones that are asked for, and bystanders."""

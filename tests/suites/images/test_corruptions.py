@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -148,7 +149,7 @@ def enlarged(images: np.ndarray) -> np.ndarray:
 def test_damage_rises_with_severity(name: str, size: str) -> None:
     images = images_of_mini() if size == "small" else enlarged(images_of_mini()[::8])
     damage = [((corrupt(images, name, severity).astype(float) - images) ** 2).mean() for severity in SEVERITIES]
-    assert damage[0] > 0 and all(more > less for less, more in zip(damage, damage[1:], strict=False))
+    assert damage[0] > 0 and all(more > less for less, more in pairwise(damage))
 
 
 # Of two pictures at severities 2 and 4, as another process on another day made them: other bytes would make old
