@@ -237,8 +237,8 @@ def print_robustness(rows: Sequence[Any], zero_shot: Any, shifts: Sequence[Any],
 
     for severity in sorted({shift.severity for shift in shifts}):
         texts = [shift.text for shift in shifts if shift.severity == severity]
-        titles = [CORRUPTIONS[shift.corruption].title for shift in shifts if shift.severity == severity]
-        header = ["method", "clean", *titles, "mean", "relative"]
+        titles = [CORRUPTIONS[shift.corruption].short for shift in shifts if shift.severity == severity]
+        header = ["method", "clean", *titles, "mean", "rel."]
         table = []
         for row in (zero_shot, *rows):
             means = [row.mean(text) for text in texts]
@@ -248,9 +248,9 @@ def print_robustness(rows: Sequence[Any], zero_shot: Any, shifts: Sequence[Any],
         click.echo(f"severity {severity}")
         print_table(header, table, right=header[1:])
     click.echo(
-        f"Mean accuracy over the tasks in percent, {images} test images; relative: mean of the corrupted over clean.\n"
-        "λ is chosen on clean validation images. What adapts on test images adapts on the corrupted ones,\n"
-        "unless its name says otherwise."
+        f"Mean accuracy over the tasks in percent, {images} test images; rel.: the mean of the corrupted over clean.\n"
+        "λ is chosen on clean validation images. What adapts on test images adapts on the corrupted ones;\n"
+        "(on clean): on clean ones."
     )
 
 

@@ -29,7 +29,7 @@ from merging.suites.suite import Suite
 AT_FIRST = ("task_arithmetic", "awd_ta", "adamerging", "wudi_closed_form")  # methods, where nobody chose any
 MOST_SPLITS = 10
 ON_CLEAN = "_on_clean"  # ends the name of a method that adapted on clean images, beside the one as published
-_ON_CLEAN_TITLE = ", adapted on clean images"
+_ON_CLEAN_TITLE = " (on clean)"  # where it adapted
 
 Job = TypeVar("Job", bound=ModelJob)
 
@@ -51,6 +51,16 @@ class Robustness:
     method: str
     clean: ByTask
     accuracy: Mapping[str, ByTask]
+
+    @property
+    def on_clean(self) -> bool:
+        """Whether it adapted on clean images in place of those that it is measured on."""
+        return self.name.endswith(ON_CLEAN)
+
+    @property
+    def published_name(self) -> str:
+        """The name of the same method as published."""
+        return self.name.removesuffix(ON_CLEAN)
 
     def mean(self, shift: str) -> float:
         """Mean over the tasks, on clean images or under a shift."""

@@ -198,6 +198,7 @@ class Corruption:
     Attributes:
         name: what the command line calls it.
         title: what people call it.
+        short: the same over a narrow column.
         small: what it takes for each severity, for small images.
         large: the same for large ones.
         apply: makes of one image uint8 ``[H, W, 3]`` another.
@@ -205,6 +206,7 @@ class Corruption:
 
     name: str
     title: str
+    short: str
     small: tuple[Level, ...]
     large: tuple[Level, ...]
     apply: Callable[[np.ndarray, Level, _Noise], np.ndarray]
@@ -214,16 +216,18 @@ _ALL = (
     Corruption(
         "motion_blur",
         "Motion blur",
+        "motion",
         ((6, 10), (6, 15), (6, 20), (8, 22), (9, 25)),
         ((10, 30), (15, 50), (15, 80), (15, 120), (20, 150)),
         _motion_blur,
     ),
-    Corruption("impulse_noise", "Impulse noise", (1, 2, 3, 5, 7), (3, 6, 9, 17, 27), _impulse_noise),
-    Corruption("gaussian_noise", "Gaussian noise", (4, 6, 8, 9, 10), (8, 12, 18, 26, 38), _gaussian_noise),
-    Corruption("pixelate", "Pixelate", (95, 90, 85, 75, 65), (60, 50, 40, 30, 25), _pixelate),
+    Corruption("impulse_noise", "Impulse noise", "impulse", (1, 2, 3, 5, 7), (3, 6, 9, 17, 27), _impulse_noise),
+    Corruption("gaussian_noise", "Gaussian noise", "gauss", (4, 6, 8, 9, 10), (8, 12, 18, 26, 38), _gaussian_noise),
+    Corruption("pixelate", "Pixelate", "pixel", (95, 90, 85, 75, 65), (60, 50, 40, 30, 25), _pixelate),
     Corruption(
         "spatter",
         "Spatter",
+        "spatter",
         (
             ("water", 62, 10, 70, 70, 50),
             ("water", 65, 10, 80, 71, 50),
@@ -240,8 +244,10 @@ _ALL = (
         ),
         _spatter,
     ),
-    Corruption("contrast", "Contrast", (75, 50, 40, 30, 15), (40, 30, 20, 10, 5), _contrast),
-    Corruption("jpeg_compression", "JPEG compression", (80, 65, 58, 50, 40), (25, 18, 15, 10, 7), _jpeg_compression),
+    Corruption("contrast", "Contrast", "contrast", (75, 50, 40, 30, 15), (40, 30, 20, 10, 5), _contrast),
+    Corruption(
+        "jpeg_compression", "JPEG compression", "JPEG", (80, 65, 58, 50, 40), (25, 18, 15, 10, 7), _jpeg_compression
+    ),
 )
 CORRUPTIONS = {each.name: each for each in _ALL}  # in the order of published tables
 
