@@ -63,6 +63,7 @@ def robustness(
     beside. What was done before is taken from the history: after Ctrl-C the same command goes on.
     """
     from merging.runs import beyond
+    from merging.runs.jobs.robustness import RobustnessResult
     from merging.suites.images.corruptions import CORRUPTIONS
     from merging.suites.suite import load_suite, reference_of
 
@@ -78,7 +79,7 @@ def robustness(
     _say_outlook(beyond.outlook(methods, jobs, anew, 1 + len(shifts), workspace), len(methods))
     by_title = {preset.title: job for preset, job in zip(methods, jobs, strict=True)}
     with carrier_of(scheduler, workspace, where) as carrier:
-        found = list(beyond.results(by_title, workspace, progress_on_stderr(), carrier))
+        found = list(beyond.results(by_title, RobustnessResult, workspace, progress_on_stderr(), carrier))
     rows = [row for preset, one in zip(methods, found, strict=True) for row in beyond.robustness_of(preset, one)]
     zero_shot = beyond.zero_shot_of(found[0])
     if as_json:
@@ -119,6 +120,7 @@ def generalise(
     same command goes on.
     """
     from merging.runs import beyond
+    from merging.runs.jobs.generalisation import GeneralisationResult
     from merging.suites.suite import load_suite, reference_of
 
     if leave is not None and unseen is not None:
@@ -138,7 +140,7 @@ def generalise(
     _say_outlook(beyond.outlook(methods, jobs, [len(left_out)] * len(jobs), len(left_out), workspace), len(methods))
     by_title = {preset.title: job for preset, job in zip(methods, jobs, strict=True)}
     with carrier_of(scheduler, workspace, where) as carrier:
-        found = list(beyond.results(by_title, workspace, progress_on_stderr(), carrier))
+        found = list(beyond.results(by_title, GeneralisationResult, workspace, progress_on_stderr(), carrier))
     rows = [beyond.generalisation_of(preset, one) for preset, one in zip(methods, found, strict=True)]
     if as_json:
         print_json({"suite": loaded.name, **beyond.generalisation_report(rows, found[0])})

@@ -15,11 +15,10 @@ from merging.core.progress import Progress
 from merging.methods.presets import Preset
 from merging.runs.carrying import Carrier
 from merging.runs.foreground import Here, have_done
-from merging.runs.jobs import GeneralisationJob, RobustnessJob
-from merging.runs.jobs.generalisation import GeneralisationResult
+from merging.runs.jobs.generalisation import GeneralisationJob, GeneralisationResult
 from merging.runs.jobs.measuring import ByTask
 from merging.runs.jobs.model_job import ModelJob, ModelResult
-from merging.runs.jobs.robustness import RobustnessResult
+from merging.runs.jobs.robustness import RobustnessJob, RobustnessResult
 from merging.runs.leaderboard import spec_of
 from merging.runs.workspace import Workspace
 from merging.suites.images.corruptions import CORRUPTIONS, SEVERITIES, find_corruption, require_severity
@@ -31,7 +30,7 @@ MOST_SPLITS = 10
 ON_CLEAN = "_on_clean"  # ends the name of a method that adapted on clean images, beside the one as published
 _ON_CLEAN_TITLE = " (on clean)"  # where it adapted
 
-Job = TypeVar("Job", bound=ModelJob)
+Result = TypeVar("Result", bound=ModelResult)
 
 
 @dataclass(frozen=True)
@@ -158,12 +157,17 @@ def require_measurable(suite: Suite, tasks: Sequence[str]) -> None:
 
 
 def results(
-    jobs: Mapping[str, Job], workspace: Workspace, on_progress: Progress, carrier: Carrier | None = None
-) -> Iterator[ModelResult]:
+    jobs: Mapping[str, ModelJob],
+    kind: type[Result],
+    workspace: Workspace,
+    on_progress: Progress,
+    carrier: Carrier | None = None,
+) -> Iterator[Result]:
     """The results of some jobs, in order, as they are done; what was done before is not done again.
 
     Args:
         jobs: title → job.
+        kind: the model of their results.
         workspace: where runs are kept.
         on_progress: told of every job's progress.
         carrier: who carries them out, all at once if it can, in place of this process.
@@ -171,8 +175,9 @@ def results(
     Raises:
         MergingError: whatever a job raises.
     """
-    for job in jobs.values() if carrier else ():
-        carrier.submit(job, job.fingerprint(workspace))  # type: ignore[union-attr]
+    if carrier is not None:
+        for job in jobs.values():
+            carrier.submit(job, job.fingerprint(workspace))
     for number, (title, job) in enumerate(jobs.items(), 1):
         head = f"{title} ({number} of {len(jobs)})"
 
@@ -180,7 +185,7 @@ def results(
             on_progress(done, total, f"{head}: {message}")
 
         run = have_done(job, workspace, carrier or Here(workspace, report), report)
-        found = run.result_as(ModelResult)
+        found = run.result_as(kind)
         assert found is not None  # of a run that is done
         yield found
 

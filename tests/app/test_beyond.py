@@ -7,7 +7,8 @@ from streamlit.testing.v1 import AppTest
 
 from merging.methods.presets import PRESETS
 from merging.runs.beyond import average, base_on, generalisation_of
-from merging.runs.jobs import GeneralisationJob, RobustnessJob
+from merging.runs.jobs.generalisation import GeneralisationJob
+from merging.runs.jobs.robustness import RobustnessJob
 from merging.suites import Suite
 from merging.suites.images.corruptions import CORRUPTIONS
 from tests.app.conftest import build_suite, texts

@@ -59,7 +59,8 @@ class _Noise:
 
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
         """Numbers of a standard normal distribution in units of 1 / :data:`_ONE`, int64."""
-        return _quantiles()[self._parts(shape, 16)]
+        drawn: np.ndarray = _quantiles()[self._parts(shape, 16)]
+        return drawn
 
     def _parts(self, shape: tuple[int, ...], bits: int) -> np.ndarray:
         words = self._words(math.ceil(math.prod(shape) * bits / 64))
@@ -179,7 +180,8 @@ def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
         last = values.shape[axis] - 1
         places = np.arange(last + 1)
         steps = zip(range(-reach, reach + 1), weights, strict=True)
-        values = sum(weight * values.take((places + step).clip(0, last), axis) for step, weight in steps)
+        shifted = [weight * values.take((places + step).clip(0, last), axis) for step, weight in steps]
+        values = np.sum(shifted, axis=0)
     return values
 
 

@@ -26,7 +26,9 @@ from merging.runs.beyond import (
 from merging.runs.comparison.compare import require_comparable
 from merging.runs.export.recipe import recipe_of
 from merging.runs.foreground import Here, have_done
-from merging.runs.jobs import GeneralisationJob, MergeSpec, RobustnessJob
+from merging.runs.jobs import MergeSpec
+from merging.runs.jobs.generalisation import GeneralisationJob
+from merging.runs.jobs.robustness import RobustnessJob
 from merging.runs.leaderboard import spec_of as leaderboard_spec
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
