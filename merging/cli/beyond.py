@@ -22,7 +22,7 @@ from merging.cli.options import (
     tasks_option,
 )
 from merging.cli.results import print_json
-from merging.cli.text import print_generalisation, print_robustness
+from merging.cli.text import print_generalisation, print_published, print_robustness
 from merging.core.errors import SpecError
 from merging.core.text import counted
 
@@ -65,6 +65,7 @@ def robustness(
     from merging.runs import beyond
     from merging.runs.jobs.robustness import RobustnessResult
     from merging.suites.images.corruptions import CORRUPTIONS
+    from merging.suites.protocols import CORRUPTED, CORRUPTED_COLUMNS, CORRUPTED_TASKS, has_published_protocols
     from merging.suites.suite import load_suite, reference_of
 
     loaded = load_suite(suite)
@@ -86,13 +87,21 @@ def robustness(
         print_json({"suite": loaded.name, **beyond.robustness_report(rows, zero_shot, shifts)})
     else:
         print_robustness(rows, zero_shot, shifts, sum(found[0].counts.values()))
+        if has_published_protocols(loaded):
+            titles = ["clean", *(CORRUPTIONS[name].short for name in CORRUPTED_COLUMNS[1:])]
+            print_published(titles, CORRUPTED, f"Means over {', '.join(CORRUPTED_TASKS)}, by other corruptions. ")
 
 
 @main.command()
 @click.argument("suite")
 @_presets_option
 @click.option("--leave", type=int, help="How many tasks to leave out, in every way or a sample (default: 2).")
-@click.option("--unseen", metavar="TASKS", help="In place of --leave: these tasks, names with commas.")
+@click.option(
+    "--unseen",
+    metavar="TASKS",
+    help="In place of --leave: these tasks, names with commas, or `rest`; of the FusionBench ViT-B-32 suite also exp1 "
+    "and exp2, the splits of the literature.",
+)
 @click.option("--most", type=int, default=10, show_default=True, help="At most so many ways, drawn by --seed.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @tasks_option
@@ -121,6 +130,7 @@ def generalise(
     """
     from merging.runs import beyond
     from merging.runs.jobs.generalisation import GeneralisationResult
+    from merging.suites.protocols import published_split
     from merging.suites.suite import load_suite, reference_of
 
     if leave is not None and unseen is not None:
@@ -130,6 +140,8 @@ def generalise(
     every, where = read_tasks(loaded, tasks), read_device(device, scheduler)
     if unseen is None:
         left_out = beyond.ways_of_leaving_out(every, 2 if leave is None else leave, most, seed)
+    elif split := published_split(loaded, unseen):
+        every, left_out = tuple(loaded.chosen(split.seen)), [split.unseen]
     else:
         named = () if unseen.strip() == "rest" else read_unseen(loaded, (), unseen)
         every = tuple(task for task in every if task not in named) if tasks is None else every
@@ -144,8 +156,11 @@ def generalise(
     rows = [beyond.generalisation_of(preset, one) for preset, one in zip(methods, found, strict=True)]
     if as_json:
         print_json({"suite": loaded.name, **beyond.generalisation_report(rows, found[0])})
-    else:
-        print_generalisation(rows, found[0])
+        return
+    print_generalisation(rows, found[0])
+    split = published_split(loaded, unseen or "")
+    if split:
+        print_published(["seen", *split.unseen, "unseen"], split.rows)
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:

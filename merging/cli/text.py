@@ -275,6 +275,16 @@ def print_generalisation(rows: Sequence[Any], result: Any) -> None:
     click.echo("Mean accuracy in percent on test images; ± is the standard deviation over the splits.")
 
 
+def print_published(titles: Sequence[str], rows: Mapping[str, Sequence[float]], about: str = "") -> None:
+    """A table of the literature below one's own, and never in it."""
+    from merging.suites.protocols import SOURCE
+
+    click.echo("\npublished by others for the same checkpoints, in percent as printed")
+    table = [[name, *(f"{value:.1f}" for value in values)] for name, values in rows.items()]
+    print_table(["method", *titles], table, right=titles)
+    click.echo(f"{about}Source: {SOURCE}.")
+
+
 def print_sweeps(rows: Sequence[Mapping[str, Any]]) -> None:
     """Sweeps as :func:`merging.cli.results.sweep_row` gives them, one a line."""
     lines = [

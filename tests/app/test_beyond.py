@@ -1,8 +1,10 @@
 """The page Beyond the benchmark: both views before, while and after something is measured, and samples of images."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import yaml
 from streamlit.testing.v1 import AppTest
 
 from merging.methods.presets import PRESETS
@@ -82,8 +84,8 @@ def test_without_methods_or_severities_the_page_asks_for_some(tiny: Suite, open_
 
 
 @pytest.mark.parametrize("view", ["Unseen tasks", "Corrupted images"])
-def test_suites_without_images_say_what_is_missing(view: str, suites_folder: object, open_page: Open) -> None:
-    build_suite(suites_folder / "bare", images=False)  # type: ignore[operator]
+def test_suites_without_images_say_what_is_missing(view: str, suites_folder: Path, open_page: Open) -> None:
+    build_suite(suites_folder / "bare", images=False)
     app = open_page("beyond", beyond=view)
     assert not app.exception and "No accuracy without images and heads" in texts(app)
 
@@ -108,3 +110,16 @@ def test_runs_on_other_images_get_a_chart_of_their_own(tiny: Suite, open_page: O
     assert "images that were corrupted in different ways: they get a chart each" in said
     assert "Baselines were measured on clean images and are not drawn beside these." in said
     assert "Test split · Contrast, severity 4" in said
+
+
+@pytest.mark.parametrize(("view", "tables"), [("Unseen tasks", 2), ("Corrupted images", 1)])
+def test_published_tables_stand_below_for_the_checkpoints_that_they_are_about(
+    view: str, tables: int, suites_folder: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = build_suite(suites_folder / "clip")
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"checkpoints": "fusion_bench"}))
+    app = open_page("beyond", beyond=view)
+    assert not app.exception and not app.dataframe  # the tower is another one
+    monkeypatch.setattr("merging.suites.protocols.published_architecture", lambda architecture: "ViT-B-32")
+    app = app.run()
+    assert not app.exception and len(app.dataframe) == tables and "FusionBench" in texts(app)

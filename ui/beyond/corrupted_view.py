@@ -1,6 +1,7 @@
 """Corrupted images: how they look, what they cost each method, and whether adapting on them helps."""
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 from merging.charts.beyond import (
@@ -15,10 +16,11 @@ from merging.runs.beyond import Robustness, robustness_job, robustness_of, shift
 from merging.runs.jobs.robustness import RobustnessResult
 from merging.suites.images.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from merging.suites.images.thumbnails import picture
+from merging.suites.protocols import CORRUPTED, CORRUPTED_COLUMNS, CORRUPTED_TASKS, SOURCE, has_published_protocols
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.measuring import evaluator
 from ui.beyond.measuring import chosen_methods, measured
-from ui.look.figure import escape_markdown, is_dark, show
+from ui.look.figure import escape_markdown, is_dark, show, show_table
 from ui.shell import state
 from ui.shell.url import choice, number, said_below, write_chosen
 
@@ -51,6 +53,7 @@ def corrupted_view(tasks: tuple[str, ...]) -> None:
         )
         if found:
             _charts([row for preset, one in found for row in robustness_of(preset, one)], found[0][1], levels)
+    _published()
     _samples(tasks)
 
 
@@ -101,6 +104,22 @@ def _charts(measured_rows: list[Robustness], first: RobustnessResult, levels: li
             table=robustness_table(rows, names, levels),
             file="accuracy-over-severity",
         )
+
+
+def _published() -> None:
+    """The table of the literature, where it is about these checkpoints."""
+    if not has_published_protocols(state.suite()):
+        return
+    st.subheader("Published results")
+    titles = ["Clean (%)", *(f"{CORRUPTIONS[name].title} (%)" for name in CORRUPTED_COLUMNS[1:])]
+    table = pd.DataFrame([(method, *values) for method, values in CORRUPTED.items()], columns=["Method", *titles])
+    show_table(table, key="published-corrupted", file="published-corrupted-images", height="content")
+    st.caption(
+        escape_markdown(
+            f"Means over {', '.join(CORRUPTED_TASKS)}, as printed. Their corruptions are of another make than those "
+            f"above. Source: {SOURCE}."
+        )
+    )
 
 
 def _samples(tasks: tuple[str, ...]) -> None:

@@ -1,12 +1,15 @@
 """Unseen tasks: which methods buy accuracy on the tasks that they merge with accuracy on those that they don't."""
 
 import math
+from collections.abc import Sequence
 
+import pandas as pd
 import streamlit as st
 
 from merging.charts.beyond import seen_unseen_figure, seen_unseen_table, seen_unseen_takeaway
 from merging.core.text import counted
 from merging.evaluation.evaluator import skipped_in_words
+from merging.methods.presets import Preset
 from merging.runs.beyond import (
     MOST_SPLITS,
     base_on,
@@ -15,9 +18,10 @@ from merging.runs.beyond import (
     ways_of_leaving_out,
 )
 from merging.runs.jobs.generalisation import GeneralisationResult
+from merging.suites.protocols import SOURCE, SPLITS, has_published_protocols
 from ui.accuracy import view as accuracy_view
 from ui.beyond.measuring import chosen_methods, measured
-from ui.look.figure import escape_markdown, is_dark, show
+from ui.look.figure import escape_markdown, is_dark, show, show_table
 from ui.shell import state
 from ui.shell.url import number, said_below
 
@@ -48,8 +52,13 @@ def unseen_view(tasks: tuple[str, ...]) -> None:
         key="unseen",
         note=f"Each is merged {counted(len(left_out), 'time')} and measured on all {len(tasks)} tasks.",
     )
-    if not found:
-        return
+    if found:
+        _chart(found, tasks)
+    _published()
+
+
+def _chart(found: Sequence[tuple[Preset, GeneralisationResult]], tasks: tuple[str, ...]) -> None:
+    """The chart of the methods that are measured."""
     first = found[0][1]
     rows, base = [generalisation_of(preset, result) for preset, result in found], base_on(first)
     show(
@@ -65,6 +74,23 @@ def unseen_view(tasks: tuple[str, ...]) -> None:
         escape_markdown(
             f"{sum(first.counts.values()):,} clean test images. Bars are the standard deviation over the splits. Left "
             f"out: {ways}. {skipped_in_words(first.skipped)}".strip()
+        )
+    )
+
+
+def _published() -> None:
+    """The splits of the literature, where they are about these checkpoints; in tables of their own."""
+    if not has_published_protocols(state.suite()):
+        return
+    st.subheader("Published results")
+    for name, split in SPLITS.items():
+        st.markdown(f"**{name}**: unseen {' and '.join(split.unseen)}")
+        columns = ["Method", "Seen (%)", *(f"{task} (%)" for task in split.unseen), "Unseen (%)"]
+        table = pd.DataFrame([(method, *values) for method, values in split.rows.items()], columns=columns)
+        show_table(table, key=f"published-{name}", file=f"published-{name}", height="content")
+    st.caption(
+        escape_markdown(
+            f"As printed. Source: {SOURCE}. `merging generalise … --unseen exp1` merges the same tasks here."
         )
     )
 
