@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from merging.core.errors import MissingPart, RunError, SpecError
+from merging.evaluation import evaluator as evaluation
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.presets import PRESETS
 from merging.runs.beyond import (
@@ -83,6 +85,22 @@ def test_images_are_corrupted_once_and_validation_images_never(suite: Suite, wor
     again = Evaluator(suite, cache=workspace.cache, shift=noisy.shift).image_set("digits", "test")
     assert np.array_equal(again.pixels, found.pixels) and isinstance(again.pixels, np.memmap)
     assert entry.stat().st_mtime_ns == written
+
+
+def test_images_that_stay_on_a_device_are_those_of_the_shift_at_hand(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "keeps_images", lambda device: True)
+    clean = Evaluator(suite)
+    noisy, every = clean.under(spec_of(suite.folder, shift=NOISE).shift), slice(0, 24)
+    before = clean.images("digits", "test", every)
+    for one in (noisy, clean, noisy):
+        mean, std = (torch.tensor(values) for values in (one.input.mean, one.input.std))
+        pixels = torch.from_numpy(np.array(one.image_set("digits", "test").pixels))
+        torch.testing.assert_close(
+            one.images("digits", "test", every), ((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
+        )
+    assert not torch.equal(before, noisy.images("digits", "test", every))
 
 
 def test_nothing_of_an_unseen_task_is_merged_or_learned_from(
