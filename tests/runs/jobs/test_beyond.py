@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from merging.core.errors import MissingPart, RunError, SpecError
+from merging.core.errors import Cancelled, MissingPart, RunError, SpecError
 from merging.evaluation import evaluator as evaluation
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.presets import PRESETS
@@ -211,6 +211,23 @@ def test_robustness_is_that_of_single_runs(
     less, said = messages_of(RobustnessJob.like(job, shifts=[PALE]), workspace)
     assert less.accuracy == {PALE: result.accuracy[PALE]} and less.clean == result.clean
     assert not [one for one in said if "merging" in one]  # all of it was known
+
+
+def test_what_was_measured_before_a_job_was_cancelled_is_not_measured_again(
+    suite_file: Path, workspace: Workspace
+) -> None:
+    job = RobustnessJob.like(spec_of(suite_file), shifts=[NOISE, PALE])
+    asked: list[str] = []
+
+    def enough() -> bool:
+        return sum("measuring" in one for one in asked) >= 7
+
+    with pytest.raises(Cancelled):
+        execute(job, workspace, on_progress=lambda done, total, message: asked.append(message), cancelled=enough)
+    result, said = messages_of(job, workspace)
+    fresh = sum("measuring on" in one for one in said)
+    assert fresh == 3 * len(TASKS) - 6 - 1  # the seventh was measured before anybody asked again
+    assert result.clean == execute(spec_of(suite_file), workspace).accuracy
 
 
 def test_weights_of_a_finished_run_are_not_made_again(suite_file: Path, workspace: Workspace) -> None:
