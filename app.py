@@ -8,6 +8,8 @@ import streamlit as st
 from merging.core.errors import MergingError
 from merging.methods import own
 from merging.suites import Suite
+from ui.beyond import corrupted_view, unseen_view
+from ui.beyond.measuring import METHODS
 from ui.history.details import TAB
 from ui.lesson import steps
 from ui.look.figure import escape_markdown
@@ -29,6 +31,7 @@ PAGES = [
     st.Page("pages/what_if.py", title="What if", icon=":material/tune:"),
     st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),
     st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
+    st.Page("pages/beyond.py", title="Beyond the benchmark", icon=":material/explore:"),
     st.Page("pages/sweeps.py", title="Sweeps", icon=":material/travel_explore:"),
     st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
     st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
@@ -50,6 +53,7 @@ PARAMETERS = {
     ),
     "Accuracy": (*RUN_PARAMETERS, *_ACCURACY),
     "Leaderboard": ("data", "checkpoints"),
+    "Beyond the benchmark": ("beyond", METHODS, *unseen_view.PARAMETERS, *corrupted_view.PARAMETERS),
     "Sweeps": sweep_form.PARAMETERS,
     "Runs": (*RUN_PARAMETERS, "trials"),
     "Compare": (*RUN_PARAMETERS, "task", "other"),
@@ -68,6 +72,7 @@ KEPT = {
     "What if": (PARAMETERS["What if"], PREFIXES["What if"]),
     "Similarity": (awd.PARAMETERS, ()),
     "Accuracy": (_ACCURACY, ()),
+    "Beyond the benchmark": (PARAMETERS["Beyond the benchmark"], ()),
 }
 
 _DRAWN = "page-drawn"  # session state

@@ -21,6 +21,7 @@ from merging.charts.run_series import name_runs, series_of
 from merging.evaluation.evaluator import best_first
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
+from merging.suites.images.shifts import CLEAN, shift_text
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.preset_runs import comparison
 from ui.look.figure import escape_markdown, show
@@ -48,7 +49,7 @@ def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
     """
     fitting: dict[str, Run] = {}
     for run in runs:
-        if run.spec.tasks == tasks and run.spec.split == "test" and not run.spec.forgotten:
+        if run.spec.tasks == tasks and run.spec.images == "test" and not run.spec.forgotten:
             known = fitting.setdefault(run.label, run)
             if chosen_on_validation(run) and not chosen_on_validation(known):
                 fitting[run.label] = run
@@ -129,7 +130,7 @@ def baseline_runs(names: Sequence[str], tasks: Sequence[str]) -> list[Run]:
 
 
 def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) -> None:
-    """Charts and tables of runs of one split."""
+    """Charts and tables of runs on the same images."""
     found = [run.merged.measured for run in runs if run.merged]
     tasks = [task for task in state.suite().task_names if all(task in accuracy for accuracy in found)]
     if not tasks:
@@ -137,20 +138,24 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
         return
     for reason in mixtures(runs):
         st.warning(reason, icon=":material/balance:")
-    split = runs[0].spec.split
-    if split == "test" and all(set(run.spec.tasks) == set(tasks) for run in runs):
+    split, shift = runs[0].spec.split, runs[0].spec.shift
+    clean, which = shift == CLEAN, split if shift == CLEAN else f"{split}-{shift_text(shift).replace(':', '-')}"
+    if runs[0].spec.images == "test" and all(set(run.spec.tasks) == set(tasks) for run in runs):
         known = {run.id for run in runs}
         runs = [*(run for run in baseline_runs(baselines, runs[0].spec.tasks) if run.id not in known), *runs]
-    absent_baselines(baselines, runs)
-    references = accuracy_view.baseline_series(tasks, split)
-    if not references:
+    references = accuracy_view.baseline_series(tasks, split) if clean else []
+    if clean:
+        absent_baselines(baselines, runs)
+    else:
+        st.caption("Baselines were measured on clean images and are not drawn beside these.")
+    if clean and not references:
         accuracy_view.offer_baselines(tasks, split)
     series = restricted([*references, *series_of(runs)], tasks, baselines)
-    chart(series, references, tasks, relative, view, split)
+    chart(series, references, tasks, relative, view, which)
     names = name_runs(runs)
     by_name = {names[run.id]: run for run in runs}
     st.subheader("On average")
-    accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), f"averages-{split}")
+    accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), f"averages-{which}")
     st.caption(f"{provenance(runs)} {accuracy_view.note_on_forgotten(series)}".strip())
     if len(runs) > 1:
         st.page_link(
@@ -159,7 +164,7 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
             icon=":material/compare_arrows:",
             query_params={**state.shared_query(), "run": [run.id for run in runs[:MAX_RUNS]]},
         )
-    searches(runs, series, split)
+    searches(runs, series, which)
 
 
 def absent_baselines(wanted: Sequence[str], runs: Sequence[Run]) -> None:
@@ -266,10 +271,12 @@ if not picked:
     explain_nothing_chosen(available)
     st.stop()
 explain_other_tasks(picked)
-splits = sorted({run.spec.split for run in picked})
-if len(splits) > 1:
+kinds = dict.fromkeys(sorted(run.spec.images for run in picked))
+if len({run.spec.split for run in picked}) > 1:
     st.warning("Some runs were measured on test images, others on validation images: they get a chart each.")
-for one_split in splits:
-    if len(splits) > 1:
-        st.header("Test split" if one_split == "test" else "Validation split")
-    compare([run for run in picked if run.spec.split == one_split], shown_baselines, as_shares, chosen_view)
+elif len(kinds) > 1:
+    st.warning("The runs were measured on images that were corrupted in different ways: they get a chart each.")
+for kind in kinds:
+    if len(kinds) > 1:
+        st.header({"test": "Test split", "val": "Validation split"}.get(kind, f"Test split{kind.removeprefix('test')}"))
+    compare([run for run in picked if run.spec.images == kind], shown_baselines, as_shares, chosen_view)

@@ -51,12 +51,13 @@ def default_choice(runs: Sequence[Run], tasks: tuple[str, ...]) -> list[str]:
     Runs that forget are left out as long as there are others.
     """
     runs = [run for run in runs if not run.spec.forgotten] or runs
-    fitting = [run for run in runs if run.spec.tasks == tasks and run.spec.split == "test"]
+    fitting = [run for run in runs if run.spec.tasks == tasks and run.spec.images == "test"]
     runs = fitting if len(fitting) > 1 else runs
     plain = sorted((run for run in runs if run.spec.label == "Task Arithmetic"), key=chosen_on_validation)
     reference = plain[-1] if plain else runs[-1]
     others = [run for run in runs if run.id != reference.id]
-    alike = [run for run in others if (run.spec.tasks, run.spec.split) == (reference.spec.tasks, reference.spec.split)]
+    same = reference.spec.tasks, reference.spec.images
+    alike = [run for run in others if (run.spec.tasks, run.spec.images) == same]
     best = max(alike or others, key=lambda run: (run.merged and run.merged.average) or 0.0)
     return [reference.id, best.id]
 
@@ -229,7 +230,7 @@ def gallery(found: RunComparison, winner: int, loser: int, name: str, task: str,
     st.markdown(f"**Only {escape_markdown(name)} is right** about {len(indices)} of {len(found.labels[task])} images")
     key = f"compare-images-{found.runs[winner].id}-{found.runs[loser].id}-{task}"
     limit = st.session_state.get(key, FIRST_IMAGES)
-    pixels = evaluator().image_set(task, found.split).pixels
+    pixels = evaluator().under(found.runs[0].spec.shift).image_set(task, found.split).pixels
     with st.container(horizontal=True, gap="small"):
         for index in indices[:limit]:
             true, guess = classes[found.labels[task][index]], classes[found.predictions[loser][task][index]]

@@ -15,6 +15,7 @@ from merging.methods.estimate import Estimate, estimate
 from merging.runs import Run
 from merging.runs.export.weights import require_done
 from merging.runs.jobs.merge import MergeSpec
+from merging.suites.images.shifts import CLEAN
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.history.details import warn_of_oddities
@@ -185,7 +186,7 @@ def outcome(run: Run) -> None:
     warn_of_oddities(run)
     cards = st.columns([0.25, 0.31, 0.2, 0.24])
     tasks = tuple(result.measured) if result.accuracy else ()
-    base = accuracy_view.baseline_series(tasks, run.spec.split) if tasks else []
+    base = accuracy_view.baseline_series(tasks, run.spec.split) if tasks and run.spec.shift == CLEAN else []
     series = set_apart([*base[:1], *(series_of([run]) if tasks else []), *base[1:]])
     average_card(cards[0], series, result.score)
     cards[1].metric(

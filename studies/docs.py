@@ -23,12 +23,15 @@ from merging.methods.catalogue import catalogue
 from merging.methods.grammar import write_value
 from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import data_looked_at, two_settings
+from merging.suites.images.corruptions import CORRUPTIONS
 from merging.suites.reported import published, to_markdown
 from merging.sweeps.domains import MAX_TRIALS
 from studies.tables import gain
 
 ROOT = Path(__file__).resolve().parents[1]
 BOARD = Path(__file__).parent / "results" / "leaderboard.json"  # as `merging leaderboard mini --json` prints it
+ROBUSTNESS = Path(__file__).parent / "results" / "robustness.json"  # as `merging robustness mini --json` prints it
+GENERALISE = Path(__file__).parent / "results" / "generalise.json"  # as `merging generalise mini --json` prints it
 VARIANTS = Path(__file__).parent / "results" / "variants.json"  # as studies.variants writes it
 PAGES = {
     "README.md": "README",
@@ -345,6 +348,52 @@ def _size(count: int) -> str:
     return f"{count // 1024**place} {units[place]}"
 
 
+def _beyond(_: str) -> str:
+    """Methods on clean images, on corrupted ones, and on tasks that were merged and that were not."""
+    robust, unseen = (json.loads(file.read_text(encoding="utf-8")) for file in (ROBUSTNESS, GENERALISE))
+    (severity,) = robust["severities"]
+    tasks = {"zero_shot": robust["zero_shot"]["accuracy"], **robust["accuracy"]}
+    clean = {"zero_shot": robust["zero_shot"]["clean"], **robust["clean"]}
+    rows = []
+    for method in [*robust["methods"], "zero_shot"]:
+        corrupted = [_mean(tasks[method][name][str(severity)]) for name in robust["corruptions"]]
+        shifted, plain = sum(corrupted) / len(corrupted), _mean(clean[method])
+        found = {part: unseen["averages"].get(method, {}).get(part, {}) for part in ("seen", "unseen")}
+        split = [_spread(found[part]) for part in found]
+        name = robust["titles"].get(method, _BASELINES["Zero-shot"])
+        rows.append([name, _percent(plain), _percent(shifted), _percent(shifted / plain), *split])
+    header = ["method", "clean", f"corrupted, severity {severity}", "kept", "seen tasks", "unseen tasks"]
+    return _table(header, rows, numbers=5)
+
+
+def _corruptions(_: str) -> str:
+    """Methods × corruptions, means over the tasks."""
+    robust = json.loads(ROBUSTNESS.read_text(encoding="utf-8"))
+    (severity,) = robust["severities"]
+    accuracy = {**robust["accuracy"], "zero_shot": robust["zero_shot"]["accuracy"]}
+    rows = [
+        [
+            robust["titles"].get(method, _BASELINES["Zero-shot"]),
+            *(_percent(_mean(accuracy[method][name][str(severity)])) for name in robust["corruptions"]),
+        ]
+        for method in accuracy
+    ]
+    titles = [CORRUPTIONS[name].title for name in robust["corruptions"]]
+    return _table(["method", *titles], rows, numbers=len(titles))
+
+
+def _mean(accuracy: Mapping[str, float]) -> float:
+    return sum(accuracy.values()) / len(accuracy)
+
+
+def _spread(found: Mapping[str, Any]) -> str:
+    """A mean over splits, with its standard deviation if there are several; empty if it was not measured."""
+    if not found:
+        return ""
+    deviation = found["spread"]
+    return _percent(found["average"]) + ("" if deviation is None else f" ± {_percent(deviation)}")
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "pages": _pages,
     "edits": lambda _: _stages("edits"),
@@ -359,6 +408,8 @@ TABLES: dict[str, Callable[[str], str]] = {
     "layers": _layers,
     "units": lambda _: _choices("units", "method"),
     "fisher": lambda _: _choices("fisher", "normalised"),
+    "beyond": _beyond,
+    "corruptions": _corruptions,
     "published": _published,
     "limits": _limits,
 }

@@ -17,11 +17,13 @@ from merging.cli.options import (
     form_options,
     home_option,
     json_option,
+    measured_options,
     open_workspace,
     progress_on_stderr,
     read_device,
     read_settings,
     read_tasks,
+    read_unseen,
     scheduler_option,
     set_option,
     split_option,
@@ -93,6 +95,7 @@ def similarity(
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @split_option
+@measured_options
 @click.option("--output", type=PathAsTyped(dir_okay=False), help="File for the weights, .safetensors.")
 @form_options
 @click.option("--evaluate", is_flag=True, help="Measure accuracy per task.")
@@ -110,6 +113,8 @@ def merge(
     precision: str,
     seed: int,
     split: str,
+    shift: str,
+    unseen: str | None,
     output: Path | None,
     form: Any,
     evaluate: bool,
@@ -132,18 +137,23 @@ def merge(
             "--layout, --dtype and --shard-size say how the file of --output is written; give that too "
             "(the precision of forward passes is --precision)"
         )
+    if not evaluate and (unseen is not None or shift != "clean"):
+        raise click.UsageError("--shift and --unseen say what accuracy is measured on; give --evaluate too")
     loaded = load_suite(suite)
+    merged = read_tasks(loaded, tasks)
     spec = MergeSpec.build(
         suite=reference_of(suite),
-        tasks=read_tasks(loaded, tasks),
+        tasks=merged,
         **method_fields(preset or (edit_name or "none", merge_name or "task_arithmetic"), read_settings(settings)),
         split=split,
         seed=seed,
         device=read_device(device, scheduler),
         dtype=precision,
         evaluate=evaluate,
+        shift=shift,
+        unseen=read_unseen(loaded, merged, unseen),
     )
-    unmeasurable = [task for task in spec.tasks if not loaded.measurable(task)]
+    unmeasurable = [task for task in (*spec.tasks, *spec.unseen) if not loaded.measurable(task)]
     if evaluate and unmeasurable:
         raise MissingPart(
             f"--evaluate: tasks {unmeasurable} lack images or a head; add them in suite.yaml, "
@@ -159,7 +169,8 @@ def merge(
             {
                 "run": run.id,
                 "fingerprint": run.fingerprint,
-                **result.model_dump(mode="json", include=_PRINTED),
+                **result.model_dump(mode="json", include=_PRINTED | ({"unseen"} if spec.unseen else set())),
+                **({} if result.shift == "clean" else {"shift": result.shift}),
                 "seconds": result.seconds["total"],
                 "peak_bytes": result.peak_bytes,
                 "warnings": result.warnings,
@@ -277,10 +288,8 @@ def leaderboard(
     add_methods(click.get_current_context(), [path_of(each) for each in places])
     named = ",".join([*filter(None, [presets]), *(each for each in methods if each not in places)])
 
-    from merging.methods.presets import PRESETS, find_preset
     from merging.runs.leaderboard import (
         Row,
-        cheapest_first,
         leaderboard,
         not_run_yet,
         to_markdown,
@@ -289,8 +298,7 @@ def leaderboard(
     from merging.suites.suite import load_suite, reference_of
 
     loaded = load_suite(suite)
-    names = [name.strip() for name in named.split(",")] if named else list(PRESETS)
-    chosen = cheapest_first(map(find_preset, dict.fromkeys(names)))
+    chosen = chosen_presets(named)
     if output:
         require_place(output)
     workspace, of_tasks, where = open_workspace(home), read_tasks(loaded, tasks), read_device(device, scheduler)
@@ -314,6 +322,20 @@ def leaderboard(
             print_json({"suite": loaded.name, "split": "test", "rows": [row.as_json() for row in rows]})
         elif rows:
             click.echo(to_markdown(rows), nl=False)
+
+
+def chosen_presets(named: str | None, default: Sequence[str] | None = None) -> Any:
+    """Presets by names with commas, or ``all``, the cheapest first.
+
+    Args:
+        named: what was typed.
+        default: what stands for nothing; all by default.
+    """
+    from merging.methods.presets import PRESETS, find_preset
+    from merging.runs.leaderboard import cheapest_first
+
+    names: Sequence[str] = [name.strip() for name in named.split(",")] if named else list(default or PRESETS)
+    return cheapest_first(map(find_preset, dict.fromkeys(PRESETS if named == "all" else names)))
 
 
 @main.command()

@@ -223,6 +223,24 @@ def tasks_option(function: Any) -> Any:
     )(function)
 
 
+def measured_options(function: Any) -> Any:
+    """``--shift`` and ``--unseen``: what accuracy is measured on besides clean images of the merged tasks."""
+    shift = click.option(
+        "--shift",
+        default="clean",
+        show_default=True,
+        metavar="CORRUPTION:SEVERITY",
+        help="Corrupt all test images, such as gaussian_noise:3; adaptive methods learn from these, λ is chosen on "
+        "clean validation images.",
+    )
+    unseen = click.option(
+        "--unseen",
+        metavar="TASKS",
+        help="Further tasks to measure, of which nothing is merged: names with commas, or `rest` for all others.",
+    )
+    return shift(unseen(function))
+
+
 def split_option(function: Any) -> Any:
     """``--split``."""
     return click.option("--split", type=click.Choice(["test", "val"]), default="test", show_default=True)(function)
@@ -300,11 +318,34 @@ def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
     """Names after ``--tasks``, checked; without them all tasks that name a checkpoint."""
     if tasks is None:  # a file that is named but missing is an error, not a task less
         return tuple(suite.chosen())
+    return _named_tasks(suite, "--tasks", tasks)
+
+
+def read_unseen(suite: Any, merged: Sequence[str], unseen: str | None) -> tuple[str, ...]:
+    """Names after ``--unseen``, checked; ``rest`` stands for all tasks with images and a head that are not merged."""
+    if unseen is None:
+        return ()
+    if unseen.strip() != "rest" or "rest" in suite.task_names:
+        return _named_tasks(suite, "--unseen", unseen)
+    rest = tuple(task for task in suite.task_names if task not in merged and suite.present(task))
+    if not rest:
+        raise SpecError(
+            f"--unseen rest: suite {suite.name!r} has no further task with images and a head; merge fewer with --tasks"
+        )
+    return rest
+
+
+def read_names(option: str, text: str) -> tuple[str, ...]:
+    """Names with commas between them, in quotes where they hold commas."""
     try:
-        read = next(csv.reader([tasks], skipinitialspace=True), [])
+        read = next(csv.reader([text], skipinitialspace=True), [])
     except csv.Error as error:
-        raise SpecError(f"--tasks {tasks[:60]!r}: {error}; expected names with commas") from None
-    names = tuple(name.strip() for name in read if name.strip())
+        raise SpecError(f"{option} {text[:60]!r}: {error}; expected names with commas") from None
+    return tuple(name.strip() for name in read if name.strip())
+
+
+def _named_tasks(suite: Any, option: str, text: str) -> tuple[str, ...]:
+    names = read_names(option, text)
     if not names:
-        raise SpecError(f"--tasks {tasks!r} names no task; the suite has {', '.join(suite.task_names)}")
+        raise SpecError(f"{option} {text!r} names no task; the suite has {', '.join(suite.task_names)}")
     return tuple(suite.chosen(names))

@@ -139,23 +139,42 @@ def print_storage(storage: Any, tasks: int) -> None:
     click.echo(f"together {sizes['localised']}; the base and {tasks} fine-tuned models take {sizes['models']}")
 
 
-def print_scaling(report: Any) -> None:
-    """λ as it was chosen, and whether a larger one than those tried may do better."""
+def print_scaling(report: Any, clean: bool = False) -> None:
+    """λ as it was chosen, and whether a larger one than those tried may do better.
+
+    ``clean`` says that the images it was chosen on are, where others are not.
+    """
     edge = "; it is the largest that was tried, so a larger one may do better" if report.at_edge else ""
-    click.echo(f"λ = {printed(report.scaling)}, chosen on the validation split{edge}")
+    click.echo(f"λ = {printed(report.scaling)}, chosen on {'clean images of ' * clean}the validation split{edge}")
 
 
 def print_result(result: Any, tasks: int) -> None:
     """What came of a merge of so many tasks: λ, sizes, accuracies, as far as there are any."""
     if result.merge.scaling is not None:
-        print_scaling(result.merge)
+        print_scaling(result.merge, clean=result.shift != "clean")
     if result.merge.storage is not None:
         print_storage(result.merge.storage, tasks)
     if result.forgetting:
         print_forgetting(result.forgetting)
     elif result.accuracy:
         print_accuracy(result.accuracy, result.average, result.split, result.images)
+    if result.unseen:
+        print_unseen(result)
+    if result.shift_in_words:
+        click.echo(result.shift_in_words)
     print_skipped(result.skipped)
+
+
+def print_unseen(result: Any) -> None:
+    """Accuracy on tasks that were not merged, and both means beside zero-shot."""
+    found = result.unseen
+    means = {"mean of merged tasks": (result.average, found.zero_shot_seen)}
+    means["mean of unseen tasks"] = (found.average, found.zero_shot_average)
+    rows = {**{f"unseen: {task}": (value, found.zero_shot[task]) for task, value in found.accuracy.items()}, **means}
+    width = max(map(len, rows)) + 2
+    click.echo(f"{'':<{width}}{'merged':>10}{'zero-shot':>10}")
+    for name, values in rows.items():
+        click.echo(f"{name:<{width}}" + "".join(f"{100 * value:8.1f} %" for value in values))
 
 
 def print_skipped(skipped: dict[str, dict[str, int]]) -> None:

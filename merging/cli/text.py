@@ -230,6 +230,61 @@ def _coefficient(row: Mapping[str, Any]) -> str:
     return "" if asked is None else _value(asked)
 
 
+def print_robustness(rows: Sequence[Any], zero_shot: Any, shifts: Sequence[Any], images: int) -> None:
+    """Methods × corruptions, a table for each severity: mean accuracy over the tasks, and relative to clean images."""
+    from merging.suites.images.corruptions import CORRUPTIONS
+    from merging.suites.images.shifts import CLEAN
+
+    for severity in sorted({shift.severity for shift in shifts}):
+        texts = [shift.text for shift in shifts if shift.severity == severity]
+        titles = [CORRUPTIONS[shift.corruption].short for shift in shifts if shift.severity == severity]
+        header = ["method", "clean", *titles, "mean", "rel."]
+        table = []
+        for row in (zero_shot, *rows):
+            means = [row.mean(text) for text in texts]
+            middle, clean = sum(means) / len(means), row.mean(CLEAN)
+            cells = [f"{100 * value:.1f}" for value in (clean, *means, middle)]
+            table.append([row.title, *cells, f"{100 * middle / clean:.1f}" if clean else ""])
+        click.echo(f"severity {severity}")
+        print_table(header, table, right=header[1:])
+    click.echo(
+        f"Mean accuracy over the tasks in percent, {images} test images; rel.: the mean of the corrupted over clean.\n"
+        "λ is chosen on clean validation images. What adapts on test images adapts on the corrupted ones;\n"
+        "(on clean): on clean ones."
+    )
+
+
+def print_generalisation(rows: Sequence[Any], result: Any) -> None:
+    """Methods with their means over seen and unseen tasks, gains over zero-shot, and the spread over the splits."""
+    from merging.core.text import signed
+    from merging.runs.beyond import average, base_on, spread
+
+    base = base_on(result)
+    header = ["method", "seen", "± seen", "vs zero-shot", "unseen", "± unseen", "vs zero-shot "]
+    table = []
+    for row in (base, *rows):
+        cells = [row.title]
+        for values, reference in ((row.seen, base.seen), (row.unseen, base.unseen)):
+            deviation = spread(values)
+            gain = "" if row is base else signed(100 * (average(values) - average(reference)))
+            cells += [f"{100 * average(values):.1f}", "" if deviation is None else f"{100 * deviation:.1f}", gain]
+        table.append(cells)
+    print_table(header, table, right=header[1:])
+    ways = "; ".join(", ".join(one.unseen) for one in result.splits)
+    _paragraph(f"Unseen in {counted(len(result.splits), 'split')}: {ways}", 2)
+    click.echo("Mean accuracy in percent on test images; ± is the standard deviation over the splits.")
+
+
+def print_published(titles: Sequence[str], rows: Mapping[str, Sequence[float]], about: str = "") -> None:
+    """A table of the literature below one's own, and never in it."""
+    from merging.suites.protocols import SOURCE
+
+    click.echo("\npublished by others for the same checkpoints, in percent as printed")
+    table = [[name, *(f"{value:.1f}" for value in values)] for name, values in rows.items()]
+    print_table(["method", *titles], table, right=titles)
+    click.echo(f"{about}Source: {SOURCE}.")
+
+
 def print_sweeps(rows: Sequence[Mapping[str, Any]]) -> None:
     """Sweeps as :func:`merging.cli.results.sweep_row` gives them, one a line."""
     lines = [

@@ -1,5 +1,6 @@
 """Accuracy of a visual tower with frozen heads, and the images that methods adapt on."""
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from merging.evaluation.text_heads import text_head
 from merging.suites.declared import Declared
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.image_sets import ImageSet, load_images
+from merging.suites.images.shifts import CLEAN, AnyShift, Shift, shift_text, shifted_images
 from merging.suites.suite import Split, Suite
 from merging.weights.files import Checkpoint
 
@@ -135,6 +137,7 @@ class Evaluator:
         dtype: their precision.
         cache: folder for prepared images and for heads built from text.
         image_limit: bytes that the images may take there.
+        shift: what is done to all test images; validation images, by which parameters are chosen, stay clean.
         batch: images in one forward pass; fewer once memory has run out.
     """
 
@@ -143,11 +146,12 @@ class Evaluator:
     dtype: torch.dtype = torch.float32
     cache: Path | None = None
     image_limit: int = DEFAULT_LIMIT
+    shift: AnyShift = CLEAN
     batch: BatchSize = field(init=False)
-    _sets: dict[tuple[str, Split], ImageSet] = field(default_factory=dict, repr=False)
+    _sets: dict[tuple[str, Split, str], ImageSet] = field(default_factory=dict, repr=False)
     _bare: dict[tuple[str, Split], ImageSet] = field(default_factory=dict, repr=False)  # not compared with the head
     _heads: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
-    _pixels: dict[tuple[str, Split], torch.Tensor | None] = field(default_factory=dict, repr=False)
+    _pixels: dict[tuple[str, Split], tuple[str, torch.Tensor | None]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.batch = BatchSize(CPU_IMAGES if self.device.type == "cpu" else GPU_IMAGES)
@@ -171,6 +175,13 @@ class Evaluator:
     def input(self) -> clip.Input:
         """Size and normalisation of the tower's input."""
         return clip.input_of(self.suite)
+
+    def under(self, shift: AnyShift) -> "Evaluator":
+        """The same tower, with the same weights in it, and the same heads, on test images with another shift."""
+        _ = self.tower  # built once for all
+        other = copy.copy(self)
+        other.shift = shift
+        return other
 
     def require(self, tasks: Sequence[str], split: Split) -> None:
         """Insist on images and heads for all of the tasks.
@@ -198,8 +209,9 @@ class Evaluator:
         _ = self.tower
 
     def image_set(self, task: str, split: Split) -> ImageSet:
-        """Images and labels of a task and split."""
-        if (task, split) not in self._sets:
+        """Images and labels of a task and split, those of test corrupted if there is a shift."""
+        key = self._set_of(task, split)
+        if key not in self._sets:
             found = self.bare_images(task, split)
             classes = len(self.head(task)) if self.suite.measurable(task) else None
             if classes is not None and found.labels.max() >= classes:
@@ -207,11 +219,17 @@ class Evaluator:
                     f"task {task!r}, {split} split: labels run to {found.labels.max()}, "
                     f"the head has {classes} classes, so expected 0 to {classes - 1}"
                 )
-            self._sets[task, split] = found
-        return self._sets[task, split]
+            if isinstance(self.shift, Shift) and split == "test":
+                found = shifted_images(found, self.shift, self.cache, self.image_limit)
+            self._sets[key] = found
+        return self._sets[key]
+
+    def _set_of(self, task: str, split: Split) -> tuple[str, Split, str]:
+        """By what a set of images is known here: task, split, and what is done to them."""
+        return task, split, shift_text(self.shift if split == "test" else CLEAN)
 
     def bare_images(self, task: str, split: Split) -> ImageSet:
-        """As :meth:`image_set`, without a look at the head."""
+        """As :meth:`image_set`, always clean, and without a look at the head."""
         if (task, split) not in self._bare:
             self._bare[task, split] = load_images(
                 self.suite, task, split, self.input.size, self.cache, self.image_limit
@@ -226,7 +244,7 @@ class Evaluator:
     def skipped(self) -> dict[str, dict[str, int]]:
         """Split → task → number of images that can't be read and are left out, of those that were asked for."""
         found: dict[str, dict[str, int]] = {}
-        for (task, split), images in self._sets.items():
+        for (task, split, _), images in self._sets.items():
             if images.skipped:
                 found.setdefault(split, {})[task] = images.skipped
         return found
@@ -266,12 +284,17 @@ class Evaluator:
         return torch.tensor(self.input.mean, device=self.device), torch.tensor(self.input.std, device=self.device)
 
     def _kept_pixels(self, task: str, split: Split) -> torch.Tensor | None:
-        """All images of a task on a GPU, uint8 ``[N, size, size, 3]``; None on the CPU, or where they do not fit."""
-        if (task, split) not in self._pixels:
+        """All images of a task on a GPU, uint8 ``[N, size, size, 3]``; None on the CPU, or where they do not fit.
+
+        Of several shifts of them only the last one stays there.
+        """
+        wanted = self._set_of(task, split)[-1]
+        if self._pixels.get((task, split), ("", None))[0] != wanted:
+            self._pixels.pop((task, split), None)
             pixels = self.image_set(task, split).pixels
             fits = keeps_images(self.device) and pixels.nbytes <= _SHARE * free_memory(self.device)
-            self._pixels[task, split] = torch.from_numpy(np.array(pixels)).to(self.device) if fits else None
-        return self._pixels[task, split]
+            self._pixels[task, split] = wanted, torch.from_numpy(np.array(pixels)).to(self.device) if fits else None
+        return self._pixels[task, split][1]
 
     @torch.no_grad()
     def load(self, state: Mapping[str, torch.Tensor]) -> None:

@@ -222,6 +222,11 @@ merge.scaling=auto')
         return self.edit.data | self.merge.data
 
     @property
+    def adapts_on_test(self) -> bool:
+        """Whether it adapts on the unlabeled images that its accuracy is measured on."""
+        return any(part.params.learns_from() == "test" for part in self.parts)
+
+    @property
     def localised(self) -> bool:
         """Whether it gives a model for each task instead of one for all."""
         return self.merge.stage.localised

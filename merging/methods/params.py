@@ -66,6 +66,13 @@ class Params(BaseModel):
         """The parameters that are ``auto``."""
         return tuple(name for name in type(self).on_validation() if getattr(self, name) == AUTO)
 
+    def learns_from(self) -> Literal["val", "test"] | None:
+        """The split whose images, without their labels, a method with these values adapts on; None if on none.
+
+        Those of test are the very images that accuracy is measured on, so that they are corrupted where those are.
+        """
+        return None
+
     def forgotten(self, tasks: Sequence[str]) -> tuple[str, ...]:
         """The tasks, of those merged, whose vectors these values subtract."""
         return ()

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from merging.core.errors import SpecError
 from merging.core.wording import explain
 from merging.methods.pair import Pair
 from merging.methods.params import DataUse
+from merging.suites.images.shifts import CLEAN, AnyShift, Shift, shift_of
 
 _PAIR: dict[str, type] = {"edit": str, "edit_params": Mapping, "merge": str, "merge_params": Mapping}
 _VERSION = 2  # raise when a change alters the numbers of all methods; of a single stage: see its `revisions`
@@ -22,7 +23,9 @@ _VERSION = 2  # raise when a change alters the numbers of all methods; of a sing
 class Spec(BaseModel):
     """A method for some tasks of a suite, and how it is computed and measured. Parameters are filled with defaults.
 
-    What is to be done with it says a job, see :mod:`merging.runs.jobs`.
+    ``shift`` corrupts all test images, those that adaptive methods learn from among them; what is chosen on validation
+    is chosen on clean images. ``unseen`` are further tasks, of which no model is merged and no image is learned from,
+    that accuracy is measured on. What is to be done with it says a job, see :mod:`merging.runs.jobs`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +41,36 @@ class Spec(BaseModel):
     device: str = "auto"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     evaluate: bool = True
+    # Left out at their defaults: runs of versions without them are known by the other fields.
+    shift: AnyShift = Field(CLEAN, exclude_if=lambda value: value == CLEAN)
+    unseen: tuple[str, ...] = Field((), exclude_if=lambda value: not value)
+
+    @field_validator("shift", mode="before")
+    @classmethod
+    def _shift_from_text(cls, value: Any) -> Any:
+        return shift_of(value)
+
+    @model_validator(mode="after")
+    def _measured_as_asked(self) -> Self:
+        if isinstance(self.shift, Shift) and self.split == "val":
+            raise SpecError(
+                f"shift {self.shift.text}: only test images are corrupted; validation images, by which parameters are "
+                "chosen, stay clean. Take split test"
+            )
+        require_unseen(self.unseen, self.tasks)
+        if self.unseen and not self.evaluate:
+            raise SpecError("unseen tasks are there to be measured, and accuracy is not asked for: evaluate is false")
+        if self.unseen and self.pair.localised:
+            raise SpecError(
+                f"unseen tasks need one model for all tasks; merge {self.merge!r} gives each merged task its own, and "
+                "none for others"
+            )
+        if self.unseen and self.forgotten:
+            raise SpecError(
+                "unseen tasks can't be asked for where task vectors are subtracted: all tasks that are not merged are "
+                "measured there anyway"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -60,12 +93,17 @@ class Spec(BaseModel):
 
     @property
     def label(self) -> str:
-        """Name of the method as :func:`merging.methods.labels.label_of` gives it."""
+        """Name of the method as :func:`merging.methods.labels.label_of` gives it, and the shift if there is one."""
         return self._label
 
     @cached_property
     def _label(self) -> str:
-        return self.pair.label
+        return f"{self.pair.label} · {self.shift.label}" if isinstance(self.shift, Shift) else self.pair.label
+
+    @property
+    def images(self) -> str:
+        """What accuracy is measured on, in words: the split, and the shift if there is one."""
+        return f"{self.split} · {self.shift.label}" if isinstance(self.shift, Shift) else self.split
 
     @property
     def pair(self) -> Pair:
@@ -110,3 +148,19 @@ class Spec(BaseModel):
         own = [self.pair.sources] if self.pair.sources else []  # what is built in is identified by its revisions
         text = json.dumps([version, fields, list(contents), *own], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def require_unseen(unseen: Sequence[str], merged: Sequence[str]) -> None:
+    """Insist on tasks that are really unseen.
+
+    Raises:
+        SpecError: one is merged, or named twice.
+    """
+    both = [task for task in unseen if task in merged]
+    if both:
+        raise SpecError(
+            f"unseen tasks {', '.join(both)}: they are merged as well, so that the model has seen them; leave them out "
+            "of one or the other"
+        )
+    if len(set(unseen)) < len(unseen):
+        raise SpecError(f"unseen tasks {', '.join(unseen)}: each must be named once")

@@ -20,6 +20,7 @@ from merging.runs.table import RunStore
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.folders import folder_fingerprint
 from merging.suites.images.image_sets import reading
+from merging.suites.images.shifts import CLEAN, AnyShift
 from merging.suites.suite import Split, Suite
 from merging.suites.weight_facts import far_from
 from merging.weights import geometry
@@ -112,10 +113,14 @@ class Workspace:
         return reasons
 
     def evaluator(
-        self, suite: Suite, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+        self,
+        suite: Suite,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        shift: AnyShift = CLEAN,
     ) -> Evaluator:
         """An evaluator that keeps prepared images, and heads built from text, in this workspace."""
-        return Evaluator(suite, device or torch.device("cpu"), dtype, self.cache, self.image_limit)
+        return Evaluator(suite, device or torch.device("cpu"), dtype, self.cache, self.image_limit, shift)
 
     def accuracy_of(
         self,

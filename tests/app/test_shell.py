@@ -18,11 +18,17 @@ from tests.app.conftest import TASKS, build_suite, texts
 from tests.random_models import ARCHITECTURE, write_arrays
 from ui.shell import state
 
-PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "sweeps", "runs", "add_suite")
+PAGES = (
+    *("start", "task_models", "similarity", "merge", "accuracy", "leaderboard"),
+    *("beyond", "sweeps", "runs", "add_suite"),
+)
 TITLES = dict(
     zip(
         PAGES,
-        ("Start", "Task models", "Similarity", "Merge", "Accuracy", "Leaderboard", "Sweeps", "Runs", "Add a suite"),
+        (
+            *("Start", "Task models", "Similarity", "Merge", "Accuracy", "Leaderboard"),
+            *("Beyond the benchmark", "Sweeps", "Runs", "Add a suite"),
+        ),
         strict=True,
     )
 )
@@ -157,6 +163,8 @@ def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, op
             "none of No data, Unlabeled images, Labelled images",
             "No data, Unlabeled images, Labelled images",
         ),
+        ("beyond", "leave", "9", "no number from 1 to 3", "2"),
+        ("beyond", "beyond", "Foggy", "none of Unseen tasks, Corrupted images", "Unseen tasks"),
         ("merge", "device", "tpu", "none of auto, cpu", "auto"),
         ("add_suite", "way", "Floppy disk", "none of Folder of checkpoints, Hugging Face hub", "Folder of checkpoints"),
         ("what_if?Drop one out", "out-edit", "foo", "none of No edit,", "No edit"),
@@ -199,6 +207,8 @@ def test_values_that_a_link_asks_for_in_vain_are_named_once_with_what_is_allowed
         ("similarity", {"beta": "0.02", "steps": "0", "zoom": "false", "level": "block", "block": "block 1"}),
         ("leaderboard", {"data": ["No data", "Labelled images"]}),
         ("merge", {"edit": "awd", "edit.alpha": "0.2", "seed": "3", "device": "cpu"}),
+        ("beyond", {"beyond-methods": ["TIES", "TSV-M"], "leave": "1", "most": "4"}),
+        ("beyond", {"beyond": "Corrupted images", "severities": ["1", "5"], "samples": "Birds", "sample": "7"}),
     ],
 )
 def test_links_that_ask_for_what_there_is_warn_of_nothing(

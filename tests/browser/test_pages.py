@@ -16,6 +16,8 @@ PAGES = {
     "/what_if": "What if",
     "/accuracy": "Accuracy",
     "/leaderboard": "Leaderboard",
+    "/beyond": "Beyond the benchmark",
+    "/beyond?beyond=Corrupted+images": "Beyond the benchmark",
     "/sweeps": "Sweeps",
     "/runs": "Runs",
     "/compare": "Compare",

@@ -16,7 +16,7 @@ from merging.cli import main
 from merging.methods import registry
 from merging.methods.presets import PRESETS, Preset
 from merging.runs.leaderboard import data_looked_at, two_settings
-from studies.docs import BOARD, PAGES, commands, render
+from studies.docs import BOARD, GENERALISE, PAGES, ROBUSTNESS, commands, render
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ("docs/awd-study.md", "docs/partial-linearisation.md", "docs/own-merge.md")
@@ -239,6 +239,25 @@ def test_the_stored_leaderboard_agrees_with_itself_and_with_what_methods_need() 
         if row["method"] not in ("Zero-shot", "Individual"):
             data = presets[row["method"]]
             assert (row["needs"], tuple(row["chosen"])) == (data.needs, data.chosen)
+
+
+def test_what_is_stored_of_corrupted_images_is_of_the_same_models_as_the_leaderboard() -> None:
+    rows = {row["method"]: row["average"] for row in json.loads(BOARD.read_text(encoding="utf-8"))["rows"]}
+    stored = json.loads(ROBUSTNESS.read_text(encoding="utf-8"))
+    for method, title in {**stored["titles"], "zero_shot": "Zero-shot"}.items():
+        clean = stored["zero_shot"]["clean"] if method == "zero_shot" else stored["clean"][method]
+        assert sum(clean.values()) / len(clean) == pytest.approx(rows[title], abs=2e-3)  # an image here and there
+
+
+def test_what_is_stored_of_unseen_tasks_agrees_with_itself() -> None:
+    stored = json.loads(GENERALISE.read_text(encoding="utf-8"))
+    for method, splits in stored["accuracy"].items():
+        for part in ("seen", "unseen"):
+            means = [
+                sum(accuracy[task] for task in split[part]) / len(split[part])
+                for split, accuracy in zip(stored["splits"], splits, strict=True)
+            ]
+            assert stored["averages"][method][part]["average"] == pytest.approx(sum(means) / len(means))
 
 
 def test_the_readme_shows_what_the_page_of_results_has() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.charts.accuracy import accuracy_bars, accuracy_table, forgetting_figure, forgetting_table
+from merging.charts.accuracy import Series, accuracy_bars, accuracy_table, forgetting_figure, forgetting_table
 from merging.charts.geometry import cosine_figure
 from merging.charts.run_series import scaling_of, series_of
 from merging.charts.runs import (
@@ -17,11 +17,12 @@ from merging.charts.runs import (
     timing_figure,
     trajectory_figure,
 )
-from merging.core.text import printed
+from merging.core.text import counted, printed, signed
 from merging.methods.forgetting import GROUPS, Group, weights_in_words
 from merging.runs import Run
 from merging.runs.export.weights import require_done
 from merging.runs.jobs.merge_result import Forgetting, MergeResult
+from merging.suites.images.shifts import CLEAN
 from merging.weights.geometry import cosines, mean_abs_cosine
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, is_dark, show, show_table
@@ -37,6 +38,7 @@ def details(run: Run) -> None:
     result = require_done(run)
     sections = {
         "Accuracy": (_accuracy, bool(result.accuracy)),
+        "Unseen tasks": (_unseen, result.unseen is not None),
         "Forgetting": (_forgetting, result.forgetting is not None),
         "Coefficients": (_coefficients, result.coefficients is not None),
         "Storage": (_storage, result.merge.storage is not None),
@@ -68,7 +70,9 @@ def _labels(run: Run) -> dict[str, str]:
 def _accuracy(run: Run, result: MergeResult) -> None:
     tasks = tuple(result.measured)
     labels = accuracy_view.task_labels(tasks)
-    baselines = accuracy_view.baseline_series(tasks, run.spec.split) if belongs_here(run) else []
+    baselines = (
+        accuracy_view.baseline_series(tasks, run.spec.split) if belongs_here(run) and run.spec.shift == CLEAN else []
+    )
     series = [*baselines[:1], *series_of([run]), *baselines[1:]]
     show(
         accuracy_bars(series, labels),
@@ -78,6 +82,30 @@ def _accuracy(run: Run, result: MergeResult) -> None:
         file=f"accuracy-{run.id}",
     )
     st.caption(f"{provenance([run])} {accuracy_view.note_on_forgotten(series)}".strip())
+
+
+def _unseen(run: Run, result: MergeResult) -> None:
+    found = result.unseen
+    assert found is not None and result.average is not None  # else there is no such tab
+    merged = {**result.measured, **found.accuracy}
+    labels = accuracy_view.task_labels(tuple(merged))
+    named = {task: f"{label} (unseen)" if task in found.accuracy else label for task, label in labels.items()}
+    zero_shot = {task: found.zero_shot[task] for task in merged}
+    series = [
+        Series(accuracy_view.ZERO_SHOT, accuracy_view.ZERO_SHOT, zero_shot),
+        Series(run.label, run.spec.method, merged),
+    ]
+    show(
+        accuracy_bars(series, named),
+        key=f"details-unseen-{run.id}",
+        takeaway=(
+            f"On {counted(len(found.accuracy), 'unseen task')} {100 * found.average:.1f} % on average, "
+            f"{signed(100 * (found.average - found.zero_shot_average))} points against zero-shot; on the merged ones "
+            f"{100 * result.average:.1f} %, {signed(100 * (result.average - found.zero_shot_seen))}."
+        ),
+        table=accuracy_table(series, named),
+        file=f"unseen-{run.id}",
+    )
 
 
 def _forgetting(run: Run, result: MergeResult) -> None:

@@ -106,6 +106,9 @@ def provenance(runs: Sequence[Run]) -> str:
     text = f"Top-1 accuracy on the {splits} split, {images} images, seed {seeds}."
     left_out = dict.fromkeys(skipped_in_words(result.skipped) for _, result in measured if result.skipped)
     text += "".join(f" {sentence}" for sentence in left_out)
+    text += "".join(
+        f" {sentence}" for sentence in dict.fromkeys(result.shift_in_words for _, result in measured) if sentence
+    )
     adapted = sorted({run.label for run, _ in measured if _saw_test(run)})
     if adapted:
         text += (
@@ -130,6 +133,8 @@ def mixtures(runs: Sequence[Run]) -> list[str]:
     reasons = []
     if len({run.spec.split for run in runs}) > 1:
         reasons.append("The runs were evaluated on different splits (validation and test).")
+    elif len({run.spec.images for run in runs}) > 1:
+        reasons.append("The runs were evaluated on images that were corrupted in different ways.")
     if len({frozenset(run.spec.tasks) for run in runs}) > 1:
         reasons.append(
             "The runs merge different sets of tasks. Only tasks on which all were measured are shown, and fewer tasks "

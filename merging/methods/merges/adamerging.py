@@ -58,6 +58,10 @@ class AdaMergingParams(Params):
         exclude_if=lambda value: value == "device",
     )
 
+    def learns_from(self) -> Literal["val", "test"]:
+        """As its parameter says."""
+        return self.split
+
 
 def _patience(device: torch.device) -> float:
     """Seconds between two looks at the numbers: a GPU that is not asked for them goes on without a pause."""

@@ -97,8 +97,8 @@ def require_comparable(runs: Sequence[Run]) -> tuple[str, ...]:
     """The tasks that some runs have in common, in the order of the first.
 
     Raises:
-        RunError: fewer than two runs or too many, one twice, one that is not done, different splits, or no task in
-            common.
+        RunError: fewer than two runs or too many, one twice, one that is not done, different splits or shifts, or no
+            task in common.
     """
     if not 2 <= len(runs) <= MAX_RUNS or len({run.id for run in runs}) < len(runs):
         raise RunError(f"expected two to {MAX_RUNS} different runs to compare, got {len(runs)}")
@@ -107,6 +107,12 @@ def require_comparable(runs: Sequence[Run]) -> tuple[str, ...]:
             raise RunError(f"run {run.id} is {run.state}; only finished runs can be compared")
     if len({run.spec.split for run in runs}) > 1:
         raise RunError("these runs were made for different splits; compare runs that share one")
+    seen = {run.spec.images for run in runs}
+    if len(seen) > 1:
+        raise RunError(
+            f"these runs were measured on images corrupted in different ways ({'; '.join(sorted(seen))}); compare runs "
+            "on the same images"
+        )
     tasks = tuple(task for task in runs[0].spec.tasks if all(task in run.spec.tasks for run in runs))
     if not tasks:
         raise RunError("these runs have no task in common")

@@ -6,6 +6,7 @@ from typing import Any
 
 from merging.core.text import short
 from merging.runs.run import Run
+from merging.suites.images.shifts import Shift
 
 ABSENT = "–"
 
@@ -32,6 +33,10 @@ def _flat(run: Run) -> dict[str, str]:
         values[part.stage.kind] = part.title
         values |= {f"{part.stage.kind}: {key.replace('_', ' ')}": value for key, value in part.values.items()}
     values |= {"split": spec.split, "seed": spec.seed, "device": spec.device, "precision": spec.dtype}
+    if isinstance(spec.shift, Shift):
+        values["shift"] = spec.shift.label
+    if spec.unseen:
+        values["unseen tasks"] = ", ".join(spec.unseen)
     if run.result:
         values["base weights"] = base_weights(run)[:12]
     return {key: short(value) for key, value in values.items()}

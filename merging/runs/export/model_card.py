@@ -104,6 +104,7 @@ def _accuracy(run: Run) -> list[str]:
         "## Accuracy",
         "",
         f"Top-1 on the {result.split} split, seed {run.spec.seed}."
+        + (f" {result.shift_in_words}" if result.shift_in_words else "")
         + (f" Coefficients were adapted on unlabeled {adapted.split} images." if adapted else ""),
         "",
         *(_before_and_after(result.forgetting) if result.forgetting else _per_task(result)),

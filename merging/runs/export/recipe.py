@@ -178,7 +178,8 @@ def recipe_of(run: Run, weights: Path, form: Form = PLAIN) -> Recipe:
     made = Recipe(
         label=run.label,
         run=run.id,
-        spec={**run.spec.model_dump(mode="json"), "suite": run.spec.suite_name},
+        # What is measured besides is no part of how weights are made.
+        spec={**run.spec.model_dump(mode="json", exclude={"unseen"}), "suite": run.spec.suite_name},
         revisions=result.revisions or None,
         sources=result.sources,
         chosen=result.chosen,

@@ -12,11 +12,13 @@ from merging.runs.jobs.check import CheckJob
 from merging.runs.jobs.convert import ConvertJob
 from merging.runs.jobs.disentangle import DisentangleJob
 from merging.runs.jobs.download import DownloadJob
+from merging.runs.jobs.generalisation import GeneralisationJob
 from merging.runs.jobs.interference import InterferenceJob
 from merging.runs.jobs.job import Job, JobResult, Site
 from merging.runs.jobs.landscape import LandscapeJob
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.predictions import PredictionsJob
+from merging.runs.jobs.robustness import RobustnessJob
 from merging.runs.jobs.scaling_curve import ScalingCurveJob
 
 AnyJob = Annotated[
@@ -27,6 +29,8 @@ AnyJob = Annotated[
     | ScalingCurveJob
     | LandscapeJob
     | PredictionsJob
+    | RobustnessJob
+    | GeneralisationJob
     | DownloadJob
     | CheckJob
     | ConvertJob,

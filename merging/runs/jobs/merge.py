@@ -10,8 +10,16 @@ from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
 from merging.methods.plan import Plan, plan, stays_on_device
 from merging.methods.planned import LinearEdit
-from merging.runs.jobs.merge_result import Coefficients, DescribedGeometry, Forgetting, MergeResult, MethodReport
+from merging.runs.jobs.merge_result import (
+    Coefficients,
+    DescribedGeometry,
+    Forgetting,
+    MergeResult,
+    MethodReport,
+    Unseen,
+)
 from merging.runs.jobs.model_job import Bench, ModelJob
+from merging.suites.images.shifts import shift_text
 from merging.weights import resident
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.geometry import Geometry, describe
@@ -70,7 +78,7 @@ class MergeSpec(ModelJob):
         else:
             for _ in planned.tensors(context):  # the numbers below come from streaming, and errors must show
                 pass
-        result: dict[str, Any] = {"split": self.split}
+        result: dict[str, Any] = {"split": self.split, "shift": shift_text(self.shift)}
         if evaluating:
             bench.clock.enter("evaluating")
             accuracy = self._accuracy(planned, state, evaluator, context)
@@ -80,6 +88,8 @@ class MergeSpec(ModelJob):
                 "images": accuracy.images,
                 "counts": accuracy.counts,
             }
+            if self.unseen:
+                result["unseen"] = self._on_unseen(state, bench)
             if self.forgotten:
                 result["forgetting"] = self._forgetting(planned, state, accuracy, evaluator, context)
         result["after"] = _after(planned, context)
@@ -94,6 +104,13 @@ class MergeSpec(ModelJob):
             context.step(done, len(self.tasks), f"evaluating on {task}")
             parts.append(evaluator.accuracy(planned.served(state, task), [task], self.split))
         return joined(parts)
+
+    def _on_unseen(self, state: Any, bench: Bench) -> Unseen:
+        """Accuracy on tasks that were not merged, and the base's on all."""
+        found = bench.evaluator.accuracy(state, self.unseen, self.split, bench.context)
+        everything = (*self.tasks, *self.unseen)
+        zero_shot = bench.workspace.base_accuracy(bench.evaluator, everything, self.split, bench.context)
+        return Unseen(accuracy=found.per_task, counts=found.counts, zero_shot=zero_shot.per_task)
 
     def _forgetting(
         self, planned: Plan, state: Any, merged: Accuracy, evaluator: Evaluator, context: Context

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from merging.evaluation.evaluator import Accuracy
 from merging.methods.forgetting import GROUPS, Group, grouped
 from merging.runs.jobs.model_job import ModelResult
+from merging.suites.images.shifts import CLEAN, Shift
 
 _LENIENT = ConfigDict(frozen=True, extra="ignore")
 
@@ -206,6 +207,41 @@ class Forgetting(BaseModel):
         return Remaining(tasks=len(rows), **means)
 
 
+class Unseen(BaseModel):
+    """Accuracy, 0 … 1, on tasks that were not merged and that no method has looked at.
+
+    Attributes:
+        accuracy: unseen task → accuracy of the merged model.
+        counts: unseen task → number of images.
+        zero_shot: every task, merged or not → accuracy of the base.
+    """
+
+    model_config = _LENIENT
+
+    accuracy: dict[str, float]
+    counts: dict[str, int]
+    zero_shot: dict[str, float]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def average(self) -> float:
+        """Mean of the merged model over the unseen tasks."""
+        return sum(self.accuracy.values()) / len(self.accuracy)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def zero_shot_average(self) -> float:
+        """The base's mean over the unseen tasks."""
+        return sum(self.zero_shot[task] for task in self.accuracy) / len(self.accuracy)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def zero_shot_seen(self) -> float:
+        """The base's mean over the tasks that were merged."""
+        seen = [value for task, value in self.zero_shot.items() if task not in self.accuracy]
+        return sum(seen) / len(seen)
+
+
 class MergeResult(ModelResult):
     """What came of a merge.
 
@@ -215,7 +251,9 @@ class MergeResult(ModelResult):
         images: number of images over all tasks.
         counts: task → number of images.
         split: which images.
+        shift: what was done to them, see :mod:`merging.suites.images.shifts`; ``clean`` if nothing.
         forgetting: where task vectors are subtracted.
+        unseen: where further tasks were asked for.
         after: geometry of the edited vectors; None without an edit.
         coefficients: of a linear run.
         edit: what the edit reports.
@@ -233,9 +271,11 @@ class MergeResult(ModelResult):
     accuracy: dict[str, float] | None = None
     average: float | None = None
     split: str = "test"
+    shift: str = CLEAN
     images: int | None = None
     counts: dict[str, int] | None = None
     forgetting: Forgetting | None = None
+    unseen: Unseen | None = None
     after: DescribedGeometry | None = None
     coefficients: Coefficients | None = None
     edit: MethodReport = Field(default_factory=MethodReport)
@@ -246,6 +286,11 @@ class MergeResult(ModelResult):
     resident: bool | None = None
     output: str | None = None
     kept: list[int] | None = None
+
+    @property
+    def shift_in_words(self) -> str:
+        """What was done to the test images, as a sentence; empty if nothing."""
+        return "" if self.shift == CLEAN else f"All test images are corrupted: {Shift.read(self.shift).label}."
 
     @property
     def measured(self) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,6 +19,7 @@ from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
 from merging.methods.spec import Spec
 from merging.runs.jobs.job import Job, JobResult, Site
+from merging.suites.images.shifts import CLEAN, AnyShift, shift_version
 from merging.suites.suite import Suite, load_suite
 from merging.weights import resident
 from merging.weights.vectors import TaskVectors
@@ -101,16 +102,17 @@ class ModelJob(Spec, Job):
     def fingerprint(self, workspace: Workspace) -> str:
         """Identity of the specification and the content of every file that it will read."""
         suite = load_suite(self.suite)
-        for task in self.tasks:
+        for task in (*self.tasks, *self.unseen):
             suite.task(task)
         vectors = workspace.vectors(suite, self.tasks)
         contents = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
-        watched = (*self.tasks, *bystanders(suite, self.tasks, self.forgotten))
+        watched = self._watched(suite)
         tasks = [suite.task(name).model_dump(mode="json", include=_MEASURED_FIELDS) for name in watched]
         measured = suite.model_dump(mode="json", include=_MEASURED_FIELDS) | suite.beside_architecture
         contents.append(json.dumps([measured, tasks]))
         for task in watched:
             contents += workspace.evaluation_files(suite, task)
+        contents += sorted({*map(shift_version, self._shifts)} - {""})
         return self.identity(contents, self.kind)
 
     def run(self, site: Site) -> JobResult:
@@ -150,9 +152,9 @@ class ModelJob(Spec, Job):
 
     def _bench(self, site: Site, suite: Suite, device: torch.device, clock: PhaseClock) -> Bench:
         vectors = site.workspace.vectors(suite, self.tasks)
-        evaluator = site.workspace.evaluator(suite, device, self.torch_dtype)
+        evaluator = site.workspace.evaluator(suite, device, self.torch_dtype, self.shift)
         if self.evaluating(suite):
-            evaluator.prepare((*self.tasks, *bystanders(suite, self.tasks, self.forgotten)), self.split)
+            evaluator.prepare(self._watched(suite), self.split)
         context = Context(
             device,
             self.seed,
@@ -165,9 +167,19 @@ class ModelJob(Spec, Job):
         bench = Bench(site, suite, vectors, evaluator, context, clock)
         return bench.with_geometry(self) if self.edit == "awd" and self.uses_geometry else bench
 
+    @property
+    def _shifts(self) -> Sequence[AnyShift]:
+        """What is done to the test images."""
+        return (self.shift,)
+
+    def _watched(self, suite: Suite) -> tuple[str, ...]:
+        """The tasks that accuracy is measured on: those merged, further ones that are asked for, and bystanders."""
+        return *self.tasks, *self.unseen, *bystanders(suite, self.tasks, self.forgotten)
+
     def evaluating(self, suite: Suite) -> bool:
-        """Whether accuracy is asked for and can be measured."""
-        return self.evaluate and all(map(suite.measurable, self.tasks))
+        """Whether accuracy is asked for and can be measured; where more than usual is asked for, it has to be."""
+        asked = bool(self.unseen) or self.shift != CLEAN
+        return self.evaluate and (asked or all(map(suite.measurable, self.tasks)))
 
     @abstractmethod
     def measure(self, bench: Bench) -> ModelResult:

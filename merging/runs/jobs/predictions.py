@@ -32,8 +32,9 @@ _STORED = np.dtype("<i4")
 
 
 def evaluator_of(run: Run, workspace: Workspace) -> Evaluator:
-    """The evaluator with which a run's accuracy was measured: its suite, device and precision."""
-    return workspace.evaluator(load_suite(run.spec.suite), devices.resolve(run.spec.device), run.spec.torch_dtype)
+    """The evaluator with which a run's accuracy was measured: its suite, device, precision and shift."""
+    spec = run.spec
+    return workspace.evaluator(load_suite(spec.suite), devices.resolve(spec.device), spec.torch_dtype, spec.shift)
 
 
 def known_predictions(run: Run, workspace: Workspace, evaluator: Evaluator) -> dict[str, np.ndarray]:
@@ -68,7 +69,7 @@ def predictions_of(
     evaluator.require(tasks, split)
     found = known_predictions(run, workspace, evaluator)
     missing = [task for task in tasks if task not in found]
-    for done, (task, weights) in enumerate(_served(run, workspace, evaluator, missing)):
+    for done, (task, weights) in enumerate(served(run, workspace, evaluator, missing)):
         context.step(done, len(missing), f"classifying the images of {task}")
         if weights is not None:
             evaluator.load(weights)
@@ -78,10 +79,15 @@ def predictions_of(
     return {task: found[task] for task in tasks}
 
 
-def _served(
+def served(
     run: Run, workspace: Workspace, evaluator: Evaluator, tasks: Sequence[str]
 ) -> Iterator[tuple[str, Mapping[str, torch.Tensor] | None]]:
-    """Each task with the weights that serve it; None where those of the task before do."""
+    """Each task with the weights of a finished run that serve it; None where those of the task before do.
+
+    Raises:
+        RunError: the weights are gone.
+        MergingError: the checkpoints have changed since.
+    """
     if not tasks:
         return
     if run.spec.pair.localised:

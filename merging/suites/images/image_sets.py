@@ -90,7 +90,7 @@ def load_images(
     task = suite.task(task_name)
     source = _checked(suite, task, split)
     treatment = task.data.treatment.key if isinstance(task.data, ImageFiles) else ""
-    digest = _digest(f"{source.fingerprint}\n{source.labels.tolist()}\n{size}{treatment}")
+    digest = digest_of(f"{source.fingerprint}\n{source.labels.tolist()}\n{size}{treatment}")
     if source.pixels is not None and source.pixels.shape[1:3] == (size, size):
         return ImageSet(source.pixels, source.labels, digest, source.origin)
     entry = cache / "images" / f"{digest[:32]}.npy" if cache else None
@@ -109,10 +109,11 @@ def _with_notes(source: Source, pixels: np.ndarray, notes: Notes, digest: str) -
     odds = [*([odd] if skipped else []), *filter(None, [dark])]
     origin = replace(source.origin, said=(*source.origin.said, *said), odd=(*source.origin.odd, *odds))
     labels = np.delete(source.labels, notes.skipped) if skipped else source.labels
-    return ImageSet(pixels, labels, _digest(digest + notes.key) if notes.key else digest, origin, skipped)
+    return ImageSet(pixels, labels, digest_of(digest + notes.key) if notes.key else digest, origin, skipped)
 
 
-def _digest(text: str) -> str:
+def digest_of(text: str) -> str:
+    """By what prepared images are known: SHA-256 of a text, 64 hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

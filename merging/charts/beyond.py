@@ -1,0 +1,254 @@
+"""Charts of what merged models are good for beyond clean images of their own tasks: unseen tasks, corrupted images.
+
+Values come in as 0 … 1; axes and tables show percent.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from merging.charts import theme
+from merging.charts.accuracy import Series, marker_of
+from merging.core.text import in_a_row, printed, signed
+from merging.evaluation.evaluator import best_first
+from merging.runs.beyond import Generalisation, Robustness, average, spread
+from merging.suites.images.corruptions import CORRUPTIONS
+from merging.suites.images.shifts import CLEAN, Shift
+
+
+def seen_unseen_figure(rows: Sequence[Generalisation], base: Generalisation, dark: bool = False) -> go.Figure:
+    """Mean accuracy on unseen tasks over that on seen tasks: a marker a method, with its spread over the splits.
+
+    Zero-shot is a dotted line on either axis: left of one, or below the other, merging did harm.
+    """
+    traces: list[dict[str, Any]] = []
+    for row in rows:
+        one, name = Series(row.title, row.title, {}), theme.plain(row.title)
+        bars = {
+            f"error_{axis}": {"type": "data", "array": [100 * deviation], "thickness": 1, "width": 3}
+            for axis, deviation in (("x", spread(row.seen)), ("y", spread(row.unseen)))
+            if deviation is not None
+        }
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": [100 * average(row.seen)],
+                "y": [100 * average(row.unseen)],
+                "name": name,
+                "marker": marker_of(one, 13),
+                "hovertemplate": "seen <b>%{x:.1f}</b>, unseen <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+                **bars,
+            }
+        )
+    x, y = 100 * average(base.seen), 100 * average(base.unseen)
+    line = {"color": theme.neutral(dark), "width": 1, "dash": "dot"}
+    shapes = [
+        {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line},
+        {"type": "line", "y0": y, "y1": y, "xref": "paper", "x0": 0, "x1": 1, "line": line},
+    ]
+    quiet: dict[str, Any] = {"showarrow": False, "font": {"size": 11}}
+    notes = [
+        {
+            "x": x,
+            "yref": "paper",
+            "y": 0,
+            "yanchor": "bottom",
+            "xanchor": "left",
+            "text": f" zero-shot {x:.1f}",
+            **quiet,
+        },
+        {
+            "y": y,
+            "xref": "paper",
+            "x": 1,
+            "yanchor": "bottom",
+            "xanchor": "right",
+            "text": f"zero-shot {y:.1f}",
+            **quiet,
+        },
+    ]
+    return theme.compose(
+        traces,
+        height=460,
+        shapes=shapes,
+        annotations=notes,
+        xaxis={"title": {"text": "Mean accuracy on seen tasks (%)"}, "zeroline": False},
+        yaxis={"title": {"text": "Mean accuracy on unseen tasks (%)"}, "zeroline": False},
+    )
+
+
+def seen_unseen_table(rows: Sequence[Generalisation], base: Generalisation) -> pd.DataFrame:
+    """A row a method, zero-shot first: means in percent, their standard deviations over the splits, and gains."""
+    table = []
+    for row in (base, *rows):
+        cells: dict[str, Any] = {"Method": row.title}
+        for part, values, reference in (("seen", row.seen, base.seen), ("unseen", row.unseen, base.unseen)):
+            deviation = spread(values)
+            cells[f"{part.capitalize()} (%)"] = round(100 * average(values), 1)
+            cells[f"± {part}"] = None if deviation is None else round(100 * deviation, 1)
+            gain = None if row is base else round(100 * (average(values) - average(reference)), 1)
+            cells[f"{part.capitalize()} vs zero-shot"] = gain
+        table.append(cells)
+    return pd.DataFrame(table)
+
+
+def seen_unseen_takeaway(rows: Sequence[Generalisation], base: Generalisation) -> str:
+    """Which method is best on either kind of tasks, and which fall below zero-shot on unseen ones, from the numbers."""
+    seen, unseen = ([average(values) for values in of] for of in ([r.seen for r in rows], [r.unseen for r in rows]))
+    first, last = rows[best_first(seen)[0]], rows[best_first(unseen)[0]]
+    gain = [value - average(base.unseen) for value in unseen]
+    best = (
+        f"{first.title} is best on seen and on unseen tasks"
+        if first is last
+        else f"{first.title} is best on seen tasks, {last.title} on unseen ones"
+    )
+    below = [row.title for row, value in zip(rows, gain, strict=True) if value < 0]
+    harm = (
+        "no method falls below zero-shot on unseen tasks"
+        if not below
+        else "all methods fall below zero-shot on unseen tasks"
+        if len(below) == len(rows)
+        else f"below zero-shot on unseen tasks: {in_a_row(below)}"
+    )
+    splits = len(base.seen)
+    over = f"over {splits} splits" if splits > 1 else "in one split"
+    return (
+        f"{best}: {100 * max(seen):.1f} % seen, and {100 * max(unseen):.1f} % unseen, "
+        f"{signed(100 * max(gain))} points against zero-shot, {over}; {harm}."
+    )
+
+
+def _texts(corruptions: Sequence[str], severity: int) -> list[str]:
+    return [Shift(corruption=name, severity=severity).text for name in corruptions]
+
+
+def robustness_figure(
+    rows: Sequence[Robustness], corruptions: Sequence[str], severity: int, dark: bool = False
+) -> go.Figure:
+    """Methods × corruptions: mean accuracy over the tasks as numbers, what is lost against clean images as colours."""
+    shifts = [CLEAN, *_texts(corruptions, severity)]
+    values = np.array([[100 * row.mean(shift) for shift in shifts] for row in rows])
+    values = np.column_stack([values, values[:, 1:].mean(axis=1)])
+    change = values - values[:, :1]
+    limit = max(1.0, float(np.abs(change).max()))
+    titles = ["Clean", *(CORRUPTIONS[name].title for name in corruptions), "Mean corrupted"]
+    names = [theme.plain(row.title) for row in rows]
+    hover = [
+        [f"{name}, {title}: <b>{value:.1f}</b> %" for title, value in zip(titles, line, strict=True)]
+        for name, line in zip(names, values, strict=True)
+    ]
+    text = [
+        [theme.on_cell(f"{value:.1f}", lost / limit, dark) for value, lost in zip(line, of, strict=True)]
+        for line, of in zip(values, change, strict=True)
+    ]
+    axis = {"showgrid": False, "zeroline": False}
+    trace = {
+        "type": "heatmap",
+        "z": np.round(change, 2),
+        "xgap": 1,
+        "ygap": 1,
+        "coloraxis": "coloraxis",
+        "text": text,
+        "texttemplate": "%{text}",
+        "customdata": hover,
+        "hovertemplate": "%{customdata}<br>%{z:+.1f} points against clean<extra></extra>",
+    }
+    return theme.compose(
+        [trace],
+        height=150 + 30 * len(rows),
+        legend=False,
+        dragmode=False,
+        xaxis={**axis, "tickvals": [*range(len(titles))], "ticktext": titles, "side": "top"},
+        yaxis={**axis, "tickvals": [*range(len(names))], "ticktext": names, "autorange": "reversed"},
+        coloraxis={
+            "colorscale": theme.diverging_scale(dark),
+            "cmin": -limit,
+            "cmax": limit,
+            "cmid": 0,
+            "colorbar": {"thickness": 8, "outlinewidth": 0, "xpad": 6, "title": {"text": "points"}},
+        },
+    )
+
+
+def robustness_table(rows: Sequence[Robustness], corruptions: Sequence[str], severities: Sequence[int]) -> pd.DataFrame:
+    """A row a method and severity: mean accuracy in percent, clean and under every corruption; relative to clean."""
+    table = []
+    for severity in severities:
+        for row in rows:
+            means = [row.mean(shift) for shift in _texts(corruptions, severity)]
+            middle, clean = sum(means) / len(means), row.mean(CLEAN)
+            named = zip((CORRUPTIONS[name].title for name in corruptions), means, strict=True)
+            table.append(
+                {
+                    "Method": row.title,
+                    "Severity": severity,
+                    "Clean (%)": round(100 * clean, 1),
+                    **{f"{title} (%)": round(100 * value, 1) for title, value in named},
+                    "Mean corrupted (%)": round(100 * middle, 1),
+                    "Relative (%)": round(100 * middle / clean, 1) if clean else None,
+                }
+            )
+    return pd.DataFrame(table)
+
+
+def robustness_takeaway(rows: Sequence[Robustness], corruptions: Sequence[str], severity: int) -> str:
+    """Who is best on corrupted images, who keeps most, and what adapting on the shift is worth, from the numbers."""
+    shifts = _texts(corruptions, severity)
+    means = {row.name: sum(map(row.mean, shifts)) / len(shifts) for row in rows}
+    clean = {row.name: row.mean(CLEAN) for row in rows}
+    kept = {name: means[name] / clean[name] if clean[name] else 0.0 for name in means}
+    titles = {row.name: row.title for row in rows}
+    names = list(means)
+    best = names[best_first([means[name] for name in names])[0]]
+    most = names[best_first([kept[name] for name in names])[0]]
+    costs = [sum(row.mean(shift) - row.mean(CLEAN) for row in rows) / len(rows) for shift in shifts]
+    worst = corruptions[best_first([-cost for cost in costs])[0]]
+    text = (
+        f"At severity {severity} {titles[best]} is best with {100 * means[best]:.1f} % over the corruptions "
+        f"({100 * clean[best]:.1f} % clean); {titles[most]} keeps most of its clean accuracy, {100 * kept[most]:.0f} "
+        "%. "
+        f"{CORRUPTIONS[worst].title} costs most, {printed(100 * min(costs), '+.1f')} points on average."
+    )
+    for row in rows:
+        if row.on_clean and row.published_name in means:
+            gain = 100 * (means[row.published_name] - means[row.name])
+            text += f" Adapting {row.method} on the corrupted images is worth {signed(gain)} points over clean ones."
+    return text
+
+
+def severity_figure(rows: Sequence[Robustness], corruptions: Sequence[str], severities: Sequence[int]) -> go.Figure:
+    """Mean accuracy over tasks and corruptions at every severity, clean images as severity 0: a line a method."""
+    looks = theme.distinct_styles([row.method for row in rows])
+    traces = []
+    for row, look in zip(rows, looks, strict=True):
+        values = [row.mean(CLEAN)]
+        values += [sum(map(row.mean, of)) / len(of) for of in (_texts(corruptions, level) for level in severities)]
+        one = Series(row.title, row.method, {}, look)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": [0, *severities],
+                "y": [100 * value for value in values],
+                "name": theme.plain(row.title),
+                "marker": marker_of(one, 9),
+                "line": {"color": look.color, "width": 2, "dash": look.dash},
+                "hovertemplate": "severity %{x}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
+            }
+        )
+    places = [0, *severities]
+    return theme.compose(
+        traces,
+        height=420,
+        xaxis={
+            "title": {"text": "Severity"},
+            "tickvals": places,
+            "ticktext": ["clean", *map(str, severities)],
+            "zeroline": False,
+        },
+        yaxis={"title": {"text": "Mean accuracy (%)"}, "zeroline": False},
+    )

@@ -1,0 +1,191 @@
+"""Commands that measure merged models beyond clean images of their own tasks: corrupted images, unseen tasks."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from merging.cli.group import main
+from merging.cli.merges import chosen_presets
+from merging.cli.options import (
+    carrier_of,
+    device_option,
+    home_option,
+    json_option,
+    open_workspace,
+    progress_on_stderr,
+    read_device,
+    read_names,
+    read_tasks,
+    read_unseen,
+    scheduler_option,
+    tasks_option,
+)
+from merging.cli.results import print_json
+from merging.cli.text import print_generalisation, print_published, print_robustness
+from merging.core.errors import SpecError
+from merging.core.text import counted
+
+
+def _presets_option(function: Any) -> Any:
+    return click.option(
+        "--presets",
+        help="Published methods: names with commas, or `all` (default: task_arithmetic, awd_ta, adamerging and "
+        "wudi_closed_form).",
+    )(function)
+
+
+@main.command()
+@click.argument("suite")
+@_presets_option
+@click.option("--corruptions", help="Names with commas (default: all seven).")
+@click.option("--severities", default="1,3,5", show_default=True, help="From 1 to 5, with commas.")
+@tasks_option
+@device_option
+@scheduler_option
+@home_option
+@json_option
+def robustness(
+    suite: str,
+    presets: str | None,
+    corruptions: str | None,
+    severities: str,
+    tasks: str | None,
+    device: str,
+    scheduler: str | None,
+    home: Path,
+    as_json: bool,
+) -> None:
+    """Accuracy of published methods on SUITE's test images, clean and corrupted.
+
+    Weights are made once, λ chosen on clean validation images, and measured under every corruption and severity. A
+    method that adapts on test images adapts on the corrupted ones, as published, and is shown adapted on clean ones
+    beside. What was done before is taken from the history: after Ctrl-C the same command goes on.
+    """
+    from merging.runs import beyond
+    from merging.runs.jobs.robustness import RobustnessResult
+    from merging.suites.images.corruptions import CORRUPTIONS
+    from merging.suites.protocols import CORRUPTED, CORRUPTED_COLUMNS, CORRUPTED_TASKS, has_published_protocols
+    from merging.suites.suite import load_suite, reference_of
+
+    loaded = load_suite(suite)
+    methods = chosen_presets(presets, beyond.AT_FIRST)
+    names = list(CORRUPTIONS) if corruptions is None else read_names("--corruptions", corruptions)
+    shifts = beyond.shifts_of(names, _whole_numbers("--severities", severities))
+    merged, where = read_tasks(loaded, tasks), read_device(device, scheduler)
+    beyond.require_measurable(loaded, merged)
+    workspace, reference = open_workspace(home), reference_of(suite)
+    jobs = [beyond.robustness_job(preset, reference, merged, shifts, where) for preset in methods]
+    anew = [1 + len(shifts) * job.pair.adapts_on_test for job in jobs]
+    _say_outlook(beyond.outlook(methods, jobs, anew, 1 + len(shifts), workspace), len(methods))
+    by_title = {preset.title: job for preset, job in zip(methods, jobs, strict=True)}
+    with carrier_of(scheduler, workspace, where) as carrier:
+        found = list(beyond.results(by_title, RobustnessResult, workspace, progress_on_stderr(), carrier))
+    rows = [row for preset, one in zip(methods, found, strict=True) for row in beyond.robustness_of(preset, one)]
+    zero_shot = beyond.zero_shot_of(found[0])
+    if as_json:
+        print_json({"suite": loaded.name, **beyond.robustness_report(rows, zero_shot, shifts)})
+    else:
+        print_robustness(rows, zero_shot, shifts, sum(found[0].counts.values()))
+        if has_published_protocols(loaded):
+            titles = ["clean", *(CORRUPTIONS[name].short for name in CORRUPTED_COLUMNS[1:])]
+            print_published(titles, CORRUPTED, f"Means over {', '.join(CORRUPTED_TASKS)}, by other corruptions. ")
+
+
+@main.command()
+@click.argument("suite")
+@_presets_option
+@click.option("--leave", type=int, help="How many tasks to leave out, in every way or a sample (default: 2).")
+@click.option(
+    "--unseen",
+    metavar="TASKS",
+    help="In place of --leave: these tasks, names with commas, or `rest`; of the FusionBench ViT-B-32 suite also exp1 "
+    "and exp2, the splits of the literature.",
+)
+@click.option("--most", type=int, default=10, show_default=True, help="At most so many ways, drawn by --seed.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@tasks_option
+@device_option
+@scheduler_option
+@home_option
+@json_option
+def generalise(
+    suite: str,
+    presets: str | None,
+    leave: int | None,
+    unseen: str | None,
+    most: int,
+    seed: int,
+    tasks: str | None,
+    device: str,
+    scheduler: str | None,
+    home: Path,
+    as_json: bool,
+) -> None:
+    """Accuracy of published methods on tasks of SUITE that were merged and on tasks that were left out.
+
+    No method looks at an image of an unseen task, and λ is chosen on validation images of the merged ones. Methods that
+    give each task a model of its own are left out. What was done before is taken from the history: after Ctrl-C the
+    same command goes on.
+    """
+    from merging.runs import beyond
+    from merging.runs.jobs.generalisation import GeneralisationResult
+    from merging.suites.protocols import published_split
+    from merging.suites.suite import load_suite, reference_of
+
+    if leave is not None and unseen is not None:
+        raise click.UsageError("give either --leave or --unseen")
+    loaded = load_suite(suite)
+    methods = [each for each in chosen_presets(presets, beyond.AT_FIRST) if presets != "all" or not each.pair.localised]
+    every, where = read_tasks(loaded, tasks), read_device(device, scheduler)
+    if unseen is None:
+        left_out = beyond.ways_of_leaving_out(every, 2 if leave is None else leave, most, seed)
+    elif split := published_split(loaded, unseen):
+        every, left_out = tuple(loaded.chosen(split.seen)), [split.unseen]
+    else:
+        named = () if unseen.strip() == "rest" else read_unseen(loaded, (), unseen)
+        every = tuple(task for task in every if task not in named) if tasks is None else every
+        left_out = [named or read_unseen(loaded, every, unseen)]
+    beyond.require_measurable(loaded, tuple(dict.fromkeys((*every, *(task for way in left_out for task in way)))))
+    workspace, reference = open_workspace(home), reference_of(suite)
+    jobs = [beyond.generalisation_job(preset, reference, every, left_out, where) for preset in methods]
+    _say_outlook(beyond.outlook(methods, jobs, [len(left_out)] * len(jobs), len(left_out), workspace), len(methods))
+    by_title = {preset.title: job for preset, job in zip(methods, jobs, strict=True)}
+    with carrier_of(scheduler, workspace, where) as carrier:
+        found = list(beyond.results(by_title, GeneralisationResult, workspace, progress_on_stderr(), carrier))
+    rows = [beyond.generalisation_of(preset, one) for preset, one in zip(methods, found, strict=True)]
+    if as_json:
+        print_json({"suite": loaded.name, **beyond.generalisation_report(rows, found[0])})
+        return
+    print_generalisation(rows, found[0])
+    split = published_split(loaded, unseen or "")
+    if split:
+        print_published(["seen", *split.unseen, "unseen"], split.rows)
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    names = read_names(option, text)
+    odd = [name for name in names if not name.isdecimal()]
+    if odd or not names:
+        raise SpecError(f"{option} {text[:60]!r}: expected whole numbers with commas, such as 1,3,5")
+    return [int(name) for name in names]
+
+
+def _say_outlook(found: Any, methods: int) -> None:
+    """What is to be done, and how long it may take, before it begins."""
+    done = f"{counted(methods, 'method')}, {methods - len(found.methods)} done before"
+    if not found.methods:
+        click.echo(done, err=True)
+        return
+    merges = f"to do: {counted(found.merges, 'merge')} with {'; '.join(found.methods)}"
+    if found.seconds is None:
+        time = "how long that takes is not known, as none of these methods was run here before"
+    else:
+        time = f"about {_minutes(found.seconds)} by the times of earlier runs"
+        time += f", without {'; '.join(found.unknown)}, never run here" if found.unknown else ""
+    click.echo(f"{done}; {merges}; {time}", err=True)
+
+
+def _minutes(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,339 @@
+"""What merged models are good for beyond clean images of their own tasks, for several published methods at once.
+
+One job a method (:mod:`merging.runs.jobs.robustness`, :mod:`merging.runs.jobs.generalisation`); what was done before is
+taken from the table of runs, and the methods are those of the leaderboard, λ chosen on clean validation images.
+"""
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from merging.core.errors import MissingPart, SpecError
+from merging.core.progress import Progress
+from merging.methods.presets import Preset
+from merging.runs.carrying import Carrier
+from merging.runs.foreground import Here, have_done
+from merging.runs.jobs.generalisation import GeneralisationJob, GeneralisationResult
+from merging.runs.jobs.measuring import ByTask
+from merging.runs.jobs.model_job import ModelJob, ModelResult
+from merging.runs.jobs.robustness import RobustnessJob, RobustnessResult
+from merging.runs.leaderboard import spec_of
+from merging.runs.workspace import Workspace
+from merging.suites.images.corruptions import CORRUPTIONS, SEVERITIES, find_corruption, require_severity
+from merging.suites.images.shifts import CLEAN, Shift
+from merging.suites.suite import Suite
+
+AT_FIRST = ("task_arithmetic", "awd_ta", "adamerging", "wudi_closed_form")  # methods, where nobody chose any
+MOST_SPLITS = 10
+ON_CLEAN = "_on_clean"  # ends the name of a method that adapted on clean images, beside the one as published
+_ON_CLEAN_TITLE = " (on clean)"  # where it adapted
+
+Result = TypeVar("Result", bound=ModelResult)
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """A method on clean and on corrupted test images.
+
+    Attributes:
+        name: of the preset, with :data:`ON_CLEAN` at its end where it adapted on clean images.
+        title: what people call it.
+        method: the published method, whose look charts take.
+        clean: task → accuracy on clean images, 0 … 1.
+        accuracy: shift → task → accuracy.
+    """
+
+    name: str
+    title: str
+    method: str
+    clean: ByTask
+    accuracy: Mapping[str, ByTask]
+
+    @property
+    def on_clean(self) -> bool:
+        """Whether it adapted on clean images in place of those that it is measured on."""
+        return self.name.endswith(ON_CLEAN)
+
+    @property
+    def published_name(self) -> str:
+        """The name of the same method as published."""
+        return self.name.removesuffix(ON_CLEAN)
+
+    def mean(self, shift: str) -> float:
+        """Mean over the tasks, on clean images or under a shift."""
+        return mean(self.clean if shift == CLEAN else self.accuracy[shift])
+
+    def relative(self, shift: str) -> float | None:
+        """Mean accuracy under a shift over that on clean images; None where that is 0."""
+        return self.mean(shift) / self.mean(CLEAN) if self.mean(CLEAN) else None
+
+
+def mean(accuracy: ByTask) -> float:
+    """Mean over tasks, each counting the same."""
+    return sum(accuracy.values()) / len(accuracy)
+
+
+def robustness_of(preset: Preset, result: RobustnessResult) -> list[Robustness]:
+    """What a job found of a method: one row, or two of a method that adapts, as published and on clean images."""
+    plain = Robustness(preset.name, preset.title, preset.title, result.clean, result.accuracy)
+    if result.adapted is None:
+        return [plain]
+    name, title = f"{preset.name}{ON_CLEAN}", f"{preset.title}{_ON_CLEAN_TITLE}"
+    return [
+        Robustness(preset.name, preset.title, preset.title, result.clean, result.adapted),
+        Robustness(name, title, preset.title, result.clean, result.accuracy),
+    ]
+
+
+def zero_shot_of(result: RobustnessResult) -> Robustness:
+    """The base model on the same images."""
+    shifted = {shift: found for shift, found in result.zero_shot.items() if shift != CLEAN}
+    return Robustness("zero_shot", "Zero-shot", "Zero-shot", result.zero_shot[CLEAN], shifted)
+
+
+def shifts_of(corruptions: Sequence[str] = tuple(CORRUPTIONS), severities: Sequence[int] = SEVERITIES) -> list[Shift]:
+    """Every corruption at every severity, each once, in the order of published tables.
+
+    Raises:
+        SpecError: there is no such corruption or severity, or none is named.
+    """
+    wanted = {find_corruption(name).name for name in corruptions}
+    levels = sorted({require_severity(severity) for severity in severities})
+    if not wanted or not levels:
+        raise SpecError("expected at least one corruption and one severity")
+    return [Shift(corruption=name, severity=level) for name in CORRUPTIONS if name in wanted for level in levels]
+
+
+def ways_of_leaving_out(
+    tasks: Sequence[str], number: int, most: int = MOST_SPLITS, seed: int = 0
+) -> list[tuple[str, ...]]:
+    """The ways to leave a number of tasks out; of more than ``most`` a sample that the seed draws, in their order.
+
+    Raises:
+        SpecError: that many can't be left out.
+    """
+    if not 1 <= number < len(tasks):
+        raise SpecError(f"{number} of {len(tasks)} tasks can't be left out; expected 1 to {len(tasks) - 1}")
+    if most < 1:
+        raise SpecError(f"at most {most} ways of leaving tasks out: expected at least one")
+    every = list(itertools.combinations(tasks, number))
+    chosen = sorted(random.Random(seed).sample(range(len(every)), min(most, len(every))))
+    return [every[place] for place in chosen]
+
+
+def robustness_job(
+    preset: Preset, suite: str, tasks: Sequence[str], shifts: Sequence[Shift], device: str
+) -> RobustnessJob:
+    """What is to be done for a method."""
+    return RobustnessJob.like(spec_of(preset, suite, tasks, device), shifts=tuple(shifts))
+
+
+def generalisation_job(
+    preset: Preset, suite: str, tasks: Sequence[str], left_out: Sequence[Sequence[str]], device: str
+) -> GeneralisationJob:
+    """What is to be done for a method.
+
+    Raises:
+        SpecError: it gives each task a model of its own, so that there is none for unseen tasks, or the tasks that are
+            left out can't be.
+    """
+    return GeneralisationJob.like(spec_of(preset, suite, tasks, device), left_out=tuple(map(tuple, left_out)))
+
+
+def require_measurable(suite: Suite, tasks: Sequence[str]) -> None:
+    """Insist on images and heads before anything is computed.
+
+    Raises:
+        MissingPart: a task has none.
+    """
+    lacking = [task for task in tasks if not suite.measurable(task)]
+    if lacking:
+        raise MissingPart(
+            f"suite {suite.name!r}: {', '.join(lacking)} lack images or a head, so their accuracy can't be measured; "
+            "add `data` and `head` in suite.yaml, or leave these tasks out"
+        )
+
+
+def results(
+    jobs: Mapping[str, ModelJob],
+    kind: type[Result],
+    workspace: Workspace,
+    on_progress: Progress,
+    carrier: Carrier | None = None,
+) -> Iterator[Result]:
+    """The results of some jobs, in order, as they are done; what was done before is not done again.
+
+    Args:
+        jobs: title → job.
+        kind: the model of their results.
+        workspace: where runs are kept.
+        on_progress: told of every job's progress.
+        carrier: who carries them out, all at once if it can, in place of this process.
+
+    Raises:
+        MergingError: whatever a job raises.
+    """
+    if carrier is not None:
+        for job in jobs.values():
+            carrier.submit(job, job.fingerprint(workspace))
+    for number, (title, job) in enumerate(jobs.items(), 1):
+        head = f"{title} ({number} of {len(jobs)})"
+
+        def report(done: int, total: int, message: str, head: str = head) -> None:
+            on_progress(done, total, f"{head}: {message}")
+
+        run = have_done(job, workspace, carrier or Here(workspace, report), report)
+        found = run.result_as(kind)
+        assert found is not None  # of a run that is done
+        yield found
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is still to be done.
+
+    Attributes:
+        methods: titles of the methods of which something is.
+        merges: how many merges they make, those adapted anew among them.
+        seconds: how long that may take by earlier runs of the same methods; None if none of them was ever run.
+        unknown: titles of those that were never run, whose time is not in it.
+    """
+
+    methods: list[str]
+    merges: int
+    seconds: float | None
+    unknown: list[str]
+
+
+def outlook(
+    presets: Sequence[Preset], jobs: Sequence[ModelJob], merges: Sequence[int], passes: int, workspace: Workspace
+) -> Outlook:
+    """What is still to be done of some jobs.
+
+    Args:
+        presets: their methods.
+        jobs: one a method.
+        merges: how many merges each makes.
+        passes: how often each measures all tasks.
+        workspace: where runs are kept.
+    """
+    left, times = {}, {}
+    for preset, job, number in zip(presets, jobs, merges, strict=True):
+        known = workspace.find(job)
+        if known is not None and known.state == "done":
+            continue
+        left[preset.title] = number
+        earlier = workspace.find(spec_of(preset, job.suite, job.tasks, job.device, job.seed))
+        if earlier is not None and earlier.merged is not None:
+            measuring = earlier.merged.seconds.get("evaluating", 0.0)
+            merging = earlier.merged.seconds.get("total", 0.0) - measuring
+            times[preset.title] = number * merging + passes * measuring
+    return Outlook(
+        list(left),
+        sum(left.values()),
+        sum(times.values()) if times else None,
+        [one for one in left if one not in times],
+    )
+
+
+def robustness_report(rows: Sequence[Robustness], zero_shot: Robustness, shifts: Sequence[Shift]) -> dict[str, Any]:
+    """JSON-ready: accuracy by method, corruption, severity and task, 0 … 1, and relative to that on clean images."""
+
+    def by_place(row: Robustness, value: Any) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for shift in shifts:
+            found.setdefault(shift.corruption, {})[str(shift.severity)] = value(row, shift.text)
+        return found
+
+    def accuracy(row: Robustness) -> dict[str, dict[str, Any]]:
+        return by_place(row, lambda one, shift: dict(one.accuracy[shift]))
+
+    return {
+        "split": "test",
+        "methods": [row.name for row in rows],
+        "titles": {row.name: row.title for row in rows},
+        "corruptions": list(dict.fromkeys(shift.corruption for shift in shifts)),
+        "severities": sorted({shift.severity for shift in shifts}),
+        "accuracy": {row.name: accuracy(row) for row in rows},
+        "clean": {row.name: dict(row.clean) for row in rows},
+        "relative": {row.name: by_place(row, Robustness.relative) for row in rows},
+        "zero_shot": {"clean": dict(zero_shot.clean), "accuracy": accuracy(zero_shot)},
+    }
+
+
+@dataclass(frozen=True)
+class Generalisation:
+    """A method on tasks that were merged and on tasks that were not.
+
+    Attributes:
+        name: of the preset.
+        title: what people call it.
+        seen: mean accuracy over the seen tasks in every split, 0 … 1.
+        unseen: the same over the unseen ones.
+        accuracy: task → accuracy in every split.
+    """
+
+    name: str
+    title: str
+    seen: list[float]
+    unseen: list[float]
+    accuracy: list[ByTask]
+
+
+def generalisation_of(preset: Preset, result: GeneralisationResult) -> Generalisation:
+    """What a job found of a method."""
+    splits = result.splits
+    return Generalisation(
+        preset.name,
+        preset.title,
+        [one.mean(one.seen) for one in splits],
+        [one.mean(one.unseen) for one in splits],
+        [one.accuracy for one in splits],
+    )
+
+
+def base_on(result: GeneralisationResult) -> Generalisation:
+    """The base model in the same splits."""
+    splits = [one.model_copy(update={"accuracy": result.zero_shot}) for one in result.splits]
+    return Generalisation(
+        "zero_shot",
+        "Zero-shot",
+        [one.mean(one.seen) for one in splits],
+        [one.mean(one.unseen) for one in splits],
+        [result.zero_shot for _ in splits],
+    )
+
+
+def average(values: Sequence[float]) -> float:
+    """Mean over the splits."""
+    return sum(values) / len(values)
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Standard deviation over the splits; None where there is but one."""
+    if len(values) < 2:
+        return None
+    middle = average(values)
+    return float((sum((value - middle) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
+
+
+def generalisation_report(rows: Sequence[Generalisation], result: GeneralisationResult) -> dict[str, Any]:
+    """JSON-ready: the splits, and accuracy by method, split (in their order) and task, 0 … 1; means and spreads."""
+
+    def said(row: Generalisation) -> dict[str, Any]:
+        return {
+            part: {"average": average(values), "spread": spread(values)}
+            for part, values in (("seen", row.seen), ("unseen", row.unseen))
+        }
+
+    return {
+        "split": result.split,
+        "methods": [row.name for row in rows],
+        "titles": {row.name: row.title for row in rows},
+        "splits": [{"seen": one.seen, "unseen": one.unseen} for one in result.splits],
+        "accuracy": {row.name: [dict(found) for found in row.accuracy] for row in rows},
+        "zero_shot": dict(result.zero_shot),
+        "averages": {row.name: said(row) for row in (*rows, base_on(result))},
+    }

@@ -1,0 +1,114 @@
+"""Accuracies of merges beyond the usual, each measured once: what jobs share that make and measure several merges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+import torch
+
+from merging.core.errors import RunError
+from merging.core.progress import Progress
+from merging.evaluation.evaluator import Evaluator, evaluation_key
+from merging.methods.plan import plan
+from merging.runs.jobs.merge import MergeSpec
+from merging.runs.jobs.model_job import Bench
+from merging.runs.jobs.predictions import served
+from merging.suites.images.shifts import CLEAN, AnyShift, Shift, shift_text
+
+Served = Iterator[tuple[str, Mapping[str, torch.Tensor] | None]]
+ByTask = dict[str, float]
+
+
+@dataclass
+class Measuring:
+    """Accuracies of merges on test images, each measured once per weights, images and head, and remembered.
+
+    Attributes:
+        bench: what there is to work with.
+        passes: how many pairs of a shift and a task there are to be measured, for the progress.
+        done: how many of them were.
+    """
+
+    bench: Bench
+    passes: int
+    done: int = field(default=0)
+
+    def of(self, spec: MergeSpec, tasks: Sequence[str], shifts: Sequence[AnyShift]) -> dict[str, ByTask]:
+        """Accuracy of one merge: shift → task → accuracy. Weights are made only if something is not known.
+
+        Args:
+            spec: the merge; its own shift is that of the images that it adapts on.
+            tasks: what to measure it on.
+            shifts: of the images that it is measured on.
+        """
+        store, fingerprint = self.bench.workspace.store, spec.fingerprint(self.bench.workspace)
+        under = {shift_text(shift): self.bench.evaluator.under(shift) for shift in shifts}
+        keys = {
+            (shift, task): evaluation_key([fingerprint], evaluator, task, "test")
+            for shift, evaluator in under.items()
+            for task in tasks
+        }
+        known = {place: store.known_accuracy(key) for place, key in keys.items()}
+        found = {place: float(value["accuracy"]) for place, value in known.items() if value is not None}
+        self.done += len(found)
+        missing = [task for task in tasks if any((shift, task) not in found for shift in under)]
+        for task, weights in self._served(spec, missing) if missing else ():
+            if weights is not None:
+                self.bench.evaluator.load(weights)
+            for shift, evaluator in under.items():
+                if (shift, task) not in found:
+                    self._step(f"measuring on {task}, {_said(shift)}")
+                    found[shift, task] = evaluator.share_right(task, "test")
+                    store.remember_accuracy(keys[shift, task], {"accuracy": found[shift, task]})
+        return {shift: {task: found[shift, task] for task in tasks} for shift in under}
+
+    def zero_shot(self, tasks: Sequence[str], shift: AnyShift) -> ByTask:
+        """Accuracy of the base on some tasks under a shift."""
+        self._step(f"measuring the base, {_said(shift_text(shift))}", len(tasks))
+        evaluator = self.bench.evaluator.under(shift)
+        return self.bench.workspace.base_accuracy(evaluator, tasks, "test").per_task
+
+    def _step(self, message: str, passes: int = 1) -> None:
+        self.bench.context.step(self.done, self.passes, message)
+        self.done += passes
+
+    def _served(self, spec: MergeSpec, tasks: Sequence[str]) -> Served:
+        """Each task with the weights that serve it: those of a finished run if there is one, else made now."""
+        workspace, evaluator = self.bench.workspace, self.bench.evaluator.under(spec.shift)
+        run = workspace.find(spec)
+        if run is not None and run.state == "done":
+            weights = served(run, workspace, evaluator, tasks)
+            try:
+                return chain([next(weights)], weights)
+            except RunError:
+                pass  # it kept its numbers, and its weights were deleted
+        return self._merged(spec, tasks, evaluator)
+
+    def _merged(self, spec: MergeSpec, tasks: Sequence[str], evaluator: Evaluator) -> Served:
+        suite, workspace = evaluator.suite, self.bench.workspace
+        context = replace(self.bench.context, evaluator=evaluator, on_progress=self._as_part(spec), known_geometry=None)
+        if spec.edit == "awd":
+            context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
+        planned = plan(workspace.vectors(suite, spec.tasks), spec.pair, context)
+        state = dict(planned.tensors(context))
+        if planned.per_task:
+            yield from ((task, planned.served(state, task)) for task in tasks)
+        else:
+            yield tasks[0], state
+            yield from ((task, None) for task in tasks[1:])
+
+    def _as_part(self, spec: MergeSpec) -> Progress:
+        """Reports of one merge as reports of the whole job."""
+        context = self.bench.context
+        parts = [f"{len(spec.tasks)} tasks", *([] if spec.shift == CLEAN else [_said(shift_text(spec.shift))])]
+
+        def report(done: int, total: int, message: str) -> None:
+            context.on_progress(self.done, self.passes, f"merging, {', '.join(parts)}: {message}")
+
+        return report
+
+
+def _said(shift: str) -> str:
+    return "clean" if shift == CLEAN else Shift.read(shift).label

@@ -1,0 +1,1 @@
+"""What else a merged model is good for: unseen tasks, corrupted images."""
