@@ -8,12 +8,15 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache
 from typing import TypeVar
 
 import torch
 
 COLUMNS = 1 << 16  # entries of one task vector in a piece: small enough for a core's cache, few enough calls
+
+STREAMS = 8  # tensors that a GPU works on at once, at most
 
 _memory = threading.local()
 _setting = threading.Lock()
@@ -71,40 +74,52 @@ def ordered(
     one. There every result is complete when it is given, and may be used on the current stream.
     """
     where = torch.device(device)
-    if where.type == "cuda" and at_once > 1:
-        yield from _ahead(_on_own_stream(function, where), items, at_once, lambda: None)
+    if where.type == "cuda" and at_once > 1 and not hasattr(_memory, "stream"):
+        yield from _ahead(_on_own_stream(function, where), items, _gpu_threads(where), min(at_once, STREAMS))
     elif where.type == "cpu" and threads() > 1:
-        yield from _ahead(function, items, threads(), confine)
+        workers = threads()
+        with ThreadPoolExecutor(workers, initializer=confine) as pool:
+            yield from _ahead(function, items, pool, workers + 1)
     else:
         yield from map(function, items)
 
 
 def _ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], workers: int, begin: Callable[[], None]
+    function: Callable[[Item], Result], items: Iterable[Item], pool: ThreadPoolExecutor, most: int
 ) -> Iterator[Result]:
-    """Results by several threads, a few ahead of whoever takes them."""
+    """Results by several threads, at most so many ahead of whoever takes them."""
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers, initializer=begin)
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) > workers + 1:
+            if len(waiting) > most:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for one in waiting:
+            one.cancel()
+        wait(waiting)
+
+
+@cache
+def _gpu_threads(device: torch.device) -> ThreadPoolExecutor:
+    """The threads that work on a GPU, each with its stream: always the same ones.
+
+    For each pair of a thread and a stream cuBLAS takes memory for good.
+    """
+    torch.linalg.inv(torch.ones(1, 1, device=device))  # loads the library, which several threads at once can't
+    return ThreadPoolExecutor(STREAMS, thread_name_prefix=str(device))
 
 
 def _on_own_stream(function: Callable[[Item], Result], device: torch.device) -> Callable[[Item], Result]:
     """The function on the calling thread's own stream, after all that was asked for before on the current one."""
     started = torch.cuda.current_stream(device)
-    torch.linalg.inv(torch.ones(1, 1, device=device))  # loads the library, which several threads at once can't
 
     def run(item: Item) -> Result:
-        stream = getattr(_memory, "stream", None)
-        if stream is None or stream.device != device:
-            _memory.stream = stream = torch.cuda.Stream(device)
+        if not hasattr(_memory, "stream"):
+            _memory.stream = torch.cuda.Stream(device)
+        stream: torch.cuda.Stream = _memory.stream
         stream.wait_stream(started)
         with torch.cuda.stream(stream):
             result = function(item)

@@ -22,14 +22,13 @@ from filelock import FileLock
 from merging.core.devices import free_memory, release
 from merging.core.memory import is_out_of_memory
 from merging.core.progress import Work
-from merging.core.streaming import confine
+from merging.core.streaming import STREAMS, confine
 from merging.weights.files.reading import Checkpoint, TensorInfo
 from merging.weights.vectors import TaskVectors
 
 _STAGE = 8 * 2**20  # bytes of pinned memory that a thread fills while its other buffer is on its way
 _THREADS = 8
 _FLOAT = 4
-STREAMS = 8  # tensors that a GPU works on at once, at most
 WORKING_ROOM = 2**30  # bytes left free for what methods hold at once besides stacks and the result
 
 Weights = Mapping[str, torch.Tensor]
