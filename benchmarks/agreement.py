@@ -136,7 +136,8 @@ def svc(base: State, fine_tuned: list[State], merged: State, alpha: float) -> St
     return {
         name: update
         if update.dim() != 2
-        else calibrated(base[name], [state[name] for state in fine_tuned], base[name] + update, alpha, None) - base[name]
+        else calibrated(base[name], [state[name] for state in fine_tuned], base[name] + update, alpha, None)
+        - base[name]
         for name, update in merged.items()
     }
 
