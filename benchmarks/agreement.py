@@ -133,13 +133,12 @@ def svc(base: State, fine_tuned: list[State], merged: State, alpha: float) -> St
         subspace_consistency_spectral_calibration as calibrated,
     )
 
-    return {
-        name: update
-        if update.dim() != 2
-        else calibrated(base[name], [state[name] for state in fine_tuned], base[name] + update, alpha, None)
-        - base[name]
-        for name, update in merged.items()
-    }
+    found = dict(merged)
+    for name, update in merged.items():
+        if update.dim() == 2:
+            own = [state[name] for state in fine_tuned]
+            found[name] = calibrated(base[name], own, base[name] + update, alpha, None) - base[name]
+    return found
 
 
 class _Tower(torch.nn.Module):

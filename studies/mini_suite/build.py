@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -93,13 +94,14 @@ def fine_tune_all(
     tasks: Sequence[Task], plan: BuildPlan, logit_scale: float, base: Path, output: Path, report: Reporter
 ) -> None:
     """Fine-tune the shipped base on each task and write the results beside the heads in `output`."""
+    steps = plan.fine_tuning.steps
     for number, task in enumerate(tasks):
-        first, total = number * plan.fine_tuning.steps, len(tasks) * plan.fine_tuning.steps
+        say = partial(_say, report, number * steps, len(tasks) * steps, f"fine-tuning on {task.name}")
+        _fine_tune_task(task, plan, logit_scale, base, output, say)
 
-        def on_step(step: int, title: str = f"fine-tuning on {task.name}", first: int = first) -> None:
-            report(first + step, total, title)
 
-        _fine_tune_task(task, plan, logit_scale, base, output, on_step)
+def _say(report: Reporter, before: int, total: int, message: str, step: int) -> None:
+    report(before + step, total, message)
 
 
 def _fine_tune_task(
