@@ -452,7 +452,7 @@ def builtin_suites() -> dict[str, Path]:
 
 def is_embedded(name: str) -> bool:
     """Whether a built-in suite comes with all of its files, not only with a description."""
-    return builtin_suites().get(name, Path()).resolve().parent == _EMBEDDED_IN
+    return name == DEFAULT or builtin_suites().get(name, Path()).resolve().parent == _EMBEDDED_IN
 
 
 def reading_order(name: str) -> tuple[bool, bool, str]:
