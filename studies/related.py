@@ -24,9 +24,11 @@ from merging.runs.workspace import Workspace
 from merging.suites.suite import load_suite
 from studies.awd import RESULTS
 from studies.cases import VARIANTS
+from studies.tables import AWD_OF, Rows, gain, only, pick
 
 STORED = RESULTS / "related.json"
-SUITES = ("mini", "mini-related")
+SUITES = ("mini-related", "mini")
+BEFORE = ("none", "row")  # what stands before a merge: nothing, or AWD by row, the scope that helps most on mini
 MERGES = {
     "Task Arithmetic": "merge=task_arithmetic merge.scaling=auto",
     "Iso-C": "merge=iso_c merge.scaling=auto",
@@ -34,7 +36,7 @@ MERGES = {
     "WUDI, closed form": "merge=wudi merge.solver=closed_form merge.scaling=auto",
     "Overlap-scaled WUDI": "merge=overlap merge.scaling=auto",
 }
-# What the own merge is compared with besides, without AWD.
+# What the own merge is compared with besides, without AWD, on the suite that had no part in finding it.
 OTHERS = {
     "WUDI, closed form, all linear layers": "merge=wudi merge.solver=closed_form merge.layers=all_linear"
     " merge.scaling=auto",
@@ -44,14 +46,27 @@ OTHERS = {
 Result = dict[str, Any]
 
 
-def cells() -> Iterator[tuple[str, str, Pair]]:
-    """Every merge with every variant of AWD before it: name, variant, method."""
-    for name, settings in MERGES.items():
-        for variant, awd in VARIANTS.items():
-            edit = "".join(f" edit.{key}={value}" for key, value in (awd or {}).items())
-            yield name, variant, Pair.read(settings if awd is None else f"edit=awd{edit} {settings}")
-    for name, settings in OTHERS.items():
-        yield name, "none", Pair.read(settings)
+def cells(suite: str) -> Iterator[tuple[str, str, Pair]]:
+    """Every merge with what stands before it: name, variant, method."""
+    others = {} if suite == "mini" else OTHERS
+    for variant in BEFORE:
+        awd = VARIANTS[variant]
+        edit = "" if awd is None else "edit=awd " + "".join(f"edit.{key}={value} " for key, value in awd.items())
+        for name, settings in {**MERGES, **(others if awd is None else {})}.items():
+            yield name, variant, Pair.read(edit + settings)
+
+
+def chosen_before(suite: str, merge: str, variant: str) -> float | None:
+    """λ as the leaderboard or :mod:`studies.awd` has chosen it on the same validation images; None if none has."""
+    if suite != "mini":
+        return None
+    if variant == "none":
+        row = only(json.loads((RESULTS / "leaderboard.json").read_text(encoding="utf-8"))["rows"], method=merge)
+        return None if row is None else float(row["scaling"])
+    cases = json.loads((RESULTS / "mini.json").read_text(encoding="utf-8"))["cases"]
+    name = str(Pair.read(MERGES[merge]).merge.name) + (", closed form" if merge.startswith("WUDI") else "")
+    case = only(cases, section="merges", merge=name, variant=variant, best=True)
+    return None if case is None else float(case["scaling"])
 
 
 def measure(reference: str, pair: Pair, workspace: Workspace) -> Result:
@@ -62,13 +77,11 @@ def measure(reference: str, pair: Pair, workspace: Workspace) -> Result:
     result, evaluator = require_done(run), evaluator_of(run, workspace)
     predicted = predictions_of(run, workspace, evaluator)
     right = {task: found == evaluator.image_set(task, spec.split).labels for task, found in predicted.items()}
-    search = result.merge.scaling_search
     return {
         "scaling": result.merge.scaling,
-        "validation": max(search.average_accuracy) if search else None,
+        "mean_abs_cosine": result.after.mean_abs if result.after else None,
         "images": {task: len(found) for task, found in right.items()},
         "right": {task: np.packbits(found).tobytes().hex() for task, found in right.items()},
-        "mean_abs_cosine": result.after.mean_abs if result.after else None,
     }
 
 
@@ -94,6 +107,25 @@ def difference(cell: Mapping[str, Any], reference: Mapping[str, Any]) -> tuple[f
     return 100 * float(np.mean([step.mean() for step in steps])), 100 * float(error)
 
 
+def stronger_table(study: Mapping[str, Any]) -> tuple[list[str], Rows]:
+    """Accuracy of every merge without and with AWD before it, gains with their standard errors."""
+    rows = []
+    for merge in MERGES:
+        plain = pick(study["cells"], merge=merge, variant="none")[0]
+        row = [merge, f"{average(plain):.1f}", f"{plain['scaling']:g}"]
+        for variant in BEFORE[1:]:
+            cell = pick(study["cells"], merge=merge, variant=variant)[0]
+            points, error = difference(cell, plain)
+            row += [f"{average(cell):.1f} ({gain(points)} ± {error:.1f})", f"{cell['scaling']:g}"]
+        rows.append(row)
+    return ["merge", "no AWD", "λ", *(cell for name in BEFORE[1:] for cell in (AWD_OF[name], "λ"))], rows
+
+
+def cosine_after(study: Mapping[str, Any], variant: str) -> float:
+    """Mean |cos| of the task vectors after a variant of AWD."""
+    return float(pick(study["cells"], variant=variant)[0]["mean_abs_cosine"])
+
+
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path), default=Path("build/study"), show_default=True)
 @click.argument("suites", nargs=-1)
@@ -103,17 +135,15 @@ def main(home: Path, suites: tuple[str, ...]) -> None:
     results = json.loads(STORED.read_text(encoding="utf-8")) if STORED.is_file() else {}
     for reference in suites or SUITES:
         found = []
-        for name, variant, pair in cells():
+        for name, variant, pair in cells(reference):
             click.echo(f"{reference}: {variant} before {name}", err=True)
-            found.append({"merge": name, "variant": variant, **measure(reference, pair, workspace)})
+            known = chosen_before(reference, name, variant) if name in MERGES else None
+            cell = measure(reference, pair if known is None else pair.with_scaling(known), workspace)
+            found.append({"merge": name, "variant": variant, **cell, "scaling": cell["scaling"] or known})
         suite = load_suite(reference)
-        results[load_suite(reference).name] = {
-            "tasks": list(suite.mergeable()),
-            "before": workspace.geometry(suite, suite.mergeable()).gram.tolist(),
-            "cells": found,
-        }
-    with atomic_path(STORED) as temporary:
-        temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        results[suite.name] = {"before": workspace.geometry(suite, suite.mergeable()).gram.tolist(), "cells": found}
+        with atomic_path(STORED) as temporary:
+            temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     click.echo(f"{STORED.name} is written; make the pages by python -m studies.page and studies.docs", err=True)
 
 
