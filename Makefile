@@ -79,8 +79,9 @@ gpu-wheels: env  ## what `make gpu` needs besides torch, for Linux on x86-64, in
 docs: env  ## the tables in the README and in docs that come from code and from stored results
 	$(BIN)/python -m studies.docs
 
-study: env  ## the study of AWD and its page in docs, one to two hours
+study: env  ## the study of AWD and its page in docs, two to three hours
 	$(BIN)/python -m studies.awd
+	$(BIN)/python -m studies.related
 	$(BIN)/python -m studies.page
 
 study-linearised: env  ## the study of linearised adapters and its page in docs, about half an hour of one core

@@ -1,6 +1,7 @@
 """``python -m benchmarks.agreement``: our numbers beside FusionBench's, on random tensors of a small tower.
 
-Prints the relative error of every method that both have, ``‖ours − theirs‖ / ‖theirs‖`` over the whole update.
+Prints the relative error of the methods that both have, ``‖ours − theirs‖ / ‖theirs‖`` over the whole update. It has
+no ACE and no LARV; its RegMean++ takes models of transformers and their data sets, and is not compared.
 FusionBench is no dependency: it wants an environment of its own that also sees this one's packages, see
 docs/performance.md. Both are given tensors with open_clip's names and shapes, so that layouts make no difference.
 """
@@ -61,7 +62,7 @@ def models() -> tuple[State, list[State]]:
 
 
 def ours(base: State, fine_tuned: list[State], settings: str) -> State:
-    """The update by this package, from files."""
+    """The update by this package, from files; of a localised merge those of all tasks, under ``number/name``."""
     infos = {name: TensorInfo(tuple(tensor.shape), torch.float32) for name, tensor in sorted(base.items())}
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{number}.safetensors" for number in range(len(fine_tuned) + 1)]
@@ -69,7 +70,17 @@ def ours(base: State, fine_tuned: list[State], settings: str) -> State:
             save_tensors(file, infos, sorted(state.items()))
         first, *others = map(open_checkpoint, files)
         vectors = TaskVectors(first, tuple(others), tuple(f"task{number}" for number in range(len(others))))
-        return {name: tensor - base[name] for name, tensor in plan(vectors, Pair.read(settings), Context()).tensors()}
+        merge = plan(vectors, Pair.read(settings), Context())
+        tensors = dict(merge.tensors())
+        if not merge.per_task:
+            return {name: tensor - base[name] for name, tensor in tensors.items()}
+        served = [merge.served(tensors, task) for task in vectors.tasks]
+        return {f"{number}/{name}": one[name] - base[name] for number, one in enumerate(served) for name in base}
+
+
+def sums(vectors: list[State], factor: float) -> State:
+    """The sum of the task vectors times a factor."""
+    return {name: factor * torch.stack([state[name] for state in vectors]).sum(dim=0) for name in vectors[0]}
 
 
 def wudi(vectors: list[State]) -> State:
@@ -101,6 +112,32 @@ def tsv_m(vectors: list[State]) -> State:
     from fusion_bench.method.task_singular_vector.utils import TSVM_utils  # type: ignore[import-not-found]
 
     found: State = TSVM_utils.compute_and_sum_svd_mem_reduction(vectors, accelerator="cpu")
+    return found
+
+
+def emr(vectors: list[State]) -> State:
+    """EMR: what every task is served with."""
+    from fusion_bench.method.emr_merging.utils import emr_merge  # type: ignore[import-not-found]
+
+    elected, masks, factors = emr_merge(vectors)
+    return {
+        f"{number}/{name}": factors[number] * masks[name][number] * vector
+        for number in range(len(vectors))
+        for name, vector in elected.items()
+    }
+
+
+def svc(base: State, fine_tuned: list[State], merged: State, alpha: float) -> State:
+    """Singular value calibration of an update: of every matrix, as FusionBench's algorithm does with a merged model."""
+    from fusion_bench.method.singular_value_calibration.utils import (  # type: ignore[import-not-found]
+        subspace_consistency_spectral_calibration as calibrated,
+    )
+
+    found = dict(merged)
+    for name, update in merged.items():
+        if update.dim() == 2:
+            own = [state[name] for state in fine_tuned]
+            found[name] = calibrated(base[name], own, base[name] + update, alpha, None) - base[name]
     return found
 
 
@@ -140,6 +177,12 @@ def main() -> None:
         "Iso-CTS": ("merge=iso_cts", lambda: iso_cts(vectors)),
         "TSV-M": ("merge=tsv_m", lambda: tsv_m(vectors)),
         "WUDI": ("merge=wudi", lambda: wudi(vectors)),
+        "EMR": ("merge=emr", lambda: emr(vectors)),
+        "SVC, sum": ("merge=svc merge.scaling=1.0", lambda: svc(base, fine_tuned, sums(vectors, 0.3), 0.1)),
+        "SVC, TSV-M": (
+            "merge=tsv_m merge.calibration=1",
+            lambda: svc(base, fine_tuned, ours(base, fine_tuned, "merge=tsv_m"), 1.0),
+        ),
         "DOGE TA": ("edit=doge merge.scaling=1.0", lambda: doge(base, fine_tuned)),
     }
     print(f"relative error to fusion-bench {version}, {TASKS} tasks")
@@ -149,7 +192,7 @@ def main() -> None:
         found = ours(base, fine_tuned, settings)
         error = sum(float((found[n] - t.detach()).double().square().sum()) for n, t in expected.items())
         length = sum(float(t.detach().double().square().sum()) for t in expected.values())
-        print(f"{title:<10} {(error / length) ** 0.5:.1e}")
+        print(f"{title:<12} {(error / length) ** 0.5:.1e}")
 
 
 if __name__ == "__main__":

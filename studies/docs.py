@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BOARD = Path(__file__).parent / "results" / "leaderboard.json"  # as `merging leaderboard mini --json` prints it
 ROBUSTNESS = Path(__file__).parent / "results" / "robustness.json"  # as `merging robustness mini --json` prints it
 GENERALISE = Path(__file__).parent / "results" / "generalise.json"  # as `merging generalise mini --json` prints it
+RELATED_BOARD = BOARD.with_name("leaderboard-related.json")  # the same of mini-related, some of the methods
 VARIANTS = Path(__file__).parent / "results" / "variants.json"  # as studies.variants writes it
 PAGES = {
     "README.md": "README",
@@ -182,9 +183,9 @@ def first_sentence(command: click.Command) -> str:
     return str(re.split(r"(?<=\.)\s", " ".join((command.help or "").split()), maxsplit=1)[0])
 
 
-def _board() -> list[dict[str, Any]]:
-    """The rows of the stored leaderboard, best average first."""
-    rows = json.loads(BOARD.read_text(encoding="utf-8"))["rows"]
+def _board(stored: Path = BOARD) -> list[dict[str, Any]]:
+    """The rows of a stored leaderboard, best average first."""
+    rows = json.loads(stored.read_text(encoding="utf-8"))["rows"]
     return [rows[place] for place in best_first([row["average"] for row in rows])]
 
 
@@ -223,6 +224,11 @@ def _leaderboard(_: str) -> str:
 def _leaderboard_localised(_: str) -> str:
     """The methods that give a model for each task."""
     return _long_leaderboard([row for row in _board() if row["method"] in _localised()])
+
+
+def _leaderboard_related(_: str) -> str:
+    """Those measured on the suite of related tasks that give one model."""
+    return _long_leaderboard([row for row in _board(RELATED_BOARD) if row["method"] not in _localised()])
 
 
 def _localised() -> set[str]:
@@ -405,6 +411,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "short-leaderboard": _short_leaderboard,
     "leaderboard": _leaderboard,
     "leaderboard-localised": _leaderboard_localised,
+    "leaderboard-related": _leaderboard_related,
     "layers": _layers,
     "units": lambda _: _choices("units", "method"),
     "fisher": lambda _: _choices("fisher", "normalised"),

@@ -11,6 +11,7 @@ from merging.core.files import atomic_path
 from merging.weights.geometry import mean_abs_cosine
 from studies import tables
 from studies.awd import RESULTS
+from studies.related import cosine_after, stronger_table
 from studies.tables import Result
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,12 +26,13 @@ def load(name: str) -> Result:
     return study
 
 
-def render(first: Result, second: Result) -> str:
+def render(first: Result, second: Result, related: Result) -> str:
     """The page: the template with every table and number filled in.
 
     Args:
         first: results on the embedded suite.
         second: results on the same suite trained once more from another seed; only some sections of the study.
+        related: what :mod:`studies.related` stored of both embedded suites.
     """
     numbers: dict[str, str] = {}
     for key, study in (("", first), ("_again", second)):
@@ -52,6 +54,15 @@ def render(first: Result, second: Result) -> str:
             for name, label in (("", ""), ("model_", "AWD + "), ("layer_", "AWD (layer) + "), ("row_", "AWD (row) + "))
             for result in tables.pick(second["combinations"], label=f"{label}Task Arithmetic", tasks=second["tasks"])
         },
+        **{
+            f"{kind}_{key}": made
+            for key, name in (("orthogonal", "mini"), ("related", "mini-related"))
+            for kind, made in (
+                ("stronger", tables.markdown(*stronger_table(related[name]))),
+                ("cosine", f"{mean_abs_cosine(np.array(related[name]['before'])):.3f}"),
+                ("cosine_row", f"{cosine_after(related[name], 'row'):.3f}"),
+            )
+        },
         pairs=str(sum(len(one["tasks"]) == len(first["tasks"]) for one in first["combinations"])),
     )
 
@@ -64,9 +75,9 @@ def _mean(accuracy: dict[str, float]) -> str:
 @click.option("--plots/--no-plots", default=True, show_default=True, help="Draw the plots anew; needs Chromium.")
 def main(plots: bool) -> None:
     """Write the page from the results of `python -m studies.awd`."""
-    first, second = load("mini"), load("mini-1")
+    first, second, related = load("mini"), load("mini-1"), load("related")
     with atomic_path(PAGE) as temporary:
-        temporary.write_text(render(first, second), encoding="utf-8")
+        temporary.write_text(render(first, second, related), encoding="utf-8")
     if plots:
         from studies.plots import counts_figure, merges_figure, scaling_figure, write_svgs
 

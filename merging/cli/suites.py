@@ -28,10 +28,10 @@ from merging.core.text import counted
 @json_option
 def suites(as_json: bool) -> None:
     """List the suites that come with the package and those downloaded, with how many of their models are here."""
-    from merging.suites.suite import DEFAULT, builtin_suites, downloaded_suites, load_suite
+    from merging.suites.suite import DEFAULT, builtin_suites, downloaded_suites, load_suite, reading_order
 
     rows: list[dict[str, Any]] = []
-    for name in sorted(builtin_suites(), key=lambda name: (name != DEFAULT, name)) + list(downloaded_suites()):
+    for name in sorted(builtin_suites(), key=reading_order) + list(downloaded_suites()):
         suite = load_suite(name)
         missing = [str(each) for each in suite.missing_weights(suite.task_names)]
         rows.append(

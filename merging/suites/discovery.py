@@ -17,12 +17,21 @@ from typing import Generic, TypeVar
 from merging.core.errors import MergingError
 from merging.hub.cache import HubFile, cache_folder, repository, snapshot
 from merging.suites.images.kinds import HuggingFaceData
-from merging.suites.suite import DEFAULT, Suite, builtin_suites, downloaded_suites, load_suite, suite_file
+from merging.suites.suite import (
+    DEFAULT,
+    Suite,
+    builtin_suites,
+    downloaded_suites,
+    is_embedded,
+    load_suite,
+    reading_order,
+    suite_file,
+)
 
 # Of two changes in one tick of a file system's clock the second leaves the time as it is. What changed so recently, in
 # seconds, is looked at again instead of being trusted; the coarsest clocks (FAT) tick every two seconds.
 _TICK = 2.0
-_BUILT_HERE = Path(__file__).parent / DEFAULT  # changes when the embedded suite is built
+_BUILT_HERE = Path(__file__).parent / DEFAULT  # changes when the default suite is built
 _FOLDERS_DEEP = 2  # a suite.yaml may lie so far below a root: deeper would mean walking through image folders
 
 Value = TypeVar("Value")
@@ -94,7 +103,7 @@ class Found:
     """What a look around found.
 
     Attributes:
-        entries: suites by the short name that stands in URLs, the embedded one first: built-in ones, those below the
+        entries: suites by the short name that stands in URLs, the embedded ones first: built-in ones, those below the
             roots, downloaded ones. Suites of published checkpoints only if one of their models is here.
         published: name → suite of published checkpoints, whether or not its files are here.
         described: reference → the suite as its ``suite.yaml`` describes it, of all of these that can be read.
@@ -139,11 +148,12 @@ class Discovery:
 
     def _look(self, seen: Seen) -> Found:
         builtin = builtin_suites()
-        seen.add(_BUILT_HERE)
-        read = {name: self._read(name, seen) for name in builtin if name != DEFAULT}
+        embedded = [name for name in builtin if is_embedded(name)]
+        seen |= {_BUILT_HERE, *(builtin[name] for name in embedded)}  # they change when suites are built
+        read = {name: self._read(name, seen) for name in builtin if name not in embedded}
         published = {name: one for name, one in read.items() if isinstance(one, Suite)}
         here = {name for name, suite in published.items() if _any_model(suite, seen)}
-        references = {name: name for name in builtin if name == DEFAULT or name in here}
+        references = {name: name for name in builtin if name in embedded or name in here}
         for root in self.roots:
             for path in _suite_files(root, seen):
                 name, number = path.parent.name, 2
@@ -159,7 +169,7 @@ class Discovery:
             for slug, reference in references.items()
         }
         described = {reference: one for reference, one in read.items() if isinstance(one, Suite)}
-        ordered = dict(sorted(entries.items(), key=lambda item: (item[0] != DEFAULT, item[0])))
+        ordered = dict(sorted(entries.items(), key=lambda item: reading_order(item[0])))
         self._parsed = {reference: one for reference, one in self._parsed.items() if reference in read}
         self._files = {reference: one for reference, one in self._files.items() if reference in described}
         return Found(ordered, published, described)

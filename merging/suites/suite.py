@@ -43,6 +43,7 @@ from merging.weights.files.reading import Part
 from merging.weights.vectors import TaskVectors
 
 DEFAULT = "mini"
+_EMBEDDED_IN = Path(__file__).resolve().parent  # the suites whose files all come with the package
 Split = Literal["val", "test"]
 FileReference = str | HubFile  # a path relative to suite.yaml, or a file of the Hugging Face hub
 
@@ -118,6 +119,8 @@ class Task(Entry):
 
 class Suite(Entry):
     """A parsed ``suite.yaml``. Paths in it are relative to the file and may not leave its folder.
+
+    Those of an embedded suite may lead to the files of another, which both then use.
 
     ``checkpoints`` says of which published family the weights are, for the published numbers to set beside one's own.
     ``activation`` and ``heads`` say what ``architecture`` leaves open; ``image_size`` asks for position embeddings of
@@ -320,12 +323,13 @@ class Suite(Entry):
 
     def _inside(self, relative: str) -> Path:
         root = self._root
+        bounds = _EMBEDDED_IN if root.parent == _EMBEDDED_IN else root
         try:
             path = Path(os.path.normpath(root / relative))
             path.exists()
         except (OSError, ValueError, RuntimeError):
             raise SuiteError(f"suite {self.name!r}: {relative[:80]!r} can't be a path") from None
-        if not path.is_relative_to(root):
+        if not path.is_relative_to(bounds):
             raise SuiteError(
                 f"suite {self.name!r}: path {relative!r} leads out of the suite's folder; move the file in"
             )
@@ -440,10 +444,20 @@ def missing_files(suite: Suite, missing: Sequence[FileReference], what: str = ""
 
 
 def builtin_suites() -> dict[str, Path]:
-    """Name → folder of the suites that ship with the package: the embedded one, and those of published checkpoints."""
+    """Name → folder of the suites that ship with the package: the embedded ones, and those of published checkpoints."""
     here = Path(__file__).parent
     files = [*here.glob("*/suite.yaml"), *here.glob("published/*/suite.yaml")]
     return {path.parent.name: path.parent for path in sorted(files)}
+
+
+def is_embedded(name: str) -> bool:
+    """Whether a built-in suite comes with all of its files, not only with a description."""
+    return name == DEFAULT or builtin_suites().get(name, Path()).resolve().parent == _EMBEDDED_IN
+
+
+def reading_order(name: str) -> tuple[bool, bool, str]:
+    """Sorts names of suites as people choose among them: the default, other embedded ones, all else."""
+    return name != DEFAULT, not is_embedded(name), name
 
 
 def downloaded_suites() -> dict[str, Path]:

@@ -1,1 +1,1 @@
-"""The builder of the embedded suite `mini`: eight small CLIP image classifiers, their data and their training."""
+"""The builder of the embedded suites `mini` and `mini-related`: small CLIP image classifiers, data and training."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,14 +20,17 @@ from open_clip.model import CLIP
 from safetensors.torch import load_file
 
 from studies.mini_suite.captions import CaptionMix
-from studies.mini_suite.data import load_pool, make_pool, save_pool, split_arrays
+from studies.mini_suite.data import REAL, load_pool, make_pool, save_pool, split_arrays
 from studies.mini_suite.finetune import FineTuningPlan, fine_tune
 from studies.mini_suite.model import accuracy
 from studies.mini_suite.pretrain import PretrainingPlan, pretrain
 from studies.mini_suite.suite_files import (
+    REAL_COUNTS,
+    RENDERED_COUNTS,
     half,
     image_tower,
     save_tensors,
+    suite_description,
     write_description,
     write_images,
     write_towers,
@@ -85,22 +90,27 @@ def pretrain_towers(plan: BuildPlan, work: Path, report: Reporter) -> CLIP:
     return model
 
 
-def fine_tune_task(task: Task, plan: BuildPlan, logit_scale: float, output: Path, report: Reporter) -> None:
-    """Fine-tune the shipped base on one task and write the result."""
-    visual = image_tower(output / "base.safetensors")
-    first = TASKS.index(task) * plan.fine_tuning.steps
+def fine_tune_all(
+    tasks: Sequence[Task], plan: BuildPlan, logit_scale: float, base: Path, output: Path, report: Reporter
+) -> None:
+    """Fine-tune the shipped base on each task and write the results beside the heads in `output`."""
+    steps = plan.fine_tuning.steps
+    for number, task in enumerate(tasks):
+        say = partial(_say, report, number * steps, len(tasks) * steps, f"fine-tuning on {task.name}")
+        _fine_tune_task(task, plan, logit_scale, base, output, say)
+
+
+def _say(report: Reporter, before: int, total: int, message: str, step: int) -> None:
+    report(before + step, total, message)
+
+
+def _fine_tune_task(
+    task: Task, plan: BuildPlan, logit_scale: float, base: Path, output: Path, on_step: Callable[[int], None]
+) -> None:
+    visual = image_tower(base)
     head = load_file(output / "heads" / f"{task.name}.safetensors")["weight"]
     images, labels = split_arrays(task, "train", plan.train_images, plan.seed)
-    fine_tune(
-        visual,
-        head,
-        logit_scale,
-        images,
-        labels,
-        plan.fine_tuning,
-        plan.seed,
-        lambda step: report(first + step, len(TASKS) * plan.fine_tuning.steps, f"fine-tuning on {task.name}"),
-    )
+    fine_tune(visual, head, logit_scale, images, labels, plan.fine_tuning, plan.seed, on_step)
     save_tensors(half(visual.state_dict()), output / f"{task.name}.safetensors")
 
 
@@ -124,11 +134,11 @@ def build(plan: BuildPlan, work: Path, output: Path, report: Reporter) -> dict[s
     logit_scale = math.exp(model.logit_scale.item())
     report.stage("3/4 rendering images for evaluation")
     for task in TASKS:
-        write_images(task, plan.seed, output / "data" / f"{task.name}.npz")
+        counts = REAL_COUNTS if task.name in REAL else RENDERED_COUNTS
+        write_images(task, plan.seed, output / "data" / f"{task.name}.npz", counts)
     report.stage("4/4 fine-tuning on each task")
-    for task in TASKS:
-        fine_tune_task(task, plan, logit_scale, output, report)
-    write_description(logit_scale, output / "suite.yaml")
+    fine_tune_all(TASKS, plan, logit_scale, output / "base.safetensors", output, report)
+    write_description(suite_description(logit_scale), output / "suite.yaml")
     return accuracies(output, "test")
 
 

@@ -32,6 +32,9 @@ RENDERERS: dict[str, Renderer] = {
     "shapes": render_shape,
     "textures": render_texture,
     "landcover": render_land,
+    "numerals": render_letter,  # from here on those of mini-related
+    "nameplates": render_house_number,
+    "housenumbers2": render_house_number,
 }
 REAL = {"digits": real_images.digits, "fashion": real_images.fashion}
 SPLITS = ("pretrain", "train", "val", "test")

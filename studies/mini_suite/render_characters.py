@@ -49,8 +49,13 @@ def _stamp(
     image.paste(colour, (int(x - framed.width / 2), int(y - framed.height / 2)), framed)
 
 
+def _character(label: str) -> str:
+    """What is printed for a class: the digit of a number's word, else the capital letter."""
+    return str(NUMBERS.index(label)) if label in NUMBERS else label.upper()
+
+
 def render_house_number(label: str, rng: np.random.Generator) -> tuple[Pixels, Facts]:
-    """The digit `label` (a word) in the middle, parts of other digits at its sides, as on the front of a house."""
+    """The digit or letter `label` in the middle, parts of digits at its sides, as on the front of a house."""
     ink, wall = contrasting_pair(rng, 55)
     font, size = choose(rng, list(FONTS)), choose(rng, list(HEIGHTS))
     image = uneven(rng, shade(rng, wall), 22)
@@ -71,12 +76,12 @@ def render_house_number(label: str, rng: np.random.Generator) -> tuple[Pixels, F
                 x + side * height * rng.uniform(0.78, 1.0),
                 y + rng.normal(0, 3),
             )
-    _stamp(rng, image, str(NUMBERS.index(label)), font, height, colour, x, y)
+    _stamp(rng, image, _character(label), font, height, colour, x, y)
     return photograph(rng, image, noise=10, blur=0.3), {"ink": ink, "ground": wall, "font": font, "size": size}
 
 
 def render_letter(label: str, rng: np.random.Generator) -> tuple[Pixels, Facts]:
-    """The capital letter `label` anywhere on a plain or ruled ground, sometimes with a bar across it."""
+    """The letter or digit `label` anywhere on a plain or ruled ground, sometimes with a bar across it."""
     ink, ground = contrasting_pair(rng, 55)
     font, size = choose(rng, list(FONTS)), choose(rng, list(HEIGHTS))
     image = uneven(rng, shade(rng, ground), 14)
@@ -87,6 +92,6 @@ def render_letter(label: str, rng: np.random.Generator) -> tuple[Pixels, Facts]:
         other = CHARACTERS[int(rng.integers(10, len(CHARACTERS)))]
         faint = shade(rng, choose(rng, ["grey", ground]), 25)
         _stamp(rng, image, other, font, height * 0.8, faint, *rng.uniform(0, FULL, 2))
-    _stamp(rng, image, label.upper(), font, height, shade(rng, ink), float(x), float(y))
+    _stamp(rng, image, _character(label), font, height, shade(rng, ink), float(x), float(y))
     clutter(rng, image, int(rng.integers(0, 3)))
     return photograph(rng, image, noise=10, blur=0.3), {"ink": ink, "ground": ground, "font": font, "size": size}

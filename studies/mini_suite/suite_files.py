@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from merging.core.files import atomic_path
-from studies.mini_suite.data import REAL, split_arrays
+from studies.mini_suite.data import split_arrays
 from studies.mini_suite.model import ARCHITECTURE, new_model, zero_shot_head
 from studies.mini_suite.tasks import GENERIC_TEMPLATES, TASKS, Task
 
@@ -50,9 +51,8 @@ def write_towers(model: CLIP, output: Path) -> None:
         save_tensors({"weight": zero_shot_head(model, task)}, output / "heads" / f"{task.name}.safetensors")
 
 
-def write_images(task: Task, seed: int, target: Path) -> None:
-    """The evaluation images of one task."""
-    counts = REAL_COUNTS if task.name in REAL else RENDERED_COUNTS
+def write_images(task: Task, seed: int, target: Path, counts: Mapping[str, int]) -> None:
+    """The evaluation images of one task, so many of val and test."""
     val_images, val_labels = split_arrays(task, "val", counts["val"], seed)
     test_images, test_labels = split_arrays(task, "test", counts["test"], seed)
     with atomic_path(target) as temporary, temporary.open("wb") as file:
@@ -63,21 +63,6 @@ def write_images(task: Task, seed: int, target: Path) -> None:
 
 def suite_description(logit_scale: float) -> dict[str, object]:
     """The contents of suite.yaml."""
-    tasks = []
-    for task in TASKS:
-        entry: dict[str, object] = {
-            "name": task.name,
-            "title": task.title,
-            "description": task.description,
-            "source": task.source,
-            "licence": task.licence,
-            "checkpoint": f"{task.name}.safetensors",
-            "head": f"heads/{task.name}.safetensors",
-            "classes": list(task.classes),
-            "templates": list(task.templates),
-            "data": {"kind": "arrays", "path": f"data/{task.name}.npz"},
-        }
-        tasks.append(entry)
     return {
         "name": "mini",
         "title": "Mini CLIP",
@@ -86,18 +71,41 @@ def suite_description(logit_scale: float) -> dict[str, object]:
             "and fine-tuned on eight tasks. Everything runs on a laptop's processor."
         ),
         "licence": "MIT; handwritten digits CC BY 4.0, see data/LICENSES.md",
-        "architecture": ARCHITECTURE,
-        "logit_scale": round(logit_scale, 4),
-        "preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
-        "base": "base.safetensors",
-        "text_tower": "text.safetensors",
-        "templates": list(GENERIC_TEMPLATES),
-        "tasks": tasks,
+        **common_description(logit_scale),
+        "tasks": [task_description(task) for task in TASKS],
     }
 
 
-def write_description(logit_scale: float, target: Path) -> None:
+def common_description(logit_scale: float, beside: str = "") -> dict[str, object]:
+    """What the suites of this model have in common; its towers are in the folder `beside` (with its slash)."""
+    return {
+        "architecture": ARCHITECTURE,
+        "logit_scale": round(logit_scale, 4),
+        "preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+        "base": f"{beside}base.safetensors",
+        "text_tower": f"{beside}text.safetensors",
+        "templates": list(GENERIC_TEMPLATES),
+    }
+
+
+def task_description(task: Task, beside: str = "") -> dict[str, object]:
+    """A task's entry in suite.yaml; its files are in the folder `beside` (with its slash)."""
+    return {
+        "name": task.name,
+        "title": task.title,
+        "description": task.description,
+        "source": task.source,
+        "licence": task.licence,
+        "checkpoint": f"{beside}{task.name}.safetensors",
+        "head": f"{beside}heads/{task.name}.safetensors",
+        "classes": list(task.classes),
+        "templates": list(task.templates),
+        "data": {"kind": "arrays", "path": f"{beside}data/{task.name}.npz"},
+    }
+
+
+def write_description(description: Mapping[str, object], target: Path) -> None:
     """suite.yaml."""
-    text = yaml.safe_dump(suite_description(logit_scale), sort_keys=False, allow_unicode=True, width=120)
+    text = yaml.safe_dump(dict(description), sort_keys=False, allow_unicode=True, width=120)
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")

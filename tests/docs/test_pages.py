@@ -16,7 +16,7 @@ from merging.cli import main
 from merging.methods import registry
 from merging.methods.presets import PRESETS, Preset
 from merging.runs.leaderboard import data_looked_at, two_settings
-from studies.docs import BOARD, GENERALISE, PAGES, ROBUSTNESS, commands, render
+from studies.docs import BOARD, GENERALISE, PAGES, RELATED_BOARD, ROBUSTNESS, commands, render
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ("docs/awd-study.md", "docs/partial-linearisation.md", "docs/own-merge.md")
@@ -228,8 +228,9 @@ def test_two_settings_are_told_apart_in_the_same_words_everywhere() -> None:
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_stored_leaderboard_agrees_with_itself_and_with_what_methods_need() -> None:
-    rows = json.loads(BOARD.read_text(encoding="utf-8"))["rows"]
+@pytest.mark.parametrize("stored", [BOARD, RELATED_BOARD])
+def test_a_stored_leaderboard_agrees_with_itself_and_with_what_methods_need(stored: Path) -> None:
+    rows = json.loads(stored.read_text(encoding="utf-8"))["rows"]
     individual = next(row for row in rows if row["method"] == "Individual")["accuracy"]
     presets = {preset.title: data_looked_at(preset) for preset in PRESETS.values()}
     for row in rows:

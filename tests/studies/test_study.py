@@ -107,7 +107,7 @@ def test_a_table_in_markdown() -> None:
 
 
 def test_the_page_says_what_the_results_say() -> None:
-    assert PAGE.read_text(encoding="utf-8") == render(load("mini"), load("mini-1"))
+    assert PAGE.read_text(encoding="utf-8") == render(load("mini"), load("mini-1"), load("related"))
 
 
 def test_the_results_are_of_the_suite_as_it_is(tmp_path: Path) -> None:
