@@ -21,9 +21,11 @@ from merging.charts.run_series import name_runs, series_of
 from merging.evaluation.evaluator import best_first
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
+from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.preset_runs import comparison
 from ui.look.figure import escape_markdown, show
+from ui.runs import shipped
 from ui.runs.choice import chosen_ids, kept_ids, remember_ids
 from ui.runs.no_runs import no_runs, ways_to_run
 from ui.runs.text import chosen_on_validation, mixtures, option_labels, provenance
@@ -147,6 +149,7 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
         accuracy_view.offer_baselines(tasks, split)
     series = restricted([*references, *series_of(runs)], tasks, baselines)
     chart(series, references, tasks, relative, view, split)
+    shipped.say([measuring.shipped_baselines(split) if references else None, *runs], f"accuracy-{split}")
     names = name_runs(runs)
     by_name = {names[run.id]: run for run in runs}
     st.subheader("On average")
@@ -252,6 +255,7 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
         table=scaling_table(found),
         file="lambda-search",
     )
+    shipped.say([run for run in runs if run.merged and run.merged.merge.scaling_search], f"search-{split}")
 
 
 st.title("Accuracy")

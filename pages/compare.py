@@ -28,6 +28,7 @@ from ui.accuracy.measuring import evaluator
 from ui.history.differences import show_differences
 from ui.look.columns import text_width
 from ui.look.figure import escape_markdown, is_dark, show
+from ui.runs import shipped
 from ui.runs.choice import chosen_ids, remember_ids
 from ui.runs.no_runs import no_runs
 from ui.runs.text import chosen_on_validation, mixtures, option_labels, provenance
@@ -92,6 +93,7 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
         table=difference_table(others, found.pairs, labels),
         file="compare-differences",
     )
+    shipped.say(found.runs, "compare")
     for name, pair in zip(others, found.pairs, strict=True):
         if len(others) > 1:
             st.markdown(f"**{escape_markdown(f'{name} against {reference}')}**")

@@ -6,11 +6,13 @@ from merging.charts.leaderboard import NEEDS_WORDS, Standing, leaderboard_dots, 
 from merging.methods.params import NEEDS, Needs
 from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import cheapest_first, data_looked_at, two_settings
+from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import show_leaderboard, standings
 from ui.accuracy.preset_runs import Entry, look_up, submit_missing
 from ui.accuracy.reported_view import published_section
 from ui.look.figure import show, to_csv
+from ui.runs import shipped
 from ui.runs.panel import ensure_worker, run_panel
 from ui.runs.text import provenance
 from ui.shell import state
@@ -81,6 +83,7 @@ def results(lines: list[Standing], tasks: tuple[str, ...], entries: list[Entry])
     table = leaderboard_table(lines, tasks)
     show_leaderboard(table, lines, accuracy_view.task_labels(tasks))
     done = [entry.run for entry in entries if entry.run is not None and entry.done]
+    shipped.say([measuring.shipped_baselines("test"), *done], "board")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Download CSV", to_csv(table), "leaderboard.csv", "text/csv", icon=":material/download:", on_click="ignore"

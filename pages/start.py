@@ -9,6 +9,7 @@ from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.preset_runs import Entry, comparison, submit_missing
 from ui.look.figure import escape_markdown, show
+from ui.runs import shipped
 from ui.runs.panel import ensure_worker, run_panel
 from ui.runs.text import provenance
 from ui.shell import state
@@ -96,6 +97,7 @@ def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
         table=accuracy_table(series, labels),
         file="comparison",
     )
+    shipped.say([measuring.shipped_baselines("test"), *runs], "start")
     st.subheader("On average")
     accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), "comparison-averages")
     st.caption(provenance(runs) or baseline_provenance(tasks))

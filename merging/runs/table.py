@@ -18,6 +18,7 @@ from merging.core.errors import MergingError, RunError
 from merging.core.files import require_folder
 from merging.runs.jobs import Job, JobResult, parse_job
 from merging.runs.run import Run, State, UnreadableRun
+from merging.runs.shipped import Shipped
 
 STALE_SECONDS = 15.0  # a running row whose worker has not been heard of for this long is lost
 
@@ -51,10 +52,17 @@ create table if not exists fingerprints (
 
 
 class RunStore:
-    """Runs in ``home/runs.sqlite``, their files in ``home/runs/ID``."""
+    """Runs in ``home/runs.sqlite``, their files in ``home/runs/ID``.
 
-    def __init__(self, home: Path | str) -> None:
+    Args:
+        home: the folder.
+        shipped: results that came with suites. Who looks for something to show finds them below the runs made here;
+            who has work done does not.
+    """
+
+    def __init__(self, home: Path | str, shipped: Shipped | None = None) -> None:
         self.home = Path(home)
+        self.shipped = shipped or Shipped()
         require_folder(self.home)
         self.path = self.home / "runs.sqlite"
         with self.connect() as connection:
@@ -125,6 +133,8 @@ class RunStore:
         Raises:
             RunError: there is none, or it is running; cancel it first.
         """
+        if self.shipped.get(run_id):
+            raise RunError(f"run {run_id} came with its suite and can't be deleted")
         run_id = str(self._row(run_id)["id"])
         with self.connect() as connection:
             gone = connection.execute("delete from runs where id = ? and state != 'running'", (run_id,)).rowcount
@@ -150,12 +160,12 @@ class RunStore:
     # --- looking ---------------------------------------------------------------------------------------------------
 
     def get(self, run_id: str) -> Run:
-        """One run, by its id or an unambiguous beginning of it.
+        """One run, by its id or an unambiguous beginning of it; one that came with a suite by its whole id.
 
         Raises:
             RunError: there is none, several begin so, or it is of another version of this program.
         """
-        return _run(self._row(run_id))
+        return self.shipped.get(run_id) or _run(self._row(run_id))
 
     def _row(self, run_id: str) -> sqlite3.Row:
         self.mark_lost()
@@ -180,6 +190,13 @@ class RunStore:
             ]
         return [next(_readable([row] if row else []), None) for row in rows]
 
+    def to_show(self, fingerprints: Sequence[str]) -> list[Run | None]:
+        """As :meth:`find_each`; where nothing was done here, or it was cancelled, what came with the suite."""
+        return [
+            own if own is not None and own.state != "cancelled" else self.shipped.find(fingerprint) or own
+            for fingerprint, own in zip(fingerprints, self.find_each(fingerprints), strict=True)
+        ]
+
     def active(self) -> list[Run]:
         """Runs that wait or are running, oldest first."""
         self.mark_lost()
@@ -190,6 +207,12 @@ class RunStore:
     def all(self, limit: int = 500) -> list[Run]:
         """Merges, newest first; the other jobs are looked up by whoever asked for them."""
         return list(_readable(self._merges(limit)))
+
+    def all_to_show(self) -> list[Run]:
+        """The same, and below them the merges that came with suites and that nobody has done here."""
+        own = self.all()
+        done = {run.fingerprint for run in own if run.state == "done"}
+        return [*own, *(run for run in self.shipped.merges() if run.fingerprint not in done)]
 
     def unreadable(self, limit: int = 500) -> list[UnreadableRun]:
         """Rows that :meth:`all` leaves out since they can't be read, newest first; they can still be deleted."""
@@ -303,7 +326,7 @@ class RunStore:
         """What :meth:`remember_predictions` was given."""
         with self.connect() as connection:
             row = connection.execute("select value from predictions where key = ?", (key,)).fetchone()
-        return None if row is None else bytes(row["value"])
+        return self.shipped.predictions(key) if row is None else bytes(row["value"])
 
     def remember_predictions(self, key: str, run_id: str, value: bytes) -> None:
         """Remember what a run predicts, under a key that names images and head by content, until it is deleted."""

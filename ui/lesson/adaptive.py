@@ -31,7 +31,7 @@ _POLL = 1.0  # seconds
 
 def let_the_data_choose(lesson: Lesson) -> Asked:
     """A button, the coefficients on their way, and what came of them on test images."""
-    spec = short_run(lesson.tasks)
+    spec = short_run(state.suite_reference(), lesson.tasks, str(state.device()))
     run = _linked(lesson.tasks) or run_of(spec)
     with lesson.control:
         if run is None and st.button("Let it learn", type="primary", icon=":material/play_arrow:", key="lesson-learn"):
@@ -49,12 +49,12 @@ def let_the_data_choose(lesson: Lesson) -> Asked:
     return _question(lesson, run)
 
 
-def short_run(tasks: tuple[str, ...]) -> MergeSpec:
+def short_run(suite: str, tasks: tuple[str, ...], device: str) -> MergeSpec:
     """AdaMerging with few large steps, on validation images, measured on test."""
     return MergeSpec.build(
-        suite=state.suite_reference(),
+        suite=suite,
         tasks=tasks,
-        device=str(state.device()),
+        device=device,
         merge="adamerging",
         merge_params={
             "steps": STEPS,
@@ -154,4 +154,4 @@ def _question(lesson: Lesson, run: Run | None) -> Asked:
     )
     busy = run is not None and run.active  # the worker needs the cores more
     needs = [need for one in (plain, edited) for need in live_accuracy.full(one, lesson.tasks)]
-    return Asked(question, [] if busy else needs)
+    return Asked(question, [] if busy else needs, [run])
