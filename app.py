@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ui.shell import serve
+
+serve.wait_until_loaded()  # before anything else is imported
+
+# ruff: noqa: E402
 import streamlit as st
 
 from merging.core.errors import MergingError

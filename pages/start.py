@@ -10,7 +10,7 @@ from ui.accuracy import view as accuracy_view
 from ui.accuracy.preset_runs import Entry, comparison, submit_missing
 from ui.look.figure import escape_markdown, show
 from ui.runs import shipped
-from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.runs.text import provenance
 from ui.shell import state
 from ui.shell.entry import through_app
@@ -76,7 +76,12 @@ def action(entries: list[Entry]) -> None:
         ensure_worker()
         st.rerun()
     names = ", ".join(entry.spec.label for entry in missing)
-    note.caption(f"{names}. λ is chosen on validation images, all else as published. Results stay when you leave.")
+    takes = how_long([entry.spec for entry in missing])
+    note.caption(
+        f"{names}. λ is chosen on validation images, all else as published. "
+        + (f"This takes {takes}; what is quick comes first. " if takes else "")
+        + "Results stay when you leave."
+    )
 
 
 def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:

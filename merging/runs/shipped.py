@@ -1,7 +1,7 @@
-"""Results that come with a suite: measured when it was built, and found by the same fingerprints as runs.
+"""Results that come with a suite: measured when it was built, found by the same fingerprints as runs.
 
-They lie in one file beside ``suite.yaml``, lines of JSON in gzip, which ``python -m studies.shipped`` writes. Nothing is
-ever written into it: whoever runs the same again has a run of their own, which counts from then on.
+They lie in one file beside ``suite.yaml``, lines of JSON in gzip, which ``python -m studies.shipped`` writes. Nothing
+is ever written into it: whoever runs the same again has a run of their own, which counts from then on.
 """
 
 import gzip
@@ -73,6 +73,15 @@ class Shipped:
         """
         found: list[Any] = self._lines["accuracies"].get(fingerprint, [])
         return found
+
+    @cached_property
+    def seconds(self) -> list[tuple[Mapping[str, Any], float]]:
+        """A job's fields, and how long it took on the machine that measured it."""
+        return [
+            (run.job.model_dump(mode="json"), run.finished - run.started)
+            for run in self._runs.values()
+            if run.started is not None and run.finished is not None
+        ]
 
     @cached_property
     def _by_id(self) -> dict[str, Run]:

@@ -16,10 +16,12 @@ from typing import Any, Literal
 
 from merging.core.errors import MergingError, RunError
 from merging.core.files import require_folder
+from merging.runs.expected import Expected
 from merging.runs.jobs import Job, JobResult, parse_job
 from merging.runs.run import Run, State, UnreadableRun
 from merging.runs.shipped import Shipped
 
+_LATELY = 200  # finished runs by which others' times are guessed
 STALE_SECONDS = 15.0  # a running row whose worker has not been heard of for this long is lost
 
 _SCHEMA = """
@@ -236,10 +238,22 @@ class RunStore:
     # --- doing -----------------------------------------------------------------------------------------------------
 
     def queued(self) -> list[Run]:
-        """Runs that wait, oldest first."""
+        """Runs that wait, in the order in which they are to be carried out."""
         with self.connect() as connection:
-            rows = connection.execute("select * from runs where state = 'queued' order by created, rowid")
-            return list(_readable(rows))
+            rows = connection.execute("select * from runs where state = 'queued' order by created, rowid").fetchall()
+        waiting = list(_readable(rows))
+        return self.expected().in_order(waiting) if len(waiting) > 1 else waiting
+
+    def expected(self) -> Expected:
+        """How long jobs are likely to take, from those done here lately and from those that came with suites."""
+        with self.connect() as connection:
+            rows = connection.execute(
+                "select spec, finished - started as seconds from runs where state = 'done' and json_valid(spec) "
+                "and started is not null order by finished desc limit ?",
+                (_LATELY,),
+            ).fetchall()
+        done = [(json.loads(row["spec"]), float(row["seconds"])) for row in rows]
+        return Expected([*(one for one in done if isinstance(one[0], dict)), *self.shipped.seconds])
 
     def claim(self, run_id: str) -> bool:
         """Take a queued run for oneself; False if somebody else was faster or it was cancelled."""

@@ -17,7 +17,7 @@ from ui.lesson import questions
 from ui.lesson.screen import Asked, Lesson, average, large, merged
 from ui.look.figure import show
 from ui.runs.jobs import run_of
-from ui.runs.panel import ensure_worker, find_runs, run_panel
+from ui.runs.panel import ensure_worker, find_runs, how_long, run_panel
 from ui.shell import state
 from ui.shell.url import warn
 from ui.what_if import live_accuracy
@@ -38,7 +38,8 @@ def let_the_data_choose(lesson: Lesson) -> Asked:
             run = state.workspace().submit(spec)
             ensure_worker()
             st.rerun()
-        st.caption(_settings(spec if run is None else run.spec))
+        takes = how_long([spec]) if run is None else ""
+        st.caption(_settings(spec if run is None else run.spec) + (f" This takes {takes}." if takes else ""))
     if run is not None and st.query_params.get("run") != run.id:
         st.query_params["run"] = run.id
     with lesson.chart:

@@ -22,7 +22,7 @@ from ui.lesson.adaptive import short_run
 from ui.lesson.screen import Asked, Lesson, answered, large
 from ui.look.figure import is_dark, show
 from ui.runs.jobs import run_of
-from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.runs.text import duration
 from ui.shell import state
 from ui.shell.url import choice
@@ -180,9 +180,8 @@ def _offer(entries: Sequence[Entry]) -> None:
     """A button for the methods that take little time, or how far they are."""
     if any(entry.missing for entry in entries) and not any(entry.run and entry.run.active for entry in entries):
         names = ", ".join(entry.preset.title for entry in entries if entry.missing)
-        if st.button(
-            "Measure more", icon=":material/play_arrow:", key="lesson-more", help=f"{names}, a minute or two each"
-        ):
+        takes = how_long([entry.spec for entry in entries if entry.missing]) or "a minute or two each"
+        if st.button("Measure more", icon=":material/play_arrow:", key="lesson-more", help=f"{names}: {takes}"):
             submit_missing(entries)
             ensure_worker()
             st.rerun()

@@ -18,7 +18,7 @@ from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, show
 from ui.runs import shipped
 from ui.runs.jobs import run_of
-from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.shell import state
 from ui.shell.url import choice, write_chosen
 
@@ -84,9 +84,10 @@ def _offer(missing: Sequence[ScalingCurveJob], asked: Sequence[tuple[Preset, Run
                 state.workspace().submit(spec)
             ensure_worker()
             st.rerun()
+        takes = how_long(missing)
         note.caption(
             f"{len(missing)} of the chosen methods have no curve yet. Each is measured at 21 values of λ or "
-            "more, on all validation and all test images; results stay."
+            "more, on all validation and all test images; results stay." + (f" This takes {takes}." if takes else "")
         )
     going = [(preset, run) for preset, run in asked if run.state != "done"]
     if going:
