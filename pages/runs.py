@@ -26,14 +26,14 @@ from ui.merge.form import Draft
 from ui.runs.choice import came_by_link, chosen_ids, remember_ids
 from ui.runs.no_runs import no_runs
 from ui.runs.panel import ensure_worker, run_panel
-from ui.runs.text import STATE_COLORS, badge, duration, measured_before, phases, when
+from ui.runs.text import BUILT_IN, STATE_COLORS, badge, duration, measured_before, phases, when
 from ui.shell import state
 from ui.shell.entry import through_app
 from ui.shell.url import switch
 
 through_app()
 
-_KEY, BUILT_IN = "runs-chosen", "with suite"
+_KEY = "runs-chosen"
 _ROOM, _METHOD = 855, 230  # pixels: of the table beside its boxes in a window of 1280, and of the longest method
 _LEAST_IMPORTANT = ("Device", "Seed", "Tasks", "Run", "Took", "Split")  # left out first; the CSV has them all
 _IN_FULL = 4  # runs that are shown one below the other; of more, only the first
@@ -56,7 +56,7 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
                 AVERAGE: None if average is None else 100 * average,
                 "Coefficients": scaling_of(run),
                 "Took": "" if took is None else duration(took),
-                "Started": when(run.started or run.created),
+                "Started": BUILT_IN if run.shipped else when(run.started or run.created),
                 "Tasks": len(run.spec.tasks),
                 "Run": run.id,
                 "Split": run.spec.split,

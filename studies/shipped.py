@@ -1,8 +1,8 @@
 """``python -m studies.shipped [SUITE ...]``: measures what comes with an embedded suite, and writes it beside it.
 
 These are the results that pages show before anybody has run anything: accuracies of the unmerged models, the
-leaderboard with what its runs predict, curves over λ, drop one out, a landscape, and the lesson. An hour or two of one core; what
-the folder for runs has already is taken from there.
+leaderboard with what its runs predict, curves over λ, drop one out, a landscape, and the lesson. An hour or two of one
+core; what the folder for runs has already is taken from there.
 """
 
 from collections.abc import Iterator, Sequence

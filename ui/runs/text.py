@@ -19,6 +19,7 @@ _BADGES: dict[State, tuple[str, str]] = {
     "lost": ("orange", "link_off"),
 }
 STATE_COLORS: dict[str, str] = {state: color for state, (color, _) in _BADGES.items()}
+BUILT_IN = "with suite"  # of results that came with it, in place of a state or a time
 _WORDS: dict[State, str] = {
     "queued": "It waits for the worker.",
     "running": "It is running.",
@@ -125,7 +126,7 @@ def _option_label(run: Run, tasks: Sequence[str]) -> str:
     average = run.merged.score if run.merged else None
     if average is not None:
         parts.append(f"{100 * average:.1f} %")
-    return " · ".join(part for part in [*parts, when(run.created)] if part)
+    return " · ".join(part for part in [*parts, BUILT_IN if run.shipped else when(run.created)] if part)
 
 
 def provenance(runs: Sequence[Run]) -> str:
