@@ -21,6 +21,7 @@ from merging.runs.jobs import Job, JobResult, parse_job
 from merging.runs.run import Run, State, UnreadableRun
 from merging.runs.shipped import Shipped
 
+_ENOUGH = "enough"  # in a run's folder: somebody has asked for what it has
 _LATELY = 200  # finished runs by which others' times are guessed
 STALE_SECONDS = 15.0  # a running row whose worker has not been heard of for this long is lost
 
@@ -292,10 +293,27 @@ class RunStore:
             row = connection.execute("select cancel_asked from runs where id = ?", (run_id,)).fetchone()
         return None if row is None else row["cancel_asked"]
 
+    def ask_for_what_it_has(self, run_id: str) -> None:
+        """Ask a running method that learns to end with what it has learned so far."""
+        (self.folder(run_id) / _ENOUGH).touch()
+
+    def enough(self, run_id: str) -> bool:
+        """Whether somebody has asked for that."""
+        return (self.folder(run_id) / _ENOUGH).exists()
+
     def finish(self, run_id: str, result: JobResult) -> None:
         """Mark a run as done."""
         text = json.dumps(result.stored(), allow_nan=False)
         self._end(run_id, "done", result=text)
+
+    def become(self, run_id: str, job: Job, fingerprint: str) -> Run | None:
+        """Let a running run be another job, since that is what was done; gives the run that did it before, if any."""
+        with self.connect() as connection:
+            changed = connection.execute(
+                "update or ignore runs set spec = ?, fingerprint = ? where id = ?",
+                (job.model_dump_json(), fingerprint, run_id),
+            ).rowcount
+        return None if changed else self.find(fingerprint)
 
     def stop(self, run_id: str, state: State, error: str, log: str = "") -> None:
         """Mark a running run as failed, cancelled or lost, with the reason."""

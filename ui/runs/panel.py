@@ -23,6 +23,7 @@ from merging.runs.jobs import Job
 from merging.runs.jobs.job import FILE_LANE
 from merging.runs.worker.serve import is_working, log_tail, make_way
 from ui.look.figure import escape_markdown
+from ui.runs.growing import growing, is_growing
 from ui.runs.text import about, badge, duration, state_in_words, when
 from ui.shell.state import ROOT, workspace
 
@@ -143,6 +144,8 @@ def _panel(
     for run in runs:
         with st.container(border=True, key=f"{key}-{run.id}"):
             _line(run, names.get(run.id, run.job.label), starts, key)
+            if is_growing(run):
+                growing(run, key)
             if not run.active and run.state != "done":
                 _ending(run, key, on_retry)
     if active != active_before:
