@@ -17,6 +17,7 @@ from merging.runs.comparison.compare import MAX_RUNS
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.run import UnreadableRun
 from merging.sweeps import SweepStore
+from ui.accuracy.no_runs import no_runs
 from ui.history.details import belongs_here, details
 from ui.history.differences import show_differences
 from ui.history.export import MAX_DOWNLOAD, offer
@@ -24,7 +25,6 @@ from ui.look.columns import fitting, method_columns, text_width
 from ui.look.figure import escape_markdown, offer_csv, show
 from ui.merge.form import Draft
 from ui.runs.choice import came_by_link, chosen_ids, remember_ids
-from ui.runs.no_runs import no_runs
 from ui.runs.panel import ensure_worker, run_panel
 from ui.runs.text import BUILT_IN, STATE_COLORS, badge, duration, measured_before, phases, when
 from ui.shell import state
@@ -303,7 +303,10 @@ every, damaged = state.workspace().store.all_to_show(), state.workspace().store.
 if damaged:
     unreadable(damaged)
 if not every:
-    no_runs("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.")
+    no_runs(
+        "Here every run is kept: its settings, coefficients, timings, and its weights to take "
+        "away. There are no runs yet."
+    )
 going_on = state.workspace().store.active()
 if going_on:
     run_panel(going_on, key="runs-active")
