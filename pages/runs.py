@@ -304,8 +304,7 @@ if damaged:
     unreadable(damaged)
 if not every:
     no_runs(
-        "Here every run is kept: its settings, coefficients, timings, and its weights to take "
-        "away. There are no runs yet."
+        "No runs yet. Here every run is kept: its settings, coefficients and timings, and its weights to take away."
     )
 going_on = state.workspace().store.active()
 if going_on:
