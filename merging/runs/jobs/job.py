@@ -33,18 +33,18 @@ class Site:
         on_progress: called with steps done, steps in all, and what is going on.
         cancelled: asked between steps.
         on_numbers: called with what a method that learns has learned so far.
-        enough: asked by a method that learns between its steps: whether to end with what it has.
         output: file for the merged weights, ``.safetensors``; None if nobody wants them.
         keep: file for weights that no coefficient table can rebuild; of no use where there is an ``output``.
+        enough: asked by a method that learns between its steps: whether to end with what it has.
     """
 
     workspace: Workspace
     on_progress: Progress = no_progress
     cancelled: Callable[[], bool] = lambda: False
     on_numbers: Numbers = no_numbers
-    enough: Callable[[], bool] = lambda: False
     output: Path | None = None
     keep: Path | None = None
+    enough: Callable[[], bool] = lambda: False
 
 
 class JobResult(BaseModel):
