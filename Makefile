@@ -7,7 +7,7 @@ PORT ?= 8501
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: app env test test-kernels fuzz check mutants bench gpu gpu-wheels docs study study-linearised screenshots clean
+.PHONY: app env test test-kernels fuzz check mutants bench gpu gpu-wheels docs study study-linearised shipped screenshots clean
 
 app: $(VENV)/.app  ## the dashboard, in the browser
 	$(BIN)/python -m merging app --port $(PORT)
@@ -87,6 +87,9 @@ study: env  ## the study of AWD and its page in docs, two to three hours
 study-linearised: env  ## the study of linearised adapters and its page in docs, about half an hour of one core
 	$(BIN)/python -m studies.linearised
 	$(BIN)/python -m studies.linearised_page
+
+shipped: env  ## the results that come with the embedded suite, an hour or two of one core
+	$(BIN)/python -m studies.shipped
 
 screenshots: env  ## the pictures of the README and of docs/dashboard.md
 	$(BIN)/python docs/screenshots.py

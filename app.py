@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ui.shell import serve
+
+serve.wait_until_loaded()  # before anything else is imported
+
+# ruff: noqa: E402
 import streamlit as st
 
 from merging.core.errors import MergingError
@@ -22,21 +27,32 @@ from ui.similarity import awd
 from ui.suites import hub_suites
 from ui.what_if import coefficients_view, interference_view, landscape_view, scaling_view
 
-PAGES = [
-    st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
-    st.Page("pages/learn.py", title="Learn", icon=":material/school:"),
-    st.Page("pages/task_models.py", title="Task models", icon=":material/view_list:"),
-    st.Page("pages/similarity.py", title="Similarity", icon=":material/grid_view:"),
-    st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
-    st.Page("pages/what_if.py", title="What if", icon=":material/tune:"),
-    st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),
-    st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
-    st.Page("pages/beyond.py", title="Beyond the benchmark", icon=":material/explore:"),
-    st.Page("pages/sweeps.py", title="Sweeps", icon=":material/travel_explore:"),
-    st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
-    st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
-    st.Page("pages/add_suite.py", title="Add a suite", icon=":material/create_new_folder:"),
-]
+# Section of the sidebar → its pages, in the order in which they stand there. A page's URL is the name of its file.
+PAGES = {
+    "": [
+        st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
+        st.Page("pages/learn.py", title="Learn", icon=":material/school:"),
+    ],
+    "Explore": [
+        st.Page("pages/task_models.py", title="Task models", icon=":material/view_list:"),
+        st.Page("pages/similarity.py", title="Similarity", icon=":material/grid_view:"),
+        st.Page("pages/what_if.py", title="What if", icon=":material/tune:"),
+    ],
+    "Merge": [
+        st.Page("pages/merge.py", title="Merge", icon=":material/merge:"),
+        st.Page("pages/sweeps.py", title="Sweeps", icon=":material/travel_explore:"),
+    ],
+    "Results": [
+        st.Page("pages/accuracy.py", title="Accuracy", icon=":material/bar_chart:"),
+        st.Page("pages/leaderboard.py", title="Leaderboard", icon=":material/leaderboard:"),
+        st.Page("pages/beyond.py", title="Beyond the benchmark", icon=":material/explore:"),
+        st.Page("pages/compare.py", title="Compare", icon=":material/compare_arrows:"),
+        st.Page("pages/runs.py", title="Runs", icon=":material/history:"),
+    ],
+    "Suites": [
+        st.Page("pages/add_suite.py", title="Add a suite", icon=":material/create_new_folder:"),
+    ],
+}
 _ACCURACY = ("baselines", "scale", "view")
 # What a page's URL can hold besides suite and tasks.
 PARAMETERS = {
@@ -204,8 +220,8 @@ def no_suite() -> None:
 # Local files: a material icon or an emoji as page icon would be fetched from the internet.
 IMAGES = Path(__file__).parent / "ui" / "look" / "images"
 st.set_page_config(page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide")
-page = st.navigation(PAGES)  # after the page's icon is set, else it would set its own
-st.set_page_config(initial_sidebar_state="collapsed" if page.title == "Learn" else "expanded")  # a class needs the room
+page = st.navigation(PAGES, expanded=True)  # after the page's icon is set, else it would set its own
+st.set_page_config(initial_sidebar_state="collapsed" if page.title == "Learn" else "auto")  # a class needs the room
 st.html(IMAGES.parent / "style.css")
 st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.svg"))
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.

@@ -22,11 +22,13 @@ from merging.evaluation.evaluator import best_first
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
 from merging.suites.images.shifts import CLEAN, shift_text
+from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
+from ui.accuracy.no_runs import no_runs, ways_to_run
 from ui.accuracy.preset_runs import comparison
 from ui.look.figure import escape_markdown, show
+from ui.runs import shipped
 from ui.runs.choice import chosen_ids, kept_ids, remember_ids
-from ui.runs.no_runs import no_runs, ways_to_run
 from ui.runs.text import chosen_on_validation, mixtures, option_labels, provenance
 from ui.shell import state
 from ui.shell.entry import through_app
@@ -152,6 +154,7 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
         accuracy_view.offer_baselines(tasks, split)
     series = restricted([*references, *series_of(runs)], tasks, baselines)
     chart(series, references, tasks, relative, view, which)
+    shipped.say([measuring.shipped_baselines(split) if references else None, *runs], f"accuracy-{which}")
     names = name_runs(runs)
     by_name = {names[run.id]: run for run in runs}
     st.subheader("On average")
@@ -257,12 +260,16 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
         table=scaling_table(found),
         file="lambda-search",
     )
+    shipped.say([run for run in runs if run.merged and run.merged.merge.scaling_search], f"search-{split}")
 
 
 st.title("Accuracy")
 available, elsewhere = accuracy_view.measured_runs()
 if not available:
-    no_runs("No finished run with accuracies on this suite yet. Run the comparison, or a merge of your own.")
+    no_runs(
+        "Here the accuracy of every run stands beside that of the unmerged models, task by task. "
+        "No run on this suite is finished yet."
+    )
 picked = choose(available)
 if elsewhere:
     st.caption(escape_markdown(f"{elsewhere} more runs belong to other suites, or to files that have changed since."))

@@ -25,11 +25,12 @@ from merging.suites.images.thumbnails import picture
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.compare_view import measured
 from ui.accuracy.measuring import evaluator
+from ui.accuracy.no_runs import no_runs
 from ui.history.differences import show_differences
 from ui.look.columns import text_width
 from ui.look.figure import escape_markdown, is_dark, show
+from ui.runs import shipped
 from ui.runs.choice import chosen_ids, remember_ids
-from ui.runs.no_runs import no_runs
 from ui.runs.text import chosen_on_validation, mixtures, option_labels, provenance
 from ui.shell import state
 from ui.shell.entry import through_app
@@ -93,6 +94,7 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
         table=difference_table(others, found.pairs, labels),
         file="compare-differences",
     )
+    shipped.say(found.runs, "compare")
     for name, pair in zip(others, found.pairs, strict=True):
         if len(others) > 1:
             st.markdown(f"**{escape_markdown(f'{name} against {reference}')}**")
@@ -309,7 +311,10 @@ def image_by_image(found: RunComparison, names: Sequence[str]) -> None:
 st.title("Compare")
 available, elsewhere = accuracy_view.measured_runs()
 if len(available) < 2:
-    no_runs("This takes two finished runs with accuracies on this suite. Run the comparison, or merges of your own.")
+    no_runs(
+        "Here two to four models stand side by side, image by image: what each gets right that the "
+        "others do not, and whether the difference is more than chance. It takes two finished runs on this suite."
+    )
 picked = choose(available)
 if elsewhere:
     st.caption(escape_markdown(f"{elsewhere} more runs belong to other suites, or to files that have changed since."))

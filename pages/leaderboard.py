@@ -5,13 +5,16 @@ import streamlit as st
 from merging.charts.leaderboard import NEEDS_WORDS, Standing, leaderboard_dots, leaderboard_table, takeaway
 from merging.methods.params import NEEDS, Needs
 from merging.methods.presets import PRESETS
+from merging.runs import Run
 from merging.runs.leaderboard import cheapest_first, data_looked_at, two_settings
+from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import show_leaderboard, standings
 from ui.accuracy.preset_runs import Entry, look_up, submit_missing
 from ui.accuracy.reported_view import published_section
 from ui.look.figure import show, to_csv
-from ui.runs.panel import ensure_worker, run_panel
+from ui.runs import shipped
+from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.runs.text import provenance
 from ui.shell import state
 from ui.shell.entry import through_app
@@ -52,16 +55,17 @@ def action(entries: list[Entry]) -> None:
         submit_missing(missing)
         ensure_worker()
         st.rerun()
+    takes = how_long([entry.spec for entry in missing])
     note.caption(
-        f"{len(missing)} of {len(entries)} methods have no result yet. They are queued one after the other, those that "
-        "need no data first, then those that need no optimisation. Results stay when you leave."
+        f"{len(missing)} of {len(entries)} methods have no result yet. They are carried out one after the other, what "
+        "is quick first. " + (f"This takes {takes}. " if takes else "") + "Results stay when you leave."
     )
 
 
 def watch(entries: list[Entry]) -> None:
     """Progress of what goes on and what is next, and what failed with its reason."""
     runs = [(entry, entry.run) for entry in entries if entry.run is not None]
-    waiting = sorted((pair for pair in runs if pair[1].state == "queued"), key=lambda pair: pair[1].created)
+    waiting = in_turn([pair for pair in runs if pair[1].state == "queued"])
     shown = [pair for pair in runs if pair[1].state in ("running", "failed", "lost")] + waiting[:_NEXT]
     if not shown:
         return
@@ -76,11 +80,18 @@ def watch(entries: list[Entry]) -> None:
             st.rerun()
 
 
+def in_turn(waiting: list[tuple[Entry, Run]]) -> list[tuple[Entry, Run]]:
+    """Those that wait, in the order in which they are carried out."""
+    order = {run.id: place for place, run in enumerate(state.workspace().store.queued())} if waiting else {}
+    return sorted(waiting, key=lambda pair: order.get(pair[1].id, -1))
+
+
 def results(lines: list[Standing], tasks: tuple[str, ...], entries: list[Entry]) -> None:
     """The table and the chart."""
     table = leaderboard_table(lines, tasks)
     show_leaderboard(table, lines, accuracy_view.task_labels(tasks))
     done = [entry.run for entry in entries if entry.run is not None and entry.done]
+    shipped.say([measuring.shipped_baselines("test"), *done], "board")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.download_button(
             "Download CSV", to_csv(table), "leaderboard.csv", "text/csv", icon=":material/download:", on_click="ignore"

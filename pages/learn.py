@@ -8,6 +8,7 @@ from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.lesson.screen import Lesson, Step, ask
 from ui.lesson.steps import STEPS
+from ui.runs import shipped
 from ui.shell import state
 from ui.shell.entry import through_app
 from ui.shell.url import choice, said_below
@@ -72,6 +73,11 @@ def screen(step: Step, labels: Mapping[str, str], counts: Mapping[str, int]) -> 
     left.markdown(step.text)
     chart = right.container(key="lesson-chart", height="stretch")
     asked = step.show(Lesson(labels, counts, left.container(), chart, whole))
+    with right:
+        if any(run is not None and run.shipped for run in asked.runs):
+            shipped.say(asked.runs, "lesson")
+        else:
+            live_accuracy.say_if_shipped(asked.needs, "lesson")
     with left:
         ask(asked.question)
     if set(live_accuracy.known(asked.needs)) < set(asked.needs):

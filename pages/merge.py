@@ -24,7 +24,7 @@ from ui.look.metric import metric_change
 from ui.merge import form as merge_form
 from ui.merge.command import merge_command
 from ui.runs.choice import warn_of_runs
-from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.runs.text import duration, provenance, state_in_words
 from ui.shell import state
 from ui.shell.entry import through_app
@@ -50,9 +50,12 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
         with words:
             st.markdown(f"**What will run** &nbsp; {escape_markdown(sentence(spec, tasks))}")
             named = [task.name for task in state.suite().tasks if task.checkpoint]  # those the command takes by itself
-            st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None)
+            st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None, wrap_lines=True)
         with cost:
             memory(needed, spec)
+            takes = how_long([spec])
+            if takes:
+                st.caption(f"Takes {takes}")
             obstacle = why_not(spec, tasks)
             if merge_button(cost, disabled=bool(obstacle)):
                 submit(spec)

@@ -17,6 +17,7 @@ from merging.runs.comparison.compare import MAX_RUNS
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.run import UnreadableRun
 from merging.sweeps import SweepStore
+from ui.accuracy.no_runs import no_runs
 from ui.history.details import belongs_here, details
 from ui.history.differences import show_differences
 from ui.history.export import MAX_DOWNLOAD, offer
@@ -24,9 +25,8 @@ from ui.look.columns import fitting, method_columns, text_width
 from ui.look.figure import escape_markdown, offer_csv, show
 from ui.merge.form import Draft
 from ui.runs.choice import came_by_link, chosen_ids, remember_ids
-from ui.runs.no_runs import no_runs
 from ui.runs.panel import ensure_worker, run_panel
-from ui.runs.text import STATE_COLORS, badge, duration, phases, when
+from ui.runs.text import BUILT_IN, STATE_COLORS, badge, duration, measured_before, phases, when
 from ui.shell import state
 from ui.shell.entry import through_app
 from ui.shell.url import switch
@@ -49,14 +49,14 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
         took = run.finished - run.started if run.finished and run.started else None
         rows.append(
             {
-                "State": [run.state],
+                "State": [BUILT_IN if run.shipped else run.state],
                 MARK: mark(looks[run.spec.method, run.label]),
                 METHOD: run.label,
                 "Suite": run.spec.suite_name,
                 AVERAGE: None if average is None else 100 * average,
                 "Coefficients": scaling_of(run),
                 "Took": "" if took is None else duration(took),
-                "Started": when(run.started or run.created),
+                "Started": BUILT_IN if run.shipped else when(run.started or run.created),
                 "Tasks": len(run.spec.tasks),
                 "Run": run.id,
                 "Split": run.spec.split,
@@ -81,7 +81,7 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
     text = st.column_config.TextColumn
     return {
         "State": st.column_config.MultiselectColumn(
-            width=78, options=list(STATE_COLORS), color=list(STATE_COLORS.values())
+            width=88, options=[*STATE_COLORS, BUILT_IN], color=[*STATE_COLORS.values(), "violet"]
         ),
         "Suite": text(width=min(104, text_width(max(frame.get("Suite", [""]), key=len)))),
         "Coefficients": text(width=172),
@@ -125,7 +125,7 @@ def table(runs: Sequence[Run]) -> None:
     )
     if any(run.spec.forgotten for run in runs):
         st.caption("The average of a run that forgets is over all other tasks of the suite that can be measured.")
-    offer_csv(frame.assign(State=[run.state for run in runs]), key="runs", file="runs")
+    offer_csv(frame.assign(State=[BUILT_IN if run.shipped else run.state for run in runs]), key="runs", file="runs")
 
 
 def listed(runs: Sequence[Run]) -> list[Run]:
@@ -180,6 +180,8 @@ def heading(run: Run) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(escape_markdown(run.label), width="content")
         st.markdown(f"{badge(run.state)} &nbsp; `{run.id}`", width="content")
+        if run.shipped:
+            st.caption(measured_before([run]), width="content")
         st.space("stretch")
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             actions(run)
@@ -202,7 +204,7 @@ def actions(run: Run) -> None:
     if run.state == "done":
         with st.popover("Run again", icon=":material/replay:", key=f"again-{run.id}"):
             again(run)
-    if run.state != "running":
+    if run.state != "running" and not run.shipped:
         with st.popover("Delete", icon=":material/delete:", key=f"delete-{run.id}"):
             delete(run)
 
@@ -244,10 +246,11 @@ def select(run: Run) -> None:
 
 def again(run: Run) -> None:
     """Queue the specification of a finished run once more."""
-    st.write("The same settings and files give the same numbers. This replaces the result.")
+    then = "From then on its result is shown" if run.shipped else "This replaces the result"
+    st.write(f"The same settings and files give the same numbers. {then}.")
     if st.button("Run it again", type="primary", key=f"again-now-{run.id}"):
         space = state.workspace()
-        if run.spec.fingerprint(space) == run.fingerprint:
+        if not run.shipped and run.spec.fingerprint(space) == run.fingerprint:
             space.store.delete(run.id)
         fresh = space.submit(run.spec)
         ensure_worker()
@@ -296,11 +299,13 @@ def everything(runs: list[Run]) -> None:
 
 
 st.title("Runs")
-every, damaged = state.workspace().store.all(), state.workspace().store.unreadable()
+every, damaged = state.workspace().store.all_to_show(), state.workspace().store.unreadable()
 if damaged:
     unreadable(damaged)
 if not every:
-    no_runs("No runs yet. Run the comparison on Start, or a merge of your own; every run is kept here.")
+    no_runs(
+        "No runs yet. Here every run is kept: its settings, coefficients and timings, and its weights to take away."
+    )
 going_on = state.workspace().store.active()
 if going_on:
     run_panel(going_on, key="runs-active")

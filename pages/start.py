@@ -1,20 +1,27 @@
 """Start: what this is, the suite at hand, and the comparison of the main methods on it."""
 
+from functools import partial
+
 import streamlit as st
 
 from merging.charts.accuracy import Series, accuracy_bars, accuracy_table
 from merging.charts.run_series import series_of
 from merging.core.text import signed
+from merging.methods.merges.adamerging import WATCHED_IMAGES
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.preset_runs import Entry, comparison, submit_missing
 from ui.look.figure import escape_markdown, show
-from ui.runs.panel import ensure_worker, run_panel
+from ui.runs import shipped
+from ui.runs.growing import series_so_far
+from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.runs.text import provenance
 from ui.shell import state
 from ui.shell.entry import through_app
 
 through_app()
+
+_LOOK_AGAIN = 4.0  # seconds, while a method learns
 
 
 def introduction() -> None:
@@ -75,7 +82,12 @@ def action(entries: list[Entry]) -> None:
         ensure_worker()
         st.rerun()
     names = ", ".join(entry.spec.label for entry in missing)
-    note.caption(f"{names}. λ is chosen on validation images, all else as published. Results stay when you leave.")
+    takes = how_long([entry.spec for entry in missing])
+    note.caption(
+        f"{names}. λ is chosen on validation images, all else as published. "
+        + (f"This takes {takes}; what is quick comes first. " if takes else "")
+        + "Results stay when you leave."
+    )
 
 
 def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
@@ -83,7 +95,8 @@ def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
     runs = [entry.run for entry in entries if entry.run is not None and entry.run.state == "done"]
     merged = series_of(runs)
     by_name = dict(zip((one.name for one in merged), runs, strict=True))
-    series = ordered([*accuracy_view.baseline_series(tasks), *merged])
+    under_way = [one for entry in entries if entry.run and (one := series_so_far(entry.run))]
+    series = ordered([*accuracy_view.baseline_series(tasks), *merged, *under_way])
     accuracy_view.offer_baselines(tasks)
     if not series:
         return
@@ -96,6 +109,10 @@ def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
         table=accuracy_table(series, labels),
         file="comparison",
     )
+    if under_way:
+        names = ", ".join(one.name for one in under_way)
+        st.caption(escape_markdown(f"Still learning, on a sample of {WATCHED_IMAGES} images a task: {names}."))
+    shipped.say([measuring.shipped_baselines("test"), *runs], "start")
     st.subheader("On average")
     accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), "comparison-averages")
     st.caption(provenance(runs) or baseline_provenance(tasks))
@@ -146,4 +163,5 @@ action(entries)
 unfinished = [entry.run for entry in entries if entry.run is not None and entry.run.state != "done"]
 if unfinished:
     run_panel(unfinished, key="start")
-results(entries, chosen)
+learning = any(entry.run and entry.run.active and entry.spec.merge == "adamerging" for entry in entries)
+st.fragment(partial(results, entries, chosen), run_every=_LOOK_AGAIN if learning else None, key="start-results")()

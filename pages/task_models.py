@@ -17,6 +17,7 @@ from merging.suites.images.thumbnails import picture
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, to_csv
+from ui.runs import shipped
 from ui.shell import state
 from ui.shell.entry import through_app
 
@@ -276,5 +277,6 @@ not_usable()
 if measured is None:
     missing_accuracy()
 else:
+    shipped.say([measuring.shipped_baselines("test")], "task-models")
     doubtful(measured)
 samples(current)

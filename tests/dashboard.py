@@ -35,8 +35,7 @@ def running_dashboard(home: Path, suites: Path | None = None) -> Iterator[str]:
     environment = os.environ | {"MERGING_HOME": str(home), "MERGING_SUITES": str(suites or "")}
     command = [
         sys.executable,
-        "-m",
-        "streamlit",
+        "ui/shell/serve.py",
         "run",
         "app.py",
         "--server.port",

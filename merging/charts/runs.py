@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.charts.geometry import block_ticks
-from merging.charts.theme import arrange, diverging_scale, plain, shorten, step_axis
+from merging.charts.theme import arrange, diverging_scale, plain, shorten, step_axis, style_of
 from merging.runs.jobs.merge_result import Coefficients, Storage
 from merging.weights.geometry import block_of, network_order
 
@@ -92,6 +92,27 @@ def trajectory_figure(
     figure.update_xaxes(step_axis(steps[-1], "Step"))
     figure.update_yaxes(title="Coefficient, mean over layers", zeroline=False)
     return arrange(figure, height=380)
+
+
+def accuracy_so_far_figure(steps: Sequence[int], averages: Sequence[float], total: int) -> go.Figure:
+    """Average accuracy of a model that is learning.
+
+    Args:
+        steps: after how many steps each was measured.
+        averages: in percent.
+        total: steps that it will make.
+    """
+    figure = go.Figure()
+    figure.add_scatter(
+        x=list(steps),
+        y=list(averages),
+        mode="lines+markers",
+        line={"color": style_of("AdaMerging").color, "width": 2.5},
+        hovertemplate="step %{x}: <b>%{y:.1f} %</b><extra></extra>",
+    )
+    figure.update_xaxes(step_axis(total, "Step"), range=[0, total])
+    figure.update_yaxes(title="Average accuracy (%)")
+    return arrange(figure, height=240, legend=False)
 
 
 def entropy_figure(entropy: Sequence[Sequence[float]], tasks: Sequence[str], labels: Mapping[str, str]) -> go.Figure:

@@ -31,7 +31,8 @@ def app(port: int, suites: tuple[Path, ...], headless: bool, home: Path) -> None
 
     require_folder(home)
     _require_port(port)
-    command = [sys.executable, "-m", "streamlit", "run", str(dashboard()), "--server.port", str(port)]
+    server_script = dashboard().parent / "ui" / "shell" / "serve.py"
+    command = [sys.executable, str(server_script), "run", str(dashboard()), "--server.port", str(port)]
     if headless:
         command += ["--server.headless", "true"]
     folders = os.pathsep.join(str(folder.resolve()) for folder in suites)

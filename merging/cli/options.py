@@ -95,11 +95,12 @@ def problems_on_stderr() -> None:
 
 def open_workspace(home: Path) -> Any:
     """The workspace in a folder, with the room for images that the command line allows."""
+    from merging.runs.shipped import shipped_files
     from merging.runs.workspace import Workspace
     from merging.suites.images.cache import DEFAULT_LIMIT
 
     limit = click.get_current_context().find_root().params["image_limit"]
-    return Workspace(home, DEFAULT_LIMIT if limit is None else limit)
+    return Workspace(home, DEFAULT_LIMIT if limit is None else limit, shipped_files())
 
 
 def json_option(function: Any) -> Any:

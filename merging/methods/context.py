@@ -1,6 +1,6 @@
 """What a method gets besides vectors and parameters: where to compute, how to report, images where it needs some."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +8,7 @@ import torch
 from merging.core.errors import MissingPart
 from merging.core.progress import Numbers, Work, no_numbers
 from merging.evaluation.evaluator import Evaluator
+from merging.suites.suite import Split
 from merging.weights.geometry import Geometry, measure
 from merging.weights.vectors import TaskVectors
 
@@ -17,13 +18,16 @@ class Context(Work):
     """Device, dtype and seed of a run, its callbacks, and the evaluator where a method needs images.
 
     ``dtype`` is the one of forward passes; merging arithmetic is always float32 or better. ``on_numbers`` is told what
-    a method has learned so far, for those who watch.
+    a method has learned so far, for those who watch: with ``watched_split``, also how accurate that is on some images
+    of it. ``enough`` is asked between the steps of a method that learns: whether what it has is to be kept.
     """
 
     dtype: torch.dtype = torch.float32
     evaluator: Evaluator | None = None
     known_geometry: Geometry | None = None
     on_numbers: Numbers = no_numbers
+    watched_split: Split | None = None
+    enough: Callable[[], bool] = lambda: False
 
     def geometry(self, vectors: TaskVectors) -> Geometry:
         """Gram matrices of the unedited task vectors: those handed over, else measured now."""

@@ -11,8 +11,9 @@ from typing import Protocol
 from merging.core.errors import Cancelled, MergingError
 from merging.methods.spec import Spec
 from merging.runs.jobs import Job, JobResult, Site
-from merging.runs.run import State
+from merging.runs.run import Run, State
 from merging.runs.table import RunStore
+from merging.runs.workspace import Workspace
 
 ATTEMPTS = 3  # of a run whose worker is lost
 
@@ -59,6 +60,18 @@ def carry_out(job: Job, fingerprint: str, site: Site) -> JobResult:
         which = "of the suite, or those of its methods of your own," if own else "of the suite"
         raise MergingError(f"files {which} have changed since this run was asked for; run it again")
     return job.run(site)
+
+
+def record(run: Run, result: JobResult, workspace: Workspace) -> None:
+    """Write the result of a run into its row, as a run of what was done where somebody ended it early."""
+    job = run.job.as_done(result)
+    if job != run.job:
+        before = workspace.store.become(run.id, job, job.fingerprint(workspace))
+        if before is not None:
+            workspace.store.stop(run.id, "cancelled", f"ended early; run {before.id} has made just as many steps")
+            return
+        result = result.model_copy(update={"label": job.label})
+    workspace.store.finish(run.id, result)
 
 
 @dataclass(frozen=True)

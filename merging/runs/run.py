@@ -28,6 +28,7 @@ class Run:
         error: why it failed, in one paragraph.
         log: last lines of output of a run that failed.
         result_json: what came of it, as stored.
+        shipped: whether it came with the suite, see :mod:`merging.runs.shipped`, and is nobody's own.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Run:
     error: str | None
     log: str | None
     result_json: str | None
+    shipped: bool = False
 
     @property
     def spec(self) -> MergeSpec:

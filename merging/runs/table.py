@@ -16,9 +16,13 @@ from typing import Any, Literal
 
 from merging.core.errors import MergingError, RunError
 from merging.core.files import require_folder
+from merging.runs.expected import Expected
 from merging.runs.jobs import Job, JobResult, parse_job
 from merging.runs.run import Run, State, UnreadableRun
+from merging.runs.shipped import Shipped
 
+_ENOUGH = "enough"  # in a run's folder: somebody has asked for what it has
+_LATELY = 200  # finished runs by which others' times are guessed
 STALE_SECONDS = 15.0  # a running row whose worker has not been heard of for this long is lost
 
 _SCHEMA = """
@@ -51,10 +55,17 @@ create table if not exists fingerprints (
 
 
 class RunStore:
-    """Runs in ``home/runs.sqlite``, their files in ``home/runs/ID``."""
+    """Runs in ``home/runs.sqlite``, their files in ``home/runs/ID``.
 
-    def __init__(self, home: Path | str) -> None:
+    Args:
+        home: the folder.
+        shipped: results that came with suites. Who looks for something to show finds them below the runs made here;
+            who has work done does not.
+    """
+
+    def __init__(self, home: Path | str, shipped: Shipped | None = None) -> None:
         self.home = Path(home)
+        self.shipped = shipped or Shipped()
         require_folder(self.home)
         self.path = self.home / "runs.sqlite"
         with self.connect() as connection:
@@ -125,6 +136,8 @@ class RunStore:
         Raises:
             RunError: there is none, or it is running; cancel it first.
         """
+        if self.shipped.get(run_id):
+            raise RunError(f"run {run_id} came with its suite and can't be deleted")
         run_id = str(self._row(run_id)["id"])
         with self.connect() as connection:
             gone = connection.execute("delete from runs where id = ? and state != 'running'", (run_id,)).rowcount
@@ -150,12 +163,12 @@ class RunStore:
     # --- looking ---------------------------------------------------------------------------------------------------
 
     def get(self, run_id: str) -> Run:
-        """One run, by its id or an unambiguous beginning of it.
+        """One run, by its id or an unambiguous beginning of it; one that came with a suite by its whole id.
 
         Raises:
             RunError: there is none, several begin so, or it is of another version of this program.
         """
-        return _run(self._row(run_id))
+        return self.shipped.get(run_id) or _run(self._row(run_id))
 
     def _row(self, run_id: str) -> sqlite3.Row:
         self.mark_lost()
@@ -180,6 +193,13 @@ class RunStore:
             ]
         return [next(_readable([row] if row else []), None) for row in rows]
 
+    def to_show(self, fingerprints: Sequence[str]) -> list[Run | None]:
+        """As :meth:`find_each`; where nothing was done here, or it was cancelled, what came with the suite."""
+        return [
+            own if own is not None and own.state != "cancelled" else self.shipped.find(fingerprint) or own
+            for fingerprint, own in zip(fingerprints, self.find_each(fingerprints), strict=True)
+        ]
+
     def active(self) -> list[Run]:
         """Runs that wait or are running, oldest first."""
         self.mark_lost()
@@ -190,6 +210,12 @@ class RunStore:
     def all(self, limit: int = 500) -> list[Run]:
         """Merges, newest first; the other jobs are looked up by whoever asked for them."""
         return list(_readable(self._merges(limit)))
+
+    def all_to_show(self) -> list[Run]:
+        """The same, and below them the merges that came with suites and that nobody has done here."""
+        own = self.all()
+        done = {run.fingerprint for run in own if run.state == "done"}
+        return [*own, *(run for run in self.shipped.merges() if run.fingerprint not in done)]
 
     def unreadable(self, limit: int = 500) -> list[UnreadableRun]:
         """Rows that :meth:`all` leaves out since they can't be read, newest first; they can still be deleted."""
@@ -213,10 +239,22 @@ class RunStore:
     # --- doing -----------------------------------------------------------------------------------------------------
 
     def queued(self) -> list[Run]:
-        """Runs that wait, oldest first."""
+        """Runs that wait, in the order in which they are to be carried out."""
         with self.connect() as connection:
-            rows = connection.execute("select * from runs where state = 'queued' order by created, rowid")
-            return list(_readable(rows))
+            rows = connection.execute("select * from runs where state = 'queued' order by created, rowid").fetchall()
+        waiting = list(_readable(rows))
+        return self.expected().in_order(waiting) if len(waiting) > 1 else waiting
+
+    def expected(self) -> Expected:
+        """How long jobs are likely to take, from those done here lately and from those that came with suites."""
+        with self.connect() as connection:
+            rows = connection.execute(
+                "select spec, finished - started as seconds from runs where state = 'done' and json_valid(spec) "
+                "and started is not null order by finished desc limit ?",
+                (_LATELY,),
+            ).fetchall()
+        done = [(json.loads(row["spec"]), float(row["seconds"])) for row in rows]
+        return Expected([*(one for one in done if isinstance(one[0], dict)), *self.shipped.seconds])
 
     def claim(self, run_id: str) -> bool:
         """Take a queued run for oneself; False if somebody else was faster or it was cancelled."""
@@ -255,10 +293,27 @@ class RunStore:
             row = connection.execute("select cancel_asked from runs where id = ?", (run_id,)).fetchone()
         return None if row is None else row["cancel_asked"]
 
+    def ask_for_what_it_has(self, run_id: str) -> None:
+        """Ask a running method that learns to end with what it has learned so far."""
+        (self.folder(run_id) / _ENOUGH).touch()
+
+    def enough(self, run_id: str) -> bool:
+        """Whether somebody has asked for that."""
+        return (self.folder(run_id) / _ENOUGH).exists()
+
     def finish(self, run_id: str, result: JobResult) -> None:
         """Mark a run as done."""
         text = json.dumps(result.stored(), allow_nan=False)
         self._end(run_id, "done", result=text)
+
+    def become(self, run_id: str, job: Job, fingerprint: str) -> Run | None:
+        """Let a running run be another job, since that is what was done; gives the run that did it before, if any."""
+        with self.connect() as connection:
+            changed = connection.execute(
+                "update or ignore runs set spec = ?, fingerprint = ? where id = ?",
+                (job.model_dump_json(), fingerprint, run_id),
+            ).rowcount
+        return None if changed else self.find(fingerprint)
 
     def stop(self, run_id: str, state: State, error: str, log: str = "") -> None:
         """Mark a running run as failed, cancelled or lost, with the reason."""
@@ -303,7 +358,7 @@ class RunStore:
         """What :meth:`remember_predictions` was given."""
         with self.connect() as connection:
             row = connection.execute("select value from predictions where key = ?", (key,)).fetchone()
-        return None if row is None else bytes(row["value"])
+        return self.shipped.predictions(key) if row is None else bytes(row["value"])
 
     def remember_predictions(self, key: str, run_id: str, value: bytes) -> None:
         """Remember what a run predicts, under a key that names images and head by content, until it is deleted."""

@@ -16,6 +16,7 @@ from merging.evaluation.evaluator import Accuracy, Evaluator, evaluation_key, jo
 from merging.methods.context import Context
 from merging.runs.jobs import Job
 from merging.runs.run import Run
+from merging.runs.shipped import Shipped
 from merging.runs.table import RunStore
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.folders import folder_fingerprint
@@ -38,15 +39,17 @@ class Workspace:
     Attributes:
         home: the folder.
         image_limit: bytes that prepared images may take in it.
+        shipped: files of results that came with suites, see :mod:`merging.runs.shipped`.
     """
 
     home: Path
     image_limit: int = DEFAULT_LIMIT
+    shipped: tuple[Path, ...] = ()
 
     @cached_property
     def store(self) -> RunStore:
         """The table of runs."""
-        return RunStore(self.home)
+        return RunStore(self.home, Shipped(self.shipped))
 
     @property
     def cache(self) -> Path:

@@ -29,8 +29,8 @@ def ranked(app: AppTest) -> list[str]:
 def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
     app = open_page("accuracy", tasks=["apples", "cars"])
     assert not app.exception
-    assert "Run the comparison" in texts(app)
-    assert links(app)["Run the comparison"] == links(app)["Merge"] == {"tasks": ["apples", "cars"]}
+    assert links(app)["Merge"] == {"tasks": ["apples", "cars"]}
+    assert [one.label for one in app.button].count("Run the comparison") == 1
 
 
 def test_the_newest_run_of_every_method_is_compared_by_default(tiny: Suite, open_page: Open) -> None:
@@ -92,7 +92,8 @@ def test_tasks_that_were_never_merged_are_said_so(tiny: Suite, open_page: Open) 
     assert "No finished run merges exactly the selected tasks (Apples, Cars)." in texts(app)
     assert "choose above among 2 runs of other tasks" in texts(app)
     assert [" · 2 tasks · " in option for option in app.multiselect(key="accuracy-runs").options] == [True, False]
-    assert links(app)["Run the comparison"] == links(app)["Merge"] == {"tasks": ["apples", "cars"]}
+    assert links(app)["Merge"] == {"tasks": ["apples", "cars"]}
+    assert [one.label for one in app.button].count("Run the comparison") == 1
     assert "runs" not in app.query_params
 
 

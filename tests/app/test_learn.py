@@ -190,7 +190,7 @@ def test_which_to_ship_follows_from_what_is_asked(tiny: Suite, open_page: Open) 
     finished(space, tiny, 0.7, **auto)
     finished(space, tiny, 0.8, edit="awd", **auto)
     finished(space, tiny, 0.65, merge="average")
-    run = space.submit(short_run(tiny.task_names))
+    run = space.submit(short_run(state.suite_reference(), tiny.task_names, "cpu"))
     space.store.claim(run.id)
     space.store.finish(run.id, execute(run.spec, space))
     facts = []  # name, accuracies, one model, images, labels

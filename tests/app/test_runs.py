@@ -30,7 +30,8 @@ def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
     app = open_page("runs", tasks=["apples", "cars"])
     assert not app.exception
     assert "No runs yet" in texts(app)
-    assert links(app)["Run the comparison"] == links(app)["Merge"] == {"tasks": ["apples", "cars"]}
+    assert links(app)["Merge"] == {"tasks": ["apples", "cars"]}
+    assert [one.label for one in app.button].count("Run the comparison") == 1
 
 
 def test_history_lists_every_state_newest_first(tiny: Suite, open_page: Open) -> None:

@@ -44,3 +44,13 @@ def test_page_renders_without_overflow_and_is_accessible(
     page = visit(path, width=width, height=height, scheme=scheme)
     renders_without_overflow(page, PAGES[path])
     assert not barriers(page)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_on_a_phone_the_sidebar_is_closed_and_nothing_lies_beyond_the_edge(
+    path: str, visit: Callable[..., Page]
+) -> None:
+    page = visit(path, width=390, height=844)
+    renders_without_overflow(page, PAGES[path])
+    expect(page.get_by_test_id("stExpandSidebarButton")).to_be_visible()
+    assert page.get_by_test_id("stMain").evaluate("main => main.scrollWidth <= main.clientWidth")

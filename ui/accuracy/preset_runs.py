@@ -13,7 +13,7 @@ from merging.runs.leaderboard import spec_of
 from ui.runs.jobs import runs_of
 from ui.shell import state
 
-METHODS = ("task_arithmetic", "adamerging", "awd_ta", "awd_adamerging")
+METHODS = ("task_arithmetic", "awd_ta", "adamerging", "awd_adamerging")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ NORMALISED = "Normalised accuracy: mean over the tasks of accuracy divided by th
 def measured_runs() -> tuple[list[Run], int]:
     """Finished runs with accuracies on the present weights, newest first, and how many others there are."""
     present = state.fingerprints()
-    done = [run for run in state.workspace().store.all() if run.merged and run.merged.accuracy]
+    done = [run for run in state.workspace().store.all_to_show() if run.merged and run.merged.accuracy]
     ours = [run for run in done if run.merged and run.merged.fingerprints.items() <= present.items()]
     return ours, len(done) - len(ours)
 

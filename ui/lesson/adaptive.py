@@ -17,7 +17,7 @@ from ui.lesson import questions
 from ui.lesson.screen import Asked, Lesson, average, large, merged
 from ui.look.figure import show
 from ui.runs.jobs import run_of
-from ui.runs.panel import ensure_worker, find_runs, run_panel
+from ui.runs.panel import ensure_worker, find_runs, how_long, run_panel
 from ui.shell import state
 from ui.shell.url import warn
 from ui.what_if import live_accuracy
@@ -31,14 +31,15 @@ _POLL = 1.0  # seconds
 
 def let_the_data_choose(lesson: Lesson) -> Asked:
     """A button, the coefficients on their way, and what came of them on test images."""
-    spec = short_run(lesson.tasks)
+    spec = short_run(state.suite_reference(), lesson.tasks, str(state.device()))
     run = _linked(lesson.tasks) or run_of(spec)
     with lesson.control:
         if run is None and st.button("Let it learn", type="primary", icon=":material/play_arrow:", key="lesson-learn"):
             run = state.workspace().submit(spec)
             ensure_worker()
             st.rerun()
-        st.caption(_settings(spec if run is None else run.spec))
+        takes = how_long([spec]) if run is None else ""
+        st.caption(_settings(spec if run is None else run.spec) + (f" This takes {takes}." if takes else ""))
     if run is not None and st.query_params.get("run") != run.id:
         st.query_params["run"] = run.id
     with lesson.chart:
@@ -49,12 +50,12 @@ def let_the_data_choose(lesson: Lesson) -> Asked:
     return _question(lesson, run)
 
 
-def short_run(tasks: tuple[str, ...]) -> MergeSpec:
+def short_run(suite: str, tasks: tuple[str, ...], device: str) -> MergeSpec:
     """AdaMerging with few large steps, on validation images, measured on test."""
     return MergeSpec.build(
-        suite=state.suite_reference(),
+        suite=suite,
         tasks=tasks,
-        device=str(state.device()),
+        device=device,
         merge="adamerging",
         merge_params={
             "steps": STEPS,
@@ -154,4 +155,4 @@ def _question(lesson: Lesson, run: Run | None) -> Asked:
     )
     busy = run is not None and run.active  # the worker needs the cores more
     needs = [need for one in (plain, edited) for need in live_accuracy.full(one, lesson.tasks)]
-    return Asked(question, [] if busy else needs)
+    return Asked(question, [] if busy else needs, [run])

@@ -9,12 +9,13 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from merging.charts.lesson import enlarge
+from merging.runs import Run
+from merging.runs.positions import Need, Position
 from merging.suites.suite import Split
 from ui.lesson.questions import Question
 from ui.look.figure import escape_markdown, is_dark
 from ui.shell.url import choice
 from ui.what_if import live_accuracy
-from ui.what_if.live_accuracy import Need, Position
 
 SHOWN = "Show the answer"
 _LETTERS = "ABCDEFGH"
@@ -56,10 +57,12 @@ class Asked:
     Attributes:
         question: what to ask.
         needs: accuracies that are wanted soon; the page measures them while nobody moves anything.
+        runs: what else chart and question are drawn from.
     """
 
     question: Question
     needs: Sequence[Need] = field(default_factory=tuple)
+    runs: Sequence[Run | None] = field(default_factory=tuple)
 
 
 @dataclass(frozen=True)

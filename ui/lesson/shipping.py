@@ -22,7 +22,7 @@ from ui.lesson.adaptive import short_run
 from ui.lesson.screen import Asked, Lesson, answered, large
 from ui.look.figure import is_dark, show
 from ui.runs.jobs import run_of
-from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.runs.text import duration
 from ui.shell import state
 from ui.shell.url import choice
@@ -123,12 +123,13 @@ def ship(lesson: Lesson) -> Asked:
             key="lesson-8",
             file="candidates",
             takeaway=f"All of this on {_test_images(lesson.tasks)} test images. What it takes counts "
-            "from the tasks' own models; times are of this machine."
+            "from the tasks' own models; times are of the machine that measured."
             + (f" {len(order)} of {len(found)} measured models do as is asked." if told else ""),
             table=_table(ranked(found, {WORST} & set(demands)), demands),
         )
     because = "" if best is None else f"{best.name}: {best.value(demands):.1f} %, {best.cost}."
-    return Asked(questions.which_to_ship(demands, names, None if best is None else best.name, because))
+    question = questions.which_to_ship(demands, names, None if best is None else best.name, because)
+    return Asked(question, runs=[measuring.shipped_baselines("test"), *(entry.run for entry in entries if entry.done)])
 
 
 def _candidate(line: Standing, suite: Suite, tasks: Sequence[str]) -> Candidate:
@@ -157,7 +158,7 @@ def _candidate(line: Standing, suite: Suite, tasks: Sequence[str]) -> Candidate:
 
 def _adapted(tasks: tuple[str, ...], suite: Suite) -> list[Candidate]:
     """What the class let learn in the step before."""
-    run = run_of(short_run(tasks))
+    run = run_of(short_run(state.suite_reference(), tasks, str(state.device())))
     result = None if run is None else run.merged
     if run is None or result is None or result.accuracy is None:
         return []
@@ -179,9 +180,8 @@ def _offer(entries: Sequence[Entry]) -> None:
     """A button for the methods that take little time, or how far they are."""
     if any(entry.missing for entry in entries) and not any(entry.run and entry.run.active for entry in entries):
         names = ", ".join(entry.preset.title for entry in entries if entry.missing)
-        if st.button(
-            "Measure more", icon=":material/play_arrow:", key="lesson-more", help=f"{names}, a minute or two each"
-        ):
+        takes = how_long([entry.spec for entry in entries if entry.missing]) or "a minute or two each"
+        if st.button("Measure more", icon=":material/play_arrow:", key="lesson-more", help=f"{names}: {takes}"):
             submit_missing(entries)
             ensure_worker()
             st.rerun()

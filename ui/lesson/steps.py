@@ -12,7 +12,9 @@ from merging.charts.what_if import agreement_figure, outcome_figure
 from merging.core.text import printed
 from merging.methods.edits.awd import AwdParams, from_geometry
 from merging.runs.jobs.interference import agreement
+from merging.runs.positions import Need, Position
 from merging.weights.geometry import cosines, mean_abs_cosine
+from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.lesson import questions
 from ui.lesson.adaptive import let_the_data_choose
@@ -25,7 +27,6 @@ from ui.shell.url import number
 from ui.what_if import live_accuracy
 from ui.what_if.coefficients_view import HIGHEST, LOWEST, START, STEP
 from ui.what_if.interference_view import pair_table
-from ui.what_if.live_accuracy import Need, Position
 
 # What the URL can hold
 PARAMETERS, PREFIXES = ("step", "tuned", "one", "all", "joining", "learn-alpha", "run", "demands"), ("answer.",)
@@ -48,7 +49,8 @@ def what_it_is(lesson: Lesson) -> Asked:
     accuracy = (
         tuple(one.accuracy[task] for one in accuracy_view.baseline_series((task,), "val")) if lesson.counts else ()
     )
-    return Asked(questions.how_far(label, moved, found.length, accuracy))
+    before = measuring.shipped_baselines("val") if accuracy else None
+    return Asked(questions.how_far(label, moved, found.length, accuracy), runs=[before])
 
 
 def add_one(lesson: Lesson) -> Asked:

@@ -27,9 +27,23 @@ def run_of(job: Job) -> Run | None:
 
 
 def runs_of(jobs: Sequence[Job]) -> list[Run | None]:
-    """The same of jobs on the chosen suite's models, looked up in one go."""
+    """The same of jobs on the chosen suite's models, looked up in one go; below own runs what came with the suite.
+
+    That was measured on a CPU, and stands in for the same on another device until somebody runs it there.
+    """
+    store, found = state.workspace().store, _looked_up(jobs)
+    if state.device().type == "cpu" or not store.shipped.files:
+        return found
+    on_cpu = _looked_up([job.model_copy(update={"device": "cpu"}) for job in jobs])
+    return [
+        run if run is not None or other is None or not other.shipped else other
+        for run, other in zip(found, on_cpu, strict=True)
+    ]
+
+
+def _looked_up(jobs: Sequence[Job]) -> list[Run | None]:
     prints = _fingerprints(tuple(job.model_dump_json() for job in jobs), state.stamp())
-    return state.workspace().store.find_each(prints)
+    return state.workspace().store.to_show(prints)
 
 
 @st.cache_data(max_entries=128, show_spinner=state.READING)

@@ -8,20 +8,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import streamlit as st
 
+from merging.core import devices
 from merging.core.errors import MergingError, RunError
 from merging.core.places import METHODS_VARIABLE, method_places, methods_setting
 from merging.runs import Run
 from merging.runs.jobs import Job
+from merging.runs.jobs.job import FILE_LANE
 from merging.runs.worker.serve import is_working, log_tail, make_way
 from ui.look.figure import escape_markdown
-from ui.runs.text import badge, duration, state_in_words, when
+from ui.runs.growing import growing, is_growing
+from ui.runs.text import about, badge, duration, state_in_words, when
 from ui.shell.state import ROOT, workspace
 
 POLL_SECONDS = 1.0
@@ -116,7 +119,8 @@ def offer_job(job: Job, run: Run | None, *, key: str, button: str, icon: str, re
     if run is not None:
         run_panel([run], key=key)
         return
-    st.info(reason, icon=":material/hourglass:")
+    takes = how_long([job])
+    st.info(f"{reason} It takes {takes}." if takes else reason, icon=":material/hourglass:")
     if st.button(button, key=f"{key}-start", type="primary", icon=icon):
         workspace().submit(job)
         ensure_worker()
@@ -136,23 +140,25 @@ def _panel(
     active = frozenset(run.id for run in runs if run.active)
     if active:
         ensure_worker()
-    waiting = [run.id for run in workspace().store.queued()] if active else []
+    starts = _starts() if active else {}
     for run in runs:
         with st.container(border=True, key=f"{key}-{run.id}"):
-            _line(run, names.get(run.id, run.job.label), waiting, key)
+            _line(run, names.get(run.id, run.job.label), starts, key)
+            if is_growing(run):
+                growing(run, key)
             if not run.active and run.state != "done":
                 _ending(run, key, on_retry)
     if active != active_before:
         st.rerun()  # something ended: results show, and the timer stops with the last one
 
 
-def _line(run: Run, name: str, waiting: Sequence[str], key: str) -> None:
+def _line(run: Run, name: str, starts: Mapping[str, float | None], key: str) -> None:
     """Name and state, progress, and the button that stops it, side by side."""
     title, middle, action = st.columns([0.34, 0.46, 0.2], vertical_alignment="center", gap="medium")
     title.markdown(f"**{escape_markdown(name)}** &nbsp;{badge(run.state)}", help=f"Run {run.id}")
     if run.active:
         with middle:
-            _progress(run, waiting)
+            _progress(run, starts)
         action.button(
             "Cancel",
             key=f"{key}-cancel-{run.id}",
@@ -171,10 +177,43 @@ def _cancel(run_id: str) -> None:
     workspace().store.cancel(run_id)
 
 
-def _progress(run: Run, waiting: Sequence[str]) -> None:
+def _starts() -> dict[str, float | None]:
+    """Waiting run → seconds until it is likely to start, in the order in which they are carried out."""
+    store = workspace().store
+    running = [run for run in store.active() if run.state == "running"]
+    active = [*running, *store.queued()]
+    lanes = {run.id: run.job.lane if run.job.lane == FILE_LANE else _device(run.job.lane) for run in active}
+    return store.expected().starts(active, lanes, time.time())
+
+
+def _device(wanted: str) -> str:
+    try:
+        return str(devices.resolve(wanted))
+    except MergingError:
+        return wanted
+
+
+def how_long(jobs: Sequence[Job]) -> str:
+    """How long jobs take that follow each other, as far as that can be guessed; else empty.
+
+    >>> how_long([])
+    ''
+    """
+    if not jobs:
+        return ""
+    expected = workspace().store.expected()
+    known = [seconds for job in jobs if (seconds := expected.seconds(job)) is not None]
+    if not known:
+        return ""
+    return about(sum(known)) if len(known) == len(jobs) else f"at least {about(sum(known))}"
+
+
+def _progress(run: Run, starts: Mapping[str, float | None]) -> None:
     if run.state == "queued":
-        ahead = waiting.index(run.id) if run.id in waiting else 0
-        st.progress(0.0, text=f"Waiting, {ahead} in front of it" if ahead else "Waiting for the worker, next in line")
+        ahead, seconds = list(starts).index(run.id) if run.id in starts else 0, starts.get(run.id)
+        text = f"Waiting, {ahead} in front of it" if ahead else "Waiting for the worker, next in line"
+        likely = f"; likely to start in {about(seconds)}" if seconds else ""
+        st.progress(0.0, text=text + likely)
         return
     parts = [
         "Stopping …" if run.cancel_asked is not None else escape_markdown(run.message[:1].upper() + run.message[1:])

@@ -19,6 +19,7 @@ _BADGES: dict[State, tuple[str, str]] = {
     "lost": ("orange", "link_off"),
 }
 STATE_COLORS: dict[str, str] = {state: color for state, (color, _) in _BADGES.items()}
+BUILT_IN = "with suite"  # of results that came with it, in place of a state or a time
 _WORDS: dict[State, str] = {
     "queued": "It waits for the worker.",
     "running": "It is running.",
@@ -56,11 +57,44 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def about(seconds: float) -> str:
+    """A guess at a time, no finer than it is worth.
+
+    >>> about(3), about(44), about(80), about(412), about(5000)
+    ('a few seconds', 'about 40 s', 'about 1 min', 'about 7 min', 'about 1.4 h')
+    """
+    if seconds < 8:
+        return "a few seconds"
+    if seconds < 55:
+        return f"about {10 * max(1, round(seconds / 10))} s"
+    return f"about {max(1, round(seconds / 60))} min" if seconds < 3600 else f"about {seconds / 3600:.1f} h"
+
+
 def when(stamp: float) -> str:
     """A time of day, with the date unless it is today."""
     moment, today = time.localtime(stamp), time.localtime()
     same_day = moment[:3] == today[:3]
     return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M", moment)
+
+
+def day_of(runs: Sequence[Run]) -> str:
+    """When runs were measured, as a date.
+
+    >>> from types import SimpleNamespace
+    >>> day_of([SimpleNamespace(finished=86400 * 20000.5)])
+    '4 October 2024'
+    """
+    moment = time.gmtime(max(run.finished or 0.0 for run in runs))
+    return f"{moment.tm_mday} {time.strftime('%B %Y', moment)}"
+
+
+def measured_before(runs: Sequence[Run]) -> str:
+    """Which of some runs were measured when their suite was built, and on which day; empty if none was."""
+    before = [run for run in runs if run.shipped]
+    if not before:
+        return ""
+    which = "Measured" if len(before) == len(runs) else f"{len(before)} of {len(runs)} results were measured"
+    return f"{which} when the suite was built, on {day_of(before)}, on a CPU."
 
 
 # Runs of earlier versions told only three phases apart.
@@ -92,7 +126,7 @@ def _option_label(run: Run, tasks: Sequence[str]) -> str:
     average = run.merged.score if run.merged else None
     if average is not None:
         parts.append(f"{100 * average:.1f} %")
-    return " · ".join(part for part in [*parts, when(run.created)] if part)
+    return " · ".join(part for part in [*parts, BUILT_IN if run.shipped else when(run.created)] if part)
 
 
 def provenance(runs: Sequence[Run]) -> str:
@@ -115,7 +149,7 @@ def provenance(runs: Sequence[Run]) -> str:
             f" {in_a_row(adapted)} adapted on unlabeled test images, the same that accuracy is measured on "
             "(the published protocol)."
         )
-    return escape_markdown(text)
+    return escape_markdown(f"{text} {measured_before(runs)}".strip())
 
 
 def _saw_test(run: Run) -> bool:

@@ -23,6 +23,7 @@ from merging.core import devices
 from merging.core.errors import MergingError, SuiteError
 from merging.core.places import chosen_home, path_of
 from merging.methods import own
+from merging.runs.shipped import shipped_files
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.discovery import Discovery, Found, SuiteEntry
@@ -51,7 +52,8 @@ class NoTaskSelected(MergingError):
 
 @st.cache_resource
 def _workspace(home: str) -> Workspace:
-    return Workspace(Path(home), _image_limit())
+    shipped = () if os.environ.get("MERGING_SHIPPED") == "0" else shipped_files()
+    return Workspace(Path(home), _image_limit(), shipped)
 
 
 def workspace() -> Workspace:

@@ -16,6 +16,7 @@ from merging.methods.params import AUTO
 from merging.methods.presets import PRESETS
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.merge_result import MergeResult
+from merging.runs.positions import Need, Position
 from merging.suites.suite import Split
 from merging.weights.geometry import first_largest
 from ui.accuracy import measuring
@@ -27,7 +28,7 @@ from ui.runs.jobs import result_of, run_of
 from ui.shell import state
 from ui.shell.url import choice, number, said_below
 from ui.what_if import live_accuracy
-from ui.what_if.live_accuracy import Need, Outcome, Position
+from ui.what_if.live_accuracy import Outcome
 
 LOWEST, HIGHEST, STEP = -1.0, 1.5, 0.05
 START = 0.3  # λ where nobody has chosen one, arXiv 2212.04089
@@ -257,6 +258,7 @@ def _live(position: Position, labels: Mapping[str, str], counts: Mapping[str, in
         _outcome(position, _step(position), found, labels)
         left_out = measuring.left_out(tuple(counts), position.split)
         st.caption(f"All {sum(counts.values()):,} {words} images. {escape_markdown(left_out)}".strip())
+        live_accuracy.say_if_shipped(live_accuracy.full(position, tuple(counts)), "what-if")
         return
     _outcome(position, _before(position), found, labels)
     st.caption(

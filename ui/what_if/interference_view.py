@@ -18,7 +18,8 @@ from merging.suites.suite import Split
 from merging.weights.geometry import cosines
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, is_dark, show
-from ui.runs.jobs import result_of
+from ui.runs import shipped
+from ui.runs.jobs import result_of, run_of
 from ui.shell import state
 from ui.shell.url import choice, number, said_below
 
@@ -39,8 +40,9 @@ def interference_view(tasks: tuple[str, ...], split: Split) -> None:
     if accuracy_view.explain_unmeasurable(tasks):
         return
     try:
+        job = _job(tasks, split)
         result = result_of(
-            _job(tasks, split),
+            job,
             InterferenceResult,
             key="interference",
             button="Drop one out",
@@ -52,6 +54,7 @@ def interference_view(tasks: tuple[str, ...], split: Split) -> None:
         return
     if result is not None:
         _matrices(result, tasks)
+        shipped.say([run_of(job)], "interference")
 
 
 def _job(tasks: tuple[str, ...], split: Split) -> InterferenceJob:

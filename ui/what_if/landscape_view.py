@@ -28,7 +28,8 @@ from merging.runs.jobs.landscape import (
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, show
-from ui.runs.jobs import result_of
+from ui.runs import shipped
+from ui.runs.jobs import result_of, run_of
 from ui.shell import state
 from ui.shell.url import choice, said_below
 
@@ -85,6 +86,7 @@ def landscape_view(tasks: tuple[str, ...], split: Split) -> None:
     )
     if result is not None:
         _planes(result, {task: labels[task] for task in pair}, str(scope))
+        shipped.say([run_of(job)], "landscape")
 
 
 def _planes(result: LandscapeResult, labels: Mapping[str, str], scope: str) -> None:

@@ -16,14 +16,15 @@ from merging.runs.jobs.scaling_curve import Curve, ScalingCurveJob, ScalingCurve
 from merging.suites.suite import Split
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, show
+from ui.runs import shipped
 from ui.runs.jobs import run_of
-from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.shell import state
 from ui.shell.url import choice, write_chosen
 
 PARAMETERS = ("curves", "curve-task")  # what the URL can hold
 _ALL = "all"
-_AT_FIRST = ("task_arithmetic", "ties", "awd_ta")
+AT_FIRST = ("task_arithmetic", "ties", "awd_ta")
 
 
 def scaling_view(tasks: tuple[str, ...], split: Split) -> None:
@@ -41,7 +42,7 @@ def scaling_view(tasks: tuple[str, ...], split: Split) -> None:
         "Methods",
         titles,
         selection_mode="multi",
-        default=_AT_FIRST,
+        default=AT_FIRST,
         key="curves",
         wrap=True,
         help="Published methods with one λ whose other parameters need not be searched",
@@ -50,11 +51,13 @@ def scaling_view(tasks: tuple[str, ...], split: Split) -> None:
         write_chosen("curves")
         st.info("Choose at least one method.")
         return
-    jobs = [(offered[name], job_of(offered[name], tasks)) for name in offered if name in names]
+    where = state.suite_reference(), tasks, str(state.device())
+    jobs = [(offered[name], job_of(offered[name], *where)) for name in offered if name in names]
     runs = [(preset, spec, run_of(spec)) for preset, spec in jobs]
     _offer([spec for _, spec, run in runs if run is None], [(p, run) for p, _, run in runs if run is not None])
     done = [(preset, run.result_as(ScalingCurveResult)) for preset, _, run in runs if run is not None]
     _curves([(preset, result) for preset, result in done if result is not None], tasks)
+    shipped.say([run for _, _, run in runs], "curves")
 
 
 def has_curve(preset: Preset) -> bool:
@@ -67,12 +70,9 @@ def _fixed(preset: Preset) -> Pair:
     return preset.pair.with_scaling(preset.pair.usual.scaling)
 
 
-def job_of(preset: Preset, tasks: tuple[str, ...]) -> ScalingCurveJob:
+def job_of(preset: Preset, suite: str, tasks: tuple[str, ...], device: str) -> ScalingCurveJob:
     """The job that measures a preset's curve."""
-    fields = _fixed(preset).fields
-    return ScalingCurveJob.build(
-        suite=state.suite_reference(), tasks=tasks, device=str(state.device()), split="val", **fields
-    )
+    return ScalingCurveJob.build(suite=suite, tasks=tasks, device=device, split="val", **_fixed(preset).fields)
 
 
 def _offer(missing: Sequence[ScalingCurveJob], asked: Sequence[tuple[Preset, Run]]) -> None:
@@ -84,9 +84,10 @@ def _offer(missing: Sequence[ScalingCurveJob], asked: Sequence[tuple[Preset, Run
                 state.workspace().submit(spec)
             ensure_worker()
             st.rerun()
+        takes = how_long(missing)
         note.caption(
             f"{len(missing)} of the chosen methods have no curve yet. Each is measured at 21 values of λ or "
-            "more, on all validation and all test images; results stay."
+            "more, on all validation and all test images; results stay." + (f" This takes {takes}." if takes else "")
         )
     going = [(preset, run) for preset, run in asked if run.state != "done"]
     if going:

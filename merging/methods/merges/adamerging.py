@@ -10,7 +10,7 @@ its memory traffic. The image tower is shared, so images of several tasks go thr
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ from merging.methods.registry import merge
 from merging.weights.vectors import TaskVectors
 
 _SNAPSHOTS = 10
+WATCHED_IMAGES = 100  # of each task that those who watch are told the accuracy on
 CPU_IMAGES = 64  # in one pass: what its cache likes; a GPU takes all of a step's
 
 
@@ -82,6 +83,7 @@ def adamerging(vectors: TaskVectors, params: AdaMergingParams, context: Context)
     every = max(1, params.steps // _SNAPSHOTS)
     batches = _batches(evaluator, vectors.tasks, params, context.seed)
     context.step(0, params.steps, "adapting")  # else the first step would count for what was before
+    watched = _watched(learner, vectors.tasks, context)
     steps: list[tuple[torch.Tensor, torch.Tensor]] = []  # of each not yet told of: entropies and mean coefficients
     told = time.monotonic()
     for step in range(params.steps):
@@ -101,9 +103,12 @@ def adamerging(vectors: TaskVectors, params: AdaMergingParams, context: Context)
             context.on_numbers({"step": len(entropies), "entropy": entropy, "coefficients": means})
         if (step + 1) % every == 0:
             snapshots.append(learner.table().tolist())
+            watched(step + 1)
         context.step(step + 1, params.steps, f"adapting, entropy {sum(entropies[-1]):.3f}")
+        if step + 1 < params.steps and context.enough():
+            break
         steps, told = [], time.monotonic()
-    table = learner.table()  # [L, T]
+    table, made = learner.table(), len(entropies)  # [L, T]
     return LinearMerge(
         dict(zip(vectors.names, table, strict=True)),
         {
@@ -111,9 +116,26 @@ def adamerging(vectors: TaskVectors, params: AdaMergingParams, context: Context)
             "trajectory": trajectory,
             "snapshots": snapshots,
             "snapshot_every": every,
-            "adapted_on": {"split": params.split, "images_seen": params.steps * params.batch_size * len(vectors.tasks)},
+            "adapted_on": {"split": params.split, "images_seen": made * params.batch_size * len(vectors.tasks)},
+            **({"ended_after": made} if made < params.steps else {}),
         },
     )
+
+
+def _watched(learner: "CoefficientLearner", tasks: Sequence[str], context: Context) -> Callable[[int], None]:
+    """What tells those who watch how accurate the merged model is by now, on a sample of images; it changes nothing."""
+    evaluator, split = learner.evaluator, context.watched_split
+
+    def tell(step: int) -> None:
+        if split is None:
+            return
+        learner.write_merged()
+        sample = {task: evaluator.draw(task, split, WATCHED_IMAGES, seed=0) for task in tasks}
+        accuracy = {task: evaluator.share_right(task, split, chosen) for task, chosen in sample.items()}
+        context.on_numbers({"step": step, "accuracy": accuracy, "coefficients": learner.mean_per_task().tolist()})
+
+    tell(0)
+    return tell
 
 
 class CoefficientLearner:
@@ -162,7 +184,7 @@ class CoefficientLearner:
     @torch.no_grad()
     def gradient(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Set ``raw.grad`` from a batch of images ``[N, 3, H, W]`` per task; gives each task's entropy, ``[T]``."""
-        self._write_merged()
+        self.write_merged()
         entropies = self.batch.fit(lambda images: self._backward(batch, images))
         used = self.coefficients()
         for index, (name, weight) in enumerate(self._weights()):
@@ -204,7 +226,9 @@ class CoefficientLearner:
         else:
             self.raw.grad[0] += row
 
-    def _write_merged(self) -> None:
+    @torch.no_grad()
+    def write_merged(self) -> None:
+        """Give the tower the merged weights of these coefficients."""
         used = self.coefficients().expand(len(self.base), -1)
         for (name, weight), c in zip(self._weights(), used, strict=True):
             base = self.base[name]

@@ -67,6 +67,8 @@ def kept_weights(run: Run, store: RunStore) -> Path:
     Raises:
         RunError: it is gone, or was changed since.
     """
+    if run.shipped:
+        raise RunError(f"run {run.id} came with the suite, without its weights; run it again to have them")
     kept = store.folder(run.id) / KEPT_WEIGHTS
     noted = require_done(run).kept
     if not kept.is_file() or noted not in (None, _state(kept)):

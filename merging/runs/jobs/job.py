@@ -35,6 +35,7 @@ class Site:
         on_numbers: called with what a method that learns has learned so far.
         output: file for the merged weights, ``.safetensors``; None if nobody wants them.
         keep: file for weights that no coefficient table can rebuild; of no use where there is an ``output``.
+        enough: asked by a method that learns between its steps: whether to end with what it has.
     """
 
     workspace: Workspace
@@ -43,6 +44,7 @@ class Site:
     on_numbers: Numbers = no_numbers
     output: Path | None = None
     keep: Path | None = None
+    enough: Callable[[], bool] = lambda: False
 
 
 class JobResult(BaseModel):
@@ -120,6 +122,10 @@ class Job(BaseModel, ABC):
         Raises:
             MergingError: a file is missing or broken, so that bad input is refused before anything is queued.
         """
+
+    def as_done(self, result: JobResult) -> Job:
+        """What was done, where somebody ended it with what it had by then; else this job."""
+        return self
 
     def replaces(self, other: Job) -> bool:
         """Whether the row of another job that has ended is of no use any more once this one is asked for."""

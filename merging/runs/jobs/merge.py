@@ -10,6 +10,7 @@ from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
 from merging.methods.plan import Plan, plan, stays_on_device
 from merging.methods.planned import LinearEdit
+from merging.runs.jobs.job import JobResult
 from merging.runs.jobs.merge_result import (
     Coefficients,
     DescribedGeometry,
@@ -32,6 +33,11 @@ class MergeSpec(ModelJob):
     result: ClassVar[type[MergeResult]] = MergeResult
     without: ClassVar[str] = "There is no merged model and no accuracy of it."
     job: Literal["merge"] = "merge"
+
+    def as_done(self, result: JobResult) -> "MergeSpec":
+        """The same with as many steps as were made."""
+        made = result.merge.ended_after if isinstance(result, MergeResult) else None
+        return self if made is None else MergeSpec.like(self, merge_params={**self.merge_params, "steps": made})
 
     def measure(self, bench: Bench) -> MergeResult:
         """Plan, merge tensor by tensor, and measure accuracy if asked to.

@@ -91,6 +91,7 @@ class MethodReport(BaseModel):
         trajectory: its mean coefficient a step, ``[steps][T]``.
         snapshots: its coefficient tables now and then, ``[n][L][T]``.
         snapshot_every: steps between two of them.
+        ended_after: the steps that it made, where somebody ended it before all of them.
         storage: what localised models take.
         active: share of active entries in each task's mask.
     """
@@ -108,6 +109,7 @@ class MethodReport(BaseModel):
     trajectory: list[list[float]] | None = None
     snapshots: list[list[list[float]]] | None = None
     snapshot_every: int | None = None
+    ended_after: int | None = None
     storage: Storage | None = None
     active: list[float] | None = None
 

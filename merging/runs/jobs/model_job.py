@@ -13,7 +13,7 @@ from pydantic import Field
 
 from merging.core import devices
 from merging.core.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
-from merging.core.progress import PhaseClock
+from merging.core.progress import PhaseClock, no_numbers
 from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
@@ -163,6 +163,8 @@ class ModelJob(Spec, Job):
             dtype=self.torch_dtype,
             evaluator=evaluator,
             on_numbers=site.on_numbers,
+            watched_split=self.split if site.on_numbers is not no_numbers and self.evaluating(suite) else None,
+            enough=site.enough,
         )
         bench = Bench(site, suite, vectors, evaluator, context, clock)
         return bench.with_geometry(self) if self.edit == "awd" and self.uses_geometry else bench

@@ -25,7 +25,7 @@ from merging.core import devices
 from merging.core.errors import DeviceError, MergingError, RunError
 from merging.core.places import method_places, methods_setting
 from merging.methods import own
-from merging.runs.carrying import Ending, carry_out
+from merging.runs.carrying import Ending, carry_out, record
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs import Site
 from merging.runs.jobs.job import FILE_LANE
@@ -356,10 +356,11 @@ def _carry_out_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
         on_progress=Reporter(workspace.store, run.id, print),
         cancelled=sign,
         on_numbers=Trace(folder / TRACE),
+        enough=lambda: workspace.store.enough(run.id),
         keep=folder / KEPT_WEIGHTS,
     )
     try:
-        workspace.store.finish(run.id, carry_out(run.job, run.fingerprint, site))
+        record(run, carry_out(run.job, run.fingerprint, site), workspace)
         return 0
     except BaseException as error:
         if not isinstance(error, MergingError):

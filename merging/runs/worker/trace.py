@@ -22,9 +22,9 @@ class Trace:
         self._written = float("-inf")
 
     def __call__(self, numbers: Mapping[str, Any]) -> None:
-        """Write JSON-ready numbers, unless others were written a moment ago."""
+        """Write JSON-ready numbers, unless others were written a moment ago; accuracies always, as they are few."""
         now = time.monotonic()
-        if now - self._written > _WRITE_SECONDS:
+        if "accuracy" in numbers or now - self._written > _WRITE_SECONDS:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(numbers) + "\n")
             self._written = now

@@ -1,6 +1,8 @@
 """AdaMerging against autograd through the naive merge, on the tiny suite."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,3 +207,28 @@ def test_it_stops_when_cancelled(task_vectors: TaskVectors, context: Context) ->
 def test_entropy_of_even_and_sure_predictions() -> None:
     assert mean_entropy(torch.zeros(3, 8)) == pytest.approx(np.log(8), rel=1e-6)
     assert mean_entropy(torch.tensor([[1000.0, 0.0], [0.0, 1000.0]])) == 0
+
+
+def test_who_has_enough_keeps_what_a_run_of_so_many_steps_learns(task_vectors: TaskVectors, context: Context) -> None:
+    asked = iter([False, False, True])
+    ended = plan(task_vectors, replace(context, enough=lambda: next(asked)), steps=50)
+    whole = plan(task_vectors, context, steps=3)
+    assert ended.report["ended_after"] == 3 and "ended_after" not in whole.report
+    assert ended.report["trajectory"] == whole.report["trajectory"]
+    assert ended.report["adapted_on"] == whole.report["adapted_on"]
+    for name, coefficients in whole.coefficients.items():
+        assert (ended.coefficients[name] == coefficients).all()
+
+
+def test_watching_tells_the_accuracy_and_changes_nothing(task_vectors: TaskVectors, context: Context) -> None:
+    told: list[Mapping[str, Any]] = []
+    watched = replace(context, on_numbers=told.append, watched_split="test")
+    seen = plan(task_vectors, watched, steps=20)
+    assert seen.report == plan(task_vectors, context, steps=20).report
+    points = [line for line in told if "accuracy" in line]
+    assert [line["step"] for line in points] == list(range(0, 21, 2))
+    assert context.evaluator is not None
+    for line in (points[0], points[-1]):
+        assert line["accuracy"].keys() == set(task_vectors.tasks)
+    merged = {name: seen(name, base, stack) for name, base, stack in task_vectors.iterate(context.device)}
+    assert points[-1]["accuracy"] == context.evaluator.accuracy(merged, task_vectors.tasks, "test").per_task

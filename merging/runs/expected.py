@@ -1,0 +1,100 @@
+"""How long jobs are likely to take, from how long the like took before, and in which order that makes them worth doing.
+
+A guess: machines differ, and are busy with other things. Where nothing like it was done, a job counts as short unless
+its method learns in many steps.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from merging.methods.spec import Spec
+from merging.runs.jobs import Job
+from merging.runs.run import Run
+
+# Seconds that a job counts for, in the order of the queue, where nothing like it was done before.
+_SHORT, _LONG = 30.0, 300.0
+_STEPS = 100  # of a method that count as many
+
+Fields = Mapping[str, Any]
+
+
+class Expected:
+    """What is known of how long jobs take.
+
+    Args:
+        done: a job's fields and the seconds that it took, newest first.
+    """
+
+    def __init__(self, done: Iterable[tuple[Fields, float]]) -> None:
+        self._known: dict[str, tuple[Fields, float]] = {}
+        for fields, seconds in done:
+            self._known.setdefault(_like(fields), (fields, seconds))
+
+    def seconds(self, job: Job) -> float | None:
+        """About how long a job will take; None where nothing like it was done before."""
+        fields = job.model_dump(mode="json")
+        found = self._known.get(_like(fields))
+        if found is None:
+            return None
+        before, seconds = found
+        return seconds * _amount(fields) / _amount(before)
+
+    def cost(self, job: Job) -> float:
+        """The same for putting jobs in order, where every one needs a number."""
+        known = self.seconds(job)
+        if known is not None:
+            return known
+        return _LONG if isinstance(job, Spec) and _steps(job.model_dump(mode="json")) >= _STEPS else _SHORT
+
+    def in_order(self, waiting: Sequence[Run]) -> list[Run]:
+        """Who is next, first: by when a run could have been done, had it been started as soon as it was asked for.
+
+        What is quick passes what takes long, what is alike keeps its order, and nothing is passed for ever.
+        """
+        return sorted(waiting, key=lambda run: run.created + self.cost(run.job))
+
+    def starts(self, active: Sequence[Run], lanes: Mapping[str, str], now: float) -> dict[str, float | None]:
+        """Waiting run → seconds until it is likely to start; None where that can't be guessed.
+
+        Args:
+            active: what is running, and what waits in order.
+            lanes: run → what it waits for.
+            now: seconds since the epoch.
+        """
+        free: dict[str, float | None] = {}
+        found: dict[str, float | None] = {}
+        for run in sorted(active, key=lambda run: run.state == "queued"):
+            lane, takes = lanes[run.id], self.seconds(run.job)
+            if run.state == "queued":
+                found[run.id] = free.get(lane, 0.0)
+            elif takes is not None and run.started is not None:
+                takes = max(0.0, takes - (now - run.started))
+            before = free.get(lane, 0.0)
+            free[lane] = None if before is None or takes is None else before + takes
+        return found
+
+
+def _like(fields: Fields) -> str:
+    """The same for jobs that take about as long, but for their numbers of tasks and of steps."""
+    rest = {key: value for key, value in _params(fields).items() if key in ("granularity", "scaling", "split")}
+    return json.dumps(
+        [fields.get(key) for key in ("job", "suite", "edit", "merge")] + [rest], sort_keys=True, default=str
+    )
+
+
+def _params(fields: Fields) -> Fields:
+    return fields.get("merge_params") or {}
+
+
+def _steps(fields: Fields) -> float:
+    steps = _params(fields).get("steps")
+    return float(steps) if isinstance(steps, (int, float)) else 0.0
+
+
+def _amount(fields: Fields) -> float:
+    return (
+        max(1, len(fields.get("tasks") or ()))
+        * max(1.0, _steps(fields))
+        * max(1, _params(fields).get("batch_size") or 1)
+    )

@@ -1,0 +1,106 @@
+"""``python -m studies.shipped [SUITE ...]``: measures what comes with an embedded suite, and writes it beside it.
+
+These are the results that pages show before anybody has run anything: accuracies of the unmerged models, the
+leaderboard with what its runs predict, curves over λ, drop one out, a landscape, and the lesson. An hour or two of one
+core; what the folder for runs has already is taken from there.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import click
+import torch
+
+from merging.core.errors import MergingError
+from merging.core.places import chosen_home
+from merging.evaluation.evaluator import evaluation_key
+from merging.methods.presets import PRESETS
+from merging.runs import Run
+from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.foreground import Here, have_done
+from merging.runs.jobs import Job, MergeSpec
+from merging.runs.jobs.baselines import BaselinesJob
+from merging.runs.jobs.interference import InterferenceJob
+from merging.runs.jobs.landscape import LandscapeJob
+from merging.runs.jobs.predictions import evaluator_of, predictions_of
+from merging.runs.leaderboard import cheapest_first, spec_of
+from merging.runs.positions import Bench
+from merging.runs.shipped import FILE, write
+from merging.runs.workspace import Workspace
+from merging.suites import Suite, load_suite
+from ui.accuracy.preset_runs import METHODS
+from ui.lesson.adaptive import short_run
+from ui.lesson.at_first import needs_at_first
+from ui.what_if import scaling_view
+
+_FIRST = [*METHODS, "overlap", "tsv_m", "ties"]  # the others follow them, those that need least first
+
+
+def jobs_of(reference: str, tasks: Sequence[str]) -> list[Job]:
+    """What pages ask for as they are first opened, as jobs on a CPU; merges in the order in which they are listed."""
+    common = {"suite": reference, "tasks": tuple(tasks), "device": "cpu"}
+    presets = [PRESETS[name] for name in _FIRST]
+    presets += [preset for preset in cheapest_first(PRESETS.values()) if preset.name not in _FIRST]
+    pair = {**common, "tasks": tuple(tasks[:2]), "split": "val", "edit": "awd", "edit_params": {"scope": "model"}}
+    return [
+        *(spec_of(preset, reference, tasks, "cpu") for preset in presets),
+        *(BaselinesJob.build(**common, split=split) for split in ("test", "val")),
+        *(scaling_view.job_of(PRESETS[name], reference, tuple(tasks), "cpu") for name in scaling_view.AT_FIRST),
+        InterferenceJob.build(**common, split="val"),
+        LandscapeJob.build(**pair),
+        short_run(reference, tuple(tasks), "cpu"),
+    ]
+
+
+def predictions(run: Run, workspace: Workspace) -> Iterator[tuple[str, list[int]]]:
+    """What a run predicts, under the keys by which it is found for a run that came with the suite."""
+    evaluator = evaluator_of(run, workspace)
+    for task, found in predictions_of(run, workspace, evaluator).items():
+        yield evaluation_key([run.fingerprint[:12]], evaluator, task, run.spec.split), found.tolist()
+
+
+def measure(reference: str, suite: Suite, workspace: Workspace, only_done: bool) -> Path:
+    """Have everything done and write it.
+
+    Raises:
+        MergingError: a run failed.
+    """
+    file, tasks = suite.folder / FILE, suite.task_names
+    runs: list[Run] = []
+    answers: dict[str, list[int]] = {}
+    for job in jobs_of(reference, tasks):
+        known = workspace.find(job)
+        if only_done and (known is None or known.state != "done"):
+            click.echo(f"left out, as it was never run: {job.label}", err=True)
+            continue
+        click.echo(job.label, err=True)
+        run = have_done(job, workspace, Here(workspace, lambda done, total, message: None, None))
+        runs.append(run)
+        kept = workspace.store.folder(run.id) / KEPT_WEIGHTS
+        if isinstance(job, MergeSpec) and (run.coefficients is not None or kept.is_file()):
+            answers |= dict(predictions(run, workspace))
+    bench = Bench(workspace, suite, torch.device("cpu"))
+    needs = needs_at_first(workspace.geometry(suite, tasks))
+    for need in sorted(needs, key=lambda need: str(need.position.weights_only)):
+        bench.measure(need)
+    baselines = BaselinesJob.build(suite=reference, tasks=tasks, split="val", device="cpu").fingerprint(workspace)
+    write(file, runs, answers, {baselines: [(need.written(), bench.known[need]) for need in needs]})
+    return file
+
+
+@click.command()
+@click.argument("suites", nargs=-1)
+@click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Folder for runs.")
+@click.option("--only-done", is_flag=True, help="Take what was run before, and run no merge.")
+def main(suites: tuple[str, ...], home: Path | None, only_done: bool) -> None:
+    """Measure what comes with embedded suites (mini where none is named), and write it beside their suite.yaml."""
+    for reference in suites or ("mini",):
+        try:
+            file = measure(reference, load_suite(reference), Workspace(home or chosen_home()), only_done)
+        except MergingError as error:
+            raise click.ClickException(str(error)) from None
+        click.echo(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

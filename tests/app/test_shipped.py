@@ -1,0 +1,105 @@
+"""Pages on a machine that never ran anything, with results that came with the suite."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from merging.methods.presets import PRESETS
+from merging.runs.jobs.baselines import BaselinesJob
+from merging.runs.leaderboard import spec_of
+from merging.runs.positions import Need
+from merging.runs.shipped import FILE, write
+from merging.runs.workspace import Workspace
+from merging.suites import Suite
+from tests.app.conftest import texts
+from tests.app.finished_runs import result_of
+from tests.carrying import execute
+from ui.accuracy.preset_runs import METHODS
+from ui.lesson.at_first import needs_at_first
+from ui.shell import state
+
+Open = Callable[..., AppTest]
+MEASURED = "easured when the suite was built, on "
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("merging.core.devices.torch.cuda.is_available", lambda: False)
+
+
+@pytest.fixture
+def shipped(tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """The tiny suite with results beside it: comparison, baselines, and what the lesson asks for at first."""
+    space, reference, runs = Workspace(tmp_path / "built"), str(tiny.folder / "suite.yaml"), []
+    baselines = [
+        BaselinesJob.build(suite=reference, tasks=tiny.task_names, split=split, device="cpu")
+        for split in ("test", "val")
+    ]
+    merges = [spec_of(PRESETS[name], reference, tiny.task_names, "cpu") for name in METHODS]
+    for job in [*merges, *baselines]:
+        run = space.submit(job)
+        space.store.claim(run.id)
+        space.store.finish(run.id, result_of(tiny, job, space) if job in merges else execute(job, space))
+        runs.append(space.store.get(run.id))
+    needs: list[Need] = needs_at_first(space.geometry(tiny, tiny.task_names))
+    write(tiny.folder / FILE, runs, {}, {runs[-1].fingerprint: [(need.written(), 0.5) for need in needs]})
+    monkeypatch.setattr("merging.runs.shipped.suites.builtin_suites", lambda: {"tiny": tiny.folder})
+    return tiny
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    return next(one for one in app.button if one.label == label).click().run()
+
+
+@pytest.mark.parametrize("page", ["start", "accuracy", "leaderboard", "task_models"])
+def test_pages_show_it_and_say_when_it_was_measured(shipped: Suite, open_page: Open, page: str) -> None:
+    app = open_page(page)
+    assert not app.exception and MEASURED in texts(app)
+    assert state.workspace().store.all() == [] and state.workspace().store.active() == []
+
+
+def test_a_user_who_wants_none_of_it_has_none(shipped: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MERGING_SHIPPED", "0")
+    app = open_page()
+    assert MEASURED not in texts(app) and "Run the comparison" in [one.label for one in app.button]
+
+
+def test_run_again_makes_it_ones_own(shipped: Suite, open_page: Open, launched_workers: list[Path]) -> None:
+    app = press(open_page(), "Run again")
+    assert not app.exception and launched_workers
+    store = state.workspace().store
+    assert {run.spec.method for run in store.all()} == {PRESETS[name].title for name in METHODS}
+    for run in store.all():
+        store.claim(run.id)
+        store.finish(run.id, result_of(shipped, run.spec, state.workspace(), 0.9))
+    app = open_page()
+    chart_caption = next(one.value for one in app.caption if "Top-1 accuracy" in one.value)
+    assert MEASURED not in chart_caption
+
+
+def test_the_comparison_takes_what_is_quick_first(tiny: Suite, open_page: Open) -> None:
+    press(open_page(), "Run the comparison")
+    order = [run.job.label for run in state.workspace().store.queued() if run.job.kind == "merge"]
+    assert order == ["Task Arithmetic", "AWD + Task Arithmetic", "AdaMerging", "AWD + AdaMerging"]
+
+
+def test_runs_that_came_with_the_suite_are_listed_as_such_and_not_deleted(shipped: Suite, open_page: Open) -> None:
+    fingerprint = spec_of(PRESETS["task_arithmetic"], state.suite_reference(), shipped.task_names, "cpu")
+    app = open_page("runs", run=fingerprint.fingerprint(state.workspace())[:12])
+    assert not app.exception and MEASURED in texts(app)
+    assert next(one.value["State"].tolist() for one in app.dataframe if "State" in one.value) == [["with suite"]] * 4
+    assert not any("Delete" in str(one.proto) for one in app.get("popover"))
+
+
+@pytest.mark.parametrize("step", [2, 3, 4, 5, 6, 7])
+def test_no_step_of_the_lesson_has_to_measure_anything_first(
+    shipped: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    def refuse(*given: object) -> None:
+        raise AssertionError("the page measures")
+
+    monkeypatch.setattr("merging.runs.positions.Bench.measure", refuse)
+    app = open_page("learn", step=str(step))
+    assert not app.exception and MEASURED in texts(app)

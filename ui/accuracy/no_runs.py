@@ -1,0 +1,54 @@
+"""What pages about runs show while there are none: what would be here, and the button that fills them."""
+
+from typing import NoReturn
+
+import streamlit as st
+
+from ui.accuracy import measuring
+from ui.accuracy.preset_runs import comparison, submit_missing
+from ui.runs.choice import RUN_PARAMETERS, linked_ids, warn_of_runs
+from ui.runs.panel import ensure_worker, how_long, run_panel
+from ui.shell import state
+
+
+def no_runs(explanation: str) -> NoReturn:
+    """Say why there is nothing to see, offer the comparison and the page Merge, and end the page.
+
+    Args:
+        explanation: what would be here, and what it takes.
+    """
+    warn_of_runs(linked_ids())
+    for parameter in RUN_PARAMETERS:
+        st.query_params.pop(parameter, None)
+    st.info(explanation)
+    active = state.workspace().store.active()
+    if active:
+        run_panel(active, key="no-runs-yet")
+    else:
+        ways_to_run()
+    st.stop()
+
+
+def ways_to_run() -> None:
+    """The button that queues the comparison of Start, and a link to the page Merge with these tasks."""
+    _run_comparison()
+    st.page_link("pages/merge.py", label="Merge", icon=":material/merge:", query_params=state.shared_query())
+
+
+def _run_comparison() -> None:
+    """The button, where these tasks can be measured and the comparison is not there already."""
+    tasks = state.selected_tasks()
+    if not set(tasks) <= set(measuring.measurable_tasks()):
+        return
+    entries = comparison(tasks)
+    missing = [entry for entry in entries if entry.missing]
+    if not missing:
+        return
+    line, note = st.columns([0.3, 0.7], vertical_alignment="center")
+    if line.button("Run the comparison", type="primary", icon=":material/play_arrow:", width="stretch", key="fill"):
+        submit_missing(missing)
+        ensure_worker()
+        st.rerun()
+    takes = how_long([entry.spec for entry in missing])
+    names = ", ".join(entry.spec.label for entry in missing)
+    note.caption(f"{names}." + (f" This takes {takes}." if takes else ""))
