@@ -6,16 +6,18 @@ Counted are the arrays that the methods are known to hold at once (see :mod:`mer
 since it keeps what it freed; memory-mapped files never count.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
 
 from merging.core.errors import MismatchedCheckpoint
-from merging.core.streaming import threads
+from merging.core.streaming import STREAMS, threads
 from merging.evaluation.evaluator import CPU_IMAGES, GPU_IMAGES
 from merging.methods.edits.awd import AwdParams
+from merging.methods.layers import TOGETHER
 from merging.methods.merges import adamerging
+from merging.methods.merges.wudi import WudiParams
 from merging.methods.spec import Spec
 from merging.suites.architecture import Tower, tower_of
 from merging.weights.resident import Need
@@ -88,6 +90,7 @@ def estimate(
     need = Need.of(vectors)
     if not sizes.on_cpu and spec.pair.data.needs == "none" and (room is None or need.total <= room):
         throughout["base and all models, and the merged weights"] = need.models + need.result
+        sizes = replace(sizes, at_once=STREAMS)
     phases = {
         f"edit: {_edit_text(spec)}": _edit_bytes(spec, sizes),
         f"merge: {_merge_text(spec)}": _merge_bytes(spec, sizes),
@@ -120,6 +123,7 @@ class _Sizes:
         quick_gelu: whether its activation is QuickGELU.
         on_cpu: whether everything runs on the CPU.
         mapped: whether the base's weights can stay in their mapped file.
+        at_once: tensors that are worked on at once.
     """
 
     tasks: int
@@ -131,6 +135,17 @@ class _Sizes:
     quick_gelu: bool
     on_cpu: bool
     mapped: bool
+    at_once: int = 1
+
+    @property
+    def stacks(self) -> int:
+        """Numbers in three stacks of the largest tensor, for each that is worked on."""
+        return 3 * self.tasks * self.largest * self.at_once
+
+    @property
+    def together(self) -> int:
+        """Numbers in four stacks of all matrices of one shape, which a GPU takes together where methods iterate."""
+        return 4 * min(TOGETHER // _FLOAT, self.tasks * self.weights)
 
     def forward(self, images: int) -> int:
         """Bytes of so many images on their way through one block: its input, and the perceptron's inner features."""
@@ -223,7 +238,9 @@ def _edit_bytes(spec: Spec, sizes: _Sizes) -> int:
         return _FLOAT * 2 * sizes.tasks * sizes.largest
     if _edit_is_mixing(spec):
         return 0
-    stacks = 3 * sizes.tasks * sizes.largest
+    stacks = sizes.stacks
+    if spec.edit == "doge" and not sizes.on_cpu:
+        return _FLOAT * (stacks + sizes.together + 2 * sizes.weights)
     if not _edit_needs(spec):
         return _FLOAT * stacks
     return _FLOAT * (stacks + 3 * sizes.weights) + sizes.backward(1)
@@ -260,10 +277,17 @@ def _merge_bytes(spec: Spec, sizes: _Sizes) -> int:
     if spec.merge in ("regmean", "regmean_plus_plus"):
         return _FLOAT * (3 * sizes.squares + 2 * sizes.weights) + sizes.forward(32)
     mixing = spec.pair.merge.stage.linear and _edit_is_mixing(spec)
-    streamed = sizes.largest if mixing else 3 * sizes.tasks * sizes.largest
+    streamed = sizes.largest * sizes.at_once if mixing else sizes.stacks
+    if _iterates_together(spec, sizes):
+        streamed += sizes.together + 2 * sizes.weights
     if _searches(spec):
         return _FLOAT * max(streamed, 3 * sizes.weights) + sizes.evaluation()
     return _FLOAT * streamed
+
+
+def _iterates_together(spec: Spec, sizes: _Sizes) -> bool:
+    params = spec.pair.merge.params
+    return isinstance(params, WudiParams) and params.solver == "adam" and not sizes.on_cpu
 
 
 def _searches(spec: Spec) -> bool:

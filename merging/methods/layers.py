@@ -11,7 +11,7 @@ from merging.weights.roles import Role, role_of
 from merging.weights.vectors import StackFunction, TaskVectors
 
 Layers = Literal["published", "all_linear"]
-_TOGETHER = 2**30  # bytes of task vectors of the matrices that a GPU takes at once
+TOGETHER = 2**30  # bytes of task vectors of the matrices that a GPU takes at once
 
 
 LAYERS: Any = Field(
@@ -31,7 +31,7 @@ def of_equal_shape(roles: Mapping[str, Role], tasks: int) -> Iterator[list[str]]
     for name, role in roles.items():
         groups.setdefault(tuple(role.matrices(torch.empty(role.shape, device="meta")[None]).shape[1:]), []).append(name)
     for shape, names in groups.items():
-        size = max(1, _TOGETHER // (4 * tasks * max(1, torch.Size(shape).numel())))
+        size = max(1, TOGETHER // (4 * tasks * max(1, torch.Size(shape).numel())))
         for start in range(0, len(names), size):
             yield names[start : start + size]
 
