@@ -6,6 +6,7 @@ import streamlit as st
 
 from merging.charts.accuracy import Series, accuracy_bars, accuracy_table
 from merging.charts.run_series import series_of
+from merging.core.errors import MergingError
 from merging.core.text import signed
 from merging.methods.merges.adamerging import WATCHED_IMAGES
 from ui.accuracy import measuring
@@ -90,6 +91,14 @@ def action(entries: list[Entry]) -> None:
     )
 
 
+def results_or_error(entries: list[Entry], tasks: tuple[str, ...]) -> None:
+    """As :func:`results`; what goes wrong in a fragment does not reach those who look after pages."""
+    try:
+        results(entries, tasks)
+    except MergingError as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")
+
+
 def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
     """The chart of what is there so far, and the ranking."""
     runs = [entry.run for entry in entries if entry.run is not None and entry.run.state == "done"]
@@ -164,4 +173,6 @@ unfinished = [entry.run for entry in entries if entry.run is not None and entry.
 if unfinished:
     run_panel(unfinished, key="start")
 learning = any(entry.run and entry.run.active and entry.spec.merge == "adamerging" for entry in entries)
-st.fragment(partial(results, entries, chosen), run_every=_LOOK_AGAIN if learning else None, key="start-results")()
+st.fragment(
+    partial(results_or_error, entries, chosen), run_every=_LOOK_AGAIN if learning else None, key="start-results"
+)()

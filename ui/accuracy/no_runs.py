@@ -4,6 +4,7 @@ from typing import NoReturn
 
 import streamlit as st
 
+from merging.core.errors import MergingError
 from ui.accuracy import measuring
 from ui.accuracy.preset_runs import comparison, submit_missing
 from ui.runs.choice import RUN_PARAMETERS, linked_ids, warn_of_runs
@@ -37,11 +38,13 @@ def ways_to_run() -> None:
 
 def _run_comparison() -> None:
     """The button, where these tasks can be measured and the comparison is not there already."""
-    tasks = state.selected_tasks()
-    if not set(tasks) <= set(measuring.measurable_tasks()):
+    try:
+        tasks = state.selected_tasks()
+        if not set(tasks) <= set(measuring.measurable_tasks()):
+            return
+        missing = [entry for entry in comparison(tasks) if entry.missing]
+    except MergingError:  # a broken suite, of which other pages speak
         return
-    entries = comparison(tasks)
-    missing = [entry for entry in entries if entry.missing]
     if not missing:
         return
     line, note = st.columns([0.3, 0.7], vertical_alignment="center")
