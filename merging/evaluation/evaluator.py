@@ -447,7 +447,7 @@ def load_head(
         device: where the text tower runs; the CPU by default.
 
     Raises:
-        SuiteError: the file holds no matrix ``weight`` with a row per class and a column per feature.
+        SuiteError: the file holds no matrix ``weight`` with a row per class and a column per feature, or a bias.
     """
     task = suite.task(task_name)
     if task.head is None:
@@ -467,6 +467,11 @@ def load_head(
         )
     if not bool(torch.isfinite(weight).all()):
         raise SuiteError(f"{task.head}: 'weight' holds NaN or infinity; build the head again")
+    if "bias" in stored and bool(stored["bias"].any()):
+        raise SuiteError(
+            f"{task.head}: holds a 'bias' that is not zero, as a linear probe has; heads of a suite have none, and "
+            "without it other accuracies come out; train the head without a bias, or build it from the class names"
+        )
     return torch.nn.functional.normalize(weight, dim=1)
 
 

@@ -248,7 +248,7 @@ def _size(content: Mapping[str, Any], name: str, default: int, source: str) -> i
     if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LARGEST:
-        raise SuiteError(f"{source}: {name} is {str(value)[:40]}; expected a whole number above 0, the same both ways")
+        raise SuiteError(f"{source}: {name} is {repr(value)[:40]}; expected a whole number above 0, the same both ways")
     return value
 
 

@@ -196,12 +196,18 @@ def test_heads_have_rows_of_norm_one(own_suite: Path) -> None:
         ({"weight": torch.ones(4, 16)}, "4 rows for 5 classes of task 'circles'"),
         ({"weight": torch.ones(5, 12)}, "expected 16 numbers a class"),
         ({"weight": torch.full((5, 16), torch.inf)}, "holds NaN or infinity"),
+        ({"weight": torch.ones(5, 16), "bias": torch.arange(5.0)}, "holds a 'bias' that is not zero"),
     ],
 )
 def test_a_wrong_head_is_refused(own_suite: Path, tensors: dict[str, torch.Tensor], reason: str) -> None:
     save_file(tensors, own_suite / "wrong.safetensors")
     with pytest.raises(SuiteError, match=rf"wrong\.safetensors: .*{reason}"):
         load_head(edited(own_suite, task={"head": "wrong.safetensors"}), "circles")
+
+
+def test_a_bias_of_zeros_changes_nothing(own_suite: Path) -> None:
+    save_file({"weight": torch.ones(CLASSES, 16), "bias": torch.zeros(CLASSES)}, own_suite / "zeros.safetensors")
+    assert load_head(edited(own_suite, task={"head": "zeros.safetensors"}), "circles").shape == (CLASSES, 16)
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,7 @@ VISION_MODEL = {**OURS, "model_type": "clip_vision_model"}
         ({**VISION_MODEL, "model_type": ["x"]}, "model_type is \"\\['x'\\]\"; expected 'clip' or 'clip_vision_model'"),
         ({**VISION_MODEL, "hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'; expected 'quick_gelu' or 'gelu'"),
         ({**VISION_MODEL, "num_attention_heads": 5}, "hidden_size 32 is no multiple of 5 attention heads"),
-        ({**VISION_MODEL, "num_attention_heads": "4"}, "num_attention_heads is 4; expected a whole number above 0"),
+        ({**VISION_MODEL, "num_attention_heads": "4"}, "num_attention_heads is '4'; expected a whole number above 0"),
         ({**VISION_MODEL, "image_size": [32, 16]}, r"image_size is \[32, 16\]; expected .*, the same both ways"),
         ({**VISION_MODEL, "num_channels": 1}, "num_channels is 1; images here have three"),
         ({**VISION_MODEL, "layer_norm_eps": "small"}, "layer_norm_eps is 'small'; expected a small number"),

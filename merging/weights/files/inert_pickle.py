@@ -123,8 +123,8 @@ def load(file: IO[bytes], storages: dict[str, StoredBytes] | None = None) -> obj
                 return machine.stack.pop()
             _STEPS[opcode.name](machine, argument)
     except DAMAGE:
-        raise CorruptCheckpoint("the pickle in it is damaged, or none") from None
-    raise CorruptCheckpoint("the pickle in it ends early")
+        raise CorruptCheckpoint("the pickle in it is damaged, cut off, or none; download or export it again") from None
+    raise CorruptCheckpoint("the pickle in it ends early; download or export it again")
 
 
 class _Machine:

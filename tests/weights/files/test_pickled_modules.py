@@ -355,3 +355,11 @@ def test_plain_values_come_out_as_python_reads_them(case: tuple[object, int]) ->
 def test_any_bytes_give_a_value_or_our_error(data: bytes) -> None:
     with contextlib.suppress(CheckpointError):
         inert_pickle.load(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x80\x02}q\x00"], ids=["text", "no end"])
+def test_what_is_no_whole_pickle_says_what_to_do(tmp_path: Path, content: bytes) -> None:
+    """Before: "the pickle in it is damaged, or none" alone."""
+    (tmp_path / "cut.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"cut\.pt: .*; download or export it again"):
+        open_pickled_module(tmp_path / "cut.pt")
