@@ -53,7 +53,8 @@ class WhatIf:
         """The same with the edited vectors in memory, 4 · T · D bytes; of a linear edit the models stay on a GPU."""
         context = context or Context()
         if isinstance(self.edit, LinearEdit):
-            return replace(self, vectors=shelf.held(self.vectors, context))
+            held = shelf.held(self.vectors, context)
+            return self if held is self.vectors else replace(self, vectors=held)
         device = context.device
         edited = self.vectors.edited(self.edit)
         stacks = {name: stack for name, _, stack in edited.iterate(device)}
