@@ -35,7 +35,7 @@ def runs(server: Server) -> list[Run]:
 def test_pages_pass_nothing_on_that_others_do_not_know(start: str, runs: list[Run], visit: Callable[..., Page]) -> None:
     page = visit(start.format(runs[0].id, runs[1].id))
     for title in PAGES:
-        page.get_by_test_id("stSidebarNav").get_by_text(title, exact=True).click()
+        page.get_by_test_id("stSidebarNavLink").get_by_text(title, exact=True).click()
         expect(page.get_by_role("heading", level=1)).to_have_text("One model from many" if title == "Start" else title)
         settled(page)
         asked_in_vain = page.get_by_test_id("stAlert").filter(has_text=re.compile("The page .* takes no|The link asks"))
