@@ -30,6 +30,7 @@ from merging.weights.files import Checkpoint
 CPU_IMAGES = 25  # in one pass, a thread each
 GPU_IMAGES = 512
 _SHARE = 0.25  # of a GPU's free memory that the images of a task may take
+ROWS_DIFFER = 0.02  # of a head's norms: float16 rounds them by less, heads trained by themselves differ by far more
 SAME_ACCURACY = 1e-9  # means of shares, 0 … 1, that differ by less are the same: an image counts more, rounding less
 
 
@@ -471,6 +472,14 @@ def load_head(
         raise SuiteError(
             f"{task.head}: holds a 'bias' that is not zero, as a linear probe has; heads of a suite have none, and "
             "without it other accuracies come out; train the head without a bias, or build it from the class names"
+        )
+    norms = weight.norm(dim=1)
+    some = norms[norms > 0]
+    if len(some) and float(some.max() - some.min()) > ROWS_DIFFER * float(some.mean()):
+        raise SuiteError(
+            f"{task.head}: rows of 'weight' have norms from {float(some.min()):.3g} to {float(some.max()):.3g}; in a "
+            "suite all have one norm, as those built from text have, and other accuracies come out where they are made "
+            "so; train the head with rows of one norm, or build it from the class names"
         )
     return torch.nn.functional.normalize(weight, dim=1)
 

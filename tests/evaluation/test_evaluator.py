@@ -183,7 +183,8 @@ def test_missing_parts_and_cancelling(own_suite: Path, suite: Suite, evaluator: 
 
 
 def test_heads_have_rows_of_norm_one(own_suite: Path) -> None:
-    save_file({"weight": 7 * torch.randn(CLASSES, 16)}, own_suite / "long.safetensors")
+    rows = torch.nn.functional.normalize(torch.randn(CLASSES, 16))
+    save_file({"weight": (7 * rows).half()}, own_suite / "long.safetensors")
     head = load_head(edited(own_suite, task={"head": "long.safetensors"}), "circles")
     torch.testing.assert_close(head.norm(dim=1), torch.ones(CLASSES))
 
@@ -196,6 +197,10 @@ def test_heads_have_rows_of_norm_one(own_suite: Path) -> None:
         ({"weight": torch.ones(4, 16)}, "4 rows for 5 classes of task 'circles'"),
         ({"weight": torch.ones(5, 12)}, "expected 16 numbers a class"),
         ({"weight": torch.full((5, 16), torch.inf)}, "holds NaN or infinity"),
+        (
+            {"weight": torch.ones(5, 16) * torch.arange(5.0)[:, None]},
+            "norms from 4 to 16; in a suite all have one norm",
+        ),
         ({"weight": torch.ones(5, 16), "bias": torch.arange(5.0)}, "holds a 'bias' that is not zero"),
     ],
 )
