@@ -25,12 +25,12 @@ from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.image_sets import ImageSet, load_images
 from merging.suites.images.shifts import CLEAN, AnyShift, Shift, shift_text, shifted_images
 from merging.suites.suite import Split, Suite
+from merging.weights.convert import of_one_norm
 from merging.weights.files import Checkpoint
 
 CPU_IMAGES = 25  # in one pass, a thread each
 GPU_IMAGES = 512
 _SHARE = 0.25  # of a GPU's free memory that the images of a task may take
-ROWS_DIFFER = 0.02  # of a head's norms: float16 rounds them by less, heads trained by themselves differ by far more
 SAME_ACCURACY = 1e-9  # means of shares, 0 … 1, that differ by less are the same: an image counts more, rounding less
 
 
@@ -475,7 +475,7 @@ def load_head(
         )
     norms = weight.norm(dim=1)
     some = norms[norms > 0]
-    if len(some) and float(some.max() - some.min()) > ROWS_DIFFER * float(some.mean()):
+    if len(some) and not of_one_norm(some):
         raise SuiteError(
             f"{task.head}: rows of 'weight' have norms from {float(some.min()):.3g} to {float(some.max()):.3g}; in a "
             "suite all have one norm, as those built from text have, and other accuracies come out where they are made "

@@ -23,6 +23,12 @@ from merging.weights.files.writing import WrittenLayout, save_tensors
 _ROWS_DIFFER = 0.01  # relative; float16 rounds norms by less, heads trained by themselves differ by far more
 
 
+def of_one_norm(norms: torch.Tensor) -> bool:
+    """Whether the rows of a head have one norm, given theirs ``[classes]``, as rows of heads built from text have."""
+    scale = norms.mean()
+    return bool(scale > 0) and bool(((norms - scale).abs() < _ROWS_DIFFER * scale).all())
+
+
 @dataclass(frozen=True)
 class Converted:
     """What became of one file.
@@ -208,7 +214,7 @@ def _write_head(tensors: Checkpoint, target: Path) -> tuple[str, float]:
     tensors.require_finite()
     norms = weight.norm(dim=1)
     scale = float(norms.mean())
-    if not scale > 0 or not bool(((norms - scale).abs() < _ROWS_DIFFER * scale).all()):
+    if not of_one_norm(norms):
         raise CheckpointError(
             f"{name}: rows of the head have norms from {float(norms.min()):.3g} to {float(norms.max()):.3g}; a head of "
             "a suite has rows of one norm, exp(logit_scale), as those built from text have"

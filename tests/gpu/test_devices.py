@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.agreement import SHAPES
 from merging.core.errors import DeviceError
 from merging.core.memory import PeakMemory
 from merging.core.progress import Work
@@ -34,25 +35,6 @@ from merging.weights.vectors import TaskVectors
 from tests.carrying import execute
 from tests.random_models import TASKS, random_state, random_vectors, write_models
 
-BLOCK = "transformer.resblocks.{}."
-TOWER: dict[str, tuple[int, ...]] = {
-    "class_embedding": (96,),
-    "conv1.weight": (96, 3, 4, 4),
-    "positional_embedding": (17, 96),
-    "proj": (96, 64),
-    **{
-        BLOCK.format(number) + name: shape
-        for number in range(3)
-        for name, shape in {
-            "attn.in_proj_weight": (288, 96),
-            "attn.out_proj.weight": (96, 96),
-            "ln_1.weight": (96,),
-            "mlp.c_fc.weight": (384, 96),
-            "mlp.c_fc.bias": (384,),
-            "mlp.c_proj.weight": (96, 384),
-        }.items()
-    },
-}
 # Settings of a method → bound. What only adds differs by rounding; decompositions of matrices with close singular
 # values, descents over kinks and thousands of steps of Adam differ by more.
 BOUNDS = {
@@ -88,8 +70,8 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> TaskVectors:
 
     Of far shorter ones AWD's published step size makes nothing but going to and fro, which hangs on the last digit.
     """
-    base, common = (random_state(seed, TOWER, spread) for seed, spread in ((0, 0.05), (1, 2e-3)))
-    own = [random_state(2 + task, TOWER, 3e-3) for task in range(4)]
+    base, common = (random_state(seed, SHAPES, spread) for seed, spread in ((0, 0.05), (1, 2e-3)))
+    own = [random_state(2 + task, SHAPES, 3e-3) for task in range(4)]
     models = [{name: base[name] + common[name] + one[name] for name in base} for one in own]
     vectors = write_models(tmp_path_factory.mktemp("tower"), base, models)
     assert all(model.fingerprint for model in (vectors.base, *vectors.checkpoints))
