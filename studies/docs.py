@@ -301,6 +301,11 @@ def _limits(_: str) -> str:
         ["`suite.yaml`", _size(limits.MAX_SUITE_BYTES), _YAML],
         ["recipe", _size(limits.MAX_RECIPE_BYTES), f"{_YAML}; a finite number for every task and tensor"],
         ["sweep", _size(limits.MAX_SWEEP_BYTES), f"{_YAML}; {MAX_TRIALS} trials"],
+        [
+            "results that come with an embedded suite",
+            _size(limits.MAX_SHIPPED_BYTES),
+            f"{_size(limits.MAX_SHIPPED_TEXT)} unpacked",
+        ],
         ["JSON: configuration", _size(limits.MAX_JSON_BYTES), f"{limits.MAX_JSON_VALUES:,} values"],
         ["JSON: index, catalogue; lists in text", _size(limits.MAX_INDEX_BYTES), f"{limits.MAX_JSON_VALUES:,} values"],
         [
