@@ -28,6 +28,8 @@ class Run:
         error: why it failed, in one paragraph.
         log: last lines of output of a run that failed.
         result_json: what came of it, as stored.
+        person: who asked for it, where several people share a dashboard; empty if nobody said.
+        machine: the name of the machine on which it was asked for; empty of runs of earlier versions.
         shipped: whether it came with the suite, see :mod:`merging.runs.shipped`, and is nobody's own.
     """
 
@@ -47,6 +49,8 @@ class Run:
     error: str | None
     log: str | None
     result_json: str | None
+    person: str = ""
+    machine: str = ""
     shipped: bool = False
 
     @property

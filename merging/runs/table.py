@@ -5,6 +5,7 @@ that threads and processes never share one. Write-ahead logging lets readers go 
 """
 
 import json
+import platform
 import shutil
 import sqlite3
 import time
@@ -25,6 +26,9 @@ _ENOUGH = "enough"  # in a run's folder: somebody has asked for what it has
 _LATELY = 200  # finished runs by which others' times are guessed
 STALE_SECONDS = 15.0  # a running row whose worker has not been heard of for this long is lost
 
+# Columns of the table of runs that stores of earlier versions lack.
+_LATER_COLUMNS = {"person": "text not null default ''", "machine": "text not null default ''"}
+
 _SCHEMA = """
 create table if not exists runs (
     id text primary key,
@@ -42,7 +46,9 @@ create table if not exists runs (
     cancel_asked real,
     error text,
     log text,
-    result text
+    result text,
+    person text not null default '',
+    machine text not null default ''
 );
 create unique index if not exists one_live_run_per_fingerprint
     on runs (fingerprint) where state in ('queued', 'running', 'done');
@@ -71,6 +77,7 @@ class RunStore:
         with self.connect() as connection:
             connection.execute("pragma journal_mode = wal")
             connection.executescript(_SCHEMA)
+            _add_columns(connection)
 
     @contextmanager
     def connect(self) -> Iterator[sqlite3.Connection]:
@@ -96,23 +103,29 @@ class RunStore:
 
     # --- asking for work -------------------------------------------------------------------------------------------
 
-    def submit(self, job: Job, fingerprint: str) -> Run:
-        """Queue a run, or give the one that already does, or did, exactly this. One that can't be read is replaced."""
-        return self._enter(job, fingerprint, "queued")[0]
+    def submit(self, job: Job, fingerprint: str, person: str = "") -> Run:
+        """Queue a run, or give the one that already does, or did, exactly this. One that can't be read is replaced.
+
+        Args:
+            job: what to do.
+            fingerprint: of the job and all files it reads.
+            person: who asks, where several people share a dashboard.
+        """
+        return self._enter(job, fingerprint, "queued", person)[0]
 
     def take(self, job: Job, fingerprint: str) -> tuple[Run, bool]:
         """As :meth:`submit`, but a new run is running at once, by the caller; also says whether it is new."""
         return self._enter(job, fingerprint, "running")
 
-    def _enter(self, job: Job, fingerprint: str, state: State) -> tuple[Run, bool]:
+    def _enter(self, job: Job, fingerprint: str, state: State, person: str = "") -> tuple[Run, bool]:
         self.mark_lost()
         run_id = uuid.uuid4().hex[:12]
         with self.connect() as connection:
             connection.execute("begin immediate")  # the row found must still be there when it is read
-            row = _live_row(connection, run_id, job, fingerprint, state)
+            row = _live_row(connection, run_id, job, fingerprint, state, person)
             if not any(_readable([row])):
                 connection.execute("delete from runs where id = ? and state != 'running'", (row["id"],))
-                row = _live_row(connection, run_id, job, fingerprint, state)
+                row = _live_row(connection, run_id, job, fingerprint, state, person)
             connection.execute("commit")
         return _run(row), row["id"] == run_id
 
@@ -401,14 +414,25 @@ def beginning_with(connection: sqlite3.Connection, kind: Literal["run", "sweep"]
     return row
 
 
-def _live_row(connection: sqlite3.Connection, run_id: str, job: Job, fingerprint: str, state: State) -> sqlite3.Row:
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Bring the table of an earlier version up to date; two programs may do so at once."""
+    there = {row["name"] for row in connection.execute("pragma table_info(runs)")}
+    for name in _LATER_COLUMNS.keys() - there:
+        with suppress(sqlite3.OperationalError):  # another was faster
+            connection.execute(f"alter table runs add column {name} {_LATER_COLUMNS[name]}")
+
+
+def _live_row(
+    connection: sqlite3.Connection, run_id: str, job: Job, fingerprint: str, state: State, person: str
+) -> sqlite3.Row:
     """The live row of a fingerprint; a new one in a state if there is none."""
     now = time.time()
     begun = now if state == "running" else None
     connection.execute(
-        "insert or ignore into runs (id, fingerprint, spec, state, created, started, heartbeat, phase_started) "
-        "values (?, ?, ?, ?, ?, ?, ?, ?)",
-        (run_id, fingerprint, job.model_dump_json(), state, now, begun, begun, begun),
+        "insert or ignore into runs "
+        "(id, fingerprint, spec, state, created, started, heartbeat, phase_started, person, machine) "
+        "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (run_id, fingerprint, job.model_dump_json(), state, now, begun, begun, begun, person, platform.node()),
     )
     row: sqlite3.Row = connection.execute(
         "select * from runs where fingerprint = ? and state in ('queued', 'running', 'done')", (fingerprint,)

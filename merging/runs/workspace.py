@@ -205,8 +205,12 @@ class Workspace:
         """
         return self.store.find(job.fingerprint(self))
 
-    def submit(self, job: Job) -> Run:
+    def submit(self, job: Job, person: str = "") -> Run:
         """Queue a job, or give the run that already does, or did, exactly this.
+
+        Args:
+            job: what to do.
+            person: who asks, where several people share a dashboard.
 
         Raises:
             MergingError: a file is missing or broken, so that bad input is refused before anything is queued.
@@ -216,7 +220,7 @@ class Workspace:
         if known is not None and (known.active or (known.state == "done" and not job.anew)):
             return known
         self.store.forget(job)
-        return self.store.submit(job, fingerprint)
+        return self.store.submit(job, fingerprint, person)
 
     def retry(self, run_id: str) -> Run:
         """Queue the same job again, on the files as they are now, after it failed, was cancelled or lost.

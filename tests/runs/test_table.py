@@ -1,6 +1,7 @@
 """The table of runs: every change of state, from one process and from many at once."""
 
 import multiprocessing
+import platform
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -90,6 +91,17 @@ def test_time_left_is_estimated_from_the_present_phase(store: RunStore) -> None:
     assert run.seconds_left(run.phase_started + 5) == pytest.approx(15)
     store.progress(run_id, 20, 40, "adapting", new_phase=False)
     assert store.get(run_id).phase_started == run.phase_started
+
+
+def test_a_run_says_who_asked_for_it_and_where(tmp_path: Path) -> None:
+    RunStore(tmp_path).submit(SPEC, "f")
+    with closing(sqlite3.connect(tmp_path / "runs.sqlite")) as connection:  # as a store of an earlier version is
+        for column in ("person", "machine"):
+            connection.execute(f"alter table runs drop column {column}")
+    store = RunStore(tmp_path)
+    assert [(run.person, run.machine) for run in store.active()] == [("", "")]
+    run = store.submit(SPEC, "g", person="Ada")
+    assert (run.person, run.machine) == ("Ada", platform.node())
 
 
 def test_the_same_work_is_queued_once(store: RunStore) -> None:
