@@ -12,7 +12,7 @@ import hashlib
 import importlib
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.abc import SourceLoader
@@ -20,6 +20,9 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec, module_from_spec, spec_from_loader
 from pathlib import Path
 from traceback import extract_tb
+from typing import Any
+
+import torch
 
 from merging.core.errors import MergingError, SpecError
 from merging.core.gate import read_bytes
@@ -248,10 +251,37 @@ def _fitting(one: _File | _Package, before: Sequence[Stage]) -> list[Stage]:
         listed = one.stages()
         if not listed:
             raise SpecError(_NO_METHOD)
-        new = [replace(stage, source=one.source, published=stage.published or (_usual(stage),)) for stage in listed]
+        new = [
+            replace(stage, source=one.source, published=stage.published or (_usual(stage),), plan=_telling(stage, one))
+            for stage in listed
+        ]
     with registry.trying((*before, *new)):
         registry.require_fitting()
     return new
+
+
+def _telling(stage: Stage, one: _File | _Package) -> Callable[..., Any]:
+    """The function of a stage, and what it plans; where they raise what nobody meant, the error names file and line."""
+
+    def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            try:
+                return function(*args)
+            except (MergingError, MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                reason = f"{stage.kind} {stage.name} of {one.source.name} fails: {_last_line(error, one)}"
+                raise SpecError(
+                    f"{reason}; mend the file, or try it by itself: merging check-method {stage.name}"
+                ) from error
+
+        return call
+
+    def planned(*args: Any) -> Any:
+        found = guarded(stage.plan)(*args)
+        return replace(found, apply=guarded(found.apply)) if hasattr(found, "apply") else found
+
+    return planned
 
 
 def _usual(stage: Stage) -> Published:

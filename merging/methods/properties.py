@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from merging.core import devices
+from merging.core.errors import MergingError
 from merging.methods.context import Context
 from merging.methods.pair import Pair
 from merging.methods.params import AUTO
@@ -184,6 +185,8 @@ class _Trial:
         for case in cases:
             try:
                 reason = fault(self.models(case))
+            except MergingError as error:
+                reason = str(error)
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
             if reason:

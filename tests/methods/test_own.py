@@ -18,9 +18,13 @@ from merging.methods.plan import plan
 from merging.methods.presets import PRESETS
 from merging.methods.spec import Spec
 from merging.methods.template import write_template
+from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import spec_of
 from merging.weights.vectors import TaskVectors
 from tests.own_methods import HEAD, method, write
+from ui.merge.command import merge_command
+
+METHOD_BODY = "return TensorMerge(lambda name, base, stack: base + 1.0 * params.much * stack.sum(dim=0))"
 
 
 def test_a_file_brings_a_method_that_is_published_by_itself(own_methods: Path) -> None:
@@ -135,6 +139,27 @@ def test_an_edited_file_is_run_as_it_is_now_and_makes_another_identity(
     torch.testing.assert_close(found[1], 2 * found[0])
     assert torch.equal(found[0], found[2])
     assert identities[0] == identities[2] != identities[1]
+
+
+@pytest.mark.parametrize(
+    "body", ["1 / 0\n    return TensorMerge(None)", "return TensorMerge(lambda name, base, stack: 1 / 0)"]
+)
+def test_one_that_breaks_while_it_works_says_where(
+    own_methods: Path, make_vectors: Callable[..., TaskVectors], body: str
+) -> None:
+    write(own_methods, "mine.py", method().replace(METHOD_BODY, body))
+    with pytest.raises(
+        SpecError, match=r"^merge mine of mine\.py fails: line 17, ZeroDivisionError: .*check-method mine"
+    ) as caught:
+        merged(make_vectors(tasks=2))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)  # of which the worker keeps the traceback
+
+
+def test_the_command_of_a_run_names_the_file(own_methods: Path) -> None:
+    write(own_methods, "my merge.py", method())
+    spec = MergeSpec.build(suite="mini", tasks=("a",), merge="mine")
+    assert merge_command(spec, ("a",), False).endswith("--methods 'path/to/my merge.py'")
+    assert "--methods" not in merge_command(MergeSpec.build(suite="mini", tasks=("a",), merge="iso_c"), ("a",), False)
 
 
 def test_built_in_methods_keep_identities_names_and_looks(own_methods: Path) -> None:

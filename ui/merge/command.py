@@ -35,6 +35,9 @@ def merge_command(spec: MergeSpec, all_tasks: Sequence[str], measurable: bool) -
             parts.append(f"--{_OPTIONS.get(option, option)} {getattr(spec, option)}")
     if spec.evaluate and measurable:
         parts.append("--evaluate")
+    for source in dict.fromkeys(stage.source for stage in (spec.pair.edit.stage, spec.pair.merge.stage)):
+        if source is not None and source.name.endswith(".py"):
+            parts.append("--methods " + shlex.quote(f"path/to/{source.name}"))
     return _wrapped(parts)
 
 

@@ -363,7 +363,7 @@ def _carry_out_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
         record(run, carry_out(run.job, run.fingerprint, site), workspace)
         return 0
     except BaseException as error:
-        if not isinstance(error, MergingError):
+        if not isinstance(error, MergingError) or error.__cause__ is not None:  # the latter: somebody's own method
             traceback.print_exc()
         ending = Ending.of(error)
         if not sign.abandoned:  # else the row will be found lost
