@@ -49,7 +49,7 @@ def check_method(name: str, settings: Sequence[str], as_json: bool) -> None:
     One may be missing for a reason (Iso-C does not give one task's model back); the exit status is 1 then, too.
     """
     from merging.methods import own, registry
-    from merging.methods.properties import check
+    from merging.methods.properties import check, few
 
     values = read_settings(settings)
     tables: dict[Any, Any] = {"edit": registry.edits(), "merge": registry.merges()}
@@ -63,6 +63,9 @@ def check_method(name: str, settings: Sequence[str], as_json: bool) -> None:
         for kind, findings in found.items():
             source = tables[kind][name].source
             click.echo(f"{kind} {name}" + (f", from {source.name}, SHA-256 {source.sha256[:12]}" if source else ""))
+            if fewer := few(kind, name, values[kind]):
+                taken = ", ".join(f"{kind}.{each}={value}" for each, value in fewer.items())
+                click.echo(f"on random images, with {taken} (--set tries others)")
             for one in findings:
                 word = "holds" if one.holds else "FAILS" if one.fault else "not tried"
                 click.echo(f"{word:<11}{one.name}" + f": {one.fault or one.left_out}" * (not one.holds))

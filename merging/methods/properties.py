@@ -5,6 +5,7 @@ Tests try them on many drawn cases, pair by pair; ``merging check-method`` tries
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,12 +14,15 @@ import torch
 
 from merging.core import devices
 from merging.core.errors import MergingError
+from merging.evaluation.evaluator import Evaluator
+from merging.methods import random_suite
 from merging.methods.context import Context
 from merging.methods.pair import Pair
 from merging.methods.params import AUTO
 from merging.methods.plan import plan
 from merging.methods.planned import TensorEdit
 from merging.methods.registry import Kind, find
+from merging.suites import Suite
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.files.reading import TensorInfo
 from merging.weights.vectors import TaskVectors
@@ -72,9 +76,9 @@ class Drawn:
     spread: float
     seed: int
 
-    def vectors(self) -> list[State]:
+    def vectors(self, shapes: Mapping[str, tuple[int, ...]] = SHAPES) -> list[State]:
         """τ of every task, in float32."""
-        found = [random_state(1 + self.seed * 100 + task, SHAPES, self.spread) for task in range(self.tasks)]
+        found = [random_state(1 + self.seed * 100 + task, shapes, self.spread) for task in range(self.tasks)]
         if self.kind == "one zero":
             found[-1] = {name: torch.zeros_like(tensor) for name, tensor in found[-1].items()}
         if self.kind == "a tensor of zeros":
@@ -161,23 +165,37 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A method, and a folder for the models that it is tried on."""
+    """A method, and a folder for the models that it is tried on: whole towers with images if it looks at some."""
 
     pair: Pair
     folder: Path
     written: dict[tuple[Drawn, torch.dtype], TaskVectors] = field(default_factory=dict)
+    suites: dict[int, Suite] = field(default_factory=dict)  # number of tasks → one with images
+
+    @cached_property
+    def base(self) -> State:
+        if not self.pair.data.images:
+            return random_state(0, SHAPES)
+        base = random_state(0, random_suite.tower_shapes(), 0.2)
+        return {name: one + 1 if "ln" in name and name.endswith("weight") else one for name, one in base.items()}
 
     def models(self, case: Drawn, dtype: torch.dtype = torch.float32) -> TaskVectors:
         if (case, dtype) not in self.written:
-            base = random_state(0, SHAPES)
-            models = [{name: (base[name] + tau[name]).to(dtype) for name in base} for tau in case.vectors()]
+            taus = case.vectors({name: tuple(tensor.shape) for name, tensor in self.base.items()})
+            models = [{name: (self.base[name] + tau[name]).to(dtype) for name in self.base} for tau in taus]
             place = self.folder / f"{case} {dtype}"
-            stored = {name: tensor.to(dtype) for name, tensor in base.items()}
-            self.written[case, dtype] = write_models(place, stored, models)
+            stored = {name: tensor.to(dtype) for name, tensor in self.base.items()}
+            self.written[case, dtype] = vectors = write_models(place, stored, models)
+            if self.pair.data.images and case.tasks not in self.suites:
+                self.suites[case.tasks] = random_suite.complete_suite(place, vectors.tasks, case.seed)
         return self.written[case, dtype]
 
+    def context(self, vectors: TaskVectors, device: torch.device | None = None) -> Context:
+        suite, place = self.suites.get(len(vectors.tasks)), device or torch.device("cpu")
+        return Context(place, evaluator=Evaluator(suite, place) if suite else None)
+
     def merged(self, vectors: TaskVectors, device: torch.device | None = None) -> State:
-        context = Context(device or torch.device("cpu"))
+        context = self.context(vectors, device)
         return dict(plan(vectors, self.pair, context).tensors(context))
 
     def of_each(self, cases: Sequence[Drawn], fault: Callable[[TaskVectors], str]) -> str:
@@ -225,7 +243,7 @@ class _Trial:
         return differs(found, self.merged(exact), _ROUNDING[dtype])
 
     def in_pieces(self, vectors: TaskVectors) -> str:
-        edit = self.pair.edit.stage.plan(vectors, self.pair.edit.params, Context())
+        edit = self.pair.edit.stage.plan(vectors, self.pair.edit.params, self.context(vectors))
         if not isinstance(edit, TensorEdit) or not edit.elementwise:
             return ""
         for name in vectors.names:
@@ -238,11 +256,24 @@ class _Trial:
         return ""
 
 
+def few(kind: Kind, name: str, values: Mapping[str, Any]) -> dict[str, int]:
+    """The parameters of a stage that looks at images which :func:`check` sets, so that it takes seconds."""
+    stage = find(kind, name)
+    if not stage.data(values).images:
+        return {}
+    return {
+        each: value
+        for each, value in random_suite.FEW.items()
+        if each in stage.params.model_fields and each not in values
+    }
+
+
 def check(kind: Kind, name: str, values: Mapping[str, Any] | None = None) -> list[Finding]:
     """Try a stage on small random models, an edit with Task Arithmetic after it, λ = 1.
 
-    Published methods need not have all of these: Iso-C makes singular values equal, so that one task does not give its
-    model back.
+    One that looks at images is tried on whole small towers with random images, with a few of them and a few steps, see
+    :func:`few`. Published methods need not have all of these: Iso-C makes singular values equal, so that one task does
+    not give its model back.
 
     Args:
         kind: edit or merge.
@@ -252,7 +283,7 @@ def check(kind: Kind, name: str, values: Mapping[str, Any] | None = None) -> lis
     Raises:
         SpecError: there is none, or a value is out of bounds.
     """
-    parameters = dict(values or {})
+    parameters = {**(values or {}), **few(kind, name, values or {})}
     merge = "task_arithmetic" if kind == "edit" else name
     pair = Pair.of(name, parameters, merge) if kind == "edit" else Pair.of(merge=merge, merge_params=parameters)
     if find("merge", merge).params.scaling_name() is not None:
@@ -262,12 +293,9 @@ def check(kind: Kind, name: str, values: Mapping[str, Any] | None = None) -> lis
 
 def _findings(pair: Pair) -> Iterator[Finding]:
     device = devices.resolve(AUTO)
-    why = ""
-    if pair.data.images:
-        why = "it looks at images, which random models have not"
-    elif pair.localised:
-        why = "it gives a model for each task"
-    cases = [Drawn(tasks, kind, 0.1, seed) for seed, kind in enumerate(KINDS) for tasks in (1, 2, 8)]
+    why = "it gives a model for each task" if pair.localised else ""
+    counts, kinds = ((1, 2, 3), ("free", "one zero", "some equal")) if pair.data.images else ((1, 2, 8), KINDS)
+    cases = [Drawn(tasks, kind, 0.1, seed) for seed, kind in enumerate(kinds) for tasks in counts]
     free = [case for case in cases if case.kind == "free"]
     with TemporaryDirectory() as folder:
         trial = _Trial(pair, Path(folder))

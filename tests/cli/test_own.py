@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from merging.cli import main
 from merging.methods import own, registry
+from merging.methods.properties import few
 from tests.own_methods import HEAD, method
 
 
@@ -107,7 +108,22 @@ def test_what_does_not_hold_is_told_with_the_case_that_shows_it(own_methods: Pat
         "equal models change in their own direction",
         "what no task has changed stays",
     ]
-    assert "NonFiniteWeights: tensor 'conv1.weight'" in failed[0] and failed[0].endswith("(1 task, one zero)")
-    looking = call("check-method", "fisher")
-    assert looking.exit_code == 0 and looking.stdout.count("not tried  ") == 8
+    assert ": tensor 'conv1.weight'" in failed[0] and failed[0].endswith("(1 task, one zero)")
+    of_each = call("check-method", "emr")
+    assert of_each.exit_code == 0 and of_each.stdout.count("not tried  ") == 8
     assert "neither an edit nor a merge 'nothing'" in call("check-method", "nothing").stderr
+
+
+def test_one_that_looks_at_images_is_tried_on_random_ones(own_methods: Path) -> None:
+    """With what it takes of them said; one that lets the images decide of a task by itself gives no model back."""
+    body = """
+    evaluator = context.need_images("Mine", vectors.tasks)
+    much = sum(float(evaluator.images(task, "val", slice(None)).mean()) for task in vectors.tasks)
+    return TensorMerge(lambda name, base, stack: base + much * stack.sum(dim=0))
+"""
+    own_one = method(more=', needs="unlabeled"').replace('    """Add the sum."""\n', '    """Add the sum."""' + body)
+    (own_methods / "mine.py").write_text(HEAD + own_one)
+    own.refresh()
+    found = call("check-method", "mine")
+    assert found.stdout.count("holds  ") == 6 and "FAILS      one task gives its model back" in found.stdout
+    assert few("merge", "adamerging", {"steps": 5}) == {"batch_size": 4}
