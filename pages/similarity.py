@@ -36,6 +36,8 @@ def explorer(geometry: Geometry) -> None:
     found = awd.solve(geometry, params)
     if found is None:
         return
+    if found.doubt:
+        st.warning(f"{escape_markdown(found.doubt)}.", icon=":material/warning:")
     summary(geometry, found)
     cosine_section(geometry, found)
     if not whole:

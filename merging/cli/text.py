@@ -73,6 +73,8 @@ def print_similarity(report: Mapping[str, Any], edit: str) -> None:
         if awd["task_multipliers"]:
             each = "task by task" + (" and tensor by tensor" if awd["scope"] == "layer" else "")
             click.echo(f"× in a sum: AWD + Task Arithmetic is Task Arithmetic with λ times this, {each}")
+        for warning in awd.get("warnings", ()):
+            click.echo(f"warning: {warning}", err=True)
 
 
 def _multipliers(values: Sequence[Any]) -> list[str]:

@@ -32,6 +32,8 @@ Solver = Literal["descent", "exact", "adam"]
 ADAM_BETA = 1e-5  # a step in units of a weight; descent's β multiplies a gradient and is far too large for that
 READING_B = {"scope": "layer", "solver": "adam", "beta": ADAM_BETA, "tensors": "matrices"}  # of the paper
 TARGET_NORM = 2.0  # root mean square norm that layers and rows are scaled to: what α and β were chosen for
+_NUDGE = 1e-7  # relative, about what float32 and another kernel make of an inner product
+_STEADY = 1e-3  # of the result: moved by less than this it is the same for every purpose
 _BATCH = 2048  # problems solved at once: enough that calls cost little, few enough to stay in cache
 
 
@@ -68,6 +70,7 @@ class Disentangled:
             vector by. Shaped as ``coefficients``, None where they are.
         curve: objective before each step and at the end, mean over layers or rows.
         redundant_norm: ‖δ‖ over the whole model.
+        doubt: why another machine may find something else, as a sentence without its end; empty if it will not.
     """
 
     edit: Edit
@@ -76,6 +79,7 @@ class Disentangled:
     multipliers: np.ndarray | None
     curve: np.ndarray
     redundant_norm: float
+    doubt: str = ""
 
 
 @edit(
@@ -137,9 +141,35 @@ def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
         "task_multipliers": multipliers.tolist(),
         "tensors": None if whole else list(geometry.names),
     }
+    doubt = _doubt(grams, solved, params)
+    if doubt:
+        report["warnings"] = [doubt]
     edit = LinearEdit(dict(zip(geometry.names, matrices, strict=True)), report)
     after = geometry.with_grams(mixed(geometry.grams, matrices))
-    return Disentangled(edit, after, coefficients, multipliers, found.curve, norm)
+    return Disentangled(edit, after, coefficients, multipliers, found.curve, norm, doubt)
+
+
+def _doubt(grams: np.ndarray, solved: np.ndarray, params: AwdParams) -> str:
+    """What to say where the steps are too large to settle, so that the last digit of a Gram matrix decides.
+
+    Descent of a sum of absolute cosines goes to and fro across its kinks. With a step size made for task vectors as
+    long as CLIP's that stays small; on shorter ones the iterates wander, and each rounding leads them elsewhere.
+    """
+    if params.solver != "descent" or not len(grams):
+        return ""
+    noise = np.random.default_rng(0).standard_normal(grams.shape[1:])
+    nudged = grams * (1 + _NUDGE * (noise + noise.T))
+    again = mixing(_solve(nudged, params).coefficients, directed(grams))
+    moved = float(np.linalg.norm(again - solved) / np.linalg.norm(solved))
+    if moved <= _STEADY:
+        return ""
+    there = directed(grams)
+    length = float(np.sqrt(np.diagonal(grams, axis1=1, axis2=2)[there].mean())) if there.any() else 0.0
+    return (
+        f"AWD does not settle: {_NUDGE:g} of a change in the inner products moves its result by {moved:.1g} of itself, so "
+        f"that another machine may find another merge; β = {params.beta:g} is too large a step for task vectors of root "
+        f"mean square norm {length:.2g} (CLIP's have about {TARGET_NORM:g}): take edit.units=relative, or a smaller β"
+    )
 
 
 def rose(before: float, after: float) -> bool:

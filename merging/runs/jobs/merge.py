@@ -46,6 +46,7 @@ class MergeSpec(ModelJob):
         """
         warnings = oddities(bench.vectors)
         planned = plan(bench.vectors, self.pair, bench.context)
+        warnings += planned.edit.report.get("warnings", [])
         stayed = self._stayed(planned, bench.context)
         if stayed is False:
             warnings.append(resident.Need.of(bench.vectors).streamed(bench.context.device))

@@ -359,3 +359,20 @@ def test_problems_solved_in_parallel_batches_are_those_solved_one_by_one(
     np.testing.assert_allclose(found.coefficients, np.concatenate([one.coefficients for one in alone]), rtol=1e-9)
     np.testing.assert_allclose(found.curve, np.mean([one.curve for one in alone], axis=0), rtol=1e-9)
     assert threading.get_ident() not in seen
+
+
+@pytest.mark.parametrize(
+    ("length", "units", "doubted"), [(0.15, "published", True), (0.15, "relative", False), (2.0, "published", False)]
+)
+def test_steps_that_do_not_settle_are_said(tmp_path: Path, length: float, units: str, doubted: bool) -> None:
+    """The published step is made for task vectors of CLIP's length; on short ones rounding decides where it ends."""
+    base = random_state(0)
+    taus = [random_state(task + 1) for task in range(4)]
+    norm = torch.cat([tensor.flatten() for tensor in taus[0].values()]).norm()
+    models = [{name: base[name] + length / norm * tau[name] for name in base} for tau in taus]
+    vectors = write_models(tmp_path / "models", base, models)
+    for scope in ("model", "layer"):
+        found = from_geometry(measure(vectors), AwdParams(scope=scope, units=units))
+        assert bool(found.doubt) == (doubted and scope == "model")  # layers are brought to that length
+        assert found.edit.report.get("warnings", []) == [found.doubt][: bool(found.doubt)]
+    assert not found.doubt or "of root mean square norm 0.15 " in found.doubt
