@@ -34,22 +34,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="no Chromium on this machine (apt install chromium)"))
 
 
+# Streamlit writes the headings of sections into the list of pages as items of another kind, so that the rules on lists
+# are for all else. The rule `region` finds what is at most moderate, and takes a quarter of the time.
+_LOOK = """async navigation => {
+    const options = {reporter: "no-passes", rules: {region: {enabled: false}}}
+    const unruly = {...options.rules, list: {enabled: false}, listitem: {enabled: false}}
+    const looks = [await axe.run({exclude: [[navigation]]}, options)]
+    if (document.querySelector(navigation))
+        looks.push(await axe.run({include: [[navigation]]}, {...options, rules: unruly}))
+    return looks.flatMap(one => one.violations).filter(one => ["serious", "critical"].includes(one.impact))
+        .map(one => `${one.id}: ${one.nodes[0].html.slice(0, 200)}`)
+}"""
+
+
 def barriers(page: Page) -> list[str]:
     """What axe-core calls serious or critical of a page, once all of it is drawn and nothing fades any more."""
     expect(page.locator('[data-stale="true"]')).to_have_count(0)
     page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
-    navigation = '[data-testid="stSidebarNavItems"]'
-    # Streamlit writes the headings of sections into the list of pages as items of another kind.
-    unruly = {"rules": {"list": {"enabled": False}, "listitem": {"enabled": False}}}
-    looked_at = [Axe().run(page, context={"exclude": [[navigation]]})]
-    if page.locator(navigation).count():
-        looked_at.append(Axe().run(page, context={"include": [[navigation]]}, options=unruly))
-    return [
-        f"{found['id']}: {found['nodes'][0]['html'][:200]}"
-        for one in looked_at
-        for found in one.response["violations"]
-        if found["impact"] in ("serious", "critical")
-    ]
+    if page.evaluate("typeof axe === 'undefined'"):
+        page.evaluate(Axe().axe_script)
+    found: list[str] = page.evaluate(_LOOK, '[data-testid="stSidebarNavItems"]')
+    return found
 
 
 @dataclass(frozen=True)
@@ -87,30 +92,65 @@ def profile(browser: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
+@dataclass
+class Tab:
+    """A tab of the browser, and what is wrong with what it shows.
+
+    Attributes:
+        page: what it shows.
+        complaints: errors of scripts and on the console since it was last emptied.
+    """
+
+    page: Page
+    complaints: list[str]
+
+    @classmethod
+    def opened(cls, profile: BrowserContext) -> "Tab":
+        """A new one."""
+        tab = cls(profile.new_page(), [])
+        tab.page.add_init_script("localStorage.clear()")  # what the user of another test chose
+        tab.page.on("console", tab._listen)
+        tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
+        return tab
+
+    def _listen(self, message: ConsoleMessage) -> None:
+        told = f"{message.text} {message.location['url']}"
+        if message.type == "error" and not HARMLESS.search(told):
+            self.complaints.append(told)
+
+    def leave(self) -> None:
+        """Away from a test's page, as if the tab was closed: another test may come."""
+        self.page.mouse.move(0, 0)
+        self.page.evaluate("sessionStorage.clear()")
+        self.page.goto("about:blank")
+
+
+@pytest.fixture(scope="session")
+def free_tabs() -> list[Tab]:
+    """Those that tests have left: a new one is a new process, which compiles all scripts anew."""
+    return []
+
+
 @pytest.fixture
-def visit(profile: BrowserContext, server: Server) -> Iterator[Callable[..., Page]]:
+def visit(profile: BrowserContext, server: Server, free_tabs: list[Tab]) -> Iterator[Callable[..., Page]]:
     """Open a path of the dashboard in a tab of its own and wait until it is drawn; console errors fail the test."""
-    pages, complaints = [], []
+    taken: list[Tab] = []
 
     def opened(path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light") -> Page:
-        page = profile.new_page()
+        tab = free_tabs.pop() if free_tabs else Tab.opened(profile)
+        taken.append(tab)
+        page = tab.page
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        page.add_init_script("localStorage.clear()")  # what the user of another test chose
-        pages.append(page)
-
-        def listen(message: ConsoleMessage) -> None:
-            told = f"{message.text} {message.location['url']}"
-            if message.type == "error" and not HARMLESS.search(told):
-                complaints.append(told)
-
-        page.on("console", listen)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(server.url + path)
         settled(page)
         return page
 
     yield opened
-    for page in pages:
-        page.close()
+    complaints = [complaint for tab in taken for complaint in tab.complaints]
+    for tab in taken:
+        if not tab.page.is_closed():
+            tab.leave()
+            tab.complaints.clear()
+            free_tabs.append(tab)
     assert not complaints, complaints

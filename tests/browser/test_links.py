@@ -13,14 +13,17 @@ from tests.app.finished_runs import ended, finished
 from tests.browser.conftest import Server
 from tests.dashboard import settled
 
-PAGES = ("Task models", "Similarity", "Merge", "Accuracy", "Leaderboard", "Runs", "Add a suite", "Start")
-STARTS = (
-    "/similarity?suite=tiny&alpha=0.3&scope=layer&level=block",
-    "/merge?suite=tiny&edit=awd&edit.alpha=0.2",
-    "/leaderboard?suite=tiny&data=No+data",
-    "/accuracy?suite=tiny&run={0},{1}",
-    "/runs?suite=tiny&run={0}",
-)
+# Link → the pages that one goes to from there: once through all of them; from the others away, back to where their
+# settings may have stayed, and away again, to the page that comes next in the first walk.
+WALKS = {
+    "/similarity?suite=tiny&alpha=0.3&scope=layer&level=block": (
+        *("Task models", "Similarity", "Merge", "Accuracy", "Leaderboard", "Runs", "Add a suite", "Start"),
+    ),
+    "/merge?suite=tiny&edit=awd&edit.alpha=0.2": ("Task models", "Merge", "Accuracy"),
+    "/leaderboard?suite=tiny&data=No+data": ("Task models", "Leaderboard", "Runs"),
+    "/accuracy?suite=tiny&run={0},{1}": ("Task models", "Accuracy", "Leaderboard"),
+    "/runs?suite=tiny&run={0}": ("Task models", "Runs", "Add a suite"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +34,10 @@ def runs(server: Server) -> list[Run]:
     return [finished(space, suite, 0.5, merge_params={"scaling": 0.02 * number}) for number in range(1, 15)]
 
 
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("start", WALKS)
 def test_pages_pass_nothing_on_that_others_do_not_know(start: str, runs: list[Run], visit: Callable[..., Page]) -> None:
     page = visit(start.format(runs[0].id, runs[1].id))
-    for title in PAGES:
+    for title in WALKS[start]:
         page.get_by_test_id("stSidebarNavLink").get_by_text(title, exact=True).click()
         expect(page.get_by_role("heading", level=1)).to_have_text("One model from many" if title == "Start" else title)
         settled(page)
