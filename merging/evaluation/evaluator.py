@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from merging.core.errors import MergingError, MismatchedCheckpoint, MissingPart,
 from merging.core.memory import BatchSize
 from merging.core.progress import Work
 from merging.core.streaming import ordered
-from merging.core.text import counted, shortened
+from merging.core.text import counted, in_a_row, shortened
 from merging.core.wording import differences
 from merging.evaluation import clip
 from merging.evaluation.assumptions import require_agreement
@@ -90,6 +90,27 @@ def skipped_in_words(skipped: Mapping[str, Mapping[str, int]]) -> str:
         for task, number in tasks.items()
     ]
     return f"Left out, as they can't be read: {', '.join(each)}." if each else ""
+
+
+def about_images(skipped: Mapping[str, Mapping[str, int]], warnings: Iterable[str]) -> str:
+    """What a reader of numbers has to know of the images behind them, in sentences; empty if nothing.
+
+    >>> about_images({"test": {"roads": 2}}, ["val images of roads: nearly black"])
+    "Left out, as they can't be read: 2 test images of roads. Val images of roads: nearly black."
+    """
+    return " ".join(filter(None, [skipped_in_words(skipped), *(f"{one[:1].upper()}{one[1:]}." for one in warnings)]))
+
+
+def _whose(places: Mapping[str, Iterable[str]]) -> str:
+    """Split → tasks, in words.
+
+    >>> _whose({"test": ["roads"], "val": ["roads"]}), _whose({"test": ["roads", "digits"], "val": ["roads"]})
+    ('test and val images of roads', 'test images of roads and digits and val images of roads')
+    """
+    splits: dict[tuple[str, ...], list[str]] = {}
+    for split, tasks in places.items():
+        splits.setdefault(tuple(tasks), []).append(split)
+    return in_a_row(f"{in_a_row(those)} images of {in_a_row(tasks)}" for tasks, those in splits.items())
 
 
 def normalised_accuracy(accuracy: Mapping[str, float], individual: Mapping[str, float]) -> float | None:
@@ -249,6 +270,20 @@ class Evaluator:
             if images.skipped:
                 found.setdefault(split, {})[task] = images.skipped
         return found
+
+    def image_warnings(self, tasks: Collection[str] | None = None, split: Split | None = None) -> list[str]:
+        """What is odd or assumed about the images that were asked for, in sentences that say whose they are.
+
+        Args:
+            tasks: only those of these tasks.
+            split: only those of this split.
+        """
+        found: dict[str, dict[str, dict[str, None]]] = {}  # sentence → split → tasks
+        for (task, of, _), images in self._sets.items():
+            if (tasks is None or task in tasks) and split in (None, of):
+                for sentence in images.origin.warnings:
+                    found.setdefault(sentence, {}).setdefault(of, {})[task] = None
+        return [f"{_whose(places)}: {sentence}" for sentence, places in found.items()]
 
     def draw(self, task: str, split: Split, images: int, seed: int) -> np.ndarray:
         """Sorted indices of at most so many images, drawn without replacement by the seed and the task's name alone."""

@@ -5,7 +5,6 @@ import re
 from collections.abc import Collection
 
 from merging.evaluation.assumptions import assumptions
-from merging.evaluation.evaluator import skipped_in_words
 from merging.methods.forgetting import GROUPS
 from merging.runs.export.recipe import Recipe
 from merging.runs.export.weights import KEPT_WEIGHTS, require_done
@@ -109,7 +108,7 @@ def _accuracy(run: Run) -> list[str]:
         "",
         *(_before_and_after(result.forgetting) if result.forgetting else _per_task(result)),
         "",
-        *([_plain(skipped_in_words(result.skipped)), ""] if result.skipped else []),
+        *([_plain(result.about_images), ""] if result.about_images else []),
     ]
 
 

@@ -269,7 +269,8 @@ class _Check:
             def count(split: Split) -> Finding:
                 images = look(name, split)
                 detail = "; ".join([counted(len(images), "image"), *images.origin.said])
-                return Finding(f"{title} ({split})", name, detail, warnings=images.origin.odd)
+                warnings = (*filter(None, [images.origin.unread]), *images.origin.odd)
+                return Finding(f"{title} ({split})", name, detail, warnings=warnings)
 
             return [_finding(f"{title} ({split})", name, partial(count, split)) for split in SPLITS]
 

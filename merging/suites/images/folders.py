@@ -153,6 +153,9 @@ def folder_source(
         return (open_image(files[row], f"{files[row].parent.name}/{files[row].name}", size, treatment) for row in rows)
 
     labels = [label for _, label in found.class_folders]
+    said, odd = _said(found, left_out, borrowed)
+    gaps = _gaps(found.matching.labels, classes) if found.matching.how == NUMERIC_ORDER else []
+    by_number = f"class folders are {NUMERIC_ORDER}" if found.matching.how == NUMERIC_ORDER and not gaps else ""
     order = [folder.name for folder, _ in found.class_folders]  # else classes of equal size could change places
     return Source(
         found.name,
@@ -162,7 +165,9 @@ def folder_source(
         origin=Origin(
             tuple((folder.name, label) for folder, label in found.class_folders),
             found.matching.how,
-            *_said(found, left_out, classes, borrowed),
+            said,
+            (*odd, *gaps),
+            by_number,
         ),
         folder_of=np.repeat(np.arange(len(counts)), counts),
     )
@@ -218,9 +223,7 @@ def _images_below(folder: Path) -> int:
     return sum(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(folder) for name in names)
 
 
-def _said(
-    found: Split, left_out: _LeftOut, classes: Sequence[str], borrowed: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _said(found: Split, left_out: _LeftOut, borrowed: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What is left out, as sentences: what nobody would miss, and what is hardly meant."""
     said: list[str] = []
     odd: list[str] = []
@@ -260,8 +263,6 @@ def _said(
         count = len(left_out.empty)
         whose = "class, whose folder is" if count == 1 else "classes, whose folders are"
         odd.append(f"no image of {count} {whose} {shortened(left_out.empty, _SHOWN)}")
-    if found.matching.how == NUMERIC_ORDER:
-        odd += _gaps(found.matching.labels, classes)
     if found.matching.assumed:
         odd.append("which folder is which class is assumed; list `classes` in the order of the head's rows")
     return tuple(said), tuple(odd)

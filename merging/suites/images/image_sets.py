@@ -10,7 +10,7 @@ from merging.core.errors import MissingPart, SuiteError
 from merging.suites.images.arrays import array_source
 from merging.suites.images.cache import DEFAULT_LIMIT, Notes, prepared
 from merging.suites.images.class_folders import FolderClasses, compare_names
-from merging.suites.images.decoding import hardly_filled, open_image
+from merging.suites.images.decoding import NEARLY_BLACK, UPPER_BITS, hardly_filled, open_image
 from merging.suites.images.folders import folder_fingerprint, folder_source, images_in, split_folders
 from merging.suites.images.hub import hub_source
 from merging.suites.images.hub_datasets import missing_dataset
@@ -103,11 +103,15 @@ def _with_notes(source: Source, pixels: np.ndarray, notes: Notes, digest: str) -
     skipped, count = len(notes.skipped), len(source)
     if skipped == count:
         raise SuiteError(f"{source.name}: none of {count} images can be read: {notes.reasons[0]}")
-    said = tuple(f"{number} of {count} images: {what}" for what, number in notes.said.items())
-    odd = f"{skipped} of {count} images can't be read and are left out: {'; '.join(notes.reasons)}"
-    dark = "" if notes.peak is None else hardly_filled(notes.peak)
-    odds = [*([odd] if skipped else []), *filter(None, [dark])]
-    origin = replace(source.origin, said=(*source.origin.said, *said), odd=(*source.origin.odd, *odds))
+    said = {what: f"{number} of {count} images: {what}" for what, number in notes.said.items()}
+    dark = [said.pop(NEARLY_BLACK)] if NEARLY_BLACK in said and UPPER_BITS not in said else []  # one may be a night
+    dark += filter(None, ["" if notes.peak is None else hardly_filled(notes.peak)])
+    origin = replace(
+        source.origin,
+        said=(*source.origin.said, *said.values()),
+        odd=(*source.origin.odd, *dark),
+        unread=f"{skipped} of {count} images can't be read and are left out: {'; '.join(notes.reasons)}" * bool(skipped),
+    )
     labels = np.delete(source.labels, notes.skipped) if skipped else source.labels
     return ImageSet(pixels, labels, digest_of(digest + notes.key) if notes.key else digest, origin, skipped)
 
