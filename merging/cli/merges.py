@@ -225,6 +225,7 @@ def evaluate(
     evaluator = workspace.evaluator(loaded, devices.resolve(device))
     chosen = read_tasks(loaded, tasks)
     of_file: list[str] = []
+    others: list[str] = []
     if checkpoint is not None:
         accuracy = workspace.file_accuracy(evaluator, checkpoint, chosen, split)
         of_file = workspace.file_oddities(loaded, checkpoint)
@@ -232,7 +233,8 @@ def evaluate(
         accuracy = workspace.base_accuracy(evaluator, chosen, split)
     else:
         accuracy = workspace.individual_accuracy(evaluator, chosen, split)
-    others = [*(notes_of({task: loaded.checkpoint(task) for task in chosen}) if individual else []), *evaluator.image_warnings()]
+        others = notes_of({task: loaded.checkpoint(task) for task in chosen})
+    others += evaluator.image_warnings()
     if as_json:
         print_json(
             {

@@ -106,11 +106,12 @@ def _with_notes(source: Source, pixels: np.ndarray, notes: Notes, digest: str) -
     said = {what: f"{number} of {count} images: {what}" for what, number in notes.said.items()}
     dark = [said.pop(NEARLY_BLACK)] if NEARLY_BLACK in said and UPPER_BITS not in said else []  # one may be a night
     dark += filter(None, ["" if notes.peak is None else hardly_filled(notes.peak)])
+    unread = f"{skipped} of {count} images can't be read and are left out: {'; '.join(notes.reasons)}"
     origin = replace(
         source.origin,
         said=(*source.origin.said, *said.values()),
         odd=(*source.origin.odd, *dark),
-        unread=f"{skipped} of {count} images can't be read and are left out: {'; '.join(notes.reasons)}" * bool(skipped),
+        unread=unread if skipped else "",
     )
     labels = np.delete(source.labels, notes.skipped) if skipped else source.labels
     return ImageSet(pixels, labels, digest_of(digest + notes.key) if notes.key else digest, origin, skipped)
