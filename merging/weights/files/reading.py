@@ -23,14 +23,13 @@ from merging.core.limits import MAX_TENSORS
 from merging.core.places import path_of
 from merging.core.text import counted
 from merging.core.wording import differences
-from merging.weights.files.folders import is_index, model_file, shards_of
+from merging.weights.files.folders import SAFE_SUFFIX, TORCH_SUFFIXES, is_index, is_torch_file, model_file, shards_of
 from merging.weights.files.header import read_header
 from merging.weights.files.layouts import NO_PREFIX, PROJECTION, Layout, Origin, recognise, recognise_text
 from merging.weights.files.torch_files import Unread, read_state_dict, why_unread
 
 Part = Literal["visual", "text", "all"]
 PATCHES, POSITIONS = "conv1.weight", "positional_embedding"
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -362,13 +361,14 @@ class _ShardedSource:
 
 def _source_of(path: Path) -> Source:
     """A weight file by its suffix."""
-    if path.suffix == ".safetensors":
+    if path.suffix == SAFE_SUFFIX:
         return _SafetensorsSource(path)
-    if path.suffix in TORCH_SUFFIXES:
+    if is_torch_file(path):
         return _TorchSource(path)
     raise CheckpointError(
         f"{path.name}: unknown kind of weight file {path.suffix!r}; expected .safetensors, one of "
-        f"{', '.join(TORCH_SUFFIXES)}, the index of a sharded checkpoint (.index.json), or a folder with one of these"
+        f"{', '.join(TORCH_SUFFIXES)}, the index of a sharded checkpoint (.index.json), or a folder with one of these; "
+        "a file of torch.save or safetensors under another name is to be renamed, any other to be written anew by these"
     )
 
 
