@@ -485,9 +485,27 @@ def load_head(
     Raises:
         SuiteError: the file holds no matrix ``weight`` with a row per class and a column per feature, or a bias.
     """
-    task = suite.task(task_name)
-    if task.head is None:
+    if suite.task(task_name).head is None:
         return text_head(suite, task_name, cache, device)
+    return torch.nn.functional.normalize(_stored_head(suite, task_name), dim=1)
+
+
+def head_norm(suite: Suite, task_name: str) -> float | None:
+    """The norm of the rows of a task's head in its file; None of one that is built from text.
+
+    Raises:
+        SuiteError: as :func:`load_head`.
+    """
+    if suite.task(task_name).head is None:
+        return None
+    norms = _stored_head(suite, task_name).norm(dim=1)
+    return float(norms[norms > 0].mean()) if bool(norms.any()) else None
+
+
+def _stored_head(suite: Suite, task_name: str) -> torch.Tensor:
+    """The matrix in a task's file of a head, float32, with rows of one norm; raises as :func:`load_head`."""
+    task = suite.task(task_name)
+    assert task.head is not None
     stored = suite.open(task.head, "all")
     if "weight" not in stored or stored["weight"].ndim != 2:
         held = shortened([*map(repr, stored)], 4)
@@ -516,7 +534,7 @@ def load_head(
             "suite all have one norm, as those built from text have, and other accuracies come out where they are made "
             "so; train the head with rows of one norm, or build it from the class names"
         )
-    return torch.nn.functional.normalize(weight, dim=1)
+    return weight
 
 
 def _whole(tensor: torch.Tensor) -> bool:

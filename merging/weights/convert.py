@@ -20,6 +20,7 @@ from merging.weights.files.pickled_modules import open_pickled_module
 from merging.weights.files.reading import Checkpoint, TensorInfo, open_checkpoint
 from merging.weights.files.writing import WrittenLayout, save_tensors
 
+_SMALLEST_SCALE = 7  # half of that with which trainings of CLIP begin
 _ROWS_DIFFER = 0.01  # relative; float16 rounds norms by less, heads trained by themselves differ by far more
 
 
@@ -224,7 +225,5 @@ def _write_head(tensors: Checkpoint, target: Path) -> tuple[str, float]:
     save_tensors(
         target, {"weight": TensorInfo(tuple(weight.shape), torch.float32)}, [("weight", weight / norms[:, None])]
     )
-    return (
-        f"{weight.shape[0]} classes × {weight.shape[1]}, rows divided by their norm {scale:.4g} = exp(logit_scale)",
-        scale,
-    )
+    known = " = exp(logit_scale)" if scale >= _SMALLEST_SCALE else ""  # norms of 1, or of a training of its own
+    return f"{weight.shape[0]} classes × {weight.shape[1]}, rows divided by their norm {scale:.4g}{known}", scale

@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from merging.core import devices
 from merging.core.errors import MergingError, MissingPart
 from merging.core.progress import Progress, no_progress
-from merging.core.text import counted
+from merging.core.text import counted, in_a_row
 from merging.evaluation import clip
 from merging.evaluation.assumptions import assumptions
-from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator
+from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator, head_norm
 from merging.evaluation.paired import TaskDifference, compare, in_points
 from merging.evaluation.sanity import Sanity, floor, sanity
 from merging.runs.jobs.file_job import FileJob
@@ -27,6 +27,7 @@ from merging.runs.jobs.job import Job, JobResult, Site
 from merging.suites.architecture import ACTIVATIONS
 from merging.suites.images.image_sets import ImageSet, class_counts
 from merging.suites.images.kinds import ImageFolderData
+from merging.suites.logit_scale import agree, looks_like_a_logarithm
 from merging.suites.suite import Split, Suite, load_suite
 from merging.suites.weight_facts import WeightFacts, compared, facts_of, is_far
 from merging.weights.files import Checkpoint
@@ -42,6 +43,7 @@ SPLITS: tuple[Split, Split] = ("val", "test")
 _GAP = 0.05
 _STANDARD_ERRORS = 4
 _DEEP_IMAGES = 1000  # of a task, for two passes of its own model
+_ALIKE = 3  # groups of equal rows that are named
 _OFFER = "; `check --deep` tries the other activation"
 
 
@@ -57,6 +59,7 @@ class Finding:
         warnings: what is usable and yet odd.
         weights: for weight files that can be read.
         classes: for folders of images.
+        lines: what an error shortens, in full.
     """
 
     file: str
@@ -66,6 +69,7 @@ class Finding:
     warnings: tuple[str, ...] = ()
     weights: WeightFacts | None = None
     classes: tuple[CheckedClass, ...] = ()
+    lines: tuple[str, ...] = ()
 
     @property
     def row(self) -> CheckedFile:
@@ -79,6 +83,7 @@ class Finding:
             detail=said,
             warnings=list(self.warnings),
             weights=self.weights,
+            lines=list(self.lines),
         )
 
 
@@ -106,6 +111,7 @@ class CheckedFile(BaseModel):
     detail: str
     warnings: list[str] = Field(default_factory=list)
     weights: WeightFacts | None = None
+    lines: list[str] = Field(default_factory=list)
 
     @property
     def status(self) -> Literal["error", "warning", "ok"]:
@@ -319,9 +325,35 @@ class _Check:
 
     def _head(self, name: str, file: str) -> Finding:
         head = self.evaluator.head(name)
+        warnings = (*self._odd_rows(name, head), *self._odd_norm(name))
+        return Finding(file, name, f"head {list(head.shape)}", warnings=warnings)
+
+    def _odd_rows(self, name: str, head: torch.Tensor) -> Iterator[str]:
+        """Classes that no image can be recognised as."""
         zero = int((head == 0).all(dim=1).sum())
-        warning = (f"{zero} of {len(head)} rows are zero: no image is recognised by them",) if zero else ()
-        return Finding(file, name, f"head {list(head.shape)}", warnings=warning)
+        if zero:
+            yield f"{zero} of {len(head)} rows are zero: no image is recognised by them"
+        rows: dict[bytes, list[int]] = {}
+        for label, row in enumerate(head.cpu().numpy()):
+            rows.setdefault(row.tobytes() if row.any() else b"", []).append(label)
+        classes = self.suite.task(name).classes
+        alike = [labels for row, labels in rows.items() if row and len(labels) > 1]
+        for first, *others in alike[:_ALIKE]:
+            called = f" ({in_a_row(repr(classes[label][:60]) for label in (first, *others))})" if classes else ""
+            yield (
+                f"classes {in_a_row(map(str, (first, *others)))}{called}, counted from 0, have the same row, so that "
+                f"no image is ever taken for {in_a_row(map(str, others))}"
+            )
+        if len(alike) > _ALIKE:
+            yield f"{len(alike) - _ALIKE} more rows are there several times"
+
+    def _odd_norm(self, name: str) -> Iterator[str]:
+        """A head whose rows were multiplied by another factor than the suite's; what counts is the suite's."""
+        norm, scale = head_norm(self.suite, name), self.suite.logit_scale
+        if norm is None or agree(norm, 1) or agree(norm, scale):
+            return
+        what = f"rows of norm {norm:.4g}, the suite's logit_scale is {scale:g}: rows are made 1 and the latter is taken"
+        yield f"{what}; {norm:.4g} looks like a logarithm of a scale" if looks_like_a_logarithm(norm) else what
 
     def _fine_tuned(self, name: str, file: str) -> Finding:
         checkpoint = self.suite.checkpoint(name)
@@ -438,7 +470,7 @@ def _finding(file: str, task: str | None, look: Callable[[], str | Finding], nee
     except MergingError as error:
         if isinstance(error, MissingPart) and not needed:
             return _warned(file, task, str(error))
-        return Finding(file, task, str(error), ok=False)
+        return Finding(file, task, str(error), ok=False, lines=error.lines)
     return found if isinstance(found, Finding) else Finding(file, task, found)
 
 
