@@ -29,7 +29,7 @@ from merging.cli.options import (
     split_option,
     tasks_option,
 )
-from merging.cli.results import print_accuracy, print_json, print_result, print_skipped
+from merging.cli.results import print_accuracy, print_dtype, print_json, print_result, print_skipped
 from merging.cli.text import print_similarity
 from merging.core.errors import MissingPart, SpecError
 from merging.core.places import path_of
@@ -184,6 +184,7 @@ def merge(
     print_result(result, len(spec.tasks))
     for file in written_files(output) if output else ():
         click.echo(f"written: {file}")
+    print_dtype(form, loaded)
 
 
 @main.command()
