@@ -36,7 +36,7 @@ def home_option(function: Any) -> Any:
     """``--home``: the workspace."""
     return click.option(
         "--home",
-        type=PathAsTyped(file_okay=False),
+        type=PathAsTyped(),  # what is no folder is said where it is made
         default=default_home,
         envvar="MERGING_HOME",
         help="Folder for runs and caches (default: .merging in a checkout, else the user's data folder).",
