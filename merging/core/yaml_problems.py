@@ -44,6 +44,7 @@ _MEANT = (
         r"single document|document (?:start|separator)",
         "a second document begins here; a file holds one, so take out the line ---",
     ),
+    (r"nest|depth", "lists or mappings nested too deeply to be read"),
     (r"node content", "a sign where a value is to begin; put text that begins with one into quotes"),
     (r"directive|YAML (?:document|version)", "a line with % at its beginning; take it out"),
 )

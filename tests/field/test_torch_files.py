@@ -1,6 +1,10 @@
 """What people write with torch.save, or with pickle, besides tensors in a dictionary, and what they call such files."""
 
+import gzip
+import io
 import pickle
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file, save, save_file
 
 from merging.cli import main
-from merging.core.errors import UnsafeCheckpoint
+from merging.core.errors import CheckpointError, UnsafeCheckpoint
 from merging.suites import load_suite
 from merging.weights.convert import convert, targets
 from merging.weights.files import open_checkpoint
+from merging.weights.files.layouts import Origin, huggingface_names
 from tests.random_models import random_tower
 
 TOWER = random_tower(0)
@@ -66,6 +72,70 @@ def test_arrays_beside_a_models_tensors_keep_nobody_from_converting_it(tmp_path:
     with pytest.raises(UnsafeCheckpoint, match="`merging convert` takes the tensors out"):
         open_checkpoint(tmp_path / "model.pt")
     assert convert(tmp_path / "model.pt", tmp_path / "out.safetensors").kind == "model"
+
+
+def saved() -> bytes:
+    file = io.BytesIO()
+    torch.save(TOWER, file)
+    return file.getvalue()
+
+
+def packed(how: str) -> bytes:
+    """A weight file in an archive of some kind."""
+    file = io.BytesIO()
+    if how == "tar":
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            archive.addfile(entry := tarfile.TarInfo("vit.pt"), io.BytesIO(b"0" * entry.size))
+    else:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("weights/vit.pt", saved())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.pt", lambda: save(TOWER), "a file of safetensors; rename it to .safetensors"),
+        ("model.safetensors", saved, "a file of torch.save, not of safetensors; rename it to .pt"),
+        ("model.pth.tar", lambda: packed("tar"), "a tar archive; unpack it, and name the weight file in it"),
+        ("model.pt", lambda: gzip.compress(saved()), "packed with gzip; unpack it"),
+        ("model.pt", lambda: packed("zip"), "a zip archive with weights/vit.pt in it; unpack it"),
+        ("model.bin", lambda: b"\x89HDF\r\n\x1a\n" + bytes(90), "a file of HDF5, as Keras writes them, no weights of"),
+    ],
+    ids=["safetensors", "torch", "tar", "gzip", "zip", "hdf5"],
+)
+def test_files_that_are_something_else_than_their_names_say(
+    tmp_path: Path, name: str, content: Callable[[], bytes], said: str
+) -> None:
+    """Before: "torch can't read it; it is truncated, damaged or no weight file", and "the header declares …"."""
+    (tmp_path / name).write_bytes(content())
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(tmp_path / name)
+    assert str(caught.value).startswith(f"{name}: {said}")
+    assert convert(tmp_path / name, tmp_path / "out.safetensors").detail == str(caught.value)
+
+
+def test_a_model_with_a_classifier_of_its_own_says_so_with_every_number(own_suite: Path, tmp_path: Path) -> None:
+    """transformers' CLIPForImageClassification reads the mean of the patches, which no head of a suite does."""
+    tower = load_file(own_suite / "circles.safetensors")
+    names = huggingface_names(tuple(tower))
+    stored = {part: value for name, origin in names.items() for part, value in parts_of(tower[name], origin)}
+    save_file({**stored, "classifier.weight": torch.ones(3, 32)}, own_suite / "circles.safetensors")
+    said = "circles.safetensors was trained with a classifier of its own ('classifier.weight') on the mean of all"
+    home = ("--home", str(tmp_path / "home"), "--device", "cpu")
+    for command in (
+        ("merge", str(own_suite), "--tasks", "circles,roads"),
+        ("evaluate", str(own_suite), "--individual"),
+    ):
+        assert f"warning: task 'circles': {said}" in CliRunner().invoke(main, [*command, *home]).stderr
+    assert open_checkpoint(own_suite / "roads.safetensors").notes == ()
+
+
+def parts_of(tensor: torch.Tensor, origin: Origin) -> list[tuple[str, torch.Tensor]]:
+    """A tensor of a tower as Hugging Face's layout stores it."""
+    if len(origin.stored) > 1:
+        return [*zip(origin.stored, (part.clone() for part in tensor.chunk(len(origin.stored))), strict=True)]
+    return [(origin.stored[0], (tensor.T if origin.transposed else tensor).contiguous())]
 
 
 def test_files_of_trainings_that_are_called_tar(tmp_path: Path) -> None:

@@ -305,7 +305,8 @@ def _beside(left: tuple[str, Sequence[str]], right: tuple[str, Sequence[str]]) -
     """Both lists in full, where the message shortens one of them."""
     if max(len(left[1]), len(right[1])) <= SHOWN:
         return []
-    return side_by_side(*((title, [repr(name[:60]) for name in names]) for title, names in (left, right)))
+    first, second = ((title, [repr(name[:60]) for name in names]) for title, names in (left, right))
+    return side_by_side(first, second)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckp
 from merging.core.gate import DAMAGE
 from merging.core.limits import MAX_PICKLE_BYTES, MAX_TENSORS
 from merging.weights.files import inert_pickle
+from merging.weights.files.containers import require_as_named
 from merging.weights.files.inert_pickle import Shell, StoredBytes, StoredTensor, UnreadTensor
 from merging.weights.files.reading import Checkpoint, TensorInfo, checkpoint_from, require_content
 from merging.weights.files.torch_files import (
@@ -73,6 +74,7 @@ def open_pickled_module(path: Path | str, take: str | None = None) -> PickledMod
     """
     path = Path(path)
     require_content(path)
+    require_as_named(path)
     try:
         root, places = _from_archive(path) if check_archive(path, torchscript=True) else _from_old_format(path)
         if not isinstance(root, dict | Shell):

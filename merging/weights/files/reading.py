@@ -23,12 +23,22 @@ from merging.core.limits import MAX_TENSORS
 from merging.core.places import path_of
 from merging.core.text import counted
 from merging.core.wording import differences
-from merging.weights.files.folders import SAFE_SUFFIX, TORCH_SUFFIXES, is_index, is_torch_file, model_file, shards_of
+from merging.weights.files.containers import require_as_named
+from merging.weights.files.folders import (
+    SAFE_SUFFIX,
+    TORCH_SUFFIXES,
+    is_index,
+    is_torch_file,
+    model_file,
+    shards_of,
+    weight_suffix,
+)
 from merging.weights.files.header import read_header
 from merging.weights.files.layouts import NO_PREFIX, PROJECTION, Layout, Origin, recognise, recognise_text
 from merging.weights.files.torch_files import Unread, read_state_dict, why_unread
 
 Part = Literal["visual", "text", "all"]
+_CLASSIFIER = ["classifier", "weight"]  # of transformers' CLIPForImageClassification
 PATCHES, POSITIONS = "conv1.weight", "positional_embedding"
 _DTYPES = {
     "F64": torch.float64,
@@ -183,7 +193,13 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of the model before it is used, in sentences."""
-        return ()
+        classifier = next((name for name in self.layout.dropped if name.split(".")[-2:] == _CLASSIFIER), None)
+        if classifier is None or self.layout.family != "huggingface":
+            return ()
+        return (
+            f"{self.path.name} was trained with a classifier of its own ({classifier[-80:]!r}) on the mean of all "
+            "patches; it is left out, and the suite's head, which sees the projected class token, fits it less",
+        )
 
     @property
     def lacks_projection(self) -> bool:
@@ -361,6 +377,8 @@ class _ShardedSource:
 
 def _source_of(path: Path) -> Source:
     """A weight file by its suffix."""
+    if weight_suffix(path.name):
+        require_as_named(path)
     if path.suffix == SAFE_SUFFIX:
         return _SafetensorsSource(path)
     if is_torch_file(path):

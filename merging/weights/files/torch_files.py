@@ -23,6 +23,7 @@ from merging.core.errors import CorruptCheckpoint, UnsafeCheckpoint
 from merging.core.gate import DAMAGE
 from merging.core.limits import MAX_PICKLE_BYTES, MAX_PICKLE_OPERATIONS
 from merging.core.text import counted, kind_of, shortened
+from merging.weights.files.containers import require_saved_by_torch
 from merging.weights.files.inert_pickle import META
 from merging.weights.files.pickle_size import require_bearable
 
@@ -251,7 +252,7 @@ def _globals_of(file: IO[bytes]) -> Iterator[str]:
             memo[count if argument is None else int(argument)] = last
             count += 1
             continue
-        last = memo.get(int(argument), "") if opcode.name in ("GET", "BINGET", "LONG_BINGET") else ""
+        last = memo.get(int(str(argument)), "") if opcode.name in ("GET", "BINGET", "LONG_BINGET") else ""
         if opcode.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
         elif opcode.name == "STACK_GLOBAL":
@@ -278,6 +279,7 @@ def check_archive(path: Path, torchscript: bool = False) -> bool:
         return False
     with open_archive(path, CorruptCheckpoint, "a whole zip archive") as archive:
         members = archive.infolist()
+    require_saved_by_torch(path, members)
     scripted = any(member.filename.endswith("/constants.pkl") for member in members)
     code = [member for member in members if scripted and "/code/" in member.filename]  # compressed, never read
     unpacked = sum(member.file_size for member in members) - sum(member.file_size for member in code)
