@@ -512,7 +512,11 @@ def _stored_head(suite: Suite, task_name: str) -> torch.Tensor:
         raise SuiteError(f"{task.head}: expected a tensor 'weight' [classes, embed_dim]; it holds {held}")
     weight = stored["weight"].float()
     if task.classes and len(weight) != len(task.classes):
-        raise SuiteError(f"{task.head}: {len(weight)} rows for {len(task.classes)} classes of task {task_name!r}")
+        turned = "; it looks transposed" if weight.shape[1] == len(task.classes) else ""
+        raise SuiteError(
+            f"{task.head}: {len(weight)} rows for {len(task.classes)} classes of task {task_name!r}; 'weight' is "
+            f"{list(weight.shape)}, expected [classes, embed_dim]{turned}"
+        )
     columns = clip.config(suite)["embed_dim"]
     if weight.shape[1] != columns:
         raise SuiteError(

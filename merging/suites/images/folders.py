@@ -81,6 +81,12 @@ def split_folders(root: Path, split: str, task: str, classes: Sequence[str], giv
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
     hidden = [path for path in inside if is_systems(path.name)]
     present = [path.name for path in inside if not is_systems(path.name)]
+    loose = 0 if present else sum(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+    if loose:
+        raise SuiteError(
+            f"task {task!r}: {counted(loose, 'image')} in {name} and no folders; expected {name}/class/image: put "
+            "those of each class into a folder of its name"
+        )
     matching = match_folders(present, classes, given, task, name)
     if matching.how == NUMERIC_ORDER:
         _require_same_numbers(root, present, task)
@@ -171,6 +177,16 @@ def folder_source(
         ),
         folder_of=np.repeat(np.arange(len(counts)), counts),
     )
+
+
+def folders_instead(root: Path, split: str) -> str:
+    """What there is instead of a split, as the end of a sentence that says that it is not there."""
+    if not root.is_dir():
+        return f"; {root.name} is {'no folder' if root.exists() else 'not there'}"
+    there = sorted((path.name for path in root.iterdir() if path.is_dir() and not is_systems(path.name)), key=natural)
+    near = [name for name in there if name.casefold().startswith(split)]
+    advice = f"; rename {near[0]} to {split}" if near else f"; put class folders into {split}" if there else ""
+    return f"; {root.absolute().name} holds the folders {listed(there)}{advice}" if there else "; it is empty"
 
 
 def is_systems(name: str) -> bool:

@@ -11,7 +11,7 @@ from merging.suites.images.arrays import array_source
 from merging.suites.images.cache import DEFAULT_LIMIT, Notes, prepared
 from merging.suites.images.class_folders import FolderClasses, compare_names
 from merging.suites.images.decoding import NEARLY_BLACK, UPPER_BITS, hardly_filled, open_image
-from merging.suites.images.folders import folder_fingerprint, folder_source, images_in, split_folders
+from merging.suites.images.folders import folder_fingerprint, folder_source, folders_instead, images_in, split_folders
 from merging.suites.images.hub import hub_source
 from merging.suites.images.hub_datasets import missing_dataset
 from merging.suites.images.kinds import (
@@ -205,7 +205,7 @@ def _source(suite: Suite, task: Task, split: Split) -> Source:
         train = _stored(suite, task, "train")
         found = None if train is None else _held_out_of(train)
     if found is None:
-        raise MissingPart(f"task {task.name!r}: {_expected(task, split)}")
+        raise MissingPart(f"task {task.name!r}: {_expected(suite, task, split)}")
     return found
 
 
@@ -238,15 +238,16 @@ def _stored(suite: Suite, task: Task, split: str) -> Source | None:
             return torchvision_source(data.name, path, split, folder_fingerprint(path, path.rglob("*")))
 
 
-def _expected(task: Task, split: Split) -> str:
+def _expected(suite: Suite, task: Task, split: Split) -> str:
     """What to say of a split that is not there."""
     data = task.data
     if isinstance(data, ArraysData):
         name = Path(data.path).name
         return f"no {split}_images and {split}_labels in {name}; expected both for each of val and test"
     if isinstance(data, ImageFolderData):
+        root = suite.path(data.path)
         place = (Path(Path(data.path).name) / split).as_posix()
-        return f"no folder {place}; expected {place}/class/image"
+        return f"no folder {place}; expected {place}/class/image{folders_instead(root, split)}"
     return f"no {split} split in {data.title if data else 'its data'}"
 
 

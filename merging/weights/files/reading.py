@@ -445,6 +445,11 @@ def require_content(path: Path) -> None:
     if not there:
         if path.exists() and not path.is_dir():
             require_regular(path, CheckpointError)
+        if {"http:", "https:"} & {*path.parts}:
+            raise CheckpointError(
+                f"{path.name}: an address, and nothing is fetched by one; download the file and name that, or, of a "
+                "model on the Hugging Face hub, write {hub: OWNER/NAME} in suite.yaml"
+            )
         raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
     if size == 0:
         raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")

@@ -157,7 +157,7 @@ def no_state_dict(path: Path, found: object) -> CorruptCheckpoint:
     count = f" of {len(found)}" if isinstance(found, list | tuple | set) else ""
     return CorruptCheckpoint(
         f'{path.name}: holds {kind}{count}; expected a state dict, name → tensor, or {{"state_dict": …}}; save '
-        "model.state_dict()"
+        'model.state_dict(), or {"weight": tensor} of a head'
     )
 
 
