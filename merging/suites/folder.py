@@ -14,13 +14,13 @@ from merging.suites.images.folders import is_systems
 from merging.weights.files.adapters import LINEARISED, adapter_in, is_adapter
 from merging.weights.files.folders import INDEX, in_shards, is_index, is_training_state, named_shards, weight_suffix
 
-_DEPTH = 3  # of folders that are looked into
+_DEPTH = 5  # of folders that are looked into, as of cars/lightning_logs/version_0/checkpoints/last.ckpt
 _SPLITS = {"train", "val", "test"}
 # Names that say nothing of the task: the folder around says it.
 _GENERIC = re.compile(
     r"(finetuned|fine[-_]tuned|model|checkpoints?|weights|(open_clip_)?(pytorch_)?model|((linearized_)?adapter_)?model"
-    r"|images?|data"
-    r"|((best|last|latest|final)([-_](model|checkpoint))?)|(checkpoint|epoch|step|iter)[-_=]?\d+([-_]step[-_=]?\d+)?)$",
+    r"|images?|data|lightning_logs|version[-_]?\d+"
+    r"|((best|last|latest|final)([-_](model|checkpoint))?)|(model|checkpoint|epoch)[-_](best|last|latest|final)|(checkpoint|epoch|step|iter)[-_=]?\d+([-_]step[-_=]?\d+)?)$",
     re.IGNORECASE,
 )
 # What stands around a task's name in that of a file: the model, how far its training is
@@ -62,7 +62,7 @@ class Contents:
 
 
 def look(folder: Path) -> Contents:
-    """Sort what lies in a folder, down to three folders deep; image folders are not walked through.
+    """Sort what lies in a folder, down to five folders deep; image folders are not walked through.
 
     Raises:
         SuiteError: there is no such folder.

@@ -23,7 +23,7 @@ from merging.weights.files.folders import INDEX
 
 _STEP = re.compile(r"(checkpoint|epoch|step|iter)[-_=]?\d+", re.IGNORECASE)
 _NUMBERED = re.compile(rf"(?P<what>.*[^\W_])[-_.]+{_STEP.pattern}", re.IGNORECASE)
-_ON_THE_WAY = re.compile(rf"{_STEP.pattern}|best|last|latest|final", re.IGNORECASE)
+_ON_THE_WAY = re.compile(rf"{_STEP.pattern}|((model|checkpoint|epoch)[-_])?(best|last|latest|final)", re.IGNORECASE)
 # File → field in which a model's folder names what it was trained from
 _ORIGINS = {"config.json": "_name_or_path", "adapter_config.json": "base_model_name_or_path"}
 

@@ -1,6 +1,7 @@
 """Slips in suites that people write: each is refused with what was seen and what to do, none is worked around."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,32 @@ def test_checkpoints_of_one_training_beside_each_other_are_one_task(tmp_path: Pa
         ("mnist", "mnist.safetensors"),
     ]
     assert made.left_out["cars_epoch9.safetensors"].startswith("another checkpoint of this training")
+
+
+@pytest.mark.parametrize(
+    ("files", "tasks"),
+    [
+        (("cars/lightning_logs/version_0/checkpoints/epoch=9-step=100.ckpt",), ["cars"]),
+        (("checkpoints/ViT-B-32/Cars/finetuned.pt", "checkpoints/ViT-B-32/DTD/finetuned.pt"), ["Cars", "DTD"]),
+        (("cars/model_best.pth.tar", "dtd/checkpoints/epoch_latest.pt"), ["cars", "dtd"]),
+        (("cars.PT", "dtd.Safetensors"), ["cars", "dtd"]),
+    ],
+    ids=["Lightning", "Task Arithmetic", "timm and open_clip", "capitals"],
+)
+def test_models_are_found_where_trainings_put_them(files: tuple[str, ...], tasks: list[str], tmp_path: Path) -> None:
+    """Before: "no fine-tuned model beside the base", or a file with capitals left out without a word."""
+    write_config(tmp_path)
+    save_file(random_tower(0), tmp_path / "base.safetensors")
+    for number, name in enumerate(files, 1):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write = save_file if name.casefold().endswith("safetensors") else torch.save
+        write(random_tower(number), tmp_path / name)
+    made = propose(tmp_path)
+    assert [task["name"] for task in made.content["tasks"]] == tasks and not made.left_out
+    if files[0].startswith("cars"):
+        save_file(random_tower(5), (tmp_path / files[0]).with_name("last.safetensors"))
+        with pytest.raises(MergingError, match="2 checkpoints of one training") if "/" in files[0] else nullcontext():
+            propose(tmp_path)
 
 
 def test_a_file_where_a_folder_belongs_is_said_to_be_one(tmp_path: Path) -> None:

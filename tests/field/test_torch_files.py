@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import pickle
 import tarfile
 import zipfile
@@ -113,6 +114,13 @@ def test_files_that_are_something_else_than_their_names_say(
         open_checkpoint(tmp_path / name)
     assert str(caught.value).startswith(f"{name}: {said}")
     assert convert(tmp_path / name, tmp_path / "out.safetensors").detail == str(caught.value)
+
+
+def test_a_header_whose_length_looks_like_a_pickle_is_one(tmp_path: Path) -> None:
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode().ljust(0x280)
+    (tmp_path / "head.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert (tmp_path / "head.safetensors").read_bytes().startswith(b"\x80\x02")
+    assert open_checkpoint(tmp_path / "head.safetensors", part="all")["weight"].tolist() == [0]
 
 
 def test_a_model_with_a_classifier_of_its_own_says_so_with_every_number(own_suite: Path, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from merging.suites.suite import (
     is_name,
     load_suite,
 )
-from merging.weights.files.adapters import CONFIG, FILES, files_of, is_adapter
+from merging.weights.files.adapter_bases import CONFIG
+from merging.weights.files.adapters import FILES, files_of, is_adapter
 from merging.weights.files.folders import INDEX, is_complete, is_index, named_shards, weight_suffix
 
 _MEGABYTE = 10**6

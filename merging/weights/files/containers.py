@@ -45,8 +45,8 @@ def require_as_named(path: Path) -> None:
     if other:
         what, advice = other
         raise CorruptCheckpoint(f"{path.name}: {what}, no weights of PyTorch; {advice}")
-    safe = path.suffix == SAFE_SUFFIX
-    if safe and head.startswith(_TORCH):
+    safe = path.suffix.lower() == SAFE_SUFFIX
+    if safe and head.startswith(_TORCH) and head[8:9] != b"{":  # where a header begins; its length can be any bytes
         raise CorruptCheckpoint(f"{path.name}: a file of torch.save, not of safetensors; rename it to .pt")
     header = int.from_bytes(head[:8], "little")
     if not safe and head[8:10] == b'{"' and 8 + header <= min(path.stat().st_size, MAX_HEADER_BYTES):

@@ -25,7 +25,7 @@ _SHARD = re.compile(r"(?P<model>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(safe
 MAX_SHARDS = 1000
 SAFE_SUFFIX = ".safetensors"
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
-_SUFFIX = re.compile(r"\.(?:safetensors|pt|pth|bin|ckpt|pth\.tar(?:-\d{1,9})?)$")
+_SUFFIX = re.compile(r"\.(?:safetensors|pt|pth|bin|ckpt|pth\.tar(?:-\d{1,9})?)$", re.IGNORECASE)
 
 
 def weight_suffix(name: str) -> str:
@@ -40,7 +40,7 @@ def weight_suffix(name: str) -> str:
 
 def is_torch_file(path: Path) -> bool:
     """Whether a weight file is named as one of torch.save."""
-    return weight_suffix(path.name) not in ("", SAFE_SUFFIX)
+    return weight_suffix(path.name).lower() not in ("", SAFE_SUFFIX)
 
 
 def is_training_state(path: Path) -> bool:

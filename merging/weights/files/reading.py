@@ -379,7 +379,7 @@ def _source_of(path: Path) -> Source:
     """A weight file by its suffix."""
     if weight_suffix(path.name):
         require_as_named(path)
-    if path.suffix == SAFE_SUFFIX:
+    if path.suffix.lower() == SAFE_SUFFIX:
         return _SafetensorsSource(path)
     if is_torch_file(path):
         return _TorchSource(path)
