@@ -235,7 +235,7 @@ def evaluate(
     else:
         accuracy = workspace.individual_accuracy(evaluator, chosen, split)
         others = notes_of({task: loaded.checkpoint(task) for task in chosen})
-    others += evaluator.image_warnings()
+    others += evaluator.data_warnings()
     if as_json:
         print_json(
             {

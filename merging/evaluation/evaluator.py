@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from merging.weights.files import Checkpoint
 
 CPU_IMAGES = 25  # in one pass, a thread each
 GPU_IMAGES = 512
+_ALIKE = 3  # groups of equal rows of a head that are named
 _SHARE = 0.25  # of a GPU's free memory that the images of a task may take
 SAME_ACCURACY = 1e-9  # means of shares, 0 … 1, that differ by less are the same: an image counts more, rounding less
 
@@ -271,8 +272,8 @@ class Evaluator:
                 found.setdefault(split, {})[task] = images.skipped
         return found
 
-    def image_warnings(self, tasks: Collection[str] | None = None, split: Split | None = None) -> list[str]:
-        """What is odd or assumed about the images that were asked for, in sentences that say whose they are.
+    def data_warnings(self, tasks: Collection[str] | None = None, split: Split | None = None) -> list[str]:
+        """What is odd or assumed about the images and heads that were asked for, in sentences that say whose they are.
 
         Args:
             tasks: only those of these tasks.
@@ -283,7 +284,11 @@ class Evaluator:
             if (tasks is None or task in tasks) and split in (None, of):
                 for sentence in images.origin.warnings:
                     found.setdefault(sentence, {}).setdefault(of, {})[task] = None
-        return [f"{_whose(places)}: {sentence}" for sentence, places in found.items()]
+        said = [f"{_whose(places)}: {sentence}" for sentence, places in found.items()]
+        for task, head in self._heads.items():
+            if tasks is None or task in tasks:
+                said += [f"head of {task}: {odd}" for odd in odd_rows(head, self.suite.task(task).classes)]
+        return said
 
     def draw(self, task: str, split: Split, images: int, seed: int) -> np.ndarray:
         """Sorted indices of at most so many images, drawn without replacement by the seed and the task's name alone."""
@@ -488,6 +493,26 @@ def load_head(
     if suite.task(task_name).head is None:
         return text_head(suite, task_name, cache, device)
     return torch.nn.functional.normalize(_stored_head(suite, task_name), dim=1)
+
+
+def odd_rows(head: torch.Tensor, classes: Sequence[str]) -> Iterator[str]:
+    """What to say of classes that no image can be recognised as, given a head ``[classes, embed_dim]``."""
+    zero = int((head == 0).all(dim=1).sum())
+    if zero:
+        yield f"{zero} of {len(head)} rows are zero: no image is recognised by them"
+    rows: dict[bytes, list[int]] = {}
+    for label, row in enumerate(head.float().cpu().numpy()):
+        if row.any():
+            rows.setdefault(row.tobytes(), []).append(label)
+    alike = [labels for labels in rows.values() if len(labels) > 1]
+    for first, *others in alike[:_ALIKE]:
+        called = f" ({in_a_row(repr(classes[label][:60]) for label in (first, *others))})" if classes else ""
+        yield (
+            f"classes {in_a_row(map(str, (first, *others)))}{called}, counted from 0, have the same row, so that no "
+            f"image is ever taken for {in_a_row(map(str, others))}"
+        )
+    if len(alike) > _ALIKE:
+        yield f"{len(alike) - _ALIKE} more rows are there several times"
 
 
 def head_norm(suite: Suite, task_name: str) -> float | None:

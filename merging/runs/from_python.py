@@ -351,7 +351,7 @@ def evaluate(
             file = path_of(model)
             name, measured = file.stem, workspace.file_accuracy(evaluator, file, chosen, split)
             said = workspace.file_oddities(loaded, file)
-        return Evaluated(name, labels, measured, [*said, *evaluator.image_warnings()])
+        return Evaluated(name, labels, measured, [*said, *evaluator.data_warnings()])
 
 
 def leaderboard(

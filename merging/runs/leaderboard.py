@@ -36,7 +36,7 @@ class Row:
         peak_bytes: peak memory, see :class:`merging.core.memory.PeakMemory`.
         run: the run's id; None for the two baselines.
         skipped: split → task → number of images that can't be read and were left out.
-        image_warnings: what is odd or assumed about the images, in sentences without their ends.
+        data_warnings: what is odd or assumed about images and heads, in sentences without their ends.
     """
 
     method: str
@@ -48,7 +48,7 @@ class Row:
     peak_bytes: int | None = None
     run: str | None = None
     skipped: dict[str, dict[str, int]] = field(default_factory=dict)
-    image_warnings: list[str] = field(default_factory=list)
+    data_warnings: list[str] = field(default_factory=list)
 
     @property
     def average(self) -> float:
@@ -205,7 +205,7 @@ def row_of(preset: Preset, run: Run, individual: Mapping[str, float]) -> Row:
         peak_bytes=result.peak_bytes,
         run=run.id,
         skipped=result.skipped,
-        image_warnings=result.image_warnings,
+        data_warnings=result.data_warnings,
     )
 
 
@@ -228,5 +228,5 @@ def to_markdown(rows: Sequence[Row]) -> str:
             "" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    said = dict.fromkeys(filter(None, (about_images(row.skipped, row.image_warnings) for row in rows)))
+    said = dict.fromkeys(filter(None, (about_images(row.skipped, row.data_warnings) for row in rows)))
     return "\n".join([*lines, *(line for sentence in said for line in ("", sentence))]) + "\n"

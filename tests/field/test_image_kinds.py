@@ -346,13 +346,13 @@ def test_an_order_of_numbers_goes_with_every_number(dim: Path, workspace: Worksp
     evaluator = workspace.evaluator(load_suite(dim))
     evaluator.require(("roads",), "test")
     evaluator.require(("roads",), "val")
-    numbers, dark = evaluator.image_warnings()
+    numbers, dark = evaluator.data_warnings()
     assert numbers == (
         "test and val images of roads: class folders are numbers, taken in numeric order as the classes in the order "
         "of suite.yaml"
     )
     assert dark.startswith("test and val images of roads: 5 of 5 images: 16 bits a colour")
-    assert evaluator.image_warnings(["digits"]) == []
+    assert evaluator.data_warnings(["digits"]) == []
 
 
 @pytest.mark.parametrize(("bits", "peak", "odd"), [(12, 4095, 2), (8, "null", 1)])

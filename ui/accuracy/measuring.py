@@ -142,4 +142,4 @@ def _baselines_of(run: Run | None) -> Baselines | None:
 def said_of_images(tasks: Sequence[str], split: Split) -> str:
     """What to know of these tasks' images: those that no number counts, as they can't be read, and what is odd."""
     known = evaluator()
-    return about_images({split: known.skipped_of(tasks, split)}, known.image_warnings(tasks, split))
+    return about_images({split: known.skipped_of(tasks, split)}, known.data_warnings(tasks, split))

@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from merging.core import devices
 from merging.core.errors import MergingError, MissingPart
 from merging.core.progress import Progress, no_progress
-from merging.core.text import counted, in_a_row
+from merging.core.text import counted
 from merging.evaluation import clip
 from merging.evaluation.assumptions import assumptions
-from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator, head_norm
+from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator, head_norm, odd_rows
 from merging.evaluation.paired import TaskDifference, compare, in_points
 from merging.evaluation.sanity import Sanity, floor, sanity
 from merging.runs.jobs.file_job import FileJob
@@ -43,7 +43,6 @@ SPLITS: tuple[Split, Split] = ("val", "test")
 _GAP = 0.05
 _STANDARD_ERRORS = 4
 _DEEP_IMAGES = 1000  # of a task, for two passes of its own model
-_ALIKE = 3  # groups of equal rows that are named
 _OFFER = "; `check --deep` tries the other activation"
 
 
@@ -325,27 +324,8 @@ class _Check:
 
     def _head(self, name: str, file: str) -> Finding:
         head = self.evaluator.head(name)
-        warnings = (*self._odd_rows(name, head), *self._odd_norm(name))
+        warnings = (*odd_rows(head, self.suite.task(name).classes), *self._odd_norm(name))
         return Finding(file, name, f"head {list(head.shape)}", warnings=warnings)
-
-    def _odd_rows(self, name: str, head: torch.Tensor) -> Iterator[str]:
-        """Classes that no image can be recognised as."""
-        zero = int((head == 0).all(dim=1).sum())
-        if zero:
-            yield f"{zero} of {len(head)} rows are zero: no image is recognised by them"
-        rows: dict[bytes, list[int]] = {}
-        for label, row in enumerate(head.cpu().numpy()):
-            rows.setdefault(row.tobytes() if row.any() else b"", []).append(label)
-        classes = self.suite.task(name).classes
-        alike = [labels for row, labels in rows.items() if row and len(labels) > 1]
-        for first, *others in alike[:_ALIKE]:
-            called = f" ({in_a_row(repr(classes[label][:60]) for label in (first, *others))})" if classes else ""
-            yield (
-                f"classes {in_a_row(map(str, (first, *others)))}{called}, counted from 0, have the same row, so that "
-                f"no image is ever taken for {in_a_row(map(str, others))}"
-            )
-        if len(alike) > _ALIKE:
-            yield f"{len(alike) - _ALIKE} more rows are there several times"
 
     def _odd_norm(self, name: str) -> Iterator[str]:
         """A head whose rows were multiplied by another factor than the suite's; what counts is the suite's."""

@@ -39,7 +39,7 @@ class ModelResult(JobResult):
         device: where it was computed.
         fingerprints: file of the base, then tasks → SHA-256 of the files.
         skipped: split → task → number of images that can't be read and were left out, on request.
-        image_warnings: what is odd or assumed about the images that were looked at, in sentences without their ends.
+        data_warnings: what is odd or assumed about images and heads that were looked at, in sentences without ends.
     """
 
     seconds: dict[str, float] = Field(default_factory=dict)
@@ -47,12 +47,12 @@ class ModelResult(JobResult):
     device: str = ""
     fingerprints: dict[str, str] = Field(default_factory=dict)
     skipped: dict[str, dict[str, int]] = Field(default_factory=dict)
-    image_warnings: list[str] = Field(default_factory=list)
+    data_warnings: list[str] = Field(default_factory=list)
 
     @property
     def about_images(self) -> str:
         """What a reader of these numbers has to know of the images, in sentences; empty if nothing."""
-        return about_images(self.skipped, self.image_warnings)
+        return about_images(self.skipped, self.data_warnings)
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class ModelJob(Spec, Job):
             "device": str(device),
             "fingerprints": {str(suite.base): vectors.base.fingerprint, **prints},
             "skipped": bench.evaluator.skipped,
-            "image_warnings": bench.evaluator.image_warnings(),
+            "data_warnings": bench.evaluator.data_warnings(),
         }
         return result.model_copy(update=bill)
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from merging.evaluation.evaluator import Evaluator
 from merging.runs.jobs.check import check_suite, gap_warning
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
@@ -139,9 +140,13 @@ def test_a_class_that_stands_there_twice_is_named_with_its_places(own_suite: Pat
     head = load_file(path)["weight"]
     head[4] = head[1]
     save_file({"weight": head}, path)
-    assert rows_of(own_suite)["digits.head.safetensors", "digits"].warnings == [
+    said = (
         "classes 1 and 4 ('crane' and 'crane'), counted from 0, have the same row, so that no image is ever taken for 4"
-    ]
+    )
+    assert rows_of(own_suite)["digits.head.safetensors", "digits"].warnings == [said]
+    evaluator = Evaluator(load_suite(own_suite))
+    evaluator.require(["digits", "roads"], "test")
+    assert evaluator.data_warnings() == [f"head of digits: {said}"]  # which goes along with every number
 
 
 def test_a_broken_head_is_one_problem(own_suite: Path) -> None:
