@@ -138,6 +138,9 @@ def print_comparison(found: Any) -> None:
             test += TO_FORGET if task in pair.forgotten else ""
             click.echo(f"{task:<{width}}{numbers:<46}{test}".rstrip())
     click.echo(f"{found.split} split, {found.images} images. {HOW}")
+    for said in dict.fromkeys(run.merged.about_images for run in found.runs):
+        if said:
+            click.echo(visible(said))
 
 
 def print_storage(storage: Any, tasks: int) -> None:

@@ -332,6 +332,11 @@ def test_what_is_odd_about_images_goes_with_every_number_made_of_them(dim: Path,
     assert warned(run.warnings) == [True, True]
     assert dark.capitalize()[:40] in provenance([run]).replace("\\", "")
     assert dark.capitalize()[:40] in call("leaderboard", dim, "--presets", "average").stdout
+    again = json.loads(call("merge", dim, "--evaluate", "--json", "--set", "merge.scaling=0.1").stdout)["run"]
+    assert dark.capitalize()[:40] in call("runs", "compare", made["run"], again).stdout
+    beyond = ("robustness", dim, "--presets", "average", "--corruptions", "contrast", "--severities", "1")
+    assert dark.capitalize()[:40] in call(*beyond).stdout
+    assert warned(json.loads(call(*beyond, "--json").stdout)["warnings"]) == [True, True]
     merged = json.loads(call("merge", dim, "--preset", "average", "--json").stdout)
     assert merged["warnings"] == []  # no image was looked at
     baselines = BaselinesJob.build(suite=str(dim), tasks=("roads",)).run(Site(workspace))
