@@ -145,8 +145,8 @@ def ordered(series: list[Series]) -> list[Series]:
 def baseline_provenance(tasks: tuple[str, ...]) -> str:
     """Split and number of images of the baselines."""
     images = sum(measuring.evaluator().count(task, "test") for task in tasks)
-    left_out = escape_markdown(measuring.left_out(tasks, "test"))
-    return f"Top-1 accuracy on the test split, {images:,} images. {left_out}".strip()
+    said = escape_markdown(measuring.said_of_images(tasks, "test"))
+    return f"Top-1 accuracy on the test split, {images:,} images. {said}".strip()
 
 
 def lesson(merged: list[Series]) -> None:

@@ -24,7 +24,7 @@ from merging.cli.options import (
 from merging.cli.results import print_json
 from merging.cli.text import print_generalisation, print_published, print_robustness
 from merging.core.errors import SpecError
-from merging.core.text import counted
+from merging.core.text import counted, visible
 
 
 def _presets_option(function: Any) -> Any:
@@ -84,9 +84,10 @@ def robustness(
     rows = [row for preset, one in zip(methods, found, strict=True) for row in beyond.robustness_of(preset, one)]
     zero_shot = beyond.zero_shot_of(found[0])
     if as_json:
-        print_json({"suite": loaded.name, **beyond.robustness_report(rows, zero_shot, shifts)})
+        print_json({"suite": loaded.name, **beyond.robustness_report(rows, zero_shot, shifts), **_of_images(found[0])})
     else:
         print_robustness(rows, zero_shot, shifts, sum(found[0].counts.values()))
+        _say_of_images(found[0])
         if has_published_protocols(loaded):
             titles = ["clean", *(CORRUPTIONS[name].short for name in CORRUPTED_COLUMNS[1:])]
             print_published(titles, CORRUPTED, f"Means over {', '.join(CORRUPTED_TASKS)}, by other corruptions. ")
@@ -155,12 +156,24 @@ def generalise(
         found = list(beyond.results(by_title, GeneralisationResult, workspace, progress_on_stderr(), carrier))
     rows = [beyond.generalisation_of(preset, one) for preset, one in zip(methods, found, strict=True)]
     if as_json:
-        print_json({"suite": loaded.name, **beyond.generalisation_report(rows, found[0])})
+        print_json({"suite": loaded.name, **beyond.generalisation_report(rows, found[0]), **_of_images(found[0])})
         return
     print_generalisation(rows, found[0])
+    _say_of_images(found[0])
     split = published_split(loaded, unseen or "")
     if split:
         print_published(["seen", *split.unseen, "unseen"], split.rows)
+
+
+def _of_images(result: Any) -> dict[str, Any]:
+    """What is left out or odd of the images behind a result, for programs."""
+    return {"skipped": result.skipped, "warnings": result.data_warnings}
+
+
+def _say_of_images(result: Any) -> None:
+    """The same for people."""
+    if result.about_images:
+        click.echo(visible(result.about_images))
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:

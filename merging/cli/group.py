@@ -36,7 +36,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except MergingError as error:
-            end_with(f"Error: {error}")
+            end_with("\n".join([f"Error: {error}", *(f"  {line}" for line in error.lines)]))
         except OSError as error:
             if error.errno == errno.EPIPE:  # whoever read the output has enough
                 raise Exit(CUT_OFF) from None

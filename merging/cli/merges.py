@@ -29,7 +29,7 @@ from merging.cli.options import (
     split_option,
     tasks_option,
 )
-from merging.cli.results import print_accuracy, print_json, print_result, print_skipped
+from merging.cli.results import print_accuracy, print_dtype, print_json, print_result, print_skipped
 from merging.cli.text import print_similarity
 from merging.core.errors import MissingPart, SpecError
 from merging.core.places import path_of
@@ -173,17 +173,18 @@ def merge(
                 **({} if result.shift == "clean" else {"shift": result.shift}),
                 "seconds": result.seconds["total"],
                 "peak_bytes": result.peak_bytes,
-                "warnings": result.warnings,
+                "warnings": run.warnings,
                 "output": str(output) if output else None,
             }
         )
         return
-    for warning in result.warnings:
+    for warning in run.warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{spec.label}, {counted(len(spec.tasks), 'task')}, {result.seconds['total']:.1f} s, run {run.id}")
     print_result(result, len(spec.tasks))
     for file in written_files(output) if output else ():
         click.echo(f"written: {file}")
+    print_dtype(form, loaded)
 
 
 @main.command()
@@ -212,6 +213,7 @@ def evaluate(
     """Accuracy per task on SUITE of the base model, the fine-tuned models, or a weight file."""
     from merging.core import devices
     from merging.suites.suite import load_suite
+    from merging.weights.twins import notes_of
 
     given = {"--base": base, "--individual": individual, "--checkpoint": checkpoint is not None}
     named = [option for option, there in given.items() if there]
@@ -223,14 +225,17 @@ def evaluate(
     workspace = open_workspace(home)
     evaluator = workspace.evaluator(loaded, devices.resolve(device))
     chosen = read_tasks(loaded, tasks)
-    warnings: list[str] = []
+    of_file: list[str] = []
+    others: list[str] = []
     if checkpoint is not None:
         accuracy = workspace.file_accuracy(evaluator, checkpoint, chosen, split)
-        warnings = workspace.file_oddities(loaded, checkpoint)
+        of_file = workspace.file_oddities(loaded, checkpoint)
     elif base:
         accuracy = workspace.base_accuracy(evaluator, chosen, split)
     else:
         accuracy = workspace.individual_accuracy(evaluator, chosen, split)
+        others = notes_of({task: loaded.checkpoint(task) for task in chosen})
+    others += evaluator.data_warnings()
     if as_json:
         print_json(
             {
@@ -239,12 +244,12 @@ def evaluate(
                 "split": split,
                 "images": accuracy.images,
                 "skipped": accuracy.skipped,
-                "warnings": warnings,
+                "warnings": [*of_file, *others],
             }
         )
     else:
-        for warning in warnings:
-            click.echo(f"warning: {checkpoint.name if checkpoint else ''}: {warning}", err=True)
+        for warning in [*(f"{checkpoint.name if checkpoint else ''}: {one}" for one in of_file), *others]:
+            click.echo(f"warning: {warning}", err=True)
         print_accuracy(accuracy.per_task, accuracy.average, split, accuracy.images)
         print_skipped({split: accuracy.skipped})
 

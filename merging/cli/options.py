@@ -29,14 +29,17 @@ class PathAsTyped(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path, checked as :class:`click.Path` does."""
-        return super().convert(path_of(value), param, ctx)
+        path = path_of(value)
+        if not self.file_okay and path.is_file():
+            self.fail(f"{path.name!r} is a file; expected a folder", param, ctx)
+        return super().convert(path, param, ctx)
 
 
 def home_option(function: Any) -> Any:
     """``--home``: the workspace."""
     return click.option(
         "--home",
-        type=PathAsTyped(file_okay=False),
+        type=PathAsTyped(),  # what is no folder is said where it is made
         default=default_home,
         envvar="MERGING_HOME",
         help="Folder for runs and caches (default: .merging in a checkout, else the user's data folder).",

@@ -63,6 +63,8 @@ def print_report(report: Any) -> None:
     words = {"error": "ERROR", "warning": "warn", "ok": "ok"}
     for row in report.files:
         click.echo(visible(f"{words[row.status]:<5}  {row.file}  {row.detail}"))
+        for line in row.lines:
+            click.echo(visible(f"       {line}"))
     for task, classes in groupby(report.folders, key=lambda one: one.task):
         click.echo(visible(f"class folders of {task}:"))
         for line in _class_lines(list(classes)):
@@ -82,6 +84,15 @@ def _class_lines(classes: Any) -> list[str]:
     if len(shown) < len(classes):
         lines.append(f"and {len(classes) - len(shown)} more, each named as its class (--json has them all)")
     return lines
+
+
+def print_dtype(form: Any, suite: Any) -> None:
+    """What became of the numbers of weights that were written in another precision than the suite's base."""
+    from merging.weights.files.writing import dtype_in_words
+
+    said = dtype_in_words(form.dtype, suite.base_checkpoint.infos)
+    if said:
+        click.echo(f"weights: {said}")
 
 
 def print_proposal(proposal: Any) -> None:
@@ -127,6 +138,9 @@ def print_comparison(found: Any) -> None:
             test += TO_FORGET if task in pair.forgotten else ""
             click.echo(f"{task:<{width}}{numbers:<46}{test}".rstrip())
     click.echo(f"{found.split} split, {found.images} images. {HOW}")
+    for said in dict.fromkeys(run.merged.about_images for run in found.runs):
+        if said:
+            click.echo(visible(said))
 
 
 def print_storage(storage: Any, tasks: int) -> None:

@@ -9,7 +9,7 @@ import click
 
 from merging.cli.group import main
 from merging.cli.options import PathAsTyped, form_options, home_option, json_option, open_workspace, progress_on_stderr
-from merging.cli.results import print_comparison, print_json, run_row
+from merging.cli.results import print_comparison, print_dtype, print_json, run_row
 from merging.cli.text import print_run, print_runs
 from merging.core.text import counted
 
@@ -92,14 +92,17 @@ def runs_export(run_id: str, folder: Path, form: Any, home: Path, as_json: bool)
     """Write weights, recipe, model card and coefficients of a finished run into FOLDER."""
     from merging.core.files import require_parent
     from merging.runs.export.export import export_run
+    from merging.suites.suite import load_suite
 
     require_parent(folder)
     workspace = open_workspace(home)
-    files = export_run(workspace.store.get(run_id), workspace, folder, form)
+    run = workspace.store.get(run_id)
+    files = export_run(run, workspace, folder, form)
     if as_json:
         print_json({"files": [str(file) for file in files]})
     else:
         click.echo("\n".join(f"written: {file}" for file in files))
+        print_dtype(form, load_suite(run.spec.suite))
 
 
 @main.command()

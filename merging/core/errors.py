@@ -20,9 +20,19 @@ Messages name what failed, what was seen, what was expected and what to do. They
 absolute paths, so that they can be shown in a browser.
 """
 
+from collections.abc import Sequence
+
 
 class MergingError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose.
+
+    Attributes:
+        lines: what the message shortens, in full, for a reader with room for it such as a terminal.
+    """
+
+    def __init__(self, *said: object, lines: Sequence[str] = ()) -> None:
+        super().__init__(*said)
+        self.lines = tuple(lines)
 
 
 class CheckpointError(MergingError):

@@ -1,11 +1,15 @@
 """Writing files whole or not at all, and finding out before long work whether they can be written."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from merging.core.errors import CheckpointError, RunError
+from merging.core.gate import special_kind
+
+_ANOTHER_HOME = "name another folder with --home, or in MERGING_HOME"
 
 # What a folder, or a repository, of one model calls its weights, the safe kind first.
 MODEL_FILES = (
@@ -48,11 +52,20 @@ def require_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(
-            f"the folder for runs, {path.name!r}, can't be created ({error.strerror}); choose another"
-        ) from None
+        why = _in_the_way(path) or error.strerror
+        raise RunError(f"the folder for runs, {path.name!r}, can't be created ({why}); {_ANOTHER_HOME}") from None
     if not os.access(path, os.W_OK):
-        raise RunError(f"the folder for runs, {path.name!r}, can't be written to; choose another")
+        raise RunError(f"the folder for runs, {path.name!r}, can't be written to; {_ANOTHER_HOME}")
+
+
+def _in_the_way(path: Path) -> str:
+    """What keeps a folder from being made as it is no folder itself; empty if nothing does."""
+    for place in (path, *path.parents):
+        with suppress(OSError):
+            mode = place.stat().st_mode
+            kind = "a file" if stat.S_ISREG(mode) else special_kind(mode)
+            return "" if stat.S_ISDIR(mode) else f"{'it' if place == path else repr(place.name)} is {kind}"
+    return ""
 
 
 def require_place(path: Path) -> None:

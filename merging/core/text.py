@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from types import NoneType, UnionType
 from typing import Any
 
 _NUMBER = re.compile(r"[0-9]{1,300}")  # as many digits as a file's name can have
+SHOWN = 8  # names of a list in a sentence
 _NOTHING = 1e-9  # of differences in points, and of means of a few hundred numbers around 1
 
 
@@ -67,7 +69,7 @@ def kind_of(value: object) -> str:
     return next((words for kind, words in kinds if isinstance(value, kind)), "something else")
 
 
-def shortened(names: Sequence[str], most: int = 8) -> str:
+def shortened(names: Sequence[str], most: int = SHOWN) -> str:
     """The first names of a list, and how many more there are.
 
     >>> shortened(["a", "b"]), shortened([f"layer {number}" for number in range(40)], 2)
@@ -75,6 +77,19 @@ def shortened(names: Sequence[str], most: int = 8) -> str:
     """
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def side_by_side(left: tuple[str, Sequence[str]], right: tuple[str, Sequence[str]], most: int = 200) -> list[str]:
+    """Two lists with their titles in two columns, a line a pair.
+
+    >>> side_by_side(("folders", ["n01", "n02"]), ("classes", ["tench"]))
+    ['folders  classes', 'n01      tench', 'n02']
+    """
+    rows = list(zip_longest(left[1], right[1], fillvalue=""))[:most]
+    width = max(len(one) for one, _ in [(left[0], ""), *rows])
+    lines = [f"{one:<{width}}  {other}".rstrip() for one, other in [(left[0], right[0]), *rows]]
+    more = max(len(left[1]), len(right[1])) - len(rows)
+    return [*lines, f"and {more} more"] if more else lines
 
 
 def printed(value: float, form: str = "g") -> str:

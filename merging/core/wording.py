@@ -46,7 +46,7 @@ _MUST = {
 # Errors that say only that a value is of another kind: of no interest where an alternative of the type fits better.
 _OTHER_KIND = {"float_type", "float_parsing", "tuple_type", "list_type", "literal_error"}
 # Steps that pydantic adds to a location for the alternatives of a type, such as constrained-float or tuple[float, ...]
-_BRANCH = re.compile(r"(float|int|str|bool|constrained-\w+|function-.*|\w+\[.*)$")
+_BRANCH = re.compile(r"(float|int|str|bool|HubFile|constrained-\w+|function-.*|\w+\[.*)$")
 _SHOWN = 3
 _LONGEST = 120  # letters of a name that are shown; a file may hold names of any length
 

@@ -14,6 +14,7 @@ import yaml
 from merging.core.errors import MergingError
 from merging.core.gate import DAMAGE, read_text
 from merging.core.limits import MAX_YAML_DEPTH, MAX_YAML_VALUES
+from merging.core.yaml_problems import in_words
 
 _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML's wheels have it; one built without libyaml has not
 _TAG = "tag:yaml.org,2002:"
@@ -48,11 +49,6 @@ def read_yaml(path: Path, error: type[MergingError], most: int) -> Any:
         return parse_yaml(text)
     except yaml.YAMLError as problem:
         raise error(f"{path.name}: not valid YAML: {in_words(problem)}") from None
-
-
-def in_words(problem: yaml.YAMLError) -> str:
-    """What is wrong with YAML in one line."""
-    return " ".join(str(problem).replace(' in "<unicode string>",', "").split())[:300]
 
 
 def parse_yaml(text: str) -> Any:

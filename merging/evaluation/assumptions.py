@@ -9,6 +9,7 @@ from merging.evaluation import clip
 from merging.suites.architecture import ACTIVATIONS, tower_of
 from merging.suites.declared import UNSEEN, Declared, agreed, beside, beyond_in_words, by_name, in_words, unseen
 from merging.suites.inline import InlineArchitecture
+from merging.suites.logit_scale import require_no_logarithm, scale_doubts
 from merging.suites.suite import FileReference, Suite
 from merging.weights.files.other_kinds import other_kind
 
@@ -48,7 +49,7 @@ def assumptions(suite: Suite) -> Assumptions:
     guessed = not said and not agreeing
     origin = said or (agreeing[0].origin if agreeing else "assumed, as neither suite.yaml nor a file says")
     lines = [f"{activation} ({origin}{confirmed})"]
-    warnings = [remark for one in files for remark in one.remarks]
+    warnings = [*(remark for one in files for remark in one.remarks), *scale_doubts(suite)]
     reason = vision.contradiction()
     if reason:
         warnings.append(f"no tower can be built of `architecture`: {reason}")
@@ -126,6 +127,7 @@ def require_agreement(suite: Suite) -> list[Declared]:
     Raises:
         SuiteError: they contradict suite.yaml or each other, or can't be read.
     """
+    require_no_logarithm(suite)
     files = list(_beside_weights(suite))
     tower = InlineArchitecture.model_validate(clip.config(suite))
     if not files or tower.contradiction() or not tower.vision_cfg.is_vision_transformer:

@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from merging.core.errors import MergingError, MismatchedCheckpoint, MissingPart,
 from merging.core.memory import BatchSize
 from merging.core.progress import Work
 from merging.core.streaming import ordered
-from merging.core.text import counted, shortened
+from merging.core.text import counted, in_a_row, shortened
 from merging.core.wording import differences
 from merging.evaluation import clip
 from merging.evaluation.assumptions import require_agreement
@@ -30,6 +30,7 @@ from merging.weights.files import Checkpoint
 
 CPU_IMAGES = 25  # in one pass, a thread each
 GPU_IMAGES = 512
+_ALIKE = 3  # groups of equal rows of a head that are named
 _SHARE = 0.25  # of a GPU's free memory that the images of a task may take
 SAME_ACCURACY = 1e-9  # means of shares, 0 … 1, that differ by less are the same: an image counts more, rounding less
 
@@ -90,6 +91,27 @@ def skipped_in_words(skipped: Mapping[str, Mapping[str, int]]) -> str:
         for task, number in tasks.items()
     ]
     return f"Left out, as they can't be read: {', '.join(each)}." if each else ""
+
+
+def about_images(skipped: Mapping[str, Mapping[str, int]], warnings: Iterable[str]) -> str:
+    """What a reader of numbers has to know of the images behind them, in sentences; empty if nothing.
+
+    >>> about_images({"test": {"roads": 2}}, ["val images of roads: nearly black"])
+    "Left out, as they can't be read: 2 test images of roads. Val images of roads: nearly black."
+    """
+    return " ".join(filter(None, [skipped_in_words(skipped), *(f"{one[:1].upper()}{one[1:]}." for one in warnings)]))
+
+
+def _whose(places: Mapping[str, Iterable[str]]) -> str:
+    """Split → tasks, in words.
+
+    >>> _whose({"test": ["roads"], "val": ["roads"]}), _whose({"test": ["roads", "digits"], "val": ["roads"]})
+    ('test and val images of roads', 'test images of roads and digits and val images of roads')
+    """
+    splits: dict[tuple[str, ...], list[str]] = {}
+    for split, tasks in places.items():
+        splits.setdefault(tuple(tasks), []).append(split)
+    return in_a_row(f"{in_a_row(those)} images of {in_a_row(tasks)}" for tasks, those in splits.items())
 
 
 def normalised_accuracy(accuracy: Mapping[str, float], individual: Mapping[str, float]) -> float | None:
@@ -249,6 +271,24 @@ class Evaluator:
             if images.skipped:
                 found.setdefault(split, {})[task] = images.skipped
         return found
+
+    def data_warnings(self, tasks: Collection[str] | None = None, split: Split | None = None) -> list[str]:
+        """What is odd or assumed about the images and heads that were asked for, in sentences that say whose they are.
+
+        Args:
+            tasks: only those of these tasks.
+            split: only those of this split.
+        """
+        found: dict[str, dict[str, dict[str, None]]] = {}  # sentence → split → tasks
+        for (task, of, _), images in self._sets.items():
+            if (tasks is None or task in tasks) and split in (None, of):
+                for sentence in images.origin.warnings:
+                    found.setdefault(sentence, {}).setdefault(of, {})[task] = None
+        said = [f"{_whose(places)}: {sentence}" for sentence, places in found.items()]
+        for task, head in self._heads.items():
+            if tasks is None or task in tasks:
+                said += [f"head of {task}: {odd}" for odd in odd_rows(head, self.suite.task(task).classes)]
+        return said
 
     def draw(self, task: str, split: Split, images: int, seed: int) -> np.ndarray:
         """Sorted indices of at most so many images, drawn without replacement by the seed and the task's name alone."""
@@ -450,16 +490,58 @@ def load_head(
     Raises:
         SuiteError: the file holds no matrix ``weight`` with a row per class and a column per feature, or a bias.
     """
-    task = suite.task(task_name)
-    if task.head is None:
+    if suite.task(task_name).head is None:
         return text_head(suite, task_name, cache, device)
+    return torch.nn.functional.normalize(_stored_head(suite, task_name), dim=1)
+
+
+def odd_rows(head: torch.Tensor, classes: Sequence[str]) -> Iterator[str]:
+    """What to say of classes that no image can be recognised as, given a head ``[classes, embed_dim]``."""
+    zero = int((head == 0).all(dim=1).sum())
+    if zero:
+        yield f"{zero} of {len(head)} rows are zero: no image is recognised by them"
+    rows: dict[bytes, list[int]] = {}
+    for label, row in enumerate(head.float().cpu().numpy()):
+        if row.any():
+            rows.setdefault(row.tobytes(), []).append(label)
+    alike = [labels for labels in rows.values() if len(labels) > 1]
+    for first, *others in alike[:_ALIKE]:
+        called = f" ({in_a_row(repr(classes[label][:60]) for label in (first, *others))})" if classes else ""
+        yield (
+            f"classes {in_a_row(map(str, (first, *others)))}{called}, counted from 0, have the same row, so that no "
+            f"image is ever taken for {in_a_row(map(str, others))}"
+        )
+    if len(alike) > _ALIKE:
+        yield f"{len(alike) - _ALIKE} more rows are there several times"
+
+
+def head_norm(suite: Suite, task_name: str) -> float | None:
+    """The norm of the rows of a task's head in its file; None of one that is built from text.
+
+    Raises:
+        SuiteError: as :func:`load_head`.
+    """
+    if suite.task(task_name).head is None:
+        return None
+    norms = _stored_head(suite, task_name).norm(dim=1)
+    return float(norms[norms > 0].mean()) if bool(norms.any()) else None
+
+
+def _stored_head(suite: Suite, task_name: str) -> torch.Tensor:
+    """The matrix in a task's file of a head, float32, with rows of one norm; raises as :func:`load_head`."""
+    task = suite.task(task_name)
+    assert task.head is not None
     stored = suite.open(task.head, "all")
     if "weight" not in stored or stored["weight"].ndim != 2:
         held = shortened([*map(repr, stored)], 4)
         raise SuiteError(f"{task.head}: expected a tensor 'weight' [classes, embed_dim]; it holds {held}")
     weight = stored["weight"].float()
     if task.classes and len(weight) != len(task.classes):
-        raise SuiteError(f"{task.head}: {len(weight)} rows for {len(task.classes)} classes of task {task_name!r}")
+        turned = "; it looks transposed" if weight.shape[1] == len(task.classes) else ""
+        raise SuiteError(
+            f"{task.head}: {len(weight)} rows for {len(task.classes)} classes of task {task_name!r}; 'weight' is "
+            f"{list(weight.shape)}, expected [classes, embed_dim]{turned}"
+        )
     columns = clip.config(suite)["embed_dim"]
     if weight.shape[1] != columns:
         raise SuiteError(
@@ -481,7 +563,7 @@ def load_head(
             "suite all have one norm, as those built from text have, and other accuracies come out where they are made "
             "so; train the head with rows of one norm, or build it from the class names"
         )
-    return torch.nn.functional.normalize(weight, dim=1)
+    return weight
 
 
 def _whole(tensor: torch.Tensor) -> bool:

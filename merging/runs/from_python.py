@@ -35,6 +35,7 @@ from merging.runs.similarity import similarity_report
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Split, Suite, load_suite, reference_of
 from merging.weights.files.writing import Form, WrittenDtype, WrittenLayout
+from merging.weights.twins import notes_of
 
 AnySuite = Suite | str | os.PathLike[str]
 AnyPath = str | os.PathLike[str]
@@ -158,7 +159,7 @@ class Evaluated:
         name: what they are called in tables and charts.
         labels: task → what to call it, of all tasks of the suite.
         measured: the accuracies, with numbers of images.
-        warnings: what is odd about a weight file, in sentences.
+        warnings: what is odd about weight files and images, in sentences.
     """
 
     name: str
@@ -340,13 +341,17 @@ def evaluate(
     evaluator = workspace.evaluator(loaded, where)
     with shown(on_progress) as report:
         context = Context(where, on_progress=report)
+        said: list[str] = []
         if model == BASE:
-            return Evaluated("Zero-shot", labels, workspace.base_accuracy(evaluator, chosen, split, context))
-        if model == INDIVIDUAL:
-            return Evaluated("Individual", labels, workspace.individual_accuracy(evaluator, chosen, split, context))
-        file = path_of(model)
-        measured = workspace.file_accuracy(evaluator, file, chosen, split)
-        return Evaluated(file.stem, labels, measured, workspace.file_oddities(loaded, file))
+            name, measured = "Zero-shot", workspace.base_accuracy(evaluator, chosen, split, context)
+        elif model == INDIVIDUAL:
+            name, measured = "Individual", workspace.individual_accuracy(evaluator, chosen, split, context)
+            said = notes_of({task: loaded.checkpoint(task) for task in chosen})
+        else:
+            file = path_of(model)
+            name, measured = file.stem, workspace.file_accuracy(evaluator, file, chosen, split)
+            said = workspace.file_oddities(loaded, file)
+        return Evaluated(name, labels, measured, [*said, *evaluator.data_warnings()])
 
 
 def leaderboard(

@@ -8,7 +8,7 @@ from merging.core.errors import MissingPart
 from merging.core.progress import Progress
 from merging.core.text import short
 from merging.evaluation import clip
-from merging.evaluation.evaluator import best_first, normalised_accuracy, skipped_in_words
+from merging.evaluation.evaluator import about_images, best_first, normalised_accuracy
 from merging.methods.pair import Pair
 from merging.methods.params import AUTO, NEEDS, DataUse
 from merging.methods.presets import PRESETS, Preset
@@ -36,6 +36,7 @@ class Row:
         peak_bytes: peak memory, see :class:`merging.core.memory.PeakMemory`.
         run: the run's id; None for the two baselines.
         skipped: split → task → number of images that can't be read and were left out.
+        data_warnings: what is odd or assumed about images and heads, in sentences without their ends.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Row:
     peak_bytes: int | None = None
     run: str | None = None
     skipped: dict[str, dict[str, int]] = field(default_factory=dict)
+    data_warnings: list[str] = field(default_factory=list)
 
     @property
     def average(self) -> float:
@@ -203,6 +205,7 @@ def row_of(preset: Preset, run: Run, individual: Mapping[str, float]) -> Row:
         peak_bytes=result.peak_bytes,
         run=run.id,
         skipped=result.skipped,
+        data_warnings=result.data_warnings,
     )
 
 
@@ -225,5 +228,5 @@ def to_markdown(rows: Sequence[Row]) -> str:
             "" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    left_out = dict.fromkeys(skipped_in_words(row.skipped) for row in rows if row.skipped)
-    return "\n".join([*lines, *(line for sentence in left_out for line in ("", sentence))]) + "\n"
+    said = dict.fromkeys(filter(None, (about_images(row.skipped, row.data_warnings) for row in rows)))
+    return "\n".join([*lines, *(line for sentence in said for line in ("", sentence))]) + "\n"

@@ -77,7 +77,7 @@ class Run:
     @property
     def warnings(self) -> list[str]:
         """Sentences, without their ends, on what was hardly meant, or is computed in another way today."""
-        found = list(self.merged.warnings) if self.merged else []
+        found = [*self.merged.warnings, *self.merged.data_warnings] if self.merged else []
         return [*found, self.outdated] if self.outdated else found
 
     @cached_property

@@ -176,9 +176,9 @@ class Workspace:
         return joined([evaluator.accuracy(task_weights(base, file, task), [task], split) for task in tasks])
 
     def file_oddities(self, suite: Suite, file: Path) -> list[str]:
-        """What to say of a weight file beside its accuracy: that it is hardly fine-tuned from the suite's base."""
+        """What to say of a weight file beside its accuracy: its notes; that it is hardly fine-tuned from the base."""
         opened = _model_in(suite, file)
-        return [] if opened is None else list(filter(None, [far_from(suite.base_checkpoint, opened)]))
+        return [] if opened is None else [*opened.notes, *filter(None, [far_from(suite.base_checkpoint, opened)])]
 
     def base_accuracy(
         self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test", context: Context | None = None

@@ -12,16 +12,15 @@ from merging.core.files import MODEL_FILES
 from merging.core.text import natural
 from merging.suites.images.folders import is_systems
 from merging.weights.files.adapters import LINEARISED, adapter_in, is_adapter
-from merging.weights.files.folders import INDEX, in_shards, is_index, is_training_state, named_shards
+from merging.weights.files.folders import INDEX, in_shards, is_index, is_training_state, named_shards, weight_suffix
 
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-_DEPTH = 3  # of folders that are looked into
+_DEPTH = 5  # of folders that are looked into, as of cars/lightning_logs/version_0/checkpoints/last.ckpt
 _SPLITS = {"train", "val", "test"}
 # Names that say nothing of the task: the folder around says it.
 _GENERIC = re.compile(
     r"(finetuned|fine[-_]tuned|model|checkpoints?|weights|(open_clip_)?(pytorch_)?model|((linearized_)?adapter_)?model"
-    r"|images?|data"
-    r"|((best|last|latest|final)([-_](model|checkpoint))?)|(checkpoint|epoch|step|iter)[-_=]?\d+([-_]step[-_=]?\d+)?)$",
+    r"|images?|data|lightning_logs|version[-_]?\d+"
+    r"|((best|last|latest|final)([-_](model|checkpoint))?)|(model|checkpoint|epoch)[-_](best|last|latest|final)|(checkpoint|epoch|step|iter)[-_=]?\d+([-_]step[-_=]?\d+)?)$",
     re.IGNORECASE,
 )
 # What stands around a task's name in that of a file: the model, how far its training is
@@ -63,7 +62,7 @@ class Contents:
 
 
 def look(folder: Path) -> Contents:
-    """Sort what lies in a folder, down to three folders deep; image folders are not walked through.
+    """Sort what lies in a folder, down to five folders deep; image folders are not walked through.
 
     Raises:
         SuiteError: there is no such folder.
@@ -143,7 +142,7 @@ def _checkpoint_folders(folder: Path, levels: int, outermost: bool) -> Iterator[
 def _holds_weights(folder: Path) -> bool:
     """Whether a weight file lies directly in a folder."""
     with os.scandir(folder) as entries:
-        return any(entry.name.endswith(WEIGHT_SUFFIXES) and not entry.name.startswith(".") for entry in entries)
+        return any(weight_suffix(entry.name) and not entry.name.startswith(".") for entry in entries)
 
 
 def _holds_a_training(folder: Path) -> bool:
@@ -160,8 +159,7 @@ def label(path: Path) -> str:
     'cars'
     """
     name = path.name.removesuffix(INDEX)
-    suffix = Path(name).suffix
-    name = name.removesuffix(suffix) if suffix in (*WEIGHT_SUFFIXES, ".npz") else name
+    name = name.removesuffix(weight_suffix(name) or ".npz")
     for folder in path.parents:
         if not folder.name or not _GENERIC.match(name):
             break
@@ -230,7 +228,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
     """Weight files, ``.npz`` files and folders of images or parquet files, sorted."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     for path in entries:
-        if path.is_file() and (path.suffix in (*WEIGHT_SUFFIXES, ".npz") or is_index(path)):
+        if path.is_file() and (weight_suffix(path.name) or path.suffix == ".npz" or is_index(path)):
             yield path
     for path in entries:
         if not path.is_dir() or path.name in _SPLITS or not os.access(path, os.R_OK):

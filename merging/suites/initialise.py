@@ -1,6 +1,5 @@
 """Writing a ``suite.yaml`` for a folder of checkpoints by looking at it."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,7 @@ from merging.suites.folder import (
 )
 from merging.suites.images.hub import class_names
 from merging.suites.known_datasets import dataset_called, known_datasets
+from merging.suites.logit_scale import scale_of, stored_logit_scale
 from merging.suites.suite import Suite
 from merging.suites.trainings import one_a_task, started_from
 from merging.weights.files import Checkpoint, open_checkpoint
@@ -173,11 +173,12 @@ def propose(
     text = _text_tower(folder, chosen, opened, text_towers) if describes_text else None
     entries = [_task(folder, found, task, tasks[task], take) for task in sorted(tasks, key=str.casefold)]
     entries, unfit = _on_datasets(folder, entries, datasets or {}, recognise)
+    scale, odd_scale = _logit_scale(opened)
     content: dict[str, Any] = {
         "name": (name or folder.resolve().name)[:80],
         **settled,
         "image_size": answers.image_size,
-        "logit_scale": _logit_scale(opened),
+        "logit_scale": scale,
         "base": _reference(chosen),
         "text_tower": _reference(text) if text else None,
         "tasks": entries,
@@ -185,6 +186,8 @@ def propose(
     content = {key: value for key, value in content.items() if value is not None}
     missing = tuple(_missing(entries, text_towers, text, describes_text))
     notes = _notes(content, tower, said, remarks, unfit)
+    if odd_scale:
+        notes["base"] = odd_scale
     if origin:
         notes["base"] = "; ".join([f"found since {origin}", *filter(None, [notes.get("base")])])
     if reasons:
@@ -456,13 +459,19 @@ def _settled(tower: Tower, said: Agreed, text_cfg: Mapping[str, Any] | None, bas
     return fields if images == _OPENAI_IMAGES else {**fields, "preprocess": images}
 
 
-def _logit_scale(base: Checkpoint) -> float | None:
-    """The exponentiated logit scale of a file that holds a whole CLIP."""
-    stored = base.layout.beside("logit_scale")
+def _logit_scale(base: Checkpoint) -> tuple[float | None, str]:
+    """The exponentiated logit scale of a file that holds a whole CLIP, and what is odd about it."""
+    stored = stored_logit_scale(base)
     if stored is None:
-        return None
-    scale = math.exp(min(float(base.left_out(stored)), 100.0))
-    return round(scale, 4)
+        return None, ""
+    scale = scale_of(stored)
+    if scale is None:
+        return None, (
+            f"logit_scale: the base stores {stored:g}, which is neither the logarithm of a scale nor one; 100, that of "
+            "OpenAI's CLIP, is taken if none is written here"
+        )
+    as_it_is = f"logit_scale: the base stores {stored:g}, too large for a logarithm, so taken as it is"
+    return round(scale, 4), as_it_is if stored == scale else ""
 
 
 def _text_tower(folder: Path, path: Path, base: Checkpoint, others: list[Path]) -> Path | None:

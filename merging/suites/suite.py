@@ -38,7 +38,7 @@ from merging.suites.known_datasets import known_datasets
 from merging.suites.reported import Family
 from merging.weights.files import Checkpoint, open_checkpoint
 from merging.weights.files.adapters import adapter_in, files_of, is_adapter, open_on, require_one_adapter
-from merging.weights.files.folders import is_complete, model_file, weight_files
+from merging.weights.files.folders import is_complete, model_file, weight_files, weight_suffix
 from merging.weights.files.reading import Part
 from merging.weights.vectors import TaskVectors
 
@@ -401,6 +401,11 @@ class Suite(Entry):
         path = self.path(reference)
         if isinstance(reference, HubFile) and not path.is_file():
             raise missing_files(self, [reference])
+        if isinstance(reference, str) and _may_be_of_the_hub(reference) and not path.parent.exists():
+            raise SuiteError(
+                f"suite {self.name!r}: there is no file {reference!r} beside its suite.yaml; if it is a model on the "
+                f"Hugging Face hub, write {{hub: {reference}}}"
+            )
         if isinstance(reference, str) and is_adapter(path) and Path(reference).name != path.name:
             require_one_adapter(path.parent)
         promised = reference.sha256 if isinstance(reference, HubFile) else None
@@ -419,6 +424,11 @@ class Suite(Entry):
         if len(missing) > 1:
             raise missing_files(self, missing)
         return TaskVectors(self.base_checkpoint, tuple(self.checkpoint(name) for name in chosen), chosen)
+
+
+def _may_be_of_the_hub(reference: str) -> bool:
+    """Whether a path can be the id of a repository that somebody took for a path."""
+    return is_hub_id(reference) and not weight_suffix(reference)
 
 
 def missing_files(suite: Suite, missing: Sequence[FileReference], what: str = "") -> MissingPart:

@@ -22,7 +22,8 @@ from merging.suites.folder import Contents, is_generic, is_named_as_base, label,
 from merging.weights.files.folders import INDEX
 
 _STEP = re.compile(r"(checkpoint|epoch|step|iter)[-_=]?\d+", re.IGNORECASE)
-_ON_THE_WAY = re.compile(rf"{_STEP.pattern}|best|last|latest|final", re.IGNORECASE)
+_NUMBERED = re.compile(rf"(?P<what>.*[^\W_])[-_.]+{_STEP.pattern}", re.IGNORECASE)
+_ON_THE_WAY = re.compile(rf"{_STEP.pattern}|((model|checkpoint|epoch)[-_])?(best|last|latest|final)", re.IGNORECASE)
 # File → field in which a model's folder names what it was trained from
 _ORIGINS = {"config.json": "_name_or_path", "adapter_config.json": "base_model_name_or_path"}
 
@@ -87,6 +88,9 @@ def _trainings(found: Contents, base: Path | None) -> dict[Path, list[Path]]:
         place = _training_of(path)
         if place is not None and path != base and not is_named_as_base(path):
             trainings.setdefault(place, []).append(path)
+    for path in found.weights:  # the finished model of one whose checkpoints are called after it
+        beside = trainings.get(path.parent / label(path), [path])
+        beside += [] if path in beside else [path]
     return trainings
 
 
@@ -98,6 +102,9 @@ def _training_of(path: Path) -> Path | None:
     """The folder of the training that a weight file comes from, if its own name and place say that it is of one."""
     if _STEP.fullmatch(path.parent.name):
         return path.parent.parent
+    numbered = _NUMBERED.fullmatch(label(path))
+    if numbered:  # cars_epoch9 and cars_epoch10 are one training, and so one task
+        return path.parent / numbered["what"]
     says_nothing = path.name.removesuffix(INDEX) in MODEL_FILES or _ON_THE_WAY.match(path.name)
     return path.parent if says_nothing or label(path) != label(Path(path.name)) else None
 
@@ -114,7 +121,7 @@ def _meant(folder: Path, task: str, paths: list[Path], asked: str | None) -> tup
         if len(found) != 1:
             raise SuiteError(f"task {task}: no checkpoint {asked!r}; there are {names}")
         return found[0], "as asked for"
-    finished = [path for path in paths if not _ON_THE_WAY.match(_called(path))]
+    finished = [p for p in paths if not _ON_THE_WAY.match(_called(p)) and not _NUMBERED.fullmatch(label(p))]
     if len(finished) == 1:
         return finished[0], f"{finished[0].as_posix()} lies beside the checkpoints on its way"
     newest = max(paths, key=_step)

@@ -27,7 +27,8 @@ from merging.core.gate import read_text
 from merging.core.limits import MAX_SWEEP_BYTES
 from merging.core.text import kind_of
 from merging.core.wording import explain
-from merging.core.yaml_text import in_words, parse_yaml
+from merging.core.yaml_problems import in_words
+from merging.core.yaml_text import parse_yaml
 from merging.methods import registry
 from merging.methods.registry import Stage
 from merging.runs.jobs.merge import MergeSpec

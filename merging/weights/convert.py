@@ -13,13 +13,14 @@ from merging.core.errors import CheckpointError, MergingError
 from merging.core.text import shortened
 from merging.core.wording import differences
 from merging.weights.files.adapters import adapter_in
-from merging.weights.files.folders import INDEX, is_index, model_file
+from merging.weights.files.folders import INDEX, is_torch_file, model_file, weight_suffix
 from merging.weights.files.layouts import PROJECTION, defects
 from merging.weights.files.other_kinds import other_kind
 from merging.weights.files.pickled_modules import open_pickled_module
-from merging.weights.files.reading import TORCH_SUFFIXES, Checkpoint, TensorInfo, open_checkpoint
+from merging.weights.files.reading import Checkpoint, TensorInfo, open_checkpoint
 from merging.weights.files.writing import WrittenLayout, save_tensors
 
+_SMALLEST_SCALE = 7  # half of that with which trainings of CLIP begin
 _ROWS_DIFFER = 0.01  # relative; float16 rounds norms by less, heads trained by themselves differ by far more
 
 
@@ -87,7 +88,9 @@ def _stem(path: Path) -> str:
     """What a file's result is called: the file's name without what says its kind, a folder's whole name."""
     if path.is_dir():
         return path.name
-    return Path(path.name.removesuffix(INDEX)).stem if is_index(path) else path.stem
+    name = path.name.removesuffix(INDEX)
+    suffix = weight_suffix(name)
+    return name.removesuffix(suffix) if suffix else Path(name).stem
 
 
 def convert(file: Path, target: Path, take: str | None = None) -> Converted:
@@ -125,7 +128,7 @@ def convert(file: Path, target: Path, take: str | None = None) -> Converted:
 
 def _opened(file: Path, take: str | None) -> tuple[str, tuple[str, ...], Checkpoint]:
     """Class of the object in a file, what it would import, and its tensors."""
-    if file.suffix in TORCH_SUFFIXES:
+    if is_torch_file(file):
         module = open_pickled_module(file, take)
         return module.kind, module.classes, module.tensors
     return "tensors", (), open_checkpoint(file, take=take)
@@ -222,7 +225,5 @@ def _write_head(tensors: Checkpoint, target: Path) -> tuple[str, float]:
     save_tensors(
         target, {"weight": TensorInfo(tuple(weight.shape), torch.float32)}, [("weight", weight / norms[:, None])]
     )
-    return (
-        f"{weight.shape[0]} classes × {weight.shape[1]}, rows divided by their norm {scale:.4g} = exp(logit_scale)",
-        scale,
-    )
+    known = " = exp(logit_scale)" if scale >= _SMALLEST_SCALE else ""  # norms of 1, or of a training of its own
+    return f"{weight.shape[0]} classes × {weight.shape[1]}, rows divided by their norm {scale:.4g}{known}", scale

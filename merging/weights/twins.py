@@ -37,10 +37,15 @@ def _split(group: Iterable[str], models: Mapping[str, Checkpoint], tensor: str) 
     return map(tuple, parts.values())
 
 
+def notes_of(models: Mapping[str, Checkpoint]) -> list[str]:
+    """What task models say themselves before they are used, given task → model."""
+    return [f"task {task!r}: {note}" for task, model in models.items() for note in model.notes]
+
+
 def oddities(vectors: TaskVectors) -> list[str]:
     """What to say of task models before they are merged: what they say themselves, those that are the base or twins."""
     models = dict(zip(vectors.tasks, vectors.checkpoints, strict=True))
-    said = [f"task {task!r}: {note}" for task, model in models.items() for note in model.notes]
+    said = notes_of(models)
     for group in identical({"": vectors.base, **models}):  # no task has an empty name
         quoted = [repr(name) for name in group if name]
         tasks = f"task {quoted[0]} equals" if len(quoted) == 1 else f"tasks {in_a_row(quoted)} equal"

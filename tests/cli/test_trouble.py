@@ -227,8 +227,24 @@ def test_a_home_that_can_not_be_written_is_named_once(
 ) -> None:
     (tmp_path / "file").touch()
     message = said(call(*(part.format(suite=suite_file) for part in command), "--home", tmp_path / "file" / "home"))
-    assert message.endswith("Error: the folder for runs, 'home', can't be created (Not a directory); choose another\n")
+    assert message.endswith(
+        "Error: the folder for runs, 'home', can't be created ('file' is a file); name another folder with --home, or "
+        "in MERGING_HOME\n"
+    )
     assert message.count("can't be created") == 1
+
+
+@pytest.mark.parametrize(("home", "kind"), [("file", "a file"), ("/dev/full", "a device"), ("pipe", "a pipe")])
+def test_a_home_that_is_no_folder_is_said_to_be_what_it_is(home: str, kind: str, tmp_path: Path) -> None:
+    """Before: "File exists" of a device, and of a file "Directory 'file' is a file"."""
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for command in (("runs", "list"), ("app", "--headless"), ("merge", "mini")):
+        message = said(call(*command, "--home", tmp_path / home))
+        assert message.endswith(
+            f"Error: the folder for runs, {Path(home).name!r}, can't be created (it is {kind}); name another folder "
+            "with --home, or in MERGING_HOME\n"
+        )
 
 
 def test_a_full_disk_of_the_table_of_runs_is_named(suite_file: Path, home: Path) -> None:

@@ -63,6 +63,20 @@ def test_a_suite_of_adapters_is_made_and_merges_like_the_whole_models(folder: Pa
     assert "0 problems" in checked.output
 
 
+def test_a_base_that_cannot_be_compared_is_said_with_every_number(own_suite: Path, tmp_path: Path) -> None:
+    """Before: `check` alone said it."""
+    write_adapter(own_suite / "lora", 0, base_model_name_or_path="/home/me/vit-of-2021")
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    tasks = [{**described["tasks"][0], "checkpoint": "lora/"}]
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump({**described, "tasks": tasks}))
+    said = "the adapter lora was trained on 'me/vit-of-2021', by its adapter_config.json, and nothing shows whether"
+    home = ("--home", tmp_path / "home", "--device", "cpu")
+    assert f"warning: task 'circles': {said}" in merging("merge", own_suite, *home).stderr
+    assert f"warning: task 'circles': {said}" in merging("evaluate", own_suite, "--individual", *home).stderr
+    found = merging("evaluate", own_suite, "--checkpoint", own_suite / "lora", "--json", *home)
+    assert json.loads(found.stdout)["warnings"][0].startswith(said)
+
+
 def test_an_adapter_is_not_converted_but_named(folder: Path, tmp_path: Path) -> None:
     """Before: "no such weight file"."""
     place = folder / f"clip-vit-base-patch16_{TASKS[0]}_lora-16"

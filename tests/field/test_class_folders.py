@@ -94,6 +94,13 @@ def test_what_suite_yaml_says_wins(tmp_path: Path) -> None:
             "1 class folders in images/test, 2 classes in suite.yaml, and nothing says which",
         ),
         (["n01440764", "n01443537"], ["tench", "goldfish"], {}, "WordNet ids are no names of classes"),
+        (
+            ["cat", "crane", "dog"],
+            ["cat", "crane", "crane", "dog"],
+            {},
+            "suite.yaml lists 'crane' as class 1 and 'crane' as class 2, counted from 0, which no folder's name tells",
+        ),
+        (["polka-dot", "x"], ["polka dot", "polka_dot"], {}, "lists 'polka dot' as class 0 and 'polka_dot' as class 1"),
         (["1", "2"], ["0", "1"], {}, "their numbers disagree"),
         (["0", "1"], ["digit 1", "digit 0"], {}, "their numbers disagree"),
         (
@@ -122,6 +129,28 @@ def test_what_cannot_be_told_is_refused(
     with pytest.raises(SuiteError) as caught:
         match_folders(folders, classes, told, "pets", "images/test")
     assert said in str(caught.value) and str(caught.value).startswith("task 'pets': ")
+
+
+def test_a_terminal_gets_both_lists_in_full(tmp_path: Path, own_suite: Path) -> None:
+    """Before: the first eight names of each, in one line, from which no mapping can be written."""
+    with pytest.raises(SuiteError) as caught:
+        match_folders([f"n{number}" for number in range(300)], [f"sort {n}" for n in range(10)], {}, "pets", "test")
+    lines = caught.value.lines
+    assert lines[0] == "folders without a class  classes without a folder"
+    assert lines[10].split("  ", 1) == ["'n9'", " " * 19 + "'sort 9'"] and lines[11] == "'n10'"
+    assert len(lines) == 202 and lines[-1] == "and 100 more"
+    with pytest.raises(SuiteError) as caught:
+        match_folders(["a", "b"], ["x", "y"], {}, "pets", "test")
+    assert caught.value.lines == ()  # the sentence has them
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    colours(tmp_path, [f"n{number}" for number in range(10)])
+    (tmp_path / "images").rename(own_suite / "images")
+    task = {**described["tasks"][0], "classes": list("abcdefghij"), "data": {"kind": "imagefolder", "path": "images"}}
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump({**described, "tasks": [task]}))
+    for command in (("evaluate", "--base"), ("check",)):
+        said = CliRunner().invoke(main, [command[0], str(own_suite), *command[1:], "--home", str(tmp_path / "home")])
+        assert said.exit_code == 1
+        assert [line.split() for line in said.output.splitlines()].count(["'n9'", "'j'"]) == 1
 
 
 @given(st.lists(st.text(st.sampled_from("aB1_ -é0"), min_size=1, max_size=4), min_size=1, max_size=6, unique=True))

@@ -4,6 +4,7 @@ import io
 import json
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from merging.__main__ import main
 from merging.core.errors import SuiteError
 from merging.core.progress import no_progress
 from merging.runs.foreground import run_here
+from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
+from merging.runs.jobs.job import Site
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
@@ -236,7 +239,7 @@ def test_a_broken_image_is_refused_unless_it_is_to_be_skipped(folder: Path) -> N
         found = load_images(pets(folder, on_error="skip"), "pets", "test", SIZE, cache)
         assert found.labels.tolist() == [0, 0, 1, 1, 1] and found.skipped == 1
         assert found.pixels[:, 0, 0, 0].tolist() == [0, 18, 60, 69, 78]
-        assert found.origin.odd[0].startswith("1 of 6 images can't be read and are left out: cat/1.png: not a")
+        assert found.origin.unread.startswith("1 of 6 images can't be read and are left out: cat/1.png: not a")
     with pytest.raises(SuiteError, match=r"^cat/1\.png"):  # whatever is in the cache
         load_images(pets(folder), "pets", "test", SIZE, folder / "cache")
     for path in (folder / "images" / "test").glob("*/*"):
@@ -283,7 +286,7 @@ def test_images_that_are_skipped_are_counted_in_every_result(gapped: Path, tmp_p
     assert json.loads(call("evaluate", gapped, "--individual", "--json"))["skipped"] == {"roads": 2}
     call("runs", "export", said["run"], tmp_path / "out")
     assert both in (tmp_path / "out" / "README.md").read_text().replace("\\", "")
-    assert call("leaderboard", gapped, "--presets", "average").endswith(f"\n{test}\n")
+    assert f"\n{test} " in call("leaderboard", gapped, "--presets", "average")
     assert "2 of 3 images can't be read and are left out: class 0/1.png: not" in call("check", gapped)
 
 
@@ -291,3 +294,82 @@ def test_the_dashboard_says_what_a_run_left_out(gapped: Path, workspace: Workspa
     spec = MergeSpec.build(suite=str(gapped), tasks=("roads",), edit="none", merge="task_arithmetic")
     run = run_here(spec, workspace, None, no_progress)
     assert "Left out, as they can't be read: 2 test images of roads" in provenance([run]).replace("\\", "")
+
+
+@pytest.fixture
+def dim(own_suite: Path) -> Path:
+    """A suite with one task, whose images have 12 bits in files of 16, in folders that are numbers with a gap."""
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    task = {**described["tasks"][3], "data": {"kind": "imagefolder", "path": "images"}}
+    for split, folders in {"val": (0, 1, 2, 3, 5), "test": (0, 1, 2, 3, 5)}.items():
+        for number in folders:
+            (own_suite / "images" / split / str(number)).mkdir(parents=True)
+            (own_suite / "images" / split / str(number) / "a.png").write_bytes(stored(deep(12), "PNG"))
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump({**described, "tasks": [task]}))
+    return own_suite
+
+
+def test_what_is_odd_about_images_goes_with_every_number_made_of_them(dim: Path, workspace: Workspace) -> None:
+    """Before: only `check` said it; merges, their pages and `evaluate` printed the number and nothing else."""
+    gap = "test images of roads: class folders are numbers from 0 to 5 without 4, and are taken in numeric order"
+    dark = "test images of roads: no image of 16 bits is brighter than 4095 of 65535; if they are of 12 bits"
+
+    def warned(warnings: Sequence[str]) -> list[bool]:
+        return [any(one.startswith(said) for one in warnings) for said in (gap, dark)]
+
+    def call(*arguments: object) -> Any:
+        said = CliRunner().invoke(main, [*map(str, arguments), "--home", str(workspace.home)])
+        assert said.exit_code == 0, said.output
+        return said
+
+    for _ in ("decoded", "kept"):
+        assert warned(json.loads(call("evaluate", dim, "--base", "--json").stdout)["warnings"]) == [True, True]
+    assert f"warning: {gap}" in call("evaluate", dim, "--individual").stderr
+    made = json.loads(call("merge", dim, "--evaluate", "--json").stdout)
+    assert warned(made["warnings"]) == [True, True]
+    assert f"warning: {dark}" in call("merge", dim, "--evaluate").stderr  # the same run again
+    run = workspace.store.get(made["run"])
+    assert warned(run.warnings) == [True, True]
+    assert dark.capitalize()[:40] in provenance([run]).replace("\\", "")
+    assert dark.capitalize()[:40] in call("leaderboard", dim, "--presets", "average").stdout
+    again = json.loads(call("merge", dim, "--evaluate", "--json", "--set", "merge.scaling=0.1").stdout)["run"]
+    assert dark.capitalize()[:40] in call("runs", "compare", made["run"], again).stdout
+    beyond = ("robustness", dim, "--presets", "average", "--corruptions", "contrast", "--severities", "1")
+    assert dark.capitalize()[:40] in call(*beyond).stdout
+    assert warned(json.loads(call(*beyond, "--json").stdout)["warnings"]) == [True, True]
+    merged = json.loads(call("merge", dim, "--preset", "average", "--json").stdout)
+    assert merged["warnings"] == []  # no image was looked at
+    baselines = BaselinesJob.build(suite=str(dim), tasks=("roads",)).run(Site(workspace))
+    assert isinstance(baselines, BaselinesResult) and dark.capitalize()[:40] in baselines.about_images
+
+
+def test_an_order_of_numbers_goes_with_every_number(dim: Path, workspace: Workspace) -> None:
+    for split in ("val", "test"):
+        (dim / "images" / split / "5").rename(dim / "images" / split / "4")
+        for path in (dim / "images" / split).glob("*/a.png"):
+            path.write_bytes(colours_of_16_bits(RAMP * 4095))
+    evaluator = workspace.evaluator(load_suite(dim))
+    evaluator.require(("roads",), "test")
+    evaluator.require(("roads",), "val")
+    numbers, dark = evaluator.data_warnings()
+    assert numbers == (
+        "test and val images of roads: class folders are numbers, taken in numeric order as the classes in the order "
+        "of suite.yaml"
+    )
+    assert dark.startswith("test and val images of roads: 5 of 5 images: 16 bits a colour")
+    assert evaluator.data_warnings(["digits"]) == []
+
+
+@pytest.mark.parametrize(("bits", "peak", "odd"), [(12, 4095, 2), (8, "null", 1)])
+def test_prepared_images_of_before_serve_unless_a_warning_would_be_lost(
+    bits: int, peak: object, odd: int, dim: Path, tmp_path: Path
+) -> None:
+    """Entries of earlier versions do not note the largest value; one is told by its pixels here."""
+    for path in (dim / "images").glob("*/*/a.png"):
+        path.write_bytes(stored(deep(12) if bits > 8 else Image.fromarray(GREY.astype(np.uint8)), "PNG"))
+    right = load_images(load_suite(dim), "roads", "test", SIZE, tmp_path).pixels.copy()
+    (entry,) = (tmp_path / "images").glob("*.npy")
+    content = entry.read_bytes().replace(f', "peak": {peak}'.encode(), b"")
+    entry.write_bytes(content.replace(right.tobytes(), bytes(right.nbytes)))
+    again = load_images(load_suite(dim), "roads", "test", SIZE, tmp_path)
+    assert len(again.origin.odd) == odd and (again.pixels.max() == 0) == (bits == 8)

@@ -148,12 +148,20 @@ SEVERAL: dict[str, tuple[Any, dict[str, State], str]] = {
     "weights and average": (
         {"state_dict": WHOLE, "ema": {"shadow": states(clip(OTHER))}},
         {"state_dict": TOWER, "ema": OTHER, "ema.shadow.visual": OTHER},
-        "under 'ema.shadow.visual', 'state_dict.visual'; say which is meant: `take: state_dict`",
+        "under 'ema.shadow.visual', 'state_dict.visual'; say which is meant, with `take: NAME` of a task in suite.yaml "
+        "or --take NAME of convert and init-suite; the names are ema and state_dict",
     ),
     "student and teacher": (
         under("student.backbone.", TOWER) | under("module.teacher.backbone.", OTHER),
         {"student": TOWER, "teacher": OTHER},
-        "under 'student.backbone', 'teacher.backbone'; say which is meant: `take: teacher`",
+        "under 'student.backbone', 'teacher.backbone'; say which is meant, with `take: NAME` of a task in suite.yaml "
+        "or --take NAME of convert and init-suite; the names are student and teacher",
+    ),
+    "three trainings": (
+        {f"run {number}": {"model": under("visual.", random_tower(number))} for number in (1, 2, 3)},
+        {f"run {number}": random_tower(number) for number in (1, 2, 3)},
+        "under 'run 1.model.visual', 'run 2.model.visual', 'run 3.model.visual'; say which is meant, with `take: NAME` "
+        "of a task in suite.yaml or --take NAME of convert and init-suite; the names are run 1, run 2 and run 3",
     ),
     "one without a name": (TOWER | under("ema.", OTHER), {".": TOWER, "ema": OTHER}, "under '.', 'ema'; say which"),
 }
@@ -175,7 +183,7 @@ def test_of_several_towers_the_one_that_is_named_is_taken(tmp_path: Path, kind: 
         assert all(torch.equal(checkpoint[key], tensor) for key, tensor in tower.items())
         assert checkpoint.taken.startswith("" if name == "." else name.split(".")[0])
         prints.add(checkpoint.fingerprint)
-    assert len(prints) == 2  # a run on one is not taken for a run on the other
+    assert len(prints) == said.count("'") // 2  # a run on one is not taken for a run on the other
     with pytest.raises(CheckpointError, match="holds no tower 'last'; its towers: "):
         open_checkpoint(path, take="last")
 

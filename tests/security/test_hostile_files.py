@@ -87,12 +87,15 @@ YAML = {
     "no whole number": ("a: !!int x", "line 1: 'x' is read as another number"),
     "no number": ("a: !!float x", "line 1: 'x' is no number"),
     "neither true nor false": ("a: !!bool x", "line 1: 'x' is neither true nor false"),
-    "an object of Python": ("a: !!python/name:os.system", "could not determine a constructor"),
+    "an object of Python": (
+        "a: !!python/name:os.system",
+        "text that begins with ! is taken for a type, and none is taken here",
+    ),
     "a list as a name": ("? [a]\n: 1", "a list or a mapping can't be a name"),
     "a name twice": ("name: a\nb: 1\nname: c", "line 3: 'name' stands on line 1 already"),
     "a NUL": ('a: "b\\0c"', "line 1: holds the control character '\\x00'"),
     "a letter that turns the line": ('a: "\\u202Ea"', "holds the control character"),
-    "two documents": ("---\na: 1\n---\nb: 1", "single document"),
+    "two documents": ("---\na: 1\n---\nb: 1", "line 3, column 1: a second document begins here"),
     "Latin-1": (b"a: caf\xe9", "not UTF-8 text (byte 6 is 0xe9)"),
     "UTF-16": ("a: 1".encode("utf-16"), "not UTF-8 text"),
 }

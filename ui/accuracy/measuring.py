@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import streamlit as st
 import torch
 
-from merging.evaluation.evaluator import Accuracy, Evaluator, skipped_in_words
+from merging.evaluation.evaluator import Accuracy, Evaluator, about_images
 from merging.runs import Run
 from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
 from merging.suites.suite import FileReference, Split
@@ -139,6 +139,7 @@ def _baselines_of(run: Run | None) -> Baselines | None:
     return Baselines(Accuracy(found.zero_shot, *about), Accuracy(found.individual, *about))
 
 
-def left_out(tasks: Sequence[str], split: Split) -> str:
-    """Images of these tasks that can't be read and that no number counts, as a sentence; empty if there are none."""
-    return skipped_in_words({split: evaluator().skipped_of(tasks, split)})
+def said_of_images(tasks: Sequence[str], split: Split) -> str:
+    """What to know of these tasks' images: those that no number counts, as they can't be read, and what is odd."""
+    known = evaluator()
+    return about_images({split: known.skipped_of(tasks, split)}, known.data_warnings(tasks, split))

@@ -11,7 +11,6 @@ from merging.charts.beyond import (
     severity_figure,
 )
 from merging.core.text import counted
-from merging.evaluation.evaluator import skipped_in_words
 from merging.runs.beyond import Robustness, robustness_job, robustness_of, shifts_of, zero_shot_of
 from merging.runs.jobs.robustness import RobustnessResult
 from merging.suites.images.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -93,7 +92,7 @@ def _charts(measured_rows: list[Robustness], first: RobustnessResult, levels: li
     st.caption(
         escape_markdown(
             f"Mean accuracy over {counted(len(first.clean), 'task')}, {sum(first.counts.values()):,} test images, "
-            f"corrupted at the size that the model sees. {skipped_in_words(first.skipped)}".strip()
+            f"corrupted at the size that the model sees. {first.about_images}".strip()
         )
     )
     if len(levels) > 1:

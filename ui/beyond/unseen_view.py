@@ -8,7 +8,6 @@ import streamlit as st
 
 from merging.charts.beyond import seen_unseen_figure, seen_unseen_table, seen_unseen_takeaway
 from merging.core.text import counted
-from merging.evaluation.evaluator import skipped_in_words
 from merging.methods.presets import Preset
 from merging.runs.beyond import (
     MOST_SPLITS,
@@ -73,7 +72,7 @@ def _chart(found: Sequence[tuple[Preset, GeneralisationResult]], tasks: tuple[st
     st.caption(
         escape_markdown(
             f"{sum(first.counts.values()):,} clean test images. Bars are the standard deviation over the splits. Left "
-            f"out: {ways}. {skipped_in_words(first.skipped)}".strip()
+            f"out: {ways}. {first.about_images}".strip()
         )
     )
 

@@ -8,7 +8,7 @@ import streamlit as st
 from merging.runs.jobs import Job
 from merging.runs.jobs.convert import Conversion, ConvertedFile, ConvertJob
 from merging.suites.folder import look
-from merging.weights.files.reading import TORCH_SUFFIXES
+from merging.weights.files.folders import is_torch_file
 from ui.look.figure import escape_markdown, show_table
 from ui.runs.jobs import run_of, show_job
 from ui.runs.panel import ensure_worker
@@ -28,7 +28,7 @@ def conversion_of(folder: Path) -> ConvertJob | None:
     is no business of the dashboard.
     """
     found = look(folder)
-    files = [path for path in (*found.weights, *found.heads.values()) if path.suffix in TORCH_SUFFIXES]
+    files = [path for path in (*found.weights, *found.heads.values()) if is_torch_file(path)]
     if not files:
         return None
     inside = folder in state.suite_roots()

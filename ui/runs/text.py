@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from merging.charts.run_series import scaling_of, told_apart
 from merging.core.text import in_a_row, printed
-from merging.evaluation.evaluator import skipped_in_words
 from merging.runs import Run, State
 from merging.runs.comparison.settings import base_weights
 from ui.look.figure import escape_markdown
@@ -138,8 +137,8 @@ def provenance(runs: Sequence[Run]) -> str:
     images = _listed({f"{result.images:,}" for _, result in measured})
     seeds = _listed({str(run.spec.seed) for run, _ in measured})
     text = f"Top-1 accuracy on the {splits} split, {images} images, seed {seeds}."
-    left_out = dict.fromkeys(skipped_in_words(result.skipped) for _, result in measured if result.skipped)
-    text += "".join(f" {sentence}" for sentence in left_out)
+    said = dict.fromkeys(filter(None, (result.about_images for _, result in measured)))
+    text += "".join(f" {sentence}" for sentence in said)
     text += "".join(
         f" {sentence}" for sentence in dict.fromkeys(result.shift_in_words for _, result in measured) if sentence
     )

@@ -254,16 +254,16 @@ def _live(position: Position, labels: Mapping[str, str], counts: Mapping[str, in
     """Accuracy on a sample, then on everything; each run of the fragment measures for a moment."""
     found = live_accuracy.outcome(position, counts, whole)
     words = accuracy_view.SPLIT_WORDS[position.split]
+    said = escape_markdown(measuring.said_of_images(tuple(counts), position.split))
     if found.images is None:
         _outcome(position, _step(position), found, labels)
-        left_out = measuring.left_out(tuple(counts), position.split)
-        st.caption(f"All {sum(counts.values()):,} {words} images. {escape_markdown(left_out)}".strip())
+        st.caption(f"All {sum(counts.values()):,} {words} images. {said}".strip())
         live_accuracy.say_if_shipped(live_accuracy.full(position, tuple(counts)), "what-if")
         return
     _outcome(position, _before(position), found, labels)
     st.caption(
         f"{found.images} {words} images a task, drawn at random; measuring all {sum(counts.values()):,}: "
-        f"{found.done} of {len(counts)} tasks."
+        f"{found.done} of {len(counts)} tasks. {said}".strip()
     )
     live_accuracy.measure(live_accuracy.full(position, tuple(counts)), whole)
     live_accuracy.again(whole)

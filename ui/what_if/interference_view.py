@@ -10,7 +10,7 @@ import streamlit as st
 from merging.charts.what_if import agreement_figure, interference_figure
 from merging.core.errors import MergingError
 from merging.core.text import signed
-from merging.evaluation.evaluator import SAME_ACCURACY, best_first, skipped_in_words
+from merging.evaluation.evaluator import SAME_ACCURACY, best_first
 from merging.methods import registry
 from merging.methods.pair import Pair
 from merging.runs.jobs.interference import Agreement, InterferenceJob, InterferenceResult, agreement
@@ -115,7 +115,7 @@ def _matrices(result: InterferenceResult, tasks: tuple[str, ...]) -> None:
     st.caption(
         f"{result.images:,} {split} images. With {fewest} of a task one image is {100 / fewest:.2g} points, so "
         "differences of a few of them say little. The diagonals, a task with itself, are left out of both maps. "
-        + escape_markdown(skipped_in_words(result.skipped))
+        + escape_markdown(result.about_images)
     )
     if len(tasks) < 3:
         return

@@ -10,7 +10,7 @@ import streamlit as st
 from merging.charts import theme
 from merging.charts.what_if import Place, landscape_figure
 from merging.core.text import printed
-from merging.evaluation.evaluator import best_first, skipped_in_words
+from merging.evaluation.evaluator import best_first
 from merging.runs.jobs.landscape import (
     AWD,
     BASE,
@@ -119,7 +119,7 @@ def _planes(result: LandscapeResult, labels: Mapping[str, str], scope: str) -> N
     span = f"{STEPS} × {STEPS} points from {printed(LOWEST)} to {printed(HIGHEST)}"
     split = accuracy_view.SPLIT_WORDS["val" if result.split == "val" else "test"]
     note = f"{images} {split} images, drawn at random, at {span}. "
-    note += f"{escape_markdown(skipped_in_words(result.skipped))} " if result.skipped else ""
+    note += f"{escape_markdown(result.about_images)} " if result.about_images else ""
     if scope == "model":
         note += (
             "With one redundant vector for the model, φ₁ and φ₂ are combinations of τ₁ and τ₂: both pictures show the "

@@ -8,7 +8,6 @@ import streamlit as st
 from merging.charts import theme
 from merging.charts.accuracy import Series
 from merging.charts.what_if import curves_figure
-from merging.evaluation.evaluator import skipped_in_words
 from merging.methods.pair import Pair
 from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
@@ -125,8 +124,8 @@ def _curves(found: Sequence[tuple[Preset, ScalingCurveResult]], tasks: Sequence[
         takeaway=f"{what}, with λ chosen on validation: {best}. {first.val.images:,} validation and "
         f"{first.test.images:,} test images in all.",
     )
-    if first.skipped:
-        st.caption(escape_markdown(skipped_in_words(first.skipped)))
+    if first.about_images:
+        st.caption(escape_markdown(first.about_images))
 
 
 def _of_task(result: ScalingCurveResult, task: str) -> ScalingCurveResult:

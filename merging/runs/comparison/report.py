@@ -8,7 +8,7 @@ import numpy as np
 
 from merging.core.files import atomic_path
 from merging.core.text import in_a_row
-from merging.evaluation.evaluator import Evaluator, skipped_in_words
+from merging.evaluation.evaluator import Evaluator
 from merging.evaluation.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, comparison_in_words, points
 from merging.methods.forgetting import TO_FORGET
 from merging.runs.comparison.compare import RunComparison, shown_classes, subtracted
@@ -100,8 +100,8 @@ def _overview(found: RunComparison, names: Sequence[str]) -> str:
         rows.append([name, role, "–" if math.isnan(average) else f"{100 * average:.1f}", run.id, run.fingerprint[:12]])
     head = ["Run", "", "Average accuracy (%)", "Id", "Fingerprint"]
     note = " Averages are without tasks to be forgotten." if found.forgotten else ""
-    left_out = dict.fromkeys(skipped_in_words(run.merged.skipped) for run in found.runs if run.merged)
-    note += "".join(f" {escaped(sentence)}" for sentence in left_out if sentence)
+    said = dict.fromkeys(run.merged.about_images for run in found.runs if run.merged)
+    note += "".join(f" {escaped(sentence)}" for sentence in said if sentence)
     return (
         f"<p>Top-1 accuracy on the {found.split} split, {found.images:,} images of {len(found.tasks)} "
         f"task{'s' if len(found.tasks) > 1 else ''}.{note}</p>" + _table(head, rows, numeric={2})

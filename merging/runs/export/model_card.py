@@ -5,13 +5,13 @@ import re
 from collections.abc import Collection
 
 from merging.evaluation.assumptions import assumptions
-from merging.evaluation.evaluator import skipped_in_words
 from merging.methods.forgetting import GROUPS
 from merging.runs.export.recipe import Recipe
 from merging.runs.export.weights import KEPT_WEIGHTS, require_done
 from merging.runs.jobs.merge_result import Forgetting, MergeResult
 from merging.runs.run import Run
 from merging.suites.suite import Suite
+from merging.weights.files.writing import dtype_in_words
 
 # Rebuilds one task's model from a file of localised models; a test runs it as it stands.
 LOCALISED = """\
@@ -77,7 +77,7 @@ def model_card(run: Run, recipe: Recipe, suite: Suite, files: Collection[str]) -
             *_architecture(suite),
             *_accuracy(run),
             *_parameters(run, recipe),
-            *_use(run, recipe, files),
+            *_use(run, recipe, suite, files),
             *_files(recipe),
             *_licence(run, suite),
         ]
@@ -109,7 +109,7 @@ def _accuracy(run: Run) -> list[str]:
         "",
         *(_before_and_after(result.forgetting) if result.forgetting else _per_task(result)),
         "",
-        *([_plain(skipped_in_words(result.skipped)), ""] if result.skipped else []),
+        *([_plain(result.about_images), ""] if result.about_images else []),
     ]
 
 
@@ -147,7 +147,7 @@ def _parameters(run: Run, recipe: Recipe) -> list[str]:
     return [*lines, *(f"<{paper}>" for paper in sorted(papers)), *([""] if papers else [])]
 
 
-def _use(run: Run, recipe: Recipe, files: Collection[str]) -> list[str]:
+def _use(run: Run, recipe: Recipe, suite: Suite, files: Collection[str]) -> list[str]:
     if run.spec.pair.localised:
         return [
             "## Use",
@@ -161,19 +161,20 @@ def _use(run: Run, recipe: Recipe, files: Collection[str]) -> list[str]:
             "```",
             "",
         ]
+    rounded = _rounded(recipe, suite)
     if recipe.weights.layout == "huggingface":
         what = "the visual tower, names as in transformers' `CLIPVisionModelWithProjection`"
         return [
             "## Use",
             "",
-            f"`model.safetensors` holds {what}{_rounded(recipe)}.",
+            f"`model.safetensors` holds {what}{rounded}.",
             "",
             "```python",
             *_HUGGINGFACE,
             "```",
             "",
         ]
-    what = f"`model.safetensors` holds the visual tower, names as in open_clip's `model.visual`{_rounded(recipe)}."
+    what = f"`model.safetensors` holds the visual tower, names as in open_clip's `model.visual`{rounded}."
     lines = ["## Use", "", what]
     if "classify.py" in files:
         lines += [
@@ -191,10 +192,10 @@ def classify_text(files: Collection[str]) -> str:
     return CLASSIFY if KEPT_WEIGHTS in files else CLASSIFY_PARTS
 
 
-def _rounded(recipe: Recipe) -> str:
-    """What the weights were rounded to when they were written, which the measured accuracy knows nothing of."""
-    dtype = recipe.weights.dtype
-    return "" if dtype == "as-base" else f", rounded to {dtype} after its accuracy was measured"
+def _rounded(recipe: Recipe, suite: Suite) -> str:
+    """What the weights became when they were written, which the measured accuracy knows nothing of."""
+    said = dtype_in_words(recipe.weights.dtype, suite.base_checkpoint.infos)
+    return f", {said}{' after its accuracy was measured' * said.endswith(recipe.weights.dtype)}" if said else ""
 
 
 def _files(recipe: Recipe) -> list[str]:

@@ -19,7 +19,7 @@ from merging.core.progress import Progress, no_progress
 from merging.core.text import counted
 from merging.evaluation import clip
 from merging.evaluation.assumptions import assumptions
-from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator
+from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator, head_norm, odd_rows
 from merging.evaluation.paired import TaskDifference, compare, in_points
 from merging.evaluation.sanity import Sanity, floor, sanity
 from merging.runs.jobs.file_job import FileJob
@@ -27,6 +27,7 @@ from merging.runs.jobs.job import Job, JobResult, Site
 from merging.suites.architecture import ACTIVATIONS
 from merging.suites.images.image_sets import ImageSet, class_counts
 from merging.suites.images.kinds import ImageFolderData
+from merging.suites.logit_scale import agree, looks_like_a_logarithm
 from merging.suites.suite import Split, Suite, load_suite
 from merging.suites.weight_facts import WeightFacts, compared, facts_of, is_far
 from merging.weights.files import Checkpoint
@@ -57,6 +58,7 @@ class Finding:
         warnings: what is usable and yet odd.
         weights: for weight files that can be read.
         classes: for folders of images.
+        lines: what an error shortens, in full.
     """
 
     file: str
@@ -66,6 +68,7 @@ class Finding:
     warnings: tuple[str, ...] = ()
     weights: WeightFacts | None = None
     classes: tuple[CheckedClass, ...] = ()
+    lines: tuple[str, ...] = ()
 
     @property
     def row(self) -> CheckedFile:
@@ -79,6 +82,7 @@ class Finding:
             detail=said,
             warnings=list(self.warnings),
             weights=self.weights,
+            lines=list(self.lines),
         )
 
 
@@ -106,6 +110,7 @@ class CheckedFile(BaseModel):
     detail: str
     warnings: list[str] = Field(default_factory=list)
     weights: WeightFacts | None = None
+    lines: list[str] = Field(default_factory=list)
 
     @property
     def status(self) -> Literal["error", "warning", "ok"]:
@@ -269,7 +274,8 @@ class _Check:
             def count(split: Split) -> Finding:
                 images = look(name, split)
                 detail = "; ".join([counted(len(images), "image"), *images.origin.said])
-                return Finding(f"{title} ({split})", name, detail, warnings=images.origin.odd)
+                warnings = (*filter(None, [images.origin.unread]), *images.origin.odd)
+                return Finding(f"{title} ({split})", name, detail, warnings=warnings)
 
             return [_finding(f"{title} ({split})", name, partial(count, split)) for split in SPLITS]
 
@@ -318,9 +324,16 @@ class _Check:
 
     def _head(self, name: str, file: str) -> Finding:
         head = self.evaluator.head(name)
-        zero = int((head == 0).all(dim=1).sum())
-        warning = (f"{zero} of {len(head)} rows are zero: no image is recognised by them",) if zero else ()
-        return Finding(file, name, f"head {list(head.shape)}", warnings=warning)
+        warnings = (*odd_rows(head, self.suite.task(name).classes), *self._odd_norm(name))
+        return Finding(file, name, f"head {list(head.shape)}", warnings=warnings)
+
+    def _odd_norm(self, name: str) -> Iterator[str]:
+        """A head whose rows were multiplied by another factor than the suite's; what counts is the suite's."""
+        norm, scale = head_norm(self.suite, name), self.suite.logit_scale
+        if norm is None or agree(norm, 1) or agree(norm, scale):
+            return
+        what = f"rows of norm {norm:.4g}, the suite's logit_scale is {scale:g}: rows are made 1 and the latter is taken"
+        yield f"{what}; {norm:.4g} looks like a logarithm of a scale" if looks_like_a_logarithm(norm) else what
 
     def _fine_tuned(self, name: str, file: str) -> Finding:
         checkpoint = self.suite.checkpoint(name)
@@ -437,7 +450,7 @@ def _finding(file: str, task: str | None, look: Callable[[], str | Finding], nee
     except MergingError as error:
         if isinstance(error, MissingPart) and not needed:
             return _warned(file, task, str(error))
-        return Finding(file, task, str(error), ok=False)
+        return Finding(file, task, str(error), ok=False, lines=error.lines)
     return found if isinstance(found, Finding) else Finding(file, task, found)
 
 

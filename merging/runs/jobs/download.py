@@ -17,7 +17,6 @@ from merging.hub.transfer import Remote, fetch, list_files, look_up, require_roo
 from merging.runs.jobs.file_job import FileJob
 from merging.runs.jobs.job import JobResult, Site
 from merging.suites.declared import CONFIGURATIONS
-from merging.suites.folder import WEIGHT_SUFFIXES
 from merging.suites.images.hub import files_wanted, is_whole
 from merging.suites.images.kinds import ArraysData, HuggingFaceData
 from merging.suites.suite import (
@@ -28,8 +27,9 @@ from merging.suites.suite import (
     is_name,
     load_suite,
 )
-from merging.weights.files.adapters import CONFIG, FILES, files_of, is_adapter
-from merging.weights.files.folders import INDEX, is_complete, is_index, named_shards
+from merging.weights.files.adapter_bases import CONFIG
+from merging.weights.files.adapters import FILES, files_of, is_adapter
+from merging.weights.files.folders import INDEX, is_complete, is_index, named_shards, weight_suffix
 
 _MEGABYTE = 10**6
 _BYTES = 4  # of a weight: published models are float32
@@ -266,7 +266,7 @@ def _beside(found: Remote, name: str) -> str:
 def _may_be(reference: str) -> list[str]:
     """Paths in a repository that a path in its ``suite.yaml`` may stand for: a file, or a folder with a model in it."""
     inside = [f"{reference.rstrip('/')}/{name}" for name in (*MODEL_FILES, *INDEXES, *FILES)]
-    return [reference] if reference.endswith((*WEIGHT_SUFFIXES, INDEX)) else inside
+    return [reference] if weight_suffix(reference) or reference.endswith(INDEX) else inside
 
 
 def _step(on_progress: Progress, cancelled: Callable[[], bool], done: int, total: int, message: str) -> None:

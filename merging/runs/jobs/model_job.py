@@ -14,7 +14,7 @@ from pydantic import Field
 from merging.core import devices
 from merging.core.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
 from merging.core.progress import PhaseClock, no_numbers
-from merging.evaluation.evaluator import Evaluator
+from merging.evaluation.evaluator import Evaluator, about_images
 from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
 from merging.methods.spec import Spec
@@ -39,6 +39,7 @@ class ModelResult(JobResult):
         device: where it was computed.
         fingerprints: file of the base, then tasks → SHA-256 of the files.
         skipped: split → task → number of images that can't be read and were left out, on request.
+        data_warnings: what is odd or assumed about images and heads that were looked at, in sentences without ends.
     """
 
     seconds: dict[str, float] = Field(default_factory=dict)
@@ -46,6 +47,12 @@ class ModelResult(JobResult):
     device: str = ""
     fingerprints: dict[str, str] = Field(default_factory=dict)
     skipped: dict[str, dict[str, int]] = Field(default_factory=dict)
+    data_warnings: list[str] = Field(default_factory=list)
+
+    @property
+    def about_images(self) -> str:
+        """What a reader of these numbers has to know of the images, in sentences; empty if nothing."""
+        return about_images(self.skipped, self.data_warnings)
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,7 @@ class ModelJob(Spec, Job):
             "device": str(device),
             "fingerprints": {str(suite.base): vectors.base.fingerprint, **prints},
             "skipped": bench.evaluator.skipped,
+            "data_warnings": bench.evaluator.data_warnings(),
         }
         return result.model_copy(update=bill)
 

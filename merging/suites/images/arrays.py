@@ -83,11 +83,29 @@ def _array(archive: ZipFile, member: ZipInfo) -> np.ndarray:
 
 def _check(file: str, pixels: np.ndarray, labels: np.ndarray) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or 0 in pixels.shape[1:3]:
-        raise SuiteError(f"{file}: images are {pixels.dtype} {list(pixels.shape)}; expected uint8 [N, H, W, 3]")
+        seen = f"{file}: images are {pixels.dtype} {list(pixels.shape)}; expected uint8 [N, H, W, 3]"
+        raise SuiteError(seen + _how_to_mend(pixels))
     shorter, longer = sorted(pixels.shape[1:3])
     if longer > _LONGEST * shorter:
         raise SuiteError(
             f"{file}: images of {pixels.shape[2]} × {pixels.shape[1]} pixels; nothing of them would be seen"
         )
     if labels.ndim != 1 or len(labels) != len(pixels) or labels.dtype.kind not in "iu":
-        raise SuiteError(f"{file}: labels are {labels.dtype} {list(labels.shape)}; expected integers [{len(pixels)}]")
+        raise SuiteError(
+            f"{file}: labels are {labels.dtype} {list(labels.shape)}; expected integers [{len(pixels)}], indices of "
+            "the task's classes"
+        )
+
+
+def _how_to_mend(pixels: np.ndarray) -> str:
+    """What to do about images of another type or order; empty of what can't be told."""
+    steps = []
+    if pixels.ndim == 4 and pixels.shape[1] == 3 and pixels.shape[3] != 3:
+        steps.append("put the channels last, .transpose(0, 2, 3, 1)")
+    elif pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[3] == 1):
+        steps.append("repeat grey values in three channels")
+    if pixels.dtype.kind == "f":
+        steps.append("bring black to 0 and white to 255, and round to uint8")
+    elif pixels.dtype == np.uint16:
+        steps.append("bring white to 255, and convert to uint8")
+    return f"; {' and '.join(steps)}" if steps else ""

@@ -120,9 +120,12 @@ def _mapped(entry: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, Notes] | N
         pixels: np.ndarray = np.load(entry, mmap_mode="r", allow_pickle=False)
         with entry.open("rb") as file:
             file.seek(pixels.offset + pixels.nbytes)  # type: ignore[attr-defined]  # of a memory map
-            notes = Notes(**json.loads(file.read()))
+            stored = json.loads(file.read())
+            notes = Notes(**stored)
     except (OSError, ValueError, EOFError, TypeError, AttributeError):
         return None
+    if "peak" not in stored and any(what.startswith("16 bits,") for what in notes.said):
+        return None  # of an earlier version, which did not note what shows that they are of fewer bits
     whole = (shape[0] - len(notes.skipped), *shape[1:])
     return (pixels, notes) if pixels.dtype == np.uint8 and pixels.shape == whole else None
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from merging.core.errors import SuiteError
-from merging.core.text import in_a_row, natural, shortened
+from merging.core.text import SHOWN, in_a_row, natural, shortened, side_by_side
 from merging.core.wording import nearest
 
 FolderClasses = Mapping[str, str | int | None]  # folder → its class, by name or index; None: it is left out
@@ -84,7 +84,8 @@ def match_folders(
     if found is None and not told:
         found = _by_number(rest, classes, task, place)
     if found is None:
-        raise _unclear(rest, [classes[label] for label in wanted], task, place, len(folders), len(classes))
+        why = _one_name_twice(classes, wanted)
+        raise _unclear(rest, [classes[label] for label in wanted], task, place, len(folders), len(classes), why)
     strangers = tuple(folder for folder in rest if folder not in found.labels)
     _require_unlike(strangers, labels | found.labels, classes, task, place)
     how = found.how
@@ -106,9 +107,12 @@ def compare_names(file: str, stated: Sequence[str], classes: Sequence[str], task
     """
     if not stated or not classes:
         return ""
+    both = _beside((f"classes in {file}", stated), ("classes in suite.yaml", classes))
     if len(stated) != len(classes):
         raise SuiteError(
-            f"{file}: {len(stated)} class names in the file, {len(classes)} in suite.yaml for task {task!r}"
+            f"{file}: {len(stated)} class names in the file, {len(classes)} in suite.yaml for task {task!r}; list in "
+            "suite.yaml those of the file, in its order, which is that of the labels",
+            lines=both,
         )
     theirs, ours = [normalised(name) for name in stated], [normalised(name) for name in classes]
     often = Counter(theirs) + Counter(ours)
@@ -119,7 +123,8 @@ def compare_names(file: str, stated: Sequence[str], classes: Sequence[str], task
         raise SuiteError(
             f"{file}: task {task!r} has the class names of the file in another order: {classes[first]!r} is class "
             f"{places[ours[first]]} there and {first} in suite.yaml ({listed(stated)} against {listed(classes)}); "
-            "write them in suite.yaml in the file's order, which is that of the labels"
+            "write them in suite.yaml in the file's order, which is that of the labels",
+            lines=both,
         )
     other = [index for index, name in enumerate(ours) if theirs[index] != name]
     if not other:
@@ -204,6 +209,18 @@ def _by_name(
     )
 
 
+def _one_name_twice(classes: Sequence[str], wanted: Sequence[int]) -> str:
+    """Which of these classes no folder's name can tell apart, and where they stand; empty if there are none."""
+    spelt = defaultdict(list)
+    for label in wanted:
+        spelt[normalised(classes[label])].append(label)
+    for labels in spelt.values():
+        if len(labels) > 1:
+            names = [f"{classes[label][:60]!r} as class {label}" for label in labels[:8]]
+            return f"suite.yaml lists {in_a_row(names)}, counted from 0, which no folder's name tells apart"
+    return ""
+
+
 def _require_unlike(
     others: Sequence[str], labels: Mapping[str, int], classes: Sequence[str], task: str, place: str
 ) -> None:
@@ -243,7 +260,8 @@ def _in_order_of_names(folders: Sequence[str], task: str, place: str) -> Matchin
         raise SuiteError(
             f"task {task!r}: suite.yaml names no classes, and the {len(folders)} folders in {place} can be sorted as "
             f"text ({listed(order)}) or by number and without case ({listed(sorted(folders, key=natural))}); list "
-            "`classes` for the task, in the order of the head's rows"
+            "`classes` for the task, in the order of the head's rows",
+            lines=_beside(("as text", order), ("by number and without case", sorted(folders, key=natural))),
         )
     labels = {folder: label for label, folder in enumerate(order)}
     return Matching(labels, "assumed: in the order of their names, as suite.yaml names no classes", assumed=True)
@@ -278,8 +296,17 @@ def _unclear(
         f"task {task!r}: {all_folders} class folders in {place}, {all_classes} classes in suite.yaml, and nothing says "
         f"which is which{f' ({why})' if why else ''}; folders without a class: {listed(alone)}; classes without a "
         f"folder: {listed(lonely)}; write for the task in suite.yaml folders: {{folder: class}}, or rename the "
-        "folders; a class without images needs an empty one"
+        "folders; a class without images needs an empty one",
+        lines=_beside(("folders without a class", alone), ("classes without a folder", lonely)),
     )
+
+
+def _beside(left: tuple[str, Sequence[str]], right: tuple[str, Sequence[str]]) -> list[str]:
+    """Both lists in full, where the message shortens one of them."""
+    if max(len(left[1]), len(right[1])) <= SHOWN:
+        return []
+    first, second = ((title, [repr(name[:60]) for name in names]) for title, names in (left, right))
+    return side_by_side(first, second)
 
 
 def listed(names: Sequence[str]) -> str:

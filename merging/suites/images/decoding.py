@@ -25,6 +25,8 @@ _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 _WHITE_IS_ZERO = 0
 _MOST_OF_16_BITS = 2**16 - 1
+UPPER_BITS = "16 bits a colour, of which the upper 8 are taken"
+NEARLY_BLACK = f"{UPPER_BITS}; these hardly fill 14 bits, and are nearly black then"
 _MOST_USUAL_BITS = 14  # of cameras and scanners that write files of 16 bits without filling them
 
 
@@ -188,8 +190,7 @@ def _of_colours(image: Image.Image, name: str, given: tuple[float, float] | None
             "images to 8 bits, or to grey ones, or leave range out"
         )
     brightest = int(np.asarray(image.convert("RGB")).max())
-    dark = "" if brightest >= 2 ** (_MOST_USUAL_BITS - 8) else "; these hardly fill 14 bits, and are nearly black then"
-    return f"16 bits a colour, of which the upper 8 are taken{dark}"
+    return UPPER_BITS if brightest >= 2 ** (_MOST_USUAL_BITS - 8) else NEARLY_BLACK
 
 
 _SAY_RANGE = "write range: [black, white] into `data` of the task, what stands for black and white in all images"

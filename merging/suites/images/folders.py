@@ -81,6 +81,12 @@ def split_folders(root: Path, split: str, task: str, classes: Sequence[str], giv
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
     hidden = [path for path in inside if is_systems(path.name)]
     present = [path.name for path in inside if not is_systems(path.name)]
+    loose = 0 if present else sum(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+    if loose:
+        raise SuiteError(
+            f"task {task!r}: {counted(loose, 'image')} in {name} and no folders; expected {name}/class/image: put "
+            "those of each class into a folder of its name"
+        )
     matching = match_folders(present, classes, given, task, name)
     if matching.how == NUMERIC_ORDER:
         _require_same_numbers(root, present, task)
@@ -153,6 +159,9 @@ def folder_source(
         return (open_image(files[row], f"{files[row].parent.name}/{files[row].name}", size, treatment) for row in rows)
 
     labels = [label for _, label in found.class_folders]
+    said, odd = _said(found, left_out, borrowed)
+    gaps = _gaps(found.matching.labels, classes) if found.matching.how == NUMERIC_ORDER else []
+    by_number = f"class folders are {NUMERIC_ORDER}" if found.matching.how == NUMERIC_ORDER and not gaps else ""
     order = [folder.name for folder, _ in found.class_folders]  # else classes of equal size could change places
     return Source(
         found.name,
@@ -162,10 +171,22 @@ def folder_source(
         origin=Origin(
             tuple((folder.name, label) for folder, label in found.class_folders),
             found.matching.how,
-            *_said(found, left_out, classes, borrowed),
+            said,
+            (*odd, *gaps),
+            by_number,
         ),
         folder_of=np.repeat(np.arange(len(counts)), counts),
     )
+
+
+def folders_instead(root: Path, split: str) -> str:
+    """What there is instead of a split, as the end of a sentence that says that it is not there."""
+    if not root.is_dir():
+        return f"; {root.name} is {'no folder' if root.exists() else 'not there'}"
+    there = sorted((path.name for path in root.iterdir() if path.is_dir() and not is_systems(path.name)), key=natural)
+    near = [name for name in there if name.casefold().startswith(split)]
+    advice = f"; rename {near[0]} to {split}" if near else f"; put class folders into {split}" if there else ""
+    return f"; {root.absolute().name} holds the folders {listed(there)}{advice}" if there else "; it is empty"
 
 
 def is_systems(name: str) -> bool:
@@ -218,9 +239,7 @@ def _images_below(folder: Path) -> int:
     return sum(Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(folder) for name in names)
 
 
-def _said(
-    found: Split, left_out: _LeftOut, classes: Sequence[str], borrowed: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _said(found: Split, left_out: _LeftOut, borrowed: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What is left out, as sentences: what nobody would miss, and what is hardly meant."""
     said: list[str] = []
     odd: list[str] = []
@@ -260,8 +279,6 @@ def _said(
         count = len(left_out.empty)
         whose = "class, whose folder is" if count == 1 else "classes, whose folders are"
         odd.append(f"no image of {count} {whose} {shortened(left_out.empty, _SHOWN)}")
-    if found.matching.how == NUMERIC_ORDER:
-        odd += _gaps(found.matching.labels, classes)
     if found.matching.assumed:
         odd.append("which folder is which class is assumed; list `classes` in the order of the head's rows")
     return tuple(said), tuple(odd)

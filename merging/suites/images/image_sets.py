@@ -10,8 +10,8 @@ from merging.core.errors import MissingPart, SuiteError
 from merging.suites.images.arrays import array_source
 from merging.suites.images.cache import DEFAULT_LIMIT, Notes, prepared
 from merging.suites.images.class_folders import FolderClasses, compare_names
-from merging.suites.images.decoding import hardly_filled, open_image
-from merging.suites.images.folders import folder_fingerprint, folder_source, images_in, split_folders
+from merging.suites.images.decoding import NEARLY_BLACK, UPPER_BITS, hardly_filled, open_image
+from merging.suites.images.folders import folder_fingerprint, folder_source, folders_instead, images_in, split_folders
 from merging.suites.images.hub import hub_source
 from merging.suites.images.hub_datasets import missing_dataset
 from merging.suites.images.kinds import (
@@ -103,11 +103,16 @@ def _with_notes(source: Source, pixels: np.ndarray, notes: Notes, digest: str) -
     skipped, count = len(notes.skipped), len(source)
     if skipped == count:
         raise SuiteError(f"{source.name}: none of {count} images can be read: {notes.reasons[0]}")
-    said = tuple(f"{number} of {count} images: {what}" for what, number in notes.said.items())
-    odd = f"{skipped} of {count} images can't be read and are left out: {'; '.join(notes.reasons)}"
-    dark = "" if notes.peak is None else hardly_filled(notes.peak)
-    odds = [*([odd] if skipped else []), *filter(None, [dark])]
-    origin = replace(source.origin, said=(*source.origin.said, *said), odd=(*source.origin.odd, *odds))
+    said = {what: f"{number} of {count} images: {what}" for what, number in notes.said.items()}
+    dark = [said.pop(NEARLY_BLACK)] if NEARLY_BLACK in said and UPPER_BITS not in said else []  # one may be a night
+    dark += filter(None, ["" if notes.peak is None else hardly_filled(notes.peak)])
+    unread = f"{skipped} of {count} images can't be read and are left out: {'; '.join(notes.reasons)}"
+    origin = replace(
+        source.origin,
+        said=(*source.origin.said, *said.values()),
+        odd=(*source.origin.odd, *dark),
+        unread=unread if skipped else "",
+    )
     labels = np.delete(source.labels, notes.skipped) if skipped else source.labels
     return ImageSet(pixels, labels, digest_of(digest + notes.key) if notes.key else digest, origin, skipped)
 
@@ -200,7 +205,7 @@ def _source(suite: Suite, task: Task, split: Split) -> Source:
         train = _stored(suite, task, "train")
         found = None if train is None else _held_out_of(train)
     if found is None:
-        raise MissingPart(f"task {task.name!r}: {_expected(task, split)}")
+        raise MissingPart(f"task {task.name!r}: {_expected(suite, task, split)}")
     return found
 
 
@@ -233,15 +238,16 @@ def _stored(suite: Suite, task: Task, split: str) -> Source | None:
             return torchvision_source(data.name, path, split, folder_fingerprint(path, path.rglob("*")))
 
 
-def _expected(task: Task, split: Split) -> str:
+def _expected(suite: Suite, task: Task, split: Split) -> str:
     """What to say of a split that is not there."""
     data = task.data
     if isinstance(data, ArraysData):
         name = Path(data.path).name
         return f"no {split}_images and {split}_labels in {name}; expected both for each of val and test"
     if isinstance(data, ImageFolderData):
+        root = suite.path(data.path)
         place = (Path(Path(data.path).name) / split).as_posix()
-        return f"no folder {place}; expected {place}/class/image"
+        return f"no folder {place}; expected {place}/class/image{folders_instead(root, split)}"
     return f"no {split} split in {data.title if data else 'its data'}"
 
 

@@ -33,6 +33,15 @@ class Preprocess(Entry):
     mean: tuple[_Finite, _Finite, _Finite]
     std: tuple[_Positive, _Positive, _Positive]
 
+    @model_validator(mode="after")
+    def _of_shares(self) -> "Preprocess":
+        if max(self.mean) > 1 or max(self.std) > 1:
+            raise ValueError(
+                f"mean {list(self.mean)} and std {list(self.std)} look like those of pixels in 0 … 255; expected those "
+                "of pixels in 0 … 1: divide by 255"
+            )
+        return self
+
 
 class ArraysData(Entry):
     """Images in an ``.npz`` file."""

@@ -20,12 +20,21 @@ class Origin:
         how: how that was found, as a sentence's end.
         said: what else there is to say of the files, as sentences.
         odd: what is hardly meant, as sentences.
+        assumed: what the order of the classes is taken from where no name says it, as a sentence.
+        unread: which images can't be read and are left out, on request, as a sentence.
     """
 
     folders: tuple[tuple[str, int], ...] = ()
     how: str = ""
     said: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
+    assumed: str = ""
+    unread: str = ""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What goes along with every number that is made of these images; what is left out is counted there, too."""
+        return (*filter(None, [self.assumed]), *self.odd)
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,11 @@ from merging.core.errors import CheckpointError, MergingError, MismatchedCheckpo
 from merging.core.files import ADAPTER_FILES
 from merging.core.gate import read_json
 from merging.core.wording import differences, explain
+from merging.weights.files.adapter_bases import CONFIG, called, require_same_base
 from merging.weights.files.layouts import Layout, Origin, huggingface_names
 from merging.weights.files.reading import Checkpoint, TensorInfo, open_checkpoint, require_content
 from merging.weights.files.torch_files import Unread
 
-CONFIG = "adapter_config.json"
 LINEARISED = "linearized_adapter_model.safetensors"
 FILES = ADAPTER_FILES
 _MAX_PATTERN = 200  # letters of a key of rank_pattern or alpha_pattern
@@ -53,8 +53,15 @@ _TEXT = re.compile(r"text_model\.|text_projection|token_embedding\.|ln_final\.|l
 _TEXT_CLASS = re.compile(r"Text")
 _BLOCKS = "transformer.resblocks."
 _WRAPPERS = ("module.", "model.", "_orig_mod.", "image_encoder.", "clip_model.", "clip.", "backbone.")
+_BEFORE = "original_module"  # what a module of modules_to_save was before training
 _BUFFER = "embeddings.position_ids"  # the numbers 0, 1, 2, …
-_HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_MERGE_IT = (
+    "merge it with PEFT, model.merge_and_unload().save_pretrained(FOLDER), and name that folder as the checkpoint"
+)
+_NOT_ITS = f"{CONFIG} is of another adapter, or the file incomplete; save the adapter again"
+_NO_WEIGHTS = re.compile(
+    r"PROMPT|P_TUNING|PREFIX|CPT|POLY"
+)  # kinds that add inputs or layers, which no weight can hold
 
 
 def adapter_in(folder: Path) -> Path | None:
@@ -159,21 +166,20 @@ class AdapterConfig(BaseModel):
     def refusal(self) -> str:
         """Why the adapter can't be folded, by its configuration; empty if it can."""
         if self.peft_type.upper() != "LORA":
-            return f"a PEFT adapter of type {self.peft_type[:40]!r}; LORA (also rsLoRA and DoRA) is what can be folded"
+            added = "this kind adds to the model what its weights can't hold, so that such models are not merged"
+            advice = added if _NO_WEIGHTS.search(self.peft_type.upper()) else _MERGE_IT
+            return f"a PEFT adapter of type {self.peft_type[:40]!r}; only LORA (rsLoRA, DoRA) is folded here; {advice}"
         if self.init_lora_weights not in _PLAIN_STARTS:
             return (
                 f"init_lora_weights is {str(self.init_lora_weights)[:40]!r}, which changes the base's weights before "
-                "training; convert it with PEFT (path_initial_model_for_weight_conversion), or save the merged model"
+                f"training; convert it with PEFT (path_initial_model_for_weight_conversion), or {_MERGE_IT}"
             )
         if self.use_dora and self.lora_bias:
-            return "use_dora and lora_bias at once are not folded; save the merged model with PEFT's merge_and_unload"
+            return f"use_dora and lora_bias at once are not folded; {_MERGE_IT}"
         unknown = [name for name, value in (self.model_extra or {}).items() if value and name not in _HARMLESS]
         if unknown:
             name = sorted(unknown)[0]
-            return (
-                f"{CONFIG} sets {name[:60]!r}, of which nothing is known here; save the merged model with PEFT's "
-                "merge_and_unload instead"
-            )
+            return f"{CONFIG} sets {name[:60]!r}, of which nothing is known here; {_MERGE_IT}"
         return ""
 
     def rank(self, layer: str) -> int:
@@ -328,9 +334,11 @@ class AdaptedCheckpoint(Checkpoint):
 
     Attributes:
         base: what it was trained on.
+        trained_on: what its configuration calls that, where nothing shows whether it is this base; else empty.
     """
 
     base: Checkpoint
+    trained_on: str = ""
 
     @classmethod
     def opened(cls, base: Checkpoint, path: Path, promised: str | None = None) -> "AdaptedCheckpoint":
@@ -339,13 +347,13 @@ class AdaptedCheckpoint(Checkpoint):
         config = read_config(path)
         adapter = open_checkpoint(path, part="all")
         try:
-            require_same_base(config, base)
+            unseen = require_same_base(config.base_model_name_or_path, base, path.parent)
             reader = _Reader(base, adapter, config, linearised=path.name == LINEARISED)
             changes = reader.changes()
         except MergingError as error:
             raise type(error)(f"{_named(path)}: {error}") from None
         layout = Layout(
-            f"{reader.title} folded into {base.path.name}{_not_compared(config, base)}",
+            f"{reader.title} folded into {base.path.name}",
             {name: Origin((name,)) for name in base.infos},
             tuple(reader.text),
             "open_clip",
@@ -353,6 +361,7 @@ class AdaptedCheckpoint(Checkpoint):
         source, files = _Folded(base, adapter, changes), tuple(files_of(path))
         made = cls(path, layout, dict(base.infos), source, promised=promised, files=files)
         made.base = base
+        made.trained_on = unseen
         return made
 
     def fingerprint_by(self, of_file: Callable[[Path], str]) -> str:
@@ -362,48 +371,19 @@ class AdaptedCheckpoint(Checkpoint):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Whether the text tower was adapted too."""
-        if not self.layout.dropped:
-            return ()
-        return (
-            f"the adapter {self.path.parent.name} changes the text tower too; only the visual tower is taken, so that "
-            "a head made by the base's text tower is not the one that it was trained with",
-        )
-
-
-def require_same_base(config: AdapterConfig, base: Checkpoint) -> None:
-    """Insist that an adapter was trained on the base, where both are known by names of the Hugging Face hub.
-
-    Raises:
-        MismatchedCheckpoint: they are others.
-    """
-    trained, here = config.base_model_name_or_path, _hub_name(base.path)
-    if here and _HUB_ID.fullmatch(trained) and trained.lower() != here.lower():
-        raise MismatchedCheckpoint(
-            f"trained on {trained} (base_model_name_or_path in {CONFIG}), but the base here is {here}; name that base "
-            f"in suite.yaml, or, if both are the same weights, write {here} into {CONFIG}"
-        )
-
-
-def _not_compared(config: AdapterConfig, base: Checkpoint) -> str:
-    """What the adapter says of its base where nothing says what the base here is called."""
-    trained = "/".join(Path(config.base_model_name_or_path).parts[-2:])[:80]
-    return "" if not trained or _hub_name(base.path) else f" (trained on {trained!r}, by its configuration)"
-
-
-def _hub_name(path: Path) -> str:
-    """The hub's name of a weight file: from its place in the hub's cache, or from ``config.json`` beside it."""
-    at = next((i for i, part in reversed([*enumerate(path.parts)]) if part.startswith("models--")), None)
-    if at is not None:
-        of_a_suite = Path(*path.parts[: at + 3], "suite.yaml").is_file()  # a repository of many models
-        return "" if of_a_suite else "/".join(path.parts[at].split("--", 2)[1:])
-    file = path.with_name("config.json")
-    try:
-        said = read_json(file, CheckpointError)
-    except CheckpointError:
-        return ""
-    name = said.get("_name_or_path") if isinstance(said, dict) else None
-    return name if isinstance(name, str) and _HUB_ID.fullmatch(name) else ""
+        """Whether the base can be another, and whether the text tower was adapted too."""
+        name, said = self.path.parent.name, []
+        if self.trained_on:
+            said.append(
+                f"the adapter {name} was trained on {self.trained_on!r}, by its {CONFIG}, and nothing shows whether "
+                f"that is the base here, {called(self.base.path)}: taken to be the same weights"
+            )
+        if self.layout.dropped:
+            said.append(
+                f"the adapter {name} changes the text tower too; only the visual tower is taken, so that a head made "
+                "by the base's text tower is not the one that it was trained with"
+            )
+        return tuple(said)
 
 
 class _Reader:
@@ -416,6 +396,7 @@ class _Reader:
 
     def __init__(self, base: Checkpoint, adapter: Checkpoint, config: AdapterConfig, linearised: bool) -> None:
         self._base = base
+        self._adapter = adapter
         self._infos = adapter.infos
         self._config = config
         self._linearised = linearised
@@ -471,8 +452,8 @@ class _Reader:
                 known[part] = stored
                 adapters.add(adapter)
             elif layer in wholes:
-                raise CheckpointError(f"{stored!r} and {wholes[layer]!r} are the same; expected one adapter")
-            elif not layer.endswith(_BUFFER):
+                self._require_equal(stored, wholes[layer])
+            elif not layer.endswith(_BUFFER) and _BEFORE not in stored.split("."):
                 wholes[layer] = stored
         if _TEXT_CLASS.search(str(self._auto("base_model_class"))):
             named = str(self._auto("base_model_class"))[:60]
@@ -480,6 +461,13 @@ class _Reader:
         if len(adapters) > 1:
             raise CheckpointError(f"holds several adapters ({', '.join(sorted(adapters))[:100]}); save the one meant")
         return layers, wholes
+
+    def _require_equal(self, one: str, other: str) -> None:
+        """With ``bias: all`` PEFT writes the biases of ``modules_to_save`` under two names."""
+        if not torch.equal(self._adapter[one], self._adapter[other]):
+            raise CheckpointError(
+                f"{one!r} and {other!r} are the same tensor with different numbers; expected one adapter; save it again"
+            )
 
     def _auto(self, field: str) -> Any:
         mapping = (self._config.model_extra or {}).get("auto_mapping")
@@ -491,7 +479,7 @@ class _Reader:
         at = next((i for i, step in enumerate(steps) if step in _FACTORS or step == "params0_values"), None)
         if at is None:
             if any(re.match(r"lora_|hada_|lokr_|ia3_|oft_|vera_|boft_", step) for step in steps):
-                raise CheckpointError(f"tensor {stored!r} is of no LoRA adapter that can be folded")
+                raise CheckpointError(f"tensor {stored!r} is of no LoRA adapter that can be folded; {_MERGE_IT}")
             return self._whole_name(steps), "", ""
         layer, step, rest = steps[:at], steps[at], steps[at + 1 :]
         if step == "params0_values" or (self._linearised and layer[-1:] == ["model"]):
@@ -504,7 +492,7 @@ class _Reader:
             layer = layer[:-1]
         kind = rest.pop() if rest and rest[-1] in ("weight", "bias") else "weight"
         if len(rest) > 1 or (kind == "bias" and step != "lora_B"):
-            raise CheckpointError(f"tensor {stored!r} is of no LoRA adapter that can be folded")
+            raise CheckpointError(f"tensor {stored!r} is of no LoRA adapter that can be folded; {_MERGE_IT}")
         part = _FACTORS[step] if kind == "weight" else "shift"
         if step.startswith("lora_embedding"):
             part += " of an embedding"
@@ -527,7 +515,8 @@ class _Reader:
         if place is None:
             raise MismatchedCheckpoint(
                 f"tensor {stored!r} belongs to a layer that the base lacks; expected layers of the visual tower, named "
-                "as in Hugging Face's CLIPVisionModel or open_clip; a classifier of its own, too, has no place in it"
+                "as in Hugging Face's CLIPVisionModel or open_clip; a classifier of its own, too, has no place in it: "
+                "merge the adapter with PEFT (merge_and_unload), save the visual tower alone, and name that"
             )
         return place
 
@@ -538,7 +527,8 @@ class _Reader:
         expected = place.shape(self._base.infos[place.name])
         if self._infos[stored].shape != expected:
             raise MismatchedCheckpoint(
-                f"tensor {stored!r} is {list(self._infos[stored].shape)}, in the base {list(expected)}"
+                f"tensor {stored!r} is {list(self._infos[stored].shape)}, in the base {list(expected)}; name the base "
+                "that it was trained on"
             )
         return Change(place, whole=stored)
 
@@ -552,21 +542,23 @@ class _Reader:
             # PEFT up to 0.21 at least adds the output projection's part twice there, in training as in merging
             raise CheckpointError(
                 f"layer {layer!r} is torch's attention as a whole, to which versions of PEFT do different things; "
-                "merge it with the version that trained it (merge_and_unload), and use the merged model"
+                f"with the version that trained it {_MERGE_IT}"
             )
         place = self._place(f"{layer}.weight", parts["A"])
         rank = self._factors(layer, parts, place, embedding)
         scale = self._config.scale(layer, rank)
         if ("m" in parts) != self._config.use_dora:
             has = "has" if "m" in parts else "lacks"
-            raise CheckpointError(f"use_dora is {self._config.use_dora}, but layer {layer!r} {has} a magnitude vector")
+            seen = f"use_dora is {self._config.use_dora}, but layer {layer!r} {has} a magnitude vector"
+            raise CheckpointError(f"{seen}; {_NOT_ITS}")
         if embedding and self._config.use_dora:
-            raise CheckpointError(f"DoRA on the embedding {layer!r} is not folded; save the merged model")
+            raise CheckpointError(f"DoRA on the embedding {layer!r} is not folded; {_MERGE_IT}")
         initial = self._initial(layer, parts)
         found = [Change(place, None, parts["A"], parts["B"], *initial, parts.get("m"), None, scale, embedding)]
         if ("shift" in parts) != self._config.lora_bias:
             has = "has" if "shift" in parts else "lacks"
-            raise CheckpointError(f"lora_bias is {self._config.lora_bias}, but lora_B of layer {layer!r} {has} a bias")
+            seen = f"lora_bias is {self._config.lora_bias}, but lora_B of layer {layer!r} {has} a bias"
+            raise CheckpointError(f"{seen}; {_NOT_ITS}")
         if "shift" in parts:
             bias = self._place(f"{layer}.bias", parts["shift"])
             self._require_shape(parts["shift"], bias.shape(self._base.infos[bias.name]))
@@ -584,7 +576,8 @@ class _Reader:
         if len(shape) < 2 or seen != expected:
             raise MismatchedCheckpoint(
                 f"layer {layer!r} of shape {list(shape)} has factors {[list(each) for each in seen]}; by the base and "
-                f"rank {rank} in {CONFIG}, {[list(each) for each in expected]} are expected"
+                f"rank {rank} in {CONFIG}, {[list(each) for each in expected]} are expected; "
+                "name the base that it was trained on, or put its own configuration beside it"
             )
         if "m" in parts and torch.Size(self._infos[parts["m"]].shape).numel() != shape[0]:
             raise MismatchedCheckpoint(

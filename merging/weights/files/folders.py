@@ -23,6 +23,24 @@ _STATES = re.compile(
 _ARGUMENTS = "training_args.bin"
 _SHARD = re.compile(r"(?P<model>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.(safetensors|bin|pt|pth)")
 MAX_SHARDS = 1000
+SAFE_SUFFIX = ".safetensors"
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
+_SUFFIX = re.compile(r"\.(?:safetensors|pt|pth|bin|ckpt|pth\.tar(?:-\d{1,9})?)$", re.IGNORECASE)
+
+
+def weight_suffix(name: str) -> str:
+    """How the name of a weight file ends; empty of any other file. Trainings call files of torch.save ``.pth.tar``.
+
+    >>> weight_suffix("vit.safetensors"), weight_suffix("model.pth.tar-50"), weight_suffix("data.npz")
+    ('.safetensors', '.pth.tar-50', '')
+    """
+    found = _SUFFIX.search(name)
+    return found[0] if found else ""
+
+
+def is_torch_file(path: Path) -> bool:
+    """Whether a weight file is named as one of torch.save."""
+    return weight_suffix(path.name).lower() not in ("", SAFE_SUFFIX)
 
 
 def is_training_state(path: Path) -> bool:

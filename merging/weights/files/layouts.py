@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from merging.core.errors import CheckpointError
-from merging.core.text import counted, shortened
+from merging.core.text import counted, in_a_row, shortened
 from merging.core.wording import differences
 from merging.weights.files.other_kinds import other_kind, other_text_kind
 
@@ -464,16 +464,22 @@ def _only(
 
 
 def _several(kind: str, roots: Sequence[str]) -> str:
-    """What to say of several towers, with a name for one of them."""
+    """What to say of several towers, with a name for each of them."""
     listed = _listed(roots)
-    others = {word for root in roots[:-1] for word in root.split(".")}
-    example = next((word for word in roots[-1].split(".") if word and word not in others), _called(roots[-1]))[:80]
     advice = "save the one that is meant by itself"
     if kind == "visual":
+        names = [_short_name(root, [other for other in roots if other != root])[:80] for root in roots]
         advice = (
-            f"say which is meant: `take: {example}` of a task in suite.yaml, --take {example} of convert and init-suite"
+            "say which is meant, with `take: NAME` of a task in suite.yaml or --take NAME of convert and init-suite; "
+            f"the names are {in_a_row(names[:_MAX_TOWERS])}"
         )
     return f"holds several {kind} towers with different weights, under {listed}; {advice}"
+
+
+def _short_name(root: str, others: Sequence[str]) -> str:
+    """A word in front of a tower's names that no other one has, as ``take`` reads it; else all that stands there."""
+    taken = {word for other in others for word in other.split(".")}
+    return next((word for word in root.split(".") if word and word not in taken), _called(root))
 
 
 def _called(root: str) -> str:
@@ -496,7 +502,7 @@ def _taken(roots: Sequence[str], take: str) -> str:
 
 
 def _listed(roots: Sequence[str]) -> str:
-    return shortened([repr(_called(root)[:80]) for root in roots], 6)
+    return shortened([repr(_called(root)[:80]) for root in roots], _MAX_TOWERS)
 
 
 def _without_wrappers(name: str) -> str:

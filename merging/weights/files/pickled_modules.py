@@ -21,15 +21,24 @@ from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckp
 from merging.core.gate import DAMAGE
 from merging.core.limits import MAX_PICKLE_BYTES, MAX_TENSORS
 from merging.weights.files import inert_pickle
+from merging.weights.files.containers import require_as_named
 from merging.weights.files.inert_pickle import Shell, StoredBytes, StoredTensor, UnreadTensor
 from merging.weights.files.reading import Checkpoint, TensorInfo, checkpoint_from, require_content
-from merging.weights.files.torch_files import NESTED, Lists, Unread, check_archive, no_state_dict, requested_globals
+from merging.weights.files.torch_files import (
+    MAGIC,
+    NESTED,
+    Lists,
+    Unread,
+    check_archive,
+    no_state_dict,
+    requested_globals,
+    require_tensors_of_torch,
+)
 
 _MAX_NAME = 300  # characters; names of nested modules grow with every level
 _MAX_UNSAVED = 100  # buffers of one module that are not saved; each name is looked for among them
 _TIED = 2  # tied weights are in the file once and in the model under two names
 _TORCHSCRIPT = "__torch__."  # begins the names of its classes
-_MAGIC = 0x1950A86A20F9469CFC6C  # begins the old format, before a version, word sizes, the model and the keys
 
 _WALKED = (StoredTensor, UnreadTensor, Shell, dict, list, tuple)
 
@@ -65,6 +74,7 @@ def open_pickled_module(path: Path | str, take: str | None = None) -> PickledMod
     """
     path = Path(path)
     require_content(path)
+    require_as_named(path)
     try:
         root, places = _from_archive(path) if check_archive(path, torchscript=True) else _from_old_format(path)
         if not isinstance(root, dict | Shell):
@@ -73,9 +83,12 @@ def open_pickled_module(path: Path | str, take: str | None = None) -> PickledMod
     except DAMAGE:
         raise CorruptCheckpoint(f"{path.name}: a damaged archive; download or export it again") from None
     except CheckpointError as error:
+        require_tensors_of_torch(path)
         if str(error).startswith(f"{path.name}: "):
             raise
         raise type(error)(f"{path.name}: {error}") from None
+    if not source.infos():
+        require_tensors_of_torch(path)
     kind = root.kind if isinstance(root, Shell) else type(root).__name__
     return PickledModule(kind, tuple(requested_globals(path)), checkpoint_from(path, source, "visual", take=take))
 
@@ -112,7 +125,7 @@ def _from_old_format(path: Path) -> tuple[object, Places]:
     """The same from the old format, in which a list of keys says in which order the storages follow."""
     with path.open("rb") as file:
         head = io.BytesIO(file.read(MAX_PICKLE_BYTES))
-        if inert_pickle.load(head) != _MAGIC:
+        if inert_pickle.load(head) != MAGIC:  # before a version, word sizes, the model and the keys
             raise CorruptCheckpoint("not written by torch.save")
         storages: dict[str, StoredBytes] = {}
         _version, _sizes, root, keys = (inert_pickle.load(head, storages) for _ in range(4))

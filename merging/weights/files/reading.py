@@ -23,14 +23,23 @@ from merging.core.limits import MAX_TENSORS
 from merging.core.places import path_of
 from merging.core.text import counted
 from merging.core.wording import differences
-from merging.weights.files.folders import is_index, model_file, shards_of
+from merging.weights.files.containers import require_as_named
+from merging.weights.files.folders import (
+    SAFE_SUFFIX,
+    TORCH_SUFFIXES,
+    is_index,
+    is_torch_file,
+    model_file,
+    shards_of,
+    weight_suffix,
+)
 from merging.weights.files.header import read_header
 from merging.weights.files.layouts import NO_PREFIX, PROJECTION, Layout, Origin, recognise, recognise_text
 from merging.weights.files.torch_files import Unread, read_state_dict, why_unread
 
 Part = Literal["visual", "text", "all"]
+_CLASSIFIER = ["classifier", "weight"]  # of transformers' CLIPForImageClassification
 PATCHES, POSITIONS = "conv1.weight", "positional_embedding"
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -184,7 +193,13 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of the model before it is used, in sentences."""
-        return ()
+        classifier = next((name for name in self.layout.dropped if name.split(".")[-2:] == _CLASSIFIER), None)
+        if classifier is None or self.layout.family != "huggingface":
+            return ()
+        return (
+            f"{self.path.name} was trained with a classifier of its own ({classifier[-80:]!r}) on the mean of all "
+            "patches; it is left out, and the suite's head, which sees the projected class token, fits it less",
+        )
 
     @property
     def lacks_projection(self) -> bool:
@@ -362,13 +377,16 @@ class _ShardedSource:
 
 def _source_of(path: Path) -> Source:
     """A weight file by its suffix."""
-    if path.suffix == ".safetensors":
+    if weight_suffix(path.name):
+        require_as_named(path)
+    if path.suffix.lower() == SAFE_SUFFIX:
         return _SafetensorsSource(path)
-    if path.suffix in TORCH_SUFFIXES:
+    if is_torch_file(path):
         return _TorchSource(path)
     raise CheckpointError(
         f"{path.name}: unknown kind of weight file {path.suffix!r}; expected .safetensors, one of "
-        f"{', '.join(TORCH_SUFFIXES)}, the index of a sharded checkpoint (.index.json), or a folder with one of these"
+        f"{', '.join(TORCH_SUFFIXES)}, the index of a sharded checkpoint (.index.json), or a folder with one of these; "
+        "a file of torch.save or safetensors under another name is to be renamed, any other to be written anew by these"
     )
 
 
@@ -427,6 +445,11 @@ def require_content(path: Path) -> None:
     if not there:
         if path.exists() and not path.is_dir():
             require_regular(path, CheckpointError)
+        if {"http:", "https:"} & {*path.parts}:
+            raise CheckpointError(
+                f"{path.name}: an address, and nothing is fetched by one; download the file and name that, or, of a "
+                "model on the Hugging Face hub, write {hub: OWNER/NAME} in suite.yaml"
+            )
         raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
     if size == 0:
         raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")

@@ -23,6 +23,7 @@ from merging.core.errors import CorruptCheckpoint, UnsafeCheckpoint
 from merging.core.gate import DAMAGE
 from merging.core.limits import MAX_PICKLE_BYTES, MAX_PICKLE_OPERATIONS
 from merging.core.text import counted, kind_of, shortened
+from merging.weights.files.containers import require_saved_by_torch
 from merging.weights.files.inert_pickle import META
 from merging.weights.files.pickle_size import require_bearable
 
@@ -31,6 +32,12 @@ _HARMLESS = re.compile(
     r"torch\._utils\.|torch\.(\w*Storage|Size|\w*float\w*|\w*int\w*)$|collections\.OrderedDict$"
     r"|(builtins|__builtin__)\.set$"
 )
+_NUMPY = re.compile(r"numpy\._?core\.(multiarray\._reconstruct|numeric\._frombuffer)$")
+_OF_ARRAYS = re.compile(
+    rf"{_NUMPY.pattern}|numpy\.(_?core\.multiarray\.scalar|ndarray|dtype)$|_codecs\.encode$"
+    r"|torch\.storage\._load_from_bytes$"
+)
+MAGIC = 0x1950A86A20F9469CFC6C  # the number that begins torch's old format
 NESTED = ("state_dict", "model_state_dict", "model")  # what training scripts save their weights under
 _MAX_NAME = 1000  # characters; names grow with every dictionary
 _DEEPEST = 12  # dictionaries within each other that are looked into
@@ -120,6 +127,7 @@ def read_state_dict(path: Path) -> StateDict:
     except CorruptCheckpoint as error:
         raise CorruptCheckpoint(f"{path.name}: {error}") from None
     except Exception:  # damaged files make torch raise nearly anything, asserts and MemoryError included
+        require_tensors_of_torch(path)
         names = requested_globals(path)
         if names:
             raise UnsafeCheckpoint(
@@ -149,7 +157,7 @@ def no_state_dict(path: Path, found: object) -> CorruptCheckpoint:
     count = f" of {len(found)}" if isinstance(found, list | tuple | set) else ""
     return CorruptCheckpoint(
         f'{path.name}: holds {kind}{count}; expected a state dict, name → tensor, or {{"state_dict": …}}; save '
-        "model.state_dict()"
+        'model.state_dict(), or {"weight": tensor} of a head'
     )
 
 
@@ -178,11 +186,42 @@ def _walk(path: Path, root: Mapping[Any, Any], lists: Lists) -> Iterator[tuple[s
 
 def requested_globals(path: Path) -> list[str]:
     """What a pickle file would import, besides the parts of tensors, sorted; reads opcodes and imports nothing."""
+    return sorted(name for name in _all_globals(path) if not _HARMLESS.match(name))
+
+
+def _all_globals(path: Path) -> set[str]:
     found: set[str] = set()
     with suppress(*DAMAGE):  # the rest is no pickle; what was found up to there still counts
         for pickled in _pickles(path, is_archive(path)):
             found.update(_globals_of(pickled))
-    return sorted(name for name in found if not _HARMLESS.match(name))
+    return found
+
+
+def require_tensors_of_torch(path: Path) -> None:
+    """Refuse a file that is a pickle of other things than :func:`torch.save` makes of tensors, with what to do.
+
+    Raises:
+        UnsafeCheckpoint: its weights are arrays of numpy, or it was written by pickle alone. In both the numbers stand
+            in the pickle itself, which would have to be as large as a model to be of use.
+    """
+    names = _all_globals(path)
+    if not all(_HARMLESS.match(name) or _OF_ARRAYS.match(name) for name in names):
+        return  # no advice to load what asks for anything else
+    if "torch.storage._load_from_bytes" in names:
+        what, save = "tensors in a pickle that torch.save did not write", "state"
+    elif any(map(_NUMPY.match, names)) and not any(name.startswith("torch._utils._rebuild") for name in names):
+        what = "arrays of numpy, not tensors of torch"
+        save = "{name: torch.as_tensor(array) for name, array in state.items()}"
+    else:
+        return
+    with path.open("rb") as file:
+        of_torch = is_archive(path) or MAGIC.to_bytes(10, "little") in file.read(32)
+    load = f"torch.load({path.name!r}, weights_only=False)" if of_torch else f"pickle.load(open({path.name!r}, 'rb'))"
+    raise UnsafeCheckpoint(
+        f"{path.name}: {what}; loading it could run code, so nothing was loaded, by convert neither; where you trust "
+        f"who made it, write it anew in Python: state = {load}; torch.save({save}, 'tensors.pt'); where the weights "
+        "lie in a dictionary within, take that as state"
+    )
 
 
 def _pickles(path: Path, zipped: bool) -> Iterator[IO[bytes]]:
@@ -206,13 +245,21 @@ def _pickles(path: Path, zipped: bool) -> Iterator[IO[bytes]]:
 def _globals_of(file: IO[bytes]) -> Iterator[str]:
     """Dotted names of the globals of one pickle."""
     strings: list[str] = []
+    memo: dict[int, str] = {}
+    count, last = 0, ""  # of what was remembered, and what the instruction before put there if that was text
     for opcode, argument, _ in islice(pickletools.genops(file), MAX_PICKLE_OPERATIONS):
+        if opcode.name in ("MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"):
+            memo[count if argument is None else int(argument)] = last
+            count += 1
+            continue
+        last = memo.get(int(str(argument)), "") if opcode.name in ("GET", "BINGET", "LONG_BINGET") else ""
         if opcode.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".")
         elif opcode.name == "STACK_GLOBAL":
             yield ".".join(strings[-2:])
         elif isinstance(argument, str):
-            strings.append(argument)
+            last = argument
+        strings += [last] if last else []
 
 
 def check_archive(path: Path, torchscript: bool = False) -> bool:
@@ -232,6 +279,7 @@ def check_archive(path: Path, torchscript: bool = False) -> bool:
         return False
     with open_archive(path, CorruptCheckpoint, "a whole zip archive") as archive:
         members = archive.infolist()
+    require_saved_by_torch(path, members)
     scripted = any(member.filename.endswith("/constants.pkl") for member in members)
     code = [member for member in members if scripted and "/code/" in member.filename]  # compressed, never read
     unpacked = sum(member.file_size for member in members) - sum(member.file_size for member in code)

@@ -19,6 +19,7 @@ import torch
 from merging.core.errors import CheckpointError, SpecError
 from merging.core.files import atomic_path, require_place
 from merging.core.places import path_of
+from merging.core.text import in_a_row
 from merging.weights.files.folders import INDEX, MAX_SHARDS, shards_of
 from merging.weights.files.layouts import Origin, huggingface_names
 from merging.weights.files.reading import _DTYPES, TensorInfo
@@ -73,6 +74,23 @@ class Form:
 
 
 PLAIN = Form()
+
+
+def dtype_in_words(dtype: WrittenDtype, infos: Mapping[str, TensorInfo]) -> str:
+    """What becomes of numbers that are written in another precision; empty where they stay as they are.
+
+    >>> dtype_in_words("float32", {"proj": TensorInfo((2, 2), torch.float16)})
+    'widened from float16 to float32, which makes no number more precise'
+    >>> dtype_in_words("float32", {"proj": TensorInfo((2, 2), torch.float32)})
+    ''
+    """
+    if dtype == "as-base":
+        return ""
+    wanted: torch.dtype = getattr(torch, dtype)
+    others = sorted({info.dtype for info in infos.values() if info.floating} - {wanted}, key=str)
+    wider = [str(one).removeprefix("torch.") for one in others if torch.promote_types(one, wanted) == wanted]
+    said = [f"widened from {in_a_row(wider)} to {dtype}, which makes no number more precise"] if wider else []
+    return "; ".join([*said, *([f"rounded to {dtype}"] if len(wider) < len(others) else [])])
 
 
 def require_writable(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,24 @@ def test_a_rounded_export_is_replayed_and_says_what_it_is(run: Run, workspace: W
     assert recipe.weights.sha256 == weights_sha256(tmp_path / "out" / "model.safetensors")
     assert replay(recipe, load_suite(run.spec.suite), workspace, tmp_path / "again.safetensors").identical
     assert "rounded to bfloat16 after its accuracy was measured" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_base_that_is_widened_is_said_to_be(suite_file: Path, tmp_path: Path) -> None:
+    """Before: "rounded to float32", of a base with 16 bits, and on the command line nothing."""
+    base = load_file(suite_file.parent / "base.safetensors")
+    half = {name: value if name.startswith("ln_") else value.half() for name, value in base.items()}
+    shutil.copytree(suite_file.parent, tmp_path / "suite")
+    save_file(half, tmp_path / "suite" / "base.safetensors")
+    common = ["merge", tmp_path / "suite", "--device", "cpu", "--home", tmp_path / "home", "--json"]
+    made = json.loads(cli(*common).stdout)["run"]
+    widened = "widened from float16 to float32, which makes no number more precise"
+    for dtype, said in (("float32", widened), ("bfloat16", "rounded to bfloat16"), ("as-base", "")):
+        export = ("runs", "export", made, tmp_path / dtype, "--dtype", dtype, "--home", tmp_path / "home")
+        assert (f"weights: {said}" in cli(*export).output) == bool(said)
+        card = (tmp_path / dtype / "README.md").read_text()
+        assert f"`model.visual`{f', {said}' if said else ''}{' after its' if dtype == 'bfloat16' else '.'}" in card
+    merge = [*common[:-1], "--output", tmp_path / "merged.safetensors", "--dtype", "float32"]
+    assert f"weights: {widened}" in cli(*merge).output
 
 
 @pytest.mark.parametrize("edit", ["none", "ties"])

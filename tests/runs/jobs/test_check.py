@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from merging.evaluation.evaluator import Evaluator
 from merging.runs.jobs.check import check_suite, gap_warning
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
@@ -128,6 +129,24 @@ def test_a_head_with_rows_of_zeros_is_odd(own_suite: Path) -> None:
     ]
     assert found["roads.head.safetensors", "roads"].warnings == ["1 of 5 rows are zero: no image is recognised by them"]
     assert all(row.ok for row in found.values()) and sum(row.warning for row in found.values()) == 2
+
+
+def test_a_class_that_stands_there_twice_is_named_with_its_places(own_suite: Path) -> None:
+    """Two rows of a head that are equal, as of one name twice: the first of them is always taken."""
+    described = yaml.safe_load((own_suite / "suite.yaml").read_text())
+    described["tasks"][1]["classes"] = ["one", "crane", "three", "four", "crane"]
+    (own_suite / "suite.yaml").write_text(yaml.safe_dump(described))
+    path = own_suite / "digits.head.safetensors"
+    head = load_file(path)["weight"]
+    head[4] = head[1]
+    save_file({"weight": head}, path)
+    said = (
+        "classes 1 and 4 ('crane' and 'crane'), counted from 0, have the same row, so that no image is ever taken for 4"
+    )
+    assert rows_of(own_suite)["digits.head.safetensors", "digits"].warnings == [said]
+    evaluator = Evaluator(load_suite(own_suite))
+    evaluator.require(["digits", "roads"], "test")
+    assert evaluator.data_warnings() == [f"head of digits: {said}"]  # which goes along with every number
 
 
 def test_a_broken_head_is_one_problem(own_suite: Path) -> None:

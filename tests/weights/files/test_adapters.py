@@ -84,6 +84,8 @@ def written(adapted: PeftModel, model: torch.nn.Module, folder: Path, **saving: 
         {"target_modules": QV, "modules_to_save": ["embeddings"]},
         {"target_modules": QV, "bias": "all"},
         {"target_modules": QV, "bias": "lora_only"},
+        {"target_modules": QV, "bias": "all", "modules_to_save": ["post_layernorm", "layer_norm1"]},
+        {"target_modules": QV, "bias": "lora_only", "modules_to_save": ["fc1"], "lora_bias": True},
         {"target_modules": ["k_proj", "fc2"], "lora_bias": True},
         {"target_modules": ALL, "fan_in_fan_out": True},
         {"target_modules": "all-linear"},
@@ -239,7 +241,8 @@ def change(adapter: tuple[Checkpoint, Path], tmp_path: Path) -> Callable[..., Ch
         ({"peft_type": "LOHA"}, "type 'LOHA'"),
         ({"peft_type": "LOKR"}, "type 'LOKR'"),
         ({"peft_type": "IA3"}, "type 'IA3'"),
-        ({"peft_type": "PROMPT_TUNING"}, "LORA .* is what can be folded"),
+        ({"peft_type": "LN_TUNING"}, r"only LORA .* folded here; merge it with PEFT, model.merge_and_unload\(\)"),
+        ({"peft_type": "PROMPT_TUNING"}, "adds to the model what its weights can't hold"),
         ({"init_lora_weights": "pissa_niter_16"}, "'pissa_niter_16', which changes the base's weights"),
         ({"layer_replication": [[0, 1]]}, "sets 'layer_replication'"),
         ({"use_something_new": {"a": 1}}, "sets 'use_something_new'"),
@@ -288,8 +291,14 @@ def renamed(start: str, to: str) -> Callable[[State], None]:
             lambda state: state.update({f"{LAYER}mlp.fc1.lora_A.other.weight": torch.ones(4, 32)}),
             "several adapters .default, other.",
         ),
+        (
+            lambda state: state.update(
+                {f"{LAYER}layer_norm1.{part}bias": torch.full([32], len(part)) for part in ("", "modules_to_save.")}
+            ),
+            "the same tensor with different numbers; expected one adapter; save it again",
+        ),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_tensors_that_are_refused(change: Callable[..., Checkpoint], tensors: Any, said: str) -> None:
     with pytest.raises(CheckpointError, match=said) as caught:
@@ -330,7 +339,35 @@ def test_an_adapter_of_another_base_is_refused(tmp_path: Path, place: str) -> No
             open_on(base, file)
     (folder / "config.json").unlink()
     (folder / "suite.yaml").write_text("")  # a repository of many models is called after none of them
-    assert "(trained on 'models/clip', by its configuration)" in open_on(base, file).summary
+    assert open_on(base, file).notes == (
+        "the adapter adapter was trained on 'models/clip', by its adapter_config.json, and nothing shows whether that "
+        f"is the base here, {folder.name}/base.safetensors: taken to be the same weights",
+    )
+
+
+def test_a_base_that_lies_beside_the_adapter_is_compared(adapter: tuple[Checkpoint, Path], tmp_path: Path) -> None:
+    """Named by a path, as PEFT writes it of a model that was not loaded from the hub."""
+    _, folder = adapter
+    suite = tmp_path / "suite"
+    file = copied(folder, suite / "a")
+    states = {"own": MODEL.state_dict(), "copy": MODEL.state_dict(), "other": {}}
+    states["other"] = {name: tensor + 1 for name, tensor in MODEL.state_dict().items()}
+    for place in (suite, tmp_path):  # what lies elsewhere is not opened
+        for name, state in states.items():
+            (place / name).mkdir(exist_ok=True)
+            save_file({key: tensor.contiguous() for key, tensor in state.items()}, place / name / "model.safetensors")
+    base, config = open_checkpoint(suite / "own"), file.with_name("adapter_config.json")
+    said = json.loads(config.read_text())
+
+    def notes(named: object) -> tuple[str, ...]:
+        config.write_text(json.dumps(said | {"base_model_name_or_path": str(named)}))
+        return open_on(base, file).notes
+
+    assert [notes(named) for named in ("../own", "./own", suite / "own", "copy", suite / "copy", "")] == [()] * 6
+    assert [len(notes(named)) for named in (tmp_path / "other", "../../other", "gone", "a\0b")] == [1] * 4
+    for named in ("other", suite / "other"):
+        with pytest.raises(CheckpointError, match="which is here and holds other weights than the base, own/model"):
+            notes(named)
 
 
 def test_a_fingerprint_is_of_adapter_configuration_and_base(adapter: tuple[Checkpoint, Path], tmp_path: Path) -> None:
