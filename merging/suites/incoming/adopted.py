@@ -1,4 +1,4 @@
-"""The base of a suite that is known here, taken in for models of one's own: adapters need one, and say nothing of it."""
+"""The base of a suite that is known here, taken in for models of one's own: adapters come without theirs."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def adopt(staging: Staging, suite: Suite, settings: Mapping[str, Any]) -> None:
             raise SuiteError(f"links can't be made here ({error.strerror}); hand in the base itself") from None
         drop(staging)
         with atomic_path(staging.place / _SAID) as temporary:
-            asked = {"image_size": suite.image_size, "logit_scale": suite.logit_scale}
+            asked = {"image_size": suite.image_size, "logit_scale": suite.logit_scale, "label": suite.label}
             temporary.write_text(json.dumps({**said, **asked}), encoding="utf-8")
 
 
@@ -63,6 +63,11 @@ def base_of(staging: Staging) -> Path | None:
     """The base that was taken in so, below the files; None if none was."""
     said = _said(staging)
     return Path(str(said["folder"])) / str(said["base"]) if said else None
+
+
+def label_of(staging: Staging) -> str:
+    """What the suite of that base is called; empty if none was taken in so."""
+    return str(_said(staging).get("label", ""))
 
 
 def answers_of(staging: Staging) -> Answers:

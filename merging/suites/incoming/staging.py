@@ -74,6 +74,11 @@ class Staging:
         return self.place / "files"
 
     @property
+    def converted(self) -> Path:
+        """The folder for what is made of pickled models."""
+        return self.place / "converted"
+
+    @property
     def is_described(self) -> bool:
         """Whether a ``suite.yaml`` was among what was handed in."""
         return (self.place / "described").exists()
@@ -146,11 +151,12 @@ class Staging:
         for path in moved:
             os.rename(self.files / path, self.files / name / path.name)
 
-    def remove(self, file: str) -> None:
-        """Throw one file away, if it is there."""
-        path = PurePosixPath(file)
-        if path in set(files_below(self.files)):
-            (self.files / path).unlink()
+    def exchange(self, file: str, converted: str) -> None:
+        """Take what a file was converted to, a path in :attr:`converted`, in its place, if both are there."""
+        made, target = self.converted / converted, (self.files / file).with_suffix(Path(converted).suffix)
+        if PurePosixPath(file) in set(files_below(self.files)) and made.is_file() and not target.exists():
+            os.rename(made, target)
+            (self.files / file).unlink()
 
     def discard(self) -> None:
         """Throw everything away; files that links lead to stay."""

@@ -1,0 +1,70 @@
+"""What browsers send: Streamlit holds it in memory until it is copied; within a bound, and only from who is asked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+import streamlit as st
+from starlette.exceptions import HTTPException
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileManager, UploadedFileRec
+
+
+class _Bounded:
+    """Takes a file in if its session was asked for files and memory has room: all of them together get half of it."""
+
+    def __init__(self, manager: Any) -> None:
+        self._manager, self._add = manager, manager.add_file
+        self.asked: set[str] = set()
+
+    def __call__(self, session_id: str, file: UploadedFileRec) -> None:
+        if session_id not in self.asked:
+            raise HTTPException(403, "nobody asked this session for files")
+        held = sum(len(one.data) for files in [*self._manager.file_storage.values()] for one in [*files.values()])
+        if held + len(file.data) > (psutil.virtual_memory().available + held + len(file.data)) // 2:
+            raise HTTPException(413, "no memory left for this file; send it once others are taken in")
+        self._add(session_id, file)
+
+
+def bound() -> None:
+    """Let no session keep files in memory that was not asked for them, and all together no more than half of it.
+
+    To be called on every page: any session may send files, whether or not a page asks for some.
+    """
+    manager = _manager()
+    if manager is not None and hasattr(manager, "file_storage") and not isinstance(manager.add_file, _Bounded):
+        setattr(manager, "add_file", _Bounded(manager))  # noqa: B010  mypy takes it for a method
+
+
+def ask(label: str, *, folder: bool, key: str, help: str) -> list[UploadedFile]:
+    """Draw a place to drop files on; what was dropped, once all of it is here.
+
+    Args:
+        label: of it.
+        folder: whether whole folders are dropped.
+        key: unique on the page.
+        help: shown beside the label.
+    """
+    manager, context = _manager(), get_script_run_ctx()
+    if context is not None and manager is not None and isinstance(manager.add_file, _Bounded):
+        manager.add_file.asked.add(context.session_id)
+    many = "directory" if folder else True
+    return st.file_uploader(label, accept_multiple_files=many, key=f"{key}-{_round(key)}", help=help)  # type: ignore[arg-type, return-value]
+
+
+def forget(files: Sequence[UploadedFile], key: str) -> None:
+    """Free the memory of files that were taken in, and let their place be empty again."""
+    manager, context = _manager(), get_script_run_ctx()
+    if manager is not None and context is not None:
+        for file in files:
+            manager.remove_file(context.session_id, file.file_id)
+    st.session_state[f"_{key}"] = _round(key) + 1
+
+
+def _round(key: str) -> int:
+    return int(st.session_state.get(f"_{key}", 0))
+
+
+def _manager() -> UploadedFileManager | None:
+    context = get_script_run_ctx()
+    return None if context is None else context.uploaded_file_mgr
