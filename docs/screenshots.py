@@ -55,10 +55,19 @@ def main() -> None:
 def add_suite(page: Page, url: str) -> None:
     """The page Add a suite with files that were dropped on it, one of which is no weight file."""
     mini = builtin_suites()["mini"]
-    names = ("open_clip_config.json", "base.safetensors", "digits.safetensors", "heads/digits.safetensors")
-    files = [{"name": name.replace("heads/", "head_"), "buffer": (mini / name).read_bytes()} for name in names[1:]]
+    names = (
+        "base.safetensors",
+        "digits.safetensors",
+        "fashion.safetensors",
+        "heads/digits.safetensors",
+        "data/digits.npz",
+    )
+    files = [{"name": name.split("/")[-1], "buffer": (mini / name).read_bytes()} for name in names]
+    files[3]["name"] = "head_digits.safetensors"
     settings = json.dumps(settings_of(load_suite("mini"))).encode()
-    files += [{"name": names[0], "buffer": settings}, {"name": "notes.safetensors", "buffer": b"no weights"}]
+    files += [{"name": "open_clip_config.json", "buffer": settings}]
+    files += [{"name": "notes.safetensors", "buffer": b"no weights"}]
+    page.set_viewport_size({"width": 1440, "height": 1480})
     page.goto(f"{url}/add_suite")
     settled(page)
     dropped = [{"mimeType": "application/octet-stream", **file} for file in files]
@@ -66,7 +75,7 @@ def add_suite(page: Page, url: str) -> None:
     expect(page.get_by_role("button", name="Add this suite")).to_be_enabled()
     settled(page)
     page.wait_for_timeout(1500)
-    page.screenshot(path=IMAGES / "add-suite.png", full_page=True)
+    page.screenshot(path=IMAGES / "add-suite.png")
     print("docs/images/add-suite.png")
 
 

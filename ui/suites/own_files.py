@@ -38,9 +38,9 @@ def own_files() -> None:
     )
     left, right = st.columns(2)
     with left:
-        dropped = uploads.ask("Files, or a zip", folder=False, key="files", help=_BOUND)
+        dropped = uploads.ask("Drop files or a zip here", folder=False, key="files", help=_BOUND)
     with right:
-        folder = uploads.ask("A whole folder", folder=True, key="folders", help="With the names that are in it")
+        folder = uploads.ask("Or a whole folder", folder=True, key="folders", help="With the names that are in it")
     for files, key in ((dropped, "files"), (folder, "folders")):
         if files:
             with st.spinner(f"Taking in {counted(len(files), 'file')} …"):

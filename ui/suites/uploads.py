@@ -1,19 +1,19 @@
 """What browsers send: Streamlit holds it in memory until it is copied; within a bound, and only from who is asked."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import psutil
 import streamlit as st
 from starlette.exceptions import HTTPException
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
-from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileManager, UploadedFileRec
+from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 
 
 class _Bounded:
     """Takes a file in if its session was asked for files and memory has room: all of them together get half of it."""
 
-    def __init__(self, manager: Any) -> None:
+    def __init__(self, manager: MemoryUploadedFileManager) -> None:
         self._manager, self._add = manager, manager.add_file
         self.asked: set[str] = set()
 
@@ -32,7 +32,7 @@ def bound() -> None:
     To be called on every page: any session may send files, whether or not a page asks for some.
     """
     manager = _manager()
-    if manager is not None and hasattr(manager, "file_storage") and not isinstance(manager.add_file, _Bounded):
+    if manager is not None and not isinstance(manager.add_file, _Bounded):
         setattr(manager, "add_file", _Bounded(manager))  # noqa: B010  mypy takes it for a method
 
 
@@ -65,6 +65,7 @@ def _round(key: str) -> int:
     return int(st.session_state.get(f"_{key}", 0))
 
 
-def _manager() -> UploadedFileManager | None:
+def _manager() -> MemoryUploadedFileManager | None:
     context = get_script_run_ctx()
-    return None if context is None else context.uploaded_file_mgr
+    found = None if context is None else context.uploaded_file_mgr
+    return found if isinstance(found, MemoryUploadedFileManager) else None

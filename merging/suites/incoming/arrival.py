@@ -69,8 +69,7 @@ def settle(batch: Path, files: Path, found: Received) -> str:
     for root in sorted(tests):
         found.remarks.append(AS_TEST.format(root))
     for path, target in inner.items():
-        root = next((root for root in tests if root in target.parents), None)
-        if root is not None:
+        for root in tests & {*target.parents}:
             target = root / "test" / target.relative_to(root)
         found.files += _put(batch / path, files, target, found)
     return name

@@ -91,8 +91,8 @@ def unwrapped(paths: Collection[PurePosixPath]) -> tuple[int, str]:
     """
     described = min((len(path.parts) - 1 for path in paths if path.name == SUITE), default=None)
     if described is not None:  # whose paths are relative to it
-        tops = {path.parts[:described] for path in paths}
-        return (described, next(iter(tops))[-1]) if described and len(tops) == 1 else (0, "")
+        around = {path.parts[:described] for path in paths}
+        return (described, next(iter(around))[-1]) if described and len(around) == 1 else (0, "")
     levels, name = 0, ""
     while paths and len(_subjects(paths)) > 1:
         tops = {path.parts[0] if len(path.parts) > 1 else "" for path in paths}
