@@ -67,7 +67,7 @@ def add_suite(page: Page, url: str) -> None:
     settings = json.dumps(settings_of(load_suite("mini"))).encode()
     files += [{"name": "open_clip_config.json", "buffer": settings}]
     files += [{"name": "notes.safetensors", "buffer": b"no weights"}]
-    page.set_viewport_size({"width": 1440, "height": 1480})
+    page.set_viewport_size({"width": 1440, "height": 1580})
     page.goto(f"{url}/add_suite")
     settled(page)
     dropped = [{"mimeType": "application/octet-stream", **file} for file in files]

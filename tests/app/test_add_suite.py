@@ -368,6 +368,7 @@ def test_dropped_files_are_understood_and_added_without_a_restart(
     assert [one.label for one in again.button if "suite" in one.label] == ["Add this suite"]
     app.text_input(key=f"name-{token}").set_value("tiny").run()
     app = press(app, "Add this suite")
+    assert not [box for box in app.get("file_uploader") if not box.key.endswith("-1")]  # emptied
     assert app.selectbox(key="suite").value == "tiny-2" and app.multiselect(key="tasks").value == ["birds"]
     assert "base base.safetensors, 1 task (birds)" in app.success[0].value.replace("\\", "")
     assert load_suite(home / "suites" / "tiny").measurable("birds") and os.listdir(home / "incoming") == []
@@ -467,7 +468,7 @@ def test_memory_for_uploads_is_bounded_and_only_for_sessions_that_were_asked(mon
         manager.add_file("mine", UploadedFileRec("2", "b.pt", "", bytes(600)))
     (file,) = manager.get_files("mine", ["1"])
     monkeypatch.setattr(uploads.st, "session_state", {})
-    uploads.forget([file], "files")  # type: ignore[list-item]
+    uploads.forget([file])  # type: ignore[list-item]
     manager.add_file("mine", UploadedFileRec("2", "b.pt", "", bytes(600)))
 
 

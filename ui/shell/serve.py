@@ -47,15 +47,15 @@ def _load() -> None:
 
 
 def largest_upload(free: int) -> int:
-    """How large a file may be that a browser sends, in MiB: Streamlit reads it whole, so a quarter of the memory.
+    """How large a file may be that a browser sends, in MiB. Streamlit reads each whole, of six that come at once.
 
     Args:
         free: memory that nobody uses, in bytes.
 
     >>> largest_upload(2 * 2**30), largest_upload(64 * 2**30), largest_upload(0)
-    (512, 4096, 5)
+    (256, 4096, 5)
     """
-    return max(5, min(free // 4 // 2**20, _LARGEST_UPLOAD))
+    return max(5, min(free // 8 // 2**20, _LARGEST_UPLOAD))
 
 
 def _allow_uploads() -> None:

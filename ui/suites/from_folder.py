@@ -52,7 +52,7 @@ def add() -> None:
     base = right.selectbox("Base model", [_BY_NAME, *weights], key="base", help="The one the others were tuned from")
     given = None if base == _BY_NAME else Path(base)
     wishes = ask(chosen, given, str(chosen))
-    preview(*understood(chosen, wishes), key="folder-preview")
+    preview(*understood(chosen, wishes), chosen, key="folder-preview")
     st.button(
         "Write suite.yaml",
         type="primary",

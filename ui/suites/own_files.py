@@ -18,7 +18,7 @@ from ui.suites import added, uploads
 from ui.suites.base_choice import choose_base
 from ui.suites.conversion import offer_conversion
 from ui.suites.named_models import ask_for_names
-from ui.suites.permission import may_add, require_permission
+from ui.suites.permission import require_permission
 from ui.suites.preview import preview
 from ui.suites.questions import Wishes, ask, understood
 
@@ -28,9 +28,6 @@ _RECEIVED = "_received"  # session state
 
 def own_files() -> None:
     """Take files in, say what they are understood as, and add them as a suite when asked to."""
-    if not may_add():
-        st.info("Suites are added by the owner of this dashboard.", icon=":material/lock:")
-        return
     st.write(
         "Checkpoints, adapters (adapter_config.json with adapter_model.safetensors), images in class folders, or a zip "
         "of all of it. They are copied into the folder for runs and caches and wait there, at most a day, until "
@@ -41,12 +38,11 @@ def own_files() -> None:
         dropped = uploads.ask("Drop files or a zip here", folder=False, key="files", help=_BOUND)
     with right:
         folder = uploads.ask("Or a whole folder", folder=True, key="folders", help="With the names that are in it")
-    for files, key in ((dropped, "files"), (folder, "folders")):
-        if files:
-            with st.spinner(f"Taking in {counted(len(files), 'file')} …"):
-                st.session_state[_RECEIVED] = staging_or_new().receive(files)
-            uploads.forget(files, key)
-            run_again()
+    for files in filter(None, (dropped, folder)):
+        with st.spinner(f"Taking in {counted(len(files), 'file')} …"):
+            st.session_state[_RECEIVED] = _staging_or_new().receive(files)
+        uploads.forget(files)
+        run_again()
     ask_for_names(_take)
     _say(st.session_state.get(_RECEIVED))
     staging = _staging()
@@ -71,7 +67,7 @@ def _staging() -> Staging | None:
     return found
 
 
-def staging_or_new() -> Staging:
+def _staging_or_new() -> Staging:
     """The same, begun if there is none.
 
     Raises:
@@ -86,7 +82,7 @@ def staging_or_new() -> Staging:
 def _take(how: Callable[[Staging], Received]) -> None:
     """Callback: take something in that is on this machine, or keep the reason why not."""
     try:
-        st.session_state[_RECEIVED] = how(staging_or_new())
+        st.session_state[_RECEIVED] = how(_staging_or_new())
     except MergingError as error:
         added.refuse(str(error))
 
@@ -158,7 +154,7 @@ def _undescribed(staging: Staging) -> None:
     base = choose_base(staging)
     wishes = ask(staging.files, base.path, staging.token, base.answers)
     made, problem = understood(staging.files, wishes)
-    preview(made, problem, key="own-preview")
+    preview(made, problem, staging.files, key="own-preview")
     offer_conversion(staging)
     if made is not None:
         _add_button(staging, wishes, staging.called, disabled=bool(made.unsaid))
@@ -222,6 +218,7 @@ def _discard(staging: Staging) -> None:
 
 
 def _forget() -> None:
+    uploads.clear()
     st.session_state.pop(_RECEIVED, None)
     st.session_state.pop(PARAMETER, None)
     if PARAMETER in st.query_params:

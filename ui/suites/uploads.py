@@ -9,6 +9,8 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 
+_ROUND, _TAKEN = "_drop_round", "_drop_taken"  # session state
+
 
 class _Bounded:
     """Takes a file in if its session was asked for files and memory has room: all of them together get half of it."""
@@ -49,20 +51,24 @@ def ask(label: str, *, folder: bool, key: str, help: str) -> list[UploadedFile]:
     if context is not None and manager is not None and isinstance(manager.add_file, _Bounded):
         manager.add_file.asked.add(context.session_id)
     many = "directory" if folder else True
-    return st.file_uploader(label, accept_multiple_files=many, key=f"{key}-{_round(key)}", help=help)  # type: ignore[arg-type, return-value]
+    round_ = int(st.session_state.get(_ROUND, 0))
+    found: list[UploadedFile] = st.file_uploader(label, accept_multiple_files=many, key=f"{key}-{round_}", help=help)  # type: ignore[arg-type, assignment]
+    taken = st.session_state.get(_TAKEN, frozenset())
+    return [file for file in found if file.file_id not in taken]
 
 
-def forget(files: Sequence[UploadedFile], key: str) -> None:
-    """Free the memory of files that were taken in, and let their place be empty again."""
+def forget(files: Sequence[UploadedFile]) -> None:
+    """Free the memory of files that were taken in; their names stay on the page, beside those of what did not come."""
     manager, context = _manager(), get_script_run_ctx()
     if manager is not None and context is not None:
         for file in files:
             manager.remove_file(context.session_id, file.file_id)
-    st.session_state[f"_{key}"] = _round(key) + 1
+    st.session_state[_TAKEN] = st.session_state.get(_TAKEN, frozenset()) | {file.file_id for file in files}
 
 
-def _round(key: str) -> int:
-    return int(st.session_state.get(f"_{key}", 0))
+def clear() -> None:
+    """Let all places be empty again."""
+    st.session_state[_ROUND] = int(st.session_state.get(_ROUND, 0)) + 1
 
 
 def _manager() -> MemoryUploadedFileManager | None:
