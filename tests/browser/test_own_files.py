@@ -32,9 +32,10 @@ def test_a_good_file_dropped_with_a_bad_one_becomes_a_suite_at_once(
     folder = build_suite(tmp_path / "own", tasks=("apples",)).parent
     good = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "suite.yaml"}
     page = visit("/add_suite")
-    drop(page, {**good, "broken.safetensors": b"no weights at all"})
-    expect(page.get_by_text("5 files taken in.")).to_be_visible()
+    drop(page, {"pears.safetensors": good["apples.safetensors"], **good, "broken.safetensors": b"no weights at all"})
+    expect(page.get_by_text("6 files taken in.")).to_be_visible()
     expect(page.get_by_text("broken.safetensors:")).to_be_visible()
+    page.get_by_role("button", name="Remove pears.safetensors").press("Enter")
     expect(page.get_by_text("1 task: similarity, merging and accuracy")).to_be_visible()
     settled(page)
     assert not (server.home / "suites").exists() and not barriers(page)

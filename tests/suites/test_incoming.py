@@ -74,7 +74,7 @@ def there(staging: Staging) -> list[str]:
 
 def test_loose_files_become_a_suite_in_one_step(models: Models, staging: Staging) -> None:
     names = ["base.safetensors", "open_clip_config.json", "digits.safetensors", "digits.head.safetensors", "digits.npz"]
-    assert staging.receive(models.handed(*names)) == Received(files=5)
+    assert staging.receive(models.handed(*names)) == Received(files=5, places={name: [name] for name in names})
     assert staging.listing()["digits.npz"] == len(models.files["digits.npz"])
     init_suite(staging.files, name="mine", force=True)
     path = staging.finish("mine")
@@ -93,6 +93,9 @@ def test_an_archive_is_unpacked_and_its_wrapping_is_the_suites_name(models: Mode
     assert found.files == 4 and staging.called == "zoo" and not found.refused
     assert found.left_out == ["zoo/README.md", "__MACOSX/zoo/._base.safetensors", "zoo/optimizer.pt"]
     assert there(staging) == ["base.safetensors", "digits.safetensors", "open_clip_config.json", "roads.safetensors"]
+    assert sorted(found.places["download.zip"]) == there(staging)
+    staging.remove([*found.places["download.zip"][1:], "../../elsewhere"])
+    assert len(there(staging)) == 1
 
 
 def test_a_whole_suite_in_an_archive_keeps_its_own_description(models: Models, staging: Staging, suite: Suite) -> None:
@@ -257,7 +260,7 @@ def test_a_pickled_model_waits_for_its_conversion(staging: Staging) -> None:
 
     content = io.BytesIO()
     torch.save(torch.nn.Linear(2, 2), content)
-    assert staging.receive([Handed("whole.pt", content.getvalue())]) == Received(files=1)
+    assert staging.receive([Handed("whole.pt", content.getvalue())]).files == 1
     staging.converted.mkdir()
     (staging.converted / "whole.safetensors").write_bytes(b"converted")
     staging.exchange("../../elsewhere.pt", "whole.safetensors")

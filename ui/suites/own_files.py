@@ -23,7 +23,7 @@ from ui.suites.preview import preview
 from ui.suites.questions import Wishes, ask, understood
 
 PARAMETER = "incoming"  # of the URL: which files wait
-_RECEIVED = "_received"  # session state
+_RECEIVED, _PLACES = "_received", "_places"  # session state
 
 
 def own_files() -> None:
@@ -40,9 +40,12 @@ def own_files() -> None:
         folder = uploads.ask("Or a whole folder", folder=True, key="folders", help="With the names that are in it")
     for files in filter(None, (dropped, folder)):
         with st.spinner(f"Taking in {counted(len(files), 'file')} …"):
-            st.session_state[_RECEIVED] = _staging_or_new().receive(files)
+            found = st.session_state[_RECEIVED] = _staging_or_new().receive(files)
+        places = {file.file_id: found.places.get(file.name, []) for file in files}
+        st.session_state[_PLACES] = st.session_state.get(_PLACES, {}) | places
         uploads.forget(files)
         run_again()
+    _remove(uploads.crossed_out())
     ask_for_names(_take)
     _say(st.session_state.get(_RECEIVED))
     staging = _staging()
@@ -85,6 +88,15 @@ def _take(how: Callable[[Staging], Received]) -> None:
         st.session_state[_RECEIVED] = how(_staging_or_new())
     except MergingError as error:
         added.refuse(str(error))
+
+
+def _remove(crossed_out: set[str]) -> None:
+    """Throw away the files whose names were taken off the page."""
+    staging, places = _staging(), st.session_state.get(_PLACES, {})
+    gone = [place for file in crossed_out for place in places.get(file, [])]
+    if staging is not None and gone:
+        staging.remove(gone)
+        st.session_state.pop(_RECEIVED, None)
 
 
 def _say(found: Received | None) -> None:
@@ -219,6 +231,7 @@ def _discard(staging: Staging) -> None:
 
 def _forget() -> None:
     uploads.clear()
+    st.session_state.pop(_PLACES, None)
     st.session_state.pop(_RECEIVED, None)
     st.session_state.pop(PARAMETER, None)
     if PARAMETER in st.query_params:

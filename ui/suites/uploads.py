@@ -1,6 +1,7 @@
 """What browsers send: Streamlit holds it in memory until it is copied; within a bound, and only from who is asked."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import psutil
 import streamlit as st
@@ -9,7 +10,7 @@ from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileMan
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 
-_ROUND, _TAKEN = "_drop_round", "_drop_taken"  # session state
+_ROUND, _TAKEN, _GONE = "_drop_round", "_drop_taken", "_drop_gone"  # session state
 
 
 class _Bounded:
@@ -39,7 +40,7 @@ def bound() -> None:
 
 
 def ask(label: str, *, folder: bool, key: str, help: str) -> list[UploadedFile]:
-    """Draw a place to drop files on; what was dropped, once all of it is here.
+    """Draw a place to drop files on; what was dropped since, once all of it is here.
 
     Args:
         label: of it.
@@ -50,11 +51,14 @@ def ask(label: str, *, folder: bool, key: str, help: str) -> list[UploadedFile]:
     manager, context = _manager(), get_script_run_ctx()
     if context is not None and manager is not None and isinstance(manager.add_file, _Bounded):
         manager.add_file.asked.add(context.session_id)
-    many = "directory" if folder else True
-    round_ = int(st.session_state.get(_ROUND, 0))
-    found: list[UploadedFile] = st.file_uploader(label, accept_multiple_files=many, key=f"{key}-{round_}", help=help)  # type: ignore[arg-type, assignment]
+    many: Any = "directory" if folder else True
+    key = f"{key}-{st.session_state.get(_ROUND, 0)}"
+    found = st.file_uploader(
+        label, accept_multiple_files=many, key=key, help=help, on_change=_compare, args=(key,), width="stretch"
+    )
+    st.session_state[f"_shown-{key}"] = _ids(key)
     taken = st.session_state.get(_TAKEN, frozenset())
-    return [file for file in found if file.file_id not in taken]
+    return [file for file in found or () if file.file_id not in taken]
 
 
 def forget(files: Sequence[UploadedFile]) -> None:
@@ -64,6 +68,23 @@ def forget(files: Sequence[UploadedFile]) -> None:
         for file in files:
             manager.remove_file(context.session_id, file.file_id)
     st.session_state[_TAKEN] = st.session_state.get(_TAKEN, frozenset()) | {file.file_id for file in files}
+
+
+def crossed_out() -> set[str]:
+    """Ids of the files whose names somebody took off the page since this was last asked."""
+    gone: set[str] = st.session_state.pop(_GONE, set())
+    return gone
+
+
+def _compare(key: str) -> None:
+    """Callback: note which names are not there any more that were drawn before."""
+    gone = st.session_state.get(f"_shown-{key}", set()) - _ids(key)
+    st.session_state[_GONE] = st.session_state.get(_GONE, set()) | gone
+
+
+def _ids(key: str) -> set[str]:
+    """Those of all names on the page, of files that were freed too."""
+    return {file.file_id for file in st.session_state.get(key) or ()}
 
 
 def clear() -> None:

@@ -38,12 +38,22 @@ class Received:
         refused: file → why it was not.
         left_out: files of kinds that no suite is made of.
         remarks: sentences on what was assumed.
+        places: name of what was handed in → where it lies now, of an archive all that was in it.
     """
 
     files: int = 0
     refused: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, archive: str, inside: "Received") -> None:
+        """Take over what became of the files in an archive."""
+        self.files += inside.files
+        self.refused |= inside.refused
+        self.left_out += inside.left_out
+        self.remarks += inside.remarks
+        self.places[archive] = [place for places in inside.places.values() for place in places]
 
 
 def settle(batch: Path, files: Path, found: Received) -> str:
@@ -71,7 +81,9 @@ def settle(batch: Path, files: Path, found: Received) -> str:
     for path, target in inner.items():
         for root in tests & {*target.parents}:
             target = root / "test" / target.relative_to(root)
-        found.files += _put(batch / path, files, target, found)
+        if _put(batch / path, files, target, found):
+            found.files += 1
+            found.places[path.as_posix()] = [target.as_posix()]
     return name
 
 

@@ -151,6 +151,11 @@ class Staging:
         for path in moved:
             os.rename(self.files / path, self.files / name / path.name)
 
+    def remove(self, files: Sequence[str]) -> None:
+        """Throw some files away, those that are still where they were put."""
+        for path in {PurePosixPath(file) for file in files} & set(files_below(self.files)):
+            (self.files / path).unlink()
+
     def exchange(self, file: str, converted: str) -> None:
         """Take what a file was converted to, a path in :attr:`converted`, in its place, if both are there."""
         made, target = self.converted / converted, (self.files / file).with_suffix(Path(converted).suffix)
@@ -239,9 +244,9 @@ class Staging:
             with self._folder() as around:  # gone with all that was unpacked if something is wrong with it
                 packed, inside = around / "packed", around / "inside"
                 copy(upload, packed, room(around))
-                left_out = unpack(packed, path.name, inside, room(around), copy)
-                self._settle(inside, found)
-            found.left_out += left_out
+                unpacked = Received(left_out=unpack(packed, path.name, inside, room(around), copy))
+                self._settle(inside, unpacked)
+            found.add(path.as_posix(), unpacked)
         elif is_taken(path, whole):
             (batch / path).parent.mkdir(parents=True, exist_ok=True)
             copy(upload, batch / path, room(batch))
