@@ -455,8 +455,11 @@ def test_memory_for_uploads_is_bounded_and_only_for_sessions_that_were_asked(mon
     monkeypatch.setattr(uploads, "get_script_run_ctx", lambda: context)
     monkeypatch.setattr(uploads.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
     monkeypatch.setattr(uploads.st, "file_uploader", lambda *args, **settings: [])
+    monkeypatch.setattr(uploads, "_SMALL", 100)
     uploads.bound()
     uploads.bound()
+    manager.add_file("another", UploadedFileRec("0", "lesson.md", "", bytes(100)))
+    manager.remove_file("another", "0")
     record = UploadedFileRec("1", "a.pt", "", bytes(600))
     with pytest.raises(HTTPException, match="nobody asked"):
         manager.add_file("mine", record)

@@ -13,16 +13,20 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRe
 _ROUND, _TAKEN, _GONE = "_drop_round", "_drop_taken", "_drop_gone"  # session state
 
 
+_SMALL = 5 * 2**20  # bytes of a session that is not asked for models: as much as other pages take
+
+
 class _Bounded:
-    """Takes a file in if its session was asked for files and memory has room: all of them together get half of it."""
+    """Takes a file in if memory has room: all of them together get half of it, and few bytes who was not asked here."""
 
     def __init__(self, manager: MemoryUploadedFileManager) -> None:
         self._manager, self._add = manager, manager.add_file
         self.asked: set[str] = set()
 
     def __call__(self, session_id: str, file: UploadedFileRec) -> None:
-        if session_id not in self.asked:
-            raise HTTPException(403, "nobody asked this session for files")
+        theirs = sum(len(one.data) for one in [*self._manager.file_storage.get(session_id, {}).values()])
+        if session_id not in self.asked and theirs + len(file.data) > _SMALL:
+            raise HTTPException(413, "nobody asked this session for files of this size")
         held = sum(len(one.data) for files in [*self._manager.file_storage.values()] for one in [*files.values()])
         if held + len(file.data) > (psutil.virtual_memory().available + held + len(file.data)) // 2:
             raise HTTPException(413, "no memory left for this file; send it once others are taken in")
@@ -30,7 +34,7 @@ class _Bounded:
 
 
 def bound() -> None:
-    """Let no session keep files in memory that was not asked for them, and all together no more than half of it.
+    """Let no session keep large files in memory that was not asked for them, and all together no more than half of it.
 
     To be called on every page: any session may send files, whether or not a page asks for some.
     """
