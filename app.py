@@ -24,7 +24,7 @@ from ui.runs.choice import RUN_PARAMETERS
 from ui.shell import state
 from ui.shell.url import drop_unknown, not_found, said_before, warn
 from ui.similarity import awd
-from ui.suites import hub_suites
+from ui.suites import hub_suites, own_files, uploads
 from ui.what_if import coefficients_view, interference_view, landscape_view, scaling_view
 
 # Section of the sidebar → its pages, in the order in which they stand there. A page's URL is the name of its file.
@@ -73,7 +73,7 @@ PARAMETERS = {
     "Sweeps": sweep_form.PARAMETERS,
     "Runs": (*RUN_PARAMETERS, "trials"),
     "Compare": (*RUN_PARAMETERS, "task", "other"),
-    "Add a suite": (hub_suites.PARAMETER, "way"),
+    "Add a suite": (hub_suites.PARAMETER, "way", own_files.PARAMETER),
 }
 PREFIXES = {
     "Learn": steps.PREFIXES,
@@ -226,6 +226,7 @@ st.html(IMAGES.parent / "style.css")
 st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.svg"))
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:
+    uploads.bound()
     state.look_again()
     not_here = not_downloaded()
     # Said in the page itself, which is empty until then: reading large models for the first time takes long.

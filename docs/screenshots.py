@@ -1,5 +1,6 @@
 """Makes the pictures of the README and of the docs: ``make screenshots``. Runs the comparison on the embedded suite."""
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -8,7 +9,9 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from merging.evaluation.clip import settings_of  # noqa: E402  needs the path above
 from merging.runs import RunStore  # noqa: E402  needs the path above
+from merging.suites import builtin_suites, load_suite  # noqa: E402  needs the path above
 from tests.dashboard import launch, running_dashboard, settled  # noqa: E402  needs the path above
 
 IMAGES = ROOT / "docs" / "images"
@@ -45,7 +48,35 @@ def main() -> None:
             page.wait_for_timeout(1500)  # plotly draws after the script has ended
             page.screenshot(path=IMAGES / f"{name}.png")
             print(f"docs/images/{name}.png")
+        add_suite(page, url)
         browser.close()
+
+
+def add_suite(page: Page, url: str) -> None:
+    """The page Add a suite with files that were dropped on it, one of which is no weight file."""
+    mini = builtin_suites()["mini"]
+    names = (
+        "base.safetensors",
+        "digits.safetensors",
+        "fashion.safetensors",
+        "heads/digits.safetensors",
+        "data/digits.npz",
+    )
+    files = [{"name": name.split("/")[-1], "buffer": (mini / name).read_bytes()} for name in names]
+    files[3]["name"] = "head_digits.safetensors"
+    settings = json.dumps(settings_of(load_suite("mini"))).encode()
+    files += [{"name": "open_clip_config.json", "buffer": settings}]
+    files += [{"name": "notes.safetensors", "buffer": b"no weights"}]
+    page.set_viewport_size({"width": 1440, "height": 1580})
+    page.goto(f"{url}/add_suite")
+    settled(page)
+    dropped = [{"mimeType": "application/octet-stream", **file} for file in files]
+    page.locator('[data-testid="stFileUploaderDropzoneInput"]').first.set_input_files(dropped)  # type: ignore[arg-type]
+    expect(page.get_by_role("button", name="Add this suite")).to_be_enabled()
+    settled(page)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=IMAGES / "add-suite.png")
+    print("docs/images/add-suite.png")
 
 
 def compare(page: Page) -> None:

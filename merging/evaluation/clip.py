@@ -114,6 +114,15 @@ def input_of(suite: Suite) -> Input:
     return Input(size, chosen.mean, chosen.std)
 
 
+def settings_of(suite: Suite) -> dict[str, Any]:
+    """What an ``open_clip_config.json`` says of a suite's base as its file is, before it is fitted to other images."""
+    wanted = input_of(suite)
+    return {
+        "model_cfg": config(suite.model_copy(update={"image_size": None})),
+        "preprocess_cfg": {"mean": list(wanted.mean), "std": list(wanted.std)},
+    }
+
+
 def _usual_preprocess(architecture: str | dict[str, Any]) -> Preprocess:
     open_clip = load_open_clip()
 

@@ -22,9 +22,9 @@ from merging.suites.architecture import ACTIVATIONS, Activation, Tower
 from merging.suites.inline import InlineArchitecture, VisionConfig
 
 _LARGEST = 2**20  # of a size
-_TRANSFORMERS, _OPEN_CLIP = "config.json", "open_clip_config.json"
+_TRANSFORMERS, OPEN_CLIP = "config.json", "open_clip_config.json"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")  # the second is transformers', from 5 on
-CONFIGURATIONS = (_OPEN_CLIP, _TRANSFORMERS, *_PROCESSORS)
+CONFIGURATIONS = (OPEN_CLIP, _TRANSFORMERS, *_PROCESSORS)
 _MODEL_TYPES = ("clip", "clip_vision_model")
 _OTHER_MODELS = {"siglip": "a SigLIP", "blip": "a BLIP", "dino": "a DINO", "vit": "a ViT without CLIP"}  # by beginning
 # Fact → its name in transformers' CLIPVisionConfig, and the value there of one that is not written.
@@ -345,7 +345,7 @@ def _mean_and_std(mean: object, std: object, source: str) -> dict[str, tuple[flo
     return facts
 
 
-_READERS = {_OPEN_CLIP: _open_clip, _TRANSFORMERS: _config, **dict.fromkeys(_PROCESSORS, _processor)}
+_READERS = {OPEN_CLIP: _open_clip, _TRANSFORMERS: _config, **dict.fromkeys(_PROCESSORS, _processor)}
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from merging.weights.files.adapters import LINEARISED, adapter_in, is_adapter
 from merging.weights.files.folders import INDEX, in_shards, is_index, is_training_state, named_shards, weight_suffix
 
 _DEPTH = 5  # of folders that are looked into, as of cars/lightning_logs/version_0/checkpoints/last.ckpt
-_SPLITS = {"train", "val", "test"}
+SPLITS = {"train", "val", "test"}
 # Names that say nothing of the task: the folder around says it.
 _GENERIC = re.compile(
     r"(finetuned|fine[-_]tuned|model|checkpoints?|weights|(open_clip_)?(pytorch_)?model|((linearized_)?adapter_)?model"
@@ -87,7 +87,7 @@ def look(folder: Path) -> Contents:
         head = _HEAD.fullmatch(relative.stem)
         if path.is_dir() or path.suffix == ".npz":
             found.images.setdefault(label(relative), relative)
-        elif head or relative.parent.name == "heads":
+        elif is_head(relative):
             name = (head["before"] or head["after"] or relative.parent.name) if head else relative.stem
             found.heads.setdefault(name, relative)
         else:
@@ -95,6 +95,15 @@ def look(folder: Path) -> Contents:
     for name, count in sorted(states.items()):
         found.passed_over[name if count == 1 else f"{count} × {name}"] = "what a training keeps besides; never opened"
     return found
+
+
+def is_head(path: Path) -> bool:
+    """Whether a file is named, or lies, as the head of a task.
+
+    >>> is_head(Path("head_SUN397.pt")), is_head(Path("heads/digits.pt")), is_head(Path("headlights.pt"))
+    (True, True, False)
+    """
+    return bool(_HEAD.fullmatch(path.stem)) or path.parent.name == "heads"
 
 
 def _shards(index: Path) -> Mapping[str, frozenset[str]]:
@@ -129,7 +138,7 @@ def _checkpoint_folders(folder: Path, levels: int, outermost: bool) -> Iterator[
     if (folder / "suite.yaml").exists() and not outermost:
         return
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    inside = [path for path in inside if path.name not in _SPLITS and os.access(path, os.R_OK)]
+    inside = [path for path in inside if path.name not in SPLITS and os.access(path, os.R_OK)]
     if not (folder / "suite.yaml").exists() and (
         _holds_weights(folder) or (not outermost and sum(map(_holds_a_training, inside)) > 1)
     ):
@@ -231,9 +240,9 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
         if path.is_file() and (weight_suffix(path.name) or path.suffix == ".npz" or is_index(path)):
             yield path
     for path in entries:
-        if not path.is_dir() or path.name in _SPLITS or not os.access(path, os.R_OK):
+        if not path.is_dir() or path.name in SPLITS or not os.access(path, os.R_OK):
             continue
-        if any((path / split).is_dir() for split in _SPLITS) or any(path.glob("*.parquet")):
+        if any((path / split).is_dir() for split in SPLITS) or any(path.glob("*.parquet")):
             yield path
         if depth > 1:
             yield from _walk(path, depth - 1)

@@ -76,11 +76,13 @@ class Answers:
         activation: their activation function.
         heads: their number of attention heads.
         image_size: the side of images in pixels that position embeddings of another size are interpolated to.
+        logit_scale: exponentiated, where the base's file does not say it.
     """
 
     activation: Activation | None = None
     heads: int | None = None
     image_size: int | None = None
+    logit_scale: float | None = None
 
     @property
     def declared(self) -> list[Declared]:
@@ -178,7 +180,7 @@ def propose(
         "name": (name or folder.resolve().name)[:80],
         **settled,
         "image_size": answers.image_size,
-        "logit_scale": scale,
+        "logit_scale": scale or answers.logit_scale,
         "base": _reference(chosen),
         "text_tower": _reference(text) if text else None,
         "tasks": entries,

@@ -1,14 +1,21 @@
 """The page Add a suite: folders it offers, what it writes, and the report on every file."""
 
+import io
 import os
+from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
+from starlette.exceptions import HTTPException
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 from streamlit.testing.v1 import AppTest
 
 from merging.core.errors import MergingError
@@ -19,7 +26,9 @@ from merging.suites.folder import checkpoint_folders
 from tests.app.conftest import TASKS, build_suite, texts
 from tests.carrying import execute
 from tests.fake_hub import FakeHub
-from tests.random_models import write_yaml
+from tests.random_models import write_adapter, write_yaml
+from ui.suites import uploads
+from ui.suites.permission import sits_here
 
 Open = Callable[..., AppTest]
 
@@ -38,6 +47,12 @@ def carry_out() -> None:
             space.store.finish(run.id, execute(run.job, space))
         except MergingError as error:
             space.store.stop(run.id, "failed", str(error))
+
+
+def table_of(app: AppTest, column: str) -> pd.DataFrame:
+    """The table that has such a column, its rows by what stands in the first one."""
+    found: pd.DataFrame = next(one.value for one in app.dataframe if column in one.value)
+    return found.set_index(found.columns[0])
 
 
 @pytest.fixture
@@ -197,7 +212,7 @@ def test_pickled_models_of_a_folder_are_converted_by_the_worker(loose: Path, ope
     assert not output.exists()
     carry_out()
     app.run()
-    table = app.dataframe[0].value.set_index("File")
+    table = table_of(app, "Written")
     assert table.loc["base.pt", "Written"] == "base.safetensors" and table.loc["base.pt", "Kind"] == "model"
     assert table.loc["odd.pt", "Kind"] == "error" and "odd.pt: the pickle in it is damaged" in texts(app)
     assert sorted(path.stem for path in output.iterdir()) == sorted(["base", *TASKS])
@@ -312,3 +327,167 @@ def test_no_page_asks_the_hub(offered: FakeHub, open_page: Open) -> None:
     for page in ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "runs", "add_suite"):
         assert not open_page(page).exception
     assert offered.asked == []
+
+
+# --- one's own files -------------------------------------------------------------------------------------------------
+
+
+def drop(app: AppTest, *files: tuple[str, bytes], folder: bool = False) -> AppTest:
+    """Drop files, or a folder, on their place."""
+    app.file_uploader[folder].set_value([(name, content, "application/octet-stream") for name, content in files])
+    return app.run()
+
+
+def waiting(app: AppTest) -> str:
+    """What the URL calls the files that wait."""
+    return "".join(app.query_params["incoming"])
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> dict[str, bytes]:
+    """Name → content of the files of a suite that lies nowhere."""
+    folder = build_suite(tmp_path / "elsewhere").parent
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "suite.yaml"}
+
+
+def test_dropped_files_are_understood_and_added_without_a_restart(
+    tiny: Suite, models: dict[str, bytes], open_page: Open, suites_folder: Path
+) -> None:
+    app = open_page("add_suite")
+    assert app.file_uploader[1].accept_directory and "Add this suite" not in [one.label for one in app.button]
+    names = ("base.safetensors", "open_clip_config.json", "birds.safetensors", "birds.npz", "birds.head.safetensors")
+    app = drop(app, *((name, models[name]) for name in names), ("bad.safetensors", b"no weights"))
+    assert not app.exception and "bad.safetensors: " in app.error[0].value.replace("\\", "")
+    assert "5 files taken in" in app.success[0].value
+    assert table_of(app, "Model").loc["birds", ["Model", "Images"]].tolist() == ["birds.safetensors", "arrays"]
+    assert "similarity, merging and accuracy" in app.info[0].value and "GELU" in texts(app)
+    token = waiting(app)
+    home = suites_folder.parent / "home"
+    assert not (home / "suites").exists() and sorted(os.listdir(home / "incoming")) == [token]
+    again = open_page("add_suite", incoming=token)  # a reload, or a server that was started again
+    assert [one.label for one in again.button if "suite" in one.label] == ["Add this suite"]
+    app.text_input(key=f"name-{token}").set_value("tiny").run()
+    app = press(app, "Add this suite")
+    assert not [box for box in app.get("file_uploader") if not box.key.endswith("-1")]  # emptied
+    assert app.selectbox(key="suite").value == "tiny-2" and app.multiselect(key="tasks").value == ["birds"]
+    assert "base base.safetensors, 1 task (birds)" in app.success[0].value.replace("\\", "")
+    assert load_suite(home / "suites" / "tiny").measurable("birds") and os.listdir(home / "incoming") == []
+    assert "incoming" not in app.query_params
+
+
+def test_adapters_alone_take_the_base_of_a_known_suite(tiny: Suite, tmp_path: Path, open_page: Open) -> None:
+    write_adapter(tmp_path / "lora", 3)
+    files = [(path.name, path.read_bytes()) for path in sorted((tmp_path / "lora").iterdir())]
+    app = drop(open_page("add_suite"), *files)
+    assert "Add this suite" not in [one.label for one in app.button]
+    app.text_input(key="unnamed").set_value("roads").run()
+    app = press(app, "Name it")
+    assert "no file is named as a base" in texts(app)
+    token = waiting(app)
+    app.selectbox(key=f"base-{token}").set_value("that of Tiny suite").run()
+    assert not app.error and not app.exception
+    assert "Accuracy for none" in app.info[0].value
+    app = press(app, "Add this suite")
+    assert not app.error and app.selectbox(key="suite").value == "my-suite"
+    assert app.multiselect(key="tasks").value == ["roads"]
+
+
+def test_what_waits_can_be_thrown_away(models: dict[str, bytes], tiny: Suite, open_page: Open) -> None:
+    app = drop(open_page("add_suite"), ("mine/birds.safetensors", models["birds.safetensors"]), folder=True)
+    app = press(app, "Throw these files away")
+    assert "incoming" not in app.query_params and not app.exception
+    assert "Throw these files away" not in [one.label for one in app.button]
+
+
+def test_paths_are_typed_only_where_the_browser_runs_on_the_machine(
+    loose: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page("add_suite")
+    app.text_input(key="named-model").set_value(str(loose)).run()
+    assert "Expected the id of a model" in app.error[0].value
+    monkeypatch.setattr("ui.suites.named_models.sits_here", lambda: True)
+    app = press(app.run(), "Take it in")
+    token = waiting(app)
+    assert app.text_input(key=f"name-{token}").value == "loose"
+    app = press(app, "Add this suite")
+    assert app.selectbox(key="suite").value == "loose" and not (loose / "suite.yaml").exists()
+    assert app.multiselect(key="tasks").value == list(TASKS)
+
+
+def test_models_of_the_hub_are_downloaded_and_taken_in(
+    offered: FakeHub, models: dict[str, bytes], open_page: Open
+) -> None:
+    app = open_page("add_suite")
+    for name in ("base", TASKS[0]):
+        stored = {"model.safetensors": f"{name}.safetensors", "open_clip_config.json": "open_clip_config.json"}
+        offered.files[f"lab/{name}"] = {there: models[file] for there, file in stored.items()}
+        asked = len(offered.asked)
+        app.text_input(key="named-model").set_value(f"lab/{name}").run()
+        assert len(offered.asked) == asked
+        app = press(app, f"Download lab/{name}")
+        carry_out()
+        app = press(app.run(), "Take it in")
+    app = press(app, "Add this suite")
+    assert not app.error and app.multiselect(key="tasks").value == [TASKS[0]]
+
+
+@pytest.mark.parametrize(
+    ("headers", "here"),
+    [
+        ({"Host": "localhost:8501", "Origin": "http://localhost:8501"}, True),
+        ({"Host": "127.0.0.1:8501", "Origin": "http://127.0.0.1:8501"}, True),
+        ({"Host": "127.0.0.1:8501", "Origin": "https://models.example.org"}, False),
+        ({"Host": "models.example.org", "Origin": "http://localhost"}, False),
+        ({"Host": "localhost", "Origin": "http://localhost", "X-Forwarded-For": "127.0.0.1"}, False),
+        ({"Host": "localhost:8501"}, False),
+        ({}, False),
+    ],
+)
+def test_who_sits_at_the_machine(headers: dict[str, str], here: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = SimpleNamespace(headers=headers, ip_address=None)
+    monkeypatch.setattr("ui.suites.permission.st.context", context)
+    assert sits_here() == here
+
+
+def test_memory_for_uploads_is_bounded_and_only_for_sessions_that_were_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = MemoryUploadedFileManager("/upload")
+    context = SimpleNamespace(uploaded_file_mgr=manager, session_id="mine")
+    monkeypatch.setattr(uploads, "get_script_run_ctx", lambda: context)
+    monkeypatch.setattr(uploads.psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    monkeypatch.setattr(uploads.st, "file_uploader", lambda *args, **settings: [])
+    monkeypatch.setattr(uploads, "_SMALL", 100)
+    uploads.bound()
+    uploads.bound()
+    manager.add_file("another", UploadedFileRec("0", "lesson.md", "", bytes(100)))
+    manager.remove_file("another", "0")
+    record = UploadedFileRec("1", "a.pt", "", bytes(600))
+    with pytest.raises(HTTPException, match="nobody asked"):
+        manager.add_file("mine", record)
+    uploads.ask("Files", folder=False, key="files", help="")
+    manager.add_file("mine", record)
+    with pytest.raises(HTTPException, match="nobody asked"):
+        manager.add_file("another", record)
+    with pytest.raises(HTTPException, match="no memory left"):
+        manager.add_file("mine", UploadedFileRec("2", "b.pt", "", bytes(600)))
+    (file,) = manager.get_files("mine", ["1"])
+    monkeypatch.setattr(uploads.st, "session_state", {})
+    uploads.forget([file])  # type: ignore[list-item]
+    manager.add_file("mine", UploadedFileRec("2", "b.pt", "", bytes(600)))
+
+
+def test_pickled_models_that_were_dropped_are_converted_in_place(
+    tiny: Suite, models: dict[str, bytes], open_page: Open, suites_folder: Path
+) -> None:
+    pickled = io.BytesIO()
+    torch.save(OrderedDict(model=partial(dict), state=load(models["birds.safetensors"])), pickled)
+    names = ("base.safetensors", "open_clip_config.json", "apples.safetensors")
+    app = drop(open_page("add_suite"), *((name, models[name]) for name in names), ("birds.pt", pickled.getvalue()))
+    assert "left out: birds.pt" in texts(app)
+    app = press(app, "Convert 1 pickled model")
+    carry_out()
+    app.run()
+    assert not app.error and not app.exception and "left out" not in texts(app)
+    app = press(app, "Add this suite")
+    suite = load_suite(suites_folder.parent / "home" / "suites" / "my-suite")
+    assert suite.mergeable() == TASKS[:2]
+    assert torch.equal(suite.checkpoint("birds")["proj"], load(models["birds.safetensors"])["proj"])

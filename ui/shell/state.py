@@ -29,6 +29,7 @@ from merging.suites import Suite, load_suite
 from merging.suites.discovery import Discovery, Found, SuiteEntry
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.folders import folder_state
+from merging.suites.incoming.staging import SUITES as ADDED
 from merging.suites.suite import missing_files
 from merging.weights.geometry import Geometry
 from ui.shell.url import not_found, write_chosen
@@ -129,7 +130,7 @@ def once_a_run(function: Callable[[], Answer]) -> Callable[[], Answer]:
 
 
 def _discovery() -> Discovery:
-    return _discovery_below(tuple(map(str, suite_roots())))
+    return _discovery_below((*map(str, suite_roots()), str(chosen_home() / ADDED)))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -140,6 +141,7 @@ def _discovery_below(roots: tuple[str, ...]) -> Discovery:
 def suite_entries() -> Mapping[str, SuiteEntry]:
     """Suites by the short name that stands in the URL: built-in ones, those under ``MERGING_SUITES``, downloaded ones.
 
+    Those that were added lie in the workspace and are looked for as those under ``MERGING_SUITES``.
     Suites of published checkpoints are left out as long as none of their models is here.
     """
     return _look().found.entries
@@ -160,6 +162,11 @@ def files_of_suites() -> set[Path]:
 def published_suites() -> Mapping[str, Suite]:
     """The suites of published checkpoints, whether or not their files are here."""
     return _look().found.published
+
+
+def described_suite(reference: str) -> Suite:
+    """A suite that can be read, as its ``suite.yaml`` describes it."""
+    return _look().found.described[reference]
 
 
 def suites() -> dict[str, str]:

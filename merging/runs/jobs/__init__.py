@@ -12,6 +12,7 @@ from merging.runs.jobs.check import CheckJob
 from merging.runs.jobs.convert import ConvertJob
 from merging.runs.jobs.disentangle import DisentangleJob
 from merging.runs.jobs.download import DownloadJob
+from merging.runs.jobs.download_models import DownloadModelsJob
 from merging.runs.jobs.generalisation import GeneralisationJob
 from merging.runs.jobs.interference import InterferenceJob
 from merging.runs.jobs.job import Job, JobResult, Site
@@ -32,6 +33,7 @@ AnyJob = Annotated[
     | RobustnessJob
     | GeneralisationJob
     | DownloadJob
+    | DownloadModelsJob
     | CheckJob
     | ConvertJob,
     Field(discriminator="job"),

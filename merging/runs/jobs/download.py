@@ -161,16 +161,17 @@ def download(
         raise HubError(
             f"{error}; without it, files can be put by hand below the cache or the suite: {places}"
         ) from None
-    _fetch_all(wanted, on_progress, cancelled)
+    fetch_all(wanted, on_progress, cancelled)
     return DownloadReport(
         suite=suite.name,
-        files=[_row(remote) for remote in wanted],
+        files=[downloaded_file(remote) for remote in wanted],
         bytes=sum(remote.size for remote in wanted),
         missing=missing_parts(suite, tasks, data),
     )
 
 
-def _row(remote: Remote) -> DownloadedFile:
+def downloaded_file(remote: Remote) -> DownloadedFile:
+    """What to say of a file that was fetched."""
     return DownloadedFile(
         file=f"{remote.hub}/{remote.file}", place=in_cache(remote.path), bytes=remote.size, digest=remote.digest
     )
@@ -210,10 +211,10 @@ def _looked_up(
         else:
             assert own is not None  # else only files of the hub are looked for
             found = look_up(own, _may_be(each), suite.folder.name)
-        yield from _with_companions(found, cancelled)
+        yield from with_companions(found, cancelled)
         if each in models:
             places.setdefault((found.hub, found.commit), set()).add(PurePosixPath(found.file).parent)
-    yield from _configurations(places)
+    yield from configurations(places)
     for done, images in enumerate(sets, len(files)):
         assert images is not None
         _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {images.title}")
@@ -228,7 +229,7 @@ def _looked_up(
             yield look_up(own, [images.path], suite.folder.name)
 
 
-def _with_companions(found: Remote, cancelled: Callable[[], bool]) -> Iterator[Remote]:
+def with_companions(found: Remote, cancelled: Callable[[], bool]) -> Iterator[Remote]:
     """A weight file with what it can't be read without: the shards of an index, an adapter's configuration."""
     yield found
     if is_adapter(Path(found.file)):
@@ -240,7 +241,7 @@ def _with_companions(found: Remote, cancelled: Callable[[], bool]) -> Iterator[R
             yield look_up(found.hub, [_beside(found, shard)], found.commit)
 
 
-def _configurations(places: Mapping[tuple[str, str], Collection[PurePosixPath]]) -> Iterator[Remote]:
+def configurations(places: Mapping[tuple[str, str], Collection[PurePosixPath]]) -> Iterator[Remote]:
     """What lies beside models and says of them what no tensor shows, each file once.
 
     Args:
@@ -275,7 +276,8 @@ def _step(on_progress: Progress, cancelled: Callable[[], bool], done: int, total
         raise Cancelled("the download was cancelled before it began")
 
 
-def _fetch_all(wanted: Sequence[Remote], on_progress: Progress, cancelled: Callable[[], bool]) -> None:
+def fetch_all(wanted: Sequence[Remote], on_progress: Progress, cancelled: Callable[[], bool]) -> None:
+    """Fetch one file after the other, once it is sure that all of them fit on the disk; raises as :func:`fetch`."""
     total, before = sum(remote.size for remote in wanted), 0
     require_room(total)
     for number, remote in enumerate(wanted, 1):
