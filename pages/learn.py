@@ -6,6 +6,7 @@ import streamlit as st
 
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
+from ui.lesson import phones
 from ui.lesson.screen import Lesson, Step, ask
 from ui.lesson.steps import STEPS
 from ui.runs import shipped
@@ -71,7 +72,8 @@ def screen(step: Step, labels: Mapping[str, str], counts: Mapping[str, int]) -> 
     whole = bool(st.session_state.pop(_WHOLE, False))
     left, right = st.columns([0.4, 0.6], gap="large")
     left.markdown(step.text)
-    chart = right.container(key="lesson-chart", height="stretch")
+    instead = right.container(key="lesson-class") if phones.in_place_of_chart() != phones.CHART else None
+    chart = right.container(key="lesson-chart", height="stretch")  # not in sight while something stands in its place
     asked = step.show(Lesson(labels, counts, left.container(), chart, whole))
     with right:
         if any(run is not None and run.shipped for run in asked.runs):
@@ -80,6 +82,10 @@ def screen(step: Step, labels: Mapping[str, str], counts: Mapping[str, int]) -> 
             live_accuracy.say_if_shipped(asked.needs, "lesson")
     with left:
         ask(asked.question)
+        phones.controls(asked.question)
+    if instead is not None:
+        with instead:
+            phones.instead(asked.question)
     if set(live_accuracy.known(asked.needs)) < set(asked.needs):
         live_accuracy.measure_for_a_moment(asked.needs, _PATIENCE if whole else _BREATH)
         live_accuracy.again(whole)
