@@ -3,6 +3,7 @@
 Drawn is what the lesson's charts are made of. Whatever else a figure holds is refused rather than left out.
 """
 
+import base64
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from merging.core.text import printed
@@ -18,7 +20,8 @@ from merging.runs.comparison.svg import drawing, escaped, round_numbers
 _SIZE = 13  # pixels of letters
 _WIDE = 0.56  # of a letter, as a share of its height
 _INK, _QUIET, _GRID = "#1c2128", "#5a6272", "#dfe3e8"
-_DASHES = {"solid": "", "dot": "2 4", "dash": "8 5", "dashdot": "8 4 2 4", "longdash": "14 6", "longdashdot": "14 5 2 5"}
+_DASHES = {"solid": "", "dot": "2 4", "dash": "8 5", "dashdot": "8 4 2 4"}
+_DASHES |= {"longdash": "14 6", "longdashdot": "14 5 2 5"}
 _BOLD, _BREAK = re.compile(r"(</?b>)"), "<br>"
 _LINES = {"lines": (True, False), "markers": (False, True), "lines+markers": (True, True)}
 
@@ -74,8 +77,10 @@ def svg_of(figure: go.Figure, about: str, width: int = 720, height: int | None =
     Raises:
         ValueError: it holds what can't be drawn so.
     """
-    described = figure.to_plotly_json()
+    described = _decoded(figure.to_plotly_json())
     traces, layout = described["data"], described["layout"]
+    for trace in traces:
+        _require_known(trace)
     height = int(height or layout.get("height") or 400)
     named = [trace for trace in traces if trace.get("name")] if layout.get("showlegend") else []
     x_settings, y_settings = layout.get("xaxis", {}), layout.get("yaxis", {})
@@ -84,7 +89,8 @@ def svg_of(figure: go.Figure, about: str, width: int = 720, height: int | None =
     beside = [note["text"] for note in layout.get("annotations", ()) if note.get("xref") == "paper" and note["x"] > 1]
     left = 14 + max(map(_width, labels), default=0) + (22 if _title(y_settings) else 0)
     right = 14 + max(map(_width, beside), default=0)
-    top = 14 + (24 if named else 0)
+    rows = _in_rows(named, width - left - 14)
+    top = 14 + 22 * len(rows)
     bottom = 12 + (20 if _Axis(*x_ends, 0, 1, x_settings).ticks() else 0) + (22 if _title(x_settings) else 0)
     x = _Axis(*x_ends, left, width - right, x_settings)
     y = _Axis(*y_ends, height - bottom, top, y_settings)
@@ -97,9 +103,26 @@ def svg_of(figure: go.Figure, about: str, width: int = 720, height: int | None =
         *(drawn for below, drawn in shapes if not below),
         *(text for trace in traces for text in _values(trace, x, y)),
         *(_note(note, x, y) for note in layout.get("annotations", ())),
-        *_legend(named, left, 16),
+        *(part for number, row in enumerate(rows) for part in _legend(row, left, 16 + 22 * number)),
     ]
     return drawing(width, height, about, parts)
+
+
+def _require_known(trace: Mapping[str, Any]) -> None:
+    bars = trace["type"] == "bar" and trace.get("orientation") == "h"
+    if not bars and (trace["type"] != "scatter" or trace.get("mode") not in _LINES):
+        raise ValueError(f"a trace {trace['type']} {trace.get('mode', '')} can't be drawn without plotly.js")
+
+
+def _decoded(value: Any) -> Any:
+    """A figure's plain values, with the numbers that plotly packs into text as lists."""
+    if isinstance(value, Mapping):
+        if {"dtype", "bdata"} <= value.keys():
+            return np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"]).tolist()
+        return {name: _decoded(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_decoded(one) for one in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _ends(settings: Mapping[str, Any], traces: Sequence[Mapping[str, Any]], axis: str) -> tuple[float, float]:
@@ -150,10 +173,8 @@ def _title(settings: Mapping[str, Any]) -> str:
 
 def _marks(trace: Mapping[str, Any], x: _Axis, y: _Axis) -> list[str]:
     """Bars, or lines and points, of a trace."""
-    if trace["type"] == "bar" and trace.get("orientation") == "h":
+    if trace["type"] == "bar":
         return _bars(trace, x, y)
-    if trace["type"] != "scatter" or trace.get("mode") not in _LINES:
-        raise ValueError(f"a trace {trace['type']} {trace.get('mode', '')} can't be drawn without plotly.js")
     lines, points = _LINES[trace["mode"]]
     faint = float(trace.get("opacity", 1))
     marker, size = trace.get("marker", {}), len(trace["x"])
@@ -209,11 +230,11 @@ def _values(trace: Mapping[str, Any], x: _Axis, y: _Axis) -> list[str]:
 
 
 def _point(symbol: str, x: float, y: float, size: float, color: str, opacity: float) -> str:
-    r = size / 2
+    r, tip = size / 2, 0.6 * size
     shapes = {
         "circle": f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}"',
         "square": f'<rect x="{x - r:.1f}" y="{y - r:.1f}" width="{size:.1f}" height="{size:.1f}"',
-        "diamond": f'<path d="M{x:.1f} {y - 1.2 * r:.1f}l{r:.1f} {1.2 * r:.1f}l{-r:.1f} {1.2 * r:.1f}l{-r:.1f} {-1.2 * r:.1f}z"',
+        "diamond": f'<path d="M{x:.1f} {y - tip:.1f}l{r:.1f} {tip:.1f}l{-r:.1f} {tip:.1f}l{-r:.1f} {-tip:.1f}z"',
     }
     kind, is_open = symbol.removesuffix("-open"), symbol.endswith("-open")
     if kind not in shapes:
@@ -244,6 +265,24 @@ def _note(note: Mapping[str, Any], x: _Axis, y: _Axis) -> str:
     return _text(place, height + 4, note["text"], anchor, color)
 
 
+def _in_rows(traces: Iterable[Mapping[str, Any]], width: float) -> list[list[Mapping[str, Any]]]:
+    """Entries of the legend in as many rows as it takes."""
+    rows: list[list[Mapping[str, Any]]] = []
+    left = 0.0
+    for trace in traces:
+        if not rows or left + _entry(trace) > width:
+            rows.append([])
+            left = 0.0
+        rows[-1].append(trace)
+        left += _entry(trace)
+    return rows
+
+
+def _entry(trace: Mapping[str, Any]) -> float:
+    """How wide an entry of the legend is."""
+    return 42 + _width(trace["name"])
+
+
 def _legend(traces: Iterable[Mapping[str, Any]], left: float, y: float) -> list[str]:
     parts, x = [], left
     for trace in traces:
@@ -256,7 +295,7 @@ def _legend(traces: Iterable[Mapping[str, Any]], left: float, y: float) -> list[
         else:
             parts.append(_point(marker.get("symbol", "circle"), x + 8, y, 10, _one(marker, "color"), 1))
         parts.append(_text(x + 24, y + 4, trace["name"]))
-        x += 42 + _width(trace["name"])
+        x += _entry(trace)
     return parts
 
 

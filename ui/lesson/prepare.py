@@ -16,6 +16,7 @@ from ui.lesson.prepared import Lessons, Prepared, read
 from ui.lesson.screen import OnPaper, Step
 from ui.lesson.steps import STEPS
 from ui.look.figure import escape_markdown
+from ui.runs.text import measured_before
 from ui.shell import state
 from ui.shell.url import warn
 from ui.what_if import live_accuracy
@@ -44,7 +45,8 @@ def of_link() -> Prepared | None:
         warn(f"{str(error)[0].upper()}{str(error)[1:]}. The whole lesson is shown instead.")
         return None
     if (found.suite, set(found.tasks)) != (_suite(), set(state.checked_tasks())):
-        warn(f"This lesson was prepared for {', '.join(found.tasks)} of {found.suite}; other models are chosen now.")
+        models = escape_markdown(f"{', '.join(found.tasks)} of {found.suite}")
+        st.warning(f"This lesson was prepared for {models}; other models are chosen now.", icon=":material/info:")
     return found
 
 
@@ -164,7 +166,11 @@ def _sheet(step: Step, text: str, labels: dict[str, str]) -> Sheet:
     if set(live_accuracy.known(asked.needs)) < set(asked.needs):
         live_accuracy.measure_for_a_moment(asked.needs, inf)
         asked = step.show(paper)
-    return Sheet(step.title, text, paper.drawn[0] if paper.drawn else None, asked.question)
+    runs = [run for run in asked.runs if run is not None]
+    if not any(run.shipped for run in runs):
+        came_with = live_accuracy.shipped_with(asked.needs)
+        runs = [came_with] if came_with else []
+    return Sheet(step.title, text, paper.drawn[0] if paper.drawn else None, asked.question, measured_before(runs))
 
 
 def _lacking(step: Step, tasks: Sequence[str]) -> str:

@@ -66,8 +66,8 @@ class Prepared:
         about: dict[str, Any] = {"title": self.title} if self.title else {}
         about |= {"suite": self.suite, "tasks": list(self.tasks)}
         head = yaml.safe_dump(about, allow_unicode=True, sort_keys=False, width=10_000)
-        parts = [f"## Step {number}\n" + (f"\n{text.strip()}\n" if text.strip() else "") for number, text in self.texts.items()]
-        return "\n".join([f"{_FENCE}\n{head}{_FENCE}\n", *parts])
+        parts = [f"## Step {number}\n\n{text.strip()}".strip() for number, text in self.texts.items()]
+        return "\n\n".join([f"{_FENCE}\n{head}{_FENCE}", *parts]) + "\n"
 
 
 def read(text: str, steps: int, name: str = "the lesson") -> Prepared:
@@ -137,13 +137,14 @@ class Lessons:
         text = lesson.written()
         content = text.encode()
         if len(content) > MAX_LESSON_BYTES:
-            raise SpecError(f"the lesson has {len(content)} bytes; at most {MAX_LESSON_BYTES} are kept; shorten its texts")
-        read(text, steps)  # words that look like the file's own structure would come back as another lesson
+            raise SpecError(f"the lesson has {len(content)} bytes; at most {MAX_LESSON_BYTES} are kept; shorten it")
+        if tuple(read(text, steps).texts) != lesson.steps:
+            raise SpecError("a line such as ## Step 3 can't stand in the words of a step; leave it out")
         name = hashlib.sha256(content).hexdigest()[:12]
         path = self._folder / f"{name}.md"
         if not path.exists():
             if sum(1 for _ in self._folder.glob("*.md")) >= MOST:
-                raise SpecError(f"{MOST} lessons are kept already; delete some in the folder lessons of the one for runs")
+                raise SpecError(f"{MOST} lessons are kept already; delete some in the folder lessons beside the runs")
             with atomic_path(path) as temporary:
                 temporary.write_bytes(content)
         return name

@@ -27,7 +27,8 @@ from ui.what_if.coefficients_view import HIGHEST, LOWEST, START, STEP
 from ui.what_if.interference_view import pair_table
 
 # What the URL can hold
-PARAMETERS, PREFIXES = ("step", "lesson", "tuned", "one", "all", "joining", "learn-alpha", "run", "demands"), ("answer.",)
+PARAMETERS = ("step", "lesson", "tuned", "one", "all", "joining", "learn-alpha", "run", "demands")
+PREFIXES = ("answer.",)
 _HIGHEST_ALPHA = 0.5
 
 
