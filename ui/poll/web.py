@@ -93,6 +93,7 @@ async def _respond(polls: Polls, request: Request) -> Response:
     token = known or polls.new_phone(code)
     choice = polls.answer_of(code, token)
     response = _page(phone.asking(question, token) if choice is None else phone.answered(question, choice))
+    response.headers[phone.NUMBER] = str(question.number)
     if not known:
         response.set_cookie(
             _cookie(code), token, max_age=_COOKIE_SECONDS, path=None, httponly=True, samesite="lax"

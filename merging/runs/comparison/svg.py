@@ -135,10 +135,11 @@ def text_at(x: float, y: float, text: str, anchor: str = "start", size: int = 12
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"{more}>{escaped(text)}</text>'
 
 
-def line_between(x1: float, y1: float, x2: float, y2: float, color: str, width: float) -> str:
+def line_between(x1: float, y1: float, x2: float, y2: float, color: str, width: float, dashes: str = "") -> str:
     """A straight line."""
     ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {ends} stroke="{color}" stroke-width="{width}"/>'
+    drawn = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return f'<line {ends} stroke="{color}" stroke-width="{width}"{drawn}/>'
 
 
 def _marker(series: int, x: float, y: float) -> str:
