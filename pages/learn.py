@@ -6,7 +6,9 @@ import streamlit as st
 
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
-from ui.lesson.screen import Lesson, Step, ask
+from ui.lesson import phones, prepare
+from ui.lesson.prepared import Prepared
+from ui.lesson.screen import OnScreen, Step, ask
 from ui.lesson.steps import STEPS
 from ui.runs import shipped
 from ui.shell import state
@@ -21,28 +23,30 @@ _PATIENCE, _BREATH = 1.5, 0.3
 _WHOLE = "lesson-whole"  # session state: the whole page runs, not only the fragment
 
 
-def navigation() -> int:
-    """Which step is shown, 0 for the first, and the ways to others."""
-    numbers = list(range(1, len(STEPS) + 1))
+def navigation(lesson: Prepared | None) -> int:
+    """Number of the step that is shown, from 1, and the ways to others."""
+    numbers = list(lesson.steps) if lesson else list(range(1, len(STEPS) + 1))
     bar = st.container(horizontal=True, vertical_alignment="center", gap="small", key="lesson-steps")
     with said_below(), bar:
         step: int = choice(
             st.segmented_control,
             "Step",
             {number: str(number) for number in numbers},
-            default=1,
+            default=numbers[0],
             required=True,
             key="step",
             label_visibility="collapsed",
         )
-        st.markdown(f"{step} of {len(STEPS)}", width="content")
+        place = numbers.index(step)
+        st.markdown(f"{place + 1} of {len(numbers)}", width="content")
         st.space("stretch")
+        prepare.offer(lesson)
         st.button(
             "Previous",
             icon=":material/arrow_back:",
             on_click=_go,
-            args=(step - 1,),
-            disabled=step == 1,
+            args=(numbers[place - 1],),
+            disabled=place == 0,
             shortcut="PageUp",
             key="lesson-previous",
         )
@@ -52,12 +56,12 @@ def navigation() -> int:
             icon=":material/arrow_forward:",
             icon_position="right",
             on_click=_go,
-            args=(step + 1,),
-            disabled=step == len(STEPS),
+            args=(numbers[min(place + 1, len(numbers) - 1)],),
+            disabled=place + 1 == len(numbers),
             shortcut="PageDown",
             key="lesson-next",
         )
-    return step - 1
+    return step
 
 
 def _go(step: int) -> None:
@@ -66,13 +70,14 @@ def _go(step: int) -> None:
 
 
 @st.fragment
-def screen(step: Step, labels: Mapping[str, str], counts: Mapping[str, int]) -> None:
+def screen(step: Step, text: str, labels: Mapping[str, str], counts: Mapping[str, int]) -> None:
     """One step: text, control and question beside the chart; measures what is missing while nobody moves anything."""
     whole = bool(st.session_state.pop(_WHOLE, False))
     left, right = st.columns([0.4, 0.6], gap="large")
-    left.markdown(step.text)
-    chart = right.container(key="lesson-chart", height="stretch")
-    asked = step.show(Lesson(labels, counts, left.container(), chart, whole))
+    left.markdown(text)
+    instead = right.container(key="lesson-class") if phones.in_place_of_chart() != phones.CHART else None
+    chart = right.container(key="lesson-chart", height="stretch")  # not in sight while something stands in its place
+    asked = step.show(OnScreen(labels, counts, whole, left.container(), chart))
     with right:
         if any(run is not None and run.shipped for run in asked.runs):
             shipped.say(asked.runs, "lesson")
@@ -80,6 +85,10 @@ def screen(step: Step, labels: Mapping[str, str], counts: Mapping[str, int]) -> 
             live_accuracy.say_if_shipped(asked.needs, "lesson")
     with left:
         ask(asked.question)
+        phones.controls(asked.question)
+    if instead is not None:
+        with instead:
+            phones.instead(asked.question)
     if set(live_accuracy.known(asked.needs)) < set(asked.needs):
         live_accuracy.measure_for_a_moment(asked.needs, _PATIENCE if whole else _BREATH)
         live_accuracy.again(whole)
@@ -106,10 +115,12 @@ def obstacle(step: Step, tasks: tuple[str, ...]) -> bool:
 
 chosen = state.selected_tasks()
 with st.container(key="lesson"):
-    step = STEPS[navigation()]
+    lesson = prepare.of_link()
+    number = navigation(lesson)
+    step = STEPS[number - 1]
     st.title(step.title)
     if not obstacle(step, chosen):
         quick = set(chosen) <= set(measuring.measurable_tasks()) and measuring.baselines_are_quick()
         counts = {task: measuring.evaluator().count(task, "val") for task in chosen} if quick else {}
         st.session_state[_WHOLE] = True
-        screen(step, accuracy_view.task_labels(chosen), counts)
+        screen(step, prepare.words(lesson, number), accuracy_view.task_labels(chosen), counts)

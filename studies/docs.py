@@ -302,6 +302,11 @@ def _limits(_: str) -> str:
         ["recipe", _size(limits.MAX_RECIPE_BYTES), f"{_YAML}; a finite number for every task and tensor"],
         ["sweep", _size(limits.MAX_SWEEP_BYTES), f"{_YAML}; {MAX_TRIALS} trials"],
         [
+            "prepared lesson",
+            _size(limits.MAX_LESSON_BYTES),
+            f"{_YAML}; {limits.MAX_LESSON_TEXT:,} letters for a step",
+        ],
+        [
             "results that come with an embedded suite",
             _size(limits.MAX_SHIPPED_BYTES),
             f"{_size(limits.MAX_SHIPPED_TEXT)} unpacked",

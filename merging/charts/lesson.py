@@ -236,3 +236,53 @@ def candidates_figure(bars: Sequence[Bar], axis: str, *, dark: bool = False) -> 
         xaxis={"title": {"text": axis}, "range": [0, 112], "zeroline": False, "tickvals": [0, 25, 50, 75, 100]},
         yaxis={"showticklabels": False, "range": [len(bars) - 0.6, -0.7], "showgrid": False, "zeroline": False},
     )
+
+
+def answers_figure(
+    choices: Sequence[str], counts: Sequence[int], right: int | None = None, *, dark: bool = False
+) -> go.Figure:
+    """How many chose each choice; a choice known to be right has a check mark, and the others are faint.
+
+    Args:
+        choices: what could be chosen, two to eight.
+        counts: how often each was.
+        right: index of the one that is right; None as long as nobody is to know.
+        dark: whether the page is dark.
+    """
+    rows, most = list(range(len(choices))), max(1, *counts)
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": list(counts),
+        "y": rows,
+        "width": 0.4,
+        "marker": {
+            "color": [theme.AFTER.color if right in (None, row) else theme.neutral(dark) for row in rows],
+            "opacity": [1 if right in (None, row) else 0.4 for row in rows],
+        },
+        "customdata": [theme.plain(choice) for choice in choices],
+        "hovertemplate": "%{customdata}: <b>%{x}</b><extra></extra>",
+    }
+    names = [
+        {
+            "x": 0,
+            "y": row - 0.36,
+            "text": f"{'✓ ' if row == right else ''}<b>{letter}</b>  {theme.plain(choice)}",
+            "showarrow": False,
+            "xanchor": "left",
+            "align": "left",
+        }
+        for row, (letter, choice) in enumerate(zip("ABCDEFGH", choices, strict=False))
+    ]
+    numbers = [
+        {"x": count, "y": row, "text": f"<b>{count}</b>", "showarrow": False, "xanchor": "left", "xshift": 8}
+        for row, count in enumerate(counts)
+    ]
+    return theme.compose(
+        [bars],
+        height=400,
+        legend=False,
+        annotations=[*names, *numbers],
+        xaxis={"visible": False, "range": [0, 1.12 * most], "fixedrange": True},
+        yaxis={"visible": False, "range": [len(choices) - 0.6, -0.8], "fixedrange": True},
+    )

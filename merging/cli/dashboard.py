@@ -23,20 +23,32 @@ from merging.core.places import dashboard
     envvar="MERGING_SUITES",
     help="A folder whose suites are shown, too: a suite.yaml up to two folders below it.",
 )
+@click.option(
+    "--phones",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Let phones in this network answer questions of the lesson, at this port; nothing else is served there.",
+)
 @click.option("--headless", is_flag=True, help="Open no browser.")
 @home_option
-def app(port: int, suites: tuple[Path, ...], headless: bool, home: Path) -> None:
+def app(port: int, suites: tuple[Path, ...], phones: int | None, headless: bool, home: Path) -> None:
     """Start the dashboard on this machine and say its address; Ctrl-C ends it."""
     import subprocess
 
     require_folder(home)
-    _require_port(port)
+    _require_port(port, "127.0.0.1", "--port")
+    if phones is not None:
+        if phones == port:
+            raise RunError(f"the dashboard itself has port {port}; choose another with --phones")
+        _require_port(phones, "", "--phones")
     server_script = dashboard().parent / "ui" / "shell" / "serve.py"
     command = [sys.executable, str(server_script), "run", str(dashboard()), "--server.port", str(port)]
     if headless:
         command += ["--server.headless", "true"]
     folders = os.pathsep.join(str(folder.resolve()) for folder in suites)
     settings = {"MERGING_HOME": str(home.resolve()), "MERGING_SUITES": folders}
+    if phones is not None:
+        settings["MERGING_PHONES"] = str(phones)
     limit = click.get_current_context().find_root().params["image_limit"]
     if limit is not None:
         settings["MERGING_IMAGE_CACHE_GB"] = str(limit / 2**30)
@@ -50,8 +62,13 @@ def app(port: int, suites: tuple[Path, ...], headless: bool, home: Path) -> None
     click.get_current_context().exit(status)
 
 
-def _require_port(port: int) -> None:
+def _require_port(port: int, address: str, option: str) -> None:
     """Insist on a port that nobody has, before a server is started that would say so among its own lines.
+
+    Args:
+        port: which.
+        address: at which the server will listen; all of this machine's if empty.
+        option: that names another one.
 
     Raises:
         RunError: it is in use, or not for everybody.
@@ -59,8 +76,8 @@ def _require_port(port: int) -> None:
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind(("127.0.0.1", port))
+            tried.bind((address, port))
         except OSError as error:
             raise RunError(
-                f"port {port} can't be used ({error.strerror}); choose another with --port, or end what uses it"
+                f"port {port} can't be used ({error.strerror}); choose another with {option}, or end what uses it"
             ) from None

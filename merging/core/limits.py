@@ -7,6 +7,8 @@ a few hundred megabytes besides what the file itself takes.
 MAX_SUITE_BYTES = 2 * 2**20
 MAX_RECIPE_BYTES = 16 * 2**20
 MAX_SWEEP_BYTES = 64 * 2**10
+MAX_LESSON_BYTES = 64 * 2**10  # of a lesson that a teacher prepared
+MAX_LESSON_TEXT = 4000  # letters of its words for one step
 MAX_SHIPPED_BYTES = 3 * 2**20  # of results that come with a suite, packed
 MAX_SHIPPED_TEXT = 64 * 2**20  # and unpacked
 MAX_YAML_VALUES = 250_000  # with aliases written out: a few lines of them can stand for billions

@@ -14,7 +14,7 @@ from merging.runs import Run
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.worker.trace import TRACE, read_trace
 from ui.lesson import questions
-from ui.lesson.screen import Asked, Lesson, average, large, merged
+from ui.lesson.screen import Asked, Lesson, OnScreen, average, large, merged
 from ui.look.figure import show
 from ui.runs.jobs import run_of
 from ui.runs.panel import ensure_worker, find_runs, how_long, run_panel
@@ -33,6 +33,15 @@ def let_the_data_choose(lesson: Lesson) -> Asked:
     """A button, the coefficients on their way, and what came of them on test images."""
     spec = short_run(state.suite_reference(), lesson.tasks, str(state.device()))
     run = _linked(lesson.tasks) or run_of(spec)
+    if isinstance(lesson, OnScreen):
+        run = _watched(lesson, spec, run)
+    else:
+        _path(lesson, run)
+    return _question(lesson, run)
+
+
+def _watched(lesson: OnScreen, spec: MergeSpec, run: Run | None) -> Run | None:
+    """The button that queues the run, the run, and its path as it grows."""
     with lesson.control:
         if run is None and st.button("Let it learn", type="primary", icon=":material/play_arrow:", key="lesson-learn"):
             run = state.workspace().submit(spec)
@@ -47,7 +56,7 @@ def let_the_data_choose(lesson: Lesson) -> Asked:
             run_panel([run], key="lesson-run", names={run.id: "AdaMerging"})
         going = run is not None and run.active
         st.fragment(partial(_path, lesson, run), run_every=_POLL if going else None, key="lesson-path")()
-    return _question(lesson, run)
+    return run
 
 
 def short_run(suite: str, tasks: tuple[str, ...], device: str) -> MergeSpec:
@@ -124,13 +133,12 @@ def _path(lesson: Lesson, run: Run | None) -> None:
     figure = trajectory_figure(path, lesson.tasks, lesson.labels, steps)
     figure.update_xaxes(range=[0, STEPS if run is None else run.spec.merge_params["steps"]], tick0=None, dtick=None)
     figure.update_yaxes(range=[0, max(2 * START, 1.05 * float(np.max(path)))])
-    show(
-        **large(figure),
-        key="lesson-7",
-        file="coefficients",
-        takeaway="The coefficients have not moved yet." if len(path) == 1 else _summary(lesson, path[-1]),
-        table=pd.DataFrame(path, columns=list(lesson.names)).assign(step=steps),
-    )
+    takeaway = "The coefficients have not moved yet." if len(path) == 1 else _summary(lesson, path[-1])
+    table = pd.DataFrame(path, columns=list(lesson.names)).assign(step=steps)
+    if isinstance(lesson, OnScreen):  # a fragment draws where it stands
+        show(**large(figure), key="lesson-7", file="coefficients", takeaway=takeaway, table=table)
+    else:
+        lesson.draw(figure, key="lesson-7", file="coefficients", takeaway=takeaway, table=table)
 
 
 def _summary(lesson: Lesson, ends: list[float]) -> str:

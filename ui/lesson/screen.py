@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -13,8 +14,8 @@ from merging.runs import Run
 from merging.runs.positions import Need, Position
 from merging.suites.suite import Split
 from ui.lesson.questions import Question
-from ui.look.figure import escape_markdown, is_dark
-from ui.shell.url import choice
+from ui.look.figure import escape_markdown, is_dark, show
+from ui.shell.url import choice, number
 from ui.what_if import live_accuracy
 
 SHOWN = "Show the answer"
@@ -23,20 +24,16 @@ _LETTERS = "ABCDEFGH"
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the steps look at.
+    """What the steps look at, and where they draw.
 
     Attributes:
         labels: task → what to call it.
         counts: task → number of its validation images.
-        control: where the live control goes.
-        chart: where the chart goes.
         whole: whether the whole page runs, and not only its fragment.
     """
 
     labels: Mapping[str, str]
     counts: Mapping[str, int]
-    control: DeltaGenerator
-    chart: DeltaGenerator
     whole: bool
 
     @property
@@ -48,6 +45,90 @@ class Lesson:
     def names(self) -> tuple[str, ...]:
         """What to call them."""
         return tuple(self.labels.values())
+
+    @property
+    def dark(self) -> bool:
+        """Whether the ground of the charts is."""
+        raise NotImplementedError
+
+    def task(self, label: str, key: str) -> str:
+        """Which task is chosen, by a control if there are any."""
+        raise NotImplementedError
+
+    def number(self, label: str, low: float, high: float, start: float, step: float, key: str) -> float:
+        """A number that is chosen, by a control if there are any."""
+        raise NotImplementedError
+
+    def draw(self, figure: go.Figure, *, key: str, file: str, takeaway: str, table: pd.DataFrame) -> None:
+        """The chart of a step, as :func:`ui.look.figure.show` takes it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class OnScreen(Lesson):
+    """The lesson on its page.
+
+    Attributes:
+        control: where the live control goes.
+        chart: where the chart goes.
+    """
+
+    control: DeltaGenerator
+    chart: DeltaGenerator
+
+    @property
+    def dark(self) -> bool:
+        """Whether the reader's theme is dark."""
+        return is_dark()
+
+    def task(self, label: str, key: str) -> str:
+        """A control for one task."""
+        return str(choice(self.control.selectbox, label, self.labels, key=key))
+
+    def number(self, label: str, low: float, high: float, start: float, step: float, key: str) -> float:
+        """A slider."""
+        return float(number(self.control.slider, label, low, high, start, step, key=key))
+
+    def draw(self, figure: go.Figure, *, key: str, file: str, takeaway: str, table: pd.DataFrame) -> None:
+        """In large type, as high as there is room."""
+        with self.chart:
+            show(**large(figure), key=key, file=file, takeaway=takeaway, table=table)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A chart of a step, and the sentence below it."""
+
+    figure: go.Figure
+    takeaway: str
+
+
+@dataclass(frozen=True)
+class OnPaper(Lesson):
+    """The lesson as it is printed: every control where it starts, the charts kept.
+
+    Attributes:
+        drawn: the last chart of a step, if there is one.
+    """
+
+    drawn: list[Drawn] = field(default_factory=list)
+
+    @property
+    def dark(self) -> bool:
+        """Paper is white."""
+        return False
+
+    def task(self, label: str, key: str) -> str:
+        """The first task."""
+        return self.tasks[0]
+
+    def number(self, label: str, low: float, high: float, start: float, step: float, key: str) -> float:
+        """Where a slider starts."""
+        return start
+
+    def draw(self, figure: go.Figure, *, key: str, file: str, takeaway: str, table: pd.DataFrame) -> None:
+        """Keep it; the chart of a step that is drawn again, with more numbers, replaces the one before."""
+        self.drawn[:] = [Drawn(figure, takeaway)]
 
 
 @dataclass(frozen=True)
@@ -87,11 +168,6 @@ class Step:
 def large(figure: go.Figure) -> dict[str, Any]:
     """A chart as :func:`ui.look.figure.show` takes it, in large type, as high as there is room."""
     return {"figure": enlarge(figure, is_dark()), "height": "stretch"}
-
-
-def choose_task(lesson: Lesson, label: str, key: str) -> str:
-    """A control for one task."""
-    return str(choice(lesson.control.selectbox, label, lesson.labels, key=key))
 
 
 def answered() -> bool:

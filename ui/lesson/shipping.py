@@ -19,8 +19,7 @@ from ui.accuracy.leaderboard_view import standings
 from ui.accuracy.preset_runs import Entry, look_up, submit_missing
 from ui.lesson import questions
 from ui.lesson.adaptive import short_run
-from ui.lesson.screen import Asked, Lesson, answered, large
-from ui.look.figure import is_dark, show
+from ui.lesson.screen import Asked, Lesson, OnScreen, answered
 from ui.runs.jobs import run_of
 from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.runs.text import duration
@@ -99,37 +98,45 @@ def winners(candidates: Sequence[Candidate]) -> list[str]:
 
 def ship(lesson: Lesson) -> Asked:
     """What is asked of a model, and the models that do so."""
-    demands = choice(lesson.control.pills, "I need", DEMANDS, selection_mode="multi", key="demands", wrap=True)
+    demands = _demands(lesson)
     entries = look_up(cheapest_first(PRESETS.values()), lesson.tasks)
     baselines = accuracy_view.baseline_series(lesson.tasks)
     found = [_candidate(one, state.suite(), lesson.tasks) for one in standings(entries, baselines) if one.row]
     found += _adapted(lesson.tasks, state.suite())
-    with lesson.control:
-        accuracy_view.offer_baselines(lesson.tasks)
-        _offer([entry for entry in entries if entry.preset.name in _FIRST])
+    if isinstance(lesson, OnScreen):
+        with lesson.control:
+            accuracy_view.offer_baselines(lesson.tasks)
+            _offer([entry for entry in entries if entry.preset.name in _FIRST])
     order = ranked(found, demands)
     best = order[0] if order else None
     names = winners(found)
-    told = answered()  # before that the class has to read the costs itself
+    told = isinstance(lesson, OnScreen) and answered()  # before that the class has to read the costs itself
     bars = [
         Bar(one.name, one.method, one.value(demands), one.cost, out=told and one is not best)
         for one in _by_value(found, demands)
         if one.name in names or one.method in _ALWAYS
     ]
     measure = "Accuracy on the worst task (%)" if WORST in demands else "Average accuracy (%)"
-    with lesson.chart:
-        show(
-            **large(candidates_figure(bars, measure, dark=is_dark())),
-            key="lesson-8",
-            file="candidates",
-            takeaway=f"All of this on {_test_images(lesson.tasks)} test images. What it takes counts "
-            "from the tasks' own models; times are of the machine that measured."
-            + (f" {len(order)} of {len(found)} measured models do as is asked." if told else ""),
-            table=_table(ranked(found, {WORST} & set(demands)), demands),
-        )
+    lesson.draw(
+        candidates_figure(bars, measure, dark=lesson.dark),
+        key="lesson-8",
+        file="candidates",
+        takeaway=f"All of this on {_test_images(lesson.tasks)} test images. What it takes counts "
+        "from the tasks' own models; times are of the machine that measured."
+        + (f" {len(order)} of {len(found)} measured models do as is asked." if told else ""),
+        table=_table(ranked(found, {WORST} & set(demands)), demands),
+    )
     because = "" if best is None else f"{best.name}: {best.value(demands):.1f} %, {best.cost}."
     question = questions.which_to_ship(demands, names, None if best is None else best.name, because)
     return Asked(question, runs=[measuring.shipped_baselines("test"), *(entry.run for entry in entries if entry.done)])
+
+
+def _demands(lesson: Lesson) -> list[str]:
+    """What is asked of a model; on paper nothing yet."""
+    if not isinstance(lesson, OnScreen):
+        return []
+    pills = lesson.control.pills
+    return list(choice(pills, "I need", DEMANDS, selection_mode="multi", key="demands", wrap=True))
 
 
 def _candidate(line: Standing, suite: Suite, tasks: Sequence[str]) -> Candidate:

@@ -18,34 +18,32 @@ from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.lesson import questions
 from ui.lesson.adaptive import let_the_data_choose
-from ui.lesson.screen import Asked, Lesson, Step, average, choose_task, large, merged
+from ui.lesson.screen import Asked, Lesson, Step, average, merged
 from ui.lesson.shipping import ship
 from ui.lesson.weights import weights_of
-from ui.look.figure import is_dark, show
 from ui.shell import state
-from ui.shell.url import number
 from ui.what_if import live_accuracy
 from ui.what_if.coefficients_view import HIGHEST, LOWEST, START, STEP
 from ui.what_if.interference_view import pair_table
 
 # What the URL can hold
-PARAMETERS, PREFIXES = ("step", "tuned", "one", "all", "joining", "learn-alpha", "run", "demands"), ("answer.",)
+PARAMETERS = ("step", "lesson", "tuned", "one", "all", "joining", "learn-alpha", "run", "demands")
+PREFIXES = ("answer.",)
 _HIGHEST_ALPHA = 0.5
 
 
 def what_it_is(lesson: Lesson) -> Asked:
     """A task vector is a difference."""
-    task = choose_task(lesson, "Fine-tuned on", "tuned")
+    task = lesson.task("Fine-tuned on", "tuned")
     label, found = lesson.labels[task], weights_of(task)
     moved = float(state.geometry((task,)).norms[0])
-    with lesson.chart:
-        show(
-            **large(weights_figure(found.base, found.tuned, dark=is_dark())),
-            key="lesson-1",
-            file="weights",
-            takeaway=f"{len(found.base):,} of {found.count:,} weights, drawn at random. On the line: not moved.",
-            table=pd.DataFrame({"base": found.base, "fine-tuned": found.tuned}),
-        )
+    lesson.draw(
+        weights_figure(found.base, found.tuned, dark=lesson.dark),
+        key="lesson-1",
+        file="weights",
+        takeaway=f"{len(found.base):,} of {found.count:,} weights, drawn at random. On the line: not moved.",
+        table=pd.DataFrame({"base": found.base, "fine-tuned": found.tuned}),
+    )
     accuracy = (
         tuple(one.accuracy[task] for one in accuracy_view.baseline_series((task,), "val")) if lesson.counts else ()
     )
@@ -55,7 +53,7 @@ def what_it_is(lesson: Lesson) -> Asked:
 
 def add_one(lesson: Lesson) -> Asked:
     """Adding one vector."""
-    task = choose_task(lesson, "Add the vector of", "tuned")
+    task = lesson.task("Add the vector of", "tuned")
     scaling = _slider(lesson, "λ, how much of it", "one", 0.0)
     shown = Position("none", ((task, scaling),), "val")
     _bars(lesson, shown)
@@ -85,7 +83,7 @@ def add_all(lesson: Lesson) -> Asked:
 
 def who_disturbs_whom(lesson: Lesson) -> Asked:
     """Cosines and interference."""
-    joining = choose_task(lesson, "The task that joins", "joining")
+    joining = lesson.task("The task that joins", "joining")
     together = merged(lesson.tasks, START)
     without = {one: merged([other for other in lesson.tasks if other != one], START) for one in lesson.tasks}
     order = [joining, *(one for one in lesson.tasks if one != joining)]
@@ -102,16 +100,15 @@ def who_disturbs_whom(lesson: Lesson) -> Asked:
     )
     cosine = cosines(state.geometry(lesson.tasks).gram)
     place, complete = lesson.tasks.index(joining), len(found) == len(needs)
-    with lesson.chart:
-        show(
-            **large(agreement_figure(cosine, change, lesson.names, joining=place, dark=is_dark())),
-            key="lesson-4",
-            file="cosine-and-interference",
-            table=pair_table(cosine, change, lesson.names),
-            takeaway=f"Each dot: what a task gains or loses when another joins; large: when {lesson.labels[joining]} "
-            f"joins. {_images(lesson)}, λ = {START:g}"
-            + ("." if complete else f"; {len(found)} of {len(needs)} accuracies measured."),
-        )
+    lesson.draw(
+        agreement_figure(cosine, change, lesson.names, joining=place, dark=lesson.dark),
+        key="lesson-4",
+        file="cosine-and-interference",
+        table=pair_table(cosine, change, lesson.names),
+        takeaway=f"Each dot: what a task gains or loses when another joins; large: when {lesson.labels[joining]} "
+        f"joins. {_images(lesson)}, λ = {START:g}"
+        + ("." if complete else f"; {len(found)} of {len(needs)} accuracies measured."),
+    )
     return Asked(questions.closer_loses_more(agreement(cosine, change) if complete else None), needs)
 
 
@@ -123,21 +120,20 @@ def disentangle(lesson: Lesson) -> Asked:
     before, after = cosines(geometry.gram), cosines(found.after.gram)
     means = float(mean_abs_cosine(geometry.gram)), float(mean_abs_cosine(found.after.gram))
     rows, columns = np.triu_indices(len(lesson.tasks), 1)
-    with lesson.chart:
-        show(
-            **large(slopes_figure(before, after, lesson.names, dark=is_dark())),
-            key="lesson-5",
-            file="cosines-awd",
-            takeaway=f"A line for each pair of tasks. Mean |cos| {means[0]:.3f} before, {means[1]:.3f} after.",
-            table=pd.DataFrame(
-                {
-                    "task": [lesson.names[i] for i in rows],
-                    "other task": [lesson.names[j] for j in columns],
-                    "before": before[rows, columns],
-                    "after": after[rows, columns],
-                }
-            ),
-        )
+    lesson.draw(
+        slopes_figure(before, after, lesson.names, dark=lesson.dark),
+        key="lesson-5",
+        file="cosines-awd",
+        takeaway=f"A line for each pair of tasks. Mean |cos| {means[0]:.3f} before, {means[1]:.3f} after.",
+        table=pd.DataFrame(
+            {
+                "task": [lesson.names[i] for i in rows],
+                "other task": [lesson.names[j] for j in columns],
+                "before": before[rows, columns],
+                "after": after[rows, columns],
+            }
+        ),
+    )
     plain, edited = merged(lesson.tasks, START), _after_awd(lesson, alpha)
     question = questions.more_orthogonal(average(plain, lesson.tasks), average(edited, lesson.tasks), means, START)
     return Asked(question, [need for one in (plain, edited) for need in live_accuracy.full(one, lesson.tasks)])
@@ -148,19 +144,18 @@ def only_coefficients(lesson: Lesson) -> Asked:
     alpha = _alpha(lesson)
     multipliers = from_geometry(state.geometry(lesson.tasks), AwdParams(alpha=alpha)).multipliers
     assert multipliers is not None  # with one vector for the whole model there always are some
-    figure = multiplier_figure(multipliers, lesson.names, dark=is_dark())
+    figure = multiplier_figure(multipliers, lesson.names, dark=lesson.dark)
     low, high = min(0.98, float(multipliers.min())), max(1.0, float(multipliers.max()))
     room = 0.3 * (high - low)  # bars start at 1, so the axis need not
     figure.update_xaxes(range=[low - room, high + (room if high > 1 else 0.1 * room)])
-    with lesson.chart:
-        show(
-            **large(figure),
-            key="lesson-6",
-            file="multipliers",
-            takeaway=f"What AWD followed by a sum multiplies each task vector by: {printed(multipliers.min(), '.3f')} "
-            f"to {printed(multipliers.max(), '.3f')}.",
-            table=pd.DataFrame({"task": lesson.names, "multiplier": multipliers}),
-        )
+    lesson.draw(
+        figure,
+        key="lesson-6",
+        file="multipliers",
+        takeaway=f"What AWD followed by a sum multiplies each task vector by: {printed(multipliers.min(), '.3f')} "
+        f"to {printed(multipliers.max(), '.3f')}.",
+        table=pd.DataFrame({"task": lesson.names, "multiplier": multipliers}),
+    )
     edited, plain = _after_awd(lesson, alpha), merged(lesson.tasks, (START * multipliers).tolist())
     one_image = 1 / (min(lesson.counts.values()) * len(lesson.tasks))
     question = questions.same_model(average(edited, lesson.tasks), average(plain, lesson.tasks), one_image, START)
@@ -168,20 +163,11 @@ def only_coefficients(lesson: Lesson) -> Asked:
 
 
 def _slider(lesson: Lesson, label: str, key: str, start: float) -> float:
-    return float(number(lesson.control.slider, label, LOWEST, HIGHEST, start, STEP, key=key))
+    return lesson.number(label, LOWEST, HIGHEST, start, STEP, key)
 
 
 def _alpha(lesson: Lesson) -> float:
-    value = number(
-        lesson.control.slider,
-        "α, what a long δ costs",
-        0.0,
-        _HIGHEST_ALPHA,
-        AwdParams().alpha,
-        0.02,
-        key="learn-alpha",
-    )
-    return float(value)
+    return lesson.number("α, what a long δ costs", 0.0, _HIGHEST_ALPHA, AwdParams().alpha, 0.02, "learn-alpha")
 
 
 def _after_awd(lesson: Lesson, alpha: float) -> Position:
@@ -199,22 +185,21 @@ def _bars(lesson: Lesson, position: Position) -> None:
     names = {accuracy_view.ZERO_SHOT: "base model", accuracy_view.INDIVIDUAL: "the task's own model"}
     references = [replace(one, name=names[one.name]) for one in found.references]
     images = _images(lesson) if found.images is None else f"a sample of {found.images} validation images a task"
-    with lesson.chart:
-        show(
-            **large(outcome_figure(mine, references, {}, lesson.labels)),
-            key="lesson-bars",
-            file="accuracy",
-            takeaway=f"{100 * mine.average:.1f} % on average, on {images}.",
-            table=pd.DataFrame(
-                {
-                    "task": lesson.names,
-                    **{
-                        f"{one.name} (%)": [round(100 * one.accuracy[task], 2) for task in lesson.tasks]
-                        for one in (mine, *references)
-                    },
-                }
-            ),
-        )
+    lesson.draw(
+        outcome_figure(mine, references, {}, lesson.labels),
+        key="lesson-bars",
+        file="accuracy",
+        takeaway=f"{100 * mine.average:.1f} % on average, on {images}.",
+        table=pd.DataFrame(
+            {
+                "task": lesson.names,
+                **{
+                    f"{one.name} (%)": [round(100 * one.accuracy[task], 2) for task in lesson.tasks]
+                    for one in (mine, *references)
+                },
+            }
+        ),
+    )
 
 
 STEPS = (

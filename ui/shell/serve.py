@@ -1,15 +1,19 @@
-"""Streamlit's command, with what pages need loaded while the browser is still opening: torch alone takes seconds.
+"""Streamlit's server, with what pages need loaded while the browser is still opening: torch alone takes seconds.
 
-Run as a script: ``python ui/shell/serve.py run app.py``. Whoever calls ``streamlit run app.py`` has the same dashboard,
-whose first page comes later.
+Run as a script: ``python ui/shell/serve.py run app.py``, with settings as ``streamlit run`` takes them. It also answers
+phones (:mod:`ui.poll`). Whoever calls ``streamlit run app.py`` has the same dashboard, without phones, whose first page
+comes later.
 """
 
+import json
 import os
-import runpy
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 # Those that load most of the others. None of ui: its caches belong to a server that is not there yet.
 _NEEDED = (
@@ -67,9 +71,53 @@ def _allow_uploads() -> None:
         sys.argv += [_UPLOAD, str(largest_upload(psutil.virtual_memory().available))]
 
 
+def settings_of(arguments: Iterable[str]) -> dict[str, Any]:
+    """Streamlit's settings as its command line has them, as plain values.
+
+    >>> settings_of(["--server.port", "8502", "--server.headless=true", "--server.address", "127.0.0.1"])
+    {'server.port': 8502, 'server.headless': True, 'server.address': '127.0.0.1'}
+    """
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    return {name.removeprefix("--"): _value(text) for name, text in zip(words[::2], words[1::2], strict=True)}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+@asynccontextmanager
+async def _opening_a_browser(_: Any) -> AsyncIterator[None]:
+    """Open one once the server is there, as ``streamlit run`` does, unless nobody sits at this machine."""
+    from streamlit import config
+    from streamlit.web.server.server_util import get_url
+
+    if not config.get_option("server.headless"):
+        import webbrowser
+
+        address = config.get_option("server.address")
+        shown = "localhost" if address in (None, "", "127.0.0.1", "0.0.0.0", "::") else address
+        threading.Thread(target=webbrowser.open, args=(get_url(shown),), daemon=True).start()
+    yield
+
+
+def _serve(script: str, settings: dict[str, Any]) -> None:
+    """Serve the dashboard, and phones beside it, until the process is told to end."""
+    from streamlit.starlette import App
+
+    from ui.poll import web
+
+    web.REACH.beside = True
+    if os.environ.get("MERGING_PHONES"):
+        web.REACH.port = web.listen(int(os.environ["MERGING_PHONES"]))
+    sys.argv = [script]  # the app's settings lie beside its script
+    App(script, routes=web.routes(), lifespan=_opening_a_browser).run(config=settings)
+
+
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder, whose modules are no packages' of these names
+    sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder: its modules have names of packages
     _allow_uploads()
     threading.Thread(target=_load, daemon=True, name=_NAME).start()
-    sys.argv[0] = "streamlit"
-    runpy.run_module("streamlit", run_name="__main__", alter_sys=True)
+    _serve(str(Path(sys.argv[2]).resolve()), settings_of(sys.argv[3:]))

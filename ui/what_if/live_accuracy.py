@@ -14,6 +14,7 @@ import streamlit as st
 from merging.charts.accuracy import Series
 from merging.methods.context import Context
 from merging.methods.mixing import Directions, plan_edit
+from merging.runs import Run
 from merging.runs.positions import Bench, Need, Position
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
@@ -61,9 +62,14 @@ def _came_with(reference: str, version: state.Stamp) -> dict[Need, float]:
 
 def say_if_shipped(needs: Iterable[Need], key: str) -> None:
     """Below a chart: that numbers in it came with the suite, if any did, and a button that measures them here."""
+    shipped.say_measured_before(shipped_with(needs), key)
+
+
+def shipped_with(needs: Iterable[Need]) -> Run | None:
+    """The results that came with the suite, if any of these numbers is one of them."""
     before = _shipped()
-    if any(need in before and need not in bench().known for need in needs):
-        shipped.say_measured_before(measuring.shipped_baselines("val"), key)
+    some = any(need in before and need not in bench().known for need in needs)
+    return measuring.shipped_baselines("val") if some else None
 
 
 def measure_for_a_moment(needs: Iterable[Need], seconds: float = _BREATH) -> bool:

@@ -166,9 +166,10 @@ def _doubt(grams: np.ndarray, solved: np.ndarray, params: AwdParams) -> str:
     there = directed(grams)
     length = float(np.sqrt(np.diagonal(grams, axis1=1, axis2=2)[there].mean())) if there.any() else 0.0
     return (
-        f"AWD does not settle: {_NUDGE:g} of a change in the inner products moves its result by {moved:.1g} of itself, so "
-        f"that another machine may find another merge; β = {params.beta:g} is too large a step for task vectors of root "
-        f"mean square norm {length:.2g} (CLIP's have about {TARGET_NORM:g}): take edit.units=relative, or a smaller β"
+        f"AWD does not settle: {_NUDGE:g} of a change in the inner products moves its result by {moved:.1g} of itself, "
+        f"so that another machine may find another merge; β = {params.beta:g} is too large a step for task vectors of "
+        f"root mean square norm {length:.2g} (CLIP's have about {TARGET_NORM:g}): take edit.units=relative, or a "
+        "smaller β"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from merging.core.files import atomic_path
+from merging.core.page import static_page
 from merging.core.text import in_a_row
 from merging.evaluation.evaluator import Evaluator
 from merging.evaluation.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, comparison_in_words, points
@@ -36,8 +37,6 @@ td.differs { background: #f9e8cd; }
 figure { margin: 0; width: 96px; font-size: 12px; } .note { color: #555; font-size: 13px; }
 @media print { body { max-width: none; } svg, figure, tr { break-inside: avoid; } }
 """
-# A browser keeps to this even if something slipped past the escaping: no script, no request.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def comparison_report(
@@ -53,18 +52,16 @@ def comparison_report(
         title: of the page.
     """
     tasks = "".join(_task(found, names, task, labels[task], images) for task in found.tasks)
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escaped(title)}</title><style>{_STYLE}</style></head><body><h1>{escaped(title)}</h1>"
+    return static_page(
+        title,
+        _STYLE,
+        f"<h1>{escaped(title)}</h1>"
         + _overview(found, names)
         + _differences(found, names, labels)
         + _coefficients(found, names, labels)
         + f"<h2>Image by image</h2>{tasks}"
         + _settings(found, names)
-        + _methods(found)
-        + "</body></html>\n"
+        + _methods(found),
     )
 
 

@@ -1,0 +1,107 @@
+"""Answers from the class, on the teacher's side: a code, how many answered, what, and what the numbers say."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from merging.suites import Suite
+from tests.app.conftest import texts
+from ui.poll.web import POLLS, REACH
+
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(autouse=True)
+def _served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the dashboard was started by its own command."""
+    monkeypatch.setattr(REACH, "beside", True)
+
+
+@pytest.fixture
+def lesson(tiny: Suite, open_page: Open) -> Iterator[AppTest]:
+    app = open_page("learn", step="3")
+    yield app
+    POLLS.close(code_of(app))
+
+
+def code_of(app: AppTest) -> str:
+    return str(app.session_state["class-code"]) if "class-code" in app.session_state else ""
+
+
+def page_of(app: AppTest) -> str:
+    return "\n".join(str(element.proto.body) for element in app.get("html") if '"class-link"' in element.proto.body)
+
+
+def bars(app: AppTest) -> str:
+    """The chart of the answers, as it is sent."""
+    specs = [json.dumps(json.loads(one.proto.spec), ensure_ascii=False) for one in app.get("plotly_chart")]
+    return next(spec for spec in specs if "Below the base model" in spec).replace(" ", "")
+
+
+def labels(app: AppTest) -> list[str]:
+    return [button.label for button in app.button if str(button.key).startswith("class-")]
+
+
+def answer(app: AppTest, *choices: int) -> None:
+    """Phones that come by the code and answer."""
+    code = code_of(app)
+    asked = POLLS.question(code)
+    assert asked is not None
+    for choice in choices:
+        assert POLLS.answer(code, POLLS.new_phone(code), asked.number, choice)
+
+
+def test_a_question_is_asked_answered_and_told(lesson: AppTest) -> None:
+    app = lesson
+    app.button(key="class-open").click().run()
+    assert not app.exception
+    code = code_of(app)
+    asked = POLLS.question(code)
+    assert asked is not None and asked.choices[2] == "Below the base model"
+    assert "QR code" in page_of(app) and re.search(rf"/poll/{code}</p>", page_of(app))
+    assert "listens on this machine only" in texts(app) and "merging app --phones" in texts(app)
+    answer(app, 0, 2, 2)
+    app.button(key="class-answers").click().run()
+    assert "**3 answers**" in texts(app) and not page_of(app)
+    assert "[1,0,2]" in bars(app) and "✓" not in bars(app)
+    app.button_group(key="answer.3").set_value("Show the answer").run()
+    assert "✓" in bars(app)
+    assert "The base model has" in texts(app)
+    app.button(key="class-close").click().run()
+    assert not app.exception and labels(app) == ["Ask the class"]
+    assert POLLS.question(code) is None
+
+
+def test_the_next_question_is_put_under_the_same_code(lesson: AppTest) -> None:
+    app = lesson
+    app.button(key="class-open").click().run()
+    code = code_of(app)
+    answer(app, 1)
+    app.button(key="class-answers").click().run()
+    app.button(key="lesson-next").click().run()
+    assert "Phones show another question still" in texts(app) and labels(app) == ["Ask this one", "Close"]
+    app.button(key="class-open").click().run()
+    assert not app.exception and code_of(app) == code
+    looked = POLLS.look(code)
+    assert looked is not None and "point the same way" in looked[0].text and sum(looked[1]) == 0
+    assert "**0 answers**" in texts(app)
+    assert labels(app) == ["Link", "Answers", "Close"] and not page_of(app)  # the chart is in sight
+
+
+def test_a_code_that_is_gone_can_be_opened_anew(lesson: AppTest) -> None:
+    app = lesson
+    app.button(key="class-open").click().run()
+    POLLS.close(code_of(app))
+    app.run()
+    assert not app.exception and labels(app) == ["Ask the class"] and not page_of(app)
+
+
+def test_a_dashboard_without_phones_says_how_to_get_them(
+    tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(REACH, "beside", False)
+    button = open_page("learn", step="3").button(key="class-open")
+    assert button.disabled and "merging app" in button.help

@@ -1,0 +1,168 @@
+"""Answers from the class: a code for phones, how many answered, and what, when the teacher wants it known."""
+
+import html
+from collections.abc import Sequence
+
+import pandas as pd
+import segno
+import streamlit as st
+
+from merging.charts.lesson import answers_figure
+from merging.core.text import counted
+from ui.lesson.questions import Question
+from ui.lesson.screen import answered, large
+from ui.look.figure import is_dark, show
+from ui.poll.address import address_of, own_networks
+from ui.poll.polls import LETTERS
+from ui.poll.web import POLLS, REACH
+
+_CODE, _VIEW = "class-code", "class-view"  # session state: the open code; what stands in the chart's place
+CHART, LINK, BARS = "chart", "link", "answers"
+_EVERY = 1.0  # seconds after which the number of answers is looked at again
+
+
+def may_open_poll() -> bool:
+    """Whether whoever looks at this page may ask the class; the one place where that is decided."""
+    return True
+
+
+def in_place_of_chart() -> str:
+    """What the right half of the lesson shows: its chart, the link for phones, or the answers."""
+    return str(st.session_state.get(_VIEW, CHART)) if _open_code() else CHART
+
+
+def _open_code() -> str | None:
+    """The code that this teacher opened, as long as it is open."""
+    code: str | None = st.session_state.get(_CODE)
+    if code is not None and POLLS.look(code) is None:  # nobody looked for hours
+        del st.session_state[_CODE]
+        return None
+    return code
+
+
+def controls(question: Question) -> None:
+    """Below a question: open a code for it; then how many answered, and what to show of it."""
+    if not may_open_poll():
+        return
+    code = _open_code()
+    row = st.container(horizontal=True, vertical_alignment="center", gap="small", key="lesson-class-controls")
+    with row:
+        if code is None:
+            st.button(
+                "Ask the class",
+                icon=":material/qr_code_2:",
+                key="class-open",
+                on_click=_ask,
+                args=(question,),
+                disabled=not REACH.beside,
+                help=_OPENS if REACH.beside else _NOT_SERVED,
+            )
+            return
+        if _is_asked(code, question):
+            st.fragment(_number, run_every=_EVERY)(code)
+            for view, title, icon, key in _VIEWS:
+                shown = in_place_of_chart() == view
+                words, drawn = ("Chart", ":material/scatter_plot:") if shown else (title, icon)
+                st.button(words, icon=drawn, key=f"class-{view}", on_click=_turn, args=(view,), shortcut=key)
+        else:
+            st.button("Ask this one", key="class-open", on_click=_ask, args=(question,), help=_FOLLOWS)
+        st.button("Close", key="class-close", on_click=_close, help="Forget the code and all answers")
+
+
+_VIEWS = ((LINK, "Link", ":material/qr_code_2:", "L"), (BARS, "Answers", ":material/bar_chart:", "A"))
+_OPENS = "Opens a link and a QR code: phones show this question alone and answer it, without names"
+_FOLLOWS = "Phones that have answered show it by themselves; what they answered before is forgotten"
+_NOT_SERVED = "Phones are served where the dashboard was started with make app or merging app"
+
+
+def _ask(question: Question) -> None:
+    """Callback: open a code with a question, or put it under the code that is open."""
+    code = _open_code()
+    if code is None:
+        st.session_state[_CODE] = POLLS.open(question.text, question.choices)
+        st.session_state[_VIEW] = LINK
+    else:
+        POLLS.ask(code, question.text, question.choices)
+        st.session_state[_VIEW] = CHART
+
+
+def _turn(target: str) -> None:
+    """Callback: show something in the chart's place, or the chart again."""
+    st.session_state[_VIEW] = CHART if in_place_of_chart() == target else target
+
+
+def _close() -> None:
+    """Callback: forget code and answers."""
+    code = st.session_state.pop(_CODE, None)
+    if code is not None:
+        POLLS.close(code)
+    st.session_state.pop(_VIEW, None)
+
+
+def _is_asked(code: str, question: Question) -> bool:
+    looked = POLLS.look(code)
+    return looked is not None and (looked[0].text, looked[0].choices) == (question.text, question.choices)
+
+
+def _number(code: str) -> None:
+    """How many answered; looks again by itself."""
+    looked = POLLS.look(code)
+    st.markdown(f"**{counted(sum(looked[1]), 'answer')}**" if looked else "Closed", width="content")
+
+
+def instead(question: Question) -> None:
+    """What stands in the chart's place: the link for phones, or the answers."""
+    code, view = _open_code(), in_place_of_chart()
+    if code is None or view == CHART:
+        return
+    if view == LINK:
+        _link(code)
+    elif _is_asked(code, question):
+        st.fragment(_bars, run_every=_EVERY)(code, question)
+    else:
+        st.info("Phones show another question still.", icon=":material/smartphone:")
+
+
+def _link(code: str) -> None:
+    """The code as a picture and as text, with the address that phones reach."""
+    networks = own_networks()
+    if len(networks) > 1:
+        chosen = st.selectbox("Phones reach this machine at", networks, key="class-network")
+        networks = [chosen]
+    address = address_of(st.context.url or "", st.get_option("server.address"), REACH, networks)
+    if not address.reachable:
+        st.warning(_UNREACHABLE, icon=":material/wifi_off:")
+    link = address.of(code)
+    shown = html.escape(link.removeprefix("http://"))
+    st.html(f'<div class="class-link">{_picture(link)}<p>{shown}</p></div>')
+
+
+_UNREACHABLE = (
+    "Phones can't get here: the dashboard listens on this machine only. Start it with `merging app --phones 8600`; "
+    "then these questions, and nothing else, are open to the network."
+)
+
+
+def _picture(link: str) -> str:
+    """A QR code as an image that a sanitiser leaves alone: black on white also on a dark page, as cameras need it."""
+    drawn = segno.make(link, error="m", micro=False).svg_data_uri(border=3, dark="#000", light="#fff", scale=8)
+    return f'<img src="{html.escape(drawn)}" alt="QR code of the link below">'
+
+
+def _bars(code: str, question: Question) -> None:
+    """What was answered, growing; the right choice is marked once the answer is told."""
+    looked = POLLS.look(code)
+    counts: Sequence[int] = looked[1] if looked else [0] * len(question.choices)
+    right = question.right if answered() else None
+    show(
+        **large(answers_figure(question.choices, counts, right, dark=is_dark())),
+        key="lesson-class-bars",
+        file="answers",
+        takeaway=f"{counted(sum(counts), 'answer')}.",
+        table=pd.DataFrame(
+            {
+                "choice": [f"{letter} {text}" for letter, text in zip(LETTERS, question.choices, strict=False)],
+                "answers": counts,
+            }
+        ),
+    )

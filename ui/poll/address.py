@@ -1,0 +1,84 @@
+"""Under which address phones reach a code."""
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ui.poll.web import PATH, Reach
+
+_EVERYWHERE = ("", "0.0.0.0", "::")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Of the questions, without a code.
+
+    Attributes:
+        url: what stands before the code.
+        reachable: whether other machines get there, as far as can be seen from here.
+    """
+
+    url: str
+    reachable: bool
+
+    def of(self, code: str) -> str:
+        """The link to a code."""
+        return f"{self.url}/{PATH}/{code}"
+
+
+def address_of(page: str, listens: str | None, reach: Reach, networks: list[str]) -> Address:
+    """The address to show.
+
+    Args:
+        page: of the teacher's page, as its browser sees it: behind a proxy that is the proxy's address, with the path
+            under which the dashboard lies there.
+        listens: the address at which the dashboard listens; none for all of this machine's.
+        reach: where phones are served.
+        networks: this machine's addresses in its networks.
+
+    >>> address_of("https://lab.org/merging/learn", "127.0.0.1", Reach(True), []).of("K7M2QX")
+    'https://lab.org/merging/poll/K7M2QX'
+    >>> address_of("http://localhost:8501/learn", "127.0.0.1", Reach(True, 8600), ["10.0.0.7"]).of("K7M2QX")
+    'http://10.0.0.7:8600/poll/K7M2QX'
+    """
+    found = urlsplit(page)
+    host, port = found.hostname or "localhost", found.port
+    before = found.path.rstrip("/").rpartition("/")[0]
+    if reach.port is not None and networks:
+        return Address(f"http://{networks[0]}:{reach.port}", True)
+    if not _is_this_machine(host):
+        return Address(f"{found.scheme}://{found.netloc.rpartition('@')[2]}{before}", True)
+    if (listens or "") in _EVERYWHERE and networks:
+        return Address(f"{found.scheme}://{networks[0]}{f':{port}' if port else ''}{before}", True)
+    return Address(f"{found.scheme or 'http'}://{found.netloc or host}{before}", False)
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def own_networks() -> list[str]:
+    """IPv4 addresses of this machine in networks, the one towards everything else first."""
+    import psutil
+
+    up = {name for name, state in psutil.net_if_stats().items() if state.isup}
+    found = [
+        one.address
+        for name, addresses in psutil.net_if_addrs().items()
+        if name in up
+        for one in addresses
+        if one.family == socket.AF_INET and not ipaddress.ip_address(one.address).is_loopback
+    ]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as towards:
+        try:
+            towards.connect(("192.0.2.1", 9))  # an address for examples; nothing is sent to it
+            first = str(towards.getsockname()[0])
+        except OSError:
+            return found
+    return sorted(found, key=lambda one: one != first)
