@@ -49,7 +49,7 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
             return
         with words:
             st.markdown(f"**What will run** &nbsp; {escape_markdown(sentence(spec, tasks))}")
-            named = [task.name for task in state.suite().tasks if task.checkpoint]  # those the command takes by itself
+            named = state.suite().chosen()  # those the command takes by itself
             st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None, wrap_lines=True)
         with cost:
             memory(needed, spec)
