@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from merging.charts.accuracy import Series, accuracy_bars, accuracy_table, set_apart
+from merging.charts.accuracy import Series, accuracy_figure, accuracy_table, set_apart
 from merging.charts.run_series import scaling_of, series_of
 from merging.core import devices
 from merging.core.errors import MergingError, RunError
@@ -212,7 +212,7 @@ def outcome(run: Run) -> None:
     if tasks:
         labels = accuracy_view.task_labels(tasks)
         show(
-            accuracy_bars(series, labels),
+            accuracy_figure(series, labels),
             key="merge-outcome",
             takeaway=accuracy_view.takeaway(series),
             table=accuracy_table(series, labels),

@@ -7,7 +7,7 @@ from typing import Literal
 import pandas as pd
 import plotly.graph_objects as go
 
-from merging.charts.accuracy import Series, accuracy_bars, accuracy_table, scaling_curve, scaling_table, set_apart
+from merging.charts.accuracy import Series, accuracy_figure, accuracy_table, scaling_curve, scaling_table, set_apart
 from merging.charts.geometry import cosine_figure, cosine_limit, pair_table
 from merging.charts.leaderboard import Standing, leaderboard_dots, leaderboard_table
 from merging.charts.run_series import name_runs, series_of
@@ -86,7 +86,7 @@ def figure(*results: Result, of: Subject = "accuracy", dark: bool = False) -> go
         return coefficient_heatmap(coefficients, one.labels, dark)
     if of == "search":
         return scaling_curve(_searches(models))
-    return accuracy_bars(*_series(models))
+    return accuracy_figure(*_series(models))
 
 
 def _only(results: Sequence[Result]) -> Result:

@@ -178,7 +178,7 @@ def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, op
             "No data, Unlabeled images, Labelled images",
         ),
         ("beyond", "leave", "9", "no number from 1 to 3", "2"),
-        ("beyond", "beyond", "Foggy", "none of Unseen tasks, Corrupted images", "Unseen tasks"),
+        ("beyond", "beyond", "Foggy", "none of Unseen tasks, Corrupted images, Many tasks", "Unseen tasks"),
         ("merge", "device", "tpu", "none of auto, cpu", "auto"),
         ("add_suite", "way", "Floppy disk", "none of Folder of checkpoints, Hugging Face hub", "Folder of checkpoints"),
         ("what_if?Drop one out", "out-edit", "foo", "none of No edit,", "No edit"),
