@@ -118,9 +118,9 @@ def _series(models: Sequence[Merged | Evaluated]) -> tuple[list[Series], dict[st
     unmeasured = [one.label for one in models if isinstance(one, Merged) and not one.accuracy]
     if unmeasured:
         raise SpecError(f"{', '.join(unmeasured)}: accuracy was not measured; merge with evaluate=True")
-    splits = sorted({one.split for one in models})
-    if len(splits) > 1:
-        raise SpecError(f"accuracies on different images, {' and '.join(splits)}, can't be compared; choose one split")
+    kinds = sorted({one.images for one in models})
+    if len(kinds) > 1:
+        raise SpecError(f"accuracies on different images, {' and '.join(kinds)}, can't be compared; choose one kind")
     of_runs = iter(series_of([one.run for one in models if isinstance(one, Merged)]))
     found = [next(of_runs) if isinstance(one, Merged) else Series(one.name, one.name, one.accuracy) for one in models]
     names = [one.name for one in found]

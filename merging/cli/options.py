@@ -329,7 +329,7 @@ def read_unseen(suite: Any, merged: Sequence[str], unseen: str | None) -> tuple[
         return ()
     if unseen.strip() != "rest" or "rest" in suite.task_names:
         return _named_tasks(suite, "--unseen", unseen)
-    rest = tuple(task for task in suite.task_names if task not in merged and suite.present(task))
+    rest = tuple(suite.rest(merged))
     if not rest:
         raise SpecError(
             f"--unseen rest: suite {suite.name!r} has no further task with images and a head; merge fewer with --tasks"

@@ -302,6 +302,10 @@ class Suite(Entry):
             raise MissingPart(f"suite {self.name!r} names no checkpoint for any task; add them in its suite.yaml")
         return found
 
+    def rest(self, merged: Sequence[str]) -> tuple[str, ...]:
+        """The tasks besides some that accuracy can be measured on, with or without a model of their own."""
+        return tuple(task for task in self.task_names if task not in merged and self.present(task))
+
     def mergeable(self) -> tuple[str, ...]:
         """Names of the tasks that have a checkpoint file."""
         return tuple(t.name for t in self.tasks if t.checkpoint and self.path(t.checkpoint).is_file())
