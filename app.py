@@ -13,7 +13,7 @@ import streamlit as st
 from merging.core.errors import MergingError
 from merging.methods import own
 from merging.suites import Suite
-from ui.beyond import corrupted_view, unseen_view
+from ui.beyond import corrupted_view, many_view, unseen_view
 from ui.beyond.measuring import METHODS
 from ui.history.details import TAB
 from ui.lesson import steps
@@ -69,7 +69,10 @@ PARAMETERS = {
     ),
     "Accuracy": (*RUN_PARAMETERS, *_ACCURACY),
     "Leaderboard": ("data", "checkpoints"),
-    "Beyond the benchmark": ("beyond", METHODS, *unseen_view.PARAMETERS, *corrupted_view.PARAMETERS),
+    "Beyond the benchmark": (
+        *("beyond", METHODS),
+        *(*unseen_view.PARAMETERS, *corrupted_view.PARAMETERS, *many_view.PARAMETERS),
+    ),
     "Sweeps": sweep_form.PARAMETERS,
     "Runs": (*RUN_PARAMETERS, "trials"),
     "Compare": (*RUN_PARAMETERS, "task", "other"),

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from benchmarks import browser, pages
+from benchmarks import browser, many_tasks, pages
 from benchmarks.random_suite import make_suite
 from merging.runs.table import RunStore
 
@@ -122,7 +122,7 @@ COMMANDS = (
 
 def main() -> None:
     """Run all rows and print a table in Markdown."""
-    everything = [*(row.work for row in ROWS), "commands", "browser", "pages"]
+    everything = [*(row.work for row in ROWS), "commands", "browser", "pages", "many_tasks"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="ViT-B-32", help="open_clip model whose shapes the files get")
     parser.add_argument("--turns", type=int, default=3, help="turns of each piece of work")
@@ -133,10 +133,14 @@ def main() -> None:
         choices=everything,
         default=everything,
         help="only these pieces of work, by their names in benchmarks/work.py; commands: whole "
-        "processes; browser: the dashboard; pages: what the server spends on it",
+        "processes; browser: the dashboard; pages: what the server spends on it; many_tasks: twenty models beside "
+        "eight, in a table of its own",
     )
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="where the random files go")
     options = parser.parse_args()
+    if options.rows == ["many_tasks"]:
+        _print_many_tasks(options.folder, options.architecture, options.turns)
+        return
     suite = make_suite(options.folder / options.architecture, options.architecture)
     print(f"{os.cpu_count()} CPUs, {psutil.virtual_memory().total / 2**30:.0f} GiB, torch {torch.__version__}\n")
     print("| work | seconds | anonymous memory | compared with | ratio | to reach |")
@@ -155,6 +159,18 @@ def main() -> None:
         print(f"| {title} | {seconds:.2f} | | | | {goal} |", flush=True)
     for title, seconds, ratio, goal in pages.measure(options.turns) if "pages" in options.rows else ():
         print(f"| {title} | {seconds:.3f} | | 3 million additions | {ratio:.2f} × | {goal} |", flush=True)
+    if "many_tasks" in options.rows:
+        print()
+        _print_many_tasks(options.folder, options.architecture, options.turns)
+
+
+def _print_many_tasks(folder: Path, architecture: str, turns: int) -> None:
+    few, many = many_tasks.suites(folder, architecture)
+    print(many_tasks.HEAD)
+    for work in many_tasks.WORKS:
+        pairs = [(_measure(work, few), _measure(work, many)) for _ in range(turns)]
+        taken = {work: ([one for one, _ in pairs], [other for _, other in pairs])}
+        print(*many_tasks.rows(taken), sep="\n", flush=True)
 
 
 def _print_row(row: Row, suite: Path, architecture: str, turns: int) -> None:

@@ -6,11 +6,12 @@ from dataclasses import replace
 import streamlit as st
 
 from merging.charts.accuracy import (
+    MANY_TASKS,
     MAX_RADAR,
     MIN_RADAR_TASKS,
     Series,
-    accuracy_bars,
     accuracy_dots,
+    accuracy_figure,
     accuracy_radar,
     accuracy_table,
     scaling_curve,
@@ -214,11 +215,13 @@ def chart(
     if view == "Radar" and len(tasks) < MIN_RADAR_TASKS:
         st.caption(f"A radar needs at least {MIN_RADAR_TASKS} tasks, here are {len(tasks)}: bars are shown.")
         view = "Bars"
+    if view == "Bars" and len(tasks) >= MANY_TASKS:
+        st.caption(f"Bars of {len(tasks)} tasks can't be told apart: dots are shown.")
     if view == "Radar":
         drawn = shown if len(shown) <= MAX_RADAR else radar_choice(shown)
         figure = accuracy_radar(drawn, labels)
     else:
-        figure = (accuracy_bars if view == "Bars" else accuracy_dots)(shown, labels, axis)
+        figure = (accuracy_figure if view == "Bars" else accuracy_dots)(shown, labels, axis)
     show(
         figure,
         key=f"accuracy-{split}",

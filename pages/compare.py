@@ -109,7 +109,7 @@ def one_against_reference(table: pd.DataFrame) -> None:
         table,
         hide_index=True,
         width="stretch",
-        height="content" if len(table) <= 12 else 460,
+        height="content" if len(table) <= 24 else 460,
         placeholder="–",
         column_config={
             "Task": st.column_config.TextColumn(width=min(150, text_width(max(table["Task"], key=len)))),

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from merging.charts.accuracy import Series, accuracy_bars, accuracy_table, set_apart
+from merging.charts.accuracy import Series, accuracy_figure, accuracy_table, set_apart
 from merging.charts.run_series import scaling_of, series_of
 from merging.core import devices
 from merging.core.errors import MergingError, RunError
@@ -49,7 +49,7 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
             return
         with words:
             st.markdown(f"**What will run** &nbsp; {escape_markdown(sentence(spec, tasks))}")
-            named = [task.name for task in state.suite().tasks if task.checkpoint]  # those the command takes by itself
+            named = state.suite().chosen()  # those the command takes by itself
             st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None, wrap_lines=True)
         with cost:
             memory(needed, spec)
@@ -212,7 +212,7 @@ def outcome(run: Run) -> None:
     if tasks:
         labels = accuracy_view.task_labels(tasks)
         show(
-            accuracy_bars(series, labels),
+            accuracy_figure(series, labels),
             key="merge-outcome",
             takeaway=accuracy_view.takeaway(series),
             table=accuracy_table(series, labels),

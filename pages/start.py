@@ -4,7 +4,7 @@ from functools import partial
 
 import streamlit as st
 
-from merging.charts.accuracy import Series, accuracy_bars, accuracy_table
+from merging.charts.accuracy import Series, accuracy_figure, accuracy_table
 from merging.charts.run_series import series_of
 from merging.core.errors import MergingError
 from merging.core.text import signed
@@ -112,7 +112,7 @@ def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
     labels = accuracy_view.task_labels(tasks)
     st.subheader("Accuracy per task")
     show(
-        accuracy_bars(series, labels),
+        accuracy_figure(series, labels),
         key="start-accuracy",
         takeaway=accuracy_view.takeaway(series),
         table=accuracy_table(series, labels),

@@ -68,7 +68,7 @@ def choose(table: pd.DataFrame) -> None:
         selection_mode="multi-row",
         hide_index=True,
         width="stretch",
-        height="content" if len(table) <= 16 else 600,
+        height="content" if len(table) <= 24 else 600,
         row_height=38,
         placeholder="–",
         column_config={

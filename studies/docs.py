@@ -26,12 +26,11 @@ from merging.runs.leaderboard import data_looked_at, two_settings
 from merging.suites.images.corruptions import CORRUPTIONS
 from merging.suites.reported import published, to_markdown
 from merging.sweeps.domains import MAX_TRIALS
+from studies.beyond import GENERALISE, ROBUSTNESS, differences, stored
 from studies.tables import gain
 
 ROOT = Path(__file__).resolve().parents[1]
 BOARD = Path(__file__).parent / "results" / "leaderboard.json"  # as `merging leaderboard mini --json` prints it
-ROBUSTNESS = Path(__file__).parent / "results" / "robustness.json"  # as `merging robustness mini --json` prints it
-GENERALISE = Path(__file__).parent / "results" / "generalise.json"  # as `merging generalise mini --json` prints it
 RELATED_BOARD = BOARD.with_name("leaderboard-related.json")  # the same of mini-related, some of the methods
 VARIANTS = Path(__file__).parent / "results" / "variants.json"  # as studies.variants writes it
 PAGES = {
@@ -366,7 +365,7 @@ def _size(count: int) -> str:
 
 def _beyond(_: str) -> str:
     """Methods on clean images, on corrupted ones, and on tasks that were merged and that were not."""
-    robust, unseen = (json.loads(file.read_text(encoding="utf-8")) for file in (ROBUSTNESS, GENERALISE))
+    robust, unseen = stored(ROBUSTNESS), stored(GENERALISE)
     (severity,) = robust["severities"]
     tasks = {"zero_shot": robust["zero_shot"]["accuracy"], **robust["accuracy"]}
     clean = {"zero_shot": robust["zero_shot"]["clean"], **robust["clean"]}
@@ -384,7 +383,7 @@ def _beyond(_: str) -> str:
 
 def _corruptions(_: str) -> str:
     """Methods × corruptions, means over the tasks."""
-    robust = json.loads(ROBUSTNESS.read_text(encoding="utf-8"))
+    robust = stored(ROBUSTNESS)
     (severity,) = robust["severities"]
     accuracy = {**robust["accuracy"], "zero_shot": robust["zero_shot"]["accuracy"]}
     rows = [
@@ -396,6 +395,24 @@ def _corruptions(_: str) -> str:
     ]
     titles = [CORRUPTIONS[name].title for name in robust["corruptions"]]
     return _table(["method", *titles], rows, numbers=len(titles))
+
+
+def _beyond_short(_: str) -> str:
+    """The README's: methods on merged tasks, on tasks left out, and on corrupted images."""
+    rows = [line.strip("| ").split(" | ") for line in _beyond("").splitlines()[2:]]
+    severity = stored(ROBUSTNESS)["severities"][0]
+    header = ["method", "merged tasks", "tasks left out", f"corrupted, severity {severity}"]
+    return _table(header, [[name, seen, unseen, shifted] for name, _, shifted, _, seen, unseen in rows], numbers=3)
+
+
+def _beyond_differences(_: str) -> str:
+    """How two methods differ from Task Arithmetic, in points, with standard errors."""
+    titles, parts = stored(ROBUSTNESS)["titles"], ("clean", "corrupted", "seen", "unseen")
+    rows = []
+    for method in ("awd_ta", "wudi_closed_form"):
+        found = differences(method, "task_arithmetic")
+        rows.append([titles[method], *(f"{printed(found[part][0], '+.1f')} ± {found[part][1]:.1f}" for part in parts)])
+    return _table(["less Task Arithmetic", "clean", "corrupted", "seen tasks", "unseen tasks"], rows, numbers=4)
 
 
 def _mean(accuracy: Mapping[str, float]) -> float:
@@ -427,6 +444,8 @@ TABLES: dict[str, Callable[[str], str]] = {
     "fisher": lambda _: _choices("fisher", "normalised"),
     "beyond": _beyond,
     "corruptions": _corruptions,
+    "beyond-short": _beyond_short,
+    "beyond-differences": _beyond_differences,
     "published": _published,
     "limits": _limits,
 }

@@ -46,6 +46,25 @@ def test_every_function_has_types_and_an_example(name: str) -> None:
     assert "Raises:" in function.__doc__
 
 
+def test_a_merge_is_measured_on_unseen_tasks_and_on_corrupted_images(suite_file: Path) -> None:
+    asked = {"tasks": TASKS[:2], "shift": "contrast:5"}
+    named = merging.merge(suite_file, FIXED, unseen=TASKS[2:], **asked)
+    assert set(named.accuracy) == set(TASKS[:2]) and set(named.unseen) == set(TASKS[2:])
+    rest = merging.merge(suite_file, FIXED, unseen="rest", **asked)
+    assert rest.id == named.id and rest.images == "test · Contrast, severity 5"
+    clean = merging.merge(suite_file, FIXED, tasks=TASKS[:2])
+    assert clean.unseen == {} and clean.images == clean.split == "test"
+    with pytest.raises(merging.MergingError, match="accuracies on different images, test and test · Contrast"):
+        merging.table(clean, named)
+    for unseen, said in (
+        ("rest", "no further task"),
+        ("digits", "expected a list of names"),
+        (["cats"], "no task 'cats'"),
+    ):
+        with pytest.raises(merging.MergingError, match=said):
+            merging.merge(suite_file, FIXED, unseen=unseen)
+
+
 def test_importing_it_loads_nothing_heavy() -> None:
     program = (
         "import sys, merging\n"

@@ -16,6 +16,7 @@ from merging.methods.forgetting import GROUPS, TO_FORGET, Group
 from merging.runs.jobs.merge_result import Forgetting, MethodReport
 
 MAX_RADAR = 4  # more outlines than this can't be told apart
+MANY_TASKS = 10  # from so many on, bars are too many
 MIN_RADAR_TASKS = 3  # with fewer an outline is a line
 _AVERAGE_WIDTH = 2.7  # the average group, in widths of a task's group: room for numbers over its bars
 _MAX_NUMBERED = 7  # series up to which those numbers fit
@@ -138,6 +139,11 @@ def accuracy_bars(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
     )
 
 
+def accuracy_figure(series: Sequence[Series], tasks: Mapping[str, str], axis: str = "Accuracy (%)") -> go.Figure:
+    """Bars, or from :data:`MANY_TASKS` tasks on, where a hundred of them could not be told apart, dots."""
+    return (accuracy_bars if len(tasks) < MANY_TASKS else accuracy_dots)(series, tasks, axis)
+
+
 def _band(kind: str, start: float, end: float, **look: Any) -> dict[str, Any]:
     """A shape over the whole height of a chart, from one place of the x axis to another."""
     return {"type": kind, "x0": start, "x1": end, "y0": 0, "y1": 1, "xref": "x", "yref": "y domain", **look}
@@ -158,7 +164,7 @@ def accuracy_dots(series: Sequence[Series], tasks: Mapping[str, str], axis: str 
     figure.add_traces([_dots(one, values, rows, labels) for one, values in zip(series, columns, strict=True)])
     _rows_of_dots(figure, rows, labels, shaded_to=0.65)
     figure.update_xaxes(title=axis, range=[0, _ceiling(series)], showgrid=True)
-    return arrange(figure, height=round(150 + 34 * (rows[-1] + 0.6)))
+    return arrange(figure, height=round(150 + (34 if len(tasks) < MANY_TASKS else 26) * (rows[-1] + 0.6)))
 
 
 def _span(row: float, start: float, end: float) -> dict[str, Any]:
@@ -339,6 +345,20 @@ def marker_of(one: Series, size: int) -> dict[str, object]:
         "symbol": style.symbol,
         "size": size,
         "line": {"width": 2 if style.is_open else 0.5},
+    }
+
+
+def line_of(one: Series, places: Sequence[float], values: Sequence[float], hover: str) -> dict[str, Any]:
+    """A series as a line with a marker at every place; values are 0 … 1, and percent in the chart."""
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": list(places),
+        "y": [100 * value for value in values],
+        "name": plain(one.name),
+        "marker": marker_of(one, 9),
+        "line": {"color": one.style.color, "width": 2, "dash": one.style.dash},
+        "hovertemplate": f"{hover}<extra>%{{fullData.name}}</extra>",
     }
 
 

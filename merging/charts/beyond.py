@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merging.charts import theme
-from merging.charts.accuracy import Series, marker_of
+from merging.charts.accuracy import Series, line_of, marker_of
 from merging.core.text import in_a_row, printed, signed
 from merging.evaluation.evaluator import best_first
 from merging.runs.beyond import Generalisation, Robustness, average, spread
@@ -228,18 +228,7 @@ def severity_figure(rows: Sequence[Robustness], corruptions: Sequence[str], seve
         values = [row.mean(CLEAN)]
         values += [sum(map(row.mean, of)) / len(of) for of in (_texts(corruptions, level) for level in severities)]
         one = Series(row.title, row.method, {}, look)
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "x": [0, *severities],
-                "y": [100 * value for value in values],
-                "name": theme.plain(row.title),
-                "marker": marker_of(one, 9),
-                "line": {"color": look.color, "width": 2, "dash": look.dash},
-                "hovertemplate": "severity %{x}: <b>%{y:.1f}</b><extra>%{fullData.name}</extra>",
-            }
-        )
+        traces.append(line_of(one, [0, *severities], values, "severity %{x}: <b>%{y:.1f}</b>"))
     places = [0, *severities]
     return theme.compose(
         traces,

@@ -13,7 +13,8 @@ from merging.core.text import printed
 from merging.weights.geometry import Geometry, block_of
 
 _GAP = 0.03  # between heat maps, as a share of the width
-MAX_NUMBERED = 12  # tasks up to which cells carry their number
+MAX_NUMBERED = 12  # tasks up to which cells carry their number, and all points their names
+_ROW = 17  # pixels that a name on an axis needs
 
 
 def cosine_limit(before: np.ndarray, after: np.ndarray, zoom: bool) -> float:
@@ -51,7 +52,7 @@ def cosine_figure(
             "domain": [start, end],
             "anchor": "y",
             "showgrid": False,
-            "tickangle": -45,
+            "tickangle": -45 if len(tasks) <= MAX_NUMBERED else -90,
         }
         titles.append(theme.caption(title, (start + end) / 2))
         traces.append(
@@ -74,7 +75,7 @@ def cosine_figure(
         )
     return theme.compose(
         traces,
-        height=380,
+        height=_height(tasks, 380, 170),
         legend=False,
         dragmode=False,
         annotations=titles,
@@ -119,6 +120,11 @@ def names_on_axis(tasks: Sequence[str], length: int = 18) -> dict[str, Any]:
     """Settings of an axis on which task i stands at i: as categories, equal short forms would fall together."""
     names = [theme.plain(theme.shorten(task, length)) for task in tasks]
     return {"tickvals": list(range(len(names))), "ticktext": names, "zeroline": False}
+
+
+def _height(tasks: Sequence[str], least: int = 340, besides: int = 120) -> int:
+    """Height of a chart with a row a task: no less than the charts beside it, and room for every name."""
+    return max(least, besides + _ROW * len(tasks))
 
 
 def _cell_texts(matrix: np.ndarray, limit: float, dark: bool) -> list[list[str]]:
@@ -220,7 +226,7 @@ def multiplier_figure(multipliers: np.ndarray, tasks: Sequence[str], *, dark: bo
     limits = [low - room if low < 0 else 0.0, high + room]
     return theme.compose(
         [bars],
-        height=340,
+        height=_height(tasks),
         legend=False,
         shapes=[_upright(1, dark)],
         xaxis={"title": {"text": "multiplier of the task vector, 1 − T·a"}, "range": limits, "zeroline": False},
@@ -247,7 +253,7 @@ def multiplier_table_figure(
     )
     return theme.compose(
         [cells],
-        height=340,
+        height=_height(tasks),
         legend=False,
         xaxis=_blocks_on_axis(labels),
         yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
@@ -291,7 +297,7 @@ def norm_figure(before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, 
     ]
     return theme.compose(
         traces,
-        height=340,
+        height=_height(tasks),
         xaxis={"title": {"text": "norm of the task vector"}, "rangemode": "tozero", "zeroline": False},
         yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
     )
@@ -370,10 +376,13 @@ _AROUND = {  # plotly's text positions, and where the middle of the text is then
 }
 
 
-def _label_places(plane: PlanarMap, names: Sequence[str], pixels: float = 230, marker: float = 6) -> list[str]:
-    """A text position for every point after the edit, such that texts hide each other and the points least.
+def _label_places(
+    plane: PlanarMap, names: Sequence[str], pixels: float = 230, marker: float = 6
+) -> tuple[list[str], list[str]]:
+    """A text position for every point after the edit, such that texts hide each other and the points least; the texts.
 
-    One after the other, each text takes the place around its point that overlaps least with what is there already.
+    One after the other, each text takes the place around its point that overlaps least with what is there already. Of
+    more than :data:`MAX_NUMBERED` points those without room get an empty text.
 
     Args:
         plane: the points.
@@ -384,15 +393,18 @@ def _label_places(plane: PlanarMap, names: Sequence[str], pixels: float = 230, m
     everything = np.concatenate([plane.before, plane.after, plane.redundant[None], np.zeros((1, 2))])
     unit = pixels / max(1e-12, float(np.ptp(everything[:, 1])))
     taken = [np.concatenate([point * unit - marker, point * unit + marker]) for point in everything]
-    places = []
+    places, texts = [], []
     for point, name in zip(plane.after * unit, names, strict=True):
         half = np.array([3.5 * len(name) + 2, 8.0])
         middles = {place: point + np.array(side) * (half + marker) for place, side in _AROUND.items()}
         boxes = {place: np.concatenate([middle - half, middle + half]) for place, middle in middles.items()}
-        best = min(boxes, key=lambda place: _shared_area(boxes[place], np.array(taken)))
+        hidden = {place: _shared_area(box, np.array(taken)) for place, box in boxes.items()}
+        best = min(hidden, key=hidden.__getitem__)
+        room = len(names) <= MAX_NUMBERED or hidden[best] == 0
         places.append(best)
-        taken.append(boxes[best])
-    return places
+        texts.append(name if room else "")
+        taken += [boxes[best]] if room else []
+    return places, texts
 
 
 def _shared_area(box: np.ndarray, others: np.ndarray) -> float:
@@ -407,11 +419,12 @@ _SIZES = {"base": 18, "δ": 9}  # pixels: where they coincide, δ lies within th
 def map_figure(plane: PlanarMap, tasks: Sequence[str], *, dark: bool = False) -> go.Figure:
     """The base model, the task models before and after, and the redundant vector, as points of one plane."""
     names = [theme.plain(theme.shorten(task)) for task in tasks]
-    groups: tuple[tuple[str, np.ndarray, theme.Style, list[str], list[str]], ...] = (
-        ("before", plane.before, theme.BEFORE, names, []),
-        ("after", plane.after, theme.AFTER, names, _label_places(plane, names)),
-        ("base", np.zeros((1, 2)), theme.BASE, ["base model"], []),
-        ("δ", plane.redundant[None], theme.REDUNDANT, ["δ"], []),  # last, so on top: it is often close to the base
+    places, texts = _label_places(plane, names)
+    groups: tuple[tuple[str, np.ndarray, theme.Style, list[str]], ...] = (
+        ("before", plane.before, theme.BEFORE, names),
+        ("after", plane.after, theme.AFTER, names),
+        ("base", np.zeros((1, 2)), theme.BASE, ["base model"]),
+        ("δ", plane.redundant[None], theme.REDUNDANT, ["δ"]),  # last, so on top: it is often close to the base
     )
     traces = [_links(plane.before, plane.after, dark), _links(np.zeros((1, 2)), plane.redundant[None], dark)]
     traces += [
@@ -420,14 +433,15 @@ def map_figure(plane: PlanarMap, tasks: Sequence[str], *, dark: bool = False) ->
             x=np.round(points[:, 0], 5),
             y=np.round(points[:, 1], 5),
             name=label,
-            text=texts,
-            mode="markers+text" if places else "markers",
-            textposition=places or None,
+            text=texts if label == "after" else None,
+            customdata=called,
+            mode="markers+text" if label == "after" else "markers",
+            textposition=places if label == "after" else None,
             cliponaxis=False,
             marker={"symbol": style.symbol, "size": _SIZES.get(label, 10), "color": style.color},
-            hovertemplate="%{text}<br>(%{x:.3f}, %{y:.3f})<extra>" + label + "</extra>",
+            hovertemplate="%{customdata}<br>(%{x:.3f}, %{y:.3f})<extra>" + label + "</extra>",
         )
-        for label, points, style, texts, places in groups
+        for label, points, style, called in groups
     ]
     return theme.compose(
         traces,

@@ -7,7 +7,7 @@ from typing import Literal
 import pandas as pd
 import plotly.graph_objects as go
 
-from merging.charts.accuracy import Series, accuracy_bars, accuracy_table, scaling_curve, scaling_table, set_apart
+from merging.charts.accuracy import Series, accuracy_figure, accuracy_table, scaling_curve, scaling_table, set_apart
 from merging.charts.geometry import cosine_figure, cosine_limit, pair_table
 from merging.charts.leaderboard import Standing, leaderboard_dots, leaderboard_table
 from merging.charts.run_series import name_runs, series_of
@@ -86,7 +86,7 @@ def figure(*results: Result, of: Subject = "accuracy", dark: bool = False) -> go
         return coefficient_heatmap(coefficients, one.labels, dark)
     if of == "search":
         return scaling_curve(_searches(models))
-    return accuracy_bars(*_series(models))
+    return accuracy_figure(*_series(models))
 
 
 def _only(results: Sequence[Result]) -> Result:
@@ -118,9 +118,9 @@ def _series(models: Sequence[Merged | Evaluated]) -> tuple[list[Series], dict[st
     unmeasured = [one.label for one in models if isinstance(one, Merged) and not one.accuracy]
     if unmeasured:
         raise SpecError(f"{', '.join(unmeasured)}: accuracy was not measured; merge with evaluate=True")
-    splits = sorted({one.split for one in models})
-    if len(splits) > 1:
-        raise SpecError(f"accuracies on different images, {' and '.join(splits)}, can't be compared; choose one split")
+    kinds = sorted({one.images for one in models})
+    if len(kinds) > 1:
+        raise SpecError(f"accuracies on different images, {' and '.join(kinds)}, can't be compared; choose one kind")
     of_runs = iter(series_of([one.run for one in models if isinstance(one, Merged)]))
     found = [next(of_runs) if isinstance(one, Merged) else Series(one.name, one.name, one.accuracy) for one in models]
     names = [one.name for one in found]

@@ -201,12 +201,12 @@ def interference_figure(
             "domain": [start, end],
             "anchor": "y",
             "showgrid": False,
-            "tickangle": -45,
+            "tickangle": -45 if len(tasks) <= MAX_NUMBERED else -90,
         }
         titles.append(theme.caption(title, (start + end) / 2))
     return theme.compose(
         traces,
-        height=160 + 34 * len(tasks),
+        height=160 + (34 if len(tasks) <= MAX_NUMBERED else 24) * len(tasks),
         legend=False,
         dragmode=False,
         annotations=titles,

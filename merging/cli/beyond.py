@@ -1,7 +1,10 @@
-"""Commands that measure merged models beyond clean images of their own tasks: corrupted images, unseen tasks."""
+"""Commands that measure merged models beyond the benchmark: corrupted images, unseen tasks, other numbers of tasks."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -22,9 +25,17 @@ from merging.cli.options import (
     tasks_option,
 )
 from merging.cli.results import print_json
-from merging.cli.text import print_generalisation, print_published, print_robustness
+from merging.cli.text import print_generalisation, print_published, print_robustness, print_task_counts
 from merging.core.errors import SpecError
 from merging.core.text import counted, visible
+
+if TYPE_CHECKING:
+    from merging.methods.presets import Preset
+    from merging.runs.beyond import Outlook
+    from merging.runs.jobs.model_job import ModelJob, ModelResult
+    from merging.runs.workspace import Workspace
+
+Result = TypeVar("Result", bound="ModelResult")
 
 
 def _presets_option(function: Any) -> Any:
@@ -77,17 +88,15 @@ def robustness(
     workspace, reference = open_workspace(home), reference_of(suite)
     jobs = [beyond.robustness_job(preset, reference, merged, shifts, where) for preset in methods]
     anew = [1 + len(shifts) * job.pair.adapts_on_test for job in jobs]
-    _say_outlook(beyond.outlook(methods, jobs, anew, 1 + len(shifts), workspace), len(methods))
-    by_title = {preset.title: job for preset, job in zip(methods, jobs, strict=True)}
-    with carrier_of(scheduler, workspace, where) as carrier:
-        found = list(beyond.results(by_title, RobustnessResult, workspace, progress_on_stderr(), carrier))
-    rows = [row for preset, one in zip(methods, found, strict=True) for row in beyond.robustness_of(preset, one)]
-    zero_shot = beyond.zero_shot_of(found[0])
+    planned = beyond.outlook(methods, jobs, anew, 1 + len(shifts), workspace)
+    found = _done(methods, jobs, RobustnessResult, planned, workspace, scheduler, where)
+    first = found[0][1]
+    rows, zero_shot = [row for one in found for row in beyond.robustness_of(*one)], beyond.zero_shot_of(first)
     if as_json:
-        print_json({"suite": loaded.name, **beyond.robustness_report(rows, zero_shot, shifts), **_of_images(found[0])})
+        print_json({"suite": loaded.name, **beyond.robustness_report(rows, zero_shot, shifts), **_of_images(first)})
     else:
-        print_robustness(rows, zero_shot, shifts, sum(found[0].counts.values()))
-        _say_of_images(found[0])
+        print_robustness(rows, zero_shot, shifts, sum(first.counts.values()))
+        _say_of_images(first)
         if has_published_protocols(loaded):
             titles = ["clean", *(CORRUPTIONS[name].short for name in CORRUPTED_COLUMNS[1:])]
             print_published(titles, CORRUPTED, f"Means over {', '.join(CORRUPTED_TASKS)}, by other corruptions. ")
@@ -150,19 +159,68 @@ def generalise(
     beyond.require_measurable(loaded, tuple(dict.fromkeys((*every, *(task for way in left_out for task in way)))))
     workspace, reference = open_workspace(home), reference_of(suite)
     jobs = [beyond.generalisation_job(preset, reference, every, left_out, where) for preset in methods]
-    _say_outlook(beyond.outlook(methods, jobs, [len(left_out)] * len(jobs), len(left_out), workspace), len(methods))
-    by_title = {preset.title: job for preset, job in zip(methods, jobs, strict=True)}
-    with carrier_of(scheduler, workspace, where) as carrier:
-        found = list(beyond.results(by_title, GeneralisationResult, workspace, progress_on_stderr(), carrier))
-    rows = [beyond.generalisation_of(preset, one) for preset, one in zip(methods, found, strict=True)]
+    planned = beyond.outlook(methods, jobs, [len(left_out)] * len(jobs), len(left_out), workspace)
+    found = _done(methods, jobs, GeneralisationResult, planned, workspace, scheduler, where)
+    rows, first = [beyond.generalisation_of(*one) for one in found], found[0][1]
     if as_json:
-        print_json({"suite": loaded.name, **beyond.generalisation_report(rows, found[0]), **_of_images(found[0])})
+        print_json({"suite": loaded.name, **beyond.generalisation_report(rows, first), **_of_images(first)})
         return
-    print_generalisation(rows, found[0])
-    _say_of_images(found[0])
+    print_generalisation(rows, first)
+    _say_of_images(first)
     split = published_split(loaded, unseen or "")
     if split:
         print_published(["seen", *split.unseen, "unseen"], split.rows)
+
+
+@main.command()
+@click.argument("suite")
+@_presets_option
+@click.option("--sizes", help="Numbers of tasks, with commas (default: four from 2 to all of them).")
+@click.option("--subsets", type=int, default=3, show_default=True, help="At most so many of a size, drawn by --seed.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@tasks_option
+@device_option
+@scheduler_option
+@home_option
+@json_option
+def scaling(
+    suite: str,
+    presets: str | None,
+    sizes: str | None,
+    subsets: int,
+    seed: int,
+    tasks: str | None,
+    device: str,
+    scheduler: str | None,
+    home: Path,
+    as_json: bool,
+) -> None:
+    """Accuracy of published methods on SUITE over the number of merged tasks.
+
+    Subsets of the tasks are merged, λ chosen on their validation images, and measured on their test images: mean and
+    normalised accuracy, with the spread over the subsets of a size. What was done before is taken from the history:
+    after Ctrl-C the same command goes on.
+    """
+    from merging.runs import beyond, task_counts
+    from merging.runs.jobs.subsets import SubsetsResult
+    from merging.suites.suite import load_suite, reference_of
+
+    loaded = load_suite(suite)
+    methods = chosen_presets(presets, beyond.AT_FIRST)
+    every, where = read_tasks(loaded, tasks), read_device(device, scheduler)
+    counts = task_counts.sizes_at_first(len(every)) if sizes is None else _whole_numbers("--sizes", sizes)
+    chosen = task_counts.subsets_of(every, counts, subsets, seed)
+    beyond.require_measurable(loaded, every)
+    workspace, reference = open_workspace(home), reference_of(suite)
+    jobs = [task_counts.subsets_job(preset, reference, every, chosen, where) for preset in methods]
+    passes = sum(map(len, chosen)) / len(every)
+    planned = beyond.outlook(methods, jobs, [len(chosen)] * len(jobs), passes, workspace, passes / len(chosen))
+    found = _done(methods, jobs, SubsetsResult, planned, workspace, scheduler, where)
+    if as_json:
+        print_json({"suite": loaded.name, **task_counts.task_counts_report(found), **_of_images(found[0][1])})
+    else:
+        print_task_counts(task_counts.rows_by_count(found), sum(found[0][1].counts.values()))
+        _say_of_images(found[0][1])
 
 
 def _of_images(result: Any) -> dict[str, Any]:
@@ -184,21 +242,24 @@ def _whole_numbers(option: str, text: str) -> list[int]:
     return [int(name) for name in names]
 
 
-def _say_outlook(found: Any, methods: int) -> None:
-    """What is to be done, and how long it may take, before it begins."""
-    done = f"{counted(methods, 'method')}, {methods - len(found.methods)} done before"
-    if not found.methods:
-        click.echo(done, err=True)
-        return
-    merges = f"to do: {counted(found.merges, 'merge')} with {'; '.join(found.methods)}"
-    if found.seconds is None:
-        time = "how long that takes is not known, as none of these methods was run here before"
-    else:
-        time = f"about {_minutes(found.seconds)} by the times of earlier runs"
-        time += f", without {'; '.join(found.unknown)}, never run here" if found.unknown else ""
-    click.echo(f"{done}; {merges}; {time}", err=True)
+def _done(
+    methods: Sequence[Preset],
+    jobs: Sequence[ModelJob],
+    kind: type[Result],
+    planned: Outlook,
+    workspace: Workspace,
+    scheduler: str | None,
+    where: str,
+) -> list[tuple[Preset, Result]]:
+    """Every method with what its job found, here or on a cluster; says before what is to be done, and for how long."""
+    from merging.runs.beyond import results
 
-
-def _minutes(seconds: float) -> str:
-    minutes = max(1, round(seconds / 60))
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    todo = f"{counted(len(methods), 'method')}, {len(methods) - len(planned.methods)} done before"
+    if planned.methods:
+        merges = f"to do: {counted(planned.merges, 'merge')} with {'; '.join(planned.methods)}"
+        todo = f"{todo}; {merges}; {planned.in_words}"
+    click.echo(todo, err=True)
+    by_title = {preset.title: job for preset, job in zip(methods, jobs, strict=True)}
+    with carrier_of(scheduler, workspace, where) as carrier:
+        found = list(results(by_title, kind, workspace, progress_on_stderr(), carrier))
+    return list(zip(methods, found, strict=True))

@@ -223,7 +223,8 @@ def tasks_option(function: Any) -> Any:
     """``--tasks``, as :func:`read_tasks` reads them."""
     return click.option(
         "--tasks",
-        help="Comma-separated task names (default: all with a checkpoint).",
+        help="Task names with commas; group:NAME and kind:NAME stand for those of a group, for all of a kind (default: "
+        "the suite's usual group, or all with a checkpoint).",
     )(function)
 
 
@@ -319,7 +320,7 @@ def read_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
-    """Names after ``--tasks``, checked; without them all tasks that name a checkpoint."""
+    """Names after ``--tasks``, checked; without them the suite's usual tasks that name a checkpoint."""
     if tasks is None:  # a file that is named but missing is an error, not a task less
         return tuple(suite.chosen())
     return _named_tasks(suite, "--tasks", tasks)
@@ -331,7 +332,7 @@ def read_unseen(suite: Any, merged: Sequence[str], unseen: str | None) -> tuple[
         return ()
     if unseen.strip() != "rest" or "rest" in suite.task_names:
         return _named_tasks(suite, "--unseen", unseen)
-    rest = tuple(task for task in suite.task_names if task not in merged and suite.present(task))
+    rest = tuple(suite.rest(merged))
     if not rest:
         raise SpecError(
             f"--unseen rest: suite {suite.name!r} has no further task with images and a head; merge fewer with --tasks"

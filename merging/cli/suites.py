@@ -17,6 +17,7 @@ from merging.cli.options import (
     progress_on_stderr,
     read_checkpoints,
     read_datasets,
+    read_names,
     take_option,
 )
 from merging.cli.results import print_converted, print_downloaded, print_json, print_proposal, print_report
@@ -40,6 +41,8 @@ def suites(as_json: bool) -> None:
                 "title": suite.label,
                 "architecture": suite.architecture_label,
                 "tasks": list(suite.task_names),
+                "groups": {name: list(tasks) for name, tasks in suite.task_groups.items()},
+                "usual": suite.usual,
                 "default": name == DEFAULT,
                 "missing": missing,
             }
@@ -52,6 +55,9 @@ def suites(as_json: bool) -> None:
         what = f"{row['title']}, {row['architecture']}, {counted(len(row['tasks']), 'task')}"
         click.echo(f"{row['name']}  {what}, {here}")
         click.echo(f"  {', '.join(row['tasks'])}")
+        if row["groups"]:
+            groups = ", ".join(f"group:{name} ({counted(len(tasks), 'task')})" for name, tasks in row["groups"].items())
+            click.echo(f"  {groups}; without --tasks: {'all' if row['usual'] is None else 'group:' + row['usual']}")
 
 
 @main.command()
@@ -203,7 +209,7 @@ def convert(files: tuple[Path, ...], folder: Path, take: str | None, as_json: bo
 
 @main.command()
 @click.argument("suite")
-@click.option("--tasks", help="Comma-separated task names (default: all).")
+@click.option("--tasks", help="Task names with commas, or group:NAME, kind:NAME (default: the usual ones, or all).")
 @click.option("--data", is_flag=True, help="Get images too; those of all eight published tasks are many gigabytes.")
 @json_option
 def download(suite: str, tasks: str | None, data: bool, as_json: bool) -> None:
@@ -214,7 +220,7 @@ def download(suite: str, tasks: str | None, data: bool, as_json: bool) -> None:
     """
     from merging.runs.jobs.download import download as downloaded
 
-    names = None if tasks is None else [name.strip() for name in tasks.split(",")]
+    names = None if tasks is None else list(read_names("--tasks", tasks))
     found = downloaded(suite, names, data, progress_on_stderr())
     if as_json:
         print_json(_printed(found))
@@ -229,7 +235,7 @@ def download(suite: str, tasks: str | None, data: bool, as_json: bool) -> None:
 @click.option("--architecture", help="ViT-B-32, ViT-B-16 or ViT-L-14 (default: all).")
 @json_option
 def published(family: str | None, architecture: str | None, as_json: bool) -> None:
-    """Print published accuracies of merging methods on CLIP, a table for each family of checkpoints."""
+    """Print published accuracies of merging methods on CLIP, by family of checkpoints and number of tasks."""
     from merging.suites.reported import published as known
     from merging.suites.reported import to_markdown
 

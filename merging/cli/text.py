@@ -277,6 +277,28 @@ def print_generalisation(rows: Sequence[Any], result: Any) -> None:
     click.echo("Mean accuracy in percent on test images; ± is the standard deviation over the splits.")
 
 
+def print_task_counts(rows: Sequence[Any], images: int) -> None:
+    """Methods with their means over subsets of each number of tasks, normalised ones behind, and the spread."""
+    from merging.runs.beyond import average, spread
+
+    sizes = list(rows[0].averages)
+    header = ["method", *(f"{counted(size, 'task')}" for size in sizes)]
+    for relative, title in ((False, "mean accuracy"), (True, "normalised accuracy")):
+        table = []
+        for row in rows:
+            cells = [row.title]
+            for size in sizes:
+                values = row.values(relative).get(size, [])
+                deviation = spread(values) if values else None
+                width = "" if deviation is None else f" ± {100 * deviation:.1f}"
+                cells.append(f"{100 * average(values):.1f}{width}" if values else "")
+            table.append(cells)
+        click.echo(f"{title} in percent")
+        print_table(header, table, right=header[1:])
+    counts = ", ".join(f"{len(values)} of {size}" for size, values in rows[0].averages.items())
+    click.echo(f"Subsets: {counts} tasks; {images} test images of all. ± is the standard deviation over subsets.")
+
+
 def print_published(titles: Sequence[str], rows: Mapping[str, Sequence[float]], about: str = "") -> None:
     """A table of the literature below one's own, and never in it."""
     from merging.suites.protocols import SOURCE

@@ -17,6 +17,8 @@ Kind = Literal["model", "dataset"]
 # ASCII as on the hub; with all of Unicode's letters, pydantic takes a twentieth of a second for each of these.
 HUB_ID = r"^[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}$"
 REVISION = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"  # a branch, a tag or a commit
+PARQUET = "refs/convert/parquet"  # where the hub keeps its own conversion of a data set that comes in other files
+DATASET_REVISION = rf"{REVISION}|^{PARQUET}$"
 # What a repository of one model, or of one adapter, calls it, the safe kind first.
 WEIGHTS = (*MODEL_FILES, *ADAPTER_FILES)
 INDEXES = tuple(f"{name}.index.json" for name in MODEL_FILES)  # of one in shards

@@ -206,9 +206,27 @@ class Outlook:
     seconds: float | None
     unknown: list[str]
 
+    @property
+    def in_words(self) -> str:
+        """How long that may take, as a part of a sentence."""
+        if self.seconds is None:
+            return "how long that takes is not known, as none of these methods was run here before"
+        without = f", without {'; '.join(self.unknown)}, never run here" if self.unknown else ""
+        return f"about {_minutes(self.seconds)} by the times of earlier runs{without}"
+
+
+def _minutes(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
 
 def outlook(
-    presets: Sequence[Preset], jobs: Sequence[ModelJob], merges: Sequence[int], passes: int, workspace: Workspace
+    presets: Sequence[Preset],
+    jobs: Sequence[ModelJob],
+    merges: Sequence[int],
+    passes: float,
+    workspace: Workspace,
+    share: float = 1.0,
 ) -> Outlook:
     """What is still to be done of some jobs.
 
@@ -218,6 +236,7 @@ def outlook(
         merges: how many merges each makes.
         passes: how often each measures all tasks.
         workspace: where runs are kept.
+        share: how many of the tasks a merge is of, on average.
     """
     left, times = {}, {}
     for preset, job, number in zip(presets, jobs, merges, strict=True):
@@ -229,7 +248,7 @@ def outlook(
         if earlier is not None and earlier.merged is not None:
             measuring = earlier.merged.seconds.get("evaluating", 0.0)
             merging = earlier.merged.seconds.get("total", 0.0) - measuring
-            times[preset.title] = number * merging + passes * measuring
+            times[preset.title] = number * share * merging + passes * measuring
     return Outlook(
         list(left),
         sum(left.values()),

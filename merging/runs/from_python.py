@@ -33,6 +33,7 @@ from merging.runs.progress_bar import shown
 from merging.runs.run import Run
 from merging.runs.similarity import similarity_report
 from merging.runs.workspace import Workspace
+from merging.suites.images.shifts import CLEAN
 from merging.suites.suite import Split, Suite, load_suite, reference_of
 from merging.weights.files.writing import Form, WrittenDtype, WrittenLayout
 from merging.weights.twins import notes_of
@@ -115,9 +116,19 @@ class Merged:
         return self._result.score if self._result.accuracy else None
 
     @property
+    def unseen(self) -> dict[str, float]:
+        """Task that was not merged → top-1 accuracy, 0 … 1; empty where none was asked for."""
+        return {} if self._result.unseen is None else self._result.unseen.accuracy
+
+    @property
     def split(self) -> Split:
         """Which images accuracy was measured on."""
         return self.run.spec.split
+
+    @property
+    def images(self) -> str:
+        """The same with what was done to them: ``test``, ``val``, or ``test`` and a shift."""
+        return self.run.spec.images
 
     @property
     def scaling(self) -> float | None:
@@ -182,6 +193,11 @@ class Evaluated:
         """Which images it was measured on."""
         return self.measured.split
 
+    @property
+    def images(self) -> str:
+        """The same: nothing is done to these images."""
+        return self.split
+
 
 def similarity(
     suite: AnySuite,
@@ -242,6 +258,8 @@ def merge(
     tasks: Sequence[str] | None = None,
     evaluate: bool = True,
     split: Split = "test",
+    shift: str = CLEAN,
+    unseen: Sequence[str] | Literal["rest"] = (),
     output: AnyPath | None = None,
     layout: WrittenLayout = "open_clip",
     seed: int = 0,
@@ -261,6 +279,9 @@ def merge(
         tasks: names; all with a checkpoint by default.
         evaluate: whether to measure accuracy, for which every task needs images and a head.
         split: on which images, ``test`` or ``val``.
+        shift: what is done to the test images, such as ``gaussian_noise:3``, a corruption and its severity; what adapts
+            on test images adapts on these, λ is chosen on clean validation images all the same.
+        unseen: further tasks to measure that are not merged, by name; ``rest`` for all that have images and a head.
         output: file for the weights, ``.safetensors``.
         layout: whose names the file has, ``open_clip`` or ``huggingface``.
         seed: of whatever a method draws.
@@ -280,12 +301,18 @@ def merge(
     ('AWD + Task Arithmetic', ['digits', 'shapes'], True)
     >>> merged.coefficients.shape[1]
     2
+    >>> further = merging.merge("mini", "average", tasks=["digits", "shapes"], unseen=["signs"], shift="contrast:1")
+    >>> list(further.unseen), further.images
+    (['signs'], 'test · Contrast, severity 1')
     """
     _one_of("precision", precision, Precision)
     loaded, workspace = _loaded(suite), _workspace(home)
+    chosen = _tasks(loaded, tasks)
     spec = MergeSpec.build(
         suite=reference_of(suite),
-        tasks=_tasks(loaded, tasks),
+        tasks=chosen,
+        shift=shift,
+        unseen=_unseen(loaded, chosen, unseen),
         **presets.method_fields(_method(method), _by_stage(parameters)),
         split=split,
         seed=seed,
@@ -485,6 +512,16 @@ def _tasks(suite: Suite, tasks: Sequence[str] | None) -> tuple[str, ...]:
     if tasks is not None and not len(_names("tasks", tasks)):
         raise SpecError(f"tasks: expected at least one name; the suite has {', '.join(suite.task_names)}")
     return suite.chosen(tasks)
+
+
+def _unseen(suite: Suite, merged: Sequence[str], unseen: Sequence[str]) -> tuple[str, ...]:
+    """The tasks named, checked; for ``rest`` all further ones with images and a head, of which there must be one."""
+    if unseen != "rest":
+        return suite.chosen(_names("unseen", unseen))
+    rest = suite.rest(merged)
+    if not rest:
+        raise SpecError(f"unseen='rest': suite {suite.name!r} has no further task with images and a head; merge fewer")
+    return rest
 
 
 def _one_of(argument: str, given: Any, allowed: Any) -> None:

@@ -244,7 +244,9 @@ def _files_of(reference: str, suite: Suite, seen: Seen) -> list[Path]:
         named += [task.checkpoint, task.head]
         if isinstance(task.data, HuggingFaceData) and task.data.dataset is not None:
             folder = repository(task.data.dataset, "dataset")
-            seen |= {cache_folder(), folder, folder / "refs" / "main", snapshot(task.data.dataset, "dataset")}
+            revision = task.data.revision
+            seen |= {cache_folder(), folder, folder / "refs" / revision}
+            seen.add(snapshot(task.data.dataset, "dataset", revision))
     for one in named:
         if isinstance(one, HubFile):
             seen |= _places(one)

@@ -1,7 +1,8 @@
 """Published accuracies of merging methods on CLIP, as orientation beside one's own.
 
-They come in families of fine-tuned checkpoints: the same eight tasks and architectures, but other weights. A number
-of one family says nothing about a method on another, so tables are kept, shown and returned by family.
+They come in families of fine-tuned checkpoints: the same tasks and architectures, but other weights. A number of one
+family says nothing about a method on another, so tables are kept, shown and returned by family; and as more tasks are
+harder to merge, by the number of tasks.
 """
 
 import json
@@ -10,7 +11,16 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from merging.core.errors import MergingError, SpecError
 from merging.core.gate import damage_in_words
@@ -55,10 +65,19 @@ class PublishedRow(_Part):
 
 
 class PublishedTable(_Part):
-    """What one source says about one architecture and one family of checkpoints."""
+    """What one source says about one architecture and one family of checkpoints.
+
+    Attributes:
+        checkpoints: the family.
+        architecture: as open_clip calls it, without its activation.
+        tasks: those of every row; empty in the file for the usual ones.
+        source: where the numbers are from.
+        rows: a method each.
+    """
 
     checkpoints: Family
     architecture: str
+    tasks: tuple[str, ...] = ()
     source: str = Field(min_length=1)
     rows: tuple[PublishedRow, ...] = Field(min_length=1)
 
@@ -73,8 +92,8 @@ class Published(_Part):
     Attributes:
         note: how they were measured.
         families: what each family is.
-        tasks: the tasks of every row, in the usual order.
-        tables: at most one a family and architecture.
+        tasks: the tasks of most tables, in the usual order.
+        tables: at most one a family, architecture and number of tasks.
     """
 
     note: str
@@ -82,11 +101,17 @@ class Published(_Part):
     tasks: tuple[str, ...] = Field(min_length=1)
     tables: tuple[PublishedTable, ...] = Field(min_length=1)
 
+    @field_validator("tables")
+    @classmethod
+    def _of_usual_tasks(cls, tables: tuple[PublishedTable, ...], info: ValidationInfo) -> tuple[PublishedTable, ...]:
+        usual = info.data.get("tasks", ())
+        return tuple(table if table.tasks else table.model_copy(update={"tasks": usual}) for table in tables)
+
     @model_validator(mode="after")
     def _consistent(self) -> "Published":
-        kinds = [(table.checkpoints, table.architecture) for table in self.tables]
+        kinds = [(table.checkpoints, table.architecture, len(table.tasks)) for table in self.tables]
         if len(set(kinds)) != len(kinds):
-            raise ValueError(f"several tables of one family and architecture among {kinds}")
+            raise ValueError(f"several tables of one family, architecture and number of tasks among {kinds}")
         for table in self.tables:
             where = f"{table.checkpoints} {table.architecture}"
             if table.checkpoints not in self.families:
@@ -95,12 +120,12 @@ class Published(_Part):
             if len(set(names)) != len(names):
                 raise ValueError(f"{where}: methods must differ, got {names}")
             for row in table.rows:
-                self._check(row, f"{where}, {row.method}")
+                self._check(row, table.tasks, f"{where}, {row.method}")
         return self
 
-    def _check(self, row: PublishedRow, where: str) -> None:
-        if set(row.accuracy) != set(self.tasks):
-            raise ValueError(f"{where}: tasks {sorted(row.accuracy)}, expected {sorted(self.tasks)}")
+    def _check(self, row: PublishedRow, tasks: tuple[str, ...], where: str) -> None:
+        if set(row.accuracy) != set(tasks):
+            raise ValueError(f"{where}: tasks {sorted(row.accuracy)}, expected {sorted(tasks)}")
         mean = sum(row.accuracy.values()) / len(row.accuracy)
         if abs(mean - row.average) > _ROUNDING:
             raise ValueError(f"{where}: average {100 * row.average:.1f}, but its tasks have {100 * mean:.1f}")
@@ -159,6 +184,11 @@ def published_architecture(architecture: str | dict[str, Any]) -> str | None:
     return name if name in published().architectures() else None
 
 
+def _how_many(table: PublishedTable) -> str:
+    """The number of tasks behind a heading, where it is not the usual one."""
+    return "" if table.tasks == published().tasks else f", {len(table.tasks)} tasks"
+
+
 def to_markdown(tables: Iterable[PublishedTable]) -> str:
     """The note, then every table under a heading of its own with its source, best average first, in percent."""
     known = published()
@@ -166,12 +196,12 @@ def to_markdown(tables: Iterable[PublishedTable]) -> str:
     for table in tables:
         family = known.families[table.checkpoints]
         lines = [
-            f"## {table.architecture}, {family.title} checkpoints",
+            f"## {table.architecture}, {family.title} checkpoints{_how_many(table)}",
             f"Accuracy in percent on {family.description}. Source: {table.source}.",
-            f"| method | {' | '.join(known.tasks)} | **average** |\n|---|{'---:|' * (len(known.tasks) + 1)}",
+            f"| method | {' | '.join(table.tasks)} | **average** |\n|---|{'---:|' * (len(table.tasks) + 1)}",
         ]
         rows = [
-            f"| {row.method} | {' | '.join(f'{100 * row.accuracy[task]:.1f}' for task in known.tasks)} "
+            f"| {row.method} | {' | '.join(f'{100 * row.accuracy[task]:.1f}' for task in table.tasks)} "
             f"| **{100 * row.average:.1f}** |"
             for row in table.ranked()
         ]

@@ -31,6 +31,7 @@ from merging.hub.cache import (
     snapshot,
 )
 from merging.suites.architecture import QUICK, Activation
+from merging.suites.groups import expanded, groups_from
 from merging.suites.images.hub_datasets import cached_dataset
 from merging.suites.images.kinds import Entry, HuggingFaceData, ImageSource, Preprocess, TorchvisionData
 from merging.suites.inline import InlineArchitecture, VisionConfig
@@ -54,10 +55,12 @@ class Task(Entry):
     ``dataset`` names one of :func:`merging.suites.known_datasets.known_datasets`, whose fields hold where the task
     states none itself; ``take`` says which of several towers in the checkpoint is meant. ``folders`` says of folders of
     images which class they hold, by name or index, or that they are left out (null), see
-    :func:`merging.suites.images.class_folders.match_folders`.
+    :func:`merging.suites.images.class_folders.match_folders`. ``kind`` says in a word what the images are, so that all
+    tasks of a kind can be chosen together.
     """
 
     name: str = Field(min_length=1, max_length=80)
+    kind: str = Field("", max_length=40)
     dataset: str | None = None
     checkpoint: FileReference | None = None
     take: str | None = Field(None, min_length=1, max_length=300)
@@ -124,7 +127,8 @@ class Suite(Entry):
 
     ``checkpoints`` says of which published family the weights are, for the published numbers to set beside one's own.
     ``activation`` and ``heads`` say what ``architecture`` leaves open; ``image_size`` asks for position embeddings of
-    another size to be interpolated.
+    another size to be interpolated. ``groups`` names groups of tasks: so many first ones, or those listed; ``usual`` is
+    the group that is meant where no tasks are named.
     """
 
     name: str = Field(min_length=1, max_length=80)
@@ -137,6 +141,8 @@ class Suite(Entry):
     preprocess: Preprocess | None = None
     base: FileReference
     tasks: tuple[Task, ...] = Field(min_length=1, max_length=1000)
+    groups: dict[str, Annotated[int, Field(strict=True)] | tuple[str, ...]] = Field(default={}, max_length=100)
+    usual: str | None = None
     title: str = ""
     description: str = ""
     licence: str = ""
@@ -189,6 +195,10 @@ class Suite(Entry):
         names = self.task_names
         if len(set(names)) != len(names):
             raise ValueError(f"task names must differ, got {list(names)}")
+        groups = groups_from(self.groups, names)
+        if self.usual is not None and self.usual not in groups:
+            near = nearest(self.usual, groups)
+            raise ValueError(f"usual: no group {self.usual!r}{near}; `groups` names {', '.join(groups) or 'none'}")
         for template in (*self.templates, *(t for task in self.tasks for t in task.templates or ())):
             if template.count("{}") != 1 or re.search("[{}]", template.replace("{}", "", 1)):
                 raise ValueError(f"template {template[:120]!r} must hold {{}} exactly once, and no other brace")
@@ -246,19 +256,55 @@ class Suite(Entry):
         labels = {task: label if shared[label] == 1 else f"{label} ({task})" for task, label in known.items()}
         return {task: labels.get(task, task) for task in tasks}
 
+    @cached_property
+    def task_groups(self) -> dict[str, tuple[str, ...]]:
+        """Group → its tasks, in the order of the file."""
+        return groups_from(self.groups, self.task_names)
+
+    @property
+    def task_kinds(self) -> dict[str, tuple[str, ...]]:
+        """Kind → all of its tasks, in the order of the file; without those that state none."""
+        kinds = dict.fromkeys(task.kind for task in self.tasks if task.kind)
+        return {kind: tuple(task.name for task in self.tasks if task.kind == kind) for kind in kinds}
+
+    @property
+    def usual_tasks(self) -> tuple[str, ...]:
+        """The tasks that are meant where none are named: those of the usual group, or all."""
+        return self.task_names if self.usual is None else self.task_groups[self.usual]
+
+    def at_first(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """Of some tasks those to begin with: the usual ones among them, or all where none of them is usual."""
+        return tuple(task for task in tasks if task in self.usual_tasks) or tuple(tasks)
+
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """What to call several tasks that can be chosen together → these: groups, and kinds of two tasks or more."""
+        groups = {
+            f"First {name}" if self.groups[name] == len(tasks) and name == str(len(tasks)) else name: tasks
+            for name, tasks in self.task_groups.items()
+        }
+        kinds = {kind: tasks for kind, tasks in self.task_kinds.items() if len(tasks) > 1}
+        return {**groups, **{f"All {kind}": tasks for kind, tasks in kinds.items()}}
+
     def chosen(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Tasks by name, in the order given; without names all that name a checkpoint, though its file may be missing.
+        """Tasks by name, in the order given; ``group:`` and ``kind:`` stand for several, see :mod:`.groups`.
+
+        Without names all usual ones that name a checkpoint, though its file may be missing.
 
         Raises:
-            SuiteError: there is no task of that name.
+            SuiteError: there is no task, group or kind of that name.
             MissingPart: none of the tasks names a checkpoint.
         """
         if names is not None:
-            return tuple(self.task(name).name for name in names)
-        found = tuple(task.name for task in self.tasks if task.checkpoint)
+            every = expanded(names, self.task_names, self.task_groups, self.task_kinds)
+            return tuple(self.task(name).name for name in every)
+        found = tuple(name for name in self.usual_tasks if self.task(name).checkpoint)
         if not found:
             raise MissingPart(f"suite {self.name!r} names no checkpoint for any task; add them in its suite.yaml")
         return found
+
+    def rest(self, merged: Sequence[str]) -> tuple[str, ...]:
+        """The tasks besides some that accuracy can be measured on, with or without a model of their own."""
+        return tuple(task for task in self.task_names if task not in merged and self.present(task))
 
     def mergeable(self) -> tuple[str, ...]:
         """Names of the tasks that have a checkpoint file."""
@@ -287,7 +333,7 @@ class Suite(Entry):
         if isinstance(data, TorchvisionData):
             return self._inside(data.root)
         if isinstance(data, HuggingFaceData) and data.dataset is not None:
-            return cached_dataset(data.dataset)
+            return cached_dataset(data.dataset, data.revision)
         return self._inside(data.path or "")
 
     @cached_property

@@ -175,7 +175,7 @@ class SweepDefinition(BaseModel):
             SuiteError: a task is unknown, or lacks weights, images or a head.
             SpecError: a combination is refused.
         """
-        subsets = self.tasks or (suite.mergeable(),)
+        subsets = self.tasks or (suite.at_first(suite.mergeable()),)
         lacking = sorted({name for subset in subsets for name in subset if not suite.measurable(name)})
         if lacking or not subsets[0]:
             raise MissingPart(

@@ -16,6 +16,7 @@ from merging.weights.files.reading import POSITIONS, Checkpoint, TensorInfo
 # Fine-tuning leaves the gains of layer norms near the base's; a difference from the base has next to none there.
 _GAIN = re.compile(r"(^|\.)ln_\w+\.weight$")
 _FEWER = 0.5
+_USUAL = 8  # models: of more, pieces have fewer entries of each
 _OTHER_IMAGES = "; where images are of another size, image_size: PIXELS in suite.yaml interpolates the embeddings"
 # (name, base [*shape], stack [T, *shape]) → stack [T, *shape], all float32 on one device
 StackFunction = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -119,9 +120,10 @@ class TaskVectors:
             yield slice(0, base.numel()), base.reshape(-1), stack.reshape(len(stack), -1)
             return
         flat, *models = (tensor.reshape(-1) for tensor in self.stored(name, device))
-        buffer = torch.empty((len(models), min(COLUMNS, flat.numel())))
-        for start in range(0, flat.numel(), COLUMNS):
-            where = slice(start, min(start + COLUMNS, flat.numel()))
+        columns = COLUMNS * _USUAL // max(_USUAL, len(models))  # more models share the cache, and the memory
+        buffer = torch.empty((len(models), min(columns, flat.numel())))
+        for start in range(0, flat.numel(), columns):
+            where = slice(start, min(start + columns, flat.numel()))
             base, stack = flat[where].float(), buffer[:, : where.stop - start]
             for row, model in zip(stack, models, strict=True):
                 torch.sub(model[where].float(), base, out=row)

@@ -11,6 +11,7 @@ from merging.methods.presets import PRESETS
 from merging.runs.beyond import average, base_on, generalisation_of
 from merging.runs.jobs.generalisation import GeneralisationJob
 from merging.runs.jobs.robustness import RobustnessJob
+from merging.runs.jobs.subsets import SubsetsJob
 from merging.suites import Suite
 from merging.suites.images.corruptions import CORRUPTIONS
 from tests.app.conftest import build_suite, texts
@@ -68,6 +69,21 @@ def test_corrupted_images_from_samples_to_the_heat_map(tiny: Suite, open_page: O
     assert all(kind.title in spec for kind in CORRUPTIONS.values()) and "Zero-shot" in spec
 
 
+def test_many_tasks_from_the_first_look_to_the_chart(tiny: Suite, open_page: Open) -> None:
+    asked = {"beyond": "Many tasks", "beyond-methods": ["Weight averaging"], "sizes": ["1", "3"], "subsets": "2"}
+    app = open_page("beyond", **asked)
+    assert "1 of 1 methods are not measured yet: how long that takes is not known" in texts(app)
+    app = press(app, "Measure")
+    (queued,) = state.workspace().store.queued()
+    assert isinstance(queued.job, SubsetsJob) and [len(one) for one in queued.job.subsets] == [1, 1, 3, 3]
+    carry_out_queued(state.workspace())
+    app = app.run()
+    assert not app.exception and len(app.get("plotly_chart")) == 1
+    assert "Weight averaging goes from " in texts(app) and "4 subsets of 4 tasks" in texts(app)
+    app.button_group(key="share").set_value("Normalised accuracy").run()
+    assert not app.exception and "Normalised accuracy (%)" in app.get("plotly_chart")[0].proto.spec
+
+
 def test_a_failed_measurement_says_why_and_can_be_repeated(tiny: Suite, open_page: Open) -> None:
     app = press(open_page("beyond", **{"beyond-methods": "Weight averaging"}), "Measure")
     (queued,) = state.workspace().store.queued()
@@ -83,7 +99,7 @@ def test_without_methods_or_severities_the_page_asks_for_some(tiny: Suite, open_
     assert "Choose at least one method." in texts(app) and "Choose at least one severity." in texts(app)
 
 
-@pytest.mark.parametrize("view", ["Unseen tasks", "Corrupted images"])
+@pytest.mark.parametrize("view", ["Unseen tasks", "Corrupted images", "Many tasks"])
 def test_suites_without_images_say_what_is_missing(view: str, suites_folder: Path, open_page: Open) -> None:
     build_suite(suites_folder / "bare", images=False)
     app = open_page("beyond", beyond=view)

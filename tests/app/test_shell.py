@@ -137,6 +137,20 @@ def test_a_link_to_unknown_tasks_only_selects_all_and_says_so(tiny: Suite, open_
     assert warnings(app) == ["Tiny suite has no task <b>, nonsense with weights. All tasks are selected instead."]
 
 
+def test_tasks_can_be_chosen_by_group(tiny: Suite, open_page: Open) -> None:
+    path = tiny.folder / "suite.yaml"
+    content = yaml.safe_load(path.read_text()) | {"groups": {"2": 2, "ends": ["apples", "doors"]}, "usual": "2"}
+    path.write_text(yaml.safe_dump(content))
+    app = open_page()
+    assert app.multiselect(key="tasks").value == ["apples", "birds"]
+    app.button(key="together-ends").click().run()
+    assert app.multiselect(key="tasks").value == ["apples", "doors"]
+    app = open_page(tasks="group:ends")
+    assert app.multiselect(key="tasks").value == ["apples", "doors"] and not warnings(app)
+    app = open_page(tasks=["group:middle"])
+    assert "has no task group:middle" in warnings(app)[0]
+
+
 def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, open_page: Open) -> None:
     app = open_page(suite="nonsense")
     assert app.selectbox(key="suite").value == "tiny"
@@ -164,7 +178,7 @@ def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, op
             "No data, Unlabeled images, Labelled images",
         ),
         ("beyond", "leave", "9", "no number from 1 to 3", "2"),
-        ("beyond", "beyond", "Foggy", "none of Unseen tasks, Corrupted images", "Unseen tasks"),
+        ("beyond", "beyond", "Foggy", "none of Unseen tasks, Corrupted images, Many tasks", "Unseen tasks"),
         ("merge", "device", "tpu", "none of auto, cpu", "auto"),
         (
             "add_suite",

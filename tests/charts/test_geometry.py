@@ -132,8 +132,25 @@ def test_multiplier_table_is_centred_on_one() -> None:
 def test_names_on_the_map_keep_clear_of_each_other() -> None:
     points = np.array([[0.0, 0.0], [0.05, 0.02], [-0.05, 0.01], [0.02, -0.04], [2.0, 1.0]])
     plane = charts.PlanarMap(points, points, np.array([0.01, 0.0]), 0.5)
-    places = charts._label_places(plane, ["alpha", "beta", "gamma", "delta", "far"])
-    assert len(set(places[:4])) == 4
+    names = ["alpha", "beta", "gamma", "delta", "far"]
+    places, texts = charts._label_places(plane, names)
+    assert len(set(places[:4])) == 4 and texts == names
+
+
+def test_of_many_points_those_without_room_are_named_on_hovering_alone() -> None:
+    points = np.array([[0.01 * place, 0.0] for place in range(19)] + [[2.0, 1.0]])
+    names = [f"task number {place}" for place in range(20)]
+    figure = charts.map_figure(charts.PlanarMap(points, points, np.zeros(2), 0.5), names)
+    after = next(trace for trace in figure.data if trace.name == "after")
+    assert after.text[19] == names[19] and 1 < sum(map(bool, after.text)) < 12
+    assert [text.split("<br>")[0] for text in hover_texts(after)] == names
+
+
+def test_charts_with_a_row_a_task_have_room_for_every_name() -> None:
+    few, many = np.ones(8), np.ones(20)
+    for draw in (charts.norm_figure, lambda one, other, names: charts.multiplier_figure(one, names)):
+        heights = [draw(values, values, [f"t{i}" for i in range(len(values))]).layout.height for values in (few, many)]
+        assert heights[0] == 340 and heights[1] >= 17 * 20 + 100
 
 
 def test_norms_and_objective_are_the_given_numbers(vectors: np.ndarray) -> None:

@@ -58,6 +58,31 @@ def test_generalise_prints_what_its_page_draws(suite_file: Path, home: Path) -> 
     assert "1 method, 1 done before" in again.stderr and "Weight averaging" in again.stdout
 
 
+def test_scaling_prints_what_its_page_draws(suite_file: Path, home: Path) -> None:
+    asked = (
+        "scaling",
+        suite_file,
+        "--presets",
+        "average,tall_masks",
+        "--sizes",
+        "1,3",
+        "--subsets",
+        "2",
+        "--home",
+        home,
+    )
+    found = as_json(*asked)
+    assert found["methods"] == ["average", "tall_masks"] and found["sizes"] == [1, 3]
+    assert [len(one) for one in found["subsets"]] == [1, 1, 3, 3]
+    for method in found["methods"]:
+        assert [set(one) for one in found["accuracy"][method]] == [set(one) for one in found["subsets"]]
+    assert {*found["averages"]} == {"zero_shot", "individual", *found["methods"]}
+    again = call(*asked)
+    assert "2 methods, 2 done before" in again.stderr and again.stdout.splitlines()[0] == "mean accuracy in percent"
+    row = next(line for line in again.stdout.splitlines() if line.startswith("Weight averaging"))
+    assert row.split()[2] == f"{100 * found['averages']['average']['1']['average']:.1f}"
+
+
 def test_one_split_may_hold_tasks_without_a_model(own_suite: Path, home: Path) -> None:
     content = yaml.safe_load((own_suite / "suite.yaml").read_text())
     del next(each for each in content["tasks"] if each["name"] == "roads")["checkpoint"]
@@ -76,6 +101,8 @@ def test_one_split_may_hold_tasks_without_a_model(own_suite: Path, home: Path) -
         (["robustness", "--severities", "high"], "--severities 'high': expected whole numbers with commas"),
         (["robustness", "--corruptions", "contrst"], "no corruption 'contrst' (did you mean 'contrast'?)"),
         (["robustness", "--presets", "magic"], "magic"),
+        (["scaling", "--sizes", "2,9"], "numbers of tasks: 9; expected numbers from 1 to 4"),
+        (["scaling", "--sizes", "few"], "--sizes 'few': expected whole numbers with commas"),
         (["generalise", "--leave", "4"], "4 of 4 tasks can't be left out"),
         (["generalise", "--unseen", "nonsense"], "has no task 'nonsense'"),
         (["generalise", "--unseen", "rest"], "has no further task with images and a head"),

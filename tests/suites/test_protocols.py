@@ -6,7 +6,7 @@ from merging.suites import load_suite
 from merging.suites.images.corruptions import CORRUPTIONS
 from merging.suites.protocols import CORRUPTED, CORRUPTED_COLUMNS, SPLITS, has_published_protocols, published_split
 
-TASKS = set(load_suite("fusion_bench-ViT-B-32").task_names)
+TASKS = set(load_suite("fusion_bench-ViT-B-32").usual_tasks)
 
 
 @pytest.mark.parametrize("name", SPLITS)

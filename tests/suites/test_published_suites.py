@@ -21,7 +21,11 @@ from tests.random_models import write_yaml
 from tests.suites.images.test_kinds import write_parquet
 
 TASKS = ("SUN397", "Cars", "RESISC45", "EuroSAT", "SVHN", "GTSRB", "MNIST", "DTD")
-SIZES = {"SUN397": 397, "Cars": 196, "RESISC45": 45, "EuroSAT": 10, "SVHN": 10, "GTSRB": 43, "MNIST": 10, "DTD": 47}
+SIZES = {
+    **{"SUN397": 397, "Cars": 196, "RESISC45": 45, "EuroSAT": 10, "SVHN": 10, "GTSRB": 43, "MNIST": 10, "DTD": 47},
+    **{"Flowers102": 102, "PCAM": 2, "FER2013": 7, "OxfordIIITPet": 37, "STL10": 10, "CIFAR100": 100, "CIFAR10": 10},
+    **{"Food101": 101, "FashionMNIST": 10, "EMNISTLetters": 26, "KMNIST": 10, "RenderedSST2": 2},
+}
 HUB = {"ViT-B-32": "clip-vit-base-patch32", "ViT-B-16": "clip-vit-base-patch16", "ViT-L-14": "clip-vit-large-patch14"}
 ADAPTERS = {"lora": "adapter_model.safetensors", "l-lora": "linearized_adapter_model.safetensors"}
 READY = {
@@ -38,10 +42,16 @@ def test_every_architecture_is_there_in_both_families() -> None:
 
 
 @pytest.mark.parametrize("name", READY)
-def test_a_ready_suite_has_the_eight_tasks(name: str, hub: FakeHub) -> None:
+def test_a_ready_suite_has_the_tasks_of_papers(name: str, hub: FakeHub) -> None:
     suite = load_suite(name)
     family, architecture = READY[name]
-    assert suite.name == name and suite.task_names == TASKS == tuple(published().tasks)
+    assert suite.name == name and suite.usual_tasks == suite.chosen() == TASKS == tuple(published().tasks)
+    many = family == "fusion_bench"
+    assert suite.task_names == (tuple(SIZES) if many else TASKS)
+    if many:
+        assert {name: len(suite.chosen([f"group:{name}"])) for name in suite.groups} == {"8": 8, "14": 14, "20": 20}
+        assert suite.chosen(["group:14"])[8:] == tuple(SIZES)[8:14]
+        assert suite.chosen(["kind:characters", "MNIST"]) == ("SVHN", "MNIST", "EMNISTLetters", "KMNIST")
     assert suite.checkpoints == family and suite.architecture == f"{architecture}-quickgelu"
     assert clip.config(suite)["quick_gelu"] is True and clip.input_of(suite).size == 224
     assert clip.input_of(suite).mean == pytest.approx((0.48145466, 0.4578275, 0.40821073))  # OpenAI's
@@ -58,8 +68,10 @@ def test_hub_ids_follow_the_published_pattern(architecture: str) -> None:
     suite = load_suite(f"fusion_bench-{architecture}")
     assert suite.base == suite.text_tower == HubFile(hub=f"openai/{HUB[architecture]}")
     endings = ("sun397", "stanford-cars", "resisc45", "eurosat", "svhn", "gtsrb", "mnist", "dtd")
+    further = ("oxford_flowers102", "pcam", "fer2013", "oxford-iiit-pet", "stl10", "cifar100", "cifar10", "food101")
+    last = ("fashion_mnist", "emnist_letters", "kmnist", "rendered-sst2")
     assert [task.checkpoint for task in suite.tasks] == [
-        HubFile(hub=f"tanganke/{HUB[architecture]}_{ending}") for ending in endings
+        HubFile(hub=f"tanganke/{HUB[architecture]}_{ending}") for ending in (*endings, *further, *last)
     ]
     for kind, file in ADAPTERS.items() if architecture == "ViT-B-16" else ():
         adapted = load_suite(f"fusion_bench-{architecture}-{kind}")
@@ -94,6 +106,8 @@ def test_class_names_are_in_the_order_of_the_labels() -> None:
     speeds = {0: "20", 1: "30", 2: "50", 3: "60", 4: "70", 5: "80", 7: "100", 8: "120"}
     assert all(f"{speed} kph" in names["GTSRB"][label] for label, speed in speeds.items())
     assert names["GTSRB"][14] == "stop" and "traffic circle" in names["GTSRB"][40]
+    for in_order in ("OxfordIIITPet", "CIFAR10", "CIFAR100", "STL10", "FER2013", "EMNISTLetters", "RenderedSST2"):
+        assert names[in_order] == sorted(names[in_order])
 
 
 def test_a_task_takes_over_what_it_does_not_state(tmp_path: Path) -> None:
@@ -113,7 +127,7 @@ def test_a_task_takes_over_what_it_does_not_state(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nonsense", "mnist", 5, ["MNIST"]])
 def test_an_unknown_data_set_is_refused(tmp_path: Path, name: object) -> None:
-    with pytest.raises(SuiteError, match=r"expected one of Cars, DTD, EuroSAT"):
+    with pytest.raises(SuiteError, match=r"expected one of CIFAR10, CIFAR100, Cars, DTD"):
         load_suite(write_yaml(tmp_path, tasks=[{"dataset": name}]))
 
 

@@ -12,7 +12,11 @@ from merging.core.errors import MergingError, SpecError
 from merging.suites.reported import FILE, Family, load_published, published, published_architecture, to_markdown
 
 RAW = json.loads(FILE.read_text(encoding="utf-8"))
+USUAL = len(RAW["tasks"])
 KINDS = {(table["checkpoints"], table["architecture"]) for table in RAW["tables"]}
+TABLES = {
+    (table["checkpoints"], table["architecture"], len(table.get("tasks", RAW["tasks"]))) for table in RAW["tables"]
+}
 
 
 def written(folder: Path, content: Any) -> Path:
@@ -43,13 +47,14 @@ def test_the_families_are_those_that_a_suite_may_name() -> None:
 @pytest.mark.parametrize("family", [None, *get_args(Family)])
 @pytest.mark.parametrize("architecture", [None, "ViT-B-32", "ViT-B-16", "ViT-L-14", "RN50"])
 def test_tables_are_chosen_by_family_and_architecture(family: str | None, architecture: str | None) -> None:
-    wanted = {(f, a) for f, a in KINDS if family in (None, f) and architecture in (None, a)}
+    wanted = {(f, a, n) for f, a, n in TABLES if family in (None, f) and architecture in (None, a)}
     if not wanted:
         with pytest.raises(SpecError, match="there are: fusion_bench ViT-B-32"):
             published().select(family, architecture)
         return
     found = published().select(family, architecture)
-    assert {(table.checkpoints, table.architecture) for table in found} == wanted and len(found) == len(wanted)
+    assert {(table.checkpoints, table.architecture, len(table.tasks)) for table in found} == wanted
+    assert len(found) == len(wanted)
     assert set(published().architectures(family)) == {a for f, a in KINDS if family in (None, f)}
 
 
@@ -120,7 +125,7 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
 def test_every_family_has_tables_of_its_own_in_markdown() -> None:
     text = to_markdown(published().tables)
     sections = text.split("\n## ")[1:]
-    assert len(sections) == len(KINDS)
+    assert len(sections) == len(TABLES)
     for section, raw in zip(sections, RAW["tables"], strict=True):
         assert raw["source"] in section and raw["architecture"] in section.splitlines()[0]
         rows = [line for line in section.splitlines() if line.startswith("| ")][1:]
@@ -139,7 +144,8 @@ def test_the_command_prints_tables_or_json() -> None:
     assert code == 0 and out.count("\n## ") == 1 and "WUDI-Merging" in out
     code, out, _ = call("--architecture", "ViT-B-32", "--json")
     found = json.loads(out)
-    assert [table["checkpoints"] for table in found["tables"]] == ["fusion_bench", "task_arithmetic"]
+    known = [(table["checkpoints"], len(table["tasks"])) for table in found["tables"]]
+    assert known == [("fusion_bench", USUAL), ("task_arithmetic", USUAL), ("fusion_bench", 20)]
     assert found["tables"][0]["rows"][0]["average"] == pytest.approx(0.482)
     assert found["note"] == RAW["note"]
 

@@ -11,7 +11,7 @@ from ui.look.figure import escape_markdown, show_table
 from ui.shell.url import choice, said_below
 
 _APART = (
-    "Several families of fine-tuned checkpoints are published for the same eight tasks. Their weights differ, so no "
+    "Several families of fine-tuned checkpoints are published for the same tasks. Their weights differ, so no "
     "number of one can be compared with a number of another."
 )
 
@@ -42,12 +42,15 @@ def published_section(suite: Suite, tasks: Sequence[str]) -> None:
         title = published().families[family].title
         st.info(f"No table is published for {architecture} and the {title} checkpoints.")
         return
-    if len(tasks) != len(published().tasks):
+    tables = sorted(published().select(family, architecture), key=lambda one: abs(len(one.tasks) - len(tasks)))
+    sizes = [len(table.tasks) for table in tables]
+    if len(tasks) not in sizes:
         st.caption(
-            f"Published for {len(published().tasks)} tasks; {len(tasks)} are chosen here. Fewer tasks are easier to "
-            "merge, so averages of other numbers of tasks can't be compared."
+            f"Published for {' and for '.join(map(str, sorted(sizes)))} tasks; {len(tasks)} are chosen here. Fewer "
+            "tasks are easier to merge, so averages of other numbers of tasks can't be compared."
         )
-    one_table(*published().select(family, architecture))
+    for table in tables:
+        one_table(table)
 
 
 def ask_family(suite: Suite) -> Family | None:
@@ -85,23 +88,24 @@ def elsewhere() -> None:
             required=True,
             key=f"architecture.{family}",
         )
-    one_table(*known.select(family, architecture))
+    for table in known.select(family, architecture):
+        one_table(table)
 
 
 def one_table(table: PublishedTable) -> None:
     """One published table with its source."""
     family = published().families[table.checkpoints]
-    st.markdown(f"**{table.architecture}, {family.title} checkpoints**")
+    st.markdown(f"**{table.architecture}, {family.title} checkpoints, {len(table.tasks)} tasks**")
     show_table(
         frame(table),
-        key="published",
-        file=f"published-{table.checkpoints}-{table.architecture}",
+        key=f"published-{len(table.tasks)}",
+        file=f"published-{table.checkpoints}-{table.architecture}-{len(table.tasks)}",
         height="content",
         column_config={
             "Average (%)": st.column_config.ProgressColumn(
                 min_value=0, max_value=100, format="%.1f", color="#868686", help="As printed in the source"
             ),
-            **{task: st.column_config.NumberColumn(format="%.1f") for task in published().tasks},
+            **{task: st.column_config.NumberColumn(format="%.1f") for task in table.tasks},
         },
     )
     st.caption(escape_markdown(f"Accuracy in percent, as printed, on {family.description}. Source: {table.source}."))
@@ -113,7 +117,7 @@ def frame(table: PublishedTable) -> pd.DataFrame:
         {
             "Method": row.method,
             "Average (%)": round(100 * row.average, 1),
-            **{task: round(100 * row.accuracy[task], 1) for task in published().tasks},
+            **{task: round(100 * row.accuracy[task], 1) for task in table.tasks},
         }
         for row in table.ranked()
     ]

@@ -18,7 +18,7 @@ from merging.suites.images.thumbnails import picture
 from merging.suites.protocols import CORRUPTED, CORRUPTED_COLUMNS, CORRUPTED_TASKS, SOURCE, has_published_protocols
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.measuring import evaluator
-from ui.beyond.measuring import chosen_methods, measured
+from ui.beyond.measuring import Work, chosen_methods, measured
 from ui.look.figure import escape_markdown, is_dark, show, show_table
 from ui.shell import state
 from ui.shell.url import choice, number, said_below, write_chosen
@@ -46,6 +46,7 @@ def corrupted_view(tasks: tuple[str, ...]) -> None:
             methods,
             jobs,
             RobustnessResult,
+            Work([1 + len(shifts) * job.pair.adapts_on_test for job in jobs], 1 + len(shifts)),
             key="corrupted",
             note=f"Each is measured on {counted(len(shifts) + 1, 'set')} of the test images; what adapts on them is "
             "made anew for each.",

@@ -1,15 +1,17 @@
-"""The methods that both views compare, and the jobs that measure them."""
+"""The methods that all views compare, and the jobs that measure them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import streamlit as st
 
 from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
-from merging.runs.beyond import AT_FIRST
+from merging.runs.beyond import AT_FIRST, outlook
 from merging.runs.jobs.model_job import ModelJob, ModelResult
 from merging.runs.leaderboard import cheapest_first
+from ui.look.figure import escape_markdown
 from ui.runs.jobs import runs_of
 from ui.runs.panel import ensure_worker, run_panel
 from ui.shell import state
@@ -49,8 +51,17 @@ def chosen_methods(localised: bool) -> list[Preset]:
     return [preset for preset in methods if localised or not preset.pair.localised]
 
 
+@dataclass(frozen=True)
+class Work:
+    """What measuring takes: merges of each method, passes over all tasks, the share of the tasks in a merge."""
+
+    merges: Sequence[int]
+    passes: float
+    share: float = 1.0
+
+
 def measured(
-    methods: Sequence[Preset], jobs: Sequence[ModelJob], kind: type[Result], *, key: str, note: str
+    methods: Sequence[Preset], jobs: Sequence[ModelJob], kind: type[Result], work: Work, *, key: str, note: str
 ) -> list[tuple[Preset, Result]]:
     """What is known of some methods; a button for what nobody asked for, and how far the rest is.
 
@@ -58,6 +69,7 @@ def measured(
         methods: which.
         jobs: what measures each.
         kind: the model of their results.
+        work: what that takes, for saying how long before anybody asks.
         key: unique on the page.
         note: what measuring one method takes.
     """
@@ -71,9 +83,12 @@ def measured(
                 state.workspace().submit(job)
             ensure_worker()
             st.rerun()
+        takes = outlook(methods, jobs, work.merges, work.passes, state.workspace(), work.share).in_words
         words.caption(
-            f"{len(missing)} of {len(jobs)} methods are not measured yet. {note} They are queued one after the other; "
-            "results stay when you leave."
+            escape_markdown(
+                f"{len(missing)} of {len(jobs)} methods are not measured yet: {takes}. {note} They are queued one "
+                "after the other; results stay when you leave."
+            )
         )
     asked = [(preset, run) for preset, run in zip(methods, runs, strict=True) if run is not None]
     going = [(preset, run) for preset, run in asked if run.state != "done"]

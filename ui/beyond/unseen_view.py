@@ -19,7 +19,7 @@ from merging.runs.beyond import (
 from merging.runs.jobs.generalisation import GeneralisationResult
 from merging.suites.protocols import SOURCE, SPLITS, has_published_protocols
 from ui.accuracy import view as accuracy_view
-from ui.beyond.measuring import chosen_methods, measured
+from ui.beyond.measuring import Work, chosen_methods, measured
 from ui.look.figure import escape_markdown, is_dark, show, show_table
 from ui.shell import state
 from ui.shell.url import number, said_below
@@ -48,6 +48,7 @@ def unseen_view(tasks: tuple[str, ...]) -> None:
         methods,
         jobs,
         GeneralisationResult,
+        Work([len(left_out)] * len(jobs), len(left_out)),
         key="unseen",
         note=f"Each is merged {counted(len(left_out), 'time')} and measured on all {len(tasks)} tasks.",
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from merging.charts.accuracy import Series, accuracy_bars, accuracy_table, forgetting_figure, forgetting_table
+from merging.charts.accuracy import Series, accuracy_figure, accuracy_table, forgetting_figure, forgetting_table
 from merging.charts.geometry import cosine_figure
 from merging.charts.run_series import scaling_of, series_of
 from merging.charts.runs import (
@@ -75,7 +75,7 @@ def _accuracy(run: Run, result: MergeResult) -> None:
     )
     series = [*baselines[:1], *series_of([run]), *baselines[1:]]
     show(
-        accuracy_bars(series, labels),
+        accuracy_figure(series, labels),
         key=f"details-accuracy-{run.id}",
         takeaway=accuracy_view.takeaway(series),
         table=accuracy_table(series, labels),
@@ -96,7 +96,7 @@ def _unseen(run: Run, result: MergeResult) -> None:
         Series(run.label, run.spec.method, merged),
     ]
     show(
-        accuracy_bars(series, named),
+        accuracy_figure(series, named),
         key=f"details-unseen-{run.id}",
         takeaway=(
             f"On {counted(len(found.accuracy), 'unseen task')} {100 * found.average:.1f} % on average, "

@@ -31,7 +31,8 @@ from merging.core import gate
 from merging.core.errors import SpecError
 from merging.core.files import atomic_path
 from merging.core.limits import MAX_LESSON_BYTES, MAX_LESSON_TEXT
-from merging.core.yaml_text import in_words, parse_yaml
+from merging.core.yaml_problems import in_words
+from merging.core.yaml_text import parse_yaml
 
 MOST = 500  # lessons that are kept
 _NAMES = ("title", "suite", "tasks")

@@ -27,12 +27,13 @@ from merging.runs.shipped import shipped_files
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.discovery import Discovery, Found, SuiteEntry
+from merging.suites.groups import GROUP, KIND
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.folders import folder_state
 from merging.suites.incoming.staging import SUITES as ADDED
 from merging.suites.suite import missing_files
 from merging.weights.geometry import Geometry
-from ui.shell.url import not_found, write_chosen
+from ui.shell.url import as_option, not_found, write_chosen
 
 ROOT = Path(__file__).resolve().parents[2]
 _TASKS_WANTED, _TASKS_OF = "_tasks_wanted", "_tasks_of"
@@ -269,7 +270,7 @@ def _examined(reference: str, version: Stamp) -> tuple[tuple[str, ...], dict[str
 
 
 def selected_tasks() -> tuple[str, ...]:
-    """The chosen tasks in the suite's order, at least one; all that can be used as long as nobody chose.
+    """The chosen tasks in the suite's order, at least one; :func:`tasks_at_first` as long as nobody chose.
 
     Raises:
         NoTaskSelected: the user unchecked all of them.
@@ -288,9 +289,14 @@ def selected_tasks() -> tuple[str, ...]:
 
 def checked_tasks() -> tuple[str, ...]:
     """As :func:`selected_tasks`, but possibly none: for the controls of the selection themselves."""
-    usable = usable_tasks()
     chosen = st.session_state.get("tasks")
-    return usable if chosen is None else tuple(task for task in usable if task in chosen)
+    return tasks_at_first() if chosen is None else tuple(task for task in usable_tasks() if task in chosen)
+
+
+@once_a_run
+def tasks_at_first() -> tuple[str, ...]:
+    """The tasks that are selected as long as nobody chose: the suite's usual ones that can be used, or all."""
+    return suite().at_first(usable_tasks())
 
 
 def set_selected_tasks(tasks: Sequence[str]) -> None:
@@ -317,13 +323,13 @@ def choose_tasks() -> list[str]:
     reference = suite_reference()
     wanted = st.session_state.pop(_TASKS_WANTED, None)
     if wanted is None and st.session_state.get(_TASKS_OF, reference) != reference:
-        wanted = list(usable)  # another suite: its tasks have nothing to do with those chosen before
+        wanted = list(tasks_at_first())  # another suite: its tasks have nothing to do with those chosen before
     st.session_state[_TASKS_OF] = reference
     missing = not_found("tasks", usable) if wanted is None else []
-    in_a_row = any("," in name for name in missing)  # as the command line takes them
+    in_a_row = any("," in name or name.startswith((GROUP, KIND)) for name in missing)  # as the command line takes them
     if in_a_row:
-        values = st.query_params.get_all("tasks")
-        wanted, missing = [part.strip() for value in values for part in value.split(",") if part.strip()], []
+        values = [part.strip() for value in st.query_params.get_all("tasks") for part in value.split(",")]
+        wanted, missing = [task for value in values if value for task in _named_together(value)], []
     before = st.session_state.get("tasks", [])
     if wanted is None and not set(before) <= set(usable):
         wanted = before  # a file broke, or went
@@ -333,15 +339,38 @@ def choose_tasks() -> list[str]:
     st.multiselect(
         "Tasks",
         usable,
-        default=list(usable),
+        default=list(tasks_at_first()),
         key="tasks",
         bind="query-params",
         label_visibility="collapsed",
         placeholder="Choose at least one task",
     )
+    _offer_together(usable)
     if in_a_row or not st.session_state["tasks"]:
         write_chosen("tasks", st.session_state["tasks"])
     return missing
+
+
+def _named_together(name: str) -> Sequence[str]:
+    """The tasks that a group or kind of the URL stands for; any other name as it is."""
+    with suppress(SuiteError):
+        return suite().chosen([name]) if name.startswith((GROUP, KIND)) else [name]
+    return [name]
+
+
+def _offer_together(usable: Sequence[str]) -> None:
+    """A button for every group and kind of tasks whose models are all here."""
+    together = {label: tasks for label, tasks in suite().choices().items() if set(tasks) <= set(usable)}
+    if together:
+        with st.container(horizontal=True, gap="small"):
+            for label, tasks in together.items():
+                st.button(
+                    as_option(label),
+                    key=f"together-{label}",
+                    type="tertiary",
+                    on_click=set_selected_tasks,
+                    args=(tasks,),
+                )
 
 
 def fingerprints() -> dict[str, str]:
@@ -368,7 +397,7 @@ def shared_query() -> dict[str, str | list[str]]:
     entries = list(suite_entries())
     if entries and st.session_state.get("suite", entries[0]) != entries[0]:
         query["suite"] = str(st.session_state["suite"])
-    if checked_tasks() != usable_tasks():
+    if checked_tasks() != tasks_at_first():
         query["tasks"] = list(checked_tasks()) or ""  # none, which is not the same as not saying which
     return query
 

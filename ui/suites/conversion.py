@@ -10,7 +10,7 @@ from merging.runs.jobs.convert import Conversion, ConvertJob
 from merging.suites.folder import look
 from merging.suites.incoming.staging import Staging
 from merging.weights.files import open_checkpoint
-from merging.weights.files.reading import TORCH_SUFFIXES
+from merging.weights.files.folders import is_torch_file
 from ui.look.figure import escape_markdown
 from ui.runs.file_jobs import ask_for
 from ui.runs.jobs import run_of, show_job
@@ -52,7 +52,7 @@ def offer_conversion(staging: Staging) -> None:
 def _pickled(folder: Path) -> list[str]:
     """Weight files that can't be opened without running what is in them, and that nothing was made of so far."""
     found = look(folder)
-    torchs = [path for path in (*found.weights, *found.heads.values()) if path.suffix in TORCH_SUFFIXES]
+    torchs = [path for path in (*found.weights, *found.heads.values()) if is_torch_file(path)]
     pickled = []
     for path in sorted(torchs):
         try:

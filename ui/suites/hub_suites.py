@@ -48,8 +48,12 @@ def offer_download() -> None:
         )
         return
     suite = published[name]
-    tasks = right.multiselect("Tasks to get", suite.task_names, key="download-tasks", placeholder="All of them")
-    chosen = tuple(task for task in suite.task_names if task in tasks) or suite.task_names
+    together = suite.choices()
+    usual = "All of them" if suite.usual is None else f"The {len(suite.usual_tasks)} usual ones"
+    options = [*together, *suite.task_names]
+    named = right.multiselect("Tasks to get", options, key="download-tasks", placeholder=usual)
+    wanted = {task for name in named for task in together.get(name, (name,))}
+    chosen = tuple(task for task in suite.task_names if task in wanted) or suite.usual_tasks
     images = st.checkbox("Images too", key="download-images", help="Of SUN397 alone they are more than ten gigabytes")
     missing = missing_parts(suite, chosen, images)
     _say_what_is_missing(name, suite, missing)

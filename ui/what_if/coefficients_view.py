@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
-from merging.charts.accuracy import Series, set_apart
+from merging.charts.accuracy import MANY_TASKS, Series, set_apart
 from merging.charts.what_if import direction_figure, outcome_figure
 from merging.core.text import signed
 from merging.methods import registry
@@ -34,6 +34,7 @@ LOWEST, HIGHEST, STEP = -1.0, 1.5, 0.05
 START = 0.3  # λ where nobody has chosen one, arXiv 2212.04089
 # What the URL can hold
 PARAMETERS, PREFIXES = ("what-edit", "merged"), ("c.",)
+_SLIDERS = 1000  # pixels for the sliders of many tasks
 _ALL = "all-coefficients"
 _WHOLE = "what-if-whole"  # session state: the whole page runs, not only the fragment
 _STOOD = "what-if-stood"  # session state: task → where its slider stood when it was last drawn
@@ -123,31 +124,29 @@ def _choices(labels: Mapping[str, str]) -> tuple[str, list[str]]:
 def _sliders(labels: Mapping[str, str], edit: str, merged: Sequence[str], split: Split) -> Position | None:
     """A coefficient for every task; None if no task takes part."""
     _resets(edit, merged)
-    for task, label in labels.items():
-        slider, only = st.columns([0.82, 0.18], vertical_alignment="bottom", gap="small")
-        number(
-            slider.slider,
-            escape_markdown(label),
-            LOWEST,
-            HIGHEST,
-            START,
-            STEP,
-            key=_key(task),
-            disabled=task not in merged,
-        )
-        only.button(
-            # All but the icon is for screen readers: see style.css.
-            f"{escape_markdown(label)} alone",
-            key=f"alone-{task}",
-            type="tertiary",
-            icon=":material/looks_one:",
-            on_click=_set_alone,
-            args=(task, tuple(labels)),
-            help=f"{escape_markdown(label)} at 1, all other tasks at 0",
-        )
+    many = len(labels) >= MANY_TASKS  # then they scroll, so that the charts stay in sight
+    with st.container(height=_SLIDERS if many else "content", border=False, gap=None if many else "small"):
+        for task, label in labels.items():
+            _slider(task, label, tuple(labels), disabled=task not in merged)
     chosen = tuple((task, float(st.session_state[_key(task)])) for task in merged)
     st.session_state[_STOOD] = dict(chosen)
     return Position(edit, chosen, split) if chosen else None
+
+
+def _slider(task: str, label: str, tasks: tuple[str, ...], *, disabled: bool) -> None:
+    """The coefficient of a task, and a button for its own model."""
+    slider, only = st.columns([0.82, 0.18], vertical_alignment="bottom", gap="small")
+    number(slider.slider, escape_markdown(label), LOWEST, HIGHEST, START, STEP, key=_key(task), disabled=disabled)
+    only.button(
+        # All but the icon is for screen readers: see style.css.
+        f"{escape_markdown(label)} alone",
+        key=f"alone-{task}",
+        type="tertiary",
+        icon=":material/looks_one:",
+        on_click=_set_alone,
+        args=(task, tasks),
+        help=f"{escape_markdown(label)} at 1, all other tasks at 0",
+    )
 
 
 def _key(task: str) -> str:

@@ -34,25 +34,26 @@ def largest_magnitudes(
     names = vectors.names if names is None else names
     size = sum(torch.Size(vectors.info(name).shape).numel() for name in names)
     stride = max(1, size // _SAMPLE)
-    parts = list(ordered(lambda name: _sampled(vectors, name, stride, context.device), names, context.device))
-    sample = np.concatenate(parts, axis=1)
     share = count / size
     margin = 1.0 if stride == 1 else _MARGIN
-    while True:
+    while True:  # seldom twice, so that no sample is kept meanwhile
+        sample = list(ordered(lambda name: _sampled(vectors, name, stride, context.device), names, context.device))
         low, high = _quantile(sample, 1 - share - margin, -1.0), _quantile(sample, 1 - share + margin, torch.inf)
+        del sample
         found = _select_between(vectors, names, count, low, high, context)
         if found is not None:
             return found
         margin *= 4
 
 
-def _quantile(sample: np.ndarray, level: float, outside: float) -> list[float]:
-    """Quantile of each row of a sample ``[T, n]``, or ``outside`` beyond its ends."""
-    index = round(level * sample.shape[1])
-    if 0 < index < sample.shape[1]:
-        values: list[float] = np.partition(sample, index, axis=1)[:, index].tolist()
-        return values
-    return [outside] * len(sample)
+def _quantile(sample: Sequence[np.ndarray], level: float, outside: float) -> list[float]:
+    """Quantile of each row of a sample in parts ``[T, n]``, or ``outside`` beyond its ends; a row at a time."""
+    size, rows = sum(part.shape[1] for part in sample), len(sample[0])
+    index = round(level * size)
+    if 0 < index < size:
+        joined = (np.concatenate([part[row] for part in sample]) for row in range(rows))
+        return [float(np.partition(values, index)[index]) for values in joined]
+    return [outside] * rows
 
 
 def _sampled(vectors: TaskVectors, name: str, stride: int, device: torch.device | str) -> np.ndarray:

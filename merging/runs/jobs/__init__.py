@@ -21,6 +21,7 @@ from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.predictions import PredictionsJob
 from merging.runs.jobs.robustness import RobustnessJob
 from merging.runs.jobs.scaling_curve import ScalingCurveJob
+from merging.runs.jobs.subsets import SubsetsJob
 
 AnyJob = Annotated[
     MergeSpec
@@ -32,6 +33,7 @@ AnyJob = Annotated[
     | PredictionsJob
     | RobustnessJob
     | GeneralisationJob
+    | SubsetsJob
     | DownloadJob
     | DownloadModelsJob
     | CheckJob

@@ -192,9 +192,14 @@ def check_suite(
     if check.base_is_sound:
         findings.append(_finding("architecture", None, check.architecture))
         check.buildable = findings[-1].ok
-    for done, task in enumerate(suite.tasks):
-        on_progress(done, len(suite.tasks), f"checking {task.name}")
-        findings += check.task(task.name)
+    here = {*suite.usual_tasks, *suite.mergeable()}
+    tasks = [name for name in suite.task_names if name in here]
+    for done, name in enumerate(tasks):
+        on_progress(done, len(tasks), f"checking {name}")
+        findings += check.task(name)
+    if further := [name for name in suite.task_names if name not in here]:
+        detail = f"not checked, as their models are not here and are not among the usual ones: {', '.join(further)}"
+        findings.append(Finding("further tasks", None, detail))
     if deep and check.buildable and check.base_is_sound:
         findings += check.other_activation(on_progress)
     return CheckReport(

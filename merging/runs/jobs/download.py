@@ -71,7 +71,7 @@ class DownloadReport(JobResult):
 
 
 class DownloadJob(FileJob):
-    """What :func:`download` takes; no tasks are all of them."""
+    """What :func:`download` takes; no tasks are the usual ones."""
 
     result: ClassVar[type[DownloadReport]] = DownloadReport
     without: ClassVar[str] = "Files that were finished are kept; asked again, it goes on where it stopped."
@@ -96,7 +96,7 @@ class DownloadJob(FileJob):
 
 
 def missing_parts(suite: Suite, tasks: Sequence[str] | None = None, data: bool = True) -> list[Missing]:
-    """What is not here of the files, and with ``data`` of the images, that some tasks need (all by default)."""
+    """What is not here of the files, and with ``data`` of the images, that some tasks need (the usual by default)."""
     files = [
         Missing(str(each), in_cache(suite.path(each)) if isinstance(each, HubFile) else each, isinstance(each, HubFile))
         for each in _files(suite, tasks)
@@ -140,7 +140,7 @@ def download(
     Args:
         reference: a suite as :func:`merging.suites.load_suite` takes it, or a model repository of the hub,
             ``owner/name``, that holds a ``suite.yaml``.
-        tasks: which; all by default.
+        tasks: which, as :meth:`merging.suites.Suite.chosen` takes them; the usual ones by default.
         data: get images of the hub too.
         on_progress: called with megabytes done and in all.
         cancelled: asked between pieces.
@@ -152,8 +152,7 @@ def download(
     """
     from_hub = is_name(reference) and reference not in builtin_suites()
     suite = _fetched_suite(reference, cancelled) if from_hub else load_suite(reference)
-    for task in tasks or ():
-        suite.task(task)
+    tasks = None if tasks is None else suite.chosen(tasks)
     try:
         wanted = list(_looked_up(suite, tasks, data, reference if from_hub else None, on_progress, cancelled))
     except HubError as error:
@@ -219,12 +218,12 @@ def _looked_up(
         assert images is not None
         _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {images.title}")
         if isinstance(images, HuggingFaceData) and images.dataset is not None:
-            names = files_wanted(list_files(images.dataset), images.config)
+            names = files_wanted(list_files(images.dataset, images.revision), images.config, images.test)
             if not names:
                 raise HubError(f"{images.dataset}: no parquet files of a train, validation or test split on the hub")
             for name in names:
                 _step(on_progress, cancelled, done, len(files) + len(sets), f"asking the hub for {name}")
-                yield look_up(images.dataset, [name], kind="dataset")
+                yield look_up(images.dataset, [name], images.revision, kind="dataset")
         elif own is not None and isinstance(images, ArraysData):
             yield look_up(own, [images.path], suite.folder.name)
 
@@ -291,7 +290,7 @@ def fetch_all(wanted: Sequence[Remote], on_progress: Progress, cancelled: Callab
 
 
 def _tasks(suite: Suite, names: Sequence[str] | None) -> list[Task]:
-    return [suite.task(name) for name in (suite.task_names if names is None else names)]
+    return [suite.task(name) for name in (suite.usual_tasks if names is None else names)]
 
 
 def _files(suite: Suite, tasks: Sequence[str] | None) -> list[FileReference]:
@@ -312,13 +311,14 @@ def _is_here(suite: Suite, task: Task) -> bool:
     folder = suite.images_path(task.name)
     if folder is None or not folder.exists():
         return False
-    return not (isinstance(task.data, HuggingFaceData) and task.data.dataset) or is_whole(folder, task.data.config)
+    data = task.data
+    return not (isinstance(data, HuggingFaceData) and data.dataset) or is_whole(folder, data.config, data.test)
 
 
 def _missing_images(suite: Suite, task: Task) -> Missing:
     data = task.data
     if isinstance(data, HuggingFaceData) and data.dataset is not None:
-        place = f"{in_cache(snapshot(data.dataset, 'dataset'))}/data/*.parquet"
+        place = f"{in_cache(snapshot(data.dataset, 'dataset', data.revision))}/data/*.parquet"
         return Missing(f"images {data.title}", place, True)
     assert data is not None
     return Missing(f"images {data.title}", data.title, False)

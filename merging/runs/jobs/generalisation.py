@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from merging.core.errors import SpecError
 from merging.methods.spec import require_unseen
-from merging.runs.jobs.measuring import ByTask, Measuring
+from merging.runs.jobs.measuring import ByTask, Measuring, require_clean_test
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
 from merging.suites.images.shifts import CLEAN
@@ -59,11 +59,7 @@ class GeneralisationJob(ModelJob):
 
     @model_validator(mode="after")
     def _leaves_tasks_out(self) -> Self:
-        if self.split != "test" or self.shift != CLEAN or self.unseen:
-            raise SpecError(
-                f"job {self.kind}: measures all tasks on clean test images, those that it leaves out among them; leave "
-                "out split, shift and unseen"
-            )
+        require_clean_test(self, "measures all tasks on clean test images, those that it leaves out among them")
         for unseen in self.left_out:
             if not unseen:
                 raise SpecError(f"job {self.kind}: every way of leaving tasks out must name at least one")

@@ -8,12 +8,12 @@ from itertools import chain
 
 import torch
 
-from merging.core.errors import RunError
+from merging.core.errors import RunError, SpecError
 from merging.core.progress import Progress
 from merging.evaluation.evaluator import Evaluator, evaluation_key
 from merging.methods.plan import plan
 from merging.runs.jobs.merge import MergeSpec
-from merging.runs.jobs.model_job import Bench
+from merging.runs.jobs.model_job import Bench, ModelJob
 from merging.runs.jobs.predictions import served
 from merging.suites.images.shifts import CLEAN, AnyShift, Shift, shift_text
 
@@ -70,6 +70,11 @@ class Measuring:
         evaluator = self.bench.evaluator.under(shift)
         return self.bench.workspace.base_accuracy(evaluator, tasks, "test").per_task
 
+    def individual(self, tasks: Sequence[str]) -> ByTask:
+        """Accuracy of every task's own model on clean images."""
+        self._step("measuring the tasks' own models", len(tasks))
+        return self.bench.workspace.individual_accuracy(self.bench.evaluator, tasks, "test").per_task
+
     def _step(self, message: str, passes: int = 1) -> None:
         self.bench.context.step(self.done, self.passes, message)
         self.done += passes
@@ -108,6 +113,16 @@ class Measuring:
             context.on_progress(self.done, self.passes, f"merging, {', '.join(parts)}: {message}")
 
         return report
+
+
+def require_clean_test(spec: ModelJob, why: str) -> None:
+    """Insist that a specification asks for clean test images of its tasks and for nothing besides.
+
+    Raises:
+        SpecError: it asks for validation images, corrupted ones or unseen tasks.
+    """
+    if spec.split != "test" or spec.shift != CLEAN or spec.unseen:
+        raise SpecError(f"job {spec.kind}: {why}; leave out split, shift and unseen")
 
 
 def _said(shift: str) -> str:

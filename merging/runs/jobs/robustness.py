@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from merging.core.errors import SpecError
-from merging.runs.jobs.measuring import ByTask, Measuring
+from merging.runs.jobs.measuring import ByTask, Measuring, require_clean_test
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
 from merging.suites.images.shifts import CLEAN, AnyShift, Shift, shift_of, shift_text
@@ -60,11 +60,7 @@ class RobustnessJob(ModelJob):
 
     @model_validator(mode="after")
     def _on_test_images(self) -> Self:
-        if self.split != "test" or self.shift != CLEAN or self.unseen:
-            raise SpecError(
-                f"job {self.kind}: measures the merged tasks on test images, clean and under its shifts; leave out "
-                "split, shift and unseen"
-            )
+        require_clean_test(self, "measures the merged tasks on test images, clean and under its shifts")
         if len(set(self.shifts)) < len(self.shifts):
             named = ", ".join(map(shift_text, self.shifts))
             raise SpecError(f"job {self.kind}: each shift must be named once, got {named}")

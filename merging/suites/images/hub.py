@@ -26,22 +26,28 @@ _SHARD = re.compile(r"-(?P<number>\d+)-of-(?P<count>\d+)(-\w+)?$")
 _ROWS = 64  # decoded at a time
 
 
-def is_whole(folder: Path, config: str | None) -> bool:
+def is_whole(folder: Path, config: str | None, test: str = "test") -> bool:
     """Whether all files are there of the test split, and of validation or training."""
-    counts = {split: _missing_shards(_chosen(folder, split, config)) for split in _SPLITS}
+    counts = {split: _missing_shards(_chosen(folder, _called(split, test), config)) for split in _SPLITS}
     return counts["test"] == 0 and 0 in (counts["val"], counts["train"])
 
 
-def files_wanted(names: Sequence[str], config: str | None) -> list[str]:
+def files_wanted(names: Sequence[str], config: str | None, test: str = "test") -> list[str]:
     """Of the files of a repository, those with the images of the splits that are used here."""
     paths = [PurePosixPath(name) for name in names if name.endswith(".parquet")]
-    known = {alias for aliases in _SPLITS.values() for alias in aliases}
+    known = {name for split in _SPLITS for name in _called(split, test)}
     wanted = [path for path in paths if _split_name(path) in known]
     return [str(path) for path in wanted if config is None or config in path.parts[:-1]]
 
 
 def hub_source(
-    folder: Path, split: str, config: str | None, image: str, label: str, treatment: Treatment = AS_USUAL
+    folder: Path,
+    split: str,
+    config: str | None,
+    image: str,
+    label: str,
+    treatment: Treatment = AS_USUAL,
+    test: str = "test",
 ) -> Source | None:
     """Images of one split.
 
@@ -50,8 +56,9 @@ def hub_source(
         split: ``train``, ``val`` or ``test``.
         config: folder of the configuration, where there are several.
         image: column with the images' bytes.
-        label: column with class indices.
+        label: column with class indices; false and true are 0 and 1.
         treatment: how the image files are read.
+        test: what the files call the test split.
 
     Returns:
         None if there is no such split.
@@ -60,7 +67,7 @@ def hub_source(
         SuiteError: pyarrow is missing, several configurations are there and none is named, or files are damaged or
             have other columns.
     """
-    files = _split_files(folder, split, config)
+    files = _split_files(folder, _called(split, test), split, config)
     if not files:
         return None
     try:
@@ -79,7 +86,7 @@ def hub_source(
         raise SuiteError(
             f"{files[0].name}: not readable parquet files ({damage_in_words(error)}); download them again"
         ) from None
-    if labels.dtype.kind not in "iu":
+    if labels.dtype.kind not in "iub":
         raise SuiteError(f"{files[0].name}: column {label!r} is {labels.dtype}; expected class indices, integers")
     starts = [0, *accumulate(table.metadata.num_rows for table in tables)]
 
@@ -117,9 +124,14 @@ def _stated(metadata: Any, label: str) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _named(folder: Path, split: str) -> list[Path]:
+def _called(split: str, test: str) -> tuple[str, ...]:
+    """What files may call a split; the one that serves as the test split serves as no other."""
+    return (test,) if split == "test" else tuple(name for name in _SPLITS[split] if name != test)
+
+
+def _named(folder: Path, names: Sequence[str]) -> list[Path]:
     """All parquet files of a split, sorted: the name of file or folder says which it is."""
-    return [path for path in sorted(folder.glob("**/*.parquet")) if _split_name(path) in _SPLITS[split]]
+    return [path for path in sorted(folder.glob("**/*.parquet")) if _split_name(path) in names]
 
 
 def _split_name(path: PurePath) -> str:
@@ -127,8 +139,8 @@ def _split_name(path: PurePath) -> str:
     return (path.parent.name if stem.isdigit() else stem).lower()
 
 
-def _split_files(folder: Path, split: str, config: str | None) -> list[Path]:
-    found = _chosen(folder, split, config)
+def _split_files(folder: Path, names: Sequence[str], split: str, config: str | None) -> list[Path]:
+    found = _chosen(folder, names, config)
     missing = _missing_shards(found)
     if missing:
         raise MissingPart(
@@ -145,9 +157,9 @@ def _split_files(folder: Path, split: str, config: str | None) -> list[Path]:
     return found
 
 
-def _chosen(folder: Path, split: str, config: str | None) -> list[Path]:
+def _chosen(folder: Path, names: Sequence[str], config: str | None) -> list[Path]:
     """The files of a split, of one configuration if one is named."""
-    found = _named(folder, split)
+    found = _named(folder, names)
     return found if config is None else [path for path in found if config in path.relative_to(folder).parts[:-1]]
 
 
@@ -174,7 +186,7 @@ def _check_rows(file: str, tables: Sequence[Any], label: str) -> None:
     if rows > MAX_IMAGES:
         raise SuiteError(f"{file}: {rows} rows; at most {MAX_IMAGES} images of a split are read")
     kind = str(tables[0].schema_arrow.field(label).type)
-    if not kind.startswith(("int", "uint")):
+    if not kind.startswith(("int", "uint", "bool")):
         raise SuiteError(f"{file}: column {label!r} is {kind[:60]}; expected class indices, integers")
 
 

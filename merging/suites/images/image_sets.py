@@ -117,6 +117,9 @@ def _with_notes(source: Source, pixels: np.ndarray, notes: Notes, digest: str) -
     return ImageSet(pixels, labels, digest_of(digest + notes.key) if notes.key else digest, origin, skipped)
 
 
+_FIRST_EIGHT = ("SUN397", "Cars", "RESISC45", "EuroSAT", "SVHN", "GTSRB", "MNIST", "DTD")
+
+
 def digest_of(text: str) -> str:
     """By what prepared images are known: SHA-256 of a text, 64 hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()
@@ -126,11 +129,11 @@ def reading(data: ImageSource | None, folders: FolderClasses) -> str:
     """What a run's identity says of how images are read, besides their files and ``suite.yaml``.
 
     Empty where every version read them alike. Folders were matched with classes in another way once, and images of
-    more than 8 bits became white; those of the published suites have 8.
+    more than 8 bits became white; those of the first eight published tasks have 8.
     """
     if isinstance(data, ImageFolderData):
         return f"folders by name, scaled to 8 bits {dict(folders)}"
-    published = {known["data"]["dataset"] for known in known_datasets().values()}
+    published = {known_datasets()[name]["data"]["dataset"] for name in _FIRST_EIGHT}
     if isinstance(data, HuggingFaceData) and data.dataset not in published:
         return "scaled to 8 bits"
     return ""
@@ -221,7 +224,7 @@ def _held_out_of(train: Source) -> Source:
 def _stored(suite: Suite, task: Task, split: str) -> Source | None:
     data, path = task.data, suite.images_path(task.name)
     if isinstance(data, HuggingFaceData) and path is None:
-        raise missing_dataset(data.dataset or "")
+        raise missing_dataset(data.dataset or "", data.revision)
     if data is None or path is None:
         return None
     if isinstance(data, ArraysData | HuggingFaceData | TorchvisionData) and not path.exists():
@@ -233,7 +236,7 @@ def _stored(suite: Suite, task: Task, split: str) -> Source | None:
             borrowed = any(task.folders == known.get("folders") for known in known_datasets().values())
             return folder_source(path, split, task.name, task.classes, task.folders, data.treatment, borrowed)
         case HuggingFaceData():
-            return hub_source(path, split, data.config, data.image, data.label, data.treatment)
+            return hub_source(path, split, data.config, data.image, data.label, data.treatment, data.test)
         case TorchvisionData():
             return torchvision_source(data.name, path, split, folder_fingerprint(path, path.rglob("*")))
 

@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from merging.core.wording import nearest
+from merging.hub.cache import DATASET_REVISION
 from merging.suites.images.decoding import Treatment
 from merging.suites.images.torchvision_data import READERS
 
@@ -76,7 +77,7 @@ class ImageFiles(Entry):
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without these fields where they say nothing: runs are known by what their suites say."""
-        silent = {"on_error": "refuse", "range": None}
+        silent = {"on_error": "refuse", "range": None, "revision": "main", "test": "test"}
         return {name: value for name, value in dump(self).items() if name not in silent or value != silent[name]}
 
     @property
@@ -98,19 +99,27 @@ class ImageFolderData(ImageFiles):
 
 
 class HuggingFaceData(ImageFiles):
-    """Parquet files as on the Hugging Face hub: below ``path``, or of a data set that is in the hub's cache."""
+    """Parquet files as on the Hugging Face hub: below ``path``, or of a data set that is in the hub's cache.
+
+    ``test`` is what the data set calls its test split; ``revision`` is a branch, a tag or a commit, or the hub's own
+    conversion, ``refs/convert/parquet``.
+    """
 
     kind: Literal["huggingface"]
     path: str | None = None
     dataset: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,96}(/[A-Za-z0-9_.-]{1,96})?$")
+    revision: str = Field("main", pattern=DATASET_REVISION)
     config: str | None = None
     image: str = "image"
     label: str = "label"
+    test: str = Field("test", pattern=r"^[a-z0-9_]{1,40}$")
 
     @model_validator(mode="after")
     def _one_place(self) -> "HuggingFaceData":
         if (self.path is None) == (self.dataset is None):
             raise ValueError("needs either `path`, a folder with parquet files, or `dataset`, a hub id")
+        if self.path is not None and self.revision != "main":
+            raise ValueError("`revision` is of a data set of the hub; leave it out beside `path`")
         return self
 
     @property

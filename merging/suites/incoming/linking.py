@@ -8,7 +8,8 @@ from merging.suites.declared import CONFIGURATIONS
 from merging.suites.folder import SPLITS
 from merging.suites.images.folders import SUFFIXES, is_systems
 from merging.suites.incoming.names import AS_TEST, SUITE, is_taken
-from merging.weights.files.adapters import CONFIG, is_adapter
+from merging.weights.files.adapter_bases import CONFIG
+from merging.weights.files.adapters import is_adapter
 from merging.weights.files.folders import weight_files
 
 _MOST = 10_000  # entries that are looked at; more is no folder of checkpoints

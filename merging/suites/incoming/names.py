@@ -11,7 +11,7 @@ from merging.core.yaml_text import CONTROL
 from merging.suites.declared import CONFIGURATIONS
 from merging.suites.folder import SPLITS, is_head, label
 from merging.suites.images.folders import SUFFIXES, is_systems
-from merging.weights.files.adapters import CONFIG
+from merging.weights.files.adapter_bases import CONFIG
 from merging.weights.files.folders import in_shards, is_index, is_training_state, weight_suffix
 
 SUITE = "suite.yaml"

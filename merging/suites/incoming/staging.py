@@ -22,7 +22,7 @@ from merging.suites.incoming.arrival import Received, Upload, copy, files_below,
 from merging.suites.incoming.linking import mirror
 from merging.suites.incoming.names import SUITE, is_taken, is_weights, safe_path
 from merging.suites.incoming.unpacking import unpack
-from merging.weights.files.adapters import CONFIG
+from merging.weights.files.adapter_bases import CONFIG
 from merging.weights.files.folders import in_shards
 
 SUITES, _INCOMING = "suites", "incoming"  # folders of the workspace

@@ -31,7 +31,9 @@ from merging.runs.foreground import Here, have_done
 from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.generalisation import GeneralisationJob
 from merging.runs.jobs.robustness import RobustnessJob
+from merging.runs.jobs.subsets import SubsetsJob
 from merging.runs.leaderboard import spec_of as leaderboard_spec
+from merging.runs.task_counts import baselines_by_count, by_count, subsets_of
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.suites.images.corruptions import corrupt
@@ -259,6 +261,13 @@ def test_generalisation_is_that_of_single_runs(suite_file: Path, workspace: Work
         (lambda spec: RobustnessJob.like(spec, shifts=[NOISE], split="val"), "on test images"),
         (lambda spec: RobustnessJob.like(spec, shifts=[NOISE, NOISE]), "each shift must be named once"),
         (lambda spec: RobustnessJob.like(spec, shifts=["fog:1"]), "no corruption 'fog'"),
+        (lambda spec: SubsetsJob.like(spec, subsets=[("cats",)]), "a subset has cats in it; expected some of"),
+        (lambda spec: SubsetsJob.like(spec, subsets=[()]), "no task in it"),
+        (lambda spec: SubsetsJob.like(spec, subsets=[TASKS, TASKS]), "each subset must be named once"),
+        (lambda spec: SubsetsJob.like(spec, subsets=[TASKS], shift=NOISE), "clean test images of its own tasks"),
+        (lambda spec: subsets_of(TASKS, [5]), "numbers of tasks: 5; expected numbers from 1 to 4"),
+        (lambda spec: subsets_of(TASKS, []), "numbers of tasks: none"),
+        (lambda spec: subsets_of(TASKS, [2], 0), "expected at least one"),
         (lambda spec: ways_of_leaving_out(TASKS, 4), "4 of 4 tasks can't be left out; expected 1 to 3"),
         (lambda spec: ways_of_leaving_out(TASKS, 1, most=0), "expected at least one"),
         (lambda spec: shifts_of([], [1]), "at least one corruption"),
@@ -267,6 +276,40 @@ def test_generalisation_is_that_of_single_runs(suite_file: Path, workspace: Work
 def test_senseless_measurements_are_refused(build: Any, said: str, suite_file: Path) -> None:
     with pytest.raises(SpecError, match=said):
         build(spec_of(suite_file))
+
+
+def test_subsets_are_measured_as_single_runs_on_their_own_tasks(
+    suite: Suite, suite_file: Path, workspace: Workspace, evaluator: Evaluator
+) -> None:
+    subsets = [("digits",), ("digits", "roads"), TASKS]
+    job = SubsetsJob.like(spec_of(suite_file, edit="awd"), subsets=subsets)
+    result, _ = messages_of(job, workspace)
+    for subset, found in zip(subsets, result.subsets, strict=True):
+        one = execute(spec_of(suite_file, edit="awd", tasks=subset), workspace)
+        assert (tuple(found.tasks), found.accuracy) == (subset, one.accuracy)
+    own = {task: evaluator.accuracy(suite.checkpoint(task), [task]).per_task[task] for task in TASKS}
+    assert result.individual == own and result.zero_shot == evaluator.accuracy(suite.base_checkpoint, TASKS).per_task
+    less, said = messages_of(SubsetsJob.like(job, subsets=subsets[1:]), workspace)
+    assert less.subsets == result.subsets[1:] and not [one for one in said if "merging" in one]
+    own = dict(zip(TASKS, (0.5, 0.25, 0.75, 1.0), strict=True))
+    result = result.model_copy(update={"individual": own})
+    row = by_count("awd", "AWD", result)
+    assert row.averages == {
+        len(one.tasks): [pytest.approx(np.mean([*one.accuracy.values()]))] for one in result.subsets
+    }
+    shares = [np.mean([one.accuracy[task] / own[task] for task in one.tasks]) for one in result.subsets]
+    assert [*row.normalised.values()] == [[pytest.approx(share)] for share in shares]
+    base, individual = baselines_by_count(result)
+    assert base.averages[1] == [result.zero_shot["digits"]] and individual.normalised[4] == [pytest.approx(1)]
+
+
+def test_subsets_are_all_of_a_size_or_a_sample_that_the_seed_draws() -> None:
+    tasks = [str(number) for number in range(20)]
+    some = subsets_of(tasks, [20, 10, 1, 10], 3)
+    assert [len(one) for one in some] == [1, 1, 1, 10, 10, 10, 20] and len(set(some)) == 7
+    assert all(list(one) == [task for task in tasks if task in one] for one in some)
+    assert subsets_of(tasks, [10], 3) == some[3:6] != subsets_of(tasks, [10], 3, seed=1)
+    assert subsets_of("abc", [2], 3) == [("a", "b"), ("a", "c"), ("b", "c")]
 
 
 def test_ways_of_leaving_out_are_all_or_a_sample_of_them() -> None:

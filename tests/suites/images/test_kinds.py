@@ -18,6 +18,7 @@ from PIL import Image
 from merging.core.errors import MissingPart, SuiteError
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
+from merging.suites.images.hub import files_wanted, is_whole
 from merging.suites.images.image_sets import load_images, sample_images
 from merging.suites.images.source import held_out
 from merging.suites.images.torchvision_data import READERS
@@ -127,6 +128,19 @@ def test_the_share_held_out_is_bounded() -> None:
     assert np.array_equal(held_out(500), np.unique(held_out(500))) and held_out(500).max() < 500
 
 
+def test_another_split_can_serve_as_the_test_split(tmp_path: Path) -> None:
+    for split, images in (("train", 5), ("validation", 4)):
+        write_parquet(
+            tmp_path / "pets" / f"{split}.parquet", pictures(images), [False, True, True, False, True][:images]
+        )
+    suite = hub(tmp_path, test="validation")
+    found = load_images(suite, "pets", "test", SIZE)
+    assert np.array_equal(found.pixels, pictures(4)) and found.labels.tolist() == [0, 1, 1, 0]
+    assert "5 training images serve" in str(load_images(suite, "pets", "val", SIZE).origin.said)
+    assert is_whole(tmp_path / "pets", None, "validation") and not is_whole(tmp_path / "pets", None)
+    assert files_wanted(["a/validation.parquet", "a/test.parquet"], None, "validation") == ["a/validation.parquet"]
+
+
 def test_several_configurations_need_a_name(tmp_path: Path) -> None:
     for number, config in enumerate(("cropped_digits", "full_numbers")):
         write_parquet(tmp_path / "pets" / config / "test-00000-of-00001.parquet", pictures(3, number), [0, 1, 2])
@@ -224,6 +238,13 @@ def test_a_data_set_in_the_cache_is_found(tmp_path: Path, hub_cache: Path) -> No
     assert np.array_equal(load_images(suite, "pets", "test", SIZE).pixels, pictures(3))
     path = suite.images_path("pets")
     assert path is not None and path.is_relative_to(hub_cache)
+    converted = hub_cache / "datasets--zoo--pets" / "refs" / "refs" / "convert"  # where the hub's client notes it
+    converted.mkdir(parents=True)
+    (converted / "parquet").write_text("1" * 40)
+    moved = hub(tmp_path, path=None, dataset="zoo/pets", revision="refs/convert/parquet")
+    assert moved.images_path("pets") is None
+    path.parent.joinpath("1" * 40).symlink_to(path)
+    assert np.array_equal(load_images(moved, "pets", "test", SIZE).pixels, pictures(3))
 
 
 def test_a_data_set_that_is_not_in_the_cache_is_not_downloaded(tmp_path: Path, hub_cache: Path) -> None:
@@ -238,6 +259,8 @@ def test_a_data_set_that_is_not_in_the_cache_is_not_downloaded(tmp_path: Path, h
     ("data", "reason"),
     [
         ({"kind": "huggingface"}, "needs either `path`"),
+        ({"kind": "huggingface", "path": "pets", "revision": "v2"}, "`revision` is of a data set of the hub"),
+        ({"kind": "huggingface", "dataset": "zoo/pets", "revision": "refs/../../x"}, "revision"),
         ({"kind": "huggingface", "path": "a", "dataset": "b"}, "needs either `path`"),
         ({"kind": "huggingface", "dataset": "../../etc"}, "must be text that fits"),
         ({"kind": "torchvision", "name": "EuroSAT", "root": "data"}, "expected one of MNIST"),
