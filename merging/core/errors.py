@@ -20,7 +20,7 @@ Messages name what failed, what was seen, what was expected and what to do. They
 absolute paths, so that they can be shown in a browser.
 """
 
-from collections.abc import Sequence
+from collections import abc
 
 
 class MergingError(Exception):
@@ -30,7 +30,7 @@ class MergingError(Exception):
         lines: what the message shortens, in full, for a reader with room for it such as a terminal.
     """
 
-    def __init__(self, *said: object, lines: Sequence[str] = ()) -> None:
+    def __init__(self, *said: object, lines: abc.Sequence[str] = ()) -> None:
         super().__init__(*said)
         self.lines = tuple(lines)
 

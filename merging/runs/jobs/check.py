@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from merging.core import devices
 from merging.core.errors import MergingError, MissingPart
@@ -111,6 +111,11 @@ class CheckedFile(BaseModel):
     warnings: list[str] = Field(default_factory=list)
     weights: WeightFacts | None = None
     lines: list[str] = Field(default_factory=list)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without lines where there are none, as of nearly all files."""
+        return {name: value for name, value in dump(self).items() if name != "lines" or value}
 
     @property
     def status(self) -> Literal["error", "warning", "ok"]:
