@@ -1,11 +1,12 @@
 """Makes the pictures of the README and of the docs: ``make screenshots``. Runs the comparison on the embedded suite."""
 
 import json
+import re
 import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -49,6 +50,7 @@ def main() -> None:
             page.screenshot(path=IMAGES / f"{name}.png")
             print(f"docs/images/{name}.png")
         add_suite(page, url)
+        in_class(page, browser, url)
         browser.close()
 
 
@@ -77,6 +79,26 @@ def add_suite(page: Page, url: str) -> None:
     page.wait_for_timeout(1500)
     page.screenshot(path=IMAGES / "add-suite.png")
     print("docs/images/add-suite.png")
+
+
+def in_class(page: Page, browser: Browser, url: str) -> None:
+    """The lesson in front of a class of 24 phones."""
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto(f"{url}/learn?step=3")
+    page.get_by_role("button", name="Ask the class").click()
+    link = "http://" + page.locator(".class-link p").inner_text()
+    for number in range(24):
+        phone = browser.new_context().request
+        fields = dict(re.findall(r'name="(phone|question)" value="(\w+)"', phone.get(link).text()))
+        phone.post(link, form={**fields, "choice": "1" if number % 8 < 5 else "02"[number % 2]})
+    page.keyboard.press("a")
+    page.get_by_role("radio", name="Show the answer").click()
+    expect(page.get_by_text("24 answers", exact=True)).to_be_visible()
+    expect(page.locator(".st-key-lesson-class").get_by_text("✓")).to_be_visible()
+    settled(page)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=IMAGES / "class.png")
+    print("docs/images/class.png")
 
 
 def compare(page: Page) -> None:

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from merging.suites import Suite
 from tests.app.conftest import texts
+from ui.poll.polls import MOST_OPEN
 from ui.poll.web import POLLS, REACH
 
 Open = Callable[..., AppTest]
@@ -97,6 +98,15 @@ def test_a_code_that_is_gone_can_be_opened_anew(lesson: AppTest) -> None:
     POLLS.close(code_of(app))
     app.run()
     assert not app.exception and labels(app) == ["Ask the class"] and not page_of(app)
+
+
+def test_when_no_code_can_be_opened_it_says_why(lesson: AppTest) -> None:
+    others = [POLLS.open("?", ("a", "b")) for _ in range(MOST_OPEN)]
+    lesson.button(key="class-open").click().run()
+    for code in others:
+        POLLS.close(code)
+    assert not lesson.exception and "close one that is no longer needed" in texts(lesson)
+    assert labels(lesson) == ["Ask the class"]
 
 
 def test_a_dashboard_without_phones_says_how_to_get_them(

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from merging.cli import main
 from merging.core.errors import RunError
 from merging.runs.table import RunStore
+from tests.dashboard import free_port
 from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -208,15 +209,26 @@ def test_output_that_is_cut_off_ends_quietly(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
-def test_a_port_in_use_is_named() -> None:
+@pytest.mark.parametrize("option", ["--port", "--phones"])
+def test_a_port_in_use_is_named(option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        message = said(call("app", "--headless", "--port", port, "--home", "home"))
+        options = {"--port": free_port(), option: port}
+        message = said(
+            call("app", "--headless", *(part for pair in options.items() for part in pair), "--home", "home")
+        )
     assert message == (
-        f"Error: port {port} can't be used (Address already in use); choose another with --port, or end what uses it\n"
+        f"Error: port {port} can't be used (Address already in use); choose another with {option}, or end what uses "
+        "it\n"
     )
+
+
+def test_phones_need_a_port_of_their_own() -> None:
+    port = free_port()
+    message = said(call("app", "--headless", "--port", port, "--phones", port, "--home", "home"))
+    assert message == f"Error: the dashboard itself has port {port}; choose another with --phones\n"
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,17 @@ import segno
 import streamlit as st
 
 from merging.charts.lesson import answers_figure
+from merging.core.errors import RunError
 from merging.core.text import counted
 from ui.lesson.questions import Question
 from ui.lesson.screen import answered, large
-from ui.look.figure import is_dark, show
+from ui.look.figure import escape_markdown, is_dark, show
 from ui.poll.address import address_of, own_networks
-from ui.poll.polls import LETTERS
+from ui.poll.polls import LETTERS, askable
 from ui.poll.web import POLLS, REACH
 
 _CODE, _VIEW = "class-code", "class-view"  # session state: the open code; what stands in the chart's place
+_PROBLEM = "class-problem"  # session state: why no code could be opened
 CHART, LINK, BARS = "chart", "link", "answers"
 _EVERY = 1.0  # seconds after which the number of answers is looked at again
 
@@ -45,6 +47,9 @@ def controls(question: Question) -> None:
     if not may_open_poll():
         return
     code = _open_code()
+    problem = st.session_state.pop(_PROBLEM, "")
+    if problem:
+        st.warning(escape_markdown(problem), icon=":material/error:")
     row = st.container(horizontal=True, vertical_alignment="center", gap="small", key="lesson-class-controls")
     with row:
         if code is None:
@@ -54,8 +59,8 @@ def controls(question: Question) -> None:
                 key="class-open",
                 on_click=_ask,
                 args=(question,),
-                disabled=not REACH.beside,
-                help=_OPENS if REACH.beside else _NOT_SERVED,
+                disabled=not REACH.beside or not askable(question.choices),
+                help=_NOT_SERVED if not REACH.beside else _OPENS if askable(question.choices) else _NO_CHOICE,
             )
             return
         if _is_asked(code, question):
@@ -65,25 +70,31 @@ def controls(question: Question) -> None:
                 words, drawn = ("Chart", ":material/scatter_plot:") if shown else (title, icon)
                 st.button(words, icon=drawn, key=f"class-{view}", on_click=_turn, args=(view,), shortcut=key)
         else:
-            st.button("Ask this one", key="class-open", on_click=_ask, args=(question,), help=_FOLLOWS)
+            can = askable(question.choices)
+            words = _FOLLOWS if can else _NO_CHOICE
+            st.button("Ask this one", key="class-open", on_click=_ask, args=(question,), disabled=not can, help=words)
         st.button("Close", key="class-close", on_click=_close, help="Forget the code and all answers")
 
 
 _VIEWS = ((LINK, "Link", ":material/qr_code_2:", "L"), (BARS, "Answers", ":material/bar_chart:", "A"))
 _OPENS = "Opens a link and a QR code: phones show this question alone and answer it, without names"
 _FOLLOWS = "Phones that have answered show it by themselves; what they answered before is forgotten"
+_NO_CHOICE = f"There are two to {len(LETTERS)} choices where a class is asked"
 _NOT_SERVED = "Phones are served where the dashboard was started with make app or merging app"
 
 
 def _ask(question: Question) -> None:
     """Callback: open a code with a question, or put it under the code that is open."""
     code = _open_code()
-    if code is None:
-        st.session_state[_CODE] = POLLS.open(question.text, question.choices)
-        st.session_state[_VIEW] = LINK
-    else:
-        POLLS.ask(code, question.text, question.choices)
-        st.session_state[_VIEW] = CHART
+    try:
+        if code is None:
+            st.session_state[_CODE] = POLLS.open(question.text, question.choices)
+            st.session_state[_VIEW] = LINK
+        else:
+            POLLS.ask(code, question.text, question.choices)
+            st.session_state[_VIEW] = CHART
+    except RunError as error:
+        st.session_state[_PROBLEM] = str(error)
 
 
 def _turn(target: str) -> None:

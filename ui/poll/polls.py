@@ -8,7 +8,7 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from merging.core.errors import RunError
@@ -170,8 +170,13 @@ class Polls:
         return poll if poll is not None and self._clock() - poll.seen <= PATIENCE else None
 
 
+def askable(choices: Sequence[str]) -> bool:
+    """Whether a question with these choices can be put to phones."""
+    return 2 <= len(choices) <= len(LETTERS)
+
+
 def _question(number: int, text: str, choices: tuple[str, ...]) -> Question:
-    if not 2 <= len(choices) <= len(LETTERS):
+    if not askable(choices):
         raise RunError(f"this question has {len(choices)} choices; phones are asked those with 2 to {len(LETTERS)}")
     return Question(number, text, choices)
 
