@@ -41,7 +41,7 @@ def test_any_words_come_back_or_are_refused(texts: dict[int, str], title: str) -
     [
         ("## Step 1\n", "begins with suite and tasks"),
         ("---\nsuite: mini\n## Step 1\n", "begins with suite and tasks"),
-        ("---\nsuite: [\n---\n## Step 1\n", "expected"),
+        ("---\nsuite: [\n---\n## Step 1\n", "not closed"),
         ("---\nsuite: mini\n---\n## Step 1\n", "expected suite, tasks"),
         (HEAD.replace("suite", "more: 1\nsuite") + "## Step 1\n", "nothing else"),
         (HEAD.replace("[digits]", "digits") + "## Step 1\n", "a list of different names"),
