@@ -92,8 +92,8 @@ def require_room(store: RunStore, limits: Limits, person: str) -> None:
     mine = sum(_bytes_below(store.folder(run_id)) for run_id in _runs_of(store, person))
     if mine >= limits.disk_per_person:
         raise RunError(
-            f"your runs hold {mine / 1e9:.3g} GB here, and those of a person may hold {limits.disk_per_person / 1e9:.3g}"
-            " GB; delete some of them"
+            f"your runs hold {mine / 1e9:.3g} GB here, and those of a person may hold "
+            f"{limits.disk_per_person / 1e9:.3g} GB; delete some of them"
         )
 
 
