@@ -170,18 +170,27 @@ def _account() -> str:
 
 
 def _name_guest() -> None:
-    """The name in the browser's cookie, or a new one."""
-    name, _, seal = st.context.cookies.get(COOKIE, "").partition(".")
-    known = _GUEST_NAME.fullmatch(name) is not None and hmac.compare_digest(seal.encode(), _seal(name).encode())
-    if not known:
+    """The name in the browser's cookie, or a new one, which goes into it."""
+    secret = owner_secret(chosen_home())
+    name = guest_in(st.context.cookies.get(COOKIE, ""), secret)
+    if not name:
         name = secrets.token_hex(4)
-        st.session_state[_COOKIE_TO_SET] = f"{name}.{_seal(name)}"
+        st.session_state[_COOKIE_TO_SET] = sealed(name, secret)
     st.session_state[_NAME] = f"guest {name}"
 
 
-def _seal(name: str) -> str:
-    """What only this dashboard can write behind a guest's name."""
-    return hmac.new(owner_secret(chosen_home()).encode(), f"guest {name}".encode(), "sha256").hexdigest()
+def sealed(name: str, secret: str) -> str:
+    """A guest's name as it goes into a cookie, which only this dashboard can write."""
+    return f"{name}.{hmac.new(secret.encode(), f'guest {name}'.encode(), 'sha256').hexdigest()}"
+
+
+def guest_in(cookie: str, secret: str) -> str:
+    """The name that a cookie holds; empty if this dashboard did not write it."""
+    name = cookie.partition(".")[0]
+    written = _GUEST_NAME.fullmatch(name) is not None and hmac.compare_digest(
+        cookie.encode(), sealed(name, secret).encode()
+    )
+    return name if written else ""
 
 
 def say_who() -> None:
