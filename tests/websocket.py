@@ -1,16 +1,29 @@
-"""A client of the dashboard that is no browser: it sends what it likes over the web socket, and reads what comes back."""
+"""A client of the dashboard that is no browser: it sends what it likes over the web socket, and reads the answers."""
 
+import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from google.protobuf.message import Message
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from tests.waiting import PATIENCE
+
+
+# Shows that cookies and request come from one page; that can't be shown by who is no browser, and has to write both.
+_XSRF = f"2|00000000|{'0' * 32}|1700000000"
+
+
+def any_certificate() -> ssl.SSLContext:
+    """Believes a server to be whoever it says."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 @dataclass
@@ -21,13 +34,15 @@ class Drawn:
         raw: all messages as they came.
         buttons: id → label of every button that can be pressed.
         inputs: ids of fields for text.
-        texts: everything that is said, one after the other.
+        texts: everything that is said, one after the other, without what keeps markdown from reading it.
+        leads_to: where the browser is sent, if it is.
     """
 
     raw: bytes = b""
     buttons: dict[str, str] = field(default_factory=dict)
     inputs: set[str] = field(default_factory=set)
     texts: str = ""
+    leads_to: str = ""
 
     def take(self, raw: bytes) -> bool:
         """Note one more message; whether it is the last one of the run."""
@@ -36,6 +51,8 @@ class Drawn:
         kind = message.WhichOneof("type")
         if kind == "script_finished":
             return message.script_finished in (0, 2)
+        if kind == "auth_redirect":
+            self.leads_to = message.auth_redirect.url
         if kind != "new_session":  # which names the script's own path
             self.raw += raw
         if kind == "delta" and message.delta.WhichOneof("type") == "new_element":
@@ -50,36 +67,42 @@ class Drawn:
         if kind in ("text_input", "text_area"):
             self.inputs.add(drawn.id)
         words = [getattr(drawn, name, "") for name in ("body", "message", "label", "value")]
-        self.texts += "\n".join(str(word) for word in words if isinstance(word, str) and word) + "\n"
+        text = "\n".join(word for word in words if isinstance(word, str) and word)
+        self.texts += re.sub(r"\\(?=[^\w\s])|\u2060", "", text) + "\n"
 
 
-class Visitor:
-    """One session.
+@contextmanager
+def visiting(site: str, cookies: Mapping[str, str], headers: Mapping[str, str] | None = None) -> Iterator["Visitor"]:
+    """A session, as long as the block.
 
     Args:
         site: where the dashboard is, such as ``https://localhost:8443/merging``; its certificate is not looked at.
         cookies: name → value, as a browser has them.
         headers: others that are sent.
     """
+    parts = urlsplit(site)
+    sent = {"Origin": f"{parts.scheme}://{parts.netloc}", **(headers or {})}
+    sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in {"_streamlit_xsrf": _XSRF, **cookies}.items())
+    with connect(
+        f"{parts.scheme.replace('http', 'ws')}://{parts.netloc}{parts.path}/_stcore/stream",
+        subprotocols=["streamlit", _XSRF],  # type: ignore[list-item]
+        additional_headers=sent,
+        ssl=any_certificate() if parts.scheme == "https" else None,
+        max_size=None,
+        open_timeout=PATIENCE,
+    ) as socket:
+        yield Visitor(socket)
 
-    def __init__(self, site: str, cookies: Mapping[str, str], headers: Mapping[str, str] | None = None) -> None:
-        parts = urlsplit(site)
-        anybody = ssl.create_default_context()
-        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
-        sent = {"Origin": f"{parts.scheme}://{parts.netloc}", **(headers or {})}
-        if cookies:
-            sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
-        self._socket = connect(
-            f"{parts.scheme.replace('http', 'ws')}://{parts.netloc}{parts.path}/_stcore/stream",
-            origin=None,
-            subprotocols=["streamlit"],  # type: ignore[list-item]
-            additional_headers=sent,
-            ssl=anybody if parts.scheme == "https" else None,
-            max_size=None,
-            open_timeout=PATIENCE,
-        )
 
-    def run(self, page: str, query: str = "", press: Sequence[str] = (), typed: Mapping[str, str] | None = None) -> Drawn:
+class Visitor:
+    """One session."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+
+    def run(
+        self, page: str, query: str = "", press: Sequence[str] = (), typed: Mapping[str, str] | None = None
+    ) -> Drawn:
         """Have a page drawn.
 
         Args:
@@ -102,7 +125,3 @@ class Visitor:
             assert isinstance(raw, bytes)
             if drawn.take(raw):
                 return drawn
-
-    def leave(self) -> None:
-        """Close the tab."""
-        self._socket.close()
