@@ -14,7 +14,6 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.waiting import PATIENCE
 
-
 # Shows that cookies and request come from one page; that can't be shown by who is no browser, and has to write both.
 _XSRF = f"2|00000000|{'0' * 32}|1700000000"
 

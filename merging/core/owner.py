@@ -5,6 +5,7 @@ import secrets
 from pathlib import Path
 
 from merging.core.errors import RunError
+from merging.core.files import require_folder
 
 SECRET_FILE = "owner.secret"  # in the workspace
 _BYTES = 32
@@ -17,6 +18,7 @@ def owner_secret(home: Path) -> str:
     Raises:
         RunError: others can read the file, or it holds something else.
     """
+    require_folder(home)
     path = home / SECRET_FILE
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -172,7 +172,7 @@ def _account() -> str:
 def _name_guest() -> None:
     """The name in the browser's cookie, or a new one, which goes into it."""
     secret = owner_secret(chosen_home())
-    name = guest_in(st.context.cookies.get(COOKIE, ""), secret)
+    name = guest_in(str(st.context.cookies.get(COOKIE, "")), secret)
     if not name:
         name = secrets.token_hex(4)
         st.session_state[_COOKIE_TO_SET] = sealed(name, secret)
