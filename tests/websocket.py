@@ -49,7 +49,7 @@ class Drawn:
         message.ParseFromString(raw)
         kind = message.WhichOneof("type")
         if kind == "script_finished":
-            return message.script_finished in (0, 2)
+            return message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY  # else it is run again at once
         if kind == "auth_redirect":
             self.leads_to = message.auth_redirect.url
         if kind != "new_session":  # which names the script's own path

@@ -156,5 +156,5 @@ def has_log_in(secrets_file: Path | None) -> bool:
             except (OSError, ValueError) as error:
                 raise RunError(f"{path.name}: can't be read ({error})") from None
     if found and find_spec("authlib") is None:
-        raise RunError("people log in here, for which Authlib is needed: python -m pip install 'clip-merging[serve]'")
+        raise RunError("people log in here, for which Authlib is needed: python -m pip install '.[serve]'")
     return found
