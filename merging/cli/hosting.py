@@ -82,6 +82,13 @@ _PATH = re.compile(r"/?([\w.~-]+(/[\w.~-]+)*)?/?")
     show_default=True,
     help="The same for the files of one guest's runs.",
 )
+@click.option(
+    "--upload-size",
+    type=Bytes(),
+    default="5MiB",
+    show_default=True,
+    help="The largest file that a browser may send; such files are held in memory.",
+)
 @home_option
 def serve(
     port: int,
@@ -91,6 +98,7 @@ def serve(
     secrets_file: Path | None,
     owners: tuple[str, ...],
     guests: tuple[str, ...],
+    upload_size: int,
     home: Path,
     **limits: Any,
 ) -> None:
@@ -116,6 +124,7 @@ def serve(
         "server.address": address,
         "server.baseUrlPath": base,
         "server.headless": "true",
+        "server.maxUploadSize": str(max(1, upload_size // 2**20)),
         "server.enableCORS": "true",
         "server.enableXsrfProtection": "true",
         "server.enableAgentApi": "false",
