@@ -106,5 +106,6 @@ def require_port(port: int, address: str = "127.0.0.1", option: str = "--port") 
         except OSError as error:
             where = "" if address in ("", "127.0.0.1") else f"at {address} "
             raise RunError(
-                f"port {port} can't be used {where}({error.strerror}); choose another with {option}, or end what uses it"
+                f"port {port} can't be used {where}({error.strerror}); choose another with {option}, or end what uses "
+                "it"
             ) from None

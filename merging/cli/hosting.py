@@ -1,5 +1,6 @@
 """The command that shares the dashboard with others."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def serve(
         "client.showErrorDetails": "none",
     }
     if secrets_file is not None:
-        options["secrets.files"] = str(secrets_file.resolve())
+        options["secrets.files"] = json.dumps([str(secrets_file.resolve())])
     environment = {
         "MERGING_SERVE": "1",
         "MERGING_OWNERS": " ".join(owners),

@@ -107,7 +107,7 @@ def test_sweeps_are_looked_at(shared: Suite, open_page: Open) -> None:
 
 def test_suites_are_looked_at(shared: Suite, open_page: Open) -> None:
     app = open_page("add_suite")
-    assert not app.exception and "The owner of this dashboard adds suites" in texts(app)
+    assert not app.exception and "Suites are added by the owner of this dashboard" in texts(app)
     assert "Nobody has checked these files yet" in texts(app) and "Check all files" not in labels(app)
     assert "Check all files" in labels(open_page("add_suite", **as_owner()))
 

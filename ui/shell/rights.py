@@ -27,6 +27,7 @@ class Act(Enum):
     SEE_FOLDERS = auto()
     ADD_SUITES = auto()
     ADD_METHODS = auto()
+    TEACH = auto()
     SHARED_SETTINGS = auto()
 
 
@@ -60,6 +61,7 @@ RIGHTS: dict[Act, Right] = {
     Act.SEE_FOLDERS: Right("see folders of the machine and the log of a failed run", True, "none"),
     Act.ADD_SUITES: Right("add a suite, download or convert models, have files checked", True, "none"),
     Act.ADD_METHODS: Right("add methods of one's own", False, "none", "only whoever starts the dashboard, by name"),
+    Act.TEACH: Right("put a question to the class, keep a prepared lesson", True, "none"),
     Act.SHARED_SETTINGS: Right("change what holds for all who look", True, "none"),
 }
 

@@ -17,6 +17,8 @@ from merging.suites import Suite
 from tests.app.conftest import build_suite, suites_folder, tiny
 from tests.app.finished_runs import finished, spec_of
 from ui.history.export import offer, to_folder
+from ui.lesson import phones
+from ui.lesson.questions import Question
 from ui.shell import session, state
 from ui.shell.guard import GuardedStore
 from ui.shell.rights import RIGHTS, Act
@@ -73,6 +75,7 @@ def attempts(suite: Suite, run: Run) -> dict[Act, list[Callable[[], object]]]:
         Act.SEE_FOLDERS: [lambda: session.require(Act.SEE_FOLDERS)],
         Act.ADD_SUITES: [lambda: space.submit(check), lambda: space.submit(DownloadJob(suite="a/b"))],
         Act.ADD_METHODS: [lambda: session.require(Act.ADD_METHODS)],
+        Act.TEACH: [lambda: phones._ask(Question("?", ("a", "b")))],
         Act.SHARED_SETTINGS: [lambda: session.require(Act.SHARED_SETTINGS)],
     }
 
