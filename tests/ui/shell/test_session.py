@@ -139,7 +139,7 @@ def test_without_others_nobody_asks(tiny: Suite) -> None:
 
 def test_all_that_changes_runs_is_guarded() -> None:
     """A new method of the table is to be guarded, or named above."""
-    public = {name for name in vars(RunStore) if not name.startswith("_")}
+    public = {name for name in dir(RunStore) if not name.startswith("_")}
     assert public == LOOKING | DOING | {name for name in vars(GuardedStore) if not name.startswith("_")}
 
 
