@@ -165,6 +165,6 @@ def has_log_in(secrets_file: Path | None) -> bool:
                 found |= "auth" in tomllib.loads(path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
                 raise RunError(f"{path.name}: can't be read ({error})") from None
-    if found and find_spec("authlib") is None:
+    if found and not all(map(find_spec, ("authlib", "httpx"))):
         raise RunError("people log in here, for which Authlib is needed: python -m pip install '.[serve]'")
     return found
