@@ -7,10 +7,13 @@ PORT ?= 8501
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: app env test test-kernels fuzz check mutants bench gpu gpu-wheels docs study study-linearised shipped screenshots clean
+.PHONY: app serve env test test-kernels fuzz check mutants bench gpu gpu-wheels docs study study-linearised shipped screenshots clean
 
 app: $(VENV)/.app  ## the dashboard, in the browser
 	$(BIN)/python -m merging app --port $(PORT)
+
+serve: $(VENV)/.app  ## the dashboard for others, see docs/hosting.md; OPTIONS='--minutes 5' and such
+	$(BIN)/python -m merging serve --port $(PORT) $(OPTIONS)
 
 # What the app needs and no more: the package itself, from this folder, with the command `merging`.
 $(VENV)/.app: pyproject.toml

@@ -21,7 +21,7 @@ from ui.look.figure import escape_markdown
 from ui.merge import form as merge_form
 from ui.merge import sweep_form
 from ui.runs.choice import RUN_PARAMETERS
-from ui.shell import state
+from ui.shell import session, state
 from ui.shell.url import drop_unknown, not_found, said_before, warn
 from ui.similarity import awd
 from ui.suites import hub_suites, own_files, uploads
@@ -229,13 +229,16 @@ st.html(IMAGES.parent / "style.css")
 st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.svg"))
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:
+    refused = session.arrive()
     uploads.bound()
     state.look_again()
     not_here = not_downloaded()
     # Said in the page itself, which is empty until then: reading large models for the first time takes long.
     keep_choices(page.title)
     with st.spinner("Opening the suite …"), st.sidebar:
-        in_vain = sidebar()
+        in_vain = [refused] if refused else []
+        in_vain += sidebar()
+        session.say_who()
     for sentence in [*said_before(), *in_vain, *unknown_parameters(page.title)]:
         warn(sentence)
     for missing in not_here:
@@ -246,6 +249,9 @@ try:
     else:
         no_suite()
     st.session_state[_DRAWN] = page.title
+except session.NotLoggedIn as error:
+    st.title("Model merging")
+    session.log_in_or_out(str(error))
 except state.NoTaskSelected as error:
     st.info(escape_markdown(str(error)), icon=":material/checklist:")
     st.page_link("pages/task_models.py", label="Choose task models", icon=":material/view_list:")

@@ -16,8 +16,9 @@ from ui.look.figure import show, to_csv
 from ui.runs import shipped
 from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.runs.text import provenance
-from ui.shell import state
+from ui.shell import session, state
 from ui.shell.entry import through_app
+from ui.shell.rights import Act
 from ui.shell.url import choice
 
 through_app()
@@ -74,8 +75,9 @@ def watch(entries: list[Entry]) -> None:
         note, button = st.columns([0.8, 0.2], vertical_alignment="center")
         names = " · ".join(entry.preset.title for entry, _ in waiting[_NEXT:])
         note.caption(f"{len(waiting) - _NEXT} more wait: {names}.")
-        if button.button("Cancel all waiting", icon=":material/stop_circle:", width="stretch"):
-            for _, run in waiting:
+        own = [run for _, run in waiting if session.may(Act.CANCEL, run)]
+        if own and button.button("Cancel all waiting", icon=":material/stop_circle:", width="stretch"):
+            for run in own:
                 state.workspace().store.cancel(run.id)
             st.rerun()
 

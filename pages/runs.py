@@ -24,11 +24,12 @@ from ui.history.export import MAX_DOWNLOAD, offer
 from ui.look.columns import fitting, method_columns, text_width
 from ui.look.figure import escape_markdown, offer_csv, show
 from ui.merge.form import Draft
-from ui.runs.choice import came_by_link, chosen_ids, remember_ids
+from ui.runs.choice import HIDDEN_REASON, came_by_link, chosen_ids, remember_ids
 from ui.runs.panel import ensure_worker, run_panel
 from ui.runs.text import BUILT_IN, STATE_COLORS, badge, duration, measured_before, phases, when
-from ui.shell import state
+from ui.shell import session, state
 from ui.shell.entry import through_app
+from ui.shell.rights import Act
 from ui.shell.url import switch
 
 through_app()
@@ -189,7 +190,7 @@ def heading(run: Run) -> None:
 
 def actions(run: Run) -> None:
     """What can be done with a run."""
-    if run.state == "done":
+    if run.state == "done" and session.may(Act.EXPORT, run):
         export(run)
     # No link: suite and tasks are widgets that are there already, which take nothing from the URL any more.
     if st.button(
@@ -201,10 +202,10 @@ def actions(run: Run) -> None:
         args=(run.spec.suite, run.spec.tasks),
     ):
         st.switch_page("pages/merge.py", query_params=form_of(run))
-    if run.state == "done":
+    if run.state == "done" and (run.shipped or session.may(Act.DELETE, run)):
         with st.popover("Run again", icon=":material/replay:", key=f"again-{run.id}"):
             again(run)
-    if run.state != "running" and not run.shipped:
+    if run.state != "running" and not run.shipped and session.may(Act.DELETE, run):
         with st.popover("Delete", icon=":material/delete:", key=f"delete-{run.id}"):
             delete(run)
 
@@ -275,9 +276,14 @@ def unreadable(runs: Sequence[UnreadableRun]) -> None:
     with st.expander(title, icon=":material/unknown_document:", expanded=True):
         for run in runs:
             words, button = st.columns([0.82, 0.18], vertical_alignment="center")
-            words.caption(escape_markdown(f"{when(run.created)}, {run.state}: {run.reason}"))
-            if run.state != "running" and button.button(
-                "Delete", icon=":material/delete:", key=f"delete-unreadable-{run.id}", width="stretch"
+            reason = run.reason if session.may(Act.SEE_FOLDERS) else HIDDEN_REASON
+            words.caption(escape_markdown(f"{when(run.created)}, {run.state}: {reason}"))
+            if (
+                run.state != "running"
+                and session.may(Act.DELETE)
+                and button.button(
+                    "Delete", icon=":material/delete:", key=f"delete-unreadable-{run.id}", width="stretch"
+                )
             ):
                 state.workspace().store.delete(run.id)
                 st.rerun()

@@ -1,11 +1,13 @@
 """Sweeps: try many combinations of methods, parameter values and task subsets; the best on validation wins."""
 
 from functools import partial
+from pathlib import Path
 
 import streamlit as st
 
 from merging.charts.sweeps import course_figure, objective_title, parallel_figure, trials_table
 from merging.core.errors import MergingError
+from merging.suites.suite import is_name
 from merging.sweeps import Sweep, SweepDefinition, SweepStore, Trial, driver
 from merging.sweeps.progress import Snapshot, look, trial_in_words
 from ui.accuracy import view as accuracy_view
@@ -13,8 +15,9 @@ from ui.look.figure import escape_markdown, show, show_table
 from ui.merge import sweep_form
 from ui.runs.panel import ensure_worker
 from ui.runs.text import when
-from ui.shell import state
+from ui.shell import session, state
 from ui.shell.entry import through_app
+from ui.shell.rights import Act
 from ui.shell.url import choice, not_found, warn
 
 through_app()
@@ -77,6 +80,7 @@ def plan(definition: SweepDefinition) -> str:
 def begin(definition: SweepDefinition, scheduler: str) -> None:
     """Start the sweep, or go to the one that is the same."""
     try:
+        session.require(Act.SWEEP)
         sweep = driver.start(definition, state.workspace(), scheduler)
     except MergingError as error:
         st.error(escape_markdown(str(error)), icon=":material/error:")
@@ -102,7 +106,7 @@ def choose(found: dict[str, Sweep]) -> Snapshot:
     choice, button = st.columns([0.82, 0.18], vertical_alignment="bottom")
     chosen = choice.selectbox("Sweep", ids, key="sweep-shown", format_func=lambda one: _title(found[one]))
     st.query_params["sweep"] = st.session_state["sweep-linked"] = chosen
-    if found[chosen].state != "running":
+    if found[chosen].state != "running" and session.may(Act.SWEEP):
         with button:
             delete(found[chosen])
     return look(chosen, sweeps())
@@ -129,8 +133,11 @@ def _progress(sweep_id: str, drawn: tuple[str, int, int]) -> None:
     title.markdown(f"{_BADGES[sweep.state]} &nbsp; `{sweep.id}`")
     failed = f", {found.failed} of them failed" if found.failed else ""
     middle.progress(found.finished / total, text=f"{found.finished} of {total} trials{failed}{_doing(found)}")
-    if sweep.state == "running":
+    if not session.may(Act.SWEEP):
+        action.empty()
+    elif sweep.state == "running":
         if action.button("Cancel", icon=":material/stop_circle:", width="stretch", key=f"cancel-{sweep.id}"):
+            session.require(Act.SWEEP)
             driver.cancel(sweep.id, state.workspace())
             st.rerun()
     elif sweep.state != "done" and action.button(
@@ -167,6 +174,7 @@ def delete(sweep: Sweep) -> None:
 def _delete(sweep_id: str, runs: bool) -> None:
     """Callback: remove a sweep, and forget that it was looked at."""
     try:
+        session.require(Act.SWEEP)
         _, gone = sweeps().delete(sweep_id, runs)
     except MergingError as error:
         st.toast(escape_markdown(str(error)), icon=":material/error:")
@@ -186,6 +194,14 @@ def _doing(found: Snapshot) -> str:
         return ""
     what = run.message if run.state == "running" else "waiting for the worker"
     return escape_markdown(f" · {'measuring the best on test' if waiting[0].role == 'test' else what}")
+
+
+def definition_of(sweep: Sweep) -> SweepDefinition:
+    """What a sweep tries, without the folders that lead to its suite where somebody may not see them."""
+    suite = sweep.definition.suite
+    if session.may(Act.SEE_FOLDERS) or is_name(suite):
+        return sweep.definition
+    return sweep.definition.model_copy(update={"suite": f"path/to/{Path(suite).parent.name}/suite.yaml"})
 
 
 def subset_of(found: Snapshot) -> int:
@@ -281,7 +297,11 @@ st.write(
     "Tries many combinations of methods and parameter values. Trials are compared by accuracy on validation images, "
     "never on test images; only the best is measured on test."
 )
-new_sweep(expanded=not known or st.session_state.setdefault(_FORM_LINKED, sweep_form.linked()))
+if session.may(Act.SWEEP):
+    new_sweep(expanded=not known or st.session_state.setdefault(_FORM_LINKED, sweep_form.linked()))
+elif not known:
+    st.info("No sweeps yet. The owner of this dashboard can start one.", icon=":material/travel_explore:")
+    st.stop()
 if not known:
     st.info("No sweeps yet. Start one with the form above, or by `merging sweep FILE.yaml`; both are kept here.")
     st.stop()
@@ -289,4 +309,4 @@ shown = choose(known)
 watch(shown)
 results(shown)
 with st.expander("Definition", icon=":material/description:"):
-    st.code(shown.sweep.definition.to_yaml(), language="yaml")
+    st.code(definition_of(shown.sweep).to_yaml(), language="yaml")

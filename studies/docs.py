@@ -28,6 +28,7 @@ from merging.suites.reported import published, to_markdown
 from merging.sweeps.domains import MAX_TRIALS
 from studies.beyond import GENERALISE, ROBUSTNESS, differences, stored
 from studies.tables import gain
+from ui.shell import rights
 
 ROOT = Path(__file__).resolve().parents[1]
 BOARD = Path(__file__).parent / "results" / "leaderboard.json"  # as `merging leaderboard mini --json` prints it
@@ -44,6 +45,7 @@ PAGES = {
     "docs/cluster.md": "Clusters",
     "docs/python.md": "Python",
     "docs/performance.md": "Performance",
+    "docs/hosting.md": "Hosting",
     "docs/security.md": "Security",
     "docs/design.md": "Design",
 }  # in the order in which they are read
@@ -448,6 +450,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "beyond-differences": _beyond_differences,
     "published": _published,
     "limits": _limits,
+    "rights": lambda _: _table(["act", "owner", "guests", ""], rights.rows()),
 }
 
 

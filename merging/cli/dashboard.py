@@ -1,9 +1,11 @@
-"""The command that starts the dashboard."""
+"""The command that starts the dashboard, and how it is run."""
 
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,15 +16,25 @@ from merging.core.files import require_folder
 from merging.core.places import dashboard
 
 
+def port_option(function: Any) -> Any:
+    """``--port``."""
+    return click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)(function)
+
+
+def suites_option(function: Any) -> Any:
+    """``--suites``."""
+    return click.option(
+        "--suites",
+        type=PathAsTyped(file_okay=False, exists=True),
+        multiple=True,
+        envvar="MERGING_SUITES",
+        help="A folder whose suites are shown, too: a suite.yaml up to two folders below it.",
+    )(function)
+
+
 @main.command()
-@click.option("--port", type=click.IntRange(1, 65535), default=8501, show_default=True)
-@click.option(
-    "--suites",
-    type=PathAsTyped(file_okay=False, exists=True),
-    multiple=True,
-    envvar="MERGING_SUITES",
-    help="A folder whose suites are shown, too: a suite.yaml up to two folders below it.",
-)
+@port_option
+@suites_option
 @click.option(
     "--phones",
     type=click.IntRange(1, 65535),
@@ -33,22 +45,36 @@ from merging.core.places import dashboard
 @home_option
 def app(port: int, suites: tuple[Path, ...], phones: int | None, headless: bool, home: Path) -> None:
     """Start the dashboard on this machine and say its address; Ctrl-C ends it."""
-    import subprocess
-
     require_folder(home)
-    _require_port(port, "127.0.0.1", "--port")
+    require_port(port)
+    environment = {}
     if phones is not None:
         if phones == port:
             raise RunError(f"the dashboard itself has port {port}; choose another with --phones")
-        _require_port(phones, "", "--phones")
+        require_port(phones, "", "--phones")
+        environment["MERGING_PHONES"] = str(phones)
+    run_server(port, home, suites, {"server.headless": "true"} if headless else {}, environment)
+
+
+def run_server(
+    port: int, home: Path, suites: tuple[Path, ...], options: Mapping[str, str], environment: Mapping[str, str]
+) -> None:
+    """Run the dashboard until it is ended, and end with its status.
+
+    Args:
+        port: where it listens.
+        home: its workspace.
+        suites: folders whose suites are shown, too.
+        options: Streamlit's options by name.
+        environment: variables for it, besides those that it always gets.
+    """
+    import subprocess
+
     server_script = dashboard().parent / "ui" / "shell" / "serve.py"
     command = [sys.executable, str(server_script), "run", str(dashboard()), "--server.port", str(port)]
-    if headless:
-        command += ["--server.headless", "true"]
+    command += [part for name, value in options.items() for part in (f"--{name}", value)]
     folders = os.pathsep.join(str(folder.resolve()) for folder in suites)
-    settings = {"MERGING_HOME": str(home.resolve()), "MERGING_SUITES": folders}
-    if phones is not None:
-        settings["MERGING_PHONES"] = str(phones)
+    settings = {"MERGING_HOME": str(home.resolve()), "MERGING_SUITES": folders, **environment}
     limit = click.get_current_context().find_root().params["image_limit"]
     if limit is not None:
         settings["MERGING_IMAGE_CACHE_GB"] = str(limit / 2**30)
@@ -62,7 +88,7 @@ def app(port: int, suites: tuple[Path, ...], phones: int | None, headless: bool,
     click.get_current_context().exit(status)
 
 
-def _require_port(port: int, address: str, option: str) -> None:
+def require_port(port: int, address: str = "127.0.0.1", option: str = "--port") -> None:
     """Insist on a port that nobody has, before a server is started that would say so among its own lines.
 
     Args:
@@ -71,13 +97,15 @@ def _require_port(port: int, address: str, option: str) -> None:
         option: that names another one.
 
     Raises:
-        RunError: it is in use, or not for everybody.
+        RunError: it is in use, or not for everybody; or the machine does not have the address.
     """
-    with socket.socket() as tried:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind((address, port))
         except OSError as error:
+            where = "" if address in ("", "127.0.0.1") else f"at {address} "
             raise RunError(
-                f"port {port} can't be used ({error.strerror}); choose another with {option}, or end what uses it"
+                f"port {port} can't be used {where}({error.strerror}); choose another with {option}, or end what uses "
+                "it"
             ) from None

@@ -158,7 +158,7 @@ class _Layout(click.Choice[str]):
         return super().convert("hugging-face" if value == "huggingface" else value, param, ctx).replace("-", "")
 
 
-class _Bytes(click.ParamType[int]):
+class Bytes(click.ParamType[int]):
     """A number of bytes, such as ``2GB``, ``500MB`` or ``1GiB``."""
 
     name = "size"
@@ -200,7 +200,7 @@ def form_options(function: Any) -> Any:
         ),
         click.option(
             "--shard-size",
-            type=_Bytes(),
+            type=Bytes(),
             help="Largest file of weights, such as 2GB; they go into several and an index.",
         ),
     )

@@ -19,16 +19,25 @@ from merging.core.errors import DeviceError
 
 Result = TypeVar("Result")
 
-_STATUS = Path("/proc/self/status")
+_PROCESSES = Path("/proc")
 # What torch says on devices that have no error of their own for it
 _MESSAGES = ("can't allocate memory", "not enough memory", "backend out of memory")
 
 
-def anonymous_bytes() -> int:
-    """Anonymous memory of this process now; all resident memory where the system does not tell them apart."""
-    if not _STATUS.exists():
-        return int(psutil.Process().memory_info().rss)
-    line = next(line for line in _STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("RssAnon"))
+def anonymous_bytes(process: int | None = None) -> int:
+    """Anonymous memory of this process, or of another, now; all resident memory where the system tells no more.
+
+    Raises:
+        ProcessLookupError: there is no such process any more.
+    """
+    status = _PROCESSES / str(process or "self") / "status"
+    try:
+        if not (_PROCESSES / "self").exists():
+            return int(psutil.Process(process).memory_info().rss)
+        lines = status.read_text(encoding="utf-8").splitlines()
+        line = next(line for line in lines if line.startswith("RssAnon"))  # one that waits to be buried has none
+    except (FileNotFoundError, StopIteration, psutil.NoSuchProcess):
+        raise ProcessLookupError(f"there is no process {process}") from None
     return int(line.split()[1]) * 1024
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from merging.methods.spec import Spec
 from merging.runs.jobs import Job
 from merging.runs.run import Run
+from merging.runs.turns import taking_turns
 
 # Seconds that a job counts for, in the order of the queue, where nothing like it was done before.
 _SHORT, _LONG = 30.0, 300.0
@@ -47,12 +48,18 @@ class Expected:
             return known
         return _LONG if isinstance(job, Spec) and _steps(job.model_dump(mode="json")) >= _STEPS else _SHORT
 
-    def in_order(self, waiting: Sequence[Run]) -> list[Run]:
+    def in_order(self, waiting: Sequence[Run], turns: Mapping[str, float] | None = None) -> list[Run]:
         """Who is next, first: by when a run could have been done, had it been started as soon as it was asked for.
 
-        What is quick passes what takes long, what is alike keeps its order, and nothing is passed for ever.
+        What is quick passes what takes long, what is alike keeps its order, and nothing is passed for ever. People who
+        share a dashboard take turns, so that this is the order within the runs of each.
+
+        Args:
+            waiting: the runs.
+            turns: person → when one of their runs was started last.
         """
-        return sorted(waiting, key=lambda run: run.created + self.cost(run.job))
+        by_cost = sorted(waiting, key=lambda run: run.created + self.cost(run.job))
+        return taking_turns(by_cost, turns or {})
 
     def starts(self, active: Sequence[Run], lanes: Mapping[str, str], now: float) -> dict[str, float | None]:
         """Waiting run → seconds until it is likely to start; None where that can't be guessed.

@@ -255,8 +255,15 @@ class RunStore:
         """Runs that wait, in the order in which they are to be carried out."""
         with self.connect() as connection:
             rows = connection.execute("select * from runs where state = 'queued' order by created, rowid").fetchall()
-        waiting = list(_readable(rows))
-        return self.expected().in_order(waiting) if len(waiting) > 1 else waiting
+            waiting = list(_readable(rows))
+            if len(waiting) < 2:
+                return waiting
+            # Turns that were taken before the oldest of them was asked for passed nobody who is waiting now.
+            turns = connection.execute(
+                "select person, max(started) as turn from runs where started >= ? group by person",
+                (waiting[0].created,),
+            ).fetchall()
+        return self.expected().in_order(waiting, {row["person"]: row["turn"] for row in turns})
 
     def expected(self) -> Expected:
         """How long jobs are likely to take, from those done here lately and from those that came with suites."""

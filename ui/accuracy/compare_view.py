@@ -110,9 +110,9 @@ def _offer(runs: Sequence[Run]) -> None:
 
 def _job(run: Run) -> tuple[PredictionsJob, Run | None]:
     """The job that measures a run's predictions, and the row that does it, if anybody asked for it."""
-    spec, space = PredictionsJob.like(run.spec), state.workspace()
+    spec = PredictionsJob.like(run.spec)
     job = run_of(spec)
     if job is not None and job.state == "done":  # it measured a run that was deleted since, and made again
-        space.store.delete(job.id)
+        state.housekeeping().store.delete(job.id)
         job = None
     return spec, job

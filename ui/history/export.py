@@ -13,7 +13,8 @@ from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 from merging.weights.files.writing import PLAIN, Form, WrittenDtype, WrittenLayout
 from ui.look.figure import escape_markdown
-from ui.shell import state
+from ui.shell import session, state
+from ui.shell.rights import Act
 
 _LAYOUTS: dict[WrittenLayout, str] = {"open_clip": "open_clip", "huggingface": "Hugging Face"}
 _DTYPES: dict[WrittenDtype, str] = {
@@ -23,6 +24,7 @@ _DTYPES: dict[WrittenDtype, str] = {
     "float16": "float16",
 }
 _SMALLEST_SHARD = 100  # MB
+_TOO_LARGE = "These weights are too large for a download; the owner of this dashboard can write them to a folder"
 MAX_DOWNLOAD = 400 * 2**20  # a download passes through the server's memory; larger weights are written to a folder
 
 
@@ -47,6 +49,7 @@ def to_folder(run: Run, workspace: Workspace, form: Form = PLAIN) -> str:
     Raises:
         MergingError: the run is not done, its weights are gone, or the checkpoints have changed.
     """
+    session.require(Act.TYPE_PATHS)
     name = run.id
     if not form.plain:
         name += f"-{form.layout}-{form.dtype}" + (f"-{form.shard_bytes}" if form.shard_bytes else "")
@@ -61,6 +64,10 @@ def offer(run: Run, to_disk: bool) -> None:
         run: a finished one.
         to_disk: into a folder of the workspace, as they are too large to be sent to the browser.
     """
+    session.require(Act.EXPORT, run)
+    if to_disk and not session.may(Act.TYPE_PATHS):
+        st.button("Export", icon=":material/download:", disabled=True, help=_TOO_LARGE, key=f"export-{run.id}")
+        return
     with st.popover("Export", icon=":material/download:", key=f"export-{run.id}"):
         form = _chosen_form(run)
         if form is not None and to_disk:

@@ -16,6 +16,8 @@ from ui.look.figure import escape_markdown, is_dark, show
 from ui.poll.address import address_of, own_networks
 from ui.poll.polls import LETTERS, askable
 from ui.poll.web import POLLS, REACH
+from ui.shell import session
+from ui.shell.rights import Act
 
 _CODE, _VIEW = "class-code", "class-view"  # session state: the open code; what stands in the chart's place
 _PROBLEM = "class-problem"  # session state: why no code could be opened
@@ -25,7 +27,7 @@ _EVERY = 1.0  # seconds after which the number of answers is looked at again
 
 def may_open_poll() -> bool:
     """Whether whoever looks at this page may ask the class; the one place where that is decided."""
-    return True
+    return session.may(Act.TEACH)
 
 
 def in_place_of_chart() -> str:
@@ -85,6 +87,7 @@ _NOT_SERVED = "Phones are served where the dashboard was started with make app o
 
 def _ask(question: Question) -> None:
     """Callback: open a code with a question, or put it under the code that is open."""
+    session.require(Act.TEACH)
     code = _open_code()
     try:
         if code is None:

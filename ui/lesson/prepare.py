@@ -17,7 +17,8 @@ from ui.lesson.screen import OnPaper, Step
 from ui.lesson.steps import STEPS
 from ui.look.figure import escape_markdown
 from ui.runs.text import measured_before
-from ui.shell import state
+from ui.shell import session, state
+from ui.shell.rights import Act
 from ui.shell.url import warn
 from ui.what_if import live_accuracy
 
@@ -30,7 +31,7 @@ _HELP = "Choose steps and write words of your own; get a link to that lesson, or
 
 def may_prepare() -> bool:
     """Whether whoever looks at this page may keep lessons; the one place where that is decided."""
-    return True
+    return session.may(Act.TEACH)
 
 
 def of_link() -> Prepared | None:
@@ -104,6 +105,7 @@ def _make(steps: Sequence[int]) -> None:
     )
     try:
         if link:
+            session.require(Act.TEACH)
             name = Lessons(chosen_home()).keep(lesson, len(STEPS))
             st.code(link_to(lesson, name), language=None, wrap_lines=True)
             _download("The lesson as a file", lesson.written(), f"lesson-{name}.md", "text/markdown")

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from merging.core.errors import RunError
+from ui.shell import session
+from ui.shell.rights import Act
 from ui.shell.state import workspace
 from ui.shell.url import warn
 
+HIDDEN_REASON = "it was made by another version of this program"  # in place of one that may name folders
 RUN_PARAMETERS = ("run", "runs")  # what names runs in the URL of Runs and of Accuracy; each page takes both
 
 
@@ -29,7 +32,8 @@ def warn_of_runs(missing: Sequence[str], instead: str = "") -> None:
 def _why_not(run_id: str) -> str:
     """Why a page can't show a run that is there; empty if there is no such run."""
     store = workspace().store
-    broken = {run.id: run.reason for run in store.unreadable()}
+    hidden = not session.may(Act.SEE_FOLDERS)
+    broken = {run.id: HIDDEN_REASON if hidden else run.reason for run in store.unreadable()}
     if run_id in broken:
         return f"Run {run_id} can't be read: {broken[run_id].rstrip('.')}."
     try:

@@ -10,6 +10,8 @@ from merging.runs import Run
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.worker.trace import TRACE, read_trace
 from ui.look.figure import show
+from ui.shell import session
+from ui.shell.rights import Act
 from ui.shell.state import workspace
 
 
@@ -54,7 +56,7 @@ def growing(run: Run, key: str) -> None:
         "Stop here and keep it",
         key=f"{key}-enough-{run.id}",
         icon=":material/flag:",
-        disabled=workspace().store.enough(run.id),
+        disabled=workspace().store.enough(run.id) or not session.may(Act.CANCEL, run),
         on_click=workspace().store.ask_for_what_it_has,
         args=(run.id,),
         help="Ends with the coefficients learned so far: a run of as many steps as it has made by then",

@@ -25,6 +25,8 @@ from merging.runs.worker.serve import is_working, log_tail, make_way
 from ui.look.figure import escape_markdown
 from ui.runs.growing import growing, is_growing
 from ui.runs.text import about, badge, duration, state_in_words, when
+from ui.shell import session
+from ui.shell.rights import Act
 from ui.shell.state import ROOT, workspace
 
 POLL_SECONDS = 1.0
@@ -164,7 +166,8 @@ def _line(run: Run, name: str, starts: Mapping[str, float | None], key: str) -> 
             key=f"{key}-cancel-{run.id}",
             icon=":material/stop_circle:",
             width="stretch",
-            disabled=run.cancel_asked is not None,
+            disabled=run.cancel_asked is not None or not session.may(Act.CANCEL, run),
+            help=None if session.may(Act.CANCEL, run) else session.why_not(Act.CANCEL),
             on_click=_cancel,
             args=(run.id,),
         )
@@ -232,7 +235,7 @@ def _ending(run: Run, key: str, on_retry: Callable[[Run], None] | None) -> None:
     if run.state == "failed":
         st.caption(escape_markdown(run.job.without))
     log = run.log or log_tail(workspace().store.folder(run.id) / "log.txt")  # nobody kept that of a lost run
-    if log:
+    if log and session.may(Act.SEE_FOLDERS):  # which tracebacks name
         with st.expander("Last lines of the log", icon=":material/terminal:"):
             st.code(log, language=None, wrap_lines=True)
     if st.button("Run again", key=f"{key}-again-{run.id}", icon=":material/replay:"):

@@ -33,6 +33,8 @@ from merging.suites.images.folders import folder_state
 from merging.suites.incoming.staging import SUITES as ADDED
 from merging.suites.suite import missing_files
 from merging.weights.geometry import Geometry
+from ui.shell import session
+from ui.shell.guard import GuardedWorkspace
 from ui.shell.url import as_option, not_found, write_chosen
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,8 +60,19 @@ def _workspace(home: str) -> Workspace:
     return Workspace(Path(home), _image_limit(), shipped)
 
 
+@st.cache_resource
+def _guarded(home: str) -> Workspace:
+    plain = _workspace(home)
+    return GuardedWorkspace(plain.home, plain.image_limit, plain.shipped, suites)
+
+
 def workspace() -> Workspace:
-    """The folder with runs and caches, see :func:`merging.core.places.chosen_home`."""
+    """The folder with runs and caches, see :func:`merging.core.places.chosen_home`; guarded where others share it."""
+    return (_guarded if session.shared() else _workspace)(str(chosen_home()))
+
+
+def housekeeping() -> Workspace:
+    """The same without a guard, for what a page does by itself: nobody asked for it, so nobody's rights count."""
     return _workspace(str(chosen_home()))
 
 

@@ -8,6 +8,7 @@ from ui.look.figure import escape_markdown, show_table
 from ui.runs.file_jobs import ask_for
 from ui.runs.jobs import run_of, show_job
 from ui.shell import state
+from ui.suites.permission import may_add
 from ui.suites.suite_report import class_folders_table, report_table, summary
 
 
@@ -26,7 +27,9 @@ def check() -> None:
     )
     job = CheckJob(suite=state.suite_reference(), measured_on=str(state.device()), deep=deep, seen=state.stamp())
     run = run_of(job)
-    if run is None:
+    if run is None and not may_add():
+        st.caption("Nobody has checked these files yet. The owner of this dashboard can have it done.")
+    elif run is None:
         st.button(
             "Check all files",
             icon=":material/fact_check:",
@@ -43,7 +46,7 @@ def check() -> None:
         return
     said, button = st.columns([0.8, 0.2], vertical_alignment="center")
     said.write(summary(report))
-    if run is not None:
+    if run is not None and may_add():
         button.button(
             "Check again",
             icon=":material/replay:",

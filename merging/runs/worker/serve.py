@@ -35,6 +35,7 @@ from merging.runs.stopping import StopSign
 from merging.runs.table import RunStore
 from merging.runs.worker.process import Process, become_independent, orphaned
 from merging.runs.worker.trace import TRACE, Trace
+from merging.runs.worker.watch import Watch
 from merging.runs.workspace import Workspace
 
 POLL_SECONDS = 0.2
@@ -99,15 +100,19 @@ class Child:
         process: it.
         run: what it is carrying out; None while it waits for more.
         killed: whether it was killed.
+        too_much: why it was killed, if that was since its run took more than it may.
     """
 
     def __init__(self, workspace: Workspace, run: Run, keep: float) -> None:
         self.run: Run | None = run
         self.killed = False
+        self.too_much = ""
+        self._home = workspace.home
         self._talk, other = Pipe()
         self.process = Process(_carry_out, workspace, other, keep)
         other.close()
         self._talk.send(run)
+        self._watch = Watch(run, self.process.pid, self._home)
 
     def take(self, run: Run) -> bool:
         """Give it another run, if it waits for one and is still there."""
@@ -116,7 +121,13 @@ class Child:
         with suppress(OSError):
             self._talk.send(run)
             self.run = run
+            self._watch = Watch(run, self.process.pid, self._home)
         return self.run is run
+
+    def takes_too_much(self) -> bool:
+        """Whether its run has to be stopped for the time or the memory that it takes, which is noted."""
+        self.too_much = self._watch.why_stop()
+        return bool(self.too_much)
 
     def ended(self) -> int | None:
         """How its run ended, once it has: 0 for what its row says, else the exit status of a process that died."""
@@ -262,7 +273,8 @@ class Worker:
                     child.run = None
                 else:
                     asked = self.store.beat(child.run.id)
-                    if asked is not None and not child.killed and time.time() - asked > self.grace:
+                    cancelled_in_vain = asked is not None and time.time() - asked > self.grace
+                    if not child.killed and (cancelled_in_vain or child.takes_too_much()):
                         self._kill(child)
             if child.run is None and child.gone:
                 del self.children[device]
@@ -278,7 +290,9 @@ class Worker:
         folder = self.store.folder(run.id)
         remove_leftovers(folder)
         tail = log_tail(folder / "log.txt")
-        if child.killed:
+        if child.too_much:
+            self.store.stop(run.id, "failed", child.too_much, tail)
+        elif child.killed:
             self.store.stop(run.id, "cancelled", "cancelled; it did not stop by itself and was killed", tail)
         else:
             reason = f"the process that carried out the run died ({_reason(code)})"
