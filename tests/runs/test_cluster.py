@@ -22,10 +22,13 @@ from merging.runs.jobs.check import CheckJob
 from merging.runs.jobs.convert import ConvertJob
 from merging.runs.jobs.disentangle import DisentangleJob
 from merging.runs.jobs.download import DownloadJob
+from merging.runs.jobs.generalisation import GeneralisationJob
 from merging.runs.jobs.interference import InterferenceJob
 from merging.runs.jobs.landscape import LandscapeJob
 from merging.runs.jobs.predictions import PredictionsJob
+from merging.runs.jobs.robustness import RobustnessJob
 from merging.runs.jobs.scaling_curve import ScalingCurveJob
+from merging.runs.jobs.subsets import SubsetsJob
 from merging.runs.workspace import Workspace
 from tests.carrying import execute
 
@@ -60,19 +63,22 @@ def spec(suite_file: Path, kind: type[MergeSpec] = MergeSpec, **choices: object)
 
 
 @pytest.mark.parametrize(
-    ("kind", "edit"),
+    ("kind", "fields"),
     [
-        (MergeSpec, "ties"),
-        (BaselinesJob, "none"),
-        (DisentangleJob, "awd"),
-        (InterferenceJob, "none"),
-        (ScalingCurveJob, "none"),
-        (LandscapeJob, "awd"),
+        (MergeSpec, {"edit": "ties"}),
+        (BaselinesJob, {}),
+        (DisentangleJob, {"edit": "awd"}),
+        (InterferenceJob, {}),
+        (ScalingCurveJob, {}),
+        (LandscapeJob, {"edit": "awd"}),
+        (RobustnessJob, {"shifts": ["contrast:5"]}),
+        (GeneralisationJob, {"left_out": [TASKS[:1]]}),
+        (SubsetsJob, {"subsets": [TASKS[:1], TASKS]}),
     ],
 )
 def test_a_job_of_any_kind_gives_there_what_it_gives_here(
     kind: type[MergeSpec],
-    edit: str,
+    fields: dict[str, object],
     cluster: Cluster,
     workspace: Workspace,
     suite_file: Path,
@@ -81,7 +87,7 @@ def test_a_job_of_any_kind_gives_there_what_it_gives_here(
 ) -> None:
     monkeypatch.setattr(landscape, "STEPS", 3)
     monkeypatch.setattr(landscape, "IMAGES", 9)
-    job = spec(suite_file, kind, edit=edit)
+    job = spec(suite_file, kind, **fields)
     told: list[tuple[int, int, str]] = []
     run = have_done(job, workspace, cluster, lambda *report: told.append(report))
     assert run.state == "done" and type(run.result) is job.result
