@@ -168,7 +168,7 @@ def _print_many_tasks(folder: Path, architecture: str, turns: int) -> None:
     few, many = many_tasks.suites(folder, architecture)
     print(many_tasks.HEAD)
     for work in many_tasks.WORKS:
-        pairs = [(_measure(work, few), _measure(work, many)) for _ in range(turns)]
+        pairs = [(measure(work, few), measure(work, many)) for _ in range(turns)]
         taken = {work: ([one for one, _ in pairs], [other for _, other in pairs])}
         print(*many_tasks.rows(taken), sep="\n", flush=True)
 
