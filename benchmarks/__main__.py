@@ -50,7 +50,7 @@ ROWS = (
         "≤ 1.2 ×, ≤ 600 MB",
     ),
     Row("AWD + Task Arithmetic, files to file", "awd", "task_arithmetic_plain_loop", "plain TA loop", ""),
-    Row("AWD by rows + Task Arithmetic, files to file", "awd_rows", "task_arithmetic_plain_loop", "plain TA loop", ""),
+    Row("AWD by rows + Task Arithmetic, files to file", "awd_rows", "task_arithmetic", "Task Arithmetic", ""),
     Row("export of a run from its coefficients", "export", "task_arithmetic_plain_loop", "plain TA loop", ""),
     Row("TIES, files to file", "ties", "task_arithmetic_plain_loop", "plain TA loop", "≤ 1.2 GB"),
     Row("DARE, files to file", "dare", "task_arithmetic_plain_loop", "plain TA loop", ""),
@@ -58,8 +58,8 @@ ROWS = (
     Row("TATR, zero-shot, files to file", "trust_region", "task_arithmetic_plain_loop", "plain TA loop", ""),
     Row("TALL masks, files to file", "tall_masks", "task_arithmetic_plain_loop", "plain TA loop", ""),
     Row("Iso-C, files to file", "iso_c", "iso_c_full_decompositions", "a full SVD per matrix", "≤ 0.5 ×, ≤ 1.2 GB"),
-    Row("Iso-CTS, files to file", "iso_cts", "iso_c_full_decompositions", "one full SVD per matrix", "≤ 1.2 GB"),
-    Row("TSV-M, files to file", "tsv_m", "iso_c_full_decompositions", "one full SVD per matrix", "≤ 1.2 GB"),
+    Row("Iso-CTS, files to file", "iso_cts", "task_arithmetic", "Task Arithmetic", "≤ 1.2 GB"),
+    Row("TSV-M, files to file", "tsv_m", "task_arithmetic", "Task Arithmetic", "≤ 1.2 GB"),
     Row(
         "WUDI in closed form, files to file",
         "wudi_closed_form",
@@ -78,8 +78,8 @@ ROWS = (
     Row(
         "DOGE TA, 400 steps, files to file",
         "doge",
-        "iso_c_full_decompositions",
-        "a full SVD per matrix",
+        "task_arithmetic",
+        "Task Arithmetic",
         "≤ 1.2 GB",
         turns=1,
     ),
@@ -168,7 +168,7 @@ def _print_many_tasks(folder: Path, architecture: str, turns: int) -> None:
     few, many = many_tasks.suites(folder, architecture)
     print(many_tasks.HEAD)
     for work in many_tasks.WORKS:
-        pairs = [(_measure(work, few), _measure(work, many)) for _ in range(turns)]
+        pairs = [(measure(work, few), measure(work, many)) for _ in range(turns)]
         taken = {work: ([one for one, _ in pairs], [other for _, other in pairs])}
         print(*many_tasks.rows(taken), sep="\n", flush=True)
 
@@ -176,9 +176,9 @@ def _print_many_tasks(folder: Path, architecture: str, turns: int) -> None:
 def _print_row(row: Row, suite: Path, architecture: str, turns: int) -> None:
     own, other = [], []
     for _ in range(turns):
-        own.append(_measure(row.work, suite))
+        own.append(measure(row.work, suite))
         if row.other is not None:
-            other.append(_measure(row.other, suite))
+            other.append(measure(row.other, suite))
     seconds = statistics.median(result["seconds"] for result in own)
     memory = max(result["peak"] for result in own) / 1e6
     ratio = ""
@@ -188,7 +188,8 @@ def _print_row(row: Row, suite: Path, architecture: str, turns: int) -> None:
     print(f"| {title} | {seconds:.3f} | {memory:.0f} MB | {row.other_title} | {ratio} | {row.goal} |", flush=True)
 
 
-def _measure(work: str, suite: Path) -> dict[str, float]:
+def measure(work: str, suite: Path) -> dict[str, float]:
+    """Seconds, processor seconds and peak memory of a piece of work in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.work", work, str(suite)]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     result: dict[str, float] = json.loads(output.splitlines()[-1])
@@ -198,7 +199,7 @@ def _measure(work: str, suite: Path) -> dict[str, float]:
 def _whole_process(work: str, suite: Path) -> float:
     """Seconds of a piece of work with the start of its process and all that it loads."""
     started = time.perf_counter()
-    _measure(work, suite)
+    measure(work, suite)
     return time.perf_counter() - started
 
 

@@ -44,8 +44,6 @@ SHAPES: dict[str, tuple[int, ...]] = {
         }.items()
     },
 }
-IN_BLOCKS = [name for name, shape in SHAPES.items() if "resblocks" in name and len(shape) == 2]
-OUTSIDE = [name for name, shape in SHAPES.items() if "resblocks" not in name and len(shape) == 2]
 TASKS, SPREAD = 4, 2.5e-4  # entries of the size that CLIP's task vectors have
 
 
@@ -83,11 +81,17 @@ def sums(vectors: list[State], factor: float) -> State:
     return {name: factor * torch.stack([state[name] for state in vectors]).sum(dim=0) for name in vectors[0]}
 
 
-def wudi(vectors: list[State]) -> State:
+def matrices(state: State, in_blocks: bool) -> list[str]:
+    """Names of the matrices in the blocks, or of those outside."""
+    return [name for name, tensor in state.items() if ("resblocks" in name) == in_blocks and tensor.dim() == 2]
+
+
+def wudi(vectors: list[State], steps: int = 300) -> State:
     """FusionBench takes every matrix; those outside of the blocks are excluded, as this package does."""
     from fusion_bench.method.wudi.wudi import wudi_merging  # type: ignore[import-not-found]
 
-    found: State = wudi_merging(vectors, accelerator="cpu", iter_num=300, exclude_keys=OUTSIDE)
+    outside = matrices(vectors[0], in_blocks=False)
+    found: State = wudi_merging(vectors, accelerator="cpu", iter_num=steps, exclude_keys=outside)
     return found
 
 
@@ -147,8 +151,8 @@ class _Tower(torch.nn.Module):
     def __init__(self, state: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
         self.encoder = torch.nn.ModuleDict()
-        for name in IN_BLOCKS:
-            rows, columns = SHAPES[name]
+        for name in matrices(dict(state), in_blocks=True):
+            rows, columns = state[name].shape
             layer = torch.nn.Linear(columns, rows, bias=False)
             layer.weight.data.copy_(state[name])
             self.encoder[name.replace(".", "_")] = layer
@@ -160,7 +164,8 @@ def doge(base: State, fine_tuned: list[State]) -> State:
 
     named = {f"task{number}": _Tower(state) for number, state in enumerate(fine_tuned)}
     merged = DOGE_TA_Algorithm(subspace=6, K=30, lamda=0.07).run({"_pretrained_": _Tower(base), **named})
-    found = {name: merged.encoder[name.replace(".", "_")].weight.detach() - base[name] for name in IN_BLOCKS}
+    within = matrices(base, in_blocks=True)
+    found = {name: merged.encoder[name.replace(".", "_")].weight.detach() - base[name] for name in within}
     return {**{name: torch.zeros_like(tensor) for name, tensor in base.items()}, **found}
 
 

@@ -12,25 +12,26 @@ from merging.weights.files import save_tensors
 from merging.weights.files.reading import TensorInfo
 
 
-def make_suite(folder: Path, architecture: str = "ViT-B-32", tasks: int = 8) -> Path:
+def shapes_of(architecture: str, layers: int | None = None) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the visual tower of one of open_clip's architectures; with so many blocks, if said."""
+    config = open_clip.get_model_config(architecture)
+    if layers is not None:
+        config["vision_cfg"]["layers"] = layers
+    used = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
+    with torch.device("meta"):
+        tower = open_clip.CLIP(**{key: config[key] for key in used if key in config}).visual
+    return {name: tuple(tensor.shape) for name, tensor in sorted(tower.state_dict().items())}
+
+
+def make_suite(folder: Path, architecture: str = "ViT-B-32", tasks: int = 8, layers: int | None = None) -> Path:
     """Write a base model, ``tasks`` fine-tuned ones (base + shared + own noise) and a suite.yaml; gives its path.
 
-    Files that are there already are kept.
+    Files that are there already are kept. With ``layers`` the models have so many blocks.
     """
     suite = folder / "suite.yaml"
     if suite.is_file():
         return suite
-    with torch.device("meta"):
-        tower = open_clip.CLIP(
-            **{
-                key: value
-                for key, value in open_clip.get_model_config(architecture).items()
-                if key in ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
-            }
-        ).visual
-    infos = {
-        name: TensorInfo(tuple(tensor.shape), torch.float32) for name, tensor in sorted(tower.state_dict().items())
-    }
+    infos = {name: TensorInfo(shape, torch.float32) for name, shape in shapes_of(architecture, layers).items()}
 
     def noise(seed: int, scale: float) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed)

@@ -12,7 +12,7 @@ from merging.core.errors import NonFiniteWeights, SpecError
 from merging.core.streaming import COLUMNS, ordered
 from merging.methods.context import Context
 from merging.methods.pair import Pair
-from merging.methods.planned import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, TensorMerge
+from merging.methods.planned import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, RowEdit, TensorMerge
 from merging.weights import localised
 from merging.weights.files.reading import TensorInfo
 from merging.weights.geometry import Geometry, gram_of
@@ -124,6 +124,10 @@ class Plan:
 
     def _apply(self, name: str, merge: LinearMerge | TensorMerge, context: Context) -> torch.Tensor:
         """Edit and merge one tensor, in pieces where both allow it."""
+        if isinstance(self.edit, RowEdit) and isinstance(merge, LinearMerge) and name in self.edit.rows:
+            mixing = self.edit.rows[name]
+            self.edited_grams[name] = mixing.gram
+            return combine_rows(self.vectors, name, mixing.multipliers(merge.coefficients[name]), context.device)
         shape = self.vectors.info(name).shape
         merged = torch.empty(torch.Size(shape).numel(), device=context.device)
 
@@ -215,6 +219,25 @@ def combine(vectors: TaskVectors, name: str, weights: np.ndarray, device: torch.
             part.mul_(own)
         for weight, model in models:
             part.add_(model[start : start + size].to(part.device, torch.float32), alpha=weight)
+        if not bool(torch.isfinite(part.sum())):
+            raise vectors.owner_of_nonfinite(name)
+    return merged.view(vectors.info(name).shape)
+
+
+def combine_rows(
+    vectors: TaskVectors, name: str, weights: np.ndarray, device: torch.device | str = "cpu"
+) -> torch.Tensor:
+    """As :func:`combine` with weights of every output row, ``[T, R]``."""
+    each = torch.as_tensor(weights, dtype=torch.float32, device=device)
+    own = torch.as_tensor(1.0 - weights.sum(axis=0), dtype=torch.float32, device=device)
+    base, *models = (tensor.reshape(len(own), -1) for tensor in vectors.stored(name, device))
+    merged = torch.empty(base.shape, device=device)
+    size = max(1, COLUMNS // max(1, base.shape[1])) if merged.device.type == "cpu" else len(own)
+    for start in range(0, len(own), size):
+        rows = slice(start, start + size)
+        part = torch.mul(base[rows].to(merged.device), own[rows, None], out=merged[rows])
+        for weight, model in zip(each, models, strict=True):
+            part.addcmul_(model[rows].to(part.device, torch.float32), weight[rows, None])
         if not bool(torch.isfinite(part.sum())):
             raise vectors.owner_of_nonfinite(name)
     return merged.view(vectors.info(name).shape)

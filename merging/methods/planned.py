@@ -53,6 +53,36 @@ class TensorEdit:
 
 
 @dataclass(frozen=True)
+class RowMixing:
+    """How the rows of one tensor are mixed: ``φ_t = τ_t − Σ_s a_s τ_s`` in every row, of vectors that have a direction.
+
+    Attributes:
+        coefficients: a, ``[R, T]``.
+        there: from which vectors that is subtracted, bool ``[R, T]``.
+        gram: Gram matrix of the edited vectors over the tensor, ``[T, T]``.
+    """
+
+    coefficients: np.ndarray
+    there: np.ndarray
+    gram: np.ndarray
+
+    def multipliers(self, weights: np.ndarray) -> np.ndarray:
+        """What ``Σ_t weights_t φ_t`` multiplies the rows of each τ_t by, ``[T, R]``."""
+        found: np.ndarray = weights[:, None] - (self.there @ weights) * self.coefficients.T
+        return found
+
+
+@dataclass(frozen=True)
+class RowEdit(TensorEdit):
+    """An edit that mixes the rows of task vectors; tensors that are not listed stay as they are.
+
+    With a merge that is a weighted sum nothing but the models has to be read, see :func:`~merging.methods.plan.plan`.
+    """
+
+    rows: Mapping[str, RowMixing] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class LinearMerge:
     """A merge that is a weighted sum: ``θ₀ + Σ_t coefficients[name][t] τ_t``, ``[T]`` a tensor."""
 

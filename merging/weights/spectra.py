@@ -8,7 +8,7 @@ import torch
 from merging.core.errors import NonFiniteWeights
 from merging.weights.newton_schulz import polar_factors
 
-_BLOCK = 256  # columns of a Gram matrix computed at once on the CPU: few enough to skip half, enough for fast products
+_BLOCK = 128  # columns of a Gram matrix computed at once on the CPU: few enough to skip half, enough for fast products
 _WELL_CONDITIONED = 1e-3  # smallest over largest eigenvalue of the Gram matrix: below it float32 loses the small ones
 _LEFT_OVER = 1e-2  # of the Gram matrix of a whole: from here on float32 knows what is left when a part is taken off
 _COUNTED_ON = 1e-8  # the same of a triplet that is counted on, where the Gram matrix is in float64

@@ -108,12 +108,12 @@ class TaskVectors:
         return base, stack if self.edit is None else self.edit(name, base, stack)
 
     def pieces(
-        self, name: str, device: torch.device | str = "cpu"
+        self, name: str, device: torch.device | str = "cpu", unit: int = 1
     ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
         """One tensor, flattened, in pieces: where it lies, θ₀ ``[n]`` and the task vectors ``[T, n]`` there.
 
         On the CPU a piece fits in a core's cache, unless an edit needs to see whole tensors; the next piece
-        overwrites the last one.
+        overwrites the last one. No piece cuts a unit of so many entries, such as a row.
         """
         if torch.device(device).type != "cpu" or not getattr(self.edit, "elementwise", self.edit is None):
             base, stack = self.stack(name, device, passing=True)
@@ -121,9 +121,10 @@ class TaskVectors:
             return
         flat, *models = (tensor.reshape(-1) for tensor in self.stored(name, device))
         columns = COLUMNS * _USUAL // max(_USUAL, len(models))  # more models share the cache, and the memory
-        buffer = torch.empty((len(models), min(columns, flat.numel())))
-        for start in range(0, flat.numel(), columns):
-            where = slice(start, min(start + columns, flat.numel()))
+        size = max(1, unit, columns // max(1, unit) * unit)
+        buffer = torch.empty((len(models), min(size, flat.numel())))
+        for start in range(0, flat.numel(), size):
+            where = slice(start, min(start + size, flat.numel()))
             base, stack = flat[where].float(), buffer[:, : where.stop - start]
             for row, model in zip(stack, models, strict=True):
                 torch.sub(model[where].float(), base, out=row)

@@ -8,7 +8,9 @@ Vectors that are zero (over the model, the tensor or the row, by scope) take no 
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +22,7 @@ from merging.core.streaming import COLUMNS, ordered
 from merging.methods.context import Context
 from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixed, mixing, pulls_at_nothing
 from merging.methods.params import Params
-from merging.methods.planned import Edit, LinearEdit, TensorEdit
+from merging.methods.planned import Edit, LinearEdit, RowEdit, RowMixing, TensorEdit
 from merging.methods.registry import edit
 from merging.methods.units import UNITS, Units, spread_factor
 from merging.weights.geometry import ROUNDING, Geometry, gram_of
@@ -34,7 +36,7 @@ READING_B = {"scope": "layer", "solver": "adam", "beta": ADAM_BETA, "tensors": "
 TARGET_NORM = 2.0  # root mean square norm that layers and rows are scaled to: what α and β were chosen for
 _NUDGE = 1e-7  # relative, about what float32 and another kernel make of an inner product
 _STEADY = 1e-3  # of the result: moved by less than this it is the same for every purpose
-_BATCH = 2048  # problems solved at once: enough that calls cost little, few enough to stay in cache
+_BATCH = 4096  # problems solved at once: enough that calls cost little, few enough to stay in cache
 
 
 class AwdParams(Params):
@@ -254,25 +256,25 @@ def _as_rows(stack: torch.Tensor) -> torch.Tensor:
 def _rows(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: Context) -> Disentangled:
     """Scope row: one redundant vector per output row."""
     chosen = [geometry.names[index] for index in _chosen(geometry, params)]
-    edit, curve, norm, measured = _row_edit(vectors, chosen, params, context)
+    edit, curve, norm = _row_edit(vectors, chosen, params, context)
     after = geometry.grams.copy()
-    for name, gram in measured.items():
-        after[geometry.names.index(name)] = gram
+    for name, mixing_of_rows in edit.rows.items():
+        after[geometry.names.index(name)] = mixing_of_rows.gram
     return Disentangled(edit, geometry.with_grams(after), None, None, curve, norm)
 
 
 def _row_edit(
     vectors: TaskVectors, chosen: Sequence[str], params: AwdParams, context: Context
-) -> tuple[TensorEdit, np.ndarray, float, dict[str, np.ndarray]]:
-    """The edit of the rows of the chosen tensors from the Gram matrix of every row, and what was found.
-
-    Returns:
-        The edit, the curve, ‖δ‖ over all rows, and the Gram matrix of every chosen tensor after the edit.
-    """
+) -> tuple[RowEdit, np.ndarray, float]:
+    """The edit of the rows of the chosen tensors from the Gram matrix of every row, the curve, ‖δ‖ over all rows."""
 
     def measured(name: str) -> np.ndarray:
-        rows = _as_rows(vectors.stack(name, context.device, passing=True)[1])
-        grams: np.ndarray = _grams(rows).cpu().numpy()
+        shape = vectors.info(name).shape
+        length = math.prod(shape[1:] if len(shape) > 1 else shape)
+        pieces = vectors.pieces(name, context.device, unit=length)
+        grams: np.ndarray = torch.cat([_grams(stack.unflatten(1, (-1, length))) for *_, stack in pieces]).cpu().numpy()
+        if not np.isfinite(grams).all():
+            raise vectors.owner_of_nonfinite(name)
         return grams
 
     grams = []
@@ -284,20 +286,19 @@ def _row_edit(
     found = _solve(_normalised(joined[alive]), params, context.device)
     coefficients, there = np.zeros(joined.shape[:2]), directed(joined)
     coefficients[alive] = found.coefficients
-    edited: dict[str, Callable[[], np.ndarray]] = {}
-    table: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-    offset = 0
-    for name, gram in zip(chosen, grams, strict=True):
-        part = slice(offset, offset + len(gram))
-        offset += len(gram)
-        edited[name] = functools.partial(_summed_after, gram, coefficients[part], there[part])
-        weights = torch.as_tensor(coefficients[part].T.copy(), dtype=torch.float32)  # [T, R]
-        table[name] = weights, torch.as_tensor(there[part].T.copy())
+
+    def of_tensor(part: slice) -> RowMixing:
+        edited = mixed(joined[part], mixing(coefficients[part], there[part])).sum(axis=0)
+        return RowMixing(coefficients[part], there[part], edited)
+
+    ends = np.cumsum([0, *map(len, grams)])
+    parts = [slice(*pair) for pair in itertools.pairwise(ends)]
+    rows = dict(zip(chosen, ordered(of_tensor, parts, "cpu"), strict=True))
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        if name not in table:
+        if name not in rows:
             return stack
-        weights, moving = (part.to(stack.device) for part in table[name])
+        weights = torch.as_tensor(rows[name].coefficients.T, dtype=torch.float32).to(stack.device)  # [T, R]
         units = _as_rows(stack)
         phi = torch.empty_like(units)
         size = max(1, COLUMNS // units.shape[2]) if stack.device.type == "cpu" else units.shape[1]
@@ -305,17 +306,11 @@ def _row_edit(
             some = slice(start, start + size)
             redundant = torch.einsum("tr,trn->rn", weights[:, some], units[:, some])
             torch.sub(units[:, some], redundant, out=phi[:, some])
+        moving = torch.as_tensor(rows[name].there.T).to(stack.device)
         return _with_still(phi, units, moving).reshape(stack.shape)
 
     norm = _redundant_norm(joined, coefficients)
-    after = dict(zip(edited, ordered(lambda gram: gram(), edited.values(), "cpu"), strict=True))
-    return TensorEdit(apply, _report(params, found.curve, norm)), found.curve, norm, after
-
-
-def _summed_after(gram: np.ndarray, coefficients: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """The Gram matrix ``[T, T]`` of a tensor after the edit of its rows: the sum of theirs."""
-    total: np.ndarray = mixed(gram, mixing(coefficients, there)).sum(axis=0)
-    return total
+    return RowEdit(apply, _report(params, found.curve, norm), rows=rows), found.curve, norm
 
 
 def _subtracted(units: torch.Tensor, delta: torch.Tensor, there: torch.Tensor) -> torch.Tensor:

@@ -33,7 +33,7 @@ from merging.weights.spectra import multiplies, nonzero, side_by_side, svd, top_
 from merging.weights.vectors import TaskVectors
 
 _AT_FIRST = {"layers": "everything"}
-_ENTRIES = 1 << 18  # of a task's rows at once: few enough to stay in the cache between two uses, few enough calls
+_ENTRIES = 1 << 20  # of all tasks' rows at once: few enough to stay in the cache between two uses, few enough calls
 
 
 class DogeParams(Params):
@@ -192,23 +192,24 @@ def _descended(
 def _by_blocks(
     stacks: torch.Tensor, gaps: torch.Tensor, total: torch.Tensor, delta: torch.Tensor
 ) -> Callable[[], None]:
-    """Sets the gradient of δ, some rows at a time: few enough to stay in the cache between two uses of an entry."""
-    assert delta.grad is not None
-    size = max(1, _ENTRIES // delta.shape[2])
+    """Sets the gradient of δ, some rows at a time: few enough to stay in the cache between two uses of an entry.
 
-    def of_one(stack: torch.Tensor, gap: torch.Tensor, whole: torch.Tensor, at: torch.Tensor, to: torch.Tensor) -> None:
-        for start in range(0, len(at), size):  # rows do not depend on each other but for the projection
-            rows = slice(start, start + size)
-            part = to[rows].zero_()
-            for vector, aim in zip(stack[:, rows], gap[:, rows], strict=True):
-                residual = aim - whole * torch.linalg.vecdot(vector, at[rows])
-                part.addcmul_(vector, residual[:, None])
-            part.mul_(-2 * whole)
+    Rows do not depend on each other but for the projection. Each takes one product with its task vectors for the
+    residuals, ``2 Λ² ⟨τ_j, δ⟩ − 2 Λ gap_j``, and one with these for the gradient, ``Σ_j residual_j τ_j``.
+    """
+    assert delta.grad is not None
+    size = max(1, _ENTRIES // (stacks.shape[1] * delta.shape[2]))
+    matrices = stacks.transpose(1, 2)  # [B, m, T, n]
+    aims = (-2 * total * gaps).mT[:, :, None]  # [B, m, 1, T]
+    factors = (2 * total.square()).flatten().tolist()
 
     def add() -> None:
         assert delta.grad is not None
-        for one in zip(stacks, gaps, total[:, 0, 0], delta, delta.grad, strict=True):
-            of_one(*one)
+        for rows, aim, factor, at, to in zip(matrices, aims, factors, delta, delta.grad, strict=True):
+            for start in range(0, len(at), size):
+                some = slice(start, start + size)
+                residual = torch.baddbmm(aim[some], at[some, None], rows[some].mT, alpha=factor)
+                torch.bmm(residual, rows[some], out=to[some, None])
 
     return add
 

@@ -43,6 +43,7 @@ _ZERO = 1e-24  # share of the largest squared norm up to which a vector is zero:
 _SMOOTHINGS = (1e-1, 1e-2, 1e-3, 1e-5)  # of the absolute values that exact minimises, one stage each
 _DEPENDENT = 1e-12  # of the largest eigenvalue: what vectors that depend on each other leave of the smallest
 _PART = 4096  # problems that are looked at together
+_AT_ONCE = 1 << 15  # entries of Gram matrices: of more, a step goes through the vectors one by one
 _DIVERGED = 1e6  # a coefficient this large means that β was too large; beyond it rounding is all that is left
 
 
@@ -223,45 +224,79 @@ def _without_zeros(solver: _Solver, gram: np.ndarray, alpha: float, rate: float,
     return Redundancy(coefficients, np.average(curves, axis=0, weights=weights))
 
 
+class _Pairs:
+    """What a step of descent takes from all pairs of vectors, of problems ``[T, T, B]``: long rows are fast.
+
+    On the CPU the pairs of many problems are gone through vector by vector, so that what a step needs of them at a
+    time stays in the cache; of few problems, and on a GPU, all at once, in fewer calls.
+    """
+
+    def __init__(self, gram: torch.Tensor) -> None:
+        self.gram = gram
+        self._by_vector = gram.device.type == "cpu" and gram.numel() > _AT_ONCE
+        self._shared, self._signed = gram.new_empty(2, *(gram.shape[1:] if self._by_vector else gram.shape))
+
+    def times(self, coefficients: torch.Tensor, out: torch.Tensor) -> None:
+        """``G a``. Sums over the first index of symmetric matrices: they go through memory in one direction."""
+        if not self._by_vector:
+            torch.sum(torch.mul(self.gram, coefficients[:, None], out=self._shared), dim=0, out=out)
+            return
+        torch.mul(self.gram[0], coefficients[0], out=out)
+        for row, coefficient in zip(self.gram[1:], coefficients[1:], strict=True):
+            out.addcmul_(row, coefficient)
+
+    def pulls(self, u: torch.Tensor, inverse: torch.Tensor, pulled: torch.Tensor, weighted: torch.Tensor) -> None:
+        """``Σ_i s_ij v_i`` and ``Σ_i |P_ij| v_i``, with ``P = G − u_i − u_j`` and v ``inverse``, all ``[T, B]``."""
+        if not self._by_vector:
+            torch.sub(self.gram, u[:, None], out=self._shared).sub_(u)
+            torch.copysign(inverse[:, None], self._shared, out=self._signed)
+            torch.sum(self._signed, dim=0, out=pulled)
+            torch.sum(self._shared.mul_(self._signed), dim=0, out=weighted)
+            return
+        pulled.zero_()
+        weighted.zero_()
+        for row, own, length in zip(self.gram, u, inverse, strict=True):
+            torch.sub(row, u, out=self._shared).sub_(own)
+            pulled.add_(torch.copysign(length, self._shared, out=self._signed))
+            weighted.addcmul_(self._shared, self._signed)
+
+
 def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: torch.device | str = "cpu") -> Redundancy:
     """As :func:`descent`, on vectors that are not zero."""
     batch, tasks, _ = gram.shape
     if tasks < 2:
         return Redundancy(np.zeros((batch, tasks)), np.zeros(steps + 1))
-    g = torch.as_tensor(gram, device=device).movedim(0, -1).contiguous()  # [T, T, B]: long rows are fast
+    pairs = _Pairs(torch.as_tensor(gram, device=device).movedim(0, -1).contiguous())
+    g = pairs.gram
     a = g.new_zeros(tasks, batch)
     pull = 2 / (tasks * (tasks - 1))
     curve = g.new_empty(steps + 1)
-    shared, signed = torch.empty_like(g), torch.empty_like(g)
     u, pulled, weighted, inverse, spare = g.new_empty(5, tasks, batch)  # mapping fresh memory would take longer
     projection = _range_projection(gram)
     into_range = None if projection is None else torch.as_tensor(projection).to(g).movedim(0, -1)
-    lengths = g.diagonal().T.sqrt()
+    squares = g.diagonal().T.contiguous()
+    lengths = squares.sqrt()
     # A vector and itself always pull at nothing; only problems where others do are looked at in every step.
     pulling = pulls_at_nothing(g, 1 / lengths, lengths).sum(dim=(0, 1)) > tasks
     watched = pulling.nonzero()[:, 0]
+    few = g[:, :, watched]
 
     for step in range(steps + 1):
-        # Sums over the first index of symmetric matrices: they go through memory in one direction.
-        torch.sum(torch.mul(g, a[:, None], out=shared), dim=0, out=u)  # G a
+        pairs.times(a, out=u)  # G a
         square = torch.mul(a, u, out=spare).sum(dim=0).clamp_min_(0)  # ‖δ‖²
         length = square.sqrt()
-        u.sub_(square.mul_(0.5))
-        torch.sub(g, u[:, None], out=shared).sub_(u)  # P = G − u_i − u_j + ‖δ‖²
-        torch.threshold_(inverse.copy_(shared.diagonal().T), _TINY, torch.inf).rsqrt_()  # 1/‖φ‖; 0 where that is 0
-        torch.copysign(inverse[:, None], shared, out=signed)  # s_ij v_i
-        torch.sum(signed, dim=0, out=pulled)
-        near = shared[:, :, watched]
-        torch.sum(shared.mul_(signed), dim=0, out=weighted)
+        u.sub_(square.mul_(0.5))  # P = G − u_i − u_j
+        torch.threshold_(torch.sub(squares, u, alpha=2, out=inverse), _TINY, torch.inf).rsqrt_()  # 1/‖φ‖; 0 where 0
+        pairs.pulls(u, inverse, pulled, weighted)
         weighted.mul_(inverse)  # v_j Σ_i |P_ij| v_i
         present = torch.sign(inverse, out=spare).sum(dim=0)
         curve[step] = weighted.sum(dim=0).sub_(present).mul_(pull / 2).add_(length, alpha=alpha).mean()
         if step == steps:
             break
         if len(watched):
-            far = inverse[:, watched]
+            near, far = few - u[:, None, watched] - u[:, watched], inverse[:, watched]
             idle = pulls_at_nothing(near, far, lengths[:, watched] + (a.abs() * lengths).sum(dim=0)[watched])
-            signs = signed[:, :, watched].masked_fill_(idle, 0)
+            signs = torch.copysign(far[:, None], near).masked_fill_(idle, 0)
             pulled[:, watched] = signs.sum(dim=0)
             weighted[:, watched] = near.mul_(signs).sum(dim=0).mul_(far)
         h = pulled.addcmul_(weighted, inverse, value=-1).mul_(inverse)

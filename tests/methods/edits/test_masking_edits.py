@@ -10,6 +10,7 @@ import torch
 from merging.core.errors import MissingPart, SpecError
 from merging.evaluation.gradients import mean_absolute_gradients
 from merging.methods.context import Context
+from merging.methods.edits import doge
 from merging.methods.registry import find
 from merging.suites import Suite
 from merging.weights.vectors import TaskVectors
@@ -211,8 +212,11 @@ def turned(name: str, stack: torch.Tensor) -> torch.Tensor:
         ("everything", 4, 24),
     ],
 )
-def test_doge_is_the_plain_implementation(tmp_path: Path, layers: str, tasks: int, rows: int) -> None:
-    """With 150 rows it works in several blocks of them."""
+def test_doge_is_the_plain_implementation(
+    tmp_path: Path, layers: str, tasks: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 150 rows it works in several blocks of them, the last one smaller."""
+    monkeypatch.setattr(doge, "_ENTRIES", 40 * 2 * 18)
     taken = (FC, CPROJ, "proj", "conv1.weight") if layers == "all_linear" else (FC, CPROJ)
     shapes = {FC: (rows, 18), CPROJ: (18, 12), "ln_post.bias": (7,), "proj": (14, 9), "conv1.weight": (6, 3, 2, 2)}
     vectors = random_vectors(tmp_path, tasks, shapes=shapes)

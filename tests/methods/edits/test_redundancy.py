@@ -9,6 +9,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from merging.methods.edits import redundancy
 from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixing, objective, resolved
 
 
@@ -76,6 +77,22 @@ def test_a_batch_gives_what_its_problems_give_alone() -> None:
         together = solver(grams, 0.1, 0.01, 50).coefficients
         alone = np.concatenate([solver(gram[None], 0.1, 0.01, 50).coefficients for gram in grams])
         np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["apart", "on one line"])
+def test_many_problems_are_descended_on_vector_by_vector_to_the_same_end(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of the problems have pairs that pull at nothing, which are looked at one by one."""
+    problems = [sample_vectors(5, seed).double().numpy() for seed in range(6)]
+    if kind == "on one line":
+        problems[2:4] = [np.outer([1, 2, -1, 0.5, 3], problem[0]) for problem in problems[2:4]]
+    gram = np.stack([problem @ problem.T for problem in problems])
+    together = descent(gram, 0.1, 0.01, 50)
+    monkeypatch.setattr(redundancy, "_AT_ONCE", 0)
+    by_vector = descent(gram, 0.1, 0.01, 50)
+    np.testing.assert_allclose(by_vector.coefficients, together.coefficients, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(by_vector.curve, together.curve, rtol=1e-12)
 
 
 def test_a_single_task_shares_nothing() -> None:
