@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from streamlit.testing.v1 import AppTest
 
 from merging.charts.run_series import name_runs
+from merging.runs.listing import unreadable
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import ended, finished, spec_of
@@ -299,7 +300,7 @@ def test_an_unreadable_run_is_shown_as_such_beside_the_others_and_can_be_deleted
     assert f"run {old.id} was made by another version of this program and can't be read" in texts(app)
     app.button(key=f"delete-unreadable-{old.id}").click().run()
     assert not app.exception and "can't be read" not in texts(app)
-    assert not space.store.unreadable() and [run.id for run in space.store.all()] == [new.id]
+    assert not unreadable(space.store) and [run.id for run in space.store.all()] == [new.id]
 
 
 def test_when_all_runs_are_unreadable_they_can_be_deleted(tiny: Suite, open_page: Open) -> None:
@@ -309,7 +310,7 @@ def test_when_all_runs_are_unreadable_they_can_be_deleted(tiny: Suite, open_page
     app = open_page("runs")
     assert not app.exception and "No runs yet" in texts(app)
     app.button(key=f"delete-unreadable-{run.id}").click().run()
-    assert not app.exception and not state.workspace().store.unreadable()
+    assert not app.exception and not unreadable(state.workspace().store)
 
 
 def test_a_link_opens_a_tab(tiny: Suite, open_page: Open) -> None:

@@ -14,6 +14,7 @@ from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
 from merging.runs.jobs.predictions import evaluator_of, known_predictions
 from merging.runs.leaderboard import spec_of
+from merging.runs.listing import listing
 from merging.runs.positions import Bench, Need, Position
 from merging.runs.shipped import FILE, Shipped, shipped_files, write
 from merging.runs.workspace import Workspace
@@ -45,7 +46,7 @@ def test_what_came_with_a_suite_is_found_by_the_fingerprint_of_the_same_run(meas
     (found,) = elsewhere.store.to_show([run.fingerprint])
     assert found is not None and found.shipped and found.state == "done"
     assert (found.job, found.result) == (run.job, run.result)
-    assert elsewhere.store.get(found.id) == found and [one.id for one in elsewhere.store.all_to_show()] == [found.id]
+    assert elsewhere.store.get(found.id) == found and [one.id for one in listing(elsewhere.store)] == [found.id]
     assert elsewhere.store.to_show(["another"]) == [None]
 
 
@@ -79,14 +80,14 @@ def test_who_runs_it_again_has_a_run_of_their_own(measured: tuple[Run, Workspace
         store.finish(own.id, run.result)
     (found,) = store.to_show([run.fingerprint])
     assert found is not None and (found.id == own.id) == shows_own
-    listed = [one.id for one in store.all_to_show()]
+    listed = [one.id for one in listing(store)]
     assert own.id in listed and (len(listed) == 1) == (state == "done")
 
 
 def test_predictions_and_accuracies_come_back_as_they_were(measured: tuple[Run, Workspace]) -> None:
     _, elsewhere = measured
     shipped = elsewhere.store.shipped
-    answers = elsewhere.store.known_predictions("key")
+    answers = elsewhere.store.known_predictions("key", "any")
     assert answers is not None and np.frombuffer(answers, "<i4").tolist() == [3, 1, 2]
     ((written, value),) = shipped.accuracies("print")
     need = Need.read(written)

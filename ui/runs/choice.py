@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from merging.core.errors import RunError
+from merging.runs.listing import unreadable
 from ui.shell.state import workspace
 from ui.shell.url import warn
 
@@ -29,7 +30,7 @@ def warn_of_runs(missing: Sequence[str], instead: str = "") -> None:
 def _why_not(run_id: str) -> str:
     """Why a page can't show a run that is there; empty if there is no such run."""
     store = workspace().store
-    broken = {run.id: run.reason for run in store.unreadable()}
+    broken = {run.id: run.reason for run in unreadable(store)}
     if run_id in broken:
         return f"Run {run_id} can't be read: {broken[run_id].rstrip('.')}."
     try:

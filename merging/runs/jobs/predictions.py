@@ -41,7 +41,7 @@ def known_predictions(run: Run, workspace: Workspace, evaluator: Evaluator) -> d
     """Class indices per task, int64 ``[N]``, for the tasks whose present images the run was seen on before."""
     found = {}
     for task in run.spec.tasks:
-        stored = workspace.store.known_predictions(_key(run, evaluator, task))
+        stored = workspace.store.known_predictions(_key(run, evaluator, task), run.id)
         if stored is not None:
             found[task] = np.frombuffer(stored, _STORED).astype(np.int64)
     return found
@@ -141,7 +141,7 @@ class PredictionsJob(ModelJob):
         """
         workspace, evaluator = bench.workspace, bench.evaluator
         wanted = MergeSpec.like(self)
-        runs = [run for run in workspace.store.all() if run.state == "done" and run.job == wanted]
+        runs = workspace.store.done_like(wanted)
         if not runs:
             raise RunError(f"there is no finished run of {wanted.label} with these settings any more; make it again")
         for earlier in runs[1:]:  # of former versions of the method, which have the same settings
