@@ -16,11 +16,10 @@ import psutil
 from merging.core.errors import RunError
 
 # File systems that several machines, or a machine and its guests, reach at once, as systems call them.
-_SHARED = frozenset(
-    ("nfs", "nfs3", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "afpfs", "afs", "openafs", "auristorfs", "ncpfs")
-    + ("lustre", "gpfs", "beegfs", "ceph", "glusterfs", "gfs2", "ocfs2", "pvfs2", "orangefs", "panfs", "wekafs", "acfs")
-    + ("9p", "virtiofs", "vboxsf", "prl_fs", "drvfs", "fakeowner", "davfs", "davfs2", "webdav")
-)
+_SERVED = "nfs nfs3 nfs4 cifs smb smb2 smb3 smbfs afpfs afs openafs auristorfs ncpfs davfs davfs2 webdav"
+_OF_CLUSTERS = "lustre gpfs beegfs ceph glusterfs gfs2 ocfs2 pvfs2 orangefs panfs wekafs acfs"
+_OF_GUESTS = "9p virtiofs vboxsf prl_fs drvfs fakeowner"
+_SHARED = frozenset(f"{_SERVED} {_OF_CLUSTERS} {_OF_GUESTS}".split())
 _OF_ONE_DISK = ("fuse.ext", "fuse.ntfs", "fuse.exfat", "fuse.fuse-overlayfs", "fuse.zfs", "fuse.bindfs")
 _WITHOUT_LOCKS = frozenset(("nolock", "local_lock=all", "local_lock=posix", "localflock", "noflock", "nobrl"))
 _MARK = "shared"  # in the table `about`: which machine has found the folder on what

@@ -81,5 +81,5 @@ def check() -> None:
 
 def _check_again(done: str, job: CheckJob) -> None:
     """Callback: forget a report and queue the check once more."""
-    state.workspace().store.delete(done)
+    erase(state.workspace().store, done)
     ask_for(job)

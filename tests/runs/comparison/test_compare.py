@@ -13,6 +13,7 @@ from merging.core.errors import MergingError, RunError
 from merging.evaluation.evaluator import Evaluator
 from merging.runs.comparison.compare import RunComparison, compare_runs, comparison_row
 from merging.runs.comparison.report import comparison_report
+from merging.runs.deleted import erase
 from merging.runs.jobs import MergeSpec, parse_job
 from merging.runs.jobs.predictions import PredictionsJob, evaluator_of, known_predictions, predictions_of
 from merging.runs.run import Run
@@ -86,7 +87,7 @@ def test_predictions_go_with_their_run(suite_file: Path, workspace: Workspace) -
     run, other = (run_of(suite_file, workspace, **choices) for choices in (LINEAR, OTHER))
     for one in (run, other):
         predictions_of(one, workspace, evaluator_of(one, workspace))
-    workspace.store.delete(run.id)
+    erase(workspace.store, run.id)
     assert known_predictions(run, workspace, evaluator_of(run, workspace)) == {}
     assert len(known_predictions(other, workspace, evaluator_of(other, workspace))) == len(TASKS)
 
