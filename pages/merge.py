@@ -23,6 +23,7 @@ from ui.look.figure import escape_markdown, show
 from ui.look.metric import metric_change
 from ui.merge import form as merge_form
 from ui.merge.command import merge_command
+from ui.merge.varied import show_variation
 from ui.runs.choice import warn_of_runs
 from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.runs.text import duration, provenance, state_in_words
@@ -49,6 +50,7 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
             return
         with words:
             st.markdown(f"**What will run** &nbsp; {escape_markdown(sentence(spec, tasks))}")
+            show_variation(spec)
             named = state.suite().chosen()  # those the command takes by itself
             st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None, wrap_lines=True)
         with cost:

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from merging.runs.deleted import erase
 from merging.runs.jobs.check import CheckedFile, CheckJob, CheckReport
 from ui.look.columns import text_width
 from ui.look.figure import escape_markdown, show_table
