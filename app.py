@@ -12,6 +12,7 @@ import streamlit as st
 
 from merging.core.errors import MergingError
 from merging.methods import own
+from merging.runs.worker.serve import elsewhere
 from merging.suites import Suite
 from ui.beyond import corrupted_view, many_view, unseen_view
 from ui.beyond.measuring import METHODS
@@ -218,6 +219,9 @@ def _queue_badge() -> None:
         return
     text = f"{running} running" + (f", {len(active) - running} queued" if len(active) > running else "")
     st.badge(text, icon=":material/progress_activity:", color="blue", help="The page Runs shows them")
+    machine = elsewhere(state.workspace().home)
+    if machine:
+        st.caption(escape_markdown(f"Carried out by the worker of machine {machine}."))
 
 
 def no_suite() -> None:

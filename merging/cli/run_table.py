@@ -57,7 +57,7 @@ def view_options(function: Any) -> Any:
 
         names = {"suites": "suites", "called": "methods", "tags": "tags", "states": "states"}
         names |= {"people": "people", "machines": "machines"}
-        several = {field: tuple(given.pop(name)) for name, field in names.items()}
+        several: dict[str, Any] = {field: tuple(given.pop(name)) for name, field in names.items()}
         one = {name: given.pop(name) for name in ("search", "since", "starred", "sort")}
         return function(*args, view=View(**several, **one), **given)
 
@@ -222,6 +222,19 @@ def runs_restore(run_ids: tuple[str, ...], home: Path, as_json: bool) -> None:
         return
     rows = [[one.id, one.name or one.label, one.state, minute(one.at), minute(one.until)] for one in there]
     print_table(["run", "what", "state", "deleted at", "gone at"], rows)
+
+
+@runs.command("again")
+@click.argument("run_id", metavar="ID")
+@home_option
+@json_option
+def runs_again(run_id: str, home: Path, as_json: bool) -> None:
+    """Queue a run again that failed, was cancelled or lost, on the files as they are now; a worker carries it out."""
+    run = open_workspace(home).retry(run_id)
+    if as_json:
+        print_json(run_row(run))
+    else:
+        click.echo(f"{run.state}: {run.id}; the dashboard or `merging worker` carries it out")
 
 
 @runs.command("usage")

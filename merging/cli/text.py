@@ -189,6 +189,8 @@ def _average(row: Mapping[str, Any]) -> str:
 
 def print_run(run: Any) -> None:
     """All of a :class:`merging.runs.table.Run` that is read by people; its JSON has every number."""
+    from merging.runs.advice import what_to_do
+
     spec, result = run.spec, run.merged
     click.echo(f"run {run.id}  {run.state}{'  ★' if run.star else ''}")
     if run.name or run.tags:
@@ -209,6 +211,10 @@ def print_run(run: Any) -> None:
         _paragraph(f"warning: {warning}", 2)
     if run.error:
         _paragraph(f"error: {run.error}", 2)
+        if advice := what_to_do(run):
+            _paragraph(advice, 2)
+        if run.state in ("failed", "cancelled", "lost"):
+            click.echo(f"`merging runs again {run.id[:6]}` queues it again")
     if run.log:
         click.echo("last lines of its output:")
         click.echo(textwrap.indent(run.log, "  "))

@@ -173,9 +173,8 @@ def _shipped(store: RunStore) -> list[Facts]:
     found: list[Facts] = []
     for run in store.shipped.merges():
         values = _values(run)
-        found.append(
-            Facts(run.id, run.fingerprint, run.state, run.created, *(values[name] for name in _COPIED), shipped=True)
-        )
+        copied = (values[name] for name in _COPIED)
+        found.append(Facts._make((run.id, run.fingerprint, run.state, run.created, *copied, True)))
     return found
 
 
@@ -203,13 +202,9 @@ def read_runs(store: RunStore, facts: Sequence[Facts]) -> list[Run]:
         if not run.active:
             kept.pop(run_id, None)
             kept[run_id] = (wanted[run_id], run)
-    runs = []
-    for one in facts:
-        run = store.shipped.get(one.id) if one.shipped else found.get(one.id) or _of(kept.get(one.id))
-        if run is not None:
-            runs.append(run)
+    wholes = [store.shipped.get(one.id) if one.shipped else found.get(one.id) or _of(kept.get(one.id)) for one in facts]
     _forget_oldest(kept)
-    return runs
+    return [run for run in wholes if run is not None]
 
 
 def _of(entry: tuple[Facts, Run] | None) -> Run | None:

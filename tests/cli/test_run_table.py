@@ -11,6 +11,7 @@ from merging.cli import main
 from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.table import RunStore
+from tests.random_models import TASKS
 
 METHODS = ("task_arithmetic", "average", "tsv_m", "iso_c")
 
@@ -101,6 +102,29 @@ def test_deleted_runs_are_listed_and_had_back(home: Path) -> None:
     again = call("restore", first, home=home)
     assert again.exit_code == 1 and "can be restored" in again.stderr
     assert found("usage", home=home)["table"] > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("unexpected KeyError: 'x'", "Nobody foresaw this error"),
+        ("the process that carried out the run died (signal 9, perhaps out of memory)", "fewer tasks"),
+        ("digits.safetensors: is missing; get it with ...", ""),
+    ],
+)
+def test_a_failed_run_says_what_to_do_and_is_queued_again(
+    error: str, advice: str, suite_file: Path, tmp_path: Path
+) -> None:
+    store = RunStore(tmp_path / "fresh")
+    spec = MergeSpec.build(suite=str(suite_file), tasks=TASKS, device="cpu")
+    run, _ = store.take(spec, "f")
+    store.stop(run.id, "failed", error, "its last line")
+    said = call("show", run.id, home=store.home).stdout
+    assert "its last line" in said and (advice in said if advice else "Nobody" not in said and "memory" not in said)
+    assert f"merging runs again {run.id[:6]}" in said
+    again = found("again", run.id, home=store.home)
+    assert again["state"] == "queued" and again["run"] != run.id and store.get(run.id).state == "failed"
+    assert call("again", again["run"], home=store.home).exit_code == 1
 
 
 def test_chosen_runs_are_exported_and_imported(home: Path, tmp_path: Path) -> None:
