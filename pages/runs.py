@@ -74,13 +74,12 @@ def table(facts: Sequence[Facts]) -> None:
         st.caption(why or "All runs are trials of sweeps.")
         return
     place = st.empty()
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        part, which = chosen_part(wanted)
-        offer_moving(wanted)
+    part, which = chosen_part(wanted)
     said = [count_in_words(wanted, len(candidates), view), which]
     if any(said):
         place.caption(escape_markdown(". ".join(filter(None, said))))
     show_table(read_runs(state.workspace().store, part), _KEY)
+    offer_moving(wanted)
 
 
 def compare(runs: list[Run]) -> None:
