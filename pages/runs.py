@@ -24,7 +24,7 @@ from ui.history.finding import chosen_part, chosen_view, count_in_words
 from ui.history.notes import offer_notes, show_notes
 from ui.history.table import show_table
 from ui.history.taking_away import offer_moving, offer_report
-from ui.look.figure import escape_markdown, show
+from ui.look.figure import escape_markdown, offer_csv, show
 from ui.merge.form import VARIED, Draft
 from ui.runs.choice import came_by_link, chosen_ids, kept_ids, linked_ids, remember_ids
 from ui.runs.panel import ensure_worker, run_panel
@@ -78,8 +78,10 @@ def table(facts: Sequence[Facts]) -> None:
     said = [count_in_words(wanted, len(candidates), view), which]
     if any(said):
         place.caption(escape_markdown(". ".join(filter(None, said))))
-    show_table(read_runs(state.workspace().store, part), _KEY)
-    offer_moving(wanted)
+    shown = show_table(read_runs(state.workspace().store, part), _KEY)
+    with st.container(horizontal=True):
+        offer_csv(shown, key="runs", file="runs")
+        offer_moving(wanted)
 
 
 def compare(runs: list[Run]) -> None:

@@ -314,8 +314,8 @@ def _limits(_: str) -> str:
         [
             "runs of others, in a zip archive",
             "the disk",
-            f"{limits.MAX_MOVED_RUNS:,} runs, {_size(limits.MAX_MOVED_TEXT)} unpacked, {_size(limits.MAX_MOVED_LINE)} each; "
-            "numbers that can be what they are called, names without paths",
+            f"{limits.MAX_MOVED_RUNS:,} runs, {_size(limits.MAX_MOVED_TEXT)} unpacked, {_size(limits.MAX_MOVED_LINE)} "
+            "each; numbers that can be what they are called, names without paths",
         ],
         ["JSON: configuration", _size(limits.MAX_JSON_BYTES), f"{limits.MAX_JSON_VALUES:,} values"],
         ["JSON: index, catalogue; lists in text", _size(limits.MAX_INDEX_BYTES), f"{limits.MAX_JSON_VALUES:,} values"],

@@ -359,9 +359,16 @@ def runs_export(
 
     `runs export ID FOLDER` writes weights, recipe, model card and coefficients of a finished run into FOLDER.
     """
+    from merging.runs.listing import View
+    from merging.weights.files.writing import PLAIN
+
     if folder is None:
+        if form != PLAIN:
+            raise click.UsageError("--layout, --dtype and --shard-size are for the weights of one run: ID FOLDER")
         _export_many(path_of(run_id), view, run_ids, weights, home, as_json)
         return
+    if view != View() or run_ids or weights:
+        raise click.UsageError("which runs, and --weights, are for a file of runs; a folder is of the run ID alone")
     from merging.core.files import require_parent
     from merging.runs.export.export import export_run
     from merging.suites.suite import load_suite

@@ -195,20 +195,17 @@ def read_runs(store: RunStore, facts: Sequence[Facts]) -> list[Run]:
     Runs that have ended are kept in memory, within bounds, as long as the facts stay the same.
     """
     kept = _kept.setdefault(store, {})
-    fresh = [one for one in facts if not one.shipped and kept.get(one.id, (None,))[0] != one]
-    found = _rows(store, [one.id for one in fresh])
-    wanted = {one.id: one for one in fresh}
+    known = {one.id: kept[one.id][1] for one in facts if kept.get(one.id, (None,))[0] == one}
+    fresh = {one.id: one for one in facts if not one.shipped and one.id not in known}
+    found = _rows(store, list(fresh))
     for run_id, run in found.items():
         if not run.active:
             kept.pop(run_id, None)
-            kept[run_id] = (wanted[run_id], run)
-    wholes = [store.shipped.get(one.id) if one.shipped else found.get(one.id) or _of(kept.get(one.id)) for one in facts]
+            kept[run_id] = (fresh[run_id], run)
     _forget_oldest(kept)
+    read = {**known, **found}
+    wholes = [store.shipped.get(one.id) if one.shipped else read.get(one.id) for one in facts]
     return [run for run in wholes if run is not None]
-
-
-def _of(entry: tuple[Facts, Run] | None) -> Run | None:
-    return None if entry is None else entry[1]
 
 
 def _forget_oldest(kept: dict[str, tuple[Facts, Run]]) -> None:

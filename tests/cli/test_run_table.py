@@ -138,5 +138,7 @@ def test_chosen_runs_are_exported_and_imported(home: Path, tmp_path: Path) -> No
     file.write_bytes(b"nonsense")
     refused = call("import", file, home=elsewhere)
     assert refused.exit_code == 1 and "not a readable file of runs" in refused.stderr
+    for odd in (("odd.zip", "--dtype", "float16"), (run, "folder", "--weights"), (run, "folder", "--tag", "x")):
+        assert call("export", *odd, home=home).exit_code == 2
     nothing = call("export", tmp_path / "none.zip", "--state", "failed", home=home)
     assert nothing.exit_code == 1 and not (tmp_path / "none.zip").exists()

@@ -9,6 +9,7 @@ import torch
 from merging.core.errors import RunError
 from merging.methods.presets import PRESETS
 from merging.runs import Run
+from merging.runs.annotations import annotate
 from merging.runs.export.weights import kept_weights, rebuilt
 from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
@@ -57,6 +58,8 @@ def test_it_is_nobodys_run(measured: tuple[Run, Workspace]) -> None:
     assert found is not None
     with pytest.raises(RunError, match="can't be deleted"):
         elsewhere.store.delete(found.id)
+    with pytest.raises(RunError, match="nobody's own"):
+        annotate(elsewhere.store, found.id, star=True)
     with pytest.raises(RunError, match="run it again"):
         kept_weights(found, elsewhere.store)
 

@@ -97,10 +97,14 @@ def test_time_left_is_estimated_from_the_present_phase(store: RunStore) -> None:
 def test_a_run_says_who_asked_for_it_and_where(tmp_path: Path) -> None:
     RunStore(tmp_path).submit(SPEC, "f")
     with closing(sqlite3.connect(tmp_path / "runs.sqlite")) as connection:  # as a store of an earlier version is
-        for column in ("person", "machine"):
+        for column in ("person", "machine", "name", "note", "tags", "star"):
             connection.execute(f"alter table runs drop column {column}")
+        for table in ("listed", "deleted"):
+            connection.execute(f"drop table {table}")
     store = RunStore(tmp_path)
-    assert [(run.person, run.machine) for run in store.active()] == [("", "")]
+    assert [(run.person, run.machine, run.name, run.tags, run.star) for run in store.active()] == [
+        ("", "", "", (), False)
+    ]
     run = store.submit(SPEC, "g", person="Ada")
     assert (run.person, run.machine) == ("Ada", platform.node())
 

@@ -11,7 +11,6 @@ from merging.charts.run_series import scaling_of
 from merging.charts.theme import distinct_styles
 from merging.runs import Run
 from ui.look.columns import fitting, method_columns, text_width
-from ui.look.figure import offer_csv
 from ui.runs.text import BUILT_IN, STATE_COLORS, duration, when
 
 _ROOM, _METHOD = 855, 230  # pixels: of the table beside its boxes in a window of 1280, and of the longest method
@@ -77,8 +76,12 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def show_table(runs: Sequence[Run], key: str) -> None:
-    """Runs with a box to check for each; under ``key`` are the ids of those checked, shown here or not."""
+def show_table(runs: Sequence[Run], key: str) -> pd.DataFrame:
+    """Runs with a box to check for each; under ``key`` are the ids of those checked, shown here or not.
+
+    Returns:
+        The table for a file.
+    """
     ids = [run.id for run in runs]
     rows = [ids.index(one) for one in st.session_state[key] if one in ids]
     st.session_state["runs-table"] = {"selection": {"rows": rows, "columns": [], "cells": []}}
@@ -105,4 +108,4 @@ def show_table(runs: Sequence[Run], key: str) -> None:
     )
     if any(run.spec.forgotten for run in runs):
         st.caption("The average of a run that forgets is over all other tasks of the suite that can be measured.")
-    offer_csv(frame.assign(State=[BUILT_IN if run.shipped else run.state for run in runs]), key="runs", file="runs")
+    return frame.assign(State=[BUILT_IN if run.shipped else run.state for run in runs])
