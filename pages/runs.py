@@ -46,7 +46,7 @@ def chosen(facts: Sequence[Facts]) -> list[Run]:
     there = {one.id: one for one in facts if one.id in wanted}
     ids = chosen_ids(_KEY, list(there), [], "The table holds all there are.")
     remember_ids("run", _KEY, ids)
-    return read_runs(state.workspace().store, [there[run_id] for run_id in ids])
+    return read_runs(state.workspace().store, [one for one in there.values() if one.id in ids])
 
 
 def listed(facts: Sequence[Facts]) -> list[Facts]:
