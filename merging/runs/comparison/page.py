@@ -16,6 +16,7 @@ table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; } caption { 
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #e3e5e8; text-align: left; vertical-align: top; }
 td:nth-child(-n+2) { white-space: nowrap; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td.n { white-space: nowrap; }
+table.text td { white-space: normal; }
 td.differs { background: #f9e8cd; }
 .wide { overflow-x: auto; } .images { display: flex; flex-wrap: wrap; gap: .6rem; margin: .5rem 0 1rem; }
 figure { margin: 0; width: 96px; font-size: 12px; } .note { color: #555; font-size: 13px; }
@@ -28,8 +29,10 @@ def html_page(title: str, body: str) -> str:
     return static_page(title, _STYLE, f"<h1>{escaped(title)}</h1>{body}")
 
 
-def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[int] = ()) -> str:
-    """Texts as a table, the columns with these numbers flush right."""
+def html_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[int] = (), kind: str = ""
+) -> str:
+    """Texts as a table, the columns with these numbers flush right; of kind ``text``, long ones are broken."""
 
     def line(cells: Sequence[str], tag: str) -> str:
         return (
@@ -41,7 +44,7 @@ def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Coll
             + "</tr>"
         )
 
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+    return f"<table{kind and f' class={kind}'}>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
 
 
 def settings_that_differ(runs: Sequence[Run], names: Sequence[str]) -> str:
@@ -62,4 +65,4 @@ def settings_that_differ(runs: Sequence[Run], names: Sequence[str]) -> str:
 def protocol_section(runs: Sequence[Run], names: Sequence[str]) -> str:
     """How the numbers of runs came about, and each method as the command line takes it."""
     lines = [*protocol(runs, names), *((f"Method of {name}", text) for name, text in settings_lines(runs, names))]
-    return f"<h2>Protocol</h2><div class='wide'>{html_table(['', ''], lines)}</div>"
+    return f"<h2>Protocol</h2><div class='wide'>{html_table(['', ''], lines, kind='text')}</div>"

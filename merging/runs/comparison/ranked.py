@@ -15,7 +15,7 @@ from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 
 AVERAGE = "Average"
-TIE = "≈"
+TIE, UNTESTED = "≈", "?"
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,16 @@ class RankedRuns:
         return (*self.tasks, AVERAGE) if self.averaged else self.tasks
 
     @property
+    def _shown(self) -> list[Cell]:
+        return [self.cells[run.id][column] for run in self.runs for column in self.columns]
+
+    def mark(self, cell: Cell) -> str:
+        """What stands behind an accuracy that is not the best: whether the test tells it from that, and was made."""
+        if cell.best or cell.value is None or not self.tests:
+            return ""
+        return UNTESTED if cell.tied is None else TIE if cell.tied else ""
+
+    @property
     def how(self) -> str:
         """What the marks stand for, in whole sentences."""
         average = ""
@@ -81,6 +91,8 @@ class RankedRuns:
                 f"; of averages, where the {100 * LEVEL:.0f} % interval of the difference holds 0 (paired bootstrap, "
                 f"{RESAMPLES:,} resamples of the images within each task)"
             )
+        if any(cell.tied is None and not cell.best and cell.value is not None for cell in self._shown):
+            said += f". {UNTESTED}: not tested"
         return f"{said}. All of this is about these images, not about other seeds or checkpoints."
 
 

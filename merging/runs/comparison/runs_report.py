@@ -14,7 +14,7 @@ from merging.runs.comparison.page import html_page, html_table, protocol_section
 from merging.runs.comparison.ranked import RankedRuns, rank_runs
 from merging.runs.comparison.report import comparison_sections
 from merging.runs.comparison.svg import escaped
-from merging.runs.comparison.tables import column_titles, percent, table_text, untested
+from merging.runs.comparison.tables import column_titles, percent, stands_out, table_text, untested
 from merging.runs.jobs.predictions import evaluator_of
 from merging.runs.naming import name_runs
 from merging.runs.run import Run
@@ -90,9 +90,8 @@ def _table(found: RankedRuns, labels: Mapping[str, str]) -> str:
         cells = []
         for column in found.columns:
             cell = found.cells[run.id][column]
-            text = escaped(percent(cell))
-            strong = cell.best and cell.value is not None and len(found.runs) > 1
-            cells.append(f"<td class=n>{f'<strong>{text}</strong>' if strong else text}</td>")
+            text = escaped(percent(cell, found))
+            cells.append(f"<td class=n>{f'<strong>{text}</strong>' if stands_out(cell, found) else text}</td>")
         rows.append(f"<tr><td>{escaped(name)}</td>{''.join(cells)}</tr>")
     notes = "".join(f"<p class='note'>{escaped(note)}</p>" for note in (found.how, *untested(found)))
     return f"<div class='wide'><table><tr>{head}</tr>{''.join(rows)}</table></div>{notes}"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from merging.runs.comparison.protocol import protocol, settings_lines
-from merging.runs.comparison.ranked import AVERAGE, TIE, Cell, RankedRuns
+from merging.runs.comparison.ranked import AVERAGE, Cell, RankedRuns
 
 TableForm = Literal["latex", "markdown"]
 ABSENT = "–"
@@ -65,20 +65,19 @@ def _rows(found: RankedRuns, written: Callable[[Cell], str]) -> list[list[str]]:
     ]
 
 
-def percent(cell: Cell) -> str:
-    """An accuracy in percent, with the sign of a tie.
+def percent(cell: Cell, found: RankedRuns) -> str:
+    """An accuracy in percent with its mark."""
+    return ABSENT if cell.value is None else f"{100 * cell.value:.1f} {found.mark(cell)}".strip()
 
-    >>> percent(Cell(0.7137)), percent(Cell(0.7, tied=True)), percent(Cell(None))
-    ('71.4', '70.0 ≈', '–')
-    """
-    if cell.value is None:
-        return ABSENT
-    return f"{100 * cell.value:.1f}" + (f" {TIE}" if cell.tied and not cell.best else "")
+
+def stands_out(cell: Cell, found: RankedRuns) -> bool:
+    """Whether an accuracy is to be in bold."""
+    return cell.best and cell.value is not None and len(found.runs) > 1
 
 
 def _markdown(found: RankedRuns, titles: Sequence[str], notes: Sequence[str], told: Sequence[tuple[str, str]]) -> str:
     def written(cell: Cell) -> str:
-        return f"**{percent(cell)}**" if _stands_out(cell, found) else percent(cell)
+        return f"**{percent(cell, found)}**" if stands_out(cell, found) else percent(cell, found)
 
     lines = [_pipes(["Method", *titles]), _pipes(["---", *("---:" for _ in titles)])]
     lines += [_pipes([_in_markdown(row[0]), *row[1:]]) for row in _rows(found, written)]
@@ -97,8 +96,8 @@ def _in_markdown(text: str) -> str:
 
 def _latex(found: RankedRuns, titles: Sequence[str], notes: Sequence[str], told: Sequence[tuple[str, str]]) -> str:
     def written(cell: Cell) -> str:
-        text = in_latex(percent(cell))
-        return rf"\textbf{{{text}}}" if _stands_out(cell, found) else text
+        text = in_latex(percent(cell, found))
+        return rf"\textbf{{{text}}}" if stands_out(cell, found) else text
 
     def line(cells: Sequence[str]) -> str:
         return " & ".join(cells) + r" \\"
@@ -123,10 +122,6 @@ def _latex(found: RankedRuns, titles: Sequence[str], notes: Sequence[str], told:
             "",
         ]
     )
-
-
-def _stands_out(cell: Cell, found: RankedRuns) -> bool:
-    return cell.best and cell.value is not None and len(found.runs) > 1
 
 
 def in_latex(text: str) -> str:

@@ -84,7 +84,10 @@ def test_a_run_that_answers_all_as_the_best_is_tied_and_one_without_weights_unte
     cells = found.cells
     assert all(cells[gone.id][column].tied is None and cells[gone.id][column].value is not None for column in TASKS)
     assert "weights are gone" in found.untested[gone.id]
-    assert "could not be tested, nor others against it" in table_text(found, "markdown")
+    written = table_text(found, "markdown")
+    assert "could not be tested, nor others against it" in written and "?: not tested" in written.replace("\\", "")
+    marks = {found.mark(cells[gone.id][task]) for task in TASKS if not cells[gone.id][task].best}
+    assert marks == {"?"}
 
 
 def test_answers_that_do_not_give_the_runs_accuracy_are_not_tested_with(five: list[Run], workspace: Workspace) -> None:
