@@ -3,14 +3,15 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from merging.core.errors import MergingError, RunError
-from merging.evaluation.evaluator import Evaluator
+from merging.core.errors import DeviceError, MergingError, RunError
+from merging.evaluation.evaluator import Evaluator, evaluation_key
 from merging.runs.comparison.compare import RunComparison, compare_runs, comparison_row
 from merging.runs.comparison.report import comparison_report
 from merging.runs.deleted import erase
@@ -74,6 +75,22 @@ def test_predictions_are_measured_once(suite_file: Path, workspace: Workspace, m
     again = predictions_of(run, workspace, evaluator_of(run, workspace))
     assert all(np.array_equal(first[task], again[task]) for task in TASKS)
     assert all(values.dtype == np.int64 for values in again.values())
+
+
+def test_a_run_of_a_device_that_is_not_here_is_compared_by_what_is_known_of_it(
+    suite_file: Path, workspace: Workspace
+) -> None:
+    run, other = (run_of(suite_file, workspace, **choices) for choices in (LINEAR, OTHER))
+    answers = predictions_of(run, workspace, evaluator_of(run, workspace))
+    elsewhere = replace(run, id="feedbeeffeed", job=run.spec.model_copy(update={"device": "cuda:63"}))
+    with pytest.raises(DeviceError):
+        predictions_of(elsewhere, workspace, evaluator_of(elsewhere, workspace))
+    evaluator = evaluator_of(elsewhere, workspace)
+    for task, found in answers.items():  # as an imported run brings them
+        key = evaluation_key([elsewhere.id], evaluator, task, "test", "cuda")
+        workspace.store.remember_predictions(key, elsewhere.id, found.astype("<i4").tobytes())
+    compared = compare_runs([other, elsewhere], workspace)
+    assert all(np.array_equal(compared.predictions[1][task], answers[task]) for task in TASKS)
 
 
 def test_other_images_are_looked_at_again(own_suite: Path, workspace: Workspace) -> None:
