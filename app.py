@@ -12,9 +12,11 @@ import streamlit as st
 
 from merging.core.errors import MergingError
 from merging.methods import own
+from merging.runs.worker.serve import elsewhere
 from merging.suites import Suite
 from ui.beyond import corrupted_view, many_view, unseen_view
 from ui.beyond.measuring import METHODS
+from ui.history import finding
 from ui.history.details import TAB
 from ui.lesson import steps
 from ui.look.figure import escape_markdown
@@ -58,7 +60,7 @@ _ACCURACY = ("baselines", "scale", "view")
 PARAMETERS = {
     "Learn": steps.PARAMETERS,
     "Similarity": (*awd.PARAMETERS, "level", "block", "layer", "zoom"),
-    "Merge": (*merge_form.PARAMETERS, "run"),
+    "Merge": (*merge_form.PARAMETERS, "run", merge_form.VARIED),
     "What if": (
         "what",
         "what-split",
@@ -74,7 +76,7 @@ PARAMETERS = {
         *(*unseen_view.PARAMETERS, *corrupted_view.PARAMETERS, *many_view.PARAMETERS),
     ),
     "Sweeps": sweep_form.PARAMETERS,
-    "Runs": (*RUN_PARAMETERS, "trials"),
+    "Runs": (*RUN_PARAMETERS, "trials", *finding.PARAMETERS),
     "Compare": (*RUN_PARAMETERS, "task", "other"),
     "Add a suite": (hub_suites.PARAMETER, "way", own_files.PARAMETER),
 }
@@ -92,6 +94,7 @@ KEPT = {
     "Similarity": (awd.PARAMETERS, ()),
     "Accuracy": (_ACCURACY, ()),
     "Beyond the benchmark": (PARAMETERS["Beyond the benchmark"], ()),
+    "Runs": (finding.PARAMETERS, ()),
 }
 
 _DRAWN = "page-drawn"  # session state
@@ -134,6 +137,7 @@ def sidebar() -> list[str]:
         )
     broken_models()
     broken_methods()
+    shared_folder()
     state.device_badge()
     queue_badge()
     return in_vain
@@ -194,6 +198,14 @@ def broken_methods() -> None:
         st.warning(escape_markdown(str(problem)), icon=":material/code_off:")
 
 
+def shared_folder() -> None:
+    """That the folder for runs is one that several machines reach, and what that means."""
+    note = state.workspace().store.journal.note
+    if note:
+        with st.expander("Runs on a shared folder", icon=":material/lan:"):
+            st.caption(escape_markdown(note))
+
+
 def queue_badge() -> None:
     """How many runs are going on or wait; looks again by itself while there are any."""
     st.fragment(_queue_badge, run_every=3 if state.workspace().store.active() else None)()
@@ -207,6 +219,9 @@ def _queue_badge() -> None:
         return
     text = f"{running} running" + (f", {len(active) - running} queued" if len(active) > running else "")
     st.badge(text, icon=":material/progress_activity:", color="blue", help="The page Runs shows them")
+    machine = elsewhere(state.workspace().home)
+    if machine:
+        st.caption(escape_markdown(f"Carried out by the worker of machine {machine}."))
 
 
 def no_suite() -> None:

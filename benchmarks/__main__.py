@@ -19,6 +19,7 @@ import torch
 
 from benchmarks import browser, many_tasks, pages
 from benchmarks.random_suite import make_suite
+from merging.runs.deleted import erase
 from merging.runs.table import RunStore
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -208,7 +209,7 @@ def _command(suite: Path, folder: Path, extra: list[str]) -> float:
     home = folder / "home"
     store = RunStore(home)
     for run in store.all():
-        store.delete(run.id)
+        erase(store, run.id)
     output = folder / "merged.safetensors"
     command = [
         sys.executable,

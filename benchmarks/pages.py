@@ -1,9 +1,11 @@
 """What the server spends on a run of each page, asked in Streamlit's own protocol: a client without a browser.
 
 Times are given as multiples of a fixed loop of plain Python, timed in between, as absolute times differ from machine to
-machine. The suite is the embedded one with ten runs in the store, alone and beside twelve other suites.
+machine. The suite is the embedded one with ten runs in the store, alone and beside twelve other suites, and once with
+ten thousand runs for the pages that speak of runs.
 """
 
+import json
 import statistics
 import tempfile
 import time
@@ -40,7 +42,9 @@ PAGES = (
     "add_suite",
 )
 GOAL = "≤ 1.5 loops"
+MANY_RUNS = 10_000
 _RUNS, _SUITES = 10, 12
+_OF_RUNS = ("", "merge", "accuracy", "leaderboard", "runs", "compare")  # pages that look runs up
 _PATIENCE = 180.0  # seconds
 _LARGEST = 200 * 2**20  # bytes of a message
 _DONE = (ForwardMsg.FINISHED_SUCCESSFULLY, ForwardMsg.FINISHED_FRAGMENT_RUN_SUCCESSFULLY)
@@ -143,6 +147,13 @@ def measure(turns: int = 5) -> Iterator[tuple[str, float, float, str]]:
                     pairs = [(act(), loop()) for _ in range(turns)]
                     seconds, unit = (statistics.median(column) for column in zip(*pairs, strict=True))
                     yield f"{title}{beside}", seconds, seconds / unit, GOAL
+        repeat_runs(home, MANY_RUNS)
+        with running_dashboard(home) as url, visiting(url) as visitor:
+            for page in _OF_RUNS:
+                visitor.open(page)
+                pairs = [(visitor.open(page), loop()) for _ in range(turns)]
+                seconds, unit = (statistics.median(column) for column in zip(*pairs, strict=True))
+                yield f"page {page or 'start'}, {MANY_RUNS:,} runs", seconds, seconds / unit, GOAL
 
 
 def _acts(visitor: Visitor) -> Iterator[tuple[str, Callable[[], float]]]:
@@ -169,5 +180,22 @@ def fill_store(home: Path, runs: int = _RUNS) -> None:
             merge_params={"scaling": (number + 1) / 20},
             device="cpu",
         )
-        run, _ = workspace.store.take(spec, workspace.spec_fingerprint(spec))
+        run, _ = workspace.store.take(spec, spec.fingerprint(workspace))
         workspace.store.finish(run.id, execute(spec, workspace))
+
+
+def repeat_runs(home: Path, count: int) -> None:
+    """Fill a folder for runs up to a number of merges with copies of one of its runs, each of another seed and time."""
+    store = Workspace(home).store
+    with store.connect() as connection:
+        connection.execute("begin immediate")
+        there = connection.execute("select count(*) from runs").fetchone()[0]
+        row = dict(connection.execute("select * from runs where state = 'done' limit 1").fetchone())
+        names = ", ".join(row)
+        marks = ", ".join("?" for _ in row)
+        for number in range(count - there):
+            spec = json.dumps({**json.loads(row["spec"]), "seed": number + 1})
+            times = {name: row[name] - 60 * number for name in ("created", "started", "finished")}
+            copy = {**row, **times, "id": f"{number:012x}", "fingerprint": f"{number:064x}", "spec": spec}
+            connection.execute(f"insert into runs ({names}) values ({marks})", tuple(copy.values()))
+        connection.execute("commit")

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from merging.evaluation.clip import settings_of  # noqa: E402  needs the path above
 from merging.runs import RunStore  # noqa: E402  needs the path above
+from merging.runs.annotations import annotate  # noqa: E402  needs the path above
 from merging.suites import builtin_suites, load_suite  # noqa: E402  needs the path above
 from tests.dashboard import launch, running_dashboard, settled  # noqa: E402  needs the path above
 
@@ -27,8 +28,17 @@ SHOTS = {
     "leaderboard": "/leaderboard",
     "sweeps": "/sweeps",
     "runs": "/runs?run={run}",
+    "runs-table": "/runs?sort=Best+average+first",
     "compare": "/compare",
 }
+
+# Name, tags and star of the newest runs.
+NOTES = (
+    ("", ["paper"], False),
+    ("Table 2, main row", ["paper", "seed study"], True),
+    ("", [], False),
+    ("odd one", [], True),
+)
 
 
 def main() -> None:
@@ -42,6 +52,7 @@ def main() -> None:
         page.goto(url)
         settled(page)
         compare(page)
+        write_about(RunStore(home))
         newest = next(run.id for run in RunStore(home).all() if run.spec.merge == "adamerging")  # its page shows most
         for name, path in SHOTS.items():
             page.goto(url + path.format(run=newest))
@@ -52,6 +63,12 @@ def main() -> None:
         add_suite(page, url)
         in_class(page, browser, url)
         browser.close()
+
+
+def write_about(store: RunStore) -> None:
+    """Give some runs what people give them."""
+    for run, (name, tags, star) in zip(store.all(), NOTES, strict=False):
+        annotate(store, run.id, name=name, tags=tags, star=star)
 
 
 def add_suite(page: Page, url: str) -> None:

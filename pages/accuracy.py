@@ -267,15 +267,16 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
 
 
 st.title("Accuracy")
-available, elsewhere = accuracy_view.measured_runs()
+offered = accuracy_view.measured_runs(kept_ids(_KEY) or ())
+available = offered.runs
 if not available:
     no_runs(
         "Here the accuracy of every run stands beside that of the unmerged models, task by task. "
         "No run on this suite is finished yet."
     )
 picked = choose(available)
-if elsewhere:
-    st.caption(escape_markdown(f"{elsewhere} more runs belong to other suites, or to files that have changed since."))
+if offered.left_out:
+    st.caption(offered.left_out)
 shown_baselines, as_shares, chosen_view = controls()
 if not picked:
     explain_nothing_chosen(available)

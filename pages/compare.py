@@ -30,7 +30,7 @@ from ui.history.differences import show_differences
 from ui.look.columns import text_width
 from ui.look.figure import escape_markdown, is_dark, show
 from ui.runs import shipped
-from ui.runs.choice import chosen_ids, remember_ids
+from ui.runs.choice import chosen_ids, kept_ids, remember_ids
 from ui.runs.text import chosen_on_validation, mixtures, option_labels, provenance
 from ui.shell import state
 from ui.shell.entry import through_app
@@ -309,15 +309,16 @@ def image_by_image(found: RunComparison, names: Sequence[str]) -> None:
 
 
 st.title("Compare")
-available, elsewhere = accuracy_view.measured_runs()
+offered = accuracy_view.measured_runs(kept_ids(_KEY) or ())
+available = offered.runs
 if len(available) < 2:
     no_runs(
         "Here two to four models stand side by side, image by image: what each gets right that the "
         "others do not, and whether the difference is more than chance. It takes two finished runs on this suite."
     )
 picked = choose(available)
-if elsewhere:
-    st.caption(escape_markdown(f"{elsewhere} more runs belong to other suites, or to files that have changed since."))
+if offered.left_out:
+    st.caption(offered.left_out)
 if len(picked) < 2:
     st.info("Choose two to four runs above; the first is the reference.")
     st.stop()

@@ -19,6 +19,7 @@ from merging.suites.images.shifts import CLEAN
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.history.details import warn_of_oddities
+from ui.history.varied import show_variation
 from ui.look.figure import escape_markdown, show
 from ui.look.metric import metric_change
 from ui.merge import form as merge_form
@@ -49,6 +50,7 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
             return
         with words:
             st.markdown(f"**What will run** &nbsp; {escape_markdown(sentence(spec, tasks))}")
+            show_variation(spec)
             named = state.suite().chosen()  # those the command takes by itself
             st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None, wrap_lines=True)
         with cost:

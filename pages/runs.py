@@ -2,31 +2,33 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from merging.charts.columns import AVERAGE, MARK, METHOD, mark
-from merging.charts.run_series import name_runs, scaling_of
+from merging.charts.run_series import name_runs
 from merging.charts.runs import timing_figure
-from merging.charts.theme import distinct_styles
 from merging.core.errors import MergingError
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
 from merging.runs.export.weights import KEPT_WEIGHTS
+from merging.runs.listing import Facts, hide, listing, read_runs, unreadable
 from merging.runs.run import UnreadableRun
 from merging.sweeps import SweepStore
 from ui.accuracy.no_runs import no_runs
+from ui.history.deleting import deleted_and_disk, offer_delete, offer_undo
 from ui.history.details import belongs_here, details
 from ui.history.differences import show_differences
 from ui.history.export import MAX_DOWNLOAD, offer
-from ui.look.columns import fitting, method_columns, text_width
+from ui.history.finding import chosen_part, chosen_view, count_in_words
+from ui.history.notes import offer_notes, show_notes
+from ui.history.table import show_table
+from ui.history.taking_away import offer_moving, offer_report
 from ui.look.figure import escape_markdown, offer_csv, show
-from ui.merge.form import Draft
-from ui.runs.choice import HIDDEN_REASON, came_by_link, chosen_ids, remember_ids
+from ui.merge.form import VARIED, Draft
+from ui.runs.choice import HIDDEN_REASON, came_by_link, chosen_ids, kept_ids, linked_ids, remember_ids
 from ui.runs.panel import ensure_worker, run_panel
-from ui.runs.text import BUILT_IN, STATE_COLORS, badge, duration, measured_before, phases, when
+from ui.runs.text import badge, duration, measured_before, phases, when
 from ui.shell import session, state
 from ui.shell.entry import through_app
 from ui.shell.rights import Act
@@ -35,104 +37,23 @@ from ui.shell.url import switch
 through_app()
 
 _KEY = "runs-chosen"
-_ROOM, _METHOD = 855, 230  # pixels: of the table beside its boxes in a window of 1280, and of the longest method
-_LEAST_IMPORTANT = ("Device", "Seed", "Tasks", "Run", "Took", "Split")  # left out first; the CSV has them all
+_DAMAGED = 20  # runs that can't be read, of which so many are shown
 _IN_FULL = 4  # runs that are shown one below the other; of more, only the first
 
 
-def history(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a run, newest first."""
-    kinds = sorted({(run.spec.method, run.label) for run in runs}, key=lambda kind: (kind[0] != kind[1], kind))
-    looks = dict(zip(kinds, distinct_styles([method for method, _ in kinds]), strict=True))
-    rows = []
-    for run in runs:
-        average = run.merged.score if run.merged else None
-        took = run.finished - run.started if run.finished and run.started else None
-        rows.append(
-            {
-                "State": [BUILT_IN if run.shipped else run.state],
-                MARK: mark(looks[run.spec.method, run.label]),
-                METHOD: run.label,
-                "Suite": run.spec.suite_name,
-                AVERAGE: None if average is None else 100 * average,
-                "Coefficients": scaling_of(run),
-                "Took": "" if took is None else duration(took),
-                "Started": BUILT_IN if run.shipped else when(run.started or run.created),
-                "Tasks": len(run.spec.tasks),
-                "Run": run.id,
-                "Split": run.spec.split,
-                "Seed": run.spec.seed,
-                "Device": run.spec.device,
-            }
-        )
-    table = pd.DataFrame(rows)
-    same = [name for name in ("Suite", "Split", "Seed", "Device") if table[name].nunique() < 2]
-    return table.drop(columns=same)  # what is the same everywhere needs no column
-
-
-def chosen(runs: Sequence[Run]) -> list[Run]:
+def chosen(facts: Sequence[Facts]) -> list[Run]:
     """The runs that are checked in the table; they stand in the URL."""
-    ids = chosen_ids(_KEY, [run.id for run in runs], [], "The table holds all there are.")
+    wanted = {*linked_ids(), *(kept_ids(_KEY) or ())}
+    there = {one.id: one for one in facts if one.id in wanted}
+    ids = chosen_ids(_KEY, list(there), [], "The table holds all there are.")
     remember_ids("run", _KEY, ids)
-    return [run for run in runs if run.id in ids]
+    return read_runs(state.workspace().store, [one for one in there.values() if one.id in ids])
 
 
-def _columns(frame: pd.DataFrame) -> dict[str, Any]:
-    """Settings of the columns that only this table has."""
-    text = st.column_config.TextColumn
-    return {
-        "State": st.column_config.MultiselectColumn(
-            width=88, options=[*STATE_COLORS, BUILT_IN], color=[*STATE_COLORS.values(), "violet"]
-        ),
-        "Suite": text(width=min(104, text_width(max(frame.get("Suite", [""]), key=len)))),
-        "Coefficients": text(width=172),
-        "Took": text(width=84, help="From start to end, waiting not counted"),
-        "Started": text(width=72 if max(map(len, frame["Started"])) < 9 else 125),
-        "Tasks": st.column_config.NumberColumn(width=52),
-        "Run": text(width=106),
-        "Split": text(width=46),
-        "Seed": st.column_config.NumberColumn(width=46),
-        "Device": text(width=58),
-    }
-
-
-def table(runs: Sequence[Run]) -> None:
-    """All runs, with a box to check for each."""
-    if not runs:
-        st.caption("All runs are trials of sweeps.")
-        return
-    ids = [run.id for run in runs]
-    rows = [ids.index(one) for one in st.session_state[_KEY]]
-    st.session_state["runs-table"] = {"selection": {"rows": rows, "columns": [], "cells": []}}
-
-    def take_over() -> None:
-        rows = st.session_state["runs-table"]["selection"]["rows"]
-        st.session_state[_KEY] = [ids[row] for row in rows if row < len(ids)]
-
-    frame = history(runs)
-    settings = {**method_columns(frame[METHOD].tolist(), pinned=False, widest=_METHOD), **_columns(frame)}
-    widths = {str(name): int(settings[str(name)]["width"]) for name in frame}
-    st.dataframe(
-        frame,
-        key="runs-table",
-        on_select=take_over,
-        selection_mode="multi-row",
-        hide_index=True,
-        width="stretch",
-        height="content" if len(runs) <= 10 else 400,
-        placeholder="–",
-        column_config=settings,
-        column_order=fitting(widths, _ROOM, _LEAST_IMPORTANT),
-    )
-    if any(run.spec.forgotten for run in runs):
-        st.caption("The average of a run that forgets is over all other tasks of the suite that can be measured.")
-    offer_csv(frame.assign(State=[BUILT_IN if run.shipped else run.state for run in runs]), key="runs", file="runs")
-
-
-def listed(runs: Sequence[Run]) -> list[Run]:
+def listed(facts: Sequence[Facts]) -> list[Facts]:
     """The runs to list: trials of sweeps only where somebody asks for them, or has chosen them."""
     trials = SweepStore(state.workspace().store).trial_fingerprints()
-    count = sum(run.fingerprint in trials for run in runs)
+    count = sum(one.fingerprint in trials for one in facts)
     if not count or switch(
         st.toggle,
         f"Trials of sweeps ({count})",
@@ -140,8 +61,28 @@ def listed(runs: Sequence[Run]) -> list[Run]:
         key="trials",
         help="Every trial is a run too; the page Sweeps lists them with what was tried",
     ):
-        return list(runs)
-    return [run for run in runs if run.fingerprint not in trials or run.id in st.session_state[_KEY]]
+        return list(facts)
+    return hide(facts, trials, st.session_state[_KEY])
+
+
+def table(facts: Sequence[Facts]) -> None:
+    """The runs that somebody wants to see, a part of them at once, and ways to take them along."""
+    view = chosen_view(facts)
+    candidates = listed(facts)
+    wanted = view.of(candidates)
+    if not wanted:
+        why = "None of these runs is so; take something out of search or filter." if candidates else ""
+        st.caption(why or "All runs are trials of sweeps.")
+        return
+    place = st.empty()
+    part, which = chosen_part(wanted)
+    said = [count_in_words(wanted, len(candidates), view), which]
+    if any(said):
+        place.caption(escape_markdown(". ".join(filter(None, said))))
+    shown = show_table(read_runs(state.workspace().store, part), _KEY)
+    with st.container(horizontal=True):
+        offer_csv(shown, key="runs", file="runs")
+        offer_moving(wanted)
 
 
 def compare(runs: list[Run]) -> None:
@@ -161,7 +102,7 @@ def compare(runs: list[Run]) -> None:
             table=pd.DataFrame(seconds).T.assign(total=list(totals.values())).rename_axis("Run").reset_index(),
         )
         ids = [run.id for run in runs if run.result]
-        with st.container(horizontal=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
             st.page_link(
                 "pages/accuracy.py",
                 label="Compare their accuracy",
@@ -174,18 +115,22 @@ def compare(runs: list[Run]) -> None:
                 icon=":material/compare_arrows:",
                 query_params={**state.shared_query(), "run": ids[:MAX_RUNS]},
             )
+            offer_report(runs)
 
 
 def heading(run: Run) -> None:
     """Name, state and what can be done with a run."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(escape_markdown(run.label), width="content")
-        st.markdown(f"{badge(run.state)} &nbsp; `{run.id}`", width="content")
+        st.subheader(escape_markdown(run.name or run.label), width="content")
+        method = f"{escape_markdown(run.label)} &nbsp; " if run.name else ""
+        st.markdown(f"{method}{badge(run.state)} &nbsp; `{run.id}`", width="content")
         if run.shipped:
             st.caption(measured_before([run]), width="content")
         st.space("stretch")
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
+            offer_notes(run)
             actions(run)
+    show_notes(run)
 
 
 def actions(run: Run) -> None:
@@ -194,20 +139,20 @@ def actions(run: Run) -> None:
         export(run)
     # No link: suite and tasks are widgets that are there already, which take nothing from the URL any more.
     if st.button(
-        "Adjust",
+        "Again with …",
         icon=":material/tune:",
         key=f"adjust-{run.id}",
-        help="Opens the page Merge with these settings",
+        help="Opens the page Merge with these settings, and marks what you change",
         on_click=state.choose,
         args=(run.spec.suite, run.spec.tasks),
     ):
-        st.switch_page("pages/merge.py", query_params=form_of(run))
+        st.switch_page("pages/merge.py", query_params={**form_of(run), VARIED: run.id})
     if run.state == "done" and (run.shipped or session.may(Act.DELETE, run)):
         with st.popover("Run again", icon=":material/replay:", key=f"again-{run.id}"):
             again(run)
     if run.state != "running" and not run.shipped and session.may(Act.DELETE, run):
         with st.popover("Delete", icon=":material/delete:", key=f"delete-{run.id}"):
-            delete(run)
+            offer_delete(run, _KEY)
 
 
 def form_of(run: Run) -> dict[str, str]:
@@ -259,22 +204,11 @@ def again(run: Run) -> None:
         st.rerun()
 
 
-def delete(run: Run) -> None:
-    """Remove a run after asking."""
-    st.write("This removes the run and its files for good.")
-    if st.button("Delete it", type="primary", icon=":material/delete:", key=f"delete-now-{run.id}"):
-        state.workspace().store.delete(run.id)
-        st.session_state[_KEY] = []
-        st.query_params.pop("run", None)
-        st.toast(f"Run {run.id} was deleted", icon=":material/check:")
-        st.rerun()
-
-
-def unreadable(runs: Sequence[UnreadableRun]) -> None:
+def damaged_runs(runs: Sequence[UnreadableRun]) -> None:
     """Rows that can't be read, each with the reason and a way to be rid of it."""
     title = "1 run can't be read" if len(runs) == 1 else f"{len(runs)} runs can't be read"
     with st.expander(title, icon=":material/unknown_document:", expanded=True):
-        for run in runs:
+        for run in runs[:_DAMAGED]:
             words, button = st.columns([0.82, 0.18], vertical_alignment="center")
             reason = run.reason if session.may(Act.SEE_FOLDERS) else HIDDEN_REASON
             words.caption(escape_markdown(f"{when(run.created)}, {run.state}: {reason}"))
@@ -287,6 +221,8 @@ def unreadable(runs: Sequence[UnreadableRun]) -> None:
             ):
                 state.workspace().store.delete(run.id)
                 st.rerun()
+        if len(runs) > _DAMAGED:
+            st.caption(f"{len(runs) - _DAMAGED:,} more; `merging runs list` names them all.")
 
 
 def everything(runs: list[Run]) -> None:
@@ -305,10 +241,13 @@ def everything(runs: list[Run]) -> None:
 
 
 st.title("Runs")
-every, damaged = state.workspace().store.all_to_show(), state.workspace().store.unreadable()
+offer_undo()
+with st.spinner("Reading what runs there are, once as long as they stay the same …", show_time=True):
+    every, damaged = listing(state.workspace().store), unreadable(state.workspace().store)
 if damaged:
-    unreadable(damaged)
+    damaged_runs(damaged)
 if not every:
+    deleted_and_disk()
     no_runs(
         "No runs yet. Here every run is kept: its settings, coefficients and timings, and its weights to take away."
     )
@@ -319,9 +258,9 @@ picked = chosen(every)
 if came_by_link(_KEY):  # what a link names comes first, not below a table in which it would have to be looked for
     everything(picked)
     st.subheader("All runs")
-    table(listed(every))
-    st.stop()
-table(listed(every))
+table(every)
 if not picked:
     st.caption("Check one run to see everything about it, or several to compare them.")
-everything(picked)
+if not came_by_link(_KEY):
+    everything(picked)
+deleted_and_disk()

@@ -37,6 +37,7 @@ VARIANTS = Path(__file__).parent / "results" / "variants.json"  # as studies.var
 PAGES = {
     "README.md": "README",
     "docs/dashboard.md": "Dashboard",
+    "docs/runs.md": "Runs",
     "docs/methods.md": "Methods",
     "docs/own-methods.md": "Your own methods",
     "docs/results.md": "Results",
@@ -311,6 +312,12 @@ def _limits(_: str) -> str:
             "results that come with an embedded suite",
             _size(limits.MAX_SHIPPED_BYTES),
             f"{_size(limits.MAX_SHIPPED_TEXT)} unpacked",
+        ],
+        [
+            "runs of others, in a zip archive",
+            "the disk",
+            f"{limits.MAX_MOVED_RUNS:,} runs, {_size(limits.MAX_MOVED_TEXT)} unpacked, {_size(limits.MAX_MOVED_LINE)} "
+            "each; numbers that can be what they are called, names without paths",
         ],
         ["JSON: configuration", _size(limits.MAX_JSON_BYTES), f"{limits.MAX_JSON_VALUES:,} values"],
         ["JSON: index, catalogue; lists in text", _size(limits.MAX_INDEX_BYTES), f"{limits.MAX_JSON_VALUES:,} values"],

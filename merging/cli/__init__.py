@@ -6,11 +6,11 @@ Errors are one paragraph on standard error and exit status 1; wrong usage is exi
 
 import click
 
-from merging.cli import beyond, dashboard, hosting, merges, own, runs, suites, sweeps
+from merging.cli import beyond, dashboard, hosting, merges, own, run_table, runs, suites, sweeps
 from merging.cli.group import main
 from merging.cli.options import methods_option
 
-__all__ = ["beyond", "dashboard", "hosting", "main", "merges", "own", "runs", "suites", "sweeps"]
+__all__ = ["beyond", "dashboard", "hosting", "main", "merges", "own", "run_table", "runs", "suites", "sweeps"]
 
 
 def _offer_methods(group: click.Group) -> None:

@@ -9,8 +9,8 @@ import click
 
 from merging.cli.group import main
 from merging.cli.options import PathAsTyped, form_options, home_option, json_option, open_workspace, progress_on_stderr
-from merging.cli.results import print_comparison, print_dtype, print_json, run_row
-from merging.cli.text import print_run, print_runs
+from merging.cli.results import print_comparison, print_json, run_row
+from merging.cli.text import print_run
 from merging.core.text import counted
 
 
@@ -24,31 +24,7 @@ class _ListWithoutAWord(click.Group):
 
 @main.group(cls=_ListWithoutAWord)
 def runs() -> None:
-    """What was run: list (also without a word), show, compare, export, delete."""
-
-
-@runs.command("list")
-@home_option
-@json_option
-def runs_list(home: Path, as_json: bool) -> None:
-    """All runs, newest first."""
-    from merging.runs.table import RunStore
-
-    store = RunStore(home)
-    rows = [run_row(run) for run in store.all()]
-    broken = store.unreadable()
-    if as_json:
-        unreadable = [
-            {"run": run.id, "state": run.state, "created": run.created, "reason": run.reason} for run in broken
-        ]
-        print_json({"runs": rows, "unreadable": unreadable})
-        return
-    if rows:
-        print_runs(rows)
-    for one in broken:
-        click.echo(f"{one.id}  unreadable  {one.reason}")
-    if not rows and not broken:
-        click.echo("no runs yet; try: merging merge mini --merge task_arithmetic --evaluate")
+    """What was run: list (also without a word), show, annotate, compare, report, delete, restore, export, import."""
 
 
 @runs.command("show")
@@ -65,44 +41,6 @@ def runs_show(run_id: str, home: Path, as_json: bool) -> None:
         print_json({**run_row(run), "spec": spec, "error": run.error, "log": run.log, "result": result})
     else:
         print_run(run)
-
-
-@runs.command("delete")
-@click.argument("run_id")
-@home_option
-@json_option
-def runs_delete(run_id: str, home: Path, as_json: bool) -> None:
-    """Remove a run and its files for good; it may be one that can't be read."""
-    from merging.runs.table import RunStore
-
-    deleted = RunStore(home).delete(run_id)
-    if as_json:
-        print_json({"deleted": deleted})
-    else:
-        click.echo(f"deleted: {deleted}")
-
-
-@runs.command("export")
-@click.argument("run_id")
-@click.argument("folder", type=PathAsTyped(file_okay=False))
-@form_options
-@home_option
-@json_option
-def runs_export(run_id: str, folder: Path, form: Any, home: Path, as_json: bool) -> None:
-    """Write weights, recipe, model card and coefficients of a finished run into FOLDER."""
-    from merging.core.files import require_parent
-    from merging.runs.export.export import export_run
-    from merging.suites.suite import load_suite
-
-    require_parent(folder)
-    workspace = open_workspace(home)
-    run = workspace.store.get(run_id)
-    files = export_run(run, workspace, folder, form)
-    if as_json:
-        print_json({"files": [str(file) for file in files]})
-    else:
-        click.echo("\n".join(f"written: {file}" for file in files))
-        print_dtype(form, load_suite(run.spec.suite))
 
 
 @main.command()

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from merging.cli.results import print_result
-from merging.core.text import counted, printed
+from merging.core.text import counted, printed, visible
 
 WIDTH = 100
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
@@ -150,27 +150,32 @@ def _with_values(method: str, params: Mapping[str, Any]) -> str:
 def print_runs(rows: Sequence[Mapping[str, Any]]) -> None:
     """Runs as :func:`merging.cli.results.run_row` gives them, one a line."""
     lines = []
+    machines = len({row["machine"] for row in rows}) > 1
     for row in rows:
         average = _average(row)
         lines.append(
             [
-                row["run"],
-                _minute(row["created"]),
+                row["run"] + (" ★" if row["star"] else ""),
+                minute(row["created"]),
                 row["state"],
                 row["label"],
                 row["suite"],
                 str(len(row["tasks"])),
                 _coefficient(row),
                 average,
+                row["machine"] if machines else "",
+                row["person"],
+                visible(row["name"]),
+                visible(", ".join(row["tags"])),
             ]
         )
-    header = ["run", "queued at", "state", "method", "suite", "tasks", "λ", "average"]
+    header = ["run", "queued at", "state", "method", "suite", "tasks", "λ", "average", "machine", "who", "name", "tags"]
     print_table(header, lines, right=("tasks", "average"))
-    if any(cells[-1].endswith("*") for cells in lines):
+    if any(cells[7].endswith("*") for cells in lines):
         click.echo("* over the tasks that are not to be forgotten")
 
 
-def _minute(seconds: float) -> str:
+def minute(seconds: float) -> str:
     """A time on this machine's clock."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
@@ -184,8 +189,14 @@ def _average(row: Mapping[str, Any]) -> str:
 
 def print_run(run: Any) -> None:
     """All of a :class:`merging.runs.table.Run` that is read by people; its JSON has every number."""
+    from merging.runs.advice import what_to_do
+
     spec, result = run.spec, run.merged
-    click.echo(f"run {run.id}  {run.state}")
+    click.echo(f"run {run.id}  {run.state}{'  ★' if run.star else ''}")
+    if run.name or run.tags:
+        _paragraph(visible(run.name + (f" [{', '.join(run.tags)}]" if run.tags else "")).strip(), 2)
+    if run.note:
+        click.echo(textwrap.indent(visible(run.note), "  "))
     _paragraph(f"{run.label}, {spec.suite_name}, {counted(len(spec.tasks), 'task')}: {', '.join(spec.tasks)}", 2)
     sources = (result.sources if result else None) or {}
     for part in spec.pair.parts:
@@ -200,6 +211,10 @@ def print_run(run: Any) -> None:
         _paragraph(f"warning: {warning}", 2)
     if run.error:
         _paragraph(f"error: {run.error}", 2)
+        if advice := what_to_do(run):
+            _paragraph(advice, 2)
+        if run.state in ("failed", "cancelled", "lost"):
+            click.echo(f"`merging runs again {run.id[:6]}` queues it again")
     if run.log:
         click.echo("last lines of its output:")
         click.echo(textwrap.indent(run.log, "  "))
@@ -209,7 +224,11 @@ def print_run(run: Any) -> None:
 
 def _times(run: Any) -> str:
     """When a run was asked for, how long each phase took, and the most memory it held."""
-    parts = [f"queued {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.created))}"]
+    asked = " ".join(filter(None, [run.person and f"by {run.person}", run.machine and f"on {run.machine}"]))
+    parts = [
+        f"queued {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.created))}",
+        *filter(None, [visible(asked)]),
+    ]
     seconds = dict(run.merged.seconds) if run.merged else {}
     if seconds:
         total = seconds.pop("total")
@@ -314,7 +333,7 @@ def print_sweeps(rows: Sequence[Mapping[str, Any]]) -> None:
     lines = [
         [
             row["sweep"],
-            _minute(row["created"]),
+            minute(row["created"]),
             row["state"],
             row["label"],
             f"{row['finished']}/{row['total']}",

@@ -1,6 +1,7 @@
 """Writing files whole or not at all, and finding out before long work whether they can be written."""
 
 import os
+import platform
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +30,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         CheckpointError: the folder can't be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Of the machine, too: on a network folder two may have processes of one number.
+    temporary = path.with_name(f".{path.name}.{platform.node()[:32]}-{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -92,3 +94,14 @@ def require_parent(path: Path) -> None:
             f"{path.name}: can't be written: {path.parent.name!r}, where it is to be, {what}; nothing was done; "
             "create that folder or check the path"
         )
+
+
+def folder_bytes(folder: Path) -> int:
+    """What the files below a folder take on disk; 0 if there is none."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):  # it went in the meantime
+                status = os.lstat(os.path.join(path, name))
+                total += getattr(status, "st_blocks", 0) * 512 or status.st_size
+    return total

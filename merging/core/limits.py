@@ -11,6 +11,9 @@ MAX_LESSON_BYTES = 64 * 2**10  # of a lesson that a teacher prepared
 MAX_LESSON_TEXT = 4000  # letters of its words for one step
 MAX_SHIPPED_BYTES = 3 * 2**20  # of results that come with a suite, packed
 MAX_SHIPPED_TEXT = 64 * 2**20  # and unpacked
+MAX_MOVED_RUNS = 100_000  # in a file of runs that somebody else exported
+MAX_MOVED_LINE = 32 * 2**20  # of one of them
+MAX_MOVED_TEXT = 512 * 2**20  # of all of them, unpacked
 MAX_YAML_VALUES = 250_000  # with aliases written out: a few lines of them can stand for billions
 MAX_YAML_DEPTH = 50
 

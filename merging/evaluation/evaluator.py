@@ -584,7 +584,7 @@ def _wrong_architecture(suite: Suite, columns: int) -> str:
     )
 
 
-def evaluation_key(model: Sequence[str], evaluator: Evaluator, task: str, split: Split) -> str:
+def evaluation_key(model: Sequence[str], evaluator: Evaluator, task: str, split: Split, device: str = "") -> str:
     """Names what a model does on a task's images, by the content of everything it depends on; 64 hex digits.
 
     Args:
@@ -592,6 +592,7 @@ def evaluation_key(model: Sequence[str], evaluator: Evaluator, task: str, split:
         evaluator: its images, head, device and precision.
         task: which task.
         split: which of its images.
+        device: the kind of device that the model was on, where that is not the evaluator's.
     """
     head = evaluator.head(task).float().cpu().numpy().tobytes()
     parts = [
@@ -601,7 +602,7 @@ def evaluation_key(model: Sequence[str], evaluator: Evaluator, task: str, split:
         str(evaluator.input),
         str(evaluator.suite.architecture),
         str(evaluator.dtype),
-        evaluator.device.type,
+        device or evaluator.device.type,
         *map(str, evaluator.suite.beside_architecture.items()),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

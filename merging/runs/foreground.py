@@ -10,6 +10,7 @@ from merging.core.errors import Cancelled, MergingError, MissingPart, RunError, 
 from merging.core.files import atomic_path
 from merging.core.progress import Progress, no_progress
 from merging.runs.carrying import ATTEMPTS, Carrier, Ending, carry_out
+from merging.runs.deleted import erase
 from merging.runs.export.export import require_form, write_weights
 from merging.runs.export.huggingface import config_beside
 from merging.runs.export.weights import KEPT_WEIGHTS, keep_weights
@@ -169,7 +170,7 @@ def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress:
         raise Cancelled(f"run {run.id} was cancelled; nothing was written") from None
     except (SpecError, MissingPart):
         store.stop(run.id, "failed", "refused")
-        store.delete(run.id)  # nothing was tried, so there is nothing to look up later
+        erase(store, run.id)  # nothing was tried, so there is nothing to look up later
         raise
     except BaseException as error:
         if not isinstance(error, MergingError):

@@ -30,6 +30,10 @@ class Run:
         result_json: what came of it, as stored.
         person: who asked for it, where several people share a dashboard; empty if nobody said.
         machine: the name of the machine on which it was asked for; empty of runs of earlier versions.
+        name: that somebody gave it; empty if nobody did, as the next two.
+        note: what somebody wrote about it, as Markdown, see :mod:`merging.runs.annotations`.
+        tags: words by which it is found again.
+        star: whether somebody marked it.
         shipped: whether it came with the suite, see :mod:`merging.runs.shipped`, and is nobody's own.
     """
 
@@ -51,6 +55,10 @@ class Run:
     result_json: str | None
     person: str = ""
     machine: str = ""
+    name: str = ""
+    note: str = ""
+    tags: tuple[str, ...] = ()
+    star: bool = False
     shipped: bool = False
 
     @property

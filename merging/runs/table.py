@@ -1,66 +1,35 @@
 """The table of runs, jobs of every kind, in one SQLite file that pages, command line and worker share.
 
-Pages write queued rows and read; the worker claims rows and writes progress. Every call opens its own connection, so
-that threads and processes never share one. Write-ahead logging lets readers go on while somebody writes.
+Pages write queued rows and read; the worker claims rows and writes progress.
 """
 
 import json
 import platform
-import shutil
 import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from merging.core.errors import MergingError, RunError
-from merging.core.files import require_folder
+from merging.runs import deleted
 from merging.runs.expected import Expected
 from merging.runs.jobs import Job, JobResult, parse_job
-from merging.runs.run import Run, State, UnreadableRun
+from merging.runs.remembered import Remembered
+from merging.runs.run import Run, State
 from merging.runs.shipped import Shipped
 
 _ENOUGH = "enough"  # in a run's folder: somebody has asked for what it has
 _LATELY = 200  # finished runs by which others' times are guessed
 STALE_SECONDS = 15.0  # a running row whose worker has not been heard of for this long is lost
-
-# Columns of the table of runs that stores of earlier versions lack.
-_LATER_COLUMNS = {"person": "text not null default ''", "machine": "text not null default ''"}
-
-_SCHEMA = """
-create table if not exists runs (
-    id text primary key,
-    fingerprint text not null,
-    spec text not null,
-    state text not null,
-    message text not null default '',
-    done integer not null default 0,
-    total integer not null default 0,
-    phase_started real,
-    created real not null,
-    started real,
-    finished real,
-    heartbeat real,
-    cancel_asked real,
-    error text,
-    log text,
-    result text,
-    person text not null default '',
-    machine text not null default ''
-);
-create unique index if not exists one_live_run_per_fingerprint
-    on runs (fingerprint) where state in ('queued', 'running', 'done');
-create table if not exists accuracies (key text primary key, value text not null);
-create table if not exists predictions (key text primary key, run text not null, value blob not null);
-create table if not exists fingerprints (
-    path text primary key, size integer not null, changed integer not null, fingerprint text not null
-);
-"""
+_KIND = "case when json_valid(spec) then json_extract(spec, '$.job') end"
+_COLUMNS = frozenset(field.name for field in fields(Run))
 
 
-class RunStore:
+class RunStore(Remembered):
     """Runs in ``home/runs.sqlite``, their files in ``home/runs/ID``.
 
     Args:
@@ -70,36 +39,9 @@ class RunStore:
     """
 
     def __init__(self, home: Path | str, shipped: Shipped | None = None) -> None:
-        self.home = Path(home)
         self.shipped = shipped or Shipped()
-        require_folder(self.home)
-        self.path = self.home / "runs.sqlite"
-        with self.connect() as connection:
-            connection.execute("pragma journal_mode = wal")
-            connection.executescript(_SCHEMA)
-            _add_columns(connection)
-
-    @contextmanager
-    def connect(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one piece of work.
-
-        Raises:
-            RunError: the file can't be written (permissions, a full disk), or is no database.
-        """
-        try:
-            with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
-                connection.row_factory = sqlite3.Row
-                yield connection
-        except sqlite3.OperationalError as error:
-            raise RunError(
-                f"{self.path.name}: can't be opened for writing ({error}); make room or choose another folder"
-            ) from None
-        except sqlite3.DatabaseError as error:
-            raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
-
-    def folder(self, run_id: str) -> Path:
-        """Where the files of a run are kept."""
-        return self.home / "runs" / run_id
+        super().__init__(home)
+        deleted.purge(self)
 
     # --- asking for work -------------------------------------------------------------------------------------------
 
@@ -127,7 +69,7 @@ class RunStore:
                 connection.execute("delete from runs where id = ? and state != 'running'", (row["id"],))
                 row = _live_row(connection, run_id, job, fingerprint, state, person)
             connection.execute("commit")
-        return _run(row), row["id"] == run_id
+        return run_of_row(row), row["id"] == run_id
 
     def cancel(self, run_id: str) -> Run:
         """Ask for a run to stop: a queued one is cancelled at once, a running one by its worker."""
@@ -144,34 +86,37 @@ class RunStore:
         return self.get(run_id)
 
     def delete(self, run_id: str) -> str:
-        """Remove a run and its files; gives its whole id.
+        """Move a run out of the table, so that nobody sees it any more; gives its whole id.
+
+        For a day it can be had back, see :func:`merging.runs.deleted.restore`; then it is removed with its files.
 
         Raises:
             RunError: there is none, or it is running; cancel it first.
         """
         if self.shipped.get(run_id):
             raise RunError(f"run {run_id} came with its suite and can't be deleted")
+        deleted.purge(self)
         run_id = str(self._row(run_id)["id"])
         with self.connect() as connection:
-            gone = connection.execute("delete from runs where id = ? and state != 'running'", (run_id,)).rowcount
-            if gone:
-                connection.execute("delete from predictions where run = ?", (run_id,))
+            connection.execute("begin immediate")
+            gone = deleted.move_aside(connection, run_id)
+            connection.execute("commit")
         if not gone:
             raise RunError(f"run {run_id} is running; cancel it before deleting it")
-        shutil.rmtree(self.folder(run_id), ignore_errors=True)
         return run_id
 
     def forget(self, job: Job) -> None:
-        """Remove ended rows of jobs that this one replaces."""
+        """Remove ended rows of jobs that this one replaces, for good."""
+        if type(job).replaces is Job.replaces:
+            return  # of this kind, none does
         with self.connect() as connection:
             rows = connection.execute(
-                "select * from runs where state not in ('queued', 'running') "
-                "and case when json_valid(spec) then json_extract(spec, '$.job') end = ?",
+                f"select * from runs where {_KIND} = ? and state not in ('queued', 'running')",
                 (job.kind,),
             ).fetchall()
         for run in _readable(rows):
             if job.replaces(run.job):
-                self.delete(run.id)
+                deleted.erase(self, run.id)
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -181,7 +126,7 @@ class RunStore:
         Raises:
             RunError: there is none, several begin so, or it is of another version of this program.
         """
-        return self.shipped.get(run_id) or _run(self._row(run_id))
+        return self.shipped.get(run_id) or run_of_row(self._row(run_id))
 
     def _row(self, run_id: str) -> sqlite3.Row:
         self.mark_lost()
@@ -221,33 +166,26 @@ class RunStore:
             return list(_readable(rows))
 
     def all(self, limit: int = 500) -> list[Run]:
-        """Merges, newest first; the other jobs are looked up by whoever asked for them."""
-        return list(_readable(self._merges(limit)))
-
-    def all_to_show(self) -> list[Run]:
-        """The same, and below them the merges that came with suites and that nobody has done here."""
-        own = self.all()
-        done = {run.fingerprint for run in own if run.state == "done"}
-        return [*own, *(run for run in self.shipped.merges() if run.fingerprint not in done)]
-
-    def unreadable(self, limit: int = 500) -> list[UnreadableRun]:
-        """Rows that :meth:`all` leaves out since they can't be read, newest first; they can still be deleted."""
-        found = []
-        for row in self._merges(limit):
-            try:
-                _run(row)
-            except RunError as error:
-                found.append(UnreadableRun(row["id"], row["state"], row["created"], str(error)))
-        return found
-
-    def _merges(self, limit: int) -> list[sqlite3.Row]:
+        """The newest merges, newest first; :mod:`merging.runs.listing` finds any of them."""
         self.mark_lost()
         with self.connect() as connection:
-            return connection.execute(
-                "select * from runs where case when json_valid(spec) then json_extract(spec, '$.job') end is null "
-                "or json_extract(spec, '$.job') = 'merge' order by created desc, rowid desc limit ?",
+            rows = connection.execute(
+                f"select * from runs where {_KIND} is null or {_KIND} = 'merge' "
+                "order by created desc, rowid desc limit ?",
                 (limit,),
             ).fetchall()
+        return list(_readable(rows))
+
+    def done_like(self, job: Job) -> list[Run]:
+        """Finished merges with exactly this specification, newest first: of several where files or methods differed."""
+        with self.connect() as connection:
+            rows = connection.execute(
+                f"select * from runs where ({_KIND} is null or {_KIND} = 'merge') and state = 'done' "
+                "and json_valid(spec) and json_extract(spec, '$.suite') = json_extract(?1, '$.suite') "
+                "and json_extract(spec, '$.seed') = json_extract(?1, '$.seed') order by created desc, rowid desc",
+                (job.model_dump_json(),),
+            ).fetchall()
+        return [run for run in _readable(rows) if run.job == job]
 
     # --- doing -----------------------------------------------------------------------------------------------------
 
@@ -361,49 +299,6 @@ class RunStore:
                 ),
             )
 
-    # --- what was computed once ------------------------------------------------------------------------------------
-
-    def known_accuracy(self, key: str) -> dict[str, Any] | None:
-        """A remembered accuracy."""
-        with self.connect() as connection:
-            row = connection.execute("select value from accuracies where key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row["value"])
-
-    def remember_accuracy(self, key: str, value: dict[str, Any]) -> None:
-        """Remember an accuracy under a key that names weights, images and head by content."""
-        with self.connect() as connection:
-            connection.execute("insert or replace into accuracies values (?, ?)", (key, json.dumps(value)))
-
-    def known_predictions(self, key: str) -> bytes | None:
-        """What :meth:`remember_predictions` was given."""
-        with self.connect() as connection:
-            row = connection.execute("select value from predictions where key = ?", (key,)).fetchone()
-        return self.shipped.predictions(key) if row is None else bytes(row["value"])
-
-    def remember_predictions(self, key: str, run_id: str, value: bytes) -> None:
-        """Remember what a run predicts, under a key that names images and head by content, until it is deleted."""
-        with self.connect() as connection:
-            connection.execute("insert or replace into predictions values (?, ?, ?)", (key, run_id, value))
-
-    def known_fingerprint(self, path: Path) -> str | None:
-        """The fingerprint of a file that has not changed since it was taken."""
-        status = path.stat()
-        with self.connect() as connection:
-            row = connection.execute(
-                "select fingerprint from fingerprints where path = ? and size = ? and changed = ?",
-                (str(path.resolve()), status.st_size, status.st_mtime_ns),
-            ).fetchone()
-        return None if row is None else str(row["fingerprint"])
-
-    def remember_fingerprint(self, path: Path, fingerprint: str) -> None:
-        """Remember the fingerprint of a file as it is now."""
-        status = path.stat()
-        with self.connect() as connection:
-            connection.execute(
-                "insert or replace into fingerprints values (?, ?, ?, ?)",
-                (str(path.resolve()), status.st_size, status.st_mtime_ns, fingerprint),
-            )
-
 
 def beginning_with(connection: sqlite3.Connection, kind: Literal["run", "sweep"], beginning: str) -> sqlite3.Row:
     """The row of a run or a sweep, by its id or an unambiguous beginning of it.
@@ -412,21 +307,13 @@ def beginning_with(connection: sqlite3.Connection, kind: Literal["run", "sweep"]
         RunError: there is none, or several begin so.
     """
     rows = connection.execute(
-        f"select * from {kind}s where substr(id, 1, ?) = ? limit 2", (len(beginning), beginning)
+        f"select * from {kind}s where id >= ?1 and id < ?1 || char(1114111) limit 2", (beginning,)
     ).fetchall()
     if len(rows) != 1 or not beginning:
         listing = "runs list" if kind == "run" else "sweep list"
         raise RunError(f"{f'no {kind}' if not rows else f'several {kind}s begin with'} {beginning!r}; see `{listing}`")
     row: sqlite3.Row = rows[0]
     return row
-
-
-def _add_columns(connection: sqlite3.Connection) -> None:
-    """Bring the table of an earlier version up to date; two programs may do so at once."""
-    there = {row["name"] for row in connection.execute("pragma table_info(runs)")}
-    for name in _LATER_COLUMNS.keys() - there:
-        with suppress(sqlite3.OperationalError):  # another was faster
-            connection.execute(f"alter table runs add column {name} {_LATER_COLUMNS[name]}")
 
 
 def _live_row(
@@ -447,7 +334,12 @@ def _live_row(
     return row
 
 
-def _run(row: sqlite3.Row) -> Run:
+def run_of_row(row: sqlite3.Row) -> Run:
+    """A row of the table as a run.
+
+    Raises:
+        RunError: another version of this program wrote it, and it can't be read.
+    """
     values = dict(row)
     try:
         job = parse_job(json.loads(values.pop("spec")))
@@ -456,11 +348,13 @@ def _run(row: sqlite3.Row) -> Run:
             f"run {values['id']} was made by another version of this program and can't be read ({error}), or with a "
             "method of your own that is not here; name its file with --methods or in MERGING_METHODS, or delete it"
         ) from None
-    return Run(job=job, result_json=values.pop("result"), **values)
+    tags = tuple(json.loads(values.pop("tags", "[]")))
+    known = {name: value for name, value in values.items() if name in _COLUMNS}  # a later version may have more
+    return Run(job=job, result_json=values.pop("result"), **{**known, "tags": tags, "star": bool(values.get("star"))})
 
 
 def _readable(rows: Iterable[sqlite3.Row]) -> Iterator[Run]:
     """The runs of some rows; one that another version wrote must not hide the others."""
     for row in rows:
         with suppress(RunError):
-            yield _run(row)
+            yield run_of_row(row)

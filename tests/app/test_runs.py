@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from streamlit.testing.v1 import AppTest
 
 from merging.charts.run_series import name_runs
+from merging.runs.listing import unreadable
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import ended, finished, spec_of
@@ -172,7 +173,7 @@ def test_adjusting_opens_the_form_with_suite_tasks_and_settings(
     changes = {"tasks": ("birds", "doors"), "edit": "awd", "edit_params": {"alpha": 0.25}, "seed": 7}
     run = finished(state.workspace(), tiny, **changes)
     build_suite(suites_folder / "aardvark", tasks=("birds", "roads"))
-    app = press(open_page("runs", suite="aardvark", run=run.id), "Adjust")
+    app = press(open_page("runs", suite="aardvark", run=run.id), "Again with …")
     assert not app.exception
     assert not app.warning
     assert app.title[0].value == "Merge"
@@ -189,7 +190,25 @@ def test_delete_asks_first(tiny: Suite, open_page: Open) -> None:
     assert len(state.workspace().store.all()) == 1
     press(app, "Delete it")
     assert state.workspace().store.all() == []
-    assert "No runs yet" in texts(app)
+    assert "No runs yet" in texts(app) and f"`{run.id}` was deleted" in texts(app)
+    press(app, "Undo")
+    assert [one.id for one in state.workspace().store.all()] == [run.id]
+    assert "was deleted" not in texts(app) and "No runs yet" not in texts(app)
+
+
+def test_a_deleted_run_can_be_restored_later_unless_the_same_was_done_since(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    first, second = finished(space, tiny), finished(space, tiny, merge="average")
+    for run in (first, second):
+        space.store.delete(run.id)
+    again = finished(space, tiny)
+    app = open_page("runs")
+    assert "Deleted within a day (2), and disk space" in [element.label for element in app.expander]
+    app.button(key=f"restore-{first.id}").click().run()
+    assert f"Run {first.id} can't be restored, as run {again.id} is the same" in texts(app)
+    app.button(key=f"restore-{second.id}").click().run()
+    assert not app.exception and {one.id for one in space.store.all()} == {again.id, second.id}
 
 
 def test_a_finished_run_can_be_done_again(tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:
@@ -299,7 +318,7 @@ def test_an_unreadable_run_is_shown_as_such_beside_the_others_and_can_be_deleted
     assert f"run {old.id} was made by another version of this program and can't be read" in texts(app)
     app.button(key=f"delete-unreadable-{old.id}").click().run()
     assert not app.exception and "can't be read" not in texts(app)
-    assert not space.store.unreadable() and [run.id for run in space.store.all()] == [new.id]
+    assert not unreadable(space.store) and [run.id for run in space.store.all()] == [new.id]
 
 
 def test_when_all_runs_are_unreadable_they_can_be_deleted(tiny: Suite, open_page: Open) -> None:
@@ -309,7 +328,7 @@ def test_when_all_runs_are_unreadable_they_can_be_deleted(tiny: Suite, open_page
     app = open_page("runs")
     assert not app.exception and "No runs yet" in texts(app)
     app.button(key=f"delete-unreadable-{run.id}").click().run()
-    assert not app.exception and not state.workspace().store.unreadable()
+    assert not app.exception and not unreadable(state.workspace().store)
 
 
 def test_a_link_opens_a_tab(tiny: Suite, open_page: Open) -> None:

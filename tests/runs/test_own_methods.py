@@ -16,6 +16,7 @@ from merging.runs.export.export import export_run
 from merging.runs.export.recipe import read_recipe, replay
 from merging.runs.foreground import run_here
 from merging.runs.jobs import MergeSpec
+from merging.runs.listing import unreadable
 from merging.runs.run import Run
 from merging.runs.worker.serve import Worker, make_way
 from merging.runs.workspace import Workspace
@@ -51,9 +52,9 @@ def test_an_edited_file_makes_a_new_run_and_marks_the_earlier_one(
     assert earlier.label == LABEL and "earlier version of Mine, with another content of mine.py" in earlier.warnings[0]
     (own_methods / "mine.py").unlink()
     own.refresh()
-    unreadable = workspace.store.unreadable()
-    assert [one.id for one in unreadable] == [second.id, first.id]
-    assert "unknown merge 'mine'" in unreadable[0].reason and "name its file with --methods" in unreadable[0].reason
+    damaged = unreadable(workspace.store)
+    assert [one.id for one in damaged] == [second.id, first.id]
+    assert "unknown merge 'mine'" in damaged[0].reason and "name its file with --methods" in damaged[0].reason
 
 
 def test_a_built_in_run_says_nothing_of_sources(suite_file: Path, workspace: Workspace) -> None:

@@ -9,11 +9,13 @@ import torch
 from merging.core.errors import RunError
 from merging.methods.presets import PRESETS
 from merging.runs import Run
+from merging.runs.annotations import annotate
 from merging.runs.export.weights import kept_weights, rebuilt
 from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
 from merging.runs.jobs.predictions import evaluator_of, known_predictions
 from merging.runs.leaderboard import spec_of
+from merging.runs.listing import listing
 from merging.runs.positions import Bench, Need, Position
 from merging.runs.shipped import FILE, Shipped, shipped_files, write
 from merging.runs.workspace import Workspace
@@ -45,7 +47,7 @@ def test_what_came_with_a_suite_is_found_by_the_fingerprint_of_the_same_run(meas
     (found,) = elsewhere.store.to_show([run.fingerprint])
     assert found is not None and found.shipped and found.state == "done"
     assert (found.job, found.result) == (run.job, run.result)
-    assert elsewhere.store.get(found.id) == found and [one.id for one in elsewhere.store.all_to_show()] == [found.id]
+    assert elsewhere.store.get(found.id) == found and [one.id for one in listing(elsewhere.store)] == [found.id]
     assert elsewhere.store.to_show(["another"]) == [None]
 
 
@@ -56,6 +58,8 @@ def test_it_is_nobodys_run(measured: tuple[Run, Workspace]) -> None:
     assert found is not None
     with pytest.raises(RunError, match="can't be deleted"):
         elsewhere.store.delete(found.id)
+    with pytest.raises(RunError, match="nobody's own"):
+        annotate(elsewhere.store, found.id, star=True)
     with pytest.raises(RunError, match="run it again"):
         kept_weights(found, elsewhere.store)
 
@@ -79,14 +83,14 @@ def test_who_runs_it_again_has_a_run_of_their_own(measured: tuple[Run, Workspace
         store.finish(own.id, run.result)
     (found,) = store.to_show([run.fingerprint])
     assert found is not None and (found.id == own.id) == shows_own
-    listed = [one.id for one in store.all_to_show()]
+    listed = [one.id for one in listing(store)]
     assert own.id in listed and (len(listed) == 1) == (state == "done")
 
 
 def test_predictions_and_accuracies_come_back_as_they_were(measured: tuple[Run, Workspace]) -> None:
     _, elsewhere = measured
     shipped = elsewhere.store.shipped
-    answers = elsewhere.store.known_predictions("key")
+    answers = elsewhere.store.known_predictions("key", "any")
     assert answers is not None and np.frombuffer(answers, "<i4").tolist() == [3, 1, 2]
     ((written, value),) = shipped.accuracies("print")
     need = Need.read(written)

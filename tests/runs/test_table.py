@@ -13,6 +13,7 @@ import pytest
 from merging.core.errors import RunError
 from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.merge_result import MergeResult
+from merging.runs.listing import unreadable
 from merging.runs.table import STALE_SECONDS, RunStore
 from tests.waiting import PATIENCE
 
@@ -96,10 +97,14 @@ def test_time_left_is_estimated_from_the_present_phase(store: RunStore) -> None:
 def test_a_run_says_who_asked_for_it_and_where(tmp_path: Path) -> None:
     RunStore(tmp_path).submit(SPEC, "f")
     with closing(sqlite3.connect(tmp_path / "runs.sqlite")) as connection:  # as a store of an earlier version is
-        for column in ("person", "machine"):
+        for column in ("person", "machine", "name", "note", "tags", "star"):
             connection.execute(f"alter table runs drop column {column}")
+        for table in ("listed", "deleted"):
+            connection.execute(f"drop table {table}")
     store = RunStore(tmp_path)
-    assert [(run.person, run.machine) for run in store.active()] == [("", "")]
+    assert [(run.person, run.machine, run.name, run.tags, run.star) for run in store.active()] == [
+        ("", "", "", (), False)
+    ]
     run = store.submit(SPEC, "g", person="Ada")
     assert (run.person, run.machine) == ("Ada", platform.node())
 
@@ -175,18 +180,14 @@ def test_work_of_a_silent_worker_can_be_submitted_at_once(store: RunStore) -> No
     assert (again.state, again.id != run_id) == ("queued", True)
 
 
-def test_deleting_takes_the_files_too(store: RunStore) -> None:
+def test_a_running_run_is_not_deleted(store: RunStore) -> None:
     run_id = running(store)
     folder = store.folder(run_id)
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"x")
     with pytest.raises(RunError, match="is running; cancel it before"):
         store.delete(run_id)
-    assert folder.is_dir()
-    store.finish(run_id, MergeResult())
-    store.delete(run_id[:6])
-    assert not folder.exists()
-    assert store.all() == []
+    assert folder.is_dir() and [run.id for run in store.all()] == [run_id]
 
 
 def test_a_run_of_another_version_does_not_hide_the_others(store: RunStore) -> None:
@@ -225,11 +226,11 @@ def test_unreadable_rows_are_listed_apart_and_can_be_deleted(how: str, store: Ru
     old, new = store.submit(SPEC, "old"), store.submit(SPEC, "new")
     damage(store, old.id, DAMAGES[how])
     assert [run.id for run in store.all()] == [run.id for run in store.active()] == [new.id]
-    (row,) = store.unreadable()
+    (row,) = unreadable(store)
     assert (row.id, row.state, row.created) == (old.id, "queued", old.created)
     assert row.reason.startswith(f"run {old.id} was made by another version") and row.reason.endswith("delete it")
     assert store.delete(old.id[:8]) == old.id
-    assert store.unreadable() == []
+    assert unreadable(store) == []
 
 
 @pytest.mark.parametrize("how", DAMAGES)
@@ -237,7 +238,7 @@ def test_asking_for_the_same_again_replaces_an_unreadable_row(how: str, store: R
     old = store.submit(SPEC, "same")
     damage(store, old.id, DAMAGES[how])
     new = store.submit(SPEC, "same")
-    assert new.id != old.id and new.state == "queued" and store.unreadable() == []
+    assert new.id != old.id and new.state == "queued" and unreadable(store) == []
 
 
 def test_an_unreadable_row_that_is_running_is_left_to_whoever_runs_it(store: RunStore) -> None:
@@ -246,7 +247,7 @@ def test_an_unreadable_row_that_is_running_is_left_to_whoever_runs_it(store: Run
     damage(store, old.id, DAMAGES["a method that is gone"])
     with pytest.raises(RunError, match="another version"):
         store.submit(SPEC, "same")
-    assert [row.state for row in store.unreadable()] == ["running"]
+    assert [row.state for row in unreadable(store)] == ["running"]
 
 
 def test_unknown_and_ambiguous_ids(store: RunStore) -> None:

@@ -9,6 +9,7 @@ from merging.core.errors import MergingError
 from merging.methods.context import Context
 from merging.runs import Run
 from merging.runs.comparison.compare import RunComparison, compare_runs, require_comparable
+from merging.runs.deleted import erase
 from merging.runs.jobs.predictions import PredictionsJob, evaluator_of, known_predictions, predictions_of
 from ui.accuracy import measuring
 from ui.look.figure import escape_markdown
@@ -113,6 +114,6 @@ def _job(run: Run) -> tuple[PredictionsJob, Run | None]:
     spec = PredictionsJob.like(run.spec)
     job = run_of(spec)
     if job is not None and job.state == "done":  # it measured a run that was deleted since, and made again
-        state.housekeeping().store.delete(job.id)
+        erase(state.housekeeping().store, job.id)
         job = None
     return spec, job

@@ -1,6 +1,7 @@
 """Accuracies as several pages show them: baselines, the ranking, the sentence under the chart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -12,10 +13,12 @@ from merging.charts.run_series import scaling_of
 from merging.core.text import in_a_row, signed
 from merging.evaluation.evaluator import best_first, normalised_accuracy
 from merging.runs import Run
+from merging.runs.listing import listing, read_runs
 from merging.suites.suite import Split
 from ui.accuracy import measuring
 from ui.look.columns import method_columns
 from ui.look.figure import escape_markdown, offer_csv
+from ui.runs.choice import linked_ids
 from ui.runs.jobs import run_of
 from ui.runs.panel import offer_job
 from ui.runs.text import duration
@@ -23,15 +26,54 @@ from ui.shell import state
 
 ZERO_SHOT, INDIVIDUAL = "Zero-shot", "Individual"
 SPLIT_WORDS: dict[Split, str] = {"val": "validation", "test": "test"}
+MOST_OFFERED = 200  # runs to choose from; more in one list can't be looked through
 NORMALISED = "Normalised accuracy: mean over the tasks of accuracy divided by that of the task's own model, in percent"
 
 
-def measured_runs() -> tuple[list[Run], int]:
-    """Finished runs with accuracies on the present weights, newest first, and how many others there are."""
-    present = state.fingerprints()
-    done = [run for run in state.workspace().store.all_to_show() if run.merged and run.merged.accuracy]
-    ours = [run for run in done if run.merged and run.merged.fingerprints.items() <= present.items()]
-    return ours, len(done) - len(ours)
+@dataclass(frozen=True)
+class Measured:
+    """Finished runs with accuracies, as far as a page offers them.
+
+    Attributes:
+        runs: on the present weights: the newest, newest first, and those that somebody has chosen.
+        elsewhere: number of those on other weights.
+        older: number of those left out as there are too many to choose from.
+    """
+
+    runs: list[Run]
+    elsewhere: int
+    older: int
+
+    @property
+    def left_out(self) -> str:
+        """What is not offered, as sentences in markdown; empty if that is nothing."""
+        sentences = []
+        if self.older:
+            sentences.append(
+                f"The newest {MOST_OFFERED} runs are offered here; {self.older:,} older ones can be chosen on the page "
+                "Runs, which finds any of them."
+            )
+        if self.elsewhere:
+            sentences.append(
+                f"{self.elsewhere:,} more runs belong to other suites, or to files that have changed since."
+            )
+        return escape_markdown(" ".join(sentences))
+
+
+def measured_runs(chosen: Collection[str] = ()) -> Measured:
+    """Finished runs with accuracies on the present weights.
+
+    Args:
+        chosen: ids of runs that are among them, however old they are.
+    """
+    present, store = state.fingerprints(), state.workspace().store
+    wanted = {*chosen, *linked_ids()}
+    measured = [one for one in listing(store) if one.base]
+    here = [one for one in measured if one.base in present.values()]
+    looked_at = [one for place, one in enumerate(here) if place < MOST_OFFERED or one.shipped or one.id in wanted]
+    runs = read_runs(store, looked_at)
+    ours = [run for run in runs if run.merged and run.merged.fingerprints.items() <= present.items()]
+    return Measured(ours, len(measured) - len(here) + len(runs) - len(ours), len(here) - len(looked_at))
 
 
 def task_labels(tasks: Sequence[str]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from ui.shell.state import described
 from ui.shell.url import warn
 
 Kind = Literal["edit", "merge"]
+VARIED = "varies"  # what the URL calls the run whose settings the form began with
 _DRAFT = "merge-draft"  # session state: the form as query parameters, kept across pages
 _DEFAULTS: dict[str, Any] = {
     "edit": "none",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from merging.core.errors import RunError
+from merging.runs.listing import unreadable
 from ui.shell import session
 from ui.shell.rights import Act
 from ui.shell.state import workspace
@@ -33,7 +34,7 @@ def _why_not(run_id: str) -> str:
     """Why a page can't show a run that is there; empty if there is no such run."""
     store = workspace().store
     hidden = not session.may(Act.SEE_FOLDERS)
-    broken = {run.id: HIDDEN_REASON if hidden else run.reason for run in store.unreadable()}
+    broken = {run.id: HIDDEN_REASON if hidden else run.reason for run in unreadable(store)}
     if run_id in broken:
         return f"Run {run_id} can't be read: {broken[run_id].rstrip('.')}."
     try:

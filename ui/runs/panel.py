@@ -19,6 +19,7 @@ from merging.core import devices
 from merging.core.errors import MergingError, RunError
 from merging.core.places import METHODS_VARIABLE, method_places, methods_setting
 from merging.runs import Run
+from merging.runs.advice import what_to_do
 from merging.runs.jobs import Job
 from merging.runs.jobs.job import FILE_LANE
 from merging.runs.worker.serve import is_working, log_tail, make_way
@@ -233,7 +234,7 @@ def _ending(run: Run, key: str, on_retry: Callable[[Run], None] | None) -> None:
     show = {"failed": st.error, "lost": st.warning}.get(run.state, st.info)
     show(escape_markdown(run.error or state_in_words(run.state)))
     if run.state == "failed":
-        st.caption(escape_markdown(run.job.without))
+        st.caption(escape_markdown(f"{what_to_do(run)} {run.job.without}".strip()))
     log = run.log or log_tail(workspace().store.folder(run.id) / "log.txt")  # nobody kept that of a lost run
     if log and session.may(Act.SEE_FOLDERS):  # which tracebacks name
         with st.expander("Last lines of the log", icon=":material/terminal:"):

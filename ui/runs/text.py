@@ -7,6 +7,7 @@ from merging.charts.run_series import scaling_of, told_apart
 from merging.core.text import in_a_row, printed
 from merging.runs import Run, State
 from merging.runs.comparison.settings import base_weights
+from merging.runs.naming import machine_of
 from ui.look.figure import escape_markdown
 
 _BADGES: dict[State, tuple[str, str]] = {
@@ -113,19 +114,20 @@ def chosen_on_validation(run: Run) -> bool:
 
 def option_labels(runs: Sequence[Run], tasks: Sequence[str]) -> dict[str, str]:
     """Run id → its text in a list to choose from, no two alike; how many tasks it merges is said if not these."""
-    return told_apart({run.id: _option_label(run, tasks) for run in runs})
+    several = len({machine_of(run) for run in runs} - {""}) > 1
+    return told_apart({run.id: _option_label(run, tasks, machine_of(run) if several else "") for run in runs})
 
 
-def _option_label(run: Run, tasks: Sequence[str]) -> str:
+def _option_label(run: Run, tasks: Sequence[str], machine: str) -> str:
     chosen = run.merged.merge.scaling if run.merged and chosen_on_validation(run) else None
     scaling = scaling_of(run) if chosen is None else f"λ {printed(chosen)}"
-    parts = [run.label, scaling]
+    parts = [run.name, run.label, scaling]
     if set(run.spec.tasks) != set(tasks):
         parts.append(f"{len(run.spec.tasks)} {'tasks' if len(run.spec.tasks) > 1 else 'task'}")
     average = run.merged.score if run.merged else None
     if average is not None:
         parts.append(f"{100 * average:.1f} %")
-    return " · ".join(part for part in [*parts, BUILT_IN if run.shipped else when(run.created)] if part)
+    return " · ".join(part for part in [*parts, machine, BUILT_IN if run.shipped else when(run.created)] if part)
 
 
 def provenance(runs: Sequence[Run]) -> str:

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from merging.runs.deleted import erase
 from merging.runs.jobs.check import CheckedFile, CheckJob, CheckReport
 from ui.look.columns import text_width
 from ui.look.figure import escape_markdown, show_table
@@ -84,5 +85,5 @@ def check() -> None:
 
 def _check_again(done: str, job: CheckJob) -> None:
     """Callback: forget a report and queue the check once more."""
-    state.workspace().store.delete(done)
+    erase(state.workspace().store, done)
     ask_for(job)

@@ -12,6 +12,7 @@ from merging.evaluation.paired import LEVEL, RESAMPLES, Comparison, compare, con
 from merging.methods.context import Context
 from merging.runs.jobs.merge_result import Coefficients
 from merging.runs.jobs.predictions import evaluator_of, predictions_of
+from merging.runs.naming import name_runs
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Split
@@ -52,12 +53,9 @@ class RunComparison:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The method of each run, with the beginning of its id where two have the same."""
-        labels = [run.label for run in self.runs]
-        return tuple(
-            label if labels.count(label) == 1 else f"{label} · {run.id[:6]}"
-            for label, run in zip(labels, self.runs, strict=True)
-        )
+        """What to call the runs, no two the same."""
+        named = name_runs(self.runs)
+        return tuple(named[run.id] for run in self.runs)
 
     def right(self, run: int, task: str) -> np.ndarray:
         """Whether a run is right about each image of a task: bool ``[N]``."""

@@ -1,19 +1,18 @@
 """Runs side by side as one HTML file for a paper or a lecture: no script, nothing from elsewhere."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from merging.core.files import atomic_path
-from merging.core.page import static_page
 from merging.core.text import in_a_row
 from merging.evaluation.evaluator import Evaluator
 from merging.evaluation.paired import HOW, LEVEL, VERDICTS, Comparison, TaskDifference, comparison_in_words, points
 from merging.methods.forgetting import TO_FORGET
 from merging.runs.comparison.compare import RunComparison, shown_classes, subtracted
-from merging.runs.comparison.settings import differing
+from merging.runs.comparison.page import html_page, html_table, protocol_section, settings_that_differ
 from merging.runs.comparison.svg import Whisker, escaped, heat_map, whiskers
 from merging.runs.jobs.predictions import evaluator_of
 from merging.runs.workspace import Workspace
@@ -23,20 +22,6 @@ from merging.weights.geometry import network_order
 MAX_IMAGES = 8  # of a task that one run gets right and the other wrong, each way
 _NUMBERED = 12  # classes up to which cells carry their number
 _SIDE = 64  # pixels of an image
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c2128; background: #fff; max-width: 1120px; margin: 2rem auto;
-  padding: 0 1rem; }
-h1, h2, h3 { line-height: 1.25; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; } h3 { margin-top: 2rem; }
-table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; } caption { text-align: left; color: #555; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #e3e5e8; text-align: left; vertical-align: top; }
-td:nth-child(-n+2) { white-space: nowrap; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td.n { white-space: nowrap; }
-td.differs { background: #f9e8cd; }
-.wide { overflow-x: auto; } .images { display: flex; flex-wrap: wrap; gap: .6rem; margin: .5rem 0 1rem; }
-figure { margin: 0; width: 96px; font-size: 12px; } .note { color: #555; font-size: 13px; }
-@media print { body { max-width: none; } svg, figure, tr { break-inside: avoid; } }
-"""
 
 
 def comparison_report(
@@ -51,17 +36,22 @@ def comparison_report(
         images: where the images of the tasks are.
         title: of the page.
     """
+    return html_page(title, comparison_sections(found, names, labels, images))
+
+
+def comparison_sections(
+    found: RunComparison, names: Sequence[str], labels: Mapping[str, str], images: Evaluator
+) -> str:
+    """What stands on the page below its title, as HTML."""
     tasks = "".join(_task(found, names, task, labels[task], images) for task in found.tasks)
-    return static_page(
-        title,
-        _STYLE,
-        f"<h1>{escaped(title)}</h1>"
-        + _overview(found, names)
+    return (
+        _overview(found, names)
         + _differences(found, names, labels)
         + _coefficients(found, names, labels)
         + f"<h2>Image by image</h2>{tasks}"
-        + _settings(found, names)
-        + _methods(found),
+        + settings_that_differ(found.runs, names)
+        + _methods(found)
+        + protocol_section(found.runs, names)
     )
 
 
@@ -72,9 +62,7 @@ def write_report(path: Path, found: RunComparison, workspace: Workspace) -> None
         CheckpointError: the file can't be written; nothing was changed.
     """
     images = evaluator_of(found.runs[0], workspace)
-    labels = {task: images.suite.task(task).label for task in found.tasks}
-    if len(set(labels.values())) < len(labels):
-        labels = {task: task for task in labels}
+    labels = images.suite.task_labels(found.tasks)
     page = comparison_report(found, found.names, labels, images, report_title(images.suite.label, found.names))
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -101,7 +89,7 @@ def _overview(found: RunComparison, names: Sequence[str]) -> str:
     note += "".join(f" {escaped(sentence)}" for sentence in said if sentence)
     return (
         f"<p>Top-1 accuracy on the {found.split} split, {found.images:,} images of {len(found.tasks)} "
-        f"task{'s' if len(found.tasks) > 1 else ''}.{note}</p>" + _table(head, rows, numeric={2})
+        f"task{'s' if len(found.tasks) > 1 else ''}.{note}</p>" + html_table(head, rows, numeric={2})
     )
 
 
@@ -133,7 +121,7 @@ def _differences(found: RunComparison, names: Sequence[str], labels: Mapping[str
             images = sum(one.images for one in pair.counted.values())
             rows.append([*_numbers("Average", "", pair), "", "", str(images), "", ""])
         head = ["Task", "Verdict", f"{names[0]} (%)", f"{name} (%)", *tested]
-        table = _table(head, rows, numeric=set(range(2, len(head))))
+        table = html_table(head, rows, numeric=set(range(2, len(head))))
         said = escaped(comparison_in_words(pair, name, names[0]))
         parts.append(f"<p><strong>{said}</strong></p><div class='wide'>{table}</div>")
     return "".join(parts)
@@ -227,20 +215,6 @@ def _images(indices: np.ndarray, pixels: np.ndarray, true: Callable[[int], str],
     return f"<div class='images'>{''.join(shown)}</div>" if shown else ""
 
 
-def _settings(found: RunComparison, names: Sequence[str]) -> str:
-    rows = differing(found.runs)
-    if not rows:
-        return "<h2>Settings</h2><p>These runs have the same settings and files.</p>"
-    cells = "".join(
-        f"<tr><td>{escaped(name)}</td>"
-        + "".join(f"<td{'' if value == values[0] else ' class=differs'}>{escaped(value)}</td>" for value in values)
-        + "</tr>"
-        for name, values in rows
-    )
-    head = "".join(f"<th>{escaped(name)}</th>" for name in ("Setting", *names))
-    return f"<h2>Settings that differ</h2><div class='wide'><table><tr>{head}</tr>{cells}</table></div>"
-
-
 def _methods(found: RunComparison) -> str:
     seen = sorted(
         {
@@ -259,17 +233,3 @@ def _methods(found: RunComparison) -> str:
         "<h2>How this was computed</h2><p class='note'>Gained: images that only the run gets right; lost: that only "
         f"the reference does. {escaped(HOW)}{adapted}</p>"
     )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: set[int]) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return (
-            "<tr>"
-            + "".join(
-                f"<{tag}{' class=n' if place in numeric else ''}>{escaped(cell)}</{tag}>"
-                for place, cell in enumerate(cells)
-            )
-            + "</tr>"
-        )
-
-    return f"<table>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"

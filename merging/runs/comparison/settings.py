@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from merging.core.text import short
+from merging.methods.spec import Spec
 from merging.runs.run import Run
 from merging.suites.images.shifts import Shift
 
@@ -25,9 +26,27 @@ def base_weights(run: Run) -> str:
     return str(prints[0]) if prints else run.spec.suite
 
 
+def changed_settings(before: Spec, after: Spec) -> list[tuple[str, str, str]]:
+    """The settings in which one specification differs from another: name, then, now, :data:`ABSENT` if there is none.
+
+    Where edit or merge are others, their parameters are left out.
+    """
+    was, now = settings_of(before), settings_of(after)
+    names = [name for name in dict.fromkeys([*was, *now]) if was.get(name) != now.get(name)]
+    others = [f"{kind}: " for kind in ("edit", "merge") if kind in names]
+    return [
+        (name, was.get(name, ABSENT), now.get(name, ABSENT)) for name in names if not name.startswith(tuple(others))
+    ]
+
+
 def _flat(run: Run) -> dict[str, str]:
     """All settings of a run by name, as text."""
-    spec = run.spec
+    base = {"base weights": base_weights(run)[:12]} if run.result else {}
+    return {**settings_of(run.spec), **base}
+
+
+def settings_of(spec: Spec) -> dict[str, str]:
+    """All settings of a specification by name, as text."""
     values: dict[str, Any] = {"suite": Path(spec.suite).parent.name or spec.suite, "tasks": ", ".join(spec.tasks)}
     for part in spec.pair.parts:
         values[part.stage.kind] = part.title
@@ -37,6 +56,4 @@ def _flat(run: Run) -> dict[str, str]:
         values["shift"] = spec.shift.label
     if spec.unseen:
         values["unseen tasks"] = ", ".join(spec.unseen)
-    if run.result:
-        values["base weights"] = base_weights(run)[:12]
     return {key: short(value) for key, value in values.items()}

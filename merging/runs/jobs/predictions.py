@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 
 from merging.core import devices
-from merging.core.errors import RunError
+from merging.core.errors import DeviceError, RunError
 from merging.evaluation.evaluator import Evaluator, evaluation_key
 from merging.methods.context import Context
 from merging.runs.export.weights import kept_weights, rebuilt, require_done
@@ -32,16 +32,24 @@ _STORED = np.dtype("<i4")
 
 
 def evaluator_of(run: Run, workspace: Workspace) -> Evaluator:
-    """The evaluator with which a run's accuracy was measured: its suite, device, precision and shift."""
+    """The evaluator with which a run's accuracy was measured: its suite, device, precision and shift.
+
+    Of a run that was made on a device that this machine lacks, one on the CPU: its images are the same, and what the
+    run predicts may be known.
+    """
     spec = run.spec
-    return workspace.evaluator(load_suite(spec.suite), devices.resolve(spec.device), spec.torch_dtype, spec.shift)
+    try:
+        device = devices.resolve(spec.device)
+    except DeviceError:
+        device = torch.device("cpu")
+    return workspace.evaluator(load_suite(spec.suite), device, spec.torch_dtype, spec.shift)
 
 
 def known_predictions(run: Run, workspace: Workspace, evaluator: Evaluator) -> dict[str, np.ndarray]:
     """Class indices per task, int64 ``[N]``, for the tasks whose present images the run was seen on before."""
     found = {}
     for task in run.spec.tasks:
-        stored = workspace.store.known_predictions(_key(run, evaluator, task))
+        stored = workspace.store.known_predictions(_key(run, evaluator, task), run.id)
         if stored is not None:
             found[task] = np.frombuffer(stored, _STORED).astype(np.int64)
     return found
@@ -60,6 +68,7 @@ def predictions_of(
 
     Raises:
         RunError: the run is not done, or its weights are gone.
+        DeviceError: they would have to be measured, on a device that this machine lacks.
         MissingPart: a task has no images or head.
         MergingError: the checkpoints have changed since.
     """
@@ -69,6 +78,8 @@ def predictions_of(
     evaluator.require(tasks, split)
     found = known_predictions(run, workspace, evaluator)
     missing = [task for task in tasks if task not in found]
+    if missing:
+        devices.resolve(run.spec.device)
     for done, (task, weights) in enumerate(served(run, workspace, evaluator, missing)):
         context.step(done, len(missing), f"classifying the images of {task}")
         if weights is not None:
@@ -108,7 +119,8 @@ def _weights(run: Run, workspace: Workspace, evaluator: Evaluator) -> Mapping[st
 
 
 def _key(run: Run, evaluator: Evaluator, task: str) -> str:
-    return evaluation_key([run.id], evaluator, task, run.spec.split)
+    device = "" if run.spec.device == "auto" else torch.device(run.spec.device).type
+    return evaluation_key([run.id], evaluator, task, run.spec.split, device)
 
 
 class PredictionsResult(ModelResult):
@@ -141,7 +153,7 @@ class PredictionsJob(ModelJob):
         """
         workspace, evaluator = bench.workspace, bench.evaluator
         wanted = MergeSpec.like(self)
-        runs = [run for run in workspace.store.all() if run.state == "done" and run.job == wanted]
+        runs = workspace.store.done_like(wanted)
         if not runs:
             raise RunError(f"there is no finished run of {wanted.label} with these settings any more; make it again")
         for earlier in runs[1:]:  # of former versions of the method, which have the same settings

@@ -8,6 +8,7 @@ Where there is no forking, see :mod:`merging.runs.worker.process`.
 
 import logging
 import os
+import platform
 import signal
 import sys
 import time
@@ -43,6 +44,7 @@ KEEP_SECONDS = 60.0  # how long the child of a GPU waits for the next run, with 
 GRACE_SECONDS = 8.0  # how long a cancelled run may take to stop by itself
 # In the workspace: where its worker takes methods of one's own from, and that somebody waits for it to leave.
 _PLACES, _LEAVE = "worker.methods", "worker.leave"
+_MACHINE = "worker.machine"  # which the worker runs on, where a folder is one of several machines
 
 log = logging.getLogger("merging.worker")
 
@@ -51,25 +53,41 @@ log = logging.getLogger("merging.worker")
 def sole_worker(home: Path) -> Iterator[None]:
     """Hold the lock that only one worker of a workspace can hold; the system frees it if the process dies.
 
+    On a folder that several machines reach it is one lock for all of them: there the system takes it at the server.
+
     Raises:
         RunError: another worker holds it.
     """
+    with _lock(home):
+        (home / _MACHINE).write_text(platform.node(), encoding="utf-8")
+        yield
+
+
+@contextmanager
+def _lock(home: Path) -> Iterator[None]:
     home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home / "worker.lock", blocking=False)
     try:
         lock.acquire()
     except Timeout:
-        raise RunError("another worker already serves this workspace") from None
+        where = elsewhere(home)
+        raise RunError(f"another worker{where and f', on machine {where},'} already serves this workspace") from None
     try:
         yield
     finally:
         lock.release()
 
 
+def elsewhere(home: Path) -> str:
+    """The other machine whose worker has served a workspace last; empty if that was one of this machine, or none."""
+    machine = next(iter(_lines(home / _MACHINE)), "")
+    return "" if machine == platform.node() else machine
+
+
 def is_working(home: Path) -> bool:
     """Whether some worker serves a workspace now."""
     try:
-        with sole_worker(home):
+        with _lock(home):
             return False
     except RunError:
         return True

@@ -3,16 +3,18 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from merging.core.errors import MergingError, RunError
-from merging.evaluation.evaluator import Evaluator
+from merging.core.errors import DeviceError, MergingError, RunError
+from merging.evaluation.evaluator import Evaluator, evaluation_key
 from merging.runs.comparison.compare import RunComparison, compare_runs, comparison_row
 from merging.runs.comparison.report import comparison_report
+from merging.runs.deleted import erase
 from merging.runs.jobs import MergeSpec, parse_job
 from merging.runs.jobs.predictions import PredictionsJob, evaluator_of, known_predictions, predictions_of
 from merging.runs.run import Run
@@ -75,6 +77,22 @@ def test_predictions_are_measured_once(suite_file: Path, workspace: Workspace, m
     assert all(values.dtype == np.int64 for values in again.values())
 
 
+def test_a_run_of_a_device_that_is_not_here_is_compared_by_what_is_known_of_it(
+    suite_file: Path, workspace: Workspace
+) -> None:
+    run, other = (run_of(suite_file, workspace, **choices) for choices in (LINEAR, OTHER))
+    answers = predictions_of(run, workspace, evaluator_of(run, workspace))
+    elsewhere = replace(run, id="feedbeeffeed", job=run.spec.model_copy(update={"device": "cuda:63"}))
+    with pytest.raises(DeviceError):
+        predictions_of(elsewhere, workspace, evaluator_of(elsewhere, workspace))
+    evaluator = evaluator_of(elsewhere, workspace)
+    for task, found in answers.items():  # as an imported run brings them
+        key = evaluation_key([elsewhere.id], evaluator, task, "test", "cuda")
+        workspace.store.remember_predictions(key, elsewhere.id, found.astype("<i4").tobytes())
+    compared = compare_runs([other, elsewhere], workspace)
+    assert all(np.array_equal(compared.predictions[1][task], answers[task]) for task in TASKS)
+
+
 def test_other_images_are_looked_at_again(own_suite: Path, workspace: Workspace) -> None:
     run = run_of(own_suite / "suite.yaml", workspace, **LINEAR)
     predictions_of(run, workspace, evaluator_of(run, workspace))
@@ -86,7 +104,7 @@ def test_predictions_go_with_their_run(suite_file: Path, workspace: Workspace) -
     run, other = (run_of(suite_file, workspace, **choices) for choices in (LINEAR, OTHER))
     for one in (run, other):
         predictions_of(one, workspace, evaluator_of(one, workspace))
-    workspace.store.delete(run.id)
+    erase(workspace.store, run.id)
     assert known_predictions(run, workspace, evaluator_of(run, workspace)) == {}
     assert len(known_predictions(other, workspace, evaluator_of(other, workspace))) == len(TASKS)
 

@@ -1,6 +1,8 @@
 """The worker process: what happens to rows and files when runs end well, fail, are cancelled, or are killed."""
 
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs import MergeSpec, Site
 from merging.runs.run import Run
 from merging.runs.worker import serve
-from merging.runs.worker.serve import Worker, is_working, sole_worker
+from merging.runs.worker.serve import Worker, elsewhere, is_working, sole_worker
 from merging.runs.workspace import Workspace
 from tests.waiting import PATIENCE, until
 
@@ -77,12 +79,18 @@ def test_a_failing_run_keeps_its_reason_and_the_worker_goes_on(workspace: Worksp
     assert str(own_suite) not in run.error
 
 
-def test_only_one_worker_serves_a_workspace(workspace: Workspace) -> None:
+def test_only_one_worker_serves_a_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = platform.node()
     assert not is_working(workspace.home)
     with sole_worker(workspace.home):
         assert is_working(workspace.home)
-        with pytest.raises(RunError, match="another worker"), sole_worker(workspace.home):
+        with pytest.raises(RunError, match="another worker already"), sole_worker(workspace.home):
             pass
+        assert not elsewhere(workspace.home)
+        monkeypatch.setattr("merging.runs.worker.serve.platform.node", lambda: "another machine on this home")
+        with pytest.raises(RunError, match=f"on machine {re.escape(here)}, already"), sole_worker(workspace.home):
+            pass
+        assert elsewhere(workspace.home) == here
     assert not is_working(workspace.home)
 
 

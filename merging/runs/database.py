@@ -1,0 +1,115 @@
+"""The SQLite file of a folder for runs: its tables, and how it is opened.
+
+Every call opens its own connection, so that threads and processes never share one. Which journal is kept, and so
+whether readers go on while somebody writes, is for :mod:`merging.runs.journal`.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from merging.core.errors import RunError
+from merging.core.files import require_folder
+from merging.runs.journal import Journal, take_journal
+
+# Columns of the table of runs that stores of earlier versions lack.
+_LATER_COLUMNS = {
+    "person": "text not null default ''",
+    "machine": "text not null default ''",
+    "name": "text not null default ''",
+    "note": "text not null default ''",
+    "tags": "text not null default '[]'",
+    "star": "integer not null default 0",
+}
+
+_SCHEMA = """
+create table if not exists runs (
+    id text primary key,
+    fingerprint text not null,
+    spec text not null,
+    state text not null,
+    message text not null default '',
+    done integer not null default 0,
+    total integer not null default 0,
+    phase_started real,
+    created real not null,
+    started real,
+    finished real,
+    heartbeat real,
+    cancel_asked real,
+    error text,
+    log text,
+    result text
+);
+create unique index if not exists one_live_run_per_fingerprint
+    on runs (fingerprint) where state in ('queued', 'running', 'done');
+create index if not exists runs_of_fingerprint on runs (fingerprint);
+create index if not exists runs_in_state on runs (state, finished);
+create index if not exists runs_by_time on runs (created, id, state, fingerprint);
+create index if not exists runs_of_kind on runs (case when json_valid(spec) then json_extract(spec, '$.job') end);
+create table if not exists deleted (id text primary key, at real not null, row text not null);
+create table if not exists listed (
+    number integer primary key autoincrement, run text not null unique, stamp text not null,
+    kind text not null, suite text not null default '',
+    method text not null default '', score real, base text not null default '', took real,
+    person text not null default '', machine text not null default '', name text not null default '',
+    note text not null default '', tags text not null default '[]', star integer not null default 0
+);
+create table if not exists accuracies (key text primary key, value text not null);
+create table if not exists predictions (key text primary key, run text not null, value blob not null);
+create index if not exists predictions_of_run on predictions (run);
+create table if not exists fingerprints (
+    path text primary key, size integer not null, changed integer not null, fingerprint text not null
+);
+"""
+
+
+class Database:
+    """``runs.sqlite`` in a folder.
+
+    Attributes:
+        home: the folder.
+        path: the file.
+        journal: how it is kept, as it was when it was opened.
+    """
+
+    def __init__(self, home: Path | str) -> None:
+        self.home = Path(home)
+        require_folder(self.home)
+        self.path = self.home / "runs.sqlite"
+        with self.connect() as connection:
+            self.journal: Journal = take_journal(connection, self.home)
+        with self.connect() as connection:
+            connection.executescript(_SCHEMA)
+            _add_columns(connection)
+
+    @contextmanager
+    def connect(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one piece of work.
+
+        Raises:
+            RunError: the file can't be written (permissions, a full disk), or is no database.
+        """
+        try:
+            with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
+                connection.row_factory = sqlite3.Row
+                yield connection
+        except sqlite3.OperationalError as error:
+            raise RunError(
+                f"{self.path.name}: can't be opened for writing ({error}); make room or choose another folder"
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
+
+    def folder(self, run_id: str) -> Path:
+        """Where the files of a run are kept."""
+        return self.home / "runs" / run_id
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    """Bring the table of an earlier version up to date; two programs may do so at once."""
+    there = {row["name"] for row in connection.execute("pragma table_info(runs)")}
+    for name in _LATER_COLUMNS.keys() - there:
+        with suppress(sqlite3.OperationalError):  # another was faster
+            connection.execute(f"alter table runs add column {name} {_LATER_COLUMNS[name]}")

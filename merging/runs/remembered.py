@@ -1,0 +1,61 @@
+"""What was computed once, kept in the file of a table of runs: accuracies, predictions, fingerprints of files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from merging.runs.database import Database
+from merging.runs.shipped import Shipped
+
+
+class Remembered(Database):
+    """What is remembered under keys that name everything it depends on by content.
+
+    Attributes:
+        shipped: results that came with suites, among which predictions are looked up, too.
+    """
+
+    shipped: Shipped
+
+    def known_accuracy(self, key: str) -> dict[str, Any] | None:
+        """A remembered accuracy."""
+        with self.connect() as connection:
+            row = connection.execute("select value from accuracies where key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row["value"])
+
+    def remember_accuracy(self, key: str, value: dict[str, Any]) -> None:
+        """Remember an accuracy under a key that names weights, images and head by content."""
+        with self.connect() as connection:
+            connection.execute("insert or replace into accuracies values (?, ?)", (key, json.dumps(value)))
+
+    def known_predictions(self, key: str, run_id: str) -> bytes | None:
+        """What :meth:`remember_predictions` was given for a run, or what came with a suite."""
+        with self.connect() as connection:
+            row = connection.execute(
+                "select value from predictions where key = ? and run = ?", (key, run_id)
+            ).fetchone()
+        return self.shipped.predictions(key) if row is None else bytes(row["value"])
+
+    def remember_predictions(self, key: str, run_id: str, value: bytes) -> None:
+        """Remember what a run predicts, under a key that names images and head by content, until it is deleted."""
+        with self.connect() as connection:
+            connection.execute("insert or replace into predictions values (?, ?, ?)", (key, run_id, value))
+
+    def known_fingerprint(self, path: Path) -> str | None:
+        """The fingerprint of a file that has not changed since it was taken."""
+        status = path.stat()
+        with self.connect() as connection:
+            row = connection.execute(
+                "select fingerprint from fingerprints where path = ? and size = ? and changed = ?",
+                (str(path.resolve()), status.st_size, status.st_mtime_ns),
+            ).fetchone()
+        return None if row is None else str(row["fingerprint"])
+
+    def remember_fingerprint(self, path: Path, fingerprint: str) -> None:
+        """Remember the fingerprint of a file as it is now."""
+        status = path.stat()
+        with self.connect() as connection:
+            connection.execute(
+                "insert or replace into fingerprints values (?, ?, ?, ?)",
+                (str(path.resolve()), status.st_size, status.st_mtime_ns, fingerprint),
+            )

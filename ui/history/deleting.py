@@ -1,0 +1,92 @@
+"""Deleting runs on the page Runs, having them back, and what all of them take on disk."""
+
+import streamlit as st
+
+from merging.core.errors import RunError
+from merging.runs import Run
+from merging.runs.deleted import DeletedRun, Usage, deleted_runs, restore, usage
+from ui.look.figure import escape_markdown
+from ui.runs.text import when
+from ui.shell import session, state
+from ui.shell.rights import Act
+
+_UNDO, _SAID = "runs-undo", "runs-restored"  # session state
+_SHOWN = 20
+
+
+def offer_delete(run: Run, key: str) -> None:
+    """Ask once, then delete; ``key`` is where the ids of chosen runs are."""
+    st.write("For a day it can be had back, below the table; then it is gone with its files.")
+    if st.button("Delete it", type="primary", icon=":material/delete:", key=f"delete-now-{run.id}"):
+        state.workspace().store.delete(run.id)
+        st.session_state[key] = [one for one in st.session_state[key] if one != run.id]
+        st.session_state[_UNDO] = (run.id, run.name or run.label)
+        st.query_params.pop("run", None)
+        st.rerun()
+
+
+def offer_undo() -> None:
+    """Below the title: have back what was deleted last, as long as the page is open."""
+    undo = st.session_state.get(_UNDO)
+    said = st.session_state.pop(_SAID, None)
+    if said:
+        st.warning(escape_markdown(said), icon=":material/error:")
+    if undo is None:
+        return
+    run_id, name = undo
+    with st.container(horizontal=True, vertical_alignment="center", key="undo"):
+        st.caption(f"{escape_markdown(name)} `{run_id}` was deleted.", width="content")
+        st.button("Undo", icon=":material/undo:", key="undo-delete", on_click=_restore, args=(run_id,))
+
+
+def _restore(run_id: str) -> None:
+    undo = st.session_state.get(_UNDO)
+    if undo is not None and undo[0] == run_id:
+        del st.session_state[_UNDO]
+    store = state.workspace().store
+    session.require(Act.DELETE, next((one.person for one in deleted_runs(store) if one.id == run_id), ""))
+    try:
+        restore(store, run_id)
+    except RunError as error:
+        st.session_state[_SAID] = f"{str(error)[:1].upper()}{str(error)[1:]}."
+
+
+def deleted_and_disk() -> None:
+    """What was deleted within a day, each with a way back, and what runs take on disk."""
+    store = state.workspace().store
+    gone = [one for one in deleted_runs(store) if session.may(Act.DELETE, one.person)]
+    title = f"Deleted within a day ({len(gone)}), and disk space" if gone else "Disk space"
+    with st.expander(title, icon=":material/restore_from_trash:" if gone else ":material/hard_drive:"):
+        for one in gone[:_SHOWN]:
+            _row(one)
+        if len(gone) > _SHOWN:
+            st.caption(f"{len(gone) - _SHOWN} more; `merging runs restore` lists all of them.")
+        st.caption(_in_words(_usage(str(store.home), tuple(one.id for one in gone))))
+        if store.journal.note:
+            st.caption(escape_markdown(store.journal.note))
+
+
+def _row(one: DeletedRun) -> None:
+    words, button = st.columns([0.82, 0.18], vertical_alignment="center")
+    name = escape_markdown(one.name or one.label)
+    words.caption(f"{name} `{one.id}`, {one.state}, deleted {when(one.at)}, gone {when(one.until)}")
+    button.button("Restore", key=f"restore-{one.id}", width="stretch", on_click=_restore, args=(one.id,))
+
+
+@st.cache_data(ttl=300, max_entries=4, show_spinner=False)
+def _usage(home: str, gone: tuple[str, ...]) -> Usage:
+    """As :func:`merging.runs.deleted.usage`, looked at again every five minutes and when something is deleted."""
+    return usage(state.workspace().store)
+
+
+def _in_words(found: Usage) -> str:
+    """What is on disk, as sentences.
+
+    >>> _in_words(Usage(4_000_000, 1_500_000_000, 0, 2_000_000))
+    'On disk: 1,500 MB of files of runs, 4 MB for the table, 2 MB of cache, which can be computed again.'
+    """
+    parts = [f"{found.runs / 1e6:,.0f} MB of files of runs"]
+    if found.deleted:
+        parts.append(f"{found.deleted / 1e6:,.0f} MB of deleted ones, which are freed a day after")
+    parts += [f"{found.table / 1e6:,.0f} MB for the table", f"{found.cache / 1e6:,.0f} MB of cache"]
+    return f"On disk: {', '.join(parts)}, which can be computed again."
