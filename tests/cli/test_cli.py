@@ -425,7 +425,7 @@ def test_unreadable_runs_are_listed_and_deleted(suite_file: Path, home: Path) ->
     assert new in printed and f"{old}  unreadable  " in printed and "unknown merge 'gone'" in printed
     assert as_json("runs", "delete", old[:6], "--home", home) == {"deleted": old}
     assert call("runs", "delete", new, "--home", home).stdout.startswith(f"deleted: {new}; for a day")
-    assert as_json("runs", "list", "--home", home) == {"runs": [], "unreadable": []}
+    assert as_json("runs", "list", "--home", home) == {"runs": [], "matching": 0, "all": 0, "unreadable": []}
 
 
 @pytest.mark.parametrize(
