@@ -213,11 +213,11 @@ def print_run(run: Any) -> None:
         _paragraph(f"error: {run.error}", 2)
         if advice := what_to_do(run):
             _paragraph(advice, 2)
-        if run.state in ("failed", "cancelled", "lost"):
-            click.echo(f"`merging runs again {run.id[:6]}` queues it again")
     if run.log:
         click.echo("last lines of its output:")
         click.echo(textwrap.indent(run.log, "  "))
+    if run.state in ("failed", "cancelled", "lost"):
+        click.echo(f"`merging runs again {run.id[:6]}` queues it again")
     if result is not None:
         print_result(result, len(spec.tasks))
 

@@ -151,7 +151,7 @@ def test_chosen_runs_are_reported_and_listed_ones_taken_along(three: list[Run], 
 def test_two_machines_stand_side_by_side_with_their_names(three: list[Run], open_page: Open) -> None:
     app = open_page("runs", run=[run.id for run in three[:2]])
     table = next(frame.value for frame in app.dataframe if "Setting" in frame.value)
-    first, second = table.columns[1:]
+    second, first = table.columns[1:]
     assert first == f"The one · {three[0].machine}" and second == "Weight averaging · desk"
 
 

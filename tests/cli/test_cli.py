@@ -261,8 +261,9 @@ def test_a_failed_run_is_shown_with_its_last_words(
     assert call("merge", suite_file, "--home", home).exit_code == 1
     (row,) = as_json("runs", "list", "--home", home)["runs"]
     lines = call("runs", "show", row["run"], "--home", home).stdout.splitlines()
-    assert lines[0].endswith("  failed") and lines[-3:-1] == ["error: the disk is full", "last lines of its output:"]
-    assert lines[-1].startswith("  ") and lines[-1].endswith(" adapting, entropy 2 (3/7)")
+    assert lines[0].endswith("  failed") and lines[-4:-2] == ["error: the disk is full", "last lines of its output:"]
+    assert lines[-2].startswith("  ") and lines[-2].endswith(" adapting, entropy 2 (3/7)")
+    assert lines[-1] == f"`merging runs again {row['run'][:6]}` queues it again"
     shown = as_json("runs", "show", row["run"], "--home", home)
     assert shown["log"].endswith("adapting, entropy 2 (3/7)") and shown["error"] == "the disk is full"
 
@@ -425,7 +426,7 @@ def test_unreadable_runs_are_listed_and_deleted(suite_file: Path, home: Path) ->
     assert new in printed and f"{old}  unreadable  " in printed and "unknown merge 'gone'" in printed
     assert as_json("runs", "delete", old[:6], "--home", home) == {"deleted": old}
     assert call("runs", "delete", new, "--home", home).stdout.startswith(f"deleted: {new}; for a day")
-    assert as_json("runs", "list", "--home", home) == {"runs": [], "unreadable": []}
+    assert as_json("runs", "list", "--home", home) == {"runs": [], "matching": 0, "all": 0, "unreadable": []}
 
 
 @pytest.mark.parametrize(
