@@ -22,6 +22,19 @@ os.environ.pop("MERGING_METHODS", None)  # those of whoever runs the tests
 import pytest
 
 _BROWSER = "tests/browser/"
+# What takes longest, in the order in which it is begun; all else follows by name.
+_LONGEST = (
+    _BROWSER,
+    "tests/sweeps/test_driver.py",
+    "tests/methods/test_properties.py",
+    "tests/runs/jobs/test_merge.py",
+    "tests/runs/export/",
+    "tests/install/",
+    "tests/sweeps/test_cluster.py",
+    "tests/app/",
+    "tests/examples/",
+    "tests/methods/test_plan.py",
+)
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +71,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest come first, so that no process is left with them when all others have ended."""
-    items.sort(key=lambda item: not item.nodeid.startswith(_BROWSER))
+
+    def place(item: pytest.Item) -> int:
+        return next((rank for rank, name in enumerate(_LONGEST) if item.nodeid.startswith(name)), len(_LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)
