@@ -50,7 +50,12 @@ def _presets_option(function: Any) -> Any:
 @click.argument("suite")
 @_presets_option
 @click.option("--corruptions", help="Names with commas (default: all seven).")
-@click.option("--severities", default="1,3,5", show_default=True, help="From 1 to 5, with commas.")
+@click.option(
+    "--severities",
+    default="1,3,5",
+    show_default=True,
+    help="From 1 to 5, with commas; `ready`: as data sets of the hub carry them.",
+)
 @tasks_option
 @device_option
 @scheduler_option
@@ -75,14 +80,14 @@ def robustness(
     """
     from merging.runs import beyond
     from merging.runs.jobs.robustness import RobustnessResult
-    from merging.suites.images.corruptions import CORRUPTIONS
+    from merging.suites.images.corruptions import CORRUPTIONS, severity_of
     from merging.suites.protocols import CORRUPTED, CORRUPTED_COLUMNS, CORRUPTED_TASKS, has_published_protocols
     from merging.suites.suite import load_suite, reference_of
 
     loaded = load_suite(suite)
     methods = chosen_presets(presets, beyond.AT_FIRST)
     names = list(CORRUPTIONS) if corruptions is None else read_names("--corruptions", corruptions)
-    shifts = beyond.shifts_of(names, _whole_numbers("--severities", severities))
+    shifts = beyond.shifts_of(names, [severity_of(text) for text in read_names("--severities", severities)])
     merged, where = read_tasks(loaded, tasks), read_device(device, scheduler)
     beyond.require_measurable(loaded, merged)
     workspace, reference = open_workspace(home), reference_of(suite)

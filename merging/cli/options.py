@@ -235,7 +235,8 @@ def measured_options(function: Any) -> Any:
         default="clean",
         show_default=True,
         metavar="CORRUPTION:SEVERITY",
-        help="Corrupt all test images, such as gaussian_noise:3; adaptive methods learn from these, λ is chosen on "
+        help="Corrupt all test images, such as gaussian_noise:3, or gaussian_noise:ready as a data set of the hub has "
+        "them; adaptive methods learn from these, λ is chosen on "
         "clean validation images.",
     )
     unseen = click.option(

@@ -253,7 +253,7 @@ def _coefficient(row: Mapping[str, Any]) -> str:
 
 def print_robustness(rows: Sequence[Any], zero_shot: Any, shifts: Sequence[Any], images: int) -> None:
     """Methods × corruptions, a table for each severity: mean accuracy over the tasks, and relative to clean images."""
-    from merging.suites.images.corruptions import CORRUPTIONS
+    from merging.suites.images.corruptions import CORRUPTIONS, READY
     from merging.suites.images.shifts import CLEAN
 
     for severity in sorted({shift.severity for shift in shifts}):
@@ -266,7 +266,7 @@ def print_robustness(rows: Sequence[Any], zero_shot: Any, shifts: Sequence[Any],
             middle, clean = sum(means) / len(means), row.mean(CLEAN)
             cells = [f"{100 * value:.1f}" for value in (clean, *means, middle)]
             table.append([row.title, *cells, f"{100 * middle / clean:.1f}" if clean else ""])
-        click.echo(f"severity {severity}")
+        click.echo(f"severity {severity}" if severity != READY else "as the data sets have them")
         print_table(header, table, right=header[1:])
     click.echo(
         f"Mean accuracy over the tasks in percent, {images} test images; rel.: the mean of the corrupted over clean.\n"

@@ -235,15 +235,17 @@ class Evaluator:
         """Images and labels of a task and split, those of test corrupted if there is a shift."""
         key = self._set_of(task, split)
         if key not in self._sets:
-            found = self.bare_images(task, split)
+            shift = self.shift if isinstance(self.shift, Shift) and split == "test" else None
+            ready = shift is not None and shift.ready
+            found = self._ready_images(task) if ready else self.bare_images(task, split)
             classes = len(self.head(task)) if self.suite.measurable(task) else None
             if classes is not None and found.labels.max() >= classes:
                 raise SuiteError(
                     f"task {task!r}, {split} split: labels run to {found.labels.max()}, "
                     f"the head has {classes} classes, so expected 0 to {classes - 1}"
                 )
-            if isinstance(self.shift, Shift) and split == "test":
-                found = shifted_images(found, self.shift, self.cache, self.image_limit)
+            if shift is not None and not ready:
+                found = shifted_images(found, shift, self.cache, self.image_limit)
             self._sets[key] = found
         return self._sets[key]
 
@@ -258,6 +260,24 @@ class Evaluator:
                 self.suite, task, split, self.input.size, self.cache, self.image_limit
             )
         return self._bare[task, split]
+
+    def _ready_images(self, task: str) -> ImageSet:
+        """Test images as the data set carries them corrupted.
+
+        Raises:
+            SuiteError: they are others than its own, so that what the corruption does could not be told from these.
+        """
+        assert isinstance(self.shift, Shift)
+        found = load_images(
+            self.suite, task, "test", self.input.size, self.cache, self.image_limit, self.shift.corruption
+        )
+        clean = self.bare_images(task, "test")
+        if not np.array_equal(found.labels, clean.labels):
+            raise SuiteError(
+                f"task {task!r}: the data set's split {self.shift.corruption} has {len(found)} images whose labels are "
+                f"not those of its {len(clean)} test images, one by one; expected the same images, corrupted"
+            )
+        return found
 
     def count(self, task: str, split: Split) -> int:
         """Number of images of a task and split."""

@@ -21,7 +21,15 @@ from merging.runs.jobs.model_job import ModelJob, ModelResult
 from merging.runs.jobs.robustness import RobustnessJob, RobustnessResult
 from merging.runs.leaderboard import spec_of
 from merging.runs.workspace import Workspace
-from merging.suites.images.corruptions import CORRUPTIONS, SEVERITIES, find_corruption, require_severity
+from merging.suites.images.corruptions import (
+    CORRUPTIONS,
+    READY,
+    READY_TEXT,
+    SEVERITIES,
+    find_corruption,
+    require_severity,
+    severity_text,
+)
 from merging.suites.images.shifts import CLEAN, Shift
 from merging.suites.suite import Suite
 
@@ -100,7 +108,7 @@ def shifts_of(corruptions: Sequence[str] = tuple(CORRUPTIONS), severities: Seque
         SpecError: there is no such corruption or severity, or none is named.
     """
     wanted = {find_corruption(name).name for name in corruptions}
-    levels = sorted({require_severity(severity) for severity in severities})
+    levels = sorted({severity if severity == READY else require_severity(severity) for severity in severities})
     if not wanted or not levels:
         raise SpecError("expected at least one corruption and one severity")
     return [Shift(corruption=name, severity=level) for name in CORRUPTIONS if name in wanted for level in levels]
@@ -263,7 +271,7 @@ def robustness_report(rows: Sequence[Robustness], zero_shot: Robustness, shifts:
     def by_place(row: Robustness, value: Any) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for shift in shifts:
-            found.setdefault(shift.corruption, {})[str(shift.severity)] = value(row, shift.text)
+            found.setdefault(shift.corruption, {})[severity_text(shift.severity)] = value(row, shift.text)
         return found
 
     def accuracy(row: Robustness) -> dict[str, dict[str, Any]]:
@@ -274,7 +282,9 @@ def robustness_report(rows: Sequence[Robustness], zero_shot: Robustness, shifts:
         "methods": [row.name for row in rows],
         "titles": {row.name: row.title for row in rows},
         "corruptions": list(dict.fromkeys(shift.corruption for shift in shifts)),
-        "severities": sorted({shift.severity for shift in shifts}),
+        "severities": [
+            READY_TEXT if severity == READY else severity for severity in sorted({shift.severity for shift in shifts})
+        ],
         "accuracy": {row.name: accuracy(row) for row in rows},
         "clean": {row.name: dict(row.clean) for row in rows},
         "relative": {row.name: by_place(row, Robustness.relative) for row in rows},

@@ -98,7 +98,7 @@ def test_one_split_may_hold_tasks_without_a_model(own_suite: Path, home: Path) -
     ("arguments", "said"),
     [
         (["robustness", "--severities", "0"], "severity 0 is out of range: expected 1 to 5"),
-        (["robustness", "--severities", "high"], "--severities 'high': expected whole numbers with commas"),
+        (["robustness", "--severities", "high"], "severity 'high': expected a number from 1 to 5, or ready"),
         (["robustness", "--corruptions", "contrst"], "no corruption 'contrst' (did you mean 'contrast'?)"),
         (["robustness", "--presets", "magic"], "magic"),
         (["scaling", "--sizes", "2,9"], "numbers of tasks: 9; expected numbers from 1 to 4"),
@@ -109,6 +109,7 @@ def test_one_split_may_hold_tasks_without_a_model(own_suite: Path, home: Path) -
         (["generalise", "--unseen", "roads", "--presets", "tall_masks"], "one model for all tasks"),
         (["merge", "--evaluate", "--unseen", "digits"], "unseen tasks digits: they are merged as well"),
         (["merge", "--evaluate", "--shift", "contrast:9"], "severity 9 is out of range"),
+        (["merge", "--evaluate", "--shift", "contrast:ready"], "only data sets of the hub can carry corrupted images"),
     ],
 )
 def test_each_mistake_has_its_own_error(arguments: list[str], said: str, suite_file: Path, home: Path) -> None:

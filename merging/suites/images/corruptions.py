@@ -31,6 +31,7 @@ from merging.core.wording import nearest
 
 SMALL = 64  # pixels of the longer side up to which images are small
 SEVERITIES = (1, 2, 3, 4, 5)
+READY, READY_TEXT = -1, "ready"  # in place of a severity: images that come corrupted, nobody says how strongly
 VERSION = 1  # raise when a change alters the bytes: prepared images and runs are known by it
 
 _ONE = 2**12  # 1 in the fixed point of noise and of blurring kernels
@@ -276,6 +277,31 @@ def require_severity(severity: int) -> int:
     if severity not in SEVERITIES:
         raise SpecError(f"severity {severity} is out of range: expected {SEVERITIES[0]} to {SEVERITIES[-1]}")
     return severity
+
+
+def severity_of(text: str) -> int:
+    """A severity as the command line takes it: a number, or ``ready``.
+
+    Raises:
+        SpecError: it is neither.
+
+    >>> severity_of("3"), severity_of("ready") == READY
+    (3, True)
+    """
+    text = text.strip()
+    if text == READY_TEXT:
+        return READY
+    if not text.isdecimal():
+        raise SpecError(
+            f"severity {text[:20]!r}: expected a number from {SEVERITIES[0]} to {SEVERITIES[-1]}, or {READY_TEXT}: as "
+            "a data set of the hub carries it"
+        )
+    return require_severity(int(text))
+
+
+def severity_text(severity: int) -> str:
+    """As :func:`severity_of` takes it."""
+    return READY_TEXT if severity == READY else str(severity)
 
 
 def corrupted(images: Iterable[np.ndarray], corruption: str, severity: int, seed: int = 0) -> Iterator[np.ndarray]:

@@ -68,7 +68,13 @@ class ClassCount:
 
 
 def load_images(
-    suite: Suite, task_name: str, split: Split, size: int, cache: Path | None = None, limit: int = DEFAULT_LIMIT
+    suite: Suite,
+    task_name: str,
+    split: Split,
+    size: int,
+    cache: Path | None = None,
+    limit: int = DEFAULT_LIMIT,
+    ready: str = "",
 ) -> ImageSet:
     """Images of a task and split at ``size`` × ``size`` pixels (shorter side resized, centre cropped).
 
@@ -82,12 +88,13 @@ def load_images(
         size: side of the tower's input.
         cache: folder for prepared images; arrays that have the right size are taken from their file instead.
         limit: bytes that the prepared images of all data sets together may take there.
+        ready: the corruption whose images are meant, of a data set of the hub that carries them beside its own.
 
     Raises:
         MissingPart: the task has no data, or not this split.
         SuiteError: the files are missing, or of other types or shapes than expected.
     """
-    task = suite.task(task_name)
+    task = _corrupted(suite.task(task_name), ready) if ready else suite.task(task_name)
     source = _checked(suite, task, split)
     treatment = task.data.treatment.key if isinstance(task.data, ImageFiles) else ""
     digest = digest_of(f"{source.fingerprint}\n{source.labels.tolist()}\n{size}{treatment}")
@@ -188,6 +195,16 @@ def sample_images(suite: Suite, task_name: str, size: int, limit: int = 10) -> l
     return [(name, each.pixels) for name, each in zip(named, opened, strict=True) if each.pixels is not None]
 
 
+def _corrupted(task: Task, corruption: str) -> Task:
+    """The task with the split in place of its test split that holds the same images corrupted."""
+    if not isinstance(task.data, HuggingFaceData):
+        raise MissingPart(
+            f"task {task.name!r}: only data sets of the hub can carry corrupted images; take {corruption}:3, or "
+            "another severity, to have its images corrupted here"
+        )
+    return task.model_copy(update={"data": task.data.model_copy(update={"test": corruption})})
+
+
 def _checked(suite: Suite, task: Task, split: Split) -> Source:
     """Images of a split as they lie on disk, with labels that are those of the task's classes."""
     if task.data is None:
@@ -251,7 +268,8 @@ def _expected(suite: Suite, task: Task, split: Split) -> str:
         root = suite.path(data.path)
         place = (Path(Path(data.path).name) / split).as_posix()
         return f"no folder {place}; expected {place}/class/image{folders_instead(root, split)}"
-    return f"no {split} split in {data.title if data else 'its data'}"
+    named = data.test if isinstance(data, HuggingFaceData) and split == "test" else split
+    return f"no {named} split in {data.title if data else 'its data'}"
 
 
 def _check_labels(source: Source, task: Task) -> None:

@@ -7,7 +7,17 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from merging.core.errors import SpecError
 from merging.suites.images.cache import DEFAULT_LIMIT, prepared
-from merging.suites.images.corruptions import SEVERITIES, VERSION, corrupted, find_corruption, require_severity
+from merging.suites.images.corruptions import (
+    READY,
+    READY_TEXT,
+    SEVERITIES,
+    VERSION,
+    corrupted,
+    find_corruption,
+    require_severity,
+    severity_of,
+    severity_text,
+)
 from merging.suites.images.decoding import Picture
 from merging.suites.images.image_sets import ImageSet, digest_of
 
@@ -15,7 +25,7 @@ CLEAN: Literal["clean"] = "clean"
 
 
 class Shift(BaseModel):
-    """A corruption of all test images.
+    """A corruption of all test images, made here at a severity, or as their data set carries it (``ready``).
 
     >>> shift = Shift.read("gaussian_noise:3")
     >>> shift.label, shift.text, shift == Shift(corruption="gaussian_noise", severity=3)
@@ -35,7 +45,7 @@ class Shift(BaseModel):
     @field_validator("severity")
     @classmethod
     def _in_range(cls, severity: int) -> int:
-        return require_severity(severity)
+        return severity if severity == READY else require_severity(severity)
 
     @classmethod
     def read(cls, text: str) -> "Shift":
@@ -46,22 +56,28 @@ class Shift(BaseModel):
         """
         name, colon, severity = text.strip().partition(":")
         find_corruption(name)
-        if not colon or not severity.strip().isdecimal():
+        if not colon or not (severity.strip().isdecimal() or severity.strip() == READY_TEXT):
             raise SpecError(
                 f"shift {text[:60]!r}: expected {name}:SEVERITY with a severity from {SEVERITIES[0]} to "
-                f"{SEVERITIES[-1]}, such as {name}:3"
+                f"{SEVERITIES[-1]}, such as {name}:3, or {name}:{READY_TEXT}"
             )
-        return cls(corruption=name, severity=int(severity))
+        return cls(corruption=name, severity=severity_of(severity))
+
+    @property
+    def ready(self) -> bool:
+        """Whether the corrupted images come with the data set."""
+        return self.severity == READY
 
     @property
     def text(self) -> str:
         """As :meth:`read` takes it."""
-        return f"{self.corruption}:{self.severity}"
+        return f"{self.corruption}:{severity_text(self.severity)}"
 
     @property
     def label(self) -> str:
         """What to call it on screen."""
-        return f"{find_corruption(self.corruption).title}, severity {self.severity}"
+        how = "as the data set has it" if self.ready else f"severity {self.severity}"
+        return f"{find_corruption(self.corruption).title}, {how}"
 
 
 AnyShift = Literal["clean"] | Shift
@@ -83,7 +99,7 @@ def shift_text(shift: AnyShift) -> str:
 
 def shift_version(shift: AnyShift) -> str:
     """What a run's identity says of how images are corrupted, besides the shift; empty for clean ones."""
-    return f"corruptions {VERSION}" if isinstance(shift, Shift) else ""
+    return f"corruptions {VERSION}" if isinstance(shift, Shift) and not shift.ready else ""
 
 
 def shifted_images(clean: ImageSet, shift: Shift, cache: Path | None = None, limit: int = DEFAULT_LIMIT) -> ImageSet:

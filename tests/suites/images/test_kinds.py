@@ -16,10 +16,12 @@ import torchvision
 from PIL import Image
 
 from merging.core.errors import MissingPart, SuiteError
+from merging.evaluation.evaluator import Evaluator
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.images.hub import files_wanted, is_whole
 from merging.suites.images.image_sets import load_images, sample_images
+from merging.suites.images.shifts import Shift
 from merging.suites.images.source import held_out
 from merging.suites.images.torchvision_data import READERS
 from merging.suites.initialise import propose
@@ -31,8 +33,8 @@ SIZE = 8
 NAMES = [f"class_{index}" for index in range(CLASSES)]
 
 
-def pictures(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
+def pictures(count: int, seed: int = 0, side: int = SIZE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -390,3 +392,23 @@ def test_the_room_for_images_reaches_the_cache(own_suite: Path, tmp_path: Path) 
         for task in ("roads", "digits"):
             assert evaluator.count(task, "test") == 6
         assert len(list((home / "cache" / "images").iterdir())) == kept
+
+
+def test_images_that_come_corrupted_are_those_of_that_split(own_suite: Path) -> None:
+    """They have to be the test images, one by one."""
+    clean, damaged, labels = pictures(4, side=32), pictures(4, 7, side=32), [0, 1, 2, 0]
+    write_parquet(own_suite / "roads" / "test.parquet", clean, labels)
+    write_parquet(own_suite / "roads" / "contrast-00000-of-00001.parquet", damaged, labels)
+    write_parquet(own_suite / "roads" / "spatter.parquet", damaged, labels[::-1])
+    entry = {"name": "roads", "head": "roads.head.safetensors", "data": {"kind": "huggingface", "path": "roads"}}
+    evaluator = Evaluator(load_suite(write_yaml(own_suite, tasks=[entry])))
+    ready = Shift.read("contrast:ready")
+    assert Shift.read(ready.text) == ready and ready.label == "Contrast, as the data set has it"
+    assert np.array_equal(evaluator.under(ready).image_set("roads", "test").pixels, damaged)
+    assert np.array_equal(evaluator.image_set("roads", "test").pixels, clean)
+    made = evaluator.under(Shift.read("contrast:3")).image_set("roads", "test").pixels
+    assert not np.array_equal(made, damaged)
+    with pytest.raises(MissingPart, match="no gaussian_noise split in roads"):
+        evaluator.under(Shift.read("gaussian_noise:ready")).image_set("roads", "test")
+    with pytest.raises(SuiteError, match="split spatter has 4 images whose labels are not those of its 4 test images"):
+        evaluator.under(Shift.read("spatter:ready")).image_set("roads", "test")
