@@ -45,6 +45,7 @@ def suites(as_json: bool) -> None:
                 "usual": suite.usual,
                 "default": name == DEFAULT,
                 "missing": missing,
+                "missing_usual": [str(each) for each in suite.missing_weights(suite.usual_tasks)],
             }
         )
     if as_json:
@@ -52,6 +53,8 @@ def suites(as_json: bool) -> None:
         return
     for row in rows:
         here = f"{counted(len(row['missing']), 'file')} missing" if row["missing"] else "all files here"
+        if row["usual"] and row["missing"] and not row["missing_usual"]:
+            here = f"all files of group:{row['usual']} here, {counted(len(row['missing']), 'other')} missing"
         what = f"{row['title']}, {row['architecture']}, {counted(len(row['tasks']), 'task')}"
         click.echo(f"{row['name']}  {what}, {here}")
         click.echo(f"  {', '.join(row['tasks'])}")

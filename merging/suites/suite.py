@@ -465,7 +465,7 @@ class Suite(Entry):
         """Task vectors of the chosen tasks (all that have a checkpoint by default)."""
         chosen = tuple(tasks) if tasks is not None else self.mergeable()
         if not chosen:
-            raise missing_files(self, self.missing_weights(self.task_names), "no checkpoint file was found")
+            raise missing_files(self, self.missing_weights(self.usual_tasks), "no checkpoint file was found")
         missing = self.missing_weights(chosen)
         if len(missing) > 1:
             raise missing_files(self, missing)
