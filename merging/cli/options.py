@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -290,14 +290,19 @@ def read_datasets(given: Sequence[str]) -> dict[str, str | None]:
 
 
 def read_checkpoints(given: Sequence[str]) -> dict[str, str]:
-    """``TASK=NAME`` … → task → name of its checkpoint."""
-    return _names_of_tasks("--checkpoint", given, "sun397=checkpoint-500")
+    """``TASK=NAME`` … → task → name of its checkpoint. Names of tasks hold no ``=``; ``epoch=3-step=100.ckpt`` does."""
+    return _names_of_tasks("--checkpoint", given, "sun397=checkpoint-500", str.partition)
 
 
-def _names_of_tasks(option: str, given: Sequence[str], example: str) -> dict[str, str]:
+def _names_of_tasks(
+    option: str,
+    given: Sequence[str],
+    example: str,
+    cut: Callable[[str, str], tuple[str, str, str]] = str.rpartition,
+) -> dict[str, str]:
     found: dict[str, str] = {}
     for each in given:
-        task, equals, name = each.rpartition("=")
+        task, equals, name = cut(each, "=")
         if not equals or not task.strip() or not name.strip():
             raise SpecError(f"{option} {each!r}: expected TASK=NAME, such as {example}")
         found[task.strip()] = name.strip()

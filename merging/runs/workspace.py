@@ -189,12 +189,18 @@ class Workspace:
     def individual_accuracy(
         self, evaluator: Evaluator, tasks: Sequence[str], split: Split = "test", context: Context | None = None
     ) -> Accuracy:
-        """Accuracy of every fine-tuned model on its own task."""
+        """Accuracy of every fine-tuned model on its own task.
+
+        Raises:
+            CheckpointError: a file can't be used, or is no model but the difference of one from its base.
+        """
         parts = []
         for done, task in enumerate(tasks):
             if context is not None:
                 context.step(done, len(tasks), f"evaluating on {task} with its own model")
-            parts.append(self.accuracy_of(evaluator, evaluator.suite.checkpoint(task), [task], split))
+            model = evaluator.suite.checkpoint(task)
+            require_model(evaluator.suite.base_checkpoint, model, f"{model.path.name} (task {task!r})")
+            parts.append(self.accuracy_of(evaluator, model, [task], split))
         return joined(parts)
 
     def find(self, job: Job) -> Run | None:

@@ -28,7 +28,7 @@ _AROUND = (
     r"(openai[-_])?(clip[-_]?)?vit[-_]?(bigg|base|large|huge|giant|[blhg])[-_]?(patch)?\d{2}([-_@]\d{3})?(px)?([-_]quickgelu)?"
     r"|laion[-_]?(400m|2b|5b)([-_]s\d+b)?([-_]b\d+k)?"
     r"|(full[-_])?(fine[-_]?tuned?|ft)([-_]on)?|clip|best|last|latest|final|model|checkpoint|ckpt|weights|ema"
-    r"|(epoch|step)[-_=]?\d+"
+    r"|(epoch|step)[-_=]?\d+|((val|train|test)_)?[^\W_]+=\d+(\.\d+)?"
 )
 _BEFORE = re.compile(rf"^({_AROUND})[-_.]+(?=[^\W_])", re.IGNORECASE)
 _AFTER = re.compile(rf"(?<=[^\W_])[-_.]+({_AROUND})$", re.IGNORECASE)

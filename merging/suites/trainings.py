@@ -22,8 +22,14 @@ from merging.suites.folder import Contents, is_generic, is_named_as_base, label,
 from merging.weights.files.folders import INDEX
 
 _STEP = re.compile(r"(checkpoint|epoch|step|iter)[-_=]?\d+", re.IGNORECASE)
-_NUMBERED = re.compile(rf"(?P<what>.*[^\W_])[-_.]+{_STEP.pattern}", re.IGNORECASE)
-_ON_THE_WAY = re.compile(rf"{_STEP.pattern}|((model|checkpoint|epoch)[-_])?(best|last|latest|final)", re.IGNORECASE)
+# cars_epoch9, cars_best, and Lightning's cars-epoch=3-step=100 and cars-epoch=03-val_loss=0.32
+_NUMBERED = re.compile(
+    rf"(?P<what>.*?[^\W_])([-_.]+({_STEP.pattern}|best|last|latest)([-_]((val|train|test)_)?[^\W_]+=\d+(\.\d+)?)*+)+",
+    re.IGNORECASE,
+)
+_ON_THE_WAY = re.compile(
+    rf"{_STEP.pattern}|(checkpoint|ckpt)\.|((model|checkpoint|epoch)[-_])?(best|last|latest|final)", re.IGNORECASE
+)
 # File → field in which a model's folder names what it was trained from
 _ORIGINS = {"config.json": "_name_or_path", "adapter_config.json": "base_model_name_or_path"}
 
@@ -101,7 +107,8 @@ def _task(folder: Path, paths: list[Path]) -> str:
 def _training_of(path: Path) -> Path | None:
     """The folder of the training that a weight file comes from, if its own name and place say that it is of one."""
     if _STEP.fullmatch(path.parent.name):
-        return path.parent.parent
+        own = Path(path.name)  # epoch_1/cars.pt and epoch_1/dogs.pt are of two
+        return path.parent.parent / ("" if is_generic(own) or _ON_THE_WAY.match(path.name) else label(own))
     numbered = _NUMBERED.fullmatch(label(path))
     if numbered:  # cars_epoch9 and cars_epoch10 are one training, and so one task
         return path.parent / numbered["what"]

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from merging.cli import main
+from merging.cli.options import read_checkpoints
 from merging.core.errors import SuiteError
 from merging.hub import cache
 from merging.runs.jobs.check import check_suite
@@ -117,13 +118,45 @@ def test_a_model_beside_its_checkpoints_is_what_the_training_gave(folder: Path) 
     assert "checkpoint of cats: cats/model.safetensors lies beside the checkpoints on its way" in made.notes["tasks"]
 
 
-@pytest.mark.parametrize("names", [("epoch_1.pt", "epoch_2.pt"), ("best.pt", "last.pt"), ("finetuned.pt", "model.bin")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("epoch_1.pt", "epoch_2.pt"),
+        ("best.pt", "last.pt"),
+        ("finetuned.pt", "model.bin"),
+        ("checkpoint.pth.tar", "model_best.pth.tar"),
+        ("epoch=3-step=100.ckpt", "epoch=4-step=200.ckpt"),
+    ],
+)
 def test_files_of_one_training_are_asked_for_too(folder: Path, names: tuple[str, str]) -> None:
     for seed, name in enumerate(names):
         model(folder / "birds", seed + 3, name)
     with pytest.raises(SuiteError, match=f"task birds: 2 checkpoints of one training, {names[0]}, {names[1]}, and"):
         propose(folder)
     assert tasks_of(propose(folder, checkpoints={"birds": Path(names[0]).stem}))["birds"] == f"birds/{names[0]}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("birds_best.pt", "birds_last.pt"),
+        ("birds-epoch=3-step=100.ckpt", "birds-epoch=4-step=200.ckpt"),
+        ("birds-epoch=03-val_loss=0.32.ckpt", "birds-epoch=04-val_loss=0.30.ckpt"),
+        ("epoch1/birds.pt", "epoch2/birds.pt"),
+    ],
+)
+def test_checkpoints_that_are_called_after_their_task_are_of_one_training(
+    folder: Path, first: str, second: str
+) -> None:
+    """Before: the first two kinds were two tasks each, and other tasks below `epoch1` were checkpoints of this one."""
+    for seed, name in enumerate((first, second, first.replace("birds", "ants")), start=3):
+        path = folder / name
+        model(path.parent, seed, path.name)
+    with pytest.raises(SuiteError, match=r"^task birds: 2 checkpoints of one training"):
+        propose(folder)
+    name = read_checkpoints([f"birds={Path(second).parent.name or second}"])
+    made = tasks_of(propose(folder, checkpoints=name))
+    assert made["birds"] == second and made["ants"] == first.replace("birds", "ants")
 
 
 def test_one_model_in_two_formats_and_in_shards_is_one_task(folder: Path) -> None:

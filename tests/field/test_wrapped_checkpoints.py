@@ -324,7 +324,8 @@ def test_a_difference_from_the_base_is_no_model(own_suite: Path, tmp_path: Path)
     save_file({name: tensor - base[name] for name, tensor in load_file(file).items()}, file)
     said = "roads.safetensors: the gains of its layer norms have the norm"
     home = ("--home", str(tmp_path / "home"))
-    for command in (("evaluate", str(own_suite), "--checkpoint", str(file)), ("merge", str(own_suite))):
+    evaluate = ("evaluate", str(own_suite))
+    for command in ((*evaluate, "--checkpoint", str(file)), (*evaluate, "--individual"), ("merge", str(own_suite))):
         refused = CliRunner().invoke(main, [*command, *home])
         seen = refused.stderr.replace(" (task 'roads')", "")
         assert refused.exit_code == 1 and said in seen and "(a task vector), and is no model; add the base's" in seen
