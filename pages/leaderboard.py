@@ -10,11 +10,12 @@ from merging.runs.leaderboard import cheapest_first, data_looked_at, two_setting
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import show_leaderboard, standings
-from ui.accuracy.preset_runs import Entry, look_up, submit_missing
+from ui.accuracy.preset_runs import Entry, look_up
 from ui.accuracy.reported_view import published_section
 from ui.look.figure import show, to_csv
 from ui.runs import shipped
-from ui.runs.panel import ensure_worker, how_long, run_panel
+from ui.runs.panel import how_long, run_panel
+from ui.runs.queueing import queue
 from ui.runs.text import provenance
 from ui.shell import session, state
 from ui.shell.entry import through_app
@@ -53,9 +54,7 @@ def action(entries: list[Entry]) -> None:
     button, note = st.columns([0.3, 0.7], vertical_alignment="center")
     label = "Run all" if len(missing) == len(entries) else "Run the missing ones"
     if button.button(label, type="primary", icon=":material/play_arrow:", width="stretch"):
-        submit_missing(missing)
-        ensure_worker()
-        st.rerun()
+        queue([entry.spec for entry in missing])
     takes = how_long([entry.spec for entry in missing])
     note.caption(
         f"{len(missing)} of {len(entries)} methods have no result yet. They are carried out one after the other, what "

@@ -10,7 +10,9 @@ from merging.charts.run_series import name_runs
 from merging.charts.runs import timing_figure
 from merging.core.errors import MergingError
 from merging.runs import Run
+from merging.runs.annotations import annotate
 from merging.runs.comparison.compare import MAX_RUNS
+from merging.runs.deleted import restore
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.listing import Facts, hide, listing, read_runs, unreadable
 from merging.runs.run import UnreadableRun
@@ -173,6 +175,7 @@ def export(run: Run) -> None:
         st.button(
             "Export",
             icon=":material/download:",
+            key=f"export-elsewhere-{run.id}",
             disabled=True,
             help="Choose this run's suite in the sidebar; its checkpoints must not have changed since.",
         )
@@ -196,9 +199,17 @@ def again(run: Run) -> None:
     st.write(f"The same settings and files give the same numbers. {then}.")
     if st.button("Run it again", type="primary", key=f"again-now-{run.id}"):
         space = state.workspace()
-        if not run.shipped and run.spec.fingerprint(space) == run.fingerprint:
+        replaced = not run.shipped and run.spec.fingerprint(space) == run.fingerprint
+        if replaced:
             space.store.delete(run.id)
-        fresh = space.submit(run.spec)
+        try:
+            fresh = space.submit(run.spec)
+        except MergingError:
+            if replaced:  # who may queue nothing more keeps the result
+                restore(space.store, run.id)
+            raise
+        if replaced:
+            annotate(space.store, fresh.id, name=run.name, note=run.note, tags=run.tags, star=run.star)
         ensure_worker()
         select(fresh)
         st.rerun()

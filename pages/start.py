@@ -11,11 +11,12 @@ from merging.core.text import signed
 from merging.methods.merges.adamerging import WATCHED_IMAGES
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
-from ui.accuracy.preset_runs import Entry, comparison, submit_missing
+from ui.accuracy.preset_runs import Entry, comparison
 from ui.look.figure import escape_markdown, show
 from ui.runs import shipped
 from ui.runs.growing import series_so_far
-from ui.runs.panel import ensure_worker, how_long, run_panel
+from ui.runs.panel import how_long, run_panel
+from ui.runs.queueing import queue
 from ui.runs.text import provenance
 from ui.shell import state
 from ui.shell.entry import through_app
@@ -77,11 +78,8 @@ def action(entries: list[Entry]) -> None:
     label = "Run the comparison" if len(missing) == len(entries) else f"Run the {len(missing)} that are missing"
     line, note = st.columns([0.3, 0.7], vertical_alignment="center")
     if line.button(label, type="primary", icon=":material/play_arrow:", width="stretch", disabled=bool(active)):
-        if measuring.baseline_accuracy() is None:
-            state.workspace().submit(measuring.baseline_job("test"))
-        submit_missing(entries)
-        ensure_worker()
-        st.rerun()
+        baselines = [measuring.baseline_job("test")] if measuring.baseline_accuracy() is None else []
+        queue([*baselines, *(entry.spec for entry in missing)])
     names = ", ".join(entry.spec.label for entry in missing)
     takes = how_long([entry.spec for entry in missing])
     note.caption(

@@ -285,7 +285,8 @@ def runs_import(file: Path, references: tuple[str, ...], home: Path, as_json: bo
 def _print_taken(taken: Any) -> None:
     click.echo(f"imported: {counted(len(taken.new), 'run')} from {visible(taken.machine) or 'elsewhere'}")
     if taken.known:
-        click.echo(f"{counted(taken.known, 'run')} were here already and stay as they are")
+        are = "was here already and stays as it is" if taken.known == 1 else "were here already and stay as they are"
+        click.echo(f"{counted(taken.known, 'run')} {are}")
     for run_id in taken.differing:
         click.echo(f"  {run_id} has another average here than in the file")
     if taken.without_suite:

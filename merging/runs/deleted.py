@@ -111,7 +111,7 @@ def _one(connection: sqlite3.Connection, beginning: str) -> tuple[str, dict[str,
     ).fetchall()
     if len(rows) != 1 or not beginning:
         found = "no run" if not rows or not beginning else "several runs"
-        raise RunError(f"{found} beginning with {beginning!r} can be restored; see `runs deleted`")
+        raise RunError(f"{found} beginning with {beginning!r} can be restored; see `runs restore`")
     return str(rows[0]["id"]), json.loads(rows[0]["row"])
 
 

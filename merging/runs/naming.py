@@ -8,18 +8,25 @@ from merging.methods.params import AUTO
 from merging.runs.jobs.merge_result import MethodReport
 from merging.runs.run import Run
 
+BASELINES = ("Zero-shot", "Individual")  # what stands beside runs and is compared with them, by these names
+
 
 def name_runs(runs: Sequence[Run]) -> dict[str, str]:
     """Run id → a name that no other of these runs has.
 
-    What somebody called it, else its label; where runs come from several machines, which one; then, of equal names, how
-    λ was chosen and the beginning of the id.
+    What somebody called it, with its label behind where a baseline is called so, else its label; where runs come from
+    several machines, which one; then, of equal names, how λ was chosen and the beginning of the id.
     """
     several = len({machine_of(run) for run in runs} - {""}) > 1
-    names = {run.id: run.name or run.label for run in runs}
+    names = {run.id: _called(run) for run in runs}
     if several:
         names = {run.id: " · ".join(filter(None, [names[run.id], machine_of(run)])) for run in runs}
     return told_apart(names, {run.id: scaling_of(run) for run in runs})
+
+
+def _called(run: Run) -> str:
+    is_taken = run.name.casefold() in map(str.casefold, BASELINES)
+    return f"{run.name} · {run.label}" if is_taken else run.name or run.label
 
 
 def machine_of(run: Run) -> str:

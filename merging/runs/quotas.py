@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from merging.core.errors import RunError
 from merging.core.files import atomic_path
 from merging.core.text import counted
+from merging.runs.deleted import deleted_runs
 from merging.runs.table import RunStore
 
 OWNER = "owner"  # who asked for a run, where that was the owner of a shared dashboard
@@ -87,13 +88,13 @@ def require_room(store: RunStore, limits: Limits, person: str) -> None:
     if held >= limits.disk:
         raise RunError(
             f"the dashboard's folder holds {held / 1e9:.3g} GB and may hold {limits.disk / 1e9:.3g} GB, so that "
-            "nothing is queued any more; the owner can delete runs"
+            "nothing is queued any more; the owner can delete runs, whose files go a day later"
         )
     mine = sum(_bytes_below(store.folder(run_id)) for run_id in _runs_of(store, person))
     if mine >= limits.disk_per_person:
         raise RunError(
             f"your runs hold {mine / 1e9:.3g} GB here, and those of a person may hold "
-            f"{limits.disk_per_person / 1e9:.3g} GB; delete some of them"
+            f"{limits.disk_per_person / 1e9:.3g} GB; delete some of them, and their files go a day later"
         )
 
 
@@ -107,8 +108,10 @@ def _waiting(store: RunStore) -> dict[str, int]:
 
 
 def _runs_of(store: RunStore, person: str) -> list[str]:
+    """Ids of somebody's runs, and of those that were deleted within a day, whose files are still there."""
     with store.connect() as connection:
-        return [row["id"] for row in connection.execute("select id from runs where person = ?", (person,))]
+        rows = connection.execute("select id from runs where person = ?", (person,)).fetchall()
+    return [*(row["id"] for row in rows), *(one.id for one in deleted_runs(store) if one.person == person)]
 
 
 def _bytes_below(folder: Path) -> int:

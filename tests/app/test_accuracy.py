@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 from merging.charts.run_series import name_runs
+from merging.runs.annotations import annotate
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import finished, spec_of
@@ -80,6 +81,19 @@ def test_a_task_to_be_forgotten_counts_in_no_average(tiny: Suite, open_page: Ope
     assert f"{tiny.task(first).label} is to be forgotten by a run shown here and counts in no average." in words
     app = open_page("accuracy", runs=[forgets.id])
     assert "keeps 38.0 % on average over the 3 tasks not to be forgotten" in texts(app)
+
+
+@pytest.mark.parametrize("name", ["Zero-shot", "Individual"])
+def test_no_run_takes_the_place_of_a_baseline_by_its_name(tiny: Suite, open_page: Open, name: str) -> None:
+    open_page()
+    space = state.workspace()
+    run = finished(space, tiny, 0.6, **AUTO)
+    plain = open_page("accuracy", runs=[run.id])
+    annotate(space.store, run.id, name=name)
+    app = open_page("accuracy", runs=[run.id])
+    assert not app.exception and f"{name} · Task Arithmetic reaches" in texts(app)
+    columns = ["Average (%)", "vs zero-shot", "Normalised (%)"]
+    assert app.dataframe[0].value[columns].equals(plain.dataframe[0].value[columns])
 
 
 def test_tasks_that_were_never_merged_are_said_so(tiny: Suite, open_page: Open) -> None:

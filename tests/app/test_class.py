@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from merging.core.owner import owner_secret
 from merging.suites import Suite
 from tests.app.conftest import texts
 from ui.poll.polls import MOST_OPEN
 from ui.poll.web import POLLS, REACH
+from ui.shell import state
 
 Open = Callable[..., AppTest]
 
@@ -115,3 +117,19 @@ def test_a_dashboard_without_phones_says_how_to_get_them(
     monkeypatch.setattr(REACH, "beside", False)
     button = open_page("learn", step="3").button(key="class-open")
     assert button.disabled and "merging app" in button.help
+
+
+@pytest.mark.parametrize(
+    ("shared", "way"), [("", "`merging app --phones 8600`"), ("1", "`merging serve --address 0.0.0.0`")]
+)
+def test_what_lets_phones_in_is_said(
+    tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch, shared: str, way: str
+) -> None:
+    open_page()
+    monkeypatch.setenv("MERGING_SERVE", shared)
+    query = {"owner": owner_secret(state.workspace().home)} if shared else {}
+    app = open_page("learn", step="3", **query)
+    app.button(key="class-open").click().run()
+    POLLS.close(code_of(app))
+    (said,) = [one.value for one in app.warning]
+    assert "Phones can't get here" in said and way in said

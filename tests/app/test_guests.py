@@ -1,6 +1,7 @@
 """Pages of a shared dashboard, as a guest and as the owner who came by the link."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -82,6 +83,34 @@ def test_a_guest_asks_within_the_limits(shared: Suite, open_page: Open) -> None:
         next(one for one in app.button if one.label == "Merge").click().run()
         assert ("1 run of yours waits already" in texts(app)) == bool(place)
     assert [run.person for run in state.workspace().store.all()] == [OTHER]
+
+
+def test_one_button_asks_for_as_many_as_there_is_room_for(
+    shared: Suite, open_page: Open, launched_workers: list[Path]
+) -> None:
+    write_limits(state.workspace().home, Limits(runs_per_person=2))
+    app = open_page("start")
+    app.session_state["session-name"] = OTHER
+    next(one for one in app.button if one.label == "Run the comparison").click().run()
+    assert "could be asked for: 2 runs of yours wait already" in texts(app) and "Cancel" in labels(app)
+    assert [run.person for run in state.workspace().store.all()] == [OTHER] * 2
+    assert launched_workers
+
+
+def test_who_has_no_room_keeps_the_result_and_gets_back_no_run_that_waits(shared: Suite, open_page: Open) -> None:
+    app = open_page("runs")
+    app.session_state["session-name"] = OTHER
+    plain = state.housekeeping()
+    write_limits(plain.home, Limits(runs_per_person=1))
+    done, waiting = (plain.submit(spec_of(shared, seed=seed), OTHER) for seed in (1, 2))
+    finished(plain, shared, seed=1)
+    app.session_state["runs-chosen"] = [done.id]
+    next(one for one in app.run().button if one.label == "Run it again").click().run()
+    assert "1 run of yours waits already" in texts(app) and plain.store.get(done.id).state == "done"
+    plain.store.delete(waiting.id)
+    plain.submit(spec_of(shared, seed=3), OTHER)
+    app.run().button(key=f"restore-{waiting.id}").click().run()
+    assert "1 run of yours waits already" in texts(app) and len(plain.store.active()) == 1
 
 
 def test_sweeps_are_looked_at(shared: Suite, open_page: Open) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from streamlit.testing.v1 import AppTest
 
 from merging.charts.run_series import name_runs
+from merging.runs.annotations import annotate
 from merging.runs.listing import unreadable
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
@@ -214,9 +215,11 @@ def test_a_deleted_run_can_be_restored_later_unless_the_same_was_done_since(tiny
 def test_a_finished_run_can_be_done_again(tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:
     open_page()
     run = finished(state.workspace(), tiny)
+    annotate(state.workspace().store, run.id, name="main row", note="for the paper", tags=["paper"], star=True)
     press(open_page("runs", run=run.id), "Run it again")
     (fresh,) = state.workspace().store.all()
-    assert fresh.state == "queued"
+    assert fresh.state == "queued" and fresh.id != run.id
+    assert (fresh.name, fresh.note, fresh.tags, fresh.star) == ("main row", "for the paper", ("paper",), True)
     assert fresh.fingerprint == run.fingerprint
     assert launched_workers
 
@@ -347,11 +350,11 @@ def test_the_history_of_several_suites_fits_into_a_narrow_window(
     open_page()
     space = state.workspace()
     other = load_suite(build_suite(suites_folder / "another-suite-with-a-long-name", tasks=("cars", "roads")))
-    finished(space, tiny, edit="dare", edit_params={"drop": 0.123}, seed=3)
-    finished(space, tiny, split="val")
+    here = [finished(space, tiny, edit="dare", edit_params={"drop": 0.123}, seed=3), finished(space, tiny, split="val")]
     finished(space, other, merge="adamerging")
     frame = next(one for one in open_page("runs", suite="tiny").dataframe if "State" in one.value)
     shown = list(frame.proto.column_order)
     assert {"State", "Method", "Suite", "Average (%)", "Coefficients", "Started"} <= set(shown)
     widths = {name: column["width"] for name, column in json.loads(frame.proto.columns).items() if "width" in column}
     assert sum(widths[name] for name in shown) <= 855
+    assert not open_page("runs", suite=other.name, run=[run.id for run in here]).exception

@@ -54,6 +54,15 @@ def test_room_for_one_run_more(
         require_room(store, Limits(**limits), "ann")
 
 
+def test_files_of_a_deleted_run_count_as_long_as_they_are_there(store: RunStore) -> None:
+    (run_id,) = asked(store, ann=1)
+    store.folder(run_id).mkdir(parents=True)
+    (store.folder(run_id) / "weights").write_bytes(b"0" * 3 * 10**6)
+    store.delete(run_id)
+    with pytest.raises(RunError, match=r"your runs hold 0\.003 GB here"):
+        require_room(store, Limits(disk_per_person=2 * 10**6), "ann")
+
+
 def test_what_has_started_does_not_wait_any_more(store: RunStore) -> None:
     (first,) = asked(store, ann=1)
     store.claim(first)

@@ -14,7 +14,8 @@ from merging.runs.jobs.predictions import PredictionsJob, evaluator_of, known_pr
 from ui.accuracy import measuring
 from ui.look.figure import escape_markdown
 from ui.runs.jobs import run_of
-from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.panel import run_panel
+from ui.runs.queueing import queue
 from ui.shell import state
 
 
@@ -103,10 +104,7 @@ def _offer(runs: Sequence[Run]) -> None:
         icon=":material/hourglass:",
     )
     if st.button("Classify the images", key="compare-jobs-start", type="primary", icon=":material/image_search:"):
-        for spec in waiting:
-            state.workspace().submit(spec)
-        ensure_worker()
-        st.rerun()
+        queue(waiting)
 
 
 def _job(run: Run) -> tuple[PredictionsJob, Run | None]:

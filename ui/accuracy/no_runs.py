@@ -6,9 +6,10 @@ import streamlit as st
 
 from merging.core.errors import MergingError
 from ui.accuracy import measuring
-from ui.accuracy.preset_runs import comparison, submit_missing
+from ui.accuracy.preset_runs import comparison
 from ui.runs.choice import RUN_PARAMETERS, linked_ids, warn_of_runs
-from ui.runs.panel import ensure_worker, how_long, run_panel
+from ui.runs.panel import how_long, run_panel
+from ui.runs.queueing import queue
 from ui.shell import state
 
 
@@ -49,9 +50,7 @@ def _run_comparison() -> None:
         return
     line, note = st.columns([0.3, 0.7], vertical_alignment="center")
     if line.button("Run the comparison", type="primary", icon=":material/play_arrow:", width="stretch", key="fill"):
-        submit_missing(missing)
-        ensure_worker()
-        st.rerun()
+        queue([entry.spec for entry in missing])
     takes = how_long([entry.spec for entry in missing])
     names = ", ".join(entry.spec.label for entry in missing)
     note.caption(f"{names}." + (f" This takes {takes}." if takes else ""))

@@ -59,10 +59,3 @@ def look_up(presets: Sequence[Preset], tasks: Sequence[str]) -> list[Entry]:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _specs(suite: str, names: tuple[str, ...], tasks: tuple[str, ...], device: str, methods: str) -> list[MergeSpec]:
     return [spec_of(PRESETS[name], suite, tasks, device) for name in names]
-
-
-def submit_missing(entries: Sequence[Entry]) -> None:
-    """Queue every method that has no result and isn't on its way to one, in the order given."""
-    for entry in entries:
-        if entry.missing:
-            state.workspace().submit(entry.spec)

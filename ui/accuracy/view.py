@@ -14,6 +14,7 @@ from merging.core.text import in_a_row, signed
 from merging.evaluation.evaluator import best_first, normalised_accuracy
 from merging.runs import Run
 from merging.runs.listing import listing, read_runs
+from merging.runs.naming import BASELINES
 from merging.suites.suite import Split
 from ui.accuracy import measuring
 from ui.look.columns import method_columns
@@ -24,7 +25,7 @@ from ui.runs.panel import offer_job
 from ui.runs.text import duration
 from ui.shell import state
 
-ZERO_SHOT, INDIVIDUAL = "Zero-shot", "Individual"
+ZERO_SHOT, INDIVIDUAL = BASELINES
 SPLIT_WORDS: dict[Split, str] = {"val": "validation", "test": "test"}
 MOST_OFFERED = 200  # runs to choose from; more in one list can't be looked through
 NORMALISED = "Normalised accuracy: mean over the tasks of accuracy divided by that of the task's own model, in percent"

@@ -13,7 +13,8 @@ from merging.runs.jobs.model_job import ModelJob, ModelResult
 from merging.runs.leaderboard import cheapest_first
 from ui.look.figure import escape_markdown
 from ui.runs.jobs import runs_of
-from ui.runs.panel import ensure_worker, run_panel
+from ui.runs.panel import run_panel
+from ui.runs.queueing import queue
 from ui.shell import state
 from ui.shell.url import choice, write_chosen
 
@@ -79,10 +80,7 @@ def measured(
         button, words = st.columns([0.3, 0.7], vertical_alignment="center")
         label = "Measure" if len(missing) == len(jobs) else "Measure the missing ones"
         if button.button(label, key=f"{key}-start", type="primary", icon=":material/speed:", width="stretch"):
-            for job in missing:
-                state.workspace().submit(job)
-            ensure_worker()
-            st.rerun()
+            queue(missing)
         takes = outlook(methods, jobs, work.merges, work.passes, state.workspace(), work.share).in_words
         words.caption(
             escape_markdown(

@@ -5,6 +5,7 @@ import streamlit as st
 from merging.core.errors import RunError
 from merging.runs import Run
 from merging.runs.deleted import DeletedRun, Usage, deleted_runs, restore, usage
+from merging.runs.quotas import is_guest, read_limits, require_room
 from ui.look.figure import escape_markdown
 from ui.runs.text import when
 from ui.shell import session, state
@@ -43,9 +44,12 @@ def _restore(run_id: str) -> None:
     undo = st.session_state.get(_UNDO)
     if undo is not None and undo[0] == run_id:
         del st.session_state[_UNDO]
-    store = state.workspace().store
-    session.require(Act.DELETE, next((one.person for one in deleted_runs(store) if one.id == run_id), ""))
+    store, me = state.workspace().store, session.person()
+    gone = next((one for one in deleted_runs(store) if one.id == run_id), None)
+    session.require(Act.DELETE, gone.person if gone else "")
     try:
+        if gone is not None and gone.state == "queued" and is_guest(me):  # it waits again
+            require_room(store, read_limits(store.home), me)
         restore(store, run_id)
     except RunError as error:
         st.session_state[_SAID] = f"{str(error)[:1].upper()}{str(error)[1:]}."

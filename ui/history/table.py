@@ -48,7 +48,8 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows)
-    same = [name for name in ("Suite", "Split", "Seed", "Device", "Machine") if table[name].nunique() < 2]
+    same = [name for name in ("Suite", "Split", "Seed", "Device") if table[name].nunique() < 2]
+    same += ["Machine"] if len({*table["Machine"]} - {""}) < 2 else []
     empty = [name for name in ("Name", "Asked by", "Tags") if not table[name].map(bool).any()]
     return table.drop(columns=[*same, *empty])  # what is the same everywhere needs no column
 
@@ -94,8 +95,10 @@ def show_table(runs: Sequence[Run], key: str) -> pd.DataFrame:
     frame = history(runs)
     settings = {**method_columns(frame[METHOD].tolist(), pinned=False, widest=_METHOD), **_columns(frame)}
     widths = {str(name): int(settings[str(name)]["width"]) for name in frame}
+    # As Python rounds, not the browser.
+    averages = [None if pd.isna(average) else round(average, 1) for average in frame[AVERAGE]]
     st.dataframe(
-        frame,
+        frame.assign(**{AVERAGE: pd.Series(averages, index=frame.index)}),
         key="runs-table",
         on_select=take_over,
         selection_mode="multi-row",

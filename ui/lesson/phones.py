@@ -52,7 +52,7 @@ def controls(question: Question) -> None:
     problem = st.session_state.pop(_PROBLEM, "")
     if problem:
         st.warning(escape_markdown(problem), icon=":material/error:")
-    row = st.container(horizontal=True, vertical_alignment="center", gap="small", key="lesson-class-controls")
+    row = st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="lesson-class-controls")
     with row:
         if code is None:
             st.button(
@@ -145,7 +145,7 @@ def _link(code: str) -> None:
         networks = [chosen]
     address = address_of(st.context.url or "", st.get_option("server.address"), REACH, networks)
     if not address.reachable:
-        st.warning(_UNREACHABLE, icon=":material/wifi_off:")
+        st.warning(_UNSHARED if session.shared() else _UNREACHABLE, icon=":material/wifi_off:")
     link = address.of(code)
     shown = html.escape(link.removeprefix("http://"))
     st.html(f'<div class="class-link">{_picture(link)}<p>{shown}</p></div>')
@@ -154,6 +154,10 @@ def _link(code: str) -> None:
 _UNREACHABLE = (
     "Phones can't get here: the dashboard listens on this machine only. Start it with `merging app --phones 8600`; "
     "then these questions, and nothing else, are open to the network."
+)
+_UNSHARED = (
+    "Phones can't get here: you see this dashboard at an address of this machine only. Open it at the address of the "
+    "proxy in front of it, or start it with `merging serve --address 0.0.0.0`."
 )
 
 

@@ -70,6 +70,7 @@ def _form(lesson: Prepared | None) -> None:
     st.caption(
         escape_markdown(f"For {state.suite().label}, {len(state.checked_tasks())} tasks, as chosen in the sidebar.")
     )
+    top = st.container()  # what was made stays in sight there, however long the form is
     st.text_input("Title", lesson.title if lesson else "", max_chars=_LONGEST_TITLE, key=_TITLE, placeholder="Optional")
     names = {number: f"{number} {step.title}" for number, step in enumerate(STEPS, 1)}
     shown = list(lesson.steps) if lesson else list(names)
@@ -87,7 +88,8 @@ def _form(lesson: Prepared | None) -> None:
     problem = st.session_state.pop(_PROBLEM, "")
     if problem:
         st.error(escape_markdown(problem), icon=":material/error:")
-    _make(steps)
+    with top:
+        _make(steps)
 
 
 def _make(steps: Sequence[int]) -> None:

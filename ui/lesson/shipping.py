@@ -16,12 +16,13 @@ from merging.suites.suite import Suite
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import standings
-from ui.accuracy.preset_runs import Entry, look_up, submit_missing
+from ui.accuracy.preset_runs import Entry, look_up
 from ui.lesson import questions
 from ui.lesson.adaptive import short_run
 from ui.lesson.screen import Asked, Lesson, OnScreen, answered
 from ui.runs.jobs import run_of
-from ui.runs.panel import ensure_worker, how_long, run_panel
+from ui.runs.panel import how_long, run_panel
+from ui.runs.queueing import queue
 from ui.runs.text import duration
 from ui.shell import state
 from ui.shell.url import choice
@@ -189,9 +190,7 @@ def _offer(entries: Sequence[Entry]) -> None:
         names = ", ".join(entry.preset.title for entry in entries if entry.missing)
         takes = how_long([entry.spec for entry in entries if entry.missing]) or "a minute or two each"
         if st.button("Measure more", icon=":material/play_arrow:", key="lesson-more", help=f"{names}: {takes}"):
-            submit_missing(entries)
-            ensure_worker()
-            st.rerun()
+            queue([entry.spec for entry in entries if entry.missing])
     going = [entry.run for entry in entries if entry.run is not None and entry.run.active]
     if going:
         run_panel(going, key="lesson-runs")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from merging.runs import Run
-from ui.runs.panel import ensure_worker
+from ui.runs.queueing import queue
 from ui.runs.text import about, measured_before
 from ui.shell import state
 
@@ -32,10 +32,7 @@ def say(runs: Sequence[Run | None], key: str) -> None:
     if _line(
         measured_before(there), "Run again", f"Here, on this machine: {about(seconds)} where they were measured", key
     ):
-        for run in before:
-            state.workspace().submit(run.job.model_copy(update={"device": str(state.device())}))
-        ensure_worker()
-        st.rerun()
+        queue([run.job.model_copy(update={"device": str(state.device())}) for run in before])
 
 
 def say_measured_before(run: Run | None, key: str) -> None:

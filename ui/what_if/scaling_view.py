@@ -17,7 +17,8 @@ from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, show
 from ui.runs import shipped
 from ui.runs.jobs import run_of
-from ui.runs.panel import ensure_worker, how_long, run_panel
+from ui.runs.panel import how_long, run_panel
+from ui.runs.queueing import queue
 from ui.shell import state
 from ui.shell.url import choice, write_chosen
 
@@ -79,10 +80,7 @@ def _offer(missing: Sequence[ScalingCurveJob], asked: Sequence[tuple[Preset, Run
     if missing:
         button, note = st.columns([0.3, 0.7], vertical_alignment="center")
         if button.button("Measure the curves", type="primary", icon=":material/show_chart:", width="stretch"):
-            for spec in missing:
-                state.workspace().submit(spec)
-            ensure_worker()
-            st.rerun()
+            queue(missing)
         takes = how_long(missing)
         note.caption(
             f"{len(missing)} of the chosen methods have no curve yet. Each is measured at 21 values of λ or "
