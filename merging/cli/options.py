@@ -29,7 +29,10 @@ class PathAsTyped(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path, checked as :class:`click.Path` does."""
-        path = path_of(value)
+        try:
+            path = path_of(value)
+        except SpecError as error:
+            self.fail(str(error), param, ctx)
         if not self.file_okay and path.is_file():
             self.fail(f"{path.name!r} is a file; expected a folder", param, ctx)
         return super().convert(path, param, ctx)

@@ -76,6 +76,19 @@ def test_a_path_in_a_suite_still_may_not_leave_its_folder(user: Path) -> None:
     assert load_suite(file).path("~/base.safetensors") == user / "suite" / "~" / "base.safetensors"
 
 
+@pytest.mark.parametrize(
+    ("home", "said"),
+    [("", "expected a path, got an empty text"), ("~nobody-of-that-name/runs", "there is no such user")],
+)
+def test_a_home_that_a_shell_left_wrong_makes_nothing(
+    home: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["runs", "list", "--home", home])
+    assert result.exit_code == 2 and said in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_version_is_said() -> None:
     result = CliRunner().invoke(main, ["--version"])
     assert result.stdout == f"merging {merging.__version__}\n"

@@ -102,6 +102,25 @@ def test_a_range_is_taken_for_images_of_more_than_8_bits_alone() -> None:
     assert plain.said == "8 bits, to which range does not apply"
 
 
+def test_what_is_odd_of_8_bits_goes_with_the_numbers(tmp_path: Path) -> None:
+    """A range that does nothing, and floats of 0 … 1 that were made uint8 as they are."""
+    place = tmp_path / "images" / "test" / "cat"
+    place.mkdir(parents=True)
+    (place / "0.png").write_bytes(stored(Image.fromarray(GREY.astype(np.uint8)), "PNG"))
+    np.savez(
+        tmp_path / "dogs.npz", test_images=np.eye(8, dtype=np.uint8)[None, ..., None].repeat(3, 3), test_labels=[0]
+    )
+    ranged = {"kind": "imagefolder", "path": "images", "range": [0, 127]}
+    tasks = [
+        {"name": "pets", "classes": ["cat"], "data": ranged},
+        {"name": "dogs", "classes": ["dog"], "data": {"kind": "arrays", "path": "dogs.npz"}},
+    ]
+    suite = load_suite(write_yaml(tmp_path, tasks=tasks))
+    for task, said in (("pets", "1 of 1 images: 8 bits, to which range does not apply"), ("dogs", "no value of the")):
+        (odd,) = load_images(suite, task, "test", 8).origin.warnings
+        assert odd.startswith(said)
+
+
 def colours_of_16_bits(values: np.ndarray) -> bytes:
     """A PNG of grey values uint16 in three channels, which Pillow does not write."""
     rows = np.repeat(values.astype(">u2")[..., None], 3, axis=2)

@@ -14,8 +14,9 @@ from merging.core.archive import open_archive
 from merging.core.errors import SuiteError
 from merging.core.limits import MAX_GROWTH, MAX_SMALL_BYTES
 from merging.suites.images.decoding import Picture, fit
-from merging.suites.images.source import Source
+from merging.suites.images.source import Origin, Source
 
+_DARK = 32  # of 255: floats of 0 … 1 that were cast as they are, or pixels of 4 bits
 _LONGEST = 500  # times as long as wide
 _WHAT = "a readable .npz file"
 
@@ -40,7 +41,23 @@ def array_source(path: Path, split: str) -> Source | None:
 
     digest = hashlib.sha256(np.ascontiguousarray(pixels).reshape(-1).data)
     digest.update(str(pixels.shape).encode())
-    return Source(path.name, labels.astype(np.int64), digest.hexdigest(), read, pixels)
+    origin = Origin(odd=tuple(filter(None, [nearly_black(pixels)])))
+    return Source(path.name, labels.astype(np.int64), digest.hexdigest(), read, pixels, origin=origin)
+
+
+def nearly_black(pixels: np.ndarray) -> str:
+    """What to say of images uint8 of which none is brighter than black, to the eye; empty of others.
+
+    >>> nearly_black(np.ones((1, 2, 2, 3), np.uint8))
+    'no value of the images is above 1 of 255, so that all look black; bring white to 255 before they are made uint8'
+    """
+    peak = int(pixels.max(initial=0))
+    if not 0 < peak < _DARK:
+        return ""
+    return (
+        f"no value of the images is above {peak} of 255, so that all look black; bring white to 255 before they are "
+        "made uint8"
+    )
 
 
 def _members(path: Path, split: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -124,6 +124,9 @@ def _opened(file: Path | bytes, name: str, size: int, given: tuple[float, float]
         raise _Unreadable(f"{name}: not a readable image ({why})") from None
 
 
+RANGE_IN_VAIN = "8 bits, to which range does not apply"
+
+
 def hardly_filled(peak: int) -> str:
     """What to say of a set of images of 16 bits whose largest value this is; empty where it is no surprise.
 
@@ -183,7 +186,7 @@ def _of_colours(image: Image.Image, name: str, given: tuple[float, float] | None
         SuiteError: it has 16, and what stands for black and white in them is given.
     """
     if ";16" not in str(getattr(image, "tile", "")):  # the kinds of values that the file has
-        return "8 bits, to which range does not apply" if given else ""
+        return RANGE_IN_VAIN if given else ""
     if given:
         raise SuiteError(
             f"{name}: 16 bits a colour, of which the upper 8 are read, so that range can't be applied; convert such "

@@ -10,7 +10,7 @@ from merging.core.errors import MissingPart, SuiteError
 from merging.suites.images.arrays import array_source
 from merging.suites.images.cache import DEFAULT_LIMIT, Notes, prepared
 from merging.suites.images.class_folders import FolderClasses, compare_names
-from merging.suites.images.decoding import NEARLY_BLACK, UPPER_BITS, hardly_filled, open_image
+from merging.suites.images.decoding import NEARLY_BLACK, RANGE_IN_VAIN, UPPER_BITS, hardly_filled, open_image
 from merging.suites.images.folders import folder_fingerprint, folder_source, folders_instead, images_in, split_folders
 from merging.suites.images.hub import hub_source
 from merging.suites.images.hub_datasets import missing_dataset
@@ -112,6 +112,7 @@ def _with_notes(source: Source, pixels: np.ndarray, notes: Notes, digest: str) -
         raise SuiteError(f"{source.name}: none of {count} images can be read: {notes.reasons[0]}")
     said = {what: f"{number} of {count} images: {what}" for what, number in notes.said.items()}
     dark = [said.pop(NEARLY_BLACK)] if NEARLY_BLACK in said and UPPER_BITS not in said else []  # one may be a night
+    dark += [said.pop(RANGE_IN_VAIN)] if RANGE_IN_VAIN in said else []
     dark += filter(None, ["" if notes.peak is None else hardly_filled(notes.peak)])
     unread = f"{skipped} of {count} images can't be read and are left out: {'; '.join(notes.reasons)}"
     origin = replace(

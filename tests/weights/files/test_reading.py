@@ -179,7 +179,8 @@ def test_files_that_hold_no_state_dict_are_refused(tmp_path: Path, make: Callabl
 def test_what_is_no_state_dict_is_named(tmp_path: Path, held: object, said: str) -> None:
     """Before: `convert` said that a list of tensors holds no tensors."""
     torch.save(held, tmp_path / "model.pt")
-    sentence = rf'model\.pt: holds a {said}; expected a state dict, .*; save model\.state_dict\(\), or \{{"weight": tensor\}} of a head$'
+    advice = r'save model\.state_dict\(\), or \{"weight": tensor\} of a head'
+    sentence = rf"model\.pt: holds a {said}; expected a state dict, .*; {advice}$"
     with pytest.raises(CorruptCheckpoint, match=sentence):
         open_checkpoint(tmp_path / "model.pt")
     assert re.match(sentence, convert(tmp_path / "model.pt", tmp_path / "out.safetensors").detail)
