@@ -125,6 +125,15 @@ def test_the_tower_is_found_and_converted_to_what_open_clip_loads(tmp_path: Path
     assert all(torch.equal(tensor, TOWER[name]) for name, tensor in load_file(tmp_path / "out.safetensors").items())
 
 
+def test_an_average_that_is_a_list_is_named_with_every_number(tmp_path: Path) -> None:
+    """As torch_ema keeps it; a list of what an optimiser knows is none."""
+    kept = {"shadow_params": [torch.ones(3), torch.ones(2)], "decay": 0.99}
+    optimiser = {"optimizer_states": [{"state": {0: {"exp_avg": torch.ones(3)}}}]}
+    torch.save({"model": WHOLE, "ema": kept, **optimiser}, tmp_path / "model.pt")
+    (note,) = open_checkpoint(tmp_path / "model.pt").notes
+    assert "second model, an average of weights, as a list (2 items under 'ema.shadow_params')" in note
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [

@@ -8,6 +8,7 @@ checked before anything is read from it: size, header, declared against actual b
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from merging.core.errors import CheckpointError, CorruptCheckpoint, MismatchedCh
 from merging.core.gate import DAMAGE, require_file_itself, require_regular
 from merging.core.limits import MAX_TENSORS
 from merging.core.places import path_of
-from merging.core.text import counted
+from merging.core.text import counted, shortened
 from merging.core.wording import differences
 from merging.weights.files.containers import require_as_named
 from merging.weights.files.folders import (
@@ -39,6 +40,7 @@ from merging.weights.files.torch_files import Unread, read_state_dict, why_unrea
 
 Part = Literal["visual", "text", "all"]
 _CLASSIFIER = ["classifier", "weight"]  # of transformers' CLIPForImageClassification
+_AVERAGE = re.compile(r"ema|shadow|average|swa", re.IGNORECASE)  # in the names of lists of weights
 PATCHES, POSITIONS = "conv1.weight", "positional_embedding"
 _DTYPES = {
     "F64": torch.float64,
@@ -193,13 +195,20 @@ class Checkpoint(Mapping[str, torch.Tensor]):
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know of the model before it is used, in sentences."""
+        found = []
         classifier = next((name for name in self.layout.dropped if name.split(".")[-2:] == _CLASSIFIER), None)
-        if classifier is None or self.layout.family != "huggingface":
-            return ()
-        return (
-            f"{self.path.name} was trained with a classifier of its own ({classifier[-80:]!r}) on the mean of all "
-            "patches; it is left out, and the suite's head, which sees the projected class token, fits it less",
-        )
+        if classifier is not None and self.layout.family == "huggingface":
+            found.append(
+                f"{self.path.name} was trained with a classifier of its own ({classifier[-80:]!r}) on the mean of all "
+                "patches; it is left out, and the suite's head, which sees the projected class token, fits it less"
+            )
+        averages = [name for name in self._source.unread().lists if _AVERAGE.search(name)]
+        if averages:
+            found.append(
+                f"{self.path.name} holds what looks like a second model, an average of weights, as a list "
+                f"({shortened(averages, 3)}), which does not tell what is which weight; the model beside it is taken"
+            )
+        return tuple(found)
 
     @property
     def lacks_projection(self) -> bool:
