@@ -108,7 +108,7 @@ def test_when_no_code_can_be_opened_it_says_why(lesson: AppTest) -> None:
     for code in others:
         POLLS.close(code)
     assert not lesson.exception and "close one that is no longer needed" in texts(lesson)
-    assert labels(lesson) == ["Ask the class"]
+    assert labels(lesson) == ["Ask the class", *(f"Go on with {code}" for code in others[:-3:-1])]
 
 
 def test_a_dashboard_without_phones_says_how_to_get_them(
@@ -133,3 +133,14 @@ def test_what_lets_phones_in_is_said(
     POLLS.close(code_of(app))
     (said,) = [one.value for one in app.warning]
     assert "Phones can't get here" in said and way in said
+
+
+def test_a_teacher_who_loads_the_page_anew_goes_on_with_the_code(lesson: AppTest, open_page: Open) -> None:
+    app = lesson
+    app.button(key="class-open").click().run()
+    code = code_of(app)
+    answer(app, 1, 1)
+    again = open_page("learn", step="3")
+    assert labels(again) == ["Ask the class", f"Go on with {code}"]
+    again.button(key=f"class-go-on-{code}").click().run()
+    assert not again.exception and code_of(again) == code and "**2 answers**" in texts(again)

@@ -22,6 +22,7 @@ from ui.shell.rights import Act
 _CODE, _VIEW = "class-code", "class-view"  # session state: the open code; what stands in the chart's place
 _PROBLEM = "class-problem"  # session state: why no code could be opened
 CHART, LINK, BARS = "chart", "link", "answers"
+_OFFERED = 2  # codes that can be taken up; who has more open closes some
 _EVERY = 1.0  # seconds after which the number of answers is looked at again
 
 
@@ -64,6 +65,9 @@ def controls(question: Question) -> None:
                 disabled=not REACH.beside or not askable(question.choices),
                 help=_NOT_SERVED if not REACH.beside else _OPENS if askable(question.choices) else _NO_CHOICE,
             )
+            for other in POLLS.codes()[:_OFFERED]:
+                words = "Phones that opened this code are still asked, with what they answered"
+                st.button(f"Go on with {other}", key=f"class-go-on-{other}", on_click=_go_on, args=(other,), help=words)
             return
         if _is_asked(code, question):
             st.fragment(_number, run_every=_EVERY)(code)
@@ -98,6 +102,12 @@ def _ask(question: Question) -> None:
             st.session_state[_VIEW] = CHART
     except RunError as error:
         st.session_state[_PROBLEM] = str(error)
+
+
+def _go_on(code: str) -> None:
+    """Callback: take up a code that is open, after the page was loaded anew or from another screen."""
+    session.require(Act.TEACH)
+    st.session_state[_CODE], st.session_state[_VIEW] = code, CHART
 
 
 def _turn(target: str) -> None:

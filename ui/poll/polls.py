@@ -101,6 +101,11 @@ class Polls:
             given = list(poll.answers.values())
             return poll.question, [given.count(place) for place in range(len(poll.question.choices))]
 
+    def codes(self) -> list[str]:
+        """For teachers: all that are open, the latest first, as after a page was loaded anew."""
+        with self._lock:
+            return [code for code in reversed(self._open) if self._found(code) is not None]
+
     def question(self, code: str) -> Question | None:
         """For a phone: what is asked; None if the code is closed or never was."""
         with self._lock:
