@@ -17,6 +17,7 @@ from merging.weights.files.folders import INDEX, is_torch_file, model_file, weig
 from merging.weights.files.layouts import PROJECTION, defects
 from merging.weights.files.other_kinds import other_kind
 from merging.weights.files.pickled_modules import open_pickled_module
+from merging.weights.files.torch_files import arrays_beside
 from merging.weights.files.reading import Checkpoint, TensorInfo, open_checkpoint
 from merging.weights.files.writing import WrittenLayout, save_tensors
 
@@ -157,8 +158,8 @@ def _require_tower(file: Path, tensors: Checkpoint) -> None:
     wrong = defects({name: info.shape for name, info in tensors.infos.items()})
     if wrong:
         raise CheckpointError(
-            f"{tensors.path.name}: {tensors.layout.title} is no complete vision transformer of open_clip's: {wrong}; "
-            "nothing was written"
+            f"{tensors.path.name}: {tensors.layout.title} is no complete vision transformer of open_clip's: {wrong}"
+            f"{arrays_beside(tensors.path)}; nothing was written"
         )
     if PROJECTION not in tensors.infos and not tensors.lacks_projection:
         raise CheckpointError(

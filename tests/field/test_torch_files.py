@@ -163,3 +163,11 @@ def test_files_of_trainings_that_are_called_tar(tmp_path: Path) -> None:
     ]
     (target,) = targets([tmp_path / "cars/model.pth.tar-50"], tmp_path / "out").values()
     assert target.name == "model.safetensors" and convert(tmp_path / "base.pth.tar", target).kind == "model"
+
+
+def test_arrays_among_tensors_are_named_where_tensors_are_missing(tmp_path: Path) -> None:
+    mixed = {name: tensor.numpy() if name.startswith("ln_") else tensor for name, tensor in TOWER.items()}
+    torch.save(mixed, tmp_path / "model.pt")
+    told = convert(tmp_path / "model.pt", tmp_path / "out.safetensors")
+    assert told.output is None and "(such as 'ln_post.bias'" in told.detail
+    assert "holds arrays of numpy besides, which are not read" in told.detail

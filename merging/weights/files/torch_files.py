@@ -24,6 +24,7 @@ from merging.core.gate import DAMAGE
 from merging.core.limits import MAX_PICKLE_BYTES, MAX_PICKLE_OPERATIONS
 from merging.core.text import counted, kind_of, shortened
 from merging.weights.files.containers import require_saved_by_torch
+from merging.weights.files.folders import is_torch_file
 from merging.weights.files.inert_pickle import META
 from merging.weights.files.pickle_size import require_bearable
 
@@ -221,6 +222,16 @@ def require_tensors_of_torch(path: Path) -> None:
         f"{path.name}: {what}; loading it could run code, so nothing was loaded, by convert neither; where you trust "
         f"who made it, write it anew in Python: state = {load}; torch.save({save}, 'tensors.pt'); where the weights "
         "lie in a dictionary within, take that as state"
+    )
+
+
+def arrays_beside(path: Path) -> str:
+    """What to say of a file whose tensors are not all there, if it holds arrays of numpy, too; empty otherwise."""
+    if not is_torch_file(path) or not any(map(_NUMPY.match, _all_globals(path))):
+        return ""
+    return (
+        "; the file holds arrays of numpy besides, which are not read: where these are the missing ones, save a state "
+        "dict in which torch.as_tensor(array) stands for each"
     )
 
 
