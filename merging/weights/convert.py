@@ -17,8 +17,8 @@ from merging.weights.files.folders import INDEX, is_torch_file, model_file, weig
 from merging.weights.files.layouts import PROJECTION, defects
 from merging.weights.files.other_kinds import other_kind
 from merging.weights.files.pickled_modules import open_pickled_module
-from merging.weights.files.torch_files import arrays_beside
 from merging.weights.files.reading import Checkpoint, TensorInfo, open_checkpoint
+from merging.weights.files.torch_files import arrays_beside
 from merging.weights.files.writing import WrittenLayout, save_tensors
 
 _SMALLEST_SCALE = 7  # half of that with which trainings of CLIP begin
