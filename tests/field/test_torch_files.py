@@ -169,5 +169,5 @@ def test_arrays_among_tensors_are_named_where_tensors_are_missing(tmp_path: Path
     mixed = {name: tensor.numpy() if name.startswith("ln_") else tensor for name, tensor in TOWER.items()}
     torch.save(mixed, tmp_path / "model.pt")
     told = convert(tmp_path / "model.pt", tmp_path / "out.safetensors")
-    assert told.output is None and "(such as 'ln_post.bias'" in told.detail
+    assert told.output is None and "2 tensors missing ('ln_post.bias'" in told.detail
     assert "holds arrays of numpy besides, which are not read" in told.detail
