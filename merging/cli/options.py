@@ -29,6 +29,8 @@ class PathAsTyped(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path, checked as :class:`click.Path` does."""
+        if not os.fspath(value):
+            self.fail("expected a path, got an empty text; a variable may not be set", param, ctx)
         try:
             path = path_of(value)
         except SpecError as error:

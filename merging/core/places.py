@@ -15,16 +15,13 @@ def path_of(given: str | os.PathLike[str]) -> Path:
     """A path as it was typed, with ``~`` at its beginning read as the home folder, as shells do.
 
     Raises:
-        SpecError: it is neither text nor a path, empty, or in the home of a user that there is not.
+        SpecError: it is neither text nor a path, or in the home of a user that there is not.
 
     >>> path_of("~/models") == Path.home() / "models", path_of("models/~").as_posix()
     (True, 'models/~')
     """
     if not isinstance(given, str | os.PathLike):
         raise SpecError(f"expected a path or a name, got {given!r}")
-    text = os.fspath(given)
-    if not text:
-        raise SpecError("expected a path, got an empty text; a variable may not be set")
     path = Path(os.path.expanduser(given))
     if str(path).startswith("~") and not Path(path.parts[0]).exists():
         raise SpecError(f"{path.parts[0]}: there is no such user, and no such folder; write the path in full")

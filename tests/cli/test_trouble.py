@@ -185,7 +185,12 @@ def test_control_c_in_a_real_process(suite_file: Path, home: Path) -> None:
         home,
     ]
     process = subprocess.Popen(
-        list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        list(map(str, command)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it for what runs behind them
     )
     assert process.stderr is not None
     line = ""
