@@ -63,6 +63,8 @@ def require_folder(path: Path) -> None:
 def _in_the_way(path: Path) -> str:
     """What keeps a folder from being made as it is no folder itself; empty if nothing does."""
     for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            return f"{'it' if place == path else repr(place.name)} is a link that leads nowhere"
         with suppress(OSError):
             mode = place.stat().st_mode
             kind = "a file" if stat.S_ISREG(mode) else special_kind(mode)

@@ -139,3 +139,9 @@ def test_published_tables_stand_below_for_the_checkpoints_that_they_are_about(
     monkeypatch.setattr("merging.suites.protocols.published_architecture", lambda architecture: "ViT-B-32")
     app = app.run()
     assert not app.exception and len(app.dataframe) == tables and "FusionBench" in texts(app)
+
+
+@pytest.mark.parametrize("folder", ["pages", "ui"])
+def test_pages_say_all_that_is_odd_of_images_not_only_what_is_left_out(folder: str) -> None:
+    files = (Path(__file__).parents[2] / folder).rglob("*.py")
+    assert not [path.name for path in files if "skipped_in_words" in path.read_text(encoding="utf-8")]

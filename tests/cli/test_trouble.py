@@ -251,11 +251,22 @@ def test_a_home_that_can_not_be_written_is_named_once(
     assert message.count("can't be created") == 1
 
 
-@pytest.mark.parametrize(("home", "kind"), [("file", "a file"), ("/dev/full", "a device"), ("pipe", "a pipe")])
+@pytest.mark.parametrize(
+    ("home", "kind"),
+    [
+        ("file", "a file"),
+        ("/dev/full", "a device"),
+        ("pipe", "a pipe"),
+        ("gone", "a link that leads nowhere"),
+        ("loop", "a link that leads nowhere"),
+    ],
+)
 def test_a_home_that_is_no_folder_is_said_to_be_what_it_is(home: str, kind: str, tmp_path: Path) -> None:
     """Before: "File exists" of a device, and of a file "Directory 'file' is a file"."""
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "gone").symlink_to("nothing")
+    (tmp_path / "loop").symlink_to("loop")
     for command in (("runs", "list"), ("app", "--headless"), ("merge", "mini")):
         message = said(call(*command, "--home", tmp_path / home))
         assert message.endswith(

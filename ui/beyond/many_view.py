@@ -4,11 +4,10 @@ import streamlit as st
 
 from merging.charts.task_counts import task_counts_figure, task_counts_table, task_counts_takeaway
 from merging.core.text import counted
-from merging.evaluation.evaluator import skipped_in_words
 from merging.runs.jobs.subsets import SubsetsResult
 from merging.runs.task_counts import MOST_SUBSETS, rows_by_count, sizes_at_first, subsets_job, subsets_of
 from ui.accuracy import view as accuracy_view
-from ui.beyond.measuring import Work, chosen_methods, measured
+from ui.beyond.measuring import Work, chosen_methods, measured, several_measurable
 from ui.look.figure import escape_markdown, show
 from ui.shell import state
 from ui.shell.url import choice, number, said_below, write_chosen
@@ -23,10 +22,7 @@ def many_view(tasks: tuple[str, ...]) -> None:
         "The more tasks, the harder they are to merge. Subsets of the selected tasks are merged, λ chosen on their "
         "validation images, and measured on their test images."
     )
-    if len(tasks) < 2:
-        st.info("Choose at least two tasks in the sidebar.", icon=":material/checklist:")
-        return
-    if accuracy_view.explain_unmeasurable(tasks):
+    if not several_measurable(tasks):
         return
     subsets = _subsets(tasks)
     methods = chosen_methods(localised=True)
@@ -65,7 +61,7 @@ def many_view(tasks: tuple[str, ...]) -> None:
     st.caption(
         escape_markdown(
             f"{len(subsets)} subsets of {len(tasks)} tasks; {sum(first.counts.values()):,} clean test images of all. "
-            f"Bars are the standard deviation over the subsets of a size. {skipped_in_words(first.skipped)}".strip()
+            f"Bars are the standard deviation over the subsets of a size. {first.about_images}".strip()
         )
     )
 

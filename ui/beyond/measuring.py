@@ -11,6 +11,7 @@ from merging.runs import Run
 from merging.runs.beyond import AT_FIRST, outlook
 from merging.runs.jobs.model_job import ModelJob, ModelResult
 from merging.runs.leaderboard import cheapest_first
+from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown
 from ui.runs.jobs import runs_of
 from ui.runs.panel import run_panel
@@ -20,6 +21,14 @@ from ui.shell.url import choice, write_chosen
 
 METHODS = "beyond-methods"  # in the URL
 Result = TypeVar("Result", bound=ModelResult)
+
+
+def several_measurable(tasks: Sequence[str]) -> bool:
+    """Whether there are tasks to merge some of and to measure on; says what is missing if not."""
+    if len(tasks) < 2:
+        st.info("Choose at least two tasks in the sidebar.", icon=":material/checklist:")
+        return False
+    return not accuracy_view.explain_unmeasurable(tasks)
 
 
 def chosen_methods(localised: bool) -> list[Preset]:

@@ -19,7 +19,7 @@ from merging.runs.beyond import (
 from merging.runs.jobs.generalisation import GeneralisationResult
 from merging.suites.protocols import SOURCE, SPLITS, has_published_protocols
 from ui.accuracy import view as accuracy_view
-from ui.beyond.measuring import Work, chosen_methods, measured
+from ui.beyond.measuring import Work, chosen_methods, measured, several_measurable
 from ui.look.figure import escape_markdown, is_dark, show, show_table
 from ui.shell import state
 from ui.shell.url import number, said_below
@@ -33,10 +33,7 @@ def unseen_view(tasks: tuple[str, ...]) -> None:
         "Some tasks are left out of the merge, in several ways, and measured all the same. No method sees an image of "
         "them, and λ is chosen on validation images of the merged ones."
     )
-    if len(tasks) < 2:
-        st.info("Choose at least two tasks in the sidebar.", icon=":material/checklist:")
-        return
-    if accuracy_view.explain_unmeasurable(tasks):
+    if not several_measurable(tasks):
         return
     left_out = _left_out(tasks)
     methods = chosen_methods(localised=False)
