@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import torch
 from open_clip.model import CLIP
 from safetensors.torch import load_file
 
@@ -50,6 +51,7 @@ class BuildPlan:
     mix: CaptionMix = field(default_factory=CaptionMix)
     pretraining: PretrainingPlan = field(default_factory=PretrainingPlan)
     fine_tuning: FineTuningPlan = field(default_factory=FineTuningPlan)
+    device: torch.device = torch.device("cpu")
 
 
 class Reporter:
@@ -85,7 +87,8 @@ def pretrain_towers(plan: BuildPlan, work: Path, report: Reporter) -> CLIP:
         report.stage("1/4 rendering images for pre-training")
         save_pool(make_pool(plan.pool_per_task, plan.seed, report), work)
     report.stage("2/4 pre-training both towers")
-    model = pretrain(load_pool(work), plan.mix, plan.pretraining, plan.seed, work / "pretraining.pt", report)
+    checkpoint = work / "pretraining.pt"
+    model = pretrain(load_pool(work), plan.mix, plan.pretraining, plan.seed, checkpoint, plan.device, report)
     model.load_state_dict({name: tensor.float() for name, tensor in half(model.state_dict()).items()})
     return model
 
@@ -107,11 +110,11 @@ def _say(report: Reporter, before: int, total: int, message: str, step: int) -> 
 def _fine_tune_task(
     task: Task, plan: BuildPlan, logit_scale: float, base: Path, output: Path, on_step: Callable[[int], None]
 ) -> None:
-    visual = image_tower(base)
+    visual = image_tower(base).to(plan.device)
     head = load_file(output / "heads" / f"{task.name}.safetensors")["weight"]
     images, labels = split_arrays(task, "train", plan.train_images, plan.seed)
     fine_tune(visual, head, logit_scale, images, labels, plan.fine_tuning, plan.seed, on_step)
-    save_tensors(half(visual.state_dict()), output / f"{task.name}.safetensors")
+    save_tensors(half(visual.cpu().state_dict()), output / f"{task.name}.safetensors")
 
 
 def accuracies(output: Path, split: str) -> dict[str, tuple[float, float]]:
@@ -161,8 +164,18 @@ def build(plan: BuildPlan, work: Path, output: Path, report: Reporter) -> dict[s
 @click.option(
     "--train-images", type=int, default=BuildPlan.train_images, show_default=True, help="Fine-tuning images a task."
 )
+@click.option(
+    "--device", default="cpu", show_default=True, help="Where to train; what is shipped was trained on a processor."
+)
 def main(
-    work: Path, output: Path, seed: int, steps: int, fine_tuning_steps: int, images: int, train_images: int
+    work: Path,
+    output: Path,
+    seed: int,
+    steps: int,
+    fine_tuning_steps: int,
+    images: int,
+    train_images: int,
+    device: str,
 ) -> None:
     """Build the embedded suite: render, pre-train, fine-tune, write. About an hour on two cores."""
     plan = BuildPlan(
@@ -171,6 +184,7 @@ def main(
         train_images=train_images,
         pretraining=replace(PretrainingPlan(), steps=steps),
         fine_tuning=replace(FineTuningPlan(), steps=fine_tuning_steps),
+        device=torch.device(device),
     )
     found = build(plan, work, output, Reporter())
     for name, (zero_shot, individual) in found.items():

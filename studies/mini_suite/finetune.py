@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from studies.mini_suite.canvas import Pixels
 from studies.mini_suite.data import Labels
-from studies.mini_suite.model import fast_on_cpu, shifted, to_input
+from studies.mini_suite.model import fast, shifted, to_input
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,21 @@ def fine_tune(
     seed: int,
     on_step: Callable[[int], None],
 ) -> None:
-    """Train what is not frozen of the image tower, in place, on cross entropy with a frozen head."""
+    """Train what is not frozen of the image tower, in place, on cross entropy with a frozen head, where the tower is."""
+    device = next(visual.parameters()).device
     visual.train()
     learning = [parameter for parameter in visual.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=plan.learning_rate, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, plan.learning_rate, total_steps=plan.steps)
     generator = torch.Generator().manual_seed(seed)
     batches = _batches(len(labels), plan.batch, np.random.default_rng([seed, 13]))
-    targets = torch.from_numpy(labels)
+    head, targets = head.to(device), torch.from_numpy(labels).to(device)
     for step in range(plan.steps):
         batch = next(batches)
-        with fast_on_cpu():
-            features = visual(shifted(to_input(images[batch]), generator, 1))
+        with fast(device):
+            features = visual(shifted(to_input(images[batch]).to(device), generator, 1))
         logits = logit_scale * functional.normalize(features.float(), dim=-1) @ head.T
-        loss = functional.cross_entropy(logits, targets[torch.from_numpy(batch)])
+        loss = functional.cross_entropy(logits, targets[torch.from_numpy(batch).to(device)])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(learning, plan.gradient_clip)

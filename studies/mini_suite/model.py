@@ -48,9 +48,9 @@ def to_input(images: Pixels) -> Tensor:
 
 
 @contextmanager
-def fast_on_cpu() -> Iterator[None]:
-    """bfloat16 and plain attention: for 65 tokens twice as fast as float32 and the fused kernel's backward pass."""
-    with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+def fast(device: torch.device) -> Iterator[None]:
+    """bfloat16 and plain attention: on a processor, for 65 tokens, twice as fast as float32 and the fused kernel."""
+    with torch.autocast(device.type, dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         yield
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from merging.core.files import atomic_path
 from studies.mini_suite.captions import CaptionMix, caption, plain_frames
 from studies.mini_suite.data import Pool, Progress
-from studies.mini_suite.model import fast_on_cpu, new_model, shifted, to_input, tokenizer
+from studies.mini_suite.model import fast, new_model, shifted, to_input, tokenizer
 from studies.mini_suite.tasks import BY_NAME, TASKS
 
 CAPTIONS_PER_IMAGE = 4
@@ -108,7 +108,7 @@ def _optimizer(model: CLIP, plan: PretrainingPlan) -> torch.optim.AdamW:
 @torch.no_grad()
 def _forget_unseen_tokens(model: CLIP, tokens: Tensor) -> None:
     """Set the embeddings of tokens that no caption used from their random start to zero: they compress to nothing."""
-    unseen = torch.ones(len(model.token_embedding.weight), dtype=torch.bool)
+    unseen = torch.ones(len(model.token_embedding.weight), dtype=torch.bool, device=tokens.device)
     unseen[tokens.unique().long()] = False
     model.token_embedding.weight[unseen] = 0.0
 
@@ -117,21 +117,28 @@ def _restore(model: CLIP, optimizer: torch.optim.Optimizer, checkpoint: Path) ->
     """Load a checkpoint if there is one; returns the number of steps done."""
     if not checkpoint.exists():
         return 0
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
 
 
 def pretrain(
-    pool: Pool, mix: CaptionMix, plan: PretrainingPlan, seed: int, checkpoint: Path, on_progress: Progress
+    pool: Pool,
+    mix: CaptionMix,
+    plan: PretrainingPlan,
+    seed: int,
+    checkpoint: Path,
+    device: torch.device,
+    on_progress: Progress,
 ) -> CLIP:
-    """A CLIP trained on the pool; goes on from `checkpoint` if it exists, and saves there regularly."""
+    """A CLIP on the CPU, trained on the pool; goes on from `checkpoint` if it exists, and saves there regularly."""
     torch.manual_seed(seed)
-    model = new_model()
-    tokens = caption_tokens(pool, mix, seed)
+    model = new_model().to(device)
+    tokens = caption_tokens(pool, mix, seed).to(device)
     tags, tag_rows = tag_tokens()
-    classes = torch.tensor([tag_rows[pair] for pair in zip(pool.tasks, pool.labels, strict=True)])
+    tags = tags.to(device)
+    classes = torch.tensor([tag_rows[pair] for pair in zip(pool.tasks, pool.labels, strict=True)]).to(device)
     rows = {task: pool.rows(task) for task in BATCH}
     optimizer = _optimizer(model, plan)
     start = _restore(model, optimizer, checkpoint)
@@ -141,16 +148,18 @@ def pretrain(
         rng = np.random.default_rng([seed, 11, step])  # by step, so that a resumed run sees the same batches
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         batch = np.concatenate([rng.choice(rows[task], count) for task, count in BATCH.items()])
-        texts = tokens[torch.from_numpy(batch), torch.from_numpy(rng.integers(CAPTIONS_PER_IMAGE, size=len(batch)))]
+        chosen = torch.from_numpy(batch).to(device)
+        texts = tokens[chosen, torch.from_numpy(rng.integers(CAPTIONS_PER_IMAGE, size=len(batch))).to(device)]
         for group in optimizer.param_groups:
             group["lr"] = plan.learning_rate * _trapezoid(step, plan)
-        with fast_on_cpu():
-            images = shifted(to_input(pool.images[batch]), generator)
+        with fast(device):
+            images = shifted(to_input(pool.images[batch]).to(device), generator)
             image_features = model.encode_image(images, normalize=True).float()
             loss = contrastive_loss(model, image_features, texts.long())
             if step >= plan.tags_from:
-                shown = tags[torch.arange(len(tags)), torch.from_numpy(rng.integers(4, size=len(tags)))]
-                loss = loss + tag_loss(model, image_features, shown, classes[torch.from_numpy(batch)])
+                wording = torch.from_numpy(rng.integers(4, size=len(tags))).to(device)
+                shown = tags[torch.arange(len(tags), device=device), wording]
+                loss = loss + tag_loss(model, image_features, shown, classes[chosen])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -164,4 +173,4 @@ def pretrain(
             with atomic_path(checkpoint) as temporary:
                 torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": done}, temporary)
     _forget_unseen_tokens(model, torch.cat([tokens.flatten(), tags.flatten()]))
-    return model
+    return model.cpu()
