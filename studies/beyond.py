@@ -1,4 +1,4 @@
-"""``python -m studies.beyond``: what AWD and WUDI change on unseen tasks and corrupted images of the embedded suite.
+"""``python -m studies.beyond``: what AWD, AdaMerging and WUDI change beyond the benchmark of the embedded suite.
 
 Measures what ``merging robustness`` and ``merging generalise`` measure, stores it as they print it, and says how two
 methods differ on the same splits and images, with standard errors.
@@ -18,11 +18,12 @@ from merging.runs.beyond import average, spread
 
 RESULTS = Path(__file__).parent / "results"
 ROBUSTNESS, GENERALISE = RESULTS / "robustness.json", RESULTS / "generalise.json"
-PRESETS = "task_arithmetic,awd_ta,wudi_closed_form"
+PRESETS = "task_arithmetic,awd_ta,adamerging,wudi_closed_form"
 COMMANDS: Mapping[Path, Sequence[str]] = {
     ROBUSTNESS: ("robustness", "mini", "--presets", PRESETS, "--severities", "3"),
     GENERALISE: ("generalise", "mini", "--presets", PRESETS, "--leave", "2", "--most", "4"),
 }
+METHODS = ("awd_ta", "adamerging", "wudi_closed_form")  # each compared with Task Arithmetic
 Difference = tuple[float, float]  # in points, with its standard error
 
 
@@ -51,10 +52,15 @@ def differences(one: str, other: str) -> dict[str, Difference]:
         found[part] = _difference(means[one], means[other])
     tasks = list(robust["clean"][one])
     found["clean"] = _difference(*([robust["clean"][method][task] for task in tasks] for method in (one, other)))
-    found["corrupted"] = _difference(
-        *([_corrupted(robust["accuracy"][method], task) for task in tasks] for method in (one, other))
-    )
+    found["corrupted"] = corrupted_difference(one, other)
     return found
+
+
+def corrupted_difference(one: str, other: str) -> Difference:
+    """How much better one method is on corrupted images, over the tasks, in points, with its standard error."""
+    accuracy = stored(ROBUSTNESS)["accuracy"]
+    tasks = list(next(iter(next(iter(accuracy[one].values())).values())))
+    return _difference(*([_corrupted(accuracy[method], task) for task in tasks] for method in (one, other)))
 
 
 def _corrupted(accuracy: Mapping[str, Mapping[str, Mapping[str, float]]], task: str) -> float:
@@ -70,13 +76,13 @@ def _difference(ones: Sequence[float], others: Sequence[float]) -> Difference:
 @click.command()
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".merging"), help="Folder for runs and caches.")
 def main(home: Path) -> None:
-    """Measure both, about an hour of two cores, store what came out, and print how the methods differ."""
+    """Measure both (hours of two cores, minutes of a GPU), store what came out, and print how the methods differ."""
     for file, command in COMMANDS.items():
         call = [sys.executable, "-m", "merging", *command, "--home", str(home), "--json"]
         printed = subprocess.run(call, check=True, stdout=subprocess.PIPE).stdout
         with atomic_path(file) as temporary:
             temporary.write_bytes(printed)
-    for other in ("awd_ta", "wudi_closed_form"):
+    for other in METHODS:
         for what, (points, error) in differences(other, "task_arithmetic").items():
             click.echo(f"{other} against task_arithmetic, {what}: {points:+.2f} ± {error:.2f} points")
 

@@ -22,11 +22,12 @@ from merging.evaluation.evaluator import best_first
 from merging.methods.catalogue import catalogue
 from merging.methods.grammar import write_value
 from merging.methods.presets import PRESETS
+from merging.runs.beyond import ON_CLEAN
 from merging.runs.leaderboard import data_looked_at, two_settings
 from merging.suites.images.corruptions import CORRUPTIONS
 from merging.suites.reported import published, to_markdown
 from merging.sweeps.domains import MAX_TRIALS
-from studies.beyond import GENERALISE, ROBUSTNESS, differences, stored
+from studies.beyond import GENERALISE, METHODS, ROBUSTNESS, Difference, corrupted_difference, differences, stored
 from studies.tables import gain
 from ui.shell import rights
 
@@ -372,8 +373,8 @@ def _size(count: int) -> str:
     return f"{count // 1024**place} {units[place]}"
 
 
-def _beyond(_: str) -> str:
-    """Methods on clean images, on corrupted ones, and on tasks that were merged and that were not."""
+def _beyond_rows() -> list[list[str]]:
+    """Name, accuracy on clean images, on corrupted ones, share kept, accuracy on tasks that were merged and were not."""
     robust, unseen = stored(ROBUSTNESS), stored(GENERALISE)
     (severity,) = robust["severities"]
     tasks = {"zero_shot": robust["zero_shot"]["accuracy"], **robust["accuracy"]}
@@ -386,8 +387,15 @@ def _beyond(_: str) -> str:
         split = [_spread(found[part]) for part in found]
         name = robust["titles"].get(method, _BASELINES["Zero-shot"])
         rows.append([name, _percent(plain), _percent(shifted), _percent(shifted / plain), *split])
-    header = ["method", "clean", f"corrupted, severity {severity}", "kept", "seen tasks", "unseen tasks"]
-    return _table(header, rows, numbers=5)
+    return rows
+
+
+def _severity() -> str:
+    return f"corrupted, severity {stored(ROBUSTNESS)['severities'][0]}"
+
+
+def _beyond(_: str) -> str:
+    return _table(["method", "clean", _severity(), "kept", "seen tasks", "unseen tasks"], _beyond_rows(), numbers=5)
 
 
 def _corruptions(_: str) -> str:
@@ -408,20 +416,24 @@ def _corruptions(_: str) -> str:
 
 def _beyond_short(_: str) -> str:
     """The README's: methods on merged tasks, on tasks left out, and on corrupted images."""
-    rows = [line.strip("| ").split(" | ") for line in _beyond("").splitlines()[2:]]
-    severity = stored(ROBUSTNESS)["severities"][0]
-    header = ["method", "merged tasks", "tasks left out", f"corrupted, severity {severity}"]
-    return _table(header, [[name, seen, unseen, shifted] for name, _, shifted, _, seen, unseen in rows], numbers=3)
+    rows = [[name, seen, unseen, shifted] for name, _, shifted, _, seen, unseen in _beyond_rows() if seen]
+    return _table(["method", "merged tasks", "tasks left out", _severity()], rows, numbers=3)
 
 
 def _beyond_differences(_: str) -> str:
     """How two methods differ from Task Arithmetic, in points, with standard errors."""
     titles, parts = stored(ROBUSTNESS)["titles"], ("clean", "corrupted", "seen", "unseen")
     rows = []
-    for method in ("awd_ta", "wudi_closed_form"):
+    for method in METHODS:
         found = differences(method, "task_arithmetic")
-        rows.append([titles[method], *(f"{printed(found[part][0], '+.1f')} ± {found[part][1]:.1f}" for part in parts)])
+        rows.append([titles[method], *(_with_error(found[part]) for part in parts)])
+    adapted = _with_error(corrupted_difference("adamerging", f"adamerging{ON_CLEAN}"))
+    rows.append([f"{titles['adamerging']}, less itself adapted on clean images", "", adapted, "", ""])
     return _table(["less Task Arithmetic", "clean", "corrupted", "seen tasks", "unseen tasks"], rows, numbers=4)
+
+
+def _with_error(difference: Difference) -> str:
+    return f"{printed(difference[0], '+.1f')} ± {difference[1]:.1f}"
 
 
 def _mean(accuracy: Mapping[str, float]) -> float:

@@ -51,7 +51,7 @@ class BuildPlan:
     mix: CaptionMix = field(default_factory=CaptionMix)
     pretraining: PretrainingPlan = field(default_factory=PretrainingPlan)
     fine_tuning: FineTuningPlan = field(default_factory=FineTuningPlan)
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
 
 class Reporter:
@@ -88,7 +88,9 @@ def pretrain_towers(plan: BuildPlan, work: Path, report: Reporter) -> CLIP:
         save_pool(make_pool(plan.pool_per_task, plan.seed, report), work)
     report.stage("2/4 pre-training both towers")
     checkpoint = work / "pretraining.pt"
-    model = pretrain(load_pool(work), plan.mix, plan.pretraining, plan.seed, checkpoint, plan.device, report)
+    model = pretrain(
+        load_pool(work), plan.mix, plan.pretraining, plan.seed, checkpoint, torch.device(plan.device), report
+    )
     model.load_state_dict({name: tensor.float() for name, tensor in half(model.state_dict()).items()})
     return model
 
@@ -184,7 +186,7 @@ def main(
         train_images=train_images,
         pretraining=replace(PretrainingPlan(), steps=steps),
         fine_tuning=replace(FineTuningPlan(), steps=fine_tuning_steps),
-        device=torch.device(device),
+        device=device,
     )
     found = build(plan, work, output, Reporter())
     for name, (zero_shot, individual) in found.items():

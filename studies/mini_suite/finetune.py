@@ -43,7 +43,7 @@ def fine_tune(
     seed: int,
     on_step: Callable[[int], None],
 ) -> None:
-    """Train what is not frozen of the image tower, in place, on cross entropy with a frozen head, where the tower is."""
+    """Train what is not frozen of the image tower, in place and where it is, on cross entropy with a frozen head."""
     device = next(visual.parameters()).device
     visual.train()
     learning = [parameter for parameter in visual.parameters() if parameter.requires_grad]
