@@ -374,7 +374,7 @@ def _size(count: int) -> str:
 
 
 def _beyond_rows() -> list[list[str]]:
-    """Name, accuracy on clean images, on corrupted ones, share kept, accuracy on tasks that were merged and were not."""
+    """Name, accuracy on clean images, on corrupted ones, share kept, accuracy on tasks merged and on others."""
     robust, unseen = stored(ROBUSTNESS), stored(GENERALISE)
     (severity,) = robust["severities"]
     tasks = {"zero_shot": robust["zero_shot"]["accuracy"], **robust["accuracy"]}
