@@ -11,7 +11,8 @@ from merging.core.errors import CheckpointError, SuiteError
 from merging.core.files import MODEL_FILES
 from merging.core.text import natural
 from merging.suites.images.folders import is_systems
-from merging.weights.files.adapters import LINEARISED, adapter_in, is_adapter
+from merging.weights.files.adapter_config import LINEARISED
+from merging.weights.files.adapters import adapter_in, is_adapter
 from merging.weights.files.folders import INDEX, in_shards, is_index, is_training_state, named_shards, weight_suffix
 
 _DEPTH = 5  # of folders that are looked into, as of cars/lightning_logs/version_0/checkpoints/last.ckpt
