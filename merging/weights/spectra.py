@@ -7,6 +7,7 @@ import torch
 
 from merging.core.errors import NonFiniteWeights
 from merging.weights.newton_schulz import polar_factors
+from merging.weights.subspace import leading_axes, pays
 
 _BLOCK = 128  # columns of a Gram matrix computed at once on the CPU: few enough to skip half, enough for fast products
 _WELL_CONDITIONED = 1e-3  # smallest over largest eigenvalue of the Gram matrix: below it float32 loses the small ones
@@ -191,9 +192,44 @@ def top_triplets(
         left, lengths, right = top_triplets(matrices.mT, count)
         return right.mT, lengths, left.mT
     if inside is not None:
+        if _by_products(matrices.device) and pays(count, columns):
+            return top_triplets(_outside(matrices, inside), count)
         found = _top_triplets_outside(matrices, count, inside) if 2 * count <= columns else None
         return found or top_triplets(_outside(matrices, inside), count)
-    if 2 * count <= columns:
+    if _by_products(matrices.device) and pays(count, columns):
+        return _top_triplets_by_products(matrices, count)
+    return _top_triplets_decomposed(matrices, count)
+
+
+def _by_products(device: torch.device) -> bool:
+    """Whether a device takes leading triplets from products; Apple's GPUs have no float64."""
+    return multiplies(device) and device.type != "mps"
+
+
+def _top_triplets_by_products(
+    matrices: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As :func:`top_triplets` by :func:`leading_axes`; matrices whose vectors did not arrive are decomposed."""
+    batch = matrices.shape[:-2]
+    flat = matrices.reshape(-1, *matrices.shape[-2:])
+    exact = flat.double()
+    values, axes, arrived = leading_axes(exact.mT @ exact, count)
+    lengths = values.clamp_min(0).sqrt()
+    left = (exact @ axes).div_(lengths.clamp_min(1e-300)[:, None])
+    found = tuple(part.to(matrices.dtype) for part in (left, lengths, axes.mT))
+    if not bool(arrived.all()):
+        rest = (~arrived).nonzero()[:, 0].to(flat.device)
+        for part, other in zip(found, _top_triplets_decomposed(flat[rest], count), strict=True):
+            part[rest] = other
+    left, lengths, right = (part.unflatten(0, batch) if batch else part[0] for part in found)
+    return left, lengths, right
+
+
+def _top_triplets_decomposed(
+    matrices: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As :func:`top_triplets`, of matrices with m ≥ n, from a decomposition."""
+    if 2 * count <= matrices.shape[-1]:
         squares, axes = _eigh(gram(matrices))
         right = axes[..., -count:].flip(-1)
         lengths = squares[..., -count:].flip(-1).clamp_min(0).sqrt()
