@@ -5,6 +5,7 @@ many small operations in parallel, instead of one after the other each waiting f
 """
 
 import math
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,6 +58,19 @@ def confine() -> None:
         torch.set_num_threads(1)
         _in_new_thread(lambda: torch.set_num_threads(usual))
     _memory.confined = True
+
+
+def cores() -> ThreadPoolExecutor:
+    """A thread for each core, with torch confined to it, for what a GPU leaves to the processor.
+
+    Always the same ones, whoever waits; a forked process has none of another's.
+    """
+    return _cores(os.getpid())
+
+
+@cache
+def _cores(process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads(), initializer=confine, thread_name_prefix="core")
 
 
 def _in_new_thread(function: Callable[[], Result]) -> Result:

@@ -9,13 +9,10 @@ values that are as good as equal.
 """
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import torch
 
-from merging.core.streaming import confine, threads
+from merging.core.streaming import cores
 
 _SPARE = 8  # columns besides those wanted, at least
 _POWERS = 2  # products before anything is known of the values
@@ -129,11 +126,5 @@ def _decomposed(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _one_by_one(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """As ``eigh``, a matrix on each core."""
-    values, axes = zip(*_cores(os.getpid()).map(torch.linalg.eigh, matrices), strict=True)
+    values, axes = zip(*cores().map(torch.linalg.eigh, matrices), strict=True)
     return torch.stack(values), torch.stack(axes)
-
-
-@cache
-def _cores(process: int) -> ThreadPoolExecutor:
-    """A thread for each core, for all who wait for small matrices; a forked process has none of another's."""
-    return ThreadPoolExecutor(threads(), initializer=confine, thread_name_prefix="small matrices")

@@ -1,10 +1,12 @@
 """DARE: drop entries at random, scale up the rest (arXiv 2311.03099)."""
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from pydantic import Field
 
+from merging.core.streaming import COLUMNS, cores
 from merging.methods.context import Context
 from merging.methods.params import Params
 from merging.methods.planned import TensorEdit
@@ -29,11 +31,24 @@ def dare(vectors: TaskVectors, params: DareParams, context: Context) -> TensorEd
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         if params.drop == 0:
             return stack
-        kept = []
-        for task in vectors.tasks:
-            digest = hashlib.sha256(f"{context.seed}\n{task}\n{name}".encode()).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-            kept.append(torch.rand(base.shape, generator=generator) >= params.drop)
-        return stack * torch.stack(kept).to(stack.device) / (1 - params.drop)
+        kept = _kept(vectors.tasks, name, stack[0].numel(), params.drop, context)
+        return stack * kept.view(stack.shape).to(stack.device, non_blocking=True) / (1 - params.drop)
 
     return TensorEdit(apply)
+
+
+def _kept(tasks: Sequence[str], name: str, size: int, drop: float, context: Context) -> torch.Tensor:
+    """What each task keeps of a tensor, bool ``[T, size]`` on the CPU; for a GPU all cores draw it."""
+    on_gpu = context.device.type == "cuda"
+    kept = torch.empty((len(tasks), size), dtype=torch.bool, pin_memory=on_gpu)
+
+    def draw(row: torch.Tensor, task: str) -> None:
+        """Numbers that stay in the cache until they are compared: the same ones as all at once."""
+        digest = hashlib.sha256(f"{context.seed}\n{task}\n{name}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+        numbers = torch.empty(min(size, COLUMNS))
+        for part in row.split(COLUMNS):
+            torch.ge(numbers[: len(part)].uniform_(generator=generator), drop, out=part)
+
+    list((cores().map if on_gpu else map)(draw, kept, tasks))
+    return kept

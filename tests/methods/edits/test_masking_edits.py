@@ -1,5 +1,6 @@
 """DARE, Consensus, TATR and DOGE against plain implementations on whole tensors or flattened vectors."""
 
+import hashlib
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from merging.core.errors import MissingPart, SpecError
+from merging.core.streaming import COLUMNS
 from merging.evaluation.gradients import mean_absolute_gradients
 from merging.methods.context import Context
 from merging.methods.edits import doge
@@ -53,6 +55,16 @@ def test_dare_depends_on_seed_and_names_alone(tmp_path: Path) -> None:
     for name, stack in edited(vectors, "dare").items():
         assert torch.equal(stack, edited(turned, "dare")[name].flip(0))
     assert not torch.equal(flat(edited(vectors, "dare")), flat(edited(vectors, "dare", Context(seed=1))))
+
+
+def test_dares_masks_are_torchs_numbers_drawn_at_once(tmp_path: Path) -> None:
+    """Old runs are made again: drawn in pieces they are the same."""
+    shape = (COLUMNS + 30, 2)
+    vectors = random_vectors(tmp_path, 1, shapes={"w": shape})
+    digest = hashlib.sha256(f"0\n{vectors.tasks[0]}\nw".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    expected = original(vectors)["w"][0] * (torch.rand(shape, generator=generator) >= 0.3) / 0.7
+    assert torch.equal(edited(vectors, "dare", drop=0.3)["w"][0], expected)
 
 
 # --- Consensus -------------------------------------------------------------------------------------------------------
