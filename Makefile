@@ -70,7 +70,7 @@ GPU_PYTHON_VERSION ?= 3.12
 WHEELS := build/wheels
 GPU_PACKAGES := open_clip_torch ftfy wcwidth pydantic pydantic-core annotated-types typing-inspection typing-extensions platformdirs
 
-gpu:  ## tests and speed of merges on a GPU, in at most eight minutes; OPTIONS=--large for ViT-L/14 too
+gpu:  ## tests and speed of merges on a GPU, in at most eight minutes; OPTIONS=--large for ViT-L/14 alone
 	$(if $(wildcard $(WHEELS)/*.whl),$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target build/gpu-packages $(WHEELS)/*.whl)
 	PYTHONPATH=build/gpu-packages:. $(GPU_PYTHON) -m benchmarks.gpu $(OPTIONS)
 

@@ -206,9 +206,7 @@ def _by_products(device: torch.device) -> bool:
     return multiplies(device) and device.type != "mps"
 
 
-def _top_triplets_by_products(
-    matrices: torch.Tensor, count: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _top_triplets_by_products(matrices: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As :func:`top_triplets` by :func:`leading_axes`; matrices whose vectors did not arrive are decomposed."""
     batch = matrices.shape[:-2]
     flat = matrices.reshape(-1, *matrices.shape[-2:])
@@ -225,9 +223,7 @@ def _top_triplets_by_products(
     return left, lengths, right
 
 
-def _top_triplets_decomposed(
-    matrices: torch.Tensor, count: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _top_triplets_decomposed(matrices: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As :func:`top_triplets`, of matrices with m ≥ n, from a decomposition."""
     if 2 * count <= matrices.shape[-1]:
         squares, axes = _eigh(gram(matrices))

@@ -18,6 +18,7 @@ _GAIN = re.compile(r"(^|\.)ln_\w+\.weight$")
 _FEWER = 0.5
 _USUAL = 8  # models: of more, pieces have fewer entries of each
 _OTHER_IMAGES = "; where images are of another size, image_size: PIXELS in suite.yaml interpolates the embeddings"
+_TOGETHER = 1 << 23  # entries of tensors that lie side by side on a GPU and are taken together: few calls, little room
 # (name, base [*shape], stack [T, *shape]) → stack [T, *shape], all float32 on one device
 StackFunction = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -130,6 +131,40 @@ class TaskVectors:
                 torch.sub(model[where].float(), base, out=row)
             yield where, base, stack if self.edit is None else self.edit(name, base, stack)
 
+    def groups(self, names: Sequence[str], device: torch.device | str) -> list[tuple[str, ...]]:
+        """Tensors that :meth:`entries` takes together, in order: on a GPU many that lie side by side, else each one."""
+        kept = self.resident
+        if self.edit is not None or kept is None or kept.device != torch.device(device):
+            return [(name,) for name in names]
+        found: list[list[str]] = []
+        size = 0
+        for name in names:
+            entries = torch.Size(self.info(name).shape).numel()
+            if found and size + entries <= _TOGETHER and _side_by_side(kept.weights, found[-1][-1], name):
+                found[-1].append(name)
+                size += entries
+            else:
+                found.append([name])
+                size = entries
+        return [tuple(group) for group in found]
+
+    def entries(self, group: Sequence[str], device: torch.device | str) -> Iterator[torch.Tensor]:
+        """The entries of a group of tensors in pieces ``[T, n]``; where one of :meth:`pieces` ends does not matter.
+
+        What comes of several tensors may hold NaN or infinity, which is for who asks to notice.
+        """
+        if len(group) == 1:
+            yield from (stack for _, _, stack in self.pieces(group[0], device))
+            return
+        assert self.resident is not None
+        size = sum(torch.Size(self.info(name).shape).numel() for name in group)
+        firsts = (weights[group[0]] for weights in self.resident.weights)
+        base, *models = (first.as_strided((size,), (1,)).float() for first in firsts)
+        stack = torch.empty(len(models), size, device=device)
+        for row, model in zip(stack, models, strict=True):
+            torch.sub(model, base, out=row)
+        yield stack
+
     def iterate(self, device: torch.device | str = "cpu") -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         """``(name, base, stack)`` of every floating-point tensor, in sorted order."""
         for name in self.names:
@@ -141,6 +176,13 @@ class TaskVectors:
         if before is None:
             return replace(self, edit=edit)
         return replace(self, edit=lambda name, base, stack: edit(name, base, before(name, base, stack)))
+
+    def owner_among(self, names: Sequence[str]) -> NonFiniteWeights:
+        """As :meth:`owner_of_nonfinite`, of several tensors in one of which it was."""
+        for name in names[:-1]:
+            if not all(bool(torch.isfinite(one[name]).all()) for one in (self.base, *self.checkpoints)):
+                return self.owner_of_nonfinite(name)
+        return self.owner_of_nonfinite(names[-1])
 
     def owner_of_nonfinite(self, name: str) -> NonFiniteWeights:
         """The error to raise when arithmetic on tensor ``name`` gave NaN or infinity: it names the file."""
@@ -154,6 +196,16 @@ class TaskVectors:
             f"tensor {name!r}: the arithmetic overflowed float32; use smaller coefficients, or leave out "
             "a model whose weights are far larger than the others' (`check` gives norms)"
         )
+
+
+def _side_by_side(weights: Sequence[Mapping[str, torch.Tensor]], one: str, other: str) -> bool:
+    """Whether in every model's memory a tensor begins where another one ends."""
+    return all(
+        model[one].dtype == model[other].dtype
+        and model[one].data_ptr() + model[one].nbytes == model[other].data_ptr()
+        and model[one].untyped_storage().data_ptr() == model[other].untyped_storage().data_ptr()
+        for model in weights
+    )
 
 
 def require_model(base: Checkpoint, other: Checkpoint, where: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from merging.core.errors import Cancelled
+from merging.core.errors import Cancelled, NonFiniteWeights
 from merging.core.progress import Work
 from merging.methods.context import Context
 from merging.methods.pair import Pair
@@ -137,3 +137,26 @@ def test_reading_can_be_cancelled_and_reports(vectors: TaskVectors, shelf: Shelf
 def test_on_the_cpu_and_where_nobody_wants_it_files_serve(vectors: TaskVectors, shelf: Shelf) -> None:
     assert shelf.held(vectors, Work()) is vectors
     assert shelf.held(vectors, Work(torch.device("cuda", 0), resident=False)) is vectors
+
+
+def test_tensors_that_lie_side_by_side_are_taken_together(
+    vectors: TaskVectors, device: torch.device, shelf: Shelf
+) -> None:
+    placed = shelf.placed(vectors, Work(device))
+    groups = placed.groups(vectors.names, device)
+    assert len(groups) < len(vectors.names) == len(vectors.groups(vectors.names, device))
+    assert [name for group in groups for name in group] == list(vectors.names)
+    for group in groups:
+        expected = torch.cat([vectors.stack(name, device)[1].flatten(1) for name in group], dim=1)
+        assert torch.equal(torch.cat(list(placed.entries(group, device)), dim=1), expected)
+    apart = placed.groups(vectors.names[::2], device)
+    assert [name for group in apart for name in group] == list(vectors.names[::2])
+    assert all(len(group) == 1 for group in apart)
+
+
+def test_a_number_that_is_none_is_found_among_tensors_taken_together(tmp_path: Path, shelf: Shelf) -> None:
+    base, model = random_state(0), random_state(1)
+    model["proj"][1, 1] = torch.nan
+    vectors = shelf.placed(write_models(tmp_path, base, [random_state(2), model]), Work())
+    with pytest.raises(NonFiniteWeights, match=r"task1\.safetensors: tensor 'proj' holds NaN"):
+        plan(vectors, Pair.of("ties"), Context())

@@ -37,7 +37,7 @@ def largest_magnitudes(
     share = count / size
     margin = 1.0 if stride == 1 else _MARGIN
     while True:  # seldom twice, so that no sample is kept meanwhile
-        sample = list(ordered(lambda name: _sampled(vectors, name, stride, context.device), names, context.device))
+        sample = _sample(vectors, names, stride, context)
         low, high = _quantile(sample, 1 - share - margin, -1.0), _quantile(sample, 1 - share + margin, torch.inf)
         del sample
         found = _select_between(vectors, names, count, low, high, context)
@@ -56,17 +56,32 @@ def _quantile(sample: Sequence[np.ndarray], level: float, outside: float) -> lis
     return [outside] * rows
 
 
+def _sample(vectors: TaskVectors, names: Sequence[str], stride: int, context: Context) -> list[np.ndarray]:
+    """Magnitudes of about one entry in ``stride``, in short runs, in parts ``[T, n]``."""
+    groups = vectors.groups(names, context.device)
+    if len(groups) < len(names):
+        return [
+            _some(stack, stride).abs().cpu().numpy()
+            for group in groups
+            for stack in vectors.entries(group, context.device)
+        ]
+    return list(ordered(lambda name: _sampled(vectors, name, stride, context.device), names, context.device))
+
+
+def _some(flat: torch.Tensor, stride: int) -> torch.Tensor:
+    """About one entry in ``stride`` of ``[…, n]``, in short runs."""
+    runs = flat.unfold(-1, _RUN, _RUN * stride) if flat.shape[-1] >= _RUN * stride else flat[..., ::stride]
+    return runs.flatten(-2 if runs.ndim > flat.ndim else -1)
+
+
 def _sampled(vectors: TaskVectors, name: str, stride: int, device: torch.device | str) -> np.ndarray:
-    """Magnitudes of about one entry in ``stride``, in short runs, ``[T, n]``; reads no others where edits allow it."""
-
-    def some(flat: torch.Tensor) -> torch.Tensor:
-        runs = flat.unfold(-1, _RUN, _RUN * stride) if flat.shape[-1] >= _RUN * stride else flat[..., ::stride]
-        return runs.flatten(-2 if runs.ndim > flat.ndim else -1)
-
+    """The same of one tensor; reads no others where edits allow it."""
     if not getattr(vectors.edit, "elementwise", vectors.edit is None):
-        sample = some(vectors.stack(name, device, passing=True)[1].flatten(1))
+        sample = _some(vectors.stack(name, device, passing=True)[1].flatten(1), stride)
     else:
-        base, *models = (some(stored.reshape(-1)).to(device, torch.float32) for stored in vectors.stored(name, device))
+        base, *models = (
+            _some(stored.reshape(-1), stride).to(device, torch.float32) for stored in vectors.stored(name, device)
+        )
         sample = torch.stack([model - base for model in models])
         sample = sample if vectors.edit is None else vectors.edit(name, base, sample)
     magnitudes: np.ndarray = sample.abs().cpu().numpy()
@@ -79,13 +94,15 @@ def _select_between(
     """The answer if it lies in ``(low, high]`` for every task, else None."""
     bottom, top = (torch.tensor(limits, device=context.device)[:, None] for limits in (low, high))
 
-    def one(name: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    groups = vectors.groups(names, context.device)
+
+    def one(group: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
         above = np.zeros(len(low), dtype=np.int64)
         inside = [[np.empty(0, dtype=np.float32)] * len(low)]
-        for _, _, stack in vectors.pieces(name, context.device):
+        for stack in vectors.entries(group, context.device):
             magnitudes = stack.abs_() if stack.device.type == "cpu" else stack.abs()  # only there it is a copy
             if not bool(torch.isfinite(magnitudes.sum())):
-                raise vectors.owner_of_nonfinite(name)
+                raise vectors.owner_among(group)
             higher = magnitudes > top
             between = (magnitudes > bottom) ^ higher
             above += _counted(higher)
@@ -94,11 +111,11 @@ def _select_between(
 
     above = np.zeros(len(low), dtype=np.int64)
     collected: list[list[np.ndarray]] = [[] for _ in low]
-    for done, (more, inside) in enumerate(ordered(one, names, context.device)):
+    for done, (more, inside) in enumerate(ordered(one, groups, context.device)):
         above += more
         for parts, part in zip(collected, inside, strict=True):
             parts.append(part)
-        context.step(done + 1, len(names), "finding thresholds")
+        context.step(done + 1, len(groups), "finding thresholds")
     answers = []
     for number, parts, limit in zip(above.tolist(), collected, low, strict=True):
         candidates = np.concatenate(parts)

@@ -1,6 +1,7 @@
 """TIES: keep each task's largest entries, agree on a sign per entry, drop what disagrees."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -37,14 +38,16 @@ def ties(vectors: TaskVectors, params: TiesParams, context: Context) -> TensorEd
         """The entries of at least the threshold, zero elsewhere; hardshrink keeps what is *above* its bound."""
         return torch.stack([hardshrink(row, bound) for row, bound in zip(stack, below, strict=True)])
 
-    def balance(name: str) -> int:
+    groups = vectors.groups(vectors.names, context.device)
+
+    def balance(group: Sequence[str]) -> int:
         """Entries whose trimmed values sum to a positive number, less those with a negative sum."""
-        return sum(int(trimmed(stack).sum(0).sign().sum()) for _, _, stack in vectors.pieces(name, context.device))
+        return sum(int(trimmed(stack).sum(0).sign().sum()) for stack in vectors.entries(group, context.device))
 
     total_balance = 0
-    for done, more in enumerate(ordered(balance, vectors.names, context.device)):
+    for done, more in enumerate(ordered(balance, groups, context.device)):
         total_balance += more
-        context.step(done + 1, len(vectors.names), "electing signs")
+        context.step(done + 1, len(groups), "electing signs")
     majority = math.copysign(1.0, total_balance) if total_balance else 0.0
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
