@@ -283,6 +283,7 @@ def _row_edit(
         context.step(done + 1, len(chosen), "measuring rows")
     joined = np.concatenate(grams) if grams else np.zeros((0, len(vectors.tasks), len(vectors.tasks)))
     alive = np.einsum("bii->b", joined) > 0
+    context.step(0, 1, "solving rows")
     found = _solve(_normalised(joined[alive]), params, context.device)
     coefficients, there = np.zeros(joined.shape[:2]), directed(joined)
     coefficients[alive] = found.coefficients
