@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from merging.core.errors import NonFiniteWeights
+from merging.core.streaming import cores
 from merging.weights.newton_schulz import polar_factors
 from merging.weights.subspace import leading_axes, pays
 
@@ -155,12 +156,20 @@ def _eigh(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return squares, axes
 
 
-def effective_rank(gram: torch.Tensor) -> float:
-    """``exp(−Σ p log p)`` of the shares p of singular values' squares, from a matrix's Gram matrix; of zero it is 0."""
+def effective_ranks(grams: torch.Tensor) -> list[float]:
+    """``exp(−Σ p log p)`` of the shares p of singular values' squares, from Gram matrices ``[B, n, n]``; 0 of zero.
+
+    Where they lie on a GPU the processor's cores take half of them: it decomposes one at a time.
+    """
+    exact = grams.double()
+    ours = len(exact) // 2 if exact.device.type == "cuda" else 0
     with _decomposing():
-        squares = torch.linalg.eigvalsh(gram.double()).clamp_min(0)
-    shares = squares / squares.sum().clamp_min(1e-300)
-    return float(torch.special.entr(shares).sum().exp()) if bool(shares.any()) else 0.0
+        waiting = cores().map(torch.linalg.eigvalsh, exact[:ours].cpu()) if ours else ()
+        squares = torch.linalg.eigvalsh(exact[ours:]).cpu()
+        squares = torch.cat([*(one[None] for one in waiting), squares]).clamp_min(0)
+    shares = squares / squares.sum(dim=-1, keepdim=True).clamp_min(1e-300)
+    ranks = torch.special.entr(shares).sum(dim=-1).exp()
+    return torch.where(shares.any(dim=-1), ranks, 0.0).tolist()
 
 
 @contextmanager
@@ -210,10 +219,11 @@ def _top_triplets_by_products(matrices: torch.Tensor, count: int) -> tuple[torch
     """As :func:`top_triplets` by :func:`leading_axes`; matrices whose vectors did not arrive are decomposed."""
     batch = matrices.shape[:-2]
     flat = matrices.reshape(-1, *matrices.shape[-2:])
-    exact = flat.double()
-    values, axes, arrived = leading_axes(exact.mT @ exact, count)
+    exact = map(torch.Tensor.double, flat)  # one at a time: float64 of all of them would be twice their room
+    values, axes, arrived = leading_axes(torch.stack([one.mT @ one for one in exact]), count)
     lengths = values.clamp_min(0).sqrt()
-    left = (exact @ axes).div_(lengths.clamp_min(1e-300)[:, None])
+    left = torch.stack([one.double() @ own for one, own in zip(flat, axes, strict=True)])
+    left.div_(lengths.clamp_min(1e-300)[:, None])
     found = tuple(part.to(matrices.dtype) for part in (left, lengths, axes.mT))
     if not bool(arrived.all()):
         rest = (~arrived).nonzero()[:, 0].to(flat.device)

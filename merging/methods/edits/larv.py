@@ -4,20 +4,22 @@ A block whose updates are structured, deep and at peace with the base's weights 
 measures are known here through secondary sources only, its tiers not at all, so that what follows is *unverified*.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from pydantic import Field
 
+from merging.core.streaming import ordered
 from merging.methods.context import Context
 from merging.methods.looks import MOSS, PURPLE, Look
 from merging.methods.params import Params
 from merging.methods.planned import LinearEdit
 from merging.methods.registry import Published, edit
 from merging.weights.geometry import block_of
+from merging.weights.resident import at_once
 from merging.weights.roles import Role, role_of
-from merging.weights.spectra import effective_rank, gram, nonzero
+from merging.weights.spectra import effective_ranks, gram, nonzero
 from merging.weights.vectors import TaskVectors
 
 _BLOCK = "block "  # how :func:`block_of` begins
@@ -61,11 +63,15 @@ def larv(vectors: TaskVectors, params: LarvParams, context: Context) -> LinearEd
     """
     blocks = _blocks(vectors.names)
     measures = np.zeros((len(blocks), 2))
-    for place, names in enumerate(blocks):
+    streams = at_once(vectors, context.device)
+
+    def measured(names: list[str]) -> np.ndarray:
+        return _of_block(vectors, names, context)
+
+    found = ordered(measured, blocks, context.device, streams) if streams > 1 else map(measured, blocks)
+    for place, one in enumerate(found):
         context.step(place, len(blocks), "measuring the blocks")
-        layers = {name: role_of(name, vectors.info(name).shape) for name in names}
-        found = [one for name, role in layers.items() if role.linear for one in _measures(vectors, name, role, context)]
-        measures[place] = np.mean(found, axis=0) if found else 0.0
+        measures[place] = one
     scores = _scores(measures, params)
     scales = _tiers(scores, (params.low, params.middle, params.high))
     eye = np.eye(len(vectors.tasks))
@@ -85,6 +91,13 @@ def _blocks(names: Sequence[str]) -> list[list[str]]:
     return [found[number] for number in sorted(found)]
 
 
+def _of_block(vectors: TaskVectors, names: Sequence[str], context: Context) -> np.ndarray:
+    """Means of what :func:`_measures` gives of a block's layers, zeros where no task changed any."""
+    layers = {name: role_of(name, vectors.info(name).shape) for name in names}
+    found = [one for name, role in layers.items() if role.linear for one in _measures(vectors, name, role, context)]
+    return np.mean(found, axis=0) if found else np.zeros(2)
+
+
 def _measures(vectors: TaskVectors, name: str, role: Role, context: Context) -> list[tuple[float, float]]:
     """Contrast of effective ranks, and conflict with the base's weights, of every task that changed a matrix."""
     base, stack = vectors.stack(name, context.device)
@@ -92,17 +105,18 @@ def _measures(vectors: TaskVectors, name: str, role: Role, context: Context) -> 
     if weight.shape[0] < weight.shape[1]:  # both measures are the same of the transposes, whose Gram matrix is smaller
         weight, updates = weight.T, updates.mT
     square = gram(weight)
-    rank, length = effective_rank(square), float(square.trace())
+    owns = torch.stack([square, *map(gram, updates)])
+    rank, *ranks = effective_ranks(owns)
     found = []
-    for update in updates:
+    for update, own, own_rank in zip(updates, owns[1:], ranks, strict=True):
         context.stop_if_cancelled("LARV")
-        own, across = gram(update), weight.T @ update
+        across = weight.T @ update
         turned = (across.double() * across.T).sum()  # tr (θ₀ᵀτ)²
         left = (square.double() * own).sum() - turned  # half of ‖θ₀τᵀ − τθ₀ᵀ‖²
         right = across.double().square().sum() - turned
-        lengths = math.sqrt(length * float(own.trace()))
-        conflict = sum(math.sqrt(2 * max(float(one), 0.0)) for one in (left, right)) / (2 * lengths) if lengths else 0.0
-        found.append((rank / effective_rank(own), conflict))
+        lengths = (square.trace().double() * own.trace().double()).sqrt()
+        sums = torch.stack([left, right]).clamp_min(0).mul_(2).sqrt().sum() / (2 * lengths)
+        found.append((rank / own_rank, float(torch.where(lengths > 0, sums, 0.0))))
     return found
 
 
