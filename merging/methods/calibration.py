@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from merging.weights.spectra import NOTHING, nonzero, svd
+from merging.weights.spectra import NOTHING, all_triplets, nonzero
 
 CALIBRATION: Any = Field(
     0.0,
@@ -38,7 +38,7 @@ def calibrated(update: torch.Tensor, stack: torch.Tensor, alpha: float) -> torch
     some = nonzero(stack)
     if not len(some):
         return update
-    left, lengths, right = svd(update)
+    left, lengths, right = all_triplets(update)
     along = lengths[:, None] * right  # u_rᵀ update
     shares = torch.zeros_like(lengths)
     for vector in some:

@@ -113,6 +113,24 @@ def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     return left, lengths, right
 
 
+def all_triplets(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As :func:`svd` of one matrix, for who asks nothing of directions in which there is next to nothing.
+
+    A GPU takes them from the Gram matrix of the shorter side in float64, in a tenth of the time. The singular vectors of
+    the longer side are zero where singular values are.
+    """
+    if not _by_products(matrix.device):
+        return svd(matrix)
+    if matrix.shape[0] < matrix.shape[1]:
+        left, lengths, right = all_triplets(matrix.T)
+        return right.T, lengths, left.T
+    exact = matrix.double()
+    squares, axes = (part.flip(-1) for part in _eigh(exact.T @ exact))
+    lengths = squares.clamp_min(0).sqrt()
+    left = (exact @ axes) * torch.where(lengths > NOTHING**2 * lengths[0], 1 / lengths, 0.0)
+    return left.to(matrix.dtype), lengths.to(matrix.dtype), axes.T.to(matrix.dtype)
+
+
 def decomposed_sum(stack: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As :func:`svd` of the sum of a stack, with the first ``count`` triplets the same on every device.
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from merging.weights import spectra
-from merging.weights.spectra import top_triplets
+from merging.weights.spectra import all_triplets, top_triplets
 from merging.weights.subspace import _one_by_one, leading_axes, pays
 
 SIZE, COUNT = 120, 15
@@ -80,6 +80,20 @@ def test_triplets_from_products_are_those_of_decompositions(
     torch.testing.assert_close((found[0] * found[1][..., None, :]) @ found[2], expected, rtol=0, atol=1e-4)
     eye = torch.eye(COUNT).double().expand(*shape[:-2], COUNT, COUNT)
     torch.testing.assert_close(found[0].mT @ found[0], eye, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (60, 40), (40, 60)])
+@pytest.mark.parametrize("rank", [40, 10, 0])
+def test_all_triplets_are_those_of_a_decomposition(
+    shape: tuple[int, int], rank: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = (random(shape[0], rank, 0) @ random(rank, shape[1], 1)).float()
+    monkeypatch.setattr(spectra, "multiplies", lambda device: True)
+    left, lengths, right = (part.cpu() for part in all_triplets(matrix.to(device)))
+    torch.testing.assert_close(lengths, torch.linalg.svdvals(matrix.double()).float(), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close((left * lengths) @ right, matrix, rtol=0, atol=1e-4)
+    for some in (left[:, :rank], right[:rank].T):
+        torch.testing.assert_close(some.T @ some, torch.eye(rank), rtol=0, atol=1e-4)
 
 
 def test_small_matrices_are_decomposed_by_all_cores() -> None:
