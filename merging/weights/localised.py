@@ -94,7 +94,8 @@ def packed_bits(flat: torch.Tensor) -> torch.Tensor:
     """As ``numpy.packbits`` of every row, on a GPU: an eighth of the bytes to fetch from there."""
     whole = torch.nn.functional.pad(flat, (0, -flat.shape[1] % 8)).unflatten(1, (-1, 8))
     values = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=flat.device)
-    return (whole * values).sum(dim=2, dtype=torch.uint8)
+    packed: torch.Tensor = (whole * values).sum(dim=2, dtype=torch.uint8)
+    return packed
 
 
 def metadata(base: Checkpoint, tasks: Sequence[str], scales: Sequence[float] = ()) -> dict[str, str]:

@@ -116,8 +116,8 @@ def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 def all_triplets(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """As :func:`svd` of one matrix, for who asks nothing of directions in which there is next to nothing.
 
-    A GPU takes them from the Gram matrix of the shorter side in float64, in a tenth of the time. The singular vectors of
-    the longer side are zero where singular values are.
+    A GPU takes them from the Gram matrix of the shorter side in float64, in a tenth of the time. The singular vectors
+    of the longer side are zero where singular values are.
     """
     if not _by_products(matrix.device):
         return svd(matrix)

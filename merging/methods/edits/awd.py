@@ -20,7 +20,16 @@ from pydantic import Field
 
 from merging.core.streaming import COLUMNS, ordered
 from merging.methods.context import Context
-from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixed, mixing, pulls_at_nothing
+from merging.methods.edits.redundancy import (
+    Redundancy,
+    descent,
+    directed,
+    edited,
+    exact,
+    mixed,
+    mixing,
+    pulls_at_nothing,
+)
 from merging.methods.params import Params
 from merging.methods.planned import Edit, LinearEdit, RowEdit, RowMixing, TensorEdit
 from merging.methods.registry import edit
@@ -288,13 +297,13 @@ def _row_edit(
     coefficients, there = np.zeros(joined.shape[:2]), directed(joined)
     coefficients[alive] = found.coefficients
 
-    def of_tensor(part: slice) -> RowMixing:
-        edited = mixed(joined[part], mixing(coefficients[part], there[part])).sum(axis=0)
-        return RowMixing(coefficients[part], there[part], edited)
-
     ends = np.cumsum([0, *map(len, grams)])
     parts = [slice(*pair) for pair in itertools.pairwise(ends)]
-    rows = dict(zip(chosen, ordered(of_tensor, parts, "cpu"), strict=True))
+    after = _edited_grams(joined, coefficients, there, parts, context.device)
+    rows = {
+        name: RowMixing(coefficients[part], there[part], gram)
+        for name, part, gram in zip(chosen, parts, after, strict=True)
+    }
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         if name not in rows:
@@ -312,6 +321,24 @@ def _row_edit(
 
     norm = _redundant_norm(joined, coefficients)
     return RowEdit(apply, _report(params, found.curve, norm), rows=rows), found.curve, norm
+
+
+def _edited_grams(
+    grams: np.ndarray, coefficients: np.ndarray, there: np.ndarray, parts: Sequence[slice], device: torch.device
+) -> list[np.ndarray]:
+    """Gram matrices ``[T, T]`` of edited tensors, each the sum of some rows', from those before the edit."""
+    if device.type == "cpu":
+
+        def of_part(part: slice) -> np.ndarray:
+            found: np.ndarray = (
+                edited(*map(torch.as_tensor, (grams[part], coefficients[part], there[part]))).sum(0).numpy()
+            )
+            return found
+
+        return list(ordered(of_part, parts, device))
+    whole = edited(*(torch.as_tensor(array, device=device) for array in (grams, coefficients, there)))
+    sums = torch.stack([whole[part].sum(dim=0) for part in parts]) if parts else whole
+    return [*sums.cpu().numpy()]
 
 
 def _subtracted(units: torch.Tensor, delta: torch.Tensor, there: torch.Tensor) -> torch.Tensor:

@@ -155,15 +155,21 @@ def _updates_together(
     """δ of all layers, where a GPU finds those of equal shape together; nothing on the CPU."""
     if not multiplies(context.device):
         return {}
+
+    def basis_of(name: str) -> torch.Tensor:
+        return shared_basis(layers[name].matrices(vectors.stack(name, context.device)[1]), params.shared)
+
+    bases: dict[str, torch.Tensor] = {}
+    for basis in ordered(basis_of, layers, context.device, at_once(vectors, context.device)):
+        context.step(len(bases), len(layers), "finding what the tasks share")
+        bases[[*layers][len(bases)]] = basis
     found: dict[str, torch.Tensor] = {}
     for names in of_equal_shape(layers, len(vectors.tasks)):
         context.step(len(found), len(layers), "finding updates")
         stacks = matrices_of(vectors, names, layers, context.device)
         weights = torch.stack([_weights(stack, strength) for stack in stacks])
-        streams = at_once(vectors, context.device)
-        bases = list(ordered(lambda stack: shared_basis(stack, params.shared), stacks, context.device, streams))
-        columns = max(basis.shape[1] for basis in bases)
-        padded = torch.stack([torch.nn.functional.pad(basis, (0, columns - basis.shape[1])) for basis in bases])
+        columns = max(bases[name].shape[1] for name in names)
+        padded = torch.stack([torch.nn.functional.pad(bases[n], (0, columns - bases[n].shape[1])) for n in names])
         found |= dict(zip(names, _descended(stacks, weights, padded, params, context), strict=True))
     return found
 
@@ -220,14 +226,15 @@ def _by_products(
     """Sets the gradient of δ in two products over the rows of all matrices, for a GPU."""
     tasks, columns = stacks.shape[1], stacks.shape[3]
     rows = stacks.movedim(1, 2).reshape(-1, tasks, columns)  # [B·m, T, n]
-    aims = gaps.mT.reshape(-1, tasks, 1)
     whole = total.expand(-1, delta.shape[1], 1).reshape(-1, 1, 1)
+    aims, factors = -2 * whole * gaps.mT.reshape(-1, tasks, 1), 2 * whole.square()
+    residual = torch.empty_like(aims)
     assert delta.grad is not None
     flat, to = delta.view(-1, columns, 1), delta.grad.view(-1, columns, 1)
 
     def add() -> None:
-        residual = torch.bmm(rows, flat).mul_(whole).neg_().add_(aims)
-        torch.bmm(rows.mT, residual.mul_(-2 * whole), out=to)
+        torch.bmm(rows, flat, out=residual)
+        torch.bmm(rows.mT, torch.addcmul(aims, residual, factors, out=residual), out=to)
 
     return add
 

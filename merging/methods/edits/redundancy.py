@@ -36,13 +36,13 @@ import numpy as np
 import torch
 
 from merging.core.streaming import ordered
-from merging.weights.geometry import ROUNDING, cosines
+from merging.weights.geometry import ROUNDING
 
 _TINY = 1e-30
 _ZERO = 1e-24  # share of the largest squared norm up to which a vector is zero: less than any type of weights resolves
 _SMOOTHINGS = (1e-1, 1e-2, 1e-3, 1e-5)  # of the absolute values that exact minimises, one stage each
 _DEPENDENT = 1e-12  # of the largest eigenvalue: what vectors that depend on each other leave of the smallest
-_PART = 4096  # problems that are looked at together
+_PART, _PART_ON_GPU = 1 << 12, 1 << 15  # problems that are looked at together
 _AT_ONCE = 1 << 15  # entries of Gram matrices: of more, a step goes through the vectors one by one
 _DIVERGED = 1e6  # a coefficient this large means that β was too large; beyond it rounding is all that is left
 
@@ -70,41 +70,42 @@ def directed(gram: np.ndarray) -> np.ndarray:
     return found
 
 
-def resolved(gram: np.ndarray) -> np.ndarray:
+def resolved(gram: np.ndarray, device: torch.device | str = "cpu") -> np.ndarray:
     """Gram matrices of what rounding leaves apart, ``[B, T, T]``; the very same where it leaves all vectors apart.
 
     Directions are dropped in which the normalised vectors differ by no more than their inner products are rounded.
     Vectors that are then no farther apart than that become equal, to the last bit.
     """
     limit = gram.shape[-1] * ROUNDING
-    hidden = _in_parts(functools.partial(_hidden, limit=limit), gram)
+    hidden = _in_parts(functools.partial(_hidden, limit=limit), gram, device=device)
     if not hidden.any():
         return gram
     result = gram.copy()
     for index in np.flatnonzero(hidden):
-        lengths, cosine = _normalised(gram[index])
+        lengths, cosine = (part.numpy() for part in _normalised(torch.as_tensor(gram[index])))
         values, axes = np.linalg.eigh(cosine)
         points = lengths[:, None] * axes * np.sqrt(np.where(values > limit, values, 0))
         result[index] = _with_equal_points(points, np.sqrt(ROUNDING) * lengths)
     return result
 
 
-def _hidden(gram: np.ndarray, limit: float) -> np.ndarray:
+def _hidden(gram: torch.Tensor, limit: float) -> torch.Tensor:
     """In which problems ``[B]`` the normalised vectors span a direction of at most so small a square."""
     lengths, cosine = _normalised(gram)
-    return ~_definite(cosine + np.eye(gram.shape[-1]) * ((lengths == 0)[:, :, None] - limit))
+    cosine.diagonal(dim1=-2, dim2=-1).add_((lengths == 0).to(gram.dtype) - limit)
+    return ~_definite(cosine)
 
 
-def _normalised(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _normalised(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Lengths ``[…, T]``, and the Gram matrices of the vectors at length 1, of those that have any."""
-    lengths = np.sqrt(np.clip(np.diagonal(gram, axis1=-2, axis2=-1), 0, None))
-    inverse = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    lengths = gram.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
+    inverse = torch.where(lengths > 0, 1 / lengths, 0.0)
     return lengths, gram * inverse[..., :, None] * inverse[..., None, :]
 
 
-def _definite(matrices: np.ndarray) -> np.ndarray:
+def _definite(matrices: torch.Tensor) -> torch.Tensor:
     """Which symmetric matrices ``[B, T, T]`` are positive definite, ``[B]``; a tenth of the work of eigenvalues."""
-    found: np.ndarray = torch.linalg.cholesky_ex(torch.as_tensor(matrices)).info.numpy() == 0
+    found: torch.Tensor = torch.linalg.cholesky_ex(matrices).info == 0
     return found
 
 
@@ -133,6 +134,27 @@ def mixed(gram: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     return found
 
 
+def edited(gram: torch.Tensor, coefficients: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """As :func:`mixed` by the matrices of :func:`mixing`, in a tenth of the work, on the device of its arguments.
+
+    Args:
+        gram: ⟨τ_i, τ_j⟩, ``[B, T, T]``.
+        coefficients: a, ``[B, T]``.
+        there: from which vectors δ is subtracted, bool ``[B, T]``.
+    """
+    moved = there.to(gram.dtype)
+    along = (gram * coefficients[:, None, :]).sum(dim=2)  # ⟨τ_i, δ⟩
+    square = (along * coefficients).sum(dim=1)[:, None]
+    half = along - 0.5 * square * moved  # each half of ‖δ‖² goes to one of the two below
+    grams = gram - moved[:, :, None] * half[:, None, :] - half[:, :, None] * moved[:, None, :]
+    lengths = gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
+    parts = coefficients.abs() * lengths
+    own = (1 - moved * coefficients).abs() * lengths
+    summed = own + moved * (parts.sum(dim=1, keepdim=True) - parts)
+    told = grams.diagonal(dim1=1, dim2=2) > ROUNDING * summed.square()
+    return torch.where(told[:, :, None] & told[:, None, :], grams, 0.0)
+
+
 def objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.ndarray:
     """L for each problem, ``[B]``; vectors that are zero in ``gram`` are left out.
 
@@ -144,31 +166,38 @@ def objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.nd
     return _objective(resolved(gram), coefficients, alpha)
 
 
-def _objective(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.ndarray:
+def _objective(
+    gram: np.ndarray, coefficients: np.ndarray, alpha: float, device: torch.device | str = "cpu"
+) -> np.ndarray:
     """As :func:`objective`, of Gram matrices that are resolved."""
-    return _in_parts(functools.partial(_objective_of, alpha=alpha), gram, coefficients)
+    return _in_parts(functools.partial(_objective_of, alpha=alpha), gram, coefficients, device=device)
 
 
-def _objective_of(gram: np.ndarray, coefficients: np.ndarray, alpha: float) -> np.ndarray:
-    there = directed(gram)
-    counted = there[:, :, None] & there[:, None, :] & ~np.eye(gram.shape[-1], dtype=bool)
-    cosine = np.abs(cosines(mixed(gram, mixing(coefficients, there))))
-    square = np.einsum("bi,bij,bj->b", coefficients, gram, coefficients)
-    mean = np.where(counted, cosine, 0).sum(axis=(1, 2)) / np.maximum(counted.sum(axis=(1, 2)), 1)
-    value: np.ndarray = mean + alpha * np.sqrt(np.clip(square, 0, None))
-    return value
+def _objective_of(gram: torch.Tensor, coefficients: torch.Tensor, alpha: float) -> torch.Tensor:
+    squares = gram.diagonal(dim1=1, dim2=2)
+    there = squares > _ZERO * squares.amax(dim=1, keepdim=True)
+    counts = there.sum(dim=1)
+    cosine = _normalised(edited(gram, coefficients, there))[1].clamp_(-1, 1).abs_()
+    counted = there[:, :, None] & there[:, None, :]
+    counted.diagonal(dim1=1, dim2=2).fill_(False)
+    mean = (cosine * counted).sum(dim=(1, 2)) / (counts * (counts - 1)).clamp_min(1)
+    square = ((gram * coefficients[:, None, :]).sum(dim=2) * coefficients).sum(dim=1)
+    return mean + alpha * square.clamp_min(0).sqrt()
 
 
-def _in_parts(function: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
-    """A function of every problem of a batch, by several threads; what a GPU takes whole is too large for a cache."""
-    if len(arrays[0]) <= _PART:
-        return function(*arrays)
-    parts = ordered(
-        lambda start: function(*(array[start : start + _PART] for array in arrays)),
-        range(0, len(arrays[0]), _PART),
-        "cpu",
-    )
-    return np.concatenate(list(parts))
+def _in_parts(
+    function: Callable[..., torch.Tensor], *arrays: np.ndarray, device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """A function of every problem of a batch, some at a time: on the CPU few enough for a cache, by several threads."""
+    size = _PART if torch.device(device).type == "cpu" else _PART_ON_GPU
+
+    def part(start: int) -> np.ndarray:
+        given = (torch.as_tensor(array[start : start + size], device=device) for array in arrays)
+        found: np.ndarray = function(*given).cpu().numpy()
+        return found
+
+    starts = range(0, max(1, len(arrays[0])), size)
+    return np.concatenate(list(ordered(part, starts, device) if len(starts) > 1 else map(part, starts)))
 
 
 def mixing(coefficients: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -201,12 +230,14 @@ def descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: tor
         device: where the steps are taken. In float64: float32 would move most problems by 1e-7, and those at a kink
             by as much as a step.
     """
-    return _without_zeros(functools.partial(_descent, device=device), gram, alpha, rate, steps)
+    return _without_zeros(functools.partial(_descent, device=device), gram, alpha, rate, steps, device)
 
 
-def _without_zeros(solver: _Solver, gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:
+def _without_zeros(
+    solver: _Solver, gram: np.ndarray, alpha: float, rate: float, steps: int, device: torch.device | str = "cpu"
+) -> Redundancy:
     """Solve each problem on its non-zero vectors alone, all problems with the same number of those together."""
-    gram = resolved(gram)
+    gram = resolved(gram, device)
     there = directed(gram)
     if there.all():
         return solver(gram, alpha, rate, steps)
@@ -272,7 +303,7 @@ def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: to
     pull = 2 / (tasks * (tasks - 1))
     curve = g.new_empty(steps + 1)
     u, pulled, weighted, inverse, spare = g.new_empty(5, tasks, batch)  # mapping fresh memory would take longer
-    projection = _range_projection(gram)
+    projection = _range_projection(gram, device)
     into_range = None if projection is None else torch.as_tensor(projection).to(g).movedim(0, -1)
     squares = g.diagonal().T.contiguous()
     lengths = squares.sqrt()
@@ -308,7 +339,7 @@ def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: to
     found = a.T.cpu().numpy().copy()
     values = curve.cpu().numpy()
     # Both ends of the very numbers that are given, and in the same words: where nothing moved they are equal.
-    values[0], values[-1] = (np.mean(_objective(gram, end, alpha)) for end in (np.zeros_like(found), found))
+    values[0], values[-1] = (np.mean(_objective(gram, end, alpha, device)) for end in (np.zeros_like(found), found))
     return Redundancy(found, values)
 
 
@@ -327,14 +358,13 @@ def pulls_at_nothing(shared: torch.Tensor, inverse: torch.Tensor, summed: torch.
     return orthogonal | parallel
 
 
-def _range_projection(gram: np.ndarray) -> np.ndarray | None:
+def _range_projection(gram: np.ndarray, device: torch.device | str) -> np.ndarray | None:
     """Projections ``[B, T, T]`` onto the ranges of Gram matrices, None if all of them are regular.
 
     Where task vectors depend on each other, δ has many coefficients; the part of a that makes no δ would grow until
     it drowns the part that does.
     """
-    traces = np.trace(gram, axis1=1, axis2=2)[:, None, None]
-    doubtful = np.flatnonzero(~_in_parts(_definite, gram - 2 * _DEPENDENT * traces * np.eye(gram.shape[-1])))
+    doubtful = np.flatnonzero(~_in_parts(_independent, gram, device=device))
     values, axes = np.linalg.eigh(gram[doubtful])
     kept = values > _DEPENDENT * values[:, -1:]
     if kept.all():
@@ -342,6 +372,14 @@ def _range_projection(gram: np.ndarray) -> np.ndarray | None:
     projection = np.tile(np.eye(gram.shape[-1]), (len(gram), 1, 1))
     projection[doubtful] = (axes * kept[:, None, :]) @ np.swapaxes(axes, 1, 2)
     return projection
+
+
+def _independent(gram: torch.Tensor) -> torch.Tensor:
+    """In which problems ``[B]`` the vectors surely do not depend on each other."""
+    shifted = gram.clone()
+    diagonal = shifted.diagonal(dim1=1, dim2=2)
+    diagonal -= 2 * _DEPENDENT * diagonal.sum(dim=1, keepdim=True)
+    return _definite(shifted)
 
 
 def exact(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:
