@@ -5,9 +5,11 @@ import sys
 import time
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 
 from benchmarks.gpu.bench import Bench
 
+_ROOT = Path(__file__).resolve().parents[2]
 _PLACES = (
     "tests/gpu",
     "tests/weights",
@@ -25,7 +27,7 @@ def run_tests(bench: Bench) -> None:
     command = [sys.executable, "-m", "pytest", *options, *_PLACES]
     with suppress(subprocess.TimeoutExpired):
         started = time.monotonic()
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_MOST, check=False)
+        ended = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=_MOST, check=False)
         said = ended.stdout.splitlines()
         print("\n".join(line[:300] for line in said if line.startswith(("E  ", "FAILED", "ERROR"))), flush=True)
         last = said[-1] if said else ended.stderr[-500:]
