@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.bench import Bench, merge

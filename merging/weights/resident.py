@@ -27,7 +27,8 @@ from merging.weights.files.reading import Checkpoint, TensorInfo
 from merging.weights.vectors import TaskVectors
 
 _STAGE = 8 * 2**20  # bytes of pinned memory that a thread fills while its other buffer is on its way
-_THREADS = 8
+_THREADS = 16
+_PART = 32 * 2**20  # bytes of a file that a thread reads at a time, so that none is left with a whole file at the end
 _FLOAT = 4
 WORKING_ROOM = 2**30  # bytes left free for what methods hold at once besides stacks and the result
 
@@ -231,14 +232,32 @@ class _Piece:
             start[info.dtype] = end
         self._written = self._writes()
 
-    def fill(self, model: Checkpoint) -> None:
-        """Copy a file's tensors to where they are to lie."""
-        for dtype, memory in self.flat.items():
-            stage = _Stage(memory)
-            for name in self.tensors:
-                if model.infos[name].dtype == dtype:
-                    stage.add(model[name].reshape(-1))
-            stage.flush()
+    def parts(self) -> Iterator[list[str]]:
+        """All tensors, in runs of one dtype that lie in order, of about so many bytes as a thread reads at a time."""
+        for dtype in self.flat:
+            part: list[str] = []
+            size = 0
+            for name, tensor in self.tensors.items():
+                if tensor.dtype != dtype:
+                    continue
+                if part and size + tensor.nbytes > _PART:
+                    yield part
+                    part, size = [], 0
+                part.append(name)
+                size += tensor.nbytes
+            yield part
+
+    def fill(self, model: Checkpoint, part: Sequence[str]) -> None:
+        """Copy some of a file's tensors to where they are to lie."""
+        first = self.tensors[part[0]]
+        start, size = first.storage_offset(), sum(self.tensors[name].numel() for name in part)
+        stage = _Stage(self.flat[first.dtype][start : start + size])
+        for name in part:
+            stage.add(model[name].reshape(-1))
+        stage.flush()
+
+    def filled(self) -> None:
+        """Say that all is there: from now on nobody is to write into it."""
         self._written = self._writes()
 
     @property
@@ -263,19 +282,22 @@ def _allocated_for(models: Sequence[Checkpoint], device: torch.device) -> list[_
 def _fill_all(models: Sequence[Checkpoint], pieces: Sequence[_Piece], work: Work) -> None:
     """Read files into the room that was made for them.
 
-    Each is read by a thread of its own, which fills one buffer of pinned memory while the other one is copied.
+    Several threads read parts of them; each fills one buffer of pinned memory while the other one is copied.
 
     Raises:
         MergingError: a file can't be read.
         Cancelled: on request.
     """
-    work.step(0, len(models), "reading models onto the device")
+    parts = [(piece, model, part) for piece, model in zip(pieces, models, strict=True) for part in piece.parts()]
+    work.step(0, len(parts), "reading models onto the device")
     pool = ThreadPoolExecutor(_THREADS, initializer=confine)
     try:
-        for done, _ in enumerate(pool.map(_Piece.fill, pieces, models)):
-            work.step(done + 1, len(models), "reading models onto the device")
+        for done, _ in enumerate(pool.map(lambda part: _Piece.fill(*part), parts)):
+            work.step(done + 1, len(parts), "reading models onto the device")
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    for piece in pieces:
+        piece.filled()
     if work.device.type == "cuda":
         torch.cuda.synchronize(work.device)
 
