@@ -44,9 +44,11 @@ def options_of(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def named(parts: str, among: Sequence[Method]) -> list[Method]:
-    """The methods whose titles hold one of several texts; all of them if there are none."""
+    """The methods whose titles hold one of several texts, or are one; all of them if there are none."""
     wanted = [part.strip().casefold() for part in parts.split(",") if part.strip()]
-    return [one for one in among if not wanted or any(part in one.title.casefold() for part in wanted)]
+    titles = {one.title.casefold(): one for one in among}
+    found = {title for part in wanted for title in ([part] if part in titles else titles) if part in title}
+    return [one for title, one in titles.items() if not wanted or title in found]
 
 
 def main(given: Sequence[str] | None = None) -> None:
