@@ -33,7 +33,8 @@ from ui.shell import rights
 
 ROOT = Path(__file__).resolve().parents[1]
 BOARD = Path(__file__).parent / "results" / "leaderboard.json"  # as `merging leaderboard mini --json` prints it
-RELATED_BOARD = BOARD.with_name("leaderboard-related.json")  # the same of mini-related, some of the methods
+RELATED_BOARD = BOARD.with_name("leaderboard-related.json")  # the same of mini-related
+SECOND_MINI = BOARD.with_name("second-mini.json")  # of mini from another seed; differences from the own merge, in points
 VARIANTS = Path(__file__).parent / "results" / "variants.json"  # as studies.variants writes it
 PAGES = {
     "README.md": "README",
@@ -51,6 +52,7 @@ PAGES = {
     "docs/security.md": "Security",
     "docs/design.md": "Design",
 }  # in the order in which they are read
+OWN_MERGE = "docs/own-merge.md"  # one of the studies, beside the pages
 _SHORT = (
     "Individual",
     "DOGE AM",
@@ -232,6 +234,21 @@ def _leaderboard_localised(_: str) -> str:
 def _leaderboard_related(_: str) -> str:
     """Those measured on the suite of related tasks that give one model."""
     return _long_leaderboard([row for row in _board(RELATED_BOARD) if row["method"] not in _localised()])
+
+
+def _second_mini(_: str) -> str:
+    """Methods on the suite trained again, and how far the project's own is ahead of each."""
+    rows = [
+        [
+            _BASELINES.get(row["method"], row["method"]),
+            row["needs"] if row["method"] not in _BASELINES else "",
+            "" if row["scaling"] is None else f"{row['scaling']:g}",
+            _percent(row["average"]),
+            "" if row["difference"] is None else f"{row['difference'][0]:.1f} ± {row['difference'][1]:.1f}",
+        ]
+        for row in json.loads(SECOND_MINI.read_text(encoding="utf-8"))["rows"]
+    ]
+    return _table(["merge", "data needed", "λ", "average", "difference"], rows, numbers=3)
 
 
 def _localised() -> set[str]:
@@ -460,6 +477,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "leaderboard": _leaderboard,
     "leaderboard-localised": _leaderboard_localised,
     "leaderboard-related": _leaderboard_related,
+    "second-mini": _second_mini,
     "layers": _layers,
     "units": lambda _: _choices("units", "method"),
     "fisher": lambda _: _choices("fisher", "normalised"),
@@ -476,7 +494,7 @@ TABLES: dict[str, Callable[[str], str]] = {
 @click.command()
 def main() -> None:
     """Make the tables of the README and of docs again."""
-    for page in PAGES:
+    for page in (*PAGES, OWN_MERGE):
         path = ROOT / page
         old = path.read_text(encoding="utf-8")
         new = render(page, old)
