@@ -34,7 +34,7 @@ from ui.shell import rights
 ROOT = Path(__file__).resolve().parents[1]
 BOARD = Path(__file__).parent / "results" / "leaderboard.json"  # as `merging leaderboard mini --json` prints it
 RELATED_BOARD = BOARD.with_name("leaderboard-related.json")  # the same of mini-related
-SECOND_MINI = BOARD.with_name("second-mini.json")  # of mini from another seed; differences from the own merge, in points
+SECOND_MINI = BOARD.with_name("second-mini.json")  # from another seed; how far the own merge is ahead, in points
 VARIANTS = Path(__file__).parent / "results" / "variants.json"  # as studies.variants writes it
 PAGES = {
     "README.md": "README",
