@@ -114,7 +114,7 @@ def chosen_runs(store: Any, view: Any, run_ids: Sequence[str]) -> list[Any]:
 @json_option
 def runs_list(view: Any, limit: int, home: Path, as_json: bool) -> None:
     """Runs, newest first: all of them, or those that the options ask for."""
-    from merging.runs.listing import View, listing, read_runs, unreadable
+    from merging.runs.listing import View, listing, others, read_runs, unreadable
     from merging.runs.table import RunStore
 
     store = RunStore(home)
@@ -135,6 +135,8 @@ def runs_list(view: Any, limit: int, home: Path, as_json: bool) -> None:
         click.echo(f"the first {len(shown):,} of {len(wanted):,} runs; --limit 0 lists all of them")
     if not every and not broken:
         click.echo("no runs yet; try: merging merge mini --merge task_arithmetic --evaluate")
+        if count := others(store):
+            click.echo(f"({counted(count, 'job')} of other kinds, such as `robustness`, whose commands show them)")
     elif not rows and not broken:
         click.echo(f"none of {counted(len(every), 'run')} is so")
     if store.journal.note:

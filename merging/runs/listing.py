@@ -169,6 +169,13 @@ def listing(store: RunStore) -> list[Facts]:
     return list(found)
 
 
+def others(store: RunStore) -> int:
+    """How many jobs of other kinds than merges are kept, which no list shows."""
+    _bring_up_to_date(store)
+    with store.connect() as connection:
+        return int(connection.execute("select count(*) from listed where kind = ?", (_OTHER,)).fetchone()[0])
+
+
 def _shipped(store: RunStore) -> list[Facts]:
     found: list[Facts] = []
     for run in store.shipped.merges():

@@ -214,6 +214,11 @@ def top_triplets(
         count: how many, at most min(m, n).
         inside: orthonormal columns ``[m, k]``, of matrices with m ≥ n: the triplets of what lies outside of them.
     """
+    batch = matrices.shape[:-2]
+    if batch and not multiplies(matrices.device):  # Gram matrices of all at once take more than is kept of them
+        each = [top_triplets(matrix, count, inside) for matrix in matrices.flatten(0, -3)]
+        left, lengths, right = (torch.stack(parts).unflatten(0, batch) for parts in zip(*each, strict=True))
+        return left, lengths, right
     rows, columns = matrices.shape[-2:]
     if rows < columns:
         left, lengths, right = top_triplets(matrices.mT, count)

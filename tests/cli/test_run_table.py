@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from merging.cli import main
 from merging.runs.jobs import MergeSpec
+from merging.runs.jobs.baselines import BaselinesJob
 from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.table import RunStore
 from tests.random_models import TASKS
@@ -39,6 +40,14 @@ def found(*arguments: object, home: Path) -> Any:
     result = call(*arguments, "--json", home=home)
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)
+
+
+def test_jobs_that_no_list_shows_are_counted_where_there_are_no_runs(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "home")
+    assert "other kinds" not in call("list", home=store.home).output
+    store.submit(BaselinesJob.build(suite="tiny", tasks=("a",), split="test", device="cpu"), "f")
+    assert "no runs yet" in (said := call("list", home=store.home).output) and "1 job of other kinds" in said
+
 
 
 def methods(*arguments: object, home: Path) -> list[str]:
