@@ -49,7 +49,6 @@ def test_jobs_that_no_list_shows_are_counted_where_there_are_no_runs(tmp_path: P
     assert "no runs yet" in (said := call("list", home=store.home).output) and "1 job of other kinds" in said
 
 
-
 def methods(*arguments: object, home: Path) -> list[str]:
     """The methods that a list names, as numbers of :data:`METHODS`."""
     labels = {RunStore(home).get(run["run"]).spec.merge for run in found("list", *arguments, home=home)["runs"]}
