@@ -132,10 +132,10 @@ def sweep_delete(sweep_id: str, runs: bool, home: Path, as_json: bool) -> None:
 
 def _follow(sweep_id: str, workspace: Any, as_json: bool) -> None:
     """See a sweep to its end and print what it came to."""
-    from merging.evaluation.clip import load_open_clip
+    from merging.evaluation.clip import load_all
     from merging.sweeps.foreground import follow
 
-    load_open_clip()  # before forking, so that every trial starts warm
+    load_all()  # before forking, so that every trial starts warm
     found = follow(sweep_id, workspace, progress_on_stderr())
     if as_json:
         print_json(found.as_json())

@@ -4,8 +4,10 @@ YAML has more than these need, and some of it takes people by surprise: ``010`` 
 text, a name that stands there twice counts as it stands there last. Such things are refused with their line.
 """
 
+import copy
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML's wheels ha
 _TAG = "tag:yaml.org,2002:"
 _MARKS = "-:?,[{"  # every value but the first stands behind one of these, two at most behind one
 _SLOW_BYTES, _SLOW_MARKS = 256 * 2**10, 10_000  # of what PyYAML's own parser reads in a moment
+_REMEMBERED_BYTES = 2**17  # of text whose meaning is remembered
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)")
 _LARGEST = 2**63
 _OTHER_NUMBER = "{!r} is read as another number in YAML; write it in decimals, or in quotes"
@@ -63,6 +66,12 @@ def parse_yaml(text: str) -> Any:
     >>> parse_yaml("name: tiny\\ntasks: [digits, {name: signs}]")
     {'name': 'tiny', 'tasks': ['digits', {'name': 'signs'}]}
     """
+    return copy.deepcopy(_parsed(text) if len(text) <= _REMEMBERED_BYTES else _parsed.__wrapped__(text))
+
+
+@lru_cache(maxsize=32)
+def _parsed(text: str) -> Any:
+    """The same, remembered: pages read the description of a suite many times."""
     marks = sum(map(text.count, _MARKS))
     try:
         if 2 * marks + 2 > MAX_YAML_VALUES:

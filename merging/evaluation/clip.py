@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from merging.core.errors import MismatchedCheckpoint, MissingPart, SuiteError
 from merging.core.wording import differences
@@ -30,24 +32,77 @@ _UNBUILDABLE = (
     AttributeError,
     OSError,
 )
+_COMPILER, _ASKED = "torch._dynamo.utils", "is_compile_supported"
+_VISION_TRANSFORMER = "VisionTransformer"  # open_clip's class of towers
 HEAD_WIDTH = 64  # open_clip's, where a configuration gives none
 _NO_VISION = {"image_size": 8, "patch_size": 8, "layers": 1, "width": 8, "head_width": 8}
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 
 
 def load_open_clip() -> Any:
-    """The package open_clip, without transformers.
+    """The package open_clip, without what takes seconds to load and nothing here uses, or only few towers do.
 
-    Where transformers is installed, open_clip loads it, which takes seconds, for text towers that nothing here uses.
+    Where transformers is installed, open_clip loads it for text towers that nothing here uses, and timm, whose models
+    :func:`_build` asks for where they are meant; timm, as torchvision, loads torch's compiler.
     """
-    hidden = "transformers" not in sys.modules
-    if hidden:
-        sys.modules["transformers"] = None  # type: ignore[assignment]  # makes importing it fail
+    hidden = [name for name in ("transformers", "timm") if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # makes importing it fail
     try:
-        return importlib.import_module("open_clip")
+        with _compiler_put_off():
+            return importlib.import_module("open_clip")
     finally:
-        if hidden:
-            del sys.modules["transformers"]
+        for name in hidden:
+            del sys.modules[name]
+
+
+def load_all() -> None:
+    """Load what towers and optimisers need, for a process that is copied for each piece of work.
+
+    Every optimiser of torch asks its compiler whether it is at work.
+    """
+    load_open_clip()
+    importlib.import_module("torch._dynamo")
+
+
+def _load_timm() -> None:
+    """Let open_clip have timm after all: its class of such towers looks it up in the module that it is in."""
+    module = importlib.import_module("open_clip.timm_model")
+    if module.timm is None:
+        importlib.reload(module)
+
+
+@contextmanager
+def _compiler_put_off() -> Iterator[None]:
+    """Let torchvision be loaded without torch's compiler, of which it asks one thing, where it detects objects.
+
+    In place of the compiler's module stands another one meanwhile, whose answer to that loads the compiler. Whoever
+    wants anything else gets it of the module itself.
+    """
+    if _COMPILER in sys.modules or "torchvision" in sys.modules:
+        yield
+        return
+
+    def itself() -> ModuleType:
+        if sys.modules.get(_COMPILER) is stand_in:
+            del sys.modules[_COMPILER]
+        return importlib.import_module(_COMPILER)
+
+    def attribute(name: str) -> Any:
+        if name == _ASKED:
+            return lambda *arguments: getattr(itself(), name)(*arguments)
+        if name.startswith("__"):  # who goes through all modules that there are
+            raise AttributeError(name)
+        return getattr(itself(), name)
+
+    stand_in = ModuleType(_COMPILER)
+    stand_in.__getattr__ = attribute  # type: ignore[method-assign]
+    sys.modules[_COMPILER] = stand_in
+    try:
+        yield
+    finally:
+        if sys.modules.get(_COMPILER) is stand_in:
+            del sys.modules[_COMPILER]
 
 
 @dataclass(frozen=True)
@@ -173,7 +228,7 @@ def count_weights(suite: Suite) -> tuple[int, int]:
     Raises:
         SuiteError: open_clip can't build the architecture.
     """
-    with torch.device("meta"):  # shapes without memory
+    with torch.device("meta"), _NothingDrawn():  # shapes without memory
         model = _build(suite, {})
     tower, whole = (sum(one.numel() for one in part.parameters()) for part in (model.visual, model))
     return tower, whole
@@ -223,6 +278,20 @@ def build_head(suite: Suite, task_name: str, device: torch.device | None = None)
     return torch.stack(rows).cpu().clone()
 
 
+class _NothingDrawn(TorchFunctionMode):
+    """For tensors that have shapes only: to draw their numbers, or to scale them, torch would load its compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func is torch.randn:
+            return torch.empty(*args, **given)
+        if func in (torch.nn.init.normal_, torch.Tensor.normal_, torch.Tensor.triu_):  # in place
+            return given["tensor"] if "tensor" in given else args[0]
+        if func is torch.Tensor.mul and isinstance(args[1], float):
+            return args[0]
+        return func(*args, **given)
+
+
 def _build(suite: Suite, changes: dict[str, Any]) -> Any:
     open_clip = load_open_clip()
 
@@ -231,6 +300,8 @@ def _build(suite: Suite, changes: dict[str, Any]) -> Any:
     arguments = {**{key: value for key, value in settings.items() if key in wanted}, **changes}
     arguments.setdefault("text_cfg", _NO_TEXT)
     arguments["vision_cfg"] = {**arguments["vision_cfg"], "timm_model_pretrained": False}  # nothing is downloaded
+    if arguments["vision_cfg"].get("timm_model_name"):
+        _load_timm()
     if {"hf_model_name", "hf_tokenizer_name"} & arguments["text_cfg"].keys():
         raise SuiteError(
             f"suite {suite.name!r}: this text tower comes from the Hugging Face hub, which is not asked; "
@@ -253,8 +324,9 @@ def _loaded(empty: Callable[[], _Module], stored: Checkpoint, suite: Suite, file
 
     They are compared before anything is built: the architecture comes from outside and may be of any size.
     """
-    with torch.device("meta"):  # shapes without memory
-        expected = {name: tuple(tensor.shape) for name, tensor in empty().state_dict().items()}
+    with torch.device("meta"), _NothingDrawn():  # shapes without memory
+        shell = empty()
+    expected = {name: tuple(tensor.shape) for name, tensor in shell.state_dict().items()}
     reshaped = {name for name in expected.keys() & stored.keys() if tuple(stored.infos[name].shape) != expected[name]}
     wrong = differences(
         {
@@ -267,6 +339,12 @@ def _loaded(empty: Callable[[], _Module], stored: Checkpoint, suite: Suite, file
         raise MismatchedCheckpoint(
             f"{file}: not the weights of {suite.architecture_label}: {wrong}; check `architecture` in suite.yaml"
         )
+    if (
+        type(shell).__name__ == _VISION_TRANSFORMER
+    ):  # all of which its file holds: no weights need be drawn to begin with
+        copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in stored.items()}
+        shell.load_state_dict(copies, assign=True)
+        return shell
     module = empty()
     module.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
     return module

@@ -1,6 +1,7 @@
 """What was computed once, kept in the file of a table of runs: accuracies, predictions, fingerprints of files."""
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,21 @@ class Remembered(Database):
     def known_fingerprint(self, path: Path) -> str | None:
         """The fingerprint of a file that has not changed since it was taken."""
         status = path.stat()
-        with self.connect() as connection:
-            row = connection.execute(
-                "select fingerprint from fingerprints where path = ? and size = ? and changed = ?",
-                (str(path.resolve()), status.st_size, status.st_mtime_ns),
-            ).fetchone()
-        return None if row is None else str(row["fingerprint"])
+        file = str(path.resolve()), status.st_size, status.st_mtime_ns
+        if file not in self._seen:
+            with self.connect() as connection:
+                row = connection.execute(
+                    "select fingerprint from fingerprints where path = ? and size = ? and changed = ?", file
+                ).fetchone()
+            if row is None:
+                return None
+            self._seen[file] = str(row["fingerprint"])
+        return self._seen[file]
+
+    @cached_property
+    def _seen(self) -> dict[tuple[str, int, int], str]:
+        """Path, size and time → fingerprint, of what the table was asked: one job asks of a file many times."""
+        return {}
 
     def remember_fingerprint(self, path: Path, fingerprint: str) -> None:
         """Remember the fingerprint of a file as it is now."""

@@ -72,8 +72,12 @@ class Workspace:
         """Task vectors whose files' fingerprints are known."""
         vectors = suite.vectors(tasks)
         self.fingerprint(vectors.base)  # first, as those of adapters are made with it
-        with ThreadPoolExecutor() as pool:  # hashing a file needs one core
-            list(pool.map(self.fingerprint, vectors.checkpoints))
+        new = [one for one in vectors.checkpoints if not all(map(self.store.known_fingerprint, one.files))]
+        if len(new) > 1:
+            with ThreadPoolExecutor() as pool:  # hashing a file needs one core
+                list(pool.map(self.fingerprint, new))
+        for one in vectors.checkpoints:
+            self.fingerprint(one)
         return vectors
 
     def geometry(self, suite: Suite, tasks: Sequence[str] | None = None, context: Context | None = None) -> Geometry:

@@ -1,8 +1,9 @@
 """Task vectors τ_t = θ_t − θ₀, streamed tensor by tensor."""
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -173,9 +174,10 @@ class TaskVectors:
     def edited(self, edit: StackFunction) -> "TaskVectors":
         """The same vectors with ``edit`` applied after the edits they already carry."""
         before = self.edit
-        if before is None:
-            return replace(self, edit=edit)
-        return replace(self, edit=lambda name, base, stack: edit(name, base, before(name, base, stack)))
+        both = edit if before is None else lambda name, base, stack: edit(name, base, before(name, base, stack))
+        other = copy.copy(self)  # whose files need no second look
+        object.__setattr__(other, "edit", both)
+        return other
 
     def owner_among(self, names: Sequence[str]) -> NonFiniteWeights:
         """As :meth:`owner_of_nonfinite`, of several tensors in one of which it was."""

@@ -35,7 +35,6 @@ def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
 
 
 def test_the_newest_run_of_every_method_is_compared_by_default(tiny: Suite, open_page: Open) -> None:
-    open_page()
     space = state.workspace()
     finished(space, tiny, 0.5, seed=1, merge="adamerging")
     newest = finished(space, tiny, 0.8, merge="adamerging")
@@ -48,7 +47,6 @@ def test_the_newest_run_of_every_method_is_compared_by_default(tiny: Suite, open
 
 
 def test_a_scaling_chosen_on_validation_comes_before_newer_ones_given(tiny: Suite, open_page: Open) -> None:
-    open_page()
     space = state.workspace()
     older = finished(space, tiny, 0.5, **AUTO, seed=1)
     validated = finished(space, tiny, 0.6, **AUTO)
@@ -61,7 +59,6 @@ def test_a_scaling_chosen_on_validation_comes_before_newer_ones_given(tiny: Suit
 
 
 def test_a_task_to_be_forgotten_counts_in_no_average(tiny: Suite, open_page: Open) -> None:
-    open_page()
     space = state.workspace()
     plain = finished(space, tiny, 0.6, **AUTO)
     first, *others = tiny.task_names
@@ -85,7 +82,6 @@ def test_a_task_to_be_forgotten_counts_in_no_average(tiny: Suite, open_page: Ope
 
 @pytest.mark.parametrize("name", ["Zero-shot", "Individual"])
 def test_no_run_takes_the_place_of_a_baseline_by_its_name(tiny: Suite, open_page: Open, name: str) -> None:
-    open_page()
     space = state.workspace()
     run = finished(space, tiny, 0.6, **AUTO)
     plain = open_page("accuracy", runs=[run.id])
@@ -97,7 +93,6 @@ def test_no_run_takes_the_place_of_a_baseline_by_its_name(tiny: Suite, open_page
 
 
 def test_tasks_that_were_never_merged_are_said_so(tiny: Suite, open_page: Open) -> None:
-    open_page()
     finished(state.workspace(), tiny, 0.6, **AUTO)
     finished(state.workspace(), tiny, 0.6, tasks=("apples", "birds"))
     app = open_page("accuracy", tasks=["apples", "cars"])
@@ -112,7 +107,6 @@ def test_tasks_that_were_never_merged_are_said_so(tiny: Suite, open_page: Open) 
 
 
 def test_what_nobody_chose_follows_the_selected_tasks(tiny: Suite, open_page: Open) -> None:
-    open_page()
     every = finished(state.workspace(), tiny, 0.6, **AUTO)
     two = finished(state.workspace(), tiny, 0.6, tasks=("apples", "birds"))
     app = open_page("accuracy")
@@ -131,7 +125,6 @@ def test_what_nobody_chose_follows_the_selected_tasks(tiny: Suite, open_page: Op
 
 
 def test_runs_of_other_tasks_than_selected_say_so(tiny: Suite, open_page: Open) -> None:
-    open_page()
     runs = [finished(state.workspace(), tiny, 0.6), finished(state.workspace(), tiny, 0.6, tasks=("apples", "birds"))]
     said = texts(open_page("accuracy", runs=runs[1].id))
     assert "The chosen runs merge other tasks than the 4 selected in the sidebar: 2 tasks." in said
@@ -147,7 +140,6 @@ def test_runs_of_other_tasks_than_selected_say_so(tiny: Suite, open_page: Open) 
 def test_both_names_and_lists_with_commas_choose_runs(
     name: str, form: str | list[str], tiny: Suite, open_page: Open
 ) -> None:
-    open_page()
     space = state.workspace()
     ids = [finished(space, tiny, 0.6, edit=edit).id for edit in ("ties", "dare", "none")][:2]
     value = form.format(*ids) if isinstance(form, str) else [one.format(*ids) for one in form]
@@ -161,7 +153,6 @@ def test_both_names_and_lists_with_commas_choose_runs(
 
 
 def test_a_link_chooses_runs_and_baselines_come_along(tiny: Suite, open_page: Open) -> None:
-    open_page()
     space = state.workspace()
     finished(space, tiny, 0.6, **AUTO)
     finished(space, tiny, 0.8, merge="adamerging")
@@ -175,7 +166,6 @@ def test_a_link_chooses_runs_and_baselines_come_along(tiny: Suite, open_page: Op
 
 
 def test_runs_of_one_method_get_names_that_tell_them_apart(tiny: Suite, open_page: Open) -> None:
-    open_page()
     space = state.workspace()
     runs = [finished(space, tiny, 0.5 + scaling / 10, merge_params={"scaling": scaling}) for scaling in (0.2, 0.5)]
     app = open_page("accuracy", runs=[run.id for run in runs])
@@ -184,7 +174,6 @@ def test_runs_of_one_method_get_names_that_tell_them_apart(tiny: Suite, open_pag
 
 
 def test_splits_are_never_mixed_in_one_chart(tiny: Suite, open_page: Open) -> None:
-    open_page()
     space = state.workspace()
     runs = [finished(space, tiny, 0.6, split=split) for split in ("test", "val")]
     app = open_page("accuracy", runs=[run.id for run in runs])
@@ -195,7 +184,6 @@ def test_splits_are_never_mixed_in_one_chart(tiny: Suite, open_page: Open) -> No
 
 
 def test_different_task_sets_are_compared_on_what_they_share_and_say_so(tiny: Suite, open_page: Open) -> None:
-    open_page()
     space = state.workspace()
     runs = [finished(space, tiny, 0.6), finished(space, tiny, 0.7, tasks=("apples", "birds"))]
     app = open_page("accuracy", runs=[run.id for run in runs])
@@ -206,7 +194,6 @@ def test_different_task_sets_are_compared_on_what_they_share_and_say_so(tiny: Su
 
 
 def test_normalised_accuracy_and_other_views(tiny: Suite, open_page: Open) -> None:
-    open_page()
     finished(state.workspace(), tiny, 0.6, **AUTO)
     app = open_page("accuracy")
     app.button_group(key="scale").set_value("Normalised").run()
@@ -216,7 +203,6 @@ def test_normalised_accuracy_and_other_views(tiny: Suite, open_page: Open) -> No
 
 
 def test_two_tasks_are_bars_instead_of_a_radar_and_it_says_why(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny, 0.6, tasks=("apples", "birds"))
     app = open_page("accuracy", runs=run.id)
     app.button_group(key="view").set_value("Radar").run()
@@ -226,7 +212,6 @@ def test_two_tasks_are_bars_instead_of_a_radar_and_it_says_why(tiny: Suite, open
 
 
 def test_the_search_for_scaling_is_shown_with_its_split(tiny: Suite, open_page: Open) -> None:
-    open_page()
     finished(state.workspace(), tiny, 0.6, **AUTO)
     app = open_page("accuracy")
     assert "How λ was chosen" in texts(app)
@@ -238,7 +223,6 @@ def test_runs_of_other_suites_are_left_out_and_counted(suites_folder: Path, tiny
 
     other = load_suite(build_suite(suites_folder / "zeta", tasks=("roads", "signs", "leaves", "owls", "pears")))
     (other.folder / "base.safetensors").write_bytes((other.folder / "roads.safetensors").read_bytes())
-    open_page()
     finished(state.workspace(), tiny, 0.6)
     finished(state.workspace(), other, 0.6)
     app = open_page("accuracy")
@@ -247,7 +231,6 @@ def test_runs_of_other_suites_are_left_out_and_counted(suites_folder: Path, tiny
 
 
 def test_unknown_ids_in_the_url_are_dropped(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny, 0.6)
     app = open_page("accuracy", runs=["nonsense", run.id])
     assert app.multiselect(key="accuracy-runs").value == [run.id]
@@ -255,7 +238,6 @@ def test_unknown_ids_in_the_url_are_dropped(tiny: Suite, open_page: Open) -> Non
 
 
 def test_unknown_ids_alone_give_the_newest_runs_and_say_so(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny, 0.6)
     app = open_page("accuracy", runs="nonsense")
     assert app.multiselect(key="accuracy-runs").value == [run.id]
@@ -267,7 +249,6 @@ def test_runs_of_another_suite_on_the_same_base_stay_out(tiny: Suite, suites_fol
     (other.folder / "base.safetensors").write_bytes((tiny.folder / "base.safetensors").read_bytes())
     weights = load_file(other.folder / "cars.safetensors")
     save_file({name: 1.01 * tensor for name, tensor in weights.items()}, other.folder / "cars.safetensors")
-    open_page()
     own = finished(state.workspace(), tiny, 0.6, **AUTO)
     finished(state.workspace(), load_suite(other.folder / "suite.yaml"), 0.8, **AUTO)
     app = open_page("accuracy", suite="tiny")
@@ -278,7 +259,6 @@ def test_runs_of_another_suite_on_the_same_base_stay_out(tiny: Suite, suites_fol
 
 def test_one_definition_of_normalised_accuracy(tiny: Suite, open_page: Open) -> None:
     """The mean of the ratios, in the ranking, under the chart and on the leaderboard."""
-    open_page()
     run = finished(state.workspace(), tiny, 0.6, **AUTO)
     assert run.result is not None
     accuracy = run.result.accuracy
@@ -294,7 +274,6 @@ def test_one_definition_of_normalised_accuracy(tiny: Suite, open_page: Open) -> 
 
 
 def test_a_linked_run_that_can_not_be_shown_is_there_and_the_reason_is_said(tiny: Suite, open_page: Open) -> None:
-    open_page()
     store = state.workspace().store
     finished(state.workspace(), tiny, 0.6)
     waiting = state.workspace().submit(spec_of(tiny, merge_params={"scaling": 0.7}))
@@ -312,7 +291,6 @@ def test_a_linked_run_that_can_not_be_shown_is_there_and_the_reason_is_said(tiny
 
 
 def test_the_beginning_of_an_id_in_the_url_is_no_run(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny, 0.6)
     said = texts(open_page("accuracy", runs=run.id[:6]))
     assert f"There is no run {run.id[:6]} here" in said
@@ -320,7 +298,6 @@ def test_the_beginning_of_an_id_in_the_url_is_no_run(tiny: Suite, open_page: Ope
 
 
 def test_a_link_holds_baselines_scale_and_view(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny)
     app = open_page("accuracy", run=run.id, baselines="Individual", scale="Normalised", view="Dots")
     assert not app.exception and not app.warning
@@ -337,7 +314,6 @@ def test_a_link_holds_baselines_scale_and_view(tiny: Suite, open_page: Open) -> 
 
 def test_runs_of_the_same_second_can_be_told_apart(tiny: Suite, open_page: Open) -> None:
     """Streamlit tells options apart by their texts alone."""
-    open_page()
     first = replace(finished(state.workspace(), tiny), id="aaaaaaaaaaaa")
     second = replace(first, id="bbbbbbbbbbbb")
     texts = option_labels([first, second], tiny.task_names)

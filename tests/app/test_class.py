@@ -125,7 +125,6 @@ def test_a_dashboard_without_phones_says_how_to_get_them(
 def test_what_lets_phones_in_is_said(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch, shared: str, way: str
 ) -> None:
-    open_page()
     monkeypatch.setenv("MERGING_SERVE", shared)
     query = {"owner": owner_secret(state.workspace().home)} if shared else {}
     app = open_page("learn", step="3", **query)

@@ -36,7 +36,6 @@ def two_runs(suite: Suite) -> list[Run]:
 
 
 def test_without_two_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
-    open_page()
     finished(state.workspace(), tiny)
     app = open_page("compare")
     assert not app.exception
@@ -45,7 +44,6 @@ def test_without_two_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> No
 
 
 def test_two_runs_are_compared_on_every_image(tiny: Suite, open_page: Open) -> None:
-    open_page()
     runs = two_runs(tiny)
     app = open_page("compare", run=[run.id for run in runs])
     assert not app.exception
@@ -63,7 +61,6 @@ def test_two_runs_are_compared_on_every_image(tiny: Suite, open_page: Open) -> N
 
 
 def test_all_images_of_a_task_that_the_runs_disagree_about_can_be_seen(tiny: Suite, open_page: Open) -> None:
-    open_page()
     runs = two_runs(tiny)
     found = compare_runs(runs, state.workspace())
     task = max(TASKS, key=lambda name: len(found.only_right(0, 1, name)))
@@ -81,7 +78,6 @@ def test_all_images_of_a_task_that_the_runs_disagree_about_can_be_seen(tiny: Sui
 
 
 def test_the_first_run_is_the_reference(tiny: Suite, open_page: Open) -> None:
-    open_page()
     runs = two_runs(tiny)
     there, back = (
         open_page("compare", run=[run.id for run in order]).dataframe[0].value for order in (runs, runs[::-1])
@@ -90,7 +86,6 @@ def test_the_first_run_is_the_reference(tiny: Suite, open_page: Open) -> None:
 
 
 def test_more_runs_get_a_choice_of_which_to_look_at(tiny: Suite, open_page: Open) -> None:
-    open_page()
     runs = [*two_runs(tiny), really_run(tiny, merge="tall_masks", merge_params={"threshold": 0.4})]
     app = open_page("compare", run=[run.id for run in runs])
     assert not app.exception
@@ -109,7 +104,6 @@ def test_more_runs_get_a_choice_of_which_to_look_at(tiny: Suite, open_page: Open
 
 
 def test_by_default_task_arithmetic_is_compared_with_the_best_run(tiny: Suite, open_page: Open) -> None:
-    open_page()
     reference = really_run(tiny)
     others = [really_run(tiny, edit="awd"), really_run(tiny, merge="average")]
     best = max(run.merged.average for run in others)
@@ -122,7 +116,6 @@ def test_by_default_task_arithmetic_is_compared_with_the_best_run(tiny: Suite, o
 def test_where_it_takes_long_the_worker_classifies(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch, launched_workers: list[Path]
 ) -> None:
-    open_page()
     runs = two_runs(tiny)
     monkeypatch.setattr("ui.accuracy.measuring._QUICK", {"cpu": 0})
     app = open_page("compare", run=[run.id for run in runs])
@@ -140,7 +133,6 @@ def test_where_it_takes_long_the_worker_classifies(
 def test_a_job_of_a_run_that_was_made_again_is_asked_for_again(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_page()
     monkeypatch.setattr("ui.accuracy.measuring._QUICK", {"cpu": 0})
     runs = two_runs(tiny)
     app = open_page("compare", run=[run.id for run in runs])
@@ -154,7 +146,6 @@ def test_a_job_of_a_run_that_was_made_again_is_asked_for_again(
 
 
 def test_runs_that_cannot_be_compared_are_named(tiny: Suite, open_page: Open) -> None:
-    open_page()
     runs = [really_run(tiny, tasks=TASKS[:1]), really_run(tiny, tasks=TASKS[1:2])]
     app = open_page("compare", run=[run.id for run in runs])
     assert not app.exception
@@ -164,21 +155,18 @@ def test_runs_that_cannot_be_compared_are_named(tiny: Suite, open_page: Open) ->
 
 
 def test_an_unknown_task_in_the_url_is_said_so(tiny: Suite, open_page: Open) -> None:
-    open_page()
     app = open_page("compare", run=[run.id for run in two_runs(tiny)], task="<b>nonsense</b>")
     assert not app.exception
     assert "no task <b>nonsense</b> in common" in texts(app)
 
 
 def test_runs_and_accuracy_link_to_it(tiny: Suite, open_page: Open) -> None:
-    open_page()
     ids = [run.id for run in two_runs(tiny)]
     assert links(open_page("runs", run=ids))["Compare image by image"]["run"] == list(reversed(ids))
     assert links(open_page("accuracy", runs=ids))["Compare image by image"]["run"] == ids
 
 
 def test_a_run_whose_weights_are_gone_is_left_out_with_the_reason(tiny: Suite, open_page: Open) -> None:
-    open_page()
     first, second = two_runs(tiny)
     third = really_run(tiny, edit="ties", merge_params={"scaling": 0.4})
     (state.workspace().store.folder(third.id) / KEPT_WEIGHTS).unlink()

@@ -31,7 +31,6 @@ def rows(app: AppTest) -> list[str]:
 @pytest.fixture
 def three(tiny: Suite, open_page: Open) -> list[Run]:
     """A run that is written about, one of somebody else on another machine, and one that failed."""
-    open_page()
     space = state.workspace()
     first = finished(space, tiny)
     annotate(space.store, first.id, name="The one", note="see **table** 2 <b>x</b>", tags=["paper", "seed study"])
@@ -78,7 +77,6 @@ def test_names_tags_machines_and_people_are_columns_where_there_are_any(three: l
 
 
 def test_a_name_a_note_tags_and_a_star_are_written_on_the_page(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny)
     app = open_page("runs", run=run.id)
     app.text_input(key=f"name-{run.id}").set_value("Mine")
@@ -110,7 +108,6 @@ def test_of_many_runs_the_table_shows_a_part_and_says_so(
 def test_runs_beyond_those_offered_are_reached_by_a_link(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_page()
     runs = [finished(state.workspace(), tiny, merge_params={"scaling": scaling}) for scaling in (0.1, 0.2, 0.3)]
     monkeypatch.setattr("ui.accuracy.view.MOST_OFFERED", 2)
     app = open_page("accuracy")
@@ -121,7 +118,6 @@ def test_runs_beyond_those_offered_are_reached_by_a_link(
 
 
 def test_again_with_marks_what_is_changed(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny, edit="ties", merge_params={"scaling": 0.3})
     app = open_page("runs", run=run.id)
     app = next(one for one in app.button if one.label == "Again with …").click().run()

@@ -37,7 +37,6 @@ def as_owner() -> dict[str, str]:
 
 
 def test_the_owners_link_makes_an_owner_and_leaves_the_address(shared: Suite, open_page: Open) -> None:
-    open_page()
     app = open_page("task_models", **as_owner())
     assert "The owner" in texts(app) and "owner" not in app.query_params
     assert "The owner" in texts(app.run())
@@ -54,7 +53,6 @@ def test_without_others_there_is_no_owner(tiny: Suite, open_page: Open) -> None:
 
 def test_what_can_be_done_with_a_run(shared: Suite, open_page: Open) -> None:
     own = {"Delete it", "Run it again", "Download"}
-    open_page()
     plain = state.housekeeping()
     run = finished(plain, shared)
     assert own <= labels(open_page("runs", run=run.id, **as_owner()))
@@ -67,7 +65,6 @@ def test_what_can_be_done_with_a_run(shared: Suite, open_page: Open) -> None:
 
 
 def test_the_log_of_a_run_is_for_the_owner(shared: Suite, open_page: Open) -> None:
-    open_page()
     run = ended(state.housekeeping(), shared, "failed", "bad luck", "the last line")
     assert "the last line" in [code.value for code in open_page("runs", run=run.id, **as_owner()).code]
     app = open_page("runs", run=run.id)

@@ -81,7 +81,6 @@ def test_one_press_queues_everything_cheap_and_data_free_first(
 
 
 def test_finished_runs_fill_their_rows(tiny: Suite, open_page: Open) -> None:
-    open_page()
     best, other = done(tiny, "tsv_m", 0.8), done(tiny, "adamerging", 0.7)
     found = table(open_page("leaderboard"))
     assert list(found.index[found["Average (%)"].notna()]) == list(
@@ -99,14 +98,12 @@ def test_finished_runs_fill_their_rows(tiny: Suite, open_page: Open) -> None:
 
 def test_runs_of_the_command_line_are_found(tiny: Suite, open_page: Open) -> None:
     """Those name the suite by another path."""
-    open_page()
     spec = spec_of(PRESETS["iso_c"], str(tiny.folder), tiny.task_names, "cpu")
     state.workspace().submit(MergeSpec.build(**spec.model_dump()))
     assert table(open_page("leaderboard")).loc["Iso-C", "State"] == ["under way"]
 
 
 def test_the_chart_and_its_sentence_come_with_the_first_result(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = done(tiny, "iso_c", 0.8)
     app = open_page("leaderboard")
     assert len(app.get("plotly_chart")) == 1
@@ -117,7 +114,6 @@ def test_the_chart_and_its_sentence_come_with_the_first_result(tiny: Suite, open
 
 
 def test_a_failed_method_shows_its_reason_and_can_be_run_again(tiny: Suite, open_page: Open) -> None:
-    open_page()
     ended(state.workspace(), tiny, "failed", "out of luck", **fields("wudi"))
     app = open_page("leaderboard")
     assert "out of luck" in texts(app) and "WUDI" in texts(app)
@@ -127,7 +123,6 @@ def test_a_failed_method_shows_its_reason_and_can_be_run_again(tiny: Suite, open
 
 
 def test_methods_that_someone_cancelled_need_no_attention_but_are_offered(tiny: Suite, open_page: Open) -> None:
-    open_page()
     ended(state.workspace(), tiny, "cancelled", "", **fields("wudi"))
     app = open_page("leaderboard")
     assert "Run again" not in [one.label for one in app.button]
@@ -145,7 +140,6 @@ def test_only_the_kinds_of_data_chosen_are_shown_and_run(tiny: Suite, open_page:
 
 
 def test_when_all_is_done_nothing_is_offered(tiny: Suite, open_page: Open) -> None:
-    open_page()
     for number, name in enumerate(PRESETS):
         done(tiny, name, 0.4 + 0.02 * number)
     app = open_page("leaderboard")
@@ -155,7 +149,6 @@ def test_when_all_is_done_nothing_is_offered(tiny: Suite, open_page: Open) -> No
 
 
 def test_other_tasks_have_a_leaderboard_of_their_own(tiny: Suite, open_page: Open) -> None:
-    open_page()
     done(tiny, "iso_c")
     found = table(open_page("leaderboard", tasks=["apples", "cars"]))
     assert found.loc["Iso-C", "State"] == ["not run"]
@@ -243,7 +236,6 @@ def test_other_suites_have_published_results_for_orientation_only(tiny: Suite, o
 def test_tasks_may_be_called_as_columns_are(suites_folder: Path, open_page: Open) -> None:
     names = ("Mark", "Method", "Run", "Average (%)")
     suite = load_suite(build_suite(suites_folder / "odd", tasks=names))
-    open_page()
     done(suite, "iso_c")
     assert {f"{name} (task)" for name in names} <= set(table(open_page("leaderboard")).columns)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from itertools import combinations
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,6 @@ def test_adamerging_learns_in_the_worker(tiny: Suite, open_page: Open, launched_
 
 
 def test_a_run_of_something_else_is_refused_in_words(tiny: Suite, open_page: Open) -> None:
-    open_page()
     other = finished(state.workspace(), tiny)
     app = open_page("learn", step="7", run=other.id)
     assert f"no run {other.id} of AdaMerging alone on these tasks" in texts(app)
@@ -184,7 +183,6 @@ def test_a_run_of_something_else_is_refused_in_words(tiny: Suite, open_page: Ope
 
 
 def test_which_to_ship_follows_from_what_is_asked(tiny: Suite, open_page: Open) -> None:
-    open_page()
     space = state.workspace()
     auto = {"merge_params": {"scaling": "auto"}}
     finished(space, tiny, 0.7, **auto)
@@ -204,7 +202,7 @@ def test_which_to_ship_follows_from_what_is_asked(tiny: Suite, open_page: Open) 
     base = list(evaluator.accuracy(tiny.base_checkpoint, TASKS).per_task.values())
     facts += [("Individual, 4 models", own, False, False, False), ("Zero-shot", base, True, False, False)]
     app = open_page("learn", step="8", **{"answer.8": "A"})
-    for asked in [subset for size in range(3) for subset in combinations(DEMANDS, size)]:
+    for asked in [(), *((one,) for one in DEMANDS), *pairwise(DEMANDS)]:
         app.button_group(key="demands").set_value(list(asked)).run()
         assert not app.exception
         judge = min if "Best worst task" in asked else np.mean
@@ -251,8 +249,9 @@ def test_one_task_is_enough_or_it_says_how_many(step: int, tiny: Suite, open_pag
     assert not app.exception and not app.error
     needed = STEPS[step - 1].tasks
     assert (f"Choose at least {needed} tasks" in texts(app)) is (needed > 1)
-    app.multiselect(key="tasks").set_value([]).run()
-    assert not app.exception and "no task is selected" in texts(app)
+    if step in (1, len(STEPS)):
+        app.multiselect(key="tasks").set_value([]).run()
+        assert not app.exception and "no task is selected" in texts(app)
 
 
 def test_weights_alone_are_enough_for_the_first_step(suites_folder: Path, open_page: Open) -> None:

@@ -79,7 +79,6 @@ def test_merging_queues_a_run_that_stands_in_the_url(
 
 
 def test_the_same_again_is_found_instead_of_run(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny)
     app = press(open_page("merge"), "Merge")
     assert len(state.workspace().store.all()) == 1
@@ -113,7 +112,6 @@ def test_a_running_run_shows_phase_and_is_asked_to_stop(tiny: Suite, open_page: 
 def test_a_run_that_ended_badly_says_why_and_can_be_run_again(
     tiny: Suite, open_page: Open, end: str, words: str
 ) -> None:
-    open_page()
     run = ended(state.workspace(), tiny, end, words, "log line 1\nlog line 2")
     app = open_page("merge", run=run.id)
     assert words in texts(app)
@@ -125,7 +123,6 @@ def test_a_run_that_ended_badly_says_why_and_can_be_run_again(
 
 
 def test_a_finished_run_shows_what_came_of_it(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny, 0.7, merge_params={"scaling": "auto"})
     app = open_page("merge", run=run.id)
     assert not app.exception
@@ -136,7 +133,6 @@ def test_a_finished_run_shows_what_came_of_it(tiny: Suite, open_page: Open) -> N
 
 
 def test_the_average_of_a_run_that_forgets_is_that_of_the_others(tiny: Suite, open_page: Open) -> None:
-    open_page()
     params = {"scaling": 0.5, "weights": -1}
     run = finished(state.workspace(), tiny, 0.9, tasks=tiny.task_names[:1], merge_params=params)
     app = open_page("merge", run=run.id)
@@ -151,7 +147,6 @@ def test_the_average_of_a_run_that_forgets_is_that_of_the_others(tiny: Suite, op
 
 @pytest.mark.parametrize("page", ["merge", "runs"])
 def test_a_model_that_equals_the_base_is_said_beside_the_result(page: str, tiny: Suite, open_page: Open) -> None:
-    open_page()
     shutil.copy(tiny.folder / "base.safetensors", tiny.folder / "birds.safetensors")
     run = state.workspace().submit(spec_of(load_suite(tiny.folder / "suite.yaml"), merge="average"))
     carry_out_queued(state.workspace())

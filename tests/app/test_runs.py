@@ -37,7 +37,6 @@ def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
 
 
 def test_history_lists_every_state_newest_first(tiny: Suite, open_page: Open) -> None:
-    open_page()
     space = state.workspace()
     finished(space, tiny)
     ended(space, tiny, "failed", "bad luck", merge="adamerging")
@@ -51,7 +50,6 @@ def test_history_lists_every_state_newest_first(tiny: Suite, open_page: Open) ->
 
 
 def test_a_deep_link_opens_a_linear_run(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny, merge_params={"scaling": "auto"})
     app = open_page("runs", run=run.id)
     assert not app.exception
@@ -61,7 +59,6 @@ def test_a_deep_link_opens_a_linear_run(tiny: Suite, open_page: Open) -> None:
 
 
 def test_what_a_link_names_comes_before_the_table(tiny: Suite, open_page: Open) -> None:
-    open_page()
     linked = finished(state.workspace(), tiny, merge="average")
     other = finished(state.workspace(), tiny)
     app = open_page("runs", run=linked.id)
@@ -74,7 +71,6 @@ def test_what_a_link_names_comes_before_the_table(tiny: Suite, open_page: Open) 
 
 
 def test_adamerging_shows_its_adaptation(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny, edit="awd", merge="adamerging")
     app = open_page("runs", run=run.id)
     assert not app.exception
@@ -86,7 +82,6 @@ def test_adamerging_shows_its_adaptation(tiny: Suite, open_page: Open) -> None:
 
 
 def test_a_run_that_is_not_linear_has_no_coefficients(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny, edit="ties")
     app = open_page("runs", run=run.id)
     assert not app.exception
@@ -94,7 +89,6 @@ def test_a_run_that_is_not_linear_has_no_coefficients(tiny: Suite, open_page: Op
 
 
 def test_localised_models_show_what_they_take(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny, merge="tall_masks")
     app = open_page("runs", run=run.id)
     assert not app.exception
@@ -110,7 +104,6 @@ def test_localised_models_show_what_they_take(tiny: Suite, open_page: Open) -> N
 
 
 def test_a_negation_shows_what_is_forgotten_and_what_is_kept(tiny: Suite, open_page: Open) -> None:
-    open_page()
     first = tiny.task_names[0]
     run = finished(state.workspace(), tiny, tasks=(first,), merge_params={"scaling": 0.5, "weights": -1})
     app = open_page("runs", run=run.id)
@@ -130,13 +123,11 @@ def test_a_negation_shows_what_is_forgotten_and_what_is_kept(tiny: Suite, open_p
 
 
 def test_the_time_is_told_by_what_happened(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny, merge="adamerging")
     assert "2.3 s in all on cpu, 1.5 s of it adapting; peak memory 400 MiB." in texts(open_page("runs", run=run.id))
 
 
 def test_runs_of_earlier_versions_still_show_their_times(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny)
     assert run.result is not None
     old = replace(
@@ -146,7 +137,6 @@ def test_runs_of_earlier_versions_still_show_their_times(tiny: Suite, open_page:
 
 
 def test_several_runs_show_only_what_differs(tiny: Suite, open_page: Open) -> None:
-    open_page()
     runs = [finished(state.workspace(), tiny, merge_params={"scaling": scaling}) for scaling in (0.2, 0.4)]
     names = name_runs(runs)
     table = differences(runs)
@@ -158,7 +148,6 @@ def test_several_runs_show_only_what_differs(tiny: Suite, open_page: Open) -> No
 
 
 def test_a_failed_run_shows_why_and_is_retried(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = ended(state.workspace(), tiny, "failed", "bad luck", "the last line")
     app = open_page("runs", run=run.id)
     assert "bad luck" in texts(app)
@@ -170,7 +159,6 @@ def test_a_failed_run_shows_why_and_is_retried(tiny: Suite, open_page: Open) -> 
 def test_adjusting_opens_the_form_with_suite_tasks_and_settings(
     tiny: Suite, suites_folder: Path, open_page: Open
 ) -> None:
-    open_page()
     changes = {"tasks": ("birds", "doors"), "edit": "awd", "edit_params": {"alpha": 0.25}, "seed": 7}
     run = finished(state.workspace(), tiny, **changes)
     build_suite(suites_folder / "aardvark", tasks=("birds", "roads"))
@@ -185,7 +173,6 @@ def test_adjusting_opens_the_form_with_suite_tasks_and_settings(
 
 
 def test_delete_asks_first(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny)
     app = open_page("runs", run=run.id)
     assert len(state.workspace().store.all()) == 1
@@ -198,7 +185,6 @@ def test_delete_asks_first(tiny: Suite, open_page: Open) -> None:
 
 
 def test_a_deleted_run_can_be_restored_later_unless_the_same_was_done_since(tiny: Suite, open_page: Open) -> None:
-    open_page()
     space = state.workspace()
     first, second = finished(space, tiny), finished(space, tiny, merge="average")
     for run in (first, second):
@@ -213,7 +199,6 @@ def test_a_deleted_run_can_be_restored_later_unless_the_same_was_done_since(tiny
 
 
 def test_a_finished_run_can_be_done_again(tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:
-    open_page()
     run = finished(state.workspace(), tiny)
     annotate(state.workspace().store, run.id, name="main row", note="for the paper", tags=["paper"], star=True)
     press(open_page("runs", run=run.id), "Run it again")
@@ -225,7 +210,6 @@ def test_a_finished_run_can_be_done_again(tiny: Suite, open_page: Open, launched
 
 
 def test_an_unknown_run_in_the_url_is_said_so(tiny: Suite, open_page: Open) -> None:
-    open_page()
     finished(state.workspace(), tiny)
     app = open_page("runs", run="feedbeef")
     assert not app.exception
@@ -233,7 +217,6 @@ def test_an_unknown_run_in_the_url_is_said_so(tiny: Suite, open_page: Open) -> N
 
 
 def test_of_several_runs_in_the_url_those_that_are_there_are_shown(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny)
     app = open_page("runs", run=["feedbeef", run.id])
     assert "no run feedbeef here; it may have been deleted. Only the others are shown." in texts(app)
@@ -251,7 +234,6 @@ def test_export_holds_weights_recipe_and_description(tiny: Suite, open_page: Ope
     import io
     import zipfile
 
-    open_page()
     space = state.workspace()
     run = finished(space, tiny)
     with zipfile.ZipFile(io.BytesIO(zipped(run, space))) as archive:
@@ -262,7 +244,6 @@ def test_export_holds_weights_recipe_and_description(tiny: Suite, open_page: Ope
 
 
 def test_an_export_has_the_form_that_is_chosen(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_page()
     run = finished(state.workspace(), tiny)
     monkeypatch.setattr("ui.history.export.MAX_DOWNLOAD", 0)
     app = open_page("runs", run=run.id)
@@ -280,7 +261,6 @@ def test_a_form_that_the_weights_can_not_have_is_refused_where_it_is_chosen(tiny
     description = yaml.safe_load((tiny.folder / "suite.yaml").read_text())
     description["architecture"]["vision_cfg"]["pool_type"] = "avg"
     (tiny.folder / "suite.yaml").write_text(yaml.safe_dump(description))
-    open_page()
     run = finished(state.workspace(), load_suite(tiny.folder))
     app = open_page("runs", run=run.id)
     assert not app.warning
@@ -289,7 +269,6 @@ def test_a_form_that_the_weights_can_not_have_is_refused_where_it_is_chosen(tiny
 
 
 def test_export_is_off_when_the_checkpoints_have_changed(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny)
     (tiny.folder / "base.safetensors").write_bytes((tiny.folder / "apples.safetensors").read_bytes())
     load_suite(tiny.folder)
@@ -308,7 +287,6 @@ def forget_method(run_id: str) -> None:
 
 
 def test_an_unreadable_run_is_shown_as_such_beside_the_others_and_can_be_deleted(tiny: Suite, open_page: Open) -> None:
-    open_page()
     space = state.workspace()
     old, new = finished(space, tiny), finished(space, tiny, merge="average")
     forget_method(old.id)
@@ -325,7 +303,6 @@ def test_an_unreadable_run_is_shown_as_such_beside_the_others_and_can_be_deleted
 
 
 def test_when_all_runs_are_unreadable_they_can_be_deleted(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny)
     forget_method(run.id)
     app = open_page("runs")
@@ -335,7 +312,6 @@ def test_when_all_runs_are_unreadable_they_can_be_deleted(tiny: Suite, open_page
 
 
 def test_a_link_opens_a_tab(tiny: Suite, open_page: Open) -> None:
-    open_page()
     run = finished(state.workspace(), tiny)
     app = open_page("runs", run=run.id, **{f"tab.{run.id}": "Coefficients"})
     assert not app.exception and not app.warning
@@ -347,7 +323,6 @@ def test_a_link_opens_a_tab(tiny: Suite, open_page: Open) -> None:
 def test_the_history_of_several_suites_fits_into_a_narrow_window(
     tiny: Suite, suites_folder: Path, open_page: Open
 ) -> None:
-    open_page()
     space = state.workspace()
     other = load_suite(build_suite(suites_folder / "another-suite-with-a-long-name", tasks=("cars", "roads")))
     here = [finished(space, tiny, edit="dare", edit_params={"drop": 0.123}, seed=3), finished(space, tiny, split="val")]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import pytest
+import streamlit as st
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
@@ -34,14 +35,6 @@ TITLES = dict(
 )
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 Open = Callable[..., AppTest]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_page_opens(page: str, tiny: Suite, open_page: Open) -> None:
-    app = open_page(page)
-    assert not app.exception
-    assert not app.error
-    assert app.title
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -81,13 +74,12 @@ def test_room_for_images_that_is_no_number_is_an_error_in_words(
     assert "MERGING_IMAGE_CACHE_GB is 'plenty'" in app.error[0].value.replace("\\", "")
 
 
-@pytest.mark.parametrize(("given", "bytes_"), [("0.5", 2**29), ("2", 2**31), ("", 20 * 2**30), ("0", 0)])
-def test_room_for_images_is_counted_in_gibibytes(
-    given: str, bytes_: int, tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MERGING_IMAGE_CACHE_GB", given)
+def test_room_for_images_is_counted_in_gibibytes(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, bytes_ in (("0.5", 2**29), ("2", 2**31), ("", 20 * 2**30), ("0", 0)):
+        monkeypatch.setenv("MERGING_IMAGE_CACHE_GB", given)
+        st.cache_resource.clear()
+        assert state.workspace().image_limit == bytes_
     assert not open_page().exception
-    assert state.workspace().image_limit == bytes_
 
 
 def test_the_sidebar_names_suite_device_and_queue(tiny: Suite, open_page: Open, tmp_path: Path) -> None:
@@ -159,64 +151,78 @@ def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, op
 
 
 @pytest.mark.parametrize(
-    ("page", "parameter", "value", "said", "shown"),
+    ("page", "asked"),
     [
-        ("similarity", "alpha", "-5", "no number from 0 to 1", "0.1"),
-        ("similarity", "alpha", "nan", "no number from 0 to 1", "0.1"),
-        ("similarity", "alpha", "much", "no number from 0 to 1", "0.1"),
-        ("similarity", "steps", "99999", "no number from 0 to 2000", "300"),
-        ("similarity", "scope", "foo", "none of model, layer, row", "model"),
-        ("similarity", "solver", "sgd", "none of descent, exact, adam", "descent"),
-        ("similarity", "beta", "0.3", "none of 1e-05", "0.01"),
-        ("similarity", "level", "tensor", "none of model, block, layer", "model"),
-        ("similarity", "zoom", "maybe", "none of true, false", "true"),
+        (
+            "similarity",
+            {
+                "alpha": ("-5", "no number from 0 to 1", "0.1"),
+                "steps": ("99999", "no number from 0 to 2000", "300"),
+                "scope": ("foo", "none of model, layer, row", "model"),
+                "solver": ("sgd", "none of descent, exact, adam", "descent"),
+                "beta": ("0.3", "none of 1e-05", "0.01"),
+                "level": ("tensor", "none of model, block, layer", "model"),
+                "zoom": ("maybe", "none of true, false", "true"),
+            },
+        ),
+        ("similarity", {"alpha": ("nan", "no number from 0 to 1", "0.1")}),
+        ("similarity", {"alpha": ("much", "no number from 0 to 1", "0.1")}),
         (
             "leaderboard",
-            "data",
-            "labels",
-            "none of No data, Unlabeled images, Labelled images",
-            "No data, Unlabeled images, Labelled images",
+            {
+                "data": (
+                    "labels",
+                    "none of No data, Unlabeled images, Labelled images",
+                    "No data, Unlabeled images, Labelled images",
+                )
+            },
         ),
-        ("beyond", "leave", "9", "no number from 1 to 3", "2"),
-        ("beyond", "beyond", "Foggy", "none of Unseen tasks, Corrupted images, Many tasks", "Unseen tasks"),
-        ("merge", "device", "tpu", "none of auto, cpu", "auto"),
+        (
+            "beyond",
+            {
+                "leave": ("9", "no number from 1 to 3", "2"),
+                "beyond": ("Foggy", "none of Unseen tasks, Corrupted images, Many tasks", "Unseen tasks"),
+            },
+        ),
+        ("merge", {"device": ("tpu", "none of auto, cpu", "auto")}),
         (
             "add_suite",
-            "way",
-            "Floppy disk",
-            "none of Your files, Folder of checkpoints, Hugging Face hub",
-            "Your files",
+            {"way": ("Floppy disk", "none of Your files, Folder of checkpoints, Hugging Face hub", "Your files")},
         ),
-        ("what_if?Drop one out", "out-edit", "foo", "none of No edit,", "No edit"),
-        ("what_if?Drop one out", "out-merge", "foo", "none of ACE-Merging, AdaMerging,", "Task Arithmetic"),
-        ("what_if?Drop one out", "out-scaling-task_arithmetic", "9", "no number from -1 to 3", "0.3"),
+        (
+            "what_if?Drop one out",
+            {
+                "out-edit": ("foo", "none of No edit,", "No edit"),
+                "out-merge": ("foo", "none of ACE-Merging, AdaMerging,", "Task Arithmetic"),
+                "out-scaling-task_arithmetic": ("9", "no number from -1 to 3", "0.3"),
+            },
+        ),
         (
             "what_if?λ curves",
-            "curves",
-            "foo",
-            "none of Task Arithmetic,",
-            "Task Arithmetic, TIES, AWD + Task Arithmetic",
+            {"curves": ("foo", "none of Task Arithmetic,", "Task Arithmetic, TIES, AWD + Task Arithmetic")},
         ),
-        ("what_if?Landscape", "first", "foo", "none of Apples, Birds, Cars, Doors", "Apples"),
-        ("what_if?Landscape", "second", "Apples", "none of Birds, Cars, Doors", "Birds"),
-        ("what_if?Landscape", "plane-scope", "row", "none of model, layer", "model"),
+        (
+            "what_if?Landscape",
+            {
+                "first": ("foo", "none of Apples, Birds, Cars, Doors", "Apples"),
+                "second": ("Apples", "none of Birds, Cars, Doors", "Birds"),
+                "plane-scope": ("row", "none of model, layer", "model"),
+            },
+        ),
     ],
 )
 def test_values_that_a_link_asks_for_in_vain_are_named_once_with_what_is_allowed(
-    page: str,
-    parameter: str,
-    value: str,
-    said: str,
-    shown: str,
-    tiny: Suite,
-    open_page: Open,
+    page: str, asked: dict[str, tuple[str, str, str]], tiny: Suite, open_page: Open
 ) -> None:
     page, _, view = page.partition("?")
-    app = open_page(page, **{parameter: value}, **({"what": view} if view else {}))
+    values = {name: value for name, (value, _, _) in asked.items()}
+    app = open_page(page, **values, **({"what": view} if view else {}))
     assert not app.exception
-    (warning,) = warnings(app)
-    assert warning.startswith(f"The link asks for {parameter} = {value}, which is {said}")
-    assert warning.endswith(f". {shown} is shown instead.")
+    found = {warning.removeprefix("The link asks for ").partition(" = ")[0]: warning for warning in warnings(app)}
+    assert found.keys() == asked.keys() and len(warnings(app)) == len(asked)
+    for name, (value, said, shown) in asked.items():
+        assert found[name].startswith(f"The link asks for {name} = {value}, which is {said}")
+        assert found[name].endswith(f". {shown} is shown instead.")
     assert not warnings(app.run())
 
 
@@ -244,13 +250,18 @@ def test_a_block_that_is_not_there_is_named(tiny: Suite, open_page: Open) -> Non
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_parameters_that_a_page_does_not_know_are_named_once(page: str, tiny: Suite, open_page: Open) -> None:
+def test_every_page_opens_names_parameters_that_it_does_not_know_once_and_takes_no_task_as_no_error(
+    page: str, tiny: Suite, open_page: Open
+) -> None:
     app = open_page(page, task="digits")
-    assert not app.exception
+    assert not app.exception and not app.error
+    assert app.title
     (warning,) = warnings(app)
     assert f"The page {TITLES[page]} takes no task = digits; a link to it can hold suite, tasks" in warning
     assert "task" not in app.query_params
-    assert not warnings(app.run())
+    app.multiselect(key="tasks").set_value([]).run()
+    assert not app.exception and not app.error
+    assert not warnings(app)
 
 
 @pytest.mark.parametrize("query", [{}, {"tasks": ["apples", "doors"]}, {"suite": "tiny", "tasks": ["cars"]}])
@@ -264,14 +275,6 @@ def test_links_to_what_is_there_warn_of_nothing(
     assert app.multiselect(key="tasks").value == ["cars", "roads"]
     assert not app.warning
     assert not app.run().warning
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_no_task_is_a_hint_and_no_error(page: str, tiny: Suite, open_page: Open) -> None:
-    app = open_page(page)
-    app.multiselect(key="tasks").set_value([]).run()
-    assert not app.exception
-    assert not app.error
 
 
 def test_another_suite_starts_with_all_of_its_tasks(tiny: Suite, suites_folder: Path, open_page: Open) -> None:

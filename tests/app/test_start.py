@@ -61,7 +61,6 @@ def test_one_press_queues_four_runs_once(tiny: Suite, open_page: Open, launched_
 
 
 def test_results_are_found_again_after_a_reload(tiny: Suite, open_page: Open) -> None:
-    open_page()
     for level, changes in zip((0.6, 0.8, 0.65, 0.85), COMPARISON, strict=True):
         finished(state.workspace(), tiny, level, **changes)
     app = open_page()
@@ -84,7 +83,6 @@ def test_results_are_found_again_after_a_reload(tiny: Suite, open_page: Open) ->
 
 
 def test_a_failed_method_shows_its_reason_and_can_be_run_again(tiny: Suite, open_page: Open) -> None:
-    open_page()
     ended(state.workspace(), tiny, "failed", "out of luck", "last line", **COMPARISON[1])
     app = open_page()
     assert "out of luck" in texts(app)
@@ -94,7 +92,6 @@ def test_a_failed_method_shows_its_reason_and_can_be_run_again(tiny: Suite, open
 
 
 def test_only_what_is_missing_is_offered(tiny: Suite, open_page: Open) -> None:
-    open_page()
     finished(state.workspace(), tiny, **COMPARISON[0])
     app = open_page()
     button(app, "Run the 3 that are missing").click().run()  # type: ignore[attr-defined]

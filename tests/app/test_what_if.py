@@ -44,8 +44,7 @@ def test_it_opens_with_task_arithmetic(tiny: Suite, open_page: Open, average_of_
     assert [app.slider(key=f"c.{task}").label for task in TASKS] == [task.title() for task in TASKS]
 
 
-@pytest.mark.parametrize("edit", ["none", "awd", "ties"])
-@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize(("edit", "split"), [("none", "val"), ("awd", "val"), ("ties", "test")])
 def test_numbers_are_those_of_a_run(
     edit: str, split: str, tiny: Suite, open_page: Open, average_of_run: Callable[..., str]
 ) -> None:

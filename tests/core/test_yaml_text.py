@@ -88,3 +88,11 @@ def test_what_is_nested_too_deeply_is_no_yaml(levels: int) -> None:
     for _ in range(levels - 1):
         (found,) = found
     assert found == []
+
+
+def test_what_somebody_does_with_what_was_read_is_not_read_again() -> None:
+    text = "tasks: [{name: digits}]"
+    first = parse_yaml(text)
+    first["tasks"][0]["name"] = "roads"
+    first["tasks"].append(None)
+    assert parse_yaml(text) == {"tasks": [{"name": "digits"}]}

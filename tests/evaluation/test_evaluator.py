@@ -257,12 +257,36 @@ def test_a_text_tower_is_needed_and_checked(own_suite: Path, text_state: dict[st
         load_head(wrong, "circles")
 
 
-def test_open_clip_comes_without_transformers() -> None:
-    code = (
-        "import sys; from merging.evaluation.clip import load_open_clip; package = load_open_clip(); "
-        "assert package.CLIP and 'transformers' not in sys.modules; import transformers"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
+_WITHOUT = """
+import sys
+from pathlib import Path
+from merging.evaluation import clip
+from merging.evaluation.evaluator import Evaluator
+from merging.suites import Suite, load_suite
+
+assert clip.load_open_clip().CLIP and Evaluator(load_suite(sys.argv[1])).tower
+loaded = {"transformers", "timm", "torch._dynamo", "torch._dynamo.utils", "sympy"} & {*sys.modules}
+assert not loaded, loaded
+asked = sys.modules["torchvision.ops.roi_align"].is_compile_supported  # by which torchvision detects objects
+assert asked("cpu") is True and asked("mps") is False
+assert "torch._dynamo" in sys.modules and sys.modules["torch._dynamo.utils"].is_compile_supported("cpu") is True
+inline = {"embed_dim": 8, "vision_cfg": {"timm_model_name": "vit_tiny_patch16_224", "image_size": 224}}
+fields = {"activation": None, "image_size": None, "heads": None, "folder": Path()}
+tower = clip._build(Suite.model_construct(name="odd", architecture=inline, **fields), {}).visual
+assert type(tower).__name__ == "TimmModel" and "timm" in sys.modules
+"""
+
+
+def test_what_only_few_towers_need_is_loaded_for_these_alone(suite_file: Path) -> None:
+    subprocess.run([sys.executable, "-c", _WITHOUT, str(suite_file)], check=True, timeout=PATIENCE)
+
+
+def test_the_tower_has_weights_of_its_own(suite: Suite, evaluator: Evaluator) -> None:
+    before = {name: tensor.clone() for name, tensor in suite.base_checkpoint.items()}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in evaluator.tower.state_dict().items())
+    evaluator.load(suite.checkpoint(TASKS[0]))
+    assert not torch.equal(evaluator.tower.state_dict()["proj"], before["proj"])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in suite.base_checkpoint.items())
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 1)), min_size=1, max_size=9))

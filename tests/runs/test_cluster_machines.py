@@ -115,10 +115,19 @@ def named(client: Client) -> dict[str, str]:
     return {row["name"]: address for address, row in workers.items()}
 
 
-def test_every_trial_is_done_though_a_worker_is_killed_and_another_lacks_the_package(
-    start: Start, with_package: Path, without_package: Path, workspace: Workspace, suite_file: Path, tmp_path: Path
+def test_every_trial_is_done_though_a_worker_is_killed_and_others_lack_the_package(
+    start: Start,
+    with_package: Path,
+    without_package: Path,
+    with_old_package: Path,
+    workspace: Workspace,
+    suite_file: Path,
+    tmp_path: Path,
 ) -> None:
-    """The scheduler has Dask alone, which is enough; so has a worker that joins late, which is passed by."""
+    """The scheduler has Dask alone, which is enough; so has a worker that joins late, which is passed by.
+
+    That one, and one with another version, are named before anything else is sent.
+    """
     address = scheduler(start, without_package, tmp_path)
     processes = {name: worker(start, with_package, address, tmp_path / name, name) for name in ("one", "two")}
     with Client(address, set_as_default=False) as client:
@@ -127,6 +136,9 @@ def test_every_trial_is_done_though_a_worker_is_killed_and_another_lacks_the_pac
         with closing(Cluster(address, workspace.store, "cpu")) as cluster:
             late = worker(start, without_package, address, tmp_path / "late", "late")
             pass_by(cluster, client, late, workspace, suite_file)
+        worker(start, with_old_package, address, tmp_path / "old", "old")
+        until(lambda: len(named(client)) == 3)
+        name_the_unfit(named(client), address, Workspace(tmp_path / "another"), suite_file)
 
 
 def kill_one_amid_a_sweep(
@@ -188,22 +200,9 @@ def pass_by(
     assert (state(short).state, state(long).state) == ("done", "cancelled")
 
 
-def test_workers_without_the_package_are_named_before_anything_is_sent(
-    start: Start,
-    with_package: Path,
-    without_package: Path,
-    with_old_package: Path,
-    workspace: Workspace,
-    suite_file: Path,
-    tmp_path: Path,
-) -> None:
-    address = scheduler(start, without_package, tmp_path)
-    pythons = {"fit": with_package, "bare": without_package, "old": with_old_package}
-    for name, python in pythons.items():
-        worker(start, python, address, tmp_path / name, name)
-    with Client(address, set_as_default=False) as client:
-        until(lambda: len(named(client)) == 3)
-        where = named(client)
+def name_the_unfit(where: dict[str, str], address: str, workspace: Workspace, suite_file: Path) -> None:
+    """With one fit worker, one without the package and one with an old one, a sweep fails at once, and says why."""
+    (fit,) = where.keys() - {"late", "old"}
     fields = {
         "suite": str(suite_file),
         "tasks": [["digits", "leaves"]],
@@ -215,9 +214,9 @@ def test_workers_without_the_package_are_named_before_anything_is_sent(
     ended = SweepStore(workspace.store).get(sweep.id)
     assert ended.state == "failed" and ended.error is not None
     assert ended.error.startswith("2 of 3 workers of the cluster can't carry this out: ")
-    assert f"{where['bare']} lacks the package merging" in ended.error
+    assert f"{where['late']} lacks the package merging" in ended.error
     assert f"{where['old']} has version 0.0.1 of the package merging, expected {__version__}" in ended.error
-    assert where["fit"] not in ended.error and "pip install '.[cluster]'" in ended.error
+    assert where[fit] not in ended.error and "pip install '.[cluster]'" in ended.error
     assert workspace.store.all() == []
     with pytest.raises(RunError, match="2 of 3 workers"), closing(Cluster(address, workspace.store, "cpu")):
         pass

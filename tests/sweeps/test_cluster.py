@@ -1,5 +1,6 @@
 """Sweeps on a real Dask cluster of worker processes on this machine."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client, LocalCluster, get_worker
 
@@ -22,6 +24,8 @@ from merging.sweeps import SweepDefinition, SweepStore, driver
 from merging.sweeps.driver import SweepDrivers
 from tests.waiting import until
 
+# What workers use: also torch's compiler, which its optimisers ask for, and open_clip, which this module here loads.
+PRELOADED = ["distributed", "merging.runs.cluster", "torch._dynamo", "tests.random_models"]
 STEPS = [30, 40, 50, 60]  # AdaMerging on the tiny suite for some seconds
 
 
@@ -29,19 +33,27 @@ STEPS = [30, 40, 50, 60]  # AdaMerging on the tiny suite for some seconds
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Two worker processes, each started again by its nanny if it dies.
 
-    Tests of the dashboard leave Streamlit's script behind as the main module, which new processes would run first.
+    They are copies of a process that has loaded what they need. Workers started by their own command are tried in
+    ``test_cluster_machines.py``. Tests of the dashboard leave Streamlit's script behind as the main module, which new
+    processes would run first.
     """
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address="127.0.0.1:0",
-        host="127.0.0.1",
-        local_directory=str(tmp_path_factory.mktemp("scratch")),
-        silence_logs=50,
-    ) as started:
-        yield started
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+    ):
+        patch.setattr("distributed.utils._forkserver_preload_set", True)  # else Dask has other things loaded
+        with LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
+            host="127.0.0.1",
+            local_directory=str(tmp_path_factory.mktemp("scratch")),
+            silence_logs=50,
+        ) as started:
+            yield started
     sys.modules["__main__"] = main
 
 

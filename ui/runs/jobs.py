@@ -9,6 +9,7 @@ import streamlit as st
 from merging.runs import Run
 from merging.runs.jobs import Job, JobResult, parse_job
 from merging.runs.jobs.file_job import FileJob
+from merging.runs.jobs.model_job import Contents, ModelJob
 from ui.runs.panel import offer_job, run_panel
 from ui.shell import state
 
@@ -49,7 +50,17 @@ def _looked_up(jobs: Sequence[Job]) -> list[Run | None]:
 @st.cache_data(max_entries=128, show_spinner=state.READING)
 def _fingerprints(jobs: tuple[str, ...], version: state.Stamp) -> list[str]:
     """On the present files, remembered until one of them changes."""
-    return [parse_job(json.loads(job)).fingerprint(state.workspace()) for job in jobs]
+    parsed = [parse_job(json.loads(job)) for job in jobs]
+    return [
+        job.fingerprint_on(_contents()) if isinstance(job, ModelJob) else job.fingerprint(state.workspace())
+        for job in parsed
+    ]
+
+
+@state.once_a_run
+def _contents() -> Contents:
+    """The files of the chosen suite, looked at once a run of a page, as its stamp is."""
+    return Contents(state.workspace())
 
 
 def result_of(job: Job, kind: type[Result], *, key: str, button: str, icon: str, reason: str) -> Result | None:

@@ -6,6 +6,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -86,6 +87,25 @@ class Bench:
         return replace(self, context=replace(self.context, known_geometry=geometry))
 
 
+class Contents:
+    """What is in the files of suites, each looked at once: for a moment in which nobody changes them."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self.suite = cache(load_suite)
+        self.weights = cache(self._weights)
+        self.measured = cache(self._measured)
+
+    def _weights(self, suite: str, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        """Fingerprints of the base and of the models of some tasks."""
+        vectors = self._workspace.vectors(self.suite(suite), tasks)
+        return tuple(one.fingerprint for one in (vectors.base, *vectors.checkpoints))
+
+    def _measured(self, suite: str, task: str) -> tuple[str, ...]:
+        """Fingerprints of what accuracy on a task is measured with."""
+        return tuple(self._workspace.evaluation_files(self.suite(suite), task))
+
+
 class ModelJob(Spec, Job):
     """A job on the models of a suite.
 
@@ -108,17 +128,20 @@ class ModelJob(Spec, Job):
 
     def fingerprint(self, workspace: Workspace) -> str:
         """Identity of the specification and the content of every file that it will read."""
-        suite = load_suite(self.suite)
+        return self.fingerprint_on(Contents(workspace))
+
+    def fingerprint_on(self, files: Contents) -> str:
+        """The same, for several jobs on files that are looked at once."""
+        suite = files.suite(self.suite)
         for task in (*self.tasks, *self.unseen):
             suite.task(task)
-        vectors = workspace.vectors(suite, self.tasks)
-        contents = [vectors.base.fingerprint, *(c.fingerprint for c in vectors.checkpoints)]
+        contents = [*files.weights(self.suite, self.tasks)]
         watched = self._watched(suite)
         tasks = [suite.task(name).model_dump(mode="json", include=_MEASURED_FIELDS) for name in watched]
         measured = suite.model_dump(mode="json", include=_MEASURED_FIELDS) | suite.beside_architecture
         contents.append(json.dumps([measured, tasks]))
         for task in watched:
-            contents += workspace.evaluation_files(suite, task)
+            contents += files.measured(self.suite, task)
         contents += sorted({*map(shift_version, self._shifts)} - {""})
         return self.identity(contents, self.kind)
 

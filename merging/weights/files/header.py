@@ -5,6 +5,7 @@ It is checked before the format's own library sees it: that one keeps what a hea
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from merging.core.limits import MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_TENSOR_NAM
 from merging.core.text import shortened
 
 _METADATA = "__metadata__"
+_REMEMBERED_BYTES = 2**18  # of a header that is remembered; those of the largest towers have a third of it
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> Mapping[str, Any]:
     """Name → ``dtype``, ``shape`` and ``data_offsets`` of every tensor: plain sizes that fill the file exactly.
 
     Raises:
@@ -35,10 +37,7 @@ def read_header(path: Path) -> dict[str, Any]:
     if text.count(b"{") > MAX_TENSORS + 2:
         raise CorruptCheckpoint(f"{path.name}: more than {MAX_TENSORS} tensors in the header; that many are not read")
     try:
-        header = parse_json(text)
-        header.pop(_METADATA, None)
-        end = max((_end(entry) for entry in header.values()), default=0)
-        unknown = sorted({str(entry["dtype"])[:20] for entry in header.values()} - _BYTES.keys())
+        header, end, unknown = _parsed(text) if length <= _REMEMBERED_BYTES else _parsed.__wrapped__(text)
     except (ValueError, TypeError, LookupError, AttributeError) as problem:
         why = f": {problem}" if isinstance(problem, ValueError) else ""
         raise CorruptCheckpoint(f"{path.name}: the header is not that of a safetensors file{why}") from None
@@ -51,7 +50,19 @@ def read_header(path: Path) -> dict[str, Any]:
             "it is truncated or was overwritten; download or export it again"
         )
     _require_in_order(path.name, header)
-    return header  # type: ignore[no-any-return]
+    return header
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: bytes) -> tuple[Mapping[str, Any], int, list[str]]:
+    """What a header declares, where the last tensor ends, and dtypes that are not known.
+
+    Pages open the same files again and again, and the models of a suite mostly have one header.
+    """
+    header = parse_json(text)
+    header.pop(_METADATA, None)
+    end = max((_end(entry) for entry in header.values()), default=0)
+    return header, end, sorted({str(entry["dtype"])[:20] for entry in header.values()} - _BYTES.keys())
 
 
 def _end(entry: Mapping[str, Any]) -> int:

@@ -1,5 +1,6 @@
 """Any number of runs in one table: the best, what the paired test can't tell from it, and how it is written."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,19 @@ def run_of(suite_file: Path, workspace: Workspace, **choices: Any) -> Run:
     return workspace.store.get(run.id)
 
 
+@pytest.fixture(scope="module")
+def made(suite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with five runs, and what they predict, that no test changes."""
+    space = Workspace(tmp_path_factory.mktemp("five"))
+    ranked([run_of(suite_file, space, merge_params={"scaling": scaling}) for scaling in SCALINGS], space)
+    return space
+
+
 @pytest.fixture
-def five(suite_file: Path, workspace: Workspace) -> list[Run]:
-    return [run_of(suite_file, workspace, merge_params={"scaling": scaling}) for scaling in SCALINGS]
+def five(made: Workspace, workspace: Workspace) -> list[Run]:
+    """The five runs, in a workspace of the test's own."""
+    shutil.copytree(made.home, workspace.home)
+    return workspace.store.all()[::-1]
 
 
 def ranked(runs: list[Run], workspace: Workspace) -> Any:

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -53,6 +54,21 @@ def run_of(suite_file: Path, workspace: Workspace, **choices: object) -> Run:
     return workspace.store.get(run.id)
 
 
+@pytest.fixture(scope="module")
+def made(suite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with a comparison of three runs, which no test changes."""
+    space = Workspace(tmp_path_factory.mktemp("three"))
+    three(suite_file, space)
+    return space
+
+
+@pytest.fixture
+def compared(made: Workspace, suite_file: Path, workspace: Workspace) -> RunComparison:
+    """That of three runs of the tiny suite, in a workspace of the test's own."""
+    shutil.copytree(made.home, workspace.home)
+    return three(suite_file, workspace)
+
+
 def three(suite_file: Path, workspace: Workspace) -> RunComparison:
     return compare_runs([run_of(suite_file, workspace, merge_params={"scaling": s}) for s in (0.2, 1.5, 3)], workspace)
 
@@ -61,8 +77,8 @@ def report_of(found: RunComparison, suite: Suite, name: str = "B") -> str:
     return comparison_report(found, ["A", name, "C"], {task: task for task in TASKS}, Evaluator(suite), "A title")
 
 
-def test_everything_of_the_comparison_is_in_it(suite_file: Path, suite: Suite, workspace: Workspace) -> None:
-    found = three(suite_file, workspace)
+def test_everything_of_the_comparison_is_in_it(compared: RunComparison, suite: Suite) -> None:
+    found = compared
     page = Page(report_of(found, suite))
     for pair in found.pairs:
         for one in pair.tasks.values():
@@ -82,8 +98,8 @@ def test_everything_of_the_comparison_is_in_it(suite_file: Path, suite: Suite, w
     assert page.count("img") == sum(shown) > 0
 
 
-def test_images_are_the_tasks_own(suite_file: Path, suite: Suite, workspace: Workspace) -> None:
-    found = three(suite_file, workspace)
+def test_images_are_the_tasks_own(compared: RunComparison, suite: Suite) -> None:
+    found = compared
     task = next(task for task in TASKS if len(found.only_right(1, 0, task)))
     index = found.only_right(1, 0, task)[0]
     section = report_of(found, suite).split(f"<h3>{task}</h3>")[1]
@@ -93,8 +109,8 @@ def test_images_are_the_tasks_own(suite_file: Path, suite: Suite, workspace: Wor
     assert np.array_equal(seen, Evaluator(suite).image_set(task, "test").pixels[index])
 
 
-def test_it_has_no_script_and_asks_for_nothing(suite_file: Path, suite: Suite, workspace: Workspace) -> None:
-    source = report_of(three(suite_file, workspace), suite)
+def test_it_has_no_script_and_asks_for_nothing(compared: RunComparison, suite: Suite) -> None:
+    source = report_of(compared, suite)
     page = Page(source)
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
     for tag, attributes in page.tags:
@@ -120,10 +136,8 @@ def test_names_stay_text(suite_file: Path, own_suite: Path, workspace: Workspace
     assert alts and all(str(alt).startswith(EVIL) for alt in alts)
 
 
-def test_runs_without_a_table_have_no_coefficients_to_subtract(
-    suite_file: Path, suite: Suite, workspace: Workspace
-) -> None:
-    found = three(suite_file, workspace)
+def test_runs_without_a_table_have_no_coefficients_to_subtract(compared: RunComparison, suite: Suite) -> None:
+    found = compared
     assert "<h2>Coefficients</h2>" in report_of(found, suite)
     for run in found.runs[1:]:
         assert run.result is not None
@@ -135,8 +149,10 @@ def call(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def test_the_command_compares_and_writes_the_report(suite_file: Path, workspace: Workspace, tmp_path: Path) -> None:
-    found = three(suite_file, workspace)
+def test_the_command_compares_and_writes_the_report(
+    compared: RunComparison, workspace: Workspace, tmp_path: Path
+) -> None:
+    found = compared
     ids = [run.id for run in found.runs]
     file = tmp_path / "out" / "report.html"
     file.parent.mkdir()

@@ -36,6 +36,7 @@ from tests.random_models import TASKS
 # Presets that learn get few steps, those that look at images few images.
 QUICK = {
     "adamerging": {"steps": 3},
+    "awd": {"steps": 20},
     "wudi": {"steps": 5},
     "doge": {"steps": 5},
     "fisher": {"images": 4},
@@ -63,6 +64,7 @@ def test_every_preset_is_rebuilt_bit_for_bit(
     fields = PRESETS[name].spec_fields()
     fields["merge_params"] |= QUICK.get(fields["merge"], {})
     fields["edit_params"] |= QUICK.get(fields["edit"], {})
+    fields |= {"tasks": TASKS[:3], "evaluate": False}  # λ is chosen all the same
     run = exported(suite_file, workspace, tmp_path / "out", **fields)
     recipe = read_recipe(tmp_path / "out" / "recipe.yaml")
     found = replay(recipe, suite, Workspace(tmp_path / "elsewhere"), tmp_path / "again.safetensors")

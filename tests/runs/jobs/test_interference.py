@@ -56,17 +56,18 @@ def test_it_is_the_difference_of_plain_merges(
     ],
 )
 def test_every_row_is_a_run_of_its_own(choices: dict[str, object], suite_file: Path, workspace: Workspace) -> None:
-    result = execute(spec_of(suite_file, **choices), workspace)
+    every = TASKS[:3]
+    result = execute(spec_of(suite_file, every, **choices), workspace)
 
     def merged(tasks: tuple[str, ...]) -> dict[str, float]:
         spec = MergeSpec.build(suite=str(suite_file), tasks=tasks, split="val", **choices)
         accuracy: dict[str, float] = execute(spec, workspace).accuracy
         return accuracy
 
-    assert result.accuracy == list(merged(TASKS).values())
-    for j, left_out in enumerate(TASKS):
-        found = dict(zip(TASKS, result.without[j], strict=True))
-        own = merged(tuple(task for task in TASKS if task != left_out))
+    assert result.accuracy == list(merged(every).values())
+    for j, left_out in enumerate(every):
+        found = dict(zip(every, result.without[j], strict=True))
+        own = merged(tuple(task for task in every if task != left_out))
         assert {task: found[task] for task in own} == own
 
 

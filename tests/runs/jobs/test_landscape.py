@@ -26,16 +26,15 @@ def spec_of(suite_file: Path, job: str, tasks: tuple[str, ...] = TASKS, **choice
     return parse_job({"suite": str(suite_file), "tasks": tasks, "job": job, "split": "val", **choices})
 
 
-@pytest.mark.parametrize(
-    "choices", [{}, {"edit": "awd"}, {"edit": "ties"}, {"merge": "iso_c"}, {"merge": "tsv_m"}], ids=str
-)
+@pytest.mark.parametrize("choices", [{"edit": "awd"}, {"edit": "ties"}, {"merge": "iso_c"}], ids=str)
 def test_curves_are_those_of_runs(choices: dict[str, object], suite_file: Path, workspace: Workspace) -> None:
-    result = execute(spec_of(suite_file, "scaling_curve", **choices), workspace)
+    tasks = TASKS[:3]
+    result = execute(spec_of(suite_file, "scaling_curve", tasks, **choices), workspace)
 
     def run(scaling: object, split: str) -> MergeResult:
         return execute(
             MergeSpec.build(
-                suite=str(suite_file), tasks=TASKS, split=split, merge_params={"scaling": scaling}, **choices
+                suite=str(suite_file), tasks=tasks, split=split, merge_params={"scaling": scaling}, **choices
             ),
             workspace,
         )
@@ -47,7 +46,7 @@ def test_curves_are_those_of_runs(choices: dict[str, object], suite_file: Path, 
     for place in (0, 4, len(result.scalings) - 1):
         at = run(result.scalings[place], "test")
         assert result.test.average[place] == at.average
-        assert {task: result.test.per_task[task][place] for task in TASKS} == at.accuracy
+        assert {task: result.test.per_task[task][place] for task in tasks} == at.accuracy
         assert result.test.images == at.images
 
 
@@ -98,6 +97,8 @@ def test_landscape(scope: str, suite: Suite, suite_file: Path, evaluator: Evalua
         for task in tasks:
             found = [result.points[name].of(quantity)[task] for quantity in ("loss", "accuracy")]
             assert found == pytest.approx(expected(scaling, scaling, edited, task), rel=1e-4, abs=1e-6)
+        if scope != "model" and not edited:
+            continue  # the same in every scope
         searched = MergeSpec.build(
             suite=str(suite_file),
             tasks=tasks,

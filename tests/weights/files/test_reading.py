@@ -152,6 +152,16 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str, keep: int) -> 
     assert str(tmp_path) not in str(caught.value)
 
 
+def test_a_header_that_was_read_before_is_compared_with_each_file(tmp_path: Path) -> None:
+    for name in ("whole", "short"):
+        save_file(STATE, tmp_path / f"{name}.safetensors")
+    assert_holds(open_checkpoint(tmp_path / "whole.safetensors"), STATE)
+    content = (tmp_path / "short.safetensors").read_bytes()
+    (tmp_path / "short.safetensors").write_bytes(content[:-4])
+    with pytest.raises(CorruptCheckpoint, match=r"short\.safetensors: .*truncated or was overwritten"):
+        open_checkpoint(tmp_path / "short.safetensors")
+
+
 @pytest.mark.parametrize(
     "make",
     [
