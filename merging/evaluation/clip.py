@@ -5,9 +5,10 @@ open_clip is imported where it is used: loading it takes longer than merging eig
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -30,24 +31,66 @@ _UNBUILDABLE = (
     AttributeError,
     OSError,
 )
+# Modules that open_clip and torchvision load for single functions, and which those are.
+_LATER = {
+    "timm": ("create_model",),
+    "timm.layers": ("AttentionPool2d", "Mlp", "RotAttentionPool2d", "to_2tuple"),
+    "torch._dynamo.utils": ("is_compile_supported",),
+}
 HEAD_WIDTH = 64  # open_clip's, where a configuration gives none
 _NO_VISION = {"image_size": 8, "patch_size": 8, "layers": 1, "width": 8, "head_width": 8}
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 
 
 def load_open_clip() -> Any:
-    """The package open_clip, without transformers.
+    """The package open_clip, without what it loads for what nothing here uses.
 
-    Where transformers is installed, open_clip loads it, which takes seconds, for text towers that nothing here uses.
+    That is transformers, where it is installed, for text towers; and timm for other towers than CLIP's, and for both timm
+    and torchvision the compiler of torch. They take twice as long as all the rest. Whatever calls timm has it loaded then.
     """
     hidden = "transformers" not in sys.modules
     if hidden:
         sys.modules["transformers"] = None  # type: ignore[assignment]  # makes importing it fail
+    later = [_Later(name, called) for name, called in _LATER.items() if name not in sys.modules]
+    sys.modules.update({module.__name__: module for module in later})
     try:
         return importlib.import_module("open_clip")
     finally:
         if hidden:
             del sys.modules["transformers"]
+        for module in later:
+            module.make_way()
+
+
+class _Later(ModuleType):
+    """Stands for a module while others are loaded that name some of its functions; these load it when they are called.
+
+    Args:
+        name: the module.
+        called: functions, or classes of which objects are made. Whoever names anything else has the module loaded at once.
+    """
+
+    def __init__(self, name: str, called: Sequence[str]) -> None:
+        super().__init__(name)
+        for one in called:
+            setattr(self, one, self._calling(one))
+
+    def make_way(self) -> None:
+        """Let whoever imports the module have itself."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+
+    def _calling(self, name: str) -> Callable[..., Any]:
+        return lambda *given, **named: self._real(name)(*given, **named)
+
+    def _real(self, name: str) -> Any:
+        self.make_way()
+        return getattr(importlib.import_module(self.__name__), name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # what importing asks of any module
+        return self._real(name)
 
 
 @dataclass(frozen=True)
