@@ -45,8 +45,8 @@ _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layer
 def load_open_clip() -> Any:
     """The package open_clip, without what it loads for what nothing here uses.
 
-    That is transformers, where it is installed, for text towers; and timm for other towers than CLIP's, and for both timm
-    and torchvision the compiler of torch. They take twice as long as all the rest. Whatever calls timm has it loaded then.
+    That is transformers, where it is installed, for text towers; timm, for other towers than CLIP's; and the compiler of
+    torch, for both timm and torchvision. They take longer than all the rest. Whatever calls timm has it loaded then.
     """
     hidden = "transformers" not in sys.modules
     if hidden:
@@ -67,7 +67,7 @@ class _Later(ModuleType):
 
     Args:
         name: the module.
-        called: functions, or classes of which objects are made. Whoever names anything else has the module loaded at once.
+        called: functions, or classes of which objects are made. Whoever names anything else has it loaded at once.
     """
 
     def __init__(self, name: str, called: Sequence[str]) -> None:

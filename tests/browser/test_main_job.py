@@ -22,11 +22,12 @@ METHODS = (
 
 
 def test_comparison_survives_a_closed_tab(visit: Callable[..., Page], server: Server) -> None:
-    page = visit(f"/?{TINY}")
+    start = f"/?{TINY}&tasks=apples&tasks=birds"  # AdaMerging takes as long as there are tasks
+    page = visit(start)
     page.get_by_role("button", name="Run the comparison").click()
     expect(page.get_by_text("Cancel").first).to_be_visible()
     page.close()
-    again = visit(f"/?{TINY}")
+    again = visit(start)
     until(lambda: not RunStore(server.home).active(), meanwhile=lambda: again.wait_for_timeout(200))
     expect(again.get_by_role("button", name="Cancel")).to_have_count(0)
     settled(again)
