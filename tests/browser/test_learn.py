@@ -89,4 +89,5 @@ def test_a_class_watches_adamerging_learn(visit: Callable[..., Page]) -> None:
     expect(page.get_by_text("60 steps, 16 unlabeled validation images")).to_be_visible()
     page.get_by_role("radio", name="Show the answer").click()
     expect(page.locator(".st-key-lesson-answer")).to_contain_text("AdaMerging")  # once it has learned
+    settled(page)
     assert not barriers(page, OF_LOOKS)
