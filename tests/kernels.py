@@ -1,4 +1,4 @@
-"""``python -m tests.kernels``: the numerical tests with every kernel that this processor has.
+"""``python -m tests.kernels``: the numerical tests with every kernel that this processor has besides its own.
 
 Libraries choose their kernels by the processor they find, and each sums in an order of its own. A setting makes them
 take those of another processor, so that a machine runs, in turn, what others would. The tests are those marked
@@ -22,39 +22,37 @@ LEVELS = ("DEFAULT", "AVX2", "AVX512")
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to choose kernels.
+    """The kernels that all libraries take on one kind of processor.
 
     Attributes:
-        variable: of the environment; empty for what the libraries choose by themselves.
-        value: what it is set to.
-        level: of :data:`LEVELS`, what the processor must be able to do.
+        variables: of the environment, with what they are set to.
+        level: of :data:`LEVELS`, what this processor must be able to do.
     """
 
-    variable: str = ""
-    value: str = ""
+    variables: tuple[tuple[str, str], ...]
     level: str = "DEFAULT"
 
     @property
     def name(self) -> str:
         """As one writes it before a command."""
-        return f"{self.variable}={self.value}" if self.variable else "no setting"
+        return " ".join("=".join(one) for one in self.variables)
 
 
+# What the libraries choose by themselves is what `make test` runs. A processor chooses for MKL, for torch and for
+# numpy's OpenBLAS at once; they share nothing, so that a run for each of their settings would see no more.
 SETTINGS = (
-    Setting(),
-    Setting("MKL_CBWR", "COMPATIBLE"),
-    Setting("MKL_CBWR", "AVX2", "AVX2"),
-    Setting("ATEN_CPU_CAPABILITY", "default"),
-    Setting("ATEN_CPU_CAPABILITY", "avx2", "AVX2"),
-    Setting("OPENBLAS_CORETYPE", "Sandybridge", "AVX2"),  # needs AVX alone, of which torch does not tell
-    Setting("OPENBLAS_CORETYPE", "Haswell", "AVX2"),
-    Setting("OPENBLAS_CORETYPE", "SkylakeX", "AVX512"),
+    Setting(  # needs AVX alone, of which torch does not tell
+        (("MKL_CBWR", "COMPATIBLE"), ("ATEN_CPU_CAPABILITY", "default"), ("OPENBLAS_CORETYPE", "Sandybridge")), "AVX2"
+    ),
+    Setting((("MKL_CBWR", "AVX2"), ("ATEN_CPU_CAPABILITY", "avx2"), ("OPENBLAS_CORETYPE", "Haswell")), "AVX2"),
+    Setting((("OPENBLAS_CORETYPE", "SkylakeX"),), "AVX512"),
 )
 
 
 def untouched() -> dict[str, str]:
     """The environment without any setting."""
-    return {name: value for name, value in os.environ.items() if name not in {one.variable for one in SETTINGS}}
+    set_here = {name for one in SETTINGS for name, _ in one.variables}
+    return {name: value for name, value in os.environ.items() if name not in set_here}
 
 
 def ability() -> str:
@@ -79,9 +77,10 @@ def marked_files() -> list[str]:
 
 def run(setting: Setting) -> tuple[Setting, int, str]:
     """The marked tests under a setting: exit status and what pytest printed."""
-    own = {setting.variable: setting.value} if setting.variable else {}
     command = [sys.executable, "-m", "pytest", "-q", "-m", "kernels", "-p", "no:cacheprovider", *marked_files()]
-    done = subprocess.run(command, cwd=ROOT, env={**untouched(), **own}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env={**untouched(), **dict(setting.variables)}, capture_output=True, text=True
+    )
     return setting, done.returncode, done.stdout + done.stderr
 
 

@@ -13,9 +13,7 @@ from merging.cli.options import Bytes, PathAsTyped, home_option
 from merging.core.errors import RunError
 from merging.core.files import require_folder
 from merging.core.owner import owner_secret
-from merging.runs.quotas import Limits, write_limits
 
-_DEFAULTS = Limits()
 _PATH = re.compile(r"/?([\w.~-]+(/[\w.~-]+)*)?/?")
 
 
@@ -51,20 +49,19 @@ _PATH = re.compile(r"/?([\w.~-]+(/[\w.~-]+)*)?/?")
     envvar="MERGING_GUESTS",
     help="Who else may log in: e-mail addresses, or @ and a domain. Without any, whoever the provider knows.",
 )
+# The defaults from here on are those of `Limits`; to load that would cost every command two seconds.
 @click.option(
     "--runs-per-person",
     type=click.IntRange(1),
-    default=_DEFAULTS.runs_per_person,
+    default=5,
     show_default=True,
     help="How many runs of a guest may wait.",
 )
-@click.option(
-    "--runs", type=click.IntRange(1), default=_DEFAULTS.runs, show_default=True, help="How many runs may wait in all."
-)
+@click.option("--runs", type=click.IntRange(1), default=30, show_default=True, help="How many runs may wait in all.")
 @click.option(
     "--minutes",
     type=click.FloatRange(0, min_open=True),
-    default=_DEFAULTS.minutes,
+    default=30.0,
     show_default=True,
     help="How long a guest's run may take.",
 )
@@ -107,6 +104,8 @@ def serve(
 
     It says the owner's link. Whoever opens it may do everything, all others are guests.
     """
+    from merging.runs.quotas import Limits, write_limits
+
     if not _PATH.fullmatch(base_path):
         raise RunError(f"{base_path!r} is no path; expected letters and digits between slashes, such as /merging")
     base = base_path.strip("/")

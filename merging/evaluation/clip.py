@@ -5,7 +5,7 @@ open_clip is imported where it is used: loading it takes longer than merging eig
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -32,7 +32,12 @@ _UNBUILDABLE = (
     AttributeError,
     OSError,
 )
-_COMPILER, _ASKED = "torch._dynamo.utils", "is_compile_supported"
+# Modules that open_clip and torchvision load for single functions, and which those are.
+_LATER = {
+    "timm": ("create_model",),
+    "timm.layers": ("AttentionPool2d", "Mlp", "RotAttentionPool2d", "to_2tuple"),
+    "torch._dynamo.utils": ("is_compile_supported",),
+}
 _VISION_TRANSFORMER = "VisionTransformer"  # open_clip's class of towers
 HEAD_WIDTH = 64  # open_clip's, where a configuration gives none
 _NO_VISION = {"image_size": 8, "patch_size": 8, "layers": 1, "width": 8, "head_width": 8}
@@ -40,20 +45,23 @@ _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layer
 
 
 def load_open_clip() -> Any:
-    """The package open_clip, without what takes seconds to load and nothing here uses, or only few towers do.
+    """The package open_clip, without what it loads for what nothing here uses.
 
-    Where transformers is installed, open_clip loads it for text towers that nothing here uses, and timm, whose models
-    :func:`_build` asks for where they are meant; timm, as torchvision, loads torch's compiler.
+    That is transformers, where it is installed, for text towers; timm, for other towers than CLIP's; and torch's
+    compiler, for both timm and torchvision. They take longer than all the rest. Whatever calls timm has it loaded then.
     """
-    hidden = [name for name in ("transformers", "timm") if name not in sys.modules]
-    for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]  # makes importing it fail
+    hidden = "transformers" not in sys.modules
+    if hidden:
+        sys.modules["transformers"] = None  # type: ignore[assignment]  # makes importing it fail
+    later = [_Later(name, called) for name, called in _LATER.items() if name not in sys.modules]
+    sys.modules.update({module.__name__: module for module in later})
     try:
-        with _compiler_put_off():
-            return importlib.import_module("open_clip")
+        return importlib.import_module("open_clip")
     finally:
-        for name in hidden:
-            del sys.modules[name]
+        if hidden:
+            del sys.modules["transformers"]
+        for module in later:
+            module.make_way()
 
 
 def load_all() -> None:
@@ -65,44 +73,35 @@ def load_all() -> None:
     importlib.import_module("torch._dynamo")
 
 
-def _load_timm() -> None:
-    """Let open_clip have timm after all: its class of such towers looks it up in the module that it is in."""
-    module = importlib.import_module("open_clip.timm_model")
-    if module.timm is None:
-        importlib.reload(module)
+class _Later(ModuleType):
+    """Stands for a module while others are loaded that name some of its functions; these load it when they are called.
 
-
-@contextmanager
-def _compiler_put_off() -> Iterator[None]:
-    """Let torchvision be loaded without torch's compiler, of which it asks one thing, where it detects objects.
-
-    In place of the compiler's module stands another one meanwhile, whose answer to that loads the compiler. Whoever
-    wants anything else gets it of the module itself.
+    Args:
+        name: the module.
+        called: functions, or classes of which objects are made. Whoever names anything else has it loaded at once.
     """
-    if _COMPILER in sys.modules or "torchvision" in sys.modules:
-        yield
-        return
 
-    def itself() -> ModuleType:
-        if sys.modules.get(_COMPILER) is stand_in:
-            del sys.modules[_COMPILER]
-        return importlib.import_module(_COMPILER)
+    def __init__(self, name: str, called: Sequence[str]) -> None:
+        super().__init__(name)
+        for one in called:
+            setattr(self, one, self._calling(one))
 
-    def attribute(name: str) -> Any:
-        if name == _ASKED:
-            return lambda *arguments: getattr(itself(), name)(*arguments)
-        if name.startswith("__"):  # who goes through all modules that there are
-            raise AttributeError(name)
-        return getattr(itself(), name)
+    def make_way(self) -> None:
+        """Let whoever imports the module have itself."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
 
-    stand_in = ModuleType(_COMPILER)
-    stand_in.__getattr__ = attribute  # type: ignore[method-assign]
-    sys.modules[_COMPILER] = stand_in
-    try:
-        yield
-    finally:
-        if sys.modules.get(_COMPILER) is stand_in:
-            del sys.modules[_COMPILER]
+    def _calling(self, name: str) -> Callable[..., Any]:
+        return lambda *given, **named: self._real(name)(*given, **named)
+
+    def _real(self, name: str) -> Any:
+        self.make_way()
+        return getattr(importlib.import_module(self.__name__), name)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # what importing asks of any module
+        return self._real(name)
 
 
 @dataclass(frozen=True)
@@ -300,8 +299,6 @@ def _build(suite: Suite, changes: dict[str, Any]) -> Any:
     arguments = {**{key: value for key, value in settings.items() if key in wanted}, **changes}
     arguments.setdefault("text_cfg", _NO_TEXT)
     arguments["vision_cfg"] = {**arguments["vision_cfg"], "timm_model_pretrained": False}  # nothing is downloaded
-    if arguments["vision_cfg"].get("timm_model_name"):
-        _load_timm()
     if {"hf_model_name", "hf_tokenizer_name"} & arguments["text_cfg"].keys():
         raise SuiteError(
             f"suite {suite.name!r}: this text tower comes from the Hugging Face hub, which is not asked; "
@@ -339,9 +336,7 @@ def _loaded(empty: Callable[[], _Module], stored: Checkpoint, suite: Suite, file
         raise MismatchedCheckpoint(
             f"{file}: not the weights of {suite.architecture_label}: {wrong}; check `architecture` in suite.yaml"
         )
-    if (
-        type(shell).__name__ == _VISION_TRANSFORMER
-    ):  # all of which its file holds: no weights need be drawn to begin with
+    if type(shell).__name__ == _VISION_TRANSFORMER:  # its file holds all of it: no weights need be drawn before
         copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in stored.items()}
         shell.load_state_dict(copies, assign=True)
         return shell

@@ -36,24 +36,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # Streamlit writes the headings of sections into the list of pages as items of another kind, so that the rules on lists
 # are for all else. The rule `region` finds what is at most moderate, and takes a quarter of the time.
-_LOOK = """async navigation => {
-    const options = {reporter: "no-passes", rules: {region: {enabled: false}}}
-    const unruly = {...options.rules, list: {enabled: false}, listitem: {enabled: false}}
-    const looks = [await axe.run({exclude: [[navigation]]}, options)]
-    if (document.querySelector(navigation))
-        looks.push(await axe.run({include: [[navigation]]}, {...options, rules: unruly}))
-    return looks.flatMap(one => one.violations).filter(one => ["serious", "critical"].includes(one.impact))
+_LOOK = """async ([navigation, rules]) => {
+    const of = rules.length ? {runOnly: rules} : {rules: {region: {enabled: false}}}
+    const {violations} = await axe.run(document, {reporter: "no-passes", elementRef: true, preload: false, ...of})
+    const unruly = (one, node) => ["list", "listitem"].includes(one.id) && node.element.closest(navigation)
+    return violations.map(one => ({...one, nodes: one.nodes.filter(node => !unruly(one, node))}))
+        .filter(one => one.nodes.length && ["serious", "critical"].includes(one.impact))
         .map(one => `${one.id}: ${one.nodes[0].html.slice(0, 200)}`)
 }"""
+# The rules that find other faults of the same elements once colours and widths are others.
+OF_LOOKS = ("color-contrast", "scrollable-region-focusable")
 
 
-def barriers(page: Page) -> list[str]:
-    """What axe-core calls serious or critical of a page, once all of it is drawn and nothing fades any more."""
+def barriers(page: Page, rules: tuple[str, ...] = ()) -> list[str]:
+    """What axe-core calls serious or critical of a page, once all of it is drawn and nothing fades any more.
+
+    Args:
+        page: which.
+        rules: those that are asked; all if empty.
+    """
     expect(page.locator('[data-stale="true"]')).to_have_count(0)
     page.wait_for_function("document.getAnimations().every(one => one.playState !== 'running')")
     if page.evaluate("typeof axe === 'undefined'"):
         page.evaluate(Axe().axe_script)
-    found: list[str] = page.evaluate(_LOOK, '[data-testid="stSidebarNavItems"]')
+    found: list[str] = page.evaluate(_LOOK, ['[data-testid="stSidebarNavItems"]', rules])
     return found
 
 

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Callable
 
-import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import barriers
+from tests.browser.conftest import OF_LOOKS, barriers
 from tests.dashboard import settled
 from ui.lesson.steps import STEPS
 
@@ -22,9 +21,21 @@ def answered(page: Page) -> str:
     return told.inner_text()
 
 
-@pytest.mark.parametrize(("width", "height", "scheme"), [(1280, 800, "dark"), (1920, 1080, "light")])
-def test_through_the_lesson(width: int, height: int, scheme: str, visit: Callable[..., Page]) -> None:
-    page = visit(f"/learn?{MINI}", width=width, height=height, scheme=scheme)
+def fits(page: Page) -> None:
+    """All of a step is in sight, with nothing left of the step before, and can be read from the last row."""
+    page.wait_for_function(
+        "() => { const main = document.querySelector('[data-testid=stMain]');"
+        " return main.scrollWidth <= main.clientWidth && main.scrollHeight <= main.clientHeight }"
+    )
+    small = page.locator(".st-key-lesson p:visible").evaluate_all(
+        "all => Math.min(...all.map(one => parseFloat(getComputedStyle(one).fontSize)))"
+    )
+    assert small >= 15
+
+
+def test_through_the_lesson(visit: Callable[..., Page]) -> None:
+    """On a small and on a large projector, in dark; light is looked at below."""
+    page = visit(f"/learn?{MINI}", scheme="dark")
     for number, step in enumerate(STEPS, 1):
         expect(page.get_by_role("heading", level=1)).to_have_text(step.title)
         expect(page.get_by_text(f"{number} of {len(STEPS)}", exact=True)).to_be_visible()
@@ -36,15 +47,11 @@ def test_through_the_lesson(width: int, height: int, scheme: str, visit: Callabl
         reason = answered(page)
         assert re.search(r"\d", reason) or number == 7
         expect(page.get_by_test_id("stException")).to_have_count(0)
-        page.wait_for_function(  # nothing of the step before is left
-            "() => { const main = document.querySelector('[data-testid=stMain]');"
-            " return main.scrollWidth <= main.clientWidth && main.scrollHeight <= main.clientHeight }"
-        )
-        small = page.locator(".st-key-lesson p:visible").evaluate_all(
-            "all => Math.min(...all.map(one => parseFloat(getComputedStyle(one).fontSize)))"
-        )
-        assert small >= 15
+        fits(page)
         assert not barriers(page), step.title
+        page.set_viewport_size({"width": 1920, "height": 1080})
+        fits(page)
+        page.set_viewport_size({"width": 1280, "height": 800})
         if number < len(STEPS):
             page.locator("body").press("PageDown")
     expect(page.get_by_role("button", name="Next")).to_be_disabled()
@@ -66,6 +73,7 @@ def test_a_control_moves_the_chart_and_the_screen_is_a_link(visit: Callable[...,
     reason, shown = answered(page), told.inner_text()
     link = page.url[page.url.index("/learn") :]
     assert "answer.3=C" in link and "step=3" in link
+    assert not barriers(page, OF_LOOKS)
     page.close()
     again = visit(link)
     assert answered(again) == reason
@@ -81,3 +89,5 @@ def test_a_class_watches_adamerging_learn(visit: Callable[..., Page]) -> None:
     expect(page.get_by_text("60 steps, 16 unlabeled validation images")).to_be_visible()
     page.get_by_role("radio", name="Show the answer").click()
     expect(page.locator(".st-key-lesson-answer")).to_contain_text("AdaMerging")  # once it has learned
+    settled(page)
+    assert not barriers(page, OF_LOOKS)

@@ -37,6 +37,13 @@ def test_it_says_both_addresses_and_writes_the_limits(tmp_path: Path, started: l
     assert environment["MERGING_SERVE"] == "1"  # type: ignore[index]
 
 
+def test_limits_that_nobody_names_are_those_of_every_shared_dashboard(
+    tmp_path: Path, started: list[tuple[object, ...]]
+) -> None:
+    serve(tmp_path)
+    assert read_limits(tmp_path).model_copy(update={"memory": None}) == Limits() and started
+
+
 def test_people_who_log_in_need_an_owner_and_no_link(tmp_path: Path, started: list[tuple[object, ...]]) -> None:
     (tmp_path / "secrets.toml").write_text(AUTH)
     log_in = ("--secrets", str(tmp_path / "secrets.toml"))

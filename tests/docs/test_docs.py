@@ -5,12 +5,16 @@ import doctest
 import importlib
 import re
 import tomllib
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import merging
 from merging.core import errors
+from merging.evaluation import evaluator
+from merging.suites.images.image_sets import ImageSet, load_images
 
 ROOT = Path(merging.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -19,8 +23,18 @@ WITH_EXAMPLES = [path for path in FILES if ">>> " in path.read_text()]
 ENTRY_POINTS = ("__main__.py", "cli/dashboard.py", "cli/options.py", "runs/worker/serve.py", "core/places.py")
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def eighth(images: ImageSet) -> ImageSet:
+    """One of eight images, as of all of them the examples take their time."""
+    return replace(images, pixels=images.pixels[::8], labels=images.labels[::8])
 
 
 def test_there_are_examples() -> None:
@@ -30,6 +44,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=module_name)
 def test_examples_in_docstrings(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MERGING_HOME", str(tmp_path))
+    monkeypatch.setattr(evaluator, "load_images", lambda *given: eighth(load_images(*given)))
     result = doctest.testmod(importlib.import_module(module_name(path)))
     assert result.attempted
     assert not result.failed
@@ -38,7 +53,7 @@ def test_examples_in_docstrings(path: Path, tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_the_package_knows_no_user_interface_and_no_environment(path: Path) -> None:
     """Nothing in it imports streamlit; only entry points print or read the environment."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not any(name.split(".")[0] == "streamlit" for name in imported)
@@ -58,7 +73,7 @@ def test_only_one_module_asks_for_accelerators(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_all_loading_by_torch_is_restricted(path: Path) -> None:
-    for call in ast.walk(ast.parse(path.read_text())):
+    for call in ast.walk(tree_of(path)):
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "torch.load":
             assert any(
                 keyword.arg == "weights_only" and ast.unparse(keyword.value) == "True" for keyword in call.keywords

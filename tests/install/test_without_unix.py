@@ -25,14 +25,19 @@ for name in ("fork", "forkpty", "setsid", "setpgid", "killpg", "getpgid", "getui
     if hasattr(os, name):
         delattr(os, name)
 """
-IMPORT_ALL = """
+IN_ONE_PROCESS = """
 import importlib, os, pkgutil, sys
+import click.testing
 import merging
 names = [found.name for found in pkgutil.walk_packages(merging.__path__, "merging.")]
 for name in names:
     importlib.import_module(name)
-assert sys.modules["fcntl"] is None and not hasattr(os, "fork")
-print(len(names))
+assert sys.modules["fcntl"] is None and not hasattr(os, "fork") and len(names) > 100
+from merging.cli import main
+for line in sys.stdin.read().splitlines():
+    done = click.testing.CliRunner().invoke(main, line.split("\t"))
+    assert done.exit_code == 0, (line, done.output, done.exception)
+    sys.__stdout__.write(done.stdout)
 """
 
 
@@ -46,35 +51,18 @@ def variables(tmp_path: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": path, "MERGING_HOME": str(tmp_path / "home")}
 
 
-def python(variables: dict[str, str], *arguments: str) -> str:
+def python(variables: dict[str, str], *arguments: str, typed: str = "") -> str:
     """What a Python without all that prints."""
-    done = subprocess.run([sys.executable, *arguments], env=variables, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *arguments], env=variables, input=typed, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_every_module_can_be_imported(variables: dict[str, str]) -> None:
-    assert int(python(variables, "-c", IMPORT_ALL)) > 100
-
-
-def test_the_command_line_works(variables: dict[str, str], suite_file: Path, tmp_path: Path) -> None:
-    def merging(*arguments: str) -> str:
-        return python(variables, "-m", "merging", *arguments)
-
-    assert merging("--version") == f"merging {__version__}\n"
-    assert "awd" in {row["name"] for row in json.loads(merging("methods", "--json"))["edits"]}
-    some = ("--tasks", "digits,leaves", "--device", "cpu")
-    found = json.loads(merging("merge", str(suite_file), *some, "--edit", "ties", "--evaluate", "--json"))
-    assert set(found["accuracy"]) == {"digits", "leaves"}
-    workspace = Workspace(tmp_path / "home")
-    choices = {"suite": str(suite_file), "tasks": ("digits", "leaves"), "device": "cpu"}
-    queued = workspace.submit(MergeSpec.build(**choices, merge="average"))
-    merging("worker", "--once")
-    assert workspace.store.get(queued.id).state == "done"
-    assert "merging.runs" not in (workspace.store.folder(queued.id) / "log.txt").read_text()  # no traceback
-
-
-def test_a_sweep_is_driven(variables: dict[str, str], suite_file: Path, tmp_path: Path) -> None:
+def test_every_module_is_imported_and_commands_work(
+    variables: dict[str, str], suite_file: Path, tmp_path: Path
+) -> None:
+    """A merge, a sweep that is driven, and a queued run, in one process: loading it all takes longer than doing it."""
+    assert python(variables, "-m", "merging", "--version") == f"merging {__version__}\n"
     definition = {
         "suite": str(suite_file),
         "tasks": [["digits", "leaves"]],
@@ -82,5 +70,19 @@ def test_a_sweep_is_driven(variables: dict[str, str], suite_file: Path, tmp_path
         "merges": {"task_arithmetic": {"scaling": [0.3]}},
     }
     (tmp_path / "sweep.yaml").write_text(json.dumps(definition))
-    found = json.loads(python(variables, "-m", "merging", "sweep", str(tmp_path / "sweep.yaml"), "--json"))
-    assert found["state"] == "done"
+    workspace = Workspace(tmp_path / "home")
+    choices = {"suite": str(suite_file), "tasks": ("digits", "leaves"), "device": "cpu"}
+    queued = workspace.submit(MergeSpec.build(**choices, merge="average"))
+    some = ("--tasks", "digits,leaves", "--device", "cpu")
+    commands = (
+        ("methods", "--json"),
+        ("merge", str(suite_file), *some, "--edit", "ties", "--evaluate", "--json"),
+        ("sweep", str(tmp_path / "sweep.yaml"), "--json"),
+        ("worker", "--once"),
+    )
+    said = python(variables, "-c", IN_ONE_PROCESS, typed="\n".join("\t".join(words) for words in commands))
+    methods, merged, swept = (json.loads(line) for line in said.splitlines())
+    assert "awd" in {row["name"] for row in methods["edits"]}
+    assert set(merged["accuracy"]) == {"digits", "leaves"} and swept["state"] == "done"
+    assert workspace.store.get(queued.id).state == "done"
+    assert "merging.runs" not in (workspace.store.folder(queued.id) / "log.txt").read_text()  # no traceback

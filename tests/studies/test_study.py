@@ -64,6 +64,8 @@ def test_the_shortlist_is_chosen_on_validation() -> None:
 def test_the_study_runs_and_goes_on_where_it_was(
     suite: Suite, suite_file: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    some = [case for case in all_cases(suite.mergeable()) if len(case.tasks) != 3 and case.variant != "layer"]
+    monkeypatch.setattr("studies.awd.all_cases", lambda tasks: some)
     said: list[str] = []
     first = run_study(suite, str(suite_file), workspace, "cpu", ("counts",), said.append)
     assert json.loads(json.dumps(first)) == first
