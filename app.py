@@ -18,11 +18,12 @@ from ui.beyond import corrupted_view, many_view, unseen_view
 from ui.beyond.measuring import METHODS
 from ui.history import finding
 from ui.history.details import TAB
-from ui.lesson import steps
+from ui.lesson import phones, steps
 from ui.look.figure import escape_markdown
 from ui.merge import form as merge_form
 from ui.merge import sweep_form
 from ui.runs.choice import RUN_PARAMETERS
+from ui.runs.panel import ensure_worker
 from ui.shell import session, state
 from ui.shell.url import drop_unknown, not_found, said_before, warn
 from ui.similarity import awd
@@ -58,7 +59,7 @@ PAGES = {
 _ACCURACY = ("baselines", "scale", "view")
 # What a page's URL can hold besides suite and tasks.
 PARAMETERS = {
-    "Learn": steps.PARAMETERS,
+    "Learn": (*steps.PARAMETERS, phones.PARAMETER),
     "Similarity": (*awd.PARAMETERS, "level", "block", "layer", "zoom"),
     "Merge": (*merge_form.PARAMETERS, "run", merge_form.VARIED),
     "What if": (
@@ -214,6 +215,8 @@ def queue_badge() -> None:
 def _queue_badge() -> None:
     active = state.workspace().store.active()
     running = sum(run.state == "running" for run in active)
+    if running < len(active):
+        ensure_worker()  # that of who asked may have been killed, with the server or alone
     if not active:
         st.badge("no active runs", icon=":material/check:", color="gray")
         return

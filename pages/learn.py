@@ -114,6 +114,7 @@ def obstacle(step: Step, tasks: tuple[str, ...]) -> bool:
 
 
 chosen = state.selected_tasks()
+phones.take_up()
 with st.container(key="lesson"):
     lesson = prepare.of_link()
     number = navigation(lesson)

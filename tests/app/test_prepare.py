@@ -34,6 +34,8 @@ def test_a_lesson_is_one_link(tiny: Suite, open_page: Open) -> None:
     app.text_area(key="prepare-text-5").set_value("Mine: <script>x</script> ![p](http://far.away/p.png) **bold**").run()
     app.button(key="prepare-link").click().run()
     assert not app.exception and not app.error
+    (warning,) = app.warning
+    assert "Only this machine can open this link" in warning.value and "merging serve" in warning.value
     (link,) = (one.value for one in app.code if "lesson=" in one.value)
     query = parse_qs(link.partition("?")[2])
     assert (query["suite"], query["tasks"]) == (["tiny"], ["birds", "cars", "doors"])
