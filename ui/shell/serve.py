@@ -22,6 +22,7 @@ _NEEDED = (
     "plotly.graph_objects",
     "merging.runs",
     "merging.runs.leaderboard",
+    "merging.runs.leftovers",
     "merging.runs.export.export",
     "merging.suites.discovery",
     "merging.charts.accuracy",
@@ -48,6 +49,17 @@ def _load() -> None:
     for name in _NEEDED:
         with suppress(Exception):  # a page that needs it says what is wrong
             import_module(name)
+
+
+def _clean() -> None:
+    """Take away what an earlier server left that was killed; says nothing of a folder that pages say more of."""
+    wait_until_loaded()
+    with suppress(Exception):
+        from merging.core.places import chosen_home
+        from merging.runs.leftovers import clean
+        from merging.runs.table import RunStore
+
+        clean(RunStore(chosen_home()))
 
 
 def largest_upload(free: int) -> int:
@@ -120,4 +132,5 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder: its modules have names of packages
     _allow_uploads()
     threading.Thread(target=_load, daemon=True, name=_NAME).start()
+    threading.Thread(target=_clean, daemon=True).start()
     _serve(str(Path(sys.argv[2]).resolve()), settings_of(sys.argv[3:]))
