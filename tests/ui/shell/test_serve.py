@@ -7,9 +7,10 @@ import pytest
 
 from ui.poll import address
 from ui.shell import serve
+from ui.suites import words
 
 
-@pytest.mark.parametrize("module", [serve, address])
+@pytest.mark.parametrize("module", [serve, address, words])
 def test_examples(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted and not result.failed
