@@ -20,6 +20,7 @@ from ui.history import finding
 from ui.history.details import TAB
 from ui.lesson import phones, steps
 from ui.look.figure import escape_markdown
+from ui.look.theme_watch import watch_theme
 from ui.merge import form as merge_form
 from ui.merge import sweep_form
 from ui.runs.choice import RUN_PARAMETERS
@@ -244,6 +245,7 @@ st.set_page_config(page_title="Model merging", page_icon=str(IMAGES / "icon.svg"
 page = st.navigation(PAGES, expanded=True)  # after the page's icon is set, else it would set its own
 st.set_page_config(initial_sidebar_state="collapsed" if page.title == "Learn" else "auto")  # a class needs the room
 st.html(IMAGES.parent / "style.css")
+watch_theme()
 st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.svg"))
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:

@@ -14,11 +14,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from docs.pictures_of_sharing import first_minute, sharing  # noqa: E402  needs the path above
 from merging.evaluation.clip import settings_of  # noqa: E402  needs the path above
 from merging.runs import RunStore  # noqa: E402  needs the path above
 from merging.runs.annotations import annotate  # noqa: E402  needs the path above
 from merging.suites import builtin_suites, load_suite  # noqa: E402  needs the path above
-from docs.pictures_of_sharing import first_minute, sharing  # noqa: E402  needs the path above
 from tests.dashboard import launch, running_dashboard, settled  # noqa: E402  needs the path above
 
 IMAGES = ROOT / "docs" / "images"
