@@ -98,7 +98,7 @@ def _is_abandoned(path: Path) -> bool:
     if not path.name.endswith((f".{platform.node()[:32]}-{found[1]}.tmp", f".{found[1]}.tmp")):
         return time.time() - changed > _A_DAY
     try:  # in a container the one that came after it may have its number
-        return psutil.Process(int(found[1])).create_time() > changed + 1
+        return bool(psutil.Process(int(found[1])).create_time() > changed + 1)
     except psutil.NoSuchProcess:
         return True
 
