@@ -18,11 +18,13 @@ from ui.beyond import corrupted_view, many_view, unseen_view
 from ui.beyond.measuring import METHODS
 from ui.history import finding
 from ui.history.details import TAB
-from ui.lesson import steps
+from ui.lesson import phones, steps
 from ui.look.figure import escape_markdown
+from ui.look.theme_watch import watch_theme
 from ui.merge import form as merge_form
 from ui.merge import sweep_form
 from ui.runs.choice import RUN_PARAMETERS
+from ui.runs.panel import ensure_worker
 from ui.shell import session, state
 from ui.shell.url import drop_unknown, not_found, said_before, warn
 from ui.similarity import awd
@@ -58,7 +60,7 @@ PAGES = {
 _ACCURACY = ("baselines", "scale", "view")
 # What a page's URL can hold besides suite and tasks.
 PARAMETERS = {
-    "Learn": steps.PARAMETERS,
+    "Learn": (*steps.PARAMETERS, phones.PARAMETER),
     "Similarity": (*awd.PARAMETERS, "level", "block", "layer", "zoom"),
     "Merge": (*merge_form.PARAMETERS, "run", merge_form.VARIED),
     "What if": (
@@ -214,6 +216,8 @@ def queue_badge() -> None:
 def _queue_badge() -> None:
     active = state.workspace().store.active()
     running = sum(run.state == "running" for run in active)
+    if running < len(active):
+        ensure_worker()  # that of who asked may have been killed, with the server or alone
     if not active:
         st.badge("no active runs", icon=":material/check:", color="gray")
         return
@@ -241,6 +245,7 @@ st.set_page_config(page_title="Model merging", page_icon=str(IMAGES / "icon.svg"
 page = st.navigation(PAGES, expanded=True)  # after the page's icon is set, else it would set its own
 st.set_page_config(initial_sidebar_state="collapsed" if page.title == "Learn" else "auto")  # a class needs the room
 st.html(IMAGES.parent / "style.css")
+watch_theme()
 st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.svg"))
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:

@@ -1,4 +1,8 @@
-"""Makes the pictures of the README and of the docs: ``make screenshots``. Runs the comparison on the embedded suite."""
+"""Makes the pictures of the README and of the docs: ``make screenshots``. Runs the comparison on the embedded suite.
+
+``python docs/screenshots.py HOME`` takes them in a folder for runs that is there; ``--only sharing`` or ``--only
+first-minute`` makes those alone.
+"""
 
 import json
 import re
@@ -10,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from docs.pictures_of_sharing import first_minute, sharing  # noqa: E402  needs the path above
 from merging.evaluation.clip import settings_of  # noqa: E402  needs the path above
 from merging.runs import RunStore  # noqa: E402  needs the path above
 from merging.runs.annotations import annotate  # noqa: E402  needs the path above
@@ -32,6 +37,9 @@ SHOTS = {
     "compare": "/compare",
 }
 
+# Pictures that need servers of their own.
+APART = {"sharing": sharing, "first-minute": first_minute}
+
 # Name, tags and star of the newest runs.
 NOTES = (
     ("", ["paper"], False),
@@ -44,6 +52,13 @@ NOTES = (
 def main() -> None:
     """Start a dashboard with a workspace of its own (or the folder given), run the comparison, take the pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
+    only = sys.argv[2:] if sys.argv[1:2] == ["--only"] else []
+    with sync_playwright() as playwright:
+        for name, make in APART.items():
+            if not only or name in only:
+                make(playwright)
+    if only:
+        return
     home = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(tempfile.mkdtemp())
     with running_dashboard(home) as url, sync_playwright() as playwright:
         browser = launch(playwright)

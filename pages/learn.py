@@ -10,6 +10,7 @@ from ui.lesson import phones, prepare
 from ui.lesson.prepared import Prepared
 from ui.lesson.screen import OnScreen, Step, ask
 from ui.lesson.steps import STEPS
+from ui.look.figure import escape_markdown
 from ui.runs import shipped
 from ui.shell import state
 from ui.shell.entry import through_app
@@ -114,10 +115,14 @@ def obstacle(step: Step, tasks: tuple[str, ...]) -> bool:
 
 
 chosen = state.selected_tasks()
+phones.take_up()
 with st.container(key="lesson"):
     lesson = prepare.of_link()
     number = navigation(lesson)
     step = STEPS[number - 1]
+    if lesson is not None and lesson.title:
+        with st.container(key="lesson-title"):
+            st.caption(escape_markdown(lesson.title))
     st.title(step.title)
     if not obstacle(step, chosen):
         quick = set(chosen) <= set(measuring.measurable_tasks()) and measuring.baselines_are_quick()

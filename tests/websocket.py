@@ -102,7 +102,19 @@ class Visitor:
     def run(
         self, page: str, query: str = "", press: Sequence[str] = (), typed: Mapping[str, str] | None = None
     ) -> Drawn:
-        """Have a page drawn.
+        """Have a page drawn, with the arguments of :meth:`ask`."""
+        self.ask(page, query, press, typed)
+        drawn = Drawn()
+        while True:
+            raw = self._socket.recv(PATIENCE)
+            assert isinstance(raw, bytes)
+            if drawn.take(raw):
+                return drawn
+
+    def ask(
+        self, page: str, query: str = "", press: Sequence[str] = (), typed: Mapping[str, str] | None = None
+    ) -> None:
+        """Ask for a page without waiting for it.
 
         Args:
             page: the name of its file.
@@ -118,9 +130,3 @@ class Visitor:
         for one, text in (typed or {}).items():
             asked.widget_states.widgets.add(id=one, string_value=text)
         self._socket.send(message.SerializeToString())
-        drawn = Drawn()
-        while True:
-            raw = self._socket.recv(PATIENCE)
-            assert isinstance(raw, bytes)
-            if drawn.take(raw):
-                return drawn

@@ -83,7 +83,7 @@ def difference_figure(
             },
         ],
         xaxis={
-            "title": {"text": f"Points more than {theme.plain(reference)}, with {100 * LEVEL:.0f} % intervals"},
+            "title": {"text": f"Points more than {theme.plain(reference)},<br>with {100 * LEVEL:.0f} % intervals"},
             "zeroline": False,
         },
         yaxis={

@@ -226,6 +226,30 @@ def runs_restore(run_ids: tuple[str, ...], home: Path, as_json: bool) -> None:
     print_table(["run", "what", "state", "deleted at", "gone at"], rows)
 
 
+@runs.command("remove")
+@click.argument("run_ids", nargs=-1, metavar="[ID ...]")
+@click.option("--all", "every", is_flag=True, help="All that was deleted within a day.")
+@home_option
+@json_option
+def runs_remove(run_ids: tuple[str, ...], every: bool, home: Path, as_json: bool) -> None:
+    """Remove deleted runs for good, with their files, before their day is over; `runs restore` lists them."""
+    from merging.runs.deleted import deleted_runs, remove_for_good
+    from merging.runs.table import RunStore
+
+    if every == bool(run_ids):
+        raise click.UsageError("name the deleted runs to remove, or all of them by --all")
+    store = RunStore(home)
+    chosen = [one.id for one in deleted_runs(store)] if every else run_ids
+    gone = [remove_for_good(store, run_id) for run_id in chosen]
+    freed = sum(size for _, size in gone)
+    if as_json:
+        print_json({"removed": [run_id for run_id, _ in gone], "bytes": freed})
+        return
+    for run_id, _ in gone:
+        click.echo(f"removed for good: {run_id}")
+    click.echo(f"{freed / 1e6:,.1f} MB freed" if gone else "nothing was deleted within a day")
+
+
 @runs.command("again")
 @click.argument("run_id", metavar="ID")
 @home_option

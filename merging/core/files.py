@@ -2,9 +2,14 @@
 
 import os
 import platform
+import re
+import secrets
+import shutil
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from merging.core.errors import CheckpointError, RunError
@@ -22,18 +27,23 @@ MODEL_FILES = (
 # The same of an adapter that PEFT, or FusionBench for linearised ones, wrote.
 ADAPTER_FILES = ("adapter_model.safetensors", "linearized_adapter_model.safetensors", "adapter_model.bin")
 
+_UNFINISHED = re.compile(r"\..+[.-](\d+)\.tmp")  # earlier versions named no machine
+_A_DAY = 86_400.0
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces it when the block ends well and is removed otherwise.
 
+    Those that killed processes left of the same file are removed.
+
     Raises:
         CheckpointError: the folder can't be written to.
     """
-    # Of the machine, too: on a network folder two may have processes of one number.
-    temporary = path.with_name(f".{path.name}.{platform.node()[:32]}-{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_writer()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent.glob(f".{escape(path.name)}.*.tmp"))
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
@@ -43,6 +53,59 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # there may be no such folder
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_folder(place: Path) -> Iterator[Path]:
+    """A new folder in ``place`` that is gone at the end; :func:`remove_leftovers` removes those of killed processes.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    folder = place / f".{secrets.token_hex(4)}.{_writer()}.tmp"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that are gone have half written below a folder: temporary files, scratch folders.
+
+    Whether one is gone can be seen for this machine; what others write counts as left when it is a day old.
+    """
+    for place, folders, names in os.walk(folder):
+        unfinished = [name for name in (*folders, *names) if _UNFINISHED.fullmatch(name)]
+        _remove_abandoned(Path(place) / name for name in unfinished)
+        folders[:] = [name for name in folders if name not in unfinished]
+
+
+def _remove_abandoned(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):  # it went in the meantime
+            if _is_abandoned(path):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether nobody writes a temporary file or folder any more, as far as can be seen from here."""
+    import psutil
+
+    found, changed = _UNFINISHED.fullmatch(path.name), path.lstat().st_mtime
+    if found is None:
+        return False
+    if not path.name.endswith((f".{platform.node()[:32]}-{found[1]}.tmp", f".{found[1]}.tmp")):
+        return time.time() - changed > _A_DAY
+    try:  # in a container the one that came after it may have its number
+        return bool(psutil.Process(int(found[1])).create_time() > changed + 1)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _writer() -> str:
+    """This process in names of files; with its machine, as on a network folder two may have processes of one number."""
+    return f"{platform.node()[:32]}-{os.getpid()}"
 
 
 def require_folder(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Runs that were deleted: moved out of the table of runs, so that nothing counts them any more, and kept for a day.
 
-Their files stay where they are until then. What is older is removed whenever somebody opens the table, deletes another
-run, or looks at what was deleted.
+Their files stay where they are until then, or until somebody removes them for good. What is older is removed whenever
+somebody opens the table, deletes another run, or looks at what was deleted.
 """
 
 import json
@@ -17,6 +17,7 @@ from merging.runs.database import Database
 from merging.runs.jobs import parse_job
 
 UNDO_SECONDS = 86_400.0  # for which a deleted run can be had back
+_LONG_AGO = 0.0  # when something was deleted that is to go at once
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,19 @@ class Usage:
     cache: int
 
 
-def move_aside(connection: sqlite3.Connection, run_id: str) -> bool:
-    """Move a row out of the table of runs, within a transaction; False if it is running or gone."""
+def move_aside(connection: sqlite3.Connection, run_id: str, at: float | None = None) -> bool:
+    """Move a row out of the table of runs, within a transaction; False if it is running or gone.
+
+    Args:
+        connection: in a transaction.
+        run_id: which.
+        at: when it was deleted, in seconds since the epoch; now if not given.
+    """
     row = connection.execute("select * from runs where id = ? and state != 'running'", (run_id,)).fetchone()
     if row is None:
         return False
-    connection.execute("insert or replace into deleted values (?, ?, ?)", (run_id, time.time(), json.dumps(dict(row))))
+    when = time.time() if at is None else at
+    connection.execute("insert or replace into deleted values (?, ?, ?)", (run_id, when, json.dumps(dict(row))))
     connection.execute("delete from runs where id = ?", (run_id,))
     connection.execute("delete from listed where run = ?", (run_id,))
     return True
@@ -111,7 +119,7 @@ def _one(connection: sqlite3.Connection, beginning: str) -> tuple[str, dict[str,
     ).fetchall()
     if len(rows) != 1 or not beginning:
         found = "no run" if not rows or not beginning else "several runs"
-        raise RunError(f"{found} beginning with {beginning!r} can be restored; see `runs restore`")
+        raise RunError(f"{found} beginning with {beginning!r} can be restored or removed for good; see `runs restore`")
     return str(rows[0]["id"]), json.loads(rows[0]["row"])
 
 
@@ -141,22 +149,50 @@ def purge(database: Database) -> None:
         before = time.time() - UNDO_SECONDS
         rows = connection.execute("select id from deleted where at < ?", (before,)).fetchall()
     for row in rows:
-        erase(database, row["id"])
+        _remove(database, row["id"])
+
+
+def remove_for_good(database: Database, run_id: str) -> tuple[str, int]:
+    """Remove a run that was deleted, though its day is not over; gives its whole id and the bytes that its files took.
+
+    Args:
+        database: where it was.
+        run_id: its id or an unambiguous beginning of it.
+
+    Raises:
+        RunError: no such run was deleted within a day.
+    """
+    with database.connect() as connection:
+        connection.execute("begin immediate")
+        whole, _ = _one(connection, run_id)
+        connection.execute("update deleted set at = ? where id = ?", (_LONG_AGO, whole))
+        connection.execute("commit")
+    freed = folder_bytes(database.folder(whole))
+    _remove(database, whole)
+    return whole, freed
 
 
 def erase(database: Database, run_id: str) -> None:
     """Remove all there is of a run that is not running, for good, whether it was deleted before or not."""
     with database.connect() as connection:
         connection.execute("begin immediate")
-        connection.execute("delete from runs where id = ? and state != 'running'", (run_id,))
-        connection.execute("delete from deleted where id = ?", (run_id,))
-        connection.execute("delete from listed where run = ?", (run_id,))
-        left = connection.execute("select 1 from runs where id = ?", (run_id,)).fetchone()
-        if left is None:
-            connection.execute("delete from predictions where run = ?", (run_id,))
+        if not move_aside(connection, run_id, _LONG_AGO):
+            connection.execute("update deleted set at = ? where id = ?", (_LONG_AGO, run_id))
         connection.execute("commit")
-    if left is None:
-        shutil.rmtree(database.folder(run_id), ignore_errors=True)
+    _remove(database, run_id)
+
+
+def _remove(database: Database, run_id: str) -> None:
+    """Remove the files of a deleted run, then what is known of it: if that is cut short, the next purge goes on."""
+    with database.connect() as connection:
+        if connection.execute("select 1 from runs where id = ?", (run_id,)).fetchone():
+            return  # it is running, or was restored meanwhile
+    shutil.rmtree(database.folder(run_id), ignore_errors=True)
+    with database.connect() as connection:
+        connection.execute("begin immediate")
+        connection.execute("delete from predictions where run = ?", (run_id,))
+        connection.execute("delete from deleted where id = ?", (run_id,))
+        connection.execute("commit")
 
 
 def usage(database: Database) -> Usage:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import platform
 import shutil
-import sqlite3
 import uuid
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from merging.core.errors import MergingError, RunError
-from merging.core.files import atomic_path
+from merging.core.files import atomic_path, scratch_folder
 from merging.core.progress import Progress, no_progress
 from merging.runs.export.weights import KEPT_WEIGHTS, kept_weights
 from merging.runs.jobs import MergeSpec
@@ -152,21 +151,11 @@ def _take(store: RunStore, moved: MovedFile, one: MovedRun, places: "_Places", t
     job = one.job.model_copy(update={"suite": suite}) if suite else one.job
     run_id = one.id if _is_free(store, one.id) else uuid.uuid4().hex[:12]
     if one.weights:
-        _unpack(moved.archive, one, store.folder(run_id) / KEPT_WEIGHTS)
+        _unpack(moved.archive, one, store.home, store.folder(run_id) / KEPT_WEIGHTS)
     if not _enter(store, run_id, one, job):
         taken.known += 1
         return
-    if run_id == one.id:  # predictions are kept under a key that the id is part of
-        for key, value in one.predictions.items():
-            if store.known_predictions(key, run_id) is None:
-                _keep(store, key, run_id, value)
     taken.new.append(run_id)
-
-
-def _keep(store: RunStore, key: str, run_id: str, value: bytes) -> None:
-    """Keep predictions, unless another run has some under this key, as only a forged file could have it."""
-    with store.connect() as connection:
-        connection.execute("insert or ignore into predictions values (?, ?, ?)", (key, run_id, value))
 
 
 def _is_free(store: RunStore, run_id: str) -> bool:
@@ -178,7 +167,7 @@ def _is_free(store: RunStore, run_id: str) -> bool:
 
 
 def _enter(store: RunStore, run_id: str, one: MovedRun, job: MergeSpec) -> bool:
-    """Add a row; False if the same work was entered in the meantime."""
+    """Add a row with what the run predicts; False if the same work was entered in the meantime."""
     values = {
         "id": run_id,
         "fingerprint": one.fingerprint,
@@ -198,18 +187,20 @@ def _enter(store: RunStore, run_id: str, one: MovedRun, job: MergeSpec) -> bool:
         "star": int(one.star),
     }
     marks = ", ".join("?" for _ in values)
+    # They are kept under a key that the id is part of; under one that another run has, only a forged file could.
+    predictions = [(key, run_id, value) for key, value in one.predictions.items()] if run_id == one.id else []
     with store.connect() as connection:
-        try:
-            return bool(
-                connection.execute(
-                    f"insert or ignore into runs ({', '.join(values)}) values ({marks})", tuple(values.values())
-                ).rowcount
-            )
-        except sqlite3.IntegrityError:
-            return False
+        connection.execute("begin immediate")
+        entered = connection.execute(
+            f"insert or ignore into runs ({', '.join(values)}) values ({marks})", tuple(values.values())
+        ).rowcount
+        if entered:
+            connection.executemany("insert or ignore into predictions values (?, ?, ?)", predictions)
+        connection.execute("commit")
+    return bool(entered)
 
 
-def _unpack(archive: zipfile.ZipFile, one: MovedRun, place: Path) -> None:
+def _unpack(archive: zipfile.ZipFile, one: MovedRun, home: Path, place: Path) -> None:
     """Write the weights of a run, once they are what the file says and a file of weights.
 
     Raises:
@@ -221,20 +212,15 @@ def _unpack(archive: zipfile.ZipFile, one: MovedRun, place: Path) -> None:
         raise RunError("its weights are not in the file, though it says so") from None
     if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
         raise RunError("its weights are compressed; weights are stored as they are")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    unpacked = place.with_name(f"imported-{place.name}")  # what is opened must be called a file of weights
-    try:
-        with archive.open(member) as source, unpacked.open("wb") as target:
+    with scratch_folder(home) as folder, archive.open(member) as source:
+        unpacked = folder / place.name
+        with unpacked.open("wb") as target:
             shutil.copyfileobj(source, target, _PIECE)
         if _sha256(unpacked) != one.weights:
             raise RunError("its weights are not those that were exported; the file is damaged")
         open_checkpoint(unpacked, part="all")
+        place.parent.mkdir(parents=True, exist_ok=True)
         unpacked.replace(place)
-    except MergingError:
-        shutil.rmtree(place.parent)
-        raise
-    finally:
-        unpacked.unlink(missing_ok=True)
 
 
 class _Places:

@@ -88,13 +88,14 @@ def require_room(store: RunStore, limits: Limits, person: str) -> None:
     if held >= limits.disk:
         raise RunError(
             f"the dashboard's folder holds {held / 1e9:.3g} GB and may hold {limits.disk / 1e9:.3g} GB, so that "
-            "nothing is queued any more; the owner can delete runs, whose files go a day later"
+            "nothing is queued any more; the owner can delete runs and remove what was deleted for good"
         )
     mine = sum(_bytes_below(store.folder(run_id)) for run_id in _runs_of(store, person))
     if mine >= limits.disk_per_person:
         raise RunError(
             f"your runs hold {mine / 1e9:.3g} GB here, and those of a person may hold "
-            f"{limits.disk_per_person / 1e9:.3g} GB; delete some of them, and their files go a day later"
+            f"{limits.disk_per_person / 1e9:.3g} GB; delete some of them, whose files go a day "
+            "later, or when the owner removes them for good"
         )
 
 

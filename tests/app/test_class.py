@@ -100,6 +100,9 @@ def test_a_code_that_is_gone_can_be_opened_anew(lesson: AppTest) -> None:
     POLLS.close(code_of(app))
     app.run()
     assert not app.exception and labels(app) == ["Ask the class"] and not page_of(app)
+    assert "is closed, and what phones answered is gone" in texts(app) and "class" not in app.query_params
+    app.button(key="lesson-next").click().run()
+    assert "is closed" not in texts(app)
 
 
 def test_when_no_code_can_be_opened_it_says_why(lesson: AppTest) -> None:
@@ -142,4 +145,14 @@ def test_a_teacher_who_loads_the_page_anew_goes_on_with_the_code(lesson: AppTest
     again = open_page("learn", step="3")
     assert labels(again) == ["Ask the class", f"Go on with {code}"]
     again.button(key=f"class-go-on-{code}").click().run()
-    assert not again.exception and code_of(again) == code and "**2 answers**" in texts(again)
+    for page in (again, open_page("learn", step="3", **{"class": app.query_params["class"]})):
+        assert not page.exception and code_of(page) == code and "**2 answers**" in texts(page)
+
+
+def test_a_guest_does_not_take_up_the_code_of_a_link(
+    lesson: AppTest, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesson.button(key="class-open").click().run()
+    monkeypatch.setenv("MERGING_SERVE", "1")
+    app = open_page("learn", step="3", **{"class": code_of(lesson)})
+    assert not app.exception and not code_of(app) and "class" not in app.query_params and not labels(app)

@@ -79,10 +79,15 @@ def test_names_tags_machines_and_people_are_columns_where_there_are_any(three: l
 def test_a_name_a_note_tags_and_a_star_are_written_on_the_page(tiny: Suite, open_page: Open) -> None:
     run = finished(state.workspace(), tiny)
     app = open_page("runs", run=run.id)
+    app.session_state[f"notes-{run.id}"] = True
+    app.text_input(key=f"tags-{run.id}").set_value("x" * 50)
+    next(one for one in app.button if one.label == "Save").click().run()
+    assert "a tag of 50 letters" in texts(app) and app.session_state[f"notes-{run.id}"]
     app.text_input(key=f"name-{run.id}").set_value("Mine")
     app.text_input(key=f"tags-{run.id}").set_value("paper, PAPER, two words")
     app.text_area(key=f"text-{run.id}").set_value("![x](http://e/x.png) <i>no</i> **yes**")
     next(one for one in app.button if one.label == "Save").click().run()
+    assert not app.session_state[f"notes-{run.id}"]
     app.button(key=f"star-{run.id}").click().run()
     kept = state.workspace().store.get(run.id)
     assert (kept.name, kept.tags, kept.star) == ("Mine", ("paper", "two words"), True)

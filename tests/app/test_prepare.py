@@ -31,15 +31,18 @@ def handout(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_lesson_is_one_link(tiny: Suite, open_page: Open) -> None:
     app = open_page("learn", tasks=["birds", "cars", "doors"])
     app.multiselect(key="prepare-steps").set_value([2, 5]).run()
+    app.text_input(key="prepare-title").set_value("Ours *today*").run()
     app.text_area(key="prepare-text-5").set_value("Mine: <script>x</script> ![p](http://far.away/p.png) **bold**").run()
     app.button(key="prepare-link").click().run()
     assert not app.exception and not app.error
+    (warning,) = app.warning
+    assert "Only this machine can open this link" in warning.value and "merging serve" in warning.value
     (link,) = (one.value for one in app.code if "lesson=" in one.value)
     query = parse_qs(link.partition("?")[2])
     assert (query["suite"], query["tasks"]) == (["tiny"], ["birds", "cars", "doors"])
     again = open_page("learn", suite="tiny", tasks=query["tasks"], lesson=query["lesson"][0])
     assert not again.exception and not again.warning
-    assert again.title[0].value == STEPS[1].title and "1 of 2" in texts(again)
+    assert again.title[0].value == STEPS[1].title and "1 of 2" in texts(again) and "Ours *today*" in texts(again)
     assert STEPS[1].text.replace("\\", "") in texts(again)
     again.button(key="lesson-next").click().run()
     assert again.title[0].value == STEPS[4].title and again.button(key="lesson-next").disabled

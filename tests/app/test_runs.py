@@ -12,6 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from merging.charts.run_series import name_runs
 from merging.runs.annotations import annotate
+from merging.runs.deleted import deleted_runs
+from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.listing import unreadable
 from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, links, texts
@@ -196,6 +198,24 @@ def test_a_deleted_run_can_be_restored_later_unless_the_same_was_done_since(tiny
     assert f"Run {first.id} can't be restored, as run {again.id} is the same" in texts(app)
     app.button(key=f"restore-{second.id}").click().run()
     assert not app.exception and {one.id for one in space.store.all()} == {again.id, second.id}
+
+
+def test_deleted_runs_can_be_removed_for_good(tiny: Suite, open_page: Open) -> None:
+    open_page()
+    space = state.workspace()
+    runs = [finished(space, tiny, seed=seed) for seed in range(3)]
+    kept = space.store.folder(runs[0].id) / KEPT_WEIGHTS
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"weights")
+    app = open_page("runs", run=runs[0].id)
+    press(app, "Delete it")
+    for run in runs[1:]:
+        space.store.delete(run.id)
+    app.run().button(key=f"remove-{runs[0].id}").click().run()
+    assert not app.exception and not kept.exists() and "Undo" not in [one.label for one in app.button]
+    assert {one.id for one in deleted_runs(space.store)} == {run.id for run in runs[1:]}
+    app.button(key="remove-all").click().run()
+    assert not app.exception and not deleted_runs(space.store) and "Disk space" in [one.label for one in app.expander]
 
 
 def test_a_finished_run_can_be_done_again(tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:

@@ -129,7 +129,7 @@ def test_intervals_are_read_off_as_they_were_given() -> None:
     assert not trace.error_x.symmetric
     assert list(figure.layout.yaxis.tickvals) == list(trace.y)
     assert figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1]  # the average on top
-    assert figure.layout.xaxis.title.text == "Points more than &lt;ref&gt;, with 95 % intervals"
+    assert figure.layout.xaxis.title.text == "Points more than &lt;ref&gt;,<br>with 95 % intervals"
 
 
 def test_every_run_has_its_own_intervals() -> None:

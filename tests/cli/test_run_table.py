@@ -112,6 +112,17 @@ def test_deleted_runs_are_listed_and_had_back(home: Path) -> None:
     assert found("usage", home=home)["table"] > 0
 
 
+def test_deleted_runs_are_removed_for_good(home: Path) -> None:
+    first, second, third = (row["run"] for row in found("list", "--limit", 3, home=home)["runs"])
+    found("delete", first, second, home=home)
+    alive = call("remove", third, home=home)
+    assert alive.exit_code == 1 and "removed for good" in alive.stderr  # what was not deleted can't be
+    assert call("remove", home=home).exit_code == call("remove", first, "--all", home=home).exit_code == 2
+    assert found("remove", second[:8], home=home)["removed"] == [second]
+    assert found("remove", "--all", home=home)["removed"] == [first]
+    assert found("restore", home=home) == {"deleted": []} and found("show", third, home=home)["run"] == third
+
+
 @pytest.mark.parametrize(
     ("error", "advice"),
     [

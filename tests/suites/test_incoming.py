@@ -11,11 +11,13 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from merging.core.errors import SuiteError
+from merging.core.files import remove_leftovers
 from merging.evaluation.clip import settings_of
 from merging.suites import Suite, load_suite
 from merging.suites.incoming.adopted import adopt, answers_of, base_of
@@ -322,6 +324,24 @@ def test_a_kill_in_the_middle_loses_what_was_being_written_and_nothing_else(
     killed(lambda: staging.receive([Deadly("digits.safetensors", models.files["digits.safetensors"])]))
     again = Staging.found(staging.home, staging.token)
     assert again is not None and again.listing() == before
+    remove_leftovers(staging.home)
+    assert [path.name for path in staging.place.iterdir()] == ["files"]
+
+    def settling() -> None:
+        rename = os.rename
+
+        def one_file(*paths: Any) -> None:
+            rename(*paths)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        os.rename = one_file  # type: ignore[assignment]
+        staging.receive(models.handed("leaves.safetensors", "circles.safetensors"))
+
+    killed(settling)
+    remove_leftovers(staging.home)
+    (arrived,) = again.listing().keys() - before.keys()  # whole, as it says
+    assert (staging.files / arrived).read_bytes() == models.files[arrived]
+    again.remove([arrived])
 
     def adding() -> None:
         init_suite(staging.files, name="mine", force=True)

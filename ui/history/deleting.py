@@ -1,10 +1,14 @@
-"""Deleting runs on the page Runs, having them back, and what all of them take on disk."""
+"""Deleting runs on the page Runs, having them back or removing them for good, and what all of them take on disk."""
+
+from collections.abc import Sequence
+from contextlib import suppress
 
 import streamlit as st
 
 from merging.core.errors import RunError
+from merging.core.text import counted
 from merging.runs import Run
-from merging.runs.deleted import DeletedRun, Usage, deleted_runs, restore, usage
+from merging.runs.deleted import DeletedRun, Usage, deleted_runs, remove_for_good, restore, usage
 from merging.runs.quotas import is_guest, read_limits, require_room
 from ui.look.figure import escape_markdown
 from ui.runs.text import when
@@ -65,16 +69,45 @@ def deleted_and_disk() -> None:
             _row(one)
         if len(gone) > _SHOWN:
             st.caption(f"{len(gone) - _SHOWN} more; `merging runs restore` lists all of them.")
+        if len(gone) > 1:
+            _offer_removal(f"Remove all {len(gone)}", [one.id for one in gone], key="remove-all")
         st.caption(_in_words(_usage(str(store.home), tuple(one.id for one in gone))))
         if store.journal.note:
             st.caption(escape_markdown(store.journal.note))
 
 
 def _row(one: DeletedRun) -> None:
-    words, button = st.columns([0.82, 0.18], vertical_alignment="center")
-    name = escape_markdown(one.name or one.label)
-    words.caption(f"{name} `{one.id}`, {one.state}, deleted {when(one.at)}, gone {when(one.until)}")
-    button.button("Restore", key=f"restore-{one.id}", width="stretch", on_click=_restore, args=(one.id,))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        name = escape_markdown(one.name or one.label)
+        words = f"{name} `{one.id}`, {one.state}, deleted {when(one.at)}, gone {when(one.until)}"
+        st.caption(words, width="content")
+        st.space("stretch")
+        st.button("Restore", key=f"restore-{one.id}", on_click=_restore, args=(one.id,))
+        _offer_removal("Remove", [one.id], key=f"remove-{one.id}")
+
+
+def _offer_removal(label: str, run_ids: Sequence[str], key: str) -> None:
+    """Ask once, then remove deleted runs before their day is over; for whoever may."""
+    if not session.may(Act.REMOVE):
+        return
+    with st.popover(label, icon=":material/delete_forever:", key=f"{key}-ask"):
+        st.write(f"{counted(len(run_ids), 'run')} with all files, for good: nothing gives this back.")
+        words = "Remove it for good" if len(run_ids) == 1 else "Remove them for good"
+        st.button(words, type="primary", key=key, on_click=remove, args=(tuple(run_ids),))
+
+
+def remove(run_ids: Sequence[str]) -> None:
+    """Callback: remove deleted runs for good; those that somebody restored or removed meanwhile are left.
+
+    Raises:
+        NotAllowed: whoever asks may not.
+    """
+    session.require(Act.REMOVE)
+    for run_id in run_ids:
+        with suppress(RunError):
+            remove_for_good(state.workspace().store, run_id)
+        if st.session_state.get(_UNDO, ("",))[0] == run_id:
+            del st.session_state[_UNDO]
 
 
 @st.cache_data(ttl=300, max_entries=4, show_spinner=False)
@@ -91,6 +124,6 @@ def _in_words(found: Usage) -> str:
     """
     parts = [f"{found.runs / 1e6:,.0f} MB of files of runs"]
     if found.deleted:
-        parts.append(f"{found.deleted / 1e6:,.0f} MB of deleted ones, which are freed a day after")
+        parts.append(f"{found.deleted / 1e6:,.0f} MB of deleted ones, which are freed a day after, or by removing them")
     parts += [f"{found.table / 1e6:,.0f} MB for the table", f"{found.cache / 1e6:,.0f} MB of cache"]
     return f"On disk: {', '.join(parts)}, which can be computed again."

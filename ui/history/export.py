@@ -1,12 +1,11 @@
 """Handing out a run: weights in a form, recipe and description as one zip file, or as a folder in the workspace."""
 
-import tempfile
 import zipfile
-from pathlib import Path
 
 import streamlit as st
 
 from merging.core.errors import MergingError
+from merging.core.files import scratch_folder
 from merging.runs import Run
 from merging.runs.export.export import export_run, require_form
 from merging.runs.workspace import Workspace
@@ -34,9 +33,9 @@ def zipped(run: Run, workspace: Workspace, form: Form = PLAIN) -> bytes:
     Raises:
         MergingError: the run is not done, its weights are gone, or the checkpoints have changed.
     """
-    with tempfile.TemporaryDirectory(dir=workspace.home) as folder:
-        files = export_run(run, workspace, Path(folder) / "files", form)
-        archive = Path(folder) / "run.zip"
+    with scratch_folder(workspace.home) as folder:
+        files = export_run(run, workspace, folder / "files", form)
+        archive = folder / "run.zip"
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as target:
             for file in files:
                 target.write(file, f"{run.id}/{file.name}")

@@ -73,7 +73,7 @@ def _several(field: str, there: Sequence[str]) -> Any:
     parameter, title = _FILTERS[field]
     if len(there) < 2 and not (there and field == "tags") and parameter not in st.query_params:
         return ()
-    chosen = choice(st.multiselect, title, list(there), key=parameter, placeholder="Any")
+    chosen = choice(st.multiselect, title, list(there), key=parameter, nothing="Every run", placeholder="Any")
     return tuple(chosen)
 
 

@@ -1,6 +1,7 @@
 """What people wrote about a run, and the form in which they do."""
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from merging.core.errors import RunError
 from merging.runs import Run
@@ -8,6 +9,8 @@ from merging.runs.annotations import MAX_NAME, MAX_NOTE, annotate, note_as_markd
 from ui.look.figure import escape_markdown
 from ui.shell import session, state
 from ui.shell.rights import Act
+
+_POPOVER, _PROBLEM = "notes-", "notes-problem-"  # session state, with the run's id: whether it is open; what is wrong
 
 
 def show_notes(run: Run) -> None:
@@ -32,18 +35,30 @@ def offer_notes(run: Run) -> None:
         on_click=_star,
         args=(run,),
     )
-    with st.popover("Notes", icon=":material/edit_note:", key=f"notes-{run.id}"), st.form(f"notes-form-{run.id}"):
-        name = st.text_input("Name", run.name, max_chars=MAX_NAME, key=f"name-{run.id}", placeholder=run.label)
-        tags = st.text_input("Tags", ", ".join(run.tags), key=f"tags-{run.id}", placeholder="With commas between them")
-        note = st.text_area("Note", run.note, max_chars=MAX_NOTE, key=f"text-{run.id}", help="Markdown, without HTML")
-        if st.form_submit_button("Save", type="primary"):
-            try:
-                session.require(Act.RENAME, run)
-                annotate(state.workspace().store, run.id, name=name or "", note=note or "", tags=[tags or ""])
-            except RunError as error:
-                st.error(escape_markdown(str(error)), icon=":material/error:")
-            else:
-                st.rerun()
+    with _popover(run), st.form(f"notes-form-{run.id}"):
+        st.text_input("Name", run.name, max_chars=MAX_NAME, key=f"name-{run.id}", placeholder=run.label)
+        st.text_input("Tags", ", ".join(run.tags), key=f"tags-{run.id}", placeholder="With commas between them")
+        st.text_area("Note", run.note, max_chars=MAX_NOTE, key=f"text-{run.id}", help="Markdown, without HTML")
+        problem = st.session_state.pop(f"{_PROBLEM}{run.id}", "")
+        if problem:
+            st.error(escape_markdown(problem), icon=":material/error:")
+        st.form_submit_button("Save", type="primary", on_click=_save, args=(run,))
+
+
+def _popover(run: Run) -> DeltaGenerator:
+    return st.popover("Notes", icon=":material/edit_note:", key=f"{_POPOVER}{run.id}", on_change="rerun")
+
+
+def _save(run: Run) -> None:
+    """Callback: keep what was written and close the form, or keep it open with the reason why not."""
+    session.require(Act.RENAME, run)
+    name, tags, note = (str(st.session_state.get(f"{field}-{run.id}") or "") for field in ("name", "tags", "text"))
+    try:
+        annotate(state.workspace().store, run.id, name=name, note=note, tags=[tags])
+    except RunError as error:
+        st.session_state[f"{_PROBLEM}{run.id}"] = str(error)
+    else:
+        st.session_state[f"{_POPOVER}{run.id}"] = False
 
 
 def _star(run: Run) -> None:

@@ -1,12 +1,11 @@
 """Reports of chosen runs, and runs as a file for another machine."""
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import streamlit as st
 
 from merging.core.errors import MergingError
+from merging.core.files import scratch_folder
 from merging.runs import Run
 from merging.runs.comparison.ranked import require_rankable
 from merging.runs.comparison.runs_report import ENDINGS, ReportForm, report_runs
@@ -73,7 +72,7 @@ def offer_moving(facts: Sequence[Facts]) -> None:
 
 
 def _packed(space: Workspace, facts: Sequence[Facts]) -> bytes:
-    with tempfile.TemporaryDirectory(dir=space.home) as folder:
-        file = Path(folder) / "runs.zip"
+    with scratch_folder(space.home) as folder:
+        file = folder / "runs.zip"
         export_runs(space.store, file, facts)
         return file.read_bytes()

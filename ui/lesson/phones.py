@@ -13,16 +13,18 @@ from merging.core.text import counted
 from ui.lesson.questions import Question
 from ui.lesson.screen import answered, large
 from ui.look.figure import escape_markdown, is_dark, show
-from ui.poll.address import address_of, own_networks
+from ui.poll.address import address_of, own_networks, what_lets_others_in
 from ui.poll.polls import LETTERS, askable
 from ui.poll.web import POLLS, REACH
 from ui.shell import session
 from ui.shell.rights import Act
 
 _CODE, _VIEW = "class-code", "class-view"  # session state: the open code; what stands in the chart's place
-_PROBLEM = "class-problem"  # session state: why no code could be opened
+_PROBLEM = "class-problem"  # session state: the step, and why no code is open there
+PARAMETER = "class"  # in the URL: the open code, so that a page that is loaded anew goes on with it
 CHART, LINK, BARS = "chart", "link", "answers"
 _OFFERED = 2  # codes that can be taken up; who has more open closes some
+_LONGEST = 12  # letters of a code that is repeated
 _EVERY = 1.0  # seconds after which the number of answers is looked at again
 
 
@@ -37,22 +39,52 @@ def in_place_of_chart() -> str:
 
 
 def _open_code() -> str | None:
-    """The code that this teacher opened, as long as it is open."""
+    """The code that this teacher opened, as long as it is open; says so once it is not."""
     code: str | None = st.session_state.get(_CODE)
-    if code is not None and POLLS.look(code) is None:  # nobody looked for hours
-        del st.session_state[_CODE]
+    if code is not None and POLLS.look(code) is None:  # nobody looked for hours, or the server is another
+        _forget()
+        _say(_GONE.format(code) if may_open_poll() else f"{_GONE.format(code)} {_WHO}")
         return None
     return code
 
 
+def take_up() -> None:
+    """Go on with the code that the URL names, as after the page was loaded anew; to be called before all else."""
+    named = st.query_params.get(PARAMETER)
+    if _CODE in st.session_state:
+        st.query_params[PARAMETER] = st.session_state[_CODE]
+    elif named is not None and (may_open_poll() or POLLS.question(named) is None):
+        st.session_state[_CODE] = named[:_LONGEST]
+    elif named is not None:  # who may not ask is asked
+        del st.query_params[PARAMETER]
+
+
+def _open(code: str, view: str) -> None:
+    st.session_state[_CODE], st.session_state[_VIEW] = code, view
+    st.query_params[PARAMETER] = code
+    st.session_state.pop(_PROBLEM, None)
+
+
+def _forget() -> None:
+    for key in (_CODE, _VIEW, _PROBLEM):
+        st.session_state.pop(key, None)
+    if PARAMETER in st.query_params:
+        del st.query_params[PARAMETER]
+
+
+def _say(problem: str) -> None:
+    """Say why no code is open, until another step is looked at."""
+    st.session_state[_PROBLEM] = (st.session_state.get("step"), problem)
+
+
 def controls(question: Question) -> None:
     """Below a question: open a code for it; then how many answered, and what to show of it."""
+    code = _open_code()
+    step, problem = st.session_state.get(_PROBLEM, (None, ""))
+    if problem and step == st.session_state.get("step"):
+        st.warning(escape_markdown(problem), icon=":material/error:")
     if not may_open_poll():
         return
-    code = _open_code()
-    problem = st.session_state.pop(_PROBLEM, "")
-    if problem:
-        st.warning(escape_markdown(problem), icon=":material/error:")
     row = st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="lesson-class-controls")
     with row:
         if code is None:
@@ -86,6 +118,11 @@ _VIEWS = ((LINK, "Link", ":material/qr_code_2:", "L"), (BARS, "Answers", ":mater
 _OPENS = "Opens a link and a QR code: phones show this question alone and answer it, without names"
 _FOLLOWS = "Phones that have answered show it by themselves; what they answered before is forgotten"
 _NO_CHOICE = f"There are two to {len(LETTERS)} choices where a class is asked"
+_GONE = (
+    "The code {} is closed, and what phones answered is gone: that was in the memory of the server alone, which was "
+    "started again, or closed it. Phones that look again say that there is no question."
+)
+_WHO = "Open your owner's link again to ask the class."
 _NOT_SERVED = "Phones are served where the dashboard was started with make app or merging app"
 
 
@@ -95,19 +132,18 @@ def _ask(question: Question) -> None:
     code = _open_code()
     try:
         if code is None:
-            st.session_state[_CODE] = POLLS.open(question.text, question.choices)
-            st.session_state[_VIEW] = LINK
+            _open(POLLS.open(question.text, question.choices), LINK)
         else:
             POLLS.ask(code, question.text, question.choices)
-            st.session_state[_VIEW] = CHART
+            _open(code, CHART)
     except RunError as error:
-        st.session_state[_PROBLEM] = str(error)
+        _say(str(error))
 
 
 def _go_on(code: str) -> None:
     """Callback: take up a code that is open, after the page was loaded anew or from another screen."""
     session.require(Act.TEACH)
-    st.session_state[_CODE], st.session_state[_VIEW] = code, CHART
+    _open(code, CHART)
 
 
 def _turn(target: str) -> None:
@@ -117,10 +153,10 @@ def _turn(target: str) -> None:
 
 def _close() -> None:
     """Callback: forget code and answers."""
-    code = st.session_state.pop(_CODE, None)
+    code = st.session_state.get(_CODE)
     if code is not None:
         POLLS.close(code)
-    st.session_state.pop(_VIEW, None)
+    _forget()
 
 
 def _is_asked(code: str, question: Question) -> bool:
@@ -155,20 +191,22 @@ def _link(code: str) -> None:
         networks = [chosen]
     address = address_of(st.context.url or "", st.get_option("server.address"), REACH, networks)
     if not address.reachable:
-        st.warning(_UNSHARED if session.shared() else _UNREACHABLE, icon=":material/wifi_off:")
+        st.warning(_why_unreachable(networks), icon=":material/wifi_off:")
     link = address.of(code)
     shown = html.escape(link.removeprefix("http://"))
     st.html(f'<div class="class-link">{_picture(link)}<p>{shown}</p></div>')
 
 
-_UNREACHABLE = (
-    "Phones can't get here: the dashboard listens on this machine only. Start it with `merging app --phones 8600`; "
-    "then these questions, and nothing else, are open to the network."
-)
-_UNSHARED = (
-    "Phones can't get here: you see this dashboard at an address of this machine only. Open it at the address of the "
-    "proxy in front of it, or start it with `merging serve --address 0.0.0.0`."
-)
+def _why_unreachable(networks: Sequence[str]) -> str:
+    """Why phones can't open the link, and what lets them, in Markdown."""
+    if session.shared():
+        ways = what_lets_others_in(st.context.url or "", list(networks), shared=True)
+        return f"Phones can't get here: you see this dashboard at an address of this machine only. {ways}"
+    there = f" at `http://{networks[0]}:8600`" if networks else ""
+    return (
+        "Phones can't get here: the dashboard listens on this machine only. Start it with `merging app --phones 8600`; "
+        f"then these questions, and nothing else, are open to the network{there}."
+    )
 
 
 def _picture(link: str) -> str:

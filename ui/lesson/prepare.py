@@ -16,6 +16,7 @@ from ui.lesson.prepared import Lessons, Prepared, read
 from ui.lesson.screen import OnPaper, Step
 from ui.lesson.steps import STEPS
 from ui.look.figure import escape_markdown
+from ui.poll.address import dashboard_at, own_networks, what_lets_others_in
 from ui.runs.text import measured_before
 from ui.shell import session, state
 from ui.shell.rights import Act
@@ -109,7 +110,7 @@ def _make(steps: Sequence[int]) -> None:
         if link:
             session.require(Act.TEACH)
             name = Lessons(chosen_home()).keep(lesson, len(STEPS))
-            st.code(link_to(lesson, name), language=None, wrap_lines=True)
+            _show_link(lesson, name)
             _download("The lesson as a file", lesson.written(), f"lesson-{name}.md", "text/markdown")
         else:
             with st.spinner("Measuring what the handout shows …"):
@@ -144,10 +145,18 @@ def _fill() -> None:
             st.session_state[f"{_TEXT}{number}"] = text
 
 
-def link_to(lesson: Prepared, name: str) -> str:
-    """The address of a kept lesson, with the models that it is for."""
+def _show_link(lesson: Prepared, name: str) -> None:
+    """The address of a kept lesson, with the models that it is for; says so if others can't open it."""
+    page, networks = st.context.url or "", own_networks()
+    address = dashboard_at(page, st.get_option("server.address"), networks)
     query = urlencode({"suite": lesson.suite, "tasks": list(lesson.tasks), PARAMETER: name}, doseq=True)
-    return f"{st.context.url or '/learn'}?{query}"
+    st.code(f"{address.url}/{page.rpartition('/')[2] or 'learn'}?{query}", language=None, wrap_lines=True)
+    if not address.reachable:
+        st.warning(
+            "Only this machine can open this link, as you see the dashboard at an address of this machine only. "
+            + what_lets_others_in(page, networks, session.shared()),
+            icon=":material/wifi_off:",
+        )
 
 
 def on_paper(lesson: Prepared) -> str:

@@ -49,7 +49,7 @@ class Prepared:
         suite: short name of the suite, as in links.
         tasks: the tasks.
         texts: number of each step shown, from 1, in order → words instead of its own, in Markdown; none if empty.
-        title: of the handout; that of the lesson if empty.
+        title: of lesson and handout; none, and a usual one on paper, if empty.
     """
 
     suite: str

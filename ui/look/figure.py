@@ -55,6 +55,10 @@ def show(
     }
     _fit_theme(figure)
     event = st.plotly_chart(figure, width="stretch", key=key, config=config, alt=takeaway, **plotly_chart_kwargs)
+    panels = panels_in_words(figure)
+    if panels:
+        with st.container(key=f"panels-{key}"):  # on phones alone, where titles side by side have no room
+            st.caption(escape_markdown(panels))
     below = st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small")
     below.caption(escape_markdown(takeaway), width="stretch")
     # The table is built only while its popover is open: sliders redraw charts many times a second.
@@ -82,6 +86,18 @@ def show(
             )
             st.caption("As SVG: the camera at the upper right of the chart, which shows when you point at it.")
     return event
+
+
+def panels_in_words(figure: go.Figure) -> str:
+    """What the panels of a chart are that stand side by side; empty if there are not several.
+
+    >>> panels_in_words(go.Figure(layout={"xaxis2": {}, "annotations": [{"text": "Before"}, {"text": "a &lt; b"}]}))
+    'From left to right: Before; a < b.'
+    """
+    if "xaxis2" not in figure.layout:
+        return ""
+    titles = [html.unescape(one.text) for one in figure.layout.annotations if one.text]
+    return f"From left to right: {'; '.join(titles)}." if titles else ""
 
 
 def _fit_theme(figure: go.Figure) -> None:

@@ -12,7 +12,8 @@ def through_app() -> None:
     """Draw the page by way of ``app.py`` if it is being run without; to be called first on every page.
 
     Until ``st.navigation`` was called once in a server, Streamlit takes the scripts in ``pages/`` for an app of its
-    older kind and runs the one in the URL by itself. That hits the first visitor who comes by a link to a page.
+    older kind and runs the one in the URL by itself. Where :mod:`ui.shell.serve` is not the server, that hits the first
+    visitor who comes by a link to a page.
     """
     if PagesManager.uses_pages_directory:
         runpy.run_path(str(ROOT / "app.py"))

@@ -21,6 +21,7 @@ class Act(Enum):
     CANCEL = auto()
     RENAME = auto()
     DELETE = auto()
+    REMOVE = auto()
     EXPORT = auto()
     SWEEP = auto()
     TYPE_PATHS = auto()
@@ -55,6 +56,7 @@ RIGHTS: dict[Act, Right] = {
     Act.CANCEL: Right("cancel a run, or end it with what it has", True, "own"),
     Act.RENAME: Right("name a run, write notes and tags on it", True, "own"),
     Act.DELETE: Right("delete a run, or replace its result", True, "own"),
+    Act.REMOVE: Right("remove a deleted run for good, before its day is over", True, "none"),
     Act.EXPORT: Right("export a run's weights", True, "own"),
     Act.SWEEP: Right("start, cancel and delete sweeps", True, "none"),
     Act.TYPE_PATHS: Right("type a path or an address; have something written into a folder", True, "none"),

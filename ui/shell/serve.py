@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
@@ -22,6 +23,7 @@ _NEEDED = (
     "plotly.graph_objects",
     "merging.runs",
     "merging.runs.leaderboard",
+    "merging.runs.leftovers",
     "merging.runs.export.export",
     "merging.suites.discovery",
     "merging.charts.accuracy",
@@ -33,6 +35,7 @@ _NEEDED = (
 
 
 _NAME = "merging-needed"  # of the thread
+_QUIET_SECONDS = 30.0  # after which the first pages are drawn, which need all that the machine has
 _UPLOAD = "--server.maxUploadSize"
 _LARGEST_UPLOAD = 4096  # MiB; whoever has larger files sits at the machine, or copies them there
 
@@ -48,6 +51,17 @@ def _load() -> None:
     for name in _NEEDED:
         with suppress(Exception):  # a page that needs it says what is wrong
             import_module(name)
+
+
+def _clean() -> None:
+    """Take away what an earlier server left that was killed; says nothing of a folder that pages say more of."""
+    time.sleep(_QUIET_SECONDS)
+    with suppress(Exception):
+        from merging.core.places import chosen_home
+        from merging.runs.leftovers import clean
+        from merging.runs.table import RunStore
+
+        clean(RunStore(chosen_home()))
 
 
 def largest_upload(free: int) -> int:
@@ -105,10 +119,13 @@ async def _opening_a_browser(_: Any) -> AsyncIterator[None]:
 
 def _serve(script: str, settings: dict[str, Any]) -> None:
     """Serve the dashboard, and phones beside it, until the process is told to end."""
+    from streamlit.runtime.pages_manager import PagesManager
     from streamlit.starlette import App
 
     from ui.poll import web
 
+    # Else the first visitor sees the names of all scripts in pages/ until the app has said what its pages are.
+    PagesManager.uses_pages_directory = False
     web.REACH.beside = True
     if os.environ.get("MERGING_PHONES"):
         web.REACH.port = web.listen(int(os.environ["MERGING_PHONES"]))
@@ -120,4 +137,5 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder: its modules have names of packages
     _allow_uploads()
     threading.Thread(target=_load, daemon=True, name=_NAME).start()
+    threading.Thread(target=_clean, daemon=True).start()
     _serve(str(Path(sys.argv[2]).resolve()), settings_of(sys.argv[3:]))

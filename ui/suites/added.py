@@ -10,6 +10,7 @@ from merging.suites.initialise import Proposal
 from ui.look.figure import escape_markdown
 from ui.runs.file_jobs import offer_conversion
 from ui.shell import state
+from ui.suites.words import on_page
 
 _WRITTEN, _REFUSED = "_suite_written", "_suite_refused"  # session state
 
@@ -34,7 +35,7 @@ def show() -> None:
     """What came of the last button pressed."""
     refused = st.session_state.pop(_REFUSED, None)
     if refused:
-        st.error(escape_markdown(refused), icon=":material/error:")
+        st.error(escape_markdown(on_page(refused)), icon=":material/error:")
     reference, made = st.session_state.get(_WRITTEN, (None, None))
     if reference is None or reference != state.suite_reference():
         return
@@ -54,7 +55,7 @@ def show() -> None:
     lines += [f"{field}: {note}" for field, note in made.notes.items()]
     lines += [f"missing: {sentence}" for sentence in made.missing]
     lines += [f"left out: {file}: {reason}" for file, reason in made.left_out.items()]
-    st.markdown("\n".join(f"- {escape_markdown(line)}" for line in lines))
+    st.markdown("\n".join(f"- {escape_markdown(on_page(line))}" for line in lines))
     folder = Path(reference).parent
     if made.left_out and any(folder.is_relative_to(root) for root in state.suite_roots()):
         offer_conversion(folder)

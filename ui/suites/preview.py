@@ -13,6 +13,7 @@ from merging.suites.initialise import Proposal
 from merging.suites.known_datasets import known_datasets
 from merging.weights.files import open_checkpoint
 from ui.look.figure import escape_markdown, show_table
+from ui.suites.words import on_page
 
 _KINDS = {"arrays": "arrays", "imagefolder": "class folders", "huggingface": "parquet files"}
 
@@ -28,19 +29,19 @@ def preview(made: Proposal | None, problem: str, folder: Path, key: str) -> None
     """
     st.markdown("**What was understood**")
     if made is None:
-        st.error(escape_markdown(problem), icon=":material/error:")
+        st.error(escape_markdown(on_page(problem)), icon=":material/error:")
         return
     base = made.content["base"]
     said = [f"base: {base if isinstance(base, str) else base['hub']}"]
     said += [f"{field}: {note}" for field, note in made.notes.items()]
     show_table(task_table(made, folder), key=f"{key}-tasks", file="tasks", placeholder="–")
-    st.markdown("\n".join(f"- {escape_markdown(line)}" for line in said))
+    st.markdown("\n".join(f"- {escape_markdown(on_page(line))}" for line in said))
     st.info(escape_markdown(possible(made)), icon=":material/rule:")
     odd = [*made.missing, *(f"left out: {file}: {_reason(file, why)}" for file, why in made.left_out.items())]
     if odd:
         st.warning("\n".join(f"- {escape_markdown(line)}" for line in odd), icon=":material/warning:")
     for question in made.unsaid.values():
-        st.error(escape_markdown(f"Asked for: {question}"), icon=":material/help:")
+        st.error(escape_markdown(f"Asked for: {on_page(question)}"), icon=":material/help:")
 
 
 def task_table(made: Proposal, folder: Path) -> pd.DataFrame:

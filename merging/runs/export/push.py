@@ -1,10 +1,9 @@
 """A finished run as a model repository of the Hugging Face hub."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from merging.core.errors import HubError
+from merging.core.files import scratch_folder
 from merging.core.progress import Progress, no_progress
 from merging.core.text import shortened
 from merging.hub.transfer import fetch, look_up
@@ -67,8 +66,8 @@ def push_run(
     target = look_at(hub, public)
     _require_no_other_content(target, run)
     on_progress(0, 1, "writing weights, recipe and card")
-    with tempfile.TemporaryDirectory(prefix=".push-", dir=workspace.home) as folder:
-        files = {path.name: path for path in export_run(run, workspace, Path(folder) / "files", form)}
+    with scratch_folder(workspace.home) as folder:
+        files = {path.name: path for path in export_run(run, workspace, folder / "files", form)}
         size = sum(path.stat().st_size for path in files.values())
         commit = upload(target, files, f"{run.spec.label}, run {run.id}", on_progress)
     return Pushed(hub, public, commit, tuple(files), size)

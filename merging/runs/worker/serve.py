@@ -24,12 +24,14 @@ from filelock import FileLock, Timeout
 
 from merging.core import devices
 from merging.core.errors import DeviceError, MergingError, RunError
+from merging.core.files import remove_leftovers
 from merging.core.places import method_places, methods_setting
 from merging.methods import own
 from merging.runs.carrying import Ending, carry_out, record
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs import Site
 from merging.runs.jobs.job import FILE_LANE
+from merging.runs.leftovers import clean
 from merging.runs.reporting import LOG_LINES, Reporter
 from merging.runs.run import Run
 from merging.runs.stopping import StopSign
@@ -219,7 +221,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         home = self.workspace.home
-        remove_leftovers(home / "runs")
+        clean(self.store)
         (home / _LEAVE).unlink(missing_ok=True)
         places = [methods_setting([place]) for place in method_places()]
         (home / _PLACES).write_text("\n".join(places), encoding="utf-8")
@@ -320,12 +322,6 @@ class Worker:
 
 def _reason(code: int) -> str:
     return f"signal {-code}, perhaps out of memory" if code < 0 else f"exit status {code}"
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes had half written below a folder."""
-    for leftover in folder.rglob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
 
 
 def log_tail(path: Path) -> str:

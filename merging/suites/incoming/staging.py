@@ -12,11 +12,12 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from merging.core.errors import MergingError, SuiteError
+from merging.core.files import scratch_folder
 from merging.suites.folder import SPLITS, is_generic
 from merging.suites.incoming.arrival import Received, Upload, copy, files_below, room, settle
 from merging.suites.incoming.linking import mirror
@@ -217,16 +218,13 @@ class Staging:
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
-        folder = self.place / f"batch-{secrets.token_hex(4)}"
-        try:
-            folder.mkdir()
-        except OSError as error:
-            raise SuiteError(f"these files are not there any more ({error.strerror}); begin again") from None
-        os.utime(self.place)
-        try:
+        with ExitStack() as until_the_end:
+            try:
+                folder = until_the_end.enter_context(scratch_folder(self.place))
+            except OSError as error:
+                raise SuiteError(f"these files are not there any more ({error.strerror}); begin again") from None
+            os.utime(self.place)
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _settle(self, batch: Path, found: Received) -> None:
         own = self.files / SUITE

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from merging.core.errors import RunError
+from merging.core.files import atomic_path
 from merging.runs import table as store_module
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs import MergeSpec, Site
@@ -131,9 +132,10 @@ def test_a_child_that_dies_fails_its_run_and_leaves_no_half_file(
     def die(job: MergeSpec, site: Site) -> None:
         keep = site.keep
         assert keep is not None
-        keep.with_name(f".{keep.name}.1.tmp").write_bytes(b"half")
-        print("the last words")
-        os.kill(os.getpid(), signal.SIGKILL)
+        with atomic_path(keep) as temporary:
+            temporary.write_bytes(b"half")
+            print("the last words")
+            os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(MergeSpec, "run", die)
     run = workspace.submit(spec(suite_file))
@@ -177,12 +179,20 @@ def test_a_worker_killed_while_weights_are_written_leaves_no_half_file(workspace
 
 
 def test_a_new_worker_sweeps_up(workspace: Workspace) -> None:
+    """What is left by a process that is gone, also of earlier versions, which named no machine; not what is written."""
     folder = workspace.store.folder("0123456789ab")
     folder.mkdir(parents=True)
-    (folder / ".model.safetensors.77.tmp").write_bytes(b"half")
-    (folder / "model.safetensors").write_bytes(b"whole")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = [f".model.safetensors.{gone.pid}.tmp", f".log.txt.{platform.node()[:32]}-{gone.pid}.tmp"]
+    for name in left:
+        (folder / name).write_bytes(b"half")
+    (folder / f".0123.{platform.node()[:32]}-{gone.pid}.tmp").mkdir()
+    stays = ["model.safetensors", f".model.safetensors.{platform.node()[:32]}-{os.getpid()}.tmp", ".x.elsewhere-1.tmp"]
+    for name in stays:
+        (folder / name).write_bytes(b"whole")
     Worker(workspace).serve(once=True)
-    assert [path.name for path in folder.iterdir()] == ["model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(stays)
 
 
 def test_files_that_change_after_submitting_fail_the_run(workspace: Workspace, own_suite: Path) -> None:

@@ -1,5 +1,6 @@
 """Lessons that teachers prepare: kept and found again as they were; files that are none are refused."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.core.errors import SpecError
+from merging.core.files import remove_leftovers
 from merging.core.limits import MAX_LESSON_BYTES, MAX_LESSON_TEXT
+from tests.killing import again_and_again, killed_once
 from ui.lesson import prepared
 from ui.lesson.prepared import Lessons, Prepared, read
 
@@ -22,6 +25,20 @@ def test_a_lesson_is_found_as_it_was_kept(tmp_path: Path) -> None:
     assert lessons.keep(LESSON, 8) == name
     other = lessons.keep(Prepared("mini", ("digits",), {1: ""}), 8)
     assert other != name and len(list((tmp_path / "lessons").iterdir())) == 2
+
+
+def test_a_kill_leaves_no_half_lesson(tmp_path: Path) -> None:
+    lessons = Lessons(tmp_path)
+
+    def keep(number: int) -> None:
+        lessons.keep(Prepared("mini", ("digits",), {1: f"{number} " * 400}), 8)
+
+    assert killed_once(lambda: len(list(tmp_path.glob("lessons/*.md"))) > 3, again_and_again(keep))
+    kept = list(tmp_path.glob("lessons/*.md"))
+    for path in kept:
+        assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(path.stem)
+    remove_leftovers(tmp_path)
+    assert sorted(tmp_path.glob("lessons/*")) == sorted(kept)
 
 
 @given(st.dictionaries(st.integers(1, 8), st.text(max_size=60), min_size=1), st.text(max_size=20))

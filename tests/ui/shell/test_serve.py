@@ -5,11 +5,13 @@ from types import ModuleType
 
 import pytest
 
+from ui.look import figure
 from ui.poll import address
 from ui.shell import serve
+from ui.suites import words
 
 
-@pytest.mark.parametrize("module", [serve, address])
+@pytest.mark.parametrize("module", [serve, address, figure, words])
 def test_examples(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted and not result.failed

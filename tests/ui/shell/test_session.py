@@ -16,6 +16,7 @@ from merging.runs.table import RunStore
 from merging.suites import Suite
 from tests.app.conftest import build_suite, suites_folder, tiny
 from tests.app.finished_runs import finished, spec_of
+from ui.history import deleting
 from ui.history.export import offer, to_folder
 from ui.lesson import phones
 from ui.lesson.questions import Question
@@ -69,6 +70,7 @@ def attempts(suite: Suite, run: Run) -> dict[Act, list[Callable[[], object]]]:
         Act.CANCEL: [lambda: space.store.cancel(run.id), lambda: space.store.ask_for_what_it_has(run.id)],
         Act.RENAME: [lambda: session.require(Act.RENAME, run)],
         Act.DELETE: [lambda: space.store.delete(run.id)],
+        Act.REMOVE: [lambda: deleting.remove([run.id])],
         Act.EXPORT: [lambda: offer(run, to_disk=False)],
         Act.SWEEP: [lambda: session.require(Act.SWEEP)],
         Act.TYPE_PATHS: [lambda: space.submit(elsewhere), lambda: to_folder(run, space)],
