@@ -104,7 +104,7 @@ class Need:
 
 
 class _Line:
-    """A line of those who want to measure; who can wait lets all others go first. (A lock serves whoever is quickest.)"""
+    """Those who want to measure, one behind the other, where a lock serves whoever is quickest."""
 
     def __init__(self) -> None:
         self._changed, self._numbers = threading.Condition(), count()
@@ -113,7 +113,7 @@ class _Line:
 
     @contextmanager
     def turn(self, can_wait: bool = False, patience: float = math.inf) -> Iterator[bool]:
-        """Within it nobody else has a turn; gives whether it came within so many seconds, and is one."""
+        """Within it nobody else has one; gives whether it came within so many seconds. Who can wait goes last."""
         me = can_wait, next(self._numbers)
         with self._changed:
             insort(self._waiting, me)

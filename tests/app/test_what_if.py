@@ -15,7 +15,6 @@ from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued
 from tests.carrying import execute
 from ui.shell import state
-from ui.what_if import live_accuracy
 
 Open = Callable[..., AppTest]
 

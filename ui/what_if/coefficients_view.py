@@ -238,7 +238,7 @@ def _direction(position: Position, labels: Mapping[str, str]) -> None:
     closest = first_largest(cosines)
     shares = norm / found.norms.mean()
     show(
-        direction_figure(cosines, names),
+        partial(direction_figure, cosines, names),
         key="direction",
         file="direction-of-the-merge",
         takeaway=f"The merged vector is {norm:.3f} long, {shares:.2f} times as long as a task vector is on average. "
@@ -309,7 +309,7 @@ def _outcome(position: Position, before: Position | None, found: Outcome, labels
     _numbers(mine, references, changes, labels)
     series = [*references[:1], mine, *references[1:]]
     show(
-        outcome_figure(mine, references, changes, labels),
+        partial(outcome_figure, mine, references, changes, labels),
         key="what-if",
         file="what-if",
         takeaway=accuracy_view.takeaway(series),
@@ -395,7 +395,7 @@ def _queued(position: Position, labels: Mapping[str, str]) -> None:
     mine, *references = set_apart([_mine(position, result.accuracy), *baselines])
     series = [*references[:1], mine, *references[1:]]
     show(
-        outcome_figure(mine, references, {}, measured),
+        partial(outcome_figure, mine, references, {}, measured),
         key="what-if",
         file="what-if",
         takeaway=accuracy_view.takeaway(series),
