@@ -162,8 +162,9 @@ def keep_settings(page: str) -> None:
 
     Streamlit forgets widgets that a run did not draw, unless their values were assigned in it.
     """
+    known = [str(key) for key in st.session_state]
     for title, (names, beginnings) in KEPT.items():
-        keys = [str(key) for key in st.session_state if key in names or str(key).startswith(beginnings or ("\0",))]
+        keys = [key for key in known if key in names or key.startswith(beginnings or ("\0",))]
         if title != page:
             st.session_state.update({key: st.session_state[key] for key in keys})
 

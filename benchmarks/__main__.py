@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from benchmarks import browser, many_tasks, pages
+from benchmarks import browser, many_tasks, pages, people
 from benchmarks.random_suite import make_suite
 from merging.runs.deleted import erase
 from merging.runs.table import RunStore
@@ -123,7 +123,7 @@ COMMANDS = (
 
 def main() -> None:
     """Run all rows and print a table in Markdown."""
-    everything = [*(row.work for row in ROWS), "commands", "browser", "pages", "many_tasks"]
+    everything = [*(row.work for row in ROWS), "commands", "browser", "pages", "people", "many_tasks"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architecture", default="ViT-B-32", help="open_clip model whose shapes the files get")
     parser.add_argument("--turns", type=int, default=3, help="turns of each piece of work")
@@ -134,13 +134,16 @@ def main() -> None:
         choices=everything,
         default=everything,
         help="only these pieces of work, by their names in benchmarks/work.py; commands: whole "
-        "processes; browser: the dashboard; pages: what the server spends on it; many_tasks: twenty models beside "
-        "eight, in a table of its own",
+        "processes; browser: the dashboard; pages: what the server spends on it; people: many of them at once, and "
+        "many_tasks: twenty models beside eight, in tables of their own",
     )
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="where the random files go")
     options = parser.parse_args()
     if options.rows == ["many_tasks"]:
         _print_many_tasks(options.folder, options.architecture, options.turns)
+        return
+    if options.rows == ["people"]:
+        print(people.HEAD, *people.measure(), sep="\n", flush=True)
         return
     suite = make_suite(options.folder / options.architecture, options.architecture)
     print(f"{os.cpu_count()} CPUs, {psutil.virtual_memory().total / 2**30:.0f} GiB, torch {torch.__version__}\n")
@@ -160,6 +163,8 @@ def main() -> None:
         print(f"| {title} | {seconds:.2f} | | | | {goal} |", flush=True)
     for title, seconds, ratio, goal in pages.measure(options.turns) if "pages" in options.rows else ():
         print(f"| {title} | {seconds:.3f} | | 3 million additions | {ratio:.2f} × | {goal} |", flush=True)
+    if "people" in options.rows:
+        print(f"\n{people.HEAD}", *people.measure(), sep="\n", flush=True)
     if "many_tasks" in options.rows:
         print()
         _print_many_tasks(options.folder, options.architecture, options.turns)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import streamlit as st
 
@@ -219,11 +220,11 @@ def chart(
         st.caption(f"Bars of {len(tasks)} tasks can't be told apart: dots are shown.")
     if view == "Radar":
         drawn = shown if len(shown) <= MAX_RADAR else radar_choice(shown)
-        figure = accuracy_radar(drawn, labels)
+        chart = partial(accuracy_radar, drawn, labels)
     else:
-        figure = (accuracy_figure if view == "Bars" else accuracy_dots)(shown, labels, axis)
+        chart = partial(accuracy_figure if view == "Bars" else accuracy_dots, shown, labels, axis)
     show(
-        figure,
+        chart,
         key=f"accuracy-{split}",
         takeaway=accuracy_view.takeaway(series),
         table=accuracy_table(drawn, labels),
@@ -257,7 +258,7 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
     edge = {True: " (the largest tried, so a larger one may do better)", False: ""}
     chosen = ", ".join(f"{report.scaling:g} for {one.name}{edge[report.at_edge]}" for one, report in found)
     show(
-        scaling_curve(found),
+        partial(scaling_curve, found),
         key=f"accuracy-search-{split}",
         takeaway=f"Best λ on {images:,} validation images: {chosen}. Test images played no part.",
         table=scaling_table(found),

@@ -1,6 +1,7 @@
 """Compare: two to four runs image by image, each against the first."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -88,7 +89,7 @@ def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str])
     for name, pair in zip(others, found.pairs, strict=True):
         st.markdown(escape_markdown(comparison_in_words(pair, name, reference)))
     show(
-        difference_figure(series_of(found.runs)[1:], found.pairs, labels, reference),
+        partial(difference_figure, series_of(found.runs)[1:], found.pairs, labels, reference),
         key="compare-differences",
         takeaway=largest_difference(found, others, labels),
         table=difference_table(others, found.pairs, labels),
@@ -196,7 +197,7 @@ def confusions(
     cut = np.ix_(kept, kept)
     counts = np.bincount(found.labels[task], minlength=len(classes))
     show(
-        confusion_figure(first[cut], second[cut], titles, names, dark=is_dark()),
+        partial(confusion_figure, first[cut], second[cut], titles, names, dark=is_dark()),
         key="compare-confusion",
         takeaway=takeaway,
         table=confusion_table(first, second, counts, titles, classes),
@@ -264,7 +265,7 @@ def coefficients(found: RunComparison, other: int, titles: Sequence[str], labels
     means = np.array(change.table).mean(axis=1)
     most = int(np.abs(means).argmax())
     show(
-        coefficient_heatmap(change, labels, is_dark()),
+        partial(coefficient_heatmap, change, labels, is_dark()),
         key="compare-coefficients",
         file="coefficients-difference",
         takeaway=f"Coefficients of {titles[1]} minus those of {titles[0]}: averaged over the tensors, "

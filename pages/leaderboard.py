@@ -1,5 +1,7 @@
 """Leaderboard: every published method on the chosen suite and tasks, and what others published."""
 
+from functools import partial
+
 import streamlit as st
 
 from merging.charts.leaderboard import NEEDS_WORDS, Standing, leaderboard_dots, leaderboard_table, takeaway
@@ -110,7 +112,7 @@ def results(lines: list[Standing], tasks: tuple[str, ...], entries: list[Entry])
     st.caption(provenance(done))
     st.subheader("On average")
     show(
-        leaderboard_dots(lines, st.context.theme.type == "dark"),
+        partial(leaderboard_dots, lines, st.context.theme.type == "dark"),
         key="leaderboard-dots",
         takeaway=takeaway(lines),
         table=table.drop(columns=["Paper", "Run", "Note"]),

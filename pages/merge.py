@@ -1,6 +1,7 @@
 """Merge: choose an edit and a merge, see what it will cost, run it, watch it."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -214,7 +215,7 @@ def outcome(run: Run) -> None:
     if tasks:
         labels = accuracy_view.task_labels(tasks)
         show(
-            accuracy_figure(series, labels),
+            partial(accuracy_figure, series, labels),
             key="merge-outcome",
             takeaway=accuracy_view.takeaway(series),
             table=accuracy_table(series, labels),

@@ -1,6 +1,7 @@
 """Runs: the history, what differs between runs, and everything about one."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -97,7 +98,7 @@ def compare(runs: list[Run]) -> None:
         seconds = {names[run.id]: phases(run) for run in runs if run.result}
         fastest, slowest = min(totals, key=lambda n: totals[n]), max(totals, key=lambda n: totals[n])
         show(
-            timing_figure(seconds),
+            partial(timing_figure, seconds),
             key="runs-timing",
             file="timings",
             takeaway=f"{fastest} took {duration(totals[fastest])}, {slowest} {duration(totals[slowest])}.",

@@ -1,6 +1,7 @@
 """Similarity: how the task vectors lie to each other, before and after disentangling them."""
 
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -117,7 +118,9 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
     before, after = cosines(grams[index]), cosines(after_grams[index])
     names = labels_of(geometry)
     show(
-        charts.cosine_figure(before, after, names, limit=charts.cosine_limit(before, after, zoom), dark=is_dark()),
+        partial(
+            charts.cosine_figure, before, after, names, limit=charts.cosine_limit(before, after, zoom), dark=is_dark()
+        ),
         key="cosines",
         file=f"cosines-{level}",
         takeaway=cosine_takeaway(grams[index], after_grams[index], names),
@@ -157,7 +160,7 @@ def layer_section(geometry: Geometry, found: Disentangled) -> None:
         chosen = geometry.at(level)[0][st.session_state[level]]
     lower = int((after < before - COSINE_ROUNDING).sum())
     show(
-        charts.layer_figure(labels, before, after, chosen=chosen, dark=is_dark()),
+        partial(charts.layer_figure, labels, before, after, chosen=chosen, dark=is_dark()),
         key="layers",
         file="mean-cosine-per-layer",
         takeaway=f"Task vectors are closest in {labels[first_largest(before)]}; "
@@ -179,7 +182,7 @@ def map_section(geometry: Geometry, found: Disentangled) -> None:
         ]
     )
     show(
-        charts.map_figure(plane, names, dark=is_dark()),
+        partial(charts.map_figure, plane, names, dark=is_dark()),
         key="map",
         file="map-of-task-vectors",
         takeaway=f"The plane holds {100 * plane.shown:.0f} % of the squared norms; every task that differs from the "
@@ -201,18 +204,18 @@ def multiplier_section(geometry: Geometry, found: Disentangled) -> None:
         return
     names = labels_of(geometry)
     if multipliers.ndim == 1:
-        figure = charts.multiplier_figure(multipliers, names, dark=is_dark())
+        chart = partial(charts.multiplier_figure, multipliers, names, dark=is_dark())
         table = pd.DataFrame({"task": names, "multiplier": multipliers})
         span = "its own number"
     else:
         order = charts.tower_order(geometry)
         labels = [geometry.names[i] for i in order]
-        figure = charts.multiplier_table_figure(multipliers[order], labels, names, dark=is_dark())
+        chart = partial(charts.multiplier_table_figure, multipliers[order], labels, names, dark=is_dark())
         table = pd.DataFrame(multipliers[order], columns=list(names))
         table.insert(0, "tensor", labels)
         span = "its own number in every layer"
     show(
-        figure,
+        chart,
         key="multipliers",
         file="task-multipliers",
         table=table,
@@ -226,7 +229,7 @@ def norm_section(geometry: Geometry, found: Disentangled) -> None:
     st.subheader("Norms")
     before, after, names = geometry.norms, found.after.norms, labels_of(geometry)
     show(
-        charts.norm_figure(before, after, names, dark=is_dark()),
+        partial(charts.norm_figure, before, after, names, dark=is_dark()),
         key="norms",
         file="norms",
         takeaway=f"Mean norm {before.mean():.3f} before, {after.mean():.3f} after: "
@@ -241,7 +244,7 @@ def objective_section(found: Disentangled, params: AwdParams) -> None:
     unit = "stage" if params.solver == "exact" else "step"
     mean = {"model": "", "layer": ", mean over tensors", "row": ", mean over rows"}[params.scope]
     show(
-        charts.objective_figure(found.curve, unit=unit),
+        partial(charts.objective_figure, found.curve, unit=unit),
         key="objective",
         file="objective",
         takeaway=f"L from {found.curve[0]:.4f} to {found.curve[-1]:.4f} in {len(found.curve) - 1} {unit}s{mean}.",

@@ -110,7 +110,7 @@ def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
     labels = accuracy_view.task_labels(tasks)
     st.subheader("Accuracy per task")
     show(
-        accuracy_figure(series, labels),
+        partial(accuracy_figure, series, labels),
         key="start-accuracy",
         takeaway=accuracy_view.takeaway(series),
         table=accuracy_table(series, labels),

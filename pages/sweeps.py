@@ -260,7 +260,7 @@ def results(found: Snapshot) -> None:
         table = trials_table(trials, definition)
         st.subheader("Best so far")
         show(
-            course_figure(trials, definition, dark),
+            partial(course_figure, trials, definition, dark),
             key="sweep-course",
             table=table,
             file="sweep-course",
@@ -270,7 +270,7 @@ def results(found: Snapshot) -> None:
         st.subheader("Parameters and accuracy")
         strong = "brighter" if dark else "darker"
         show(
-            parallel_figure(trials, definition, dark),
+            partial(parallel_figure, trials, definition, dark),
             key="sweep-parallel",
             table=table,
             file="sweep-parameters",

@@ -81,8 +81,7 @@ def measure(reference: str, suite: Suite, workspace: Workspace, only_done: bool)
             answers |= dict(predictions(run, workspace))
     bench = Bench(workspace, suite, torch.device("cpu"))
     needs = needs_at_first(workspace.geometry(suite, tasks))
-    for need in sorted(needs, key=lambda need: str(need.position.weights_only)):
-        bench.measure(need)
+    bench.measure(sorted(needs, key=lambda need: str(need.position.weights_only)))
     baselines = BaselinesJob.build(suite=reference, tasks=tasks, split="val", device="cpu").fingerprint(workspace)
     write(file, runs, answers, {baselines: [(need.written(), bench.known[need]) for need in needs]})
     return file

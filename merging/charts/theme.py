@@ -107,8 +107,14 @@ def _known(registered: tuple[Stage, ...]) -> dict[str, Style]:
 
 def _built_in(known: Mapping[str, Style]) -> list[Style]:
     """Looks of all but methods of somebody's own: by these alone others are told what is free."""
-    own = {one.title for one in PRESETS.values() if one.source}
+    own = _somebodys_own(stages())
     return [style for title, style in known.items() if title not in own]
+
+
+@cache
+def _somebodys_own(registered: tuple[Stage, ...]) -> frozenset[str]:
+    """Titles of the methods that files of somebody's own bring."""
+    return frozenset(one.title for one in PRESETS.values() if one.source)
 
 
 def _next_free(label: str, taken: Iterable[Style]) -> Style:
@@ -147,8 +153,8 @@ def distinct_styles(methods: Sequence[str]) -> list[Style]:
 
 def _rank(label: str) -> int:
     """Who chooses a look first: what is published, then what nobody published, then what somebody's own file did."""
-    own = {one.title for one in PRESETS.values() if one.source}
-    return 2 if label in own else 0 if label in _known(stages()) else 1
+    registered = stages()
+    return 2 if label in _somebodys_own(registered) else 0 if label in _known(registered) else 1
 
 
 def _apart(wanted: Style, taken: Sequence[Style]) -> Style:

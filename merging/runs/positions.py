@@ -1,10 +1,15 @@
 """Merges with coefficients set by hand, measured one after the other: a planned edit serves many of them."""
 
+import math
 import threading
+import time
+from bisect import insort
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import count
 from typing import Any, Self
 
 import torch
@@ -98,6 +103,34 @@ class Need:
         return cls(Position(edit, coefficients, split, tuple(map(tuple, params))), task, images or None)
 
 
+class _Line:
+    """Those who want to measure, one behind the other, where a lock serves whoever is quickest."""
+
+    def __init__(self) -> None:
+        self._changed, self._numbers = threading.Condition(), count()
+        self._waiting: list[tuple[bool, int]] = []
+        self._busy = False
+
+    @contextmanager
+    def turn(self, can_wait: bool = False, patience: float = math.inf) -> Iterator[bool]:
+        """Within it nobody else has one; gives whether it came within so many seconds. Who can wait goes last."""
+        me = can_wait, next(self._numbers)
+        with self._changed:
+            insort(self._waiting, me)
+            mine = self._changed.wait_for(
+                lambda: not self._busy and self._waiting[0] == me, None if math.isinf(patience) else patience
+            )
+            self._waiting.remove(me)
+            self._busy = self._busy or mine
+            self._changed.notify_all()
+        try:
+            yield mine
+        finally:
+            with self._changed:
+                self._busy = self._busy and not mine
+                self._changed.notify_all()
+
+
 @dataclass
 class Bench:
     """A tower of its own, as it always holds the weights of the last position; who measures takes turns.
@@ -106,15 +139,14 @@ class Bench:
         workspace: where caches are.
         suite: whose models are merged.
         device: where.
-        lock: held while weights are loaded and measured.
         known: what was measured.
     """
 
     workspace: Workspace
     suite: Suite
     device: torch.device
-    lock: threading.Lock = field(default_factory=threading.Lock)
     known: OrderedDict[Need, float] = field(default_factory=OrderedDict)
+    _line: _Line = field(default_factory=_Line)
     _edits: OrderedDict[Position, WhatIf] = field(default_factory=OrderedDict)
     _loaded: Position | None = None
 
@@ -133,7 +165,7 @@ class Bench:
         Raises:
             MergingError: it can't be planned.
         """
-        with self.lock:
+        with self._line.turn():
             self._planned(position)
 
     def _planned(self, position: Position) -> WhatIf:
@@ -148,25 +180,47 @@ class Bench:
         self._edits.move_to_end(key)
         return self._edits[key]
 
-    def measure(self, need: Need) -> float:
-        """One accuracy, 0 … 1, and remember it.
+    def measure(
+        self, needs: Iterable[Need], seconds: float = math.inf, *, can_wait: bool = False, patience: float = math.inf
+    ) -> bool:
+        """Measure and remember accuracies, in this order, once one's turn has come.
+
+        What somebody else asked for before is there by then, and not measured again.
+
+        Args:
+            needs: which.
+            seconds: after which no further one is begun; at least one is.
+            can_wait: whether all others go first.
+            patience: seconds to wait for the turn at most.
+
+        Returns:
+            Whether all of them are known now.
 
         Raises:
             MergingError: the edit can't be planned, or the weights overflow.
         """
-        with self.lock:
-            where = need.position
-            if self._loaded != where.weights_only:
-                self._loaded = None  # whatever fails now leaves other weights behind
-                self.evaluator.load(self._weights(where))
-                self._loaded = where.weights_only
-            chosen = (
-                None if need.images is None else self.evaluator.draw(need.task, where.split, need.images, seed=SEED)
-            )
-            self.known[need] = self.evaluator.share_right(need.task, where.split, chosen)
-            while len(self.known) > _REMEMBERED:
-                self.known.popitem(last=False)
-            return self.known[need]
+        wanted = [need for need in needs if need not in self.known]
+        if wanted:
+            with self._line.turn(can_wait, patience) as mine:
+                started = time.monotonic()
+                for need in wanted if mine else ():
+                    if need in self.known:
+                        continue
+                    self._measure(need)
+                    if time.monotonic() - started > seconds:
+                        break
+        return all(need in self.known for need in wanted)
+
+    def _measure(self, need: Need) -> None:
+        where = need.position
+        if self._loaded != where.weights_only:
+            self._loaded = None  # whatever fails now leaves other weights behind
+            self.evaluator.load(self._weights(where))
+            self._loaded = where.weights_only
+        chosen = None if need.images is None else self.evaluator.draw(need.task, where.split, need.images, seed=SEED)
+        self.known[need] = self.evaluator.share_right(need.task, where.split, chosen)
+        while len(self.known) > _REMEMBERED:
+            self.known.popitem(last=False)
 
     def _weights(self, position: Position) -> Mapping[str, torch.Tensor]:
         if not position.tasks:

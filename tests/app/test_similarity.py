@@ -181,6 +181,15 @@ def test_charts_call_tasks_by_their_titles(scope: str, tiny: Suite, open_page: O
         assert not any(task in figure for figure in figures)
 
 
+def test_charts_that_all_share_show_nobody_what_another_chose(tiny: Suite, open_page: Open) -> None:
+    def specs(*tasks: str) -> list[str]:
+        return [chart.proto.spec for chart in open_page("similarity", tasks=list(tasks)).get("plotly_chart")]
+
+    mine, others, again = specs("apples", "birds"), specs("cars", "doors"), specs("apples", "birds")
+    assert "Apples" in "".join(mine) and again == mine
+    assert "Cars" in "".join(others) and "Apples" not in "".join(others)
+
+
 def test_where_nothing_moved_nothing_is_said_to_move(tiny: Suite, open_page: Open) -> None:
     app = open_page("similarity", steps="0")
     assert not app.exception

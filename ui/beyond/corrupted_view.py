@@ -1,5 +1,7 @@
 """Corrupted images: how they look, what they cost each method, and whether adapting on them helps."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -84,7 +86,7 @@ def _charts(measured_rows: list[Robustness], first: RobustnessResult, levels: li
             choice(st.segmented_control, "Severity shown", shown, default=shown[0], required=True, key="severity")
         ]
     show(
-        robustness_figure(rows, names, level, is_dark()),
+        partial(robustness_figure, rows, names, level, is_dark()),
         key="robustness",
         takeaway=robustness_takeaway(rows[1:], names, level),
         table=robustness_table(rows, names, levels),
@@ -98,7 +100,7 @@ def _charts(measured_rows: list[Robustness], first: RobustnessResult, levels: li
     )
     if len(levels) > 1:
         show(
-            severity_figure(rows, names, levels),
+            partial(severity_figure, rows, names, levels),
             key="robustness-lines",
             takeaway="Mean over the tasks and the seven corruptions, at each severity; clean images on the left.",
             table=robustness_table(rows, names, levels),

@@ -1,5 +1,7 @@
 """Many tasks: how methods do as the number of merged tasks grows."""
 
+from functools import partial
+
 import streamlit as st
 
 from merging.charts.task_counts import task_counts_figure, task_counts_table, task_counts_takeaway
@@ -52,7 +54,7 @@ def many_view(tasks: tuple[str, ...]) -> None:
         help=accuracy_view.NORMALISED,
     )
     show(
-        task_counts_figure(rows, relative=share != _SHARES[0]),
+        partial(task_counts_figure, rows, relative=share != _SHARES[0]),
         key="task-counts",
         takeaway=task_counts_takeaway(rows[2:]),
         table=task_counts_table(rows),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -59,7 +60,7 @@ def _chart(found: Sequence[tuple[Preset, GeneralisationResult]], tasks: tuple[st
     first = found[0][1]
     rows, base = [generalisation_of(preset, result) for preset, result in found], base_on(first)
     show(
-        seen_unseen_figure(rows, base, is_dark()),
+        partial(seen_unseen_figure, rows, base, is_dark()),
         key="seen-unseen",
         takeaway=seen_unseen_takeaway(rows, base),
         table=seen_unseen_table(rows, base),

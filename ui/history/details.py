@@ -1,5 +1,7 @@
 """Everything about one run: what came of it, how its coefficients came about, where it came from."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -75,7 +77,7 @@ def _accuracy(run: Run, result: MergeResult) -> None:
     )
     series = [*baselines[:1], *series_of([run]), *baselines[1:]]
     show(
-        accuracy_figure(series, labels),
+        partial(accuracy_figure, series, labels),
         key=f"details-accuracy-{run.id}",
         takeaway=accuracy_view.takeaway(series),
         table=accuracy_table(series, labels),
@@ -96,7 +98,7 @@ def _unseen(run: Run, result: MergeResult) -> None:
         Series(run.label, run.spec.method, merged),
     ]
     show(
-        accuracy_figure(series, named),
+        partial(accuracy_figure, series, named),
         key=f"details-unseen-{run.id}",
         takeaway=(
             f"On {counted(len(found.accuracy), 'unseen task')} {100 * found.average:.1f} % on average, "
@@ -119,7 +121,7 @@ def _forgetting(run: Run, result: MergeResult) -> None:
         )
     )
     show(
-        forgetting_figure(report, run.spec.method, labels),
+        partial(forgetting_figure, report, run.spec.method, labels),
         key=f"details-forgetting-{run.id}",
         takeaway=" ".join(_mean_in_words(report, group, labels) for group in GROUPS if report.rows(group)),
         table=forgetting_table(report, labels),
@@ -165,7 +167,7 @@ def _coefficients(run: Run, result: MergeResult) -> None:
         )
     st.caption("The run is this table: merged weights = base + Σ c · task vector, tensor by tensor.")
     show(
-        coefficient_heatmap(columns, _labels(run), is_dark()),
+        partial(coefficient_heatmap, columns, _labels(run), is_dark()),
         key=f"details-coefficients-{run.id}",
         takeaway=takeaway,
         table=coefficient_table(columns, _labels(run)),
@@ -183,7 +185,7 @@ def _storage(run: Run, result: MergeResult) -> None:
         "Counted are the tensors of the visual tower at the width of their types."
     )
     show(
-        storage_figure(table),
+        partial(storage_figure, table),
         key=f"details-storage-{run.id}",
         takeaway=f"{storage.localised / 8e6:,.1f} MB instead of {storage.models / 8e6:,.1f} MB for the base and "
         f"{count} fine-tuned models: {storage.models / storage.localised:.1f} times less. Of the "
@@ -209,7 +211,7 @@ def _adaptation(run: Run, result: MergeResult) -> None:
     tenth = max(1, len(entropy) // 10)
     before, after = entropy[:tenth].mean(), entropy[-tenth:].mean()
     show(
-        entropy_figure(entropies, tasks, _labels(run)),
+        partial(entropy_figure, entropies, tasks, _labels(run)),
         key=f"details-entropy-{run.id}",
         takeaway=f"Mean prediction entropy went from {before:.3f} to {after:.3f} nats (first and last tenth of the "
         f"{len(entropy)} steps).",
@@ -219,7 +221,7 @@ def _adaptation(run: Run, result: MergeResult) -> None:
     moves = np.abs(trajectory[-1] - trajectory[0])
     most = int(moves.argmax())
     show(
-        trajectory_figure(path, tasks, _labels(run)),
+        partial(trajectory_figure, path, tasks, _labels(run)),
         key=f"details-trajectory-{run.id}",
         takeaway=f"The coefficients of {_labels(run)[tasks[most]]} moved most, from "
         f"{printed(trajectory[0][most], '.3f')} to {printed(trajectory[-1][most], '.3f')} on average over the tensors.",
@@ -240,7 +242,7 @@ def _cosines(run: Run, result: MergeResult) -> None:
     gram = state.geometry(run.spec.tasks).gram
     before = cosines(gram)
     show(
-        cosine_figure(before, after, names, dark=is_dark()),
+        partial(cosine_figure, before, after, names, dark=is_dark()),
         key=f"details-cosines-{run.id}",
         takeaway=f"Mean |cos| between different task vectors: {float(mean_abs_cosine(gram)):.4f} before the edit, "
         f"{described.mean_abs:.4f} after it.",
@@ -262,7 +264,7 @@ def _timings(run: Run, result: MergeResult) -> None:
     longest = max(seconds, key=lambda phase: seconds[phase])
     table = pd.DataFrame({"Phase": [*seconds, "total"], "Seconds": [*seconds.values(), total]})
     show(
-        timing_figure({run.label: seconds}),
+        partial(timing_figure, {run.label: seconds}),
         key=f"details-timing-{run.id}",
         takeaway=f"{duration(total)} in all on {result.device}, {duration(seconds[longest])} of it {longest}; "
         f"peak memory {'unknown' if result.peak_bytes is None else f'{result.peak_bytes / 2**20:,.0f} MiB'}.",

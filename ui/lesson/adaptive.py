@@ -1,10 +1,12 @@
 """The seventh step: AdaMerging in the time that a class has, watched while it learns."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from merging.charts.runs import trajectory_figure
@@ -130,15 +132,24 @@ def _path(lesson: Lesson, run: Run | None) -> None:
     steps, path = [0], [[START] * len(lesson.tasks)]
     if run is not None:
         steps, path = path_so_far(run, state.workspace().store.folder(run.id))
-    figure = trajectory_figure(path, lesson.tasks, lesson.labels, steps)
-    figure.update_xaxes(range=[0, STEPS if run is None else run.spec.merge_params["steps"]], tick0=None, dtick=None)
-    figure.update_yaxes(range=[0, max(2 * START, 1.05 * float(np.max(path)))])
+    last = STEPS if run is None else run.spec.merge_params["steps"]
+    chart = partial(_trajectory, path, lesson.tasks, lesson.labels, steps, last)
     takeaway = "The coefficients have not moved yet." if len(path) == 1 else _summary(lesson, path[-1])
     table = pd.DataFrame(path, columns=list(lesson.names)).assign(step=steps)
     if isinstance(lesson, OnScreen):  # a fragment draws where it stands
-        show(**large(figure), key="lesson-7", file="coefficients", takeaway=takeaway, table=table)
+        show(**large(chart), key="lesson-7", file="coefficients", takeaway=takeaway, table=table)
     else:
-        lesson.draw(figure, key="lesson-7", file="coefficients", takeaway=takeaway, table=table)
+        lesson.draw(chart, key="lesson-7", file="coefficients", takeaway=takeaway, table=table)
+
+
+def _trajectory(
+    path: list[list[float]], tasks: Sequence[str], labels: Mapping[str, str], steps: list[int], last: int
+) -> go.Figure:
+    """The chart, with room for what is still to come."""
+    figure = trajectory_figure(path, tasks, labels, steps)
+    figure.update_xaxes(range=[0, last], tick0=None, dtick=None)
+    figure.update_yaxes(range=[0, max(2 * START, 1.05 * float(np.max(path)))])
+    return figure
 
 
 def _summary(lesson: Lesson, ends: list[float]) -> str:

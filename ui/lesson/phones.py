@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 import segno
@@ -221,7 +222,7 @@ def _bars(code: str, question: Question) -> None:
     counts: Sequence[int] = looked[1] if looked else [0] * len(question.choices)
     right = question.right if answered() else None
     show(
-        **large(answers_figure(question.choices, counts, right, dark=is_dark())),
+        **large(partial(answers_figure, question.choices, counts, right, dark=is_dark())),
         key="lesson-class-bars",
         file="answers",
         takeaway=f"{counted(sum(counts), 'answer')}.",

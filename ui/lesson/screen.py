@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ from merging.runs import Run
 from merging.runs.positions import Need, Position
 from merging.suites.suite import Split
 from ui.lesson.questions import Question
-from ui.look.figure import escape_markdown, is_dark, show
+from ui.look.figure import Chart, escape_markdown, is_dark, show
 from ui.shell.url import choice, number
 from ui.what_if import live_accuracy
 
@@ -59,7 +60,7 @@ class Lesson:
         """A number that is chosen, by a control if there are any."""
         raise NotImplementedError
 
-    def draw(self, figure: go.Figure, *, key: str, file: str, takeaway: str, table: pd.DataFrame) -> None:
+    def draw(self, chart: Chart, *, key: str, file: str, takeaway: str, table: pd.DataFrame) -> None:
         """The chart of a step, as :func:`ui.look.figure.show` takes it."""
         raise NotImplementedError
 
@@ -89,10 +90,10 @@ class OnScreen(Lesson):
         """A slider."""
         return float(number(self.control.slider, label, low, high, start, step, key=key))
 
-    def draw(self, figure: go.Figure, *, key: str, file: str, takeaway: str, table: pd.DataFrame) -> None:
+    def draw(self, chart: Chart, *, key: str, file: str, takeaway: str, table: pd.DataFrame) -> None:
         """In large type, as high as there is room."""
         with self.chart:
-            show(**large(figure), key=key, file=file, takeaway=takeaway, table=table)
+            show(**large(chart), key=key, file=file, takeaway=takeaway, table=table)
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,9 @@ class OnPaper(Lesson):
         """Where a slider starts."""
         return start
 
-    def draw(self, figure: go.Figure, *, key: str, file: str, takeaway: str, table: pd.DataFrame) -> None:
+    def draw(self, chart: Chart, *, key: str, file: str, takeaway: str, table: pd.DataFrame) -> None:
         """Keep it; the chart of a step that is drawn again, with more numbers, replaces the one before."""
-        self.drawn[:] = [Drawn(figure, takeaway)]
+        self.drawn[:] = [Drawn(chart(), takeaway)]
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,13 @@ class Step:
     measures: bool = True
 
 
-def large(figure: go.Figure) -> dict[str, Any]:
+def large(chart: Chart) -> dict[str, Any]:
     """A chart as :func:`ui.look.figure.show` takes it, in large type, as high as there is room."""
-    return {"figure": enlarge(figure, is_dark()), "height": "stretch"}
+    return {"chart": partial(_enlarged, chart, is_dark()), "height": "stretch"}
+
+
+def _enlarged(chart: Chart, dark: bool) -> go.Figure:
+    return enlarge(chart(), dark)
 
 
 def answered() -> bool:

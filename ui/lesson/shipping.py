@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import pandas as pd
@@ -119,7 +120,7 @@ def ship(lesson: Lesson) -> Asked:
     ]
     measure = "Accuracy on the worst task (%)" if WORST in demands else "Average accuracy (%)"
     lesson.draw(
-        candidates_figure(bars, measure, dark=lesson.dark),
+        partial(candidates_figure, bars, measure, dark=lesson.dark),
         key="lesson-8",
         file="candidates",
         takeaway=f"All of this on {_test_images(lesson.tasks)} test images. What it takes counts "

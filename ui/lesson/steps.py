@@ -1,9 +1,11 @@
 """The steps of the lesson, in order. Each draws its control and its chart, and ends with a question."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from merging.charts.accuracy import Series
 from merging.charts.geometry import multiplier_figure
@@ -38,7 +40,7 @@ def what_it_is(lesson: Lesson) -> Asked:
     label, found = lesson.labels[task], weights_of(task)
     moved = float(state.geometry((task,)).norms[0])
     lesson.draw(
-        weights_figure(found.base, found.tuned, dark=lesson.dark),
+        partial(weights_figure, found.base, found.tuned, dark=lesson.dark),
         key="lesson-1",
         file="weights",
         takeaway=f"{len(found.base):,} of {found.count:,} weights, drawn at random. On the line: not moved.",
@@ -101,7 +103,7 @@ def who_disturbs_whom(lesson: Lesson) -> Asked:
     cosine = cosines(state.geometry(lesson.tasks).gram)
     place, complete = lesson.tasks.index(joining), len(found) == len(needs)
     lesson.draw(
-        agreement_figure(cosine, change, lesson.names, joining=place, dark=lesson.dark),
+        partial(agreement_figure, cosine, change, lesson.names, joining=place, dark=lesson.dark),
         key="lesson-4",
         file="cosine-and-interference",
         table=pair_table(cosine, change, lesson.names),
@@ -121,7 +123,7 @@ def disentangle(lesson: Lesson) -> Asked:
     means = float(mean_abs_cosine(geometry.gram)), float(mean_abs_cosine(found.after.gram))
     rows, columns = np.triu_indices(len(lesson.tasks), 1)
     lesson.draw(
-        slopes_figure(before, after, lesson.names, dark=lesson.dark),
+        partial(slopes_figure, before, after, lesson.names, dark=lesson.dark),
         key="lesson-5",
         file="cosines-awd",
         takeaway=f"A line for each pair of tasks. Mean |cos| {means[0]:.3f} before, {means[1]:.3f} after.",
@@ -144,12 +146,8 @@ def only_coefficients(lesson: Lesson) -> Asked:
     alpha = _alpha(lesson)
     multipliers = from_geometry(state.geometry(lesson.tasks), AwdParams(alpha=alpha)).multipliers
     assert multipliers is not None  # with one vector for the whole model there always are some
-    figure = multiplier_figure(multipliers, lesson.names, dark=lesson.dark)
-    low, high = min(0.98, float(multipliers.min())), max(1.0, float(multipliers.max()))
-    room = 0.3 * (high - low)  # bars start at 1, so the axis need not
-    figure.update_xaxes(range=[low - room, high + (room if high > 1 else 0.1 * room)])
     lesson.draw(
-        figure,
+        partial(_multipliers, multipliers, lesson.names, lesson.dark),
         key="lesson-6",
         file="multipliers",
         takeaway=f"What AWD followed by a sum multiplies each task vector by: {printed(multipliers.min(), '.3f')} "
@@ -160,6 +158,14 @@ def only_coefficients(lesson: Lesson) -> Asked:
     one_image = 1 / (min(lesson.counts.values()) * len(lesson.tasks))
     question = questions.same_model(average(edited, lesson.tasks), average(plain, lesson.tasks), one_image, START)
     return Asked(question, [need for one in (edited, plain) for need in live_accuracy.full(one, lesson.tasks)])
+
+
+def _multipliers(multipliers: np.ndarray, names: tuple[str, ...], dark: bool) -> go.Figure:
+    """The chart of them, cut closely."""
+    figure = multiplier_figure(multipliers, names, dark=dark)
+    low, high = min(0.98, float(multipliers.min())), max(1.0, float(multipliers.max()))
+    room = 0.3 * (high - low)  # bars start at 1, so the axis need not
+    return figure.update_xaxes(range=[low - room, high + (room if high > 1 else 0.1 * room)])
 
 
 def _slider(lesson: Lesson, label: str, key: str, start: float) -> float:
@@ -186,7 +192,7 @@ def _bars(lesson: Lesson, position: Position) -> None:
     references = [replace(one, name=names[one.name]) for one in found.references]
     images = _images(lesson) if found.images is None else f"a sample of {found.images} validation images a task"
     lesson.draw(
-        outcome_figure(mine, references, {}, lesson.labels),
+        partial(outcome_figure, mine, references, {}, lesson.labels),
         key="lesson-bars",
         file="accuracy",
         takeaway=f"{100 * mine.average:.1f} % on average, on {images}.",

@@ -1,15 +1,24 @@
 """A chart as every page shows it: takeaway line, the numbers as a table, downloads as CSV, HTML and SVG."""
 
+import hashlib
 import html
+import json
+import pickle
 import re
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io
 import streamlit as st
 
 from merging.charts.columns import MARK
+from merging.methods import own
 
+Chart = partial[go.Figure]  # a function of merging.charts with all that the figure is made of
+
+_KEPT_CHARTS = 256  # some ten kilobytes each
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 # plotly.js draws with scripts and styles that stand in the page; from elsewhere it needs nothing.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -31,13 +40,42 @@ def is_dark() -> bool:
     return bool(st.context.theme.type == "dark")
 
 
-def show(
-    figure: go.Figure, *, key: str, takeaway: str, table: pd.DataFrame, file: str, **plotly_chart_kwargs: Any
-) -> Any:
+class _Drawn(go.Figure):  # type: ignore[misc]
+    """A figure that is drawn already: its JSON, what its panels are in words, and nothing else."""
+
+    panels: str
+
+    def __init__(self, text: str, panels: str) -> None:
+        object.__setattr__(self, "_text", text)
+        object.__setattr__(self, "panels", panels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that Streamlit asks a figure for."""
+        described: dict[str, Any] = json.loads(self._text)
+        return described
+
+
+def drawn(chart: Chart) -> _Drawn:
+    """A chart in the page's theme, drawn once for all who look at the same and kept as text.
+
+    It is found again by its function and by all that this is given, value by value, so what is in it is all that it
+    can show: nothing of whoever looked first is in it that is not in what the next one gives, too.
+    """
+    content = hashlib.sha256(pickle.dumps((chart, own.stamp()))).hexdigest()
+    return _Drawn(*_text_and_panels(content, is_dark(), chart))
+
+
+@st.cache_resource(max_entries=_KEPT_CHARTS, show_spinner=False)
+def _text_and_panels(content: str, dark: bool, _chart: Chart) -> tuple[str, str]:
+    figure = _fit_theme(_chart(), dark)
+    return plotly.io.to_json(figure, validate=False), panels_in_words(figure)
+
+
+def show(chart: Chart, *, key: str, takeaway: str, table: pd.DataFrame, file: str, **plotly_chart_kwargs: Any) -> Any:
     """Draw a chart with its takeaway below, and its numbers behind a button.
 
     Args:
-        figure: what to draw.
+        chart: what to draw.
         key: unique on the page.
         takeaway: one plain sentence, also read out by screen readers; markdown in it is not interpreted.
         table: the numbers in the chart.
@@ -53,12 +91,11 @@ def show(
         "toImageButtonOptions": {"format": "svg", "filename": file},
         **plotly_chart_kwargs.pop("config", {}),
     }
-    _fit_theme(figure)
+    figure = drawn(chart)
     event = st.plotly_chart(figure, width="stretch", key=key, config=config, alt=takeaway, **plotly_chart_kwargs)
-    panels = panels_in_words(figure)
-    if panels:
+    if figure.panels:
         with st.container(key=f"panels-{key}"):  # on phones alone, where titles side by side have no room
-            st.caption(escape_markdown(panels))
+            st.caption(escape_markdown(figure.panels))
     below = st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small")
     below.caption(escape_markdown(takeaway), width="stretch")
     # The table is built only while its popover is open: sliders redraw charts many times a second.
@@ -76,7 +113,7 @@ def show(
             show_table(table, key=key, file=file)
             st.download_button(
                 "Chart as HTML",
-                lambda: to_html(figure, takeaway),
+                lambda: to_html(_fit_theme(chart(), False), takeaway),
                 f"{file}.html",
                 "text/html",
                 key=f"{key}-html",
@@ -100,15 +137,15 @@ def panels_in_words(figure: go.Figure) -> str:
     return f"From left to right: {'; '.join(titles)}." if titles else ""
 
 
-def _fit_theme(figure: go.Figure) -> None:
+def _fit_theme(figure: go.Figure, dark: bool) -> go.Figure:
     """Give a chart the page's ground, as what the camera saves has the page's letters, and axes that can be read."""
-    dark = is_dark()
     figure.layout.paper_bgcolor = st.get_option(f"theme.{'dark' if dark else 'light'}.backgroundColor")
     if dark:
-        return
+        return figure
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         if axis.tickfont.color is None:  # an axis is set as a whole: each property of its own takes plotly milliseconds
             figure.layout[axis.plotly_name] = _readable(axis.to_plotly_json())
+    return figure
 
 
 def _readable(axis: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """AdaMerging while it learns: how accurate it is by now, and a button that keeps what it has."""
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
@@ -45,7 +47,7 @@ def growing(run: Run, key: str) -> None:
     averages = [100 * sum(accuracy.values()) / len(accuracy) for _, accuracy in points]
     split = {"val": "validation", "test": "test"}[run.spec.split]
     show(
-        accuracy_so_far_figure(made, averages, steps),
+        partial(accuracy_so_far_figure, made, averages, steps),
         key=f"{key}-growing-{run.id}",
         file=f"accuracy-so-far-{run.id}",
         takeaway=f"{averages[-1]:.1f} % on average after {made[-1]} of {steps} steps, {averages[0]:.1f} % before the "

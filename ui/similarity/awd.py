@@ -166,10 +166,10 @@ def _text(value: object) -> str:
 
 def solve(geometry: Geometry, params: AwdParams) -> Disentangled | None:
     """What AWD finds for the selected tasks; None while a long solve waits for a button, or is under way."""
-    if is_live(params):
-        return from_geometry(geometry, params)
-    numbers = state.suite().vectors(geometry.tasks).size * len(geometry.tasks)
     key = (state.suite_reference(), state.stamp(), geometry.tasks, params.model_dump_json())
+    if is_live(params):
+        return _solved(*key)
+    numbers = state.suite().vectors(geometry.tasks).size * len(geometry.tasks)
     if numbers * (params.steps if params.solver == "adam" else 1) <= _CHEAP:
         with st.spinner("Disentangling the weights …"):
             return _solved_on_weights(*key)
@@ -192,6 +192,12 @@ def solve(geometry: Geometry, params: AwdParams) -> Disentangled | None:
         f"It needs about {numbers * 12 / 2**30:.1f} GiB of memory.",
     )
     return None if found is None else found.disentangled(geometry)
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _solved(reference: str, version: state.Stamp, tasks: tuple[str, ...], params_json: str) -> Disentangled:
+    """Milliseconds, but the page opens with the same for everybody."""
+    return from_geometry(state.geometry(tasks), AwdParams.model_validate_json(params_json))
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -1,12 +1,14 @@
 """Coefficients by hand: a slider per task, and what becomes of every task while they move."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 import streamlit as st
 
 from merging.charts.accuracy import MANY_TASKS, Series, set_apart
 from merging.charts.what_if import direction_figure, outcome_figure
+from merging.core.errors import MergingError
 from merging.core.text import signed
 from merging.methods import registry
 from merging.methods.grammar import write_value
@@ -39,11 +41,13 @@ _ALL = "all-coefficients"
 _WHOLE = "what-if-whole"  # session state: the whole page runs, not only the fragment
 _STOOD = "what-if-stood"  # session state: task → where its slider stood when it was last drawn
 _TRAIL = "what-if-trail"  # session state: the position shown, and the one before it
+_REST_DRAWN = "what-if-rest-drawn"  # session state: the rest was drawn with the page, and did not run by itself
+_PAUSE = 0.3  # seconds between two moments of measuring the rest
 _MINE = "This merge"
 
 
 def coefficients_view(tasks: tuple[str, ...], split: Split) -> None:
-    """The whole view; its fragment runs again by itself while there is something left to measure."""
+    """The whole view; a part of it runs again by itself while there is something left to measure."""
     st.session_state[_WHOLE] = True
     measurable = set(tasks) <= set(measuring.measurable_tasks())
     counts = {}
@@ -234,7 +238,7 @@ def _direction(position: Position, labels: Mapping[str, str]) -> None:
     closest = first_largest(cosines)
     shares = norm / found.norms.mean()
     show(
-        direction_figure(cosines, names),
+        partial(direction_figure, cosines, names),
         key="direction",
         file="direction-of-the-merge",
         takeaway=f"The merged vector is {norm:.3f} long, {shares:.2f} times as long as a task vector is on average. "
@@ -250,7 +254,7 @@ def _direction(position: Position, labels: Mapping[str, str]) -> None:
 
 
 def _live(position: Position, labels: Mapping[str, str], counts: Mapping[str, int], whole: bool) -> None:
-    """Accuracy on a sample, then on everything; each run of the fragment measures for a moment."""
+    """Accuracy on a sample, and a fragment that measures everything while nobody moves anything."""
     found = live_accuracy.outcome(position, counts, whole)
     words = accuracy_view.SPLIT_WORDS[position.split]
     said = escape_markdown(measuring.said_of_images(tuple(counts), position.split))
@@ -260,12 +264,25 @@ def _live(position: Position, labels: Mapping[str, str], counts: Mapping[str, in
         live_accuracy.say_if_shipped(live_accuracy.full(position, tuple(counts)), "what-if")
         return
     _outcome(position, _before(position), found, labels)
-    st.caption(
-        f"{found.images} {words} images a task, drawn at random; measuring all {sum(counts.values()):,}: "
-        f"{found.done} of {len(counts)} tasks. {said}".strip()
-    )
-    live_accuracy.measure(live_accuracy.full(position, tuple(counts)), whole)
-    live_accuracy.again(whole)
+    about = f"{found.images} {words} images a task, drawn at random; measuring all {sum(counts.values()):,}"
+    st.session_state[_REST_DRAWN] = True
+    st.fragment(partial(_rest, live_accuracy.full(position, tuple(counts)), about, said), run_every=_PAUSE)()
+
+
+def _rest(needs: Sequence[Need], about: str, said: str) -> None:
+    """How far measuring all images is. Goes on with it each time it runs by itself, and draws the page at the end.
+
+    No run waits for it to end: sliders are looked at in between, and who opens the page has it at once.
+    """
+    if not st.session_state.pop(_REST_DRAWN, False):
+        try:
+            done = live_accuracy.measure_when_idle(needs)
+        except MergingError as error:  # what goes wrong in a fragment does not reach those who look after pages
+            st.error(escape_markdown(str(error)), icon=":material/error:")
+            return
+        if done:
+            st.rerun()
+    st.caption(f"{about}: {len(live_accuracy.known(needs))} of {len(needs)} tasks. {said}".strip())
 
 
 def _before(position: Position) -> Position | None:
@@ -292,7 +309,7 @@ def _outcome(position: Position, before: Position | None, found: Outcome, labels
     _numbers(mine, references, changes, labels)
     series = [*references[:1], mine, *references[1:]]
     show(
-        outcome_figure(mine, references, changes, labels),
+        partial(outcome_figure, mine, references, changes, labels),
         key="what-if",
         file="what-if",
         takeaway=accuracy_view.takeaway(series),
@@ -378,7 +395,7 @@ def _queued(position: Position, labels: Mapping[str, str]) -> None:
     mine, *references = set_apart([_mine(position, result.accuracy), *baselines])
     series = [*references[:1], mine, *references[1:]]
     show(
-        outcome_figure(mine, references, {}, measured),
+        partial(outcome_figure, mine, references, {}, measured),
         key="what-if",
         file="what-if",
         takeaway=accuracy_view.takeaway(series),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,7 @@ def _matrices(result: InterferenceResult, tasks: tuple[str, ...]) -> None:
     cosine = cosines(state.geometry(tasks).gram)
     names = list(accuracy_view.task_labels(tasks).values())
     show(
-        interference_figure(cosine, change, names, dark=is_dark()),
+        partial(interference_figure, cosine, change, names, dark=is_dark()),
         key="interference",
         file="interference",
         takeaway=cost(change, names),
@@ -122,7 +123,7 @@ def _matrices(result: InterferenceResult, tasks: tuple[str, ...]) -> None:
     st.subheader("Does cosine predict interference?")
     found = agreement(cosine, change)
     show(
-        agreement_figure(cosine, change, names, dark=is_dark()),
+        partial(agreement_figure, cosine, change, names, dark=is_dark()),
         key="agreement",
         file="cosine-and-interference",
         takeaway=verdict(found),

@@ -1,6 +1,7 @@
 """Loss and accuracy in the plane of two task vectors, before and after AWD."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,14 +103,15 @@ def _planes(result: LandscapeResult, labels: Mapping[str, str], scope: str) -> N
         for name, plane in result.planes.items()
     }
     names = list(labels.values())
-    figure = landscape_figure(
+    chart = partial(
+        landscape_figure,
         result.axis,
         [(title, planes[name], places(result, name, names), _axes(name, names)) for name, title in _PANELS.items()],
         "%" if quantity == "accuracy" else "nats",
         low_is_good=quantity == "loss",
     )
     show(
-        figure,
+        chart,
         key="planes",
         file="landscape",
         takeaway=takeaway(result, planes, quantity, chosen),

@@ -2,10 +2,9 @@
 
 Streamlit finishes a fragment before it looks at the next move of a slider, unless the fragment asks to be run again. So
 the page measures for a moment, asks for another run, and goes on there with whatever the sliders say by then. What was
-measured is remembered.
+measured is remembered, for all who look; where several ask at once, the samples of all come before the rest of any.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,8 @@ from ui.shell import state
 from ui.shell.url import run_again
 
 SAMPLE = 100  # images of each task that are measured first
-_BREATH = 0.3  # seconds of measuring after which the page looks at its sliders again
+_BREATH = 1.0  # seconds of measuring after which the page looks at its sliders again
+_REST_BREATH = 0.3  # the same, and how long to wait for one's turn, where others go first
 
 
 def bench() -> Bench:
@@ -74,14 +74,17 @@ def shipped_with(needs: Iterable[Need]) -> Run | None:
 
 def measure_for_a_moment(needs: Iterable[Need], seconds: float = _BREATH) -> bool:
     """Measure what is missing, in this order, for about so many seconds; whether all of it is there now."""
-    started, working, before = time.monotonic(), bench(), _shipped()
-    for need in needs:
-        if need in working.known or need in before:
-            continue
-        if time.monotonic() - started > seconds:
-            return False
-        working.measure(need)
-    return True
+    return bench().measure(_not_shipped(needs), seconds)
+
+
+def measure_when_idle(needs: Iterable[Need]) -> bool:
+    """The same as long as nobody waits for numbers that they have not seen at all."""
+    return bench().measure(_not_shipped(needs), _REST_BREATH, can_wait=True, patience=_REST_BREATH)
+
+
+def _not_shipped(needs: Iterable[Need]) -> list[Need]:
+    before = _shipped()
+    return [need for need in needs if need not in before]
 
 
 def measure(needs: Sequence[Need], whole: bool) -> None:
@@ -106,13 +109,11 @@ class Outcome:
         accuracy: task → accuracy of the merge, 0 … 1.
         references: zero-shot and individual accuracy.
         images: of each task that it is measured on; None for all.
-        done: tasks that are measured on all images already.
     """
 
     accuracy: Mapping[str, float]
     references: list[Series]
     images: int | None
-    done: int
 
 
 def full(position: Position, tasks: Sequence[str]) -> list[Need]:
@@ -140,7 +141,7 @@ def outcome(position: Position, counts: Mapping[str, int], whole: bool) -> Outco
     done = known(everything)
     if len(done) == len(tasks):
         references = accuracy_view.baseline_series(tasks, position.split)
-        return Outcome({need.task: value for need, value in done.items()}, references, None, len(done))
+        return Outcome({need.task: value for need, value in done.items()}, references, None)
     found = known(ends)
 
     def reference(name: str, wanted: Callable[[str], Position]) -> Series:
@@ -152,7 +153,7 @@ def outcome(position: Position, counts: Mapping[str, int], whole: bool) -> Outco
         reference(accuracy_view.INDIVIDUAL, position.alone),
     ]
     drawn = {need.task: value for need, value in known(sample).items()}
-    return Outcome(drawn, references, SAMPLE, len(done))
+    return Outcome(drawn, references, SAMPLE)
 
 
 def directions(edit: str, merged: tuple[str, ...], shown: tuple[str, ...]) -> Directions:

@@ -1,6 +1,7 @@
 """Accuracy over λ for several methods in one chart."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -115,7 +116,7 @@ def _curves(found: Sequence[tuple[Preset, ScalingCurveResult]], tasks: Sequence[
     what = "On average" if task is None else f"On {labels[task]}"
     axis = "Average accuracy (%)" if task is None else f"Accuracy on {theme.plain(labels[task])} (%)"
     show(
-        curves_figure(drawn, axis),
+        partial(curves_figure, drawn, axis),
         key="curves-figure",
         file="accuracy-over-lambda",
         table=curve_table(drawn),
