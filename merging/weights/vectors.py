@@ -174,9 +174,18 @@ class TaskVectors:
     def edited(self, edit: StackFunction) -> "TaskVectors":
         """The same vectors with ``edit`` applied after the edits they already carry."""
         before = self.edit
-        both = edit if before is None else lambda name, base, stack: edit(name, base, before(name, base, stack))
-        other = copy.copy(self)  # whose files need no second look
-        object.__setattr__(other, "edit", both)
+        if before is None:
+            return self._with(edit=edit)
+        return self._with(edit=lambda name, base, stack: edit(name, base, before(name, base, stack)))
+
+    def kept(self, resident: Resident) -> "TaskVectors":
+        """The same vectors with all weights on a device."""
+        return self._with(resident=resident)
+
+    def _with(self, **changed: object) -> "TaskVectors":
+        """The same models, which are not read again to be checked: on a GPU a merge takes little longer than that."""
+        other = copy.copy(self)
+        other.__dict__.update(changed)
         return other
 
     def owner_among(self, names: Sequence[str]) -> NonFiniteWeights:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from merging.methods.planned import LinearEdit, TensorEdit
+from merging.weights.files.reading import Checkpoint
 from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, write_models
 
@@ -26,6 +27,18 @@ def test_edits_are_applied_one_after_the_other(vectors: TaskVectors) -> None:
     for name in vectors.names:
         assert torch.equal(turned.stack(name)[1], (vectors.stack(name)[1] + 1) * 2)
     assert vectors.edit is None
+
+
+def test_models_are_not_read_again_when_an_edit_is_chosen(
+    vectors: TaskVectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> torch.Tensor:
+        raise AssertionError("a file was read")
+
+    monkeypatch.setattr(Checkpoint, "__getitem__", read)
+    edit = TensorEdit(lambda name, base, stack: stack)
+    edited = vectors.edited(edit)
+    assert (edited.edit, vectors.edit) == (edit, None)
 
 
 @pytest.mark.parametrize("kind", ["none", "linear", "tensor", "chained"])
