@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import gettempdir
@@ -27,7 +27,7 @@ from merging.weights.files.reading import Checkpoint, TensorInfo
 from merging.weights.vectors import TaskVectors
 
 _STAGE = 8 * 2**20  # bytes of pinned memory that a thread fills while its other buffer is on its way
-_THREADS = 16
+_THREADS = 8
 _PART = 32 * 2**20  # bytes of a file that a thread reads at a time, so that none is left with a whole file at the end
 _FLOAT = 4
 WORKING_ROOM = 2**30  # bytes left free for what methods hold at once besides stacks and the result
@@ -142,7 +142,7 @@ class Shelf:
                 if key is not None:
                     self._kept[key] = piece
         found = tuple(weights for weights in known if weights is not None)
-        return replace(vectors, resident=Resident(work.device, found))
+        return vectors.kept(Resident(work.device, found))
 
     def clear(self, device: torch.device | None = None) -> None:
         """Give back the room, of one device or of all; vectors in use keep theirs until they are done."""
@@ -247,11 +247,11 @@ class _Piece:
                 size += tensor.nbytes
             yield part
 
-    def fill(self, model: Checkpoint, part: Sequence[str]) -> None:
+    def fill(self, model: Checkpoint, part: Sequence[str], stage: "_Stage") -> None:
         """Copy some of a file's tensors to where they are to lie."""
         first = self.tensors[part[0]]
         start, size = first.storage_offset(), sum(self.tensors[name].numel() for name in part)
-        stage = _Stage(self.flat[first.dtype][start : start + size])
+        stage.begin(self.flat[first.dtype][start : start + size])
         for name in part:
             stage.add(model[name].reshape(-1))
         stage.flush()
@@ -282,7 +282,7 @@ def _allocated_for(models: Sequence[Checkpoint], device: torch.device) -> list[_
 def _fill_all(models: Sequence[Checkpoint], pieces: Sequence[_Piece], work: Work) -> None:
     """Read files into the room that was made for them.
 
-    Several threads read parts of them; each fills one buffer of pinned memory while the other one is copied.
+    Several threads read parts of them; each fills one buffer of pinned memory while its other one is copied.
 
     Raises:
         MergingError: a file can't be read.
@@ -290,9 +290,16 @@ def _fill_all(models: Sequence[Checkpoint], pieces: Sequence[_Piece], work: Work
     """
     parts = [(piece, model, part) for piece, model in zip(pieces, models, strict=True) for part in piece.parts()]
     work.step(0, len(parts), "reading models onto the device")
+    local = threading.local()
+
+    def fill(part: tuple[_Piece, Checkpoint, list[str]]) -> None:
+        if not hasattr(local, "stage"):
+            local.stage = _Stage(work.device)
+        _Piece.fill(*part, local.stage)
+
     pool = ThreadPoolExecutor(_THREADS, initializer=confine)
     try:
-        for done, _ in enumerate(pool.map(lambda part: _Piece.fill(*part), parts)):
+        for done, _ in enumerate(pool.map(fill, parts)):
             work.step(done + 1, len(parts), "reading models onto the device")
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -303,15 +310,19 @@ def _fill_all(models: Sequence[Checkpoint], pieces: Sequence[_Piece], work: Work
 
 
 class _Stage:
-    """Copies tensors one after the other into flat memory on a device, by way of two pinned buffers in turn."""
+    """Copies tensors one after the other into flat memory on a device, by way of a thread's two pinned buffers in turn."""
 
-    def __init__(self, memory: torch.Tensor) -> None:
-        self._memory = memory
-        self._on_gpu = memory.device.type == "cuda"
-        size = min(max(1, _STAGE // memory.element_size()), max(1, memory.numel()))
-        self._buffers = [torch.empty(size, dtype=memory.dtype, pin_memory=self._on_gpu) for _ in range(2)]
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self._room = [torch.empty(_STAGE, dtype=torch.uint8, pin_memory=self._on_gpu) for _ in range(2)]
         self._sent: list[torch.cuda.Event | None] = [None, None]
         self._turn = 0
+
+    def begin(self, memory: torch.Tensor) -> None:
+        """Say where the tensors that follow are to lie."""
+        self._memory = memory
+        usable = _STAGE // memory.element_size() * memory.element_size()
+        self._buffers = [room[:usable].view(memory.dtype) for room in self._room]
         self._filled = 0
         self._start = 0  # where in the memory the buffer begins
 
