@@ -13,6 +13,8 @@ from merging.methods.planned import TensorEdit
 from merging.methods.registry import edit
 from merging.weights.vectors import TaskVectors
 
+_DRAWN = 1 << 20  # numbers at a time for a GPU: cores that draw side by side wait for each other between two calls
+
 
 class DareParams(Params):
     """How much is dropped."""
@@ -41,13 +43,14 @@ def _kept(tasks: Sequence[str], name: str, size: int, drop: float, context: Cont
     """What each task keeps of a tensor, bool ``[T, size]`` on the CPU; for a GPU all cores draw it."""
     on_gpu = context.device.type == "cuda"
     kept = torch.empty((len(tasks), size), dtype=torch.bool, pin_memory=on_gpu)
+    at_once = max(1, min(size, _DRAWN if on_gpu else COLUMNS))
 
     def draw(row: torch.Tensor, task: str) -> None:
         """Numbers that stay in the cache until they are compared: the same ones as all at once."""
         digest = hashlib.sha256(f"{context.seed}\n{task}\n{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-        numbers = torch.empty(min(size, COLUMNS))
-        for part in row.split(COLUMNS):
+        numbers = torch.empty(at_once)
+        for part in row.split(at_once):
             torch.ge(numbers[: len(part)].uniform_(generator=generator), drop, out=part)
 
     list((cores().map if on_gpu else map)(draw, kept, tasks))
