@@ -310,7 +310,7 @@ def _fill_all(models: Sequence[Checkpoint], pieces: Sequence[_Piece], work: Work
 
 
 class _Stage:
-    """Copies tensors one after the other into flat memory on a device, by way of a thread's two pinned buffers in turn."""
+    """Copies tensors one after the other into flat memory on a device, by way of two pinned buffers in turn."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"

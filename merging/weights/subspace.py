@@ -108,7 +108,9 @@ def _orthonormal(block: torch.Tensor) -> torch.Tensor:
         square = block.mT @ block
         square.diagonal(dim1=-2, dim2=-1).add_(shift * block.shape[-1])
         factor = torch.linalg.cholesky_ex(square).L
-        block = torch.linalg.solve_triangular(factor.mT, block, upper=True, left=False)
+        eye = torch.eye(block.shape[-1], dtype=block.dtype, device=block.device).expand_as(factor)
+        # A product with the small inverse: a GPU solves for tall blocks in thousands of small steps.
+        block = block @ torch.linalg.solve_triangular(factor, eye, upper=False).mT
     return block
 
 

@@ -129,11 +129,9 @@ def test_a_second_merge_reads_no_file(
 ) -> None:
     settings = "merge=tsv_m"
     first = merged(tower, settings, Context(device))
-    reading = type(tower.base).__getitem__
 
     def read(self: Checkpoint, name: str) -> torch.Tensor:
-        assert "ln_" in name, f"{name} was read"  # by those tell that models are no differences
-        return reading(self, name)
+        raise AssertionError(f"{name} was read")
 
     monkeypatch.setattr(type(tower.base), "__getitem__", read)
     second = merged(tower, settings, Context(device))
