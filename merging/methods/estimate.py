@@ -278,16 +278,18 @@ def _merge_bytes(spec: Spec, sizes: _Sizes) -> int:
         return _FLOAT * (3 * sizes.squares + 2 * sizes.weights) + sizes.forward(32)
     mixing = spec.pair.merge.stage.linear and _edit_is_mixing(spec)
     streamed = sizes.largest * sizes.at_once if mixing else sizes.stacks
-    if _iterates_together(spec, sizes):
+    if _together(spec, sizes):
         streamed += sizes.together + 2 * sizes.weights
     if _searches(spec):
         return _FLOAT * max(streamed, 3 * sizes.weights) + sizes.evaluation()
     return _FLOAT * streamed
 
 
-def _iterates_together(spec: Spec, sizes: _Sizes) -> bool:
+def _together(spec: Spec, sizes: _Sizes) -> bool:
+    """Whether a GPU takes all matrices of one shape together, and keeps what comes of them."""
     params = spec.pair.merge.params
-    return isinstance(params, WudiParams) and params.solver == "adam" and not sizes.on_cpu
+    by_adam = isinstance(params, WudiParams) and params.solver == "adam"
+    return (by_adam or spec.merge == "tsv_m") and not sizes.on_cpu
 
 
 def _searches(spec: Spec) -> bool:

@@ -1,12 +1,17 @@
 """Which tensors methods that work matrix by matrix take, and how such a method becomes one of any tensor."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
+from merging.core.streaming import ordered
 from merging.methods.calibration import calibrated
+from merging.methods.context import Context
+from merging.methods.planned import LinearEdit
+from merging.weights import spectra
+from merging.weights.resident import at_once
 from merging.weights.roles import Role, role_of
 from merging.weights.vectors import StackFunction, TaskVectors
 
@@ -27,11 +32,19 @@ def of_equal_shape(roles: Mapping[str, Role], tasks: int) -> Iterator[list[str]]
 
     A step of an iteration on all of them takes it hardly longer than one on a single matrix, which leaves it idle.
     """
+    yield from _grouped(
+        {name: role.matrices(torch.empty(role.shape, device="meta")[None]).shape[1:] for name, role in roles.items()},
+        lambda shape: TOGETHER // (4 * tasks * max(1, torch.Size(shape).numel())),
+    )
+
+
+def _grouped(shapes: Mapping[str, Sequence[int]], most: Callable[[Sequence[int]], int]) -> Iterator[list[str]]:
+    """Names of equal shape, at most so many at a time, and at least one."""
     groups: dict[tuple[int, ...], list[str]] = {}
-    for name, role in roles.items():
-        groups.setdefault(tuple(role.matrices(torch.empty(role.shape, device="meta")[None]).shape[1:]), []).append(name)
+    for name, shape in shapes.items():
+        groups.setdefault(tuple(shape), []).append(name)
     for shape, names in groups.items():
-        size = max(1, TOGETHER // (4 * tasks * max(1, torch.Size(shape).numel())))
+        size = max(1, most(shape))
         for start in range(0, len(names), size):
             yield names[start : start + size]
 
@@ -69,6 +82,54 @@ def matrix_by_matrix(
         return calibrated_tensor(layers, role, update, stack, calibration) if calibration else update
 
     return direction
+
+
+def merged_together(
+    vectors: TaskVectors,
+    layers: Layers,
+    published: Callable[[Role], bool],
+    merged: Callable[[torch.Tensor], torch.Tensor],
+    context: Context,
+) -> dict[str, torch.Tensor]:
+    """What :func:`matrix_by_matrix` asks a rule for, where a GPU takes matrices of equal shape together; else nothing.
+
+    Not where task vectors are edited by more than a mixing of whole ones: all would be edited twice.
+
+    Args:
+        vectors: the (edited) task vectors.
+        layers: which tensors are taken.
+        published: as in :func:`matrix_by_matrix`.
+        merged: ``[B, T, m, n]`` → ``[B, m, n]``.
+        context: device, and told of progress.
+    """
+    if not spectra.multiplies(context.device) or not isinstance(vectors.edit, LinearEdit | None):
+        return {}
+    roles = {name: role_of(name, vectors.info(name).shape) for name in vectors.names}
+    linear = layers == "all_linear"
+    taken = {name: role for name, role in roles.items() if (role.linear if linear else published(role))}
+    shapes = {
+        name: role.matrices(torch.empty(role.shape, device="meta")[None]).shape[1:] if linear else role.shape
+        for name, role in taken.items()
+    }
+
+    def stack_of(name: str) -> torch.Tensor:
+        stack = vectors.stack(name, context.device)[1]
+        return taken[name].matrices(stack) if linear else stack
+
+    def of_all(names: list[str]) -> dict[str, torch.Tensor]:
+        return dict(zip(names, merged(torch.stack([stack_of(name) for name in names])), strict=True))
+
+    def most(shape: Sequence[int]) -> int:
+        """As many as have room in their float32 copies, and in four Gram matrices of each in float64."""
+        rows, columns = shape
+        return TOGETHER // (len(vectors.tasks) * (8 * rows * columns + 32 * min(shape) ** 2))
+
+    found: dict[str, torch.Tensor] = {}
+    groups = list(_grouped(shapes, most))
+    for more in ordered(of_all, groups, context.device, max(1, at_once(vectors, context.device) // 2)):
+        context.step(len(found), len(taken), "merging matrices of equal shape")
+        found |= more
+    return found
 
 
 def calibrated_tensor(

@@ -106,6 +106,16 @@ def polar(matrix: torch.Tensor, nothing: float = 0.0) -> tuple[torch.Tensor, tor
     return left[:, :rank] @ right[:rank], lengths.mean()
 
 
+def polar_of_each(matrices: torch.Tensor, nothing: float = 0.0) -> torch.Tensor:
+    """The factors that :func:`polar` gives, of a batch ``[B, m, n]``, for a GPU."""
+    if matrices.shape[1] < matrices.shape[2]:
+        return polar_of_each(matrices.mT, nothing).mT
+    factors, converged = polar_factors(matrices)
+    for index in (~converged).nonzero()[:, 0].tolist():
+        factors[index] = polar(matrices[index], nothing)[0]
+    return factors
+
+
 def svd(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Thin singular value decomposition ``U [..., m, r]``, ``S [..., r]``, ``Vᵀ [..., r, n]``."""
     with _decomposing():
@@ -289,5 +299,5 @@ def _outside(matrices: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
 def side_by_side(
     left: torch.Tensor, lengths: torch.Tensor, right: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Triplets of a batch ``[T, m, c]``, ``[T, c]``, ``[T, c, n]`` joined: ``[m, T·c]``, ``[T·c]``, ``[T·c, n]``."""
-    return left.movedim(0, 1).flatten(1), lengths.flatten(), right.flatten(0, 1)
+    """Triplets of a batch ``[…, T, m, c]``, ``[…, T, c]``, ``[…, T, c, n]`` joined, ``[…, m, T·c]`` and so on."""
+    return left.movedim(-3, -2).flatten(-2), lengths.flatten(-2), right.flatten(-3, -2)

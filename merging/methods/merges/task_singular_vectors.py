@@ -4,12 +4,13 @@ import torch
 
 from merging.methods.calibration import CALIBRATION
 from merging.methods.context import Context
-from merging.methods.layers import matrix_by_matrix
+from merging.methods.layers import matrix_by_matrix, merged_together
 from merging.methods.merges.isotropic import IsotropicParams
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
 from merging.methods.scaling import scaled
-from merging.weights.spectra import NOTHING, nonzero, polar, side_by_side, top_triplets
+from merging.weights.roles import Role
+from merging.weights.spectra import NOTHING, nonzero, polar, polar_of_each, side_by_side, top_triplets
 from merging.weights.vectors import TaskVectors
 
 
@@ -28,16 +29,34 @@ def tsv_m(vectors: TaskVectors, params: TsvParams, context: Context) -> TensorMe
     take ``α mean(τ)``.
     """
 
-    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, _joined, params.calibration)
+    together = merged_together(vectors, params.layers, _is_matrix, _joined_together, context)
+
+    def joined(name: str, stack: torch.Tensor) -> torch.Tensor:
+        return together[name] if name in together else _joined(stack)
+
+    direction = matrix_by_matrix(params.layers, _is_matrix, joined, params.calibration)
     return scaled(vectors, params.scaling, direction, context)
 
 
-def _joined(name: str, stack: torch.Tensor) -> torch.Tensor:
+def _is_matrix(role: Role) -> bool:
+    return role.two_dimensional
+
+
+def _joined(stack: torch.Tensor) -> torch.Tensor:
     some = nonzero(stack)
     if not len(some):
         return torch.zeros_like(stack[0])
     left, lengths, right = _triplets(some, len(stack))
     return (left * lengths) @ right
+
+
+def _joined_together(stacks: torch.Tensor) -> torch.Tensor:
+    """As :func:`_joined` of every stack of ``[B, T, m, n]``, ``[B, m, n]``."""
+    if not bool(stacks.flatten(2).any(dim=2).all()):
+        return torch.stack([_joined(stack) for stack in stacks])
+    count = max(1, min(stacks.shape[2:]) // stacks.shape[1])
+    left, lengths, right = side_by_side(*top_triplets(stacks, count))
+    return (polar_of_each(left, NOTHING) * lengths[:, None]) @ polar_of_each(right, NOTHING)
 
 
 def joined_parts(stack: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from merging.methods.context import Context
 from merging.methods.params import WIDE_GRID
 from merging.methods.registry import find
 from merging.suites import Suite
+from merging.weights import spectra
 from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, random_vectors, write_models
 
@@ -82,6 +83,26 @@ def test_it_is_the_plain_implementation(tmp_path: Path, merge: str, tasks: int) 
         base, stack = vectors.stack(name)
         exact = PLAIN[merge](stack.double()) if found.ndim == 2 else stack.double().mean(dim=0)
         torch.testing.assert_close(found.double(), base.double() + 1.3 * exact, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("merge", ["iso_cts", "tsv_m"])
+@pytest.mark.parametrize("tasks", [2, 5])
+def test_matrices_that_a_gpu_takes_together_are_those_of_the_cpu(
+    tmp_path: Path, merge: str, tasks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several of one shape; in one of them a task learned nothing, in another one nobody did."""
+    blocks = {f"transformer.resblocks.{i}.{name}.weight": (48, 24) for i in range(4) for name in ("up", "same")}
+    shapes = {name: (24, 24) if "same" in name else shape for name, shape in blocks.items()} | {"proj": (24, 60)}
+    base, *models = (random_state(seed, shapes) for seed in range(tasks + 1))
+    first, second = list(blocks)[:2]
+    models[0][first] = base[first]
+    for model in models:
+        model[second] = base[second]
+    vectors = write_models(tmp_path, base, models)
+    expected = merged(vectors, merge)
+    monkeypatch.setattr(spectra, "multiplies", lambda device: True)
+    for name, found in merged(vectors, merge).items():
+        assert float((found - expected[name]).norm()) <= 1e-3 * float((expected[name] - base[name]).norm())
 
 
 @pytest.mark.parametrize("merge", [*PLAIN, "wudi"])
