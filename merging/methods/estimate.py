@@ -289,7 +289,7 @@ def _together(spec: Spec, sizes: _Sizes) -> bool:
     """Whether a GPU takes all matrices of one shape together, and keeps what comes of them."""
     params = spec.pair.merge.params
     by_adam = isinstance(params, WudiParams) and params.solver == "adam"
-    return (by_adam or spec.merge == "tsv_m") and not sizes.on_cpu
+    return (by_adam or spec.merge in ("tsv_m", "iso_cts")) and not sizes.on_cpu
 
 
 def _searches(spec: Spec) -> bool:

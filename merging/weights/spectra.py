@@ -1,7 +1,8 @@
 """Singular vectors and polar factors of weight matrices, at a fraction of the cost of a full decomposition."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -107,7 +108,9 @@ def polar(matrix: torch.Tensor, nothing: float = 0.0) -> tuple[torch.Tensor, tor
 
 
 def polar_of_each(matrices: torch.Tensor, nothing: float = 0.0) -> torch.Tensor:
-    """The factors that :func:`polar` gives, of a batch ``[B, m, n]``, for a GPU."""
+    """The factor that :func:`polar` gives of ``[m, n]``, or those of a batch ``[B, m, n]`` together, for a GPU."""
+    if matrices.ndim == 2:
+        return polar(matrices, nothing)[0]
     if matrices.shape[1] < matrices.shape[2]:
         return polar_of_each(matrices.mT, nothing).mT
     factors, converged = polar_factors(matrices)
@@ -149,22 +152,24 @@ def decomposed_sum(stack: torch.Tensor, count: int) -> tuple[torch.Tensor, torch
     apart, at a smaller cost. The singular vectors of the longer side are good for the first ``count``.
 
     Args:
-        stack: ``[T, m, n]``, float32.
+        stack: ``[..., T, m, n]``, float32.
         count: how many triplets are counted on, at most min(m, n).
     """
-    if stack.shape[1] > stack.shape[2]:
+    if stack.shape[-2] > stack.shape[-1]:
         left, lengths, right = decomposed_sum(stack.mT, count)
-        return right.T, lengths, left.T
+        return right.mT, lengths, left.mT
     where = "cpu" if stack.device.type == "mps" else stack.device  # Apple's GPUs have no float64
-    total = stack[0].to(where, torch.float64)
-    for vector in stack[1:]:
+    first, *others = stack.unbind(-3)
+    total = first.to(where, torch.float64)
+    for vector in others:
         total += vector.to(where)
-    squares, axes = (part.flip(-1).to(stack.device, torch.float32) for part in _eigh(gram(total.T)))
+    decomposed = _eigh(gram(total.mT)) if total.ndim == 2 else _eigh_of_each(gram(total.mT))
+    squares, axes = (part.flip(-1).to(stack.device, torch.float32) for part in decomposed)
     matrix = total.to(stack.device, torch.float32)
-    if count and not squares[count - 1] > _COUNTED_ON * squares[0]:
+    if count and not bool((squares[..., count - 1] > _COUNTED_ON * squares[..., 0]).all()):
         return svd(matrix)
     lengths = squares.clamp_min(0).sqrt()
-    return axes, lengths, (axes.T @ matrix) / lengths.clamp_min(1e-30)[:, None]
+    return axes, lengths, (axes.mT @ matrix) / lengths.clamp_min(1e-30)[..., None]
 
 
 def solve_positive(matrix: torch.Tensor, right: torch.Tensor, advice: str = "") -> torch.Tensor:
@@ -184,17 +189,31 @@ def _eigh(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return squares, axes
 
 
-def effective_ranks(grams: torch.Tensor) -> list[float]:
-    """``exp(−Σ p log p)`` of the shares p of singular values' squares, from Gram matrices ``[B, n, n]``; 0 of zero.
-
-    Where they lie on a GPU the processor's cores take half of them: it decomposes one at a time.
-    """
-    exact = grams.double()
-    ours = len(exact) // 2 if exact.device.type == "cuda" else 0
+def _eigh_of_each(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As :func:`_eigh` of a batch ``[B, n, n]``."""
     with _decomposing():
-        waiting = cores().map(torch.linalg.eigvalsh, exact[:ours].cpu()) if ours else ()
-        squares = torch.linalg.eigvalsh(exact[ours:]).cpu()
-        squares = torch.cat([*(one[None] for one in waiting), squares]).clamp_min(0)
+        parts = zip(*_beside_cores(torch.linalg.eigh, matrices), strict=True)
+        values, axes = (torch.cat([one.to(matrices.device) for one in part]) for part in parts)
+    return values, axes
+
+
+def _beside_cores(function: Callable[[torch.Tensor], Any], matrices: torch.Tensor) -> list[Any]:
+    """What a decomposition gives of batches that make up ``[B, n, n]``, in order.
+
+    Where they lie on a GPU the processor's cores take half of them, and leave the results on the CPU: a GPU decomposes
+    one at a time.
+    """
+    ours = len(matrices) // 2 if matrices.device.type == "cuda" else 0
+    waiting = cores().map(function, matrices[:ours, None].cpu()) if ours else ()
+    rest = function(matrices[ours:])
+    return [*waiting, rest]
+
+
+def effective_ranks(grams: torch.Tensor) -> list[float]:
+    """``exp(−Σ p log p)`` of the shares p of singular values' squares, from Gram matrices ``[B, n, n]``; 0 of zero."""
+    with _decomposing():
+        parts = _beside_cores(torch.linalg.eigvalsh, grams.double())
+    squares = torch.cat([part.cpu() for part in parts]).clamp_min(0)
     shares = squares / squares.sum(dim=-1, keepdim=True).clamp_min(1e-300)
     ranks = torch.special.entr(shares).sum(dim=-1).exp()
     return torch.where(shares.any(dim=-1), ranks, 0.0).tolist()
@@ -222,7 +241,7 @@ def top_triplets(
     Args:
         matrices: ``[..., m, n]``, float32, such as the task vectors of one tensor.
         count: how many, at most min(m, n).
-        inside: orthonormal columns ``[m, k]``, of matrices with m ≥ n: the triplets of what lies outside of them.
+        inside: orthonormal columns ``[..., m, k]``, of matrices with m ≥ n: the triplets of what lies outside of them.
     """
     batch = matrices.shape[:-2]
     if batch and not multiplies(matrices.device):  # Gram matrices of all at once take more than is kept of them
@@ -284,7 +303,7 @@ def _top_triplets_outside(
     """From the difference of two Gram matrices; None where little of a matrix is outside, so that rounding tells."""
     whole = gram(matrices)
     least = _LEFT_OVER * whole.diagonal(dim1=-2, dim2=-1).amax(dim=-1)
-    squares, axes = _eigh(whole.sub_(gram(inside.T @ matrices)))
+    squares, axes = _eigh(whole.sub_(gram(inside.mT @ matrices)))
     if not bool((squares[..., -count] > least).all()):
         return None
     lengths, right = squares[..., -count:].flip(-1).sqrt(), axes[..., -count:].flip(-1)
@@ -292,8 +311,8 @@ def _top_triplets_outside(
 
 
 def _outside(matrices: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """What of ``[..., m, n]`` lies outside of orthonormal columns ``[m, k]``."""
-    return (inside @ (inside.T @ matrices)).neg_().add_(matrices)
+    """What of ``[..., m, n]`` lies outside of orthonormal columns ``[..., m, k]``."""
+    return (inside @ (inside.mT @ matrices)).neg_().add_(matrices)
 
 
 def side_by_side(

@@ -4,12 +4,13 @@ import torch
 from pydantic import Field
 
 from merging.methods.context import Context
-from merging.methods.layers import LAYERS, Layers, matrix_by_matrix
+from merging.methods.layers import LAYERS, Layers, matrix_by_matrix, merged_together
 from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import Revision, merge
 from merging.methods.scaling import Scaling, scaled
-from merging.weights.spectra import NOTHING, decomposed_sum, polar, side_by_side, top_triplets
+from merging.weights.roles import Role
+from merging.weights.spectra import NOTHING, decomposed_sum, polar, polar_of_each, side_by_side, top_triplets
 from merging.weights.vectors import TaskVectors
 
 _PAPER = "https://arxiv.org/abs/2502.04959"
@@ -61,25 +62,47 @@ def iso_cts(vectors: TaskVectors, params: CommonSubspaceParams, context: Context
     Both sets together are made orthogonal, with equal singular values.
     """
 
-    def equalised(name: str, stack: torch.Tensor) -> torch.Tensor:
-        rank, tasks = min(stack.shape[1:]), len(stack)
-        own = min(round((rank - int(params.common * rank)) / tasks), rank // tasks)  # triplets a task
-        common = rank - own * tasks
-        left, lengths, right = decomposed_sum(stack, common)
-        if float(lengths[0]) == 0:
-            return torch.zeros_like(stack[0])
-        us, values, vs = left[:, :common], lengths[:common], right[:common]
-        if not own:
-            return values.mean() * (us @ vs)
-        u, s, v = side_by_side(*_outside(stack, left, common, own))
-        some = s > 1e-6 * lengths[0]  # nothing is left of a task that lies within the common directions
-        mean = torch.cat([values, s[some]]).mean()
-        common_rows, rows = _polar_beside(vs, v[some])
-        # What lies outside of the common directions is orthogonal to them: each has its polar factor by itself.
-        return mean * (us @ common_rows + polar(u[:, some], NOTHING)[0] @ rows)
+    def equalised(stack: torch.Tensor) -> torch.Tensor:
+        return _equalised(stack, params.common)
 
-    direction = matrix_by_matrix(params.layers, lambda role: role.two_dimensional, equalised)
-    return scaled(vectors, params.scaling, direction, context)
+    together = merged_together(vectors, params.layers, _is_matrix, equalised, context)
+
+    def either(name: str, stack: torch.Tensor) -> torch.Tensor:
+        return together[name] if name in together else equalised(stack)
+
+    return scaled(vectors, params.scaling, matrix_by_matrix(params.layers, _is_matrix, either), context)
+
+
+def _is_matrix(role: Role) -> bool:
+    return role.two_dimensional
+
+
+def _equalised(stack: torch.Tensor, share: float) -> torch.Tensor:
+    """Common directions and those of single tasks with equal singular values, of ``[T, m, n]`` or ``[B, T, m, n]``."""
+    tasks, rank = stack.shape[-3], min(stack.shape[-2:])
+    own = min(round((rank - int(share * rank)) / tasks), rank // tasks)  # triplets a task
+    common = rank - own * tasks
+    left, lengths, right = decomposed_sum(stack, common)
+    if not bool(lengths[..., 0].all()):
+        return torch.zeros_like(stack[0]) if stack.ndim == 3 else _each(stack, share)
+    us, values, vs = left[..., :common], lengths[..., :common], right[..., :common, :]
+    if not own:
+        return values.mean(dim=-1)[..., None, None] * (us @ vs)
+    u, s, v = side_by_side(*_outside(stack, left, common, own))
+    some = s > 1e-6 * lengths[..., :1]  # nothing is left of a task that lies within the common directions
+    if stack.ndim == 3:
+        u, s, v = u[:, some], s[some], v[some]
+    elif not bool(some.all()):
+        return _each(stack, share)
+    mean = torch.cat([values, s], dim=-1).mean(dim=-1)[..., None, None]
+    common_rows, rows = _polar_beside(vs, v)
+    # What lies outside of the common directions is orthogonal to them: each has its polar factor by itself.
+    return mean * (us @ common_rows + polar_of_each(u, NOTHING) @ rows)
+
+
+def _each(stacks: torch.Tensor, share: float) -> torch.Tensor:
+    """One after the other, where they are not all of one kind."""
+    return torch.stack([_equalised(stack, share) for stack in stacks])
 
 
 def _outside(
@@ -89,20 +112,21 @@ def _outside(
 
     Where those columns and the others span everything, what lies outside has coordinates in the others, which are few.
     """
-    if left.shape[0] == left.shape[1]:
-        others = left[:, common:]
-        u, s, v = top_triplets(others.T @ stack, count)
+    left = left if stack.ndim == 3 else left[:, None]
+    if left.shape[-2] == left.shape[-1]:
+        others = left[..., common:]
+        u, s, v = top_triplets(others.mT @ stack, count)
         return others @ u, s, v
-    inside = left[:, :common]
-    return top_triplets(stack, count, inside)
+    return top_triplets(stack, count, left[..., :common])
 
 
 def _polar_beside(fixed: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The polar factor of orthonormal rows ``[k, n]`` with others ``[c, n]`` below them, in these two parts.
+    """The polar factor of orthonormal rows ``[..., k, n]`` with others ``[..., c, n]`` below them, in these two parts.
 
     Of the orthonormal ones only those c combinations change that are not orthogonal to the others.
     """
-    turned, _ = torch.linalg.qr(fixed @ rows.T)  # [k, min(k, c)]
-    met = turned.T @ fixed
-    factor = polar(torch.cat([met, rows]), NOTHING)[0]
-    return fixed + turned @ (factor[: len(met)] - met), factor[len(met) :]
+    turned, _ = torch.linalg.qr(fixed @ rows.mT)  # [..., k, min(k, c)]
+    met = turned.mT @ fixed
+    factor = polar_of_each(torch.cat([met, rows], dim=-2), NOTHING)
+    split = met.shape[-2]
+    return fixed + turned @ (factor[..., :split, :] - met), factor[..., split:, :]
