@@ -19,17 +19,16 @@ import torch
 from pydantic import Field
 
 from merging.core.errors import SpecError
-from merging.core.streaming import ordered
 from merging.methods.context import Context
 from merging.methods.edits.magnitudes import largest_magnitudes
-from merging.methods.layers import matrices_of, of_equal_shape
+from merging.methods.layers import TOGETHER, matrices_of, of_equal_shape
 from merging.methods.params import Params
 from merging.methods.planned import Report, TensorEdit
 from merging.methods.registry import Revision, edit
 from merging.methods.units import CLIP_LENGTH, UNITS, Units, spread_factor
-from merging.weights.resident import at_once
+from merging.weights import spectra
 from merging.weights.roles import Role, role_of
-from merging.weights.spectra import multiplies, nonzero, side_by_side, svd, top_triplets
+from merging.weights.spectra import nonzero, side_by_side, svd, top_triplets
 from merging.weights.vectors import TaskVectors
 
 _AT_FIRST = {"layers": "everything"}
@@ -153,24 +152,17 @@ def _updates_together(
     vectors: TaskVectors, layers: Mapping[str, Role], strength: float, params: DogeParams, context: Context
 ) -> dict[str, torch.Tensor]:
     """δ of all layers, where a GPU finds those of equal shape together; nothing on the CPU."""
-    if not multiplies(context.device):
+    if not spectra.multiplies(context.device):
         return {}
 
-    def basis_of(name: str) -> torch.Tensor:
-        return shared_basis(layers[name].matrices(vectors.stack(name, context.device)[1]), params.shared)
-
-    bases: dict[str, torch.Tensor] = {}
-    for basis in ordered(basis_of, layers, context.device, at_once(vectors, context.device)):
-        context.step(len(bases), len(layers), "finding what the tasks share")
-        bases[[*layers][len(bases)]] = basis
     found: dict[str, torch.Tensor] = {}
     for names in of_equal_shape(layers, len(vectors.tasks)):
         context.step(len(found), len(layers), "finding updates")
         stacks = matrices_of(vectors, names, layers, context.device)
         weights = torch.stack([_weights(stack, strength) for stack in stacks])
-        columns = max(bases[name].shape[1] for name in names)
-        padded = torch.stack([torch.nn.functional.pad(bases[n], (0, columns - bases[n].shape[1])) for n in names])
-        found |= dict(zip(names, _descended(stacks, weights, padded, params, context), strict=True))
+        some = max(1, TOGETHER // (32 * len(vectors.tasks) * min(stacks.shape[2:]) ** 2))  # Gram matrices in float64
+        bases = torch.cat([_shared_bases(part, params.shared) for part in stacks.split(some)])
+        found |= dict(zip(names, _descended(stacks, weights, bases, params, context), strict=True))
     return found
 
 
@@ -184,7 +176,7 @@ def _descended(
     # rowsum(τ_j ⊙ (τ_j − Σ λ τ)), [B, T, m]
     gaps = torch.stack([(one * (one - merged)).sum(dim=2) for one in stacks.unbind(1)], dim=1)
     delta.grad = torch.empty_like(delta)
-    gradient = _by_products if multiplies(delta.device) else _by_blocks
+    gradient = _by_products if spectra.multiplies(delta.device) else _by_blocks
     add_gradient = gradient(stacks, gaps, total, delta)
     optimiser = torch.optim.Adam([delta], lr=params.learning_rate, fused=True)
     for _ in range(params.steps):
@@ -239,6 +231,18 @@ def _by_products(
     return add
 
 
+def _shared_bases(stacks: torch.Tensor, share: float) -> torch.Tensor:
+    """As :func:`shared_basis` of every stack of ``[B, T, m, n]``, with zeros for columns that lack."""
+    tasks, rank = stacks.shape[1], min(stacks.shape[2:])
+    wanted = int(share * rank)
+    if tasks > 1 and wanted and bool(stacks.flatten(2).any(dim=2).all()):
+        joined, _, _ = side_by_side(*top_triplets(stacks, max(1, rank // tasks)))
+        found = list(top_triplets(joined, min(wanted, *joined.shape[1:]))[0])
+    else:
+        found = [shared_basis(stack, share) for stack in stacks]
+    return torch.stack([torch.nn.functional.pad(one, (0, wanted - one.shape[1])) for one in found])
+
+
 def shared_basis(stack: torch.Tensor, share: float) -> torch.Tensor:
     """Orthonormal columns ``[m, ⌊share · r⌋]`` that span what the tasks have in common.
 
@@ -251,7 +255,7 @@ def shared_basis(stack: torch.Tensor, share: float) -> torch.Tensor:
         return stack.new_zeros(stack.shape[1], 0)
     joined, _, _ = side_by_side(*top_triplets(some, count))
     wanted = min(int(share * rank), *joined.shape)
-    if multiplies(stack.device) and len(some) > 1:  # those of a single task are equal, and what is taken arbitrary
+    if wanted and len(some) > 1 and spectra.multiplies(stack.device):  # of one task they are equal: any would be taken
         return top_triplets(joined, wanted)[0]
     left, _, _ = svd(joined)
     return left[:, :wanted]
