@@ -112,16 +112,13 @@ def test_every_method_that_needs_no_images_has_a_bound() -> None:
 
 
 @pytest.mark.parametrize(("settings", "bound"), BOUNDS.items())
-def test_devices_agree(tower: TaskVectors, device: torch.device, settings: str, bound: float) -> None:
+def test_devices_agree_and_give_the_same_from_run_to_run(
+    tower: TaskVectors, device: torch.device, settings: str, bound: float
+) -> None:
     expected = merged(tower, settings, Context(), gpu=False)
-    found = merged(tower, settings, Context(device))
+    found, again = (merged(tower, settings, Context(device)) for _ in range(2))
     assert apart(found, expected, tower) <= bound
-
-
-@pytest.mark.parametrize("settings", BOUNDS)
-def test_the_same_from_run_to_run(tower: TaskVectors, device: torch.device, settings: str) -> None:
-    once, again = (merged(tower, settings, Context(device)) for _ in range(2))
-    assert all(torch.equal(once[name], again[name]) for name in once)
+    assert all(torch.equal(found[name], again[name]) for name in found)
 
 
 def test_a_second_merge_reads_no_file(
