@@ -21,7 +21,7 @@ from ui.runs import shipped
 from ui.shell import state
 from ui.shell.url import run_again
 
-SAMPLE = 100  # images of each task that are measured first
+SAMPLE = 50  # images of each task that are measured first
 _BREATH = 1.0  # seconds of measuring after which the page looks at its sliders again
 _REST_BREATH = 0.3  # the same, and how long to wait for one's turn, where others go first
 
