@@ -15,7 +15,7 @@ from tests.carrying import execute
 from tests.dashboard import settled
 
 MINI = "tasks=digits&tasks=signs"
-SAMPLE = "100 validation images a task, drawn at random"
+SAMPLE = "50 validation images a task, drawn at random"
 # Notes that a text was on the page, however short: on a fast machine full numbers follow at once.
 WATCH = """text => {
     new MutationObserver(() => { if (document.body.innerText.includes(text)) window.seen = true })

@@ -126,6 +126,9 @@ def _serve(script: str, settings: dict[str, Any]) -> None:
 
     # Else the first visitor sees the names of all scripts in pages/ until the app has said what its pages are.
     PagesManager.uses_pages_directory = False
+    # A tensor operation lets go of Python's lock and waits for it again for as long as pages are drawn: by default
+    # 5 ms each time, of which a forward pass has hundreds.
+    sys.setswitchinterval(0.0005)
     web.REACH.beside = True
     if os.environ.get("MERGING_PHONES"):
         web.REACH.port = web.listen(int(os.environ["MERGING_PHONES"]))

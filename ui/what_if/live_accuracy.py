@@ -5,6 +5,7 @@ the page measures for a moment, asks for another run, and goes on there with wha
 measured is remembered, for all who look; where several ask at once, the samples of all come before the rest of any.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,8 +22,8 @@ from ui.runs import shipped
 from ui.shell import state
 from ui.shell.url import run_again
 
-SAMPLE = 100  # images of each task that are measured first
-_BREATH = 1.0  # seconds of measuring after which the page looks at its sliders again
+SAMPLE = 50  # images of each task that are measured first
+_BREATH = 2.0  # seconds of measuring after which the page looks at its sliders again
 _REST_BREATH = 0.3  # the same, and how long to wait for one's turn, where others go first
 
 
@@ -88,10 +89,9 @@ def _not_shipped(needs: Iterable[Need]) -> list[Need]:
 
 
 def measure(needs: Sequence[Need], whole: bool) -> None:
-    """Measure what is missing, looking at the sliders again now and then, unless the whole page runs."""
-    while not measure_for_a_moment(needs):
-        if not whole:
-            again(whole)
+    """Measure what is missing in one turn, or looking at the sliders again now and then if a fragment runs."""
+    if not measure_for_a_moment(needs, math.inf if whole else _BREATH):
+        again(whole)
 
 
 def again(whole: bool) -> None:
