@@ -27,6 +27,7 @@ from merging.methods.pair import Pair
 from merging.methods.spec import Spec
 from merging.weights.files.reading import TensorInfo
 from merging.weights.roles import role_of
+from merging.weights.subspace import pays
 from merging.weights.vectors import TaskVectors
 
 FLOAT = 4
@@ -34,6 +35,7 @@ _HALF = 0.58  # of a symmetric product that is computed, in blocks
 _SVD = 2.3  # of a square matrix, in units of the symmetric decomposition
 _NEWTON = 17  # steps of Newton and Schulz
 _DOUBLE = 2.0  # what float64 takes of float32
+_ROUNDS, _DEGREE = 4, 16  # of subspace iteration, and of the polynomial in each, about
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Models:
     Attributes:
         shapes: of every tensor.
         tasks: names, of which only the number counts.
-        gpu: whether polar factors come by products alone, see :mod:`merging.weights.newton_schulz`.
+        gpu: whether polar factors and leading singular vectors come by products, see
+            :mod:`merging.weights.newton_schulz` and :mod:`merging.weights.subspace`.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -182,9 +185,17 @@ def polar(m: int, n: int, gpu: bool) -> Cost:
     return Cost(cubes=_SVD * n**2 * m, products=2 * m * n * n)
 
 
-def triplets(m: int, n: int, count: int) -> Cost:
+def leading(n: int, count: int, gpu: bool) -> Cost:
+    """The first eigenvectors of ``[n, n]``: products and decompositions of a block where they pay, else all of them."""
+    if not gpu or not pays(count, n):
+        return Cost(cubes=n**3)
+    block = count + count // 2
+    return Cost(products=_ROUNDS * _DEGREE * 2 * n * n * block, cubes=_ROUNDS * _DOUBLE * block**3)
+
+
+def triplets(m: int, n: int, count: int, gpu: bool) -> Cost:
     """A matrix's first triplets."""
-    return gram(m, n) + Cost(cubes=n**3, products=2 * m * n * count)
+    return gram(m, n) + leading(n, count, gpu) + Cost(products=2 * m * n * count)
 
 
 def iso_c(models: Models) -> Cost:
@@ -199,7 +210,7 @@ def tsv_m(models: Models) -> Cost:
     for m, n in models.matrices(blocks=False):
         count = max(1, n // tasks)
         joined = count * tasks
-        total += triplets(m, n, count) * tasks + Cost(products=2 * m * n * joined)
+        total += triplets(m, n, count, models.gpu) * tasks + Cost(products=2 * m * n * joined)
         total += polar(m, joined, models.gpu) + polar(n, joined, models.gpu)
     return total
 
@@ -217,7 +228,10 @@ def iso_cts(models: Models) -> Cost:
         total += gram(m, n) * _DOUBLE + Cost(cubes=_DOUBLE * n**3, products=2 * m * n * n)
         total += Cost(entries=2 * _DOUBLE * tasks * m * n)
         if shape[0] > shape[1]:  # as in isotropic.py: the left singular vectors are on the longer side
-            outside = gram(m, n) + gram(common, n) + Cost(cubes=n**3, products=2 * m * n * (common + own))
+            outside = gram(m, n) + gram(common, n) + Cost(products=2 * m * n * (common + own))
+            outside += leading(n, own, models.gpu)
+        elif models.gpu:
+            outside = gram(m, n) + Cost(products=2 * m * n * (common + own)) + leading(n, own, models.gpu)
         else:
             outside = Cost(products=2 * m * n * (n - common), cubes=(n - common) ** 3)
         beside = Cost(cubes=(2 * own * tasks) ** 3, products=2 * common * own * tasks * n)
@@ -256,9 +270,9 @@ def doge(models: Models) -> Cost:
     for m, n in models.matrices(blocks=True):
         count = max(1, n // tasks)
         joined = count * tasks
-        basis = triplets(m, joined, n // 6) if models.gpu else Cost(cubes=_SVD * joined**2 * m)
+        basis = triplets(m, joined, n // 6, True) if models.gpu else Cost(cubes=_SVD * joined**2 * m)
         step = Cost(moved=FLOAT * tasks * m * n, products=4 * m * n * (n // 6), entries=6 * m * n)
-        total += triplets(m, n, count) * tasks + basis + step * 400
+        total += triplets(m, n, count, models.gpu) * tasks + basis + step * 400
     return total
 
 
