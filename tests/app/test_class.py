@@ -10,9 +10,9 @@ from streamlit.testing.v1 import AppTest
 from merging.core.owner import owner_secret
 from merging.suites import Suite
 from tests.app.conftest import texts
-from ui.poll.polls import MOST_OPEN
-from ui.poll.web import POLLS, REACH
 from ui.shell import state
+from ui.shell.poll.polls import MOST_OPEN
+from ui.shell.poll.web import POLLS, REACH
 
 Open = Callable[..., AppTest]
 

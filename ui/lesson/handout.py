@@ -9,7 +9,7 @@ from merging.core.page import static_page
 from merging.runs.comparison.svg import escaped
 from ui.lesson.questions import Question
 from ui.lesson.screen import Drawn
-from ui.poll.polls import LETTERS
+from ui.shell.poll.polls import LETTERS
 
 _HEIGHT = 236  # pixels of a chart that has no more rows than fit
 _STYLE = """

@@ -14,10 +14,10 @@ from merging.core.text import counted
 from ui.lesson.questions import Question
 from ui.lesson.screen import answered, large
 from ui.look.figure import escape_markdown, is_dark, show
-from ui.poll.address import address_of, own_networks, what_lets_others_in
-from ui.poll.polls import LETTERS, askable
-from ui.poll.web import POLLS, REACH
 from ui.shell import session
+from ui.shell.poll.address import address_of, own_networks, what_lets_others_in
+from ui.shell.poll.polls import LETTERS, askable
+from ui.shell.poll.web import POLLS, REACH
 from ui.shell.rights import Act
 
 _CODE, _VIEW = "class-code", "class-view"  # session state: the open code; what stands in the chart's place

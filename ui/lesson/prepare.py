@@ -16,9 +16,9 @@ from ui.lesson.prepared import Lessons, Prepared, read
 from ui.lesson.screen import OnPaper, Step
 from ui.lesson.steps import STEPS
 from ui.look.figure import escape_markdown
-from ui.poll.address import dashboard_at, own_networks, what_lets_others_in
 from ui.runs.text import measured_before
 from ui.shell import session, state
+from ui.shell.poll.address import dashboard_at, own_networks, what_lets_others_in
 from ui.shell.rights import Act
 from ui.shell.url import warn
 from ui.what_if import live_accuracy

@@ -1,8 +1,8 @@
 """Streamlit's server, with what pages need loaded while the browser is still opening: torch alone takes seconds.
 
 Run as a script: ``python ui/shell/serve.py run app.py``, with settings as ``streamlit run`` takes them. It also answers
-phones (:mod:`ui.poll`). Whoever calls ``streamlit run app.py`` has the same dashboard, without phones, whose first page
-comes later.
+phones (:mod:`ui.shell.poll`). Whoever calls ``streamlit run app.py`` has the same dashboard, without phones, whose
+first page comes later.
 """
 
 import json
@@ -122,7 +122,7 @@ def _serve(script: str, settings: dict[str, Any]) -> None:
     from streamlit.runtime.pages_manager import PagesManager
     from streamlit.starlette import App
 
-    from ui.poll import web
+    from ui.shell.poll import web
 
     # Else the first visitor sees the names of all scripts in pages/ until the app has said what its pages are.
     PagesManager.uses_pages_directory = False

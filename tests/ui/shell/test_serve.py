@@ -6,8 +6,8 @@ from types import ModuleType
 import pytest
 
 from ui.look import figure
-from ui.poll import address
 from ui.shell import serve
+from ui.shell.poll import address
 from ui.suites import words
 
 

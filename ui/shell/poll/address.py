@@ -5,7 +5,7 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ui.poll.web import PATH, Reach
+from ui.shell.poll.web import PATH, Reach
 
 _EVERYWHERE = ("", "0.0.0.0", "::")
 

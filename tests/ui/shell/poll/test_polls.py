@@ -9,10 +9,10 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from merging.core.errors import RunError
-from ui.poll import polls as polls_module
-from ui.poll.address import address_of, own_networks
-from ui.poll.polls import MOST_ANSWERS, MOST_OPEN, PATIENCE, Polls
-from ui.poll.web import Reach, listen, routes
+from ui.shell.poll import polls as polls_module
+from ui.shell.poll.address import address_of, own_networks
+from ui.shell.poll.polls import MOST_ANSWERS, MOST_OPEN, PATIENCE, Polls
+from ui.shell.poll.web import Reach, listen, routes
 
 ASKED = ("Which λ is <b>good</b>?", ("Small & safe", "Large", "None"))
 Phone = Callable[..., TestClient]

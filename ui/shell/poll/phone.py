@@ -4,7 +4,7 @@ import base64
 import hashlib
 import html
 
-from ui.poll.polls import LETTERS, Question
+from ui.shell.poll.polls import LETTERS, Question
 
 NUMBER = "X-Question"  # header: number of the question that is asked now
 _LOOK_AGAIN = 4  # seconds after which a phone that has answered asks whether there is another question

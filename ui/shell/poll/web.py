@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from ui.poll import phone
-from ui.poll.polls import Polls
+from ui.shell.poll import phone
+from ui.shell.poll.polls import Polls
 
 PATH = "poll"
 _LONGEST = 256  # bytes of an answer; a true one has 80
