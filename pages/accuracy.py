@@ -20,7 +20,7 @@ from merging.charts.accuracy import (
     set_apart,
 )
 from merging.charts.run_series import name_runs, series_of
-from merging.evaluation.evaluator import best_first
+from merging.evaluation.accuracy import best_first
 from merging.runs import Run
 from merging.runs.comparison.compare import MAX_RUNS
 from merging.suites.images.shifts import CLEAN, shift_text

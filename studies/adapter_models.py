@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from merging.evaluation.evaluator import Accuracy, Evaluator
+from merging.evaluation.accuracy import Accuracy
+from merging.evaluation.evaluator import Evaluator
 from merging.suites.suite import Split
 from studies.adapters import AdapterSettings, folded
 

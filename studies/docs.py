@@ -18,7 +18,7 @@ from merging.cli import main as command_line
 from merging.core import limits
 from merging.core.files import atomic_path
 from merging.core.text import printed
-from merging.evaluation.evaluator import best_first
+from merging.evaluation.accuracy import best_first
 from merging.methods.catalogue import catalogue
 from merging.methods.grammar import write_value
 from merging.methods.presets import PRESETS

@@ -8,7 +8,7 @@ import click
 import numpy as np
 
 from merging.core.files import atomic_path
-from merging.evaluation.evaluator import normalised_accuracy
+from merging.evaluation.accuracy import normalised_accuracy
 from merging.weights.geometry import mean_abs_cosine
 from studies import tables
 from studies.adapter_training import RATE_STEPS, WAYS

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from merging.charts import theme
 from merging.charts.accuracy import Series, line_of, marker_of
 from merging.core.text import in_a_row, printed, signed
-from merging.evaluation.evaluator import best_first
+from merging.evaluation.accuracy import best_first
 from merging.runs.beyond import Generalisation, Robustness, average, spread
 from merging.suites.images.corruptions import CORRUPTIONS
 from merging.suites.images.shifts import CLEAN, Shift

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from merging.charts import theme
 from merging.charts.accuracy import Series, line_of
 from merging.core.text import signed
-from merging.evaluation.evaluator import best_first
+from merging.evaluation.accuracy import best_first
 from merging.runs.beyond import average, spread
 from merging.runs.task_counts import ByCount
 

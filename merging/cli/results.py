@@ -199,7 +199,7 @@ def print_unseen(result: Any) -> None:
 
 def print_skipped(skipped: dict[str, dict[str, int]]) -> None:
     """Images that results leave out, if there are some: split → task → number."""
-    from merging.evaluation.evaluator import skipped_in_words
+    from merging.evaluation.accuracy import skipped_in_words
 
     if skipped_in_words(skipped):
         click.echo(skipped_in_words(skipped))

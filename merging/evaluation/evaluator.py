@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,143 +11,30 @@ import numpy as np
 import torch
 
 from merging.core.devices import free_memory, full_precision
-from merging.core.errors import MergingError, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
+from merging.core.errors import MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.core.memory import BatchSize
 from merging.core.progress import Work
 from merging.core.streaming import ordered
-from merging.core.text import counted, in_a_row, shortened
 from merging.core.wording import differences
 from merging.evaluation import clip
+from merging.evaluation.accuracy import Accuracy, whose
 from merging.evaluation.assumptions import require_agreement
-from merging.evaluation.text_heads import text_head
+from merging.evaluation.heads import load_head, odd_rows
 from merging.suites.declared import Declared
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.image_sets import ImageSet, load_images
 from merging.suites.images.shifts import CLEAN, AnyShift, Shift, shift_text, shifted_images
 from merging.suites.suite import Split, Suite
-from merging.weights.convert import of_one_norm
 from merging.weights.files import Checkpoint
 
 CPU_IMAGES = 25  # in one pass, a thread each
 GPU_IMAGES = 512
-_ALIKE = 3  # groups of equal rows of a head that are named
 _SHARE = 0.25  # of a GPU's free memory that the images of a task may take
-SAME_ACCURACY = 1e-9  # means of shares, 0 … 1, that differ by less are the same: an image counts more, rounding less
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Top-1 accuracy, 0 … 1.
-
-    Attributes:
-        per_task: task → accuracy.
-        counts: task → number of images.
-        split: which images.
-        skipped: task → number of images that can't be read and are left out, where there are some.
-    """
-
-    per_task: dict[str, float]
-    counts: dict[str, int]
-    split: str
-    skipped: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def average(self) -> float:
-        """Mean over tasks, each counting the same."""
-        return self.mean(tuple(self.per_task))
-
-    def mean(self, tasks: Sequence[str]) -> float:
-        """Mean over some of the tasks, at least one."""
-        return sum(self.per_task[task] for task in tasks) / len(tasks)
-
-    @property
-    def images(self) -> int:
-        """Number of images over all tasks."""
-        return sum(self.counts.values())
 
 
 def keeps_images(device: torch.device) -> bool:
     """Whether a device has memory of its own, in which images are better off."""
     return device.type != "cpu"
-
-
-def joined(parts: Sequence[Accuracy]) -> Accuracy:
-    """Accuracies on different tasks and the same split as one."""
-    per_task = {task: value for part in parts for task, value in part.per_task.items()}
-    counts = {task: value for part in parts for task, value in part.counts.items()}
-    skipped = {task: value for part in parts for task, value in part.skipped.items()}
-    return Accuracy(per_task, counts, parts[0].split, skipped)
-
-
-def skipped_in_words(skipped: Mapping[str, Mapping[str, int]]) -> str:
-    """Images that are left out of results as they can't be read: split → task → number, as a sentence.
-
-    >>> skipped_in_words({"test": {"roads": 2, "digits": 1}}), skipped_in_words({})
-    ("Left out, as they can't be read: 2 test images of roads, 1 test image of digits.", '')
-    """
-    each = [
-        f"{counted(number, f'{split} image')} of {task}"
-        for split, tasks in skipped.items()
-        for task, number in tasks.items()
-    ]
-    return f"Left out, as they can't be read: {', '.join(each)}." if each else ""
-
-
-def about_images(skipped: Mapping[str, Mapping[str, int]], warnings: Iterable[str]) -> str:
-    """What a reader of numbers has to know of the images behind them, in sentences; empty if nothing.
-
-    >>> about_images({"test": {"roads": 2}}, ["val images of roads: nearly black"])
-    "Left out, as they can't be read: 2 test images of roads. Val images of roads: nearly black."
-    """
-    return " ".join(filter(None, [skipped_in_words(skipped), *(f"{one[:1].upper()}{one[1:]}." for one in warnings)]))
-
-
-def _whose(places: Mapping[str, Iterable[str]]) -> str:
-    """Split → tasks, in words.
-
-    >>> _whose({"test": ["roads"], "val": ["roads"]}), _whose({"test": ["roads", "digits"], "val": ["roads"]})
-    ('test and val images of roads', 'test images of roads and digits and val images of roads')
-    """
-    splits: dict[tuple[str, ...], list[str]] = {}
-    for split, tasks in places.items():
-        splits.setdefault(tuple(tasks), []).append(split)
-    return in_a_row(f"{in_a_row(those)} images of {in_a_row(tasks)}" for tasks, those in splits.items())
-
-
-def normalised_accuracy(accuracy: Mapping[str, float], individual: Mapping[str, float]) -> float | None:
-    """Normalised accuracy: the mean over tasks of accuracy divided by that of the task's own model.
-
-    As in the papers of TALL masks (arXiv 2405.07813) and TSV-M (arXiv 2412.00081): the mean of the ratios, not the
-    ratio of the means, so that every task counts the same, however hard it is.
-
-    Args:
-        accuracy: task → accuracy of the merged model, 0 … 1.
-        individual: task → accuracy of the model fine-tuned on it, 0 … 1, for at least the same tasks.
-
-    Returns:
-        1 for what one model a task reaches; None if a task's own accuracy is not known, or 0.
-    """
-    if not accuracy or not all(individual.get(task) for task in accuracy):
-        return None
-    return sum(value / individual[task] for task, value in accuracy.items()) / len(accuracy)
-
-
-def best_first(values: Sequence[float]) -> list[int]:
-    """Places of accuracies, the largest first; those that rounding alone sets apart stay in their order.
-
-    The mean of 0.7 and 0.9 is not quite that of 0.8 and 0.8 in floating point, and which is larger is no finding.
-
-    >>> best_first([0.5, 0.9 - 1e-16, 0.9])
-    [1, 2, 0]
-    """
-    falling = sorted(range(len(values)), key=lambda index: -values[index])
-    groups: list[list[int]] = []
-    for index in falling:
-        if groups and values[groups[-1][0]] - values[index] <= SAME_ACCURACY:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return [index for group in groups for index in sorted(group)]
 
 
 @dataclass
@@ -304,7 +191,7 @@ class Evaluator:
             if (tasks is None or task in tasks) and split in (None, of):
                 for sentence in images.origin.warnings:
                     found.setdefault(sentence, {}).setdefault(of, {})[task] = None
-        said = [f"{_whose(places)}: {sentence}" for sentence, places in found.items()]
+        said = [f"{whose(places)}: {sentence}" for sentence, places in found.items()]
         for task, head in self._heads.items():
             if tasks is None or task in tasks:
                 said += [f"head of {task}: {odd}" for odd in odd_rows(head, self.suite.task(task).classes)]
@@ -496,112 +383,8 @@ class Evaluator:
         return self.batch.fit(run)
 
 
-def load_head(
-    suite: Suite, task_name: str, cache: Path | None = None, device: torch.device | None = None
-) -> torch.Tensor:
-    """Head of a task, float32 ``[classes, embed_dim]`` on the CPU: from its file, else from the text tower.
-
-    Args:
-        suite: the suite.
-        task_name: one of its tasks.
-        cache: folder where heads built from text are kept.
-        device: where the text tower runs; the CPU by default.
-
-    Raises:
-        SuiteError: the file holds no matrix ``weight`` with a row per class and a column per feature, or a bias.
-    """
-    if suite.task(task_name).head is None:
-        return text_head(suite, task_name, cache, device)
-    return torch.nn.functional.normalize(_stored_head(suite, task_name), dim=1)
-
-
-def odd_rows(head: torch.Tensor, classes: Sequence[str]) -> Iterator[str]:
-    """What to say of classes that no image can be recognised as, given a head ``[classes, embed_dim]``."""
-    zero = int((head == 0).all(dim=1).sum())
-    if zero:
-        yield f"{zero} of {len(head)} rows are zero: no image is recognised by them"
-    rows: dict[bytes, list[int]] = {}
-    for label, row in enumerate(head.float().cpu().numpy()):
-        if row.any():
-            rows.setdefault(row.tobytes(), []).append(label)
-    alike = [labels for labels in rows.values() if len(labels) > 1]
-    for first, *others in alike[:_ALIKE]:
-        called = f" ({in_a_row(repr(classes[label][:60]) for label in (first, *others))})" if classes else ""
-        yield (
-            f"classes {in_a_row(map(str, (first, *others)))}{called}, counted from 0, have the same row, so that no "
-            f"image is ever taken for {in_a_row(map(str, others))}"
-        )
-    if len(alike) > _ALIKE:
-        yield f"{len(alike) - _ALIKE} more rows are there several times"
-
-
-def head_norm(suite: Suite, task_name: str) -> float | None:
-    """The norm of the rows of a task's head in its file; None of one that is built from text.
-
-    Raises:
-        SuiteError: as :func:`load_head`.
-    """
-    if suite.task(task_name).head is None:
-        return None
-    norms = _stored_head(suite, task_name).norm(dim=1)
-    return float(norms[norms > 0].mean()) if bool(norms.any()) else None
-
-
-def _stored_head(suite: Suite, task_name: str) -> torch.Tensor:
-    """The matrix in a task's file of a head, float32, with rows of one norm; raises as :func:`load_head`."""
-    task = suite.task(task_name)
-    assert task.head is not None
-    stored = suite.open(task.head, "all")
-    if "weight" not in stored or stored["weight"].ndim != 2:
-        held = shortened([*map(repr, stored)], 4)
-        raise SuiteError(f"{task.head}: expected a tensor 'weight' [classes, embed_dim]; it holds {held}")
-    weight = stored["weight"].float()
-    if task.classes and len(weight) != len(task.classes):
-        turned = "; it looks transposed" if weight.shape[1] == len(task.classes) else ""
-        raise SuiteError(
-            f"{task.head}: {len(weight)} rows for {len(task.classes)} classes of task {task_name!r}; 'weight' is "
-            f"{list(weight.shape)}, expected [classes, embed_dim]{turned}"
-        )
-    columns = clip.config(suite)["embed_dim"]
-    if weight.shape[1] != columns:
-        raise SuiteError(
-            f"{task.head}: 'weight' is {list(weight.shape)}; expected {columns} numbers a class"
-            f"{_wrong_architecture(suite, weight.shape[1])}"
-        )
-    if not bool(torch.isfinite(weight).all()):
-        raise SuiteError(f"{task.head}: 'weight' holds NaN or infinity; build the head again")
-    if "bias" in stored and bool(stored["bias"].any()):
-        raise SuiteError(
-            f"{task.head}: holds a 'bias' that is not zero, as a linear probe has; heads of a suite have none, and "
-            "without it other accuracies come out; train the head without a bias, or build it from the class names"
-        )
-    norms = weight.norm(dim=1)
-    some = norms[norms > 0]
-    if len(some) and not of_one_norm(some):
-        raise SuiteError(
-            f"{task.head}: rows of 'weight' have norms from {float(some.min()):.3g} to {float(some.max()):.3g}; in a "
-            "suite all have one norm, as those built from text have, and other accuracies come out where they are made "
-            "so; train the head with rows of one norm, or build it from the class names"
-        )
-    return weight
-
-
 def _whole(tensor: torch.Tensor) -> bool:
     return not tensor.is_floating_point()
-
-
-def _wrong_architecture(suite: Suite, columns: int) -> str:
-    """What to say of a head that fits the base model and not the suite's architecture; empty for other heads."""
-    try:
-        own = suite.base_checkpoint.infos.get("proj")
-    except MergingError:
-        return ""
-    if own is None or own.shape[-1] != columns:
-        return ""
-    return (
-        f" by {suite.architecture_label}, while the base {suite.base} has {columns} outputs too; "
-        "check `architecture` in suite.yaml"
-    )
 
 
 def evaluation_key(model: Sequence[str], evaluator: Evaluator, task: str, split: Split, device: str = "") -> str:

@@ -12,7 +12,7 @@ import torch
 
 from merging.core.errors import SpecError
 from merging.core.text import printed
-from merging.evaluation.evaluator import SAME_ACCURACY, Accuracy, best_first
+from merging.evaluation.accuracy import SAME_ACCURACY, Accuracy, best_first
 from merging.methods.context import Context
 from merging.methods.scaling import search_grid
 from merging.suites.suite import Suite

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 
 from merging.core.streaming import ordered
-from merging.evaluation.evaluator import Accuracy, best_first
+from merging.evaluation.accuracy import Accuracy, best_first
 from merging.methods.context import Context
 from merging.methods.params import GRID, WIDE_GRID, OnValidation
 from merging.methods.planned import TensorMerge

@@ -19,7 +19,7 @@ from merging.core import devices
 from merging.core.errors import MissingPart, SpecError
 from merging.core.places import chosen_home, path_of
 from merging.core.progress import Progress
-from merging.evaluation.evaluator import Accuracy, skipped_in_words
+from merging.evaluation.accuracy import Accuracy, skipped_in_words
 from merging.methods import own, presets
 from merging.methods.context import Context
 from merging.runs import leaderboard as boards

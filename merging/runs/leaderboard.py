@@ -8,7 +8,7 @@ from merging.core.errors import MissingPart
 from merging.core.progress import Progress
 from merging.core.text import short
 from merging.evaluation import clip
-from merging.evaluation.evaluator import about_images, best_first, normalised_accuracy
+from merging.evaluation.accuracy import about_images, best_first, normalised_accuracy
 from merging.methods.pair import Pair
 from merging.methods.params import AUTO, NEEDS, DataUse
 from merging.methods.presets import PRESETS, Preset
@@ -30,7 +30,7 @@ class Row:
         method: its title.
         data: what it looks at, by itself and to choose λ or thresholds.
         accuracy: task → test accuracy, 0 … 1.
-        normalised: see :func:`merging.evaluation.evaluator.normalised_accuracy`; None without the tasks' own models.
+        normalised: see :func:`merging.evaluation.accuracy.normalised_accuracy`; None without the tasks' own models.
         scaling: λ chosen on validation, or None if there is none to choose.
         seconds: from files to accuracy, the search for λ included.
         peak_bytes: peak memory, see :class:`merging.core.memory.PeakMemory`.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging.core.errors import SpecError
-from merging.evaluation.evaluator import normalised_accuracy
+from merging.evaluation.accuracy import normalised_accuracy
 from merging.methods.presets import Preset
 from merging.runs.beyond import average, spread
 from merging.runs.jobs.measuring import ByTask

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from merging.core.errors import CheckpointError, NonFiniteWeights, RunError
-from merging.evaluation.evaluator import Accuracy, Evaluator, evaluation_key, joined
+from merging.evaluation.accuracy import Accuracy, joined
+from merging.evaluation.evaluator import Evaluator, evaluation_key
 from merging.methods.context import Context
 from merging.runs.jobs import Job
 from merging.runs.run import Run

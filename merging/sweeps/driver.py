@@ -13,7 +13,7 @@ from contextlib import closing
 
 from merging.core import devices
 from merging.core.errors import MergingError
-from merging.evaluation.evaluator import best_first
+from merging.evaluation.accuracy import best_first
 from merging.methods import own
 from merging.runs import Run
 from merging.runs.carrying import ATTEMPTS, Carrier, Queue

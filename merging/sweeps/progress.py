@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging.core.text import short
-from merging.evaluation.evaluator import SAME_ACCURACY
+from merging.evaluation.accuracy import SAME_ACCURACY
 from merging.methods import registry
 from merging.sweeps.driver import best_of
 from merging.sweeps.store import Sweep, SweepStore, Trial

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from merging.core.errors import MergingError
-from merging.evaluation.evaluator import Accuracy
+from merging.evaluation.accuracy import Accuracy
 from merging.runs import Run
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs import MergeSpec

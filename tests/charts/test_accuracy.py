@@ -14,7 +14,7 @@ from merging.charts.accuracy import (
     scaling_table,
 )
 from merging.charts.theme import distinct_styles, style_of
-from merging.evaluation.evaluator import Accuracy
+from merging.evaluation.accuracy import Accuracy
 from merging.runs.jobs.merge_result import Forgetting, MethodReport, ScalingSearchReport
 from tests.hover_texts import all_hover_texts, hover_texts
 

@@ -16,7 +16,9 @@ from safetensors.torch import save_file
 
 from merging.core.errors import Cancelled, MismatchedCheckpoint, MissingPart, NonFiniteWeights, SuiteError
 from merging.evaluation import evaluator as evaluator_module
-from merging.evaluation.evaluator import Evaluator, clip, load_head, normalised_accuracy
+from merging.evaluation.accuracy import normalised_accuracy
+from merging.evaluation.evaluator import Evaluator, clip
+from merging.evaluation.heads import load_head
 from merging.methods.context import Context
 from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint

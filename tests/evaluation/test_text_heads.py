@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from merging.core.errors import MissingPart
 from merging.evaluation import clip
-from merging.evaluation.evaluator import load_head
+from merging.evaluation.heads import load_head
 from merging.runs.jobs.check import check_suite
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite

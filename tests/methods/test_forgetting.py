@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.core.errors import MissingPart, SpecError
-from merging.evaluation.evaluator import Accuracy, Evaluator
+from merging.evaluation.accuracy import Accuracy
+from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.forgetting import ForgettingSearch, Group, bystanders, weights_in_words
 from merging.methods.params import GRID

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import streamlit as st
 import torch
 
-from merging.evaluation.evaluator import Accuracy, Evaluator, about_images
+from merging.evaluation.accuracy import Accuracy, about_images
+from merging.evaluation.evaluator import Evaluator
 from merging.runs import Run
 from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
 from merging.suites.suite import FileReference, Split

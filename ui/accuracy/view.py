@@ -11,7 +11,7 @@ from merging.charts.accuracy import Series, set_apart
 from merging.charts.columns import AVERAGE, MARK, METHOD, mark
 from merging.charts.run_series import scaling_of
 from merging.core.text import in_a_row, signed
-from merging.evaluation.evaluator import best_first, normalised_accuracy
+from merging.evaluation.accuracy import best_first, normalised_accuracy
 from merging.runs import Run
 from merging.runs.listing import listing, read_runs
 from merging.runs.naming import BASELINES

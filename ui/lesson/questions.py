@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from merging.core.text import signed
-from merging.evaluation.evaluator import SAME_ACCURACY
+from merging.evaluation.accuracy import SAME_ACCURACY
 from merging.runs.jobs.interference import Agreement
 
 NOTICEABLE = 1.0  # points of accuracy up to which two models count as equally good

@@ -10,7 +10,7 @@ import streamlit as st
 
 from merging.charts.leaderboard import Standing
 from merging.charts.lesson import Bar, candidates_figure
-from merging.evaluation.evaluator import best_first
+from merging.evaluation.accuracy import best_first
 from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import cheapest_first
 from merging.suites.suite import Suite

@@ -11,7 +11,7 @@ import streamlit as st
 from merging.charts.what_if import agreement_figure, interference_figure
 from merging.core.errors import MergingError
 from merging.core.text import signed
-from merging.evaluation.evaluator import SAME_ACCURACY, best_first
+from merging.evaluation.accuracy import SAME_ACCURACY, best_first
 from merging.methods import registry
 from merging.methods.pair import Pair
 from merging.runs.jobs.interference import Agreement, InterferenceJob, InterferenceResult, agreement

@@ -11,7 +11,7 @@ import streamlit as st
 from merging.charts import theme
 from merging.charts.what_if import Place, landscape_figure
 from merging.core.text import printed
-from merging.evaluation.evaluator import best_first
+from merging.evaluation.accuracy import best_first
 from merging.runs.jobs.landscape import (
     AWD,
     BASE,

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from merging.core.errors import CheckpointError, SpecError
 from merging.core.files import atomic_path
 from merging.evaluation import clip
-from merging.evaluation.evaluator import load_head
+from merging.evaluation.heads import load_head
 from merging.runs.export.huggingface import CONFIG, config_text
 from merging.runs.export.model_card import classify_text, model_card
 from merging.runs.export.recipe import in_form, recipe_of

@@ -18,8 +18,10 @@ from merging.core.errors import MergingError, MissingPart
 from merging.core.progress import Progress, no_progress
 from merging.core.text import counted
 from merging.evaluation import clip
+from merging.evaluation.accuracy import SAME_ACCURACY
 from merging.evaluation.assumptions import assumptions
-from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator, head_norm, odd_rows
+from merging.evaluation.evaluator import Evaluator
+from merging.evaluation.heads import head_norm, odd_rows
 from merging.evaluation.paired import TaskDifference, compare, in_points
 from merging.evaluation.sanity import Sanity, floor, sanity
 from merging.runs.jobs.file_job import FileJob

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 
 from merging.core.errors import SpecError
 from merging.core.progress import Progress
-from merging.evaluation.evaluator import SAME_ACCURACY, Evaluator
+from merging.evaluation.accuracy import SAME_ACCURACY
+from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.plan import plan
 from merging.runs.jobs.merge import MergeSpec

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from merging.evaluation.evaluator import Accuracy, Evaluator, joined
+from merging.evaluation.accuracy import Accuracy, joined
+from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
 from merging.methods.plan import Plan, plan, stays_on_device

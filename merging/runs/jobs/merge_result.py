@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, computed_field, model_serializer
 
-from merging.evaluation.evaluator import Accuracy
+from merging.evaluation.accuracy import Accuracy
 from merging.methods.forgetting import GROUPS, Group, grouped
 from merging.runs.jobs.model_job import ModelResult
 from merging.suites.images.shifts import CLEAN, Shift

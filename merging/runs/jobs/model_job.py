@@ -15,7 +15,8 @@ from pydantic import Field
 from merging.core import devices
 from merging.core.memory import PeakMemory, explain_out_of_memory, is_out_of_memory
 from merging.core.progress import PhaseClock, no_numbers
-from merging.evaluation.evaluator import Evaluator, about_images
+from merging.evaluation.accuracy import about_images
+from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
 from merging.methods.spec import Spec

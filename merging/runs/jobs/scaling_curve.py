@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from merging.core.errors import SpecError
-from merging.evaluation.evaluator import Accuracy
+from merging.evaluation.accuracy import Accuracy
 from merging.methods.plan import plan
 from merging.methods.planned import LocalisedMerge
 from merging.methods.scaling import accuracy_along, computed, first_best, search_averages

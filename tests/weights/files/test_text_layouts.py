@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
 from merging.core.errors import CheckpointError
-from merging.evaluation.evaluator import load_head
+from merging.evaluation.heads import load_head
 from merging.suites import load_suite
 from merging.weights.files import open_checkpoint
 from tests.random_models import ARCHITECTURE, random_tower, write_yaml
