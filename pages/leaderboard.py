@@ -66,7 +66,7 @@ def action(entries: list[Entry]) -> None:
 
 def watch(entries: list[Entry]) -> None:
     """Progress of what goes on and what is next, and what failed with its reason."""
-    runs = [(entry, entry.run) for entry in entries if entry.run is not None]
+    runs = [(entry, entry.under_way) for entry in entries if entry.under_way is not None]
     waiting = in_turn([pair for pair in runs if pair[1].state == "queued"])
     shown = [pair for pair in runs if pair[1].state in ("running", "failed", "lost")] + waiting[:_NEXT]
     if not shown:

@@ -72,7 +72,7 @@ def short_count(number: int) -> str:
 def action(entries: list[Entry]) -> None:
     """The one primary button, or that there is nothing left to run."""
     missing = [entry for entry in entries if entry.missing]
-    active = [entry for entry in entries if entry.run is not None and entry.run.active]
+    active = [entry for entry in entries if entry.under_way is not None and entry.under_way.active]
     if not missing:
         return
     label = "Run the comparison" if len(missing) == len(entries) else f"Run the {len(missing)} that are missing"
@@ -99,10 +99,11 @@ def results_or_error(entries: list[Entry], tasks: tuple[str, ...]) -> None:
 
 def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
     """The chart of what is there so far, and the ranking."""
-    runs = [entry.run for entry in entries if entry.run is not None and entry.run.state == "done"]
+    so_far = [series_so_far(entry.under_way) if entry.under_way else None for entry in entries]
+    under_way = [one for one in so_far if one]
+    runs = [entry.run for entry, one in zip(entries, so_far, strict=True) if entry.run and entry.done and not one]
     merged = series_of(runs)
     by_name = dict(zip((one.name for one in merged), runs, strict=True))
-    under_way = [one for entry in entries if entry.run and (one := series_so_far(entry.run))]
     series = ordered([*accuracy_view.baseline_series(tasks), *merged, *under_way])
     accuracy_view.offer_baselines(tasks)
     if not series:
@@ -167,10 +168,10 @@ if accuracy_view.explain_unmeasurable(chosen):
     st.stop()
 entries = comparison(chosen)
 action(entries)
-unfinished = [entry.run for entry in entries if entry.run is not None and entry.run.state != "done"]
+unfinished = [entry.under_way for entry in entries if entry.under_way is not None]
 if unfinished:
     run_panel(unfinished, key="start")
-learning = any(entry.run and entry.run.active and entry.spec.merge == "adamerging" for entry in entries)
+learning = any(entry.under_way and entry.under_way.active and entry.spec.merge == "adamerging" for entry in entries)
 st.fragment(
     partial(results_or_error, entries, chosen), run_every=_LOOK_AGAIN if learning else None, key="start-results"
 )()

@@ -154,6 +154,7 @@ def robustness_figure(
         "coloraxis": "coloraxis",
         "text": text,
         "texttemplate": "%{text}",
+        "textfont": {"size": 11},  # else plotly.js fits the markup, colours and all, into the cell
         "customdata": hover,
         "hovertemplate": "%{customdata}<br>%{z:+.1f} points against clean<extra></extra>",
     }
@@ -169,7 +170,7 @@ def robustness_figure(
             "cmin": -limit,
             "cmax": limit,
             "cmid": 0,
-            "colorbar": {"thickness": 8, "outlinewidth": 0, "xpad": 6, "title": {"text": "points"}},
+            "colorbar": {"thickness": 8, "outlinewidth": 0, "xpad": 6, "nticks": 5, "title": {"text": "points"}},
         },
     )
 

@@ -76,7 +76,7 @@ class Expected:
             if run.state == "queued":
                 found[run.id] = free.get(lane, 0.0)
             elif takes is not None and run.started is not None:
-                takes = max(0.0, takes - (now - run.started))
+                takes = max(takes - (now - run.started), run.seconds_left(now) or 0.0)  # as its progress says
             before = free.get(lane, 0.0)
             free[lane] = None if before is None or takes is None else before + takes
         return found

@@ -104,7 +104,8 @@ def two_settings() -> str:
             given.setdefault(short(preset.pair.scaling), []).append(preset.title)
     papers = "; ".join(f"λ = {value} for {' · '.join(titles)}" for value, titles in given.items())
     return (
-        "The leaderboard chooses λ on validation images for every method that has one. `merge --preset` takes it from "
+        "The leaderboard chooses λ on validation images for every method that has one, but for Fisher merging, where "
+        "it is 1 as published. `merge --preset` takes it from "
         f"the paper or page where that gives one: {papers}. So each of these has two settings, and two accuracies."
     )
 

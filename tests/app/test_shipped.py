@@ -71,6 +71,14 @@ def test_run_again_makes_it_ones_own(shipped: Suite, open_page: Open, launched_w
     assert not app.exception and launched_workers
     store = state.workspace().store
     assert {run.spec.method for run in store.all()} == {PRESETS[name].title for name in METHODS}
+    assert MEASURED in texts(app) and "Cancel" in [one.label for one in app.button]  # it stands until there is another
+    first = store.all()[0]
+    store.claim(first.id)
+    store.stop(first.id, "failed", "the disk is full")
+    app = open_page()
+    assert MEASURED in texts(app) and "the disk is full" in texts(app)
+    store.delete(first.id)
+    press(open_page(), "Run again")
     for run in store.all():
         store.claim(run.id)
         store.finish(run.id, result_of(shipped, run.spec, state.workspace(), 0.9))

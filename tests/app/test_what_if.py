@@ -9,12 +9,14 @@ from streamlit.testing.v1 import AppTest
 from merging.methods import registry
 from merging.methods.mixing import specification
 from merging.runs.jobs import MergeSpec
+from merging.runs.positions import Bench
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued
 from tests.carrying import execute
 from ui.shell import state
+from ui.what_if import live_accuracy
 
 Open = Callable[..., AppTest]
 
@@ -71,6 +73,20 @@ def test_a_sample_comes_first_and_the_page_does_not_wait_for_the_rest(
     assert not app.exception
     assert "10 validation images a task, drawn at random; measuring all 96: 0 of 4 tasks" in texts(app)
     assert average(app) != average_of_run(dict.fromkeys(TASKS, 0.3))
+
+
+def test_numbers_stay_while_towers_make_way_for_those_of_other_suites(
+    tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch, average_of_run: Callable[..., str]
+) -> None:
+    bench = live_accuracy._bench
+
+    def another(reference: str, version: state.Stamp) -> Bench:
+        bench.clear()
+        return bench(reference, version)
+
+    monkeypatch.setattr(live_accuracy, "_bench", another)
+    app = open_page("what_if")
+    assert not app.exception and average(app) == average_of_run(dict.fromkeys(TASKS, 0.3))
 
 
 def test_what_changed_since_the_last_position(tiny: Suite, open_page: Open, average_of_run: Callable[..., str]) -> None:

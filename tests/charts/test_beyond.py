@@ -78,6 +78,7 @@ def test_what_unseen_tasks_show_is_said_from_the_numbers() -> None:
 def test_the_heat_map_has_means_as_numbers_and_losses_as_colours() -> None:
     figure = robustness_figure(ROBUST, NAMES, 3)
     (heat,) = figure.data
+    assert heat.textfont.size >= 9  # of its own accord plotly.js fits text with markup into cells at 2 px
     np.testing.assert_allclose(np.array(heat.z)[1], [0, -20, -30, -25], atol=1e-9)
     assert [">80.0<" in heat.text[1][0], ">60.0<" in heat.text[1][1], ">55.0<" in heat.text[1][3]] == [True] * 3
     assert figure.layout.xaxis.ticktext == ("Clean", "Gaussian noise", "Contrast", "Mean corrupted")

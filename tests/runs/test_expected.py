@@ -74,6 +74,9 @@ def test_when_a_run_is_likely_to_start(queue: RunStore) -> None:
     expected = known((spec("average"), 30.0), (spec("iso_c"), 7.0))
     starts = expected.starts(active, lanes, running.started + 10)
     assert starts == {ids[1]: pytest.approx(20.0), ids[2]: pytest.approx(27.0)}
+    late = replace(running, done=1, total=4, phase_started=running.started)  # by its pace, three times as long again
+    behind = expected.starts([late, *active[1:]], lanes, running.started + 40)
+    assert behind[ids[1]] == pytest.approx(120.0)
     assert known((spec("iso_c"), 7.0)).starts(active, lanes, running.started) == {ids[1]: None, ids[2]: None}
     other = {**lanes, ids[2]: "files"}
     assert expected.starts(active, other, running.started)[ids[2]] == 0.0

@@ -10,7 +10,7 @@ from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.leaderboard import spec_of
-from ui.runs.jobs import runs_of
+from ui.runs.jobs import standing
 from ui.shell import state
 
 METHODS = ("task_arithmetic", "awd_ta", "adamerging", "awd_adamerging")
@@ -23,12 +23,20 @@ class Entry:
     Attributes:
         preset: its name, paper and parameters.
         spec: what to run.
-        run: the run that does or did it, or None if nobody has asked for it.
+        run: the run that did it, does it, or last failed to, or None if nobody has asked for it. What came with the
+            suite stands until a run of one's own is done.
+        again: one's own run that waits, is running, or ended badly, where what came with the suite stands meanwhile.
     """
 
     preset: Preset
     spec: MergeSpec
     run: Run | None
+    again: Run | None = None
+
+    @property
+    def under_way(self) -> Run | None:
+        """The run that is not done: that waits, is running, or ended badly."""
+        return self.again or (None if self.done else self.run)
 
     @property
     def done(self) -> bool:
@@ -53,7 +61,7 @@ def look_up(presets: Sequence[Preset], tasks: Sequence[str]) -> list[Entry]:
     """
     names = tuple(preset.name for preset in presets)
     specs = _specs(state.suite_reference(), names, tuple(tasks), str(state.device()), own.stamp())
-    return [Entry(preset, spec, run) for preset, spec, run in zip(presets, specs, runs_of(specs), strict=True)]
+    return [Entry(*found) for found in zip(presets, specs, *standing(specs), strict=True)]
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -50,7 +50,8 @@ def _restore(run_id: str) -> None:
         del st.session_state[_UNDO]
     store, me = state.workspace().store, session.person()
     gone = next((one for one in deleted_runs(store) if one.id == run_id), None)
-    session.require(Act.DELETE, gone.person if gone else "")
+    if gone is not None:  # else it was removed for good meanwhile, which `restore` says
+        session.require(Act.DELETE, gone.person)
     try:
         if gone is not None and gone.state == "queued" and is_guest(me):  # it waits again
             require_room(store, read_limits(store.home), me)

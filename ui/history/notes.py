@@ -63,4 +63,5 @@ def _save(run: Run) -> None:
 
 def _star(run: Run) -> None:
     session.require(Act.RENAME, run)
-    annotate(state.workspace().store, run.id, star=not run.star)
+    with session.told_of_errors():
+        annotate(state.workspace().store, run.id, star=not run.star)

@@ -42,6 +42,27 @@ def runs_of(jobs: Sequence[Job]) -> list[Run | None]:
     ]
 
 
+def standing(jobs: Sequence[Job]) -> tuple[list[Run | None], list[Run | None]]:
+    """What is there to show of each job, and, beside what came with the suite, the own run that is to replace it.
+
+    As :func:`runs_of`, but that what came with the suite stands until an own run is done.
+    """
+    found = runs_of(jobs)
+    shipped = state.workspace().store.shipped
+    if not shipped.files:
+        return found, [None] * len(found)
+    on_cpu = [job.model_copy(update={"device": "cpu"}) for job in jobs]
+    prints = _fingerprints(tuple(job.model_dump_json() for job in on_cpu), state.stamp())
+    came = [
+        None if run is None or run.shipped or run.state == "done" else shipped.find(print_)
+        for run, print_ in zip(found, prints, strict=True)
+    ]
+    return (
+        [other or run for run, other in zip(found, came, strict=True)],
+        [run if other else None for run, other in zip(found, came, strict=True)],
+    )
+
+
 def _looked_up(jobs: Sequence[Job]) -> list[Run | None]:
     prints = _fingerprints(tuple(job.model_dump_json() for job in jobs), state.stamp())
     return state.workspace().store.to_show(prints)

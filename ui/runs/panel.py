@@ -178,7 +178,8 @@ def _line(run: Run, name: str, starts: Mapping[str, float | None], key: str) -> 
 
 
 def _cancel(run_id: str) -> None:
-    workspace().store.cancel(run_id)
+    with session.told_of_errors():
+        workspace().store.cancel(run_id)
 
 
 def _starts() -> dict[str, float | None]:

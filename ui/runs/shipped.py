@@ -29,9 +29,8 @@ def say(runs: Sequence[Run | None], key: str) -> None:
     if not before:
         return
     seconds = sum(run.finished - run.started for run in before if run.finished and run.started)
-    if _line(
-        measured_before(there), "Run again", f"Here, on this machine: {about(seconds)} where they were measured", key
-    ):
+    text = f"{measured_before(there)} Running it again takes {about(seconds)}, as it took there."
+    if _line(text, "Run again", "Here, on this machine", key):
         queue([run.job.model_copy(update={"device": str(state.device())}) for run in before])
 
 

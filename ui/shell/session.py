@@ -10,7 +10,8 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import streamlit as st
 
@@ -132,6 +133,17 @@ def require(act: Act, whose: Run | str | None = None) -> None:
     """
     if not may(act, whose):
         raise NotAllowed(why_not(act))
+
+
+@contextmanager
+def told_of_errors() -> Iterator[None]:
+    """For callbacks, whose errors reach nobody who looks after pages: say what went wrong in a corner."""
+    try:
+        yield
+    except MergingError as error:
+        st.toast(
+            escape_markdown(f"{str(error)[:1].upper()}{str(error)[1:]}."), icon=":material/error:", duration="long"
+        )
 
 
 def why_not(act: Act) -> str:

@@ -6,6 +6,7 @@ measured is remembered, for all who look; where several ask at once, the samples
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from ui.runs import shipped
 from ui.shell import state
 from ui.shell.url import run_again
 
+_SUITES = 32  # whose accuracies are remembered; their towers are not
 SAMPLE = 50  # images of each task that are measured first
 _BREATH = 2.0  # seconds of measuring after which the page looks at its sliders again
 _REST_BREATH = 0.3  # the same, and how long to wait for one's turn, where others go first
@@ -34,7 +36,13 @@ def bench() -> Bench:
 
 @st.cache_resource(max_entries=2, show_spinner=False)
 def _bench(reference: str, version: state.Stamp) -> Bench:
-    return Bench(state.workspace(), state.suite(), state.device())
+    return Bench(state.workspace(), state.suite(), state.device(), _measured(reference, version))
+
+
+@st.cache_resource(max_entries=_SUITES, show_spinner=False)
+def _measured(reference: str, version: state.Stamp) -> OrderedDict[Need, float]:
+    """What was measured of a suite, which stays when its tower has to make way for others'."""
+    return OrderedDict()
 
 
 def prepare(position: Position) -> None:
@@ -46,7 +54,7 @@ def prepare(position: Position) -> None:
 
 def known(needs: Iterable[Need]) -> dict[Need, float]:
     """Those of the accuracies that are measured already, here or when the suite was built."""
-    found, before = bench().known, _shipped()
+    found, before = _measured(state.suite_reference(), state.stamp()), _shipped()
     return {need: found.get(need, before.get(need, 0.0)) for need in needs if need in found or need in before}
 
 
@@ -54,7 +62,7 @@ def _shipped() -> Mapping[Need, float]:
     return {} if shipped.declined() else _came_with(state.suite_reference(), state.stamp())
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
+@st.cache_resource(max_entries=_SUITES, show_spinner=False)
 def _came_with(reference: str, version: state.Stamp) -> dict[Need, float]:
     run = measuring.shipped_baselines("val")
     pairs = [] if run is None else state.workspace().store.shipped.accuracies(run.fingerprint)
@@ -69,7 +77,8 @@ def say_if_shipped(needs: Iterable[Need], key: str) -> None:
 def shipped_with(needs: Iterable[Need]) -> Run | None:
     """The results that came with the suite, if any of these numbers is one of them."""
     before = _shipped()
-    some = any(need in before and need not in bench().known for need in needs)
+    own = _measured(state.suite_reference(), state.stamp())
+    some = any(need in before and need not in own for need in needs)
     return measuring.shipped_baselines("val") if some else None
 
 
