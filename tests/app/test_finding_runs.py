@@ -96,6 +96,15 @@ def test_a_name_a_note_tags_and_a_star_are_written_on_the_page(tiny: Suite, open
     assert note == "[x](http://e/x.png) &lt;i>no&lt;/i> **yes**"
 
 
+def test_a_star_for_a_run_that_was_deleted_elsewhere_is_said_to_be_in_vain(tiny: Suite, open_page: Open) -> None:
+    run = finished(state.workspace(), tiny)
+    app = open_page("runs", run=run.id)
+    state.workspace().store.delete(run.id)
+    app.button(key=f"star-{run.id}").click().run()
+    assert not app.exception and [run.id in one.value for one in app.toast] == [True]
+
+
+
 def test_of_many_runs_the_table_shows_a_part_and_says_so(
     three: list[Run], open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
