@@ -10,6 +10,7 @@ from ui.runs.text import about, measured_before
 from ui.shell import state
 
 _DECLINED = "shipped-declined"  # session state
+_LONG = 55  # seconds, from which on it is said beforehand
 
 
 def declined() -> bool:
@@ -29,8 +30,10 @@ def say(runs: Sequence[Run | None], key: str) -> None:
     if not before:
         return
     seconds = sum(run.finished - run.started for run in before if run.finished and run.started)
-    text = f"{measured_before(there)} Running it again takes {about(seconds)}, as it took there."
-    if _line(text, "Run again", "Here, on this machine", key):
+    takes = f" Again takes {about(seconds)}." if seconds >= _LONG else ""
+    if _line(
+        measured_before(there) + takes, "Run again", f"Here, on this machine; there it took {about(seconds)}", key
+    ):
         queue([run.job.model_copy(update={"device": str(state.device())}) for run in before])
 
 
