@@ -104,7 +104,6 @@ def test_a_star_for_a_run_that_was_deleted_elsewhere_is_said_to_be_in_vain(tiny:
     assert not app.exception and [run.id in one.value for one in app.toast] == [True]
 
 
-
 def test_of_many_runs_the_table_shows_a_part_and_says_so(
     three: list[Run], open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

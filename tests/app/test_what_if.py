@@ -16,7 +16,7 @@ from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued
 from tests.carrying import execute
 from ui.shell import state
-from ui.what_if import live_accuracy
+from ui.what_if import coefficients_view, live_accuracy
 
 Open = Callable[..., AppTest]
 
@@ -130,6 +130,17 @@ def test_a_slider_moved_before_the_one_for_all_has_followed_is_the_one_that_coun
     assert app.slider(key="all-coefficients").value == 0.5
     app.slider(key="all-coefficients").set_value(0.4).run()
     assert [app.slider(key=f"c.{task}").value for task in ("apples", "birds")] == [0.4, 0.4]
+
+
+@pytest.mark.parametrize(("said", "left"), [(0.5, [0.7, 0.3]), (0.1, [0.1, 0.1])])
+def test_a_browser_that_hears_late_where_the_one_for_all_was_put_moves_nothing(
+    said: float, left: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands = {"c.apples": 0.7, "c.birds": 0.3}
+    stood = {coefficients_view._STOOD: {"apples": 0.7, "birds": 0.3}, coefficients_view._ALL: said}
+    monkeypatch.setattr(coefficients_view.st, "session_state", {**stands, **stood})
+    coefficients_view._follow_all()
+    assert [coefficients_view.st.session_state[key] for key in stands] == left
 
 
 def test_the_best_known_coefficient_is_that_of_a_finished_run(tiny: Suite, open_page: Open) -> None:

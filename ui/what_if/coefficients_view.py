@@ -182,7 +182,7 @@ def _resets(edit: str, tasks: Sequence[str]) -> None:
         )
     values = [float(st.session_state.get(_key(task), START)) for task in tasks]
     if values:
-        st.session_state[_ALL] = round(sum(values) / len(values) / STEP) * STEP
+        st.session_state[_ALL] = _mean(values)
     st.slider(
         "All tasks",
         LOWEST,
@@ -205,11 +205,19 @@ def _follow_all() -> None:
     """Callback: what is set for all, unless one of them was moved.
 
     Who moves one slider quickly has a browser that has not heard yet where the one for all stands, and answers with
-    where it stood: that is no wish of anybody's.
+    where it stood, or hears it late, and answers with the mean that it was put to: that is no wish of anybody's.
     """
     stood = st.session_state.get(_STOOD, {})
+    values = [float(st.session_state.get(_key(task), value)) for task, value in stood.items()]
+    if values and st.session_state[_ALL] == _mean(values):
+        return
     if all(st.session_state.get(_key(task), value) == value for task, value in stood.items()):
         _set_all(st.session_state[_ALL])
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Where the slider for all stands."""
+    return round(sum(values) / len(values) / STEP) * STEP
 
 
 def _set_alone(task: str, tasks: tuple[str, ...]) -> None:
