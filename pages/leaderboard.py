@@ -12,7 +12,7 @@ from merging.runs.leaderboard import cheapest_first, data_looked_at, two_setting
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import show_leaderboard, standings
-from ui.accuracy.preset_runs import Entry, look_up
+from ui.accuracy.preset_runs import MethodEntry, look_up
 from ui.accuracy.reported_view import published_section
 from ui.look.figure import show, to_csv
 from ui.runs import shipped
@@ -48,7 +48,7 @@ def _needs_text(needs: Needs) -> str:
     return NEEDS_WORDS[needs].capitalize()
 
 
-def action(entries: list[Entry]) -> None:
+def action(entries: list[MethodEntry]) -> None:
     """The one primary button: queue what is missing."""
     missing = [entry for entry in entries if entry.missing]
     if not missing:
@@ -64,7 +64,7 @@ def action(entries: list[Entry]) -> None:
     )
 
 
-def watch(entries: list[Entry]) -> None:
+def watch(entries: list[MethodEntry]) -> None:
     """Progress of what goes on and what is next, and what failed with its reason."""
     runs = [(entry, entry.under_way) for entry in entries if entry.under_way is not None]
     waiting = in_turn([pair for pair in runs if pair[1].state == "queued"])
@@ -83,13 +83,13 @@ def watch(entries: list[Entry]) -> None:
             st.rerun()
 
 
-def in_turn(waiting: list[tuple[Entry, Run]]) -> list[tuple[Entry, Run]]:
+def in_turn(waiting: list[tuple[MethodEntry, Run]]) -> list[tuple[MethodEntry, Run]]:
     """Those that wait, in the order in which they are carried out."""
     order = {run.id: place for place, run in enumerate(state.workspace().store.queued())} if waiting else {}
     return sorted(waiting, key=lambda pair: order.get(pair[1].id, -1))
 
 
-def results(lines: list[Standing], tasks: tuple[str, ...], entries: list[Entry]) -> None:
+def results(lines: list[Standing], tasks: tuple[str, ...], entries: list[MethodEntry]) -> None:
     """The table and the chart."""
     table = leaderboard_table(lines, tasks)
     show_leaderboard(table, lines, accuracy_view.task_labels(tasks))

@@ -11,7 +11,7 @@ from merging.core.text import signed
 from merging.methods.merges.adamerging import WATCHED_IMAGES
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
-from ui.accuracy.preset_runs import Entry, comparison
+from ui.accuracy.preset_runs import MethodEntry, comparison
 from ui.look.figure import escape_markdown, show
 from ui.runs import shipped
 from ui.runs.growing import series_so_far
@@ -69,7 +69,7 @@ def short_count(number: int) -> str:
     return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
 
 
-def action(entries: list[Entry]) -> None:
+def action(entries: list[MethodEntry]) -> None:
     """The one primary button, or that there is nothing left to run."""
     missing = [entry for entry in entries if entry.missing]
     active = [entry for entry in entries if entry.under_way is not None and entry.under_way.active]
@@ -89,7 +89,7 @@ def action(entries: list[Entry]) -> None:
     )
 
 
-def results_or_error(entries: list[Entry], tasks: tuple[str, ...]) -> None:
+def results_or_error(entries: list[MethodEntry], tasks: tuple[str, ...]) -> None:
     """As :func:`results`; what goes wrong in a fragment does not reach those who look after pages."""
     try:
         results(entries, tasks)
@@ -97,7 +97,7 @@ def results_or_error(entries: list[Entry], tasks: tuple[str, ...]) -> None:
         st.error(escape_markdown(str(error)), icon=":material/error:")
 
 
-def results(entries: list[Entry], tasks: tuple[str, ...]) -> None:
+def results(entries: list[MethodEntry], tasks: tuple[str, ...]) -> None:
     """The chart of what is there so far, and the ranking."""
     so_far = [series_so_far(entry.under_way) if entry.under_way else None for entry in entries]
     under_way = [one for one in so_far if one]

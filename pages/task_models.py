@@ -12,7 +12,7 @@ from merging.evaluation.clip import input_of
 from merging.evaluation.sanity import Sanity
 from merging.suites import Suite
 from merging.suites.images.image_sets import ClassCount, class_counts, sample_images
-from merging.suites.images.source import Origin
+from merging.suites.images.source import ClassOrigins
 from merging.suites.images.thumbnails import picture
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
@@ -210,7 +210,7 @@ def _capital(sentence: str) -> str:
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def class_counts_of(reference: str, version: state.Stamp, name: str) -> tuple[Origin, list[ClassCount]]:
+def class_counts_of(reference: str, version: state.Stamp, name: str) -> tuple[ClassOrigins, list[ClassCount]]:
     """Of a task's test images."""
     return class_counts(state.suite(), name, "test")
 

@@ -25,7 +25,7 @@ from merging.methods.presets import PRESETS
 from merging.runs.beyond import ON_CLEAN
 from merging.runs.leaderboard import data_looked_at, two_settings
 from merging.suites.images.corruptions import CORRUPTIONS
-from merging.suites.reported import published, to_markdown
+from merging.suites.reported import reported_tables, to_markdown
 from merging.sweeps.domains import MAX_TRIALS
 from studies.beyond import GENERALISE, METHODS, ROBUSTNESS, Difference, corrupted_difference, differences, stored
 from studies.tables import gain
@@ -312,7 +312,7 @@ def _choices(table: str, first: str) -> str:
 
 def _published(_: str) -> str:
     """One heading below the page's own."""
-    return to_markdown(published().select()).replace("\n## ", "\n### ")
+    return to_markdown(reported_tables().select()).replace("\n## ", "\n### ")
 
 
 def _limits(_: str) -> str:

@@ -335,7 +335,7 @@ def curves_figure(curves: Sequence[tuple[Series, ScalingCurveResult]], axis: str
 
 
 @dataclass(frozen=True)
-class Place:
+class Landmark:
     """A model in the plane of a landscape.
 
     Attributes:
@@ -353,7 +353,7 @@ class Place:
 
 def landscape_figure(
     axis: Sequence[float],
-    planes: Sequence[tuple[str, np.ndarray, Sequence[Place], tuple[str, str]]],
+    planes: Sequence[tuple[str, np.ndarray, Sequence[Landmark], tuple[str, str]]],
     unit: str,
     *,
     low_is_good: bool,
@@ -406,7 +406,7 @@ def landscape_figure(
 
 
 def _plane_traces(
-    axis: Sequence[float], table: np.ndarray, models: Sequence[Place], at: Mapping[str, str], named: Collection[str]
+    axis: Sequence[float], table: np.ndarray, models: Sequence[Landmark], at: Mapping[str, str], named: Collection[str]
 ) -> list[dict[str, Any]]:
     """Contours of one panel and its models; those named already are not in the legend again."""
     contours = {

@@ -239,12 +239,11 @@ def download(suite: str, tasks: str | None, data: bool, as_json: bool) -> None:
 @json_option
 def published(family: str | None, architecture: str | None, as_json: bool) -> None:
     """Print published accuracies of merging methods on CLIP, by family of checkpoints and number of tasks."""
-    from merging.suites.reported import published as known
-    from merging.suites.reported import to_markdown
+    from merging.suites.reported import reported_tables, to_markdown
 
-    tables = known().select(family, architecture)
+    tables = reported_tables().select(family, architecture)
     if as_json:
-        found = known().model_dump(mode="json", exclude={"tables"})
+        found = reported_tables().model_dump(mode="json", exclude={"tables"})
         print_json({**found, "tables": [table.model_dump(mode="json") for table in tables]})
     else:
         click.echo(to_markdown(tables), nl=False)

@@ -50,7 +50,7 @@ _MEANT = (
 )
 
 
-def in_words(problem: yaml.YAMLError) -> str:
+def yaml_problem_in_words(problem: yaml.YAMLError) -> str:
     """What is wrong with YAML in one line: where, what, and what to do; the parser's own words help few people."""
     if isinstance(problem, yaml.reader.ReaderError):
         sign = chr(problem.character) if isinstance(problem.character, int) else problem.character

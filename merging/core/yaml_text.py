@@ -16,7 +16,7 @@ import yaml
 from merging.core.errors import MergingError
 from merging.core.gate import DAMAGE, read_text
 from merging.core.limits import MAX_YAML_DEPTH, MAX_YAML_VALUES
-from merging.core.yaml_problems import in_words
+from merging.core.yaml_problems import yaml_problem_in_words
 
 _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # PyYAML's wheels have it; one built without libyaml has not
 _TAG = "tag:yaml.org,2002:"
@@ -51,7 +51,7 @@ def read_yaml(path: Path, error: type[MergingError], most: int) -> Any:
     try:
         return parse_yaml(text)
     except yaml.YAMLError as problem:
-        raise error(f"{path.name}: not valid YAML: {in_words(problem)}") from None
+        raise error(f"{path.name}: not valid YAML: {yaml_problem_in_words(problem)}") from None
 
 
 def parse_yaml(text: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 from merging.core.errors import MismatchedCheckpoint
 from merging.evaluation import clip
 from merging.suites.architecture import ACTIVATIONS, tower_of
-from merging.suites.declared import UNSEEN, Declared, agreed, beside, beyond_in_words, by_name, in_words, unseen
+from merging.suites.declared import UNSEEN, Declared, agreed, beside, beyond_in_words, by_name, fact_in_words, unseen
 from merging.suites.inline import InlineArchitecture
 from merging.suites.logit_scale import require_no_logarithm, scale_doubts
 from merging.suites.suite import FileReference, Suite
@@ -60,7 +60,9 @@ def assumptions(suite: Suite) -> Assumptions:
         warnings += _doubts(suite, heads, activation, bool(agreeing))
     wanted = clip.input_of(suite)
     images = "suite.yaml: preprocess" if suite.preprocess else "the usual of this architecture"
-    lines.append(f"images with mean {in_words(wanted.mean)} and standard deviation {in_words(wanted.std)} ({images})")
+    lines.append(
+        f"images with mean {fact_in_words(wanted.mean)} and standard deviation {fact_in_words(wanted.std)} ({images})"
+    )
     if suite.image_size is not None:
         size = f"position embeddings of other sizes interpolated to images of {suite.image_size} × {suite.image_size}"
         lines.append(f"{size} pixels (suite.yaml: image_size)")
@@ -113,7 +115,7 @@ def _doubts(suite: Suite, heads: int, activation: str, confirmed: bool) -> Itera
             f"come from one, write heads: {tower.usual_heads} in suite.yaml"
         )
     named = by_name(str(suite.base), tower)
-    known = in_words(named.facts["activation"]) if named is not None else activation
+    known = fact_in_words(named.facts["activation"]) if named is not None else activation
     if known != activation and not confirmed:
         yield (
             f"{activation}; {suite.base} is named like a known model with {known}: if it comes from that one, write "

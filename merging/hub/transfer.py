@@ -76,7 +76,7 @@ def look_up(hub: str, files: Sequence[str], revision: str = "main", kind: Kind =
     for file in files:
         url = hf_hub_url(hub, file, repo_type=kind, revision=revision)
         try:
-            with in_words(hub, kind, revision):
+            with hub_errors_explained(hub, kind, revision):
                 found = get_hf_file_metadata(url)
         except EntryNotFoundError:
             continue
@@ -91,7 +91,7 @@ def list_files(hub: str, revision: str = "main", kind: Kind = "dataset") -> list
     """Paths of all files of a repository; raises as :func:`look_up`."""
     from huggingface_hub import HfApi, constants
 
-    with in_words(hub, kind, revision):
+    with hub_errors_explained(hub, kind, revision):
         api = HfApi(endpoint=constants.ENDPOINT)
         ask = api.dataset_info if kind == "dataset" else api.model_info
         found = ask(hub, revision=revision, timeout=_SECONDS)
@@ -99,7 +99,7 @@ def list_files(hub: str, revision: str = "main", kind: Kind = "dataset") -> list
 
 
 @contextmanager
-def in_words(hub: str, kind: Kind, revision: str) -> Iterator[None]:
+def hub_errors_explained(hub: str, kind: Kind, revision: str) -> Iterator[None]:
     """Turns what huggingface_hub raises into our own errors, but for a file that a repository lacks."""
     from huggingface_hub import errors
 

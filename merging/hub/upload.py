@@ -11,7 +11,7 @@ from pathlib import Path
 
 from merging.core.errors import HubError
 from merging.hub.cache import is_hub_id
-from merging.hub.transfer import in_words, trouble
+from merging.hub.transfer import hub_errors_explained, trouble
 
 _OWN = {".gitattributes"}  # what the hub itself puts into a new repository
 _MEGABYTE = 10**6
@@ -111,7 +111,7 @@ def _uploading(hub: str) -> Iterator[None]:
     """Turns what huggingface_hub raises into our own errors; a commit is made last, so that none is half there."""
     from huggingface_hub import errors
 
-    with in_words(hub, "model", "main"):
+    with hub_errors_explained(hub, "model", "main"):
         try:
             yield
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):

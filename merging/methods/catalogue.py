@@ -5,7 +5,7 @@ from typing import Any
 
 from merging.methods import registry
 from merging.methods.presets import PRESETS, Preset
-from merging.methods.registry import Source, Stage
+from merging.methods.registry import OwnSource, Stage
 
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
@@ -55,7 +55,7 @@ def _preset(preset: Preset) -> dict[str, Any]:
     }
 
 
-def _source(source: Source | None) -> dict[str, Any]:
+def _source(source: OwnSource | None) -> dict[str, Any]:
     """Of somebody's own: the name of the file or package, and the SHA-256 of what is in it."""
     return {} if source is None else {"source": {"name": source.name, "sha256": source.sha256}}
 

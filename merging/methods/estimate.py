@@ -20,7 +20,7 @@ from merging.methods.merges import adamerging
 from merging.methods.merges.wudi import WudiParams
 from merging.methods.spec import Spec
 from merging.suites.architecture import Tower, tower_of
-from merging.weights.resident import Need
+from merging.weights.resident import Room
 from merging.weights.roles import role_of
 from merging.weights.vectors import TaskVectors
 
@@ -87,7 +87,7 @@ def estimate(
         throughout["the image tower"] = sizes.item * sizes.weights
         if sizes.on_cpu:
             throughout["loading open_clip"] = _OPEN_CLIP
-    need = Need.of(vectors)
+    need = Room.of(vectors)
     if not sizes.on_cpu and spec.pair.data.needs == "none" and (room is None or need.total <= room):
         throughout["base and all models, and the merged weights"] = need.models + need.result
         sizes = replace(sizes, at_once=STREAMS)

@@ -29,7 +29,7 @@ from merging.core.gate import read_bytes
 from merging.core.places import METHODS_VARIABLE, method_places
 from merging.methods import registry
 from merging.methods.params import AUTO
-from merging.methods.registry import Published, Source, Stage
+from merging.methods.registry import OwnSource, Published, Stage
 
 ENTRY_POINTS = "merging.methods"
 _MOST_BYTES = 2**20
@@ -62,8 +62,8 @@ class _File:
     content: bytes
 
     @property
-    def source(self) -> Source:
-        return Source(self.path.name, hashlib.sha256(self.content).hexdigest())
+    def source(self) -> OwnSource:
+        return OwnSource(self.path.name, hashlib.sha256(self.content).hexdigest())
 
     def stages(self) -> list[Stage]:
         """What it registers, by running it.
@@ -116,7 +116,7 @@ class _Package:
     """An installed package as it is now; it is imported once in the life of a process."""
 
     entry: EntryPoint
-    source: Source
+    source: OwnSource
 
     def stages(self) -> list[Stage]:
         """What it registered when it was imported.
@@ -140,7 +140,7 @@ class _Package:
         return found
 
 
-_IMPORTED: dict[EntryPoint, tuple[Source, list[Stage] | BaseException]] = {}
+_IMPORTED: dict[EntryPoint, tuple[OwnSource, list[Stage] | BaseException]] = {}
 _LOCK = threading.RLock()
 _seen: tuple[object, ...] | None = None
 _problems: tuple[Problem, ...] = ()
@@ -232,7 +232,7 @@ def _entries() -> tuple[EntryPoint, ...]:
     return tuple(sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)))
 
 
-def _source_of(entry: EntryPoint) -> Source:
+def _source_of(entry: EntryPoint) -> OwnSource:
     """The content of all Python files of the package in which an entry point lies."""
     package = entry.module.partition(".")[0]
     digest = hashlib.sha256()
@@ -242,7 +242,7 @@ def _source_of(entry: EntryPoint) -> Source:
     for path in [*single, *(path for folder in folders for path in sorted(folder.rglob("*.py")))]:
         content = path.read_bytes()
         digest.update(f"{path.name} {len(content)}\n".encode() + content)
-    return Source(f"package {package}", digest.hexdigest())
+    return OwnSource(f"package {package}", digest.hexdigest())
 
 
 def _fitting(one: _File | _Package, before: Sequence[Stage]) -> list[Stage]:

@@ -17,7 +17,7 @@ from merging.methods.grammar import write_value
 from merging.methods.looks import BROWN, LAVENDER, MOSS, PINK, PURPLE, TEAL, Look
 from merging.methods.pair import Pair
 from merging.methods.params import DataUse
-from merging.methods.registry import Published, Source
+from merging.methods.registry import OwnSource, Published
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Preset:
     note: str = ""
     iterative: bool = False
     look: Look | None = None
-    source: Source | None = None
+    source: OwnSource | None = None
     ours: bool = False
 
     @property
@@ -246,7 +246,7 @@ def _built(stages: tuple[registry.Stage, ...]) -> dict[str, Preset]:
     Raises:
         SpecError: one is no method, has an odd name or title, or the name, title, settings or look of another.
     """
-    declared: list[tuple[Published, str, Source | None]] = [(one, one.paper, None) for one in TABLE]
+    declared: list[tuple[Published, str, OwnSource | None]] = [(one, one.paper, None) for one in TABLE]
     bring = sorted(stages, key=lambda stage: stage.source is not None)  # somebody's own come last
     declared += [(one, one.paper or stage.paper, stage.source) for stage in bring for one in stage.published]
     built: dict[str, Preset] = {}

@@ -144,7 +144,7 @@ def reordered(vectors: TaskVectors, order: Sequence[int]) -> TaskVectors:
 
 
 @dataclass(frozen=True)
-class Finding:
+class TriedProperty:
     """A property that was tried.
 
     Attributes:
@@ -268,7 +268,7 @@ def few(kind: Kind, name: str, values: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def check(kind: Kind, name: str, values: Mapping[str, Any] | None = None) -> list[Finding]:
+def check(kind: Kind, name: str, values: Mapping[str, Any] | None = None) -> list[TriedProperty]:
     """Try a stage on small random models, an edit with Task Arithmetic after it, λ = 1.
 
     One that looks at images is tried on whole small towers with random images, with a few of them and a few steps, see
@@ -291,7 +291,7 @@ def check(kind: Kind, name: str, values: Mapping[str, Any] | None = None) -> lis
     return list(_findings(pair))
 
 
-def _findings(pair: Pair) -> Iterator[Finding]:
+def _findings(pair: Pair) -> Iterator[TriedProperty]:
     device = devices.resolve(AUTO)
     why = "it gives a model for each task" if pair.localised else ""
     counts, kinds = ((1, 2, 3), ("free", "one zero", "some equal")) if pair.data.images else ((1, 2, 8), KINDS)
@@ -313,9 +313,9 @@ def _findings(pair: Pair) -> Iterator[Finding]:
             "pieces of a tensor give pieces of its edit": lambda: trial.of_each(free, trial.in_pieces),
         }
         for sentence, fault in tried.items():
-            yield Finding(sentence, "" if why else fault(), why)
+            yield TriedProperty(sentence, "" if why else fault(), why)
         on_device = f"on {device} as on the processor" if device.type != "cpu" else "on an accelerator as here"
-        finding = Finding(on_device, left_out=why or "this machine has none" * (device.type == "cpu"))
+        finding = TriedProperty(on_device, left_out=why or "this machine has none" * (device.type == "cpu"))
         if not finding.left_out:
             finding = replace(
                 finding,

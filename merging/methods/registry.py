@@ -77,7 +77,7 @@ class Revision:
 
 
 @dataclass(frozen=True)
-class Source:
+class OwnSource:
     """Where a stage of somebody's own comes from.
 
     Attributes:
@@ -126,7 +126,7 @@ class Stage:
     averages: bool = False
     revisions: tuple[Revision, ...] = ()
     published: tuple[Published, ...] = ()
-    source: Source | None = None
+    source: OwnSource | None = None
 
     @property
     def revision(self) -> int:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PACKAGE, CARRY_OUT = "merging", "merging.runs.cluster:carry_out"
+PACKAGE, CARRY_OUT = "merging", "merging.runs.cluster:carry_out_on_worker"
 _PAUSE = 1.0  # seconds, or a worker that is turned away would be asked again and again
 
 
@@ -58,7 +58,7 @@ def unfit(version: str) -> str:
 
 
 def enter(version: str, *given: str) -> Any:
-    """Carry a job out, see :func:`merging.runs.cluster.carry_out`; on a machine that can't, leave it to another."""
+    """Carry a job out, see :mod:`merging.runs.cluster`; on a machine that can't, leave it to another."""
     from pkgutil import resolve_name
 
     from distributed import Reschedule

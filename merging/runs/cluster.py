@@ -22,8 +22,7 @@ from merging.core.progress import phase_of
 from merging.core.version import __version__
 from merging.methods import own, registry
 from merging.runs.at_the_door import Sent, enter, unfit
-from merging.runs.carrying import Ending
-from merging.runs.carrying import carry_out as carry_out_here
+from merging.runs.carrying import Ending, carry_out
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs import Job, JobResult, Site, parse_job
 from merging.runs.jobs.merge_result import MergeResult
@@ -248,7 +247,7 @@ class Cluster:
                 self._record(run_id, sent)
 
     def _hear(self, event: Any) -> None:
-        """Notice how far a run is, see :func:`carry_out`; called from a thread of Dask's."""
+        """Notice how far a run is, see :func:`carry_out_on_worker`; called from a thread of Dask's."""
         run_id, done, total, message = event[1]
         self._told[run_id] = (done, total, message)
 
@@ -326,7 +325,7 @@ def lacks_methods(sources: dict[str, str]) -> str:
     return f"lacks the source of {', '.join(missing)}, or has another{own.aside()}" if missing else ""
 
 
-def carry_out(job: str, fingerprint: str, run_id: str, topic: str) -> tuple[dict[str, Any], bytes | None]:
+def carry_out_on_worker(job: str, fingerprint: str, run_id: str, topic: str) -> tuple[dict[str, Any], bytes | None]:
     """What a worker of the cluster does for a run; gives its result, and weights that no table rebuilds if small.
 
     Args:
@@ -360,7 +359,7 @@ def carry_out(job: str, fingerprint: str, run_id: str, topic: str) -> tuple[dict
     with TemporaryDirectory(dir=worker.local_directory) as folder:
         kept = Path(folder) / KEPT_WEIGHTS
         site = Site(workspace, report, cancelled, keep=kept)
-        result = carry_out_here(parse_job(json.loads(job)), fingerprint, site)
+        result = carry_out(parse_job(json.loads(job)), fingerprint, site)
         size = kept.stat().st_size if kept.is_file() else 0
         weights = kept.read_bytes() if 0 < size <= FETCHED_BYTES else None
         return (_without_weights(result, size) if size > FETCHED_BYTES else result).stored(), weights

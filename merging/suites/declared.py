@@ -138,13 +138,13 @@ def agreed(sources: Sequence[Declared]) -> Agreed:
             origin = found.origins.setdefault(name, source.origin)
             if not _same(known, value):
                 raise SuiteError(
-                    f"{_FACTS[name]} is {in_words(known)} by {origin} and {in_words(value)} by {source.origin}; "
-                    "correct the one that is wrong, or take its file away"
+                    f"{_FACTS[name]} is {fact_in_words(known)} by {origin} and "
+                    f"{fact_in_words(value)} by {source.origin}; correct the one that is wrong, or take its file away"
                 )
     return found
 
 
-def in_words(value: Any) -> str:
+def fact_in_words(value: Any) -> str:
     """A fact for people."""
     if isinstance(value, str):
         return ACTIVATIONS.get(value, value)  # type: ignore[call-overload, no-any-return]
@@ -341,7 +341,7 @@ def _mean_and_std(mean: object, std: object, source: str) -> dict[str, tuple[flo
             raise SuiteError(f"{source}: the {name} of images is {str(given)[:60]}; expected three numbers")
         facts[name] = tuple(map(float, numbers))
     if min(facts.get("std", (1.0,))) <= 0:
-        raise SuiteError(f"{source}: the std of images is {in_words(facts['std'])}; expected numbers above 0")
+        raise SuiteError(f"{source}: the std of images is {fact_in_words(facts['std'])}; expected numbers above 0")
     return facts
 
 

@@ -1,7 +1,7 @@
 """Which suites there are on this machine, found once and remembered until a file or folder changes.
 
 Looking for suites means listing folders, parsing every ``suite.yaml`` and asking for the weights of every published
-suite. :class:`Remembered` does such a thing once and notes everything that it looked at; after that, asking again costs
+suite. :class:`Watched` does such a thing once and notes everything that it looked at; after that, asking again costs
 one ``stat`` for each of those.
 """
 
@@ -49,7 +49,7 @@ def state_of(path: str | Path) -> State:
 
 
 @dataclass
-class Remembered(Generic[Value]):
+class Watched(Generic[Value]):
     """A value that depends on files and folders, found anew only after one of them changed, came or went.
 
     A folder changes when something in it is added, renamed or removed, not when a file in it is written in place.
@@ -123,9 +123,9 @@ class Discovery:
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self.roots = tuple(roots)
-        self._found = Remembered(self._look)
+        self._found = Watched(self._look)
         self._parsed: dict[str, tuple[tuple[Path, State], Suite | MergingError]] = {}
-        self._files: dict[str, tuple[Suite, Remembered[list[Path]]]] = {}
+        self._files: dict[str, tuple[Suite, Watched[list[Path]]]] = {}
 
     def __call__(self) -> Found:
         """What there is now."""
@@ -143,7 +143,7 @@ class Discovery:
         """
         known = self._files.get(reference)
         if known is None or known[0] is not suite:
-            known = self._files[reference] = (suite, Remembered(lambda seen: _files_of(reference, suite, seen)))
+            known = self._files[reference] = (suite, Watched(lambda seen: _files_of(reference, suite, seen)))
         return known[1]()
 
     def _look(self, seen: Seen) -> Found:

@@ -18,7 +18,7 @@ from merging.core.wording import explain, nearest
 from merging.core.yaml_text import CONTROL
 from merging.hub.cache import HubFile, is_hub_id, located
 from merging.suites.architecture import ACTIVATIONS, Activation, Tower, tower_of
-from merging.suites.declared import UNSEEN, Agreed, Declared, agreed, beside, beyond_in_words, by_name, in_words
+from merging.suites.declared import UNSEEN, Agreed, Declared, agreed, beside, beyond_in_words, by_name, fact_in_words
 from merging.suites.folder import (
     Contents,
     base_candidates,
@@ -512,8 +512,8 @@ def _notes(
                 ("activation", ACTIVATIONS[said.facts["activation"]]),
                 ("heads", f"{said.facts['heads']} attention heads"),
                 ("beyond", ", ".join(beyond_in_words(said.facts.get("beyond", {})))),
-                ("mean", f"mean of image channels {in_words(said.facts.get('mean', ()))}"),
-                ("std", f"standard deviation {in_words(said.facts.get('std', ()))}"),
+                ("mean", f"mean of image channels {fact_in_words(said.facts.get('mean', ()))}"),
+                ("std", f"standard deviation {fact_in_words(said.facts.get('std', ()))}"),
             )
             if name in said.facts
         ]

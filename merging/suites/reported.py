@@ -1,4 +1,4 @@
-"""Published accuracies of merging methods on CLIP, as orientation beside one's own.
+"""ReportedTables accuracies of merging methods on CLIP, as orientation beside one's own.
 
 They come in families of fine-tuned checkpoints: the same tasks and architectures, but other weights. A number of one
 family says nothing about a method on another, so tables are kept, shown and returned by family; and as more tasks are
@@ -86,7 +86,7 @@ class PublishedTable(_Part):
         return sorted(self.rows, key=lambda row: -row.average)
 
 
-class Published(_Part):
+class ReportedTables(_Part):
     """All published tables.
 
     Attributes:
@@ -108,7 +108,7 @@ class Published(_Part):
         return tuple(table if table.tasks else table.model_copy(update={"tasks": usual}) for table in tables)
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Published":
+    def _consistent(self) -> "ReportedTables":
         kinds = [(table.checkpoints, table.architecture, len(table.tasks)) for table in self.tables]
         if len(set(kinds)) != len(kinds):
             raise ValueError(f"several tables of one family, architecture and number of tasks among {kinds}")
@@ -152,14 +152,14 @@ class Published(_Part):
         return found
 
 
-def load_published(path: Path) -> Published:
-    """Published tables from a file.
+def load_published(path: Path) -> ReportedTables:
+    """ReportedTables tables from a file.
 
     Raises:
         MergingError: it can't be read, or does not hold such tables; the message says where.
     """
     try:
-        return Published.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return ReportedTables.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise MergingError(f"{path.name}: {explain(error)}") from None
     except (OSError, ValueError) as error:
@@ -167,7 +167,7 @@ def load_published(path: Path) -> Published:
 
 
 @cache
-def published() -> Published:
+def reported_tables() -> ReportedTables:
     """The tables that ship with the package."""
     return load_published(FILE)
 
@@ -181,17 +181,17 @@ def published_architecture(architecture: str | dict[str, Any]) -> str | None:
     'ViT-B-32'
     """
     name = architecture.removesuffix("-quickgelu") if isinstance(architecture, str) else None
-    return name if name in published().architectures() else None
+    return name if name in reported_tables().architectures() else None
 
 
 def _how_many(table: PublishedTable) -> str:
     """The number of tasks behind a heading, where it is not the usual one."""
-    return "" if table.tasks == published().tasks else f", {len(table.tasks)} tasks"
+    return "" if table.tasks == reported_tables().tasks else f", {len(table.tasks)} tasks"
 
 
 def to_markdown(tables: Iterable[PublishedTable]) -> str:
     """The note, then every table under a heading of its own with its source, best average first, in percent."""
-    known = published()
+    known = reported_tables()
     parts = [known.note + "\n"]
     for table in tables:
         family = known.families[table.checkpoints]

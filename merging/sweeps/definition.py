@@ -27,7 +27,7 @@ from merging.core.gate import read_text
 from merging.core.limits import MAX_SWEEP_BYTES
 from merging.core.text import kind_of
 from merging.core.wording import explain
-from merging.core.yaml_problems import in_words
+from merging.core.yaml_problems import yaml_problem_in_words
 from merging.core.yaml_text import parse_yaml
 from merging.methods import registry
 from merging.methods.registry import Stage
@@ -260,7 +260,7 @@ def parse_definition(text: str, name: str = "sweep") -> SweepDefinition:
     try:
         content = parse_yaml(text)
     except yaml.YAMLError as error:
-        raise SpecError(f"{name}: not valid YAML: {in_words(error)}") from None
+        raise SpecError(f"{name}: not valid YAML: {yaml_problem_in_words(error)}") from None
     if not isinstance(content, dict):
         raise SpecError(f"{name}: expected a mapping with {_FIELDS}; got {kind_of(content)}")
     return build_definition(content, name)

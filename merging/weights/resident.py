@@ -36,7 +36,7 @@ Weights = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Need:
+class Room:
     """Bytes that resident weights take, and what must be free beside them.
 
     Attributes:
@@ -50,7 +50,7 @@ class Need:
     stacks: int
 
     @classmethod
-    def of(cls, vectors: TaskVectors) -> "Need":
+    def of(cls, vectors: TaskVectors) -> "Room":
         """From shapes alone."""
         largest = max((torch.Size(vectors.info(name).shape).numel() for name in vectors.names), default=0)
         return cls(
@@ -82,7 +82,7 @@ def at_once(vectors: TaskVectors, device: torch.device) -> int:
     """How many tensors a GPU may work on at once: as many as have room for all that methods hold of the largest one."""
     if vectors.resident is None or device.type != "cuda":
         return 1
-    return max(1, min(STREAMS, int(free_memory(device) // (4 * max(1, Need.of(vectors).stacks)))))
+    return max(1, min(STREAMS, int(free_memory(device) // (4 * max(1, Room.of(vectors).stacks)))))
 
 
 def worthwhile(device: torch.device) -> bool:
@@ -122,7 +122,7 @@ class Shelf:
     def placed(self, vectors: TaskVectors, work: Work) -> TaskVectors:
         """As :meth:`held`, whatever the device."""
         models = (vectors.base, *vectors.checkpoints)
-        need = Need.of(vectors)
+        need = Room.of(vectors)
         with self._lock, _one_at_a_time(work.device):
             keys = [self._key(model, work.device) for model in models]
             known = [self._find(key) for key in keys]

@@ -24,7 +24,7 @@ _TOGETHER = 1 << 23  # entries of tensors that lie side by side on a GPU and are
 StackFunction = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-class Resident(Protocol):
+class OnDevice(Protocol):
     """Weights that are kept on a device: those of the base, then those of every model in order."""
 
     @property
@@ -52,7 +52,7 @@ class TaskVectors:
     checkpoints: tuple[Checkpoint, ...]
     tasks: tuple[str, ...]
     edit: StackFunction | None = None
-    resident: Resident | None = None
+    resident: OnDevice | None = None
 
     def __post_init__(self) -> None:
         if not self.tasks or len(self.tasks) != len(self.checkpoints):
@@ -178,7 +178,7 @@ class TaskVectors:
             return self._with(edit=edit)
         return self._with(edit=lambda name, base, stack: edit(name, base, before(name, base, stack)))
 
-    def kept(self, resident: Resident) -> "TaskVectors":
+    def kept(self, resident: OnDevice) -> "TaskVectors":
         """The same vectors with all weights on a device."""
         return self._with(resident=resident)
 

@@ -13,7 +13,7 @@ from merging.runs import Run
 from merging.runs.jobs import MergeSpec
 from merging.runs.leaderboard import cheapest_first, data_looked_at, spec_of, two_settings
 from merging.suites import Suite, load_suite
-from merging.suites.reported import published
+from merging.suites.reported import reported_tables
 from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import ended, finished
 from ui.shell import state
@@ -176,7 +176,7 @@ def published_rows(family: str, architecture: str) -> list[list[tuple[str, float
     """Method and average of every table, in their order, that of the fewest tasks first."""
     return [
         [(row.method, round(100 * row.average, 1)) for row in one.ranked()]
-        for one in published().select(family, architecture)
+        for one in reported_tables().select(family, architecture)
     ]
 
 
@@ -192,7 +192,7 @@ def test_a_declared_family_gets_its_own_table_and_no_question(
     clip_suite(suites_folder, checkpoints=family)
     app = open_page("leaderboard")
     assert not app.exception and shown_rows(app) == published_rows(family, "ViT-B-32")
-    assert published().select(family, "ViT-B-32")[0].source in texts(app).replace("\\_", "_")
+    assert reported_tables().select(family, "ViT-B-32")[0].source in texts(app).replace("\\_", "_")
     assert not app.button_group
     sizes = {"task_arithmetic": "8", "fusion_bench": "8 and for 20"}[family]
     assert f"Published for {sizes} tasks; 4 are chosen here" in texts(app)

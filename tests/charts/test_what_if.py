@@ -10,7 +10,7 @@ import pytest
 from merging.charts import theme
 from merging.charts.accuracy import Series
 from merging.charts.what_if import (
-    Place,
+    Landmark,
     agreement_figure,
     curves_figure,
     direction_figure,
@@ -112,7 +112,7 @@ def test_curves_mark_what_validation_chose() -> None:
 @pytest.mark.parametrize("low_is_good", [False, True])
 def test_planes_share_one_scale_and_the_best_is_bright(low_is_good: bool) -> None:
     tables = [np.arange(9.0).reshape(3, 3), 2 * np.arange(9.0).reshape(3, 3)]
-    place = Place("Base", 0.5, 1.0, theme.style_of("Zero-shot"))
+    place = Landmark("Base", 0.5, 1.0, theme.style_of("Zero-shot"))
     planes = [(title, table, [place], ("x", "y")) for title, table in zip("AB", tables, strict=True)]
     figure = landscape_figure([0, 1, 2], planes, "%", low_is_good=low_is_good)
     contours = [trace for trace in figure.data if trace.type == "contour"]
@@ -128,7 +128,7 @@ def test_planes_share_one_scale_and_the_best_is_bright(low_is_good: bool) -> Non
 
 
 def test_a_model_of_one_plane_alone_is_named() -> None:
-    base, merged = (Place(name, 0.5, 1.0, theme.style_of("Zero-shot")) for name in ("Base", "AWD"))
+    base, merged = (Landmark(name, 0.5, 1.0, theme.style_of("Zero-shot")) for name in ("Base", "AWD"))
     planes = [(title, np.eye(3), models, ("x", "y")) for title, models in (("A", [base]), ("B", [base, merged]))]
     figure = landscape_figure([0, 1, 2], planes, "%", low_is_good=False)
     assert [(one.name, one.showlegend) for one in figure.data if one.type == "scatter"] == [
@@ -253,7 +253,7 @@ def test_every_curve_is_that_of_its_run_and_split() -> None:
 
 def test_every_value_of_a_plane_lies_at_its_coordinates() -> None:
     tables = [np.array([[1.0, 2.0], [3.0, 4.5]]), np.array([[5.0, 6.0], [7.0, 8.5]])]
-    models = [Place("<Base>", 0.25, 0.75, theme.BASE), Place("AWD", 0.5, 0.0, theme.AFTER)]
+    models = [Landmark("<Base>", 0.25, 0.75, theme.BASE), Landmark("AWD", 0.5, 0.0, theme.AFTER)]
     planes = [
         (title, table, models[: n + 1], names)
         for n, (title, table, names) in enumerate(zip(("One", "Two"), tables, (("u", "v"), ("p", "q")), strict=True))

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from merging.core.errors import SuiteError
-from merging.core.yaml_problems import in_words
+from merging.core.yaml_problems import yaml_problem_in_words
 from merging.core.yaml_text import parse_yaml, read_yaml
 
 PROBLEMS = {
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_said_in_words_of_ours(text: str, said: str, tmp_path: 
 def test_what_libyaml_says_of_large_files_is_known_as_well(text: str) -> None:
     with pytest.raises(yaml.YAMLError) as caught:
         yaml.load(text, Loader=yaml.CSafeLoader)
-    assert "nothing that can be read" not in in_words(caught.value)
+    assert "nothing that can be read" not in yaml_problem_in_words(caught.value)
 
 
 @pytest.mark.parametrize("levels", [45, 900, 5000])

@@ -200,7 +200,7 @@ def test_a_run_that_does_not_fit_at_all_says_so(suite_file: Path, workspace: Wor
 @pytest.mark.gpu
 def test_what_stays_on_the_card_is_what_was_estimated(tmp_path: Path, card: torch.device) -> None:
     vectors = random_vectors(tmp_path, tasks=4, spread=1e-3, shapes=LARGE)
-    need = resident.Need.of(vectors)
+    need = resident.Room.of(vectors)
     with PeakMemory(card) as memory:
         kept = resident.shelf.placed(vectors, Work(card))
         assert kept.resident is not None

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from merging.suites import discovery
-from merging.suites.discovery import Discovery, Remembered, Seen, state_of
+from merging.suites.discovery import Discovery, Seen, Watched, state_of
 from tests.fake_hub import FakeHub
 from tests.random_models import write_suite
 
@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def counting(file: Path) -> tuple[Remembered[str], list[str]]:
+def counting(file: Path) -> tuple[Watched[str], list[str]]:
     """The content of a file and the names beside it, and how often they were read."""
     reads: list[str] = []
 
@@ -47,7 +47,7 @@ def counting(file: Path) -> tuple[Remembered[str], list[str]]:
         reads.append(" ".join(sorted(os.listdir(file.parent))) + ": " + (file.read_text() if file.exists() else ""))
         return reads[-1]
 
-    return Remembered(read), reads
+    return Watched(read), reads
 
 
 def test_what_stays_the_same_is_found_once(file: Path) -> None:
@@ -109,7 +109,7 @@ def test_after_an_error_it_is_tried_again(file: Path) -> None:
             raise ValueError("one")
         return file.read_text()
 
-    value = Remembered(read)
+    value = Watched(read)
     with pytest.raises(ValueError, match="one"):
         value()
     file.write_text("two")

@@ -14,7 +14,7 @@ from merging.hub.cache import HubFile
 from merging.suites import builtin_suites, load_suite
 from merging.suites.images.image_sets import load_images
 from merging.suites.known_datasets import known_datasets
-from merging.suites.reported import published
+from merging.suites.reported import reported_tables
 from merging.suites.suite import HuggingFaceData
 from tests.fake_hub import FakeHub
 from tests.random_models import write_yaml
@@ -45,7 +45,7 @@ def test_every_architecture_is_there_in_both_families() -> None:
 def test_a_ready_suite_has_the_tasks_of_papers(name: str, hub: FakeHub) -> None:
     suite = load_suite(name)
     family, architecture = READY[name]
-    assert suite.name == name and suite.usual_tasks == suite.chosen() == TASKS == tuple(published().tasks)
+    assert suite.name == name and suite.usual_tasks == suite.chosen() == TASKS == tuple(reported_tables().tasks)
     many = family == "fusion_bench"
     assert suite.task_names == (tuple(SIZES) if many else TASKS)
     if many:

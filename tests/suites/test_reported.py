@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from merging.cli import main
 from merging.core.errors import MergingError, SpecError
-from merging.suites.reported import FILE, Family, load_published, published, published_architecture, to_markdown
+from merging.suites.reported import FILE, Family, load_published, published_architecture, reported_tables, to_markdown
 
 RAW = json.loads(FILE.read_text(encoding="utf-8"))
 USUAL = len(RAW["tasks"])
@@ -26,7 +26,7 @@ def written(folder: Path, content: Any) -> Path:
 
 
 def test_every_printed_number_is_kept_as_a_share() -> None:
-    known = published()
+    known = reported_tables()
     assert len(known.tables) == len(RAW["tables"])
     for table, raw in zip(known.tables, RAW["tables"], strict=True):
         assert (table.checkpoints, table.architecture, table.source) == (
@@ -41,7 +41,7 @@ def test_every_printed_number_is_kept_as_a_share() -> None:
 
 
 def test_the_families_are_those_that_a_suite_may_name() -> None:
-    assert set(published().families) == set(get_args(Family)) == {family for family, _ in KINDS}
+    assert set(reported_tables().families) == set(get_args(Family)) == {family for family, _ in KINDS}
 
 
 @pytest.mark.parametrize("family", [None, *get_args(Family)])
@@ -50,16 +50,16 @@ def test_tables_are_chosen_by_family_and_architecture(family: str | None, archit
     wanted = {(f, a, n) for f, a, n in TABLES if family in (None, f) and architecture in (None, a)}
     if not wanted:
         with pytest.raises(SpecError, match="there are: fusion_bench ViT-B-32"):
-            published().select(family, architecture)
+            reported_tables().select(family, architecture)
         return
-    found = published().select(family, architecture)
+    found = reported_tables().select(family, architecture)
     assert {(table.checkpoints, table.architecture, len(table.tasks)) for table in found} == wanted
     assert len(found) == len(wanted)
-    assert set(published().architectures(family)) == {a for f, a in KINDS if family in (None, f)}
+    assert set(reported_tables().architectures(family)) == {a for f, a in KINDS if family in (None, f)}
 
 
 def test_rows_are_ranked_by_their_printed_average() -> None:
-    for table in published().tables:
+    for table in reported_tables().tables:
         averages = [row.average for row in table.ranked()]
         assert averages == sorted(averages, reverse=True) and len(averages) == len(table.rows)
 
@@ -123,7 +123,7 @@ def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
 
 
 def test_every_family_has_tables_of_its_own_in_markdown() -> None:
-    text = to_markdown(published().tables)
+    text = to_markdown(reported_tables().tables)
     sections = text.split("\n## ")[1:]
     assert len(sections) == len(TABLES)
     for section, raw in zip(sections, RAW["tables"], strict=True):

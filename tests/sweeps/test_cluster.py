@@ -209,7 +209,7 @@ def look_at_resources(spec: str, fingerprint: str, run_id: str, topic: str) -> t
 def test_a_trial_on_a_gpu_takes_one_from_its_worker(
     workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("merging.runs.cluster.carry_out", look_at_resources)
+    monkeypatch.setattr("merging.runs.cluster.carry_out_on_worker", look_at_resources)
     with LocalCluster(
         n_workers=1,
         threads_per_worker=1,

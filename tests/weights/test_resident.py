@@ -15,7 +15,7 @@ from merging.methods.plan import Plan, plan
 from merging.weights import resident
 from merging.weights.files import open_checkpoint
 from merging.weights.geometry import measure
-from merging.weights.resident import Need, Shelf
+from merging.weights.resident import Room, Shelf
 from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, write_models
 
@@ -102,7 +102,7 @@ def test_others_leave_when_their_room_is_needed(
     make_vectors: Callable[..., TaskVectors], shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = (fingerprinted(make_vectors(seed=seed)) for seed in (1, 2))
-    need = Need.of(one)
+    need = Room.of(one)
     capacity = need.total + need.models // 2  # enough for one and a half
     monkeypatch.setattr(resident, "free_memory", lambda device: capacity - shelf.nbytes)
     assert shelf.placed(one, Work()).resident is not None

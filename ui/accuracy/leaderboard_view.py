@@ -14,7 +14,7 @@ from merging.runs import Run
 from merging.runs.leaderboard import baseline_rows, data_looked_at, ranked, row_of
 from merging.runs.run import ACTIVE
 from ui.accuracy import view as accuracy_view
-from ui.accuracy.preset_runs import Entry
+from ui.accuracy.preset_runs import MethodEntry
 from ui.look.columns import method_columns, text_width
 from ui.look.figure import escape_markdown
 from ui.runs.text import STATE_COLORS
@@ -27,7 +27,7 @@ _STATES = {NOT_RUN: "gray", UNDER_WAY: "blue"} | {
 }
 
 
-def standings(entries: Sequence[Entry], baselines: Sequence[Series]) -> list[Standing]:
+def standings(entries: Sequence[MethodEntry], baselines: Sequence[Series]) -> list[Standing]:
     """The lines of the leaderboard, best average first.
 
     Args:

@@ -17,7 +17,7 @@ METHODS = ("task_arithmetic", "awd_ta", "adamerging", "awd_adamerging")
 
 
 @dataclass(frozen=True)
-class Entry:
+class MethodEntry:
     """One method.
 
     Attributes:
@@ -49,19 +49,19 @@ class Entry:
         return self.run is None or not (self.run.active or self.done)
 
 
-def comparison(tasks: Sequence[str]) -> list[Entry]:
+def comparison(tasks: Sequence[str]) -> list[MethodEntry]:
     """The four methods that the page Start compares."""
     return look_up([PRESETS[name] for name in METHODS], tasks)
 
 
-def look_up(presets: Sequence[Preset], tasks: Sequence[str]) -> list[Entry]:
+def look_up(presets: Sequence[Preset], tasks: Sequence[str]) -> list[MethodEntry]:
     """Methods on some tasks of the chosen suite; looks runs up by their fingerprint and queues nothing.
 
     The device is resolved, so that runs of the command line are found too.
     """
     names = tuple(preset.name for preset in presets)
     specs = _specs(state.suite_reference(), names, tuple(tasks), str(state.device()), own.stamp())
-    return [Entry(*found) for found in zip(presets, specs, *standing(specs), strict=True)]
+    return [MethodEntry(*found) for found in zip(presets, specs, *standing(specs), strict=True)]
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

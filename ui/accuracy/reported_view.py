@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.suites import Suite
-from merging.suites.reported import Family, PublishedTable, published, published_architecture
+from merging.suites.reported import Family, PublishedTable, published_architecture, reported_tables
 from ui.look.figure import escape_markdown, show_table
 from ui.shell.url import choice, said_below
 
@@ -38,11 +38,11 @@ def published_section(suite: Suite, tasks: Sequence[str]) -> None:
     family = suite.checkpoints or ask_family(suite)
     if family is None:
         return
-    if architecture not in published().architectures(family):
-        title = published().families[family].title
+    if architecture not in reported_tables().architectures(family):
+        title = reported_tables().families[family].title
         st.info(f"No table is published for {architecture} and the {title} checkpoints.")
         return
-    tables = sorted(published().select(family, architecture), key=lambda one: abs(len(one.tasks) - len(tasks)))
+    tables = sorted(reported_tables().select(family, architecture), key=lambda one: abs(len(one.tasks) - len(tasks)))
     sizes = [len(table.tasks) for table in tables]
     if len(tasks) not in sizes:
         st.caption(
@@ -55,7 +55,7 @@ def published_section(suite: Suite, tasks: Sequence[str]) -> None:
 
 def ask_family(suite: Suite) -> Family | None:
     """A control that asks which family a suite's checkpoints are of; None until it is answered."""
-    known = published().families
+    known = reported_tables().families
     st.write(_APART + " Which are these?")
     titles, key = {name: info.title for name, info in known.items()}, f"checkpoints.{suite.name}"
     family: Family | None = choice(
@@ -72,7 +72,7 @@ def ask_family(suite: Suite) -> Family | None:
 
 def elsewhere() -> None:
     """Tables of any family and architecture, one at a time."""
-    known = published()
+    known = reported_tables()
     st.write(_APART)
     titles = {name: info.title for name, info in known.families.items()}
     with said_below(), st.container(horizontal=True):
@@ -94,7 +94,7 @@ def elsewhere() -> None:
 
 def one_table(table: PublishedTable) -> None:
     """One published table with its source."""
-    family = published().families[table.checkpoints]
+    family = reported_tables().families[table.checkpoints]
     st.markdown(f"**{table.architecture}, {family.title} checkpoints, {len(table.tasks)} tasks**")
     show_table(
         frame(table),

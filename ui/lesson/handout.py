@@ -8,7 +8,7 @@ from merging.core.markdown import to_html
 from merging.core.page import static_page
 from merging.runs.comparison.svg import escaped
 from ui.lesson.questions import Question
-from ui.lesson.screen import Drawn
+from ui.lesson.screen import DrawnChart
 from ui.shell.poll.polls import LETTERS
 
 _HEIGHT = 236  # pixels of a chart that has no more rows than fit
@@ -41,7 +41,7 @@ class Sheet:
 
     title: str
     text: str
-    drawn: Drawn | None = None
+    drawn: DrawnChart | None = None
     question: Question | None = None
     note: str = ""
 

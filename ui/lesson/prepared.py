@@ -31,7 +31,7 @@ from merging.core import gate
 from merging.core.errors import SpecError
 from merging.core.files import atomic_path
 from merging.core.limits import MAX_LESSON_BYTES, MAX_LESSON_TEXT
-from merging.core.yaml_problems import in_words
+from merging.core.yaml_problems import yaml_problem_in_words
 from merging.core.yaml_text import parse_yaml
 
 MOST = 500  # lessons that are kept
@@ -112,7 +112,7 @@ def _about(text: str, name: str) -> dict[str, Any]:
     try:
         about = parse_yaml(text)
     except yaml.YAMLError as problem:
-        raise SpecError(f"{name}: {in_words(problem)}") from None
+        raise SpecError(f"{name}: {yaml_problem_in_words(problem)}") from None
     if not isinstance(about, dict) or not set(about) <= set(_NAMES) or not {"suite", "tasks"} <= set(about):
         raise SpecError(f"{name}: expected suite, tasks and maybe title between the lines of {_FENCE}, nothing else")
     tasks = about["tasks"]

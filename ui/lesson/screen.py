@@ -97,7 +97,7 @@ class OnScreen(Lesson):
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnChart:
     """A chart of a step, and the sentence below it."""
 
     figure: go.Figure
@@ -112,7 +112,7 @@ class OnPaper(Lesson):
         drawn: the last chart of a step, if there is one.
     """
 
-    drawn: list[Drawn] = field(default_factory=list)
+    drawn: list[DrawnChart] = field(default_factory=list)
 
     @property
     def dark(self) -> bool:
@@ -129,7 +129,7 @@ class OnPaper(Lesson):
 
     def draw(self, chart: Chart, *, key: str, file: str, takeaway: str, table: pd.DataFrame) -> None:
         """Keep it; the chart of a step that is drawn again, with more numbers, replaces the one before."""
-        self.drawn[:] = [Drawn(chart(), takeaway)]
+        self.drawn[:] = [DrawnChart(chart(), takeaway)]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from merging.suites.suite import Suite
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import standings
-from ui.accuracy.preset_runs import Entry, look_up
+from ui.accuracy.preset_runs import MethodEntry, look_up
 from ui.lesson import questions
 from ui.lesson.adaptive import short_run
 from ui.lesson.screen import Asked, Lesson, OnScreen, answered
@@ -185,7 +185,7 @@ def _adapted(tasks: tuple[str, ...], suite: Suite) -> list[Candidate]:
     ]
 
 
-def _offer(entries: Sequence[Entry]) -> None:
+def _offer(entries: Sequence[MethodEntry]) -> None:
     """A button for the methods that take little time, or how far they are."""
     if any(entry.missing for entry in entries) and not any(entry.run and entry.run.active for entry in entries):
         names = ", ".join(entry.preset.title for entry in entries if entry.missing)

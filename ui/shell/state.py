@@ -2,7 +2,7 @@
 
 Suite and tasks are chosen in the sidebar; both stand in the URL (``?suite=mini&tasks=digits&tasks=fashion``). Caches
 are keyed by the sizes and times of the files, so that replaced weights and images are noticed. Files are asked for
-those once a run of a page, which is what a :class:`Look` is for.
+those once a run of a page, which is what a :class:`PageFacts` is for.
 """
 
 import functools
@@ -98,7 +98,7 @@ def suite_roots() -> list[Path]:
 
 
 @dataclass
-class Look:
+class PageFacts:
     """What one run of a page found out about the suites and their files.
 
     Attributes:
@@ -121,10 +121,10 @@ def look_again() -> None:
     st.session_state.pop(_LOOK, None)
 
 
-def _look() -> Look:
-    look: Look | None = st.session_state.get(_LOOK)
+def _look() -> PageFacts:
+    look: PageFacts | None = st.session_state.get(_LOOK)
     if look is None or time.monotonic() - look.when > _LOOK_SECONDS:
-        look = st.session_state[_LOOK] = Look(_discovery()(), time.monotonic())
+        look = st.session_state[_LOOK] = PageFacts(_discovery()(), time.monotonic())
     return look
 
 

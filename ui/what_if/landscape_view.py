@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from merging.charts import theme
-from merging.charts.what_if import Place, landscape_figure
+from merging.charts.what_if import Landmark, landscape_figure
 from merging.core.text import printed
 from merging.evaluation.accuracy import best_first
 from merging.runs.jobs.landscape import (
@@ -150,12 +150,12 @@ def _models(result: LandscapeResult, names: list[str]) -> dict[str, tuple[str, t
     }
 
 
-def places(result: LandscapeResult, plane: str, names: list[str]) -> list[Place]:
+def places(result: LandscapeResult, plane: str, names: list[str]) -> list[Landmark]:
     """The models that lie in a plane."""
     found = result.planes[plane].places
     models = _models(result, names)
     return [
-        Place(label, found[key][0], found[key][1], style)
+        Landmark(label, found[key][0], found[key][1], style)
         for key, (label, style) in models.items()
         if found[key][2] <= _NEAR
     ]

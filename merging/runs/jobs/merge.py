@@ -50,7 +50,7 @@ class MergeSpec(ModelJob):
         warnings += planned.edit.report.get("warnings", [])
         stayed = self._stayed(planned, bench.context)
         if stayed is False:
-            warnings.append(resident.Need.of(bench.vectors).streamed(bench.context.device))
+            warnings.append(resident.Room.of(bench.vectors).streamed(bench.context.device))
         output = bench.site.output
         if output is None and planned.table is None:
             output = bench.site.keep

@@ -14,7 +14,7 @@ from merging.core.archive import open_archive
 from merging.core.errors import SuiteError
 from merging.core.limits import MAX_GROWTH, MAX_SMALL_BYTES
 from merging.suites.images.decoding import Picture, fit
-from merging.suites.images.source import Origin, Source
+from merging.suites.images.source import ClassOrigins, Source
 
 _DARK = 32  # of 255: floats of 0 … 1 that were cast as they are, or pixels of 4 bits
 _LONGEST = 500  # times as long as wide
@@ -41,7 +41,7 @@ def array_source(path: Path, split: str) -> Source | None:
 
     digest = hashlib.sha256(np.ascontiguousarray(pixels).reshape(-1).data)
     digest.update(str(pixels.shape).encode())
-    origin = Origin(odd=tuple(filter(None, [nearly_black(pixels)])))
+    origin = ClassOrigins(odd=tuple(filter(None, [nearly_black(pixels)])))
     return Source(path.name, labels.astype(np.int64), digest.hexdigest(), read, pixels, origin=origin)
 
 

@@ -16,7 +16,7 @@ from merging.core.gate import special_kind
 from merging.core.text import counted, natural, shortened
 from merging.suites.images.class_folders import NUMERIC_ORDER, FolderClasses, Matching, listed, match_folders
 from merging.suites.images.decoding import AS_USUAL, Picture, Treatment, open_image
-from merging.suites.images.source import Origin, Source
+from merging.suites.images.source import ClassOrigins, Source
 
 _READ = "png apng jpg jpeg jpe jfif bmp dib webp ppm pgm pbm pnm tif tiff gif avif jp2 j2k"
 SUFFIXES = frozenset(f".{ending}" for ending in _READ.split())
@@ -168,7 +168,7 @@ def folder_source(
         np.repeat(np.array(labels, dtype=np.int64), counts),
         f"{folder_fingerprint(root, files)} {order}",
         read,
-        origin=Origin(
+        origin=ClassOrigins(
             tuple((folder.name, label) for folder, label in found.class_folders),
             found.matching.how,
             said,

@@ -22,7 +22,7 @@ from merging.suites.images.kinds import (
     ImageSource,
     TorchvisionData,
 )
-from merging.suites.images.source import Origin, Source, held_out
+from merging.suites.images.source import ClassOrigins, Source, held_out
 from merging.suites.images.torchvision_data import torchvision_source
 from merging.suites.known_datasets import known_datasets
 from merging.suites.suite import Split, Suite, Task
@@ -43,7 +43,7 @@ class ImageSet:
     pixels: np.ndarray
     labels: np.ndarray
     fingerprint: str
-    origin: Origin = field(default_factory=Origin)
+    origin: ClassOrigins = field(default_factory=ClassOrigins)
     skipped: int = 0
 
     def __len__(self) -> int:
@@ -147,7 +147,7 @@ def reading(data: ImageSource | None, folders: FolderClasses) -> str:
     return ""
 
 
-def class_counts(suite: Suite, task_name: str, split: Split) -> tuple[Origin, list[ClassCount]]:
+def class_counts(suite: Suite, task_name: str, split: Split) -> tuple[ClassOrigins, list[ClassCount]]:
     """Which folder or label is which class, with the images that are there, none of them decoded.
 
     Raises:

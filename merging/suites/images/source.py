@@ -12,7 +12,7 @@ _HELD_OUT_SHARE, _HELD_OUT_MOST, _HELD_OUT_SEED = 10, 5000, 0
 
 
 @dataclass(frozen=True)
-class Origin:
+class ClassOrigins:
     """Where the images of a split come from, class by class.
 
     Attributes:
@@ -58,7 +58,7 @@ class Source:
     read: Callable[[Sequence[int], int], Iterator[Picture]]
     pixels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
-    origin: Origin = field(default_factory=Origin)
+    origin: ClassOrigins = field(default_factory=ClassOrigins)
     folder_of: np.ndarray | None = None
 
     def __len__(self) -> int:

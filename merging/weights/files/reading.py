@@ -91,7 +91,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         path: Path,
         layout: Layout,
         infos: dict[str, TensorInfo],
-        source: "Source",
+        source: "TensorSource",
         lender: "Checkpoint | None" = None,
         promised: str | None = None,
         files: tuple[Path, ...] = (),
@@ -282,7 +282,7 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     return math.isfinite(float(tensor.sum(dtype=torch.float32))) or bool(torch.isfinite(tensor).all())
 
 
-class Source(Protocol):
+class TensorSource(Protocol):
     """Where tensors of an open file come from, by their stored names."""
 
     def infos(self) -> dict[str, TensorInfo]:
@@ -355,7 +355,7 @@ class _ShardedSource:
     """The shards of one model, each opened as a file of its own; together they hold what the index says, once."""
 
     def __init__(self, index: Path, shards: Mapping[Path, frozenset[str]]) -> None:
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, TensorSource] = {}
         for path, wanted in shards.items():
             require_content(path)
             source = _source_of(path)
@@ -384,7 +384,7 @@ class _ShardedSource:
         return self._sources[name].tensor(name)
 
 
-def _source_of(path: Path) -> Source:
+def _source_of(path: Path) -> TensorSource:
     """A weight file by its suffix."""
     if weight_suffix(path.name):
         require_as_named(path)
@@ -467,7 +467,7 @@ def require_content(path: Path) -> None:
 
 def checkpoint_from(
     path: Path,
-    source: Source,
+    source: TensorSource,
     part: Part,
     promised: str | None = None,
     take: str | None = None,
@@ -521,7 +521,7 @@ def _require_readable(path: Path, layout: Layout, unread: Unread) -> None:
         )
 
 
-def _same(source: Source, one: Layout, other: Layout) -> bool:
+def _same(source: TensorSource, one: Layout, other: Layout) -> bool:
     """Whether two towers of a file hold the same numbers under the same names."""
     unread = source.unread().tensors.keys()
     if one.origins.keys() != other.origins.keys() or unread & (one.stored | other.stored):
@@ -532,7 +532,7 @@ def _same(source: Source, one: Layout, other: Layout) -> bool:
     )
 
 
-def _require_same(path: Path, source: Source, layout: Layout) -> None:
+def _require_same(path: Path, source: TensorSource, layout: Layout) -> None:
     """Insist that tensors that are there twice are the same."""
     for one, other in layout.twins:
         if not torch.equal(source.tensor(one), source.tensor(other)):
@@ -542,7 +542,7 @@ def _require_same(path: Path, source: Source, layout: Layout) -> None:
             )
 
 
-def _put_together(source: Source, origin: Origin) -> torch.Tensor:
+def _put_together(source: TensorSource, origin: Origin) -> torch.Tensor:
     """A tensor of the tower from its stored parts, contiguous."""
     if len(origin.stored) > 1:
         return torch.cat([source.tensor(part) for part in origin.stored])

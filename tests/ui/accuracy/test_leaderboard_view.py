@@ -13,7 +13,7 @@ from merging.runs.jobs.merge_result import MergeResult, MethodReport
 from merging.runs.leaderboard import cheapest_first, spec_of
 from merging.suites import load_suite
 from ui.accuracy.leaderboard_view import standings, state_of, task_width
-from ui.accuracy.preset_runs import Entry
+from ui.accuracy.preset_runs import MethodEntry
 from ui.look.columns import method_columns, text_width
 
 TASKS = ("digits", "signs")
@@ -29,8 +29,8 @@ RESULT = MergeResult(
 )
 
 
-def entry(name: str, run: Run | None = None) -> Entry:
-    return Entry(PRESETS[name], spec_of(PRESETS[name], "mini", TASKS, "cpu"), run)
+def entry(name: str, run: Run | None = None) -> MethodEntry:
+    return MethodEntry(PRESETS[name], spec_of(PRESETS[name], "mini", TASKS, "cpu"), run)
 
 
 def run_in(store: RunStore, name: str, state: State) -> Run:

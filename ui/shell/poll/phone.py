@@ -4,9 +4,9 @@ import base64
 import hashlib
 import html
 
-from ui.shell.poll.polls import LETTERS, Question
+from ui.shell.poll.polls import LETTERS, PhoneQuestion
 
-NUMBER = "X-Question"  # header: number of the question that is asked now
+NUMBER = "X-PhoneQuestion"  # header: number of the question that is asked now
 _LOOK_AGAIN = 4  # seconds after which a phone that has answered asks whether there is another question
 # The only script: loads the page again once there is another question, or none. A page that reloads by itself all the
 # time would be read out each time.
@@ -39,7 +39,7 @@ a { color: light-dark(#1f6fb2, #7ab8ec); } button b { flex: 0 0 2rem; } .quiet {
 """
 
 
-def asking(question: Question, phone: str) -> str:
+def asking(question: PhoneQuestion, phone: str) -> str:
     """The question with a large button for each choice.
 
     Args:
@@ -51,14 +51,14 @@ def asking(question: Question, phone: str) -> str:
         for place, (letter, text) in enumerate(zip(LETTERS, question.choices, strict=False))
     )
     return _page(
-        "Question",
+        "PhoneQuestion",
         f'<h1>{html.escape(question.text)}</h1><form method="post" autocomplete="off">'
         f'<input type="hidden" name="phone" value="{html.escape(phone)}">'
         f'<input type="hidden" name="question" value="{question.number}">{buttons}</form>',
     )
 
 
-def answered(question: Question, choice: int) -> str:
+def answered(question: PhoneQuestion, choice: int) -> str:
     """What a phone has answered; looks again by itself, as the next question comes under the same code."""
     return _page(
         "Answered",

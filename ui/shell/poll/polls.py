@@ -24,7 +24,7 @@ _A_SECOND, _AT_ONCE = 200.0, 400.0
 
 
 @dataclass(frozen=True)
-class Question:
+class PhoneQuestion:
     """What a phone shows.
 
     Attributes:
@@ -40,7 +40,7 @@ class Question:
 
 @dataclass
 class _Poll:
-    question: Question
+    question: PhoneQuestion
     seen: float
     secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     answers: dict[str, int] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class Polls:
         with self._lock:
             self._open.pop(code, None)
 
-    def look(self, code: str) -> tuple[Question, list[int]] | None:
+    def look(self, code: str) -> tuple[PhoneQuestion, list[int]] | None:
         """For the teacher: the question, and how many chose each choice; None if the code is closed."""
         with self._lock:
             poll = self._found(code)
@@ -106,7 +106,7 @@ class Polls:
         with self._lock:
             return [code for code in reversed(self._open) if self._found(code) is not None]
 
-    def question(self, code: str) -> Question | None:
+    def question(self, code: str) -> PhoneQuestion | None:
         """For a phone: what is asked; None if the code is closed or never was."""
         with self._lock:
             poll = self._found(code)
@@ -180,10 +180,10 @@ def askable(choices: Sequence[str]) -> bool:
     return 2 <= len(choices) <= len(LETTERS)
 
 
-def _question(number: int, text: str, choices: tuple[str, ...]) -> Question:
+def _question(number: int, text: str, choices: tuple[str, ...]) -> PhoneQuestion:
     if not askable(choices):
         raise RunError(f"this question has {len(choices)} choices; phones are asked those with 2 to {len(LETTERS)}")
-    return Question(number, text, choices)
+    return PhoneQuestion(number, text, choices)
 
 
 def _new_code() -> str:
