@@ -30,6 +30,9 @@ from merging.core.errors import SpecError
 from merging.core.text import counted, visible
 
 if TYPE_CHECKING:
+    from merging.runs.jobs.model_job import ModelResult
+
+if TYPE_CHECKING:
     from merging.methods.presets import Preset
     from merging.runs.beyond import Outlook
     from merging.runs.jobs.model_job import ModelJob, ModelResult
@@ -228,12 +231,12 @@ def scaling(
         _say_of_images(found[0][1])
 
 
-def _of_images(result: Any) -> dict[str, Any]:
+def _of_images(result: ModelResult) -> dict[str, Any]:
     """What is left out or odd of the images behind a result, for programs."""
     return {"skipped": result.skipped, "warnings": result.data_warnings}
 
 
-def _say_of_images(result: Any) -> None:
+def _say_of_images(result: ModelResult) -> None:
     """The same for people."""
     if result.about_images:
         click.echo(visible(result.about_images))

@@ -9,13 +9,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from merging.core.errors import SpecError
 from merging.core.places import METHODS_VARIABLE, default_home, method_places, methods_setting, path_of
 from merging.core.text import visible
+
+if TYPE_CHECKING:
+    from merging.runs.workspace import Workspace
+    from merging.suites import Suite
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
 CUT_OFF = 141  # of what nobody reads any more, as of other programs: 128 + SIGPIPE
@@ -141,7 +145,7 @@ def read_device(device: str, scheduler: str | None) -> str:
 
 
 @contextmanager
-def carrier_of(scheduler: str | None, workspace: Any, device: str) -> Iterator[Any]:
+def carrier_of(scheduler: str | None, workspace: "Workspace", device: str) -> Iterator[Any]:
     """Who carries runs out: a cluster, taken back from what is still under way in the end; None for this process."""
     if not scheduler:
         yield None
@@ -330,14 +334,14 @@ def read_settings(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
         raise SpecError(f"--set {error}") from None
 
 
-def read_tasks(suite: Any, tasks: str | None) -> tuple[str, ...]:
+def read_tasks(suite: "Suite", tasks: str | None) -> tuple[str, ...]:
     """Names after ``--tasks``, checked; without them the suite's usual tasks that name a checkpoint."""
     if tasks is None:  # a file that is named but missing is an error, not a task less
         return tuple(suite.chosen())
     return _named_tasks(suite, "--tasks", tasks)
 
 
-def read_unseen(suite: Any, merged: Sequence[str], unseen: str | None) -> tuple[str, ...]:
+def read_unseen(suite: "Suite", merged: Sequence[str], unseen: str | None) -> tuple[str, ...]:
     """Names after ``--unseen``, checked; ``rest`` stands for all tasks with images and a head that are not merged."""
     if unseen is None:
         return ()
@@ -360,7 +364,7 @@ def read_names(option: str, text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in read if name.strip())
 
 
-def _named_tasks(suite: Any, option: str, text: str) -> tuple[str, ...]:
+def _named_tasks(suite: "Suite", option: str, text: str) -> tuple[str, ...]:
     names = read_names(option, text)
     if not names:
         raise SpecError(f"{option} {text!r} names no task; the suite has {', '.join(suite.task_names)}")

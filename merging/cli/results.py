@@ -1,17 +1,31 @@
 """What commands print of results: rows as JSON, and a few lines of text."""
 
 import json
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from merging.core.text import counted, printed, shortened, visible
 
+if TYPE_CHECKING:
+    from merging.evaluation.paired import Comparison, TaskDifference
+    from merging.runs import Run
+    from merging.runs.comparison.compare import RunComparison
+    from merging.runs.jobs.check import CheckedClass, CheckReport
+    from merging.runs.jobs.download import DownloadReport
+    from merging.runs.jobs.merge_result import BeforeAfter, Forgetting, MergeResult, MethodReport, Storage, Unseen
+    from merging.suites import Suite
+    from merging.suites.initialise import Proposal
+    from merging.sweeps.progress import Snapshot
+    from merging.weights.convert import Converted
+    from merging.weights.files.writing import Form
+
 _ALIKE = 24  # class folders, named as their classes, that are printed
 
 
-def run_row(run: Any) -> dict[str, Any]:
+def run_row(run: "Run") -> dict[str, Any]:
     """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was.
 
     ``remaining``, of a run that forgets, is what to look at in place of ``average``, see
@@ -41,7 +55,7 @@ def run_row(run: Any) -> dict[str, Any]:
     }
 
 
-def sweep_row(found: Any) -> dict[str, Any]:
+def sweep_row(found: "Snapshot") -> dict[str, Any]:
     """A :class:`merging.sweeps.progress.Snapshot` in a few JSON-ready values; ``best`` is the best on validation."""
     values = [trial.value for trial in found.trials if trial.value is not None]
     sweep = found.sweep
@@ -64,7 +78,7 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-def print_report(report: Any) -> None:
+def print_report(report: "CheckReport") -> None:
     """What :func:`merging.runs.jobs.check.check_suite` found, a line a file."""
     words = {"error": "ERROR", "warning": "warn", "ok": "ok"}
     for row in report.files:
@@ -79,7 +93,7 @@ def print_report(report: Any) -> None:
     click.echo(f"{counts} in {counted(len(report.files), 'check')}")
 
 
-def _class_lines(classes: Any) -> list[str]:
+def _class_lines(classes: "Sequence[CheckedClass]") -> list[str]:
     """Folder → class, with the images of each split; those named as their classes only as far as a screen goes."""
     named_alike = all(one.folder == one.name for one in classes)
     shown = classes[:_ALIKE] if named_alike else classes
@@ -92,7 +106,7 @@ def _class_lines(classes: Any) -> list[str]:
     return lines
 
 
-def print_dtype(form: Any, suite: Any) -> None:
+def print_dtype(form: "Form", suite: "Suite") -> None:
     """What became of the numbers of weights that were written in another precision than the suite's base."""
     from merging.weights.files.writing import dtype_in_words
 
@@ -101,7 +115,7 @@ def print_dtype(form: Any, suite: Any) -> None:
         click.echo(f"weights: {said}")
 
 
-def print_proposal(proposal: Any) -> None:
+def print_proposal(proposal: "Proposal") -> None:
     """What :func:`merging.suites.initialise.init_suite` wrote, what it assumed, and what is missing."""
     content = proposal.content
     named = isinstance(content["architecture"], str)
@@ -128,28 +142,35 @@ def print_accuracy(per_task: dict[str, float], average: float, split: str, image
     click.echo(f"{'average':<{width}}{100 * average:6.1f} %   ({split} split, {images} images)")
 
 
-def print_comparison(found: Any) -> None:
+def print_comparison(found: "RunComparison") -> None:
     """Runs against the first of them: a line a task, and what it comes to."""
-    from merging.evaluation.paired import HOW, VERDICTS, comparison_in_words, points
+    from merging.evaluation.paired import HOW, VERDICTS, comparison_in_words
     from merging.methods.forgetting import TO_FORGET
 
     names = found.names
     width = max(len(task) for task in (*found.tasks, "average")) + 2
     for name, pair in zip(names[1:], found.pairs, strict=True):
         click.echo(comparison_in_words(pair, name, names[0]))
-        for task, one in [*pair.tasks.items(), *([("average", pair)] if pair.counted else [])]:
-            numbers = f"{100 * one.reference:6.1f} % → {100 * one.accuracy:5.1f} %  {points(one.difference):>6}"
-            numbers += f"  ({points(one.low)} to {points(one.high)})"
-            test = "" if one is pair else f"p {one.p:.2g}, corrected {one.adjusted:.2g}: {VERDICTS[one.verdict]}"
+        for task, one in pair.tasks.items():
+            test = f"p {one.p:.2g}, corrected {one.adjusted:.2g}: {VERDICTS[one.verdict]}"
             test += TO_FORGET if task in pair.forgotten else ""
-            click.echo(f"{task:<{width}}{numbers:<46}{test}".rstrip())
+            click.echo(f"{task:<{width}}{_change(one):<46}{test}")
+        if pair.counted:
+            click.echo(f"{'average':<{width}}{_change(pair)}".rstrip())
     click.echo(f"{found.split} split, {found.images} images. {HOW}")
-    for said in dict.fromkeys(run.merged.about_images for run in found.runs):
+    for said in dict.fromkeys(run.merged.about_images for run in found.runs if run.merged):
         if said:
             click.echo(visible(said))
 
 
-def print_storage(storage: Any, tasks: int) -> None:
+def _change(one: "Comparison | TaskDifference") -> str:
+    from merging.evaluation.paired import points
+
+    numbers = f"{100 * one.reference:6.1f} % → {100 * one.accuracy:5.1f} %  {points(one.difference):>6}"
+    return f"{numbers}  ({points(one.low)} to {points(one.high)})"
+
+
+def print_storage(storage: "Storage", tasks: int) -> None:
     """How much localised models take, in megabytes of 10⁶ bytes."""
     sizes = {name: f"{bits / 8e6:.1f} MB" for name, bits in storage.model_dump().items()}
     click.echo(
@@ -159,36 +180,36 @@ def print_storage(storage: Any, tasks: int) -> None:
     click.echo(f"together {sizes['localised']}; the base and {tasks} fine-tuned models take {sizes['models']}")
 
 
-def print_scaling(report: Any, clean: bool = False) -> None:
-    """λ as it was chosen, and whether a larger one than those tried may do better.
+def print_scaling(report: "MethodReport", clean: bool = False) -> None:
+    """λ if it was chosen, and whether a larger one than those tried may do better.
 
     ``clean`` says that the images it was chosen on are, where others are not.
     """
+    if report.scaling is None:
+        return
     edge = "; it is the largest that was tried, so a larger one may do better" if report.at_edge else ""
     click.echo(f"λ = {printed(report.scaling)}, chosen on {'clean images of ' * clean}the validation split{edge}")
 
 
-def print_result(result: Any, tasks: int) -> None:
+def print_result(result: "MergeResult", tasks: int) -> None:
     """What came of a merge of so many tasks: λ, sizes, accuracies, as far as there are any."""
-    if result.merge.scaling is not None:
-        print_scaling(result.merge, clean=result.shift != "clean")
+    print_scaling(result.merge, clean=result.shift != "clean")
     if result.merge.storage is not None:
         print_storage(result.merge.storage, tasks)
     if result.forgetting:
         print_forgetting(result.forgetting)
-    elif result.accuracy:
-        print_accuracy(result.accuracy, result.average, result.split, result.images)
-    if result.unseen:
-        print_unseen(result)
+    elif result.accuracy and result.average is not None:
+        print_accuracy(result.accuracy, result.average, result.split, result.images or 0)
+    if result.unseen and result.average is not None:
+        print_unseen(result.unseen, result.average)
     if result.shift_in_words:
         click.echo(result.shift_in_words)
     print_skipped(result.skipped)
 
 
-def print_unseen(result: Any) -> None:
-    """Accuracy on tasks that were not merged, and both means beside zero-shot."""
-    found = result.unseen
-    means = {"mean of merged tasks": (result.average, found.zero_shot_seen)}
+def print_unseen(found: "Unseen", average: float) -> None:
+    """Accuracy on tasks that were not merged, and both means beside zero-shot; ``average`` is of the merged ones."""
+    means = {"mean of merged tasks": (average, found.zero_shot_seen)}
     means["mean of unseen tasks"] = (found.average, found.zero_shot_average)
     rows = {**{f"unseen: {task}": (value, found.zero_shot[task]) for task, value in found.accuracy.items()}, **means}
     width = max(map(len, rows)) + 2
@@ -205,7 +226,7 @@ def print_skipped(skipped: dict[str, dict[str, int]]) -> None:
         click.echo(skipped_in_words(skipped))
 
 
-def print_forgetting(report: Any) -> None:
+def print_forgetting(report: "Forgetting") -> None:
     """Accuracy before and after, of the tasks that are forgotten, added and kept, and the mean without the first."""
     from merging.methods.forgetting import GROUPS, weights_in_words
 
@@ -225,11 +246,11 @@ def print_forgetting(report: Any) -> None:
         click.echo(f"no average, as all tasks are to be forgotten ({measured})")
 
 
-def _before_and_after(values: Any) -> str:
+def _before_and_after(values: "BeforeAfter") -> str:
     return "".join(f"{100 * value:8.1f} %" for value in (values.before, values.after))
 
 
-def print_converted(row: Any) -> None:
+def print_converted(row: "Converted") -> None:
     """What a file held, what was written and what was left out."""
     if row.output is None:
         lines = [f"ERROR  {row.file}  {row.detail}"]
@@ -242,7 +263,7 @@ def print_converted(row: Any) -> None:
         click.echo("".join(letter if letter.isprintable() else "?" for letter in line))
 
 
-def print_downloaded(found: Any) -> None:
+def print_downloaded(found: "DownloadReport") -> None:
     """What was downloaded, and what has to be got in other ways."""
     for row in found.files:
         click.echo(f"{row.file}  {row.bytes / 2**20:.1f} MiB, digest {row.digest[:12]}")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,12 @@ from merging.cli.text import minute, print_runs, print_table
 from merging.core.errors import RunError
 from merging.core.places import path_of
 from merging.core.text import counted, visible
+
+if TYPE_CHECKING:
+    from merging.runs.listing import Facts, View
+    from merging.runs.moving import Taken
+    from merging.runs.table import RunStore
+    from merging.weights.files.writing import Form
 
 _NEWEST = 500  # runs that are listed unless more are asked for
 _SECONDS = {"h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
@@ -86,7 +92,7 @@ def view_options(function: Any) -> Any:
     return with_view
 
 
-def chosen_runs(store: Any, view: Any, run_ids: Sequence[str]) -> list[Any]:
+def chosen_runs(store: "RunStore", view: "View", run_ids: Sequence[str]) -> "list[Facts]":
     """Facts of the runs that are named, in that order, or else of those that a view shows.
 
     Raises:
@@ -112,7 +118,7 @@ def chosen_runs(store: Any, view: Any, run_ids: Sequence[str]) -> list[Any]:
 )
 @home_option
 @json_option
-def runs_list(view: Any, limit: int, home: Path, as_json: bool) -> None:
+def runs_list(view: "View", limit: int, home: Path, as_json: bool) -> None:
     """Runs, newest first: all of them, or those that the options ask for."""
     from merging.runs.listing import View, listing, others, read_runs, unreadable
     from merging.runs.table import RunStore
@@ -308,7 +314,7 @@ def runs_import(file: Path, references: tuple[str, ...], home: Path, as_json: bo
         raise RunError(f"{counted(len(taken.refused), 'run')} of {file.name} could not be taken over")
 
 
-def _print_taken(taken: Any) -> None:
+def _print_taken(taken: "Taken") -> None:
     click.echo(f"imported: {counted(len(taken.new), 'run')} from {visible(taken.machine) or 'elsewhere'}")
     if taken.known:
         are = "was here already and stays as it is" if taken.known == 1 else "were here already and stay as they are"
@@ -371,8 +377,8 @@ def runs_report(run_ids: tuple[str, ...], form: Any, output: Path | None, home: 
 def runs_export(
     run_id: str,
     folder: Path | None,
-    form: Any,
-    view: Any,
+    form: "Form",
+    view: "View",
     run_ids: tuple[str, ...],
     weights: bool,
     home: Path,
@@ -411,7 +417,7 @@ def runs_export(
         print_dtype(form, load_suite(run.spec.suite))
 
 
-def _export_many(file: Path, view: Any, run_ids: Sequence[str], weights: bool, home: Path, as_json: bool) -> None:
+def _export_many(file: Path, view: "View", run_ids: Sequence[str], weights: bool, home: Path, as_json: bool) -> None:
     """Write runs into a file to be imported elsewhere."""
     from merging.core.files import require_place
     from merging.runs.moving import export_runs

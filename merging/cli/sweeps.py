@@ -1,7 +1,7 @@
 """Commands about sweeps."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +18,9 @@ from merging.cli.results import print_json, sweep_row
 from merging.cli.text import print_sweep, print_sweeps
 from merging.core.errors import RunError
 from merging.core.text import counted
+
+if TYPE_CHECKING:
+    from merging.runs.workspace import Workspace
 
 
 class _FirstWordOrFile(click.Group):
@@ -130,7 +133,7 @@ def sweep_delete(sweep_id: str, runs: bool, home: Path, as_json: bool) -> None:
         click.echo(f"deleted: sweep {deleted}" + (f" and {counted(len(gone), 'run')}" if runs else ""))
 
 
-def _follow(sweep_id: str, workspace: Any, as_json: bool) -> None:
+def _follow(sweep_id: str, workspace: "Workspace", as_json: bool) -> None:
     """See a sweep to its end and print what it came to."""
     from merging.evaluation.clip import load_all
     from merging.sweeps.foreground import follow

@@ -3,12 +3,20 @@
 import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from merging.cli.results import print_result
 from merging.core.text import counted, printed, visible
+
+if TYPE_CHECKING:
+    from merging.runs import Run
+    from merging.runs.beyond import Generalisation, Robustness
+    from merging.runs.jobs.generalisation import GeneralisationResult
+    from merging.runs.task_counts import ByCount
+    from merging.suites.images.shifts import Shift
+    from merging.sweeps.progress import Snapshot
 
 WIDTH = 100
 _BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
@@ -187,7 +195,7 @@ def _average(row: Mapping[str, Any]) -> str:
     return "" if row["average"] is None or row["forgets"] else f"{100 * row['average']:.1f} %"
 
 
-def print_run(run: Any) -> None:
+def print_run(run: "Run") -> None:
     """All of a :class:`merging.runs.table.Run` that is read by people; its JSON has every number."""
     from merging.runs.advice import what_to_do
 
@@ -222,20 +230,21 @@ def print_run(run: Any) -> None:
         print_result(result, len(spec.tasks))
 
 
-def _times(run: Any) -> str:
+def _times(run: "Run") -> str:
     """When a run was asked for, how long each phase took, and the most memory it held."""
     asked = " ".join(filter(None, [run.person and f"by {run.person}", run.machine and f"on {run.machine}"]))
     parts = [
         f"queued {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run.created))}",
         *filter(None, [visible(asked)]),
     ]
-    seconds = dict(run.merged.seconds) if run.merged else {}
-    if seconds:
+    result = run.merged
+    seconds = dict(result.seconds) if result else {}
+    if result and seconds:
         total = seconds.pop("total")
         phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in seconds.items())
         parts.append(f"took {total:.1f} s ({phases})")
-        if run.merged.peak_bytes is not None:
-            parts.append(f"peak memory {run.merged.peak_bytes / 1e6:.0f} MB")
+        if result.peak_bytes is not None:
+            parts.append(f"peak memory {result.peak_bytes / 1e6:.0f} MB")
     elif run.started and run.finished:
         parts.append(f"ended after {run.finished - run.started:.1f} s")
     return ", ".join(parts)
@@ -251,7 +260,9 @@ def _coefficient(row: Mapping[str, Any]) -> str:
     return "" if asked is None else _value(asked)
 
 
-def print_robustness(rows: Sequence[Any], zero_shot: Any, shifts: Sequence[Any], images: int) -> None:
+def print_robustness(
+    rows: "Sequence[Robustness]", zero_shot: "Robustness", shifts: "Sequence[Shift]", images: int
+) -> None:
     """Methods × corruptions, a table for each severity: mean accuracy over the tasks, and relative to clean images."""
     from merging.suites.images.corruptions import CORRUPTIONS, READY
     from merging.suites.images.shifts import CLEAN
@@ -275,7 +286,7 @@ def print_robustness(rows: Sequence[Any], zero_shot: Any, shifts: Sequence[Any],
     )
 
 
-def print_generalisation(rows: Sequence[Any], result: Any) -> None:
+def print_generalisation(rows: "Sequence[Generalisation]", result: "GeneralisationResult") -> None:
     """Methods with their means over seen and unseen tasks, gains over zero-shot, and the spread over the splits."""
     from merging.core.text import signed
     from merging.runs.beyond import average, base_on, spread
@@ -296,7 +307,7 @@ def print_generalisation(rows: Sequence[Any], result: Any) -> None:
     click.echo("Mean accuracy in percent on test images; ± is the standard deviation over the splits.")
 
 
-def print_task_counts(rows: Sequence[Any], images: int) -> None:
+def print_task_counts(rows: "Sequence[ByCount]", images: int) -> None:
     """Methods with their means over subsets of each number of tasks, normalised ones behind, and the spread."""
     from merging.runs.beyond import average, spread
 
@@ -346,7 +357,7 @@ def print_sweeps(rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def print_sweep(found: Any) -> None:
+def print_sweep(found: "Snapshot") -> None:
     """How far a sweep is, all its trials, the best first: a :class:`merging.sweeps.progress.Snapshot`."""
     from merging.sweeps.progress import trial_in_words
 
@@ -366,7 +377,7 @@ def print_sweep(found: Any) -> None:
             for one in trials
         ]
         print_table(["trial", "validation", "method"], rows, right=("trial", "validation"))
-        if best is None or test is None or test.state == "open":
+        if best is None or best.value is None or test is None or test.state == "open":
             continue
         said = f"{100 * test.value:.1f} % (run {test.run})" if test.value is not None else f"not measured: {test.error}"
         click.echo(f"best {objective} on validation: trial {best.number}, {100 * best.value:.1f} %; on test {said}")
