@@ -19,6 +19,8 @@ COLUMNS = 1 << 16  # entries of one task vector in a piece: small enough for a c
 
 STREAMS = 8  # tensors that a GPU works on at once, at most
 
+_AHEAD, _AHEAD_ON_GPU = 8, 2  # results a thread that may wait for one before them: a matrix beside biases takes long
+
 _memory = threading.local()
 _setting = threading.Lock()
 
@@ -89,11 +91,13 @@ def ordered(
     """
     where = torch.device(device)
     if where.type == "cuda" and at_once > 1 and not hasattr(_memory, "stream"):
-        yield from _ahead(_on_own_stream(function, where), items, _gpu_threads(where), min(at_once, STREAMS))
+        yield from _ahead(
+            _on_own_stream(function, where), items, _gpu_threads(where), _AHEAD_ON_GPU * min(at_once, STREAMS)
+        )
     elif where.type == "cpu" and threads() > 1:
         workers = threads()
         with ThreadPoolExecutor(workers, initializer=confine) as pool:
-            yield from _ahead(function, items, pool, workers + 1)
+            yield from _ahead(function, items, pool, _AHEAD * workers)
     else:
         yield from map(function, items)
 

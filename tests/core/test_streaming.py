@@ -54,6 +54,15 @@ def test_a_thread_that_began_confined_is_told_the_number_of_the_process() -> Non
     assert in_new_thread(begun_confined) == 3
 
 
+def test_a_piece_that_takes_long_does_not_keep_threads_from_those_after_it() -> None:
+    later = threading.Event()
+
+    def work(item: int) -> bool:
+        return later.wait(60) if item == 0 else item != 10 or later.set() is None
+
+    assert list(ordered(work, range(20), "cpu")) == [True] * 20
+
+
 def test_work_within_work_stays_in_its_thread() -> None:
     def nested(item: int) -> set[int]:
         return set(ordered(lambda _: threading.get_ident(), range(5), "cpu")) ^ {threading.get_ident()}
