@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from merging.core.errors import RunError
+from merging.core.guests import Limits, is_guest, read_limits
 from merging.core.memory import anonymous_bytes
 from merging.core.text import printed
-from merging.runs.quotas import Limits, is_guest, read_limits
 from merging.runs.run import Run
 
 log = logging.getLogger("merging.worker")

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from merging.core.guests import LIMITS_FILE, OWNER, Limits, write_limits
 from merging.runs.jobs import MergeSpec, Site
-from merging.runs.quotas import LIMITS_FILE, OWNER, Limits, write_limits
 from merging.runs.worker.serve import Worker
 from merging.runs.workspace import Workspace
 from tests.runs.worker.test_serve import alive, spec
