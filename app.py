@@ -18,7 +18,7 @@ from ui.beyond import corrupted_view, many_view, unseen_view
 from ui.beyond.measuring import METHODS
 from ui.history import finding
 from ui.history.details import TAB
-from ui.lesson import phones, steps
+from ui.lesson import phones, prepare, steps
 from ui.look.figure import escape_markdown
 from ui.look.theme_watch import watch_theme
 from ui.merge import form as merge_form
@@ -256,6 +256,8 @@ try:
     not_here = not_downloaded()
     # Said in the page itself, which is empty until then: reading large models for the first time takes long.
     keep_choices(page.title)
+    if page.title == "Learn":
+        prepare.take_up()
     with st.spinner("Opening the suite …"), st.sidebar:
         in_vain = [refused] if refused else []
         in_vain += sidebar()

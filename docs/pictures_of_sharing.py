@@ -13,9 +13,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Browser, Page, Playwright, expect
 
+from merging.core.guests import OWNER
 from merging.core.owner import owner_secret
 from merging.runs.jobs import MergeSpec
-from merging.runs.quotas import OWNER
 from merging.runs.workspace import Workspace
 from tests.dashboard import CHROMIUM, ROOT, free_port, launch, running_dashboard, settled, wait_until_healthy
 

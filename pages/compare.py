@@ -196,8 +196,10 @@ def confusions(
     names = [classes[index] for index in kept]
     cut = np.ix_(kept, kept)
     counts = np.bincount(found.labels[task], minlength=len(classes))
+    chart = partial(confusion_figure, first[cut], second[cut], titles, names, dark=is_dark())
     show(
-        partial(confusion_figure, first[cut], second[cut], titles, names, dark=is_dark()),
+        chart,
+        narrow=partial(chart, stacked=True),
         key="compare-confusion",
         takeaway=takeaway,
         table=confusion_table(first, second, counts, titles, classes),

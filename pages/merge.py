@@ -56,9 +56,7 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
             st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None, wrap_lines=True)
         with cost:
             memory(needed, spec)
-            takes = how_long([spec])
-            if takes:
-                st.caption(f"Takes {takes}")
+            st.caption(f"Takes {how_long([spec])}")
             obstacle = why_not(spec, tasks)
             if merge_button(cost, disabled=bool(obstacle)):
                 submit(spec)

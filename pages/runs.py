@@ -11,9 +11,7 @@ from merging.charts.run_series import name_runs
 from merging.charts.runs import timing_figure
 from merging.core.errors import MergingError
 from merging.runs import Run
-from merging.runs.annotations import annotate
 from merging.runs.comparison.compare import MAX_RUNS
-from merging.runs.deleted import restore
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.listing import Facts, hide, listing, read_runs, unreadable
 from merging.runs.run import UnreadableRun
@@ -93,9 +91,10 @@ def compare(runs: list[Run]) -> None:
     names = name_runs(runs)
     st.subheader(f"{len(runs)} runs compared")
     show_differences(runs)
-    totals = {names[run.id]: run.merged.seconds["total"] for run in runs if run.merged}
+    here = [run for run in runs if run.merged and not run.shipped]  # times of other machines are no comparison
+    totals = {names[run.id]: run.merged.seconds["total"] for run in here if run.merged}
     if len(totals) > 1:
-        seconds = {names[run.id]: phases(run) for run in runs if run.result}
+        seconds = {names[run.id]: phases(run) for run in here}
         fastest, slowest = min(totals, key=lambda n: totals[n]), max(totals, key=lambda n: totals[n])
         show(
             partial(timing_figure, seconds),
@@ -104,7 +103,8 @@ def compare(runs: list[Run]) -> None:
             takeaway=f"{fastest} took {duration(totals[fastest])}, {slowest} {duration(totals[slowest])}.",
             table=pd.DataFrame(seconds).T.assign(total=list(totals.values())).rename_axis("Run").reset_index(),
         )
-        ids = [run.id for run in runs if run.result]
+    ids = [run.id for run in runs if run.merged]
+    if len(ids) > 1:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.page_link(
                 "pages/accuracy.py",
@@ -199,18 +199,7 @@ def again(run: Run) -> None:
     then = "From then on its result is shown" if run.shipped else "This replaces the result"
     st.write(f"The same settings and files give the same numbers. {then}.")
     if st.button("Run it again", type="primary", key=f"again-now-{run.id}"):
-        space = state.workspace()
-        replaced = not run.shipped and run.spec.fingerprint(space) == run.fingerprint
-        if replaced:
-            space.store.delete(run.id)
-        try:
-            fresh = space.submit(run.spec)
-        except MergingError:
-            if replaced:  # who may queue nothing more keeps the result
-                restore(space.store, run.id)
-            raise
-        if replaced:
-            annotate(space.store, fresh.id, name=run.name, note=run.note, tags=run.tags, star=run.star)
+        fresh = state.workspace().again(run.id)
         ensure_worker()
         select(fresh)
         st.rerun()

@@ -72,20 +72,18 @@ def short_count(number: int) -> str:
 def action(entries: list[MethodEntry]) -> None:
     """The one primary button, or that there is nothing left to run."""
     missing = [entry for entry in entries if entry.missing]
-    active = [entry for entry in entries if entry.under_way is not None and entry.under_way.active]
     if not missing:
         return
     label = "Run the comparison" if len(missing) == len(entries) else f"Run the {len(missing)} that are missing"
     line, note = st.columns([0.3, 0.7], vertical_alignment="center")
-    if line.button(label, type="primary", icon=":material/play_arrow:", width="stretch", disabled=bool(active)):
+    if line.button(label, type="primary", icon=":material/play_arrow:", width="stretch"):
         baselines = [measuring.baseline_job("test")] if measuring.baseline_accuracy() is None else []
         queue([*baselines, *(entry.spec for entry in missing)])
     names = ", ".join(entry.spec.label for entry in missing)
-    takes = how_long([entry.spec for entry in missing])
     note.caption(
         f"{names}. λ is chosen on validation images, all else as published. "
-        + (f"This takes {takes}; what is quick comes first. " if takes else "")
-        + "Results stay when you leave."
+        f"This takes {how_long([entry.spec for entry in missing])}; what is quick comes first. "
+        "Results stay when you leave."
     )
 
 

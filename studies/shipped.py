@@ -2,9 +2,11 @@
 
 These are the results that pages show before anybody has run anything: accuracies of the unmerged models, the
 leaderboard with what its runs predict, curves over λ, drop one out, a landscape, and the lesson. An hour or two of one
-core; what the folder for runs has already is taken from there.
+core; what the file has already of the same jobs on the same files is taken from it, and what the folder for runs has
+from there.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,9 +24,9 @@ from merging.runs.jobs import Job, MergeSpec
 from merging.runs.jobs.baselines import BaselinesJob
 from merging.runs.jobs.interference import InterferenceJob
 from merging.runs.jobs.landscape import LandscapeJob
-from merging.runs.jobs.predictions import evaluator_of, predictions_of
+from merging.runs.jobs.predictions import evaluator_of, known_predictions, predictions_of
 from merging.runs.leaderboard import cheapest_first, spec_of
-from merging.runs.positions import Bench
+from merging.runs.positions import Bench, Need
 from merging.runs.shipped import FILE, write
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
@@ -53,36 +55,53 @@ def jobs_of(reference: str, tasks: Sequence[str]) -> list[Job]:
 
 
 def predictions(run: Run, workspace: Workspace) -> Iterator[tuple[str, list[int]]]:
-    """What a run predicts, under the keys by which it is found for a run that came with the suite."""
+    """What a run predicts, under the keys by which it is found for a run that came with the suite.
+
+    Nothing of a run whose weights were not kept and that is no table of coefficients.
+    """
     evaluator = evaluator_of(run, workspace)
-    for task, found in predictions_of(run, workspace, evaluator).items():
+    answers = known_predictions(run, workspace, evaluator)
+    kept = workspace.store.folder(run.id) / KEPT_WEIGHTS
+    if not run.shipped and (run.coefficients is not None or kept.is_file()):
+        answers = predictions_of(run, workspace, evaluator)
+    for task, found in answers.items():
         yield evaluation_key([run.fingerprint[:12]], evaluator, task, run.spec.split), found.tolist()
 
 
-def measure(reference: str, suite: Suite, workspace: Workspace, only_done: bool) -> Path:
-    """Have everything done and write it.
+def measure(reference: str, suite: Suite, home: Path, only_done: bool, anew: bool = False) -> Path:
+    """Have everything done that the file beside the suite does not hold, and write it.
+
+    Args:
+        reference: of the suite.
+        suite: the same.
+        home: the folder for runs.
+        only_done: whether what was never run is left out.
+        anew: whether the file counts as empty.
 
     Raises:
         MergingError: a run failed.
     """
     file, tasks = suite.folder / FILE, suite.task_names
+    workspace = Workspace(home, shipped=(file,) if file.is_file() and not anew else ())
+    before = workspace.store.shipped
     runs: list[Run] = []
     answers: dict[str, list[int]] = {}
     for job in jobs_of(reference, tasks):
-        known = workspace.find(job)
+        known = before.find(job.fingerprint(workspace)) or workspace.find(job)
         if only_done and (known is None or known.state != "done"):
             click.echo(f"left out, as it was never run: {job.label}", err=True)
             continue
-        click.echo(job.label, err=True)
-        run = have_done(job, workspace, Here(workspace, lambda done, total, message: None, None))
-        runs.append(run)
-        kept = workspace.store.folder(run.id) / KEPT_WEIGHTS
-        if isinstance(job, MergeSpec) and (run.coefficients is not None or kept.is_file()):
-            answers |= dict(predictions(run, workspace))
-    bench = Bench(workspace, suite, torch.device("cpu"))
+        if known is None or not known.shipped:
+            click.echo(job.label, err=True)
+            known = have_done(job, workspace, Here(workspace, lambda done, total, message: None, None))
+        runs.append(known)
+        if isinstance(job, MergeSpec):
+            answers |= dict(predictions(known, workspace))
+    baselines = BaselinesJob.build(suite=reference, tasks=tasks, split="val", device="cpu").fingerprint(workspace)
+    held = OrderedDict((Need.read(written), value) for written, value in before.accuracies(baselines))
+    bench = Bench(workspace, suite, torch.device("cpu"), held)
     needs = needs_at_first(workspace.geometry(suite, tasks))
     bench.measure(sorted(needs, key=lambda need: str(need.position.weights_only)))
-    baselines = BaselinesJob.build(suite=reference, tasks=tasks, split="val", device="cpu").fingerprint(workspace)
     write(file, runs, answers, {baselines: [(need.written(), bench.known[need]) for need in needs]})
     return file
 
@@ -91,11 +110,12 @@ def measure(reference: str, suite: Suite, workspace: Workspace, only_done: bool)
 @click.argument("suites", nargs=-1)
 @click.option("--home", type=click.Path(file_okay=False, path_type=Path), help="Folder for runs.")
 @click.option("--only-done", is_flag=True, help="Take what was run before, and run no merge.")
-def main(suites: tuple[str, ...], home: Path | None, only_done: bool) -> None:
+@click.option("--anew", is_flag=True, help="Take nothing from the file that is there.")
+def main(suites: tuple[str, ...], home: Path | None, only_done: bool, anew: bool) -> None:
     """Measure what comes with embedded suites (mini where none is named), and write it beside their suite.yaml."""
     for reference in suites or ("mini",):
         try:
-            file = measure(reference, load_suite(reference), Workspace(home or chosen_home()), only_done)
+            file = measure(reference, load_suite(reference), home or chosen_home(), only_done, anew)
         except MergingError as error:
             raise click.ClickException(str(error)) from None
         click.echo(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB")

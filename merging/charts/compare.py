@@ -144,9 +144,15 @@ def difference_table(
 
 
 def confusion_figure(
-    first: np.ndarray, second: np.ndarray, titles: Sequence[str], classes: Sequence[str], *, dark: bool = False
+    first: np.ndarray,
+    second: np.ndarray,
+    titles: Sequence[str],
+    classes: Sequence[str],
+    *,
+    dark: bool = False,
+    stacked: bool = False,
 ) -> go.Figure:
-    """Two confusion matrices ``[C, C]`` in percent of each row, and the second minus the first.
+    """Two confusion matrices ``[C, C]`` in percent of each row, and the second minus the first: side by side.
 
     Args:
         first: of the reference.
@@ -154,30 +160,38 @@ def confusion_figure(
         titles: names of both.
         classes: what to call the classes.
         dark: whether the page is dark.
+        stacked: whether they stand one below the other, for a narrow screen.
     """
     names = [theme.plain(theme.shorten(name, 16)) for name in classes]
     axis = {"tickvals": list(range(len(names))), "ticktext": names, "showgrid": False, "zeroline": False}
     full = [theme.plain(name) for name in classes]
     hover = [[f"{true} taken for {guess}" if true != guess else f"{true}, right" for guess in full] for true in full]
     traces: list[dict[str, Any]] = []
-    axes: dict[str, Any] = {}
+    across, down = {**axis, "tickangle": -60}, {**axis, "autorange": "reversed", "title": {"text": "true class"}}
+    axes: dict[str, Any] = {"xaxis": {**across, "anchor": "y3"}} if stacked else {"yaxis": down}
     annotations = []
+    numbered = len(classes) <= _NUMBERED
     panels = [*zip(titles, (first, second), strict=True), ("Difference", second - first)]
     for number, (title, matrix) in enumerate(panels):
         suffix = str(number + 1) if number else ""
         start, end = number * 1.03 / 3, number * 1.03 / 3 + 0.94 / 3
-        axes[f"xaxis{suffix}"] = {**axis, "domain": [start, end], "anchor": "y", "tickangle": -60}
-        annotations.append(theme.caption(theme.plain(theme.shorten(title, 34)), (start + end) / 2))
+        caption = theme.caption(theme.plain(theme.shorten(title, 34)), 0.5 if stacked else (start + end) / 2)
+        if stacked:
+            axes[f"yaxis{suffix}"] = {**down, "domain": [1 - end, 1 - start]}
+            caption["y"] = 1 - start
+        else:
+            axes[f"xaxis{suffix}"] = {**across, "domain": [start, end], "anchor": "y"}
+        annotations.append(caption)
         traces.append(
             {
                 "type": "heatmap",
                 "z": np.round(matrix, 2),
-                "xaxis": f"x{suffix}",
-                "yaxis": "y",
+                "xaxis": "x" if stacked else f"x{suffix}",
+                "yaxis": f"y{suffix}" if stacked else "y",
                 "xgap": 1,
                 "ygap": 1,
                 "coloraxis": "coloraxis",
-                "text": _numbers(matrix, dark) if len(classes) <= _NUMBERED else None,
+                "text": _numbers(matrix, dark) if numbered else None,
                 "texttemplate": "%{text}",
                 "textfont": {"size": 10},
                 "customdata": hover,
@@ -186,13 +200,13 @@ def confusion_figure(
         )
     return theme.compose(
         traces,
-        height=max(360, 130 + 17 * len(classes)),
+        height=130 + 3 * (30 + 19 * max(4, len(classes))) if stacked else max(360, 130 + 17 * len(classes)),
         legend=False,
         dragmode=False,
         annotations=annotations,
         **axes,
-        yaxis={**axis, "autorange": "reversed", "title": {"text": "true class"}},
         coloraxis={
+            "showscale": not (stacked and numbered),
             "colorscale": theme.diverging_scale(dark),
             "cmin": -100,
             "cmax": 100,

@@ -36,6 +36,7 @@ _COLUMNS = (
     "Note",
 )
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
+_NEAR_THE_EDGE = 0.25  # share of the width within which a text beside a line would be cut off on a phone
 
 
 @dataclass(frozen=True)
@@ -165,18 +166,20 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
             )
         place += 1 + _GAP
     shapes += [_rule(value, value, -0.6, place - _GAP - 0.4, 1, "dot", neutral(dark)) for value in lines.values()]
+    shown = [*lines.values(), *(trace["x"][0] for trace in traces)]
+    low, high = max(0.0, min(shown, default=0) - 4), min(104.0, max(shown, default=100) + 5)
     notes = [
         {
             "x": value,
             "y": -0.6,
             "text": f"{plain(name)} {value:.1f}",
             "showarrow": False,
+            "xanchor": _anchor((value - low) / (high - low)),
             "yanchor": "bottom",
             "font": {"size": 11},
         }
         for name, value in lines.items()
     ]
-    shown = [*lines.values(), *(trace["x"][0] for trace in traces)]
     return compose(
         traces,
         height=round(90 + _LINE_HEIGHT * place),
@@ -186,7 +189,7 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
         xaxis={
             "title": {"text": "Average accuracy (%)"},
             "zeroline": False,
-            "range": [max(0.0, min(shown, default=0) - 4), min(104.0, max(shown, default=100) + 5)],
+            "range": [low, high],
         },
         yaxis={
             "tickvals": list(ticks),
@@ -196,6 +199,11 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
             "zeroline": False,
         },
     )
+
+
+def _anchor(share: float) -> str:
+    """Which side of a text stands at a share of the axis, so that it stays within a narrow chart."""
+    return "left" if share < _NEAR_THE_EDGE else "right" if share > 1 - _NEAR_THE_EDGE else "center"
 
 
 def _rule(

@@ -49,7 +49,7 @@ _PATH = re.compile(r"/?([\w.~-]+(/[\w.~-]+)*)?/?")
     envvar="MERGING_GUESTS",
     help="Who else may log in: e-mail addresses, or @ and a domain. Without any, whoever the provider knows.",
 )
-# The defaults from here on are those of `Limits`; to load that would cost every command two seconds.
+# The defaults from here on are those of `Limits`; to load that would cost every command a moment.
 @click.option(
     "--runs-per-person",
     type=click.IntRange(1),
@@ -104,7 +104,7 @@ def serve(
 
     It says the owner's link. Whoever opens it may do everything, all others are guests.
     """
-    from merging.runs.quotas import Limits, write_limits
+    from merging.core.guests import Limits, write_limits
 
     if not _PATH.fullmatch(base_path):
         raise RunError(f"{base_path!r} is no path; expected letters and digits between slashes, such as /merging")

@@ -25,21 +25,30 @@ class Expected:
 
     Args:
         done: a job's fields and the seconds that it took, newest first.
+        elsewhere: the same of jobs on another machine, which count where nothing like them was done.
     """
 
-    def __init__(self, done: Iterable[tuple[Fields, float]]) -> None:
-        self._known: dict[str, tuple[Fields, float]] = {}
-        for fields, seconds in done:
-            self._known.setdefault(_like(fields), (fields, seconds))
+    def __init__(self, done: Iterable[tuple[Fields, float]], elsewhere: Iterable[tuple[Fields, float]] = ()) -> None:
+        self._known: dict[str, tuple[Fields, float, bool]] = {}
+        for pairs, here in ((done, True), (elsewhere, False)):
+            for fields, seconds in pairs:
+                for key in (_like(fields), _learns_like(fields)):
+                    if key:
+                        self._known.setdefault(key, (fields, seconds, here))
 
     def seconds(self, job: Job) -> float | None:
         """About how long a job will take; None where nothing like it was done before."""
+        found, fields = self._found(job), job.model_dump(mode="json")
+        return None if found is None else found[1] * _amount(fields) / _amount(found[0])
+
+    def from_elsewhere(self, job: Job) -> bool:
+        """Whether that is guessed from what another machine took."""
+        found = self._found(job)
+        return found is not None and not found[2]
+
+    def _found(self, job: Job) -> tuple[Fields, float, bool] | None:
         fields = job.model_dump(mode="json")
-        found = self._known.get(_like(fields))
-        if found is None:
-            return None
-        before, seconds = found
-        return seconds * _amount(fields) / _amount(before)
+        return self._known.get(_like(fields)) or self._known.get(_learns_like(fields))
 
     def cost(self, job: Job) -> float:
         """The same for putting jobs in order, where every one needs a number."""
@@ -88,6 +97,15 @@ def _like(fields: Fields) -> str:
     return json.dumps(
         [fields.get(key) for key in ("job", "suite", "edit", "merge")] + [rest], sort_keys=True, default=str
     )
+
+
+def _learns_like(fields: Fields) -> str:
+    """The same for methods that learn in many steps, which take about as long whatever is edited or learned.
+
+    Empty for other jobs.
+    """
+    named = [fields.get(key) for key in ("job", "suite", "merge")]
+    return json.dumps([*named, "learns"]) if fields.get("job") == "merge" and _steps(fields) >= _STEPS else ""
 
 
 def _params(fields: Fields) -> Fields:

@@ -105,6 +105,35 @@ class RunStore(Remembered):
             raise RunError(f"run {run_id} is running; cancel it before deleting it")
         return run_id
 
+    def replace(self, run_id: str, job: Job, fingerprint: str, person: str = "") -> Run:
+        """Queue the same in the place of a run that has ended, which is deleted by that; both or neither.
+
+        What people wrote about it is written about the new one.
+
+        Args:
+            run_id: the run that goes, by its id or an unambiguous beginning of it.
+            job: as in :meth:`submit`, as are the following.
+            fingerprint: of the job.
+            person: who asks.
+
+        Raises:
+            RunError: there is no such run, or it is running.
+        """
+        self.mark_lost()
+        fresh = uuid.uuid4().hex[:12]
+        with self.connect() as connection:
+            connection.execute("begin immediate")
+            before = beginning_with(connection, "run", run_id)
+            if not deleted.move_aside(connection, before["id"]):
+                raise RunError(f"run {before['id']} is running; it can't be done again before it has ended")
+            row = _live_row(connection, fresh, job, fingerprint, "queued", person)
+            connection.execute(
+                "update runs set name = ?, note = ?, tags = ?, star = ? where id = ?",
+                (before["name"], before["note"], before["tags"], before["star"], fresh),
+            )
+            connection.execute("commit")
+        return self.get(row["id"])
+
     def forget(self, job: Job) -> None:
         """Remove ended rows of jobs that this one replaces, for good."""
         if type(job).replaces is Job.replaces:
@@ -212,7 +241,7 @@ class RunStore(Remembered):
                 (_LATELY,),
             ).fetchall()
         done = [(json.loads(row["spec"]), float(row["seconds"])) for row in rows]
-        return Expected([*(one for one in done if isinstance(one[0], dict)), *self.shipped.seconds])
+        return Expected((one for one in done if isinstance(one[0], dict)), self.shipped.seconds)
 
     def claim(self, run_id: str) -> bool:
         """Take a queued run for oneself; False if somebody else was faster or it was cancelled."""

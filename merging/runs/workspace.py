@@ -233,6 +233,23 @@ class Workspace:
         self.store.forget(job)
         return self.store.submit(job, fingerprint, person)
 
+    def again(self, run_id: str, person: str = "") -> Run:
+        """Queue what a finished run did once more: in its place, unless the files are others or it came with its suite.
+
+        Args:
+            run_id: which.
+            person: as in :meth:`submit`.
+
+        Raises:
+            RunError: there is no such run, or it is running.
+            MergingError: a file is missing or broken.
+        """
+        run = self.store.get(run_id)
+        fingerprint = run.job.fingerprint(self)
+        if run.shipped or fingerprint != run.fingerprint:
+            return self.submit(run.job, person)
+        return self.store.replace(run.id, run.job, fingerprint, person)
+
     def retry(self, run_id: str) -> Run:
         """Queue the same job again, on the files as they are now, after it failed, was cancelled or lost.
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from merging.core.guests import OWNER, Limits, write_limits
 from merging.core.owner import owner_secret
-from merging.runs.quotas import OWNER, Limits, write_limits
 from merging.suites import Suite
 from merging.sweeps import SweepStore, driver
 from merging.sweeps.definition import build_definition

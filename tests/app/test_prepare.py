@@ -51,6 +51,16 @@ def test_a_lesson_is_one_link(tiny: Suite, open_page: Open) -> None:
     assert again.text_area(key="prepare-text-5").value.startswith("Mine:")  # to be changed, into another link
 
 
+def test_a_link_without_models_brings_those_of_the_lesson(tiny: Suite, open_page: Open) -> None:
+    kept = Lessons(chosen_home()).keep(Prepared("tiny", ("birds", "doors"), {3: ""}), len(STEPS))
+    app = open_page("learn", lesson=kept)
+    assert not app.exception and not app.warning and app.session_state["tasks"] == ["birds", "doors"]
+    app.multiselect(key="tasks").set_value(["apples", "birds"]).run()
+    assert "other models are chosen now" in texts(app) and app.session_state["tasks"] == ["apples", "birds"]
+    app.button(key="lesson-models").click().run()
+    assert not app.warning and app.session_state["tasks"] == ["birds", "doors"]
+
+
 @pytest.mark.parametrize(
     ("lesson", "says"),
     [

@@ -297,10 +297,18 @@ def test_tasks_that_went_meanwhile_are_no_trouble(tiny: Suite, open_page: Open) 
 
 
 def test_values_asked_for_in_vain_are_named(tiny: Suite, open_page: Open) -> None:
-    query = {"c.birds": "7", "what-edit": "Nonsense", "merged": ["Cars", "Boats"], "what-split": "Train", "what": "Odd"}
+    query = {
+        "c.birds": "7",
+        "c.nope": "3",
+        "what-edit": "Nonsense",
+        "merged": ["Cars", "Boats"],
+        "what-split": "Train",
+        "what": "Odd",
+    }
     app = open_page("what_if", **query)
     said = texts(app)
     assert "c.birds = 7, which is no number from -1 to 1.5. 0.3 is shown instead." in said
+    assert "c.nope = 3, and Tiny suite has no task nope. It is left out." in said
     assert "what-edit = Nonsense, which is none of No edit," in said and "No edit is shown instead." in said
     assert "merged = Boats, which is none of Apples, Birds, Cars, Doors. Cars is shown instead." in said
     assert "what-split = Train, which is none of Validation, Test. Validation is shown instead." in said

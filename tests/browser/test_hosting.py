@@ -21,7 +21,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 from websockets.exceptions import InvalidStatus
 
-from merging.runs.quotas import OWNER
+from merging.core.guests import OWNER
 from merging.runs.worker.serve import sole_worker
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite

@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -75,6 +76,13 @@ def test_confusions_share_one_symmetric_scale_and_the_third_is_the_difference() 
     assert figure.data[0].customdata[0] == ["&lt;cat&gt;, right", "&lt;cat&gt; taken for dog"]
     assert "B &lt;i&gt;" in [note.text for note in figure.layout.annotations]
     assert [re.sub("<.*?>", "", text) for text in figure.data[2].text[1]] == ["−20", "20"]
+    narrow = confusion_figure(first, second, ["A", "B <i>"], ["<cat>", "dog"], stacked=True)
+    assert [(trace.xaxis, trace.yaxis) for trace in narrow.data] == [("x", "y"), ("x", "y2"), ("x", "y3")]
+    assert [np.asarray(trace.z).tolist() for trace in narrow.data] == [
+        np.asarray(trace.z).tolist() for trace in figure.data
+    ]
+    below = [narrow.layout[f"yaxis{suffix}"].domain for suffix in ("", "2", "3")]
+    assert all(upper[0] > lower[1] for upper, lower in pairwise(below))
     table = confusion_table(first, second, np.array([10, 5]), ["A", "B"], ["cat", "dog"])
     assert table.iloc[0].tolist() in (["dog", "cat", 5, 40, 20, -20], ["dog", "dog", 5, 60, 80, 20])
     assert len(table) == 4

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from merging.cli import hosting, main
+from merging.core.guests import Limits, read_limits
 from merging.core.owner import owner_secret
-from merging.runs.quotas import Limits, read_limits
 from tests.dashboard import free_port
 
 AUTH = '[auth]\nclient_id = "x"\n'

@@ -67,6 +67,26 @@ def test_a_deleted_run_does_not_stand_for_the_work(store: RunStore) -> None:
     assert restore(store, run.id) == run.id and store.find("f") == store.get(run.id)
 
 
+def test_the_same_again_takes_its_place_or_leaves_it(store: RunStore) -> None:
+    run = done(store)
+    annotate(store, run.id, name="the one", note="why", tags=["paper"], star=True)
+    before = store.get(run.id)
+    with store.connect() as connection:  # as if the process had been killed in between
+        connection.execute("create trigger no before insert on runs begin select raise(abort, 'no'); end")
+    with pytest.raises(RunError, match="can't be used"):
+        store.replace(run.id, SPEC, "f", "Ada")
+    assert store.all() == [before] and deleted_runs(store) == []
+    with store.connect() as connection:
+        connection.execute("drop trigger no")
+    again = store.replace(run.id[:6], SPEC, "f", "Ada")
+    assert (again.state, again.person, again.fingerprint) == ("queued", "Ada", "f") and store.all() == [again]
+    assert (again.name, again.note, again.tags, again.star) == ("the one", "why", ("paper",), True)
+    assert [one.id for one in deleted_runs(store)] == [run.id]
+    store.claim(again.id)
+    with pytest.raises(RunError, match="is running"):
+        store.replace(again.id, SPEC, "f")
+
+
 def test_after_a_day_it_is_gone_with_its_files(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     gone, kept = done(store), done(store, "g")
     store.delete(gone.id)

@@ -32,13 +32,22 @@ def known(*pairs: tuple[Job, float]) -> Expected:
         (spec("adamerging", steps=100), 50.0),
         (spec("adamerging", steps=200), 100.0),
         (spec("adamerging", steps=100, batch_size=16), 25.0),
-        (spec("adamerging", steps=100, granularity="task"), None),
+        (spec("adamerging", steps=100, granularity="task"), 50.0),
+        (spec("adamerging", steps=50, granularity="task"), None),
         (spec(suite="y"), None),
         (spec("iso_c"), None),
     ],
 )
 def test_a_run_takes_as_long_as_the_like_of_it_did(job: Job, seconds: float | None) -> None:
     assert known((spec(), 10.0), (spec(), 99.0), (spec("adamerging", steps=100), 50.0)).seconds(job) == seconds
+
+
+def test_what_another_machine_took_counts_where_nothing_else_does() -> None:
+    there = [(spec(merge).model_dump(mode="json"), 99.0) for merge in ("average", "iso_c")]
+    expected = Expected([(spec().model_dump(mode="json"), 10.0)], there)
+    assert (expected.seconds(spec()), expected.from_elsewhere(spec())) == (10.0, False)
+    assert (expected.seconds(spec("iso_c")), expected.from_elsewhere(spec("iso_c"))) == (99.0, True)
+    assert not expected.from_elsewhere(spec("tsv_m"))
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from merging.core.errors import RunError
-from merging.runs.quotas import LIMITS_FILE, OWNER, Limits, is_guest, read_limits, require_room, write_limits
+from merging.core.guests import LIMITS_FILE, OWNER, Limits, is_guest, read_limits, write_limits
+from merging.runs.quotas import require_room
 from merging.runs.table import RunStore
 from tests.runs.test_expected import spec
 

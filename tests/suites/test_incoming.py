@@ -106,6 +106,15 @@ def test_a_whole_suite_in_an_archive_keeps_its_own_description(models: Models, s
     assert load_suite(staging.files).task_names == suite.task_names
 
 
+def test_a_description_that_can_not_be_read_is_refused_and_the_rest_is_taken(models: Models, staging: Staging) -> None:
+    handed = [Handed("base.safetensors", models.files["base.safetensors"]), Handed("suite.yaml", b"name: [x")]
+    found = staging.receive(handed)
+    assert found.files == 1 and list(found.refused) == ["suite.yaml"] and not staging.is_described
+    assert staging.receive([Handed("suite.yaml", b"name: x")]).files == 1 and staging.is_described
+    staging.forget_description()
+    assert there(staging) == ["base.safetensors"] and not staging.is_described
+
+
 def test_adapters_are_put_on_the_base_of_a_known_suite(staging: Staging, suite: Suite, tmp_path: Path) -> None:
     write_adapter(tmp_path / "roads-lora", 3)
     files = {path.name: path.read_bytes() for path in (tmp_path / "roads-lora").iterdir()}

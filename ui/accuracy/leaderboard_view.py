@@ -99,7 +99,11 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
             width=85, options=list(_STATES), color=list(_STATES.values()), help="Of its run"
         ),
         "λ": number(format="%g", width=50, help="Chosen on validation images"),
-        "Seconds": number(format="%.1f", width=80, help="From files to accuracy, the search for λ included"),
+        "Seconds": number(
+            format="%.1f",
+            width=80,
+            help="From files to accuracy, the search for λ included; of what was run here",
+        ),
         "Memory (MB)": number(format="%d", width=110, help="The most held while it ran, above what was before"),
         "Paper": st.column_config.LinkColumn(width=95, display_text=r"arxiv\.org/abs/(.+)"),
         "Run": st.column_config.LinkColumn(width=115, display_text=r"run=(\w+)", help="Opens the run in a new tab"),

@@ -51,6 +51,5 @@ def _run_comparison() -> None:
     line, note = st.columns([0.3, 0.7], vertical_alignment="center")
     if line.button("Run the comparison", type="primary", icon=":material/play_arrow:", width="stretch", key="fill"):
         queue([entry.spec for entry in missing])
-    takes = how_long([entry.spec for entry in missing])
     names = ", ".join(entry.spec.label for entry in missing)
-    note.caption(f"{names}." + (f" This takes {takes}." if takes else ""))
+    note.caption(f"{names}. This takes {how_long([entry.spec for entry in missing])}.")

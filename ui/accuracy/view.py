@@ -183,9 +183,11 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
             row["Normalised (%)"] = None if normalised is None else round(100 * normalised, 1)
         coefficients = {ZERO_SHOT: "the base model as it is", INDIVIDUAL: "one model per task, no merge"}
         row["Coefficients"] = coefficients.get(one.name, "") if run is None else scaling_of(run)
-        row["Time"] = duration(run.merged.seconds["total"]) if run is not None and run.merged else ""
+        here = run is not None and run.merged is not None and not run.shipped
+        row["Time"] = duration(run.merged.seconds["total"]) if here else ""
         rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table if table["Time"].any() else table.drop(columns="Time")
 
 
 def show_ranking(table: pd.DataFrame, file: str) -> None:
@@ -200,7 +202,7 @@ def show_ranking(table: pd.DataFrame, file: str) -> None:
             "vs zero-shot": st.column_config.NumberColumn(format="%+.1f", help="Percentage points", width=85),
             "Normalised (%)": st.column_config.NumberColumn("Normalised", format="%.1f", help=NORMALISED, width=95),
             "Coefficients": st.column_config.TextColumn(width=200),
-            "Time": st.column_config.TextColumn(width=95, help="From files to accuracy"),
+            "Time": st.column_config.TextColumn(width=95, help="From files to accuracy, on this machine"),
         },
     )
     offer_csv(table, key=f"{file}-ranking", file=file)

@@ -6,10 +6,11 @@ from contextlib import suppress
 import streamlit as st
 
 from merging.core.errors import RunError
+from merging.core.guests import is_guest, read_limits
 from merging.core.text import counted
 from merging.runs import Run
 from merging.runs.deleted import DeletedRun, Usage, deleted_runs, remove_for_good, restore, usage
-from merging.runs.quotas import is_guest, read_limits, require_room
+from merging.runs.quotas import require_room
 from ui.look.figure import escape_markdown
 from ui.runs.text import when
 from ui.shell import session, state

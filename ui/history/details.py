@@ -28,7 +28,7 @@ from merging.suites.images.shifts import CLEAN
 from merging.weights.geometry import cosines, mean_abs_cosine
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, is_dark, show, show_table
-from ui.runs.text import duration, phases, provenance
+from ui.runs.text import TIMES_ELSEWHERE, duration, phases, provenance
 from ui.shell import state
 from ui.shell.url import named_in_url
 
@@ -271,6 +271,8 @@ def _timings(run: Run, result: MergeResult) -> None:
         table=table,
         file=f"timing-{run.id}",
     )
+    if run.shipped:
+        st.caption(f"On the machine that measured{TIMES_ELSEWHERE}.")
 
 
 def _origin(run: Run, result: MergeResult) -> None:

@@ -25,7 +25,7 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
     rows = []
     for run in runs:
         average = run.merged.score if run.merged else None
-        took = run.finished - run.started if run.finished and run.started else None
+        took = run.finished - run.started if run.finished and run.started and not run.shipped else None
         rows.append(
             {
                 "State": [BUILT_IN if run.shipped else run.state],
@@ -67,7 +67,7 @@ def _columns(frame: pd.DataFrame) -> dict[str, Any]:
         "Machine": text(width=104, help="On which it was asked for"),
         "Asked by": text(width=84),
         "Tags": st.column_config.ListColumn(width=120),
-        "Took": text(width=84, help="From start to end, waiting not counted"),
+        "Took": text(width=84, help="From start to end, waiting not counted; of what was run here"),
         "Started": text(width=72 if max(map(len, frame["Started"])) < 9 else 125),
         "Tasks": st.column_config.NumberColumn(width=52),
         "Run": text(width=106),

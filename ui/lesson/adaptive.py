@@ -49,8 +49,8 @@ def _watched(lesson: OnScreen, spec: MergeSpec, run: Run | None) -> Run | None:
             run = state.workspace().submit(spec)
             ensure_worker()
             st.rerun()
-        takes = how_long([spec]) if run is None else ""
-        st.caption(_settings(spec if run is None else run.spec) + (f" This takes {takes}." if takes else ""))
+        takes = f" This takes {how_long([spec])}." if run is None else ""
+        st.caption(_settings(spec if run is None else run.spec) + takes)
     if run is not None and st.query_params.get("run") != run.id:
         st.query_params["run"] = run.id
     with lesson.chart:

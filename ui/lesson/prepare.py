@@ -1,6 +1,7 @@
 """What a teacher prepares: a lesson of some steps with words of one's own, as one link; and the lesson on paper."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from math import inf
 from urllib.parse import urlencode
 
@@ -24,6 +25,7 @@ from ui.shell.url import warn
 from ui.what_if import live_accuracy
 
 PARAMETER = "lesson"  # in the URL
+_TAKEN = "lesson-taken"  # session state: the lesson whose models were chosen
 _TITLE, _STEPS, _TEXT, _FILE = "prepare-title", "prepare-steps", "prepare-text-", "prepare-file"
 _PROBLEM = "prepare-problem"  # session state: what is wrong with a file
 _LONGEST_TITLE = 120
@@ -33,6 +35,24 @@ _HELP = "Choose steps and write words of your own; get a link to that lesson, or
 def may_prepare() -> bool:
     """Whether whoever looks at this page may keep lessons; the one place where that is decided."""
     return session.may(Act.TEACH)
+
+
+def take_up() -> None:
+    """Choose the models that a prepared lesson is for, where the link to it names none; before anything is drawn."""
+    name = st.query_params.get(PARAMETER)
+    if not name or name == st.session_state.get(_TAKEN):
+        return
+    st.session_state[_TAKEN] = name
+    if not {"suite", "tasks"} & set(st.query_params):
+        with suppress(MergingError):  # said where the lesson is shown
+            _choose(Lessons(chosen_home()).find(name, len(STEPS)))
+
+
+def _choose(lesson: Prepared) -> None:
+    """Callback: choose the models that a lesson is for."""
+    entry = state.suite_entries().get(lesson.suite)
+    if entry is not None:
+        state.choose(entry.reference, lesson.tasks)
 
 
 def of_link() -> Prepared | None:
@@ -49,6 +69,8 @@ def of_link() -> Prepared | None:
     if (found.suite, set(found.tasks)) != (_suite(), set(state.checked_tasks())):
         models = escape_markdown(f"{', '.join(found.tasks)} of {found.suite}")
         st.warning(f"This lesson was prepared for {models}; other models are chosen now.", icon=":material/info:")
+        if found.suite in state.suite_entries():
+            st.button("Choose these models", key="lesson-models", on_click=_choose, args=(found,))
     return found
 
 

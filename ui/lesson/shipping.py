@@ -24,7 +24,7 @@ from ui.lesson.screen import Asked, Lesson, OnScreen, answered
 from ui.runs.jobs import run_of
 from ui.runs.panel import how_long, run_panel
 from ui.runs.queueing import queue
-from ui.runs.text import duration
+from ui.runs.text import TIMES_ELSEWHERE, duration
 from ui.shell import state
 from ui.shell.url import choice
 
@@ -109,6 +109,7 @@ def ship(lesson: Lesson) -> Asked:
         with lesson.control:
             accuracy_view.offer_baselines(lesson.tasks)
             _offer([entry for entry in entries if entry.preset.name in _FIRST])
+    before = any(entry.run is not None and entry.run.shipped for entry in entries)
     order = ranked(found, demands)
     best = order[0] if order else None
     names = winners(found)
@@ -124,7 +125,7 @@ def ship(lesson: Lesson) -> Asked:
         key="lesson-8",
         file="candidates",
         takeaway=f"All of this on {_test_images(lesson.tasks)} test images. What it takes counts "
-        "from the tasks' own models; times are of the machine that measured."
+        f"from the tasks' own models; times are of the machine that measured{TIMES_ELSEWHERE if before else ''}."
         + (f" {len(order)} of {len(found)} measured models do as is asked." if told else ""),
         table=_table(ranked(found, {WORST} & set(demands)), demands),
     )
@@ -189,7 +190,7 @@ def _offer(entries: Sequence[MethodEntry]) -> None:
     """A button for the methods that take little time, or how far they are."""
     if any(entry.missing for entry in entries) and not any(entry.run and entry.run.active for entry in entries):
         names = ", ".join(entry.preset.title for entry in entries if entry.missing)
-        takes = how_long([entry.spec for entry in entries if entry.missing]) or "a minute or two each"
+        takes = how_long([entry.spec for entry in entries if entry.missing])
         if st.button("Measure more", icon=":material/play_arrow:", key="lesson-more", help=f"{names}: {takes}"):
             queue([entry.spec for entry in entries if entry.missing])
     going = [entry.run for entry in entries if entry.run is not None and entry.run.active]

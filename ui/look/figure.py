@@ -71,7 +71,16 @@ def _text_and_panels(content: str, dark: bool, _chart: Chart) -> tuple[str, str]
     return plotly.io.to_json(figure, validate=False), panels_in_words(figure)
 
 
-def show(chart: Chart, *, key: str, takeaway: str, table: pd.DataFrame, file: str, **plotly_chart_kwargs: Any) -> Any:
+def show(
+    chart: Chart,
+    *,
+    key: str,
+    takeaway: str,
+    table: pd.DataFrame,
+    file: str,
+    narrow: Chart | None = None,
+    **plotly_chart_kwargs: Any,
+) -> Any:
     """Draw a chart with its takeaway below, and its numbers behind a button.
 
     Args:
@@ -80,6 +89,7 @@ def show(chart: Chart, *, key: str, takeaway: str, table: pd.DataFrame, file: st
         takeaway: one plain sentence, also read out by screen readers; markdown in it is not interpreted.
         table: the numbers in the chart.
         file: name of the downloads, without suffix.
+        narrow: what to draw in its place on phones, whose width the server does not know: the browser shows one.
         plotly_chart_kwargs: passed on to ``st.plotly_chart``.
 
     Returns:
@@ -91,9 +101,15 @@ def show(chart: Chart, *, key: str, takeaway: str, table: pd.DataFrame, file: st
         "toImageButtonOptions": {"format": "svg", "filename": file},
         **plotly_chart_kwargs.pop("config", {}),
     }
-    figure = drawn(chart)
-    event = st.plotly_chart(figure, width="stretch", key=key, config=config, alt=takeaway, **plotly_chart_kwargs)
-    if figure.panels:
+    figure, settings = drawn(chart), {"config": config, "alt": takeaway, **plotly_chart_kwargs}
+    if narrow is None:
+        event = st.plotly_chart(figure, width="stretch", key=key, **settings)
+    else:
+        with st.container(key=f"wide-{key}"):
+            event = st.plotly_chart(figure, width="stretch", key=key, **settings)
+        with st.container(key=f"narrow-{key}"):
+            st.plotly_chart(drawn(narrow), width="stretch", key=f"{key}-narrow", **settings)
+    if figure.panels and narrow is None:
         with st.container(key=f"panels-{key}"):  # on phones alone, where titles side by side have no room
             st.caption(escape_markdown(figure.panels))
     below = st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small")

@@ -96,7 +96,8 @@ def run_panel(
     """Show runs that wait, run, or ended badly; finished ones are one line.
 
     Args:
-        runs: which ones, in this order, as the page has seen them: where one has changed since, the page runs again.
+        runs: which ones, as the page has seen them: where one has changed since, the page runs again. Those that wait
+            are shown last, in the order in which they are carried out, the others in the order given.
         key: unique on the page.
         names: run id → what to call it, if not by its method.
         on_retry: told about the new run when somebody presses *Run again*.
@@ -122,8 +123,7 @@ def offer_job(job: Job, run: Run | None, *, key: str, button: str, icon: str, re
     if run is not None:
         run_panel([run], key=key)
         return
-    takes = how_long([job])
-    st.info(f"{reason} It takes {takes}." if takes else reason, icon=":material/hourglass:")
+    st.info(f"{reason} It takes {how_long([job])}.", icon=":material/hourglass:")
     if st.button(button, key=f"{key}-start", type="primary", icon=icon):
         workspace().submit(job)
         ensure_worker()
@@ -144,7 +144,7 @@ def _panel(
     if active:
         ensure_worker()
     starts = _starts() if active else {}
-    for run in runs:
+    for run in _in_turn(runs, starts):
         with st.container(border=True, key=f"{key}-{run.id}"):
             _line(run, names.get(run.id, run.job.label), starts, key)
             if is_growing(run):
@@ -153,6 +153,12 @@ def _panel(
                 _ending(run, key, on_retry)
     if active != active_before:
         st.rerun()  # something ended: results show, and the timer stops with the last one
+
+
+def _in_turn(runs: Sequence[Run], starts: Mapping[str, float | None]) -> list[Run]:
+    """Those that wait last, in the order in which they are carried out; the others as they were given."""
+    places = {run_id: place for place, run_id in enumerate(starts, 1)}
+    return sorted(runs, key=lambda run: places.get(run.id, 0))
 
 
 def _line(run: Run, name: str, starts: Mapping[str, float | None], key: str) -> None:
@@ -199,7 +205,7 @@ def _device(wanted: str) -> str:
 
 
 def how_long(jobs: Sequence[Job]) -> str:
-    """How long jobs take that follow each other, as far as that can be guessed; else empty.
+    """How long jobs take that follow each other, as it follows *takes*; empty if there are none.
 
     >>> how_long([])
     ''
@@ -209,8 +215,9 @@ def how_long(jobs: Sequence[Job]) -> str:
     expected = workspace().store.expected()
     known = [seconds for job in jobs if (seconds := expected.seconds(job)) is not None]
     if not known:
-        return ""
-    return about(sum(known)) if len(known) == len(jobs) else f"at least {about(sum(known))}"
+        return "a time that nobody knows yet, as nothing like it was done here"
+    takes = about(sum(known)) if len(known) == len(jobs) else f"at least {about(sum(known))}"
+    return f"{takes}, depending on the machine" if any(map(expected.from_elsewhere, jobs)) else takes
 
 
 def _progress(run: Run, starts: Mapping[str, float | None]) -> None:

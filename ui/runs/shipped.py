@@ -6,7 +6,7 @@ import streamlit as st
 
 from merging.runs import Run
 from ui.runs.queueing import queue
-from ui.runs.text import about, measured_before
+from ui.runs.text import TIMES_ELSEWHERE, about, measured_before
 from ui.shell import state
 
 _DECLINED = "shipped-declined"  # session state
@@ -30,10 +30,9 @@ def say(runs: Sequence[Run | None], key: str) -> None:
     if not before:
         return
     seconds = sum(run.finished - run.started for run in before if run.finished and run.started)
-    takes = f" Again takes {about(seconds)}." if seconds >= _LONG else ""
-    if _line(
-        measured_before(there) + takes, "Run again", f"Here, on this machine; there it took {about(seconds)}", key
-    ):
+    takes = f" Again takes {about(seconds)}, depending on the machine." if seconds >= _LONG else ""
+    there_it_took = f"there it took {about(seconds)}{TIMES_ELSEWHERE}"
+    if _line(measured_before(there) + takes, "Run again", f"Here, on this machine; {there_it_took}", key):
         queue([run.job.model_copy(update={"device": str(state.device())}) for run in before])
 
 

@@ -20,6 +20,8 @@ _BADGES: dict[State, tuple[str, str]] = {
 }
 STATE_COLORS: dict[str, str] = {state: color for state, (color, _) in _BADGES.items()}
 BUILT_IN = "with suite"  # of results that came with it, in place of a state or a time
+# Follows "the machine that measured", of times of results that came with a suite.
+TIMES_ELSEWHERE = ", which did other things besides: no more than a hint"
 _WORDS: dict[State, str] = {
     "queued": "It waits for the worker.",
     "running": "It is running.",

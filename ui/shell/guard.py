@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from merging.core.guests import is_guest, read_limits
 from merging.runs import Run
 from merging.runs.jobs import Job
 from merging.runs.jobs.file_job import FileJob
-from merging.runs.quotas import is_guest, read_limits, require_room
+from merging.runs.quotas import require_room
 from merging.runs.shipped import Shipped
 from merging.runs.table import RunStore
 from merging.runs.workspace import Workspace
 from ui.shell import session
 from ui.shell.rights import Act
 
-_one_at_a_time = threading.Lock()  # between looking whether there is room and taking it
+_one_at_a_time = threading.RLock()  # between looking whether there is room and taking it
 
 
 class GuardedStore(RunStore):
@@ -59,6 +60,12 @@ class GuardedStore(RunStore):
         self._require(Act.DELETE, run_id)
         return super().delete(run_id)
 
+    def replace(self, run_id: str, job: Job, fingerprint: str, person: str = "") -> Run:
+        """As without a guard, by whoever asks."""
+        self._require(Act.DELETE, run_id)
+        session.require(Act.QUEUE)
+        return super().replace(run_id, job, fingerprint, session.person())
+
     def forget(self, job: Job) -> None:
         """As without a guard: what a job replaces goes, whoever asked for it."""
         self._unguarded.forget(job)
@@ -94,6 +101,21 @@ class GuardedWorkspace(Workspace):
             if is_guest(me) and not self._is_there(job):
                 require_room(self.store, read_limits(self.home), me)
             return super().submit(job, me)
+
+    def again(self, run_id: str, person: str = "") -> Run:
+        """As without a guard, by whoever asks and within the limits.
+
+        Raises:
+            NotAllowed: they may not replace this run.
+            RunError: as :meth:`submit`, or there is no such run.
+            MergingError: a file is missing or broken.
+        """
+        session.require_known(str(getattr(self.store.get(run_id).job, "suite", "")), self.suites())
+        me = session.person()
+        with _one_at_a_time:
+            if is_guest(me):
+                require_room(self.store, read_limits(self.home), me)
+            return super().again(run_id, me)
 
     def _is_there(self, job: Job) -> bool:
         """Whether asking for a job queues nothing, since it is or was done."""

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 import streamlit as st
 
 from merging.core.errors import MergingError, RunError
+from merging.core.guests import OWNER
 from merging.core.owner import owner_secret
 from merging.core.places import chosen_home
 from merging.runs import Run
-from merging.runs.quotas import OWNER
 from ui.look.figure import escape_markdown
 from ui.shell.rights import RIGHTS, Act, Role, allowed
 

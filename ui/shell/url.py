@@ -73,7 +73,7 @@ class Refused:
 def refused_options(parameter: str, options: Iterable[str]) -> list[Refused]:
     """What the URL names that is no option of a widget; to be asked before that widget is drawn."""
     known = list(options)
-    allowed = f"none of {', '.join(known)}"
+    allowed = f"none of {', '.join(known)}" if known else "nothing that there is here"
     return [Refused(parameter, value, allowed) for value in not_found(parameter, known)]
 
 

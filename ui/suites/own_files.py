@@ -149,7 +149,17 @@ def _described(staging: Staging) -> None:
     try:
         suite = load_suite(staging.files)
     except MergingError as error:
-        st.error(escape_markdown(str(error)), icon=":material/error:")
+        st.error(
+            escape_markdown(f"The suite.yaml that came with these files can't be used. {error}."),
+            icon=":material/error:",
+        )
+        st.button(
+            "Go on without it",
+            key="without-description",
+            on_click=_without_description,
+            args=(staging,),
+            help="What the other files are is found out then; a suite.yaml that was mended can be dropped instead",
+        )
         return
     here = suite.mergeable()
     st.info(
@@ -160,6 +170,13 @@ def _described(staging: Staging) -> None:
         icon=":material/description:",
     )
     _add_button(staging, None, suite.name)
+
+
+def _without_description(staging: Staging) -> None:
+    """Callback: throw away the suite.yaml alone."""
+    require_permission()
+    staging.forget_description()
+    st.session_state.pop(_RECEIVED, None)
 
 
 def _undescribed(staging: Staging) -> None:

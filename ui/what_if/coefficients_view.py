@@ -28,7 +28,7 @@ from ui.look.figure import escape_markdown, show
 from ui.look.metric import metric_change
 from ui.runs.jobs import result_of, run_of
 from ui.shell import state
-from ui.shell.url import choice, number, said_below
+from ui.shell.url import choice, number, said_below, warn
 from ui.what_if import live_accuracy
 from ui.what_if.live_accuracy import Outcome
 
@@ -49,12 +49,26 @@ _MINE = "This merge"
 def coefficients_view(tasks: tuple[str, ...], split: Split) -> None:
     """The whole view; a part of it runs again by itself while there is something left to measure."""
     st.session_state[_WHOLE] = True
+    _warn_of_others(tasks)
     measurable = set(tasks) <= set(measuring.measurable_tasks())
     counts = {}
     if measurable and measuring.baselines_are_quick():
         images = measuring.evaluator()
         counts = {task: images.count(task, split) for task in tasks}
     _explorer(accuracy_view.task_labels(tasks), split, measurable, counts)
+
+
+def _warn_of_others(tasks: Sequence[str]) -> None:
+    """Say so where a link sets the coefficient of a task that has no slider here."""
+    prefix = PREFIXES[0]
+    for name in [name for name in st.query_params if name.startswith(prefix)]:
+        task = name.removeprefix(prefix)
+        if task in tasks or name in st.session_state:  # such as that of a task that was just taken out of the selection
+            continue
+        suite = state.suite()
+        why = f"{task} is not selected" if task in suite.task_names else f"{suite.label} has no task {task}"
+        warn(f"The link asks for {name} = {st.query_params[name]}, and {why}. It is left out.")
+        del st.query_params[name]
 
 
 @st.fragment

@@ -82,10 +82,9 @@ def _offer(missing: Sequence[ScalingCurveJob], asked: Sequence[tuple[Preset, Run
         button, note = st.columns([0.3, 0.7], vertical_alignment="center")
         if button.button("Measure the curves", type="primary", icon=":material/show_chart:", width="stretch"):
             queue(missing)
-        takes = how_long(missing)
         note.caption(
             f"{len(missing)} of the chosen methods have no curve yet. Each is measured at 21 values of λ or "
-            "more, on all validation and all test images; results stay." + (f" This takes {takes}." if takes else "")
+            f"more, on all validation and all test images; results stay. This takes {how_long(missing)}."
         )
     going = [(preset, run) for preset, run in asked if run.state != "done"]
     if going:

@@ -1,4 +1,4 @@
-"""Stopping a guest's run that takes more time or memory than the owner of a shared dashboard grants."""
+"""Stopping a guest's run that takes more time, memory or disk than the owner of a shared dashboard grants."""
 
 import logging
 import time
@@ -6,9 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from merging.core.errors import RunError
+from merging.core.files import folder_bytes
+from merging.core.guests import Limits, is_guest, read_limits
 from merging.core.memory import anonymous_bytes
 from merging.core.text import printed
-from merging.runs.quotas import Limits, is_guest, read_limits
 from merging.runs.run import Run
 
 log = logging.getLogger("merging.worker")
@@ -26,7 +27,7 @@ class Watch:
     """
 
     def __init__(self, run: Run, process: int, home: Path) -> None:
-        self._process = process
+        self._process, self._folder = process, home / "runs" / run.id
         self._limits = _limits(home) if is_guest(run.person) else None
         self._started = time.monotonic()
         self._before = self._held()
@@ -45,6 +46,11 @@ class Watch:
             return (
                 f"it was over its memory: a run may hold {limits.memory / 2**30:.1f} GiB here; choose fewer tasks or "
                 "smaller batches, or ask the owner of this dashboard"
+            )
+        if folder_bytes(self._folder) > limits.disk_per_person:
+            return (
+                f"it was over its room: files of a person may take {printed(limits.disk_per_person / 1e9)} GB here, and "
+                "so may those of one run; ask the owner of this dashboard"
             )
         return ""
 

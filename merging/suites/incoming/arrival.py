@@ -11,7 +11,9 @@ from typing import IO, Protocol
 
 from merging.core.archive import open_archive
 from merging.core.errors import MergingError, SuiteError, UnsafeCheckpoint
-from merging.suites.incoming.names import AS_TEST, unwrapped, without_splits
+from merging.core.limits import MAX_SUITE_BYTES
+from merging.core.yaml_text import read_yaml
+from merging.suites.incoming.names import AS_TEST, SUITE, unwrapped, without_splits
 from merging.weights.files import open_checkpoint
 from merging.weights.files.folders import in_shards, is_index, weight_suffix
 
@@ -112,6 +114,8 @@ def _refusal(folder: Path, path: PurePosixPath) -> str:
         if path.suffix == ".npz":
             with open_archive(file, SuiteError, "a readable .npz file"):
                 return ""
+        if path.name == SUITE:
+            read_yaml(file, SuiteError, MAX_SUITE_BYTES)
         if weight_suffix(path.name) and not in_shards(Path(path)) and not is_index(Path(path)):
             open_checkpoint(file, part="all")
     except UnsafeCheckpoint:

@@ -157,6 +157,11 @@ class Staging:
         for path in {PurePosixPath(file) for file in files} & set(files_below(self.files)):
             (self.files / path).unlink()
 
+    def forget_description(self) -> None:
+        """Throw the ``suite.yaml`` away that was among what was handed in, so that the other files are looked at."""
+        (self.files / SUITE).unlink(missing_ok=True)
+        (self.place / "described").unlink(missing_ok=True)
+
     def exchange(self, file: str, converted: str) -> None:
         """Take what a file was converted to, a path in :attr:`converted`, in its place, if both are there."""
         made, target = self.converted / converted, (self.files / file).with_suffix(Path(converted).suffix)

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from merging.core.guests import LIMITS_FILE, OWNER, Limits, write_limits
 from merging.runs.jobs import MergeSpec, Site
-from merging.runs.quotas import LIMITS_FILE, OWNER, Limits, write_limits
 from merging.runs.worker.serve import Worker
 from merging.runs.workspace import Workspace
 from tests.runs.worker.test_serve import alive, spec
@@ -13,6 +13,7 @@ from tests.waiting import until
 
 BRIEF = Limits(minutes=0.001)
 SMALL = Limits(memory=64 * 2**20)
+NARROW = Limits(disk_per_person=10**6)
 
 
 def idle(job: MergeSpec, site: Site) -> None:
@@ -25,11 +26,18 @@ def hungry(job: MergeSpec, site: Site) -> None:
     time.sleep(600)
 
 
+def wordy(job: MergeSpec, site: Site) -> None:
+    assert site.keep is not None
+    site.keep.write_bytes(b"1" * 2 * 10**6)
+    time.sleep(600)
+
+
 @pytest.mark.parametrize(
     ("limits", "body", "person", "why"),
     [
         (BRIEF, idle, "guest 1", "it was over its time: a run may take 0.001 minutes here"),
         (SMALL, hungry, "guest 1", "it was over its memory: a run may hold 0.1 GiB here"),
+        (NARROW, wordy, "guest 1", "it was over its room: files of a person may take 0.001 GB here"),
         (BRIEF, idle, OWNER, ""),
         (SMALL, idle, "guest 1", ""),
     ],

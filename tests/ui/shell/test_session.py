@@ -7,11 +7,11 @@ import pytest
 import streamlit as st
 
 from merging.core.errors import MergingError, RunError
+from merging.core.guests import OWNER, Limits, write_limits
 from merging.core.owner import SECRET_FILE, owner_secret
 from merging.runs import Run
 from merging.runs.jobs.check import CheckJob
 from merging.runs.jobs.download import DownloadJob
-from merging.runs.quotas import OWNER, Limits, write_limits
 from merging.runs.table import RunStore
 from merging.suites import Suite
 from tests.app.conftest import build_suite, suites_folder, tiny
@@ -69,7 +69,7 @@ def attempts(suite: Suite, run: Run) -> dict[Act, list[Callable[[], object]]]:
         Act.QUEUE: [lambda: space.submit(spec_of(suite, seed=7)), lambda: space.retry(run.id)],
         Act.CANCEL: [lambda: space.store.cancel(run.id), lambda: space.store.ask_for_what_it_has(run.id)],
         Act.RENAME: [lambda: session.require(Act.RENAME, run)],
-        Act.DELETE: [lambda: space.store.delete(run.id)],
+        Act.DELETE: [lambda: space.again(run.id), lambda: space.store.delete(run.id)],
         Act.REMOVE: [lambda: deleting.remove([run.id])],
         Act.EXPORT: [lambda: offer(run, to_disk=False)],
         Act.SWEEP: [lambda: session.require(Act.SWEEP)],

@@ -15,6 +15,7 @@ def page() -> None:
         st.caption(f"many {choice(st.pills, 'Many', fruit, key='many', selection_mode='multi', nothing='No fruit')}")
         st.caption(f"plain {choice(st.segmented_control, 'Plain', ('a', 'b'), key='plain', default='b')}")
         st.caption(f"number {number(st.slider, 'Number', 0.0, 1.0, 0.5, 0.1, key='number')}")
+    choice(st.multiselect, "Empty", (), key="empty")
     st.caption(f"switch {switch(st.toggle, 'Switch', True, key='switch')}")
 
 
@@ -53,6 +54,7 @@ def test_what_a_link_asks_for_by_the_texts_of_options_is_taken() -> None:
         ("plain", "c", "none of a, b", "b", 4),
         ("number", "1.5", "no number from 0 to 1", "0.5", 4),
         ("number", "much", "no number from 0 to 1", "0.5", 4),
+        ("empty", "x", "nothing that there is here", "Nothing", 4),
         ("switch", "maybe", "none of true, false", "true", 4),
     ],
 )
