@@ -377,7 +377,7 @@ _AROUND = {  # plotly's text positions, and where the middle of the text is then
 
 
 def _label_places(
-    plane: PlanarMap, names: Sequence[str], pixels: float = 230, marker: float = 6
+    plane: PlanarMap, names: Sequence[str], pixels: tuple[float, float] = (560, 230), marker: float = 6
 ) -> tuple[list[str], list[str]]:
     """A text position for every point after the edit, such that texts hide each other and the points least; the texts.
 
@@ -387,11 +387,12 @@ def _label_places(
     Args:
         plane: the points.
         names: their texts.
-        pixels: height of the plot, to know the size of texts in the units of the points.
+        pixels: width and height of the plot, to know the size of texts in the units of the points, which are the same
+            on both axes.
         marker: half the size of a marker in pixels.
     """
     everything = np.concatenate([plane.before, plane.after, plane.redundant[None], np.zeros((1, 2))])
-    unit = pixels / max(1e-12, float(np.ptp(everything[:, 1])))
+    unit = float(np.min(np.array(pixels) / np.maximum(1e-12, np.ptp(everything, axis=0))))
     taken = [np.concatenate([point * unit - marker, point * unit + marker]) for point in everything]
     places, texts = [], []
     for point, name in zip(plane.after * unit, names, strict=True):

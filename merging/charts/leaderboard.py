@@ -35,6 +35,7 @@ _COLUMNS = (
     "Run",
     "Note",
 )
+_CLOSE = 0.4  # of the width: names of lines nearer than that stand on either side of them, as phones are narrow
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
 
 
@@ -165,18 +166,21 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
             )
         place += 1 + _GAP
     shapes += [_rule(value, value, -0.6, place - _GAP - 0.4, 1, "dot", neutral(dark)) for value in lines.values()]
+    shown = [*lines.values(), *(trace["x"][0] for trace in traces)]
+    limits = [max(0.0, min(shown, default=0) - 4), min(104.0, max(shown, default=100) + 5)]
+    close = len(lines) > 1 and max(lines.values()) - min(lines.values()) < _CLOSE * (limits[1] - limits[0])
     notes = [
         {
             "x": value,
             "y": -0.6,
             "text": f"{plain(name)} {value:.1f}",
             "showarrow": False,
+            "xanchor": "center" if not close else "right" if place == 0 else "left",
             "yanchor": "bottom",
             "font": {"size": 11},
         }
-        for name, value in lines.items()
+        for place, (name, value) in enumerate(sorted(lines.items(), key=lambda line: line[1]))
     ]
-    shown = [*lines.values(), *(trace["x"][0] for trace in traces)]
     return compose(
         traces,
         height=round(90 + _LINE_HEIGHT * place),
@@ -186,7 +190,7 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
         xaxis={
             "title": {"text": "Average accuracy (%)"},
             "zeroline": False,
-            "range": [max(0.0, min(shown, default=0) - 4), min(104.0, max(shown, default=100) + 5)],
+            "range": limits,
         },
         yaxis={
             "tickvals": list(ticks),

@@ -210,3 +210,10 @@ def test_every_column_of_every_row_is_its_own() -> None:
         "abc",
     ]
     assert table.loc["Zero-shot", ["Chosen", "Paper", "Run", "Note", "λ", "Seconds"]].isna().all()
+
+
+@pytest.mark.parametrize(("individual", "sides"), [(0.9, ["center"] * 2), (0.5, ["right", "left"])])
+def test_names_of_baselines_that_are_close_stand_on_either_side(individual: float, sides: list[str]) -> None:
+    lines = [baseline("Zero-shot", (0.4, 0.4)), baseline("Individual", (individual, individual))]
+    notes = leaderboard_dots([*lines, line("TSV-M", (0.8, 0.8))]).layout.annotations
+    assert [note.xanchor for note in notes] == sides
