@@ -59,7 +59,7 @@ def test_corrupted_images_from_samples_to_the_heat_map(tiny: Suite, open_page: O
     asked = {"beyond": "Corrupted images", "beyond-methods": "Weight averaging", "severities": ["2", "4"]}
     app = open_page("beyond", **asked)
     assert not app.exception
-    rows = [row.proto.imgs for row in app.get("imgs")]
+    rows = [row.proto.imgs for row in app.get("image")]
     assert [len(row) for row in rows] == [6] * len(CORRUPTIONS)
     assert [image.caption for image in rows[0]] == ["clean", "1", "2", "3", "4", "5"]
     app = press(app, "Measure")
