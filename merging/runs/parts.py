@@ -127,16 +127,16 @@ def results(
     if carrier is not None:
         for left in filter(None, (one.left for one in looked.values())):
             carrier.submit(left, left.fingerprint(workspace))
-    for number, (title, before) in enumerate(looked.items(), 1):
+    for number, (title, now) in enumerate(looked.items(), 1):
         head = f"{title} ({number} of {len(jobs)})"
 
         def report(done: int, total: int, message: str, head: str = head) -> None:
             on_progress(done, total, f"{head}: {message}")
 
-        left = before.left
-        if left is not None:
-            before = before.joined_by(have_done(left, workspace, carrier or Here(workspace, report), report))
-        found = before.result(kind)
+        job = now.left
+        if job is not None:
+            now = now.joined_by(have_done(job, workspace, carrier or Here(workspace, report), report))
+        found = now.result(kind)
         assert found is not None  # of runs that are done
         yield found
 

@@ -31,7 +31,7 @@ from ui.shell.url import choice, number, said_below, write_chosen
 
 PARAMETERS = ("severities", "severity", "samples", "sample")  # what the URL can hold
 _AT_FIRST = "3"
-_SHOWN = 64  # pixels of an image on the page
+_SHOWN = 56  # pixels of an image on the page: six of them beside each other on a phone
 
 
 def corrupted_view(tasks: tuple[str, ...]) -> None:
@@ -174,7 +174,7 @@ def _samples(tasks: tuple[str, ...]) -> None:
         damaged = [corrupt(clean, kind.name, level)[0] for level in SEVERITIES]
         row.image(
             [picture(image) for image in (clean[0], *damaged)],
-            caption=["clean", *map(str, SEVERITIES)],  # on phones the pictures take two lines
+            caption=["clean", *map(str, SEVERITIES)],
             width=_SHOWN,
             alt=["clean", *(f"{kind.title}, severity {level}" for level in SEVERITIES)],
         )
