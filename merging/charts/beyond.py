@@ -176,7 +176,7 @@ def robustness_figure(
     }
     return theme.compose(
         [trace],
-        height=150 + 30 * len(rows),
+        height=max(280, 150 + 30 * len(rows)),  # names of columns stand upright on phones
         legend=False,
         dragmode=False,
         xaxis={**axis, "tickvals": [*range(len(titles))], "ticktext": titles, "side": "top"},
