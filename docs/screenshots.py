@@ -1,7 +1,7 @@
 """Makes the pictures of the README and of the docs: ``make screenshots``. Runs the comparison on the embedded suite.
 
-``python docs/screenshots.py HOME`` takes them in a folder for runs that is there; ``--only sharing`` or ``--only
-first-minute`` makes those alone.
+``python docs/screenshots.py HOME`` takes them in a folder for runs that is there; ``--only sharing``, ``--only
+first-minute`` or ``--only beyond`` makes those alone.
 """
 
 import json
@@ -9,8 +9,9 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import urlencode
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -37,8 +38,8 @@ SHOTS = {
     "compare": "/compare",
 }
 
-# Pictures that need servers of their own.
-APART = {"sharing": sharing, "first-minute": first_minute}
+COMPARED = ("Task Arithmetic", "AWD + Task Arithmetic", "TSV-M", "ACE-Merging", "Overlap-scaled WUDI")
+BEYOND = "/beyond?" + urlencode({"leave": 2, "most": 4, "beyond-methods": COMPARED}, doseq=True)
 
 # Name, tags and star of the newest runs.
 NOTES = (
@@ -55,7 +56,7 @@ def main() -> None:
     only = sys.argv[2:] if sys.argv[1:2] == ["--only"] else []
     with sync_playwright() as playwright:
         for name, make in APART.items():
-            if not only or name in only:
+            if name in only or (not only and name != "beyond"):
                 make(playwright)
     if only:
         return
@@ -75,9 +76,39 @@ def main() -> None:
             page.wait_for_timeout(1500)  # plotly draws after the script has ended
             page.screenshot(path=IMAGES / f"{name}.png")
             print(f"docs/images/{name}.png")
+        beyond(page, url)
         add_suite(page, url)
         in_class(page, browser, url)
         browser.close()
+
+
+def beyond(page: Page, url: str) -> None:
+    """Merged and unseen tasks; what was not measured in this workspace is measured first."""
+    page.goto(url + BEYOND)
+    settled(page)
+    measure, cancel = page.get_by_role("button", name="Measure"), page.get_by_role("button", name="Cancel")
+    if measure.count():
+        measure.click()
+        cancel.first.wait_for()
+    expect(cancel).to_have_count(0, timeout=1_800_000)
+    settled(page)
+    page.wait_for_timeout(1500)
+    page.screenshot(path=IMAGES / "beyond.png")
+    print("docs/images/beyond.png")
+
+
+def beyond_alone(playwright: Playwright) -> None:
+    """That picture in a workspace of its own."""
+    with tempfile.TemporaryDirectory() as home, running_dashboard(Path(home)) as url:
+        browser = launch(playwright)
+        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        page.set_default_timeout(120_000)
+        beyond(page, url)
+        browser.close()
+
+
+# Pictures that need servers of their own, or can be had alone.
+APART = {"sharing": sharing, "first-minute": first_minute, "beyond": beyond_alone}
 
 
 def write_about(store: RunStore) -> None:

@@ -135,12 +135,15 @@ def cosine_takeaway(before: np.ndarray, after: np.ndarray, tasks: tuple[str, ...
     rows, columns = np.triu_indices(len(tasks), 1)
     pair = first_largest(np.abs(cosines(before))[rows, columns])
     i, j = rows[pair], columns[pair]
-    was, now = float(mean_abs_cosine(before)), float(mean_abs_cosine(after))
-    trend = "stays" if abs(now - was) <= COSINE_ROUNDING else "falls" if now < was else "rises"
-    return (
-        f"Mean |cos| {trend} from {was:.3f} to {now:.3f}; the closest pair, {tasks[i]} and {tasks[j]}, "
-        f"goes from {printed(cosines(before)[i, j], '.3f')} to {printed(cosines(after)[i, j], '.3f')}."
-    )
+    mean = moved(float(mean_abs_cosine(before)), float(mean_abs_cosine(after)))
+    closest = moved(float(cosines(before)[i, j]), float(cosines(after)[i, j]))
+    return f"Mean |cos| {mean}; the cosine of the closest pair, {tasks[i]} and {tasks[j]}, {closest}."
+
+
+def moved(was: float, now: float) -> str:
+    """How a cosine changes, as far as three decimals show it."""
+    one, other = (printed(round(value, 3) + 0.0, ".3f") for value in (was, now))
+    return f"stays at {one}" if one == other else f"{'falls' if now < was else 'rises'} from {one} to {other}"
 
 
 def layer_section(geometry: Geometry, found: Disentangled) -> None:

@@ -1,4 +1,4 @@
-"""``python -m studies.beyond``: what AWD, AdaMerging and WUDI change beyond the benchmark of the embedded suite.
+"""``python -m studies.beyond``: what AWD and merges ahead of it change beyond the benchmark of the embedded suite.
 
 Measures what ``merging robustness`` and ``merging generalise`` measure, stores it as they print it, and says how two
 methods differ on the same splits and images, with standard errors.
@@ -14,16 +14,17 @@ from typing import Any
 import click
 
 from merging.core.files import atomic_path
-from merging.runs.beyond import average, spread
+from merging.runs.beyond import ON_CLEAN, average, spread
 
 RESULTS = Path(__file__).parent / "results"
 ROBUSTNESS, GENERALISE = RESULTS / "robustness.json", RESULTS / "generalise.json"
-PRESETS = "task_arithmetic,awd_ta,adamerging,wudi_closed_form"
+METHODS = ("awd_ta", "adamerging", "tsv_m", "wudi_closed_form", "ace", "overlap")  # each compared with Task Arithmetic
+PRESETS = ("task_arithmetic", *METHODS)
 COMMANDS: Mapping[Path, Sequence[str]] = {
-    ROBUSTNESS: ("robustness", "mini", "--presets", PRESETS, "--severities", "3"),
-    GENERALISE: ("generalise", "mini", "--presets", PRESETS, "--leave", "2", "--most", "4"),
+    ROBUSTNESS: ("robustness", "mini", "--severities", "3"),
+    GENERALISE: ("generalise", "mini", "--leave", "2", "--most", "4"),
 }
-METHODS = ("awd_ta", "adamerging", "wudi_closed_form")  # each compared with Task Arithmetic
+_BY_METHOD = ("titles", "accuracy", "clean", "relative", "averages")  # in what is stored
 Difference = tuple[float, float]  # in points, with its standard error
 
 
@@ -73,15 +74,38 @@ def _difference(ones: Sequence[float], others: Sequence[float]) -> Difference:
     return average(found), (spread(found) or 0.0) / len(found) ** 0.5
 
 
+def added(before: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """What was stored with the rows of further methods, or of the same measured again, in the order of the study.
+
+    Raises:
+        ValueError: they were not measured on the same splits and images, as the base model shows.
+    """
+    for part in ("suite", "split", "splits", "corruptions", "severities", "zero_shot"):
+        if before.get(part) != new.get(part):
+            raise ValueError(f"{part} differs from what is stored; measure all methods again")
+    place = {name: rank for rank, name in enumerate(PRESETS)}
+    names = {*before["methods"], *new["methods"]}
+    methods = sorted(names, key=lambda name: (place.get(name.removesuffix(ON_CLEAN), len(place)), name))
+    found = {**before, "methods": methods}
+    for part in _BY_METHOD:
+        if part in before:
+            rows = {**before[part], **new[part]}
+            found[part] = {name: rows[name] for name in (*methods, *(rows.keys() - names))}
+    return found
+
+
 @click.command()
+@click.option("--presets", help="Measure these alone, names with commas, and keep the rows of the others.")
 @click.option("--home", type=click.Path(path_type=Path), default=Path(".merging"), help="Folder for runs and caches.")
-def main(home: Path) -> None:
+def main(presets: str | None, home: Path) -> None:
     """Measure both (hours of two cores, minutes of a GPU), store what came out, and print how the methods differ."""
     for file, command in COMMANDS.items():
-        call = [sys.executable, "-m", "merging", *command, "--home", str(home), "--json"]
-        printed = subprocess.run(call, check=True, stdout=subprocess.PIPE).stdout
+        chosen = ["--presets", presets or ",".join(PRESETS)]
+        call = [sys.executable, "-m", "merging", *command, *chosen, "--home", str(home), "--json"]
+        found = json.loads(subprocess.run(call, check=True, stdout=subprocess.PIPE).stdout)
         with atomic_path(file) as temporary:
-            temporary.write_bytes(printed)
+            content = added(stored(file), found) if presets else found
+            temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
     for other in METHODS:
         for what, (points, error) in differences(other, "task_arithmetic").items():
             click.echo(f"{other} against task_arithmetic, {what}: {points:+.2f} ± {error:.2f} points")

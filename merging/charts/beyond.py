@@ -3,6 +3,7 @@
 Values come in as 0 … 1; axes and tables show percent.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,11 @@ import plotly.graph_objects as go
 
 from merging.charts import theme
 from merging.charts.accuracy import Series, line_of, marker_of
-from merging.core.text import in_a_row, printed, signed
+from merging.core.text import in_a_row, printed, shown_as, signed
 from merging.evaluation.accuracy import best_first
-from merging.runs.beyond import Generalisation, Robustness, average, spread
-from merging.suites.images.corruptions import CORRUPTIONS
-from merging.suites.images.shifts import CLEAN, Shift
+from merging.runs.beyond import Generalisation, Robustness, average, measured_for_all, spread
+from merging.suites.images.corruptions import CORRUPTIONS, READY, READY_TEXT
+from merging.suites.images.shifts import Shift
 
 
 def seen_unseen_figure(rows: Sequence[Generalisation], base: Generalisation, dark: bool = False) -> go.Figure:
@@ -90,7 +91,7 @@ def seen_unseen_table(rows: Sequence[Generalisation], base: Generalisation) -> p
             deviation = spread(values)
             cells[f"{part.capitalize()} (%)"] = round(100 * average(values), 1)
             cells[f"± {part}"] = None if deviation is None else round(100 * deviation, 1)
-            gain = None if row is base else round(100 * (average(values) - average(reference)), 1)
+            gain = None if row is base else shown_as(100 * (average(values) - average(reference)))
             cells[f"{part.capitalize()} vs zero-shot"] = gain
         table.append(cells)
     return pd.DataFrame(table)
@@ -126,32 +127,47 @@ def _texts(corruptions: Sequence[str], severity: int) -> list[str]:
     return [Shift(corruption=name, severity=severity).text for name in corruptions]
 
 
+def severity_words(severity: int) -> str:
+    """What to call a severity in running text.
+
+    >>> severity_words(3), severity_words(READY)
+    ('severity 3', 'the strength that data sets have')
+    """
+    return "the strength that data sets have" if severity == READY else f"severity {severity}"
+
+
 def robustness_figure(
     rows: Sequence[Robustness], corruptions: Sequence[str], severity: int, dark: bool = False
 ) -> go.Figure:
-    """Methods × corruptions: mean accuracy over the tasks as numbers, what is lost against clean images as colours."""
-    shifts = [CLEAN, *_texts(corruptions, severity)]
-    values = np.array([[100 * row.mean(shift) for shift in shifts] for row in rows])
-    values = np.column_stack([values, values[:, 1:].mean(axis=1)])
+    """Methods × corruptions: mean accuracy over the tasks as numbers, what is lost against clean images as colours.
+
+    What is not measured is empty; the mean is over the corruptions that are measured for all rows.
+    """
+    shared = _texts(measured_for_all(rows, corruptions, [severity]), severity)
+    values = np.array([_in_percent(row, _texts(corruptions, severity), shared) for row in rows])
     change = values - values[:, :1]
-    limit = max(1.0, float(np.abs(change).max()))
-    titles = ["Clean", *(CORRUPTIONS[name].title for name in corruptions), "Mean corrupted"]
+    limit = max(1.0, float(np.nanmax(np.abs(change))))
+    titles = ["Clean", *(CORRUPTIONS[name].title for name in corruptions), _mean_title(shared, corruptions)]
     names = [theme.plain(row.title) for row in rows]
     hover = [
         [f"{name}, {title}: <b>{value:.1f}</b> %" for title, value in zip(titles, line, strict=True)]
         for name, line in zip(names, values, strict=True)
     ]
     text = [
-        [theme.on_cell(f"{value:.1f}", lost / limit, dark) for value, lost in zip(line, of, strict=True)]
+        [
+            "" if np.isnan(value) else theme.on_cell(f"{value:.1f}", lost / limit, dark)
+            for value, lost in zip(line, of, strict=True)
+        ]
         for line, of in zip(values, change, strict=True)
     ]
     axis = {"showgrid": False, "zeroline": False}
     trace = {
         "type": "heatmap",
-        "z": np.round(change, 2),
+        "z": [[None if np.isnan(lost) else shown_as(lost) for lost in of] for of in change],
         "xgap": 1,
         "ygap": 1,
         "coloraxis": "coloraxis",
+        "hoverongaps": False,
         "text": text,
         "texttemplate": "%{text}",
         "textfont": {"size": 11},  # else plotly.js fits the markup, colours and all, into the cell
@@ -160,7 +176,7 @@ def robustness_figure(
     }
     return theme.compose(
         [trace],
-        height=150 + 30 * len(rows),
+        height=max(280, 150 + 30 * len(rows)),  # names of columns stand upright on phones
         legend=False,
         dragmode=False,
         xaxis={**axis, "tickvals": [*range(len(titles))], "ticktext": titles, "side": "top"},
@@ -170,50 +186,83 @@ def robustness_figure(
             "cmin": -limit,
             "cmax": limit,
             "cmid": 0,
-            "colorbar": {"thickness": 8, "outlinewidth": 0, "xpad": 6, "nticks": 5, "title": {"text": "points"}},
+            "colorbar": {
+                "thickness": 8,
+                "outlinewidth": 0,
+                "xpad": 6,
+                "nticks": 5 if len(rows) > 3 else 3,
+                "title": {"text": "points"},
+            },
         },
     )
+
+
+def _in_percent(row: Robustness, shifts: Sequence[str], shared: Sequence[str]) -> list[float]:
+    """Accuracy on clean images, under every shift, and on average over some; not a number where nothing is measured."""
+    under = (row.mean(shift) for shift in shifts)
+    mean = row.over(shared) if shared else math.nan
+    return [100 * value for value in (row.on_average, *(math.nan if one is None else one for one in under), mean)]
+
+
+def _mean_title(shared: Sequence[str], corruptions: Sequence[str]) -> str:
+    return "Mean corrupted" if len(shared) in (0, len(corruptions)) else f"Mean of {len(shared)}"
 
 
 def robustness_table(rows: Sequence[Robustness], corruptions: Sequence[str], severities: Sequence[int]) -> pd.DataFrame:
     """A row a method and severity: mean accuracy in percent, clean and under every corruption; relative to clean."""
     table = []
     for severity in severities:
+        shared = _texts(measured_for_all(rows, corruptions, [severity]), severity)
         for row in rows:
-            means = [row.mean(shift) for shift in _texts(corruptions, severity)]
-            middle, clean = sum(means) / len(means), row.mean(CLEAN)
+            clean, *means, middle = _in_percent(row, _texts(corruptions, severity), shared)
             named = zip((CORRUPTIONS[name].title for name in corruptions), means, strict=True)
             table.append(
                 {
                     "Method": row.title,
-                    "Severity": severity,
-                    "Clean (%)": round(100 * clean, 1),
-                    **{f"{title} (%)": round(100 * value, 1) for title, value in named},
-                    "Mean corrupted (%)": round(100 * middle, 1),
-                    "Relative (%)": round(100 * middle / clean, 1) if clean else None,
+                    "Severity": READY_TEXT if severity == READY else severity,
+                    "Clean (%)": _cell(clean),
+                    **{f"{title} (%)": _cell(value) for title, value in named},
+                    f"{_mean_title(shared, corruptions)} (%)": _cell(middle),
+                    "Relative (%)": _cell(100 * middle / clean) if clean else None,
                 }
             )
     return pd.DataFrame(table)
 
 
+def _cell(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 1)
+
+
 def robustness_takeaway(rows: Sequence[Robustness], corruptions: Sequence[str], severity: int) -> str:
-    """Who is best on corrupted images, who keeps most, and what adapting on the shift is worth, from the numbers."""
-    shifts = _texts(corruptions, severity)
-    means = {row.name: sum(map(row.mean, shifts)) / len(shifts) for row in rows}
-    clean = {row.name: row.mean(CLEAN) for row in rows}
+    """Who is best on corrupted images, who keeps most, and what adapting on the shift is worth, from the numbers.
+
+    All of it over the corruptions that are measured for all methods.
+    """
+    names = measured_for_all(rows, corruptions, [severity])
+    if not names:
+        return f"At {severity_words(severity)} no corruption is measured for all of these methods yet."
+    shifts = _texts(names, severity)
+    means = {row.name: row.over(shifts) for row in rows}
+    clean = {row.name: row.on_average for row in rows}
     kept = {name: means[name] / clean[name] if clean[name] else 0.0 for name in means}
     titles = {row.name: row.title for row in rows}
-    names = list(means)
-    best = names[best_first([means[name] for name in names])[0]]
-    most = names[best_first([kept[name] for name in names])[0]]
-    costs = [sum(row.mean(shift) - row.mean(CLEAN) for row in rows) / len(rows) for shift in shifts]
-    worst = corruptions[best_first([-cost for cost in costs])[0]]
-    text = (
-        f"At severity {severity} {titles[best]} is best with {100 * means[best]:.1f} % over the corruptions "
-        f"({100 * clean[best]:.1f} % clean); {titles[most]} keeps most of its clean accuracy, {100 * kept[most]:.0f} "
-        "%. "
-        f"{CORRUPTIONS[worst].title} costs most, {printed(100 * min(costs), '+.1f')} points on average."
+    order = list(means)
+    best = order[best_first([means[name] for name in order])[0]]
+    most = order[best_first([kept[name] for name in order])[0]]
+    over = (
+        "the corruptions" if len(names) == len(corruptions) else in_a_row([CORRUPTIONS[each].title for each in names])
     )
+    text = (
+        f"At {severity_words(severity)} {titles[best]} is best with {100 * means[best]:.1f} % over {over} "
+        f"({100 * clean[best]:.1f} % clean)"
+    )
+    if len(rows) > 1:
+        text += f"; {titles[most]} keeps most of its clean accuracy, {100 * kept[most]:.0f} %"
+    text += "."
+    if len(names) > 1:
+        costs = [sum(row.over([shift]) - row.on_average for row in rows) / len(rows) for shift in shifts]
+        worst = names[best_first([-cost for cost in costs])[0]]
+        text += f" {CORRUPTIONS[worst].title} costs most, {printed(100 * min(costs), '+.1f')} points on average."
     for row in rows:
         if row.on_clean and row.published_name in means:
             gain = 100 * (means[row.published_name] - means[row.name])
@@ -222,12 +271,14 @@ def robustness_takeaway(rows: Sequence[Robustness], corruptions: Sequence[str], 
 
 
 def severity_figure(rows: Sequence[Robustness], corruptions: Sequence[str], severities: Sequence[int]) -> go.Figure:
-    """Mean accuracy over tasks and corruptions at every severity, clean images as severity 0: a line a method."""
+    """Mean accuracy over tasks and corruptions at every severity, clean images as severity 0: a line a method.
+
+    The corruptions have to be measured for all methods at all of these severities.
+    """
     looks = theme.distinct_styles([row.method for row in rows])
     traces = []
     for row, look in zip(rows, looks, strict=True):
-        values = [row.mean(CLEAN)]
-        values += [sum(map(row.mean, of)) / len(of) for of in (_texts(corruptions, level) for level in severities)]
+        values = [row.on_average, *(row.over(_texts(corruptions, level)) for level in severities)]
         one = Series(row.title, row.method, {}, look)
         traces.append(line_of(one, [0, *severities], values, "severity %{x}: <b>%{y:.1f}</b>"))
     places = [0, *severities]

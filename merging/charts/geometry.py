@@ -41,6 +41,7 @@ def cosine_figure(
     hover = [theme.plain(task) for task in tasks]
     places = list(range(len(tasks)))
     pairs = [[f"{a} · {b}" for b in hover] for a in hover]
+    gap = 1.5 if len(tasks) <= MAX_NUMBERED else 0.5  # on phones cells of many tasks are a few pixels wide
     maps = (("Before", before), ("After", after), ("Difference, after − before", after - before))
     traces, axes, titles = [], {}, []
     for number, (title, matrix) in enumerate(maps):
@@ -63,8 +64,8 @@ def cosine_figure(
                 y=places,
                 xaxis=f"x{suffix}",
                 yaxis="y",
-                xgap=1.5,
-                ygap=1.5,
+                xgap=gap,
+                ygap=gap,
                 coloraxis="coloraxis",
                 text=_cell_texts(matrix, limit, dark) if len(tasks) <= MAX_NUMBERED else None,
                 texttemplate="%{text}",
@@ -364,6 +365,7 @@ def _two_columns(points: np.ndarray) -> np.ndarray:
     return points if points.shape[1] == 2 else np.hstack([points, np.zeros_like(points)])
 
 
+_FAR = 1e5  # pixels
 _AROUND = {  # plotly's text positions, and where the middle of the text is then, in half widths and heights
     "top center": (0, 1),
     "bottom center": (0, -1),
@@ -377,7 +379,7 @@ _AROUND = {  # plotly's text positions, and where the middle of the text is then
 
 
 def _label_places(
-    plane: PlanarMap, names: Sequence[str], pixels: float = 230, marker: float = 6
+    plane: PlanarMap, names: Sequence[str], pixels: tuple[float, float] = (250, 230), marker: float = 6
 ) -> tuple[list[str], list[str]]:
     """A text position for every point after the edit, such that texts hide each other and the points least; the texts.
 
@@ -387,12 +389,15 @@ def _label_places(
     Args:
         plane: the points.
         names: their texts.
-        pixels: height of the plot, to know the size of texts in the units of the points.
+        pixels: width and height of the plot on a narrow screen, to know the size of texts in the units of the points,
+            which are the same on both axes. Texts are cut off beyond the outermost points.
         marker: half the size of a marker in pixels.
     """
     everything = np.concatenate([plane.before, plane.after, plane.redundant[None], np.zeros((1, 2))])
-    unit = pixels / max(1e-12, float(np.ptp(everything[:, 1])))
+    unit = float(np.min(np.array(pixels) / np.maximum(1e-12, np.ptp(everything, axis=0))))
     taken = [np.concatenate([point * unit - marker, point * unit + marker]) for point in everything]
+    (left, _), (right, _) = everything.min(axis=0) * unit, everything.max(axis=0) * unit
+    taken += [np.array([end, -_FAR, end + _FAR, _FAR]) for end in (right + 2 * marker, left - 2 * marker - _FAR)]
     places, texts = [], []
     for point, name in zip(plane.after * unit, names, strict=True):
         half = np.array([3.5 * len(name) + 2, 8.0])

@@ -35,6 +35,7 @@ _COLUMNS = (
     "Run",
     "Note",
 )
+_CLOSE = 0.4  # of the width: names of lines nearer than that stand above each other, as phones are narrow
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
 _NEAR_THE_EDGE = 0.25  # share of the width within which a text beside a line would be cut off on a phone
 
@@ -168,6 +169,7 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
     shapes += [_rule(value, value, -0.6, place - _GAP - 0.4, 1, "dot", neutral(dark)) for value in lines.values()]
     shown = [*lines.values(), *(trace["x"][0] for trace in traces)]
     low, high = max(0.0, min(shown, default=0) - 4), min(104.0, max(shown, default=100) + 5)
+    close = len(lines) > 1 and max(lines.values()) - min(lines.values()) < _CLOSE * (high - low)
     notes = [
         {
             "x": value,
@@ -176,9 +178,10 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
             "showarrow": False,
             "xanchor": _anchor((value - low) / (high - low)),
             "yanchor": "bottom",
+            "yshift": 13 * place if close else 0,
             "font": {"size": 11},
         }
-        for name, value in lines.items()
+        for place, (name, value) in enumerate(sorted(lines.items(), key=lambda line: line[1]))
     ]
     return compose(
         traces,

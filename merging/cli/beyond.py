@@ -22,6 +22,7 @@ from merging.cli.options import (
     read_tasks,
     read_unseen,
     scheduler_option,
+    suite_argument,
     tasks_option,
 )
 from merging.cli.results import print_json
@@ -30,13 +31,11 @@ from merging.core.errors import SpecError
 from merging.core.text import counted, visible
 
 if TYPE_CHECKING:
-    from merging.runs.jobs.model_job import ModelResult
-
-if TYPE_CHECKING:
     from merging.methods.presets import Preset
-    from merging.runs.beyond import Outlook
-    from merging.runs.jobs.model_job import ModelJob, ModelResult
+    from merging.runs.jobs.model_job import ModelResult
+    from merging.runs.jobs.parts import InParts
     from merging.runs.workspace import Workspace
+    from merging.suites import Suite
 
 Result = TypeVar("Result", bound="ModelResult")
 
@@ -50,7 +49,7 @@ def _presets_option(function: Any) -> Any:
 
 
 @main.command()
-@click.argument("suite")
+@suite_argument
 @_presets_option
 @click.option("--corruptions", help="Names with commas (default: all seven).")
 @click.option(
@@ -92,12 +91,10 @@ def robustness(
     names = list(CORRUPTIONS) if corruptions is None else read_names("--corruptions", corruptions)
     shifts = beyond.shifts_of(names, [severity_of(text) for text in read_names("--severities", severities)])
     merged, where = read_tasks(loaded, tasks), read_device(device, scheduler)
-    beyond.require_measurable(loaded, merged)
+    beyond.require_measurable(loaded, merged, shifts)
     workspace, reference = open_workspace(home), reference_of(suite)
     jobs = [beyond.robustness_job(preset, reference, merged, shifts, where) for preset in methods]
-    anew = [1 + len(shifts) * job.pair.adapts_on_test for job in jobs]
-    planned = beyond.outlook(methods, jobs, anew, 1 + len(shifts), workspace)
-    found = _done(methods, jobs, RobustnessResult, planned, workspace, scheduler, where)
+    found = _done(methods, jobs, RobustnessResult, workspace, scheduler, where)
     first = found[0][1]
     rows, zero_shot = [row for one in found for row in beyond.robustness_of(*one)], beyond.zero_shot_of(first)
     if as_json:
@@ -111,14 +108,14 @@ def robustness(
 
 
 @main.command()
-@click.argument("suite")
+@suite_argument
 @_presets_option
 @click.option("--leave", type=int, help="How many tasks to leave out, in every way or a sample (default: 2).")
 @click.option(
     "--unseen",
     metavar="TASKS",
-    help="In place of --leave: these tasks, names with commas, or `rest`; of the FusionBench ViT-B-32 suite also exp1 "
-    "and exp2, the splits of the literature.",
+    help="In place of --leave: these tasks, names with commas, or `rest`; merged are those of --tasks, or all others "
+    "where it is not given. Of the FusionBench ViT-B-32 suite also exp1 and exp2, the splits of the literature.",
 )
 @click.option("--most", type=int, default=10, show_default=True, help="At most so many ways, drawn by --seed.")
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -158,30 +155,25 @@ def generalise(
     every, where = read_tasks(loaded, tasks), read_device(device, scheduler)
     if unseen is None:
         left_out = beyond.ways_of_leaving_out(every, 2 if leave is None else leave, most, seed)
-    elif split := published_split(loaded, unseen):
-        every, left_out = tuple(loaded.chosen(split.seen)), [split.unseen]
     else:
-        named = () if unseen.strip() == "rest" else read_unseen(loaded, (), unseen)
-        every = tuple(task for task in every if task not in named) if tasks is None else every
-        left_out = [named or read_unseen(loaded, every, unseen)]
+        every, left_out = _split(loaded, every, unseen, tasks is not None)
     beyond.require_measurable(loaded, tuple(dict.fromkeys((*every, *(task for way in left_out for task in way)))))
     workspace, reference = open_workspace(home), reference_of(suite)
     jobs = [beyond.generalisation_job(preset, reference, every, left_out, where) for preset in methods]
-    planned = beyond.outlook(methods, jobs, [len(left_out)] * len(jobs), len(left_out), workspace)
-    found = _done(methods, jobs, GeneralisationResult, planned, workspace, scheduler, where)
+    found = _done(methods, jobs, GeneralisationResult, workspace, scheduler, where)
     rows, first = [beyond.generalisation_of(*one) for one in found], found[0][1]
     if as_json:
         print_json({"suite": loaded.name, **beyond.generalisation_report(rows, first), **_of_images(first)})
         return
     print_generalisation(rows, first)
     _say_of_images(first)
-    split = published_split(loaded, unseen or "")
+    split = published_split(loaded, (unseen or "").strip())
     if split:
         print_published(["seen", *split.unseen, "unseen"], split.rows)
 
 
 @main.command()
-@click.argument("suite")
+@suite_argument
 @_presets_option
 @click.option("--sizes", help="Numbers of tasks, with commas (default: four from 2 to all of them).")
 @click.option("--subsets", type=int, default=3, show_default=True, help="At most so many of a size, drawn by --seed.")
@@ -221,14 +213,48 @@ def scaling(
     beyond.require_measurable(loaded, every)
     workspace, reference = open_workspace(home), reference_of(suite)
     jobs = [task_counts.subsets_job(preset, reference, every, chosen, where) for preset in methods]
-    passes = sum(map(len, chosen)) / len(every)
-    planned = beyond.outlook(methods, jobs, [len(chosen)] * len(jobs), passes, workspace, passes / len(chosen))
-    found = _done(methods, jobs, SubsetsResult, planned, workspace, scheduler, where)
+    found = _done(methods, jobs, SubsetsResult, workspace, scheduler, where)
     if as_json:
         print_json({"suite": loaded.name, **task_counts.task_counts_report(found), **_of_images(found[0][1])})
     else:
         print_task_counts(task_counts.rows_by_count(found), sum(found[0][1].counts.values()))
         _say_of_images(found[0][1])
+
+
+def _split(suite: Suite, usual: tuple[str, ...], unseen: str, named: bool) -> tuple[tuple[str, ...], list[Any]]:
+    """What ``--unseen`` leaves to be merged, and the one way of leaving tasks out that it stands for.
+
+    Args:
+        suite: the suite.
+        usual: what ``--tasks`` says, or the suite's usual tasks.
+        unseen: what was typed.
+        named: whether ``--tasks`` was given: then these are merged, else all that are not named here.
+    """
+    from merging.methods.spec import require_unseen
+    from merging.suites.protocols import SPLITS, published_split
+
+    name = unseen.strip()
+    split = published_split(suite, name)
+    if split and named:
+        raise SpecError(
+            f"--unseen {name}: this split of the literature says itself which tasks are merged; leave out --tasks"
+        )
+    if split:
+        return tuple(suite.chosen(split.seen)), [split.unseen]
+    if name in SPLITS and name not in suite.task_names:
+        raise SpecError(
+            f"--unseen {name}: a split of the literature, of the eight tasks of suite fusion_bench-ViT-B-32 alone; "
+            f"suite {suite.name!r} has {', '.join(suite.task_names)}"
+        )
+    if name == "rest":
+        return usual, [read_unseen(suite, usual, unseen)]
+    left_out = read_unseen(suite, (), unseen)
+    if named:
+        require_unseen(left_out, usual)
+    merged = tuple(task for task in usual if task not in left_out)
+    if not merged:
+        raise SpecError(f"--unseen {name}: these are all tasks that could be merged, so that none is left; name fewer")
+    return merged, [left_out]
 
 
 def _of_images(result: ModelResult) -> dict[str, Any]:
@@ -252,16 +278,16 @@ def _whole_numbers(option: str, text: str) -> list[int]:
 
 def _done(
     methods: Sequence[Preset],
-    jobs: Sequence[ModelJob],
+    jobs: Sequence[InParts],
     kind: type[Result],
-    planned: Outlook,
     workspace: Workspace,
     scheduler: str | None,
     where: str,
 ) -> list[tuple[Preset, Result]]:
     """Every method with what its job found, here or on a cluster; says before what is to be done, and for how long."""
-    from merging.runs.beyond import results
+    from merging.runs.parts import known, outlook, results
 
+    planned = outlook(methods, [known(job, workspace).left for job in jobs], workspace)
     todo = f"{counted(len(methods), 'method')}, {len(methods) - len(planned.methods)} done before"
     if planned.methods:
         merges = f"to do: {counted(planned.merges, 'merge')} with {'; '.join(planned.methods)}"

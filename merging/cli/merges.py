@@ -11,6 +11,7 @@ import click
 from merging.cli.group import main
 from merging.cli.options import (
     PathAsTyped,
+    SuiteName,
     add_methods,
     carrier_of,
     device_option,
@@ -27,6 +28,7 @@ from merging.cli.options import (
     scheduler_option,
     set_option,
     split_option,
+    suite_argument,
     tasks_option,
 )
 from merging.cli.results import print_accuracy, print_dtype, print_json, print_result, print_skipped
@@ -42,7 +44,7 @@ _PRINTED = {
 
 
 @main.command()
-@click.argument("suite")
+@suite_argument
 @tasks_option
 @click.option("--edit", "edit_name", default="none", show_default=True, help="An edit, to see the cosines after it.")
 @set_option
@@ -76,7 +78,7 @@ def similarity(
 
 
 @main.command()
-@click.argument("suite")
+@suite_argument
 @click.option(
     "--preset",
     help="A published method, see `methods`, λ as in its paper; --set still changes its parameters.",
@@ -188,7 +190,7 @@ def merge(
 
 
 @main.command()
-@click.argument("suite")
+@suite_argument
 @click.option("--base", is_flag=True, help="The pre-trained model (zero-shot).")
 @click.option("--individual", is_flag=True, help="Each fine-tuned model on its own task.")
 @click.option(
@@ -255,7 +257,7 @@ def evaluate(
 
 
 @main.command()
-@click.argument("suite")
+@suite_argument
 @click.option("--presets", help="Only these presets: names with commas (default: all).")
 @click.option(
     "--methods", multiple=True, help="A Python file with methods of your own; or, as --presets, names with commas."
@@ -345,7 +347,7 @@ def chosen_presets(named: str | None, default: Sequence[str] | None = None) -> A
 
 @main.command()
 @click.argument("recipe", type=PathAsTyped(dir_okay=False, exists=True))
-@click.option("--suite", help="The suite with its checkpoints, where the recipe's is not built in.")
+@click.option("--suite", type=SuiteName(), help="The suite with its checkpoints, where the recipe's is not built in.")
 @click.option(
     "--output",
     type=PathAsTyped(dir_okay=False),

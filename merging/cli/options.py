@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from merging.core.errors import SpecError
-from merging.core.places import METHODS_VARIABLE, default_home, method_places, methods_setting, path_of
+from merging.core.places import (
+    METHODS_VARIABLE,
+    chosen_home,
+    default_home,
+    method_places,
+    methods_setting,
+    path_of,
+    suite_places,
+)
 from merging.core.text import visible
 
 if TYPE_CHECKING:
@@ -42,6 +50,38 @@ class PathAsTyped(click.Path):
         if not self.file_okay and path.is_file():
             self.fail(f"{path.name!r} is a file; expected a folder", param, ctx)
         return super().convert(path, param, ctx)
+
+
+class SuiteName(click.ParamType[str]):
+    """A suite as :func:`merging.suites.load_suite` takes it, or by its short name in the dashboard.
+
+    Such are the suites below the folders of ``MERGING_SUITES``, and those that were added in the dashboard. What
+    stands for a suite without them does so with them.
+    """
+
+    name = "suite"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What ``load_suite`` takes; what is no such name is left to it."""
+        from merging.suites.suite import suite_file
+
+        if os.sep in value or suite_file(value).exists() or path_of(value).exists():
+            return value
+        return dashboards_suites().get(value, value)
+
+
+def dashboards_suites() -> dict[str, str]:
+    """Short name → path of the suites that the dashboard finds besides those built in and downloaded."""
+    from merging.suites.discovery import suites_below
+    from merging.suites.incoming.staging import SUITES
+    from merging.suites.suite import builtin_suites
+
+    return suites_below([*suite_places(), chosen_home() / SUITES], builtin_suites())
+
+
+def suite_argument(function: Any) -> Any:
+    """``SUITE``."""
+    return click.argument("suite", type=SuiteName())(function)
 
 
 def home_option(function: Any) -> Any:

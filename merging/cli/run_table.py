@@ -13,6 +13,7 @@ import click
 
 from merging.cli.options import (
     PathAsTyped,
+    SuiteName,
     form_options,
     home_option,
     json_option,
@@ -289,7 +290,9 @@ def runs_usage(home: Path, as_json: bool) -> None:
 
 @runs.command("import")
 @click.argument("file", type=PathAsTyped(exists=True, dir_okay=False))
-@click.option("--suite", "references", multiple=True, metavar="SUITE", help="A suite that the runs may be of.")
+@click.option(
+    "--suite", "references", type=SuiteName(), multiple=True, metavar="SUITE", help="A suite that the runs may be of."
+)
 @home_option
 @json_option
 def runs_import(file: Path, references: tuple[str, ...], home: Path, as_json: bool) -> None:

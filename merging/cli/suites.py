@@ -10,6 +10,7 @@ import click
 from merging.cli.group import main
 from merging.cli.options import (
     PathAsTyped,
+    dashboards_suites,
     device_option,
     home_option,
     json_option,
@@ -18,22 +19,32 @@ from merging.cli.options import (
     read_checkpoints,
     read_datasets,
     read_names,
+    suite_argument,
     take_option,
 )
 from merging.cli.results import print_converted, print_downloaded, print_json, print_proposal, print_report
 from merging.cli.text import print_methods
-from merging.core.text import counted
+from merging.core.errors import MergingError
+from merging.core.text import counted, visible
 
 
 @main.command()
 @json_option
 def suites(as_json: bool) -> None:
-    """List the suites that come with the package and those downloaded, with how many of their models are here."""
+    """List the suites that come with the package, those downloaded, and those below the folders of MERGING_SUITES.
+
+    Each with how many of its models are here, and by the name that commands take.
+    """
     from merging.suites.suite import DEFAULT, builtin_suites, downloaded_suites, load_suite, reading_order
 
     rows: list[dict[str, Any]] = []
-    for name in sorted(builtin_suites(), key=reading_order) + list(downloaded_suites()):
-        suite = load_suite(name)
+    references = {name: name for name in sorted(builtin_suites(), key=reading_order)}
+    for name, reference in (references | dashboards_suites() | {hub: hub for hub in downloaded_suites()}).items():
+        try:
+            suite = load_suite(reference)
+        except MergingError as error:  # of one's own, which hides no other
+            click.echo(visible(f"{name} can't be read: {error}"), err=True)
+            continue
         missing = [str(each) for each in suite.missing_weights(suite.task_names)]
         rows.append(
             {
@@ -77,7 +88,7 @@ def methods(as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("suite")
+@suite_argument
 @click.option("--accuracy", is_flag=True, help="Measure the fine-tuned models too: test far above validation is odd.")
 @click.option("--deep", is_flag=True, help="Measure them under the other activation too, QuickGELU or GELU.")
 @device_option
@@ -211,7 +222,7 @@ def convert(files: tuple[Path, ...], folder: Path, take: str | None, as_json: bo
 
 
 @main.command()
-@click.argument("suite")
+@suite_argument
 @click.option("--tasks", help="Task names with commas, or group:NAME, kind:NAME (default: the usual ones, or all).")
 @click.option("--data", is_flag=True, help="Get images too; those of all eight published tasks are many gigabytes.")
 @json_option

@@ -265,7 +265,6 @@ def print_robustness(
 ) -> None:
     """Methods × corruptions, a table for each severity: mean accuracy over the tasks, and relative to clean images."""
     from merging.suites.images.corruptions import CORRUPTIONS, READY
-    from merging.suites.images.shifts import CLEAN
 
     for severity in sorted({shift.severity for shift in shifts}):
         texts = [shift.text for shift in shifts if shift.severity == severity]
@@ -273,9 +272,8 @@ def print_robustness(
         header = ["method", "clean", *titles, "mean", "rel."]
         table = []
         for row in (zero_shot, *rows):
-            means = [row.mean(text) for text in texts]
-            middle, clean = sum(means) / len(means), row.mean(CLEAN)
-            cells = [f"{100 * value:.1f}" for value in (clean, *means, middle)]
+            middle, clean = row.over(texts), row.on_average
+            cells = [f"{100 * value:.1f}" for value in (clean, *map(row.mean, texts), middle)]
             table.append([row.title, *cells, f"{100 * middle / clean:.1f}" if clean else ""])
         click.echo(f"severity {severity}" if severity != READY else "as the data sets have them")
         print_table(header, table, right=header[1:])

@@ -9,6 +9,7 @@ from merging.core.errors import SpecError
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NAME = "clip-merging"  # as in pyproject.toml
 METHODS_VARIABLE = "MERGING_METHODS"
+SUITES_VARIABLE = "MERGING_SUITES"
 
 
 def path_of(given: str | os.PathLike[str]) -> Path:
@@ -48,6 +49,11 @@ def chosen_home() -> Path:
     """The folder that ``MERGING_HOME`` names, as for the command line and the dashboard, else the default one."""
     named = os.environ.get("MERGING_HOME")
     return path_of(named) if named else default_home()
+
+
+def suite_places() -> list[Path]:
+    """The folders that ``MERGING_SUITES`` names: suites lie in them or up to two folders below."""
+    return [path_of(each) for each in os.environ.get(SUITES_VARIABLE, "").split(os.pathsep) if each]
 
 
 def method_places() -> tuple[Path, ...]:

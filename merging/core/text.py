@@ -8,7 +8,6 @@ from typing import Any
 
 _NUMBER = re.compile(r"[0-9]{1,300}")  # as many digits as a file's name can have
 SHOWN = 8  # names of a list in a sentence
-_NOTHING = 1e-9  # of differences in points, and of means of a few hundred numbers around 1
 
 
 def visible(text: str) -> str:
@@ -112,15 +111,19 @@ def signed(value: float, digits: int = 1) -> str:
 
     >>> signed(-0.25, 2), signed(3)
     ('−0.25', '+3.0')
-    >>> signed(0.1 + 0.2 - 0.3 - 1e-16)  # what rounding leaves has no sign
-    '+0.0'
+    >>> signed(0.1 + 0.2 - 0.3 - 1e-16), signed(-0.04)  # what is shown as nothing has no minus
+    ('+0.0', '+0.0')
     """
-    return printed(without_rounding(value), f"+.{digits}f")
+    return printed(shown_as(value, digits), f"+.{digits}f")
 
 
-def without_rounding(value: float) -> float:
-    """A difference, or 0 where it is what rounding leaves of equal numbers: that has no sign to be shown."""
-    return 0.0 if abs(value) < _NOTHING else value
+def shown_as(value: float, digits: int = 1) -> float:
+    """A number as it is shown with so many decimals, for what formats it itself: nothing has no minus.
+
+    >>> shown_as(-0.04), shown_as(-0.06)
+    (0.0, -0.1)
+    """
+    return round(value, digits) + 0.0
 
 
 def short(value: Any) -> str:

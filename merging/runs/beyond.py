@@ -6,21 +6,16 @@ taken from the table of runs, and the methods are those of the leaderboard, λ c
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from merging.core.errors import MissingPart, SpecError
-from merging.core.progress import Progress
 from merging.methods.presets import Preset
-from merging.runs.carrying import Carrier
-from merging.runs.foreground import Here, have_done
 from merging.runs.jobs.generalisation import GeneralisationJob, GeneralisationResult
 from merging.runs.jobs.measuring import ByTask
-from merging.runs.jobs.model_job import ModelJob, ModelResult
 from merging.runs.jobs.robustness import RobustnessJob, RobustnessResult
 from merging.runs.leaderboard import spec_of
-from merging.runs.workspace import Workspace
 from merging.suites.images.corruptions import (
     CORRUPTIONS,
     READY,
@@ -30,6 +25,7 @@ from merging.suites.images.corruptions import (
     require_severity,
     severity_text,
 )
+from merging.suites.images.image_sets import require_ready
 from merging.suites.images.shifts import CLEAN, Shift
 from merging.suites.suite import Suite
 
@@ -37,8 +33,6 @@ AT_FIRST = ("task_arithmetic", "awd_ta", "adamerging", "wudi_closed_form")  # me
 MOST_SPLITS = 10
 ON_CLEAN = "_on_clean"  # ends the name of a method that adapted on clean images, beside the one as published
 _ON_CLEAN_TITLE = " (on clean)"  # where it adapted
-
-Result = TypeVar("Result", bound=ModelResult)
 
 
 @dataclass(frozen=True)
@@ -69,13 +63,24 @@ class Robustness:
         """The name of the same method as published."""
         return self.name.removesuffix(ON_CLEAN)
 
-    def mean(self, shift: str) -> float:
-        """Mean over the tasks, on clean images or under a shift."""
-        return mean(self.clean if shift == CLEAN else self.accuracy[shift])
+    @property
+    def on_average(self) -> float:
+        """Mean over the tasks on clean images."""
+        return mean(self.clean)
+
+    def mean(self, shift: str) -> float | None:
+        """Mean over the tasks, on clean images or under a shift; None where that is not measured."""
+        found = self.clean if shift == CLEAN else self.accuracy.get(shift)
+        return None if found is None else mean(found)
+
+    def over(self, shifts: Sequence[str]) -> float:
+        """Mean over shifts that are measured."""
+        return sum(mean(self.accuracy[shift]) for shift in shifts) / len(shifts)
 
     def relative(self, shift: str) -> float | None:
-        """Mean accuracy under a shift over that on clean images; None where that is 0."""
-        return self.mean(shift) / self.mean(CLEAN) if self.mean(CLEAN) else None
+        """Mean accuracy under a shift over that on clean images; None where that is 0, or nothing is measured."""
+        found = self.mean(shift)
+        return found / self.on_average if found is not None and self.on_average else None
 
 
 def mean(accuracy: ByTask) -> float:
@@ -95,10 +100,20 @@ def robustness_of(preset: Preset, result: RobustnessResult) -> list[Robustness]:
     ]
 
 
-def zero_shot_of(result: RobustnessResult) -> Robustness:
-    """The base model on the same images."""
-    shifted = {shift: found for shift, found in result.zero_shot.items() if shift != CLEAN}
-    return Robustness("zero_shot", "Zero-shot", "Zero-shot", result.zero_shot[CLEAN], shifted)
+def zero_shot_of(*results: RobustnessResult) -> Robustness:
+    """The base model on the same images, under every shift of any of some results on the same tasks."""
+    found = {shift: accuracy for result in results for shift, accuracy in result.zero_shot.items()}
+    return Robustness("zero_shot", "Zero-shot", "Zero-shot", found.pop(CLEAN), found)
+
+
+def measured_for_all(rows: Sequence[Robustness], corruptions: Sequence[str], severities: Sequence[int]) -> list[str]:
+    """Those of some corruptions under which all rows are measured, at every one of some severities."""
+
+    def known(corruption: str) -> bool:
+        shifts = (Shift(corruption=corruption, severity=severity).text for severity in severities)
+        return all(shift in row.accuracy for shift in shifts for row in rows)
+
+    return [corruption for corruption in corruptions if known(corruption)]
 
 
 def shifts_of(corruptions: Sequence[str] = tuple(CORRUPTIONS), severities: Sequence[int] = SEVERITIES) -> list[Shift]:
@@ -150,11 +165,12 @@ def generalisation_job(
     return GeneralisationJob.like(spec_of(preset, suite, tasks, device), left_out=tuple(map(tuple, left_out)))
 
 
-def require_measurable(suite: Suite, tasks: Sequence[str]) -> None:
-    """Insist on images and heads before anything is computed.
+def require_measurable(suite: Suite, tasks: Sequence[str], shifts: Sequence[Shift] = ()) -> None:
+    """Insist on images and heads before anything is computed, and on corrupted ones where data sets are to carry them.
 
     Raises:
-        MissingPart: a task has none.
+        MissingPart: a task has none, or its data set does not carry them.
+        SuiteError: those are damaged, or not of its classes.
     """
     lacking = [task for task in tasks if not suite.measurable(task)]
     if lacking:
@@ -162,107 +178,10 @@ def require_measurable(suite: Suite, tasks: Sequence[str]) -> None:
             f"suite {suite.name!r}: {', '.join(lacking)} lack images or a head, so their accuracy can't be measured; "
             "add `data` and `head` in suite.yaml, or leave these tasks out"
         )
-
-
-def results(
-    jobs: Mapping[str, ModelJob],
-    kind: type[Result],
-    workspace: Workspace,
-    on_progress: Progress,
-    carrier: Carrier | None = None,
-) -> Iterator[Result]:
-    """The results of some jobs, in order, as they are done; what was done before is not done again.
-
-    Args:
-        jobs: title → job.
-        kind: the model of their results.
-        workspace: where runs are kept.
-        on_progress: told of every job's progress.
-        carrier: who carries them out, all at once if it can, in place of this process.
-
-    Raises:
-        MergingError: whatever a job raises.
-    """
-    if carrier is not None:
-        for job in jobs.values():
-            carrier.submit(job, job.fingerprint(workspace))
-    for number, (title, job) in enumerate(jobs.items(), 1):
-        head = f"{title} ({number} of {len(jobs)})"
-
-        def report(done: int, total: int, message: str, head: str = head) -> None:
-            on_progress(done, total, f"{head}: {message}")
-
-        run = have_done(job, workspace, carrier or Here(workspace, report), report)
-        found = run.result_as(kind)
-        assert found is not None  # of a run that is done
-        yield found
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """What is still to be done.
-
-    Attributes:
-        methods: titles of the methods of which something is.
-        merges: how many merges they make, those adapted anew among them.
-        seconds: how long that may take by earlier runs of the same methods; None if none of them was ever run.
-        unknown: titles of those that were never run, whose time is not in it.
-    """
-
-    methods: list[str]
-    merges: int
-    seconds: float | None
-    unknown: list[str]
-
-    @property
-    def in_words(self) -> str:
-        """How long that may take, as a part of a sentence."""
-        if self.seconds is None:
-            return "how long that takes is not known, as none of these methods was run here before"
-        without = f", without {'; '.join(self.unknown)}, never run here" if self.unknown else ""
-        return f"about {_minutes(self.seconds)} by the times of earlier runs{without}"
-
-
-def _minutes(seconds: float) -> str:
-    minutes = max(1, round(seconds / 60))
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def outlook(
-    presets: Sequence[Preset],
-    jobs: Sequence[ModelJob],
-    merges: Sequence[int],
-    passes: float,
-    workspace: Workspace,
-    share: float = 1.0,
-) -> Outlook:
-    """What is still to be done of some jobs.
-
-    Args:
-        presets: their methods.
-        jobs: one a method.
-        merges: how many merges each makes.
-        passes: how often each measures all tasks.
-        workspace: where runs are kept.
-        share: how many of the tasks a merge is of, on average.
-    """
-    left, times = {}, {}
-    for preset, job, number in zip(presets, jobs, merges, strict=True):
-        known = workspace.find(job)
-        if known is not None and known.state == "done":
-            continue
-        left[preset.title] = number
-        earlier = workspace.find(spec_of(preset, job.suite, job.tasks, job.device, job.seed))
-        if earlier is not None and earlier.merged is not None:
-            measuring = earlier.merged.seconds.get("evaluating", 0.0)
-            merging = earlier.merged.seconds.get("total", 0.0) - measuring
-            times[preset.title] = number * share * merging + passes * measuring
-    return Outlook(
-        list(left),
-        sum(left.values()),
-        sum(times.values()) if times else None,
-        [one for one in left if one not in times],
-    )
+    for shift in shifts:
+        if shift.ready:
+            for task in tasks:
+                require_ready(suite, task, shift.corruption)
 
 
 def robustness_report(rows: Sequence[Robustness], zero_shot: Robustness, shifts: Sequence[Shift]) -> dict[str, Any]:

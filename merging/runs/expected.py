@@ -16,6 +16,7 @@ from merging.runs.turns import taking_turns
 # Seconds that a job counts for, in the order of the queue, where nothing like it was done before.
 _SHORT, _LONG = 30.0, 300.0
 _STEPS = 100  # of a method that count as many
+_PARTS = ("shifts", "left_out", "subsets")  # what a job measures one after the other
 
 Fields = Mapping[str, Any]
 
@@ -122,4 +123,5 @@ def _amount(fields: Fields) -> float:
         max(1, len(fields.get("tasks") or ()))
         * max(1.0, _steps(fields))
         * max(1, _params(fields).get("batch_size") or 1)
+        * max(1, *(len(fields.get(parts) or ()) for parts in _PARTS))
     )

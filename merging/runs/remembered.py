@@ -29,6 +29,15 @@ class Remembered(Database):
         with self.connect() as connection:
             connection.execute("insert or replace into accuracies values (?, ?)", (key, json.dumps(value)))
 
+    def known_coefficients(self, weights: str) -> list[list[float]] | None:
+        """The table ``[L][T]`` by which merged weights can be made again, by the fingerprint of their merge."""
+        found = self.known_accuracy(f"coefficients {weights}")
+        return None if found is None else found["table"]
+
+    def remember_coefficients(self, weights: str, table: list[list[float]]) -> None:
+        """Remember that table, so that nothing is learned or chosen again where only the weights are wanted again."""
+        self.remember_accuracy(f"coefficients {weights}", {"table": table})
+
     def known_predictions(self, key: str, run_id: str) -> bytes | None:
         """What :meth:`remember_predictions` was given for a run, or what came with a suite."""
         with self.connect() as connection:

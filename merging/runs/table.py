@@ -18,6 +18,7 @@ from merging.core.errors import MergingError, RunError
 from merging.runs import deleted
 from merging.runs.expected import Expected
 from merging.runs.jobs import Job, JobResult, parse_job
+from merging.runs.jobs.parts import InParts
 from merging.runs.remembered import Remembered
 from merging.runs.run import Run, State
 from merging.runs.shipped import Shipped
@@ -215,6 +216,18 @@ class RunStore(Remembered):
                 (job.model_dump_json(),),
             ).fetchall()
         return [run for run in _readable(rows) if run.job == job]
+
+    def alike(self, job: InParts) -> list[Run]:
+        """Finished and active runs that do the same as a job but for their parts, finished ones first, newest first."""
+        self.mark_lost()
+        with self.connect() as connection:
+            rows = connection.execute(
+                f"select * from runs where {_KIND} = ?1 and state in ('queued', 'running', 'done') "
+                "and json_valid(spec) and json_extract(spec, '$.merge') = ?2 "
+                "order by state = 'done' desc, created desc, rowid desc",
+                (job.kind, job.merge),
+            ).fetchall()
+        return [run for run in _readable(rows) if job.is_like(run.job)]
 
     # --- doing -----------------------------------------------------------------------------------------------------
 

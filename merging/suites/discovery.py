@@ -7,7 +7,7 @@ one ``stat`` for each of those.
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -154,12 +154,7 @@ class Discovery:
         published = {name: one for name, one in read.items() if isinstance(one, Suite)}
         here = {name for name, suite in published.items() if _any_model(suite, seen)}
         references = {name: name for name in builtin if name in embedded or name in here}
-        for root in self.roots:
-            for path in _suite_files(root, seen):
-                name, number = path.parent.name, 2
-                while name in references or name in builtin:
-                    name, number = f"{path.parent.name}-{number}", number + 1
-                references[name] = str(path)
+        references |= suites_below(self.roots, builtin, seen)
         references |= {hub: hub for hub in _downloaded(seen)}
         read |= {one: self._read(one, seen) for one in references.values() if one not in read}
         entries = {
@@ -189,6 +184,24 @@ class Discovery:
                 known = version, error
             self._parsed[reference] = known
         return known[1]
+
+
+def suites_below(roots: Sequence[Path], taken: Collection[str], seen: Seen | None = None) -> dict[str, str]:
+    """Short name → reference of every suite in some folders, or up to two folders below them.
+
+    Args:
+        roots: the folders.
+        taken: names that other suites have.
+        seen: gets all that was looked at.
+    """
+    found: dict[str, str] = {}
+    for root in roots:
+        for path in _suite_files(root, set() if seen is None else seen):
+            name, number = path.parent.name, 2
+            while name in found or name in taken:
+                name, number = f"{path.parent.name}-{number}", number + 1
+            found[name] = str(path)
+    return found
 
 
 def _suite_files(root: Path, seen: Seen) -> list[Path]:

@@ -174,7 +174,7 @@ def test_without_a_folder_to_look_in_it_says_how_to_set_one(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "no folder with checkpoints that has no suite.yaml" in texts(open_page("add_suite"))
-    monkeypatch.setattr("ui.shell.state.suite_roots", list)
+    monkeypatch.setattr("ui.suites.from_folder.suite_places", list)
     monkeypatch.setattr("merging.suites.discovery.builtin_suites", lambda: {"tiny": tiny.folder})
     monkeypatch.setattr("merging.suites.suite.builtin_suites", lambda: {"tiny": tiny.folder})
     assert "MERGING_SUITES" in texts(open_page("add_suite"))

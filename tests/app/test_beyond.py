@@ -1,6 +1,7 @@
 """The page Beyond the benchmark: both views before, while and after something is measured, and samples of images."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 from streamlit.testing.v1 import AppTest
 
 from merging.methods.presets import PRESETS
-from merging.runs.beyond import average, base_on, generalisation_of
+from merging.runs.beyond import average, base_on, generalisation_of, robustness_job, shifts_of
 from merging.runs.jobs.generalisation import GeneralisationJob
 from merging.runs.jobs.robustness import RobustnessJob
 from merging.runs.jobs.subsets import SubsetsJob
@@ -57,7 +58,10 @@ def test_more_ways_than_asked_for_are_a_sample_and_said(tiny: Suite, open_page: 
 def test_corrupted_images_from_samples_to_the_heat_map(tiny: Suite, open_page: Open) -> None:
     asked = {"beyond": "Corrupted images", "beyond-methods": "Weight averaging", "severities": ["2", "4"]}
     app = open_page("beyond", **asked)
-    assert not app.exception and len(app.get("image")) == 6 * len(CORRUPTIONS)
+    assert not app.exception
+    rows = [row.proto.imgs for row in app.get("image")]
+    assert [len(row) for row in rows] == [6] * len(CORRUPTIONS)
+    assert [image.caption for image in rows[0]] == ["clean", "1", "2", "3", "4", "5"]
     app = press(app, "Measure")
     (queued,) = state.workspace().store.queued()
     assert isinstance(queued.job, RobustnessJob) and len(queued.job.shifts) == 2 * len(CORRUPTIONS)
@@ -67,6 +71,24 @@ def test_corrupted_images_from_samples_to_the_heat_map(tiny: Suite, open_page: O
     assert "At severity 2 Weight averaging is best" in texts(app) and "4 tasks, 96 test images" in texts(app)
     spec = app.get("plotly_chart")[0].proto.spec
     assert all(kind.title in spec for kind in CORRUPTIONS.values()) and "Zero-shot" in spec
+
+
+def test_what_others_measured_in_part_shows_with_gaps(tiny: Suite, open_page: Open) -> None:
+    workspace, tasks = state.workspace(), tiny.task_names
+    job = partial(robustness_job, suite=str(tiny.folder / "suite.yaml"), tasks=tasks, device="cpu")
+    for name, corruptions, levels in (("average", ["contrast"], [3, 5]), ("ties", ["contrast", "spatter"], [3])):
+        workspace.submit(job(PRESETS[name], shifts=shifts_of(corruptions, levels)))
+    carry_out_queued(workspace)
+    asked = {"beyond": "Corrupted images", "beyond-methods": ["Weight averaging", "TIES"]}
+    app = open_page("beyond", **asked)
+    assert not app.exception and len(app.get("plotly_chart")) == 1
+    said = texts(app)
+    assert "2 of 2 methods are not measured yet, or only in part" in said and "over Contrast" in said
+    assert "What is empty was not measured yet." in said
+    assert "Measured for some of these methods as well: severity 5." in said
+    press(app, "Measure the missing ones")
+    left = {run.job.label: len(run.job.shifts) for run in workspace.store.queued()}
+    assert sorted(left.values()) == [len(CORRUPTIONS) - 2, len(CORRUPTIONS) - 1]
 
 
 def test_many_tasks_from_the_first_look_to_the_chart(tiny: Suite, open_page: Open) -> None:

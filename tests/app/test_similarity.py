@@ -226,7 +226,7 @@ def test_two_identical_models(tiny: Suite, open_page: Open) -> None:
     app = open_page("similarity", tasks=["apples", "birds"])
     assert not app.exception
     assert all(np.isfinite(float(value)) for value in numbers(app))
-    assert "the closest pair, Apples and Birds, goes from 1.000" in texts(app)
+    assert "the closest pair, Apples and Birds, stays at 1.000" in texts(app)
 
 
 def test_a_model_equal_to_the_base(tiny: Suite, open_page: Open) -> None:

@@ -107,3 +107,19 @@ def test_lines_over_severity_begin_at_clean_and_no_two_are_alike() -> None:
     assert list(figure.data[1].y) == pytest.approx([80, 72.5, 55])
     looks = {(trace.line.color, trace.line.dash, trace.marker.symbol) for trace in figure.data}
     assert len(looks) == 3 and figure.data[1].line.color == figure.data[2].line.color
+
+
+def test_what_is_not_measured_is_a_gap_and_means_are_of_what_all_have() -> None:
+    half = Robustness("tsv_m", "TSV-M", "TSV-M", {"a": 0.9}, {"contrast:3": {"a": 0.6}})
+    figure = robustness_figure([ROBUST[0], half], NAMES, 3)
+    assert list(figure.data[0].z[1]) == [0, None, -30, -30] and figure.data[0].text[1][1] == ""
+    assert figure.layout.xaxis.ticktext[-1] == "Mean of 1"
+    table = robustness_table([ROBUST[0], half], NAMES, [3]).set_index("Method")
+    assert np.isnan(table.loc["TSV-M", "Gaussian noise (%)"]) and table["Mean of 1 (%)"].tolist() == [40, 60]
+    said = robustness_takeaway([ROBUST[0], half], NAMES, 3)
+    assert said.startswith("At severity 3 TSV-M is best with 60.0 % over Contrast (90.0 % clean)")
+    assert "costs most" not in said
+    none = robustness_takeaway([ROBUST[0], half], NAMES, 1)
+    assert none == "At severity 1 no corruption is measured for all of these methods yet."
+    bare = robustness_figure([half], ["gaussian_noise"], 1)
+    assert list(bare.data[0].z[0]) == [0, None, None]

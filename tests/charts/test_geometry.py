@@ -146,6 +146,14 @@ def test_of_many_points_those_without_room_are_named_on_hovering_alone() -> None
     assert [text.split("<br>")[0] for text in hover_texts(after)] == names
 
 
+def test_names_on_a_wide_map_keep_clear_of_each_other() -> None:
+    """Both axes have one scale, which the wider one sets."""
+    points = np.array([[place, 0.05 * (place % 2)] for place in range(20)])
+    names = [f"task number {place}" for place in range(20)]
+    _, texts = charts._label_places(charts.PlanarMap(points, points, np.zeros(2), 0.5), names)
+    assert 1 < sum(map(bool, texts)) < 16  # all of them take more than what there is around a line of 560 pixels
+
+
 def test_charts_with_a_row_a_task_have_room_for_every_name() -> None:
     few, many = np.ones(8), np.ones(20)
     for draw in (charts.norm_figure, lambda one, other, names: charts.multiplier_figure(one, names)):

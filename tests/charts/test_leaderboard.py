@@ -210,3 +210,10 @@ def test_every_column_of_every_row_is_its_own() -> None:
         "abc",
     ]
     assert table.loc["Zero-shot", ["Chosen", "Paper", "Run", "Note", "λ", "Seconds"]].isna().all()
+
+
+@pytest.mark.parametrize(("individual", "shifts"), [(0.9, [0, 0]), (0.5, [0, 13])])
+def test_names_of_baselines_that_are_close_stand_above_each_other(individual: float, shifts: list[int]) -> None:
+    lines = [baseline("Zero-shot", (0.4, 0.4)), baseline("Individual", (individual, individual))]
+    notes = leaderboard_dots([*lines, line("TSV-M", (0.8, 0.8))]).layout.annotations
+    assert [note.yshift for note in notes] == shifts

@@ -1,12 +1,15 @@
 """Commands on corrupted images and unseen tasks: what they print, as text and as JSON, and what they refuse."""
 
+import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 import yaml
 
+from merging.suites.protocols import SPLITS
 from tests.cli.test_cli import as_json, call
-from tests.random_models import TASKS
+from tests.random_models import TASKS, write_suite
 
 
 @pytest.fixture
@@ -45,6 +48,20 @@ def test_robustness_prints_what_its_page_draws(suite_file: Path, home: Path) -> 
     assert row.split()[2] == f"{100 * sum(clean) / len(clean):.1f}"
     every = call("robustness", suite_file, "--presets", "average", "--severities", "1", "--home", home).stdout
     assert max(map(len, every.splitlines())) <= 100
+
+
+def test_what_was_measured_for_more_is_not_measured_again_for_less(suite_file: Path, home: Path) -> None:
+    asked = ("robustness", suite_file, "--presets", "average", "--home", home)
+    every = as_json(*asked, "--corruptions", "contrast,pixelate", "--severities", "1,4")
+    less = call(*asked, "--corruptions", "contrast", "--severities", "4", "--json")
+    assert "1 method, 1 done before" in less.stderr and "to do" not in less.stderr
+    of = json.loads(less.stdout)["accuracy"]["average"]
+    assert of == {"contrast": {"4": every["accuracy"]["average"]["contrast"]["4"]}}
+    more = call(*asked, "--corruptions", "contrast,spatter", "--severities", "4").stderr
+    assert "1 method, 0 done before; to do: 1 merge with Weight averaging" in more
+    with sqlite3.connect(home / "runs.sqlite") as table:
+        *_, (last,) = table.execute("select spec from runs order by created")
+    assert json.loads(last)["shifts"] == [{"corruption": "spatter", "severity": 4}]
 
 
 def test_generalise_prints_what_its_page_draws(suite_file: Path, home: Path) -> None:
@@ -94,6 +111,34 @@ def test_one_split_may_hold_tasks_without_a_model(own_suite: Path, home: Path) -
     assert as_json(*named)["splits"] == [{"seen": ["circles", "leaves"], "unseen": ["roads", "digits"]}]
 
 
+def test_tasks_are_what_is_merged_and_unseen_ones_are_measured_besides(suite_file: Path, home: Path) -> None:
+    asked = ("generalise", suite_file, "--presets", "average", "--tasks", "digits,roads", "--home", home)
+    for unseen, expected in (("leaves", ["leaves"]), ("rest", ["circles", "leaves"])):
+        assert as_json(*asked, "--unseen", unseen)["splits"] == [{"seen": ["digits", "roads"], "unseen": expected}]
+
+
+def test_splits_of_the_literature_merge_their_tasks_and_show_their_table(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = SPLITS["exp2"]
+    path = write_suite(tmp_path / "clip", sorted({*split.seen, *split.unseen}), images=6)
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"checkpoints": "fusion_bench"}))
+    monkeypatch.setattr("merging.suites.protocols.published_architecture", lambda architecture: "ViT-B-32")
+    for name, split in SPLITS.items():
+        asked = ("generalise", path, "--presets", "average", "--unseen", name, "--home", home)
+        (found,) = as_json(*asked)["splits"]
+        assert (tuple(found["seen"]), tuple(found["unseen"])) == (split.seen, split.unseen)
+        own, published = call(*asked).stdout.split("published by others for the same checkpoints")
+        assert "Weight averaging" in own and "RegMean++" in published and "Weight averaging" not in published
+        assert published.splitlines()[1].split() == ["method", "seen", *split.unseen, "unseen"]
+    both = call(*asked, "--tasks", "MNIST")
+    assert both.exit_code == 1 and "says itself which tasks are merged; leave out --tasks" in both.stderr
+    table = call(
+        "robustness", path, "--presets", "average", "--corruptions", "contrast", "--severities", "1", "--home", home
+    )
+    assert "Means over Cars, EuroSAT, RESISC45, GTSRB" in table.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -107,6 +152,10 @@ def test_one_split_may_hold_tasks_without_a_model(own_suite: Path, home: Path) -
         (["generalise", "--unseen", "nonsense"], "has no task 'nonsense'"),
         (["generalise", "--unseen", "rest"], "has no further task with images and a head"),
         (["generalise", "--unseen", "roads", "--presets", "tall_masks"], "one model for all tasks"),
+        (["generalise", "--tasks", "digits,roads", "--unseen", "roads"], "unseen tasks roads: they are merged as well"),
+        (["generalise", "--unseen", ",".join(TASKS)], "none is left; name fewer"),
+        (["generalise", "--unseen", "exp1"], "a split of the literature, of the eight tasks of suite fusion_bench"),
+        (["robustness", "--severities", "1,ready"], "only data sets of the hub can carry corrupted images"),
         (["merge", "--evaluate", "--unseen", "digits"], "unseen tasks digits: they are merged as well"),
         (["merge", "--evaluate", "--shift", "contrast:9"], "severity 9 is out of range"),
         (["merge", "--evaluate", "--shift", "contrast:ready"], "only data sets of the hub can carry corrupted images"),
@@ -116,6 +165,7 @@ def test_each_mistake_has_its_own_error(arguments: list[str], said: str, suite_f
     command, *options = arguments
     result = call(command, suite_file, *options, "--home", home)
     assert result.exit_code == 1 and result.stderr.count("Error: ") == 1 and said in result.stderr
+    assert "to do" not in result.stderr and "job" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,21 @@ def test_suites_are_listed() -> None:
     assert "mini" in call("suites").stdout
 
 
+def test_suites_of_the_dashboards_folders_go_by_their_names(
+    own_suite: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = own_suite.name
+    assert f"no suite '{name}'" in call("similarity", name, "--home", home).stderr
+    monkeypatch.setenv("MERGING_SUITES", str(own_suite.parent))
+    assert as_json("similarity", name, "--home", home) == as_json("similarity", own_suite, "--home", home)
+    assert as_json("evaluate", name, "--checkpoint", own_suite / "base.safetensors", "--home", home)["average"] >= 0
+    (own_suite.parent / "broken").mkdir()
+    (own_suite.parent / "broken" / "suite.yaml").write_text("nonsense")
+    listed = call("suites")
+    assert f"\n{name}  " in listed.stdout and "broken can't be read" in listed.stderr
+    assert "no suite 'nobody'" in call("check", "nobody").stderr
+
+
 def test_check_passes_a_good_suite_and_names_a_bad_file(suite_file: Path, own_suite: Path, home: Path) -> None:
     good = call("check", suite_file)
     assert good.exit_code == 0 and "0 problems" in good.stdout

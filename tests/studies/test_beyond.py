@@ -31,3 +31,14 @@ def test_methods_are_compared_split_by_split_and_task_by_task(monkeypatch: pytes
     assert found["unseen"] == pytest.approx((5, 5))  # 0 and +10
     assert found["clean"] == pytest.approx((20, 10))  # +10 and +30
     assert found["corrupted"] == pytest.approx((10, 0))  # +10 each
+
+
+def test_further_methods_are_added_to_what_was_measured_on_the_same_images() -> None:
+    common = {"suite": "mini", "split": "test", "zero_shot": {"x": 0.5}}
+    before = {**common, "methods": ["overlap", "awd_ta"], "accuracy": {"overlap": 1, "awd_ta": 2, "other": 0}}
+    new = {**common, "methods": ["awd_ta", "tsv_m"], "accuracy": {"awd_ta": 3, "tsv_m": 4}}
+    found = beyond.added(before, new)
+    assert found["methods"] == ["awd_ta", "tsv_m", "overlap"]
+    assert found["accuracy"] == {"awd_ta": 3, "tsv_m": 4, "overlap": 1, "other": 0}
+    with pytest.raises(ValueError, match="zero_shot differs from what is stored"):
+        beyond.added(before, {**new, "zero_shot": {"x": 0.25}})

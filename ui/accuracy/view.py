@@ -10,7 +10,7 @@ import streamlit as st
 from merging.charts.accuracy import Series, set_apart
 from merging.charts.columns import AVERAGE, MARK, METHOD, mark
 from merging.charts.run_series import scaling_of
-from merging.core.text import in_a_row, signed
+from merging.core.text import in_a_row, shown_as, signed
 from merging.evaluation.accuracy import best_first, normalised_accuracy
 from merging.runs import Run
 from merging.runs.listing import listing, read_runs
@@ -177,7 +177,7 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
         row[AVERAGE] = round(100 * one.average, 1)  # as Python rounds, not the browser; NaN is shown as missing
         if ZERO_SHOT in by_name:
             gain = 100 * (one.average - by_name[ZERO_SHOT].average)
-            row["vs zero-shot"] = None if one.name == ZERO_SHOT else gain
+            row["vs zero-shot"] = None if one.name == ZERO_SHOT else shown_as(gain)
         if INDIVIDUAL in by_name:
             normalised = normalised_accuracy(one.counted, by_name[INDIVIDUAL].accuracy)
             row["Normalised (%)"] = None if normalised is None else round(100 * normalised, 1)

@@ -1,5 +1,6 @@
 """Corrupted images: how they look, what they cost each method, and whether adapting on them helps."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,23 +13,25 @@ from merging.charts.beyond import (
     robustness_takeaway,
     severity_figure,
 )
-from merging.core.text import counted
-from merging.runs.beyond import Robustness, robustness_job, robustness_of, shifts_of, zero_shot_of
+from merging.core.text import counted, in_a_row
+from merging.methods.presets import Preset
+from merging.runs.beyond import measured_for_all, robustness_job, robustness_of, shifts_of, zero_shot_of
 from merging.runs.jobs.robustness import RobustnessResult
-from merging.suites.images.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from merging.suites.images.corruptions import CORRUPTIONS, READY, READY_TEXT, SEVERITIES, corrupt, severity_text
+from merging.suites.images.image_sets import ready_corruptions
 from merging.suites.images.thumbnails import picture
 from merging.suites.protocols import CORRUPTED, CORRUPTED_COLUMNS, CORRUPTED_TASKS, SOURCE, has_published_protocols
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.measuring import evaluator
-from ui.beyond.measuring import Work, chosen_methods, measured
+from ui.beyond.measuring import chosen_methods, measured
 from ui.look.figure import escape_markdown, is_dark, show, show_table
+from ui.runs.jobs import known_of
 from ui.shell import state
 from ui.shell.url import choice, number, said_below, write_chosen
 
 PARAMETERS = ("severities", "severity", "samples", "sample")  # what the URL can hold
-_LEVELS = {str(level): level for level in SEVERITIES}
 _AT_FIRST = "3"
-_SHOWN = 64  # pixels of an image on the page
+_SHOWN = 56  # pixels of an image on the page: six of them beside each other on a phone
 
 
 def corrupted_view(tasks: tuple[str, ...]) -> None:
@@ -39,73 +42,104 @@ def corrupted_view(tasks: tuple[str, ...]) -> None:
     )
     if accuracy_view.explain_unmeasurable(tasks):
         return
-    levels = _severities()
+    ready = ready_corruptions(state.suite(), tasks)
+    levels = _severities(ready)
     methods = chosen_methods(localised=True)
     if levels and methods:
-        reference, device, shifts = state.suite_reference(), str(state.device()), shifts_of(severities=levels)
-        jobs = [robustness_job(preset, reference, tasks, shifts, device) for preset in methods]
-        found = measured(
-            methods,
-            jobs,
-            RobustnessResult,
-            Work([1 + len(shifts) * job.pair.adapts_on_test for job in jobs], 1 + len(shifts)),
-            key="corrupted",
-            note=f"Each is measured on {counted(len(shifts) + 1, 'set')} of the test images; what adapts on them is "
-            "made anew for each.",
-        )
-        if found:
-            _charts([row for preset, one in found for row in robustness_of(preset, one)], found[0][1], levels)
+        _measured(tasks, levels, methods, ready)
     _published()
     _samples(tasks)
 
 
-def _severities() -> list[int]:
-    """The severities to measure."""
+def _severities(ready: Sequence[str]) -> list[int]:
+    """The severities to measure; corrupted images that come with data sets among them, where there are any."""
     chosen = choice(
         st.pills,
         "Severities",
-        list(_LEVELS),
+        [*map(str, SEVERITIES), *([READY_TEXT] if ready else [])],
         selection_mode="multi",
         default=[_AT_FIRST],
         key="severities",
-        help="How strong the corruptions are, from 1 to 5",
+        help="How strong the corruptions are, from 1 to 5"
+        + (f"; {READY_TEXT}: images that the data sets carry corrupted" if ready else ""),
     )
     if not chosen:
         write_chosen("severities")
         st.info("Choose at least one severity.")
-    return sorted(_LEVELS[level] for level in chosen)
+    return [READY if level == READY_TEXT else int(level) for level in sorted(chosen)]
 
 
-def _charts(measured_rows: list[Robustness], first: RobustnessResult, levels: list[int]) -> None:
-    """The heat map of one severity, and lines over several."""
-    rows, names = [zero_shot_of(first), *measured_rows], list(CORRUPTIONS)
-    level = levels[0]
+def _measured(tasks: tuple[str, ...], levels: list[int], methods: Sequence[Preset], ready: Sequence[str]) -> None:
+    """The jobs, and charts of what is known."""
+    reference, device = state.suite_reference(), str(state.device())
+    shifts = [one for one in shifts_of(severities=levels) if not one.ready or one.corruption in ready]
+    jobs = [robustness_job(preset, reference, tasks, shifts, device) for preset in methods]
+    before = known_of(jobs)
+    found = measured(
+        methods,
+        before,
+        RobustnessResult,
+        key="corrupted",
+        note=f"Each is measured on {counted(len(shifts) + 1, 'set')} of the test images; what adapts on them is made "
+        "anew for each.",
+        in_part=True,
+    )
+    besides = {shift.severity for one in before for shift in one.besides} - set(levels)
+    if besides:
+        at = in_a_row([severity_text(one) for one in sorted(besides)])
+        st.caption(f"Measured for some of these methods as well: severity {at}.")
+    if found:
+        known = {shift for _, one in found for shift in one.shifts}
+        names = {level: [one.corruption for one in shifts if one.severity == level] for level in levels}
+        some = [level for level in levels if any(one.text in known for one in shifts if one.severity == level)]
+        _charts(found, {level: names[level] for level in some})
+
+
+def _charts(found: Sequence[tuple[Preset, RobustnessResult]], levels: Mapping[int, list[str]]) -> None:
+    """The heat map of one severity, and lines over several.
+
+    Args:
+        found: what is known.
+        levels: severity → the corruptions that there are at it; only severities at which something is measured.
+    """
+    measured_rows = [row for preset, one in found for row in robustness_of(preset, one)]
+    first = found[0][1]
+    rows, level = [zero_shot_of(*(one for _, one in found)), *measured_rows], next(iter(levels))
     if len(levels) > 1:
-        shown = [str(one) for one in levels]
-        level = _LEVELS[
-            choice(st.segmented_control, "Severity shown", shown, default=shown[0], required=True, key="severity")
-        ]
+        shown = {severity_text(one): one for one in levels}
+        names, label = list(shown), "Severity shown"
+        level = shown[choice(st.segmented_control, label, names, default=names[0], required=True, key="severity")]
     show(
-        partial(robustness_figure, rows, names, level, is_dark()),
+        partial(robustness_figure, rows, levels[level], level, is_dark()),
         key="robustness",
-        takeaway=robustness_takeaway(rows[1:], names, level),
-        table=robustness_table(rows, names, levels),
+        takeaway=robustness_takeaway(measured_rows, levels[level], level),
+        table=robustness_table(rows, levels[level], [level]),
         file="corrupted-images",
     )
+    gaps = not all(one.text in row.accuracy for row in measured_rows for one in shifts_of(levels[level], [level]))
+    of = "as their data sets carry them" if level == READY else "corrupted at the size that the model sees"
     st.caption(
         escape_markdown(
             f"Mean accuracy over {counted(len(first.clean), 'task')}, {sum(first.counts.values()):,} test images, "
-            f"corrupted at the size that the model sees. {first.about_images}".strip()
+            f"{of}. {'What is empty was not measured yet. ' if gaps else ''}{first.about_images}".strip()
         )
     )
-    if len(levels) > 1:
+    made = [one for one in levels if one != READY]
+    names = measured_for_all(measured_rows, list(CORRUPTIONS), made)
+    if len(made) > 1 and names:
+        over = "the seven corruptions" if len(names) == len(CORRUPTIONS) else in_a_row(_titles(names))
         show(
-            partial(severity_figure, rows, names, levels),
+            partial(severity_figure, rows, names, made),
             key="robustness-lines",
-            takeaway="Mean over the tasks and the seven corruptions, at each severity; clean images on the left.",
-            table=robustness_table(rows, names, levels),
+            takeaway=f"Mean over the tasks and {over}, at each severity; clean images on the left.",
+            table=robustness_table(rows, names, made),
             file="accuracy-over-severity",
         )
+
+
+def _titles(corruptions: Sequence[str]) -> list[str]:
+    """What to call some corruptions on screen."""
+    return [CORRUPTIONS[name].title for name in corruptions]
 
 
 def _published() -> None:
@@ -133,13 +167,14 @@ def _samples(tasks: tuple[str, ...]) -> None:
         images = evaluator().image_set(task, "test")
         place = number(st.number_input, "Image", 1, len(images), 1, 1, key="sample", width=140)
     clean = np.array(images.pixels[place - 1 : place])
-    heads = st.columns([0.22, *[0.13] * (1 + len(SEVERITIES))])
-    for head, words in zip(heads[1:], ("clean", *(f"severity {level}" for level in SEVERITIES)), strict=True):
-        head.caption(words)
+    st.caption("From left to right: clean, and severities 1 to 5.")
     for kind in CORRUPTIONS.values():
-        cells = st.columns([0.22, *[0.13] * (1 + len(SEVERITIES))], vertical_alignment="center")
-        cells[0].markdown(kind.title)
-        cells[1].image(picture(clean[0]), width=_SHOWN, alt="clean")
-        for cell, level in zip(cells[2:], SEVERITIES, strict=True):
-            damaged = corrupt(clean, kind.name, level)[0]
-            cell.image(picture(damaged), width=_SHOWN, alt=f"{kind.title}, severity {level}")
+        title, row = st.columns([0.2, 0.8], vertical_alignment="center")
+        title.markdown(kind.title)
+        damaged = [corrupt(clean, kind.name, level)[0] for level in SEVERITIES]
+        row.image(
+            [picture(image) for image in (clean[0], *damaged)],
+            caption=["clean", *map(str, SEVERITIES)],
+            width=_SHOWN,
+            alt=["clean", *(f"{kind.title}, severity {level}" for level in SEVERITIES)],
+        )

@@ -9,8 +9,9 @@ from merging.core.text import counted
 from merging.runs.jobs.subsets import SubsetsResult
 from merging.runs.task_counts import MOST_SUBSETS, rows_by_count, sizes_at_first, subsets_job, subsets_of
 from ui.accuracy import view as accuracy_view
-from ui.beyond.measuring import Work, chosen_methods, measured, several_measurable
+from ui.beyond.measuring import chosen_methods, measured, several_measurable
 from ui.look.figure import escape_markdown, show
+from ui.runs.jobs import known_of
 from ui.shell import state
 from ui.shell.url import choice, number, said_below, write_chosen
 
@@ -32,12 +33,10 @@ def many_view(tasks: tuple[str, ...]) -> None:
         return
     reference, device = state.suite_reference(), str(state.device())
     jobs = [subsets_job(preset, reference, tasks, subsets, device) for preset in methods]
-    passes = sum(map(len, subsets)) / len(tasks)
     found = measured(
         methods,
-        jobs,
+        known_of(jobs),
         SubsetsResult,
-        Work([len(subsets)] * len(jobs), passes, passes / len(subsets)),
         key="many",
         note=f"Each is merged {counted(len(subsets), 'time')}.",
     )

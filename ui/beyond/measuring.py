@@ -1,16 +1,17 @@
 """The methods that all views compare, and the jobs that measure them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import streamlit as st
 
 from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
-from merging.runs.beyond import AT_FIRST, outlook
-from merging.runs.jobs.model_job import ModelJob, ModelResult
+from merging.runs.beyond import AT_FIRST
+from merging.runs.jobs.model_job import ModelResult
+from merging.runs.jobs.parts import InParts
 from merging.runs.leaderboard import cheapest_first
+from merging.runs.parts import Known, outlook
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown
 from ui.runs.jobs import runs_of
@@ -61,48 +62,56 @@ def chosen_methods(localised: bool) -> list[Preset]:
     return [preset for preset in methods if localised or not preset.pair.localised]
 
 
-@dataclass(frozen=True)
-class Work:
-    """What measuring takes: merges of each method, passes over all tasks, the share of the tasks in a merge."""
-
-    merges: Sequence[int]
-    passes: float
-    share: float = 1.0
-
-
 def measured(
-    methods: Sequence[Preset], jobs: Sequence[ModelJob], kind: type[Result], work: Work, *, key: str, note: str
+    methods: Sequence[Preset],
+    found: Sequence[Known],
+    kind: type[Result],
+    *,
+    key: str,
+    note: str,
+    in_part: bool = False,
 ) -> list[tuple[Preset, Result]]:
     """What is known of some methods; a button for what nobody asked for, and how far the rest is.
 
     Args:
         methods: which.
-        jobs: what measures each.
+        found: what is known of the job of each.
         kind: the model of their results.
-        work: what that takes, for saying how long before anybody asks.
         key: unique on the page.
         note: what measuring one method takes.
+        in_part: whether to give what is known of a method that is not measured wholly.
     """
-    runs = runs_of(jobs)
-    missing = [job for job, run in zip(jobs, runs, strict=True) if run is None]
-    if missing:
-        button, words = st.columns([0.3, 0.7], vertical_alignment="center")
-        label = "Measure" if len(missing) == len(jobs) else "Measure the missing ones"
-        if button.button(label, key=f"{key}-start", type="primary", icon=":material/speed:", width="stretch"):
-            queue(missing)
-        takes = outlook(methods, jobs, work.merges, work.passes, state.workspace(), work.share).in_words
-        words.caption(
-            escape_markdown(
-                f"{len(missing)} of {len(jobs)} methods are not measured yet: {takes}. {note} They are queued one "
-                "after the other; results stay when you leave."
-            )
-        )
-    asked = [(preset, run) for preset, run in zip(methods, runs, strict=True) if run is not None]
-    going = [(preset, run) for preset, run in asked if run.state != "done"]
+    tried = iter(runs_of([one.missing for one in found if one.missing is not None]))
+    ended = [None if one.missing is None else next(tried) for one in found]  # badly
+    unasked = [one.missing if run is None else None for one, run in zip(found, ended, strict=True)]
+    _offer(methods, found, unasked, key, note)
+    going: dict[str, tuple[Run, str]] = {}
+    for preset, one, run in zip(methods, found, ended, strict=True):
+        for each in (*one.active.values(), *filter(None, [run])):
+            going[each.id] = each, preset.title
     if going:
-        run_panel([run for _, run in going], key=key, names={run.id: preset.title for preset, run in going})
-    return [(preset, found) for preset, run in asked if (found := _result(run, kind)) is not None]
+        run_panel([run for run, _ in going.values()], key=key, names={id_: title for id_, (_, title) in going.items()})
+    shown = ((preset, one) for preset, one in zip(methods, found, strict=True) if in_part or one.left is None)
+    return [(preset, result) for preset, one in shown if (result := one.result(kind)) is not None]
 
 
-def _result(run: Run, kind: type[Result]) -> Result | None:
-    return run.result_as(kind) if run.state == "done" else None
+def _offer(
+    methods: Sequence[Preset], found: Sequence[Known], unasked: Sequence[InParts | None], key: str, note: str
+) -> None:
+    """A button for what nobody has asked for, and how long that takes."""
+    jobs = [job for job in unasked if job is not None]
+    if not jobs:
+        return
+    button, words = st.columns([0.3, 0.7], vertical_alignment="center")
+    begun = len(jobs) < len(found) or any(one.done for one in found)
+    label = "Measure the missing ones" if begun else "Measure"
+    if button.button(label, key=f"{key}-start", type="primary", icon=":material/speed:", width="stretch"):
+        queue(jobs)
+    partly = any(one.done for one, job in zip(found, unasked, strict=True) if job is not None)
+    words.caption(
+        escape_markdown(
+            f"{len(jobs)} of {len(found)} methods are not measured yet{', or only in part' if partly else ''}: "
+            f"{outlook(methods, unasked, state.workspace()).in_words}. {note} They are queued one after the other; "
+            "results stay when you leave."
+        )
+    )

@@ -20,8 +20,9 @@ from merging.runs.beyond import (
 from merging.runs.jobs.generalisation import GeneralisationResult
 from merging.suites.protocols import SOURCE, SPLITS, has_published_protocols
 from ui.accuracy import view as accuracy_view
-from ui.beyond.measuring import Work, chosen_methods, measured, several_measurable
+from ui.beyond.measuring import chosen_methods, measured, several_measurable
 from ui.look.figure import escape_markdown, is_dark, show, show_table
+from ui.runs.jobs import known_of
 from ui.shell import state
 from ui.shell.url import number, said_below
 
@@ -44,9 +45,8 @@ def unseen_view(tasks: tuple[str, ...]) -> None:
     jobs = [generalisation_job(preset, reference, tasks, left_out, device) for preset in methods]
     found = measured(
         methods,
-        jobs,
+        known_of(jobs),
         GeneralisationResult,
-        Work([len(left_out)] * len(jobs), len(left_out)),
         key="unseen",
         note=f"Each is merged {counted(len(left_out), 'time')} and measured on all {len(tasks)} tasks.",
     )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from merging.core.text import signed, without_rounding
+from merging.core.text import shown_as, signed
 
 
 def metric_change(value: float, digits: int = 1, words: str = "", *, less_is_better: bool = False) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def metric_change(value: float, digits: int = 1, words: str = "", *, less_is_bet
     >>> metric_change(0.04, words=" points", less_is_better=True)
     {'delta': '+0.0 points', 'delta_arrow': 'off', 'delta_color': 'off'}
     """
-    shown = round(without_rounding(value), digits) + 0.0  # no −0
+    shown = shown_as(value, digits)
     text = signed(shown, digits) + words
     if not shown:
         return {"delta": text, "delta_arrow": "off", "delta_color": "off"}

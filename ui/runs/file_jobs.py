@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from merging.core.places import suite_places
 from merging.runs.jobs import Job
 from merging.runs.jobs.convert import Conversion, ConvertedFile, ConvertJob
 from merging.suites.folder import look
@@ -31,7 +32,7 @@ def conversion_of(folder: Path) -> ConvertJob | None:
     files = [path for path in (*found.weights, *found.heads.values()) if is_torch_file(path)]
     if not files:
         return None
-    inside = folder in state.suite_roots()
+    inside = folder in suite_places()
     output = folder / "converted" if inside else folder.with_name(f"{folder.name}-converted")
     return ConvertJob(folder=str(folder), output=str(output), files=tuple(path.as_posix() for path in sorted(files)))
 

@@ -6,10 +6,13 @@ from typing import TypeVar
 
 import streamlit as st
 
+from merging.core.errors import MergingError
 from merging.runs import Run
 from merging.runs.jobs import Job, JobResult, parse_job
 from merging.runs.jobs.file_job import FileJob
 from merging.runs.jobs.model_job import Contents, ModelJob
+from merging.runs.jobs.parts import InParts
+from merging.runs.parts import Known, known
 from ui.runs.panel import offer_job, run_panel
 from ui.shell import state
 
@@ -61,6 +64,23 @@ def standing(jobs: Sequence[Job]) -> tuple[list[Run | None], list[Run | None]]:
         [other or run for run, other in zip(found, came, strict=True)],
         [run if other else None for run, other in zip(found, came, strict=True)],
     )
+
+
+def known_of(jobs: Sequence[InParts]) -> list[Known]:
+    """What is known of jobs in parts on the chosen suite's models, whatever asked for it."""
+    return [known(job, state.workspace(), _fingerprints_here) for job in jobs]
+
+
+def _fingerprints_here(jobs: Sequence[Job]) -> list[str]:
+    """On the present files; of a job whose files are gone, empty."""
+
+    def fingerprint(job: Job) -> str:
+        try:
+            return _fingerprints((job.model_dump_json(),), state.stamp())[0]
+        except MergingError:
+            return ""
+
+    return [fingerprint(job) for job in jobs]
 
 
 def _looked_up(jobs: Sequence[Job]) -> list[Run | None]:

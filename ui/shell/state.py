@@ -21,7 +21,7 @@ import torch
 
 from merging.core import devices
 from merging.core.errors import MergingError, SuiteError
-from merging.core.places import chosen_home, path_of
+from merging.core.places import chosen_home, suite_places
 from merging.methods import own
 from merging.runs.shipped import shipped_files
 from merging.runs.workspace import Workspace
@@ -92,11 +92,6 @@ def _image_limit() -> int:
     return limit
 
 
-def suite_roots() -> list[Path]:
-    """The folders of ``MERGING_SUITES``: suites lie in them or up to two folders below."""
-    return [path_of(root) for root in os.environ.get("MERGING_SUITES", "").split(os.pathsep) if root]
-
-
 @dataclass
 class PageFacts:
     """What one run of a page found out about the suites and their files.
@@ -144,7 +139,7 @@ def once_a_run(function: Callable[[], Answer]) -> Callable[[], Answer]:
 
 
 def _discovery() -> Discovery:
-    return _discovery_below((*map(str, suite_roots()), str(chosen_home() / ADDED)))
+    return _discovery_below((*map(str, suite_places()), str(chosen_home() / ADDED)))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -166,7 +161,7 @@ def files_of_suites() -> set[Path]:
     found: set[Path] = set()
     described = _look().found.described
     for entry in suite_entries().values():
-        if not entry.problem and any(Path(entry.reference).is_relative_to(root) for root in suite_roots()):
+        if not entry.problem and any(Path(entry.reference).is_relative_to(root) for root in suite_places()):
             suite = described[entry.reference]
             names = [suite.base, *(task.checkpoint for task in suite.tasks)]
             found |= {file.resolve() for name in names if name for file in suite.weight_files(name)}

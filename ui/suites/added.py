@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from merging.core.places import suite_places
 from merging.core.text import counted, in_a_row
 from merging.suites import load_suite
 from merging.suites.initialise import Proposal
@@ -57,5 +58,5 @@ def show() -> None:
     lines += [f"left out: {file}: {reason}" for file, reason in made.left_out.items()]
     st.markdown("\n".join(f"- {escape_markdown(on_page(line))}" for line in lines))
     folder = Path(reference).parent
-    if made.left_out and any(folder.is_relative_to(root) for root in state.suite_roots()):
+    if made.left_out and any(folder.is_relative_to(root) for root in suite_places()):
         offer_conversion(folder)

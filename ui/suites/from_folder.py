@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from merging.core.errors import MergingError
+from merging.core.places import suite_places
 from merging.suites.folder import checkpoint_folders, look
 from merging.suites.initialise import init_suite
 from ui.runs.file_jobs import offer_conversion
@@ -19,7 +20,7 @@ _BY_NAME = "found by its name"
 
 def folders() -> dict[str, Path]:
     """Folders with checkpoints that belong to no suite yet, by what they are called on screen."""
-    roots, used = state.suite_roots(), state.files_of_suites()
+    roots, used = suite_places(), state.files_of_suites()
     found = [
         (root, folder)
         for root in roots
@@ -31,7 +32,7 @@ def folders() -> dict[str, Path]:
 
 def add() -> None:
     """Choose a folder and write its suite.yaml."""
-    if not state.suite_roots():
+    if not suite_places():
         st.info(
             "The dashboard looks for folders below those named in the environment variable `MERGING_SUITES`, and it is "
             "not set. Start it with `MERGING_SUITES=/folder/with/checkpoints make app`.",

@@ -4,8 +4,8 @@ As in the AdaMerging paper (arXiv 2310.02575): the models of the *seen* tasks ar
 measured. No method looks at an image of an unseen task, nor is anything chosen by one.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,7 +13,8 @@ from merging.core.errors import SpecError
 from merging.methods.spec import require_unseen
 from merging.runs.jobs.measuring import ByTask, Measuring, require_clean_test
 from merging.runs.jobs.merge import MergeSpec
-from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
+from merging.runs.jobs.model_job import Bench, ModelResult
+from merging.runs.jobs.parts import Effort, InParts
 from merging.suites.images.shifts import CLEAN
 from merging.suites.suite import Suite
 
@@ -40,8 +41,12 @@ class GeneralisationResult(ModelResult):
     counts: dict[str, int] = Field(default_factory=dict)
     split: str = "test"
 
+    def split_of(self, unseen: Sequence[str]) -> SplitAccuracy:
+        """That in which these tasks are unseen."""
+        return next(one for one in self.splits if tuple(one.unseen) == tuple(unseen))
 
-class GeneralisationJob(ModelJob):
+
+class GeneralisationJob(InParts):
     """Merge all but some tasks, in several ways, and measure all tasks each time.
 
     ``left_out`` are those ways: the unseen tasks of each, some of which may have no model of their own.
@@ -49,6 +54,7 @@ class GeneralisationJob(ModelJob):
 
     result: ClassVar[type[GeneralisationResult]] = GeneralisationResult
     without: ClassVar[str] = "What this method is worth on unseen tasks can't be shown."
+    of: ClassVar[str] = "left_out"
     job: Literal["generalisation"] = "generalisation"
     left_out: tuple[tuple[str, ...], ...] = Field(min_length=1)
 
@@ -62,10 +68,10 @@ class GeneralisationJob(ModelJob):
         require_clean_test(self, "measures all tasks on clean test images, those that it leaves out among them")
         for unseen in self.left_out:
             if not unseen:
-                raise SpecError(f"job {self.kind}: every way of leaving tasks out must name at least one")
+                raise SpecError("unseen tasks: every way of leaving tasks out must name at least one")
             if not self._seen(unseen):
                 raise SpecError(
-                    f"job {self.kind}: {', '.join(unseen)} are all tasks, so that none is left to be merged"
+                    f"unseen tasks {', '.join(unseen)}: these are all tasks, so that none is left to be merged"
                 )
             self._merge(unseen)  # says what can't be measured on unseen tasks
         return self
@@ -79,6 +85,24 @@ class GeneralisationJob(ModelJob):
 
     def _watched(self, suite: Suite) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.tasks, *(task for unseen in self.left_out for task in unseen))))
+
+    @property
+    def effort(self) -> Effort:
+        """A merge for each way."""
+        ways = len(self.left_out)
+        return Effort(ways, ways, sum(len(self._seen(unseen)) for unseen in self.left_out) / ways / len(self.tasks))
+
+    def joined(self, found: Mapping[tuple[str, ...], GeneralisationResult]) -> dict[str, Any]:
+        """The splits that are known, and the tasks that they are about."""
+        splits = [result.split_of(unseen) for unseen, result in found.items()]
+        zero_shot = {task: value for result in found.values() for task, value in result.zero_shot.items()}
+        counts = {task: value for result in found.values() for task, value in result.counts.items()}
+        tasks = dict.fromkeys((*self.tasks, *(task for unseen in found for task in unseen)))
+        return {
+            "splits": splits,
+            "zero_shot": {task: zero_shot[task] for task in tasks},
+            "counts": {task: counts[task] for task in tasks},
+        }
 
     def measure(self, bench: Bench) -> GeneralisationResult:
         """As many merges as there are ways; accuracies that are known already are not measured again.

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from merging.core.errors import RunError, SpecError
 from merging.core.progress import Progress
 from merging.evaluation.evaluator import Evaluator, evaluation_key
-from merging.methods.plan import plan
+from merging.methods.plan import plan, rebuilt_from
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.model_job import Bench, ModelJob
 from merging.runs.jobs.predictions import served
 from merging.suites.images.shifts import CLEAN, AnyShift, Shift, shift_text
+
+if TYPE_CHECKING:
+    from merging.runs.run import Run
 
 Served = Iterator[tuple[str, Mapping[str, torch.Tensor] | None]]
 ByTask = dict[str, float]
@@ -43,7 +48,8 @@ class Measuring:
             tasks: what to measure it on.
             shifts: of the images that it is measured on.
         """
-        store, fingerprint = self.bench.workspace.store, spec.fingerprint(self.bench.workspace)
+        store, runs = self.bench.workspace.store, self._runs(spec)
+        fingerprint = self._weights(spec)
         under = {shift_text(shift): self.bench.evaluator.under(shift) for shift in shifts}
         keys = {
             (shift, task): evaluation_key([fingerprint], evaluator, task, "test")
@@ -52,9 +58,12 @@ class Measuring:
         }
         known = {place: store.known_accuracy(key) for place, key in keys.items()}
         found = {place: float(value["accuracy"]) for place, value in known.items() if value is not None}
+        for task, accuracy in _measured_by(runs).items():
+            if (shift_text(spec.shift), task) in keys:
+                found.setdefault((shift_text(spec.shift), task), accuracy)
         self.done += len(found)
         missing = [task for task in tasks if any((shift, task) not in found for shift in under)]
-        for task, weights in self._served(spec, missing) if missing else ():
+        for task, weights in self._served(spec, missing, runs) if missing else ():
             if weights is not None:
                 self.bench.evaluator.load(weights)
             for shift, evaluator in under.items():
@@ -79,11 +88,16 @@ class Measuring:
         self.bench.context.step(self.done, self.passes, message)
         self.done += passes
 
-    def _served(self, spec: MergeSpec, tasks: Sequence[str]) -> Served:
+    def _runs(self, spec: MergeSpec) -> list[Run]:
+        """Finished merges with these weights: of the same tasks, whether or not others were measured besides."""
+        plain = MergeSpec.like(spec, unseen=())
+        found = [self.bench.workspace.find(one) for one in ([plain] if plain == spec else [plain, spec])]
+        return [run for run in found if run is not None and run.state == "done"]
+
+    def _served(self, spec: MergeSpec, tasks: Sequence[str], runs: Sequence[Run]) -> Served:
         """Each task with the weights that serve it: those of a finished run if there is one, else made now."""
         workspace, evaluator = self.bench.workspace, self.bench.evaluator.under(spec.shift)
-        run = workspace.find(spec)
-        if run is not None and run.state == "done":
+        for run in runs:
             weights = served(run, workspace, evaluator, tasks)
             try:
                 return chain([next(weights)], weights)
@@ -96,13 +110,24 @@ class Measuring:
         context = replace(self.bench.context, evaluator=evaluator, on_progress=self._as_part(spec), known_geometry=None)
         if spec.edit == "awd":
             context = replace(context, known_geometry=workspace.geometry(suite, spec.tasks, context))
-        planned = plan(workspace.vectors(suite, spec.tasks), spec.pair, context)
+        vectors, fingerprint = workspace.vectors(suite, spec.tasks), self._weights(spec)
+        known = workspace.store.known_coefficients(fingerprint)
+        if known is not None:
+            state = dict(rebuilt_from(vectors, np.array(known), context))
+            yield from _one_model(tasks, state)
+            return
+        planned = plan(vectors, spec.pair, context)
         state = dict(planned.tensors(context))
+        if planned.table is not None:
+            workspace.store.remember_coefficients(fingerprint, planned.table.tolist())
         if planned.per_task:
             yield from ((task, planned.served(state, task)) for task in tasks)
         else:
-            yield tasks[0], state
-            yield from ((task, None) for task in tasks[1:])
+            yield from _one_model(tasks, state)
+
+    def _weights(self, spec: MergeSpec) -> str:
+        """Fingerprint of a merge by what its weights depend on, whatever is measured besides."""
+        return MergeSpec.like(spec, unseen=()).fingerprint(self.bench.workspace)
 
     def _as_part(self, spec: MergeSpec) -> Progress:
         """Reports of one merge as reports of the whole job."""
@@ -115,6 +140,22 @@ class Measuring:
         return report
 
 
+def _one_model(tasks: Sequence[str], state: Mapping[str, torch.Tensor]) -> Served:
+    """The same weights for all of some tasks."""
+    yield tasks[0], state
+    yield from ((task, None) for task in tasks[1:])
+
+
+def _measured_by(runs: Sequence[Run]) -> ByTask:
+    """What finished merges say of the tasks that they were measured on."""
+    found: ByTask = {}
+    for run in runs:
+        if run.merged is not None:
+            found |= run.merged.accuracy or {}
+            found |= run.merged.unseen.accuracy if run.merged.unseen is not None else {}
+    return found
+
+
 def require_clean_test(spec: ModelJob, why: str) -> None:
     """Insist that a specification asks for clean test images of its tasks and for nothing besides.
 
@@ -122,7 +163,7 @@ def require_clean_test(spec: ModelJob, why: str) -> None:
         SpecError: it asks for validation images, corrupted ones or unseen tasks.
     """
     if spec.split != "test" or spec.shift != CLEAN or spec.unseen:
-        raise SpecError(f"job {spec.kind}: {why}; leave out split, shift and unseen")
+        raise SpecError(f"{spec.kind}: this {why}; leave out split, shift and unseen")
 
 
 def _said(shift: str) -> str:

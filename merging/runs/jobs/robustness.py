@@ -6,7 +6,7 @@ says how much of its robustness comes from adapting. λ and whatever else is cho
 images in either case.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -14,7 +14,8 @@ from pydantic import Field, field_validator, model_validator
 from merging.core.errors import SpecError
 from merging.runs.jobs.measuring import ByTask, Measuring, require_clean_test
 from merging.runs.jobs.merge import MergeSpec
-from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
+from merging.runs.jobs.model_job import Bench, ModelResult
+from merging.runs.jobs.parts import Effort, InParts
 from merging.suites.images.shifts import CLEAN, AnyShift, Shift, shift_of, shift_text
 
 
@@ -40,11 +41,12 @@ class RobustnessResult(ModelResult):
     split: str = "test"
 
 
-class RobustnessJob(ModelJob):
+class RobustnessJob(InParts):
     """Merge once, and measure on clean images and under several shifts."""
 
     result: ClassVar[type[RobustnessResult]] = RobustnessResult
     without: ClassVar[str] = "What corrupted images cost this method can't be shown."
+    of: ClassVar[str] = "shifts"
     job: Literal["robustness"] = "robustness"
     shifts: tuple[Shift, ...] = Field(min_length=1)
 
@@ -63,12 +65,30 @@ class RobustnessJob(ModelJob):
         require_clean_test(self, "measures the merged tasks on test images, clean and under its shifts")
         if len(set(self.shifts)) < len(self.shifts):
             named = ", ".join(map(shift_text, self.shifts))
-            raise SpecError(f"job {self.kind}: each shift must be named once, got {named}")
+            raise SpecError(f"corrupted images: each shift must be named once, got {named}")
         return self
 
     @property
     def _shifts(self) -> Sequence[AnyShift]:
         return self.shifts
+
+    @property
+    def effort(self) -> Effort:
+        """One merge, and where it adapts on test images another for each shift."""
+        adapted = len(self.shifts) if self.pair.adapts_on_test else 0
+        return Effort(1 + adapted, 1 + len(self.shifts) + adapted)
+
+    def joined(self, found: Mapping[Shift, RobustnessResult]) -> dict[str, Any]:
+        """Accuracy under the shifts that are known."""
+        by_text = {shift.text: result for shift, result in found.items()}
+        adapted = {text: of[text] for text, result in by_text.items() if (of := result.adapted) is not None}
+        clean = {CLEAN: next(iter(by_text.values())).zero_shot[CLEAN]}
+        return {
+            "shifts": list(by_text),
+            "accuracy": {text: result.accuracy[text] for text, result in by_text.items()},
+            "adapted": adapted or None,
+            "zero_shot": clean | {text: result.zero_shot[text] for text, result in by_text.items()},
+        }
 
     def measure(self, bench: Bench) -> RobustnessResult:
         """Accuracies that are known already are not measured again.

@@ -3,14 +3,16 @@
 The more tasks, the harder they are to merge: papers report 8, 14 and 20 of them (TALL masks, arXiv 2405.07813).
 """
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from merging.core.errors import SpecError
 from merging.runs.jobs.measuring import ByTask, Measuring, require_clean_test
 from merging.runs.jobs.merge import MergeSpec
-from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
+from merging.runs.jobs.model_job import Bench, ModelResult
+from merging.runs.jobs.parts import Effort, InParts
 from merging.suites.images.shifts import CLEAN
 
 
@@ -33,11 +35,12 @@ class SubsetsResult(ModelResult):
     split: str = "test"
 
 
-class SubsetsJob(ModelJob):
+class SubsetsJob(InParts):
     """Merge several subsets of the tasks, and measure each merge on its own tasks."""
 
     result: ClassVar[type[SubsetsResult]] = SubsetsResult
     without: ClassVar[str] = "What this method is worth on other numbers of tasks can't be shown."
+    of: ClassVar[str] = "subsets"
     job: Literal["subsets"] = "subsets"
     subsets: tuple[tuple[str, ...], ...] = Field(min_length=1)
 
@@ -53,11 +56,22 @@ class SubsetsJob(ModelJob):
             strange = [task for task in subset if task not in self.tasks]
             if strange or not subset:
                 lacks = f"{', '.join(strange)} in it" if strange else "no task in it"
-                raise SpecError(f"job {self.kind}: a subset has {lacks}; expected some of {', '.join(self.tasks)}")
+                raise SpecError(f"subsets of tasks: a subset has {lacks}; expected some of {', '.join(self.tasks)}")
             MergeSpec.like(self, tasks=subset)  # says what is wrong with one
         if len(set(self.subsets)) < len(self.subsets):
-            raise SpecError(f"job {self.kind}: each subset must be named once")
+            raise SpecError("subsets of tasks: each must be named once")
         return self
+
+    @property
+    def effort(self) -> Effort:
+        """A merge for each subset."""
+        passes = sum(map(len, self.subsets)) / len(self.tasks)
+        return Effort(len(self.subsets), passes, passes / len(self.subsets))
+
+    def joined(self, found: Mapping[tuple[str, ...], SubsetsResult]) -> dict[str, Any]:
+        """The subsets that are known."""
+        splits = ((subset, result.subsets) for subset, result in found.items())
+        return {"subsets": [next(one for one in of if tuple(one.tasks) == subset) for subset, of in splits]}
 
     def measure(self, bench: Bench) -> SubsetsResult:
         """As many merges as there are subsets; accuracies that are known already are not measured again.

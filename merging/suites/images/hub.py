@@ -32,6 +32,11 @@ def is_whole(folder: Path, config: str | None, test: str = "test") -> bool:
     return counts["test"] == 0 and 0 in (counts["val"], counts["train"])
 
 
+def has_split(folder: Path, split: str, config: str | None) -> bool:
+    """Whether all files of a split are there, by what it is called."""
+    return _missing_shards(_chosen(folder, (split,), config)) == 0
+
+
 def files_wanted(names: Sequence[str], config: str | None, test: str = "test") -> list[str]:
     """Of the files of a repository, those with the images of the splits that are used here."""
     paths = [PurePosixPath(name) for name in names if name.endswith(".parquet")]

@@ -1,6 +1,7 @@
 """Evaluation images: read once, brought to the tower's size as 8-bit pixels, kept in memory or memory-mapped."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from merging.core.errors import MissingPart, SuiteError
 from merging.suites.images.arrays import array_source
 from merging.suites.images.cache import DEFAULT_LIMIT, Notes, prepared
 from merging.suites.images.class_folders import FolderClasses, compare_names
+from merging.suites.images.corruptions import CORRUPTIONS
 from merging.suites.images.decoding import NEARLY_BLACK, RANGE_IN_VAIN, UPPER_BITS, hardly_filled, open_image
 from merging.suites.images.folders import folder_fingerprint, folder_source, folders_instead, images_in, split_folders
-from merging.suites.images.hub import hub_source
+from merging.suites.images.hub import has_split, hub_source
 from merging.suites.images.hub_datasets import missing_dataset
 from merging.suites.images.kinds import (
     ArraysData,
@@ -194,6 +196,28 @@ def sample_images(suite: Suite, task_name: str, size: int, limit: int = 10) -> l
         opened = [read[number] for number in range(len(labels))]
     named = [task.classes[label] if task.classes else str(label) for label in labels]
     return [(name, each.pixels) for name, each in zip(named, opened, strict=True) if each.pixels is not None]
+
+
+def require_ready(suite: Suite, task_name: str, corruption: str) -> None:
+    """Insist on test images that the data set of a task carries corrupted; none of them is decoded.
+
+    Raises:
+        MissingPart: it carries none, or not here.
+        SuiteError: the files are damaged, or their labels not those of the task's classes.
+    """
+    _checked(suite, _corrupted(suite.task(task_name), corruption), "test")
+
+
+def ready_corruptions(suite: Suite, tasks: Sequence[str]) -> list[str]:
+    """The corruptions of which the data sets of all of some tasks carry images here; no file is opened."""
+
+    def carried(task: str, corruption: str) -> bool:
+        data, path = suite.task(task).data, suite.images_path(task)
+        if not isinstance(data, HuggingFaceData) or path is None:
+            return False
+        return has_split(path, corruption, data.config)
+
+    return [name for name in CORRUPTIONS if tasks and all(carried(task, name) for task in tasks)]
 
 
 def _corrupted(task: Task, corruption: str) -> Task:

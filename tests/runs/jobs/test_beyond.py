@@ -17,7 +17,6 @@ from merging.runs.beyond import (
     base_on,
     generalisation_job,
     generalisation_of,
-    outlook,
     robustness_job,
     robustness_of,
     shifts_of,
@@ -33,6 +32,7 @@ from merging.runs.jobs.generalisation import GeneralisationJob
 from merging.runs.jobs.robustness import RobustnessJob
 from merging.runs.jobs.subsets import SubsetsJob
 from merging.runs.leaderboard import spec_of as leaderboard_spec
+from merging.runs.parts import known, outlook
 from merging.runs.task_counts import baselines_by_count, by_count, subsets_of
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
@@ -255,7 +255,7 @@ def test_generalisation_is_that_of_single_runs(suite_file: Path, workspace: Work
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (lambda spec: GeneralisationJob.like(spec, left_out=[TASKS]), "none is left to be merged"),
+        (lambda spec: GeneralisationJob.like(spec, left_out=[TASKS]), "^unseen tasks .*none is left to be merged"),
         (lambda spec: GeneralisationJob.like(spec, left_out=[()]), "must name at least one"),
         (lambda spec: GeneralisationJob.like(spec, left_out=[("digits",)], shift=NOISE), "clean test images"),
         (lambda spec: RobustnessJob.like(spec, shifts=[NOISE], split="val"), "on test images"),
@@ -263,7 +263,7 @@ def test_generalisation_is_that_of_single_runs(suite_file: Path, workspace: Work
         (lambda spec: RobustnessJob.like(spec, shifts=["fog:1"]), "no corruption 'fog'"),
         (lambda spec: SubsetsJob.like(spec, subsets=[("cats",)]), "a subset has cats in it; expected some of"),
         (lambda spec: SubsetsJob.like(spec, subsets=[()]), "no task in it"),
-        (lambda spec: SubsetsJob.like(spec, subsets=[TASKS, TASKS]), "each subset must be named once"),
+        (lambda spec: SubsetsJob.like(spec, subsets=[TASKS, TASKS]), "subsets of tasks: each must be named once"),
         (lambda spec: SubsetsJob.like(spec, subsets=[TASKS], shift=NOISE), "clean test images of its own tasks"),
         (lambda spec: subsets_of(TASKS, [5]), "numbers of tasks: 5; expected numbers from 1 to 4"),
         (lambda spec: subsets_of(TASKS, []), "numbers of tasks: none"),
@@ -324,7 +324,7 @@ def test_rows_are_means_of_what_jobs_found(suite_file: Path, workspace: Workspac
     assert [shift.text for shift in shifts] == ["contrast:2", "contrast:5"]
     preset = PRESETS["average"]
     job = robustness_job(preset, reference, TASKS, shifts, "cpu")
-    planned = outlook([preset], [job], [1], 3, workspace)
+    planned = outlook([preset], [known(job, workspace).left], workspace)
     assert (planned.methods, planned.merges, planned.seconds, planned.unknown) == (
         [preset.title],
         1,
@@ -332,9 +332,9 @@ def test_rows_are_means_of_what_jobs_found(suite_file: Path, workspace: Workspac
         [preset.title],
     )
     have_done(leaderboard_spec(preset, reference, TASKS, "cpu"), workspace, Here(workspace))
-    assert outlook([preset], [job], [1], 3, workspace).seconds > 0
+    assert outlook([preset], [known(job, workspace).left], workspace).seconds > 0
     result = have_done(job, workspace, Here(workspace)).result
-    assert outlook([preset], [job], [1], 3, workspace).methods == []
+    assert outlook([preset], [known(job, workspace).left], workspace).methods == []
     (row,), base = robustness_of(preset, result), zero_shot_of(result)
     assert row.mean("contrast:5") == np.mean(list(result.accuracy["contrast:5"].values()))
     assert row.relative("contrast:5") == row.mean("contrast:5") / np.mean(list(result.clean.values()))
