@@ -14,6 +14,8 @@ _ALIKE = 24  # class folders, named as their classes, that are printed
 def run_row(run: Any) -> dict[str, Any]:
     """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was.
 
+    ``units`` says whether settings made for CLIP's weights were taken as printed, and why.
+
     ``remaining``, of a run that forgets, is what to look at in place of ``average``, see
     :class:`merging.runs.jobs.merge_result.Forgetting`.
     """
@@ -28,6 +30,7 @@ def run_row(run: Any) -> dict[str, Any]:
         "tasks": list(run.spec.tasks),
         "scaling": run.spec.pair.scaling,
         "scaling_chosen": result.merge.scaling if result else None,
+        "units": result.units if result else [],
         "created": run.created,
         "name": run.name,
         "note": run.note,
@@ -172,6 +175,8 @@ def print_result(result: Any, tasks: int) -> None:
     """What came of a merge of so many tasks: λ, sizes, accuracies, as far as there are any."""
     if result.merge.scaling is not None:
         print_scaling(result.merge, clean=result.shift != "clean")
+    for sentence in result.units:
+        click.echo(visible(sentence))
     if result.merge.storage is not None:
         print_storage(result.merge.storage, tasks)
     if result.forgetting:
