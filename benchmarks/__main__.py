@@ -84,6 +84,20 @@ ROWS = (
         "≤ 1.2 GB",
         turns=1,
     ),
+    *(
+        Row(f"{title}, files to file", work, None, "", "", turns=1)
+        for title, work in {
+            "ACE-Merging": "ace",
+            "LARV + Task Arithmetic": "larv",
+            "Task Arithmetic + SVC": "svc",
+            "TSV-M + SVC": "tsv_m_svc",
+            "Overlap-scaled WUDI": "overlap",
+            "the parts of WUDI's closed form": "parts",
+            "EMR": "emr",
+            "RegMean, 256 images a task": "regmean",
+            "RegMean++, 256 images a task": "regmean_plus_plus",
+        }.items()
+    ),
     Row(
         "Iso-C's decompositions, 12 equal shapes a batch",
         "isotropic_batches",

@@ -295,8 +295,8 @@ METHODS = (
     Method("TSV-M", "merge=tsv_m", "tsv_m", tsv_m),
     Method("Iso-CTS", "merge=iso_cts", "iso_cts", iso_cts),
     Method("WUDI, closed form", "merge=wudi merge.solver=closed_form", "wudi_closed_form", wudi_closed_form),
-    Method("WUDI, 300 steps", "merge=wudi", "wudi_adam", wudi),
-    Method("DOGE, 400 steps", "edit=doge merge.scaling=1.0", "doge", doge),
+    Method("WUDI, 300 steps", "merge=wudi merge.units=published", "wudi_adam", wudi),
+    Method("DOGE, 400 steps", "edit=doge edit.units=published merge.scaling=1.0", "doge", doge),
 )
 
 

@@ -17,10 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.agreement import State, doge, iso_c, iso_cts, models, sums, tsv_m, wudi
+from benchmarks.agreement import State, doge, iso_c, iso_cts, models, sums, ties, tsv_m, wudi
 from benchmarks.random_suite import make_suite
 from merging.core.memory import PeakMemory
 from merging.methods.context import Context
@@ -32,19 +31,6 @@ from merging.weights.files import save_tensors
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def ties(vectors: list[State]) -> State:
-    """TIES with its threshold over the whole vector."""
-    from fusion_bench.method.ties_merging.ties_merging_utils import (  # type: ignore[import-not-found]
-        state_dict_to_vector,
-        ties_merging,
-        vector_to_state_dict,
-    )
-
-    flat = torch.vstack([state_dict_to_vector(vector) for vector in vectors])
-    found: State = vector_to_state_dict(0.3 * ties_merging(flat, reset_thresh=0.2, merge_func="sum"), vectors[0])
-    return found
-
-
 # Title → our settings, and FusionBench's function of base, models and task vectors, which gives the update.
 METHODS: dict[str, tuple[str, Callable[[State, list[State], list[State]], State]]] = {
     "Task Arithmetic": ("merge.scaling=0.3", lambda base, models, vectors: sums(vectors, 0.3)),
@@ -52,8 +38,14 @@ METHODS: dict[str, tuple[str, Callable[[State, list[State], list[State]], State]
     "Iso-C": ("merge=iso_c", lambda base, models, vectors: iso_c(vectors)),
     "TSV-M": ("merge=tsv_m", lambda base, models, vectors: tsv_m(vectors)),
     "Iso-CTS": ("merge=iso_cts", lambda base, models, vectors: iso_cts(vectors)),
-    "WUDI, 30 steps": ("merge=wudi merge.steps=30", lambda base, models, vectors: wudi(vectors, 30)),
-    "DOGE TA, 400 steps": ("edit=doge merge.scaling=1.0", lambda base, models, vectors: doge(base, models)),
+    "WUDI, 30 steps": (
+        "merge=wudi merge.steps=30 merge.units=published",
+        lambda base, models, vectors: wudi(vectors, 30),
+    ),
+    "DOGE TA, 400 steps": (
+        "edit=doge edit.units=published merge.scaling=1.0",
+        lambda base, models, vectors: doge(base, models),
+    ),
 }
 QUICK = list(METHODS)[:-1]
 

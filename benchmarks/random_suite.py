@@ -4,6 +4,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import torch
 import yaml
@@ -56,3 +57,31 @@ def make_suite(folder: Path, architecture: str = "ViT-B-32", tasks: int = 8, lay
     }
     suite.write_text(yaml.safe_dump(description), encoding="utf-8")
     return suite
+
+
+def with_images(suite: Path, images: int = 256, size: int = 32) -> Path:
+    """A suite.yaml in a folder beside another one, of the same files, with random images and heads; gives its path.
+
+    So many validation images a task, ``size`` pixels wide: they are brought to the tower's size when they are read.
+    """
+    folder = suite.parent / "with-images"
+    described = yaml.safe_load(suite.read_text(encoding="utf-8"))
+    file = folder / "suite.yaml"
+    if file.is_file():
+        return file
+    folder.mkdir(exist_ok=True)
+    random = np.random.default_rng(0)
+    features = int(open_clip.get_model_config(described["architecture"])["embed_dim"])
+    for task in described["tasks"]:
+        name = task["name"]
+        head = {"weight": torch.from_numpy(random.standard_normal((4, features), dtype=np.float32))}
+        infos = {"weight": TensorInfo((4, features), torch.float32)}
+        save_tensors(folder / f"{name}.head.safetensors", infos, head.items())
+        pixels = random.integers(0, 256, (images, size, size, 3), np.uint8)
+        np.savez(folder / f"{name}.npz", val_images=pixels, val_labels=random.integers(0, 4, images))
+        files = {"checkpoint": f"../{task['checkpoint']}", "head": f"{name}.head.safetensors"}
+        data = {"kind": "arrays", "path": f"{name}.npz"}
+        task |= {**files, "data": data, "classes": [f"class {number}" for number in range(4)]}
+    described |= {"base": f"../{described['base']}"}
+    file.write_text(yaml.safe_dump(described), encoding="utf-8")
+    return file

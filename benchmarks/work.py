@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from benchmarks.batches import TASKS, isotropic, leading, measured, ridge
+from benchmarks.random_suite import with_images
 from merging.core.memory import PeakMemory
 from merging.core.progress import no_progress
 from merging.evaluation.evaluator import Evaluator
@@ -78,9 +79,10 @@ def task_arithmetic_plain_loop(suite: Path) -> None:
 
 
 def _merge(suite: Path, **choices: Any) -> None:
-    vectors = _vectors(suite)
+    loaded = load_suite(suite)
+    vectors = loaded.vectors()
     spec = MergeSpec.build(suite=str(suite), tasks=vectors.tasks, evaluate=False, **choices)
-    context = Context()
+    context = Context(evaluator=Evaluator(loaded) if spec.data.images else None)
     planned = plan(vectors, spec.pair, context)
     save_tensors(suite.parent / "merged.safetensors", planned.infos, planned.tensors(context), planned.metadata)
 
@@ -181,12 +183,57 @@ def wudi_closed_form(suite: Path) -> None:
 
 def wudi_adam(suite: Path) -> None:
     """WUDI by the published iteration, 300 steps, files to file."""
-    _merge(suite, merge="wudi")
+    _merge(suite, merge="wudi", merge_params={"units": "published"})
 
 
 def doge(suite: Path) -> None:
     """DOGE TA, 400 steps, files to file."""
-    _merge(suite, edit="doge", merge_params={"scaling": 1.0})
+    _merge(suite, edit="doge", edit_params={"units": "published"}, merge_params={"scaling": 1.0})
+
+
+def ace(suite: Path) -> None:
+    """ACE-Merging, files to file."""
+    _merge(suite, merge="ace")
+
+
+def larv(suite: Path) -> None:
+    """LARV, then Task Arithmetic, files to file."""
+    _merge(suite, edit="larv")
+
+
+def svc(suite: Path) -> None:
+    """Task Arithmetic with singular value calibration, files to file."""
+    _merge(suite, merge="svc")
+
+
+def tsv_m_svc(suite: Path) -> None:
+    """TSV-M with singular value calibration, files to file."""
+    _merge(suite, merge="tsv_m", merge_params={"calibration": 1.0})
+
+
+def overlap(suite: Path) -> None:
+    """Overlap-scaled WUDI, files to file."""
+    _merge(suite, merge="overlap")
+
+
+def parts(suite: Path) -> None:
+    """The parts of WUDI's closed form, from which AdaMerging starts, added up, files to file."""
+    _merge(suite, edit="parts", merge_params={"scaling": 1.0})
+
+
+def emr(suite: Path) -> None:
+    """EMR, files to one file."""
+    _merge(suite, merge="emr")
+
+
+def regmean(suite: Path) -> None:
+    """RegMean with its 256 images a task, random ones, files to file."""
+    _merge(with_images(suite), merge="regmean")
+
+
+def regmean_plus_plus(suite: Path) -> None:
+    """RegMean++ with its 256 images a task, random ones, files to file."""
+    _merge(with_images(suite), merge="regmean_plus_plus")
 
 
 def isotropic_batches(suite: Path) -> float:
@@ -302,6 +349,15 @@ WORKS: dict[str, Work] = {
         wudi_closed_form,
         wudi_adam,
         doge,
+        ace,
+        larv,
+        svc,
+        tsv_m_svc,
+        overlap,
+        parts,
+        emr,
+        regmean,
+        regmean_plus_plus,
         isotropic_batches,
         isotropic_threads,
         leading_batches,

@@ -54,7 +54,7 @@ def all_cases(tasks: Sequence[str]) -> list[Case]:
 def solver_cases(tasks: tuple[str, ...]) -> Iterator[Case]:
     """Scopes × solvers, and reading B, in front of Task Arithmetic."""
     for scope, solver in itertools.product(SCOPES, SOLVERS):
-        step = {"beta": _ADAM_STEP} if solver == "adam" else {}
+        step = {"beta": _ADAM_STEP, "units": "published"} if solver == "adam" else {}
         yield from _both(
             "solvers",
             "task_arithmetic",
@@ -76,7 +76,8 @@ def merge_cases(tasks: tuple[str, ...]) -> Iterator[Case]:
         if registry.find("merge", name).unedited:
             continue
         for variant, awd in VARIANTS.items():
-            yield from _both("merges", name, variant, tasks, awd)
+            as_printed = {"units": "published"} if name == "wudi" else {}
+            yield from _both("merges", name, variant, tasks, awd, name, as_printed)
             if name == "wudi":
                 closed = {"solver": "closed_form"}
                 yield from _both("merges", "wudi, closed form", variant, tasks, awd, name, closed)

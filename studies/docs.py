@@ -23,7 +23,7 @@ from merging.methods.catalogue import catalogue
 from merging.methods.grammar import write_value
 from merging.methods.presets import PRESETS
 from merging.runs.beyond import ON_CLEAN
-from merging.runs.leaderboard import data_looked_at, two_settings
+from merging.runs.leaderboard import OUR_OWN, data_looked_at, two_settings
 from merging.suites.images.corruptions import CORRUPTIONS
 from merging.suites.reported import reported_tables, to_markdown
 from merging.sweeps.domains import MAX_TRIALS
@@ -67,7 +67,6 @@ _SHORT = (
     "Zero-shot",
 )
 _BASELINES = {"Zero-shot": "zero-shot (the base model)", "Individual": "individual (one model a task)"}
-_OURS = " (this project's own)"
 _BLOCK = re.compile(r"(?s)(<!-- (?P<name>[\w-]+): made by make docs -->\n).*?(<!-- end of (?P=name) -->)")
 
 
@@ -123,7 +122,7 @@ def _presets(_: str) -> str:
     rows = [
         [
             f"`{row['name']}`",
-            row["title"] + (_OURS if row["own"] else ""),
+            row["title"] + (OUR_OWN if row["own"] else ""),
             stage(row["edit"], row["edit_params"]),
             stage(row["merge"], row["merge_params"]),
             row["needs"],
@@ -200,7 +199,7 @@ def _percent(value: float | None) -> str:
 
 def _name(row: Mapping[str, Any]) -> str:
     """A row's method, or what its model is called."""
-    return _BASELINES.get(row["method"], str(row["method"])) + (_OURS if row["method"] in _own() else "")
+    return _BASELINES.get(row["method"], str(row["method"])) + (OUR_OWN if row["method"] in _own() else "")
 
 
 def _own() -> set[str]:
@@ -266,12 +265,11 @@ def _long_leaderboard(board: Sequence[Mapping[str, Any]]) -> str:
             f"**{_percent(row['average'])}**",
             _percent(row["normalised"]),
             "" if row["scaling"] is None else f"{row['scaling']:g}",
-            "" if row["seconds"] is None else f"{row['seconds']:.1f}",
         ]
         for row in board
     ]
-    header = ["method", "data needed", "chosen", *tasks, "**average**", "normalised", "λ", "seconds"]
-    return _table(header, rows, numbers=len(tasks) + 4)
+    header = ["method", "data needed", "chosen", *tasks, "**average**", "normalised", "λ"]
+    return _table(header, rows, numbers=len(tasks) + 3)
 
 
 def _chosen(row: Mapping[str, Any]) -> str:

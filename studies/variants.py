@@ -49,7 +49,7 @@ class Variant:
         return pair if given else pair.with_scaling(AUTO)
 
 
-_WUDI, _CLOSED = "merge=wudi", "merge=wudi merge.solver=closed_form"
+_WUDI, _CLOSED = "merge=wudi merge.units=published", "merge=wudi merge.solver=closed_form"
 VARIANTS = (  # the published choices are those of the leaderboard
     Variant("layers", "WUDI, closed form", "all_linear", f"{_CLOSED} merge.layers=all_linear"),
     Variant("layers", "ACE-Merging", "all_linear", "merge=ace merge.layers=all_linear"),
@@ -57,12 +57,12 @@ VARIANTS = (  # the published choices are those of the leaderboard
     Variant("layers", "RegMean", "all_linear", "merge=regmean merge.layers=all_linear"),
     Variant("layers", "TSV-M", "all_linear", "merge=tsv_m merge.layers=all_linear"),
     Variant("layers", "WUDI", "all_linear", f"{_WUDI} merge.layers=all_linear"),
-    Variant("layers", "DOGE TA", "all_linear", "edit=doge edit.layers=all_linear"),
+    Variant("layers", "DOGE TA", "all_linear", "edit=doge edit.layers=all_linear edit.units=published"),
     Variant("layers", "Iso-C", "all_linear", "merge=iso_c merge.layers=all_linear"),
     Variant("layers", "Iso-CTS", "all_linear", "merge=iso_cts merge.layers=all_linear"),
-    Variant("units", "WUDI", "relative", f"{_WUDI} merge.units=relative"),
+    Variant("units", "WUDI", "relative", "merge=wudi merge.units=relative"),
     Variant("units", "DOGE TA", "relative", "edit=doge edit.units=relative"),
-    Variant("units", "DOGE TA", "λ = 1", "edit=doge merge.scaling=1.0"),
+    Variant("units", "DOGE TA", "λ = 1", "edit=doge edit.units=published merge.scaling=1.0"),
     Variant("units", "DOGE TA", "relative, λ = 1", "edit=doge edit.units=relative merge.scaling=1.0"),
     Variant("fisher", "none", "λ = 1", "merge=fisher merge.scaling=1.0"),
     Variant("fisher", "length", "λ = 1", "merge=fisher merge.normalise=length merge.scaling=1.0"),

@@ -14,7 +14,7 @@ from merging.charts.accuracy import Series, marker_of
 from merging.charts.columns import AVERAGE, MARK, METHOD
 from merging.charts.theme import RULE, compose, neutral, plain
 from merging.methods.params import DataUse, Needs
-from merging.runs.leaderboard import Row, ranked
+from merging.runs.leaderboard import OUR_OWN, Row, ranked
 
 NEEDS_WORDS: dict[Needs, str] = {"none": "no data", "unlabeled": "unlabeled images", "labelled": "labelled images"}
 ONE_A_TASK = "a model for each task"
@@ -53,6 +53,7 @@ class Standing:
         run: id of its run; None if there is none.
         row: what was measured; None if nothing was yet.
         localised: whether it gives a model for each task, and so can't be ranked among those that give one for all.
+        own: whether it is this project's own method.
     """
 
     title: str
@@ -63,6 +64,7 @@ class Standing:
     run: str | None
     row: Row | None
     localised: bool = False
+    own: bool = False
 
     @property
     def group(self) -> str:
@@ -98,7 +100,7 @@ def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd
         return None if found is None else round(scale * found, digits)  # as Python rounds, not the browser
 
     columns: dict[str, list[Any]] = {
-        METHOD: [one.title for one in standings],
+        METHOD: [one.title + OUR_OWN * one.own for one in standings],
         AVERAGE: [value(one, lambda row: row.average) for one in standings],
         "Normalised (%)": [value(one, lambda row: row.normalised) for one in standings],
     }

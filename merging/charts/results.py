@@ -169,7 +169,8 @@ def _standings(rows: Sequence[Row]) -> list[Standing]:
                 state="done" if preset else "",
                 run=row.run,
                 row=row,
-                localised=preset is not None and preset.pair.localised,
+                localised=row.localised,
+                own=row.own,
             )
         )
     return ranked(lines)

@@ -33,9 +33,11 @@ class _Commands(click.Group):
             raise Exit(CUT_OFF) from None
 
     def invoke(self, ctx: click.Context) -> Any:
+        said = ""
         try:
             return super().invoke(ctx)
         except MergingError as error:
+            said = str(error)
             end_with("\n".join([f"Error: {error}", *(f"  {line}" for line in error.lines)]))
         except OSError as error:
             if error.errno == errno.EPIPE:  # whoever read the output has enough
@@ -45,7 +47,7 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             end_with("Interrupted; nothing is left half-written.", INTERRUPTED)
         finally:
-            problems_on_stderr()
+            problems_on_stderr(said)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

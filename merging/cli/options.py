@@ -138,11 +138,12 @@ def _set_places(wanted: str) -> None:
         own.refresh()
 
 
-def problems_on_stderr() -> None:
-    """Say which methods of one's own are not there; nothing if no command has asked for any."""
+def problems_on_stderr(said: str = "") -> None:
+    """Say which methods of one's own are not there, unless it was; nothing if no command has asked for any."""
     own = sys.modules.get("merging.methods.own")  # which takes a second to load
     for problem in own.problems() if own else ():
-        click.echo(visible(f"warning: {problem}"), err=True)
+        if str(problem) not in said:
+            click.echo(visible(f"warning: {problem}"), err=True)
 
 
 def open_workspace(home: Path) -> Any:

@@ -28,6 +28,8 @@ _ALIKE = 24  # class folders, named as their classes, that are printed
 def run_row(run: "Run") -> dict[str, Any]:
     """A run in a few JSON-ready values; ``scaling_chosen`` is the λ that was chosen on validation, if it was.
 
+    ``units`` says whether settings made for CLIP's weights were taken as printed, and why.
+
     ``remaining``, of a run that forgets, is what to look at in place of ``average``, see
     :class:`merging.runs.jobs.merge_result.Forgetting`.
     """
@@ -42,6 +44,7 @@ def run_row(run: "Run") -> dict[str, Any]:
         "tasks": list(run.spec.tasks),
         "scaling": run.spec.pair.scaling,
         "scaling_chosen": result.merge.scaling if result else None,
+        "units": result.units if result else [],
         "created": run.created,
         "name": run.name,
         "note": run.note,
@@ -194,6 +197,8 @@ def print_scaling(report: "MethodReport", clean: bool = False) -> None:
 def print_result(result: "MergeResult", tasks: int) -> None:
     """What came of a merge of so many tasks: λ, sizes, accuracies, as far as there are any."""
     print_scaling(result.merge, clean=result.shift != "clean")
+    for sentence in result.units:
+        click.echo(visible(sentence))
     if result.merge.storage is not None:
         print_storage(result.merge.storage, tasks)
     if result.forgetting:

@@ -264,6 +264,7 @@ def print_robustness(
     rows: "Sequence[Robustness]", zero_shot: "Robustness", shifts: "Sequence[Shift]", images: int
 ) -> None:
     """Methods × corruptions, a table for each severity: mean accuracy over the tasks, and relative to clean images."""
+    from merging.runs.beyond import mean
     from merging.suites.images.corruptions import CORRUPTIONS, READY
 
     for severity in sorted({shift.severity for shift in shifts}):
@@ -273,7 +274,8 @@ def print_robustness(
         table = []
         for row in (zero_shot, *rows):
             middle, clean = row.over(texts), row.on_average
-            cells = [f"{100 * value:.1f}" for value in (clean, *map(row.mean, texts), middle)]
+            each = [mean(row.accuracy[text]) for text in texts]
+            cells = [f"{100 * value:.1f}" for value in (clean, *each, middle)]
             table.append([row.title, *cells, f"{100 * middle / clean:.1f}" if clean else ""])
         click.echo(f"severity {severity}" if severity != READY else "as the data sets have them")
         print_table(header, table, right=header[1:])

@@ -25,7 +25,7 @@ def label_of(pair: Pair) -> str:
     parts = [
         f"{name.replace('_', ' ')} {short(value)}"
         for (kind, name), value in values.items()
-        if name and value != usual.get((kind, name))
+        if name and (value != usual.get((kind, name)) or name == "units")  # published units are left out of values
     ]
     return " · ".join([pair.title, *parts])
 

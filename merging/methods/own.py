@@ -34,7 +34,7 @@ from merging.methods.registry import OwnSource, Published, Stage
 ENTRY_POINTS = "merging.methods"
 _MOST_BYTES = 2**20
 _MODULE = "merging_method_of_"  # what the modules of files are called, followed by their hash
-_LONGEST = 400  # letters of a reason
+_LONGEST, _SHORT = 400, 120  # letters of a reason why nothing is loaded, and of what went wrong in a run
 _NO_METHOD = "registers no method; expected a function with @edit(…) or @merge(…) of merging.methods.registry"
 
 
@@ -270,10 +270,8 @@ def _telling(stage: Stage, one: _File | _Package) -> Callable[..., Any]:
             except (MergingError, MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:
-                reason = f"{stage.kind} {stage.name} of {one.source.name} fails: {_last_line(error, one)}"
-                raise SpecError(
-                    f"{reason}; mend the file, or try it by itself: merging check-method {stage.name}"
-                ) from error
+                where = f"{one.source.name}, {_last_line(error, one, _SHORT)}"
+                raise SpecError(f"{where} (in {stage.kind} {stage.name}; see merging check-method)") from error
 
         return call
 
@@ -297,13 +295,17 @@ def _usual(stage: Stage) -> Published:
     )
 
 
-def _last_line(error: BaseException, one: _File | _Package) -> str:
-    """The last line of a traceback, with the line of the file that it came from."""
+def _last_line(error: BaseException, one: _File | _Package, most: int = _LONGEST) -> str:
+    """The last line of a traceback, of so many letters at most, with the line of the file that it came from."""
     text = f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
     if isinstance(one, _Package):
-        return text[:_LONGEST]
+        return _cut(text, most)
     lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(one.path)]
     if isinstance(error, SyntaxError) and error.filename == str(one.path):
         lines = [error.lineno]
-    text = text.replace(f"{one.path.parent}/", "")[:_LONGEST]
+    text = _cut(text.replace(f"{one.path.parent}/", ""), most)
     return f"line {lines[-1]}, {text}" if lines else text
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 2]} …"

@@ -58,6 +58,10 @@ class Params(BaseModel):
         """The parameter that is λ, if there is one."""
         return next((name for name, mark in cls.on_validation().items() if mark.scaling), None)
 
+    def everything(self) -> dict[str, Any]:
+        """All values by name, JSON-ready, those included that specifications leave out."""
+        return {name: getattr(self, name) for name in type(self).model_fields} | self.model_dump(mode="json")
+
     def needs(self) -> Needs:
         """The data that these values ask for, apart from choosing any of them."""
         return "none"

@@ -135,7 +135,7 @@ TABLE = (
     Published(
         "doge_ta",
         "DOGE TA",
-        "edit=doge merge.scaling=1.0",
+        "edit=doge edit.units=published merge.scaling=1.0",
         _ARXIV + "2501.01230",
         iterative=True,
         look=Look(BROWN, "pentagon"),
@@ -150,7 +150,12 @@ TABLE = (
     ),
     Published("tsv_m", "TSV-M", "merge=tsv_m", _ARXIV + "2412.00081", look=Look(TEAL, "hexagram")),
     Published(
-        "wudi", "WUDI", "merge=wudi", _ARXIV + "2503.08099", iterative=True, look=Look(LAVENDER, "triangle-right")
+        "wudi",
+        "WUDI",
+        "merge=wudi merge.units=published",
+        _ARXIV + "2503.08099",
+        iterative=True,
+        look=Look(LAVENDER, "triangle-right"),
     ),
     Published(
         "wudi_closed_form",
@@ -215,7 +220,7 @@ TABLE = (
     Published(
         "doge_am",
         "DOGE AM",
-        "edit=doge edit.scaled=false merge=adamerging",
+        "edit=doge edit.scaled=false edit.units=published merge=adamerging",
         _ARXIV + "2501.01230",
         iterative=True,
         look=Look(BROWN, "star-diamond", "x"),

@@ -17,10 +17,10 @@ from merging.core.errors import MergingError
 from merging.evaluation.evaluator import Evaluator
 from merging.methods import random_suite
 from merging.methods.context import Context
-from merging.methods.pair import Pair
+from merging.methods.pair import DEFAULTS, Pair
 from merging.methods.params import AUTO
 from merging.methods.plan import plan
-from merging.methods.planned import TensorEdit
+from merging.methods.planned import Edit
 from merging.methods.registry import Kind, find
 from merging.suites import Suite
 from merging.weights.files import open_checkpoint, save_tensors
@@ -242,10 +242,22 @@ class _Trial:
         )
         return differs(found, self.merged(exact), _ROUNDING[dtype])
 
-    def in_pieces(self, vectors: TaskVectors) -> str:
-        edit = self.pair.edit.stage.plan(vectors, self.pair.edit.params, self.context(vectors))
-        if not isinstance(edit, TensorEdit) or not edit.elementwise:
+    def whole(self, case: Drawn) -> str:
+        """Why pieces of tensors are no question; empty if they are, or if planning fails, which others tell."""
+        if self.pair.edit.name == DEFAULTS["edit"]:
+            return "a merge is given whole tensors"
+        try:
+            edit = self.planned_edit(self.models(case))
+        except Exception:
             return ""
+        return "" if getattr(edit, "elementwise", False) else "it does not say that it is elementwise"
+
+    def planned_edit(self, vectors: TaskVectors) -> Edit:
+        edit: Edit = self.pair.edit.stage.plan(vectors, self.pair.edit.params, self.context(vectors))
+        return edit
+
+    def in_pieces(self, vectors: TaskVectors) -> str:
+        edit = self.planned_edit(vectors)
         for name in vectors.names:
             base, stack = (tensor.flatten(start) for start, tensor in enumerate(vectors.stack(name)))
             half = stack.shape[1] // 2
@@ -310,10 +322,12 @@ def _findings(pair: Pair) -> Iterator[TriedProperty]:
             "float16 and bfloat16 models give such models, up to rounding": lambda: trial.of_each(
                 free[1:2], lambda _: trial.stored(free[1], torch.float16) or trial.stored(free[1], torch.bfloat16)
             ),
-            "pieces of a tensor give pieces of its edit": lambda: trial.of_each(free, trial.in_pieces),
         }
         for sentence, fault in tried.items():
             yield TriedProperty(sentence, "" if why else fault(), why)
+        whole = why or trial.whole(free[0])
+        pieces = "" if whole else trial.of_each(free, trial.in_pieces)
+        yield TriedProperty("pieces of a tensor give pieces of its edit", pieces, whole)
         on_device = f"on {device} as on the processor" if device.type != "cpu" else "on an accelerator as here"
         finding = TriedProperty(on_device, left_out=why or "this machine has none" * (device.type == "cpu"))
         if not finding.left_out:

@@ -178,9 +178,18 @@ class Stage:
         Raises:
             SpecError: a value is out of bounds or a name unknown.
         """
-        defaults = self.parse({}).model_dump(mode="json")
-        given = self.parse(values).model_dump(mode="json")
-        return {name: value for name, value in given.items() if value != defaults.get(name)}
+        parsed = self.parse(values)
+        given, defaults = parsed.everything(), self.parse({}).everything()
+        found = {name: value for name, value in given.items() if value != defaults[name]}
+        # Of what specifications leave out, such as units: it is named where it would not be understood, and only there.
+        left_out = [name for name, field in self.params.model_fields.items() if field.exclude_if]
+        if self.parse(found) != parsed:
+            found |= {name: given[name] for name in left_out}
+        found = found if self.parse(found) == parsed else given
+        for name in left_out:
+            others = {other: value for other, value in found.items() if other != name}
+            found = others if self.parse(others) == parsed else found
+        return found
 
 
 _EDITS: dict[str, Stage] = {}

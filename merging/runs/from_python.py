@@ -42,6 +42,7 @@ AnySuite = Suite | str | os.PathLike[str]
 AnyPath = str | os.PathLike[str]
 Precision = Literal["float32", "bfloat16", "float16"]
 BASE, INDIVIDUAL = "base", "individual"
+_told: list[own.Problem] = []  # which warnings a program was given already
 
 
 @dataclass(frozen=True)
@@ -503,7 +504,9 @@ def _workspace(home: AnyPath | None) -> Workspace:
     """The folder for runs, once methods of one's own are those of now; what is wrong with them is said."""
     own.refresh()
     for problem in own.problems():
-        warnings.warn(str(problem), stacklevel=3)
+        if problem not in _told:
+            warnings.warn(str(problem), stacklevel=3)
+    _told[:] = own.problems()
     return Workspace(chosen_home() if home is None else path_of(home))
 
 

@@ -37,6 +37,8 @@ class Row:
         run: the run's id; None for the two baselines.
         skipped: split → task → number of images that can't be read and were left out.
         data_warnings: what is odd or assumed about images and heads, in sentences without their ends.
+        localised: whether it gives a model for each task, and so can't be ranked among those that give one for all.
+        own: whether it is this project's own method.
     """
 
     method: str
@@ -49,6 +51,8 @@ class Row:
     run: str | None = None
     skipped: dict[str, dict[str, int]] = field(default_factory=dict)
     data_warnings: list[str] = field(default_factory=list)
+    localised: bool = False
+    own: bool = False
 
     @property
     def average(self) -> float:
@@ -74,6 +78,10 @@ class Ranked(Protocol):
 
 
 Line = TypeVar("Line", bound=Ranked)
+
+
+OUR_OWN = " (this project's own)"  # behind the name of such a method
+ONE_A_TASK = "Not one model but one for each task, and so not ranked among the others:"
 
 
 def ranked(lines: Sequence[Line]) -> list[Line]:
@@ -207,11 +215,21 @@ def row_of(preset: Preset, run: Run, individual: Mapping[str, float]) -> Row:
         run=run.id,
         skipped=result.skipped,
         data_warnings=result.data_warnings,
+        localised=preset.pair.localised,
+        own=preset.ours,
     )
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    """The table, best average first."""
+    """The table, best average first; methods that give a model for each task have one of their own."""
+    parts = [[row for row in rows if row.localised == localised] for localised in (False, True)]
+    lines = _table(parts[0]) if parts[0] else []
+    lines += ["", ONE_A_TASK, "", *_table(parts[1])] if parts[1] else []
+    said = dict.fromkeys(filter(None, (about_images(row.skipped, row.data_warnings) for row in rows)))
+    return "\n".join([*lines, *(line for sentence in said for line in ("", sentence))]) + "\n"
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
     tasks = list(rows[0].accuracy)
     lines = [
         f"| method | data needed | chosen | {' | '.join(tasks)} | **average** | normalised | λ | seconds "
@@ -219,7 +237,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
         "|---|---|---|" + "---:|" * (len(tasks) + 5),
     ]
     for row in ranked(rows):
-        cells = [row.method, row.data.needs, row.data.chosen_words]
+        cells = [row.method + OUR_OWN * row.own, row.data.needs, row.data.chosen_words]
         cells += [f"{100 * row.accuracy[task]:.1f}" for task in tasks]
         cells += [
             f"**{100 * row.average:.1f}**",
@@ -229,5 +247,4 @@ def to_markdown(rows: Sequence[Row]) -> str:
             "" if row.peak_bytes is None else f"{row.peak_bytes / 1e6:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    said = dict.fromkeys(filter(None, (about_images(row.skipped, row.data_warnings) for row in rows)))
-    return "\n".join([*lines, *(line for sentence in said for line in ("", sentence))]) + "\n"
+    return lines

@@ -178,6 +178,11 @@ class TaskVectors:
             return self._with(edit=edit)
         return self._with(edit=lambda name, base, stack: edit(name, base, before(name, base, stack)))
 
+    @property
+    def unedited(self) -> "TaskVectors":
+        """The same vectors without any edit."""
+        return self if self.edit is None else self._with(edit=None)
+
     def kept(self, resident: OnDevice) -> "TaskVectors":
         """The same vectors with all weights on a device."""
         return self._with(resident=resident)

@@ -1,8 +1,9 @@
-"""Methods without data against numpy, on tensors of all kinds that a tower has.
+"""Methods against numpy, on tensors of all kinds that a tower has.
 
 Written from the papers' formulas, with full decompositions in float64 and nothing of the package: a matrix of a block,
 a convolution, ``proj`` (stored with its inputs first), embeddings, norms and biases, a tensor that no task changed, and
-one that a single task left alone. Which tensors are layers is written out here by name.
+one that a single task left alone. Which tensors are layers is written out here by name. Methods that look at images are
+compared so in files of their own, on whole towers.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from merging.methods import registry
 from merging.methods.context import Context
 from merging.methods.pair import Pair
 from merging.methods.plan import plan
@@ -300,6 +302,68 @@ def overlap_scaled(stacks: Stacks) -> Updates:
     return found | {name: found[name] * factor / total for name, factor in factors.items()}
 
 
+def awd(scope: str) -> Callable[[Stacks], Updates]:
+    """The redundant vector of the whole model, of every tensor or of every row, by plain descent on all its entries."""
+
+    def disentangled(vectors: np.ndarray) -> np.ndarray:
+        some = vectors.any(axis=1)
+        own = vectors[some]
+        if len(own) < 2:
+            return vectors
+        size = 2 / np.sqrt((own**2).sum(axis=1).mean())
+        delta = np.zeros(own.shape[1])
+        for _ in range(8):
+            phi = size * own - delta
+            lengths = np.linalg.norm(phi, axis=1)
+            unit = phi / lengths[:, None]
+            cosines = unit @ unit.T
+            slope = 0.1 * delta / np.linalg.norm(delta) if delta.any() else np.zeros_like(delta)
+            for i, j in [(i, j) for i in range(len(own)) for j in range(len(own)) if i != j]:
+                pull = np.sign(cosines[i, j]) * (unit[j] - cosines[i, j] * unit[i]) / lengths[i]
+                slope = slope - 2 / len(own) / (len(own) - 1) * pull
+            delta = delta - 0.01 * slope
+        return vectors - np.outer(some, delta / size)
+
+    def updates(stacks: Stacks) -> Updates:
+        if scope == "model":
+            ends = np.cumsum([stack[0].size for stack in stacks.values()])[:-1]
+            parts = np.split(disentangled(flat(stacks)), ends, axis=1)
+            return {name: part.sum(axis=0).reshape(SHAPES[name]) for name, part in zip(stacks, parts, strict=True)}
+        found = {}
+        for name, stack in stacks.items():
+            rows = stack.reshape(TASKS, len(stack[0]) if scope == "row" and stack.ndim > 2 else 1, -1)
+            edited = np.stack([disentangled(rows[:, number]) for number in range(rows.shape[1])], axis=1)
+            found[name] = edited.sum(axis=0).reshape(SHAPES[name])
+        return found
+
+    return updates
+
+
+def larv(stacks: Stacks) -> Updates:
+    """Two blocks: that with the smaller score by half, the other one and a half times."""
+    base = {name: tensor.double().numpy() for name, tensor in random_state(0, SHAPES).items()}
+
+    def rank(matrix: np.ndarray) -> float:
+        shares = svd(matrix)[1] ** 2 / (matrix**2).sum()
+        return float(np.exp(-(shares * np.log(shares)).sum()))
+
+    def conflict(one: np.ndarray, other: np.ndarray) -> float:
+        sides = np.linalg.norm(one @ other.T - other @ one.T) + np.linalg.norm(one.T @ other - other.T @ one)
+        return float(sides / 2 / np.linalg.norm(one) / np.linalg.norm(other))
+
+    measures = []
+    for block in BLOCKS:
+        names = [name for name in IN_BLOCKS if name.startswith(block)]
+        pairs = [(base[name], vector) for name in names for vector in stacks[name] if vector.any()]
+        measures.append(np.mean([(rank(one) / rank(other), conflict(one, other)) for one, other in pairs], axis=0))
+    contrasts, conflicts = np.array(measures).T
+    standard = (conflicts - conflicts.mean()) / conflicts.std()
+    scores = contrasts * np.sqrt([0.5, 1.0]) / (1 + np.log(1 + np.exp(standard)))
+    scales = {BLOCKS[place]: scale for place, scale in zip(scores.argsort(), (0.5, 1.5), strict=True)}
+    scale_of = {name: next((s for block, s in scales.items() if name.startswith(block)), 1.0) for name in stacks}
+    return {name: scale_of[name] * stack.sum(axis=0) for name, stack in stacks.items()}
+
+
 def mean(stacks: Stacks) -> Updates:
     return {name: stack.mean(axis=0) for name, stack in stacks.items()}
 
@@ -311,6 +375,11 @@ def weighted(stacks: Stacks) -> Updates:
 REFERENCES: dict[str, Callable[[Stacks], Updates]] = {
     "merge=average": mean,
     "merge=task_arithmetic merge.scaling=0.5 merge.weights=1,-0.5,2": weighted,
+    "edit=none": lambda stacks: {name: stack.sum(axis=0) for name, stack in stacks.items()},
+    "edit=awd edit.steps=8 edit.units=relative": awd("model"),
+    "edit=awd edit.steps=8 edit.scope=layer": awd("layer"),
+    "edit=awd edit.steps=8 edit.scope=row": awd("row"),
+    "edit=larv": larv,
     "edit=ties": ties,
     "edit=consensus": consensus,
     "edit=trust_region edit.drop=0.1": tatr,
@@ -320,8 +389,10 @@ REFERENCES: dict[str, Callable[[Stacks], Updates]] = {
     "merge=iso_cts merge.layers=all_linear": matrix_by_matrix(LINEAR, where_some(iso_cts), turn=True),
     "merge=tsv_m": matrix_by_matrix(TWO_DIMENSIONAL, where_some(tsv_m)),
     "merge=tsv_m merge.layers=all_linear": matrix_by_matrix(LINEAR, where_some(tsv_m), turn=True),
-    "merge=wudi merge.learning_rate=1e-4 merge.steps=15": matrix_by_matrix(IN_BLOCKS, where_some(wudi(1e-4, 15))),
-    "merge=wudi merge.learning_rate=1e-4 merge.steps=15 merge.layers=all_linear": matrix_by_matrix(
+    "merge=wudi merge.learning_rate=1e-4 merge.steps=15 merge.units=published": matrix_by_matrix(
+        IN_BLOCKS, where_some(wudi(1e-4, 15))
+    ),
+    "merge=wudi merge.learning_rate=1e-4 merge.steps=15 merge.layers=all_linear merge.units=published": matrix_by_matrix(
         LINEAR, where_some(wudi(1e-4, 15)), turn=True
     ),
     "merge=wudi merge.steps=15 merge.units=relative": matrix_by_matrix(
@@ -346,8 +417,8 @@ REFERENCES: dict[str, Callable[[Stacks], Updates]] = {
     "edit=parts edit.layers=all_linear": matrix_by_matrix(LINEAR, where_some(wudi_closed), turn=True),
     "edit=parts edit.of=tsv_m": matrix_by_matrix(TWO_DIMENSIONAL, where_some(tsv_m)),
     "merge=overlap": overlap_scaled,
-    "edit=doge edit.steps=12": doge(IN_BLOCKS, 0.07, 1e-4),
-    "edit=doge edit.steps=12 edit.layers=all_linear": doge(LINEAR, 0.07, 1e-4),
+    "edit=doge edit.steps=12 edit.units=published": doge(IN_BLOCKS, 0.07, 1e-4),
+    "edit=doge edit.steps=12 edit.layers=all_linear edit.units=published": doge(LINEAR, 0.07, 1e-4),
     "edit=doge edit.steps=12 edit.units=relative": doge(IN_BLOCKS, 0.07, 1e-4, relative=True),
 }
 
@@ -369,6 +440,79 @@ def test_it_is_the_formula_on_every_kind_of_tensor(models, settings: str) -> Non
         update = tensor.double().numpy() - bases[name]
         scale = max(np.abs(expected[name]).max(), SPREAD)
         np.testing.assert_allclose(update / scale, expected[name] / scale, rtol=0, atol=1e-3, err_msg=name)
+
+
+def emr(stacks: Stacks) -> list[Updates]:
+    """The largest entry of the elected sign for those who have that sign, each task's times its factor."""
+    elected = {}
+    for name, stack in stacks.items():
+        sign = np.where(stack.sum(axis=0) > 0, 1.0, -1.0)
+        elected[name] = sign * np.where(stack * sign > 0, np.abs(stack), 0).max(axis=0)
+    served = []
+    for task in range(TASKS):
+        parts = {name: elected[name] * (stacks[name][task] * elected[name] > 0) for name in stacks}
+        own = sum(np.abs(stacks[name][task]).mean() for name in stacks)
+        served.append({n: own / sum(np.abs(part).mean() for part in parts.values()) * parts[n] for n in stacks})
+    return served
+
+
+def tall_masks(stacks: Stacks) -> list[Updates]:
+    """The sum, where a task's own part outweighs four tenths of the rest."""
+    totals = {name: stack.sum(axis=0) for name, stack in stacks.items()}
+    return [
+        {
+            name: total * (abs(stacks[name][task]) > 0.4 * abs(total - stacks[name][task]))
+            for name, total in totals.items()
+        }
+        for task in range(TASKS)
+    ]
+
+
+LOCALISED = {"emr": emr, "tall_masks": tall_masks}
+
+
+@pytest.mark.parametrize("merge", LOCALISED)
+def test_a_model_for_each_task_is_the_formula_on_every_kind_of_tensor(models, merge: str) -> None:  # type: ignore[no-untyped-def]
+    bases = {name: models.base[name].double().numpy() for name in SHAPES}
+    stacks = {n: np.stack([m[n].double().numpy() - base for m in models.checkpoints]) for n, base in bases.items()}
+    planned = plan(models, Pair.of(merge=merge), Context())
+    tensors = dict(planned.tensors())
+    for task, expected in zip(models.tasks, LOCALISED[merge](stacks), strict=True):
+        served = planned.served(tensors, task)
+        for name, update in expected.items():
+            found = served[name].double().numpy() - bases[name]
+            np.testing.assert_allclose(found, update, rtol=0, atol=1e-3 * SPREAD, err_msg=name)
+
+
+def test_dare_leaves_out_or_scales_up_every_kind_of_tensor(models) -> None:  # type: ignore[no-untyped-def]
+    """Which entries is drawn; how many, and what becomes of the others, is not."""
+    pair = Pair.read("edit=dare edit.drop=0.75")
+    edited = models.edited(plan(models, pair, Context()).edit)
+    kept = []
+    for name, _, stack in edited.iterate():
+        whole, found = models.stack(name)[1].numpy(), stack.numpy()
+        kept.append((found != 0)[whole != 0])
+        np.testing.assert_allclose(found, np.where(found != 0, 4 * whole, 0), rtol=1e-6)
+    share = np.concatenate(kept)
+    assert abs(share.mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / share.size)
+
+
+# Where methods that look at images are compared with the obvious way: on a whole tower, with hooks or autograd.
+WITH_IMAGES = {
+    "adamerging": "test_the_gradient_is_that_of_autograd_through_the_merge",
+    "fisher": "test_every_entry_is_averaged_by_its_information",
+    "regmean": "test_merged_weights_are_the_solution",
+    "regmean_plus_plus": "test_regmean_plus_plus_fits_block_after_block",
+}
+
+
+def test_every_method_is_compared_with_an_independent_implementation() -> None:
+    words = {word for settings in REFERENCES for word in settings.split()}
+    assert {f"edit={name}" for name in registry.edits()} - words == {"edit=dare"}
+    others = {f"merge={name}" for name in (*WITH_IMAGES, *LOCALISED)}
+    assert {f"merge={name}" for name in registry.merges()} - words == others
+    texts = "".join(path.read_text("utf-8") for path in (Path(__file__).parent / "merges").glob("test_*.py"))
+    assert [name for name in WITH_IMAGES.values() if f"def {name}(" not in texts] == []
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,13 @@ EDITS: dict[str, tuple[str, dict[str, object]]] = {
     "awd exact": ("awd", {"steps": 40, "solver": "exact"}),
     "awd layer": ("awd", {"steps": 40, "scope": "layer"}),
     "awd row": ("awd", {"steps": 40, "scope": "row"}),
-    "awd adam": ("awd", {"steps": 10, "solver": "adam", "beta": 1e-3}),
+    "awd adam": ("awd", {"steps": 10, "solver": "adam", "beta": 1e-3, "units": "published"}),
     "ties": ("ties", {"keep": 0.4}),
     "ties mean": ("ties", {"keep": 0.4, "combine": "mean"}),
     "dare": ("dare", {"drop": 0.3}),
     "consensus": ("consensus", {"threshold": 0.3}),
     "trust region": ("trust_region", {"drop": 0.1}),
-    "doge": ("doge", {"steps": 20, "strength": 5.0}),
+    "doge": ("doge", {"steps": 20, "strength": 5.0, "units": "published"}),
 }
 DATA_FREE: dict[str, tuple[str, dict[str, object]]] = {
     "average": ("average", {}),
@@ -40,7 +40,7 @@ DATA_FREE: dict[str, tuple[str, dict[str, object]]] = {
     "iso-c": ("iso_c", {}),
     "iso-cts": ("iso_cts", {}),
     "tsv-m": ("tsv_m", {}),
-    "wudi": ("wudi", {"steps": 20, "learning_rate": 1e-3}),
+    "wudi": ("wudi", {"steps": 20, "learning_rate": 1e-3, "units": "published"}),
     "wudi closed": ("wudi", {"solver": "closed_form"}),
 }
 PINNED = (*EDITS, *DATA_FREE)  # in golden_merges.json

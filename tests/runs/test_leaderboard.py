@@ -17,7 +17,7 @@ from merging.methods.params import NEEDS, DataUse
 from merging.methods.presets import PRESETS, Preset
 from merging.runs.foreground import run_here
 from merging.runs.jobs import MergeSpec
-from merging.runs.leaderboard import Row, cheapest_first, data_looked_at, to_markdown, two_settings
+from merging.runs.leaderboard import ONE_A_TASK, OUR_OWN, Row, cheapest_first, data_looked_at, to_markdown, two_settings
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
@@ -147,10 +147,17 @@ def test_the_table_is_sorted_by_average(suite_file: Path, workspace: Workspace) 
     table = to_markdown(
         [
             Row("worse", DataUse("none"), {"a": 0.1}, None),
-            Row("better", DataUse("none", ("merge.scaling",)), {"a": 0.2}, 0.5, 0.3, 1.0, 10**6),
+            Row("masks", DataUse("none"), {"a": 0.9}, None, localised=True),
+            Row("better", DataUse("none", ("merge.scaling",)), {"a": 0.2}, 0.5, 0.3, 1.0, 10**6, own=True),
         ]
     )
-    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| better", "| worse"]
+    merged, apart = table.split(f"\n\n{ONE_A_TASK}\n\n")
+    assert [line.split(" | ")[0] for line in merged.splitlines()[2:]] == [f"| better{OUR_OWN}", "| worse"]
+    assert [line.split(" | ")[0] for line in apart.splitlines()] == [
+        "| method",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+        "| masks",
+    ]
 
 
 def test_tasks_without_images_are_refused(own_suite: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from merging.charts.columns import MARK, METHOD, mark
 from merging.charts.leaderboard import NOT_RUN, UNDER_WAY, Standing, task_column
 from merging.charts.theme import shorten, style_of
 from merging.runs import Run
-from merging.runs.leaderboard import baseline_rows, data_looked_at, ranked, row_of
+from merging.runs.leaderboard import ONE_A_TASK, baseline_rows, data_looked_at, ranked, row_of
 from merging.runs.run import ACTIVE
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.preset_runs import MethodEntry
@@ -28,7 +28,7 @@ _STATES = {NOT_RUN: "gray", UNDER_WAY: "blue"} | {
 
 
 def standings(entries: Sequence[MethodEntry], baselines: Sequence[Series]) -> list[Standing]:
-    """The lines of the leaderboard, best average first.
+    """The lines of the leaderboard, best average first; those that give a model for each task come behind.
 
     Args:
         entries: the methods.
@@ -53,9 +53,10 @@ def standings(entries: Sequence[MethodEntry], baselines: Sequence[Series]) -> li
                 run=run.id if run else None,
                 row=row,
                 localised=preset.pair.localised,
+                own=preset.ours,
             )
         )
-    return ranked(lines)
+    return sorted(ranked(lines), key=lambda line: line.localised)
 
 
 def state_of(run: Run | None) -> str:
@@ -66,13 +67,23 @@ def state_of(run: Run | None) -> str:
 
 
 def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Mapping[str, str]) -> None:
-    """The table on screen.
+    """The table on screen, and one of the methods that give a model for each task below.
 
     Args:
         table: as :func:`~merging.charts.leaderboard.leaderboard_table` makes it.
         lines: its lines.
         labels: task → what to call it.
     """
+    apart = [line.localised for line in lines]
+    _show_table(table[[not one for one in apart]], [line for line in lines if not line.localised], labels)
+    if any(apart):
+        st.caption(ONE_A_TASK)
+        _show_table(table[apart], [line for line in lines if line.localised], labels, "leaderboard-localised")
+
+
+def _show_table(
+    table: pd.DataFrame, lines: Sequence[Standing], labels: Mapping[str, str], key: str = "leaderboard-table"
+) -> None:
     drawn = table.copy()
     drawn.insert(0, MARK, [mark(style_of(one.title)) for one in lines])
     drawn["Run"] = [link_to(one.run) if one.run else None for one in lines]
@@ -111,7 +122,7 @@ def show_leaderboard(table: pd.DataFrame, lines: Sequence[Standing], labels: Map
     }
     st.dataframe(
         drawn,
-        key="leaderboard-table",
+        key=key,
         hide_index=True,
         width="stretch",
         height="content",

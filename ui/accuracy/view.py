@@ -183,8 +183,8 @@ def ranking(series: Sequence[Series], runs: Mapping[str, Run]) -> pd.DataFrame:
             row["Normalised (%)"] = None if normalised is None else round(100 * normalised, 1)
         coefficients = {ZERO_SHOT: "the base model as it is", INDIVIDUAL: "one model per task, no merge"}
         row["Coefficients"] = coefficients.get(one.name, "") if run is None else scaling_of(run)
-        here = run is not None and run.merged is not None and not run.shipped
-        row["Time"] = duration(run.merged.seconds["total"]) if here else ""
+        own = run.merged if run is not None and not run.shipped else None
+        row["Time"] = duration(own.seconds["total"]) if own else ""
         rows.append(row)
     table = pd.DataFrame(rows)
     return table if table["Time"].any() else table.drop(columns="Time")

@@ -282,6 +282,8 @@ def _origin(run: Run, result: MergeResult) -> None:
         chosen = scaling_of(run)
         if chosen:
             st.caption(escape_markdown(f"Coefficients: {chosen}."))
+        for sentence in result.units:
+            st.caption(escape_markdown(sentence))
         st.json(run.spec.model_dump(mode="json", exclude={"suite"}), expanded=2)
     with files:
         st.markdown("**Files, by content**")

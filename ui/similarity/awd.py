@@ -65,6 +65,7 @@ def controls() -> AwdParams:
 def _values(choices: Sequence[DeltaGenerator], sliders: Sequence[DeltaGenerator]) -> dict[str, Any]:
     """What the widgets say, drawn into three columns each."""
     values: dict[str, Any] = {
+        "units": "published",  # β is what the slider says
         "scope": _choice(choices[0], "Scope", "scope"),
         "solver": _choice(choices[1], "Solver", "solver", on_change=_move_beta),
         "alpha": number(
@@ -157,7 +158,7 @@ def _apply_preset() -> None:
 
 def query(params: AwdParams) -> dict[str, str]:
     """Query parameters that open the Merge page with these settings."""
-    return {"edit": STAGE.name, **{f"edit.{name}": _text(value) for name, value in params.model_dump().items()}}
+    return {"edit": STAGE.name, **{f"edit.{name}": _text(value) for name, value in params.everything().items()}}
 
 
 def _text(value: object) -> str:

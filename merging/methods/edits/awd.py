@@ -10,9 +10,9 @@ Vectors that are zero (over the model, the tensor or the row, by scope) take no 
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,10 +30,9 @@ from merging.methods.edits.redundancy import (
     mixing,
     pulls_at_nothing,
 )
-from merging.methods.params import Params
-from merging.methods.planned import Edit, LinearEdit, RowEdit, RowMixing, TensorEdit
+from merging.methods.planned import Edit, LinearEdit, Report, RowEdit, RowMixing, TensorEdit
 from merging.methods.registry import edit
-from merging.methods.units import UNITS, Units, spread_factor
+from merging.methods.units import UNITS_OF_ADAM, InUnits, Size, Units, spread_factor
 from merging.weights.geometry import ROUNDING, Geometry, gram_of
 from merging.weights.roles import role_of
 from merging.weights.vectors import TaskVectors
@@ -41,14 +40,21 @@ from merging.weights.vectors import TaskVectors
 Scope = Literal["model", "layer", "row"]
 Solver = Literal["descent", "exact", "adam"]
 ADAM_BETA = 1e-5  # a step in units of a weight; descent's β multiplies a gradient and is far too large for that
-READING_B = {"scope": "layer", "solver": "adam", "beta": ADAM_BETA, "tensors": "matrices"}  # of the paper
+READING_B = {  # of the paper
+    "scope": "layer",
+    "solver": "adam",
+    "beta": ADAM_BETA,
+    "tensors": "matrices",
+    "units": "published",
+}
 TARGET_NORM = 2.0  # root mean square norm that layers and rows are scaled to: what α and β were chosen for
+_SETTINGS = "AWD's α and β"
 _NUDGE = 1e-7  # relative, about what float32 and another kernel make of an inner product
 _STEADY = 1e-3  # of the result: moved by less than this it is the same for every purpose
 _BATCH = 4096  # problems solved at once: enough that calls cost little, few enough to stay in cache
 
 
-class AwdParams(Params):
+class AwdParams(InUnits):
     """How the redundant vector is found."""
 
     scope: Scope = Field("model", description="One redundant vector for the model, per tensor, or per output row.")
@@ -66,7 +72,12 @@ class AwdParams(Params):
     )
     steps: int = Field(300, ge=0, le=5000, description="Number of steps.")
     tensors: Literal["all", "matrices"] = Field("all", description="Which tensors are disentangled.")
-    units: Units = UNITS
+    units: Units = UNITS_OF_ADAM
+
+    @classmethod
+    def has_units(cls, values: Mapping[str, Any]) -> bool:
+        """Adam's step is that of a weight. Others: by the model as published, whatever size; layers and rows, scaled."""
+        return bool(values.get("solver", "descent") == "adam")
 
 
 @dataclass(frozen=True)
@@ -135,7 +146,8 @@ def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
     chosen = _chosen(geometry, params)
     whole = params.scope == "model"
     grams = geometry.grams[chosen].sum(axis=0, keepdims=True) if whole else geometry.grams[chosen]
-    grams = grams if whole and params.units == "published" else _normalised(grams)
+    size = Size.of_lengths(grams, TARGET_NORM, _SETTINGS) if whole else None
+    grams = _normalised(grams) if size is None or size.relative(params.units) else grams
     found = _solve(grams, params)
     solved = mixing(found.coefficients, directed(grams))  # one for all layers, or one for each
     matrices = np.tile(np.eye(len(geometry.tasks)), (len(geometry.names), 1, 1))
@@ -147,7 +159,7 @@ def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
     if whole:
         coefficients, multipliers = found.coefficients[0], solved[0].sum(axis=0)
     report = {
-        **_report(params, found.curve, norm),
+        **_report(params, found.curve, norm, size),
         "coefficients": coefficients.tolist(),
         "task_multipliers": multipliers.tolist(),
         "tensors": None if whole else list(geometry.names),
@@ -193,8 +205,9 @@ def rose(before: float, after: float) -> bool:
     return after - before > ROUNDING * max(1.0, abs(before))
 
 
-def _report(params: AwdParams, curve: np.ndarray, norm: float) -> dict[str, object]:
+def _report(params: AwdParams, curve: np.ndarray, norm: float, size: Size | None = None) -> Report:
     """What a run keeps of AWD; scopes and solvers with coefficients fill those in."""
+    everywhere = f"AWD's α and β carried over to the size of the task vectors, as in every {params.scope} by itself"
     return {
         "scope": params.scope,
         "solver": params.solver,
@@ -205,7 +218,7 @@ def _report(params: AwdParams, curve: np.ndarray, norm: float) -> dict[str, obje
         "objective_after": float(curve[-1]),
         "objective": curve.tolist(),
         "redundant_norm": norm,
-        **({"units": params.units} if params.units == "relative" else {}),
+        **(size.report(params.units) if size else {"units": "relative", "units_because": everywhere}),
     }
 
 
@@ -360,6 +373,8 @@ def _adam(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: 
     """
     chosen = [geometry.names[index] for index in _chosen(geometry, params)]
     groups = [chosen] if params.scope == "model" and chosen else [[name] for name in chosen]
+    size = Size.of_entries(geometry, chosen, _SETTINGS)
+    relative = size.relative(params.units)
     after = geometry.grams.copy()
     found: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # δ [U, N] and which vectors it is subtracted from [T, U]
     curves, weights = [], []
@@ -379,8 +394,9 @@ def _adam(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: 
         flat = torch.cat(stacks, dim=2)  # [T, U, N]
         gram = _grams(flat)
         there = torch.as_tensor(directed(gram.cpu().numpy()), device=flat.device)  # [U, T]
-        factor = spread_factor(flat) if params.units == "relative" else 1.0
-        delta, curve = _adam_on(flat.div_(factor), gram / factor**2, there, params, context, done, len(groups))
+        factor = spread_factor(flat) if relative else 1.0
+        scaled = relative or params.scope != "model"
+        delta, curve = _adam_on(flat.div_(factor), gram / factor**2, there, params, scaled, context, done, len(groups))
         delta *= factor
         curves.append(curve)
         weights.append(flat.shape[1])
@@ -391,7 +407,7 @@ def _adam(vectors: TaskVectors, geometry: Geometry, params: AwdParams, context: 
             after[geometry.names.index(name)] = gram_of(phi.split(COLUMNS, dim=1))
 
     curve = np.average(curves, axis=0, weights=weights) if curves else np.zeros(1)
-    edit = TensorEdit(apply, _report(params, curve, square**0.5))
+    edit = TensorEdit(apply, _report(params, curve, square**0.5, size))
     return Disentangled(edit, geometry.with_grams(after), None, None, curve, square**0.5)
 
 
@@ -419,6 +435,7 @@ def _adam_on(
     gram: torch.Tensor,
     there: torch.Tensor,
     params: AwdParams,
+    scaled: bool,
     context: Context,
     group: int,
     groups: int,
@@ -427,12 +444,13 @@ def _adam_on(
 
     The gradient is written out: with h as in :func:`~merging.methods.edits.redundancy.descent`,
     ∇L_O = −2/(T(T−1)) Σ_j h_j φ_j, so a step costs two passes over the stack. T counts the vectors that have a
-    direction, by ``there`` ``[U, T]``; ``gram`` is that of every unit, ``[U, T, T]``.
+    direction, by ``there`` ``[U, T]``; ``gram`` is that of every unit, ``[U, T, T]``. If ``scaled``, α weighs the norm
+    as if that of the task vectors were :data:`TARGET_NORM`.
     """
     x = stack.movedim(0, 1)  # [U, T, N]
     counts = there.sum(dim=1)
     scale = TARGET_NORM / (gram.diagonal(dim1=1, dim2=2).sum(dim=1) / counts.clamp_min(1)).clamp_min(1e-30).sqrt()
-    if params.scope == "model" and params.units == "published":
+    if not scaled:
         scale = torch.ones_like(scale)
     pairs = (counts * (counts - 1)).clamp_min(1)
     shares = counts > 1  # else Adam would blow rounding errors up to whole steps

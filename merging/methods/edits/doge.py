@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 
@@ -22,10 +21,9 @@ from merging.core.errors import SpecError
 from merging.methods.context import Context
 from merging.methods.edits.magnitudes import largest_magnitudes
 from merging.methods.layers import TOGETHER, matrices_of, of_equal_shape
-from merging.methods.params import Params
 from merging.methods.planned import Report, TensorEdit
 from merging.methods.registry import Revision, edit
-from merging.methods.units import CLIP_LENGTH, UNITS, Units, spread_factor
+from merging.methods.units import UNITS, InUnits, Size, Units, length_factor, spread_factor
 from merging.weights import spectra
 from merging.weights.roles import Role, role_of
 from merging.weights.spectra import nonzero, side_by_side, svd, top_triplets
@@ -35,7 +33,7 @@ _AT_FIRST = {"layers": "everything"}
 _ENTRIES = 1 << 20  # of all tasks' rows at once: few enough to stay in the cache between two uses, few enough calls
 
 
-class DogeParams(Params):
+class DogeParams(InUnits):
     """The descent, the shared subspace, and the layer-wise coefficients."""
 
     steps: int = Field(400, ge=0, le=10_000, description="Steps of Adam on δ.")
@@ -77,10 +75,12 @@ def doge(vectors: TaskVectors, params: DogeParams, context: Context) -> TensorEd
     kept = max(1, math.floor(params.keep * sum(torch.Size(role.shape).numel() for role in layers.values()) + 1e-9))
     limits = largest_magnitudes(vectors, kept, context, tuple(layers)).tolist() if together else []
 
-    relative = params.units == "relative"
-    strength = params.strength * (_length_factor(vectors, layers, context) if relative else 1.0)
+    geometry = context.geometry(vectors)
+    size = Size.of_entries(geometry, layers, "DOGE's η and learning rate")
+    relative = size.relative(params.units)
+    strength = params.strength * (length_factor(geometry, layers) if relative else 1.0)
     sizes: dict[str, float] = {}
-    found = {} if relative else _updates_together(vectors, layers, strength, params, context)
+    found = _updates_together(vectors, layers, strength, params, sizes if relative else None, context)
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
         role = layers.get(name)
@@ -107,21 +107,12 @@ def doge(vectors: TaskVectors, params: DogeParams, context: Context) -> TensorEd
                 edited[task].add_(factors[task] * delta).mul_(magnitudes >= limit)
         return edited
 
-    report: Report = {"layers": len(layers)}
+    report: Report = {"layers": len(layers), **size.report(params.units)}
     if together:
         report |= {"entries_kept": kept, "limits": limits}
     if relative:
-        report |= {"units": "relative", "strength": strength, "times_clip": sizes}
+        report |= {"strength": strength, "times_clip": sizes}
     return TensorEdit(apply, report)
-
-
-def _length_factor(vectors: TaskVectors, layers: Mapping[str, Role], context: Context) -> float:
-    """How many times longer the task vectors are in one layer than CLIP's: root mean square of those not zero."""
-    geometry = context.geometry(vectors)
-    rows = [geometry.names.index(name) for name in layers]
-    squares = np.diagonal(geometry.grams[rows], axis1=1, axis2=2)
-    some = squares[squares > 0]
-    return float(np.sqrt(some.mean())) / CLIP_LENGTH if some.size else 1.0
 
 
 def _is_layer(role: Role, params: DogeParams) -> bool:
@@ -149,9 +140,17 @@ def _update(stack: torch.Tensor, weights: torch.Tensor, params: DogeParams, cont
 
 
 def _updates_together(
-    vectors: TaskVectors, layers: Mapping[str, Role], strength: float, params: DogeParams, context: Context
+    vectors: TaskVectors,
+    layers: Mapping[str, Role],
+    strength: float,
+    params: DogeParams,
+    sizes: dict[str, float] | None,
+    context: Context,
 ) -> dict[str, torch.Tensor]:
-    """δ of all layers, where a GPU finds those of equal shape together; nothing on the CPU."""
+    """δ of all layers, where a GPU finds those of equal shape together; nothing on the CPU.
+
+    With relative settings ``sizes`` gets how many times as large as CLIP's the vectors of each layer are, else None.
+    """
     if not spectra.multiplies(context.device):
         return {}
 
@@ -160,9 +159,14 @@ def _updates_together(
         context.step(len(found), len(layers), "finding updates")
         stacks = matrices_of(vectors, names, layers, context.device)
         weights = torch.stack([_weights(stack, strength) for stack in stacks])
+        factors = [1.0 if sizes is None else spread_factor(stack) for stack in stacks]
+        if sizes is not None:
+            sizes |= dict(zip(names, factors, strict=True))
+            stacks = stacks / torch.tensor(factors, device=stacks.device)[:, None, None, None]
         some = max(1, TOGETHER // (32 * len(vectors.tasks) * min(stacks.shape[2:]) ** 2))  # Gram matrices in float64
         bases = torch.cat([_shared_bases(part, params.shared) for part in stacks.split(some)])
-        found |= dict(zip(names, _descended(stacks, weights, bases, params, context), strict=True))
+        deltas = _descended(stacks, weights, bases, params, context)
+        found |= {name: factor * delta for name, factor, delta in zip(names, factors, deltas, strict=True)}
     return found
 
 

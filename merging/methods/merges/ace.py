@@ -7,6 +7,7 @@ with ``Σ_t = τ_tᵀ τ_t/‖τ_t‖²`` and a ridge towards the sum; here it g
 """
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -19,7 +20,7 @@ from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import Published, merge
 from merging.methods.scaling import Scaling, scaled
-from merging.methods.units import UNITS, Units, spread_factor
+from merging.methods.units import UNITS_AS_PRINTED, spread_factor
 from merging.weights.spectra import add_moments, mirror, nonzero, solve_positive, top_triplets
 from merging.weights.vectors import TaskVectors
 
@@ -45,7 +46,7 @@ class AceParams(Params):
         1.0, title="λ", description="Multiplier of the merged update, or auto: chosen on the validation split."
     )
     layers: Layers = LAYERS
-    units: Units = UNITS
+    units: Literal["published", "relative"] = UNITS_AS_PRINTED
     calibration: float = CALIBRATION
 
 

@@ -5,8 +5,9 @@ the layer, so the loss is what task t would notice. It is quadratic: with ``S = 
 ``R = Σ τ_t τ_tᵀτ_t/‖τ_t‖²`` its gradient is ``2 (m S − R)``, and S and R are computed once.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -14,17 +15,16 @@ from pydantic import Field
 from merging.methods.calibration import CALIBRATION
 from merging.methods.context import Context
 from merging.methods.layers import LAYERS, Layers, matrices_of, matrix_by_matrix, of_equal_shape
-from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
 from merging.methods.registry import merge
 from merging.methods.scaling import Scaling, scaled
-from merging.methods.units import UNITS, Units, spread_factor
+from merging.methods.units import UNITS_OF_ADAM, InUnits, Size, Units, spread_factor
 from merging.weights.roles import Role, role_of
 from merging.weights.spectra import add_moments, mirror, multiplies, nonzero, solve_positive
 from merging.weights.vectors import TaskVectors
 
 
-class WudiParams(Params):
+class WudiParams(InUnits):
     """The solver, and how far to go along its result."""
 
     solver: Literal["adam", "closed_form"] = Field(
@@ -39,8 +39,13 @@ class WudiParams(Params):
         1.0, title="λ", description="Multiplier of the merged update, or auto: chosen on the validation split."
     )
     layers: Layers = LAYERS
-    units: Units = UNITS
+    units: Units = UNITS_OF_ADAM
     calibration: float = CALIBRATION
+
+    @classmethod
+    def has_units(cls, values: Mapping[str, Any]) -> bool:
+        """Only the iteration has a learning rate."""
+        return bool(values.get("solver", "adam") == "adam")
 
 
 @merge("wudi", title="WUDI", paper="https://arxiv.org/abs/2503.08099")
@@ -48,12 +53,15 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
     """Find for every linear layer the update that interferes least with all task vectors.
 
     The closed form is ``(R + ρ Σ τ)(S + ρ I)⁻¹`` with ``ρ = ridge · tr(S)/n``; where inputs say nothing it gives the
-    sum, from which the iteration starts too. Other tensors take the mean. The learning rate is a step of a weight; with
-    units ``relative`` it is carried over to the size of each matrix's task vectors, see :mod:`merging.methods.units`.
+    sum, from which the iteration starts too. Other tensors take the mean. The learning rate is a step of a weight;
+    where ``units`` come to ``relative`` it is carried over to the size of each matrix's task vectors, see
+    :mod:`merging.methods.units`.
     """
 
     factors: dict[str, float] = {}
-    found_before = _by_adam_together(vectors, params, context) if params.solver == "adam" else {}
+    size = None if params.solver == "closed_form" else _size(vectors, params, context)
+    relative = size is not None and size.relative(params.units)
+    found_before = {} if size is None else _by_adam_together(vectors, params, relative, factors, context)
 
     def least_interfering(name: str, stack: torch.Tensor) -> torch.Tensor:
         if params.solver == "closed_form":
@@ -64,14 +72,21 @@ def wudi(vectors: TaskVectors, params: WudiParams, context: Context) -> TensorMe
         if int((weights > 0).sum()) < 2:
             return total  # is the minimum; Adam would walk along rounding errors
         s, r = normal_equations(stack, weights)
-        factors[name] = factor = spread_factor(stack) if params.units == "relative" else 1.0
+        factors[name] = factor = spread_factor(stack) if relative else 1.0
         return _adam(total.div_(factor), s, r.div_(factor), params, context).mul_(factor)
 
     direction = matrix_by_matrix(params.layers, lambda role: role.block_matrix, least_interfering, params.calibration)
     found = scaled(vectors, params.scaling, direction, context)
-    if params.solver == "closed_form" or params.units == "published":
+    if size is None:
         return found
-    return replace(found, report={**found.report, "units": "relative", "times_clip": factors})
+    each = {"times_clip": factors} if relative else {}
+    return replace(found, report={**found.report, **size.report(params.units), **each})
+
+
+def _size(vectors: TaskVectors, params: WudiParams, context: Context) -> Size:
+    """How large the task vectors of the layers are, before any edit."""
+    taken = [name for name in vectors.names if _is_taken(role_of(name, vectors.info(name).shape), params)]
+    return Size.of_entries(context.geometry(vectors.unedited), taken, "WUDI's learning rate")
 
 
 def closed_form_parts(stack: torch.Tensor, ridge: float) -> torch.Tensor:
@@ -130,9 +145,14 @@ def closed_form(stack: torch.Tensor, ridge: float) -> torch.Tensor:
     return solve_positive(s, r + rho * total, "; or raise merge.ridge")
 
 
-def _by_adam_together(vectors: TaskVectors, params: WudiParams, context: Context) -> dict[str, torch.Tensor]:
-    """The updates of all layers that a GPU finds together; those of matrices that few tasks changed are left out."""
-    if not multiplies(context.device) or params.units == "relative":
+def _by_adam_together(
+    vectors: TaskVectors, params: WudiParams, relative: bool, factors: dict[str, float], context: Context
+) -> dict[str, torch.Tensor]:
+    """The updates of all layers that a GPU finds together; those of matrices that few tasks changed are left out.
+
+    Where settings are relative, ``factors`` gets how many times as large as CLIP's the vectors of each layer are.
+    """
+    if not multiplies(context.device):
         return {}
     roles = {name: role_of(name, vectors.info(name).shape) for name in vectors.names}
     taken = {name: one for name, one in roles.items() if _is_taken(one, params)}
@@ -145,7 +165,10 @@ def _by_adam_together(vectors: TaskVectors, params: WudiParams, context: Context
         if several:
             equations = [normal_equations(stacks[index], weights[index]) for index in several]
             s, r = (torch.stack(parts) for parts in zip(*equations, strict=True))
-            merged = _adam(stacks[several].sum(dim=1), s, r, params, context)
+            sizes = {names[index]: spread_factor(stacks[index]) for index in several} if relative else {}
+            factors |= sizes
+            factor = torch.tensor([*sizes.values()] or [1.0], device=s.device)[:, None, None]
+            merged = _adam(stacks[several].sum(dim=1) / factor, s, r / factor, params, context) * factor
             found |= {names[index]: one for index, one in zip(several, merged, strict=True)}
     return found
 

@@ -139,6 +139,8 @@ def _parameters(run: Run, recipe: Recipe) -> list[str]:
     lines = ["## Method", "", "```json", json.dumps(run.spec.pair.fields, indent=2), "```", ""]
     if recipe.chosen:
         lines += [f"Chosen on validation images, where a parameter is auto: `{json.dumps(recipe.chosen)}`.", ""]
+    for sentence in run.merged.units if run.merged else ():
+        lines += [sentence, ""]
     for kind, digest in (recipe.sources or {}).items():
         lines += [
             f"The {kind} is its author's own, a source of SHA-256 `{digest}`, without which it can't be replayed.",

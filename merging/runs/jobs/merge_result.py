@@ -94,6 +94,7 @@ class MethodReport(BaseModel):
         ended_after: the steps that it made, where somebody ended it before all of them.
         storage: what localised models take.
         active: share of active entries in each task's mask.
+        units_because: what ``units`` came to and why, as a sentence without its end, see :mod:`merging.methods.units`.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -112,6 +113,7 @@ class MethodReport(BaseModel):
     ended_after: int | None = None
     storage: Storage | None = None
     active: list[float] | None = None
+    units_because: str = ""
 
     @model_serializer(mode="wrap")
     def _only_what_was_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -309,6 +311,11 @@ class MergeResult(ModelResult):
         if self.forgetting is None:
             return self.average
         return None if self.forgetting.remaining is None else self.forgetting.remaining.after
+
+    @property
+    def units(self) -> list[str]:
+        """What ``units`` came to, of the edit and of the merge, as sentences; empty if they have no such settings."""
+        return [f"{one.units_because}." for one in (self.edit, self.merge) if one.units_because]
 
     @property
     def chosen(self) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def plain_adam(stack: torch.Tensor, params: AwdParams, scale: float) -> torch.Te
 
 @pytest.mark.kernels
 def test_adam_on_the_whole_model_is_torch_adam_on_autograd(coarse: TaskVectors) -> None:
-    params = AwdParams(solver="adam", beta=1e-3, steps=25)
+    params = AwdParams(solver="adam", beta=1e-3, units="published", steps=25)
     found = edited(coarse, params)
     whole = torch.cat([stack.flatten(1) for stack in stacks(coarse).values()], dim=1)
     delta = whole - torch.cat([stack.flatten(1) for stack in found.values()], dim=1)
@@ -105,7 +105,7 @@ def test_adam_on_the_whole_model_is_torch_adam_on_autograd(coarse: TaskVectors) 
 
 @pytest.mark.parametrize("scope", ["layer", "row"])
 def test_adam_per_layer_and_row_is_torch_adam_on_autograd(coarse: TaskVectors, scope: str) -> None:
-    params = AwdParams(solver="adam", beta=1e-3, steps=25, scope=scope)
+    params = AwdParams(solver="adam", beta=1e-3, units="published", steps=25, scope=scope)
     found = edited(coarse, params)
     for name, stack in stacks(coarse).items():
         split = scope == "row" and stack.ndim > 2
@@ -120,7 +120,7 @@ def test_adam_per_layer_and_row_is_torch_adam_on_autograd(coarse: TaskVectors, s
 @pytest.mark.parametrize("scope", ["model", "layer", "row"])
 @pytest.mark.parametrize("solver", ["descent", "exact", "adam"])
 def test_reported_geometry_is_that_of_the_edited_vectors(coarse: TaskVectors, scope: str, solver: str) -> None:
-    params = AwdParams(scope=scope, solver=solver, beta=1e-3 if solver == "adam" else 0.01, steps=30)
+    params = AwdParams(scope=scope, solver=solver, beta=1e-3 if solver == "adam" else 0.01, units="published", steps=30)
     found = disentangle(coarse, measure(coarse), params, Context())
     seen = measure(coarse.edited(found.edit))
     np.testing.assert_allclose(found.after.grams, seen.grams, rtol=1e-4, atol=1e-5)
@@ -180,7 +180,7 @@ def with_a_model_equal_to_the_base(vectors: TaskVectors, folder: Path) -> TaskVe
 def test_a_model_equal_to_the_base_changes_nothing_for_the_others(
     coarse: TaskVectors, tmp_path: Path, scope: str, solver: str
 ) -> None:
-    params = AwdParams(scope=scope, solver=solver, beta=1e-3 if solver == "adam" else 0.01, steps=30)
+    params = AwdParams(scope=scope, solver=solver, beta=1e-3 if solver == "adam" else 0.01, units="published", steps=30)
     more = with_a_model_equal_to_the_base(coarse, tmp_path / "more")
     expected, found = edited(coarse, params), edited(more, params)
     for name in coarse.names:
@@ -234,7 +234,7 @@ def test_tensors_and_rows_that_a_task_did_not_change_take_no_part(partly_still: 
 
 @pytest.mark.parametrize("scope", ["layer", "row"])
 def test_adam_leaves_out_what_a_task_did_not_change(partly_still: TaskVectors, scope: str) -> None:
-    params = AwdParams(solver="adam", beta=1e-3, steps=25, scope=scope)
+    params = AwdParams(solver="adam", beta=1e-3, units="published", steps=25, scope=scope)
     found = edited(partly_still, params)
     rows, still = "transformer.resblocks.0.mlp.c_fc.weight", stacks(partly_still)
     others, moved = [0, 2, 3], still["proj"][0] - found["proj"][0]
@@ -255,7 +255,7 @@ def test_adam_leaves_out_what_a_task_did_not_change(partly_still: TaskVectors, s
 def test_reported_geometry_is_that_of_the_edited_vectors_beside_zeros(
     partly_still: TaskVectors, scope: str, solver: str
 ) -> None:
-    params = AwdParams(scope=scope, solver=solver, beta=1e-3 if solver == "adam" else 0.01, steps=30)
+    params = AwdParams(scope=scope, solver=solver, beta=1e-3 if solver == "adam" else 0.01, units="published", steps=30)
     found = disentangle(partly_still, measure(partly_still), params, Context())
     seen = measure(partly_still.edited(found.edit))
     np.testing.assert_allclose(found.after.grams, seen.grams, rtol=1e-4, atol=1e-5)
@@ -291,6 +291,7 @@ def test_equal_models_share_nothing_that_rounding_shows(
         solver=solver,
         alpha=10.0 if solver == "exact" else 0.1,
         beta=1e-3 if solver == "adam" else 0.01,
+        units="published",
         steps=50,
     )
     found = disentangle(vectors, measured.with_grams(blurred(measured.grams, random)), params, Context())

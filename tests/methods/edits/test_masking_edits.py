@@ -232,7 +232,7 @@ def test_doge_is_the_plain_implementation(
     taken = (FC, CPROJ, "proj", "conv1.weight") if layers == "all_linear" else (FC, CPROJ)
     shapes = {FC: (rows, 18), CPROJ: (18, 12), "ln_post.bias": (7,), "proj": (14, 9), "conv1.weight": (6, 3, 2, 2)}
     vectors = random_vectors(tmp_path, tasks, shapes=shapes)
-    found = edited(vectors, "doge", steps=15, learning_rate=1e-3, shared=0.3, layers=layers)
+    found = edited(vectors, "doge", steps=15, learning_rate=1e-3, shared=0.3, layers=layers, units="published")
     stacks = original(vectors)
     together = plain_limits([stacks[name] for name in taken], 0.3)
     for name, stack in stacks.items():
@@ -250,7 +250,7 @@ def test_doge_is_the_plain_implementation(
 
 def test_doge_without_its_coefficients_is_for_learned_ones(tmp_path: Path) -> None:
     vectors = random_vectors(tmp_path, 2, shapes={FC: (24, 18)})
-    scaled, bare = (edited(vectors, "doge", steps=5, scaled=scaled)[FC] for scaled in (True, False))
+    scaled, bare = (edited(vectors, "doge", steps=5, scaled=scaled, units="published")[FC] for scaled in (True, False))
     norms = original(vectors)[FC].flatten(1).norm(dim=1).view(-1, 1, 1)
     torch.testing.assert_close(scaled, 0.07 / norms * bare)
 

@@ -12,17 +12,21 @@ from merging.suites import Suite
 
 def test_information_is_the_expected_squared_gradient(suite: Suite, context: Context) -> None:
     evaluator = context.need_images("the test", ())
-    found = fisher_information(evaluator, suite.checkpoint("digits"), "digits", 24, context)["proj"]
-    total = torch.zeros_like(found)
+    found = fisher_information(evaluator, suite.checkpoint("digits"), "digits", 24, context)
+    parameters = dict(evaluator.tower.named_parameters())
+    assert found.keys() == parameters.keys()
+    totals = {name: torch.zeros_like(tensor) for name, tensor in found.items()}
     for index in range(24):
         logits = evaluator.logits(
             "digits", evaluator.features(evaluator.images("digits", "val", slice(index, index + 1)))
         )
         for label in range(logits.shape[1]):
             loss = torch.nn.functional.cross_entropy(logits, torch.tensor([label]))
-            gradient = torch.autograd.grad(loss, evaluator.tower.proj, retain_graph=True)[0]
-            total += float(torch.exp(-loss.detach())) * gradient.square()
-    torch.testing.assert_close(found, total / 24, rtol=1e-2, atol=1e-3 * float(found.max()))
+            gradients = torch.autograd.grad(loss, [parameters[name] for name in totals], retain_graph=True)
+            for total, gradient in zip(totals.values(), gradients, strict=True):
+                total += float(torch.exp(-loss.detach())) * gradient.square()
+    for name, total in totals.items():
+        torch.testing.assert_close(found[name], total / 24, rtol=1e-2, atol=1e-3 * float(total.max()))
 
 
 def test_every_entry_is_averaged_by_its_information(suite: Suite, context: Context) -> None:

@@ -150,7 +150,7 @@ LINEAR_WEIGHTS = [name for name in SHAPES if "resblocks" in name]
 
 def test_wudi_takes_adams_steps_on_the_published_loss(tmp_path: Path) -> None:
     vectors = random_vectors(tmp_path, 3, shapes=SHAPES)
-    found = merged(vectors, "wudi", steps=20, learning_rate=1e-3)
+    found = merged(vectors, "wudi", steps=20, learning_rate=1e-3, units="published")
     for name in SHAPES:
         base, stack = vectors.stack(name)
         update = stack.mean(dim=0)

@@ -78,12 +78,14 @@ def test_states_in_words(state: State, said: str, tmp_path: Path) -> None:
 
 def test_every_method_has_the_name_under_which_other_pages_show_its_run() -> None:
     entries = [entry(preset.name) for preset in cheapest_first(PRESETS.values())]
-    assert [one.title for one in standings(entries, [])] == [one.spec.label for one in entries]
+    assert {one.title for one in standings(entries, [])} == {one.spec.label for one in entries}
 
 
-def test_only_what_gives_a_model_for_each_task_is_called_localised() -> None:
+def test_what_gives_a_model_for_each_task_is_called_localised_and_comes_behind() -> None:
     lines = standings([entry(name) for name in PRESETS], [])
     assert [one.title for one in lines if one.localised] == [PRESETS[name].title for name in ("tall_masks", "emr")]
+    assert all(one.localised for one in lines[-2:])
+    assert [one.title for one in lines if one.own] == ["Overlap-scaled WUDI"]
 
 
 def test_names_of_tasks_are_not_cut_off_and_fit_beside_the_averages() -> None:
