@@ -118,6 +118,22 @@ def _no_waiting_for_disks() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _nobody_looks_only_now_and_then() -> Iterator[None]:
+    """Whoever waits for runs looks some times a second; tests with many runs would spend most of their time so."""
+    from merging.runs import foreground
+    from merging.runs.worker import serve
+    from merging.sweeps import driver
+    from merging.sweeps import foreground as sweep_here
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (serve, driver):
+            patch.setattr(module, "POLL_SECONDS", 0.03)
+        for module in (foreground, sweep_here):
+            patch.setattr(module, "_POLL_SECONDS", 0.03)
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _what_is_imported_is_no_garbage() -> None:
     """Jobs and Streamlit look for garbage after each run: among a million objects of libraries that took most of it."""

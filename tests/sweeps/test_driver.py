@@ -301,13 +301,13 @@ def test_a_killed_worker_is_followed_by_another_that_goes_on(
     workspace: Workspace, suite_file: Path, tmp_path: Path
 ) -> None:
     """The first is one as users start it."""
-    definition = searched(suite_file, trials=6)
+    definition = searched(suite_file, trials=4)
     sweep = driver.start(definition, workspace)
     sweeps = SweepStore(workspace.store)
     command = [sys.executable, "-m", "merging", "worker", "--home", str(workspace.home)]
     first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     until(
-        lambda: sum(trial.state == "done" for trial in sweeps.trials(sweep.id)) >= 3,
+        lambda: sum(trial.state == "done" for trial in sweeps.trials(sweep.id)) >= 2,
         going_on=lambda: first.poll() is None,
     )
     first.kill()
@@ -320,7 +320,7 @@ def test_a_killed_worker_is_followed_by_another_that_goes_on(
         (t.settings, t.value) for t in undisturbed.trials
     ]
     done = [run.fingerprint for run in workspace.store.all() if run.state == "done"]
-    assert len(done) == len(set(done)) == 7
+    assert len(done) == len(set(done)) == 5
 
 
 def test_a_driver_that_dies_fails_the_sweep(
@@ -369,10 +369,9 @@ def write(path: Path, suite_file: Path, **changes: Any) -> Path:
 
 
 def test_the_command_line_carries_out_a_file(tmp_path: Path, suite_file: Path) -> None:
-    """In a process of its own, as the command forks and handles signals; once all is done there is nothing to fork."""
     file, home = write(tmp_path / "sweep.yaml", suite_file), tmp_path / "home"
-    command = [sys.executable, "-m", "merging", "sweep", str(file), "--home", str(home)]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = CliRunner().invoke(main, ["sweep", str(file), "--home", str(home)])
+    assert shown.exit_code == 0, shown.stderr
     assert "3 of 3 trials" in shown.stdout and shown.stdout.count("Task Arithmetic · λ 0.") == 3
     assert shown.stdout.count("best average on validation: trial ") == 1 and "best so far" in shown.stderr
     runs = Workspace(home).store.all()
