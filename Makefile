@@ -32,11 +32,13 @@ $(VENV)/.made: $(VENV)/.app requirements.txt requirements-cluster.txt requiremen
 	$(PIP) install --quiet -r requirements-dev.txt
 	@touch $@
 
+# What Python has compiled is kept whatever the environment says: tests start a hundred processes, each of which would
+# compile the package anew.
 test: env  ## unit, property, app and browser tests
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-kernels: env  ## the numerical tests with all kernels that the libraries have for this processor
-	$(BIN)/python -m tests.kernels
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m tests.kernels
 
 fuzz: env  ## every reader on thousands of damaged and odd files, an hour or so, in 16 GB of address space
 	ulimit -v 16000000; $(BIN)/python -m pytest tests/security/test_fuzz.py --hypothesis-profile=fuzz --timeout=3600
