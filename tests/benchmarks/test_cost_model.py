@@ -1,17 +1,17 @@
 """The counted cost of a merge beside what was measured, and what it grows with."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from benchmarks import cost_model
+from benchmarks import cost_model, random_suite
 from benchmarks.cost_model import H200, METHODS, TWO_CORES, Models, memory
-from benchmarks.random_suite import shapes_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 TASKS = tuple(f"task{number}" for number in range(8))
-SMALL = Models(shapes_of("ViT-B-32", layers=2), TASKS)
+shapes_of = cache(random_suite.shapes_of)  # builds a tower
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,11 @@ def test_what_docs_say_is_what_is_counted(published: dict[str, list[str]], metho
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda one: one.title)
 def test_more_blocks_and_tasks_cost_more(method: cost_model.Method) -> None:
-    cost = method.count(SMALL)
+    small = Models(shapes_of("ViT-B-32", layers=2), TASKS)
+    cost = method.count(small)
     deeper = Models(shapes_of("ViT-B-32", layers=4), TASKS)
-    more = Models(SMALL.shapes, (*TASKS, *(f"other{number}" for number in range(8))))
+    more = Models(small.shapes, (*TASKS, *(f"other{number}" for number in range(8))))
     for machine in (TWO_CORES, H200):
         assert machine.seconds(cost) < machine.seconds(method.count(deeper))
         assert machine.seconds(cost) < machine.seconds(method.count(more))
-    assert memory(SMALL, method.settings) <= memory(more, method.settings)
+    assert memory(small, method.settings) <= memory(more, method.settings)
