@@ -75,6 +75,7 @@ def with_images(suite: Path, images: int = 256, size: int = 32) -> Path:
     for task in described["tasks"]:
         head, arrays = f"{task['name']}.head.safetensors", f"{task['name']}.npz"
         weight = torch.from_numpy(random.standard_normal((4, features), dtype=np.float32))
+        weight = torch.nn.functional.normalize(weight, dim=1)
         save_tensors(folder / head, {"weight": TensorInfo((4, features), torch.float32)}, [("weight", weight)])
         pixels = random.integers(0, 256, (images, size, size, 3), np.uint8)
         np.savez(folder / arrays, val_images=pixels, val_labels=random.integers(0, 4, images))

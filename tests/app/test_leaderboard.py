@@ -56,7 +56,10 @@ def test_before_anything_ran_all_methods_stand_as_not_run(tiny: Suite, open_page
     found = table(app)
     presets = [preset for preset in cheapest_first(PRESETS.values()) if not preset.pair.localised]
     methods = [preset.title + OUR_OWN * preset.ours for preset in presets]
-    assert ONE_A_TASK in texts(app) and list(app.dataframe[1].value["Method"]) == [PRESETS["emr"].title, PRESETS["tall_masks"].title]
+    assert ONE_A_TASK in texts(app) and list(app.dataframe[1].value["Method"]) == [
+        PRESETS["emr"].title,
+        PRESETS["tall_masks"].title,
+    ]
     assert set(found.index[:2]) == {"Zero-shot", "Individual"} and list(found.index[2:]) == methods
     assert found.loc[methods, "Average (%)"].isna().all()
     assert {state_[0] for state_ in found.loc[methods, "State"]} == {"not run"}
