@@ -1,9 +1,10 @@
 """``python -m benchmarks.agreement``: our numbers beside FusionBench's, on random tensors of a small tower.
 
 Prints the relative error of the methods that both have, ``‖ours − theirs‖ / ‖theirs‖`` over the whole update. Of Fisher
-merging and RegMean, whose programs there take models of transformers and their data sets, it is what they do with Fisher
-information and Gram matrices, those of this package, on whole small towers. It has no ACE, LARV or AWD; its AdaMerging,
-RegMean++ and TATR come only as such programs; DARE draws other random numbers.
+merging and RegMean, whose programs there take models of transformers and their data sets, it is what they do with
+Fisher information and Gram matrices, those of this package, on whole small towers. It has no ACE, LARV or AWD; its
+AdaMerging, RegMean++ and TATR come only as such programs; DARE draws other random numbers.
+
 FusionBench is no dependency: it wants an environment of its own that also sees this one's packages, see
 docs/performance.md. Both are given tensors with open_clip's names and shapes, so that layouts make no difference.
 """

@@ -60,28 +60,26 @@ def make_suite(folder: Path, architecture: str = "ViT-B-32", tasks: int = 8, lay
 
 
 def with_images(suite: Path, images: int = 256, size: int = 32) -> Path:
-    """A suite.yaml in a folder beside another one, of the same files, with random images and heads; gives its path.
+    """A description beside a suite.yaml, of the same models, with random images and heads; gives its path.
 
     So many validation images a task, ``size`` pixels wide: they are brought to the tower's size when they are read.
     """
-    folder = suite.parent / "with-images"
-    described = yaml.safe_load(suite.read_text(encoding="utf-8"))
-    file = folder / "suite.yaml"
+    file = suite.with_name("with-images.yaml")
     if file.is_file():
         return file
+    described = yaml.safe_load(suite.read_text(encoding="utf-8"))
+    folder = suite.parent / "images"
     folder.mkdir(exist_ok=True)
     random = np.random.default_rng(0)
     features = int(open_clip.get_model_config(described["architecture"])["embed_dim"])
     for task in described["tasks"]:
-        name = task["name"]
-        head = {"weight": torch.from_numpy(random.standard_normal((4, features), dtype=np.float32))}
-        infos = {"weight": TensorInfo((4, features), torch.float32)}
-        save_tensors(folder / f"{name}.head.safetensors", infos, head.items())
+        head, arrays = f"{task['name']}.head.safetensors", f"{task['name']}.npz"
+        weight = torch.from_numpy(random.standard_normal((4, features), dtype=np.float32))
+        weight = torch.nn.functional.normalize(weight, dim=1)
+        save_tensors(folder / head, {"weight": TensorInfo((4, features), torch.float32)}, [("weight", weight)])
         pixels = random.integers(0, 256, (images, size, size, 3), np.uint8)
-        np.savez(folder / f"{name}.npz", val_images=pixels, val_labels=random.integers(0, 4, images))
-        files = {"checkpoint": f"../{task['checkpoint']}", "head": f"{name}.head.safetensors"}
-        data = {"kind": "arrays", "path": f"{name}.npz"}
-        task |= {**files, "data": data, "classes": [f"class {number}" for number in range(4)]}
-    described |= {"base": f"../{described['base']}"}
+        np.savez(folder / arrays, val_images=pixels, val_labels=random.integers(0, 4, images))
+        data = {"kind": "arrays", "path": f"images/{arrays}"}
+        task |= {"head": f"images/{head}", "data": data, "classes": [f"class {number}" for number in range(4)]}
     file.write_text(yaml.safe_dump(described), encoding="utf-8")
     return file

@@ -2,9 +2,9 @@
 
 A learning rate, a penalty or a length that a paper gives suits task vectors of the size that the paper had: ViT-B/32
 fine-tuned at small rates. With ``relative`` a problem is solved on task vectors brought to that size, and what comes
-out is brought back, so that the result does not depend on the unit of the weights. ``by_size`` takes settings as printed
-where task vectors are about as large as CLIP's, and ``relative`` where they are not: once for all layers, by the
-models' own task vectors, before any edit. Presets are named for published settings and take ``published``.
+out is brought back, so that the result does not depend on the unit of the weights. ``by_size`` takes settings as
+printed where task vectors are about as large as CLIP's, and ``relative`` where they are not: once for all layers, by
+the models' own task vectors, before any edit. Presets are named for published settings and take ``published``.
 """
 
 from collections.abc import Iterable, Mapping

@@ -128,7 +128,7 @@ def test_large_solves_are_the_workers(
     carry_out_queued(state.workspace())
     app.run()
     assert not app.exception
-    found = disentangle(tiny.vectors(), geometry, AwdParams(**params), Context())
+    found = disentangle(tiny.vectors(), geometry, AwdParams(**params, units="published"), Context())
     assert float(numbers(app)[0]) == pytest.approx(float(mean_abs_cosine(found.after.gram)), abs=1e-4)
     assert float(numbers(app)[3]) == pytest.approx(found.redundant_norm, abs=1e-4)
     assert not state.workspace().store.all()  # the history is one of merges

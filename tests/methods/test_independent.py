@@ -392,8 +392,8 @@ REFERENCES: dict[str, Callable[[Stacks], Updates]] = {
     "merge=wudi merge.learning_rate=1e-4 merge.steps=15 merge.units=published": matrix_by_matrix(
         IN_BLOCKS, where_some(wudi(1e-4, 15))
     ),
-    "merge=wudi merge.learning_rate=1e-4 merge.steps=15 merge.layers=all_linear merge.units=published": matrix_by_matrix(
-        LINEAR, where_some(wudi(1e-4, 15)), turn=True
+    "merge=wudi merge.learning_rate=1e-4 merge.steps=9 merge.layers=all_linear merge.units=published": matrix_by_matrix(
+        LINEAR, where_some(wudi(1e-4, 9)), turn=True
     ),
     "merge=wudi merge.steps=15 merge.units=relative": matrix_by_matrix(
         IN_BLOCKS, where_some(wudi(1e-5, 15, relative=True))

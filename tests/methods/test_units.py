@@ -1,4 +1,4 @@
-"""Settings made for the size of CLIP's task vectors: which size these have, what is done about it, and what old runs mean."""
+"""Settings made for the size of CLIP's task vectors: what is done about other sizes, and what old runs mean."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -76,7 +76,7 @@ class AwdParams(InUnits):
 
     @classmethod
     def has_units(cls, values: Mapping[str, Any]) -> bool:
-        """Adam's step is that of a weight. Others: by the model as published, whatever size; layers and rows, scaled."""
+        """Adam's step is that of a weight. Others: for the whole model as published, layers and rows scaled anyway."""
         return bool(values.get("solver", "descent") == "adam")
 
 

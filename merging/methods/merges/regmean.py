@@ -11,8 +11,9 @@ import torch
 from pydantic import Field
 
 from merging.evaluation.input_grams import input_grams
+from merging.methods.calibration import CALIBRATION
 from merging.methods.context import Context
-from merging.methods.layers import LAYERS, Layers
+from merging.methods.layers import LAYERS, Layers, calibrated_tensor
 from merging.methods.looks import BROWN, Look
 from merging.methods.params import Params
 from merging.methods.planned import TensorMerge
@@ -36,6 +37,7 @@ class RegMeanParams(Params):
         "images.",
     )
     layers: Layers = LAYERS
+    calibration: float = CALIBRATION
 
 
 @merge("regmean", title="RegMean", paper="https://arxiv.org/abs/2212.09849", needs="unlabeled", averages=True)
@@ -50,7 +52,7 @@ def regmean(vectors: TaskVectors, params: RegMeanParams, context: Context) -> Te
     for index, task in enumerate(vectors.tasks):
         context.step(index, len(vectors.tasks), f"inputs of {task}")
         layers.see(index, vectors.checkpoints[index])
-    return _with_means(layers.solved())
+    return _with_means(layers.solved(), params)
 
 
 @merge(
@@ -85,7 +87,7 @@ def regmean_plus_plus(vectors: TaskVectors, params: RegMeanParams, context: Cont
         for name, update in layers.solved().items():
             merged[name] = update
             model[name] = vectors.base[name].float() + update
-    return _with_means(merged)
+    return _with_means(merged, params)
 
 
 def _stages(vectors: TaskVectors, everything: bool) -> list[tuple[list[str], list[str]]]:
@@ -99,11 +101,15 @@ def _stages(vectors: TaskVectors, everything: bool) -> list[tuple[list[str], lis
     return stages
 
 
-def _with_means(merged: Mapping[str, torch.Tensor]) -> TensorMerge:
+def _with_means(merged: Mapping[str, torch.Tensor], params: RegMeanParams) -> TensorMerge:
     """The merge that adds these updates, and to all other tensors the mean of the task vectors."""
 
     def apply(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
-        return base + (merged[name].to(base.device) if name in merged else stack.mean(dim=0))
+        update = merged[name].to(base.device) if name in merged else stack.mean(dim=0)
+        if params.calibration:
+            role = role_of(name, base.shape)
+            update = calibrated_tensor(params.layers, role, update, stack, params.calibration)
+        return base + update
 
     return TensorMerge(apply, {"layers": len(merged)})
 

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from merging.core.errors import MissingPart
 from merging.evaluation.evaluator import Evaluator
 from merging.evaluation.input_grams import input_grams
+from merging.methods.calibration import calibrated
 from merging.methods.context import Context
 from merging.methods.params import DataUse
 from merging.methods.plan import plan
@@ -148,6 +149,28 @@ def plain_plus_plus(suite: Suite, tasks: tuple[str, ...], factor: float, everyth
         pooled = [evaluators[task].tower.ln_post(x)[:, 0].numpy() for task, x in rows.items()]  # type: ignore[operator]
         merged["proj"] = fitted("proj", pooled, models["proj"], factor)
     return merged
+
+
+@pytest.mark.parametrize("layers", ["published", "all_linear"])
+@pytest.mark.parametrize("merge", ["regmean", "regmean_plus_plus"])
+def test_singular_values_may_be_calibrated_after_it(suite: Suite, context: Context, merge: str, layers: str) -> None:
+    """Matrices as they are stored, or linear layers; what is no such matrix stays."""
+    vectors = suite.vectors(TASKS[:2])
+    plain = regmean(vectors, context, merge=merge, layers=layers)
+    found = regmean(vectors, context, merge=merge, layers=layers, calibration=0.3)
+    for name, base, stack in vectors.iterate():
+        update = plain[name] - base
+        if layers == "published" and update.ndim == 2:
+            expected = calibrated(update, stack, 0.3)
+        elif layers == "all_linear" and name == "proj":
+            expected = calibrated(update.T, stack.mT, 0.3).T
+        elif layers == "all_linear" and update.ndim > 1 and name != "positional_embedding":
+            expected = calibrated(update.flatten(1), stack.flatten(2), 0.3).reshape(base.shape)
+        else:
+            expected = update
+        torch.testing.assert_close(found[name] - base, expected, rtol=1e-3, atol=1e-5)
+    last = "transformer.resblocks.1.mlp.c_proj.weight"
+    assert float((found[last] - plain[last]).norm()) > 1e-3 * float(plain[last].norm())
 
 
 @pytest.mark.parametrize("layers", ["published", "all_linear"])
