@@ -131,9 +131,9 @@ def severity_words(severity: int) -> str:
     """What to call a severity in running text.
 
     >>> severity_words(3), severity_words(READY)
-    ('severity 3', 'the strength that data sets have')
+    ('severity 3', 'the strength of the data sets')
     """
-    return "the strength that data sets have" if severity == READY else f"severity {severity}"
+    return "the strength of the data sets" if severity == READY else f"severity {severity}"
 
 
 def robustness_figure(

@@ -21,6 +21,7 @@ from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 
 Result = TypeVar("Result", bound=ModelResult)
+_LATELY = 100  # merges by which others' times are guessed
 Fingerprints = Callable[[Sequence[Job]], Sequence[str]]
 
 
@@ -165,7 +166,7 @@ class Outlook:
         if self.seconds is None:
             return "how long that takes is not known, as none of these methods was run here before"
         without = f", without {'; '.join(self.unknown)}, never run here" if self.unknown else ""
-        whose = ", some of them on the machine that the suite's results come from" if self.elsewhere else ""
+        whose = ", depending on the machine" if self.elsewhere else ""
         return f"about {_minutes(self.seconds)} by the times of earlier runs{whose}{without}"
 
 
@@ -208,7 +209,7 @@ def _earlier(jobs: Mapping[str, InParts], workspace: Workspace) -> dict[str, Run
     if len(found) == len(jobs):
         return found
     store = workspace.store
-    others = {_method(run.spec): run for run in reversed((*store.all(), *store.shipped.merges())) if run.merged}
+    others = {_method(run.spec): run for run in reversed((*store.all(_LATELY), *store.shipped.merges())) if run.merged}
     return {
         title: run for title, job in jobs.items() if (run := found.get(title) or others.get(_method(job))) is not None
     }

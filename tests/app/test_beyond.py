@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from streamlit.testing.v1 import AppTest
@@ -17,6 +18,8 @@ from merging.suites import Suite
 from merging.suites.images.corruptions import CORRUPTIONS
 from tests.app.conftest import build_suite, texts
 from tests.app.finished_runs import carry_out_queued, spec_of
+from tests.random_models import CLASSES
+from tests.suites.images.test_kinds import write_parquet
 from ui.shell import state
 
 Open = Callable[..., AppTest]
@@ -89,6 +92,28 @@ def test_what_others_measured_in_part_shows_with_gaps(tiny: Suite, open_page: Op
     press(app, "Measure the missing ones")
     left = {run.job.label: len(run.job.shifts) for run in workspace.store.queued()}
     assert sorted(left.values()) == [len(CORRUPTIONS) - 2, len(CORRUPTIONS) - 1]
+
+
+def test_corrupted_images_that_data_sets_carry_are_read_where_they_are(tiny: Suite, open_page: Open) -> None:
+    content = yaml.safe_load((tiny.folder / "suite.yaml").read_text())
+    for entry in content["tasks"]:
+        folder, arrays = tiny.folder / f"{entry['name']}-images", np.load(tiny.folder / f"{entry['name']}.npz")
+        names = entry.get("classes", [f"class {place}" for place in range(CLASSES)])
+        for split in ("train", "test", "contrast"):
+            pixels = arrays["test_images"] // (1 + 3 * (split == "contrast"))
+            write_parquet(folder / f"{split}.parquet", pixels[:6], arrays["test_labels"][:6], names)
+        entry["data"] = {"kind": "huggingface", "path": folder.name}
+    (tiny.folder / "suite.yaml").write_text(yaml.safe_dump(content))
+    asked = {"beyond": "Corrupted images", "beyond-methods": ["Weight averaging"], "severities": ["ready"]}
+    app = press(open_page("beyond", **asked), "Measure")
+    assert not app.exception
+    (queued,) = state.workspace().store.queued()
+    assert [shift.text for shift in queued.job.shifts] == ["contrast:ready"]
+    carry_out_queued(state.workspace())
+    app = app.run()
+    assert not app.exception and len(app.get("plotly_chart")) == 1
+    assert "At the strength of the data sets Weight averaging is best" in texts(app)
+    assert "24 test images, as their data sets carry them" in texts(app)
 
 
 def test_many_tasks_from_the_first_look_to_the_chart(tiny: Suite, open_page: Open) -> None:

@@ -20,7 +20,7 @@ from merging.evaluation.evaluator import Evaluator
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.images.hub import files_wanted, is_whole
-from merging.suites.images.image_sets import load_images, sample_images
+from merging.suites.images.image_sets import load_images, ready_corruptions, sample_images
 from merging.suites.images.shifts import Shift
 from merging.suites.images.source import held_out
 from merging.suites.images.torchvision_data import READERS
@@ -412,3 +412,5 @@ def test_images_that_come_corrupted_are_those_of_that_split(own_suite: Path) -> 
         evaluator.under(Shift.read("gaussian_noise:ready")).image_set("roads", "test")
     with pytest.raises(SuiteError, match="split spatter has 4 images whose labels are not those of its 4 test images"):
         evaluator.under(Shift.read("spatter:ready")).image_set("roads", "test")
+    assert ready_corruptions(evaluator.suite, ["roads"]) == ["spatter", "contrast"]
+    assert ready_corruptions(load_suite(write_yaml(own_suite)), ["digits"]) == []  # it has no images
