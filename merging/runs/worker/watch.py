@@ -49,8 +49,8 @@ class Watch:
             )
         if folder_bytes(self._folder) > limits.disk_per_person:
             return (
-                f"it was over its room: files of a person may take {printed(limits.disk_per_person / 1e9)} GB here, and "
-                "so may those of one run; ask the owner of this dashboard"
+                f"it was over its room: files of a person may take {printed(limits.disk_per_person / 1e9)} GB here, "
+                "and so may those of one run; ask the owner of this dashboard"
             )
         return ""
 
