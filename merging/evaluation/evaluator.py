@@ -321,8 +321,11 @@ class Evaluator:
         Raises:
             NonFiniteWeights: the tower's weights give NaN.
         """
-        found: np.ndarray = self._outputs(task, split, indices, lambda logits, labels: logits.argmax(dim=1)).numpy()
-        return found
+        return self._predictions({task: indices}, split)[task]
+
+    def _predictions(self, asked: Mapping[str, np.ndarray | None], split: Split) -> dict[str, np.ndarray]:
+        found = self._outputs(asked, split, lambda logits, labels: logits.argmax(dim=1))
+        return {task: classes.numpy() for task, classes in found.items()}
 
     def share_right(self, task: str, split: Split, indices: np.ndarray | None = None) -> float:
         """Top-1 accuracy of the tower, as it is loaded, on a task's images or on some of them, 0 … 1.
@@ -330,7 +333,19 @@ class Evaluator:
         Raises:
             NonFiniteWeights: as :meth:`predictions`.
         """
-        return float((self.predictions(task, split, indices) == self._labels(task, split, indices)).mean())
+        return self.shares_right({task: indices}, split)[task]
+
+    def shares_right(self, asked: Mapping[str, np.ndarray | None], split: Split) -> dict[str, float]:
+        """The same of several tasks at once, which keeps all threads at work where each has few images.
+
+        Args:
+            asked: task → which of its images; all where that is None.
+            split: which images.
+        """
+        found = self._predictions(asked, split)
+        return {
+            task: float((found[task] == self._labels(task, split, indices)).mean()) for task, indices in asked.items()
+        }
 
     def loss_and_accuracy(self, task: str, split: Split, indices: np.ndarray | None = None) -> tuple[float, float]:
         """Mean cross-entropy in nats and top-1 accuracy (0 … 1) of the tower as it is loaded.
@@ -343,7 +358,7 @@ class Evaluator:
             losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
             return torch.stack([losses, (logits.argmax(dim=1) == labels).float()], dim=1)
 
-        loss, accuracy = self._outputs(task, split, indices, both).double().mean(dim=0).tolist()
+        loss, accuracy = self._outputs({task: indices}, split, both)[task].double().mean(dim=0).tolist()
         return loss, accuracy
 
     def _labels(self, task: str, split: Split, indices: np.ndarray | None) -> np.ndarray:
@@ -352,33 +367,39 @@ class Evaluator:
 
     def _outputs(
         self,
-        task: str,
+        asked: Mapping[str, np.ndarray | None],
         split: Split,
-        indices: np.ndarray | None,
         reduce: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    ) -> torch.Tensor:
-        """What ``reduce`` makes of logits ``[n, classes]`` and labels ``[n]``, for all images, on the CPU."""
-        self.head(task)  # loaded before several threads ask for it, as are
-        self._kept_pixels(task, split)
-        labels = torch.as_tensor(self._labels(task, split, indices), dtype=torch.int64, device=self.device)
+    ) -> dict[str, torch.Tensor]:
+        """Task → what ``reduce`` makes of logits ``[n, classes]`` and labels ``[n]``, for all images, on the CPU."""
+        labels = {}
+        for task, indices in asked.items():
+            self.head(task)  # loaded before several threads ask for it, as are
+            self._kept_pixels(task, split)
+            labels[task] = torch.as_tensor(self._labels(task, split, indices), dtype=torch.int64, device=self.device)
 
-        def run(images: int) -> torch.Tensor:
+        def run(images: int) -> dict[str, torch.Tensor]:
             """The same with so many images in a pass."""
 
             @torch.inference_mode()
-            def batch(start: int) -> tuple[torch.Tensor, torch.Tensor]:
-                part = slice(start, start + images)
+            def batch(piece: tuple[str, slice]) -> tuple[torch.Tensor, torch.Tensor]:
+                task, part = piece
+                indices = asked[task]
                 chosen = part if indices is None else indices[part]
                 logits = self.logits(task, self.features(self.images(task, split, chosen)))
-                return reduce(logits, labels[part]), torch.isfinite(logits).all()
+                return reduce(logits, labels[task][part]), torch.isfinite(logits).all()
 
-            found, finite = zip(*ordered(batch, range(0, len(labels), images), self.device), strict=True)
-            if not bool(torch.stack(finite).all()):  # asked once: a GPU works on while nobody waits for it
-                raise NonFiniteWeights(
-                    f"task {task!r}: the model's output is NaN or infinite; its weights are, "
-                    f"or they overflow {self.dtype}"
-                )
-            return torch.cat(found).cpu()
+            pieces = [(task, slice(at, at + images)) for task in asked for at in range(0, len(labels[task]), images)]
+            found: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {task: [] for task in asked}
+            for (task, _), result in zip(pieces, ordered(batch, pieces, self.device), strict=True):
+                found[task].append(result)
+            for task, results in found.items():
+                if not bool(torch.stack([finite for _, finite in results]).all()):  # asked once: a GPU works on
+                    raise NonFiniteWeights(
+                        f"task {task!r}: the model's output is NaN or infinite; its weights are, "
+                        f"or they overflow {self.dtype}"
+                    )
+            return {task: torch.cat([output for output, _ in results]).cpu() for task, results in found.items()}
 
         return self.batch.fit(run)
 

@@ -5,11 +5,11 @@ import threading
 import time
 from bisect import insort
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import count
+from itertools import count, groupby
 from typing import Any, Self
 
 import torch
@@ -110,12 +110,14 @@ class _Line:
         self._changed, self._numbers = threading.Condition(), count()
         self._waiting: list[tuple[bool, int]] = []
         self._busy = False
+        self.pressing = 0  # how many wait, or have their turn, who can't wait
 
     @contextmanager
     def turn(self, can_wait: bool = False, patience: float = math.inf) -> Iterator[bool]:
         """Within it nobody else has one; gives whether it came within so many seconds. Who can wait goes last."""
         me = can_wait, next(self._numbers)
         with self._changed:
+            self.pressing += not can_wait
             insort(self._waiting, me)
             mine = self._changed.wait_for(
                 lambda: not self._busy and self._waiting[0] == me, None if math.isinf(patience) else patience
@@ -127,6 +129,7 @@ class _Line:
             yield mine
         finally:
             with self._changed:
+                self.pressing -= not can_wait
                 self._busy = self._busy and not mine
                 self._changed.notify_all()
 
@@ -154,6 +157,11 @@ class Bench:
     def evaluator(self) -> Evaluator:
         """Images, heads and the tower."""
         return self.workspace.evaluator(self.suite, self.device)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether somebody waits for numbers, or is having some measured, who has seen none yet."""
+        return self._line.pressing > 0
 
     def is_planned(self, position: Position) -> bool:
         """Whether a merge there takes only a moment."""
@@ -189,7 +197,7 @@ class Bench:
 
         Args:
             needs: which.
-            seconds: after which no further one is begun; at least one is.
+            seconds: after which no further one is begun; at least one is. Samples of a position are one.
             can_wait: whether all others go first.
             patience: seconds to wait for the turn at most.
 
@@ -203,22 +211,30 @@ class Bench:
         if wanted:
             with self._line.turn(can_wait, patience) as mine:
                 started = time.monotonic()
-                for need in wanted if mine else ():
-                    if need in self.known:
+                for some in _together(wanted) if mine else ():
+                    missing = [need for need in some if need not in self.known]
+                    if not missing:
                         continue
-                    self._measure(need)
+                    self._measure(missing)
                     if time.monotonic() - started > seconds:
                         break
         return all(need in self.known for need in wanted)
 
-    def _measure(self, need: Need) -> None:
-        where = need.position
+    def _measure(self, needs: Sequence[Need]) -> None:
+        """Measure accuracies of one position on different tasks."""
+        where = needs[0].position
         if self._loaded != where.weights_only:
             self._loaded = None  # whatever fails now leaves other weights behind
             self.evaluator.load(self._weights(where))
             self._loaded = where.weights_only
-        chosen = None if need.images is None else self.evaluator.draw(need.task, where.split, need.images, seed=SEED)
-        self.known[need] = self.evaluator.share_right(need.task, where.split, chosen)
+        chosen = {
+            need.task: None
+            if need.images is None
+            else self.evaluator.draw(need.task, where.split, need.images, seed=SEED)
+            for need in needs
+        }
+        shares = self.evaluator.shares_right(chosen, where.split)
+        self.known.update({need: shares[need.task] for need in needs})
         while len(self.known) > _REMEMBERED:
             self.known.popitem(last=False)
 
@@ -227,3 +243,12 @@ class Bench:
             return self.suite.base_checkpoint
         planned = self._planned(position)
         return planned.weights(position.values, Context(self.device))
+
+
+def _together(needs: Iterable[Need]) -> Iterator[list[Need]]:
+    """Those that are measured at once: samples of one position that follow each other; of all images, task by task."""
+    for (_, images), some in groupby(needs, key=lambda need: (need.position, need.images)):
+        if images is None:
+            yield from ([need] for need in some)
+        else:
+            yield list(some)

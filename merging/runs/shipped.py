@@ -26,6 +26,7 @@ from merging.runs.run import Run
 from merging.suites import suite as suites
 
 FILE = "measured.jsonl.gz"  # beside suite.yaml
+_ID_LENGTH = 12  # of a fingerprint, that name a run
 
 log = logging.getLogger("merging.shipped")
 
@@ -37,7 +38,7 @@ def shipped_files() -> tuple[Path, ...]:
 
 @dataclass(frozen=True)
 class Shipped:
-    """What some such files hold; read when it is first asked for.
+    """What some such files hold; read when it is first asked for, and each line of it when that is.
 
     A file that is damaged holds nothing, and a line that another version wrote is left out: what is missing is measured
     as if it had never been there.
@@ -50,19 +51,22 @@ class Shipped:
 
     def find(self, fingerprint: str) -> Run | None:
         """The result of exactly this job on exactly these files, as a run that is done; None if there is none."""
-        return self._runs.get(fingerprint)
+        if fingerprint not in self._runs:
+            content = self._content("run", fingerprint)
+            self._runs[fingerprint] = None if content is None else _run_or_none(fingerprint, content)
+        return self._runs[fingerprint]
 
     def get(self, run_id: str) -> Run | None:
         """By its whole id."""
-        return self._by_id.get(run_id)
+        return next((self.find(one) for one in self._lines["run"] if one[:_ID_LENGTH] == run_id), None)
 
     def merges(self) -> list[Run]:
         """All merges, in the order of the files."""
-        return [run for run in self._runs.values() if isinstance(run.job, MergeSpec)]
+        return [run for run in self._every if isinstance(run.job, MergeSpec)]
 
     def predictions(self, key: str) -> bytes | None:
         """As :meth:`merging.runs.table.RunStore.known_predictions` gives them."""
-        found = self._lines["predictions"].get(key)
+        found = self._content("predictions", key)
         return None if found is None else np.array(found, "<i4").tobytes()
 
     def accuracies(self, fingerprint: str) -> list[Any]:
@@ -71,7 +75,7 @@ class Shipped:
         Args:
             fingerprint: of a job on the same files, under which they were written; without any there are no pairs.
         """
-        found: list[Any] = self._lines["accuracies"].get(fingerprint, [])
+        found: list[Any] = self._content("accuracies", fingerprint) or []
         return found
 
     @cached_property
@@ -79,28 +83,33 @@ class Shipped:
         """A job's fields, and how long it took on the machine that measured it."""
         return [
             (run.job.model_dump(mode="json"), run.finished - run.started)
-            for run in self._runs.values()
+            for run in self._every
             if run.started is not None and run.finished is not None
         ]
 
     @cached_property
-    def _by_id(self) -> dict[str, Run]:
-        return {run.id: run for run in self._runs.values()}
+    def _runs(self) -> dict[str, Run | None]:
+        """Fingerprint → run, of those that were asked for; None where there is none, or none that can be read."""
+        return {}
+
+    @property
+    def _every(self) -> list[Run]:
+        """All that can be read, in the order of the files."""
+        return [run for fingerprint in self._lines["run"] if (run := self.find(fingerprint)) is not None]
+
+    def _content(self, kind: str, key: str) -> Any:
+        """What a line says; None if there is none, or it is damaged."""
+        line = self._lines[kind].get(key)
+        try:
+            return None if line is None else json.loads(line)
+        except ValueError as error:
+            log.warning("a line of what came with a suite can't be read: %s", error)
+            return None
 
     @cached_property
-    def _runs(self) -> dict[str, Run]:
-        found = {}
-        for fingerprint, row in self._lines["run"].items():
-            try:
-                found[fingerprint] = _run(fingerprint, row)
-            except (MergingError, TypeError, ValueError, LookupError) as error:
-                log.warning("a result that came with a suite can't be read: %s", error)
-        return found
-
-    @cached_property
-    def _lines(self) -> Mapping[str, dict[str, Any]]:
-        """Kind of line → key → content."""
-        found: dict[str, dict[str, Any]] = {"run": {}, "predictions": {}, "accuracies": {}}
+    def _lines(self) -> Mapping[str, dict[str, bytes]]:
+        """Kind of line → key → what it says, as JSON."""
+        found: dict[str, dict[str, bytes]] = {"run": {}, "predictions": {}, "accuracies": {}}
         for file in self.files:
             try:
                 lines = list(_read(file))
@@ -112,20 +121,29 @@ class Shipped:
         return found
 
 
-def _read(file: Path) -> Iterator[tuple[str, str, Any]]:
+def _read(file: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Kind, key and content of every line, which is as :func:`write` makes it: ``["kind","key",content]``."""
     with gzip.open(BytesIO(read_bytes(file, RunError, MAX_SHIPPED_BYTES))) as stream:
         text = stream.read(MAX_SHIPPED_TEXT + 1)
     if len(text) > MAX_SHIPPED_TEXT:
         raise RunError(f"{file.name}: more than {MAX_SHIPPED_TEXT} bytes once unpacked")
     for line in text.splitlines():
-        kind, key, content = json.loads(line)
-        yield str(kind), str(key), content
+        kind, key, content = line.split(b",", 2)
+        yield json.loads(kind[1:]), json.loads(key), content[:-1]
+
+
+def _run_or_none(fingerprint: str, row: Any) -> Run | None:
+    try:
+        return _run(fingerprint, row)
+    except (MergingError, TypeError, ValueError, LookupError) as error:
+        log.warning("a result that came with a suite can't be read: %s", error)
+        return None
 
 
 def _run(fingerprint: str, row: Mapping[str, Any]) -> Run:
     when = float(row["finished"])
     return Run(
-        id=fingerprint[:12],
+        id=fingerprint[:_ID_LENGTH],
         fingerprint=fingerprint,
         job=parse_job(row["spec"]),
         state="done",

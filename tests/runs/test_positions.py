@@ -40,14 +40,14 @@ def held(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], threading.Event]:
     """What evaluators measure, and an event without which they do not go on."""
     measured: list[str] = []
     go_on = threading.Event()
-    real: Callable[..., float] = Evaluator.share_right
+    real: Callable[..., dict[str, float]] = Evaluator.shares_right
 
-    def share_right(evaluator: Evaluator, task: str, *rest: object) -> float:
-        measured.append(task)
+    def shares_right(evaluator: Evaluator, asked: dict[str, object], *rest: object) -> dict[str, float]:
+        measured.extend(asked)
         assert go_on.wait(PATIENCE)
-        return real(evaluator, task, *rest)
+        return real(evaluator, asked, *rest)
 
-    monkeypatch.setattr(Evaluator, "share_right", share_right)
+    monkeypatch.setattr(Evaluator, "shares_right", shares_right)
     return measured, go_on
 
 
@@ -74,6 +74,30 @@ def test_they_get_what_one_alone_would(suite: Suite, bench: Bench, tmp_path: Pat
     for some in several:
         assert alone.measure(some)
     assert bench.known == alone.known
+
+
+def test_samples_of_a_position_are_measured_together_and_are_those_of_each_task(bench: Bench) -> None:
+    sample = needs(0.7, 7)
+    assert bench.measure(sample, 0.0)  # one turn is enough
+    for need in sample:
+        chosen = bench.evaluator.draw(need.task, "val", 7, seed=0)
+        assert bench.evaluator.share_right(need.task, "val", chosen) == bench.known[need]
+
+
+def test_it_is_crowded_as_long_as_somebody_waits_who_can_not(
+    bench: Bench, held: tuple[list[str], threading.Event]
+) -> None:
+    _, go_on = held
+    with ThreadPoolExecutor(2) as pool:
+        patient = pool.submit(bench.measure, needs(0.1), can_wait=True)
+        until(lambda: bench._line._busy)
+        assert not bench.is_crowded
+        other = pool.submit(bench.measure, needs(0.2))
+        until(lambda: waiting(bench) == 1)
+        assert bench.is_crowded
+        go_on.set()
+        assert patient.result() and other.result()
+    assert not bench.is_crowded
 
 
 def test_who_can_wait_lets_all_others_go_first(bench: Bench, held: tuple[list[str], threading.Event]) -> None:

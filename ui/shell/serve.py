@@ -1,10 +1,12 @@
-"""Streamlit's server, with what pages need loaded while the browser is still opening: torch alone takes seconds.
+"""Streamlit's server, with what pages need loaded while the browser is still opening: torch alone takes a second.
 
 Run as a script: ``python ui/shell/serve.py run app.py``, with settings as ``streamlit run`` takes them. It also answers
 phones (:mod:`ui.shell.poll`). Whoever calls ``streamlit run app.py`` has the same dashboard, without phones, whose
 first page comes later.
 """
 
+import gc
+import inspect
 import json
 import os
 import sys
@@ -16,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-# Those that load most of the others. None of ui: its caches belong to a server that is not there yet.
+# Those that load most of the others.
 _NEEDED = (
     "torch",
     "pandas",
@@ -34,7 +36,10 @@ _NEEDED = (
 )
 
 
+# Those that load most of what is drawn, once there is a server that their caches can belong to.
+_DRAWN = ("ui.lesson.steps", "ui.suites.own_files", "ui.what_if.landscape_view", "ui.accuracy.preset_runs")
 _NAME = "merging-needed"  # of the thread
+_SERVER_SECONDS = 20.0  # within which that has to be there
 _QUIET_SECONDS = 30.0  # after which the first pages are drawn, which need all that the machine has
 _UPLOAD = "--server.maxUploadSize"
 _LARGEST_UPLOAD = 4096  # MiB; whoever has larger files sits at the machine, or copies them there
@@ -51,6 +56,40 @@ def _load() -> None:
     for name in _NEEDED:
         with suppress(Exception):  # a page that needs it says what is wrong
             import_module(name)
+    with suppress(Exception):
+        _look_through()
+    for name in _DRAWN if _served() else ():
+        with suppress(Exception):
+            import_module(name)
+    inspect.stack()  # Streamlit asks for it, and the first time all modules are looked through
+    gc.freeze()  # modules stay: who looks for garbage need not look through them each time
+
+
+def _look_through() -> None:
+    """Load all methods, and take the fingerprints of the suites that come with results, by which these are found."""
+    from merging.core.places import chosen_home
+    from merging.methods import registry
+    from merging.runs.shipped import shipped_files
+    from merging.runs.workspace import Workspace
+    from merging.suites import load_suite
+
+    registry.edits()
+    space = Workspace(chosen_home())
+    for file in shipped_files():
+        suite = load_suite(file.parent)
+        space.broken(suite)
+        for task in suite.task_names:
+            space.evaluation_files(suite, task)
+
+
+def _served() -> bool:
+    """Wait until there is a server; whether there is one."""
+    from streamlit.runtime import Runtime
+
+    end = time.monotonic() + _SERVER_SECONDS
+    while not Runtime.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    return Runtime.exists()
 
 
 def _clean() -> None:
@@ -62,6 +101,9 @@ def _clean() -> None:
         from merging.runs.table import RunStore
 
         clean(RunStore(chosen_home()))
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()  # what the first pages have loaded stays, too
 
 
 def largest_upload(free: int) -> int:
@@ -119,9 +161,11 @@ async def _opening_a_browser(_: Any) -> AsyncIterator[None]:
 
 def _serve(script: str, settings: dict[str, Any]) -> None:
     """Serve the dashboard, and phones beside it, until the process is told to end."""
+    from starlette.middleware import Middleware
     from streamlit.runtime.pages_manager import PagesManager
     from streamlit.starlette import App
 
+    from ui.shell import ahead
     from ui.shell.poll import web
 
     # Else the first visitor sees the names of all scripts in pages/ until the app has said what its pages are.
@@ -133,10 +177,12 @@ def _serve(script: str, settings: dict[str, Any]) -> None:
     if os.environ.get("MERGING_PHONES"):
         web.REACH.port = web.listen(int(os.environ["MERGING_PHONES"]))
     sys.argv = [script]  # the app's settings lie beside its script
-    App(script, routes=web.routes(), lifespan=_opening_a_browser).run(config=settings)
+    fetched = [Middleware(ahead.Ahead, paths=ahead.scripts())]
+    App(script, routes=web.routes(), lifespan=_opening_a_browser, middleware=fetched).run(config=settings)
 
 
 if __name__ == "__main__":
+    gc.set_threshold(100_000)  # loading makes so many objects that looking for garbage takes a fifth of the time
     sys.path[0] = str(Path(__file__).resolve().parents[2])  # not this folder: its modules have names of packages
     _allow_uploads()
     threading.Thread(target=_load, daemon=True, name=_NAME).start()

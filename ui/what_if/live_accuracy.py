@@ -24,7 +24,7 @@ from ui.shell import state
 from ui.shell.url import run_again
 
 _SUITES = 32  # whose accuracies are remembered; their towers are not
-SAMPLE = 50  # images of each task that are measured first
+SAMPLE, FEW = 50, 25  # images of each task that are measured first, and where others wait
 _BREATH = 2.0  # seconds of measuring after which the page looks at its sliders again
 _REST_BREATH = 0.3  # the same, and how long to wait for one's turn, where others go first
 
@@ -139,11 +139,10 @@ def outcome(position: Position, counts: Mapping[str, int], whole: bool) -> Outco
         whole: whether the whole page runs, and not only a fragment.
     """
     tasks = tuple(counts)
-    everything = full(position, tasks)
-    sample = everything if max(counts.values()) <= SAMPLE else [Need(position, task, SAMPLE) for task in tasks]
-    ends = [
-        Need(where, need.task, need.images) for need in sample for where in (position.base, position.alone(need.task))
-    ]
+    everything, images = full(position, tasks), _sample_size(position, tasks)
+    sample = everything if max(counts.values()) <= SAMPLE else [Need(position, task, images) for task in tasks]
+    ends = [Need(position.base, need.task, need.images) for need in sample]
+    ends += [Need(position.alone(need.task), need.task, need.images) for need in sample]
     if len(known(everything)) < len(tasks):
         prepare(position)
         measure([*sample, *ends], whole)
@@ -162,7 +161,15 @@ def outcome(position: Position, counts: Mapping[str, int], whole: bool) -> Outco
         reference(accuracy_view.INDIVIDUAL, position.alone),
     ]
     drawn = {need.task: value for need, value in known(sample).items()}
-    return Outcome(drawn, references, SAMPLE)
+    return Outcome(drawn, references, images)
+
+
+def _sample_size(position: Position, tasks: Sequence[str]) -> int:
+    """How many images of each task are measured first: as for this position before, else fewer where others wait."""
+    for images in (SAMPLE, FEW):
+        if known(Need(position, task, images) for task in tasks):
+            return images
+    return FEW if bench().is_crowded else SAMPLE
 
 
 def directions(edit: str, merged: tuple[str, ...], shown: tuple[str, ...]) -> Directions:

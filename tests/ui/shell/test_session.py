@@ -69,7 +69,7 @@ def attempts(suite: Suite, run: Run) -> dict[Act, list[Callable[[], object]]]:
         Act.QUEUE: [lambda: space.submit(spec_of(suite, seed=7)), lambda: space.retry(run.id)],
         Act.CANCEL: [lambda: space.store.cancel(run.id), lambda: space.store.ask_for_what_it_has(run.id)],
         Act.RENAME: [lambda: session.require(Act.RENAME, run)],
-        Act.DELETE: [lambda: space.again(run.id), lambda: space.store.delete(run.id)],
+        Act.DELETE: [lambda: space.store.delete(space.again(run.id).id), lambda: space.store.delete(run.id)],
         Act.REMOVE: [lambda: deleting.remove([run.id])],
         Act.EXPORT: [lambda: offer(run, to_disk=False)],
         Act.SWEEP: [lambda: session.require(Act.SWEEP)],
