@@ -14,7 +14,7 @@ from merging.charts.accuracy import Series, marker_of
 from merging.charts.columns import AVERAGE, MARK, METHOD
 from merging.charts.theme import RULE, compose, neutral, plain
 from merging.methods.params import DataUse, Needs
-from merging.runs.leaderboard import OUR_OWN, Row, ranked
+from merging.runs.leaderboard import Row, ranked
 
 NEEDS_WORDS: dict[Needs, str] = {"none": "no data", "unlabeled": "unlabeled images", "labelled": "labelled images"}
 ONE_A_TASK = "a model for each task"
@@ -91,7 +91,7 @@ class Standing:
 def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd.DataFrame:
     """A row per line in the order given: accuracies in percent, seconds, megabytes, paper and run.
 
-    Missing values are None. A column that is empty or the same for all methods is left out: ``State`` once everything
+    This project's own is called so. Missing values are None. A column that is empty or the same for all methods is left out: ``State`` once everything
     is done, ``Normalised (%)`` without the individual models' accuracies.
     """
 
@@ -100,7 +100,7 @@ def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd
         return None if found is None else round(scale * found, digits)  # as Python rounds, not the browser
 
     columns: dict[str, list[Any]] = {
-        METHOD: [one.title + OUR_OWN * one.own for one in standings],
+        METHOD: [one.title + " (own)" * one.own for one in standings],
         AVERAGE: [value(one, lambda row: row.average) for one in standings],
         "Normalised (%)": [value(one, lambda row: row.normalised) for one in standings],
     }

@@ -114,14 +114,15 @@ class Size:
 
     def _because(self, asked: Units) -> str:
         """A sentence, without its end."""
-        seen = f"the {self.what} of the task vectors are {short(round(self.times, 2))} times those of CLIP's"
+        seen = f"the {self.what} here are {short(round(self.times, 2))} times those of CLIP's"
+        carried, printed = "carried over to the size of the task vectors", "as published for task vectors like CLIP's"
         if asked == "by_size":
-            done, where = ("carried over to their size", "out of") if self.far else ("as published", "within")
-            return f"{self.settings} {done}, as {seen}, {where} 1/{FACTOR:g} to {FACTOR:g} times (units=by_size)"
+            done, where = (carried, "outside") if self.far else (printed, "within")
+            return f"{self.settings} {done}: {seen}, {where} 1/{FACTOR:g} to {FACTOR:g} (units=by_size)"
         if asked == "relative":
-            return f"{self.settings} carried over to the size of the task vectors, as asked; {seen}"
-        advice = ", for which that was made: units=relative carries it over" if self.far else ""
-        return f"{self.settings} as published; {seen}{advice}"
+            return f"{self.settings} {carried}, as asked: {seen}"
+        advice = "; units=relative carries it over" if self.far else ""
+        return f"{self.settings} {printed}; {seen}{advice}"
 
 
 def _root_mean_square(geometry: Geometry, names: Iterable[str], each_entry: bool) -> float:

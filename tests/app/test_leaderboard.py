@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from merging.methods.presets import PRESETS
 from merging.runs import Run
 from merging.runs.jobs import MergeSpec
-from merging.runs.leaderboard import ONE_A_TASK, OUR_OWN, cheapest_first, data_looked_at, spec_of, two_settings
+from merging.runs.leaderboard import ONE_A_TASK, cheapest_first, data_looked_at, spec_of, two_settings
 from merging.suites import Suite, load_suite
 from merging.suites.reported import reported_tables
 from tests.app.conftest import build_suite, links, texts
@@ -55,7 +55,7 @@ def test_before_anything_ran_all_methods_stand_as_not_run(tiny: Suite, open_page
     app = open_page("leaderboard")
     found = table(app)
     presets = [preset for preset in cheapest_first(PRESETS.values()) if not preset.pair.localised]
-    methods = [preset.title + OUR_OWN * preset.ours for preset in presets]
+    methods = [preset.title + " (own)" * preset.ours for preset in presets]
     assert ONE_A_TASK in texts(app) and list(app.dataframe[1].value["Method"]) == [
         PRESETS["emr"].title,
         PRESETS["tall_masks"].title,
@@ -248,5 +248,5 @@ def test_tasks_may_be_called_as_columns_are(suites_folder: Path, open_page: Open
 def test_published_methods_never_stand_in_the_suites_own_table(tiny: Suite, open_page: Open) -> None:
     app = open_page("leaderboard")
     names = {*table(app).index, *app.dataframe[1].value["Method"]}
-    titles = {preset.title + OUR_OWN * preset.ours for preset in PRESETS.values()}
+    titles = {preset.title + " (own)" * preset.ours for preset in PRESETS.values()}
     assert names == {"Zero-shot", "Individual", *titles}
