@@ -14,7 +14,7 @@ through_app()
 VIEWS = {"unseen": "Unseen tasks", "corrupted": "Corrupted images", "many": "Many tasks"}
 
 st.title("Beyond the benchmark")
-st.write("The best merge on clean images of its own tasks need not be the best elsewhere.")
+st.write("Is the best merge on clean images of its own tasks the best elsewhere, too?")
 chosen_view = choice(st.segmented_control, "View", VIEWS, default="unseen", required=True, key="beyond")
 show_view = {"unseen": unseen_view, "corrupted": corrupted_view, "many": many_view}[chosen_view]
 show_view(state.selected_tasks())

@@ -116,11 +116,19 @@ def seen_unseen_takeaway(rows: Sequence[Generalisation], base: Generalisation) -
         else f"below zero-shot on unseen tasks: {in_a_row(below)}"
     )
     splits = len(base.seen)
+    if below and splits > 2 and not any(_clearly_below(row, base) for row in rows):
+        harm += ", none by more than twice its standard error over the splits"
     over = f"over {splits} splits" if splits > 1 else "in one split"
     return (
         f"{best}: {100 * max(seen):.1f} % seen, and {100 * max(unseen):.1f} % unseen, "
         f"{signed(100 * max(gain))} points against zero-shot, {over}; {harm}."
     )
+
+
+def _clearly_below(row: Generalisation, base: Generalisation) -> bool:
+    """Whether a method is below the base on unseen tasks by more than twice the standard error over the splits."""
+    losses = [other - value for value, other in zip(row.unseen, base.unseen, strict=True)]
+    return average(losses) > 2 * (spread(losses) or 0.0) / len(losses) ** 0.5
 
 
 def _texts(corruptions: Sequence[str], severity: int) -> list[str]:

@@ -75,6 +75,14 @@ def test_what_unseen_tasks_show_is_said_from_the_numbers() -> None:
     assert seen_unseen_takeaway(ROWS[1:], BASE).startswith("TSV-M is best on seen and on unseen tasks")
 
 
+@pytest.mark.parametrize(("unseen", "said"), [([0.3, 0.4, 0.35], False), ([0.3, 0.6, 0.35], True)])
+def test_a_mean_below_zero_shot_that_may_be_chance_is_said_to_be(unseen: list[float], said: bool) -> None:
+    base = Generalisation("zero_shot", "Zero-shot", [0.5] * 3, [0.4, 0.5, 0.45], [])
+    takeaway = seen_unseen_takeaway([Generalisation("tsv_m", "TSV-M", [0.8] * 3, unseen, [])], base)
+    assert "all methods fall below zero-shot" in takeaway
+    assert ("none by more than twice its standard error over the splits" in takeaway) == said
+
+
 def test_the_heat_map_has_means_as_numbers_and_losses_as_colours() -> None:
     figure = robustness_figure(ROBUST, NAMES, 3)
     (heat,) = figure.data
