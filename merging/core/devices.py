@@ -12,6 +12,7 @@ import torch
 
 from merging.core.errors import DeviceError
 from merging.core.streaming import threads
+from merging.core.text import counted
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def describe(device: torch.device) -> DeviceInfo:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return DeviceInfo(str(device), properties.name, properties.total_memory)
-    title = "Apple GPU" if device.type == "mps" else f"CPU, {threads()} threads"
+    title = "Apple GPU" if device.type == "mps" else f"CPU, {counted(threads(), 'thread')}"
     return DeviceInfo(str(device), title, psutil.virtual_memory().total)
 
 
