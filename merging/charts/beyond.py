@@ -128,7 +128,8 @@ def seen_unseen_takeaway(rows: Sequence[Generalisation], base: Generalisation) -
 def _clearly_below(row: Generalisation, base: Generalisation) -> bool:
     """Whether a method is below the base on unseen tasks by more than twice the standard error over the splits."""
     losses = [other - value for value, other in zip(row.unseen, base.unseen, strict=True)]
-    return average(losses) > 2 * (spread(losses) or 0.0) / len(losses) ** 0.5
+    error = (spread(losses) or 0.0) / math.sqrt(len(losses))
+    return average(losses) > 2 * error
 
 
 def _texts(corruptions: Sequence[str], severity: int) -> list[str]:
