@@ -128,7 +128,8 @@ def seen_unseen_takeaway(rows: Sequence[Generalisation], base: Generalisation) -
 def _clearly_below(row: Generalisation, base: Generalisation) -> bool:
     """Whether a method is below the base on unseen tasks by more than twice the standard error over the splits."""
     losses = [other - value for value, other in zip(row.unseen, base.unseen, strict=True)]
-    return average(losses) > 2 * (spread(losses) or 0.0) / len(losses) ** 0.5
+    error = (spread(losses) or 0.0) / math.sqrt(len(losses))
+    return average(losses) > 2 * error
 
 
 def _texts(corruptions: Sequence[str], severity: int) -> list[str]:
@@ -198,7 +199,8 @@ def robustness_figure(
                 "thickness": 8,
                 "outlinewidth": 0,
                 "xpad": 6,
-                "nticks": 5 if len(rows) > 3 else 3,
+                "tickvals": [-limit, 0, limit],
+                "ticktext": [printed(-limit, ".0f"), "0", printed(limit, "+.0f")],
                 "title": {"text": "points"},
             },
         },

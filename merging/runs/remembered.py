@@ -38,6 +38,15 @@ class Remembered(Database):
         """Remember that table, so that nothing is learned or chosen again where only the weights are wanted again."""
         self.remember_accuracy(f"coefficients {weights}", {"table": table})
 
+    def known_scaling(self, weights: str) -> float | None:
+        """The λ that was chosen for merged weights, by the fingerprint of their merge."""
+        found = self.known_accuracy(f"scaling {weights}")
+        return None if found is None else float(found["scaling"])
+
+    def remember_scaling(self, weights: str, scaling: float) -> None:
+        """Remember that λ, so that it is not chosen again where only the weights are wanted again."""
+        self.remember_accuracy(f"scaling {weights}", {"scaling": scaling})
+
     def known_predictions(self, key: str, run_id: str) -> bytes | None:
         """What :meth:`remember_predictions` was given for a run, or what came with a suite."""
         with self.connect() as connection:

@@ -16,6 +16,7 @@ from merging.runs.jobs.robustness import RobustnessJob
 from merging.runs.jobs.subsets import SubsetsJob
 from merging.suites import Suite
 from merging.suites.images.corruptions import CORRUPTIONS
+from merging.suites.protocols import SPLITS
 from tests.app.conftest import build_suite, texts
 from tests.app.finished_runs import carry_out_queued, spec_of
 from tests.random_models import CLASSES
@@ -186,6 +187,22 @@ def test_published_tables_stand_below_for_the_checkpoints_that_they_are_about(
     monkeypatch.setattr("merging.suites.protocols.published_architecture", lambda architecture: "ViT-B-32")
     app = app.run()
     assert not app.exception and len(app.dataframe) == tables and "FusionBench" in texts(app)
+
+
+def test_splits_of_the_literature_can_be_chosen_where_their_tasks_are(
+    suites_folder: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = SPLITS["exp2"]
+    path = build_suite(suites_folder / "clip", tasks=tuple(sorted({*split.seen, *split.unseen})))
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"checkpoints": "fusion_bench"}))
+    monkeypatch.setattr("merging.suites.protocols.published_architecture", lambda architecture: "ViT-B-32")
+    asked = {"left-out": "exp2 of the literature", "beyond-methods": ["Weight averaging"]}
+    app = press(open_page("beyond", **asked), "Measure")
+    (queued,) = state.workspace().store.queued()
+    assert (queued.job.tasks, queued.job.left_out) == (split.seen, (split.unseen,))
+    carry_out_queued(state.workspace())
+    app = app.run()
+    assert not app.exception and "in one split" in texts(app) and len(app.dataframe) == len(SPLITS)
 
 
 @pytest.mark.parametrize("folder", ["pages", "ui"])

@@ -110,6 +110,26 @@ def test_what_was_learned_once_is_not_learned_again_for_further_shifts(suite_fil
     assert (found.accuracy, found.adapted) == (alone.accuracy, alone.adapted)
 
 
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"merge": "tsv_m", "merge_params": {"scaling": "auto"}},
+        {"edit": "consensus", "edit_params": {"threshold": "auto"}, "merge_params": {"scaling": "auto"}},
+    ],
+    ids=["alone", "with a threshold"],
+)
+def test_a_scaling_that_was_chosen_once_is_not_chosen_again(
+    choices: dict[str, Any], suite_file: Path, workspace: Workspace
+) -> None:
+    first, later = (RobustnessJob.like(spec(suite_file, **choices), shifts=[shift]) for shift in (PALE, NOISE))
+    _, said = asked(first, workspace)
+    assert [one for one in said if "choosing" in one]
+    found, said = asked(later, workspace)
+    assert bool([one for one in said if "choosing" in one]) == (choices.get("edit") == "consensus")
+    alone, _ = asked(later, Workspace(workspace.home / "x"))
+    assert (found.accuracy, found.clean) == (alone.accuracy, alone.clean)
+
+
 def test_how_long_the_rest_takes_is_told_by_a_merge_of_other_tasks_too(suite_file: Path, workspace: Workspace) -> None:
     preset = PRESETS["average"]
     have_done(spec_of(preset, str(suite_file), TASKS[:2], "cpu"), workspace, Here(workspace))

@@ -18,15 +18,16 @@ from merging.runs.beyond import (
     ways_of_leaving_out,
 )
 from merging.runs.jobs.generalisation import GeneralisationResult
-from merging.suites.protocols import SOURCE, SPLITS, has_published_protocols
+from merging.suites.protocols import SOURCE, SPLITS, PublishedSplit, has_published_protocols, published_split
 from ui.accuracy import view as accuracy_view
 from ui.beyond.measuring import chosen_methods, measured, several_measurable
 from ui.look.figure import escape_markdown, is_dark, show, show_table
 from ui.runs.jobs import known_of
 from ui.shell import state
-from ui.shell.url import number, said_below
+from ui.shell.url import choice, number, said_below
 
-PARAMETERS = ("leave", "most")  # what the URL can hold
+PARAMETERS = ("left-out", "leave", "most")  # what the URL can hold
+_DRAWN = "drawn"
 
 
 def unseen_view(tasks: tuple[str, ...]) -> None:
@@ -37,22 +38,42 @@ def unseen_view(tasks: tuple[str, ...]) -> None:
     )
     if not several_measurable(tasks):
         return
-    left_out = _left_out(tasks)
+    split = _split_of_the_literature()
+    if split is None:
+        merged, left_out = tasks, _left_out(tasks)
+    else:
+        merged, left_out = tuple(state.suite().chosen(split.seen)), [split.unseen]
     methods = chosen_methods(localised=False)
     if not methods:
         return
     reference, device = state.suite_reference(), str(state.device())
-    jobs = [generalisation_job(preset, reference, tasks, left_out, device) for preset in methods]
+    jobs = [generalisation_job(preset, reference, merged, left_out, device) for preset in methods]
+    every = tuple(dict.fromkeys((*merged, *left_out[0])))
     found = measured(
         methods,
         known_of(jobs),
         GeneralisationResult,
         key="unseen",
-        note=f"Each is merged {counted(len(left_out), 'time')} and measured on all {len(tasks)} tasks.",
+        note=f"Each is merged {counted(len(left_out), 'time')} and measured on all {len(every)} tasks.",
     )
     if found:
-        _chart(found, tasks)
+        _chart(found, every)
     _published()
+
+
+def _split_of_the_literature() -> PublishedSplit | None:
+    """The split of the literature that is chosen, where the suite has its models and images; None if ways are drawn."""
+    suite = state.suite()
+    found = {name: split for name in SPLITS if (split := published_split(suite, name)) is not None}
+    here = {
+        name: split
+        for name, split in found.items()
+        if set(split.seen) <= set(suite.mergeable()) and all(map(suite.measurable, (*split.seen, *split.unseen)))
+    }
+    if not here:
+        return None
+    labels = {_DRAWN: "Of the selected tasks", **{name: f"{name} of the literature" for name in here}}
+    return here.get(choice(st.segmented_control, "Left out", labels, default=_DRAWN, required=True, key="left-out"))
 
 
 def _chart(found: Sequence[tuple[Preset, GeneralisationResult]], tasks: tuple[str, ...]) -> None:
@@ -88,7 +109,8 @@ def _published() -> None:
         show_table(table, key=f"published-{name}", file=f"published-{name}", height="content")
     st.caption(
         escape_markdown(
-            f"As printed. Source: {SOURCE}. `merging generalise … --unseen exp1` merges the same tasks here."
+            f"As printed. Source: {SOURCE}. The same splits can be chosen above where all of their models and images "
+            "are here, as with merging generalise … --unseen exp1."
         )
     )
 

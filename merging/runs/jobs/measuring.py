@@ -13,6 +13,8 @@ import torch
 from merging.core.errors import RunError, SpecError
 from merging.core.progress import Progress
 from merging.evaluation.evaluator import Evaluator, evaluation_key
+from merging.methods.pair import Pair
+from merging.methods.params import AUTO
 from merging.methods.plan import plan, rebuilt_from
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.model_job import Bench, ModelJob
@@ -116,14 +118,21 @@ class Measuring:
             state = dict(rebuilt_from(vectors, np.array(known), context))
             yield from _one_model(tasks, state)
             return
-        planned = plan(vectors, spec.pair, context)
+        planned = plan(vectors, self._as_chosen(spec, fingerprint), context)
         state = dict(planned.tensors(context))
         if planned.table is not None:
             workspace.store.remember_coefficients(fingerprint, planned.table.tolist())
+        elif (chosen := planned.merge.report.get("scaling")) is not None and _chooses_scaling_alone(spec.pair):
+            workspace.store.remember_scaling(fingerprint, chosen)
         if planned.per_task:
             yield from ((task, planned.served(state, task)) for task in tasks)
         else:
             yield from _one_model(tasks, state)
+
+    def _as_chosen(self, spec: MergeSpec, fingerprint: str) -> Pair:
+        """The method, with the λ that was chosen for the very same merge before, if any was."""
+        chosen = self.bench.workspace.store.known_scaling(fingerprint)
+        return spec.pair if chosen is None else spec.pair.with_scaling(chosen)
 
     def _weights(self, spec: MergeSpec) -> str:
         """Fingerprint of a merge by what its weights depend on, whatever is measured besides."""
@@ -138,6 +147,11 @@ class Measuring:
             context.on_progress(self.done, self.passes, f"merging, {', '.join(parts)}: {message}")
 
         return report
+
+
+def _chooses_scaling_alone(pair: Pair) -> bool:
+    """Whether λ is all that is chosen on validation: what is chosen with it may be another with a fixed one."""
+    return pair.scaling == AUTO and len(pair.data.chosen) == 1
 
 
 def _one_model(tasks: Sequence[str], state: Mapping[str, torch.Tensor]) -> Served:
