@@ -1,6 +1,7 @@
 """What commands print of results: rows as JSON, and a few lines of text."""
 
 import json
+import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -198,7 +199,7 @@ def print_result(result: "MergeResult", tasks: int) -> None:
     """What came of a merge of so many tasks: λ, sizes, accuracies, as far as there are any."""
     print_scaling(result.merge, clean=result.shift != "clean")
     for sentence in result.units:
-        click.echo(visible(sentence))
+        click.echo(textwrap.fill(visible(sentence), 100))
     if result.merge.storage is not None:
         print_storage(result.merge.storage, tasks)
     if result.forgetting:
