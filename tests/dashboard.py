@@ -24,6 +24,7 @@ _ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--js-flags=--no-opt",  # pages of a test do not live long enough for it to be worth while
 ]
 
 

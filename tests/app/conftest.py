@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from streamlit.components.v2 import manifest_scanner
 from streamlit.runtime.scriptrunner.script_cache import ScriptCache
-from streamlit.testing.v1 import AppTest, app_test
+from streamlit.testing.v1 import AppTest, app_test, local_script_runner
 
 from merging.suites import Suite, load_suite
 from tests.random_models import write_suite
@@ -75,6 +75,21 @@ def what_does_not_change_is_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
         patch.setattr(app_test, "ScriptCache", cache(ScriptCache))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def whoever_waits_for_a_page_sleeps() -> Iterator[None]:
+    """AppTest looks a thousand times a second whether a page is drawn, and each time takes Python from whoever draws."""
+    look = local_script_runner.require_widgets_deltas
+
+    def wait(runner: local_script_runner.LocalScriptRunner, timeout: float = 3) -> None:
+        assert runner._script_thread is not None
+        runner._script_thread.join(timeout)
+        look(runner, 0.1)  # raises where it is not
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_script_runner, "require_widgets_deltas", wait)
         yield
 
 
