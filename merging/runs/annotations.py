@@ -47,11 +47,9 @@ def annotate(
         values["star"] = int(star)
     if values:
         settings = ", ".join(f"{column} = ?" for column in values)
-        with store.connect() as connection:
-            connection.execute("begin immediate")
+        with store.writing() as connection:
             connection.execute(f"update runs set {settings} where id = ?", (*values.values(), run.id))
             connection.execute("delete from listed where run = ?", (run.id,))
-            connection.execute("commit")
     return store.get(run.id)
 
 

@@ -102,6 +102,18 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
 
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A connection for what is to happen whole or not at all, and with nobody else writing in between.
+
+        Raises:
+            RunError: as :meth:`connect`.
+        """
+        with self.connect() as connection:
+            connection.execute("begin immediate")  # what is read at the start must still be so at the end
+            yield connection
+            connection.execute("commit")
+
     def folder(self, run_id: str) -> Path:
         """Where the files of a run are kept."""
         return self.home / "runs" / run_id

@@ -92,8 +92,7 @@ def restore(database: Database, run_id: str) -> str:
         RunError: no such run was deleted within a day, or the same was asked for or done since.
     """
     purge(database)
-    with database.connect() as connection:
-        connection.execute("begin immediate")
+    with database.writing() as connection:
         whole, values = _one(connection, run_id)
         same = connection.execute(
             "select id, state from runs where fingerprint = ? and state in ('queued', 'running', 'done')",
@@ -109,7 +108,6 @@ def restore(database: Database, run_id: str) -> str:
         marks = ", ".join("?" for _ in kept)
         connection.execute(f"insert into runs ({', '.join(kept)}) values ({marks})", tuple(kept.values()))
         connection.execute("delete from deleted where id = ?", (whole,))
-        connection.execute("commit")
     return whole
 
 
@@ -162,11 +160,9 @@ def remove_for_good(database: Database, run_id: str) -> tuple[str, int]:
     Raises:
         RunError: no such run was deleted within a day.
     """
-    with database.connect() as connection:
-        connection.execute("begin immediate")
+    with database.writing() as connection:
         whole, _ = _one(connection, run_id)
         connection.execute("update deleted set at = ? where id = ?", (_LONG_AGO, whole))
-        connection.execute("commit")
     freed = folder_bytes(database.folder(whole))
     _remove(database, whole)
     return whole, freed
@@ -174,11 +170,9 @@ def remove_for_good(database: Database, run_id: str) -> tuple[str, int]:
 
 def erase(database: Database, run_id: str) -> None:
     """Remove all there is of a run that is not running, for good, whether it was deleted before or not."""
-    with database.connect() as connection:
-        connection.execute("begin immediate")
+    with database.writing() as connection:
         if not move_aside(connection, run_id, _LONG_AGO):
             connection.execute("update deleted set at = ? where id = ?", (_LONG_AGO, run_id))
-        connection.execute("commit")
     _remove(database, run_id)
 
 
@@ -188,11 +182,9 @@ def _remove(database: Database, run_id: str) -> None:
         if connection.execute("select 1 from runs where id = ?", (run_id,)).fetchone():
             return  # it is running, or was restored meanwhile
     shutil.rmtree(database.folder(run_id), ignore_errors=True)
-    with database.connect() as connection:
-        connection.execute("begin immediate")
+    with database.writing() as connection:
         connection.execute("delete from predictions where run = ?", (run_id,))
         connection.execute("delete from deleted where id = ?", (run_id,))
-        connection.execute("commit")
 
 
 def usage(database: Database) -> Usage:

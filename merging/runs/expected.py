@@ -93,8 +93,13 @@ class Expected:
 
 
 def _like(fields: Fields) -> str:
-    """The same for jobs that take about as long, but for their numbers of tasks and of steps."""
-    rest = {key: value for key, value in _params(fields).items() if key in ("granularity", "scaling", "split")}
+    """The same for jobs that take about as long, but for their numbers of tasks and of steps.
+
+    A parameter that is to be chosen on validation, whatever it is called, takes a search; which number is given instead
+    makes no difference.
+    """
+    params = _params(fields).items()
+    rest = {key: value for key, value in params if key in ("granularity", "split") or value == "auto"}
     return json.dumps(
         [fields.get(key) for key in ("job", "suite", "edit", "merge")] + [rest], sort_keys=True, default=str
     )

@@ -266,13 +266,12 @@ def _bring_up_to_date(store: RunStore) -> None:
                 f"select runs.*, {stamp} as stamp from runs where id in (select value from json_each(?))",
                 (version, json.dumps(ids[start : start + _AT_ONCE])),
             ).fetchall()
-            entries = [_entry(row) for row in rows]
-            connection.execute("begin immediate")
+        entries = [_entry(row) for row in rows]
+        with store.writing() as connection:
             for entry in entries:
                 connection.execute("delete from listed where run = ?", (entry["run"],))
                 marks = ", ".join("?" for _ in entry)
                 connection.execute(f"insert into listed ({', '.join(entry)}) values ({marks})", tuple(entry.values()))
-            connection.execute("commit")
 
 
 def _entry(row: sqlite3.Row) -> dict[str, Any]:

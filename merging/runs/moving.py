@@ -189,14 +189,12 @@ def _enter(store: RunStore, run_id: str, one: MovedRun, job: MergeSpec) -> bool:
     marks = ", ".join("?" for _ in values)
     # They are kept under a key that the id is part of; under one that another run has, only a forged file could.
     predictions = [(key, run_id, value) for key, value in one.predictions.items()] if run_id == one.id else []
-    with store.connect() as connection:
-        connection.execute("begin immediate")
+    with store.writing() as connection:
         entered = connection.execute(
             f"insert or ignore into runs ({', '.join(values)}) values ({marks})", tuple(values.values())
         ).rowcount
         if entered:
             connection.executemany("insert or ignore into predictions values (?, ?, ?)", predictions)
-        connection.execute("commit")
     return bool(entered)
 
 

@@ -63,13 +63,11 @@ class RunStore(Remembered):
     def _enter(self, job: Job, fingerprint: str, state: State, person: str = "") -> tuple[Run, bool]:
         self.mark_lost()
         run_id = uuid.uuid4().hex[:12]
-        with self.connect() as connection:
-            connection.execute("begin immediate")  # the row found must still be there when it is read
+        with self.writing() as connection:  # the row found must still be there when it is read
             row = _live_row(connection, run_id, job, fingerprint, state, person)
             if not any(_readable([row])):
                 connection.execute("delete from runs where id = ? and state != 'running'", (row["id"],))
                 row = _live_row(connection, run_id, job, fingerprint, state, person)
-            connection.execute("commit")
         return run_of_row(row), row["id"] == run_id
 
     def cancel(self, run_id: str) -> Run:
@@ -98,10 +96,8 @@ class RunStore(Remembered):
             raise RunError(f"run {run_id} came with its suite and can't be deleted")
         deleted.purge(self)
         run_id = str(self._row(run_id)["id"])
-        with self.connect() as connection:
-            connection.execute("begin immediate")
+        with self.writing() as connection:
             gone = deleted.move_aside(connection, run_id)
-            connection.execute("commit")
         if not gone:
             raise RunError(f"run {run_id} is running; cancel it before deleting it")
         return run_id
@@ -122,8 +118,7 @@ class RunStore(Remembered):
         """
         self.mark_lost()
         fresh = uuid.uuid4().hex[:12]
-        with self.connect() as connection:
-            connection.execute("begin immediate")
+        with self.writing() as connection:
             before = beginning_with(connection, "run", run_id)
             if not deleted.move_aside(connection, before["id"]):
                 raise RunError(f"run {before['id']} is running; it can't be done again before it has ended")
@@ -132,7 +127,6 @@ class RunStore(Remembered):
                 "update runs set name = ?, note = ?, tags = ?, star = ? where id = ?",
                 (before["name"], before["note"], before["tags"], before["star"], fresh),
             )
-            connection.execute("commit")
         return self.get(row["id"])
 
     def forget(self, job: Job) -> None:

@@ -118,8 +118,7 @@ class SweepStore:
 
         What it has found stays; trials that failed are tried again.
         """
-        with self.runs.connect() as connection:
-            connection.execute("begin immediate")
+        with self.runs.writing() as connection:
             connection.execute(
                 "insert or ignore into sweeps (id, fingerprint, definition, scheduler, state, created) "
                 "values (?, ?, ?, ?, 'running', ?)",
@@ -136,7 +135,6 @@ class SweepStore:
                 (scheduler, fingerprint),
             )
             row = connection.execute("select * from sweeps where fingerprint = ?", (fingerprint,)).fetchone()
-            connection.execute("commit")
         return _sweep(row)
 
     def get(self, sweep_id: str) -> Sweep:
@@ -166,14 +164,12 @@ class SweepStore:
         """
         row = self._row(sweep_id)
         whole = str(row["id"])
-        with self.runs.connect() as connection:
-            connection.execute("begin immediate")
+        with self.runs.writing() as connection:
             gone = connection.execute("delete from sweeps where id = ? and state != 'running'", (whole,)).rowcount
             if not gone:
                 raise RunError(f"sweep {whole} goes on; cancel it before deleting it")
             own = connection.execute("delete from trials where sweep = ? returning fingerprint", (whole,)).fetchall()
             others = {trial["fingerprint"] for trial in connection.execute("select fingerprint from trials")}
-            connection.execute("commit")
         alone = {trial["fingerprint"] for trial in own} - others
         found = [self.runs.find(fingerprint) for fingerprint in sorted(alone)] if runs else []
         made_for_it = [run.id for run in found if run is not None and run.created >= row["created"] and not run.active]

@@ -14,7 +14,7 @@ from merging.charts.beyond import (
 )
 from merging.charts.theme import style_of
 from merging.runs.beyond import Generalisation, Robustness
-from tests.hover_texts import all_hover_texts
+from tests.hover_texts import all_hover_texts, hover_texts
 
 BASE = Generalisation("zero_shot", "Zero-shot", [0.5, 0.4], [0.4, 0.5], [])
 ROWS = [
@@ -91,7 +91,16 @@ def test_the_heat_map_has_means_as_numbers_and_losses_as_colours() -> None:
     assert [">80.0<" in heat.text[1][0], ">60.0<" in heat.text[1][1], ">55.0<" in heat.text[1][3]] == [True] * 3
     assert figure.layout.xaxis.ticktext == ("Clean", "Gaussian noise", "Contrast", "Mean corrupted")
     assert figure.layout.coloraxis.cmax == -figure.layout.coloraxis.cmin == pytest.approx(60)
-    assert "AdaMerging (on clean), Contrast: <b>20.0</b> %" in str(all_hover_texts(figure))
+    titles, columns = ["Task Arithmetic", "AdaMerging", "AdaMerging (on clean)"], figure.layout.xaxis.ticktext
+    values = [[70, 50, 40, 45], [80, 60, 50, 55], [80, 50, 20, 35]]
+    assert all_hover_texts(figure) == [
+        [
+            f"{title}, {column}: <b>{value:.1f}</b> %<br>{value - line[0]:+.1f} points against clean".replace("-", "−")
+            for title, line in zip(titles, values, strict=True)
+            for column, value in zip(columns, line, strict=True)
+        ]
+    ]
+    assert figure.layout.yaxis.ticktext == tuple(titles) and figure.layout.yaxis.autorange == "reversed"
 
 
 def test_the_table_of_corruptions_has_a_row_a_severity() -> None:
@@ -112,7 +121,14 @@ def test_what_corruptions_show_is_said_from_the_numbers() -> None:
 def test_lines_over_severity_begin_at_clean_and_no_two_are_alike() -> None:
     figure = severity_figure(ROBUST, NAMES, [1, 3])
     assert [list(trace.x) for trace in figure.data] == [[0, 1, 3]] * 3
-    assert list(figure.data[1].y) == pytest.approx([80, 72.5, 55])
+    for trace, title, values in zip(
+        figure.data,
+        ["Task Arithmetic", "AdaMerging", "AdaMerging (on clean)"],
+        [[70, 62.5, 45], [80, 72.5, 55], [80, 70, 35]],
+        strict=True,
+    ):
+        assert trace.name == title and list(trace.y) == pytest.approx(values)
+        assert all(f"[{title}]" in text for text in hover_texts(trace))
     looks = {(trace.line.color, trace.line.dash, trace.marker.symbol) for trace in figure.data}
     assert len(looks) == 3 and figure.data[1].line.color == figure.data[2].line.color
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from merging.charts.runs import (
+    accuracy_so_far_figure,
     coefficient_heatmap,
     coefficient_table,
     entropy_figure,
@@ -141,6 +142,14 @@ def test_every_line_of_a_course_has_its_own_task() -> None:
     ]
     table = steps_table(paths, ["a", "b"], LABELS)
     assert table.to_dict("list") == {"Step": [0, 1, 2], "Task <A>": [0.3, 0.4, 0.5], "B": [0.31, 0.2, 0.1]}
+
+
+def test_accuracy_so_far_stands_at_its_step_on_the_way_to_the_last() -> None:
+    figure = accuracy_so_far_figure([0, 25, 50], [71.0, 74.5, 76.25], 500)
+    assert all_hover_texts(figure) == [
+        ["step 0: <b>71.0 %</b>", "step 25: <b>74.5 %</b>", "step 50: <b>76.2 %</b>"],
+    ]
+    assert list(figure.data[0].y) == [71.0, 74.5, 76.25] and figure.layout.xaxis.range == (0, 500)
 
 
 def test_every_second_is_in_the_bar_of_its_run_and_phase() -> None:

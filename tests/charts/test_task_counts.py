@@ -4,6 +4,7 @@ import pytest
 
 from merging.charts.task_counts import task_counts_figure, task_counts_table, task_counts_takeaway
 from merging.runs.task_counts import ByCount
+from tests.hover_texts import all_hover_texts
 
 FEW, MANY = [0.9, 0.7], [0.5]
 ROWS = [
@@ -21,6 +22,13 @@ def test_a_line_a_method_with_its_spread(relative: bool, values: list[float], sp
     assert list(line.x) == [2, 8] and list(line.y) == pytest.approx(values)
     assert list(line.error_y.array) == pytest.approx(spreads, abs=0.01)
     assert figure.layout.xaxis.tickvals == (2, 8)
+
+
+def test_every_line_has_its_own_method() -> None:
+    assert all_hover_texts(task_counts_figure(ROWS)) == [
+        ["2 tasks: <b>80.0</b> ± 14.1 [TSV-M]", "8 tasks: <b>50.0</b> ± 0.0 [TSV-M]"],
+        ["2 tasks: <b>60.0</b> [Task Arithmetic]", "8 tasks: <b>55.0</b> [Task Arithmetic]"],
+    ]
 
 
 def test_a_row_a_method_and_size() -> None:

@@ -74,7 +74,9 @@ def test_a_run_of_an_earlier_version_of_its_method_is_marked(
     store: RunStore, edit: str, recorded: dict[str, int] | None, label: str
 ) -> None:
     """As a row says it that was written before revisions were recorded."""
-    run_id = store.submit(MergeSpec.build(suite="tiny", tasks=("a", "b"), edit=edit), "f").id
+    settings = {"units": "published"} if edit == "doge" else {}
+    spec = MergeSpec.build(suite="tiny", tasks=("a", "b"), edit=edit, edit_params=settings)
+    run_id = store.submit(spec, "f").id
     assert store.claim(run_id) and store.get(run_id).label == label.removesuffix(" (earlier version)")
     store.finish(run_id, MergeResult(average=0.5, warnings=["odd"], revisions=recorded))
     done = store.get(run_id)

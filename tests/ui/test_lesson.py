@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.charts import theme
-from merging.charts.lesson import Bar, apart, candidates_figure, enlarge, slopes_figure, weights_figure
+from merging.charts.lesson import Bar, answers_figure, apart, candidates_figure, enlarge, slopes_figure, weights_figure
 from merging.charts.what_if import agreement_figure
 from merging.runs.jobs.interference import Agreement
 from tests.hover_texts import all_hover_texts
@@ -21,6 +21,19 @@ TASKS = ("<b>", "cats", "dogs")
 @pytest.mark.parametrize(("moved", "right"), [(31, 0), (30, 1), (5, 1), (4.9, 2), (0, 2)])
 def test_how_far(moved: float, right: int) -> None:
     assert questions.how_far("cats", moved, 100, ()).right == right
+
+
+def test_every_answer_has_its_number_and_the_right_one_its_mark() -> None:
+    figure = answers_figure(["<less>", "more", "the same"], [4, 0, 7], right=2)
+    assert all_hover_texts(figure) == [["&lt;less&gt;: <b>4</b>", "more: <b>0</b>", "the same: <b>7</b>"]]
+    names, numbers = figure.layout.annotations[:3], figure.layout.annotations[3:]
+    assert [note.text for note in names] == ["<b>A</b>  &lt;less&gt;", "<b>B</b>  more", "✓ <b>C</b>  the same"]
+    assert [note.y for note in names] == pytest.approx([-0.36, 0.64, 1.64])  # above their bars
+    assert [(note.x, note.y, note.text) for note in numbers] == [
+        *((4, 0, "<b>4</b>"), (0, 1, "<b>0</b>"), (7, 2, "<b>7</b>")),
+    ]
+    assert figure.data[0].marker.opacity == (0.4, 0.4, 1)
+    assert answers_figure(["a", "b"], [1, 2]).data[0].marker.opacity == (1, 1)
 
 
 @pytest.mark.parametrize(("mean", "right"), [(0.011, 0), (0.009, 1), (-0.009, 1), (-0.011, 2)])

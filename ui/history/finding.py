@@ -8,7 +8,7 @@ import streamlit as st
 
 from merging.core.text import counted
 from merging.runs.listing import Facts, Sort, View, choices
-from ui.shell.url import choice, said_below, switch
+from ui.shell.url import choice, number, said_below, switch
 
 PART = 100  # runs that the table shows at once
 _SORTS: dict[Sort, str] = {
@@ -102,7 +102,6 @@ def chosen_part(wanted: Sequence[Facts]) -> tuple[list[Facts], str]:
         st.session_state["part"] = parts
     if parts == 1:
         return list(wanted), ""
-    number = st.number_input(f"Part of {parts}", 1, parts, key="part", bind="query-params", width=150)
-    start = (int(number) - 1) * PART
+    start = (int(number(st.number_input, f"Part of {parts}", 1, parts, key="part", width=150)) - 1) * PART
     shown = list(wanted[start : start + PART])
     return shown, f"{start + 1:,} to {start + len(shown):,} are in the table."

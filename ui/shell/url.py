@@ -110,11 +110,11 @@ def called(labels: Mapping[Any, str], nothing: str = "Nothing") -> Callable[[Any
     ('Apples, Birds', 'Nothing')
     """
 
-    def in_words(value: Any) -> str:
+    def shown(value: Any) -> str:
         values = value if isinstance(value, list) else [] if value is None else [value]
         return ", ".join(labels[one] for one in values) or nothing
 
-    return in_words
+    return shown
 
 
 _WORDS = re.compile(  # text that markdown leaves alone
