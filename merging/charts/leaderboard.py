@@ -91,7 +91,7 @@ class Standing:
 def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd.DataFrame:
     """A row per line in the order given: accuracies in percent, seconds, megabytes, paper and run.
 
-    This project's own is called so. Missing values are None. A column that is empty or the same for all methods is left
+    The project's own is called so. Missing values are None. A column that is empty or the same for all methods is left
     out: ``State`` once everything is done, ``Normalised (%)`` without the individual models' accuracies.
     """
 
