@@ -88,9 +88,11 @@ def test_run_again_makes_it_ones_own(shipped: Suite, open_page: Open, launched_w
 
 
 def test_the_comparison_takes_what_is_quick_first(tiny: Suite, open_page: Open) -> None:
-    press(open_page(), "Run the comparison")
+    app = press(open_page(), "Run the comparison")
     order = [run.job.label for run in state.workspace().store.queued() if run.job.kind == "merge"]
     assert order == ["Task Arithmetic", "AWD + Task Arithmetic", "AdaMerging", "AWD + AdaMerging"]
+    shown = [one.key.removeprefix("start-cancel-") for one in app.button if "start-cancel-" in (one.key or "")]
+    assert shown == [run.id for run in state.workspace().store.queued() if run.job.kind == "merge"]
 
 
 def test_runs_that_came_with_the_suite_are_listed_as_such_and_not_deleted(shipped: Suite, open_page: Open) -> None:
