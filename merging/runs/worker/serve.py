@@ -7,6 +7,7 @@ Where there is no forking, see :mod:`merging.runs.worker.process`.
 """
 
 import logging
+import math
 import os
 import platform
 import signal
@@ -339,6 +340,7 @@ def stays(lane: str) -> float:
 def _carry_out(workspace: Workspace, talk: Connection, keep: float) -> NoReturn:
     """Body of a process that carries out the runs that it is sent, until none came for so many seconds."""
     code = 1
+    patience = math.inf  # the first is about to be sent, however long a busy machine takes for it
     try:
         become_independent()
         alone = orphaned()
@@ -346,8 +348,9 @@ def _carry_out(workspace: Workspace, talk: Connection, keep: float) -> NoReturn:
             waited = 0.0
             while not talk.poll(POLL_SECONDS):
                 waited += POLL_SECONDS
-                if waited > keep or alone():
+                if waited > patience or alone():
                     os._exit(0)
+            patience = keep
             run: Run = talk.recv()
             folder = workspace.store.folder(run.id)
             folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -249,6 +250,22 @@ def test_a_child_that_stays_and_dies_fails_only_the_run_that_it_was_doing(
     runs = [workspace.submit(spec(suite_file, seed=seed)) for seed in (1, 2, 3)]
     Worker(workspace).serve(once=True)
     assert [workspace.store.get(run.id).state for run in runs] == ["done", "failed", "done"]
+
+
+def test_a_child_waits_for_its_run_however_busy_the_worker_is(
+    workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: it left after a fifth of a second, and the worker died of that."""
+
+    class Slow(serve.Process):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            time.sleep(20 * serve.POLL_SECONDS)
+
+    monkeypatch.setattr(serve, "Process", Slow)
+    run = workspace.submit(spec(suite_file))
+    Worker(workspace).serve(once=True)
+    assert workspace.store.get(run.id).state == "done"
 
 
 def test_a_child_that_waits_too_long_leaves(
