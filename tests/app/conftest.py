@@ -80,7 +80,7 @@ def what_does_not_change_is_read_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def whoever_waits_for_a_page_sleeps() -> Iterator[None]:
-    """AppTest looks a thousand times a second whether a page is drawn, and each time takes Python from whoever draws."""
+    """AppTest looks a thousand times a second whether a page is drawn, and each time holds up whoever draws it."""
     look = local_script_runner.require_widgets_deltas
 
     def wait(runner: local_script_runner.LocalScriptRunner, timeout: float = 3) -> None:

@@ -40,7 +40,7 @@ def test_it_is_kept_without_outputs() -> None:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A folder with the package, whose embedded suite has every thirtieth of its images: on all, it is a minute's work."""
+    """A folder with the package, whose embedded suite has every thirtieth of its images: all take a minute."""
     shutil.copytree(ROOT / "merging", tmp_path / "site" / "merging")
     for path in (tmp_path / "site" / "merging" / "suites" / "mini" / "data").glob("*.npz"):
         with np.load(path) as arrays:
