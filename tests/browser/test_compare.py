@@ -70,7 +70,7 @@ def compared(visit: Callable[..., Page], runs: list[Run]) -> Page:
 
 def test_runs_are_compared_and_names_stay_text(visit: Callable[..., Page], runs: list[Run]) -> None:
     page = compared(visit, runs)
-    expect(page.locator(".js-plotly-plot")).to_have_count(3)
+    expect(page.locator(".js-plotly-plot:visible")).to_have_count(3)
     expect(page.get_by_text("McNemar's exact test")).to_be_visible()
     expect(page.get_by_test_id("stException")).to_have_count(0)
     assert page.evaluate("window.hit") is None
