@@ -6,7 +6,7 @@ import html
 
 from ui.shell.poll.polls import LETTERS, PhoneQuestion
 
-NUMBER = "X-PhoneQuestion"  # header: number of the question that is asked now
+NUMBER = "X-Question"  # header: number of the question that is asked now
 _LOOK_AGAIN = 4  # seconds after which a phone that has answered asks whether there is another question
 # The only script: loads the page again once there is another question, or none. A page that reloads by itself all the
 # time would be read out each time.
@@ -51,7 +51,7 @@ def asking(question: PhoneQuestion, phone: str) -> str:
         for place, (letter, text) in enumerate(zip(LETTERS, question.choices, strict=False))
     )
     return _page(
-        "PhoneQuestion",
+        "Question",
         f'<h1>{html.escape(question.text)}</h1><form method="post" autocomplete="off">'
         f'<input type="hidden" name="phone" value="{html.escape(phone)}">'
         f'<input type="hidden" name="question" value="{question.number}">{buttons}</form>',
