@@ -33,7 +33,8 @@ WHO = {"owner": {"session-is-owner": True}, "guest": {"session-name": ME}, "nobo
 # What pages call of the table of runs that changes nothing, and what only those call that carry runs out.
 LOOKING = {
     "active", "alike", "all", "connect", "done_like", "enough", "expected", "find", "find_each", "folder", "get",
-    "known_accuracy", "known_coefficients", "known_scaling", "known_fingerprint", "known_predictions", "queued", "to_show",
+    "known_accuracy", "known_coefficients", "known_fingerprint", "known_predictions", "known_scaling", "queued",
+    "to_show",
 }  # fmt: skip
 DOING = {
     "beat", "become", "claim", "finish", "mark_lost", "progress", "remember_accuracy", "remember_coefficients",
