@@ -57,6 +57,8 @@ _SHORT = (
     "Individual",
     "DOGE AM",
     "Overlap-scaled WUDI",
+    "AdaMerging from WUDI",
+    "ACE-Merging",
     "WUDI, closed form",
     "TSV-M",
     "AdaMerging",

@@ -29,7 +29,10 @@ from merging.core.gate import read_bytes
 from merging.core.places import METHODS_VARIABLE, method_places
 from merging.methods import registry
 from merging.methods.params import AUTO
+from merging.methods.planned import LocalisedMerge, TensorEdit, TensorMerge
+from merging.methods.promised import as_promised
 from merging.methods.registry import OwnSource, Published, Stage
+from merging.weights.vectors import TaskVectors
 
 ENTRY_POINTS = "merging.methods"
 _MOST_BYTES = 2**20
@@ -261,7 +264,13 @@ def _fitting(one: _File | _Package, before: Sequence[Stage]) -> list[Stage]:
 
 
 def _telling(stage: Stage, one: _File | _Package) -> Callable[..., Any]:
-    """The function of a stage, and what it plans; where they raise what nobody meant, the error names file and line."""
+    """The function of a stage, and what it plans.
+
+    Where they raise what nobody meant, the error names file and line; where they give what no method may, the file.
+    """
+
+    def told(what: str) -> SpecError:
+        return SpecError(f"{one.source.name}, {what} (in {stage.kind} {stage.name}; see merging check-method)")
 
     def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
@@ -270,14 +279,15 @@ def _telling(stage: Stage, one: _File | _Package) -> Callable[..., Any]:
             except (MergingError, MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:
-                where = f"{one.source.name}, {_last_line(error, one, _SHORT)}"
-                raise SpecError(f"{where} (in {stage.kind} {stage.name}; see merging check-method)") from error
+                raise told(_last_line(error, one, _SHORT)) from error
 
         return call
 
-    def planned(*args: Any) -> Any:
-        found = guarded(stage.plan)(*args)
-        return replace(found, apply=guarded(found.apply)) if hasattr(found, "apply") else found
+    def planned(vectors: TaskVectors, params: Any, context: Any) -> Any:
+        found = guarded(stage.plan)(vectors, params, context)
+        if isinstance(found, TensorEdit | TensorMerge | LocalisedMerge):
+            found = replace(found, apply=guarded(found.apply))
+        return as_promised(stage.kind, found, vectors, told)
 
     return planned
 

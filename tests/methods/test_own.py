@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,9 @@ from merging.methods.catalogue import catalogue
 from merging.methods.context import Context
 from merging.methods.pair import Pair
 from merging.methods.plan import plan
+from merging.methods.planned import LinearEdit, TensorEdit
 from merging.methods.presets import PRESETS
+from merging.methods.promised import as_promised
 from merging.methods.spec import Spec
 from merging.methods.template import write_template
 from merging.runs.jobs import MergeSpec
@@ -153,6 +156,50 @@ def test_one_that_breaks_while_it_works_says_where(
     ) as caught:
         merged(make_vectors(tasks=2))
     assert isinstance(caught.value.__cause__, ZeroDivisionError)  # of which the worker keeps the traceback
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return None", "it returns None; expected one of LinearMerge, TensorMerge, LocalisedMerge"),
+        ("return lambda name, base, stack: base", "it returns a function; expected one of LinearMerge"),
+        ("return TensorMerge(lambda name, base, stack: None)", "it gives None; expected a torch.Tensor"),
+        ("return TensorMerge(lambda name, base, stack: base.numpy())", "it gives a ndarray; expected a torch.Tensor"),
+        ("return TensorMerge(lambda name, base, stack: base.mean())", r"it gives \[\]; expected \["),
+        (
+            "return TensorMerge(lambda name, base, stack: base.mT if base.ndim == 2 else base)",
+            r"gives \[.*; expected \[",
+        ),
+        ("return TensorMerge(lambda name, base, stack: stack)", r"it gives \[2, .*\]; expected \["),
+        ("return TensorMerge(lambda name, base, stack: base / 0)", "it gives numbers that are not finite"),
+        ("return LinearMerge({name: np.ones(3) for name in vectors.names})", r"are \[3\]; expected \[2\], one a task"),
+        ("return LinearMerge({})", "its coefficients lack tensor"),
+        ("return LinearMerge({'no': np.ones(2)})", "name tensor 'no', which the models don't have"),
+        ("return LinearMerge({name: np.full(2, np.nan) for name in vectors.names})", "are not all numbers"),
+        ("return LocalisedMerge(lambda name, base, stack: base)", "it gives a Tensor; expected a vector and masks"),
+        (
+            "return LocalisedMerge(lambda name, base, stack: (base, stack))",
+            "masks of torch.float32; expected torch.bool",
+        ),
+    ],
+)
+def test_one_that_gives_what_no_method_may_is_told_by_its_file(
+    own_methods: Path, make_vectors: Callable[..., TaskVectors], body: str, said: str
+) -> None:
+    imports = "import numpy as np\n    from merging.methods.planned import LinearMerge, LocalisedMerge\n    "
+    write(own_methods, "mine.py", method().replace(METHOD_BODY, imports + body))
+    with pytest.raises(SpecError, match=rf"^mine\.py, .*{said}.* \(in merge mine; see merging check-method\)$"):
+        merged(make_vectors(tasks=2))
+
+
+def test_an_edit_must_keep_all_tasks(make_vectors: Callable[..., TaskVectors]) -> None:
+    vectors = make_vectors(tasks=2)
+    too_few = LinearEdit({name: np.ones(2) for name in vectors.names})
+    with pytest.raises(SpecError, match=r"are \[2\]; expected \[2, 2\], tasks × tasks"):
+        as_promised("edit", too_few, vectors, SpecError)
+    first = as_promised("edit", TensorEdit(lambda name, base, stack: stack[0]), vectors, SpecError)
+    with pytest.raises(SpecError, match=r"it gives \[.*; expected \[2, "):
+        vectors.edited(first).stack(vectors.names[0])
 
 
 def test_the_command_of_a_run_names_the_file(own_methods: Path) -> None:
