@@ -68,10 +68,10 @@ def regmean(vectors: TaskVectors, params: RegMeanParams, context: Context) -> Te
 def regmean_plus_plus(vectors: TaskVectors, params: RegMeanParams, context: Context) -> TensorMerge:
     """Fit the linear layers block by block, each to its inputs behind the blocks that are merged already.
 
-    ``θ* = θ₀ + (Σ_t τ_t G_t)(Σ_t G_t)⁻¹`` as RegMean, with G_t of task t's own block behind merged ones: first what comes before the blocks is merged,
-    then block after block; the images of every task go through the merged part, then through that block of their own
-    model, whose layers' inputs give G_t. In RegMean each model's own earlier blocks come before, which the merged
-    model does not have.
+    ``θ* = θ₀ + (Σ_t τ_t G_t)(Σ_t G_t)⁻¹`` as RegMean, with G_t of task t's own block behind merged ones: first what
+    comes before the blocks is merged, then block after block; the images of every task go through the merged part, then
+    through that block of their own model, whose layers' inputs give G_t. In RegMean each model's own earlier blocks
+    come before, which the merged model does not have.
     """
     layers = _Layers("RegMean++", vectors, params, context)
     model = {name: vectors.base[name] for name in vectors.base}

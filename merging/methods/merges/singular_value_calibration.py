@@ -51,8 +51,8 @@ def svc(vectors: TaskVectors, params: CalibratedSumParams, context: Context) -> 
 
     ``v = λ₀ Σ τ`` with λ₀ the factor before. Of each matrix, ``v = Σ_r σ_r u_r w_rᵀ``, and every σ_r becomes
     ``σ_r / mean_t max(α, s_tr)`` with ``s_tr = ⟨u_rᵀ v, u_rᵀ τ_t⟩ / ‖u_rᵀ τ_t‖²``, task t's share in direction r, see
-    :func:`merging.methods.calibration.calibrated`. Tensors that are no matrices keep ``λ₀ Σ τ``. After TSV-M, WUDI, ACE,
-    RegMean and RegMean++ the same is their parameter ``calibration``.
+    :func:`merging.methods.calibration.calibrated`. Tensors that are no matrices keep ``λ₀ Σ τ``. After TSV-M, WUDI,
+    ACE, RegMean and RegMean++ the same is their parameter ``calibration``.
     """
 
     def direction(name: str, base: torch.Tensor, stack: torch.Tensor) -> torch.Tensor:
