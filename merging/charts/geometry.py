@@ -116,7 +116,6 @@ def _below_each_other(tasks: Sequence[str]) -> dict[str, Any]:
     return {
         **found,
         "height": whole + 70 + _BETWEEN,
-        "margin": {"l": 8, "r": 8, "t": 70, "b": 8},
         "colorbar": {"orientation": "h", "y": 1, "yanchor": "bottom", "ypad": 26, "len": 0.8},
     }
 
