@@ -36,14 +36,15 @@ def studied(reference: str, suite: Suite, workspace: Workspace, runs: Sequence[R
         ValueError: the study found other accuracies than those runs did, so that it is of other files or methods.
     """
     robust, unseen = stored(ROBUSTNESS), stored(GENERALISE)
-    base = next((found for run in runs if (found := run.result_as(BaselinesResult)) and found.split == "test"), None)
+    baselines = (run.result_as(BaselinesResult) for run in runs)
+    base = next((one for one in baselines if one is not None and one.split == "test"), None)
     names = [name for name in STUDIED if not PRESETS[name].pair.adapts_on_test]
     if suite.name != robust["suite"] or base is None:
         return []
     _require_equal("zero-shot", robust["zero_shot"]["clean"], base.zero_shot, ROBUSTNESS)
     _require_equal("zero-shot", unseen["zero_shot"], base.zero_shot, GENERALISE)
     boards = {run.fingerprint: run.merged for run in runs}
-    found = []
+    found: list[Run] = []
     for name in names:
         spec = spec_of(PRESETS[name], reference, suite.task_names, "cpu")
         board = boards.get(spec.fingerprint(workspace))
