@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from merging.methods.presets import PRESETS
-from merging.runs.leaderboard import spec_of
 from merging.runs.jobs.baselines import BaselinesJob
+from merging.runs.leaderboard import spec_of
 from merging.runs.shipped import Shipped, shipped_files
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
