@@ -22,11 +22,11 @@ from merging.methods.presets import PRESETS  # noqa: E402  needs the path above
 from merging.runs import RunStore  # noqa: E402  needs the path above
 from merging.runs.annotations import annotate  # noqa: E402  needs the path above
 from merging.runs.beyond import generalisation_job  # noqa: E402  needs the path above
-from merging.runs.jobs.generalisation import GeneralisationResult  # noqa: E402  needs the path above
 from merging.runs.workspace import Workspace  # noqa: E402  needs the path above
 from merging.suites import builtin_suites, load_suite  # noqa: E402  needs the path above
 from studies.beyond import GENERALISE  # noqa: E402  needs the path above
 from studies.beyond import PRESETS as STUDIED  # noqa: E402  needs the path above
+from studies.shipped_beyond import generalisation  # noqa: E402  needs the path above
 from tests.dashboard import launch, running_dashboard, settled  # noqa: E402  needs the path above
 
 IMAGES = ROOT / "docs" / "images"
@@ -95,11 +95,8 @@ def as_studied(workspace: Workspace) -> None:
     suite, study = load_suite("mini"), json.loads(GENERALISE.read_text(encoding="utf-8"))
     evaluator = workspace.evaluator(suite)
     counts = {task: evaluator.count(task, "test") for task in suite.task_names}
-    for name, accuracy in study["accuracy"].items():
-        splits = [{**split, "accuracy": of} for split, of in zip(study["splits"], accuracy, strict=True)]
-        result = GeneralisationResult.model_validate(
-            {"splits": splits, "zero_shot": study["zero_shot"], "counts": counts}
-        )
+    for name in study["accuracy"]:
+        result = generalisation(name, study, counts)
         left_out = [split["unseen"] for split in study["splits"]]
         device = str(devices.resolve("auto"))
         job = generalisation_job(PRESETS[name], "mini", suite.task_names, left_out, device)

@@ -116,11 +116,13 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
         help="Colours span the largest cosine between different tasks instead of −1 … 1, the same in all three maps",
     )
     before, after = cosines(grams[index]), cosines(after_grams[index])
-    names = labels_of(geometry)
+    names, limit = labels_of(geometry), charts.cosine_limit(before, after, zoom)
+    chart = partial(charts.cosine_figure, before, after, names, limit=limit, dark=is_dark())
+    # Only of many tasks are cells too small side by side: each slider has to redraw both, of which one is hidden.
+    many = len(names) > charts.MAX_NUMBERED
     show(
-        partial(
-            charts.cosine_figure, before, after, names, limit=charts.cosine_limit(before, after, zoom), dark=is_dark()
-        ),
+        chart,
+        narrow=partial(chart, stacked=True) if many else None,
         key="cosines",
         file=f"cosines-{level}",
         takeaway=cosine_takeaway(grams[index], after_grams[index], names),

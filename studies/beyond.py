@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def main(presets: str | None, home: Path) -> None:
         found = json.loads(subprocess.run(call, check=True, stdout=subprocess.PIPE).stdout)
         with atomic_path(file) as temporary:
             content = added(stored(file), found) if presets else found
+            content["measured"] = date.today().isoformat()
             temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
     for other in METHODS:
         for what, (points, error) in differences(other, "task_arithmetic").items():

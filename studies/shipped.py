@@ -1,7 +1,8 @@
 """``python -m studies.shipped [SUITE ...]``: measures what comes with an embedded suite, and writes it beside it.
 
 These are the results that pages show before anybody has run anything: accuracies of the unmerged models, the
-leaderboard with what its runs predict, curves over λ, drop one out, a landscape, and the lesson. An hour or two of one
+leaderboard with what its runs predict, curves over λ, drop one out, a landscape, and the lesson; besides what the study
+beyond the benchmark has stored. An hour or two of one
 core; what the file has already of the same jobs on the same files is taken from it, and what the folder for runs has
 from there.
 """
@@ -30,6 +31,7 @@ from merging.runs.positions import Bench, Need
 from merging.runs.shipped import FILE, write
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
+from studies.shipped_beyond import studied
 from ui.accuracy.preset_runs import METHODS
 from ui.lesson.adaptive import short_run
 from ui.lesson.at_first import needs_at_first
@@ -80,6 +82,7 @@ def measure(reference: str, suite: Suite, home: Path, only_done: bool, anew: boo
 
     Raises:
         MergingError: a run failed.
+        ValueError: the study is of other files or methods.
     """
     file, tasks = suite.folder / FILE, suite.task_names
     workspace = Workspace(home, shipped=(file,) if file.is_file() and not anew else ())
@@ -97,6 +100,7 @@ def measure(reference: str, suite: Suite, home: Path, only_done: bool, anew: boo
         runs.append(known)
         if isinstance(job, MergeSpec):
             answers |= dict(predictions(known, workspace))
+    runs += studied(reference, suite, workspace, runs)
     baselines = BaselinesJob.build(suite=reference, tasks=tasks, split="val", device="cpu").fingerprint(workspace)
     held = OrderedDict((Need.read(written), value) for written, value in before.accuracies(baselines))
     bench = Bench(workspace, suite, torch.device("cpu"), held)
@@ -116,7 +120,7 @@ def main(suites: tuple[str, ...], home: Path | None, only_done: bool, anew: bool
     for reference in suites or ("mini",):
         try:
             file = measure(reference, load_suite(reference), home or chosen_home(), only_done, anew)
-        except MergingError as error:
+        except (MergingError, ValueError) as error:
             raise click.ClickException(str(error)) from None
         click.echo(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB")
 

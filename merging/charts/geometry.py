@@ -15,6 +15,8 @@ from merging.weights.geometry import Geometry, block_of
 _GAP = 0.03  # between heat maps, as a share of the width
 MAX_NUMBERED = 12  # tasks up to which cells carry their number, and all points their names
 _ROW = 17  # pixels that a name on an axis needs
+_NARROW = 14  # letters of a name that a narrow screen has room for
+_BETWEEN = 136  # pixels between heat maps below each other: the names of columns, and the next one's title
 
 
 def cosine_limit(before: np.ndarray, after: np.ndarray, zoom: bool) -> float:
@@ -27,7 +29,13 @@ def cosine_limit(before: np.ndarray, after: np.ndarray, zoom: bool) -> float:
 
 
 def cosine_figure(
-    before: np.ndarray, after: np.ndarray, tasks: Sequence[str], *, limit: float = 1.0, dark: bool = False
+    before: np.ndarray,
+    after: np.ndarray,
+    tasks: Sequence[str],
+    *,
+    limit: float = 1.0,
+    dark: bool = False,
+    stacked: bool = False,
 ) -> go.Figure:
     """Cosines between tasks ``[T, T]`` before an edit, after it, and their difference, on one symmetric scale.
 
@@ -37,25 +45,20 @@ def cosine_figure(
         tasks: what to call them, in the order of the rows.
         limit: the scale runs from minus to plus this.
         dark: whether the page is dark.
+        stacked: whether they stand one below the other, for a narrow screen.
     """
     hover = [theme.plain(task) for task in tasks]
     places = list(range(len(tasks)))
     pairs = [[f"{a} · {b}" for b in hover] for a in hover]
     gap = 1.5 if len(tasks) <= MAX_NUMBERED else 0.5  # on phones cells of many tasks are a few pixels wide
     maps = (("Before", before), ("After", after), ("Difference, after − before", after - before))
-    traces, axes, titles = [], {}, []
+    layout = _below_each_other(tasks) if stacked else _beside_each_other(tasks)
+    traces, titles = [], []
     for number, (title, matrix) in enumerate(maps):
         suffix = str(number + 1) if number else ""
-        start = number * (1 + _GAP) / 3
-        end = start + (1 - 2 * _GAP) / 3
-        axes[f"xaxis{suffix}"] = {
-            **names_on_axis(tasks),
-            "domain": [start, end],
-            "anchor": "y",
-            "showgrid": False,
-            "tickangle": -45 if len(tasks) <= MAX_NUMBERED else -90,
-        }
-        titles.append(theme.caption(title, (start + end) / 2))
+        down = suffix if stacked else ""
+        start, end = layout[f"xaxis{suffix}"]["domain"]
+        titles.append({**theme.caption(title, (start + end) / 2), "y": layout[f"yaxis{down}"]["domain"][1]})
         traces.append(
             _trace(
                 "heatmap",
@@ -63,7 +66,7 @@ def cosine_figure(
                 x=places,
                 y=places,
                 xaxis=f"x{suffix}",
-                yaxis="y",
+                yaxis=f"y{down}",
                 xgap=gap,
                 ygap=gap,
                 coloraxis="coloraxis",
@@ -74,28 +77,47 @@ def cosine_figure(
                 hovertemplate="%{customdata}<br>%{z:.4f}<extra></extra>",
             )
         )
+    scale = {"tickvals": [-limit, 0, limit], "ticktext": [printed(-limit), "0", printed(limit)]}
+    colours = {"colorscale": theme.diverging_scale(dark), "cmin": -limit, "cmax": limit, "cmid": 0}
+    bar = {"thickness": 8, "outlinewidth": 0, **layout.pop("colorbar"), **scale}
     return theme.compose(
-        traces,
-        height=_height(tasks, 380, 170),
-        legend=False,
-        dragmode=False,
-        annotations=titles,
-        **axes,
-        yaxis={**names_on_axis(tasks), "autorange": "reversed", "showgrid": False},
-        coloraxis={
-            "colorscale": theme.diverging_scale(dark),
-            "cmin": -limit,
-            "cmax": limit,
-            "cmid": 0,
-            "colorbar": {
-                "thickness": 8,
-                "outlinewidth": 0,
-                "xpad": 6,
-                "tickvals": [-limit, 0, limit],
-                "ticktext": [printed(-limit), "0", printed(limit)],
-            },
-        },
+        traces, legend=False, dragmode=False, annotations=titles, **layout, coloraxis={**colours, "colorbar": bar}
     )
+
+
+def _beside_each_other(tasks: Sequence[str]) -> dict[str, Any]:
+    """Height, axes and colour bar of three maps in a row, whose rows have their names on the left."""
+    names = {**names_on_axis(tasks), "showgrid": False}
+    across = {**names, "anchor": "y", "tickangle": -45 if len(tasks) <= MAX_NUMBERED else -90}
+    starts = [number * (1 + _GAP) / 3 for number in range(3)]
+    found: dict[str, Any] = {
+        f"xaxis{suffix}": {**across, "domain": [start, start + (1 - 2 * _GAP) / 3]}
+        for suffix, start in zip(("", "2", "3"), starts, strict=True)
+    }
+    return {
+        **found,
+        "yaxis": {**names, "domain": [0, 1], "autorange": "reversed"},
+        "height": _height(tasks, 380, 170),
+        "colorbar": {"xpad": 6},
+    }
+
+
+def _below_each_other(tasks: Sequence[str]) -> dict[str, Any]:
+    """The same of three maps that each take the whole width, with all names at each and the colour bar on top."""
+    names = {**names_on_axis(tasks, _NARROW), "showgrid": False}
+    high = _ROW * max(len(tasks), 4)
+    whole = 3 * high + 2 * _BETWEEN
+    found: dict[str, Any] = {}
+    for number, suffix in enumerate(("", "2", "3")):
+        top = 1 - number * (high + _BETWEEN) / whole
+        found[f"xaxis{suffix}"] = {**names, "domain": [0, 1], "anchor": f"y{suffix}", "tickangle": -60}
+        below = max(0.0, top - high / whole)
+        found[f"yaxis{suffix}"] = {**names, "domain": [below, top], "anchor": f"x{suffix}", "autorange": "reversed"}
+    return {
+        **found,
+        "height": whole + 70 + _BETWEEN,
+        "colorbar": {"orientation": "h", "y": 1, "yanchor": "bottom", "ypad": 26, "len": 0.8},
+    }
 
 
 def pair_table(before: np.ndarray, after: np.ndarray, tasks: Sequence[str]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Charts of methods over the number of merged tasks. Values come in as 0 … 1; axes and tables show percent."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -12,18 +13,25 @@ from merging.evaluation.accuracy import best_first
 from merging.runs.beyond import average, spread
 from merging.runs.task_counts import ByCount
 
+_STEP = 0.007  # between bars that stand beside each other, as a share of the axis
+_WIDEST = 0.4  # of the way to the next number of tasks, that all of them may take
+
 
 def task_counts_figure(rows: Sequence[ByCount], relative: bool = False) -> go.Figure:
-    """Mean accuracy over the number of merged tasks: a line a method, with the spread over the subsets as bars."""
+    """Mean accuracy over the number of merged tasks: a line a method, with the spread over the subsets as bars.
+
+    Bars of one number of tasks stand beside each other around it, as on top of each other nobody could tell them apart.
+    """
     looks = theme.distinct_styles([row.title for row in rows])
+    step = _dodge(rows)
     traces = []
-    for row, look in zip(rows, looks, strict=True):
+    for place, (row, look) in enumerate(zip(rows, looks, strict=True)):
         values = row.values(relative)
         deviations = [spread(of) or 0.0 for of in values.values()]
-        hover = f"%{{x}} tasks: <b>%{{y:.1f}}</b>{' ± %{error_y.array:.1f}' if any(deviations) else ''}"
-        line = line_of(
-            Series(row.title, row.title, {}, look), list(values), [average(of) for of in values.values()], hover
-        )
+        hover = f"%{{customdata}} tasks: <b>%{{y:.1f}}</b>{' ± %{error_y.array:.1f}' if any(deviations) else ''}"
+        beside = (place - (len(rows) - 1) / 2) * step
+        places, means = [size + beside for size in values], [average(of) for of in values.values()]
+        line = line_of(Series(row.title, row.title, {}, look), places, means, hover)
         bars = {
             "type": "data",
             "array": [100 * one for one in deviations],
@@ -31,7 +39,7 @@ def task_counts_figure(rows: Sequence[ByCount], relative: bool = False) -> go.Fi
             "width": 3,
             "color": look.color,
         }
-        traces.append({**line, "error_y": bars})
+        traces.append({**line, "customdata": list(values), "error_y": bars})
     sizes = sorted({size for row in rows for size in row.averages})
     return theme.compose(
         traces,
@@ -39,6 +47,15 @@ def task_counts_figure(rows: Sequence[ByCount], relative: bool = False) -> go.Fi
         xaxis={"title": {"text": "Number of merged tasks"}, "tickvals": sizes, "zeroline": False},
         yaxis={"title": {"text": f"{'Normalised' if relative else 'Mean'} accuracy (%)"}, "zeroline": False},
     )
+
+
+def _dodge(rows: Sequence[ByCount]) -> float:
+    """How far the bars of one row stand from those of the next, in tasks: all of one number stay close to it."""
+    sizes = sorted({size for row in rows for size in row.averages})
+    if len(sizes) < 2 or len(rows) < 2:
+        return 0.0
+    nearest = min(high - low for low, high in pairwise(sizes))
+    return min(_WIDEST * nearest / (len(rows) - 1), _STEP * (sizes[-1] - sizes[0]))
 
 
 def task_counts_table(rows: Sequence[ByCount]) -> pd.DataFrame:

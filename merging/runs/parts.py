@@ -32,7 +32,7 @@ class Known:
     Attributes:
         job: what is asked for.
         done: part → the finished run that measured it.
-        active: part that is not done → the run that is to measure it, or does.
+        active: part that is not done here → the run that is to measure it, or does.
         besides: parts that were measured, too, and are not asked for.
     """
 
@@ -68,18 +68,21 @@ class Known:
         return gathered
 
 
-def known(job: InParts, workspace: Workspace, fingerprints: Fingerprints | None = None) -> Known:
+def known(job: InParts, workspace: Workspace, fingerprints: Fingerprints | None = None, shipped: bool = False) -> Known:
     """What was measured of a job before, whatever was asked for besides, on the files as they are.
 
     Args:
         job: what is asked for.
         workspace: where runs are.
         fingerprints: of jobs on the present files; they are looked at by default.
+        shipped: whether to look below runs made here at what came with the suite, measured on a CPU, too: to show it.
 
     Raises:
         MergingError: a file is missing or broken.
     """
-    runs = workspace.store.alike(job)
+    store = workspace.store
+    came = store.shipped.alike(job.model_copy(update={"device": "cpu"})) if shipped else []
+    runs = [*store.alike(job), *came]
     here = [run.job.model_copy(update={"suite": job.suite}) for run in runs]
     found = fingerprints(here) if fingerprints else _fingerprints(here, workspace)
     done: dict[Any, Run] = {}
@@ -90,7 +93,8 @@ def known(job: InParts, workspace: Workspace, fingerprints: Fingerprints | None 
             for part in set(run.job.parts) & set(job.parts):
                 (done if run.state == "done" else active).setdefault(part, run)
             besides |= set(run.job.parts) - set(job.parts) if run.state == "done" else set()
-    return Known(job, done, {part: run for part, run in active.items() if part not in done}, frozenset(besides))
+    going = {part: run for part, run in active.items() if part not in done or done[part].shipped}
+    return Known(job, done, going, frozenset(besides))
 
 
 def _fingerprints(jobs: Sequence[Any], workspace: Workspace) -> list[str]:

@@ -22,6 +22,7 @@ from merging.core.files import atomic_path
 from merging.core.gate import read_bytes
 from merging.core.limits import MAX_SHIPPED_BYTES, MAX_SHIPPED_TEXT
 from merging.runs.jobs import MergeSpec, parse_job
+from merging.runs.jobs.parts import InParts
 from merging.runs.run import Run
 from merging.suites import suite as suites
 
@@ -63,6 +64,12 @@ class Shipped:
     def merges(self) -> list[Run]:
         """All merges, in the order of the files."""
         return [run for run in self._every if isinstance(run.job, MergeSpec)]
+
+    def alike(self, job: InParts) -> list[Run]:
+        """As :meth:`merging.runs.table.RunStore.alike` gives them."""
+        kind = f'"job":"{job.kind}"'.encode()  # most lines are of other kinds, and need not be read
+        found = (self.find(one) for one, line in self._lines["run"].items() if kind in line)
+        return [run for run in found if run is not None and job.is_like(run.job)]
 
     def predictions(self, key: str) -> bytes | None:
         """As :meth:`merging.runs.table.RunStore.known_predictions` gives them."""
@@ -134,14 +141,19 @@ def _read(file: Path) -> Iterator[tuple[str, str, bytes]]:
 
 def _run_or_none(fingerprint: str, row: Any) -> Run | None:
     try:
-        return _run(fingerprint, row)
+        return run_of(fingerprint, row)
     except (MergingError, TypeError, ValueError, LookupError) as error:
         log.warning("a result that came with a suite can't be read: %s", error)
         return None
 
 
-def _run(fingerprint: str, row: Mapping[str, Any]) -> Run:
-    when = float(row["finished"])
+def run_of(fingerprint: str, row: Mapping[str, Any]) -> Run:
+    """A finished run, from what its line says; where that has no seconds, nobody knows how long it took.
+
+    Raises:
+        MergingError: it is of another version of this program.
+    """
+    when, seconds = float(row["finished"]), row["seconds"]
     return Run(
         id=fingerprint[:_ID_LENGTH],
         fingerprint=fingerprint,
@@ -152,7 +164,7 @@ def _run(fingerprint: str, row: Mapping[str, Any]) -> Run:
         total=0,
         phase_started=None,
         created=when,
-        started=when - float(row["seconds"]),
+        started=None if seconds is None else when - float(seconds),
         finished=when,
         heartbeat=None,
         cancel_asked=None,
@@ -192,11 +204,11 @@ def write(
 
 
 def _row(run: Run) -> dict[str, Any]:
-    if run.result is None or run.finished is None or run.started is None:
+    if run.result is None or run.finished is None:
         raise RunError(f"run {run.id} is {run.state}; only finished runs can come with a suite")
     return {
         "spec": run.job.model_dump(mode="json"),
         "finished": round(run.finished),
-        "seconds": round(run.finished - run.started, 1),
+        "seconds": None if run.started is None else round(run.finished - run.started, 1),
         "result": run.result.stored(),
     }

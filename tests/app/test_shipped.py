@@ -1,13 +1,17 @@
 """Pages on a machine that never ran anything, with results that came with the suite."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from merging.methods.presets import PRESETS
+from merging.runs.beyond import generalisation_job, ways_of_leaving_out
+from merging.runs.foreground import Here, have_done
 from merging.runs.jobs.baselines import BaselinesJob
+from merging.runs.jobs.generalisation import GeneralisationJob
 from merging.runs.leaderboard import spec_of
 from merging.runs.positions import Need
 from merging.runs.shipped import FILE, write
@@ -47,6 +51,36 @@ def shipped(tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sui
     write(tiny.folder / FILE, runs, {}, {runs[-1].fingerprint: [(need.written(), 0.5) for need in needs]})
     monkeypatch.setattr("merging.runs.shipped.suites.builtin_suites", lambda: {"tiny": tiny.folder})
     return tiny
+
+
+@pytest.fixture
+def shipped_beyond(tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GeneralisationJob:
+    """What comes with the tiny suite: Weight averaging on unseen tasks, as nobody knows how long it took."""
+    space, reference, tasks = Workspace(tmp_path / "built"), str(tiny.folder / "suite.yaml"), tiny.task_names
+    job = generalisation_job(PRESETS["average"], reference, tasks, ways_of_leaving_out(tasks, 2, 4), "cpu")
+    run = replace(have_done(job, space, Here(space)), started=None)
+    write(tiny.folder / FILE, [run], {}, {})
+    monkeypatch.setattr("merging.runs.shipped.suites.builtin_suites", lambda: {"tiny": tiny.folder})
+    return job
+
+
+def test_beyond_the_benchmark_it_stands_until_it_was_measured_here(
+    shipped_beyond: GeneralisationJob, open_page: Open, launched_workers: list[Path]
+) -> None:
+    chosen = {"beyond-methods": [PRESETS[name].title for name in ("average", "ties")]}
+    app = open_page("beyond", **chosen)
+    assert not app.exception and len(app.get("plotly_chart")) == 1
+    assert MEASURED in texts(app) and "1 of 2 methods are not measured yet" in texts(app)
+    store = state.workspace().store
+    press(app, "Run again")
+    (own,) = store.queued()
+    assert own.job == shipped_beyond and launched_workers
+    app = open_page("beyond", **chosen)
+    assert MEASURED in texts(app) and "Cancel" in [one.label for one in app.button]
+    store.claim(own.id)
+    store.finish(own.id, store.shipped.find(own.fingerprint).result)
+    app = open_page("beyond", **chosen)
+    assert len(app.get("plotly_chart")) == 1 and MEASURED not in texts(app)
 
 
 def press(app: AppTest, label: str) -> AppTest:

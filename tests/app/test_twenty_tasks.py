@@ -47,3 +47,5 @@ def test_what_if_has_a_slider_a_task_and_similarity_a_name_a_row(twenty: Suite, 
     chart = figures(app)[0]
     assert len(chart["layout"]["xaxis"]["ticktext"]) == 20
     assert chart["layout"]["height"] >= 20 * 17
+    narrow = figures(app)[1]["layout"]  # which the browser shows on phones in its place
+    assert narrow["xaxis2"]["domain"] == [0, 1] and narrow["height"] >= 3 * 20 * 17

@@ -1,6 +1,7 @@
 """The charts of task vectors show the numbers that they were given, in the same order and on the same scale."""
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
@@ -39,6 +40,18 @@ def test_panels_do_not_overlap() -> None:
     assert edges == sorted(edges)
     assert edges[0] == 0
     assert edges[-1] == pytest.approx(1)
+
+
+def test_below_each_other_every_map_has_the_whole_width_and_its_names() -> None:
+    names = [f"task {number}" for number in range(20)]
+    wide, narrow = (charts.cosine_figure(np.eye(20), np.eye(20) / 2, names, stacked=one) for one in (False, True))
+    assert [trace.z.tolist() for trace in narrow.data] == [trace.z.tolist() for trace in wide.data]
+    assert [(trace.xaxis, trace.yaxis) for trace in narrow.data] == [("x", "y"), ("x2", "y2"), ("x3", "y3")]
+    downs = [narrow.layout[f"yaxis{suffix}"] for suffix in ("", "2", "3")]
+    for across, down in zip((narrow.layout[f"xaxis{suffix}"] for suffix in ("", "2", "3")), downs, strict=True):
+        assert list(across.domain) == [0, 1] and list(across.ticktext) == list(down.ticktext) == names
+    assert all(upper.domain[0] > lower.domain[1] for upper, lower in pairwise(downs))
+    assert [title.y for title in narrow.layout.annotations] == [down.domain[1] for down in downs]
 
 
 @pytest.mark.parametrize(("tasks", "numbered"), [(12, True), (13, False)])

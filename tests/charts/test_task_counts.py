@@ -31,6 +31,19 @@ def test_every_line_has_its_own_method() -> None:
     ]
 
 
+@pytest.mark.parametrize(("methods", "sizes"), [(2, (2, 8, 14, 20)), (9, (2, 3)), (30, (1, 2, 20)), (3, (5,))])
+def test_bars_stand_beside_each_other_and_nearest_to_their_number(methods: int, sizes: tuple[int, ...]) -> None:
+    averages = {size: [0.5, 0.6] for size in sizes}
+    figure = task_counts_figure([ByCount(f"m{place}", f"m{place}", averages, {}) for place in range(methods)])
+    assert figure.layout.xaxis.tickvals == sizes
+    for line in figure.data:
+        assert list(line.customdata) == list(sizes)
+        assert [min(sizes, key=lambda size: abs(size - x)) for x in line.x] == list(sizes)
+    for size, found in zip(sizes, zip(*(line.x for line in figure.data), strict=True), strict=True):
+        assert len(set(found)) == (methods if len(sizes) > 1 else 1)
+        assert sum(found) / methods == pytest.approx(size)
+
+
 def test_a_row_a_method_and_size() -> None:
     table = task_counts_table(ROWS).set_index(["Method", "Tasks"])
     assert table.loc[("TSV-M", 2)].tolist() == [2, 80.0, 14.1, 90.0, 7.1]

@@ -10,16 +10,22 @@ from merging.core.errors import RunError
 from merging.methods.presets import PRESETS
 from merging.runs import Run
 from merging.runs.annotations import annotate
+from merging.runs.beyond import generalisation_job, robustness_job, robustness_of, shifts_of
 from merging.runs.export.weights import kept_weights, rebuilt
 from merging.runs.jobs import MergeSpec
 from merging.runs.jobs.baselines import BaselinesJob, BaselinesResult
+from merging.runs.jobs.generalisation import GeneralisationResult
 from merging.runs.jobs.predictions import evaluator_of, known_predictions
+from merging.runs.jobs.robustness import RobustnessResult
 from merging.runs.leaderboard import spec_of
 from merging.runs.listing import listing
+from merging.runs.parts import known
 from merging.runs.positions import Bench, Need, Position
 from merging.runs.shipped import FILE, Shipped, shipped_files, write
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
+from studies.beyond import GENERALISE, ROBUSTNESS, stored
+from studies.beyond import PRESETS as STUDIED
 from tests.carrying import execute
 
 TASKS = ("digits", "leaves")
@@ -134,6 +140,29 @@ def test_the_embedded_suite_comes_with_the_leaderboard(mini: Suite, fresh: Works
     found = fresh.store.to_show([spec.fingerprint(fresh) for spec in specs])
     assert sum(run is not None for run in found) > 0.9 * len(specs)  # a method that is new may lack
     assert not any(run.outdated for run in found if run is not None)
+
+
+def test_it_comes_with_what_the_study_beyond_the_benchmark_measured_on_a_cpu(mini: Suite, fresh: Workspace) -> None:
+    robust, unseen = stored(ROBUSTNESS), stored(GENERALISE)
+    left_out = [split["unseen"] for split in unseen["splits"]]
+    for name in STUDIED:
+        preset = PRESETS[name]
+        jobs = (
+            robustness_job(preset, "mini", mini.task_names, shifts_of(severities=robust["severities"]), "cpu"),
+            generalisation_job(preset, "mini", mini.task_names, left_out, "cpu"),
+        )
+        corrupted, split = (known(job, fresh, shipped=True) for job in jobs)
+        if preset.pair.adapts_on_test:  # it adapted on a GPU
+            assert not corrupted.done and not split.done
+            continue
+        assert corrupted.left is None and split.left is None
+        (row,) = robustness_of(preset, corrupted.result(RobustnessResult))
+        for corruption, levels in robust["accuracy"][name].items():
+            assert row.accuracy[f"{corruption}:3"] == levels["3"]
+        assert row.clean == shown(fresh, name, mini.task_names).merged.accuracy
+        assert [one.accuracy for one in split.result(GeneralisationResult).splits] == unseen["accuracy"][name]
+        assert not known(jobs[1], fresh).done  # nobody's work is taken for done because of it
+    assert not any(spec["job"] in ("robustness", "generalisation") for spec, _ in fresh.store.shipped.seconds)
 
 
 def test_its_baselines_are_what_is_measured_today(mini: Suite, fresh: Workspace) -> None:

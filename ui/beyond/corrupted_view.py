@@ -23,7 +23,7 @@ from merging.suites.images.thumbnails import picture
 from merging.suites.protocols import CORRUPTED, CORRUPTED_COLUMNS, CORRUPTED_TASKS, SOURCE, has_published_protocols
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.measuring import evaluator
-from ui.beyond.measuring import chosen_methods, measured
+from ui.beyond.measuring import chosen_methods, measured, say_shipped
 from ui.look.figure import escape_markdown, is_dark, show, show_table
 from ui.runs.jobs import known_of
 from ui.shell import state
@@ -93,6 +93,7 @@ def _measured(tasks: tuple[str, ...], levels: list[int], methods: Sequence[Prese
         names = {level: [one.corruption for one in shifts if one.severity == level] for level in levels}
         some = [level for level in levels if any(one.text in known for one in shifts if one.severity == level)]
         _charts(found, {level: names[level] for level in some})
+        say_shipped(before, key="corrupted", in_part=True)
 
 
 def _charts(found: Sequence[tuple[Preset, RobustnessResult]], levels: Mapping[int, list[str]]) -> None:

@@ -14,6 +14,7 @@ from merging.runs.leaderboard import cheapest_first
 from merging.runs.parts import Known, outlook
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown
+from ui.runs import shipped
 from ui.runs.jobs import runs_of
 from ui.runs.panel import run_panel
 from ui.runs.queueing import queue
@@ -93,6 +94,12 @@ def measured(
         run_panel([run for run, _ in going.values()], key=key, names={id_: title for id_, (_, title) in going.items()})
     shown = ((preset, one) for preset, one in zip(methods, found, strict=True) if in_part or one.left is None)
     return [(preset, result) for preset, one in shown if (result := one.result(kind)) is not None]
+
+
+def say_shipped(found: Sequence[Known], *, key: str, in_part: bool = False) -> None:
+    """Below a chart of :func:`measured`, whose arguments these are: which of it came with the suite."""
+    shown = (one for one in found if in_part or one.left is None)
+    shipped.say(list({run.id: run for one in shown for run in one.done.values()}.values()), key)
 
 
 def _offer(

@@ -11,7 +11,6 @@ from merging.charts.beyond import seen_unseen_figure, seen_unseen_table, seen_un
 from merging.core.text import counted
 from merging.methods.presets import Preset
 from merging.runs.beyond import (
-    MOST_SPLITS,
     base_on,
     generalisation_job,
     generalisation_of,
@@ -20,7 +19,7 @@ from merging.runs.beyond import (
 from merging.runs.jobs.generalisation import GeneralisationResult
 from merging.suites.protocols import SOURCE, SPLITS, PublishedSplit, has_published_protocols, published_split
 from ui.accuracy import view as accuracy_view
-from ui.beyond.measuring import chosen_methods, measured, several_measurable
+from ui.beyond.measuring import chosen_methods, measured, say_shipped, several_measurable
 from ui.look.figure import escape_markdown, is_dark, show, show_table
 from ui.runs.jobs import known_of
 from ui.shell import state
@@ -28,6 +27,7 @@ from ui.shell.url import choice, number, said_below
 
 PARAMETERS = ("left-out", "leave", "most")  # what the URL can hold
 _DRAWN = "drawn"
+_WAYS = 4  # at most, where nobody chose any: those of the study, which come with the embedded suite
 
 
 def unseen_view(tasks: tuple[str, ...]) -> None:
@@ -49,15 +49,17 @@ def unseen_view(tasks: tuple[str, ...]) -> None:
     reference, device = state.suite_reference(), str(state.device())
     jobs = [generalisation_job(preset, reference, merged, left_out, device) for preset in methods]
     every = tuple(dict.fromkeys((*merged, *left_out[0])))
+    before = known_of(jobs)
     found = measured(
         methods,
-        known_of(jobs),
+        before,
         GeneralisationResult,
         key="unseen",
         note=f"Each is merged {counted(len(left_out), 'time')} and measured on all {len(every)} tasks.",
     )
     if found:
         _chart(found, every)
+        say_shipped(before, key="unseen")
     _published()
 
 
@@ -126,7 +128,7 @@ def _left_out(tasks: tuple[str, ...]) -> list[tuple[str, ...]]:
             "Ways at most",
             1,
             100,
-            MOST_SPLITS,
+            _WAYS,
             1,
             key="most",
             width=160,

@@ -67,8 +67,8 @@ def standing(jobs: Sequence[Job]) -> tuple[list[Run | None], list[Run | None]]:
 
 
 def known_of(jobs: Sequence[InParts]) -> list[Known]:
-    """What is known of jobs in parts on the chosen suite's models, whatever asked for it."""
-    return [known(job, state.workspace(), _fingerprints_here) for job in jobs]
+    """What is known of jobs in parts on the chosen suite's models, whatever asked for it, or came with the suite."""
+    return [known(job, state.workspace(), _fingerprints_here, shipped=True) for job in jobs]
 
 
 def _fingerprints_here(jobs: Sequence[Job]) -> list[str]:

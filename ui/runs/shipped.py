@@ -31,8 +31,8 @@ def say(runs: Sequence[Run | None], key: str) -> None:
         return
     seconds = sum(run.finished - run.started for run in before if run.finished and run.started)
     takes = f" Again takes {about(seconds)}, depending on the machine." if seconds >= _LONG else ""
-    there_it_took = f"there it took {about(seconds)}{TIMES_ELSEWHERE}"
-    if _line(measured_before(there) + takes, "Run again", f"Here, on this machine; {there_it_took}", key):
+    there_it_took = f"; there it took {about(seconds)}{TIMES_ELSEWHERE}" if seconds else ""
+    if _line(measured_before(there) + takes, "Run again", f"Here, on this machine{there_it_took}", key):
         queue([run.job.model_copy(update={"device": str(state.device())}) for run in before])
 
 
