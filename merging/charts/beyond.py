@@ -15,7 +15,7 @@ from merging.charts import theme
 from merging.charts.accuracy import Series, line_of, marker_of
 from merging.core.text import in_a_row, printed, shown_as, signed
 from merging.evaluation.accuracy import best_first
-from merging.runs.beyond import Generalisation, Robustness, average, measured_for_all, spread
+from merging.runs.beyond import Generalisation, Robustness, average, gains, measured_for_all, spread
 from merging.suites.images.corruptions import CORRUPTIONS, READY, READY_TEXT
 from merging.suites.images.shifts import Shift
 
@@ -83,7 +83,10 @@ def seen_unseen_figure(rows: Sequence[Generalisation], base: Generalisation, dar
 
 
 def seen_unseen_table(rows: Sequence[Generalisation], base: Generalisation) -> pd.DataFrame:
-    """A row a method, zero-shot first: means in percent, their standard deviations over the splits, and gains."""
+    """A row a method, zero-shot first: means in percent, their standard deviations over the splits, and gains.
+
+    The deviation of a gain is that of the differences within the splits.
+    """
     table = []
     for row in (base, *rows):
         cells: dict[str, Any] = {"Method": row.title}
@@ -91,8 +94,10 @@ def seen_unseen_table(rows: Sequence[Generalisation], base: Generalisation) -> p
             deviation = spread(values)
             cells[f"{part.capitalize()} (%)"] = round(100 * average(values), 1)
             cells[f"± {part}"] = None if deviation is None else round(100 * deviation, 1)
-            gain = None if row is base else shown_as(100 * (average(values) - average(reference)))
-            cells[f"{part.capitalize()} vs zero-shot"] = gain
+            gained = gains(values, reference)
+            paired = None if row is base else spread(gained)
+            cells[f"{part.capitalize()} vs zero-shot"] = None if row is base else shown_as(100 * average(gained))
+            cells[f"± {part} vs zero-shot"] = None if paired is None else round(100 * paired, 1)
         table.append(cells)
     return pd.DataFrame(table)
 
@@ -127,7 +132,7 @@ def seen_unseen_takeaway(rows: Sequence[Generalisation], base: Generalisation) -
 
 def _clearly_below(row: Generalisation, base: Generalisation) -> bool:
     """Whether a method is below the base on unseen tasks by more than twice the standard error over the splits."""
-    losses = [other - value for value, other in zip(row.unseen, base.unseen, strict=True)]
+    losses = gains(base.unseen, row.unseen)
     error = (spread(losses) or 0.0) / math.sqrt(len(losses))
     return average(losses) > 2 * error
 

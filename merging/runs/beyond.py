@@ -267,14 +267,29 @@ def spread(values: Sequence[float]) -> float | None:
     return float((sum((value - middle) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
 
 
-def generalisation_report(rows: Sequence[Generalisation], result: GeneralisationResult) -> dict[str, Any]:
-    """JSON-ready: the splits, and accuracy by method, split (in their order) and task, 0 … 1; means and spreads."""
+def gains(values: Sequence[float], reference: Sequence[float]) -> list[float]:
+    """What a method gains over the base in every split: pairs, so that how hard a split is does not count."""
+    return [value - other for value, other in zip(values, reference, strict=True)]
 
-    def said(row: Generalisation) -> dict[str, Any]:
+
+def generalisation_report(rows: Sequence[Generalisation], result: GeneralisationResult) -> dict[str, Any]:
+    """JSON-ready: the splits, and accuracy by method, split (in their order) and task, 0 … 1; means and spreads.
+
+    Of methods also the gain over zero-shot, and its spread: that of the differences within the splits.
+    """
+    base = base_on(result)
+
+    def said(row: Generalisation) -> dict[str, dict[str, Any]]:
         return {
             part: {"average": average(values), "spread": spread(values)}
             for part, values in (("seen", row.seen), ("unseen", row.unseen))
         }
+
+    averages = {row.name: said(row) for row in (*rows, base)}
+    for row in rows:
+        for part, values, reference in (("seen", row.seen, base.seen), ("unseen", row.unseen, base.unseen)):
+            gained = gains(values, reference)
+            averages[row.name][part] |= {"gain": average(gained), "gain_spread": spread(gained)}
 
     return {
         "split": result.split,
@@ -283,5 +298,5 @@ def generalisation_report(rows: Sequence[Generalisation], result: Generalisation
         "splits": [{"seen": one.seen, "unseen": one.unseen} for one in result.splits],
         "accuracy": {row.name: [dict(found) for found in row.accuracy] for row in rows},
         "zero_shot": dict(result.zero_shot),
-        "averages": {row.name: said(row) for row in (*rows, base_on(result))},
+        "averages": averages,
     }

@@ -61,7 +61,9 @@ def test_the_table_of_unseen_tasks_has_means_and_gains() -> None:
     assert table.loc["TSV-M", ["Seen (%)", "Seen vs zero-shot", "Unseen (%)", "Unseen vs zero-shot"]].tolist() == [
         *(85.0, 40.0, 40.0, -5.0)
     ]
-    assert np.isnan(table.loc["Zero-shot", "Seen vs zero-shot"])
+    paired = [f"± {part} vs zero-shot" for part in ("seen", "unseen")]
+    assert table.loc["TSV-M", paired].tolist() == [14.1, 7.1]  # of gains of 30 and 50, of −10 and 0 points
+    assert np.isnan(table.loc["Zero-shot", ["Seen vs zero-shot", *paired]].astype(float)).all()
 
 
 def test_what_unseen_tasks_show_is_said_from_the_numbers() -> None:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -71,8 +72,16 @@ def test_generalise_prints_what_its_page_draws(suite_file: Path, home: Path) -> 
     for split, accuracy in zip(found["splits"], found["accuracy"]["average"], strict=True):
         assert len(split["unseen"]) == 2 and {*split["seen"], *split["unseen"]} == set(TASKS) == set(accuracy)
     assert set(found["zero_shot"]) == set(TASKS)
+    gained = [
+        np.mean([accuracy[task] - found["zero_shot"][task] for task in split["unseen"]])
+        for split, accuracy in zip(found["splits"], found["accuracy"]["average"], strict=True)
+    ]
+    said = found["averages"]["average"]["unseen"]
+    assert [said["gain"], said["gain_spread"]] == pytest.approx([np.mean(gained), np.std(gained, ddof=1)])
     again = call(*asked)
     assert "1 method, 1 done before" in again.stderr and "Weight averaging" in again.stdout
+    row = next(line for line in again.stdout.splitlines() if line.startswith("Weight averaging"))
+    assert row.endswith(f" ± {100 * said['gain_spread']:.1f}")
 
 
 def test_scaling_prints_what_its_page_draws(suite_file: Path, home: Path) -> None:
