@@ -107,14 +107,19 @@ def seen_unseen_takeaway(rows: Sequence[Generalisation], base: Generalisation) -
     seen, unseen = ([average(values) for values in of] for of in ([r.seen for r in rows], [r.unseen for r in rows]))
     first, last = rows[best_first(seen)[0]], rows[best_first(unseen)[0]]
     gain = [value - average(base.unseen) for value in unseen]
+    alone = len(rows) == 1
     best = (
-        f"{first.title} is best on seen and on unseen tasks"
+        first.title
+        if alone
+        else f"{first.title} is best on seen and on unseen tasks"
         if first is last
         else f"{first.title} is best on seen tasks, {last.title} on unseen ones"
     )
     below = [row.title for row, value in zip(rows, gain, strict=True) if value < 0]
     harm = (
-        "no method falls below zero-shot on unseen tasks"
+        f"{'it falls' if below else 'it does not fall'} below zero-shot on unseen tasks"
+        if alone
+        else "no method falls below zero-shot on unseen tasks"
         if not below
         else "all methods fall below zero-shot on unseen tasks"
         if len(below) == len(rows)
@@ -122,7 +127,7 @@ def seen_unseen_takeaway(rows: Sequence[Generalisation], base: Generalisation) -
     )
     splits = len(base.seen)
     if below and splits > 2 and not any(_clearly_below(row, base) for row in rows):
-        harm += ", none by more than twice its standard error over the splits"
+        harm += f", {'not' if alone else 'none'} by more than twice its standard error over the splits"
     over = f"over {splits} splits" if splits > 1 else "in one split"
     return (
         f"{best}: {100 * max(seen):.1f} % seen, and {100 * max(unseen):.1f} % unseen, "
@@ -206,7 +211,7 @@ def robustness_figure(
                 "xpad": 6,
                 "tickvals": [-limit, 0, limit],
                 "ticktext": [printed(-limit, ".0f"), "0", printed(limit, "+.0f")],
-                "title": {"text": "points"},
+                "title": {"text": "points against clean", "side": "right"},
             },
         },
     )
@@ -262,16 +267,17 @@ def robustness_takeaway(rows: Sequence[Robustness], corruptions: Sequence[str], 
     kept = {name: means[name] / clean[name] if clean[name] else 0.0 for name in means}
     titles = {row.name: row.title for row in rows}
     order = list(means)
-    best = order[best_first([means[name] for name in order])[0]]
+    alone = len({row.published_name for row in rows}) == 1
+    best = order[0] if alone else order[best_first([means[name] for name in order])[0]]
     most = order[best_first([kept[name] for name in order])[0]]
     over = (
         "the corruptions" if len(names) == len(corruptions) else in_a_row([CORRUPTIONS[each].title for each in names])
     )
     text = (
-        f"At {severity_words(severity)} {titles[best]} is best with {100 * means[best]:.1f} % over {over} "
-        f"({100 * clean[best]:.1f} % clean)"
+        f"At {severity_words(severity)} {titles[best]} {'reaches' if alone else 'is best with'} "
+        f"{100 * means[best]:.1f} % over {over} ({100 * clean[best]:.1f} % clean)"
     )
-    if len(rows) > 1:
+    if not alone:
         text += f"; {titles[most]} keeps most of its clean accuracy, {100 * kept[most]:.0f} %"
     text += "."
     if len(names) > 1:
