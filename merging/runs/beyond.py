@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging.core.errors import MissingPart, SpecError
+from merging.core.text import counted
 from merging.methods.presets import Preset
 from merging.runs.jobs.generalisation import GeneralisationJob, GeneralisationResult
 from merging.runs.jobs.measuring import ByTask
@@ -134,16 +135,25 @@ def ways_of_leaving_out(
 ) -> list[tuple[str, ...]]:
     """The ways to leave a number of tasks out; of more than ``most`` a sample that the seed draws, in their order.
 
+    A larger sample holds all of a smaller one, so that what was measured for that counts.
+
     Raises:
         SpecError: that many can't be left out.
     """
     if not 1 <= number < len(tasks):
-        raise SpecError(f"{number} of {len(tasks)} tasks can't be left out; expected 1 to {len(tasks) - 1}")
+        raise SpecError(_not_left_out(number, len(tasks)))
     if most < 1:
         raise SpecError(f"at most {most} ways of leaving tasks out: expected at least one")
     every = list(itertools.combinations(tasks, number))
-    chosen = sorted(random.Random(seed).sample(range(len(every)), min(most, len(every))))
-    return [every[place] for place in chosen]
+    shuffled = random.Random(seed).sample(range(len(every)), len(every))
+    return [every[place] for place in sorted(shuffled[:most])]
+
+
+def _not_left_out(number: int, tasks: int) -> str:
+    if tasks < 2:
+        return f"of {counted(tasks, 'task')} none can be left out, as at least one has to be merged; choose more tasks"
+    few = "1" if tasks == 2 else f"1 to {tasks - 1}"
+    return f"{counted(number, 'task')} can't be left out of {tasks}: leave out {few}, so that at least one is merged"
 
 
 def robustness_job(

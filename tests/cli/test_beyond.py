@@ -30,10 +30,10 @@ def test_a_merge_is_measured_on_what_is_asked_for(suite_file: Path, home: Path) 
 
 
 def test_robustness_prints_what_its_page_draws(suite_file: Path, home: Path) -> None:
-    asked = ("robustness", suite_file, "--presets", "average,tall_masks", "--corruptions", "contrast,pixelate")
+    asked = ("robustness", suite_file, "--presets", "tall_masks,average", "--corruptions", "contrast,pixelate")
     asked = (*asked, "--severities", "1,4", "--home", home)
     found = as_json(*asked)
-    assert found["methods"] == ["average", "tall_masks"] and found["severities"] == [1, 4]
+    assert found["methods"] == ["tall_masks", "average"] and found["severities"] == [1, 4]
     assert found["corruptions"] == ["pixelate", "contrast"]  # in the order of published tables
     for method in found["methods"]:
         for corruption in found["corruptions"]:
@@ -157,7 +157,7 @@ def test_splits_of_the_literature_merge_their_tasks_and_show_their_table(
         (["robustness", "--presets", "magic"], "magic"),
         (["scaling", "--sizes", "2,9"], "numbers of tasks: 9; expected numbers from 1 to 4"),
         (["scaling", "--sizes", "few"], "--sizes 'few': expected whole numbers with commas"),
-        (["generalise", "--leave", "4"], "4 of 4 tasks can't be left out"),
+        (["generalise", "--leave", "4"], "4 tasks can't be left out of 4: leave out 1 to 3"),
         (["generalise", "--unseen", "nonsense"], "has no task 'nonsense'"),
         (["generalise", "--unseen", "rest"], "has no further task with images and a head"),
         (["generalise", "--unseen", "roads", "--presets", "tall_masks"], "one model for all tasks"),
