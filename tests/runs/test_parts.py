@@ -166,6 +166,5 @@ def test_times_of_results_that_came_with_the_suite_are_said_to_be_theirs(tmp_pat
     preset = PRESETS["task_arithmetic"]
     job = RobustnessJob.like(spec_of(preset, "mini", load_suite("mini").task_names, "cpu"), shifts=[PALE])
     shipped = Workspace(tmp_path, shipped=shipped_files())
-    assert outlook([preset], [job], shipped).in_words == (
-        "about 1 min by the times of the results that came with the suite, depending on the machine"
-    )
+    said = outlook([preset], [job], shipped).in_words
+    assert said.endswith("by the times of the results that came with the suite, depending on the machine")
