@@ -15,7 +15,7 @@ from merging.charts import theme
 from merging.charts.accuracy import Series, line_of, marker_of
 from merging.core.text import in_a_row, printed, shown_as, signed
 from merging.evaluation.accuracy import best_first
-from merging.runs.beyond import Generalisation, Robustness, average, measured_for_all, spread
+from merging.runs.beyond import Generalisation, Robustness, average, gains, measured_for_all, spread
 from merging.suites.images.corruptions import CORRUPTIONS, READY, READY_TEXT
 from merging.suites.images.shifts import Shift
 
@@ -83,7 +83,10 @@ def seen_unseen_figure(rows: Sequence[Generalisation], base: Generalisation, dar
 
 
 def seen_unseen_table(rows: Sequence[Generalisation], base: Generalisation) -> pd.DataFrame:
-    """A row a method, zero-shot first: means in percent, their standard deviations over the splits, and gains."""
+    """A row a method, zero-shot first: means in percent, their standard deviations over the splits, and gains.
+
+    The deviation of a gain is that of the differences within the splits.
+    """
     table = []
     for row in (base, *rows):
         cells: dict[str, Any] = {"Method": row.title}
@@ -91,8 +94,10 @@ def seen_unseen_table(rows: Sequence[Generalisation], base: Generalisation) -> p
             deviation = spread(values)
             cells[f"{part.capitalize()} (%)"] = round(100 * average(values), 1)
             cells[f"± {part}"] = None if deviation is None else round(100 * deviation, 1)
-            gain = None if row is base else shown_as(100 * (average(values) - average(reference)))
-            cells[f"{part.capitalize()} vs zero-shot"] = gain
+            gained = gains(values, reference)
+            paired = None if row is base else spread(gained)
+            cells[f"{part.capitalize()} vs zero-shot"] = None if row is base else shown_as(100 * average(gained))
+            cells[f"± {part} vs zero-shot"] = None if paired is None else round(100 * paired, 1)
         table.append(cells)
     return pd.DataFrame(table)
 
@@ -102,14 +107,19 @@ def seen_unseen_takeaway(rows: Sequence[Generalisation], base: Generalisation) -
     seen, unseen = ([average(values) for values in of] for of in ([r.seen for r in rows], [r.unseen for r in rows]))
     first, last = rows[best_first(seen)[0]], rows[best_first(unseen)[0]]
     gain = [value - average(base.unseen) for value in unseen]
+    alone = len(rows) == 1
     best = (
-        f"{first.title} is best on seen and on unseen tasks"
+        first.title
+        if alone
+        else f"{first.title} is best on seen and on unseen tasks"
         if first is last
         else f"{first.title} is best on seen tasks, {last.title} on unseen ones"
     )
     below = [row.title for row, value in zip(rows, gain, strict=True) if value < 0]
     harm = (
-        "no method falls below zero-shot on unseen tasks"
+        f"{'it falls' if below else 'it does not fall'} below zero-shot on unseen tasks"
+        if alone
+        else "no method falls below zero-shot on unseen tasks"
         if not below
         else "all methods fall below zero-shot on unseen tasks"
         if len(below) == len(rows)
@@ -117,7 +127,7 @@ def seen_unseen_takeaway(rows: Sequence[Generalisation], base: Generalisation) -
     )
     splits = len(base.seen)
     if below and splits > 2 and not any(_clearly_below(row, base) for row in rows):
-        harm += ", none by more than twice its standard error over the splits"
+        harm += f", {'not' if alone else 'none'} by more than twice its standard error over the splits"
     over = f"over {splits} splits" if splits > 1 else "in one split"
     return (
         f"{best}: {100 * max(seen):.1f} % seen, and {100 * max(unseen):.1f} % unseen, "
@@ -127,7 +137,7 @@ def seen_unseen_takeaway(rows: Sequence[Generalisation], base: Generalisation) -
 
 def _clearly_below(row: Generalisation, base: Generalisation) -> bool:
     """Whether a method is below the base on unseen tasks by more than twice the standard error over the splits."""
-    losses = [other - value for value, other in zip(row.unseen, base.unseen, strict=True)]
+    losses = gains(base.unseen, row.unseen)
     error = (spread(losses) or 0.0) / math.sqrt(len(losses))
     return average(losses) > 2 * error
 
@@ -201,7 +211,7 @@ def robustness_figure(
                 "xpad": 6,
                 "tickvals": [-limit, 0, limit],
                 "ticktext": [printed(-limit, ".0f"), "0", printed(limit, "+.0f")],
-                "title": {"text": "points"},
+                "title": {"text": "points against clean", "side": "right"},
             },
         },
     )
@@ -257,16 +267,17 @@ def robustness_takeaway(rows: Sequence[Robustness], corruptions: Sequence[str], 
     kept = {name: means[name] / clean[name] if clean[name] else 0.0 for name in means}
     titles = {row.name: row.title for row in rows}
     order = list(means)
-    best = order[best_first([means[name] for name in order])[0]]
+    alone = len({row.published_name for row in rows}) == 1
+    best = order[0] if alone else order[best_first([means[name] for name in order])[0]]
     most = order[best_first([kept[name] for name in order])[0]]
     over = (
         "the corruptions" if len(names) == len(corruptions) else in_a_row([CORRUPTIONS[each].title for each in names])
     )
     text = (
-        f"At {severity_words(severity)} {titles[best]} is best with {100 * means[best]:.1f} % over {over} "
-        f"({100 * clean[best]:.1f} % clean)"
+        f"At {severity_words(severity)} {titles[best]} {'reaches' if alone else 'is best with'} "
+        f"{100 * means[best]:.1f} % over {over} ({100 * clean[best]:.1f} % clean)"
     )
-    if len(rows) > 1:
+    if not alone:
         text += f"; {titles[most]} keeps most of its clean accuracy, {100 * kept[most]:.0f} %"
     text += "."
     if len(names) > 1:

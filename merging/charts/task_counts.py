@@ -84,9 +84,8 @@ def task_counts_takeaway(rows: Sequence[ByCount]) -> str:
 
     (last, reached), (first, began) = best(many), best(few)
     if few == many:
-        return (
-            f"With {many} tasks {last.title} is best, {100 * reached:.1f} %; more numbers of tasks show how it scales."
-        )
+        best_of = f"reaches {100 * reached:.1f} %" if len(rows) == 1 else f"is best, {100 * reached:.1f} %"
+        return f"With {many} tasks {last.title} {best_of}; more numbers of tasks show how it scales."
     changes = [average(row.averages[many]) - average(row.averages[few]) for row in rows]
     place = best_first(changes)[0]
     which = (

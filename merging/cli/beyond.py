@@ -94,7 +94,7 @@ def robustness(
     beyond.require_measurable(loaded, merged, shifts)
     workspace, reference = open_workspace(home), reference_of(suite)
     jobs = [beyond.robustness_job(preset, reference, merged, shifts, where) for preset in methods]
-    found = _done(methods, jobs, RobustnessResult, workspace, scheduler, where)
+    found = _as_named(presets, _done(methods, jobs, RobustnessResult, workspace, scheduler, where))
     first = found[0][1]
     rows, zero_shot = [row for one in found for row in beyond.robustness_of(*one)], beyond.zero_shot_of(first)
     if as_json:
@@ -160,7 +160,7 @@ def generalise(
     beyond.require_measurable(loaded, tuple(dict.fromkeys((*every, *(task for way in left_out for task in way)))))
     workspace, reference = open_workspace(home), reference_of(suite)
     jobs = [beyond.generalisation_job(preset, reference, every, left_out, where) for preset in methods]
-    found = _done(methods, jobs, GeneralisationResult, workspace, scheduler, where)
+    found = _as_named(presets, _done(methods, jobs, GeneralisationResult, workspace, scheduler, where))
     rows, first = [beyond.generalisation_of(*one) for one in found], found[0][1]
     if as_json:
         print_json({"suite": loaded.name, **beyond.generalisation_report(rows, first), **_of_images(first)})
@@ -213,7 +213,7 @@ def scaling(
     beyond.require_measurable(loaded, every)
     workspace, reference = open_workspace(home), reference_of(suite)
     jobs = [task_counts.subsets_job(preset, reference, every, chosen, where) for preset in methods]
-    found = _done(methods, jobs, SubsetsResult, workspace, scheduler, where)
+    found = _as_named(presets, _done(methods, jobs, SubsetsResult, workspace, scheduler, where))
     if as_json:
         print_json({"suite": loaded.name, **task_counts.task_counts_report(found), **_of_images(found[0][1])})
     else:
@@ -297,3 +297,9 @@ def _done(
     with carrier_of(scheduler, workspace, where) as carrier:
         found = list(results(by_title, kind, workspace, progress_on_stderr(), carrier))
     return list(zip(methods, found, strict=True))
+
+
+def _as_named(presets: str | None, found: list[tuple[Preset, Result]]) -> list[tuple[Preset, Result]]:
+    """In the order of ``--presets``; where that names none they stay as they were done, the cheapest first."""
+    names = [name.strip() for name in (presets or "all").split(",")]
+    return found if names == ["all"] else sorted(found, key=lambda one: names.index(one[0].name))

@@ -289,7 +289,7 @@ def print_robustness(
 def print_generalisation(rows: "Sequence[Generalisation]", result: "GeneralisationResult") -> None:
     """Methods with their means over seen and unseen tasks, gains over zero-shot, and the spread over the splits."""
     from merging.core.text import signed
-    from merging.runs.beyond import average, base_on, spread
+    from merging.runs.beyond import average, base_on, gains, spread
 
     base = base_on(result)
     header = ["method", "seen", "± seen", "vs zero-shot", "unseen", "± unseen", "vs zero-shot "]
@@ -297,14 +297,20 @@ def print_generalisation(rows: "Sequence[Generalisation]", result: "Generalisati
     for row in (base, *rows):
         cells = [row.title]
         for values, reference in ((row.seen, base.seen), (row.unseen, base.unseen)):
-            deviation = spread(values)
-            gain = "" if row is base else signed(100 * (average(values) - average(reference)))
-            cells += [f"{100 * average(values):.1f}", "" if deviation is None else f"{100 * deviation:.1f}", gain]
+            deviation, gained = spread(values), gains(values, reference)
+            gain, paired = signed(100 * average(gained)), spread(gained)
+            if paired is not None:
+                gain = f"{gain} ± {100 * paired:.1f}"
+            said = "" if deviation is None else f"{100 * deviation:.1f}"
+            cells += [f"{100 * average(values):.1f}", said, "" if row is base else gain]
         table.append(cells)
     print_table(header, table, right=header[1:])
     ways = "; ".join(", ".join(one.unseen) for one in result.splits)
     _paragraph(f"Unseen in {counted(len(result.splits), 'split')}: {ways}", 2)
-    click.echo("Mean accuracy in percent on test images; ± is the standard deviation over the splits.")
+    click.echo(
+        "Mean accuracy in percent on test images; ± is the standard deviation over the splits, that of\n"
+        "vs zero-shot of the differences within them."
+    )
 
 
 def print_task_counts(rows: "Sequence[ByCount]", images: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from merging.core.errors import MissingPart, SpecError
+from merging.core.text import counted
 from merging.methods.presets import Preset
 from merging.runs.jobs.generalisation import GeneralisationJob, GeneralisationResult
 from merging.runs.jobs.measuring import ByTask
@@ -134,16 +135,25 @@ def ways_of_leaving_out(
 ) -> list[tuple[str, ...]]:
     """The ways to leave a number of tasks out; of more than ``most`` a sample that the seed draws, in their order.
 
+    A larger sample holds all of a smaller one, so that what was measured for that counts.
+
     Raises:
         SpecError: that many can't be left out.
     """
     if not 1 <= number < len(tasks):
-        raise SpecError(f"{number} of {len(tasks)} tasks can't be left out; expected 1 to {len(tasks) - 1}")
+        raise SpecError(_not_left_out(number, len(tasks)))
     if most < 1:
         raise SpecError(f"at most {most} ways of leaving tasks out: expected at least one")
     every = list(itertools.combinations(tasks, number))
-    chosen = sorted(random.Random(seed).sample(range(len(every)), min(most, len(every))))
-    return [every[place] for place in chosen]
+    shuffled = random.Random(seed).sample(range(len(every)), len(every))
+    return [every[place] for place in sorted(shuffled[:most])]
+
+
+def _not_left_out(number: int, tasks: int) -> str:
+    if tasks < 2:
+        return f"of {counted(tasks, 'task')} none can be left out, as at least one has to be merged; choose more tasks"
+    few = "1" if tasks == 2 else f"1 to {tasks - 1}"
+    return f"{counted(number, 'task')} can't be left out of {tasks}: leave out {few}, so that at least one is merged"
 
 
 def robustness_job(
@@ -267,14 +277,29 @@ def spread(values: Sequence[float]) -> float | None:
     return float((sum((value - middle) ** 2 for value in values) / (len(values) - 1)) ** 0.5)
 
 
-def generalisation_report(rows: Sequence[Generalisation], result: GeneralisationResult) -> dict[str, Any]:
-    """JSON-ready: the splits, and accuracy by method, split (in their order) and task, 0 … 1; means and spreads."""
+def gains(values: Sequence[float], reference: Sequence[float]) -> list[float]:
+    """What a method gains over the base in every split: pairs, so that how hard a split is does not count."""
+    return [value - other for value, other in zip(values, reference, strict=True)]
 
-    def said(row: Generalisation) -> dict[str, Any]:
+
+def generalisation_report(rows: Sequence[Generalisation], result: GeneralisationResult) -> dict[str, Any]:
+    """JSON-ready: the splits, and accuracy by method, split (in their order) and task, 0 … 1; means and spreads.
+
+    Of methods also the gain over zero-shot, and its spread: that of the differences within the splits.
+    """
+    base = base_on(result)
+
+    def said(row: Generalisation) -> dict[str, dict[str, Any]]:
         return {
             part: {"average": average(values), "spread": spread(values)}
             for part, values in (("seen", row.seen), ("unseen", row.unseen))
         }
+
+    averages = {row.name: said(row) for row in (*rows, base)}
+    for row in rows:
+        for part, values, reference in (("seen", row.seen, base.seen), ("unseen", row.unseen, base.unseen)):
+            gained = gains(values, reference)
+            averages[row.name][part] |= {"gain": average(gained), "gain_spread": spread(gained)}
 
     return {
         "split": result.split,
@@ -283,5 +308,5 @@ def generalisation_report(rows: Sequence[Generalisation], result: Generalisation
         "splits": [{"seen": one.seen, "unseen": one.unseen} for one in result.splits],
         "accuracy": {row.name: [dict(found) for found in row.accuracy] for row in rows},
         "zero_shot": dict(result.zero_shot),
-        "averages": {row.name: said(row) for row in (*rows, base_on(result))},
+        "averages": averages,
     }

@@ -1,9 +1,8 @@
 """Jobs in parts: what of them is known, whichever job measured it, and having the rest done.
 
-Also how long that may take, by earlier merges.
+Also how long that may take, by what was done before.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -11,17 +10,17 @@ from typing import Any, TypeVar
 from merging.core.errors import MergingError
 from merging.core.progress import Progress
 from merging.methods.presets import Preset
-from merging.methods.spec import Spec
 from merging.runs.carrying import Carrier
 from merging.runs.foreground import Here, have_done
 from merging.runs.jobs import Job, MergeSpec
 from merging.runs.jobs.model_job import Contents, ModelResult
-from merging.runs.jobs.parts import InParts
+from merging.runs.jobs.parts import Effort, InParts
 from merging.runs.run import Run
+from merging.runs.table import method_of
 from merging.runs.workspace import Workspace
 
 Result = TypeVar("Result", bound=ModelResult)
-_LATELY = 100  # merges by which others' times are guessed
+_MEASURING = ("evaluating", "measuring", "measuring the base")  # phases in which jobs measure accuracy
 Fingerprints = Callable[[Sequence[Job]], Sequence[str]]
 
 
@@ -154,24 +153,27 @@ class Outlook:
         methods: titles of the methods of which something is.
         merges: how many merges they make, those adapted anew among them.
         seconds: how long that may take by earlier runs of the same methods; None if none of them was ever run.
-        unknown: titles of those that were never run, whose time is not in it.
-        elsewhere: whether some of those earlier runs came with the suite, from another machine.
+        unknown: titles of those that were never run on this suite, whose time is not in it.
+        here: whether some of those earlier runs were made here.
+        elsewhere: whether some of them came with the suite, from another machine.
     """
 
     methods: list[str]
     merges: int
     seconds: float | None
     unknown: list[str]
+    here: bool = True
     elsewhere: bool = False
 
     @property
     def in_words(self) -> str:
         """How long that may take, as a part of a sentence."""
         if self.seconds is None:
-            return "how long that takes is not known, as none of these methods was run here before"
-        without = f", without {'; '.join(self.unknown)}, never run here" if self.unknown else ""
+            return "how long that takes is not known, as none of these methods was run on this suite before"
+        without = f", without {'; '.join(self.unknown)}, never run on this suite" if self.unknown else ""
+        sources = [*["earlier runs"] * self.here, *["the results that came with the suite"] * self.elsewhere]
         whose = ", depending on the machine" if self.elsewhere else ""
-        return f"about {_minutes(self.seconds)} by the times of earlier runs{whose}{without}"
+        return f"about {_minutes(self.seconds)} by the times of {' and '.join(sources)}{whose}{without}"
 
 
 def _minutes(seconds: float) -> str:
@@ -188,37 +190,48 @@ def outlook(presets: Sequence[Preset], left: Sequence[InParts | None], workspace
         workspace: where runs are kept.
     """
     jobs = {preset.title: job for preset, job in zip(presets, left, strict=True) if job is not None}
-    earlier = _earlier(jobs, workspace)
+    found = {title: _earlier(job, workspace) for title, job in jobs.items()}
+    earlier = {title: run for title, run in found.items() if run is not None}
     return Outlook(
         list(jobs),
         sum(job.effort.merges for job in jobs.values()),
         sum(_seconds(jobs[title], run) for title, run in earlier.items()) if earlier else None,
         [title for title in jobs if title not in earlier],
+        any(not run.shipped for run in earlier.values()),
         any(run.shipped for run in earlier.values()),
     )
 
 
 def _seconds(job: InParts, earlier: Run) -> float:
-    """How long a job may take by a merge with its method."""
-    (merges, passes, share), spent = job.effort, earlier.merged.seconds if earlier.merged else {}
-    measuring = spent.get("evaluating", 0.0)
-    alike = merges * share * (spent.get("total", 0.0) - measuring) + passes * measuring
-    return alike * len(job.tasks) / len(earlier.spec.tasks)
+    """How long a job may take by another with its method: a merge, or one in parts."""
+    done = earlier.job
+    assert isinstance(done, MergeSpec | InParts)
+    (merges, passes, share), before = job.effort, done.effort if isinstance(done, InParts) else Effort(1, 1)
+    spent = _spent(earlier)
+    measuring = sum(spent.get(phase, 0.0) for phase in _MEASURING)
+    merging = (spent.get("total", 0.0) - measuring) / (before.merges * before.share)
+    return (merges * share * merging + passes * measuring / before.passes) * len(job.tasks) / len(done.tasks)
 
 
-def _earlier(jobs: Mapping[str, InParts], workspace: Workspace) -> dict[str, Run]:
-    """Title → a finished merge by the same method on the same suite: of the very tasks and device if there is one."""
-    exact = {title: workspace.find(MergeSpec.like(job)) for title, job in jobs.items()}
-    found = {title: run for title, run in exact.items() if run is not None and run.merged is not None}
-    if len(found) == len(jobs):
-        return found
-    store = workspace.store
-    others = {_method(run.spec): run for run in reversed((*store.all(_LATELY), *store.shipped.merges())) if run.merged}
-    return {
-        title: run for title, job in jobs.items() if (run := found.get(title) or others.get(_method(job))) is not None
-    }
+def _spent(run: Run) -> Mapping[str, float]:
+    result = run.result_as(ModelResult)
+    return result.seconds if result is not None else {}
 
 
-def _method(spec: Spec) -> str:
-    """Suite and method, as text."""
-    return json.dumps([spec.suite, spec.edit, spec.edit_params, spec.merge, spec.merge_params], sort_keys=True)
+def _earlier(job: InParts, workspace: Workspace) -> Run | None:
+    """The finished run by the same method on the same suite that tells best how long a job takes; None without any.
+
+    One made here rather than one that came with the suite, on the same device, a merge that was measured, of the very
+    tasks. What a job in parts found done before took it no time: of several the slowest tells.
+    """
+    store, method = workspace.store, method_of(job.model_dump(mode="json"))
+    shipped = (run for run in store.shipped.merges() if method_of(run.job.model_dump(mode="json")) == method)
+    runs = [run for run in store.measured_by(job) or shipped if _spent(run)]
+
+    def tells(run: Run) -> tuple[Any, ...]:
+        done = run.job
+        assert isinstance(done, MergeSpec | InParts)
+        whole = isinstance(done, MergeSpec) and done.evaluate
+        return done.device == job.device, whole, done.tasks == job.tasks, 0.0 if whole else _seconds(job, run)
+
+    return max(runs, key=tells, default=None)

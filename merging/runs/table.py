@@ -3,21 +3,22 @@
 Pages write queued rows and read; the worker claims rows and writes progress.
 """
 
+import itertools
 import json
 import platform
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from merging.core.errors import MergingError, RunError
 from merging.runs import deleted
 from merging.runs.expected import Expected
-from merging.runs.jobs import Job, JobResult, parse_job
+from merging.runs.jobs import Job, JobResult, MergeSpec, parse_job
 from merging.runs.jobs.parts import InParts
 from merging.runs.remembered import Remembered
 from merging.runs.run import Run, State
@@ -223,6 +224,20 @@ class RunStore(Remembered):
             ).fetchall()
         return [run for run in _readable(rows) if job.is_like(run.job)]
 
+    def measured_by(self, job: InParts, most: int = 20) -> list[Run]:
+        """Finished merges and jobs in parts by the method of a job on its suite, of any tasks, newest first."""
+        method = method_of(job.model_dump(mode="json"))
+        with self.connect() as connection:
+            rows = connection.execute(
+                "select * from runs where state = 'done' and json_valid(spec) and json_extract(spec, '$.suite') = ? "
+                "and json_extract(spec, '$.edit') = ? and json_extract(spec, '$.merge') = ? "
+                "order by created desc, rowid desc",
+                (job.suite, job.edit, job.merge),
+            )
+            like = (row for row in rows if method_of(json.loads(row["spec"])) == method)
+            found = (run for run in _readable(like) if isinstance(run.job, MergeSpec | InParts))
+            return list(itertools.islice(found, most))
+
     # --- doing -----------------------------------------------------------------------------------------------------
 
     def queued(self) -> list[Run]:
@@ -334,6 +349,11 @@ class RunStore(Remembered):
                     time.time() - STALE_SECONDS,
                 ),
             )
+
+
+def method_of(fields: Mapping[str, Any]) -> list[Any]:
+    """Suite and method among the fields of a job, as JSON has them."""
+    return [fields.get(name) for name in ("suite", "edit", "edit_params", "merge", "merge_params")]
 
 
 def beginning_with(connection: sqlite3.Connection, kind: Literal["run", "sweep"], beginning: str) -> sqlite3.Row:

@@ -234,6 +234,7 @@ def test_values_that_a_link_asks_for_in_vain_are_named_once_with_what_is_allowed
         ("leaderboard", {"data": ["No data", "Labelled images"]}),
         ("merge", {"edit": "awd", "edit.alpha": "0.2", "seed": "3", "device": "cpu"}),
         ("beyond", {"beyond-methods": ["TIES", "TSV-M"], "leave": "1", "most": "4"}),
+        ("beyond", {"beyond-methods": ["task_arithmetic", "adamerging_pp", "AdaMerging++"]}),
         ("beyond", {"beyond": "Corrupted images", "severities": ["1", "5"], "samples": "Birds", "sample": "7"}),
     ],
 )

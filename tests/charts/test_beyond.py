@@ -61,7 +61,9 @@ def test_the_table_of_unseen_tasks_has_means_and_gains() -> None:
     assert table.loc["TSV-M", ["Seen (%)", "Seen vs zero-shot", "Unseen (%)", "Unseen vs zero-shot"]].tolist() == [
         *(85.0, 40.0, 40.0, -5.0)
     ]
-    assert np.isnan(table.loc["Zero-shot", "Seen vs zero-shot"])
+    paired = [f"± {part} vs zero-shot" for part in ("seen", "unseen")]
+    assert table.loc["TSV-M", paired].tolist() == [14.1, 7.1]  # of gains of 30 and 50, of −10 and 0 points
+    assert np.isnan(table.loc["Zero-shot", ["Seen vs zero-shot", *paired]].astype(float)).all()
 
 
 def test_what_unseen_tasks_show_is_said_from_the_numbers() -> None:
@@ -70,15 +72,26 @@ def test_what_unseen_tasks_show_is_said_from_the_numbers() -> None:
         "TSV-M is best on seen tasks, Task Arithmetic on unseen ones: 85.0 % seen, and 55.0 % unseen"
     )
     assert "+10.0 points against zero-shot, over 2 splits; below zero-shot on unseen tasks: TSV-M." in said
-    assert "no method falls below" in seen_unseen_takeaway(ROWS[:1], BASE)
-    assert "all methods fall below zero-shot" in seen_unseen_takeaway(ROWS[1:], BASE)
-    assert seen_unseen_takeaway(ROWS[1:], BASE).startswith("TSV-M is best on seen and on unseen tasks")
+    assert "no method falls below" in seen_unseen_takeaway(ROWS[:1] * 2, BASE)
+    assert "all methods fall below zero-shot" in seen_unseen_takeaway(ROWS[1:] * 2, BASE)
+    assert seen_unseen_takeaway(ROWS[1:] * 2, BASE).startswith("TSV-M is best on seen and on unseen tasks")
+
+
+def test_one_method_alone_is_not_called_the_best() -> None:
+    assert seen_unseen_takeaway(ROWS[1:], BASE) == (
+        "TSV-M: 85.0 % seen, and 40.0 % unseen, −5.0 points against zero-shot, over 2 splits; it falls below zero-shot "
+        "on unseen tasks."
+    )
+    assert "; it does not fall below zero-shot on unseen tasks." in seen_unseen_takeaway(ROWS[:1], BASE)
+    said = robustness_takeaway(ROBUST[1:], NAMES, 3)  # as published, and adapted on clean images
+    assert said.startswith("At severity 3 AdaMerging reaches 55.0 % over the corruptions (80.0 % clean). Contrast")
+    assert "best" not in said and "is worth +20.0 points over clean ones" in said
 
 
 @pytest.mark.parametrize(("unseen", "said"), [([0.3, 0.4, 0.35], False), ([0.3, 0.6, 0.35], True)])
 def test_a_mean_below_zero_shot_that_may_be_chance_is_said_to_be(unseen: list[float], said: bool) -> None:
     base = Generalisation("zero_shot", "Zero-shot", [0.5] * 3, [0.4, 0.5, 0.45], [])
-    takeaway = seen_unseen_takeaway([Generalisation("tsv_m", "TSV-M", [0.8] * 3, unseen, [])], base)
+    takeaway = seen_unseen_takeaway([Generalisation("tsv_m", "TSV-M", [0.8] * 3, unseen, [])] * 2, base)
     assert "all methods fall below zero-shot" in takeaway
     assert ("none by more than twice its standard error over the splits" in takeaway) == said
 

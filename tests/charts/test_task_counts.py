@@ -59,7 +59,8 @@ def test_a_row_a_method_and_size() -> None:
         ),
         (ROWS[:1], "TSV-M goes from 80.0 % with 2 tasks to 50.0 % with 8."),
         ([ROWS[0], ROWS[0]], "TSV-M is best with 2 tasks and with 8, 80.0 and 50.0 %"),
-        ([ByCount("a", "A", {4: MANY}, {})], "With 4 tasks A is best, 50.0 %"),
+        ([ByCount("a", "A", {4: MANY}, {})], "With 4 tasks A reaches 50.0 %"),
+        ([ByCount("a", "A", {4: MANY}, {})] * 2, "With 4 tasks A is best, 50.0 %"),
     ],
 )
 def test_what_the_chart_shows_is_said_from_the_numbers(rows: list[ByCount], said: str) -> None:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -29,10 +30,10 @@ def test_a_merge_is_measured_on_what_is_asked_for(suite_file: Path, home: Path) 
 
 
 def test_robustness_prints_what_its_page_draws(suite_file: Path, home: Path) -> None:
-    asked = ("robustness", suite_file, "--presets", "average,tall_masks", "--corruptions", "contrast,pixelate")
+    asked = ("robustness", suite_file, "--presets", "tall_masks,average", "--corruptions", "contrast,pixelate")
     asked = (*asked, "--severities", "1,4", "--home", home)
     found = as_json(*asked)
-    assert found["methods"] == ["average", "tall_masks"] and found["severities"] == [1, 4]
+    assert found["methods"] == ["tall_masks", "average"] and found["severities"] == [1, 4]
     assert found["corruptions"] == ["pixelate", "contrast"]  # in the order of published tables
     for method in found["methods"]:
         for corruption in found["corruptions"]:
@@ -71,8 +72,16 @@ def test_generalise_prints_what_its_page_draws(suite_file: Path, home: Path) -> 
     for split, accuracy in zip(found["splits"], found["accuracy"]["average"], strict=True):
         assert len(split["unseen"]) == 2 and {*split["seen"], *split["unseen"]} == set(TASKS) == set(accuracy)
     assert set(found["zero_shot"]) == set(TASKS)
+    gained = [
+        np.mean([accuracy[task] - found["zero_shot"][task] for task in split["unseen"]])
+        for split, accuracy in zip(found["splits"], found["accuracy"]["average"], strict=True)
+    ]
+    said = found["averages"]["average"]["unseen"]
+    assert [said["gain"], said["gain_spread"]] == pytest.approx([np.mean(gained), np.std(gained, ddof=1)])
     again = call(*asked)
     assert "1 method, 1 done before" in again.stderr and "Weight averaging" in again.stdout
+    row = next(line for line in again.stdout.splitlines() if line.startswith("Weight averaging"))
+    assert row.endswith(f" ± {100 * said['gain_spread']:.1f}")
 
 
 def test_scaling_prints_what_its_page_draws(suite_file: Path, home: Path) -> None:
@@ -148,7 +157,7 @@ def test_splits_of_the_literature_merge_their_tasks_and_show_their_table(
         (["robustness", "--presets", "magic"], "magic"),
         (["scaling", "--sizes", "2,9"], "numbers of tasks: 9; expected numbers from 1 to 4"),
         (["scaling", "--sizes", "few"], "--sizes 'few': expected whole numbers with commas"),
-        (["generalise", "--leave", "4"], "4 of 4 tasks can't be left out"),
+        (["generalise", "--leave", "4"], "4 tasks can't be left out of 4: leave out 1 to 3"),
         (["generalise", "--unseen", "nonsense"], "has no task 'nonsense'"),
         (["generalise", "--unseen", "rest"], "has no further task with images and a head"),
         (["generalise", "--unseen", "roads", "--presets", "tall_masks"], "one model for all tasks"),

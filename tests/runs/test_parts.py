@@ -17,7 +17,9 @@ from merging.runs.jobs.robustness import RobustnessJob
 from merging.runs.jobs.subsets import SubsetsJob
 from merging.runs.leaderboard import spec_of
 from merging.runs.parts import known, outlook, results
+from merging.runs.shipped import shipped_files
 from merging.runs.workspace import Workspace
+from merging.suites import load_suite
 from merging.suites.images.shifts import Shift
 from tests.random_models import TASKS
 
@@ -140,3 +142,29 @@ def test_how_long_the_rest_takes_is_told_by_a_merge_of_other_tasks_too(suite_fil
     times = [outlook([preset], [job], workspace) for job in (few, many)]
     assert 0 < times[0].seconds < times[1].seconds and not times[0].unknown
     assert times[0].in_words == "about 1 min by the times of earlier runs"
+
+
+@KINDS
+def test_how_long_the_rest_takes_is_told_by_other_parts_of_it_and_by_other_questions(
+    kind: type[InParts], field: str, parts: Sequence[Any], suite_file: Path, workspace: Workspace
+) -> None:
+    preset = PRESETS["average"]
+    plain = spec_of(preset, str(suite_file), TASKS, "cpu")
+    every = RobustnessJob.like(plain, shifts=[NOISE, PALE, DULL])
+    assert "none of these methods was run on this suite before" in outlook([preset], [every], workspace).in_words
+    asked(kind.like(plain, **{field: parts[:1]}), workspace)
+    few, many = (RobustnessJob.like(plain, shifts=shifts) for shifts in ([PALE], every.shifts))
+    times = [outlook([preset], [job], workspace) for job in (few, many)]
+    assert 0 < times[0].seconds < times[1].seconds and not times[0].unknown
+    new = PRESETS["tsv_m"]
+    other = RobustnessJob.like(spec_of(new, str(suite_file), TASKS, "cpu"), shifts=[PALE])
+    some = outlook([preset, new], [few, other], workspace)
+    assert some.unknown == ["TSV-M"] and some.in_words.endswith(", without TSV-M, never run on this suite")
+
+
+def test_times_of_results_that_came_with_the_suite_are_said_to_be_theirs(tmp_path: Path) -> None:
+    preset = PRESETS["task_arithmetic"]
+    job = RobustnessJob.like(spec_of(preset, "mini", load_suite("mini").task_names, "cpu"), shifts=[PALE])
+    shipped = Workspace(tmp_path, shipped=shipped_files())
+    said = outlook([preset], [job], shipped).in_words
+    assert said.endswith("by the times of the results that came with the suite, depending on the machine")

@@ -44,6 +44,7 @@ def chosen_methods(localised: bool) -> list[Preset]:
         st.pills,
         "Methods",
         titles,
+        also={name: name for name in titles},
         selection_mode="multi",
         default=[name for name in AT_FIRST if name in titles],
         key=METHODS,

@@ -62,7 +62,7 @@ class Refused:
     Attributes:
         parameter: its name in the URL, which is the widget's key too.
         value: as it stands there.
-        allowed: what the widget takes, in words that follow *which is*.
+        allowed: what the widget takes, in words that follow *which is*, or *which are* of several values.
     """
 
     parameter: str
@@ -70,10 +70,17 @@ class Refused:
     allowed: str
 
 
-def refused_options(parameter: str, options: Iterable[str]) -> list[Refused]:
-    """What the URL names that is no option of a widget; to be asked before that widget is drawn."""
+def refused_options(parameter: str, options: Iterable[str], texts: Iterable[str] | None = None) -> list[Refused]:
+    """What the URL names that is no option of a widget; to be asked before that widget is drawn.
+
+    Args:
+        parameter: in the URL.
+        options: what it may name.
+        texts: what people read of these; the same by default.
+    """
     known = list(options)
-    allowed = f"none of {', '.join(known)}" if known else "nothing that there is here"
+    said = known if texts is None else list(texts)
+    allowed = f"none of {', '.join(said)}" if said else "nothing that there is here"
     return [Refused(parameter, value, allowed) for value in not_found(parameter, known)]
 
 
@@ -98,9 +105,12 @@ def warn_of_values(refused: Iterable[Refused], in_words: Callable[[Any], str] = 
         refused: what was asked for.
         in_words: what the reader sees for a value of the widget.
     """
+    together: dict[tuple[str, str], list[str]] = {}
     for one in refused:
-        shown = in_words(st.session_state[one.parameter])
-        warn(f"The link asks for {one.parameter} = {one.value}, which is {one.allowed}. {shown} is shown instead.")
+        together.setdefault((one.parameter, one.allowed), []).append(one.value)
+    for (parameter, allowed), values in together.items():
+        shown, verb = in_words(st.session_state[parameter]), "is" if len(values) == 1 else "are"
+        warn(f"The link asks for {parameter} = {', '.join(values)}, which {verb} {allowed}. {shown} is shown instead.")
 
 
 def called(labels: Mapping[Any, str], nothing: str = "Nothing") -> Callable[[Any], str]:
@@ -140,9 +150,12 @@ def choice(
     *,
     key: str,
     nothing: str = "Nothing",
+    also: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Any:
     """A widget of options that is bound to the URL; says so if the URL asks for what is no option.
+
+    A link may give an option's text as people read it, or as the widget holds it: with marks that markdown needs.
 
     Args:
         draw: ``st.selectbox``, ``st.pills`` …, of a page or of a container.
@@ -150,18 +163,36 @@ def choice(
         options: option → its text, by which the URL names it too; or texts that are options themselves.
         key: of the widget, and its name in the URL.
         nothing: what to call it if none is chosen.
+        also: what else a link may call an option → the option.
         settings: further arguments of the widget.
 
     Returns:
         What the widget returns.
     """
-    labels = dict(options) if isinstance(options, Mapping) else {text: text for text in options}
+    texts = dict(options) if isinstance(options, Mapping) else {text: text for text in options}
+    labels = texts
     if draw.__name__ != "selectbox":  # the others read markdown
-        labels = {option: as_option(text) for option, text in labels.items()}
-    refused = refused_options(key, labels.values())
+        labels = {option: as_option(text) for option, text in texts.items()}
+    several = draw.__name__ == "multiselect" or settings.get("selection_mode") == "multi"
+    names = {text: option for option, text in texts.items() if text != labels[option]} | dict(also or {})
+    refused = refused_options(key, (*labels.values(), *names), texts.values())
+    renamed = _choose_by_name(key, labels, names, several)
     chosen = draw(label, list(labels), key=key, bind="query-params", format_func=labels.__getitem__, **settings)
-    _say(refused, called(labels, nothing))
+    if renamed:
+        write_chosen(key, [labels[one] for one in (chosen if several else [chosen])])
+    _say(refused, called(texts, nothing))
     return chosen
+
+
+def _choose_by_name(key: str, labels: Mapping[Any, str], names: Mapping[str, Any], several: bool) -> bool:
+    """Let a widget hold what the URL calls by other names than the labels of options; says whether it does."""
+    values = st.query_params.get_all(key)
+    options = dict(names) | {text: option for option, text in labels.items()}
+    if all(value not in names or value in labels.values() for value in values):
+        return False
+    found = list(dict.fromkeys(options[value] for value in values if value in options))
+    st.session_state[key] = found if several else found[0]
+    return True
 
 
 def number(draw: Callable[..., Any], label: str, low: float, high: float, *settings: Any, key: str, **more: Any) -> Any:

@@ -272,8 +272,13 @@ def require_severity(severity: int) -> int:
     """A severity that there is.
 
     Raises:
-        SpecError: there are five.
+        SpecError: there are five, whole numbers all of them.
     """
+    if isinstance(severity, bool) or not isinstance(severity, int):
+        raise SpecError(
+            f"severity {str(severity)[:20]!r} is of type {type(severity).__name__}: expected int, a whole number from "
+            f"{SEVERITIES[0]} to {SEVERITIES[-1]}"
+        )
     if severity not in SEVERITIES:
         raise SpecError(f"severity {severity} is out of range: expected {SEVERITIES[0]} to {SEVERITIES[-1]}")
     return severity
@@ -314,7 +319,7 @@ def corrupted(images: Iterable[np.ndarray], corruption: str, severity: int, seed
         seed: of what is drawn.
 
     Raises:
-        SpecError: there is no such corruption or severity.
+        SpecError: there is no such corruption or severity, or what is given is no such image.
         SuiteError: Pillow lacks what it needs.
     """
     kind, level = find_corruption(corruption), require_severity(severity) - 1
@@ -322,13 +327,32 @@ def corrupted(images: Iterable[np.ndarray], corruption: str, severity: int, seed
 
 
 def corrupt(images: np.ndarray, corruption: str, severity: int, seed: int = 0) -> np.ndarray:
-    """The same of an array of images, uint8 ``[N, H, W, 3]``; what is given stays as it is."""
+    """The same of an array of images, uint8 ``[N, H, W, 3]``; what is given stays as it is.
+
+    Raises:
+        SpecError: there is no such corruption or severity, or what is given is no such array.
+        SuiteError: Pillow lacks what it needs.
+    """
+    _require_pixels(images, "N, H, W, 3")
     result = np.empty_like(images)
     for place, image in enumerate(corrupted(images, corruption, severity, seed)):
         result[place] = image
     return result
 
 
+def _require_pixels(values: Any, axes: str) -> None:
+    """Insist on an array of images, or on one, by the names of its axes."""
+    if isinstance(values, np.ndarray):
+        shape = values.shape
+        if values.dtype == np.uint8 and len(shape) == axes.count(",") + 1 and shape[-1] == 3 and min(shape[-3:]) > 0:
+            return
+        seen = f"{values.dtype} [{', '.join(map(str, shape))}]"
+    else:
+        seen = type(values).__name__
+    raise SpecError(f"pixels to corrupt are {seen}; expected an array uint8 [{axes}] with H and W of at least 1")
+
+
 def _corrupted(image: np.ndarray, kind: Corruption, level: int, seed: int) -> np.ndarray:
+    _require_pixels(image, "H, W, 3")
     levels = kind.small if max(image.shape[:2]) <= SMALL else kind.large
     return kind.apply(image, levels[level], _Noise(image, kind.name, seed))

@@ -1,5 +1,6 @@
 """Shifted images and unseen tasks: the same as if the files held such images, and as plain merges of fewer tasks."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +269,9 @@ def test_generalisation_is_that_of_single_runs(suite_file: Path, workspace: Work
         (lambda spec: subsets_of(TASKS, [5]), "numbers of tasks: 5; expected numbers from 1 to 4"),
         (lambda spec: subsets_of(TASKS, []), "numbers of tasks: none"),
         (lambda spec: subsets_of(TASKS, [2], 0), "expected at least one"),
-        (lambda spec: ways_of_leaving_out(TASKS, 4), "4 of 4 tasks can't be left out; expected 1 to 3"),
+        (lambda spec: ways_of_leaving_out(TASKS, 4), "4 tasks can't be left out of 4: leave out 1 to 3"),
+        (lambda spec: ways_of_leaving_out(TASKS[:2], 7), "7 tasks can't be left out of 2: leave out 1, so"),
+        (lambda spec: ways_of_leaving_out(TASKS[:1], 1), "of 1 task none can be left out"),
         (lambda spec: ways_of_leaving_out(TASKS, 1, most=0), "expected at least one"),
         (lambda spec: shifts_of([], [1]), "at least one corruption"),
     ],
@@ -314,6 +317,9 @@ def test_subsets_are_all_of_a_size_or_a_sample_that_the_seed_draws() -> None:
 
 def test_ways_of_leaving_out_are_all_or_a_sample_of_them() -> None:
     assert ways_of_leaving_out("abc", 2) == [("a", "b"), ("a", "c"), ("b", "c")]
+    samples = [ways_of_leaving_out(range(8), 2, most=most) for most in range(1, 29)]
+    assert all(set(less) < set(more) for less, more in pairwise(samples))
+    assert samples[3] == [(1, 7), (2, 3), (4, 7), (6, 7)]  # that studies/results/generalise.json holds
     every, some = ways_of_leaving_out(range(8), 3, most=100), ways_of_leaving_out(range(8), 3, most=5, seed=1)
     assert len(every) == 56 and len(set(some)) == 5 and some == sorted(some) and set(some) <= set(every)
     assert some == ways_of_leaving_out(range(8), 3, most=5, seed=1) != ways_of_leaving_out(range(8), 3, most=5, seed=2)

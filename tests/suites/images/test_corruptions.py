@@ -202,6 +202,26 @@ def test_what_there_is_not_is_refused_before_any_image(name: str, severity: int,
         corrupted(iter(()), name, severity)
 
 
+@pytest.mark.parametrize(
+    ("images", "severity", "said"),
+    [
+        (picture(4, 5), 1, r"pixels to corrupt are uint8 \[4, 5, 3\]; expected an array uint8 \[N, H, W, 3\]"),
+        (np.zeros((1, 4, 5, 3)), 1, r"float64 \[1, 4, 5, 3\]; expected"),
+        (np.zeros((1, 3, 4, 5), np.uint8), 1, r"uint8 \[1, 3, 4, 5\]; expected"),
+        (np.zeros((1, 0, 5, 3), np.uint8), 1, r"\[1, 0, 5, 3\]; expected .* with H and W of at least 1"),
+        ([[1, 2, 3]], 1, "pixels to corrupt are list; expected"),
+        (picture(4, 5)[None], True, "severity 'True' is of type bool: expected int, a whole number from 1 to 5"),
+        (picture(4, 5)[None], "3", "severity '3' is of type str"),
+        (picture(4, 5)[None], 3.0, "severity '3.0' is of type float"),
+    ],
+)
+def test_what_is_no_array_of_images_or_no_severity_is_refused(images: object, severity: object, said: str) -> None:
+    for name in NAMES:
+        with pytest.raises(SpecError, match=said):
+            corrupt(images, name, severity)
+    assert corrupt(np.zeros((0, 4, 5, 3), np.uint8), "contrast", 1).shape == (0, 4, 5, 3)
+
+
 def test_a_pillow_with_another_jpeg_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corruptions.features, "check_feature", lambda feature: False)
     with pytest.raises(SuiteError, match="needs a Pillow that was built with libjpeg-turbo"):
