@@ -30,7 +30,7 @@ from merging.core.places import METHODS_VARIABLE, method_places
 from merging.methods import registry
 from merging.methods.params import AUTO
 from merging.methods.planned import LocalisedMerge, TensorEdit, TensorMerge
-from merging.methods.promised import as_promised
+from merging.methods.promised import as_promised, with_function
 from merging.methods.registry import OwnSource, Published, Stage
 from merging.weights.vectors import TaskVectors
 
@@ -286,7 +286,7 @@ def _telling(stage: Stage, one: _File | _Package) -> Callable[..., Any]:
     def planned(vectors: TaskVectors, params: Any, context: Any) -> Any:
         found = guarded(stage.plan)(vectors, params, context)
         if isinstance(found, TensorEdit | TensorMerge | LocalisedMerge):
-            found = replace(found, apply=guarded(found.apply))
+            found = with_function(found, guarded(found.apply))
         return as_promised(stage.kind, found, vectors, told)
 
     return planned

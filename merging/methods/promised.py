@@ -43,9 +43,14 @@ def as_promised(kind: Kind, planned: Any, vectors: TaskVectors, told: Told) -> A
         missing = [name for name in vectors.names if name not in planned.coefficients]
         if missing:
             raise told(f"its coefficients lack tensor {missing[0]!r}; expected one a task for every tensor")
-    else:
-        return replace(planned, apply=_looked_at(planned, told))
+    elif isinstance(planned, TensorEdit | TensorMerge | LocalisedMerge):
+        return with_function(planned, _looked_at(planned, told))
     return planned
+
+
+def with_function(planned: TensorEdit | TensorMerge | LocalisedMerge, apply: Any) -> Any:
+    """The same with another function of a tensor."""
+    return replace(planned, apply=apply)
 
 
 def _require_numbers(
