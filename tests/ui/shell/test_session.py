@@ -34,7 +34,7 @@ WHO = {"owner": {"session-is-owner": True}, "guest": {"session-name": ME}, "nobo
 LOOKING = {
     "active", "alike", "all", "connect", "done_like", "enough", "expected", "find", "find_each", "folder", "get",
     "known_accuracy", "known_coefficients", "known_fingerprint", "known_predictions", "known_scaling", "queued",
-    "to_show",
+    "measured_by", "to_show",
 }  # fmt: skip
 DOING = {
     "beat", "become", "claim", "finish", "mark_lost", "progress", "remember_accuracy", "remember_coefficients",
