@@ -94,7 +94,10 @@ class Visitor:
         message.rerun_script.page_name, message.rerun_script.fragment_id = self.page, fragment
         state = message.rerun_script.widget_states.widgets.add()
         state.id = slider.id
-        state.double_array_value.data.append(value)
+        if slider.options:  # it holds texts, and knows its place among them by number
+            state.string_array_value.data.append(slider.options[int(value)])
+        else:
+            state.double_array_value.data.append(value)
         return self._send(message, until)
 
     def _send(self, message: BackMsg, until: str) -> float:
