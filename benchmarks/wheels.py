@@ -3,4 +3,5 @@
 import importlib.metadata
 import sys
 
-print(*(f"{name}=={importlib.metadata.version(name)}" for name in sys.argv[1:]))
+if __name__ == "__main__":
+    print(*(f"{name}=={importlib.metadata.version(name)}" for name in sys.argv[1:]))
