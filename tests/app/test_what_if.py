@@ -15,6 +15,7 @@ from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued
 from tests.carrying import execute
+from tests.own_methods import write
 from ui.shell import state
 from ui.what_if import coefficients_view, live_accuracy
 
@@ -56,6 +57,26 @@ def test_numbers_are_those_of_a_run(
     assert not app.exception
     assert average(app) == average_of_run(chosen, edit, split)
     assert ("chosen on test" in texts(app)) is (split == "test")
+
+
+WRONG = '''
+import numpy as np
+from merging.methods.planned import LinearEdit
+from merging.methods.registry import edit
+
+
+@edit("mine", title="Mine")
+def mine(vectors: TaskVectors, params: SomeParams, context: Context) -> LinearEdit:
+    """Mixes three tasks, of however many."""
+    return LinearEdit({name: np.eye(3) for name in vectors.names})
+'''
+
+
+def test_an_edit_of_ones_own_that_gives_what_none_may_is_told(tiny: Suite, own_methods: Path, open_page: Open) -> None:
+    write(own_methods, "mine.py", WRONG)
+    app = open_page("what_if", **{"what-edit": "Mine"})
+    assert not app.exception
+    assert any("mine.py, its matrices of tensor" in error.value.replace("\\", "") for error in app.error)
 
 
 def test_where_all_is_to_be_forgotten_there_is_no_average(tiny: Suite, open_page: Open) -> None:

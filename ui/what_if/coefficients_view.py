@@ -1,6 +1,7 @@
 """Coefficients by hand: a slider per task, and what becomes of every task while they move."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import pandas as pd
@@ -96,16 +97,26 @@ def _explorer(labels: Mapping[str, str], split: Split, measurable: bool, counts:
         if position is None:
             st.info("No task is merged: this is the base model. Choose at least one task above.")
             return
-        result, geometry = st.container(), st.container()
-        with geometry:
-            _direction(position, labels)
-        with result:
-            if not measurable:
-                accuracy_view.explain_unmeasurable(tuple(labels))
-            elif counts:
-                _live(position, labels, counts, whole)
-            else:
-                _queued(position, labels)
+        with _told():
+            result, geometry = st.container(), st.container()
+            with geometry:
+                _direction(position, labels)
+            with result:
+                if not measurable:
+                    accuracy_view.explain_unmeasurable(tuple(labels))
+                elif counts:
+                    _live(position, labels, counts, whole)
+                else:
+                    _queued(position, labels)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Show what goes wrong in a fragment, which does not reach those who look after pages."""
+    try:
+        yield
+    except MergingError as error:
+        st.error(escape_markdown(str(error)), icon=":material/error:")
 
 
 def _edits() -> dict[str, registry.Stage]:
@@ -297,10 +308,10 @@ def _rest(needs: Sequence[Need], about: str, said: str) -> None:
     No run waits for it to end: sliders are looked at in between, and who opens the page has it at once.
     """
     if not st.session_state.pop(_REST_DRAWN, False):
-        try:
+        done = None
+        with _told():
             done = live_accuracy.measure_when_idle(needs)
-        except MergingError as error:  # what goes wrong in a fragment does not reach those who look after pages
-            st.error(escape_markdown(str(error)), icon=":material/error:")
+        if done is None:
             return
         if done:
             st.rerun()
