@@ -40,7 +40,7 @@ def test_unseen_tasks_from_the_first_look_to_the_chart(tiny: Suite, open_page: O
     app = open_page("beyond", **{"beyond-methods": ["Weight averaging", "TALL masks (localised)"], "leave": "3"})
     assert not app.exception and not app.get("plotly_chart")
     assert "these give each task its own: TALL masks (localised)" in texts(app)
-    assert "1 of 1 methods are not measured yet" in texts(app)
+    assert "1 of 1 method is not measured yet" in texts(app)
     app = press(app, "Measure")
     (queued,) = state.workspace().store.queued()
     assert isinstance(queued.job, GeneralisationJob) and len(queued.job.left_out) == 4
@@ -120,7 +120,7 @@ def test_corrupted_images_that_data_sets_carry_are_read_where_they_are(tiny: Sui
 def test_many_tasks_from_the_first_look_to_the_chart(tiny: Suite, open_page: Open) -> None:
     asked = {"beyond": "Many tasks", "beyond-methods": ["Weight averaging"], "sizes": ["1", "3"], "subsets": "2"}
     app = open_page("beyond", **asked)
-    assert "1 of 1 methods are not measured yet: how long that takes is not known" in texts(app)
+    assert "1 of 1 method is not measured yet: how long that takes is not known" in texts(app)
     app = press(app, "Measure")
     (queued,) = state.workspace().store.queued()
     assert isinstance(queued.job, SubsetsJob) and [len(one) for one in queued.job.subsets] == [1, 1, 3, 3]

@@ -70,7 +70,7 @@ def test_beyond_the_benchmark_it_stands_until_it_was_measured_here(
     chosen = {"beyond-methods": [PRESETS[name].title for name in ("average", "ties")]}
     app = open_page("beyond", **chosen)
     assert not app.exception and len(app.get("plotly_chart")) == 1
-    assert MEASURED in texts(app) and "1 of 2 methods are not measured yet" in texts(app)
+    assert MEASURED in texts(app) and "1 of 2 methods is not measured yet" in texts(app)
     store = state.workspace().store
     press(app, "Run again")
     (own,) = store.queued()

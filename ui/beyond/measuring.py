@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import streamlit as st
 
+from merging.core.text import counted
 from merging.methods.presets import PRESETS, Preset
 from merging.runs import Run
 from merging.runs.beyond import AT_FIRST
@@ -118,7 +119,8 @@ def _offer(
     partly = any(one.done for one, job in zip(found, unasked, strict=True) if job is not None)
     words.caption(
         escape_markdown(
-            f"{len(jobs)} of {len(found)} methods are not measured yet{', or only in part' if partly else ''}: "
+            f"{len(jobs)} of {counted(len(found), 'method')} {'is' if len(jobs) == 1 else 'are'} not measured yet"
+            f"{', or only in part' if partly else ''}: "
             f"{outlook(methods, unasked, state.workspace()).in_words}. {note} They are queued one after the other; "
             "results stay when you leave."
         )
