@@ -35,6 +35,7 @@ _COLUMNS = (
     "Run",
     "Note",
 )
+_OF_A_RUN = ("Normalised (%)", "Seconds", "Memory (MB)")  # columns that are left out where no row has any
 _CLOSE = 0.4  # of the width: names of lines nearer than that stand above each other, as phones are narrow
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
 _NEAR_THE_EDGE = 0.25  # share of the width within which a text beside a line would be cut off on a phone
@@ -92,7 +93,8 @@ def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd
     """A row per line in the order given: accuracies in percent, seconds, megabytes, paper and run.
 
     The project's own is called so. Missing values are None. A column that is empty or the same for all methods is left
-    out: ``State`` once everything is done, ``Normalised (%)`` without the individual models' accuracies.
+    out: ``State`` once everything is done, ``Normalised (%)`` without the individual models' accuracies, ``Seconds``
+    and ``Memory (MB)`` where all results came with the suite, from another machine.
     """
 
     def value(one: Standing, read: Callable[[Row], float | None], scale: float = 100, digits: int = 1) -> float | None:
@@ -119,8 +121,8 @@ def leaderboard_table(standings: Sequence[Standing], tasks: Sequence[str]) -> pd
     }
     table = pd.DataFrame(columns)
     measured_only = {one.state for one in standings} <= {"", "done"}
-    unnormalised = all(one is None for one in columns["Normalised (%)"])
-    return table.drop(columns=["State"] * measured_only + ["Normalised (%)"] * unnormalised)
+    empty = [name for name in _OF_A_RUN if all(one is None for one in columns[name])]
+    return table.drop(columns=["State"] * measured_only + empty)
 
 
 def task_column(task: str) -> str:

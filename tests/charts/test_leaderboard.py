@@ -89,7 +89,10 @@ def test_the_table_holds_percent_and_leaves_gaps_where_nothing_was_measured() ->
 
 def test_columns_that_say_nothing_are_left_out() -> None:
     lines = [line("a", (0.1, 0.2), normalised=None), line("b", (0.2, 0.3), normalised=None)]
-    assert not {"State", "Normalised (%)"} & set(leaderboard_table(lines, TASKS).columns)
+    shipped = [replace(one, row=replace(one.row, seconds=None, peak_bytes=None)) for one in lines]
+    some = {"Seconds", "Memory (MB)"}
+    assert {"State", "Normalised (%)", *some} & set(leaderboard_table(lines, TASKS).columns) == some
+    assert not some & set(leaderboard_table(shipped, TASKS).columns)
 
 
 def test_a_task_named_like_a_column_stays_apart() -> None:
