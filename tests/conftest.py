@@ -10,6 +10,7 @@ import gc
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ os.environ.pop("MERGING_METHODS", None)  # those of whoever runs the tests
 import pytest
 
 _BROWSER = "tests/browser/"
+_FEW_MODULES = 20
+_looked_through = 0  # modules whose objects are not looked through for garbage any more
 _IN_MEMORY = Path("/dev/shm")
 _ROOM = 8 * 2**30  # bytes; all tests together write an eighth of it
 # What takes longest, in the order in which it is begun; all else follows by name.
@@ -145,11 +148,14 @@ def _nobody_looks_only_now_and_then() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def _what_is_imported_is_no_garbage() -> None:
     """Jobs and Streamlit look for garbage after each run: among a million objects of libraries that took most of it."""
-    gc.collect()
-    gc.freeze()
+    global _looked_through
+    if len(sys.modules) > _looked_through + _FEW_MODULES:  # some are loaded only when they are first needed
+        gc.collect()
+        gc.freeze()
+        _looked_through = len(sys.modules)
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
