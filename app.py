@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ui.shell import serve
+from ui.shell import first_look, serve
 
-serve.wait_until_loaded()  # before anything else is imported
+first_look.shown_until(serve.loaded, serve.wait_until_loaded)  # before anything else is imported
 
 # ruff: noqa: E402
 import streamlit as st

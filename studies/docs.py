@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from merging.charts.theme import style_of
 from merging.cli import main as command_line
 from merging.core import limits
 from merging.core.files import atomic_path
@@ -29,6 +30,7 @@ from merging.suites.reported import reported_tables, to_markdown
 from merging.sweeps.domains import MAX_TRIALS
 from studies.beyond import GENERALISE, METHODS, ROBUSTNESS, Difference, corrupted_difference, differences, stored
 from studies.tables import gain
+from ui.accuracy.preset_runs import METHODS as METHODS_AT_START
 from ui.shell import rights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +55,7 @@ PAGES = {
     "docs/design.md": "Design",
 }  # in the order in which they are read
 OWN_MERGE = "docs/own-merge.md"  # one of the studies, beside the pages
+FIRST_LOOK = "ui/look/first_look.html"  # what the dashboard shows while it starts
 _SHORT = (
     "Individual",
     "DOGE AM",
@@ -69,7 +72,7 @@ _SHORT = (
     "Zero-shot",
 )
 _BASELINES = {"Zero-shot": "zero-shot (the base model)", "Individual": "individual (one model a task)"}
-_BLOCK = re.compile(r"(?s)(<!-- (?P<name>[\w-]+): made by make docs -->\n).*?(<!-- end of (?P=name) -->)")
+_BLOCK = re.compile(r"(?s)(<!-- (?P<name>[\w-]+): made by make docs -->\n).*?( *<!-- end of (?P=name) -->)")
 
 
 def render(page: str, text: str) -> str:
@@ -220,6 +223,18 @@ def _short_leaderboard(_: str) -> str:
         if row["method"] in _SHORT
     ]
     return _table(["method", "data needed", "average", "normalised"], rows, numbers=2)
+
+
+def _first_look(_: str) -> str:
+    """Rows in HTML: the methods of the page Start, each with a bar as long as its average is high."""
+    found = {row["method"]: _percent(row["average"]) for row in _board()}
+    titles = ["Zero-shot", *(PRESETS[name].title for name in METHODS_AT_START), "Individual"]
+    return "\n".join(
+        f'        <tr><th scope="row">{title}</th>'
+        f'<td><div style="width: {found[title]}%; background: {style_of(title).color}"></div></td>'
+        f"<td>{found[title]} %</td></tr>"
+        for title in titles
+    )
 
 
 def _leaderboard(_: str) -> str:
@@ -474,6 +489,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "two-settings": lambda _: textwrap.fill(two_settings(), 120),
     "commands": _commands,
     "short-leaderboard": _short_leaderboard,
+    "first-look": _first_look,
     "leaderboard": _leaderboard,
     "leaderboard-localised": _leaderboard_localised,
     "leaderboard-related": _leaderboard_related,
@@ -494,7 +510,7 @@ TABLES: dict[str, Callable[[str], str]] = {
 @click.command()
 def main() -> None:
     """Make the tables of the README and of docs again."""
-    for page in (*PAGES, OWN_MERGE):
+    for page in (*PAGES, OWN_MERGE, FIRST_LOOK):
         path = ROOT / page
         old = path.read_text(encoding="utf-8")
         new = render(page, old)

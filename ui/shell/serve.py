@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -45,11 +45,19 @@ _UPLOAD = "--server.maxUploadSize"
 _LARGEST_UPLOAD = 4096  # MiB; whoever has larger files sits at the machine, or copies them there
 
 
+def loaded() -> bool:
+    """Whether nobody loads things ahead any more."""
+    return not any(_loading())
+
+
 def wait_until_loaded() -> None:
     """Let who loads things ahead finish: two that load modules which need each other get in each other's way."""
-    for thread in threading.enumerate():
-        if thread.name == _NAME:
-            thread.join()
+    for thread in _loading():
+        thread.join()
+
+
+def _loading() -> Iterator[threading.Thread]:
+    return (thread for thread in threading.enumerate() if thread.name == _NAME)
 
 
 def _load() -> None:
