@@ -19,6 +19,8 @@ from merging.runs.beyond import Generalisation, Robustness, average, gains, meas
 from merging.suites.images.corruptions import CORRUPTIONS, READY, READY_TEXT
 from merging.suites.images.shifts import Shift
 
+_BESIDE_ON_PHONES = 7  # methods whose numbers have room beside each other on a narrow screen
+
 
 def seen_unseen_figure(rows: Sequence[Generalisation], base: Generalisation, dark: bool = False) -> go.Figure:
     """Mean accuracy on unseen tasks over that on seen tasks: a marker a method, with its spread over the splits.
@@ -156,11 +158,12 @@ def severity_words(severity: int) -> str:
 
 
 def robustness_figure(
-    rows: Sequence[Robustness], corruptions: Sequence[str], severity: int, dark: bool = False
+    rows: Sequence[Robustness], corruptions: Sequence[str], severity: int, dark: bool = False, narrow: bool = False
 ) -> go.Figure:
     """Methods × corruptions: mean accuracy over the tasks as numbers, what is lost against clean images as colours.
 
-    What is not measured is empty; the mean is over the corruptions that are measured for all rows.
+    What is not measured is empty; the mean is over the corruptions that are measured for all rows. For a narrow screen
+    methods stand beside each other, of which there are fewer; with too many for numbers, colours alone are left.
     """
     shared = _texts(measured_for_all(rows, corruptions, [severity]), severity)
     values = np.array([_in_percent(row, _texts(corruptions, severity), shared) for row in rows])
@@ -179,23 +182,27 @@ def robustness_figure(
         ]
         for line, of in zip(values, change, strict=True)
     ]
+    cells = [[None if np.isnan(lost) else shown_as(lost) for lost in of] for of in change]
+    if narrow:
+        cells, hover, text = (list(map(list, zip(*table, strict=True))) for table in (cells, hover, text))
+        titles, names = names, titles
     axis = {"showgrid": False, "zeroline": False}
     trace = {
         "type": "heatmap",
-        "z": [[None if np.isnan(lost) else shown_as(lost) for lost in of] for of in change],
+        "z": cells,
         "xgap": 1,
         "ygap": 1,
         "coloraxis": "coloraxis",
         "hoverongaps": False,
         "text": text,
-        "texttemplate": "%{text}",
+        "texttemplate": "" if narrow and len(rows) > _BESIDE_ON_PHONES else "%{text}",
         "textfont": {"size": 11},  # else plotly.js fits the markup, colours and all, into the cell
         "customdata": hover,
         "hovertemplate": "%{customdata}<br>%{z:+.1f} points against clean<extra></extra>",
     }
     return theme.compose(
         [trace],
-        height=max(280, 150 + 30 * len(rows)),  # names of columns stand upright on phones
+        height=max(280, 150 + 30 * len(names)),  # names of columns stand upright on phones
         legend=False,
         dragmode=False,
         xaxis={**axis, "tickvals": [*range(len(titles))], "ticktext": titles, "side": "top"},

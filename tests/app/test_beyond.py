@@ -71,7 +71,11 @@ def test_corrupted_images_from_samples_to_the_heat_map(tiny: Suite, open_page: O
     assert isinstance(queued.job, RobustnessJob) and len(queued.job.shifts) == 2 * len(CORRUPTIONS)
     carry_out_queued(state.workspace())
     app = app.run()
-    assert not app.exception and len(app.get("plotly_chart")) == 2
+    assert not app.exception and [chart.key for chart in app.get("plotly_chart")] == [
+        "robustness",
+        "robustness-narrow",
+        "robustness-lines",
+    ]
     assert "At severity 2 Weight averaging reaches" in texts(app) and "4 tasks, 96 test images" in texts(app)
     spec = app.get("plotly_chart")[0].proto.spec
     assert all(kind.title in spec for kind in CORRUPTIONS.values()) and "Zero-shot" in spec
@@ -85,7 +89,7 @@ def test_what_others_measured_in_part_shows_with_gaps(tiny: Suite, open_page: Op
     carry_out_queued(workspace)
     asked = {"beyond": "Corrupted images", "beyond-methods": ["Weight averaging", "TIES"]}
     app = open_page("beyond", **asked)
-    assert not app.exception and len(app.get("plotly_chart")) == 1
+    assert not app.exception and [chart.key for chart in app.get("plotly_chart")] == ["robustness", "robustness-narrow"]
     said = texts(app)
     assert "2 of 2 methods are not measured yet, or only in part" in said and "over Contrast" in said
     assert "What is empty was not measured yet." in said
@@ -112,7 +116,7 @@ def test_corrupted_images_that_data_sets_carry_are_read_where_they_are(tiny: Sui
     assert [shift.text for shift in queued.job.shifts] == ["contrast:ready"]
     carry_out_queued(state.workspace())
     app = app.run()
-    assert not app.exception and len(app.get("plotly_chart")) == 1
+    assert not app.exception and [chart.key for chart in app.get("plotly_chart")] == ["robustness", "robustness-narrow"]
     assert "At the strength of the data sets Weight averaging reaches" in texts(app)
     assert "24 test images, as their data sets carry them" in texts(app)
 

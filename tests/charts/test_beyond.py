@@ -116,6 +116,19 @@ def test_the_heat_map_has_means_as_numbers_and_losses_as_colours() -> None:
     assert figure.layout.yaxis.ticktext == tuple(titles) and figure.layout.yaxis.autorange == "reversed"
 
 
+def test_on_a_narrow_screen_methods_stand_beside_each_other_without_numbers_if_many() -> None:
+    wide, narrow = robustness_figure(ROBUST, NAMES, 3), robustness_figure(ROBUST, NAMES, 3, narrow=True)
+    assert narrow.layout.xaxis.ticktext == wide.layout.yaxis.ticktext
+    assert narrow.layout.yaxis.ticktext == wide.layout.xaxis.ticktext and narrow.layout.yaxis.autorange == "reversed"
+    (heat,), (turned,) = wide.data, narrow.data
+    for name in ("z", "text", "customdata"):
+        assert np.array(turned[name]).tolist() == np.array(heat[name]).T.tolist()
+    assert turned.texttemplate == "%{text}"
+    many = [row(str(n), f"m{n}", 0.5, 0.4, 0.4, 0.3, 0.3) for n in range(8)]
+    assert not robustness_figure(many, NAMES, 3, narrow=True).data[0].texttemplate
+    assert robustness_figure(many, NAMES, 3).data[0].texttemplate
+
+
 def test_the_table_of_corruptions_has_a_row_a_severity() -> None:
     table = robustness_table(ROBUST, NAMES, [1, 3]).set_index(["Method", "Severity"])
     assert table.loc[("AdaMerging", 3)].tolist() == [80.0, 60.0, 50.0, 55.0, 68.8]

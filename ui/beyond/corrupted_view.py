@@ -110,8 +110,10 @@ def _charts(found: Sequence[tuple[Preset, RobustnessResult]], levels: Mapping[in
         shown = {severity_text(one): one for one in levels}
         names, label = list(shown), "Severity shown"
         level = shown[choice(st.segmented_control, label, names, default=names[0], required=True, key="severity")]
+    figure = partial(robustness_figure, rows, levels[level], level, is_dark())
     show(
-        partial(robustness_figure, rows, levels[level], level, is_dark()),
+        figure,
+        narrow=partial(figure, narrow=True),
         key="robustness",
         takeaway=robustness_takeaway(measured_rows, levels[level], level),
         table=robustness_table(rows, levels[level], [level]),
