@@ -36,6 +36,7 @@ PAGES = (
     "what_if",
     "accuracy",
     "leaderboard",
+    "beyond",
     "sweeps",
     "runs",
     "compare",
