@@ -20,12 +20,16 @@ from typing import TYPE_CHECKING, Any
 # and pages are drawn in others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MERGING_METHODS", None)  # those of whoever runs the tests
+# Workers have torch count GPUs in a way that lets them fork, which Adam does at each step and waits for.
+if not os.path.exists("/dev/nvidiactl"):
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "0")
 
 import pytest
 
 _BROWSER = "tests/browser/"
-_FEW_MODULES = 20
+_FEW_MODULES, _FEW_TESTS = 20, 100
 _looked_through = 0  # modules whose objects are not looked through for garbage any more
+_tests_since = 0  # which each leave a hundred objects with pytest
 _IN_MEMORY = Path("/dev/shm")
 _ROOM = 8 * 2**30  # bytes; all tests together write an eighth of it
 # What takes longest, in the order in which it is begun; all else follows by name.
@@ -151,11 +155,13 @@ def _nobody_looks_only_now_and_then() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _what_is_imported_is_no_garbage() -> None:
     """Jobs and Streamlit look for garbage after each run: among a million objects of libraries that took most of it."""
-    global _looked_through
-    if len(sys.modules) > _looked_through + _FEW_MODULES:  # some are loaded only when they are first needed
+    global _looked_through, _tests_since
+    _tests_since += 1
+    # Some modules are loaded only when they are first needed.
+    if len(sys.modules) > _looked_through + _FEW_MODULES or _tests_since > _FEW_TESTS:
         gc.collect()
         gc.freeze()
-        _looked_through = len(sys.modules)
+        _looked_through, _tests_since = len(sys.modules), 0
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

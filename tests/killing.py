@@ -1,12 +1,11 @@
 """Killing work in the middle, as a machine that fails or a system without memory does."""
 
-import os
 import signal
 import time
-import warnings
 from collections.abc import Callable
 
 from merging.cli import main
+from tests.copied import Copied
 from tests.waiting import PATIENCE
 
 
@@ -20,31 +19,15 @@ def killed_once(seen: Callable[[], object], work: Callable[[], object]) -> bool:
     Returns:
         Whether it was killed; False if it was done before.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which do nothing here
-        child = os.fork()
-    if not child:
-        code = 1
-        try:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 1)
-            os.dup2(nowhere, 2)
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    end = time.monotonic() + PATIENCE
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            assert status == 0, "it failed before anything was seen of it"
-            return False
+    child, end = Copied(work), time.monotonic() + PATIENCE
+    while child.poll() is None:
         if seen():
-            break
+            child.kill()
+            return child.wait() == -signal.SIGKILL
         assert time.monotonic() < end, "nothing was seen of it"
         time.sleep(0.001)
-    os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert child.returncode == 0, "it failed before anything was seen of it"
+    return False
 
 
 def command(*words: object) -> Callable[[], object]:

@@ -33,6 +33,7 @@ class Drawn:
         raw: all messages as they came.
         buttons: id → label of every button that can be pressed.
         inputs: ids of fields for text.
+        failures: what went wrong in drawing it.
         texts: everything that is said, one after the other, without what keeps markdown from reading it.
         leads_to: where the browser is sent, if it is.
     """
@@ -40,6 +41,7 @@ class Drawn:
     raw: bytes = b""
     buttons: dict[str, str] = field(default_factory=dict)
     inputs: set[str] = field(default_factory=set)
+    failures: list[str] = field(default_factory=list)
     texts: str = ""
     leads_to: str = ""
 
@@ -65,6 +67,8 @@ class Drawn:
             self.buttons[drawn.id] = drawn.label
         if kind in ("text_input", "text_area"):
             self.inputs.add(drawn.id)
+        if kind == "exception":
+            self.failures.append(drawn.message)
         words = [getattr(drawn, name, "") for name in ("body", "message", "label", "value")]
         text = "\n".join(word for word in words if isinstance(word, str) and word)
         self.texts += re.sub(r"\\(?=[^\w\s])|\u2060", "", text) + "\n"

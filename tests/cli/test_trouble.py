@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from merging.cli import main
 from merging.core.errors import RunError
 from merging.runs.table import RunStore
+from tests.copied import Copied, command_alone
 from tests.dashboard import free_port
 from tests.waiting import PATIENCE
 
@@ -208,10 +209,14 @@ def test_output_that_is_cut_off_ends_quietly(tmp_path: Path) -> None:
     """Nobody reads any more: status 141, as of other programs, and not a word."""
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "merging", "methods"]
-    ended = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+
+    def cut_off() -> None:
+        sys.stdout = os.fdopen(writing, "w")
+        command_alone("methods")()
+
+    ended = Copied(cut_off, tmp_path / "said")
     os.close(writing)
-    assert (ended.returncode, ended.stderr) == (141, b"")
+    assert (ended.wait(), (tmp_path / "said").read_text()) == (141, "")
 
 
 @pytest.mark.parametrize("option", ["--port", "--phones"])

@@ -1,7 +1,5 @@
 """Accuracy against a plain loop; heads from files and from a text tower; what is refused."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ from merging.methods.context import Context
 from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint
 from tests.random_models import ARCHITECTURE, CLASSES, TASKS
-from tests.waiting import PATIENCE
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 
@@ -257,30 +254,6 @@ def test_a_text_tower_is_needed_and_checked(own_suite: Path, text_state: dict[st
     wrong = edited(own_suite, architecture={**ARCHITECTURE, "text_cfg": TEXT}, text_tower="t.safetensors")
     with pytest.raises(MismatchedCheckpoint, match=r"t\.safetensors: not the weights of .*'logit_scale'"):
         load_head(wrong, "circles")
-
-
-_WITHOUT = """
-import sys
-from pathlib import Path
-from merging.evaluation import clip
-from merging.evaluation.evaluator import Evaluator
-from merging.suites import Suite, load_suite
-
-assert clip.load_open_clip().CLIP and Evaluator(load_suite(sys.argv[1])).tower
-loaded = {"transformers", "timm", "torch._dynamo", "torch._dynamo.utils", "sympy"} & {*sys.modules}
-assert not loaded, loaded
-asked = sys.modules["torchvision.ops.roi_align"].is_compile_supported  # by which torchvision detects objects
-assert asked("cpu") is True and asked("mps") is False
-assert "torch._dynamo" in sys.modules and sys.modules["torch._dynamo.utils"].is_compile_supported("cpu") is True
-inline = {"embed_dim": 8, "vision_cfg": {"timm_model_name": "vit_tiny_patch16_224", "image_size": 224}}
-fields = {"activation": None, "image_size": None, "heads": None, "folder": Path()}
-tower = clip._build(Suite.model_construct(name="odd", architecture=inline, **fields), {}).visual
-assert type(tower).__name__ == "TimmModel" and "timm" in sys.modules
-"""
-
-
-def test_what_only_few_towers_need_is_loaded_for_these_alone(suite_file: Path) -> None:
-    subprocess.run([sys.executable, "-c", _WITHOUT, str(suite_file)], check=True, timeout=PATIENCE)
 
 
 def test_the_tower_has_weights_of_its_own(suite: Suite, evaluator: Evaluator) -> None:

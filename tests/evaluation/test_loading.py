@@ -11,18 +11,38 @@ from merging.evaluation.clip import _Later
 ROOT = Path(__file__).parents[2]
 LOADED = """
 import sys
+from pathlib import Path
+
+def loaded(*names):
+    return {*names} & sys.modules.keys()
+
 import merging.cli
-assert not {"torch", "numpy", "pydantic"} & sys.modules.keys()
+assert not loaded("torch", "numpy", "pydantic")
 import merging.core.guests, merging.core.owner  # what `merging serve` needs, which waits as long as the server runs
-assert not {"torch", "numpy"} & sys.modules.keys()
-from merging.evaluation.clip import load_open_clip
-load_open_clip()
-assert not {"transformers", "timm", "torch._dynamo"} & sys.modules.keys()
+assert not loaded("torch", "numpy")
+from merging.evaluation import clip
+from merging.evaluation.evaluator import Evaluator
+from merging.suites import Suite, load_suite
+assert clip.load_open_clip().CLIP and Evaluator(load_suite(sys.argv[1])).tower
+few = loaded("transformers", "timm", "torch._dynamo", "torch._dynamo.utils", "sympy")
+assert not few, few
+import merging.sweeps.foreground, merging.runs.worker.serve
+assert not loaded("optuna")  # which only searches need
+
+asked = sys.modules["torchvision.ops.roi_align"].is_compile_supported  # by which torchvision detects objects
+assert asked("cpu") is True and asked("mps") is False
+assert "torch._dynamo" in sys.modules and sys.modules["torch._dynamo.utils"].is_compile_supported("cpu") is True
+inline = {"embed_dim": 8, "vision_cfg": {"timm_model_name": "vit_tiny_patch16_224", "image_size": 224}}
+fields = {"activation": None, "image_size": None, "heads": None, "folder": Path()}
+tower = clip._build(Suite.model_construct(name="odd", architecture=inline, **fields), {}).visual
+assert type(tower).__name__ == "TimmModel" and "timm" in sys.modules
 """
 
 
-def test_neither_commands_nor_towers_load_what_they_do_not_need() -> None:
-    done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True)
+def test_nothing_is_loaded_by_those_who_do_not_need_it(suite_file: Path) -> None:
+    """Commands, a server, towers, a worker, in a process of their own; then what only few towers need is there."""
+    command = [sys.executable, "-c", LOADED, str(suite_file)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

@@ -14,6 +14,7 @@ from merging import __version__
 from tests.dashboard import free_port, wait_until_healthy
 from tests.needed_packages import need_packages
 from tests.waiting import PATIENCE
+from tests.websocket import visiting
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,11 +45,10 @@ def environment(installed: Path, home: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(installed), "XDG_DATA_HOME": str(home), "HOME": str(home)}
 
 
-def merging(installed: Path, folder: Path, *arguments: str) -> str:
-    """What a command of the installed package prints, run in an empty folder."""
-    command = [sys.executable, "-m", "merging", *arguments]
+def python(installed: Path, folder: Path, *arguments: str) -> str:
+    """What a Python that has the installed package prints, run in an empty folder."""
     done = subprocess.run(
-        command,
+        [sys.executable, *arguments],
         cwd=folder,
         env=environment(installed, folder / "data"),
         capture_output=True,
@@ -97,20 +97,28 @@ def test_it_brings_a_command_and_says_what_it_needs(wheel: Path) -> None:
     assert "\nRequires-Dist: distributed>=2024.8; extra == 'cluster'\n" in told
 
 
-def test_the_command_works_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+def test_the_commands_work_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    """Two of them in one process, which loads torch for longer than both of them take."""
     need_packages("platformdirs")
-    assert merging(installed, tmp_path, "--version") == f"merging {__version__}\n"
-    suites = json.loads(merging(installed, tmp_path, "suites", "--json"))["suites"]
-    assert [row["name"] for row in suites if not row["missing"]] == ["mini", "mini-related"]
-    command = ("merge", "mini", "--tasks", "digits,shapes", "--set", "merge.scaling=0.4", "--evaluate", "--json")
-    assert set(json.loads(merging(installed, tmp_path, *command))["accuracy"]) == {"digits", "shapes"}
+    assert python(installed, tmp_path, "-m", "merging", "--version") == f"merging {__version__}\n"
+    merge = ("merge", "mini", "--tasks", "digits,shapes", "--set", "merge.scaling=0.4", "--evaluate", "--json")
+    program = f"from merging.cli import main\nfor words in (('suites', '--json'), {merge}):\n"
+    program += "    main(words, standalone_mode=False)"
+    suites, merged = map(json.loads, python(installed, tmp_path, "-c", program).splitlines())
+    assert [row["name"] for row in suites["suites"] if not row["missing"]] == ["mini", "mini-related"]
+    assert set(merged["accuracy"]) == {"digits", "shapes"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]  # nothing is left where one happens to be
     assert list((tmp_path / "data").rglob("runs.sqlite"))
     assert not list(installed.rglob(".merging"))
 
 
-def test_the_dashboard_starts_from_it_with_its_own_settings(installed: Path, tmp_path: Path) -> None:
+def test_the_dashboard_starts_from_it_with_its_own_settings_and_draws_its_first_page(
+    installed: Path, tmp_path: Path
+) -> None:
     need_packages("platformdirs")
+    script = installed / "merging" / "_app" / "app.py"
+    with script.open("a") as file:
+        file.write("\n\nimport streamlit, ui\nstreamlit.caption(f'from {ui.__file__}')\n")
     port = free_port()
     command = [sys.executable, "-m", "merging", "app", "--port", str(port), "--headless"]
     with (tmp_path / "log").open("w") as log:
@@ -121,28 +129,13 @@ def test_the_dashboard_starts_from_it_with_its_own_settings(installed: Path, tmp
             wait_until_healthy(f"http://127.0.0.1:{port}/_stcore/health", server)
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
                 assert page.status == 200
+            with visiting(f"http://127.0.0.1:{port}", {}) as visitor:
+                drawn = visitor.run("start")
         finally:
             server.terminate()
             server.wait(PATIENCE)
     told = (tmp_path / "log").read_text()
     assert f"http://127.0.0.1:{port}" in told  # the address of .streamlit/config.toml, not 0.0.0.0
-    assert "Traceback" not in told
-
-
-def test_the_first_page_draws_from_it(installed: Path, tmp_path: Path) -> None:
-    need_packages("platformdirs")
-    script = installed / "merging" / "_app" / "app.py"
-    program = (
-        "from streamlit.testing.v1 import AppTest\n"
-        f"page = AppTest.from_file({str(script)!r}, default_timeout={PATIENCE}).run()\n"
-        "assert not page.exception, page.exception\n"
-        "assert not page.error, page.error\n"
-        "import ui; print(page.selectbox(key='suite').value, ui.__file__)"
-    )
-    variables = environment(installed, tmp_path / "data")
-    variables["PYTHONPATH"] += os.pathsep + str(script.parent)  # streamlit puts its script's folder there
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], cwd=tmp_path, env=variables, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-2:] == ["mini", str(script.parent / "ui" / "__init__.py")]
+    assert "Traceback" not in told and not drawn.failures
+    assert f"from {script.parent / 'ui' / '__init__.py'}" in drawn.texts
+    assert b"Mini CLIP" in drawn.raw

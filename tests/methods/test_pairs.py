@@ -76,7 +76,7 @@ def test_every_pair_is_refused_with_the_reason_or_its_variants_run_to_finite_wei
         return
     assert refusal(name, values, merge) == ""
     if not variant(values):
-        return  # tests/runs/test_execute.py runs all pairs of methods as they are
+        return  # tests/runs/jobs/test_merge.py has all pairs of methods as they are
     output = tmp_path / "merged.safetensors"
     execute(MergeSpec.build(**choices, **fields), workspace, output=output)
     written = open_checkpoint(output, part="all")

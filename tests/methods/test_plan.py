@@ -265,15 +265,8 @@ def test_nonfinite_weights_are_refused_by_every_merge(tmp_path: Path, merge: str
         merged(vectors, spec_of(vectors.tasks, merge=merge))
 
 
-@pytest.mark.parametrize(
-    ("edit", "merge", "tasks"),
-    [
-        (edit, merge, tasks)
-        for edit, merge in PAIRS
-        for tasks in (2, 8)  # a sum of many is the stage's own: with many, each is tried beside a plain partner
-        if tasks == 2 or edit == "none" or merge == "task arithmetic"
-    ],
-)
+@pytest.mark.parametrize("tasks", [2, 8])
+@every_plain_pair  # what is read and written is every pair's, what is done in between each stage's own
 def test_half_precision_files_are_merged_in_float32(tmp_path: Path, edit: str, merge: str, tasks: int) -> None:
     base = random_state(0, dtype=torch.float16)
     models = [random_state(1 + task, dtype=torch.float16) for task in range(tasks)]

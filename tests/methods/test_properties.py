@@ -1,5 +1,6 @@
 """Properties of every method that looks at no data, on drawn models, degenerate ones included."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -102,11 +103,20 @@ def test_anything_is_merged_to_numbers_the_same_ones_again_in_any_order_of_tasks
     steady(models_of, edit, merge, case, random)
 
 
-@pytest.mark.parametrize(("edit", "merge"), [pair for pair in PAIRS if pair not in PLAIN])
-@settings(max_examples=2)  # what is each stage's own is tried above with more
-@given(case=drawn(2, 3, 8), random=st.randoms(use_true_random=False))
-def test_so_it_is_by_stages_together(models_of: Models, edit: str, merge: str, case: Drawn, random: Random) -> None:
-    steady(models_of, edit, merge, case, random)
+TOGETHER = [pair for pair in PAIRS if pair not in PLAIN]
+CASES = [
+    Drawn(tasks, kind, spread, seed=0) for tasks, spread, kind in itertools.product((2, 3, 8), (0.01, 0.1, 1.0), KINDS)
+]
+
+
+@pytest.mark.parametrize(
+    ("edit", "merge", "case"),
+    [(*pair, case) for pair, case in zip(TOGETHER, itertools.cycle(Random(0).sample(CASES, len(CASES))), strict=False)],
+    ids=str,
+)
+def test_so_it_is_by_stages_together(models_of: Models, edit: str, merge: str, case: Drawn) -> None:
+    """A case for each pair, and all cases in turn: what is each stage's own is tried above with more."""
+    steady(models_of, edit, merge, case, Random(0))
 
 
 def in_units(edit: str, merge: str, factor: float) -> tuple[dict[str, object], dict[str, object]]:

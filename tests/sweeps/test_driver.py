@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,10 @@ from merging.suites import load_suite
 from merging.sweeps import SweepDefinition, SweepStore, Trial, driver
 from merging.sweeps.driver import Driver, SweepDrivers, best_of
 from merging.sweeps.progress import Snapshot, best_so_far, look
+from tests.copied import Copied, command_alone
 from tests.sweeps.by_hand import ByHand, made_up, peak, to_the_end
-from tests.waiting import PATIENCE, until
+from tests.waiting import until
 
-ROOT = Path(__file__).parents[2]
 SCALINGS = [0.2, 0.4, 0.6]
 PLAIN = {"edit": "none", "merge": "task_arithmetic", "merges.task_arithmetic.scaling": 0.2}
 
@@ -300,12 +298,10 @@ def test_runs_that_somebody_else_asked_for_are_not_cancelled(workspace: Workspac
 def test_a_killed_worker_is_followed_by_another_that_goes_on(
     workspace: Workspace, suite_file: Path, tmp_path: Path
 ) -> None:
-    """The first is one as users start it."""
     definition = searched(suite_file, trials=4)
     sweep = driver.start(definition, workspace)
     sweeps = SweepStore(workspace.store)
-    command = [sys.executable, "-m", "merging", "worker", "--home", str(workspace.home)]
-    first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+    first = Copied(command_alone("worker", "--home", workspace.home))
     until(
         lambda: sum(trial.state == "done" for trial in sweeps.trials(sweep.id)) >= 2,
         going_on=lambda: first.poll() is None,
@@ -390,13 +386,12 @@ def test_the_command_line_carries_out_a_file(tmp_path: Path, suite_file: Path) -
 def test_interrupting_the_command_cancels_and_the_same_command_goes_on(tmp_path: Path, suite_file: Path) -> None:
     home = tmp_path / "home"
     file = write(tmp_path / "sweep.yaml", suite_file, merges={"adamerging": {"steps": [20_000], "batch_size": [2]}})
-    command = [sys.executable, "-m", "merging", "sweep", str(file), "--home", str(home)]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said = tmp_path / "said.txt"
+    child = Copied(command_alone("sweep", file, "--home", home), said)
     store = Workspace(home).store
     until(lambda: any(run.done > 1 for run in store.active()), going_on=lambda: child.poll() is None)
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=PATIENCE)
-    assert child.returncode == 130 and "Interrupted" in said
+    assert child.wait() == 130 and "Interrupted" in said.read_text()
     assert not store.active()
     sweeps = SweepStore(store)
     assert sweeps.ids("cancelled") == sweeps.ids()

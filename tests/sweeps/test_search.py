@@ -1,7 +1,5 @@
 """Which trials are proposed, when, and that nothing but the past decides."""
 
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -147,9 +145,3 @@ def test_every_trial_has_its_turn_and_waits_for_what_it_depends_on(
             break
         finished[order.choice(under_way)] = True
     assert sorted(finished) == list(range(7 * subsets)) and all(finished.values())
-
-
-def test_optuna_is_loaded_only_to_search() -> None:
-    modules = "merging.cli, merging.sweeps.foreground, merging.runs.worker.serve"
-    check = f"import sys, {modules}; print('optuna' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "False\n"

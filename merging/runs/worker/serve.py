@@ -3,7 +3,7 @@
 The parent imports torch once and forks for every run, so that a run starts at once, can be killed without harm to
 anything else, and gives all its memory back. The parent itself never touches a tensor or a GPU: forking is then safe.
 The child of a GPU stays for a while and takes the next run there: it has the driver loaded, and models on the card.
-Where there is no forking, see :mod:`merging.runs.worker.process`.
+Where there is no forking, see :mod:`merging.core.process`.
 """
 
 import logging
@@ -27,6 +27,7 @@ from merging.core import devices
 from merging.core.errors import DeviceError, MergingError, RunError
 from merging.core.files import remove_leftovers
 from merging.core.places import method_places, methods_setting
+from merging.core.process import Process, become_independent, orphaned
 from merging.methods import own
 from merging.runs.carrying import Ending, carry_out, record
 from merging.runs.export.weights import KEPT_WEIGHTS
@@ -37,7 +38,6 @@ from merging.runs.reporting import LOG_LINES, Reporter
 from merging.runs.run import Run
 from merging.runs.stopping import StopSign
 from merging.runs.table import RunStore
-from merging.runs.worker.process import Process, become_independent, orphaned
 from merging.runs.worker.trace import TRACE, Trace
 from merging.runs.worker.watch import Watch
 from merging.runs.workspace import Workspace

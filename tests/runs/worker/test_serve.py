@@ -1,5 +1,6 @@
 """The worker process: what happens to rows and files when runs end well, fail, are cancelled, or are killed."""
 
+import logging
 import os
 import platform
 import re
@@ -15,6 +16,7 @@ import pytest
 
 from merging.core.errors import RunError
 from merging.core.files import atomic_path
+from merging.methods import plan
 from merging.runs import table as store_module
 from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.jobs import MergeSpec, Site
@@ -22,9 +24,9 @@ from merging.runs.run import Run
 from merging.runs.worker import serve
 from merging.runs.worker.serve import Worker, elsewhere, is_working, sole_worker
 from merging.runs.workspace import Workspace
-from tests.waiting import PATIENCE, until
+from tests.copied import Copied, command_alone, copied
+from tests.waiting import until
 
-ROOT = Path(__file__).parents[3]
 LONG = {"merge": "adamerging", "merge_params": {"steps": 20_000, "batch_size": 2}}
 
 
@@ -33,15 +35,11 @@ def spec(suite_file: Path, **choices: object) -> MergeSpec:
 
 
 @pytest.fixture
-def process(workspace: Workspace) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker started as users start it."""
-    command = [sys.executable, "-m", "merging", "worker", "--home", str(workspace.home)]
+def process(workspace: Workspace) -> Iterator[Copied]:
+    """The command for a worker; ``tests/ui/test_killed_server.py`` has one that is started as users start it."""
     workspace.home.mkdir(parents=True, exist_ok=True)
-    with (workspace.home / "worker.log").open("wb") as log:
-        child = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    with copied(command_alone("worker", "--home", workspace.home), workspace.home / "worker.log") as child:
         yield child
-        child.terminate()
-        child.wait(PATIENCE)
 
 
 def running_child(workspace: Workspace, run: Run) -> int:
@@ -97,7 +95,7 @@ def test_only_one_worker_serves_a_workspace(workspace: Workspace, monkeypatch: p
 
 
 def test_cancelling_stops_a_running_run_and_stopping_the_worker_its_runs(
-    process: subprocess.Popen[bytes], workspace: Workspace, suite_file: Path
+    process: Copied, workspace: Workspace, suite_file: Path
 ) -> None:
     run = workspace.submit(spec(suite_file, **LONG))
     running_child(workspace, run)
@@ -107,7 +105,7 @@ def test_cancelling_stops_a_running_run_and_stopping_the_worker_its_runs(
     another = workspace.submit(spec(suite_file, seed=1, **LONG))
     child = running_child(workspace, another)
     process.terminate()
-    assert process.wait(PATIENCE) == 0
+    assert process.wait() == 0
     until(lambda: not alive(child))
     assert workspace.store.get(another.id).state == "lost"
 
@@ -147,7 +145,7 @@ def test_a_child_that_dies_fails_its_run_and_leaves_no_half_file(
 
 
 def test_a_killed_worker_leaves_the_run_lost_and_it_can_be_retried(
-    process: subprocess.Popen[bytes], workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+    process: Copied, workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = workspace.submit(spec(suite_file, **LONG))
     child = running_child(workspace, run)
@@ -162,15 +160,15 @@ def test_a_killed_worker_leaves_the_run_lost_and_it_can_be_retried(
     assert again.state == "queued" and again.id != run.id and again.fingerprint == run.fingerprint
 
 
-def test_a_worker_killed_while_weights_are_written_leaves_no_half_file(workspace: Workspace, suite_file: Path) -> None:
+def test_a_worker_killed_while_weights_are_written_leaves_no_half_file(
+    workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The child notices between two tensors that it is alone, and takes its temporary file with it."""
     folder = workspace.home / "runs"
     run = workspace.submit(spec(suite_file, edit="ties", evaluate=False))
-    slowly = "import time, merging.methods.plan as p; f = p._as_stored\n"
-    slowly += "p._as_stored = lambda *a: (time.sleep(0.3), f(*a))[1]"
-    start = f"from merging.cli import main; main(['worker', '--home', {str(workspace.home)!r}])"
-    with (workspace.home / "worker.log").open("wb") as log:
-        worker = subprocess.Popen([sys.executable, "-c", f"{slowly}\n{start}"], cwd=ROOT, stdout=log, stderr=log)
+    stored = plan._as_stored
+    monkeypatch.setattr(plan, "_as_stored", lambda *given: (time.sleep(0.3), stored(*given))[1])
+    worker = Copied(command_alone("worker", "--home", workspace.home), workspace.home / "worker.log")
     until(lambda: bool(list(folder.rglob(".*.tmp"))))
     child = running_child(workspace, run)
     worker.kill()
@@ -210,9 +208,31 @@ def test_files_that_change_after_submitting_fail_the_run(workspace: Workspace, o
         workspace.retry(again.id)
 
 
-def processes_of(caplog: pytest.LogCaptureFixture, runs: list[Run]) -> list[str]:
+class Heard(logging.Handler):
+    """What is said in logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """What the worker says."""
+    handler, level = Heard(), serve.log.level
+    serve.log.setLevel("INFO")
+    serve.log.addHandler(handler)
+    yield handler.said
+    serve.log.removeHandler(handler)
+    serve.log.setLevel(level)
+
+
+def processes_of(heard: list[str], runs: list[Run]) -> list[str]:
     """Ids of the processes in which runs were started."""
-    said = " ".join(record.getMessage() for record in caplog.records)
+    said = " ".join(heard)
     return [said.split(f"run {run.id} started in process ")[1].split(":")[0] for run in runs]
 
 
@@ -221,17 +241,16 @@ def test_the_child_of_a_gpu_takes_the_next_run(
     workspace: Workspace,
     suite_file: Path,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    heard: list[str],
     stays: bool,
 ) -> None:
     monkeypatch.setattr(serve, "stays", lambda lane: 60.0 if stays else 0.0)
-    caplog.set_level("INFO")
     runs = [workspace.submit(spec(suite_file, seed=seed)) for seed in (1, 2, 3)]
     worker = Worker(workspace)
     worker.serve(once=True)
     found = [workspace.store.get(run.id) for run in runs]
     assert [run.state for run in found] == ["done"] * 3
-    pids = processes_of(caplog, runs)
+    pids = processes_of(heard, runs)
     assert len({*pids}) == (1 if stays else 3)
     assert all((workspace.store.folder(run.id) / "log.txt").read_text() for run in runs)
     until(lambda: not any(alive(int(pid)) for pid in pids))  # who waits ends with the worker

@@ -10,8 +10,8 @@ from types import ModuleType
 import psutil
 import pytest
 
-from merging.runs.worker import process as module
-from merging.runs.worker.process import Process, become_independent, orphaned, start_method
+from merging.core import process as module
+from merging.core.process import Process, become_independent, orphaned, start_method
 from tests.waiting import until
 
 
@@ -81,7 +81,7 @@ def test_killing_takes_all_that_it_has_started(tmp_path: Path) -> None:
 
 def test_it_notices_that_it_is_alone(tmp_path: Path, way: str) -> None:
     """The parent is a process of its own here, whose own child must be allowed to outlive it."""
-    program = f"from tests.runs.worker.test_process import *; module.start_method = lambda: {way!r}"
+    program = f"from tests.core.test_process import *; module.start_method = lambda: {way!r}"
     call = f"if __name__ == '__main__':\n    start_one_and_die(Path({str(tmp_path / 'first')!r}))"
     script = tmp_path / "parent.py"
     script.write_text(f"import sys; sys.path.insert(0, {str(Path.cwd())!r})\n{program}\n{call}\n")
