@@ -246,6 +246,15 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 
 @pytest.fixture
+def few_scalings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who chooses λ on validation tries every fifth value, where it is of no interest how finely."""
+    from merging.methods import scaling
+
+    whole = scaling.search_grid
+    monkeypatch.setattr(scaling, "search_grid", lambda grid, *given: whole(grid[::5], *given))
+
+
+@pytest.fixture
 def own_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder from which methods of one's own come, once somebody calls ``own.refresh()``."""
     from merging.methods import own

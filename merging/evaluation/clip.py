@@ -15,6 +15,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from merging.core.errors import MismatchedCheckpoint, MissingPart, SuiteError
+from merging.core.process import start_method
 from merging.core.wording import differences
 from merging.suites.images.kinds import Preprocess
 from merging.suites.inline import InlineArchitecture
@@ -67,8 +68,11 @@ def load_open_clip() -> Any:
 def load_all() -> None:
     """Load what towers and optimisers need, for a process that is copied for each piece of work.
 
-    Every optimiser of torch asks its compiler whether it is at work.
+    Every optimiser of torch asks its compiler whether it is at work. Where processes can't be copied, each loads
+    what it needs itself.
     """
+    if start_method() != "fork":
+        return
     load_open_clip()
     importlib.import_module("torch._dynamo")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from merging import __version__
-from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
+from merging.sweeps import SweepDefinition
 
 ROOT = Path(__file__).parents[2]
 HIDING = """
@@ -61,28 +61,30 @@ def python(variables: dict[str, str], *arguments: str, typed: str = "") -> str:
 def test_every_module_is_imported_and_commands_work(
     variables: dict[str, str], suite_file: Path, tmp_path: Path
 ) -> None:
-    """A merge, a sweep that is driven, and a queued run, in one process: loading it all takes longer than doing it."""
+    """Merges, a queued run, and a sweep that is driven, in one process: loading it all takes longer than doing it.
+
+    The run is the sweep's trial, and one of the merges what the sweep measures at its end, as every run that a worker
+    starts loads it all again here.
+    """
     assert python(variables, "-m", "merging", "--version") == f"merging {__version__}\n"
-    definition = {
-        "suite": str(suite_file),
-        "tasks": [["digits", "leaves"]],
-        "device": "cpu",
-        "merges": {"task_arithmetic": {"scaling": [0.3]}},
-    }
-    (tmp_path / "sweep.yaml").write_text(json.dumps(definition))
+    fields = {"suite": str(suite_file), "tasks": [["digits", "leaves"]], "device": "cpu"}
+    definition = SweepDefinition.model_validate({**fields, "merges": {"task_arithmetic": {"scaling": [0.3]}}})
+    (tmp_path / "sweep.yaml").write_text(definition.to_yaml())
     workspace = Workspace(tmp_path / "home")
-    choices = {"suite": str(suite_file), "tasks": ("digits", "leaves"), "device": "cpu"}
-    queued = workspace.submit(MergeSpec.build(**choices, merge="average"))
-    some = ("--tasks", "digits,leaves", "--device", "cpu")
+    settings = {"edit": "none", "merge": "task_arithmetic", "merges.task_arithmetic.scaling": 0.3}
+    queued = workspace.submit(definition.spec(("digits", "leaves"), settings))
+    merge = ("merge", str(suite_file), "--tasks", "digits,leaves", "--device", "cpu", "--evaluate", "--json")
     commands = (
         ("methods", "--json"),
-        ("merge", str(suite_file), *some, "--edit", "ties", "--evaluate", "--json"),
-        ("sweep", str(tmp_path / "sweep.yaml"), "--json"),
+        (*merge, "--edit", "ties"),
+        (*merge, "--set", "merge.scaling=0.3"),
         ("worker", "--once"),
+        ("sweep", str(tmp_path / "sweep.yaml"), "--json"),
     )
     said = python(variables, "-c", IN_ONE_PROCESS, typed="\n".join("\t".join(words) for words in commands))
-    methods, merged, swept = (json.loads(line) for line in said.splitlines())
+    methods, edited, plain, swept = (json.loads(line) for line in said.splitlines())
     assert "awd" in {row["name"] for row in methods["edits"]}
-    assert set(merged["accuracy"]) == {"digits", "leaves"} and swept["state"] == "done"
+    assert set(edited["accuracy"]) == {"digits", "leaves"} and swept["state"] == "done"
     assert workspace.store.get(queued.id).state == "done"
     assert "merging.runs" not in (workspace.store.folder(queued.id) / "log.txt").read_text()  # no traceback
+    assert swept["best"][0]["test"] == plain["average"] and len(workspace.store.all()) == 3

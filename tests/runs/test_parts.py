@@ -112,6 +112,7 @@ def test_what_was_learned_once_is_not_learned_again_for_further_shifts(suite_fil
     assert (found.accuracy, found.adapted) == (alone.accuracy, alone.adapted)
 
 
+@pytest.mark.usefixtures("few_scalings")
 @pytest.mark.parametrize(
     "choices",
     [

@@ -110,7 +110,12 @@ def test_task_models_are_near_the_base_and_differ_from_it(name: str) -> None:
     assert 0.2 < distance < 5
 
 
-def test_every_task_gains_from_fine_tuning() -> None:
+def test_every_task_gains_from_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one of four images: what it is on all of them is compared in ``tests/runs/test_shipped.py``."""
+    whole = build_module.accuracy
+    monkeypatch.setattr(
+        build_module, "accuracy", lambda tower, head, images, labels: whole(tower, head, images[::4], labels[::4])
+    )
     found = build_module.accuracies(MINI, "val")
     assert all(individual > zero_shot for zero_shot, individual in found.values())
     zero_shot, individual = (sum(column) / len(found) for column in zip(*found.values(), strict=True))

@@ -57,6 +57,7 @@ def exported(suite_file: Path, workspace: Workspace, folder: Path, **choices: ob
     return run
 
 
+@pytest.mark.usefixtures("few_scalings")
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_rebuilt_bit_for_bit(
     name: str, suite_file: Path, suite: Suite, workspace: Workspace, tmp_path: Path
