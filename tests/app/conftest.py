@@ -15,6 +15,7 @@ from streamlit.components.v2 import manifest_scanner
 from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 from streamlit.testing.v1 import AppTest, app_test, local_script_runner
 
+from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from tests.random_models import write_suite
 from tests.waiting import PATIENCE
@@ -93,17 +94,40 @@ def whoever_waits_for_a_page_sleeps() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def suites_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder that the dashboard searches for suites, with no built-in ones beside it, and an own home."""
-    folder = tmp_path / "suites"
-    folder.mkdir()
-    monkeypatch.setenv("MERGING_HOME", str(tmp_path / "home"))
+def look_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the dashboard search a folder for suites, with no built-in ones beside it and a home beside the folder."""
+    monkeypatch.setenv("MERGING_HOME", str(folder.parent / "home"))
     monkeypatch.setenv("MERGING_SUITES", str(folder))
     monkeypatch.setattr("merging.suites.suite.builtin_suites", dict)
     monkeypatch.setattr("merging.suites.discovery.builtin_suites", dict)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub-cache"))
-    return folder
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder.parent / "hub-cache"))
+
+
+def forget_all() -> None:
+    """As when the server is started again."""
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+def opened(page: str | None = None, **query: str | list[str]) -> AppTest:
+    """Open a page of the dashboard, with query parameters if any."""
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
+    for name, value in query.items():
+        app.query_params[name] = value
+    if page is not None:
+        app.switch_page(f"pages/{page}.py")
+    return app.run()
+
+
+@pytest.fixture
+def suites_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder that the dashboard searches for suites, with no built-in ones beside it, and an own home."""
+    folder = tmp_path / "suites"
+    folder.mkdir()
+    look_in(folder, monkeypatch)
+    forget_all()
+    yield folder
+    forget_all()
 
 
 @pytest.fixture
@@ -113,22 +137,37 @@ def tiny(suites_folder: Path) -> Suite:
 
 
 @pytest.fixture
-def open_page(suites_folder: Path) -> Iterator[Callable[..., AppTest]]:
-    """A function that opens a page of the dashboard, with query parameters if any."""
-    st.cache_data.clear()
-    st.cache_resource.clear()
+def open_page(suites_folder: Path) -> Callable[..., AppTest]:
+    """:func:`opened`, on a server that has just been started."""
+    return opened
 
-    def opened(page: str | None = None, **query: str | list[str]) -> AppTest:
-        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=PATIENCE)
-        for name, value in query.items():
-            app.query_params[name] = value
-        if page is not None:
-            app.switch_page(f"pages/{page}.py")
-        return app.run()
 
+@pytest.fixture(scope="session")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    """The suite ``tiny``, which no test changes."""
+    return load_suite(build_suite(tmp_path_factory.mktemp("standing") / "suites" / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def _going_on() -> Iterator[None]:
+    """What pages of other modules have kept is of other suites."""
+    forget_all()
+    yield
+    forget_all()
+
+
+@pytest.fixture
+def standing(untouched: Suite, _going_on: None, monkeypatch: pytest.MonkeyPatch) -> Suite:
+    """The suite ``tiny`` for tests that change no file and ask for no run: what pages have measured of it stays."""
+    look_in(untouched.folder.parent, monkeypatch)
+    return untouched
+
+
+@pytest.fixture
+def look(standing: Suite) -> Iterator[Callable[..., AppTest]]:
+    """:func:`opened`, on a server that goes on from test to test."""
     yield opened
-    st.cache_data.clear()
-    st.cache_resource.clear()
+    assert not Workspace(standing.folder.parents[1] / "home").store.all(), "take `tiny` where runs are asked for"
 
 
 @pytest.fixture(autouse=True)

@@ -27,8 +27,8 @@ def ranked(app: AppTest) -> list[str]:
     return app.dataframe[0].value["Method"].tolist()
 
 
-def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
-    app = open_page("accuracy", tasks=["apples", "cars"])
+def test_without_runs_it_says_what_to_do(standing: Suite, look: Open) -> None:
+    app = look("accuracy", tasks=["apples", "cars"])
     assert not app.exception
     assert links(app)["Merge"] == {"tasks": ["apples", "cars"]}
     assert [one.label for one in app.button].count("Run the comparison") == 1

@@ -54,8 +54,8 @@ def test_unseen_tasks_from_the_first_look_to_the_chart(tiny: Suite, open_page: O
     assert f"{100 * average(base_on(result).seen):.1f}" in app.get("plotly_chart")[0].proto.spec
 
 
-def test_more_ways_than_asked_for_are_a_sample_and_said(tiny: Suite, open_page: Open) -> None:
-    app = open_page("beyond", leave="2", most="3")
+def test_more_ways_than_asked_for_are_a_sample_and_said(standing: Suite, look: Open) -> None:
+    app = look("beyond", leave="2", most="3")
     assert "There are 6 ways to leave out 2 tasks; 3 of them are drawn by a seed." in texts(app)
 
 
@@ -145,8 +145,8 @@ def test_a_failed_measurement_says_why_and_can_be_repeated(tiny: Suite, open_pag
     assert "the disk is full" in texts(app) and any(one.label == "Run again" for one in app.button)
 
 
-def test_without_methods_or_severities_the_page_asks_for_some(tiny: Suite, open_page: Open) -> None:
-    app = open_page("beyond", **{"beyond": "Corrupted images", "beyond-methods": "", "severities": ""})
+def test_without_methods_or_severities_the_page_asks_for_some(standing: Suite, look: Open) -> None:
+    app = look("beyond", **{"beyond": "Corrupted images", "beyond-methods": "", "severities": ""})
     assert not app.exception
     assert "Choose at least one method." in texts(app) and "Choose at least one severity." in texts(app)
 

@@ -51,8 +51,8 @@ def runs() -> list[Run]:
     return list(reversed(state.workspace().store.all()))  # oldest first
 
 
-def test_before_anything_ran_all_methods_stand_as_not_run(tiny: Suite, open_page: Open) -> None:
-    app = open_page("leaderboard")
+def test_before_anything_ran_all_methods_stand_as_not_run(standing: Suite, look: Open) -> None:
+    app = look("leaderboard")
     found = table(app)
     presets = [preset for preset in cheapest_first(PRESETS.values()) if not preset.pair.localised]
     methods = [preset.title + " (own)" * preset.ours for preset in presets]
@@ -228,8 +228,8 @@ def test_a_family_without_a_table_of_that_architecture_says_so(suites_folder: Pa
     assert "No table is published for ViT-B-16 and the Task Arithmetic checkpoints" in texts(app)
 
 
-def test_other_suites_have_published_results_for_orientation_only(tiny: Suite, open_page: Open) -> None:
-    app = open_page("leaderboard")
+def test_other_suites_have_published_results_for_orientation_only(standing: Suite, look: Open) -> None:
+    app = look("leaderboard")
     assert "There are no published numbers for Tiny suite" in texts(app)
     assert "Published results for CLIP" in [one.label for one in app.expander]
     app.button_group(key="checkpoints").set_value("fusion_bench").run()
@@ -245,8 +245,8 @@ def test_tasks_may_be_called_as_columns_are(suites_folder: Path, open_page: Open
     assert {f"{name} (task)" for name in names} <= set(table(open_page("leaderboard")).columns)
 
 
-def test_published_methods_never_stand_in_the_suites_own_table(tiny: Suite, open_page: Open) -> None:
-    app = open_page("leaderboard")
+def test_published_methods_never_stand_in_the_suites_own_table(standing: Suite, look: Open) -> None:
+    app = look("leaderboard")
     names = {*table(app).index, *app.dataframe[1].value["Method"]}
     titles = {preset.title + " (own)" * preset.ours for preset in PRESETS.values()}
     assert names == {"Zero-shot", "Individual", *titles}

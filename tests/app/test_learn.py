@@ -52,8 +52,8 @@ def three(points: float) -> str:
 
 
 @pytest.mark.parametrize("step", range(1, len(STEPS) + 1))
-def test_every_step_asks_a_question(step: int, tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:
-    app = open_page("learn", step=str(step))
+def test_every_step_asks_a_question(step: int, standing: Suite, look: Open, launched_workers: list[Path]) -> None:
+    app = look("learn", step=str(step))
     assert not app.exception and not app.error and not app.warning
     assert [one.value for one in app.title] == [STEPS[step - 1].title]
     assert f"{step} of {len(STEPS)}" in texts(app)
@@ -64,8 +64,8 @@ def test_every_step_asks_a_question(step: int, tiny: Suite, open_page: Open, lau
     assert not launched_workers
 
 
-def test_buttons_lead_through_the_lesson_and_ask_anew(tiny: Suite, open_page: Open) -> None:
-    app = open_page("learn", **{"answer.1": "B"})
+def test_buttons_lead_through_the_lesson_and_ask_anew(standing: Suite, look: Open) -> None:
+    app = look("learn", **{"answer.1": "B"})
     assert app.button_group(key="answer.1").value == "B" and right(app)
     app.button(key="lesson-next").click().run()
     assert app.title[0].value == STEPS[1].title
@@ -79,46 +79,46 @@ def test_buttons_lead_through_the_lesson_and_ask_anew(tiny: Suite, open_page: Op
     assert not app.exception
 
 
-def test_how_far_the_weights_moved(tiny: Suite, open_page: Open) -> None:
-    base = load_file(tiny.folder / "base.safetensors")
-    tuned = load_file(tiny.folder / "cars.safetensors")
+def test_how_far_the_weights_moved(standing: Suite, look: Open) -> None:
+    base = load_file(standing.folder / "base.safetensors")
+    tuned = load_file(standing.folder / "cars.safetensors")
     length = sum(float((base[name].astype(np.float64) ** 2).sum()) for name in base) ** 0.5
     moved = sum(float(((tuned[name].astype(np.float64) - base[name]) ** 2).sum()) for name in base) ** 0.5
-    app = open_page("learn", tuned="Cars", **{"answer.1": "Show the answer"})
+    app = look("learn", tuned="Cars", **{"answer.1": "Show the answer"})
     share = moved / length
     assert right(app) == ("A" if share > 0.3 else "B" if share >= 0.05 else "C")
     assert f"‖τ‖ = {moved:.2f} and ‖θ₀‖ = {length:.1f}: {100 * share:.1f} %." in texts(app)
 
 
-def test_what_one_vector_does_to_the_others(tiny: Suite, open_page: Open) -> None:
-    evaluator, others = Evaluator(tiny), ["apples", "birds", "doors"]
-    own = evaluator.accuracy(tiny.checkpoint("cars"), others, "val").per_task
-    base = evaluator.accuracy(tiny.base_checkpoint, others, "val").per_task
+def test_what_one_vector_does_to_the_others(standing: Suite, look: Open) -> None:
+    evaluator, others = Evaluator(standing), ["apples", "birds", "doors"]
+    own = evaluator.accuracy(standing.checkpoint("cars"), others, "val").per_task
+    base = evaluator.accuracy(standing.base_checkpoint, others, "val").per_task
     mean = 100 * float(np.mean([own[task] - base[task] for task in others]))
-    app = open_page("learn", step="2", tuned="Cars", one="0.5", **{"answer.2": "A"})
+    app = look("learn", step="2", tuned="Cars", one="0.5", **{"answer.2": "A"})
     assert right(app) == three(mean)
     assert f"{mean:+.1f}".replace("-", "−") + " points on average" in texts(app)
 
 
-def test_where_the_full_sum_ends_up(tiny: Suite, open_page: Open, tmp_path: Path) -> None:
-    summed = done(tiny, tmp_path, merge_params={"scaling": 1.0}).average
-    shown = done(tiny, tmp_path, merge_params={"scaling": 0.6}).average
-    evaluator = Evaluator(tiny)
-    base = evaluator.accuracy(tiny.base_checkpoint, TASKS, "val").average
-    own = float(np.mean([evaluator.accuracy(tiny.checkpoint(t), [t], "val").average for t in TASKS]))
-    app = open_page("learn", step="3", all="0.6", **{"answer.3": "A"})
+def test_where_the_full_sum_ends_up(standing: Suite, look: Open, tmp_path: Path) -> None:
+    summed = done(standing, tmp_path, merge_params={"scaling": 1.0}).average
+    shown = done(standing, tmp_path, merge_params={"scaling": 0.6}).average
+    evaluator = Evaluator(standing)
+    base = evaluator.accuracy(standing.base_checkpoint, TASKS, "val").average
+    own = float(np.mean([evaluator.accuracy(standing.checkpoint(t), [t], "val").average for t in TASKS]))
+    app = look("learn", step="3", all="0.6", **{"answer.3": "A"})
     assert right(app) == ("A" if summed >= own - 0.01 else "B" if summed >= base else "C")
     assert f"{100 * summed:.1f} %. The base model has {100 * base:.1f} %" in texts(app)
     assert f"{100 * shown:.1f} % on average, on 96 validation images" in texts(app)
 
 
-def test_whether_cosine_predicts_interference(tiny: Suite, open_page: Open, tmp_path: Path) -> None:
-    change = np.array(done(tiny, tmp_path, job="interference", merge_params={"scaling": 0.3}).change)
+def test_whether_cosine_predicts_interference(standing: Suite, look: Open, tmp_path: Path) -> None:
+    change = np.array(done(standing, tmp_path, job="interference", merge_params={"scaling": 0.3}).change)
     taus = [
         np.concatenate(
             [
-                (load_file(tiny.folder / f"{task}.safetensors")[name] - tensor).ravel()
-                for name, tensor in load_file(tiny.folder / "base.safetensors").items()
+                (load_file(standing.folder / f"{task}.safetensors")[name] - tensor).ravel()
+                for name, tensor in load_file(standing.folder / "base.safetensors").items()
             ]
         )
         for task in TASKS
@@ -126,7 +126,7 @@ def test_whether_cosine_predicts_interference(tiny: Suite, open_page: Open, tmp_
     pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
     x = [float(taus[i] @ taus[j] / np.linalg.norm(taus[i]) / np.linalg.norm(taus[j])) for i, j in pairs]
     r = float(np.corrcoef(x, [change[pair] for pair in pairs])[0, 1])
-    app = open_page("learn", step="4", joining="Doors", **{"answer.4": "A"})
+    app = look("learn", step="4", joining="Doors", **{"answer.4": "A"})
     assert f"r = {r:+.2f}".replace("-", "−") + " over 12 pairs" in texts(app)
     (chance,) = re.findall(r"; ([\d.]+) % of random relabellings", texts(app))
     assert right(app) == ("C" if float(chance) > 5 else "A" if r < 0 else "B")
@@ -134,11 +134,11 @@ def test_whether_cosine_predicts_interference(tiny: Suite, open_page: Open, tmp_
 
 @pytest.mark.parametrize("alpha", [0.0, 0.1])
 def test_what_awd_does_to_accuracy_and_to_coefficients(
-    alpha: float, tiny: Suite, open_page: Open, tmp_path: Path
+    alpha: float, standing: Suite, look: Open, tmp_path: Path
 ) -> None:
-    plain = done(tiny, tmp_path, merge_params={"scaling": 0.3}).average
-    run = done(tiny, tmp_path, edit="awd", edit_params={"alpha": alpha}, merge_params={"scaling": 0.3})
-    app = open_page("learn", step="5", **{"learn-alpha": f"{alpha:g}", "answer.5": "A"})
+    plain = done(standing, tmp_path, merge_params={"scaling": 0.3}).average
+    run = done(standing, tmp_path, edit="awd", edit_params={"alpha": alpha}, merge_params={"scaling": 0.3})
+    app = look("learn", step="5", **{"learn-alpha": f"{alpha:g}", "answer.5": "A"})
     assert right(app) == three(100 * (run.average - plain))
     assert f"{100 * plain:.1f} % before and {100 * run.average:.1f} % after AWD" in texts(app)
     app.button(key="lesson-next").click().run()
@@ -234,18 +234,18 @@ def test_which_to_ship_follows_from_what_is_asked(tiny: Suite, open_page: Open) 
     ],
 )
 def test_what_a_link_asks_for_in_vain_is_named(
-    parameter: str, value: str, shown: str, step: int, tiny: Suite, open_page: Open
+    parameter: str, value: str, shown: str, step: int, standing: Suite, look: Open
 ) -> None:
     query = {"step": str(step), parameter: value}
-    app = open_page("learn", **query)
+    app = look("learn", **query)
     assert not app.exception
     (warning,) = (one.value.replace("\\", "") for one in app.warning)
     assert f"The link asks for {parameter} = {value}, which is" in warning and shown in warning
 
 
 @pytest.mark.parametrize("step", range(1, len(STEPS) + 1))
-def test_one_task_is_enough_or_it_says_how_many(step: int, tiny: Suite, open_page: Open) -> None:
-    app = open_page("learn", step=str(step), tasks=["cars"])
+def test_one_task_is_enough_or_it_says_how_many(step: int, standing: Suite, look: Open) -> None:
+    app = look("learn", step=str(step), tasks=["cars"])
     assert not app.exception and not app.error
     needed = STEPS[step - 1].tasks
     assert (f"Choose at least {needed} tasks" in texts(app)) is (needed > 1)
@@ -263,17 +263,17 @@ def test_weights_alone_are_enough_for_the_first_step(suites_folder: Path, open_p
 
 
 def test_large_models_are_told_of_the_embedded_suite(
-    tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
+    standing: Suite, look: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ui.accuracy.measuring._QUICK", {"cpu": 0})
-    app = open_page("learn", step="3")
+    app = look("learn", step="3")
     assert not app.exception
     assert "these models are too large" in texts(app)
-    assert not open_page("learn", step="8").exception
+    assert not look("learn", step="8").exception
 
 
-def test_start_leads_to_the_lesson(tiny: Suite, open_page: Open) -> None:
-    assert "New to merging? A lesson in eight steps" in links(open_page())
+def test_start_leads_to_the_lesson(standing: Suite, look: Open) -> None:
+    assert "New to merging? A lesson in eight steps" in links(look())
 
 
 def test_what_is_offered_is_queued(tiny: Suite, open_page: Open) -> None:

@@ -27,8 +27,8 @@ def command(app: AppTest) -> str:
     return " ".join(str(app.code[0].value).replace("\\\n", " ").split())
 
 
-def test_the_form_starts_with_plain_task_arithmetic(tiny: Suite, open_page: Open) -> None:
-    app = open_page("merge")
+def test_the_form_starts_with_plain_task_arithmetic(standing: Suite, look: Open) -> None:
+    app = look("merge")
     assert not app.exception
     assert app.selectbox(key="form.edit").value == "none"
     assert app.selectbox(key="form.merge").value == "task_arithmetic"
@@ -36,32 +36,32 @@ def test_the_form_starts_with_plain_task_arithmetic(tiny: Suite, open_page: Open
     assert "Nothing is running" in texts(app)
 
 
-def test_a_link_presets_the_form(tiny: Suite, open_page: Open) -> None:
+def test_a_link_presets_the_form(standing: Suite, look: Open) -> None:
     link = {"edit": "awd", "edit.alpha": "0.25", "edit.scope": "layer", "merge.scaling": "auto", "seed": "7"}
-    app = open_page("merge", **link)
+    app = look("merge", **link)
     assert not app.exception
     assert app.number_input(key="form.edit.awd.alpha").value == 0.25
     for part in ("--edit awd", "edit.alpha=0.25", "edit.scope=layer", "merge.scaling=auto", "--seed 7"):
         assert part in command(app)
 
 
-def test_a_link_can_ask_to_forget(tiny: Suite, open_page: Open) -> None:
-    app = open_page("merge", **{"merge.scaling": "auto", "merge.weights": "-1"})
+def test_a_link_can_ask_to_forget(standing: Suite, look: Open) -> None:
+    app = look("merge", **{"merge.scaling": "auto", "merge.weights": "-1"})
     assert not app.exception
     for part in ("merge.scaling=auto", "merge.weights=-1"):
         assert part in command(app)
 
 
-def test_a_bad_link_is_refused_and_nothing_changes(tiny: Suite, open_page: Open) -> None:
-    app = open_page("merge", **{"edit": "awd", "edit.alpha": "-3"})
+def test_a_bad_link_is_refused_and_nothing_changes(standing: Suite, look: Open) -> None:
+    app = look("merge", **{"edit": "awd", "edit.alpha": "-3"})
     assert not app.exception
     assert "not taken over" in texts(app)
     assert app.selectbox(key="form.edit").value == "none"
 
 
 @pytest.mark.parametrize("link", [{"edit": "nonsense"}, {"merge.scaling": "1,2"}, {"seed": "abc"}, {"device": "tpu"}])
-def test_no_link_can_break_the_page(tiny: Suite, open_page: Open, link: dict[str, str]) -> None:
-    app = open_page("merge", **link)
+def test_no_link_can_break_the_page(standing: Suite, look: Open, link: dict[str, str]) -> None:
+    app = look("merge", **link)
     assert not app.exception
     assert "Merge" in [b.label for b in app.button]
 
@@ -176,8 +176,8 @@ def test_a_run_that_ends_while_the_page_is_drawn_shows_its_result(
     assert "Average accuracy" in [metric.label for metric in app.metric]
 
 
-def test_an_unknown_run_in_the_url_is_no_error(tiny: Suite, open_page: Open) -> None:
-    app = open_page("merge", run="feedbeef")
+def test_an_unknown_run_in_the_url_is_no_error(standing: Suite, look: Open) -> None:
+    app = look("merge", run="feedbeef")
     assert not app.exception
     assert "no run feedbeef here; it may have been deleted. The form starts a new one." in texts(app)
     assert not app.run().warning
@@ -236,12 +236,12 @@ def test_files_that_are_not_described_stop_no_merge_that_needs_none(suites_folde
     assert "--evaluate" not in app.code[0].value  # the command would refuse it
 
 
-def test_the_command_line_evaluates_what_can_be_measured(tiny: Suite, open_page: Open) -> None:
-    assert "--evaluate" in open_page("merge").code[0].value
+def test_the_command_line_evaluates_what_can_be_measured(standing: Suite, look: Open) -> None:
+    assert "--evaluate" in look("merge").code[0].value
 
 
-def test_choosing_another_method_changes_form_and_command(tiny: Suite, open_page: Open) -> None:
-    app = open_page("merge")
+def test_choosing_another_method_changes_form_and_command(standing: Suite, look: Open) -> None:
+    app = look("merge")
     app.selectbox(key="form.edit").set_value("ties").run()
     app.selectbox(key="form.merge").set_value("adamerging").run()
     assert not app.exception
@@ -249,8 +249,8 @@ def test_choosing_another_method_changes_form_and_command(tiny: Suite, open_page
     assert app.query_params["edit"] == "ties"
 
 
-def test_the_form_is_as_it_was_when_one_comes_back(tiny: Suite, open_page: Open) -> None:
-    app = open_page("merge")
+def test_the_form_is_as_it_was_when_one_comes_back(standing: Suite, look: Open) -> None:
+    app = look("merge")
     app.selectbox(key="form.edit").set_value("awd").run()
     app.number_input(key="form.edit.awd.alpha").set_value(0.4).run()
     app.switch_page("pages/runs.py").run()
@@ -260,8 +260,8 @@ def test_the_form_is_as_it_was_when_one_comes_back(tiny: Suite, open_page: Open)
     assert app.number_input(key="form.edit.awd.alpha").value == 0.4
 
 
-def test_a_published_method_fills_the_form(tiny: Suite, open_page: Open) -> None:
-    app = open_page("merge")
+def test_a_published_method_fills_the_form(standing: Suite, look: Open) -> None:
+    app = look("merge")
     assert app.selectbox(key="form.published").value is None
     app.selectbox(key="form.published").select("consensus_ties").run()
     assert not app.exception
@@ -276,22 +276,22 @@ def test_a_published_method_fills_the_form(tiny: Suite, open_page: Open) -> None
     assert app.selectbox(key="form.published").value is None
 
 
-def test_memory_is_estimated_from_the_sizes(tiny: Suite, open_page: Open) -> None:
+def test_memory_is_estimated_from_the_sizes(standing: Suite, look: Open) -> None:
     def size(**link: Any) -> float:
-        app = open_page("merge", **link)
+        app = look("merge", **link)
         text = next(metric.value for metric in app.metric if metric.label == "Memory, estimated")
         return float(str(text).split()[0])
 
     assert size(merge="adamerging") > size()
 
 
-def test_merges_that_make_no_sense_after_an_edit_are_named_before_one_is_chosen(tiny: Suite, open_page: Open) -> None:
-    app = open_page("merge", **{"edit": "ties", "edit.combine": "mean"})
+def test_merges_that_make_no_sense_after_an_edit_are_named_before_one_is_chosen(standing: Suite, look: Open) -> None:
+    app = look("merge", **{"edit": "ties", "edit.combine": "mean"})
     assert "Not after TIES as it is set: Weight averaging, Fisher merging, RegMean, RegMean++." in texts(app)
-    app = open_page("merge", **{"edit": "ties", "merge": "fisher"})
+    app = look("merge", **{"edit": "ties", "merge": "fisher"})
     assert "TIES and Fisher merging make no sense together" in texts(app)
     assert next(one for one in app.button if one.label == "Merge").disabled
-    assert "Not after" not in texts(open_page("merge", edit="none"))
+    assert "Not after" not in texts(look("merge", edit="none"))
 
 
 def test_a_method_of_ones_own_has_a_form_and_runs_and_a_broken_file_is_said(

@@ -28,8 +28,8 @@ def handout(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> str:
     return page.decode()
 
 
-def test_a_lesson_is_one_link(tiny: Suite, open_page: Open) -> None:
-    app = open_page("learn", tasks=["birds", "cars", "doors"])
+def test_a_lesson_is_one_link(standing: Suite, look: Open) -> None:
+    app = look("learn", tasks=["birds", "cars", "doors"])
     app.multiselect(key="prepare-steps").set_value([2, 5]).run()
     app.text_input(key="prepare-title").set_value("Ours *today*").run()
     app.text_area(key="prepare-text-5").set_value("Mine: <script>x</script> ![p](http://far.away/p.png) **bold**").run()
@@ -40,7 +40,7 @@ def test_a_lesson_is_one_link(tiny: Suite, open_page: Open) -> None:
     (link,) = (one.value for one in app.code if "lesson=" in one.value)
     query = parse_qs(link.partition("?")[2])
     assert (query["suite"], query["tasks"]) == (["tiny"], ["birds", "cars", "doors"])
-    again = open_page("learn", suite="tiny", tasks=query["tasks"], lesson=query["lesson"][0])
+    again = look("learn", suite="tiny", tasks=query["tasks"], lesson=query["lesson"][0])
     assert not again.exception and not again.warning
     assert again.title[0].value == STEPS[1].title and "1 of 2" in texts(again) and "Ours *today*" in texts(again)
     assert STEPS[1].text.replace("\\", "") in texts(again)
@@ -77,9 +77,9 @@ def test_a_link_to_another_lesson_is_told(lesson: str, says: str, tiny: Suite, o
 
 
 def test_the_handout_holds_the_lesson_and_its_answers(
-    tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
+    standing: Suite, look: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = open_page("learn")
+    app = look("learn")
     app.text_input(key="prepare-title").set_value("Lesson <1>").run()
     app.multiselect(key="prepare-steps").set_value([7, 3, 4]).run()
     app.text_area(key="prepare-text-4").set_value("- <i>mine</i>\n- **too**").run()
@@ -92,8 +92,8 @@ def test_the_handout_holds_the_lesson_and_its_answers(
     assert re.findall("<h2>(.*?)</h2>", page) == [*titles, "Answers"]
     assert page.count("<section") == 4 and page.count('role="img"') == 3
     assert "break-inside: avoid" in page and 'class="answers"' in page
-    evaluator = Evaluator(tiny)
-    base = evaluator.accuracy(tiny.base_checkpoint, TASKS, "val").average
+    evaluator = Evaluator(standing)
+    base = evaluator.accuracy(standing.base_checkpoint, TASKS, "val").average
     before, answers = page.split("<h2>Answers</h2>")
     sentence = f"The base model has {100 * base:.1f} %"
     assert sentence in answers and sentence not in before  # a question is not answered beside it

@@ -30,8 +30,8 @@ def press(app: AppTest, label: str) -> AppTest:
     return next(one for one in app.button if one.label == label).click().run()
 
 
-def test_without_runs_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
-    app = open_page("runs", tasks=["apples", "cars"])
+def test_without_runs_it_says_what_to_do(standing: Suite, look: Open) -> None:
+    app = look("runs", tasks=["apples", "cars"])
     assert not app.exception
     assert "No runs yet" in texts(app)
     assert links(app)["Merge"] == {"tasks": ["apples", "cars"]}
@@ -243,8 +243,8 @@ def test_of_several_runs_in_the_url_those_that_are_there_are_shown(tiny: Suite, 
     assert app.query_params["run"] == run.id
 
 
-def test_an_unknown_run_is_named_where_there_are_none(tiny: Suite, open_page: Open) -> None:
-    app = open_page("runs", run="feedbeef")
+def test_an_unknown_run_is_named_where_there_are_none(standing: Suite, look: Open) -> None:
+    app = look("runs", run="feedbeef")
     assert "no run feedbeef" in texts(app)
     assert "No runs yet" in texts(app)
     assert not app.run().warning

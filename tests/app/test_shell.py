@@ -92,16 +92,16 @@ def test_the_sidebar_names_suite_device_and_queue(tiny: Suite, open_page: Open, 
     assert "GiB" in said
 
 
-def test_tasks_come_from_the_url_and_stay_while_pages_change(tiny: Suite, open_page: Open) -> None:
-    app = open_page("similarity", tasks=["apples", "doors"])
+def test_tasks_come_from_the_url_and_stay_while_pages_change(standing: Suite, look: Open) -> None:
+    app = look("similarity", tasks=["apples", "doors"])
     assert app.multiselect(key="tasks").value == ["apples", "doors"]
     app.switch_page("pages/task_models.py").run()
     assert app.multiselect(key="tasks").value == ["apples", "doors"]
     assert "2 of 4 tasks selected" in texts(app)
 
 
-def test_that_no_task_is_selected_comes_from_the_url_too(tiny: Suite, open_page: Open) -> None:
-    app = open_page("task_models", tasks="")
+def test_that_no_task_is_selected_comes_from_the_url_too(standing: Suite, look: Open) -> None:
+    app = look("task_models", tasks="")
     assert app.multiselect(key="tasks").value == []
     assert not warnings(app)
     app.switch_page("pages/accuracy.py").run()
@@ -115,16 +115,16 @@ def warnings(app: AppTest) -> list[str]:
     return [each for each in said if "hardly what a fine-tuned model does" not in each]
 
 
-def test_unknown_tasks_in_the_url_are_dropped_and_named_once(tiny: Suite, open_page: Open) -> None:
-    app = open_page(tasks=["apples", "nonsense", "cars"])
+def test_unknown_tasks_in_the_url_are_dropped_and_named_once(standing: Suite, look: Open) -> None:
+    app = look(tasks=["apples", "nonsense", "cars"])
     assert not app.exception
     assert app.multiselect(key="tasks").value == ["apples", "cars"]
     assert warnings(app) == ["Tiny suite has no task nonsense with weights. Only the others are selected."]
     assert not warnings(app.run())
 
 
-def test_a_link_to_unknown_tasks_only_selects_all_and_says_so(tiny: Suite, open_page: Open) -> None:
-    app = open_page(tasks=["<b>", "nonsense"])
+def test_a_link_to_unknown_tasks_only_selects_all_and_says_so(standing: Suite, look: Open) -> None:
+    app = look(tasks=["<b>", "nonsense"])
     assert app.multiselect(key="tasks").value == list(TASKS)
     assert warnings(app) == ["Tiny suite has no task <b>, nonsense with weights. All tasks are selected instead."]
 
@@ -143,8 +143,8 @@ def test_tasks_can_be_chosen_by_group(tiny: Suite, open_page: Open) -> None:
     assert "has no task group:middle" in warnings(app)[0]
 
 
-def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, open_page: Open) -> None:
-    app = open_page(suite="nonsense")
+def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(standing: Suite, look: Open) -> None:
+    app = look(suite="nonsense")
     assert app.selectbox(key="suite").value == "tiny"
     assert warnings(app) == ["There is no suite nonsense here. Tiny suite is shown instead."]
     assert not warnings(app.run())
@@ -212,11 +212,11 @@ def test_an_unknown_suite_in_the_url_is_named_with_what_is_shown(tiny: Suite, op
     ],
 )
 def test_values_that_a_link_asks_for_in_vain_are_named_once_with_what_is_allowed(
-    page: str, asked: dict[str, tuple[str, str, str]], tiny: Suite, open_page: Open
+    page: str, asked: dict[str, tuple[str, str, str]], standing: Suite, look: Open
 ) -> None:
     page, _, view = page.partition("?")
     values = {name: value for name, (value, _, _) in asked.items()}
-    app = open_page(page, **values, **({"what": view} if view else {}))
+    app = look(page, **values, **({"what": view} if view else {}))
     assert not app.exception
     found = {warning.removeprefix("The link asks for ").partition(" = ")[0]: warning for warning in warnings(app)}
     assert found.keys() == asked.keys() and len(warnings(app)) == len(asked)
@@ -239,22 +239,22 @@ def test_values_that_a_link_asks_for_in_vain_are_named_once_with_what_is_allowed
     ],
 )
 def test_links_that_ask_for_what_there_is_warn_of_nothing(
-    page: str, query: dict[str, str | list[str]], tiny: Suite, open_page: Open
+    page: str, query: dict[str, str | list[str]], standing: Suite, look: Open
 ) -> None:
-    assert not open_page(page, **query).warning
+    assert not look(page, **query).warning
 
 
-def test_a_block_that_is_not_there_is_named(tiny: Suite, open_page: Open) -> None:
-    (warning,) = warnings(open_page("similarity", level="block", block="block 99"))
+def test_a_block_that_is_not_there_is_named(standing: Suite, look: Open) -> None:
+    (warning,) = warnings(look("similarity", level="block", block="block 99"))
     assert warning.startswith("The link asks for block = block 99, which is none of ")
     assert warning.endswith("stem is shown instead.")
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_opens_names_parameters_that_it_does_not_know_once_and_takes_no_task_as_no_error(
-    page: str, tiny: Suite, open_page: Open
+    page: str, standing: Suite, look: Open
 ) -> None:
-    app = open_page(page, task="digits")
+    app = look(page, task="digits")
     assert not app.exception and not app.error
     assert app.title
     (warning,) = warnings(app)

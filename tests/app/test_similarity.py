@@ -23,9 +23,9 @@ Open = Callable[..., AppTest]
 
 
 @pytest.fixture
-def geometry(tiny: Suite, tmp_path: Path) -> Geometry:
+def geometry(untouched: Suite, tmp_path: Path) -> Geometry:
     """Gram matrices of the tiny suite, measured apart from the dashboard."""
-    return Workspace(tmp_path / "elsewhere").geometry(tiny)
+    return Workspace(tmp_path / "elsewhere").geometry(untouched)
 
 
 def numbers(app: AppTest) -> list[str]:
@@ -40,8 +40,8 @@ def expected(geometry: Geometry, **params: object) -> list[str]:
     return [f"{value:.4f}" for value in after]
 
 
-def test_it_opens_with_reading_a(geometry: Geometry, open_page: Open) -> None:
-    app = open_page("similarity")
+def test_it_opens_with_reading_a(geometry: Geometry, look: Open) -> None:
+    app = look("similarity")
     assert not app.exception
     assert numbers(app) == expected(geometry)
     assert app.button_group(key="preset").value == "Reading A"
@@ -60,9 +60,9 @@ def test_it_opens_with_reading_a(geometry: Geometry, open_page: Open) -> None:
     ],
 )
 def test_every_control_changes_the_numbers(
-    widget: str, key: str, value: object, geometry: Geometry, open_page: Open
+    widget: str, key: str, value: object, geometry: Geometry, look: Open
 ) -> None:
-    app = open_page("similarity")
+    app = look("similarity")
     before = numbers(app)
     getattr(app, widget)(key=key).set_value(value).run()
     assert not app.exception
@@ -71,8 +71,8 @@ def test_every_control_changes_the_numbers(
     assert app.button_group(key="preset").value is None
 
 
-def test_a_shared_link_opens_the_same_view(geometry: Geometry, open_page: Open) -> None:
-    app = open_page(
+def test_a_shared_link_opens_the_same_view(geometry: Geometry, look: Open) -> None:
+    app = look(
         "similarity", tasks=["apples", "cars", "doors"], alpha="0.25", scope="layer", level="block", block="block 1"
     )
     assert not app.exception
@@ -81,25 +81,25 @@ def test_a_shared_link_opens_the_same_view(geometry: Geometry, open_page: Open) 
 
 
 @pytest.mark.parametrize("level", ["block", "layer"])
-def test_levels_have_a_picker(level: str, geometry: Geometry, open_page: Open) -> None:
-    app = open_page("similarity")
+def test_levels_have_a_picker(level: str, geometry: Geometry, look: Open) -> None:
+    app = look("similarity")
     app.button_group(key="level").set_value(level).run()
     assert not app.exception
     options = app.selectbox(key=level).options
     assert sorted(options) == sorted(geometry.at(level)[0])  # type: ignore[arg-type]
 
 
-def test_rows_are_solved_on_the_weights(geometry: Geometry, tiny: Suite, open_page: Open) -> None:
-    app = open_page("similarity")
+def test_rows_are_solved_on_the_weights(geometry: Geometry, standing: Suite, look: Open) -> None:
+    app = look("similarity")
     app.button_group(key="scope").set_value("row").run()
     assert not app.exception
-    found = disentangle(tiny.vectors(), geometry, AwdParams(scope="row"), Context())
+    found = disentangle(standing.vectors(), geometry, AwdParams(scope="row"), Context())
     assert float(numbers(app)[0]) == pytest.approx(float(mean_abs_cosine(found.after.gram)), abs=1e-4)
     assert "no table of coefficients stands for it" in texts(app)
 
 
-def test_reading_b_sets_all_controls(tiny: Suite, open_page: Open) -> None:
-    app = open_page("similarity")
+def test_reading_b_sets_all_controls(standing: Suite, look: Open) -> None:
+    app = look("similarity")
     app.button_group(key="preset").set_value("Reading B").run()
     assert not app.exception
     chosen = [app.button_group(key=key).value for key in ("scope", "solver", "tensors", "preset")]
@@ -134,8 +134,8 @@ def test_large_solves_are_the_workers(
     assert not state.workspace().store.all()  # the history is one of merges
 
 
-def test_beta_left_at_its_default_moves_with_the_solver(tiny: Suite, open_page: Open) -> None:
-    app = open_page("similarity")
+def test_beta_left_at_its_default_moves_with_the_solver(standing: Suite, look: Open) -> None:
+    app = look("similarity")
     for solver, beta in (("adam", 1e-5), ("exact", 0.01), ("descent", 0.01), ("adam", 1e-5), ("descent", 0.01)):
         app.button_group(key="solver").set_value(solver).run()
         assert not app.exception
@@ -143,8 +143,8 @@ def test_beta_left_at_its_default_moves_with_the_solver(tiny: Suite, open_page: 
     assert app.button_group(key="preset").value == "Reading A"
 
 
-def test_beta_chosen_by_the_user_stays_with_every_solver(tiny: Suite, open_page: Open) -> None:
-    app = open_page("similarity", beta="0.0001")
+def test_beta_chosen_by_the_user_stays_with_every_solver(standing: Suite, look: Open) -> None:
+    app = look("similarity", beta="0.0001")
     for solver in ("adam", "exact", "descent"):
         app.button_group(key="solver").set_value(solver).run()
         assert app.select_slider(key="beta").value == 1e-4
@@ -153,17 +153,17 @@ def test_beta_chosen_by_the_user_stays_with_every_solver(tiny: Suite, open_page:
     assert app.select_slider(key="beta").value == 1e-5  # Adam's default, but chosen for descent
 
 
-def test_beta_of_a_link_is_taken_as_it_is(tiny: Suite, open_page: Open) -> None:
-    app = open_page("similarity", solver="adam", beta="0.001", steps="10")
+def test_beta_of_a_link_is_taken_as_it_is(standing: Suite, look: Open) -> None:
+    app = look("similarity", solver="adam", beta="0.001", steps="10")
     assert app.select_slider(key="beta").value == 0.001
-    app = open_page("similarity", solver="adam", beta=f"{1e-5:g}", steps="10")
+    app = look("similarity", solver="adam", beta=f"{1e-5:g}", steps="10")
     assert app.select_slider(key="beta").value == 1e-5
     app.button_group(key="solver").set_value("descent").run()
     assert app.select_slider(key="beta").value == 0.01
 
 
-def test_settings_travel_to_the_merge_page(tiny: Suite, open_page: Open) -> None:
-    app = open_page("similarity", tasks=["apples", "doors"], alpha="0.25", scope="layer")
+def test_settings_travel_to_the_merge_page(standing: Suite, look: Open) -> None:
+    app = look("similarity", tasks=["apples", "doors"], alpha="0.25", scope="layer")
     query = links(app)["Merge with these settings"]
     assert query["tasks"] == ["apples", "doors"]
     assert query["edit"] == ["awd"]
@@ -172,8 +172,8 @@ def test_settings_travel_to_the_merge_page(tiny: Suite, open_page: Open) -> None
 
 
 @pytest.mark.parametrize("scope", ["model", "layer"])
-def test_charts_call_tasks_by_their_titles(scope: str, tiny: Suite, open_page: Open) -> None:
-    app = open_page("similarity", scope=scope)
+def test_charts_call_tasks_by_their_titles(scope: str, standing: Suite, look: Open) -> None:
+    app = look("similarity", scope=scope)
     figures = [chart.proto.spec for chart in app.get("plotly_chart")]
     assert len(figures) == 6
     for task in TASKS:
@@ -181,17 +181,17 @@ def test_charts_call_tasks_by_their_titles(scope: str, tiny: Suite, open_page: O
         assert not any(task in figure for figure in figures)
 
 
-def test_charts_that_all_share_show_nobody_what_another_chose(tiny: Suite, open_page: Open) -> None:
+def test_charts_that_all_share_show_nobody_what_another_chose(standing: Suite, look: Open) -> None:
     def specs(*tasks: str) -> list[str]:
-        return [chart.proto.spec for chart in open_page("similarity", tasks=list(tasks)).get("plotly_chart")]
+        return [chart.proto.spec for chart in look("similarity", tasks=list(tasks)).get("plotly_chart")]
 
     mine, others, again = specs("apples", "birds"), specs("cars", "doors"), specs("apples", "birds")
     assert "Apples" in "".join(mine) and again == mine
     assert "Cars" in "".join(others) and "Apples" not in "".join(others)
 
 
-def test_where_nothing_moved_nothing_is_said_to_move(tiny: Suite, open_page: Open) -> None:
-    app = open_page("similarity", steps="0")
+def test_where_nothing_moved_nothing_is_said_to_move(standing: Suite, look: Open) -> None:
+    app = look("similarity", steps="0")
     assert not app.exception
     assert "Mean |cos| stays" in texts(app) and "mean |cos| falls in 0 of" in texts(app)
     assert {metric.delta for metric in app.metric[:3]} == {"+0.0000"}
@@ -214,8 +214,8 @@ def _blurred(geometry: Geometry) -> Disentangled:
     return replace(found, after=geometry.with_grams(lower), curve=np.array([0.3, 0.3 - 1e-16]))
 
 
-def test_one_task_is_told_what_to_do(tiny: Suite, open_page: Open) -> None:
-    app = open_page("similarity", tasks=["cars"])
+def test_one_task_is_told_what_to_do(standing: Suite, look: Open) -> None:
+    app = look("similarity", tasks=["cars"])
     assert not app.exception
     assert "Only Cars is selected. Choose at least two tasks" in texts(app)
     assert not app.metric

@@ -27,18 +27,18 @@ def button(app: AppTest, label: str) -> object:
     return next(one for one in app.button if one.label == label)
 
 
-def test_nothing_is_queued_by_opening_the_page(tiny: Suite, open_page: Open, launched_workers: list[Path]) -> None:
-    app = open_page()
+def test_nothing_is_queued_by_opening_the_page(standing: Suite, look: Open, launched_workers: list[Path]) -> None:
+    app = look()
     assert not app.exception
     assert [b.label for b in app.button] == ["Run the comparison"]
     assert state.workspace().store.all() == []
     assert launched_workers == []
 
 
-def test_baselines_show_at_once_with_their_provenance(tiny: Suite, open_page: Open) -> None:
-    app = open_page()
+def test_baselines_show_at_once_with_their_provenance(standing: Suite, look: Open) -> None:
+    app = look()
     assert app.dataframe[0].value["Method"].tolist() in (["Individual", "Zero-shot"], ["Zero-shot", "Individual"])
-    images = sum(len(load_images(tiny, task, "test", 32)) for task in tiny.task_names)
+    images = sum(len(load_images(standing, task, "test", 32)) for task in standing.task_names)
     assert f"{images} images" in texts(app)
     assert "test split" in texts(app)
 

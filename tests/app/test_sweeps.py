@@ -68,8 +68,8 @@ def test_a_link_opens_the_form_that_it_fills_and_what_it_asks_for_in_vain_is_nam
     assert not is_open(open_page("sweeps", sweep=known.id, search="TPE"))
 
 
-def test_without_sweeps_it_says_what_to_do(tiny: Suite, open_page: Open) -> None:
-    app = open_page("sweeps")
+def test_without_sweeps_it_says_what_to_do(standing: Suite, look: Open) -> None:
+    app = look("sweeps")
     assert not app.exception
     assert "No sweeps yet" in texts(app) and "merging sweep" in texts(app)
     assert "A grid of 10 trials over 1 pair" in texts(app).replace("*", "")

@@ -19,16 +19,16 @@ from ui.shell import state
 Open = Callable[..., AppTest]
 
 
-def test_the_table_shows_norms_and_accuracies_as_measured(tiny: Suite, open_page: Open, tmp_path: Path) -> None:
-    app = open_page("task_models")
+def test_the_table_shows_norms_and_accuracies_as_measured(standing: Suite, look: Open, tmp_path: Path) -> None:
+    app = look("task_models")
     table = app.dataframe[0].value
     space = Workspace(tmp_path / "elsewhere")
-    evaluator = space.evaluator(tiny)
+    evaluator = space.evaluator(standing)
     zero_shot = space.base_accuracy(evaluator, TASKS)
     individual = space.individual_accuracy(evaluator, TASKS)
     assert table["Task"].tolist() == ["Apples", "Birds", "Cars", "Doors"]
     assert table["Name"].tolist() == list(TASKS)
-    np.testing.assert_allclose(table["Norm of τ"], space.geometry(tiny).norms)
+    np.testing.assert_allclose(table["Norm of τ"], space.geometry(standing).norms)
     np.testing.assert_allclose(table["Zero-shot"], [round(100 * zero_shot.per_task[task], 1) for task in TASKS])
     np.testing.assert_allclose(table["Fine-tuned"], [round(100 * individual.per_task[task], 1) for task in TASKS])
     assert table["Classes"].tolist() == [5] * 4
@@ -70,8 +70,8 @@ def test_tasks_with_the_same_title_are_told_apart(tiny: Suite, open_page: Open) 
     assert app.dataframe[0].value["Task"].tolist() == ["apples", "Wings (birds)", "Cars", "Wings (doors)"]
 
 
-def test_all_and_none(tiny: Suite, open_page: Open) -> None:
-    app = open_page("task_models")
+def test_all_and_none(standing: Suite, look: Open) -> None:
+    app = look("task_models")
     button = {element.label: element for element in app.button}
     assert button["Select all"].disabled
     button["Select none"].click().run()
@@ -84,8 +84,8 @@ def test_all_and_none(tiny: Suite, open_page: Open) -> None:
     assert app.multiselect(key="tasks").value == list(TASKS)
 
 
-def test_the_table_checks_what_the_sidebar_selects(tiny: Suite, open_page: Open) -> None:
-    app = open_page("task_models")
+def test_the_table_checks_what_the_sidebar_selects(standing: Suite, look: Open) -> None:
+    app = look("task_models")
     app.multiselect(key="tasks").set_value(["birds", "doors"]).run()
     assert app.session_state["task-table"]["selection"]["rows"] == [1, 3]
     assert links(app)["Compare 2 selected"] == {"tasks": ["birds", "doors"]}
@@ -124,8 +124,8 @@ def test_an_image_replaced_in_place_is_noticed(tiny: Suite, open_page: Open) -> 
     assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False, True, True]
 
 
-def test_a_strip_of_images_per_selected_task(tiny: Suite, open_page: Open) -> None:
-    app = open_page("task_models", tasks=["cars"])
+def test_a_strip_of_images_per_selected_task(standing: Suite, look: Open) -> None:
+    app = look("task_models", tasks=["cars"])
     said = texts(app)
     assert "**Cars**" in said
     assert "**Birds**" not in said
@@ -193,10 +193,10 @@ def test_a_suite_description_that_changes_is_noticed(tiny: Suite, open_page: Ope
     assert "Pomegranates" in set(app.dataframe[0].value["Task"])
 
 
-def test_tasks_in_a_row_with_commas_are_taken_as_the_command_line_takes_them(tiny: Suite, open_page: Open) -> None:
-    app = open_page("task_models", tasks="cars, apples")
+def test_tasks_in_a_row_with_commas_are_taken_as_the_command_line_takes_them(standing: Suite, look: Open) -> None:
+    app = look("task_models", tasks="cars, apples")
     assert not app.exception and ["chance" in warning.value for warning in app.warning] == [True]  # random models
     assert app.multiselect(key="tasks").value == ["apples", "cars"]
     assert app.query_params["tasks"] == ["apples", "cars"]
-    app = open_page("task_models", tasks="cars,trains")
+    app = look("task_models", tasks="cars,trains")
     assert app.multiselect(key="tasks").value == ["cars"] and "trains" in app.warning[0].value

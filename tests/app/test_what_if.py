@@ -23,11 +23,11 @@ Open = Callable[..., AppTest]
 
 
 @pytest.fixture
-def average_of_run(tiny: Suite, tmp_path: Path) -> Callable[..., str]:
+def average_of_run(untouched: Suite, tmp_path: Path) -> Callable[..., str]:
     """Accuracy of a real run on all four tasks, as the page writes it."""
 
     def run(coefficients: dict[str, float], edit: str = "none", split: str = "val") -> str:
-        spec = specification(str(tiny.folder / "suite.yaml"), coefficients, edit, split=split)
+        spec = specification(str(untouched.folder / "suite.yaml"), coefficients, edit, split=split)
         result = execute(MergeSpec.like(spec), Workspace(tmp_path / "elsewhere"))
         return f"{100 * float(result.score or 0):.1f} %"
 
@@ -38,8 +38,8 @@ def average(app: AppTest) -> str:
     return str(app.metric[0].value)
 
 
-def test_it_opens_with_task_arithmetic(tiny: Suite, open_page: Open, average_of_run: Callable[..., str]) -> None:
-    app = open_page("what_if")
+def test_it_opens_with_task_arithmetic(standing: Suite, look: Open, average_of_run: Callable[..., str]) -> None:
+    app = look("what_if")
     assert not app.exception
     assert average(app) == average_of_run(dict.fromkeys(TASKS, 0.3))
     assert "All 96 validation images" in texts(app)
@@ -48,12 +48,12 @@ def test_it_opens_with_task_arithmetic(tiny: Suite, open_page: Open, average_of_
 
 @pytest.mark.parametrize(("edit", "split"), [("none", "val"), ("awd", "val"), ("ties", "test")])
 def test_numbers_are_those_of_a_run(
-    edit: str, split: str, tiny: Suite, open_page: Open, average_of_run: Callable[..., str]
+    edit: str, split: str, standing: Suite, look: Open, average_of_run: Callable[..., str]
 ) -> None:
     chosen = dict(zip(TASKS, (1.5, -0.5, 0.0, 0.25), strict=True))
     query = {f"c.{task}": f"{value:g}" for task, value in chosen.items()}
     words = {"what-edit": registry.find("edit", edit).title, "what-split": {"val": "Validation", "test": "Test"}[split]}
-    app = open_page("what_if", **query, **words)
+    app = look("what_if", **query, **words)
     assert not app.exception
     assert average(app) == average_of_run(chosen, edit, split)
     assert ("chosen on test" in texts(app)) is (split == "test")
@@ -79,8 +79,8 @@ def test_an_edit_of_ones_own_that_gives_what_none_may_is_told(tiny: Suite, own_m
     assert any("mine.py, its matrices of tensor" in error.value.replace("\\", "") for error in app.error)
 
 
-def test_where_all_is_to_be_forgotten_there_is_no_average(tiny: Suite, open_page: Open) -> None:
-    app = open_page("what_if", **{f"c.{task}": "-0.5" for task in TASKS})
+def test_where_all_is_to_be_forgotten_there_is_no_average(standing: Suite, look: Open) -> None:
+    app = look("what_if", **{f"c.{task}": "-0.5" for task in TASKS})
     assert not app.exception
     assert average(app) == "–"
     assert "There is no average" in texts(app)
@@ -110,8 +110,8 @@ def test_numbers_stay_while_towers_make_way_for_those_of_other_suites(
     assert not app.exception and average(app) == average_of_run(dict.fromkeys(TASKS, 0.3))
 
 
-def test_what_changed_since_the_last_position(tiny: Suite, open_page: Open, average_of_run: Callable[..., str]) -> None:
-    app = open_page("what_if")
+def test_what_changed_since_the_last_position(standing: Suite, look: Open, average_of_run: Callable[..., str]) -> None:
+    app = look("what_if")
     assert not app.metric[0].delta
     before = average(app)
     app.slider(key="c.apples").set_value(1.5).run()
@@ -122,8 +122,8 @@ def test_what_changed_since_the_last_position(tiny: Suite, open_page: Open, aver
     assert float(app.metric[0].delta.replace("−", "-")) == pytest.approx(change, abs=0.11)
 
 
-def test_all_and_resets(tiny: Suite, open_page: Open) -> None:
-    app = open_page("what_if")
+def test_all_and_resets(standing: Suite, look: Open) -> None:
+    app = look("what_if")
 
     def values() -> list[float]:
         return [float(app.slider(key=f"c.{task}").value) for task in TASKS]
@@ -140,10 +140,8 @@ def test_all_and_resets(tiny: Suite, open_page: Open) -> None:
     assert not app.exception
 
 
-def test_a_slider_moved_before_the_one_for_all_has_followed_is_the_one_that_counts(
-    tiny: Suite, open_page: Open
-) -> None:
-    app = open_page("what_if", suite="tiny", tasks=["apples", "birds"])
+def test_a_slider_moved_before_the_one_for_all_has_followed_is_the_one_that_counts(standing: Suite, look: Open) -> None:
+    app = look("what_if", suite="tiny", tasks=["apples", "birds"])
     app.slider(key="c.apples").set_value(0.7)
     app.slider(key="all-coefficients").set_value(0.4)  # where a browser that lags behind says that it stands
     app.run()
@@ -179,9 +177,9 @@ def test_the_best_known_coefficient_is_that_of_a_finished_run(tiny: Suite, open_
 
 
 def test_a_task_that_is_left_out_is_still_measured(
-    tiny: Suite, open_page: Open, average_of_run: Callable[..., str]
+    standing: Suite, look: Open, average_of_run: Callable[..., str]
 ) -> None:
-    app = open_page("what_if", **{"what-edit": "AWD"}, merged=["Apples", "Doors"])
+    app = look("what_if", **{"what-edit": "AWD"}, merged=["Apples", "Doors"])
     assert not app.exception
     assert app.slider(key="c.birds").disabled
     figure = next(chart for chart in app.get("plotly_chart") if "This merge" in chart.proto.spec)
@@ -191,8 +189,8 @@ def test_a_task_that_is_left_out_is_still_measured(
     assert "this is the base model" in texts(app)
 
 
-def test_coefficients_travel_to_the_merge_page(tiny: Suite, open_page: Open) -> None:
-    app = open_page("what_if", **{"c.apples": "-0.4", "what-edit": "TIES"})
+def test_coefficients_travel_to_the_merge_page(standing: Suite, look: Open) -> None:
+    app = look("what_if", **{"c.apples": "-0.4", "what-edit": "TIES"})
     query = links(app)["Merge with these coefficients"]
     assert query["merge.scaling"] == ["-0.4,0.3,0.3,0.3"]
     assert query["edit"] == ["ties"]
@@ -243,8 +241,8 @@ def test_drop_one_out_is_a_job(tiny: Suite, open_page: Open, launched_workers: l
     assert "takes no edit" in texts(app)
 
 
-def test_drop_one_out_needs_two_tasks(tiny: Suite, open_page: Open) -> None:
-    app = open_page("what_if", what="Drop one out", tasks=["cars"])
+def test_drop_one_out_needs_two_tasks(standing: Suite, look: Open) -> None:
+    app = look("what_if", what="Drop one out", tasks=["cars"])
     assert not app.exception
     assert "Choose at least two tasks" in texts(app)
 
@@ -294,8 +292,8 @@ def test_landscape_of_two_tasks(tiny: Suite, open_page: Open, monkeypatch: pytes
     assert not app.exception
 
 
-def test_settings_survive_a_visit_to_another_page(tiny: Suite, open_page: Open) -> None:
-    app = open_page("what_if", **{"c.birds": "-0.5", "what-edit": "TIES", "merged": ["Birds", "Cars"]})
+def test_settings_survive_a_visit_to_another_page(standing: Suite, look: Open) -> None:
+    app = look("what_if", **{"c.birds": "-0.5", "what-edit": "TIES", "merged": ["Birds", "Cars"]})
     app.slider(key="c.cars").set_value(1.0).run()
     before = average(app)
     app.switch_page("pages/task_models.py").run()
@@ -307,8 +305,8 @@ def test_settings_survive_a_visit_to_another_page(tiny: Suite, open_page: Open) 
     assert app.query_params["merged"] == ["Birds", "Cars"]
 
 
-def test_tasks_that_went_meanwhile_are_no_trouble(tiny: Suite, open_page: Open) -> None:
-    app = open_page("what_if", merged=["Birds", "Cars"], what="Landscape", second="Doors")
+def test_tasks_that_went_meanwhile_are_no_trouble(standing: Suite, look: Open) -> None:
+    app = look("what_if", merged=["Birds", "Cars"], what="Landscape", second="Doors")
     app.switch_page("pages/task_models.py").run()
     app.multiselect(key="tasks").set_value(["apples", "doors"]).run()
     app.switch_page("pages/what_if.py").run()
@@ -317,7 +315,7 @@ def test_tasks_that_went_meanwhile_are_no_trouble(tiny: Suite, open_page: Open) 
     assert not app.exception and not app.error
 
 
-def test_values_asked_for_in_vain_are_named(tiny: Suite, open_page: Open) -> None:
+def test_values_asked_for_in_vain_are_named(standing: Suite, look: Open) -> None:
     query = {
         "c.birds": "7",
         "c.nope": "3",
@@ -326,7 +324,7 @@ def test_values_asked_for_in_vain_are_named(tiny: Suite, open_page: Open) -> Non
         "what-split": "Train",
         "what": "Odd",
     }
-    app = open_page("what_if", **query)
+    app = look("what_if", **query)
     said = texts(app)
     assert "c.birds = 7, which is no number from -1 to 1.5. 0.3 is shown instead." in said
     assert "c.nope = 3, and Tiny suite has no task nope. It is left out." in said
@@ -337,7 +335,7 @@ def test_values_asked_for_in_vain_are_named(tiny: Suite, open_page: Open) -> Non
     assert not app.run().warning
 
 
-def test_every_button_has_a_name_of_its_own(tiny: Suite, open_page: Open) -> None:
-    app = open_page("what_if")
+def test_every_button_has_a_name_of_its_own(standing: Suite, look: Open) -> None:
+    app = look("what_if")
     names = [button.label for button in app.button]
     assert len(set(names)) == len(names) and {f"{task.title()} alone" for task in TASKS} <= set(names)

@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from tests.app.conftest import build_suite
 from tests.dashboard import CHROMIUM, launch, running_dashboard, settled
@@ -35,9 +36,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # Streamlit writes the headings of sections into the list of pages as items of another kind, so that the rules on lists
-# are for all else. The rule `region` finds what is at most moderate, and takes a quarter of the time.
+# are for all else. Rules that find what is at most moderate, such as `region`, are not asked.
 _LOOK = """async ([navigation, rules]) => {
-    const of = rules.length ? {runOnly: rules} : {rules: {region: {enabled: false}}}
+    const weak = axe._audit.rules.filter(rule => !["serious", "critical"].includes(rule.impact))
+    const off = Object.fromEntries(weak.map(rule => [rule.id, {enabled: false}]))
+    const of = rules.length ? {runOnly: rules} : {rules: off}
     const {violations} = await axe.run(document, {reporter: "no-passes", elementRef: true, preload: false, ...of})
     const unruly = (one, node) => ["list", "listitem"].includes(one.id) && node.element.closest(navigation)
     return violations.map(one => ({...one, nodes: one.nodes.filter(node => !unruly(one, node))}))
@@ -61,6 +64,11 @@ def barriers(page: Page, rules: tuple[str, ...] = ()) -> list[str]:
         page.evaluate(Axe().axe_script)
     found: list[str] = page.evaluate(_LOOK, ['[data-testid="stSidebarNavItems"]', rules])
     return found
+
+
+def asked_in_vain(page: Page) -> Locator:
+    """What a page says of values in its address that it does not know."""
+    return page.get_by_test_id("stAlert").filter(has_text=re.compile("The page .* takes no|The link asks"))
 
 
 @dataclass(frozen=True)
@@ -137,26 +145,57 @@ def free_tabs() -> list[Tab]:
     return []
 
 
-@pytest.fixture
-def visit(profile: BrowserContext, server: Server, free_tabs: list[Tab]) -> Iterator[Callable[..., Page]]:
-    """Open a path of the dashboard in a tab of its own and wait until it is drawn; console errors fail the test."""
-    taken: list[Tab] = []
+class Visits:
+    """Opens paths of the dashboard, each in a tab of its own.
 
-    def opened(path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light") -> Page:
-        tab = free_tabs.pop() if free_tabs else Tab.opened(profile)
-        taken.append(tab)
+    Args:
+        profile: the browser's.
+        url: of the dashboard.
+        free: tabs that nobody uses; those of here come to them.
+    """
+
+    def __init__(self, profile: BrowserContext, url: str, free: list[Tab]) -> None:
+        self._profile, self._url, self._free = profile, url, free
+        self._taken: list[Tab] = []
+        self.complaints: list[str] = []
+
+    def __call__(self, path: str = "/", width: int = 1280, height: int = 800, scheme: str = "light") -> Page:
+        """Open one and wait until it is drawn."""
+        tab = self._free.pop() if self._free else Tab.opened(self._profile)
+        self._taken.append(tab)
         page = tab.page
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        page.goto(server.url + path)
+        page.goto(self._url + path)
         settled(page)
         return page
 
-    yield opened
-    complaints = [complaint for tab in taken for complaint in tab.complaints]
-    for tab in taken:
-        if not tab.page.is_closed():
-            tab.leave()
-            tab.complaints.clear()
-            free_tabs.append(tab)
-    assert not complaints, complaints
+    def leave(self, page: Page) -> None:
+        """Close a tab, as the server sees it: its connection ends, and what the tab knew of its session is gone."""
+        (tab,) = (one for one in self._taken if one.page is page)
+        self._taken.remove(tab)
+        self.complaints += tab.complaints
+        tab.leave()
+        tab.complaints.clear()  # a blank page has no storage to be cleared
+        self._free.append(tab)
+
+    def leave_all(self) -> None:
+        """Close all of them."""
+        for tab in list(self._taken):
+            self.leave(tab.page)
+
+
+@contextmanager
+def visiting(profile: BrowserContext, server: Server, free_tabs: list[Tab]) -> Iterator[Visits]:
+    """As long as the block; console errors of the pages fail it."""
+    visits = Visits(profile, server.url, free_tabs)
+    yield visits
+    visits.leave_all()
+    assert not visits.complaints, visits.complaints
+
+
+@pytest.fixture
+def visit(profile: BrowserContext, server: Server, free_tabs: list[Tab]) -> Iterator[Visits]:
+    """Open a path of the dashboard in a tab of its own and wait until it is drawn; console errors fail the test."""
+    with visiting(profile, server, free_tabs) as visits:
+        yield visits

@@ -1,16 +1,15 @@
 """The lesson in front of a class: a teacher, and three phones that answer."""
 
 import re
-from collections.abc import Callable
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from tests.browser.conftest import barriers
+from tests.browser.conftest import Visits, barriers
 from tests.dashboard import settled
 from tests.waiting import PATIENCE
 
 
-def test_three_phones_answer_a_question(visit: Callable[..., Page], browser: Browser) -> None:
+def test_three_phones_answer_a_question(visit: Visits, browser: Browser) -> None:
     page = visit("/learn?suite=tiny&step=3")
     page.get_by_role("button", name="Ask the class").click()
     shown = page.locator(".class-link p")

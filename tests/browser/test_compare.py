@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 from tests.app.conftest import build_suite
 from tests.app.finished_runs import spec_of
-from tests.browser.conftest import Server, barriers
+from tests.browser.conftest import Server, Tab, barriers, visiting
+from tests.browser.keyboard import focus_is_seen, tab_to
 from tests.carrying import execute
 from tests.dashboard import settled
 
@@ -42,34 +43,33 @@ def runs(server: Server) -> list[Run]:
 @pytest.fixture
 def offline(browser: Browser) -> Iterator[Callable[[Path], Page]]:
     """Open a file with the network off; anything it asks for, and any error, fails the test."""
-    contexts, complaints = [], []
-
-    def opened(path: Path) -> Page:
-        context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
-        contexts.append(context)
+    complaints: list[str] = []
+    with browser.new_context(offline=True, viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
         page.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-        page.goto(path.as_uri())
-        return page
 
-    yield opened
-    for context in contexts:
-        context.close()
+        def opened(path: Path) -> Page:
+            page.goto(path.as_uri())
+            return page
+
+        yield opened
     assert not complaints, complaints
 
 
-def compared(visit: Callable[..., Page], runs: list[Run]) -> Page:
-    query = "&".join(f"run={run.id}" for run in runs)
-    page = visit(f"/compare?suite=evil&{query}")
-    expect(page.get_by_role("button", name="Report")).to_be_visible()
-    settled(page)
-    return page
+@pytest.fixture(scope="module")
+def comparison(profile: BrowserContext, server: Server, free_tabs: list[Tab], runs: list[Run]) -> Iterator[Page]:
+    """The page with both runs, once for all tests here, which change nothing on it."""
+    with visiting(profile, server, free_tabs) as visit:
+        page = visit("/compare?suite=evil&" + "&".join(f"run={run.id}" for run in runs))
+        expect(page.get_by_role("button", name="Report")).to_be_visible()
+        settled(page)
+        yield page
 
 
-def test_runs_are_compared_and_names_stay_text(visit: Callable[..., Page], runs: list[Run]) -> None:
-    page = compared(visit, runs)
+def test_runs_are_compared_and_names_stay_text(comparison: Page, runs: list[Run]) -> None:
+    page = comparison
     expect(page.locator(".js-plotly-plot:visible")).to_have_count(3)
     expect(page.get_by_text("McNemar's exact test")).to_be_visible()
     expect(page.get_by_test_id("stException")).to_have_count(0)
@@ -79,28 +79,10 @@ def test_runs_are_compared_and_names_stay_text(visit: Callable[..., Page], runs:
     assert not barriers(page)
 
 
-def test_the_report_opens_without_a_network(
-    visit: Callable[..., Page], runs: list[Run], offline: Callable[[Path], Page], tmp_path: Path
-) -> None:
-    page = compared(visit, runs)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Report").click()
-    download.value.save_as(tmp_path / "report.html")
-    report = offline(tmp_path / "report.html")
-    expect(report.get_by_role("heading", level=1)).to_be_visible()
-    expect(report.locator("svg").first).to_be_visible()
-    boxes = report.locator("svg").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
-    assert len(boxes) == 1 + 1 + 4 * 3 and min(boxes) > 50
-    widths = report.locator("img").evaluate_all("all => all.map(one => one.naturalWidth)")
-    assert widths and min(widths) == 64  # decoded, not broken
-    assert report.evaluate("window.hit") is None
-    expect(report.get_by_role("heading", level=3).first).to_have_text(f"{EVIL} 0")
-
-
 def test_a_chart_is_taken_away_as_html_and_svg(
-    visit: Callable[..., Page], runs: list[Run], offline: Callable[[Path], Page], tmp_path: Path
+    comparison: Page, offline: Callable[[Path], Page], tmp_path: Path
 ) -> None:
-    page = compared(visit, runs)
+    page = comparison
     chart = page.locator(".js-plotly-plot").first
     chart.hover()
     with page.expect_download() as picture:
@@ -119,3 +101,25 @@ def test_a_chart_is_taken_away_as_html_and_svg(
     alone = offline(tmp_path / "chart.html")
     expect(alone.locator(".js-plotly-plot .point").first).to_be_attached()
     assert alone.evaluate("window.hit") is None
+    page.keyboard.press("Escape")
+
+
+def test_a_report_is_taken_without_a_mouse_and_opens_without_a_network(
+    comparison: Page, offline: Callable[[Path], Page], tmp_path: Path
+) -> None:
+    page = comparison
+    tab_to(page, "button", "Report")
+    assert focus_is_seen(page)
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert download.value.suggested_filename == "comparison.html"
+    download.value.save_as(tmp_path / "report.html")
+    report = offline(tmp_path / "report.html")
+    expect(report.get_by_role("heading", level=1)).to_be_visible()
+    expect(report.locator("svg").first).to_be_visible()
+    boxes = report.locator("svg").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+    assert len(boxes) == 1 + 1 + 4 * 3 and min(boxes) > 50
+    widths = report.locator("img").evaluate_all("all => all.map(one => one.naturalWidth)")
+    assert widths and min(widths) == 64  # decoded, not broken
+    assert report.evaluate("window.hit") is None
+    expect(report.get_by_role("heading", level=3).first).to_have_text(f"{EVIL} 0")

@@ -1,11 +1,10 @@
 """The lesson as a teacher gives it: through all steps, by clicks and keys, on a small and on a large projector."""
 
 import re
-from collections.abc import Callable
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, ViewportSize, expect
 
-from tests.browser.conftest import OF_LOOKS, barriers
+from tests.browser.conftest import OF_LOOKS, Visits, barriers
 from tests.dashboard import settled
 from ui.lesson.steps import STEPS
 
@@ -33,8 +32,12 @@ def fits(page: Page) -> None:
     assert small >= 15
 
 
-def test_through_the_lesson(visit: Callable[..., Page]) -> None:
-    """On a small and on a large projector, in dark; light is looked at below."""
+def test_through_the_lesson(visit: Visits) -> None:
+    """On a small and on a large projector, in dark; light is looked at below.
+
+    A step is asked on the one, and looked at on the other, on which the next is asked.
+    """
+    sizes: list[ViewportSize] = [{"width": 1280, "height": 800}, {"width": 1920, "height": 1080}]
     page = visit(f"/learn?{MINI}", scheme="dark")
     for number, step in enumerate(STEPS, 1):
         expect(page.get_by_role("heading", level=1)).to_have_text(step.title)
@@ -49,15 +52,14 @@ def test_through_the_lesson(visit: Callable[..., Page]) -> None:
         expect(page.get_by_test_id("stException")).to_have_count(0)
         fits(page)
         assert not barriers(page), step.title
-        page.set_viewport_size({"width": 1920, "height": 1080})
+        page.set_viewport_size(sizes[number % 2])
         fits(page)
-        page.set_viewport_size({"width": 1280, "height": 800})
         if number < len(STEPS):
             page.locator("body").press("PageDown")
     expect(page.get_by_role("button", name="Next")).to_be_disabled()
 
 
-def test_a_control_moves_the_chart_and_the_screen_is_a_link(visit: Callable[..., Page]) -> None:
+def test_a_control_moves_the_chart_and_the_screen_is_a_link(visit: Visits) -> None:
     measured = re.compile(r"on average, on [\d,]+ validation images")
     page = visit(f"/learn?{MINI}&step=3")
     told = page.locator(".st-key-lesson-chart").get_by_test_id("stCaptionContainer")
@@ -74,14 +76,14 @@ def test_a_control_moves_the_chart_and_the_screen_is_a_link(visit: Callable[...,
     link = page.url[page.url.index("/learn") :]
     assert "answer.3=C" in link and "step=3" in link
     assert not barriers(page, OF_LOOKS)
-    page.close()
+    visit.leave(page)
     again = visit(link)
     assert answered(again) == reason
     expect(again.get_by_role("slider")).to_have_value("1.5")
     expect(again.locator(".st-key-lesson-chart").get_by_test_id("stCaptionContainer")).to_have_text(shown)
 
 
-def test_a_class_watches_adamerging_learn(visit: Callable[..., Page]) -> None:
+def test_a_class_watches_adamerging_learn(visit: Visits) -> None:
     page = visit("/learn?suite=tiny&step=7")
     page.get_by_role("button", name="Let it learn").click()
     expect(page).to_have_url(re.compile(r"run=\w{12}"))

@@ -1,8 +1,5 @@
 """Links as people share and follow them: what they name is in sight, and no page passes on what others don't know."""
 
-import re
-from collections.abc import Callable
-
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -10,15 +7,13 @@ from merging.runs import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from tests.app.finished_runs import ended, finished
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, Visits, asked_in_vain
 from tests.dashboard import settled
 
-# Link → the pages that one goes to from there: once through all of them; from the others away, back to where their
-# settings may have stayed, and away again, to the page that comes next in the first walk.
+# Link → the pages that one goes to from there: away, back to where its settings may have stayed, and away again, to a
+# page that does not know them. Every page is left with the settings of its own in `test_pages.py`.
 WALKS = {
-    "/similarity?suite=tiny&alpha=0.3&scope=layer&level=block": (
-        *("Task models", "Similarity", "Merge", "Accuracy", "Leaderboard", "Runs", "Add a suite", "Start"),
-    ),
+    "/similarity?suite=tiny&alpha=0.3&scope=layer&level=block": ("Task models", "Similarity", "Merge", "Start"),
     "/merge?suite=tiny&edit=awd&edit.alpha=0.2": ("Task models", "Merge", "Accuracy"),
     "/leaderboard?suite=tiny&data=No+data": ("Task models", "Leaderboard", "Runs"),
     "/accuracy?suite=tiny&run={0},{1}": ("Task models", "Accuracy", "Leaderboard"),
@@ -34,39 +29,46 @@ def runs(server: Server) -> list[Run]:
     return [finished(space, suite, 0.5, merge_params={"scaling": 0.02 * number}) for number in range(1, 15)]
 
 
+def is_in_sight_without_scrolling(run: Run, page: Page) -> None:
+    expect(page.get_by_role("heading", name="Task Arithmetic", level=3)).to_be_in_viewport()
+    expect(page.get_by_text(run.id, exact=True).first).to_be_in_viewport()
+    expect(page.locator(".js-plotly-plot").first).to_be_in_viewport()
+
+
+def stand_in_the_address(runs: list[Run], page: Page) -> None:
+    page.wait_for_url("**/accuracy?*" + "&".join(f"runs={run.id}" for run in runs) + "*")
+    expect(page.get_by_text("λ 0.02, set by hand").first).to_be_visible()
+
+
 @pytest.mark.parametrize("start", WALKS)
-def test_pages_pass_nothing_on_that_others_do_not_know(start: str, runs: list[Run], visit: Callable[..., Page]) -> None:
+def test_a_link_shows_what_it_names_and_pages_pass_nothing_on_that_others_do_not_know(
+    start: str, runs: list[Run], visit: Visits
+) -> None:
     page = visit(start.format(runs[0].id, runs[1].id))
+    if start.startswith("/runs"):
+        is_in_sight_without_scrolling(runs[0], page)
+    if start.startswith("/accuracy"):
+        stand_in_the_address(runs[:2], page)
     for title in WALKS[start]:
         page.get_by_test_id("stSidebarNavLink").get_by_text(title, exact=True).click()
         expect(page.get_by_role("heading", level=1)).to_have_text("One model from many" if title == "Start" else title)
         settled(page)
-        asked_in_vain = page.get_by_test_id("stAlert").filter(has_text=re.compile("The page .* takes no|The link asks"))
-        expect(asked_in_vain).to_have_count(0)
+        expect(asked_in_vain(page)).to_have_count(0)
 
 
-@pytest.mark.parametrize("place", [0, 13])
-def test_a_linked_run_is_in_sight_without_scrolling(place: int, runs: list[Run], visit: Callable[..., Page]) -> None:
-    page = visit(f"/runs?suite=tiny&run={runs[place].id}")
-    expect(page.get_by_role("heading", name="Task Arithmetic", level=3)).to_be_in_viewport()
-    expect(page.get_by_text(runs[place].id, exact=True).first).to_be_in_viewport()
-    expect(page.locator(".js-plotly-plot").first).to_be_in_viewport()
+def test_a_linked_run_beside_many_others_is_in_sight_without_scrolling(runs: list[Run], visit: Visits) -> None:
+    is_in_sight_without_scrolling(runs[13], visit(f"/runs?suite=tiny&run={runs[13].id}"))
 
 
-def test_runs_chosen_by_link_stand_in_the_address_of_accuracy(runs: list[Run], visit: Callable[..., Page]) -> None:
-    page = visit(f"/accuracy?suite=tiny&run={runs[0].id},{runs[1].id}")
-    page.wait_for_url(f"**/accuracy?*runs={runs[0].id}&runs={runs[1].id}*")
-    expect(page.get_by_text("λ 0.02, set by hand").first).to_be_visible()
-
-
-def test_a_value_asked_for_in_vain_is_named(visit: Callable[..., Page]) -> None:
-    page = visit("/similarity?suite=tiny&alpha=-5")
-    expect(page.get_by_text("alpha = -5, which is no number from 0 to 1. 0.1 is shown instead.")).to_be_visible()
+def test_a_value_asked_for_in_vain_is_named(visit: Visits) -> None:
     page = visit("/?suite=tiny&alpha=-5")
     expect(page.get_by_text("The page Start takes no alpha = -5")).to_be_visible()
+    visit.leave(page)
+    page = visit("/sweeps?suite=tiny&trials=0")
+    expect(page.get_by_text("trials = 0, which is no number from 1 to")).to_be_visible()
 
 
-def test_a_run_deleted_elsewhere_is_said_to_be_gone(server: Server, visit: Callable[..., Page]) -> None:
+def test_a_run_deleted_elsewhere_is_said_to_be_gone(server: Server, visit: Visits) -> None:
     space = Workspace(server.home)
     run = ended(space, load_suite(server.home.parent / "suites" / "tiny"), "failed", "bad luck", "the last line")
     page = visit(f"/runs?suite=tiny&run={run.id}")

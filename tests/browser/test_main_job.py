@@ -1,9 +1,8 @@
 """The main job as a person does it: pick, compare, disentangle, merge, measure."""
 
 import re
-from collections.abc import Callable
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import spec_of
@@ -11,7 +10,7 @@ from merging.runs.table import RunStore
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 from tests.app.finished_runs import result_of
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, Visits
 from tests.dashboard import settled
 from tests.waiting import until
 
@@ -26,7 +25,7 @@ METHODS = (
 )
 
 
-def test_comparison_survives_a_closed_tab(visit: Callable[..., Page], server: Server) -> None:
+def test_comparison_survives_a_closed_tab(visit: Visits, server: Server) -> None:
     tasks = ("apples", "birds")  # AdaMerging takes as long as there are tasks, and once is enough
     space, suite = Workspace(server.home), load_suite(server.home.parent / "suites" / "tiny")
     done = spec_of(PRESETS["awd_adamerging"], str(suite.folder / "suite.yaml"), tasks, "cpu")
@@ -37,7 +36,7 @@ def test_comparison_survives_a_closed_tab(visit: Callable[..., Page], server: Se
     page = visit(start)
     page.get_by_role("button", name="Run the 3 that are missing").click()
     expect(page.get_by_text("Cancel").first).to_be_visible()
-    page.close()
+    visit.leave(page)
     again = visit(start)
     until(lambda: not RunStore(server.home).active(), meanwhile=lambda: again.wait_for_timeout(200))
     expect(again.get_by_role("button", name="Cancel")).to_have_count(0)
@@ -51,30 +50,27 @@ def test_comparison_survives_a_closed_tab(visit: Callable[..., Page], server: Se
     assert "runs=" in again.url
 
 
-def test_a_slider_changes_the_cosines(visit: Callable[..., Page]) -> None:
-    page = visit(f"/similarity?{TINY}")
+def test_a_view_of_the_similarity_page_is_a_link_and_a_slider_changes_it(visit: Visits) -> None:
+    page = visit(f"/similarity?{TINY}&scope=layer&level=block&alpha=0.3&tasks=apples&tasks=doors")
+    slider = page.get_by_role("slider", name=re.compile("α"))
+    expect(slider).to_have_value("0.3")
+    expect(page.get_by_text("2 of 4 tasks selected")).to_be_visible()
     value = page.get_by_test_id("stMetricValue").first
     before = value.inner_text()
-    slider = page.get_by_role("slider", name=re.compile("α"))
     slider.focus()
-    for _ in range(5):
-        slider.press("ArrowLeft")
+    slider.press("ArrowLeft")
+    slider.press("ArrowLeft")
     expect(value).not_to_have_text(before)
     settled(page)
-    assert "alpha=0.05" in page.url
-
-
-def test_a_view_of_the_similarity_page_is_a_link(visit: Callable[..., Page]) -> None:
-    page = visit(f"/similarity?{TINY}&scope=layer&level=block&alpha=0.3&tasks=apples&tasks=doors")
-    expect(page.get_by_role("slider", name=re.compile("α"))).to_have_value("0.3")
-    expect(page.get_by_text("2 of 4 tasks selected")).to_be_visible()
+    assert "alpha=0.28" in page.url
     page.get_by_text("Merge with these settings").click()
     settled(page)
     expect(page.get_by_role("heading", level=1)).to_have_text("Merge")
-    expect(page.get_by_text("edit.scope=layer")).to_be_visible()
+    for setting in ("edit.scope=layer", "edit.alpha=0.28"):
+        expect(page.get_by_text(setting)).to_be_visible()
 
 
-def test_merge_shows_progress_and_result(visit: Callable[..., Page]) -> None:
+def test_merge_shows_progress_and_result(visit: Visits) -> None:
     page = visit(f"/merge?{TINY}&edit=ties")
     page.get_by_role("button", name="Merge", exact=True).click()
     expect(page).to_have_url(re.compile(r"run=\w{12}"))
@@ -87,7 +83,7 @@ def test_merge_shows_progress_and_result(visit: Callable[..., Page]) -> None:
     expect(page.get_by_text(run.group(1)).first).to_be_attached()
 
 
-def test_a_running_merge_can_be_cancelled(visit: Callable[..., Page]) -> None:
+def test_a_running_merge_can_be_cancelled(visit: Visits) -> None:
     page = visit(f"/merge?{TINY}&merge=adamerging&merge.steps=20000")
     page.get_by_role("button", name="Merge", exact=True).click()
     expect(page).to_have_url(re.compile(r"run=\w{12}"))
@@ -97,7 +93,7 @@ def test_a_running_merge_can_be_cancelled(visit: Callable[..., Page]) -> None:
     expect(page.get_by_role("button", name="Run again")).to_be_visible()
 
 
-def test_the_selection_is_shared_by_all_pages(visit: Callable[..., Page]) -> None:
+def test_the_selection_is_shared_by_all_pages(visit: Visits) -> None:
     page = visit(f"/task_models?{TINY}&tasks=apples&tasks=birds")
     expect(page.get_by_text("2 of 4 tasks selected")).to_be_visible()
     page.get_by_test_id("stSidebarNavLink").get_by_text("Similarity").click()
@@ -112,7 +108,7 @@ def test_the_selection_is_shared_by_all_pages(visit: Callable[..., Page]) -> Non
     expect(page.get_by_text("0 of 4 tasks selected")).to_be_visible()
 
 
-def test_the_embedded_suite_is_there_at_once(visit: Callable[..., Page]) -> None:
+def test_the_embedded_suite_is_there_at_once(visit: Visits) -> None:
     page = visit("/")
     expect(page.get_by_text(re.compile("Measured when the suite was built")).first).to_be_visible()
     expect(page.get_by_text("8 of 8 tasks selected")).to_be_visible()

@@ -1,13 +1,12 @@
 """Files of one's own, dropped on the page Add a suite as a person drops them."""
 
 import base64
-from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
 from tests.app.conftest import build_suite
-from tests.browser.conftest import Server, barriers
+from tests.browser.conftest import Server, Visits, barriers
 from tests.dashboard import settled
 
 DROP = """([zone, files]) => {
@@ -27,7 +26,7 @@ def drop(page: Page, files: dict[str, bytes]) -> None:
 
 
 def test_a_good_file_dropped_with_a_bad_one_becomes_a_suite_at_once(
-    visit: Callable[..., Page], server: Server, tmp_path: Path
+    visit: Visits, server: Server, tmp_path: Path
 ) -> None:
     folder = build_suite(tmp_path / "own", tasks=("apples",)).parent
     good = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "suite.yaml"}
@@ -47,7 +46,6 @@ def test_a_good_file_dropped_with_a_bad_one_becomes_a_suite_at_once(
     expect(page.get_by_text("suite.yaml is written: base base.safetensors, 1 task (apples).")).to_be_visible()
     settled(page)
     assert "suite=dropped" in page.url and (server.home / "suites" / "dropped" / "suite.yaml").is_file()
-    page.goto(f"{server.url}/merge?suite=dropped")
-    settled(page)
+    page.get_by_test_id("stSidebarNavLink").get_by_text("Merge", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Merge")
     expect(page.get_by_text("1 of 1 tasks selected")).to_be_visible()

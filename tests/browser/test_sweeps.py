@@ -1,11 +1,11 @@
 """A sweep as a person does it: fill in, start, leave, come back, read the result; and stop one."""
 
 import re
-from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import barriers
+from tests.browser.conftest import Visits, barriers
+from tests.browser.keyboard import focus_is_seen, tab_to
 from tests.dashboard import settled
 
 TINY = "suite=tiny&tasks=apples&tasks=birds"
@@ -20,14 +20,16 @@ def open_form(page: Page) -> None:
     expect(page.get_by_role("button", name="Start the sweep")).to_be_visible()
 
 
-def test_a_sweep_survives_a_closed_tab_and_its_link_shows_the_best(visit: Callable[..., Page]) -> None:
+def test_a_sweep_that_a_key_started_survives_a_closed_tab_and_its_link_shows_the_best(visit: Visits) -> None:
     page = visit(f"/sweeps?{TINY}&merges.task_arithmetic.scaling=0.2, 0.4")
     open_form(page)
     expect(page.get_by_text("A grid of 2 trials")).to_be_visible()
-    page.get_by_role("button", name="Start the sweep").click()
+    tab_to(page, "button", "Start the sweep")
+    assert focus_is_seen(page)
+    page.keyboard.press(" ")
     page.wait_for_url(re.compile(r"sweep=\w{12}"))
     link = page.url[page.url.index("/sweeps") :]
-    page.close()
+    visit.leave(page)
     again = visit(link)
     expect(again.get_by_text("2 of 2 trials")).to_be_visible()
     expect(again.get_by_test_id("stMetricValue").nth(1)).to_have_text(re.compile(r"\d %"))
@@ -42,7 +44,7 @@ def test_a_sweep_survives_a_closed_tab_and_its_link_shows_the_best(visit: Callab
     assert "run=" in again.url
 
 
-def test_a_running_sweep_can_be_cancelled_and_taken_up_again(visit: Callable[..., Page]) -> None:
+def test_a_running_sweep_can_be_cancelled_and_taken_up_again(visit: Visits) -> None:
     page = visit(f"/sweeps?{TINY}&merges=AdaMerging&merges.adamerging.steps=20000, 19000")
     open_form(page)
     page.get_by_role("button", name="Start the sweep").click()

@@ -1,82 +1,57 @@
-"""Pages with the keyboard alone: Tab reaches the main control, Enter or Space works it, and one sees where one is."""
+"""Pages with the keyboard alone: Tab reaches the main control, Enter or Space works it, and one sees where one is.
+
+A sweep is started so in `test_sweeps.py`, and a report taken in `test_compare.py`.
+"""
 
 import re
-from collections.abc import Callable
-from typing import Literal
 
-import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
+from merging.runs.export.weights import KEPT_WEIGHTS
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 from tests.app.finished_runs import finished
-from tests.browser.conftest import Server
-from tests.browser.test_sweeps import open_form
+from tests.browser.conftest import Server, Visits, barriers
+from tests.browser.keyboard import focus_is_seen, tab_to
 from tests.dashboard import settled
 
-TINY = "suite=tiny&tasks=apples&tasks=birds"
-Role = Literal["button", "slider", "tab"]
-MANY = 120  # presses of Tab that reach anything on a page
 
-
-def focus_is_seen(page: Page) -> bool:
-    """Whether the element in focus looks otherwise without the focus."""
-    element = page.evaluate_handle("document.activeElement").as_element()
-    assert element is not None
-    box = element.bounding_box()
-    assert box is not None
-    around = {"x": box["x"] - 8, "y": box["y"] - 8, "width": box["width"] + 16, "height": box["height"] + 16}
-    focused = page.screenshot(clip=around, animations="disabled")  # type: ignore[arg-type]
-    element.evaluate("one => one.blur()")
-    plain = page.screenshot(clip=around, animations="disabled")  # type: ignore[arg-type]
-    element.focus()
-    return focused != plain
-
-
-def tab_to(page: Page, role: Role, name: str) -> None:
-    """Press Tab until a control is in focus."""
-    control = page.get_by_role(role, name=re.compile(name)).first
-    for _ in range(MANY):
-        page.keyboard.press("Tab")
-        if control.evaluate("one => one === document.activeElement"):
-            return
-    raise AssertionError(f"{MANY} presses of Tab do not reach the {role} {name!r}")
-
-
-@pytest.mark.parametrize(
-    ("path", "role", "name", "key", "shown"),
-    [
-        (f"/what_if?{TINY}", "slider", "Apples", "ArrowRight", "c.apples=0.35"),
-        (f"/what_if?{TINY}", "button", "Apples alone", "Enter", "c.apples=1"),
-        (f"/sweeps?{TINY}&merges.task_arithmetic.scaling=0.2", "button", "Start the sweep", " ", "sweep="),
-    ],
-)
-def test_the_main_control_works_without_a_mouse(
-    path: str, role: Role, name: str, key: str, shown: str, visit: Callable[..., Page]
-) -> None:
-    page = visit(path)
-    if path.startswith("/sweeps"):
-        open_form(page)
-    tab_to(page, role, name)
+def test_coefficients_are_moved_and_set_without_a_mouse(visit: Visits) -> None:
+    page = visit("/what_if?suite=tiny&tasks=apples&tasks=birds")
+    tab_to(page, "slider", "Apples")
     assert focus_is_seen(page)
-    page.keyboard.press(key)
-    expect(page).to_have_url(re.compile(re.escape(shown)))
-
-
-def test_a_report_is_downloaded_and_a_tab_opened_without_a_mouse(visit: Callable[..., Page], server: Server) -> None:
-    space, suite = Workspace(server.home), load_suite(server.home.parent / "suites" / "tiny")
-    runs = [finished(space, suite, merge_params={"scaling": scaling}) for scaling in (0.21, 0.22)]
-    page = visit(f"/compare?suite=tiny&run={runs[0].id}&run={runs[1].id}")
-    expect(page.get_by_role("button", name="Report")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(re.compile(r"c\.apples=0\.35"))
     settled(page)
-    tab_to(page, "button", "Report")
+    tab_to(page, "button", "Apples alone")
     assert focus_is_seen(page)
-    with page.expect_download() as download:
-        page.keyboard.press("Enter")
-    assert download.value.suggested_filename == "comparison.html"
-    page = visit(f"/runs?suite=tiny&run={runs[0].id}")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile(r"c\.apples=1"))
+
+
+def test_a_tab_is_opened_and_a_run_deleted_and_had_back_without_a_mouse(visit: Visits, server: Server) -> None:
+    space = Workspace(server.home)
+    run = finished(space, load_suite(server.home.parent / "suites" / "tiny"), seed=271)
+    kept = space.store.folder(run.id) / KEPT_WEIGHTS
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"weights")
+
+    page = visit(f"/runs?suite=tiny&run={run.id}")
+    expect(page.get_by_role("heading", name="Task Arithmetic")).to_be_visible()
     tab_to(page, "tab", "Accuracy")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     expect(page.get_by_role("tab", name="Coefficients")).to_have_attribute("aria-selected", "true")
-    expect(page).to_have_url(re.compile(rf"tab\.{runs[0].id}=Coefficients"))
+    expect(page).to_have_url(re.compile(rf"tab\.{run.id}=Coefficients"))
+    settled(page)
+    for name in ("^Delete$", "^Delete it$"):
+        tab_to(page, "button", name)
+        page.keyboard.press("Enter")
+    expect(page.get_by_text(f"{run.id} was deleted")).to_be_visible()
+    assert space.store.find(run.fingerprint) is None
+    settled(page)
+    tab_to(page, "button", "^Undo$")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(f"{run.id} was deleted")).to_have_count(0)
+    assert space.store.get(run.id) == run and kept.read_bytes() == b"weights"
+    assert not barriers(page)
