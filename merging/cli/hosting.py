@@ -116,9 +116,9 @@ def serve(
     if log_in and not owners:
         raise RunError("people log in here, but nobody is the owner; name somebody's e-mail address with --owner")
     host = f"[{address}]" if ":" in address else "127.0.0.1" if address == "0.0.0.0" else address
-    url = f"http://{host}:{port}/{base}{'/' if base else ''}"
-    click.echo(f"For guests: {url}")
-    click.echo(f"The owner: {'logs in' if log_in else f'{url}?owner={owner_secret(home)}'}")
+    path = f":{port}/{base}{'/' if base else ''}"
+    click.echo(f"For guests: http://{_host_for_others(address) or host}{path}")
+    click.echo(f"The owner: {'logs in' if log_in else f'http://{host}{path}?owner={owner_secret(home)}'}")
     click.echo("Behind a proxy these begin with its address. The owner's link is a key: show it to nobody.\n")
     options = {
         "server.address": address,
@@ -139,6 +139,13 @@ def serve(
         "MERGING_GUESTS": " ".join(guests),
     }
     run_server(port, home, suites, options, environment)
+
+
+def _host_for_others(address: str) -> str | None:
+    """Where the whole network is let in, the address of this machine in it; none elsewhere, and without a network."""
+    from merging.core.networks import own_networks
+
+    return next(iter(own_networks()), None) if address == "0.0.0.0" else None
 
 
 def _half_of_the_memory() -> int:

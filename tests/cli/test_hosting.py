@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from merging.cli import hosting, main
 from merging.core.guests import Limits, read_limits
+from merging.core.networks import own_networks
 from merging.core.owner import owner_secret
 from tests.dashboard import free_port
 
@@ -35,6 +36,14 @@ def test_it_says_both_addresses_and_writes_the_limits(tmp_path: Path, started: l
     assert options["server.baseUrlPath"] == "lab/merging" and options["server.address"] == "127.0.0.1"  # type: ignore[index]
     assert json.loads(options["server.trustedUserHeaders"]) == {}  # type: ignore[index]
     assert environment["MERGING_SERVE"] == "1"  # type: ignore[index]
+
+
+def test_where_the_network_is_let_in_guests_get_an_address_that_it_reaches(
+    tmp_path: Path, started: list[tuple[object, ...]]
+) -> None:
+    said = serve(tmp_path, "--address", "0.0.0.0")
+    reached = next(iter(own_networks()), "127.0.0.1")
+    assert f"For guests: http://{reached}:" in said and "The owner: http://127.0.0.1:" in said and started
 
 
 def test_limits_that_nobody_names_are_those_of_every_shared_dashboard(

@@ -10,12 +10,13 @@ import streamlit as st
 
 from merging.charts.lesson import answers_figure
 from merging.core.errors import RunError
+from merging.core.networks import own_networks
 from merging.core.text import counted
 from ui.lesson.questions import Question
 from ui.lesson.screen import answered, large
 from ui.look.figure import escape_markdown, is_dark, show
 from ui.shell import session
-from ui.shell.poll.address import address_of, own_networks, what_lets_others_in
+from ui.shell.poll.address import address_of, what_lets_others_in
 from ui.shell.poll.polls import LETTERS, askable
 from ui.shell.poll.web import POLLS, REACH
 from ui.shell.rights import Act

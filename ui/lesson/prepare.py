@@ -9,6 +9,7 @@ import streamlit as st
 
 from merging.core.errors import MergingError
 from merging.core.limits import MAX_LESSON_BYTES, MAX_LESSON_TEXT
+from merging.core.networks import own_networks
 from merging.core.places import chosen_home
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
@@ -19,7 +20,7 @@ from ui.lesson.steps import STEPS
 from ui.look.figure import escape_markdown
 from ui.runs.text import measured_before
 from ui.shell import session, state
-from ui.shell.poll.address import dashboard_at, own_networks, what_lets_others_in
+from ui.shell.poll.address import dashboard_at, what_lets_others_in
 from ui.shell.rights import Act
 from ui.shell.url import warn
 from ui.what_if import live_accuracy

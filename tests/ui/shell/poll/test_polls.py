@@ -9,8 +9,9 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from merging.core.errors import RunError
+from merging.core.networks import own_networks
 from ui.shell.poll import polls as polls_module
-from ui.shell.poll.address import address_of, own_networks
+from ui.shell.poll.address import address_of
 from ui.shell.poll.polls import MOST_ANSWERS, MOST_OPEN, PATIENCE, Polls
 from ui.shell.poll.web import Reach, listen, routes
 
