@@ -202,6 +202,12 @@ def outlook(presets: Sequence[Preset], left: Sequence[InParts | None], workspace
     )
 
 
+def seconds_of(job: InParts, workspace: Workspace) -> float | None:
+    """How long a job may take by an earlier run of its method; None where none tells."""
+    earlier = _earlier(job, workspace)
+    return None if earlier is None else _seconds(job, earlier)
+
+
 def _seconds(job: InParts, earlier: Run) -> float:
     """How long a job may take by another with its method: a merge, or one in parts."""
     done = earlier.job

@@ -71,6 +71,7 @@ def test_beyond_the_benchmark_it_stands_until_it_was_measured_here(
     app = open_page("beyond", **chosen)
     assert not app.exception and len(app.get("plotly_chart")) == 1
     assert MEASURED in texts(app) and "1 of 2 methods is not measured yet" in texts(app)
+    assert "Again takes" not in texts(app)  # which nothing tells
     store = state.workspace().store
     press(app, "Run again")
     (own,) = store.queued()
@@ -81,6 +82,20 @@ def test_beyond_the_benchmark_it_stands_until_it_was_measured_here(
     store.finish(own.id, store.shipped.find(own.fingerprint).result)
     app = open_page("beyond", **chosen)
     assert len(app.get("plotly_chart")) == 1 and MEASURED not in texts(app)
+
+
+def test_beyond_the_benchmark_it_is_said_how_long_again_takes_by_the_merge_that_came_too(
+    tiny: Suite, tmp_path: Path, shipped_beyond: GeneralisationJob, open_page: Open
+) -> None:
+    chosen = {"beyond-methods": [PRESETS["average"].title]}
+    space = Workspace(tmp_path / "built")
+    merge = space.submit(spec_of(PRESETS["average"], shipped_beyond.suite, tiny.task_names, "cpu"))
+    space.store.claim(merge.id)
+    slow = result_of(tiny, merge.spec, space).model_copy(update={"seconds": {"total": 3600.0}})
+    space.store.finish(merge.id, slow)
+    before = replace(have_done(shipped_beyond, space, Here(space)), started=None)
+    write(tiny.folder / FILE, [before, space.store.get(merge.id)], {}, {})
+    assert "Again takes about" in texts(open_page("beyond", **chosen))
 
 
 def press(app: AppTest, label: str) -> AppTest:

@@ -12,7 +12,7 @@ from merging.runs.beyond import AT_FIRST
 from merging.runs.jobs.model_job import ModelResult
 from merging.runs.jobs.parts import InParts
 from merging.runs.leaderboard import cheapest_first
-from merging.runs.parts import Known, outlook
+from merging.runs.parts import Known, outlook, seconds_of
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown
 from ui.runs import shipped
@@ -101,7 +101,14 @@ def measured(
 def say_shipped(found: Sequence[Known], *, key: str, in_part: bool = False) -> None:
     """Below a chart of :func:`measured`, whose arguments these are: which of it came with the suite."""
     shown = (one for one in found if in_part or one.left is None)
-    shipped.say(list({run.id: run for one in shown for run in one.done.values()}.values()), key)
+    runs = list({run.id: run for one in shown for run in one.done.values()}.values())
+    shipped.say(runs, key, _seconds_again(runs))
+
+
+def _seconds_again(runs: Sequence[Run]) -> float:
+    """How long those of some runs that came with the suite may take here; none of that says how long they took."""
+    parts = [run.job for run in runs if run.shipped and isinstance(run.job, InParts)]
+    return sum(seconds_of(job, state.workspace()) or 0.0 for job in parts)
 
 
 def _offer(

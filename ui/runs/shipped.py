@@ -18,19 +18,21 @@ def declined() -> bool:
     return bool(st.session_state.get(_DECLINED))
 
 
-def say(runs: Sequence[Run | None], key: str) -> None:
+def say(runs: Sequence[Run | None], key: str, guess: float = 0.0) -> None:
     """Below a chart or a table: that it is drawn from results that came with the suite, and a button to be rid of that.
 
     Args:
         runs: what it is drawn from; those of nobody count as nothing.
         key: unique on the page.
+        guess: how long all of it may take, in seconds, where the runs do not say how long they took.
     """
     there = [run for run in runs if run is not None]
     before = [run for run in there if run.shipped]
     if not before:
         return
     seconds = sum(run.finished - run.started for run in before if run.finished and run.started)
-    takes = f" Again takes {about(seconds)}, depending on the machine." if seconds >= _LONG else ""
+    again = seconds or guess
+    takes = f" Again takes {about(again)}, depending on the machine." if again >= _LONG else ""
     there_it_took = f"; there it took {about(seconds)}{TIMES_ELSEWHERE}" if seconds else ""
     if _line(measured_before(there) + takes, "Run again", f"Here, on this machine{there_it_took}", key):
         queue([run.job.model_copy(update={"device": str(state.device())}) for run in before])
