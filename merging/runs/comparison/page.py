@@ -16,7 +16,7 @@ table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; } caption { 
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #e3e5e8; text-align: left; vertical-align: top; }
 td:nth-child(-n+2) { white-space: nowrap; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; } td.n { white-space: nowrap; }
-table.text td { white-space: normal; }
+table.text td { white-space: normal; } table.text td:last-child { min-width: 12rem; overflow-wrap: anywhere; }
 td.differs { background: #f9e8cd; }
 .wide { overflow-x: auto; } .images { display: flex; flex-wrap: wrap; gap: .6rem; margin: .5rem 0 1rem; }
 figure { margin: 0; width: 96px; font-size: 12px; } .note { color: #555; font-size: 13px; }

@@ -114,7 +114,7 @@ def _about(found: RankedRuns) -> str:
     ]
     head = ["Run", "Id", "Fingerprint", "Finished", "By", "Machine", "Tags", "Note"]
     kept = [place for place in range(len(head)) if any(row[place] for row in rows)]
-    table = html_table([head[place] for place in kept], [[row[place] for place in kept] for row in rows])
+    table = html_table([head[place] for place in kept], [[row[place] for place in kept] for row in rows], kind="text")
     return f"<h2>Runs</h2><div class='wide'>{table}</div>"
 
 
