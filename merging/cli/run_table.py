@@ -390,8 +390,8 @@ def runs_export(
     """Write runs into a file, or weights and recipe of the run ID into a folder.
 
     `runs export FILE` writes what is known of all runs, or of those that the options ask for, into one file, to be
-    imported on another machine or by somebody else: settings, results, predictions, names and notes; no weights unless
-    --weights is given, and no paths of this machine.
+    imported on another machine or by somebody else: settings, results, predictions as far as they are known, names and
+    notes; no weights unless --weights is given, and no paths of this machine.
 
     `runs export ID FOLDER` writes weights, recipe, model card and coefficients of a finished run into FOLDER.
     """

@@ -72,7 +72,10 @@ def kept_weights(run: Run, store: RunStore) -> Path:
     kept = store.folder(run.id) / KEPT_WEIGHTS
     noted = require_done(run).kept
     if not kept.is_file() or noted not in (None, _state(kept)):
-        raise RunError(f"run {run.id}: its weights are gone or were changed; delete the run and make it again")
+        raise RunError(
+            f"run {run.id}: its weights are gone or were changed, or did not come along with it (`runs export FILE "
+            "--weights` takes them); delete the run and make it again, or import it with them"
+        )
     return kept
 
 

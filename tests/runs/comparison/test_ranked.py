@@ -94,7 +94,7 @@ def test_a_run_that_answers_all_as_the_best_is_tied_and_one_without_weights_unte
     found = ranked([first, same, gone], workspace)
     cells = found.cells
     assert all(cells[gone.id][column].tied is None and cells[gone.id][column].value is not None for column in TASKS)
-    assert "weights are gone" in found.untested[gone.id]
+    assert "its weights are gone" in found.untested[gone.id]
     written = table_text(found, "markdown")
     assert "could not be tested, nor others against it" in written and "?: not tested" in written.replace("\\", "")
     marks = {found.mark(cells[gone.id][task]) for task in TASKS if not cells[gone.id][task].best}
