@@ -270,6 +270,25 @@ def runs_again(run_id: str, home: Path, as_json: bool) -> None:
         click.echo(f"{run.state}: {run.id}; the dashboard or `merging worker` carries it out")
 
 
+@runs.command("cancel")
+@click.argument("run_id", metavar="ID")
+@home_option
+@json_option
+def runs_cancel(run_id: str, home: Path, as_json: bool) -> None:
+    """Cancel a run that waits or is being carried out."""
+    from merging.runs.table import RunStore
+
+    store = RunStore(home)
+    before = store.get(run_id)
+    if before.state not in ("queued", "running"):
+        raise RunError(f"run {before.id} is {before.state}; only what waits or is being carried out can be cancelled")
+    run = store.cancel(before.id)
+    if as_json:
+        print_json(run_row(run))
+    else:
+        click.echo(f"cancelled: {run.id}" if run.state != "running" else f"{run.id} stops once its worker sees it")
+
+
 @runs.command("usage")
 @home_option
 @json_option

@@ -24,7 +24,7 @@ class _ListWithoutAWord(click.Group):
 
 @main.group(cls=_ListWithoutAWord)
 def runs() -> None:
-    """What was run: list (or no word), show, annotate, compare, report, delete, restore, remove, export, import."""
+    """What was run: list (or no word), show, annotate, compare, report, cancel, delete, restore, export, import."""
 
 
 @runs.command("show")

@@ -146,6 +146,18 @@ def test_a_failed_run_says_what_to_do_and_is_queued_again(
     assert call("again", again["run"], home=store.home).exit_code == 1
 
 
+def test_what_waits_or_runs_is_cancelled_and_nothing_else(home: Path) -> None:
+    store = RunStore(home)
+    spec = MergeSpec.build(suite="/suites/even/suite.yaml", tasks=("a",), merge="wudi")
+    running, _ = store.take(spec, "e" * 64)
+    waiting = store.submit(spec, "f" * 64)
+    assert found("cancel", waiting.id, home=home)["state"] == "cancelled"
+    assert "stops once" in call("cancel", running.id, home=home).stdout
+    assert store.get(running.id).state == "running" and store.get(running.id).cancel_asked
+    again = call("cancel", waiting.id, home=home)
+    assert again.exit_code == 1 and "is cancelled; only what waits" in again.stderr
+
+
 def test_chosen_runs_are_exported_and_imported(home: Path, tmp_path: Path) -> None:
     file, elsewhere = tmp_path / "odd.zip", tmp_path / "elsewhere"
     assert found("export", file, "--suite", "odd", home=home)["runs"] == 2
