@@ -114,11 +114,32 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _few_threads() -> None:
-    """Tiny tensors are not worth threads: on a busy machine threads that wait for each other cost tenfold."""
+def _few_threads() -> Iterator[Callable[[], int]]:
+    """Tiny tensors are not worth threads: on a busy machine threads that wait for each other cost tenfold.
+
+    How many there are is asked again and again, each time in a thread that is made for it.
+    """
     import torch
 
+    from merging.core import streaming
+
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        asked = streaming.threads
+        patch.setattr(streaming, "threads", lambda: 1)
+        yield asked
+
+
+@pytest.fixture
+def three_threads(_few_threads: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Torch works with three threads, whatever the machine has."""
+    import torch
+
+    monkeypatch.setattr("merging.core.streaming.threads", _few_threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True, scope="session")

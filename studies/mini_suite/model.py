@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ def new_model() -> CLIP:
     return CLIP(**ARCHITECTURE)
 
 
+@cache
 def tokenizer() -> SimpleTokenizer:
     """open_clip's own tokenizer at the suite's context length."""
     return SimpleTokenizer(context_length=ARCHITECTURE["text_cfg"]["context_length"])

@@ -1,7 +1,7 @@
 """Tensors side by side: torch is confined in the threads that work, and in no others."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,13 +15,7 @@ from tests.waiting import until
 Result = TypeVar("Result")
 
 
-@pytest.fixture(autouse=True)
-def three_threads() -> Iterator[None]:
-    """Torch works with three threads, whatever the machine has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("three_threads")
 
 
 def in_new_thread(function: Callable[[], Result]) -> Result:

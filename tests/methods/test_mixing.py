@@ -39,7 +39,8 @@ def test_weights_are_a_plain_sum(edit: str, held: bool, vectors: TaskVectors) ->
     what_if = plan_edit(vectors, edit)
     if held:
         what_if = what_if.held()
-    found = torch.cat([what_if.weights(COEFFICIENTS)[name].double().flatten() for name in vectors.names])
+    weights = what_if.weights(COEFFICIENTS)
+    found = torch.cat([weights[name].double().flatten() for name in vectors.names])
     base = torch.cat([vectors.base[name].double().flatten() for name in vectors.names])
     expected = base + torch.tensor(COEFFICIENTS, dtype=torch.float64) @ edited_rows(vectors, edit)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

@@ -261,10 +261,10 @@ HUGE: dict[str, bytes] = {
     "a long list as a persistent name": b"](" + b"K\x01" * 3000 + b"eq\x01" + b"h\x01Q0" * 3000 + b"N.",
     "billions of laughs": b"]q\x00" + b"".join(b"](" + b"h%c" % i * 10 + b"eq%c" % (i + 1) for i in range(100)) + b".",
     "tuples as keys": b")q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(100)) + b"0}hdNs.",
-    "modules in modules": nested(30_000, b"layer"),
+    "modules in modules": nested(10_000, b"layer"),
     "names that grow": nested(3000, b"a" * 250),
-    "deep tuples": b")" + b"\x85" * 200_000 + b".",
-    "deep lists": b"]" * 100_000 + b"a" * 99_999 + b".",
+    "deep tuples": b")" + b"\x85" * 60_000 + b".",
+    "deep lists": b"]" * 50_000 + b"a" * 49_999 + b".",
     "marks": b"(" * 100_000 + b".",
     "memo far away": b"Nr\xff\xff\xff\xff.",
 }

@@ -111,7 +111,7 @@ def test_task_models_are_near_the_base_and_differ_from_it(name: str) -> None:
 
 
 def test_every_task_gains_from_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On one of four images: what it is on all of them is compared in ``tests/runs/test_shipped.py``."""
+    """On one of four images, which is enough to see it."""
     whole = build_module.accuracy
     monkeypatch.setattr(
         build_module, "accuracy", lambda tower, head, images, labels: whole(tower, head, images[::4], labels[::4])

@@ -340,7 +340,7 @@ def test_long_solvers_can_be_cancelled(vectors: TaskVectors, params: AwdParams) 
 
 @pytest.mark.parametrize("solver", ["descent", "exact"])
 def test_problems_solved_in_parallel_batches_are_those_solved_one_by_one(
-    solver: str, monkeypatch: pytest.MonkeyPatch
+    solver: str, monkeypatch: pytest.MonkeyPatch, three_threads: None
 ) -> None:
     """However many threads there are, and wherever a batch ends; the curve is the mean over all problems."""
     vectors = np.random.default_rng(0).normal(size=(23, 3, 6))
@@ -351,12 +351,7 @@ def test_problems_solved_in_parallel_batches_are_those_solved_one_by_one(
     solve = getattr(awd, solver)
     monkeypatch.setattr(awd, solver, lambda *given: (seen.add(threading.get_ident()), solve(*given))[1])
     monkeypatch.setattr(awd, "_BATCH", 4)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        found = awd._solve(grams, params)
-    finally:
-        torch.set_num_threads(before)
+    found = awd._solve(grams, params)
     np.testing.assert_allclose(found.coefficients, np.concatenate([one.coefficients for one in alone]), rtol=1e-9)
     np.testing.assert_allclose(found.curve, np.mean([one.curve for one in alone], axis=0), rtol=1e-9)
     assert threading.get_ident() not in seen

@@ -62,7 +62,7 @@ def test_the_order_of_tasks_does_not_matter(suite: Suite, method: str) -> None:
 
 
 @every_method
-@pytest.mark.parametrize("tasks", [1, 2, 8])
+@pytest.mark.parametrize("tasks", [1, 2, 5])
 def test_any_number_of_tasks_and_the_same_again_by_the_same_seed(tmp_path: Path, method: str, tasks: int) -> None:
     suite = load_suite(write_suite(tmp_path / "suite", tuple(f"task{index}" for index in range(tasks))))
     found, again = (merged(suite, suite.task_names, method) for _ in range(2))
@@ -70,7 +70,7 @@ def test_any_number_of_tasks_and_the_same_again_by_the_same_seed(tmp_path: Path,
         assert bool(tensor.isfinite().all()) and torch.equal(tensor, again[name])
     if tasks == 1 and method == "fisher":
         assert_same(found, dict(suite.checkpoint("task0")))
-    if tasks == 8:  # which images are drawn
+    if tasks == 5:  # which images are drawn
         other = merged(suite, suite.task_names, method, seed=1)
         assert any(not torch.equal(found[name], other[name]) for name in found)
 
