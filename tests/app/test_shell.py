@@ -37,32 +37,32 @@ TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "lay
 Open = Callable[..., AppTest]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_without_a_suite_every_page_says_what_to_do(page: str, open_page: Open) -> None:
-    app = open_page(page)
-    assert not app.exception
-    assert app.title[0].value == "No suite yet"
-    assert "studies.mini_suite.build" in app.code[0].value
+def test_without_a_suite_every_page_says_what_to_do(open_page: Open) -> None:
+    for page in PAGES:
+        app = open_page(page)
+        assert not app.exception, page
+        assert app.title[0].value == "No suite yet", page
+        assert "studies.mini_suite.build" in app.code[0].value, page
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_broken_suite_is_an_error_in_words(page: str, suites_folder: Path, open_page: Open) -> None:
+def test_a_broken_suite_is_an_error_in_words_on_every_page(suites_folder: Path, open_page: Open) -> None:
     folder = suites_folder / "broken"
     folder.mkdir()
     (folder / "suite.yaml").write_text("name: broken\nsurprise: 1\n")
-    app = open_page(page)
-    assert not app.exception
-    assert "suite.yaml" in app.error[0].value
-    assert str(suites_folder) not in texts(app)
+    for page in PAGES:
+        app = open_page(page)
+        assert not app.exception, page
+        assert "suite.yaml" in app.error[0].value, page
+        assert str(suites_folder) not in texts(app), page
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_weights_of_another_shape_are_named_in_words(page: str, tiny: Suite, open_page: Open) -> None:
+def test_weights_of_another_shape_are_named_in_words_on_every_page(tiny: Suite, open_page: Open) -> None:
     (tiny.folder / "birds.safetensors").write_bytes((tiny.folder / "birds.head.safetensors").read_bytes())
-    app = open_page(page)
-    assert not app.exception and not app.error
-    assert "birds.safetensors" in texts(app) and "birds" not in app.multiselect(key="tasks").value
-    assert str(tiny.folder) not in texts(app)
+    for page in PAGES:
+        app = open_page(page)
+        assert not app.exception and not app.error, page
+        assert "birds.safetensors" in texts(app) and "birds" not in app.multiselect(key="tasks").value, page
+        assert str(tiny.folder) not in texts(app), page
 
 
 def test_room_for_images_that_is_no_number_is_an_error_in_words(
