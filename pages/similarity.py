@@ -25,6 +25,7 @@ _LEVELS: tuple[Level, ...] = ("model", "block", "layer")
 # Seconds in which the browser draws the heat maps before the other charts reach it and keep it busy. While a slider
 # moves, a newer value takes over after this pause, and the others are not drawn for every value on the way.
 _HEAD_START = 0.12
+_SIDE_BY_SIDE = 3  # tasks whose three heat maps fit beside each other on a phone
 _WHOLE = "similarity-whole"  # session state: the whole page runs, not only the fragment
 
 
@@ -118,8 +119,8 @@ def cosine_section(geometry: Geometry, found: Disentangled) -> None:
     before, after = cosines(grams[index]), cosines(after_grams[index])
     names, limit = labels_of(geometry), charts.cosine_limit(before, after, zoom)
     chart = partial(charts.cosine_figure, before, after, names, limit=limit, dark=is_dark())
-    # Only of many tasks are cells too small side by side: each slider has to redraw both, of which one is hidden.
-    many = len(names) > charts.MAX_NUMBERED
+    # Only of three tasks or fewer are cells large enough side by side; a slider redraws both, of which one is hidden.
+    many = len(names) > _SIDE_BY_SIDE
     show(
         chart,
         narrow=partial(chart, stacked=True) if many else None,

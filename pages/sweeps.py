@@ -1,7 +1,10 @@
 """Sweeps: try many combinations of methods, parameter values and task subsets; the best on validation wins."""
 
+from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -13,7 +16,7 @@ from merging.sweeps.progress import Snapshot, look, trial_in_words
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, show, show_table
 from ui.merge import sweep_form
-from ui.runs.panel import ensure_worker
+from ui.runs.panel import ensure_worker, how_long
 from ui.runs.text import when
 from ui.shell import session, state
 from ui.shell.entry import through_app
@@ -23,6 +26,7 @@ from ui.shell.url import choice, not_found, warn
 through_app()
 
 _POLL_SECONDS = 1.5
+_COUNTED = 200  # trials of a subset whose time is added up before the sweep is started
 _FORM_LINKED = "sweep-form-linked"  # session state: a link filled the form, and nothing was started with it yet
 _BADGES = {
     "running": ":blue-badge[:material/progress_activity: running]",
@@ -45,6 +49,7 @@ def new_sweep(expanded: bool) -> None:
         words, button = st.columns([0.75, 0.25], vertical_alignment="center")
         if definition is not None:
             words.markdown(plan(definition))
+            words.caption(takes(definition))
             with st.popover("The same as a file", icon=":material/terminal:", type="tertiary"):
                 st.code(definition.to_yaml(), language="yaml")
                 st.code("merging sweep sweep.yaml", language=None)
@@ -75,6 +80,23 @@ def plan(definition: SweepDefinition) -> str:
     if subsets > 1:
         parts.append(f", for each of {subsets} task subsets: {definition.total} in all")
     return "".join(parts) + ". The best on validation is then measured on test, once."
+
+
+def takes(definition: SweepDefinition) -> str:
+    """How long that is likely to take, in words."""
+    subsets = definition.tasks or (state.selected_tasks(),)
+    trials = [definition.spec(subset, one) for subset in subsets for one in islice(settings_of(definition), _COUNTED)]
+    return f"One after the other, they take {how_long(trials, more=len(trials) < definition.total)}."
+
+
+def settings_of(definition: SweepDefinition) -> Iterator[Mapping[str, Any]]:
+    """Those of a subset's trials; where they are to be proposed, the lowest of what may be, pair by pair."""
+    if definition.search == "grid":
+        yield from definition.grid()
+        return
+    for pair in islice(cycle(definition.pairs), definition.trials_per_subset):
+        lowest = {path: definition.lowest(path, domain) for path, domain in definition.space(pair).items()}
+        yield {"edit": pair[0], "merge": pair[1], **lowest}
 
 
 def begin(definition: SweepDefinition, scheduler: str) -> None:

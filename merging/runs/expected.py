@@ -31,14 +31,17 @@ class Expected:
 
     def __init__(self, done: Iterable[tuple[Fields, float]], elsewhere: Iterable[tuple[Fields, float]] = ()) -> None:
         self._known: dict[str, tuple[Fields, float, bool]] = {}
+        self._searched: dict[str, tuple[Fields, float, bool]] = {}  # by what is like them without the search
         for pairs, here in ((done, True), (elsewhere, False)):
             for fields, seconds in pairs:
-                for key in (_like(fields), _learns_like(fields)):
-                    if key:
-                        self._known.setdefault(key, (fields, seconds, here))
+                like, learns, given = _like(fields), _learns_like(fields), _like(fields, searched=False)
+                for key in filter(None, (like, learns)):
+                    self._known.setdefault(key, (fields, seconds, here))
+                if given != like:
+                    self._searched.setdefault(given, (fields, seconds, here))
 
     def seconds(self, job: Job) -> float | None:
-        """About how long a job will take; None where nothing like it was done before."""
+        """About how long a job will take, or :meth:`at_most`; None where nothing like it was done before."""
         found, fields = self._found(job), job.model_dump(mode="json")
         return None if found is None else found[1] * _amount(fields) / _amount(found[0])
 
@@ -47,7 +50,14 @@ class Expected:
         found = self._found(job)
         return found is not None and not found[2]
 
+    def at_most(self, job: Job) -> bool:
+        """Whether it is only known how long the like takes where a parameter that is given here is searched for."""
+        return self._exact(job) is None and self._found(job) is not None
+
     def _found(self, job: Job) -> tuple[Fields, float, bool] | None:
+        return self._exact(job) or self._searched.get(_like(job.model_dump(mode="json")))
+
+    def _exact(self, job: Job) -> tuple[Fields, float, bool] | None:
         fields = job.model_dump(mode="json")
         return self._known.get(_like(fields)) or self._known.get(_learns_like(fields))
 
@@ -92,14 +102,14 @@ class Expected:
         return found
 
 
-def _like(fields: Fields) -> str:
+def _like(fields: Fields, searched: bool = True) -> str:
     """The same for jobs that take about as long, but for their numbers of tasks and of steps.
 
     A parameter that is to be chosen on validation, whatever it is called, takes a search; which number is given instead
-    makes no difference.
+    makes no difference. Unless ``searched``, it is as if one was given.
     """
     params = _params(fields).items()
-    rest = {key: value for key, value in params if key in ("granularity", "split") or value == "auto"}
+    rest = {key: value for key, value in params if key in ("granularity", "split") or (searched and value == "auto")}
     return json.dumps(
         [fields.get(key) for key in ("job", "suite", "edit", "merge")] + [rest], sort_keys=True, default=str
     )

@@ -129,6 +129,12 @@ class SweepDefinition(BaseModel):
             return domain
         return tuple(map(int, domain.values())) if self.is_whole(path) else domain.values()
 
+    def lowest(self, path: str, domain: Range | Choices) -> Any:
+        """The low end of a range, or the first of what may be chosen."""
+        if not isinstance(domain, Range):
+            return domain[0]
+        return int(domain.low) if self.is_whole(path) else domain.low
+
     def is_whole(self, path: str) -> bool:
         """Whether the parameter at a path takes whole numbers."""
         section, name, parameter = path.split(".")

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from merging.runs.expected import Expected
+from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.sweeps import Range, Sweep, SweepDefinition, SweepStore, driver, parse_definition
@@ -74,6 +76,25 @@ def test_without_sweeps_it_says_what_to_do(standing: Suite, look: Open) -> None:
     assert "No sweeps yet" in texts(app) and "merging sweep" in texts(app)
     assert "A grid of 10 trials over 1 pair" in texts(app).replace("*", "")
     assert not button(app, "Start the sweep").disabled
+
+
+@pytest.mark.parametrize("search", ["Grid", "TPE"])
+def test_how_long_a_sweep_takes_is_said_before_it_starts(
+    search: str, standing: Suite, look: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[MergeSpec] = []
+
+    def seconds(_: Expected, job: MergeSpec) -> float:
+        asked.append(job)
+        return 60.0
+
+    monkeypatch.setattr(Expected, "seconds", seconds)
+    monkeypatch.setattr(Expected, "at_most", lambda *_: False)
+    monkeypatch.setattr(Expected, "from_elsewhere", lambda *_: False)
+    app = look("sweeps", search=search, trials="7")
+    trials = 10 if search == "Grid" else 7
+    assert f"One after the other, they take about {trials} min." in texts(app)
+    assert len(asked) == trials and {job.merge for job in asked} == {"task_arithmetic"}
 
 
 def test_the_form_starts_what_it_says(

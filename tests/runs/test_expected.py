@@ -42,6 +42,17 @@ def test_a_run_takes_as_long_as_the_like_of_it_did(job: Job, seconds: float | No
     assert known((spec(), 10.0), (spec(), 99.0), (spec("adamerging", steps=100), 50.0)).seconds(job) == seconds
 
 
+def test_a_search_takes_at_least_as_long_as_one_of_its_values() -> None:
+    searched, given = spec("task_arithmetic", scaling="auto"), spec("task_arithmetic", scaling=0.3)
+    expected = known((searched, 20.0))
+    assert (expected.seconds(searched), expected.at_most(searched)) == (20.0, False)
+    assert (expected.seconds(given), expected.at_most(given)) == (20.0, True)
+    both = known((searched, 20.0), (given, 2.0))
+    assert (both.seconds(given), both.at_most(given)) == (2.0, False)
+    assert known((given, 2.0)).seconds(searched) is None
+    assert not known().at_most(given)
+
+
 def test_what_another_machine_took_counts_where_nothing_else_does() -> None:
     there = [(spec(merge).model_dump(mode="json"), 99.0) for merge in ("average", "iso_c")]
     expected = Expected([(spec().model_dump(mode="json"), 10.0)], there)

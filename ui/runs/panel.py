@@ -204,8 +204,12 @@ def _device(wanted: str) -> str:
         return wanted
 
 
-def how_long(jobs: Sequence[Job]) -> str:
+def how_long(jobs: Sequence[Job], more: bool = False) -> str:
     """How long jobs take that follow each other, as it follows *takes*; empty if there are none.
+
+    Args:
+        jobs: which.
+        more: whether others follow.
 
     >>> how_long([])
     ''
@@ -216,7 +220,11 @@ def how_long(jobs: Sequence[Job]) -> str:
     known = [seconds for job in jobs if (seconds := expected.seconds(job)) is not None]
     if not known:
         return "a time that nobody knows yet, as nothing like it was done here"
-    takes = about(sum(known)) if len(known) == len(jobs) else f"at least {about(sum(known))}"
+    takes = about(sum(known))
+    if more or len(known) < len(jobs):
+        takes = f"at least {takes}"
+    elif any(map(expected.at_most, jobs)):
+        takes = f"at most {takes}"
     return f"{takes}, depending on the machine" if any(map(expected.from_elsewhere, jobs)) else takes
 
 
