@@ -39,9 +39,11 @@ def test_a_good_file_dropped_with_a_bad_one_becomes_a_suite_at_once(
     settled(page)
     assert not (server.home / "suites").exists() and not barriers(page)
     page.reload()  # what waits stays, as it does when the server is killed
+    settled(page)
     name = page.get_by_role("textbox", name="Name of the suite")
     name.fill("dropped")
     name.press("Enter")
+    settled(page)
     page.get_by_role("button", name="Add this suite").click()
     expect(page.get_by_text("suite.yaml is written: base base.safetensors, 1 task (apples).")).to_be_visible()
     settled(page)
