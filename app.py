@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ui.shell import first_look, serve
+from ui.shell import serve
 
-first_look.shown_until(serve.loaded, serve.wait_until_loaded)  # before anything else is imported
+serve.wait_until_loaded()  # before anything else is imported
 
 # ruff: noqa: E402
 import streamlit as st

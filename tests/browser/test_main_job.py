@@ -2,16 +2,18 @@
 
 import re
 
-from playwright.sync_api import expect
+import pytest
+from playwright.sync_api import BrowserContext, expect
 
 from merging.methods.presets import PRESETS
 from merging.runs.leaderboard import spec_of
 from merging.runs.table import RunStore
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
+from studies.docs import FIRST_LOOK
 from tests.app.finished_runs import result_of
 from tests.browser.conftest import Server, Visits
-from tests.dashboard import settled
+from tests.dashboard import ROOT, settled
 from tests.waiting import until
 
 TINY = "suite=tiny"
@@ -106,6 +108,19 @@ def test_the_selection_is_shared_by_all_pages(visit: Visits) -> None:
     page.reload()
     settled(page)
     expect(page.get_by_text("0 of 4 tasks selected")).to_be_visible()
+
+
+@pytest.mark.parametrize("content", ["<h1>Start</h1>", '<div data-testid="stAlert">No.</div>'])
+def test_the_first_look_goes_once_there_is_a_page(content: str, profile: BrowserContext) -> None:
+    look = (ROOT / FIRST_LOOK).read_text(encoding="utf-8")
+    page = profile.new_page()
+    page.set_content(f"<!DOCTYPE html><html lang=en><title>Any</title><body><div id=root></div>{look}</body></html>")
+    expect(page.locator("#first-look")).to_contain_text("AWD + Task Arithmetic")
+    page.evaluate("document.getElementById('root').innerHTML = '<p>Connecting</p>'")
+    expect(page.locator("#first-look")).to_be_visible()
+    page.evaluate(f"document.getElementById('root').innerHTML = `<main data-testid=stMain>{content}</main>`")
+    expect(page.locator("#first-look")).to_have_count(0)
+    page.close()
 
 
 def test_the_embedded_suite_is_there_at_once(visit: Visits) -> None:

@@ -173,7 +173,7 @@ def _serve(script: str, settings: dict[str, Any]) -> None:
     from streamlit.runtime.pages_manager import PagesManager
     from streamlit.starlette import App
 
-    from ui.shell import ahead
+    from ui.shell import ahead, first_look
     from ui.shell.poll import web
 
     # Else the first visitor sees the names of all scripts in pages/ until the app has said what its pages are.
@@ -185,8 +185,8 @@ def _serve(script: str, settings: dict[str, Any]) -> None:
     if os.environ.get("MERGING_PHONES"):
         web.REACH.port = web.listen(int(os.environ["MERGING_PHONES"]))
     sys.argv = [script]  # the app's settings lie beside its script
-    fetched = [Middleware(ahead.Ahead, paths=ahead.scripts())]
-    App(script, routes=web.routes(), lifespan=_opening_a_browser, middleware=fetched).run(config=settings)
+    at_first = [Middleware(ahead.Ahead, paths=ahead.scripts()), Middleware(first_look.FirstLook, loaded=loaded)]
+    App(script, routes=web.routes(), lifespan=_opening_a_browser, middleware=at_first).run(config=settings)
 
 
 if __name__ == "__main__":
