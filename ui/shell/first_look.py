@@ -61,8 +61,8 @@ class FirstLook:
 
 
 def _is_page(message: Any) -> bool:
-    headers = dict(message.get("headers", ()))
-    return message["status"] == 200 and headers.get(b"content-type", b"").startswith(b"text/html")
+    headers: dict[bytes, bytes] = dict(message.get("headers", ()))
+    return bool(message["status"] == 200) and headers.get(b"content-type", b"").startswith(b"text/html")
 
 
 def _with_look(start: Any, body: bytes) -> tuple[Any, Any]:

@@ -13,11 +13,6 @@ ASKED = [
     (b"if-none-match", b'"of-the-file"'),
     (b"cookie", b"a"),
 ]
-    (b"Accept", b"text/html,*/*"),
-    (b"accept-encoding", b"gzip"),
-    (b"if-none-match", b'"of-the-file"'),
-    (b"cookie", b"a"),
-]
 HTML = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", b"33"), (b"etag", b'"of-the-file"')]
 
 
