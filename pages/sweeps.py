@@ -86,7 +86,8 @@ def takes(definition: SweepDefinition) -> str:
     """How long that is likely to take, in words."""
     subsets = definition.tasks or (state.selected_tasks(),)
     trials = [definition.spec(subset, one) for subset in subsets for one in islice(settings_of(definition), _COUNTED)]
-    return f"One after the other, they take {how_long(trials, more=len(trials) < definition.total)}."
+    more = definition.search == "tpe" or len(trials) < definition.total  # what is proposed may take longer
+    return f"One after the other, they take {how_long(trials, more)}."
 
 
 def settings_of(definition: SweepDefinition) -> Iterator[Mapping[str, Any]]:

@@ -78,9 +78,17 @@ def test_without_sweeps_it_says_what_to_do(standing: Suite, look: Open) -> None:
     assert not button(app, "Start the sweep").disabled
 
 
-@pytest.mark.parametrize("search", ["Grid", "TPE"])
+@pytest.mark.parametrize(
+    ("search", "searched", "said"),
+    [
+        ("Grid", False, "about 10 min"),
+        ("Grid", True, "at most about 10 min"),
+        ("TPE", False, "at least about 7 min"),
+        ("TPE", True, "about 7 min"),
+    ],
+)
 def test_how_long_a_sweep_takes_is_said_before_it_starts(
-    search: str, standing: Suite, look: Open, monkeypatch: pytest.MonkeyPatch
+    search: str, searched: bool, said: str, standing: Suite, look: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[MergeSpec] = []
 
@@ -89,12 +97,11 @@ def test_how_long_a_sweep_takes_is_said_before_it_starts(
         return 60.0
 
     monkeypatch.setattr(Expected, "seconds", seconds)
-    monkeypatch.setattr(Expected, "at_most", lambda *_: False)
+    monkeypatch.setattr(Expected, "at_most", lambda *_: searched)
     monkeypatch.setattr(Expected, "from_elsewhere", lambda *_: False)
     app = look("sweeps", search=search, trials="7")
-    trials = 10 if search == "Grid" else 7
-    assert f"One after the other, they take about {trials} min." in texts(app)
-    assert len(asked) == trials and {job.merge for job in asked} == {"task_arithmetic"}
+    assert f"One after the other, they take {said}." in texts(app)
+    assert len(asked) == (10 if search == "Grid" else 7) and {job.merge for job in asked} == {"task_arithmetic"}
 
 
 def test_the_form_starts_what_it_says(

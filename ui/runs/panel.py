@@ -220,11 +220,9 @@ def how_long(jobs: Sequence[Job], more: bool = False) -> str:
     known = [seconds for job in jobs if (seconds := expected.seconds(job)) is not None]
     if not known:
         return "a time that nobody knows yet, as nothing like it was done here"
-    takes = about(sum(known))
-    if more or len(known) < len(jobs):
-        takes = f"at least {takes}"
-    elif any(map(expected.at_most, jobs)):
-        takes = f"at most {takes}"
+    takes, least, most = about(sum(known)), more or len(known) < len(jobs), any(map(expected.at_most, jobs))
+    if least != most:  # where both are so, the two do not make a bound
+        takes = f"at {'least' if least else 'most'} {takes}"
     return f"{takes}, depending on the machine" if any(map(expected.from_elsewhere, jobs)) else takes
 
 
