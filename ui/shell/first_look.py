@@ -16,7 +16,7 @@ _END = b"</body>"
 # Of a request: what would be answered by less than the document as it is.
 _SHORTER = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range")
 # Of an answer: what would not be true of the changed document, or have a browser show it again.
-_OF_THE_FILE = (b"content-length", b"etag", b"last-modified")
+_OF_THE_FILE = (b"content-length", b"etag", b"last-modified", b"cache-control")
 
 
 class FirstLook:

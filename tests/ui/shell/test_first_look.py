@@ -14,6 +14,7 @@ ASKED = [
     (b"cookie", b"a"),
 ]
 HTML = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", b"33"), (b"etag", b'"of-the-file"')]
+HTML += [(b"cache-control", b"no-cache")]
 
 
 def answered(
@@ -35,6 +36,8 @@ def answered(
     with pytest.raises(StopIteration):  # it waits for nothing, and needs no loop of events
         FirstLook(app, lambda: loaded)(scope, None, send).send(None)
     start, *parts = sent
+    names = [name for name, _ in start["headers"]]
+    assert len(names) == len(set(names))
     return asked[0], dict(start["headers"]), b"".join(part["body"] for part in parts)
 
 
