@@ -286,6 +286,7 @@ class Evaluator:
         tasks: Sequence[str],
         split: Split = "test",
         context: Work | None = None,
+        on_predicted: Callable[[str, np.ndarray], None] = lambda task, classes: None,
     ) -> Accuracy:
         """Top-1 accuracy of one set of weights on every task.
 
@@ -294,6 +295,7 @@ class Evaluator:
             tasks: which tasks.
             split: which images.
             context: progress and cancellation.
+            on_predicted: given each task and what is predicted for its images, as :meth:`predictions` gives it.
 
         Raises:
             MissingPart: a task has no images or head.
@@ -306,7 +308,9 @@ class Evaluator:
         for done, task in enumerate(tasks):
             if context is not None:
                 context.step(done, len(tasks), f"evaluating on {task}")
-            per_task[task] = self.share_right(task, split)
+            predicted = self.predictions(task, split)
+            per_task[task] = self._share(predicted, task, split)
+            on_predicted(task, predicted)
         counts = {task: self.count(task, split) for task in tasks}
         return Accuracy(per_task, counts, split, self.skipped_of(tasks, split))
 
@@ -343,9 +347,10 @@ class Evaluator:
             split: which images.
         """
         found = self._predictions(asked, split)
-        return {
-            task: float((found[task] == self._labels(task, split, indices)).mean()) for task, indices in asked.items()
-        }
+        return {task: self._share(found[task], task, split, indices) for task, indices in asked.items()}
+
+    def _share(self, predicted: np.ndarray, task: str, split: Split, indices: np.ndarray | None = None) -> float:
+        return float((predicted == self._labels(task, split, indices)).mean())
 
     def loss_and_accuracy(self, task: str, split: Split, indices: np.ndarray | None = None) -> tuple[float, float]:
         """Mean cross-entropy in nats and top-1 accuracy (0 … 1) of the tower as it is loaded.

@@ -38,6 +38,7 @@ FETCHED_BYTES = 64 * 2**20  # weights up to this size come back with a result
 _ANSWER_SECONDS = 10
 _ASK_SECONDS = 1.0  # how often a run asks the scheduler whether it is to stop, and this machine who has joined
 _TELL_SECONDS = 0.5  # how often a run tells how far it is, within a phase
+_Came = tuple[dict[str, Any], bytes | None, dict[str, bytes]]
 _DEVICES = {"cpu": "cpu", "cuda": "cuda:0", "cuda:0": "cuda:0"}
 _INSTALL = (
     f"install version {__version__} in the environment that `dask worker` runs in: pip install '.[cluster]' in a "
@@ -264,7 +265,9 @@ class Cluster:
     def _record(self, run_id: str, sent: _Sent) -> None:
         """Write how a task ended."""
         if sent.future.status == "finished":
-            result, weights = sent.future.result()
+            result, weights, answers = sent.future.result()
+            for key, value in answers.items():
+                self._store.remember_predictions(key, run_id, value)
             if weights is not None:
                 with atomic_path(self._store.folder(run_id) / KEPT_WEIGHTS) as temporary:
                     temporary.write_bytes(weights)
@@ -325,8 +328,11 @@ def lacks_methods(sources: dict[str, str]) -> str:
     return f"lacks the source of {', '.join(missing)}, or has another{own.aside()}" if missing else ""
 
 
-def carry_out_on_worker(job: str, fingerprint: str, run_id: str, topic: str) -> tuple[dict[str, Any], bytes | None]:
-    """What a worker of the cluster does for a run; gives its result, and weights that no table rebuilds if small.
+def carry_out_on_worker(job: str, fingerprint: str, run_id: str, topic: str) -> _Came:
+    """What a worker of the cluster does for a run.
+
+    Gives its result, weights that no table rebuilds if small, and what such weights predict by the keys under which it
+    is remembered.
 
     Args:
         job: as JSON, since nothing but text and numbers goes to and fro.
@@ -358,11 +364,16 @@ def carry_out_on_worker(job: str, fingerprint: str, run_id: str, topic: str) -> 
     workspace = Workspace(Path(worker.local_directory) / "merging")
     with TemporaryDirectory(dir=worker.local_directory) as folder:
         kept = Path(folder) / KEPT_WEIGHTS
-        site = Site(workspace, report, cancelled, keep=kept)
+        answers: dict[str, bytes] = {}
+
+        def keep_answers(key: str, run_id: str, value: bytes) -> None:
+            answers[key] = value
+
+        site = Site(workspace, report, cancelled, keep=kept, run_id=run_id, on_predicted=keep_answers)
         result = carry_out(parse_job(json.loads(job)), fingerprint, site)
         size = kept.stat().st_size if kept.is_file() else 0
         weights = kept.read_bytes() if 0 < size <= FETCHED_BYTES else None
-        return (_without_weights(result, size) if size > FETCHED_BYTES else result).stored(), weights
+        return (_without_weights(result, size) if size > FETCHED_BYTES else result).stored(), weights, answers
 
 
 def _without_weights(result: JobResult, size: int) -> JobResult:

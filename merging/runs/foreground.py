@@ -157,7 +157,15 @@ def _carry_out(run: Run, workspace: Workspace, output: Path | None, on_progress:
     kept = store.folder(run.id) / KEPT_WEIGHTS
     try:
         with heartbeat(store, run.id) as cancelled, interruptible(cancelled.is_set) as stopped:
-            site = Site(workspace, report, stopped, output=output, keep=kept)
+            site = Site(
+                workspace,
+                report,
+                stopped,
+                output=output,
+                keep=kept,
+                run_id=run.id,
+                on_predicted=store.remember_predictions,
+            )
             result = carry_out(run.job, run.fingerprint, site)
         if isinstance(result, MergeResult) and result.coefficients is None and output is not None:
             result = result.model_copy(update={"kept": keep_weights(output, kept)})

@@ -25,7 +25,7 @@ from merging.runs.jobs.download import DownloadJob
 from merging.runs.jobs.generalisation import GeneralisationJob
 from merging.runs.jobs.interference import InterferenceJob
 from merging.runs.jobs.landscape import LandscapeJob
-from merging.runs.jobs.predictions import PredictionsJob
+from merging.runs.jobs.predictions import PredictionsJob, evaluator_of, known_predictions
 from merging.runs.jobs.robustness import RobustnessJob
 from merging.runs.jobs.scaling_curve import ScalingCurveJob
 from merging.runs.jobs.subsets import SubsetsJob
@@ -152,14 +152,18 @@ def test_models_that_a_worker_lacks_are_named(own_suite: Path, tmp_path: Path) -
     assert lacks_suite(str(tmp_path / "nowhere"), TASKS).startswith("can't open the suite: ")
 
 
-def test_large_weights_stay_there_and_the_result_says_so(
+def test_large_weights_stay_there_and_the_result_says_so_while_what_they_predict_comes_back(
     cluster: Cluster, workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_module, "FETCHED_BYTES", 10)
-    run = have_done(spec(suite_file, edit="ties", evaluate=False), workspace, cluster)
+    run = have_done(spec(suite_file, edit="ties"), workspace, cluster)
     assert run.merged is not None and "stayed on the cluster" in run.merged.warnings[-1]
     with pytest.raises(RunError, match="weights are gone"):
         kept_weights(run, workspace.store)
+    evaluator = evaluator_of(run, workspace)
+    labels = {task: evaluator.image_set(task, "test").labels for task in TASKS}
+    predicted = known_predictions(run, workspace, evaluator)
+    assert {task: (predicted[task] == labels[task]).mean() for task in TASKS} == run.merged.accuracy
 
 
 def test_merges_from_the_command_line_go_to_a_cluster(address: str, suite_file: Path, tmp_path: Path) -> None:

@@ -36,6 +36,9 @@ class Site:
         output: file for the merged weights, ``.safetensors``; None if nobody wants them.
         keep: file for weights that no coefficient table can rebuild; of no use where there is an ``output``.
         enough: asked by a method that learns between its steps: whether to end with what it has.
+        run_id: of the run that the job is done for; empty where there is none.
+        on_predicted: called with a key, the run's id and what it predicts, as
+            :meth:`merging.runs.remembered.Remembered.remember_predictions` is.
     """
 
     workspace: Workspace
@@ -45,6 +48,8 @@ class Site:
     output: Path | None = None
     keep: Path | None = None
     enough: Callable[[], bool] = lambda: False
+    run_id: str = ""
+    on_predicted: Callable[[str, str, bytes], None] = lambda key, run_id, value: None
 
 
 class JobResult(BaseModel):

@@ -11,6 +11,7 @@ from merging.methods.context import Context
 from merging.methods.forgetting import bystanders
 from merging.methods.plan import Plan, plan, stays_on_device
 from merging.methods.planned import LinearEdit
+from merging.runs.jobs.answers import answers_key, packed
 from merging.runs.jobs.job import JobResult
 from merging.runs.jobs.merge_result import (
     Coefficients,
@@ -89,7 +90,7 @@ class MergeSpec(ModelJob):
         result: dict[str, Any] = {"split": self.split, "shift": shift_text(self.shift)}
         if evaluating:
             bench.clock.enter("evaluating")
-            accuracy = self._accuracy(planned, state, evaluator, context)
+            accuracy = self._accuracy(planned, state, bench)
             result |= {
                 "accuracy": accuracy.per_task,
                 "average": accuracy.average,
@@ -103,14 +104,25 @@ class MergeSpec(ModelJob):
         result["after"] = _after(planned, context)
         return result
 
-    def _accuracy(self, planned: Plan, state: Any, evaluator: Evaluator, context: Context) -> Accuracy:
-        """Accuracy on every task, of the one model or of each task's own."""
+    def _accuracy(self, planned: Plan, state: Any, bench: Bench) -> Accuracy:
+        """Accuracy on every task, of the one model or of each task's own.
+
+        What is predicted is kept where no table of coefficients gives the weights again: elsewhere, or once they are
+        gone, the run can still be weighed against others image by image.
+        """
+        evaluator, context = bench.evaluator, bench.context
+
+        def keep(task: str, classes: np.ndarray) -> None:
+            if planned.table is None:
+                run_id = bench.site.run_id
+                bench.site.on_predicted(answers_key(run_id, self, evaluator, task), run_id, packed(classes))
+
         if not planned.per_task:
-            return evaluator.accuracy(state, self.tasks, self.split, context)
+            return evaluator.accuracy(state, self.tasks, self.split, context, keep)
         parts = []
         for done, task in enumerate(self.tasks):
             context.step(done, len(self.tasks), f"evaluating on {task}")
-            parts.append(evaluator.accuracy(planned.served(state, task), [task], self.split))
+            parts.append(evaluator.accuracy(planned.served(state, task), [task], self.split, on_predicted=keep))
         return joined(parts)
 
     def _on_unseen(self, state: Any, bench: Bench) -> Unseen:

@@ -1,7 +1,8 @@
 """What finished runs say of every image: weighed image by image, two runs show more than two averages do.
 
-Predictions are measured on the run's weights, rebuilt or kept, and remembered per task in the workspace until the run
-is deleted, under a key that names images and head by content.
+Predictions of a run that no table of coefficients gives again are kept as it is measured; those of others are measured
+when they are asked for, on weights made again. Either are remembered per task in the workspace until the run is
+deleted, under a key that names images and head by content.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from pydantic import Field
 
 from merging.core import devices
 from merging.core.errors import DeviceError, RunError
-from merging.evaluation.evaluator import Evaluator, evaluation_key
+from merging.evaluation.evaluator import Evaluator
 from merging.methods.context import Context
 from merging.runs.export.weights import kept_weights, rebuilt, require_done
+from merging.runs.jobs.answers import answers_key, packed, unpacked
 from merging.runs.jobs.merge import MergeSpec
 from merging.runs.jobs.model_job import Bench, ModelJob, ModelResult
 from merging.suites.suite import load_suite
@@ -27,8 +29,6 @@ from merging.weights.localised import task_weights
 if TYPE_CHECKING:
     from merging.runs.run import Run
     from merging.runs.workspace import Workspace
-
-_STORED = np.dtype("<i4")
 
 
 def evaluator_of(run: Run, workspace: Workspace) -> Evaluator:
@@ -49,9 +49,9 @@ def known_predictions(run: Run, workspace: Workspace, evaluator: Evaluator) -> d
     """Class indices per task, int64 ``[N]``, for the tasks whose present images the run was seen on before."""
     found = {}
     for task in run.spec.tasks:
-        stored = workspace.store.known_predictions(_key(run, evaluator, task), run.id)
+        stored = workspace.store.known_predictions(answers_key(run.id, run.spec, evaluator, task), run.id)
         if stored is not None:
-            found[task] = np.frombuffer(stored, _STORED).astype(np.int64)
+            found[task] = unpacked(stored)
     return found
 
 
@@ -85,8 +85,8 @@ def predictions_of(
         if weights is not None:
             evaluator.load(weights)
         found[task] = evaluator.predictions(task, split)
-        key = _key(run, evaluator, task)
-        workspace.store.remember_predictions(key, run.id, found[task].astype(_STORED).tobytes())
+        key = answers_key(run.id, run.spec, evaluator, task)
+        workspace.store.remember_predictions(key, run.id, packed(found[task]))
     return {task: found[task] for task in tasks}
 
 
@@ -116,11 +116,6 @@ def _weights(run: Run, workspace: Workspace, evaluator: Evaluator) -> Mapping[st
     if result.coefficients is None:
         return open_checkpoint(kept_weights(run, workspace.store), part="all")
     return dict(rebuilt(result, run.spec, workspace.vectors(evaluator.suite, run.spec.tasks)))
-
-
-def _key(run: Run, evaluator: Evaluator, task: str) -> str:
-    device = "" if run.spec.device == "auto" else torch.device(run.spec.device).type
-    return evaluation_key([run.id], evaluator, task, run.spec.split, device)
 
 
 class PredictionsResult(ModelResult):

@@ -389,6 +389,8 @@ def _carry_out_and_record(run: Run, workspace: Workspace, folder: Path) -> int:
         on_numbers=Trace(folder / TRACE),
         enough=lambda: workspace.store.enough(run.id),
         keep=folder / KEPT_WEIGHTS,
+        run_id=run.id,
+        on_predicted=workspace.store.remember_predictions,
     )
     try:
         record(run, carry_out(run.job, run.fingerprint, site), workspace)
