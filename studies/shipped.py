@@ -1,10 +1,9 @@
 """``python -m studies.shipped [SUITE ...]``: measures what comes with an embedded suite, and writes it beside it.
 
 These are the results that pages show before anybody has run anything: accuracies of the unmerged models, the
-leaderboard with what its runs predict, curves over λ, drop one out, a landscape, and the lesson; besides what the study
-beyond the benchmark has stored. An hour or two of one
-core; what the file has already of the same jobs on the same files is taken from it, and what the folder for runs has
-from there.
+leaderboard with what its runs predict, curves over λ, drop one out, a landscape, and the lesson; besides results on
+corrupted images and unseen tasks, for the suite of the study those that it has stored. An hour or two of one core; what
+the file has already of the same jobs on the same files is taken from it, and what the folder for runs has from there.
 """
 
 from collections import OrderedDict
@@ -31,7 +30,7 @@ from merging.runs.positions import Bench, Need
 from merging.runs.shipped import FILE, write
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
-from studies.shipped_beyond import studied
+from studies.shipped_beyond import jobs_beyond, studied
 from ui.accuracy.preset_runs import METHODS
 from ui.lesson.adaptive import short_run
 from ui.lesson.at_first import needs_at_first
@@ -89,7 +88,7 @@ def measure(reference: str, suite: Suite, home: Path, only_done: bool, anew: boo
     before = workspace.store.shipped
     runs: list[Run] = []
     answers: dict[str, list[int]] = {}
-    for job in jobs_of(reference, tasks):
+    for job in (*jobs_of(reference, tasks), *jobs_beyond(reference, suite)):
         known = before.find(job.fingerprint(workspace)) or workspace.find(job)
         if only_done and (known is None or known.state != "done"):
             click.echo(f"left out, as it was never run: {job.label}", err=True)

@@ -1,4 +1,4 @@
-"""What the study beyond the benchmark measured, as results that come with the suite: nothing is measured here."""
+"""Results beyond the benchmark that come with a suite: those of the study for its suite, measured ones for others."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,7 +7,8 @@ from typing import Any
 
 from merging.methods.presets import PRESETS
 from merging.runs import Run
-from merging.runs.beyond import generalisation_job, robustness_job, shifts_of
+from merging.runs.beyond import generalisation_job, robustness_job, shifts_of, ways_of_leaving_out
+from merging.runs.jobs import Job
 from merging.runs.jobs.baselines import BaselinesResult
 from merging.runs.jobs.generalisation import GeneralisationResult
 from merging.runs.jobs.model_job import ModelJob, ModelResult
@@ -18,6 +19,27 @@ from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from studies.beyond import GENERALISE, ROBUSTNESS, stored
 from studies.beyond import PRESETS as STUDIED
+from ui.beyond.corrupted_view import DEFAULT_SEVERITY
+from ui.beyond.unseen_view import DEFAULT_LEFT_OUT, DEFAULT_WAYS
+
+_NAMES = [name for name in STUDIED if not PRESETS[name].pair.adapts_on_test]
+
+
+def jobs_beyond(reference: str, suite: Suite) -> list[Job]:
+    """What the page asks for as it is first opened of a suite that the study is not about, for the study's methods.
+
+    Without those that adapt, which would learn anew for every way of leaving tasks out.
+    """
+    if suite.name == stored(ROBUSTNESS)["suite"]:
+        return []
+    tasks = suite.task_names
+    ways = ways_of_leaving_out(tasks, DEFAULT_LEFT_OUT, DEFAULT_WAYS)
+    shifts = shifts_of(severities=[int(DEFAULT_SEVERITY)])
+    found: list[Job] = []
+    for name in _NAMES:
+        found.append(robustness_job(PRESETS[name], reference, tasks, shifts, "cpu"))
+        found.append(generalisation_job(PRESETS[name], reference, tasks, ways, "cpu"))
+    return found
 
 
 def studied(reference: str, suite: Suite, workspace: Workspace, runs: Sequence[Run]) -> list[Run]:
@@ -38,14 +60,13 @@ def studied(reference: str, suite: Suite, workspace: Workspace, runs: Sequence[R
     robust, unseen = stored(ROBUSTNESS), stored(GENERALISE)
     baselines = (run.result_as(BaselinesResult) for run in runs)
     base = next((one for one in baselines if one is not None and one.split == "test"), None)
-    names = [name for name in STUDIED if not PRESETS[name].pair.adapts_on_test]
     if suite.name != robust["suite"] or base is None:
         return []
     _require_equal("zero-shot", robust["zero_shot"]["clean"], base.zero_shot, ROBUSTNESS)
     _require_equal("zero-shot", unseen["zero_shot"], base.zero_shot, GENERALISE)
     boards = {run.fingerprint: run.merged for run in runs}
     found: list[Run] = []
-    for name in names:
+    for name in _NAMES:
         spec = spec_of(PRESETS[name], reference, suite.task_names, "cpu")
         board = boards.get(spec.fingerprint(workspace))
         if board is not None:

@@ -30,7 +30,7 @@ from ui.shell import state
 from ui.shell.url import choice, number, said_below, write_chosen
 
 PARAMETERS = ("severities", "severity", "samples", "sample")  # what the URL can hold
-_AT_FIRST = "3"
+DEFAULT_SEVERITY = "3"
 _SHOWN = 56  # pixels of an image on the page: six of them beside each other on a phone
 
 
@@ -58,7 +58,7 @@ def _severities(ready: Sequence[str]) -> list[int]:
         "Severities",
         [*map(str, SEVERITIES), *([READY_TEXT] if ready else [])],
         selection_mode="multi",
-        default=[_AT_FIRST],
+        default=[DEFAULT_SEVERITY],
         key="severities",
         help="How strong the corruptions are, from 1 to 5"
         + (f"; {READY_TEXT}: images that the data sets carry corrupted" if ready else ""),

@@ -27,7 +27,8 @@ from ui.shell.url import choice, number, said_below
 
 PARAMETERS = ("left-out", "leave", "most")  # what the URL can hold
 _DRAWN = "drawn"
-_WAYS = 4  # at most, where nobody chose any: those of the study, which come with the embedded suite
+# Where nobody chose: those of the study, which come with the embedded suites.
+DEFAULT_LEFT_OUT, DEFAULT_WAYS = 2, 4
 
 
 def unseen_view(tasks: tuple[str, ...]) -> None:
@@ -121,14 +122,21 @@ def _left_out(tasks: tuple[str, ...]) -> list[tuple[str, ...]]:
     """The ways of leaving tasks out that the widgets ask for."""
     with said_below(), st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         leave = number(
-            st.number_input, "Tasks left out", 1, len(tasks) - 1, min(2, len(tasks) - 1), 1, key="leave", width=160
+            st.number_input,
+            "Tasks left out",
+            1,
+            len(tasks) - 1,
+            min(DEFAULT_LEFT_OUT, len(tasks) - 1),
+            1,
+            key="leave",
+            width=160,
         )
         most = number(
             st.number_input,
             "Ways at most",
             1,
             100,
-            _WAYS,
+            DEFAULT_WAYS,
             1,
             key="most",
             width=160,
