@@ -212,7 +212,7 @@ def damaged_runs(runs: Sequence[UnreadableRun]) -> None:
         for run in runs[:_DAMAGED]:
             words, button = st.columns([0.82, 0.18], vertical_alignment="center")
             reason = run.reason if session.may(Act.SEE_FOLDERS) else HIDDEN_REASON
-            words.caption(escape_markdown(f"{when(run.created)}, {run.state}: {reason}"))
+            words.caption(escape_markdown(f"{run.id}, {when(run.created)}, {run.state}: {reason}"))
             if (
                 run.state != "running"
                 and session.may(Act.DELETE)

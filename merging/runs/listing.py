@@ -244,7 +244,8 @@ def unreadable(store: RunStore) -> list[UnreadableRun]:
             "where listed.kind = ? order by runs.created desc, runs.rowid desc",
             (_UNREADABLE,),
         ).fetchall()
-    return [UnreadableRun(row["id"], row["state"], row["created"], row["note"]) for row in rows]
+    found = ((row, str(row["note"]).removeprefix(f"run {row['id']} can't be read: ")) for row in rows)
+    return [UnreadableRun(row["id"], row["state"], row["created"], reason) for row, reason in found]
 
 
 # --- the copy ----------------------------------------------------------------------------------------------------
