@@ -21,7 +21,7 @@ from ui.history.deleting import deleted_and_disk, offer_delete, offer_undo
 from ui.history.details import belongs_here, details
 from ui.history.differences import show_differences
 from ui.history.export import MAX_DOWNLOAD, offer
-from ui.history.finding import chosen_part, chosen_view, count_in_words
+from ui.history.finding import chosen_part, chosen_view, count_in_words, nothing_found
 from ui.history.notes import offer_notes, show_notes
 from ui.history.table import show_table
 from ui.history.taking_away import offer_moving, offer_report
@@ -71,9 +71,11 @@ def table(facts: Sequence[Facts]) -> None:
     view = chosen_view(facts)
     candidates = listed(facts)
     wanted = view.of(candidates)
+    if not candidates:
+        st.caption("All runs are trials of sweeps.")
+        return
     if not wanted:
-        why = "None of these runs is so; take something out of search or filter." if candidates else ""
-        st.caption(why or "All runs are trials of sweeps.")
+        nothing_found(len(candidates), view)
         return
     place = st.empty()
     part, which = chosen_part(wanted)
