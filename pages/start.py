@@ -97,9 +97,8 @@ def results_or_error(entries: list[MethodEntry], tasks: tuple[str, ...]) -> None
 
 def results(entries: list[MethodEntry], tasks: tuple[str, ...]) -> None:
     """The chart of what is there so far, and the ranking."""
-    so_far = [series_so_far(entry.under_way) if entry.under_way else None for entry in entries]
-    under_way = [one for one in so_far if one]
-    runs = [entry.run for entry, one in zip(entries, so_far, strict=True) if entry.run and entry.done and not one]
+    runs = [entry.run for entry in entries if entry.run and entry.done]
+    under_way = [one for entry in entries if entry.under_way and (one := series_so_far(entry.under_way, runs))]
     merged = series_of(runs)
     by_name = dict(zip((one.name for one in merged), runs, strict=True))
     series = ordered([*accuracy_view.baseline_series(tasks), *merged, *under_way])
