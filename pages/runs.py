@@ -91,7 +91,7 @@ def table(facts: Sequence[Facts]) -> None:
 def compare(runs: list[Run]) -> None:
     """What differs between several runs, and how long each took."""
     names = name_runs(runs)
-    st.subheader(f"{len(runs)} runs compared")
+    st.header(f"{len(runs)} runs compared")
     show_differences(runs)
     here = [run for run in runs if run.merged and not run.shipped]  # times of other machines are no comparison
     totals = {names[run.id]: run.merged.seconds["total"] for run in here if run.merged}
@@ -126,7 +126,7 @@ def compare(runs: list[Run]) -> None:
 def heading(run: Run) -> None:
     """Name, state and what can be done with a run."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(escape_markdown(run.name or run.label), width="content")
+        st.header(escape_markdown(run.name or run.label), width="content")
         method = f"{escape_markdown(run.label)} &nbsp; " if run.name else ""
         st.markdown(f"{method}{badge(run.state)} &nbsp; `{run.id}`", width="content")
         if run.shipped:
@@ -260,7 +260,7 @@ if going_on:
 picked = chosen(every)
 if came_by_link(_KEY):  # what a link names comes first, not below a table in which it would have to be looked for
     everything(picked)
-    st.subheader("All runs")
+    st.header("All runs")
 table(every)
 if not picked:
     st.caption("Check one run to see everything about it, or several to compare them.")

@@ -53,7 +53,7 @@ def facts(tasks: tuple[str, ...]) -> None:
         images = sum(measuring.evaluator().count(task, "test") for task in tasks if suite.measurable(task))
     classes = sum(len(suite.task(task).classes) for task in tasks)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(escape_markdown(suite.label), width="content")
+        st.header(escape_markdown(suite.label), width="content")
         state.device_badge()
     if suite.description:
         st.caption(escape_markdown(suite.description))
@@ -106,7 +106,7 @@ def results(entries: list[MethodEntry], tasks: tuple[str, ...]) -> None:
     if not series:
         return
     labels = accuracy_view.task_labels(tasks)
-    st.subheader("Accuracy per task")
+    st.header("Accuracy per task")
     show(
         partial(accuracy_figure, series, labels),
         key="start-accuracy",
@@ -118,7 +118,7 @@ def results(entries: list[MethodEntry], tasks: tuple[str, ...]) -> None:
         names = ", ".join(one.name for one in under_way)
         st.caption(escape_markdown(f"Still learning, on a sample of {WATCHED_IMAGES} images a task: {names}."))
     shipped.say([measuring.shipped_baselines("test"), *runs], "start")
-    st.subheader("On average")
+    st.header("On average")
     accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), "comparison-averages")
     st.caption(provenance(runs) or baseline_provenance(tasks))
     lesson(merged)

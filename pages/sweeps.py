@@ -298,7 +298,7 @@ def results(found: Snapshot) -> None:
     if best is not None:
         winner(found, best, found.test(subset))
         table = trials_table(trials, definition)
-        st.subheader("Best so far")
+        st.header("Best so far")
         show(
             partial(course_figure, trials, definition, dark),
             key="sweep-course",
@@ -307,7 +307,7 @@ def results(found: Snapshot) -> None:
             takeaway=f"{sum(trial.value is not None for trial in trials)} trials have a result; the best, trial "
             f"{best.number}, has {100 * (best.value or 0):.1f} % on validation.",
         )
-        st.subheader("Parameters and accuracy")
+        st.header("Parameters and accuracy")
         strong = "brighter" if dark else "darker"
         show(
             partial(parallel_figure, trials, definition, dark),
@@ -318,7 +318,7 @@ def results(found: Snapshot) -> None:
             "the lines that pass there.",
         )
     if trials:
-        st.subheader("Trials")
+        st.header("Trials")
         st.caption("Every trial is a run on validation images; its coefficients and timings are on the page Runs.")
         show_table(
             trials_table(trials, definition).sort_values(objective_title(definition), ascending=False, kind="stable"),

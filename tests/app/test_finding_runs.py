@@ -104,7 +104,7 @@ def test_a_name_a_note_tags_and_a_star_are_written_on_the_page(tiny: Suite, open
     app.button(key=f"star-{run.id}").click().run()
     kept = state.workspace().store.get(run.id)
     assert (kept.name, kept.tags, kept.star) == ("Mine", ("paper", "two words"), True)
-    assert "Mine" in [heading.value for heading in app.subheader]
+    assert "Mine" in [heading.value for heading in app.header]
     note = next(one.value for one in app.markdown if "**yes**" in one.value)
     assert note == "[x](http://e/x.png) &lt;i>no&lt;/i> **yes**"
 

@@ -64,12 +64,12 @@ def test_what_a_link_names_comes_before_the_table(tiny: Suite, open_page: Open) 
     linked = finished(state.workspace(), tiny, merge="average")
     other = finished(state.workspace(), tiny)
     app = open_page("runs", run=linked.id)
-    headings = [element.value for element in app.subheader]
+    headings = [element.value for element in app.header]
     assert headings == ["Weight averaging", "All runs"]
     app.session_state["runs-chosen"] = [other.id]  # as a click in the table does
     app.run()
-    assert [element.value for element in app.subheader] == ["Task Arithmetic"]
-    assert [element.value for element in open_page("runs").subheader] == []
+    assert [element.value for element in app.header] == ["Task Arithmetic"]
+    assert [element.value for element in open_page("runs").header] == []
 
 
 def test_adamerging_shows_its_adaptation(tiny: Suite, open_page: Open) -> None:
