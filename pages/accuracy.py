@@ -1,6 +1,6 @@
 """Accuracy: chosen runs against the baselines, per task and on average."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -37,6 +37,8 @@ from ui.shell.entry import through_app
 from ui.shell.url import choice, said_below, write_chosen
 
 through_app()
+
+Heading = Callable[[str], object]  # st.header, or st.subheader below one
 
 TASK_ARITHMETIC, ADAMERGING = "Task Arithmetic", "AdaMerging"
 _DEFAULT_RUNS = 6  # more bars a group are hard to tell apart
@@ -133,8 +135,8 @@ def baseline_runs(names: Sequence[str], tasks: Sequence[str]) -> list[Run]:
     return [entry.run for entry in comparison(tasks) if entry.run and entry.done and entry.spec.label in names]
 
 
-def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) -> None:
-    """Charts and tables of runs on the same images."""
+def compare(runs: list[Run], baselines: list[str], relative: bool, view: str, heading: Heading) -> None:
+    """Charts and tables of runs on the same images, with headings of one level."""
     found = [run.merged.measured for run in runs if run.merged]
     tasks = [task for task in state.suite().task_names if all(task in accuracy for accuracy in found)]
     if not tasks:
@@ -159,7 +161,7 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
     shipped.say([measuring.shipped_baselines(split) if references else None, *runs], f"accuracy-{which}")
     names = name_runs(runs)
     by_name = {names[run.id]: run for run in runs}
-    st.subheader("On average")
+    heading("On average")
     accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), f"averages-{which}")
     st.caption(f"{provenance(runs)} {accuracy_view.note_on_forgotten(series)}".strip())
     if len(runs) > 1:
@@ -169,7 +171,7 @@ def compare(runs: list[Run], baselines: list[str], relative: bool, view: str) ->
             icon=":material/compare_arrows:",
             query_params={**state.shared_query(), "run": [run.id for run in runs[:MAX_RUNS]]},
         )
-    searches(runs, series, which)
+    searches(runs, series, which, heading)
 
 
 def absent_baselines(wanted: Sequence[str], runs: Sequence[Run]) -> None:
@@ -242,7 +244,7 @@ def radar_choice(series: Sequence[Series]) -> list[Series]:
     return [one for one in series if one in kept]
 
 
-def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
+def searches(runs: Sequence[Run], series: Sequence[Series], split: str, heading: Heading) -> None:
     """How λ was chosen, for the runs that searched it."""
     by_name = {one.name: one for one in series}
     names = name_runs(runs)
@@ -253,7 +255,7 @@ def searches(runs: Sequence[Run], series: Sequence[Series], split: str) -> None:
     ]
     if not found:
         return
-    st.subheader("How λ was chosen")
+    heading("How λ was chosen")
     images = max(report.scaling_search.images for _, report in found if report.scaling_search)
     edge = {True: " (the largest tried, so a larger one may do better)", False: ""}
     chosen = ", ".join(f"{report.scaling:g} for {one.name}{edge[report.at_edge]}" for one, report in found)
@@ -291,4 +293,5 @@ elif len(kinds) > 1:
 for kind in kinds:
     if len(kinds) > 1:
         st.header({"test": "Test split", "val": "Validation split"}.get(kind, f"Test split{kind.removeprefix('test')}"))
-    compare([run for run in picked if run.spec.images == kind], shown_baselines, as_shares, chosen_view)
+    below = st.subheader if len(kinds) > 1 else st.header
+    compare([run for run in picked if run.spec.images == kind], shown_baselines, as_shares, chosen_view, below)

@@ -85,7 +85,7 @@ def choose(runs: Sequence[Run]) -> list[Run]:
 def verdicts(found: RunComparison, names: Sequence[str], labels: dict[str, str]) -> None:
     """Per task, how much better or worse than the reference, and how sure that is."""
     reference, others = names[0], names[1:]
-    st.subheader("Task by task")
+    st.header("Task by task")
     for name, pair in zip(others, found.pairs, strict=True):
         st.markdown(escape_markdown(comparison_in_words(pair, name, reference)))
     show(
@@ -255,7 +255,7 @@ def more(key: str) -> None:
 def coefficients(found: RunComparison, other: int, titles: Sequence[str], labels: dict[str, str]) -> None:
     """Coefficient tables subtracted, where both runs are linear."""
     tables = [found.runs[place].coefficients for place in (0, other)]
-    st.subheader("Coefficients")
+    st.header("Coefficients")
     lacking = [name for name, table in zip(titles, tables, strict=True) if table is None]
     if lacking:
         which = " and ".join(lacking)
@@ -293,7 +293,7 @@ def comparison(runs: list[Run]) -> None:
             icon=":material/info:",
         )
     if found is not None or left_out:
-        st.subheader("Settings")
+        st.header("Settings")
         show_differences(runs)
 
 
@@ -302,7 +302,7 @@ def image_by_image(found: RunComparison, names: Sequence[str]) -> None:
     labels = accuracy_view.task_labels(found.tasks)
     verdicts(found, names, labels)
     take_away(found, names, labels)
-    st.subheader("One task, image by image")
+    st.header("One task, image by image")
     task, other = choose_task(found, names, labels)
     classes = found.classes[task]
     titles = (names[0], names[other])

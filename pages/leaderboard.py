@@ -111,7 +111,7 @@ def results(lines: list[Standing], tasks: tuple[str, ...], entries: list[MethodE
     if not done:
         return
     st.caption(provenance(done))
-    st.subheader("On average")
+    st.header("On average")
     show(
         partial(leaderboard_dots, lines, st.context.theme.type == "dark"),
         key="leaderboard-dots",

@@ -178,7 +178,7 @@ def watch(run: Run | None) -> None:
     if run is None and not others:
         st.caption("Nothing is running. A merge shows its progress here; you may leave the page, it goes on.")
         return
-    st.subheader("Progress")
+    st.header("Progress")
     run_panel([*([run] if run else []), *others], key="merge", on_retry=show_run)
     if run is not None and run.state == "done":
         outcome(run)

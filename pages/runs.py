@@ -21,7 +21,7 @@ from ui.history.deleting import deleted_and_disk, offer_delete, offer_undo
 from ui.history.details import belongs_here, details
 from ui.history.differences import show_differences
 from ui.history.export import MAX_DOWNLOAD, offer
-from ui.history.finding import chosen_part, chosen_view, count_in_words
+from ui.history.finding import chosen_part, chosen_view, count_in_words, nothing_found
 from ui.history.notes import offer_notes, show_notes
 from ui.history.table import show_table
 from ui.history.taking_away import offer_moving, offer_report
@@ -71,9 +71,11 @@ def table(facts: Sequence[Facts]) -> None:
     view = chosen_view(facts)
     candidates = listed(facts)
     wanted = view.of(candidates)
+    if not candidates:
+        st.caption("All runs are trials of sweeps.")
+        return
     if not wanted:
-        why = "None of these runs is so; take something out of search or filter." if candidates else ""
-        st.caption(why or "All runs are trials of sweeps.")
+        nothing_found(len(candidates), view)
         return
     place = st.empty()
     part, which = chosen_part(wanted)
@@ -89,7 +91,7 @@ def table(facts: Sequence[Facts]) -> None:
 def compare(runs: list[Run]) -> None:
     """What differs between several runs, and how long each took."""
     names = name_runs(runs)
-    st.subheader(f"{len(runs)} runs compared")
+    st.header(f"{len(runs)} runs compared")
     show_differences(runs)
     here = [run for run in runs if run.merged and not run.shipped]  # times of other machines are no comparison
     totals = {names[run.id]: run.merged.seconds["total"] for run in here if run.merged}
@@ -124,7 +126,7 @@ def compare(runs: list[Run]) -> None:
 def heading(run: Run) -> None:
     """Name, state and what can be done with a run."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(escape_markdown(run.name or run.label), width="content")
+        st.header(escape_markdown(run.name or run.label), width="content")
         method = f"{escape_markdown(run.label)} &nbsp; " if run.name else ""
         st.markdown(f"{method}{badge(run.state)} &nbsp; `{run.id}`", width="content")
         if run.shipped:
@@ -212,7 +214,7 @@ def damaged_runs(runs: Sequence[UnreadableRun]) -> None:
         for run in runs[:_DAMAGED]:
             words, button = st.columns([0.82, 0.18], vertical_alignment="center")
             reason = run.reason if session.may(Act.SEE_FOLDERS) else HIDDEN_REASON
-            words.caption(escape_markdown(f"{when(run.created)}, {run.state}: {reason}"))
+            words.caption(escape_markdown(f"{run.id}, {when(run.created)}, {run.state}: {reason}"))
             if (
                 run.state != "running"
                 and session.may(Act.DELETE)
@@ -258,7 +260,7 @@ if going_on:
 picked = chosen(every)
 if came_by_link(_KEY):  # what a link names comes first, not below a table in which it would have to be looked for
     everything(picked)
-    st.subheader("All runs")
+    st.header("All runs")
 table(every)
 if not picked:
     st.caption("Check one run to see everything about it, or several to compare them.")

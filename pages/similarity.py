@@ -86,7 +86,7 @@ def change(place: st.delta_generator.DeltaGenerator, label: str, before: float, 
 def cosine_section(geometry: Geometry, found: Disentangled) -> None:
     """Heat maps of the model, a block or a layer."""
     bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
-    bar.subheader("Cosine similarity", width="content")
+    bar.header("Cosine similarity", width="content")
     level: Level = choice(
         bar.segmented_control,
         "Level",
@@ -151,7 +151,7 @@ def moved(was: float, now: float) -> str:
 
 def layer_section(geometry: Geometry, found: Disentangled) -> None:
     """Mean |cos| along the tower."""
-    st.subheader("Along the tower")
+    st.header("Along the tower")
     level = st.session_state.get("level", "model")
     if level == "block":
         labels, grams = geometry.at("block")
@@ -177,7 +177,7 @@ def layer_section(geometry: Geometry, found: Disentangled) -> None:
 
 def map_section(geometry: Geometry, found: Disentangled) -> None:
     """The plane through the base model."""
-    st.subheader("Map of the task models")
+    st.header("Map of the task models")
     plane = charts.planar_map(geometry.gram, found.after.gram, found.redundant_norm)
     names = labels_of(geometry)
     points = {"before": plane.before, "after": plane.after, "redundant vector": plane.redundant[None]}
@@ -199,7 +199,7 @@ def map_section(geometry: Geometry, found: Disentangled) -> None:
 
 def multiplier_section(geometry: Geometry, found: Disentangled) -> None:
     """What AWD followed by a plain sum comes down to."""
-    st.subheader("Equivalent coefficients")
+    st.header("Equivalent coefficients")
     multipliers = found.multipliers
     if multipliers is None:
         st.info(
@@ -232,7 +232,7 @@ def multiplier_section(geometry: Geometry, found: Disentangled) -> None:
 
 def norm_section(geometry: Geometry, found: Disentangled) -> None:
     """Norms of the vectors."""
-    st.subheader("Norms")
+    st.header("Norms")
     before, after, names = geometry.norms, found.after.norms, labels_of(geometry)
     show(
         partial(charts.norm_figure, before, after, names, dark=is_dark()),
@@ -246,7 +246,7 @@ def norm_section(geometry: Geometry, found: Disentangled) -> None:
 
 def objective_section(found: Disentangled, params: AwdParams) -> None:
     """The objective on its way down."""
-    st.subheader("Objective")
+    st.header("Objective")
     unit = "stage" if params.solver == "exact" else "step"
     mean = {"model": "", "layer": ", mean over tensors", "row": ", mean over rows"}[params.scope]
     show(

@@ -53,7 +53,7 @@ def facts(tasks: tuple[str, ...]) -> None:
         images = sum(measuring.evaluator().count(task, "test") for task in tasks if suite.measurable(task))
     classes = sum(len(suite.task(task).classes) for task in tasks)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(escape_markdown(suite.label), width="content")
+        st.header(escape_markdown(suite.label), width="content")
         state.device_badge()
     if suite.description:
         st.caption(escape_markdown(suite.description))
@@ -97,9 +97,8 @@ def results_or_error(entries: list[MethodEntry], tasks: tuple[str, ...]) -> None
 
 def results(entries: list[MethodEntry], tasks: tuple[str, ...]) -> None:
     """The chart of what is there so far, and the ranking."""
-    so_far = [series_so_far(entry.under_way) if entry.under_way else None for entry in entries]
-    under_way = [one for one in so_far if one]
-    runs = [entry.run for entry, one in zip(entries, so_far, strict=True) if entry.run and entry.done and not one]
+    runs = [entry.run for entry in entries if entry.run and entry.done]
+    under_way = [one for entry in entries if entry.under_way and (one := series_so_far(entry.under_way, runs))]
     merged = series_of(runs)
     by_name = dict(zip((one.name for one in merged), runs, strict=True))
     series = ordered([*accuracy_view.baseline_series(tasks), *merged, *under_way])
@@ -107,7 +106,7 @@ def results(entries: list[MethodEntry], tasks: tuple[str, ...]) -> None:
     if not series:
         return
     labels = accuracy_view.task_labels(tasks)
-    st.subheader("Accuracy per task")
+    st.header("Accuracy per task")
     show(
         partial(accuracy_figure, series, labels),
         key="start-accuracy",
@@ -119,7 +118,7 @@ def results(entries: list[MethodEntry], tasks: tuple[str, ...]) -> None:
         names = ", ".join(one.name for one in under_way)
         st.caption(escape_markdown(f"Still learning, on a sample of {WATCHED_IMAGES} images a task: {names}."))
     shipped.say([measuring.shipped_baselines("test"), *runs], "start")
-    st.subheader("On average")
+    st.header("On average")
     accuracy_view.show_ranking(accuracy_view.ranking(series, by_name), "comparison-averages")
     st.caption(provenance(runs) or baseline_provenance(tasks))
     lesson(merged)

@@ -13,6 +13,7 @@ from merging.core.errors import MergingError
 from merging.suites.suite import is_name
 from merging.sweeps import Sweep, SweepDefinition, SweepStore, Trial, driver
 from merging.sweeps.progress import Snapshot, look, trial_in_words
+from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.look.figure import escape_markdown, show, show_table
 from ui.merge import sweep_form
@@ -64,6 +65,22 @@ def new_sweep(expanded: bool) -> None:
             and definition is not None
         ):
             begin(definition, scheduler)
+
+
+def first_sweep() -> None:
+    """Where there is none: what would be here, and a button that starts one, of tasks that can be measured."""
+    st.info(
+        "No sweeps yet. Here stands what was tried, trial by trial: the best so far, which values do well, and what "
+        "the best comes to on test images. `merging sweep FILE.yaml` fills this page, too.",
+        icon=":material/travel_explore:",
+    )
+    if not set(state.selected_tasks()) <= set(measuring.measurable_tasks()):
+        return
+    definition = sweep_form.example()
+    line, note = st.columns([0.3, 0.7], vertical_alignment="center")
+    if line.button("Try λ from 0.1 to 1", type="primary", icon=":material/play_arrow:", width="stretch", key="fill"):
+        begin(definition, "")
+    note.caption(f"Task Arithmetic with and without AWD, {definition.total} trials. {takes(definition)}")
 
 
 def plan(definition: SweepDefinition) -> str:
@@ -281,7 +298,7 @@ def results(found: Snapshot) -> None:
     if best is not None:
         winner(found, best, found.test(subset))
         table = trials_table(trials, definition)
-        st.subheader("Best so far")
+        st.header("Best so far")
         show(
             partial(course_figure, trials, definition, dark),
             key="sweep-course",
@@ -290,7 +307,7 @@ def results(found: Snapshot) -> None:
             takeaway=f"{sum(trial.value is not None for trial in trials)} trials have a result; the best, trial "
             f"{best.number}, has {100 * (best.value or 0):.1f} % on validation.",
         )
-        st.subheader("Parameters and accuracy")
+        st.header("Parameters and accuracy")
         strong = "brighter" if dark else "darker"
         show(
             partial(parallel_figure, trials, definition, dark),
@@ -301,7 +318,7 @@ def results(found: Snapshot) -> None:
             "the lines that pass there.",
         )
     if trials:
-        st.subheader("Trials")
+        st.header("Trials")
         st.caption("Every trial is a run on validation images; its coefficients and timings are on the page Runs.")
         show_table(
             trials_table(trials, definition).sort_values(objective_title(definition), ascending=False, kind="stable"),
@@ -321,12 +338,13 @@ st.write(
     "never on test images; only the best is measured on test."
 )
 if session.may(Act.SWEEP):
-    new_sweep(expanded=not known or st.session_state.setdefault(_FORM_LINKED, sweep_form.linked()))
+    by_link = st.session_state.setdefault(_FORM_LINKED, sweep_form.linked())
+    if not known and not by_link:  # a link says what is to be tried
+        first_sweep()
+    new_sweep(expanded=by_link)
 elif not known:
     st.info("No sweeps yet. The owner of this dashboard can start one.", icon=":material/travel_explore:")
-    st.stop()
 if not known:
-    st.info("No sweeps yet. Start one with the form above, or by `merging sweep FILE.yaml`; both are kept here.")
     st.stop()
 shown = choose(known)
 watch(shown)

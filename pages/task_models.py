@@ -142,7 +142,7 @@ def samples(suite: Suite) -> None:
     if not state.checked_tasks():
         st.info("Check tasks in the table to see their images, compare their task vectors and merge them.")
         return
-    st.subheader("What the tasks look like")
+    st.header("What the tasks look like")
     with_images = [task for task in state.checked_tasks() if "images" not in measuring.missing_parts(task)]
     without = len(state.checked_tasks()) - len(with_images)
     if without:

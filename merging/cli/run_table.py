@@ -22,7 +22,7 @@ from merging.cli.options import (
 )
 from merging.cli.results import print_dtype, print_json, run_row
 from merging.cli.runs import runs
-from merging.cli.text import minute, print_runs, print_table
+from merging.cli.text import minute, print_runs, print_table, print_unreadable
 from merging.core.errors import RunError
 from merging.core.places import path_of
 from merging.core.text import counted, visible
@@ -136,8 +136,7 @@ def runs_list(view: "View", limit: int, home: Path, as_json: bool) -> None:
         return
     if rows:
         print_runs(rows)
-    for one in broken:
-        click.echo(f"{one.id}  unreadable  {one.reason}")
+    print_unreadable(broken)
     if len(shown) < len(wanted):
         click.echo(f"the first {len(shown):,} of {len(wanted):,} runs; --limit 0 lists all of them")
     if not every and not broken:
@@ -394,6 +393,7 @@ def runs_report(run_ids: tuple[str, ...], form: Any, output: Path | None, home: 
 @click.option(
     "--weights", is_flag=True, help="Into a file: with the weights that no table of coefficients gives again."
 )
+@click.option("--force", is_flag=True, help="Into a file: replace one that is there.")
 @home_option
 @json_option
 def runs_export(
@@ -403,6 +403,7 @@ def runs_export(
     view: "View",
     run_ids: tuple[str, ...],
     weights: bool,
+    force: bool,
     home: Path,
     as_json: bool,
 ) -> None:
@@ -420,10 +421,15 @@ def runs_export(
     if folder is None:
         if form != PLAIN:
             raise click.UsageError("--layout, --dtype and --shard-size are for the weights of one run: ID FOLDER")
-        _export_many(path_of(run_id), view, run_ids, weights, home, as_json)
+        file = path_of(run_id)
+        if file.is_file() and not force:
+            raise RunError(f"{file.name} is there already; nothing was written; --force replaces it")
+        _export_many(file, view, run_ids, weights, home, as_json)
         return
-    if view != View() or run_ids or weights:
-        raise click.UsageError("which runs, and --weights, are for a file of runs; a folder is of the run ID alone")
+    if view != View() or run_ids or weights or force:
+        raise click.UsageError(
+            "which runs, --weights and --force are for a file of runs; a folder is of the run ID alone"
+        )
     from merging.core.files import require_parent
     from merging.runs.export.export import export_run
     from merging.suites.suite import load_suite

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from merging.runs import Run
     from merging.runs.beyond import Generalisation, Robustness
     from merging.runs.jobs.generalisation import GeneralisationResult
+    from merging.runs.run import UnreadableRun
     from merging.runs.task_counts import ByCount
     from merging.suites.images.shifts import Shift
     from merging.sweeps.progress import Snapshot
@@ -181,6 +182,15 @@ def print_runs(rows: Sequence[Mapping[str, Any]]) -> None:
     print_table(header, lines, right=("tasks", "average"))
     if any(cells[7].endswith("*") for cells in lines):
         click.echo("* over the tasks that are not to be forgotten")
+
+
+def print_unreadable(broken: "Sequence[UnreadableRun]") -> None:
+    """Runs that can't be read, one a line, with as much of the reason as it has room for."""
+    for one in broken:
+        begin = f"{one.id}  unreadable  "
+        click.echo(begin + textwrap.shorten(visible(one.reason), WIDTH - len(begin), placeholder=" …"))
+    if broken:
+        click.echo("`merging runs show ID` says all of why one can't be read, and what to do")
 
 
 def minute(seconds: float) -> str:

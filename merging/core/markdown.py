@@ -1,5 +1,7 @@
 """A little Markdown as HTML, for pages that are printed: paragraphs, lists, headings, code, bold, italic and links.
 
+Headings of any level are of the third, below the title and a section of the page that the text stands in.
+
 Everything else, markup of HTML above all, stays the text that it is.
 """
 
@@ -33,7 +35,7 @@ def to_html(text: str) -> str:
             del lines[:1]  # the fence at its end
             done.append(f"<pre>{html.escape(chr(10).join(kept))}</pre>")
         elif heading := _HEADING.fullmatch(line):
-            done.append(f"<h4>{_inline(heading['text'])}</h4>")
+            done.append(f"<h3>{_inline(heading['text'])}</h3>")
         elif item := _ITEM.fullmatch(line):
             kind = "ol" if item["number"] else "ul"
             found = [item, *map(_ITEM.fullmatch, _taken(lines, lambda one: _ITEM.fullmatch(one) is not None))]

@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -59,14 +60,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class _File:
-    """A file of methods as it was when it was read."""
+    """A file of methods as it was when it was read, and what it is called, with its folder if that takes it."""
 
     path: Path
     content: bytes
+    name: str
 
     @property
     def source(self) -> OwnSource:
-        return OwnSource(self.path.name, hashlib.sha256(self.content).hexdigest())
+        return OwnSource(self.name, hashlib.sha256(self.content).hexdigest())
 
     def stages(self) -> list[Stage]:
         """What it registers, by running it.
@@ -211,13 +213,24 @@ def _look() -> tuple[list[_File | _Package], list[Problem]]:
             continue
         for path in _candidates(place):
             try:
-                file = _File(path.resolve(), read_bytes(path, SpecError, _MOST_BYTES))
+                file = _File(path.resolve(), read_bytes(path, SpecError, _MOST_BYTES), path.name)
             except MergingError as error:
                 problems.append(Problem(path.name, str(error)))
                 continue
             if path == place or b"merging.methods" in file.content:  # other scripts in a folder are none of ours to run
                 found.append(file)
-    return list(dict.fromkeys(found)), problems
+    return _told_apart(list(dict.fromkeys(found))), problems
+
+
+def _told_apart(found: Sequence[_File | _Package]) -> list[_File | _Package]:
+    """Files of one name called by their folders, too."""
+    names = Counter(one.source.name for one in found)
+    return [
+        replace(one, name=f"{one.path.parent.name}/{one.name}")
+        if isinstance(one, _File) and names[one.name] > 1
+        else one
+        for one in found
+    ]
 
 
 def _candidates(place: Path) -> Iterator[Path]:

@@ -254,7 +254,9 @@ def _register(
         if listed is not None and name in table:
             raise ValueError(f"there is a built-in {kind} {name!r}; choose another name")
         if name in others:
-            raise ValueError(f"{kind} {name!r} is registered twice")
+            elsewhere = others[name].source  # a file or package that was loaded before; none yet of this one
+            too = f": {elsewhere.name} has it, too; rename one of them" if elsewhere else ""
+            raise ValueError(f"{kind} {name!r} is registered twice{too}")
         require_sound(kind, name, title, function, needs, {one.title: one.name for one in others.values()})
         given = gives(function)
         linear = {LinearEdit, LinearMerge} & given

@@ -138,10 +138,15 @@ def _holds(text: str, words: Sequence[str]) -> bool:
     return all(word in text for word in words)
 
 
-# What came with suites stands behind what was done here, unless the order is by something else than time.
+def _origin(one: Facts) -> tuple[bool, str]:
+    """What came with suites stands behind what was done here, suite by suite: when each was built tells nobody much."""
+    return one.shipped, one.suite if one.shipped else ""
+
+
+# All but those by time mix both.
 _KEYS: Mapping[Sort, Callable[[Facts], Any]] = {
-    "newest": lambda one: (one.shipped, -one.created),
-    "oldest": lambda one: (one.shipped, one.created),
+    "newest": lambda one: (_origin(one), -one.created),
+    "oldest": lambda one: (_origin(one), one.created),
     "best": lambda one: (one.score is None, -(one.score or 0.0), -one.created),
     "longest": lambda one: (one.took is None, -(one.took or 0.0), -one.created),
     "name": lambda one: ((one.name or one.method).casefold(), -one.created),
@@ -244,7 +249,8 @@ def unreadable(store: RunStore) -> list[UnreadableRun]:
             "where listed.kind = ? order by runs.created desc, runs.rowid desc",
             (_UNREADABLE,),
         ).fetchall()
-    return [UnreadableRun(row["id"], row["state"], row["created"], row["note"]) for row in rows]
+    found = ((row, str(row["note"]).removeprefix(f"run {row['id']} can't be read: ")) for row in rows)
+    return [UnreadableRun(row["id"], row["state"], row["created"], reason) for row, reason in found]
 
 
 # --- the copy ----------------------------------------------------------------------------------------------------

@@ -400,8 +400,9 @@ def run_of_row(row: sqlite3.Row) -> Run:
     try:
         job = parse_job(json.loads(values.pop("spec")))
     except (ValueError, MergingError) as error:
+        why = str(error).partition("; there are: ")[0]  # with all names of methods nobody would read on
         raise RunError(
-            f"run {values['id']} was made by another version of this program and can't be read ({error}), or with a "
+            f"run {values['id']} can't be read: {why}; another version of this program made it, or it is of a "
             "method of your own that is not here; name its file with --methods or in MERGING_METHODS, or delete it"
         ) from None
     tags = tuple(json.loads(values.pop("tags", "[]")))

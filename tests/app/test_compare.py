@@ -173,7 +173,7 @@ def test_a_run_whose_weights_are_gone_is_left_out_with_the_reason(tiny: Suite, o
     app = open_page("compare", run=[first.id, second.id, third.id])
     assert not app.exception and not app.error
     assert "TIES is left out: " in texts(app)
-    assert [box.value for box in app.subheader][-1] == "Settings" and "Task by task" in texts(app)
+    assert [box.value for box in app.header][-1] == "Settings" and "Task by task" in texts(app)
     app = open_page("compare", run=[first.id, third.id])
     assert not app.exception and not app.error
     assert "TIES is left out: " in texts(app) and "Fewer than two" in texts(app)

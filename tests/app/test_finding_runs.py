@@ -57,8 +57,21 @@ def test_a_view_is_a_link(query: dict[str, Any], found: list[int], three: list[R
     assert not app.exception and not app.warning
     assert rows(app) == [three[place].id for place in found]
     if len(found) < 3:
-        said = "None of these runs is so" if not found else f"{len(found)} of 3 runs"
+        said = "None of 3 runs is so" if not found else f"{len(found)} of 3 runs"
         assert said in texts(app)
+
+
+def test_a_view_of_a_state_that_no_run_is_in_is_empty_and_its_filters_are_taken_away(
+    three: list[Run], open_page: Open
+) -> None:
+    app = open_page("runs", state=["cancelled", "lost"], search="one", sort="Oldest first")
+    assert not app.exception and not app.warning and rows(app) == []
+    assert "None of 3 runs is so: “one”, cancelled or lost." in texts(app)
+    app.button(key="unfilter").click().run()
+    assert not app.exception and rows(app) == [run.id for run in three]
+    assert not any(app.query_params.get(name) for name in ("state", "search"))
+    app = open_page("runs", state="nonsense")
+    assert "state = nonsense, which is none of" in texts(app) and len(rows(app)) == 3
 
 
 def test_what_nobody_has_written_is_said_so_in_a_link(three: list[Run], open_page: Open) -> None:
@@ -91,7 +104,7 @@ def test_a_name_a_note_tags_and_a_star_are_written_on_the_page(tiny: Suite, open
     app.button(key=f"star-{run.id}").click().run()
     kept = state.workspace().store.get(run.id)
     assert (kept.name, kept.tags, kept.star) == ("Mine", ("paper", "two words"), True)
-    assert "Mine" in [heading.value for heading in app.subheader]
+    assert "Mine" in [heading.value for heading in app.header]
     note = next(one.value for one in app.markdown if "**yes**" in one.value)
     assert note == "[x](http://e/x.png) &lt;i>no&lt;/i> **yes**"
 
@@ -113,7 +126,7 @@ def test_of_many_runs_the_table_shows_a_part_and_says_so(
     app.number_input(key="part").set_value(2).run()
     assert rows(app) == [three[0].id] and "bad luck" in texts(app)  # what was chosen stays, though it is not in sight
     app.text_input(key="search").set_value("failed nothing").run()
-    assert not app.exception and "None of these runs is so" in texts(app)
+    assert not app.exception and "None of 3 runs is so: “failed nothing”." in texts(app)
     app.text_input(key="search").set_value("one").run()
     assert rows(app) == [three[0].id]
 

@@ -8,10 +8,12 @@ from urllib.parse import parse_qs
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from merging.core.markdown import to_html
 from merging.core.places import chosen_home
 from merging.evaluation.evaluator import Evaluator
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, texts
+from tests.headings import levels_of_html
 from ui.lesson.prepared import Lessons, Prepared
 from ui.lesson.steps import STEPS
 
@@ -90,6 +92,7 @@ def test_the_handout_holds_the_lesson_and_its_answers(
     assert "<script" not in page and not re.search(r"(src|href)=", page) and "default-src 'none'" in page
     titles = [f"{place}. {STEPS[number - 1].title}" for place, number in enumerate((7, 3, 4), 1)]
     assert re.findall("<h2>(.*?)</h2>", page) == [*titles, "Answers"]
+    assert levels_of_html(page) == [1, 2, 2, 2, 2] and levels_of_html(to_html("# a\n\n#### b")) == [3, 3]
     assert page.count("<section") == 4 and page.count('role="img"') == 3
     assert "break-inside: avoid" in page and 'class="answers"' in page
     evaluator = Evaluator(standing)

@@ -16,6 +16,8 @@ from merging.runs.jobs import MergeSpec
 from merging.runs.table import RunStore
 from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, texts
+from tests.app.finished_runs import finished
+from tests.headings import levels_of_app, step_by_one
 from tests.random_models import ARCHITECTURE, write_arrays
 from ui.shell import state
 
@@ -63,6 +65,16 @@ def test_weights_of_another_shape_are_named_in_words_on_every_page(tiny: Suite, 
         assert not app.exception and not app.error, page
         assert "birds.safetensors" in texts(app) and "birds" not in app.multiselect(key="tasks").value, page
         assert str(tiny.folder) not in texts(app), page
+
+
+@pytest.mark.parametrize("runs", [[], ["test"], ["test", "test"], ["test", "val"]])
+def test_headings_step_by_one_level_on_every_page(runs: list[str], tiny: Suite, open_page: Open) -> None:
+    space = state.workspace()
+    shown = [finished(space, tiny, split=split, seed=seed).id for seed, split in enumerate(runs)]
+    for page in (*PAGES, "learn", "what_if", "compare") if not shown else ("start", "accuracy", "compare", "runs"):
+        parameter = {"accuracy": "runs", "compare": "run", "runs": "run"}.get(page)
+        app = open_page(page, **({parameter: shown} if parameter and shown else {}))
+        assert not app.exception and step_by_one(levels_of_app(app)), (page, levels_of_app(app))
 
 
 def test_room_for_images_that_is_no_number_is_an_error_in_words(

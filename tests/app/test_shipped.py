@@ -1,5 +1,6 @@
 """Pages on a machine that never ran anything, with results that came with the suite."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from merging.runs.jobs.generalisation import GeneralisationJob
 from merging.runs.leaderboard import spec_of
 from merging.runs.positions import Need
 from merging.runs.shipped import FILE, write
+from merging.runs.worker.trace import TRACE, Trace
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from tests.app.conftest import texts
@@ -134,6 +136,31 @@ def test_run_again_makes_it_ones_own(shipped: Suite, open_page: Open, launched_w
     app = open_page()
     chart_caption = next(one.value for one in app.caption if "Top-1 accuracy" in one.value)
     assert MEASURED not in chart_caption
+
+
+def test_what_was_measured_stands_while_the_same_is_learnt_again(shipped: Suite, open_page: Open) -> None:
+    """Beside it, with a look of its own, is how far the run is that will take its place."""
+
+    def shown(app: AppTest) -> dict[str, float]:
+        table = next(frame.value for frame in app.dataframe if "Average (%)" in frame.value)
+        return dict(zip(table["Method"], table["Average (%)"], strict=True))
+
+    before = shown(open_page())
+    store = state.workspace().store
+    run = state.workspace().submit(spec_of(PRESETS["adamerging"], state.suite_reference(), shipped.task_names, "cpu"))
+    assert shown(open_page()) == before
+    store.claim(run.id)
+    store.folder(run.id).mkdir(parents=True, exist_ok=True)
+    Trace(store.folder(run.id) / TRACE)({"step": 40, "accuracy": dict.fromkeys(shipped.task_names, 0.25)})
+    app = open_page()
+    steps = run.spec.merge_params["steps"]
+    assert shown(app) == before | {f"AdaMerging, step 40 of {steps}": 25.0}
+    assert MEASURED in texts(app) and "Still learning" in texts(app)
+    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
+    marks = [json.dumps(one["marker"]) for one in figure["data"] if "AdaMerging" in one.get("name", "")]
+    assert len(set(marks)) == len(marks) == 3
+    store.finish(run.id, result_of(shipped, run.spec, state.workspace(), 0.9))
+    assert shown(open_page())["AdaMerging"] != before["AdaMerging"]
 
 
 def test_the_comparison_takes_what_is_quick_first(tiny: Suite, open_page: Open) -> None:

@@ -15,7 +15,7 @@ from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from merging.sweeps import Range, Sweep, SweepDefinition, SweepStore, driver, parse_definition
 from tests.app import finished_runs
-from tests.app.conftest import TASKS, links, texts
+from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.sweeps.by_hand import ByHand, peak, to_the_end
 
 Open = Callable[..., AppTest]
@@ -76,6 +76,26 @@ def test_without_sweeps_it_says_what_to_do(standing: Suite, look: Open) -> None:
     assert "No sweeps yet" in texts(app) and "merging sweep" in texts(app)
     assert "A grid of 10 trials over 1 pair" in texts(app).replace("*", "")
     assert not button(app, "Start the sweep").disabled
+    assert "Task Arithmetic with and without AWD, 20 trials. One after the other, they take" in texts(app)
+
+
+def test_without_sweeps_one_button_starts_the_first(
+    tiny: Suite, workspace: Workspace, open_page: Open, launched_workers: list[Path]
+) -> None:
+    app = open_page("sweeps", tasks=["apples", "cars"])
+    assert not next(one for one in app.expander if one.label == "New sweep").proto.expanded
+    button(app, "Try λ from 0.1 to 1").click().run()
+    assert not app.exception and launched_workers and "No sweeps yet" not in texts(app)
+    (sweep,) = SweepStore(workspace.store).all()
+    assert sweep.state == "running" and sweep.definition.tasks == (("apples", "cars"),)
+    assert sweep.definition.total == 20 and set(sweep.definition.edits) == {"none", "awd"}
+
+
+def test_without_images_nothing_is_offered_to_be_tried(suites_folder: Path, open_page: Open) -> None:
+    build_suite(suites_folder / "bare", images=False)
+    app = open_page("sweeps")
+    assert not app.exception and "No sweeps yet" in texts(app)
+    assert "Try λ from 0.1 to 1" not in [one.label for one in app.button]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def runs(server: Server) -> list[Run]:
 
 
 def is_in_sight_without_scrolling(run: Run, page: Page) -> None:
-    expect(page.get_by_role("heading", name="Task Arithmetic", level=3)).to_be_in_viewport()
+    expect(page.get_by_role("heading", name="Task Arithmetic", level=2)).to_be_in_viewport()
     expect(page.get_by_text(run.id, exact=True).first).to_be_in_viewport()
     expect(page.locator(".js-plotly-plot").first).to_be_in_viewport()
 

@@ -438,7 +438,10 @@ def test_unreadable_runs_are_listed_and_deleted(suite_file: Path, home: Path) ->
     listed = as_json("runs", "list", "--home", home)
     assert [row["run"] for row in listed["runs"]] == [new] and [row["run"] for row in listed["unreadable"]] == [old]
     printed = call("runs", "list", "--home", home).stdout
-    assert new in printed and f"{old}  unreadable  " in printed and "unknown merge 'gone'" in printed
+    assert new in printed and f"\n{old}  unreadable  unknown merge 'gone'; " in printed
+    assert max(map(len, printed.splitlines())) <= 100 and "merging runs show ID" in printed
+    said = call("runs", "show", old, "--home", home)
+    assert said.exit_code == 1 and "name its file with --methods" in said.stderr and old in said.stderr
     assert as_json("runs", "delete", old[:6], "--home", home) == {"deleted": old}
     assert call("runs", "delete", new, "--home", home).stdout.startswith(f"deleted: {new}; for a day")
     assert as_json("runs", "list", "--home", home) == {"runs": [], "matching": 0, "all": 0, "unreadable": []}

@@ -165,11 +165,16 @@ def test_chosen_runs_are_exported_and_imported(home: Path, tmp_path: Path) -> No
     assert len(taken["new"]) == 2 and methods(home=elsewhere) == list(METHODS[3::-2])
     assert "2 runs were here already" in call("import", file, home=elsewhere).stdout
     run = found("list", "--limit", 1, home=home)["runs"][0]["run"]
-    assert "1 run," in call("export", file, "--run", run, home=home).stdout
+    before = file.read_bytes()
+    there = call("export", file, "--run", run, home=home)
+    assert there.exit_code == 1 and "odd.zip is there already; nothing was written; --force" in there.stderr
+    assert file.read_bytes() == before
+    assert "1 run," in call("export", file, "--run", run, "--force", home=home).stdout
     file.write_bytes(b"nonsense")
     refused = call("import", file, home=elsewhere)
     assert refused.exit_code == 1 and "not a readable file of runs" in refused.stderr
-    for odd in (("odd.zip", "--dtype", "float16"), (run, "folder", "--weights"), (run, "folder", "--tag", "x")):
+    of_a_file = (("--weights",), ("--tag", "x"), ("--force",))
+    for odd in (("odd.zip", "--dtype", "float16"), *((run, "folder", *options) for options in of_a_file)):
         assert call("export", *odd, home=home).exit_code == 2
     nothing = call("export", tmp_path / "none.zip", "--state", "failed", home=home)
     assert nothing.exit_code == 1 and not (tmp_path / "none.zip").exists()

@@ -13,7 +13,7 @@ from merging.core.markdown import to_html
     ("text", "expected"),
     [
         ("one\ntwo\n\nthree", "<p>one two</p><p>three</p>"),
-        ("## Why `a<b`?", "<h4>Why <code>a&lt;b</code>?</h4>"),
+        ("## Why `a<b`?", "<h3>Why <code>a&lt;b</code>?</h3>"),
         ("1. a\n2. **b**\nend", "<ol><li>a</li><li><strong>b</strong></li></ol><p>end</p>"),
         ("```\n<b>\n*x*\n```\nafter", "<pre>&lt;b&gt;\n*x*</pre><p>after</p>"),
         ("```\nnever closed", "<pre>never closed</pre>"),
@@ -31,5 +31,5 @@ def test_markdown_as_html(text: str, expected: str) -> None:
 @given(st.text(alphabet="<>&\"'`*#-1. \n[](){}:/ahtps!", max_size=80))
 def test_there_are_no_tags_but_its_own(text: str) -> None:
     tags = set(re.findall(r"<[^>]*>", to_html(text)))
-    own = r'</?(p|h4|ul|ol|li|pre|code|strong|em)>|</a>|<a href="https?://[^"<>\s]+">'
+    own = r'</?(p|h3|ul|ol|li|pre|code|strong|em)>|</a>|<a href="https?://[^"<>\s]+">'
     assert all(re.fullmatch(own, tag) for tag in tags)

@@ -80,7 +80,7 @@ WRONG = {
         method(more=', published=(Published("mine", "Mine", "merge=mine", look=Look("#cc7f00", "square")),)'),
         "looks like Task Arithmetic; take another look",
     ),
-    "other file": (method("good", "Good"), "merge 'good' is registered twice"),
+    "other file": (method("good", "Good"), "merge 'good' is registered twice: a_good_one.py has it, too; rename one"),
 }
 
 
@@ -95,6 +95,17 @@ def test_a_file_that_is_wrong_says_so_and_leaves_the_rest_working(own_methods: P
     assert list(PRESETS) == before and [stage.name for stage in registry.stages() if stage.source] == ["good"]
     with pytest.raises(SpecError, match=r"unknown merge 'mine'.*; the methods of bad\.py are not loaded: "):
         Pair.of(merge="mine")
+
+
+def test_two_files_with_one_methods_name_are_both_named(own_methods: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = own_methods.parent / "others"
+    other.mkdir()
+    monkeypatch.setenv("MERGING_METHODS", f"{own_methods}{os.pathsep}{other}")
+    write(own_methods, "mine.py", method())
+    write(other, "mine.py", method())
+    (problem,) = own.problems()
+    assert problem.name == "others/mine.py"
+    assert f"merge 'mine' is registered twice: {own_methods.name}/mine.py has it, too" in problem.reason
 
 
 def test_what_is_no_method_is_not_run(own_methods: Path) -> None:

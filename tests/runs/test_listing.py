@@ -77,6 +77,22 @@ def test_every_order_holds_all_runs_and_what_is_unknown_comes_last(sort: str, st
         assert [one.score for one in found[:3]] == [0.4, 0.30000000000000004, 0.2]
 
 
+def test_what_came_with_suites_stands_behind_suite_by_suite_in_the_orders_by_time(store: RunStore) -> None:
+    for name in "ab":
+        store.submit(SPEC, name)
+    new, old = listing(store)
+    came = [
+        new._replace(id=f"{suite} {created:g}", suite=suite, created=created, shipped=True)
+        for suite, created in (("mini-related", 9e9), ("mini", 8e9), ("mini", 8.5e9), ("mini-related", 7e9))
+    ]
+    for sort, own, of_mini, of_related in (
+        ("newest", [new, old], ["mini 8.5e+09", "mini 8e+09"], ["mini-related 9e+09", "mini-related 7e+09"]),
+        ("oldest", [old, new], ["mini 8e+09", "mini 8.5e+09"], ["mini-related 7e+09", "mini-related 9e+09"]),
+    ):
+        found = [one.id for one in View(sort=sort).of([new, old, *came])]  # type: ignore[arg-type]
+        assert found == [*(one.id for one in own), *of_mini, *of_related]
+
+
 def test_choices_are_those_that_runs_have(store: RunStore) -> None:
     annotate(store, store.submit(SPEC, "f", person="Ada").id, tags=["b", "A"])
     store.submit(MergeSpec.build(suite="/x/other/suite.yaml", tasks=("a",)), "g")

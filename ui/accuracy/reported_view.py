@@ -24,7 +24,7 @@ def published_section(suite: Suite, tasks: Sequence[str]) -> None:
         tasks: the tasks chosen in it.
     """
     architecture = published_architecture(suite.architecture)
-    st.subheader("Published results")
+    st.header("Published results")
     if architecture is None:
         st.write(
             escape_markdown(

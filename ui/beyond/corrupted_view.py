@@ -149,7 +149,7 @@ def _published() -> None:
     """The table of the literature, where it is about these checkpoints."""
     if not has_published_protocols(state.suite()):
         return
-    st.subheader("Published results")
+    st.header("Published results")
     titles = ["Clean (%)", *(f"{CORRUPTIONS[name].title} (%)" for name in CORRUPTED_COLUMNS[1:])]
     table = pd.DataFrame([(method, *values) for method, values in CORRUPTED.items()], columns=["Method", *titles])
     show_table(table, key="published-corrupted", file="published-corrupted-images", height="content")
@@ -163,7 +163,7 @@ def _published() -> None:
 
 def _samples(tasks: tuple[str, ...]) -> None:
     """One image of a task, clean and under every corruption at every severity."""
-    st.subheader("What the images look like")
+    st.header("What the images look like")
     labels = accuracy_view.task_labels(tasks)
     with said_below(), st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         task = choice(st.selectbox, "Images of", labels, key="samples", width=320)

@@ -104,7 +104,7 @@ def _published() -> None:
     """The splits of the literature, where they are about these checkpoints; in tables of their own."""
     if not has_published_protocols(state.suite()):
         return
-    st.subheader("Published results")
+    st.header("Published results")
     for name, split in SPLITS.items():
         st.markdown(f"**{name}**: unseen {' and '.join(split.unseen)}")
         columns = ["Method", "Seen (%)", *(f"{task} (%)" for task in split.unseen), "Unseen (%)"]

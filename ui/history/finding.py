@@ -8,6 +8,8 @@ import streamlit as st
 
 from merging.core.text import counted
 from merging.runs.listing import Facts, Sort, View, choices
+from ui.look.figure import escape_markdown
+from ui.runs.text import STATE_COLORS
 from ui.shell.url import choice, number, said_below, switch
 
 PART = 100  # runs that the table shows at once
@@ -71,10 +73,29 @@ def chosen_view(facts: Sequence[Facts]) -> View:
 def _several(field: str, there: Sequence[str]) -> Any:
     """The values of a filter that are chosen; no widget where there is nothing to choose between."""
     parameter, title = _FILTERS[field]
+    if field == "states":  # a link may ask for one that no run is in, such as failed: then it shows none
+        asked = {*st.query_params.get_all(parameter), *st.session_state.get(parameter, ())}
+        there = [*there, *(state for state in STATE_COLORS if state in asked and state not in there)]
     if len(there) < 2 and not (there and field == "tags") and parameter not in st.query_params:
         return ()
     chosen = choice(st.multiselect, title, list(there), key=parameter, nothing="Every run", placeholder="Any")
     return tuple(chosen)
+
+
+def nothing_found(every: int, view: View) -> None:
+    """Say that no run is so, and offer to take search and filters away."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        asked = _filters_in_words(view)
+        st.caption(escape_markdown(f"None of {counted(every, 'run')} is so: {asked}."), width="content")
+        st.button("Show every run", icon=":material/filter_list_off:", key="unfilter", on_click=_unfilter)
+
+
+def _unfilter() -> None:
+    """Callback: nothing is searched or filtered by any more."""
+    nothing: dict[str, Any] = {"search": "", "since": "any", "star": False}
+    for key in ("search", "since", "star", *(parameter for parameter, _ in _FILTERS.values())):
+        if key in st.session_state:
+            st.session_state[key] = nothing.get(key, [])
 
 
 def count_in_words(wanted: Sequence[Facts], every: int, view: View) -> str:

@@ -17,7 +17,7 @@ _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; color: #1c2128; background: #fff; max-width: 760px; margin: 2rem auto;
   padding: 0 1rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.25rem; margin: 0 0 .4rem; }
-h4 { margin: .6rem 0 .2rem; }
+h3 { font-size: 1rem; margin: .6rem 0 .2rem; }
 section { break-inside: avoid; border-top: 1px solid #ccd1d8; padding-top: .6rem; margin-top: 1rem; }
 .answers { break-before: page; } .note { color: #5a6272; font-size: 13px; } svg { max-width: 100%; height: auto; }
 .question { break-inside: avoid; } ol.choices { list-style: upper-alpha; padding-left: 1.6rem; }

@@ -239,7 +239,7 @@ def _device_names() -> list[str]:
 
 def _typed() -> tuple[SweepDefinition, str]:
     """A definition typed or pasted as YAML; it starts as what the form said."""
-    proposal = st.session_state.get("sweep-yaml-proposal") or _example()
+    proposal = st.session_state.get("sweep-yaml-proposal") or example().to_yaml()
     text = st.text_area("Sweep as YAML", proposal, key="sweep-yaml", height=300)
     scheduler = st.text_input(
         "Dask scheduler", key="scheduler", placeholder="tcp://host:8786", help="Empty: this machine"
@@ -247,10 +247,13 @@ def _typed() -> tuple[SweepDefinition, str]:
     return parse_definition(text or "", "YAML"), scheduler.strip()
 
 
-def _example() -> str:
+def example() -> SweepDefinition:
+    """A sweep to begin with: Task Arithmetic with and without AWD, λ from 0.1 to 1, on the chosen tasks."""
     content: Mapping[str, Any] = {
         "suite": state.suite_reference(),
         "tasks": [list(state.selected_tasks())],
+        "edits": {"none": {}, "awd": {}},
         "merges": {"task_arithmetic": {"scaling": read_domain("0.1 to 1 by 0.1")}},
+        "device": str(state.device()),
     }
-    return build_definition(content).to_yaml()
+    return build_definition(content)

@@ -1,5 +1,6 @@
 """AdaMerging while it learns: how accurate it is by now, and a button that keeps what it has."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import pandas as pd
@@ -7,6 +8,7 @@ import streamlit as st
 
 from merging.charts.accuracy import Series
 from merging.charts.runs import accuracy_so_far_figure
+from merging.charts.theme import distinct_styles
 from merging.methods.merges.adamerging import WATCHED_IMAGES
 from merging.runs import Run
 from merging.runs.jobs.merge import MergeSpec
@@ -28,14 +30,20 @@ def so_far(run: Run) -> list[tuple[int, dict[str, float]]]:
     return [(int(line["step"]), line["accuracy"]) for line in lines if "accuracy" in line]
 
 
-def series_so_far(run: Run) -> Series | None:
-    """The last of them, for a chart of accuracies; its name says how far it is."""
+def series_so_far(run: Run, beside: Sequence[Run]) -> Series | None:
+    """The last of them, for a chart of accuracies; its name says how far it is.
+
+    Args:
+        run: that learns.
+        beside: the other runs of the chart, such as an earlier one of the same, from which it is told apart.
+    """
     points = so_far(run) if is_growing(run) else []
     if not points:
         return None
     step, accuracy = points[-1]
     name = f"{run.label}, step {step} of {run.spec.merge_params['steps']}"
-    return Series(name, run.spec.method, accuracy)
+    look = distinct_styles([one.spec.method for one in (*beside, run)])[-1]
+    return Series(name, run.spec.method, accuracy, look)
 
 
 def growing(run: Run, key: str) -> None:

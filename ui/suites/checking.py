@@ -20,7 +20,7 @@ def _sentence(row: CheckedFile) -> str:
 
 def check() -> None:
     """Look at every file of the chosen suite, when asked to, and show what was found."""
-    st.subheader(f"Files of {escape_markdown(state.suite().label)}")
+    st.header(f"Files of {escape_markdown(state.suite().label)}")
     deep = st.checkbox(
         "With the other activation too",
         key="check-deep",

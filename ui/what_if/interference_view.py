@@ -120,7 +120,7 @@ def _matrices(result: InterferenceResult, tasks: tuple[str, ...]) -> None:
     )
     if len(tasks) < 3:
         return
-    st.subheader("Does cosine predict interference?")
+    st.header("Does cosine predict interference?")
     found = agreement(cosine, change)
     show(
         partial(agreement_figure, cosine, change, names, dark=is_dark()),

@@ -32,7 +32,10 @@ def html_page(title: str, body: str) -> str:
 def html_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[int] = (), kind: str = ""
 ) -> str:
-    """Texts as a table, the columns with these numbers flush right; of kind ``text``, long ones are broken."""
+    """Texts as a table, the columns with these numbers flush right; of kind ``text``, long ones are broken.
+
+    Where the first cell of each row says what the others are, there is no head.
+    """
 
     def line(cells: Sequence[str], tag: str) -> str:
         return (
@@ -44,7 +47,8 @@ def html_table(
             + "</tr>"
         )
 
-    return f"<table{kind and f' class={kind}'}>{line(head, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+    first = line(head, "th") if head else ""
+    return f"<table{kind and f' class={kind}'}>{first}{''.join(line(row, 'td') for row in rows)}</table>"
 
 
 def settings_that_differ(runs: Sequence[Run], names: Sequence[str]) -> str:
@@ -65,4 +69,4 @@ def settings_that_differ(runs: Sequence[Run], names: Sequence[str]) -> str:
 def protocol_section(runs: Sequence[Run], names: Sequence[str]) -> str:
     """How the numbers of runs came about, and each method as the command line takes it."""
     lines = [*protocol(runs, names), *((f"Method of {name}", text) for name, text in settings_lines(runs, names))]
-    return f"<h2>Protocol</h2><div class='wide'>{html_table(['', ''], lines, kind='text')}</div>"
+    return f"<h2>Protocol</h2><div class='wide'>{html_table([], lines, kind='text')}</div>"

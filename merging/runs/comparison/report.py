@@ -83,7 +83,7 @@ def _overview(found: RunComparison, names: Sequence[str]) -> str:
         role = "reference" if index == 0 else ""
         average = found.average(index)
         rows.append([name, role, "–" if math.isnan(average) else f"{100 * average:.1f}", run.id, run.fingerprint[:12]])
-    head = ["Run", "", "Average accuracy (%)", "Id", "Fingerprint"]
+    head = ["Run", "Role", "Average accuracy (%)", "Id", "Fingerprint"]
     note = " Averages are without tasks to be forgotten." if found.forgotten else ""
     said = dict.fromkeys(run.merged.about_images for run in found.runs if run.merged)
     note += "".join(f" {escaped(sentence)}" for sentence in said if sentence)

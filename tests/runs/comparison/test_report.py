@@ -23,6 +23,7 @@ from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from tests.carrying import execute
+from tests.headings import levels_of_html, step_by_one
 from tests.random_models import TASKS
 
 EVIL = "<script>alert(1)</script>\"'&amp;"
@@ -89,6 +90,7 @@ def test_everything_of_the_comparison_is_in_it(compared: RunComparison, suite: S
         assert run.id in page.text
     for words in ("McNemar", "Holm", "merge: scaling", "B against A", "C against A", "test split, 96 images", *TASKS):
         assert words in page.text
+    assert step_by_one(levels_of_html(report_of(found, suite))) and "<th></th>" not in report_of(found, suite)
     assert page.count("svg") == 1 + 2 + 4 * 2 * 3  # differences, coefficients, three confusions a task and run
     shown = [
         min(MAX_IMAGES, len(found.only_right(*pair, task)))
