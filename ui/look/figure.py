@@ -187,7 +187,8 @@ def to_html(figure: go.Figure, takeaway: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><title>{said}</title></head>'
-        f'<body style="font-family: system-ui, sans-serif">{chart}<p>{said}</p></body></html>\n'
+        f'<body style="font-family: system-ui, sans-serif"><main>{chart}<h1 style="font: inherit">{said}</h1></main>'
+        "</body></html>\n"
     )
 
 

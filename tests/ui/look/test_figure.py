@@ -11,6 +11,7 @@ import pytest
 
 from merging.charts.columns import MARK, mark
 from merging.charts.theme import style_of
+from tests.headings import levels_of_html
 from ui.look.figure import escape_markdown, offer_csv, to_csv, to_html
 
 
@@ -73,6 +74,7 @@ def test_a_chart_as_html_holds_all_it_needs_and_names_stay_text() -> None:
     assert "</script><script>alert" not in page
     assert "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in page
     assert not re.findall(r"<(?:script|link|iframe)[^>]*\s(?:src|href)=", page)
+    assert levels_of_html(page.rpartition("</script>")[2]) == [1] and page.count("<main>") == 1
     assert "default-src 'none'" in page and len(page) > 1_000_000  # plotly.js is in it
     assert '"paper_bgcolor":"white"' in page  # whatever the theme it was drawn in
     assert figure.layout.template.layout.paper_bgcolor == go.Figure().layout.template.layout.paper_bgcolor
