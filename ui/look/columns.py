@@ -44,7 +44,7 @@ def method_columns(names: Sequence[str], pinned: bool = True, widest: int = _WID
     """
     width = text_width(max(names, key=len, default=""))
     return {
-        MARK: st.column_config.ImageColumn("", width=36, pinned=pinned, help="Colour and marker in all charts"),
+        MARK: st.column_config.ImageColumn("Key", width=44, pinned=pinned, help="Colour and marker in all charts"),
         METHOD: st.column_config.TextColumn(width=min(widest, max(_NARROW, width)), pinned=pinned),
         AVERAGE: st.column_config.ProgressColumn(
             "Average",
