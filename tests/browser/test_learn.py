@@ -20,6 +20,9 @@ def answered(page: Page) -> str:
     return told.inner_text()
 
 
+SIZES: list[ViewportSize] = [{"width": 1280, "height": 800}, {"width": 1920, "height": 1080}]
+
+
 def fits(page: Page) -> None:
     """All of a step is in sight, with nothing left of the step before, and can be read from the last row."""
     page.wait_for_function(
@@ -37,7 +40,6 @@ def test_through_the_lesson(visit: Visits) -> None:
 
     A step is asked on the one, and looked at on the other, on which the next is asked.
     """
-    sizes: list[ViewportSize] = [{"width": 1280, "height": 800}, {"width": 1920, "height": 1080}]
     page = visit(f"/learn?{MINI}", scheme="dark")
     for number, step in enumerate(STEPS, 1):
         expect(page.get_by_role("heading", level=1)).to_have_text(step.title)
@@ -52,11 +54,25 @@ def test_through_the_lesson(visit: Visits) -> None:
         expect(page.get_by_test_id("stException")).to_have_count(0)
         fits(page)
         assert not barriers(page), step.title
-        page.set_viewport_size(sizes[number % 2])
+        page.set_viewport_size(SIZES[number % 2])
         fits(page)
         if number < len(STEPS):
             page.locator("body").press("PageDown")
     expect(page.get_by_role("button", name="Next")).to_be_disabled()
+
+
+def test_charts_leave_room_for_what_is_said_of_shipped_results(visit: Visits) -> None:
+    """Of all tasks the last two steps have the most below their charts."""
+    page = visit("/learn?step=7&answer.7=Show the answer&answer.8=Show the answer")
+    for number in (7, 8):
+        expect(page.get_by_role("heading", level=1)).to_have_text(STEPS[number - 1].title)
+        expect(page.locator(".st-key-lesson-shipped")).to_contain_text("Again takes")
+        expect(page.locator(".js-plotly-plot")).to_have_count(1)
+        answered(page)
+        for size in SIZES:
+            page.set_viewport_size(size)
+            fits(page)
+        page.locator("body").press("PageDown")
 
 
 def test_a_control_moves_the_chart_and_the_screen_is_a_link(visit: Visits) -> None:
@@ -89,6 +105,7 @@ def test_a_class_watches_adamerging_learn(visit: Visits) -> None:
     expect(page).to_have_url(re.compile(r"run=\w{12}"))
     expect(page.get_by_text(re.compile("is highest at"))).to_be_visible()
     expect(page.get_by_text("60 steps, 16 unlabeled validation images")).to_be_visible()
+    fits(page)
     page.get_by_role("radio", name="Show the answer").click()
     expect(page.locator(".st-key-lesson-answer")).to_contain_text("AdaMerging")  # once it has learned
     settled(page)

@@ -95,6 +95,11 @@ def test_in_the_dark_nothing_lies_beyond_the_edge_of_a_phone_and_all_is_read_on_
     """Drawn on a phone, where the sidebar is closed; a window that grows has it open, but for the lesson's."""
     tab = walk(place, 390, 844, "dark")
     renders_without_overflow(tab.page, PAGES[place])
+    if place.startswith("/runs"):
+        filters = tab.page.get_by_role("button", name="Filter").bounding_box()
+        tab.page.get_by_test_id("stDataFrame").first.hover()
+        buttons = tab.page.get_by_test_id("stElementToolbar").first.bounding_box()
+        assert filters and buttons and filters["y"] + filters["height"] <= buttons["y"]
     expand = tab.page.get_by_test_id("stExpandSidebarButton")
     expect(expand).to_be_visible()
     tab.page.set_viewport_size({"width": 1920, "height": 1080})

@@ -154,7 +154,8 @@ def _sliders(labels: Mapping[str, str], edit: str, merged: Sequence[str], split:
     """A coefficient for every task; None if no task takes part."""
     _resets(edit, merged)
     many = len(labels) >= MANY_TASKS  # then they scroll, so that the charts stay in sight
-    with st.container(height=_SLIDERS if many else "content", border=False, gap=None if many else "small"):
+    kept = {"height": _SLIDERS, "gap": None, "key": "many-sliders"} if many else {"gap": "small"}
+    with st.container(border=False, **kept):
         for task, label in labels.items():
             _slider(task, label, tuple(labels), disabled=task not in merged)
     chosen = tuple((task, float(st.session_state[_key(task)])) for task in merged)
