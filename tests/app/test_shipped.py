@@ -159,6 +159,11 @@ def test_what_was_measured_stands_while_the_same_is_learnt_again(shipped: Suite,
     figure = json.loads(app.get("plotly_chart")[0].proto.spec)
     marks = [json.dumps(one["marker"]) for one in figure["data"] if "AdaMerging" in one.get("name", "")]
     assert len(set(marks)) == len(marks) == 3
+    Trace(store.folder(run.id) / TRACE)({"step": 60, "accuracy": dict.fromkeys(shipped.task_names, 1.0)})
+    app = open_page()
+    assert shown(app)[f"AdaMerging, step 60 of {steps}"] == 100
+    (best,) = [one.value for one in app.caption if "is the best merge" in one.value]
+    assert not best.startswith("AdaMerging, step")  # what is measured on a sample is none yet
     store.finish(run.id, result_of(shipped, run.spec, state.workspace(), 0.9))
     assert shown(open_page())["AdaMerging"] != before["AdaMerging"]
 
