@@ -19,6 +19,7 @@ from merging.core.files import atomic_path, scratch_folder
 from merging.core.progress import Progress, no_progress
 from merging.runs.export.weights import KEPT_WEIGHTS, kept_weights
 from merging.runs.jobs import MergeSpec
+from merging.runs.jobs.merge_result import MergeResult
 from merging.runs.listing import Facts, listing, read_runs
 from merging.runs.moved_file import MovedFile, MovedRun, line_of, open_moved, weights_member, write_lines
 from merging.runs.run import Run
@@ -222,23 +223,58 @@ def _unpack(archive: zipfile.ZipFile, one: MovedRun, home: Path, place: Path) ->
 
 
 class _Places:
-    """Which suite of this machine the runs of another were made on, by the content of their files."""
+    """Which suite of this machine the runs of another were made on, by the content of base and task models.
+
+    The base alone does not tell: suites share it.
+    """
 
     def __init__(self, store: RunStore, suites: Mapping[str, Suite]) -> None:
-        self._by_base: dict[str, str] = {}
+        self._suites = suites
         self._built_in: Collection[str] = builtin_suites()
-        first = {one.base: one for one in listing(store) if one.base}
-        for run in read_runs(store, list(first.values())):
-            self._by_base[first_print(run)] = run.spec.suite
-        for reference, suite in suites.items():
-            self._by_base[suite.base_checkpoint.fingerprint] = reference
+        self._seen: dict[tuple[str, str], set[tuple[str, str]]] = {}  # base, reference → tasks with their models
+        for run in read_runs(store, _one_of_each(store)):
+            base, models = _files(run.merged)
+            self._seen.setdefault((base, run.spec.suite), set()).update(models.items())
 
     def suite_of(self, one: MovedRun) -> str | None:
         """Its reference; None if it is not known here."""
-        found = self._by_base.get(next(iter(one.result.fingerprints.values()), "")) if one.result else None
-        return found or (one.job.suite if one.job.suite in self._built_in else None)
+        base, models = _files(one.result)
+        for reference, suite in self._suites.items():
+            if base and suite.base_checkpoint.fingerprint == base and _has(suite, models):
+                return reference
+        alike = {
+            reference: len(models.items() & seen)
+            for (known, reference), seen in self._seen.items()
+            if known == base and (not models or _agree(models, seen))
+        }
+        if base and alike:
+            return max(alike, key=lambda reference: (alike[reference], reference == one.job.suite))
+        return one.job.suite if one.job.suite in self._built_in else None
 
 
-def first_print(run: Run) -> str:
-    """Content of the base of a finished run."""
-    return next(iter(run.merged.fingerprints.values()), "") if run.merged else ""
+def _one_of_each(store: RunStore) -> list[Facts]:
+    """A measured run of every base, suite and choice of tasks; all that came with suites, which are few."""
+    with store.connect() as connection:
+        rows = connection.execute("select id, json_extract(spec, '$.tasks') as tasks from runs").fetchall()
+    tasks = {row["id"]: row["tasks"] for row in rows}
+    facts = (one for one in listing(store) if one.base)
+    return list({(one.base, one.suite, tasks.get(one.id, one.id)): one for one in facts}.values())
+
+
+def _files(result: MergeResult | None) -> tuple[str, dict[str, str]]:
+    """Content of the base of a result, and task → content of its model; empty where that is not known."""
+    prints = list(result.fingerprints.items()) if result else []
+    return (prints[0][1], dict(prints[1:])) if prints else ("", {})
+
+
+def _agree(models: Mapping[str, str], seen: Collection[tuple[str, str]]) -> bool:
+    """Whether some of the models were seen, and none was seen otherwise."""
+    known = {task for task, _ in seen} & set(models)
+    return bool(known) and all((task, models[task]) in seen for task in known)
+
+
+def _has(suite: Suite, models: Mapping[str, str]) -> bool:
+    """Whether a suite has these very models."""
+    return set(models) <= set(suite.mergeable()) and all(
+        suite.checkpoint(task).fingerprint == content for task, content in models.items()
+    )

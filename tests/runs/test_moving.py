@@ -18,7 +18,9 @@ from merging.runs.listing import View, listing, read_runs
 from merging.runs.moved_file import LINES
 from merging.runs.moving import export_runs, import_runs
 from merging.runs.run import Run
+from merging.runs.shipped import shipped_files
 from merging.runs.table import RunStore
+from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 
 BASE = "b" * 64
@@ -38,6 +40,11 @@ def put(store: RunStore, fingerprint: str, job: MergeSpec | None = None, found: 
     assert store.claim(run.id)
     store.finish(run.id, found or result())
     return store.get(run.id)
+
+
+def shipped_only(home: Path) -> RunStore:
+    """A store below which lies what comes with suites."""
+    return Workspace(home, shipped=shipped_files()).store
 
 
 @pytest.fixture
@@ -101,6 +108,41 @@ def test_a_suite_that_is_here_is_known_by_its_files(
     taken = import_runs(here, file, {str(suite_file): suite})
     suites = {run.fingerprint[0]: run.spec.suite for run in read_runs(here, listing(here))}
     assert suites == {"1": str(suite_file), "2": "mini", "3": "mine"} and taken.without_suite == 1
+
+
+def test_suites_that_share_a_base_are_told_apart_by_the_models_of_their_tasks(
+    there: RunStore, tmp_path: Path, file: Path
+) -> None:
+    """As both embedded suites do, whose results come with every home."""
+    store = shipped_only(tmp_path)
+    came = {run.spec.suite: run for run in read_runs(store, listing(store))}
+    for number, run in enumerate(came.values(), 1):
+        put(there, str(number), run.spec, run.merged)
+    export_runs(there, file, listing(there))
+    for home in (shipped_only(tmp_path / "with results"), RunStore(tmp_path / "without")):
+        taken = import_runs(home, file)
+        assert taken.without_suite == 0 and len(taken.new) == 2
+        arrived = [home.get(run_id).spec for run_id in taken.new]
+        assert {one.suite: one.tasks for one in arrived} == {
+            name: load_suite(name).task_names for name in ("mini", "mini-related")
+        }
+
+
+def test_a_suite_with_other_models_on_the_same_base_is_not_taken_for_it(
+    there: RunStore, here: RunStore, file: Path, suite_file: Path
+) -> None:
+    suite = load_suite(suite_file)
+    base = suite.base_checkpoint.fingerprint
+    first, second = (suite.checkpoint(task).fingerprint for task in suite.task_names[:2])
+    job = spec(tasks=suite.task_names[:2])
+    accuracy = dict.fromkeys(job.tasks, 0.5)
+    for number, prints in enumerate([(first, second), (first, "0" * 64), ("0" * 64, "1" * 64)], 1):
+        files = {"base": base, **dict(zip(job.tasks, prints, strict=True))}
+        put(there, str(number), job, MergeResult(accuracy=accuracy, average=0.5, images=20, fingerprints=files))
+    export_runs(there, file, listing(there))
+    taken = import_runs(here, file, {str(suite_file): suite})
+    suites = {run.fingerprint[0]: run.spec.suite for run in read_runs(here, listing(here))}
+    assert suites == {"1": str(suite_file), "2": "mine", "3": "mine"} and taken.without_suite == 2
 
 
 def test_weights_travel_when_asked_for(there: RunStore, here: RunStore, file: Path, tmp_path: Path) -> None:
