@@ -76,6 +76,10 @@ class Part:
         return Part(self.stage, self.stage.parse(values))
 
 
+def _on_one_line(settings: Mapping[str, str]) -> str:
+    return " ".join(shlex.quote(f"{name}={value}") for name, value in settings.items())
+
+
 def _origin(part: Part) -> str:
     return part.stage.source.name if part.stage.source else "a file of its own"
 
@@ -160,6 +164,18 @@ merge.scaling=auto')
             },
         }
 
+    @property
+    def full_text(self) -> str:
+        """Those on one line, and the parameters that are at their defaults, but for what changes no result."""
+        names = {name: value for name, value in self.settings.items() if "." not in name}
+        values = {
+            f"{part.stage.kind}.{name}": grammar.write_value(value)
+            for part in self.parts
+            for name, value in part.values.items()
+            if name not in part.stage.params.changing_nothing
+        }
+        return _on_one_line({**names, **values})
+
     @cached_property
     def telling(self) -> dict[tuple[str, str], Any]:
         """Both stages by kind, with their parameters by kind and name: what makes another method of it.
@@ -176,7 +192,7 @@ merge.scaling=auto')
     @property
     def text(self) -> str:
         """The same on one line."""
-        return " ".join(shlex.quote(f"{name}={value}") for name, value in self.settings.items())
+        return _on_one_line(self.settings)
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Every edit with every merge: it runs, or it is refused with the reason."""
 
 import itertools
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from merging.core.errors import MergingError
 from merging.methods import registry
+from merging.methods.pair import Pair
 from merging.methods.presets import PRESETS
 from merging.methods.refusals import refusal
 from merging.runs.jobs import MergeSpec
@@ -88,3 +90,15 @@ def test_no_published_method_is_refused() -> None:
     for one in PRESETS.values():
         edit, merge = one.pair.parts
         assert refusal(edit.name, edit.values, merge.name) == "", one.name
+
+
+@pytest.mark.parametrize("text", ["merge=tsv_m", "edit=awd edit.alpha=0.2 merge=task_arithmetic", "merge=adamerging"])
+def test_the_full_text_names_every_parameter_and_reads_as_the_same_pair(text: str) -> None:
+    pair = Pair.read(text)
+    assert Pair.read(pair.full_text) == pair
+    named = {word.partition("=")[0] for word in shlex.split(pair.full_text)}
+    silent = {f"merge.{name}" for name in pair.merge.stage.params.changing_nothing}
+    assert (
+        named - {"edit", "merge"}
+        == {f"{part.stage.kind}.{name}" for part in pair.parts for name in part.values} - silent
+    )

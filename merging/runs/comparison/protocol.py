@@ -35,8 +35,8 @@ def protocol(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[str, str]]
 
 
 def settings_lines(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[str, str]]:
-    """Name of a run and its method as the command line takes it."""
-    return [(name, run.spec.pair.text) for run, name in zip(runs, names, strict=True)]
+    """Name of a run and its method as the command line takes it, with every parameter: readers know no defaults."""
+    return [(name, run.spec.pair.full_text) for run, name in zip(runs, names, strict=True)]
 
 
 def _each(named: Sequence[tuple[Run, str]], what: Callable[[Run], str]) -> str:

@@ -15,6 +15,9 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "λ": r"$\lambda$",
     "α": r"$\alpha$",
     "β": r"$\beta$",
@@ -91,7 +94,7 @@ def _pipes(cells: Sequence[str]) -> str:
 
 
 def _in_markdown(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]<>#|~$])", r"\\\1", text)
 
 
 def _latex(found: RankedRuns, titles: Sequence[str], notes: Sequence[str], told: Sequence[tuple[str, str]]) -> str:

@@ -13,6 +13,7 @@ from merging.cli import main
 from merging.core.errors import RunError
 from merging.evaluation.paired import SIGNIFICANCE, mcnemar
 from merging.runs.annotations import annotate
+from merging.runs.comparison.protocol import settings_lines
 from merging.runs.comparison.ranked import AVERAGE, rank_runs
 from merging.runs.comparison.runs_report import report_runs
 from merging.runs.comparison.tables import in_latex, table_text
@@ -136,13 +137,14 @@ def test_runs_of_other_tasks_share_an_average_over_what_they_have_in_common(
 
 
 def test_latex_and_markdown_hold_the_same_numbers_and_the_protocol(five: list[Run], workspace: Workspace) -> None:
-    annotate(workspace.store, five[0].id, name="50 % | a_b \\ ~")
+    annotate(workspace.store, five[0].id, name="50 % | <a_b> \\ ~ $")
     found = ranked([workspace.store.get(run.id) for run in five], workspace)
     markdown, latex = table_text(found, "markdown"), table_text(found, "latex")
     rows = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + len(five) and all(row.count(" | ") == len(found.columns) for row in rows)
-    assert r"50 % \| a\_b \\ \~" in rows[2]
-    assert r"50 \% | a\_b \textbackslash{} \textasciitilde{} & " in latex and latex.count(r" \\") == 1 + len(five)
+    assert r"50 % \| \<a\_b\> \\ \~ \$" in rows[2]
+    name = r"50 \% \textbar{} \textless{}a\_b\textgreater{} \textbackslash{} \textasciitilde{} \$ & "
+    assert name in latex and latex.count(r" \\") == 1 + len(five)
     for run in five:
         for column in found.columns:
             shown = f"{100 * found.cells[run.id][column].value:.1f}"
@@ -151,6 +153,14 @@ def test_latex_and_markdown_hold_the_same_numbers_and_the_protocol(five: list[Ru
     for text in ("test split", "Seed: 0", "merge.scaling=0.4"):
         assert text in markdown.replace("\\", "") and text in latex
     assert in_latex("α ≤ β") == r"$\alpha$ $\leq$ $\beta$"
+
+
+def test_a_report_says_what_is_at_its_default_too(five: list[Run]) -> None:
+    usual = replace(
+        five[0], job=MergeSpec.like(five[0].spec, edit="awd", edit_params={}, merge="tsv_m", merge_params={})
+    )
+    ((name, text),) = settings_lines([usual], ["one"])
+    assert name == "one" and {"merge.scaling=1.0", "edit.alpha=0.1", "edit.scope=model"} < set(text.split())
 
 
 def test_the_html_report_is_whole_and_texts_stay_text(five: list[Run], workspace: Workspace) -> None:
