@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from merging.methods.params import AUTO
 from merging.methods.spec import Spec
 from merging.runs.jobs import Job
 from merging.runs.run import Run
@@ -16,6 +17,7 @@ from merging.runs.turns import taking_turns
 # Seconds that a job counts for, in the order of the queue, where nothing like it was done before.
 _SHORT, _LONG = 30.0, 300.0
 _STEPS = 100  # of a method that count as many
+_WAYS = ("granularity", "split", "solver")  # parameters of merges that time hangs on, and that are no numbers
 _PARTS = ("shifts", "left_out", "subsets")  # what a job measures one after the other
 
 Fields = Mapping[str, Any]
@@ -106,10 +108,11 @@ def _like(fields: Fields, searched: bool = True) -> str:
     """The same for jobs that take about as long, but for their numbers of tasks and of steps.
 
     A parameter that is to be chosen on validation, whatever it is called, takes a search; which number is given instead
-    makes no difference. Unless ``searched``, it is as if one was given.
+    makes no difference. Unless ``searched``, it is as if one was given. Which of several ways is taken, such as
+    a solver, does make one.
     """
     params = _params(fields).items()
-    rest = {key: value for key, value in params if key in ("granularity", "split") or (searched and value == "auto")}
+    rest = {key: value for key, value in params if key in _WAYS or (searched and value == AUTO)}
     return json.dumps(
         [fields.get(key) for key in ("job", "suite", "edit", "merge")] + [rest], sort_keys=True, default=str
     )
@@ -120,7 +123,9 @@ def _learns_like(fields: Fields) -> str:
 
     Empty for other jobs.
     """
-    named = [fields.get(key) for key in ("job", "suite", "merge")]
+    params = _params(fields)
+    searched = sorted(key for key, value in params.items() if value == AUTO)
+    named = [*(fields.get(key) for key in ("job", "suite", "merge")), params.get("solver"), searched]
     return json.dumps([*named, "learns"]) if fields.get("job") == "merge" and _steps(fields) >= _STEPS else ""
 
 

@@ -53,6 +53,16 @@ def test_a_search_takes_at_least_as_long_as_one_of_its_values() -> None:
     assert not known().at_most(given)
 
 
+def test_a_closed_form_is_not_taken_for_an_iteration() -> None:
+    """Both have a number of steps, which one of them does not make."""
+    closed = {"solver": "closed_form", "scaling": 1.0}
+    searched = spec("wudi", **{**closed, "scaling": "auto"})
+    expected = known((spec("wudi", steps=300, scaling="auto"), 99.0), (searched, 20.0))
+    assert (expected.seconds(spec("wudi", **closed)), expected.at_most(spec("wudi", **closed))) == (20.0, True)
+    assert expected.at_most(spec("wudi", steps=300, scaling=1.0)) and expected.seconds(searched) == 20.0
+    assert known((spec("wudi", steps=300), 99.0)).seconds(spec("wudi", **closed)) is None
+
+
 def test_what_another_machine_took_counts_where_nothing_else_does() -> None:
     there = [(spec(merge).model_dump(mode="json"), 99.0) for merge in ("average", "iso_c")]
     expected = Expected([(spec().model_dump(mode="json"), 10.0)], there)
