@@ -6,8 +6,11 @@ corrupted images and unseen tasks, for the suite of the study those that it has 
 the file has already of the same jobs on the same files is taken from it, and what the folder for runs has from there.
 """
 
+import json
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -24,6 +27,7 @@ from merging.runs.jobs import Job, MergeSpec
 from merging.runs.jobs.baselines import BaselinesJob
 from merging.runs.jobs.interference import InterferenceJob
 from merging.runs.jobs.landscape import LandscapeJob
+from merging.runs.jobs.model_job import ModelResult
 from merging.runs.jobs.predictions import evaluator_of, known_predictions, predictions_of
 from merging.runs.leaderboard import cheapest_first, spec_of
 from merging.runs.positions import Bench, Need
@@ -69,6 +73,20 @@ def predictions(run: Run, workspace: Workspace) -> Iterator[tuple[str, list[int]
         yield evaluation_key([run.fingerprint[:12]], evaluator, task, run.spec.split), found.tolist()
 
 
+def _done(job: Job, workspace: Workspace) -> Run:
+    """A finished run of a job; what is done now is said to have taken as long as it had a core, which others share."""
+    begun, before = time.time(), time.process_time()
+    run = have_done(job, workspace, Here(workspace, lambda done, total, message: None, None))
+    took = time.process_time() - before
+    found = run.result_as(ModelResult)
+    if found is None or run.started is None or run.finished is None or run.started < begun:
+        return run
+    share = min(1.0, took / (run.finished - run.started))
+    seconds = {phase: share * wall for phase, wall in found.seconds.items()}
+    result = found.model_copy(update={"seconds": seconds})
+    return replace(run, started=run.finished - took, result_json=json.dumps(result.stored()))
+
+
 def measure(reference: str, suite: Suite, home: Path, only_done: bool, anew: bool = False) -> Path:
     """Have everything done that the file beside the suite does not hold, and write it.
 
@@ -95,7 +113,7 @@ def measure(reference: str, suite: Suite, home: Path, only_done: bool, anew: boo
             continue
         if known is None or not known.shipped:
             click.echo(job.label, err=True)
-            known = have_done(job, workspace, Here(workspace, lambda done, total, message: None, None))
+            known = _done(job, workspace)
         runs.append(known)
         if isinstance(job, MergeSpec):
             answers |= dict(predictions(known, workspace))
@@ -116,6 +134,7 @@ def measure(reference: str, suite: Suite, home: Path, only_done: bool, anew: boo
 @click.option("--anew", is_flag=True, help="Take nothing from the file that is there.")
 def main(suites: tuple[str, ...], home: Path | None, only_done: bool, anew: bool) -> None:
     """Measure what comes with embedded suites (mini where none is named), and write it beside their suite.yaml."""
+    torch.set_num_threads(1)
     for reference in suites or ("mini",):
         try:
             file = measure(reference, load_suite(reference), home or chosen_home(), only_done, anew)
