@@ -105,7 +105,8 @@ def test_in_the_dark_nothing_lies_beyond_the_edge_of_a_phone_and_all_is_read_on_
     tab.page.set_viewport_size({"width": 390, "height": 844})
 
 
-_COVERED = """() => [...document.querySelectorAll('[data-testid=stMain] .stElementContainer:has(.stDataFrame)')].map(table => {
+_COVERED = """() => [...document.querySelectorAll("[data-testid=stMain] .stElementContainer:has(.stDataFrame)")]
+    .map(table => {
     const bar = table.querySelector('[data-testid=stElementToolbar]').getBoundingClientRect()
     return [...document.querySelectorAll('[data-testid=stMain] :is(button, a, input, label)')].filter(one => {
         const box = one.getBoundingClientRect()
