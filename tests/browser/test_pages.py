@@ -84,6 +84,7 @@ def test_a_page_renders_without_overflow_and_is_accessible(place: str, walk: Wal
     tab = walk(place, 1280, 800, "light")
     renders_without_overflow(tab.page, PAGES[place])
     expect(asked_in_vain(tab.page)).to_have_count(0)  # nothing that the page before has left in the address
+    expect(tab.page.locator('[aria-label*="**"]')).to_have_count(0)  # screen readers read asterisks out
     assert not barriers(tab.page)
     assert not tab.complaints, tab.complaints
 
