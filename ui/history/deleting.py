@@ -59,6 +59,9 @@ def _restore(run_id: str) -> None:
         restore(store, run_id)
     except RunError as error:
         st.session_state[_SAID] = f"{str(error)[:1].upper()}{str(error)[1:]}."
+    else:
+        name = f"{escape_markdown(gone.name or gone.label)} " if gone is not None else ""
+        st.toast(f"{name}`{run_id}` is back", icon=":material/check:")
 
 
 def deleted_and_disk() -> None:
