@@ -20,12 +20,12 @@ from merging.suites.images.shifts import CLEAN
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.history.details import warn_of_oddities
+from ui.history.known import say_what_is_known
 from ui.history.varied import show_variation
 from ui.look.figure import escape_markdown, show
 from ui.look.metric import metric_change
 from ui.merge import form as merge_form
 from ui.merge.command import merge_command
-from ui.merge.measured import say_what_is_known
 from ui.runs.choice import warn_of_runs
 from ui.runs.panel import ensure_worker, how_long, run_panel
 from ui.runs.text import duration, provenance, state_in_words
