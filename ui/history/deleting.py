@@ -39,7 +39,7 @@ def offer_undo() -> None:
         st.warning(escape_markdown(said), icon=":material/error:")
     back = st.session_state.pop(_BACK, None)
     if back:
-        st.caption(f":material/check: {back}")  # a line, as Streamlit's toasts have no name for screen readers
+        st.markdown(f":small[:material/check: {back}]")  # a line, as Streamlit's toasts have no name for screen readers
     if undo is None:
         return
     run_id, name = undo
