@@ -20,6 +20,7 @@ from merging.suites.images.shifts import CLEAN
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.history.details import warn_of_oddities
+from ui.history.known import say_what_is_known
 from ui.history.varied import show_variation
 from ui.look.figure import escape_markdown, show
 from ui.look.metric import metric_change
@@ -62,6 +63,9 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
                 submit(spec)
         if obstacle:
             st.warning(escape_markdown(obstacle), icon=":material/image_not_supported:")
+        else:
+            with words:  # last, as files that nobody has read yet are read for it
+                say_what_is_known(spec)
 
 
 def merge_button(place: st.delta_generator.DeltaGenerator, disabled: bool) -> bool:
@@ -179,6 +183,9 @@ def watch(run: Run | None) -> None:
         st.caption("Nothing is running. A merge shows its progress here; you may leave the page, it goes on.")
         return
     st.header("Progress")
+    notice = st.session_state.pop("merge-notice", None)
+    if notice:
+        st.info(escape_markdown(notice), icon=":material/info:")
     run_panel([*([run] if run else []), *others], key="merge", on_retry=show_run)
     if run is not None and run.state == "done":
         outcome(run)
@@ -273,9 +280,6 @@ st.markdown(
 selected = state.selected_tasks()
 shown = accuracy_view.task_labels(selected)
 merge_form.restore(shown)
-notice = st.session_state.pop("merge-notice", None)
-if notice:
-    st.info(escape_markdown(notice), icon=":material/info:")
 written = merge_form.draw(shown)
 try:
     merge_form.remember(written)

@@ -13,6 +13,7 @@ from merging.sweeps import SweepStore, driver
 from merging.sweeps.definition import build_definition
 from tests.app.conftest import texts
 from tests.app.finished_runs import ended, finished, spec_of
+from tests.carrying import execute
 from ui.shell import state
 
 Open = Callable[..., AppTest]
@@ -135,7 +136,18 @@ def test_suites_are_looked_at(shared: Suite, open_page: Open) -> None:
     app = open_page("add_suite")
     assert not app.exception and "Suites are added by the owner of this dashboard" in texts(app)
     assert "Nobody has checked these files yet" in texts(app) and "Check all files" not in labels(app)
-    assert "Check all files" in labels(open_page("add_suite", **as_owner()))
+    assert "check-deep" not in {box.key for box in app.checkbox}  # which would change nothing for them
+    owners = open_page("add_suite", **as_owner())
+    assert "Check all files" in labels(owners)
+    owners.checkbox(key="check-deep").check().run()
+    next(one for one in owners.button if one.label == "Check all files").click().run()
+    plain = state.housekeeping()
+    (run,) = plain.store.queued()
+    assert run.job.model_dump()["deep"]
+    plain.store.claim(run.id)
+    plain.store.finish(run.id, execute(run.job, plain))
+    app.run()  # the most that was looked at is theirs to see without asking
+    assert not app.exception and "Nobody has checked these files yet" not in texts(app) and app.dataframe
 
 
 def test_runs_carry_who_asked(shared: Suite, open_page: Open) -> None:

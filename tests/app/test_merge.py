@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Button
 
 from merging.suites import Suite, load_suite
-from tests.app.conftest import build_suite, texts
+from tests.app.conftest import build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued, ended, finished, result_of, spec_of
 from tests.own_methods import HEAD, method
 from ui.merge import form as merge_form
@@ -84,6 +84,20 @@ def test_the_same_again_is_found_instead_of_run(tiny: Suite, open_page: Open) ->
     assert len(state.workspace().store.all()) == 1
     assert app.query_params["run"] == run.id
     assert "Exactly this was run before" in texts(app)
+
+
+def test_what_was_measured_before_is_said_with_its_accuracy_before_one_asks_again(tiny: Suite, open_page: Open) -> None:
+    run = finished(state.workspace(), tiny)
+    assert run.merged and run.merged.score is not None
+    app = open_page("merge")
+    assert f"Measured before: {100 * run.merged.score:.1f} % on average." in texts(app)
+    assert links(app)[f"Run {run.id}"]["run"] == [run.id]
+    app.number_input(key="form.seed").set_value(1).run()  # nobody measured this
+    assert not app.exception and "Measured before" not in texts(app) and f"Run {run.id}" not in links(app)
+    press(app, "Merge")  # nor while it only waits
+    assert not app.exception and "easured before" not in texts(app)
+    (replaced := tiny.folder / "apples.safetensors").write_bytes((tiny.folder / "birds.safetensors").read_bytes())
+    assert replaced.exists() and "Measured before" not in texts(open_page("merge"))  # with other files
 
 
 def test_a_queued_run_can_be_cancelled(tiny: Suite, open_page: Open) -> None:

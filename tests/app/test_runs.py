@@ -184,6 +184,8 @@ def test_delete_asks_first(tiny: Suite, open_page: Open) -> None:
     press(app, "Undo")
     assert [one.id for one in state.workspace().store.all()] == [run.id]
     assert "was deleted" not in texts(app) and "No runs yet" not in texts(app)
+    assert f"Task Arithmetic `{run.id}` is back." in texts(app)
+    assert "` is back" not in texts(app.run())
 
 
 def test_a_deleted_run_can_be_restored_later_unless_the_same_was_done_since(tiny: Suite, open_page: Open) -> None:
@@ -196,8 +198,10 @@ def test_a_deleted_run_can_be_restored_later_unless_the_same_was_done_since(tiny
     assert "Deleted within a day (2), and disk space" in [element.label for element in app.expander]
     app.button(key=f"restore-{first.id}").click().run()
     assert f"Run {first.id} can't be restored, as run {again.id} is the same" in texts(app)
+    assert "` is back" not in texts(app)
     app.button(key=f"restore-{second.id}").click().run()
     assert not app.exception and {one.id for one in space.store.all()} == {again.id, second.id}
+    assert f"`{second.id}` is back." in texts(app)
 
 
 def test_deleted_runs_can_be_removed_for_good(tiny: Suite, open_page: Open) -> None:

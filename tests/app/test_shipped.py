@@ -1,6 +1,7 @@
 """Pages on a machine that never ran anything, with results that came with the suite."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,19 @@ def shipped(tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sui
     write(tiny.folder / FILE, runs, {}, {runs[-1].fingerprint: [(need.written(), 0.5) for need in needs]})
     monkeypatch.setattr("merging.runs.shipped.suites.builtin_suites", lambda: {"tiny": tiny.folder})
     return tiny
+
+
+def test_the_page_merge_says_what_came_with_the_suite_until_it_was_done_here(shipped: Suite, open_page: Open) -> None:
+    linked = {"merge.scaling": "auto"}
+    app = open_page("merge", **linked)
+    (said,) = (line for line in texts(app).splitlines() if MEASURED in line)
+    assert not app.exception and re.search(r"on a CPU: \d+\.\d % on average\. Merge measures it", said)
+    press(app, "Merge")  # what came with the suite keeps nobody from measuring here
+    (run,) = state.workspace().store.queued()
+    state.workspace().store.claim(run.id)
+    state.workspace().store.finish(run.id, result_of(shipped, run.spec, state.workspace(), level=0.9))
+    app = open_page("merge", **linked)
+    assert "Measured before: " in texts(app) and MEASURED not in texts(app)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from ui.runs.text import when
 from ui.shell import session, state
 from ui.shell.rights import Act
 
-_UNDO, _SAID = "runs-undo", "runs-restored"  # session state
+_UNDO, _SAID, _BACK = "runs-undo", "runs-restored", "runs-back"  # session state
 _SHOWN = 20
 
 
@@ -37,6 +37,9 @@ def offer_undo() -> None:
     said = st.session_state.pop(_SAID, None)
     if said:
         st.warning(escape_markdown(said), icon=":material/error:")
+    back = st.session_state.pop(_BACK, None)
+    if back:
+        st.markdown(f":small[:material/check: {back}]")  # a line, as Streamlit's toasts have no name for screen readers
     if undo is None:
         return
     run_id, name = undo
@@ -59,6 +62,9 @@ def _restore(run_id: str) -> None:
         restore(store, run_id)
     except RunError as error:
         st.session_state[_SAID] = f"{str(error)[:1].upper()}{str(error)[1:]}."
+    else:
+        name = f"{escape_markdown(gone.name or gone.label)} " if gone is not None else ""
+        st.session_state[_BACK] = f"{name}`{run_id}` is back."
 
 
 def deleted_and_disk() -> None:

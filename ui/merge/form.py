@@ -239,7 +239,7 @@ def _stage(kind: Kind, heading: str, stages: Mapping[str, Stage], tasks: Tasks) 
     key = f"form.{kind}"
     if st.session_state[key] not in stages:
         st.session_state[key] = _DEFAULTS[kind]
-    name = st.selectbox(f"**{heading}**", list(stages), format_func=lambda name: stages[name].title, key=key)
+    name = st.selectbox(heading, list(stages), format_func=lambda name: stages[name].title, key=key)
     stage = stages[name]
     source = f" [Paper]({stage.paper})" if stage.paper else ""
     source += f" (your own, from {escape_markdown(stage.source.name)})" if stage.source else ""

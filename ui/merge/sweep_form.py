@@ -115,7 +115,7 @@ def _methods(section: str, kind: Literal["edit", "merge"], label: str) -> dict[s
     known = _METHODS[kind]()
     chosen = choice(
         st.multiselect,
-        f"**{label}**",
+        label,
         {name: method.title for name, method in known.items()},
         key=section,
         default=["none"] if kind == "edit" else ["task_arithmetic"],

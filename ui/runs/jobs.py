@@ -93,14 +93,14 @@ def _fingerprints(jobs: tuple[str, ...], version: state.Stamp) -> list[str]:
     """On the present files, remembered until one of them changes."""
     parsed = [parse_job(json.loads(job)) for job in jobs]
     return [
-        job.fingerprint_on(_contents()) if isinstance(job, ModelJob) else job.fingerprint(state.workspace())
+        job.fingerprint_on(_contents(version)) if isinstance(job, ModelJob) else job.fingerprint(state.workspace())
         for job in parsed
     ]
 
 
-@state.once_a_run
-def _contents() -> Contents:
-    """The files of the chosen suite, looked at once a run of a page, as its stamp is."""
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _contents(version: state.Stamp) -> Contents:
+    """The present files, looked at once for all that is asked of them until one of them changes."""
     return Contents(state.workspace())
 
 
