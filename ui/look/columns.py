@@ -44,7 +44,7 @@ def method_columns(names: Sequence[str], pinned: bool = True, widest: int = _WID
     """
     width = text_width(max(names, key=len, default=""))
     return {
-        MARK: st.column_config.ImageColumn("Key", width=44, pinned=pinned, help="Colour and marker in all charts"),
+        MARK: st.column_config.ImageColumn("Key", width=42, pinned=pinned, help="Colour and marker in all charts"),
         METHOD: st.column_config.TextColumn(width=min(widest, max(_NARROW, width)), pinned=pinned),
         AVERAGE: st.column_config.ProgressColumn(
             "Average",
@@ -52,7 +52,7 @@ def method_columns(names: Sequence[str], pinned: bool = True, widest: int = _WID
             max_value=100,
             format="%.1f",
             color="#2e93d1",
-            width=84,
+            width=80,
             help="Accuracy in percent, mean over the tasks",
         ),
     }
