@@ -194,7 +194,9 @@ def test_without_a_scheduler_or_a_gpu_the_sweep_says_so(
 GPUS_LEFT: list[float] = []
 
 
-def look_at_resources(spec: str, fingerprint: str, run_id: str, topic: str) -> tuple[dict[str, Any], None, dict[str, bytes]]:
+def look_at_resources(
+    spec: str, fingerprint: str, run_id: str, topic: str
+) -> tuple[dict[str, Any], None, dict[str, bytes]]:
     """In place of a run: how many GPUs its worker has left for others meanwhile."""
     GPUS_LEFT.append(get_worker().state.available_resources["GPU"])
     split = MergeSpec.model_validate_json(spec).split
