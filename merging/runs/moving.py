@@ -255,7 +255,8 @@ class _Places:
 def _one_of_each(store: RunStore) -> list[Facts]:
     """A measured run of every base, suite and choice of tasks; all that came with suites, which are few."""
     with store.connect() as connection:
-        rows = connection.execute("select id, json_extract(spec, '$.tasks') as tasks from runs").fetchall()
+        found = "iif(json_valid(spec), json_extract(spec, '$.tasks'), '')"  # of a row that is damaged none
+        rows = connection.execute(f"select id, {found} as tasks from runs").fetchall()
     tasks = {row["id"]: row["tasks"] for row in rows}
     facts = (one for one in listing(store) if one.base)
     return list({(one.base, one.suite, tasks.get(one.id, one.id)): one for one in facts}.values())

@@ -128,6 +128,15 @@ def test_suites_that_share_a_base_are_told_apart_by_the_models_of_their_tasks(
         }
 
 
+def test_a_damaged_row_here_does_not_keep_runs_from_coming(there: RunStore, here: RunStore, file: Path) -> None:
+    put(there, "1")
+    export_runs(there, file, listing(there))
+    broken = put(here, "2")
+    with here.connect() as connection:
+        connection.execute("update runs set spec = 'no JSON' where id = ?", (broken.id,))
+    assert len(import_runs(here, file).new) == 1
+
+
 def test_a_suite_with_other_models_on_the_same_base_is_not_taken_for_it(
     there: RunStore, here: RunStore, file: Path, suite_file: Path
 ) -> None:
