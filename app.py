@@ -25,7 +25,7 @@ from ui.merge import form as merge_form
 from ui.merge import sweep_form
 from ui.runs.choice import RUN_PARAMETERS
 from ui.runs.panel import ensure_worker
-from ui.shell import session, state
+from ui.shell import session, state, ticks
 from ui.shell.url import drop_unknown, not_found, said_before, warn
 from ui.similarity import awd
 from ui.suites import hub_suites, own_files, uploads
@@ -240,6 +240,7 @@ def no_suite() -> None:
     )
 
 
+ticks.say_nothing()
 # Local files: a material icon or an emoji as page icon would be fetched from the internet.
 IMAGES = Path(__file__).parent / "ui" / "look" / "images"
 st.set_page_config(page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide")

@@ -2,9 +2,9 @@
 
 import re
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, WebSocketRoute, expect
 
-from tests.browser.conftest import Visits, barriers
+from tests.browser.conftest import Server, Visits, barriers
 from tests.dashboard import settled
 from tests.waiting import PATIENCE
 
@@ -48,3 +48,69 @@ def test_three_phones_answer_a_question(visit: Visits, browser: Browser) -> None
     expect(phones[2].get_by_role("heading")).to_have_text("No question here")
     for context in contexts:
         context.close()
+
+
+class SlowLine:
+    """Between a page and its server: once it is held, a click comes to the server with a tick of a clock behind it.
+
+    What the server says waits until then, so that the tick says what the page knew before the click.
+    """
+
+    def __init__(self, page: WebSocketRoute) -> None:
+        self._page, self._held = page, False
+        self._asked: list[str | bytes] = []
+        self._late: list[str | bytes] = []
+        self._server = page.connect_to_server()
+        self._server.on_message(self._back)
+        page.on_message(self._forth)
+
+    def hold(self) -> None:
+        """From now on."""
+        self._held = True
+
+    def _forth(self, message: str | bytes) -> None:
+        if not self._held:
+            self._server.send(message)
+            return
+        self._asked.append(message)
+        if len(self._asked) == 2:
+            self._server.send(self._asked[0])
+
+    def _back(self, message: str | bytes) -> None:
+        if not self._held:
+            self._page.send(message)
+            return
+        self._late.append(message)
+        if len(self._asked) < 2:
+            return
+        self._held = False  # the server has begun to answer the click
+        for asked in self._asked[1:]:
+            self._server.send(asked)
+        for late in self._late:
+            self._page.send(late)
+
+
+def test_a_clock_that_ticks_while_the_answer_is_on_its_way_does_not_turn_the_page_back(
+    server: Server, browser: Browser
+) -> None:
+    """The browser of a teacher says with each tick which step it shows, as far as it knows."""
+    context = browser.new_context()
+    context.set_default_timeout(1000 * PATIENCE)
+    page = context.new_page()
+    lines: list[SlowLine] = []
+    page.route_web_socket(re.compile("_stcore/stream"), lambda line: lines.append(SlowLine(line)))
+    page.goto(f"{server.url}/learn?suite=tiny&step=3")
+    page.get_by_role("button", name="Ask the class").click()
+    expect(page.get_by_text("0 answers", exact=True)).to_be_visible()
+    settled(page)
+    (line,) = lines
+    line.hold()
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Why accuracy falls: tasks interfere")
+    settled(page)
+    page.get_by_role("button", name="Ask this one").click()
+    expect(page.get_by_role("button", name="Link")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Why accuracy falls: tasks interfere")
+    page.get_by_role("button", name="Close", exact=True).click()
+    expect(page.get_by_role("button", name="Ask the class")).to_be_visible()
+    context.close()
