@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Browser, WebSocketRoute, expect
+from playwright.sync_api import Browser, BrowserContext, WebSocketRoute, expect
 
 from tests.browser.conftest import Server, Visits, barriers
 from tests.dashboard import settled
@@ -91,12 +91,10 @@ class SlowLine:
 
 
 def test_a_clock_that_ticks_while_the_answer_is_on_its_way_does_not_turn_the_page_back(
-    server: Server, browser: Browser
+    server: Server, profile: BrowserContext
 ) -> None:
     """The browser of a teacher says with each tick which step it shows, as far as it knows."""
-    context = browser.new_context()
-    context.set_default_timeout(1000 * PATIENCE)
-    page = context.new_page()
+    page = profile.new_page()  # of its own, for what it is put on
     lines: list[SlowLine] = []
     page.route_web_socket(re.compile("_stcore/stream"), lambda line: lines.append(SlowLine(line)))
     page.goto(f"{server.url}/learn?suite=tiny&step=3")
@@ -113,4 +111,4 @@ def test_a_clock_that_ticks_while_the_answer_is_on_its_way_does_not_turn_the_pag
     expect(page.get_by_role("heading", level=1)).to_have_text("Why accuracy falls: tasks interfere")
     page.get_by_role("button", name="Close", exact=True).click()
     expect(page.get_by_role("button", name="Ask the class")).to_be_visible()
-    context.close()
+    page.close()
