@@ -57,7 +57,8 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
             st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None, wrap_lines=True)
         with cost:
             memory(needed, spec)
-            st.caption(f"Takes {how_long([spec])}")
+            pressing = st.empty()
+            pressing.caption(f"Takes {how_long([spec])}")
             obstacle = why_not(spec, tasks)
             if merge_button(cost, disabled=bool(obstacle)):
                 submit(spec)
@@ -65,7 +66,7 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
             st.warning(escape_markdown(obstacle), icon=":material/image_not_supported:")
         else:
             with words:  # last, as files that nobody has read yet are read for it
-                say_what_is_known(spec)
+                say_what_is_known(spec, pressing)
 
 
 def merge_button(place: st.delta_generator.DeltaGenerator, disabled: bool) -> bool:
