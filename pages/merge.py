@@ -23,6 +23,7 @@ from ui.history.details import warn_of_oddities
 from ui.history.known import say_what_is_known
 from ui.history.varied import show_variation
 from ui.look.figure import escape_markdown, show
+from ui.look.into_sight import bring_into_sight
 from ui.look.metric import metric_change
 from ui.merge import form as merge_form
 from ui.merge.command import merge_command
@@ -155,6 +156,7 @@ def submit(spec: MergeSpec) -> None:
             f"Exactly this was run before, with the same files: here is run {run.id}. {state_in_words(run.state)}"
         )
     show_run(run)
+    st.session_state["merge-asked"] = True
     ensure_worker()
     st.rerun()
 
@@ -183,13 +185,16 @@ def watch(run: Run | None) -> None:
     if run is None and not others:
         st.caption("Nothing is running. A merge shows its progress here; you may leave the page, it goes on.")
         return
-    st.header("Progress")
-    notice = st.session_state.pop("merge-notice", None)
-    if notice:
-        st.info(escape_markdown(notice), icon=":material/info:")
-    run_panel([*([run] if run else []), *others], key="merge", on_retry=show_run)
-    if run is not None and run.state == "done":
-        outcome(run)
+    with st.container(key="merge-progress"):  # whose style leaves room for what will come of it
+        st.header("Progress")
+        notice = st.session_state.pop("merge-notice", None)
+        if notice:
+            st.info(escape_markdown(notice), icon=":material/info:")
+        run_panel([*([run] if run else []), *others], key="merge", on_retry=show_run)
+        if run is not None and run.state == "done":
+            outcome(run)
+    if st.session_state.pop("merge-asked", False):
+        bring_into_sight("merge-progress")
 
 
 def outcome(run: Run) -> None:

@@ -12,9 +12,9 @@ from ui.shell import state
 
 # State of the run with these settings → what pressing *Merge* does, and why no time is said.
 _SHOWS = {
-    "done": "Was done before: shows that run at once",
-    "running": "Is running already: shows that run",
-    "queued": "Is queued already: shows that run",
+    "done": "Done before: shows that run",
+    "running": "Running already: shows that run",
+    "queued": "Queued already: shows that run",
 }
 
 
