@@ -23,6 +23,7 @@ from ui.history.details import warn_of_oddities
 from ui.history.known import say_what_is_known
 from ui.history.varied import show_variation
 from ui.look.figure import escape_markdown, show
+from ui.look.into_sight import bring_into_sight
 from ui.look.metric import metric_change
 from ui.merge import form as merge_form
 from ui.merge.command import merge_command
@@ -57,7 +58,8 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
             st.code(merge_command(spec, named, not unmeasurable(tasks)), language=None, wrap_lines=True)
         with cost:
             memory(needed, spec)
-            st.caption(f"Takes {how_long([spec])}")
+            pressing = st.empty()
+            pressing.caption(f"Takes {how_long([spec])}")
             obstacle = why_not(spec, tasks)
             if merge_button(cost, disabled=bool(obstacle)):
                 submit(spec)
@@ -65,7 +67,7 @@ def plan(draft: merge_form.Draft, tasks: tuple[str, ...]) -> None:
             st.warning(escape_markdown(obstacle), icon=":material/image_not_supported:")
         else:
             with words:  # last, as files that nobody has read yet are read for it
-                say_what_is_known(spec)
+                say_what_is_known(spec, pressing)
 
 
 def merge_button(place: st.delta_generator.DeltaGenerator, disabled: bool) -> bool:
@@ -154,6 +156,7 @@ def submit(spec: MergeSpec) -> None:
             f"Exactly this was run before, with the same files: here is run {run.id}. {state_in_words(run.state)}"
         )
     show_run(run)
+    st.session_state["merge-asked"] = True
     ensure_worker()
     st.rerun()
 
@@ -182,13 +185,16 @@ def watch(run: Run | None) -> None:
     if run is None and not others:
         st.caption("Nothing is running. A merge shows its progress here; you may leave the page, it goes on.")
         return
-    st.header("Progress")
-    notice = st.session_state.pop("merge-notice", None)
-    if notice:
-        st.info(escape_markdown(notice), icon=":material/info:")
-    run_panel([*([run] if run else []), *others], key="merge", on_retry=show_run)
-    if run is not None and run.state == "done":
-        outcome(run)
+    with st.container(key="merge-progress"):  # whose style leaves room for what will come of it
+        st.header("Progress")
+        notice = st.session_state.pop("merge-notice", None)
+        if notice:
+            st.info(escape_markdown(notice), icon=":material/info:")
+        run_panel([*([run] if run else []), *others], key="merge", on_retry=show_run)
+        if run is not None and run.state == "done":
+            outcome(run)
+    if st.session_state.pop("merge-asked", False):
+        bring_into_sight("merge-progress")
 
 
 def outcome(run: Run) -> None:

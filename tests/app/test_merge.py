@@ -100,6 +100,28 @@ def test_what_was_measured_before_is_said_with_its_accuracy_before_one_asks_agai
     assert replaced.exists() and "Measured before" not in texts(open_page("merge"))  # with other files
 
 
+def test_beside_the_button_stands_how_long_it_takes_or_that_it_shows_a_run(tiny: Suite, open_page: Open) -> None:
+    def said(app: AppTest) -> list[str]:
+        beginnings = ("Takes ", "Done ", "Running ", "Queued ")
+        return [caption.value for caption in app.caption if caption.value.startswith(beginnings)]
+
+    app = open_page("merge")
+    (takes,) = said(app)
+    assert takes.startswith("Takes ")
+    assert said(press(app, "Merge")) == ["Queued already: shows that run"]
+    store = state.workspace().store
+    (run,) = store.all()
+    store.claim(run.id)
+    assert said(app.run()) == ["Running already: shows that run"]
+    store.finish(run.id, result_of(tiny, run.spec, state.workspace()))
+    assert said(app.run()) == ["Done before: shows that run"]
+    (takes,) = said(app.number_input(key="form.seed").set_value(1).run())
+    assert takes.startswith("Takes ")
+    ended(state.workspace(), tiny, "failed", "no room", seed=1)
+    (takes,) = said(app.run())  # one that failed is made again
+    assert takes.startswith("Takes ")
+
+
 def test_a_queued_run_can_be_cancelled(tiny: Suite, open_page: Open) -> None:
     app = press(open_page("merge"), "Merge")
     press(app, "Cancel")

@@ -62,6 +62,7 @@ def test_the_page_merge_says_what_came_with_the_suite_until_it_was_done_here(shi
     (said,) = (line for line in texts(app).splitlines() if MEASURED in line)
     assert not app.exception and re.search(r"on a CPU: \d+\.\d % on average\. Merge measures it", said)
     press(app, "Merge")  # what came with the suite keeps nobody from measuring here
+    assert MEASURED in texts(app) and "Merge measures it" not in texts(app) and "Queued already" in texts(app)
     (run,) = state.workspace().store.queued()
     state.workspace().store.claim(run.id)
     state.workspace().store.finish(run.id, result_of(shipped, run.spec, state.workspace(), level=0.9))

@@ -85,6 +85,21 @@ def test_merge_shows_progress_and_result(visit: Visits) -> None:
     expect(page.get_by_text(run.group(1)).first).to_be_attached()
 
 
+def test_what_somebody_has_asked_for_comes_into_sight_each_time(visit: Visits) -> None:
+    page = visit(f"/merge?{TINY}&merge.scaling=0.21")
+    button = page.get_by_role("button", name="Merge", exact=True)
+    top = page.get_by_role("heading", level=1)
+    button.click()
+    expect(page.get_by_role("heading", name="Progress")).to_be_in_viewport()
+    expect(page.get_by_text("Average accuracy")).to_be_in_viewport(ratio=1)
+    for _ in range(2):  # then it shows the run that is there
+        top.scroll_into_view_if_needed()
+        expect(page.get_by_text("Average accuracy")).not_to_be_in_viewport()
+        button.click()
+        expect(page.get_by_text("Average accuracy")).to_be_in_viewport(ratio=1)
+        settled(page)
+
+
 def test_a_running_merge_can_be_cancelled(visit: Visits) -> None:
     page = visit(f"/merge?{TINY}&merge=adamerging&merge.steps=20000")
     page.get_by_role("button", name="Merge", exact=True).click()
