@@ -1,12 +1,16 @@
 """The file of results that comes with a suite: what is in it already is not measured again."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from merging.methods.presets import PRESETS
+from merging.runs import Run
 from merging.runs.jobs.baselines import BaselinesJob
+from merging.runs.jobs.model_job import ModelResult
 from merging.runs.leaderboard import spec_of
 from merging.runs.shipped import Shipped, shipped_files
 from merging.runs.workspace import Workspace
@@ -43,6 +47,32 @@ def test_what_the_file_holds_is_kept_and_what_was_done_since_is_added(
     assert file.read_bytes() != first
     measure(reference, suite, tmp_path / "three", only_done=True, anew=True)
     assert [run.label for run in Shipped((file,)).merges()] == labels[:1]
+
+
+def test_a_run_took_as_long_as_it_had_a_core_though_others_held_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = str(build_suite(tmp_path / "tiny"))
+    space, spec = Workspace(tmp_path / "home"), spec_of(PRESETS["average"], reference, ("apples", "birds"), "cpu")
+    held_up, plain = 1000.0, shipped.have_done
+
+    def slowly(*given: Any) -> Run:
+        run = plain(*given)
+        assert run.started is not None and run.finished is not None
+        result = run.result_as(ModelResult)
+        assert result is not None
+        after = run.finished + held_up
+        result = result.model_copy(update={"seconds": {"merge": 0.25 * held_up, "evaluate": after - run.started}})
+        return replace(run, finished=after, result_json=json.dumps(result.stored()))
+
+    monkeypatch.setattr(shipped, "have_done", slowly)
+    run = shipped._done(spec, space)
+    assert run.started is not None and run.finished is not None
+    took, result = run.finished - run.started, run.result_as(ModelResult)
+    assert 0 < took < held_up / 2
+    assert result is not None
+    assert result.seconds["evaluate"] == pytest.approx(took, rel=1e-3)
+    assert 0 < result.seconds["merge"] < 0.3 * took
 
 
 @pytest.mark.parametrize(
