@@ -26,7 +26,7 @@ from ui.merge import sweep_form
 from ui.runs.choice import RUN_PARAMETERS
 from ui.runs.panel import ensure_worker
 from ui.shell import session, state, ticks
-from ui.shell.url import drop_unknown, not_found, said_before, warn
+from ui.shell.url import drop_unknown, not_found, said_before, unknown_page, warn
 from ui.similarity import awd
 from ui.suites import hub_suites, own_files, uploads
 from ui.what_if import coefficients_view, interference_view, landscape_view, scaling_view
@@ -244,6 +244,7 @@ ticks.say_nothing()
 # Local files: a material icon or an emoji as page icon would be fetched from the internet.
 IMAGES = Path(__file__).parent / "ui" / "look" / "images"
 st.set_page_config(page_title="Model merging", page_icon=str(IMAGES / "icon.svg"), layout="wide")
+no_page = unknown_page([one.url_path for section in PAGES.values() for one in section])
 page = st.navigation(PAGES, expanded=True)  # after the page's icon is set, else it would set its own
 st.set_page_config(initial_sidebar_state="collapsed" if page.title == "Learn" else "auto")  # a class needs the room
 st.html(IMAGES.parent / "style.css")
@@ -261,6 +262,8 @@ try:
         prepare.take_up()
     with st.spinner("Opening the suite …"), st.sidebar:
         in_vain = [refused] if refused else []
+        if no_page.casefold() not in ("", page.title.casefold()):  # that page itself has no name in the URL
+            in_vain.append(f"There is no page {no_page}. {page.title} is shown.")
         in_vain += sidebar()
         session.say_who()
     for sentence in [*said_before(), *in_vain, *unknown_parameters(page.title)]:

@@ -68,6 +68,21 @@ def test_a_value_asked_for_in_vain_is_named(visit: Visits) -> None:
     expect(page.get_by_text("trials = 0, which is no number from 1 to")).to_be_visible()
 
 
+def test_a_page_asked_for_in_vain_is_named_without_a_dialog_over_the_one_shown(visit: Visits) -> None:
+    page = visit("/no_*such*_page?suite=tiny&tasks=apples")
+    expect(page.get_by_text("There is no page no_*such*_page. Start is shown.", exact=True)).to_be_visible()
+    expect(page.get_by_text("1 of 4 tasks selected")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_test_id("stSidebarNavLink").get_by_text("Task models", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Task models")
+    expect(page.get_by_text("There is no page")).to_have_count(0)
+    visit.leave(page)
+    page = visit("/start?suite=tiny")  # as its file is called
+    expect(page.get_by_role("heading", level=1)).to_have_text("One model from many")
+    expect(page.get_by_test_id("stAlert")).to_have_count(0)
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
 def test_a_run_deleted_elsewhere_is_said_to_be_gone(server: Server, visit: Visits) -> None:
     space = Workspace(server.home)
     run = ended(space, load_suite(server.home.parent / "suites" / "tiny"), "failed", "bad luck", "the last line")

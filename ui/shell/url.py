@@ -23,6 +23,25 @@ def not_found(parameter: str, options: Collection[str]) -> list[str]:
     return [name for name in st.query_params.get_all(parameter) if name and name not in options]
 
 
+def unknown_page(known: Collection[str]) -> str:
+    """The page that the URL names and that is not there, or nothing; to be asked before ``st.navigation``.
+
+    The page to begin with is opened in its place. Streamlit does that, too, but says so in a dialog over the page that
+    does not name what was asked for.
+
+    Args:
+        known: what URLs call the pages that there are.
+    """
+    context = get_script_run_ctx()
+    if context is None or context.pages_manager.intended_page_script_hash:  # opened by a click, or shown already
+        return ""
+    asked = context.pages_manager.intended_page_name or ""
+    if asked in known:
+        return ""
+    context.pages_manager.set_script_intent("", "")
+    return asked
+
+
 def write_chosen(parameter: str, options: Sequence[str] = ()) -> None:
     """Let the URL say which options a widget bound to it holds, or none: ``parameter=``.
 
