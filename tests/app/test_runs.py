@@ -357,3 +357,20 @@ def test_the_history_of_several_suites_fits_into_a_narrow_window(
     widths = {name: column["width"] for name, column in json.loads(frame.proto.columns).items() if "width" in column}
     assert sum(widths[name] for name in shown) <= 855
     assert not open_page("runs", suite=other.name, run=[run.id for run in here]).exception
+
+
+def test_runs_that_differ_in_the_seed_alone_have_it_beside_them_in_a_narrow_window(
+    tiny: Suite, suites_folder: Path, open_page: Open
+) -> None:
+    space = state.workspace()
+    other = load_suite(build_suite(suites_folder / "another-suite-with-a-long-name", tasks=("cars", "roads")))
+    finished(space, other, merge="adamerging", seed=5)
+    finished(space, tiny, edit="dare", edit_params={"drop": 0.123}, split="val", seed=1)
+
+    def shown() -> list[str]:
+        frame = next(one for one in open_page("runs", suite="tiny").dataframe if "State" in one.value)
+        return list(frame.proto.column_order)
+
+    assert "Seed" not in shown()  # there is no room, and the names tell these apart
+    finished(space, tiny, edit="dare", edit_params={"drop": 0.123}, split="val", seed=2)
+    assert "Seed" in shown()

@@ -54,6 +54,14 @@ def history(runs: Sequence[Run]) -> pd.DataFrame:
     return table.drop(columns=[*same, *empty])  # what is the same everywhere needs no column
 
 
+def _left_out_first(frame: pd.DataFrame) -> list[str]:
+    """The columns in which there is least to see, first; the seed is the last where nothing else tells runs apart."""
+    settings = [name for name in (METHOD, "Suite", "Tasks", "Split", "Device") if name in frame]
+    if "Seed" in frame and frame.groupby(settings)["Seed"].nunique().max() > 1:
+        return [*(name for name in _LEAST_IMPORTANT if name != "Seed"), "Seed"]
+    return list(_LEAST_IMPORTANT)
+
+
 def _columns(frame: pd.DataFrame) -> dict[str, Any]:
     """Settings of the columns that only this table has."""
     text = st.column_config.TextColumn
@@ -107,7 +115,7 @@ def show_table(runs: Sequence[Run], key: str) -> pd.DataFrame:
         height="content" if len(runs) <= 10 else 400,
         placeholder="–",
         column_config=settings,
-        column_order=fitting(widths, _ROOM, _LEAST_IMPORTANT),
+        column_order=fitting(widths, _ROOM, _left_out_first(frame)),
     )
     if any(run.spec.forgotten for run in runs):
         st.caption("The average of a run that forgets is over all other tasks of the suite that can be measured.")
