@@ -39,7 +39,6 @@ SHOTS = {
     "what-if": "/what_if",
     "accuracy": "/accuracy",
     "leaderboard": "/leaderboard",
-    "sweeps": "/sweeps",
     "runs": "/runs?run={run}",
     "runs-table": "/runs?sort=Best+average+first",
     "compare": "/compare",
@@ -63,7 +62,7 @@ def main() -> None:
     only = sys.argv[2:] if sys.argv[1:2] == ["--only"] else []
     with sync_playwright() as playwright:
         for name, make in APART.items():
-            if name in only or (not only and name != "beyond"):
+            if name in only or (not only and name not in ("beyond", "sweeps")):
                 make(playwright)
     if only:
         return
@@ -83,6 +82,7 @@ def main() -> None:
             page.wait_for_timeout(1500)  # plotly draws after the script has ended
             page.screenshot(path=IMAGES / f"{name}.png")
             print(f"docs/images/{name}.png")
+        sweep(page, url)
         as_studied(Workspace(home))
         beyond(page, url)
         add_suite(page, url)
@@ -103,6 +103,28 @@ def as_studied(workspace: Workspace) -> None:
         run, new = workspace.store.take(job, job.fingerprint(workspace))
         if new:
             workspace.store.finish(run.id, result)
+
+
+def sweep(page: Page, url: str) -> None:
+    """The sweep that the empty page offers, once it is done."""
+    page.goto(f"{url}/sweeps")
+    page.get_by_role("button", name="Try λ from").click()
+    expect(page.get_by_text("Best by average accuracy")).to_be_visible(timeout=1_800_000)
+    expect(page.get_by_text("20 of 20 trials")).to_be_visible(timeout=1_800_000)
+    expect(page.get_by_test_id("stMain").get_by_text("On test", exact=True)).to_be_visible(timeout=1_800_000)
+    page.wait_for_timeout(5000)
+    page.screenshot(path=IMAGES / "sweeps.png")
+    print("docs/images/sweeps.png")
+
+
+def sweep_alone(playwright: Playwright) -> None:
+    """That picture in a workspace of its own."""
+    with tempfile.TemporaryDirectory() as home, running_dashboard(Path(home)) as url:
+        browser = launch(playwright)
+        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        page.set_default_timeout(120_000)
+        sweep(page, url)
+        browser.close()
 
 
 def beyond(page: Page, url: str) -> None:
@@ -127,7 +149,7 @@ def beyond_alone(playwright: Playwright) -> None:
 
 
 # Pictures that need servers of their own, or can be had alone.
-APART = {"sharing": sharing, "first-minute": first_minute, "beyond": beyond_alone}
+APART = {"sharing": sharing, "first-minute": first_minute, "beyond": beyond_alone, "sweeps": sweep_alone}
 
 
 def write_about(store: RunStore) -> None:

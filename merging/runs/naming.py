@@ -15,13 +15,22 @@ def name_runs(runs: Sequence[Run]) -> dict[str, str]:
     """Run id → a name that no other of these runs has.
 
     What somebody called it, with its label behind where a baseline is called so, else its label; where runs come from
-    several machines, which one; then, of equal names, how λ was chosen and the beginning of the id.
+    several machines, which one; then, of equal names, how λ was chosen, the seed if it differs, and the beginning of
+    the id.
     """
     several = len({machine_of(run) for run in runs} - {""}) > 1
     names = {run.id: _called(run) for run in runs}
     if several:
         names = {run.id: " · ".join(filter(None, [names[run.id], machine_of(run)])) for run in runs}
-    return told_apart(names, {run.id: scaling_of(run) for run in runs})
+    return told_apart(names, {run.id: scaling_of(run) for run in runs}, _seeds(runs, names))
+
+
+def _seeds(runs: Sequence[Run], names: Mapping[str, str]) -> dict[str, str]:
+    """Run id → its seed in words; empty where runs of its name have the same."""
+    drawn: dict[str, set[int]] = {}
+    for run in runs:
+        drawn.setdefault(names[run.id], set()).add(run.spec.seed)
+    return {run.id: f"seed {run.spec.seed}" if len(drawn[names[run.id]]) > 1 else "" for run in runs}
 
 
 def _called(run: Run) -> str:

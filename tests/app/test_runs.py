@@ -149,6 +149,15 @@ def test_several_runs_show_only_what_differs(tiny: Suite, open_page: Open) -> No
     assert "2 runs compared" in texts(app)
 
 
+def test_runs_that_differ_in_the_seed_are_called_by_it_and_others_not(tiny: Suite) -> None:
+    space = state.workspace()
+    drawn = [finished(space, tiny, edit="dare", merge_params={"scaling": 0.3}, seed=seed) for seed in (1, 2)]
+    plain = finished(space, tiny, merge_params={"scaling": 0.3}, seed=3)
+    names = name_runs([*drawn, plain])
+    assert [names[run.id] for run in drawn] == [f"{drawn[0].label} · λ 0.3, set by hand · seed {n}" for n in (1, 2)]
+    assert names[plain.id] == plain.label
+
+
 def test_a_failed_run_shows_why_and_is_retried(tiny: Suite, open_page: Open) -> None:
     run = ended(state.workspace(), tiny, "failed", "bad luck", "the last line")
     app = open_page("runs", run=run.id)
