@@ -8,6 +8,8 @@ import json
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -119,11 +121,18 @@ def sweep(page: Page, url: str) -> None:
 
 def sweep_alone(playwright: Playwright) -> None:
     """That picture in a workspace of its own."""
+    with alone(playwright) as (_, page, url):
+        sweep(page, url)
+
+
+@contextmanager
+def alone(playwright: Playwright) -> Iterator[tuple[Workspace, Page, str]]:
+    """An empty workspace with a dashboard, a page of a browser and that dashboard's address."""
     with tempfile.TemporaryDirectory() as home, running_dashboard(Path(home)) as url:
         browser = launch(playwright)
         page = browser.new_page(viewport={"width": 1440, "height": 1000})
         page.set_default_timeout(120_000)
-        sweep(page, url)
+        yield Workspace(Path(home)), page, url
         browser.close()
 
 
@@ -139,13 +148,9 @@ def beyond(page: Page, url: str) -> None:
 
 def beyond_alone(playwright: Playwright) -> None:
     """That picture in a workspace of its own."""
-    with tempfile.TemporaryDirectory() as home, running_dashboard(Path(home)) as url:
-        as_studied(Workspace(Path(home)))
-        browser = launch(playwright)
-        page = browser.new_page(viewport={"width": 1440, "height": 1000})
-        page.set_default_timeout(120_000)
+    with alone(playwright) as (workspace, page, url):
+        as_studied(workspace)
         beyond(page, url)
-        browser.close()
 
 
 # Pictures that need servers of their own, or can be had alone.
