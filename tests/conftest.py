@@ -26,6 +26,9 @@ if not os.path.exists("/dev/nvidiactl"):
 
 import pytest
 
+# Modules and tests make so many objects that looking for garbage among them takes a twentieth of the time.
+gc.set_threshold(100_000)
+
 _BROWSER = "tests/browser/"
 _FEW_MODULES, _FEW_TESTS = 20, 100
 _looked_through = 0  # modules whose objects are not looked through for garbage any more

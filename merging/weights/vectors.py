@@ -1,7 +1,6 @@
 """Task vectors τ_t = θ_t − θ₀, streamed tensor by tensor."""
 
 import copy
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,6 @@ from merging.core.wording import differences
 from merging.weights.files.reading import POSITIONS, Checkpoint, TensorInfo
 
 # Fine-tuning leaves the gains of layer norms near the base's; a difference from the base has next to none there.
-_GAIN = re.compile(r"(^|\.)ln_\w+\.weight$")
 _FEWER = 0.5
 _USUAL = 8  # models: of more, pieces have fewer entries of each
 _OTHER_IMAGES = "; where images are of another size, image_size: PIXELS in suite.yaml interpolates the embeddings"
@@ -235,8 +233,8 @@ def require_model(base: Checkpoint, other: Checkpoint, where: str) -> None:
     Raises:
         MismatchedCheckpoint: the gains of its layer norms are a small part of the base's.
     """
-    gains = [name for name in base.infos.keys() & other.infos.keys() if _GAIN.search(name)]
-    own, usual = (sum(float(one[name].float().square().sum()) for name in gains) ** 0.5 for one in (other, base))
+    shared = base.gains.keys() & other.gains.keys()
+    own, usual = (sum(one.gains[name] for name in shared) ** 0.5 for one in (other, base))
     if own < _FEWER * usual:
         raise MismatchedCheckpoint(
             f"{where}: the gains of its layer norms have the norm {own:.2g}, those of the base {base.path.name} "

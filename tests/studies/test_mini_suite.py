@@ -9,7 +9,7 @@ import yaml
 from safetensors.torch import load_file
 
 from studies.mini_suite import build as build_module
-from studies.mini_suite import suite_files
+from studies.mini_suite import pretrain, suite_files
 from studies.mini_suite.data import REAL, render, split_arrays
 from studies.mini_suite.finetune import FineTuningPlan
 from studies.mini_suite.model import ARCHITECTURE, new_model, zero_shot_head
@@ -127,6 +127,7 @@ def test_a_tiny_build_runs_from_nothing_and_again(tmp_path: Path, monkeypatch: p
     for counts in (suite_files.REAL_COUNTS, suite_files.RENDERED_COUNTS):
         monkeypatch.setitem(counts, "val", 10)
         monkeypatch.setitem(counts, "test", 10)
+    monkeypatch.setattr(pretrain, "BATCH", dict.fromkeys(pretrain.BATCH, 2))
     work, output = tmp_path / "work", tmp_path / "out"
     plan = build_module.BuildPlan(
         pool_per_task=10,

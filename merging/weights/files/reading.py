@@ -41,6 +41,7 @@ from merging.weights.files.torch_files import Unread, read_state_dict, why_unrea
 Part = Literal["visual", "text", "all"]
 _CLASSIFIER = ["classifier", "weight"]  # of transformers' CLIPForImageClassification
 _AVERAGE = re.compile(r"ema|shadow|average|swa", re.IGNORECASE)  # in the names of lists of weights
+_GAIN = re.compile(r"(^|\.)ln_\w+\.weight$")
 PATCHES, POSITIONS = "conv1.weight", "positional_embedding"
 _DTYPES = {
     "F64": torch.float64,
@@ -117,6 +118,9 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         tensor = _put_together(self._source, origin)
         return interpolated(tensor, self.grid) if name == POSITIONS and self.grid is not None else tensor
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.infos  # without reading it, as a mapping does by itself
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.infos)
 
@@ -170,6 +174,11 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         for name, tensor in self.items():
             if tensor.is_floating_point() and not _is_finite(tensor):
                 raise NonFiniteWeights(f"{self.path.name}: tensor {name!r} holds NaN or infinity; export it again")
+
+    @cached_property
+    def gains(self) -> dict[str, float]:
+        """Squared norms of the gains of layer norms, by their names; a base's are asked for by each of its models."""
+        return {name: float(self[name].float().square().sum()) for name in self.infos if _GAIN.search(name)}
 
     @property
     def nbytes(self) -> int:
