@@ -1,7 +1,8 @@
 """``python -m benchmarks.cost_model``: what a merge costs, counted from shapes, and how long that takes a machine.
 
 Counted are bytes of files, bytes that no cache holds, entries that pass an operation, floating-point operations of
-products, and decompositions, in units of n³ of the symmetric one in float32. What a machine does of each in a second is
+products, decompositions, in units of n³ of the symmetric one in float32, and operations of iterations, each of which
+has to be started. What a machine does of each in a second is
 known of the machines of docs/performance.md, or measured. Memory is what :mod:`merging.methods.estimate` says.
 
 With ``--compare`` the merges of random models are run, each beside what is counted, in processor time: the machine's
@@ -9,6 +10,7 @@ rates are measured in the same minute, so that others who work on it make little
 """
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +37,7 @@ _HALF = 0.58  # of a symmetric product that is computed, in blocks
 _SVD = 2.3  # of a square matrix, in units of the symmetric decomposition
 _NEWTON = 17  # steps of Newton and Schulz
 _DOUBLE = 2.0  # what float64 takes of float32
+_BATCH = 4096  # problems of AWD that a CPU solves at once, see :mod:`merging.methods.edits.awd`
 _ROUNDS, _DEGREE = 4, 16  # of subspace iteration, and of the polynomial in each, about
 
 
@@ -48,7 +51,9 @@ class Cost:
         entries: operations on single numbers, in arrays.
         small: floating-point operations of products of a few rows.
         products: floating-point operations of matrix products.
+        solved: floating-point operations of Cholesky's factors and of solutions by them.
         cubes: Σ n³ of symmetric decompositions in float32.
+        calls: operations that are started, of iterations in which some are so small that this takes longer.
         written: bytes of the result.
     """
 
@@ -57,7 +62,9 @@ class Cost:
     entries: float = 0
     small: float = 0
     products: float = 0
+    solved: float = 0
     cubes: float = 0
+    calls: float = 0
     written: float = 0
 
     def __add__(self, other: "Cost") -> "Cost":
@@ -82,8 +89,8 @@ class Rates:
         return self.fixed + sum(one / rate for one, rate in zip(astuple(cost), astuple(self.each), strict=True))
 
 
-TWO_CORES = Rates("two cores", Cost(18.8e9, 18.8e9, 7e9, 2e10, 1.9e11, 1.78e10, 0.7e9), 0.3)
-H200 = Rates("H200", Cost(7.9e9, 3e12, 3e11, 4e12, 4.3e13, 7.5e10, 0.9e9), 0.05)
+TWO_CORES = Rates("two cores", Cost(18.8e9, 18.8e9, 7e9, 2e10, 1.9e11, 9.5e10, 1.78e10, 1e6, 0.7e9), 0.3)
+H200 = Rates("H200", Cost(7.9e9, 3e12, 3e11, 4e12, 4.3e13, 2e13, 7.5e10, 1.4e5, 0.9e9), 0.05)
 
 
 @dataclass(frozen=True)
@@ -166,9 +173,11 @@ def awd(models: Models) -> Cost:
 
 
 def awd_rows(models: Models) -> Cost:
-    """The same, and 300 steps of 6 operations on T² numbers in float64 for every output row."""
-    rows = sum(shape[0] if len(shape) > 1 else 1 for shape in models.shapes.values())
-    return awd(models) + Cost(entries=300 * 6 * _DOUBLE * rows * len(models.tasks) ** 2)
+    """The same, and for every output row 300 steps in float64 of 6 operations on T² numbers and 24 on T."""
+    rows, tasks = sum(shape[0] if len(shape) > 1 else 1 for shape in models.shapes.values()), len(models.tasks)
+    entries = 300 * _DOUBLE * rows * (6 * tasks**2 + 24 * tasks)
+    at_once = 45 if models.gpu else (37 + 6 * tasks) * math.ceil(rows / _BATCH)
+    return awd(models) + Cost(entries=entries, calls=300 * at_once)
 
 
 def gram(m: int, n: int) -> Cost:
@@ -249,7 +258,7 @@ def wudi_closed_form(models: Models) -> Cost:
         once = gram(rows, columns) + Cost(products=2 * rows * columns * min(rows, columns))
         if 2 * rows < columns:
             once += gram(columns, rows)
-        solve = Cost(products=columns**3 / 3 + 2 * rows * columns**2, moved=FLOAT * columns**2)
+        solve = Cost(solved=columns**3 / 3 + 2 * rows * columns**2, moved=FLOAT * columns**2)
         total += once * len(models.tasks) + solve
     return total
 
@@ -260,7 +269,7 @@ def wudi(models: Models) -> Cost:
     for name, shape in models.shapes.items():
         if role_of(name, shape).block_matrix:
             steps += Cost(products=2 * shape[0] * shape[1] ** 2, entries=6 * shape[0] * shape[1]) * 300
-    return wudi_closed_form(models) + steps
+    return wudi_closed_form(models) + steps + _started(models, 300)
 
 
 def doge(models: Models) -> Cost:
@@ -273,7 +282,13 @@ def doge(models: Models) -> Cost:
         basis = triplets(m, joined, n // 6, True) if models.gpu else Cost(cubes=_SVD * joined**2 * m)
         step = Cost(moved=FLOAT * tasks * m * n, products=4 * m * n * (n // 6), entries=6 * m * n)
         total += triplets(m, n, count, models.gpu) * tasks + basis + step * 400
-    return total
+    return total + _started(models, 400)
+
+
+def _started(models: Models, steps: int) -> Cost:
+    """Ten operations in each step of Adam for all matrices of a shape, on a GPU; cores start them in no time."""
+    shapes = set(models.matrices(blocks=True))
+    return Cost(calls=10 * steps * len(shapes) if models.gpu else 0)
 
 
 @dataclass(frozen=True)
@@ -318,6 +333,7 @@ def here() -> Rates:
 def _of_one_core() -> tuple[float, ...]:
     matrix, small, piece = torch.randn(768, 768), torch.randn(64, 8, 768), torch.randn(2, 1 << 15)
     square, large = matrix @ matrix.T, torch.ones(1 << 26)
+    lower = torch.linalg.cholesky(square + 768 * torch.eye(768))
     summed = large.nbytes / _processor_seconds(large.sum)
     return (
         summed,
@@ -325,7 +341,9 @@ def _of_one_core() -> tuple[float, ...]:
         piece[0].numel() / _processor_seconds(lambda: piece[0].sub_(piece[1]), 1000),
         2 * 64 * 64 * 768 / _processor_seconds(lambda: small @ small.mT, 20),
         2 * 768**3 / _processor_seconds(lambda: matrix @ matrix),
+        2 * 768**3 / _processor_seconds(lambda: torch.cholesky_solve(matrix, lower)),
         768**3 / _processor_seconds(lambda: torch.linalg.eigh(square)),
+        1 / _processor_seconds(lambda: piece[0, :8].neg_(), 1000),
     )
 
 
@@ -362,7 +380,7 @@ def main() -> None:
     for one in METHODS:
         cost = one.count(models)
         seconds = TWO_CORES.seconds(cost), H200.seconds(one.count(replace(models, gpu=True)))
-        work = f"{(cost.products + cost.small) / 1e9:.0f} | {cost.cubes / 1e9:.1f}e9"
+        work = f"{(cost.products + cost.small + cost.solved) / 1e9:.0f} | {cost.cubes / 1e9:.1f}e9"
         held = f"{memory(models, one.settings) / 1e9:.2f}"
         moved = f"{(cost.files + cost.moved) / 1e9:.1f}"
         print(f"| {one.title} | {moved} | {work} | {held} | {seconds[0]:.2g} | {seconds[1]:.2g} |")
