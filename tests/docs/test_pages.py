@@ -56,6 +56,15 @@ def test_every_page_of_docs_is_known() -> None:
 
 
 @pytest.mark.parametrize("page", TEXTS)
+def test_every_row_of_a_table_fills_its_columns(page: str) -> None:
+    above = 0
+    for line in (re.sub(r"`[^`]*`|\\\|", "", line) for line in lines(page)):
+        cells = line.count("|") - 1 if line.startswith("|") else 0
+        assert not above or not cells or cells == above, line
+        above = cells
+
+
+@pytest.mark.parametrize("page", TEXTS)
 def test_headings_go_down_one_level_at_a_time(page: str) -> None:
     levels = [level for level, _ in headings(page)]
     assert levels[0] == 1 and levels.count(1) == 1
