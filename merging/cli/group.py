@@ -32,6 +32,16 @@ class _Commands(click.Group):
         except BrokenPipeError:
             raise Exit(CUT_OFF) from None
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it; of a word that is a command of a group it says which."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            groups = [name for name, one in self.commands.items() if args[0] in getattr(one, "commands", ())]
+            meant = " or ".join(repr(f"merging {group} {args[0]}") for group in groups)
+            error.message += f" Did you mean {meant}?" if meant else ""
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         said = ""
         try:

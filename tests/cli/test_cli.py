@@ -607,6 +607,11 @@ def test_runs_alone_lists_those_of_the_home_that_was_named(suite_file: Path, hom
     assert "No such command 'lists'" in call("runs", "lists").stderr and "Commands:" in call("runs", "--help").stdout
 
 
+def test_a_command_of_a_group_that_is_asked_for_alone_is_told_where_it_is() -> None:
+    assert "No such command 'export'. Did you mean 'merging runs export'?" in call("export").stderr
+    assert call("explode").stderr.endswith("No such command 'explode'.\n")
+
+
 def test_a_folder_that_cannot_be_made_is_an_error_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = call("runs", "list", "--home", tmp_path / "file" / "home")
