@@ -32,7 +32,9 @@ class _Commands(click.Group):
         except BrokenPipeError:
             raise Exit(CUT_OFF) from None
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it; of a word that is a command of a group it says which."""
         try:
             return super().resolve_command(ctx, args)
