@@ -40,9 +40,10 @@ class _Commands(click.Group):
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             groups = [name for name, one in self.commands.items() if args[0] in getattr(one, "commands", ())]
+            if not groups:
+                raise
             meant = " or ".join(repr(f"merging {group} {args[0]}") for group in groups)
-            error.message += f" Did you mean {meant}?" if meant else ""
-            raise
+            raise click.UsageError(f"No such command {args[0]!r}. Did you mean {meant}?", ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         said = ""

@@ -152,6 +152,48 @@ def test_truncated_files_are_refused(tmp_path: Path, suffix: str, keep: int) -> 
     assert str(tmp_path) not in str(caught.value)
 
 
+@pytest.mark.parametrize("spaces", range(8))
+def test_a_header_of_any_length_gives_tensors_that_own_their_storage(tmp_path: Path, spaces: int) -> None:
+    """Who copies or sends a tensor takes all of its storage along: that is not to be the file."""
+    state = STATE | {"steps": torch.arange(3), "flag": torch.tensor(True), "none": torch.empty(0, 4)}
+    path = tmp_path / "model.safetensors"
+    save_file(state, path)
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = content[8:end].rstrip() + b" " * spaces
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
+    checkpoint = open_checkpoint(path)
+    assert_holds(checkpoint, state)
+    assert all(tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in checkpoint.values())
+
+
+def test_ctrl_c_while_a_tensor_is_read_is_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time that Python gets to run, which is when signals are dealt with."""
+    save_file(STATE, tmp_path / "model.safetensors")
+    checkpoint = open_checkpoint(tmp_path / "model.safetensors")
+    read, cut = 0, torch.UntypedStorage.__getitem__
+
+    def interrupted_at(moment: int) -> Callable[..., Any]:
+        def cut_or_not(storage: torch.UntypedStorage, *where: Any) -> Any:
+            nonlocal read
+            read += 1
+            if read == moment:
+                raise KeyboardInterrupt
+            return cut(storage, *where)
+
+        return cut_or_not
+
+    monkeypatch.setattr(torch.UntypedStorage, "__getitem__", interrupted_at(0))
+    checkpoint["conv1.weight"]
+    moments, read = read, 0
+    assert moments
+    for moment in range(1, moments + 1):
+        monkeypatch.setattr(torch.UntypedStorage, "__getitem__", interrupted_at(moment))
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint["conv1.weight"]
+        read = 0
+
+
 def test_a_header_that_was_read_before_is_compared_with_each_file(tmp_path: Path) -> None:
     for name in ("whole", "short"):
         save_file(STATE, tmp_path / f"{name}.safetensors")
