@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeVar
 import torch
 from pydantic import Field
 
+from merging.core.errors import SpecError
 from merging.core.streaming import ordered
 from merging.evaluation.accuracy import Accuracy, best_first
 from merging.methods.context import Context
@@ -157,7 +158,7 @@ def computed(vectors: TaskVectors, direction: StackFunction, context: Context) -
 
     def one(name: str) -> torch.Tensor:
         base, stack = vectors.stack(name, context.device, passing=True)
-        found = direction(name, base, stack)
+        found = _one_a_weight(direction(name, base, stack), name, base)
         return found.clone() if found.untyped_storage().data_ptr() == stack.untyped_storage().data_ptr() else found
 
     found = {}
@@ -165,6 +166,16 @@ def computed(vectors: TaskVectors, direction: StackFunction, context: Context) -
         found[vectors.names[done]] = tensor
         context.step(done + 1, len(vectors.names), "computing the direction")
     return found
+
+
+def _one_a_weight(direction: torch.Tensor, name: str, base: torch.Tensor) -> torch.Tensor:
+    """A direction that is added to a tensor, if its shape is the tensor's: others would be spread over it unseen."""
+    if direction.shape != base.shape:
+        raise SpecError(
+            f"of tensor {name!r} the direction has shape {list(direction.shape)}; expected {list(base.shape)}, "
+            "a number for each weight"
+        )
+    return direction
 
 
 def scaled(
@@ -180,9 +191,12 @@ def scaled(
 
     Raises:
         MissingPart: λ is to be chosen and the suite has no validation images or heads.
+        SpecError: when it merges a tensor, where v is of another shape.
     """
     if scaling != "auto":
-        return TensorMerge(lambda name, base, stack: base + scaling * direction(name, base, stack))
+        return TensorMerge(
+            lambda name, base, stack: base + scaling * _one_a_weight(direction(name, base, stack), name, base)
+        )
     context.need_images(CHOOSING_SCALING, vectors.tasks)  # before the work
     found = computed(vectors, direction, context)
     search = search_scaling(vectors, found, context, WIDE_GRID)

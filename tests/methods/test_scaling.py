@@ -1,15 +1,19 @@
 """How far the grid of λ goes."""
 
 import itertools
+import re
 from collections.abc import Callable
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from merging.core.errors import SpecError
 from merging.methods.context import Context
 from merging.methods.params import GRID, WIDE_GRID
-from merging.methods.scaling import FARTHEST, PATIENCE, ScalingSearch, first_best, search_grid
+from merging.methods.scaling import FARTHEST, PATIENCE, ScalingSearch, computed, first_best, scaled, search_grid
+from merging.weights.vectors import TaskVectors
 
 
 def searched(
@@ -68,3 +72,20 @@ def test_every_value_up_to_the_last_is_tried_once_and_the_best_of_them_taken(val
     assert found[best] == max(found) and max(found[:best], default=-1) < found[best]
     assert len(tried) == 21 or best >= 20
     assert best < len(tried) - 1 or tried[-1] == FARTHEST
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,)])
+def test_a_direction_of_another_shape_is_refused_and_not_spread_over_a_tensor(
+    vectors: TaskVectors, shape: tuple[int, ...]
+) -> None:
+    name = vectors.names[0]
+    base, stack = vectors.stack(name)
+
+    def odd(*_: object) -> torch.Tensor:
+        return torch.zeros(shape)
+
+    told = re.escape(f"of tensor {name!r} the direction has shape {list(shape)}; expected {list(base.shape)}, a number")
+    with pytest.raises(SpecError, match=told):
+        scaled(vectors, 0.5, odd, Context())(name, base, stack)
+    with pytest.raises(SpecError, match=told):  # where λ is searched for
+        computed(vectors, odd, Context())

@@ -195,4 +195,7 @@ if __name__ == "__main__":
     _allow_uploads()
     threading.Thread(target=_load, daemon=True, name=_NAME).start()
     threading.Thread(target=_clean, daemon=True).start()
-    _serve(str(Path(sys.argv[2]).resolve()), settings_of(sys.argv[3:]))
+    try:
+        _serve(str(Path(sys.argv[2]).resolve()), settings_of(sys.argv[3:]))
+    except KeyboardInterrupt:  # the way to end it
+        sys.exit(130)
