@@ -2,8 +2,8 @@
 
 Counted are bytes of files, bytes that no cache holds, entries that pass an operation, floating-point operations of
 products, decompositions, in units of n³ of the symmetric one in float32, and operations of iterations, each of which
-has to be started. What a machine does of each in a second is
-known of the machines of docs/performance.md, or measured. Memory is what :mod:`merging.methods.estimate` says.
+has to be started. What a machine does of each in a second is known of the machines of docs/performance.md, or measured.
+Memory is what :mod:`merging.methods.estimate` says.
 
 With ``--compare`` the merges of random models are run, each beside what is counted, in processor time: the machine's
 rates are measured in the same minute, so that others who work on it make little difference.
