@@ -29,7 +29,7 @@ from merging.methods.pair import Pair
 from merging.methods.plan import plan
 from merging.methods.properties import random_state, write_models
 from merging.weights.files import open_checkpoint, save_tensors
-from merging.weights.files.reading import TensorInfo
+from merging.weights.files.checkpoint import TensorInfo
 from merging.weights.vectors import TaskVectors
 
 State = dict[str, torch.Tensor]

@@ -27,7 +27,7 @@ from merging.core.streaming import confine, threads
 from merging.methods.estimate import estimate
 from merging.methods.pair import Pair
 from merging.methods.spec import Spec
-from merging.weights.files.reading import TensorInfo
+from merging.weights.files.checkpoint import TensorInfo
 from merging.weights.roles import role_of
 from merging.weights.subspace import pays
 from merging.weights.vectors import TaskVectors

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from merging.weights.files import save_tensors
-from merging.weights.files.reading import TensorInfo
+from merging.weights.files.checkpoint import TensorInfo
 
 
 def shapes_of(architecture: str, layers: int | None = None) -> dict[str, tuple[int, ...]]:

@@ -11,8 +11,8 @@ from merging.evaluation.assumptions import assumptions
 from merging.evaluation.clip import input_of
 from merging.evaluation.sanity import Sanity
 from merging.suites import Suite
-from merging.suites.images.image_sets import ClassCount, class_counts, sample_images
 from merging.suites.images.source import ClassOrigins
+from merging.suites.images.suite_images import ClassCount, class_counts, sample_images
 from merging.suites.images.thumbnails import picture
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view

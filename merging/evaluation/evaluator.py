@@ -22,8 +22,8 @@ from merging.evaluation.assumptions import require_agreement
 from merging.evaluation.heads import load_head, odd_rows
 from merging.suites.declared import Declared
 from merging.suites.images.cache import DEFAULT_LIMIT
-from merging.suites.images.image_sets import ImageSet, load_images
 from merging.suites.images.shifts import CLEAN, AnyShift, Shift, shift_text, shifted_images
+from merging.suites.images.suite_images import ImageSet, load_images
 from merging.suites.suite import Split, Suite
 from merging.weights.files import Checkpoint
 

@@ -11,7 +11,7 @@ from merging.core.errors import CheckpointError
 from merging.evaluation import clip
 from merging.suites.suite import Suite
 from merging.weights.files import open_checkpoint, save_tensors
-from merging.weights.files.reading import TensorInfo
+from merging.weights.files.checkpoint import TensorInfo
 
 
 def text_head(suite: Suite, task_name: str, cache: Path | None, device: torch.device | None = None) -> torch.Tensor:

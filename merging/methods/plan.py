@@ -14,7 +14,7 @@ from merging.methods.context import Context
 from merging.methods.pair import Pair
 from merging.methods.planned import Edit, LinearEdit, LinearMerge, LocalisedMerge, Merge, Report, RowEdit, TensorMerge
 from merging.weights import localised
-from merging.weights.files.reading import TensorInfo
+from merging.weights.files.checkpoint import TensorInfo
 from merging.weights.geometry import Geometry, gram_of
 from merging.weights.localised import MaskCount
 from merging.weights.resident import at_once, shelf

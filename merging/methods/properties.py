@@ -24,7 +24,7 @@ from merging.methods.planned import Edit
 from merging.methods.registry import Kind, find
 from merging.suites import Suite
 from merging.weights.files import open_checkpoint, save_tensors
-from merging.weights.files.reading import TensorInfo
+from merging.weights.files.checkpoint import TensorInfo
 from merging.weights.vectors import TaskVectors
 
 State = dict[str, torch.Tensor]

@@ -10,7 +10,7 @@ import yaml
 from merging.evaluation.clip import load_open_clip
 from merging.suites import Suite, load_suite
 from merging.weights.files import save_tensors
-from merging.weights.files.reading import TensorInfo
+from merging.weights.files.checkpoint import TensorInfo
 
 ARCHITECTURE = {
     "embed_dim": 16,

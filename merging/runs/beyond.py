@@ -26,8 +26,8 @@ from merging.suites.images.corruptions import (
     require_severity,
     severity_text,
 )
-from merging.suites.images.image_sets import require_ready
 from merging.suites.images.shifts import CLEAN, Shift
+from merging.suites.images.suite_images import require_ready
 from merging.suites.suite import Suite
 
 AT_FIRST = ("task_arithmetic", "awd_ta", "adamerging", "wudi_closed_form")  # methods, where nobody chose any

@@ -21,8 +21,8 @@ from merging.runs.shipped import Shipped
 from merging.runs.table import RunStore
 from merging.suites.images.cache import DEFAULT_LIMIT
 from merging.suites.images.folders import folder_fingerprint
-from merging.suites.images.image_sets import reading
 from merging.suites.images.shifts import CLEAN, AnyShift
+from merging.suites.images.suite_images import reading
 from merging.suites.suite import Split, Suite
 from merging.suites.weight_facts import far_from
 from merging.weights import geometry

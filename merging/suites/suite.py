@@ -39,8 +39,8 @@ from merging.suites.known_datasets import known_datasets
 from merging.suites.reported import Family
 from merging.weights.files import Checkpoint, open_checkpoint
 from merging.weights.files.adapters import adapter_in, files_of, is_adapter, open_on, require_one_adapter
+from merging.weights.files.checkpoint import Part
 from merging.weights.files.folders import is_complete, model_file, weight_files, weight_suffix
-from merging.weights.files.reading import Part
 from merging.weights.vectors import TaskVectors
 
 DEFAULT = "mini"

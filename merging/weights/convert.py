@@ -13,11 +13,11 @@ from merging.core.errors import CheckpointError, MergingError
 from merging.core.text import shortened
 from merging.core.wording import differences
 from merging.weights.files.adapters import adapter_in
+from merging.weights.files.checkpoint import Checkpoint, TensorInfo, open_checkpoint
 from merging.weights.files.folders import INDEX, is_torch_file, model_file, weight_suffix
 from merging.weights.files.layouts import PROJECTION, defects
 from merging.weights.files.other_kinds import other_kind
 from merging.weights.files.pickled_modules import open_pickled_module
-from merging.weights.files.reading import Checkpoint, TensorInfo, open_checkpoint
 from merging.weights.files.torch_files import arrays_beside
 from merging.weights.files.writing import WrittenLayout, save_tensors
 

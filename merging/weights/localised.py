@@ -22,7 +22,7 @@ from merging.core.errors import CheckpointError, SpecError
 from merging.core.gate import parse_json
 from merging.core.places import path_of
 from merging.weights.files import Checkpoint, open_checkpoint
-from merging.weights.files.reading import TensorInfo
+from merging.weights.files.checkpoint import TensorInfo
 
 _VECTOR, _MASKS = "vector.", "masks."
 

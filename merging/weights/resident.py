@@ -23,7 +23,7 @@ from merging.core.devices import free_memory, release
 from merging.core.memory import is_out_of_memory
 from merging.core.progress import Work
 from merging.core.streaming import STREAMS, confine
-from merging.weights.files.reading import Checkpoint, TensorInfo
+from merging.weights.files.checkpoint import Checkpoint, TensorInfo
 from merging.weights.vectors import TaskVectors
 
 _STAGE = 8 * 2**20  # bytes of pinned memory that a thread fills while its other buffer is on its way

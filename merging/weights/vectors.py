@@ -11,7 +11,7 @@ import torch
 from merging.core.errors import MismatchedCheckpoint, NonFiniteWeights, SpecError
 from merging.core.streaming import COLUMNS, scratch
 from merging.core.wording import differences
-from merging.weights.files.reading import POSITIONS, Checkpoint, TensorInfo
+from merging.weights.files.checkpoint import POSITIONS, Checkpoint, TensorInfo
 
 # Fine-tuning leaves the gains of layer norms near the base's; a difference from the base has next to none there.
 _FEWER = 0.5

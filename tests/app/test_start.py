@@ -7,7 +7,7 @@ from streamlit.testing.v1 import AppTest
 from merging.methods.presets import PRESETS
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
-from merging.suites.images.image_sets import load_images
+from merging.suites.images.suite_images import load_images
 from tests.app.conftest import build_suite, texts
 from tests.app.finished_runs import ended, finished
 from ui.accuracy.preset_runs import METHODS

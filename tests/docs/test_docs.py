@@ -14,7 +14,7 @@ import pytest
 import merging
 from merging.core import errors
 from merging.evaluation import evaluator
-from merging.suites.images.image_sets import ImageSet, load_images
+from merging.suites.images.suite_images import ImageSet, load_images
 
 ROOT = Path(merging.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))

@@ -22,7 +22,7 @@ from merging.runs.jobs.merge import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 from merging.suites.images.class_folders import compare_names, match_folders, normalised
-from merging.suites.images.image_sets import class_counts, load_images, sample_images
+from merging.suites.images.suite_images import class_counts, load_images, sample_images
 from merging.suites.initialise import propose
 from tests.random_models import CLASSES, write_yaml
 

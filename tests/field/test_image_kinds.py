@@ -24,7 +24,7 @@ from merging.runs.jobs.merge import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.images.decoding import Treatment, open_image
-from merging.suites.images.image_sets import load_images
+from merging.suites.images.suite_images import load_images
 from tests.random_models import write_yaml
 from ui.runs.text import provenance
 

@@ -19,7 +19,7 @@ from merging.core.errors import MergingError
 from merging.core.gate import read_json
 from merging.runs.export.recipe import read_recipe
 from merging.suites import load_suite
-from merging.suites.images.image_sets import load_images
+from merging.suites.images.suite_images import load_images
 from merging.sweeps import read_definition
 from merging.weights.files import open_checkpoint
 from merging.weights.files.pickled_modules import open_pickled_module

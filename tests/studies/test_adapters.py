@@ -18,7 +18,7 @@ from merging.methods.context import Context
 from merging.methods.merges.task_arithmetic import TaskArithmeticParams, task_arithmetic
 from merging.suites import Suite
 from merging.weights.files import open_checkpoint, save_tensors
-from merging.weights.files.reading import TensorInfo
+from merging.weights.files.checkpoint import TensorInfo
 from merging.weights.vectors import TaskVectors
 from studies.adapters import Adapter, AdapterSettings, adapters_of, attach, folded
 

@@ -17,7 +17,7 @@ from merging.evaluation.evaluator import Evaluator
 from merging.runs.shipped import FILE
 from merging.suites import Suite, load_suite
 from merging.suites.discovery import Discovery
-from merging.suites.images.image_sets import ImageSet, load_images
+from merging.suites.images.suite_images import ImageSet, load_images
 from merging.weights.geometry import mean_abs_cosine, measure
 from studies.mini_suite import related
 from studies.mini_suite.build import EMBEDDED, BuildPlan, Reporter

@@ -12,7 +12,7 @@ from merging.core.errors import MissingPart, SuiteError
 from merging.evaluation import clip
 from merging.hub.cache import HubFile
 from merging.suites import builtin_suites, load_suite
-from merging.suites.images.image_sets import load_images
+from merging.suites.images.suite_images import load_images
 from merging.suites.known_datasets import known_datasets
 from merging.suites.reported import reported_tables
 from merging.suites.suite import HuggingFaceData

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from merging.methods.planned import LinearEdit, TensorEdit
-from merging.weights.files.reading import Checkpoint
+from merging.weights.files.checkpoint import Checkpoint
 from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, write_models
 

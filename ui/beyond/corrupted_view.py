@@ -18,7 +18,7 @@ from merging.methods.presets import Preset
 from merging.runs.beyond import measured_for_all, robustness_job, robustness_of, shifts_of, zero_shot_of
 from merging.runs.jobs.robustness import RobustnessResult
 from merging.suites.images.corruptions import CORRUPTIONS, READY, READY_TEXT, SEVERITIES, corrupt, severity_text
-from merging.suites.images.image_sets import ready_corruptions
+from merging.suites.images.suite_images import ready_corruptions
 from merging.suites.images.thumbnails import picture
 from merging.suites.protocols import CORRUPTED, CORRUPTED_COLUMNS, CORRUPTED_TASKS, SOURCE, has_published_protocols
 from ui.accuracy import view as accuracy_view

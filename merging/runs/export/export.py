@@ -25,8 +25,8 @@ from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.suites.suite import Suite, load_suite
 from merging.weights.files import save_tensors
+from merging.weights.files.checkpoint import TensorInfo
 from merging.weights.files.layouts import huggingface_names
-from merging.weights.files.reading import TensorInfo
 from merging.weights.files.writing import PLAIN, Form, index_of, written_files
 
 

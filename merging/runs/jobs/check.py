@@ -27,8 +27,8 @@ from merging.evaluation.sanity import Sanity, floor, sanity
 from merging.runs.jobs.file_job import FileJob
 from merging.runs.jobs.job import Job, JobResult, Site
 from merging.suites.architecture import ACTIVATIONS
-from merging.suites.images.image_sets import ImageSet, class_counts
 from merging.suites.images.kinds import ImageFolderData
+from merging.suites.images.suite_images import ImageSet, class_counts
 from merging.suites.logit_scale import agree, looks_like_a_logarithm
 from merging.suites.suite import Split, Suite, load_suite
 from merging.suites.weight_facts import WeightFacts, compared, facts_of, is_far

@@ -19,7 +19,7 @@ from merging.suites.images.corruptions import (
     severity_text,
 )
 from merging.suites.images.decoding import Picture
-from merging.suites.images.image_sets import ImageSet, digest_of
+from merging.suites.images.suite_images import ImageSet, digest_of
 
 CLEAN: Literal["clean"] = "clean"
 

@@ -8,8 +8,8 @@ import torch
 
 from merging.core.errors import CheckpointError, MismatchedCheckpoint
 from merging.core.gate import read_json
+from merging.weights.files.checkpoint import POSITIONS, Checkpoint, open_checkpoint
 from merging.weights.files.folders import model_file
-from merging.weights.files.reading import POSITIONS, Checkpoint, open_checkpoint
 
 CONFIG = "adapter_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")

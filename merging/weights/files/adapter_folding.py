@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from merging.weights.files.reading import Checkpoint, TensorInfo
+from merging.weights.files.checkpoint import Checkpoint, TensorInfo
 from merging.weights.files.torch_files import Unread
 
 

@@ -11,8 +11,8 @@ from merging.core.wording import differences
 from merging.weights.files.adapter_bases import CONFIG
 from merging.weights.files.adapter_config import LINEARISED, MERGE_IT, AdapterConfig
 from merging.weights.files.adapter_folding import Change, Place
+from merging.weights.files.checkpoint import Checkpoint
 from merging.weights.files.layouts import huggingface_names
-from merging.weights.files.reading import Checkpoint
 
 _MAX_NAME = 300  # letters of a tensor's name
 _FACTORS = {

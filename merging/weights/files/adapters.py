@@ -20,8 +20,8 @@ from merging.weights.files.adapter_bases import CONFIG, called, require_same_bas
 from merging.weights.files.adapter_config import LINEARISED, file_in_folder, read_config
 from merging.weights.files.adapter_folding import Folded
 from merging.weights.files.adapter_reading import AdapterReader
+from merging.weights.files.checkpoint import Checkpoint, open_checkpoint, require_content
 from merging.weights.files.layouts import Layout, Origin
-from merging.weights.files.reading import Checkpoint, open_checkpoint, require_content
 
 FILES = ADAPTER_FILES
 

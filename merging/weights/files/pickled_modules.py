@@ -21,9 +21,9 @@ from merging.core.errors import CheckpointError, CorruptCheckpoint, UnsafeCheckp
 from merging.core.gate import DAMAGE
 from merging.core.limits import MAX_PICKLE_BYTES, MAX_TENSORS
 from merging.weights.files import inert_pickle
+from merging.weights.files.checkpoint import Checkpoint, TensorInfo, checkpoint_from, require_content
 from merging.weights.files.containers import require_as_named
 from merging.weights.files.inert_pickle import Shell, StoredBytes, StoredTensor, UnreadTensor
-from merging.weights.files.reading import Checkpoint, TensorInfo, checkpoint_from, require_content
 from merging.weights.files.torch_files import (
     MAGIC,
     NESTED,

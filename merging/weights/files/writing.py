@@ -20,9 +20,9 @@ from merging.core.errors import CheckpointError, SpecError
 from merging.core.files import atomic_path, require_place
 from merging.core.places import path_of
 from merging.core.text import in_a_row
+from merging.weights.files.checkpoint import _DTYPES, TensorInfo
 from merging.weights.files.folders import INDEX, MAX_SHARDS, shards_of
 from merging.weights.files.layouts import Origin, huggingface_names
-from merging.weights.files.reading import _DTYPES, TensorInfo
 
 WrittenLayout = Literal["open_clip", "huggingface"]
 WrittenDtype = Literal["as-base", "float32", "bfloat16", "float16"]

@@ -10,7 +10,7 @@ from merging.methods.context import Context
 from merging.methods.plan import plan
 from merging.runs.jobs.merge import MergeSpec
 from merging.suites import Suite
-from merging.suites.images.image_sets import ImageSet
+from merging.suites.images.suite_images import ImageSet
 from merging.suites.suite import Split
 
 TASKS = ("digits", "roads")

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import merging
 from merging.evaluation import evaluator
 from merging.suites import load_suite
-from merging.suites.images.image_sets import ImageSet, load_images
+from merging.suites.images.suite_images import ImageSet, load_images
 
 FORMER = Path(__file__).with_name("former")
 EXPORTS = sorted(folder.name for folder in FORMER.iterdir())

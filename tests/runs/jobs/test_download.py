@@ -15,7 +15,7 @@ from merging.core.errors import Cancelled, HubError, MergingError, MissingPart, 
 from merging.core.limits import MAX_INDEX_BYTES
 from merging.runs.jobs.download import Missing, download, estimated_bytes, missing_parts
 from merging.suites import Suite, load_suite
-from merging.suites.images.image_sets import load_images
+from merging.suites.images.suite_images import load_images
 from merging.suites.suite import downloaded_suites
 from merging.weights.files import save_tensors
 from merging.weights.files.writing import Form

@@ -14,7 +14,7 @@ from torchvision.io import decode_jpeg, encode_jpeg
 from merging.core.errors import SpecError, SuiteError
 from merging.suites.images import corruptions
 from merging.suites.images.corruptions import CORRUPTIONS, SEVERITIES, Corruption, corrupt, corrupted
-from merging.suites.images.image_sets import load_images
+from merging.suites.images.suite_images import load_images
 from merging.suites.suite import load_suite
 
 NAMES = tuple(CORRUPTIONS)

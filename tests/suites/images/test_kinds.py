@@ -20,9 +20,9 @@ from merging.evaluation.evaluator import Evaluator
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.suites.images.hub import files_wanted, is_whole
-from merging.suites.images.image_sets import load_images, ready_corruptions, sample_images
 from merging.suites.images.shifts import Shift
 from merging.suites.images.source import held_out
+from merging.suites.images.suite_images import load_images, ready_corruptions, sample_images
 from merging.suites.images.torchvision_data import READERS
 from merging.suites.initialise import propose
 from tests.random_models import CLASSES, write_yaml

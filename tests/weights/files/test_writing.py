@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from merging.core.errors import CheckpointError
 from merging.weights.files import open_checkpoint, save_tensors
-from merging.weights.files.reading import TensorInfo
+from merging.weights.files.checkpoint import TensorInfo
 from tests.random_models import random_state
 
 STATE = dict(sorted(random_state(0).items()))

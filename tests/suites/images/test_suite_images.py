@@ -10,7 +10,7 @@ from PIL import Image
 
 from merging.core.errors import MissingPart, SuiteError
 from merging.suites import Suite, load_suite
-from merging.suites.images.image_sets import ImageSet, load_images
+from merging.suites.images.suite_images import ImageSet, load_images
 from tests.random_models import CLASSES, write_yaml
 
 RANDOM = np.random.default_rng(0)
