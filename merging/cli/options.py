@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from merging.suites import Suite
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
+_NAMED = "merging.methods named"  # key of what is remembered with a command
+_SAY_THEMSELVES = ("app", "serve", "worker", "methods", "check-method")  # which of one's own methods are not loaded
 CUT_OFF = 141  # of what nobody reads any more, as of other programs: 128 + SIGPIPE
 
 
@@ -122,13 +124,22 @@ def methods_option(function: Any) -> Any:
 
 
 def add_methods(context: click.Context, places: Sequence[Path]) -> None:
-    """Let methods of one's own come from these places, too, until the command has ended."""
+    """Let methods of one's own come from these places, too, until the command has ended.
+
+    Raises:
+        SpecError: one is a file that can't be loaded, and the command may go on to take a built-in method of its name.
+    """
     before = os.environ.get(METHODS_VARIABLE, "")
     wanted = methods_setting([*method_places(), *places])
-    if wanted == before:
-        return
-    _set_places(wanted)  # absolute, as processes that are started may stand elsewhere
-    context.find_root().call_on_close(lambda: _set_places(before))
+    if wanted != before:
+        _set_places(wanted)  # absolute, as processes that are started may stand elsewhere
+        context.find_root().call_on_close(lambda: _set_places(before))
+    named = context.meta.setdefault(_NAMED, set())  # before the command as well as after it
+    named.update(place.resolve() for place in places if place.is_file())
+    if named and not isinstance(context.command, click.Group) and context.command.name not in _SAY_THEMSELVES:
+        from merging.methods.own import require_loaded
+
+        require_loaded(named)
 
 
 def _set_places(wanted: str) -> None:

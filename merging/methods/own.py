@@ -13,7 +13,7 @@ import importlib
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.abc import SourceLoader
@@ -49,10 +49,12 @@ class Problem:
     Attributes:
         name: of it.
         reason: why: the last line of the traceback, or what was expected.
+        path: of a file, resolved.
     """
 
     name: str
     reason: str
+    path: Path | None = None
 
     def __str__(self) -> str:
         return f"the methods of {self.name} are not loaded: {self.reason}"
@@ -171,7 +173,8 @@ def refresh() -> None:
             try:
                 stages += _fitting(one, stages)
             except (Exception, SystemExit) as error:
-                problems.append(Problem(one.source.name, _last_line(error, one)))
+                path = one.path if isinstance(one, _File) else None
+                problems.append(Problem(one.source.name, _last_line(error, one), path))
         registry.set_own(stages)
         _seen, _problems = seen, tuple(problems)
 
@@ -184,6 +187,18 @@ def problems() -> tuple[Problem, ...]:
 def aside() -> str:
     """The same for the end of a sentence that misses something; empty if there is nothing to say."""
     return "".join(f"; {problem}" for problem in _problems)
+
+
+def require_loaded(files: Collection[Path]) -> None:
+    """Look at all places again, and insist that these files, resolved, were loaded.
+
+    Raises:
+        SpecError: one was not; in its place a built-in method of the same name would be taken.
+    """
+    refresh()
+    failed = [str(problem) for problem in _problems if problem.path in files]
+    if failed:
+        raise SpecError("; ".join(failed))
 
 
 def stamp() -> str:
@@ -215,7 +230,7 @@ def _look() -> tuple[list[_File | _Package], list[Problem]]:
             try:
                 file = _File(path.resolve(), read_bytes(path, SpecError, _MOST_BYTES), path.name)
             except MergingError as error:
-                problems.append(Problem(path.name, str(error)))
+                problems.append(Problem(path.name, str(error), path.resolve()))
                 continue
             if path == place or b"merging.methods" in file.content:  # other scripts in a folder are none of ours to run
                 found.append(file)

@@ -249,7 +249,7 @@ def _built(stages: tuple[registry.Stage, ...]) -> dict[str, Preset]:
     """Every published method, validated.
 
     Raises:
-        SpecError: one is no method, has an odd name or title, or the name, title, settings or look of another.
+        SpecError: one is no method, lacks a paper, has an odd name or title, or what tells another one apart.
     """
     declared: list[tuple[Published, str, OwnSource | None]] = [(one, one.paper, None) for one in TABLE]
     bring = sorted(stages, key=lambda stage: stage.source is not None)  # somebody's own come last
@@ -259,6 +259,8 @@ def _built(stages: tuple[registry.Stage, ...]) -> dict[str, Preset]:
         pair, ours = Pair.read(one.settings), one.ours and source is None
         preset = Preset(one.name, one.title, paper, pair, one.note, one.iterative, one.look, source, ours)
         reason = _odd(preset) or next(filter(None, (_taken_for(preset, other) for other in built.values())), "")
+        if not (reason or paper or ours or source):
+            reason = "it has no paper; give the address of one, or ours=True to what is this project's own"
         if reason:
             raise SpecError(f"published method {one.name!r}: {reason}")
         built[one.name] = preset

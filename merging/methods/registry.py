@@ -373,9 +373,11 @@ def find(kind: Kind, name: str) -> Stage:
     Raises:
         SpecError: there is none of that name.
     """
-    table = edits() if kind == "edit" else merges()
+    table, others = (edits(), merges()) if kind == "edit" else (merges(), edits())
     if not isinstance(name, str) or name not in table:
         from merging.methods import own
 
-        raise SpecError(f"unknown {kind} {name!r}{nearest(name, table)}; there are: {', '.join(table)}{own.aside()}")
+        is_other = isinstance(name, str) and name in others
+        hint = f", which is {'an edit' if kind == 'merge' else 'a merge'}" if is_other else nearest(name, table)
+        raise SpecError(f"unknown {kind} {name!r}{hint}{own.aside()}; there are: {', '.join(table)}")
     return table[name]

@@ -19,6 +19,7 @@ from merging.core import devices
 from merging.core.errors import MissingPart, SpecError
 from merging.core.places import chosen_home, path_of
 from merging.core.progress import Progress
+from merging.core.wording import nearest
 from merging.evaluation.accuracy import Accuracy, skipped_in_words
 from merging.methods import own, presets
 from merging.methods.context import Context
@@ -377,6 +378,9 @@ def evaluate(
             said = notes_of({task: loaded.checkpoint(task) for task in chosen})
         else:
             file = path_of(model)
+            if not file.suffix and file.name == str(model) and not file.exists():
+                near = nearest(model, (BASE, INDIVIDUAL))
+                raise SpecError(f"model: expected {BASE!r}, {INDIVIDUAL!r}, or a weight file; got {model!r}{near}")
             name, measured = file.stem, workspace.file_accuracy(evaluator, file, chosen, split)
             said = workspace.file_oddities(loaded, file)
         return Evaluated(name, labels, measured, [*said, *evaluator.data_warnings()])
@@ -456,6 +460,8 @@ def export(
     ...     {"model.safetensors", "recipe.yaml", "README.md"} <= {file.name for file in merging.export(merged, folder)}
     True
     """
+    if not isinstance(merged, Merged):
+        raise SpecError(f"merged: expected what merging.merge gives, got {merged!r:.60}")
     return export_run(merged.run, merged.workspace, path_of(folder), Form(layout, dtype, shard_bytes))
 
 

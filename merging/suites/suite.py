@@ -194,7 +194,8 @@ class Suite(Entry):
     def _consistent(self) -> "Suite":
         names = self.task_names
         if len(set(names)) != len(names):
-            raise ValueError(f"task names must differ, got {list(names)}")
+            again = next(name for name, count in Counter(names).items() if count > 1)
+            raise ValueError(f"task names must differ, and {again!r} is there twice: {', '.join(names)}; rename one")
         groups = groups_from(self.groups, names)
         if self.usual is not None and self.usual not in groups:
             near = nearest(self.usual, groups)
@@ -567,6 +568,8 @@ def load_suite(reference: str | Path) -> Suite:
     >>> suite.task_names[:3], suite.task("digits").label
     (('digits', 'fashion', 'housenumbers'), 'Handwritten digits')
     """
+    if not str(reference).strip():
+        raise SuiteError("no suite named: expected its name or the path of its suite.yaml, got an empty text")
     path = suite_file(reference)
     if path.parent.is_dir() and not path.is_file() and path_of(reference).is_dir():
         raise SuiteError(f"no suite.yaml in folder {path.parent.name!r}; `init-suite` writes one for checkpoints")
@@ -595,4 +598,16 @@ def load_suite(reference: str | Path) -> Suite:
     try:
         return Suite.model_validate({**content, "folder": path.parent})
     except ValidationError as error:
-        raise SuiteError(f"{path.name}: {explain(error, known=Suite)}") from None
+        raise SuiteError(f"{path.name}: {_with_tasks(explain(error, known=Suite), content)}") from None
+
+
+def _with_tasks(said: str, content: dict[str, Any]) -> str:
+    """What is wrong with a file, with the names of tasks beside their numbers."""
+
+    def named(place: re.Match[str]) -> str:
+        tasks, number = content.get("tasks"), int(place[1])
+        task = tasks[number] if isinstance(tasks, list) and number < len(tasks) else None
+        name = task.get("name") if isinstance(task, dict) else None
+        return f"{place[0]} (task {name[:60]!r})" if isinstance(name, str) and name else place[0]
+
+    return re.sub(r"\btasks\.(\d{1,6})\b[\w.]*", named, said)

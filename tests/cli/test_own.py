@@ -61,7 +61,20 @@ def test_a_broken_file_is_said_on_standard_error_and_the_command_works(file: Pat
         "defined\n"
     )
     missing = call("merge", suite_file, "--merge", "mine", "--methods", file)
-    assert missing.exit_code == 1 and "unknown merge 'mine'" in missing.stderr and "NameError" in missing.stderr
+    assert missing.exit_code == 1 and missing.stderr.count("NameError") == 1
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_file_that_has_a_built_in_name_is_refused_and_nothing_runs(
+    file: Path, suite_file: Path, tmp_path: Path, before: bool
+) -> None:
+    """The built-in method of that name is not what was meant."""
+    file.write_text(HEAD + method("iso_c", "Mine"), encoding="utf-8")
+    command = ["merge", suite_file, "--merge", "iso_c", "--home", tmp_path / "home"]
+    found = call("--methods", file, *command) if before else call(*command, "--methods", file)
+    assert found.exit_code == 1 and not (tmp_path / "home").exists()
+    assert "Error: the methods of mine.py are not loaded: " in found.stderr
+    assert "there is a built-in merge 'iso_c'; choose another name" in found.stderr and "warning" not in found.stderr
 
 
 @pytest.mark.parametrize("kind", ["edit", "merge"])

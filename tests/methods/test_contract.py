@@ -206,9 +206,10 @@ def test_whatever_is_marked_is_lambda_and_nothing_goes_by_its_name() -> None:
         (Published("thing", "Thing", "edit=ties merge.scaling=0.7"), "its settings are those of 'TIES', whatever λ is"),
         (Published("thing", "Thing", "merge=thing merge.size=9"), "must be at most 2"),
         (Published("thing", "Thing", "merge=thing size"), "expected NAME=VALUE"),
+        (Published("thing", "Thing", "merge=thing"), "it has no paper; give the address of one, or ours=True"),
     ],
 )
-def test_a_published_method_that_can_not_be_told_apart_is_refused(published: Published, reason: str) -> None:
+def test_a_published_method_without_paper_or_taken_for_another_is_refused(published: Published, reason: str) -> None:
     with pytest.raises(SpecError, match=reason):
         merge("thing", title="Thing", published=(published,))(planner())
     assert "thing" not in registry.merges()

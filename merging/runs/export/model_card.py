@@ -28,7 +28,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision import transforms as T
 
-config, task, image = json.load(open("config.json")), sys.argv[1], Image.open(sys.argv[2]).convert("RGB")
+config = json.load(open("config.json"))
+if len(sys.argv) != 3 or sys.argv[1] not in config["classes"]:
+    sys.exit("expected: classify.py TASK IMAGE, with a TASK of " + ", ".join(config["classes"]))
+task, image = sys.argv[1], Image.open(sys.argv[2]).convert("RGB")
 no_text = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 model = open_clip.CLIP(config["embed_dim"], config["vision_cfg"], no_text, config["quick_gelu"]).visual.eval()
 model.load_state_dict({name: tensor.float() for name, tensor in load_file("model.safetensors").items()})

@@ -482,7 +482,7 @@ def require_content(path: Path) -> None:
                 f"{path.name}: an address, and nothing is fetched by one; download the file and name that, or, of a "
                 "model on the Hugging Face hub, write {hub: OWNER/NAME} in suite.yaml"
             )
-        raise CheckpointError(f"{path.name}: no such weight file; check the path in suite.yaml or on the command line")
+        raise CheckpointError(f"{path.name}: no such weight file; check the path that names it")
     if size == 0:
         raise CorruptCheckpoint(f"{path.name}: the file is empty; download or export it again")
     require_file_itself(path, CorruptCheckpoint)

@@ -99,7 +99,7 @@ def test_the_snippet_classifies_as_the_evaluator_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     exported(suite_file, workspace, tmp_path / "out")
-    assert len((tmp_path / "out" / "classify.py").read_text().splitlines()) == 15
+    assert len((tmp_path / "out" / "classify.py").read_text().splitlines()) == 18
     assert (tmp_path / "out" / "classify.py").read_text() in (tmp_path / "out" / "README.md").read_text()
     evaluator = Evaluator(suite)
     evaluator.load(load_file(tmp_path / "out" / "model.safetensors"))
@@ -118,6 +118,10 @@ def test_the_snippet_classifies_as_the_evaluator_does(
             runpy.run_path("classify.py")
             said = capsys.readouterr().out
         assert said.rsplit(" ", 1)[0] == classes[predicted[index]]
+    for wrong in ([], ["roads"], ["railways", "image.png"]):
+        monkeypatch.setattr(sys, "argv", ["classify.py", *wrong])
+        with pytest.raises(SystemExit, match=r"expected: classify\.py TASK IMAGE, with a TASK of .*roads"):
+            runpy.run_path("classify.py")
 
 
 def test_the_coefficients_are_a_table_of_their_own(suite_file: Path, workspace: Workspace, tmp_path: Path) -> None:
