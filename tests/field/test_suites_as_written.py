@@ -95,7 +95,7 @@ SLIPS: dict[str, tuple[Callable[[Path, Described], None], str]] = {
         "no file 'openai/clip-vit-base-patch32' beside its suite.yaml; if it is a model on the Hugging Face hub, write "
         "{hub: openai/clip-vit-base-patch32}",
     ),
-    "a number for a file": (of_the_task(checkpoint=3), "tasks.0.checkpoint = 3: must be text or names with values"),
+    "a number for a file": (of_the_task(checkpoint=3), "tasks.0.checkpoint (task 'circles') = 3: must be text or"),
 }
 
 

@@ -266,7 +266,7 @@ def test_a_data_set_that_is_not_in_the_cache_is_not_downloaded(tmp_path: Path, h
         ({"kind": "huggingface", "path": "a", "dataset": "b"}, "needs either `path`"),
         ({"kind": "huggingface", "dataset": "../../etc"}, "must be text that fits"),
         ({"kind": "torchvision", "name": "EuroSAT", "root": "data"}, "expected one of MNIST"),
-        ({"kind": "torchvision", "name": "MNIST"}, "root: is missing"),
+        ({"kind": "torchvision", "name": "MNIST"}, r"root \(task 'pets'\): is missing"),
     ],
 )
 def test_what_is_no_place_for_images_is_refused(tmp_path: Path, data: dict[str, str], reason: str) -> None:

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from merging.core.errors import CheckpointError, CorruptCheckpoint, MismatchedCheckpoint, SpecError, UnsafeCheckpoint
 from merging.weights.convert import convert
-from merging.weights.files import MAX_HEADER_BYTES, Checkpoint, open_checkpoint, reading
+from merging.weights.files import MAX_HEADER_BYTES, Checkpoint, open_checkpoint
+from merging.weights.files.header import read_header
 from merging.weights.vectors import TaskVectors
 from tests.random_models import random_state, random_vectors
 
@@ -170,14 +171,13 @@ def test_a_header_of_any_length_gives_tensors_that_own_their_storage(tmp_path: P
 def test_a_file_that_changes_while_it_is_opened_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.safetensors"
     save_file(STATE, path)
-    read_header = reading.read_header
 
     def read_and_replaced(file: Path) -> Any:
         header = read_header(file)
         save_file(STATE | {"more": torch.zeros(3)}, path)
         return header
 
-    monkeypatch.setattr(reading, "read_header", read_and_replaced)
+    monkeypatch.setattr("merging.weights.files.checkpoint.read_header", read_and_replaced)
     with pytest.raises(CorruptCheckpoint, match="changed while it was opened"):
         open_checkpoint(path)
 
