@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import streamlit as st
 import torch
@@ -18,6 +17,7 @@ from merging.suites import Suite
 from tests.app.conftest import TASKS, build_suite, texts
 from tests.app.finished_runs import finished
 from tests.headings import levels_of_app, step_by_one
+from tests.lightly import open_clip
 from tests.random_models import ARCHITECTURE, write_arrays
 from ui.shell import state
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 import yaml
@@ -20,6 +19,7 @@ from merging.evaluation.heads import load_head
 from merging.methods.context import Context
 from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint
+from tests.lightly import open_clip
 from tests.random_models import ARCHITECTURE, CLASSES, TASKS
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -16,6 +15,7 @@ from merging.evaluation.heads import load_head
 from merging.runs.jobs.check import check_suite
 from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
+from tests.lightly import open_clip
 from tests.random_models import ARCHITECTURE, CLASSES, random_tower, write_arrays, write_yaml
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}

@@ -10,22 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
-import transformers
 import yaml
 from click.testing import CliRunner
-from open_clip.model import resize_pos_embed
 from safetensors.torch import load_file, save_file
-from transformers import (
-    CLIPConfig,
-    CLIPModel,
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-    SiglipVisionConfig,
-    SiglipVisionModel,
-)
 
 from merging.cli import main
 from merging.core.errors import CheckpointError, MergingError, SuiteError
@@ -40,6 +29,7 @@ from merging.suites.declared import by_name
 from merging.suites.initialise import Answers, init_suite
 from merging.weights.convert import convert
 from merging.weights.files import open_checkpoint
+from tests.lightly import open_clip, transformers
 from tests.random_models import ARCHITECTURE, random_tower, write_config, write_suite, write_yaml
 
 CPU = torch.device("cpu")
@@ -63,9 +53,13 @@ def huggingface(folder: Path, kind: str = "CLIPModel", **vision: Any) -> Any:
     for name in ("base", "cats"):
         torch.manual_seed(len(models))
         if kind == "CLIPModel":
-            model = CLIPModel(CLIPConfig(vision_config=settings, text_config=TEXT, projection_dim=16))
+            model = transformers.CLIPModel(
+                transformers.CLIPConfig(vision_config=settings, text_config=TEXT, projection_dim=16)
+            )
         else:
-            model = CLIPVisionModelWithProjection(CLIPVisionConfig(**settings, projection_dim=16))
+            model = transformers.CLIPVisionModelWithProjection(
+                transformers.CLIPVisionConfig(**settings, projection_dim=16)
+            )
         with torch.no_grad():
             for parameter in model.vision_model.parameters():
                 parameter.mul_(8).add_(torch.randn_like(parameter), alpha=0.02)  # so that activations are not linear
@@ -77,7 +71,7 @@ def huggingface(folder: Path, kind: str = "CLIPModel", **vision: Any) -> Any:
 def features(model: Any, images: torch.Tensor = IMAGES) -> torch.Tensor:
     """Image features of transformers' own model."""
     with torch.no_grad():
-        if isinstance(model, CLIPModel):
+        if isinstance(model, transformers.CLIPModel):
             return model.visual_projection(model.vision_model(images).pooler_output)
         return model(images).image_embeds
 
@@ -161,7 +155,7 @@ VISION_MODEL = {**OURS, "model_type": "clip_vision_model"}
     ("config", "reason"),
     [
         (
-            SiglipVisionConfig().to_dict(),
+            lambda: transformers.SiglipVisionConfig().to_dict(),
             r"config\.json beside base\.safetensors: model_type is 'siglip_vision_model', a SigLIP; expec",
         ),
         ({**VISION_MODEL, "model_type": ["x"]}, "model_type is \"\\['x'\\]\"; expected 'clip' or 'clip_vision_model'"),
@@ -187,7 +181,7 @@ VISION_MODEL = {**OURS, "model_type": "clip_vision_model"}
     ],
 )
 def test_settings_that_are_of_no_such_tower_are_refused_by_name(tmp_path: Path, config: Any, reason: str) -> None:
-    folder = folder_of_models(tmp_path / "models", config)
+    folder = folder_of_models(tmp_path / "models", config() if callable(config) else config)
     with pytest.raises(SuiteError, match=reason):
         init_suite(folder)
     assert not (folder / "suite.yaml").exists()
@@ -238,7 +232,7 @@ def test_models_that_are_no_vision_transformer_of_clip_are_named_by_their_tensor
 
 def test_siglip_is_named_by_its_tensors_too(tmp_path: Path) -> None:
     settings = {**VISION, "num_attention_heads": 2}
-    SiglipVisionModel(SiglipVisionConfig(**settings)).save_pretrained(tmp_path / "model")
+    transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**settings)).save_pretrained(tmp_path / "model")
     found = convert(tmp_path / "model", tmp_path / "out.safetensors")
     assert found.output is None and "SigLIP's vision transformer; only the vision transformers of CLIP" in found.detail
 
@@ -319,7 +313,7 @@ def test_an_old_config_says_what_transformers_reads_in_it(tmp_path: Path) -> Non
         "vision_config": {**VISION, "hidden_act": "gelu"},
         "vision_config_dict": {**VISION, "num_attention_heads": 6},
     }
-    theirs = CLIPConfig(**old, text_config=TEXT, projection_dim=16)
+    theirs = transformers.CLIPConfig(**old, text_config=TEXT, projection_dim=16)
     huggingface(tmp_path)
     for name in ("base", "cats"):
         content = {"model_type": "clip", "projection_dim": 16, "architectures": ["CLIPModel"], **old}
@@ -558,7 +552,7 @@ def test_position_embeddings_are_interpolated_as_open_clip_does(
         16, vision, {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
     ).eval()
     state = {f"visual.{name}": tensor.float() for name, tensor in stored.items()}
-    resize_pos_embed(state, theirs)
+    open_clip.model.resize_pos_embed(state, theirs)
     theirs.load_state_dict(state, strict=False)
     positions = suite.base_checkpoint["positional_embedding"]
     assert positions.dtype == dtype and torch.equal(positions, state["visual.positional_embedding"].to(dtype))

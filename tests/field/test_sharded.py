@@ -10,7 +10,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from merging.cli import main
 from merging.core.errors import CheckpointError
@@ -21,19 +20,20 @@ from merging.suites import load_suite
 from merging.suites.discovery import Discovery
 from merging.weights.convert import convert, targets
 from merging.weights.files import open_checkpoint
+from tests.lightly import transformers
 from tests.random_models import State, random_tower, write_yaml
 
 TOWER = random_tower(2)
 INDEX = "model.safetensors.index.json"
-CONFIG = CLIPVisionConfig(
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    image_size=32,
-    patch_size=8,
-    projection_dim=16,
-)
+CONFIG = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+    "projection_dim": 16,
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("written")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CLIPVisionModelWithProjection(CONFIG)
+        model = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**CONFIG))
     model.save_pretrained(folder / "shards", max_shard_size="30KB")
     model.save_pretrained(folder / "whole")
     return folder

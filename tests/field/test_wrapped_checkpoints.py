@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,6 +18,7 @@ from merging.runs.jobs.check import check_suite
 from merging.suites import load_suite
 from merging.weights.convert import convert
 from merging.weights.files import open_checkpoint
+from tests.lightly import open_clip
 from tests.random_models import ARCHITECTURE, State, random_tower, write_config, write_yaml
 
 TOWER, OTHER = random_tower(5), random_tower(6)

@@ -1,6 +1,5 @@
 """Architectures seen from shapes, against the towers that open_clip builds."""
 
-import open_clip
 import pytest
 import torch
 from hypothesis import given
@@ -8,6 +7,7 @@ from hypothesis import strategies as st
 
 from merging.core.errors import MismatchedCheckpoint
 from merging.suites.architecture import ACTIVATIONS, NAMED, tower_of
+from tests.lightly import open_clip
 from tests.random_models import SHAPES
 
 TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}

@@ -5,10 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
 import torch
-from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from pydantic import BaseModel
 
 from merging.core.errors import SuiteError
@@ -16,6 +14,7 @@ from merging.evaluation.assumptions import assumptions
 from merging.evaluation.clip import build_tower
 from merging.suites import load_suite
 from merging.suites.inline import InlineArchitecture, TextConfig, VisionConfig
+from tests.lightly import open_clip
 from tests.random_models import ARCHITECTURE, write_yaml
 
 WRONG: list[tuple[str, str, object, str]] = [
@@ -76,7 +75,9 @@ def test_heads_that_nothing_says_are_asked_for(own_suite: Path) -> None:
     assert not assumptions(load_suite(own_suite)).warnings
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(VisionConfig, CLIPVisionCfg), (TextConfig, CLIPTextCfg)])
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(VisionConfig, open_clip.CLIPVisionCfg), (TextConfig, open_clip.CLIPTextCfg)]
+)
 def test_fields_and_defaults_are_open_clips(ours: type[BaseModel], theirs: type[Any]) -> None:
     assert ours().model_dump() == dataclasses.asdict(theirs())
 

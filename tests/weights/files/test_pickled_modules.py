@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
 import torch
 import torchvision
-import transformers
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +26,7 @@ from merging.suites.suite import load_suite
 from merging.weights.convert import targets
 from merging.weights.files import inert_pickle, open_checkpoint
 from merging.weights.files.pickled_modules import open_pickled_module
+from tests.lightly import open_clip, transformers
 from tests.random_models import ARCHITECTURE, CLASSES, random_tower, write_suite
 
 TOWER = random_tower(3)

@@ -1,0 +1,21 @@
+"""Libraries that tests compare with, so that those who only collect tests don't wait for them: each process does."""
+
+import importlib
+from typing import Any
+
+from merging.evaluation.clip import load_open_clip
+
+open_clip = load_open_clip()  # without transformers and torch's compiler
+
+
+class _WhenAsked:
+    """A module that is imported once something of it is named."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)
+
+
+transformers = _WhenAsked("transformers")
