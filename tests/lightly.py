@@ -9,13 +9,22 @@ open_clip = load_open_clip()  # without transformers and torch's compiler
 
 
 class _WhenAsked:
-    """A module that is imported once something of it is named."""
+    """A module that is imported once something of it is named, other than what pytest asks of all that a file has."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith(("_", "pytest")):
+            raise AttributeError(name)
         return getattr(importlib.import_module(self._name), name)
 
 
 transformers = _WhenAsked("transformers")
+peft = _WhenAsked("peft")
+dask = _WhenAsked("dask")
+distributed = _WhenAsked("distributed")
+optuna = _WhenAsked("optuna")
+ndimage = _WhenAsked("scipy.ndimage")
+optimize = _WhenAsked("scipy.optimize")
+stats = _WhenAsked("scipy.stats")

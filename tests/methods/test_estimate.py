@@ -3,7 +3,6 @@
 import time
 from pathlib import Path
 
-import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -22,6 +21,7 @@ from merging.suites import Suite
 from merging.suites.architecture import NAMED, Tower, tower_of
 from merging.weights.files import open_checkpoint
 from tests.carrying import execute
+from tests.lightly import open_clip
 from tests.random_models import TASKS
 
 OUT = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from distributed import LocalCluster
 
 from merging.cli import main
 from merging.core.errors import RunError, SpecError, SuiteError
@@ -31,6 +30,7 @@ from merging.runs.jobs.scaling_curve import ScalingCurveJob
 from merging.runs.jobs.subsets import SubsetsJob
 from merging.runs.workspace import Workspace
 from tests.carrying import execute
+from tests.lightly import distributed
 
 TASKS = ("digits", "leaves")
 BILL = {"seconds", "peak_bytes"}
@@ -39,7 +39,7 @@ BILL = {"seconds", "peak_bytes"}
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A scheduler with one worker, a thread of this process, reached over TCP as any other."""
-    with LocalCluster(
+    with distributed.LocalCluster(
         n_workers=1,
         threads_per_worker=1,
         processes=False,

@@ -15,9 +15,9 @@ import venv
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from distributed import Client
 
 from merging import __version__
 from merging.core.errors import RunError
@@ -26,6 +26,7 @@ from merging.runs.jobs import MergeSpec
 from merging.runs.run import Run
 from merging.runs.workspace import Workspace
 from merging.sweeps import SweepDefinition, SweepStore, driver
+from tests.lightly import distributed
 from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +110,7 @@ def worker(start: Start, python: Path, address: str, folder: Path, name: str) ->
     return start(python, "worker", address, *options)
 
 
-def named(client: Client) -> dict[str, str]:
+def named(client: Any) -> dict[str, str]:
     """Name of each worker that the scheduler knows → its address."""
     workers = client.scheduler_info(n_workers=-1)["workers"]
     return {row["name"]: address for address, row in workers.items()}
@@ -130,7 +131,7 @@ def test_every_trial_is_done_though_a_worker_is_killed_and_others_lack_the_packa
     """
     address = scheduler(start, without_package, tmp_path)
     processes = {name: worker(start, with_package, address, tmp_path / name, name) for name in ("one", "two")}
-    with Client(address, set_as_default=False) as client:
+    with distributed.Client(address, set_as_default=False) as client:
         until(lambda: len(named(client)) == 2, lambda: all(one.poll() is None for one in processes.values()))
         kill_one_amid_a_sweep(client, processes, workspace, suite_file)
         with closing(Cluster(address, workspace.store, "cpu")) as cluster:
@@ -142,7 +143,7 @@ def test_every_trial_is_done_though_a_worker_is_killed_and_others_lack_the_packa
 
 
 def kill_one_amid_a_sweep(
-    client: Client, processes: dict[str, "subprocess.Popen[bytes]"], workspace: Workspace, suite_file: Path
+    client: Any, processes: dict[str, "subprocess.Popen[bytes]"], workspace: Workspace, suite_file: Path
 ) -> None:
     """Kill a worker that has something to do; all trials are done all the same."""
     fields = {
@@ -175,7 +176,7 @@ def kill_one_amid_a_sweep(
 
 
 def pass_by(
-    cluster: Cluster, client: Client, late: "subprocess.Popen[bytes]", workspace: Workspace, suite_file: Path
+    cluster: Cluster, client: Any, late: "subprocess.Popen[bytes]", workspace: Workspace, suite_file: Path
 ) -> None:
     """With the one fit worker busy, a job waits for it rather than to be done, or to fail, on the idle one."""
     fields = {"suite": str(suite_file), "tasks": ("digits", "leaves"), "device": "cpu"}

@@ -1,5 +1,7 @@
 """Sweeps on a real Dask cluster of worker processes on this machine."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import signal
@@ -8,11 +10,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask
 import pytest
-from distributed import Client, LocalCluster, get_worker
 
 from merging.core.progress import no_progress
 from merging.runs.export.export import export_run
@@ -21,7 +21,11 @@ from merging.runs.foreground import run_here
 from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.sweeps import SweepDefinition, SweepStore, driver
+from tests.lightly import dask, distributed
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from distributed import Client, LocalCluster
 
 # What workers use: also torch's compiler, which its optimisers ask for, and open_clip, which this module here loads.
 PRELOADED = ["distributed", "merging.runs.cluster", "torch._dynamo", "tests.random_models"]
@@ -43,7 +47,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
         dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
     ):
         patch.setattr("distributed.utils._forkserver_preload_set", True)  # else Dask has other things loaded
-        with LocalCluster(
+        with distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
             processes=True,
@@ -71,7 +75,7 @@ def defined(suite_file: Path, **changes: Any) -> SweepDefinition:
 @pytest.fixture
 def client(cluster: LocalCluster) -> Iterator[Client]:
     """A view of the cluster once both workers are there: one that a test before has killed has to start first."""
-    with Client(cluster, set_as_default=False) as seen:
+    with distributed.Client(cluster, set_as_default=False) as seen:
         until(lambda: len(addresses(seen)) == 2)
         yield seen
 
@@ -198,7 +202,7 @@ def look_at_resources(
     spec: str, fingerprint: str, run_id: str, topic: str
 ) -> tuple[dict[str, Any], None, dict[str, bytes]]:
     """In place of a run: how many GPUs its worker has left for others meanwhile."""
-    GPUS_LEFT.append(get_worker().state.available_resources["GPU"])
+    GPUS_LEFT.append(distributed.get_worker().state.available_resources["GPU"])
     split = MergeSpec.model_validate_json(spec).split
     return {"accuracy": {"digits": 0.5}, "average": 0.5, "split": split}, None, {}
 
@@ -207,7 +211,7 @@ def test_a_trial_on_a_gpu_takes_one_from_its_worker(
     workspace: Workspace, suite_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("merging.runs.cluster.carry_out_on_worker", look_at_resources)
-    with LocalCluster(
+    with distributed.LocalCluster(
         n_workers=1,
         threads_per_worker=1,
         processes=False,

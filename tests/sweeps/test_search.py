@@ -3,13 +3,13 @@
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from merging.sweeps import SweepDefinition
 from merging.sweeps.search import Known, next_numbers, propose
+from tests.lightly import optuna
 
 
 def searched(**changes: Any) -> SweepDefinition:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import scipy.optimize
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from merging.methods.edits import redundancy
 from merging.methods.edits.redundancy import Redundancy, descent, directed, exact, mixing, objective, resolved
+from tests.lightly import optimize
 
 
 def plain_objective(vectors: torch.Tensor, delta: torch.Tensor, alpha: float) -> torch.Tensor:
@@ -280,5 +280,5 @@ def test_no_optimiser_beats_exact_even_outside_the_span(tasks: int, alpha: float
 
     random = np.random.default_rng(0)
     starts = [np.append(solved.coefficients[0], 0.3), np.full(tasks + 1, 0.1), *random.normal(0, 0.3, (2, tasks + 1))]
-    best = min(scipy.optimize.minimize(free, start, method="Powell").fun for start in starts)
+    best = min(optimize.minimize(free, start, method="Powell").fun for start in starts)
     assert reached <= best + 1e-4

@@ -6,13 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import CLIPVisionModelWithProjection
 
 from merging.cli import main
 from merging.core.errors import CheckpointError, MergingError
@@ -27,6 +25,7 @@ from merging.runs.workspace import Workspace
 from merging.suites import Suite, load_suite
 from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.files.writing import Form, written_files
+from tests.lightly import open_clip, transformers
 from tests.random_models import ARCHITECTURE, TASKS, random_tower, write_yaml
 
 SHARDED = Form(shard_bytes=20_000)
@@ -54,7 +53,9 @@ def test_transformers_loads_what_was_exported_for_it(
 ) -> None:
     files = export_run(run, workspace, tmp_path / "hf", Form("huggingface", dtype, shard_bytes))
     assert ("model.safetensors" in [file.name for file in files]) == (shard_bytes is None)
-    model, report = CLIPVisionModelWithProjection.from_pretrained(tmp_path / "hf", output_loading_info=True)
+    model, report = transformers.CLIPVisionModelWithProjection.from_pretrained(
+        tmp_path / "hf", output_loading_info=True
+    )
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert model.dtype == (torch.float32 if dtype == "as-base" else torch.bfloat16)
     export_run(run, workspace, tmp_path / "oc", Form("open_clip", dtype))

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 import yaml
@@ -17,6 +16,7 @@ from merging.runs.jobs.check import check_suite, gap_warning
 from merging.runs.workspace import Workspace
 from merging.suites import load_suite
 from merging.weights.files import file_fingerprint
+from tests.lightly import open_clip
 from tests.random_models import TASKS, write_yaml
 
 Row = dict[str, Any]

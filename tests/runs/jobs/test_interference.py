@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from merging.core.errors import Cancelled, SpecError
 from merging.evaluation.evaluator import Evaluator
@@ -13,6 +12,7 @@ from merging.runs.jobs.interference import InterferenceJob, agreement
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
 from tests.carrying import execute
+from tests.lightly import stats
 from tests.random_models import TASKS
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy import ndimage, stats
 from torchvision.io import decode_jpeg, encode_jpeg
 
 from merging.core.errors import SpecError, SuiteError
@@ -16,6 +15,7 @@ from merging.suites.images import corruptions
 from merging.suites.images.corruptions import CORRUPTIONS, SEVERITIES, Corruption, corrupt, corrupted
 from merging.suites.images.suite_images import load_images
 from merging.suites.suite import load_suite
+from tests.lightly import ndimage, stats
 
 NAMES = tuple(CORRUPTIONS)
 SIZES = [(1, 1), (1, 5), (7, 1), (2, 2), (9, 16), (32, 32), (64, 33), (65, 2), (1, 90), (96, 80)]

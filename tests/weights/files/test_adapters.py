@@ -4,19 +4,18 @@ import json
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from merging.core.errors import CheckpointError, CorruptCheckpoint
 from merging.weights.files import Checkpoint, file_fingerprint, open_checkpoint
 from merging.weights.files.adapters import open_on
+from tests.lightly import open_clip, peft, transformers
 from tests.random_models import ARCHITECTURE, State, random_tower
 
 # what peft's own code calls of transformers
@@ -37,17 +36,22 @@ QV = ["q_proj", "v_proj"]
 ALL = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "visual_projection"]
 LAYER = "base_model.model.vision_model.encoder.layers.0."
 
-torch.manual_seed(0)
-MODEL = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION, projection_dim=16))
 OPEN_CLIP = open_clip.CLIP(
     **ARCHITECTURE, text_cfg={"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1}
 ).visual
 OPEN_CLIP.load_state_dict(random_tower(7))
 
 
-def trained(model: torch.nn.Module, **config: Any) -> PeftModel:
+@cache
+def whole() -> Any:
+    """A model of transformers', from which adapters are trained."""
+    torch.manual_seed(0)
+    return transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**VISION, projection_dim=16))
+
+
+def trained(model: torch.nn.Module, **config: Any) -> Any:
     """An adapter whose values, all of them, are away from where training starts."""
-    adapted = get_peft_model(deepcopy(model), LoraConfig(**{"r": 4, "lora_alpha": 6, **config}))
+    adapted = peft.get_peft_model(deepcopy(model), peft.LoraConfig(**{"r": 4, "lora_alpha": 6, **config}))
     for number, (name, values) in enumerate(adapted.named_parameters()):
         if values.requires_grad:
             noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(number))
@@ -55,7 +59,7 @@ def trained(model: torch.nn.Module, **config: Any) -> PeftModel:
     return adapted
 
 
-def written(adapted: PeftModel, model: torch.nn.Module, folder: Path, **saving: Any) -> tuple[Checkpoint, Path, State]:
+def written(adapted: Any, model: torch.nn.Module, folder: Path, **saving: Any) -> tuple[Checkpoint, Path, State]:
     """The base, the adapter's weight file, and the tower that PEFT makes of both."""
     adapted.save_pretrained(folder / "adapter", **saving)
     base, merged = folder / "base.safetensors", folder / "merged.safetensors"
@@ -95,7 +99,7 @@ def written(adapted: PeftModel, model: torch.nn.Module, folder: Path, **saving: 
     ids=lambda config: "-".join(str(part)[:40] for part in config.values()),
 )
 def test_an_adapter_is_folded_as_peft_merges_it(tmp_path: Path, config: dict[str, Any]) -> None:
-    base, file, expected = written(trained(MODEL, **config), MODEL, tmp_path)
+    base, file, expected = written(trained(whole(), **config), whole(), tmp_path)
     folded = open_on(base, file)
     assert folded.infos == base.infos
     changed = [name for name in base if not torch.equal(folded[name], base[name])]
@@ -120,7 +124,7 @@ def test_what_peft_does_to_attention_as_a_whole_depends_on_its_version_and_is_re
 
 def test_the_same_adapter_in_every_form(tmp_path: Path) -> None:
     """Saved as a pickle, from the tower inside the model, in half precision, on a base in open_clip's layout."""
-    base, file, _ = written(trained(MODEL, target_modules=ALL[:-1]), MODEL, tmp_path)
+    base, file, _ = written(trained(whole(), target_modules=ALL[:-1]), whole(), tmp_path)
     folded, state = open_on(base, file), load_file(file)
     tower = {f"{name}": tensor.contiguous() for name, tensor in base.items()}
     save_file(tower, tmp_path / "open_clip.safetensors")
@@ -136,8 +140,8 @@ def test_the_same_adapter_in_every_form(tmp_path: Path) -> None:
 
 
 def test_folding_is_rounded_once(tmp_path: Path) -> None:
-    _, file, _ = written(trained(MODEL, target_modules=QV), MODEL, tmp_path)
-    stored = {name: tensor.to(torch.bfloat16) for name, tensor in MODEL.state_dict().items()}
+    _, file, _ = written(trained(whole(), target_modules=QV), whole(), tmp_path)
+    stored = {name: tensor.to(torch.bfloat16) for name, tensor in whole().state_dict().items()}
     save_file({name: tensor.contiguous() for name, tensor in stored.items()}, tmp_path / "half.safetensors")
     folded = open_on(open_checkpoint(tmp_path / "half.safetensors"), file)
     factors = {name: tensor.double() for name, tensor in load_file(file).items()}
@@ -155,7 +159,7 @@ def copied(folder: Path, target: Path) -> Path:
 
 
 def test_what_a_text_tower_learned_is_left_out_and_said(tmp_path: Path) -> None:
-    clip = CLIPModel(CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=16))
+    clip = transformers.CLIPModel(transformers.CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=16))
     base, file, expected = written(trained(clip, target_modules=QV), clip, tmp_path)
     folded = open_on(base, file)
     assert all(torch.allclose(folded[name], expected[name], rtol=1e-5, atol=1e-5) for name in base)
@@ -163,7 +167,7 @@ def test_what_a_text_tower_learned_is_left_out_and_said(tmp_path: Path) -> None:
     assert "changes the text tower too" in folded.notes[0]
 
 
-def linearised(adapted: PeftModel) -> State:
+def linearised(adapted: Any) -> State:
     """What a folder of linearised adapters holds: trained factors, and initial ones by number."""
     state: State = {}
     for name, module in adapted.named_modules():
@@ -178,9 +182,9 @@ def linearised(adapted: PeftModel) -> State:
 
 @torch.inference_mode()
 def test_a_linearised_adapter_is_the_first_order_model_itself(tmp_path: Path) -> None:
-    adapted = trained(MODEL, target_modules=QV)
+    adapted = trained(whole(), target_modules=QV)
     state = linearised(adapted)
-    base, file, _ = written(adapted, MODEL, tmp_path)
+    base, file, _ = written(adapted, whole(), tmp_path)
     file.unlink()
     save_file(
         {name: tensor.contiguous() for name, tensor in state.items()}, file := file.with_name("linearized_" + file.name)
@@ -189,7 +193,7 @@ def test_a_linearised_adapter_is_the_first_order_model_itself(tmp_path: Path) ->
     assert "linearised LoRA adapter of rank 4 on 4 layers" in folded.summary
     for part, layer in enumerate(("q_proj", "k_proj", "v_proj")):
         rows = folded["transformer.resblocks.1.attn.in_proj_weight"][32 * part : 32 * (part + 1)]
-        stored = MODEL.get_submodule(f"vision_model.encoder.layers.1.self_attn.{layer}").weight.double()
+        stored = whole().get_submodule(f"vision_model.encoder.layers.1.self_attn.{layer}").weight.double()
         if layer == "k_proj":
             assert torch.equal(rows, stored.float())
             continue
@@ -212,7 +216,7 @@ def test_a_linearised_adapter_is_the_first_order_model_itself(tmp_path: Path) ->
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Path]:
     """A base and the folder of a sound adapter on it."""
-    base, file, _ = written(trained(MODEL, target_modules=QV), MODEL, tmp_path_factory.mktemp("sound"))
+    base, file, _ = written(trained(whole(), target_modules=QV), whole(), tmp_path_factory.mktemp("sound"))
     return base, file.parent
 
 
@@ -326,7 +330,7 @@ def test_files_that_are_no_adapter_with_its_configuration(adapter: tuple[Checkpo
 @pytest.mark.parametrize("place", ["models--openai--clip-vit-base-patch32/snapshots/main", "beside"])
 def test_an_adapter_of_another_base_is_refused(tmp_path: Path, place: str) -> None:
     (folder := tmp_path / place).mkdir(parents=True)
-    base, file, _ = written(trained(MODEL, target_modules=QV), MODEL, folder)
+    base, file, _ = written(trained(whole(), target_modules=QV), whole(), folder)
     (folder / "config.json").write_text('{"_name_or_path": "openai/clip-vit-base-patch32"}')
     config = file.with_name("adapter_config.json")
     said = json.loads(config.read_text())
@@ -350,8 +354,8 @@ def test_a_base_that_lies_beside_the_adapter_is_compared(adapter: tuple[Checkpoi
     _, folder = adapter
     suite = tmp_path / "suite"
     file = copied(folder, suite / "a")
-    states = {"own": MODEL.state_dict(), "copy": MODEL.state_dict(), "other": {}}
-    states["other"] = {name: tensor + 1 for name, tensor in MODEL.state_dict().items()}
+    states = {"own": whole().state_dict(), "copy": whole().state_dict(), "other": {}}
+    states["other"] = {name: tensor + 1 for name, tensor in whole().state_dict().items()}
     for place in (suite, tmp_path):  # what lies elsewhere is not opened
         for name, state in states.items():
             (place / name).mkdir(exist_ok=True)
@@ -378,7 +382,7 @@ def test_a_fingerprint_is_of_adapter_configuration_and_base(adapter: tuple[Check
     config = file.with_name("adapter_config.json")
     config.write_text(config.read_text().replace('"lora_alpha": 6', '"lora_alpha": 7'))
     found.append(open_on(base, file).fingerprint)
-    shifted = {name: tensor + 1 for name, tensor in MODEL.state_dict().items()}
+    shifted = {name: tensor + 1 for name, tensor in whole().state_dict().items()}
     save_file({name: tensor.contiguous() for name, tensor in shifted.items()}, tmp_path / "other.safetensors")
     found.append(open_on(open_checkpoint(tmp_path / "other.safetensors"), file).fingerprint)
     assert len(set(found)) == 3

@@ -4,12 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, CLIPVisionModelWithProjection
 
 import merging
 from merging.cli import main
@@ -22,19 +20,20 @@ from merging.weights.files import open_checkpoint, save_tensors
 from merging.weights.files.layouts import huggingface_names, recognise
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
+from tests.lightly import open_clip, transformers
 from tests.random_models import ARCHITECTURE, State, random_tower, write_suite
 
 TOWER, OTHER = random_tower(7), random_tower(8)
-VISION = CLIPVisionConfig(
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    image_size=32,
-    patch_size=8,
-    projection_dim=16,
-    hidden_act="gelu",
-)
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+    "projection_dim": 16,
+    "hidden_act": "gelu",
+}
 TEXT = {
     "hidden_size": 16,
     "intermediate_size": 32,
@@ -314,10 +313,10 @@ def test_a_merged_model_loads_into_transformers_and_gives_the_same_embeddings(mi
     merged = merged_files(mixed, tmp_path)
     expected = outputs(load_file(merged["open_clip"]), images)
     folder = merged["huggingface"].parent
-    projected, report = CLIPVisionModelWithProjection.from_pretrained(folder, output_loading_info=True)
+    projected, report = transformers.CLIPVisionModelWithProjection.from_pretrained(folder, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
     assert torch.allclose(projected.eval()(images).image_embeds, expected, atol=1e-5)
-    plain, report = CLIPVisionModel.from_pretrained(folder, output_loading_info=True)
+    plain, report = transformers.CLIPVisionModel.from_pretrained(folder, output_loading_info=True)
     assert not report["missing_keys"] and set(report["unexpected_keys"]) <= {"visual_projection.weight"}
     pooled = plain.eval()(images).pooler_output
     assert torch.allclose(pooled @ load_file(merged["open_clip"])["proj"], expected, atol=1e-5)
@@ -350,10 +349,11 @@ def test_both_layouts_of_a_merge_hold_the_same_model(mixed: Path, tmp_path: Path
 
 def test_models_that_transformers_writes_are_read(tmp_path: Path) -> None:
     torch.manual_seed(0)
+    config = transformers.CLIPVisionConfig(**VISION)
     for model in (
-        CLIPVisionModel(VISION),
-        CLIPVisionModelWithProjection(VISION),
-        CLIPModel(CLIPConfig(text_config=TEXT, vision_config=VISION.to_dict(), projection_dim=16)),
+        transformers.CLIPVisionModel(config),
+        transformers.CLIPVisionModelWithProjection(config),
+        transformers.CLIPModel(transformers.CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=16)),
     ):
         model.save_pretrained(tmp_path)
         checkpoint = open_checkpoint(tmp_path / "model.safetensors")

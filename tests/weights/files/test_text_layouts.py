@@ -1,17 +1,17 @@
 """Text towers: Hugging Face's CLIPModel gives open_clip's, which computes the same features."""
 
 from pathlib import Path
+from typing import Any
 
-import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPModel
 
 from merging.core.errors import CheckpointError
 from merging.evaluation.heads import load_head
 from merging.suites import load_suite
 from merging.weights.files import open_checkpoint
+from tests.lightly import open_clip, transformers
 from tests.random_models import ARCHITECTURE, random_tower, write_yaml
 
 WORDS = 49408  # of CLIP's tokenizer
@@ -20,7 +20,7 @@ TEMPLATES = ["a photo of a {}.", "{}"]
 
 
 @pytest.fixture(params=["quick_gelu", "gelu"])
-def theirs(request: pytest.FixtureRequest) -> CLIPModel:
+def theirs(request: pytest.FixtureRequest) -> Any:
     """A random CLIPModel of the size of :data:`ARCHITECTURE`, with either activation."""
     torch.manual_seed(3)
     text = {
@@ -43,13 +43,15 @@ def theirs(request: pytest.FixtureRequest) -> CLIPModel:
         "patch_size": 8,
         "hidden_act": request.param,
     }
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).eval()
+    model = transformers.CLIPModel(
+        transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
+    ).eval()
     for parameter in model.parameters():  # biases and norms begin as 0 and 1, which would hide a mix-up
         parameter.data += 0.05 * torch.randn_like(parameter)
     return model
 
 
-def text_architecture(model: CLIPModel) -> dict[str, object]:
+def text_architecture(model: Any) -> dict[str, object]:
     text = {"context_length": 77, "vocab_size": WORDS, "width": 24, "heads": 3, "layers": 2}
     quick = model.config.text_config.hidden_act == "quick_gelu"
     return {**ARCHITECTURE, "text_cfg": text, "quick_gelu": quick}
@@ -57,7 +59,7 @@ def text_architecture(model: CLIPModel) -> dict[str, object]:
 
 @pytest.mark.parametrize("prefix", ["", "model."])
 def test_heads_from_hugging_faces_text_tower_are_those_of_transformers(
-    tmp_path: Path, theirs: CLIPModel, prefix: str
+    tmp_path: Path, theirs: Any, prefix: str
 ) -> None:
     state = {prefix + name: tensor.contiguous() for name, tensor in theirs.state_dict().items()}
     save_file(state, tmp_path / "clip.safetensors")
@@ -84,7 +86,7 @@ def test_heads_from_hugging_faces_text_tower_are_those_of_transformers(
     assert f"{prefix}visual_projection.weight" in dropped and not any("text" in name for name in dropped)
 
 
-def test_old_files_hold_a_buffer_that_is_ignored(tmp_path: Path, theirs: CLIPModel) -> None:
+def test_old_files_hold_a_buffer_that_is_ignored(tmp_path: Path, theirs: Any) -> None:
     state = {name: tensor.contiguous() for name, tensor in theirs.state_dict().items()}
     buffer = {"text_model.embeddings.position_ids": torch.arange(77)[None]}
     save_file(state | buffer, tmp_path / "clip.safetensors")
@@ -104,7 +106,7 @@ def test_open_clips_own_text_tower_is_read_beside_the_visual_one(tmp_path: Path,
 
 
 @pytest.mark.parametrize("change", ["missing", "extra"])
-def test_other_text_models_are_refused(tmp_path: Path, theirs: CLIPModel, change: str) -> None:
+def test_other_text_models_are_refused(tmp_path: Path, theirs: Any, change: str) -> None:
     state = {name: tensor.contiguous() for name, tensor in theirs.state_dict().items()}
     if change == "missing":
         del state["text_model.encoder.layers.1.mlp.fc1.bias"]

@@ -3,7 +3,6 @@
 import zipfile
 from pathlib import Path
 
-import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,6 +11,7 @@ from merging.core.errors import CheckpointError, UnsafeCheckpoint
 from merging.weights.convert import convert
 from merging.weights.files import open_checkpoint
 from merging.weights.files.pickled_modules import open_pickled_module
+from tests.lightly import open_clip
 from tests.random_models import ARCHITECTURE, random_tower
 
 TOWER = random_tower(5)
