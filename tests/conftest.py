@@ -7,6 +7,7 @@ then starts those that test.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import shutil
 import sqlite3
@@ -88,6 +89,21 @@ def _keep_files_in_memory() -> None:
     with suppress(OSError):
         if os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free > _ROOM:
             os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_IN_MEMORY))
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Each of several processes begins with other files, so that no two compile the same while nothing is compiled."""
+    number, count = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))
+    here = Path(__file__).parent
+    if not number or collector.path != here or sys.dont_write_bytecode:
+        return
+    if collector.config.args != [here.name]:  # as `make test` has it; others wait for their few files alone
+        return
+    files = sorted(here.rglob("test_*.py"))
+    start = int(number.removeprefix("gw")) * len(files) // count
+    for path in [*files[start:], *files[:start]]:
+        with suppress(Exception):  # it is imported again by who says what is wrong with it
+            importlib.import_module(".".join(path.relative_to(here.parent).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
