@@ -24,6 +24,7 @@ import torch
 from benchmarks.__main__ import ROOT, measure
 from benchmarks.random_suite import make_suite, shapes_of
 from merging.core.streaming import confine, threads
+from merging.methods.edits.awd import AT_ONCE
 from merging.methods.estimate import estimate
 from merging.methods.pair import Pair
 from merging.methods.spec import Spec
@@ -37,7 +38,6 @@ _HALF = 0.58  # of a symmetric product that is computed, in blocks
 _SVD = 2.3  # of a square matrix, in units of the symmetric decomposition
 _NEWTON = 17  # steps of Newton and Schulz
 _DOUBLE = 2.0  # what float64 takes of float32
-_BATCH = 4096  # problems of AWD that a CPU solves at once, see :mod:`merging.methods.edits.awd`
 _ROUNDS, _DEGREE = 4, 16  # of subspace iteration, and of the polynomial in each, about
 
 
@@ -176,7 +176,7 @@ def awd_rows(models: Models) -> Cost:
     """The same, and for every output row 300 steps in float64 of 6 operations on T² numbers and 24 on T."""
     rows, tasks = sum(shape[0] if len(shape) > 1 else 1 for shape in models.shapes.values()), len(models.tasks)
     entries = 300 * _DOUBLE * rows * (6 * tasks**2 + 24 * tasks)
-    at_once = 45 if models.gpu else (37 + 6 * tasks) * math.ceil(rows / _BATCH)
+    at_once = 45 if models.gpu else (37 + 6 * tasks) * math.ceil(rows / AT_ONCE)
     return awd(models) + Cost(entries=entries, calls=300 * at_once)
 
 

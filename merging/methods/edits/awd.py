@@ -51,7 +51,7 @@ TARGET_NORM = 2.0  # root mean square norm that layers and rows are scaled to: w
 _SETTINGS = "AWD's α and β"
 _NUDGE = 1e-7  # relative, about what float32 and another kernel make of an inner product
 _STEADY = 1e-3  # of the result: moved by less than this it is the same for every purpose
-_BATCH = 4096  # problems solved at once: enough that calls cost little, few enough to stay in cache
+AT_ONCE = 4096  # problems solved at once: enough that calls cost little, few enough to stay in cache
 
 
 class AwdParams(InUnits):
@@ -253,7 +253,7 @@ def _solve(grams: np.ndarray, params: AwdParams, device: torch.device | str = "c
     if not len(grams):
         return Redundancy(np.zeros((0, grams.shape[-1])), np.zeros(1))
     where = torch.device("cpu" if params.solver == "exact" else device)
-    size = _BATCH if where.type == "cpu" else len(grams)
+    size = AT_ONCE if where.type == "cpu" else len(grams)
 
     def solved(start: int) -> Redundancy:
         given = grams[start : start + size], params.alpha, params.beta, params.steps

@@ -350,7 +350,7 @@ def test_problems_solved_in_parallel_batches_are_those_solved_one_by_one(
     seen: set[int] = set()
     solve = getattr(awd, solver)
     monkeypatch.setattr(awd, solver, lambda *given: (seen.add(threading.get_ident()), solve(*given))[1])
-    monkeypatch.setattr(awd, "_BATCH", 4)
+    monkeypatch.setattr(awd, "AT_ONCE", 4)
     found = awd._solve(grams, params)
     np.testing.assert_allclose(found.coefficients, np.concatenate([one.coefficients for one in alone]), rtol=1e-9)
     np.testing.assert_allclose(found.curve, np.mean([one.curve for one in alone], axis=0), rtol=1e-9)
