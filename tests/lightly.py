@@ -22,7 +22,6 @@ class _WhenAsked:
 
 transformers = _WhenAsked("transformers")
 peft = _WhenAsked("peft")
-dask = _WhenAsked("dask")
 distributed = _WhenAsked("distributed")
 optuna = _WhenAsked("optuna")
 ndimage = _WhenAsked("scipy.ndimage")

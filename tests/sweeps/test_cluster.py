@@ -21,7 +21,7 @@ from merging.runs.foreground import run_here
 from merging.runs.jobs import MergeSpec
 from merging.runs.workspace import Workspace
 from merging.sweeps import SweepDefinition, SweepStore, driver
-from tests.lightly import dask, distributed
+from tests.lightly import distributed
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     ``test_cluster_machines.py``. Tests of the dashboard leave Streamlit's script behind as the main module, which new
     processes would run first.
     """
+    import dask
+    import distributed  # whose settings must be there before one is set for a while
+
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
     with (
