@@ -6,6 +6,8 @@ PORT ?= 8501
 #     make app TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# pip compiles what it has installed, one file after the other, which takes as long as all the rest.
+INSTALL := $(PIP) install --no-compile
 
 .PHONY: app serve env test test-kernels fuzz check mutants bench gpu gpu-wheels docs study study-linearised shipped screenshots clean
 
@@ -21,15 +23,17 @@ $(VENV)/.app: pyproject.toml
 	@echo "Setting up $(VENV): about 0.4 GB are fetched, on Linux 3 GB as torch brings the libraries of CUDA there"
 	@echo "(0.4 GB with TORCH_INDEX=https://download.pytorch.org/whl/cpu). This happens once and takes some minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(PIP) install --index-url $(TORCH_INDEX) torch torchvision)
-	$(PIP) install --editable .
+	$(if $(TORCH_INDEX),$(INSTALL) --index-url $(TORCH_INDEX) torch torchvision)
+	$(INSTALL) --editable .
+	@echo "Compiling what was installed, so that the first start need not"
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # some packages bring templates that are no Python yet
 	@touch $@
 
 env: $(VENV)/.made  ## a virtual environment with everything the app, the tests and the checks need
 
 $(VENV)/.made: $(VENV)/.app requirements.txt requirements-cluster.txt requirements-dev.txt
 	@echo "Adding what tests and checks need: about 0.2 GB"
-	$(PIP) install --quiet -r requirements-dev.txt
+	$(INSTALL) --quiet -r requirements-dev.txt
 	@touch $@
 
 # What Python has compiled is kept whatever the environment says: tests start a hundred processes, each of which would
