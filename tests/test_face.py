@@ -215,6 +215,7 @@ def test_a_localised_file_gives_each_tasks_weights(suite_file: Path, tmp_path: P
             lambda suite: merging.evaluate(suite, "bas"),
             r"or a weight file; got 'bas' \(did you mean 'base'",
         ),
+        (lambda suite: merging.evaluate(suite, ""), "or a weight file; got ''"),
         (lambda suite: merging.merge(suite, ("awd", "ties")), "unknown merge 'ties', which is an edit; there are"),
         (lambda suite: merging.similarity(suite, "iso_c"), "unknown edit 'iso_c', which is a merge; there are"),
         (lambda suite: merging.export(3, "out"), "expected what merging.merge gives, got 3"),

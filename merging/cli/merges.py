@@ -291,7 +291,12 @@ def leaderboard(
     """
     from merging.core.files import atomic_path, require_place
 
-    places = [each for each in methods if each.endswith(".py") or os.sep in each]
+    places = [each for each in methods if each.endswith(".py") or os.sep in each or os.path.isdir(each)]
+    for each in methods:
+        if not each.strip() or (each in places and not path_of(each).exists()):
+            raise SpecError(
+                f"--methods {each!r}: there is no such file or folder; expected one, or names with commas and no file"
+            )
     add_methods(click.get_current_context(), [path_of(each) for each in places])
     named = ",".join([*filter(None, [presets]), *(each for each in methods if each not in places)])
 

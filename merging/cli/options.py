@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
 _NAMED = "merging.methods named"  # key of what is remembered with a command
-_SAY_THEMSELVES = ("app", "serve", "worker", "methods", "check-method")  # which of one's own methods are not loaded
+_SAY_THEMSELVES = ("app", "serve", "worker", "methods")  # which of one's own methods are not loaded
 CUT_OFF = 141  # of what nobody reads any more, as of other programs: 128 + SIGPIPE
 
 

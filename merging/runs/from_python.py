@@ -378,7 +378,8 @@ def evaluate(
             said = notes_of({task: loaded.checkpoint(task) for task in chosen})
         else:
             file = path_of(model)
-            if not file.suffix and file.name == str(model) and not file.exists():
+            is_word = not file.suffix and file.name == str(model)
+            if not str(model).strip() or (is_word and not file.exists()):
                 near = nearest(model, (BASE, INDIVIDUAL))
                 raise SpecError(f"model: expected {BASE!r}, {INDIVIDUAL!r}, or a weight file; got {model!r}{near}")
             name, measured = file.stem, workspace.file_accuracy(evaluator, file, chosen, split)

@@ -51,6 +51,14 @@ def test_the_leaderboard_takes_files_and_names_by_one_option(file: Path, suite_f
     assert "Weight averaging" in found.stdout and "Iso-C" not in found.stdout
 
 
+@pytest.mark.parametrize("given", ["nowhere.py", "average,nowhere.py", "./nowhere", ""])
+def test_the_leaderboard_runs_nothing_for_a_file_that_is_not_there(
+    given: str, suite_file: Path, tmp_path: Path
+) -> None:
+    found = call("leaderboard", suite_file, "--methods", given, "--home", tmp_path / "home")
+    assert found.exit_code == 1 and f"--methods {given!r}: there is no such file or folder" in found.stderr
+
+
 def test_a_broken_file_is_said_on_standard_error_and_the_command_works(file: Path, suite_file: Path) -> None:
     file.write_text(file.read_text() + "\nnothing_of_that_name\n")
     found = call("methods", "--json", "--methods", file)
@@ -75,6 +83,7 @@ def test_a_file_that_has_a_built_in_name_is_refused_and_nothing_runs(
     assert found.exit_code == 1 and not (tmp_path / "home").exists()
     assert "Error: the methods of mine.py are not loaded: " in found.stderr
     assert "there is a built-in merge 'iso_c'; choose another name" in found.stderr and "warning" not in found.stderr
+    assert call("check-method", "iso_c", "--methods", file).exit_code == 1
 
 
 @pytest.mark.parametrize("kind", ["edit", "merge"])
