@@ -32,6 +32,14 @@ ARCHITECTURE = {
         "mlp_ratio": 2.0,
     },
 }
+HUGGINGFACE_VISION = {  # the same tower as transformers describes it
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+}
 TASKS = ("circles", "digits", "leaves", "roads")
 CLASSES = 5
 

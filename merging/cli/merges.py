@@ -291,7 +291,7 @@ def leaderboard(
     """
     from merging.core.files import atomic_path, require_place
 
-    places = [each for each in methods if each.endswith(".py") or os.sep in each or os.path.isdir(each)]
+    places = [each for each in methods if each.endswith(".py") or os.sep in each]
     for each in methods:
         if not each.strip() or (each in places and not path_of(each).exists()):
             raise SpecError(

@@ -605,9 +605,9 @@ def _with_tasks(said: str, content: dict[str, Any]) -> str:
     """What is wrong with a file, with the names of tasks beside their numbers."""
 
     def named(place: re.Match[str]) -> str:
-        tasks, number = content.get("tasks"), int(place[1])
+        tasks, number = content.get("tasks"), int(place[2])
         task = tasks[number] if isinstance(tasks, list) and number < len(tasks) else None
         name = task.get("name") if isinstance(task, dict) else None
         return f"{place[0]} (task {name[:60]!r})" if isinstance(name, str) and name else place[0]
 
-    return re.sub(r"\btasks\.(\d{1,6})\b[\w.]*", named, said)
+    return re.sub(r"(^|; )tasks\.(\d{1,6})\b[\w.]*", named, said)  # where a sentence begins, not in what it quotes

@@ -21,19 +21,11 @@ from merging.suites.discovery import Discovery
 from merging.weights.convert import convert, targets
 from merging.weights.files import open_checkpoint
 from tests.lightly import transformers
-from tests.random_models import State, random_tower, write_yaml
+from tests.random_models import HUGGINGFACE_VISION, State, random_tower, write_yaml
 
 TOWER = random_tower(2)
 INDEX = "model.safetensors.index.json"
-CONFIG = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 32,
-    "patch_size": 8,
-    "projection_dim": 16,
-}
+CONFIG = {**HUGGINGFACE_VISION, "projection_dim": 16}
 
 
 @pytest.fixture(scope="module")

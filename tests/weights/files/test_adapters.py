@@ -16,21 +16,13 @@ from merging.core.errors import CheckpointError, CorruptCheckpoint
 from merging.weights.files import Checkpoint, file_fingerprint, open_checkpoint
 from merging.weights.files.adapters import open_on
 from tests.lightly import open_clip, peft, transformers
-from tests.random_models import ARCHITECTURE, State, random_tower
+from tests.random_models import ARCHITECTURE, HUGGINGFACE_VISION, State, random_tower
 
 # what peft's own code calls of transformers
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*is_gradient_checkpointing:FutureWarning", "ignore:fan_in_fan_out", "ignore:.*lora_B.bias"
 )
 
-VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 32,
-    "patch_size": 8,
-}
 TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 10}
 QV = ["q_proj", "v_proj"]
 ALL = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "visual_projection"]
@@ -46,7 +38,9 @@ OPEN_CLIP.load_state_dict(random_tower(7))
 def whole() -> Any:
     """A model of transformers', from which adapters are trained."""
     torch.manual_seed(0)
-    return transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**VISION, projection_dim=16))
+    return transformers.CLIPVisionModelWithProjection(
+        transformers.CLIPVisionConfig(**HUGGINGFACE_VISION, projection_dim=16)
+    )
 
 
 def trained(model: torch.nn.Module, **config: Any) -> Any:
@@ -159,7 +153,9 @@ def copied(folder: Path, target: Path) -> Path:
 
 
 def test_what_a_text_tower_learned_is_left_out_and_said(tmp_path: Path) -> None:
-    clip = transformers.CLIPModel(transformers.CLIPConfig(text_config=TEXT, vision_config=VISION, projection_dim=16))
+    clip = transformers.CLIPModel(
+        transformers.CLIPConfig(text_config=TEXT, vision_config=HUGGINGFACE_VISION, projection_dim=16)
+    )
     base, file, expected = written(trained(clip, target_modules=QV), clip, tmp_path)
     folded = open_on(base, file)
     assert all(torch.allclose(folded[name], expected[name], rtol=1e-5, atol=1e-5) for name in base)

@@ -21,19 +21,10 @@ from merging.weights.files.layouts import huggingface_names, recognise
 from merging.weights.geometry import measure
 from merging.weights.vectors import TaskVectors
 from tests.lightly import open_clip, transformers
-from tests.random_models import ARCHITECTURE, State, random_tower, write_suite
+from tests.random_models import ARCHITECTURE, HUGGINGFACE_VISION, State, random_tower, write_suite
 
 TOWER, OTHER = random_tower(7), random_tower(8)
-VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 32,
-    "patch_size": 8,
-    "projection_dim": 16,
-    "hidden_act": "gelu",
-}
+VISION = {**HUGGINGFACE_VISION, "projection_dim": 16, "hidden_act": "gelu"}
 TEXT = {
     "hidden_size": 16,
     "intermediate_size": 32,

@@ -12,7 +12,7 @@ from merging.evaluation.heads import load_head
 from merging.suites import load_suite
 from merging.weights.files import open_checkpoint
 from tests.lightly import open_clip, transformers
-from tests.random_models import ARCHITECTURE, random_tower, write_yaml
+from tests.random_models import ARCHITECTURE, HUGGINGFACE_VISION, random_tower, write_yaml
 
 WORDS = 49408  # of CLIP's tokenizer
 CLASSES = ["tabby cat", "dog", "a very long name of a bird that takes many tokens"]
@@ -34,15 +34,7 @@ def theirs(request: pytest.FixtureRequest) -> Any:
         "bos_token_id": WORDS - 2,
         "eos_token_id": WORDS - 1,
     }
-    vision = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-        "hidden_act": request.param,
-    }
+    vision = {**HUGGINGFACE_VISION, "hidden_act": request.param}
     model = transformers.CLIPModel(
         transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
     ).eval()
