@@ -100,11 +100,11 @@ def runs_compare(run_ids: tuple[str, ...], html: Path | None, home: Path, as_jso
 @home_option
 def worker(once: bool, home: Path) -> None:
     """Carry out queued runs until stopped. The dashboard starts one by itself."""
-    from merging.evaluation.clip import load_all
+    from merging.evaluation.clip import load_before_forks
     from merging.runs.worker.serve import Worker, sole_worker
     from merging.sweeps.driver import SweepDrivers
 
-    load_all()  # before forking, so that every run starts warm
+    load_before_forks()  # so that every run starts warm
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     with sole_worker(home):
         workspace = open_workspace(home)

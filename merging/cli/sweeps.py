@@ -135,10 +135,10 @@ def sweep_delete(sweep_id: str, runs: bool, home: Path, as_json: bool) -> None:
 
 def _follow(sweep_id: str, workspace: "Workspace", as_json: bool) -> None:
     """See a sweep to its end and print what it came to."""
-    from merging.evaluation.clip import load_all
+    from merging.evaluation.clip import load_before_forks
     from merging.sweeps.foreground import follow
 
-    load_all()  # before forking, so that every trial starts warm
+    load_before_forks()  # so that every trial starts warm
     found = follow(sweep_id, workspace, progress_on_stderr())
     if as_json:
         print_json(found.as_json())

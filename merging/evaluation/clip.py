@@ -65,16 +65,10 @@ def load_open_clip() -> Any:
             module.make_way()
 
 
-def load_all() -> None:
-    """Load what towers and optimisers need, for a process that is copied for each piece of work.
-
-    Every optimiser of torch asks its compiler whether it is at work. Where processes can't be copied, each loads
-    what it needs itself.
-    """
-    if start_method() != "fork":
-        return
-    load_open_clip()
-    importlib.import_module("torch._dynamo")
+def load_before_forks() -> None:
+    """Load what towers need in a process that is copied for each piece of work; where none is, each loads it itself."""
+    if start_method() == "fork":
+        load_open_clip()
 
 
 class _Later(ModuleType):

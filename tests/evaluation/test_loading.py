@@ -24,6 +24,13 @@ from merging.evaluation import clip
 from merging.evaluation.evaluator import Evaluator
 from merging.suites import Suite, load_suite
 assert clip.load_open_clip().CLIP and Evaluator(load_suite(sys.argv[1])).tower
+
+import torch
+import merging.methods.registry
+from merging.methods.adam import Adam
+learned = torch.zeros(2)
+learned.grad = torch.ones(2)
+Adam(learned, 0.1).step()
 few = loaded("transformers", "timm", "torch._dynamo", "torch._dynamo.utils", "sympy")
 assert not few, few
 import merging.sweeps.foreground, merging.runs.worker.serve

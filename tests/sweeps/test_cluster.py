@@ -27,8 +27,8 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
-# What workers use: also torch's compiler, which its optimisers ask for, and open_clip, which this module here loads.
-PRELOADED = ["distributed", "merging.runs.cluster", "torch._dynamo", "tests.random_models"]
+# What workers use: also open_clip, which this module here loads.
+PRELOADED = ["distributed", "merging.runs.cluster", "tests.random_models"]
 STEPS = [20, 25, 30, 35]  # AdaMerging on the tiny suite for some seconds
 
 

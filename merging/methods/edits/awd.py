@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 
 from merging.core.streaming import COLUMNS, ordered
+from merging.methods.adam import Adam
 from merging.methods.context import Context
 from merging.methods.edits.redundancy import (
     Redundancy,
@@ -457,7 +458,7 @@ def _adam_on(
     lengths = gram.diagonal(dim1=1, dim2=2).clamp_min(0).sqrt()
     watched = _idle_pairs(gram, lengths, there).sum(dim=(1, 2)) > counts  # a vector and itself always are
     delta = torch.zeros_like(x[:, 0]).requires_grad_()
-    optimiser = torch.optim.Adam([delta], lr=params.beta)
+    optimiser = Adam(delta, params.beta)
     curve = np.empty(params.steps + 1)
     for step in range(params.steps + 1):
         d = delta.detach()

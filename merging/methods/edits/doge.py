@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 
 from merging.core.errors import SpecError
+from merging.methods.adam import Adam
 from merging.methods.context import Context
 from merging.methods.edits.magnitudes import largest_magnitudes
 from merging.methods.layers import TOGETHER, matrices_of, of_equal_shape
@@ -182,7 +183,7 @@ def _descended(
     delta.grad = torch.empty_like(delta)
     gradient = _by_products if spectra.multiplies(delta.device) else _by_blocks
     add_gradient = gradient(stacks, gaps, total, delta)
-    optimiser = torch.optim.Adam([delta], lr=params.learning_rate, fused=True)
+    optimiser = Adam(delta, params.learning_rate, fused=True)
     for _ in range(params.steps):
         context.stop_if_cancelled("DOGE")
         add_gradient()

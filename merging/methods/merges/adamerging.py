@@ -21,6 +21,7 @@ from merging.core.devices import full_precision
 from merging.core.errors import NonFiniteWeights
 from merging.core.memory import BatchSize
 from merging.evaluation.evaluator import Evaluator
+from merging.methods.adam import Adam
 from merging.methods.context import Context
 from merging.methods.params import Params
 from merging.methods.planned import LinearMerge
@@ -157,7 +158,7 @@ class CoefficientLearner:
         rows = len(vectors.names) if params.granularity == "layer" else 1
         self.raw = torch.full((rows, len(vectors.tasks)), params.initial, device=context.device)
         self.raw.grad = torch.zeros_like(self.raw)
-        self.optimiser = torch.optim.Adam([self.raw], lr=params.learning_rate, betas=(0.9, 0.999))
+        self.optimiser = Adam(self.raw, params.learning_rate)
         images = params.batch_size * len(vectors.tasks)
         self.batch = BatchSize(min(images, CPU_IMAGES) if context.device.type == "cpu" else images)
 

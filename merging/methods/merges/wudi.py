@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 
 from merging.methods.calibration import CALIBRATION
+from merging.methods.adam import Adam
 from merging.methods.context import Context
 from merging.methods.layers import LAYERS, Layers, matrices_of, matrix_by_matrix, of_equal_shape
 from merging.methods.planned import TensorMerge
@@ -181,7 +182,7 @@ def _adam(start: torch.Tensor, s: torch.Tensor, r: torch.Tensor, params: WudiPar
     """The iteration from ``start [..., m, n]``, of one matrix or of several at once."""
     merged = start.clone()
     merged.grad = torch.empty_like(merged)
-    optimiser = torch.optim.Adam([merged], lr=params.learning_rate, fused=True)
+    optimiser = Adam(merged, params.learning_rate, fused=True)
     product = torch.addmm if merged.ndim == 2 else torch.baddbmm
     for _ in range(params.steps):
         context.stop_if_cancelled()
