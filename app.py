@@ -253,29 +253,30 @@ st.logo(str(IMAGES / "logo.svg"), size="large", icon_image=str(IMAGES / "icon.sv
 # The one place where errors raised on purpose become text on screen: never a traceback for bad input.
 try:
     refused = session.arrive()
-    uploads.bound()
-    state.look_again()
-    not_here = not_downloaded()
-    # Said in the page itself, which is empty until then: reading large models for the first time takes long.
-    keep_choices(page.title)
-    if page.title == "Learn":
-        prepare.take_up()
-    with st.spinner("Opening the suite …"), st.sidebar:
-        in_vain = [refused] if refused else []
-        if no_page.casefold() not in ("", page.title.casefold()):  # that page itself has no name in the URL
-            in_vain.append(f"There is no page {no_page}. {page.title} is shown.")
-        in_vain += sidebar()
-        session.say_who()
-    for sentence in [*said_before(), *in_vain, *unknown_parameters(page.title)]:
-        warn(sentence)
-    for missing in not_here:
-        hub_suites.way_to(missing)
-    keep_settings(page.title)
-    if state.suite_entries():
-        page.run()
-    else:
-        no_suite()
-    st.session_state[_DRAWN] = page.title
+    with state.workspace().store.kept_open():
+        uploads.bound()
+        state.look_again()
+        not_here = not_downloaded()
+        # Said in the page itself, which is empty until then: reading large models for the first time takes long.
+        keep_choices(page.title)
+        if page.title == "Learn":
+            prepare.take_up()
+        with st.spinner("Opening the suite …"), st.sidebar:
+            in_vain = [refused] if refused else []
+            if no_page.casefold() not in ("", page.title.casefold()):  # that page itself has no name in the URL
+                in_vain.append(f"There is no page {no_page}. {page.title} is shown.")
+            in_vain += sidebar()
+            session.say_who()
+        for sentence in [*said_before(), *in_vain, *unknown_parameters(page.title)]:
+            warn(sentence)
+        for missing in not_here:
+            hub_suites.way_to(missing)
+        keep_settings(page.title)
+        if state.suite_entries():
+            page.run()
+        else:
+            no_suite()
+        st.session_state[_DRAWN] = page.title
 except session.NotLoggedIn as error:
     st.title("Model merging")
     session.log_in_or_out(str(error))

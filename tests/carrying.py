@@ -22,4 +22,5 @@ def execute(
 ) -> Any:
     """The result of a job; with a fingerprint it is refused if files have changed since."""
     site = Site(workspace, on_progress, cancelled, on_numbers, output, keep)
-    return carry_out(job, fingerprint, site) if fingerprint else job.run(site)
+    with workspace.store.kept_open():
+        return carry_out(job, fingerprint, site) if fingerprint else job.run(site)

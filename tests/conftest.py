@@ -288,7 +288,9 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """An empty workspace."""
     from merging.runs.workspace import Workspace
 
-    return Workspace(tmp_path / "home")
+    space = Workspace(tmp_path / "home")
+    with space.store.kept_open():
+        yield space
 
 
 @pytest.fixture

@@ -55,11 +55,12 @@ def carry_out(job: Job, fingerprint: str, site: Site) -> JobResult:
         MergingError: files have changed since, or what the job raises.
         Cancelled: somebody asked for the work to stop.
     """
-    if job.fingerprint(site.workspace) != fingerprint:
-        own = isinstance(job, Spec) and bool(job.pair.sources)
-        which = "of the suite, or those of its methods of your own," if own else "of the suite"
-        raise MergingError(f"files {which} have changed since this run was asked for; run it again")
-    return job.run(site)
+    with site.workspace.store.kept_open():
+        if job.fingerprint(site.workspace) != fingerprint:
+            own = isinstance(job, Spec) and bool(job.pair.sources)
+            which = "of the suite, or those of its methods of your own," if own else "of the suite"
+            raise MergingError(f"files {which} have changed since this run was asked for; run it again")
+        return job.run(site)
 
 
 def record(run: Run, result: JobResult, workspace: Workspace) -> None:

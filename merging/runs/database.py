@@ -1,12 +1,16 @@
 """The SQLite file of a folder for runs: its tables, and how it is opened.
 
-Every call opens its own connection, so that threads and processes never share one. Which journal is kept, and so
-whether readers go on while somebody writes, is for :mod:`merging.runs.journal`.
+Every piece of work has a connection to itself, so that threads and processes never share one. None stays open after
+it, so that another machine may change the journal in between, unless there is more to come
+(:meth:`Database.kept_open`). Which journal is kept, and so whether readers go on while somebody writes, is for
+:mod:`merging.runs.journal`.
 """
 
+import os
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from merging.core.errors import RunError
@@ -65,6 +69,54 @@ create table if not exists fingerprints (
 """
 
 
+class _Kept(threading.local):
+    """What a thread that has more to do keeps open between two pieces of work.
+
+    Attributes:
+        blocks: how many blocks say that there is more to come.
+        connection: that waits for the next piece of work.
+        state: of the file when it was last used: none goes on once something other than SQLite has changed the file.
+        process: that opened it, the only one that may use or close it (https://www.sqlite.org/howtocorrupt.html).
+    """
+
+    blocks = 0
+    connection: sqlite3.Connection | None = None
+    state: tuple[int, ...] | None = None
+    process = 0
+
+    def take(self, path: Path) -> sqlite3.Connection | None:
+        """The connection, if it can be used."""
+        connection, self.connection = self.connection, None
+        if connection is None:
+            return None
+        if self.process != os.getpid():
+            _LEFT.append(connection)
+            return None
+        if self.state is None or self.state != _state(path):
+            connection.close()
+            return None
+        return connection
+
+    def give(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Take back one whose work is done."""
+        if self.blocks and self.connection is None and not connection.in_transaction:
+            self.connection, self.state, self.process = connection, _state(path), os.getpid()
+        else:
+            connection.close()
+
+
+_LEFT: list[sqlite3.Connection] = []  # of the process that this one is a copy of; open as long as this one lives
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """By which a file is told from another in its place; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 class Database:
     """``runs.sqlite`` in a folder.
 
@@ -78,6 +130,7 @@ class Database:
         self.home = Path(home)
         require_folder(self.home)
         self.path = self.home / "runs.sqlite"
+        self._kept = _Kept()
         with self.connect() as connection:
             self.journal: Journal = take_journal(connection, self.home)
         with self.connect() as connection:
@@ -92,15 +145,34 @@ class Database:
             RunError: the file can't be written (permissions, a full disk), or is no database.
         """
         try:
-            with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as connection:
+            connection = self._kept.take(self.path)
+            if connection is None:
+                connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
                 connection.row_factory = sqlite3.Row
+            try:
                 yield connection
+            except BaseException:
+                connection.close()  # and with it what was begun
+                raise
+            self._kept.give(self.path, connection)
         except sqlite3.OperationalError as error:
             raise RunError(
                 f"{self.path.name}: can't be opened for writing ({error}); make room or choose another folder"
             ) from None
         except sqlite3.DatabaseError as error:
             raise RunError(f"{self.path.name}: can't be used ({error}); move it away to start with no runs") from None
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Keep this thread's connection between pieces of work: to open one takes longer than most of these."""
+        self._kept.blocks += 1
+        try:
+            yield
+        finally:
+            self._kept.blocks -= 1
+            left = None if self._kept.blocks else self._kept.take(self.path)
+            if left is not None:
+                left.close()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

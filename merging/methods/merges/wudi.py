@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from merging.methods.calibration import CALIBRATION
 from merging.methods.adam import Adam
+from merging.methods.calibration import CALIBRATION
 from merging.methods.context import Context
 from merging.methods.layers import LAYERS, Layers, matrices_of, matrix_by_matrix, of_equal_shape
 from merging.methods.planned import TensorMerge

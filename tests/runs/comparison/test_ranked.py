@@ -49,6 +49,12 @@ def made(suite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspac
 
 
 @pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """One whose folder is not there yet."""
+    return Workspace(tmp_path / "home")
+
+
+@pytest.fixture
 def five(made: Workspace, workspace: Workspace) -> list[Run]:
     """The five runs, in a workspace of the test's own."""
     shutil.copytree(made.home, workspace.home)

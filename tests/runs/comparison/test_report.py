@@ -64,9 +64,14 @@ def made(suite_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspac
 
 
 @pytest.fixture
-def compared(made: Workspace, suite_file: Path, workspace: Workspace) -> RunComparison:
-    """That of three runs of the tiny suite, in a workspace of the test's own."""
-    shutil.copytree(made.home, workspace.home)
+def workspace(made: Workspace, tmp_path: Path) -> Workspace:
+    """The same, of the test's own."""
+    return Workspace(shutil.copytree(made.home, tmp_path / "home"))
+
+
+@pytest.fixture
+def compared(suite_file: Path, workspace: Workspace) -> RunComparison:
+    """That of three runs of the tiny suite."""
     return three(suite_file, workspace)
 
 
