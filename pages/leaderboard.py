@@ -14,7 +14,7 @@ from ui.accuracy import view as accuracy_view
 from ui.accuracy.leaderboard_view import show_leaderboard, standings
 from ui.accuracy.preset_runs import MethodEntry, look_up
 from ui.accuracy.reported_view import published_section
-from ui.look.figure import show, to_csv
+from ui.look.figure import offer_csv, show
 from ui.runs import shipped
 from ui.runs.panel import how_long, run_panel
 from ui.runs.queueing import queue
@@ -97,9 +97,7 @@ def results(lines: list[Standing], tasks: tuple[str, ...], entries: list[MethodE
     show_leaderboard(table, lines, accuracy_view.task_labels(tasks))
     shipped.say([measuring.shipped_baselines("test"), *done], "board")
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.download_button(
-            "Download CSV", to_csv(table), "leaderboard.csv", "text/csv", icon=":material/download:", on_click="ignore"
-        )
+        offer_csv(table, key="leaderboard", file="leaderboard")
         best = [line.run for line in lines if line.row and line.run][:_COMPARED]
         if best:
             st.page_link(

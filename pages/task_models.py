@@ -16,7 +16,7 @@ from merging.suites.images.suite_images import ClassCount, class_counts, sample_
 from merging.suites.images.thumbnails import picture
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
-from ui.look.figure import escape_markdown, to_csv
+from ui.look.figure import escape_markdown, offer_csv
 from ui.runs import shipped
 from ui.shell import state
 from ui.shell.entry import through_app
@@ -111,9 +111,7 @@ def buttons(table: pd.DataFrame) -> None:
             args=([],),
             disabled=not checked,
         )
-        st.download_button(
-            "Download CSV", to_csv(table), "task-models.csv", "text/csv", icon=":material/download:", on_click="ignore"
-        )
+        offer_csv(table, key="task-models", file="task-models")
         st.page_link(
             "pages/similarity.py",
             label=f"Compare {len(checked)} selected",

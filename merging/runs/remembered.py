@@ -63,20 +63,21 @@ class Remembered(Database):
     def known_fingerprint(self, path: Path) -> str | None:
         """The fingerprint of a file that has not changed since it was taken."""
         status = path.stat()
-        file = str(path.resolve()), status.st_size, status.st_mtime_ns
-        if file not in self._seen:
+        seen = str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        if seen not in self._seen:
             with self.connect() as connection:
                 row = connection.execute(
-                    "select fingerprint from fingerprints where path = ? and size = ? and changed = ?", file
+                    "select fingerprint from fingerprints where path = ? and size = ? and changed = ?",
+                    (str(path.resolve()), status.st_size, status.st_mtime_ns),
                 ).fetchone()
             if row is None:
                 return None
-            self._seen[file] = str(row["fingerprint"])
-        return self._seen[file]
+            self._seen[seen] = str(row["fingerprint"])
+        return self._seen[seen]
 
     @cached_property
-    def _seen(self) -> dict[tuple[str, int, int], str]:
-        """Path, size and time → fingerprint, of what the table was asked: one job asks of a file many times."""
+    def _seen(self) -> dict[tuple[str | int, ...], str]:
+        """Path, file, size and time → fingerprint, of what the table was asked: one job asks of a file many times."""
         return {}
 
     def remember_fingerprint(self, path: Path, fingerprint: str) -> None:

@@ -1,6 +1,7 @@
 """A tiny random suite in a temporary folder, and the dashboard looking at it."""
 
 import re
+import runpy
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -75,7 +76,9 @@ def what_does_not_change_is_read_once() -> Iterator[None]:
     """For every run of a page AppTest compiles the scripts, and for every app it reads all packages' metadata."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
-        patch.setattr(app_test, "ScriptCache", cache(ScriptCache))
+        for module in (app_test, local_script_runner):
+            patch.setattr(module, "ScriptCache", cache(ScriptCache))
+        patch.setattr(runpy, "_get_code_from_file", cache(runpy._get_code_from_file))  # type: ignore[attr-defined]
         yield
 
 

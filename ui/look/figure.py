@@ -200,10 +200,13 @@ def show_table(table: pd.DataFrame, *, key: str, file: str, **dataframe_kwargs: 
 
 
 def offer_csv(table: pd.DataFrame, *, key: str, file: str) -> None:
-    """A button that downloads a table as CSV, without its column of markers, which are images."""
+    """A button that downloads a table as CSV, without its column of markers, which are images.
+
+    The file is made once it is asked for: a page that draws itself again would take one away that a browser looks for.
+    """
     st.download_button(
         "Download CSV",
-        to_csv(table.drop(columns=MARK, errors="ignore")),
+        lambda: to_csv(table.drop(columns=MARK, errors="ignore")),
         f"{file}.csv",
         "text/csv",
         key=f"{key}-csv",

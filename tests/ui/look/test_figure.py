@@ -3,6 +3,7 @@
 import io
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -82,10 +83,10 @@ def test_a_chart_as_html_holds_all_it_needs_and_names_stay_text() -> None:
 
 def test_markers_are_in_no_download_and_streamlits_own_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streamlit's holds whatever a cell does: the images of markers, and text that spreadsheets take for formulas."""
-    given: list[bytes] = []
+    given: list[Callable[[], bytes]] = []
     monkeypatch.setattr("ui.look.figure.st.download_button", lambda label, data, *rest, **more: given.append(data))
     table = pd.DataFrame({MARK: [mark(style_of("TIES"))], "Method": ["TIES"], "Average (%)": [75.6]})
     offer_csv(table, key="k", file="f")
-    assert given[0].decode("utf-8-sig").split() == ["Method,Average", "(%)", "TIES,75.6"]
+    assert given[0]().decode("utf-8-sig").split() == ["Method,Average", "(%)", "TIES,75.6"]
     config = tomllib.loads((Path(__file__).parents[3] / ".streamlit" / "config.toml").read_text())
     assert config["client"]["disableDataExport"] is True
