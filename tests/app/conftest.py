@@ -97,9 +97,9 @@ def whoever_waits_for_a_page_sleeps() -> Iterator[None]:
         yield
 
 
-def look_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def look_in(folder: Path, monkeypatch: pytest.MonkeyPatch, home: Path | None = None) -> None:
     """Let the dashboard search a folder for suites, with no built-in ones beside it and a home beside the folder."""
-    monkeypatch.setenv("MERGING_HOME", str(folder.parent / "home"))
+    monkeypatch.setenv("MERGING_HOME", str(home or folder.parent / "home"))
     monkeypatch.setenv("MERGING_SUITES", str(folder))
     monkeypatch.setattr("merging.suites.suite.builtin_suites", dict)
     monkeypatch.setattr("merging.suites.discovery.builtin_suites", dict)
@@ -134,14 +134,10 @@ def suites_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 
 
 @pytest.fixture
-def tiny(suites_folder: Path) -> Suite:
-    """The suite ``tiny``: four tasks with everything."""
-    return load_suite(build_suite(suites_folder / "tiny"))
-
-
-@pytest.fixture
-def open_page(suites_folder: Path) -> Callable[..., AppTest]:
-    """:func:`opened`, on a server that has just been started."""
+def open_page(request: pytest.FixtureRequest) -> Callable[..., AppTest]:
+    """:func:`opened`."""
+    if "tiny" not in request.fixturenames:
+        request.getfixturevalue("suites_folder")
     return opened
 
 
@@ -157,6 +153,30 @@ def _going_on() -> Iterator[None]:
     forget_all()
     yield
     forget_all()
+
+
+@pytest.fixture
+def own_files(suites_folder: Path) -> None:
+    """Files of ``tiny`` that a test may change, on a server that has just been started."""
+
+
+@pytest.fixture
+def tiny(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Suite]:
+    """The suite ``tiny``: four tasks with everything. Its runs are the test's own, its files are those of all tests."""
+    if "suites_folder" in request.fixturenames:
+        yield load_suite(build_suite(request.getfixturevalue("suites_folder") / "tiny"))
+        return
+    untouched: Suite = request.getfixturevalue("untouched")
+    request.getfixturevalue("_going_on")
+    look_in(untouched.folder.parent, monkeypatch, tmp_path / "home")
+    before = files_of(untouched)
+    yield untouched
+    assert files_of(untouched) == before, "take `own_files`, too, where files are changed"
+
+
+def files_of(suite: Suite) -> dict[Path, tuple[int, int]]:
+    """Size and time of every file."""
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in suite.folder.rglob("*")}
 
 
 @pytest.fixture

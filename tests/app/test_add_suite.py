@@ -140,6 +140,7 @@ def test_of_several_models_the_one_that_is_chosen_is_taken(loose: Path, open_pag
     assert torch.equal(suite.checkpoint("apples")["proj"], birds["proj"])
 
 
+@pytest.mark.usefixtures("own_files")
 def test_every_file_is_reported_on_when_asked(tiny: Suite, open_page: Open) -> None:
     (tiny.folder / "birds.safetensors").write_bytes((tiny.folder / "base.safetensors").read_bytes())
     (tiny.folder / "cars.npz").write_bytes(b"nonsense")

@@ -99,6 +99,7 @@ def test_what_others_measured_in_part_shows_with_gaps(tiny: Suite, open_page: Op
     assert sorted(left.values()) == [len(CORRUPTIONS) - 2, len(CORRUPTIONS) - 1]
 
 
+@pytest.mark.usefixtures("own_files")
 def test_corrupted_images_that_data_sets_carry_are_read_where_they_are(tiny: Suite, open_page: Open) -> None:
     content = yaml.safe_load((tiny.folder / "suite.yaml").read_text())
     for entry in content["tasks"]:

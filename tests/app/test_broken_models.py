@@ -14,6 +14,8 @@ from tests.app.conftest import TASKS, texts
 from tests.app.finished_runs import carry_out_queued
 from ui.shell import state
 
+pytestmark = pytest.mark.usefixtures("own_files")
+
 Open = Callable[..., AppTest]
 PAGES = ("start", "task_models", "similarity", "merge", "accuracy", "leaderboard", "runs", "add_suite")
 SOUND = ["apples", "birds", "cars"]

@@ -86,6 +86,7 @@ def test_the_same_again_is_found_instead_of_run(tiny: Suite, open_page: Open) ->
     assert "Exactly this was run before" in texts(app)
 
 
+@pytest.mark.usefixtures("own_files")
 def test_what_was_measured_before_is_said_with_its_accuracy_before_one_asks_again(tiny: Suite, open_page: Open) -> None:
     run = finished(state.workspace(), tiny)
     assert run.merged and run.merged.score is not None
@@ -181,6 +182,7 @@ def test_the_average_of_a_run_that_forgets_is_that_of_the_others(tiny: Suite, op
     assert "There is no average, as every task here is to be forgotten." in texts(app)
 
 
+@pytest.mark.usefixtures("own_files")
 @pytest.mark.parametrize("page", ["merge", "runs"])
 def test_a_model_that_equals_the_base_is_said_beside_the_result(page: str, tiny: Suite, open_page: Open) -> None:
     shutil.copy(tiny.folder / "base.safetensors", tiny.folder / "birds.safetensors")
@@ -245,6 +247,7 @@ def damage(suite: Suite, how: str) -> None:
         save_file({"weight": torch.full((5, 16), torch.nan)}, suite.folder / "birds.head.safetensors")
 
 
+@pytest.mark.usefixtures("own_files")
 @pytest.mark.parametrize(
     ("how", "reason"),
     [

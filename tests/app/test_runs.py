@@ -290,6 +290,7 @@ def test_an_export_has_the_form_that_is_chosen(tiny: Suite, open_page: Open, mon
     assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16} and "visual_projection.weight" in stored
 
 
+@pytest.mark.usefixtures("own_files")
 def test_a_form_that_the_weights_can_not_have_is_refused_where_it_is_chosen(tiny: Suite, open_page: Open) -> None:
     description = yaml.safe_load((tiny.folder / "suite.yaml").read_text())
     description["architecture"]["vision_cfg"]["pool_type"] = "avg"
@@ -301,6 +302,7 @@ def test_a_form_that_the_weights_can_not_have_is_refused_where_it_is_chosen(tiny
     assert "has no counterpart there" in app.warning[0].value and not app.exception
 
 
+@pytest.mark.usefixtures("own_files")
 def test_export_is_off_when_the_checkpoints_have_changed(tiny: Suite, open_page: Open) -> None:
     run = finished(state.workspace(), tiny)
     (tiny.folder / "base.safetensors").write_bytes((tiny.folder / "apples.safetensors").read_bytes())

@@ -58,6 +58,7 @@ def test_a_broken_suite_is_an_error_in_words_on_every_page(suites_folder: Path, 
         assert str(suites_folder) not in texts(app), page
 
 
+@pytest.mark.usefixtures("own_files")
 def test_weights_of_another_shape_are_named_in_words_on_every_page(tiny: Suite, open_page: Open) -> None:
     (tiny.folder / "birds.safetensors").write_bytes((tiny.folder / "birds.head.safetensors").read_bytes())
     for page in PAGES:
@@ -141,6 +142,7 @@ def test_a_link_to_unknown_tasks_only_selects_all_and_says_so(standing: Suite, l
     assert warnings(app) == ["Tiny suite has no task <b>, nonsense with weights. All tasks are selected instead."]
 
 
+@pytest.mark.usefixtures("own_files")
 def test_tasks_can_be_chosen_by_group(tiny: Suite, open_page: Open) -> None:
     path = tiny.folder / "suite.yaml"
     content = yaml.safe_load(path.read_text()) | {"groups": {"2": 2, "ends": ["apples", "doors"]}, "usual": "2"}
@@ -335,6 +337,7 @@ def other_text_tower(folder: Path, seed: int = 1) -> None:
     save_file({name: t for name, t in state.items() if not name.startswith("visual.")}, folder / "text.safetensors")
 
 
+@pytest.mark.usefixtures("own_files")
 @pytest.mark.parametrize("change", [other_head, other_images, other_model, other_settings, other_text_tower])
 def test_what_is_shown_of_a_task_changes_once_a_file_of_it_is_replaced(
     change: Callable[[Path], None], tiny: Suite, open_page: Open
@@ -359,6 +362,7 @@ def test_what_is_shown_of_a_task_changes_once_a_file_of_it_is_replaced(
     assert {task for task in TASKS if before[task] != after[task]} == {"birds"}
 
 
+@pytest.mark.usefixtures("own_files")
 def test_replaced_weights_are_noticed(tiny: Suite, open_page: Open) -> None:
     app = open_page("task_models")
     before = app.dataframe[0].value["Norm of τ"].tolist()

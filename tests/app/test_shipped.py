@@ -37,7 +37,7 @@ def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def shipped(tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
+def shipped(tiny: Suite, own_files: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suite:
     """The tiny suite with results beside it: comparison, baselines, and what the lesson asks for at first."""
     space, reference, runs = Workspace(tmp_path / "built"), str(tiny.folder / "suite.yaml"), []
     baselines = [
@@ -81,6 +81,7 @@ def shipped_beyond(tiny: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return job
 
 
+@pytest.mark.usefixtures("own_files")
 def test_beyond_the_benchmark_it_stands_until_it_was_measured_here(
     shipped_beyond: GeneralisationJob, open_page: Open, launched_workers: list[Path]
 ) -> None:
@@ -101,6 +102,7 @@ def test_beyond_the_benchmark_it_stands_until_it_was_measured_here(
     assert len(app.get("plotly_chart")) == 1 and MEASURED not in texts(app)
 
 
+@pytest.mark.usefixtures("own_files")
 def test_beyond_the_benchmark_it_is_said_how_long_again_takes_by_the_merge_that_came_too(
     tiny: Suite, tmp_path: Path, shipped_beyond: GeneralisationJob, open_page: Open
 ) -> None:

@@ -197,6 +197,7 @@ def test_where_nothing_moved_nothing_is_said_to_move(standing: Suite, look: Open
     assert {metric.delta for metric in app.metric[:3]} == {"+0.0000"}
 
 
+@pytest.mark.usefixtures("own_files")
 def test_rounding_is_no_change(tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where a library sums after the edit in another order than before it."""
     monkeypatch.setattr("ui.similarity.awd.from_geometry", lambda geometry, params: _blurred(geometry))
@@ -221,6 +222,7 @@ def test_one_task_is_told_what_to_do(standing: Suite, look: Open) -> None:
     assert not app.metric
 
 
+@pytest.mark.usefixtures("own_files")
 def test_two_identical_models(tiny: Suite, open_page: Open) -> None:
     (tiny.folder / "birds.safetensors").write_bytes((tiny.folder / "apples.safetensors").read_bytes())
     app = open_page("similarity", tasks=["apples", "birds"])
@@ -229,6 +231,7 @@ def test_two_identical_models(tiny: Suite, open_page: Open) -> None:
     assert "the closest pair, Apples and Birds, stays at 1.000" in texts(app)
 
 
+@pytest.mark.usefixtures("own_files")
 def test_a_model_equal_to_the_base(tiny: Suite, open_page: Open) -> None:
     (tiny.folder / "birds.safetensors").write_bytes((tiny.folder / "base.safetensors").read_bytes())
     app = open_page("similarity")
@@ -236,6 +239,7 @@ def test_a_model_equal_to_the_base(tiny: Suite, open_page: Open) -> None:
     assert all(np.isfinite(float(value)) for value in numbers(app))
 
 
+@pytest.mark.usefixtures("own_files")
 def test_a_broken_model_that_is_not_selected_does_no_harm(tiny: Suite, open_page: Open) -> None:
     broken = load_file(tiny.folder / "doors.safetensors")
     name = next(iter(broken))

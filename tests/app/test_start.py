@@ -120,6 +120,7 @@ def test_the_comparison_follows_the_chosen_tasks(tiny: Suite, open_page: Open) -
     assert isinstance(state.workspace(), Workspace)
 
 
+@pytest.mark.usefixtures("own_files")
 def test_with_large_models_the_worker_measures_the_baselines_too(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

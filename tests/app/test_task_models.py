@@ -45,6 +45,7 @@ def retitle(suite: Suite, **titles: str) -> None:
     (suite.folder / "suite.yaml").write_text(yaml.safe_dump(content))
 
 
+@pytest.mark.usefixtures("own_files")
 def test_what_no_tensor_shows_is_said_or_what_contradicts_it(tiny: Suite, open_page: Open) -> None:
     write_config(tiny.folder)
     said = texts(open_page("task_models"))
@@ -57,6 +58,7 @@ def test_what_no_tensor_shows_is_said_or_what_contradicts_it(tiny: Suite, open_p
     assert not app.exception and len(app.dataframe[0].value) == len(TASKS)
 
 
+@pytest.mark.usefixtures("own_files")
 def test_names_that_are_the_labels_need_no_column(tiny: Suite, open_page: Open) -> None:
     retitle(tiny)
     table = open_page("task_models").dataframe[0].value
@@ -64,6 +66,7 @@ def test_names_that_are_the_labels_need_no_column(tiny: Suite, open_page: Open) 
     assert "Name" not in table
 
 
+@pytest.mark.usefixtures("own_files")
 def test_tasks_with_the_same_title_are_told_apart(tiny: Suite, open_page: Open) -> None:
     retitle(tiny, birds="Wings", doors="Wings", cars="Cars")
     app = open_page("task_models")
@@ -108,6 +111,7 @@ def with_image_folder(suite: Suite, task: str) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("own_files")
 def test_an_image_replaced_in_place_is_noticed(tiny: Suite, open_page: Open) -> None:
     def pictures(app: AppTest) -> list[str]:
         return [element.proto.imgs[0].url for element in app.get("image")]
@@ -185,6 +189,7 @@ def test_a_measurement_that_fails_says_why(tiny: Suite, open_page: Open, monkeyp
     assert any(button.label == "Run again" for button in app.button)
 
 
+@pytest.mark.usefixtures("own_files")
 def test_a_suite_description_that_changes_is_noticed(tiny: Suite, open_page: Open) -> None:
     app = open_page("task_models")
     path = tiny.folder / "suite.yaml"

@@ -86,6 +86,7 @@ def test_where_all_is_to_be_forgotten_there_is_no_average(standing: Suite, look:
     assert "There is no average" in texts(app)
 
 
+@pytest.mark.usefixtures("own_files")
 def test_a_sample_comes_first_and_the_page_does_not_wait_for_the_rest(
     tiny: Suite, open_page: Open, monkeypatch: pytest.MonkeyPatch, average_of_run: Callable[..., str]
 ) -> None:
@@ -110,6 +111,7 @@ def test_numbers_stay_while_towers_make_way_for_those_of_other_suites(
     assert not app.exception and average(app) == average_of_run(dict.fromkeys(TASKS, 0.3))
 
 
+@pytest.mark.usefixtures("own_files")
 def test_what_changed_since_the_last_position(standing: Suite, look: Open, average_of_run: Callable[..., str]) -> None:
     app = look("what_if")
     assert not app.metric[0].delta
