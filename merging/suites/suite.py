@@ -96,6 +96,14 @@ class Task(Entry):
             known = {name: value for name, value in known.items() if name != "folders"}
         return {**known, **values}
 
+    @field_validator("name")
+    @classmethod
+    def _one_line(cls, name: str) -> str:
+        """As ``--tasks`` and links name it, where blanks around a name don't count."""
+        if name != name.strip() or not name.isprintable():
+            raise ValueError("expected text on one line, without blanks around it")
+        return name
+
     @field_validator("folders", mode="before")
     @classmethod
     def _folders_are_names(cls, values: Any) -> Any:
@@ -572,7 +580,7 @@ def load_suite(reference: str | Path) -> Suite:
         raise SuiteError("no suite named: expected its name or the path of its suite.yaml, got an empty text")
     path = suite_file(reference)
     if path.parent.is_dir() and not path.is_file() and path_of(reference).is_dir():
-        raise SuiteError(f"no suite.yaml in folder {path.parent.name!r}; `init-suite` writes one for checkpoints")
+        raise SuiteError(f"no suite.yaml in folder {path.parent.resolve().name!r}; `init-suite` writes one for checkpoints")
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         raise SuiteError(f"{path.name}: no description of a suite; expected a suite.yaml, or the folder that it is in")
     if not path.is_file() and Path(reference).suffix in (".yaml", ".yml"):
