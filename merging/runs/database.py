@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 from merging.core.errors import RunError
 from merging.core.files import require_folder
@@ -83,6 +84,10 @@ class _Kept(threading.local):
     connection: sqlite3.Connection | None = None
     state: tuple[int, ...] | None = None
     process = 0
+
+    def __reduce__(self) -> tuple[type[Self], tuple[()]]:
+        """Another process, which a table is sent to, begins with nothing."""
+        return type(self), ()
 
     def take(self, path: Path) -> sqlite3.Connection | None:
         """The connection, if it can be used."""

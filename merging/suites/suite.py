@@ -580,7 +580,9 @@ def load_suite(reference: str | Path) -> Suite:
         raise SuiteError("no suite named: expected its name or the path of its suite.yaml, got an empty text")
     path = suite_file(reference)
     if path.parent.is_dir() and not path.is_file() and path_of(reference).is_dir():
-        raise SuiteError(f"no suite.yaml in folder {path.parent.resolve().name!r}; `init-suite` writes one for checkpoints")
+        raise SuiteError(
+            f"no suite.yaml in folder {path.parent.resolve().name!r}; `init-suite` writes one for checkpoints"
+        )
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         raise SuiteError(f"{path.name}: no description of a suite; expected a suite.yaml, or the folder that it is in")
     if not path.is_file() and Path(reference).suffix in (".yaml", ".yml"):

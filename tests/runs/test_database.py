@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -117,6 +118,15 @@ def test_another_file_in_its_place_is_noticed(change: str, tmp_path: Path, opene
         else:
             with pytest.raises(RunError, match="no such table"):
                 written(database)
+
+
+def test_a_table_that_is_sent_to_another_process_is_opened_there(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    with database.kept_open():
+        write(database, "a")
+        sent = pickle.loads(pickle.dumps(database))
+        write(sent, "b")
+        assert sent._kept.connection is None and written(database) == ["a", "b"]
 
 
 def test_every_thread_has_its_own(tmp_path: Path) -> None:
