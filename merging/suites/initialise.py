@@ -327,7 +327,8 @@ def _named(folder: Path, paths: list[Path], base: str) -> dict[str, Path]:
         {path: "-".join(path.with_name(path.name.removesuffix(INDEX)).with_suffix("").parts)[-80:] for path in paths},
     )
     names: dict[str, Path] = {}
-    for way in ways:
+    for names_so in ways:
+        way = {path: _on_one_line(name) for path, name in names_so.items()}
         left = [path for path in paths if path not in names.values()]
         often = Counter(way[path] for path in left)
         names |= {way[path]: path for path in left if often[way[path]] == 1 and way[path] not in names}
@@ -335,6 +336,11 @@ def _named(folder: Path, paths: list[Path], base: str) -> dict[str, Path]:
     if nameless:
         raise SuiteError(f"{folder.name}: {shortened(nameless, 4)} would be tasks of one name; rename the files")
     return names
+
+
+def _on_one_line(name: str) -> str:
+    """As names of tasks are, of a file whose name may be anything."""
+    return "".join(letter if letter.isprintable() else " " for letter in name).strip()
 
 
 def _checkpoint_reference(folder: Path, checkpoint: Path) -> str:

@@ -14,7 +14,7 @@ from merging.runs.jobs.check import CheckJob
 from merging.runs.jobs.download import DownloadJob
 from merging.runs.table import RunStore
 from merging.suites import Suite
-from tests.app.conftest import build_suite, suites_folder, tiny
+from tests.app.conftest import build_suite, own_files, suites_folder, tiny
 from tests.app.finished_runs import finished, spec_of
 from ui.history import deleting
 from ui.history.export import offer, to_folder
@@ -25,7 +25,7 @@ from ui.shell.guard import GuardedStore
 from ui.shell.rights import RIGHTS, Act
 from ui.shell.session import NotAllowed, guest_in, sealed
 
-__all__ = ["suites_folder", "tiny"]
+__all__ = ["own_files", "suites_folder", "tiny"]
 
 ME = "guest 00000001"
 WHO = {"owner": {"session-is-owner": True}, "guest": {"session-name": ME}, "nobody": dict[str, object]()}
@@ -33,8 +33,8 @@ WHO = {"owner": {"session-is-owner": True}, "guest": {"session-name": ME}, "nobo
 # What pages call of the table of runs that changes nothing, and what only those call that carry runs out.
 LOOKING = {
     "active", "alike", "all", "connect", "done_like", "enough", "expected", "find", "find_each", "folder", "get",
-    "known_accuracy", "known_coefficients", "known_fingerprint", "known_predictions", "known_scaling", "queued",
-    "measured_by", "to_show",
+    "kept_open", "known_accuracy", "known_coefficients", "known_fingerprint", "known_predictions", "known_scaling",
+    "queued", "measured_by", "to_show",
 }  # fmt: skip
 DOING = {
     "beat", "become", "claim", "finish", "mark_lost", "progress", "remember_accuracy", "remember_coefficients",
@@ -43,7 +43,7 @@ DOING = {
 
 
 @pytest.fixture
-def shared(tiny: Suite, monkeypatch: pytest.MonkeyPatch) -> Iterator[Suite]:
+def shared(tiny: Suite, own_files: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Suite]:
     """A shared dashboard with one suite."""
     monkeypatch.setenv("MERGING_SERVE", "1")
     st.cache_resource.clear()
@@ -133,7 +133,7 @@ def test_the_limits_hold_for_guests(who: str, refused: bool, shared: Suite) -> N
         state.workspace().submit(spec_of(shared, seed=1))
 
 
-def test_without_others_nobody_asks(tiny: Suite) -> None:
+def test_without_others_nobody_asks(tiny: Suite, own_files: None) -> None:
     st.cache_resource.clear()
     assert not isinstance(state.workspace().store, GuardedStore)
     assert all(session.may(act, "somebody") == right.owner for act, right in RIGHTS.items())
