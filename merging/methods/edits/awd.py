@@ -149,8 +149,7 @@ def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
     grams = geometry.grams[chosen].sum(axis=0, keepdims=True) if whole else geometry.grams[chosen]
     size = Size.of_lengths(grams, TARGET_NORM, _SETTINGS) if whole else None
     grams = _normalised(grams) if size is None or size.relative(params.units) else grams
-    found = _solve(grams, params)
-    solved = mixing(found.coefficients, directed(grams))  # one for all layers, or one for each
+    found, solved, doubt = _solved_twice(grams, params)  # one for all layers, or one for each
     matrices = np.tile(np.eye(len(geometry.tasks)), (len(geometry.names), 1, 1))
     matrices[chosen] = solved
     per_layer = np.zeros(matrices.shape[:2])
@@ -165,7 +164,6 @@ def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
         "task_multipliers": multipliers.tolist(),
         "tensors": None if whole else list(geometry.names),
     }
-    doubt = _doubt(grams, solved, params)
     if doubt:
         report["warnings"] = [doubt]
     edit = LinearEdit(dict(zip(geometry.names, matrices, strict=True)), report)
@@ -173,20 +171,29 @@ def from_geometry(geometry: Geometry, params: AwdParams) -> Disentangled:
     return Disentangled(edit, after, coefficients, multipliers, found.curve, norm, doubt)
 
 
-def _doubt(grams: np.ndarray, solved: np.ndarray, params: AwdParams) -> str:
-    """What to say where the steps are too large to settle, so that the last digit of a Gram matrix decides.
+def _solved_twice(grams: np.ndarray, params: AwdParams) -> tuple[Redundancy, np.ndarray, str]:
+    """What is found, the matrices that apply it, and what to say where it hangs on the last digit of a Gram matrix.
 
     Descent of a sum of absolute cosines goes to and fro across its kinks. With a step size made for task vectors as
-    long as CLIP's that stays small; on shorter ones the iterates wander, and each rounding leads them elsewhere.
+    long as CLIP's that stays small; on shorter ones the iterates wander, and each rounding leads them elsewhere. So the
+    same problems with another last digit are solved beside them, in the same steps: of so few most of the time is that
+    of calls.
     """
+    there = directed(grams)
     if params.solver != "descent" or not len(grams):
-        return ""
+        found = _solve(grams, params)
+        return found, mixing(found.coefficients, there), ""
     noise = np.random.default_rng(0).standard_normal(grams.shape[1:])
     nudged = grams * (1 + _NUDGE * (noise + noise.T))
-    again = mixing(_solve(nudged, params).coefficients, directed(grams))
-    moved = float(np.linalg.norm(again - solved) / np.linalg.norm(solved))
-    if moved <= _STEADY:
-        return ""
+    both = _solve(np.concatenate([grams, nudged]), params, told=len(grams))
+    first, again = np.split(both.coefficients, 2)
+    solved = mixing(first, there)
+    moved = float(np.linalg.norm(mixing(again, there) - solved) / np.linalg.norm(solved))
+    return Redundancy(first, both.curve), solved, "" if moved <= _STEADY else _unsettled(grams, moved, params)
+
+
+def _unsettled(grams: np.ndarray, moved: float, params: AwdParams) -> str:
+    """What to say where the steps are too large to settle; ``moved`` is by how much a nudge moves the result."""
     there = directed(grams)
     length = float(np.sqrt(np.diagonal(grams, axis1=1, axis2=2)[there].mean())) if there.any() else 0.0
     return (
@@ -249,8 +256,13 @@ def _normalised(grams: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def _solve(grams: np.ndarray, params: AwdParams, device: torch.device | str = "cpu") -> Redundancy:
-    """Solve a batch of any size ``[B, T, T]``: a cache-sized part at a time, several in parallel; whole on a GPU."""
+def _solve(
+    grams: np.ndarray, params: AwdParams, device: torch.device | str = "cpu", told: int | None = None
+) -> Redundancy:
+    """Solve a batch of any size ``[B, T, T]``: a cache-sized part at a time, several in parallel; whole on a GPU.
+
+    The curve is that of the first ``told`` problems, or of all.
+    """
     if not len(grams):
         return Redundancy(np.zeros((0, grams.shape[-1])), np.zeros(1))
     where = torch.device("cpu" if params.solver == "exact" else device)
@@ -258,10 +270,13 @@ def _solve(grams: np.ndarray, params: AwdParams, device: torch.device | str = "c
 
     def solved(start: int) -> Redundancy:
         given = grams[start : start + size], params.alpha, params.beta, params.steps
-        return exact(*given) if params.solver == "exact" else descent(*given, where)
+        return exact(*given) if params.solver == "exact" else descent(*given, where, among(start))
 
-    parts = list(ordered(solved, range(0, len(grams), size), where))
-    weights = [len(part.coefficients) for part in parts]
+    def among(start: int) -> int:
+        return min(max(0, (len(grams) if told is None else told) - start), size, len(grams) - start)
+
+    starts = range(0, len(grams), size)
+    parts, weights = list(ordered(solved, starts, where)), [among(start) for start in starts]
     curve = np.average([part.curve for part in parts], axis=0, weights=weights)
     return Redundancy(np.concatenate([part.coefficients for part in parts]), curve)
 

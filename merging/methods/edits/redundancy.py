@@ -60,7 +60,7 @@ class Redundancy:
     curve: np.ndarray
 
 
-_Solver = Callable[[np.ndarray, float, float, int], Redundancy]
+_Solver = Callable[[np.ndarray, int], Redundancy]  # of how many of the first problems the curve is
 
 
 def directed(gram: np.ndarray) -> np.ndarray:
@@ -211,7 +211,14 @@ def mixing(coefficients: np.ndarray, there: np.ndarray) -> np.ndarray:
     return matrices
 
 
-def descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: torch.device | str = "cpu") -> Redundancy:
+def descent(
+    gram: np.ndarray,
+    alpha: float,
+    rate: float,
+    steps: int,
+    device: torch.device | str = "cpu",
+    told: int | None = None,
+) -> Redundancy:
     """Plain gradient descent ``δ ← δ − β ∇L`` from δ = 0, iterated on the coefficients a.
 
     ∇L is a combination of the τ's, so one step in D dimensions is one update of T numbers: the same iterates, to
@@ -229,18 +236,21 @@ def descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: tor
         steps: number of steps.
         device: where the steps are taken. In float64: float32 would move most problems by 1e-7, and those at a kink
             by as much as a step.
+        told: of how many of the first problems the curve is; of all if None or 0.
     """
-    return _without_zeros(functools.partial(_descent, device=device), gram, alpha, rate, steps, device)
+
+    def solved(gram: np.ndarray, told: int) -> Redundancy:
+        return _descent(gram, alpha, rate, steps, device, told or len(gram))
+
+    return _without_zeros(solved, gram, told or len(gram), device)
 
 
-def _without_zeros(
-    solver: _Solver, gram: np.ndarray, alpha: float, rate: float, steps: int, device: torch.device | str = "cpu"
-) -> Redundancy:
+def _without_zeros(solver: _Solver, gram: np.ndarray, told: int, device: torch.device | str = "cpu") -> Redundancy:
     """Solve each problem on its non-zero vectors alone, all problems with the same number of those together."""
     gram = resolved(gram, device)
     there = directed(gram)
     if there.all():
-        return solver(gram, alpha, rate, steps)
+        return solver(gram, told)
     first = np.argsort(~there, axis=1, kind="stable")  # those that take part, in their order, then the others
     count = there.sum(axis=1)
     coefficients = np.zeros(there.shape)
@@ -248,10 +258,10 @@ def _without_zeros(
     for number in np.unique(count):
         (problems,) = np.nonzero(count == number)
         own = first[problems, :number]  # [b, number]
-        part = solver(gram[problems[:, None, None], own[:, :, None], own[:, None, :]], alpha, rate, steps)
+        weights.append(int((problems < told).sum()))
+        part = solver(gram[problems[:, None, None], own[:, :, None], own[:, None, :]], weights[-1])
         coefficients[problems[:, None], own] = part.coefficients
         curves.append(part.curve)
-        weights.append(len(problems))
     return Redundancy(coefficients, np.average(curves, axis=0, weights=weights))
 
 
@@ -292,7 +302,9 @@ class _Pairs:
             weighted.addcmul_(self._shared, self._signed)
 
 
-def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: torch.device | str = "cpu") -> Redundancy:
+def _descent(
+    gram: np.ndarray, alpha: float, rate: float, steps: int, device: torch.device | str = "cpu", told: int | None = None
+) -> Redundancy:
     """As :func:`descent`, on vectors that are not zero."""
     batch, tasks, _ = gram.shape
     if tasks < 2:
@@ -321,7 +333,7 @@ def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: to
         pairs.pulls(u, inverse, pulled, weighted)
         weighted.mul_(inverse)  # v_j Σ_i |P_ij| v_i
         present = torch.sign(inverse, out=spare).sum(dim=0)
-        curve[step] = weighted.sum(dim=0).sub_(present).mul_(pull / 2).add_(length, alpha=alpha).mean()
+        curve[step] = weighted.sum(dim=0).sub_(present).mul_(pull / 2).add_(length, alpha=alpha)[:told].mean()
         if step == steps:
             break
         if len(watched):
@@ -339,7 +351,9 @@ def _descent(gram: np.ndarray, alpha: float, rate: float, steps: int, device: to
     found = a.T.cpu().numpy().copy()
     values = curve.cpu().numpy()
     # Both ends of the very numbers that are given, and in the same words: where nothing moved they are equal.
-    values[0], values[-1] = (np.mean(_objective(gram, end, alpha, device)) for end in (np.zeros_like(found), found))
+    values[0], values[-1] = (
+        np.mean(_objective(gram[:told], end[:told], alpha, device)) for end in (np.zeros_like(found), found)
+    )
     return Redundancy(found, values)
 
 
@@ -395,7 +409,7 @@ def exact(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy
         rate: β of the descent that gives one of the starts.
         steps: its number of steps.
     """
-    return _without_zeros(_exact, gram, alpha, rate, steps)
+    return _without_zeros(lambda gram, _: _exact(gram, alpha, rate, steps), gram, len(gram))
 
 
 def _exact(gram: np.ndarray, alpha: float, rate: float, steps: int) -> Redundancy:

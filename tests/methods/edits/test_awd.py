@@ -357,6 +357,36 @@ def test_problems_solved_in_parallel_batches_are_those_solved_one_by_one(
     assert threading.get_ident() not in seen
 
 
+@pytest.mark.parametrize("solver", ["descent", "exact"])
+@pytest.mark.parametrize("at_once", [4, 100])
+def test_the_curve_is_that_of_the_problems_it_is_asked_of(
+    solver: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a vector that is zero in one of these, and in one of the others."""
+    vectors = np.random.default_rng(0).normal(size=(11, 4, 6))
+    vectors[2, 1] = vectors[9, 0] = vectors[10, 2:] = 0
+    grams = vectors @ vectors.swapaxes(1, 2)
+    params = AwdParams(scope="row", solver=solver, steps=30)  # type: ignore[arg-type]
+    monkeypatch.setattr(awd, "AT_ONCE", at_once)
+    first, all_of_them = awd._solve(grams[:6], params), awd._solve(grams, params, told=6)
+    np.testing.assert_allclose(all_of_them.coefficients[:6], first.coefficients, rtol=1e-9)
+    if solver == "descent":
+        np.testing.assert_allclose(all_of_them.curve, first.curve, rtol=1e-9)
+    assert not np.allclose(first.curve, awd._solve(grams, params).curve, rtol=1e-3)
+
+
+def test_what_a_nudge_moves_is_not_in_what_is_told(vectors: TaskVectors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The problems are solved once more beside themselves: neither result nor curve is that of the second."""
+    geometry = measure(vectors)
+    usual = from_geometry(geometry, AwdParams(scope="layer"))
+    monkeypatch.setattr(awd, "_NUDGE", 0.3)
+    nudged = from_geometry(geometry, AwdParams(scope="layer"))
+    assert nudged.doubt and not usual.doubt
+    assert nudged.coefficients is not None and usual.coefficients is not None
+    np.testing.assert_allclose(nudged.coefficients, usual.coefficients, atol=1e-9)
+    np.testing.assert_allclose(nudged.curve, usual.curve, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("length", "units", "doubted"), [(0.15, "published", True), (0.15, "relative", False), (2.0, "published", False)]
 )
