@@ -32,7 +32,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.browser)
         item.add_marker(pytest.mark.timeout(1200))
         if CHROMIUM is None and not os.environ.get("REQUIRE_BROWSER"):
-            item.add_marker(pytest.mark.skip(reason="no Chromium on this machine (apt install chromium)"))
+            item.add_marker(
+                pytest.mark.skip(
+                    reason="no Chromium on this machine (apt install chromium-headless-shell, or chromium)"
+                )
+            )
 
 
 # What Streamlit writes and nobody can change, rule by rule: headings of sections among the items of the list of pages;
