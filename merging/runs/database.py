@@ -161,6 +161,11 @@ class Database:
                 raise
             self._kept.give(self.path, connection)
         except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                raise RunError(
+                    f"{self.path.name}: lacks what was in it ({error}): it was moved away or replaced while it was in "
+                    "use; put it back, or do it again to begin with no runs"
+                ) from None
             raise RunError(
                 f"{self.path.name}: can't be opened for writing ({error}); make room or choose another folder"
             ) from None

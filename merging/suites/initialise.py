@@ -332,7 +332,7 @@ def _named(folder: Path, paths: list[Path], base: str) -> dict[str, Path]:
         left = [path for path in paths if path not in names.values()]
         often = Counter(way[path] for path in left)
         names |= {way[path]: path for path in left if often[way[path]] == 1 and way[path] not in names}
-    nameless = [path.as_posix() for path in paths if path not in names.values()]
+    nameless = [_on_one_line(path.as_posix()) for path in paths if path not in names.values()]
     if nameless:
         raise SuiteError(f"{folder.name}: {shortened(nameless, 4)} would be tasks of one name; rename the files")
     return names

@@ -96,7 +96,7 @@ def test_a_database_that_refuses_later_is_an_error_in_words(
     with store.connect() as connection:
         connection.execute("drop table fingerprints")
     monkeypatch.setattr("merging.runs.database._SCHEMA", "")
-    assert "runs.sqlite: can't be opened for writing (no such table" in said(call("merge", suite_file, "--home", home))
+    assert "runs.sqlite: lacks what was in it (no such table" in said(call("merge", suite_file, "--home", home))
 
 
 @pytest.mark.parametrize("file", ["base.safetensors", "roads.safetensors"])

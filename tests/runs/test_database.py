@@ -116,7 +116,7 @@ def test_another_file_in_its_place_is_noticed(change: str, tmp_path: Path, opene
             os.rename(tmp_path / "other" / "runs.sqlite", database.path)
             assert written(database) == ["new"]
         else:
-            with pytest.raises(RunError, match="no such table"):
+            with pytest.raises(RunError, match=r"lacks what was in it .*no such table.*; put it back"):
                 written(database)
 
 
