@@ -93,6 +93,7 @@ def test_what_failed_is_taken_back_and_the_next_piece_of_work_has_a_connection_o
         with database.connect() as connection:
             connection.execute("begin")
             connection.execute("insert into accuracies values ('never committed', '')")
+        assert written(database) == []
         with pytest.raises(RunError, match="no such table"), database.connect() as connection:
             connection.execute("select * from elsewhere")
         assert not any(map(is_open, opened))
@@ -147,9 +148,10 @@ def test_a_copy_of_the_process_neither_uses_nor_closes_it(tmp_path: Path) -> Non
     answers = context.Queue()
 
     def copied() -> None:
+        parents = database._kept.connection
+        assert parents is not None
         write(database, "of the copy")
-        with database.kept_open():
-            answers.put(written(database))
+        answers.put((written(database), database._kept.connection is parents, is_open(parents)))
 
     with database.kept_open():
         write(database, "a")
@@ -157,7 +159,7 @@ def test_a_copy_of_the_process_neither_uses_nor_closes_it(tmp_path: Path) -> Non
         assert kept is not None
         process = context.Process(target=copied)
         process.start()
-        assert answers.get(timeout=60) == ["a", "of the copy"]
+        assert answers.get(timeout=60) == (["a", "of the copy"], False, True)
         process.join()
         assert process.exitcode == 0
         write(database, "b")
