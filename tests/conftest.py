@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 # and pages are drawn in others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MERGING_METHODS", None)  # those of whoever runs the tests
-# Workers have torch count GPUs in a way that lets them fork, which Adam does at each step and waits for.
+# Workers have torch count GPUs in a way that lets them fork; where there are none it looks for them for nothing.
 if not os.path.exists("/dev/nvidiactl"):
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "0")
 

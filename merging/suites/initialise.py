@@ -327,8 +327,7 @@ def _named(folder: Path, paths: list[Path], base: str) -> dict[str, Path]:
         {path: "-".join(path.with_name(path.name.removesuffix(INDEX)).with_suffix("").parts)[-80:] for path in paths},
     )
     names: dict[str, Path] = {}
-    for names_so in ways:
-        way = {path: _on_one_line(name) for path, name in names_so.items()}
+    for way in ({path: _on_one_line(name) for path, name in one.items()} for one in ways):
         left = [path for path in paths if path not in names.values()]
         often = Counter(way[path] for path in left)
         names |= {way[path]: path for path in left if often[way[path]] == 1 and way[path] not in names}
