@@ -64,7 +64,7 @@ def comparison(profile: BrowserContext, server: Server, free_tabs: list[Tab], ru
     """The page with both runs, once for all tests here, which change nothing on it."""
     with visiting(profile, server, free_tabs) as visit:
         page = visit("/compare?suite=evil&" + "&".join(f"run={run.id}" for run in runs))
-        expect(page.get_by_role("button", name="Report")).to_be_visible()
+        page.get_by_role("button", name="Report").wait_for()
         settled(page)
         yield page
 
@@ -72,7 +72,7 @@ def comparison(profile: BrowserContext, server: Server, free_tabs: list[Tab], ru
 def test_runs_are_compared_and_names_stay_text(comparison: Page, runs: list[Run]) -> None:
     page = comparison
     expect(page.locator(".js-plotly-plot:visible")).to_have_count(3)
-    expect(page.get_by_text("McNemar's exact test")).to_be_visible()
+    page.get_by_text("McNemar's exact test").wait_for()
     expect(page.get_by_test_id("stException")).to_have_count(0)
     assert page.evaluate("window.hit") is None
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
@@ -116,8 +116,8 @@ def test_a_report_is_taken_without_a_mouse_and_opens_without_a_network(
     assert download.value.suggested_filename == "comparison.html"
     download.value.save_as(tmp_path / "report.html")
     report = offline(tmp_path / "report.html")
-    expect(report.get_by_role("heading", level=1)).to_be_visible()
-    expect(report.locator("svg").first).to_be_visible()
+    report.get_by_role("heading", level=1).wait_for()
+    report.locator("svg").first.wait_for()
     boxes = report.locator("svg").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
     assert len(boxes) == 1 + 1 + 4 * 3 and min(boxes) > 50
     widths = report.locator("img").evaluate_all("all => all.map(one => one.naturalWidth)")

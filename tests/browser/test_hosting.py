@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, HTTPSHandler, build_opener
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser
 from websockets.exceptions import InvalidStatus
 
 from merging.core.guests import OWNER
@@ -169,8 +169,8 @@ def test_people_log_in_with_a_browser(site: Site, browser: Browser) -> None:
         page.get_by_role("button", name="Log in").click()
         page.get_by_role("button", name="bob", exact=True).click()
         page.wait_for_url(f"{site.url}/**")
-        expect(page.get_by_text(re.compile("bob.*uni.example")).first).to_be_visible()
-        expect(page.get_by_role("button", name="Log out")).to_be_visible()
+        page.get_by_text(re.compile("bob.*uni.example")).first.wait_for()
+        page.get_by_role("button", name="Log out").wait_for()
 
 
 Cookies = Callable[[str], dict[str, str]]

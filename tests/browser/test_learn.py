@@ -14,7 +14,7 @@ MINI = "tasks=digits&tasks=signs&tasks=shapes"
 def answered(page: Page) -> str:
     """The numbers that say why, once they are there."""
     told = page.locator(".st-key-lesson-answer")
-    expect(told).to_be_visible()
+    told.wait_for()
     expect(told).not_to_contain_text("Still being measured")
     settled(page)
     return told.inner_text()
@@ -43,7 +43,7 @@ def test_through_the_lesson(visit: Visits) -> None:
     page = visit(f"/learn?{MINI}", scheme="dark")
     for number, step in enumerate(STEPS, 1):
         expect(page.get_by_role("heading", level=1)).to_have_text(step.title)
-        expect(page.get_by_text(f"{number} of {len(STEPS)}", exact=True)).to_be_visible()
+        page.get_by_text(f"{number} of {len(STEPS)}", exact=True).wait_for()
         expect(page.locator(".js-plotly-plot")).to_have_count(1)
         show = page.get_by_role("radio", name="Show the answer")
         chosen = page.locator('[role="radio"][aria-checked="true"]').filter(has_text="Show the answer")
@@ -84,7 +84,7 @@ def test_a_control_moves_the_chart_and_the_screen_is_a_link(visit: Visits) -> No
     slider = page.get_by_role("slider")
     slider.focus()
     slider.press("End")
-    expect(page).to_have_url(re.compile("all=1.5"))
+    page.wait_for_url(re.compile("all=1.5"))
     expect(told).not_to_have_text(before)
     expect(told).to_have_text(measured)
     page.get_by_role("radio", name="C", exact=True).click()
@@ -102,9 +102,9 @@ def test_a_control_moves_the_chart_and_the_screen_is_a_link(visit: Visits) -> No
 def test_a_class_watches_adamerging_learn(visit: Visits) -> None:
     page = visit("/learn?suite=tiny&step=7")
     page.get_by_role("button", name="Let it learn").click()
-    expect(page).to_have_url(re.compile(r"run=\w{12}"))
-    expect(page.get_by_text(re.compile("is highest at"))).to_be_visible()
-    expect(page.get_by_text("60 steps, 16 unlabeled validation images")).to_be_visible()
+    page.wait_for_url(re.compile(r"run=\w{12}"))
+    page.get_by_text(re.compile("is highest at")).wait_for()
+    page.get_by_text("60 steps, 16 unlabeled validation images").wait_for()
     fits(page)
     page.get_by_role("radio", name="Show the answer").click()
     expect(page.locator(".st-key-lesson-answer")).to_contain_text("AdaMerging")  # once it has learned

@@ -37,7 +37,7 @@ def is_in_sight_without_scrolling(run: Run, page: Page) -> None:
 
 def stand_in_the_address(runs: list[Run], page: Page) -> None:
     page.wait_for_url("**/accuracy?*" + "&".join(f"runs={run.id}" for run in runs) + "*")
-    expect(page.get_by_text("λ 0.02, set by hand").first).to_be_visible()
+    page.get_by_text("λ 0.02, set by hand").first.wait_for()
 
 
 @pytest.mark.parametrize("start", WALKS)
@@ -62,16 +62,16 @@ def test_a_linked_run_beside_many_others_is_in_sight_without_scrolling(runs: lis
 
 def test_a_value_asked_for_in_vain_is_named(visit: Visits) -> None:
     page = visit("/?suite=tiny&alpha=-5")
-    expect(page.get_by_text("The page Start takes no alpha = -5")).to_be_visible()
+    page.get_by_text("The page Start takes no alpha = -5").wait_for()
     visit.leave(page)
     page = visit("/sweeps?suite=tiny&trials=0")
-    expect(page.get_by_text("trials = 0, which is no number from 1 to")).to_be_visible()
+    page.get_by_text("trials = 0, which is no number from 1 to").wait_for()
 
 
 def test_a_page_asked_for_in_vain_is_named_without_a_dialog_over_the_one_shown(visit: Visits) -> None:
     page = visit("/no_*such*_page?suite=tiny&tasks=apples")
-    expect(page.get_by_text("There is no page no_*such*_page. Start is shown.", exact=True)).to_be_visible()
-    expect(page.get_by_text("1 of 4 tasks selected")).to_be_visible()
+    page.get_by_text("There is no page no_*such*_page. Start is shown.", exact=True).wait_for()
+    page.get_by_text("1 of 4 tasks selected").wait_for()
     expect(page.get_by_role("dialog")).to_have_count(0)
     page.get_by_test_id("stSidebarNavLink").get_by_text("Task models", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Task models")
@@ -88,8 +88,8 @@ def test_a_run_deleted_elsewhere_is_said_to_be_gone(server: Server, visit: Visit
     run = ended(space, load_suite(server.home.parent / "suites" / "tiny"), "failed", "bad luck", "the last line")
     page = visit(f"/runs?suite=tiny&run={run.id}")
     again = page.get_by_role("button", name="Run again")
-    expect(again).to_be_visible()
+    again.wait_for()
     space.store.delete(run.id)
     again.click()
-    expect(page.get_by_test_id("stAlert").filter(has_text=f"There is no run {run.id} here")).to_be_visible()
+    page.get_by_test_id("stAlert").filter(has_text=f"There is no run {run.id} here").wait_for()
     expect(page.get_by_role("button", name="Delete")).to_have_count(0)

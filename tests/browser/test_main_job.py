@@ -36,7 +36,7 @@ def test_comparison_survives_a_closed_tab(visit: Visits, server: Server) -> None
     start = f"/?{TINY}&tasks=apples&tasks=birds"
     page = visit(start)
     page.get_by_role("button", name="Run the 3 that are missing").click()
-    expect(page.get_by_text("Cancel").first).to_be_visible()
+    page.get_by_text("Cancel").first.wait_for()
     visit.leave(page)
     again = visit(start)
     until(lambda: not RunStore(server.home).active(), meanwhile=lambda: again.wait_for_timeout(200))
@@ -55,7 +55,7 @@ def test_a_view_of_the_similarity_page_is_a_link_and_a_slider_changes_it(visit: 
     page = visit(f"/similarity?{TINY}&scope=layer&level=block&alpha=0.3&tasks=apples&tasks=doors")
     slider = page.get_by_role("slider", name=re.compile("α"))
     expect(slider).to_have_value("0.3")
-    expect(page.get_by_text("2 of 4 tasks selected")).to_be_visible()
+    page.get_by_text("2 of 4 tasks selected").wait_for()
     value = page.get_by_test_id("stMetricValue").first
     before = value.inner_text()
     slider.focus()
@@ -68,14 +68,14 @@ def test_a_view_of_the_similarity_page_is_a_link_and_a_slider_changes_it(visit: 
     settled(page)
     expect(page.get_by_role("heading", level=1)).to_have_text("Merge")
     for setting in ("edit.scope=layer", "edit.alpha=0.28"):
-        expect(page.get_by_text(setting)).to_be_visible()
+        page.get_by_text(setting).wait_for()
 
 
 def test_merge_shows_progress_and_result(visit: Visits) -> None:
     page = visit(f"/merge?{TINY}&edit=ties")
     page.get_by_role("button", name="Merge", exact=True).click()
-    expect(page).to_have_url(re.compile(r"run=\w{12}"))
-    expect(page.get_by_text("Average accuracy")).to_be_visible()
+    page.wait_for_url(re.compile(r"run=\w{12}"))
+    page.get_by_text("Average accuracy").wait_for()
     run = re.search(r"run=(\w+)", page.url)
     assert run is not None
     page.get_by_text("Details and export on Runs").click()
@@ -102,26 +102,26 @@ def test_what_somebody_has_asked_for_comes_into_sight_each_time(visit: Visits) -
 def test_a_running_merge_can_be_cancelled(visit: Visits) -> None:
     page = visit(f"/merge?{TINY}&merge=adamerging&merge.steps=20000")
     page.get_by_role("button", name="Merge", exact=True).click()
-    expect(page).to_have_url(re.compile(r"run=\w{12}"))
+    page.wait_for_url(re.compile(r"run=\w{12}"))
     run = page.url.split("run=")[1][:12]  # others of another test may be under way beside it
-    expect(page.get_by_text(re.compile("Adapting")).first).to_be_visible()
+    page.get_by_text(re.compile("Adapting")).first.wait_for()
     page.locator(f'[class*="cancel-{run}"]').get_by_role("button").click()
-    expect(page.get_by_role("button", name="Run again")).to_be_visible()
+    page.get_by_role("button", name="Run again").wait_for()
 
 
 def test_the_selection_is_shared_by_all_pages(visit: Visits) -> None:
     page = visit(f"/task_models?{TINY}&tasks=apples&tasks=birds")
-    expect(page.get_by_text("2 of 4 tasks selected")).to_be_visible()
+    page.get_by_text("2 of 4 tasks selected").wait_for()
     page.get_by_test_id("stSidebarNavLink").get_by_text("Similarity").click()
     settled(page)
     expect(page.get_by_role("heading", level=1)).to_have_text("Similarity")
-    expect(page.get_by_text("2 of 4 tasks selected")).to_be_visible()
+    page.get_by_text("2 of 4 tasks selected").wait_for()
     page.get_by_test_id("stSidebarNavLink").get_by_text("Task models").click()
     page.get_by_role("button", name="Select none").click()
     page.wait_for_url(re.compile(r"(?=.*[?&]suite=tiny(&|$)).*[?&]tasks=(&|$)"))
     page.reload()
     settled(page)
-    expect(page.get_by_text("0 of 4 tasks selected")).to_be_visible()
+    page.get_by_text("0 of 4 tasks selected").wait_for()
 
 
 @pytest.mark.parametrize("content", ["<h1>Start</h1>", '<div data-testid="stAlert">No.</div>'])
@@ -131,7 +131,7 @@ def test_the_first_look_goes_once_there_is_a_page(content: str, profile: Browser
     page.set_content(f"<!DOCTYPE html><html lang=en><title>Any</title><body><div id=root></div>{look}</body></html>")
     expect(page.locator("#first-look")).to_contain_text("AWD + Task Arithmetic")
     page.evaluate("document.getElementById('root').innerHTML = '<p>Connecting</p>'")
-    expect(page.locator("#first-look")).to_be_visible()
+    page.locator("#first-look").wait_for()
     page.evaluate(f"document.getElementById('root').innerHTML = `<main data-testid=stMain>{content}</main>`")
     expect(page.locator("#first-look")).to_have_count(0)
     page.close()
@@ -139,6 +139,6 @@ def test_the_first_look_goes_once_there_is_a_page(content: str, profile: Browser
 
 def test_the_embedded_suite_is_there_at_once(visit: Visits) -> None:
     page = visit("/")
-    expect(page.get_by_text(re.compile("Measured when the suite was built")).first).to_be_visible()
-    expect(page.get_by_text("8 of 8 tasks selected")).to_be_visible()
-    expect(page.locator(".js-plotly-plot").first).to_be_visible()
+    page.get_by_text(re.compile("Measured when the suite was built")).first.wait_for()
+    page.get_by_text("8 of 8 tasks selected").wait_for()
+    page.locator(".js-plotly-plot").first.wait_for()

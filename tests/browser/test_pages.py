@@ -106,7 +106,7 @@ _COVERED = """() => [...document.querySelectorAll("[data-testid=stMain] .stEleme
 
 def buttons_of_tables_cover_nothing(page: Page) -> None:
     """Where a finger points they always show, and stand in a row above their table."""
-    expect(page.get_by_test_id("stElementToolbar").first).to_be_visible()
+    page.get_by_test_id("stElementToolbar").first.wait_for()
     covered = page.evaluate(_COVERED)
     assert covered and not any(covered), covered
 
@@ -121,7 +121,7 @@ def test_in_the_dark_nothing_lies_beyond_the_edge_of_a_phone_and_all_is_read_on_
     if place in _WITH_TABLES:
         buttons_of_tables_cover_nothing(tab.page)
     expand = tab.page.get_by_test_id("stExpandSidebarButton")
-    expect(expand).to_be_visible()
+    expand.wait_for()
     tab.page.set_viewport_size({"width": 1920, "height": 1080})
     expect(expand).to_have_count(int(place.startswith("/learn")))
     renders_without_overflow(tab.page, PAGES[place])

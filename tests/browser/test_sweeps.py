@@ -17,13 +17,13 @@ def open_form(page: Page) -> None:
     form.wait_for()
     if form.get_attribute("open") is None:
         form.locator("summary").first.click()
-    expect(page.get_by_role("button", name="Start the sweep")).to_be_visible()
+    page.get_by_role("button", name="Start the sweep").wait_for()
 
 
 def test_a_sweep_that_a_key_started_survives_a_closed_tab_and_its_link_shows_the_best(visit: Visits) -> None:
     page = visit(f"/sweeps?{TINY}&merges.task_arithmetic.scaling=0.2, 0.4")
     open_form(page)
-    expect(page.get_by_text("A grid of 2 trials")).to_be_visible()
+    page.get_by_text("A grid of 2 trials").wait_for()
     tab_to(page, "button", "Start the sweep")
     assert focus_is_seen(page)
     page.keyboard.press(" ")
@@ -31,7 +31,7 @@ def test_a_sweep_that_a_key_started_survives_a_closed_tab_and_its_link_shows_the
     link = page.url[page.url.index("/sweeps") :]
     visit.leave(page)
     again = visit(link)
-    expect(again.get_by_text("2 of 2 trials")).to_be_visible()
+    again.get_by_text("2 of 2 trials").wait_for()
     expect(again.get_by_test_id("stMetricValue").nth(1)).to_have_text(re.compile(r"\d %"))
     settled(again)
     expect(again.locator(".js-plotly-plot")).to_have_count(2)
@@ -48,10 +48,10 @@ def test_a_running_sweep_can_be_cancelled_and_taken_up_again(visit: Visits) -> N
     page = visit(f"/sweeps?{TINY}&merges=AdaMerging&merges.adamerging.steps=20000, 19000")
     open_form(page)
     page.get_by_role("button", name="Start the sweep").click()
-    expect(page.get_by_text(re.compile("adapting")).first).to_be_visible()
+    page.get_by_text(re.compile("adapting")).first.wait_for()
     page.get_by_role("button", name="Cancel", exact=True).click()
-    expect(page.get_by_role("button", name="Go on")).to_be_visible()
+    page.get_by_role("button", name="Go on").wait_for()
     page.get_by_role("button", name="Go on").click()
-    expect(page.get_by_text(re.compile("adapting")).first).to_be_visible()
+    page.get_by_text(re.compile("adapting")).first.wait_for()
     page.get_by_role("button", name="Cancel", exact=True).click()
-    expect(page.get_by_role("button", name="Go on")).to_be_visible()
+    page.get_by_role("button", name="Go on").wait_for()

@@ -24,14 +24,14 @@ WATCH = """text => {
 def test_moved_sliders_change_the_numbers_and_the_last_of_many_moves_counts(visit: Visits, server: Server) -> None:
     page = visit(f"/what_if?{MINI}")
     value = page.get_by_test_id("stMetricValue").first
-    expect(page.get_by_text("All 450 validation images")).to_be_visible()
+    page.get_by_text("All 450 validation images").wait_for()
     before = value.inner_text()
     page.evaluate(WATCH, SAMPLE)
     slider = page.get_by_role("slider", name=re.compile("Traffic signs"))
     slider.focus()
     slider.press("Home")
     page.wait_for_function("window.seen")
-    expect(page.get_by_text("All 450 validation images")).to_be_visible()
+    page.get_by_text("All 450 validation images").wait_for()
     expect(value).not_to_have_text(before)
     settled(page)
     assert "c.signs=-1" in page.url
@@ -41,8 +41,8 @@ def test_moved_sliders_change_the_numbers_and_the_last_of_many_moves_counts(visi
     for _ in range(8):
         slider.press("ArrowRight")
     settled(page)
-    expect(page.get_by_text("All 450 validation images")).to_be_visible()
-    expect(page).to_have_url(re.compile(r"c\.digits=0\.7"))
+    page.get_by_text("All 450 validation images").wait_for()
+    page.wait_for_url(re.compile(r"c\.digits=0\.7"))
     run = execute(
         MergeSpec.like(specification("mini", {"digits": 0.7, "signs": -1.0}, "none", split="val")),
         Workspace(server.home),
@@ -52,8 +52,8 @@ def test_moved_sliders_change_the_numbers_and_the_last_of_many_moves_counts(visi
 
 def test_a_view_is_a_link(visit: Visits) -> None:
     page = visit("/what_if?suite=tiny&c.birds=0&what-edit=TIES&what-split=Test")
-    expect(page.get_by_text("All 96 test images")).to_be_visible()
-    expect(page.get_by_text("chosen on test")).to_be_visible()
+    page.get_by_text("All 96 test images").wait_for()
+    page.get_by_text("chosen on test").wait_for()
     expect(page.get_by_role("slider", name=re.compile("Birds"))).to_have_value("0")
 
 
@@ -61,10 +61,10 @@ def test_jobs_show_their_results_and_all_views_are_accessible(visit: Visits) -> 
     page = visit("/what_if?suite=tiny&what=Drop+one+out")
     assert not barriers(page)
     page.get_by_role("button", name="Drop one out", exact=True).last.click()
-    expect(page.get_by_text("Does cosine predict interference?")).to_be_visible()
+    page.get_by_text("Does cosine predict interference?").wait_for()
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
     for view, button in (("λ curves", "Measure the curves"), ("Landscape", "Measure the landscape")):
         page.get_by_role("radio", name=view, exact=True).click()
-        expect(page.get_by_role("button", name=button)).to_be_visible()
+        page.get_by_role("button", name=button).wait_for()
         settled(page)
         assert not barriers(page), view

@@ -21,12 +21,12 @@ def test_coefficients_are_moved_and_set_without_a_mouse(visit: Visits) -> None:
     tab_to(page, "slider", "Apples")
     assert focus_is_seen(page)
     page.keyboard.press("ArrowRight")
-    expect(page).to_have_url(re.compile(r"c\.apples=0\.35"))
+    page.wait_for_url(re.compile(r"c\.apples=0\.35"))
     settled(page)
     tab_to(page, "button", "Apples alone")
     assert focus_is_seen(page)
     page.keyboard.press("Enter")
-    expect(page).to_have_url(re.compile(r"c\.apples=1"))
+    page.wait_for_url(re.compile(r"c\.apples=1"))
 
 
 def test_a_tab_is_opened_and_a_run_deleted_and_had_back_without_a_mouse(visit: Visits, server: Server) -> None:
@@ -37,17 +37,17 @@ def test_a_tab_is_opened_and_a_run_deleted_and_had_back_without_a_mouse(visit: V
     kept.write_bytes(b"weights")
 
     page = visit(f"/runs?suite=tiny&run={run.id}")
-    expect(page.get_by_role("heading", name="Task Arithmetic")).to_be_visible()
+    page.get_by_role("heading", name="Task Arithmetic").wait_for()
     tab_to(page, "tab", "Accuracy")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     expect(page.get_by_role("tab", name="Coefficients")).to_have_attribute("aria-selected", "true")
-    expect(page).to_have_url(re.compile(rf"tab\.{run.id}=Coefficients"))
+    page.wait_for_url(re.compile(rf"tab\.{run.id}=Coefficients"))
     settled(page)
     for name in ("^Delete$", "^Delete it$"):
         tab_to(page, "button", name)
         page.keyboard.press("Enter")
-    expect(page.get_by_text(f"{run.id} was deleted")).to_be_visible()
+    page.get_by_text(f"{run.id} was deleted").wait_for()
     assert space.store.find(run.fingerprint) is None
     settled(page)
     tab_to(page, "button", "^Undo$")

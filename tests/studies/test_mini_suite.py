@@ -133,7 +133,7 @@ def test_a_tiny_build_runs_from_nothing_and_again(tmp_path: Path, monkeypatch: p
         pool_per_task=10,
         train_images=10,
         pretraining=PretrainingPlan(steps=2, tags_from=1),
-        fine_tuning=FineTuningPlan(steps=2, batch=8),
+        fine_tuning=FineTuningPlan(steps=2, batch=2),
     )
     found = build_module.build(plan, work, output, build_module.Reporter())
     assert found.keys() == set(NAMES)

@@ -99,7 +99,7 @@ def test_every_task_gains_from_fine_tuning(suite: Suite, monkeypatch: pytest.Mon
 
 def test_a_tiny_build_runs_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(related, "COUNTS", {"val": 10, "test": 10})
-    plan = BuildPlan(train_images=10, fine_tuning=FineTuningPlan(steps=2, batch=8))
+    plan = BuildPlan(train_images=10, fine_tuning=FineTuningPlan(steps=2, batch=2))
     made = []
     for _ in range(2):
         related.build(plan, EMBEDDED, tmp_path, Reporter())
