@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # exit status of what Ctrl-C ended: 128 + SIGINT
 _NAMED = "merging.methods named"  # key of what is remembered with a command
-_SAY_THEMSELVES = ("app", "serve", "worker", "methods")  # which of one's own methods are not loaded
+_SAY_THEMSELVES = ("app", "serve", "worker", "methods", "new-method")  # which of one's own methods are not there
 CUT_OFF = 141  # of what nobody reads any more, as of other programs: 128 + SIGPIPE
 
 
@@ -127,7 +127,7 @@ def add_methods(context: click.Context, places: Sequence[Path]) -> None:
     """Let methods of one's own come from these places, too, until the command has ended.
 
     Raises:
-        SpecError: one is a file that can't be loaded, and the command may go on to take a built-in method of its name.
+        SpecError: one, or a file in it, can't be loaded: the command might go on to take a built-in method of its name.
     """
     before = os.environ.get(METHODS_VARIABLE, "")
     wanted = methods_setting([*method_places(), *places])
@@ -135,7 +135,7 @@ def add_methods(context: click.Context, places: Sequence[Path]) -> None:
         _set_places(wanted)  # absolute, as processes that are started may stand elsewhere
         context.find_root().call_on_close(lambda: _set_places(before))
     named = context.meta.setdefault(_NAMED, set())  # before the command as well as after it
-    named.update(place.resolve() for place in places if place.is_file())
+    named.update(place.resolve() for place in places)
     if named and not isinstance(context.command, click.Group) and context.command.name not in _SAY_THEMSELVES:
         from merging.methods.own import require_loaded
 

@@ -10,6 +10,7 @@ breaks the contract of :mod:`merging.methods.contract`, is a :class:`Problem` an
 
 import hashlib
 import importlib
+import itertools
 import sys
 import threading
 from collections import Counter
@@ -39,7 +40,7 @@ ENTRY_POINTS = "merging.methods"
 _MOST_BYTES = 2**20
 _MODULE = "merging_method_of_"  # what the modules of files are called, followed by their hash
 _LONGEST, _SHORT = 400, 120  # letters of a reason why nothing is loaded, and of what went wrong in a run
-_NO_METHOD = "registers no method; expected a function with @edit(…) or @merge(…) of merging.methods.registry"
+_EXPECTED = "expected a function with @edit(…) or @merge(…) of merging.methods.registry"
 
 
 @dataclass(frozen=True)
@@ -189,16 +190,20 @@ def aside() -> str:
     return "".join(f"; {problem}" for problem in _problems)
 
 
-def require_loaded(files: Collection[Path]) -> None:
-    """Look at all places again, and insist that these files, resolved, were loaded.
+def require_loaded(places: Collection[Path]) -> None:
+    """Look at all places again, and insist that these files, and those of these folders, were loaded.
 
     Raises:
-        SpecError: one was not; in its place a built-in method of the same name would be taken.
+        SpecError: one was not; in its place a built-in method of the same name would be taken. Or a folder holds none.
     """
     refresh()
+    files = {path.resolve() for place in places for path in _candidates(place)}
     failed = [str(problem) for problem in _problems if problem.path in files]
     if failed:
         raise SpecError("; ".join(failed))
+    for place in places:
+        if not any(_of_place(place)):
+            raise SpecError(f"--methods {place.name}: no Python file in this folder registers a method; {_EXPECTED}")
 
 
 def stamp() -> str:
@@ -222,19 +227,24 @@ def _look() -> tuple[list[_File | _Package], list[Problem]]:
     """All that may bring methods, packages first, and what can't be read."""
     found: list[_File | _Package] = [_Package(entry, _source_of(entry)) for entry in _entries()]
     problems: list[Problem] = []
-    for place in method_places():
-        if not place.exists():
-            problems.append(Problem(place.name, f"{METHODS_VARIABLE} or --methods names it, and it is not there"))
-            continue
-        for path in _candidates(place):
-            try:
-                file = _File(path.resolve(), read_bytes(path, SpecError, _MOST_BYTES), path.name)
-            except MergingError as error:
-                problems.append(Problem(path.name, str(error), path.resolve()))
-                continue
-            if path == place or b"merging.methods" in file.content:  # other scripts in a folder are none of ours to run
-                found.append(file)
+    for one in itertools.chain.from_iterable(map(_of_place, method_places())):
+        problems.append(one) if isinstance(one, Problem) else found.append(one)
     return _told_apart(list(dict.fromkeys(found))), problems
+
+
+def _of_place(place: Path) -> Iterator[_File | Problem]:
+    """What of a file or folder may bring methods, and what can't be read."""
+    if not place.exists():
+        yield Problem(place.name, f"{METHODS_VARIABLE} or --methods names it, and it is not there")
+        return
+    for path in _candidates(place):
+        try:
+            file = _File(path.resolve(), read_bytes(path, SpecError, _MOST_BYTES), path.name)
+        except MergingError as error:
+            yield Problem(path.name, str(error), path.resolve())
+            continue
+        if path == place or b"merging.methods" in file.content:  # other scripts in a folder are none of ours to run
+            yield file
 
 
 def _told_apart(found: Sequence[_File | _Package]) -> list[_File | _Package]:
@@ -281,7 +291,7 @@ def _fitting(one: _File | _Package, before: Sequence[Stage]) -> list[Stage]:
     with registry.trying(before):
         listed = one.stages()
         if not listed:
-            raise SpecError(_NO_METHOD)
+            raise SpecError(f"registers no method; {_EXPECTED}")
         new = [
             replace(stage, source=one.source, published=stage.published or (_usual(stage),), plan=_telling(stage, one))
             for stage in listed

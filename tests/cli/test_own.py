@@ -73,17 +73,27 @@ def test_a_broken_file_is_said_on_standard_error_and_the_command_works(file: Pat
 
 
 @pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("folder", [True, False])
 def test_a_file_that_has_a_built_in_name_is_refused_and_nothing_runs(
-    file: Path, suite_file: Path, tmp_path: Path, before: bool
+    file: Path, suite_file: Path, tmp_path: Path, before: bool, folder: bool
 ) -> None:
     """The built-in method of that name is not what was meant."""
     file.write_text(HEAD + method("iso_c", "Mine"), encoding="utf-8")
     command = ["merge", suite_file, "--merge", "iso_c", "--home", tmp_path / "home"]
-    found = call("--methods", file, *command) if before else call(*command, "--methods", file)
+    named = ["--methods", file.parent if folder else file]
+    found = call(*named, *command) if before else call(*command, *named)
     assert found.exit_code == 1 and not (tmp_path / "home").exists()
     assert "Error: the methods of mine.py are not loaded: " in found.stderr
     assert "there is a built-in merge 'iso_c'; choose another name" in found.stderr and "warning" not in found.stderr
     assert call("check-method", "iso_c", "--methods", file).exit_code == 1
+
+
+def test_a_folder_without_methods_is_refused(suite_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "other.py").write_text("raise SystemExit")  # is not run
+    found = call("merge", suite_file, "--methods", tmp_path / "empty", "--home", tmp_path / "home")
+    assert found.exit_code == 1 and not (tmp_path / "home").exists()
+    assert "Error: --methods empty: no Python file in this folder registers a method; expected a" in found.stderr
 
 
 @pytest.mark.parametrize("kind", ["edit", "merge"])
