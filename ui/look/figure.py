@@ -19,6 +19,7 @@ from merging.methods import own
 Chart = partial[go.Figure]  # a function of merging.charts with all that the figure is made of
 
 _KEPT_CHARTS = 256  # some ten kilobytes each
+_MOST_DIGITS = 4  # behind the point, as browsers show by default
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 # plotly.js draws with scripts and styles that stand in the page; from elsewhere it needs nothing.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -195,8 +196,24 @@ def to_html(figure: go.Figure, takeaway: str) -> str:
 def show_table(table: pd.DataFrame, *, key: str, file: str, **dataframe_kwargs: Any) -> None:
     """A table with its CSV download; further arguments are passed on to ``st.dataframe``."""
     choices = {"height": "auto" if len(table) < 12 else 400, **dataframe_kwargs}
+    choices["column_config"] = {**as_many_digits(table), **choices.get("column_config", {})}
     st.dataframe(table, hide_index=True, width="stretch", **choices)
     offer_csv(table, key=key, file=file)
+
+
+def as_many_digits(table: pd.DataFrame) -> dict[str, Any]:
+    """How to show columns of numbers of few digits: all with as many as the longest, so that 81.0 stands over 84.5.
+
+    >>> list(as_many_digits(pd.DataFrame({"Average (%)": [81.0, 84.5], "t": [1 / 3, 0.5], "Steps": [1.0, None]})))
+    ['Average (%)']
+    """
+    found: dict[str, Any] = {}
+    for name in table.select_dtypes("float"):
+        values = table[name].dropna()
+        digits = next((some for some in range(_MOST_DIGITS + 1) if values.equals(values.round(some))), 0)
+        if digits:
+            found[str(name)] = st.column_config.NumberColumn(format=f"%.{digits}f")
+    return found
 
 
 def offer_csv(table: pd.DataFrame, *, key: str, file: str) -> None:
