@@ -39,6 +39,7 @@ _OF_A_RUN = ("Normalised (%)", "Seconds", "Memory (MB)")  # columns that are lef
 _CLOSE = 0.4  # of the width: names of lines nearer than that stand above each other, as phones are narrow
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
 _NEAR_THE_EDGE = 0.25  # share of the width within which a text beside a line would be cut off on a phone
+_LABEL = 0.1  # share of the width that a number beside a dot takes
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ def task_column(task: str) -> str:
 def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Figure:
     """Average accuracy of every measured method, by the data needed, best first; localised ones apart.
 
-    The baselines are vertical lines; from zero-shot to each dot goes a thin rule, the gain by merging.
+    The baselines are vertical lines, with gaps for the numbers of dots; from zero-shot to each dot goes a thin rule,
+    the gain by merging.
     """
     methods = [one for one in ranked(standings) if one.row and not one.baseline]
     lines = {one.title: 100 * one.row.average for one in standings if one.row and one.baseline}
@@ -170,9 +172,14 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
                 }
             )
         place += 1 + _GAP
-    shapes += [_rule(value, value, -0.6, place - _GAP - 0.4, 1, "dot", neutral(dark)) for value in lines.values()]
     shown = [*lines.values(), *(trace["x"][0] for trace in traces)]
     low, high = max(0.0, min(shown, default=0) - 4), min(104.0, max(shown, default=100) + 5)
+    for value in lines.values():
+        labels = [trace["y"][0] for trace in traces if 0 < (value - trace["x"][0]) / (high - low) < _LABEL]
+        tops, ends = [-0.6, *(y + 0.4 for y in labels)], [*(y - 0.4 for y in labels), place - _GAP - 0.4]
+        for top, end in zip(tops, ends, strict=True):
+            if top < end:
+                shapes.append(_rule(value, value, top, end, 1, "dot", neutral(dark)))
     close = len(lines) > 1 and max(lines.values()) - min(lines.values()) < _CLOSE * (high - low)
     notes = [
         {

@@ -182,6 +182,15 @@ def test_every_dot_is_the_average_of_the_method_beside_it() -> None:
     assert figure.layout.yaxis.range[0] > max(heights) > figure.layout.yaxis.range[1]  # the best on top
 
 
+def test_no_line_crosses_the_number_of_a_dot() -> None:
+    figure = leaderboard_dots([*LINES, line("Near", (0.91, 0.91))])
+    (height,) = (trace.y[0] for trace in figure.data if trace.name == "Near")
+    ((top, bottom),) = [(shape.y0, shape.y1) for shape in figure.layout.shapes if shape.x0 == shape.x1 == 45]
+    pieces = [(shape.y0, shape.y1) for shape in figure.layout.shapes if shape.x0 == shape.x1 == 92.5]
+    assert (pieces[0][0], pieces[-1][1]) == (top, bottom)
+    assert all(start < end <= height - 0.4 or height + 0.4 <= start < end for start, end in pieces)
+
+
 def test_every_column_of_every_row_is_its_own() -> None:
     table = leaderboard_table(LINES, TASKS).set_index("Method")
     assert table[["Average (%)", "digits", "signs"]].dropna().T.to_dict("list") == {
