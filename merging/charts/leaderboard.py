@@ -39,7 +39,7 @@ _OF_A_RUN = ("Normalised (%)", "Seconds", "Memory (MB)")  # columns that are lef
 _CLOSE = 0.4  # of the width: names of lines nearer than that stand above each other, as phones are narrow
 _LINE_HEIGHT, _GAP = 27, 0.5  # pixels a line of the chart; empty lines between groups
 _NEAR_THE_EDGE = 0.25  # share of the width within which a text beside a line would be cut off on a phone
-_LABEL = 0.1  # share of the width that a number beside a dot takes
+_LABEL = 0.07  # share of the width that a number beside a dot takes
 
 
 @dataclass(frozen=True)
