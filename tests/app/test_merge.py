@@ -315,6 +315,25 @@ def test_a_published_method_fills_the_form(standing: Suite, look: Open) -> None:
     assert app.selectbox(key="form.published").value is None
 
 
+def test_a_choice_that_a_browser_still_shows_while_something_else_is_set_undoes_nothing(
+    standing: Suite, look: Open
+) -> None:
+    app = look("merge", edit="awd", **{"merge.scaling": "auto"})
+    preset, alpha = "form.edit.awd.preset", "form.edit.awd.alpha"
+    published = app.selectbox(key="form.published").value
+    shown = app.button_group(key=preset).value
+    assert published and shown
+    app.number_input(key=alpha).set_value(0.3).run()
+    assert (app.selectbox(key="form.published").value, app.button_group(key=preset).value) == (None, None)
+    app.number_input(key=alpha).set_value(0.4)
+    app.selectbox(key="form.published").set_value(published)
+    app.button_group(key=preset).set_value(shown).run()
+    assert not app.exception and app.number_input(key=alpha).value == 0.4
+    assert (app.selectbox(key="form.published").value, app.button_group(key=preset).value) == (None, None)
+    app.button_group(key=preset).set_value(shown).run()
+    assert app.number_input(key=alpha).value == 0.1 and app.selectbox(key="form.published").value == published
+
+
 def test_memory_is_estimated_from_the_sizes(standing: Suite, look: Open) -> None:
     def size(**link: Any) -> float:
         app = look("merge", **link)

@@ -107,6 +107,19 @@ def test_reading_b_sets_all_controls(standing: Suite, look: Open) -> None:
     assert app.select_slider(key="beta").value == 1e-5
 
 
+def test_a_reading_that_a_browser_still_shows_while_something_else_is_moved_undoes_nothing(
+    standing: Suite, look: Open
+) -> None:
+    app = look("similarity")
+    app.slider(key="alpha").set_value(0.11).run()
+    assert app.button_group(key="preset").value is None
+    app.slider(key="alpha").set_value(0.12)
+    app.button_group(key="preset").set_value("Reading A").run()
+    assert app.slider(key="alpha").value == 0.12 and app.button_group(key="preset").value is None
+    app.button_group(key="preset").set_value("Reading A").run()
+    assert app.slider(key="alpha").value == 0.1 and app.button_group(key="preset").value == "Reading A"
+
+
 @pytest.mark.parametrize("params", [{"scope": "row"}, {"solver": "adam", "beta": 1e-4, "steps": 20}])
 def test_large_solves_are_the_workers(
     tiny: Suite,

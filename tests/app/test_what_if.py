@@ -16,6 +16,7 @@ from tests.app.conftest import TASKS, build_suite, links, texts
 from tests.app.finished_runs import carry_out_queued
 from tests.carrying import execute
 from tests.own_methods import write
+from ui.look import marks
 from ui.shell import state
 from ui.what_if import coefficients_view, live_accuracy
 
@@ -158,8 +159,8 @@ def test_a_browser_that_hears_late_where_the_one_for_all_was_put_moves_nothing(
     said: float, left: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stands = {"c.apples": 0.7, "c.birds": 0.3}
-    stood = {coefficients_view._STOOD: {"apples": 0.7, "birds": 0.3}, coefficients_view._ALL: said}
-    monkeypatch.setattr(coefficients_view.st, "session_state", {**stands, **stood})
+    monkeypatch.setattr(coefficients_view.st, "session_state", {**stands, coefficients_view._ALL: said})
+    marks.remember(coefficients_view._ALL, stands)
     coefficients_view._follow_all()
     assert [coefficients_view.st.session_state[key] for key in stands] == left
 

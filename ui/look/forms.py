@@ -15,12 +15,14 @@ from merging.core.errors import SpecError
 from merging.core.text import printed
 from merging.methods.params import AUTO, bounds, excludes_low, is_coefficient, takes_auto, takes_each, title_of
 from merging.methods.registry import Stage
+from ui.look import marks
 from ui.look.figure import escape_markdown
 
 MODES = {"one": "One value", "each": "Per task", AUTO: "Auto"}
 _SEGMENTS = 2  # more options than this become a drop-down: they would not fit in half a form's width
 _MANY = 100  # integers with at least this default are counted in fifties
 _ROW = 4  # coefficients per task side by side
+_PRESET = ".preset"  # end of the keys of choices that fill other widgets
 
 Tasks = Mapping[str, str]  # name → label
 
@@ -49,7 +51,14 @@ def stage_form(stage: Stage, prefix: str, tasks: Tasks) -> dict[str, Any]:
         for name, column in zip(narrow[start : start + 2], st.columns(2), strict=False):
             with column:
                 values[name] = _widget(fields[name], f"{prefix}.{name}", name)
+    marks.remember(f"{prefix}{_PRESET}", widgets_of(prefix))
     return {name: values[name] for name in fields}
+
+
+def widgets_of(prefix: str) -> list[str]:
+    """Keys of all widgets whose key begins so, but for choices of presets."""
+    keys = map(str, st.session_state)
+    return [key for key in keys if key.startswith(f"{prefix}.") and not key.endswith(_PRESET)]
 
 
 def seed_defaults(stage: Stage, prefix: str, tasks: Tasks) -> None:
@@ -207,7 +216,7 @@ def _presets(stage: Stage, prefix: str, tasks: Tasks) -> None:
     presets = {"Defaults": {}, **stage.presets}
     if any(not stage.presets[title] for title in stage.presets):
         del presets["Defaults"]  # a preset of that content has a better name
-    key = f"{prefix}.preset"
+    key = f"{prefix}{_PRESET}"
     shown = {title: widget_values(stage, prefix, values, tasks) for title, values in presets.items()}
     st.session_state[key] = next(
         (title for title, state in shown.items() if all(st.session_state.get(k) == v for k, v in state.items())), None
@@ -215,7 +224,7 @@ def _presets(stage: Stage, prefix: str, tasks: Tasks) -> None:
 
     def apply() -> None:
         chosen = st.session_state[key]
-        if chosen is not None:
+        if chosen is not None and marks.is_chosen(key):
             st.session_state.update(shown[chosen])
 
     st.pills("Presets", list(presets), key=key, on_change=apply)

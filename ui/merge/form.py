@@ -20,13 +20,15 @@ from merging.methods.presets import PRESETS, Preset
 from merging.methods.refusals import refusal
 from merging.methods.registry import Stage
 from merging.runs.jobs.merge import MergeSpec
+from ui.look import marks
 from ui.look.figure import escape_markdown
-from ui.look.forms import Tasks, fill, stage_form, widget_values
+from ui.look.forms import Tasks, fill, stage_form, widget_values, widgets_of
 from ui.shell.state import described
 from ui.shell.url import warn
 
 Kind = Literal["edit", "merge"]
 VARIED = "varies"  # what the URL calls the run whose settings the form began with
+_PUBLISHED = "form.published"  # key of the choice that fills all the others
 _DRAFT = "merge-draft"  # session state: the form as query parameters, kept across pages
 _DEFAULTS: dict[str, Any] = {
     "edit": "none",
@@ -164,17 +166,18 @@ def draw(tasks: Tasks) -> Draft:
         _refused_after(*edit)
     with st.container(border=True):
         options = _machine()
+    marks.remember(_PUBLISHED, (key for key in widgets_of("form") if key != _PUBLISHED))
     return Draft({"edit": edit[0], "merge": merge[0]}, {"edit": edit[1], "merge": merge[1]}, options)
 
 
 def _published(tasks: Tasks) -> None:
     """A choice of published methods that fills both stages; it names the one that the form shows now."""
-    key = "form.published"
+    key = _PUBLISHED
     st.session_state[key] = next((name for name, one in PRESETS.items() if _is_shown(one, tasks)), None)
 
     def apply() -> None:
         chosen = st.session_state[key]
-        if chosen is not None:
+        if chosen is not None and marks.is_chosen(key):
             one = PRESETS[chosen]
             options = {name: st.session_state[f"form.{name}"] for name in _OPTIONS}
             preset({**one.pair.settings, **{name: write_value(value) for name, value in options.items()}}, tasks)

@@ -13,6 +13,7 @@ from merging.methods.edits.awd import ADAM_BETA, AwdParams, Disentangled, disent
 from merging.methods.planned import LinearEdit
 from merging.runs.jobs.disentangle import DisentangleJob, DisentangleResult
 from merging.weights.geometry import Geometry
+from ui.look import marks
 from ui.runs.jobs import result_of
 from ui.shell import state
 from ui.shell.url import choice, number, said_below
@@ -146,13 +147,14 @@ def _preset_choice(params: AwdParams) -> None:
         help="No reference code was published, and two readings fit what is known. "
         + " ".join(f"**{preset.short}**: {preset.help}." for preset in presets),
     )
+    marks.remember("preset", PARAMETERS)
     st.badge("unverified", icon=":material/help:", color="orange", help="Neither reading is confirmed by its authors")
 
 
 def _apply_preset() -> None:
     chosen = st.session_state.get("preset")
     for preset in _presets():
-        if preset.short == chosen:
+        if preset.short == chosen and marks.is_chosen("preset"):
             st.session_state.update(preset.params.model_dump())
 
 

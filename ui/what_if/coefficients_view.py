@@ -25,6 +25,7 @@ from merging.weights.geometry import first_largest
 from ui.accuracy import measuring
 from ui.accuracy import view as accuracy_view
 from ui.accuracy.preset_runs import look_up
+from ui.look import marks
 from ui.look.figure import escape_markdown, show
 from ui.look.metric import metric_change
 from ui.runs.jobs import result_of, run_of
@@ -40,7 +41,6 @@ PARAMETERS, PREFIXES = ("what-edit", "merged"), ("c.",)
 _SLIDERS = 1000  # pixels for the sliders of many tasks
 _ALL = "all-coefficients"
 _WHOLE = "what-if-whole"  # session state: the whole page runs, not only the fragment
-_STOOD = "what-if-stood"  # session state: task → where its slider stood when it was last drawn
 _TRAIL = "what-if-trail"  # session state: the position shown, and the one before it
 _REST_DRAWN = "what-if-rest-drawn"  # session state: the rest was drawn with the page, and did not run by itself
 _PAUSE = 0.3  # seconds between two moments of measuring the rest
@@ -159,7 +159,7 @@ def _sliders(labels: Mapping[str, str], edit: str, merged: Sequence[str], split:
         for task, label in labels.items():
             _slider(task, label, tuple(labels), disabled=task not in merged)
     chosen = tuple((task, float(st.session_state[_key(task)])) for task in merged)
-    st.session_state[_STOOD] = dict(chosen)
+    marks.remember(_ALL, (_key(task) for task in merged))
     return Position(edit, chosen, split) if chosen else None
 
 
@@ -233,11 +233,10 @@ def _follow_all() -> None:
     Who moves one slider quickly has a browser that has not heard yet where the one for all stands, and answers with
     where it stood, or hears it late, and answers with the mean that it was put to: that is no wish of anybody's.
     """
-    stood = st.session_state.get(_STOOD, {})
-    values = [float(st.session_state.get(_key(task), value)) for task, value in stood.items()]
+    values = [float(value) for value in marks.standing(_ALL)]
     if values and st.session_state[_ALL] == _mean(values):
         return
-    if all(st.session_state.get(_key(task), value) == value for task, value in stood.items()):
+    if marks.is_chosen(_ALL):
         _set_all(st.session_state[_ALL])
 
 
