@@ -88,7 +88,7 @@ gpu-wheels: env  ## what `make gpu` needs besides torch, for Linux on x86-64, in
 docs: env  ## the tables in the README and in docs that come from code and from stored results
 	$(BIN)/python -m studies.docs
 
-study: env  ## the study of AWD and its page in docs, two to three hours
+study: env  ## the study of AWD and its page in docs, one to two hours
 	$(BIN)/python -m studies.awd
 	$(BIN)/python -m studies.related
 	$(BIN)/python -m studies.page

@@ -86,7 +86,7 @@ def style_of(label: str) -> Style:
     'square'
     """
     known = _known(stages())
-    return known.get(label) or _next_free(label, _built_in(known))
+    return known.get(label) or _next_free(label, _settled(stages()))
 
 
 @cache
@@ -105,10 +105,14 @@ def _known(registered: tuple[Stage, ...]) -> dict[str, Style]:
     return known
 
 
-def _built_in(known: Mapping[str, Style]) -> list[Style]:
-    """Looks of all but methods of somebody's own: by these alone others are told what is free."""
-    own = _somebodys_own(stages())
-    return [style for title, style in known.items() if title not in own]
+@cache
+def _settled(registered: tuple[Stage, ...]) -> list[Style]:
+    """Looks of the baselines, and of the published methods that bring one.
+
+    By these alone others are told what is free, so that a method more changes the looks of no label.
+    """
+    looks = [one.look for one in PRESETS.values() if one.look and not one.source]
+    return [*_BASELINES.values(), *(Style(look.color, look.symbol, look.pattern) for look in looks)]
 
 
 @cache
@@ -139,7 +143,7 @@ def distinct_styles(methods: Sequence[str]) -> list[Style]:
     for method in sorted(set(methods), key=lambda method: (_rank(method), methods.index(method))):
         wanted, taken = style_of(method), list(first.values())
         if _rank(method) == 1:
-            wanted = _next_free(method, (*_built_in(_known(stages())), *taken))
+            wanted = _next_free(method, (*_settled(stages()), *taken))
         first[method] = _apart(wanted, taken)
     found, used = [], list(first.values())
     for place, method in enumerate(methods):

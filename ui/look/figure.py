@@ -202,17 +202,21 @@ def show_table(table: pd.DataFrame, *, key: str, file: str, **dataframe_kwargs: 
 
 
 def as_many_digits(table: pd.DataFrame) -> dict[str, Any]:
-    """How to show columns of numbers of few digits: all with as many as the longest, so that 81.0 stands over 84.5.
+    """How to show columns of numbers, each with as many digits all the way down, so that 81.0 stands over 84.5.
 
-    >>> list(as_many_digits(pd.DataFrame({"Average (%)": [81.0, 84.5], "t": [1 / 3, 0.5], "Steps": [1.0, None]})))
-    ['Average (%)']
+    As many as the longest has, four at most; of numbers that four would not show, such as p-values, two that count.
+
+    >>> table = pd.DataFrame({"Average (%)": [81.0, 84.5], "t": [1 / 3, 0.5], "p": [2e-9, 0.5], "Steps": [1.0, None]})
+    >>> {name: one["type_config"]["format"] for name, one in as_many_digits(table).items()}
+    {'Average (%)': '%.1f', 't': '%.4f', 'p': '%.2g'}
     """
     found: dict[str, Any] = {}
     for name in table.select_dtypes("float"):
         values = table[name].dropna()
-        digits = next((some for some in range(_MOST_DIGITS + 1) if values.equals(values.round(some))), 0)
+        digits = next((some for some in range(_MOST_DIGITS) if values.equals(values.round(some))), _MOST_DIGITS)
+        hidden = bool(((values != 0) & (values.abs() < 10**-_MOST_DIGITS)).any())
         if digits:
-            found[str(name)] = st.column_config.NumberColumn(format=f"%.{digits}f")
+            found[str(name)] = st.column_config.NumberColumn(format="%.2g" if hidden else f"%.{digits}f")
     return found
 
 
