@@ -300,6 +300,7 @@ def leaderboard(
     add_methods(click.get_current_context(), [path_of(each) for each in places])
     named = ",".join([*filter(None, [presets]), *(each for each in methods if each not in places)])
 
+    from merging.methods.presets import PRESETS
     from merging.runs.leaderboard import (
         Row,
         leaderboard,
@@ -310,6 +311,11 @@ def leaderboard(
     from merging.suites.suite import load_suite, reference_of
 
     loaded = load_suite(suite)
+    for each in methods:
+        if each not in (*places, *PRESETS) and path_of(each).exists():
+            raise SpecError(
+                f"--methods {each!r}: no published method, but a file or folder here; write ./{each} for it"
+            )
     chosen = chosen_presets(named)
     if output:
         require_place(output)

@@ -8,6 +8,7 @@ What is loaded is what was hashed, and each file is taken whole or not at all: o
 breaks the contract of :mod:`merging.methods.contract`, is a :class:`Problem` and leaves the others as they are.
 """
 
+import ast
 import hashlib
 import importlib
 import itertools
@@ -16,7 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib.abc import SourceLoader
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec, module_from_spec, spec_from_loader
@@ -243,8 +244,22 @@ def _of_place(place: Path) -> Iterator[_File | Problem]:
         except MergingError as error:
             yield Problem(path.name, str(error), path.resolve())
             continue
-        if path == place or b"merging.methods" in file.content:  # other scripts in a folder are none of ours to run
+        if path == place or _may_register(file.content):  # other scripts in a folder are none of ours to run
             yield file
+
+
+@lru_cache(maxsize=256)
+def _may_register(content: bytes) -> bool:
+    """Whether Python code imports the registry, or names it where it can't be parsed, which is then said."""
+    try:
+        nodes = [*ast.walk(ast.parse(content))]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return registry.__name__.encode() in content
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return registry.__name__ in imported
 
 
 def _told_apart(found: Sequence[_File | _Package]) -> list[_File | _Package]:

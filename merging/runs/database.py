@@ -163,8 +163,8 @@ class Database:
         except sqlite3.OperationalError as error:
             if "no such table" in str(error):
                 raise RunError(
-                    f"{self.path.name}: lacks what was in it ({error}): it was moved away or replaced while it was in "
-                    "use; put it back, or do it again to begin with no runs"
+                    f"{self.path.name}: lacks what was in it ({error}): the file was moved away or replaced while it "
+                    "was in use; put it back, or do the same again to begin with no runs"
                 ) from None
             raise RunError(
                 f"{self.path.name}: can't be opened for writing ({error}); make room or choose another folder"

@@ -33,6 +33,16 @@ def test_heat_maps_share_scale_and_order() -> None:
     np.testing.assert_allclose(figure.data[2].z, after - before)
 
 
+def test_the_table_of_pairs_holds_what_is_gained_on_the_way_from_before_to_after() -> None:
+    before, after = np.arange(9.0).reshape(3, 3), np.full((3, 3), 10.0)
+    table = charts.pair_table(before, after, ["a", "b", "c"])
+    assert table.to_dict("split")["data"] == [
+        ["a", "b", 1, 10, 9],
+        ["a", "c", 2, 10, 8],
+        ["b", "c", 5, 10, 5],
+    ]
+
+
 def test_panels_do_not_overlap() -> None:
     layout = charts.cosine_figure(np.eye(2), np.eye(2), ["a", "b"]).layout
     domains = [layout.xaxis.domain, layout.xaxis2.domain, layout.xaxis3.domain]

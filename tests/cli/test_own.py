@@ -88,9 +88,18 @@ def test_a_file_that_has_a_built_in_name_is_refused_and_nothing_runs(
     assert call("check-method", "iso_c", "--methods", file).exit_code == 1
 
 
+def test_a_leaderboard_says_how_a_folder_is_named(
+    suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = call("leaderboard", suite_file, "--methods", "mine", "--home", tmp_path / "home")
+    assert found.exit_code == 1 and "write ./mine for it" in found.stderr
+
+
 def test_a_folder_without_methods_is_refused(suite_file: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "other.py").write_text("raise SystemExit")  # is not run
+    (tmp_path / "empty" / "other.py").write_text("from merging.methods.pair import Pair\nraise SystemExit")  # not run
     found = call("merge", suite_file, "--methods", tmp_path / "empty", "--home", tmp_path / "home")
     assert found.exit_code == 1 and not (tmp_path / "home").exists()
     assert "Error: --methods empty: no Python file in this folder registers a method; expected a" in found.stderr

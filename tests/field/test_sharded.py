@@ -259,3 +259,9 @@ def test_what_is_not_whole_is_refused(shards: Path, kind: str) -> None:
 def test_a_shard_is_not_taken_for_a_model(shards: Path) -> None:
     with pytest.raises(CheckpointError, match="one of several shards of a model; name the folder"):
         open_checkpoint(first_shard(shards))
+
+
+def test_the_folder_that_one_is_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=f"^{tmp_path.name}: no such weight file; it is a folder"):
+        open_checkpoint(Path("."))

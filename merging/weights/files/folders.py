@@ -90,8 +90,8 @@ def model_file(path: Path) -> Path:
         if file.is_dir() and any(file.glob("*.distcp")):
             raise CheckpointError(_distributed(path.name))
     raise CheckpointError(
-        f"{path.name}: no such weight file; it is a folder, in which none of {', '.join(MODEL_FILES)} and no index of "
-        "shards was found; name the weight file in it"
+        f"{path.name or path.resolve().name}: no such weight file; it is a folder, in which none of "
+        f"{', '.join(MODEL_FILES)} and no index of shards was found; name the weight file in it"
     )
 
 
