@@ -20,7 +20,7 @@ from merging.runs.shipped import FILE, write
 from merging.runs.worker.trace import TRACE, Trace
 from merging.runs.workspace import Workspace
 from merging.suites import Suite
-from tests.app.conftest import texts
+from tests.app.conftest import build_suite, texts
 from tests.app.finished_runs import result_of
 from tests.carrying import execute
 from ui.accuracy.preset_runs import METHODS
@@ -54,6 +54,14 @@ def shipped(tiny: Suite, own_files: None, tmp_path: Path, monkeypatch: pytest.Mo
     write(tiny.folder / FILE, runs, {}, {runs[-1].fingerprint: [(need.written(), 0.5) for need in needs]})
     monkeypatch.setattr("merging.runs.shipped.suites.builtin_suites", lambda: {"tiny": tiny.folder})
     return tiny
+
+
+def test_what_came_with_another_suite_is_nothing_that_somebody_misses(shipped: Suite, open_page: Open) -> None:
+    build_suite(shipped.folder.parent / "other", tasks=("roads", "signs"))
+    app = open_page("accuracy", suite="tiny")
+    assert app.multiselect(key="accuracy-runs").options
+    app = open_page("accuracy", suite="other")
+    assert not app.exception and "more runs belong" not in texts(app)
 
 
 def test_the_page_merge_says_what_came_with_the_suite_until_it_was_done_here(shipped: Suite, open_page: Open) -> None:

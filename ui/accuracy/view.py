@@ -1,6 +1,6 @@
 """Accuracies as several pages show them: baselines, the ranking, the sentence under the chart."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from merging.charts.run_series import scaling_of
 from merging.core.text import in_a_row, shown_as, signed
 from merging.evaluation.accuracy import best_first, normalised_accuracy
 from merging.runs import Run
-from merging.runs.listing import listing, read_runs
+from merging.runs.listing import Facts, listing, read_runs
 from merging.runs.naming import BASELINES
 from merging.suites.suite import Split
 from ui.accuracy import measuring
@@ -37,7 +37,7 @@ class Measured:
 
     Attributes:
         runs: on the present weights: the newest, newest first, and those that somebody has chosen.
-        elsewhere: number of those on other weights.
+        elsewhere: number of those on other weights, but for what came with other suites.
         older: number of those left out as there are too many to choose from.
     """
 
@@ -74,7 +74,13 @@ def measured_runs(chosen: Collection[str] = ()) -> Measured:
     looked_at = [one for place, one in enumerate(here) if place < MOST_OFFERED or one.shipped or one.id in wanted]
     runs = read_runs(store, looked_at)
     ours = [run for run in runs if run.merged and run.merged.fingerprints.items() <= present.items()]
-    return Measured(ours, len(measured) - len(here) + len(runs) - len(ours), len(here) - len(looked_at))
+    elsewhere = _own(measured) - _own(here) + _own(runs) - _own(ours)
+    return Measured(ours, elsewhere, len(here) - len(looked_at))
+
+
+def _own(runs: Iterable[Facts | Run]) -> int:
+    """How many did not come with a suite."""
+    return sum(not one.shipped for one in runs)
 
 
 def task_labels(tasks: Sequence[str]) -> dict[str, str]:
