@@ -19,9 +19,9 @@ from merging.runs.positions import Need
 from merging.runs.shipped import FILE, write
 from merging.runs.worker.trace import TRACE, Trace
 from merging.runs.workspace import Workspace
-from merging.suites import Suite
+from merging.suites import Suite, load_suite
 from tests.app.conftest import build_suite, texts
-from tests.app.finished_runs import result_of
+from tests.app.finished_runs import finished, result_of
 from tests.carrying import execute
 from ui.accuracy.preset_runs import METHODS
 from ui.lesson.at_first import needs_at_first
@@ -57,11 +57,11 @@ def shipped(tiny: Suite, own_files: None, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_what_came_with_another_suite_is_nothing_that_somebody_misses(shipped: Suite, open_page: Open) -> None:
-    build_suite(shipped.folder.parent / "other", tasks=("roads", "signs"))
-    app = open_page("accuracy", suite="tiny")
-    assert app.multiselect(key="accuracy-runs").options
+    other = load_suite(build_suite(shipped.folder.parent / "other", tasks=("roads", "signs")))
+    finished(state.workspace(), other, 0.6)
     app = open_page("accuracy", suite="other")
-    assert not app.exception and "more runs belong" not in texts(app)
+    assert not app.exception and len(app.multiselect(key="accuracy-runs").options) == 1
+    assert "more runs belong" not in texts(app)
 
 
 def test_the_page_merge_says_what_came_with_the_suite_until_it_was_done_here(shipped: Suite, open_page: Open) -> None:
@@ -172,7 +172,8 @@ def test_what_was_measured_stands_while_the_same_is_learnt_again(shipped: Suite,
 
     before = shown(open_page())
     store = state.workspace().store
-    run = state.workspace().submit(spec_of(PRESETS["adamerging"], state.suite_reference(), shipped.task_names, "cpu"))
+    suite = str(shipped.folder / "suite.yaml")
+    run = state.workspace().submit(spec_of(PRESETS["adamerging"], suite, shipped.task_names, "cpu"))
     assert shown(open_page()) == before
     store.claim(run.id)
     store.folder(run.id).mkdir(parents=True, exist_ok=True)
@@ -202,7 +203,7 @@ def test_the_comparison_takes_what_is_quick_first(tiny: Suite, open_page: Open) 
 
 
 def test_runs_that_came_with_the_suite_are_listed_as_such_and_not_deleted(shipped: Suite, open_page: Open) -> None:
-    fingerprint = spec_of(PRESETS["task_arithmetic"], state.suite_reference(), shipped.task_names, "cpu")
+    fingerprint = spec_of(PRESETS["task_arithmetic"], str(shipped.folder / "suite.yaml"), shipped.task_names, "cpu")
     app = open_page("runs", run=fingerprint.fingerprint(state.workspace())[:12])
     assert not app.exception and MEASURED in texts(app)
     assert next(one.value["State"].tolist() for one in app.dataframe if "State" in one.value) == [["with suite"]] * 4
