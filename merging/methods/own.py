@@ -229,7 +229,10 @@ def _look() -> tuple[list[_File | _Package], list[Problem]]:
     found: list[_File | _Package] = [_Package(entry, _source_of(entry)) for entry in _entries()]
     problems: list[Problem] = []
     for one in itertools.chain.from_iterable(map(_of_place, method_places())):
-        problems.append(one) if isinstance(one, Problem) else found.append(one)
+        if isinstance(one, Problem):
+            problems.append(one)
+        else:
+            found.append(one)
     return _told_apart(list(dict.fromkeys(found))), problems
 
 
@@ -250,16 +253,18 @@ def _of_place(place: Path) -> Iterator[_File | Problem]:
 
 @lru_cache(maxsize=256)
 def _may_register(content: bytes) -> bool:
-    """Whether Python code imports the registry, or names it where it can't be parsed, which is then said."""
+    """Whether Python code imports the registry or its package, or names it where it can't be parsed, which is said."""
     try:
         nodes = [*ast.walk(ast.parse(content))]
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return registry.__name__.encode() in content
-    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported: set[str] = set()
     for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return registry.__name__ in imported
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            before = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            imported |= {f"{before}{alias.name}" for alias in node.names}
+    here = registry.__name__
+    return any(name == registry.__package__ or f"{name}.".startswith(f"{here}.") for name in imported)
 
 
 def _told_apart(found: Sequence[_File | _Package]) -> list[_File | _Package]:

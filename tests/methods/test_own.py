@@ -267,3 +267,27 @@ def test_an_installed_package_brings_methods_and_is_imported_once(
         own._entries.cache_clear()
         own.refresh()
     assert "theirs" not in registry.merges()
+
+
+@pytest.mark.parametrize(
+    ("code", "can"),
+    [
+        ("from merging.methods.registry import merge", True),
+        ("from merging.methods.registry import *", True),
+        ("from merging.methods import registry", True),
+        ("from merging import methods", True),
+        ("import merging.methods", True),
+        ("import merging.methods.registry as table", True),
+        ("from merging.methods.registry import merge\n1 +", True),
+        ("from merging.methods.pair import Pair", False),
+        ("from merging.methods import pair", False),
+        ("import merging", False),
+        ("import merging.methods.registry2", False),
+        ("# merging.methods.registry", False),
+        ("1 +", False),
+    ],
+)
+def test_of_a_folder_only_what_may_register_a_method_is_run(code: str, can: bool, own_methods: Path) -> None:
+    (own_methods / "one.py").write_text(f"{code}\n")
+    own.refresh()
+    assert [problem.name for problem in own.problems()] == ["one.py"] * can
