@@ -19,7 +19,7 @@ from merging.methods import own
 Chart = partial[go.Figure]  # a function of merging.charts with all that the figure is made of
 
 _KEPT_CHARTS = 256  # some ten kilobytes each
-_MOST_DIGITS = 4  # behind the point, as browsers show by default
+_MOST_DIGITS, _SMALL = 4, 0.01  # behind the point, as browsers show by default; of what is smaller that is too few
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 # plotly.js draws with scripts and styles that stand in the page; from elsewhere it needs nothing.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -204,19 +204,19 @@ def show_table(table: pd.DataFrame, *, key: str, file: str, **dataframe_kwargs: 
 def as_many_digits(table: pd.DataFrame) -> dict[str, Any]:
     """How to show columns of numbers, each with as many digits all the way down, so that 81.0 stands over 84.5.
 
-    As many as the longest has, four at most; of numbers that four would not show, such as p-values, two that count.
+    As many as the longest has, four at most; p-values, and columns of small numbers alone, have three that count.
 
-    >>> table = pd.DataFrame({"Average (%)": [81.0, 84.5], "t": [1 / 3, 0.5], "p": [2e-9, 0.5], "Steps": [1.0, None]})
+    >>> table = pd.DataFrame({"Average (%)": [81.0, 84.5], "cos": [1 / 3, 2e-5], "p": [2e-9, 0.5], "Runs": [1.0, None]})
     >>> {name: one["type_config"]["format"] for name, one in as_many_digits(table).items()}
-    {'Average (%)': '%.1f', 't': '%.4f', 'p': '%.2g'}
+    {'Average (%)': '%.1f', 'cos': '%.4f', 'p': '%.3g'}
     """
     found: dict[str, Any] = {}
     for name in table.select_dtypes("float"):
         values = table[name].dropna()
         digits = next((some for some in range(_MOST_DIGITS) if values.equals(values.round(some))), _MOST_DIGITS)
-        hidden = bool(((values != 0) & (values.abs() < 10**-_MOST_DIGITS)).any())
+        by_size = str(name).partition(",")[0] == "p" or values.abs().max() < _SMALL
         if digits:
-            found[str(name)] = st.column_config.NumberColumn(format="%.2g" if hidden else f"%.{digits}f")
+            found[str(name)] = st.column_config.NumberColumn(format="%.3g" if by_size else f"%.{digits}f")
     return found
 
 
