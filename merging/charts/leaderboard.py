@@ -175,11 +175,9 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
     shown = [*lines.values(), *(trace["x"][0] for trace in traces)]
     low, high = max(0.0, min(shown, default=0) - 4), min(104.0, max(shown, default=100) + 5)
     for value in lines.values():
-        labels = [trace["y"][0] for trace in traces if 0 < (value - trace["x"][0]) / (high - low) < _LABEL]
-        tops, ends = [-0.6, *(y + 0.4 for y in labels)], [*(y - 0.4 for y in labels), place - _GAP - 0.4]
-        for top, end in zip(tops, ends, strict=True):
-            if top < end:
-                shapes.append(_rule(value, value, top, end, 1, "dot", neutral(dark)))
+        numbers = [trace["y"][0] for trace in traces if 0 < (value - trace["x"][0]) / (high - low) < _LABEL]
+        pieces = _around(numbers, -0.6, place - _GAP - 0.4)
+        shapes += [_rule(value, value, top, bottom, 1, "dot", neutral(dark)) for top, bottom in pieces]
     close = len(lines) > 1 and max(lines.values()) - min(lines.values()) < _CLOSE * (high - low)
     notes = [
         {
@@ -213,6 +211,16 @@ def leaderboard_dots(standings: Sequence[Standing], dark: bool = False) -> go.Fi
             "zeroline": False,
         },
     )
+
+
+def _around(places: Sequence[float], top: float, bottom: float) -> list[tuple[float, float]]:
+    """What is left of a line from top to bottom with a gap at each of some places, which are in order.
+
+    >>> _around([2], -0.5, 3.5)
+    [(-0.5, 1.6), (2.4, 3.5)]
+    """
+    tops, bottoms = [top, *(place + 0.4 for place in places)], [*(place - 0.4 for place in places), bottom]
+    return [(one, other) for one, other in zip(tops, bottoms, strict=True) if one < other]
 
 
 def _anchor(share: float) -> str:

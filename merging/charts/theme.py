@@ -17,7 +17,7 @@ from urllib.parse import quote
 import plotly.graph_objects as go
 
 from merging.core.colour import ink_on
-from merging.methods.looks import PALETTE, PATTERNS
+from merging.methods.looks import PALETTE, PATTERNS, Look
 from merging.methods.presets import PRESETS, TABLE
 from merging.methods.registry import Stage, stages
 
@@ -98,7 +98,7 @@ def _known(registered: tuple[Stage, ...]) -> dict[str, Style]:
     known = dict(_BASELINES)
     for own in (False, True):
         of_kind = [one for one in PRESETS.values() if (one.source is not None) == own]
-        known |= {one.title: Style(one.look.color, one.look.symbol, one.look.pattern) for one in of_kind if one.look}
+        known |= {one.title: _style(one.look) for one in of_kind if one.look}
         for one in of_kind:
             if one.title not in known:
                 known[one.title] = _next_free(one.title, known.values())
@@ -111,8 +111,11 @@ def _settled(registered: tuple[Stage, ...]) -> list[Style]:
 
     By these alone others are told what is free, so that a method more changes the looks of no label.
     """
-    looks = [one.look for one in PRESETS.values() if one.look and not one.source]
-    return [*_BASELINES.values(), *(Style(look.color, look.symbol, look.pattern) for look in looks)]
+    return [*_BASELINES.values(), *(_style(one.look) for one in PRESETS.values() if one.look and not one.source)]
+
+
+def _style(look: Look) -> Style:
+    return Style(look.color, look.symbol, look.pattern)
 
 
 @cache
